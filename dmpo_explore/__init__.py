@@ -53,14 +53,14 @@ if TYPE_CHECKING:
     from .data.images import load_images as load_images
     from .fitting.fit import fit_policy as fit_policy
     from .fitting.target import Target as Target
-    from .inference.loop import InferenceResult as InferenceResult
+    from .inference.exit_loop import InferenceResult as InferenceResult
     from .inference.onnx_engine import OnnxEngine as OnnxEngine
     from .inference.torch_engine import infer as infer
     from .inference.torch_engine import stream as stream
     from .inference.torch_recording import record_run as record_run
     from .inference.torch_recording import record_split as record_split
     from .inspection.cka import linear_cka as linear_cka
-    from .inspection.gradients import gradient_conflict as gradient_conflict
+    from .inspection.conflict import gradient_conflict as gradient_conflict
     from .inspection.probes import probe_stages as probe_stages
     from .inspection.tokens import stage_tokens as stage_tokens
     from .models.backbone import Backbone as Backbone
@@ -81,7 +81,7 @@ if TYPE_CHECKING:
     from .runs.run import Run as Run
     from .runs.store import list_runs as list_runs
     from .runs.store import load_run as load_run
-    from .search.run import run_search as run_search
+    from .search.search_run import run_search as run_search
     from .search.space import SearchSpace as SearchSpace
     from .search.study import load_front as load_front
     from .training.loop import EpochResult as EpochResult

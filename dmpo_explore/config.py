@@ -21,7 +21,6 @@ from .plugin_needs import PluginNeed, changed, missing, needs_of, read_needs, re
 from .utils.abbreviate import short
 from .utils.open_options import OpenPart, open_part
 from .utils.options import Option, check_options, is_key, option, option_problems, options_of, read_options
-from .utils.parse_exits import parse_exits as parse_exits
 from .utils.preprocess import RESIZING
 from .utils.preprocess import Preprocess as Preprocess
 from .utils.registry import Joint
@@ -186,6 +185,22 @@ class ModelConfig(OpenPart):
             )
         if self.exits[0] < 1:
             raise ValueError(f"exits={short(list(self.exits))}: blocks are counted from 1")
+
+
+def parse_exits(text: str) -> int | list[int]:
+    """Read exits from text: ``4`` for four equal parts; ``3,6,9,12`` (or ``12,``) for these blocks.
+
+    Raises:
+        ValueError: neither.
+
+    Example:
+        >>> parse_exits("3,6"), parse_exits("4")
+        ([3, 6], 4)
+    """
+    try:
+        return [int(part) for part in text.split(",") if part.strip()] if "," in text else int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither a number nor blocks like 3,6,9,12") from None
 
 
 @open_part

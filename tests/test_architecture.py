@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from functools import cache
@@ -54,8 +55,10 @@ PACKAGES = {
     "course": "cli data figures",  # otherwise by the public names of `dx`, as the notebooks that it serves
 }
 # The one rule that file names show: where torch may be imported. Everything else works on arrays.
-TORCH = ("models/*", "training/*", "attribution/*", "inspection/*", "pretrained/conversion.py", "*/torch_*.py")
+TORCH = ("models/*", "training/*", "attribution/*", "inspection/*", "*/torch_*.py")
 TORCH += ("neighbours/*/*", "course/on_tokens.py", "course/small_cnn.py", "course/exercises/*")
+# Importing these imports no torch; some of their functions do.
+TORCH_INSIDE = ("inference/device.py", "inference/energy.py", "inference/live_arms.py", "pretrained/conversion.py")
 NO_TORCH = ("neighbours/*/__init__.py", "neighbours/*/options.py", "neighbours/*/cli.py")  # of these
 HEAVY = ("torch", "torchvision", "timm", "peft", "accelerate", "transformers")
 ONLY_IN = {  # third-party package: the only files that may know it
@@ -172,10 +175,18 @@ def test_torch_is_imported_only_where_names_say_so() -> None:
     wrong = [
         (file, name)
         for file in LIGHT
+        if not _fits(file, TORCH_INSIDE)
         for name, types in imports(PACKAGE / file)
         if name.split(".")[0] in HEAVY and not types
     ]
     assert wrong == []
+
+
+def test_files_called_torch_import_it_at_once() -> None:
+    """By themselves or by another such file, and not only inside a function; those of data are still to follow."""
+    at_once = re.compile(r"(?m)^(import torch|from \S*\btorch)")
+    files = [file for file in FILES if Path(file).name.startswith("torch_") and not file.startswith("data/")]
+    assert files and [file for file in files if not at_once.search((PACKAGE / file).read_text("utf-8"))] == []
 
 
 def test_light_files_load_no_model_library() -> None:
@@ -210,7 +221,7 @@ def test_the_import_reader_sees_all_kinds(tmp_path: Path) -> None:
 
 # -- what one noun has replaced --
 
-# Values at the exit of each image are picked by `utils.arrays.at_exits` and `Outcome` alone.
+# Values at the exit of each image are picked by `utils.at_exits` and `Outcome` alone.
 GATHER = re.compile(
     r"\[\s*(?:np\.arange\([^\]]*?\)|\w*rows|range\([^\]]*?\))\s*,\s*(?:\w+\.)*(?:\w*exits?)(?:\[\w+\])?\s*\]"
 )
@@ -229,7 +240,7 @@ def copies_of(pattern: re.Pattern[str], allowed: tuple[str, ...]) -> list[str]:
 
 
 def test_values_at_exits_are_picked_in_one_place() -> None:
-    assert copies_of(GATHER, ("dmpo_explore/utils/arrays.py",)) == []
+    assert copies_of(GATHER, ("dmpo_explore/utils/at_exits.py",)) == []
 
 
 def test_policies_are_told_apart_in_their_own_package_only() -> None:
@@ -290,6 +301,13 @@ def test_public_names_exist_and_are_documented(package: str) -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="nonsense"):
         _ = dmpo_explore.nonsense  # type: ignore[attr-defined]
+
+
+def test_no_two_classes_have_one_name() -> None:
+    """In the library and the app together, private ones too."""
+    trees = {p: ast.parse(p.read_text("utf-8")) for top in (PACKAGE, ROOT / "app") for p in sorted(top.rglob("*.py"))}
+    found = Counter(node.name for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    assert [name for name, count in found.items() if count > 1] == ["Look"]  # two of them in data/
 
 
 def test_every_file_has_tests_beside_it() -> None:

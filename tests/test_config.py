@@ -18,6 +18,7 @@ from dmpo_explore.config import (
     Preprocess,
     TrainingConfig,
     config_table,
+    parse_exits,
 )
 from dmpo_explore.data.images import DATASETS
 from dmpo_explore.inference.torch_engine import PRECISIONS
@@ -234,3 +235,10 @@ def test_bad_training_values(arguments: dict[str, Any], message: str) -> None:
 def test_bad_train_size(size: int) -> None:
     with pytest.raises(ValueError, match=f"train_size={size} must be at least 1"):
         DataConfig(train_size=size)
+
+
+def test_exits_are_read_from_text() -> None:
+    assert (parse_exits("4"), parse_exits("3,6, 9"), parse_exits("12,")) == (4, [3, 6, 9], [12])
+    for text in ("four", "3;6", "3,x", ""):
+        with pytest.raises(ValueError, match="neither a number nor blocks"):
+            parse_exits(text)

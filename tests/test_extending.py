@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 import dmpo_explore as dx
 from dmpo_explore.analysis import trace_decision
-from dmpo_explore.analysis.threshold_counts import slider_counts
+from dmpo_explore.analysis.sliders import slider_counts
 from dmpo_explore.models.bypass import BYPASSES
 from dmpo_explore.models.predictors import PREDICTORS
 

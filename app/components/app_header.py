@@ -13,7 +13,7 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.services import class_rows, run_facts
 from dmpo_explore_app.services.policies import OperatingPoint
-from dmpo_explore_app.state import app_header as state
+from dmpo_explore_app.state import header as state
 
 import dmpo_explore as dx
 

@@ -12,7 +12,7 @@ from dmpo_explore_app.services import class_rows
 from dmpo_explore_app.services.class_rows import ClassView
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.selection import Selection, within
-from dmpo_explore_app.state import class_rows as state
+from dmpo_explore_app.state import class_view as state
 from dmpo_explore_app.state import filters, operating_point
 
 

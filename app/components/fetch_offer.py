@@ -14,7 +14,7 @@ from dmpo_explore_app import access
 from dmpo_explore_app.components import job_texts
 from dmpo_explore_app.messages import escape_markdown
 from dmpo_explore_app.services import downloads
-from dmpo_explore_app.state import downloads as state
+from dmpo_explore_app.state import download_buttons as state
 
 import dmpo_explore as dx
 

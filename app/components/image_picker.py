@@ -8,7 +8,7 @@ from dmpo_explore_app.messages import escape_markdown, notice, with_code
 from dmpo_explore_app.services import images, selection
 from dmpo_explore_app.services.images import ChosenImage
 from dmpo_explore_app.services.policies import OperatingPoint
-from dmpo_explore_app.services.selection import Place
+from dmpo_explore_app.services.selection import SelectionPlace
 from dmpo_explore_app.state import image as state
 from dmpo_explore_app.state import sequence
 
@@ -38,7 +38,7 @@ def choose(point: OperatingPoint) -> ChosenImage | None:
     return chosen
 
 
-def _row_widgets(record: dx.ExitRecord, row: int, place: Place) -> None:
+def _row_widgets(record: dx.ExitRecord, row: int, place: SelectionPlace) -> None:
     last, order = record.n_images - 1, images.shuffled(record.n_images)
     other = int(order[(int(np.flatnonzero(order == row)[0]) + 1) % len(order)])
     st.number_input(

@@ -52,5 +52,5 @@ def similar_images(answers: ImageAnswers) -> None:
 def _thumbnails(image: ChosenImage) -> Callable[[int], str] | None:
     try:
         return thumbnails.thumbnails(image.run, image.split)
-    except (OSError, ValueError):  # `image_answers.original` reports it
+    except (OSError, ValueError):  # `answer_panels.original` reports it
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Method(NamedTuple):
+class OfferedMethod(NamedTuple):
     """Title and explanation of a method.
 
     Args:
@@ -19,23 +19,23 @@ class Method(NamedTuple):
 
 
 METHODS = {
-    "integrated_gradients": Method(
+    "integrated_gradients": OfferedMethod(
         "Integrated gradients",
         "Gradients integrated along the path from the baseline to the image. The values of a map add up to the "
         "difference of the logits, up to the convergence delta.",
     ),
-    "gradient_shap": Method("Gradient SHAP", "The same at random points of the path, so it is a little noisy."),
-    "saliency": Method("Saliency", "Absolute gradient of the logit with respect to each pixel.", True, False),
-    "input_x_gradient": Method("Input × gradient", "Gradient times pixel value: cheap and rough.", True),
-    "occlusion": Method("Occlusion", "Decrease of the logit while a window of one patch shows the baseline."),
-    "feature_ablation": Method("Feature ablation", "Decrease of the logit while one patch shows the baseline."),
-    "layer_integrated_gradients": Method(
+    "gradient_shap": OfferedMethod("Gradient SHAP", "The same at random points of the path, so it is a little noisy."),
+    "saliency": OfferedMethod("Saliency", "Absolute gradient of the logit with respect to each pixel.", True, False),
+    "input_x_gradient": OfferedMethod("Input × gradient", "Gradient times pixel value: cheap and rough.", True),
+    "occlusion": OfferedMethod("Occlusion", "Decrease of the logit while a window of one patch shows the baseline."),
+    "feature_ablation": OfferedMethod("Feature ablation", "Decrease of the logit while one patch shows the baseline."),
+    "layer_integrated_gradients": OfferedMethod(
         "Layer integrated gradients", "Integrated gradients of the tokens in the deepest block that the exit reads."
     ),
-    "token_grad_cam": Method(
+    "token_grad_cam": OfferedMethod(
         "Token Grad-CAM", "Gradient times activation of each token (ours; Grad-CAM for tokens).", True
     ),
-    "attention_rollout": Method(
+    "attention_rollout": OfferedMethod(
         "Attention rollout",
         "Attention multiplied through the blocks. It depends on neither the class nor the predictor, so it is no "
         "attribution: it shows where information may have come from.",

@@ -59,7 +59,7 @@ class Tiles(NamedTuple):
     of: int
 
 
-class Score(TypedDict):
+class ScoreBins(TypedDict):
     """What is compared at every exit: its name, and where the first bin begins and the last ends.
 
     ``falling``: images exit at low values. ``moves``: the sliders move its threshold."""
@@ -73,7 +73,7 @@ class Score(TypedDict):
 
 class Exits(TypedDict):
     """``limits`` of the sliders and ``line`` of the single threshold, (B, K−1) u8 or u16 as `dx.analysis.exit_limits`;
-    or ``exits`` (G, B) u8 where no limit gives them. ``scores`` (B, K−1) u8: the bin of `Score`, of ``bins``."""
+    or ``exits`` (G, B) u8 where no limit gives them. ``scores`` (B, K−1) u8: the bin of `ScoreBins`, of ``bins``."""
 
     key: str
     limits: str
@@ -82,7 +82,7 @@ class Exits(TypedDict):
     bytes: int
     scores: str
     bins: int
-    score: Score
+    score: ScoreBins
 
 
 def sample(labels: npt.NDArray[np.int64], amount: int, label: int | None = None) -> npt.NDArray[np.int64]:
@@ -225,7 +225,7 @@ def _exits(stamp: Stamp, start: policies.Untuned, stops: tuple[bytes, ...]) -> E
     }
 
 
-def scores(record: dx.ExitRecord, policy: dx.Policy) -> tuple[npt.NDArray[np.int64], Score]:
+def scores(record: dx.ExitRecord, policy: dx.Policy) -> tuple[npt.NDArray[np.int64], ScoreBins]:
     """(B, K−1) the bin of every image's score at every exit but the last; confidence where the policy compares none."""
     moves = policy.per_exit_thresholds
     values = (policy.values(record) if moves else record.confidence[:, :-1]).astype(np.float64)

@@ -72,7 +72,7 @@ class Selection(NamedTuple):
 ALL = Selection(0, 0, "all", SORTS[0], None)  # no filter is set, and no order
 
 
-class Place(NamedTuple):
+class SelectionPlace(NamedTuple):
     """The place of an image in a sequence of images.
 
     Args:
@@ -126,7 +126,7 @@ def ordered(outcome: dx.Outcome, keep: Mask, sort: str) -> Rows:
     return rows[np.argsort(confidence if sort == "least confident" else -confidence, kind="stable")]
 
 
-def place(outcome: dx.Outcome, selection: Selection | None, row: int) -> Place:
+def place(outcome: dx.Outcome, selection: Selection | None, row: int) -> SelectionPlace:
     """The place of ``row`` among the selected images; if it is not one of them, among all images of the record."""
     rows: Rows = np.arange(outcome.record.n_images)
     if selection is not None:
@@ -135,10 +135,10 @@ def place(outcome: dx.Outcome, selection: Selection | None, row: int) -> Place:
     k = int(np.flatnonzero(rows == row)[0])
     before = int(rows[k - 1]) if k else None
     after = int(rows[k + 1]) if k + 1 < rows.size else None
-    return Place(k + 1, rows.size, before, after, selection)
+    return SelectionPlace(k + 1, rows.size, before, after, selection)
 
 
-def sentence(place: Place, class_names: Sequence[str]) -> str:
+def sentence(place: SelectionPlace, class_names: Sequence[str]) -> str:
     """``Image 3 of 41 that exit at exit 1 and are incorrect, in mixed order.``; empty among all images."""
     if (selection := place.selection) is None:
         return ""

@@ -7,6 +7,7 @@ slider moves: it is made once, and the browser keeps it.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +19,10 @@ import pandas as pd
 import streamlit as st
 from dmpo_explore_app.services import policies, records, run_styles
 from dmpo_explore_app.services.policies import OperatingPoint
-from dmpo_explore_app.services.slider_words import EARLIEST, LATEST, ends_in_words, labels, rule, title
 
 import dmpo_explore as dx
 
+EARLIEST, LATEST = "all at exit 1", "none early"
 Row = list[int]  # correct and incorrect images at exit 1, correct and incorrect at exit 2, …
 AXIS = "compute (share of the plain backbone)"
 
@@ -34,7 +35,7 @@ class Line(TypedDict):
     some: list[Row] | None
 
 
-class Slider(Line):
+class SliderLine(Line):
     """One slider: its name, a text for every stop and for both ends."""
 
     name: str
@@ -52,7 +53,7 @@ class Curve(TypedDict):
     dash: str
 
 
-class Sample(TypedDict):
+class SliderSample(TypedDict):
     """How many tiles the mosaic has, of how many images, and what can be chosen."""
 
     amount: int
@@ -72,7 +73,7 @@ class Lasting(TypedDict):
     """What stays while a single slider moves. ``line``: the single threshold, which the curve moves. ``one``: the
     chosen class. ``compact``: only the slider and its numbers, without hint, curve and mosaic."""
 
-    sliders: list[Slider]
+    sliders: list[SliderLine]
     line: Line
     curves: list[Curve]
     bound: Curve | None
@@ -110,7 +111,7 @@ class SliderData(TypedDict):
     by_hand: str
     pictures: NotRequired[str]
     exits: NotRequired[str]
-    sample: NotRequired[Sample]
+    sample: NotRequired[SliderSample]
     answers: NotRequired[str]
     image: NotRequired[int]
     region: NotRequired[str]
@@ -142,7 +143,7 @@ def slider_data(
     """
     found = found or counts(point, label)
     numbers = run_styles.places([*tables]) if numbers is None else numbers
-    inputs = _Inputs(point, tables, numbers, label, compact, found)
+    inputs = _SliderInputs(point, tables, numbers, label, compact, found)
     key = inputs.key()
     return {
         "stays": _lasting(key, inputs.make),
@@ -158,7 +159,7 @@ def slider_data(
 
 
 @dataclass(frozen=True, eq=False)
-class _Inputs:
+class _SliderInputs:
     """What `Lasting` follows from; see `slider_data`."""
 
     point: OperatingPoint
@@ -239,7 +240,7 @@ def _first_counts(
     return dx.analysis.slider_counts(record, replace(policy, thresholds=several), label=label)
 
 
-def sliders(found: dx.analysis.SliderCounts) -> list[Slider]:
+def sliders(found: dx.analysis.SliderCounts) -> list[SliderLine]:
     """One slider, or one for every exit but the last; none for a run with a single exit."""
     if len(found.sliders) == 1:
         ends = (f"← {EARLIEST}", f"{LATEST} →")
@@ -248,7 +249,9 @@ def sliders(found: dx.analysis.SliderCounts) -> list[Slider]:
     return [_slider(f"Exit {k}", slider, ends, ends) for k, slider in enumerate(found.sliders, start=1)]
 
 
-def _slider(name: str, slider: dx.analysis.Slider, first_and_last: tuple[str, str], ends: tuple[str, str]) -> Slider:
+def _slider(
+    name: str, slider: dx.analysis.Slider, first_and_last: tuple[str, str], ends: tuple[str, str]
+) -> SliderLine:
     texts = labels(slider.thresholds, *first_and_last)
     return {**_line(slider), "name": name, "labels": texts, "ends": ends}
 
@@ -283,3 +286,35 @@ def bound(point: OperatingPoint) -> Curve | None:
     if len(x) < 2:
         return None
     return {"name": f"oracle of {point.run.name}", "x": x, "y": y, "colour": dx.figures.GREY, "dash": "dot"}
+
+
+# -- in words --
+
+
+def labels(stops: Sequence[float], first: str, last: str) -> list[str]:
+    """A short text for each stop: three decimals, or as many as tell it from its neighbours; words at the ends."""
+    texts, ranked = [], sorted(set(stops))  # a stop that another target gave need not lie between its neighbours
+    for stop in stops:
+        i = bisect.bisect_left(ranked, stop)
+        near = [*ranked[max(0, i - 1) : i], *ranked[i + 1 : i + 2]]
+        digits = next((d for d in range(3, 9) if all(f"{stop:.{d}f}" != f"{n:.{d}f}" for n in near)), 9)
+        texts.append(f"{stop:g}" if float(stop).is_integer() or digits == 9 else f"{stop:.{digits}f}")
+    return [first, *texts[1:-1], last]
+
+
+def title(record: dx.ExitRecord, label: int | None) -> str:
+    """Of the bars: the chosen class is named."""
+    return "Images by exit" + ("" if label is None else f": {dx.figures.abbreviated(record.meta.class_names[label])}")
+
+
+def ends_in_words(name: str) -> tuple[str, str]:
+    """What the first and the last stop of a single threshold mean, as sentences."""
+    return f"All images exit at exit 1; {name} is not used.", "No image exits early."
+
+
+def rule(policy: dx.Policy, n_exits: int) -> str:
+    """The policy's rule in words; {} stands for the threshold if there is a single one."""
+    if n_exits == 1:
+        return "This run has a single exit: there is nothing to choose."
+    words = policy.rule.replace("**", "")
+    return words if len(policy.thresholds) == 1 else words.replace("{}", "its own threshold")

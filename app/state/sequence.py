@@ -1,7 +1,7 @@
 """The images that Previous and Next go through on One image: those of the selection on Explore, or all of the record.
 
-In: an `OperatingPoint` and a row; the filters in ``st.session_state``, which Explore has too. Out: a `Place`. The
-selection can be left for all images; Explore keeps its filters.
+In: an `OperatingPoint` and a row; the filters in ``st.session_state``, which Explore has too. Out: a `SelectionPlace`.
+The selection can be left for all images; Explore keeps its filters.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import streamlit as st
 from dmpo_explore_app.services import selection
 from dmpo_explore_app.services.images import ChosenImage
 from dmpo_explore_app.services.policies import OperatingPoint
-from dmpo_explore_app.services.selection import Place, Selection
+from dmpo_explore_app.services.selection import Selection, SelectionPlace
 from dmpo_explore_app.state import filters, image, operating_point
 
 import dmpo_explore as dx
@@ -28,7 +28,7 @@ def follow(keys: Iterable[str]) -> None:
         st.session_state.pop(_LEFT, None)
 
 
-def place(point: OperatingPoint, row: int) -> Place:
+def place(point: OperatingPoint, row: int) -> SelectionPlace:
     """The place of ``row`` among the images that are gone through."""
     return selection.place(point.outcome, _selected(point.record), row)
 

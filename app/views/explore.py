@@ -16,13 +16,13 @@ from dmpo_explore_app.components.threshold_slider import supplies, threshold_sli
 from dmpo_explore_app.services import exploration, mosaic, records, run_styles
 from dmpo_explore_app.services.records import Stamp
 from dmpo_explore_app.services.slider_data import counts, slider_data
-from dmpo_explore_app.state import beside, choices, class_rows, events, filters, operating_point, own_scores, url
+from dmpo_explore_app.state import beside, choices, class_view, events, filters, operating_point, own_scores, url
 from dmpo_explore_app.state.redraw import Fragments
 
 import dmpo_explore as dx
 
 TITLE = "When may the model stop?"
-KEYS = (*choices.KEYS, *operating_point.KEYS, beside.BESIDE, *filters.KEYS, *class_rows.KEYS)
+KEYS = (*choices.KEYS, *operating_point.KEYS, beside.BESIDE, *filters.KEYS, *class_view.KEYS)
 WORKBENCH = "workbench"  # keys of fragments: the whole page,
 FOLLOWING, SLIDER, IMAGES = "following", "sliding", "showing"  # what is below the choices; two parts of it
 FRAGMENTS = Fragments(controls=(WORKBENCH,), thresholds=(SLIDER, IMAGES), filters=(FOLLOWING,))
@@ -112,7 +112,7 @@ def showing(run: dx.Run, split: str, stamp: Stamp, others: Mapping[str, dx.Run],
         exit_explorer.draw(point, selected, FRAGMENTS.filters)
         operating_point.keep_compute(point)
         parts = operating_point.address(point) | beside.address(chosen, list(others))
-        url.write(**parts, **filters.address(selected, point.record), **class_rows.address())
+        url.write(**parts, **filters.address(selected, point.record), **class_view.address())
         if widgets.live():
             supplies.drawn(events.number())
 

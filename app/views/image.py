@@ -13,9 +13,9 @@ import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import (
+    answer_panels,
     attribution_panel,
     class_table,
-    image_answers,
     image_picker,
     run_picker,
     share,
@@ -68,7 +68,7 @@ def prepare_model(run: dx.Run) -> None:
     try:
         models.model(run)
     except model_queries.UNAVAILABLE as error:
-        image_answers.unavailable(error, run)
+        answer_panels.unavailable(error, run)
 
 
 def show(chosen: ChosenImage, record: dx.ExitRecord, policy: dx.Policy, top: DeltaGenerator) -> None:
@@ -77,19 +77,19 @@ def show(chosen: ChosenImage, record: dx.ExitRecord, policy: dx.Policy, top: Del
     with st.container(key="halves"):
         left, right = st.columns([3, 9], gap="medium")
     with left, st.container(horizontal=True, gap="small"):
-        with st.container(width=image_answers.SIDE):
-            size = image_answers.original(chosen, record)
-        input_place = st.container(width=image_answers.SIDE)
+        with st.container(width=answer_panels.SIDE):
+            size = answer_panels.original(chosen, record)
+        input_place = st.container(width=answer_panels.SIDE)
     charts: dict[str, go.Figure] = {}
     with right:
-        answers = image_answers.answers_about(chosen, record, policy)
+        answers = answer_panels.answers_about(chosen, record, policy)
         if answers is not None:
             similar_images.novelty_warning(answers)
-            charts |= image_answers.decision(answers)
+            charts |= answer_panels.decision(answers)
             if has_model:
                 charts |= token_pca.row(answers)
     with input_place:
-        image_answers.model_input(chosen, size)
+        answer_panels.model_input(chosen, size)
     if answers is None:
         return
     with left:

@@ -12,7 +12,7 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import app_header, folder_panels, scores_form, widgets
 from dmpo_explore_app.services import own_runs
-from dmpo_explore_app.state import app_header as app_header_state
+from dmpo_explore_app.state import header as header_state
 from dmpo_explore_app.state import own_scores, url
 
 import dmpo_explore as dx
@@ -51,7 +51,7 @@ def current() -> None:
     run = own_scores.opened()
     if run is None:
         return
-    point = app_header_state.usual_point(own_scores.names())
+    point = header_state.usual_point(own_scores.names())
     if point is not None and point.run is run:
         app_header.show(point)
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="own_current"):

@@ -21,7 +21,8 @@ from dmpo_explore.runs.store import clear_runs
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 CONTEXT = multiprocessing.get_context(METHOD)
 if METHOD == "forkserver":
-    modules = ("cli.commands", "training.train", "inference.torch_recording", "inference.torch_export", "search.run")
+    modules = ("cli.commands", "training.train", "inference.torch_recording", "inference.torch_export")
+    modules += ("search.search_run",)
     others = ("sklearn.datasets", "array_api_compat.torch", "torch.profiler", "rich.console", "narwhals", "onnxruntime")
     CONTEXT.set_forkserver_preload([*(f"dmpo_explore.{module}" for module in modules), *others])
 LONGEST = 300.0  # seconds that a command may take before it counts as failed

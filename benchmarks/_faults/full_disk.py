@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from dmpo_explore.records.writer import BATCHES
-from dmpo_explore.runs.epochs import finished_epochs
+from dmpo_explore.runs.history import finished_epochs
 from dmpo_explore.runs.run import Run
 
 from .commands import EPOCHS, TRAIN, perform

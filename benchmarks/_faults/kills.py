@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from dmpo_explore.runs.epochs import finished_epochs
+from dmpo_explore.runs.history import finished_epochs
 from dmpo_explore.runs.run import Run
 
 from .commands import EPOCHS, TRAIN, Done, clear, perform

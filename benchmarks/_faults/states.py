@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dmpo_explore.records.record import ExitRecord
-from dmpo_explore.runs.epochs import finished_epochs
+from dmpo_explore.runs.history import finished_epochs
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.weights_file import WEIGHTS
 

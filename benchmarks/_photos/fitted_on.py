@@ -30,7 +30,7 @@ from dmpo_explore.data.splits import stratified_rows
 from dmpo_explore.inference.torch_recording import as_batch, record_meta
 from dmpo_explore.models.factory import build_model, build_reference
 from dmpo_explore.models.flops import measure_flops
-from dmpo_explore.training.earlier_exits import earlier_weights
+from dmpo_explore.training.fitted_earlier_exits import earlier_weights
 from dmpo_explore.training.train_data import SHARE
 
 BUDGETS = (0.2, 0.25, 0.3)  # of the plain backbone at the reference's image size

@@ -12,7 +12,7 @@ import pandas as pd
 
 from _photos.protocol import interval
 from _slimming.protocol import SEEDS, WIDE, WIDTHS
-from dmpo_explore.utils.arrays import at_exits
+from dmpo_explore.utils.at_exits import at_exits
 from dmpo_explore.utils.files import read_json
 from dmpo_explore.utils.typing import Bools, Floats, Ints
 

@@ -1,7 +1,7 @@
 """Evidence for decoupling: gradient conflict between exits along training; CKA and ridge probes of the stages after it.
 
 In: a model in training, or a trained run. Out: tables, one row per epoch and early exit, or per stage. All are
-measured on validation images; definitions: `dmpo_explore.inspection.gradients`, `cka` and `probes`.
+measured on validation images; definitions: `dmpo_explore.inspection.conflict`, `cka` and `probes`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
-    from .agreement import parts as parts
     from .calibration import adaptive_calibration_error as adaptive_calibration_error
     from .calibration import brier_score as brier_score
     from .calibration import calibration_error as calibration_error
@@ -47,17 +46,18 @@ if TYPE_CHECKING:
     from .novelty import novelty_detector as novelty_detector
     from .outcome import Outcome as Outcome
     from .outcome import apply as apply
+    from .outcome import parts as parts
     from .shift import excess_p_value as excess_p_value
     from .shift import shift_table as shift_table
-    from .slider_exits import exit_limits as exit_limits
-    from .slider_exits import exits_at as exits_at
+    from .sliders import Slider as Slider
+    from .sliders import SliderCounts as SliderCounts
+    from .sliders import exit_limits as exit_limits
+    from .sliders import exits_at as exits_at
+    from .sliders import slider_counts as slider_counts
     from .tables import class_table as class_table
     from .tables import markdown as markdown
     from .tables import policy_table as policy_table
     from .tables import table as table
-    from .threshold_counts import Slider as Slider
-    from .threshold_counts import SliderCounts as SliderCounts
-    from .threshold_counts import slider_counts as slider_counts
     from .width_depth import best_buys as best_buys
     from .width_depth import width_depth as width_depth
 else:

@@ -15,7 +15,7 @@ import pandas as pd
 from ..fitting.sweep import realised_flops, sweep
 from ..policies.base import Policy
 from ..records.record import ExitRecord
-from ..utils.arrays import at_exits
+from ..utils.at_exits import at_exits
 from ..utils.typing import Bools, Floats
 
 

@@ -1,6 +1,7 @@
 """Outcome: a policy applied to a record, image by image.
 
 In: a fitted policy and an `ExitRecord`. Out: `Outcome`, the exit of every image and the model's prediction there.
+`parts` compares two of them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from ..fitting.temperature import scored_record
 from ..policies.base import Policy
 from ..records.record import ExitRecord
-from ..utils.arrays import at_exits
+from ..utils.at_exits import at_exits
 from ..utils.typing import Array, Bools, Floats, Ints
 from .metrics import overthinking, summarise
 
@@ -98,3 +99,25 @@ def apply(policy: Policy, record: ExitRecord) -> Outcome:
     """
     scored = scored_record(record, policy)
     return Outcome(scored, policy.exits(scored))
+
+
+def parts(a: Outcome, b: Outcome) -> dict[str, Bools]:
+    """Kind of disagreement → (B,) mask: correct in ``a`` only, in ``b`` only, incorrect in both and different.
+
+    The kinds do not overlap, and every image with two different predictions has one of them.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record, val = (dx.load_run("demo").record(split) for split in ("test", "val"))
+        >>> a, b = (dx.apply(dx.fit_policy(val, flops=flops), record) for flops in (0.3, 0.6))
+        >>> sorted(parts(a, b))
+        ['both wrong', 'only a', 'only b']
+        >>> bool(parts(a, a)["only a"].any())
+        False
+    """
+    different = np.asarray(a.prediction != b.prediction)
+    return {
+        "only a": a.correct & ~b.correct,
+        "only b": b.correct & ~a.correct,
+        "both wrong": ~a.correct & ~b.correct & different,
+    }

@@ -1,7 +1,7 @@
 """Attribution: heat maps of the image for each exit's logit, by Captum's methods.
 
 A method is a function in `gradients.py`, `token_gradients.py`, `perturbation.py` or `rollout.py` and one line in
-`catalogue.py`.
+`methods.py`.
 """
 
 from typing import TYPE_CHECKING
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from .attribute import compare_exits as compare_exits
     from .baselines import BASELINES as BASELINES
     from .baselines import make_baseline as make_baseline
-    from .catalogue import METHODS as METHODS
-    from .catalogue import REFUSED as REFUSED
     from .cells import to_cells as to_cells
     from .gradients import integrate_exits as integrate_exits
+    from .methods import METHODS as METHODS
+    from .methods import REFUSED as REFUSED
     from .pathways import PathwayAttribution as PathwayAttribution
     from .pathways import attribute_pathways as attribute_pathways
     from .quality import Quality as Quality

@@ -1,7 +1,7 @@
 """Attribution of an exit's logit: a heat map over the image, for one exit or for several on one scale.
 
 In: a `DMPO`, one preprocessed image, an exit (0-based), a class. Out: `Attribution`, or an `ExitComparison` of exits.
-Methods are listed in `catalogue.METHODS`, misleading ones in ``REFUSED`` with the reason. The state of the model (mode,
+Methods are listed in `methods.METHODS`, misleading ones in ``REFUSED`` with the reason. The state of the model (mode,
 gradients, attention settings) is restored.
 """
 
@@ -22,9 +22,9 @@ from ..utils.progress import Progress
 from ..utils.registry import lookup
 from . import cache as kept
 from .baselines import make_baseline
-from .catalogue import METHODS, REFUSED
 from .exit_model import ExitView, one_image, rising_exits, undisturbed
 from .gradients import integrate_exits
+from .methods import METHODS, REFUSED
 from .query import DELTA_BOUND, FEWEST_STEPS, HeatMap, Query, within_bound
 from .results import Attribution, ExitComparison
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..utils.progress import Progress
 from ..utils.typing import Array
-from .catalogue import METHODS
 from .exit_model import undisturbed
+from .methods import METHODS
 from .quality import Masked, Quality, assess
 from .query import Query
 

@@ -20,9 +20,9 @@ import typer
 
 from .. import __version__
 from ..data.images import DATASETS, load_images
-from ..pretrained.sources import SOURCES
 from ..pretrained.weights import cached_weights
-from ..runs.outdated import outdated_splits
+from ..pretrained.wheels import SOURCES
+from ..runs.run import outdated_splits
 from ..runs.store import BUNDLED_RUNS, list_runs, load_run, runs_root
 from ..utils.abbreviate import one_line
 from ..utils.extras import EXTRAS, install_hint, missing_extra
@@ -69,12 +69,12 @@ def run_facts(name: str) -> dict[str, Any]:
 
 def diagnose() -> dict[str, Any]:
     """Versions, device, threads, cache, weights, data and runs, as plain JSON values."""
-    from .torch_doctor import device_facts
+    from ..inference.device import device_facts
 
     versions = {"dmpo-explore": __version__, "python": sys.version.split()[0]}
     return {
         "versions": versions | {package: _installed(package) for package in PACKAGES},
-        **device_facts(),
+        **device_facts()._asdict(),
         "cache": str(cache_dir()),
         "weights": {name: _cached(name) for name in SOURCES},
         "data": {name: _present(name) for name in DATASETS},

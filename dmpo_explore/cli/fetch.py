@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ..config import Config
-from ..jobs.progress import EVERY, ProgressFile
+from ..jobs.progress_file import EVERY, ProgressFile
 from .output import Bar, print_result, say
 from .root import Json, ProgressPath, app
 

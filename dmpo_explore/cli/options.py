@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..config import OPTIONS, Config, parse_exits
-from ..fitting.target_text import DELTA, EPSILON
+from ..fitting.target import DELTA, EPSILON
 from ..utils.options import Option, options_of
 
 if TYPE_CHECKING:

@@ -36,8 +36,7 @@ def push(
     Log in first: `hf auth login`, or set HF_TOKEN. The printed address opens that very commit, also in other commands:
     `dmpo-explore evaluate hf://OWNER/NAME@COMMIT`.
     """
-    from ..runs.hub import HubAddress, push_run
-    from ..runs.hub_files import write_hub_folder
+    from ..runs.hub import HubAddress, push_run, write_hub_folder
     from ..runs.store import load_run
 
     opened = load_run(run)

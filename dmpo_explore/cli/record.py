@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..jobs.progress import ProgressFile
+from ..jobs.progress_file import ProgressFile
 from ..utils.files import write_text
 from .options import refuse_beside
 from .output import Bar, percents, print_result, say, warnings_said

@@ -18,7 +18,7 @@ from .output import Bar, clock, print_result, say
 from .root import Device, Json, app
 
 if TYPE_CHECKING:
-    from ..search.run import SearchStep
+    from ..search.search_run import SearchStep
     from ..search.space import SearchSpace
     from ..search.study import SearchFront
 
@@ -151,7 +151,7 @@ def search(
     --minutes no search starts. Several workers may search together: start one, then others with --resume STUDY. Ctrl-C
     or a kill loses at most the current epoch.
     """
-    from ..search.run import run_search
+    from ..search.search_run import run_search
     from ..search.study import load_front
 
     if front and (name or resume or space or trials or minutes or typed_values(settings)):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..jobs.progress import ProgressFile
+from ..jobs.progress_file import ProgressFile
 from .options import config_from, config_options
 from .output import Bar, clock, epoch_line, percents, print_result, say, warnings_said
 from .record import enable_ctrl_c, is_main_process, record_line, record_splits
@@ -160,7 +160,7 @@ def _resumed(name: str, settings: dict[str, Any]) -> Config:
 def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: bool, **how: Any) -> Run:
     """Train with a bar, a line per epoch and the progress file; Ctrl-C prints how to continue."""
     from ..data.manifest import OWN
-    from ..runs.epochs import CHECKPOINT, checkpoint_epoch
+    from ..runs.history import CHECKPOINT, checkpoint_epoch
     from ..runs.store import load_run
     from ..training.train import train as train_run
 
@@ -202,7 +202,7 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
 
 def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:
     """The best epoch of a run, those before a resumption included, as JSON values and as lines."""
-    from ..runs.outdated import outdated_splits
+    from ..runs.run import outdated_splits
 
     history = run.history()
     best = history.iloc[int(history["area"].argmax())]

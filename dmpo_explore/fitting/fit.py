@@ -18,13 +18,12 @@ import numpy as np
 from ..policies.base import Policy
 from ..policies.catalogue import POLICIES, learned_policy
 from ..records.record import ExitRecord
-from ..utils.arrays import at_exits
+from ..utils.at_exits import at_exits
 from ..utils.registry import lookup
 from .per_exit import best_thresholds, budget_key, floor_key
 from .risk_control import Certificate, certify, images_needed
 from .sweep import Sweep, sweep
-from .target import Target
-from .target_text import DELTA, EPSILON
+from .target import DELTA, EPSILON, Target
 from .temperature import fit_temperatures
 
 ALL_AT_EXIT_1 = (

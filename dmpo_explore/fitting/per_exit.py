@@ -19,7 +19,7 @@ import numpy as np
 from ..policies.base import Policy
 from ..policies.ranking import leaning, midway, tie_ends
 from ..records.record import ExitRecord
-from ..utils.arrays import at_exits
+from ..utils.at_exits import at_exits
 from ..utils.typing import Array
 
 Key = Callable[[Array, Array], Array]  # correct, flops → what to maximise, −inf off the target

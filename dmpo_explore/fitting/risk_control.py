@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from ..policies.base import Policy
 from ..records.record import ExitRecord
-from ..utils.arrays import at_exits
+from ..utils.at_exits import at_exits
 from ..utils.registry import lookup
 from ..utils.typing import Array
 

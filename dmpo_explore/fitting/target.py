@@ -8,20 +8,25 @@ a query string, as Python arguments and as options of ``dmpo-explore evaluate``.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Literal
 
+import numpy as np
+
 from ..records.record import ExitRecord
-from ..utils.registry import unknown
-from . import target_text
-from .target_text import DELTA, EPSILON
-from .target_values import CHECKS, is_number, shares_text
+from ..utils.registry import lookup, unknown
+from .risk_control import RISKS
 
 Kind = Literal["flops", "accuracy_drop", "shares", "threshold", "risk", "full_depth"]
 KINDS: tuple[Kind, ...] = ("flops", "accuracy_drop", "shares", "threshold", "risk", "full_depth")
 RISK_NAMES = {"too_early": "early-exit error"}  # as people read them
-PERCENT = 2.0  # compute fractions from here on look like per cent
+LIKE_PER_CENT = 2.0  # compute fractions from here on look like per cent
+EPSILON, DELTA = 0.01, 0.05  # of risk control, unless given
+PER_CENT = {"flops": "budget", "accuracy_drop": "drop"}  # kind → its name in a query, where its value is in per cent
+RISK_QUERY = {"too_early": "risk", "disagreement": "disagreement"}  # risk → its name in a query; its value is ε in %
+SWITCHES = {"per_exit": (True, "per_exit"), "temperatures": ("fit", "calibrated")}  # key → value; its name in a query
 
 
 @dataclass(frozen=True)
@@ -194,7 +199,7 @@ class Target:
             ValueError: flops=7 is above this run's full depth, which costs 1.028; did you mean 0.07?
         """
         if self.kind == "flops" and self.value > _most(record) + 1e-9:
-            hint = f"did you mean {self.value / 100:g}?" if self.value >= PERCENT else "use Target.full_depth()"
+            hint = f"did you mean {self.value / 100:g}?" if self.value >= LIKE_PER_CENT else "use Target.full_depth()"
             full = record.flops_fraction[-1]
             raise ValueError(f"flops={self.value:g} is above this run's full depth, which costs {full:.4g}; {hint}")
         if self.kind == "shares" and len(self.value) != record.n_exits:
@@ -245,7 +250,19 @@ class Target:
             >>> Target.risk("too_early").to_query()
             {'risk': '1'}
         """
-        return target_text.to_query(self.to_dict())
+        query = {}
+        for key, value in self.to_dict().items():
+            if key == "risk":
+                query[RISK_QUERY[value]] = _percent(self.epsilon)
+            elif key == "delta":
+                query |= {} if value == DELTA else {"delta": _percent(value)}
+            elif key in SWITCHES:
+                query[SWITCHES[key][1]] = "1"
+            elif key in PER_CENT:
+                query[PER_CENT[key]] = _percent(value)
+            elif key != "epsilon":
+                query[key] = "1" if value is True else _text(value)
+        return query
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> Target | None:
@@ -260,8 +277,27 @@ class Target:
             >>> Target.from_query({"run": "demo", "budget": "30", "threshold": "0.8"}) == Target.flops(0.3)
             True
         """
-        values = target_text.from_query(query)
-        return None if values is None else cls.from_dict(values, "link")
+        kinds = {name: kind for kind, name in PER_CENT.items()} | dict.fromkeys(RISK_QUERY.values(), "risk")
+        kinds |= {"shares": "shares", "full_depth": "full_depth"}
+        found = [name for name in kinds if name in query] or [name for name in ("threshold",) if name in query]
+        if len(found) > 1:
+            raise ValueError(f"a link has one of {', '.join(kinds)}; got {', '.join(found)}")
+        if not found:
+            return None
+        (name,) = found
+        kind = kinds.get(name, name)
+        if kind == "full_depth":
+            return cls.from_dict({kind: True}, "link")
+        values = _numbers(query[name], name)
+        switches = {key: value for key, (value, word) in SWITCHES.items() if query.get(word) == "1"}
+        if kind in ("shares", "threshold"):
+            return cls.from_dict({kind: values} | switches, "link")
+        fraction = _fraction(values, name)
+        if kind != "risk":
+            return cls.from_dict({kind: fraction} | switches, "link")
+        delta = _fraction(_numbers(query["delta"], "delta"), "delta") if "delta" in query else DELTA
+        risk = next(risk for risk, word in RISK_QUERY.items() if word == name)
+        return cls.from_dict({"risk": risk, "epsilon": fraction, "delta": delta} | switches, "link")
 
     def to_code(self) -> str:
         """The target as arguments of `fit_policy`, in Python.
@@ -270,7 +306,9 @@ class Target:
             >>> Target.risk("too_early", epsilon=0.02).to_code()
             "risk='too_early', epsilon=0.02, delta=0.05"
         """
-        return target_text.to_code(self.to_dict())
+        if self.kind == "full_depth":
+            return "target=dx.Target.full_depth()"
+        return ", ".join(f"{key}={value!r}" for key, value in self.to_dict().items())
 
     def to_options(self) -> list[str]:
         """The target as options of ``dmpo-explore evaluate``, ``predict`` and ``export``.
@@ -279,9 +317,108 @@ class Target:
             >>> Target.accuracy_drop(0.01, per_exit=True).to_options()
             ['--accuracy-drop', '0.01', '--per-exit']
         """
-        return target_text.to_options(self.to_dict())
+        if self.kind == "full_depth":  # has none: it is printed without a target
+            return []
+        words: list[str] = []
+        for key, value in self.to_dict().items():
+            name = "--calibrate" if key == "temperatures" else f"--{key.replace('_', '-')}"
+            if value is True or key == "temperatures":
+                words += [name]
+                continue
+            text = value if isinstance(value, str) else _text(value)
+            words += [f"{name}={text}"] if text.startswith("-") else [name, text]  # a minus would begin another option
+        return words
 
 
 def _most(record: ExitRecord) -> float:
     """The largest compute fraction that a target may have: the full depth, rounded up to thousandths; at least 1."""
     return max(1.0, math.ceil(1000 * float(record.flops_fraction[-1])) / 1000)
+
+
+# -- checks of a value as given, one for each kind --
+
+
+def is_number(value: object) -> bool:
+    """Whether ``value`` is a finite number, of Python or numpy, and no bool."""
+    return isinstance(value, Real) and not isinstance(value, bool | np.bool_) and math.isfinite(value)
+
+
+def _flops(value: Any) -> float:
+    if not (is_number(value) and value > 0):
+        raise ValueError(f"flops={value!r} must be a fraction of reference_flops above 0, e.g. 0.3")
+    return float(value)
+
+
+def _accuracy_drop(value: Any) -> float:
+    if not (is_number(value) and 0 <= value <= 1):
+        raise ValueError(f"accuracy_drop={value!r} must be a fraction from 0 to 1, e.g. 0.01")
+    return float(value)
+
+
+def _shares(value: Any) -> tuple[float, ...]:
+    shares = _several(value)
+    if not shares or not all(map(is_number, shares)) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-3:
+        raise ValueError(shares_text(shares, len(shares)))
+    return tuple(map(float, shares))
+
+
+def shares_text(shares: Sequence[float], n: int) -> str:
+    """The error text for ``shares`` that are not ``n`` fractions."""
+    return f"shares={list(shares)} must be {n} fractions, one per exit, that sum to 1"
+
+
+def _threshold(value: Any) -> float | tuple[float, ...]:
+    thresholds = _several(value)
+    if not thresholds or not all(map(is_number, thresholds)):
+        raise ValueError(f"threshold={value!r} must be a number, or one number per exit but the last, e.g. 0.9")
+    numbers = tuple(map(float, thresholds))
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _several(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else [value]
+
+
+def _risk(value: Any) -> str:
+    lookup(RISKS, value, "risk")
+    return str(value)
+
+
+def _full_depth(value: Any) -> bool:
+    if value is not True:
+        raise ValueError(f"full_depth={value!r} must be True")
+    return True
+
+
+CHECKS: dict[str, Callable[[Any], Any]] = {
+    "flops": _flops,
+    "accuracy_drop": _accuracy_drop,
+    "shares": _shares,
+    "threshold": _threshold,
+    "risk": _risk,
+    "full_depth": _full_depth,
+}
+
+
+# -- numbers as text --
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(repr, value)) if isinstance(value, list) else repr(value)
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.12g}"
+
+
+def _fraction(percent: list[float], name: str) -> float:
+    if len(percent) != 1:
+        raise ValueError(f"{name} must be one number of per cent, not {len(percent)}")
+    return round(percent[0] / 100, 14)
+
+
+def _numbers(text: str, name: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"{name}={text!r} must be a number, or numbers with commas between") from None

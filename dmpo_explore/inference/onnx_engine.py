@@ -1,6 +1,6 @@
 """Early-exit inference of an exported model with numpy and onnxruntime, without torch.
 
-In: the folder that `torch_export` wrote. Out: the results of the torch engine, by the same early-exit loop (`loop`).
+In: the folder that `torch_export` wrote. Out: the results of the torch engine, by the same loop (`exit_loop`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..utils.files import read_json
 from ..utils.preprocess import RESIZING, Preprocess
 from ..utils.progress import Progress
 from . import onnx_device
-from .loop import InferenceResult, Step, n_images_in, run_early_exit, stream_early_exit
+from .exit_loop import InferenceResult, Step, n_images_in, run_early_exit, stream_early_exit
 
 FORMAT_VERSION = 1
 MODEL, POLICY = "model.json", "policy.json"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..models.dmpo import DMPO
-from .loop import Step
+from .exit_loop import Step
 from .torch_engine import as_step, stage_function
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # of batches with a CUDA graph of their own

@@ -1,6 +1,6 @@
 """Early-exit inference with torch: `infer` for a batch, `stream` for a data set.
 
-Both run one stage after another and compact the batch after each exit (`loop`). They use the stages and the policy
+Both run one stage after another and compact the batch after each exit (`exit_loop`). They use the stages and the policy
 that recording and simulation use: executed exits equal simulated ones.
 """
 
@@ -19,7 +19,7 @@ from ..models.prepared import PRECISIONS as PRECISIONS
 from ..policies.base import Policy
 from ..utils.progress import Progress
 from ..utils.registry import lookup
-from .loop import InferenceResult, Step, n_images_in, run_early_exit, stream_early_exit
+from .exit_loop import InferenceResult, Step, n_images_in, run_early_exit, stream_early_exit
 
 
 @torch.inference_mode()

@@ -34,7 +34,7 @@ Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Int8Comparison:
     """The int8 model beside the float32 model, on the images that its thresholds were fitted on.
 
     Args:
@@ -43,7 +43,7 @@ class Comparison:
         same: (K,) share of images with the same prediction at each exit.
 
     Example:
-        >>> print(Comparison("calibration", 1000, 0.91, 0.912, 3, 5, (0.99, 0.991)).described())
+        >>> print(Int8Comparison("calibration", 1000, 0.91, 0.912, 3, 5, (0.99, 0.991)).described())
         int8 on 1,000 images of calibration: 91.0 % correct, float32 91.2 %; 3 rescued, 5 hurt
     """
 
@@ -109,7 +109,7 @@ def export_int8(
     return out
 
 
-def compared(path: str | Path) -> Comparison | None:
+def compared(path: str | Path) -> Int8Comparison | None:
     """What the export at ``path`` changes; None for one that was not compared, or is in float32.
 
     Example:
@@ -117,14 +117,14 @@ def compared(path: str | Path) -> Comparison | None:
         'int8 on 2,000 images of calibration: 92.8 % correct, float32 92.9 %; 7 rescued, 9 hurt'
     """
     facts = read_json(Path(path) / MODEL).get("int8")
-    return Comparison(**facts | {"same": tuple(facts["same"])}) if facts else None
+    return Int8Comparison(**facts | {"same": tuple(facts["same"])}) if facts else None
 
 
-def compare(theirs: ExitRecord, their_policy: Policy, ours: ExitRecord, our_policy: Policy) -> Comparison:
+def compare(theirs: ExitRecord, their_policy: Policy, ours: ExitRecord, our_policy: Policy) -> Int8Comparison:
     """Two records of the same images, each under its own policy: ``theirs`` of float32, ``ours`` of int8."""
     a, b = _correct(theirs, their_policy), _correct(ours, our_policy)
     same = (theirs.prediction == ours.prediction).mean(axis=0)
-    return Comparison(
+    return Int8Comparison(
         ours.meta.split, ours.n_images, float(b.mean()), float(a.mean()), int((b & ~a).sum()), int((a & ~b).sum()),
         tuple(map(float, same)),
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -16,11 +17,12 @@ from torch import Tensor
 
 from ..config import Config
 from ..data.images import ImageSet
+from ..data.source import ImageFiles, VerifiedFiles
+from ..data.stored_images import VerifiedImages
 from ..data.torch_loaders import make_loader
 from ..fitting.fit import fit_policy
-from ..models.dmpo import DMPO
-from ..models.features import feature_width, forward_features
-from ..models.flops import CONVENTION, ModelFlops
+from ..models.dmpo import DMPO, feature_width, forward_features
+from ..models.flops import CONVENTION, ModelFlops, config_flops
 from ..policies.catalogue import write_policies
 from ..records.record import ExitRecord, RecordMeta
 from ..records.scores import STORED, scores_of_record
@@ -28,11 +30,12 @@ from ..records.writer import RecordWriter
 from ..runs.run import Run
 from ..runs.run_data import checked_images, fits_policies
 from ..runs.store import BUNDLED_RUNS, clear_runs
+from ..runs.weights_file import WEIGHTS, read_weights_meta
+from ..utils.files import sha256
 from ..utils.progress import Progress
 from ..utils.typing import Array
 from .torch_engine import autocast, eval_mode, precision_of
 from .torch_processes import Processes, join_processes
-from .torch_recording_facts import facts, loaded
 
 Batch = dict[str, Array]  # labels, the scores, and logits where they are kept
 
@@ -264,3 +267,48 @@ def record_meta(config: Config, images: ImageSet, model: DMPO, flops: ModelFlops
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         images_sha256=images.fingerprint,
     )
+
+
+VERIFIED = (VerifiedFiles, VerifiedImages)
+
+
+def loaded(run: Run, device: str, n_classes: int) -> tuple[DMPO, ModelFlops, str]:
+    """A run's model, its FLOPs, and the SHA-256 that its weights file had before it was read; empty without one."""
+    weights = sha256(run.path / WEIGHTS) if (run.path / WEIGHTS).is_file() else ""
+    return run.model(device), config_flops(run.config.model, n_classes), weights
+
+
+def facts(run: Run, images: ImageSet, model: DMPO, precision: str, weights: str) -> dict[str, Any]:
+    """Everything that the scores of a run on ``images`` depend on, as JSON values.
+
+    Args:
+        weights: SHA-256 of the weights file that ``model`` was read from.
+
+    Raises:
+        ValueError: a training has replaced that file meanwhile.
+    """
+    if (now := sha256(run.path / WEIGHTS)) != weights:
+        raise ValueError(f"run {run.name!r} has got new weights while they were read; record it after its training")
+    return {
+        "config": {"model": run.config.to_dict()["model"], "seed": run.config.training.seed},
+        "weights_sha256": now,
+        "backbone_sha256": read_weights_meta(run.path).get("backbone_sha256", ""),
+        "images_sha256": images.fingerprint if isinstance(images.pixels, VERIFIED) else images_sha256(images),
+        "precision": precision,
+        "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type,
+        "torch": torch.__version__,
+    }
+
+
+def images_sha256(images: ImageSet) -> str:
+    """SHA-256 of labels and pixels; of files their paths, sizes and times of change in place of pixels."""
+    found = hashlib.sha256(np.asarray(images.labels, np.int64).tobytes())
+    paths = images.pixels.paths if isinstance(images.pixels, ImageFiles) else None
+    for index in map(int, images.indices):
+        if paths is None:
+            pixels = np.ascontiguousarray(images.pixels[index])
+            found.update(f"{pixels.shape}".encode() + pixels.tobytes())
+        else:
+            status = paths[index].stat()
+            found.update(f"{paths[index]} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return found.hexdigest()

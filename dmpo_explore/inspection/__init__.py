@@ -10,7 +10,7 @@ from ..utils.lazy import public_names
 if TYPE_CHECKING:
     from .cka import cka_matrix as cka_matrix
     from .cka import linear_cka as linear_cka
-    from .gradients import gradient_conflict as gradient_conflict
+    from .conflict import gradient_conflict as gradient_conflict
     from .pca import PatchComponents as PatchComponents
     from .pca import patch_components as patch_components
     from .pca import principal_components as principal_components

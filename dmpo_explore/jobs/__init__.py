@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .jobs import resume as resume
     from .jobs import start as start
     from .jobs import stop as stop
-    from .progress import Progress as Progress
+    from .progress_file import Progress as Progress
     from .status import DELETED as DELETED
     from .status import FAILED as FAILED
     from .status import FINISHED as FINISHED

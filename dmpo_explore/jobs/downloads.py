@@ -21,12 +21,12 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from ..data.sources import DATASETS
-from ..pretrained.sources import SOURCES
+from ..pretrained.wheels import SOURCES
 from ..utils.files import cache_dir, read_json, write_json
 from ..utils.registry import lookup
 from .job import MODULE, log_tail
 from .process import KIND, child_environment, detached, end_process, process_of
-from .progress import DONE, Progress, read_progress
+from .progress_file import DONE, Progress, read_progress
 from .status import ACTIVE, FAILED, FINISHED, PROCESS_GONE, RUNNING, STOPPED, STOPPING, error_line
 
 Kind = Literal["backbone", "data"]

@@ -22,7 +22,7 @@ import psutil
 from ..config import Config, TrainingConfig
 from ..training.kinds import TRAINING_PARTS
 from ..utils.progress import Progress
-from .progress import peak_memory
+from .progress_file import peak_memory
 
 if TYPE_CHECKING:
     from ..data.images import ImageSet

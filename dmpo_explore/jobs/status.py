@@ -9,14 +9,14 @@ from pathlib import Path
 
 import psutil
 
-from ..runs.epochs import finished_epochs
+from ..runs.history import finished_epochs
 from ..runs.run import Run
 from ..runs.run_data import default_splits
 from ..runs.store import runs_root
 from ..runs.weights_file import WEIGHTS
 from .job import Job, log_tail
 from .process import process_of
-from .progress import DONE, Progress, read_progress
+from .progress_file import DONE, Progress, read_progress
 
 RUNNING = "running"
 STOPPING = "stopping"

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from .bypass import MLPBypass as MLPBypass
     from .bypass import NoBypass as NoBypass
     from .dmpo import DMPO as DMPO
-    from .exit_flops import ExitFlops as ExitFlops
-    from .exit_flops import exit_flops as exit_flops
     from .factory import build_model as build_model
     from .factory import build_reference as build_reference
+    from .flops import ExitFlops as ExitFlops
     from .flops import ModelFlops as ModelFlops
     from .flops import count_flops as count_flops
+    from .flops import exit_flops as exit_flops
     from .flops import measure_flops as measure_flops
     from .merging import merge as merge
     from .predictors import PREDICTORS as PREDICTORS

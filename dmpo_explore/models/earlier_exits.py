@@ -2,7 +2,7 @@
 
 In: logits of an exit and log-probabilities of the exits before it. Out: the exit's answer. As the ensembles of Zero
 Time Waste (Wolczyk et al. 2021, arXiv 2106.05409): a product of powers of the exits' probabilities. Ours: no bias per
-class, and where the weights are fitted (`dmpo_explore.training.earlier_exits`).
+class, and where the weights are fitted (`dmpo_explore.training.fitted_earlier_exits`).
 An exit that stops an image has run with all exits before it, so their answers cost no forward pass: 2C FLOPs each.
 """
 

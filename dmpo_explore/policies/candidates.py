@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..records.record import ExitRecord
-from ..utils.arrays import at_exits
+from ..utils.at_exits import at_exits
 from ..utils.typing import Array, Ints
 
 

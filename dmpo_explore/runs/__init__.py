@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from .check import Problem as Problem
     from .check import check_folder as check_folder
     from .config_file import read_config as read_config
-    from .differences import COMPARED as COMPARED
-    from .differences import config_differences as config_differences
     from .hub import push_run as push_run
-    from .hub_files import write_hub_folder as write_hub_folder
-    from .outdated import outdated_splits as outdated_splits
+    from .hub import write_hub_folder as write_hub_folder
     from .run import Run as Run
+    from .run import outdated_splits as outdated_splits
     from .run_data import check_images as check_images
     from .run_data import default_splits as default_splits
     from .run_data import move_data as move_data
     from .score_files import read_scores as read_scores
+    from .setting_differences import COMPARED as COMPARED
+    from .setting_differences import config_differences as config_differences
     from .store import BUNDLED_RUNS as BUNDLED_RUNS
     from .store import list_runs as list_runs
     from .store import load_run as load_run

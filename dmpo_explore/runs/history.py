@@ -1,8 +1,14 @@
-"""Reading of a run's history.csv: one row of numbers per epoch."""
+"""Epochs of a run: the rows of its history.csv, and how many are finished; no torch.
+
+A training continues from ``checkpoint.pt``; it is written first, then the files made from it, history.csv last.
+An epoch counts once it is in both: then all of its files are on disk.
+"""
 
 from __future__ import annotations
 
 import io
+import pickletools
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +18,7 @@ from ..utils.reading import read_text
 if TYPE_CHECKING:
     import pandas as pd
 
+CHECKPOINT = "checkpoint.pt"
 MOST_COLUMNS = 10_000
 KINDS = ("lambda", "loss", "accuracy")  # of columns that every exit has
 
@@ -49,3 +56,33 @@ def _lacking(columns: list[str]) -> list[str]:
     exits = {k for column in columns for kind, _, k in [column.partition("_")] if kind in KINDS and k.isdecimal()}
     needed = [f"{kind}_{k}" for kind in KINDS for k in sorted(exits)] + ["area"] * bool(exits)
     return [column for column in needed if column not in columns]
+
+
+def finished_epochs(folder: Path) -> int:
+    """Number of complete epochs in a run folder; by the history alone if there is no readable checkpoint."""
+    try:
+        rows = len(read_history(folder / "history.csv"))
+    except (OSError, ValueError):
+        rows = 0
+    saved = checkpoint_epoch(folder / CHECKPOINT)
+    return rows if saved is None else min(rows, saved)
+
+
+def checkpoint_epoch(path: Path) -> int | None:
+    """The epoch after which a checkpoint was saved; None if there is none or it cannot be read.
+
+    Nothing is unpickled: it is the number after the first name ``epoch`` in the list of the file's pickle operations.
+    """
+    named = False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            (member,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+            with archive.open(member) as stream:
+                for operation, value, _ in pickletools.genops(stream):
+                    if named and operation.name in ("BININT", "BININT1", "BININT2"):
+                        return int(str(value))
+                    if operation.name not in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):  # which follow every text
+                        named = value == "epoch"
+    except (OSError, ValueError, LookupError, NotImplementedError, zipfile.BadZipFile):
+        return None
+    return None

@@ -12,7 +12,7 @@ from ..data.sources import DATASETS
 from ..policies.base import Policy
 from ..pretrained.weights import is_hub
 from ..records.record import ExitRecord
-from ..utils.arrays import at_exits
+from ..utils.at_exits import at_exits
 from ..utils.extras import extra_imports
 
 TAGS = ["early-exit", "dynamic-inference", "dmpo", "vision"]

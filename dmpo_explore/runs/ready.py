@@ -9,9 +9,8 @@ from pathlib import Path
 
 from ..config import Config
 from ..data.findings import Finding
-from ..pretrained.sources import SOURCES
 from ..pretrained.weights import fetch_weights, find_weights
-from ..pretrained.wheels import Progress
+from ..pretrained.wheels import SOURCES, Progress
 from ..utils.disk import is_full_disk, write_error
 from .store import new_run_path, runs_root
 

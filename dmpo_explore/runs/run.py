@@ -21,6 +21,7 @@ from ..data.manifest import Manifest, read_manifest
 from ..policies.base import Policy
 from ..policies.catalogue import read_policies
 from ..records.record import ExitRecord
+from ..utils.files import read_json
 from ..utils.reading import read_text
 from ..utils.replacing import moved_aside
 from ..utils.typing import Bools, Ints
@@ -298,3 +299,23 @@ class Run:
 
         n_classes = len(self.class_names)
         return load_model(self.path, self.config, n_classes, device, merge=merge, precision=precision)
+
+
+def outdated_splits(run: Run) -> list[str]:
+    """Splits whose record is of earlier weights than the run has now; `Run.record` refuses to open it.
+
+    Records of earlier versions do not name their weights, and are never among these.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> outdated_splits(dx.load_run("demo"))
+        []
+    """
+    return [split for split in run.splits() if of_other_weights(run.path, _weights_sha256(run, split))]
+
+
+def _weights_sha256(run: Run, split: str) -> str:
+    try:
+        return str(read_json(run.path / "records" / split / "meta.json").get("weights_sha256", ""))
+    except (OSError, ValueError, AttributeError):  # a broken record, which has an error of its own
+        return ""

@@ -7,7 +7,7 @@ import re
 from os.path import lexists
 from pathlib import Path
 
-from ..records.partial import clear_recorded
+from ..records.writer import clear_recorded
 from ..utils.registry import unknown
 from ..utils.replacing import clear_leftovers, settle
 from .hub import PREFIX, download_run

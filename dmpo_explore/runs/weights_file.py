@@ -9,8 +9,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from ..config import ModelConfig
-from ..pretrained.sources import SOURCES
 from ..pretrained.weights import find_weights
+from ..pretrained.wheels import SOURCES
 from ..utils.abbreviate import is_text, one_line, short
 from ..utils.files import sha256
 from ..utils.reading import check_regular, named

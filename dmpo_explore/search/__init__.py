@@ -8,14 +8,14 @@ if TYPE_CHECKING:
     from .domains import Choice as Choice
     from .domains import Range as Range
     from .goal import Goal as Goal
+    from .goal import hypervolume as hypervolume
+    from .goal import non_dominated as non_dominated
     from .goal import operating_points as operating_points
     from .learning_curves import LearningCurve as LearningCurve
-    from .pareto import hypervolume as hypervolume
-    from .pareto import non_dominated as non_dominated
-    from .run import SearchStep as SearchStep
-    from .run import run_search as run_search
     from .samplers import SAMPLERS as SAMPLERS
     from .samplers import SamplerConfig as SamplerConfig
+    from .search_run import SearchStep as SearchStep
+    from .search_run import run_search as run_search
     from .space import SearchSpace as SearchSpace
     from .space import default_space as default_space
     from .space import read_space as read_space

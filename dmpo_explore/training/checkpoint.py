@@ -23,7 +23,7 @@ from ..data.manifest import Manifest, write_manifest
 from ..models.dmpo import DMPO
 from ..models.flops import ModelFlops
 from ..runs.config_file import read_config
-from ..runs.epochs import CHECKPOINT, checkpoint_epoch, finished_epochs
+from ..runs.history import CHECKPOINT, checkpoint_epoch, finished_epochs
 from ..runs.store import new_run_path
 from ..runs.torch_weights import save_weights
 from ..utils.files import atomic_file, atomic_folder, write_text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -12,9 +13,35 @@ from ..config import TrainingConfig
 from .accelerator import PreparedForward
 from .losses import image_losses, weighted_sum
 from .parts import Batch, TrainingContext, TrainingPart
-from .planned_weights import PlannedWeights
+from .schedules import loss_weights
 
 LOOPS_OWN = ("epoch", "best", "optimizer", "schedule", "scaler")  # keys of a state
+
+
+class PlannedWeights(TrainingPart):
+    """The weights of ``config.schedule``: those of a training without another part that weighs the exits."""
+
+    weighs = True
+
+    def begin(self, context: TrainingContext) -> None:
+        """Reads schedule, epochs, phase ratio and the number of exits."""
+        self.context = context
+
+    def before_epoch(self, epoch: int) -> None:
+        """The epoch's weights."""
+        config = self.context.config
+        self.planned = loss_weights(
+            config.schedule, epoch, config.epochs, self.context.n_exits, phase_ratio=config.phase_ratio
+        )
+        self.on_device = torch.tensor(self.planned, device=self.context.accelerator.device)
+
+    def weights(self) -> Tensor:
+        """(K,), the same at every step of an epoch."""
+        return self.on_device
+
+    def mean_weights(self) -> tuple[float, ...]:
+        """The planned ones, as they are."""
+        return self.planned
 
 
 class BesideModel(nn.Module):

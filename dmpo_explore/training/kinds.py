@@ -86,7 +86,7 @@ def _class_balance(setup: PartSetup) -> TrainingPart | None:
 
 
 def _earlier_exits(setup: PartSetup) -> TrainingPart | None:
-    from .earlier_exits import FittedEarlierExits
+    from .fitted_earlier_exits import FittedEarlierExits
 
     if not _reads_earlier(setup.config) or setup.held_out is None:
         return None

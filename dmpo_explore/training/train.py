@@ -27,15 +27,14 @@ from ..data.torch_loaders import make_loader
 from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference, with_own_weights
 from ..models.flops import ModelFlops, measure_flops
-from ..runs.epochs import CHECKPOINT
+from ..runs.history import CHECKPOINT
 from ..runs.run import Run
 from ..runs.store import clear_runs, load_run, runs_root
 from ..utils.progress import Progress
 from .accelerator import make_accelerator
 from .checkpoint import RunWriter, read_checkpoint, require_room, unfinished
-from .epoch_losses import StepHook
 from .kinds import TRAINING_PARTS, PartSetup, make_parts
-from .loop import EpochResult, fit
+from .loop import EpochResult, StepHook, fit
 from .parts import TrainingPart
 from .train_data import DataHook, hold_out, training_images
 from .validator import Validator, spread

@@ -14,7 +14,7 @@ from typing import Any
 
 import lazy_loader
 
-_MOVED: dict[str, str] = {}  # package.name as it was → the package that has it now
+_MOVED: dict[str, str] = {}  # package.name as it was → the module that has it now, or MODULE:NAME
 
 
 def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
@@ -52,8 +52,10 @@ def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
         if name in elsewhere:
             return getattr(importlib.import_module(elsewhere[name], package), name)
         if new := _MOVED.get(f"{package}.{name}"):
-            warnings.warn(f"{package}.{name} is {new}.{name} now", DeprecationWarning, stacklevel=2)
-            return getattr(importlib.import_module(new), name)
+            module, _, now = new.partition(":")
+            now = now or name
+            warnings.warn(f"{package}.{name} is {module}.{now} now", DeprecationWarning, stacklevel=2)
+            return getattr(importlib.import_module(module), now)
         return find(name)
 
     return attribute, every.copy, every
@@ -61,5 +63,5 @@ def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
 
 def moved(package: str, *names: str, to: str) -> None:
     """Let former public names of ``dmpo_explore.PACKAGE`` lead to the module ``to``, for one version, with a
-    DeprecationWarning."""
+    DeprecationWarning. ``to`` as ``MODULE:NAME``: the name is another one now."""
     _MOVED.update({f"dmpo_explore.{package}.{name}": to for name in names})

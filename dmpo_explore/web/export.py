@@ -23,7 +23,7 @@ from ..data.splits import stratified_rows
 from ..inference.onnx_weights import KINDS
 from ..policies.base import Policy
 from ..records.record import ExitRecord
-from ..reports.parts import data_name
+from ..reports.shared import data_name
 from ..runs.run import Run
 from ..utils.files import atomic_folder, read_json, write_json, write_text
 from ..utils.registry import unknown

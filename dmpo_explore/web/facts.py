@@ -19,7 +19,7 @@ from ..figures.style import exit_colours
 from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..records.scores import SCORES
-from ..reports.parts import facts_of, rule_of, slider_of
+from ..reports.shared import facts_of, rule_of, slider_of
 from ..runs.run import Run
 from .runtime import integrity
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import NamedTuple
 
-from ..pretrained.sources import SOURCES
 from ..pretrained.weights import is_hub
+from ..pretrained.wheels import SOURCES
 from ..runs.run import Run
 from ..runs.weights_file import WEIGHTS
 

@@ -12,7 +12,7 @@ from synthetic import DEPLOYABLE, make_record, ready_policy
 
 import dmpo_explore as dx
 from dmpo_explore.analysis.metrics import overthinking
-from dmpo_explore.analysis.outcome import Outcome, apply
+from dmpo_explore.analysis.outcome import Outcome, apply, parts
 from dmpo_explore.policies.catalogue import POLICIES
 
 
@@ -81,3 +81,12 @@ def test_it_is_frozen_and_computes_once() -> None:
         outcome.exits = outcome.exits  # type: ignore[misc]
     with pytest.raises(ValueError, match="one per image"):
         Outcome(make_record(30, 4), np.zeros(29, int)).correct  # noqa: B018
+
+
+def test_parts_exclude_each_other_and_are_all_differences() -> None:
+    rng, record = np.random.default_rng(0), make_record(300, 4, 5)
+    a, b = (dx.Outcome(record, rng.integers(0, 4, 300)) for _ in range(2))
+    masks = parts(a, b)
+    assert (sum(mask.astype(int) for mask in masks.values()) <= 1).all()
+    assert np.array_equal(np.logical_or.reduce(list(masks.values())), a.prediction != b.prediction)
+    assert not any(mask.any() for mask in parts(a, a).values())

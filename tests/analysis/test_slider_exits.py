@@ -9,7 +9,7 @@ import pytest
 from synthetic import make_record
 
 import dmpo_explore as dx
-from dmpo_explore.analysis import slider_exits, threshold_counts
+from dmpo_explore.analysis.sliders import exit_limits, exits_at, slider_counts
 from dmpo_explore.policies.catalogue import POLICIES
 
 DEPLOYABLE = [name for name, kind in POLICIES.items() if kind.deployable]
@@ -25,8 +25,8 @@ def policy_of(name: str, n_exits: int) -> dx.Policy:
 def test_a_limit_tells_the_exit_at_every_position(name: str, n_exits: int) -> None:
     record = make_record(80, n_exits, 5, seed=n_exits, with_logits=False, split="test")
     policy = policy_of(name, n_exits)
-    stops = threshold_counts.slider_counts(record, policy).single.thresholds
-    limits, wanted = slider_exits.exit_limits(record, policy, [stops]), slider_exits.exits_at(record, policy, stops)
+    stops = slider_counts(record, policy).single.thresholds
+    limits, wanted = exit_limits(record, policy, [stops]), exits_at(record, policy, stops)
     if limits is None:
         assert (np.diff(wanted.astype(int), axis=0) < 0).any()
         return
@@ -39,8 +39,8 @@ def test_limits_of_a_slider_for_every_exit(name: str) -> None:
     record = make_record(80, 4, 5, seed=1, with_logits=False, split="test")
     policy = policy_of(name, 4)
     policy = replace(policy, thresholds=policy.thresholds * 3)
-    sliders = threshold_counts.slider_counts(record, policy).sliders
-    limits = slider_exits.exit_limits(record, policy, [slider.thresholds for slider in sliders])
+    sliders = slider_counts(record, policy).sliders
+    limits = exit_limits(record, policy, [slider.thresholds for slider in sliders])
     assert limits is not None
     rng = np.random.default_rng(0)
     for _ in range(20):
@@ -53,5 +53,5 @@ def test_limits_of_a_slider_for_every_exit(name: str) -> None:
 
 def test_more_exits_than_a_byte_counts() -> None:
     record = make_record(6, 300, 2, with_logits=False, split="test")
-    (exits,) = slider_exits.exits_at(record, dx.POLICIES["confidence"]((0.5,)), [1.01])
+    (exits,) = exits_at(record, dx.POLICIES["confidence"]((0.5,)), [1.01])
     assert exits.tolist() == [299] * 6

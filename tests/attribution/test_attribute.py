@@ -11,7 +11,7 @@ from reading_model import GRID, READS, reading_model
 from small_model import SMOOTH, K, image, made
 
 from dmpo_explore.attribution.attribute import attribute, compare_exits
-from dmpo_explore.attribution.catalogue import METHODS
+from dmpo_explore.attribution.methods import METHODS
 
 
 @pytest.mark.parametrize("exit", range(K))

@@ -10,7 +10,7 @@ from small_model import C, image, made
 from torch import Tensor
 
 from dmpo_explore.attribution.attribute import attribute, compare_exits
-from dmpo_explore.attribution.catalogue import REFUSED
+from dmpo_explore.attribution.methods import REFUSED
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from small_model import SMOOTH, image, made
 
 from dmpo_explore.attribution.attribute import attribute, compare_exits
-from dmpo_explore.attribution.catalogue import METHODS
+from dmpo_explore.attribution.methods import METHODS
 
 
 @pytest.mark.parametrize("method", METHODS)

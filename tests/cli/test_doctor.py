@@ -18,7 +18,6 @@ from synthetic import make_record
 import dmpo_explore
 from dmpo_explore.cli import doctor
 from dmpo_explore.cli.doctor import app_file, diagnose, run_facts
-from dmpo_explore.cli.torch_doctor import device_facts
 from dmpo_explore.config import Config
 
 
@@ -63,7 +62,7 @@ def test_the_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_device() -> None:
-    facts = device_facts()
+    facts = diagnose()
     assert facts["threads"] == torch.get_num_threads() and (facts["device"] == "cpu") != torch.cuda.is_available()
 
 

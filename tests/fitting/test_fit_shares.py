@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from synthetic import make_record, record_from_logits
 
 from dmpo_explore.fitting.fit import fit_policy
-from dmpo_explore.inference.loop import run_early_exit
+from dmpo_explore.inference.exit_loop import run_early_exit
 
 scored = st.sampled_from(["confidence", "entropy", "margin"])
 

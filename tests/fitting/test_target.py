@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from synthetic import make_record
 
 import dmpo_explore as dx
-from dmpo_explore.fitting import target_text, target_values
 from dmpo_explore.fitting.risk_control import RISKS
-from dmpo_explore.fitting.target import KINDS, Target
+from dmpo_explore.fitting.target import CHECKS, KINDS, RISK_QUERY, Target
 
 hundredths = st.integers(1, 9999).map(lambda n: n / 10000)
 switch = st.booleans()
@@ -54,7 +53,7 @@ def test_every_form_gives_the_target_back(target: Target) -> None:
 
 
 def test_every_kind_and_every_risk_has_each_form() -> None:
-    assert set(target_values.CHECKS) == set(KINDS) and set(target_text.RISKS) == set(RISKS)
+    assert set(CHECKS) == set(KINDS) and set(RISK_QUERY) == set(RISKS)
 
 
 def test_options_are_those_of_the_command_line() -> None:

@@ -13,7 +13,7 @@ import pytest
 from small_model import made, pictures
 
 from dmpo_explore.inference import onnx_device
-from dmpo_explore.inference.active_batch import ActiveBatch, Queue
+from dmpo_explore.inference.exit_loop import ActiveBatch, Queue
 from dmpo_explore.inference.onnx_device import CONCAT, GATHER, DeviceArray, SessionDevice, device_of
 from dmpo_explore.inference.onnx_engine import OnnxEngine
 from dmpo_explore.inference.torch_export import export_model

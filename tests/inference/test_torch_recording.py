@@ -14,7 +14,7 @@ from spread_model import B, between, labels, made, pictures, policies, recorded
 from dmpo_explore.data.images import ImageSet
 from dmpo_explore.data.source import ImageFiles
 from dmpo_explore.inference.torch_engine import infer
-from dmpo_explore.inference.torch_recording_facts import images_sha256
+from dmpo_explore.inference.torch_recording import images_sha256
 from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.records.record import ExitRecord
 

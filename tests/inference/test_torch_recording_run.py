@@ -20,7 +20,7 @@ import torch
 from tiny import tiny_config
 
 from dmpo_explore.data.images import ImageSet
-from dmpo_explore.inference import torch_recording, torch_recording_facts
+from dmpo_explore.inference import torch_recording
 from dmpo_explore.inference.torch_processes import Processes, join_processes
 from dmpo_explore.inference.torch_recording import record_run, record_split
 from dmpo_explore.models.dmpo import DMPO
@@ -287,13 +287,13 @@ def test_two_processes_write_what_one_writes(run: Run, trained: Path, tmp_path: 
 
 
 def test_weights_that_change_while_they_are_read_are_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    count = torch_recording_facts.config_flops
+    count = torch_recording.config_flops
 
     def meanwhile(*arguments: Any) -> Any:
         save_weights(run.path, {"scale": torch.ones(2)}, run.config.model)  # of the next epoch
         return count(*arguments)
 
-    monkeypatch.setattr(torch_recording_facts, "config_flops", meanwhile)
+    monkeypatch.setattr(torch_recording, "config_flops", meanwhile)
     with pytest.raises(ValueError, match="'run' has got new weights while they were read"):
         record_run(run, "test", **HOW)
     assert not list((run.path / "records").glob("*"))

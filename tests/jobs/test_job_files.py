@@ -32,7 +32,7 @@ def test_why_a_job_failed_is_its_own_last_word(root: Path, tmp_path: Path, monke
 
 def test_a_run_that_was_removed_is_said(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     become(
-        "import sys\nfrom pathlib import Path\nfrom dmpo_explore.jobs.progress import ProgressFile\n"
+        "import sys\nfrom pathlib import Path\nfrom dmpo_explore.jobs.progress_file import ProgressFile\n"
         "ProgressFile(Path(sys.argv[2].removeprefix('--progress='))).end()",
         monkeypatch,
         tmp_path,

@@ -27,7 +27,7 @@ from dmpo_explore import jobs
 from dmpo_explore.cli import app
 from dmpo_explore.jobs.job import Job
 from dmpo_explore.jobs.status import PROCESS_GONE
-from dmpo_explore.runs.epochs import CHECKPOINT, checkpoint_epoch, finished_epochs
+from dmpo_explore.runs.history import CHECKPOINT, checkpoint_epoch, finished_epochs
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import runs_root
 from dmpo_explore.runs.weights_file import WEIGHTS

@@ -25,8 +25,7 @@ from dmpo_explore.inference.torch_recording import record_split
 from dmpo_explore.models.dmpo import DMPO
 from dmpo_explore.models.factory import assemble
 from dmpo_explore.models.merging import merge
-from dmpo_explore.models.timm_backbones import create_backbone, split_backbone
-from dmpo_explore.models.timm_families import FAMILIES
+from dmpo_explore.models.timm_backbones import FAMILIES, create_backbone, split_backbone
 from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.store import load_run

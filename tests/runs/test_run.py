@@ -13,8 +13,12 @@ from synthetic import make_record, record_from_logits
 
 from dmpo_explore.data.images import load_images
 from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.inference.torch_recording import record_run
 from dmpo_explore.policies.catalogue import write_policies
+from dmpo_explore.runs.run import Run, outdated_splits
 from dmpo_explore.runs.store import load_run
+from dmpo_explore.runs.torch_weights import read_weights, save_weights
+from dmpo_explore.utils.files import read_json, write_json
 
 DIGITS = tuple("0123456789")
 
@@ -87,3 +91,29 @@ def test_pictures_are_the_records(mine: Path) -> None:
     other.save(mine / "records" / "test", force=True)
     with pytest.raises(ValueError, match="digits test is not what run 'mine' recorded"):
         run.image_set("test")
+
+
+def test_a_record_of_earlier_weights_is_refused(trained: Run) -> None:
+    before = record_run(trained, "val", device="cpu")
+    assert len(before.meta.weights_sha256) == 64 and outdated_splits(trained) == []
+    assert trained.record("val").meta.to_dict() == before.meta.to_dict()
+
+    weights = {name: tensor + 1 for name, tensor in read_weights(trained.path).items()}
+    save_weights(trained.path, weights, trained.config.model, trained.class_names)
+    assert outdated_splits(trained) == ["val"]
+    with pytest.raises(ValueError, match="val record of run 'mine' is of earlier weights.*record mine --split val --f"):
+        trained.record("val")
+
+    record_run(trained, "val", device="cpu", force=True)
+    assert outdated_splits(trained) == []
+    assert not np.array_equal(trained.record("val").confidence, before.confidence)
+
+
+def test_a_record_of_earlier_versions_and_a_broken_one_are_none_of_them(trained: Run) -> None:
+    record_run(trained, "val", device="cpu")
+    meta = trained.path / "records" / "val" / "meta.json"
+    write_json(meta, {key: value for key, value in read_json(meta).items() if key != "weights_sha256"})
+    (trained.path / "weights.safetensors").write_bytes(b"other")
+    assert outdated_splits(trained) == [] and trained.record("val").n_images
+    meta.write_text("[]")
+    assert outdated_splits(trained) == []

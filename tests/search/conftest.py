@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from search_settings import make_space
 
-from dmpo_explore.search.run import SearchStep, run_search
+from dmpo_explore.search.search_run import SearchStep, run_search
 from dmpo_explore.search.study import SearchFront
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from search_settings import PATIENCE, make_space, points
 
-from dmpo_explore.search.run import SearchStep, run_search
+from dmpo_explore.search.search_run import SearchStep, run_search
 from dmpo_explore.search.study import SearchFront, load_front, load_study
 from dmpo_explore.search.trial_storage import State, give_back
 
@@ -94,7 +94,7 @@ FIRST = """
 import sys, time
 sys.path.insert(0, "tests/helpers")
 from search_settings import PATIENCE, make_space
-from dmpo_explore.search.run import run_search
+from dmpo_explore.search.search_run import run_search
 
 def say(step):
     print(step.what, step.trial, step.epoch, flush=True)

@@ -13,8 +13,8 @@ from search_settings import make_space, trial
 from dmpo_explore.cli.search import sampler_from
 from dmpo_explore.joints import SamplerKind
 from dmpo_explore.search.goal import Goal
-from dmpo_explore.search.run import run_search
 from dmpo_explore.search.samplers import SAMPLERS, SamplerConfig, above_median
+from dmpo_explore.search.search_run import run_search
 from dmpo_explore.search.study import load_study, open_study
 from dmpo_explore.search.trial_storage import suggest
 

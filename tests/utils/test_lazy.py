@@ -46,8 +46,11 @@ def test_only_imports_for_type_checkers_count(tmp_path: Path) -> None:
 def test_a_name_that_has_moved_warns_and_is_no_name_of_the_old_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dmpo_explore.utils.lazy._MOVED", {})
     moved("records", "fmean", to="statistics")
+    moved("records", "mean", to="statistics:median")
     import dmpo_explore.records as records
 
     with pytest.warns(DeprecationWarning, match=r"records\.fmean is statistics\.fmean now"):
         assert records.fmean([1, 2]) == 1.5  # type: ignore[attr-defined]
+    with pytest.warns(DeprecationWarning, match=r"records\.mean is statistics\.median now"):
+        assert records.mean([1, 2, 9]) == 2  # type: ignore[attr-defined]
     assert "fmean" not in records.__all__

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import dmpo_explore as dx
-from dmpo_explore.pretrained.sources import SOURCES
+from dmpo_explore.pretrained.wheels import SOURCES
 from dmpo_explore.runs.run import Run
 from dmpo_explore.web.licences import licence_text, may_be_published
 

@@ -18,7 +18,7 @@ from ...analysis.outcome import Outcome
 from ...analysis.shift import LEVEL, excess_p_value
 from ...policies.base import Policy
 from ...records.record import ExitRecord
-from ...utils.arrays import at_exits
+from ...utils.at_exits import at_exits
 from ...utils.typing import Array, Floats, Ints
 from .bandit import BanditState, ThresholdBandit, confidence_at
 

@@ -10,7 +10,7 @@ from ...cli.options import refuse_beside, settings_options
 from ...cli.output import Bar, epoch_line, percents, print_result, say, warnings_said
 from ...cli.record import enable_ctrl_c, record_line, record_splits
 from ...cli.root import RUN, Device, Json, ProgressPath
-from ...jobs.progress import ProgressFile
+from ...jobs.progress_file import ProgressFile
 from .options import Slimming, SlimSettings
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def slim(
 
 def _slim(run: Run, name: str, bar: Bar, file: ProgressFile, *, resume: bool, **how: Any) -> Run:
     """Slim with a bar, a line per epoch and the progress file; Ctrl-C prints how to continue."""
-    from ...runs.epochs import CHECKPOINT, checkpoint_epoch
+    from ...runs.history import CHECKPOINT, checkpoint_epoch
     from ...runs.store import load_run
     from .slim import slim as slim_run
 

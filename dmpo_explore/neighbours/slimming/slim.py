@@ -26,9 +26,8 @@ from ...runs.store import load_run, new_run_path
 from ...runs.weights_file import WEIGHTS
 from ...training.accelerator import make_accelerator
 from ...training.checkpoint import RunWriter, require_room
-from ...training.epoch_losses import StepHook
 from ...training.kinds import PartSetup, make_parts
-from ...training.loop import EpochResult, fit
+from ...training.loop import EpochResult, StepHook, fit
 from ...training.train import open_run, training_loader
 from ...training.train_data import hold_out, training_images
 from ...training.validator import Validator, spread

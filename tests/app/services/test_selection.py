@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from dmpo_explore_app.services import selection
-from dmpo_explore_app.services.selection import Place, Selection
+from dmpo_explore_app.services.selection import Selection, SelectionPlace
 from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import make_record
@@ -81,8 +81,8 @@ def test_an_image_that_is_not_selected_has_its_place_among_all() -> None:
 )
 def test_a_sentence_names_every_filter_and_the_order(chosen: Selection, words: str) -> None:
     names = ("a", "same", "same", "b", "c")
-    assert selection.sentence(Place(3, 1041, 0, 1, chosen), names) == f"Image 3 of 1,041{words}."
-    assert selection.sentence(Place(3, 1041, 0, 1, None), names) == ""
+    assert selection.sentence(SelectionPlace(3, 1041, 0, 1, chosen), names) == f"Image 3 of 1,041{words}."
+    assert selection.sentence(SelectionPlace(3, 1041, 0, 1, None), names) == ""
 
 
 def test_every_filter_and_order_has_words() -> None:

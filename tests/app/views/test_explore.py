@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from dmpo_explore_app.components import run_picker
-from dmpo_explore_app.services import slider_data, slider_words
+from dmpo_explore_app.services import slider_data
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.state import choices, targets
 from explore_page import (
@@ -166,7 +166,7 @@ def test_risk_control_of_a_policy_that_learns_stays_when_the_page_runs_again(run
 def test_per_exit_thresholds_are_said_in_english(runs: Path) -> None:
     for name in ("confidence", "margin", "entropy"):
         policy = dx.fit_policy(dx.load_run("four").record("val"), name, threshold=(0.5, 0.6, 0.7))
-        said = slider_words.rule(policy, 4)
+        said = slider_data.rule(policy, 4)
         assert "its own threshold" in said and "threshold confident" not in said and "{}" not in said
 
 

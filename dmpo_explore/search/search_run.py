@@ -1,0 +1,277 @@
+"""A search over training settings: a space and a goal → a front of runs, accuracy against compute.
+
+In: a `SearchSpace`. Out: run folders ``STUDY-TRIAL-eEPOCH``, one for every epoch on the front, and the front itself.
+Every epoch of every trial is a candidate. Settings are proposed by a sampler of optuna's or another of the joint
+(`samplers`). Trials are stored by optuna, and workers may share them: a worker trains a trial in the run folder
+``STUDY-TRIAL``, and another one continues from its last epoch if the heartbeat ends. All numbers are of at most
+``validation_size`` images of val and, as the best of many, a little too high. Test is not read here:
+``dmpo-explore record RUN --force`` reads it, and records all of val again, in float32.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from ..data.locations import open_source
+from ..runs.history import finished_epochs
+from ..runs.store import runs_root
+from ..utils.extras import extra_imports
+from ..utils.options import read_options
+from .checkpoints import Keeper, tidy
+from .goal import Goal
+from .learning_curves import LearningCurve, all_points
+from .samplers import SamplerConfig
+from .space import SearchSpace
+from .study import STATES, SearchFront, open_study, read_front, trial_name
+from .trial_storage import State, free_stale_trials, give_back, identity, latest, read_curves, suggest
+
+with extra_imports("search", "search"):
+    import optuna
+    from optuna.trial import FrozenTrial
+
+if TYPE_CHECKING:
+    from ..training.loop import StepHook
+
+Rule: TypeAlias = Callable[[LearningCurve, Sequence[LearningCurve], Goal], bool]
+FAILURES = 5  # in a row, and the space is not worth going on with
+
+
+@dataclass(frozen=True)
+class SearchStep:
+    """One event of a search: ``what`` is ``epoch``, ``finished``, ``stopped`` or ``failed``.
+
+    ``trials`` counts those finished or stopped so far. ``front``: (accuracy, FLOPs fraction) of its points, rising;
+    ``hypervolume``: that of the front. ``note`` is the reason of a failure.
+
+    Example:
+        >>> step = SearchStep("epoch", trial=0, epoch=1, epochs=3, trials=0, front=((0.8, 0.5),), hypervolume=0.4)
+        >>> f"trial {step.trial}, epoch {step.epoch} of {step.epochs}: hypervolume {step.hypervolume}"
+        'trial 0, epoch 1 of 3: hypervolume 0.4'
+    """
+
+    what: str
+    trial: int
+    epoch: int
+    epochs: int
+    trials: int
+    front: tuple[tuple[float, float], ...]
+    hypervolume: float
+    note: str = ""
+
+
+def run_search(
+    study: str,
+    space: SearchSpace | None = None,
+    *,
+    resume: bool = False,
+    trials: int | None = None,
+    minutes: float | None = None,
+    storage: str | None = None,
+    device: str = "auto",
+    sampler: str | SamplerConfig | None = None,
+    seed: int | None = None,
+    stopping: bool = False,
+    patience: int = 300,
+    progress: Callable[[SearchStep], None] | None = None,
+    on_step: StepHook | None = None,
+) -> SearchFront:
+    """Search until there are ``trials`` or ``minutes`` have passed; returns the front.
+
+    Ctrl-C, a kill or the end of ``minutes`` loses at most the current epoch: ``resume`` continues that trial.
+
+    Args:
+        study: its name, which its runs' names begin with. space: None: `default_space`, or the study's own to resume.
+        resume: continue this study, or add a worker to it. trials: finished or stopped ones in the whole study.
+        minutes: of this worker; checked after every epoch.
+        storage: URL of a database that all workers share; default: SQLite in the runs root.
+        sampler: which proposes settings, of `SAMPLERS`; None: the preferred one, or the study's to resume.
+        seed: of one worker's proposals. patience: seconds without a heartbeat until a trial goes back to the queue.
+        stopping: stop trials that cannot extend the front, by the sampler's rule; it gave no gain in our measurement.
+        progress: called after every epoch and trial. on_step: of `dmpo_explore.train`.
+
+    Raises:
+        ValueError: no limit, a name that is taken or unknown, another space than the study's.
+        RuntimeError: `FAILURES` trials in a row that could not be trained. OSError: see `dmpo_explore.train`.
+
+    Example:
+        >>> import os, tempfile, unittest.mock
+        >>> import dmpo_explore as dx
+        >>> fixed = {"data.name": "digits", "train_size": 40, "epochs": 1, "batch_size": 20, "validation_size": 20}
+        >>> fixed |= {"backbone": "test_vit", "weights": "random", "image_size": 32, "exits": [2, 6], "channels": 8}
+        >>> space = dx.SearchSpace.from_dict({"fixed": fixed, "space": {"bypass": ["none", "conv"]}})
+        >>> with tempfile.TemporaryDirectory() as runs, unittest.mock.patch.dict(os.environ, DMPO_EXPLORE_RUNS=runs):
+        ...     front = dx.run_search("tiny", space, trials=1, progress=lambda step: print(step.what))
+        epoch
+        finished
+        >>> front.trials["finished"], front.runs
+        (1, ['tiny-000-e1'])
+    """
+    if trials is None and minutes is None:
+        raise ValueError("a search needs an end: give trials, minutes or both")
+    for name, limit in (("trials", trials), ("minutes", minutes), ("patience", patience)):
+        if limit is not None and not limit > 0:
+            raise ValueError(f"{name}={limit!r} must be above 0")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would write to stderr
+    named = SamplerConfig(sampler) if isinstance(sampler, str) else sampler
+    opened = open_study(study, space, storage, resume=resume, patience=patience)
+    own, chosen = _space(opened), _sampler(opened, named)
+    opened.sampler = chosen.make(opened, own, seed)
+    end = None if minutes is None else time.monotonic() + 60 * minutes
+    rule = chosen.kind.can_extend if stopping else None
+    worker = _Worker(opened, own, device, end, rule, progress or (lambda step: None), on_step)
+    while worker.in_time() and worker.open_places(trials):
+        worker.work()
+    tidy(opened)
+    return read_front(opened)
+
+
+def _space(study: optuna.Study) -> SearchSpace:
+    """The study's space; raises where its images are not there: no trial is to blame for that."""
+    space = SearchSpace.from_dict(study.user_attrs["space"])
+    open_source(space.base.data)
+    return space
+
+
+def _sampler(study: optuna.Study, named: SamplerConfig | None) -> SamplerConfig:
+    """The named sampler, or else the study's; a study without one, new or of an earlier version, keeps it."""
+    if "sampler" not in study.user_attrs:
+        study.set_user_attr("sampler", (named or SamplerConfig()).values())
+    return named or read_options(SamplerConfig, study.user_attrs["sampler"], "sampler")
+
+
+# -- one worker --
+
+
+class _TimeIsUp(Exception):
+    """Raised after an epoch; the trial goes back to the queue."""
+
+
+class _Untrainable(Exception):
+    """These settings cannot be trained; the trial failed."""
+
+
+class _Worker:
+    """A worker of a search: trains trials and keeps their epochs."""
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        space: SearchSpace,
+        device: str,
+        end: float | None,
+        can_extend: Rule | None,
+        progress: Callable[[SearchStep], None],
+        on_step: StepHook | None,
+    ) -> None:
+        self.study, self.space, self.device = study, space, device
+        self.end, self.can_extend, self.progress, self.on_step = end, can_extend, progress, on_step
+        self.failures, self.refused = 0, False
+
+    def in_time(self) -> bool:
+        return self.end is None or time.monotonic() < self.end
+
+    def open_places(self, trials: int | None) -> bool:
+        """Whether another trial may start."""
+        free_stale_trials(self.study)
+        states = [t.state for t in self.study.get_trials(deepcopy=False)]
+        taken = sum(s in (State.COMPLETE, State.PRUNED, State.RUNNING) for s in states)
+        return trials is None or taken < trials
+
+    def work(self) -> None:
+        """One trial; if it is interrupted, it goes back to the queue as it is."""
+        taken: list[optuna.Trial] = []
+        pressed: list[KeyboardInterrupt] = []
+
+        def objective(trial: optuna.Trial) -> tuple[float, ...]:
+            taken.append(trial)
+            try:
+                return self.train(trial)
+            except KeyboardInterrupt as stop:
+                pressed.append(stop)
+                raise
+
+        try:
+            self.study.optimize(objective, n_trials=1, catch=(_Untrainable,))
+        except ValueError:  # optuna's, where the trial was given away, as this worker had been silent for too long
+            if not taken or self._stored(taken[0].number).state is State.RUNNING:
+                raise
+            if pressed:
+                raise pressed[0] from None
+        except (Exception, KeyboardInterrupt) as stop:
+            if taken and not isinstance(stop, FileExistsError):  # then the run folder is not this study's: leave it
+                give_back(self.study, taken[0].number)
+            if not isinstance(stop, _TimeIsUp):
+                raise
+        else:
+            self._ended(taken[0].number)
+        tidy(self.study)
+
+    def train(self, trial: optuna.Trial) -> tuple[float, ...]:
+        """Train one trial, or continue it; its values are those of its representative point."""
+        from ..training.train import UNTRAINABLE
+
+        number = identity(self._stored(trial.number))
+        try:
+            self._epochs(trial, number)
+            return self.space.goal.values(self._state(number).points())
+        except UNTRAINABLE as error:
+            trial.set_user_attr("error", str(error))
+            self.refused = isinstance(error, ValueError)
+            raise _Untrainable from error
+
+    def _epochs(self, trial: optuna.Trial, number: int) -> None:
+        """Train until the last epoch; TrialPruned after an epoch if the front can no longer be extended."""
+        from ..training.train import train_epochs
+
+        config = self.space.config(suggest(trial, self.space))
+        trial.set_user_attr("planned", config.training.epochs)
+        folder = runs_root() / trial_name(self.study, number)
+        again = number != trial.number
+        started = again and (folder / "checkpoint.pt").is_file()
+        if started and finished_epochs(folder) >= config.training.epochs:
+            return  # it was killed behind its last epoch
+        keep = Keeper(self.study, trial, number, config, self.space.goal)  # raises where the trial was given away
+        epochs = train_epochs(config, folder.name, resume=started, force=again and not started, device=self.device,
+                              on_step=self.on_step, on_epoch=keep, on_data=keep.on_data)  # fmt: skip
+        for result in epochs:
+            now = self._state(number)  # where the folder is on another machine, epochs are known before they are made
+            now = replace(now, epochs={epoch: p for epoch, p in now.epochs.items() if epoch <= result.epoch})
+            self._tell("epoch", now)
+            if result.epoch == result.epochs:
+                return
+            others = [t for t in read_curves(self.study.get_trials(deepcopy=False)) if t.trial != number]
+            if self.can_extend and not self.can_extend(now, others, self.space.goal):
+                raise optuna.TrialPruned
+            if not self.in_time():
+                raise _TimeIsUp
+
+    def _ended(self, attempt: int) -> None:
+        """After a trial's end is stored: report it, and remove the files that were needed to continue it."""
+        ended = self._stored(attempt)
+        number, note = identity(ended), str(ended.user_attrs.get("error", ""))
+        if ended.state is not State.FAIL or not self.refused:  # what refused to train may be no fault of its epochs
+            shutil.rmtree(runs_root() / trial_name(self.study, number), ignore_errors=True)
+        self._tell(STATES[ended.state], self._state(number), note)
+        self.failures = self.failures + 1 if ended.state is State.FAIL else 0
+        if self.failures >= FAILURES:
+            raise RuntimeError(f"{FAILURES} trials in a row could not be trained; the last: {note}")
+
+    def _stored(self, attempt: int) -> FrozenTrial:
+        return self.study.get_trials(deepcopy=False)[attempt]
+
+    def _state(self, number: int) -> LearningCurve:
+        trial = latest(self.study.get_trials(deepcopy=False))[number]
+        found = read_curves([trial])
+        return found[0] if found else LearningCurve(number, trial.params, int(trial.user_attrs.get("planned", 0)))
+
+    def _tell(self, what: str, now: LearningCurve, note: str = "") -> None:
+        found = self.study.get_trials(deepcopy=False)
+        points, goal = all_points(read_curves(found)), self.space.goal
+        done = sum(t.state in (State.COMPLETE, State.PRUNED) for t in found)
+        best = sorted(points[goal.front(points), :2].tolist(), key=lambda point: point[1])
+        front = tuple((accuracy, flops) for accuracy, flops in best)
+        self.progress(SearchStep(what, now.trial, now.last, now.planned, done, front, goal.hypervolume(points), note))

@@ -1,0 +1,65 @@
+"""Joules of a device: RAPL's counters as files, their wrap, what cannot be read, and a live run's energy by arm."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic import make_record
+
+import dmpo_explore as dx
+from dmpo_explore.inference.energy import cpu_counter
+from dmpo_explore.inference.live_run import Arms, LiveRun
+
+
+def package(root: Path, number: int, name: str, used: int) -> Path:
+    folder = root / f"intel-rapl:{number}"
+    folder.mkdir(parents=True)
+    for file, text in (("name", name), ("energy_uj", used), ("max_energy_range_uj", 5_000_000)):
+        (folder / file).write_text(f"{text}\n")
+    return folder / "energy_uj"
+
+
+def test_packages_are_added_and_a_counter_that_begins_again_is_continued(tmp_path: Path) -> None:
+    first = package(tmp_path, 0, "package-0", 4_000_000)
+    package(tmp_path, 1, "package-1", 1_000_000)
+    package(tmp_path, 2, "dram", 3_000_000)  # a part of a package
+    counter = cpu_counter(tmp_path)
+    assert counter is not None and counter() == pytest.approx(5.0)
+    first.write_text("500000\n")
+    assert counter() == pytest.approx(6.5)  # 5 J is the largest value, 0.5 J after it
+    first.write_text("600000\n")
+    assert counter() == pytest.approx(6.6)
+
+
+def test_without_a_readable_counter_there_is_none(tmp_path: Path) -> None:
+    assert cpu_counter(tmp_path) is None
+    package(tmp_path, 0, "package-0", 1).unlink()
+    assert cpu_counter(tmp_path) is None
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_live_run_adds_up_the_energy_of_each_arm(counted: bool) -> None:
+    record, used = make_record(60, 3, 4), [0.0]
+    policy = dx.fit_policy(record, threshold=0.5)
+
+    def early(rows: np.ndarray, policy: dx.Policy) -> dx.InferenceResult:
+        used[0] += 1.0
+        outcome = dx.apply(policy, record.subset(rows))
+        return dx.InferenceResult(outcome.exits, outcome.prediction, outcome.confidence)
+
+    def full(rows: np.ndarray) -> np.ndarray:
+        used[0] += 3.0
+        return np.asarray(record.prediction[rows, -1])
+
+    joules = (lambda: used[0]) if counted else None
+    live = LiveRun(Arms(lambda rows: rows, early, full, size=20, joules=joules), record, policy, images=60)
+    live.start()
+    end = time.monotonic() + 60
+    while live.look().alive and time.monotonic() < end:
+        time.sleep(0.01)
+    measured = live.look().count.measured
+    assert measured is not None and measured.early.images == 60
+    assert (measured.early.joules, measured.full.joules) == ((3.0, 9.0) if counted else (None, None))

@@ -1,0 +1,129 @@
+"""Arms of a real model: exits as recorded while the threshold moves; the full model runs no other exit."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_model import C, K, made, pictures
+from synthetic import make_meta
+
+from dmpo_explore.data.images import load_images
+from dmpo_explore.data.torch_loaders import make_loader
+from dmpo_explore.inference.live_arms import ENGINES, load_average, open_arms, to_the_end
+from dmpo_explore.inference.live_run import LiveRun, Look
+from dmpo_explore.inference.torch_recording import record_split
+from dmpo_explore.policies.rules import ConfidencePolicy
+
+
+def until(live: LiveRun, wanted: Callable[[Look], bool]) -> Look:
+    """Its first look that is ``wanted``; fails after a while."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        if wanted(look := live.look()):
+            return look
+        time.sleep(0.002)
+    raise AssertionError(f"it never came: {live.look()}")
+
+
+def ended(live: LiveRun) -> Look:
+    """Its last look, once its thread is gone."""
+    look = until(live, lambda look: not look.alive)
+    live.stop(wait=20)
+    assert not [thread for thread in threading.enumerate() if thread is live._thread]
+    return look
+
+
+@pytest.fixture(scope="module")
+def real() -> SimpleNamespace:
+    """A small model, pictures of as many classes, what it said about them, and a run that has the pictures."""
+    model, found = made(), load_images("digits", "test")
+    found = found.subset(found.labels < C)
+    meta = make_meta(len(found), K, C, exits=model.exits)
+    record = record_split(model, make_loader(found, model.preprocess, batch_size=16), meta)
+    run = SimpleNamespace(image_set=lambda split: {"test": found}[split])
+    return SimpleNamespace(model=model, pictures=found, record=record, run=run)
+
+
+def clear_of(record: Any, share: float) -> ConfidencePolicy:
+    """A threshold in the widest gap near a quantile of the scores: float noise cannot cross it."""
+    ranked = np.sort(record.confidence[:, :-1].ravel().astype(np.float64))
+    near = slice(int(share * len(ranked)) - 10, int(share * len(ranked)) + 10)
+    widest = near.start + int(np.argmax(np.diff(ranked[near])))
+    return ConfidencePolicy((float(ranked[widest] + ranked[widest + 1]) / 2,))
+
+
+@pytest.mark.parametrize("engine", ["infer", "stream"])
+def test_a_real_model_leaves_where_the_record_says_while_the_threshold_moves(real: Any, engine: str) -> None:
+    policies = [clear_of(real.record, share) for share in (0.3, 0.7)]
+    arms = open_arms(real.run, "test", real.model, 8, engine)
+    assert arms.size == 8 * ENGINES[engine]
+    live = LiveRun(arms, real.record, policies[0])
+    live.start()
+    until(live, lambda look: look.count.images > 40)
+    live.use(policies[1])
+    until(live, lambda look: len(look.count.moves) == 2)
+    live.stop(wait=20)
+    count = ended(live).count
+    assert count.agreed == count.full_agreed == count.images > 40 and not count.disagreements
+    assert count.policy == policies[1] and count.measured is not None
+    latency = count.measured.latency
+    assert [sum(one.images) for one in latency] == (list(count.measured.exits) if engine == "infer" else [])
+    assert all(0 < s <= count.measured.early.seconds for one in latency for s in one.seconds)
+    assert count.measured.speed_up > 0 and count.measured.early.p95 >= count.measured.early.p50 > 0
+
+
+def test_the_full_model_gives_the_last_exits_answers(real: Any) -> None:
+    images = pictures(6)
+    with torch.inference_mode():
+        expected = real.model(images)[:, -1].argmax(-1).numpy()
+    np.testing.assert_array_equal(to_the_end(real.model, images), expected)
+    ladder = made(bypass="ladder")
+    with torch.inference_mode():
+        expected = ladder(images)[:, -1].argmax(-1).numpy()
+    np.testing.assert_array_equal(to_the_end(ladder, images), expected)
+
+
+def test_the_full_model_asks_no_other_exit(real: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    for k, stage in enumerate(real.model.stages):
+        monkeypatch.setattr(stage.predictor, "forward", _noting(asked, k, stage.predictor.forward))
+    to_the_end(real.model, pictures(2))
+    assert asked == [K - 1]
+
+
+def _noting(asked: list[int], k: int, forward: Any) -> Any:
+    def noted(tokens: Any) -> Any:
+        asked.append(k)
+        return forward(tokens)
+
+    return noted
+
+
+def test_arms_refuse_what_is_not_there(real: Any) -> None:
+    with pytest.raises(ValueError, match="unknown engine 'tpu'"):
+        open_arms(real.run, "test", real.model, 8, "tpu")
+    with pytest.raises(ValueError, match="unknown precision 'int8'"):
+        open_arms(real.run, "test", real.model, 8, precision="int8")
+    with pytest.raises(ValueError, match="precision='bf16': the engine 'onnx' runs in float32 .* or 'int8'"):
+        open_arms(real.run, "test", real.model, 8, "onnx", precision="bf16")
+    with pytest.raises(ValueError, match="batch_size=0"):
+        open_arms(real.run, "test", real.model, 0)
+
+
+def test_inputs_are_the_pictures_at_the_rows(real: Any) -> None:
+    inputs = open_arms(real.run, "test", real.model, 8).inputs(np.array([5, 2]))
+    assert inputs.shape == (2, 3, 32, 32)
+    batch, _ = next(iter(make_loader(real.pictures, real.model.preprocess, batch_size=6)))
+    assert torch.equal(inputs[0], batch[5]) and torch.equal(inputs[1], batch[2])
+
+
+def test_the_load_is_that_of_the_system() -> None:
+    load = load_average()
+    assert load is None or load >= 0

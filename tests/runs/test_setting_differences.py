@@ -1,0 +1,104 @@
+"""Settings in which runs differ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from run_folders import CONFIG, make_run
+
+from dmpo_explore.config import OPTIONS, Config
+from dmpo_explore.neighbours.slimming.options import Slimming
+from dmpo_explore.runs.run import Run
+from dmpo_explore.runs.setting_differences import config_differences
+
+
+def run_of(root: Path, name: str, **changes: object) -> Run:
+    """A run whose config differs from `CONFIG` in these options, ``part_name``."""
+    return Run(make_run(root / name, CONFIG.updated({key.replace("_", ".", 1): changes[key] for key in changes})))
+
+
+def test_a_row_per_option_that_differs_as_it_is_typed(tmp_path: Path) -> None:
+    changes = {"model_exits": [1, 2], "training_flip": False, "data_train_size": 40, "training_clip_norm": None}
+    found = config_differences([run_of(tmp_path, "a"), run_of(tmp_path, "b", **changes)])
+    assert found.index.name == "option" and found.index.tolist() == [
+        "data.train_size", "model.exits", "training.clip_norm", "training.flip",
+    ]  # fmt: skip
+    assert found["a"].tolist() == ["all", "2", "1.0", "on"]
+    assert found["b"].tolist() == ["40", "1,2", "no clipping", "off"]
+
+
+def test_equal_options_have_no_row(tmp_path: Path) -> None:
+    runs = [run_of(tmp_path, "a"), run_of(tmp_path, "b", training_seed=7)]
+    assert config_differences(runs).index.tolist() == ["training.seed"]
+    same = config_differences([runs[0], run_of(tmp_path, "c")])
+    assert same.empty and list(same) == ["a", "c"]
+
+
+def test_three_runs_keep_their_order_and_a_row_where_two_are_equal(tmp_path: Path) -> None:
+    runs = [run_of(tmp_path, name, model_rank=rank) for name, rank in (("b", 4), ("c", 2), ("a", 4))]
+    assert config_differences(runs).to_dict("split") == {
+        "index": ["model.rank"], "columns": ["b", "c", "a"], "data": [["4", "2", "4"]],
+    }  # fmt: skip
+
+
+def test_a_single_run_differs_in_nothing(tmp_path: Path) -> None:
+    found = config_differences([run_of(tmp_path, "a")])
+    assert found.empty and list(found) == ["a"] and config_differences([]).shape == (0, 0)
+
+
+def test_a_run_without_a_config_has_no_column_and_a_broken_one_is_named(tmp_path: Path) -> None:
+    runs = [run_of(tmp_path, "a"), Run(tmp_path / "scores"), run_of(tmp_path, "b", model_rank=2)]
+    assert config_differences(runs).loc["model.rank"].to_dict() == {"a": "4", "b": "2"}
+    (tmp_path / "b/config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json"):
+        config_differences([Run(tmp_path / "b")])
+
+
+def test_what_no_value_stands_for_is_read_from_the_help(tmp_path: Path) -> None:
+    empty = {key for key, found in OPTIONS.items() if found.optional}
+    typed = {key: "x" if str in OPTIONS[key].kinds else 8 for key in empty} | {"data.calibration": True}
+    values = {"none": dict.fromkeys(empty), "typed": typed}
+    runs = [Run(make_run(tmp_path / name, CONFIG.updated(changes))) for name, changes in values.items()]
+    assert config_differences(runs)["none"].to_dict() == {
+        "data.root": "DMPO_EXPLORE_DATA",
+        "data.train_size": "all",
+        "data.train_dir": "none",
+        "data.val_dir": "10 % of train",
+        "data.calibration_dir": "none",
+        "data.test_dir": "none",
+        "data.image_key": "the only one",
+        "data.label_key": "the only one",
+        "data.class_names": "none",
+        "data.calibration": "where it is large enough",
+        "data.path_column": "path",
+        "data.label_column": "label",
+        "data.suffix": "nothing",
+        "data.image_dir": "the table's",
+        "training.clip_norm": "no clipping",
+    }
+
+
+def test_a_slimmed_run_differs_from_its_teacher(tmp_path: Path) -> None:
+    values = CONFIG.to_dict()
+    values["model"]["slimming"] = {"run": "wide", "heads": [1, 2], "ffn": [5, 6]}
+    thin = Run(make_run(tmp_path / "thin", Config.from_dict(values)))
+    found = config_differences([run_of(tmp_path, "wide"), thin])
+    assert found["thin"].to_dict() == {
+        "model.slimming.run": "wide",
+        "model.slimming.heads": "1,2",
+        "model.slimming.ffn": "5,6",
+        "model.slimming.importance": "all",
+        "model.slimming.hidden_epochs": str(Slimming().hidden_epochs),
+    }
+    assert set(found["wide"]) == {"no slimming"}
+
+
+def test_epochs_that_were_finished_differ(tmp_path: Path) -> None:
+    runs = [run_of(tmp_path, "stopped"), run_of(tmp_path, "done"), run_of(tmp_path, "unknown")]
+    for run, epochs in zip(runs, (1, 2), strict=False):
+        rows = "".join(f"{epoch},0.5\n" for epoch in range(1, epochs + 1))
+        (run.path / "history.csv").write_text(f"epoch,area\n{rows}")
+    found = config_differences(runs)
+    assert found.to_dict("split")["data"] == [["1", "2", "not recorded"]]
+    assert found.index.tolist() == ["finished_epochs"]
