@@ -1,6 +1,6 @@
 """Ledger of inputs: for every place of the data how many inputs were found, how many are used, and why others are not.
 
-In: the data's files as they are walked, and the image sets of a training. Out: place → `Line`. A place is a split that
+In: the data's files as they are walked, and the image sets of a training. Out: place → `LedgerLine`. A place is a split that
 the data bring themselves, or ``all`` where they are undivided. What is found is counted apart from what is used, so
 that an image which no rule mentions makes the sums differ.
 """
@@ -27,11 +27,11 @@ BROKEN, NOT_DRAWN = "broken or too large", "not drawn (train_size)"
 
 
 @dataclass(frozen=True)
-class Line:
+class LedgerLine:
     """Inputs of one place: number found, split → number used, reason → number left out.
 
     Example:
-        >>> line = Line(12, {"train": 9, "val": 1}, {"of another format": 2})
+        >>> line = LedgerLine(12, {"train": 9, "val": 1}, {"of another format": 2})
         >>> line.agrees, line.described()
         (True, '12 found: 9 train, 1 val; left out: 2 of another format')
     """
@@ -52,7 +52,7 @@ class Line:
         return f"{self.found:,} found: {used}" + (f"; left out: {gone}" if gone else "")
 
 
-Ledger = dict[str, Line]
+Ledger = dict[str, LedgerLine]
 
 
 def take_ledger(
@@ -97,7 +97,7 @@ def take_ledger(
         whole = images_of(replace(data, train_size=None), "train", source)
         left_out[place("train")][NOT_DRAWN] += len(whole) - len(sets["train"])
     names = [*found, *(name for name in left_out if name not in found)]
-    return {name: Line(found[name], used.get(name, {}), dict(+left_out.get(name, Counter()))) for name in names}
+    return {name: LedgerLine(found[name], used.get(name, {}), dict(+left_out.get(name, Counter()))) for name in names}
 
 
 def count_inputs(data: DataConfig) -> dict[str, int]:
@@ -172,7 +172,7 @@ def read_ledger(values: Any, counts: Mapping[str, int]) -> Ledger:
         and _whole([line["found"], *line["used"].values(), *line["left_out"].values()]) for line in values.values()
     ):  # fmt: skip
         raise ValueError("ledger must be an object of places with found, used and left_out")
-    ledger = {place: Line(**line) for place, line in values.items()}
+    ledger = {place: LedgerLine(**line) for place, line in values.items()}
     if wrong := disagreements(ledger):
         raise ValueError(f"its ledger does not add up: {wrong[0]}")
     used = used_by_split(ledger)  # of known arrays also test, which a manifest does not list

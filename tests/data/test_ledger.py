@@ -22,7 +22,7 @@ from dmpo_explore.data import ledger as ledger_module
 from dmpo_explore.data.check import check_data
 from dmpo_explore.data.differences import Differences, manifest_check
 from dmpo_explore.data.images import load_images
-from dmpo_explore.data.ledger import Line, count_inputs, ledger_values, read_ledger
+from dmpo_explore.data.ledger import LedgerLine, count_inputs, ledger_values, read_ledger
 from dmpo_explore.data.listing import LINKED
 from dmpo_explore.data.manifest import make_manifest, read_manifest, write_manifest
 
@@ -154,7 +154,7 @@ def test_who_checks_the_images_counts_the_inputs_again(tmp_path: Path) -> None:
 
 
 def test_a_ledger_of_other_counts_is_none() -> None:
-    line = Line(3, {"train": 2, "test": 1}, {})
+    line = LedgerLine(3, {"train": 2, "test": 1}, {})
     assert read_ledger(ledger_values({"all": line}), {"train": 2}) == {"all": line}
     with pytest.raises(ValueError, match="its ledger counts"):
         read_ledger(ledger_values({"all": line}), {"train": 3})
