@@ -45,7 +45,8 @@ class DataCheck:
         findings: those that stop a training first.
         formats: format → files. bytes: of all files. widths, heights: (n,) of all images that could be read.
         hashes: file → SHA-256. left_out: broken files that ``skip_broken`` leaves out → why.
-        ledger: place → inputs found, used and left out (`LedgerLine`). thumbnails: class name → small images uint8 (h, w, 3).
+        ledger: place → inputs found, used and left out (`LedgerLine`).
+        thumbnails: class name → small images uint8 (h, w, 3).
 
     Example:
         >>> found = check_data(DataConfig("digits"))

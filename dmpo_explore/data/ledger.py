@@ -1,8 +1,8 @@
 """Ledger of inputs: for every place of the data how many inputs were found, how many are used, and why others are not.
 
-In: the data's files as they are walked, and the image sets of a training. Out: place → `LedgerLine`. A place is a split that
-the data bring themselves, or ``all`` where they are undivided. What is found is counted apart from what is used, so
-that an image which no rule mentions makes the sums differ.
+In: the data's files as they are walked, and the image sets of a training. Out: place → `LedgerLine`. A place is a split
+that the data bring themselves, or ``all`` where they are undivided. What is found is counted apart from what is used,
+so that an image which no rule mentions makes the sums differ.
 """
 
 from __future__ import annotations
