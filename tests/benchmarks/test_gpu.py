@@ -70,7 +70,7 @@ open(folder + "/ViT-S.json", "w").write(json.dumps({{"rows": [1]}}))
     ("end", "seconds", "state", "reason"),
     [
         ("", 60, "done", ""),
-        ("time.sleep(60)", 8, "stopped", "its 8 s were over"),
+        ("time.sleep(60)", 4, "stopped", "its 4 s were over"),
         ("sys.exit('CUDA error: an illegal memory access')", 60, "failed", "CUDA error: an illegal memory access"),
         ("print('no card', file=sys.stderr); sys.exit(3)", 60, "left out", "no card"),
     ],
