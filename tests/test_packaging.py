@@ -87,7 +87,7 @@ def test_dependencies_are_those_that_are_imported() -> None:
     declared = _names(PROJECT["project"]["dependencies"])
     # of the extras onnx, search, hf, hub, wds, notebooks, dev; TensorFlow Datasets and FiftyOne, which no extra brings
     assert third_party - declared == {
-        "onnxruntime", "optuna", "sqlalchemy", "datasets", "pyyaml", "fiftyone", "huggingface-hub", "webdataset",
+        "onnxruntime", "optuna", "sqlalchemy", "datasets", "fiftyone", "huggingface-hub", "webdataset",
         "tensorflow_datasets", "torch-pruning",
         "anywidget", "ipywidgets", "kaleido", "scikit-image",
     }  # fmt: skip
