@@ -32,6 +32,8 @@ from dmpo_explore.runs.run_data import checked_images
 from dmpo_explore.training.train_data import training_images
 from dmpo_explore.utils.files import sha256
 
+pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
+
 datasets = pytest.importorskip("datasets")
 ArrowWriter = pytest.importorskip("datasets.arrow_writer").ArrowWriter
 

@@ -17,6 +17,8 @@ import gpu
 from _gpu import inference, models, report, work
 from _speed import early_exit
 
+pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
+
 
 def result(**parts: Any) -> dict[str, Any]:
     facts = {"device": "NVIDIA Something", "cpu": "a CPU", "threads": 2, "torch": "2", "timm": "1", "load": 0.1}

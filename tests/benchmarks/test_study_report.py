@@ -21,6 +21,8 @@ from dmpo_explore.analysis.metrics import area
 from dmpo_explore.figures.study import budgets_figure
 from dmpo_explore.utils.files import write_json
 
+pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
+
 SKILL = {"dmpo": 2.5, "dmpo-no-bypass": 1.2, "dmpo-uniform": 2.5, "single": 2.0}  # all others 1.0
 
 

@@ -18,6 +18,8 @@ import dmpo_explore as dx
 from build import find, read_script
 from dmpo_explore.course.exercises import Verdict, exercise
 
+pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
+
 CASES = [(script.stem[3:], number) for script in find([]) for number in (1, 2, 3)]
 every_exercise = pytest.mark.parametrize(("name", "number"), CASES)
 

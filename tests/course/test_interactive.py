@@ -17,6 +17,8 @@ from dmpo_explore.course import interactive
 from dmpo_explore.course.interactive import choice, live, numbers, picture, slider
 from dmpo_explore.figures.style import image_address
 
+pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
+
 
 def line(height: float, kind: str = "lines") -> tuple[go.Figure, str]:
     return go.Figure(go.Scatter(y=[0, height], mode=kind)), f"height {height}"

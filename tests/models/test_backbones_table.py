@@ -31,6 +31,8 @@ from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.runs.torch_weights import read_weights, save_weights
 
+pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
+
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "backbones.md").read_text(encoding="utf-8")
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\| `.*\|$", DOCUMENT, flags=re.M)

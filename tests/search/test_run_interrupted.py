@@ -20,7 +20,7 @@ from dmpo_explore.search.study import SearchFront, load_front, load_study
 from dmpo_explore.search.trial_storage import State, give_back
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.usefixtures("runs")
+pytestmark = [pytest.mark.usefixtures("runs"), pytest.mark.slow]
 
 
 def interrupt_at(trial: int, epoch: int) -> Any:

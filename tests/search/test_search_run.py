@@ -25,7 +25,7 @@ from dmpo_explore.search.study import SearchFront, load_front
 from dmpo_explore.training import train as train_module
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.usefixtures("runs")
+pytestmark = [pytest.mark.usefixtures("runs"), pytest.mark.slow]
 
 
 @pytest.fixture

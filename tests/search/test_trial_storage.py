@@ -29,7 +29,7 @@ from dmpo_explore.search.trial_storage import (
     suggest,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")  # asked for without a worker
+pytestmark = [pytest.mark.filterwarnings("ignore:Heartbeat of storage"), pytest.mark.slow]  # asked for without a worker
 SPACE = SearchSpace.from_dict(
     {
         "space": {

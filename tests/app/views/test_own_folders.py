@@ -20,6 +20,8 @@ from synthetic import make_record
 import dmpo_explore as dx
 from dmpo_explore.records.validation import FILES, problems
 
+pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
+
 
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path]:

@@ -46,6 +46,8 @@ from dmpo_explore.training.schedules import loss_weights
 from dmpo_explore.training.train import train, train_epochs
 from dmpo_explore.training.train_data import hold_out
 
+pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
+
 LEARNED = replace(CONFIG, schedule="learned", predictor_lr=0.05, schedule_penalty=0.5)
 WHOLE = replace(TRAINING, training=replace(TRAINING.training, schedule="learned"))
 

@@ -28,6 +28,8 @@ from dmpo_explore.training.parts import Batch
 from dmpo_explore.training.train import train
 from dmpo_explore.utils.torch_seeding import seeded
 
+pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
+
 CONFIG = tiny_config(epochs=2, self_regularise=0.5, cutout="attentive", model={"tuning": "oft"})
 
 

@@ -13,6 +13,8 @@ from dmpo_explore.neighbours.slimming import cli
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.training.train import train
 
+pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
+
 HOW = ("--device", "cpu", "--images", 40, "--epochs", 1)
 
 

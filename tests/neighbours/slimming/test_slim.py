@@ -20,6 +20,8 @@ from dmpo_explore.neighbours.slimming.slim_blocks import vit_blocks, width_of
 from dmpo_explore.runs.check import check_folder
 from dmpo_explore.training.train import train
 
+pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
+
 pytest.importorskip("torch_pruning", reason="the extra slim is not installed")
 
 
