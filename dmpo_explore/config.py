@@ -384,10 +384,11 @@ def _without_plugins(values: Any) -> tuple[Any, tuple[PluginNeed, ...], dict[str
         return values, (), {}
     needs, unread = read_needs(values["plugins"]), dict[str, Any]()
     parts = {key: value for key, value in values.items() if key != "plugins"}
-    for part, kind in _PARTS.items():
-        if (missing(needs) or changed(needs)) and isinstance(given := parts.get(part), dict):
-            parts[part] = {key: value for key, value in given.items() if is_key(kind, key)}
-            if left := {key: value for key, value in given.items() if key not in parts[part]}:
+    if missing(needs) or changed(needs):
+        for part, kind in _PARTS.items():
+            given = parts.get(part)
+            if isinstance(given, dict) and (left := {key: v for key, v in given.items() if not is_key(kind, key)}):
+                parts[part] = {key: value for key, value in given.items() if key not in left}
                 unread[part] = left
     return parts, needs, unread
 

@@ -89,8 +89,7 @@ def require(needs: Iterable[PluginNeed], what: str) -> None:
             f"file: dmpo-explore --plugin {absent[0]}.py, or {VARIABLE}"
         )
     for need in needs:
-        if need.name in changed(needs):
-            now = LOADED[need.name]
+        if (now := LOADED[need.name]).sha256 != need.sha256:
             warnings.warn(
                 f"the plug-in {need.name} has changed since {what} was made: SHA-256 {need.sha256[:12]}…, "
                 f"now {now.sha256[:12]}… ({now.path})",

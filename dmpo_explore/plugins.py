@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.machinery import SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
 from .config import ModelConfig, TrainingConfig
@@ -30,8 +30,6 @@ from .utils.registry import Joint, TakenNameError
 
 GROUP = "dmpo_explore.plugins"
 LARGEST = 2**20  # bytes of a plug-in's file
-
-FAILED: dict[str, str] = {}  # file or entry point that could not be loaded → why
 
 
 def load_plugin(path: str | Path) -> Plugin:
@@ -121,25 +119,27 @@ def load_all() -> None:
         importlib.import_module(f"{shelf.__name__}.{module.name}")
     for path in os.environ.get(VARIABLE, "").split(os.pathsep):
         if path:
-            _try(path, partial(_load, path))
+            _try(partial(_load, path))
     for entry in entry_points(group=GROUP):
-        _try(f"{entry.name} ({entry.value})", partial(_load_installed, entry))
+        _try(partial(_load_installed, entry))
 
 
 def _load_installed(entry: EntryPoint) -> None:
     if entry.name in LOADED:
         raise ValueError(f"plug-in {entry.name!r} is loaded already, from {LOADED[entry.name].path}")
-    found = Plugin(entry.name, "0" * 64, entry.value, installed=True)
-    with _adding(found, entry.name):
-        module = sys.modules[entry.load().__name__]
-    file = getattr(module, "__file__", None)
-    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else found.sha256
-    LOADED[entry.name] = Plugin(entry.name, digest, file or entry.value, installed=True)
+    try:
+        spec = find_spec(entry.module)
+    except ModuleNotFoundError:  # of its package
+        spec = None
+    if spec is None or spec.origin is None:
+        raise ImportError(f"plug-in {entry.name} ({entry.value}): there is no module {entry.module}")
+    digest = hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
+    with _adding(Plugin(entry.name, digest, spec.origin, installed=True), entry.name):
+        entry.load()
 
 
-def _try(name: str, load: Callable[[], object]) -> None:
+def _try(load: Callable[[], object]) -> None:
     try:
         load()
     except (ValueError, OSError, ImportError) as error:
-        FAILED[name] = one_line(error)
         warnings.warn(f"{one_line(error)}; it is left out", stacklevel=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -126,18 +127,22 @@ def test_the_environment_loads_it_in_another_process_and_a_broken_one_warns(tmp_
     assert done.stdout.strip() == "True" and "ZeroDivisionError" in done.stderr
 
 
-def test_an_installed_package_is_loaded_by_its_entry_point(tmp_path: Path) -> None:
-    write(tmp_path / "early_exit_extras.py", "from dmpo_explore.joints import COMMANDS\nCOMMANDS['extra'] = print\n")
+@pytest.mark.parametrize("value", ["early_exit_extras", "early_exit_extras:added"])
+def test_an_installed_package_is_loaded_by_its_entry_point(tmp_path: Path, value: str) -> None:
+    text = "from dmpo_explore.joints import COMMANDS\nCOMMANDS['extra'] = added = print\n"
+    write(tmp_path / "early_exit_extras.py", text)
     (tmp_path / "early_exit_extras-1.0.dist-info").mkdir()
     write(tmp_path / "early_exit_extras-1.0.dist-info/METADATA", "Name: early-exit-extras\nVersion: 1.0\n")
     write(tmp_path / "early_exit_extras-1.0.dist-info/entry_points.txt",
-          "[dmpo_explore.plugins]\nextras = early_exit_extras\n")  # fmt: skip
+          f"[dmpo_explore.plugins]\nextras = {value}\ngone = nowhere.at_all\n")  # fmt: skip
     done = program(
         "import dmpo_explore; from dmpo_explore.plugin_needs import LOADED; from dmpo_explore.joints import COMMANDS;"
-        "print(LOADED['extras'].path, 'extra' in COMMANDS, COMMANDS.origins['extra'])",
+        "found = LOADED['extras']; print(found.path, found.sha256, found.installed, COMMANDS.origins['extra'])",
         PYTHONPATH=os.pathsep.join([str(ROOT), str(tmp_path)]),
     )
-    assert done.stdout.split() == [str(tmp_path / "early_exit_extras.py"), "True", "extras"], done.stderr
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert done.stdout.split() == [str(tmp_path / "early_exit_extras.py"), digest, "True", "extras"], done.stderr
+    assert "plug-in gone (nowhere.at_all): there is no module nowhere.at_all; it is left out" in done.stderr
 
 
 # -- runs --

@@ -23,7 +23,7 @@ from .images import ImageSet, available_splits, images_of, split_rule
 from .ledger import Ledger, take_ledger
 from .listing import CLOSED, LINKED, Listing, list_data
 from .locations import base_folder, is_own, open_source
-from .looks import Look, look_at_all, shrunk
+from .looks import FileLook, look_at_all, shrunk
 from .source import ImageFiles, Source, without_files
 from .splits import SPLITS
 from .stored_images import ChosenImages
@@ -56,9 +56,9 @@ class Facts:
     paths: list[str] = field(repr=False)
     split: list[str] = field(repr=False)
     labels: Ints = field(repr=False)
-    looks: list[Look] = field(repr=False)
+    looks: list[FileLook] = field(repr=False)
     errors: list[Exception]
-    left_out: dict[str, Look]
+    left_out: dict[str, FileLook]
     unused: list[str]
     linked: list[str]
     ledger: Ledger
@@ -100,7 +100,7 @@ def gather_facts(
     listing = list_data(data) if is_own(data) else Listing([], [], [], [])
     read = _Reader(data, sets, listing, loose=bool(errors))
     looks, small = read.look(progress, thumbnails, quick)
-    bad: dict[Path, Look] = {}
+    bad: dict[Path, FileLook] = {}
     if data.skip_broken and source is not None:
         broken = [(path, look) for path, look in zip(read.files, looks, strict=bool(read.files)) if look.problem]
         bad = dict(sorted(broken, key=lambda pair: pair[0]))
@@ -167,7 +167,7 @@ class _Reader:
 
     def look(
         self, progress: Progress | None, thumbnails: int, quick: bool
-    ) -> tuple[list[Look], dict[int, NDArray[np.uint8]]]:
+    ) -> tuple[list[FileLook], dict[int, NDArray[np.uint8]]]:
         """A look at every image, and thumbnails of some by row."""
         rows = _spread(self.labels, thumbnails)
         if self.files:
@@ -189,8 +189,8 @@ class _Reader:
 
     def _look_at_stored(
         self, progress: Progress | None, wanted: list[int]
-    ) -> tuple[list[Look], dict[int, NDArray[np.uint8]]]:
-        looks, small, total = list[Look](), dict[int, NDArray[np.uint8]](), len(self.split)
+    ) -> tuple[list[FileLook], dict[int, NDArray[np.uint8]]]:
+        looks, small, total = list[FileLook](), dict[int, NDArray[np.uint8]](), len(self.split)
         for images in self.sets.values():
             for i, index in enumerate(images.indices):
                 looks.append(_look_at_one(images, i, int(index)))
@@ -201,19 +201,19 @@ class _Reader:
         return looks, small
 
 
-def _look_at_one(images: ImageSet, i: int, index: int) -> Look:
+def _look_at_one(images: ImageSet, i: int, index: int) -> FileLook:
     """A look at an image that is no file."""
     assert isinstance(images.pixels, ChosenImages)
     try:
         noted = images.pixels.look(index)
     except (OSError, ValueError) as error:
-        return Look("", 0, problem=str(error))
+        return FileLook("", 0, problem=str(error))
     try:
         height, width = images[i].shape[:2]
     except (OSError, ValueError) as error:
         large = isinstance(error.__cause__, Refused)
-        return Look(noted.sha256, noted.bytes, problem=" ".join(str(error).split()), too_large=large)
-    return Look(noted.sha256, noted.bytes, width, height, "encoded")
+        return FileLook(noted.sha256, noted.bytes, problem=" ".join(str(error).split()), too_large=large)
+    return FileLook(noted.sha256, noted.bytes, width, height, "encoded")
 
 
 def _readable(data: DataConfig) -> dict[str, str]:
@@ -223,12 +223,13 @@ def _readable(data: DataConfig) -> dict[str, str]:
         return {}  # opening the source gives the reason
 
 
-def _look_at_pixels(images: ImageSet, i: int) -> Look:
+def _look_at_pixels(images: ImageSet, i: int) -> FileLook:
     try:
         pixels = np.ascontiguousarray(images[i])
     except ERRORS as error:
-        return Look("", 0, problem=f"{images.split} image {i}: {' '.join(str(error).split())}")
-    return Look(hashlib.sha256(pixels.tobytes()).hexdigest(), pixels.nbytes, pixels.shape[1], pixels.shape[0], "arrays")
+        return FileLook("", 0, problem=f"{images.split} image {i}: {' '.join(str(error).split())}")
+    height, width = pixels.shape[:2]
+    return FileLook(hashlib.sha256(pixels.tobytes()).hexdigest(), pixels.nbytes, width, height, "arrays")
 
 
 def _spread(labels: list[int], count: int) -> list[int]:

@@ -18,7 +18,7 @@ from .facts import NO_SPLIT, Facts
 from .file_hashes import few
 from .images import ImageSet
 from .ledger import disagreements
-from .looks import Look
+from .looks import FileLook
 from .reader_names import reader_name
 
 IMBALANCE = 10.0  # largest class / smallest class of train, from which on it is a finding
@@ -124,7 +124,7 @@ def _too_large(facts: Facts) -> Iterator[Finding]:
     return _unreadable(facts, "too large", large, "are too large", "Shrink")
 
 
-def _unreadable(facts: Facts, check: str, found: dict[str, Look], state: str, cure: str) -> Iterator[Finding]:
+def _unreadable(facts: Facts, check: str, found: dict[str, FileLook], state: str, cure: str) -> Iterator[Finding]:
     """The finding about all images of ``found``, if there are any; the first one's problem in full."""
     if not found:
         return
@@ -250,7 +250,7 @@ CHECKS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
 }
 
 
-def _looked(facts: Facts) -> list[tuple[str, Look]]:
+def _looked(facts: Facts) -> list[tuple[str, FileLook]]:
     """Paths with their looks, by path."""
     return sorted(zip(facts.paths, facts.looks, strict=bool(facts.looks)), key=lambda pair: pair[0])
 

@@ -1,6 +1,6 @@
 """Inspection of image files: SHA-256, size and format of each, whether it can be decoded, optionally a thumbnail.
 
-In: paths. Out: a `Look` each. A file is hashed and decoded once, several at a time: Pillow decodes without Python's
+In: paths. Out: a `FileLook` each. A file is hashed and decoded once, several at a time: Pillow decodes without Python's
 lock. Ours: a JPEG is decoded at an eighth of its size, which reads all of its bytes and takes half the time. Results
 are cached in this process, by path, size and time of change: a search trains on the same images many times.
 """
@@ -30,7 +30,7 @@ THREADS = min(8, (os.cpu_count() or 1) + 2)
 
 
 @dataclass(frozen=True)
-class Look:
+class FileLook:
     """The result of inspecting one image file.
 
     Args:
@@ -52,8 +52,8 @@ class Look:
     thumbnail: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
 
-def look_at(path: Path, thumbnail: bool = False) -> Look:
-    """Hash and decode one image file; a problem is a field of the `Look`, not an error.
+def look_at(path: Path, thumbnail: bool = False) -> FileLook:
+    """Hash and decode one image file; a problem is a field of the `FileLook`, not an error.
 
     Example:
         >>> look_at(Path("nowhere.png")).problem
@@ -63,22 +63,22 @@ def look_at(path: Path, thumbnail: bool = False) -> Look:
         digest, size = sha256(path), path.stat().st_size
     except OSError as error:
         missing = not path.is_file()
-        return Look("", 0, problem=f"no file {path}" if missing else str(named(error, path)))
+        return FileLook("", 0, problem=f"no file {path}" if missing else str(named(error, path)))
     except ValueError as error:
-        return Look("", 0, problem=str(error))
+        return FileLook("", 0, problem=str(error))
     found: dict[str, object] = {}
     try:
         with read_errors(path):
             _decode(path, found, thumbnail)
     except (OSError, ValueError) as error:
         large = isinstance(error.__cause__, Refused)
-        return Look(digest, size, problem=" ".join(str(error).split()), too_large=large, **found)  # type: ignore[arg-type]
-    return Look(digest, size, **found)  # type: ignore[arg-type]
+        return FileLook(digest, size, problem=" ".join(str(error).split()), too_large=large, **found)  # type: ignore[arg-type]
+    return FileLook(digest, size, **found)  # type: ignore[arg-type]
 
 
 def look_at_all(
     paths: Sequence[Path], progress: Progress | None = None, thumbnails: Collection[Path] = ()
-) -> list[Look]:
+) -> list[FileLook]:
     """`look_at` for every path, several at a time, in their order.
 
     Args:
@@ -89,7 +89,7 @@ def look_at_all(
         >>> [look.sha256 for look in look_at_all([Path("nowhere.png")])]
         ['']
     """
-    wanted, looks, pool = {*thumbnails}, list[Look](), ThreadPoolExecutor(THREADS)
+    wanted, looks, pool = {*thumbnails}, list[FileLook](), ThreadPoolExecutor(THREADS)
     with warnings.catch_warnings():  # once around all threads: it is not safe within them
         warnings.simplefilter("ignore")
         try:
@@ -103,10 +103,10 @@ def look_at_all(
 
 
 _LOCK = threading.Lock()
-_SEEN: dict[tuple[str, str, int, int], Look] = {}
+_SEEN: dict[tuple[str, str, int, int], FileLook] = {}
 
 
-def _kept(path: Path, thumbnail: bool) -> Look:
+def _kept(path: Path, thumbnail: bool) -> FileLook:
     try:
         status = path.stat()
     except OSError:

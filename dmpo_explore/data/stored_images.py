@@ -32,13 +32,13 @@ class StoredImages:
     def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
         return self.decode(self.content(index), self.names[index])
 
-    def look(self, index: int) -> Look:
+    def look(self, index: int) -> StoredEntry:
         """Name, size and SHA-256 of an image's bytes."""
         content = self.content(index)
-        return Look(self.names[index], len(content), hashlib.sha256(content).hexdigest())
+        return StoredEntry(self.names[index], len(content), hashlib.sha256(content).hexdigest())
 
 
-class Look(NamedTuple):
+class StoredEntry(NamedTuple):
     """The manifest's entry of an image: name, size, SHA-256."""
 
     name: str
@@ -60,7 +60,7 @@ class ChosenImages:
         """The image's name."""
         return self.part.names[int(self.rows[index])]
 
-    def look(self, index: int) -> Look:
+    def look(self, index: int) -> StoredEntry:
         """As `StoredImages.look`."""
         return self.part.look(int(self.rows[index]))
 

@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from live_looks import ended, until
 from small_model import C, K, made, pictures
 from synthetic import make_meta
 
 from dmpo_explore.data.images import load_images
 from dmpo_explore.data.torch_loaders import make_loader
 from dmpo_explore.inference.live_arms import ENGINES, load_average, open_arms, to_the_end
-from dmpo_explore.inference.live_run import LiveRun, Look
+from dmpo_explore.inference.live_run import LiveRun
 from dmpo_explore.inference.torch_recording import record_split
 from dmpo_explore.policies.rules import ConfidencePolicy
-
-
-def until(live: LiveRun, wanted: Callable[[Look], bool]) -> Look:
-    """Its first look that is ``wanted``; fails after a while."""
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        if wanted(look := live.look()):
-            return look
-        time.sleep(0.002)
-    raise AssertionError(f"it never came: {live.look()}")
-
-
-def ended(live: LiveRun) -> Look:
-    """Its last look, once its thread is gone."""
-    look = until(live, lambda look: not look.alive)
-    live.stop(wait=20)
-    assert not [thread for thread in threading.enumerate() if thread is live._thread]
-    return look
 
 
 @pytest.fixture(scope="module")

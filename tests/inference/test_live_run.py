@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
+from live_looks import ended, until
 from synthetic import make_record
 
 from dmpo_explore.inference.exit_loop import InferenceResult
-from dmpo_explore.inference.live_run import WARM_UP, Arms, LiveRun, Look
+from dmpo_explore.inference.live_run import WARM_UP, Arms, LiveRun
 from dmpo_explore.inference.live_stats import CALLS
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.rules import ConfidencePolicy
@@ -65,24 +66,6 @@ class Bench:
 def gated() -> Bench:
     """No call of the early arm begins before ``allowed.release()``."""
     return Bench(allowed=threading.Semaphore(0))
-
-
-def until(live: LiveRun, wanted: Callable[[Look], bool]) -> Look:
-    """Its first look that is ``wanted``; fails after a while."""
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        if wanted(look := live.look()):
-            return look
-        time.sleep(0.002)
-    raise AssertionError(f"it never came: {live.look()}")
-
-
-def ended(live: LiveRun) -> Look:
-    """Its last look, once its thread is gone."""
-    look = until(live, lambda look: not look.alive)
-    live.stop(wait=20)
-    assert not [thread for thread in threading.enumerate() if thread is live._thread]
-    return look
 
 
 def test_every_image_is_answered_once_and_then_it_is_done() -> None:
