@@ -22,7 +22,7 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
-from .config import ModelConfig, TrainingConfig
+from .config import OPTIONS, ModelConfig, TrainingConfig
 from .joints import JOINTS
 from .plugin_needs import LOADED, NAME, VARIABLE, Plugin
 from .utils.abbreviate import one_line, short
@@ -93,6 +93,9 @@ def _adding(found: Plugin, said: str) -> Iterator[None]:
             yield
         for part in (ModelConfig, TrainingConfig):
             part.check_groups()
+        spelled = [option.spelling for option in OPTIONS.values()]
+        if twice := [name for name in spelled if spelled.count(name) > 1]:
+            raise TakenNameError(f"option --{twice[0]} exists already; rename it")
     except Exception as error:
         unload(found.name)
         if isinstance(error, TakenNameError):

@@ -17,6 +17,7 @@ from tiny import tiny_config
 
 import dmpo_explore as dx
 from dmpo_explore.joints import BYPASSES, COMMANDS, SCHEDULES
+from dmpo_explore.models import ConvBypass
 from dmpo_explore.plugin_needs import LOADED, VARIABLE, PluginNeed
 from dmpo_explore.plugins import load_plugin, unload
 
@@ -77,34 +78,44 @@ def test_loaded_twice_it_is_loaded_once(tmp_path: Path) -> None:
 def test_a_broken_one_is_named_and_leaves_nothing(
     tmp_path: Path, text: str, kind: type[Exception], message: str
 ) -> None:
-    before = {*COMMANDS}, dict(BYPASSES)
+    before = {*COMMANDS}
     file = write(
         tmp_path / "broken.py", f"from dmpo_explore.joints import COMMANDS\nCOMMANDS['mine'] = print\n{text}\n"
     )
     with pytest.raises(kind, match=message) as error:
         load_plugin(file)
     assert "broken.py" in str(error.value)
-    assert ({*COMMANDS}, dict(BYPASSES)) == before and "broken" not in LOADED
+    assert {*COMMANDS} == before and "broken" not in {*LOADED, *BYPASSES.origins.values()}
+    assert BYPASSES.get("conv", ConvBypass) is ConvBypass
 
 
-def test_two_options_of_one_name_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("joint", "name", "message"),
+    [
+        ("SCHEDULES", "epochs", "'epochs' of Mine"),
+        ("BYPASSES", "epochs", "option --epochs"),
+        ("BYPASSES", "data", "--data"),
+    ],
+)
+def test_two_options_of_one_name_are_refused(tmp_path: Path, joint: str, name: str, message: str) -> None:
+    """In one part of the config, and as spelled on the command line, which has those of all parts."""
     file = write(
         tmp_path / "again.py",
-        """
+        f"""
 from dataclasses import dataclass
-from dmpo_explore.joints import SCHEDULES
+from dmpo_explore.joints import {joint}
 from dmpo_explore.utils.options import option
 @dataclass(frozen=True)
 class Mine:
-    epochs: int = option(1, "Epochs.")
+    {name}: int = option(1, "A number.")
 class Flat:
     options = Mine
-SCHEDULES["flat"] = Flat()
+{joint}["flat"] = Flat()
 """,
     )
-    with pytest.raises(ValueError, match="'epochs' of Mine"):
+    with pytest.raises(ValueError, match=message):
         load_plugin(file)
-    assert "flat" not in SCHEDULES
+    assert "flat" not in SCHEDULES and "flat" not in BYPASSES and len(dx.OPTIONS) == len({*dx.OPTIONS})
 
 
 @pytest.mark.parametrize("name", ["absent.py", "text.txt"])
