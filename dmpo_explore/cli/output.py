@@ -8,13 +8,15 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from ..jobs.progress_file import ProgressFile
+    from ..runs.run import Run
     from ..training.loop import EpochResult
 
 MINUTE = 60.0  # seconds between two lines of a `Bar` without a terminal
@@ -87,6 +89,57 @@ class Bar:
             left = (now - self.began) / (self.done - self.first) * (self.total - self.done)
             say(f"{text}: {self.done:,} of {self.total:,}, {clock(left)} left")
             self.said = now
+
+
+class EpochReports:
+    """Reports of a training as it goes: the bar, a line per epoch, and the progress file.
+
+    Args:
+        what: the training does, for the file. first: epochs that were finished before. epochs: in all.
+    """
+
+    def __init__(self, bar: Bar, file: ProgressFile, what: str, first: int, epochs: int) -> None:
+        self.bar, self.file, self.what, self.first, self.epochs = bar, file, what, first, epochs
+        self.results: list[EpochResult] = []
+
+    def on_step(self, done: int, steps: int, loss: float) -> None:
+        """After a step of the present epoch."""
+        seen = f", val {percents(self.results[-1].accuracy)}" if self.results else ""
+        epoch, epochs = self.first + len(self.results), self.epochs
+        self.bar.to(epoch * steps + done, epochs * steps, f"epoch {epoch + 1}, loss {loss:.3f}{seen}")
+        self.file.to(self.what, epoch * steps + done, epochs * steps, epoch=epoch + 1, epochs=epochs, loss=loss)
+
+    def on_epoch(self, result: EpochResult) -> None:
+        """After an epoch that is saved."""
+        self.results.append(result)
+        self.bar.write(epoch_line(self.results))
+
+    def on_check(self, done: int, total: int) -> None:
+        """While the images are checked, before the first step."""
+        self.bar.to(done, total, "checking images")
+        if done == total:
+            self.bar.clear()
+        self.file.to("checking images", done, total)
+
+    def stopped(self, command: str) -> NoReturn:
+        """End after Ctrl-C; ``command`` continues, if an epoch was finished."""
+        self.bar.clear()
+        kept = f"continue with: {command}" if self.results or self.first else "no epoch was finished"
+        say(f"stopped; {kept}")
+        raise typer.Exit(130) from None
+
+
+def best_epoch(run: Run) -> dict[str, Any]:
+    """A run and its best epoch, those before a resumption included, as JSON values."""
+    history = run.history()
+    best = history.iloc[int(history["area"].argmax())]
+    return {
+        "run": run.name,
+        "path": str(run.path),
+        "best_epoch": int(best["epoch"]),
+        "area": float(best["area"]),
+        "exit_accuracy": best.filter(like="accuracy_").tolist(),
+    }
 
 
 def epoch_line(results: Sequence[EpochResult]) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from ..jobs.progress_file import ProgressFile
 from .options import config_from, config_options
-from .output import Bar, clock, epoch_line, percents, print_result, say, warnings_said
+from .output import Bar, EpochReports, best_epoch, clock, print_result, warnings_said
 from .record import enable_ctrl_c, is_main_process, record_line, record_splits
 from .root import Device, Json, ProgressPath, app
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ..config import Config
     from ..data.manifest import Manifest
     from ..runs.run import Run
-    from ..training.loop import EpochResult
 
 TRACKER = "Also write a log for this tracker, e.g. tensorboard. May be repeated."
 HELP = """Train a run and keep its best epoch.
@@ -164,57 +163,29 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
     from ..runs.store import load_run
     from ..training.train import train as train_run
 
-    results: list[EpochResult] = []
     first = (checkpoint_epoch(load_run(name).path / CHECKPOINT) or 0) if resume else 0
-
-    def on_step(done: int, steps: int, loss: float) -> None:
-        seen = f", val {percents(results[-1].accuracy)}" if results else ""
-        epoch, epochs = first + len(results), config.training.epochs
-        bar.to(epoch * steps + done, epochs * steps, f"epoch {epoch + 1}, loss {loss:.3f}{seen}")
-        file.to("training", epoch * steps + done, epochs * steps, epoch=epoch + 1, epochs=epochs, loss=loss)
-
-    def on_epoch(result: EpochResult) -> None:
-        results.append(result)
-        bar.write(epoch_line(results))
-
-    def on_check(done: int, total: int) -> None:
-        bar.to(done, total, "checking images")
-        if done == total:
-            bar.clear()
-        file.to("checking images", done, total)
+    reports = EpochReports(bar, file, "training", first, config.training.epochs)
 
     def on_data(manifest: Manifest) -> None:
         bar.clear()
         if manifest.data == OWN:
             bar.write(f"data: {manifest.described()}")
 
-    hooks: dict[str, Any] = {"on_step": on_step, "progress": on_epoch, "on_check": on_check, "on_data": on_data}
+    hooks: dict[str, Any] = {"on_step": reports.on_step, "progress": reports.on_epoch, "on_check": reports.on_check}
     try:
         with warnings.catch_warnings():  # of what is found in the images, each as it comes
             warnings.filterwarnings("always", category=UserWarning, module=r"dmpo_explore\.training\.train_data")
-            return train_run(config, name, resume=resume, **hooks, **how)
+            return train_run(config, name, resume=resume, on_data=on_data, **hooks, **how)
     except KeyboardInterrupt:
-        bar.clear()
-        kept = f"continue with: dmpo-explore train --resume {name}" if results or resume else "no epoch was finished"
-        say(f"stopped; {kept}")
-        raise typer.Exit(130) from None
+        reports.stopped(f"dmpo-explore train --resume {name}")
 
 
 def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:
     """The best epoch of a run, those before a resumption included, as JSON values and as lines."""
     from ..runs.run import outdated_splits
 
-    history = run.history()
-    best = history.iloc[int(history["area"].argmax())]
-    answer = {
-        "run": run.name,
-        "path": str(run.path),
-        "best_epoch": int(best["epoch"]),
-        "area": float(best["area"]),
-        "exit_accuracy": best.filter(like="accuracy_").tolist(),
-    }
     again = " --force" * bool(outdated_splits(run))
-    return answer, [str(run.path), f"next: dmpo-explore record {run.name}{again}"]
+    return best_epoch(run), [str(run.path), f"next: dmpo-explore record {run.name}{again}"]
 
 
 def estimate_lines(config: Config, device: str) -> tuple[dict[str, Any], list[str]]:

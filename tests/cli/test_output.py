@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import json
 import sys
+from pathlib import Path
 
 import pytest
+import typer
 
 from dmpo_explore.cli import output
-from dmpo_explore.cli.output import Bar, clock, epoch_line, percents, print_result, say
+from dmpo_explore.cli.output import Bar, EpochReports, clock, epoch_line, percents, print_result, say
+from dmpo_explore.jobs.progress_file import ProgressFile, read_progress
 from dmpo_explore.training.loop import EpochResult
 
 
@@ -89,3 +92,21 @@ def test_without_a_terminal_a_long_work_writes_a_line_every_minute(
         bar.clear()
     (line,) = capsys.readouterr().err.splitlines()
     assert line == "val: 2,000 of 4,000, 2:40 left"
+
+
+def test_a_training_reports_its_steps_and_how_to_continue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "progress.json"
+    kept = ProgressFile(file)
+    with Bar() as bar:
+        reports = EpochReports(bar, kept, "training", 1, 4)
+        reports.on_epoch(make_result(2, 10))
+        reports.on_step(3, 5, 0.5)  # of the third epoch: 1 was finished before, 1 now
+        now = read_progress(file)
+        with pytest.raises(typer.Exit):
+            reports.stopped("dmpo-explore train --resume a")
+        with pytest.raises(typer.Exit):
+            EpochReports(bar, kept, "training", 0, 4).stopped("dmpo-explore train --resume a")
+    assert now is not None and (now.what, now.done, now.total, now.epoch, now.loss) == ("training", 13, 20, 3, 0.5)
+    said = capsys.readouterr().err
+    assert "epoch 2/4" in said and "stopped; continue with: dmpo-explore train --resume a" in said
+    assert "stopped; no epoch was finished" in said

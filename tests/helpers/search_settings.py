@@ -20,6 +20,18 @@ TRIED: dict[str, Any] = {
     "training.predictor_lr": {"low": 1e-3, "high": 3e-2, "log": True},
 }
 
+SPACE = SearchSpace.from_dict(
+    {
+        "space": {
+            "exits": [2, [1, 3]],
+            "rank": {"low": 4, "high": 32, "log": True},
+            "channels": {"low": 8, "high": 64, "step": 8},
+            "dropout": {"low": 0.0, "high": 0.5},
+            "phase_ratio": {"low": 0.2, "high": 0.8, "step": 0.2},
+        }
+    }
+)
+
 
 def make_space(**fixed: Any) -> SearchSpace:
     values = {key: value for key, value in (FIXED | fixed).items() if key not in ("exits", "predictor_lr")}

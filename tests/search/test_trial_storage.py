@@ -12,9 +12,9 @@ from typing import Any
 import optuna
 import pytest
 from optuna.storages import RDBStorage
+from search_settings import SPACE
 
 from dmpo_explore.search import trial_storage
-from dmpo_explore.search.space import SearchSpace
 from dmpo_explore.search.trial_storage import (
     EPOCH,
     LOCKED,
@@ -30,18 +30,6 @@ from dmpo_explore.search.trial_storage import (
 )
 
 pytestmark = [pytest.mark.filterwarnings("ignore:Heartbeat of storage"), pytest.mark.slow]  # asked for without a worker
-SPACE = SearchSpace.from_dict(
-    {
-        "space": {
-            "exits": [2, [1, 3]],
-            "rank": {"low": 4, "high": 32, "log": True},
-            "channels": {"low": 8, "high": 64, "step": 8},
-            "dropout": {"low": 0.0, "high": 0.5},
-            "phase_ratio": {"low": 0.2, "high": 0.8, "step": 0.2},
-        }
-    }
-)
-
 Make = Callable[..., optuna.Study]
 
 

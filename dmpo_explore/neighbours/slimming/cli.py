@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...cli.options import refuse_beside, settings_options
-from ...cli.output import Bar, epoch_line, percents, print_result, say, warnings_said
+from ...cli.output import Bar, EpochReports, best_epoch, print_result, warnings_said
 from ...cli.record import enable_ctrl_c, record_line, record_splits
 from ...cli.root import RUN, Device, Json, ProgressPath
 from ...jobs.progress_file import ProgressFile
@@ -15,7 +15,6 @@ from .options import Slimming, SlimSettings
 
 if TYPE_CHECKING:
     from ...runs.run import Run
-    from ...training.loop import EpochResult
 
 HELP = """Slim a trained ViT and distil it: the new run has fewer attention heads and MLP neurons in every block.
 
@@ -76,52 +75,25 @@ def _slim(run: Run, name: str, bar: Bar, file: ProgressFile, *, resume: bool, **
     from ...runs.store import load_run
     from .slim import slim as slim_run
 
-    results: list[EpochResult] = []
     saved = load_run(name) if resume else None
     first = (checkpoint_epoch(saved.path / CHECKPOINT) or 0) if saved else 0
     epochs = how.get("epochs") or (saved.config.training.epochs if saved else SlimSettings().epochs)
+    reports = EpochReports(bar, file, "distilling", first, epochs)
 
     def on_prune(done: int, steps: int) -> None:
         bar.to(done, steps, "removing heads and neurons")
         file.to("removing heads and neurons", done, steps)
 
-    def on_step(done: int, steps: int, loss: float) -> None:
-        seen = f", val {percents(results[-1].accuracy)}" if results else ""
-        epoch = first + len(results)
-        bar.to(epoch * steps + done, epochs * steps, f"epoch {epoch + 1}, loss {loss:.3f}{seen}")
-        file.to("distilling", epoch * steps + done, epochs * steps, epoch=epoch + 1, epochs=epochs, loss=loss)
-
-    def on_epoch(result: EpochResult) -> None:
-        results.append(result)
-        bar.write(epoch_line(results))
-
-    def on_check(done: int, total: int) -> None:
-        bar.to(done, total, "checking images")
-        file.to("checking images", done, total)
-
-    hooks: dict[str, Any] = {"on_prune": on_prune, "on_step": on_step, "progress": on_epoch, "on_check": on_check}
+    hooks: dict[str, Any] = {"on_step": reports.on_step, "progress": reports.on_epoch, "on_check": reports.on_check}
     try:
-        return slim_run(run, name, resume=resume, **hooks, **how)
+        return slim_run(run, name, resume=resume, on_prune=on_prune, **hooks, **how)
     except KeyboardInterrupt:
-        bar.clear()
-        kept = f"continue with: dmpo-explore slim --resume {name}" if results or resume else "no epoch was finished"
-        say(f"stopped; {kept}")
-        raise typer.Exit(130) from None
+        reports.stopped(f"dmpo-explore slim --resume {name}")
 
 
 def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:
     """What the new run keeps and its best epoch, as JSON values and as lines."""
-    history, slimming = run.history(), run.config.model.part(Slimming)
-    best = history.iloc[int(history["area"].argmax())]
-    accuracy = best.filter(like="accuracy_").tolist()
-    answer = {
-        "run": run.name,
-        "path": str(run.path),
-        "slimmed_from": slimming.run,
-        "heads": list(slimming.heads),
-        "ffn": list(slimming.ffn),
-        "best_epoch": int(best["epoch"]),
-        "area": float(best["area"]),
-        "exit_accuracy": accuracy,
-    }
-    return answer, [str(run.path), slimming.described(), f"next: dmpo-explore record {run.name}"]
+    slimming = run.config.model.part(Slimming)
+    kept = {"slimmed_from": slimming.run, "heads": list(slimming.heads), "ffn": list(slimming.ffn)}
+    lines = [str(run.path), slimming.described(), f"next: dmpo-explore record {run.name}"]
+    return best_epoch(run) | kept, lines

@@ -5,23 +5,11 @@ from __future__ import annotations
 import numpy as np
 import optuna
 import pytest
+from search_settings import SPACE
 
 from dmpo_explore.neighbours.trajectory_search import proposals
 from dmpo_explore.neighbours.trajectory_search.proposals import STARTUP, LearningCurveSampler, propose
-from dmpo_explore.search.space import SearchSpace
 from dmpo_explore.search.trial_storage import EPOCH, distributions, read_curves, suggest
-
-SPACE = SearchSpace.from_dict(
-    {
-        "space": {
-            "exits": [2, [1, 3]],
-            "rank": {"low": 4, "high": 32, "log": True},
-            "channels": {"low": 8, "high": 64, "step": 8},
-            "dropout": {"low": 0.0, "high": 0.5},
-            "phase_ratio": {"low": 0.2, "high": 0.8, "step": 0.2},
-        }
-    }
-)
 
 
 def begin(seed: int = 0) -> optuna.Study:
