@@ -34,8 +34,7 @@ import dmpo_explore as dx
 from _common.results import RESULTS
 from _common.timing import machine
 from _scale.page import recordings, write_page
-from dmpo_explore.data.images import ImageSet
-from dmpo_explore.data.stored_images import StoredImages
+from dmpo_explore.data.image_set import ImageSet, StoredImages
 from dmpo_explore.data.torch_loaders import make_loader
 from dmpo_explore.utils.files import write_json
 

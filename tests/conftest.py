@@ -28,7 +28,7 @@ import typer.main
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-    from dmpo_explore.data.images import ImageSet
+    from dmpo_explore.data.image_set import ImageSet
 
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 BARE = bool(os.environ.get("DMPO_EXPLORE_BARE"))  # scripts/bare: no browser, nothing fetched

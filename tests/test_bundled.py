@@ -13,7 +13,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import dmpo_explore as dx
 from dmpo_explore.analysis.evaluation import evaluate_runs
-from dmpo_explore.data.sources import BUNDLED, stratified_rows
+from dmpo_explore.data.known import BUNDLED
+from dmpo_explore.data.splits import stratified_rows
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.store import BUNDLED_RUNS
 

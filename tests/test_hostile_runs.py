@@ -25,8 +25,8 @@ from reader_data import shard, split_shards, table
 
 import dmpo_explore as dx
 from dmpo_explore.config import Config, DataConfig
+from dmpo_explore.data.image_data import FileRow
 from dmpo_explore.data.manifest import Manifest, make_manifest, read_manifest, write_manifest
-from dmpo_explore.data.manifest_rows import FileRow
 from dmpo_explore.reports.shown_images import NOT_HERE
 from dmpo_explore.runs.run_data import checked_images
 from dmpo_explore.training.train_data import training_images

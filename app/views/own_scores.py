@@ -63,7 +63,7 @@ def current() -> None:
 
 
 def ready(title: str, scores: scores_form.Scores) -> None:
-    """What was read, where images lie, and a button for every page; raises as `dx.data.image_list`."""
+    """What was read, where images lie, and a button for every page; raises as `dx.runs.image_list`."""
     splits = list(scores)
     records = [own_runs.opened(title, scores, None).record(split) for split in splits]
     own_runs.check_together(records)
@@ -79,7 +79,7 @@ def ready(title: str, scores: scores_form.Scores) -> None:
         files = None
         if place:
             with st.spinner("Looking for the images …"):
-                files = dx.data.image_list(scores_form.image_place(place), records[0].n_images)
+                files = dx.runs.image_list(scores_form.image_place(place), records[0].n_images)
         own_scores.open_run(own_runs.opened(title, scores, files))
         st.switch_page(pressed)
     st.caption(

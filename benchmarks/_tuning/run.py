@@ -14,7 +14,7 @@ import dmpo_explore as dx
 from _photos.run import commit, keep
 from _study.run import is_done, train
 from _tuning.protocol import BUDGET, CALIBRATION, CORRUPTED, TEST
-from dmpo_explore.data.images import ImageSet
+from dmpo_explore.data.image_set import ImageSet
 from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS, corrupted
 from dmpo_explore.data.torch_loaders import make_loader
 from dmpo_explore.inference.torch_recording import record_meta, record_split

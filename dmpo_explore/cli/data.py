@@ -48,17 +48,18 @@ def data(
     0 if a training can start, else 1.
     """
     from ..data.check import check_data, training_plan
-    from ..data.contact_sheet import write_contact_sheet
-    from ..data.locations import with_common_folder
+    from ..data.images import open_data
+    from .contact_sheet import write_contact_sheet
 
     typed = typed_values(settings)
     if path is None and config is None and not any(key.endswith("_dir") for key in typed):
         raise typer.BadParameter("give a folder, a table, a known data set, or --train-dir and --test-dir")
     chosen = changed(base_config(config), typed | ({} if path is None else {"data.name": path}))
-    chosen = replace(chosen, data=with_common_folder(chosen.data))
+    data = open_data(chosen.data)
+    chosen = replace(chosen, data=data.config)
     with Bar(lines=True) as bar:
         found = check_data(
-            chosen.data,
+            data,
             lambda done, total: bar.to(done, total, "checking images"),
             thumbnails=IMAGES if sheet else 0,
         )

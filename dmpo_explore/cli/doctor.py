@@ -19,7 +19,8 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from ..data.images import DATASETS, load_images
+from ..data.images import load_images
+from ..data.known import DATASETS
 from ..pretrained.weights import cached_weights
 from ..pretrained.wheels import SOURCES
 from ..runs.run import outdated_splits

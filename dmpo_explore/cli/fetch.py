@@ -69,8 +69,8 @@ def fetch(
 @contextmanager
 def _growth(file: ProgressFile, name: str, root: Path | None) -> Iterator[None]:
     """Write how much the data's folder has grown, of what is downloaded: torchvision reports nothing itself."""
-    from ..data.source import data_dir
-    from ..data.sources import DATASETS
+    from ..data.known import DATASETS
+    from ..data.names import data_dir
     from ..pretrained.wheels import size_of
 
     total = DATASETS[name].download_bytes if name in DATASETS else 0

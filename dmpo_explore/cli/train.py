@@ -96,11 +96,11 @@ def train(
         )
     if resume and estimate:
         raise typer.BadParameter("times a training from its beginning; leave out --resume", param_hint="--estimate")
-    from ..data.locations import with_common_folder
+    from ..data.images import open_data
 
     base = _resumed(resume, settings) if resume else base_config(config)
     chosen = config_from(base, settings)
-    chosen = dataclasses.replace(chosen, data=with_common_folder(chosen.data))
+    chosen = dataclasses.replace(chosen, data=open_data(chosen.data).config)
     if estimate:
         answer, lines = estimate_lines(chosen, device)
         print_result(answer, as_json, lines)

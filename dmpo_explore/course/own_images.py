@@ -19,7 +19,8 @@ from PIL import Image
 import dmpo_explore as dx
 
 from ..data.image_files import find_images, open_image
-from ..data.images import ImageSet, load_images
+from ..data.image_set import ImageSet
+from ..data.images import load_images
 
 GARMENTS = ("Coat", "Dress", "Pullover", "Sandal", "Shirt", "Sneaker")  # two kinds of shoes, four that are alike
 CALTECH = ("bonsai", "car_side", "chandelier", "ketch", "Leopards", "watch")  # its classes of more than 100 images

@@ -2,37 +2,37 @@
 
 from typing import TYPE_CHECKING
 
-from ..utils.lazy import public_names
+from ..utils.lazy import moved, public_names
 
 if TYPE_CHECKING:
     from .check import DataCheck as DataCheck
     from .check import check_data as check_data
     from .check import training_plan as training_plan
-    from .differences import Differences as Differences
-    from .differences import manifest_check as manifest_check
     from .findings import CHECKS as CHECKS
     from .findings import Finding as Finding
+    from .image_data import ImageData as ImageData
     from .image_files import MOST_BYTES as MOST_BYTES
     from .image_files import SENT_FORMATS as SENT_FORMATS
     from .image_files import open_image as open_image
     from .image_files import read_image as read_image
-    from .image_lists import image_list as image_list
-    from .images import SPLITS as SPLITS
-    from .images import ImageSet as ImageSet
+    from .image_set import ImageFiles as ImageFiles
+    from .image_set import ImageSet as ImageSet
+    from .image_set import Pool as Pool
+    from .images import data_stamp as data_stamp
     from .images import fetch_data as fetch_data
     from .images import images_of as images_of
     from .images import load_images as load_images
-    from .listing import data_stamp as data_stamp
-    from .locations import open_source as open_source
+    from .images import open_data as open_data
+    from .known import DATASETS as DATASETS
+    from .known import Source as Source
     from .manifest import Manifest as Manifest
     from .manifest import make_manifest as make_manifest
     from .manifest import read_manifest as read_manifest
-    from .reader_names import READERS as READERS
-    from .reader_names import reader_name as reader_name
-    from .source import ImageFiles as ImageFiles
-    from .source import Pool as Pool
-    from .source import Source as Source
-    from .sources import DATASETS as DATASETS
+    from .manifest_check import Differences as Differences
+    from .manifest_check import manifest_check as manifest_check
+    from .names import READERS as READERS
+    from .names import reader_name as reader_name
+    from .splits import SPLITS as SPLITS
     from .torch_corruptions import CORRUPTIONS as CORRUPTIONS
     from .torch_corruptions import STRENGTHS as STRENGTHS
     from .torch_corruptions import corrupt as corrupt
@@ -41,3 +41,5 @@ if TYPE_CHECKING:
     from .torch_loaders import make_transform as make_transform
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)
+    moved("data", "open_source", to=f"{__name__}:open_data")
+    moved("data", "image_list", to="dmpo_explore.runs")

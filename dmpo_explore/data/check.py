@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from ..config import Config, DataConfig
 from ..utils.progress import Progress
 from ..utils.typing import Ints
-from .facts import gather_facts
 from .findings import Finding, find_all
+from .image_data import ImageData
+from .image_facts import gather_facts
+from .images import open_data
 from .ledger import Ledger, ledger_values
 
 
@@ -59,14 +61,14 @@ class DataCheck:
     class_names: tuple[str, ...]
     counts: dict[str, Ints]
     findings: tuple[Finding, ...]
-    formats: dict[str, int]
-    bytes: int
-    widths: Ints = field(repr=False)
-    heights: Ints = field(repr=False)
-    hashes: dict[str, str] = field(repr=False)
-    left_out: dict[str, str] = field(repr=False)
-    ledger: Ledger = field(repr=False)
-    thumbnails: dict[str, list[NDArray[np.uint8]]] = field(repr=False)
+    formats: dict[str, int] = field(default_factory=dict)
+    bytes: int = 0
+    widths: Ints = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
+    heights: Ints = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
+    hashes: dict[str, str] = field(default_factory=dict, repr=False)
+    left_out: dict[str, str] = field(default_factory=dict, repr=False)
+    ledger: Ledger = field(default_factory=dict, repr=False)
+    thumbnails: dict[str, list[NDArray[np.uint8]]] = field(default_factory=dict, repr=False)
 
     @property
     def ready(self) -> bool:
@@ -136,7 +138,7 @@ class DataCheck:
 
 
 def check_data(
-    data: DataConfig, progress: Progress | None = None, *, thumbnails: int = 0, quick: bool = False
+    data: DataConfig | ImageData, progress: Progress | None = None, *, thumbnails: int = 0, quick: bool = False
 ) -> DataCheck:
     """Check the images of a run before it is trained: every file is hashed and decoded once.
 
@@ -154,13 +156,17 @@ def check_data(
         >>> check_data(DataConfig("no-such-folder")).findings[0].check
         'splits'
     """
-    facts = gather_facts(data, progress, thumbnails=thumbnails, quick=quick)
+    try:
+        facts = gather_facts(open_data(data), progress, thumbnails=thumbnails, quick=quick)
+    except ValueError as error:  # the config itself names no data
+        assert isinstance(data, DataConfig)
+        return DataCheck(data, "", (), {}, (Finding("splits", str(error), stops=True),))
     seen = [look for look in facts.looks if look.width and not look.problem]
     small: dict[str, list[NDArray[np.uint8]]] = {}
     for row, image in facts.thumbnails.items():
         small.setdefault(facts.class_names[facts.labels[row]], []).append(image)
     return DataCheck(
-        data=data,
+        data=facts.data.config,
         rule=facts.rule,
         class_names=facts.class_names,
         counts=facts.counts(),

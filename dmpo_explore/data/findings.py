@@ -14,12 +14,10 @@ from pathlib import PurePath
 
 import numpy as np
 
-from .facts import NO_SPLIT, Facts
-from .file_hashes import few
-from .images import ImageSet
+from ..utils.abbreviate import few
+from .image_facts import NO_SPLIT, Facts, FileLook
+from .image_set import ImageSet
 from .ledger import disagreements
-from .looks import FileLook
-from .reader_names import reader_name
 
 IMBALANCE = 10.0  # largest class / smallest class of train, from which on it is a finding
 SKIP = "or leave out what is broken with --skip-broken (skip_broken=True)"
@@ -50,9 +48,10 @@ def find_all(facts: Facts) -> tuple[Finding, ...]:
     """All findings: those that stop a training first, then the others, in the order of `CHECKS`.
 
     Example:
-        >>> from dmpo_explore.config import DataConfig
-        >>> from dmpo_explore.data.facts import gather_facts
-        >>> find_all(gather_facts(DataConfig("digits")))
+        >>> from dmpo_explore import DataConfig
+        >>> from dmpo_explore.data import open_data
+        >>> from dmpo_explore.data.image_facts import gather_facts
+        >>> find_all(gather_facts(open_data(DataConfig("digits"))))
         ()
     """
     found = [finding for check in CHECKS.values() for finding in check(facts)]
@@ -66,7 +65,7 @@ def _splits(facts: Facts) -> Iterator[Finding]:
     """What cannot be opened or divided, and splits that are missing."""
     for error in facts.errors:
         yield Finding("splits", " ".join(str(error).split()), stops=True, error=_kind(error))
-    name = facts.data.name
+    name = facts.data.config.name
     if not facts.splits:
         return
     if "train" not in facts.splits:
@@ -86,7 +85,7 @@ def _classes(facts: Facts) -> Iterator[Finding]:
     if len(train.class_names) < 2:
         text = f"there is one class only ({few(train.class_names)}); a classifier needs at least 2"
         yield Finding("classes", text, stops=True)
-    if facts.own and (text := untrained_classes(train, facts.data.train_size)):
+    if facts.data.own and (text := untrained_classes(train, facts.data.config.train_size)):
         yield Finding("classes", text, stops=True)
     for split, images in facts.sets.items():
         n_images = np.bincount(images.labels, minlength=len(train.class_names))
@@ -221,7 +220,7 @@ def _linked(facts: Facts) -> Iterator[Finding]:
 def _names(facts: Facts) -> Iterator[Finding]:
     """Names that differ in case or Unicode form alone, which some systems take for one file."""
     groups: dict[str, list[str]] = {}
-    paths = {*facts.paths, *(str(PurePath(path).parent) for path in facts.paths)} if facts.own else set()
+    paths = {*facts.paths, *(str(PurePath(path).parent) for path in facts.paths)} if facts.data.own else set()
     for path in sorted(paths):
         if not (path.isascii() and path.islower()):
             groups.setdefault(unicodedata.normalize("NFC", path).casefold(), []).append(path)
@@ -282,8 +281,8 @@ def _place(facts: Facts, row: int) -> str:
 
 
 def _skip(facts: Facts) -> str:
-    """The other way out, for files alone."""
-    return "" if reader_name(facts.data.name) else f", {SKIP}"
+    """The other way out, where there is one."""
+    return f", {SKIP}" if facts.data.skips_broken else ""
 
 
 def _kind(error: Exception) -> type[Exception]:

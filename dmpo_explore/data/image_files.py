@@ -1,7 +1,7 @@
 """Image files: found by suffix, read from disk or from bytes → uint8 (H, W, 3).
 
-No torch. Ours: of an animation the first image is taken; `pixels` converts colours to RGB. A format is recognised
-by the content. The size is read from the header and compared with `MOST_PIXELS` and `MOST_SIDE` before anything is
+No torch. Ours: of an animation the first image is taken; colours become RGB (`to_rgb`). A format is recognised by the
+content. The size is read from the header and compared with `MOST_PIXELS` and `MOST_SIDE` before anything is
 decoded, so that no file needs more than about 300 MB. Bytes of unknown origin are checked more strictly: few formats,
 and a limit on the bytes.
 """
@@ -14,7 +14,7 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..utils.reading import check_regular
-from .pixels import to_rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -291,3 +290,73 @@ def _kind(data: bytes) -> str:
     if b"<svg" in start.lower():
         return f"an SVG drawing; {advice}"
     return "no image that can be read" if start.translate(None, _TEXT) else "text, not an image"
+
+
+# -- colours --
+
+BAND = 2**20  # pixels that are converted at once
+ORIENTATION = 0x0112  # EXIF tag
+# EXIF orientation → view of the upright array (H, W, 3) as the file stores it
+_AS_STORED: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.transpose(1, 0, 2),
+    6: lambda upright: upright.transpose(1, 0, 2)[::-1],
+    7: lambda upright: upright.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda upright: upright.transpose(1, 0, 2)[:, ::-1],
+}
+
+
+def to_rgb(image: Image) -> NDArray[np.uint8]:
+    """Decode an image: uint8 (H, W, 3), RGB, upright, C-contiguous. The caller has checked its size.
+
+    Raises what Pillow raises for a damaged file.
+    """
+    image.load()  # first: Pillow applies a TIFF's orientation here
+    orientation = image.getexif().get(ORIENTATION)
+    width, height = image.size
+    swapped = orientation in (5, 6, 7, 8)
+    upright = np.empty((width, height, 3) if swapped else (height, width, 3), np.uint8)
+    stored = _AS_STORED[orientation](upright) if orientation in _AS_STORED else upright
+    convert = _converter(image)
+    rows = max(1, BAND // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        stored[top:bottom] = convert(image.crop((0, top, width, bottom)))
+    return upright
+
+
+def _converter(image: Image) -> Callable[[Image], NDArray[np.uint8]]:
+    """How bands of ``image`` become RGB."""
+    if image.mode.startswith("I"):
+        return _deep_grey
+    if image.mode == "F":
+        highest = image.getextrema()[1]
+        unit = isinstance(highest, float) and highest <= 1
+        return lambda band: _float_grey(band, 1 if unit else 255)
+    return _on_white if image.has_transparency_data else _plain
+
+
+def _deep_grey(band: Image) -> NDArray[np.uint8]:
+    values = np.clip(np.asarray(band), 0, 65535).astype(np.uint32)
+    return _three((values + 128) // 257)  # 65535 = 255 * 257
+
+
+def _float_grey(band: Image, top: int) -> NDArray[np.uint8]:
+    return _three(np.rint(np.asarray(band, np.float32).clip(0, top) * np.float32(255 / top)))
+
+
+def _three(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
+    return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+def _on_white(band: Image) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    band = band.convert("RGBA")
+    return _plain(Image.alpha_composite(Image.new("RGBA", band.size, "white"), band))
+
+
+def _plain(band: Image) -> NDArray[np.uint8]:
+    return np.asarray(band.convert("RGB"), np.uint8)

@@ -1,4 +1,4 @@
-"""Labels and columns as files give them, read strictly: one rule for tables, shards, score files and data sets.
+"""Labels, columns and class names as files give them, read strictly: one rule for tables, shards, scores and data sets.
 
 A label is a whole number from 0, or the name of a class: a text that does not read as a number. Everything between,
 such as 0.5, -1, ``1_0``, ``nan`` or True, is refused, because a guess would be a wrong class.
@@ -6,13 +6,18 @@ such as 0.5, -1, ``1_0``, ``nan`` or True, is refused, because a guess would be 
 
 from __future__ import annotations
 
+import csv
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..utils.abbreviate import short
+from ..utils.files import read_json
+from ..utils.reading import check_regular
 
 WHOLE = re.compile(r"([0-9]{1,18})(?:\.0+)?")  # 18 digits fit into int64
 
@@ -121,3 +126,48 @@ def columns_by_name(heads: Sequence[Any], where: str) -> Mapping[str, int]:
 def folded(head: Any) -> str:
     """The name of a column as `columns_by_name` keeps it."""
     return str(head).strip().lower()
+
+
+def csv_rows(path: Path) -> list[list[str]]:
+    """The rows of a CSV file, blank ones as empty lists; ValueError where it is none in UTF-8, or no regular file."""
+    check_regular(path)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            return list(csv.reader(stream))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from None
+
+
+def read_class_names(path: str | Path) -> dict[str, str]:
+    """Class folder → readable name, from a JSON object or a CSV file with two columns.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: it is neither.
+    """
+    path = Path(path).expanduser()
+    if path.suffix.lower() == ".json":
+        values = read_json(path)
+        if isinstance(values, dict) and all(isinstance(value, str) for value in values.values()):
+            return values
+        raise ValueError(f"{path} must hold a JSON object of texts, class folder: readable name")
+    rows = [row for row in csv_rows(path) if row]
+    if bad := next((row for row in rows if len(row) != 2), None):
+        raise ValueError(f"{path} must have two columns, class folder and readable name; not {','.join(bad)[:80]!r}")
+    counts = Counter(name.strip() for name, _ in rows)
+    if twice := next((name for name, count in counts.items() if count > 1), None):
+        raise ValueError(f"{path} gives class folder {twice!r} two names; remove one")
+    return {name.strip(): readable.strip() for name, readable in rows}
+
+
+def renamed(class_names: tuple[str, ...], readable: Mapping[str, str], path: str) -> tuple[str, ...]:
+    """Readable names of classes; one that ``readable`` lacks keeps its own.
+
+    Raises:
+        ValueError: none of the classes is in it, or two classes would have the same name.
+    """
+    if not set(class_names) & set(readable):
+        raise ValueError(f"{path} names none of the classes {', '.join(class_names[:10])}")
+    names = tuple(readable.get(name, name) for name in class_names)
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{path} gives two classes the name {twice[0]!r}")
+    return names

@@ -7,20 +7,15 @@ so that an image which no rule mentions makes the sums differ.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import DataConfig
-from .images import ImageSet, images_of
-from .listing import Listing
-from .locations import DIRS, base_folder, is_own, is_table
-from .reader_names import reader_name
-from .source import Source
-from .splits import SPLITS, split_of
+from .image_data import ImageData, Listing
+from .image_set import ImageSet
+from .splits import SPLITS
 
 ALL, BESIDE = "all", "beside the splits"
 BROKEN, NOT_DRAWN = "broken or too large", "not drawn (train_size)"
@@ -56,28 +51,23 @@ Ledger = dict[str, LedgerLine]
 
 
 def take_ledger(
-    data: DataConfig, source: Source, sets: Mapping[str, ImageSet], listing: Listing, broken: Collection[Path] = ()
+    data: ImageData, sets: Mapping[str, ImageSet], listing: Listing, broken: Collection[Path] = ()
 ) -> Ledger:
     """The ledger of the images that a training would use.
 
     Args:
-        source: without the files that ``skip_broken`` leaves out. sets: split → its images. listing: of the user's
-            files. broken: those that ``skip_broken`` leaves out.
+        data: without the files that ``skip_broken`` leaves out, which are ``broken``. sets: split → its images.
+        listing: of the user's files.
 
     Example:
-        >>> from dmpo_explore.data import open_source
-        >>> data = DataConfig("digits", train_size=40)
-        >>> sets = {split: images_of(data, split) for split in ("train", "val", "test")}
-        >>> take_ledger(data, open_source(data), sets, Listing([], [], [], []))["train"].described()
+        >>> from dmpo_explore import DataConfig
+        >>> from dmpo_explore.data import open_data
+        >>> data = open_data(DataConfig("digits", train_size=40))
+        >>> sets = {split: data.images(split) for split in ("train", "val", "test")}
+        >>> take_ledger(data, sets, data.listing())["train"].described()
         '1,438 found: 40 train, 143 val; left out: 1,255 not drawn (train_size)'
     """
-    root = Path(data.root).expanduser() if data.root is not None else None
-    if not is_own(data) or reader_name(data.name):
-        found = Counter({split: len(source.read(split, root).labels) for split in source.splits})
-    elif is_table(data.name):
-        found = Counter(image.split or ALL for image in listing.images)
-    else:
-        found = Counter(count_inputs(data))
+    found = Counter(data.inputs(listing))
     divided = ALL not in found
 
     def place(split: str) -> str:
@@ -93,46 +83,10 @@ def take_ledger(
     where = {image.path: image.split for image in listing.images} if broken else {}
     for path in where.keys() & {*broken}:  # those of a known data set are not among what its source finds
         left_out[place(where[path])][BROKEN] += 1
-    if data.train_size is not None and "train" in sets:
-        whole = images_of(replace(data, train_size=None), "train", source)
-        left_out[place("train")][NOT_DRAWN] += len(whole) - len(sets["train"])
+    if data.config.train_size is not None and "train" in sets:
+        left_out[place("train")][NOT_DRAWN] += len(data.undrawn().images("train")) - len(sets["train"])
     names = [*found, *(name for name in left_out if name not in found)]
     return {name: LedgerLine(found[name], used.get(name, {}), dict(+left_out.get(name, Counter()))) for name in names}
-
-
-def count_inputs(data: DataConfig) -> dict[str, int]:
-    """Place → number of entries in the user's folders: files, links to folders, and folders that cannot be listed.
-
-    Hidden entries are no inputs.
-    """
-    dirs = {split: Path(text).expanduser() for split, key in DIRS.items() if (text := getattr(data, key)) is not None}
-    if dirs:
-        return {split: _count(folder) for split, folder in dirs.items()}
-    folder = base_folder(data)
-    inside = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
-    splits = {split: entry for entry in inside if entry.is_dir() and (split := split_of(entry.name))}
-    if not splits:
-        return {ALL: _count(folder)}
-    rest = sum(_count(Path(entry)) if entry.is_dir() else 1 for entry in inside if entry not in splits.values())
-    found = {split: _count(Path(splits[split])) for split in SPLITS if split in splits}
-    return found | ({BESIDE: rest} if rest else {})
-
-
-def _count(folder: Path) -> int:
-    """Entries of a folder of class folders, which may be links themselves."""
-    return sum(
-        1 if not entry.is_dir() else _count_below(entry.path)
-        for entry in os.scandir(folder)
-        if not entry.name.startswith(".")
-    )
-
-
-def _count_below(folder: str) -> int:
-    try:
-        entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
-    except OSError:
-        return 1
-    return sum(_count_below(entry.path) if entry.is_dir(follow_symlinks=False) else 1 for entry in entries)
 
 
 def disagreements(ledger: Ledger) -> list[str]:

@@ -6,7 +6,7 @@ a table with path, bytes, sha256, split and label. Known data sets of arrays ver
 fingerprints of positions and labels instead of rows.
 
 After a training its splits come from the manifest, and every image is compared with its hash when it is read
-(`VerifiedFiles`). `differences.py` compares whole splits with the present files of a folder.
+(`VerifiedFiles`). `manifest_check` compares whole splits with the present files of a folder.
 """
 
 from __future__ import annotations
@@ -16,32 +16,28 @@ import gzip
 import io
 import itertools
 import json
-import os
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
 from ..config import DataConfig
+from ..utils.abbreviate import few, short
 from ..utils.files import atomic_file
 from ..utils.progress import Progress
 from .check import DataCheck, check_data
-from .file_hashes import few, hash_files, listed_files, relative_path
 from .findings import untrained_classes
-from .images import ImageSet, available_splits, images_of, split_rule
+from .image_data import FileRow, ImageData
+from .image_set import ImageSet
+from .images import open_data
 from .ledger import Ledger, ledger_values, read_ledger
-from .locations import base_folder, is_own, open_source
-from .manifest_head import PACKED, PLAIN, manifest_file
-from .manifest_rows import FileRow, check_path, require_inside, stored_names, stored_rows, verified_images
-from .reader_names import reader_name
-from .source import ImageFiles, Pixels, VerifiedFiles, without_files
 from .splits import SPLITS
-from .stored_images import ChosenImages
 
 FORMAT_VERSION = 1
+PLAIN, PACKED = "manifest.csv", "manifest.csv.gz"
 MOST_PLAIN = 20_000  # rows; a longer table is compressed
 COLUMNS = ["path", "bytes", "sha256", "split", "label"]
 OWN = "own"  # the data of a manifest of files that are the user's
@@ -78,35 +74,29 @@ class Manifest:
     left_out: dict[str, str] = field(default_factory=dict)
     ledger: Ledger = field(default_factory=dict)
 
-    def images(self, data: DataConfig, split: str) -> ImageSet:
+    def images(self, data: DataConfig | ImageData, split: str) -> ImageSet:
         """The images of ``split`` as they were at the training, read from the location in ``data``.
 
         Raises:
             ValueError: there was no such split, or a known data set holds other images now.
             FileNotFoundError: files are missing, or have another size (the first few are named).
         """
+        data = open_data(data)
+        name = data.config.name
         if not self.files:
-            images = images_of(data, split)
+            images = data.images(split)
             if split in self.fingerprints and images.fingerprint != self.fingerprints[split]:
-                raise ValueError(
-                    f"{data.name} {split} is not what the run was trained with: its images or labels differ"
-                )
+                raise ValueError(f"{name} {split} is not what the run was trained with: its images or labels differ")
             if images.class_names != self.class_names:
-                raise ValueError(f"{data.name} has other classes than the run was trained with")
+                raise ValueError(f"{name} has other classes than the run was trained with")
             return images
         if split not in self.files:
             raise ValueError(
                 f"the run's data had no split {split!r} when it was trained (it had {', '.join(self.files)})"
             )
-        rows, folder = self.files[split], base_folder(data)
+        rows = self.files[split]
         labels = np.asarray([row.label for row in rows], np.int64)
-        if reader_name(data.name):
-            pixels: Pixels = verified_images(open_source(data), rows, data.name)
-        else:
-            require_inside(rows, data)
-            _require_files(rows, folder, split)
-            pixels = VerifiedFiles([folder / row.path for row in rows], [row.sha256 for row in rows])
-        return ImageSet(data.name, split, labels, self.class_names, np.arange(len(rows)), pixels)
+        return ImageSet(name, split, labels, self.class_names, np.arange(len(rows)), data.verified(rows, split))
 
     def described(self) -> str:
         """Counts and rule in one line."""
@@ -115,7 +105,9 @@ class Manifest:
         return f"{counts}, {len(self.class_names)} classes; {self.rule}{out}"
 
 
-def make_manifest(data: DataConfig, progress: Progress | None = None, check: DataCheck | None = None) -> Manifest:
+def make_manifest(
+    data: DataConfig | ImageData, progress: Progress | None = None, check: DataCheck | None = None
+) -> Manifest:
     """Divide a run's images into its splits and hash their files.
 
     Args:
@@ -129,79 +121,35 @@ def make_manifest(data: DataConfig, progress: Progress | None = None, check: Dat
         >>> make_manifest(DataConfig("digits")).counts
         {'train': 1295, 'val': 143}
     """
-    own, source = is_own(data), open_source(data)
-    if check is None and data.skip_broken:
+    data = open_data(data)
+    if check is None and data.config.skip_broken:
         check = check_data(data, progress, quick=True)
     left_out, known = ({}, {}) if check is None else (check.left_out, check.hashes)
-    source = without_files(source, [base_folder(data) / path for path in left_out])
-    splits = available_splits(data, source)
+    data = data.without(data.folder / path for path in left_out)
+    name, splits = data.config.name, data.splits
     if "train" not in splits:
-        raise FileNotFoundError(f"{data.name} has no training images (it has {', '.join(splits)})")
-    sets = {split: images_of(data, split, source) for split in splits if split != "test"}
+        raise FileNotFoundError(f"{name} has no training images (it has {', '.join(splits)})")
+    sets = {split: data.images(split) for split in splits if split != "test"}
     train = sets["train"]
-    if own and (text := untrained_classes(train, data.train_size)):
+    if data.own and (text := untrained_classes(train, data.config.train_size)):
         raise ValueError(text)
-    names, fingerprints = train.class_names, {split: images.fingerprint for split, images in sets.items()}
+    fingerprints = {split: images.fingerprint for split, images in sets.items()}
     files: dict[str, tuple[FileRow, ...]] = {}
-    if isinstance(train.pixels, ImageFiles | ChosenImages):
+    if not all(fingerprints.values()):  # they have no hashes yet
         if "test" in splits:
-            sets["test"] = images_of(data, "test", source)
-        if source.stored is None:
-            files = _hashed(sets, base_folder(data), known, progress)
-        else:
-            files = stored_rows(sets, progress)
+            sets["test"] = data.images("test")
+        files = data.rows(sets, known, progress)
     used = {row.path for rows in files.values() for row in rows}
-    there = (listed_files(data) if source.stored is None else stored_names(source)) if files else []
-    unused = tuple(path for path in there if path not in used)
-    for path in unused:
+    unused = tuple(path for path in data.names() if path not in used) if files else ()
+    for path in (*used, *unused):
         check_path(path)
-    name, rule = OWN if own else data.name, split_rule(data, source)
-    made = Manifest(name, names, rule, {}, fingerprints, files, unused, dict(left_out))
-    if files:
-        fingerprints = {split: made.images(data, split).fingerprint for split in files}
     counts = {split: len(sets[split]) for split in SPLITS if split in sets}
     ledger = {} if check is None else read_ledger(ledger_values(check.ledger), counts)
-    return replace(made, counts=counts, fingerprints=fingerprints, ledger=ledger)
-
-
-def _require_files(rows: tuple[FileRow, ...], folder: Path, split: str) -> None:
-    """Raise for files that are missing or have another size; their bytes are compared when they are read."""
-    absent, changed = [], []
-    for row in rows:
-        try:
-            size = os.stat(folder / row.path).st_size
-        except OSError:
-            absent.append(row.path)
-        else:
-            changed += [row.path] * (size != row.bytes)
-    if absent:
-        raise FileNotFoundError(
-            f"{len(absent):,} of {len(rows):,} {split} images are not in {folder} ({few(absent)}); restore them, or, "
-            "if they were moved, record the run with --data FOLDER"
-        )
-    if changed:
-        raise ValueError(
-            f"{len(changed):,} of {len(rows):,} {split} images in {folder} have been changed since the training "
-            f"({few(changed)}); restore them"
-        )
-
-
-def _hashed(
-    sets: dict[str, ImageSet], folder: Path, known: dict[str, str], progress: Progress | None
-) -> dict[str, tuple[FileRow, ...]]:
-    """Rows of every split; files without a known hash are hashed."""
-    paths = {split: [images.pixels.paths[i] for i in images.indices] for split, images in sets.items()}  # type: ignore[attr-defined]
-    names = {path: relative_path(path, folder) for inside in paths.values() for path in inside}
-    new = [path for path, name in names.items() if not known.get(name)]
-    hashes = dict(zip(new, hash_files(new, progress), strict=True))
-    return {
-        split: tuple(
-            FileRow(names[path], path.stat().st_size, hashes.get(path) or known[names[path]], int(label))
-            for path, label in zip(paths[split], sets[split].labels, strict=True)
-        )
-        for split in SPLITS
-        if split in sets
-    }
+    listed = OWN if data.own else name, train.class_names, data.rule
+    made = Manifest(*listed, counts, fingerprints, files, unused, dict(left_out), ledger)
+    if not files:
+        return made
+    return replace(made, fingerprints={split: made.images(data, split).fingerprint for split in files})
 
 
 # -- the file --
@@ -288,3 +236,44 @@ def _read_rows(table: Iterable[str], head: dict[str, Any]) -> dict[str, Any]:
     if (rows or head["data"] == OWN) and {split: len(found) for split, found in rows.items()} != head["counts"]:
         raise ValueError("its rows are not those that its first line counts")
     return {"files": {split: tuple(found) for split, found in rows.items()}, "unused": tuple(unused)}
+
+
+def check_path(path: str) -> None:
+    """Raise ValueError for a path of a manifest that leads out of the data's folder, or is none.
+
+    An absolute path is the user's own where a table lists it, see `image_data.require_inside`; no manifest is written
+    with ``..``.
+
+    Example:
+        >>> check_path("cat/1.png")
+        >>> check_path("cat/../../other.png")
+        Traceback (most recent call last):
+        ValueError: 'cat/../../other.png' leads out of the data's folder; a manifest lists what lies in it
+    """
+    if not path or "\0" in path or (".." in path and ".." in PurePath(path.replace("\\", "/")).parts):
+        raise ValueError(f"{short(path)} leads out of the data's folder; a manifest lists what lies in it")
+
+
+# -- its first line, which alone is read where the splits are enough --
+
+
+def manifest_file(folder: Path) -> Path | None:
+    """The manifest's file in a run folder; None in those of earlier versions."""
+    return next((folder / name for name in (PLAIN, PACKED) if (folder / name).is_file()), None)
+
+
+def manifest_splits(folder: Path) -> tuple[str, ...]:
+    """The splits that a run folder's manifest lists; empty where there is none, or none that can be read.
+
+    Example:
+        >>> manifest_splits(Path("nowhere"))
+        ()
+    """
+    path = manifest_file(folder)
+    if path is None:
+        return ()
+    try:
+        with gzip.open(path, "rb") if path.name == PACKED else path.open("rb") as stream:
+            return tuple(json.loads(stream.readline())["counts"])
+    except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError):
+        return ()

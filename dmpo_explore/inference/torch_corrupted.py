@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.images import ImageSet
+from ..data.image_set import ImageSet
 from ..data.torch_corruptions import CORRUPTIONS, STRENGTHS, corrupted
 from ..data.torch_loaders import make_loader
 from ..models.dmpo import DMPO

@@ -16,9 +16,7 @@ import torch
 from torch import Tensor
 
 from ..config import Config
-from ..data.images import ImageSet
-from ..data.source import ImageFiles, VerifiedFiles
-from ..data.stored_images import VerifiedImages
+from ..data.image_set import ImageFiles, ImageSet, VerifiedFiles, VerifiedImages
 from ..data.torch_loaders import make_loader
 from ..fitting.fit import fit_policy
 from ..models.dmpo import DMPO, feature_width, forward_features

@@ -20,7 +20,7 @@ from typing import Literal
 
 from filelock import FileLock, Timeout
 
-from ..data.sources import DATASETS
+from ..data.known import DATASETS
 from ..pretrained.wheels import SOURCES
 from ..utils.files import cache_dir, read_json, write_json
 from ..utils.registry import lookup

@@ -25,7 +25,7 @@ from ..utils.progress import Progress
 from .progress_file import peak_memory
 
 if TYPE_CHECKING:
-    from ..data.images import ImageSet
+    from ..data.image_set import ImageSet
     from ..data.manifest import Manifest
     from ..models.dmpo import DMPO
     from ..training.loop import EpochResult
@@ -186,10 +186,10 @@ def measure_rates(config: Config, device: str = "auto", progress: Progress | Non
 
 
 def _sets(config: Config) -> dict[str, ImageSet]:
-    from ..data.images import available_splits, images_of
+    from ..data.images import open_data
 
-    data = replace(config.data, train_size=None)
-    return {split: images_of(data, split) for split in available_splits(data)}
+    data = open_data(config.data).undrawn()
+    return {split: data.images(split) for split in data.splits}
 
 
 def _wanted(config: Config) -> int:

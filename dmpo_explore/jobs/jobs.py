@@ -28,7 +28,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..config import Config
-from ..data.images import images_of
+from ..data.images import open_data
 from ..pretrained.weights import find_weights
 from ..runs.run_data import default_splits
 from ..runs.store import BUNDLED_RUNS, clear_runs, new_run_path, runs_root
@@ -178,14 +178,15 @@ def check_ready(config: Config) -> None:
     """Check that data and weights are present.
 
     Raises:
-        FileNotFoundError, ValueError: as `images_of` and `find_weights`; the message names the fix.
+        FileNotFoundError, ValueError: as `ImageData.images` and `find_weights`; the message names the fix.
 
     Example:
         >>> import dmpo_explore as dx
         >>> check_ready(dx.Config(dx.DataConfig("digits"), dx.ModelConfig("test_vit", "random", 32)))
     """
+    data = open_data(config.data)
     for split in ("train", "val", "test"):
-        images_of(config.data, split)
+        data.images(split)
     find_weights(config.model.backbone, config.model.weights)
 
 

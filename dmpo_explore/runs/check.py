@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Config
-from ..data.manifest import read_manifest
-from ..data.manifest_head import manifest_file
+from ..data.manifest import manifest_file, read_manifest
 from ..policies.catalogue import policy_from_dict
 from ..records.record import ExitRecord
 from ..records.validation import FILES, FORMAT_VERSION, OPTIONAL

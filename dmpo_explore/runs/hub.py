@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from ..data.manifest_head import manifest_file
-from ..data.reader_names import READERS
+from ..data.manifest import manifest_file
+from ..data.names import READERS
 from ..records.validation import FILES, OPTIONAL
 from ..utils.abbreviate import one_line, short
 from ..utils.files import atomic_folder, cache_dir, read_json, sha256, write_json

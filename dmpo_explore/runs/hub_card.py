@@ -7,8 +7,8 @@ from pathlib import Path, PurePath
 from typing import Any, Protocol
 
 from ..config import Config
-from ..data.locations import is_own
-from ..data.sources import DATASETS
+from ..data.images import open_data
+from ..data.known import DATASETS
 from ..policies.base import Policy
 from ..pretrained.weights import is_hub
 from ..records.record import ExitRecord
@@ -91,7 +91,7 @@ def hub_card(
     from_timm = is_hub(model.backbone, model.weights) and "." in model.backbone
     metadata = hugging_face().ModelCardData(
         base_model=base_model or (f"timm/{model.backbone}" if from_timm else None),
-        datasets=None if is_own(data) else [data.name],
+        datasets=None if open_data(data).own else [data.name],
         eval_results=_results(run, records.get("test")) or None,
         library_name="dmpo-explore",
         license=license or None,

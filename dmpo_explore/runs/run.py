@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..config import Config, Preprocess
-from ..data.images import images_of, kept_inside
+from ..data.image_data import ImageData
+from ..data.image_set import ImageFiles
+from ..data.images import open_data
 from ..data.manifest import Manifest, read_manifest
 from ..policies.base import Policy
 from ..policies.catalogue import read_policies
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from ..data.images import ImageSet
+    from ..data.image_set import ImageSet
     from ..models.dmpo import DMPO
 
 
@@ -187,6 +189,17 @@ class Run:
         """
         return read_manifest(self.path)
 
+    @property
+    def data(self) -> ImageData:
+        """The data that its config names, opened anew.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> dx.load_run("demo").data.rule
+            'train and test are the published ones; val is 5,000 images of train, equally from every class...'
+        """
+        return open_data(self.config.data)
+
     def split_images(self, split: str) -> ImageSet:
         """All images of ``split``, as the manifest lists them; without a manifest, as the data are divided now.
 
@@ -194,9 +207,13 @@ class Run:
             FileNotFoundError: files are missing, or the data have to be fetched first.
             ValueError: files were changed, lie outside the data, or there is no such split.
         """
-        data = self.config.data
-        images = images_of(data, split) if self.manifest is None else self.manifest.images(data, split)
-        return kept_inside(images, data, self.path)
+        data = self.data
+        images = data.images(split) if self.manifest is None else self.manifest.images(data, split)
+        folder, base = self.path.resolve(), data.folder.resolve()
+        paths = images.pixels.paths if isinstance(images.pixels, ImageFiles) and base.is_relative_to(folder) else []
+        if outside := next((path for path in paths if not path.resolve().is_relative_to(folder)), None):
+            raise ValueError(f"{base} lies in the run's own folder and names {outside}, which lies outside; not opened")
+        return images
 
     @property
     def source(self) -> str:

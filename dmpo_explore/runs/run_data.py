@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from ..config import DataConfig
-from ..data.differences import Differences, manifest_check
-from ..data.images import ImageSet
-from ..data.locations import base_folder, is_own, moved
-from ..data.manifest_head import manifest_splits
+from ..config import Config, DataConfig
+from ..data.image_set import ImageSet
+from ..data.images import open_data
+from ..data.manifest import manifest_splits
+from ..data.manifest_check import Differences, manifest_check
 from ..data.splits import SPLITS
 from ..utils.files import write_text
 from ..utils.progress import Progress
@@ -38,27 +38,27 @@ def check_images(
         >>> check_images(dx.load_run("demo"), ["test"]).fits
         True
     """
-    data = data or run.config.data
+    opened = run.data if data is None else open_data(data)
     if run.manifest is None:
-        if is_own(data):
+        if opened.own:
             warnings.warn(
-                f"run {run.name!r} has no manifest (an earlier version trained it): whether {data.name} still has the "
-                "same splits cannot be checked",
+                f"run {run.name!r} has no manifest (an earlier version trained it): whether {opened.config.name} still "
+                "has the same splits cannot be checked",
                 stacklevel=2,
             )
         return Differences()
     try:
-        found = manifest_check(run.manifest, data, splits, progress)
+        found = manifest_check(run.manifest, opened, splits, progress)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error}, where the images of run {run.name!r} lay; {_advice(run)}") from None
     if not found.fits:
         raise ValueError(
-            f"{base_folder(data)} is not what run {run.name!r} was trained on: {found.described()}. Restore the files; "
+            f"{opened.folder} is not what run {run.name!r} was trained on: {found.described()}. Restore the files; "
             f"{_advice(run)}"
         )
     if found.added or found.inputs:
         warnings.warn(
-            f"{base_folder(data)} has changed since run {run.name!r} was trained: {found.described()}; they are in no "
+            f"{opened.folder} has changed since run {run.name!r} was trained: {found.described()}; they are in no "
             "split; all numbers are those of the original splits",
             stacklevel=2,
         )
@@ -119,7 +119,7 @@ def move_data(run: Run, place: str, progress: Progress | None = None) -> Run:
         raise ValueError(f"run {run.name!r} is bundled and stays as it is; copy {run.path} to runs/ and change that")
     if place == run.config.data.name:
         return run
-    config = replace(run.config, data=moved(run.config.data, place))
+    config = replace(run.config, data=run.data.moved(place))
     if config == run.config:
         return run
     check_images(run, progress=progress, data=config.data)
@@ -127,6 +127,19 @@ def move_data(run: Run, place: str, progress: Progress | None = None) -> Run:
         run.manifest.images(config.data, "train")  # raises where other arrays are there, or none
     write_text(run.path / "config.json", config.to_json() + "\n")
     return Run(run.path)
+
+
+def located(config: Config) -> Config:
+    """The same config with absolute paths of images and weights, so that both are found from any folder.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> located(dx.Config(dx.DataConfig("digits"))).data.name
+        'digits'
+    """
+    from ..models.factory import with_own_weights
+
+    return replace(config, data=open_data(config.data).located(), model=with_own_weights(config.model))
 
 
 def default_splits(folder: Path) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..config import Config, ModelConfig, Preprocess
-from ..data.images import ImageSet
+from ..data.image_set import ImageSet
 from ..data.torch_loaders import make_transform
 from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference

@@ -11,7 +11,6 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,9 +18,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..config import Config
-from ..data.locations import located
-from ..data.manifest import Manifest, write_manifest
-from ..data.manifest_head import PACKED, PLAIN
+from ..data.manifest import PACKED, PLAIN, Manifest, write_manifest
+from ..runs.run_data import located
 from ..runs.store import load_run, runs_root
 from ..utils.extras import extra_imports
 from ..utils.files import atomic_file, atomic_folder, read_json, write_json, write_text
@@ -79,10 +77,9 @@ class Keeper:
     def _keep(
         self, model: DMPO, epoch: int, record: ExitRecord, history: pd.DataFrame, entry: Mapping[str, Any]
     ) -> None:
-        from ..models.factory import with_own_weights
         from ..runs.torch_weights import save_weights
 
-        config = replace(self.config, data=located(self.config.data), model=with_own_weights(self.config.model))
+        config = located(self.config)
         with atomic_folder(runs_root() / kept_name(self.study, self.number, epoch)) as folder:
             write_text(folder / "config.json", config.to_json() + "\n")
             if self.manifest is not None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from ..data.locations import open_source
+from ..data.images import open_data
 from ..runs.history import finished_epochs
 from ..runs.store import runs_root
 from ..utils.extras import extra_imports
@@ -132,7 +132,7 @@ def run_search(
 def _space(study: optuna.Study) -> SearchSpace:
     """The study's space; raises where its images are not there: no trial is to blame for that."""
     space = SearchSpace.from_dict(study.user_attrs["space"])
-    open_source(space.base.data)
+    _ = open_data(space.base.data).given
     return space
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..data.locations import located
+from ..data.images import open_data
 from ..runs.store import RUN_NAME, runs_root
 from ..utils.extras import extra_imports
 from ..utils.registry import unknown
@@ -156,7 +156,7 @@ def open_study(
 
 def _located(space: SearchSpace) -> SearchSpace:
     """The space with the place of its images, so that a search continues from any folder."""
-    return replace(space, base=replace(space.base, data=located(space.base.data)))
+    return replace(space, base=replace(space.base, data=open_data(space.base.data).located()))
 
 
 def load_study(name: str, url: str | None, patience: int = 300) -> optuna.Study:

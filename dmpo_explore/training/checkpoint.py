@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..config import Config
-from ..data.images import ImageSet
+from ..data.image_set import ImageSet
 from ..data.manifest import Manifest, write_manifest
 from ..models.dmpo import DMPO
 from ..models.flops import ModelFlops

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Sampler, WeightedRandomSampler
 
 from ..config import TrainingConfig
-from ..data.images import ImageSet
+from ..data.image_set import ImageSet
 from ..utils.typing import Floats, Ints
 from .parts import Batch, TrainingContext, TrainingPart
 

@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 from torch import Tensor
 
-from ..data.images import ImageSet
+from ..data.image_set import ImageSet
 from ..data.torch_loaders import make_loader
 from ..inference.torch_engine import autocast, eval_mode
 from ..inference.torch_recording import RECORD_BATCH

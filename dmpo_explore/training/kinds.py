@@ -15,7 +15,7 @@ from ..utils.registry import Joint
 
 if TYPE_CHECKING:
     from ..config import Config
-    from ..data.images import ImageSet
+    from ..data.image_set import ImageSet
     from ..models.dmpo import DMPO
     from .parts import TrainingPart
 

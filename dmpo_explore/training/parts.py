@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Sampler
 
 from ..config import TrainingConfig
-from ..data.images import ImageSet
+from ..data.image_set import ImageSet
 from ..utils.typing import Ints
 
 

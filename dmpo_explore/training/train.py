@@ -21,14 +21,14 @@ from accelerate.utils import set_seed
 from torch.utils.data import DataLoader
 
 from ..config import OPTIONS, Config, TrainingConfig
-from ..data.images import ImageSet
-from ..data.locations import located
+from ..data.image_set import ImageSet
 from ..data.torch_loaders import make_loader
 from ..models.dmpo import DMPO
-from ..models.factory import build_model, build_reference, with_own_weights
+from ..models.factory import build_model, build_reference
 from ..models.flops import ModelFlops, measure_flops
 from ..runs.history import CHECKPOINT
 from ..runs.run import Run
+from ..runs.run_data import located
 from ..runs.store import clear_runs, load_run, runs_root
 from ..utils.progress import Progress
 from .accelerator import make_accelerator
@@ -135,13 +135,15 @@ def train_epochs(
         1 2 2 None
     """
     config = config.require_plugins("this config" if name is None else f"run {name!r}")
-    config = replace(_trainable(config), data=located(config.data), model=with_own_weights(config.model)).with_plugins()
+    config = located(_trainable(config)).with_plugins()
     path, saved = open_run(name := name or default_name(config), config, resume=resume)
     old = Run(path) if saved else None
-    manifest, images, val = training_images(config, old, name=name, force=force, on_check=on_check, on_data=on_data)
+    data, manifest, images, val = training_images(
+        config, old, name=name, force=force, on_check=on_check, on_data=on_data
+    )
     accelerator = make_accelerator(config.training, device, trackers, path)
     model, cost = _build(config, len(images.class_names), saved, path.parent)
-    images, held_out = hold_out(images, config, model.n_exits)
+    images, held_out = hold_out(images, data, config, model.n_exits)
     images = spread(images, most_images or len(images))
     validate = Validator(spread(val, config.training.validation_size), config, model, cost)
     parts = make_parts(PartSetup(config, model, images, held_out))
@@ -225,7 +227,7 @@ def open_run(name: str, config: Config, *, resume: bool) -> tuple[Path, dict[str
     run = load_run(name)
     saved = read_checkpoint(run.path / CHECKPOINT)
     planned, done = run.config.training.epochs, int(saved["state"]["epoch"])
-    before = replace(run.config, data=located(run.config.data), model=with_own_weights(run.config.model))
+    before = located(run.config)
     if changed := _differs(before, config):
         raise ValueError(f"run {name!r} was started with another config; resume it without changing {changed}")
     if config.training.epochs != planned and config.training.epochs <= done:

@@ -11,11 +11,10 @@ import numpy as np
 
 from ..config import Config
 from ..data.check import check_data
-from ..data.images import ImageSet
-from ..data.locations import is_own, open_source
+from ..data.image_data import ImageData
+from ..data.image_set import ImageFiles, ImageSet
+from ..data.images import open_data
 from ..data.manifest import Manifest, make_manifest
-from ..data.reader_source import fetch_missing
-from ..data.source import ImageFiles
 from ..data.splits import held_out_rows, stratified_rows
 from ..pretrained.weights import is_hub
 from ..runs.ready import fetch_backbone, place_finding, start_findings
@@ -30,8 +29,9 @@ SHARE = 10  # one training image in so many is held out
 
 
 class TrainingImages(NamedTuple):
-    """Training and validation images; ``manifest`` is None where an earlier version started the run."""
+    """Training and validation images of ``data``; ``manifest`` is None where an earlier version started the run."""
 
+    data: ImageData
     manifest: Manifest | None
     train: ImageSet
     val: ImageSet
@@ -55,28 +55,29 @@ def training_images(
         UserWarning: other findings in the user's images, such as leakage.
     """
     if run is None:
-        fetch_missing(config.data)
-        found = check_data(config.data, on_check, quick=True)
+        data = open_data(config.data)
+        data.fetch_missing()
+        found = check_data(data, on_check, quick=True)
         found.require([] if name is None else start_findings(config, name, force=force))
-        for finding in found.findings if is_own(config.data) else ():
+        for finding in found.findings if data.own else ():
             warnings.warn(f"{finding.check}: {finding.text}", stacklevel=1)
         if is_hub(config.model.backbone, config.model.weights):
             fetch_backbone(config.model.backbone)
-        manifest = make_manifest(config.data, check=found)
+        manifest = make_manifest(data, check=found)
         if on_data:
             on_data(manifest)
-        return TrainingImages(manifest, manifest.images(config.data, "train"), manifest.images(config.data, "val"))
+        return TrainingImages(data, manifest, manifest.images(data, "train"), manifest.images(data, "val"))
     if place := place_finding():
         raise place.error(place.text)
     check_images(run, ("train", "val"), on_check)
     if run.manifest is not None and on_data:
         on_data(run.manifest)
-    images = TrainingImages(run.manifest, run.split_images("train"), run.split_images("val"))
+    images = TrainingImages(run.data, run.manifest, run.split_images("train"), run.split_images("val"))
     check_classes(run, images.train)
     return images
 
 
-def hold_out(images: ImageSet, config: Config, n_exits: int) -> tuple[ImageSet, ImageSet | None]:
+def hold_out(images: ImageSet, data: ImageData, config: Config, n_exits: int) -> tuple[ImageSet, ImageSet | None]:
     """Training images → those to train on and those held out, None where no training part needs them or K is 1.
 
     A tenth is held out, at least one image of
@@ -88,7 +89,7 @@ def hold_out(images: ImageSet, config: Config, n_exits: int) -> tuple[ImageSet, 
     """
     if n_exits == 1 or not any(kind.wants_held_out(config) for kind in TRAINING_PARTS.values()):
         return images, None
-    names, seed, groups = images.class_names, config.data.seed, _groups(images, config)
+    names, seed, groups = images.class_names, config.data.seed, _groups(images, data)
     if groups is None:
         held = stratified_rows(images.labels, len(images) // SHARE, seed=seed, least=1, class_names=names)
     else:
@@ -100,14 +101,14 @@ def hold_out(images: ImageSet, config: Config, n_exits: int) -> tuple[ImageSet, 
     return kept, images.subset(held)
 
 
-def _groups(images: ImageSet, config: Config) -> Array | None:
+def _groups(images: ImageSet, data: ImageData) -> Array | None:
     """(n,) the group of every training image, by the table that lists them; None without groups."""
-    if not is_own(config.data) or not (source := open_source(config.data)).grouped:
+    if not data.own or not data.grouped:
         return None
-    pool = source.read("train", None)
+    pool = data.pool("train")
     assert pool.groups is not None and isinstance(pool.pixels, ImageFiles) and isinstance(images.pixels, ImageFiles)
     listed = {os.path.abspath(path): group for path, group in zip(pool.pixels.paths, pool.groups, strict=True)}
     paths = [os.path.abspath(images.pixels.paths[i]) for i in images.indices]
     if absent := [path for path in paths if path not in listed]:
-        raise ValueError(f"{config.data.name} no longer lists {absent[0]}, whose group is needed; restore the table")
+        raise ValueError(f"{data.config.name} no longer lists {absent[0]}, whose group is needed; restore the table")
     return np.array([listed[path] for path in paths])

@@ -7,7 +7,7 @@ from torch import nn
 
 from ..analysis.metrics import area
 from ..config import Config
-from ..data.images import ImageSet
+from ..data.image_set import ImageSet
 from ..data.torch_loaders import make_loader
 from ..inference.torch_recording import RECORD_BATCH, record_meta, record_split
 from ..models.dmpo import DMPO

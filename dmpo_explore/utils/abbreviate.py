@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 import unicodedata
+from collections.abc import Sequence
 
 LONGEST = 80  # characters of a value
 MESSAGE = 600  # characters of a message
@@ -28,6 +29,16 @@ def abbreviated(name: str, longest: int = 40) -> str:
         ('ankle boot', 'black-foote…')
     """
     return name if len(name) <= longest else f"{name[: longest - 1].rstrip()}…"
+
+
+def few(names: Sequence[str]) -> str:
+    """The first three names and how many more there are.
+
+    Example:
+        >>> few(["cat", "dog", "owl", "elk"])
+        'cat, dog, owl and 1 more'
+    """
+    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
 
 
 def is_text(value: str, most: int) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 import recording
 from dmpo_explore.data.image_files import decode_image
-from dmpo_explore.data.tar_shards import read_samples
+from dmpo_explore.data.readers.tar_shards import read_samples
 
 
 def test_shards_hold_different_files_of_few_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

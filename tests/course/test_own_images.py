@@ -39,7 +39,7 @@ def test_photographs_of_this_computer_are_taken(tmp_path: Path, monkeypatch: pyt
         for i in range(20):
             Image.new("RGB", (12, 10), (i, c, 0)).save(root / name / f"image_{i:04d}.png")
     monkeypatch.setenv("DMPO_EXPLORE_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr("dmpo_explore.data.caltech101.IMAGES", 20 * len(CALTECH))
+    monkeypatch.setattr("dmpo_explore.data.known.CALTECH_IMAGES", 20 * len(CALTECH))
     monkeypatch.delenv("NOTEBOOK_PUBLIC", raising=False)
     assert make_images(tmp_path, 15, new=5) == "6 classes: photographs of Caltech-101 (CC BY 4.0)"
     files = sorted((tmp_path / "images" / "ketch").iterdir()) + sorted((tmp_path / "new" / "ketch").iterdir())

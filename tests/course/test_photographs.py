@@ -25,7 +25,7 @@ def caltech(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for i in range(20):
             Image.new("RGB", (12, 10), (i, 0, 0)).save(folder / f"image_{i:04d}.jpg")
     monkeypatch.setenv("DMPO_EXPLORE_DATA", str(tmp_path))
-    monkeypatch.setattr("dmpo_explore.data.caltech101.IMAGES", 60)
+    monkeypatch.setattr("dmpo_explore.data.known.CALTECH_IMAGES", 60)
     monkeypatch.delenv("NOTEBOOK_PUBLIC", raising=False)
 
 

@@ -9,10 +9,8 @@ import pytest
 from PIL import Image
 
 from dmpo_explore.config import DataConfig
-from dmpo_explore.data.images import available_splits, cut_splits, images_of
-from dmpo_explore.data.locations import open_source
-from dmpo_explore.data.manifest import make_manifest, write_manifest
-from dmpo_explore.data.manifest_head import manifest_splits
+from dmpo_explore.data.images import images_of, open_data
+from dmpo_explore.data.manifest import make_manifest, manifest_splits, write_manifest
 from dmpo_explore.data.splits import cuts_calibration
 from dmpo_explore.runs.config_file import read_config
 
@@ -33,7 +31,7 @@ def test_the_rule(size: int, per_class: int, groups: int | None, expected: bool)
 
 
 def test_small_data_have_none_unless_asked() -> None:
-    assert available_splits(DataConfig("digits")) == ("train", "val", "test")
+    assert open_data(DataConfig("digits")).splits == ("train", "val", "test")
     asked = DataConfig("digits", calibration=True, train_size=100)
     train, val, calibration = parts_of(asked, "train", "val", "calibration")
     assert (len(train), len(val), len(calibration)) == (100, 143, 143)
@@ -41,9 +39,8 @@ def test_small_data_have_none_unless_asked() -> None:
 
 
 def test_large_data_have_one_by_default() -> None:
-    source = open_source(DataConfig("cifar10"))
-    assert cut_splits(DataConfig("cifar10"), source) == ("val", "calibration")  # 5,000 each, known without reading
-    assert cut_splits(DataConfig("cifar10", calibration=False), source) == ("val",)
+    assert open_data(DataConfig("cifar10")).cut == ("val", "calibration")  # 5,000 each, known without reading
+    assert open_data(DataConfig("cifar10", calibration=False)).cut == ("val",)
 
 
 def test_a_run_without_one_gets_one_in_hindsight() -> None:
@@ -63,7 +60,7 @@ def test_folders_are_divided_by_the_rule(tmp_path: Path) -> None:
         (tmp_path / label).mkdir()
         for i in range(100):
             Image.new("RGB", (2, 2), (i, 0, 0)).save(tmp_path / label / f"{i}.png")
-    assert available_splits(DataConfig(str(tmp_path))) == ("train", "val", "test")  # 20 images would be too few
+    assert open_data(DataConfig(str(tmp_path))).splits == ("train", "val", "test")  # 20 images would be too few
     manifest = make_manifest(DataConfig(str(tmp_path), calibration=True))
     assert manifest.counts == {"train": 120, "val": 20, "calibration": 20, "test": 40}
     write_manifest(tmp_path, manifest)

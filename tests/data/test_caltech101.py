@@ -9,9 +9,9 @@ import pytest
 from own_images_folder import fill
 
 from dmpo_explore.config import DataConfig
-from dmpo_explore.data import caltech101
-from dmpo_explore.data.caltech101 import BACKGROUND
-from dmpo_explore.data.images import available_splits, fetch_data, load_images
+from dmpo_explore.data import known
+from dmpo_explore.data.images import fetch_data, load_images, open_data
+from dmpo_explore.data.known import CALTECH_BACKGROUND
 from dmpo_explore.data.manifest import make_manifest
 
 PARTS = ("train", "val", "calibration", "test")
@@ -19,16 +19,16 @@ PARTS = ("train", "val", "calibration", "test")
 
 def test_a_folder_in_its_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "caltech101" / "101_ObjectCategories"
-    fill(folder, ("ant", "bass", BACKGROUND), count=20)
+    fill(folder, ("ant", "bass", CALTECH_BACKGROUND), count=20)
     monkeypatch.setenv("DMPO_EXPLORE_DATA", str(tmp_path))
     with pytest.raises(ValueError, match="has 40 images in 2 classes in place of 8,677: it is not whole; delete it"):
         load_images("caltech101", "test")
-    monkeypatch.setattr(caltech101, "IMAGES", 40)
+    monkeypatch.setattr(known, "CALTECH_IMAGES", 40)
     sets = {split: load_images("caltech101", split) for split in PARTS}
     assert {split: np.bincount(images.labels).tolist() for split, images in sets.items()} == {
         "train": [12, 12], "val": [2, 2], "calibration": [2, 2], "test": [4, 4],
     }  # fmt: skip
-    assert sets["train"].class_names == ("ant", "bass") and available_splits(DataConfig("caltech101")) == PARTS
+    assert sets["train"].class_names == ("ant", "bass") and open_data(DataConfig("caltech101")).splits == PARTS
     colours = [tuple(image[0, 0].tolist()) for images in sets.values() for image in images]
     assert len(set(colours)) == 40
     assert fetch_data("caltech101") == folder
@@ -46,7 +46,7 @@ def test_it_is_unpacked_beside_its_place(tmp_path: Path, monkeypatch: pytest.Mon
         if stop:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(caltech101, "download", download)
+    monkeypatch.setattr(known, "download", download)
     stop = True
     with pytest.raises(KeyboardInterrupt):
         fetch_data("caltech101", tmp_path)

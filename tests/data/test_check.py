@@ -1,6 +1,6 @@
 """The data check: every form of data, everything that is wrong at once, and what a training does with it.
 
-Covers check, facts, findings, listing and looks.
+Covers check, image_facts, findings, and the listing of folders.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from own_images_folder import fill, paint
 from PIL import Image
 
 from dmpo_explore.config import Config, DataConfig
-from dmpo_explore.data import facts, findings, listing, looks
+from dmpo_explore.data import data_stamp, findings, image_facts, open_data
 from dmpo_explore.data.check import DataCheck, check_data, training_plan
 from dmpo_explore.data.image_files import open_image
+from dmpo_explore.data.known import DATASETS
 from dmpo_explore.data.manifest import make_manifest, read_manifest, write_manifest
-from dmpo_explore.data.sources import DATASETS
 
 
 def kinds(found: DataCheck) -> list[str]:
@@ -168,13 +168,13 @@ def test_an_image_of_a_reader_that_cannot_be_read_is_a_finding(monkeypatch: pyte
 def test_what_cannot_be_divided_is_counted_and_checked(tmp_path: Path) -> None:
     draw(tmp_path / "own" / "cat" / "1.png").write_bytes(b"broken")
     found = check_data(DataConfig(str(fill(tmp_path / "own", ("dog",), 3))))
-    assert totals(found) == {facts.NO_SPLIT: 4} and kinds(found) == ["splits", "broken"]
+    assert totals(found) == {image_facts.NO_SPLIT: 4} and kinds(found) == ["splits", "broken"]
 
 
 def test_what_is_nowhere_is_a_finding() -> None:
     assert "unknown data 'nowhere'" in check_data(DataConfig("nowhere")).findings[0].text
     found = check_data(DataConfig(train_dir="nowhere", test_dir="either"))
-    assert found.findings[0].text == "no folder nowhere" and not found.ready
+    assert found.findings[0].text == f"no folder {Path('nowhere').absolute()}" and not found.ready
 
 
 def test_unequal_classes_and_missing_ones_are_notes(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_plan_says_what_a_training_does(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "gif", "tif"])
 def test_a_look_agrees_with_what_a_training_reads(tmp_path: Path, suffix: str) -> None:
     path = draw(tmp_path / f"a.{suffix}", 130, 70)
-    look = looks.look_at(path, thumbnail=True)
+    look = image_facts.look_at(path, thumbnail=True)
     assert (look.width, look.height, look.problem, look.bytes) == (130, 70, "", path.stat().st_size)
     assert look.thumbnail is not None and look.thumbnail.shape == (52, 96, 3)
     whole = path.read_bytes()
@@ -229,7 +229,7 @@ def test_a_look_agrees_with_what_a_training_reads(tmp_path: Path, suffix: str) -
             readable = True
         except ValueError:
             readable = False
-        assert (looks.look_at(path).problem == "") == readable, end
+        assert (image_facts.look_at(path).problem == "") == readable, end
 
 
 def test_a_look_is_upright(tmp_path: Path) -> None:
@@ -237,38 +237,38 @@ def test_a_look_is_upright(tmp_path: Path) -> None:
     exif[0x0112] = 6
     for suffix in ("jpg", "png", "tif"):
         Image.new("RGB", (40, 20), "red").save(path := tmp_path / f"a.{suffix}", exif=exif)
-        look = looks.look_at(path, thumbnail=True)
+        look = image_facts.look_at(path, thumbnail=True)
         assert open_image(path).shape == (look.height, look.width, 3) == (40, 20, 3)
         assert look.thumbnail is not None and look.thumbnail.shape == (40, 20, 3)
 
 
 def test_files_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [draw(tmp_path / f"{i}.png") for i in range(8)]
-    first = looks.look_at_all(paths)
-    monkeypatch.setattr(looks, "look_at", lambda *_: pytest.fail("looked again"))
-    assert looks.look_at_all(paths) == first
+    first = image_facts.look_at_all(paths)
+    monkeypatch.setattr(image_facts, "look_at", lambda *_: pytest.fail("looked again"))
+    assert image_facts.look_at_all(paths) == first
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     broken = Path("broken.png")
     broken.write_text("no image")
-    named = [looks.look_at_all([path])[0].problem.split()[0] for path in (broken, broken.absolute())]
+    named = [image_facts.look_at_all([path])[0].problem.split()[0] for path in (broken, broken.absolute())]
     assert named == ["broken.png", str(tmp_path / "broken.png")]  # each as it was asked for
-    monkeypatch.setattr(looks, "look_at", lambda *_: pytest.fail("looked again"))
+    monkeypatch.setattr(image_facts, "look_at", lambda *_: pytest.fail("looked again"))
     draw(paths[3], 20)
     with pytest.raises(pytest.fail.Exception):
-        looks.look_at_all(paths)
+        image_facts.look_at_all(paths)
 
 
 def test_a_listing_has_no_rule_that_fails(tmp_path: Path) -> None:
     own = dirty_folder(tmp_path / "own")
     draw(own / "beside.png")
-    found = listing.list_data(DataConfig(str(own)))
+    found = open_data(DataConfig(str(own))).listing()
     assert ("test", "zebra") in found.classes and len(found.images) == 43
     assert {path.name for path in found.unused} == {"IMG_1.heic", "beside.png"}
-    before = listing.data_stamp(DataConfig(str(own)))
-    assert before == listing.data_stamp(DataConfig(str(own)))
+    before = data_stamp(DataConfig(str(own)))
+    assert before == data_stamp(DataConfig(str(own)))
     draw(own / "train" / "dog" / "00.jpg", 30)
-    assert before != (after := listing.data_stamp(DataConfig(str(own))))
+    assert before != (after := data_stamp(DataConfig(str(own))))
     (own / "train" / "empty").mkdir()
-    assert listing.data_stamp(DataConfig(str(own))) not in (before, after)
+    assert data_stamp(DataConfig(str(own))) not in (before, after)
     assert {*findings.CHECKS} > {"leakage", "broken", "splits"}

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image, features
 from sent_pictures import PIXELS, REFUSED, TAKEN
 
+from dmpo_explore.data.image_facts import look_at
 from dmpo_explore.data.image_files import SENT_FORMATS, find_images, image_suffixes, open_image, read_image
-from dmpo_explore.data.looks import look_at
 
 RED, WHITE = [255, 0, 0], [255, 255, 255]
 

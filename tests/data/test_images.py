@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dmpo_explore.data import sources
+from dmpo_explore.data import known
 from dmpo_explore.data.images import DATASETS, ImageSet, fetch_data, load_images
 
 SPLITS = ("train", "val", "test")
@@ -196,4 +196,4 @@ def test_pictures_need_no_torch() -> None:
 
 def test_every_source_says_what_it_is() -> None:
     assert all(source.title and source.licence for source in DATASETS.values())
-    assert DATASETS is sources.DATASETS
+    assert DATASETS is known.DATASETS

@@ -22,17 +22,16 @@ from reader_data import add, encoded
 
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.data.check import check_data
-from dmpo_explore.data.image_lists import image_list
-from dmpo_explore.data.image_tables import read_class_names, table_source
+from dmpo_explore.data.image_set import StoredImages
 from dmpo_explore.data.images import images_of, load_images
-from dmpo_explore.data.labels import check_labels, is_name, whole_number, wrong_label
+from dmpo_explore.data.labels import check_labels, is_name, read_class_names, whole_number, wrong_label
 from dmpo_explore.data.manifest import make_manifest
-from dmpo_explore.data.opened_part import OpenedPart
-from dmpo_explore.data.reader_names import ReaderName
-from dmpo_explore.data.reader_source import reader_source
-from dmpo_explore.data.stored_images import StoredImages
-from dmpo_explore.data.tar_shards import read_samples
+from dmpo_explore.data.names import ReaderName
+from dmpo_explore.data.readers.opening import OpenedPart
+from dmpo_explore.data.readers.reader_data import ReaderData
+from dmpo_explore.data.readers.tar_shards import read_samples
 from dmpo_explore.runs.score_files import read_scores
+from dmpo_explore.runs.score_images import image_list
 
 TEXTS = ("0.5", "1_0", "-1", "−1", "Infinity", "NaN", "١", "1e1", "+1", "9" * 30)  # as text
 VALUES = (0.5, -1, float("inf"), float("nan"), True, 10**30)
@@ -107,9 +106,9 @@ def of_timm(folder: Path, label: Any) -> None:
     targets = [label if i == 2 else i % 2 for i in range(40)]
     images = StoredImages([f"train/{i}" for i in range(40)], lambda i: b"")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dmpo_explore.data.torch_readers.part_names", lambda *_: ("train",))
-        patch.setattr("dmpo_explore.data.torch_readers.open_part", lambda *_: OpenedPart(images, targets))
-        reader_source(ReaderName("torch", "made-up"), root=folder).read("train", None)
+        patch.setattr("dmpo_explore.data.readers.parts.part_names", lambda *_: ("train",))
+        patch.setattr("dmpo_explore.data.readers.parts.open_part", lambda *_: OpenedPart(images, targets))
+        ReaderData(DataConfig("torch/made-up", root=str(folder)), ReaderName("torch", "made-up")).read("train")
 
 
 READERS: dict[str, Callable[[Path, Any], None]] = {
@@ -165,7 +164,7 @@ def test_a_column_that_is_there_twice_is_refused(heads: str, kind: str, tmp_path
         parquet = pytest.importorskip("pyarrow.parquet")
         parquet.write_table(arrow.table([["a.png"], ["0"], ["1"]], names=heads.split(",")), path)
     with pytest.raises(ValueError, match=r"two columns|the columns '(Path|label)' and|Multiple matches"):
-        table_source(path, 0)
+        images_of(DataConfig(str(path)), "train")
 
 
 def test_columns_of_scores_lists_and_names_are_read_as_strictly(tmp_path: Path) -> None:
@@ -227,11 +226,11 @@ from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30, 6 * 2**30))
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data.check import check_data
-from dmpo_explore.data.file_hashes import hash_files
-from dmpo_explore.data.image_lists import image_list
+from dmpo_explore.data.image_data import hash_files
 from dmpo_explore.data.images import images_of
-from dmpo_explore.data.tar_shards import read_samples, shards_of
-from dmpo_explore.data.opened_part import FileContent
+from dmpo_explore.data.readers.opening import FileContent
+from dmpo_explore.data.readers.tar_shards import read_samples, shards_of
+from dmpo_explore.runs.score_images import image_list
 from dmpo_explore.runs.score_files import read_scores
 
 root, kind = Path(sys.argv[1]), sys.argv[2]

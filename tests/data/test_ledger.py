@@ -18,13 +18,12 @@ from reader_data import add, encoded, shard, split_shards
 from tiny import tiny_options
 
 from dmpo_explore.config import DataConfig
-from dmpo_explore.data import ledger as ledger_module
 from dmpo_explore.data.check import check_data
-from dmpo_explore.data.differences import Differences, manifest_check
-from dmpo_explore.data.images import load_images
-from dmpo_explore.data.ledger import LedgerLine, count_inputs, ledger_values, read_ledger
-from dmpo_explore.data.listing import LINKED
+from dmpo_explore.data.folders import LINKED, FolderData
+from dmpo_explore.data.images import load_images, open_data
+from dmpo_explore.data.ledger import LedgerLine, ledger_values, read_ledger
 from dmpo_explore.data.manifest import make_manifest, read_manifest, write_manifest
+from dmpo_explore.data.manifest_check import Differences, manifest_check
 
 
 def lines(data: DataConfig) -> dict[str, str]:
@@ -77,7 +76,7 @@ def test_folders_of_splits_tables_shards_and_arrays(tmp_path: Path) -> None:
 
 
 def test_a_known_data_set_with_a_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dmpo_explore.data.caltech101.IMAGES", 40)
+    monkeypatch.setattr("dmpo_explore.data.known.CALTECH_IMAGES", 40)
     folder = fill(tmp_path / "caltech101" / "101_ObjectCategories", ("ant", "bass"))
     (folder / "ant" / "03.png").write_bytes(b"no image")
     found = check_data(DataConfig("caltech101", root=str(tmp_path), skip_broken=True))
@@ -102,7 +101,7 @@ def test_the_sums_of_any_tree_agree(names: list[str]) -> None:
             paint(Path(folder) / "own" / f"{name}.png", 100 + i).rename(Path(folder) / "own" / name)
         data = DataConfig(str(Path(folder) / "own"))
         found = check_data(data)
-        assert found.ledger["all"].agrees and found.ledger["all"].found == count_inputs(data)["all"]
+        assert found.ledger["all"].agrees and found.ledger["all"].found == open_data(data).recounted()["all"]
         seen = sum(line.found for line in found.ledger.values())
         assert seen == sum(not path.name.startswith(".") for path in (Path(folder) / "own").rglob("*") if path.is_file()
                            and ".h" not in path.parts)  # fmt: skip
@@ -110,7 +109,7 @@ def test_the_sums_of_any_tree_agree(names: list[str]) -> None:
 
 def test_what_does_not_add_up_stops_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path / "own")
-    monkeypatch.setattr(ledger_module, "count_inputs", lambda data: {"all": 41})
+    monkeypatch.setattr(FolderData, "inputs", lambda *_: {"all": 41})
     done = call("data", tmp_path / "own", status=1)
     assert "STOPS (inputs): all: 41 found: 32 train, 4 val, 4 test; these do not add up" in done.stdout
     with pytest.raises(ValueError, match="An input is neither used nor left out"):

@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 
 from dmpo_explore.config import DataConfig
-from dmpo_explore.data.locations import base_folder, is_own, located, moved
-from dmpo_explore.data.reader_names import ReaderName, reader_name
+from dmpo_explore.data.images import open_data
+from dmpo_explore.data.names import ReaderName, reader_name
+
+
+def located(name: str, **more: str) -> DataConfig:
+    return open_data(DataConfig(name, **more)).located()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["photos", "torch", "hfds/", "a/hfds/b", "digits", "list.csv"])
@@ -22,7 +26,7 @@ def test_a_folder_of_that_name_is_ambiguous(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(ValueError, match="'wds/cats' is timm's name of a data set, and a folder here; write ./wds/ca"):
         reader_name("wds/cats")
     assert reader_name("./wds/cats") is None
-    assert located(DataConfig("./wds/cats")).name == str(tmp_path / "wds" / "cats")
+    assert located("./wds/cats").name == str(tmp_path / "wds" / "cats")
 
 
 def test_a_place_is_absolute_and_can_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,14 +34,14 @@ def test_a_place_is_absolute_and_can_be_moved(tmp_path: Path, monkeypatch: pytes
         (tmp_path / folder).mkdir()
     monkeypatch.chdir(tmp_path)
     for reader in ("hfds", "wds"):
-        data = located(DataConfig(f"{reader}/a"))
-        assert data.name == f"{reader}/{tmp_path / 'a'}" and is_own(data) and base_folder(data) == tmp_path / "a"
-        assert located(data) == data
+        data = open_data(located(f"{reader}/a"))
+        assert data.config.name == f"{reader}/{tmp_path / 'a'}" and data.own and data.folder == tmp_path / "a"
+        assert data.located() == data.config
         for place in (str(tmp_path / "b"), f"{reader}/b"):
-            assert moved(data, place).name == f"{reader}/{tmp_path / 'b'}"
+            assert data.moved(place).name == f"{reader}/{tmp_path / 'b'}"
         with pytest.raises(FileNotFoundError, match="no folder .*/c"):
-            moved(data, "c")
-    published = located(DataConfig("torch/mnist", root="a"))
-    assert published.root == str(tmp_path / "a") and moved(published, "b").root == str(tmp_path / "b")
-    assert located(DataConfig("hfds/beans")).name == "hfds/beans"
+            data.moved("c")
+    published = located("torch/mnist", root="a")
+    assert published.root == str(tmp_path / "a") and open_data(published).moved("b").root == str(tmp_path / "b")
+    assert located("hfds/beans").name == "hfds/beans"
     assert ReaderName("hfds", "beans").folder is None

@@ -13,8 +13,8 @@ import pytest
 from reader_data import add, encoded, shard, split_shards, two_shards
 from timm.data import create_dataset
 
-from dmpo_explore.data.stored_images import decode_image
-from dmpo_explore.data.tar_shards import read_samples, shards_of
+from dmpo_explore.data.image_set import decode_image
+from dmpo_explore.data.readers.tar_shards import read_samples, shards_of
 
 
 def test_samples_are_those_that_timm_streams(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dmpo_explore.data.images import ImageSet
+from dmpo_explore.data.image_set import ImageSet
 from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS, corrupt, corrupted
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from synthetic import make_meta, record_from_logits
 
-from dmpo_explore.data.images import ImageSet
+from dmpo_explore.data.image_set import ImageSet
 from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS
 from dmpo_explore.inference import torch_corrupted
 from dmpo_explore.inference.torch_corrupted import record_corrupted

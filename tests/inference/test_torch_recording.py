@@ -11,8 +11,7 @@ import pytest
 import torch
 from spread_model import B, between, labels, made, pictures, policies, recorded
 
-from dmpo_explore.data.images import ImageSet
-from dmpo_explore.data.source import ImageFiles
+from dmpo_explore.data.image_set import ImageFiles, ImageSet
 from dmpo_explore.inference.torch_engine import infer
 from dmpo_explore.inference.torch_recording import images_sha256
 from dmpo_explore.policies.rules import ConfidencePolicy

@@ -19,7 +19,7 @@ import pytest
 import torch
 from tiny import tiny_config
 
-from dmpo_explore.data.images import ImageSet
+from dmpo_explore.data.image_set import ImageSet
 from dmpo_explore.inference import torch_recording
 from dmpo_explore.inference.torch_processes import Processes, join_processes
 from dmpo_explore.inference.torch_recording import record_run, record_split

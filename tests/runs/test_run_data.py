@@ -16,10 +16,10 @@ from own_images_folder import fill, paint
 from run_folders import CONFIG, make_run
 
 from dmpo_explore.config import DataConfig
-from dmpo_explore.data.locations import located
+from dmpo_explore.data.image_set import Pool
+from dmpo_explore.data.images import open_data
+from dmpo_explore.data.known import DATASETS
 from dmpo_explore.data.manifest import make_manifest, write_manifest
-from dmpo_explore.data.source import Pool
-from dmpo_explore.data.sources import DATASETS
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.run_data import check_classes, check_images, move_data
 from dmpo_explore.runs.store import load_run
@@ -27,7 +27,7 @@ from dmpo_explore.runs.store import load_run
 
 def run_on(data: DataConfig, path: Path) -> Run:
     """A run folder as a training of these data leaves it, without weights."""
-    config = replace(CONFIG, data=located(data))
+    config = replace(CONFIG, data=open_data(data).located())
     make_run(path, config)
     write_manifest(path, make_manifest(config.data))
     return Run(path)

@@ -12,7 +12,7 @@ from tiny_training import CONFIG, same_history, stop_after
 from torch.nn import functional as F
 
 import dmpo_explore as dx
-from dmpo_explore.data.images import ImageSet
+from dmpo_explore.data.image_set import ImageSet
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.runs.torch_weights import read_weights
 from dmpo_explore.training import train as training

@@ -14,8 +14,8 @@ from tiny_training import CONFIG, FILES, files, same_history, stop_after
 
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data import manifest
-from dmpo_explore.data.images import ImageSet, images_of
-from dmpo_explore.data.source import Source
+from dmpo_explore.data.image_set import ImageSet, Source
+from dmpo_explore.data.images import images_of
 from dmpo_explore.models.dmpo import DMPO, evaluating
 from dmpo_explore.models.factory import build_model
 from dmpo_explore.records.record import ExitRecord

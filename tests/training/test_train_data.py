@@ -10,9 +10,8 @@ from own_images_folder import fill, paint
 from tiny_training import CONFIG
 
 from dmpo_explore.config import DataConfig
-from dmpo_explore.data.images import ImageSet
+from dmpo_explore.data.image_set import ImageFiles, ImageSet
 from dmpo_explore.data.manifest import Manifest, write_manifest
-from dmpo_explore.data.source import ImageFiles
 from dmpo_explore.runs.run import Run
 from dmpo_explore.training.train import default_name
 from dmpo_explore.training.train_data import hold_out, training_images
@@ -48,7 +47,8 @@ def test_whole_groups_are_held_out(tmp_path: Path) -> None:
     table = tmp_path / "list.csv"
     table.write_text("\n".join(["path,label,group", *rows]))
     config = replace(CONFIG, data=DataConfig(str(table)), model=replace(CONFIG.model, earlier_exits=True))
-    kept, held = hold_out(training_images(config).train, config, 2)
+    found = training_images(config)
+    kept, held = hold_out(found.train, found.data, config, 2)
     assert held is not None
 
     def videos(images: ImageSet) -> set[int]:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
 from ...config import Preprocess, TrainingConfig
-from ...data.images import ImageSet
+from ...data.image_set import ImageSet
 from ...data.torch_loaders import make_loader
 from ...training.losses import cross_entropies, weighted_sum
 from ...training.parts import Batch, TrainingContext, TrainingPart

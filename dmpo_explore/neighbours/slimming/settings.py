@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ...config import Config, ModelConfig
-from ...data.locations import located
+from ...data.images import open_data
 from ...models.factory import build_reference
 from ...models.tuning import TUNINGS
 from ...runs.run import Run
@@ -75,7 +75,7 @@ def slimmed_config(run: Run, how: SlimSettings) -> Config:
     )  # fmt: skip
     model = replace(run.config.model, tuning="full", dropout=0.0, train_norm=True,
                     more=(*run.config.model.more, slimming))  # fmt: skip
-    return Config(located(run.config.data), model, training)
+    return Config(open_data(run.config.data).located(), model, training)
 
 
 def resumed_config(run: Run, name: str, epochs: int | None) -> Config:
@@ -87,7 +87,7 @@ def resumed_config(run: Run, name: str, epochs: int | None) -> Config:
     if teacher != address(run):
         raise ValueError(f"run {name!r} was slimmed from {teacher!r}, not from {run.name!r}")
     training = replace(config.training, epochs=epochs or config.training.epochs)
-    return replace(config, data=located(config.data), training=training)
+    return replace(config, data=open_data(config.data).located(), training=training)
 
 
 def address(run: Run) -> str:

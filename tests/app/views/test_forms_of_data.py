@@ -15,7 +15,7 @@ from reader_data import planted_mnist, saved_tables, split_shards
 from tiny import tiny_options
 
 import dmpo_explore as dx
-from dmpo_explore.data.caltech101 import BACKGROUND
+from dmpo_explore.data.known import CALTECH_BACKGROUND
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "your-images.md").read_text(encoding="utf-8")
 OPTIONS = tiny_options(epochs=1, batch_size=8, validation_size=8)
@@ -50,7 +50,7 @@ def table(root: Path, suffix: str) -> list[str]:
 
 
 def caltech(root: Path) -> list[str]:
-    fill(root / "caltech101" / "101_ObjectCategories", ("ant", "bass", BACKGROUND), count=20)
+    fill(root / "caltech101" / "101_ObjectCategories", ("ant", "bass", CALTECH_BACKGROUND), count=20)
     return ["--data", "caltech101", "--data-root", str(root)]
 
 
@@ -74,7 +74,7 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in FORMS if name != 
 def test_from_the_command_to_the_page(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     documented, make, n_test, n_classes = FORMS[form]
     assert documented in PAGE
-    monkeypatch.setattr("dmpo_explore.data.caltech101.IMAGES", 40)
+    monkeypatch.setattr("dmpo_explore.data.known.CALTECH_IMAGES", 40)
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
     (tmp_path / "data").mkdir()
     done = call("train", *make(tmp_path / "data"), *OPTIONS, "--name", "mine", "--device", "cpu")

@@ -1,0 +1,260 @@
+"""Images by position, in whatever they lie: files, shards, tables or arrays; and `ImageSet`, some images of one split.
+
+Images that are not files of their own (`StoredImages`) have a name and bytes. `Verified…` compare the bytes with a
+known SHA-256 whenever one is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..utils.files import sha256
+from ..utils.typing import Array, Ints
+from .image_files import decode_image, open_image
+
+
+class Pixels(Protocol):
+    """Images by position: uint8 (H, W) or (H, W, 3)."""
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+class Pool(NamedTuple):
+    """All images of one split as the source has them; images of one of ``groups`` (n,) must stay in one split.
+
+    Example:
+        >>> pool = Pool(np.zeros((2, 8, 8), np.uint8), np.array([0, 1]), ("cat", "dog"))
+        >>> len(pool.labels), pool.groups
+        (2, None)
+    """
+
+    pixels: Pixels
+    labels: Ints
+    class_names: tuple[str, ...]
+    groups: Array | None = None
+
+
+# -- files --
+
+
+class ImageFiles:
+    """Image files by position, read one at a time: uint8 (H, W, 3).
+
+    Args:
+        paths: of the files, in order.
+
+    Raises:
+        FileNotFoundError: the file that is read is missing.
+        ValueError: it is no image, or too large.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.new("RGB", (6, 4)).save(f"{folder}/a.png")
+        ...     ImageFiles([Path(folder) / "a.png"])[0].shape
+        (4, 6, 3)
+    """
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+
+    def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
+        return open_image(self.paths[index])
+
+
+class VerifiedFiles(ImageFiles):
+    """Image files whose bytes are compared with a known SHA-256 whenever one is read."""
+
+    def __init__(self, paths: list[Path], hashes: list[str]) -> None:
+        super().__init__(paths)
+        self.hashes = hashes
+
+    def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
+        """Image ``index``; FileNotFoundError without its file, ValueError where that holds other bytes."""
+        path = self.paths[index]
+        try:
+            found = sha256(path)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"no file {path}; restore it, or give the folder that holds it now") from None
+        if found != self.hashes[index]:
+            raise ValueError(f"{path} has been changed since the training (its SHA-256 differs); restore it")
+        return open_image(path)
+
+
+# -- images that are no files of their own --
+
+Content = Callable[[int], bytes]  # position → the image's bytes
+Decode = Callable[[bytes, str], NDArray[np.uint8]]  # bytes and name → uint8 (H, W, 3)
+
+
+@dataclass(frozen=True)
+class StoredImages:
+    """Images of one part of a data set by position: uint8 (H, W, 3).
+
+    Args:
+        names: of every image, each begins with the part's name and a slash.
+        content: position → the bytes that are hashed. decode: these bytes and the name → the image.
+    """
+
+    names: Sequence[str]
+    content: Content
+    decode: Decode = decode_image
+
+    def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
+        return self.decode(self.content(index), self.names[index])
+
+    def look(self, index: int) -> StoredEntry:
+        """Name, size and SHA-256 of an image's bytes."""
+        content = self.content(index)
+        return StoredEntry(self.names[index], len(content), hashlib.sha256(content).hexdigest())
+
+
+class StoredEntry(NamedTuple):
+    """The manifest's entry of an image: name, size, SHA-256."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ChosenImages:
+    """Some of the images of a part, by position among these; ``rows`` are their positions in the part."""
+
+    part: StoredImages
+    rows: NDArray[np.int64]
+
+    def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
+        return self.part[int(self.rows[index])]
+
+    def name(self, index: int) -> str:
+        """The image's name."""
+        return self.part.names[int(self.rows[index])]
+
+    def look(self, index: int) -> StoredEntry:
+        """As `StoredImages.look`."""
+        return self.part.look(int(self.rows[index]))
+
+
+@dataclass(frozen=True)
+class VerifiedImages:
+    """Images of any parts, whose bytes are compared with a known SHA-256 whenever one is read.
+
+    Args:
+        places: of each image its part and its position there. hashes: SHA-256 of each.
+    """
+
+    places: Sequence[tuple[StoredImages, int]]
+    hashes: Sequence[str]
+
+    def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
+        """Image ``index``; ValueError where other bytes are there now."""
+        part, position = self.places[index]
+        content, name = part.content(position), part.names[position]
+        if hashlib.sha256(content).hexdigest() != self.hashes[index]:
+            raise ValueError(f"{name} has been changed since the training (its SHA-256 differs); restore it")
+        return part.decode(content, name)
+
+
+def pack(image: NDArray[np.uint8]) -> bytes:
+    """An image uint8 (H, W, 3) without a file as bytes: its height and width, 4 bytes each, then its pixels.
+
+    Example:
+        >>> unpack(pack(np.zeros((2, 1, 3), np.uint8)), "mine").shape
+        (2, 1, 3)
+    """
+    height, width = image.shape[:2]
+    size = np.asarray((height, width), "<u4").tobytes()
+    return size + np.ascontiguousarray(image, np.uint8).tobytes()
+
+
+def unpack(content: bytes, name: str) -> NDArray[np.uint8]:
+    """The image that `pack` made into bytes."""
+    height, width = (int.from_bytes(content[at : at + 4], "little") for at in (0, 4))
+    return np.frombuffer(content, np.uint8, offset=8).reshape(height, width, 3)
+
+
+# -- some images of one split --
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Some images of one split.
+
+    Args:
+        name, split: where they come from; ``split`` is train, val, calibration or test.
+        labels: (n,) int64, 0-based.
+        class_names: label → name.
+        indices: (n,) int64, positions in the source's split (for ``val`` the one it was cut from).
+        pixels: position in the source → uint8 (H, W) or (H, W, 3).
+
+    Example:
+        >>> from dmpo_explore.data import load_images
+        >>> digits = load_images("digits", "test")
+        >>> first = digits.subset(slice(3))
+        >>> len(first), first[0].shape, first.labels.tolist(), first.indices.tolist()
+        (3, (8, 8, 3), [4, 5, 6], [0, 1, 2])
+    """
+
+    name: str
+    split: str
+    labels: Ints
+    class_names: tuple[str, ...]
+    indices: Ints
+    pixels: Pixels = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> NDArray[np.uint8]:
+        """Image ``i`` of these: uint8 (H, W, 3), RGB; a grey one has three equal channels.
+
+        Raises:
+            IndexError: no such image.
+            ValueError: the file cannot be read as an image; it is named.
+        """
+        image = np.asarray(self.pixels[int(self.indices[i])], dtype=np.uint8)
+        return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
+
+    def subset(self, rows: list[int] | slice | NDArray[Any]) -> ImageSet:
+        """Those at ``rows``: positions, a slice or a boolean mask."""
+        return replace(self, labels=self.labels[rows], indices=self.indices[rows])
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of these images, in order, and of their labels; empty if their files have not been hashed.
+
+        Two sets with equal fingerprints hold the same images, in whatever folder.
+        """
+        labels = np.ascontiguousarray(self.labels, np.int64).tobytes()
+        if isinstance(self.pixels, VerifiedFiles | VerifiedImages):
+            which = "".join(self.pixels.hashes[i] for i in self.indices).encode()
+        elif isinstance(self.pixels, ImageFiles | ChosenImages):
+            return ""
+        else:
+            source = "test" if self.split == "test" else "train"
+            which = f"{self.name} {source} ".encode() + np.ascontiguousarray(self.indices, np.int64).tobytes()
+        return hashlib.sha256(which + labels).hexdigest()
+
+    def at(self, indices: Iterable[int]) -> ImageSet:
+        """Those with these positions in the source, in this order.
+
+        Raises:
+            ValueError: a position that is not in this split.
+        """
+        wanted, order = np.asarray([*indices], np.int64), np.argsort(self.indices, kind="stable")
+        ranked = self.indices[order]
+        places = np.minimum(np.searchsorted(ranked, wanted), max(0, len(ranked) - 1))
+        known = ranked[places] == wanted if len(ranked) else np.zeros(len(wanted), bool)
+        if not known.all():
+            raise ValueError(f"{self.name} {self.split} has no image with index {wanted[~known][0]}")
+        return self.subset(order[places] if len(ranked) else [])

@@ -1,0 +1,361 @@
+"""Known data sets, verified: Fashion-MNIST, CIFAR, Flowers-102, Caltech-101 and scikit-learn's digits.
+
+In: a split, and the folder that holds the data. Out: a `Pool` of all images of that split as the source has them;
+`ImageData` cuts the project's own splits from it.
+
+Caltech 101 by Fei-Fei Li, Marco Andreeto, Marc'Aurelio Ranzato and Pietro Perona (CaltechDATA, 2022), CC BY 4.0,
+without its background class: 8,677 photographs of 101 object classes. Ours: its split, 60/10/10/20 into train, val,
+calibration and test, seeded and stratified; the authors publish none.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import joints
+from ..config import DataConfig
+from ..utils.files import cache_dir
+from ..utils.registry import Joint
+from ..utils.replacing import clear_leftovers, staged
+from ..utils.typing import Ints
+from .folders import class_files
+from .image_data import ImageData, absolute
+from .image_set import ImageFiles, Pool
+from .names import data_dir
+from .splits import divide, stratified_rows
+
+
+@dataclass(frozen=True)
+class Source:
+    """A known data set.
+
+    Args:
+        title, licence: in words.
+        read: (one of ``splits``; root or None) → `Pool`.
+        fetch: root or None → the folder that holds the data afterwards.
+        val_size: images taken from train if there is no ``val``; None means 10 %.
+        splits: those of the source itself; others are taken from train.
+        rule: how the images came into these splits, in words.
+        grouped: whether images have groups that must not be divided.
+        download_bytes: of what ``fetch`` downloads, about; 0: nothing, or not known.
+
+    Example:
+        >>> from dmpo_explore.data import DATASETS
+        >>> source = DATASETS["digits"]
+        >>> source.licence, source.splits, len(source.read("test", None).labels)
+        ('CC BY 4.0', ('train', 'test'), 359)
+    """
+
+    title: str
+    licence: str
+    read: Callable[[str, Path | None], Pool]
+    fetch: Callable[[Path | None], Path]
+    val_size: int | None = None
+    splits: tuple[str, ...] = ("train", "test")
+    rule: str = "train and test are the published ones"
+    grouped: bool = False
+    download_bytes: int = 0
+
+
+class KnownData(ImageData):
+    """A known data set as the data of a run."""
+
+    own = False
+
+    def __init__(self, config: DataConfig) -> None:
+        super().__init__(config)
+        self.source = DATASETS[config.name]
+        self.root = Path(config.root).expanduser() if config.root is not None else None
+        self.val_size = self.source.val_size
+
+    @property
+    def folder(self) -> Path:
+        return data_dir(self.root)
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        return self.source.splits
+
+    @property
+    def given_rule(self) -> str:
+        return self.source.rule
+
+    @property
+    def grouped(self) -> bool:
+        return self.source.grouped
+
+    def read(self, split: str) -> Pool:
+        return self.source.read(split, self.root)
+
+    def fetch(self) -> Path:
+        return self.source.fetch(self.root)
+
+    def moved(self, place: str | Path) -> DataConfig:
+        new = absolute(place)
+        if not new.exists():
+            raise FileNotFoundError(f"no folder {new}")
+        if str(place) in DATASETS or not new.is_dir():
+            raise ValueError(f"the run was trained on {self.config.name}; give the folder that holds that data set")
+        return replace(self.config, root=str(new))
+
+
+def missing(name: str, where: str, more: str = "") -> FileNotFoundError:
+    """The error of a known data set that has not been fetched."""
+    return FileNotFoundError(f"{name} is not in {where}. Run `dmpo-explore fetch --data {name}`{more}")
+
+
+def download(name: str, kind: str, root: Path | None, more: str = "", **options: bool) -> None:
+    """Let torchvision download a data set; FileNotFoundError that names the alternatives where it cannot."""
+    folder = data_dir(root)
+    try:
+        from torchvision import datasets
+
+        folder.mkdir(parents=True, exist_ok=True)
+        getattr(datasets, kind)(folder, download=True, **options)
+    except (OSError, RuntimeError, ImportError) as error:
+        advice = more or "; copy the files torchvision would download into that folder"
+        raise FileNotFoundError(f"{name} could not be downloaded into {folder} ({error}). Try again{advice}") from None
+
+
+# -- Fashion-MNIST --
+
+BUNDLED = Path(__file__).parent / "bundled" / "fashion-mnist"
+SYSTEM_DATA = Path("/usr/share/datasets")  # where Debian's packages put data sets
+FASHION_NAMES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+FASHION_FILES = {  # SHA-256 of the raw files; .gz files differ between distributors
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+FASHION_ELSE = " or `apt-get install dataset-fashion-mnist`, or put the four files into that folder"
+
+
+def system_data() -> Path:
+    """Folder of the data sets that the system's packages install: ``DMPO_EXPLORE_SYSTEM_DATA`` where it is set.
+
+    Example:
+        >>> system_data().is_absolute()
+        True
+    """
+    own = os.environ.get("DMPO_EXPLORE_SYSTEM_DATA", "").strip()
+    return Path(own).expanduser().absolute() if own else SYSTEM_DATA
+
+
+def _read_fashion(split: str, root: Path | None) -> Pool:
+    part = "t10k" if split == "test" else "train"
+    paths = [_find_fashion(f"{part}-{kind}", root) for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
+    if paths[0] is None or paths[1] is None:
+        raise missing("fashion-mnist", str(data_dir(root) / "FashionMNIST" / "raw"), FASHION_ELSE)
+    return Pool(_read_idx(paths[0]), _read_idx(paths[1]).astype(np.int64), FASHION_NAMES)
+
+
+def _find_fashion(name: str, root: Path | None) -> Path | None:
+    """The first of: the caller's or the environment's folder, the bundled one, the cache, Debian's; raw first."""
+    folders = [data_dir(root) / "FashionMNIST" / "raw", data_dir(root)]
+    folders += [BUNDLED, cache_dir() / "data" / "FashionMNIST" / "raw", system_data() / "fashion-mnist"]
+    candidates = (folder / file for folder in folders for file in (name, f"{name}.gz"))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+@lru_cache(maxsize=4)
+def _read_idx(path: Path) -> NDArray[np.uint8]:
+    """An IDX file of bytes, raw or .gz, verified: (n, 28, 28) or (n,); read-only."""
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it and fetch it again") from None
+    if hashlib.sha256(raw).hexdigest() != FASHION_FILES[path.name.removesuffix(".gz")]:
+        raise ValueError(f"{path} does not hold Fashion-MNIST (its SHA-256 differs); delete it and fetch it again")
+    shape = np.frombuffer(raw, dtype=">i4", count=raw[3], offset=4)  # byte 3 of the header: number of axes
+    return np.frombuffer(raw, dtype=np.uint8, offset=4 + 4 * raw[3]).reshape([int(n) for n in shape])
+
+
+def _fetch_fashion(root: Path | None) -> Path:
+    try:
+        _read_fashion("train", root)
+    except FileNotFoundError:
+        download("fashion-mnist", "FashionMNIST", root, FASHION_ELSE, train=True)
+        _read_fashion("train", root)
+    path = _find_fashion("train-images-idx3-ubyte", root)
+    return path.parent if path is not None else data_dir(root)
+
+
+# -- sets that torchvision downloads --
+
+
+def _cifar(kind: str, n_bytes: int) -> Source:
+    name = kind.lower()
+
+    @lru_cache(maxsize=2)
+    def read(split: str, folder: Path) -> Pool:
+        from torchvision import datasets
+
+        try:  # torchvision checks the MD5 of each file before it unpickles it
+            found = getattr(datasets, kind)(folder, train=split == "train", download=False)
+        except RuntimeError:
+            raise missing(name, str(folder)) from None
+        return Pool(found.data, np.asarray(found.targets, np.int64), tuple(found.classes))
+
+    def fetch(root: Path | None) -> Path:
+        download(name, kind, root, train=True)
+        return data_dir(root)
+
+    title = f"{kind[:5]}-{kind[5:]}: 50,000 + 10,000 colour images of 32x32, {kind[5:]} classes"
+    return Source(title, "not stated by its authors", lambda s, root: read(s, data_dir(root)), fetch, val_size=5000,
+                  download_bytes=n_bytes)  # fmt: skip
+
+
+def _read_flowers(split: str, root: Path | None) -> Pool:
+    """The published splits (1,020 / 1,020 / 6,149) from the files that torchvision unpacks."""
+    folder = data_dir(root) / "flowers-102"
+    if not all((folder / file).exists() for file in ("imagelabels.mat", "setid.mat", "jpg")):
+        raise missing("flowers102", str(folder))
+    from torchvision import datasets
+
+    key = {"train": "trnid", "val": "valid", "test": "tstid"}[split]
+    numbers = _whole_numbers(folder / "setid.mat", key)  # counted from 1, as the labels are
+    labels = _whole_numbers(folder / "imagelabels.mat", "labels") - 1
+    files = [folder / "jpg" / f"image_{number:05d}.jpg" for number in numbers]
+    return Pool(ImageFiles(files), labels[numbers - 1], tuple(datasets.Flowers102.classes))
+
+
+def _whole_numbers(file: Path, key: str) -> Ints:
+    """An array of a MATLAB file."""
+    from scipy.io import loadmat
+
+    try:
+        return np.asarray(loadmat(file)[key].ravel().astype(np.int64))
+    except Exception as error:  # scipy's errors are of many kinds
+        raise ValueError(f"{file} is damaged ({error}); delete it and fetch it again") from None
+
+
+def _fetch_flowers(root: Path | None) -> Path:
+    download("flowers102", "Flowers102", root)
+    return data_dir(root) / "flowers-102"
+
+
+# -- scikit-learn's digits --
+
+
+def _read_digits(split: str, root: Path | None) -> Pool:
+    """1,797 grey images of 8x8 with 16 levels; a fixed fifth is ``test``. Positions count in each part."""
+    return _digits("test" if split == "test" else "train")
+
+
+@lru_cache(maxsize=2)
+def _digits(part: str) -> Pool:
+    """A part of the digits, unpacked once a process, since a training uses it 25 times; read-only."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    labels = bunch.target.astype(np.int64)
+    pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
+    test = stratified_rows(labels, len(labels) // 5)
+    rows = test if part == "test" else np.setdiff1d(np.arange(len(labels)), test)
+    pixels, labels = pixels[rows], labels[rows]
+    pixels.flags.writeable = labels.flags.writeable = False
+    return Pool(pixels, labels, tuple(str(name) for name in bunch.target_names))
+
+
+def _fetch_digits(root: Path | None) -> Path:
+    import sklearn.datasets
+
+    return Path(sklearn.datasets.__file__).parent / "data"
+
+
+# -- Caltech-101 --
+
+CALTECH_BACKGROUND = "BACKGROUND_Google"
+CALTECH_SEED = 0
+CALTECH_IMAGES = 8677  # without the background
+
+
+def _caltech_folder(root: Path | None) -> Path:
+    return data_dir(root) / "caltech101" / "101_ObjectCategories"
+
+
+def _read_caltech(split: str, root: Path | None) -> Pool:
+    folder = _caltech_folder(root)
+    if not folder.is_dir():
+        raise missing(
+            "caltech101",
+            str(folder),
+            ", or name the folder that holds caltech101/ with DMPO_EXPLORE_DATA or --data-root",
+        )
+    names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name != CALTECH_BACKGROUND))
+    files, labels = class_files(folder, names)
+    if len(files) != CALTECH_IMAGES:
+        raise ValueError(
+            f"{folder} has {len(files):,} images in {len(names)} classes in place of {CALTECH_IMAGES:,}: it is not "
+            "whole; delete it and run `dmpo-explore fetch --data caltech101`"
+        )
+    rows = divide(labels, seed=CALTECH_SEED, calibration=True, class_names=names)[split]
+    return Pool(ImageFiles([files[row] for row in rows]), labels[rows], names)
+
+
+def _fetch_caltech(root: Path | None) -> Path:
+    """Downloaded and unpacked beside its place first, so that what is there is whole."""
+    folder = _caltech_folder(root)
+    if not folder.is_dir():
+        clear_leftovers(folder.parent)
+        with staged(folder) as made:
+            try:
+                download("caltech101", "Caltech101", made)
+            except FileNotFoundError as error:
+                raise FileNotFoundError(str(error).replace(str(made), str(data_dir(root)))) from None
+            os.replace(_caltech_folder(made), folder)
+    return folder
+
+
+DATASETS: Joint[Source] = joints.DATASETS.fill(
+    {
+        "fashion-mnist": Source(
+            "Fashion-MNIST: 60,000 + 10,000 grey images of 28x28, 10 classes",
+            "MIT",
+            _read_fashion,
+            _fetch_fashion,
+            5000,
+            download_bytes=30_878_645,
+        ),
+        "cifar10": _cifar("CIFAR10", 170_498_071),
+        "cifar100": _cifar("CIFAR100", 169_001_437),
+        "flowers102": Source(
+            "Oxford Flowers-102: colour photographs, 102 classes",
+            "not stated by its authors",
+            _read_flowers,
+            _fetch_flowers,
+            splits=("train", "val", "test"),
+            rule="train, val and test are the published ones",
+            download_bytes=344_878_000,
+        ),
+        "digits": Source(
+            "scikit-learn's digits: 1,797 grey images of 8x8, 10 classes",
+            "CC BY 4.0",
+            _read_digits,
+            _fetch_digits,
+            rule="a fixed fifth of every class is test",
+        ),
+        "caltech101": Source(
+            "Caltech-101: 8,677 colour photographs, 101 classes",
+            "CC BY 4.0",
+            _read_caltech,
+            _fetch_caltech,
+            splits=("train", "val", "calibration", "test"),
+            rule=f"60/10/10/20 % of every class into train, val, calibration and test, with seed {CALTECH_SEED}",
+            download_bytes=137_414_764,
+        ),
+    }
+)

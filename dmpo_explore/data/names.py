@@ -1,0 +1,86 @@
+"""Names of data: what ``--data`` may name, told apart by the name alone, and the folder of known data sets.
+
+A key of `joints.DATASETS`; timm's name of a data set: ``torch/NAME``, ``hfds/NAME``, ``wds/FOLDER``, ``tfds/NAME``; the
+path of a table; else the path of a folder.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from ..joints import DATASETS
+from ..utils.files import cache_dir
+from ..utils.registry import unknown
+
+READERS = {
+    "torch": "torchvision's data sets",
+    "hfds": "Hugging Face's datasets",
+    "wds": "tar shards of webdataset",
+    "tfds": "TensorFlow Datasets",
+}
+TABLES = (".csv", ".parquet")
+
+
+class ReaderName(NamedTuple):
+    """A data set's name in two parts: timm's reader, a key of `READERS`, and the name for that reader."""
+
+    reader: str
+    rest: str
+
+    def __str__(self) -> str:
+        return f"{self.reader}/{self.rest}"
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder on this machine that it names; None where it names a published data set."""
+        path = Path(self.rest).expanduser()
+        return path if self.reader == "wds" or (self.reader == "hfds" and path.is_dir()) else None
+
+
+def reader_name(name: str) -> ReaderName | None:
+    """The parts of timm's name of a data set; None for any other name.
+
+    Raises:
+        ValueError: a folder of that name is here too.
+
+    Example:
+        >>> reader_name("photos/cats") is None, reader_name("WDS//data/shards")
+        (True, ReaderName(reader='wds', rest='/data/shards'))
+    """
+    reader, _, rest = name.partition("/")
+    if reader.lower() not in READERS or not rest:
+        return None
+    if Path(name).exists():
+        raise ValueError(f"{name!r} is timm's name of a data set, and a folder here; write ./{name} for the folder")
+    return ReaderName(reader.lower(), rest)
+
+
+def is_table(name: str) -> bool:
+    """Whether data of this name are a table of images; it need not exist.
+
+    Example:
+        >>> is_table("photos/list.CSV"), is_table("photos")
+        (True, False)
+    """
+    path = Path(name).expanduser()
+    return path.suffix.lower() in TABLES and not path.is_dir() and reader_name(name) is None
+
+
+def unknown_data(name: str) -> ValueError:
+    """The error of a name that is no data set, and of which there is no folder and no table."""
+    readers = ", ".join(f"{reader}/…" for reader in READERS)
+    either = f"or the path of an image folder or of a table ({', '.join(TABLES)}), or timm's {readers}"
+    return ValueError(f"{unknown('data', name, DATASETS)}, {either}")
+
+
+def data_dir(root: Path | None) -> Path:
+    """Folder of known data sets: ``root``, else the environment's ``DMPO_EXPLORE_DATA``, else the cache.
+
+    Example:
+        >>> data_dir(Path("elsewhere")).name
+        'elsewhere'
+    """
+    own = os.environ.get("DMPO_EXPLORE_DATA", "").strip()
+    return root if root is not None else Path(own).expanduser() if own else cache_dir() / "data"

@@ -1,0 +1,147 @@
+"""Data sets of Hugging Face: of a hub and of folders that ``datasets`` reads, by timm; saved ones, by ``datasets``.
+
+They open from this machine alone: a data set of the hub from the cache of ``datasets``, once `fetch_hugging_face` has
+put it there, which is the one function here that connects. A folder is data: what it names outside itself is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from typing import Any
+
+from ...utils.abbreviate import short
+from ...utils.extras import extra_imports
+from ...utils.local_only import local_only
+from ...utils.reading import read_text
+from ..image_set import StoredImages
+from ..names import ReaderName
+from .opening import Keys, OpenedPart, TableContent, create, numbered, path_text
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+CARDS = ("README.md", ".huggingface.yaml")  # where a folder describes itself to `datasets`
+SAVED = ("dataset_dict.json", "state.json")  # in what `save_to_disk` of datasets writes: of several splits, of one
+
+
+def _package(name: ReaderName) -> Any:
+    """The package ``datasets``; ImportError that names its extra where it is not installed."""
+    with extra_imports(f"{name}", "hf"):
+        import datasets
+    return datasets
+
+
+def hugging_face_parts(name: ReaderName, root: Path | None = None) -> tuple[str, ...]:
+    """Names of the splits; raises as `parts.part_names`."""
+    datasets = _package(name)
+    with _opening(name), local_only():
+        if saved := _saved(name):
+            found = datasets.load_from_disk(str(saved))
+            return tuple(found) if isinstance(found, datasets.DatasetDict) else ("train",)
+        return tuple(map(str, datasets.get_dataset_split_names(_path(name), cache_dir=path_text(root))))
+
+
+def fetch_hugging_face(name: ReaderName, root: Path | None) -> None:
+    """Download a data set of the hub, or check that a folder can be read; raises as `hugging_face_parts`."""
+    datasets = _package(name)
+    if name.folder is not None:
+        hugging_face_parts(name, root)
+        return
+    with _opening(name):
+        datasets.load_dataset(_path(name), cache_dir=path_text(root))
+
+
+@contextmanager
+def _opening(name: ReaderName) -> Iterator[None]:
+    """Context that turns the many kinds of errors of ``datasets`` and its hub into FileNotFoundError."""
+    try:
+        yield
+    except Exception as error:
+        cause = " ".join(str(error).split())
+        cure = "Give a folder that `datasets` reads or has saved"
+        if name.folder is None:
+            cure += f"; a data set of the hub is downloaded by `dmpo-explore fetch --data {name}` alone"
+        raise FileNotFoundError(f"{name} cannot be opened: {cause}. {cure}") from None
+
+
+def open_hugging_face(name: ReaderName, part: str, root: Path | None, keys: Keys) -> OpenedPart:
+    """One of `hugging_face_parts`; raises as `parts.open_part`."""
+    datasets = _package(name)
+    if saved := _saved(name):
+        with _opening(name), local_only():
+            found = datasets.load_from_disk(str(saved))
+        table = found[part] if isinstance(found, datasets.DatasetDict) else found
+        image, label = _fields(name, table.features, keys)
+        table = table.cast_column(image, datasets.Image(decode=False))
+    else:
+        with _opening(name), local_only():
+            features = datasets.load_dataset(_path(name), split=part, cache_dir=path_text(root)).features
+        image, label = _fields(name, features, keys)
+        local = ReaderName(name.reader, _path(name))
+        with local_only():
+            table = create(local, part, root, input_key=image, target_key=label).reader.dataset
+    names = tuple(getattr(table.features[label], "names", None) or ())
+    cache = Path(path_text(root) or datasets.config.HF_DATASETS_CACHE)
+    places = tuple(place.resolve() for place in (name.folder, cache, Path(datasets.config.HF_CACHE_HOME)) if place)
+    images = StoredImages(numbered(part, len(table)), TableContent(table.select_columns(image), image, places))
+    return OpenedPart(images, list(table[label]), names)
+
+
+def _path(name: ReaderName) -> str:
+    """What ``datasets`` loads: a name of the hub, or the path of a folder that names nothing outside itself."""
+    folder = name.folder
+    if folder is None:
+        if not HUB_NAME.fullmatch(name.rest):
+            raise ValueError(f"{short(name.rest)} is neither a folder nor a name of the hub (OWNER/NAME)")
+        return name.rest
+    for card in CARDS:
+        if (folder / card).exists():
+            for place in _places(_described(folder / card)):
+                if "://" in place or PurePath(place).is_absolute() or ".." in PurePath(place).parts:
+                    raise ValueError(f"{folder / card} names data outside its folder: {short(place)}")
+    return str(folder.resolve())
+
+
+def _described(card: Path) -> Any:
+    """The YAML in a folder's description."""
+    import yaml  # type: ignore[import-untyped, unused-ignore]  # its stubs need not be installed
+
+    text = read_text(card)
+    if card.suffix == ".md":
+        text = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""
+    return yaml.safe_load(text)
+
+
+def _places(value: Any, named: bool = False) -> Iterator[str]:
+    """All texts below the keys ``data_files``, ``data_dir`` and ``path`` of nested JSON values."""
+    if isinstance(value, dict):
+        for key, inside in value.items():
+            yield from _places(inside, named or key in ("data_files", "data_dir", "path"))
+    elif isinstance(value, list):
+        for inside in value:
+            yield from _places(inside, named)
+    elif named and isinstance(value, str):
+        yield value
+
+
+def _saved(name: ReaderName) -> Path | None:
+    folder = name.folder
+    return folder if folder is not None and any((folder / file).is_file() for file in SAVED) else None
+
+
+def _fields(name: ReaderName, features: Any, keys: Keys) -> tuple[str, str]:
+    """Names of the fields of image and class: those that were given, else the only ones of their kind."""
+    datasets = _package(name)
+    images = [field for field, kind in features.items() if isinstance(kind, datasets.Image)]
+    labels = [field for field, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
+    labels = labels or [field for field in ("label", "labels") if field in features]
+    found = []
+    for what, key, fields in (("image", keys.image, images), ("label", keys.label, labels)):
+        if key is not None and key not in features:
+            raise ValueError(f"{name} has no field {key!r} (it has {', '.join(features)})")
+        if key is None and len(fields) != 1:
+            which = ", ".join(fields or features) or "none"
+            raise ValueError(f"{name}: which field holds the {what}? Name it with --{what}-key: {which}")
+        found.append(key or fields[0])
+    return found[0], found[1]

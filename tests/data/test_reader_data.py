@@ -1,0 +1,303 @@
+"""Data sets by timm's names as sources: splits, classes, manifests, and what has changed since one was made."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from own_images_folder import fill
+from reader_data import add, coloured, encoded, planted_mnist, saved_tables, shard, split_shards, table, two_shards
+from timm.data import create_dataset
+
+from dmpo_explore.config import DataConfig
+from dmpo_explore.data.check import check_data
+from dmpo_explore.data.image_data import FileRow
+from dmpo_explore.data.image_set import StoredImages, VerifiedImages, pack, unpack
+from dmpo_explore.data.images import fetch_data, images_of, load_images, open_data
+from dmpo_explore.data.manifest import Manifest, make_manifest, read_manifest, write_manifest
+from dmpo_explore.data.manifest_check import manifest_check
+from dmpo_explore.data.names import ReaderName
+from dmpo_explore.data.readers import hugging_face, opening, parts
+from dmpo_explore.data.readers.opening import Keys, OpenedPart
+from dmpo_explore.data.readers.reader_data import ReaderData
+
+slow = pytest.mark.slow  # the import of datasets takes seconds
+
+
+def saved_and_read(manifest: Manifest, folder: Path) -> Manifest:
+    write_manifest(folder, manifest)
+    read = read_manifest(folder)
+    assert read is not None
+    return read
+
+
+@pytest.mark.parametrize(
+    ("reader", "make", "names"),
+    [
+        ("wds", split_shards, ("0", "1")),
+        pytest.param("hfds", saved_tables, ("even", "odd"), marks=slow),
+    ],
+)
+def test_splits_labels_and_images(
+    reader: str, make: Callable[[Path], Path], names: tuple[str, ...], tmp_path: Path
+) -> None:
+    data = DataConfig(f"{reader}/{make(tmp_path / 'data')}")
+    assert open_data(data).splits == ("train", "val", "test")
+    for split, numbers in (("train", range(20)), ("val", range(20, 24)), ("test", range(24, 28))):
+        images = images_of(data, split)
+        assert images.class_names == names and images.labels.tolist() == [n % 2 for n in numbers]
+        assert all(np.array_equal(images[i], np.asarray(coloured(n))) for i, n in enumerate(numbers))
+    manifest = saved_and_read(make_manifest(data), tmp_path)
+    assert manifest.counts == {"train": 20, "val": 4, "test": 4} and manifest.class_names == names
+    assert manifest.rule.startswith("train is its train, val is its val")
+    images = manifest.images(data, "test")
+    assert np.array_equal(images[1], np.asarray(coloured(25))) and len(images.fingerprint) == 64
+    assert np.array_equal(pickle.loads(pickle.dumps(images.pixels))[1], images[1])  # for loader processes
+    assert manifest_check(manifest, data).fits and manifest.fingerprints["test"] == images.fingerprint
+    assert len(load_images(data.name, "train", train_size=6)) == 6
+
+
+def test_two_shards_without_splits_are_divided(tmp_path: Path) -> None:
+    data = DataConfig(f"wds/{two_shards(tmp_path / 'shards')}")
+    manifest = make_manifest(data)
+    assert manifest.counts == {"train": 32, "val": 4, "test": 4} and not manifest.unused
+    assert manifest.rule == "80/10/10 % of every class into train, val, test, with seed 0"
+    assert make_manifest(replace(data, calibration=True)).counts["calibration"] == 4
+    names = [row.path for rows in manifest.files.values() for row in rows]
+    assert len({*names}) == 40 and names[0].startswith("train/images-0.tar/00")
+    drawn = make_manifest(replace(data, train_size=10))
+    assert drawn.counts["train"] == 10 and len(drawn.unused) == 22
+
+
+def test_without_a_test_part_val_is_test(tmp_path: Path) -> None:
+    shard(tmp_path / "train-0.tar", 0, 40)
+    shard(tmp_path / "val-0.tar", 40, 6)
+    manifest = make_manifest(DataConfig(f"wds/{tmp_path}"))
+    assert manifest.counts == {"train": 36, "val": 4, "test": 6}
+    assert manifest.rule.startswith("train is its train, test is its val; val is 10 % of train")
+
+
+def test_what_has_changed_is_named(tmp_path: Path) -> None:
+    folder = two_shards(tmp_path / "shards")
+    data = DataConfig(f"wds/{folder}")
+    manifest = make_manifest(data)
+    before = {split: manifest.images(data, split).fingerprint for split in manifest.files}
+
+    shard(folder / "images-2.tar", 40, 4)  # added: in no split
+    found = manifest_check(manifest, data)
+    assert found.fits and len(found.added) == 4 and found.added[0] == "train/images-2.tar/0040.png"
+    assert {split: manifest.images(data, split).fingerprint for split in manifest.files} == before
+
+    shard(folder / "images-0.tar", 0, 19)  # one is missing
+    assert manifest_check(manifest, data).missing == ("train/images-0.tar/0019.png",)
+    shard(folder / "images-0.tar", 2, 20)  # other images under other names, and some under the same
+    found = manifest_check(manifest, data)
+    assert {*found.missing} == {"train/images-0.tar/0000.png", "train/images-0.tar/0001.png"} and not found.changed
+    shard(folder / "images-0.tar", 0, 20)
+    assert manifest_check(manifest, data).fits and isinstance(manifest.images(data, "train").pixels, VerifiedImages)
+
+
+def test_changed_bytes_and_labels_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers, labels = list(range(40)), [n % 2 for n in range(40)]
+
+    def open_part(*_: Any) -> OpenedPart:
+        content = [pack(np.asarray(coloured(n))) for n in numbers]
+        return OpenedPart(
+            StoredImages([f"train/{i}" for i in range(len(content))], content.__getitem__, unpack), labels
+        )
+
+    def data() -> ReaderData:
+        return ReaderData(DataConfig("torch/mine"), ReaderName("torch", "mine"))
+
+    monkeypatch.setattr(parts, "part_names", lambda *_: ("train",))
+    monkeypatch.setattr(parts, "open_part", open_part)
+    images = data().part("train").pixels
+    assert isinstance(images, StoredImages)
+    rows = [FileRow(*images.look(i), labels[i]) for i in range(40)]
+    pixels = data().verified(rows, "train")
+    assert data().compare(rows) == ((), ()) and np.array_equal(pixels[3], np.asarray(coloured(3)))
+    numbers[3] = 99
+    assert data().compare(rows) == ((), ("train/3",))
+    with pytest.raises(ValueError, match="train/3 has been changed since the training"):
+        data().verified(rows, "train")[3]
+    numbers[3], labels[5] = 3, 0
+    assert data().compare(rows) == ((), ("train/5",))
+    with pytest.raises(ValueError, match="1 of 40 images of torch/mine have another class now, first train/5"):
+        data().verified(rows, "train")
+    labels[5] = 1
+    del numbers[39], labels[39]
+    assert data().compare(rows) == (("train/39",), ())
+    with pytest.raises(FileNotFoundError, match="1 of 40 images are not in torch/mine any more, first train/39"):
+        data().verified(rows, "train")
+
+
+def test_torchvisions_arrays(tmp_path: Path) -> None:
+    data = DataConfig("torch/mnist", root=str(planted_mnist(tmp_path)))
+    manifest = make_manifest(data)
+    assert manifest.counts == {"train": 40, "val": 20, "test": 10} and "val is 10 % of train" in manifest.rule
+    images = manifest.images(data, "test")
+    assert images.class_names[2] == "2 - two" and images[5].shape == (28, 28, 3) and set(images[5].ravel()) == {5}
+    with pytest.raises(FileNotFoundError, match="torch/kmnist .train. cannot be opened.*fetch --data torch/kmnist"):
+        make_manifest(DataConfig("torch/kmnist", root=str(tmp_path)))
+    with pytest.raises(ValueError, match="unknown data set of torch/ 'mnits'. Did you mean 'mnist'"):
+        make_manifest(DataConfig("torch/mnits", root=str(tmp_path)))
+
+
+def test_torchvisions_folders_keep_the_classes_of_train(tmp_path: Path) -> None:
+    fill(tmp_path / "Train", ("ant", "bee", "cat"), count=4)
+    fill(tmp_path / "test", ("bee", "cat"), count=2, first=50)  # which ImageFolder numbers 0 and 1
+    data = DataConfig("torch/image_folder", root=str(tmp_path))
+    test = images_of(data, "test")
+    assert test.class_names == ("ant", "bee", "cat") and test.labels.tolist() == [1, 1, 2, 2]
+    assert make_manifest(data).files["test"][0].path == "test/bee/00.png"
+    fill(tmp_path / "test", ("dog",), count=1)
+    with pytest.raises(ValueError, match="1 images of test have a class that train does not have, first 'dog' of test"):
+        images_of(data, "test")
+
+
+def test_an_undivided_folder_of_torchvision_is_divided(tmp_path: Path) -> None:
+    """timm gives all of its images for any split."""
+    data = DataConfig("torch/image_folder", root=str(fill(tmp_path, count=20)))
+    assert make_manifest(data).counts == {"train": 32, "val": 4, "test": 4}
+
+
+@slow
+def test_tables_of_datasets(tmp_path: Path) -> None:
+    table(range(40)).save_to_disk(tmp_path / "one")  # no splits
+    assert make_manifest(DataConfig(f"hfds/{tmp_path / 'one'}")).counts == {"train": 32, "val": 4, "test": 4}
+    named = DataConfig(f"hfds/{saved_tables(tmp_path / 'named', image='img', label='kind')}")
+    assert images_of(named, "val").labels.tolist() == [0, 1, 0, 1]  # the only fields of their kinds
+    with pytest.raises(ValueError, match=r"has no field 'pic' \(it has img, kind\)"):
+        images_of(replace(named, image_key="pic"), "val")
+    (tmp_path / "parquet").mkdir()
+    for part, numbers in (("train", range(20)), ("test", range(20, 24))):
+        table(numbers).to_parquet(tmp_path / "parquet" / f"{part}-00000-of-00001.parquet")
+    read = DataConfig(f"hfds/{tmp_path / 'parquet'}", root=str(tmp_path / "cache"))
+    manifest = make_manifest(read)
+    assert manifest.class_names == ("even", "odd") and manifest.counts == {"train": 16, "val": 4, "test": 4}
+    assert fetch_data(read.name, tmp_path / "cache") == tmp_path / "parquet"
+    assert fetch_data(named.name) == tmp_path / "named"
+    (tmp_path / "named" / "train" / "state.json").write_text("{")
+    with pytest.raises(FileNotFoundError, match="hfds/.*named cannot be opened"):
+        images_of(named, "train")
+    with pytest.raises(FileNotFoundError, match="hfds/no-such-set cannot be opened.*Give a folder"):
+        hugging_face.hugging_face_parts(ReaderName("hfds", "no-such-set"))
+    two = table(range(4)).add_column("second", [0, 1, 0, 1])
+    with pytest.raises(ValueError, match="which field holds the label. Name it with --label-key: image, second"):
+        hugging_face._fields(ReaderName("hfds", "x"), two.remove_columns("label").features, Keys())
+
+
+@slow
+def test_rows_without_a_class_are_named(tmp_path: Path) -> None:
+    rows = table(range(40))
+    rows.add_column("kind", [None if n == 7 else "ab"[n % 2] for n in range(40)]).save_to_disk(tmp_path / "bare")
+    with pytest.raises(ValueError, match="has no class; add it, or remove the image"):
+        images_of(DataConfig(f"hfds/{tmp_path / 'bare'}", label_key="kind"), "train")
+
+
+@pytest.mark.parametrize(("package", "extra"), [("datasets", "hf"), ("webdataset", "wds")])
+def test_a_missing_package_names_its_extra(
+    package: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    name = f"hfds/{tmp_path}" if package == "datasets" else f"wds/{two_shards(tmp_path)}"
+    with pytest.raises(ImportError, match=rf"needs {package}, which is not installed: pip.*dmpo-explore.{extra}"):
+        load_images(name, "train")
+
+
+def test_tfds_says_what_it_needs_and_reads_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "find_spec", lambda package: None)
+    with pytest.raises(ImportError, match="tfds/mnist needs tensorflow, which is not installed: pip install"):
+        make_manifest(DataConfig("tfds/mnist"))
+
+    class Streamed(list[Any]):
+        reader = SimpleNamespace(class_to_idx={"odd": 1, "even": 0})
+
+    images = Streamed((coloured(n), n % 2) for n in range(6))
+    monkeypatch.setattr(parts, "find_spec", lambda package: True)
+    monkeypatch.setattr(parts, "create", lambda name, part, root, **options: images)
+    opened = parts.open_part(ReaderName("tfds", "mine"), "train", None, Keys())
+    assert isinstance(opened, OpenedPart) and opened.class_names == ("even", "odd")
+    assert [*opened.targets] == [0, 1] * 3 and np.array_equal(opened.images[4], np.asarray(coloured(4)))
+    monkeypatch.setattr(parts, "MOST_BYTES", 10)
+    with pytest.raises(ValueError, match="save it as tar shards and use wds/FOLDER"):
+        parts.open_part(ReaderName("tfds", "mine"), "train", None, Keys())
+
+
+def test_parts_that_cannot_be_splits(tmp_path: Path) -> None:
+    for part in ("val", "valid"):
+        shard(tmp_path / "twice" / f"{part}-0.tar", 0, 2)
+    with pytest.raises(ValueError, match="has two parts for the split val: val and valid"):
+        _ = open_data(DataConfig(f"wds/{tmp_path / 'twice'}")).splits
+    shard(tmp_path / "test only" / "test-0.tar", 0, 2)
+    with pytest.raises(ValueError, match=r"has no part 'train' \(it has test\)"):
+        _ = open_data(DataConfig(f"wds/{tmp_path / 'test only'}")).splits
+    with pytest.raises(FileNotFoundError, match=r"has no 'calibration' \(it has test, train, val\)"):
+        open_data(DataConfig(f"wds/{split_shards(tmp_path / 's')}")).read("calibration")
+
+
+def test_fetching_downloads_published_ones_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = two_shards(tmp_path / "shards")
+    assert fetch_data(f"wds/{folder}") == folder
+    asked: list[dict[str, Any]] = []
+
+    def create(name: str, **options: Any) -> Any:
+        asked.append(options)
+        if options.get("download"):
+            planted_mnist(tmp_path / "data")
+            return None
+        return create_dataset(name, **options)
+
+    monkeypatch.setattr("timm.data.create_dataset", create)
+    assert fetch_data("torch/mnist", tmp_path / "data") == tmp_path / "data"
+    assert asked[0]["download"] is True and {options["split"] for options in asked} == {"train", "test"}
+    with pytest.raises(FileNotFoundError, match="cannot be opened in"):
+        opening.create(ReaderName("torch", "kmnist"), "train", tmp_path)
+
+
+def test_the_check_before_a_training_looks_at_them(tmp_path: Path) -> None:
+    folder = split_shards(tmp_path / "shards")
+    found = check_data(DataConfig(f"wds/{folder}"), quick=True, thumbnails=1)
+    assert found.ready and not found.findings
+    assert found.formats == {"encoded": 28} and set(found.thumbnails) == {"0", "1"}
+    assert {split: int(counts.sum()) for split, counts in found.counts.items()} == {"train": 20, "val": 4, "test": 4}
+    with tarfile.open(folder / "test-0000.tar", "a") as archive:
+        add(archive, "twin.png", encoded(3))
+        add(archive, "twin.cls", b"1")
+        add(archive, "broken.png", encoded(9)[:45])
+        add(archive, "broken.cls", b"1")
+    found = check_data(DataConfig(f"wds/{folder}"), quick=True)
+    assert [finding.check for finding in found.findings] == ["broken", "leakage"]
+    assert found.findings[0].places == ("test/test-0000.tar/broken.png",)
+    assert "--skip-broken" not in found.findings[0].text
+    assert found.findings[1].places == ("train/train-0000.tar/0003.png = test/test-0000.tar/twin.png",)
+    with pytest.raises(ValueError, match="test/test-0000.tar/broken.png cannot be read as an image"):
+        found.require()
+
+
+def test_classes_are_the_numbers_that_there_are(tmp_path: Path) -> None:
+    for part, count in (("train", 24), ("test", 6)):
+        with tarfile.open(tmp_path / f"{part}-0.tar", "w") as archive:
+            for number in range(count):
+                add(archive, f"{number:04d}.png", encoded(number))
+                add(archive, f"{number:04d}.cls", str(1 + number % 3).encode())
+    check = check_data(DataConfig(f"wds/{tmp_path}"))
+    assert check.ready and check.class_names == ("1", "2", "3")
+    assert load_images(f"wds/{tmp_path}", "test").labels.tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_the_class_is_the_first_of_qmnists_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Found(list[Any]):
+        classes = ()
+        targets = np.array([[3, 0, 1, 2, 3, 4, 5, 6], [7, 0, 1, 2, 3, 4, 5, 6]])
+
+    monkeypatch.setattr(parts, "create", lambda *_: Found([None, None]))
+    assert parts.open_part(ReaderName("torch", "qmnist"), "train", None, Keys()).targets == [3, 7]

@@ -1,0 +1,168 @@
+"""Tables of one's own images as a source, and maps of class names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from own_images_folder import fill, paint
+
+from dmpo_explore.config import DataConfig
+from dmpo_explore.data.images import images_of, load_images, open_data
+from dmpo_explore.data.labels import read_class_names, renamed
+from dmpo_explore.data.manifest import make_manifest
+
+HEAD = "path,label,split,group"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """40 images of 10 groups: path, label, split, group."""
+    fill(tmp_path / "images")
+    rows = [
+        f"images/{name}/{i:02d}.png,{name},{('Train', 'Valid', 'TEST')[min(i // 8, 2)]},g{i % 10}"
+        for name in ("cat", "dog")
+        for i in range(20)
+    ]
+    (tmp_path / "list.csv").write_text("\n".join([HEAD, *rows]))
+    return tmp_path / "list.csv"
+
+
+def columns(table: Path, *names: str) -> pd.DataFrame:
+    found = pd.read_csv(table)
+    return found[list(names)]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_is_divided_like_a_folder(table: Path, kind: str) -> None:
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+        path = table.with_suffix(".parquet")
+        columns(table, "path", "label").to_parquet(path)
+    else:
+        path = table
+        columns(table, "path", "label").to_csv(path, index=False)
+    own, folder = (load_images(str(place), "test") for place in (path, table.parent / "images"))
+    assert np.array_equal(own.labels, folder.labels) and own.class_names == folder.class_names == ("cat", "dog")
+    assert all(np.array_equal(one, other) for one, other in zip(own, folder, strict=True))
+    assert len(open_data(DataConfig(str(path))).names()) == 40
+
+
+def test_its_splits_are_taken_as_they_are(table: Path) -> None:
+    columns(table, "path", "label", "split").to_csv(table, index=False)
+    assert {split: len(load_images(str(table), split)) for split in ("train", "val", "test")} == {
+        "train": 16, "val": 16, "test": 8,
+    }  # fmt: skip
+    assert open_data(DataConfig(str(table))).given_rule == "given in the table (train, val, test)"
+
+
+def test_no_group_is_in_two_splits(table: Path) -> None:
+    with pytest.raises(ValueError, match="group g0 is in train and in val; a group must be in one"):
+        load_images(str(table), "train")
+    columns(table, "path", "label", "group").to_csv(table, index=False)
+    data = open_data(DataConfig(str(table), calibration=True))
+    group = dict(zip((str(table.parent / name) for name in data.names()), pd.read_csv(table)["group"], strict=True))
+    seen: dict[str, str] = {}
+    for split in data.splits:
+        images = data.images(split)
+        paths = [images.pixels.paths[i] for i in images.indices]  # type: ignore[attr-defined]
+        for path in map(str, paths):
+            assert seen.setdefault(group[path], split) == split
+    assert set(seen.values()) == {"train", "val", "calibration", "test"}
+
+
+def test_val_is_cut_from_train_by_groups(table: Path) -> None:
+    rows = pd.read_csv(table)
+    rows["split"] = np.where(rows["group"].isin(["g0", "g1"]), "test", "train")
+    rows.to_csv(table, index=False)
+    train, val = (images_of(DataConfig(str(table)), split) for split in ("train", "val"))
+    groups = [
+        {Path(images.pixels.paths[i]).stem[-1] for i in images.indices}  # type: ignore[attr-defined]
+        for images in (train, val)
+    ]
+    assert all(groups) and not groups[0] & groups[1] and len(train) + len(val) == 32
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no column 'path'"),
+        ("path,class\na.png,1", r"has no column 'label' \(it has path, class\); expected path, label"),
+        ("path,label", "lists no images"),
+        ("path,label\na.png,cat\na.png,dog", "lists a.png twice"),
+        ("path,label\na.png,cat\n./a.png,dog", r"lists ./a.png twice, also as a.png"),
+        ("path,label\na.png,", "image 1 has no label"),
+        ("path,label\na.png", "line 2: 1 entries for 2 columns"),
+        ("path,label,split\na.png,cat,dev", "'dev' is not a split; use train, val, calibration, test"),
+        ("path,label,split\na.png,cat,train\nb.png,dog,test", "no image of class 'dog' is in train"),
+    ],
+)
+def test_a_bad_table_is_one_clear_error(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        load_images(str(tmp_path / "list.csv"), "train")
+    assert "list.csv" in str(error.value)
+
+
+def test_missing_images_and_foreign_files_are_named(table: Path) -> None:
+    columns(table, "path", "label", "split").to_csv(table, index=False)
+    (table.parent / "images" / "cat" / "03.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 of its images are missing, first .*cat/03\.png"):
+        load_images(str(table), "train")
+    (table.parent / "list.parquet").write_bytes(b"no table")
+    with pytest.raises((ValueError, ImportError), match=r"list\.parquet"):
+        load_images(str(table.parent / "list.parquet"), "train")
+    table.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="is not a CSV file in UTF-8"):
+        load_images(str(table), "train")
+
+
+def test_a_list_in_another_column_of_a_parquet_table_is_not_read(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    names = [paint(tmp_path / f"{i}.png", i).name for i in range(20)]
+    pd.DataFrame({"path": names, "label": list("ab") * 10, "box": [[1, 2]] * 20}).to_parquet(tmp_path / "list.parquet")
+    images = load_images(str(tmp_path / "list.parquet"), "train")
+    assert images.class_names == ("a", "b") and len(images) == 12
+
+
+def test_numbers_as_labels_are_sorted_as_numbers(tmp_path: Path) -> None:
+    rows = [f"{paint(tmp_path / f'{i}.png', i).name},{(2, 10)[i % 2]},train" for i in range(8)]
+    (tmp_path / "list.csv").write_text("path,label,split\n" + "\n".join(rows))
+    assert load_images(str(tmp_path / "list.csv"), "train").class_names == ("2", "10")
+
+
+def test_classes_get_readable_names(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "own", ("n01", "n02"))
+    (tmp_path / "names.json").write_text(json.dumps({"n01": "tench", "n99": "never seen"}))
+    (tmp_path / "names.csv").write_text('folder,name\nn01,tench\nn02,"shark, white"\n')
+    names = [
+        images_of(DataConfig(str(folder), class_names=str(tmp_path / file)), "test").class_names
+        for file in ("names.json", "names.csv")
+    ]
+    assert names == [("tench", "n02"), ("tench", "shark, white")]
+    with pytest.raises(ValueError, match="names none of the classes a, b"):
+        renamed(("a", "b"), {"c": "d"}, "file")
+    with pytest.raises(ValueError, match="gives two classes the name 'x'"):
+        renamed(("a", "b"), {"a": "x", "b": "x"}, "file")
+    (tmp_path / "names.json").write_text('{"a": 1}')
+    with pytest.raises(ValueError, match="must hold a JSON object of texts"):
+        read_class_names(tmp_path / "names.json")
+    (tmp_path / "names.csv").write_text("a,b,c\n")
+    with pytest.raises(ValueError, match="must have two columns"):
+        read_class_names(tmp_path / "names.csv")
+    with pytest.raises(FileNotFoundError, match="no file"):
+        read_class_names(tmp_path / "nothing.csv")
+
+
+def test_broken_images_are_skipped_whatever_the_way_to_them(table: Path) -> None:
+    (table.parent / "tables").mkdir()
+    rows = [f"../images/{name}/{i:02d}.png,{name}" for name in ("cat", "dog") for i in range(20)]
+    (table.parent / "tables" / "list.csv").write_text("\n".join(["path,label", *rows]))
+    broken = table.parent / "images" / "cat" / "07.png"
+    broken.write_bytes(broken.read_bytes()[:40])
+    manifest = make_manifest(DataConfig(str(table.parent / "tables" / "list.csv"), skip_broken=True))
+    assert sum(manifest.counts.values()) == 39 and len(manifest.left_out) == 1
+    assert not any(row.path.endswith("cat/07.png") for rows in manifest.files.values() for row in rows)
