@@ -237,12 +237,15 @@ def push_run(
     with tempfile.TemporaryDirectory() as place, _quiet():
         card = {"repo": address.repo, "license": license, "base_model": base_model}
         folder = write_hub_folder(run, Path(place) / "repo", splits=splits, with_manifest=with_manifest, **card)
+        names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+        added = [hugging_face().CommitOperationAdd(name, folder / name) for name in sorted(names)]
         text = message or f"Push run {run.name} with dmpo-explore"
         with _named(address):
             api.create_repo(address.repo, private=private, exist_ok=True)
             if branch != "main":
                 api.create_branch(address.repo, branch=branch, exist_ok=True)
-            done = api.upload_folder(repo_id=address.repo, folder_path=folder, revision=branch, commit_message=text)
+            # not `upload_folder`: of more than some 250 files it makes several commits, the first of them not whole
+            done = api.create_commit(address.repo, added, revision=branch, commit_message=text)
     return str(HubAddress(address.repo, done.oid))
 
 
