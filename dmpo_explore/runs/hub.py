@@ -4,7 +4,8 @@ In: a run and a repository's name, or an address ``hf://owner/name[@revision]``.
 run folder in the cache. Names in a repository are those of `PyTorchModelHubMixin` (config.json, model.safetensors,
 README.md); the rest has the names of a run folder. ``dmpo-explore.json`` lists every file with its bytes and SHA-256.
 Anything else is never downloaded: no code, no pickle, no checkpoint. What is listed is downloaded only after its sizes
-are known, and compared with its SHA-256. Nothing is executed or unpickled.
+are known, and compared with its SHA-256. Nothing is executed or unpickled. huggingface_hub commits, downloads and makes
+the card's metadata; that list is ours, and a folder in the cache, as a run has another layout than its snapshots.
 """
 
 from __future__ import annotations
@@ -310,7 +311,7 @@ def _kept(place: Path) -> Path | None:
 
 
 def _download(api: Any, address: HubAddress, file: str, place: Path) -> Path:
-    with _named(address):
+    with _named(address):  # not `snapshot_download`: its threads hear Ctrl-C only when the files they load are whole
         return Path(api.hf_hub_download(address.repo, file, revision=address.revision, local_dir=place))
 
 
