@@ -5,7 +5,7 @@ run folder in the cache. Names in a repository are those of `PyTorchModelHubMixi
 README.md); the rest has the names of a run folder. ``dmpo-explore.json`` lists every file with its bytes and SHA-256.
 Anything else is never downloaded: no code, no pickle, no checkpoint. What is listed is downloaded only after its sizes
 are known, and compared with its SHA-256. Nothing is executed or unpickled. huggingface_hub commits, downloads and makes
-the card's metadata; that list is ours, and a folder in the cache, as a run has another layout than its snapshots.
+the card's metadata. Ours are that list and the folder in the cache: a snapshot of a repository is no run folder.
 """
 
 from __future__ import annotations
