@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -24,9 +25,13 @@ from dmpo_explore.data.images import DATASETS
 from dmpo_explore.inference.torch_engine import PRECISIONS
 from dmpo_explore.models.bypass import BYPASSES
 from dmpo_explore.models.factory import build_model
+from dmpo_explore.models.predictors import PREDICTORS, READS
+from dmpo_explore.models.second_order import NORMALISATIONS
+from dmpo_explore.models.tuning import TUNINGS
 from dmpo_explore.pretrained.weights import KEYWORDS
 from dmpo_explore.runs.store import list_runs, load_run
-from dmpo_explore.search.domains import registries
+from dmpo_explore.training.losses import COUPLINGS
+from dmpo_explore.training.schedules import SCHEDULES
 from dmpo_explore.utils.preprocess import RESIZING
 
 
@@ -96,13 +101,22 @@ def test_every_field_is_an_option_with_a_spelling_of_its_own() -> None:
 
 
 def test_choices_are_the_registries_names() -> None:
-    valid = registries() | {
+    valid: dict[str, Iterable[str]] = {
         "data.name": DATASETS,
+        "model.bypass": BYPASSES,
+        "model.last_bypass": BYPASSES,
+        "model.last_predictor": PREDICTORS,
+        "model.normalisation": NORMALISATIONS,
+        "model.predictor": PREDICTORS,
+        "model.read": ("auto", *READS),
         "model.resize": RESIZING,
+        "model.tuning": TUNINGS,
         "model.weights": KEYWORDS,
         "training.class_balance": ("none", "weights", "sampler"),
+        "training.coupling": COUPLINGS,
         "training.precision": PRECISIONS,
         "training.frozen_precision": ("no", "bf16"),
+        "training.schedule": SCHEDULES,
     }
     assert {key: set(names) for key, names in valid.items()} == {key: set(OPTIONS[key].names) for key in valid}
     closed = {key for key, option in OPTIONS.items() if option.closed}

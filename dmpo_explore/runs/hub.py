@@ -4,7 +4,8 @@ In: a run and a repository's name, or an address ``hf://owner/name[@revision]``.
 run folder in the cache. Names in a repository are those of `PyTorchModelHubMixin` (config.json, model.safetensors,
 README.md); the rest has the names of a run folder. ``dmpo-explore.json`` lists every file with its bytes and SHA-256.
 Anything else is never downloaded: no code, no pickle, no checkpoint. What is listed is downloaded only after its sizes
-are known, and compared with its SHA-256. Nothing is executed or unpickled.
+are known, and compared with its SHA-256. Nothing is executed or unpickled. huggingface_hub commits, downloads and makes
+the card's metadata. Ours are that list and the folder in the cache: a snapshot of a repository is no run folder.
 """
 
 from __future__ import annotations
@@ -237,12 +238,15 @@ def push_run(
     with tempfile.TemporaryDirectory() as place, _quiet():
         card = {"repo": address.repo, "license": license, "base_model": base_model}
         folder = write_hub_folder(run, Path(place) / "repo", splits=splits, with_manifest=with_manifest, **card)
+        names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+        added = [hugging_face().CommitOperationAdd(name, folder / name) for name in sorted(names)]
         text = message or f"Push run {run.name} with dmpo-explore"
         with _named(address):
             api.create_repo(address.repo, private=private, exist_ok=True)
             if branch != "main":
                 api.create_branch(address.repo, branch=branch, exist_ok=True)
-            done = api.upload_folder(repo_id=address.repo, folder_path=folder, revision=branch, commit_message=text)
+            # not `upload_folder`: of more than some 250 files it makes several commits, the first of them not whole
+            done = api.create_commit(address.repo, added, revision=branch, commit_message=text)
     return str(HubAddress(address.repo, done.oid))
 
 
@@ -307,7 +311,7 @@ def _kept(place: Path) -> Path | None:
 
 
 def _download(api: Any, address: HubAddress, file: str, place: Path) -> Path:
-    with _named(address):
+    with _named(address):  # not `snapshot_download`: its threads hear Ctrl-C only when the files they load are whole
         return Path(api.hf_hub_download(address.repo, file, revision=address.revision, local_dir=place))
 
 

@@ -2,14 +2,15 @@
 
 In: an option's key (``part.name``) and plain values, as a TOML file has them: a list, or ``{low, high, log, step}``.
 Out: a `Choice` or a `Range`, which draws values and encodes them as numbers for a model of them. `updated` changes a
-config and checks names of parts against their registries.
+config and checks names of parts. Optuna's distributions are made from them (`trial_storage`): they draw nothing by
+themselves, and a space is read without optuna.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,32 +115,10 @@ def updated(config: Config, settings: Mapping[str, Any], where: str) -> Config:
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     for key, value in settings.items():
-        choices = OPTIONS[key].names
-        if choices and value not in choices and (valid := registries().get(key)) and value not in valid:
-            raise ValueError(f"{where}: {unknown(key, value, valid)}")
+        found = OPTIONS[key]
+        if found.names and not found.other and value not in found.names:
+            raise ValueError(f"{where}: {unknown(key, value, found.names)}")
     return changed
-
-
-def registries() -> dict[str, Collection[str]]:
-    """All valid names of parts, including those added to a registry: ``part.name`` → names."""
-    from ..models.bypass import BYPASSES
-    from ..models.predictors import PREDICTORS, READS
-    from ..models.second_order import NORMALISATIONS
-    from ..models.tuning import TUNINGS
-    from ..training.losses import COUPLINGS
-    from ..training.schedules import SCHEDULES
-
-    return {
-        "model.bypass": BYPASSES,
-        "model.last_bypass": BYPASSES,
-        "model.last_predictor": PREDICTORS,
-        "model.normalisation": NORMALISATIONS,
-        "model.predictor": PREDICTORS,
-        "model.read": ["auto", *READS],
-        "model.tuning": TUNINGS,
-        "training.coupling": COUPLINGS,
-        "training.schedule": SCHEDULES,
-    }
 
 
 def _choice(key: str, values: list[Any], base: Config) -> Choice:

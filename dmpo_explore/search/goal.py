@@ -9,7 +9,6 @@ a budget that no setting can meet counts 0.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,7 @@ import pandas as pd
 
 from ..fitting.sweep import sweep
 from ..records.record import ExitRecord
-from ..utils.registry import unknown
+from ..utils.options import check_options, option, read_options
 from ..utils.typing import Array
 
 BUDGETS = 20  # levels of compute at which an epoch is read
@@ -89,13 +88,11 @@ class Goal:
         ([True, False, True], 0.425)
     """
 
-    max_flops: float = 1.0
-    max_seconds: float | None = None
+    max_flops: float = option(1.0, "Largest FLOPs fraction.", gt=0)
+    max_seconds: float | None = option(None, "Longest training.", gt=0, unit="seconds")
 
     def __post_init__(self) -> None:
-        for name, value in self.to_dict().items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise ValueError(f"goal.{name}={value!r} must be a finite number above 0")
+        check_options(self)
 
     @property
     def reference(self) -> Array:
@@ -145,13 +142,7 @@ class Goal:
     @classmethod
     def from_dict(cls, values: Any) -> Goal:
         """Read `to_dict`'s limits; raises ValueError for unknown names and bad values."""
-        known = ("max_flops", "max_seconds")
-        if not isinstance(values, dict):
-            raise ValueError(f"goal={values!r} must be a table of {' and '.join(known)}")
-        for name in values:
-            if name not in known:
-                raise ValueError(unknown("limit in goal", name, known))
-        return cls(**values)
+        return read_options(cls, values, "goal")
 
 
 def operating_points(record: ExitRecord, goal: Goal) -> pd.DataFrame:

@@ -154,32 +154,28 @@ class _Untrainable(Exception):
     """These settings cannot be trained; the trial failed."""
 
 
+@dataclass
 class _Worker:
     """A worker of a search: trains trials and keeps their epochs."""
 
-    def __init__(
-        self,
-        study: optuna.Study,
-        space: SearchSpace,
-        device: str,
-        end: float | None,
-        can_extend: Rule | None,
-        progress: Callable[[SearchStep], None],
-        on_step: StepHook | None,
-    ) -> None:
-        self.study, self.space, self.device = study, space, device
-        self.end, self.can_extend, self.progress, self.on_step = end, can_extend, progress, on_step
-        self.failures, self.refused = 0, False
+    study: optuna.Study
+    space: SearchSpace
+    device: str
+    end: float | None
+    can_extend: Rule | None
+    progress: Callable[[SearchStep], None]
+    on_step: StepHook | None
+    failures: int = 0
+    refused: bool = False
 
     def in_time(self) -> bool:
         return self.end is None or time.monotonic() < self.end
 
     def open_places(self, trials: int | None) -> bool:
-        """Whether another trial may start."""
+        """Whether another trial may start; optuna's `MaxTrialsCallback` asks only after one."""
         free_stale_trials(self.study)
-        states = [t.state for t in self.study.get_trials(deepcopy=False)]
-        taken = sum(s in (State.COMPLETE, State.PRUNED, State.RUNNING) for s in states)
-        return trials is None or taken < trials
+        taken = self.study.get_trials(deepcopy=False, states=(State.COMPLETE, State.PRUNED, State.RUNNING))
+        return trials is None or len(taken) < trials
 
     def work(self) -> None:
         """One trial; if it is interrupted, it goes back to the queue as it is."""

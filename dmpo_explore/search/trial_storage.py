@@ -2,7 +2,7 @@
 
 In: a storage's URL. Out: an `optuna.Study` in which the trials of workers without a heartbeat return to the queue; a
 trial's settings, and its `LearningCurve`. Needs optuna (the extra ``search``). Its ``trial.report`` raises for several
-objectives, so the points of every epoch are stored in user attributes.
+objectives, so the points of every epoch are stored in user attributes. Its journals have no heartbeat.
 """
 
 from __future__ import annotations
@@ -97,15 +97,13 @@ def _experimental() -> Iterator[None]:
 def suggest(trial: optuna.Trial, space: SearchSpace) -> Params:
     """The trial's settings, ``part.name`` → label, from the study's sampler."""
     params: Params = {}
-    for key, domain in space.domains.items():
-        if isinstance(domain, Choice):
-            params[key] = trial.suggest_categorical(key, domain.labels())
-        elif domain.whole:
-            params[key] = trial.suggest_int(
-                key, int(domain.low), int(domain.high), step=int(domain.step or 1), log=domain.log
-            )
-        else:
-            params[key] = trial.suggest_float(key, domain.low, domain.high, step=domain.step, log=domain.log)
+    for key, found in distributions(space).items():
+        if isinstance(found, CategoricalDistribution):
+            params[key] = trial.suggest_categorical(key, found.choices)
+        elif isinstance(found, IntDistribution):
+            params[key] = trial.suggest_int(key, found.low, found.high, step=found.step, log=found.log)
+        elif isinstance(found, FloatDistribution):
+            params[key] = trial.suggest_float(key, found.low, found.high, step=found.step, log=found.log)
     return params
 
 

@@ -89,6 +89,15 @@ def test_a_branch_is_resolved_and_a_commit_stays(hub: FakeHub, tmp_path: Path) -
     assert load_run(first).source == first and hub.asked == []  # a commit in the cache needs no network
 
 
+def test_a_run_of_hundreds_of_files_is_one_commit(hub: FakeHub, tmp_path: Path) -> None:
+    many = Run(shutil.copytree(DEMO, tmp_path / "many"))
+    for number in range(45):  # more files than `upload_folder` puts into a commit
+        shutil.copytree(DEMO / "records/val", many.path / f"records/val-{number}")
+    address = push_run(many, "me/many")
+    assert len(hub.commits["me/many"]) == 2  # the new repository's own, and this one
+    assert len(many.splits()) == 48 and load_run(address).splits() == many.splits()
+
+
 def test_another_commit_than_the_one_named_is_refused(hub: FakeHub, tmp_path: Path) -> None:
     asked = "1" * 40
     hub.branches["me/demo"] = {asked: hub.commit("me/demo", repository(tmp_path))}

@@ -3,7 +3,8 @@
 In: encoded settings (N, F), epochs (N,), answers (N, A). Out: means and standard deviations (M, A) at other points.
 That settings and epochs share one process is the idea of arXiv 2405.15303; kernel and fitting are ours: one kernel for
 all answers, half of it common to all settings (the usual course of training), half of it falling with their distance;
-its lengths and noise are those of a small grid that make the answers most likely. Arrays only.
+its lengths and noise are those of a small grid that make the answers most likely. Arrays only: a kernel of
+scikit-learn's sees all columns alike, so that settings and epoch could not have one each.
 """
 
 from __future__ import annotations
