@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
-from .joints import BYPASSES, CUTS, PREDICTORS, SCHEDULES, TRAINING_PARTS, TRUNK_CHANGES, TUNINGS, TrunkChange
+from .joints import BYPASSES, CUTS, DATASETS, PREDICTORS, SCHEDULES, TRAINING_PARTS, TRUNK_CHANGES, TUNINGS, TrunkChange
 from .plugin_needs import PluginNeed, changed, missing, needs_of, read_needs, require
 from .utils.abbreviate import short
 from .utils.open_options import OpenPart, open_part
@@ -42,7 +42,7 @@ class DataConfig:
     """
 
     name: Literal["fashion-mnist", "cifar10", "cifar100", "flowers102", "caltech101", "digits"] | str = option(
-        "fashion-mnist", "Data set.", label="Data", flag="data",
+        "fashion-mnist", "Data set.", label="Data", flag="data", joint=DATASETS,
         other="a folder or a table (.csv, .parquet) of images, or timm's torch/…, hfds/…, wds/…, tfds/…",
     )  # fmt: skip
     root: str | None = option(None, "Folder of known data sets; default: DMPO_EXPLORE_DATA.", flag="data-root")

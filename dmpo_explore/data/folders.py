@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -73,6 +72,11 @@ class FolderData(ImageData):
                 return cuts_calibration(None, len(labels) // 10, labels)
         return bool(self.config.calibration)
 
+    @cached_property
+    def _divided(self) -> dict[str, Ints]:
+        names, _, labels = self._undivided
+        return divide(labels, seed=self.config.seed, calibration=self._calibrated, class_names=names)
+
     @property
     def given(self) -> tuple[str, ...]:
         return tuple(self.parts) or ("train", "val", *["calibration"] * self._calibrated, "test")
@@ -86,9 +90,7 @@ class FolderData(ImageData):
 
     def read(self, split: str) -> Pool:
         if not self.parts:
-            names, files, labels = self._undivided
-            how: dict[str, Any] = {"seed": self.config.seed, "calibration": self._calibrated, "class_names": names}
-            rows = divide(labels, **how)[split]
+            (names, files, labels), rows = self._undivided, self._divided[split]
             return Pool(ImageFiles([files[row] for row in rows]), labels[rows], names)
         if split not in self.parts:
             raise FileNotFoundError(f"{self.folder} has no folder {split!r} (it has {', '.join(self.parts)})")

@@ -151,7 +151,7 @@ class ImageData:
         cut = self.cut
         return tuple(split for split in SPLITS if split in self.given or split in cut)
 
-    @property
+    @cached_property
     def cut(self) -> tuple[str, ...]:
         """The splits that are taken from train before training images are drawn, in this order."""
         if "train" not in self.given:
@@ -211,6 +211,7 @@ class ImageData:
     def without(self, paths: Iterable[Path]) -> Self:
         """The same data without these files: before val is cut off and images are drawn."""
         other = copy.copy(self)
+        other.__dict__.pop("cut", None)  # which depends on how many images there are
         other.gone = self.gone | {os.path.abspath(path) for path in paths}
         return other
 

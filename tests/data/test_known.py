@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from plugged import plugged
 
+from dmpo_explore.config import OPTIONS, Config, DataConfig
 from dmpo_explore.data import known
+from dmpo_explore.data.check import check_data
 from dmpo_explore.data.images import fetch_data, load_images
 from dmpo_explore.data.splits import stratified_rows
 
@@ -160,3 +163,29 @@ def test_the_digits_are_unpacked_once_and_cannot_be_changed() -> None:
         pool.labels[0] = 1
     with pytest.raises(ValueError, match="read-only"):
         pool.pixels[0] = 1  # type: ignore[index]
+
+
+PLUGIN = """
+import numpy as np
+
+from dmpo_explore.data import DATASETS, Pool, Source
+
+
+def read(split, root):
+    labels = np.arange(40 if split == "train" else 8) % 2
+    pixels = np.repeat(labels * 255, 64).reshape(-1, 8, 8).astype(np.uint8)
+    return Pool(pixels, labels, ("dark", "light"))
+
+
+DATASETS["shades"] = Source("Shades: 48 images, 2 classes", "CC0", read, lambda root: root)
+"""
+
+
+def test_a_plug_in_brings_a_data_set(tmp_path: Path) -> None:
+    (tmp_path / "shades_data.py").write_text(PLUGIN)
+    data = DataConfig("shades")
+    with plugged(tmp_path / "shades_data.py"):
+        assert [len(load_images("shades", split)) for split in ("train", "val", "test")] == [36, 4, 8]
+        assert check_data(data).ready and "shades" in OPTIONS["data.name"].names
+        assert [need.name for need in Config(data).with_plugins().plugins] == ["shades_data"]
+    assert "unknown data 'shades'" in check_data(data).findings[0].text
