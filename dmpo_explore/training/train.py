@@ -138,12 +138,12 @@ def train_epochs(
     config = located(_trainable(config)).with_plugins()
     path, saved = open_run(name := name or default_name(config), config, resume=resume)
     old = Run(path) if saved else None
-    data, manifest, images, val = training_images(
+    manifest, images, val, groups = training_images(
         config, old, name=name, force=force, on_check=on_check, on_data=on_data
     )
     accelerator = make_accelerator(config.training, device, trackers, path)
     model, cost = _build(config, len(images.class_names), saved, path.parent)
-    images, held_out = hold_out(images, data, config, model.n_exits)
+    images, held_out = hold_out(images, config, model.n_exits, groups)
     images = spread(images, most_images or len(images))
     validate = Validator(spread(val, config.training.validation_size), config, model, cost)
     parts = make_parts(PartSetup(config, model, images, held_out))

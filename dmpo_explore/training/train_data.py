@@ -29,12 +29,16 @@ SHARE = 10  # one training image in so many is held out
 
 
 class TrainingImages(NamedTuple):
-    """Training and validation images of ``data``; ``manifest`` is None where an earlier version started the run."""
+    """Training and validation images.
 
-    data: ImageData
+    ``manifest`` is None where an earlier version started the run. ``groups``: (n,) of every training image, by the
+    table that lists them; None without groups.
+    """
+
     manifest: Manifest | None
     train: ImageSet
     val: ImageSet
+    groups: Array | None
 
 
 def training_images(
@@ -66,18 +70,21 @@ def training_images(
         manifest = make_manifest(data, check=found)
         if on_data:
             on_data(manifest)
-        return TrainingImages(data, manifest, manifest.images(data, "train"), manifest.images(data, "val"))
+        train = manifest.images(data, "train")
+        return TrainingImages(manifest, train, manifest.images(data, "val"), _groups(train, data))
     if place := place_finding():
         raise place.error(place.text)
     check_images(run, ("train", "val"), on_check)
     if run.manifest is not None and on_data:
         on_data(run.manifest)
-    images = TrainingImages(run.data, run.manifest, run.split_images("train"), run.split_images("val"))
-    check_classes(run, images.train)
-    return images
+    train = run.split_images("train")
+    check_classes(run, train)
+    return TrainingImages(run.manifest, train, run.split_images("val"), _groups(train, run.data))
 
 
-def hold_out(images: ImageSet, data: ImageData, config: Config, n_exits: int) -> tuple[ImageSet, ImageSet | None]:
+def hold_out(
+    images: ImageSet, config: Config, n_exits: int, groups: Array | None = None
+) -> tuple[ImageSet, ImageSet | None]:
     """Training images → those to train on and those held out, None where no training part needs them or K is 1.
 
     A tenth is held out, at least one image of
@@ -89,7 +96,7 @@ def hold_out(images: ImageSet, data: ImageData, config: Config, n_exits: int) ->
     """
     if n_exits == 1 or not any(kind.wants_held_out(config) for kind in TRAINING_PARTS.values()):
         return images, None
-    names, seed, groups = images.class_names, config.data.seed, _groups(images, data)
+    names, seed = images.class_names, config.data.seed
     if groups is None:
         held = stratified_rows(images.labels, len(images) // SHARE, seed=seed, least=1, class_names=names)
     else:
@@ -102,7 +109,7 @@ def hold_out(images: ImageSet, data: ImageData, config: Config, n_exits: int) ->
 
 
 def _groups(images: ImageSet, data: ImageData) -> Array | None:
-    """(n,) the group of every training image, by the table that lists them; None without groups."""
+    """`TrainingImages.groups`."""
     if not data.own or not data.grouped:
         return None
     pool = data.pool("train")

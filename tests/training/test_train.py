@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from tiny import tiny_config
 from tiny_training import CONFIG, FILES, files, same_history, stop_after
 
-from dmpo_explore.config import DataConfig
-from dmpo_explore.data import manifest
-from dmpo_explore.data.image_set import ImageSet, Source
+from dmpo_explore.data.image_set import ImageSet
 from dmpo_explore.data.images import images_of
 from dmpo_explore.models.dmpo import DMPO, evaluating
 from dmpo_explore.models.factory import build_model
@@ -111,7 +110,7 @@ def test_the_run_opens_without_its_data_and_gives_the_trained_model(
 ) -> None:
     run, results = straight
     val = validator.spread(images_of(CONFIG.data, "val"), CONFIG.training.validation_size)
-    monkeypatch.setattr("dmpo_explore.data.manifest.images_of", None)
+    monkeypatch.setattr("dmpo_explore.data.image_data.ImageData.images", None)
     model = load_run(run.path).model("cpu")
     assert load_run(run.path).class_names == tuple("0123456789")
     loader = validator.make_loader(val, model.preprocess, batch_size=60)
@@ -186,13 +185,13 @@ def test_validation_images_are_spread_over_the_classes() -> None:
 
 def test_the_test_split_is_not_read_by_training(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    load = manifest.images_of
+    read = ImageSet.__getitem__
 
-    def spy(data: DataConfig, split: str, *source: Source) -> ImageSet:
-        seen.append(split)
-        return load(data, split, *source)
+    def spy(images: ImageSet, i: int) -> npt.NDArray[np.uint8]:
+        seen.append(images.split)
+        return read(images, i)
 
-    monkeypatch.setattr(manifest, "images_of", spy)
+    monkeypatch.setattr(ImageSet, "__getitem__", spy)
     stop_after(1)
     assert sorted(set(seen)) == ["train", "val"]
 

@@ -48,7 +48,7 @@ def test_whole_groups_are_held_out(tmp_path: Path) -> None:
     table.write_text("\n".join(["path,label,group", *rows]))
     config = replace(CONFIG, data=DataConfig(str(table)), model=replace(CONFIG.model, earlier_exits=True))
     found = training_images(config)
-    kept, held = hold_out(found.train, found.data, config, 2)
+    kept, held = hold_out(found.train, config, 2, found.groups)
     assert held is not None
 
     def videos(images: ImageSet) -> set[int]:
@@ -57,5 +57,6 @@ def test_whole_groups_are_held_out(tmp_path: Path) -> None:
 
     assert videos(held) and videos(kept) and not videos(kept) & videos(held)
     table.write_text("\n".join(["path,label,group", *(row.replace("video", "v") for row in rows[::-1])]))
-    again = hold_out(training_images(config).train, config, 2)[1]
+    found = training_images(config)
+    again = hold_out(found.train, config, 2, found.groups)[1]
     assert again is not None and videos(again)

@@ -115,13 +115,13 @@ def slim_epochs(
         _check_name(run, name, force=force)
         config = slimmed_config(run, how)
     path, saved = open_run(name, config, resume=resume)
-    data, manifest, images, val = training_images(config, Run(path) if saved else run, on_check=on_check)
+    manifest, images, val, groups = training_images(config, Run(path) if saved else run, on_check=on_check)
     accelerator = make_accelerator(config.training, device)
     teacher, names = run.model(str(accelerator.device)), images.class_names
     of_teacher = {TEACHER: sha256(run.path / WEIGHTS)}
     if saved and saved["state"].get(TEACHER, of_teacher[TEACHER]) != of_teacher[TEACHER]:
         raise ValueError(f"run {run.name!r} has other weights than those that {name!r} was slimmed from; slim it again")
-    images, held_out = hold_out(images, data, config, teacher.n_exits)
+    images, held_out = hold_out(images, config, teacher.n_exits, groups)
     weights = saved["weights"] if saved else _slimmed_weights(teacher, images, config, how, on_prune)
     model = build_model(config.model, len(names))  # what the stored run is built as
     model.load_trainable(weights)
