@@ -178,7 +178,7 @@ def test_moving_the_threshold_reads_nothing_anew(runs: Path, monkeypatch: pytest
 
     for target in (
         "dmpo_explore.runs.run.ExitRecord.load",
-        "dmpo_explore.runs.run.images_of",
+        "dmpo_explore.runs.run.open_data",
         "dmpo_explore.trade_off",
     ):
         monkeypatch.setattr(target, refuse)
