@@ -52,7 +52,7 @@ PACKAGES = {
     "web training",
     "neighbours": "analysis cli config data figures inference jobs joints models policies records runs search "
     "training",  # what a plug-in may use
-    "course": "cli data figures",  # otherwise by the public names of `dx`, as the notebooks that it serves
+    "course": "data figures",  # otherwise by the public names of `dx`, as the notebooks that it serves
 }
 # The one rule that file names show: where torch may be imported. Everything else works on arrays.
 TORCH = ("models/*", "training/*", "attribution/*", "inspection/*", "*/torch_*.py")
@@ -79,7 +79,7 @@ ONLY_IN = {  # third-party package: the only files that may know it
     "timm": ("models/*", "data/torch_create.py", "neighbours/*/*"),
     "torch_pruning": ("neighbours/slimming/*",),
     "tqdm": ("cli/*",),
-    "typer": ("cli/*", "course/exercises/your_own_images.py", "neighbours/*/cli.py"),
+    "typer": ("cli/*", "neighbours/*/cli.py"),
     "webdataset": ("data/torch_readers.py",),
 }
 
