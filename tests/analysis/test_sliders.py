@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import make_record
+from synthetic import DEPLOYABLE, make_record, policy_of
 
 import dmpo_explore as dx
 from dmpo_explore.analysis import sliders
@@ -17,14 +16,7 @@ from dmpo_explore.analysis.sliders import counts_of, slider_counts
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.scalar import ScorePolicy
 
-DEPLOYABLE = [name for name, kind in POLICIES.items() if kind.deployable]
 SCORES = [name for name in DEPLOYABLE if issubclass(POLICIES[name], ScorePolicy)]
-
-
-@cache
-def policy_of(name: str, n_exits: int) -> dx.Policy:
-    val = make_record(200, n_exits, 5, seed=99, with_logits=False, split="val")
-    return dx.fit_policy(val, name, threshold=POLICIES[name].threshold_all)
 
 
 @pytest.mark.parametrize("name", DEPLOYABLE)
