@@ -255,12 +255,6 @@ def test_policies_are_told_apart_in_their_own_package_only() -> None:
     assert copies_of(tests, ("dmpo_explore/policies/*",)) == []
 
 
-def test_a_target_has_one_type() -> None:
-    """None of the sets of targets that `Target` replaced is left."""
-    old = re.compile(r"\b(?:fit_wish|wish_from|wish_options|wish_of|WISH|WISHES|ALL_WISHES|Wish)\b")
-    assert copies_of(old, ()) == []
-
-
 def test_the_patterns_find_what_they_are_for() -> None:
     bad = (
         "x[np.arange(record.n_images), exits]",

@@ -58,12 +58,10 @@ def test_an_exits_stops_go_from_all_to_none(name: str) -> None:
     found = sliders.positions_of_exits(record, policy)
     assert len(found) == 3
     for stops in found:
-        assert (
-            stops[0] == policy.threshold_all and stops[-1] == policy.threshold_none and len(stops) <= sliders.STOPS + 2
-        )
-        assert stops == sorted(set(stops), reverse=policy.falling)  # type: ignore[attr-defined]
-        leaving = [(replace(policy, thresholds=(s,)).exits(record) == 0).sum() for s in stops] if exit == 0 else []
-        assert leaving == sorted(leaving, reverse=True)
+        assert (stops[0], stops[-1]) == (policy.threshold_all, policy.threshold_none)
+        assert stops == sorted(set(stops), reverse=policy.falling) and len(stops) <= sliders.STOPS + 2  # type: ignore[attr-defined]
+    leaving = [(replace(policy, thresholds=(s,)).exits(record) == 0).sum() for s in found[0]]
+    assert leaving == sorted(leaving, reverse=True) and (leaving[0], leaving[-1]) == (300, 0)
 
 
 # -- all of a slider --

@@ -78,12 +78,14 @@ def test_options_are_those_of_the_command_line() -> None:
         (lambda: Target("best", 1), "unknown target 'best'"),  # type: ignore[arg-type]
         (lambda: Target.flops(0), "flops=0 must be a fraction of reference_flops above 0"),
         (lambda: Target.flops(float("inf")), "flops=inf must be a fraction"),
+        (lambda: Target.flops(float("nan")), "flops=nan must be a fraction"),
         (lambda: Target.flops(True), "flops=True must be a fraction"),
         (lambda: Target.flops("0.3"), "flops='0.3' must be a fraction"),  # type: ignore[arg-type]
         (lambda: Target.accuracy_drop(-0.1), "accuracy_drop=-0.1 must be a fraction from 0 to 1"),
         (lambda: Target.accuracy_drop(2), "accuracy_drop=2 must be"),
         (lambda: Target.shares((0.5, 0.4)), "must be 2 fractions, one per exit, that sum to 1"),
         (lambda: Target.shares((1.5, -0.5)), "must be 2 fractions"),
+        (lambda: Target.shares((float("nan"), 0.5)), "must be 2 fractions"),
         (lambda: Target.shares(("a",)), "must be 1 fractions"),  # type: ignore[arg-type]
         (lambda: Target.threshold(float("nan")), "threshold=nan must be a number"),
         (lambda: Target.threshold(()), "must be a number"),

@@ -70,3 +70,13 @@ def policy_of(name: str, n_exits: int) -> Policy:
     """A policy of that kind, learned where it learns, with all images at exit 1."""
     val = make_record(200, n_exits, 5, seed=99, with_logits=False, split="val")
     return fit_policy(val, name, threshold=POLICIES[name].threshold_all)
+
+
+def between(values: Any, share: float) -> float:
+    """A number strictly between two neighbouring scores, ``share`` of them below; float noise cannot cross it."""
+    ranked = np.sort(np.asarray(values, np.float64).ravel())
+    gaps = np.diff(ranked)
+    near = np.argsort(np.abs(np.arange(len(gaps)) - share * len(gaps)), kind="stable")[:12]
+    widest = near[np.argmax(gaps[near])]
+    assert gaps[widest] > 1e-4
+    return float(ranked[widest] + ranked[widest + 1]) / 2
