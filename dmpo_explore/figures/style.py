@@ -109,8 +109,8 @@ def translucent(colour: str, alpha: float = 0.18) -> str:
     return f"rgba({red},{green},{blue},{alpha})"
 
 
-def add_band(figure: go.Figure, x: Sequence[Any], low: Sequence[Any], high: Sequence[Any], i: int, **more: Any) -> None:
-    """A translucent band from ``low`` to ``high`` in the colour of model ``i``, without an entry of its own."""
+def add_band(figure: go.Figure, x: Sequence[Any], low: Any, high: Any, i: int, **more: Any) -> None:
+    """A translucent band from ``low`` to ``high``, arrays or series, in the colour of model ``i``; no legend."""
     figure.add_scatter(
         x=[*x, *x[::-1]], y=[*high, *low[::-1]], fill="toself", fillcolor=translucent(model_colour(i)),
         line={"width": 0}, mode="lines", showlegend=False, hoverinfo="skip", **more,
