@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # Before torch or a hub client is imported anywhere.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -129,6 +129,20 @@ def _nothing_answered_before() -> None:
         streamlit.cache_data.clear()
 
 
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty runs root of the test's own."""
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the test's own."""
+    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 def _fetched_weights(backbone: str) -> Path:
     from dmpo_explore.pretrained.weights import cached_weights
 
@@ -148,6 +162,19 @@ def fetched_backbone() -> Path:
 def fetched_cnn() -> Path:
     """The small CNN's converted weights in the user's cache, else the test skips."""
     return _fetched_weights("tf_efficientnet_lite0")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports without graphs: what is tested are the files around them."""
+    from dmpo_explore.inference import torch_export
+
+    def stage(model: Any, k: int, x: Any, side: Any, path: Path) -> tuple[dict[str, Any], Any, Any]:
+        path.write_bytes(b"graph")
+        return {"file": path.name, "inputs": ["x"], "outputs": ["logits"]}, x, side
+
+    monkeypatch.setattr(torch_export, "_export_stage", stage)
+    monkeypatch.setattr(torch_export, "_check", lambda model, folder: None)
 
 
 @pytest.fixture(scope="session")

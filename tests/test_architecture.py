@@ -52,7 +52,7 @@ PACKAGES = {
     "web training",
     "neighbours": "analysis cli config data figures inference jobs joints models policies records runs search "
     "training",  # what a plug-in may use
-    "course": "cli data figures",  # otherwise by the public names of `dx`, as the notebooks that it serves
+    "course": "data figures",  # otherwise by the public names of `dx`, as the notebooks that it serves
 }
 # The one rule that file names show: where torch may be imported. Everything else works on arrays.
 TORCH = ("models/*", "training/*", "attribution/*", "inspection/*", "*/torch_*.py")
@@ -80,7 +80,7 @@ ONLY_IN = {  # third-party package: the only files that may know it
     "timm": ("models/*", "data/readers/opening.py", "neighbours/*/*"),
     "torch_pruning": ("neighbours/slimming/*",),
     "tqdm": ("cli/*",),
-    "typer": ("cli/*", "course/exercises/your_own_images.py", "neighbours/*/cli.py"),
+    "typer": ("cli/*", "neighbours/*/cli.py"),
     "webdataset": ("data/readers/parts.py",),
 }
 
@@ -254,12 +254,6 @@ def test_policies_are_told_apart_in_their_own_package_only() -> None:
         rf"|policy\w*(?:\.name)?\s+(?:not\s+)?in\s+[\(\[{{][\"'](?:{names})[\"']"
     )
     assert copies_of(tests, ("dmpo_explore/policies/*",)) == []
-
-
-def test_a_target_has_one_type() -> None:
-    """None of the sets of targets that `Target` replaced is left."""
-    old = re.compile(r"\b(?:fit_wish|wish_from|wish_options|wish_of|WISH|WISHES|ALL_WISHES|Wish)\b")
-    assert copies_of(old, ()) == []
 
 
 def test_the_patterns_find_what_they_are_for() -> None:

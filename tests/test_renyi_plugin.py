@@ -20,7 +20,7 @@ from made_up import save_run
 from PIL import Image
 from spread_model import B, made, pictures, recorded
 from synthetic import make_record
-from tiny import tiny_config
+from tiny import recorded_run, tiny_config
 
 import dmpo_explore as dx
 from dmpo_explore.analysis.failure_prediction import failure_prediction
@@ -199,12 +199,10 @@ def test_a_policy_that_breaks_ends_no_table(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dx.Run]:
     """A tiny trained and recorded run with three exits."""
+    run = recorded_run(tmp_path_factory.mktemp("runs"), tiny_config(200, {"exits": 3}))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path_factory.mktemp("runs")))
-        trained = dx.train(tiny_config(train_size=200, model={"exits": 3}, epochs=2), "run", device="cpu")
-        for split in (trained.fitting_split, "test"):
-            dx.inference.record_run(trained, split, device="cpu")
-        yield trained
+        patch.setenv("DMPO_EXPLORE_RUNS", str(run.path.parent))
+        yield run
 
 
 def test_a_record_without_logits_stores_it_if_asked(run: dx.Run) -> None:

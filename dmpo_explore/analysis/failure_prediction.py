@@ -58,9 +58,11 @@ def failure_prediction_curves(record: ExitRecord, score: str = "confidence") -> 
         >>> first[["stopped", "exits"]].iloc[-1].tolist()
         [1.0, 1.0]
     """
+    from sklearn.metrics import roc_curve
+
     target, values, parts = gate_target(record), _rising(record, score), []
     for k in np.flatnonzero(target.any(axis=0) & ~target.all(axis=0)):
-        wrong, right = _roc(target[:, k], values[:, k])
+        wrong, right, _ = roc_curve(target[:, k], values[:, k], drop_intermediate=False)
         rows = np.unique(np.linspace(0, len(wrong) - 1, POINTS).round().astype(int))
         parts.append(pd.DataFrame({"exit": k + 1, "stopped": wrong[rows], "exits": right[rows]}))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["exit", "stopped", "exits"])
@@ -89,15 +91,3 @@ def _area(target: npt.NDArray[np.bool_], values: npt.NDArray[np.float64]) -> flo
     if not yes or not no:
         return float("nan")
     return float((rankdata(values)[target].sum() - yes * (yes + 1) / 2) / (yes * no))
-
-
-def _roc(
-    target: npt.NDArray[np.bool_], values: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Shares of the images that may not exit and of those that may, above every threshold, falling; equal scores pass
-    together."""
-    order = np.argsort(-values, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(values[order])), len(order) - 1)  # of runs of equal scores
-    hits = np.concatenate(([0], np.cumsum(target[order])[ends]))
-    passed = np.concatenate(([0], ends + 1))
-    return (passed - hits) / max((~target).sum(), 1), hits / max(target.sum(), 1)

@@ -27,6 +27,7 @@ from .style import (
     TRUNK,
     UNSIGNED_OVERLAY,
     WHITE,
+    checked_image,
     image_address,
     new_figure,
 )
@@ -253,9 +254,6 @@ def _panel(figure: go.Figure, backdrop: str, heat: np.ndarray, row: int, column:
 
 def _backdrop(image: npt.ArrayLike) -> str:
     """The image in faded grey as PNG in a ``data:`` address."""
-    values = np.asarray(image)
-    if values.dtype != np.uint8 or values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (1, 3)):
-        raise ValueError(f"image of shape {values.shape} and type {values.dtype}; expected (h,w) or (h,w,3) uint8")
-    grey = Image.fromarray(values.squeeze(2) if values.shape[-1] == 1 else values).convert("L")
+    grey = Image.fromarray(checked_image(image)).convert("L")
     faded = grey.point(lambda value: 70 + value * 185 // 255)
     return image_address(np.asarray(faded), -(-_LEAST // faded.width))

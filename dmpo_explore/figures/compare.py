@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from .style import GREY, WHITE, as_text, class_labels, model_colour, model_line, new_figure, symbol, translucent
+from .style import GREY, WHITE, add_band, as_text, class_labels, model_colour, model_line, new_figure, symbol
 
 GFLOPS_AXIS: dict[str, Any] = {"type": "log", "tickformat": "~g", "dtick": "D2"}  # ticks at 1, 2, 5, 10 …
 
@@ -74,17 +74,8 @@ def accuracy_difference_figure(
     figure = new_figure(template, f"compute budget ({unit})", f"points above {against}")
     figure.add_hline(y=0, line={"color": GREY, "width": 1})
     for (name, table), i in zip(differences.items(), colours, strict=True):
-        x, low, high = (table[column].tolist() for column in ("budget", "low", "high"))
-        figure.add_scatter(
-            x=[*x, *x[::-1]],
-            y=[100 * value for value in (*high, *low[::-1])],
-            fill="toself",
-            fillcolor=translucent(model_colour(i)),
-            line={"width": 0},
-            mode="lines",
-            showlegend=False,
-            hoverinfo="skip",
-        )
+        x, low, high = table["budget"].tolist(), *(100 * table[end] for end in ("low", "high"))
+        add_band(figure, x, low, high, i)
         figure.add_scatter(
             x=x,
             y=100 * table["difference"],

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale, unlabel_rgb
 
-from .style import BORDER, SIGNED_CELLS, as_text, image_address, new_figure
+from .style import BORDER, SIGNED_CELLS, as_text, checked_image, image_address, new_figure
 
 WIDE = 820  # pixels of the figure
 _GAP, _TITLE, _LEFT, _BAR = 14, 26, 10, 84  # pixels: between panels, of a title, margins left and right
@@ -124,9 +124,7 @@ def _axes(figure: go.Figure, panel: int, place: _Place, grid: tuple[int, ...], t
 
 def _show_image(figure: go.Figure, image: npt.NDArray[Any], grid: tuple[int, ...], at: dict[str, str]) -> None:
     """The image, with the patches' borders as thin lines."""
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
-        raise ValueError(f"image of shape {image.shape} and type {image.dtype}; expected (h,w) or (h,w,3) uint8")
-    pixels = image.squeeze(2) if image.shape[-1] == 1 else image
+    pixels = checked_image(image)
     source = image_address(pixels, -(-_LARGEST // pixels.shape[1]))
     rows, columns = grid
     where = {"xref": at["xaxis"], "yref": at["yaxis"], "x": -0.5, "y": -0.5, "sizex": columns, "sizey": rows}

@@ -51,8 +51,7 @@ def reliability_figure(tables: Mapping[str, pd.DataFrame], template: str | None 
     most = max(int(table["images"].max()) for table in tables.values())
     for place, exit in enumerate(exits):
         where = {"row": place // columns + 1, "col": place % columns + 1}
-        grey = {"color": GREY, "width": 1, "dash": "dot"}
-        figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=grey, showlegend=False, hoverinfo="skip", **where)
+        _add_diagonal(figure, **where)
         for i, (name, table) in enumerate(tables.items()):
             seen = table[table["exit"] == exit]
             figure.add_scatter(
@@ -97,8 +96,7 @@ def failure_prediction_figure(
     if curves.empty:
         raise ValueError("curves is empty: no exit has both images that may exit there and images that may not")
     figure = new_figure(template, "images that may not exit here, and do", "images that may exit here, and do")
-    grey = {"color": GREY, "width": 1, "dash": "dot"}
-    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=grey, showlegend=False, hoverinfo="skip")
+    _add_diagonal(figure)
     for exit in curves["exit"].unique().tolist():
         seen, place = curves[curves["exit"] == exit], exit - 1
         name = f"exit {exit}" if areas is None else f"exit {exit}: {areas[place]:.3f}"
@@ -260,6 +258,11 @@ def shift_figure(table: pd.DataFrame, rows: Sequence[str] = tuple(_PANELS), temp
         title, tickformat = _PANELS[measure]
         figure.update_yaxes(title=title, row=row, col=1).update_yaxes(tickformat=tickformat, row=row)
     return figure.update_xaxes(dtick=1).update_xaxes(title="strength", row=len(rows))
+
+
+def _add_diagonal(figure: go.Figure, **place: int) -> None:
+    line = {"color": GREY, "width": 1, "dash": "dot"}
+    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=line, showlegend=False, hoverinfo="skip", **place)
 
 
 def _bars(rows: pd.DataFrame) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import pandas as pd
 import plotly.graph_objects as go
 
-from .style import COMPUTE, GREY, MODEL_COLOURS, model_colour, model_line, new_figure
+from .style import COMPUTE, GREY, MODEL_COLOURS, add_band, model_line, new_figure
 
 
 def front_figure(front: pd.DataFrame, epochs: pd.DataFrame, template: str | None = None) -> go.Figure:
@@ -69,17 +69,7 @@ def hypervolume_figure(curves: Mapping[str, pd.DataFrame], title: str, template:
     figure = new_figure(template, "epochs trained", title)
     for i, (name, table) in enumerate(curves.items()):
         x = table["epochs"].tolist()
-        figure.add_scatter(
-            x=[*x, *x[::-1]],
-            y=[*table["high"], *table["low"][::-1]],
-            fill="toself",
-            fillcolor=model_colour(i),
-            opacity=0.1,
-            line={"width": 0},
-            mode="lines",
-            showlegend=False,
-            hoverinfo="skip",
-        )
+        add_band(figure, x, table["low"], table["high"], i)
         figure.add_scatter(
             x=x,
             y=table["mean"],

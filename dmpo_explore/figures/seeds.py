@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
-from .style import model_colour, model_line, new_figure, symbol, translucent
+from .style import add_band, model_line, new_figure, symbol
 
 
 def seeds_figure(
@@ -48,12 +48,8 @@ def seeds_figure(
         number, level = (colours or {}).get(name, place), line.ndim == 1
         line = np.repeat(line[:, None], len(labels), axis=1) if level else line
         at = labels[: line.shape[1]]
-        band = {"fill": "toself", "fillcolor": translucent(model_colour(number)), "line": {"width": 0}}
-        ends = np.concatenate([line.max(axis=0), line.min(axis=0)[::-1]])
         group = {"name": name, "legendgroup": name}
-        figure.add_scatter(
-            x=[*at, *at[::-1]], y=ends, mode="lines", hoverinfo="skip", showlegend=False, **band, **group
-        )
+        add_band(figure, at, line.min(axis=0), line.max(axis=0), number, **group)
         look = (
             {"mode": "lines"} if level else {"mode": "lines+markers", "marker": {"symbol": symbol(number), "size": 8}}
         )

@@ -109,6 +109,22 @@ def translucent(colour: str, alpha: float = 0.18) -> str:
     return f"rgba({red},{green},{blue},{alpha})"
 
 
+def add_band(figure: go.Figure, x: Sequence[Any], low: Any, high: Any, i: int, **more: Any) -> None:
+    """A translucent band from ``low`` to ``high``, arrays or series, in the colour of model ``i``; no legend."""
+    figure.add_scatter(
+        x=[*x, *x[::-1]], y=[*high, *low[::-1]], fill="toself", fillcolor=translucent(model_colour(i)),
+        line={"width": 0}, mode="lines", showlegend=False, hoverinfo="skip", **more,
+    )  # fmt: skip
+
+
+def checked_image(image: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    """An image (h,w), (h,w,1) or (h,w,3) uint8 as (h,w) or (h,w,3); ValueError for another shape or type."""
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3)):
+        raise ValueError(f"image of shape {pixels.shape} and type {pixels.dtype}; expected (h,w) or (h,w,3) uint8")
+    return pixels.squeeze(2) if pixels.shape[2:] == (1,) else pixels
+
+
 def image_address(pixels: npt.NDArray[np.uint8], factor: int) -> str:
     """An image (h,w) or (h,w,3) as PNG in a ``data:`` address, enlarged by a whole ``factor`` without smoothing."""
     image = Image.fromarray(pixels)

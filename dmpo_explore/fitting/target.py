@@ -1,8 +1,8 @@
-"""Target: the constraint that a policy is fitted to, as one value for Python, command line, app, links and files.
+"""Target: the constraint that a policy is fitted to, as one value for Python, command line, app and files.
 
 In: a compute budget, an allowed accuracy drop, exit shares, thresholds, a bound on a risk, or full depth. Out: a frozen
 `Target`, checked when it is made; `fit_policy`, `fit_run_policy` and `evaluate_runs` take it. It is written as JSON, as
-a query string, as Python arguments and as options of ``dmpo-explore evaluate``.
+Python arguments and as options of ``dmpo-explore evaluate``.
 """
 
 from __future__ import annotations
@@ -24,9 +24,6 @@ KINDS: tuple[Kind, ...] = ("flops", "accuracy_drop", "shares", "threshold", "ris
 RISK_NAMES = {"too_early": "early-exit error"}  # as people read them
 LIKE_PER_CENT = 2.0  # compute fractions from here on look like per cent
 EPSILON, DELTA = 0.01, 0.05  # of risk control, unless given
-PER_CENT = {"flops": "budget", "accuracy_drop": "drop"}  # kind → its name in a query, where its value is in per cent
-RISK_QUERY = {"too_early": "risk", "disagreement": "disagreement"}  # risk → its name in a query; its value is ε in %
-SWITCHES = {"per_exit": (True, "per_exit"), "temperatures": ("fit", "calibrated")}  # key → value; its name in a query
 
 
 @dataclass(frozen=True)
@@ -241,64 +238,6 @@ class Target:
         how = {"per_exit": bool(values.get("per_exit")), "calibrate": values.get("temperatures") == "fit"}
         return cls(kinds[0], values[kinds[0]], *risks, **how)
 
-    def to_query(self) -> dict[str, str]:
-        """The target in a link: fractions in per cent, several numbers with commas between.
-
-        Example:
-            >>> Target.flops(0.3, per_exit=True).to_query()
-            {'budget': '30', 'per_exit': '1'}
-            >>> Target.risk("too_early").to_query()
-            {'risk': '1'}
-        """
-        query = {}
-        for key, value in self.to_dict().items():
-            if key == "risk":
-                query[RISK_QUERY[value]] = _percent(self.epsilon)
-            elif key == "delta":
-                query |= {} if value == DELTA else {"delta": _percent(value)}
-            elif key in SWITCHES:
-                query[SWITCHES[key][1]] = "1"
-            elif key in PER_CENT:
-                query[PER_CENT[key]] = _percent(value)
-            elif key != "epsilon":
-                query[key] = "1" if value is True else _text(value)
-        return query
-
-    @classmethod
-    def from_query(cls, query: Mapping[str, str]) -> Target | None:
-        """Read `to_query`'s values; None if there is no target in ``query``.
-
-        Other keys are ignored. ``threshold`` together with another target is that target's solution and is ignored too.
-
-        Raises:
-            ValueError: several targets, or a value that is not valid.
-
-        Example:
-            >>> Target.from_query({"run": "demo", "budget": "30", "threshold": "0.8"}) == Target.flops(0.3)
-            True
-        """
-        kinds = {name: kind for kind, name in PER_CENT.items()} | dict.fromkeys(RISK_QUERY.values(), "risk")
-        kinds |= {"shares": "shares", "full_depth": "full_depth"}
-        found = [name for name in kinds if name in query] or [name for name in ("threshold",) if name in query]
-        if len(found) > 1:
-            raise ValueError(f"a link has one of {', '.join(kinds)}; got {', '.join(found)}")
-        if not found:
-            return None
-        (name,) = found
-        kind = kinds.get(name, name)
-        if kind == "full_depth":
-            return cls.from_dict({kind: True}, "link")
-        values = _numbers(query[name], name)
-        switches = {key: value for key, (value, word) in SWITCHES.items() if query.get(word) == "1"}
-        if kind in ("shares", "threshold"):
-            return cls.from_dict({kind: values} | switches, "link")
-        fraction = _fraction(values, name)
-        if kind != "risk":
-            return cls.from_dict({kind: fraction} | switches, "link")
-        delta = _fraction(_numbers(query["delta"], "delta"), "delta") if "delta" in query else DELTA
-        risk = next(risk for risk, word in RISK_QUERY.items() if word == name)
-        return cls.from_dict({"risk": risk, "epsilon": fraction, "delta": delta} | switches, "link")
-
     def to_code(self) -> str:
         """The target as arguments of `fit_policy`, in Python.
 
@@ -405,20 +344,3 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
 
 def _text(value: Any) -> str:
     return ",".join(map(repr, value)) if isinstance(value, list) else repr(value)
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.12g}"
-
-
-def _fraction(percent: list[float], name: str) -> float:
-    if len(percent) != 1:
-        raise ValueError(f"{name} must be one number of per cent, not {len(percent)}")
-    return round(percent[0] / 100, 14)
-
-
-def _numbers(text: str, name: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise ValueError(f"{name}={text!r} must be a number, or numbers with commas between") from None

@@ -21,8 +21,9 @@ from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..runs.any_model import record_logits
 from ..runs.run import Run
+from ..utils.at_exits import at_exits
 from ..utils.files import atomic_folder, read_json, write_json
-from ..utils.typing import Bools, Ints
+from ..utils.typing import Ints
 from .onnx_engine import MODEL, POLICY, OnnxEngine
 from .onnx_int8 import quantise_export
 from .torch_export import check_place, export_run
@@ -122,17 +123,12 @@ def compared(path: str | Path) -> Int8Comparison | None:
 
 def compare(theirs: ExitRecord, their_policy: Policy, ours: ExitRecord, our_policy: Policy) -> Int8Comparison:
     """Two records of the same images, each under its own policy: ``theirs`` of float32, ``ours`` of int8."""
-    a, b = _correct(theirs, their_policy), _correct(ours, our_policy)
+    a, b = (at_exits(r.correct, p.exits(r)) for r, p in ((theirs, their_policy), (ours, our_policy)))
     same = (theirs.prediction == ours.prediction).mean(axis=0)
     return Int8Comparison(
         ours.meta.split, ours.n_images, float(b.mean()), float(a.mean()), int((b & ~a).sum()), int((a & ~b).sum()),
         tuple(map(float, same)),
     )  # fmt: skip
-
-
-def _correct(record: ExitRecord, policy: Policy) -> Bools:
-    """Whether every image is classified correctly at its exit."""
-    return np.asarray(record.correct[np.arange(record.n_images), policy.exits(record)])
 
 
 def _recorded(engine: OnnxEngine, run: Run, record: ExitRecord, rows: Ints, report: Report) -> ExitRecord:

@@ -18,7 +18,6 @@ from dmpo_explore.analysis.calibration import (
     brier_score,
     calibration_error,
     calibration_table,
-    expected_error,
     negative_log_likelihood,
     probabilities,
     reliability_table,
@@ -38,16 +37,6 @@ def test_calibration_error_by_hand() -> None:
         calibration_error(made, bins=0)
 
 
-def test_calibration_tells_sure_from_too_sure() -> None:
-    rng = np.random.default_rng(0)
-    chance = rng.uniform(0.5, 0.8, (50_000, 2))
-    says = (rng.random((50_000, 2)) > chance).astype(np.int32)  # 0, the label, with that chance
-    confidence = (chance + np.array([0, 0.2])).astype(np.float32)
-    values = {"confidence": confidence, "prediction": says, "labels": np.zeros(50_000, np.int64)}
-    found = calibration_error(ExitRecord(**{**vars(make_record(1, 2, 2)), **values}))
-    assert found == pytest.approx([0, 0.2], abs=0.01)
-
-
 @pytest.mark.parametrize("bins", [5, 15])
 def test_calibration_error_is_torchmetrics(bins: int) -> None:
     from torchmetrics.classification import MulticlassCalibrationError  # here: every process collects, one needs it
@@ -60,11 +49,6 @@ def test_calibration_error_is_torchmetrics(bins: int) -> None:
         reference = MulticlassCalibrationError(4, n_bins=bins, norm="l1")
         expected = reference(torch.from_numpy(chances[:, k]).float(), torch.from_numpy(record.labels))
         assert found == pytest.approx(float(expected), abs=1e-5)
-
-
-def test_single_answers_have_an_error_too() -> None:
-    record = make_record(300, 3, 4)
-    assert expected_error(record.confidence[:, 1], record.correct[:, 1]) == calibration_error(record)[1]
 
 
 @given(st.integers(0, 999), st.integers(1, 60), st.integers(1, 20))

@@ -69,11 +69,6 @@ def test_a_record_without_images_has_no_summary() -> None:
         dx.trade_off(empty)
 
 
-def test_the_wrong_number_of_thresholds_is_refused() -> None:
-    with pytest.raises(ValueError, match="2 thresholds; 4 exits need 1 or 3"):
-        apply(dx.fit_policy(make_record(20, 3), threshold=(0.5, 0.6)), make_record(20, 4))
-
-
 def test_it_is_frozen_and_computes_once() -> None:
     outcome = apply(ready_policy("confidence", 0.6), make_record(30, 4))
     assert outcome.correct is outcome.correct

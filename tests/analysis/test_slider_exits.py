@@ -6,18 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from synthetic import make_record
+from synthetic import DEPLOYABLE, make_record, policy_of
 
 import dmpo_explore as dx
 from dmpo_explore.analysis.sliders import exit_limits, exits_at, slider_counts
-from dmpo_explore.policies.catalogue import POLICIES
-
-DEPLOYABLE = [name for name, kind in POLICIES.items() if kind.deployable]
-
-
-def policy_of(name: str, n_exits: int) -> dx.Policy:
-    val = make_record(200, n_exits, 5, seed=99, with_logits=False, split="val")
-    return dx.fit_policy(val, name, threshold=POLICIES[name].threshold_all)
 
 
 @pytest.mark.parametrize("name", DEPLOYABLE)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import make_record
+from synthetic import DEPLOYABLE, make_record, policy_of
 
 import dmpo_explore as dx
 from dmpo_explore.analysis import sliders
@@ -17,14 +16,7 @@ from dmpo_explore.analysis.sliders import counts_of, slider_counts
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.scalar import ScorePolicy
 
-DEPLOYABLE = [name for name, kind in POLICIES.items() if kind.deployable]
 SCORES = [name for name in DEPLOYABLE if issubclass(POLICIES[name], ScorePolicy)]
-
-
-@cache
-def policy_of(name: str, n_exits: int) -> dx.Policy:
-    val = make_record(200, n_exits, 5, seed=99, with_logits=False, split="val")
-    return dx.fit_policy(val, name, threshold=POLICIES[name].threshold_all)
 
 
 @pytest.mark.parametrize("name", DEPLOYABLE)
@@ -66,12 +58,10 @@ def test_an_exits_stops_go_from_all_to_none(name: str) -> None:
     found = sliders.positions_of_exits(record, policy)
     assert len(found) == 3
     for stops in found:
-        assert (
-            stops[0] == policy.threshold_all and stops[-1] == policy.threshold_none and len(stops) <= sliders.STOPS + 2
-        )
-        assert stops == sorted(set(stops), reverse=policy.falling)  # type: ignore[attr-defined]
-        leaving = [(replace(policy, thresholds=(s,)).exits(record) == 0).sum() for s in stops] if exit == 0 else []
-        assert leaving == sorted(leaving, reverse=True)
+        assert (stops[0], stops[-1]) == (policy.threshold_all, policy.threshold_none)
+        assert stops == sorted(set(stops), reverse=policy.falling) and len(stops) <= sliders.STOPS + 2  # type: ignore[attr-defined]
+    leaving = [(replace(policy, thresholds=(s,)).exits(record) == 0).sum() for s in found[0]]
+    assert leaving == sorted(leaving, reverse=True) and (leaving[0], leaving[-1]) == (300, 0)
 
 
 # -- all of a slider --

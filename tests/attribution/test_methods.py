@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from captum import attr
-from small_model import SMOOTH, made, pictures
+from small_model import pictures, smooth
 from torch import Tensor, nn
 
 from dmpo_explore.attribution.attribute import attribute
@@ -17,14 +16,8 @@ from dmpo_explore.attribution.exit_model import ExitView
 from dmpo_explore.attribution.gradients import integrate
 from dmpo_explore.attribution.methods import METHODS
 from dmpo_explore.attribution.query import Query, within_bound
-from dmpo_explore.models.dmpo import DMPO
 
 EXIT, TARGET, STEPS = 1, 2, 60
-
-
-def smooth(**changes: Any) -> DMPO:
-    """A model whose gradients change little along a path."""
-    return made(**{**SMOOTH, **changes}).requires_grad_(False)
 
 
 def by_hand(name: str, model: nn.Module, x: Tensor, zero: Tensor) -> Tensor:

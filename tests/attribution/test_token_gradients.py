@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from captum import attr
-from small_model import SMOOTH, made, pictures
+from small_model import pictures, smooth
 from torch import Tensor
 
 from dmpo_explore.attribution.attribute import attribute
@@ -16,14 +16,8 @@ from dmpo_explore.attribution.exit_model import ExitView
 from dmpo_explore.attribution.layers import readable_layer
 from dmpo_explore.attribution.query import Query
 from dmpo_explore.attribution.token_gradients import token_grad_cam
-from dmpo_explore.models.dmpo import DMPO
 
 EXIT, TARGET, STEPS = 1, 2, 60
-
-
-def smooth(**changes: Any) -> DMPO:
-    """A model whose gradients change little along a path."""
-    return made(**{**SMOOTH, **changes}).requires_grad_(False)
 
 
 def test_tokens_equal_captum_by_hand() -> None:

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import pandas as pd
-import pytest
 import torch
 
+import small_cnn as bench
 from dmpo_explore.course.small_cnn import EarlyExitCNN, Images
 
 
-@pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "small_cnn.py"
-    spec = importlib.util.spec_from_file_location("small_cnn_benchmark", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_every_arm_has_five_seeds_and_all_its_exits(bench: ModuleType) -> None:
+def test_every_arm_has_five_seeds_and_all_its_exits() -> None:
     table = pd.read_csv(bench.RESULTS)
     arms = table.groupby(["network", "arm", "early", "epochs"])
     assert (arms["seed"].nunique() == 5).all()
@@ -33,7 +19,7 @@ def test_every_arm_has_five_seeds_and_all_its_exits(bench: ModuleType) -> None:
     assert table["accuracy"].between(0.05, 0.95).all()
 
 
-def test_stages_that_are_taken_over_learn_nothing(bench: ModuleType) -> None:
+def test_stages_that_are_taken_over_learn_nothing() -> None:
     data = Images(torch.randn(100, 1, 8, 8), torch.arange(100) % 10)
     source = bench.trained(data, [5], seed=0, epochs=1)
     net: EarlyExitCNN = bench.on_frozen(data, source, 3, [5], seed=0)

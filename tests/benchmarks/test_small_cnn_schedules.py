@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import pytest
 import torch
 
+import small_cnn_schedules as bench
 from dmpo_explore.course.small_cnn import Images
 
 
-@pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "small_cnn_schedules.py"
-    spec = importlib.util.spec_from_file_location("small_cnn_schedules_benchmark", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_every_arm_has_five_trainings(bench: ModuleType) -> None:
+def test_every_arm_has_five_trainings() -> None:
     assert sorted(path.stem for path in bench.RESULTS.iterdir()) == sorted(
         f"{arm}-s{seed}" for arm in bench.ARMS for seed in range(5)
     )
@@ -34,7 +21,7 @@ def test_every_arm_has_five_trainings(bench: ModuleType) -> None:
             assert len(found[f"at static {stages}"]) == 5000
 
 
-def test_a_training_repeats_and_is_read_at_the_compute_of_the_static_nets(bench: ModuleType) -> None:
+def test_a_training_repeats_and_is_read_at_the_compute_of_the_static_nets() -> None:
     torch.manual_seed(0)
     parts = [Images(torch.randn(60, 1, 14, 14), torch.arange(60) % 10) for _ in range(3)]
     first, again = (bench.outcomes("whole", 1, *parts) for _ in range(2))
@@ -44,5 +31,5 @@ def test_a_training_repeats_and_is_read_at_the_compute_of_the_static_nets(bench:
     assert all(np.array_equal(first[name], again[name]) for name in first)
 
 
-def test_the_weights_of_linear_sum_6_sum_to_6(bench: ModuleType) -> None:
+def test_the_weights_of_linear_sum_6_sum_to_6() -> None:
     assert all(sum(bench.linear_sum_6(epoch, 8, 6)) == pytest.approx(6) for epoch in range(8))

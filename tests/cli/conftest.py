@@ -8,22 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_config
-
-from dmpo_explore.inference.torch_recording import record_run
-from dmpo_explore.training.train import train
+from tiny import recorded_run, tiny_config
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A runs root with one trained and recorded run, ``mine``, and ``other`` with a single exit."""
     root = tmp_path_factory.mktemp("cli")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DMPO_EXPLORE_RUNS", str(root))
-        for name, config in (("mine", tiny_config(300, epochs=3)), ("other", tiny_config(model={"exits": 1}))):
-            run = train(config, name, device="cpu")
-            for split in ("val", "test"):
-                record_run(run, split, device="cpu")
+    recorded_run(root, tiny_config(300, epochs=3), "mine")
+    recorded_run(root, tiny_config(model={"exits": 1}), "other")
     return root
 
 

@@ -64,12 +64,15 @@ def test_ctrl_c_keeps_what_was_predicted(
     assert listing(tmp_path) == before
 
 
-def test_ctrl_c_in_an_export_leaves_nothing(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("option", ["--out", "--web"])
+def test_ctrl_c_in_an_export_leaves_nothing(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
     def stop(*arguments: Any, **how: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("dmpo_explore.inference.torch_export._export_stage", stop)
-    done = call("export", "mine", "--out", tmp_path / "out", status=130)
+    done = call("export", "mine", option, tmp_path / "out", "--threshold", 0.4, status=130)
     assert "out was not written. Repeat the command to export" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 

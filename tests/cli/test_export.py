@@ -52,13 +52,3 @@ def test_what_is_typed_reaches_the_page(runs: Path, tmp_path: Path, monkeypatch:
     (tmp_path / "page").rmdir()
     said = call("export", "mine", "--web", tmp_path / "page", "--threshold", 0.4).stdout
     assert f"python -m http.server 8000 --directory {tmp_path / 'page'}" in said
-
-
-def test_ctrl_c_leaves_no_page(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(*arguments: Any, **how: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("dmpo_explore.inference.torch_export._export_stage", stop)
-    done = call("export", "mine", "--web", tmp_path / "page", "--threshold", 0.4, status=130)
-    assert "page was not written. Repeat the command to export" in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["runs"]

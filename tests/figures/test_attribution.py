@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from types import SimpleNamespace
 
 import numpy as np
-import plotly.graph_objects as go
 import pytest
 
 from dmpo_explore.figures.attribution import (
@@ -93,12 +91,6 @@ def test_a_wrong_image_is_refused(wrong: np.ndarray) -> None:
 def test_wrong_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"heats \(3, 5, 5\) and 2 labels"):
         exit_maps_figure(IMAGE, MAPS, LABELS[:2])
-
-
-def test_figures_are_json() -> None:
-    for figure in (exit_maps_figure(IMAGE, MAPS, LABELS), insertion_deletion_figure(QUALITY)):
-        assert isinstance(figure, go.Figure)
-        assert json.loads(figure.to_json())["layout"]["paper_bgcolor"] == "rgba(0,0,0,0)"
 
 
 @pytest.mark.parametrize("hits", [0, 1])

@@ -10,7 +10,6 @@ from synthetic import make_record
 from dmpo_explore.analysis.metrics import trade_off
 from dmpo_explore.figures.compare import (
     accuracy_difference_figure,
-    as_text,
     class_accuracy_figure,
     in_gflops,
     mark_points,
@@ -56,11 +55,6 @@ def test_points_lie_where_the_models_stand() -> None:
     point = figure.data[-1]
     assert (point.x, point.y, point.marker.color) == ((0.4,), (0.7,), MODEL_COLOURS[0])
     assert not point.showlegend
-
-
-def test_names_are_text() -> None:
-    assert as_text("<b>a & b</b>") == "&lt;b&gt;a &amp; b&lt;/b&gt;"
-    assert as_text(3) == "3"
 
 
 def test_fractions_of_two_backbones_become_gflops() -> None:

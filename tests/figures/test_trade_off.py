@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import pytest
 from synthetic import make_record
 
@@ -15,26 +12,6 @@ from dmpo_explore.figures.style import MODEL_COLOURS
 from dmpo_explore.figures.trade_off import class_exit_figure, confidence_figure, exit_histogram_figure, trade_off_figure
 
 LABELS = ("exit 1", "exit 2", "exit 3")
-
-
-def figures(template: str | None = None) -> dict[str, go.Figure]:
-    record = make_record(60, 3, 4)
-    return {
-        "trade-off": trade_off_figure({"demo": trade_off(record)}, template=template),
-        "histogram": exit_histogram_figure(record.labels % 3, record.correct[:, 0], LABELS, template),
-        "confidence": confidence_figure(record.confidence, record.correct, LABELS, template),
-    }
-
-
-@pytest.mark.parametrize("name", sorted(figures()))
-def test_backgrounds_are_transparent_and_the_template_is_the_callers(name: str) -> None:
-    plain, themed = figures()[name], figures("plotly_white")[name]
-    for figure in (plain, themed):
-        assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
-    assert plain.layout.font.color == "#767676"
-    assert themed.layout.font.color is None  # the template's own
-    assert themed.layout.template.layout.font.color
-    assert json.loads(plain.to_json())["data"]
 
 
 def test_trade_off_draws_curves_diamonds_and_the_point() -> None:

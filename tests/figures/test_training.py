@@ -92,13 +92,6 @@ def test_history_draws_every_exit_in_every_panel() -> None:
         history_figure(pd.DataFrame({"epoch": [1]}))
 
 
-@pytest.mark.parametrize("template", [None, "plotly_white"])
-def test_the_background_is_transparent_and_the_template_is_the_callers(template: str | None) -> None:
-    figure = history_figure(history("uniform"), template)
-    assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
-    assert figure.layout.font.color == ("#767676" if template is None else None)
-
-
 def test_several_histories_have_a_line_each_and_a_ring_at_the_kept_epoch() -> None:
     tables = {"three": history("linear"), "one": history("uniform", 4, 1)}
     figure = histories_figure(tables, [2, 0])

@@ -5,20 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from dmpo_explore_app.state import panels
-from explore_page import checked
 from made_up import MAIN
 from streamlit.testing.v1 import AppTest
+from visiting import opened
 
 PAGE = MAIN.parent / "views" / "compare.py"
 
 
-def start(**address: str) -> AppTest:
-    """The page as a link with these parameters shows it."""
-    app = AppTest.from_file(str(PAGE), default_timeout=60)
-    app.session_state[panels.SHARE] = True
-    for name, value in address.items():
-        app.query_params[name] = value
-    return checked(app.run())
+def start(section: str = panels.SHARE, **address: str) -> AppTest:
+    """The page as a link with these parameters shows it, with one section open."""
+    return opened(PAGE, state={section: True}, **address)
 
 
 def shown(app: AppTest) -> list[list[str]]:

@@ -6,21 +6,14 @@ from typing import Any
 
 from made_up import MAIN
 from streamlit.testing.v1 import AppTest
+from visiting import checked, opened
 
 import dmpo_explore as dx
 
 
 def start(**address: str) -> AppTest:
     """The start page as a link with these parameters shows it."""
-    app = AppTest.from_file(str(MAIN), default_timeout=60)
-    for name, value in address.items():
-        app.query_params[name] = value
-    return checked(app.run())
-
-
-def checked(app: AppTest) -> AppTest:
-    assert not app.exception
-    return app
+    return opened(MAIN, **address)
 
 
 def cards(app: AppTest) -> dict[str, str]:

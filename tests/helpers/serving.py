@@ -37,6 +37,7 @@ def serving(runs_root: Path, log: Path, **settings: str) -> Iterator[Server]:
 
 
 def wait_for(address: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 240) -> None:
+    """Return once the server of ``process`` answers at ``address``; RuntimeError with its log if it does not."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
         try:
@@ -44,4 +45,4 @@ def wait_for(address: str, process: subprocess.Popen[bytes], log: Path, seconds:
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
-    raise RuntimeError(f"the app did not start:\n{log.read_text(errors='replace')}")
+    raise RuntimeError(f"the server did not start:\n{log.read_text(errors='replace')}")

@@ -31,6 +31,11 @@ def made(seed: int = 0, spread: float = 0.2, **changes: Any) -> DMPO:
     return model
 
 
+def smooth(**changes: Any) -> DMPO:
+    """A model whose gradients change little along a path."""
+    return made(**SMOOTH | changes).requires_grad_(False)
+
+
 def pictures(n: int = 4, size: int = 32) -> Tensor:
     """(n, 3, size, size) of noise, always the same."""
     return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(1))

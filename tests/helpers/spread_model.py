@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from synthetic import DEPLOYABLE, make_meta
+from synthetic import DEPLOYABLE, between, make_meta
 from torch import Tensor
 
 from dmpo_explore.config import ModelConfig
@@ -56,16 +55,6 @@ def recorded(model: Any, batch: int = 16, **arguments: Any) -> ExitRecord:
     return record_split(model, loader(batch), meta, **arguments)
 
 
-def between(values: Any, share: float) -> float:
-    """A number strictly between two neighbouring scores, ``share`` of them below; float noise cannot cross it."""
-    ranked = np.sort(np.asarray(values, np.float64))
-    gaps = np.diff(ranked)
-    near = np.argsort(np.abs(np.arange(len(gaps)) - share * len(gaps)), kind="stable")[:12]
-    widest = near[np.argmax(gaps[near])]
-    assert gaps[widest] > 1e-4
-    return float(ranked[widest] + ranked[widest + 1]) / 2
-
-
 def policies(record: ExitRecord) -> Iterator[Policy]:
     """Every deployable one, with one threshold and one per exit, and two with temperatures."""
     for name in DEPLOYABLE:
@@ -85,7 +74,7 @@ def policies(record: ExitRecord) -> Iterator[Policy]:
 def between_values(record: ExitRecord, policy: Policy) -> Iterator[Policy]:
     assert isinstance(policy, ScorePolicy)
     early = policy.values(record)
-    yield replace(policy, thresholds=(between(early.ravel(), 0.6),))
+    yield replace(policy, thresholds=(between(early, 0.6),))
     each = tuple(between(early[:, k], share) for k, share in enumerate((0.8, 0.5, 0.4)))
     yield replace(policy, thresholds=each)
 

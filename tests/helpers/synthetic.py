@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import sklearn.linear_model  # noqa: F401  its import draws from `random`, which hypothesis forbids later
 
+from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.catalogue import POLICIES, learned_policy
 from dmpo_explore.records.record import ExitRecord, RecordMeta
@@ -61,3 +63,20 @@ def record_from_logits(
     kept = logits.astype(np.float16) if with_logits else None
     values = scores(logits)
     return ExitRecord(labels=np.asarray(labels, np.int64), logits=kept, meta=make_meta(*logits.shape, **meta), **values)
+
+
+@cache
+def policy_of(name: str, n_exits: int) -> Policy:
+    """A policy of that kind, learned where it learns, with all images at exit 1."""
+    val = make_record(200, n_exits, 5, seed=99, with_logits=False, split="val")
+    return fit_policy(val, name, threshold=POLICIES[name].threshold_all)
+
+
+def between(values: Any, share: float) -> float:
+    """A number strictly between two neighbouring scores, ``share`` of them below; float noise cannot cross it."""
+    ranked = np.sort(np.asarray(values, np.float64).ravel())
+    gaps = np.diff(ranked)
+    near = np.argsort(np.abs(np.arange(len(gaps)) - share * len(gaps)), kind="stable")[:12]
+    widest = near[np.argmax(gaps[near])]
+    assert gaps[widest] > 1e-4
+    return float(ranked[widest] + ranked[widest + 1]) / 2

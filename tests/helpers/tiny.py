@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+import dmpo_explore as dx
 from dmpo_explore.config import Config, DataConfig, ModelConfig, TrainingConfig
 
 MODEL: dict[str, Any] = {
@@ -31,6 +35,16 @@ def tiny_config(train_size: int = 100, model: dict[str, Any] | None = None, **tr
         ModelConfig(**MODEL | (model or {})),
         TrainingConfig(**TRAINING | training),
     )
+
+
+def recorded_run(root: Path, config: Config, name: str = "run") -> dx.Run:
+    """A run of ``config`` in the runs root ``root``, trained and recorded on val and test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DMPO_EXPLORE_RUNS", str(root))
+        run = dx.train(config, name, device="cpu")
+        for split in ("val", "test"):
+            dx.record_run(run, split, device="cpu")
+    return run
 
 
 def tiny_options(**changes: Any) -> list[str]:

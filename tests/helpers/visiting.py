@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,9 +160,14 @@ def wait_for_address(page: Page, wanted: str | re.Pattern[str] | Callable[[str],
     page.wait_for_url(wanted, wait_until="commit")
 
 
-def opened(page: Path, timeout: float = 120, **parameters: str) -> AppTest:
-    """A page of the app without a browser, at an address with these parameters, drawn without an exception."""
+def opened(page: Path, timeout: float = 120, state: Mapping[str, Any] | None = None, **parameters: str) -> AppTest:
+    """A page of the app without a browser, at an address with these parameters, drawn without an exception.
+
+    ``state``: of its session before it is drawn.
+    """
     app = AppTest.from_file(str(page), default_timeout=timeout)
+    for key, held in (state or {}).items():
+        app.session_state[key] = held
     for name, value in parameters.items():
         app.query_params[name] = value
     return checked(app.run())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -44,9 +42,3 @@ def test_a_gpu_s_memory_and_power_where_the_driver_tells_them(monkeypatch: pytes
 
     monkeypatch.setattr(torch.cuda, "power_draw", absent)
     assert gpu_use() == GpuUse("NVIDIA Something", 20 * 2**30, 80 * 2**30, None)
-
-
-def test_importing_it_imports_no_torch() -> None:
-    code = "import sys, dmpo_explore.inference.device; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import DEPLOYABLE, make_record, ready_policy
 
-from dmpo_explore.inference import exit_loop
 from dmpo_explore.inference.exit_loop import (
     ActiveBatch,
     EarlyExitLoop,
@@ -167,25 +166,6 @@ def test_progress_tells_done_and_total() -> None:
     batches = [steps.images()[i : i + 40] for i in range(0, B, 40)]
     stream_early_exit(list(steps), batches, policy, progress=lambda done, total: calls.append((done, total)), total=B)
     assert calls == [(40, B), (80, B), (90, B)]
-
-
-@pytest.mark.parametrize("name", ["confidence", "patience"])
-def test_an_exit_costs_one_transfer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a device: one per exit that is reached, and two for all the answers; nothing is uploaded."""
-    moved = 0
-    host = exit_loop._host
-
-    def counted(array: Any) -> Any:
-        nonlocal moved
-        moved += not isinstance(array, np.ndarray)
-        return host(array)
-
-    monkeypatch.setattr(exit_loop, "_host", counted)
-    steps = Steps(library=torch)
-    policy = ready(name)
-    run_early_exit(list(steps), steps.images(), policy)
-    assert K - 1 in policy.exits(RECORD)
-    assert moved == K + 2
 
 
 def test_only_what_the_policy_reads_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from live_looks import ended, until
 from small_model import C, K, made, pictures
-from synthetic import make_meta
+from synthetic import between, make_meta
 
 from dmpo_explore.data.images import load_images
 from dmpo_explore.data.torch_loaders import make_loader
@@ -31,17 +31,9 @@ def real() -> SimpleNamespace:
     return SimpleNamespace(model=model, pictures=found, record=record, run=run)
 
 
-def clear_of(record: Any, share: float) -> ConfidencePolicy:
-    """A threshold in the widest gap near a quantile of the scores: float noise cannot cross it."""
-    ranked = np.sort(record.confidence[:, :-1].ravel().astype(np.float64))
-    near = slice(int(share * len(ranked)) - 10, int(share * len(ranked)) + 10)
-    widest = near.start + int(np.argmax(np.diff(ranked[near])))
-    return ConfidencePolicy((float(ranked[widest] + ranked[widest + 1]) / 2,))
-
-
 @pytest.mark.parametrize("engine", ["infer", "stream"])
 def test_a_real_model_leaves_where_the_record_says_while_the_threshold_moves(real: Any, engine: str) -> None:
-    policies = [clear_of(real.record, share) for share in (0.3, 0.7)]
+    policies = [ConfidencePolicy((between(real.record.confidence[:, :-1], share),)) for share in (0.3, 0.7)]
     arms = open_arms(real.run, "test", real.model, 8, engine)
     assert arms.size == 8 * ENGINES[engine]
     live = LiveRun(arms, real.record, policies[0])

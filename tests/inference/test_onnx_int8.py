@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from calls import call
-from tiny import tiny_config
+from tiny import recorded_run, tiny_config
 
 import dmpo_explore as dx
 from dmpo_explore.inference import torch_export
@@ -23,12 +23,7 @@ CHANGED = {"exits": 3, "normalisation": "isqrt"}
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> dx.Run:
     """A tiny trained and recorded run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path_factory.mktemp("runs")))
-        made = dx.train(tiny_config(train_size=200, model=CHANGED, epochs=3), "run", device="cpu")
-        for split in (made.fitting_split, "test"):
-            dx.inference.record_run(made, split, device="cpu")
-        return made
+    return recorded_run(tmp_path_factory.mktemp("runs"), tiny_config(200, CHANGED, epochs=3))
 
 
 @pytest.mark.slow

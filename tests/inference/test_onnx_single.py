@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from calls import call, fails
-from tiny import tiny_config
+from tiny import recorded_run, tiny_config
 
 import dmpo_explore as dx
 from dmpo_explore.inference import onnx_single
@@ -21,12 +21,7 @@ TEMPERATURES = (1.5, 0.7, 1.0)
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> dx.Run:
     """A tiny trained and recorded run with three exits."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path_factory.mktemp("runs")))
-        made = dx.train(tiny_config(train_size=200, model={"exits": 3}, epochs=2), "run", device="cpu")
-        for split in (made.fitting_split, "test"):
-            dx.inference.record_run(made, split, device="cpu")
-        return made
+    return recorded_run(tmp_path_factory.mktemp("runs"), tiny_config(200, {"exits": 3}))
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from small_model import made, pictures
+from synthetic import between
 from torch import Tensor
 
 from dmpo_explore.inference.torch_compile import SIZES, Replayed, compiled, graphed
@@ -20,13 +21,10 @@ from dmpo_explore.models.merging import merge
 from dmpo_explore.policies.rules import ConfidencePolicy
 
 
-def threshold(model: Any, images: Tensor, share: float = 0.6) -> ConfidencePolicy:
+def threshold(model: Any, images: Tensor) -> ConfidencePolicy:
     """Between two confidences, so that rounding decides nothing."""
     with torch.no_grad():
-        seen = np.sort(model(images)[:, :-1].softmax(-1).amax(-1).flatten().cpu().numpy())
-    middle = int(share * len(seen))
-    gap = middle + int(np.argmax(np.diff(seen[middle : middle + 8])))
-    return ConfidencePolicy((float(seen[gap] + seen[gap + 1]) / 2,))
+        return ConfidencePolicy((between(model(images)[:, :-1].softmax(-1).amax(-1).cpu(), 0.6),))
 
 
 def replayed(model: Any, sizes: tuple[int, ...], runs: list[int]) -> list[Any]:

@@ -15,7 +15,7 @@ from dmpo_explore.fitting.temperature import tempered_record
 from dmpo_explore.inference.torch_engine import autocast, infer, plain_steps
 from dmpo_explore.inference.torch_recording import run_exits
 from dmpo_explore.policies.catalogue import POLICIES
-from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
+from dmpo_explore.policies.rules import ConfidencePolicy
 
 
 @pytest.mark.parametrize("bypass", ["conv", "mlp", "ladder"])
@@ -53,16 +53,6 @@ def test_batches_do_not_matter(bypass: str) -> None:
         np.testing.assert_array_equal(labels_seen, record.prediction[np.arange(B), expected])
 
 
-def test_order_is_kept() -> None:
-    model = made()
-    policy = next(policies(recorded(model)))
-    order = torch.randperm(B, generator=torch.Generator().manual_seed(2))
-    plain, mixed = infer(model, pictures(), policy), infer(model, pictures()[order], policy)
-    np.testing.assert_array_equal(mixed.exit, plain.exit[order])
-    np.testing.assert_array_equal(mixed.label, plain.label[order])
-    np.testing.assert_allclose(mixed.confidence, plain.confidence[order], atol=1e-5)
-
-
 @pytest.mark.parametrize("name", DEPLOYABLE)
 def test_all_leave_at_once_or_nobody_early(name: str) -> None:
     model, kind = made("ladder"), POLICIES[name]
@@ -84,16 +74,6 @@ def in_torch(step: Any) -> Any:
         return x, torch.from_numpy(logits), side
 
     return run
-
-
-def test_where_the_logits_are_does_not_matter() -> None:
-    model = made("ladder")
-    record = recorded(model)
-    steps = [in_torch(step) for step in plain_steps(model)]
-    for policy in policies(record):
-        out = infer(model, pictures(), policy, steps=steps)
-        np.testing.assert_array_equal(out.exit, policy.exits(record))
-        np.testing.assert_array_equal(out.label, record.prediction[np.arange(B), out.exit])
 
 
 def test_an_exit_reads_the_device_once() -> None:
@@ -131,15 +111,6 @@ def test_a_single_exit_takes_all() -> None:
     out = infer(model, pictures(), ConfidencePolicy((1.01,)))
     assert out.exit.tolist() == [0] * B
     np.testing.assert_array_equal(out.label, recorded(model).prediction[:, 0])
-
-
-def test_types_and_shapes() -> None:
-    out = infer(made(), pictures(5), PatiencePolicy((1,)))
-    assert {name: (getattr(out, name).shape, str(getattr(out, name).dtype)) for name in vars(out)} == {
-        "exit": ((5,), "int64"),
-        "label": ((5,), "int64"),
-        "confidence": ((5,), "float32"),
-    }
 
 
 def interrupt(done: int, total: int) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -57,19 +55,6 @@ def test_a_folder_says_what_it_is(tmp_path: Path) -> None:
     ]
     for name in graphs:  # no folder of the machine that exported it, and no line of its code
         assert not [place for place in (*places, b"stack_trace") if place in (path / name).read_bytes()]
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No graphs: what is tested are the files around them."""
-
-    def stage(model: Any, k: int, x: Any, side: Any, path: Path) -> tuple[dict[str, Any], Any, Any]:
-        path.write_bytes(b"graph")
-        return {"file": path.name, "inputs": ["x"], "outputs": ["logits"]}, x, side
-
-    monkeypatch.setattr(torch_export, "_export_stage", stage)
-    monkeypatch.setattr(torch_export, "_check", lambda model, folder: None)
-    yield
 
 
 @pytest.mark.usefixtures("quick")

@@ -7,23 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_config
+from tiny import recorded_run, tiny_config
 
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.inference.torch_predict import Prediction, predict_files, to_csv
-from dmpo_explore.inference.torch_recording import record_run
 from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.runs.run import Run
-from dmpo_explore.training.train import train
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path_factory.mktemp("runs")))
-        trained = train(tiny_config(epochs=1), "run", device="cpu")
-    record_run(trained, "test", device="cpu")
-    return trained
+    return recorded_run(tmp_path_factory.mktemp("runs"), tiny_config(epochs=1))
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from spread_model import B, between, labels, made, pictures, policies, recorded
+from spread_model import B, labels, made, pictures, policies, recorded
+from synthetic import between
 
 from dmpo_explore.data.image_set import ImageFiles, ImageSet
 from dmpo_explore.inference.torch_engine import infer
@@ -57,7 +58,7 @@ def test_bf16_is_close_and_is_bf16() -> None:
     assert 1e-5 < difference.max() < 0.1
     assert (exact.prediction == rounded.prediction).mean() > 0.9
     assert rounded.confidence.dtype == np.float32
-    policy = ConfidencePolicy((between(rounded.confidence[:, :-1].ravel(), 0.6),))
+    policy = ConfidencePolicy((between(rounded.confidence[:, :-1], 0.6),))
     with torch.autocast("cpu", torch.bfloat16):
         out = infer(model, pictures(), policy)
     assert out.confidence.dtype == np.float32

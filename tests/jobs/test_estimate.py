@@ -20,10 +20,7 @@ from dmpo_explore.jobs.estimate import STEPS, Rates, estimate_training, measure_
 RATES = Rates((0.5, 0.75), 64, 0.01, 0.02, 5.0, 1000, 0, "CPU", train=1000, val=300, test=200)
 
 
-@pytest.fixture(autouse=True)
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
+pytestmark = pytest.mark.usefixtures("runs")
 
 
 def test_the_sum_by_hand() -> None:

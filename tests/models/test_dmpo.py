@@ -6,30 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from small_model import C, K, made, pictures
 from torch import Tensor, nn
 
 from dmpo_explore.config import ModelConfig, Preprocess
 from dmpo_explore.models.dmpo import DMPO
 from dmpo_explore.models.factory import assemble
 from dmpo_explore.models.stage import Stage
-
-C, K = 5, 3
-
-
-def made(seed: int = 0, **changes: Any) -> DMPO:
-    """A small model whose trainable weights are all random, in eval mode."""
-    torch.manual_seed(seed)
-    values: dict[str, Any] = {"exits": K, "rank": 4, "bypass_width": 6, "channels": 8} | changes
-    model = assemble(ModelConfig("test_vit", "random", 32, **values), C).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.requires_grad:
-                weight.add_(torch.randn_like(weight) * 0.2)
-    return model
-
-
-def pictures(n: int = 4) -> Tensor:
-    return torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
 def run(model: DMPO) -> tuple[list[Tensor], list[Tensor]]:

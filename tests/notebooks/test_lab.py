@@ -11,9 +11,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +18,7 @@ from typing import TYPE_CHECKING
 import nbformat
 import pytest
 from PIL import Image
+from serving import wait_for
 
 from build import find, read_script
 
@@ -105,7 +103,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | home)
     address = f"http://127.0.0.1:{port}"
     try:
-        wait_for(f"{address}/api/status", folder / "lab.log")
+        wait_for(f"{address}/api/status", process, folder / "lab.log")
         yield address
     finally:
         process.terminate()
@@ -114,17 +112,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         except subprocess.TimeoutExpired:  # a kernel that does not answer; without its server it ends by itself
             process.kill()
             process.wait()
-
-
-def wait_for(address: str, log: Path, seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        try:
-            with urllib.request.urlopen(address, timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text(errors='replace')}")
 
 
 @pytest.fixture(scope="module")

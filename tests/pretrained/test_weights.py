@@ -31,12 +31,6 @@ VIT = "vit_small_patch14_dinov2"
 TENSORS = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 # -- finding --
 
 

@@ -12,14 +12,6 @@ import dmpo_explore as dx
 from dmpo_explore.reports.shared import exits_of, facts_of, rule_of, slider_of
 
 
-def test_the_slider_stands_at_the_policys_threshold() -> None:
-    run = dx.load_run("demo")
-    record = run.record("test")
-    policy = dx.fit_policy(run.record("calibration"), flops=0.3)
-    slider = slider_of(policy, dx.apply(policy, record))
-    assert slider.thresholds[slider.position] == policy.thresholds[0]
-
-
 @pytest.mark.parametrize(
     ("name", "how"),
     [

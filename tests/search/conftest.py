@@ -1,4 +1,4 @@
-"""A runs root for every test, and one finished search."""
+"""One finished search."""
 
 from __future__ import annotations
 
@@ -9,13 +9,6 @@ from search_settings import make_space
 
 from dmpo_explore.search.search_run import SearchStep, run_search
 from dmpo_explore.search.study import SearchFront
-
-
-@pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty runs root of the test's own."""
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
 
 
 @pytest.fixture(scope="session")

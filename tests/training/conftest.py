@@ -1,8 +1,6 @@
-"""A run folder of each test's own, and one whole training per file that asks for it."""
+"""One whole training per file that asks for it."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 from tiny_training import CONFIG
@@ -10,12 +8,6 @@ from tiny_training import CONFIG
 from dmpo_explore.runs.run import Run
 from dmpo_explore.training.loop import EpochResult
 from dmpo_explore.training.train import train_epochs
-
-
-@pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
 
 
 @pytest.fixture(scope="module")

@@ -65,14 +65,12 @@ def read_while_replaced(path: Path, seconds: float) -> tuple[int, int]:
     return reads, written
 
 
-def test_no_read_fails_or_mixes_versions_while_a_folder_is_replaced(tmp_path: Path) -> None:
-    reads, written = read_while_replaced(tmp_path / "record", 0.5)
-    assert reads > 20 and written > 5
-    assert [path.name for path in tmp_path.iterdir()] == ["record"]
-
-
-@pytest.mark.usefixtures("two_steps")
-def test_no_read_fails_where_folders_are_replaced_in_two_steps(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["one step", "two_steps"])
+def test_no_read_fails_or_mixes_versions_while_a_folder_is_replaced(
+    tmp_path: Path, request: pytest.FixtureRequest, how: str
+) -> None:
+    if how == "two_steps":
+        request.getfixturevalue(how)
     reads, written = read_while_replaced(tmp_path / "record", 0.5)
     assert reads > 20 and written > 5
     assert [path.name for path in tmp_path.iterdir()] == ["record"]

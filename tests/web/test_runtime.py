@@ -14,12 +14,6 @@ from dmpo_explore.web import runtime
 from dmpo_explore.web.runtime import BACKENDS, cached_runtime, fetch_runtime, integrity, runtime_facts, vendor_runtime
 
 
-@pytest.fixture
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def packed(path: Path, content: bytes = b"code") -> Path:
     """A package with made-up files."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,15 +34,15 @@ def npm_that(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None
     monkeypatch.setattr(shutil, "which", lambda name: str(program))
 
 
-def test_without_npm_the_remedy_is_named(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_npm_the_remedy_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(FileNotFoundError, match="npm, which fetches it, is not installed.*leave out --vendor"):
         fetch_runtime()
-    assert not own_cache.exists()
+    assert not cache.exists()
 
 
 def test_npm_that_fails_and_other_bytes_are_refused(
-    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     npm_that(tmp_path, monkeypatch, "echo 'network is down' >&2; exit 1")
     with pytest.raises(FileNotFoundError, match=r"could not fetch onnxruntime-web@1.30.0: network is down"):
@@ -60,7 +54,7 @@ def test_npm_that_fails_and_other_bytes_are_refused(
 
 
 def test_a_package_with_the_pinned_hash_is_kept_and_not_fetched_twice(
-    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = packed(tmp_path / "made.tgz")
     monkeypatch.setattr(runtime, "TARBALL", integrity(package, "sha512"))

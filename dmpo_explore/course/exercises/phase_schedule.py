@@ -3,50 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from operator import mul
 from typing import Any
 
 import numpy as np
+import torch
+from torch.nn import functional as F
 
 import dmpo_explore as dx
 
-from . import exercise
+from . import Lines, exercise, gives
+
+WEIGHTS = (0.5, 2.0), (1.0, 0.0, 3.0, 0.25)  # of two and of four exits
 
 
 @exercise
-def check_build(answer: Callable[..., Any]) -> str:
+def check_build(answer: Callable[..., Any]) -> Lines:
     """Its value and its gradients are those of the library's `weighted_loss` with sigmoid coupling, to 1e-6."""
-    import torch
-    from torch.nn import functional as F
-
-    torch.manual_seed(0)
-    for K, weights in ((2, (0.5, 2.0)), (4, (1.0, 0.0, 3.0, 0.25))):
-        logits = (2 * torch.randn(20, K, 10, dtype=torch.float64)).requires_grad_()
-        labels = torch.randint(10, (20,))
-        found = answer(logits, labels, weights)
-        if not isinstance(found, torch.Tensor) or found.ndim:
-            return "it returns a scalar tensor"
+    dice = torch.Generator().manual_seed(0)
+    for weights in WEIGHTS:
+        logits = 2 * torch.randn(20, len(weights), 10, generator=dice, dtype=torch.float64)
+        labels = torch.randint(10, (20,), generator=dice)
+        logits.requires_grad_()
         due, _ = dx.training.weighted_loss(logits, labels, weights, coupling="sigmoid")
         plain, _ = dx.training.weighted_loss(logits, labels, weights)
-        if torch.allclose(found, plain, atol=1e-6, rtol=0):
-            return "that is the loss without coupling"
-        each = torch.stack([F.cross_entropy(logits[:, k], labels, reduction="none") for k in range(K)], dim=1)
-        means = each.mean(dim=0)
-        late = weights[0] * means[0] + sum(weights[k] * means[k - 1].sigmoid() * means[k] for k in range(1, K))
-        if torch.allclose(found, late, atol=1e-6, rtol=0):
-            return "multiply image by image, and take the mean of the products"
-        if not torch.allclose(found, due, atol=1e-6, rtol=0):
-            return f"with {K} exits it is {float(found):.4f}, and it should be {float(due):.4f}"
-        mine, theirs = (torch.autograd.grad(loss, logits, allow_unused=True)[0] for loss in (found, due))
-        if mine is None or not torch.allclose(mine, theirs, atol=1e-6, rtol=0):
-            return "the value is correct, the gradient is not: do not detach the sigmoid"
-    return ""
+        means = [F.cross_entropy(logits[:, k], labels) for k in range(len(weights))]
+        late = [means[0], *(before.sigmoid() * mean for before, mean in pairwise(means))]
+        mistakes = {
+            "that is the loss without coupling": plain,
+            "multiply image by image, and take the mean of the products": sum(map(mul, weights, late)),
+        }
+        yield gives(answer, (logits, labels, weights), due, f"a scalar tensor, with {len(weights)} exits", mistakes)
+        mine, theirs = (torch.autograd.grad(loss, logits)[0] for loss in (answer(logits, labels, weights), due))
+        yield torch.allclose(mine, theirs, atol=1e-6), "the value is correct, the gradient is not: do not detach σ"
 
 
 @exercise
-def check_1(answer: Callable[[list[float]], Sequence[float]]) -> str:
+def check_1(answer: Callable[[list[float]], Sequence[float]]) -> Lines:
     """The steps are those of `torch.optim.Adam`. A factor of all gradients cancels, one that changes does not."""
-    import torch
-
     for gradients in ([0.02, 0.02, 0.02], [1.0, -0.5, 2.0, 0.25], [0.01, 0.01, 1.5, 1.5, 1.5]):
         weight = torch.zeros((), dtype=torch.float64, requires_grad=True)
         optimiser, places = torch.optim.Adam([weight], lr=1.0, eps=1e-300), [0.0]
@@ -54,53 +49,30 @@ def check_1(answer: Callable[[list[float]], Sequence[float]]) -> str:
             weight.grad = torch.tensor(gradient, dtype=torch.float64)
             optimiser.step()
             places.append(weight.item())
-        steps = -np.diff(places)  # down the gradient
-        found = np.asarray(answer(list(gradients)), np.float64)
-        if found.shape != steps.shape:
-            return f"for {len(gradients)} gradients it must return {len(gradients)} steps."
-        if not np.allclose(found, steps, atol=1e-6, rtol=0):
-            return f"for the gradients {gradients} step {int(np.abs(found - steps).argmax()) + 1} is another."
-    return ""
+        yield gives(answer, (gradients,), -np.diff(places))  # down the gradient
 
 
 @exercise
-def check_2(answer: Callable[[Any, Any], Any]) -> str:
+def check_2(answer: Callable[[Any, Any], Any]) -> Lines:
     """Coupling moves weight from the deep exits to the early ones, most where the next exit is still wrong."""
-    import torch
-
-    dice = np.random.default_rng(0)
-    for K, weights in ((2, (0.5, 2.0)), (4, (1.0, 0.0, 3.0, 0.25))):
-        c = dice.exponential(size=(6, K))
-        given = torch.tensor(c, requires_grad=True)
-        losses = torch.cat((given[:, :1], given[:, :-1].sigmoid() * given[:, 1:]), dim=1)
-        loss = (losses * torch.tensor(weights)).sum()
-        due = torch.autograd.grad(loss, given)[0].numpy()
-        own = np.array(weights) * np.concatenate((np.ones((6, 1)), 1 / (1 + np.exp(-c[:, :-1]))), axis=1)
-        found = np.asarray(answer(c.copy(), list(weights)), float)
-        if found.shape != c.shape:
-            return f"for {c.shape} losses it returns {c.shape} numbers, not {found.shape}"
-        if np.allclose(found, own, atol=1e-6):
-            return "that is exit k as the loss of its own; it is inside the next exit's sigmoid, too"
-        if not np.allclose(found, due, atol=1e-6):
-            image, exit = np.unravel_index(np.abs(found - due).argmax(), c.shape)
-            return f"c = {c[image].round(2)}, λ = {weights}: exit {exit + 1} counts {due[image, exit]:.3f}"
-    return ""
+    dice = torch.Generator().manual_seed(0)
+    for weights in WEIGHTS:
+        c = torch.rand(6, len(weights), generator=dice, dtype=torch.float64, requires_grad=True)
+        factors = torch.cat((torch.ones(6, 1), c[:, :-1].sigmoid()), dim=1) * torch.tensor(weights)
+        (due,) = torch.autograd.grad((factors * c).sum(), c)
+        mistakes = {"that is exit k as the loss of its own; it is inside the next exit's sigmoid, too": factors}
+        yield gives(answer, (c.detach().numpy(), list(weights)), due, f"λ = {weights}, of [image, exit]", mistakes)
 
 
 @exercise
-def check_3(answer: Callable[[int, int, int], Sequence[float]]) -> str:
+def check_3(answer: Callable[[int, int, int], Sequence[float]]) -> Lines:
     """A two-phase schedule. Whether it is a good one, only training shows."""
-    for n_exits in (2, 4, 7):
-        for epochs in (8, 20):
-            weights = np.array([answer(e, epochs, n_exits) for e in range(epochs)], float)
-            if weights.shape != (epochs, n_exits):
-                return f"for {n_exits} exits it must return {n_exits} weights."
-            if weights.min() < 0 or not np.allclose(weights.sum(axis=1), 3):
-                return f"for {n_exits} exits the weights must be from 0 and sum to 3 in every epoch."
-            for half, leader, other in ((slice(epochs // 2), -1, 0), (slice(epochs // 2, None), 0, -1)):
-                mean = weights[half].mean(axis=0)
-                if not mean[leader] > mean[other]:
-                    which = "first half the last" if leader else "second half the first"
-                    values = f"{mean[0]:.2f} of the first and {mean[-1]:.2f} of the last"
-                    return f"over the {which} exit must lead on average: {epochs} epochs, {n_exits} exits, {values}."
-    return ""
+    for n_exits, epochs in ((2, 8), (4, 20), (7, 8), (7, 20)):
+        weights = np.array([answer(e, epochs, n_exits) for e in range(epochs)], float)
+        yield weights.shape == (epochs, n_exits), f"for {n_exits} exits it must return {n_exits} weights"
+        fits = weights.min() >= 0 and np.allclose(weights.sum(axis=1), 3)
+        yield fits, f"for {n_exits} exits the weights must be from 0 and sum to 3 in every epoch"
+        first, second = weights[: epochs // 2].mean(axis=0), weights[epochs // 2 :].mean(axis=0)
+        led = f"must lead on average: {epochs} epochs, {n_exits} exits, first half {first}, second half {second}"
+        yield first[0] < first[-1], f"over the first half the last exit {led}"
+        yield second[0] > second[-1], f"over the second half the first exit {led}"

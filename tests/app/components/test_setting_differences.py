@@ -18,12 +18,3 @@ def test_every_setting_has_a_label_of_its_own_and_its_help() -> None:
     helps = [(found.title, found.help) for found in dx.runs.COMPARED.values()]
     assert len({*helps}) == len(helps) and all(name and text for name, text in helps)
     assert remarks(demo, ["demo", "demo"]) == [f"Nothing differs: all {len(dx.OPTIONS)} options are equal."]
-
-
-def test_equal_options_are_counted_and_missing_configs_are_named() -> None:
-    found = dx.runs.config_differences([dx.load_run("demo"), dx.load_run("demo-naive")])
-    equal = f"{len(dx.OPTIONS) - len(found)} further options are equal."
-    assert remarks(found, ["demo", "demo-naive"]) == [equal]
-    assert remarks(found, ["demo", "mine (yours)", "demo-naive"]) == [equal, r"mine \(yours\) has no config."]
-    alone = dx.runs.config_differences([dx.load_run("demo")])
-    assert "Two runs with a config" in remarks(alone, ["demo", "b"])[-1]

@@ -14,13 +14,6 @@ import dmpo_explore as dx
 RECORD = make_record(200, 4, 5, seed=2, with_logits=False, split="test")
 
 
-@pytest.fixture
-def state(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    monkeypatch.setattr(filters.st, "session_state", found)
-    return found
-
-
 def test_a_click_narrows_and_the_same_click_undoes_it(state: dict[str, Any]) -> None:
     filters.toggle("cell 3 2")
     assert (state["class"], state["exit"]) == (3, 2)

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from dmpo_explore_app import messages
 from dmpo_explore_app.state import attribution, image
 from sent_pictures import REFUSED, TAKEN
 from synthetic import make_record
@@ -25,14 +24,6 @@ class Upload:
 
     def getvalue(self) -> bytes:
         return self.data
-
-
-@pytest.fixture
-def state(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    monkeypatch.setattr(image.st, "session_state", found)
-    monkeypatch.setattr(messages.st, "warning", lambda text, icon: found.setdefault("said", []).append(text))
-    return found
 
 
 @pytest.mark.parametrize(("given", "row"), [(None, 0), ("7", 7), (11, 11)])

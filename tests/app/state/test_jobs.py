@@ -5,20 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import pytest
 from dmpo_explore_app.state import jobs
 
 import dmpo_explore as dx
 
 RATES = dx.jobs.Rates((1.0, 2.0), 20, 0.0, 0.01, 10.0, 1 << 30, 0, "CPU", 1295, 143, 359)
 CONFIG = dx.Config(dx.DataConfig("digits", train_size=200), training=dx.TrainingConfig(epochs=3, batch_size=20))
-
-
-@pytest.fixture
-def state(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    monkeypatch.setattr(jobs.st, "session_state", found)
-    return found
 
 
 def test_a_measurement_counts_for_configs_with_the_same_steps(state: dict[str, Any]) -> None:

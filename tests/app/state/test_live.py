@@ -5,17 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from dmpo_explore_app import messages
 from dmpo_explore_app.state import live
 from synthetic import make_record
-
-
-@pytest.fixture
-def state(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    monkeypatch.setattr(live.st, "session_state", found)
-    monkeypatch.setattr(messages.st, "warning", lambda text, icon: found.setdefault("said", []).append(text))
-    return found
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,9 @@ class Address(dict[str, str]):
 
 
 @pytest.fixture
-def state(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    monkeypatch.setattr(url.st, "session_state", found)
+def state(state: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(url.st, "query_params", Address())
-    return found
+    return state
 
 
 def chosen(state: dict[str, Any], **values: str) -> None:

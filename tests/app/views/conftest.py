@@ -11,7 +11,7 @@ import pytest
 from dmpo_explore_app.services import models
 from made_up import HOSTILE, save_run
 from serving import serving
-from tiny import tiny_config
+from tiny import recorded_run, tiny_config
 from visiting import Server, Visit, new_visit
 
 import dmpo_explore as dx
@@ -25,11 +25,7 @@ if TYPE_CHECKING:
 def trained_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A runs root with a real, tiny model of three exits, and a made-up run without any. Not to be changed."""
     root = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DMPO_EXPLORE_RUNS", str(root))
-        run = dx.train(tiny_config(200, {"exits": 3}, epochs=1), "tiny", device="cpu")
-        for split in ("val", "test"):
-            dx.record_run(run, split, device="cpu")
+    recorded_run(root, tiny_config(200, {"exits": 3}, epochs=1), "tiny")
     save_run(root, "bare", images=60, class_name=HOSTILE)
     return root
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from compare_page import PAGE, code, expected, shown, start, texts, tiles
+from compare_page import code, expected, shown, start, texts, tiles
 from dmpo_explore_app.components import disagreement_tiles
 from dmpo_explore_app.services import comparison
 from dmpo_explore_app.state import choices, panels
@@ -107,10 +107,7 @@ def test_on_calibration_the_reader_is_warned(runs: Path) -> None:
 
 def with_study() -> AppTest:
     """The page with the study's section open."""
-    app = AppTest.from_file(str(PAGE), default_timeout=60)
-    app.session_state[panels.STUDY] = True
-    app.query_params["runs"] = "four,six"
-    return checked(app.run())
+    return start(panels.STUDY, runs="four,six")
 
 
 def test_the_study_is_shown_where_it_is(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import visiting
 from compare_page import PAGE, start, texts
 from dmpo_explore_app.components.setting_differences import MEANING
 from dmpo_explore_app.services import own_runs
 from dmpo_explore_app.state import panels
-from explore_page import checked
 from streamlit.testing.v1 import AppTest
 
 import dmpo_explore as dx
@@ -17,11 +17,7 @@ import dmpo_explore as dx
 
 def opened(runs: str, own: own_runs.OwnRun | None = None) -> AppTest:
     """The page with the section open."""
-    app = AppTest.from_file(str(PAGE), default_timeout=60)
-    app.session_state[panels.SETTINGS] = True
-    app.session_state["_own_run"] = own
-    app.query_params["runs"] = runs
-    return checked(app.run())
+    return visiting.opened(PAGE, state={panels.SETTINGS: True, "_own_run": own}, runs=runs)
 
 
 def test_settings_that_differ_are_a_table_and_the_others_a_number(

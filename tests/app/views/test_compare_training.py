@@ -6,28 +6,18 @@ import shutil
 from pathlib import Path
 
 import pytest
-from compare_page import PAGE, start, texts
+from compare_page import start, texts
 from dmpo_explore_app.components.training_comparison import LEGEND, alternatives, histories
 from dmpo_explore_app.state import panels
-from explore_page import checked
-from streamlit.testing.v1 import AppTest
 
 import dmpo_explore as dx
-
-
-def opened(runs: str) -> AppTest:
-    """The page with the section open."""
-    app = AppTest.from_file(str(PAGE), default_timeout=60)
-    app.session_state[panels.LEARNED] = True
-    app.query_params["runs"] = runs
-    return checked(app.run())
 
 
 def test_the_curves_are_drawn_when_the_section_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     names = "demo,demo-naive,demo-single"
     assert LEGEND not in texts(start(runs=names))
-    app = opened(names)
+    app = start(panels.LEARNED, runs=names)
     assert LEGEND in texts(app) and "No training curves" not in texts(app) and not app.error
 
 
@@ -36,10 +26,10 @@ def test_a_run_without_curves_is_named_and_a_damaged_one_reported(
 ) -> None:
     shutil.copytree(runs, own := tmp_path / "runs")  # other tests use these runs as they are
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(own))
-    app = opened("four,six")
+    app = start(panels.LEARNED, runs="four,six")
     assert "No training curves: four, six" in texts(app) and LEGEND not in texts(app) and not app.error
     (own / "four" / "history.csv").write_text("epoch\n1\n", encoding="utf-8")
-    app = opened("four,six")
+    app = start(panels.LEARNED, runs="four,six")
     assert "The training curves of four cannot be shown" in texts(app) and "No training curves: six" in texts(app)
 
 

@@ -1,4 +1,4 @@
-"""Answers and key numbers of 02_bypass_decomposition."""
+"""Incorrect answers and key numbers of 02_bypass_decomposition."""
 
 from __future__ import annotations
 
@@ -15,23 +15,9 @@ SPACE = {"blocks": BLOCKS / 1e6}  # names of the notebook
 TOLERANCE = 0.01  # accuracies of 1,000 images and CKA follow rounding, which differs between machines
 
 
-def widest(share: float) -> int:
-    """Counts the FLOPs of one more channel."""
-    tokens = torch.zeros(1, 26, 384)
-    one, two = (dx.models.count_flops(dx.models.ConvBypass(384, n, (5, 5), 1), tokens) for n in (1, 2))
-    return int((share * BLOCKS - (2 * one - two)) // (two - one))
-
-
 def without_up(share: float) -> int:
     """Forgets the layer back to the trunk's width."""
     return int(share * BLOCKS / (2 * (26 * 384 + 25 * 9)))
-
-
-def stretch(rows: Tensor) -> Tensor:
-    """One direction a hundred times as long."""
-    scale = torch.ones(rows.shape[1], dtype=rows.dtype)
-    scale[0] = 100
-    return rows * scale
 
 
 def rotate(rows: Tensor) -> Tensor:
@@ -67,17 +53,11 @@ def numbers() -> dict[str, float | int]:
     }
 
 
-def mean_ablated(trunk: Tensor, read: Tensor) -> Tensor:
-    """The trunk's differences between images about the mean of what is read."""
-    return trunk - trunk.mean(dim=0) + read.mean(dim=0)
-
-
 def mean_over_positions(trunk: Tensor, read: Tensor) -> Tensor:
     """One mean for all positions."""
     return trunk + (read - trunk).mean(dim=(0, 1))
 
 
-ANSWERS = {1: widest, 2: stretch, 3: mean_ablated}
 INCORRECT = {1: without_up, 2: rotate, 3: mean_over_positions}
 
 
@@ -92,12 +72,4 @@ class WithClassToken(dx.models.ConvBypass):
         return x + self.up(self.hidden_map(x + x[:, :1]))
 
 
-class Built(WithClassToken):
-    """As the notebook asks for it."""
-
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """(B, N, D) → (B, N, D)."""
-        return x + self.up(self.hidden_map(x))
-
-
-BUILD, BUILD_INCORRECT = Built, WithClassToken
+BUILD_INCORRECT = WithClassToken

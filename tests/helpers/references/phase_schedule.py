@@ -1,4 +1,4 @@
-"""Correct and incorrect answers to the exercises of 04_phase_schedule, and its key numbers from the library."""
+"""Incorrect answers to the exercises of 04_phase_schedule, and its key numbers from the library."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import dmpo_explore as dx
-from dmpo_explore.training.losses import cross_entropies, sigmoid_coupled
+from dmpo_explore.training.losses import cross_entropies
 from dmpo_explore.training.schedules import END, START
 
 
@@ -18,22 +18,6 @@ def crossing(schedule: str) -> int:
     """First epoch, counted from 1, in which the first of four exits outweighs the last."""
     weights = [dx.training.loss_weights(schedule, e, 100, 4) for e in range(100)]
     return next(e for e, w in enumerate(weights, start=1) if w[0] > w[3])
-
-
-def hand_over(epoch: int, epochs: int, n_exits: int) -> np.ndarray:
-    t = epoch / (epochs - 1)
-    weights = (1 - t) * dx.training.resample(START, n_exits) + t * dx.training.resample(END, n_exits)
-    return 3 * weights / weights.sum()
-
-
-def adam(gradients: Sequence[float]) -> list[float]:
-    """Adam's steps by weighted means instead of recursions."""
-    steps = []
-    for t in range(1, len(gradients) + 1):
-        age, past = np.arange(t)[::-1], np.array(gradients[:t])
-        first, second = 0.9**age, 0.999**age
-        steps.append(float((first @ past / first.sum()) / np.sqrt(second @ past**2 / second.sum())))
-    return steps
 
 
 def uncorrected(gradients: Sequence[float]) -> list[float]:
@@ -44,13 +28,6 @@ def uncorrected(gradients: Sequence[float]) -> list[float]:
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
         steps.append(m / v**0.5)
     return steps
-
-
-def counts(c: Any, weights: Sequence[float]) -> Any:
-    """By autograd on the library's coupling."""
-    given = torch.tensor(c, dtype=torch.float64, requires_grad=True)
-    loss = (sigmoid_coupled(given) * torch.tensor(weights, dtype=torch.float64)).sum()
-    return torch.autograd.grad(loss, given)[0].numpy()
 
 
 def counts_detached(c: Any, weights: Sequence[float]) -> Any:
@@ -64,7 +41,6 @@ def last_minute(epoch: int, epochs: int, n_exits: int) -> list[float]:
     return [3.0, *[0.0] * (n_exits - 1)][:: 1 if epoch == epochs - 1 else -1]
 
 
-ANSWERS = {1: adam, 2: counts, 3: hand_over}
 INCORRECT = {1: uncorrected, 2: counts_detached, 3: last_minute}
 
 
@@ -80,11 +56,6 @@ def numbers() -> dict[str, float | int]:
     }
 
 
-def coupled(logits: Tensor, labels: Tensor, weights: Sequence[float]) -> Tensor:
-    """The library's loss."""
-    return dx.training.weighted_loss(logits, labels, weights, coupling="sigmoid")[0]
-
-
 def detached(logits: Tensor, labels: Tensor, weights: Sequence[float]) -> Tensor:
     """No gradient passes through the sigmoid."""
     losses = cross_entropies(logits, labels)
@@ -92,4 +63,4 @@ def detached(logits: Tensor, labels: Tensor, weights: Sequence[float]) -> Tensor
     return ((factors * losses).mean(dim=0) * torch.as_tensor(weights, dtype=losses.dtype)).sum()
 
 
-BUILD, BUILD_INCORRECT = coupled, detached
+BUILD_INCORRECT = detached

@@ -1,4 +1,4 @@
-"""Answers and key numbers of 03_second_order_heads."""
+"""Incorrect answers and key numbers of 03_second_order_heads."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import dmpo_explore as dx
 TOLERANCE = 1e-3  # the covariance follows rounding, which differs between machines
 
 
-class Built(nn.Module):
-    """The covariance head as the notebook asks for it."""
-
-    divisor_less = 0
+class ByOneLess(nn.Module):
+    """The covariance head with torch's divisor, N - 1."""
 
     def __init__(self, width: int, channels: int, n_classes: int) -> None:
         super().__init__()
@@ -25,15 +23,9 @@ class Built(nn.Module):
         """(B, N, D) → (B, C)."""
         patches = x[:, 1:]
         n = patches.shape[1]
-        sigma = dx.models.covariance(self.reduce(patches)) * n / (n - self.divisor_less)
+        sigma = dx.models.covariance(self.reduce(patches)) * n / (n - 1)
         logits: Tensor = self.first(patches.mean(dim=1))
         return logits + self.second(dx.models.upper_triangle(dx.models.newton_schulz(sigma)))
-
-
-class ByOneLess(Built):
-    """torch's divisor is N - 1."""
-
-    divisor_less = 1
 
 
 def numbers() -> dict[str, float | int]:
@@ -63,15 +55,8 @@ def numbers() -> dict[str, float | int]:
 
 
 SQUARE = torch.tensor([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])
-RISING, LARGER = torch.tensor([[1.0, 1.0], [-1.0, -1.0]]), 2 * SQUARE
 NEGATIVE_ROOT = torch.tensor([[4.5, 0.0], [0.0, 1.0]])  # the iteration converges to -√4.5
 SWINGS = torch.tensor([[5.0, 0.0], [0.0, 1.0]])  # z·y stays 5
-
-
-def correlation(sigma: Tensor) -> Tensor:
-    """Divided by both standard deviations."""
-    deviation = sigma.diagonal(dim1=1, dim2=2).sqrt()
-    return torch.nan_to_num(sigma / (deviation[:, :, None] * deviation[:, None, :]))
 
 
 def by_variances(sigma: Tensor) -> Tensor:
@@ -79,6 +64,5 @@ def by_variances(sigma: Tensor) -> Tensor:
     return torch.nan_to_num(sigma / sigma.diagonal(dim1=1, dim2=2)[:, :, None])
 
 
-ANSWERS = {1: correlation, 2: (SQUARE, RISING), 3: torch.tensor([[9.0, 0.0], [0.0, 1.0]])}
-INCORRECT = {1: by_variances, 2: (SQUARE, LARGER), 3: torch.tensor([[0.5, 0.0], [0.0, 1.0]])}
-BUILD, BUILD_INCORRECT = Built, ByOneLess
+INCORRECT = {1: by_variances, 2: (SQUARE, 2 * SQUARE), 3: torch.tensor([[0.5, 0.0], [0.0, 1.0]])}
+BUILD_INCORRECT = ByOneLess

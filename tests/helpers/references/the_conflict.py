@@ -1,11 +1,10 @@
-"""Answers and key numbers of 01_the_conflict."""
+"""Incorrect answers and key numbers of 01_the_conflict."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from sklearn.linear_model import RidgeClassifier
 from sklearn.pipeline import make_pipeline
@@ -14,12 +13,6 @@ from torch import Tensor
 
 import dmpo_explore as dx
 from dmpo_explore.course import small_cnn
-from dmpo_explore.models.dmpo import branch
-
-
-def surgery(first: Tensor, second: Tensor) -> Tensor:
-    """PCGrad's projection."""
-    return first - torch.clamp(first @ second / second.dot(second), max=0) * second
 
 
 def always_projected(first: Tensor, second: Tensor) -> Tensor:
@@ -39,32 +32,9 @@ def numbers() -> dict[str, float]:
     }
 
 
-def equilibrium(n_exits: int, stage: int) -> list[float]:
-    """The factors with which gradients pass the library's own branches."""
-    weight = state = torch.ones((), dtype=torch.float64, requires_grad=True)
-    factors = [0.0] * (stage - 1)
-    for exit in range(stage, n_exits + 1):
-        read, state = branch(state, n_exits - exit + 1)
-        factors.append(float(torch.autograd.grad(read, weight, retain_graph=True)[0]))
-    return factors
-
-
 def only_its_own_branch(n_exits: int, stage: int) -> list[float]:
     """Forgets the branches on the way."""
     return [1 / (n_exits - exit + 1) if exit >= stage else 0.0 for exit in range(1, n_exits + 1)]
-
-
-def ridge(features: Any, labels: Any, fitted: Any, penalty: float) -> float:
-    """A ridge probe by an augmented least-squares problem."""
-    scale = features[fitted].std(axis=0)
-    x = (features - features[fitted].mean(axis=0)) / scale
-    classes = np.unique(labels)
-    y = np.eye(labels.max() + 1)[labels][:, classes]
-    rows = np.concatenate((x[fitted], np.sqrt(penalty) * np.eye(x.shape[1])))
-    mean = y[fitted].mean(axis=0)
-    targets = np.concatenate((y[fitted] - mean, np.zeros((x.shape[1], len(classes)))))
-    weights = np.linalg.lstsq(rows, targets, rcond=None)[0]
-    return float((classes[(x[~fitted] @ weights + mean).argmax(axis=1)] == labels[~fitted]).mean())
 
 
 def fitted_on_all(features: Any, labels: Any, fitted: Any, penalty: float) -> float:
@@ -76,13 +46,6 @@ def fitted_on_all(features: Any, labels: Any, fitted: Any, penalty: float) -> fl
     )
 
 
-def tested_on_all(features: Any, labels: Any, fitted: Any, penalty: float) -> float:
-    """Tested on the images that it was fitted on, too."""
-    probe = make_pipeline(StandardScaler(), RidgeClassifier(penalty)).fit(features[fitted], labels[fitted])
-    return float(probe.score(features, labels))
-
-
-ANSWERS = {1: equilibrium, 2: surgery, 3: ridge}
 INCORRECT = {1: only_its_own_branch, 2: always_projected, 3: fitted_on_all}
 
 
@@ -106,4 +69,4 @@ class Averaged(small_cnn.EarlyExitCNN):
         return super().loss(x, labels, weights) / len(self.at)
 
 
-BUILD, BUILD_INCORRECT, ALSO_INCORRECT = small_cnn.EarlyExitCNN, Averaged, Detached
+BUILD_INCORRECT, ALSO_INCORRECT = Averaged, Detached

@@ -1,4 +1,4 @@
-"""Correct and incorrect answers to the exercises of 06_where_each_exit_looks, and its key numbers from the library."""
+"""Incorrect answers to the exercises of 06_where_each_exit_looks, and its key numbers from the library."""
 
 from __future__ import annotations
 
@@ -35,13 +35,10 @@ def _sandal_on_black() -> float:
 NAMES = dx.load_run("demo").record("test").meta.class_names
 
 
-def integrated(f: Any, x: Any, b: Any, steps: int) -> Any:
-    """Integrated gradients with a loop over the middles of the steps."""
-    total = torch.zeros_like(x)
-    for i in range(steps):
-        point = (b + (i + 0.5) / steps * (x - b)).requires_grad_()
-        total += torch.autograd.grad(f(point).sum(), point)[0]
-    return (x - b) * total / steps
+def at_the_image_alone(f: Any, x: Any, b: Any, steps: int) -> Any:
+    """The gradient at the end of the path."""
+    point = x.clone().requires_grad_()
+    return (x - b) * torch.autograd.grad(f(point).sum(), point)[0]
 
 
 def inserted(f: Any, x: Any, b: Any, tokens: Any) -> Any:
@@ -57,16 +54,6 @@ def hide(x: Any, b: Any, patch: int, n: int) -> Any:
     side = x.shape[-1] // patch
     at = torch.arange(side * side).reshape(side, side).repeat_interleave(patch, 0).repeat_interleave(patch, 1)
     return torch.where(at == n, b, x)
-
-
-def greedy(f: Any, x: Any, b: Any, target: int, patch: int) -> list[int]:
-    """Patch by patch, one image a call."""
-    hidden: list[int] = []
-    while int(f(x[None])[0].argmax()) == target:
-        left = sorted(set(range((x.shape[-1] // patch) ** 2)) - set(hidden))
-        hidden.append(min(left, key=lambda n: float(f(hide(x, b, patch, n)[None])[0, target])))
-        x = hide(x, b, patch, hidden[-1])
-    return hidden
 
 
 def one_by_one(f: Any, x: Any, b: Any, target: int, patch: int) -> list[int]:
@@ -90,17 +77,11 @@ def drops(model: Any, x: Any, hidden: Any, patch: int) -> Any:
     return torch.stack(lost, dim=1)[..., int(whole[-1].argmax())].numpy()
 
 
-ANSWERS = {
-    1: integrated,
-    2: inserted,
-    3: greedy,
-}
 INCORRECT = {
-    1: lambda f, x, b, steps: integrated(f, x, 2 * x - b, 1) * -1,  # the gradient at one point alone
+    1: at_the_image_alone,
     2: lambda f, x, b, tokens: inserted(f, x, b, -tokens),  # the least important first
     3: one_by_one,
 }
-BUILD = drops
 
 
 def BUILD_INCORRECT(model: Any, x: Any, hidden: Any, patch: int) -> Any:

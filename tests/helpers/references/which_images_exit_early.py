@@ -1,4 +1,4 @@
-"""Answers to the exercises of 08_which_images_exit_early, correct and incorrect, and its numbers from the library."""
+"""Incorrect answers to the exercises of 08_which_images_exit_early, and its key numbers from the library."""
 
 from __future__ import annotations
 
@@ -26,13 +26,6 @@ def gains_of_steps(confidence: Any, correct: Any, thresholds: Any) -> Any:
         yield threshold, hits[1] - hits[0]
 
 
-def last_that_pays(confidence: Any, correct: Any, thresholds: Any) -> Any:
-    """By the lower end of the interval."""
-    steps = gains_of_steps(confidence, correct, thresholds)
-    found = [t for t, g in steps if len(g) > 1 and g.mean() - 1.96 * g.std(ddof=1) / np.sqrt(len(g)) > 0]
-    return found[-1] if found else None
-
-
 def last_with_a_gain(confidence: Any, correct: Any, thresholds: Any) -> Any:
     """Without an interval."""
     found = [t for t, g in gains_of_steps(confidence, correct, thresholds) if len(g) and g.mean() > 0]
@@ -45,24 +38,11 @@ def masks(correct: Any, exits: Any) -> Any:
     return ~here & last, here & ~last
 
 
-def mixed(labels: Any) -> Any:
-    """The share of neighbours outside of their most frequent class."""
-    return 1 - np.array([np.bincount(row).max() for row in labels]) / labels.shape[1]
-
-
-def doubted(prediction: Any, exits: Any) -> Any:
-    """How many exits predict something else than the image's own, and how late that is."""
-    own = np.take_along_axis(prediction, exits[:, None], axis=1)
-    return (prediction != own).mean(axis=1) + exits / (prediction.shape[1] - 1)
-
-
-ANSWERS = {1: mixed, 2: doubted, 3: last_that_pays}
 INCORRECT = {
     1: lambda labels: labels.std(axis=1),  # reaches the AUC, but takes class numbers for amounts
     2: lambda prediction, exits: exits,
     3: last_with_a_gain,
 }
-BUILD = masks
 SPACE = {"calibration": RUN.record("calibration"), "test": TEST, "outcome": OUTCOME}  # names of the notebook
 
 

@@ -32,12 +32,6 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield wide_and_slim()
 
 
-@pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
-    return tmp_path / "runs"
-
-
 def test_the_new_run_is_narrower_and_whole(both: tuple[dx.Run, dx.Run]) -> None:
     wide, thin = both
     model = thin.model("cpu")
