@@ -211,7 +211,7 @@ class TrainingConfig(OpenPart):
     Options of parts that others added are arguments too, and kept in ``more``.
 
     Raises:
-        ValueError: a value out of range, or ``frozen_precision`` without ``precision="bf16"``.
+        ValueError: a value out of range, or ``frozen_precision`` beside a ``precision`` of float32 or fp16.
 
     Example:
         >>> TrainingConfig(epochs=3).schedule
@@ -256,7 +256,9 @@ class TrainingConfig(OpenPart):
     )
     flip: bool = option(True, "Mirror half of the images; not for digits or text.", label="Mirror images")
     crop_scale: float = option(1.0, "Smallest share of an image's area in a random crop; 1: no crops.", gt=0, le=1)
-    precision: Literal["bf16", "no", "fp16"] = option("bf16", "Precision of autocast (no: float32).")
+    precision: Literal["auto", "bf16", "no", "fp16"] = option(
+        "auto", "Precision of autocast (no: float32; auto: bf16 where the device computes faster in it, else no)."
+    )
     frozen_precision: Literal["no", "bf16"] = option(
         "no", "Precision of frozen weights in memory (bf16: half the memory, the same numbers under autocast)."
     )
@@ -267,7 +269,7 @@ class TrainingConfig(OpenPart):
 
     def __post_init__(self) -> None:
         check_options(self)
-        if self.frozen_precision == "bf16" and self.precision != "bf16":
+        if self.frozen_precision == "bf16" and self.precision not in ("auto", "bf16"):
             raise ValueError(f"frozen_precision='bf16' needs precision='bf16', not {self.precision!r}")
 
 

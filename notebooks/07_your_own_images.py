@@ -149,7 +149,7 @@ pd.DataFrame({side: compute_of(side) for side in (42, 84)}).T.rename_axis("side"
 config = dx.Config(
     data,
     dx.ModelConfig(exits=(1, 2, 4, 8), image_size=42),
-    dx.TrainingConfig(epochs=2, batch_size=32, flip=False),
+    dx.TrainingConfig(epochs=2, batch_size=32, flip=False, precision="bf16"),
 )
 dx.fetch_weights(config.model.backbone)
 runs = {"DMPO": trained(config, "mine")}

@@ -114,7 +114,7 @@ def test_choices_are_the_registries_names() -> None:
         "model.weights": KEYWORDS,
         "training.class_balance": ("none", "weights", "sampler"),
         "training.coupling": COUPLINGS,
-        "training.precision": PRECISIONS,
+        "training.precision": ("auto", *PRECISIONS),
         "training.frozen_precision": ("no", "bf16"),
         "training.schedule": SCHEDULES,
     }

@@ -60,14 +60,14 @@ STUDIES: dict[str, Study] = {
         dx.Config(
             dx.DataConfig("fashion-mnist", train_size=600, calibration=True),
             dx.ModelConfig(image_size=56),
-            dx.TrainingConfig(epochs=4),
+            dx.TrainingConfig(epochs=4, precision="bf16"),
         )
     ),
     "caltech": Study(
         dx.Config(
             dx.DataConfig("caltech101", train_size=1010, calibration=True),
             dx.ModelConfig(image_size=98),
-            dx.TrainingConfig(epochs=4, validation_size=500),
+            dx.TrainingConfig(epochs=4, validation_size=500, precision="bf16"),
         )
     ),
 }

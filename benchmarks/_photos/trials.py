@@ -15,7 +15,7 @@ from _study.grids import NAIVE, change
 BASE = dx.Config(
     dx.DataConfig("caltech101", train_size=2500, calibration=True),
     dx.ModelConfig(image_size=98, exits=(3, 6, 9, 12)),
-    dx.TrainingConfig(epochs=6, validation_size=250),
+    dx.TrainingConfig(epochs=6, validation_size=250, precision="bf16"),
 )
 
 

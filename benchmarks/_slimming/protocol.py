@@ -63,7 +63,7 @@ class Study:
 def _base(name: str, train_size: int, size: int, epochs: int) -> dx.Config:
     data = dx.DataConfig(name, train_size=train_size, calibration=True)
     model = dx.ModelConfig(image_size=size, exits=(3, 6, 9, 12))
-    return dx.Config(data, model, dx.TrainingConfig(epochs=epochs, validation_size=VAL))
+    return dx.Config(data, model, dx.TrainingConfig(epochs=epochs, validation_size=VAL, precision="bf16"))
 
 
 STUDIES: dict[str, Study] = {

@@ -64,12 +64,12 @@ RANK = 8
 DEMO = dx.Config(
     dx.DataConfig("fashion-mnist", train_size=2000, calibration=False),
     dx.ModelConfig(exits=EXITS, **FIRST),
-    dx.TrainingConfig(epochs=6),
+    dx.TrainingConfig(epochs=6, precision="bf16"),
 )
 GPU = dx.Config(  # all 55,000 training images (60,000 less val), larger images, frozen weights carried in bf16
     dx.DataConfig("fashion-mnist", calibration=False),
     dx.ModelConfig(image_size=98, exits=EXITS, **BETTER, rank=RANK),
-    dx.TrainingConfig(epochs=6, frozen_precision="bf16", workers=8),
+    dx.TrainingConfig(epochs=6, precision="bf16", frozen_precision="bf16", workers=8),
 )
 CNN = dx.Config(  # the bundled demo-cnn
     dx.DataConfig("fashion-mnist", train_size=10_000, calibration=False),

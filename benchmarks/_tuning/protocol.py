@@ -102,7 +102,9 @@ def few(per_class: int, classes: int) -> dict[str, Any]:
 
 def _base(name: str, train_size: int, size: int, epochs: int) -> dx.Config:
     data = dx.DataConfig(name, train_size=train_size, calibration=True)
-    return dx.Config(data, dx.ModelConfig(image_size=size), dx.TrainingConfig(epochs=epochs, validation_size=VAL))
+    return dx.Config(
+        data, dx.ModelConfig(image_size=size), dx.TrainingConfig(epochs=epochs, validation_size=VAL, precision="bf16")
+    )
 
 
 STUDIES: dict[str, Study] = {

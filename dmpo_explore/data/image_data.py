@@ -1,7 +1,7 @@
 """Data of a run, opened once: what they are, where they lie, how they are divided, how their images are found again.
 
 In: a `DataConfig`; `images.open_data` chooses the kind. Out: `ImageData`, which is handed on to the check, the
-manifest, the training and whoever reads the images later. Nothing is read before it is asked for.
+manifest, the training and all that reads the images later. Nothing is read before it is asked for.
 
 Ours: ``val`` is taken from the training split by a fixed rule and never depends on ``train_size``: 5,000 images for
 Fashion-MNIST and CIFAR, 10 % elsewhere, equally from every class. So is ``calibration``, of the same size, from what is

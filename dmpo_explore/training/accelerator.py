@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..config import TrainingConfig
+from ..inference.torch_engine import fast_precision
 from ..inference.torch_processes import LONGEST_WAIT
 from ..runs.torch_model import find_device
 from ..utils.registry import unknown
@@ -45,7 +46,7 @@ def make_accelerator(
     return Accelerator(
         log_with=list(trackers) or None,
         project_dir=str(folder) if trackers and folder else None,
-        mixed_precision=config.precision,
+        mixed_precision=fast_precision(found.type) if config.precision == "auto" else config.precision,
         gradient_accumulation_steps=config.accumulation,
         cpu=on_cpu,
         dataloader_config=DataLoaderConfiguration(

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from ..config import OPTIONS, Config, TrainingConfig
 from ..data.image_set import ImageSet
 from ..data.torch_loaders import make_loader
+from ..inference.torch_engine import fast_precision
 from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference
 from ..models.flops import ModelFlops, measure_flops
@@ -30,6 +31,7 @@ from ..runs.history import CHECKPOINT
 from ..runs.run import Run
 from ..runs.run_data import located
 from ..runs.store import clear_runs, load_run, runs_root
+from ..runs.torch_model import find_device
 from ..utils.progress import Progress
 from .accelerator import make_accelerator
 from .checkpoint import RunWriter, read_checkpoint, require_room, unfinished
@@ -135,7 +137,7 @@ def train_epochs(
         1 2 2 None
     """
     config = config.require_plugins("this config" if name is None else f"run {name!r}")
-    config = located(_trainable(config)).with_plugins()
+    config = located(_with_precision(_trainable(config), device, name if resume else None)).with_plugins()
     path, saved = open_run(name := name or default_name(config), config, resume=resume)
     old = Run(path) if saved else None
     manifest, images, val, groups = training_images(
@@ -211,6 +213,19 @@ def training_loader(
         indexed=True,
         further=sources,
     )
+
+
+def _with_precision(config: Config, device: str, resumed: str | None) -> Config:
+    """The config with the precision that ``auto`` is here, or that a resumed run began with."""
+    if config.training.precision != "auto":
+        return config
+    if resumed is not None:
+        precision = load_run(resumed).config.training.precision
+    elif config.training.frozen_precision == "bf16":
+        precision = "bf16"
+    else:
+        precision = fast_precision(find_device(device).type)
+    return config.updated({"training.precision": precision})
 
 
 def default_name(config: Config) -> str:

@@ -136,7 +136,7 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"tuning": "x"}, "Valid: adapter, full, lora, lora-all, none, oft, vpt"),
     ({"schedule": "x"}, "unknown schedule 'x'. Valid: cosine, deep-only"),
     ({"coupling": "x"}, "Valid: none, sigmoid"),
-    ({"precision": "fp8"}, "Valid: bf16, fp16, no"),
+    ({"precision": "fp8"}, "Valid: auto, bf16, fp16, no"),
     ({"normalisation": "x"}, "isqrt, sqrt"),
     ({"read": "x"}, "cls"),
     ({"seed": -1}, "seed=-1 must lie in [0, 4294967295]"),

@@ -82,6 +82,12 @@ def test_accelerators_of_one_process_do_not_inherit_from_each_other() -> None:
     assert (second.mixed_precision, second.gradient_accumulation_steps, second.device.type) == ("no", 4, "cpu")
 
 
+@pytest.mark.parametrize("fast", ["bf16", "no"])
+def test_auto_is_the_precision_that_is_fast_here(fast: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dmpo_explore.training.accelerator.fast_precision", lambda kind: fast)
+    assert make_accelerator(replace(CONFIG, precision="auto"), "cpu").mixed_precision == fast
+
+
 def test_unknown_devices_and_trackers_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown device 'gpu'.*auto, cpu, cuda"):
         make_accelerator(CONFIG, "gpu")

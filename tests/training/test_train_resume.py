@@ -52,6 +52,14 @@ def test_resuming_is_bit_equal(straight: tuple[Run, list[EpochResult]], epochs: 
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_the_precision_that_is_fast_is_kept_on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(epochs=2, batch_size=25, precision="auto")
+    for fast in ("no", "bf16"):
+        monkeypatch.setattr("dmpo_explore.training.train.fast_precision", lambda kind, fast=fast: fast)
+        stop_after(1, config, resume=fast == "bf16")
+        assert load_run("run").config.training.precision == "no"
+
+
 @pytest.mark.slow
 def test_a_kill_inside_an_epoch_loses_that_epoch_only(straight: tuple[Run, list[EpochResult]]) -> None:
     def die(done: int, steps: int, loss: float) -> None:
