@@ -224,9 +224,9 @@ class TrainingConfig(OpenPart):
     batch_size: int = option(64, "Images per step, over all processes.", ge=1, unit="images")
     accumulation: int = option(1, "Steps whose gradients are added up.", ge=1, unit="steps")
     schedule: Literal[
-        "linear", "switch", "mixed", "cosine", "exponential", "uniform", "deep-only", "early-only"
+        "linear", "linear-by-depth", "switch", "mixed", "cosine", "exponential", "uniform", "deep-only", "early-only"
     ] | str = option(
-        "linear", "Schedule of loss weights (linear: two phases).", joint=SCHEDULES,
+        "linear", "Schedule of loss weights (linear: two phases, by an exit's number).", joint=SCHEDULES,
         search=["uniform", "linear", "switch"],
     )  # fmt: skip
     phase_ratio: float = option(

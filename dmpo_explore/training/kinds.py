@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .. import joints
+from ..utils.options import option
 from ..utils.registry import Joint
 
 if TYPE_CHECKING:
@@ -78,6 +79,15 @@ class PartKind:
     check: Callable[[Config], object] = _nothing
 
 
+@dataclass(frozen=True)
+class SecondPhaseOptions:
+    """The learning rate of the exits in the second phase."""
+
+    schedule_rate: Literal["cosine", "full"] = option(
+        "cosine", "Learning rate of the exits while exit 1 outweighs the last exit (full: the peak, to the end)."
+    )
+
+
 def _class_balance(setup: PartSetup) -> TrainingPart | None:
     from .class_balance import ClassBalance
 
@@ -93,6 +103,12 @@ def _earlier_exits(setup: PartSetup) -> TrainingPart | None:
     return FittedEarlierExits(setup.model, setup.held_out, setup.config.training.precision)
 
 
+def _second_phase(setup: PartSetup) -> TrainingPart | None:
+    from .second_phase import SecondPhase
+
+    return SecondPhase() if setup.config.training.part(SecondPhaseOptions).schedule_rate == "full" else None
+
+
 def _reads_earlier(config: Config) -> bool:
     return config.model.earlier_exits
 
@@ -101,6 +117,7 @@ TRAINING_PARTS: Joint[PartKind] = joints.TRAINING_PARTS.fill(
     {
         "class balance": PartKind(_class_balance),
         "earlier exits": PartKind(_earlier_exits, wants_held_out=_reads_earlier),
+        "second phase": PartKind(_second_phase, SecondPhaseOptions),
     }
 )
 
