@@ -171,7 +171,10 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
         if manifest.data == OWN:
             bar.write(f"data: {manifest.described()}")
 
-    hooks: dict[str, Any] = {"on_step": reports.on_step, "progress": reports.on_epoch, "on_check": reports.on_check}
+    hooks: dict[str, Any] = {
+        "on_step": reports.on_step, "progress": reports.on_epoch, "on_check": reports.on_check,
+        "on_answers": reports.on_answers,
+    }  # fmt: skip
     try:
         with warnings.catch_warnings():  # of what is found in the images, each as it comes
             warnings.filterwarnings("always", category=UserWarning, module=r"dmpo_explore\.training\.train_data")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..config import TrainingConfig
 from ..models.dmpo import DMPO
 from .accelerator import PreparedForward
-from .losses import image_losses, weighted_sum
+from .losses import label_losses, weighted_sum
 from .parts import Batch, TrainingContext, TrainingPart
 
 LOOPS_OWN = ("epoch", "best", "optimizer", "schedule", "scaler")  # keys of a state
@@ -137,10 +137,7 @@ class JoinedParts:
         """(K,) mean losses of the exits: of the labels, and the terms of all parts."""
         losses = next(_given(self.parts, lambda part: part.label_losses(batch, outputs)), None)
         if losses is None:
-            losses = image_losses(
-                outputs, batch.labels, self.config.coupling, self.config.distill, self.config.label_smoothing,
-                labelled=batch.labelled, targets=batch.targets,
-            )  # fmt: skip
+            losses = label_losses(outputs, batch, self.config)
         for more in _given(self.parts, lambda part: part.losses(batch, outputs)):
             losses = losses + more
         for factor in _given(self.parts, lambda part: part.image_weights(batch)):

@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import joints
-from ..utils.options import option
+from ..utils.abbreviate import short
+from ..utils.options import check_options, option, options_of
 from ..utils.registry import Joint
 
 if TYPE_CHECKING:
     from ..config import Config
     from ..data.images import ImageSet
+    from ..data.manifest import Manifest
+    from ..data.torch_views import Views
     from ..models.dmpo import DMPO
+    from ..utils.progress import Progress
     from .parts import TrainingPart
 
 
@@ -29,6 +33,9 @@ class PartSetup:
         config: of the run. model: that is trained.
         images: the training images, without those held out. held_out: training images that the model is not trained on;
             None where no part needs them.
+        views: of the images, where they are not drawn by torch's global generator. manifest: of the run's images.
+        keeps: whether what is computed may be kept in the user's cache.
+        progress: called with (done, in all) while a part prepares itself.
 
     Example:
         >>> import dmpo_explore as dx
@@ -42,6 +49,10 @@ class PartSetup:
     model: DMPO
     images: ImageSet
     held_out: ImageSet | None
+    views: Views | None = None
+    manifest: Manifest | None = None
+    keeps: bool = True
+    progress: Progress | None = None
 
 
 def _no(config: Config) -> bool:
@@ -50,6 +61,10 @@ def _no(config: Config) -> bool:
 
 def _nothing(config: Config) -> tuple[str, ...]:
     return ()
+
+
+def _unsaid(config: Config) -> str:
+    return ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +78,7 @@ class PartKind:
             of the weights, which a checkpoint holds too.
         timed: names of the training options that the time of a step depends on.
         check: raises ValueError for a config that it cannot serve.
+        described: what a run's card says of it, a sentence; empty for nothing.
 
     Example:
         >>> kind = PartKind(make=lambda setup: None)
@@ -77,6 +93,65 @@ class PartKind:
     learns_copy: Callable[[Config], bool] = _no
     timed: Callable[[Config], tuple[str, ...]] = _nothing
     check: Callable[[Config], object] = _nothing
+    described: Callable[[Config], str] = _unsaid
+
+
+@dataclass(frozen=True)
+class AugmentationOptions:
+    """Augmentation beyond mirrored and cropped images."""
+
+    augment: Literal["none", "light", "strong"] = option(
+        "none",
+        "Augmentation (light: random crops of at least 35 % of the area, or of --crop-scale; strong: also one change "
+        "by TrivialAugment at up to half of RandAugment's strengths, and half of the views mixed with another image, "
+        "by mixup or CutMix).",
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True)
+class TeacherOptions:
+    """A teacher, and how much its answers count.
+
+    Raises:
+        ValueError: a value out of range.
+
+    Example:
+        >>> TeacherOptions("big-run", teacher_share="0.5,1").shares(2), TeacherOptions("big-run").shares(3)
+        ((0.5, 1.0), (0.9, 0.9, 0.9))
+    """
+
+    teacher: str = option("", "Finished run of the same classes whose answers the exits learn.", other="a run")
+    teacher_exit: int | None = option(None, "Exit of the teacher that answers; default: its last.", ge=1)
+    teacher_views: int = option(
+        8, "Augmented views of an image that the teacher answers once; the epochs take turns.", ge=1, unit="views"
+    )
+    teacher_share: str = option(
+        "0.9", "Share of an exit's loss that is the teacher's, for all exits or one each, e.g. 0.5,0.9."
+    )
+    teacher_temperature: float = option(1.0, "Temperature of both answers in the teacher's loss.", gt=0)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        self.shares(None)
+
+    def shares(self, n_exits: int | None) -> tuple[float, ...]:
+        """(K,) the share of each exit; None: as they are written. ValueError for another number of them."""
+        try:
+            found = tuple(float(part) for part in self.teacher_share.split(","))
+        except ValueError:
+            found = ()
+        if not found or not all(0 <= share <= 1 for share in found):
+            raise ValueError(
+                f"teacher_share={short(self.teacher_share)} must be numbers in [0, 1], e.g. 0.9 or 0.5,0.9"
+            )
+        if n_exits is None or len(found) == n_exits:
+            return found
+        if len(found) > 1:
+            raise ValueError(f"teacher_share={self.teacher_share!r} has {len(found)} shares for {n_exits} exits")
+        return found * n_exits
 
 
 @dataclass(frozen=True)
@@ -86,6 +161,9 @@ class SecondPhaseOptions:
     schedule_rate: Literal["cosine", "full"] = option(
         "cosine", "Learning rate of the exits while exit 1 outweighs the last exit (full: the peak, to the end)."
     )
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
 
 def _class_balance(setup: PartSetup) -> TrainingPart | None:
@@ -103,10 +181,54 @@ def _earlier_exits(setup: PartSetup) -> TrainingPart | None:
     return FittedEarlierExits(setup.model, setup.held_out, setup.config.training.precision)
 
 
+def _augmented_views(setup: PartSetup) -> TrainingPart | None:
+    from .augmented_views import AugmentedViews
+
+    if setup.views is None:
+        return None
+    taught, names = bool(setup.config.training.part(TeacherOptions).teacher), setup.images.class_names
+    return AugmentedViews(setup.views, setup.images.labels, len(names), answered=taught)
+
+
+def _taught_exits(setup: PartSetup) -> TrainingPart | None:
+    if not setup.config.training.part(TeacherOptions).teacher:
+        return None
+    from .taught_exits import make_taught_exits
+
+    return make_taught_exits(setup)
+
+
+def _check_teacher(config: Config) -> None:
+    if config.training.part(TeacherOptions) != TeacherOptions():
+        from .teacher import check_teacher
+
+        check_teacher(config)
+
+
+def _taught(config: Config) -> str:
+    options = config.training.part(TeacherOptions)
+    exit_, views = (
+        f"exit {options.teacher_exit}" if options.teacher_exit else "its last exit",
+        f"{options.teacher_views} views an image",
+    )
+    share, T = f"share of the loss {options.teacher_share}", f"temperature {options.teacher_temperature:g}"
+    return f"Taught by run `{options.teacher}` ({exit_}): {views}, {share}, {T}." if options.teacher else ""
+
+
+def _augmented(config: Config) -> str:
+    kind = config.training.part(AugmentationOptions).augment
+    return "" if kind == "none" else f"Augmentation `{kind}`."
+
+
 def _second_phase(setup: PartSetup) -> TrainingPart | None:
     from .second_phase import SecondPhase
 
     return SecondPhase() if setup.config.training.part(SecondPhaseOptions).schedule_rate == "full" else None
+
+
+def _kept_rate(config: Config) -> str:
+    full = config.training.part(SecondPhaseOptions).schedule_rate == "full"
+    return "The exits keep their peak learning rate while exit 1 outweighs the last exit." if full else ""
 
 
 def _reads_earlier(config: Config) -> bool:
@@ -117,7 +239,17 @@ TRAINING_PARTS: Joint[PartKind] = joints.TRAINING_PARTS.fill(
     {
         "class balance": PartKind(_class_balance),
         "earlier exits": PartKind(_earlier_exits, wants_held_out=_reads_earlier),
-        "second phase": PartKind(_second_phase, SecondPhaseOptions),
+        "augmented views": PartKind(
+            _augmented_views, AugmentationOptions, timed=lambda config: ("augment",), described=_augmented
+        ),
+        "teacher": PartKind(
+            _taught_exits,
+            TeacherOptions,
+            check=_check_teacher,
+            described=_taught,
+            timed=lambda config: tuple(options_of(TeacherOptions)),
+        ),
+        "second phase": PartKind(_second_phase, SecondPhaseOptions, described=_kept_rate),
     }
 )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..analysis.card_results import HEADING
 from ..config import Config, ModelConfig, TrainingConfig
 from ..models.flops import CONVENTION, ModelFlops
+from .kinds import TRAINING_PARTS
 
 Row = dict[str, float]
 
@@ -44,6 +45,7 @@ def run_card(
             f"schedule of the loss weights `{training.schedule}`, coupling `{training.coupling}`.",
             *_changes(model),
             *_balance(config.training, class_counts),
+            *filter(None, (kind.described(config) for kind in TRAINING_PARTS.values())),
             f"{images:,} training images of {config.data.name}, {len(history)} epochs, {seconds:.0f} s. "
             f"Kept: epoch {best['epoch']:.0f}, which has the largest area under the accuracy–FLOPs curve "
             f"on at most {training.validation_size:,} validation images ({best['area']:.4f}).",

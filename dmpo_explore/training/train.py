@@ -24,6 +24,7 @@ from ..config import OPTIONS, Config, TrainingConfig
 from ..data.images import ImageSet
 from ..data.locations import located
 from ..data.torch_loaders import make_loader
+from ..data.torch_views import Views
 from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference, with_own_weights
 from ..models.flops import ModelFlops, measure_flops
@@ -32,10 +33,12 @@ from ..runs.run import Run
 from ..runs.store import clear_runs, load_run, runs_root
 from ..utils.progress import Progress
 from .accelerator import make_accelerator
+from .augmented_views import make_views
 from .checkpoint import RunWriter, read_checkpoint, require_room, unfinished
-from .kinds import TRAINING_PARTS, PartSetup, make_parts
+from .kinds import TRAINING_PARTS, AugmentationOptions, PartSetup, make_parts
 from .loop import EpochResult, StepHook, fit
 from .parts import TrainingPart
+from .teacher import with_teacher_address
 from .train_data import DataHook, hold_out, training_images
 from .validator import Validator, spread
 
@@ -53,6 +56,7 @@ def train(
     on_epoch: Callable[[DMPO, EpochResult], None] | None = None,
     on_check: Progress | None = None,
     on_data: DataHook | None = None,
+    on_answers: Progress | None = None,
     resume: bool = False,
     force: bool = False,
     device: str = "auto",
@@ -69,6 +73,7 @@ def train(
             computes in float32, also if it is trained in another precision.
         on_check: called with (files checked, files in all) before the first step, where the images are files.
         on_data: called with the `Manifest` before the first step.
+        on_answers: called with (answers done, answers in all) before the first step, where a teacher has to answer.
         resume: continue after the last finished epoch of ``name``. ``config`` must be the run's own, but may have more
             epochs: the further ones take the learning rates and loss weights that a training of that length has there.
         force: replace a run of that name (once the first epoch is finished).
@@ -97,8 +102,9 @@ def train(
         tiny 1
     """
     run: Run | None = None
-    for result in train_epochs(config, name, resume=resume, force=force, device=device, trackers=trackers,
-                               on_step=on_step, on_epoch=on_epoch, on_check=on_check, on_data=on_data):  # fmt: skip
+    hooks: dict[str, Any] = {"on_step": on_step, "on_epoch": on_epoch, "on_check": on_check, "on_data": on_data}
+    how: dict[str, Any] = {"resume": resume, "force": force, "device": device, "trackers": trackers}
+    for result in train_epochs(config, name, on_answers=on_answers, **hooks, **how):
         run = result.run
         if progress:
             progress(result)
@@ -112,7 +118,8 @@ def train_epochs(
     resume: bool = False, force: bool = False, device: str = "auto", trackers: Sequence[str] = (),
     on_step: StepHook | None = None,
     on_epoch: Callable[[DMPO, EpochResult], None] | None = None,
-    on_check: Progress | None = None, on_data: DataHook | None = None, most_images: int | None = None,
+    on_check: Progress | None = None, on_data: DataHook | None = None, on_answers: Progress | None = None,
+    most_images: int | None = None,
 ) -> Iterator[EpochResult]:  # fmt: skip
     """Iterate over the epochs of a training: one `EpochResult` once each epoch is saved.
 
@@ -135,7 +142,8 @@ def train_epochs(
         1 2 2 None
     """
     config = config.require_plugins("this config" if name is None else f"run {name!r}")
-    config = replace(_trainable(config), data=located(config.data), model=with_own_weights(config.model)).with_plugins()
+    config = with_teacher_address(_trainable(config))
+    config = replace(config, data=located(config.data), model=with_own_weights(config.model)).with_plugins()
     path, saved = open_run(name := name or default_name(config), config, resume=resume)
     old = Run(path) if saved else None
     manifest, images, val = training_images(config, old, name=name, force=force, on_check=on_check, on_data=on_data)
@@ -143,12 +151,15 @@ def train_epochs(
     model, cost = _build(config, len(images.class_names), saved, path.parent)
     images, held_out = hold_out(images, config, model.n_exits)
     images = spread(images, most_images or len(images))
+    views = make_views(config, len(images))
     validate = Validator(spread(val, config.training.validation_size), config, model, cost)
-    parts = make_parts(PartSetup(config, model, images, held_out))
+    parts = make_parts(PartSetup(
+        config, model, images, held_out, views, manifest, keeps=most_images is None, progress=on_answers,
+    ))  # fmt: skip
     writer = RunWriter(path, config, cost, images, saved, manifest=manifest, force=force)
     writer.begin(write=accelerator.is_main_process)
     epochs = fit(
-        model, training_loader(images, model, config.training, parts), config.training, model.n_exits,
+        model, training_loader(images, model, config.training, parts, views), config.training, model.n_exits,
         validate=validate, accelerator=accelerator, parts=parts, state=saved and saved["state"], on_step=on_step,
     )  # fmt: skip
     try:
@@ -189,8 +200,9 @@ def _build(config: Config, n_classes: int, saved: dict[str, Any] | None, root: P
 
 
 def training_loader(
-    images: ImageSet, model: DMPO, settings: TrainingConfig, parts: Sequence[TrainingPart] = ()
-) -> DataLoader[Any]:
+    images: ImageSet, model: DMPO, settings: TrainingConfig, parts: Sequence[TrainingPart] = (),
+    views: Views | None = None,
+) -> DataLoader[Any]:  # fmt: skip
     """Training images and those that parts add, in batches of (images, labels, indices), augmented as ``settings`` say.
 
     A part may choose which rows an epoch reads; the first that does decides.
@@ -205,6 +217,8 @@ def training_loader(
         sampler=next((sampler for part in parts if (sampler := part.sampler(labels)) is not None), None),
         flip=settings.flip,
         crop_scale=settings.crop_scale,
+        augment=settings.part(AugmentationOptions).augment,
+        views=views,
         workers=settings.workers,
         indexed=True,
         further=sources,

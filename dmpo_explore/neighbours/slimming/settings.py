@@ -12,7 +12,7 @@ from ...data.locations import located
 from ...models.factory import build_reference
 from ...models.tuning import TUNINGS
 from ...runs.run import Run
-from ...runs.store import load_run
+from ...runs.store import address, load_run
 from ...utils.options import options_of
 from ...utils.registry import lookup
 from .options import Slimming, SlimSettings
@@ -88,12 +88,3 @@ def resumed_config(run: Run, name: str, epochs: int | None) -> Config:
         raise ValueError(f"run {name!r} was slimmed from {teacher!r}, not from {run.name!r}")
     training = replace(config.training, epochs=epochs or config.training.epochs)
     return replace(config, data=located(config.data), training=training)
-
-
-def address(run: Run) -> str:
-    """What opens the run again: its address on the Hub, else its name, else its folder."""
-    try:
-        by_name = load_run(run.name).path == run.path
-    except (OSError, ValueError):
-        by_name = False
-    return run.source or (run.name if by_name else str(run.path))
