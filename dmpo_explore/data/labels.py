@@ -14,6 +14,7 @@ import numpy as np
 
 from ..utils.abbreviate import short
 
+MISSING = -1  # label of an image that has none
 WHOLE = re.compile(r"([0-9]{1,18})(?:\.0+)?")  # 18 digits fit into int64
 
 

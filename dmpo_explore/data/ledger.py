@@ -121,18 +121,19 @@ def count_inputs(data: DataConfig) -> dict[str, int]:
 def _count(folder: Path) -> int:
     """Entries of a folder of class folders, which may be links themselves."""
     return sum(
-        1 if not entry.is_dir() else _count_below(entry.path)
+        1 if not entry.is_dir() else count_below(entry.path)
         for entry in os.scandir(folder)
         if not entry.name.startswith(".")
     )
 
 
-def _count_below(folder: str) -> int:
+def count_below(folder: str) -> int:
+    """Entries of a folder and its subfolders: files, links to folders, and folders that cannot be listed."""
     try:
         entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
     except OSError:
         return 1
-    return sum(_count_below(entry.path) if entry.is_dir(follow_symlinks=False) else 1 for entry in entries)
+    return sum(count_below(entry.path) if entry.is_dir(follow_symlinks=False) else 1 for entry in entries)
 
 
 def disagreements(ledger: Ledger) -> list[str]:

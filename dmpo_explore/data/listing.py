@@ -78,6 +78,8 @@ def data_stamp(data: DataConfig) -> str:
         return ""
     found, digest = list_data(data), hashlib.sha256()
     more = [Path(text).expanduser() for text in (data.name, data.class_names) if text]
+    if data.unlabelled:
+        list_class(Path(data.unlabelled).expanduser(), "", found)
     more += _reader_files(data)
     for path in (*more, *(image.path for image in found.images), *found.unused):
         try:
@@ -120,10 +122,12 @@ def _list_classes(folder: Path, split: str, found: Listing) -> None:
             _list_classes(entry, named, found)
         else:
             found.classes.append((split, entry.name))
-            _list_class(entry, split, found)
+            list_class(entry, split, found)
 
 
-def _list_class(folder: Path, split: str, found: Listing) -> None:
+def list_class(folder: Path, split: str, found: Listing) -> None:
+    """Add what is in a folder and its subfolders to ``found``, as images of one class."""
+
     def closed(error: OSError) -> None:
         found.left_out.append((split, Path(error.filename), CLOSED))
 

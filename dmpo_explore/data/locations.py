@@ -129,7 +129,7 @@ def located(data: DataConfig) -> DataConfig:
     """The same data with absolute paths, so that they are found from any folder; raises as `common_folder`."""
     paths: dict[str, Any] = {
         key: str(_absolute(text))
-        for key in ("root", "class_names", *DIRS.values())
+        for key in ("root", "class_names", "unlabelled", *DIRS.values())
         if (text := getattr(data, key)) is not None
     }
     if found := reader_name(data.name):

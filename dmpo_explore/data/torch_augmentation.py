@@ -47,7 +47,7 @@ def _weaker(strengths: Callable[..., Tensor | None], *size: int) -> Tensor | Non
     return None if found is None else found[0] + STRENGTH * (found - found[0])
 
 
-class TrivialAugment(v2.TrivialAugmentWide):
+class TrivialAugment(v2.TrivialAugmentWide):  # type: ignore[misc]  # untyped in torchvision
     """TrivialAugment (Müller and Hutter 2021): one change at a random strength, both uniform.
 
     The changes are RandAugment's, which go by the image's size, at up to half of its strengths: shears of 0.15,

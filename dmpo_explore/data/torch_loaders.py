@@ -23,11 +23,11 @@ from ..config import Preprocess
 from ..utils.preprocess import RESIZING
 from ..utils.registry import lookup
 from .images import ImageSet
+from .labels import MISSING as MISSING
 from .torch_augmentation import changes, least_area
 from .torch_views import Views
 
 Transform = Callable[[NDArray[np.uint8]], Tensor]
-MISSING = -1  # label of an image that has none
 INTERPOLATIONS = {
     mode.value: mode for mode in (InterpolationMode.BICUBIC, InterpolationMode.BILINEAR, InterpolationMode.NEAREST)
 }

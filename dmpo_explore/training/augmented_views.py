@@ -7,10 +7,9 @@ import torch
 from torch.nn.functional import one_hot
 
 from ..config import Config
-from ..data.torch_augmentation import least_area
 from ..data.torch_views import Views
 from ..utils.typing import Ints
-from .kinds import AugmentationOptions, TeacherOptions
+from .part_options import AugmentationOptions, TeacherOptions, n_views
 from .parts import Batch, TrainingPart
 
 
@@ -28,11 +27,10 @@ def make_views(config: Config, n_images: int) -> Views | None:
         (3, None, True)
     """
     settings = config.training
-    kind, teacher = settings.part(AugmentationOptions).augment, settings.part(TeacherOptions)
+    kind = settings.part(AugmentationOptions).augment
     mixes = kind == "strong"
-    if teacher.teacher:
-        plain = least_area(kind, settings.crop_scale) == 1 and not settings.flip
-        return Views(n_images, seed=config.data.seed, count=1 if plain else teacher.teacher_views, mixes=mixes)
+    if settings.part(TeacherOptions).teacher:
+        return Views(n_images, seed=config.data.seed, count=n_views(settings), mixes=mixes)
     return None if kind == "none" else Views(n_images, seed=settings.seed, mixes=mixes)
 
 

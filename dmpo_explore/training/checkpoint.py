@@ -171,7 +171,8 @@ class RunWriter:
         """Write the files made from the checkpoint; the history last, so that its epochs are all on disk."""
         save_weights(folder, self.best, self.config.model, self.images.class_names)
         counts = np.bincount(self.images.labels, minlength=len(self.images.class_names)).tolist()
-        more = {"class_counts": counts, "plans": self.plans}
+        unlabelled = len(self.manifest.unlabelled) if self.manifest and self.config.data.unlabelled else 0
+        more: dict[str, Any] = {"class_counts": counts, "plans": self.plans, "unlabelled": unlabelled}
         card = run_card(self.path.name, self.config, self.flops, self.history, len(self.images), **more)
         write_text(folder / "card.md", card + own_sections(folder / "card.md"))
         self.written = pd.DataFrame(self.history).to_csv(index=False, lineterminator="\n")

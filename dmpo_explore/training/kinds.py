@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from .. import joints
-from ..utils.abbreviate import short
-from ..utils.options import check_options, option, options_of
+from ..utils.options import options_of
 from ..utils.registry import Joint
+from .part_options import AugmentationOptions, SecondPhaseOptions, TeacherOptions
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -33,7 +33,8 @@ class PartSetup:
         config: of the run. model: that is trained.
         images: the training images, without those held out. held_out: training images that the model is not trained on;
             None where no part needs them.
-        views: of the images, where they are not drawn by torch's global generator. manifest: of the run's images.
+        unlabelled: images to train on that have no label. manifest: of all the run's images.
+        views: of the images and the unlabelled ones, where torch's global generator does not draw their augmentation.
         keeps: whether what is computed may be kept in the user's cache.
         progress: called with (done, in all) while a part prepares itself.
 
@@ -49,8 +50,9 @@ class PartSetup:
     model: DMPO
     images: ImageSet
     held_out: ImageSet | None
-    views: Views | None = None
+    unlabelled: ImageSet | None = None
     manifest: Manifest | None = None
+    views: Views | None = None
     keeps: bool = True
     progress: Progress | None = None
 
@@ -96,76 +98,6 @@ class PartKind:
     described: Callable[[Config], str] = _unsaid
 
 
-@dataclass(frozen=True)
-class AugmentationOptions:
-    """Augmentation beyond mirrored and cropped images."""
-
-    augment: Literal["none", "light", "strong"] = option(
-        "none",
-        "Augmentation (light: random crops of at least 35 % of the area, or of --crop-scale; strong: also one change "
-        "by TrivialAugment at up to half of RandAugment's strengths, and half of the views mixed with another image, "
-        "by mixup or CutMix).",
-    )
-
-    def __post_init__(self) -> None:
-        check_options(self)
-
-
-@dataclass(frozen=True)
-class TeacherOptions:
-    """A teacher, and how much its answers count.
-
-    Raises:
-        ValueError: a value out of range.
-
-    Example:
-        >>> TeacherOptions("big-run", teacher_share="0.5,1").shares(2), TeacherOptions("big-run").shares(3)
-        ((0.5, 1.0), (0.9, 0.9, 0.9))
-    """
-
-    teacher: str = option("", "Finished run of the same classes whose answers the exits learn.", other="a run")
-    teacher_exit: int | None = option(None, "Exit of the teacher that answers; default: its last.", ge=1)
-    teacher_views: int = option(
-        8, "Augmented views of an image that the teacher answers once; the epochs take turns.", ge=1, unit="views"
-    )
-    teacher_share: str = option(
-        "0.9", "Share of an exit's loss that is the teacher's, for all exits or one each, e.g. 0.5,0.9."
-    )
-    teacher_temperature: float = option(1.0, "Temperature of both answers in the teacher's loss.", gt=0)
-
-    def __post_init__(self) -> None:
-        check_options(self)
-        self.shares(None)
-
-    def shares(self, n_exits: int | None) -> tuple[float, ...]:
-        """(K,) the share of each exit; None: as they are written. ValueError for another number of them."""
-        try:
-            found = tuple(float(part) for part in self.teacher_share.split(","))
-        except ValueError:
-            found = ()
-        if not found or not all(0 <= share <= 1 for share in found):
-            raise ValueError(
-                f"teacher_share={short(self.teacher_share)} must be numbers in [0, 1], e.g. 0.9 or 0.5,0.9"
-            )
-        if n_exits is None or len(found) == n_exits:
-            return found
-        if len(found) > 1:
-            raise ValueError(f"teacher_share={self.teacher_share!r} has {len(found)} shares for {n_exits} exits")
-        return found * n_exits
-
-
-@dataclass(frozen=True)
-class SecondPhaseOptions:
-    """The learning rate of the exits in the second phase."""
-
-    schedule_rate: Literal["cosine", "full"] = option(
-        "cosine", "Learning rate of the exits while exit 1 outweighs the last exit (full: the peak, to the end)."
-    )
-
-    def __post_init__(self) -> None:
-        check_options(self)
-
-
 def _class_balance(setup: PartSetup) -> TrainingPart | None:
     from .class_balance import ClassBalance
 
@@ -195,11 +127,14 @@ def _taught_exits(setup: PartSetup) -> TrainingPart | None:
         return None
     from .taught_exits import make_taught_exits
 
-    return make_taught_exits(setup)
+    return make_taught_exits(
+        setup.config, setup.model.preprocess, setup.images, setup.unlabelled, setup.views, setup.manifest,
+        kept=setup.keeps, progress=setup.progress,
+    )  # fmt: skip
 
 
 def _check_teacher(config: Config) -> None:
-    if config.training.part(TeacherOptions) != TeacherOptions():
+    if config.training.part(TeacherOptions) != TeacherOptions() or config.data.unlabelled:
         from .teacher import check_teacher
 
         check_teacher(config)

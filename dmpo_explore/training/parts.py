@@ -90,9 +90,8 @@ class TrainingContext:
 
     def planned_weights(self, epoch: int) -> tuple[float, ...]:
         """(K,) what the config's schedule plans for an epoch, counted from 0; raises as `loss_weights`."""
-        config = self.config
-        how = {"phase_ratio": config.phase_ratio, "depths": self.depths}
-        return loss_weights(config.schedule, epoch, config.epochs, self.n_exits, **how)
+        how, K = self.config, self.n_exits
+        return loss_weights(how.schedule, epoch, how.epochs, K, phase_ratio=how.phase_ratio, depths=self.depths)
 
 
 class TrainingPart:

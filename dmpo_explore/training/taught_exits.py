@@ -8,23 +8,30 @@ self-distillation belong to the labels' loss.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
+from ..config import Config, Preprocess, TrainingConfig
+from ..data.images import ImageSet
+from ..data.manifest import Manifest
 from ..data.torch_loaders import make_loader
+from ..data.torch_views import Views
 from ..inference.torch_processes import Processes
 from ..inference.torch_recording import RECORD_BATCH
 from ..utils.progress import Progress
 from .kept_answers import Answer, Answers, KeptAnswers
-from .kinds import AugmentationOptions, PartSetup, TeacherOptions
 from .losses import divergence, label_losses
+from .part_options import AugmentationOptions, TeacherOptions
 from .parts import Batch, TrainingContext, TrainingPart
-from .teacher import open_teacher, require_same_classes, require_unseen
+from .teacher import Teacher, open_teacher, require_same_classes, require_unseen
 
 DRAWN_BY = ("torch", "torchvision", "numpy", "pillow")  # whose versions may change a view
 
@@ -36,6 +43,7 @@ class TaughtExits(TrainingPart):
         answers: of the teacher, by view. of_epoch: epoch counted from 0 → its view's number.
         asking: device → what answers views that are missing.
         options: shares and temperature. weights_sha256: of the teacher's weights, which a checkpoint states.
+        unlabelled: images that it answers alone, after those of the training.
         progress: called with (answers done, answers in all) when a training begins.
     """
 
@@ -43,10 +51,16 @@ class TaughtExits(TrainingPart):
 
     def __init__(
         self, answers: KeptAnswers, of_epoch: Callable[[int], int], asking: Callable[[str], Answer],
-        options: TeacherOptions, weights_sha256: str, progress: Progress | None = None,
+        options: TeacherOptions, weights_sha256: str, unlabelled: Sequence[ImageSet] = (),
+        progress: Progress | None = None,
     ) -> None:  # fmt: skip
         self.answers, self.of_epoch, self.asking = answers, of_epoch, asking
-        self.options, self.weights_sha256, self.progress = options, weights_sha256, progress
+        self.options, self.weights_sha256 = options, weights_sha256
+        self.unlabelled, self.progress = unlabelled, progress
+
+    def sources(self) -> Sequence[ImageSet]:
+        """The unlabelled images."""
+        return self.unlabelled
 
     def begin(self, context: TrainingContext) -> None:
         """The teacher answers what is missing; of a resumed training once its checkpoint has been compared."""
@@ -69,9 +83,8 @@ class TaughtExits(TrainingPart):
         self._complete()
 
     def _complete(self) -> None:
-        accelerator = self.context.accelerator
-        processes = Processes(str(self.device), accelerator.process_index, accelerator.num_processes)
         numbers = sorted({self.of_epoch(epoch) for epoch in range(self.context.config.epochs)})
+        processes = processes_of(self.context.accelerator)
         self.answers.complete(numbers, self.asking(str(self.device)), processes, self.progress)
 
     def before_epoch(self, epoch: int) -> None:
@@ -92,19 +105,53 @@ class TaughtExits(TrainingPart):
         return self.shares * divergence(outputs, wanted, self.options.teacher_temperature)
 
 
-def make_taught_exits(setup: PartSetup) -> TaughtExits:
-    """The part of a training; raises ValueError for a teacher that must not teach it."""
-    settings, data = setup.config.training, setup.config.data
-    options, augment = settings.part(TeacherOptions), settings.part(AugmentationOptions).augment
-    teacher, views = open_teacher(options), setup.views
+def make_taught_exits(
+    config: Config, student: Preprocess, images: ImageSet, unlabelled: ImageSet | None, views: Views | None,
+    manifest: Manifest | None, *, kept: bool = True, progress: Progress | None = None,
+) -> TaughtExits:  # fmt: skip
+    """The part of a training; arguments are those of a `PartSetup`.
+
+    Raises:
+        ValueError: a teacher that must not teach it.
+    """
     assert views is not None
-    require_same_classes(teacher, setup.images.class_names)
-    require_unseen(teacher, data, setup.manifest)
-    how: dict[str, Any] = {"augment": augment, "flip": settings.flip, "crop_scale": settings.crop_scale}
-    preprocess = teacher.preprocess(setup.model.preprocess)
+    options = config.training.part(TeacherOptions)
+    teacher = open_teacher(options)
+    require_same_classes(teacher, images.class_names)
+    require_unseen(teacher, config.data, manifest)
+    further = [] if unlabelled is None else [unlabelled]
+    answers, asking = asked(teacher, [images, *further], student, config.training, views, kept=kept)
+    return TaughtExits(answers, views.of_epoch, asking, options, teacher.weights_sha256, further, progress)
+
+
+def labelled_by_teacher(
+    config: Config, student: Preprocess, images: ImageSet, accelerator: Accelerator, *, kept: bool = True
+) -> ImageSet:
+    """Images without labels, each with the class that the teacher finds the likeliest in the whole image."""
+    teacher = open_teacher(config.training.part(TeacherOptions))
+    require_same_classes(teacher, images.class_names)
+    answers, asking = asked(teacher, [images], student, config.training, None, kept=kept)
+    answers.complete([0], asking(str(accelerator.device)), processes_of(accelerator))
+    return replace(images, labels=answers.view(0).argmax(axis=1).astype(np.int64))
+
+
+def asked(
+    teacher: Teacher, sets: Sequence[ImageSet], student: Preprocess, settings: TrainingConfig, views: Views | None, *,
+    kept: bool,
+) -> tuple[KeptAnswers, Callable[[str], Answer]]:  # fmt: skip
+    """What a teacher answers to images, one set after the other, and device → what answers the views that are missing.
+
+    Args:
+        views: of the images; None: each as it is, view 0 alone.
+    """
+    preprocess, (first, *further) = teacher.preprocess(student), sets
+    how: dict[str, Any] = {}
+    if views is not None:
+        augment = settings.part(AugmentationOptions).augment
+        how = {"augment": augment, "flip": settings.flip, "crop_scale": settings.crop_scale}
     facts = {
-        "teacher": teacher.facts(), "images": setup.images.fingerprint, "precision": settings.precision,
-        "views": {"seed": views.seed, "resize": preprocess.resize, "crop_pct": preprocess.crop_pct, **how},
+        "teacher": teacher.facts(), "images": [images.fingerprint for images in sets], "precision": settings.precision,
+        "views": {"seed": views and views.seed, "resize": preprocess.resize, "crop_pct": preprocess.crop_pct, **how},
         "versions": {name: version(name) for name in DRAWN_BY},
     }  # fmt: skip
 
@@ -112,12 +159,15 @@ def make_taught_exits(setup: PartSetup) -> TaughtExits:
         model = cache(lambda: teacher.model(device))  # loaded if a view is missing, and released after the last one
 
         def answer(number: int, report: Callable[[int], None]) -> Answers:
-            loader = make_loader(setup.images, preprocess, batch_size=RECORD_BATCH, workers=settings.workers,
-                                 views=views.at(number), **how)  # fmt: skip
+            loader = make_loader(first, preprocess, batch_size=RECORD_BATCH, workers=settings.workers, further=further,
+                                 views=views and views.at(number), **how)  # fmt: skip
             return teacher.answer(model(), loader, settings.precision, report)
 
         return answer
 
-    shape = (len(setup.images), len(setup.images.class_names))
-    answers = KeptAnswers(facts, shape, kept=setup.keeps)
-    return TaughtExits(answers, views.of_epoch, asking, options, teacher.weights_sha256, setup.progress)
+    return KeptAnswers(facts, (sum(map(len, sets)), len(first.class_names)), kept=kept), asking
+
+
+def processes_of(accelerator: Accelerator) -> Processes:
+    """The processes of a training."""
+    return Processes(str(accelerator.device), accelerator.process_index, accelerator.num_processes)

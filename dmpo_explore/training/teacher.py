@@ -29,7 +29,7 @@ from ..runs.store import address, load_run
 from ..runs.torch_model import preprocess_of
 from ..runs.weights_file import WEIGHTS, backbone_sha256, read_weights_meta
 from ..utils.files import sha256
-from .kinds import TeacherOptions
+from .part_options import TeacherOptions
 
 HELD_OUT = ("val", "calibration", "test")
 
@@ -72,12 +72,13 @@ class Teacher:
         """Its logits (n, C) for batches of (images, …).
 
         Args:
-            model: its own. precision: of autocast. report: called with the number of images done, after each batch.
+            model: its own. precision: of autocast. report: called with the number of images done, at first with 0.
 
         Raises:
             ValueError: logits that are not finite in float16.
         """
         found, done = list[Tensor](), 0
+        report(done)
         with autocast(model.device, precision):
             for images, *_ in loader:
                 found.append(self._logits(model, images.to(model.device)).half().cpu())
@@ -124,10 +125,12 @@ def open_teacher(options: TeacherOptions) -> Teacher:
 
 
 def check_teacher(config: Config) -> None:
-    """Raise as `open_teacher`; ValueError for options of a teacher without one."""
+    """Raise as `open_teacher`; ValueError for options of a teacher, or unlabelled images, without one."""
     options = config.training.part(TeacherOptions)
     if options.teacher:
         open_teacher(options)
+    elif config.data.unlabelled:
+        raise ValueError("unlabelled images are answered by a teacher: give its run, --teacher RUN")
     elif options != TeacherOptions():
         raise ValueError("the options of a teacher need one: give its run, --teacher RUN")
 
@@ -161,8 +164,8 @@ def require_unseen(teacher: Teacher, data: DataConfig, manifest: Manifest | None
         data, manifest: of the run.
     """
     own, run = teacher.run.manifest, teacher.run
-    if own is not None and manifest is not None and own.files and manifest.files:
-        seen = {row.sha256 for row in own.files.get("train", ())}
+    if own is not None and own.files and manifest is not None and manifest.files:
+        seen = {row.sha256 for row in (*own.files.get("train", ()), *own.unlabelled)}
         found = {split: [row.path for row in manifest.files.get(split, ()) if row.sha256 in seen] for split in HELD_OUT}
     elif run.config.data.name == data.name and not is_own(data):
         found = {split: [f"image {i}" for i in rows] for split, rows in _same_positions(run.config.data, data).items()}

@@ -35,11 +35,13 @@ from ..utils.progress import Progress
 from .accelerator import make_accelerator
 from .augmented_views import make_views
 from .checkpoint import RunWriter, read_checkpoint, require_room, unfinished
-from .kinds import TRAINING_PARTS, AugmentationOptions, PartSetup, make_parts
+from .kinds import TRAINING_PARTS, PartSetup, make_parts
 from .loop import EpochResult, StepHook, fit
+from .part_options import AugmentationOptions
 from .parts import TrainingPart
+from .taught_exits import labelled_by_teacher
 from .teacher import with_teacher_address
-from .train_data import DataHook, hold_out, training_images
+from .train_data import SHARE, DataHook, hold_out, hold_out_unlabelled, training_images, wants_held_out
 from .validator import Validator, spread
 
 LONGEST = 60  # letters of a run's default name that are its data's
@@ -149,12 +151,18 @@ def train_epochs(
     manifest, images, val = training_images(config, old, name=name, force=force, on_check=on_check, on_data=on_data)
     accelerator = make_accelerator(config.training, device, trackers, path)
     model, cost = _build(config, len(images.class_names), saved, path.parent)
-    images, held_out = hold_out(images, config, model.n_exits)
+    unlabelled = manifest.unlabelled_images(config.data) if manifest else None
+    unlabelled = unlabelled and unlabelled.subset(slice(most_images))
+    if unlabelled is not None and wants_held_out(config, model.n_exits) and len(unlabelled) > len(images) // SHARE:
+        unlabelled, held_out = hold_out_unlabelled(unlabelled, len(images) // SHARE, config)
+        held_out = labelled_by_teacher(config, model.preprocess, held_out, accelerator)
+    else:
+        images, held_out = hold_out(images, config, model.n_exits)
     images = spread(images, most_images or len(images))
-    views = make_views(config, len(images))
+    views = make_views(config, len(images) + len(unlabelled or ()))
     validate = Validator(spread(val, config.training.validation_size), config, model, cost)
     parts = make_parts(PartSetup(
-        config, model, images, held_out, views, manifest, keeps=most_images is None, progress=on_answers,
+        config, model, images, held_out, unlabelled, manifest, views, keeps=most_images is None, progress=on_answers,
     ))  # fmt: skip
     writer = RunWriter(path, config, cost, images, saved, manifest=manifest, force=force)
     writer.begin(write=accelerator.is_main_process)

@@ -76,6 +76,17 @@ def training_images(
     return images
 
 
+def wants_held_out(config: Config, n_exits: int) -> bool:
+    """Whether images are held out: a training part needs them, and there is more than one exit."""
+    return n_exits > 1 and any(kind.wants_held_out(config) for kind in TRAINING_PARTS.values())
+
+
+def hold_out_unlabelled(unlabelled: ImageSet, n: int, config: Config) -> tuple[ImageSet, ImageSet]:
+    """Unlabelled images → those to train on and ``n`` held out, the same whenever the run is resumed."""
+    order = np.random.default_rng(config.data.seed).permutation(len(unlabelled))
+    return unlabelled.subset(np.sort(order[n:])), unlabelled.subset(np.sort(order[:n]))
+
+
 def hold_out(images: ImageSet, config: Config, n_exits: int) -> tuple[ImageSet, ImageSet | None]:
     """Training images → those to train on and those held out, None where no training part needs them or K is 1.
 
@@ -86,7 +97,7 @@ def hold_out(images: ImageSet, config: Config, n_exits: int) -> tuple[ImageSet, 
     Raises:
         ValueError: a class with a single training image, or all of whose images are in one group.
     """
-    if n_exits == 1 or not any(kind.wants_held_out(config) for kind in TRAINING_PARTS.values()):
+    if not wants_held_out(config, n_exits):
         return images, None
     names, seed, groups = images.class_names, config.data.seed, _groups(images, config)
     if groups is None:

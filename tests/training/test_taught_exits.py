@@ -20,8 +20,8 @@ from dmpo_explore.config import Config
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.runs.torch_weights import read_weights
-from dmpo_explore.training.kinds import TeacherOptions
 from dmpo_explore.training.losses import cross_entropies, divergence
+from dmpo_explore.training.part_options import TeacherOptions
 from dmpo_explore.training.parts import Batch
 from dmpo_explore.training.taught_exits import TaughtExits
 from dmpo_explore.training.train import train, train_epochs

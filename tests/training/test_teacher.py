@@ -18,7 +18,7 @@ from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.models.dmpo import DMPO
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.training.kinds import TeacherOptions
+from dmpo_explore.training.part_options import TeacherOptions
 from dmpo_explore.training.teacher import open_teacher
 from dmpo_explore.training.train import train_epochs
 

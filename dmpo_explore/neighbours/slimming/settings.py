@@ -75,7 +75,7 @@ def slimmed_config(run: Run, how: SlimSettings) -> Config:
     )  # fmt: skip
     model = replace(run.config.model, tuning="full", dropout=0.0, train_norm=True,
                     more=(*run.config.model.more, slimming))  # fmt: skip
-    return Config(located(run.config.data), model, training)
+    return Config(located(replace(run.config.data, unlabelled=None)), model, training)
 
 
 def resumed_config(run: Run, name: str, epochs: int | None) -> Config:
