@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch.utils.data import DataLoader
 
@@ -153,11 +154,7 @@ def train_epochs(
     model, cost = _build(config, len(images.class_names), saved, path.parent)
     unlabelled = manifest.unlabelled_images(config.data) if manifest else None
     unlabelled = unlabelled and unlabelled.subset(slice(most_images))
-    if unlabelled is not None and wants_held_out(config, model.n_exits) and len(unlabelled) > len(images) // SHARE:
-        unlabelled, held_out = hold_out_unlabelled(unlabelled, len(images) // SHARE, config)
-        held_out = labelled_by_teacher(config, model.preprocess, held_out, accelerator)
-    else:
-        images, held_out = hold_out(images, config, model.n_exits)
+    images, unlabelled, held_out = _divided(images, unlabelled, config, model, accelerator)
     images = spread(images, most_images or len(images))
     views = make_views(config, len(images) + len(unlabelled or ()))
     validate = Validator(spread(val, config.training.validation_size), config, model, cost)
@@ -205,6 +202,18 @@ def _build(config: Config, n_classes: int, saved: dict[str, Any] | None, root: P
     if saved:
         model.load_trainable(saved["weights"])
     return model, cost
+
+
+def _divided(
+    images: ImageSet, unlabelled: ImageSet | None, config: Config, model: DMPO, accelerator: Accelerator
+) -> tuple[ImageSet, ImageSet | None, ImageSet | None]:
+    """Images to train on, unlabelled ones to train on, and those held out: unlabelled ones where they are enough."""
+    n = len(images) // SHARE
+    if unlabelled is None or len(unlabelled) <= n or not wants_held_out(config, model.n_exits):
+        kept, held_out = hold_out(images, config, model.n_exits)
+        return kept, unlabelled, held_out
+    unlabelled, held_out = hold_out_unlabelled(unlabelled, n, config)
+    return images, unlabelled, labelled_by_teacher(config, model.preprocess, held_out, accelerator)
 
 
 def training_loader(
