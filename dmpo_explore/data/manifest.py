@@ -84,7 +84,7 @@ class Manifest:
 
     def unlabelled_images(self, data: DataConfig) -> ImageSet | None:
         """The images without labels as they were at the training; None without any; raises as `images`."""
-        if not self.unlabelled:
+        if not self.unlabelled or data.unlabelled is None:
             return None
         folder, n = unlabelled_folder(data), len(self.unlabelled)
         _require_files(self.unlabelled, folder, UNLABELLED)

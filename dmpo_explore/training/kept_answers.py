@@ -72,7 +72,12 @@ class KeptAnswers:
             require_free(self.folder, 2 * n * C * len(numbers), "what a teacher answered")
             write_json(self.folder / "facts.json", self.facts)
         for i, number in enumerate(numbers):
-            found = answer(number, lambda done, i=i: progress(i * n + done, len(numbers) * n) if progress else None)  # type: ignore[misc]
+
+            def report(done: int, before: int = i * n) -> None:
+                if progress:
+                    progress(before + done, len(numbers) * n)
+
+            found = answer(number, report)
             if not self.kept:
                 self.memory[number] = found
                 continue

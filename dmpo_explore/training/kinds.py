@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import joints
-from ..utils.options import options_of
 from ..utils.registry import Joint
 from .part_options import AugmentationOptions, SecondPhaseOptions, TeacherOptions
 
@@ -141,13 +140,12 @@ def _check_teacher(config: Config) -> None:
 
 
 def _taught(config: Config) -> str:
-    options = config.training.part(TeacherOptions)
-    exit_, views = (
-        f"exit {options.teacher_exit}" if options.teacher_exit else "its last exit",
-        f"{options.teacher_views} views an image",
-    )
-    share, T = f"share of the loss {options.teacher_share}", f"temperature {options.teacher_temperature:g}"
-    return f"Taught by run `{options.teacher}` ({exit_}): {views}, {share}, {T}." if options.teacher else ""
+    own = config.training.part(TeacherOptions)
+    if not own.teacher:
+        return ""
+    which = f"exit {own.teacher_exit}" if own.teacher_exit else "its last exit"
+    how = f"share of the loss {own.teacher_share}, temperature {own.teacher_temperature:g}"
+    return f"Taught by run `{own.teacher}` ({which}): {own.teacher_views} views an image, {how}."
 
 
 def _augmented(config: Config) -> str:
@@ -182,7 +180,7 @@ TRAINING_PARTS: Joint[PartKind] = joints.TRAINING_PARTS.fill(
             TeacherOptions,
             check=_check_teacher,
             described=_taught,
-            timed=lambda config: tuple(options_of(TeacherOptions)),
+            timed=lambda config: ("teacher", "teacher_exit"),
         ),
         "second phase": PartKind(_second_phase, SecondPhaseOptions, described=_kept_rate),
     }

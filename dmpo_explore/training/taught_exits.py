@@ -149,8 +149,9 @@ def asked(
     if views is not None:
         augment = settings.part(AugmentationOptions).augment
         how = {"augment": augment, "flip": settings.flip, "crop_scale": settings.crop_scale}
+    prints = [images.fingerprint for images in sets]
     facts = {
-        "teacher": teacher.facts(), "images": [images.fingerprint for images in sets], "precision": settings.precision,
+        "teacher": teacher.facts(), "images": prints, "precision": settings.precision,
         "views": {"seed": views and views.seed, "resize": preprocess.resize, "crop_pct": preprocess.crop_pct, **how},
         "versions": {name: version(name) for name in DRAWN_BY},
     }  # fmt: skip
@@ -165,7 +166,8 @@ def asked(
 
         return answer
 
-    return KeptAnswers(facts, (sum(map(len, sets)), len(first.class_names)), kept=kept), asking
+    shape = sum(map(len, sets)), len(first.class_names)
+    return KeptAnswers(facts, shape, kept=kept and all(prints)), asking  # unhashed files have no fingerprint
 
 
 def processes_of(accelerator: Accelerator) -> Processes:

@@ -128,6 +128,7 @@ CHANGES: list[dict[str, Any]] = [
     {"coupling": "sigmoid", "schedule": "linear-by-depth", "schedule_rate": "full", "teacher_share": "0.5,0.9"},
     {"distill": 0.5, "class_balance": "weights", "augment": "light", "teacher_temperature": 2.0, "precision": "bf16"},
     {"class_balance": "sampler", "schedule": "mixed", "label_smoothing": 0.1, "accumulation": 2},
+    {"schedule": "learned", "self_regularise": 0.3, "cutout": "random"},
 ]
 
 
