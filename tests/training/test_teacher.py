@@ -48,9 +48,19 @@ def test_its_last_exit_answers_or_another_one(teacher: Run, monkeypatch: pytest.
         found = open_teacher(TeacherOptions(str(teacher.path), **options))
         done = list[int]()
         answers = found.answer(found.model("cpu"), [(inputs[:15], 0), (inputs[15:], 0)], "no", done.append)
-        assert answers.dtype == "float16" and done == [15, 20]
+        assert answers.dtype == "float16" and done == [0, 15, 20]
         torch.testing.assert_close(torch.from_numpy(answers).float(), expected[:, exit_], rtol=2e-3, atol=2e-3)
     assert stages == [0, 0, 0, 1, 0, 1]  # nothing runs behind the exit that answers
+
+
+@pytest.mark.slow
+def test_one_whose_exits_read_earlier_answers_gives_their_sum(tmp_path: Path) -> None:
+    reading = train_teacher(tmp_path, tiny_config(model={"earlier_exits": True}))
+    inputs, found = reading.inputs("train", slice(8)), open_teacher(TeacherOptions(str(reading.path)))
+    with torch.no_grad():
+        expected = reading.model("cpu")(inputs)[:, -1]
+    answers = torch.from_numpy(found.answer(found.model("cpu"), [(inputs, 0)], "no", lambda done: None)).float()
+    torch.testing.assert_close(answers, expected, rtol=2e-3, atol=2e-3)
 
 
 def test_it_sees_its_own_size_resized_as_the_students(teacher: Run) -> None:
