@@ -27,6 +27,7 @@ from .utils.registry import Joint
 
 MOST_SEED = 2**32 - 1
 TABLE_OPTIONS = ("path_column", "label_column", "suffix", "image_dir")  # of `DataConfig`, for a table of images
+ADDED = (*TABLE_OPTIONS, "unlabelled")  # options of `DataConfig` that earlier versions cannot read
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,9 @@ class DataConfig:
     test_dir: str | None = option(None, "Folder of test images by class.")
     image_key: str | None = option(None, "Field of the images in hfds/… and wds/…; default: the only one.")
     label_key: str | None = option(None, "Field of the classes in hfds/… and wds/…; default: the only one.")
+    unlabelled: str | None = option(
+        None, "Folder of images without labels, beside those of --data, which a teacher answers."
+    )
     class_names: str | None = option(None, "CSV or JSON file that gives class folders readable names.")
     calibration: bool | None = option(
         None, "Set a calibration split aside; default: where it is large enough.", label="Calibration split"
@@ -224,9 +228,9 @@ class TrainingConfig(OpenPart):
     batch_size: int = option(64, "Images per step, over all processes.", ge=1, unit="images")
     accumulation: int = option(1, "Steps whose gradients are added up.", ge=1, unit="steps")
     schedule: Literal[
-        "linear", "switch", "mixed", "cosine", "exponential", "uniform", "deep-only", "early-only"
+        "linear", "linear-by-depth", "switch", "mixed", "cosine", "exponential", "uniform", "deep-only", "early-only"
     ] | str = option(
-        "linear", "Schedule of loss weights (linear: two phases).", joint=SCHEDULES,
+        "linear", "Schedule of loss weights (linear: two phases, by an exit's number).", joint=SCHEDULES,
         search=["uniform", "linear", "switch"],
     )  # fmt: skip
     phase_ratio: float = option(
@@ -298,9 +302,9 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; ``from_dict`` gives an equal config back."""
         data, model, training = dataclasses.asdict(self.data), self.model.values(), self.training.values()
-        for name in TABLE_OPTIONS:
+        for name in ADDED:
             if data[name] is None:
-                del data[name]  # earlier versions cannot read it
+                del data[name]
         parts = {"data": data, "model": model, "training": training}
         for part, options in json.loads(self.unread or "{}").items():
             parts[part] |= options

@@ -14,11 +14,12 @@ import dmpo_explore as dx
 def planned(config: dx.Config) -> None:
     """The loss weights of every exit over the planned epochs."""
     training, model = config.training, config.model
-    n_exits = model.exits if isinstance(model.exits, int) else len(model.exits)
+    blocks = range(1, model.exits + 1) if isinstance(model.exits, int) else model.exits
+    n_exits, depths = len(blocks), [block / blocks[-1] for block in blocks]
     try:
         rows = [
             dx.training.loss_weights(
-                training.schedule, epoch, training.epochs, n_exits, phase_ratio=training.phase_ratio
+                training.schedule, epoch, training.epochs, n_exits, phase_ratio=training.phase_ratio, depths=depths
             )
             for epoch in range(training.epochs)
         ]

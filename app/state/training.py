@@ -24,7 +24,10 @@ FOLDER = "a folder of mine"  # the choice of a data set that is none of the know
 DIRS = ("data.train_dir", "data.val_dir", "data.calibration_dir", "data.test_dir")
 KEYS = ("data.image_key", "data.label_key")
 TABLE = ("data.path_column", "data.label_column", "data.suffix", "data.image_dir")  # typed where a table is
-LEFT_OUT = ("data.root", "data.seed", "data.class_names", *KEYS, *DIRS, *TABLE, "training.workers")  # of the address
+TAUGHT = ("data.unlabelled", *(option for option in dx.OPTIONS if option.startswith("training.teacher")))  # no widgets
+LEFT_OUT = (
+    "data.root", "data.seed", "data.class_names", *KEYS, *DIRS, *TABLE, *TAUGHT, "training.workers",
+)  # of the address  # fmt: skip
 SMALLEST, LARGEST, MOST_EPOCHS = 1e-6, 10**6, 10_000  # typed here; the schedule is drawn for every epoch
 MOST_EXITS = 64  # more than any backbone on offer has blocks
 UPRIGHT = ("digits",)  # data whose images must not be mirrored
@@ -182,7 +185,7 @@ def read(folder: bool = True) -> dx.Config:
     if values["data.name"] == FOLDER and folder:
         values["data.name"] = _folder(str(state.get(FOLDER_PATH) or ""))
     if values["data.name"] != base.data.name:  # other data than the folders of splits that it began with
-        values |= dict.fromkeys((*DIRS, *KEYS, "data.class_names"))
+        values |= dict.fromkeys((*DIRS, *KEYS, "data.class_names", "data.unlabelled"))
     values |= {option: (value(option) or None) if is_table() else None for option in TABLE}
     zeros = {option: None for option in values if dx.OPTIONS[option].zero_is_none and not values[option]}
     config: dx.Config = base.updated(values | zeros)

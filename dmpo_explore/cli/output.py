@@ -116,10 +116,17 @@ class EpochReports:
 
     def on_check(self, done: int, total: int) -> None:
         """While the images are checked, before the first step."""
-        self.bar.to(done, total, "checking images")
+        self._before("checking images", done, total)
+
+    def on_answers(self, done: int, total: int) -> None:
+        """While a teacher answers the images, before the first step."""
+        self._before("teacher answers", done, total)
+
+    def _before(self, what: str, done: int, total: int) -> None:
+        self.bar.to(done, total, what)
         if done == total:
             self.bar.clear()
-        self.file.to("checking images", done, total)
+        self.file.to(what, done, total)
 
     def stopped(self, command: str) -> NoReturn:
         """End after Ctrl-C; ``command`` continues, if an epoch was finished."""

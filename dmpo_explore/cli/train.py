@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..jobs.progress_file import ProgressFile
+from ..training.recipes import described_recipes, with_recipe
 from .options import config_from, config_options
 from .output import Bar, EpochReports, best_epoch, clock, print_result, warnings_said
 from .record import enable_ctrl_c, is_main_process, record_line, record_splits
@@ -54,12 +55,17 @@ division is then 80/10/10. `--calibration` makes one in any case.
 **Manifest.** The run keeps a list of all files with their SHA-256. Later commands take the splits from it, and stop
 where an image is missing or changed. If the images were moved, name the new place: `--resume RUN --data FOLDER`.
 
-**Photographs.** `--config demo-photos --data FOLDER` takes the recipe that validation images of Caltech-101 chose:
-exits after blocks 3, 4, 5, 6, 8 and 12, and label smoothing. It has 140 pixels; `--image-size 84` takes 36 % of
-that compute.
+**A teacher.** `--teacher RUN` lets the exits learn the answers of a finished run to augmented views of the images, and
+`--unlabelled FOLDER` adds images that it alone answers. It may have larger images, but must have the same classes and
+must not have been trained on images that this run holds out. Its answers are computed once, before the first step, and
+kept in the cache for all trainings on the same images.
+
+**Recipes** (`--recipe NAME --data FOLDER`) are options that were chosen together. What you type changes them.
+
+RECIPES
 
 **Several GPUs**, one process each: `torchrun --nproc_per_node 2 -m dmpo_explore.cli train --name RUN …`.
-"""
+""".replace("RECIPES", described_recipes())
 ESTIMATE = "Time a few steps, print the expected duration and memory of the training, and stop."
 
 
@@ -77,6 +83,9 @@ def train(
             help="Start from this config file, or from a run's config; the options below change it.",
         ),
     ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Start from these options; those below change them.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing run of that name.")] = False,
     device: Device = "auto",
     tracker: Annotated[list[str] | None, typer.Option(help=TRACKER)] = None,
@@ -90,15 +99,15 @@ def train(
 ) -> None:
     """Train a run, see `HELP`."""
     enable_ctrl_c(progress)
-    if resume and (name or force or config):
-        raise typer.BadParameter(
-            "a resumed run keeps its name and config; leave out --name, --force and --config", param_hint="--resume"
-        )
+    if resume and (name or force or config or recipe):
+        text = "a resumed run keeps its name and config; leave out --name, --force, --config and --recipe"
+        raise typer.BadParameter(text, param_hint="--resume")
     if resume and estimate:
         raise typer.BadParameter("times a training from its beginning; leave out --resume", param_hint="--estimate")
     from ..data.images import open_data
 
     base = _resumed(resume, settings) if resume else base_config(config)
+    base = with_recipe(recipe, base) if recipe else base
     chosen = config_from(base, settings)
     chosen = dataclasses.replace(chosen, data=open_data(chosen.data).config)
     if estimate:
@@ -171,7 +180,10 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
         if manifest.data == OWN:
             bar.write(f"data: {manifest.described()}")
 
-    hooks: dict[str, Any] = {"on_step": reports.on_step, "progress": reports.on_epoch, "on_check": reports.on_check}
+    hooks: dict[str, Any] = {
+        "on_step": reports.on_step, "progress": reports.on_epoch, "on_check": reports.on_check,
+        "on_answers": reports.on_answers,
+    }  # fmt: skip
     try:
         with warnings.catch_warnings():  # of what is found in the images, each as it comes
             warnings.filterwarnings("always", category=UserWarning, module=r"dmpo_explore\.training\.train_data")

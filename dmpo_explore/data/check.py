@@ -22,7 +22,8 @@ from .findings import Finding, find_all
 from .image_data import ImageData
 from .image_facts import gather_facts
 from .images import open_data
-from .ledger import Ledger, ledger_values
+from .ledger import Ledger, ledger_values, used_by_split
+from .unlabelled import UNLABELLED, check_unlabelled
 
 
 class Sizes(NamedTuple):
@@ -79,6 +80,11 @@ class DataCheck:
     def n_images(self) -> int:
         """All images, of all splits."""
         return sum(int(counts.sum()) for counts in self.counts.values())
+
+    @property
+    def n_unlabelled(self) -> int:
+        """Images without labels, which are in no split."""
+        return used_by_split(self.ledger).get(UNLABELLED, 0)
 
     @property
     def imbalance(self) -> float | None:
@@ -161,6 +167,7 @@ def check_data(
     except ValueError as error:  # the config itself names no data
         assert isinstance(data, DataConfig)
         return DataCheck(data, "", (), {}, (Finding("splits", str(error), stops=True),))
+    more = check_unlabelled(facts, progress)
     seen = [look for look in facts.looks if look.width and not look.problem]
     small: dict[str, list[NDArray[np.uint8]]] = {}
     for row, image in facts.thumbnails.items():
@@ -170,14 +177,15 @@ def check_data(
         rule=facts.rule,
         class_names=facts.class_names,
         counts=facts.counts(),
-        findings=find_all(facts),
+        findings=tuple(sorted((*find_all(facts), *more.findings), key=lambda finding: not finding.stops)),
         formats=dict(Counter(look.format or "not readable" for look in facts.looks).most_common()),
         bytes=sum(look.bytes for look in facts.looks),
         widths=np.asarray([look.width for look in seen], np.int64),
         heights=np.asarray([look.height for look in seen], np.int64),
-        hashes={path: look.sha256 for path, look in zip(facts.paths, facts.looks, strict=bool(facts.looks))},
-        left_out={path: look.problem for path, look in facts.left_out.items()},
-        ledger=facts.ledger,
+        hashes={path: look.sha256 for path, look in zip(facts.paths, facts.looks, strict=bool(facts.looks))}
+        | dict(more.hashes),
+        left_out={path: look.problem for path, look in facts.left_out.items()} | dict(more.left_out),
+        ledger=facts.ledger | more.ledger,
         thumbnails=small,
     )
 
@@ -196,7 +204,11 @@ def training_plan(check: DataCheck, config: Config) -> dict[str, str]:
         ('1,295 in 21 steps of 64', 'from 8 x 8 (median) to 70 x 70 pixels, squashed to a square')
     """
     totals = {split: int(counts.sum()) for split, counts in check.counts.items()}
-    train, batch, side = totals.get("train", 0), config.training.batch_size, config.model.image_size
+    train, batch, side = (
+        totals.get("train", 0) + check.n_unlabelled,
+        config.training.batch_size,
+        config.model.image_size,
+    )
     steps = -(-train // batch)
     held = {
         split: f"{totals[split]:,} ({_mean(totals[split] / len(check.class_names))} a class)"
@@ -208,7 +220,8 @@ def training_plan(check: DataCheck, config: Config) -> dict[str, str]:
     return {
         "split": check.rule or "not divided",
         "classes": f"{len(check.class_names):,}",
-        "images per epoch": f"{train:,} in {steps:,} {'step' if steps == 1 else 'steps'} of {batch:,}",
+        "images per epoch": f"{train:,} in {steps:,} {'step' if steps == 1 else 'steps'} of {batch:,}"
+        + (f", {check.n_unlabelled:,} of them unlabelled" if check.n_unlabelled else ""),
         **held,
         "resizing": f"{before}to {side} x {side} pixels, {config.model.resizing}",
     }

@@ -18,16 +18,15 @@ import numpy as np
 from ..config import DataConfig
 from ..utils.abbreviate import is_text
 from ..utils.typing import Ints
-from .image_data import ImageData, Listed, Listing, absolute, relative_path
-from .image_files import image_suffixes, images_in, is_image_file
+from .image_data import ImageData, absolute, relative_path
+from .image_files import image_suffixes, images_in
 from .image_set import ImageFiles, Pool
 from .ledger import ALL, BESIDE
+from .listing import Listing, count_entries, list_classes
 from .names import unknown_data
 from .splits import SPLITS, cuts_calibration, divide, split_of
 
 DIRS = {"train": "train_dir", "val": "val_dir", "calibration": "calibration_dir", "test": "test_dir"}
-FORMAT, OUTSIDE = "of another format", "outside the class folders"
-LINKED, CLOSED = "in linked folders, which are not followed", "in folders that cannot be listed"
 
 
 class FolderData(ImageData):
@@ -128,9 +127,9 @@ class FolderData(ImageData):
     def listing(self) -> Listing:
         found = Listing([], [], [], [])
         for split, folder in self.dirs.items():
-            _list_classes(folder, split, found)
+            list_classes(folder, split, found)
         if not self.dirs:
-            _list_classes(self.folder, "", found)
+            list_classes(self.folder, "", found)
         return found
 
     def names(self) -> list[str]:
@@ -140,13 +139,15 @@ class FolderData(ImageData):
     def inputs(self, listing: Listing) -> dict[str, int]:
         """Place → number of entries: files, links to folders, folders that cannot be listed. Hidden ones are none."""
         if self.dirs:
-            return {split: _count(folder) for split, folder in self.dirs.items()}
+            return {split: count_entries(folder) for split, folder in self.dirs.items()}
         inside = [entry for entry in os.scandir(self.folder) if not entry.name.startswith(".")]
         splits = {split: entry for entry in inside if entry.is_dir() and (split := split_of(entry.name))}
         if not splits:
-            return {ALL: _count(self.folder)}
-        rest = sum(_count(Path(entry)) if entry.is_dir() else 1 for entry in inside if entry not in splits.values())
-        found = {split: _count(Path(splits[split])) for split in SPLITS if split in splits}
+            return {ALL: count_entries(self.folder)}
+        rest = sum(
+            count_entries(Path(entry)) if entry.is_dir() else 1 for entry in inside if entry not in splits.values()
+        )
+        found = {split: count_entries(Path(splits[split])) for split in SPLITS if split in splits}
         return found | ({BESIDE: rest} if rest else {})
 
     def recounted(self) -> dict[str, int]:
@@ -228,57 +229,3 @@ def class_files(folder: Path, class_names: tuple[str, ...]) -> tuple[list[Path],
 
 def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-# -- all that lies there --
-
-
-def _list_classes(folder: Path, split: str, found: Listing) -> None:
-    for entry in _entries(folder):
-        if not entry.is_dir():
-            found.unused.extend([entry] * is_image_file(entry))
-            found.left_out.append((split, entry, OUTSIDE))
-        elif not split and (named := split_of(entry.name)):
-            _list_classes(entry, named, found)
-        else:
-            found.classes.append((split, entry.name))
-            _list_class(entry, split, found)
-
-
-def _list_class(folder: Path, split: str, found: Listing) -> None:
-    def closed(error: OSError) -> None:
-        found.left_out.append((split, Path(error.filename), CLOSED))
-
-    for top, folders, files in os.walk(folder, onerror=closed):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found.left_out.extend((split, path, LINKED) for name in folders if (path := Path(top, name)).is_symlink())
-        for path in (Path(top, name) for name in sorted(files) if not name.startswith(".")):
-            if is_image_file(path):
-                found.images.append(Listed(path, folder.name, split))
-            else:
-                found.unused.append(path)
-                found.left_out.append((split, path, FORMAT))
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError:
-        return []
-
-
-def _count(folder: Path) -> int:
-    """Entries of a folder of class folders, which may be links themselves."""
-    return sum(
-        1 if not entry.is_dir() else _count_below(entry.path)
-        for entry in os.scandir(folder)
-        if not entry.name.startswith(".")
-    )
-
-
-def _count_below(folder: str) -> int:
-    try:
-        entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
-    except OSError:
-        return 1
-    return sum(_count_below(entry.path) if entry.is_dir(follow_symlinks=False) else 1 for entry in entries)

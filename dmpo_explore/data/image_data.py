@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -31,27 +31,8 @@ from ..utils.registry import unknown
 from ..utils.typing import Ints
 from .image_set import ImageFiles, ImageSet, Pixels, Pool, VerifiedFiles
 from .labels import read_class_names, renamed
+from .listing import Listing, list_class
 from .splits import SPLITS, cuts_calibration, held_out_rows, stratified_rows
-
-
-class Listed(NamedTuple):
-    """An image file, its class by folder or table, and its split; empty if unknown."""
-
-    path: Path
-    label: str
-    split: str
-
-
-class Listing(NamedTuple):
-    """All images of the user's data, all class folders (split, class), and files without a class or image format.
-
-    ``left_out``: everything in the folders that is no image of a class, as (split, path, reason).
-    """
-
-    images: list[Listed]
-    classes: list[tuple[str, str]]
-    unused: list[Path]
-    left_out: list[tuple[str, Path, str]]
 
 
 @dataclass(frozen=True)
@@ -139,9 +120,9 @@ class ImageData:
 
     def located(self) -> DataConfig:
         """The config with absolute paths, so that the data are found from any folder."""
-        root, names = self.config.root, self.config.class_names
-        root, names = (text if text is None else str(absolute(text)) for text in (root, names))
-        return replace(self.config, root=root, class_names=names)
+        given = (self.config.root, self.config.class_names, self.config.unlabelled)
+        root, names, unlabelled = (text if text is None else str(absolute(text)) for text in given)
+        return replace(self.config, root=root, class_names=names, unlabelled=unlabelled)
 
     # -- the splits --
 
@@ -283,6 +264,8 @@ class ImageData:
             return ""
         found, digest = self.listing(), hashlib.sha256()
         more = [Path(text).expanduser() for text in (self.config.name, self.config.class_names) if text]
+        if self.config.unlabelled:
+            list_class(Path(self.config.unlabelled).expanduser(), "", found)
         for path in (*more, *self._further_files(), *(image.path for image in found.images), *found.unused):
             try:
                 status = path.stat()
@@ -333,7 +316,7 @@ class ImageData:
             FileNotFoundError: images are missing. ValueError: they were changed, or lie outside the data.
         """
         require_inside(rows, self)
-        _require_files(rows, self.folder, split)
+        require_files(rows, self.folder, split)
         return VerifiedFiles([self.folder / row.path for row in rows], [row.sha256 for row in rows])
 
     def compare(
@@ -417,7 +400,7 @@ def require_inside(rows: Sequence[FileRow], data: ImageData) -> None:
         )
 
 
-def _require_files(rows: Sequence[FileRow], folder: Path, split: str) -> None:
+def require_files(rows: Sequence[FileRow], folder: Path, split: str) -> None:
     """Raise for files that are missing or have another size; their bytes are compared when they are read."""
     absent, changed = [], []
     for row in rows:

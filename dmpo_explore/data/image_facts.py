@@ -26,12 +26,12 @@ from ..utils.files import sha256
 from ..utils.progress import Progress
 from ..utils.reading import named
 from ..utils.typing import Ints
-from .folders import CLOSED, LINKED
-from .image_data import ImageData, Listing, relative_path
+from .image_data import ImageData, relative_path
 from .image_files import ORIENTATION, Refused, known_formats, opened, read_errors, to_rgb
 from .image_set import ChosenImages, ImageFiles, ImageSet
 from .labels import read_class_names
 from .ledger import Ledger, take_ledger
+from .listing import CLOSED, LINKED, Listing
 from .splits import SPLITS
 
 ERRORS = (OSError, ValueError, ImportError)

@@ -19,6 +19,7 @@ from ..utils.abbreviate import short
 from ..utils.files import read_json
 from ..utils.reading import check_regular
 
+MISSING = -1  # label of an image that has none
 WHOLE = re.compile(r"([0-9]{1,18})(?:\.0+)?")  # 18 digits fit into int64
 
 

@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .image_data import ImageData, Listing
+from .image_data import ImageData
 from .image_set import ImageSet
+from .listing import Listing
 from .splits import SPLITS
 
 ALL, BESIDE = "all", "beside the splits"

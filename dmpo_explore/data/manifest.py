@@ -17,7 +17,7 @@ import io
 import itertools
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -30,11 +30,13 @@ from ..utils.files import atomic_file
 from ..utils.progress import Progress
 from .check import DataCheck, check_data
 from .findings import untrained_classes
-from .image_data import FileRow, ImageData
-from .image_set import ImageSet
+from .image_data import FileRow, ImageData, hash_files, require_files
+from .image_set import ImageSet, VerifiedFiles
 from .images import open_data
+from .labels import MISSING
 from .ledger import Ledger, ledger_values, read_ledger
 from .splits import SPLITS
+from .unlabelled import UNLABELLED, unlabelled_files, unlabelled_folder
 
 FORMAT_VERSION = 1
 PLAIN, PACKED = "manifest.csv", "manifest.csv.gz"
@@ -54,6 +56,7 @@ class Manifest:
         counts, fingerprints: of each split (`ImageSet.fingerprint`).
         files: split → rows, in the order of the split; empty where the images are no files.
         unused: paths of files in no split, because ``train_size`` or ``skip_broken`` left them out.
+        unlabelled: rows of the images without labels, relative to their own folder.
         left_out: those that ``skip_broken`` left out → why. ledger: of the check before the training, else empty.
 
     Example:
@@ -73,6 +76,16 @@ class Manifest:
     unused: tuple[str, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
     ledger: Ledger = field(default_factory=dict)
+    unlabelled: tuple[FileRow, ...] = ()
+
+    def unlabelled_images(self, data: DataConfig) -> ImageSet | None:
+        """The images without labels as they were at the training; None without any; raises as `images`."""
+        if not self.unlabelled or data.unlabelled is None:
+            return None
+        folder, n = unlabelled_folder(data), len(self.unlabelled)
+        require_files(self.unlabelled, folder, UNLABELLED)
+        pixels = VerifiedFiles([folder / row.path for row in self.unlabelled], [row.sha256 for row in self.unlabelled])
+        return ImageSet(str(folder), UNLABELLED, np.full(n, MISSING), self.class_names, np.arange(n), pixels)
 
     def images(self, data: DataConfig | ImageData, split: str) -> ImageSet:
         """The images of ``split`` as they were at the training, read from the location in ``data``.
@@ -100,7 +113,8 @@ class Manifest:
 
     def described(self) -> str:
         """Counts and rule in one line."""
-        counts = ", ".join(f"{count:,} {split}" for split, count in self.counts.items())
+        more = {UNLABELLED: len(self.unlabelled)} if self.unlabelled else {}
+        counts = ", ".join(f"{count:,} {split}" for split, count in (self.counts | more).items())
         out = f"; {len(self.left_out):,} left out as broken ({few([*self.left_out])})" if self.left_out else ""
         return f"{counts}, {len(self.class_names)} classes; {self.rule}{out}"
 
@@ -145,11 +159,22 @@ def make_manifest(
         check_path(path)
     counts = {split: len(sets[split]) for split in SPLITS if split in sets}
     ledger = {} if check is None else read_ledger(ledger_values(check.ledger), counts)
+    unlabelled = _unlabelled_rows(data.config, left_out, known, progress)
     listed = OWN if data.own else name, train.class_names, data.rule
-    made = Manifest(*listed, counts, fingerprints, files, unused, dict(left_out), ledger)
+    made = Manifest(*listed, counts, fingerprints, files, unused, dict(left_out), ledger, unlabelled)
     if not files:
         return made
     return replace(made, fingerprints={split: made.images(data, split).fingerprint for split in files})
+
+
+def _unlabelled_rows(
+    data: DataConfig, left_out: Mapping[str, str], known: Mapping[str, str], progress: Progress | None
+) -> tuple[FileRow, ...]:
+    files = unlabelled_files(data, left_out)
+    new = [path for path in files if str(path) not in known]
+    hashes = {str(path): digest for path, digest in zip(new, hash_files(new, progress), strict=True)} | dict(known)
+    rows = [(path.relative_to(unlabelled_folder(data)).as_posix(), path) for path in files]
+    return tuple(FileRow(name, path.stat().st_size, hashes[str(path)], MISSING) for name, path in rows)
 
 
 # -- the file --
@@ -162,15 +187,16 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     head |= {"ledger": ledger_values(manifest.ledger)} if manifest.ledger else {}
     text = io.StringIO()
     text.write(json.dumps({"format_version": FORMAT_VERSION} | head, ensure_ascii=False) + "\n")
-    paths = itertools.chain(manifest.unused, (row.path for rows in manifest.files.values() for row in rows))
+    listed = [*manifest.files.items(), (UNLABELLED, manifest.unlabelled)]
+    paths = itertools.chain(manifest.unused, (row.path for _, rows in listed for row in rows))
     returns = any("\r" in path for path in paths)  # Python 3.11 does not quote it
     table = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
     text.write(",".join(COLUMNS) + "\n")
-    for split, rows in manifest.files.items():
+    for split, rows in listed:
         table.writerows((row.path, row.bytes, row.sha256, split, row.label) for row in rows)
     table.writerows((path, "", "", UNUSED, "") for path in manifest.unused)
     content = text.getvalue().encode(errors="surrogateescape")  # names of files that are no text
-    packed = sum(map(len, manifest.files.values())) > MOST_PLAIN
+    packed = sum(len(rows) for _, rows in listed) > MOST_PLAIN
     with atomic_file(folder / (PACKED if packed else PLAIN)) as temporary:
         temporary.write_bytes(gzip.compress(content, mtime=0) if packed else content)
 
@@ -218,7 +244,7 @@ def _checked_head(values: Any, path: Path) -> dict[str, Any]:
 
 
 def _read_rows(table: Iterable[str], head: dict[str, Any]) -> dict[str, Any]:
-    """``files`` and ``unused`` of a `Manifest`."""
+    """``files``, ``unused`` and ``unlabelled`` of a `Manifest`."""
     reader = csv.reader(table)
     if next(reader, None) != COLUMNS:
         raise ValueError(f"its second line must be {','.join(COLUMNS)}")
@@ -230,12 +256,15 @@ def _read_rows(table: Iterable[str], head: dict[str, Any]) -> dict[str, Any]:
             unused.append(path)
             continue
         row = FileRow(path, int(size), digest, int(label))
-        if not 0 <= row.label < len(head["class_names"]) or len(digest) != 64:
+        labels = (MISSING,) if split == UNLABELLED else range(len(head["class_names"]))
+        if row.label not in labels or len(digest) != 64:
             raise ValueError(f"the row of {path} is damaged")
         rows.setdefault(split, []).append(row)
+    unlabelled = tuple(rows.pop(UNLABELLED, ()))
     if (rows or head["data"] == OWN) and {split: len(found) for split, found in rows.items()} != head["counts"]:
         raise ValueError("its rows are not those that its first line counts")
-    return {"files": {split: tuple(found) for split, found in rows.items()}, "unused": tuple(unused)}
+    files = {split: tuple(found) for split, found in rows.items()}
+    return {"files": files, "unused": tuple(unused), "unlabelled": unlabelled}
 
 
 def check_path(path: str) -> None:

@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import functional
 
 from ..utils.registry import lookup
 from ..utils.torch_seeding import seeded
-from .images import ImageSet
+from .image_set import ImageSet
 
 STRENGTHS = (1, 2, 3, 4, 5)
 

@@ -4,7 +4,7 @@ In: `ImageSet` and a `Preprocess` (timm's data config at a chosen size). Out: ba
 ``(B,)`` int64.
 
 Images are resized with antialiasing. Ours: the whole image to S x S, without a crop, unless ``resize`` is ``crop``; the
-random crops of a training are taken from the whole image.
+random crops of a training are taken from the whole image (`torch_augmentation`).
 """
 
 from __future__ import annotations
@@ -22,27 +22,33 @@ from torchvision.transforms import InterpolationMode, v2
 from ..config import Preprocess
 from ..utils.preprocess import RESIZING
 from ..utils.registry import lookup
-from .images import ImageSet
+from .image_set import ImageSet
+from .labels import MISSING as MISSING
+from .torch_augmentation import changes, least_area
+from .torch_views import Views
 
 Transform = Callable[[NDArray[np.uint8]], Tensor]
-MISSING = -1  # label of an image that has none
 INTERPOLATIONS = {
     mode.value: mode for mode in (InterpolationMode.BICUBIC, InterpolationMode.BILINEAR, InterpolationMode.NEAREST)
 }
 
 
-def make_transform(preprocess: Preprocess, *, flip: bool = False, crop_scale: float = 1.0) -> Transform:
+def make_transform(
+    preprocess: Preprocess, *, flip: bool = False, crop_scale: float = 1.0, augment: str = "none"
+) -> Transform:
     """uint8 (H, W, 3) → float32 (3, S, S): resized to a square, perhaps mirrored, scaled to [0, 1], normalised.
 
-    Mirroring and cropping draw from torch's global generator.
+    Mirroring, cropping and changing draw from torch's global generator.
 
     Args:
         crop_scale: the smallest area of a random crop with an aspect from 3:4 to 4:3, as a share of the image; 1: no
             crops.
+        augment: ``light``: crops of at least 35 % of the area, or of ``crop_scale`` where that is below 1. ``strong``:
+            also one of `torch_augmentation.changes`. ``none``: neither.
 
     Raises:
-        ValueError: an interpolation or resizing that is not offered, a mean or std that has not three positive entries,
-            or a crop scale or crop_pct outside (0, 1].
+        ValueError: an interpolation, resizing or augmentation that is not offered, a mean or std that has not three
+            positive entries, or a crop scale or crop_pct outside (0, 1].
 
     Example:
         >>> make_transform(Preprocess(32, (0.5,) * 3, (0.5,) * 3))(np.zeros((8, 8, 3), np.uint8)).shape
@@ -53,17 +59,18 @@ def make_transform(preprocess: Preprocess, *, flip: bool = False, crop_scale: fl
     mean, std, size = list(preprocess.mean), list(preprocess.std), preprocess.image_size
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise ValueError(f"mean={mean} and std={std} must have three entries each, the latter above 0")
-    for name, share in (("crop_scale", crop_scale), ("crop_pct", preprocess.crop_pct)):
-        if not 0 < share <= 1:
-            raise ValueError(f"{name}={share!r} must lie in (0, 1]")
+    if not 0 < preprocess.crop_pct <= 1:
+        raise ValueError(f"crop_pct={preprocess.crop_pct!r} must lie in (0, 1]")
+    area = least_area(augment, crop_scale)
     how: dict[str, Any] = {"interpolation": mode, "antialias": True}
-    if crop_scale < 1:
-        steps: list[Any] = [v2.RandomResizedCrop((size, size), scale=(crop_scale, 1), **how)]
+    if area < 1:
+        steps: list[Any] = [v2.RandomResizedCrop((size, size), scale=(area, 1), **how)]
     elif preprocess.resize == "squash":
         steps = [v2.Resize((size, size), **how)]
     else:
         steps = [v2.Resize(preprocess.shorter_side, **how), v2.CenterCrop(size)]
     steps += [v2.RandomHorizontalFlip()] if flip else []
+    steps += changes(augment, interpolation=InterpolationMode.BILINEAR)
     steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
     chain = v2.Compose(steps)
 
@@ -90,16 +97,25 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
 
 
 class IndexedDataset(Dataset[tuple[Tensor, int, int]]):
-    """A data set's images and labels, each with its row."""
+    """A data set's images and labels, each with its row; the images perhaps as ``views`` of theirs."""
 
-    def __init__(self, dataset: Dataset[tuple[Tensor, int]], n: int) -> None:
-        self.dataset, self.n = dataset, n
+    def __init__(self, dataset: Dataset[tuple[Tensor, int]], n: int, views: Views | None = None) -> None:
+        self.dataset, self.n, self.views = dataset, n, views
 
     def __len__(self) -> int:
         return self.n
 
     def __getitem__(self, i: int) -> tuple[Tensor, int, int]:
-        return *self.dataset[i], i
+        if self.views is None:
+            return *self.dataset[i], i
+        image, label = self._viewed(self.views, i)
+        if (mixture := self.views.mixture(i)) is not None:
+            image = mixture.of(image, self._viewed(self.views, mixture.partner)[0])
+        return image, label, i
+
+    def _viewed(self, views: Views, i: int) -> tuple[Tensor, int]:
+        with views.drawing(i):
+            return self.dataset[i]
 
 
 def make_loader(
@@ -111,17 +127,20 @@ def make_loader(
     sampler: Sampler[int] | None = None,
     flip: bool = False,
     crop_scale: float = 1.0,
+    augment: str = "none",
+    views: Views | None = None,
     workers: int = 0,
     indexed: bool = False,
     further: Sequence[ImageSet] = (),
 ) -> DataLoader[Any]:
     """Batches of ``(B, 3, S, S)`` float32 and ``(B,)`` int64; the last one may be smaller.
 
-    Order, mirroring and crops depend only on torch's global generator: ``torch.manual_seed`` before an epoch repeats
-    it.
+    Order and augmentation depend only on torch's global generator: ``torch.manual_seed`` before an epoch repeats it.
 
     Args:
         sampler: which images in which order, in place of ``shuffle``.
+        flip, crop_scale, augment: as for `make_transform`.
+        views: the images are views of theirs, whatever the generator; batches are then ``indexed``.
         indexed: batches have a third tensor, (B,) int64: each image's row. further: images after these, in order; a
             label may be `MISSING`.
 
@@ -139,10 +158,10 @@ def make_loader(
         raise ValueError(f"{images.name} {images.split} holds no images")
     if batch_size < 1 or workers < 0:
         raise ValueError(f"batch_size={batch_size} must be at least 1 and workers={workers} at least 0")
-    transform = make_transform(preprocess, flip=flip, crop_scale=crop_scale)
+    transform = make_transform(preprocess, flip=flip, crop_scale=crop_scale, augment=augment)
     dataset: Any = ConcatDataset([ImageDataset(part, transform) for part in (images, *further)])
     return DataLoader(
-        IndexedDataset(dataset, len(dataset)) if indexed else dataset,
+        IndexedDataset(dataset, len(dataset), views) if indexed or views else dataset,
         batch_size=batch_size,
         shuffle=shuffle and sampler is None,
         sampler=sampler,

@@ -21,6 +21,7 @@ import psutil
 
 from ..config import Config, TrainingConfig
 from ..training.kinds import TRAINING_PARTS
+from ..training.part_options import n_views
 from ..utils.progress import Progress
 from .progress_file import peak_memory
 
@@ -42,7 +43,8 @@ class Rates:
     Args:
         steps: seconds of each timed step of ``batch_size`` images. validation, recording: seconds per image.
         start: seconds from the process's begin to the first step. memory, device_memory: bytes at most.
-        device: in words. train, val, test, calibration: numbers of images.
+        device: in words. train, val, test, calibration, unlabelled: numbers of images.
+        answering: seconds for a teacher's answer to one view.
 
     Example:
         >>> rates = Rates((0.2, 0.3), 20, validation=0.01, recording=0.01, start=5.0, memory=2**30, device_memory=0,
@@ -63,6 +65,8 @@ class Rates:
     val: int
     test: int
     calibration: int = 0
+    unlabelled: int = 0
+    answering: float = 0.0
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Rates:
@@ -98,6 +102,8 @@ class Estimate:
 def estimate_training(config: Config, rates: Rates) -> Estimate:
     """Duration and memory of a training at the ``rates`` of its `probe`, its splits recorded afterwards.
 
+    A teacher's answers count as if none were kept.
+
     Example:
         50 steps of 20 images, 0.2 to 0.3 s each, after 5 s until the first step; 100 validation images in 1 s:
 
@@ -109,9 +115,14 @@ def estimate_training(config: Config, rates: Rates) -> Estimate:
         ((16.0, 21.0), 2.0)
     """
     settings = config.training
-    images = min(config.data.train_size or rates.train, rates.train)
+    images = min(config.data.train_size or rates.train, rates.train) + rates.unlabelled
     steps = settings.epochs * math.ceil(images / settings.batch_size)
-    fixed = rates.start + settings.epochs * min(settings.validation_size, rates.val) * rates.validation
+    answers = images * min(n_views(settings), settings.epochs)
+    fixed = (
+        rates.start
+        + answers * rates.answering
+        + settings.epochs * min(settings.validation_size, rates.val) * rates.validation
+    )
     training = (fixed + steps * min(rates.steps), fixed + steps * max(rates.steps))
     recorded = rates.val + rates.calibration + rates.test
     return Estimate(training, recorded * rates.recording, (rates.memory, round(rates.memory * MORE_MEMORY)))
@@ -157,6 +168,7 @@ def measure_rates(config: Config, device: str = "auto", progress: Progress | Non
     short = replace(short, data=replace(short.data, train_size=_train_size(config, short, sets["train"])))
     ends: list[float] = []
     manifests: list[Manifest] = []
+    answered: list[tuple[float, int]] = []
     found: dict[str, Any] = {}
 
     def on_epoch(model: DMPO, result: EpochResult) -> None:
@@ -178,10 +190,15 @@ def measure_rates(config: Config, device: str = "auto", progress: Progress | Non
     with suppress(_Enough):
         name = f"estimate-{time.time_ns()}"
         for _ in train_epochs(short, name, device=device, on_step=on_step, on_epoch=on_epoch,
+                              on_answers=lambda done, total: answered.append((time.perf_counter(), done)),
                               on_data=manifests.append, most_images=_wanted(config)):  # fmt: skip
             pass
     counts = manifests[0].counts if config.data.skip_broken else sizes  # without the broken ones
-    found |= {split: counts.get(split, 0) for split in sizes}
+    found |= {split: counts.get(split, 0) for split in sizes} | {"unlabelled": len(manifests[0].unlabelled)}
+    if answered:
+        (began, none), (ended, n) = answered[0], answered[-1]
+        found["answering"] = (ended - began) / (n - none)
+        found["start"] -= ended - began
     return Rates(batch_size=config.training.batch_size, memory=peak_memory(), **found)
 
 

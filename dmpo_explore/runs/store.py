@@ -51,6 +51,20 @@ def load_run(name_or_path: str | Path) -> Run:
     raise FileNotFoundError(f"{name_or_path} is not a run folder: it has no config.json")
 
 
+def address(run: Run) -> str:
+    """What opens the run again: its address on the Hub, else its name, else its folder.
+
+    Example:
+        >>> address(load_run("demo"))
+        'demo'
+    """
+    try:
+        by_name = load_run(run.name).path == run.path
+    except (OSError, ValueError):
+        by_name = False
+    return run.source or (run.name if by_name else str(run.path))
+
+
 def list_runs() -> list[str]:
     """Names of all runs, under `runs_root` and bundled, sorted; links that lead out of their root are not listed.
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .parts import Batch as Batch
     from .parts import TrainingContext as TrainingContext
     from .parts import TrainingPart as TrainingPart
+    from .recipes import RECIPES as RECIPES
+    from .recipes import with_recipe as with_recipe
     from .schedules import END as END
     from .schedules import SCHEDULES as SCHEDULES
     from .schedules import START as START

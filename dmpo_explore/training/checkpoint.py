@@ -6,9 +6,6 @@ history.csv are made from it. After a kill between them `RunWriter.begin` makes 
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from ..runs.config_file import read_config
 from ..runs.history import CHECKPOINT, checkpoint_epoch, finished_epochs
 from ..runs.store import new_run_path
 from ..runs.torch_weights import save_weights
+from ..utils.disk import require_free
 from ..utils.files import atomic_file, atomic_folder, write_text
 from ..utils.torch_reading import load_tensors
 from .loop import EpochResult
@@ -73,13 +71,7 @@ def require_room(root: Path, model: DMPO, *, copies: int = 0) -> None:
         >>> require_room(Path(), model)
     """
     weights = sum(value.numel() * value.element_size() for value in model.trainable_state().values())
-    place = root.absolute()
-    while not place.exists():
-        place = place.parent
-    needed, free = 2 * (5 + 3 * copies) * weights, shutil.disk_usage(place).free
-    if needed > free:
-        sizes = f"a run needs about {needed / 1e9:.2g} GB and {free / 1e9:.2g} GB are free; make room"
-        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {sizes}", str(place))
+    require_free(root, 2 * (5 + 3 * copies) * weights, "a run")
 
 
 def unfinished(folder: Path) -> bool:
@@ -179,7 +171,8 @@ class RunWriter:
         """Write the files made from the checkpoint; the history last, so that its epochs are all on disk."""
         save_weights(folder, self.best, self.config.model, self.images.class_names)
         counts = np.bincount(self.images.labels, minlength=len(self.images.class_names)).tolist()
-        more = {"class_counts": counts, "plans": self.plans}
+        unlabelled = len(self.manifest.unlabelled) if self.manifest and self.config.data.unlabelled else 0
+        more: dict[str, Any] = {"class_counts": counts, "plans": self.plans, "unlabelled": unlabelled}
         card = run_card(self.path.name, self.config, self.flops, self.history, len(self.images), **more)
         write_text(folder / "card.md", card + own_sections(folder / "card.md"))
         self.written = pd.DataFrame(self.history).to_csv(index=False, lineterminator="\n")

@@ -10,10 +10,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ..config import TrainingConfig
+from ..models.dmpo import DMPO
 from .accelerator import PreparedForward
-from .losses import image_losses, weighted_sum
+from .losses import label_losses, weighted_sum
 from .parts import Batch, TrainingContext, TrainingPart
-from .schedules import loss_weights
 
 LOOPS_OWN = ("epoch", "best", "optimizer", "schedule", "scaler")  # keys of a state
 
@@ -24,15 +24,12 @@ class PlannedWeights(TrainingPart):
     weighs = True
 
     def begin(self, context: TrainingContext) -> None:
-        """Reads schedule, epochs, phase ratio and the number of exits."""
+        """The context knows the schedule."""
         self.context = context
 
     def before_epoch(self, epoch: int) -> None:
         """The epoch's weights."""
-        config = self.context.config
-        self.planned = loss_weights(
-            config.schedule, epoch, config.epochs, self.context.n_exits, phase_ratio=config.phase_ratio
-        )
+        self.planned = self.context.planned_weights(epoch)
         self.on_device = torch.tensor(self.planned, device=self.context.accelerator.device)
 
     def weights(self) -> Tensor:
@@ -79,9 +76,11 @@ class JoinedParts:
         self.parts = [*(part for part in parts if not part.weighs), *weighing]
         self.weighing, self.config = weighing[0], config
         self._check(weighing)
+        blocks = model.exits if isinstance(model, DMPO) else range(1, n_exits + 1)
+        depths = tuple(block / blocks[-1] for block in blocks)
         for part in self.parts:
             saved = state.get(part.name) if state else None
-            part.begin(TrainingContext(model, n_exits, config, accelerator, steps, self.exit_losses, saved is not None))
+            part.begin(TrainingContext(model, depths, config, accelerator, steps, self.exit_losses, saved is not None))
             if saved is not None:
                 part.load_state_dict(saved)
         copies = {part: part.copies() for part in self.parts}
@@ -138,10 +137,7 @@ class JoinedParts:
         """(K,) mean losses of the exits: of the labels, and the terms of all parts."""
         losses = next(_given(self.parts, lambda part: part.label_losses(batch, outputs)), None)
         if losses is None:
-            losses = image_losses(
-                outputs, batch.labels, self.config.coupling, self.config.distill, self.config.label_smoothing,
-                labelled=batch.labelled, targets=batch.targets,
-            )  # fmt: skip
+            losses = label_losses(outputs, batch, self.config)
         for more in _given(self.parts, lambda part: part.losses(batch, outputs)):
             losses = losses + more
         for factor in _given(self.parts, lambda part: part.image_weights(batch)):

@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from .. import joints
 from ..utils.registry import Joint
+from .part_options import AugmentationOptions, SecondPhaseOptions, TeacherOptions
 
 if TYPE_CHECKING:
     from ..config import Config
     from ..data.image_set import ImageSet
+    from ..data.manifest import Manifest
+    from ..data.torch_views import Views
     from ..models.dmpo import DMPO
+    from ..utils.progress import Progress
     from .parts import TrainingPart
 
 
@@ -28,6 +32,10 @@ class PartSetup:
         config: of the run. model: that is trained.
         images: the training images, without those held out. held_out: training images that the model is not trained on;
             None where no part needs them.
+        unlabelled: images to train on that have no label. manifest: of all the run's images.
+        views: of the images and the unlabelled ones, where torch's global generator does not draw their augmentation.
+        keeps: whether what is computed may be kept in the user's cache.
+        progress: called with (done, in all) while a part prepares itself.
 
     Example:
         >>> import dmpo_explore as dx
@@ -41,6 +49,11 @@ class PartSetup:
     model: DMPO
     images: ImageSet
     held_out: ImageSet | None
+    unlabelled: ImageSet | None = None
+    manifest: Manifest | None = None
+    views: Views | None = None
+    keeps: bool = True
+    progress: Progress | None = None
 
 
 def _no(config: Config) -> bool:
@@ -49,6 +62,10 @@ def _no(config: Config) -> bool:
 
 def _nothing(config: Config) -> tuple[str, ...]:
     return ()
+
+
+def _unsaid(config: Config) -> str:
+    return ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +79,7 @@ class PartKind:
             of the weights, which a checkpoint holds too.
         timed: names of the training options that the time of a step depends on.
         check: raises ValueError for a config that it cannot serve.
+        described: what a run's card says of it, a sentence; empty for nothing.
 
     Example:
         >>> kind = PartKind(make=lambda setup: None)
@@ -76,6 +94,7 @@ class PartKind:
     learns_copy: Callable[[Config], bool] = _no
     timed: Callable[[Config], tuple[str, ...]] = _nothing
     check: Callable[[Config], object] = _nothing
+    described: Callable[[Config], str] = _unsaid
 
 
 def _class_balance(setup: PartSetup) -> TrainingPart | None:
@@ -93,6 +112,58 @@ def _earlier_exits(setup: PartSetup) -> TrainingPart | None:
     return FittedEarlierExits(setup.model, setup.held_out, setup.config.training.precision)
 
 
+def _augmented_views(setup: PartSetup) -> TrainingPart | None:
+    from .augmented_views import AugmentedViews
+
+    if setup.views is None:
+        return None
+    taught, names = bool(setup.config.training.part(TeacherOptions).teacher), setup.images.class_names
+    return AugmentedViews(setup.views, setup.images.labels, len(names), answered=taught)
+
+
+def _taught_exits(setup: PartSetup) -> TrainingPart | None:
+    if not setup.config.training.part(TeacherOptions).teacher:
+        return None
+    from .taught_exits import make_taught_exits
+
+    return make_taught_exits(
+        setup.config, setup.model.preprocess, setup.images, setup.unlabelled, setup.views, setup.manifest,
+        kept=setup.keeps, progress=setup.progress,
+    )  # fmt: skip
+
+
+def _check_teacher(config: Config) -> None:
+    if config.training.part(TeacherOptions) != TeacherOptions() or config.data.unlabelled:
+        from .teacher import check_teacher
+
+        check_teacher(config)
+
+
+def _taught(config: Config) -> str:
+    own = config.training.part(TeacherOptions)
+    if not own.teacher:
+        return ""
+    which = f"exit {own.teacher_exit}" if own.teacher_exit else "its last exit"
+    how = f"share of the loss {own.teacher_share}, temperature {own.teacher_temperature:g}"
+    return f"Taught by run `{own.teacher}` ({which}): {own.teacher_views} views an image, {how}."
+
+
+def _augmented(config: Config) -> str:
+    kind = config.training.part(AugmentationOptions).augment
+    return "" if kind == "none" else f"Augmentation `{kind}`."
+
+
+def _second_phase(setup: PartSetup) -> TrainingPart | None:
+    from .second_phase import SecondPhase
+
+    return SecondPhase() if setup.config.training.part(SecondPhaseOptions).schedule_rate == "full" else None
+
+
+def _kept_rate(config: Config) -> str:
+    full = config.training.part(SecondPhaseOptions).schedule_rate == "full"
+    return "The exits keep their peak learning rate while exit 1 outweighs the last exit." if full else ""
+
+
 def _reads_earlier(config: Config) -> bool:
     return config.model.earlier_exits
 
@@ -101,6 +172,17 @@ TRAINING_PARTS: Joint[PartKind] = joints.TRAINING_PARTS.fill(
     {
         "class balance": PartKind(_class_balance),
         "earlier exits": PartKind(_earlier_exits, wants_held_out=_reads_earlier),
+        "augmented views": PartKind(
+            _augmented_views, AugmentationOptions, timed=lambda config: ("augment",), described=_augmented
+        ),
+        "teacher": PartKind(
+            _taught_exits,
+            TeacherOptions,
+            check=_check_teacher,
+            described=_taught,
+            timed=lambda config: ("teacher", "teacher_exit"),
+        ),
+        "second phase": PartKind(_second_phase, SecondPhaseOptions, described=_kept_rate),
     }
 )
 

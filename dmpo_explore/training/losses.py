@@ -9,12 +9,17 @@ those of training parts (`parts`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..utils.registry import lookup
+
+if TYPE_CHECKING:
+    from ..config import TrainingConfig
+    from .parts import Batch
 
 
 def cross_entropies(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -61,6 +66,26 @@ def distillation(logits: Tensor) -> Tensor:
     return -(teacher * wide[:, :-1].log_softmax(dim=-1)).sum(dim=-1)
 
 
+def divergence(logits: Tensor, wanted: Tensor, temperature: float = 1.0) -> Tensor:
+    """Kullback-Leibler divergence T² · KL(wanted ‖ own) at every exit: (B, K, C), (B, K, C) → (B, K), float32 (nats).
+
+    Args:
+        temperature: T, which divides both logits; with the factor T² gradients keep their size (Hinton et al. 2015).
+
+    Raises:
+        ValueError: shapes that differ.
+
+    Example:
+        >>> divergence(torch.zeros(1, 1, 2), torch.tensor([[[0.75, 0.25]]]).log())
+        tensor([[0.1308]])
+    """
+    if logits.shape != wanted.shape:
+        raise ValueError(f"wanted {tuple(wanted.shape)} must have the logits' shape {tuple(logits.shape)}")
+    own, other = ((x if x.dtype == torch.float64 else x.float()) / temperature for x in (logits, wanted))
+    losses = F.kl_div(own.log_softmax(dim=-1), other.log_softmax(dim=-1), reduction="none", log_target=True)
+    return temperature**2 * losses.sum(dim=-1)
+
+
 def image_losses(
     logits: Tensor,
     labels: Tensor,
@@ -95,6 +120,14 @@ def image_losses(
         early = torch.lerp(losses[:, :-1], distillation(logits), distill)
         losses = torch.cat((early, losses[:, -1:]), dim=1)
     return losses if labelled is None else losses.where(labelled[:, None], 0.0)
+
+
+def label_losses(outputs: Tensor, batch: Batch, config: TrainingConfig) -> Tensor:
+    """(b, K) what a training's config makes of the labels of a batch, see `image_losses`."""
+    return image_losses(
+        outputs, batch.labels, config.coupling, config.distill, config.label_smoothing, labelled=batch.labelled,
+        targets=batch.targets,
+    )  # fmt: skip
 
 
 def exit_losses(

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..analysis.card_results import HEADING
 from ..config import Config, ModelConfig, TrainingConfig
 from ..models.flops import CONVENTION, ModelFlops
+from .kinds import TRAINING_PARTS
 
 Row = dict[str, float]
 
@@ -21,6 +22,7 @@ def run_card(
     images: int,
     class_counts: Sequence[int] = (),
     plans: Sequence[int] = (),
+    unlabelled: int = 0,
 ) -> str:
     """Model card: data, settings, accuracy on validation images, and FLOPs, as Markdown.
 
@@ -28,12 +30,14 @@ def run_card(
         history: rows of `EpochResult.row`.
         images: training images. class_counts: of each class, stated where the training balances them.
         plans: of each epoch, how many epochs were planned when it was trained.
+        unlabelled: images without labels.
     """
     model, training = config.model, config.training
     bypass, predictor = model.exit_parts
     best = max(history, key=lambda row: row["area"])
     seconds = sum(row["seconds"] for row in history)
     exits = [f"{best[f'accuracy_{k}']:.4f}" for k in range(1, len(cost.cumulative) + 1)]
+    further = f" and {unlabelled:,} unlabelled ones" if unlabelled else ""
     parts = [f"| {part} | {count:,} |" for part, count in cost.parameters.items()]
     return "\n".join(
         [
@@ -44,7 +48,8 @@ def run_card(
             f"schedule of the loss weights `{training.schedule}`, coupling `{training.coupling}`.",
             *_changes(model),
             *_balance(config.training, class_counts),
-            f"{images:,} training images of {config.data.name}, {len(history)} epochs, {seconds:.0f} s. "
+            *filter(None, (kind.described(config) for kind in TRAINING_PARTS.values())),
+            f"{images:,} training images of {config.data.name}{further}, {len(history)} epochs, {seconds:.0f} s. "
             f"Kept: epoch {best['epoch']:.0f}, which has the largest area under the accuracy–FLOPs curve "
             f"on at most {training.validation_size:,} validation images ({best['area']:.4f}).",
             *_extended(plans),

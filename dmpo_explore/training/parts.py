@@ -19,6 +19,7 @@ from torch.utils.data import Sampler
 from ..config import TrainingConfig
 from ..data.image_set import ImageSet
 from ..utils.typing import Ints
+from .schedules import loss_weights
 
 
 class Batch(NamedTuple):
@@ -58,7 +59,7 @@ class TrainingContext:
     """The training that a part belongs to.
 
     Args:
-        model: as it was given to `fit`. n_exits: K. steps: batches of an epoch.
+        model: as it was given to `fit`. depths: (K,) of its exits, see `schedules`. steps: batches of an epoch.
         criterion: (batch, what a model gives for it) → (K,) mean losses of the exits, the terms of all parts included.
         resumed: whether `TrainingPart.load_state_dict` follows, with what the part has kept.
 
@@ -75,12 +76,22 @@ class TrainingContext:
     """
 
     model: nn.Module
-    n_exits: int
+    depths: tuple[float, ...]
     config: TrainingConfig
     accelerator: Accelerator
     steps: int
     criterion: Callable[[Batch, Any], Tensor]
     resumed: bool
+
+    @property
+    def n_exits(self) -> int:
+        """K."""
+        return len(self.depths)
+
+    def planned_weights(self, epoch: int) -> tuple[float, ...]:
+        """(K,) what the config's schedule plans for an epoch, counted from 0; raises as `loss_weights`."""
+        how, K = self.config, self.n_exits
+        return loss_weights(how.schedule, epoch, how.epochs, K, phase_ratio=how.phase_ratio, depths=self.depths)
 
 
 class TrainingPart:

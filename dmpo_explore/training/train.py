@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch.utils.data import DataLoader
 
 from ..config import OPTIONS, Config, TrainingConfig
 from ..data.image_set import ImageSet
 from ..data.torch_loaders import make_loader
+from ..data.torch_views import Views
 from ..inference.torch_engine import fast_precision
 from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference
@@ -33,12 +35,17 @@ from ..runs.run_data import located
 from ..runs.store import clear_runs, load_run, runs_root
 from ..runs.torch_model import find_device
 from ..utils.progress import Progress
+from ..utils.typing import Array
 from .accelerator import make_accelerator
+from .augmented_views import make_views
 from .checkpoint import RunWriter, read_checkpoint, require_room, unfinished
 from .kinds import TRAINING_PARTS, PartSetup, make_parts
 from .loop import EpochResult, StepHook, fit
+from .part_options import AugmentationOptions
 from .parts import TrainingPart
-from .train_data import DataHook, hold_out, training_images
+from .taught_exits import labelled_by_teacher
+from .teacher import with_teacher_address
+from .train_data import SHARE, DataHook, hold_out, hold_out_unlabelled, training_images, wants_held_out
 from .validator import Validator, spread
 
 LONGEST = 60  # letters of a run's default name that are its data's
@@ -55,6 +62,7 @@ def train(
     on_epoch: Callable[[DMPO, EpochResult], None] | None = None,
     on_check: Progress | None = None,
     on_data: DataHook | None = None,
+    on_answers: Progress | None = None,
     resume: bool = False,
     force: bool = False,
     device: str = "auto",
@@ -71,6 +79,7 @@ def train(
             computes in float32, also if it is trained in another precision.
         on_check: called with (files checked, files in all) before the first step, where the images are files.
         on_data: called with the `Manifest` before the first step.
+        on_answers: called with (answers done, answers in all) before the first step, where a teacher has to answer.
         resume: continue after the last finished epoch of ``name``. ``config`` must be the run's own, but may have more
             epochs: the further ones take the learning rates and loss weights that a training of that length has there.
         force: replace a run of that name (once the first epoch is finished).
@@ -99,8 +108,9 @@ def train(
         tiny 1
     """
     run: Run | None = None
-    for result in train_epochs(config, name, resume=resume, force=force, device=device, trackers=trackers,
-                               on_step=on_step, on_epoch=on_epoch, on_check=on_check, on_data=on_data):  # fmt: skip
+    hooks: dict[str, Any] = {"on_step": on_step, "on_epoch": on_epoch, "on_check": on_check, "on_data": on_data}
+    how: dict[str, Any] = {"resume": resume, "force": force, "device": device, "trackers": trackers}
+    for result in train_epochs(config, name, on_answers=on_answers, **hooks, **how):
         run = result.run
         if progress:
             progress(result)
@@ -114,7 +124,8 @@ def train_epochs(
     resume: bool = False, force: bool = False, device: str = "auto", trackers: Sequence[str] = (),
     on_step: StepHook | None = None,
     on_epoch: Callable[[DMPO, EpochResult], None] | None = None,
-    on_check: Progress | None = None, on_data: DataHook | None = None, most_images: int | None = None,
+    on_check: Progress | None = None, on_data: DataHook | None = None, on_answers: Progress | None = None,
+    most_images: int | None = None,
 ) -> Iterator[EpochResult]:  # fmt: skip
     """Iterate over the epochs of a training: one `EpochResult` once each epoch is saved.
 
@@ -137,7 +148,8 @@ def train_epochs(
         1 2 2 None
     """
     config = config.require_plugins("this config" if name is None else f"run {name!r}")
-    config = located(_with_precision(_trainable(config), device, name if resume else None)).with_plugins()
+    config = with_teacher_address(_with_precision(_trainable(config), device, name if resume else None))
+    config = located(config).with_plugins()
     path, saved = open_run(name := name or default_name(config), config, resume=resume)
     old = Run(path) if saved else None
     manifest, images, val, groups = training_images(
@@ -145,14 +157,19 @@ def train_epochs(
     )
     accelerator = make_accelerator(config.training, device, trackers, path)
     model, cost = _build(config, len(images.class_names), saved, path.parent)
-    images, held_out = hold_out(images, config, model.n_exits, groups)
+    unlabelled = manifest.unlabelled_images(config.data) if manifest else None
+    unlabelled = unlabelled and unlabelled.subset(slice(most_images))
+    images, unlabelled, held_out = _divided(images, unlabelled, groups, config, model, accelerator)
     images = spread(images, most_images or len(images))
+    views = make_views(config, len(images) + len(unlabelled or ()))
     validate = Validator(spread(val, config.training.validation_size), config, model, cost)
-    parts = make_parts(PartSetup(config, model, images, held_out))
+    parts = make_parts(PartSetup(
+        config, model, images, held_out, unlabelled, manifest, views, keeps=most_images is None, progress=on_answers,
+    ))  # fmt: skip
     writer = RunWriter(path, config, cost, images, saved, manifest=manifest, force=force)
     writer.begin(write=accelerator.is_main_process)
     epochs = fit(
-        model, training_loader(images, model, config.training, parts), config.training, model.n_exits,
+        model, training_loader(images, model, config.training, parts, views), config.training, model.n_exits,
         validate=validate, accelerator=accelerator, parts=parts, state=saved and saved["state"], on_step=on_step,
     )  # fmt: skip
     try:
@@ -192,9 +209,27 @@ def _build(config: Config, n_classes: int, saved: dict[str, Any] | None, root: P
     return model, cost
 
 
+def _divided(
+    images: ImageSet,
+    unlabelled: ImageSet | None,
+    groups: Array | None,
+    config: Config,
+    model: DMPO,
+    accelerator: Accelerator,
+) -> tuple[ImageSet, ImageSet | None, ImageSet | None]:
+    """Images to train on, unlabelled ones to train on, and those held out: unlabelled ones where they are enough."""
+    n = len(images) // SHARE
+    if unlabelled is None or len(unlabelled) <= n or not wants_held_out(config, model.n_exits):
+        kept, held_out = hold_out(images, config, model.n_exits, groups)
+        return kept, unlabelled, held_out
+    unlabelled, held_out = hold_out_unlabelled(unlabelled, n, config)
+    return images, unlabelled, labelled_by_teacher(config, model.preprocess, held_out, accelerator)
+
+
 def training_loader(
-    images: ImageSet, model: DMPO, settings: TrainingConfig, parts: Sequence[TrainingPart] = ()
-) -> DataLoader[Any]:
+    images: ImageSet, model: DMPO, settings: TrainingConfig, parts: Sequence[TrainingPart] = (),
+    views: Views | None = None,
+) -> DataLoader[Any]:  # fmt: skip
     """Training images and those that parts add, in batches of (images, labels, indices), augmented as ``settings`` say.
 
     A part may choose which rows an epoch reads; the first that does decides.
@@ -209,6 +244,8 @@ def training_loader(
         sampler=next((sampler for part in parts if (sampler := part.sampler(labels)) is not None), None),
         flip=settings.flip,
         crop_scale=settings.crop_scale,
+        augment=settings.part(AugmentationOptions).augment,
+        views=views,
         workers=settings.workers,
         indexed=True,
         further=sources,
@@ -219,6 +256,7 @@ def _with_precision(config: Config, device: str, resumed: str | None) -> Config:
     """The config with the precision that ``auto`` is here, or that a resumed run began with."""
     if config.training.precision != "auto":
         return config
+    precision: str
     if resumed is not None:
         precision = load_run(resumed).config.training.precision
     elif config.training.frozen_precision == "bf16":

@@ -82,6 +82,17 @@ def training_images(
     return TrainingImages(run.manifest, train, run.split_images("val"), _groups(train, run.data))
 
 
+def wants_held_out(config: Config, n_exits: int) -> bool:
+    """Whether images are held out: a training part needs them, and there is more than one exit."""
+    return n_exits > 1 and any(kind.wants_held_out(config) for kind in TRAINING_PARTS.values())
+
+
+def hold_out_unlabelled(unlabelled: ImageSet, n: int, config: Config) -> tuple[ImageSet, ImageSet]:
+    """Unlabelled images → those to train on and ``n`` held out, the same whenever the run is resumed."""
+    order = np.random.default_rng(config.data.seed).permutation(len(unlabelled))
+    return unlabelled.subset(np.sort(order[n:])), unlabelled.subset(np.sort(order[:n]))
+
+
 def hold_out(
     images: ImageSet, config: Config, n_exits: int, groups: Array | None = None
 ) -> tuple[ImageSet, ImageSet | None]:
@@ -94,7 +105,7 @@ def hold_out(
     Raises:
         ValueError: a class with a single training image, or all of whose images are in one group.
     """
-    if n_exits == 1 or not any(kind.wants_held_out(config) for kind in TRAINING_PARTS.values()):
+    if not wants_held_out(config, n_exits):
         return images, None
     names, seed = images.class_names, config.data.seed
     if groups is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,10 +123,29 @@ def write_error(folder: Path) -> OSError | None:
         >>> write_error(Path(tempfile.mkdtemp()) / "new") is None
         True
     """
+    return _probed(_existing(folder))
+
+
+def require_free(folder: Path, needed: int, what: str) -> None:
+    """Raise OSError (ENOSPC) unless ``needed`` bytes are free where ``folder`` is or will be; ``what`` needs them.
+
+    Example:
+        >>> require_free(Path(), 10**18, "a picture of everything")
+        Traceback (most recent call last):
+        OSError: ... a picture of everything needs about 1e+09 GB and ... GB are free; make room: ...
+    """
+    free = shutil.disk_usage(_existing(folder)).free
+    if needed > free:
+        sizes = f"{what} needs about {needed / 1e9:.2g} GB and {free / 1e9:.2g} GB are free; make room"
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {sizes}", str(_existing(folder)))
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or its nearest existing parent."""
     place = folder.absolute()
     while not place.exists() and place != place.parent:
         place = place.parent
-    return _probed(place)
+    return place
 
 
 def _has_room(folder: Path) -> bool:

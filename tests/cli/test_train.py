@@ -37,6 +37,33 @@ def test_a_run_is_a_base_too(no_runs: Path) -> None:
     assert "no file dem0, and unknown run 'dem0'. Did you mean 'demo'? Valid: " in error and "demo-cnn" in error
 
 
+def test_a_recipe_is_a_base_and_options_change_it(no_runs: Path) -> None:
+    call("train", "--recipe", "photographs", *tiny_options(epochs=1), "--name", "new", "--device", "cpu")
+    assert load_run("new").config == tiny_config(epochs=1, label_smoothing=0.1)
+    assert "unknown recipe 'photos'. Did you mean 'photographs'?" in fails("train", "--recipe", "photos")
+    assert "leave out --name, --force, --config and --recipe" in fails(
+        "train", "--resume", "a", "--recipe", "photographs"
+    )
+    shown = " ".join(call("train", "--help").stdout.split())
+    assert "photographs: --image-size 84 --exits 3,4,5,6,8,12 --epochs 4 --label-smoothing 0.1" in shown
+
+
+def test_a_teacher_reports_its_answers(no_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
+    told: list[str] = []
+    to = train_module.ProgressFile.to
+
+    def note(self: Any, what: str, *rest: Any, **more: Any) -> None:
+        told.append(what)
+        to(self, what, *rest, **more)
+
+    monkeypatch.setattr(train_module.ProgressFile, "to", note)
+    call("train", *tiny_options(epochs=1, image_size=48), "--name", "big", "--device", "cpu")
+    taught = tiny_options(epochs=1, teacher="big", augment="strong", schedule="early-only", schedule_rate="full")
+    call("train", *taught, "--name", "small", "--device", "cpu")
+    assert told.count("teacher answers") == 2 and load_run("small").config.get("training.teacher") == "big"
+
+
 def test_a_file_that_leaves_things_out_has_todays_defaults(no_runs: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text('{"data": {"name": "digits"}}')
     assert train_module.base_config(str(tmp_path / "mine.json")).data.calibration is None

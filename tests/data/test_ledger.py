@@ -19,9 +19,10 @@ from tiny import tiny_options
 
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data.check import check_data
-from dmpo_explore.data.folders import LINKED, FolderData
+from dmpo_explore.data.folders import FolderData
 from dmpo_explore.data.images import load_images, open_data
 from dmpo_explore.data.ledger import LedgerLine, ledger_values, read_ledger
+from dmpo_explore.data.listing import LINKED
 from dmpo_explore.data.manifest import make_manifest, read_manifest, write_manifest
 from dmpo_explore.data.manifest_check import Differences, manifest_check
 

@@ -69,6 +69,7 @@ def test_what_no_value_stands_for_is_read_from_the_help(tmp_path: Path) -> None:
         "data.test_dir": "none",
         "data.image_key": "the only one",
         "data.label_key": "the only one",
+        "data.unlabelled": "none",
         "data.class_names": "none",
         "data.calibration": "where it is large enough",
         "data.path_column": "path",
@@ -76,6 +77,7 @@ def test_what_no_value_stands_for_is_read_from_the_help(tmp_path: Path) -> None:
         "data.suffix": "nothing",
         "data.image_dir": "the table's",
         "training.clip_norm": "no clipping",
+        "training.teacher_exit": "its last",
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dmpo_explore.training.schedules import END, SCHEDULES, START, loss_weights, resample
+from dmpo_explore.training.schedules import END, SCHEDULES, START, at_depths, loss_weights, resample
 
 RELEASE_EPOCHS = (0, 25, 50, 75, 99)
 # those that plan every epoch's weights; neighbours add others
@@ -102,6 +102,19 @@ def test_resampling_values() -> None:
     assert twelve[10] == pytest.approx(0.2675 - 0.02 * 3 / 11)
 
 
+def test_linear_by_depth_is_the_release_at_its_own_depths_and_goes_by_depth_elsewhere() -> None:
+    for epoch in (0, 33, 99):
+        assert loss_weights("linear-by-depth", epoch, 100, 4) == loss_weights("linear", epoch, 100, 4)
+    depths = [block / 12 for block in (3, 4, 5, 6, 8, 12)]
+    first, last = (loss_weights("linear-by-depth", epoch, 100, 6, depths=depths) for epoch in (0, 99))
+    assert first == pytest.approx([0.01, 0.01, 0.01, 0.01, 0.67, 2.0])
+    assert last == pytest.approx([1.5, 1.5 - 0.5 / 3, 1.5 - 1 / 3, 1.0, 1 - 0.7525 * 2 / 3, 0.2675])
+    assert at_depths(START, (0.1, 1.0)).tolist() == [0.01, 2.0]  # before the release's first exit
+    assert loss_weights("linear", 0, 100, 6, depths=depths) == loss_weights("linear", 0, 100, 6)
+    with pytest.raises(ValueError, match="6 depths for 4 exits"):
+        loss_weights("linear", 0, 1, 4, depths=depths)
+
+
 @pytest.mark.parametrize("name", PLANNED)
 def test_one_exit_weighs_one(name: str) -> None:
     assert all(loss_weights(name, epoch, 4, 1) == pytest.approx((1,)) for epoch in range(4))
@@ -142,6 +155,6 @@ def test_which_schedules_change_the_sum_of_the_weights() -> None:
     for name in PLANNED:
         for n_exits in (4, 6, 12):
             sums = [sum(loss_weights(name, epoch, 21, n_exits)) for epoch in range(21)]
-            most = {"mixed": n_exits, "exponential": 2.2}.get(name, 1.04)
+            most = {"mixed": n_exits, "exponential": 2.2, "linear-by-depth": 1.5}.get(name, 1.04)
             least = {"mixed": n_exits, "exponential": 1.7}.get(name, 1)
             assert least <= max(sums) / min(sums) <= most, (name, n_exits)

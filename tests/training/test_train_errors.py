@@ -13,7 +13,6 @@ from tiny import tiny_config
 from tiny_training import CONFIG
 
 from dmpo_explore.config import Config
-from dmpo_explore.training import checkpoint as checkpoint_module
 from dmpo_explore.training import train as train_module
 from dmpo_explore.training.train import train_epochs
 
@@ -86,7 +85,7 @@ def test_a_broken_picture_stops_and_is_named(tmp_path: Path, runs: Path) -> None
 def test_a_disk_without_room_for_a_run_is_seen_before_the_first_step(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint_module.shutil, "disk_usage", lambda path: Namespace(free=1000))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Namespace(free=1000))
     with pytest.raises(OSError, match=r"a run needs about .* GB and 1e-06 GB are free; make room"):
         next(train_epochs(CONFIG, "run", device="cpu", on_step=lambda *_: pytest.fail("a step was made")))
     assert not runs.exists()

@@ -37,7 +37,18 @@ def test_gpus_in_use_are_kept(monkeypatch: pytest.MonkeyPatch, used: bool, kept:
     monkeypatch.setattr(torch, "manual_seed", lambda seed: None)
     with seeded(1):
         pass
-    assert asked == [kept]
+    with seeded(1, gpus=False):
+        pass
+    assert asked == [kept, []]
+
+
+def test_the_cpus_generator_alone_draws_the_same() -> None:
+    with seeded(3):
+        expected = torch.rand(3)
+    before = torch.get_rng_state()
+    with seeded(3, gpus=False):
+        assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.cuda

@@ -13,7 +13,7 @@ from ...utils.options import check_options, option
 if TYPE_CHECKING:
     from ...config import Config
     from ...training.parts import TrainingPart
-    from ...training.schedules import Weights
+    from ...training.schedules import Depths, Weights
 
 LEARNED = "learned"  # the schedule
 
@@ -29,7 +29,7 @@ class LearnedOptions:
         check_options(self)
 
 
-def planned(epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.5) -> Weights:
+def planned(epoch: int, epochs: int, depths: Depths, *, phase_ratio: float = 0.5) -> Weights:
     """1 for a single exit, which has nothing to learn.
 
     Raises:
@@ -37,7 +37,7 @@ def planned(epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.5) 
     """
     import numpy as np
 
-    if n_exits > 1:
+    if len(depths) > 1:
         raise ValueError(
             f"schedule {LEARNED!r}: the loss weights start equal and are learned in the training; its history has them"
         )

@@ -13,32 +13,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ...data.torch_loaders import make_loader
 from ...inference.torch_recording import RECORD_BATCH
 from ...models.dmpo import DMPO
 from ...training.kinds import PartSetup
+from ...training.losses import divergence
 from ...training.parts import Batch, TrainingContext, TrainingPart
 from ...training.validator import spread
 from .anchor import MOST, fit_anchor, make_anchor
 from .cutout import check_cutout, hide, scores
-
-
-def divergence(logits: Tensor, anchors: Tensor) -> Tensor:
-    """Kullback-Leibler divergence KL(anchor ‖ model) at every exit: (B, K, C), (B, K, C) → (B, K), in float32 (nats).
-
-    Raises:
-        ValueError: shapes that differ.
-
-    Example:
-        >>> divergence(torch.zeros(1, 1, 2), torch.tensor([[[0.75, 0.25]]]).log())
-        tensor([[0.1308]])
-    """
-    if logits.shape != anchors.shape:
-        raise ValueError(f"anchors {tuple(anchors.shape)} must have the logits' shape {tuple(logits.shape)}")
-    own, wanted = (x if x.dtype == torch.float64 else x.float() for x in (logits, anchors))
-    return F.kl_div(own.log_softmax(dim=-1), wanted.log_softmax(dim=-1), reduction="none", log_target=True).sum(dim=-1)
 
 
 class SelfRegularisation(TrainingPart):

@@ -12,7 +12,7 @@ from ...data.images import open_data
 from ...models.factory import build_reference
 from ...models.tuning import TUNINGS
 from ...runs.run import Run
-from ...runs.store import load_run
+from ...runs.store import address, load_run
 from ...utils.options import options_of
 from ...utils.registry import lookup
 from .options import Slimming, SlimSettings
@@ -75,7 +75,8 @@ def slimmed_config(run: Run, how: SlimSettings) -> Config:
     )  # fmt: skip
     model = replace(run.config.model, tuning="full", dropout=0.0, train_norm=True,
                     more=(*run.config.model.more, slimming))  # fmt: skip
-    return Config(open_data(run.config.data).located(), model, training)
+    data = replace(run.config.data, unlabelled=None)
+    return Config(open_data(data).located(), model, training)
 
 
 def resumed_config(run: Run, name: str, epochs: int | None) -> Config:
@@ -88,12 +89,3 @@ def resumed_config(run: Run, name: str, epochs: int | None) -> Config:
         raise ValueError(f"run {name!r} was slimmed from {teacher!r}, not from {run.name!r}")
     training = replace(config.training, epochs=epochs or config.training.epochs)
     return replace(config, data=open_data(config.data).located(), training=training)
-
-
-def address(run: Run) -> str:
-    """What opens the run again: its address on the Hub, else its name, else its folder."""
-    try:
-        by_name = load_run(run.name).path == run.path
-    except (OSError, ValueError):
-        by_name = False
-    return run.source or (run.name if by_name else str(run.path))

@@ -1,0 +1,175 @@
+"""Exits that learn a teacher's answers to the views that they are trained on, beside the labels.
+
+The loss of exit k is (1 − s) · labels' loss + s · T² · KL(teacher ‖ exit k), with a share s for each exit. The teacher
+answers a fixed set of views of every image once (`kept_answers`), so an epoch costs what it costs without one. Mixed
+images have its answer to the mixed image and no label; unlabelled images have its answer alone. Coupling, smoothing and
+self-distillation belong to the labels' loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from ..config import Config, Preprocess, TrainingConfig
+from ..data.image_set import ImageSet
+from ..data.manifest import Manifest
+from ..data.torch_loaders import make_loader
+from ..data.torch_views import Views
+from ..inference.torch_processes import Processes
+from ..inference.torch_recording import RECORD_BATCH
+from ..utils.progress import Progress
+from .kept_answers import Answer, Answers, KeptAnswers
+from .losses import divergence, label_losses
+from .part_options import AugmentationOptions, TeacherOptions
+from .parts import Batch, TrainingContext, TrainingPart
+from .teacher import Teacher, open_teacher, require_same_classes, require_unseen
+
+DRAWN_BY = ("torch", "torchvision", "numpy", "pillow")  # whose versions may change a view
+
+
+class TaughtExits(TrainingPart):
+    """The loss of a teacher's answers.
+
+    Args:
+        answers: of the teacher, by view. of_epoch: epoch counted from 0 → its view's number.
+        asking: device → what answers views that are missing.
+        options: shares and temperature. weights_sha256: of the teacher's weights, which a checkpoint states.
+        unlabelled: images that it answers alone, after those of the training.
+        progress: called with (answers done, answers in all) when a training begins.
+    """
+
+    name = "teacher"
+
+    def __init__(
+        self, answers: KeptAnswers, of_epoch: Callable[[int], int], asking: Callable[[str], Answer],
+        options: TeacherOptions, weights_sha256: str, unlabelled: Sequence[ImageSet] = (),
+        progress: Progress | None = None,
+    ) -> None:  # fmt: skip
+        self.answers, self.of_epoch, self.asking = answers, of_epoch, asking
+        self.options, self.weights_sha256 = options, weights_sha256
+        self.unlabelled, self.progress = unlabelled, progress
+
+    def sources(self) -> Sequence[ImageSet]:
+        """The unlabelled images."""
+        return self.unlabelled
+
+    def begin(self, context: TrainingContext) -> None:
+        """The teacher answers what is missing; of a resumed training once its checkpoint has been compared."""
+        self.context, self.device = context, context.accelerator.device
+        self.shares = torch.tensor(self.options.shares(context.n_exits), device=self.device)
+        if not context.resumed:
+            self._complete()
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """The hash of the teacher's weights."""
+        return {"weights_sha256": self.weights_sha256}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Raises ValueError for another teacher than the one that the training began with."""
+        if state["weights_sha256"] != self.weights_sha256:
+            raise ValueError(
+                f"teacher {self.options.teacher!r} has other weights than when this training began; restore them, or "
+                "start again with --force"
+            )
+        self._complete()
+
+    def _complete(self) -> None:
+        numbers = sorted({self.of_epoch(epoch) for epoch in range(self.context.config.epochs)})
+        processes = processes_of(self.context.accelerator)
+        self.answers.complete(numbers, self.asking(str(self.device)), processes, self.progress)
+
+    def before_epoch(self, epoch: int) -> None:
+        """The answers to the epoch's view go to the device: n · C numbers of 16 bits."""
+        self.now = torch.from_numpy(self.answers.view(self.of_epoch(epoch)).copy()).to(self.device)
+
+    def views(self, batch: Batch) -> Batch:
+        """The batch with the answers to its images."""
+        return batch._replace(notes={**batch.notes, self.name: self.now[batch.indices].float()})
+
+    def label_losses(self, batch: Batch, outputs: Tensor) -> Tensor:
+        """(b,K) the labels' share."""
+        return (1 - self.shares) * label_losses(outputs, batch, self.context.config)
+
+    def losses(self, batch: Batch, outputs: Tensor) -> Tensor:
+        """(b,K) the teacher's share."""
+        wanted = batch.notes[self.name][:, None].expand_as(outputs)
+        return self.shares * divergence(outputs, wanted, self.options.teacher_temperature)
+
+
+def make_taught_exits(
+    config: Config, student: Preprocess, images: ImageSet, unlabelled: ImageSet | None, views: Views | None,
+    manifest: Manifest | None, *, kept: bool = True, progress: Progress | None = None,
+) -> TaughtExits:  # fmt: skip
+    """The part of a training; arguments are those of a `PartSetup`.
+
+    Raises:
+        ValueError: a teacher that must not teach it.
+    """
+    assert views is not None
+    options = config.training.part(TeacherOptions)
+    teacher = open_teacher(options)
+    require_same_classes(teacher, images.class_names)
+    require_unseen(teacher, config.data, manifest)
+    further = [] if unlabelled is None else [unlabelled]
+    answers, asking = asked(teacher, [images, *further], student, config.training, views, kept=kept)
+    return TaughtExits(answers, views.of_epoch, asking, options, teacher.weights_sha256, further, progress)
+
+
+def labelled_by_teacher(
+    config: Config, student: Preprocess, images: ImageSet, accelerator: Accelerator, *, kept: bool = True
+) -> ImageSet:
+    """Images without labels, each with the class that the teacher finds the likeliest in the whole image."""
+    teacher = open_teacher(config.training.part(TeacherOptions))
+    require_same_classes(teacher, images.class_names)
+    answers, asking = asked(teacher, [images], student, config.training, None, kept=kept)
+    answers.complete([0], asking(str(accelerator.device)), processes_of(accelerator))
+    return replace(images, labels=answers.view(0).argmax(axis=1).astype(np.int64))
+
+
+def asked(
+    teacher: Teacher, sets: Sequence[ImageSet], student: Preprocess, settings: TrainingConfig, views: Views | None, *,
+    kept: bool,
+) -> tuple[KeptAnswers, Callable[[str], Answer]]:  # fmt: skip
+    """What a teacher answers to images, one set after the other, and device → what answers the views that are missing.
+
+    Args:
+        views: of the images; None: each as it is, view 0 alone.
+    """
+    preprocess, (first, *further) = teacher.preprocess(student), sets
+    how: dict[str, Any] = {}
+    if views is not None:
+        augment = settings.part(AugmentationOptions).augment
+        how = {"augment": augment, "flip": settings.flip, "crop_scale": settings.crop_scale}
+    prints = [images.fingerprint for images in sets]
+    facts = {
+        "teacher": teacher.facts(), "images": prints, "precision": settings.precision,
+        "views": {"seed": views and views.seed, "resize": preprocess.resize, "crop_pct": preprocess.crop_pct, **how},
+        "versions": {name: version(name) for name in DRAWN_BY},
+    }  # fmt: skip
+
+    def asking(device: str) -> Answer:
+        model = cache(lambda: teacher.model(device))  # loaded if a view is missing, and released after the last one
+
+        def answer(number: int, report: Callable[[int], None]) -> Answers:
+            loader = make_loader(first, preprocess, batch_size=RECORD_BATCH, workers=settings.workers, further=further,
+                                 views=views and views.at(number), **how)  # fmt: skip
+            return teacher.answer(model(), loader, settings.precision, report)
+
+        return answer
+
+    shape = sum(map(len, sets)), len(first.class_names)
+    return KeptAnswers(facts, shape, kept=kept and all(prints)), asking  # unhashed files have no fingerprint
+
+
+def processes_of(accelerator: Accelerator) -> Processes:
+    """The processes of a training."""
+    return Processes(str(accelerator.device), accelerator.process_index, accelerator.num_processes)

@@ -1,0 +1,140 @@
+"""Unlabelled images: counted, checked against the splits by content, and listed in the manifest."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from own_images_folder import fill, paint
+from PIL import Image
+
+from dmpo_explore.config import Config, DataConfig
+from dmpo_explore.data.check import DataCheck, check_data, training_plan
+from dmpo_explore.data.findings import Finding
+from dmpo_explore.data.images import data_stamp, load_images, open_data
+from dmpo_explore.data.labels import MISSING
+from dmpo_explore.data.manifest import Manifest, make_manifest, read_manifest, write_manifest
+from dmpo_explore.data.unlabelled import UNLABELLED, unlabelled_files
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataConfig:
+    """Ten unlabelled images, in subfolders too, beside 40 of two classes."""
+    fill(tmp_path / "own")
+    for i in range(10):
+        paint(tmp_path / "more" / f"part{i % 2}" / f"{i}.png", 200 + i)
+    return DataConfig(str(tmp_path / "own"), unlabelled=str(tmp_path / "more"))
+
+
+def of(found: DataCheck) -> list[Finding]:
+    return [finding for finding in found.findings if finding.check == UNLABELLED]
+
+
+def listed(data: DataConfig) -> Manifest:
+    return make_manifest(data, check=check_data(data))
+
+
+def test_they_are_counted_and_in_no_split(data: DataConfig, tmp_path: Path) -> None:
+    (tmp_path / "more" / "note.txt").write_text("not an image")
+    found = check_data(data)
+    assert found.ready and found.findings == () and found.n_unlabelled == 10 and found.n_images == 40
+    assert found.ledger[UNLABELLED].described() == "11 found: 10 unlabelled; left out: 1 of another format"
+    assert sum(int(counts.sum()) for counts in found.counts.values()) == 40
+    plan = training_plan(found, Config(data))
+    assert plan["images per epoch"] == "42 in 1 step of 64, 10 of them unlabelled"
+    assert DataConfig("digits").unlabelled is None and unlabelled_files(DataConfig("digits")) == []
+
+
+@pytest.mark.parametrize("split", ["val", "calibration", "test"])
+def test_one_that_is_held_out_stops_a_training_and_one_of_train_does_not(
+    data: DataConfig, tmp_path: Path, split: str
+) -> None:
+    for part, first in (("train", 0), ("val", 60), ("calibration", 70), ("test", 80)):
+        fill(tmp_path / "divided" / part, first=first, count=5)
+    data = replace(data, name=str(tmp_path / "divided"))
+    shutil.copy(tmp_path / "divided" / "train" / "dog" / "01.png", tmp_path / "more" / "of train.png")
+    (note,) = of(check_data(data))
+    assert not note.stops and note.text.startswith("1 unlabelled image is in train too, with a label (first ")
+    shutil.copy(tmp_path / "divided" / split / "cat" / "02.png", tmp_path / "more" / "secret.png")
+    stop, _ = of(check_data(data))
+    assert stop.stops and stop.text.startswith("1 unlabelled image is in val, calibration or test too; remove them")
+    assert stop.places == (f"{tmp_path}/more/secret.png = {split}/cat/02.png [{split}]",)
+
+
+def test_files_are_compared_with_arrays_by_their_pixels(data: DataConfig, tmp_path: Path) -> None:
+    data = replace(data, name="digits")
+    assert of(check_data(data, quick=True)) == []
+    Image.fromarray(load_images("digits", "test")[7]).save(tmp_path / "more" / "digit.png")
+    for quick in (True, False):
+        (stop,) = of(check_data(data, quick=quick))
+        assert stop.stops and stop.places == (f"{tmp_path}/more/digit.png = image 7 [test]",)
+
+
+def test_broken_ones_stop_or_are_left_out(data: DataConfig, tmp_path: Path) -> None:
+    (tmp_path / "more" / "bad.png").write_bytes(b"\x89PNG and no more")
+    (stop,) = of(check_data(data))
+    assert stop.stops and stop.text.startswith("1 unlabelled image cannot be read: ") and "--skip-broken" in stop.text
+    data = replace(data, skip_broken=True)
+    found = check_data(data)
+    assert found.ready and found.n_unlabelled == 10 and found.ledger[UNLABELLED].left_out == {"broken or too large": 1}
+    manifest = make_manifest(data, check=found)
+    assert len(manifest.unlabelled) == 10 and [*manifest.left_out] == [f"{tmp_path}/more/bad.png"]
+    assert len(make_manifest(data).unlabelled) == 10  # it makes the check itself
+
+
+def test_a_missing_and_an_empty_folder_stop(data: DataConfig, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name, text in (("nowhere", "is no folder"), ("empty", "holds no images")):
+        (stop,) = of(check_data(replace(data, unlabelled=str(tmp_path / name))))
+        assert stop.stops and text in stop.text and name in stop.text
+
+
+def test_the_manifest_lists_them_and_finds_them_again(data: DataConfig, tmp_path: Path) -> None:
+    made = listed(data)
+    assert made.described().startswith("32 train, 4 val, 4 test, 10 unlabelled, 2 classes; ")
+    assert [row.path for row in made.unlabelled][:2] == ["part0/0.png", "part0/2.png"]
+    (tmp_path / "run").mkdir()
+    write_manifest(tmp_path / "run", made)
+    read = read_manifest(tmp_path / "run")
+    assert read is not None and read.unlabelled == made.unlabelled and read.files == made.files
+    assert read.ledger == made.ledger and read.counts == {"train": 32, "val": 4, "test": 4}
+    images = read.unlabelled_images(data)
+    assert images is not None and len(images) == 10 and (images.labels == MISSING).all() and images.fingerprint
+    assert np.array_equal(images[1], np.asarray(Image.open(tmp_path / "more" / "part0" / "2.png")))
+    paint(tmp_path / "more" / "part0" / "0.png", 99)
+    with pytest.raises(ValueError, match=r"part0/0\.png has been changed since the training"):
+        images[0]
+    (tmp_path / "more" / "part0" / "0.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 of 10 unlabelled images are not in .*more \(part0/0\.png\)"):
+        read.unlabelled_images(data)
+
+
+def test_beside_a_known_data_set_its_arrays_stay_as_they_are(data: DataConfig, tmp_path: Path) -> None:
+    data = replace(data, name="digits", train_size=40)
+    made = listed(data)
+    write_manifest(tmp_path, made)
+    read = read_manifest(tmp_path)
+    assert read is not None and read.counts == {"train": 40, "val": 143} and len(read.unlabelled) == 10
+    assert len(read.images(data, "train")) == 40 and not read.files
+
+
+@pytest.mark.parametrize("row", ["../a.png,1,{0},unlabelled,-1", "a.png,1,{0},unlabelled,0", "a.png,1,{0},train,-1"])
+def test_a_damaged_row_is_named(data: DataConfig, tmp_path: Path, row: str) -> None:
+    write_manifest(tmp_path, listed(data))
+    file = tmp_path / "manifest.csv"
+    file.write_text(file.read_text() + row.format("0" * 64) + "\n")
+    with pytest.raises(ValueError, match=r"manifest\.csv is not a readable manifest: .*a\.png"):
+        read_manifest(tmp_path)
+
+
+def test_config_and_stamp_know_the_folder(data: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "unlabelled" not in Config(DataConfig("digits")).to_dict()["data"]
+    assert Config.from_json(Config(data).to_json()) == Config(data)
+    monkeypatch.chdir(tmp_path)
+    assert open_data(DataConfig("own", unlabelled="more")).located() == replace(data, seed=0)
+    before = data_stamp(data)
+    paint(tmp_path / "more" / "new.png", 1)
+    assert data_stamp(data) != before

@@ -1,0 +1,152 @@
+"""A teacher: which runs may teach, and what they answer."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from own_images_folder import fill
+from teaching import SIZE, taught, train_teacher
+from tiny import tiny_config
+from tiny_training import stop_after
+
+from dmpo_explore.config import Config, DataConfig
+from dmpo_explore.models.dmpo import DMPO
+from dmpo_explore.runs.run import Run
+from dmpo_explore.runs.store import load_run
+from dmpo_explore.training.part_options import TeacherOptions
+from dmpo_explore.training.teacher import open_teacher
+from dmpo_explore.training.train import train_epochs
+
+pytestmark = pytest.mark.usefixtures("runs")
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train_teacher(tmp_path_factory.mktemp("teacher"))
+
+
+def refused(config: Config, match: str, kind: type[Exception] = ValueError) -> None:
+    """One line, before the first step."""
+    steps: list[int] = []
+    with pytest.raises(kind, match=match) as error:
+        next(train_epochs(config, "student", device="cpu", on_step=lambda *step: steps.append(step[0])))
+    assert not steps and "\n" not in str(error.value)
+
+
+def test_its_last_exit_answers_or_another_one(teacher: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs, stages = teacher.inputs("train", slice(20)), list[int]()
+    with torch.no_grad():
+        expected = teacher.model("cpu")(inputs)
+    step = DMPO.step
+    monkeypatch.setattr(DMPO, "step", lambda self, k, *rest: (stages.append(k), step(self, k, *rest))[1])
+    for exit_, options in enumerate(({"teacher_exit": 1}, {})):
+        found = open_teacher(TeacherOptions(str(teacher.path), **options))
+        done = list[int]()
+        answers = found.answer(found.model("cpu"), [(inputs[:15], 0), (inputs[15:], 0)], "no", done.append)
+        assert answers.dtype == "float16" and done == [0, 15, 20]
+        torch.testing.assert_close(torch.from_numpy(answers).float(), expected[:, exit_], rtol=2e-3, atol=2e-3)
+    assert stages == [0, 0, 0, 1, 0, 1]  # nothing runs behind the exit that answers
+
+
+@pytest.mark.slow
+def test_one_whose_exits_read_earlier_answers_gives_their_sum(tmp_path: Path) -> None:
+    reading = train_teacher(tmp_path, tiny_config(model={"earlier_exits": True}))
+    inputs, found = reading.inputs("train", slice(8)), open_teacher(TeacherOptions(str(reading.path)))
+    with torch.no_grad():
+        expected = reading.model("cpu")(inputs)[:, -1]
+    answers = torch.from_numpy(found.answer(found.model("cpu"), [(inputs, 0)], "no", lambda done: None)).float()
+    torch.testing.assert_close(answers, expected, rtol=2e-3, atol=2e-3)
+
+
+def test_it_sees_its_own_size_resized_as_the_students(teacher: Run) -> None:
+    found = open_teacher(TeacherOptions(str(teacher.path)))
+    student = replace(load_run("demo").preprocess(), resize="crop", crop_pct=0.9)
+    seen = found.preprocess(student)
+    assert (seen.image_size, seen.resize, seen.crop_pct) == (
+        SIZE,
+        "crop",
+        0.9,
+    ) and seen.mean == teacher.preprocess().mean
+
+
+def test_answers_beyond_float16_and_weights_that_change_are_refused(teacher: Run, tmp_path: Path) -> None:
+    copy = shutil.copytree(teacher.path, tmp_path / "copy")
+    found = open_teacher(TeacherOptions(str(copy)))
+    model = found.model("cpu")
+    with torch.no_grad():
+        model.stages[1].scale.fill_(1e9)
+    with pytest.raises(ValueError, match="teacher 'copy' gives answers that are not finite, or beyond float16"):
+        found.answer(model, [(teacher.inputs("train", slice(3)), 0)], "no", print)
+    (copy / "weights.safetensors").write_bytes((copy / "weights.safetensors").read_bytes()[:-8] + bytes(8))
+    with pytest.raises(ValueError, match="teacher 'copy' has got new weights meanwhile"):
+        found.model("cpu")
+
+
+# -- bad input --
+
+
+def test_a_missing_or_unfinished_one(teacher: Run, tmp_path: Path) -> None:
+    refused(taught(teacher, teacher="bigg"), "teacher 'bigg': unknown run 'bigg'")
+    refused(taught(teacher, teacher=str(tmp_path)), "teacher .* is not a run folder", FileNotFoundError)
+    stop_after(1, tiny_config(epochs=3), "half")
+    refused(taught(teacher, teacher="half"), "teacher 'half' has 1 of 3 epochs: it is still training, or was stopped")
+    shutil.copytree(teacher.path, tmp_path / "bare")
+    (tmp_path / "bare" / "weights.safetensors").unlink()
+    refused(taught(teacher, teacher=str(tmp_path / "bare")), "run 'bare' has no weights yet", FileNotFoundError)
+    refused(taught(teacher, teacher_exit=3), "teacher_exit=3: teacher 'big' has 2 exits")
+
+
+def test_options_without_a_teacher_and_shares_that_do_not_fit(teacher: Run) -> None:
+    refused(tiny_config(teacher_share="0.5"), "options of a teacher need one: give its run, --teacher RUN")
+    refused(taught(teacher, teacher_share="0.5,0.6,0.7"), "teacher_share='0.5,0.6,0.7' has 3 shares for 2 exits")
+    for bad in ("", "a", "1.5", "0.5,-0.1", "nan"):
+        with pytest.raises(ValueError, match="must be numbers in \\[0, 1\\]"):
+            TeacherOptions("big", teacher_share=bad)
+
+
+def test_other_classes_or_another_order(teacher: Run, tmp_path: Path) -> None:
+    fill(tmp_path / "animals")
+    other = replace(taught(teacher), data=DataConfig(str(tmp_path / "animals")))
+    refused(other, "teacher 'big' has 10 classes and this run 2: only the teacher has 0, 1, 2 and 7 more; only this "
+                   "run has cat, dog; its answers need the same classes in the same order")  # fmt: skip
+    turned = tmp_path / "turned.json"
+    turned.write_text(json.dumps({"cat": "dog", "dog": "cat"}))
+    own = tiny_config(batch_size=16)
+    animals = train_teacher(tmp_path, replace(own, data=DataConfig(str(tmp_path / "animals"))))
+    data = DataConfig(str(tmp_path / "animals"), class_names=str(turned))
+    refused(replace(taught(animals), data=data), "2 classes and this run 2: the same ones in another order")
+
+
+def test_one_that_was_trained_on_held_out_positions(teacher: Run) -> None:
+    """Its training images and the calibration split are cut from the same arrays."""
+    data = DataConfig("digits", train_size=100, calibration=True)
+    trained = {*teacher.split_images("train").indices.tolist()}
+    refused(replace(taught(teacher), data=data),
+            r"teacher 'big' was trained on images that this run holds out: \d+ of calibration \(image \d+")  # fmt: skip
+    assert len(trained) == 100
+
+
+def test_one_that_was_trained_on_held_out_files(tmp_path: Path, runs: Path) -> None:
+    fill(tmp_path / "old")
+    config = tiny_config(batch_size=16)
+    old = train_teacher(tmp_path, replace(config, data=DataConfig(str(tmp_path / "old"))))
+    manifest = old.manifest
+    assert manifest is not None
+    new = tmp_path / "new"
+    fill(new / "train", first=100)
+    fill(new / "val", first=150, count=4)
+    fill(new / "test", first=160, count=4)
+    row = next(row for row in manifest.files["train"] if row.path.startswith("cat"))
+    shutil.copy(tmp_path / "old" / row.path, new / "val" / "cat" / "again.png")
+    student = replace(taught(old, batch_size=16), data=DataConfig(str(new)))
+    refused(student, r"trained on images that this run holds out: 1 of val \(val/cat/again\.png\); take a teacher")
+    (new / "val" / "cat" / "again.png").rename(new / "train" / "cat" / "again.png")
+    assert next(train_epochs(student, "student", device="cpu")).epoch == 1
+    (old.path / "manifest.csv").unlink()
+    shutil.rmtree(runs / "student")
+    refused(student, "teacher 'big' has no manifest")
