@@ -72,11 +72,12 @@ def manifest_check(
     if not manifest.files:
         return Differences()
     data = open_data(data)
-    rows = {row.path: row for split in splits for row in manifest.files.get(split, ())}
-    missing, changed = data.compare([*rows.values()], progress)
+    rows = [row for split in splits for row in manifest.files.get(split, ())]
+    missing, changed = data.compare(rows, progress)
     known = {row.path for listed in manifest.files.values() for row in listed} | {*manifest.unused}
     added = tuple(path for path in data.names() if path not in known)
-    renamed = _renamed([rows[path] for path in missing], added, data.folder) if missing else {}
+    gone = {*missing}
+    renamed = _renamed([row for row in rows if row.path in gone], added, data.folder) if gone else {}
     new = {*renamed.values()}
     return Differences(
         tuple(path for path in missing if path not in renamed), changed, tuple(renamed.items()),
