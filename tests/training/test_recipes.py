@@ -23,7 +23,7 @@ def test_a_recipe_changes_its_options_alone(name: str) -> None:
 def test_photographs_is_what_the_bundled_run_was_trained_with_but_smaller() -> None:
     demo, found = load_run("demo-photos").config, with_recipe("photographs", Config())
     differing = {key for key in OPTIONS if key[:4] != "data" and demo.get(key) != found.get(key)}
-    assert differing == {"model.image_size", "training.validation_size"}
+    assert differing == {"model.image_size", "training.precision", "training.validation_size"}
 
 
 def test_an_unknown_recipe_lists_the_valid_ones() -> None:
