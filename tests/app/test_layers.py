@@ -19,6 +19,7 @@ LAYERS = {
     "services": "access",
     "messages": "access",
     "access": "",
+    "dmpo_explore_app": "",  # where Streamlit finds the others
 }
 # what services may use of Streamlit: caches, options, and the place where a wait is shown
 OF_STREAMLIT = {"cache_data", "cache_resource", "get_option"}
