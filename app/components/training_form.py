@@ -12,7 +12,7 @@ from typing import Any
 
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.state import training as state
+from dmpo_explore_app.state import training_choices as state
 
 import dmpo_explore as dx
 

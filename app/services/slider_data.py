@@ -95,8 +95,8 @@ class SliderData(TypedDict):
     ``stays``: all but a few words and numbers, ``lasting``: its key. ``places``: where the sliders stand. ``seq``:
     number of the last ``moved`` event that Python has handled. ``exit``, ``marked``: the chosen exit and that of the
     chosen image, from 1, or 0. ``source``: where the thresholds come from, ``by_hand``: the same while they are moved.
-    ``pictures``, ``exits``: keys of what the mosaic is drawn from (`mosaic.Pictures`, `mosaic.Exits`). ``answers``,
-    ``image``, ``region``: the chosen kind of answer, row or -1, and rows (u32 in base64, empty for all).
+    ``pictures``, ``exits``: keys of what the mosaic is drawn from (`mosaic_data.Pictures`, `mosaic_data.Exits`).
+    ``answers``, ``image``, ``region``: the chosen kind of answer, row or -1, and rows (u32 in base64, empty for all).
     ``map_note``: in place of a map, a text and a command.
     """
 

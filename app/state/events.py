@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
-from dmpo_explore_app.state import filters, pieces, targets
+from dmpo_explore_app.state import filters, sent_images, targets
 
 CHOICES = (*filters.KEYS, filters.REGION, targets.THRESHOLD, targets.KIND, *targets.TARGETS)  # what events change
 _DRAWN = "_drawings"  # how often the page was drawn
@@ -30,7 +30,7 @@ def handle(given: dict[Any, Any], act: Callable[[], None]) -> None:
     state = st.session_state
     drawings, choices = state.get(_AFTER, (-1, {}))
     if isinstance(of := given.get("of"), int):
-        pieces.made(of)
+        sent_images.made(of)
         if of <= drawings:
             state.update(choices)
     try:

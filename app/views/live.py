@@ -17,11 +17,11 @@ from dmpo_explore_app.services import exploration, live_session
 from dmpo_explore_app.services.live_session import LiveSession
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.slider_data import slider_data
-from dmpo_explore_app.state import choices, events, links, live, operating_point, url
+from dmpo_explore_app.state import choices, events, links, live_choices, operating_point, url
 
 import dmpo_explore as dx
 
-KEYS = (*choices.KEYS, *operating_point.KEYS, *live.ADDRESS)  # of the address and of the state
+KEYS = (*choices.KEYS, *operating_point.KEYS, *live_choices.ADDRESS)  # of the address and of the state
 REFRESH = 1.0  # seconds between two updates
 
 
@@ -47,11 +47,11 @@ def workbench(names: Sequence[str]) -> None:
     point = run_picker.choose(names)
     if point is None:
         return
-    live.validate(point.record)
+    live_choices.validate(point.record)
     threshold(point)
     measured(point)
     operating_point.keep_compute(point)
-    url.write(**operating_point.address(point), **live.address())
+    url.write(**operating_point.address(point), **live_choices.address())
 
 
 def threshold(point: OperatingPoint) -> None:
@@ -71,7 +71,7 @@ def measured(point: OperatingPoint) -> None:
     row = st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="engine_room")
     place = st.container()
     with place:
-        if live.take_start_request() and reason is None:
+        if live_choices.take_start_request() and reason is None:
             session = live_controls.start(point.run, point.split, point.policy, point.record)
         if reason is not None:
             live_controls.unavailable(point.run, reason)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import streamlit as st
 from dmpo_explore_app.services import thumbnails
-from dmpo_explore_app.state import events, pieces
+from dmpo_explore_app.state import events, sent_images
 from dmpo_explore_app.state.events import event, handle
 from dmpo_explore_app.state.redraw import redraw
 from streamlit.components.v2.types import ComponentRenderer
@@ -57,11 +57,11 @@ def clickable_pieces(
             not be read does not count as kept: it may be there next time.
     """
     names = [name for part in parts if not isinstance(part, str) for name in part]
-    lacking = {name: piece(name) for name in pieces.lacking(names)}
-    pieces.sent(events.number(), [name for name, html in lacking.items() if thumbnails.not_read() not in html])
+    lacking = {name: piece(name) for name in sent_images.lacking(names)}
+    sent_images.sent(events.number(), [name for name, html in lacking.items() if thumbnails.not_read() not in html])
     data = {"threshold": threshold, "parts": parts, "pieces": lacking}
     picked = partial(_picked, key, on_picked, fragments)
-    _pieces(key=key, data=data, on_picked_change=picked, on_missed_change=partial(pieces.missed, fragments))
+    _pieces(key=key, data=data, on_picked_change=picked, on_missed_change=partial(sent_images.missed, fragments))
 
 
 def _picked(key: str, on_picked: Callable[[str], None], fragments: tuple[str, ...]) -> None:

@@ -1,7 +1,7 @@
 // Images by exit as Python wrote them (every text escaped there), one below the other. An image with its words is a piece:
 // it comes once and is kept by its name. A click sends its value as in clickable.js; `missed`: a piece is not here.
 
-const MOST = 4000; // pieces; state/pieces.py counts on half as many
+const MOST = 4000; // pieces; state/sent_images.py counts on half as many
 const places = new WeakMap();
 const store = (globalThis[Symbol.for("dmpo_explore.pieces")] ??= new Map()); // name → HTML
 

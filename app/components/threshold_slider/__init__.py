@@ -17,10 +17,10 @@ import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app.components import widgets
 from dmpo_explore_app.components.threshold_slider import native, supplies
-from dmpo_explore_app.services import mosaic
+from dmpo_explore_app.services import mosaic_data
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.slider_data import SliderData
-from dmpo_explore_app.state import filters, operating_point, pieces
+from dmpo_explore_app.state import filters, operating_point, sent_images
 from dmpo_explore_app.state.events import event, handle
 from dmpo_explore_app.state.redraw import Fragments, redraw
 
@@ -31,7 +31,7 @@ def threshold_slider(
     point: OperatingPoint,
     data: SliderData,
     figures: Mapping[str, Callable[[], go.Figure]] | None = None,
-    exits: Callable[[], mosaic.Exits] | None = None,
+    exits: Callable[[], mosaic_data.Exits] | None = None,
     fragments: Fragments = Fragments(),  # noqa: B008 - it cannot change
 ) -> None:
     """The component, on a page that has `supplies.code`; or Streamlit's own widgets (see `widgets.live`).
@@ -53,7 +53,7 @@ def threshold_slider(
             data=moving,
             on_moved_change=partial(_moved, fragments),
             on_picked_change=partial(_picked, fragments),
-            on_missed_change=partial(pieces.missed, fragments.filters),
+            on_missed_change=partial(sent_images.missed, fragments.filters),
         )
         if exits is not None and data["exits"] in lacking:
             supplies.exits(exits())

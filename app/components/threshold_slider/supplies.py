@@ -1,9 +1,9 @@
 """Hands the browser what stays while the slider moves: components that draw nothing.
 
-In: the slider's code, `slider_data.Lasting`, `mosaic.Pictures`, `mosaic.Exits`, the number of a drawing. Code and
+In: the slider's code, `slider_data.Lasting`, `mosaic_data.Pictures` and `Exits`, the number of a drawing. Code and
 pictures stand outside of the fragment that a release draws again; the others are left out of it where the browser
-keeps them (`state.pieces`). Data are handed over as bytes, the key and then JSON, made once: Streamlit would write the
-JSON of a dictionary again at every drawing, and the browser would read it.
+keeps them (`state.sent_images`). Data are handed over as bytes, the key and then JSON, made once: Streamlit would
+write the JSON of a dictionary again at every drawing, and the browser would read it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
-from dmpo_explore_app.services import mosaic, slider_data
-from dmpo_explore_app.state import events, pieces
+from dmpo_explore_app.services import mosaic_data, slider_data
+from dmpo_explore_app.state import events, sent_images
 
 HERE = Path(__file__).parent
 PARTS = (
@@ -63,8 +63,8 @@ def code() -> None:
 
 def lacking(*keys: str) -> list[str]:
     """The keys of what the browser does not keep yet; it is drawn with the page's present drawing."""
-    found = pieces.lacking(keys)
-    pieces.sent(events.number(), found)
+    found = sent_images.lacking(keys)
+    sent_images.sent(events.number(), found)
     return found
 
 
@@ -74,13 +74,13 @@ def lasting(data: slider_data.SliderData) -> None:
         _component(key="supply_lasting", data=message(data["lasting"], data["stays"]))
 
 
-def pictures(arrays: mosaic.Pictures) -> None:
+def pictures(arrays: mosaic_data.Pictures) -> None:
     """Tiles and answers; outside of the fragment that a release draws again."""
     with st.container(key=f"{HIDDEN}_pictures"):
         _component(key="supply_pictures", data=message(arrays["key"], arrays))
 
 
-def exits(arrays: mosaic.Exits) -> None:
+def exits(arrays: mosaic_data.Exits) -> None:
     """Where every image exits at the stops that there are now."""
     with st.container(key=f"{HIDDEN}_exits"):
         _component(key="supply_exits", data=message(arrays["key"], arrays))

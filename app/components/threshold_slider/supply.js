@@ -30,7 +30,7 @@ const unpacked = (text, kind) => {
 
 const unpackedOnce = new WeakMap();
 
-// `Pictures` or `Exits` of services/mosaic.py with their arrays.
+// `Pictures` or `Exits` of services/mosaic_data.py with their arrays.
 const supplied = (key) => {
   const data = supplies.kept.get(key);
   if (!data || unpackedOnce.has(data)) return data && unpackedOnce.get(data);

@@ -65,7 +65,7 @@ def test_what_the_browser_has_lost_is_sent_again(visit: Visit, runs: Path) -> No
 
 def test_an_image_that_could_not_be_read_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[list[str]] = []
-    monkeypatch.setattr(clickable.pieces, "sent", lambda _, names: counted.append([*names]))
+    monkeypatch.setattr(clickable.sent_images, "sent", lambda _, names: counted.append([*names]))
     monkeypatch.setattr(clickable, "_pieces", lambda **_: None)
     html = {"seen": "<li><img></li>", "gone": f'<li><img src="{thumbnails.not_read()}"></li>'}
     clickable.clickable_pieces("0.5", ["<p></p>", [*html]], html.__getitem__, "pictures", print)

@@ -14,7 +14,7 @@ from dmpo_explore_app.state.events import drawing, handle, not_counted
 def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     found: dict[str, Any] = {}
     monkeypatch.setattr(events.st, "session_state", found)
-    monkeypatch.setattr(events.pieces, "made", lambda of: None)
+    monkeypatch.setattr(events.sent_images, "made", lambda of: None)
     yield found
 
 
