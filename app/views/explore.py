@@ -7,7 +7,6 @@ thumb moves the browser redraws alone; its release computes on arrays only: no m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import streamlit as st
 from dmpo_explore_app import messages
@@ -36,6 +35,7 @@ def page() -> None:
         widgets.title_row(TITLE)
         widgets.no_runs()
         return
+    events.keep_choices(True)
     operating_point.follow(KEYS)
     workbench(names)
 
@@ -71,7 +71,8 @@ def following(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Seq
         stamp = records.stamp(run, split)
         sliding(run, split, stamp, shown, numbers, mosaic_data.tiles(point, amount, label))
         if live:
-            supplies.pictures(mosaic_data.pictures(point, amount, label))
+            pictures = mosaic_data.pictures(point, amount, label)
+            supplies.supply("pictures", pictures["key"], pictures)
         exit_explorer.draw_filters(record, selected)
         showing(run, split, stamp, others, chosen)
 
@@ -83,13 +84,13 @@ def sliding(
     """The slider with its numbers, curves, mosaic and map; ``numbers``: `run_styles.places` of the curves."""
     with messages.problems(PROBLEM):
         run_picker.check_unchanged(run, split, stamp)
-        events.drawing()
+        events.before_drawing()
         point, selected = operating_point.current(run, split), filters.selection()
         tables, found = exploration.curves(point, shown), counts(point, selected.class_number)
         data = slider_data(
             point,
             tables,
-            seq=operating_point.last_event(),
+            answered=events.last(),
             exit=selected.exit,
             image=selected.image,
             label=selected.class_number,
@@ -98,8 +99,8 @@ def sliding(
             found=found,
             numbers=numbers,
         )
-        data = mosaic_data.with_mosaic(data, point, tiles, mosaic_data.exits_key(point, found), selected)
-        exits = partial(mosaic_data.exits, point, found)
+        exits = mosaic_data.exits(point, found)
+        data = mosaic_data.with_mosaic(data, point, tiles, exits["key"], selected)
         threshold_slider(point, data, exploration.figures(point, tables), exits, FRAGMENTS)
 
 
@@ -114,7 +115,7 @@ def showing(run: dx.Run, split: str, stamp: Stamp, others: Mapping[str, dx.Run],
         parts = operating_point.address(point) | beside.address(chosen, list(others))
         url.write(**parts, **filters.address(selected, point.record), **class_view.address())
         if widgets.live():
-            supplies.drawn(events.number())
+            supplies.answered(events.last())
 
 
 page()

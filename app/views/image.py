@@ -47,7 +47,7 @@ KEYS = (*choices.KEYS, *operating_point.KEYS, *image_choices.ADDRESS, *sequence.
 
 def page() -> None:
     """Title, then the workbench, or the reason why the run cannot be shown."""
-    events.not_counted()
+    events.keep_choices(False)
     top = widgets.title_row("Why does it exit here?")
     names = opened_scores.names()
     if not names:

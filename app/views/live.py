@@ -27,7 +27,7 @@ REFRESH = 1.0  # seconds between two updates
 
 def page() -> None:
     """Title, then the workbench, or the reason why the run cannot be shown."""
-    events.not_counted()
+    events.keep_choices(False)
     top = widgets.title_row("How much time do early exits save here?", "small")
     names = dx.list_runs()
     if not names:
@@ -58,10 +58,9 @@ def threshold(point: OperatingPoint) -> None:
     """The threshold slider and the recorded outcome of its threshold."""
     source = f"{threshold_controls.source(point)} These four numbers are the record's; timings are below.".strip()
     tables = {point.run.name: exploration.curve(point)}
-    seq = operating_point.last_event()
     if widgets.live():
         supplies.code()
-    threshold_slider(point, slider_data(point, tables, seq=seq, source=source, compact=True))
+    threshold_slider(point, slider_data(point, tables, answered=events.last(), source=source, compact=True))
 
 
 def measured(point: OperatingPoint) -> None:

@@ -2,16 +2,17 @@
 
 In: `SliderData`, the counts of every stop of every slider, and what `supplies` handed over: the code, what lasts of the
 data, the mosaic's images and exits. While a thumb moves the browser redraws from them; nothing is sent. Out: two
-events, after which Python sends the rest: ``moved`` {seq, threshold: text} when the thumb is released or the curve is
+events, after which Python sends the rest: ``moved`` {threshold: text} when the thumb is released or the curve is
 clicked, and ``picked`` {exit: 1..K}, {image: row}, {region: rows} or {amount: tiles} from mosaic and map, {answer,
-class: 1..C} from the confusion matrix; and ``missed`` where the browser lacks what counted as kept. They go straight to
-the state.
+class: 1..C} from the confusion matrix; and ``missed`` with the keys of arrays that it lacks. They go straight to the
+state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -20,7 +21,7 @@ from dmpo_explore_app.components.threshold_slider import native, supplies
 from dmpo_explore_app.services import mosaic_data
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.slider_data import SliderData
-from dmpo_explore_app.state import filters, operating_point, sent_images
+from dmpo_explore_app.state import filters, operating_point, sent
 from dmpo_explore_app.state.events import event, handle
 from dmpo_explore_app.state.redraw import Fragments, redraw
 
@@ -31,32 +32,34 @@ def threshold_slider(
     point: OperatingPoint,
     data: SliderData,
     figures: Mapping[str, Callable[[], go.Figure]] | None = None,
-    exits: Callable[[], mosaic_data.Exits] | None = None,
+    exits: mosaic_data.Exits | None = None,
     fragments: Fragments = Fragments(),  # noqa: B008 - it cannot change
 ) -> None:
     """The component, on a page that has `supplies.code`; or Streamlit's own widgets (see `widgets.live`).
 
     Args:
         figures: name → chart that Streamlit draws in place of the component's.
-        exits: makes what the mosaic is drawn from, which the browser may keep already.
+        exits: what the mosaic is drawn from.
         fragments: of the page, where the slider is not in the one that shows everything.
     """
     if widgets.live():
-        names = [data["lasting"], *([data["exits"]] if "exits" in data else [])]
-        lacking = supplies.lacking(*names)
-        if data["lasting"] in lacking:
-            supplies.lasting(data)
+        arrays: dict[str, tuple[str, Mapping[str, Any]]] = {"lasting": (data["lasting"], data["stays"])}
+        if exits is not None:
+            arrays["exits"] = exits["key"], exits
+        keys = [key for key, _ in arrays.values()]
+        lacking = sent.lacking(keys)
+        sent.keep(lacking)
         moving = {name: value for name, value in data.items() if name != "stays"}
-        moving["assumed"] = [name for name in names if name not in lacking]
         _component(
             key=operating_point.SLIDER,
-            data=moving,
+            data=moving | {"sent_before": [key for key in keys if key not in lacking]},
             on_moved_change=partial(_moved, fragments),
             on_picked_change=partial(_picked, fragments),
-            on_missed_change=partial(sent_images.missed, fragments.filters),
+            on_missed_change=partial(_missed, fragments),
         )
-        if exits is not None and data["exits"] in lacking:
-            supplies.exits(exits())
+        for name, (key, found) in arrays.items():
+            if key in lacking:
+                supplies.supply(name, key, found)
     else:
         native.draw(point, data, figures or {}, fragments)
 
@@ -64,8 +67,11 @@ def threshold_slider(
 def _moved(fragments: Fragments) -> None:
     moved = event(operating_point.SLIDER, "moved")
     if isinstance(moved, dict) and isinstance(threshold := moved.get("threshold"), str):
-        number = moved["seq"] if isinstance(moved.get("seq"), int) else 0
-        handle(moved, partial(operating_point.released, threshold, number, fragments))
+        handle(moved, partial(operating_point.set_by_hand, threshold, fragments))
+
+
+def _missed(fragments: Fragments) -> None:
+    sent.missed(event(operating_point.SLIDER, "missed"), fragments.filters)
 
 
 def _picked(fragments: Fragments) -> None:

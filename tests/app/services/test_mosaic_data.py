@@ -48,12 +48,10 @@ def test_exits_are_the_policys(runs: Path, name: str) -> None:
     assert exits.tolist() == policy.exits(record).tolist()
 
 
-def test_keys_are_told_without_the_arrays(runs: Path) -> None:
+def test_the_key_of_tiles_is_told_without_them(runs: Path) -> None:
     """So that the slider's numbers need not wait for them."""
     run = dx.load_run("six")
     point = OperatingPoint(run, "test", dx.fit_policy(run.record("val"), flops=0.6))
-    counts = slider_data.counts(point, None)
-    assert mosaic_data.exits(point, counts)["key"] == mosaic_data.exits_key(point, counts)
     tiles, pictures = mosaic_data.tiles(point, 90, 2), mosaic_data.pictures(point, 90, 2)
     assert (tiles.key, tiles.of) == (pictures["key"], pictures["of"])
 
