@@ -21,11 +21,11 @@ def show() -> None:
         if not box.open:
             return
         claims, gains = dx.course.study_table("claims"), dx.course.study_table("gains")
-        shown = dict(list(claims.groupby("study")))
+        shown = {str(study): found for study, found in claims.groupby("study")}
         shown |= {f"{grid} (first edition)": found for grid, found in gains.groupby("grid")}
         for tab, (name, found) in zip(st.tabs([*shown]), shown.items(), strict=True):
             with tab:
-                _chart(found, str(name))
+                _chart(found, name)
         st.caption(
             "Points of test accuracy. Tables, trainings and how arms are compared: `benchmarks/RESULTS.md` of the "
             "repository."
