@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -43,12 +42,11 @@ def threshold_slider(
         fragments: of the page, where the slider is not in the one that shows everything.
     """
     if widgets.live():
-        arrays: dict[str, tuple[str, Mapping[str, Any]]] = {"lasting": (data["lasting"], data["stays"])}
-        if exits is not None:
-            arrays["exits"] = exits["key"], exits
-        keys = [key for key, _ in arrays.values()]
+        keys = [data["lasting"], *([] if exits is None else [exits["key"]])]
         lacking = sent.lacking(keys)
         sent.keep(lacking)
+        if data["lasting"] in lacking:
+            supplies.supply("lasting", data["lasting"], data["stays"])
         moving = {name: value for name, value in data.items() if name != "stays"}
         _component(
             key=operating_point.SLIDER,
@@ -57,9 +55,8 @@ def threshold_slider(
             on_picked_change=partial(_picked, fragments),
             on_missed_change=partial(_missed, fragments),
         )
-        for name, (key, found) in arrays.items():
-            if key in lacking:
-                supplies.supply(name, key, found)
+        if exits is not None and exits["key"] in lacking:
+            supplies.supply("exits", exits["key"], exits)
     else:
         native.draw(point, data, figures or {}, fragments)
 
