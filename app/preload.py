@@ -16,7 +16,7 @@ import streamlit as st
 MODULES = (  # what takes longest to import, in the order in which it is needed; components belong to Streamlit's thread
     "dmpo_explore_app.services.run_facts",
     "dmpo_explore_app.services.exploration",
-    "dmpo_explore_app.services.mosaic",
+    "dmpo_explore_app.services.mosaic_data",
     "dmpo_explore_app.state.choices",
     "plotly.graph_objects",
 )
@@ -58,7 +58,15 @@ def _run() -> None:
 @st.cache_resource(show_spinner=False)  # what it calls shows no spinner then: there is no page
 def _usual() -> None:
     """Read what Explore shows first."""
-    from dmpo_explore_app.services import exploration, mosaic, policies, records, run_facts, slider_data, thumbnails
+    from dmpo_explore_app.services import (
+        exploration,
+        mosaic_data,
+        policies,
+        records,
+        run_facts,
+        slider_data,
+        thumbnails,
+    )
     from dmpo_explore_app.state import choices
 
     import dmpo_explore as dx
@@ -71,7 +79,7 @@ def _usual() -> None:
     tables = exploration.curves(point, others)
     found = slider_data.counts(point, None)
     slider_data.slider_data(point, tables, found=found)
-    mosaic.exits(point, found)
-    mosaic.pictures(point, mosaic.USUAL)
+    mosaic_data.exits(point, found)
+    mosaic_data.pictures(point, mosaic_data.USUAL)
     with suppress(OSError, ValueError):  # without images their numbers are shown
         thumbnails.thumbnails(run, split)

@@ -1,4 +1,4 @@
-"""Copy the study's tables that notebooks read into the package: python notebooks/tables.py
+"""Copy the study's tables that notebooks and app read into the package: python notebooks/tables.py
 
 In: benchmarks/results. Out: dmpo_explore/course/study/*.csv. A test compares them.
 """
@@ -53,6 +53,18 @@ def gains() -> str:
         both = (np.stack([side[seed] for seed in shared]) for side in sides)
         rows.append({"grid": row.grid, "a": row.a, "b": row.b} | gain(question, *both))
     return pd.DataFrame(rows).round(3).to_csv(index=False)
+
+
+def claims() -> str:
+    """What the second edition claims of each data set: differences of accuracy, over images and trainings."""
+    parts = []
+    for path in sorted(RESULTS.glob("second-*-claims.csv")):
+        found = pd.read_csv(path, dtype=str).assign(study=path.stem.removeprefix("second-").removesuffix("-claims"))
+        at = found["at"].where(found["at"].str.endswith("%"), "")  # else the rival's own compute
+        found["question"] = (found["text"] + ", " + at).str.removesuffix(", ")
+        parts.append(found.assign(over="images and trainings"))
+    columns = ["study", "a", "b", "question", "points", "low", "high", "seeds", "holds", "over"]
+    return pd.concat(parts)[columns].to_csv(index=False)
 
 
 def learned_weights() -> str:
@@ -176,6 +188,7 @@ def schedule_gains() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "claims": claims,
     "equal-compute": equal_compute,
     "evidence": evidence,
     "gains": gains,

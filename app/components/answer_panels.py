@@ -14,7 +14,7 @@ from dmpo_explore_app.messages import escape_markdown, with_code
 from dmpo_explore_app.services import downloads, image_answers, model_queries, own_runs
 from dmpo_explore_app.services.image_answers import ImageAnswers
 from dmpo_explore_app.services.images import ChosenImage
-from dmpo_explore_app.state import image as image_state
+from dmpo_explore_app.state import image_choices as image_state
 
 import dmpo_explore as dx
 

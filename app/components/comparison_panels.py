@@ -16,7 +16,7 @@ from dmpo_explore_app.components import share as share_popover
 from dmpo_explore_app.services import class_rows, comparison, comparison_code, own_runs, records, run_facts, selection
 from dmpo_explore_app.services.comparison import Side
 from dmpo_explore_app.services.images import shuffled
-from dmpo_explore_app.state import choices, compare, links, operating_point, own_scores, targets
+from dmpo_explore_app.state import choices, compare_choices, links, opened_scores, operating_point, targets
 
 import dmpo_explore as dx
 
@@ -32,7 +32,7 @@ def open_runs(names: Sequence[str]) -> list[dx.Run]:
     found = []
     for name in names:
         try:
-            run = own_scores.load(name)
+            run = opened_scores.load(name)
         except (OSError, ValueError) as error:
             messages.problem(f"{messages.escape_markdown(name)} cannot be opened and is left out.", error)
             continue
@@ -81,12 +81,12 @@ def budget(runs: Sequence[dx.Run], split: str) -> comparison.Budget:
     if comparison.mixed(runs, split):
         return _budget_in_gflops(runs, split)
     low, high = comparison.budget_range(runs, split)
-    compare.validate_compute(low, high)
+    compare_choices.validate_compute(low, high)
     percent = st.slider(
         "Max compute (%)",
         low,
         high,
-        key=compare.COMPUTE,
+        key=compare_choices.COMPUTE,
         format="%d%%",
         help=f"Share of the plain backbone's compute, {BUDGET_HELP}",
         persist_state="session",
@@ -96,11 +96,11 @@ def budget(runs: Sequence[dx.Run], split: str) -> comparison.Budget:
 
 def _budget_in_gflops(runs: Sequence[dx.Run], split: str) -> comparison.Budget:
     stops, gflops = comparison.gflops_stops(runs, split), comparison.reference_gflops(runs, split)
-    compare.validate_gflops(stops, max(gflops.values()))
+    compare_choices.validate_gflops(stops, max(gflops.values()))
     value = st.select_slider(
         "Max compute (GFLOPs)",
         stops,
-        key=compare.GFLOPS,
+        key=compare_choices.GFLOPS,
         format_func=lambda stop: f"{stop:.3g}",
         help=f"Mean GFLOPs of an image, {BUDGET_HELP} 1 MAC is 2 FLOPs.",
         persist_state="session",
@@ -202,7 +202,11 @@ def classes(sides: Sequence[Side]) -> go.Figure:
     if len(frame) > len(top):
         text = (
             st.text_input(
-                "Find classes", key=compare.FIND, placeholder="part of a name", width=220, persist_state="session"
+                "Find classes",
+                key=compare_choices.FIND,
+                placeholder="part of a name",
+                width=220,
+                persist_state="session",
             )
             or ""
         )
@@ -240,24 +244,24 @@ def images(sides: Sequence[Side], base: Side, split: str) -> None:
     """Images on which two of the runs disagree."""
     st.header("Images on which they disagree", anchor=False)
     others = [side.name for side in sides if side is not base]
-    other, kind = compare.validate_images(others)
+    other, kind = compare_choices.validate_images(others)
     a = next(side for side in sides if side.name == other)
     masks = comparison.disagreements(a, base)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="pairs"):
         label = f"A (B is {messages.escape_markdown(base.name)})"
-        st.selectbox(label, others, key=compare.OTHER, width=220, persist_state="session")
+        st.selectbox(label, others, key=compare_choices.OTHER, width=220, persist_state="session")
         st.segmented_control(
             "Show",
-            list(compare.SHOWN),
-            format_func=lambda key: f"{compare.SHOWN[key]} · {int(masks[key].sum()):,}",
-            key=compare.SHOW,
+            list(compare_choices.SHOWN),
+            format_func=lambda key: f"{compare_choices.SHOWN[key]} · {int(masks[key].sum()):,}",
+            key=compare_choices.SHOW,
             required=True,
             persist_state="session",
         )
-        if st.button("Show others", icon=":material/shuffle:", key=compare.OTHERS):
-            compare.next_page()
+        if st.button("Show others", icon=":material/shuffle:", key=compare_choices.OTHERS):
+            compare_choices.next_page()
     order = shuffled(a.record.n_images)
-    rows = selection.page_of(order[masks[kind][order]], compare.page(), IMAGES)
+    rows = selection.page_of(order[masks[kind][order]], compare_choices.page(), IMAGES)
     if not rows.size:
         st.caption("No image.")
         return

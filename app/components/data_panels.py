@@ -16,7 +16,7 @@ from dmpo_explore_app import access, messages
 from dmpo_explore_app.components import class_controls, gallery, widgets
 from dmpo_explore_app.services import class_rows, data_check
 from dmpo_explore_app.services.class_rows import ClassView
-from dmpo_explore_app.state import data as state
+from dmpo_explore_app.state import data_choices as state
 
 import dmpo_explore as dx
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 from dmpo_explore_app.components import gallery
-from dmpo_explore_app.services.images import number_of
 
 import dmpo_explore as dx
 
@@ -32,15 +31,12 @@ def tiles(a: Named, b: Named, rows: Rows, thumbnail: Callable[[int], str] | None
 
 def _tile(a: Named, b: Named, row: int, thumbnail: Callable[[int], str] | None, link: Link | None) -> str:
     record = a[1].record
-    label, number = record.meta.class_names[record.labels[row]], number_of(record, row)
+    label = record.meta.class_names[record.labels[row]]
     lines = [_line(letter, *named, row, link) for letter, named in (("A", a), ("B", b))]
-    title = f"{record.meta.split} image {number}: {label}"
-    shown = f"<span>{number}</span>"
-    if thumbnail is not None:
-        shown = f'<img src="{html.escape(thumbnail(row))}" alt="{html.escape(label)}" width="72" height="72">'
+    title = f"{gallery.name(record, row)}: {label}"
     return (
-        f'<li title="{html.escape(title)}"><figure>{shown}<figcaption><strong>{gallery.short(label)}</strong>'
-        f"{''.join(lines)}</figcaption></figure></li>"
+        f'<li title="{html.escape(title)}"><figure>{gallery.image(record, row, thumbnail)}<figcaption>'
+        f"<strong>{gallery.short(label)}</strong>{''.join(lines)}</figcaption></figure></li>"
     )
 
 

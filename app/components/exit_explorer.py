@@ -129,16 +129,16 @@ def as_images(
         accuracy = float(outcome.correct[own].mean()) if own.size else 0.0
         parts.append(gallery.exit_header(record, exit, own.size, totals[exit], accuracy, colours[exit]))
         if here.size:
-            of = exploration.pieces_key(point, thumbnail is not None)
+            of = exploration.images_key(point, thumbnail is not None)
             parts.append([f"{of} {exit} {row} {int(row == chosen.image)}" for row in here.tolist()])
         else:
             parts.append('<p class="dx-none">No images.</p>')
 
-    def piece(name: str) -> str:
+    def image(name: str) -> str:
         exit, row, picked = map(int, name.split()[1:])
         return gallery.figure(record, exit, row, thumbnail, True, bool(picked))
 
-    widgets.shown_images(operating_point.text(point.policy), parts, piece, filters.toggle, fragments)
+    widgets.shown_images(operating_point.text(point.policy), parts, image, filters.toggle, fragments)
     _pager()
 
 

@@ -29,7 +29,6 @@ def figures(
     exit: int | Ints,
     rows: Sequence[int] | Ints,
     thumbnail: Callable[[int], str] | None,
-    picked: int | None = None,
     buttons: bool = False,
 ) -> str:
     """A list of images with the prediction of an exit for each.
@@ -37,23 +36,28 @@ def figures(
     Args:
         exit: which one, 0-based; or (B,) the one of every image of the record.
         thumbnail: row → data URI; None where there are no images: then their numbers are shown.
-        picked: the row that is chosen. buttons: whether images can be chosen.
+        buttons: whether images can be chosen.
     """
     exits = np.broadcast_to(np.asarray(exit), (record.n_images,))
-    items = "".join(figure(record, int(exits[row]), int(row), thumbnail, buttons, int(row) == picked) for row in rows)
+    items = "".join(figure(record, int(exits[row]), int(row), thumbnail, buttons) for row in rows)
     return f'<ul class="dx-gallery">{items}</ul>'
 
 
 def figure(
-    record: dx.ExitRecord, exit: int, row: int, thumbnail: Callable[[int], str] | None, button: bool, picked: bool
+    record: dx.ExitRecord,
+    exit: int,
+    row: int,
+    thumbnail: Callable[[int], str] | None,
+    button: bool,
+    picked: bool = False,
 ) -> str:
-    """One item of `figures`."""
+    """One item of `figures`; ``picked``: whether it is chosen."""
     names = record.meta.class_names
     predicted, label = names[record.prediction[row, exit]], names[record.labels[row]]
     correct = bool(record.prediction[row, exit] == record.labels[row])  # two classes may share a name
     confidence = f"{record.confidence[row, exit]:.1%} confidence"
-    title = f"{_name(record, row)}: {label}; exit {exit + 1} predicts {predicted} at {confidence}"
-    shown = _thumbnail(record, row, thumbnail)
+    title = f"{name(record, row)}: {label}; exit {exit + 1} predicts {predicted} at {confidence}"
+    shown = image(record, row, thumbnail)
     if button:
         about = f'aria-label="{html.escape(title)}" aria-pressed="{str(picked).lower()}"'
         shown = f'<button type="button" data-pick="image {row}" {about}>{shown}</button>'
@@ -65,11 +69,13 @@ def figure(
     )
 
 
-def _name(record: dx.ExitRecord, row: int) -> str:
+def name(record: dx.ExitRecord, row: int) -> str:
+    """Split and number of an image."""
     return f"{record.meta.split} image {number_of(record, row)}"
 
 
-def _thumbnail(record: dx.ExitRecord, row: int, thumbnail: Callable[[int], str] | None) -> str:
+def image(record: dx.ExitRecord, row: int, thumbnail: Callable[[int], str] | None) -> str:
+    """An image, or its number where there are no images."""
     if thumbnail is None:
         return f"<span>{number_of(record, row)}</span>"
     label = html.escape(record.meta.class_names[record.labels[row]])
@@ -93,9 +99,9 @@ def detail(outcome: dx.Outcome, row: int, thumbnail: Callable[[int], str] | None
             f'<td><i class="dx-sure" style="--share: {confidence:.1%}"></i>{confidence:.1%}</td><td>{note}</td></tr>'
         )
     return (
-        f'<div class="dx-detail"><div>{_thumbnail(record, row, thumbnail)}</div><div>'
+        f'<div class="dx-detail"><div>{image(record, row, thumbnail)}</div><div>'
         f'<h3 title="{html.escape(names[label])}">{short(names[label], 60)}'
-        f"<small>{html.escape(_name(record, row))}</small></h3>"
+        f"<small>{html.escape(name(record, row))}</small></h3>"
         '<table><thead><tr><th scope="col">exit</th><th scope="col">prediction</th><th scope="col">confidence</th>'
         f'<th scope="col"></th></tr></thead><tbody>{"".join(lines)}</tbody></table></div></div>'
     )

@@ -9,7 +9,7 @@ from dmpo_explore_app.services import images, selection
 from dmpo_explore_app.services.images import ChosenImage
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.selection import SelectionPlace
-from dmpo_explore_app.state import image as state
+from dmpo_explore_app.state import image_choices as state
 from dmpo_explore_app.state import sequence
 
 import dmpo_explore as dx

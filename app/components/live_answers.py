@@ -30,13 +30,10 @@ def answers(
 def _answer(record: dx.ExitRecord, one: dx.inference.Answer, image: Link | None, link: Link | None, colour: str) -> str:
     names, label = record.meta.class_names, int(record.labels[one.row])
     correct, is_ = one.label == label, gallery.short(names[label])
-    number = images.number_of(record, one.row)
-    shown = f"<span>{number}</span>"
-    if image is not None:
-        shown = f'<img src="{html.escape(image(one.row))}" alt="{is_}" width="72" height="72">'
+    shown = gallery.image(record, one.row, image)
     if link is not None:
         shown = f'<a href="{html.escape(link(one.row))}" target="_self" title="Open in One image">{shown}</a>'
-    title = f"{record.meta.split} image {number}: {names[label]}; exits at exit {one.exit + 1} as {names[one.label]}"
+    title = f"{gallery.name(record, one.row)}: {names[label]}; exits at exit {one.exit + 1} as {names[one.label]}"
     return (
         f'<li class="{"correct" if correct else "incorrect"}" title="{html.escape(title)}"><figure>{shown}<figcaption>'
         f'<i class="dx-dot" style="--exit: {colour}"></i>exit\N{NO-BREAK SPACE}{one.exit + 1}'

@@ -9,7 +9,7 @@ from dmpo_explore_app import messages
 from dmpo_explore_app.components import fetch_offer
 from dmpo_explore_app.services import downloads, live_session
 from dmpo_explore_app.services.live_session import LiveSession
-from dmpo_explore_app.state import live as state
+from dmpo_explore_app.state import live_choices as state
 
 import dmpo_explore as dx
 

@@ -15,10 +15,10 @@ from dmpo_explore_app.components import live_answers, share, widgets
 from dmpo_explore_app.components.live_answers import Link
 from dmpo_explore_app.components.race import race
 from dmpo_explore_app.services import live_export, run_styles
-from dmpo_explore_app.services import race as live_race
+from dmpo_explore_app.services import race_data as live_race
 from dmpo_explore_app.services.live_session import LiveSession
 from dmpo_explore_app.services.policies import OperatingPoint
-from dmpo_explore_app.state.live import PRECISIONS
+from dmpo_explore_app.state.live_choices import PRECISIONS
 
 import dmpo_explore as dx
 

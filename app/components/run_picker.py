@@ -14,7 +14,7 @@ from dmpo_explore_app.components import app_header, threshold_controls
 from dmpo_explore_app.services import records
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.records import Stamp
-from dmpo_explore_app.state import beside, calibration, choices, operating_point, own_scores, panels
+from dmpo_explore_app.state import beside, calibration, choices, opened_scores, operating_point, panels
 
 import dmpo_explore as dx
 
@@ -44,7 +44,7 @@ def choose(
     """
     name, splits, offered = choices.validate_run(names), [], []
     try:
-        run = own_scores.load(name)
+        run = opened_scores.load(name)
         if splits := run.splits():
             offered = [*choices.rules()]
             split, _ = choices.validate_split(splits), choices.validate_policy()

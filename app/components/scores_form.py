@@ -13,7 +13,7 @@ import streamlit as st
 from dmpo_explore_app import access, messages
 from dmpo_explore_app.components import folder_panels
 from dmpo_explore_app.services import own_runs, record_folder
-from dmpo_explore_app.state import own_scores as state
+from dmpo_explore_app.state import opened_scores as state
 
 import dmpo_explore as dx
 

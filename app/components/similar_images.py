@@ -11,7 +11,7 @@ from dmpo_explore_app.messages import escape_markdown
 from dmpo_explore_app.services import image_answers, thumbnails
 from dmpo_explore_app.services.image_answers import ImageAnswers
 from dmpo_explore_app.services.images import ChosenImage
-from dmpo_explore_app.state import image as image_state
+from dmpo_explore_app.state import image_choices as image_state
 
 NOVEL = 0.99  # share of the val images with closer neighbours from which an image counts as novel
 

@@ -11,7 +11,7 @@ from dmpo_explore_app import messages
 from dmpo_explore_app.components import widgets
 from dmpo_explore_app.services import model_queries
 from dmpo_explore_app.services.image_answers import ImageAnswers
-from dmpo_explore_app.state import image as state
+from dmpo_explore_app.state import image_choices as state
 
 import dmpo_explore as dx
 

@@ -1,6 +1,6 @@
 """The training form: a widget per option of a run's config, with the config's own help, choices and bounds.
 
-In: presets and further configs to begin with; the values in `state.training`. Out: widgets. Every name is one of a
+In: presets and further configs to begin with; the values in `state.training_choices`. Out: widgets. Every name is one of a
 list; numbers, blocks, the name and, on this machine, a folder of images are typed, and checked before a start.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.state import training as state
+from dmpo_explore_app.state import training_choices as state
 
 import dmpo_explore as dx
 

@@ -6,7 +6,7 @@ import streamlit as st
 from dmpo_explore_app import access, messages
 from dmpo_explore_app.components import job_cards, job_texts, widgets
 from dmpo_explore_app.state import jobs as state
-from dmpo_explore_app.state import training as form_state
+from dmpo_explore_app.state import training_choices as form_state
 
 import dmpo_explore as dx
 

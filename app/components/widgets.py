@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app.components import fetch_offer
 from dmpo_explore_app.components.clickable import clickable as clickable_html
-from dmpo_explore_app.components.clickable import clickable_pieces
+from dmpo_explore_app.components.clickable import clickable_images
 from dmpo_explore_app.messages import escape_markdown, with_code
 from dmpo_explore_app.services import downloads, own_runs, records, thumbnails
 from streamlit.delta_generator import DeltaGenerator
@@ -49,16 +49,16 @@ def clickable(body: str, key: str, on_picked: Callable[[str], None], fragments: 
 def shown_images(
     threshold: str,
     parts: Sequence[str | list[str]],
-    piece: Callable[[str], str],
+    image: Callable[[str], str],
     on_picked: Callable[[str], None],
     fragments: tuple[str, ...] = (),
 ) -> None:
-    """Headings and lists of images of `gallery`, as `clickable_pieces` shows them."""
+    """Headings and lists of images of `gallery`, as `clickable_images` shows them."""
     if live():
-        clickable_pieces(threshold, parts, piece, "pictures", on_picked, fragments)
+        clickable_images(threshold, parts, image, "pictures", on_picked, fragments)
         return
     items = [
-        part if isinstance(part, str) else f'<ul class="dx-gallery">{"".join(map(piece, part))}</ul>' for part in parts
+        part if isinstance(part, str) else f'<ul class="dx-gallery">{"".join(map(image, part))}</ul>' for part in parts
     ]
     st.html(f'<div class="dx-shown" data-threshold="{threshold}">{"".join(items)}</div>')
 

@@ -76,10 +76,10 @@ def command_line(run: dx.Run, split: str, policy: dx.Policy) -> str:
     return f"{evaluate(policy.name)} {quoted(run)} {options}"
 
 
-def target_of(policy: dx.Policy, splits: tuple[str | None, ...] = FITTING) -> dx.Target | None:
-    """The target that ``policy`` was fitted to on one of ``splits``; None for thresholds set by hand."""
+def target_of(policy: dx.Policy) -> dx.Target | None:
+    """The target that ``policy`` was fitted to on one of `FITTING`; None for thresholds set by hand."""
     values = policy.fitted.get("target")
-    if not values or policy.fitted.get("split") not in splits:
+    if not values or policy.fitted.get("split") not in FITTING:
         return None
     target = dx.Target.from_dict(values)
     by_hand = target.kind in ("threshold", "full_depth") or bool(policy.temperatures) != target.calibrate

@@ -44,7 +44,7 @@ def figures(point: OperatingPoint, tables: Mapping[str, pd.DataFrame]) -> Figure
     }
 
 
-def pieces_key(point: OperatingPoint, with_images: bool) -> str:
+def images_key(point: OperatingPoint, with_images: bool) -> str:
     """What an image in the gallery is of, but for its row and exit: the browser keeps it under that name."""
     facts = records.stamp(point.run, point.split), point.policy.temperatures, with_images
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:8]

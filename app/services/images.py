@@ -33,7 +33,7 @@ class UploadedImage(NamedTuple):
 
     Args:
         data: the file's bytes. digest: their SHA-256. size: width and height in pixels. preview: as
-            `ChosenImage.preview`.
+            of `ChosenImage.preview_and_size`.
     """
 
     name: str
@@ -63,12 +63,9 @@ class ChosenImage(NamedTuple):
             return dx.data.read_image(self.upload.data, self.upload.name)
         return thumbnails.image_set(self.run, self.split)[self.row or 0]
 
-    def preview(self) -> npt.NDArray[np.uint8]:
-        """(H, W, 3) uint8 for display, at most `PREVIEW` pixels, see `dx.figures.middle_part`; raises as `pixels`."""
-        return self.preview_and_size()[0]
-
     def preview_and_size(self) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
-        """`preview`, and width and height of the whole image; raises as `pixels`."""
+        """(H, W, 3) uint8 for display, at most `PREVIEW` pixels, see `dx.figures.middle_part`; width and height of the
+        whole image. Raises as `pixels`."""
         if self.upload is not None:
             return self.upload.preview, self.upload.size
         pixels = self.pixels()

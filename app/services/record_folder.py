@@ -17,6 +17,7 @@ from dmpo_explore_app import access
 
 import dmpo_explore as dx
 
+MEANT = 6  # suggested folders
 FolderStamp = tuple[str, tuple[tuple[str, int, int], ...]]  # folder; each file's name, time and size
 
 NPZ_EXAMPLE = """\
@@ -119,7 +120,7 @@ def _unquoted(text: str) -> str:
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
-def records_below(path: Path, most: int = 6) -> list[Path]:
+def records_below(path: Path) -> list[Path]:
     """Record folders in ``path``, its ``records`` or its runs: suggestions where another level was typed."""
     found: list[Path] = []
     for pattern in ("*/meta.json", "records/*/meta.json", "*/records/*/meta.json"):
@@ -127,7 +128,7 @@ def records_below(path: Path, most: int = 6) -> list[Path]:
             found += sorted(meta.parent for meta in path.glob(pattern) if not meta.parent.name.startswith("."))
         except OSError:
             continue
-    return found[:most]
+    return found[:MEANT]
 
 
 def stamp(folder: Path) -> FolderStamp:

@@ -58,19 +58,6 @@ def calibrated_at(stamp: Stamp, temperatures: tuple[float, ...]) -> dx.ExitRecor
     return dx.fitting.tempered_record(record_at(stamp), temperatures)
 
 
-def of_class(run: dx.Run, split: str, label: int) -> dx.ExitRecord:
-    """The record of the images of one class."""
-    return of_class_at(stamp(run, split), label)
-
-
-@own_runs.kept_apart
-@st.cache_resource(max_entries=64, show_spinner=False)
-def of_class_at(stamp: Stamp, label: int) -> dx.ExitRecord:
-    """`of_class` by its key."""
-    record = record_at(stamp)
-    return record.subset(np.flatnonzero(record.labels == label))
-
-
 def novelty_detector(run: dx.Run, split: str, logits: bool) -> dx.analysis.NoveltyDetector:
     """Nearest-neighbour search over a record's images by the exits' outputs; raises as `Run.record`."""
     return _novelty_detector(stamp(run, split), logits)

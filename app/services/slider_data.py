@@ -92,18 +92,18 @@ class Lasting(TypedDict):
 class SliderData(TypedDict):
     """Everything that is drawn.
 
-    ``stays``: all but a few words and numbers, ``lasting``: its key. ``places``: where the sliders stand. ``seq``:
-    number of the last ``moved`` event that Python has handled. ``exit``, ``marked``: the chosen exit and that of the
-    chosen image, from 1, or 0. ``source``: where the thresholds come from, ``by_hand``: the same while they are moved.
-    ``pictures``, ``exits``: keys of what the mosaic is drawn from (`mosaic.Pictures`, `mosaic.Exits`). ``answers``,
-    ``image``, ``region``: the chosen kind of answer, row or -1, and rows (u32 in base64, empty for all).
+    ``stays``: all but a few words and numbers, ``lasting``: its key. ``places``: where the sliders stand.
+    ``answered``: number of the last event that Python has handled. ``exit``, ``marked``: the chosen exit and that of
+    the chosen image, from 1, or 0. ``source``: where the thresholds come from, ``by_hand``: the same while they are
+    moved. ``pictures``, ``exits``: keys of what the mosaic is drawn from (`mosaic_data.Pictures`, `Exits`).
+    ``answers``, ``image``, ``region``: the chosen kind of answer, row or -1, and rows (u32 in base64, empty for all).
     ``map_note``: in place of a map, a text and a command.
     """
 
     stays: Lasting
     lasting: str
     places: list[int]
-    seq: int
+    answered: int
     threshold: str
     exit: int
     marked: int
@@ -123,7 +123,7 @@ def slider_data(
     point: OperatingPoint,
     tables: Mapping[str, pd.DataFrame],
     *,
-    seq: int = 0,
+    answered: int = 0,
     exit: int = 0,
     image: int | None = None,
     label: int | None = None,
@@ -149,7 +149,7 @@ def slider_data(
         "stays": _lasting(key, inputs.make),
         "lasting": key,
         "places": [slider.position for slider in found.sliders],
-        "seq": seq,
+        "answered": answered,
         "threshold": ",".join(map(str, found.thresholds)),
         "exit": exit,
         "marked": 0 if image is None else int(point.outcome.exits[image]) + 1,

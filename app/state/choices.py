@@ -8,11 +8,12 @@ import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services import own_runs
 from dmpo_explore_app.services.policies import unavailable_reason
+from dmpo_explore_app.services.run_facts import USUAL_POLICY
 
 import dmpo_explore as dx
 
 RUN, SPLIT, POLICY = KEYS = ("run", "split", "policy")  # of the address and of the state
-DEFAULT_RUN, USUAL_POLICY = "demo", "confidence"
+DEFAULT_RUN = "demo"
 BASELINES = ("random", "fixed")  # policies that only serve comparison
 WITH_BASELINES = "with_baselines"  # key of their checkbox
 _AWAY = "_own_run_away"  # own scores that a page could not show, their split, and the run it showed instead

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 from dmpo_explore_app.services import records, run_facts
 from dmpo_explore_app.services.policies import OperatingPoint
-from dmpo_explore_app.state import choices, operating_point, own_scores
+from dmpo_explore_app.state import choices, opened_scores, operating_point
 from dmpo_explore_app.state.targets import THRESHOLD
 from streamlit.delta_generator import DeltaGenerator
 
@@ -43,7 +43,7 @@ def usual_point(names: Sequence[str]) -> OperatingPoint | None:
     state, usual = st.session_state, choices.usual_run(names)
     name, chosen = state.get(choices.RUN), str(state.get(choices.POLICY))
     try:
-        run = own_scores.load(str(name) if name in own_scores.names() else usual)
+        run = opened_scores.load(str(name) if name in opened_scores.names() else usual)
         splits = run.splits()
         split = next(one for one in (state.get(choices.SPLIT), "test", *splits) if one in splits)
         policy = run_facts.usual_policy(run, split)

@@ -25,7 +25,6 @@ import dmpo_explore as dx
 
 SLIDER = "threshold_slider"  # key of the component
 MOST_TEXT = 20_000  # characters of thresholds that are set by hand
-_EVENT = "_slider_event"  # number of the slider's last event that was handled
 _SET = "_set_by_hand"  # thresholds were set and are to be validated
 _LINK = "_from_link"  # an address was taken over and is to be validated
 _OF = "_thresholds_of"  # ((run, policy, calibrated), kind) that the text belongs to
@@ -190,17 +189,6 @@ def set_by_hand(thresholds: str, fragments: Fragments = Fragments()) -> None:  #
 
 def _controls() -> list[object]:
     return [st.session_state.get(key) for key in (KIND, *TARGETS)]
-
-
-def released(thresholds: str, event: int, fragments: Fragments) -> None:
-    """The slider or the curve was released; ``event``: its number, ``fragments`` as in `set_by_hand`."""
-    st.session_state[_EVENT] = event
-    set_by_hand(thresholds, fragments)
-
-
-def last_event() -> int:
-    """Number of the slider's last event that was handled."""
-    return int(st.session_state.get(_EVENT, 0))
 
 
 def typed() -> None:

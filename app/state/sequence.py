@@ -13,7 +13,7 @@ from dmpo_explore_app.services import selection
 from dmpo_explore_app.services.images import ChosenImage
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.selection import Selection, SelectionPlace
-from dmpo_explore_app.state import filters, image, operating_point
+from dmpo_explore_app.state import filters, image_choices, operating_point
 
 import dmpo_explore as dx
 
@@ -47,13 +47,13 @@ def leave() -> None:
 def leave_for(row: int) -> None:
     """Open a row beside the image, among all images."""
     leave()
-    image.open_row(row)
+    image_choices.open_row(row)
 
 
 def address(chosen: ChosenImage | None, record: dx.ExitRecord) -> dict[str, str]:
     """Query parameters of the image and of the selection, of which there are none where it was left."""
     selected = _selected(record)
-    return image.address(chosen) | ({} if selected is None else filters.address(selected, record))
+    return image_choices.address(chosen) | ({} if selected is None else filters.address(selected, record))
 
 
 def not_in_address(record: dx.ExitRecord) -> str:

@@ -21,7 +21,7 @@ from dmpo_explore_app.components import (
     width_depth_panel,
 )
 from dmpo_explore_app.services import comparison
-from dmpo_explore_app.state import choices, compare, own_scores, url
+from dmpo_explore_app.state import choices, compare_choices, opened_scores, url
 from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
@@ -31,11 +31,11 @@ def page() -> None:
     """Title, choices, and what they show."""
     top = widgets.title_row("Which model gives more for the same compute?", "small")
     st.markdown("**The same budget** for every run with several exits, on the same images.")
-    names = own_scores.without_links(own_scores.names())
+    names = opened_scores.without_links(opened_scores.names())
     if not names:
         widgets.no_runs()
         return
-    url.follow(compare.KEYS)
+    url.follow(compare_choices.KEYS)
     with messages.problems("These runs cannot be compared."):
         workbench(names, top)
     study_results.show()
@@ -43,13 +43,13 @@ def page() -> None:
 
 def workbench(names: Sequence[str], top: DeltaGenerator) -> None:
     """Runs, split and policy; below them the comparison."""
-    compare.validate_runs(names, lambda: usual_runs(names))
+    compare_choices.validate_runs(names, lambda: usual_runs(names))
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="compared"):
         chosen = st.multiselect(
             "Runs",
             names,
-            key=compare.RUNS,
-            max_selections=compare.MOST,
+            key=compare_choices.RUNS,
+            max_selections=compare_choices.MOST,
             width=420,
             help=comparison_panels.RUNS_HELP,
             persist_state="session",
@@ -68,18 +68,18 @@ def workbench(names: Sequence[str], top: DeltaGenerator) -> None:
     if len(runs) < 2:
         st.info("Choose at least two runs that were recorded on the same images.", icon=":material/compare_arrows:")
         return
-    against = compare.validate_against([run.name for run in runs])
+    against = compare_choices.validate_against([run.name for run in runs])
     with row:
         st.selectbox(
-            "Compare with", [run.name for run in runs], key=compare.AGAINST, width=200, persist_state="session"
+            "Compare with", [run.name for run in runs], key=compare_choices.AGAINST, width=200, persist_state="session"
         )
     show(runs, split, policy, against, top)
 
 
 def usual_runs(names: Sequence[str]) -> list[str]:
     """The session's run and others on the same images; where there are none, those that a new session compares."""
-    found = comparison.usual_runs(names, choices.chosen_run(names), own_scores.load)
-    return found if len(found) > 1 else comparison.usual_runs(names, choices.usual_run(names), own_scores.load)
+    found = comparison.usual_runs(names, choices.chosen_run(names), opened_scores.load)
+    return found if len(found) > 1 else comparison.usual_runs(names, choices.usual_run(names), opened_scores.load)
 
 
 def show(runs: Sequence[dx.Run], split: str, policy: str, against: str, top: DeltaGenerator) -> None:
@@ -109,7 +109,7 @@ def show(runs: Sequence[dx.Run], split: str, policy: str, against: str, top: Del
     with top:
         comparison_panels.share(sides, base, split, policy, charts)
     comparison_panels.images(sides, base, split)
-    compare.write([run.name for run in runs])
+    compare_choices.write([run.name for run in runs])
 
 
 page()

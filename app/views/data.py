@@ -10,7 +10,7 @@ import streamlit as st
 from dmpo_explore_app import access, messages
 from dmpo_explore_app.components import data_panels, fetch_offer, progress, widgets
 from dmpo_explore_app.services import data_check, downloads
-from dmpo_explore_app.state import data as state
+from dmpo_explore_app.state import data_choices as state
 from dmpo_explore_app.state import url
 
 import dmpo_explore as dx

@@ -7,16 +7,15 @@ thumb moves the browser redraws alone; its release computes on arrays only: no m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import compute_help, exit_explorer, run_picker, share, threshold_controls, widgets
 from dmpo_explore_app.components.threshold_slider import supplies, threshold_slider
-from dmpo_explore_app.services import exploration, mosaic, records, run_styles
+from dmpo_explore_app.services import exploration, mosaic_data, records, run_styles
 from dmpo_explore_app.services.records import Stamp
 from dmpo_explore_app.services.slider_data import counts, slider_data
-from dmpo_explore_app.state import beside, choices, class_view, events, filters, operating_point, own_scores, url
+from dmpo_explore_app.state import beside, choices, class_view, events, filters, opened_scores, operating_point, url
 from dmpo_explore_app.state.redraw import Fragments
 
 import dmpo_explore as dx
@@ -31,11 +30,12 @@ PROBLEM = "This run cannot be shown."
 
 def page() -> None:
     """Take over the address, then draw the workbench."""
-    names = own_scores.names()
+    names = opened_scores.names()
     if not names:
         widgets.title_row(TITLE)
         widgets.no_runs()
         return
+    events.keep_choices(True)
     operating_point.follow(KEYS)
     workbench(names)
 
@@ -49,7 +49,7 @@ def workbench(names: Sequence[str]) -> None:
         point = run_picker.choose(names)
         if point is None:
             return
-        others = records.comparable_runs(own_scores.without_links(names), point.run, point.split)
+        others = records.comparable_runs(opened_scores.without_links(names), point.run, point.split)
         with top:
             chosen = run_picker.choose_beside(point.run.name, others)
             compute_help.popover(point)
@@ -69,27 +69,28 @@ def following(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Seq
             supplies.code()
         numbers, shown = run_styles.places([run.name, *chosen]), {name: others[name] for name in chosen}
         stamp = records.stamp(run, split)
-        sliding(run, split, stamp, shown, numbers, mosaic.tiles(point, amount, label))
+        sliding(run, split, stamp, shown, numbers, mosaic_data.tiles(point, amount, label))
         if live:
-            supplies.pictures(mosaic.pictures(point, amount, label))
+            pictures = mosaic_data.pictures(point, amount, label)
+            supplies.supply("pictures", pictures["key"], pictures)
         exit_explorer.draw_filters(record, selected)
         showing(run, split, stamp, others, chosen)
 
 
 @st.fragment(key=SLIDER)
 def sliding(
-    run: dx.Run, split: str, stamp: Stamp, shown: Mapping[str, dx.Run], numbers: list[int], tiles: mosaic.Tiles
+    run: dx.Run, split: str, stamp: Stamp, shown: Mapping[str, dx.Run], numbers: list[int], tiles: mosaic_data.Tiles
 ) -> None:
     """The slider with its numbers, curves, mosaic and map; ``numbers``: `run_styles.places` of the curves."""
     with messages.problems(PROBLEM):
         run_picker.check_unchanged(run, split, stamp)
-        events.drawing()
+        events.before_drawing()
         point, selected = operating_point.current(run, split), filters.selection()
         tables, found = exploration.curves(point, shown), counts(point, selected.class_number)
         data = slider_data(
             point,
             tables,
-            seq=operating_point.last_event(),
+            answered=events.last(),
             exit=selected.exit,
             image=selected.image,
             label=selected.class_number,
@@ -98,8 +99,8 @@ def sliding(
             found=found,
             numbers=numbers,
         )
-        data = mosaic.with_mosaic(data, point, tiles, mosaic.exits_key(point, found), selected)
-        exits = partial(mosaic.exits, point, found)
+        exits = mosaic_data.exits(point, found)
+        data = mosaic_data.with_mosaic(data, point, tiles, exits["key"], selected)
         threshold_slider(point, data, exploration.figures(point, tables), exits, FRAGMENTS)
 
 
@@ -114,7 +115,7 @@ def showing(run: dx.Run, split: str, stamp: Stamp, others: Mapping[str, dx.Run],
         parts = operating_point.address(point) | beside.address(chosen, list(others))
         url.write(**parts, **filters.address(selected, point.record), **class_view.address())
         if widgets.live():
-            supplies.drawn(events.number())
+            supplies.answered(events.last())
 
 
 page()

@@ -28,19 +28,28 @@ from dmpo_explore_app.components.progress import waiting_notice
 from dmpo_explore_app.services import model_queries, models, own_runs
 from dmpo_explore_app.services.image_answers import ImageAnswers, python_code
 from dmpo_explore_app.services.images import ChosenImage
-from dmpo_explore_app.state import attribution, choices, events, image, operating_point, own_scores, sequence, url
+from dmpo_explore_app.state import (
+    attribution,
+    choices,
+    events,
+    image_choices,
+    opened_scores,
+    operating_point,
+    sequence,
+    url,
+)
 from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
 
-KEYS = (*choices.KEYS, *operating_point.KEYS, *image.ADDRESS, *sequence.ADDRESS, *attribution.ADDRESS)
+KEYS = (*choices.KEYS, *operating_point.KEYS, *image_choices.ADDRESS, *sequence.ADDRESS, *attribution.ADDRESS)
 
 
 def page() -> None:
     """Title, then the workbench, or the reason why the run cannot be shown."""
-    events.not_counted()
+    events.keep_choices(False)
     top = widgets.title_row("Why does it exit here?")
-    names = own_scores.names()
+    names = opened_scores.names()
     if not names:
         widgets.no_runs()
         return

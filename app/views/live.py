@@ -17,17 +17,17 @@ from dmpo_explore_app.services import exploration, live_session
 from dmpo_explore_app.services.live_session import LiveSession
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.slider_data import slider_data
-from dmpo_explore_app.state import choices, events, links, live, operating_point, url
+from dmpo_explore_app.state import choices, events, links, live_choices, operating_point, url
 
 import dmpo_explore as dx
 
-KEYS = (*choices.KEYS, *operating_point.KEYS, *live.ADDRESS)  # of the address and of the state
+KEYS = (*choices.KEYS, *operating_point.KEYS, *live_choices.ADDRESS)  # of the address and of the state
 REFRESH = 1.0  # seconds between two updates
 
 
 def page() -> None:
     """Title, then the workbench, or the reason why the run cannot be shown."""
-    events.not_counted()
+    events.keep_choices(False)
     top = widgets.title_row("How much time do early exits save here?", "small")
     names = dx.list_runs()
     if not names:
@@ -47,21 +47,20 @@ def workbench(names: Sequence[str]) -> None:
     point = run_picker.choose(names)
     if point is None:
         return
-    live.validate(point.record)
+    live_choices.validate(point.record)
     threshold(point)
     measured(point)
     operating_point.keep_compute(point)
-    url.write(**operating_point.address(point), **live.address())
+    url.write(**operating_point.address(point), **live_choices.address())
 
 
 def threshold(point: OperatingPoint) -> None:
     """The threshold slider and the recorded outcome of its threshold."""
     source = f"{threshold_controls.source(point)} These four numbers are the record's; timings are below.".strip()
     tables = {point.run.name: exploration.curve(point)}
-    seq = operating_point.last_event()
     if widgets.live():
         supplies.code()
-    threshold_slider(point, slider_data(point, tables, seq=seq, source=source, compact=True))
+    threshold_slider(point, slider_data(point, tables, answered=events.last(), source=source, compact=True))
 
 
 def measured(point: OperatingPoint) -> None:
@@ -71,7 +70,7 @@ def measured(point: OperatingPoint) -> None:
     row = st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="engine_room")
     place = st.container()
     with place:
-        if live.take_start_request() and reason is None:
+        if live_choices.take_start_request() and reason is None:
             session = live_controls.start(point.run, point.split, point.policy, point.record)
         if reason is not None:
             live_controls.unavailable(point.run, reason)

@@ -13,7 +13,7 @@ from dmpo_explore_app import messages
 from dmpo_explore_app.components import app_header, folder_panels, scores_form, widgets
 from dmpo_explore_app.services import own_runs
 from dmpo_explore_app.state import header as header_state
-from dmpo_explore_app.state import own_scores, url
+from dmpo_explore_app.state import opened_scores, url
 
 import dmpo_explore as dx
 
@@ -48,18 +48,18 @@ def page() -> None:
 
 def current() -> None:
     """The run that this session has open."""
-    run = own_scores.opened()
+    run = opened_scores.opened()
     if run is None:
         return
-    point = header_state.usual_point(own_scores.names())
+    point = header_state.usual_point(opened_scores.names())
     if point is not None and point.run is run:
         app_header.show(point)
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="own_current"):
         st.markdown(f"Open now: **{messages.escape_markdown(run.name)}**")
         for page, (name, icon) in PAGES.items():
-            if st.button(f"Show in {name}", key=own_scores.show_key(page), on_click=own_scores.choose, icon=icon):
+            if st.button(f"Show in {name}", key=opened_scores.show_key(page), on_click=opened_scores.choose, icon=icon):
                 st.switch_page(page)
-        st.button("Close", key=own_scores.CLOSE, on_click=own_scores.close, icon=":material/close:")
+        st.button("Close", key=opened_scores.CLOSE, on_click=opened_scores.close, icon=":material/close:")
 
 
 def ready(title: str, scores: scores_form.Scores) -> None:
@@ -68,19 +68,19 @@ def ready(title: str, scores: scores_form.Scores) -> None:
     records = [own_runs.opened(title, scores, None).record(split) for split in splits]
     own_runs.check_together(records)
     folder_panels.summary(records[0], records[1] if len(records) > 1 else None)
-    place = own_scores.image_place()
+    place = opened_scores.image_place()
     pressed = None
     with st.container(horizontal=True, gap="small"):
         for page, (name, icon) in PAGES.items():
             kind: Literal["primary", "secondary"] = "primary" if page == next(iter(PAGES)) else "secondary"
-            if st.button(f"Open in {name}", key=own_scores.open_key(page), type=kind, icon=icon):
+            if st.button(f"Open in {name}", key=opened_scores.open_key(page), type=kind, icon=icon):
                 pressed = page
     if pressed is not None:
         files = None
         if place:
             with st.spinner("Looking for the images …"):
                 files = dx.runs.image_list(scores_form.image_place(place), records[0].n_images)
-        own_scores.open_run(own_runs.opened(title, scores, files))
+        opened_scores.open_run(own_runs.opened(title, scores, files))
         st.switch_page(pressed)
     st.caption(
         "*Live* and the maps of *One image* run a model, and *Training* shows how it was trained: scores have neither."

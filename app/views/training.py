@@ -14,7 +14,7 @@ from dmpo_explore_app.components import fetch_offer, job_cards, learning_curves,
 from dmpo_explore_app.services import downloads, models
 from dmpo_explore_app.state import choices, url
 from dmpo_explore_app.state import jobs as state
-from dmpo_explore_app.state import training as form_state
+from dmpo_explore_app.state import training_choices as form_state
 from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx

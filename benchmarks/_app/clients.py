@@ -24,7 +24,7 @@ from _app.server import Server
 from _app.sessions import quantiles
 from _common import cpu
 
-COMPONENT, SUPPLIES, DRAWN = (f"dmpo_explore.{name}" for name in ("threshold_slider", "supplies", "drawn"))
+COMPONENT, SUPPLIES, ANSWERED = (f"dmpo_explore.{name}" for name in ("threshold_slider", "supplies", "answered"))
 OLD = 2  # runs that a page keeps a message for
 KEY_LENGTH = 16  # of a supply's beginning; the rest is JSON
 
@@ -41,7 +41,7 @@ class Reader:
         self.kept: dict[
             str, tuple[ForwardMsg, int]
         ] = {}  # hash → message that the server may refer to, last run with it
-        self.run = self.drawing = 0  # runs that are over; the page's drawing
+        self.run = self.answered = 0  # runs that are over; the last event whose answer the page has drawn
         self._send({})
         self._listen("")
 
@@ -51,7 +51,7 @@ class Reader:
         step = max(1, round((len(stops) - 1) / 10))
         up = place < 0.3 * len(stops) or (place < 0.7 * len(stops) and up)
         wanted = stops[place + step if up else place - step]
-        moved = {"seq": self.data["seq"] + 1, "threshold": wanted, "of": self.drawing}
+        moved = {"threshold": wanted, "event": self.data["answered"] + 1, "answered": self.answered}
         began = time.perf_counter()
         self._send({"event": "moved", "value": moved})
         self._listen(wanted)
@@ -87,10 +87,10 @@ class Reader:
                 self._forget(message.metadata.run.fragment_ids)
                 if answered:
                     return
-            elif component.component_name == SUPPLIES and component.id.endswith("supply_lasting"):
+            elif component.component_name == SUPPLIES and component.id.endswith("hidden_lasting"):
                 self.lasting[component.bytes[:KEY_LENGTH].decode()] = json.loads(component.bytes[KEY_LENGTH:])
-            elif component.component_name == DRAWN:
-                self.drawing = json.loads(component.json)["drawing"]
+            elif component.component_name == ANSWERED:
+                self.answered = json.loads(component.json)["event"]
             elif component.component_name == COMPONENT:
                 self.component, self.fragment = component.id, message.delta.fragment_id
                 self.data = json.loads(component.json)

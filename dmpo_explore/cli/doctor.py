@@ -85,7 +85,7 @@ def diagnose() -> dict[str, Any]:
 
 
 def app_file() -> Path:
-    """The app's main.py, of the installed package or else of the checkout.
+    """The app's main.py: beside this package, else the installed one.
 
     Raises:
         ImportError: Streamlit is not installed.
@@ -94,9 +94,9 @@ def app_file() -> Path:
     if find_spec("streamlit") is None:
         raise missing_extra("the app", "streamlit", "app")
     spec = find_spec("dmpo_explore_app")
-    folders = [*map(Path, (spec and spec.submodule_search_locations) or ()), Path(__file__).parents[2] / "app"]
+    folders = [Path(__file__).parents[2] / "app", *map(Path, (spec and spec.submodule_search_locations) or ())]
     for folder in folders:
-        if (folder / "main.py").is_file():
+        if (folder / "dmpo_explore_app.py").is_file():
             return folder / "main.py"
     raise FileNotFoundError(f"no main.py in {' or '.join(map(str, folders))}; install dmpo-explore again")
 

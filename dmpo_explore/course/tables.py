@@ -1,4 +1,4 @@
-"""The study's tables that notebooks read: copies of those in ``benchmarks/results``.
+"""The study's tables that notebooks and app read: copies of those in ``benchmarks/results``.
 
 In: a table's name. Out: a `pandas.DataFrame`. ``notebooks/tables.py`` writes the copies, a test compares them.
 """
@@ -16,8 +16,9 @@ def study_table(name: str) -> pd.DataFrame:
     """A table of the study's results.
 
     Args:
-        name: ``evidence`` (similarity and probes of the arms' early stages, by seed), ``gains`` (differences of
-            accuracy between arms), ``gradients`` (agreement of the exits' gradients after every epoch, by arm and
+        name: ``claims`` (differences of accuracy that the second edition claims, by data set), ``evidence`` (similarity
+            and probes of the arms' early stages, by seed), ``gains`` (differences of accuracy between arms of the first
+            edition), ``gradients`` (agreement of the exits' gradients after every epoch, by arm and
             seed), ``static`` (``dmpo`` against shorter nets with its head, two seeds), ``photos-pixels`` (exits on
             photographs against a ridge classifier on their pixels, one seed, on val). Of the small CNN, five seeds
             each: ``small-cnn`` (accuracies by number of exits, factor and epochs), ``schedules`` (by schedule and
@@ -36,5 +37,5 @@ def study_table(name: str) -> pd.DataFrame:
     names = sorted(path.stem for path in FOLDER.glob("*.csv"))
     if name not in names:
         raise ValueError(f"no table {name!r}. Valid: {', '.join(names)}")
-    differences = name in ("gains", "photos-pixels", "schedule-gains", "static")
+    differences = name in ("claims", "gains", "photos-pixels", "schedule-gains", "static")
     return pd.read_csv(FOLDER / f"{name}.csv", dtype={"seeds": str} if differences else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ LAYERS = {
     "services": "access",
     "messages": "access",
     "access": "",
+    "dmpo_explore_app": "",  # where Streamlit finds the others
 }
 # what services may use of Streamlit: caches, options, and the place where a wait is shown
 OF_STREAMLIT = {"cache_data", "cache_resource", "get_option"}
@@ -73,6 +75,22 @@ def test_a_layer_imports_only_lower_ones(name: str) -> None:
 def test_the_table_names_only_lower_layers() -> None:
     order = list(LAYERS)
     assert [(a, b) for a, names in LAYERS.items() for b in names.split() if order.index(b) <= order.index(a)] == []
+
+
+def test_a_name_stands_in_one_layer() -> None:
+    """Files of Python, JavaScript and CSS, and folders; a view bears its page's name, which no other layer has."""
+    found: dict[str, set[str]] = {}
+    for path in APP.rglob("*"):
+        parts = path.relative_to(APP).parts
+        if (path.suffix in {".py", ".js", ".css"} and path.stem != "__init__") or path.is_dir():
+            found.setdefault(path.stem, set()).add(parts[0].removesuffix(".py"))
+    assert {name: layers for name, layers in found.items() if len(layers) > 1 and name != "__pycache__"} == {}
+
+
+def test_a_view_bears_the_name_of_its_page() -> None:
+    main = (APP / "main.py").read_text(encoding="utf-8")
+    views = {path.stem for path in (APP / "views").glob("*.py")} - {"__init__"}
+    assert views == set(re.findall(r'"views/(\w+)\.py"', main))
 
 
 def test_the_library_is_imported_as_dx_alone() -> None:

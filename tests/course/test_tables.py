@@ -24,5 +24,5 @@ def test_every_table_is_written_and_read() -> None:
 
 
 def test_an_unknown_table_is_named() -> None:
-    with pytest.raises(ValueError, match="no table 'nonsense'. Valid: equal-compute, evidence, gains, gradients"):
+    with pytest.raises(ValueError, match="no table 'nonsense'. Valid: claims, equal-compute, evidence"):
         study_table("nonsense")

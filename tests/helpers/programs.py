@@ -10,7 +10,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from dmpo_explore.cli import root
+from dmpo_explore.cli import app
 
 NUMBERS = ("accuracy", "flops_fraction", "mean_exit", "exit_shares")
 
@@ -27,6 +27,6 @@ def answered(command: str) -> Any:
     """What a command says as JSON."""
     program, *arguments = shlex.split(command)
     assert program == "dmpo-explore"
-    result = CliRunner().invoke(root.app, [*arguments, "--json"])
+    result = CliRunner().invoke(app, [*arguments, "--json"])
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)

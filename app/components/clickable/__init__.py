@@ -1,8 +1,8 @@
 """HTML whose parts can be clicked: a component around HTML that the page writes.
 
 In: HTML in which every text is escaped and every choice is a ``<button data-pick="…">``; or images by exit, each a
-piece of HTML that is sent once. Out: the event ``picked`` {what: that value, of: drawing of the page}, and ``missed``
-where the browser lacks a piece. Its looks are in style.css.
+piece of HTML that is sent once. Out: the event ``picked`` {what: that value}, and ``missed`` with the images that the
+browser lacks. Its looks are in style.css.
 """
 
 from __future__ import annotations
@@ -11,57 +11,58 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 from dmpo_explore_app.services import thumbnails
-from dmpo_explore_app.state import events, pieces
+from dmpo_explore_app.state import sent
 from dmpo_explore_app.state.events import event, handle
 from dmpo_explore_app.state.redraw import redraw
-from streamlit.components.v2.types import ComponentRenderer
 
 HERE = Path(__file__).parent
 SAID_TWICE = re.compile(r'title="([^"]*)" (?=aria-label="\1")')  # clickable.js makes the title from the label
-
-
-def _made(name: str, file: str) -> ComponentRenderer:
-    return st.components.v2.component(name, js=(HERE / file).read_text(encoding="utf-8"), isolate_styles=False)
-
-
-_component = _made("dmpo_explore.clickable", "clickable.js")
-_pieces = _made("dmpo_explore.pieces", "pieces.js")
+_component = st.components.v2.component(
+    "dmpo_explore.clickable", js=(HERE / "clickable.js").read_text(encoding="utf-8"), isolate_styles=False
+)
 
 
 def clickable(body: str, key: str, on_picked: Callable[[str], None], fragments: tuple[str, ...] = ()) -> None:
-    """Show ``body``; ``on_picked`` is called with the value of what was clicked, before the page is drawn again.
+    """Show ``body``, one element; ``on_picked`` is called with the value of what was clicked, before the page is drawn
+    again.
 
     Args:
         fragments: keys of what is drawn again; by default the fragment that holds this.
     """
-
-    lean = SAID_TWICE.sub("data-titled ", body)
-    _component(key=key, data=lean, on_picked_change=partial(_picked, key, on_picked, fragments))
+    _draw({"parts": [SAID_TWICE.sub("data-titled ", body)]}, key, on_picked, fragments)
 
 
-def clickable_pieces(
+def clickable_images(
     threshold: str,
     parts: Sequence[str | list[str]],
-    piece: Callable[[str], str],
+    image: Callable[[str], str],
     key: str,
     on_picked: Callable[[str], None],
     fragments: tuple[str, ...] = (),
 ) -> None:
-    """As `clickable`, for parts one below the other: each the HTML of an element, or a list of pieces by their names.
+    """As `clickable`, for parts one below the other: each the HTML of an element, or a list of images by their names.
 
     Args:
-        threshold: what the parts are of. piece: name → its HTML, for those that the browser lacks. An image that could
-            not be read does not count as kept: it may be there next time.
+        threshold: what the parts are of. image: name → its HTML, for those that were not sent. An image that could not
+            be read does not count as sent: it may be there next time.
     """
     names = [name for part in parts if not isinstance(part, str) for name in part]
-    lacking = {name: piece(name) for name in pieces.lacking(names)}
-    pieces.sent(events.number(), [name for name, html in lacking.items() if thumbnails.not_read() not in html])
-    data = {"threshold": threshold, "parts": parts, "pieces": lacking}
-    picked = partial(_picked, key, on_picked, fragments)
-    _pieces(key=key, data=data, on_picked_change=picked, on_missed_change=partial(pieces.missed, fragments))
+    lacking = {name: image(name) for name in sent.lacking(names)}
+    sent.keep(name for name, html in lacking.items() if thumbnails.not_read() not in html)
+    _draw({"threshold": threshold, "parts": parts, "images": lacking}, key, on_picked, fragments)
+
+
+def _draw(data: dict[str, Any], key: str, on_picked: Callable[[str], None], fragments: tuple[str, ...]) -> None:
+    _component(
+        key=key,
+        data=data,
+        on_picked_change=partial(_picked, key, on_picked, fragments),
+        on_missed_change=partial(_missed, key, fragments),
+    )
 
 
 def _picked(key: str, on_picked: Callable[[str], None], fragments: tuple[str, ...]) -> None:
@@ -69,3 +70,7 @@ def _picked(key: str, on_picked: Callable[[str], None], fragments: tuple[str, ..
     if isinstance(value, dict) and isinstance(what := value.get("what"), str):
         handle(value, lambda: on_picked(what))
         redraw(fragments)
+
+
+def _missed(key: str, fragments: tuple[str, ...]) -> None:
+    sent.missed(event(key, "missed"), fragments)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import streamlit as st
 from dmpo_explore_app.components import widgets
-from dmpo_explore_app.services.race import RaceData
+from dmpo_explore_app.services.race_data import RaceData
 
 HERE = Path(__file__).parent
 _component = st.components.v2.component(

@@ -2,10 +2,10 @@
 
 In: `SliderData`, the counts of every stop of every slider, and what `supplies` handed over: the code, what lasts of the
 data, the mosaic's images and exits. While a thumb moves the browser redraws from them; nothing is sent. Out: two
-events, after which Python sends the rest: ``moved`` {seq, threshold: text} when the thumb is released or the curve is
+events, after which Python sends the rest: ``moved`` {threshold: text} when the thumb is released or the curve is
 clicked, and ``picked`` {exit: 1..K}, {image: row}, {region: rows} or {amount: tiles} from mosaic and map, {answer,
-class: 1..C} from the confusion matrix; and ``missed`` where the browser lacks what counted as kept. They go straight to
-the state.
+class: 1..C} from the confusion matrix; and ``missed`` with the keys of arrays that it lacks. They go straight to the
+state.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app.components import widgets
 from dmpo_explore_app.components.threshold_slider import native, supplies
-from dmpo_explore_app.services import mosaic
+from dmpo_explore_app.services import mosaic_data
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.slider_data import SliderData
-from dmpo_explore_app.state import filters, operating_point, pieces
+from dmpo_explore_app.state import filters, operating_point, sent
 from dmpo_explore_app.state.events import event, handle
 from dmpo_explore_app.state.redraw import Fragments, redraw
 
@@ -31,32 +31,32 @@ def threshold_slider(
     point: OperatingPoint,
     data: SliderData,
     figures: Mapping[str, Callable[[], go.Figure]] | None = None,
-    exits: Callable[[], mosaic.Exits] | None = None,
+    exits: mosaic_data.Exits | None = None,
     fragments: Fragments = Fragments(),  # noqa: B008 - it cannot change
 ) -> None:
     """The component, on a page that has `supplies.code`; or Streamlit's own widgets (see `widgets.live`).
 
     Args:
         figures: name → chart that Streamlit draws in place of the component's.
-        exits: makes what the mosaic is drawn from, which the browser may keep already.
+        exits: what the mosaic is drawn from.
         fragments: of the page, where the slider is not in the one that shows everything.
     """
     if widgets.live():
-        names = [data["lasting"], *([data["exits"]] if "exits" in data else [])]
-        lacking = supplies.lacking(*names)
+        keys = [data["lasting"], *([] if exits is None else [exits["key"]])]
+        lacking = sent.lacking(keys)
+        sent.keep(lacking)
         if data["lasting"] in lacking:
-            supplies.lasting(data)
+            supplies.supply("lasting", data["lasting"], data["stays"])
         moving = {name: value for name, value in data.items() if name != "stays"}
-        moving["assumed"] = [name for name in names if name not in lacking]
         _component(
             key=operating_point.SLIDER,
-            data=moving,
+            data=moving | {"sent_before": [key for key in keys if key not in lacking]},
             on_moved_change=partial(_moved, fragments),
             on_picked_change=partial(_picked, fragments),
-            on_missed_change=partial(pieces.missed, fragments.filters),
+            on_missed_change=partial(_missed, fragments),
         )
-        if exits is not None and data["exits"] in lacking:
-            supplies.exits(exits())
+        if exits is not None and exits["key"] in lacking:
+            supplies.supply("exits", exits["key"], exits)
     else:
         native.draw(point, data, figures or {}, fragments)
 
@@ -64,8 +64,11 @@ def threshold_slider(
 def _moved(fragments: Fragments) -> None:
     moved = event(operating_point.SLIDER, "moved")
     if isinstance(moved, dict) and isinstance(threshold := moved.get("threshold"), str):
-        number = moved["seq"] if isinstance(moved.get("seq"), int) else 0
-        handle(moved, partial(operating_point.released, threshold, number, fragments))
+        handle(moved, partial(operating_point.set_by_hand, threshold, fragments))
+
+
+def _missed(fragments: Fragments) -> None:
+    sent.missed(event(operating_point.SLIDER, "missed"), fragments.filters)
 
 
 def _picked(fragments: Fragments) -> None:

@@ -35,7 +35,7 @@ const drawPath = ({ path, unit, figure }, context) => {
   context.setLineDash([]);
 };
 
-// (B,) which images the region has, or null for all; `packed`: rows as services/mosaic.py packs them.
+// (B,) which images the region has, or null for all; `packed`: rows as services/mosaic_data.py packs them.
 let lastRegion = ["", 0, null];
 const regionOf = (packed, images) => {
   if (!packed) return null;

@@ -4,14 +4,7 @@
 const KINDS = { class: "class", answer: "correct / incorrect", exit: "exit" };
 const REACH = 9; // css pixels around a point that belong to it
 
-const hueColour = (label, dark) => {
-  const hue = (label * 137.508 + 210) % 360, [s, l] = dark ? [0.6, 0.55 + (label % 2) * 0.13] : [0.62, 0.42 + (label % 2) * 0.13];
-  const part = (n) => {
-    const k = (n + hue / 30) % 12;
-    return Math.round(255 * (l - s * Math.min(l, 1 - l) * Math.max(-1, Math.min(k - 3, 9 - k, 1))));
-  };
-  return [part(0), part(8), part(4)];
-};
+const hueColour = (label, dark) => classColour(label, dark ? 0.6 : 0.62, (dark ? 0.55 : 0.42) + (label % 2) * 0.13);
 
 class EmbeddingMap {
   constructor(figure, pick) {

@@ -8,7 +8,7 @@ const views = new WeakMap();
 // Whether a message only confirms where the sliders stand: then all that is drawn of them is there already. The same
 // message twice is none: the page's colours have changed.
 const isAnswer = (before, now) => {
-  const rest = ({ seq, threshold, places, source, assumed, ...others }) => JSON.stringify(others);
+  const rest = ({ answered, threshold, places, source, sent_before, ...others }) => JSON.stringify(others);
   return Boolean(before) && before !== now && rest(before) === rest(now);
 };
 
@@ -24,7 +24,7 @@ class ThresholdSlider {
   constructor(root) {
     this.root = root;
     this.find = (selector) => root.querySelector(selector);
-    this.sent = 0; // number of the last message
+    this.sent = 0; // number of the last message, an event of the page
     this.sentAt = -Infinity;
     this.places = [];
     this.grip = null; // what a pointer moves: the number of a slider, or "line"
@@ -52,13 +52,13 @@ class ThresholdSlider {
     const lasting = kept(moving.lasting), before = this.data;
     for (const key of [moving.pictures, moving.exits]) kept(key);
     this.send = send;
-    if (moving !== this.heard && moving.assumed.some((key) => !supplies.kept.has(key))) send("missed", true);
+    const missed = moving === this.heard ? [] : moving.sent_before.filter((key) => !supplies.kept.has(key));
+    if (missed.length) send("missed", missed);
     this.heard = moving;
     this.coming = lasting ? null : moving;
     if (!lasting) return;
     const data = { ...lasting, ...moving, moving }, places = this.places.join();
-    const waiting = data.seq < this.sent && performance.now() - this.sentAt < ECHO;
-    if (data.seq > this.sent) this.sent = data.seq;
+    const waiting = data.answered < this.sent && performance.now() - this.sentAt < ECHO;
     const same = this.places.length === data.sliders.length;
     if (!same) this.last = this.linePlace = undefined; // they belong to sliders that are gone
     if (!same || (!waiting && this.grip === null && !this.held)) this.places = [...data.places];
@@ -293,18 +293,20 @@ class ThresholdSlider {
   commit() {
     const thresholds = this.thresholds();
     this.linePlace = undefined;
-    if (thresholds === this.data.threshold && this.sent === this.data.seq) return this.show();
-    if (thresholds === this.lastSent && this.sent > this.data.seq) return undefined;
+    const waiting = this.sent > this.data.answered;
+    if (thresholds === this.data.threshold && !waiting) return this.show();
+    if (thresholds === this.lastSent && waiting) return undefined;
+    const moved = numbered({ threshold: thresholds });
     this.lastSent = thresholds;
-    this.sent += 1;
+    this.sent = moved.event;
     this.sentAt = performance.now();
-    this.send("moved", { seq: this.sent, threshold: thresholds, of: drawing() });
+    this.send("moved", moved);
     this.root.classList.remove("moving");
     return undefined;
   }
 
   pick(what) {
-    this.send("picked", { ...what, of: drawing() });
+    this.send("picked", numbered(what));
   }
 
   close() {

@@ -1,9 +1,8 @@
 """Hands the browser what stays while the slider moves: components that draw nothing.
 
-In: the slider's code, `slider_data.Lasting`, `mosaic.Pictures`, `mosaic.Exits`, the number of a drawing. Code and
-pictures stand outside of the fragment that a release draws again; the others are left out of it where the browser
-keeps them (`state.pieces`). Data are handed over as bytes, the key and then JSON, made once: Streamlit would write the
-JSON of a dictionary again at every drawing, and the browser would read it.
+In: the slider's code, `slider_data.Lasting`, `mosaic_data.Pictures` and `Exits`, the number of an event. Code and
+pictures stand outside of the fragment that a release draws again. Arrays are handed over as bytes, the key and then
+JSON, made once: Streamlit would write the JSON of a dictionary again at every drawing, and the browser would read it.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
-from dmpo_explore_app.services import mosaic, slider_data
-from dmpo_explore_app.state import events, pieces
 
 HERE = Path(__file__).parent
 PARTS = (
@@ -52,45 +49,23 @@ def _code() -> str:
 RECEIVE = "export default function ({ data }) { supply(data); }"
 _code_component = st.components.v2.component("dmpo_explore.slider_code", js=_code())
 _component = st.components.v2.component("dmpo_explore.supplies", js=f"{read('supply.js')}\n{RECEIVE}")
-_drawn = st.components.v2.component("dmpo_explore.drawn", js=read("drawing.js"))
+_answered = st.components.v2.component("dmpo_explore.answered", js=read("answered.js"))
 
 
 def code() -> None:
     """The slider's code, once on a page and outside of the fragment that a release draws again."""
-    with st.container(key=f"{HIDDEN}_code"):
-        _code_component(key="slider_code")
+    _code_component(key=f"{HIDDEN}_code")
 
 
-def lacking(*keys: str) -> list[str]:
-    """The keys of what the browser does not keep yet; it is drawn with the page's present drawing."""
-    found = pieces.lacking(keys)
-    pieces.sent(events.number(), found)
-    return found
+def supply(name: str, key: str, arrays: Mapping[str, Any]) -> None:
+    """Hand over arrays by their key; ``name``: what they are, one of each on a page."""
+    _component(key=f"{HIDDEN}_{name}", data=message(key, arrays))
 
 
-def lasting(data: slider_data.SliderData) -> None:
-    """What the slider draws wherever it stands."""
-    with st.container(key=f"{HIDDEN}_lasting"):
-        _component(key="supply_lasting", data=message(data["lasting"], data["stays"]))
-
-
-def pictures(arrays: mosaic.Pictures) -> None:
-    """Tiles and answers; outside of the fragment that a release draws again."""
-    with st.container(key=f"{HIDDEN}_pictures"):
-        _component(key="supply_pictures", data=message(arrays["key"], arrays))
-
-
-def exits(arrays: mosaic.Exits) -> None:
-    """Where every image exits at the stops that there are now."""
-    with st.container(key=f"{HIDDEN}_exits"):
-        _component(key="supply_exits", data=message(arrays["key"], arrays))
-
-
-def drawn(drawing: int) -> None:
-    """At the end of a page: the number of its drawing, which the browser has made when this arrives; its events will
-    carry it."""
-    with st.container(key=f"{HIDDEN}_drawn"):
-        _drawn(key="supply_drawing", data={"drawing": drawing})
+def answered(event: int) -> None:
+    """At the end of a page: the number of the last event that was handled, whose answer the browser has drawn when this
+    arrives."""
+    _answered(key=f"{HIDDEN}_answered", data={"event": event})
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)

@@ -2,14 +2,19 @@
 
 const supplies = (globalThis[Symbol.for("dmpo_explore.supplies")] ??= { kept: new Map(), waiting: new Set() });
 
-const drawing = () => globalThis[Symbol.for("dmpo_explore.drawing")]; // how often the page was drawn, see drawing.js
+// An event with its number, and that of the last one whose answer is drawn.
+const numbered = (what) => {
+  const events = (globalThis[Symbol.for("dmpo_explore.events")] ??= { sent: 0 });
+  return { ...what, event: ++events.sent, answered: events.answered };
+};
 
 const KEY_LENGTH = 16; // of a message's beginning; the rest is JSON
 
 // The bytes of a message; its key, from then on `kept`, names it.
 const supply = (data) => {
   const text = (part) => new TextDecoder().decode(part), key = text(data.subarray(0, KEY_LENGTH));
-  supplies.kept.set(key, kept(key) ?? JSON.parse(text(data.subarray(KEY_LENGTH))));
+  if (kept(key)) return;
+  supplies.kept.set(key, JSON.parse(text(data.subarray(KEY_LENGTH))));
   while (supplies.kept.size > 18) supplies.kept.delete(supplies.kept.keys().next().value);
   for (const arrived of supplies.waiting) arrived();
 };
@@ -30,7 +35,7 @@ const unpacked = (text, kind) => {
 
 const unpackedOnce = new WeakMap();
 
-// `Pictures` or `Exits` of services/mosaic.py with their arrays.
+// `Pictures` or `Exits` of services/mosaic_data.py with their arrays.
 const supplied = (key) => {
   const data = supplies.kept.get(key);
   if (!data || unpackedOnce.has(data)) return data && unpackedOnce.get(data);

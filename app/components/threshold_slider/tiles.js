@@ -13,9 +13,9 @@ const rgbOf = (packed) => [packed & 255, (packed >> 8) & 255, (packed >> 16) & 2
 
 const mixed = (a, b, share) => a.map((v, i) => Math.round(v + (b[i] - v) * share));
 
-// A calm colour for a class where there are no images.
-const classColour = (label, dark) => {
-  const hue = (label * 137.508 + 210) % 360, [s, l] = dark ? [0.32, 0.42] : [0.42, 0.72];
+// A colour for a class, of this saturation and lightness.
+const classColour = (label, s, l) => {
+  const hue = (label * 137.508 + 210) % 360;
   const part = (n) => {
     const k = (n + hue / 30) % 12;
     return Math.round(255 * (l - s * Math.min(l, 1 - l) * Math.max(-1, Math.min(k - 3, 9 - k, 1))));
@@ -41,7 +41,7 @@ class Atlas {
     const states = [packedColour(look.states[0]), packedColour(soft)]; // incorrect, correct
     for (let i = 0; i < tiles; i++) {
       const left = (i % columns) * inner, top = Math.floor(i / columns) * inner;
-      const plain = sheet ? 0 : packedColour(classColour(labels[i], look.dark));
+      const plain = sheet ? 0 : packedColour(classColour(labels[i], ...(look.dark ? [0.32, 0.42] : [0.42, 0.72])));
       for (let y = 0; y < full; y++) {
         for (let x = 0; x < full; x++) {
           const at = i * side * side + y * side + x, u = x - edge, v = y - edge;

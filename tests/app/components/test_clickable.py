@@ -25,7 +25,9 @@ def test_a_release_keeps_place_and_focus_and_the_next_page_begins_at_its_top(bro
     page = browser.new_page()
     page.set_content(PAGE)
     page.evaluate(f"() => {{ {code} }}")
-    draw = "data => show({data, parentElement: document.querySelector('#here'), setTriggerValue: () => {}})"
+    draw = """body => show({
+        data: {parts: [body]}, parentElement: document.querySelector("#here"), setTriggerValue: () => {}
+    })"""
     place = """() => [".dx-heat", "html"].map(box => document.querySelector(box))
         .map(box => [box.scrollLeft, box.scrollTop])"""
     page.evaluate(draw, heat(0.5, 0))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dmpo_explore_app.services import mosaic
+from dmpo_explore_app.services import mosaic_data
 from dmpo_explore_app.services.policies import OperatingPoint
 from made_up import save_run
 from playwright.sync_api import Page, expect
@@ -147,7 +147,7 @@ def test_the_command_is_shown_where_it_can_make_a_map(tmp_path: Path) -> None:
     save_run(tmp_path, "my run", images=60)
 
     def note(run: dx.Run) -> tuple[str, str]:
-        return mosaic.map_note(OperatingPoint(run, "test", dx.fit_policy(run.record("test"), threshold=0.5)))
+        return mosaic_data.map_note(OperatingPoint(run, "test", dx.fit_policy(run.record("test"), threshold=0.5)))
 
     run = dx.load_run(tmp_path / "my run")
     assert note(run) == ("", "")  # scores of another program: nothing can be run

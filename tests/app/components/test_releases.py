@@ -20,7 +20,7 @@ def test_a_release_sends_words_and_numbers_but_nothing_that_is_there(visit: Visi
     """Code, curves, counts and arrays were sent before; of the images only those that were not on screen yet."""
     sent = elements_sent(visit.page)
     page = visit.open("?run=four&threshold=0.5")
-    first = {name: size for kind, name, size in sent if kind == "bidi_component"}
+    first = max(size for _, name, size in sent if name == "dmpo_explore.clickable")  # all images
     slider, seen, height = page.get_by_role("slider"), [], "filters => filters.getBoundingClientRect().top + scrollY"
     top = page.locator(".st-key-filters").evaluate(height)
     for key in ("PageUp", "PageUp", "PageDown", "PageDown", "PageUp"):
@@ -29,16 +29,17 @@ def test_a_release_sends_words_and_numbers_but_nothing_that_is_there(visit: Visi
         slider.press(key)
         wait_for_address(page, lambda now, before=before: now != before)
         visit.settle()
-        found = {name.removeprefix("dmpo_explore."): size for kind, name, size in sent if kind == "bidi_component"}
-        seen.append(found)
+        seen.append(
+            [(name.removeprefix("dmpo_explore."), size) for kind, name, size in sent if kind == "bidi_component"]
+        )
         assert page.locator(".st-key-filters").evaluate(height) == top  # what is not sent leaves no gap
         titles = page.eval_on_selector_all(".dx-shown li", "all => all.map(item => item.title)")
         assert len(titles) == len(set(titles)) > 40
     for found in seen[1:]:  # the first has other stops: the reader's own threshold is not among them any more
-        assert {*found} <= {"threshold_slider", "clickable", "pieces", "drawn"}
-        assert found["threshold_slider"] < 2_000 and found["drawn"] < 1_000
-    again = seen[-1]["pieces"]  # every image of this drawing was shown before
-    assert again < 8_000 < 30_000 < first["dmpo_explore.pieces"]
+        assert {name for name, _ in found} == {"threshold_slider", "clickable", "answered"}
+        assert dict(found)["threshold_slider"] < 2_000 and dict(found)["answered"] < 1_000
+    again = max(size for name, size in seen[-1] if name == "clickable")  # every image of it was shown before
+    assert again < 8_000 < 30_000 < first
 
 
 def test_what_the_browser_has_lost_is_sent_again(visit: Visit, runs: Path) -> None:
@@ -50,7 +51,7 @@ def test_what_the_browser_has_lost_is_sent_again(visit: Visit, runs: Path) -> No
         wait_for_address(page, lambda now, before=before: now != before)
         visit.settle()
     page.evaluate("""() => {
-        globalThis[Symbol.for("dmpo_explore.pieces")].clear();
+        globalThis[Symbol.for("dmpo_explore.images")].clear();
         globalThis[Symbol.for("dmpo_explore.supplies")].kept.clear();
     }""")
     before = page.url
@@ -65,16 +66,16 @@ def test_what_the_browser_has_lost_is_sent_again(visit: Visit, runs: Path) -> No
 
 def test_an_image_that_could_not_be_read_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[list[str]] = []
-    monkeypatch.setattr(clickable.pieces, "sent", lambda _, names: counted.append([*names]))
-    monkeypatch.setattr(clickable, "_pieces", lambda **_: None)
+    monkeypatch.setattr(clickable.sent, "keep", lambda names: counted.append([*names]))
+    monkeypatch.setattr(clickable, "_component", lambda **_: None)
     html = {"seen": "<li><img></li>", "gone": f'<li><img src="{thumbnails.not_read()}"></li>'}
-    clickable.clickable_pieces("0.5", ["<p></p>", [*html]], html.__getitem__, "pictures", print)
+    clickable.clickable_images("0.5", ["<p></p>", [*html]], html.__getitem__, "pictures", print)
     assert counted == [["seen"]]
 
 
 def test_a_label_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
-    monkeypatch.setattr(clickable, "_component", lambda *, data, **_: sent.append(data))
+    monkeypatch.setattr(clickable, "_component", lambda *, data, **_: sent.extend(data["parts"]))
     outcome = dx.Outcome(record := make_record(60, 3, 4), np.arange(60) % record.n_exits)
     body = gallery.heat_map(outcome, (0, 0), None)
     clickable.clickable(body, "heat", print)

@@ -148,7 +148,7 @@ def test_it_needs_nothing_from_elsewhere() -> None:
     """Plain files of our own: no address but SVG's namespace, no import, no HTML from data."""
     texts = [
         (HERE / name).read_text(encoding="utf-8")
-        for name in (*PARTS, "loader.js", "drawing.js", "slider.css", "slider.html")
+        for name in (*PARTS, "loader.js", "answered.js", "slider.css", "slider.html")
     ]
     assert re.findall(r"https?://[^\"'\s]+", "".join(texts)) == ["http://www.w3.org/2000/svg"]
     assert not re.search(r"^\s*import|innerHTML|@import|url\((?!#)", "".join(texts), re.M)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dmpo_explore_app.components import training_form
-from dmpo_explore_app.state import training as state
+from dmpo_explore_app.state import training_choices as state
 
 from dmpo_explore.config import OPTIONS, Config
 from dmpo_explore.data.images import DATASETS

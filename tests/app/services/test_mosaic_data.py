@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from dmpo_explore_app.components.threshold_slider import supplies
-from dmpo_explore_app.services import exploration, mosaic, policies, records, slider_data, sprite_sheet, thumbnails
+from dmpo_explore_app.services import exploration, mosaic_data, policies, records, slider_data, sprite_sheet, thumbnails
 from dmpo_explore_app.services.policies import OperatingPoint
 from synthetic import make_record
 
@@ -24,12 +24,12 @@ def numbers(text: str, kind: str) -> npt.NDArray[np.int64]:
 
 def test_every_beginning_of_the_sample_has_the_classes_in_proportion() -> None:
     labels = np.repeat([0, 1, 2], [600, 300, 100])
-    rows = mosaic.sample(labels, 500)
-    assert len(set(rows.tolist())) == 500 and mosaic.sample(labels, 500).tolist() == rows.tolist()
+    rows = mosaic_data.sample(labels, 500)
+    assert len(set(rows.tolist())) == 500 and mosaic_data.sample(labels, 500).tolist() == rows.tolist()
     for size in (100, 200, 500):
         assert np.abs(np.bincount(labels[rows[:size]]) - size * np.array([0.6, 0.3, 0.1])).max() <= 3
-    assert mosaic.sample(labels, 5000).size == 1000
-    assert (labels[mosaic.sample(labels, 50, label=2)] == 2).all()
+    assert mosaic_data.sample(labels, 5000).size == 1000
+    assert (labels[mosaic_data.sample(labels, 50, label=2)] == 2).all()
 
 
 @pytest.mark.parametrize("name", ["confidence", "patience", "budgeted"])
@@ -39,7 +39,7 @@ def test_exits_are_the_policys(runs: Path, name: str) -> None:
     policy = dx.fit_policy(run.record("val"), name, flops=0.6)
     point = OperatingPoint(run, "test", policy)
     counts = slider_data.counts(point, None)
-    found, (slider,) = mosaic.exits(point, counts), counts.sliders
+    found, (slider,) = mosaic_data.exits(point, counts), counts.sliders
     if found["exits"]:
         exits = numbers(found["exits"], "u1").reshape(-1, record.n_images)[slider.position]
     else:
@@ -48,13 +48,11 @@ def test_exits_are_the_policys(runs: Path, name: str) -> None:
     assert exits.tolist() == policy.exits(record).tolist()
 
 
-def test_keys_are_told_without_the_arrays(runs: Path) -> None:
+def test_the_key_of_tiles_is_told_without_them(runs: Path) -> None:
     """So that the slider's numbers need not wait for them."""
     run = dx.load_run("six")
     point = OperatingPoint(run, "test", dx.fit_policy(run.record("val"), flops=0.6))
-    counts = slider_data.counts(point, None)
-    assert mosaic.exits(point, counts)["key"] == mosaic.exits_key(point, counts)
-    tiles, pictures = mosaic.tiles(point, 90, 2), mosaic.pictures(point, 90, 2)
+    tiles, pictures = mosaic_data.tiles(point, 90, 2), mosaic_data.pictures(point, 90, 2)
     assert (tiles.key, tiles.of) == (pictures["key"], pictures["of"])
 
 
@@ -94,8 +92,8 @@ def test_images_that_were_fetched_meanwhile_are_drawn(runs: Path, monkeypatch: p
 
     with monkeypatch.context() as patch:
         patch.setattr(thumbnails, "image_set_at", missing)
-        before = mosaic.pictures(point, 90)
-    after = mosaic.pictures(point, 90)
+        before = mosaic_data.pictures(point, 90)
+    after = mosaic_data.pictures(point, 90)
     assert not before["sheet"] and after["sheet"] and before["key"] != after["key"]
 
 
@@ -103,20 +101,20 @@ def test_pictures_hold_the_records_answers_and_stay_while_the_threshold_moves(ru
     run = dx.load_run("four")
     record = run.record("test")
     one, other = (OperatingPoint(run, "test", dx.fit_policy(record, threshold=t)) for t in (0.5, 0.9))
-    found = mosaic.pictures(one, 100)
-    assert found is mosaic.pictures(other, 100) and found["sheet"].startswith("data:image/webp;base64,")
+    found = mosaic_data.pictures(one, 100)
+    assert found is mosaic_data.pictures(other, 100) and found["sheet"].startswith("data:image/webp;base64,")
     rows = numbers(found["rows"], "u4")
     assert numbers(found["labels"], "u2").tolist() == record.labels.tolist()
     assert numbers(found["answers"], "u2").tolist() == record.prediction.ravel().tolist()
     shown = numbers(found["confidence"], "u2").reshape(100, 4) / 65_535
     assert np.abs(shown - record.confidence[rows]).max() < 1e-4
     assert found["of"] == 600 and found["numbers"] and len(found["names"]) == 10
-    assert mosaic.pictures(one, 100, label=3)["of"] == (record.labels == 3).sum()
+    assert mosaic_data.pictures(one, 100, label=3)["of"] == (record.labels == 3).sum()
 
 
 def test_arrays_are_written_once_for_the_browser(runs: Path) -> None:
     run = dx.load_run("four")
-    found = mosaic.pictures(OperatingPoint(run, "test", dx.fit_policy(run.record("test"), threshold=0.5)), 100)
+    found = mosaic_data.pictures(OperatingPoint(run, "test", dx.fit_policy(run.record("test"), threshold=0.5)), 100)
     message = supplies.message(found["key"], found)
     assert message is supplies.message(found["key"], found)
     assert message[:16].decode() == found["key"] and json.loads(message[16:]) == found
@@ -139,9 +137,9 @@ def test_a_sheet_shows_the_images_in_their_order(runs: Path) -> None:
 def test_scores_fall_into_the_bins_that_their_ends_say(runs: Path, name: str, moves: bool) -> None:
     record = dx.load_run("six").record("test")
     policy = dx.fit_policy(record, name, threshold=dx.POLICIES[name].threshold_all)
-    binned, score = mosaic.scores(record, policy)
+    binned, score = mosaic_data.scores(record, policy)
     values = policy.values(record) if moves else record.confidence[:, :-1]
-    edges = np.linspace(score["low"], score["high"], mosaic.BINS + 1)
+    edges = np.linspace(score["low"], score["high"], mosaic_data.BINS + 1)
     assert score["moves"] == moves and score["falling"] == (name == "entropy")
     assert (values >= edges[binned] - 1e-6).all() and (values <= edges[binned + 1] + 1e-6).all()
 
@@ -155,7 +153,7 @@ def test_arrays_of_other_scores_have_another_key_though_the_exits_are_equal() ->
     for name, record in (("one", one), ("other", other)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(records, "record_at", lambda stamp, record=record: record)
-            patch.setattr(mosaic.policies, "base_at", lambda start: policy)
-            found.append(mosaic._exits((name, "test", 0, 0), ("patience",), (np.array([0.0, 1.0]).tobytes(),)))
+            patch.setattr(mosaic_data.policies, "base_at", lambda start: policy)
+            found.append(mosaic_data._exits((name, "test", 0, 0), ("patience",), (np.array([0.0, 1.0]).tobytes(),)))
     assert found[0]["exits"] == found[1]["exits"] and found[0]["scores"] != found[1]["scores"]
     assert found[0]["key"] != found[1]["key"]

@@ -38,7 +38,6 @@ def test_nothing_of_their_records_is_kept_when_they_are_closed() -> None:
         run = opened("test", seed)
         point = OperatingPoint(run, "test", policies.full_depth("confidence"))
         assert records.record(run, "test") is point.record and point.outcome is records_outcome(run)
-        records.of_class(run, "test", 1)
         records.calibrated(run, "test", (1.5,) * 4)
         records.novelty_detector(run, "test", logits=True)
         kept += [weakref.ref(point.record), weakref.ref(point.outcome)]

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 from dmpo_explore_app.state import events, targets
-from dmpo_explore_app.state.events import drawing, handle, not_counted
+from dmpo_explore_app.state.events import before_drawing, handle, keep_choices, last
 
 
 @pytest.fixture(autouse=True)
 def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     found: dict[str, Any] = {}
     monkeypatch.setattr(events.st, "session_state", found)
-    monkeypatch.setattr(events.pieces, "made", lambda of: None)
     yield found
 
 
@@ -23,20 +22,38 @@ def choose(state: dict[str, Any], threshold: str) -> Any:
 
 
 def test_an_event_on_an_old_drawing_does_not_undo_the_one_before(state: dict[str, Any]) -> None:
-    drawing()
-    handle({"of": 1}, choose(state, "0.5"))
+    keep_choices(True)
+    handle({"event": 1, "answered": 0}, choose(state, "0.5"))
     state[targets.THRESHOLD] = "0.9"  # what the browser held before it drew the answer
-    handle({"of": 1}, lambda: None)
+    handle({"event": 2, "answered": 0}, lambda: None)
+    assert state[targets.THRESHOLD] == "0.5" and last() == 2
+
+
+def test_what_was_chosen_since_the_answer_is_kept(state: dict[str, Any]) -> None:
+    keep_choices(True)
+    handle({"event": 1}, choose(state, "0.5"))
+    before_drawing()
+    state[targets.THRESHOLD] = "0.9"  # by a widget, after the answer
+    handle({"event": 2, "answered": 1}, lambda: None)
+    assert state[targets.THRESHOLD] == "0.9"
+
+
+def test_old_values_that_come_with_an_event_are_not_drawn(state: dict[str, Any]) -> None:
+    keep_choices(True)
+    handle({"event": 1, "answered": 0}, choose(state, "0.5"))
+    state[targets.THRESHOLD] = "0.9"
+    before_drawing()
     assert state[targets.THRESHOLD] == "0.5"
 
 
-def test_a_page_that_counts_no_drawings_keeps_what_was_chosen_since(state: dict[str, Any]) -> None:
-    drawing()
-    handle({"of": 1}, choose(state, "0.5"))
-    not_counted()  # another page
-    handle({"of": 1}, lambda: None)
+def test_a_page_that_tells_no_answers_keeps_what_was_chosen_since(state: dict[str, Any]) -> None:
+    keep_choices(True)
+    handle({"event": 1, "answered": 0}, choose(state, "0.5"))
+    keep_choices(False)  # another page
+    handle({"event": 2, "answered": 0}, lambda: None)
     state[targets.THRESHOLD] = "0.7"  # by a widget of that page
-    handle({"of": 1}, lambda: None)
+    handle({"event": 3, "answered": 0}, lambda: None)
     assert state[targets.THRESHOLD] == "0.7"
-    drawing()  # back: nothing waits to be put back
-    assert state[targets.THRESHOLD] == "0.7"
+    keep_choices(True)  # back: nothing waits to be put back
+    before_drawing()
+    assert state[targets.THRESHOLD] == "0.7" and last() == 3

@@ -12,7 +12,6 @@ from dmpo_explore_app.services import comparison
 from dmpo_explore_app.state import choices, panels
 from explore_page import checked
 from programs import answered, printed
-from streamlit.testing.v1 import AppTest
 
 import dmpo_explore as dx
 from dmpo_explore.analysis.evaluation import evaluate_runs
@@ -105,41 +104,14 @@ def test_on_calibration_the_reader_is_warned(runs: Path) -> None:
     assert "on which the thresholds were fitted too" in texts(app)
 
 
-def with_study() -> AppTest:
-    """The page with the study's section open."""
-    return start(panels.STUDY, runs="four,six")
-
-
-def test_the_study_is_shown_where_it_is(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    benchmarks = tmp_path / "benchmarks"
-    monkeypatch.setattr("dmpo_explore_app.components.study_results.BENCHMARKS", benchmarks)
-    assert not with_study().dataframe
-    results = benchmarks / "results"
-    results.mkdir(parents=True)
-    (results / "study-core.csv").write_text("run,score\ndmpo-s0,0.9\n")
-    (results / "study-empty.csv").write_text("")
-    assert not start(runs="four,six").dataframe  # closed: nothing is read for it
-    app = with_study()
-    assert app.dataframe[0].value.to_dict("list") == {"run": ["dmpo-s0"], "score": [0.9]}
-    assert "This table cannot be read" in texts(app)
-    charts = len(app.get("plotly_chart"))
-    verdict = "1. **It** is ahead.\n2. **Its parts** earn their place."
-    (benchmarks / "RESULTS.md").write_text(f"# What the study found\n\n{verdict}\n\n3. Not that.\n")
-    row = "core,gain of bypass,1,0.5,1.5,+1.0 +1.0"
-    (results / "gains.csv").write_text(f"grid,question,points,low,high,seeds\n{row}\n")
-    app = with_study()
-    assert any(words.value == verdict for words in app.markdown)
-    assert len(app.get("plotly_chart")) == charts + 1
-    rows = "\n".join(f"{text},{at},1,0.5,1.5,+1.0 +1.0" for text, at in (("above six", "six"), ("above naive", "30%")))
-    (results / "second-fashion-claims.csv").write_text(f"text,at,points,low,high,seeds\n{rows}\n")
-    (results / "second-fashion.csv").write_text("run,exit_1\ndmpo-s0,0.8\n")
-    app = with_study()
-    assert app.dataframe[0].value.to_dict("list") == {"run": ["dmpo-s0"], "exit_1": [0.8]}
-    assert len(app.get("plotly_chart")) == charts + 2 and app.tabs[0].label == "fashion"
-    drawn = [chart.proto.spec for chart in app.get("plotly_chart")]
-    assert any("above six" in spec and "above naive, 30%" in spec and "above six, " not in spec for spec in drawn)
-    (results / "gains.csv").write_text("grid,question\ncore,gain of bypass\n")
-    assert "These gains cannot be shown" in texts(with_study())
+def test_the_study_is_read_when_its_section_is_opened(runs: Path) -> None:
+    closed = start(runs="four,six")
+    app = start(panels.STUDY, runs="four,six")
+    assert [tab.label for tab in app.tabs][:3] == ["caltech", "fashion", "fashion-cnn"]
+    specs = [chart.proto.spec for chart in app.get("plotly_chart")]
+    assert len(specs) == len(closed.get("plotly_chart")) + len(app.tabs)
+    claims = dx.course.study_table("claims")
+    assert all(any(question in spec for spec in specs) for question in claims["question"])
 
 
 # -- the arithmetic --

@@ -8,7 +8,7 @@ import pytest
 import visiting
 from dirty_folder import BROKEN, clean_folder, dirty_folder, draw
 from dmpo_explore_app.services import class_rows, data_check
-from dmpo_explore_app.state import data as state
+from dmpo_explore_app.state import data_choices as state
 from listening import listen
 from made_up import HOSTILE, MAIN
 from reader_data import shard, split_shards

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import visiting
 from dmpo_explore_app.services import live_export, live_session
-from dmpo_explore_app.state import live as live_state
+from dmpo_explore_app.state import live_choices as live_state
 from made_up import HOSTILE, MAIN
 from streamlit.testing.v1 import AppTest
 from visiting import checked

@@ -13,7 +13,7 @@ import visiting
 from background import SLEEPS, become, wait
 from dmpo_explore_app import access
 from dmpo_explore_app.components import training_form
-from dmpo_explore_app.state import training as form_state
+from dmpo_explore_app.state import training_choices as form_state
 from listening import listen
 from made_up import HOSTILE, MAIN, save_run
 from streamlit.testing.v1 import AppTest

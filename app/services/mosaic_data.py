@@ -178,22 +178,10 @@ def map_note(point: OperatingPoint) -> tuple[str, str]:
 
 def exits(point: OperatingPoint, found: dx.analysis.SliderCounts) -> Exits:
     """Where every image exits, at the positions of ``found``, which is `slider_data.counts`."""
-    return _exits(*_exited(point, found))
-
-
-def exits_key(point: OperatingPoint, found: dx.analysis.SliderCounts) -> str:
-    """The key of `exits`, before they are counted."""
-    return _digest(*_exited(point, found))
-
-
-def _exited(
-    point: OperatingPoint, found: dx.analysis.SliderCounts
-) -> tuple[Stamp, policies.Untuned, tuple[bytes, ...]]:
-    """What `Exits` follow from; last the stops of the single threshold and of every slider, as bytes: quick to hash."""
     run, split, policy = point.run, point.split, point.policy
     start = policies.untuned(run, split, policy.name, bool(policy.temperatures))
     stops = tuple(np.asarray(s.thresholds, np.float64).tobytes() for s in (found.single, *found.sliders))
-    return records.stamp(run, split), start, stops
+    return _exits(records.stamp(run, split), start, stops)  # stops as bytes: quick to hash
 
 
 @lru_cache(maxsize=24)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from dmpo_explore_app.services import race, run_facts
+from dmpo_explore_app.services import race_data, run_facts
 from dmpo_explore_app.services.policies import OperatingPoint
 from synthetic import make_record
 
@@ -14,11 +14,11 @@ import dmpo_explore as dx
 def test_before_a_measurement_it_is_the_record_and_says_so() -> None:
     run = dx.load_run("demo")
     point = OperatingPoint(run, "test", run_facts.usual_policy(run, "test"))
-    found, summary = race.before(point, None, None), point.outcome.summary()
+    found, summary = race_data.before(point, None, None), point.outcome.summary()
     assert found["origin"] == "expected" and "expected from FLOPs" in found["alt"]
     assert found["speed_up"] == pytest.approx(1 / summary["flops_fraction"])
     assert found["counts"] == np.bincount(point.outcome.exits, minlength=6).tolist()
-    assert found["gates"][-1] == 1 and len(found["runners"]) == race.SHOWN
+    assert found["gates"][-1] == 1 and len(found["runners"]) == race_data.SHOWN
 
 
 def test_recorded_timings_give_the_speeds_and_are_named() -> None:
@@ -26,7 +26,7 @@ def test_recorded_timings_give_the_speeds_and_are_named() -> None:
     point = OperatingPoint(run, "test", run_facts.usual_policy(run, "test"))
     share = point.outcome.summary()["flops_fraction"]
     timings = dx.runs.Timings("a processor", 2, None, 64, 100, "no", 50.0, (share / 2, 2 * share), (400.0, 100.0))
-    found = race.before(point, timings, None)
+    found = race_data.before(point, timings, None)
     seconds = 1 / 400 + (1 / 100 - 1 / 400) / 3  # a third of the way from share / 2 to 2 share
     assert found["origin"] == "recorded" and "by recorded timings" in found["alt"] and not found["running"]
     assert found["speed_up"] == pytest.approx(1 / 50 / seconds)
@@ -39,7 +39,7 @@ def test_afterwards_it_is_what_was_measured() -> None:
     early, full = dx.inference.Speed(10, 0.5, 0.5, 0.5), dx.inference.Speed(10, 1.5, 1.5, 1.5)
     m = dx.inference.Measured(1, early, full, 3.0, 3.0, 3.0, 3.5, (5, 3, 2, 0), 0.9, 0.9)
     count = dx.inference.Count(None, 10, 10, 10, m, (), last, (), ())
-    found = race.measured(record, dx.inference.Look("running", count, 20, None), m, lambda row: f"image {row}")
+    found = race_data.measured(record, dx.inference.Look("running", count, 20, None), m, lambda row: f"image {row}")
     assert (
         found["origin"] == "measured" and found["running"] and found["speed_up"] == 3.0 and "3.00 times" in found["alt"]
     )

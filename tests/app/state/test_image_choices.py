@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from dmpo_explore_app.state import attribution, image
+from dmpo_explore_app.state import attribution, image_choices
 from sent_pictures import REFUSED, TAKEN
 from synthetic import make_record
 
@@ -28,71 +28,77 @@ class Upload:
 
 @pytest.mark.parametrize(("given", "row"), [(None, 0), ("7", 7), (11, 11)])
 def test_a_row_of_the_record_is_taken(state: dict[str, Any], given: object, row: int) -> None:
-    state[image.IMAGE] = given
-    chosen = image.chosen(dx.load_run("demo"), "test", RECORD)
-    assert chosen is not None and chosen.row == row == state[image.ROW]
-    assert "said" not in state and image.address(chosen) == {"image": str(row)}
+    state[image_choices.IMAGE] = given
+    chosen = image_choices.chosen(dx.load_run("demo"), "test", RECORD)
+    assert chosen is not None and chosen.row == row == state[image_choices.ROW]
+    assert "said" not in state and image_choices.address(chosen) == {"image": str(row)}
 
 
 @pytest.mark.parametrize("given", ["12", "-1", "x", "²", ""])
 def test_another_row_is_reported(state: dict[str, Any], given: str) -> None:
-    state[image.IMAGE] = given
-    assert image.validate_row(RECORD) == 0
+    state[image_choices.IMAGE] = given
+    assert image_choices.validate_row(RECORD) == 0
     assert "they go from 0 to 11" in state["said"][0]
 
 
 def test_an_unknown_source_is_reported(state: dict[str, Any]) -> None:
-    state[image.SOURCE] = "disk"
-    assert image.validate_source(dx.load_run("demo")) == "record" == image.source() and "disk" in state["said"][0]
+    state[image_choices.SOURCE] = "disk"
+    assert (
+        image_choices.validate_source(dx.load_run("demo")) == "record" == image_choices.source()
+        and "disk" in state["said"][0]
+    )
 
 
 def test_an_upload_comes_and_goes(state: dict[str, Any]) -> None:
     run = dx.load_run("demo")
-    state |= {image.SOURCE: "file", image.FILE: Upload("colour.png", TAKEN["colour.png"])}
-    assert image.chosen(run, "test", RECORD) is None
-    image.receive_upload(image.FILE)
-    chosen = image.chosen(run, "test", RECORD)
+    state |= {image_choices.SOURCE: "file", image_choices.FILE: Upload("colour.png", TAKEN["colour.png"])}
+    assert image_choices.chosen(run, "test", RECORD) is None
+    image_choices.receive_upload(image_choices.FILE)
+    chosen = image_choices.chosen(run, "test", RECORD)
     assert chosen is not None and chosen.upload is not None and chosen.row is None
-    assert image.address(chosen) == {"source": "file"}
-    state[image.FILE] = None
-    image.receive_upload(image.FILE)
-    assert image.chosen(run, "test", RECORD) is None and not image.refusal()
+    assert image_choices.address(chosen) == {"source": "file"}
+    state[image_choices.FILE] = None
+    image_choices.receive_upload(image_choices.FILE)
+    assert image_choices.chosen(run, "test", RECORD) is None and not image_choices.refusal()
 
 
 def test_the_camera_does_not_keep_the_file(state: dict[str, Any]) -> None:
     run = dx.load_run("demo")
-    state |= {image.SOURCE: "file", image.FILE: Upload("colour.png", TAKEN["colour.png"])}
-    image.receive_upload(image.FILE)
-    assert image.chosen(run, "test", RECORD) is not None
-    state[image.SOURCE] = "camera"
-    assert image.chosen(run, "test", RECORD) is None
-    state[image.PHOTO] = Upload("text.png", REFUSED["text.png"][0])
-    image.receive_upload(image.PHOTO)
-    assert image.refusal()
-    state[image.SOURCE] = "file"  # its widget is drawn anew, and empty
-    assert image.chosen(run, "test", RECORD) is None and not image.refusal()
+    state |= {image_choices.SOURCE: "file", image_choices.FILE: Upload("colour.png", TAKEN["colour.png"])}
+    image_choices.receive_upload(image_choices.FILE)
+    assert image_choices.chosen(run, "test", RECORD) is not None
+    state[image_choices.SOURCE] = "camera"
+    assert image_choices.chosen(run, "test", RECORD) is None
+    state[image_choices.PHOTO] = Upload("text.png", REFUSED["text.png"][0])
+    image_choices.receive_upload(image_choices.PHOTO)
+    assert image_choices.refusal()
+    state[image_choices.SOURCE] = "file"  # its widget is drawn anew, and empty
+    assert image_choices.chosen(run, "test", RECORD) is None and not image_choices.refusal()
 
 
 def test_a_refused_upload_has_a_reason(state: dict[str, Any]) -> None:
     data, reason = REFUSED["text.png"]
-    state |= {image.SOURCE: "file", image.FILE: Upload("text.png", data)}
-    image.receive_upload(image.FILE)
-    assert reason in image.refusal() and image.chosen(dx.load_run("demo"), "test", RECORD) is None
+    state |= {image_choices.SOURCE: "file", image_choices.FILE: Upload("text.png", data)}
+    image_choices.receive_upload(image_choices.FILE)
+    assert reason in image_choices.refusal() and image_choices.chosen(dx.load_run("demo"), "test", RECORD) is None
 
 
 def test_a_click_opens_an_image_of_the_record(state: dict[str, Any]) -> None:
-    state[image.SOURCE] = "file"
+    state[image_choices.SOURCE] = "file"
     for what in ("", "image", "image x", "class 3"):
-        image.open_clicked(what)
-    assert state == {image.SOURCE: "file"}
-    image.open_clicked("image 7")
-    assert state == {image.SOURCE: "record", image.IMAGE: 7}
+        image_choices.open_clicked(what)
+    assert state == {image_choices.SOURCE: "file"}
+    image_choices.open_clicked("image 7")
+    assert state == {image_choices.SOURCE: "record", image_choices.IMAGE: 7}
 
 
 def test_a_row_is_of_its_images(state: dict[str, Any]) -> None:
-    image.open_row(7)
-    assert image.validate_row(RECORD) == 7 == image.validate_row(RECORD)
-    assert image.validate_row(replace(RECORD, meta=replace(RECORD.meta, split="other"))) == 0 and "said" not in state
+    image_choices.open_row(7)
+    assert image_choices.validate_row(RECORD) == 7 == image_choices.validate_row(RECORD)
+    assert (
+        image_choices.validate_row(replace(RECORD, meta=replace(RECORD.meta, split="other"))) == 0
+        and "said" not in state
+    )
 
 
 @pytest.mark.parametrize(("target", "found"), [("last", 2), ("here", 1), ("4", 3)])

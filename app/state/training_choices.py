@@ -202,12 +202,12 @@ def forget_name() -> None:
     st.session_state.pop(NAME)
 
 
-def propose_name(stem: str = "mine") -> None:
+def propose_name() -> None:
     """Fill in a name that is free, unless one is there: ``mine``, or with the first number that makes it new."""
     if NAME in st.session_state:
         return
     taken = {*dx.list_runs(), *(job.name for job in dx.jobs.list_jobs())}
-    names = (stem if i == 1 else f"{stem}-{i}" for i in range(1, len(taken) + 2))
+    names = ("mine" if i == 1 else f"mine-{i}" for i in range(1, len(taken) + 2))
     st.session_state[NAME] = st.session_state[_PROPOSED] = next(found for found in names if found not in taken)
 
 

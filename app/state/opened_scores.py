@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 from dmpo_explore_app.services import own_runs, record_folder
-from dmpo_explore_app.state import choices, compare, filters, operating_point
+from dmpo_explore_app.state import choices, compare_choices, filters, operating_point
 
 import dmpo_explore as dx
 
@@ -63,7 +63,7 @@ def choose() -> None:
     own = opened()
     if own is not None:
         st.session_state.update({choices.RUN: own.name, choices.SPLIT: own.splits()[0]})
-        compare.forget()
+        compare_choices.forget()
 
 
 def close() -> None:

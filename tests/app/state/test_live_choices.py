@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from dmpo_explore_app.state import live
+from dmpo_explore_app.state import live_choices
 from synthetic import make_record
 
 
@@ -15,23 +15,27 @@ from synthetic import make_record
 )
 def test_numbers_of_images(state: dict[str, Any], images: int, counts: list[str], default: str, number: int) -> None:
     record = make_record(images)
-    live.validate(record)
-    assert live.counts_for(record) == counts and state[live.COUNT] == default and live.n_images(record) == number
-    state[live.COUNT] = "endless"
-    assert live.n_images(record) is None
+    live_choices.validate(record)
+    assert (
+        live_choices.counts_for(record) == counts
+        and state[live_choices.COUNT] == default
+        and live_choices.n_images(record) == number
+    )
+    state[live_choices.COUNT] = "endless"
+    assert live_choices.n_images(record) is None
 
 
 def test_the_address_holds_what_differs_from_the_defaults(state: dict[str, Any]) -> None:
-    state |= {live.BATCH: "8", live.ENGINE: "../x"}
-    live.validate(make_record(1500))
-    assert live.address() == {"batch": "8"} and len(state["said"]) == 1
+    state |= {live_choices.BATCH: "8", live_choices.ENGINE: "../x"}
+    live_choices.validate(make_record(1500))
+    assert live_choices.address() == {"batch": "8"} and len(state["said"]) == 1
 
 
 def test_a_start_is_taken_once(state: dict[str, Any]) -> None:
-    live.request_start()
-    assert live.take_start_request() and not live.take_start_request()
+    live_choices.request_start()
+    assert live_choices.take_start_request() and not live_choices.take_start_request()
 
 
 def test_without_a_live_run_there_is_nothing_to_end(state: dict[str, Any]) -> None:
-    live.end()
-    assert live.current() is None
+    live_choices.end()
+    assert live_choices.current() is None

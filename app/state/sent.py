@@ -1,0 +1,35 @@
+"""What this session has sent to its browser, which keeps it: images by their names, arrays by their keys, each once.
+
+In: names. Out: those that were not sent. What the browser lacks all the same it names in an event: a drawing may be
+replaced by the next before it arrives. Streamlit would send a reference to an equal element by itself, but one element
+holds many images, and of arrays the browser would read megabytes again at every release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import streamlit as st
+from dmpo_explore_app.state.redraw import redraw
+
+MOST = 2000  # that count as sent; clickable.js keeps twice as many images
+_SENT = "_sent"  # names
+
+
+def lacking(names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that were not sent."""
+    sent: set[str] = st.session_state.get(_SENT, set())
+    return [name for name in names if name not in sent]
+
+
+def keep(names: Iterable[str]) -> None:
+    """These are sent."""
+    sent: set[str] = st.session_state.get(_SENT, set())
+    st.session_state[_SENT] = sent.union(names) if len(sent) < MOST else set(names)
+
+
+def missed(names: object, fragments: tuple[str, ...]) -> None:
+    """In a callback: the browser lacks these; the page's ``fragments`` are drawn again with them."""
+    if isinstance(names, list):
+        st.session_state[_SENT] = set(st.session_state.get(_SENT, set())).difference(map(str, names))
+        redraw(fragments)
