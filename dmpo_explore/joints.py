@@ -66,7 +66,7 @@ CUTS: Joint[Any] = Joint("backbone")  # how a family of backbones is cut
 SCHEDULES: Joint[Any] = Joint("schedule")  # (epoch, epochs, depths, phase_ratio) → weights
 TRAINING_PARTS: Joint[Any] = Joint("training part")  # `training.parts.PartKind`
 SAMPLERS: Joint[SamplerKind] = Joint("sampler")  # of a search
-DATASETS: Joint[Any] = Joint("data set")  # `data.known.Source`
+DATASETS: Joint[Any] = Joint("data set")  # `data.source.Source`
 COMMANDS: Joint[Any] = Joint("command")  # of the command line: name → function that adds it
 
 JOINTS: dict[str, Joint[Any]] = {

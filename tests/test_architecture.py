@@ -58,7 +58,13 @@ PACKAGES = {
 TORCH = ("models/*", "training/*", "attribution/*", "inspection/*", "*/torch_*.py")
 TORCH += ("neighbours/*/*", "course/on_tokens.py", "course/small_cnn.py", "course/exercises/*")
 # Importing these imports no torch; some of their functions do.
-TORCH_INSIDE = ("data/known.py", "data/readers/opening.py", "inference/device.py", "inference/energy.py")
+TORCH_INSIDE = (
+    "data/known.py",
+    "data/source.py",
+    "data/readers/opening.py",
+    "inference/device.py",
+    "inference/energy.py",
+)
 TORCH_INSIDE += ("inference/live_arms.py", "pretrained/conversion.py")
 NO_TORCH = ("neighbours/*/__init__.py", "neighbours/*/options.py", "neighbours/*/cli.py")  # of these
 HEAVY = ("torch", "torchvision", "timm", "peft", "accelerate", "transformers")

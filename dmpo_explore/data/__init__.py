@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from .images import load_images as load_images
     from .images import open_data as open_data
     from .known import DATASETS as DATASETS
-    from .known import Source as Source
     from .manifest import Manifest as Manifest
     from .manifest import make_manifest as make_manifest
     from .manifest import read_manifest as read_manifest
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from .manifest_check import manifest_check as manifest_check
     from .names import READERS as READERS
     from .names import reader_name as reader_name
+    from .source import Source as Source
     from .splits import SPLITS as SPLITS
     from .torch_corruptions import CORRUPTIONS as CORRUPTIONS
     from .torch_corruptions import STRENGTHS as STRENGTHS

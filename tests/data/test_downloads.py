@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torchvision.datasets
 
-from dmpo_explore.data.known import DATASETS, download
+from dmpo_explore.data.known import DATASETS
+from dmpo_explore.data.source import download
 
 
 def test_cifar_as_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
