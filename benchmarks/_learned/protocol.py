@@ -28,6 +28,7 @@ The default γ = 10 was set for the reason given in `learned_weights`, not for a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -82,9 +83,10 @@ def arm_of(study: Study, arm: str, seed: int) -> dx.Config:
 
 
 def _line(
-    epoch: int, epochs: int, n_exits: int, *, phase_ratio: float = 0.5, draw: tuple[int, ...] = ()
+    epoch: int, epochs: int, depths: Sequence[float], *, phase_ratio: float = 0.5, draw: tuple[int, ...] = ()
 ) -> NDArray[np.float64]:
     """Weights on a straight line between two random ends, each with mean 1."""
+    n_exits = len(depths)
     first, last = n_exits * np.random.default_rng(draw).dirichlet(np.ones(n_exits), size=2)
     t = epoch / (epochs - 1) if epochs > 1 else 0.5
     return (1 - t) * first + t * last
