@@ -42,7 +42,9 @@ class DataConfig:
         0
     """
 
-    name: Literal["fashion-mnist", "cifar10", "cifar100", "flowers102", "caltech101", "digits"] | str = option(
+    name: Literal[
+        "fashion-mnist", "cifar10", "cifar100", "flowers102", "caltech101", "digits", "grocery", "grocery-shops",
+    ] | str = option(
         "fashion-mnist", "Data set.", label="Data", flag="data", joint=DATASETS,
         other="a folder or a table (.csv, .parquet) of images, or timm's torch/…, hfds/…, wds/…, tfds/…",
     )  # fmt: skip

@@ -54,7 +54,7 @@ Pictures = Annotated[
     bool | None,
     typer.Option(
         "--pictures/--no-pictures",
-        help="Publish images of the record. Default: only those of Fashion-MNIST.",
+        help="Publish images of the record. Default: only those of Fashion-MNIST and of the groceries.",
         rich_help_panel=PANEL,
     ),
 ]

@@ -1,4 +1,4 @@
-"""Known data sets, verified: Fashion-MNIST, CIFAR, Flowers-102, Caltech-101 and scikit-learn's digits.
+"""Known data sets, verified: Fashion-MNIST, CIFAR, Flowers-102, Caltech-101, groceries and scikit-learn's digits.
 
 In: a split, and the folder that holds the data. Out: a `Pool` of all images of that split as the source has them;
 `ImageData` cuts the project's own splits from it.
@@ -28,6 +28,7 @@ from ..utils.registry import Joint
 from ..utils.replacing import clear_leftovers, staged
 from ..utils.typing import Ints
 from .folders import class_files
+from .grocery import GROCERIES
 from .image_data import ImageData, absolute
 from .image_set import ImageFiles, Pool
 from .names import data_dir
@@ -307,5 +308,6 @@ DATASETS: Joint[Source] = joints.DATASETS.fill(
             rule=f"60/10/10/20 % of every class into train, val, calibration and test, with seed {CALTECH_SEED}",
             download_bytes=137_414_764,
         ),
+        **GROCERIES,
     }
 )

@@ -14,7 +14,12 @@ from ..pretrained.wheels import SOURCES
 from ..runs.run import Run
 from ..runs.weights_file import WEIGHTS
 
-PUBLIC_IMAGES = {"fashion-mnist": "Fashion-MNIST, MIT License, Copyright (c) 2017 Zalando SE"}
+GROCERY = "Grocery Store Dataset, MIT License, Copyright (c) 2019 Marcus Klasson"
+PUBLIC_IMAGES = {
+    "fashion-mnist": "Fashion-MNIST, MIT License, Copyright (c) 2017 Zalando SE",
+    "grocery": GROCERY,
+    "grocery-shops": GROCERY,
+}
 REMEDY = "if you may publish them, state their licence: --licence NAME (licence=…)"
 MIT = """Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
 documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
