@@ -7,18 +7,15 @@ images that belongs to ``strong`` is in `torch_views`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
-from torch import Tensor
 from torchvision.transforms import v2
 
 from ..utils.registry import lookup
 
 KINDS = ("none", "light", "strong")
 AREA = 0.35  # least share of an image's area in a crop of `light` and `strong`
-STRENGTH = 0.5  # of the changes of `strong`, as a share of RandAugment's largest
+STRENGTHS = 31  # of the changes of `strong`, from nothing to RandAugment's largest; the lower half is drawn from
 
 
 def least_area(kind: str, crop_scale: float) -> float:
@@ -38,24 +35,16 @@ def least_area(kind: str, crop_scale: float) -> float:
 
 
 def changes(kind: str, **how: Any) -> list[v2.Transform]:
-    """What follows crop and mirroring: `TrivialAugment` for ``strong``, else nothing. how: its interpolation."""
-    return [TrivialAugment(**how)] if kind == "strong" else []
+    """What follows crop and mirroring: for ``strong`` one random change of shape or colour, else nothing.
 
+    TrivialAugment (Müller and Hutter 2021): one change at a random strength, both uniform. The changes are
+    RandAugment's, which go by the image's size, at up to half of its strengths: shears of 0.15, translations of 0.23 of
+    the side, rotations of 15°, brightness, colour, contrast and sharpness by 0.45, 6 bits, solarising above half of the
+    range; also contrast stretched or equalised, or nothing. Ours: the half.
 
-def _weaker(strengths: Callable[..., Tensor | None], *size: int) -> Tensor | None:
-    found = strengths(*size)
-    return None if found is None else found[0] + STRENGTH * (found - found[0])
-
-
-class TrivialAugment(v2.TrivialAugmentWide):
-    """TrivialAugment (Müller and Hutter 2021): one change at a random strength, both uniform.
-
-    The changes are RandAugment's, which go by the image's size, at up to half of its strengths: shears of 0.15,
-    translations of 0.23 of the side, rotations of 15°, brightness, colour, contrast and sharpness by 0.45, 6 bits,
-    solarising above half of the range; also contrast stretched or equalised, or nothing. Ours: the half.
+    Args:
+        how: its interpolation.
     """
-
-    _AUGMENTATION_SPACE: ClassVar[dict[str, Any]] = {
-        name: (partial(_weaker, strengths), signed)
-        for name, (strengths, signed) in v2.RandAugment._AUGMENTATION_SPACE.items()
-    }  # private, as TrivialAugmentWide's own is: tests/data/test_torch_augmentation.py guards it
+    if kind != "strong":
+        return []
+    return [v2.RandomChoice([v2.RandAugment(1, strength, STRENGTHS, **how) for strength in range(STRENGTHS // 2 + 1)])]

@@ -44,7 +44,7 @@ def make_transform(
         crop_scale: the smallest area of a random crop with an aspect from 3:4 to 4:3, as a share of the image; 1: no
             crops.
         augment: ``light``: crops of at least 35 % of the area, or of ``crop_scale`` where that is below 1. ``strong``:
-            also a `TrivialAugment`. ``none``: neither.
+            also one of `torch_augmentation.changes`. ``none``: neither.
 
     Raises:
         ValueError: an interpolation, resizing or augmentation that is not offered, a mean or std that has not three

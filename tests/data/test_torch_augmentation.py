@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
 from dmpo_explore.config import Preprocess
-from dmpo_explore.data.torch_augmentation import AREA, STRENGTH, TrivialAugment, least_area
+from dmpo_explore.data.torch_augmentation import AREA, changes, least_area
 from dmpo_explore.data.torch_loaders import make_transform
 from dmpo_explore.utils.torch_seeding import seeded
 
@@ -70,18 +70,12 @@ def test_one_seed_is_one_view_at_any_size(augment: str) -> None:
     assert augment == "none" or np.median(others) > 0.06
 
 
-def test_trivial_augment_is_torchvisions_at_half_of_rand_augments_strengths() -> None:
-    """torchvision's tables are private: this is where a new version shows."""
-    ours, theirs = TrivialAugment._AUGMENTATION_SPACE, v2.RandAugment._AUGMENTATION_SPACE
-    assert ours.keys() == theirs.keys() == v2.TrivialAugmentWide._AUGMENTATION_SPACE.keys() and STRENGTH == 0.5
-    largest = {name: strengths(31, 100, 200) for name, (strengths, _) in ours.items()}
-    none = {name for name, found in largest.items() if found is None}
-    assert none == {"Identity", "AutoContrast", "Equalize"}
-    values = {name: (float(found[0]), float(found[-1])) for name, found in largest.items() if found is not None}
-    assert values["ShearX"] == pytest.approx((0, 0.15)) and values["Rotate"] == (0, 15)
-    assert values["TranslateX"] == pytest.approx((0, 200 * 150 / 331 / 2))
-    assert values["TranslateY"] == pytest.approx((0, 100 * 150 / 331 / 2))
-    assert values["Posterize"] == (8, 6) and values["Solarize"] == (1, 0.5)
-    assert all(values[name] == pytest.approx((0, 0.45)) for name in ("Brightness", "Color", "Contrast", "Sharpness"))
+def test_one_change_of_rand_augment_at_up_to_half_of_its_strengths() -> None:
+    (choice,) = changes("strong")
+    assert isinstance(choice, v2.RandomChoice)
+    assert [(kind.num_ops, kind.magnitude, kind.num_magnitude_bins) for kind in choice.transforms] == [
+        (1, strength, 31) for strength in range(16)
+    ]
     black = torch.zeros(3, 16, 16, dtype=torch.uint8)
-    assert all(torch.equal(TrivialAugment()(black), black) for _ in range(30))
+    assert all(torch.equal(choice(black), black) for _ in range(30))
+    assert changes("none") == changes("light") == []
