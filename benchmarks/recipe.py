@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+
 from _common.results import RESULTS, write_table
 from _photos.recipe import DATA, TRIALS, run_name, wanted
 from _photos.run import make_row
