@@ -13,7 +13,6 @@ from typing import Any
 import dmpo_explore as dx
 from _photos.protocol import RECIPE
 from _photos.trials import BASE as DEFAULTS
-from _photos.trials import HEAD
 from _study.grids import change
 
 DATA = {"caltech101": {"name": "caltech101"}}  # name → fields of its `DataConfig`
@@ -22,7 +21,8 @@ BASE = change(
 )  # CPUs without instructions for bfloat16 take three times as long with it
 FULL: dict[str, Any] = {"image_size": 98, "exits": 1}  # a full model with a linear head
 LIGHT, STRONG = {"augment": "light"}, {"augment": "strong"}
-LONG = {"epochs": 24}
+MILD: dict[str, Any] = LIGHT | {"crop_scale": 0.7}
+LONG: dict[str, Any] = {"epochs": 24}
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,21 @@ class Trial:
 
 
 TRIALS: dict[str, Trial] = {
-    "single-light": Trial("the full model, augmented: the teacher", FULL | LIGHT | {"epochs": 12}),
-    "taught": Trial("a teacher, no augmentation", {}, "single-light"),
-    "taught-light": Trial("a teacher on augmented views", LIGHT, "single-light"),
-    "light": Trial("augmentation alone", LIGHT),
-    "taught-light-24": Trial("a patient teacher: four times the epochs", LIGHT | LONG, "single-light"),
+    "single-light": Trial("the full model, augmented", FULL | LIGHT | {"epochs": 12}),
+    "single": Trial("the full model of the second edition: the teacher", FULL),
+    "taught": Trial("a teacher, the augmentation of the second edition (mirroring)", {}, "single"),
     "base": Trial("the recipe of the second edition"),
-    "light-24": Trial("augmentation alone, four times the epochs", LIGHT | LONG),
-    "taught-strong-24": Trial("stronger views", STRONG | LONG, "single-light"),
+    "taught-crop-70": Trial("a teacher on mild crops", MILD, "single"),
+    "taught-24": Trial("a patient teacher: four times the epochs", LONG, "single"),
+    "taught-crop-70-24": Trial("both", MILD | LONG, "single"),
+    "crop-70": Trial("mild crops alone", MILD),
+    "taught-light-24": Trial("wide crops, patient", LIGHT | LONG, "single"),
+    "taught-strong-24": Trial("stronger views, patient", STRONG | LONG, "single"),
+    "crop-70-24": Trial("mild crops alone, four times the epochs", MILD | LONG),
     "full-rate": Trial("a second phase that happens", {"schedule_rate": "full"}),
     "by-depth": Trial("loss weights by depth", {"schedule": "linear-by-depth"}),
     "uniform": Trial("no phases", {"schedule": "uniform"}),
     "earlier": Trial("exits that read earlier answers", {"earlier_exits": True}),
-    "single": Trial("the full model of the second edition", FULL),
-    "single-head-light": Trial("the full model with DMPO's head, augmented", FULL | HEAD | LIGHT | {"epochs": 12}),
 }
 
 
