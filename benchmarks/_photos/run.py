@@ -56,7 +56,7 @@ def make_row(
     for split in dict.fromkeys(("calibration", "val", read)):
         if split not in run.splits():
             progress(f"{run.name}: recording {split}")
-            dx.record_run(run, split, precision="bf16", keep_logits=False, device="cpu")
+            dx.record_run(run, split, precision=config.training.precision, keep_logits=False, device="cpu")
     seen = run.record(read)
     n_classes = len(seen.meta.class_names)
     reference = reference_flops(config, image_size, n_classes)

@@ -1,0 +1,76 @@
+"""Trials of a recipe for photographs, read on val: Caltech-101 and groceries, in the order in which they are made.
+
+Each is a change of `BASE`, the recipe of the study's second edition, or of another trial: one change at a time, then
+together. A trial that is changed after its first run gets a new name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import dmpo_explore as dx
+from _photos.protocol import RECIPE
+from _photos.trials import BASE as DEFAULTS
+from _study.grids import change
+
+DATA = {"caltech101": {"name": "caltech101"}}  # name → fields of its `DataConfig`
+BASE = change(
+    DEFAULTS, **RECIPE, precision="no"
+)  # CPUs without instructions for bfloat16 take three times as long with it
+FULL: dict[str, Any] = {"image_size": 98, "exits": 1}  # a full model with a linear head
+LIGHT, STRONG = {"augment": "light"}, {"augment": "strong"}
+MILD: dict[str, Any] = LIGHT | {"crop_scale": 0.7}
+LONG: dict[str, Any] = {"epochs": 24}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training.
+
+    Args:
+        question: what it answers. changes: fields of `BASE` by name. teacher: the trial that teaches it.
+    """
+
+    question: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    teacher: str = ""
+    reference: int = DEFAULTS.model.image_size  # pixels: the plain backbone at this size is 100 % of the compute
+
+    def config(self, data: str, seed: int) -> dx.Config:
+        """Its config; ``seed`` is that of data and training alike."""
+        taught = {"teacher": run_name(self.teacher, seed)} if self.teacher else {}
+        return change(BASE, seed=seed, **DATA[data], **self.changes, **taught)
+
+
+TRIALS: dict[str, Trial] = {
+    "single-light": Trial("the full model, augmented", FULL | LIGHT | {"epochs": 12}),
+    "single": Trial("the full model of the second edition: the teacher", FULL),
+    "taught": Trial("a teacher, the augmentation of the second edition (mirroring)", {}, "single"),
+    "base": Trial("the recipe of the second edition"),
+    "taught-crop-70": Trial("a teacher on mild crops", MILD, "single"),
+    "taught-24": Trial("a patient teacher: four times the epochs", LONG, "single"),
+    "taught-crop-70-24": Trial("both", MILD | LONG, "single"),
+    "crop-70": Trial("mild crops alone", MILD),
+    "taught-light-24": Trial("wide crops, patient", LIGHT | LONG, "single"),
+    "taught-strong-24": Trial("stronger views, patient", STRONG | LONG, "single"),
+    "crop-70-24": Trial("mild crops alone, four times the epochs", MILD | LONG),
+    "full-rate": Trial("a second phase that happens", {"schedule_rate": "full"}),
+    "by-depth": Trial("loss weights by depth", {"schedule": "linear-by-depth"}),
+    "uniform": Trial("no phases", {"schedule": "uniform"}),
+    "earlier": Trial("exits that read earlier answers", {"earlier_exits": True}),
+}
+
+
+def run_name(trial: str, seed: int) -> str:
+    """The name of a trial's run."""
+    return f"{trial}-s{seed}"
+
+
+def wanted(names: Iterable[str]) -> list[str]:
+    """The trials with their teachers, each teacher first."""
+    found = dict[str, None]()
+    for name in names:
+        found |= dict.fromkeys((TRIALS[name].teacher, name))
+    return [name for name in found if name]
