@@ -1,0 +1,43 @@
+"""Trials of the recipe for photographs: their order, and rows that belong to the trials as they stand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import dmpo_explore as dx
+import recipe
+from _photos.recipe import DATA, TRIALS, run_name, wanted
+
+RESULTS = Path(recipe.RESULTS)
+
+
+def test_a_teacher_is_made_before_who_learns_from_it() -> None:
+    assert wanted(["taught-24", "base"]) == ["single", "taught-24", "base"]
+    assert all(trial.teacher in ("", *TRIALS) for trial in TRIALS.values())
+
+
+def test_a_trial_is_a_change_of_the_base() -> None:
+    base, taught = (TRIALS[name].config("caltech101", 1) for name in ("base", "taught"))
+    differing = {key for key in dx.OPTIONS if base.get(key) != taught.get(key)}
+    assert differing == {"training.teacher"} and taught.get("training.teacher") == run_name("single", 1)
+    assert base.data.seed == base.training.seed == 1 and base.data.calibration
+
+
+def test_every_row_is_of_a_trial_as_it_stands() -> None:
+    table = pd.read_csv(RESULTS / "recipe.csv")
+    assert len(table) and set(table["read"]) == {"val"} and set(table["data"]) <= set(DATA)
+    for data, run in zip(table["data"], table["run"], strict=True):
+        name, _, seed = run.rpartition("-s")
+        kept = json.loads((RESULTS / "recipe" / data / run / "config.json").read_text(encoding="utf-8"))
+        assert dx.Config.from_dict(kept) == TRIALS[name].config(data, int(seed))
+
+
+def test_what_is_left_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert recipe.main(["base", "--list", "--seeds", "9"]) == 0
+    assert capsys.readouterr().out.split("\n")[0] == "caltech101 base-s9"
+    with pytest.raises(SystemExit):
+        recipe.main(["nonsense"])
