@@ -17,6 +17,7 @@ import torch
 from calls import call, fails, run_python
 from tiny import tiny_config, tiny_options
 
+from dmpo_explore.cli import output
 from dmpo_explore.cli import train as train_module
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.training.train import train_epochs
@@ -133,14 +134,14 @@ def test_a_broken_config_file_is_named(no_runs: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = train_module.epoch_line
+    line = output.epoch_line
 
     def stop(results: Any) -> str:
         if len(results) == at:
             raise KeyboardInterrupt
         return line(results)
 
-    monkeypatch.setattr(train_module, "epoch_line", stop)
+    monkeypatch.setattr(output, "epoch_line", stop)
     for at, hint in ((1, "continue with: dmpo-explore train --resume new"), (0, "")):
         result = call("train", *tiny_options(), "--name", "new", "--force", "--device", "cpu", status=130 if at else 0)
         assert hint in result.stderr
