@@ -239,7 +239,7 @@ def seeds_interval(
     the trainings' means (three trainings show little of their spread: the quantile is 4.3), and that of an interval
     over what an image has in common in all trainings, by the mean squares of a two-way layout. It is never narrower
     than Student's interval over the images, as it would be where few trainings agree by chance. Ours: the sum of the
-    squares and that bound. In simulations it covers 94 to 99 % (`scripts/bench interval_coverage`).
+    squares and that bound. In simulations it covers 95 to 99 % (`scripts/bench interval_coverage`).
 
     Args:
         differences: (S, B), of S trainings (seeds) on the same B images, at least two values. With one training the
