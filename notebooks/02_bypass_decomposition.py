@@ -247,20 +247,20 @@ assert all((hits["conv"].mean(axis=1) > hits[name].mean(axis=1)).all() for name 
 dx.figures.gains_figure(pd.DataFrame(ahead)).update_layout(height=360)
 
 # %% [markdown]
-# The table's order, but three pairs are not distinguished: 20 and 60 epochs of the mean head, the two heads *behind
-# the mean*, and, just about, *conv* and *per token*. The bypass wins in every seed, by about eight points over the mean
-# head with 20 epochs. Six epochs leave that head four points behind, and sixty show no further gain. So the eight
-# points are no lack of epochs. Nor are they the weights alone: *behind the mean* has nearly as many, and gains 1.8
-# points, at most 3.4 by its interval.
+# The table's order, but four pairs are not distinguished: 20 and 60 epochs of the mean head, that head and the one
+# *behind the mean*, the two heads behind the mean, and *conv* and *per token*. The bypass wins in every seed, by about
+# eight points over the mean head with 20 epochs. Six epochs leave that head four points behind, and sixty show no
+# further gain. So the eight points are no lack of epochs. Nor are they the weights alone: *behind the mean* has nearly
+# as many, and gains at most four points by its interval.
 #
 # Six of the eight need no neighbours: *per token* has them, too. So most of the gain comes with something non-linear
 # *before* the mean, where a single patch can still count. (Weights are matched here, FLOPs are not: *behind the mean*
 # takes 0.10 MFLOPs, *per token* 2.56. A *wide* head behind the mean takes 0.81, and eight times the weights. It gains
 # nothing more that is shown: 77.6 %. All seven share one learning rate.)
 #
-# With the convolution it is not quite two points more, for 0.03 MFLOPs. In one of the three trainings it adds hardly
-# anything, and its interval begins at 0. Three trainings are few: all this is **preliminary**. The whole bypass takes
-# under two per cent of the two blocks before it.
+# With the convolution it is not quite two points more, for 0.03 MFLOPs. All three trainings are ahead, one of them by
+# hardly anything, and the interval includes 0: three are few, and this is **preliminary**. The whole bypass takes under
+# two per cent of the two blocks before it.
 #
 # This exit reads the mean alone. [03](03_second_order_heads.ipynb) gives it the covariance as well, and the bypass
 # gains much less there: keep this number.
@@ -505,10 +505,10 @@ dx.figures.gains_figure(gains[gains["question"].str.startswith("gain of bypass")
 # %% [markdown]
 # At the first exit: about a point, and that interval alone lies above 0. The score is 0.4 points ahead and every
 # training is ahead, but the interval over images and trainings includes 0. (The linked page has *helps* for it: its
-# intervals are over images alone, so they are narrower.) So the gain at the first exit is **preliminary** and the
-# others are open. At the last exit, which has no bypass, none is seen. With today's recipe the study's second edition
-# shows no gain beside second-order predictors, at 30 and 40 % of the compute. Added to plain linear exits the bypass
-# alone gains nearly three points at 30 %.
+# intervals are over images alone, so they are narrower.) So the gain in score is **preliminary**, and only that at the
+# first exit is shown. At the last exit, which has no bypass, none is seen. With today's recipe the study's second
+# edition shows no gain beside second-order predictors, at 30 and 40 % of the compute. Added to plain linear exits the
+# bypass alone gains nearly three points at 30 %.
 #
 # ## Try it: three exercises
 #

@@ -333,7 +333,7 @@ dx.figures.gains_figure(pd.DataFrame(ahead)).update_layout(height=330)
 
 # %% [markdown]
 # Each part alone wins seven or eight points. On top of the other, the covariance wins 1.6 and the bypass 0.7, and
-# neither interval excludes 0. (02 trains for 20 epochs. There the mean head behind the bypass has 84.0 %, so the 1.6
+# neither interval excludes 0. (02 trains for 20 epochs. There the mean head behind the bypass has 84 %, so the 1.6
 # may shrink.) They behave as **substitutes**; with three trainings that is *preliminary*. One reason may be that both
 # give the exit something non-linear in the patches before they are averaged. Another may be that 84 % is about all that
 # 1,500 images teach an exit at this depth.
@@ -515,13 +515,13 @@ asked = gains["question"].str.startswith(("gain of second-order", "Newton–Schu
 dx.figures.gains_figure(gains[asked]).update_layout(height=400)
 
 # %% [markdown]
-# The first exit, by nearly three points. At 30 % of the compute it is more than a point. Both intervals lie above 0,
-# with three trainings: **preliminary**. The score is ahead in every training, by hardly anything in one, and its
-# interval just includes 0: where the budget allows deeper exits, less is left to gain. The linked page has *helps* for
-# it. Its intervals are over images alone, so they are narrower. At the last exit, linear in both models, the three
-# trainings do not even agree on the sign. Nor do they for the root: in the score no difference is shown. With today's
-# recipe the study's second edition finds half a point at 30 % of the compute, again with three trainings. Added to
-# plain linear exits, second order gains three points there.
+# The first exit, by nearly three points. At 30 % of the compute it is more than a point. Both intervals lie above 0.
+# The score is ahead in every training, by hardly anything in one, and its interval includes 0: **preliminary**. Where
+# the budget allows deeper exits, less is left to gain. The linked page has *helps* for it. Its intervals are over
+# images alone, so they are narrower. At the last exit, linear in both models, the three trainings do not even agree on
+# the sign. Nor do they for the root: in the score no difference is shown. With today's recipe the study's second
+# edition has 0.6 points at 30 % of the compute, in each of three trainings, and the interval includes 0. Added to plain
+# linear exits, second order gains three points there.
 #
 # ## Try it: three exercises
 #

@@ -18,8 +18,9 @@ In: nothing. Out: `STUDIES`, name → `Study` (arms, seeds, images). Fixed befor
   test (the first 2,000) is read once per run.
 - Numbers: test accuracy at 30, 40 and 50 % of the plain backbone's compute, and of every exit.
 - Claims: ``learned`` against ``linear``, ``uniform`` and ``random`` at 30, 40 and 50 %. Intervals, 95 %, of the paired
-  difference, seeds and images resampled together (`_photos.protocol.interval`). A gain is claimed if its interval lies
-  above 0. A null result is a result; no arm is added because of another one's result.
+  difference, seeds and images resampled together; these were found too narrow, and the table is read with
+  `dx.analysis.seeds_interval` since. A gain is claimed if its interval lies above 0. A null result is a result; no arm
+  is added because of another one's result.
 
 Known before: one run of ``learned`` with γ = 1 on 1,000 images (val), where the weights moved to the deep exits, and
 runs on digits with an untrained model (val), where ``learned`` lost to both fixed schedules with γ = 10 and 100 alike.

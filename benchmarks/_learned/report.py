@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from _learned.protocol import BUDGETS, SEEDS, TRIALS
-from _photos.protocol import interval
+from dmpo_explore.analysis import seeds_interval
 from dmpo_explore.utils.files import read_json
 
 AGAINST = ("linear", "uniform", "random")
@@ -47,7 +47,7 @@ def gains(results: Path) -> pd.DataFrame:
                 continue
             ours, theirs = ([correct(results, rows[arm, seed], budget) for seed in seeds] for arm in ("learned", other))
             differences = 100 * (np.array(ours, np.float64) - np.array(theirs, np.float64))
-            points, low, high = interval(differences)
+            points, low, high = seeds_interval(differences)
             by_seed = " ".join(f"{value:+.2f}" for value in differences.mean(axis=1))
             key = {"against": other, "budget": budget, "learned": 100 * np.mean(ours), "other": 100 * np.mean(theirs)}
             key |= {"points": points, "low": low, "high": high, "seeds": by_seed}

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from _photos.protocol import FIVE, Study, interval
+from _photos.protocol import FIVE, Study
+from dmpo_explore.analysis import seeds_interval
 from dmpo_explore.utils.files import read_json
 from dmpo_explore.utils.typing import Floats
 
@@ -76,7 +77,8 @@ def table(results: Path, study: Study) -> pd.DataFrame:
     """A row per claim with finished runs: points, their interval, each seed's points, and whether it holds.
 
     ``holds`` is ``yes`` where the interval lies above minus the margin, ``opposite`` where it lies below, else ``no``;
-    ``preliminary``: seeds are missing. ``share`` and ``other_share``: compute used, of the reference.
+    ``preliminary``: more seeds may decide it, as some are missing, or as all lie on one side where the interval does
+    not. ``share`` and ``other_share``: compute used, of the reference.
     """
     rows: list[dict[str, Any]] = []
     for claim in claims(study, results):
@@ -85,17 +87,19 @@ def table(results: Path, study: Study) -> pd.DataFrame:
         if not shared:
             continue
         differences = 100 * np.stack([ours[seed] - theirs[seed] for seed in shared])
-        points, low, high = interval(differences)
+        points, low, high = seeds_interval(differences)
         holds = "yes" if low > -claim.margin else "opposite" if high < -claim.margin else "no"
         planned = 5 if {claim.arm, claim.other} <= set(FIVE) else 3
+        by_seed = differences.mean(axis=1)
+        agree = holds == "no" and abs(np.sign(by_seed + claim.margin).sum()) == len(shared)
         shares = (_share(results, claim.arm, claim.at, shared), _share(results, claim.other, claim.other_at, shared))
         rows.append(
             {"claim": claim.number, "text": claim.text, "a": claim.arm, "at": claim.at, "b": claim.other}
             | {"share": shares[0], "other_share": shares[1]}
             | {"accuracy": 100 * _mean(ours, shared), "other": 100 * _mean(theirs, shared)}
             | {"points": points, "low": low, "high": high, "margin": claim.margin}
-            | {"seeds": " ".join(f"{value:+.2f}" for value in differences.mean(axis=1))}
-            | {"holds": holds, "preliminary": len(shared) < planned}
+            | {"seeds": " ".join(f"{value:+.2f}" for value in by_seed)}
+            | {"holds": holds, "preliminary": len(shared) < planned or agree}
         )
     return pd.DataFrame(rows)
 

@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import dmpo_explore as dx
-from _photos.protocol import interval
 from _photos.run import measure
 from dmpo_explore.data.torch_loaders import make_loader
 from dmpo_explore.inference.torch_recording import as_batch
@@ -69,7 +68,7 @@ def ensembled(run: dx.Run, kinds: list[str], reference: float, single: npt.NDArr
         weights = learned(_logits(calibration), labels) if kind == "learned" else decayed(val.n_exits, float(kind))
         row, correct = measure(combined(calibration, weights), combined(val, weights), reference)
         for budget in [name for name in correct if name.endswith("%")]:
-            found = interval((correct[budget].astype(float) - single)[None])
+            found = dx.analysis.seeds_interval((correct[budget].astype(float) - single)[None])
             row |= {f"{end}_{budget}": value for end, value in zip(("difference", "low", "high"), found, strict=True)}
         rows.append({"run": run.name, "weights": kind, **row})
     return rows

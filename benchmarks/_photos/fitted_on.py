@@ -21,7 +21,6 @@ from torch import Tensor
 
 import dmpo_explore as dx
 from _photos.ensembles import combined
-from _photos.protocol import interval
 from _photos.run import at_budget, reference_flops
 from _photos.screen import predict, train_exits
 from _photos.tokens import cache_tokens, read_labels, read_tokens
@@ -97,7 +96,7 @@ def with_differences(name: str, rows: pd.DataFrame, correct: dict[str, Any]) -> 
             if f"{choice} {budget:.0%}" not in correct:
                 continue
             gain = correct[f"{choice} {budget:.0%}"].astype(float) - correct[f"off {budget:.0%}"]
-            for end, value in zip(("difference", "low", "high"), interval(gain[None]), strict=True):
+            for end, value in zip(("difference", "low", "high"), dx.analysis.seeds_interval(gain[None]), strict=True):
                 rows.loc[i, f"{end}_{budget:.0%}"] = value
     return rows
 

@@ -1,7 +1,7 @@
 """How RESULTS.md opens: three sentences, one figure and one table of the study's second edition.
 
-In: the claims and rows that are committed of every study of `protocol.STUDIES`. Out: Markdown, and the figure. A number
-whose seeds are not finished is called preliminary.
+In: the claims and rows that are committed of every study of `protocol.STUDIES`, and how often their intervals hold the
+true difference (`interval_coverage`). Out: Markdown, and the figure.
 """
 
 from __future__ import annotations
@@ -31,12 +31,21 @@ SENTENCES = {  # how a part was tried → the claim
     "added": "naive exits with {part} are above naive exits",
 }
 EXPLAINED = (
-    "Points of test accuracy at deployed compute; in brackets a 95 % interval, seeds and test images resampled "
-    "together. A claim holds (*yes*) where its interval lies above 0, or above −1 and −3 for *within 1 point* and "
-    "*within 3 points*; an interval over three seeds is too narrow; *preliminary*: seeds are missing. Arms, claims and "
-    "intervals were fixed in [protocol.py](_photos/protocol.py) before the runs. Made by `scripts/bench second_study "
-    "STUDY` and `scripts/bench study_report`; rows, claims and the correctness of every test image: "
-    "[results](results). 100 % is the plain backbone with a linear predictor at the study's image size."
+    "Points of test accuracy at deployed compute; in brackets a 95 % interval over seeds and test images. A claim "
+    "holds (*yes*) where its interval lies above 0, or above −1 and −3 for *within 1 point* and *within 3 points*. "
+    "*Preliminary*: seeds are missing, or all of them agree and the interval does not (three agree by chance in one "
+    "of four cases). Arms and claims were fixed in [protocol.py](_photos/protocol.py) before the runs. Made by "
+    "`scripts/bench second_study STUDY` and `scripts/bench study_report`; rows, claims and the correctness of every "
+    "test image: [results](results). 100 % is the plain backbone with a linear predictor at the study's image size."
+)
+COVERED = (
+    "How often an interval that states 95 % holds the true difference, per cent of simulated studies (`scripts/bench "
+    "interval_coverage`, [table](results/interval_coverage.csv)): the lowest and the highest over the part of an "
+    "image's difference that all trainings share, for normal differences and for those of correct answers. The spread "
+    "between trainings is in standard errors of one training over the images. *Crossed* is the interval above "
+    "(`dx.analysis.seeds_interval`): too wide where trainings differ little beyond their images. *Resampled* draws "
+    "seeds and images together, as the protocol had it: too narrow where few trainings differ. *Images* takes the "
+    "trainings' mean for one model."
 )
 
 
@@ -58,7 +67,19 @@ def lines(results: Path) -> list[str]:
     if (results / f"{FIGURE}.png").is_file():
         title = "Accuracy over deployed compute, means over seeds"
         made += ["", f"![{title}](results/{FIGURE}.png)", "", f"{title}; one exit is a point."]
-    return [*made, "", _markdown(tables), "", EXPLAINED]
+    made += ["", _markdown(tables), "", EXPLAINED]
+    if (path := results / "interval_coverage.csv").is_file():
+        made += ["", COVERED, "", coverage_table(pd.read_csv(path))]
+    return made
+
+
+def coverage_table(found: pd.DataFrame) -> str:
+    """A row per interval and number of seeds, a column per spread between trainings."""
+    groups = found.assign(coverage=100 * found["coverage"]).groupby(["interval", "seeds", "spread"], sort=False)
+    ends = groups["coverage"].agg(["min", "max"])
+    cells = ends.apply(lambda row: f"{row['min']:.1f} – {row['max']:.1f}", axis=1).unstack("spread")
+    cells.index = pd.Index([f"{name}, {seeds} seeds" for name, seeds in cells.index], name="spread")
+    return str(cells.to_markdown(disable_numparse=True))
 
 
 def looks() -> dict[str, tuple[int, int]]:
@@ -98,7 +119,7 @@ def _statics(tables: dict[str, pd.DataFrame]) -> str:
         rows = claims[claims["claim"] == 1]
         if len(rows):
             best, worst = rows.loc[rows["points"].idxmax()], rows.loc[rows["points"].idxmin()]
-            ahead = f"ahead of {(rows['holds'] == 'yes').sum()} of {len(rows)} on {_short(name)}{_preliminary(rows)}"
+            ahead = f"ahead of {_count(rows)} on {_short(name)}"
             ends = (f"{_points(row)} (`{row['b']}`)" for row in (worst, best))
             parts.append(f"{ahead}, {' to '.join(ends)}")
     return f"**At a static net's own compute** `dmpo` is {'; '.join(parts)}." if parts else ""
@@ -126,9 +147,9 @@ def _parts(tables: dict[str, pd.DataFrame]) -> str:
         for part in PARTS:
             own = rows[rows["text"].str.startswith(part)]
             if len(own):
-                counts.append(f"{part} in {(own['holds'] == 'yes').sum()} of {len(own)}")
+                counts.append(f"{part} in {_count(own)}")
         if counts:
-            said.append(f"on {_short(name)}{_preliminary(rows)} {', '.join(counts)}")
+            said.append(f"on {_short(name)} {', '.join(counts)}")
     how = "left out of `dmpo` and added to naive exits, at 30 and at 40 %"
     return f"**Where a part earns its place** ({how}): {'; '.join(said)} comparisons." if said else ""
 
@@ -161,6 +182,12 @@ def _cell(row: pd.Series[Any]) -> str:
 
 def _points(row: pd.Series[Any]) -> str:
     return f"{row['points']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
+
+
+def _count(rows: pd.DataFrame) -> str:
+    """How many hold, of how many, and how many are preliminary."""
+    open_ = rows["preliminary"].sum()
+    return f"{(rows['holds'] == 'yes').sum()} of {len(rows)}" + (f" ({open_} preliminary)" if open_ else "")
 
 
 def _preliminary(rows: pd.DataFrame, words: str = " (preliminary)") -> str:

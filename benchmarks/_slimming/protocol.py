@@ -17,8 +17,9 @@ In: nothing. Out: `STUDIES`, name → `Study` (the unslimmed config, the widths,
   threshold. Test is read once per run: 2,000 images drawn once.
 - Time. CPU seconds of one process with one thread, images one at a time, the models in turn, the minimum of the rounds
   (`times`). Measured on a quiet machine; no row has a time before that.
-- Intervals. 95 %, of the paired difference, seeds and images resampled together (`_photos.protocol.interval`). Three
-  seeds; with fewer a number is called preliminary. A null result is a result.
+- Intervals. 95 %, of the paired difference, seeds and images resampled together; these were found too narrow, and the
+  tables are read with `dx.analysis.seeds_interval` since. Three seeds; with fewer a number is called preliminary. A
+  null result is a result.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from _photos.protocol import interval
 from _slimming.protocol import SEEDS, WIDE, WIDTHS
+from dmpo_explore.analysis import seeds_interval
 from dmpo_explore.utils.at_exits import at_exits
 from dmpo_explore.utils.files import read_json
 from dmpo_explore.utils.typing import Bools, Floats, Ints
@@ -21,7 +21,7 @@ THRESHOLDS = 200  # tried of every model
 Arrays = Mapping[str, Any]
 
 
-def table(results: Path, costs: pd.DataFrame | None = None, *, resamples: int = 10_000) -> pd.DataFrame:
+def table(results: Path, costs: pd.DataFrame | None = None) -> pd.DataFrame:
     """A row per budget and way: accuracy in per cent, cost used, and the difference from each other way.
 
     Args:
@@ -41,13 +41,13 @@ def table(results: Path, costs: pd.DataFrame | None = None, *, resamples: int = 
             row = {"budget": budget, "budget_of": budget_of, "way": way, "accuracy": 100 * correct[way].mean()}
             rows.append(row | {"used": used, "models": " ".join(one[way][2] for one in spent), "seeds": len(done)})
         for a, b in combinations(reversed(WAYS), 2):
-            mean, low, high = interval(100 * (correct[a] - correct[b]), resamples=resamples)
+            mean, low, high = seeds_interval(100 * (correct[a] - correct[b]))
             row = {"budget": budget, "budget_of": budget_of, "way": f"{a} - {b}", "accuracy": mean}
             rows.append(row | {"low": low, "high": high, "seeds": len(done)})
     return pd.DataFrame(rows)
 
 
-def importance_table(results: Path, *, resamples: int = 10_000) -> pd.DataFrame:
+def importance_table(results: Path) -> pd.DataFrame:
     """Importance by all exits against importance by the last one, at half width: points at every exit."""
     arms = ("w50", "w50-last")
     done = _done(results, arms)
@@ -55,7 +55,7 @@ def importance_table(results: Path, *, resamples: int = 10_000) -> pd.DataFrame:
     if done:
         ours, last = (np.stack([_read(results / f"{arm}-s{s}")["test correct"] for s in done]) for arm in arms)
         for k in range(ours.shape[2]):
-            mean, low, high = interval(100.0 * (ours[..., k] * 1.0 - last[..., k]), resamples=resamples)
+            mean, low, high = seeds_interval(100.0 * (ours[..., k] * 1.0 - last[..., k]))
             rows.append({"exit": k + 1, "points": mean, "low": low, "high": high, "seeds": len(done)})
     return pd.DataFrame(rows)
 

@@ -19,9 +19,10 @@ In: nothing. Out: `STUDIES`, name → `Study` (arms, regimes, sizes). Fixed befo
   once, clean, and 250 of them under four corruptions in five strengths (`dmpo_explore.data.torch_corruptions`).
 - Compute. As deployed, everything that ran counted, as a share of the plain backbone at the same image size. Prompts
   cannot be merged and are counted.
-- Intervals. 95 %, of the paired difference, seeds and images resampled together (`_photos.protocol.interval`). On
-  corrupted images an image's value is its share of correct answers over the 20 corruptions. Three seeds; with fewer a
-  number is called preliminary. A seed draws the training images, initialises the parts and orders the batches.
+- Intervals. 95 %, of the paired difference, seeds and images resampled together; these were found too narrow, and the
+  table is read with `dx.analysis.seeds_interval` since. On corrupted images an image's value is its share of correct
+  answers over the 20 corruptions. Three seeds; with fewer a number is called preliminary. A seed draws the training
+  images, initialises the parts and orders the batches.
 - A null result is a result. No arm is added because of another one's result.
 """
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from _photos.protocol import interval
 from _tuning.protocol import ARMS, SEEDS, Study
+from dmpo_explore.analysis import seeds_interval
 from dmpo_explore.utils.typing import Floats
 
 READINGS = ("clean last", "clean 40%", "corrupted last", "corrupted 40%")
 
 
-def table(results: Path, study: Study, *, resamples: int = 10_000) -> pd.DataFrame:
+def table(results: Path, study: Study) -> pd.DataFrame:
     """Accuracy in per cent of the finished runs, and the difference from ``lora`` over the seeds that both have.
 
     ``seeds`` counts them; fewer than three are preliminary.
@@ -29,7 +29,7 @@ def table(results: Path, study: Study, *, resamples: int = 10_000) -> pd.DataFra
                 if not done:
                     continue
                 mine, theirs = (np.stack([found[seed][reading] for seed in done]) for found in (own, base))
-                mean, low, high = interval(100 * (mine - theirs), resamples=resamples)
+                mean, low, high = seeds_interval(100 * (mine - theirs))
                 row = {"regime": regime, "arm": arm, "reading": reading, "accuracy": 100 * float(mine.mean())}
                 rows.append(row | {"difference": mean, "low": low, "high": high, "seeds": len(done)})
     return pd.DataFrame(rows)

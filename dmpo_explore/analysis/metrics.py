@@ -6,6 +6,8 @@ Kaya et al. (2019).
 
 from __future__ import annotations
 
+import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -228,36 +230,53 @@ def bootstrap_difference(
     return float(difference.mean()), float(low), float(high)
 
 
-def seeds_interval(differences: npt.ArrayLike, n: int = 2000, seed: int = 0) -> tuple[float, float, float]:
-    """Mean of paired differences over several trainings, with its 95 % bootstrap interval.
+def seeds_interval(
+    differences: npt.ArrayLike, n: int | None = None, seed: int | None = None
+) -> tuple[float, float, float]:
+    """Mean of paired differences over several trainings, with its 95 % interval for crossed random effects.
 
-    Trainings and images are resampled together. With one training the interval is over images alone. Few trainings
-    show little of their spread, so that of three is too narrow: preliminary.
+    Trainings and images are both a sample. The half-width is the root of two squares: that of Student's interval over
+    the trainings' means (three trainings show little of their spread: the quantile is 4.3), and that of an interval
+    over what an image has in common in all trainings, by the mean squares of a two-way layout. It is never narrower
+    than Student's interval over the images, as it would be where few trainings agree by chance. Ours: the sum of the
+    squares and that bound. In simulations it covers 95 to 99 % (`scripts/bench interval_coverage`).
 
     Args:
-        differences: (S, B), of S trainings (seeds) on the same B images. n: resamples.
+        differences: (S, B), of S trainings (seeds) on the same B images, at least two values. With one training the
+            interval is Student's over the images. n, seed: without effect, nothing is resampled any more.
 
     Returns:
-        mean and the 2.5 % and 97.5 % quantiles, in the unit of ``differences``.
+        mean and the interval's ends, in the unit of ``differences``.
 
     Raises:
-        ValueError: an array of other dimensions, or an empty one.
+        ValueError: an array of other dimensions, or fewer than two values.
 
     Example:
+        Three trainings whose means are 0.0, 0.5 and 1.0, on two images that are alike:
+
         >>> import dmpo_explore as dx
-        >>> dx.analysis.seeds_interval([[1.0, 1.0], [1.0, 1.0]], n=10)
-        (1.0, 1.0, 1.0)
+        >>> mean, low, high = dx.analysis.seeds_interval([[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]])
+        >>> round(mean, 2), round(low, 2), round(high, 2)
+        (0.5, -0.74, 1.74)
     """
+    from scipy.special import stdtrit
+
+    if n is not None or seed is not None:
+        warnings.warn("n and seed have no effect: nothing is resampled any more", DeprecationWarning, stacklevel=2)
     values = np.asarray(differences, np.float64)
-    if values.ndim != 2 or not values.size:
-        raise ValueError(f"differences {values.shape} must be (S, B): a row per training, a column per image")
+    if values.ndim != 2 or values.size < 2:
+        raise ValueError(
+            f"differences {values.shape} must be (S, B): a row per training, a column per image, at least two values"
+        )
     S, B = values.shape
-    generator = np.random.default_rng(seed)
-    trainings = generator.multinomial(S, np.full(S, 1 / S), size=n) / S  # (n, S), shares
-    kinds, many = np.unique(values, axis=1, return_counts=True)  # images of equal differences need one draw
-    means = np.empty(n)
-    for rows in np.array_split(np.arange(n), max(1, n * many.size // 4_000_000)):
-        images = generator.multinomial(B, many / B, size=rows.size) / B  # (rows, kinds), shares
-        means[rows] = ((trainings[rows] @ kinds) * images).sum(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(values.mean()), float(low), float(high)
+    mean, of_trainings, of_images = values.mean(), values.mean(axis=1), values.mean(axis=0)
+    trainings = images = alone = 0.0  # squares of half-widths; alone: what images do not have in common
+    if S > 1:
+        trainings = stdtrit(S - 1, 0.975) ** 2 * of_trainings.var(ddof=1) / S
+    if B > 1:
+        quantile = stdtrit(B - 1, 0.975)
+        images = quantile**2 * of_images.var(ddof=1) / B
+        left = values - of_trainings[:, None] - of_images + mean
+        alone = quantile**2 * (left**2).sum() / max(1, S - 1) / (B - 1) / (S * B)
+    half = math.sqrt(max(images, trainings + max(0.0, images - alone)))
+    return float(mean), float(mean - half), float(mean + half)

@@ -72,7 +72,7 @@ def correct(make: Callable[[], nn.Module], frozen: Frozen, seeds: int = 3, epoch
 def gain(question: str, more: Bools, less: Bools) -> dict[str, float | str]:
     """A row for `dx.figures.gains_figure`: points of accuracy that ``more`` is ahead, (seeds, B) each, paired.
 
-    The 95 % interval resamples seeds and images together; with one seed it is over images alone.
+    The 95 % interval is that of `dx.analysis.seeds_interval`; with one seed it is over images alone.
     """
     points = 100 * (more.astype(float) - less)  # paired: the same image, and the same seed, in both
     mean, low, high = dx.analysis.seeds_interval(points)

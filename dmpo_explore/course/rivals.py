@@ -36,7 +36,8 @@ def random_mixture(record: dx.ExitRecord, share: float) -> tuple[str, Rival]:
 
 
 def points_ahead(ours: npt.NDArray[np.bool_], theirs: npt.NDArray[np.generic], digits: int = 2) -> str:
-    """Points of accuracy ahead on the same images, with the 95 % interval of the paired bootstrap.
+    """Points of accuracy ahead on the same images, with the 95 % interval of the paired bootstrap, or Student's
+    where ``theirs`` are probabilities.
 
     Example:
         >>> points_ahead(np.array([True, True, False, True]), np.array([True, False, False, True]), digits=0)

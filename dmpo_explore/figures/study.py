@@ -21,7 +21,7 @@ def gains_figure(gains: pd.DataFrame, template: str | None = None) -> go.Figure:
 
     Args:
         gains: ``question``, ``points``, ``low``, ``high`` (per cent of the images), ``seeds`` (text, a number each),
-            and optionally ``over``: what the interval was resampled over, by default ``images``.
+            and optionally ``over``: what the interval is over, by default ``images``.
 
     Example:
         >>> import dmpo_explore as dx, pandas as pd

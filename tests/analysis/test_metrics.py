@@ -8,10 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, sem
+from scipy.stats import t as student
 from synthetic import make_record, record_from_logits
 
-from dmpo_explore.analysis.metrics import accuracy_interval, area, bootstrap_difference, summarise, trade_off
+from dmpo_explore.analysis.metrics import (
+    accuracy_interval,
+    area,
+    bootstrap_difference,
+    seeds_interval,
+    summarise,
+    trade_off,
+)
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.records.record import ExitRecord
@@ -168,3 +176,54 @@ def test_bootstrap_wants_the_same_images() -> None:
         bootstrap_difference(np.ones(0, bool), np.ones(0, bool))
     with pytest.raises(ValueError, match="must be bool"):
         bootstrap_difference(np.ones(3), np.ones(3, bool))
+
+
+@pytest.mark.parametrize("shape", [(1, 50), (4, 1)])
+def test_of_one_training_or_one_image_the_interval_is_students(shape: tuple[int, int]) -> None:
+    values = np.random.default_rng(0).normal(size=shape)
+    low, high = student.interval(0.95, values.size - 1, values.mean(), sem(values.ravel()))
+    assert seeds_interval(values) == pytest.approx((values.mean(), low, high))
+
+
+def test_the_interval_adds_the_squares_of_trainings_and_images() -> None:
+    trainings, images = np.array([-1.0, 0.0, 2.5]), np.random.default_rng(0).normal(size=40)
+    mean, low, high = seeds_interval(trainings[:, None] + images)
+    halves = student.ppf(0.975, 2) * sem(trainings), student.ppf(0.975, 39) * sem(images)
+    assert mean == pytest.approx(0.5 + images.mean())
+    assert high - mean == pytest.approx(np.hypot(*halves)) == mean - low
+
+
+def test_trainings_that_agree_by_chance_do_not_narrow_the_interval_over_images() -> None:
+    values = np.random.default_rng(0).normal(size=(3, 200))
+    spread = values - values.mean(axis=1, keepdims=True)  # means of 0
+    of_images = spread.mean(axis=0)
+    assert seeds_interval(spread)[2] == pytest.approx(student.ppf(0.975, 199) * sem(of_images))
+    alone = np.outer([1.0, -1.0, 0.0], np.resize([1, -1], 200))  # images have nothing in common
+    assert seeds_interval(alone) == (0, 0, 0)
+    apart = alone + np.array([[-1.0], [0.0], [1.0]])
+    assert seeds_interval(apart)[2] == pytest.approx(student.ppf(0.975, 2) / 3**0.5)
+
+
+@pytest.mark.parametrize("S", [3, 5])
+@pytest.mark.parametrize("spread", [0, 1, 2, 4])
+@pytest.mark.parametrize("shared", [0.1, 0.5, 0.9])
+def test_the_interval_over_trainings_and_images_covers(S: int, spread: float, shared: float) -> None:
+    """``spread``: of trainings, in standard errors of one over images; ``shared``: part of the images' variance."""
+    rng, B, found = np.random.default_rng(0), 40, []
+    for _ in range(500):
+        values = rng.normal(0, spread / B**0.5, (S, 1)) + rng.normal(0, shared**0.5, B)
+        _, low, high = seeds_interval(values + rng.normal(0, (1 - shared) ** 0.5, (S, B)))
+        found.append(low <= 0 <= high)
+    assert np.mean(found) >= 0.93
+
+
+@pytest.mark.parametrize("bad", [[], [1.0, 2.0], [[1.0]], [[[1.0], [2.0]]]])
+def test_the_interval_over_trainings_wants_a_row_for_each(bad: object) -> None:
+    with pytest.raises(ValueError, match=r"must be \(S, B\): a row per training"):
+        seeds_interval(bad)  # type: ignore[arg-type]
+
+
+def test_arguments_of_resampling_warn_and_change_nothing() -> None:
+    values = [[0.0, 1.0], [1.0, 3.0]]
+    with pytest.warns(DeprecationWarning, match="nothing is resampled"):
+        assert seeds_interval(values, 50, seed=1) == seeds_interval(values)

@@ -85,7 +85,7 @@ def points_above_84(run: str, *columns: str) -> tuple[float, float, float]:
     for name in (run, "dmpo-84"):
         with np.load(Path(photos.RESULTS) / "photos" / f"{name}-s0" / "outcomes.npz") as outcomes:
             means.append(100 * np.mean([outcomes[column] for column in columns], axis=0))
-    return protocol.interval((means[0] - means[1])[None])
+    return dx.analysis.seeds_interval((means[0] - means[1])[None])
 
 
 @pytest.mark.parametrize(
@@ -222,17 +222,3 @@ def test_the_document_states_the_committed_rows() -> None:
         assert f"{100 * row['exit_1']:.1f}" in text
         with np.load(file.parent / "outcomes.npz") as outcomes:
             assert outcomes["exit 1"].mean() == row["exit_1"]
-
-
-def test_the_interval_resamples_seeds_and_images() -> None:
-    generator = np.random.default_rng(0)
-    images = generator.normal(0.1, 1, size=400)
-    same = np.stack([images] * 5)  # seeds that agree: the images' own error alone
-    mean, low, high = protocol.interval(same)
-    assert mean == pytest.approx(images.mean()) and (high - low) / 2 == pytest.approx(
-        1.96 * images.std() / 20, rel=0.05
-    )
-    shifted = same + np.array([-1, -0.5, 0, 0.5, 1])[:, None]
-    _, low, high = protocol.interval(shifted)
-    total = np.hypot(images.std() / 20, np.std([-1, -0.5, 0, 0.5, 1]) / 5**0.5)
-    assert (high - low) / 2 == pytest.approx(1.96 * total, rel=0.05)

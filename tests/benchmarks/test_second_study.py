@@ -50,6 +50,19 @@ def test_a_claim_holds_by_its_interval_and_margin(tmp_path: Path) -> None:
     assert rows.loc[("above the strongest naive arm", "30%"), "seeds"].count("+0.00") == 5
 
 
+def test_a_claim_is_preliminary_where_all_seeds_agree_and_the_interval_does_not(tmp_path: Path) -> None:
+    for arm, seed in STUDY.plan(3):
+        make(tmp_path, arm, seed)
+    for seed, right in enumerate((738, 720, 690)):  # `dmpo` has 740, 739 and 738
+        folder, row = tmp_path / f"static-8-s{seed}", {"exit_1": right / 1000, "full_share": 1.0}
+        keep(folder, dx.Config(), {"run": folder.name, **row}, {"exit 1": np.arange(1000) < right})
+    rows = claims.table(tmp_path, STUDY)
+    found = rows[rows["b"] == "static-8"].iloc[0]
+    assert found["seeds"] == "+0.20 +1.90 +4.80" and found["low"] < 0
+    assert found["holds"] == "no" and found["preliminary"]
+    assert not rows.loc[rows["b"].str.startswith("static-4"), "preliminary"].any()
+
+
 def test_missing_seeds_are_said_and_unknown_numbers_left_out(tmp_path: Path) -> None:
     for arm in ("dmpo", "naive", "naive-equilibrium", "single"):
         make(tmp_path, arm, 0)
@@ -78,7 +91,7 @@ def test_the_opening_says_what_the_claims_say(tmp_path: Path, monkeypatch: pytes
     make(tmp_path / "second" / "caltech", "dmpo", 0)
     make(tmp_path / "second" / "caltech", "static-4", 0)
     text = "\n".join(opening.lines(tmp_path))
-    assert "on Caltech-101 (preliminary)" in text and "Not finished" not in text
+    assert "ahead of 1 of 1 (1 preliminary) on Caltech-101" in text and "Not finished" not in text
 
 
 def test_the_figure_has_dmpo_first_and_no_arm_of_a_part(tmp_path: Path) -> None:
@@ -114,7 +127,7 @@ def test_the_committed_claims_follow_from_the_committed_runs(name: str) -> None:
 @pytest.mark.parametrize(
     ("study", "heading", "number"),
     [
-        ("fashion", "## Five trainings, and simpler rivals", 17),
+        ("fashion", "## Five trainings, and simpler rivals", 18),
         ("caltech", "### Several trainings on fewer photographs", 22),
         ("fashion-cnn", "### Several trainings of the CNN", 4),
     ],

@@ -33,7 +33,7 @@ def test_ways_are_compared_at_equal_budgets(tmp_path: Path) -> None:
         keep(tmp_path, "w67", seed, [0.7, 2.5], [0.5, 0.8])
         keep(tmp_path, "w50", seed, [0.5, 2.0], [0.4, 0.7])
         keep(tmp_path, "w33", seed, [0.4, 1.5], [0.3, 0.6])
-    table = report.table(tmp_path, resamples=50)
+    table = report.table(tmp_path)
     assert (table["seeds"] == 2).all() and table["budget_of"].unique().tolist() == ["w67", "w50", "w33"]
     first = table[table["budget_of"] == "w67"].set_index("way")
     assert first.loc["width", "accuracy"] == pytest.approx(80)  # all of w67 at its last exit
@@ -42,7 +42,7 @@ def test_ways_are_compared_at_equal_budgets(tmp_path: Path) -> None:
     assert first.loc["both", "accuracy"] == pytest.approx(90)
     assert first.loc["both - width", "accuracy"] == pytest.approx(10)
     rows = zip(protocol.WIDTHS, (1.0, 0.7, 0.5, 0.4), (10.0, 2.5, 2.0, 1.5), strict=True)
-    timed = report.table(tmp_path, pd.DataFrame(rows, columns=["arm", "seconds_1", "seconds_2"]), resamples=50)
+    timed = report.table(tmp_path, pd.DataFrame(rows, columns=["arm", "seconds_1", "seconds_2"]))
     assert timed[timed["way"] == "width"]["accuracy"].tolist() == pytest.approx([80, 70, 60])
 
 
@@ -79,7 +79,7 @@ def test_published_rows_are_those_of_the_runs(study: str) -> None:
         with np.load(folder / name / row["run"] / "outcomes.npz") as stored:
             accuracy = stored["test correct"].mean(axis=0)
         assert [row[f"exit_{k + 1}"] for k in range(4)] == pytest.approx(accuracy.tolist(), abs=1e-5)
-    table = report.table(folder / name, resamples=20)
+    table = report.table(folder / name)
     if not table.empty:
         published = pd.read_csv(folder / f"{name}-table.csv")
         assert published["accuracy"].tolist() == pytest.approx(table["accuracy"].tolist(), abs=1e-3)
