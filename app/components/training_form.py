@@ -21,7 +21,6 @@ MAIN = (
 )  # fmt: skip
 ADVANCED = tuple(option for option in dx.OPTIONS if option not in (*MAIN, *state.LEFT_OUT))
 TOY, OWN = "toy, in seconds", "my own images"
-OWN_SIZE = 84  # pixels; the 140 of demo-photos take 2.8 times the compute
 ABOUT = {
     TOY: "200 handwritten digits, a tiny untrained ViT and two exits: the whole way to *Explore* in seconds, with low "
     "accuracy. Nothing is fetched.",
@@ -40,12 +39,10 @@ def presets() -> dict[str, dx.Config]:
     naive = dx.ModelConfig(bypass="none", predictor="linear")
     toy = dx.ModelConfig("test_vit", "random", 32, exits=2, rank=4, bypass_width=8, channels=8)
     quick = dx.TrainingConfig(batch_size=20, precision="no", predictor_lr=1e-2, flip=False)
-    photos = dx.load_run(dx.runs.BUNDLED_RUNS / "demo-photos").config
-    smooth = replace(training, epochs=photos.training.epochs, label_smoothing=photos.training.label_smoothing)
     configs = (
         dx.Config(dx.DataConfig("digits", train_size=200), toy, quick),
         dx.Config(data, dx.ModelConfig(), training),
-        dx.Config(dx.DataConfig(state.FOLDER), replace(photos.model, image_size=OWN_SIZE), smooth),
+        dx.training.with_recipe("photographs", dx.Config(dx.DataConfig(state.FOLDER))),
         dx.Config(data, naive, replace(training, schedule="uniform")),
         dx.Config(data, dx.ModelConfig(exits=1), training),
     )

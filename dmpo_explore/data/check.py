@@ -204,11 +204,8 @@ def training_plan(check: DataCheck, config: Config) -> dict[str, str]:
         ('1,295 in 21 steps of 64', 'from 8 x 8 (median) to 70 x 70 pixels, squashed to a square')
     """
     totals = {split: int(counts.sum()) for split, counts in check.counts.items()}
-    train, batch, side = (
-        totals.get("train", 0) + check.n_unlabelled,
-        config.training.batch_size,
-        config.model.image_size,
-    )
+    train = totals.get("train", 0) + check.n_unlabelled
+    batch, side = config.training.batch_size, config.model.image_size
     steps = -(-train // batch)
     held = {
         split: f"{totals[split]:,} ({_mean(totals[split] / len(check.class_names))} a class)"

@@ -98,9 +98,8 @@ def hold_out(
 ) -> tuple[ImageSet, ImageSet | None]:
     """Training images → those to train on and those held out, None where no training part needs them or K is 1.
 
-    A tenth is held out, at least one image of
-    every class; the same images whenever the run is resumed. Where a table gives groups, whole groups are held out.
-    Val, calibration and test stay unread.
+    A tenth is held out, at least one image of every class; the same images whenever the run is resumed. Where a table
+    gives groups, whole groups are held out. Val, calibration and test stay unread.
 
     Raises:
         ValueError: a class with a single training image, or all of whose images are in one group.

@@ -83,7 +83,7 @@ def test_processes_share_the_views(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Processes, "wait", lambda self: None)
     one = Asked()
     kept().complete([0, 1, 2], one, Processes("cpu", 1, 2))
-    assert one.numbers == [1, 0, 2]  # its own, then those that nobody else has made here
+    assert one.numbers == [1, 0, 2]  # its own, then those that no other process has made
 
 
 def test_in_memory_no_file_is_written(cache: Path) -> None:
