@@ -90,9 +90,9 @@ def _source(name: str, title: str, rule: str) -> Source:
         rows = np.flatnonzero(every.splits[name] == split)
         places = [(every.images, row) for row in rows.tolist()]
         pixels = VerifiedImages(places, [every.hashes[row] for row in rows.tolist()])
-        return Pool(pixels, every.labels[rows], every.class_names)
+        return Pool(pixels, every.labels[rows], every.class_names, every.groups[rows])
 
-    return Source(title, "MIT", read, lambda root: FOLDER, splits=SPLITS, rule=rule)
+    return Source(title, "MIT", read, lambda root: FOLDER, splits=SPLITS, rule=rule, grouped=True)
 
 
 GROCERIES = {

@@ -31,8 +31,8 @@ SHARE = 10  # one training image in so many is held out
 class TrainingImages(NamedTuple):
     """Training and validation images.
 
-    ``manifest`` is None where an earlier version started the run. ``groups``: (n,) of every training image, by the
-    table that lists them; None without groups.
+    ``manifest`` is None where an earlier version started the run. ``groups``: (n,), of every training image; None
+    where images have none.
     """
 
     manifest: Manifest | None
@@ -98,11 +98,12 @@ def hold_out(
 ) -> tuple[ImageSet, ImageSet | None]:
     """Training images → those to train on and those held out, None where no training part needs them or K is 1.
 
-    A tenth is held out, at least one image of every class; the same images whenever the run is resumed. Where a table
-    gives groups, whole groups are held out. Val, calibration and test stay unread.
+    A tenth is held out, at least one image of every class; the same images whenever the run is resumed. Where images
+    have groups, whole groups are held out, and the only group of a class is trained on. Val, calibration and test stay
+    unread.
 
     Raises:
-        ValueError: a class with a single training image, or all of whose images are in one group.
+        ValueError: a class with a single training image, or no group that can be held out.
     """
     if not wants_held_out(config, n_exits):
         return images, None
@@ -111,19 +112,23 @@ def hold_out(
         held = stratified_rows(images.labels, len(images) // SHARE, seed=seed, least=1, class_names=names)
     else:
         held = held_out_rows(images.labels, len(images) // SHARE, seed=seed, class_names=names, groups=groups)
-    kept = images.subset(np.setdiff1d(np.arange(len(images)), held))
-    if gone := {*images.labels.tolist()} - {*kept.labels.tolist()}:
-        name = names[min(gone)]
-        raise ValueError(f"class {name!r} would have no training image left: all are in one group; add another group")
-    return kept, images.subset(held)
+        gone = np.setdiff1d(images.labels, np.delete(images.labels, held))  # classes all of whose images would be held
+        needed = groups[held[np.isin(images.labels[held], gone)]]
+        held = held[~np.isin(groups[held], needed)]
+        if not len(held):
+            raise ValueError(f"no images can be held out: class {names[gone[0]]!r} is in one group; add another group")
+    return images.subset(np.setdiff1d(np.arange(len(images)), held)), images.subset(held)
 
 
 def _groups(images: ImageSet, data: ImageData) -> Array | None:
     """`TrainingImages.groups`."""
-    if not data.own or not data.grouped:
+    if not data.grouped:
         return None
     pool = data.pool("train")
-    assert pool.groups is not None and isinstance(pool.pixels, ImageFiles) and isinstance(images.pixels, ImageFiles)
+    assert pool.groups is not None
+    if not data.own:
+        return pool.groups[images.indices]
+    assert isinstance(pool.pixels, ImageFiles) and isinstance(images.pixels, ImageFiles)
     listed = {os.path.abspath(path): group for path, group in zip(pool.pixels.paths, pool.groups, strict=True)}
     paths = [os.path.abspath(images.pixels.paths[i]) for i in images.indices]
     if absent := [path for path in paths if path not in listed]:

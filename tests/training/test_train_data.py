@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from own_images_folder import fill, paint
 from tiny_training import CONFIG
 
 from dmpo_explore.config import DataConfig
+from dmpo_explore.data.grocery import photographs
 from dmpo_explore.data.image_set import ImageFiles, ImageSet
+from dmpo_explore.data.images import open_data
 from dmpo_explore.data.manifest import Manifest, write_manifest
 from dmpo_explore.runs.run import Run
 from dmpo_explore.training.train import default_name
@@ -60,3 +63,23 @@ def test_whole_groups_are_held_out(tmp_path: Path) -> None:
     found = training_images(config)
     again = hold_out(found.train, config, 2, found.groups)[1]
     assert again is not None and videos(again)
+
+
+def test_whole_groups_of_groceries_are_held_out() -> None:
+    config = replace(CONFIG, data=DataConfig("grocery"), model=replace(CONFIG.model, earlier_exits=True))
+    found = training_images(config)
+    kept, held = hold_out(found.train, config, 2, found.groups)
+    every = photographs()
+    groups = every.groups[every.splits["grocery"] == "train"]
+    assert held is not None and len(held) > 200
+    assert not {*groups[kept.indices].tolist()} & {*groups[held.indices].tolist()}
+
+
+def test_the_only_group_of_a_class_is_trained_on() -> None:
+    digits = open_data(DataConfig("digits")).images("train")
+    config = replace(CONFIG, model=replace(CONFIG.model, earlier_exits=True))
+    groups = np.where(digits.labels == 3, -1, np.arange(len(digits)) // 2)
+    kept, held = hold_out(digits, config, 2, groups)
+    assert held is not None and 3 in kept.labels and 3 not in held.labels and len({*held.labels.tolist()}) == 9
+    with pytest.raises(ValueError, match=r"no images can be held out: class '4' is in one group; add another group"):
+        hold_out(digits, config, 2, digits.labels)
