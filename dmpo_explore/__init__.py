@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from .search.search_run import run_search as run_search
     from .search.space import SearchSpace as SearchSpace
     from .search.study import load_front as load_front
+    from .training.block_probes import probe as probe
     from .training.loop import EpochResult as EpochResult
     from .training.train import train as train
     from .training.train import train_epochs as train_epochs

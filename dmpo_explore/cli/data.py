@@ -25,7 +25,7 @@ MOST_PLACES = 10
 
 
 @app.command()
-@data_options
+@data_options()
 def data(
     path: Annotated[
         str | None, typer.Argument(metavar="PATH", help="A folder or table of images, or the name of a known data set.")

@@ -64,10 +64,11 @@ DATA_OPTIONS = (
 )  # options of model and training that the data check reads
 
 
-def data_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give ``command`` the options of `Config` that choose images and their preprocessing, except ``--data``."""
+def data_options(*more: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of `Config` that choose images and their preprocessing, except ``--data``; and
+    ``more`` of them (``part.name``)."""
     keys = [key for key in OPTIONS if key.startswith("data.") and key != "data.name"]
-    return _with_options(command, [_option(key, OPTIONS[key]) for key in (*keys, *DATA_OPTIONS)])
+    return partial(_with_options, options=[_option(key, OPTIONS[key]) for key in (*keys, *DATA_OPTIONS, *more)])
 
 
 def target_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .image import decision_trace_figure as decision_trace_figure
     from .inspection import cka_figure as cka_figure
     from .inspection import depth_figure as depth_figure
+    from .inspection import forecast_figure as forecast_figure
     from .inspection import gradient_conflict_figure as gradient_conflict_figure
     from .inspection import matrix_figure as matrix_figure
     from .inspection import predictor_compute_figure as predictor_compute_figure

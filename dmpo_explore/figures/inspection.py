@@ -194,6 +194,32 @@ def probe_figure(tables: Mapping[str, pd.DataFrame], template: str | None = None
     return figure.update_yaxes(tickformat=".0%", col=2)
 
 
+def forecast_figure(probes: pd.DataFrame, exits: Sequence[int] = (), template: str | None = None) -> go.Figure:
+    """Accuracy of the probes behind every block over the compute up to there; lines at the proposed exits.
+
+    Args:
+        probes: of a `Forecast`: ``block``, ``share``, ``mean``, ``second_order``. exits: block numbers.
+
+    Example:
+        >>> import dmpo_explore as dx, pandas as pd
+        >>> rows = {"block": [1, 2], "share": [0.5, 1.0], "mean": [0.5, 0.75], "second_order": [0.5, 0.875]}
+        >>> figure = dx.figures.forecast_figure(pd.DataFrame(rows), exits=[1, 2])
+        >>> [trace.name for trace in figure.data], len(figure.layout.shapes)
+        (['class token and mean', 'second order'], 2)
+    """
+    figure = new_figure(template, "compute up to the block, of the plain model's", "accuracy of a probe, frozen")
+    for i, (column, name) in enumerate({"mean": "class token and mean", "second_order": "second order"}.items()):
+        figure.add_scatter(
+            x=probes["share"], y=probes[column], customdata=probes[["block"]], name=name, mode="lines+markers",
+            line=model_line(i, 2), marker={"symbol": symbol(i)},
+            hovertemplate="block %{customdata[0]}<br>%{x:.0%} of the compute<br>accuracy %{y:.1%}<extra></extra>",
+        )  # fmt: skip
+    for row in probes[probes["block"].isin([*exits])].itertuples():
+        line = {"color": GREY, "dash": "dot", "width": 1}
+        figure.add_vline(row.share, line=line, annotation_text=f"{row.block}", annotation_position="top")
+    return figure.update_xaxes(tickformat=".0%", rangemode="tozero").update_yaxes(tickformat=".0%")
+
+
 def gradient_conflict_figure(tables: Mapping[str, pd.DataFrame], template: str | None = None) -> go.Figure:
     """Cosine between each early exit's gradient and the last exit's; negative values are conflicts.
 

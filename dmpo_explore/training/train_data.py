@@ -71,7 +71,7 @@ def training_images(
         if on_data:
             on_data(manifest)
         train = manifest.images(data, "train")
-        return TrainingImages(manifest, train, manifest.images(data, "val"), _groups(train, data))
+        return TrainingImages(manifest, train, manifest.images(data, "val"), groups_of(train, data))
     if place := place_finding():
         raise place.error(place.text)
     check_images(run, ("train", "val"), on_check)
@@ -79,7 +79,7 @@ def training_images(
         on_data(run.manifest)
     train = run.split_images("train")
     check_classes(run, train)
-    return TrainingImages(run.manifest, train, run.split_images("val"), _groups(train, run.data))
+    return TrainingImages(run.manifest, train, run.split_images("val"), groups_of(train, run.data))
 
 
 def wants_held_out(config: Config, n_exits: int) -> bool:
@@ -120,8 +120,8 @@ def hold_out(
     return images.subset(np.setdiff1d(np.arange(len(images)), held)), images.subset(held)
 
 
-def _groups(images: ImageSet, data: ImageData) -> Array | None:
-    """`TrainingImages.groups`."""
+def groups_of(images: ImageSet, data: ImageData) -> Array | None:
+    """(n,) group of every image of the training split, by the data; None where images have none."""
     if not data.grouped:
         return None
     pool = data.pool("train")

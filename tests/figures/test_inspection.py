@@ -12,6 +12,7 @@ import pytest
 from dmpo_explore.figures.inspection import (
     cka_figure,
     depth_figure,
+    forecast_figure,
     gradient_conflict_figure,
     matrix_figure,
     predictor_compute_figure,
@@ -23,6 +24,7 @@ from dmpo_explore.figures.style import MATRIX_SCALES
 
 MATRIX = np.array([[1.0, -3.0], [0.5, 2.0]])
 PROBES = pd.DataFrame({"exit": [1, 2], "low_level": [0.99, 0.9], "label": [0.5, 0.75]})
+FORECAST = pd.DataFrame({"block": [1, 2], "share": [0.5, 1.0], "mean": [0.5, 0.75], "second_order": [0.5, 0.8]})
 GRADIENTS = pd.DataFrame({"exit": [1, 2], "cosine": [-0.5, 0.25]})
 HEADS = pd.DataFrame(
     {"name": ["mean", "moments"], "flops": [1e6, 2.5e6], "parameters": [10, 2000], "accuracy": [0.5, 0.75]}
@@ -35,6 +37,7 @@ def figures(template: str | None = None) -> dict[str, go.Figure]:
         "cka": cka_figure(MATRIX, ["r1", "r2"], ["c1", "c2"], template),
         "depth": depth_figure({"a": [1, 2]}, "y", template),
         "probes": probe_figure({"trunk": PROBES, "read": PROBES}, template),
+        "forecast": forecast_figure(FORECAST, [2], template),
         "gradients": gradient_conflict_figure({"naive": GRADIENTS}, template),
         "spectrum": spectrum_figure({"a": [1.0, 4.0]}, template),
         "cost": predictor_compute_figure(HEADS, template),

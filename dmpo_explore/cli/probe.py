@@ -1,0 +1,66 @@
+"""`dmpo-explore probe`: where exits should stand on some images and what they could save, before any training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .options import changed, data_options, typed_values
+from .output import Bar, print_result
+from .root import Device, Json, app
+from .train import base_config
+
+
+@app.command()
+@data_options("model.backbone", "model.weights")
+def probe(
+    path: Annotated[
+        str | None, typer.Argument(metavar="PATH", help="A folder or table of images, or the name of a known data set.")
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.json|RUN", help="Config of the planned training; the options below change it."),
+    ] = None,
+    images: Annotated[int, typer.Option(min=60, help="Training images that are read, at most.")] = 3000,
+    drop: Annotated[float, typer.Option(help="Accuracy that may be lost, as a fraction: 0.01 is one point.")] = 0.01,
+    seed: Annotated[int, typer.Option(help="Of the choice of images.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Keep the probes' answers as a record, which the app opens.")
+    ] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+    **settings: Any,
+) -> None:
+    """Say where exits should stand and what they could save, in minutes and before any training.
+
+    Ridge probes of the frozen backbone are fitted behind every block, on training images alone. They tell the depth at
+    which your classes can be told apart. The forecast ranks data and backbones; a trained model is more accurate at
+    every exit.
+    """
+    from ..analysis.tables import markdown
+    from ..training.block_probes import probe as run_probe
+
+    typed = typed_values(settings)
+    if path is None and config is None and not any(key.endswith("_dir") for key in typed):
+        raise typer.BadParameter("give a folder, a table, a known data set, or --train-dir and --test-dir")
+    chosen = changed(base_config(config), typed | ({} if path is None else {"data.name": path}))
+    if out is not None and out.exists():
+        raise FileExistsError(f"{out} exists; choose another name")
+    with Bar(lines=True) as bar:
+        found = run_probe(
+            chosen.data, chosen.model, images=images, drop=drop, seed=seed, device=device,
+            progress=lambda done, total: bar.to(done, total, "reading images"),
+        )  # fmt: skip
+    rows = [
+        [str(row.block), f"{row.share:.0%}", f"{row.mean:.1%}", f"{row.second_order:.1%}"]
+        for row in found.probes.itertuples()
+    ]
+    lines = [*markdown([["block", "compute", "mean", "second order"], *rows]), "", *found.lines()]
+    answer = found.to_dict()
+    if out is not None:
+        found.record.save(out)
+        answer["record"] = str(out)
+        lines += [f"record: {out}"]
+    print_result(answer, as_json, lines)

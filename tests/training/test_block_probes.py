@@ -1,0 +1,73 @@
+"""Probes of a frozen backbone: training images alone, no image on both sides, the same answer twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dmpo_explore.config import DataConfig, ModelConfig
+from dmpo_explore.data.image_data import ImageData
+from dmpo_explore.data.images import load_images
+from dmpo_explore.models.factory import build_model
+from dmpo_explore.models.flops import config_flops
+from dmpo_explore.training.block_probes import _components, _fit, probe
+
+TINY = ModelConfig("test_vit", "random", 32, channels=8, bypass_width=8)
+
+
+def test_only_the_training_split_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, images = list[str](), ImageData.images
+
+    def noted(self: ImageData, split: str) -> Any:
+        read.append(split)
+        return images(self, split)
+
+    monkeypatch.setattr(ImageData, "images", noted)
+    seen = list[tuple[int, int]]()
+    found = probe(DataConfig("digits"), TINY, images=240, progress=lambda done, total: seen.append((done, total)))
+    assert read == ["train"] and seen[-1] == (240, 240)
+    assert (found.n_train, found.record.n_images) == (160, 80)
+    assert found.record.meta.exit_blocks == tuple(range(1, 7)) and found.record.meta.split == "val"
+    again = probe(DataConfig("digits"), TINY, images=240)
+    assert again.to_dict() == found.to_dict()
+
+
+def test_compute_is_that_of_the_model_to_be_trained() -> None:
+    found = probe(DataConfig("digits"), TINY, images=120, drop=0.2)
+    whole = config_flops(replace(TINY, exits=6), 10)
+    assert found.probes["share"].iloc[-1] == pytest.approx((whole.embed + sum(whole.trunk)) / whole.reference)
+    deepest = load_images("digits", "train")
+    assert found.record.meta.reference_flops == whole.reference and len(deepest.class_names) == 10
+
+
+def test_a_cnn_is_probed_behind_every_stage() -> None:
+    model = ModelConfig("test_efficientnet", "random", 64, channels=8, bypass_width=8, tuning="none")
+    found = probe(DataConfig("digits"), model, images=90)
+    depth = build_model(replace(model, exits=1), 10).exits[-1]
+    assert found.record.meta.exit_blocks[-1] == depth and np.isfinite(found.probes.to_numpy(float)).all()
+
+
+def test_a_probe_ranks_a_class_that_it_never_saw_last() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 3
+    labels[-1] = 3
+    features = np.eye(4)[labels] + rng.normal(0, 0.01, (40, 4))
+    found = _fit(features, labels, np.arange(30, 40))
+    assert found.scores.shape == (10, 4) and (found.scores[:, 3] == found.scores.min()).all()
+    assert (found.scores[:-1].argmax(1) == labels[30:-1]).all() and found.error < 0.1
+
+
+def test_components_are_those_of_the_tokens() -> None:
+    import torch
+
+    tokens = torch.randn(8, 50, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor([9.0, 1, 1, 5, 1, 1])
+    found = _components(tokens, 2).abs()
+    assert found.shape == (2, 6) and found[1, 0] > 0.99 and found[0, 3] > 0.99
+
+
+def test_too_few_images_are_refused() -> None:
+    with pytest.raises(ValueError, match="50 training images are too few to probe; at least 60"):
+        probe(DataConfig("digits"), TINY, images=50)
