@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import joints
 from ..utils.registry import Joint
-from .part_options import AugmentationOptions, SecondPhaseOptions, TeacherOptions
+from .part_options import AugmentationOptions, SecondPhaseOptions, TeacherOptions, n_views
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -145,7 +145,8 @@ def _taught(config: Config) -> str:
         return ""
     which = f"exit {own.teacher_exit}" if own.teacher_exit else "its last exit"
     how = f"share of the loss {own.teacher_share}, temperature {own.teacher_temperature:g}"
-    return f"Taught by run `{own.teacher}` ({which}): {own.teacher_views} views an image, {how}."
+    n = min(n_views(config.training), config.training.epochs)
+    return f"Taught by run `{own.teacher}` ({which}): {n} view{'s' * (n > 1)} an image, {how}."
 
 
 def _augmented(config: Config) -> str:

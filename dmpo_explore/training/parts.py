@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     """The images of a step and what is known of each.
 
     Args:
-        images: (b,3,S,S). labels: (b,) int64; `dmpo_explore.data.torch_loaders.MISSING` where an image has none.
+        images: (b,3,S,S). labels: (b,) int64; `dmpo_explore.data.labels.MISSING` where an image has none.
         indices: (b,) int64, rows of the training's images (`TrainingPart.sources` follow the labelled ones); None where
             the loader gives none.
         labelled: (b,) bool; None: all are.

@@ -59,10 +59,10 @@ class Teacher:
         return replace(preprocess_of(self.run.config.model), resize=student.resize, crop_pct=student.crop_pct)
 
     def model(self, device: str) -> DMPO:
-        """Its model; ValueError if it has got other weights since it was opened."""
+        """Its model; ValueError if its weights were replaced since it was opened."""
         model = self.run.model(device, merge=True)
         if sha256(self.run.path / WEIGHTS) != self.weights_sha256:
-            raise ValueError(f"teacher {self.run.name!r} has got new weights meanwhile; start again")
+            raise ValueError(f"teacher {self.run.name!r}: its weights were replaced while it was used; start again")
         return model
 
     @torch.inference_mode()
@@ -132,7 +132,7 @@ def check_teacher(config: Config) -> None:
     elif config.data.unlabelled:
         raise ValueError("unlabelled images are answered by a teacher: give its run, --teacher RUN")
     elif options != TeacherOptions():
-        raise ValueError("the options of a teacher need one: give its run, --teacher RUN")
+        raise ValueError("teacher options are set but no teacher: add --teacher RUN")
 
 
 def with_teacher_address(config: Config) -> Config:

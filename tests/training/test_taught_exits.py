@@ -179,7 +179,7 @@ def test_a_teacher_that_changed_is_refused_before_it_answers(
 
 def test_a_run_names_its_teacher(teacher: Run, runs: Path) -> None:
     run = train(taught(teacher, epochs=1), "student", device="cpu")
-    assert f"Taught by run `{teacher.path}` (its last exit): 3 views an image, share of the loss 0.9" in run.card()
+    assert f"Taught by run `{teacher.path}` (its last exit): 1 view an image, share of the loss 0.9" in run.card()
     shutil.copytree(teacher.path, runs / "big")
     again = train(taught(teacher, epochs=1, teacher="big", teacher_exit=1), "again", device="cpu")
     assert again.config.get("training.teacher") == "big" and "Taught by run `big` (exit 1)" in again.card()

@@ -83,7 +83,7 @@ def test_answers_beyond_float16_and_weights_that_change_are_refused(teacher: Run
     with pytest.raises(ValueError, match="teacher 'copy' gives answers that are not finite, or beyond float16"):
         found.answer(model, [(teacher.inputs("train", slice(3)), 0)], "no", print)
     (copy / "weights.safetensors").write_bytes((copy / "weights.safetensors").read_bytes()[:-8] + bytes(8))
-    with pytest.raises(ValueError, match="teacher 'copy' has got new weights meanwhile"):
+    with pytest.raises(ValueError, match="teacher 'copy': its weights were replaced while it was used; start again"):
         found.model("cpu")
 
 
@@ -102,7 +102,7 @@ def test_a_missing_or_unfinished_one(teacher: Run, tmp_path: Path) -> None:
 
 
 def test_options_without_a_teacher_and_shares_that_do_not_fit(teacher: Run) -> None:
-    refused(tiny_config(teacher_share="0.5"), "options of a teacher need one: give its run, --teacher RUN")
+    refused(tiny_config(teacher_share="0.5"), "teacher options are set but no teacher: add --teacher RUN")
     refused(taught(teacher, teacher_share="0.5,0.6,0.7"), "teacher_share='0.5,0.6,0.7' has 3 shares for 2 exits")
     for bad in ("", "a", "1.5", "0.5,-0.1", "nan"):
         with pytest.raises(ValueError, match="must be numbers in \\[0, 1\\]"):
