@@ -216,8 +216,9 @@ def test_a_run_does_not_take_its_teachers_place(teacher: Run, runs: Path) -> Non
 
 
 def test_settings_that_another_part_refuses_before_the_teacher_answers(
-    teacher: Run, monkeypatch: pytest.MonkeyPatch
+    teacher: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path))
     answered = count_images(monkeypatch)
     refused(taught(teacher, schedule="uniform", schedule_rate="full"), "schedule_rate='full' is for a second phase")
     assert not answered

@@ -13,7 +13,7 @@ import torch
 from calls import call, fails
 from own_images_folder import fill, paint
 from teaching import count_images, taught, train_teacher
-from tiny import tiny_config
+from tiny import tiny_config, tiny_options
 from tiny_training import same_history, stop_after
 
 from dmpo_explore.config import Config, DataConfig
@@ -27,7 +27,6 @@ from dmpo_explore.training.fitted_earlier_exits import FittedEarlierExits
 from dmpo_explore.training.parts import Batch
 from dmpo_explore.training.taught_exits import TaughtExits
 from dmpo_explore.training.train import train, train_epochs
-from dmpo_explore.training.train_data import training_images
 
 
 @pytest.fixture(scope="module")
@@ -197,9 +196,11 @@ def test_changed_ones_stop_a_resumed_training_at_once(folder: Path, runs: Path, 
     assert not steps
 
 
-def test_beside_a_known_data_set_a_reader_hears_of_those_left_out(tmp_path: Path) -> None:
+def test_beside_a_known_data_set_a_reader_hears_of_them(runs: Path, tmp_path: Path) -> None:
+    teacher = train_teacher(tmp_path, tiny_config(40, epochs=1))
     paint(tmp_path / "more" / "good.png", 1)
     (tmp_path / "more" / "bad.png").write_bytes(b"no image")
-    data = DataConfig("digits", train_size=40, unlabelled=str(tmp_path / "more"), skip_broken=True)
-    with pytest.warns(UserWarning, match=r"unlabelled: 1 image is left out as broken or too large: .*bad\.png"):
-        assert training_images(replace(tiny_config(), data=data)).manifest is not None
+    options = tiny_options(train_size=40, epochs=1, teacher=teacher.path, unlabelled=tmp_path / "more")
+    told = call("train", *options, "--skip-broken", "--device", "cpu").stderr
+    assert "data: 40 train, 143 val, 1 unlabelled, " in told
+    assert f"unlabelled: 1 image is left out as broken or too large: {tmp_path}/more/bad.png" in told
