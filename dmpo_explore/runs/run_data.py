@@ -139,20 +139,17 @@ def move_data(run: Run, place: str | None, progress: Progress | None = None, *, 
     if run.path.parent == BUNDLED_RUNS.resolve():
         raise ValueError(f"run {run.name!r} is bundled and stays as it is; copy {run.path} to runs/ and change that")
     data = before = run.config.data
-    if place not in (None, before.name):
-        data = run.data.moved(place)
+    if place not in (None, before.name) and (data := run.data.moved(place)) != before:
+        check_images(run, progress=progress, data=data)
+        if run.manifest is not None and not run.manifest.files:
+            run.manifest.images(data, "train")  # raises where other arrays are there, or none
     if unlabelled is not None:
         if before.unlabelled is None:
             raise ValueError(f"run {run.name!r} was trained without unlabelled images; leave out --unlabelled")
         data = replace(data, unlabelled=str(absolute(unlabelled)))
-    if data == before:
-        return run
-    config = replace(run.config, data=data)
-    check_images(run, progress=progress, data=data)
-    check_unlabelled(run, progress, data)
-    if run.manifest is not None and not run.manifest.files:
-        run.manifest.images(config.data, "train")  # raises where other arrays are there, or none
-    write_text(run.path / "config.json", config.to_json() + "\n")
+        check_unlabelled(run, progress, data)
+    if data != before:
+        write_text(run.path / "config.json", replace(run.config, data=data).to_json() + "\n")
     return Run(run.path)
 
 

@@ -1,8 +1,9 @@
 """Teacher: a finished run whose answers the exits of another training learn (Beyer et al. 2022, arXiv 2106.05237).
 
 In: the options of a training, its classes, and the manifest of its images. Out: `Teacher`, which answers batches of
-images with one of its exits. It is refused if it is missing, not finished, has other classes, or was trained on images
-that are in val, calibration or test of the new run. Ours: an early-exit run may teach, by its last exit or another one.
+images with one of its exits. It is refused if it is missing, not finished, has other classes, or if it or a teacher of
+its own was trained on images that are in val, calibration or test of the new run. Ours: an early-exit run may teach, by
+its last exit or another one.
 """
 
 from __future__ import annotations

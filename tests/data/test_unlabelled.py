@@ -93,8 +93,14 @@ def test_a_folder_that_shares_images_with_the_data_is_the_one_finding(
     data: DataConfig, tmp_path: Path, more: str
 ) -> None:
     (tmp_path / "more").rename(tmp_path / "own" / "more")
-    (stop,) = of(check_data(replace(data, unlabelled=str(tmp_path / more))))
-    assert stop.stops and "of its images are the data's too" in stop.text and stop.text.endswith("; move it out")
+    found = check_data(replace(data, unlabelled=str(tmp_path / more)))
+    (stop,) = of(found)
+    assert (
+        found.findings[0] == stop
+        and stop.stops
+        and "of its images are the data's too" in stop.text
+        and stop.text.endswith("; move it out")
+    )
 
 
 def test_packed_arrays_of_a_reader_are_compared_by_their_pixels(data: DataConfig, tmp_path: Path) -> None:

@@ -178,6 +178,9 @@ def test_moved_ones_are_found_again_and_changed_ones_before_the_first_step(
     call(*resume)
     run = load_run("run")
     assert run.config.data.unlabelled == str(tmp_path / "new") and len(run.history()) == 2
+    shutil.rmtree(tmp_path / "new")  # a record needs them no more
+    shutil.copytree(folder / "own", tmp_path / "own")
+    assert move_data(run, str(tmp_path / "own")).config.data.name == str(tmp_path / "own")
     stop_after(1, tiny_config(), "plain")
     with pytest.raises(ValueError, match="run 'plain' was trained without unlabelled images; leave out --unlabelled"):
         move_data(load_run("plain"), None, unlabelled=str(tmp_path / "new"))
