@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,7 +54,8 @@ made with `--no-calibration`, where it would have fewer than 200 images, or wher
 division is then 80/10/10. `--calibration` makes one in any case.
 
 **Manifest.** The run keeps a list of all files with their SHA-256. Later commands take the splits from it, and stop
-where an image is missing or changed. If the images were moved, name the new place: `--resume RUN --data FOLDER`.
+where an image is missing or changed. If the images were moved, name the new place: `--resume RUN --data FOLDER`, or
+`--unlabelled FOLDER`.
 
 **A teacher.** `--teacher RUN` lets the exits learn the answers of a finished run to augmented views of the images, and
 `--unlabelled FOLDER` adds images that it alone answers. It may have larger images, but must have the same classes and
@@ -153,16 +155,16 @@ def base_config(place: str | None) -> Config:
 
 
 def _resumed(name: str, settings: dict[str, Any]) -> Config:
-    """The config of the run to resume; a typed ``--data`` is the new location of its images."""
+    """The config of the run to resume; typed ``--data`` and ``--unlabelled`` are new locations of its images."""
     from ..runs.run_data import move_data
     from ..runs.store import load_run
 
-    run, place = load_run(name), settings["data"]
-    settings["data"] = None
-    if place is None:
+    run, place, more = load_run(name), settings.pop("data"), settings.pop("unlabelled")
+    if place is None and more is None:
         return run.config
     with Bar() as bar:
-        return move_data(run, place, lambda done, total: bar.to(done, total, "checking images")).config
+        report = partial(bar.to, text="checking images")
+        return move_data(run, place, report, unlabelled=more).config
 
 
 def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: bool, **how: Any) -> Run:
@@ -177,7 +179,7 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
 
     def on_data(manifest: Manifest) -> None:
         bar.clear()
-        if manifest.data == OWN:
+        if manifest.data == OWN or manifest.unlabelled:
             bar.write(f"data: {manifest.described()}")
 
     hooks: dict[str, Any] = {

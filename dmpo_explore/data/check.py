@@ -177,7 +177,7 @@ def check_data(
         rule=facts.rule,
         class_names=facts.class_names,
         counts=facts.counts(),
-        findings=tuple(sorted((*find_all(facts), *more.findings), key=lambda finding: not finding.stops)),
+        findings=tuple(sorted((*more.findings, *find_all(facts)), key=lambda finding: not finding.stops)),
         formats=dict(Counter(look.format or "not readable" for look in facts.looks).most_common()),
         bytes=sum(look.bytes for look in facts.looks),
         widths=np.asarray([look.width for look in seen], np.int64),

@@ -7,7 +7,7 @@ from ten times as many training images on.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import PurePath
@@ -114,16 +114,16 @@ def untrained_classes(train: ImageSet, size: int | None) -> str:
 def _broken(facts: Facts) -> Iterator[Finding]:
     """Files that cannot be decoded."""
     bad = {path: look for path, look in _looked(facts) if look.problem and not look.too_large}
-    return _unreadable(facts, "broken", bad, "cannot be read", "Replace")
+    return unreadable(facts, "broken", bad, "cannot be read", "Replace")
 
 
 def _too_large(facts: Facts) -> Iterator[Finding]:
     """Images with more pixels than the limit."""
     large = {path: look for path, look in _looked(facts) if look.too_large}
-    return _unreadable(facts, "too large", large, "are too large", "Shrink")
+    return unreadable(facts, "too large", large, "are too large", "Shrink")
 
 
-def _unreadable(facts: Facts, check: str, found: dict[str, FileLook], state: str, cure: str) -> Iterator[Finding]:
+def unreadable(facts: Facts, check: str, found: Mapping[str, FileLook], state: str, cure: str) -> Iterator[Finding]:
     """The finding about all images of ``found``, if there are any; the first one's problem in full."""
     if not found:
         return
@@ -147,10 +147,14 @@ def _inputs(facts: Facts) -> Iterator[Finding]:
 
 def _left_out(facts: Facts) -> Iterator[Finding]:
     """Broken files that `skip_broken` left out."""
-    if facts.left_out:
-        names = tuple(facts.left_out)
+    yield from left_out("left out", tuple(facts.left_out))
+
+
+def left_out(check: str, names: tuple[str, ...]) -> Iterator[Finding]:
+    """The finding about images that were left out, if there are any."""
+    if names:
         count = "1 image is" if len(names) == 1 else f"{len(names):,} images are"
-        yield Finding("left out", f"{count} left out as broken or too large: {few(names)}", places=names)
+        yield Finding(check, f"{count} left out as broken or too large: {few(names)}", places=names)
 
 
 def _leakage(facts: Facts) -> Iterator[Finding]:

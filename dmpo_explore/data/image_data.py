@@ -67,6 +67,7 @@ class ImageData:
 
     own: ClassVar[bool] = True  # whether the images are the user's, not those of a known data set
     skips_broken: ClassVar[bool] = True  # whether single images can be left out
+    moved_cure: ClassVar[str] = "record the run with --data FOLDER"  # what a reader does where they were moved
     val_size: int | None = None  # images that are taken from train where there is no val; None: 10 %
 
     def __init__(self, config: DataConfig) -> None:
@@ -167,11 +168,15 @@ class ImageData:
         if split not in SPLITS:
             raise ValueError(unknown("split", split, SPLITS))
         name = self.config.name
-        pool = self.pool("train" if split in self.cut or self._is_spare(split) else split)
+        pool = self.pool(self.origin(split))
         rows = self._rows(pool, split)
         if not len(rows):
             raise ValueError(f"{name} {split} holds no images")
         return ImageSet(name, split, pool.labels[rows], pool.class_names, rows.astype(np.int64), pool.pixels)
+
+    def origin(self, split: str) -> str:
+        """The split of the data themselves that the images of ``split`` are in; their positions are those in it."""
+        return "train" if split in self.cut or self._is_spare(split) else split
 
     def pool(self, split: str) -> Pool:
         """`read`, without the files that are left out and with readable class names."""
@@ -258,9 +263,9 @@ class ImageData:
     def stamp(self) -> str:
         """SHA-256 of names, sizes and times of change of all files: equal while no file changes.
 
-        Empty for known data sets, which are verified whenever they are read.
+        Empty for known data sets, which are verified whenever they are read, without unlabelled images.
         """
-        if not self.own:
+        if not self.own and not self.config.unlabelled:
             return ""
         found, digest = self.listing(), hashlib.sha256()
         more = [Path(text).expanduser() for text in (self.config.name, self.config.class_names) if text]
@@ -316,7 +321,7 @@ class ImageData:
             FileNotFoundError: images are missing. ValueError: they were changed, or lie outside the data.
         """
         require_inside(rows, self)
-        require_files(rows, self.folder, split)
+        require_files(rows, self.folder, split, self.moved_cure)
         return VerifiedFiles([self.folder / row.path for row in rows], [row.sha256 for row in rows])
 
     def compare(
@@ -400,7 +405,7 @@ def require_inside(rows: Sequence[FileRow], data: ImageData) -> None:
         )
 
 
-def require_files(rows: Sequence[FileRow], folder: Path, split: str) -> None:
+def require_files(rows: Sequence[FileRow], folder: Path, split: str, moved_cure: str) -> None:
     """Raise for files that are missing or have another size; their bytes are compared when they are read."""
     absent, changed = [], []
     for row in rows:
@@ -413,7 +418,7 @@ def require_files(rows: Sequence[FileRow], folder: Path, split: str) -> None:
     if absent:
         raise FileNotFoundError(
             f"{len(absent):,} of {len(rows):,} {split} images are not in {folder} ({few(absent)}); restore them, or, "
-            "if they were moved, record the run with --data FOLDER"
+            f"if they were moved, {moved_cure}"
         )
     if changed:
         raise ValueError(

@@ -230,14 +230,21 @@ class ImageSet:
         return replace(self, labels=self.labels[rows], indices=self.indices[rows])
 
     @property
+    def hashes(self) -> list[str] | None:
+        """SHA-256 of each image; None for arrays, and for files that have not been hashed."""
+        if not isinstance(self.pixels, VerifiedFiles | VerifiedImages):
+            return None
+        return [self.pixels.hashes[i] for i in self.indices]
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of these images, in order, and of their labels; empty if their files have not been hashed.
 
         Two sets with equal fingerprints hold the same images, in whatever folder.
         """
         labels = np.ascontiguousarray(self.labels, np.int64).tobytes()
-        if isinstance(self.pixels, VerifiedFiles | VerifiedImages):
-            which = "".join(self.pixels.hashes[i] for i in self.indices).encode()
+        if (hashes := self.hashes) is not None:
+            which = "".join(hashes).encode()
         elif isinstance(self.pixels, ImageFiles | ChosenImages):
             return ""
         else:

@@ -15,7 +15,7 @@ from .known import DATASETS, KnownData
 from .names import is_table, reader_name
 from .readers.reader_data import ReaderData
 from .splits import SPLITS
-from .tables import TableData, check_options
+from .tables import TableData, refuse_table_options
 
 __all__ = ["DATASETS", "SPLITS", "ImageSet", "data_stamp", "fetch_data", "images_of", "load_images", "open_data"]
 
@@ -39,7 +39,7 @@ def open_data(data: DataConfig | ImageData) -> ImageData:
     parted = any(getattr(data, key) is not None for key in DIRS.values())
     if not parted and is_table(data.name):
         return TableData(data)
-    check_options(data)
+    refuse_table_options(data)
     if not parted and data.name in DATASETS:
         return KnownData(data)
     if not parted and (name := reader_name(data.name)):

@@ -30,13 +30,13 @@ from ..utils.files import atomic_file
 from ..utils.progress import Progress
 from .check import DataCheck, check_data
 from .findings import untrained_classes
-from .image_data import FileRow, ImageData, hash_files, require_files
-from .image_set import ImageSet, VerifiedFiles
+from .image_data import FileRow, ImageData, hash_files
+from .image_set import ImageSet
 from .images import open_data
 from .labels import MISSING
 from .ledger import Ledger, ledger_values, read_ledger
 from .splits import SPLITS
-from .unlabelled import UNLABELLED, unlabelled_files, unlabelled_folder
+from .unlabelled import UNLABELLED, UnlabelledData, unlabelled_files
 
 FORMAT_VERSION = 1
 PLAIN, PACKED = "manifest.csv", "manifest.csv.gz"
@@ -44,6 +44,7 @@ MOST_PLAIN = 20_000  # rows; a longer table is compressed
 COLUMNS = ["path", "bytes", "sha256", "split", "label"]
 OWN = "own"  # the data of a manifest of files that are the user's
 UNUSED = "unused"  # split of images that were there and not drawn
+SEEN = "seen"  # split of what teachers were trained on
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,8 @@ class Manifest:
         unused: paths of files in no split, because ``train_size`` or ``skip_broken`` left them out.
         unlabelled: rows of the images without labels, relative to their own folder.
         left_out: those that ``skip_broken`` left out → why. ledger: of the check before the training, else empty.
+        seen: what the run's teachers were trained on, as far as it is not in train or unlabelled: SHA-256, or an
+            array's data set, split and position.
 
     Example:
         >>> manifest = make_manifest(DataConfig("digits", train_size=40))
@@ -77,15 +80,15 @@ class Manifest:
     left_out: dict[str, str] = field(default_factory=dict)
     ledger: Ledger = field(default_factory=dict)
     unlabelled: tuple[FileRow, ...] = ()
+    seen: tuple[str, ...] = ()
 
     def unlabelled_images(self, data: DataConfig) -> ImageSet | None:
         """The images without labels as they were at the training; None without any; raises as `images`."""
         if not self.unlabelled or data.unlabelled is None:
             return None
-        folder, n = unlabelled_folder(data), len(self.unlabelled)
-        require_files(self.unlabelled, folder, UNLABELLED)
-        pixels = VerifiedFiles([folder / row.path for row in self.unlabelled], [row.sha256 for row in self.unlabelled])
-        return ImageSet(str(folder), UNLABELLED, np.full(n, MISSING), self.class_names, np.arange(n), pixels)
+        opened, n = UnlabelledData(data), len(self.unlabelled)
+        pixels = opened.verified(self.unlabelled, UNLABELLED)
+        return ImageSet(str(opened.folder), UNLABELLED, np.full(n, MISSING), self.class_names, np.arange(n), pixels)
 
     def images(self, data: DataConfig | ImageData, split: str) -> ImageSet:
         """The images of ``split`` as they were at the training, read from the location in ``data``.
@@ -173,7 +176,7 @@ def _unlabelled_rows(
     files = unlabelled_files(data, left_out)
     new = [path for path in files if str(path) not in known]
     hashes = {str(path): digest for path, digest in zip(new, hash_files(new, progress), strict=True)} | dict(known)
-    rows = [(path.relative_to(unlabelled_folder(data)).as_posix(), path) for path in files]
+    rows = [(path.relative_to(UnlabelledData(data).folder).as_posix(), path) for path in files]
     return tuple(FileRow(name, path.stat().st_size, hashes[str(path)], MISSING) for name, path in rows)
 
 
@@ -194,9 +197,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     text.write(",".join(COLUMNS) + "\n")
     for split, rows in listed:
         table.writerows((row.path, row.bytes, row.sha256, split, row.label) for row in rows)
-    table.writerows((path, "", "", UNUSED, "") for path in manifest.unused)
+    for split, texts in ((UNUSED, manifest.unused), (SEEN, manifest.seen)):
+        table.writerows((text, "", "", split, "") for text in texts)
     content = text.getvalue().encode(errors="surrogateescape")  # names of files that are no text
-    packed = sum(len(rows) for _, rows in listed) > MOST_PLAIN
+    packed = sum(len(rows) for _, rows in listed) + len(manifest.seen) > MOST_PLAIN
     with atomic_file(folder / (PACKED if packed else PLAIN)) as temporary:
         temporary.write_bytes(gzip.compress(content, mtime=0) if packed else content)
 
@@ -244,16 +248,16 @@ def _checked_head(values: Any, path: Path) -> dict[str, Any]:
 
 
 def _read_rows(table: Iterable[str], head: dict[str, Any]) -> dict[str, Any]:
-    """``files``, ``unused`` and ``unlabelled`` of a `Manifest`."""
+    """``files``, ``unused``, ``seen`` and ``unlabelled`` of a `Manifest`."""
     reader = csv.reader(table)
     if next(reader, None) != COLUMNS:
         raise ValueError(f"its second line must be {','.join(COLUMNS)}")
     rows: dict[str, list[FileRow]] = {}
-    unused = []
+    bare: dict[str, list[str]] = {UNUSED: [], SEEN: []}
     for path, size, digest, split, label in reader:
         check_path(path)
-        if split == UNUSED:
-            unused.append(path)
+        if split in bare:
+            bare[split].append(path)
             continue
         row = FileRow(path, int(size), digest, int(label))
         labels = (MISSING,) if split == UNLABELLED else range(len(head["class_names"]))
@@ -264,7 +268,7 @@ def _read_rows(table: Iterable[str], head: dict[str, Any]) -> dict[str, Any]:
     if (rows or head["data"] == OWN) and {split: len(found) for split, found in rows.items()} != head["counts"]:
         raise ValueError("its rows are not those that its first line counts")
     files = {split: tuple(found) for split, found in rows.items()}
-    return {"files": files, "unused": tuple(unused), "unlabelled": unlabelled}
+    return {"files": files, "unlabelled": unlabelled} | {split: tuple(texts) for split, texts in bare.items()}
 
 
 def check_path(path: str) -> None:

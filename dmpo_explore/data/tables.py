@@ -52,9 +52,6 @@ class TableFormat(NamedTuple):
 PLAIN = TableFormat()
 
 
-PLAIN = TableFormat()
-
-
 class TableData(ImageData):
     """Images that a table lists.
 
@@ -158,7 +155,7 @@ class TableData(ImageData):
         return Counter(image.split or ALL for image in listing.images)
 
 
-def check_options(config: DataConfig) -> None:
+def refuse_table_options(config: DataConfig) -> None:
     """Raise ValueError for an option of tables beside other data."""
     if named := [name for name in TABLE_OPTIONS if getattr(config, name) is not None]:
         flag = named[0].replace("_", "-")

@@ -23,7 +23,6 @@ from ..config import Preprocess
 from ..utils.preprocess import RESIZING
 from ..utils.registry import lookup
 from .image_set import ImageSet
-from .labels import MISSING as MISSING
 from .torch_augmentation import changes, least_area
 from .torch_views import Views
 
@@ -142,7 +141,7 @@ def make_loader(
         flip, crop_scale, augment: as for `make_transform`.
         views: the images are views of theirs, whatever the generator; batches are then ``indexed``.
         indexed: batches have a third tensor, (B,) int64: each image's row. further: images after these, in order; a
-            label may be `MISSING`.
+            label may be `labels.MISSING`.
 
     Raises:
         ValueError: no images, or a batch size below 1.

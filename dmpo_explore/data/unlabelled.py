@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from ..config import DataConfig
 from ..utils.abbreviate import few
 from ..utils.progress import Progress
-from .findings import SKIP, Finding
+from .findings import Finding, left_out, unreadable
+from .image_data import ImageData, relative_path
 from .image_facts import Facts, FileLook, look_at_all
 from .image_files import open_image
-from .image_set import ChosenImages, ImageFiles
+from .image_set import ChosenImages, ImageFiles, Pixels, unpack
 from .ledger import BROKEN, Ledger, LedgerLine
 from .listing import Listing, count_below, list_class
 
@@ -44,10 +45,15 @@ class UnlabelledCheck:
     ledger: Ledger = field(default_factory=dict)
 
 
-def unlabelled_folder(data: DataConfig) -> Path:
-    """The folder; call it where there is one."""
-    assert data.unlabelled is not None
-    return Path(data.unlabelled).expanduser()
+class UnlabelledData(ImageData):
+    """The folder of a config's unlabelled images, where there is one; its files are found again by a manifest."""
+
+    moved_cure = "resume the run with --unlabelled FOLDER"
+
+    @property
+    def folder(self) -> Path:
+        assert self.config.unlabelled is not None
+        return Path(self.config.unlabelled).expanduser()
 
 
 def unlabelled_files(data: DataConfig, left_out: Collection[str] = ()) -> list[Path]:
@@ -59,7 +65,7 @@ def unlabelled_files(data: DataConfig, left_out: Collection[str] = ()) -> list[P
     """
     if data.unlabelled is None:
         return []
-    return [path for path in _files(_list(unlabelled_folder(data))) if str(path) not in left_out]
+    return [path for path in _files(_list(UnlabelledData(data).folder)) if str(path) not in left_out]
 
 
 def check_unlabelled(facts: Facts, progress: Progress | None = None) -> UnlabelledCheck:
@@ -71,22 +77,28 @@ def check_unlabelled(facts: Facts, progress: Progress | None = None) -> Unlabell
     data = facts.data.config
     if data.unlabelled is None:
         return UnlabelledCheck()
-    folder = unlabelled_folder(data)
+    folder = UnlabelledData(data).folder
     if not folder.is_dir():
         text = f"unlabelled={data.unlabelled!r} (--unlabelled) is no folder"
         return UnlabelledCheck((Finding(UNLABELLED, text, True, error=FileNotFoundError),))
     listing = _list(folder)
     files = _files(listing)
     looks = dict(zip(files, look_at_all(files, progress), strict=True))
-    bad = {path: look for path, look in looks.items() if look.problem}
+    bad = {str(path): look for path, look in looks.items() if look.problem}
     gone = bad if data.skip_broken else {}
-    used = [path for path in files if path not in gone]
+    used = [path for path in files if str(path) not in gone]
     reasons = Counter(reason for _, _, reason in listing.left_out) + Counter({BROKEN: len(gone)})
-    readable = {path: look for path, look in looks.items() if path not in bad}
+    readable = {path: look for path, look in looks.items() if not look.problem}
+    findings = _shared(files, folder, facts) or [
+        *unreadable(facts, UNLABELLED, {} if gone else bad, "cannot be read", "Replace"),
+        *left_out(UNLABELLED, tuple(gone)),
+        *_none_left(used, folder),
+        *_known(readable, facts),
+    ]
     return UnlabelledCheck(
-        (*_unreadable({} if gone else bad), *_none_left(used, folder), *_known(readable, facts)),
+        tuple(findings),
         {str(path): looks[path].sha256 for path in used},
-        {str(path): look.problem for path, look in gone.items()},
+        {path: look.problem for path, look in gone.items()},
         {UNLABELLED: LedgerLine(count_below(str(folder)), {UNLABELLED: len(used)}, dict(reasons))},
     )
 
@@ -101,13 +113,15 @@ def _files(listing: Listing) -> list[Path]:
     return sorted(image.path for image in listing.images)
 
 
-def _unreadable(bad: Mapping[Path, FileLook]) -> list[Finding]:
-    if not bad:
-        return []
-    first, *others = bad
-    also = f"; also {few([*map(str, others)])}" if others else ""
-    text = f"{_counted(len(bad))} cannot be read: {bad[first].problem}{also}. Replace or remove them, {SKIP}"
-    return [Finding(UNLABELLED, text, stops=True, places=tuple(map(str, bad)))]
+def _shared(files: Collection[Path], folder: Path, facts: Facts) -> list[Finding]:
+    """The folder lies in that of the data, or the other way round."""
+    own = {*facts.paths}
+    both = [path for path in map(str, files) if relative_path(Path(path), facts.data.folder) in own]
+    text = (
+        f"{folder} (--unlabelled) lies in the data's folder {facts.data.folder}, or holds it: {len(both):,} of its "
+        f"images are the data's too ({few(both)}); move it out"
+    )
+    return [Finding(UNLABELLED, text, stops=True, places=tuple(both))] if both else []
 
 
 def _none_left(used: Collection[Path], folder: Path) -> list[Finding]:
@@ -124,7 +138,7 @@ def _known(looks: Mapping[Path, FileLook], facts: Facts) -> list[Finding]:
             seen[split != "train"].append(f"{path} = {name} [{split}]")
     texts = {
         True: "in val, calibration or test too; remove them: a model must not learn from what it is tested on",
-        False: "in train too, with a label",
+        False: "in train too: an epoch trains on it twice, with its label and without",
     }
     return [
         Finding(UNLABELLED, f"{_counted(len(all_of))} {_are(len(all_of))} {texts[held]} (first {all_of[0]})", held,
@@ -140,7 +154,7 @@ def _places(facts: Facts) -> dict[str, tuple[str, str]]:
         return {look.sha256: (path, split) for look, path, split in rows if look.sha256}
     found = {}
     for split, images in facts.sets.items():
-        if split != "train" and not isinstance(images.pixels, ImageFiles | ChosenImages):
+        if split != "train":
             for i in range(len(images)):
                 with suppress(OSError, ValueError):  # the check of the data names it
                     found[_pixels_sha256(images[i])] = (f"image {images.indices[i]}", split)
@@ -149,7 +163,11 @@ def _places(facts: Facts) -> dict[str, tuple[str, str]]:
 
 def _of_arrays(facts: Facts) -> bool:
     """Whether the splits' images are arrays, without files or bytes of their own."""
-    return not facts.looks or facts.looks[0].format == "arrays"
+    return any(_is_array(images.pixels) for images in facts.sets.values())
+
+
+def _is_array(pixels: Pixels) -> bool:
+    return pixels.part.decode is unpack if isinstance(pixels, ChosenImages) else not isinstance(pixels, ImageFiles)
 
 
 def _pixels_sha256(image: NDArray[np.uint8]) -> str:

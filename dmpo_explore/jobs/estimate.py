@@ -21,7 +21,7 @@ import psutil
 
 from ..config import Config, TrainingConfig
 from ..training.kinds import TRAINING_PARTS
-from ..training.part_options import n_views
+from ..training.part_options import TeacherOptions, n_views
 from ..utils.progress import Progress
 from .progress_file import peak_memory
 
@@ -139,7 +139,8 @@ def probe(config: Config) -> Config:
     """
     old = config.data
     size = _wanted(config)
-    data = replace(old, seed=0, train_size=size if old.train_size is None else min(size, old.train_size))
+    seed = old.seed if _taught(config) else 0  # a teacher must not have seen what this seed holds out
+    data = replace(old, seed=seed, train_size=size if old.train_size is None else min(size, old.train_size))
     parts = (name for kind in TRAINING_PARTS.values() for name in kind.timed(config))
     steps = ("batch_size", "accumulation", "clip_norm", "coupling", "distill", "label_smoothing", *parts)
     how = ("flip", "crop_scale", "precision", "frozen_precision", "workers")
@@ -195,10 +196,10 @@ def measure_rates(config: Config, device: str = "auto", progress: Progress | Non
             pass
     counts = manifests[0].counts if config.data.skip_broken else sizes  # without the broken ones
     found |= {split: counts.get(split, 0) for split in sizes} | {"unlabelled": len(manifests[0].unlabelled)}
-    if answered:
-        (began, none), (ended, n) = answered[0], answered[-1]
-        found["answering"] = (ended - began) / (n - none)
-        found["start"] -= ended - began
+    if spans := [(end - start, n - before) for (start, before), (end, n) in pairwise(answered) if n > before]:
+        seconds, answers = map(sum, zip(*spans, strict=True))
+        found["answering"] = seconds / answers
+        found["start"] -= seconds
     return Rates(batch_size=config.training.batch_size, memory=peak_memory(), **found)
 
 
@@ -209,6 +210,10 @@ def _sets(config: Config) -> dict[str, ImageSet]:
     return {split: data.images(split) for split in data.splits}
 
 
+def _taught(config: Config) -> bool:
+    return bool(config.training.part(TeacherOptions).teacher)
+
+
 def _wanted(config: Config) -> int:
     """Training images of the timed steps."""
     return (STEPS + 1) * config.training.batch_size
@@ -217,9 +222,10 @@ def _wanted(config: Config) -> int:
 def _train_size(config: Config, short: Config, train: ImageSet) -> int | None:
     """``train_size`` of the timed training: for its steps, and for two images of every class as far as it has them.
 
-    Where broken images are skipped it is the config's own: which ones are drawn is known after the check alone.
+    Where broken images are skipped it is the config's own: which ones are drawn is known after the check alone. So it
+    is with a teacher, which may have seen what a smaller one leaves for a later calibration split.
     """
-    if config.data.skip_broken:
+    if config.data.skip_broken or _taught(config):
         return config.data.train_size
     smallest = int(np.unique(train.labels, return_counts=True)[1].min())
     every_class = math.ceil(min(2, smallest) * len(train) / smallest)

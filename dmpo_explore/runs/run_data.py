@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from ..config import Config, DataConfig
+from ..data.image_data import ImageData, absolute
 from ..data.image_set import ImageSet
 from ..data.images import open_data
 from ..data.manifest import manifest_splits
 from ..data.manifest_check import Differences, manifest_check
 from ..data.splits import SPLITS
+from ..data.unlabelled import UnlabelledData
 from ..utils.files import write_text
 from ..utils.progress import Progress
 from .run import Run
@@ -47,20 +49,37 @@ def check_images(
                 stacklevel=2,
             )
         return Differences()
-    try:
-        found = manifest_check(run.manifest, opened, splits, progress)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}, where the images of run {run.name!r} lay; {_advice(run)}") from None
-    if not found.fits:
-        raise ValueError(
-            f"{opened.folder} is not what run {run.name!r} was trained on: {found.described()}. Restore the files; "
-            f"{_advice(run)}"
-        )
+    manifest, advice = run.manifest, f"record {run.name} --data FOLDER"
+    found = _fitting(run, opened, advice, lambda: manifest_check(manifest, opened, splits, progress))
     if found.added or found.inputs:
         warnings.warn(
             f"{opened.folder} has changed since run {run.name!r} was trained: {found.described()}; they are in no "
             "split; all numbers are those of the original splits",
             stacklevel=2,
+        )
+    return found
+
+
+def check_unlabelled(run: Run, progress: Progress | None = None, data: DataConfig | None = None) -> None:
+    """`check_images` for a run's unlabelled images; nothing to check without any."""
+    data, manifest = data or run.config.data, run.manifest
+    if manifest is None or data.unlabelled is None:
+        return
+    opened, advice = UnlabelledData(data), f"train --resume {run.name} --unlabelled FOLDER"
+    _fitting(run, opened, advice, lambda: Differences(*opened.compare(manifest.unlabelled, progress)))
+
+
+def _fitting(run: Run, data: ImageData, advice: str, compare: Callable[[], Differences]) -> Differences:
+    """What is compared, if every image is there and unchanged; else an error with the command for moved images."""
+    advice = f"if they were moved: dmpo-explore {advice}"
+    try:
+        found = compare()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}, where the images of run {run.name!r} lay; {advice}") from None
+    if not found.fits:
+        raise ValueError(
+            f"{data.folder} is not what run {run.name!r} was trained on: {found.described()}. Restore the files; "
+            f"{advice}"
         )
     return found
 
@@ -96,18 +115,20 @@ def checked_images(run: Run, split: str, progress: Progress | None = None) -> Im
     return images
 
 
-def move_data(run: Run, place: str, progress: Progress | None = None) -> Run:
+def move_data(run: Run, place: str | None, progress: Progress | None = None, *, unlabelled: str | None = None) -> Run:
     """Set the folder of a run's moved images, after all of them have been checked there.
 
     Args:
-        place: a folder or table; for a known data set its root.
+        place: a folder or table; for a known data set its root; None: where they were.
+        unlabelled: folder of the unlabelled images; None: where they were.
         progress: called with (files hashed, files in all).
 
     Returns:
         The run with the changed config.json.
 
     Raises:
-        ValueError: the folder holds other images, or the run is bundled. FileNotFoundError: no such folder.
+        ValueError: the folder holds other images, the run has no unlabelled ones, or it is bundled. FileNotFoundError:
+            no such folder.
 
     Example:
         >>> import dmpo_explore as dx
@@ -117,15 +138,18 @@ def move_data(run: Run, place: str, progress: Progress | None = None) -> Run:
     """
     if run.path.parent == BUNDLED_RUNS.resolve():
         raise ValueError(f"run {run.name!r} is bundled and stays as it is; copy {run.path} to runs/ and change that")
-    if place == run.config.data.name:
-        return run
-    config = replace(run.config, data=run.data.moved(place))
-    if config == run.config:
-        return run
-    check_images(run, progress=progress, data=config.data)
-    if run.manifest is not None and not run.manifest.files:
-        run.manifest.images(config.data, "train")  # raises where other arrays are there, or none
-    write_text(run.path / "config.json", config.to_json() + "\n")
+    data = before = run.config.data
+    if place not in (None, before.name) and (data := run.data.moved(place)) != before:
+        check_images(run, progress=progress, data=data)
+        if run.manifest is not None and not run.manifest.files:
+            run.manifest.images(data, "train")  # raises where other arrays are there, or none
+    if unlabelled is not None:
+        if before.unlabelled is None:
+            raise ValueError(f"run {run.name!r} was trained without unlabelled images; leave out --unlabelled")
+        data = replace(data, unlabelled=str(absolute(unlabelled)))
+        check_unlabelled(run, progress, data)
+    if data != before:
+        write_text(run.path / "config.json", replace(run.config, data=data).to_json() + "\n")
     return Run(run.path)
 
 
@@ -163,7 +187,3 @@ def fits_policies(run: Run, split: str) -> bool:
     """
     has_calibration = "calibration" in (*default_splits(run.path), *run.splits())
     return split == "calibration" or (split == "val" and not has_calibration)
-
-
-def _advice(run: Run) -> str:
-    return f"if they were moved: dmpo-explore record {run.name} --data FOLDER"

@@ -83,7 +83,7 @@ class RunWriter:
     """Writer of a run folder after every epoch.
 
     Args:
-        path: the run folder. images: the training images.
+        path: the run folder. images: the training images. unlabelled: number of those without labels.
         saved: the checkpoint to continue from, else None: a new folder is made after the first epoch.
         manifest: of a new run.
         force: replace a run that is at ``path``.
@@ -97,11 +97,12 @@ class RunWriter:
         images: ImageSet,
         saved: dict[str, Any] | None,
         *,
+        unlabelled: int = 0,
         manifest: Manifest | None,
         force: bool,
     ) -> None:
         self.path, self.config, self.flops, self.images, self.force = path, config, flops, images, force
-        self.manifest, self.new = manifest, saved is None
+        self.unlabelled, self.manifest, self.new = unlabelled, manifest, saved is None
         self.history: list[dict[str, float]] = list(saved["history"]) if saved else []
         self.best: dict[str, Tensor] = dict(saved["best"]) if saved else {}
         self.saved = saved
@@ -171,8 +172,7 @@ class RunWriter:
         """Write the files made from the checkpoint; the history last, so that its epochs are all on disk."""
         save_weights(folder, self.best, self.config.model, self.images.class_names)
         counts = np.bincount(self.images.labels, minlength=len(self.images.class_names)).tolist()
-        unlabelled = len(self.manifest.unlabelled) if self.manifest and self.config.data.unlabelled else 0
-        more: dict[str, Any] = {"class_counts": counts, "plans": self.plans, "unlabelled": unlabelled}
+        more: dict[str, Any] = {"class_counts": counts, "plans": self.plans, "unlabelled": self.unlabelled}
         card = run_card(self.path.name, self.config, self.flops, self.history, len(self.images), **more)
         write_text(folder / "card.md", card + own_sections(folder / "card.md"))
         self.written = pd.DataFrame(self.history).to_csv(index=False, lineterminator="\n")

@@ -65,7 +65,7 @@ class JoinedParts:
         module: what accelerate prepares. networks: the model, and the copies beside it.
 
     Raises:
-        ValueError: two parts that weigh the exits, or that share a name.
+        ValueError: two parts that weigh the exits, or that share a name; further images beside a part that is alone.
     """
 
     def __init__(
@@ -83,6 +83,8 @@ class JoinedParts:
             part.begin(TrainingContext(model, depths, config, accelerator, steps, self.exit_losses, saved is not None))
             if saved is not None:
                 part.load_state_dict(saved)
+        for part in self.parts:
+            part.prepare()
         copies = {part: part.copies() for part in self.parts}
         self.beside = [(part, len(own)) for part, own in copies.items() if own]
         every = [copy for own in copies.values() for copy in own]
@@ -97,6 +99,11 @@ class JoinedParts:
         for name in names:
             if names.count(name) > 1 or name in LOOPS_OWN:
                 raise ValueError(f"training part {name!r}: another part, or the loop itself, has this name")
+        adding = [part for part in self.parts if part.sources()]
+        for part in self.parts:
+            if part.alone and (others := [other for other in adding if other is not part]):
+                name = others[0].name or type(others[0]).__name__
+                raise ValueError(f"training part {name!r} adds images that {part.name!r} does not know; leave one out")
 
     def before_epoch(self, epoch: int) -> None:
         """Called once random numbers are seeded."""

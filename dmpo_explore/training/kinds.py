@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from .. import joints
 from ..utils.registry import Joint
-from .part_options import AugmentationOptions, SecondPhaseOptions, TeacherOptions
+from .part_options import AugmentationOptions, SecondPhaseOptions, TeacherOptions, n_views
 
 if TYPE_CHECKING:
     from ..config import Config
     from ..data.image_set import ImageSet
-    from ..data.manifest import Manifest
     from ..data.torch_views import Views
     from ..models.dmpo import DMPO
     from ..utils.progress import Progress
     from .parts import TrainingPart
+    from .teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class PartSetup:
         config: of the run. model: that is trained.
         images: the training images, without those held out. held_out: training images that the model is not trained on;
             None where no part needs them.
-        unlabelled: images to train on that have no label. manifest: of all the run's images.
+        unlabelled: images to train on that have no label. teacher: that answers them, and the others.
         views: of the images and the unlabelled ones, where torch's global generator does not draw their augmentation.
         keeps: whether what is computed may be kept in the user's cache.
         progress: called with (done, in all) while a part prepares itself.
@@ -50,7 +50,7 @@ class PartSetup:
     images: ImageSet
     held_out: ImageSet | None
     unlabelled: ImageSet | None = None
-    manifest: Manifest | None = None
+    teacher: Teacher | None = None
     views: Views | None = None
     keeps: bool = True
     progress: Progress | None = None
@@ -117,17 +117,17 @@ def _augmented_views(setup: PartSetup) -> TrainingPart | None:
 
     if setup.views is None:
         return None
-    taught, names = bool(setup.config.training.part(TeacherOptions).teacher), setup.images.class_names
-    return AugmentedViews(setup.views, setup.images.labels, len(names), answered=taught)
+    n_classes, taught = len(setup.images.class_names), setup.teacher is not None
+    return AugmentedViews(setup.views, setup.images.labels, n_classes, answered=taught)
 
 
 def _taught_exits(setup: PartSetup) -> TrainingPart | None:
-    if not setup.config.training.part(TeacherOptions).teacher:
+    if setup.teacher is None or setup.views is None:
         return None
     from .taught_exits import make_taught_exits
 
     return make_taught_exits(
-        setup.config, setup.model.preprocess, setup.images, setup.unlabelled, setup.views, setup.manifest,
+        setup.images, setup.unlabelled, setup.teacher, setup.model.preprocess, setup.config.training, setup.views,
         kept=setup.keeps, progress=setup.progress,
     )  # fmt: skip
 
@@ -145,7 +145,8 @@ def _taught(config: Config) -> str:
         return ""
     which = f"exit {own.teacher_exit}" if own.teacher_exit else "its last exit"
     how = f"share of the loss {own.teacher_share}, temperature {own.teacher_temperature:g}"
-    return f"Taught by run `{own.teacher}` ({which}): {own.teacher_views} views an image, {how}."
+    n = min(n_views(config.training), config.training.epochs)
+    return f"Taught by run `{own.teacher}` ({which}): {n} view{'s' * (n > 1)} an image, {how}."
 
 
 def _augmented(config: Config) -> str:

@@ -135,7 +135,6 @@ def exit_losses(
     labels: Tensor,
     coupling: str = "none",
     distill: float = 0.0,
-    class_weights: Tensor | None = None,
     label_smoothing: float = 0.0,
 ) -> Tensor:
     """Mean loss of every exit: logits (B, K, C), labels (B,) int64 → (K,).
@@ -143,24 +142,16 @@ def exit_losses(
     Args:
         coupling, distill, label_smoothing: as a config's; coupling reads the smoothed losses, distillation is blended
             in afterwards.
-        class_weights: (C,). Factors of every image's loss, by its class. They multiply the result of coupling and
-            distillation, so sigmoid coupling reads unweighted losses. The mean is over images, not over weights:
-            micro-batches and processes add up to the whole batch.
 
     Raises:
         ValueError: unknown coupling; a share outside [0, 1]; shapes that do not fit; an empty batch; labels on the CPU
-            outside 0..C-1; not one weight per class.
+            outside 0..C-1.
 
     Example:
         >>> [round(loss, 4) for loss in exit_losses(torch.zeros(4, 2, 10), torch.arange(4)).tolist()]
         [2.3026, 2.3026]
     """
-    losses = image_losses(logits, labels, coupling, distill, label_smoothing)
-    if class_weights is not None:
-        if class_weights.shape != logits.shape[2:]:
-            raise ValueError(f"{class_weights.numel()} class weights for {logits.shape[2]} classes")
-        losses = losses * class_weights.to(losses)[labels, None]
-    return losses.mean(dim=0)
+    return image_losses(logits, labels, coupling, distill, label_smoothing).mean(dim=0)
 
 
 def weighted_sum(losses: Tensor, weights: Sequence[float] | Tensor) -> Tensor:
@@ -196,7 +187,6 @@ def weighted_loss(
     weights: Sequence[float] | Tensor,
     coupling: str = "none",
     distill: float = 0.0,
-    class_weights: Tensor | None = None,
     label_smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Σ_k λ_k ℓ_k and its parts: logits (B, K, C), labels (B,), weights (K,) → scalar, (K,) losses without λ.
@@ -209,5 +199,5 @@ def weighted_loss(
         >>> round(loss.item(), 4), parts.shape
         (4.6052, torch.Size([2]))
     """
-    parts = exit_losses(logits, labels, coupling, distill, class_weights, label_smoothing)
+    parts = exit_losses(logits, labels, coupling, distill, label_smoothing)
     return weighted_sum(parts, weights), parts

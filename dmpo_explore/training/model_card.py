@@ -38,6 +38,7 @@ def run_card(
     seconds = sum(row["seconds"] for row in history)
     exits = [f"{best[f'accuracy_{k}']:.4f}" for k in range(1, len(cost.cumulative) + 1)]
     further = f" and {unlabelled:,} unlabelled ones" if unlabelled else ""
+    epochs = f"{len(history)} epoch{'s' * (len(history) > 1)}"
     parts = [f"| {part} | {count:,} |" for part, count in cost.parameters.items()]
     return "\n".join(
         [
@@ -49,7 +50,7 @@ def run_card(
             *_changes(model),
             *_balance(config.training, class_counts),
             *filter(None, (kind.described(config) for kind in TRAINING_PARTS.values())),
-            f"{images:,} training images of {config.data.name}{further}, {len(history)} epochs, {seconds:.0f} s. "
+            f"{images:,} training images of {config.data.name}{further}, {epochs}, {seconds:.0f} s. "
             f"Kept: epoch {best['epoch']:.0f}, which has the largest area under the accuracy–FLOPs curve "
             f"on at most {training.validation_size:,} validation images ({best['area']:.4f}).",
             *_extended(plans),

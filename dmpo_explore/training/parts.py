@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     """The images of a step and what is known of each.
 
     Args:
-        images: (b,3,S,S). labels: (b,) int64; `dmpo_explore.data.torch_loaders.MISSING` where an image has none.
+        images: (b,3,S,S). labels: (b,) int64; `dmpo_explore.data.labels.MISSING` where an image has none.
         indices: (b,) int64, rows of the training's images (`TrainingPart.sources` follow the labelled ones); None where
             the loader gives none.
         labelled: (b,) bool; None: all are.
@@ -104,6 +104,7 @@ class TrainingPart:
     Attributes:
         name: under which a checkpoint keeps its state.
         weighs: whether it gives the exits' loss weights, in place of the config's schedule.
+        alone: whether no other part may add images, since it knows each image by its row.
 
     Example:
         A penalty on large logits, its weight a number of this part:
@@ -117,6 +118,7 @@ class TrainingPart:
 
     name: str = ""
     weighs: bool = False
+    alone: bool = False
 
     # -- before the first epoch --
 
@@ -141,6 +143,9 @@ class TrainingPart:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave after an earlier epoch."""
+
+    def prepare(self) -> None:
+        """Called once all parts have begun and have what they kept: what takes long, and refuses nothing."""
 
     # -- of an epoch --
 

@@ -19,11 +19,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ..config import Config, Preprocess, TrainingConfig
+from ..config import Preprocess, TrainingConfig
 from ..data.image_set import ImageSet
-from ..data.manifest import Manifest
+from ..data.torch_augmentation import AREA, STRENGTHS
 from ..data.torch_loaders import make_loader
-from ..data.torch_views import Views
+from ..data.torch_views import MIXED, Views
 from ..inference.torch_processes import Processes
 from ..inference.torch_recording import RECORD_BATCH
 from ..utils.progress import Progress
@@ -31,7 +31,7 @@ from .kept_answers import Answer, Answers, KeptAnswers
 from .losses import divergence, label_losses
 from .part_options import AugmentationOptions, TeacherOptions
 from .parts import Batch, TrainingContext, TrainingPart
-from .teacher import Teacher, open_teacher, require_same_classes, require_unseen
+from .teacher import Teacher
 
 DRAWN_BY = ("torch", "torchvision", "numpy", "pillow")  # whose versions may change a view
 
@@ -41,20 +41,21 @@ class TaughtExits(TrainingPart):
 
     Args:
         answers: of the teacher, by view. of_epoch: epoch counted from 0 → its view's number.
-        asking: device → what answers views that are missing.
+        answering: device → what answers views that are missing.
         options: shares and temperature. weights_sha256: of the teacher's weights, which a checkpoint states.
         unlabelled: images that it answers alone, after those of the training.
         progress: called with (answers done, answers in all) when a training begins.
     """
 
     name = "teacher"
+    alone = True
 
     def __init__(
-        self, answers: KeptAnswers, of_epoch: Callable[[int], int], asking: Callable[[str], Answer],
+        self, answers: KeptAnswers, of_epoch: Callable[[int], int], answering: Callable[[str], Answer],
         options: TeacherOptions, weights_sha256: str, unlabelled: Sequence[ImageSet] = (),
         progress: Progress | None = None,
     ) -> None:  # fmt: skip
-        self.answers, self.of_epoch, self.asking = answers, of_epoch, asking
+        self.answers, self.of_epoch, self.answering = answers, of_epoch, answering
         self.options, self.weights_sha256 = options, weights_sha256
         self.unlabelled, self.progress = unlabelled, progress
 
@@ -63,29 +64,19 @@ class TaughtExits(TrainingPart):
         return self.unlabelled
 
     def begin(self, context: TrainingContext) -> None:
-        """The teacher answers what is missing; of a resumed training once its checkpoint has been compared."""
+        """Reads the shares of the exits."""
         self.context, self.device = context, context.accelerator.device
         self.shares = torch.tensor(self.options.shares(context.n_exits), device=self.device)
-        if not context.resumed:
-            self._complete()
 
-    def state_dict(self) -> Mapping[str, Any]:
-        """The hash of the teacher's weights."""
-        return {"weights_sha256": self.weights_sha256}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Raises ValueError for another teacher than the one that the training began with."""
-        if state["weights_sha256"] != self.weights_sha256:
-            raise ValueError(
-                f"teacher {self.options.teacher!r} has other weights than when this training began; restore them, or "
-                "start again with --force"
-            )
-        self._complete()
-
-    def _complete(self) -> None:
+    def prepare(self) -> None:
+        """The teacher answers what is missing."""
         numbers = sorted({self.of_epoch(epoch) for epoch in range(self.context.config.epochs)})
         processes = processes_of(self.context.accelerator)
-        self.answers.complete(numbers, self.asking(str(self.device)), processes, self.progress)
+        self.answers.complete(numbers, self.answering(str(self.device)), processes, self.progress)
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """The hash of the teacher's weights, which `checked_teacher` compares."""
+        return {"weights_sha256": self.weights_sha256}
 
     def before_epoch(self, epoch: int) -> None:
         """The answers to the epoch's view go to the device: n · C numbers of 16 bits."""
@@ -106,40 +97,30 @@ class TaughtExits(TrainingPart):
 
 
 def make_taught_exits(
-    config: Config, student: Preprocess, images: ImageSet, unlabelled: ImageSet | None, views: Views | None,
-    manifest: Manifest | None, *, kept: bool = True, progress: Progress | None = None,
+    images: ImageSet, unlabelled: ImageSet | None, teacher: Teacher, student: Preprocess, settings: TrainingConfig,
+    views: Views, *, kept: bool = True, progress: Progress | None = None,
 ) -> TaughtExits:  # fmt: skip
-    """The part of a training; arguments are those of a `PartSetup`.
-
-    Raises:
-        ValueError: a teacher that must not teach it.
-    """
-    assert views is not None
-    options = config.training.part(TeacherOptions)
-    teacher = open_teacher(options)
-    require_same_classes(teacher, images.class_names)
-    require_unseen(teacher, config.data, manifest)
-    further = [] if unlabelled is None else [unlabelled]
-    answers, asking = asked(teacher, [images, *further], student, config.training, views, kept=kept)
-    return TaughtExits(answers, views.of_epoch, asking, options, teacher.weights_sha256, further, progress)
+    """The part of a training; arguments are those of a `PartSetup`."""
+    further, options = [] if unlabelled is None else [unlabelled], settings.part(TeacherOptions)
+    answers, answering = answers_to([images, *further], teacher, student, settings, views, kept=kept)
+    return TaughtExits(answers, views.of_epoch, answering, options, teacher.weights_sha256, further, progress)
 
 
 def labelled_by_teacher(
-    config: Config, student: Preprocess, images: ImageSet, accelerator: Accelerator, *, kept: bool = True
-) -> ImageSet:
+    images: ImageSet, teacher: Teacher, student: Preprocess, settings: TrainingConfig, accelerator: Accelerator, *,
+    kept: bool = True, progress: Progress | None = None,
+) -> ImageSet:  # fmt: skip
     """Images without labels, each with the class that the teacher finds the likeliest in the whole image."""
-    teacher = open_teacher(config.training.part(TeacherOptions))
-    require_same_classes(teacher, images.class_names)
-    answers, asking = asked(teacher, [images], student, config.training, None, kept=kept)
-    answers.complete([0], asking(str(accelerator.device)), processes_of(accelerator))
+    answers, answering = answers_to([images], teacher, student, settings, None, kept=kept)
+    answers.complete([0], answering(str(accelerator.device)), processes_of(accelerator), progress)
     return replace(images, labels=answers.view(0).argmax(axis=1).astype(np.int64))
 
 
-def asked(
-    teacher: Teacher, sets: Sequence[ImageSet], student: Preprocess, settings: TrainingConfig, views: Views | None, *,
+def answers_to(
+    sets: Sequence[ImageSet], teacher: Teacher, student: Preprocess, settings: TrainingConfig, views: Views | None, *,
     kept: bool,
 ) -> tuple[KeptAnswers, Callable[[str], Answer]]:  # fmt: skip
-    """What a teacher answers to images, one set after the other, and device → what answers the views that are missing.
+    """A teacher's answers to images, one set after the other, and device → what answers the views that are missing.
 
     Args:
         views: of the images; None: each as it is, view 0 alone.
@@ -153,10 +134,10 @@ def asked(
     facts = {
         "teacher": teacher.facts(), "images": prints, "precision": settings.precision,
         "views": {"seed": views and views.seed, "resize": preprocess.resize, "crop_pct": preprocess.crop_pct, **how},
-        "versions": {name: version(name) for name in DRAWN_BY},
+        "drawn by": {"area": AREA, "strengths": STRENGTHS, "mixed": MIXED} | {name: version(name) for name in DRAWN_BY},
     }  # fmt: skip
 
-    def asking(device: str) -> Answer:
+    def answering(device: str) -> Answer:
         model = cache(lambda: teacher.model(device))  # loaded if a view is missing, and released after the last one
 
         def answer(number: int, report: Callable[[int], None]) -> Answers:
@@ -167,7 +148,7 @@ def asked(
         return answer
 
     shape = sum(map(len, sets)), len(first.class_names)
-    return KeptAnswers(facts, shape, kept=kept and all(prints)), asking  # unhashed files have no fingerprint
+    return KeptAnswers(facts, shape, kept=kept and all(prints)), answering  # unhashed files have no fingerprint
 
 
 def processes_of(accelerator: Accelerator) -> Processes:

@@ -1,14 +1,16 @@
 """Teacher: a finished run whose answers the exits of another training learn (Beyer et al. 2022, arXiv 2106.05237).
 
 In: the options of a training, its classes, and the manifest of its images. Out: `Teacher`, which answers batches of
-images with one of its exits. It is refused if it is missing, not finished, has other classes, or was trained on images
-that are in val, calibration or test of the new run. Ours: an early-exit run may teach, by its last exit or another one.
+images with one of its exits. It is refused if it is missing, not finished, has other classes, or if it or a teacher of
+its own was trained on images that are in val, calibration or test of the new run. Ours: an early-exit run may teach, by
+its last exit or another one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,10 +61,10 @@ class Teacher:
         return replace(preprocess_of(self.run.config.model), resize=student.resize, crop_pct=student.crop_pct)
 
     def model(self, device: str) -> DMPO:
-        """Its model; ValueError if it has got other weights since it was opened."""
+        """Its model; ValueError if its weights were replaced since it was opened."""
         model = self.run.model(device, merge=True)
         if sha256(self.run.path / WEIGHTS) != self.weights_sha256:
-            raise ValueError(f"teacher {self.run.name!r} has got new weights meanwhile; start again")
+            raise ValueError(f"teacher {self.run.name!r}: its weights were replaced while it was used; start again")
         return model
 
     @torch.inference_mode()
@@ -132,7 +134,7 @@ def check_teacher(config: Config) -> None:
     elif config.data.unlabelled:
         raise ValueError("unlabelled images are answered by a teacher: give its run, --teacher RUN")
     elif options != TeacherOptions():
-        raise ValueError("the options of a teacher need one: give its run, --teacher RUN")
+        raise ValueError("teacher options are set but no teacher: add --teacher RUN")
 
 
 def with_teacher_address(config: Config) -> Config:
@@ -154,38 +156,88 @@ def require_same_classes(teacher: Teacher, class_names: tuple[str, ...]) -> None
     )
 
 
-def require_unseen(teacher: Teacher, data: DataConfig, manifest: Manifest | None) -> None:
-    """Raise ValueError if the teacher was trained on images that are in val, calibration or test of a run.
+def require_another(config: Config, path: Path) -> None:
+    """Raise ValueError if a run at ``path`` would take the place of its own teacher."""
+    name = config.training.part(TeacherOptions).teacher
+    if name and load_run(name).path.resolve() == path.resolve():
+        raise ValueError(f"run {path.name!r} would replace its own teacher; give it another name (--name)")
 
-    Files are compared by their SHA-256, images of one known data set by their positions. Arrays of different data sets
-    cannot be compared, nor arrays with files.
+
+def checked_teacher(
+    config: Config, class_names: tuple[str, ...], manifest: Manifest | None, state: Mapping[str, Any] | None
+) -> tuple[Teacher | None, Manifest | None]:
+    """The teacher of a training, None without one; and the manifest, which now states what the teacher has seen.
+
+    Args:
+        class_names, manifest: of the run. state: what `TaughtExits` kept after an earlier epoch.
+
+    Raises:
+        ValueError: a teacher that must not teach it.
+    """
+    options = config.training.part(TeacherOptions)
+    if not options.teacher:
+        return None, manifest
+    teacher = open_teacher(options)
+    if state and state["weights_sha256"] != teacher.weights_sha256:
+        raise ValueError(
+            f"teacher {options.teacher!r} has other weights than when this training began; restore them, or start "
+            "again with --force"
+        )
+    require_same_classes(teacher, class_names)
+    seen = require_unseen(teacher, config.data, manifest)
+    if manifest is not None:
+        seen -= _trained_on(open_data(config.data), replace(manifest, seen=()))
+    return teacher, manifest and replace(manifest, seen=tuple(sorted(seen)))
+
+
+def require_unseen(teacher: Teacher, data: DataConfig, manifest: Manifest | None) -> set[str]:
+    """Raise ValueError if a teacher, or one of its own teachers, was trained on images that a run holds out.
+
+    Images that have a SHA-256 are compared by it, arrays of one known data set by their positions. Arrays of different
+    data sets cannot be compared, nor arrays with files.
 
     Args:
         data, manifest: of the run.
+
+    Returns:
+        What they were trained on, as `Manifest.seen` has it.
     """
-    own, run = teacher.run.manifest, teacher.run
-    if own is not None and own.files and manifest is not None and manifest.files:
-        seen = {row.sha256 for row in (*own.files.get("train", ()), *own.unlabelled)}
-        found = {split: [row.path for row in manifest.files.get(split, ()) if row.sha256 in seen] for split in HELD_OUT}
-    elif run.config.data.name == data.name and not (opened := open_data(data)).own:
-        found = {split: [f"image {i}" for i in rows] for split, rows in _same_positions(run.data, opened).items()}
-    elif own is None and run.data.own:
+    run, own, its = teacher.run, teacher.run.manifest, teacher.run.config.data
+    same, of_files = its.name == data.name, manifest is not None and bool(manifest.files)
+    if own is None and (run.data.own or (same and of_files)):
         raise ValueError(
             f"teacher {run.name!r} has no manifest (an earlier version trained it), so its training images cannot be "
             "compared with this run's; train it again"
         )
-    else:
-        return
+    seen = _trained_on(open_data(replace(its, root=data.root) if same else its), own)
+    opened = open_data(data)
+    held_out = {split: _contents(opened, manifest, split).items() for split in HELD_OUT}
+    found = {split: [name for content, name in inside if content in seen] for split, inside in held_out.items()}
     if known := {split: names for split, names in found.items() if names}:
         counts = ", ".join(f"{len(names):,} of {split} ({few(names)})" for split, names in known.items())
         raise ValueError(
             f"teacher {run.name!r} was trained on images that this run holds out: {counts}; take a teacher that was "
-            "trained on the same split"
+            "trained on the same split, as its own teachers were"
         )
+    return seen
 
 
-def _same_positions(of_teacher: ImageData, data: ImageData) -> dict[str, list[int]]:
-    """Split → positions of its images that the teacher was trained on, both in the same known data set."""
-    trained = of_teacher.images("train").indices
-    cut = [split for split in data.cut if split in HELD_OUT]  # others have positions of their own
-    return {split: np.intersect1d(data.images(split).indices, trained).tolist() for split in cut}
+def _trained_on(data: ImageData, manifest: Manifest | None) -> set[str]:
+    more = set[str]() if manifest is None else {*manifest.seen, *(row.sha256 for row in manifest.unlabelled)}
+    return more.union(_contents(data, manifest, "train"))
+
+
+def _contents(data: ImageData, manifest: Manifest | None, split: str) -> dict[str, str]:
+    """Content of every image of a split → its name; empty where there is no such split, or the data are not here.
+
+    A calibration split can be made after the training; its images count here too.
+    """
+    if manifest is not None and manifest.files:
+        return {row.sha256: row.path for row in manifest.files.get(split, ())}
+    try:
+        images = data.images(split)
+    except (ValueError, FileNotFoundError):
+        return {}
+    rows = images.indices.tolist()
+    contents = images.hashes or [f"{data.config.name} {data.origin(split)} {row}" for row in rows]
+    return {content: f"image {row}" for content, row in zip(contents, rows, strict=True)}

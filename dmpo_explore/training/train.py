@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch.utils.data import DataLoader
 
@@ -25,6 +24,7 @@ from ..config import OPTIONS, Config, TrainingConfig
 from ..data.image_set import ImageSet
 from ..data.torch_loaders import make_loader
 from ..data.torch_views import Views
+from ..data.unlabelled import UNLABELLED
 from ..inference.torch_engine import fast_precision
 from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference
@@ -43,8 +43,8 @@ from .kinds import TRAINING_PARTS, PartSetup, make_parts
 from .loop import EpochResult, StepHook, fit
 from .part_options import AugmentationOptions
 from .parts import TrainingPart
-from .taught_exits import labelled_by_teacher
-from .teacher import with_teacher_address
+from .taught_exits import TaughtExits, labelled_by_teacher
+from .teacher import checked_teacher, require_another, with_teacher_address
 from .train_data import SHARE, DataHook, hold_out, hold_out_unlabelled, training_images, wants_held_out
 from .validator import Validator, spread
 
@@ -151,22 +151,29 @@ def train_epochs(
     config = with_teacher_address(_with_precision(_trainable(config), device, name if resume else None))
     config = located(config).with_plugins()
     path, saved = open_run(name := name or default_name(config), config, resume=resume)
+    require_another(config, path)
     old = Run(path) if saved else None
     manifest, images, val, groups = training_images(
         config, old, name=name, force=force, on_check=on_check, on_data=on_data
     )
+    taught = saved["state"].get(TaughtExits.name) if saved else None
+    teacher, manifest = checked_teacher(config, images.class_names, manifest, taught)
     accelerator = make_accelerator(config.training, device, trackers, path)
     model, cost = _build(config, len(images.class_names), saved, path.parent)
     unlabelled = manifest.unlabelled_images(config.data) if manifest else None
-    unlabelled = unlabelled and unlabelled.subset(slice(most_images))
-    images, unlabelled, held_out = _divided(images, unlabelled, groups, config, model, accelerator)
-    images = spread(images, most_images or len(images))
+    images, unlabelled, held_out = _divided(images, unlabelled, groups, config, model.n_exits)
+    images, few = spread(images, most_images or len(images)), slice(most_images)
+    unlabelled, held_out = unlabelled and unlabelled.subset(few), held_out and held_out.subset(few)
     views = make_views(config, len(images) + len(unlabelled or ()))
     validate = Validator(spread(val, config.training.validation_size), config, model, cost)
-    parts = make_parts(PartSetup(
-        config, model, images, held_out, unlabelled, manifest, views, keeps=most_images is None, progress=on_answers,
-    ))  # fmt: skip
-    writer = RunWriter(path, config, cost, images, saved, manifest=manifest, force=force)
+    setup = PartSetup(config, model, images, held_out, unlabelled, teacher, views, most_images is None, on_answers)
+    if teacher and held_out and held_out.split == UNLABELLED:
+        how: dict[str, Any] = {"kept": setup.keeps, "progress": on_answers}
+        labelled = labelled_by_teacher(held_out, teacher, model.preprocess, config.training, accelerator, **how)
+        setup = replace(setup, held_out=labelled)
+    parts = make_parts(setup)
+    more: dict[str, Any] = {"unlabelled": len(unlabelled or ()), "manifest": manifest, "force": force}
+    writer = RunWriter(path, config, cost, images, saved, **more)
     writer.begin(write=accelerator.is_main_process)
     epochs = fit(
         model, training_loader(images, model, config.training, parts, views), config.training, model.n_exits,
@@ -210,20 +217,14 @@ def _build(config: Config, n_classes: int, saved: dict[str, Any] | None, root: P
 
 
 def _divided(
-    images: ImageSet,
-    unlabelled: ImageSet | None,
-    groups: Array | None,
-    config: Config,
-    model: DMPO,
-    accelerator: Accelerator,
+    images: ImageSet, unlabelled: ImageSet | None, groups: Array | None, config: Config, n_exits: int
 ) -> tuple[ImageSet, ImageSet | None, ImageSet | None]:
     """Images to train on, unlabelled ones to train on, and those held out: unlabelled ones where they are enough."""
-    n = len(images) // SHARE
-    if unlabelled is None or len(unlabelled) <= n or not wants_held_out(config, model.n_exits):
-        kept, held_out = hold_out(images, config, model.n_exits, groups)
+    n = max(1, len(images) // SHARE)
+    if unlabelled is None or len(unlabelled) <= n or not wants_held_out(config, n_exits):
+        kept, held_out = hold_out(images, config, n_exits, groups)
         return kept, unlabelled, held_out
-    unlabelled, held_out = hold_out_unlabelled(unlabelled, n, config)
-    return images, unlabelled, labelled_by_teacher(config, model.preprocess, held_out, accelerator)
+    return images, *hold_out_unlabelled(unlabelled, n, config)
 
 
 def training_loader(

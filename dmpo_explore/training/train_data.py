@@ -16,10 +16,11 @@ from ..data.image_set import ImageFiles, ImageSet
 from ..data.images import open_data
 from ..data.manifest import Manifest, make_manifest
 from ..data.splits import held_out_rows, stratified_rows
+from ..data.unlabelled import UNLABELLED
 from ..pretrained.weights import is_hub
 from ..runs.ready import fetch_backbone, place_finding, start_findings
 from ..runs.run import Run
-from ..runs.run_data import check_classes, check_images
+from ..runs.run_data import check_classes, check_images, check_unlabelled
 from ..utils.progress import Progress
 from ..utils.typing import Array
 from .kinds import TRAINING_PARTS
@@ -56,15 +57,16 @@ def training_images(
             `check_images`.
 
     Warns:
-        UserWarning: other findings in the user's images, such as leakage.
+        UserWarning: other findings in the user's images, such as leakage, and in unlabelled ones.
     """
     if run is None:
         data = open_data(config.data)
         data.fetch_missing()
         found = check_data(data, on_check, quick=True)
         found.require([] if name is None else start_findings(config, name, force=force))
-        for finding in found.findings if data.own else ():
-            warnings.warn(f"{finding.check}: {finding.text}", stacklevel=1)
+        for finding in found.findings:
+            if data.own or finding.check == UNLABELLED:
+                warnings.warn(f"{finding.check}: {finding.text}", stacklevel=1)
         if is_hub(config.model.backbone, config.model.weights):
             fetch_backbone(config.model.backbone)
         manifest = make_manifest(data, check=found)
@@ -75,6 +77,7 @@ def training_images(
     if place := place_finding():
         raise place.error(place.text)
     check_images(run, ("train", "val"), on_check)
+    check_unlabelled(run, on_check)
     if run.manifest is not None and on_data:
         on_data(run.manifest)
     train = run.split_images("train")

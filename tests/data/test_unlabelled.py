@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from own_images_folder import fill, paint
 from PIL import Image
+from reader_data import planted_mnist
 
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.data.check import DataCheck, check_data, training_plan
@@ -57,7 +58,7 @@ def test_one_that_is_held_out_stops_a_training_and_one_of_train_does_not(
     data = replace(data, name=str(tmp_path / "divided"))
     shutil.copy(tmp_path / "divided" / "train" / "dog" / "01.png", tmp_path / "more" / "of train.png")
     (note,) = of(check_data(data))
-    assert not note.stops and note.text.startswith("1 unlabelled image is in train too, with a label (first ")
+    assert not note.stops and note.text.startswith("1 unlabelled image is in train too: an epoch trains on it twice, ")
     shutil.copy(tmp_path / "divided" / split / "cat" / "02.png", tmp_path / "more" / "secret.png")
     stop, _ = of(check_data(data))
     assert stop.stops and stop.text.startswith("1 unlabelled image is in val, calibration or test too; remove them")
@@ -76,13 +77,39 @@ def test_files_are_compared_with_arrays_by_their_pixels(data: DataConfig, tmp_pa
 def test_broken_ones_stop_or_are_left_out(data: DataConfig, tmp_path: Path) -> None:
     (tmp_path / "more" / "bad.png").write_bytes(b"\x89PNG and no more")
     (stop,) = of(check_data(data))
-    assert stop.stops and stop.text.startswith("1 unlabelled image cannot be read: ") and "--skip-broken" in stop.text
+    assert stop.stops and stop.text.startswith(f"{tmp_path}/more/bad.png ") and "--skip-broken" in stop.text
     data = replace(data, skip_broken=True)
     found = check_data(data)
+    (note,) = of(found)
+    assert not note.stops and note.text == f"1 image is left out as broken or too large: {tmp_path}/more/bad.png"
     assert found.ready and found.n_unlabelled == 10 and found.ledger[UNLABELLED].left_out == {"broken or too large": 1}
     manifest = make_manifest(data, check=found)
     assert len(manifest.unlabelled) == 10 and [*manifest.left_out] == [f"{tmp_path}/more/bad.png"]
     assert len(make_manifest(data).unlabelled) == 10  # it makes the check itself
+
+
+@pytest.mark.parametrize("more", ["own/more", ".", "own"])
+def test_a_folder_that_shares_images_with_the_data_is_the_one_finding(
+    data: DataConfig, tmp_path: Path, more: str
+) -> None:
+    (tmp_path / "more").rename(tmp_path / "own" / "more")
+    found = check_data(replace(data, unlabelled=str(tmp_path / more)))
+    (stop,) = of(found)
+    assert (
+        found.findings[0] == stop
+        and stop.stops
+        and "of its images are the data's too" in stop.text
+        and stop.text.endswith("; move it out")
+    )
+
+
+def test_packed_arrays_of_a_reader_are_compared_by_their_pixels(data: DataConfig, tmp_path: Path) -> None:
+    data = replace(data, name="torch/mnist", root=str(planted_mnist(tmp_path)))
+    assert of(check_data(data)) == []
+    images = open_data(data).images("test")
+    Image.fromarray(images[0]).save(tmp_path / "more" / "digit.png")
+    (stop,) = of(check_data(data))
+    assert stop.stops and stop.places == (f"{tmp_path}/more/digit.png = image {images.indices[0]} [test]",)
 
 
 def test_a_missing_and_an_empty_folder_stop(data: DataConfig, tmp_path: Path) -> None:
@@ -93,22 +120,26 @@ def test_a_missing_and_an_empty_folder_stop(data: DataConfig, tmp_path: Path) ->
 
 
 def test_the_manifest_lists_them_and_finds_them_again(data: DataConfig, tmp_path: Path) -> None:
-    made = listed(data)
+    made = replace(listed(data), seen=("0" * 64, "digits train 7"))
     assert made.described().startswith("32 train, 4 val, 4 test, 10 unlabelled, 2 classes; ")
     assert [row.path for row in made.unlabelled][:2] == ["part0/0.png", "part0/2.png"]
     (tmp_path / "run").mkdir()
     write_manifest(tmp_path / "run", made)
     read = read_manifest(tmp_path / "run")
     assert read is not None and read.unlabelled == made.unlabelled and read.files == made.files
-    assert read.ledger == made.ledger and read.counts == {"train": 32, "val": 4, "test": 4}
+    assert read.ledger == made.ledger and read.seen == made.seen and read.counts == {"train": 32, "val": 4, "test": 4}
     images = read.unlabelled_images(data)
     assert images is not None and len(images) == 10 and (images.labels == MISSING).all() and images.fingerprint
     assert np.array_equal(images[1], np.asarray(Image.open(tmp_path / "more" / "part0" / "2.png")))
+    outside = replace(read.unlabelled[0], path=str(tmp_path / "own" / "cat" / "00.png"))
+    with pytest.raises(ValueError, match="the manifest lists 1 files outside"):
+        replace(read, unlabelled=(outside,)).unlabelled_images(data)
     paint(tmp_path / "more" / "part0" / "0.png", 99)
     with pytest.raises(ValueError, match=r"part0/0\.png has been changed since the training"):
         images[0]
     (tmp_path / "more" / "part0" / "0.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of 10 unlabelled images are not in .*more \(part0/0\.png\)"):
+    lost = r"1 of 10 unlabelled images are not in .*more \(part0/0\.png\).* resume the run with --unlabelled FOLDER"
+    with pytest.raises(FileNotFoundError, match=lost):
         read.unlabelled_images(data)
 
 
@@ -117,6 +148,9 @@ def test_beside_a_known_data_set_its_arrays_stay_as_they_are(data: DataConfig, t
     made = listed(data)
     write_manifest(tmp_path, made)
     read = read_manifest(tmp_path)
+    before = data_stamp(data)
+    paint(tmp_path / "more" / "new.png", 1)
+    assert data_stamp(data) != before and not data_stamp(replace(data, unlabelled=None))
     assert read is not None and read.counts == {"train": 40, "val": 143} and len(read.unlabelled) == 10
     assert len(read.images(data, "train")) == 40 and not read.files
 

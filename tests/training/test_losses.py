@@ -100,21 +100,6 @@ def test_distillation_blends_in_what_the_last_exit_says() -> None:
         exit_losses(logits, labels, distill=1.5)
 
 
-@pytest.mark.parametrize("coupling", COUPLINGS)
-def test_class_weights_multiply_what_coupling_and_distillation_give(coupling: str) -> None:
-    logits, labels = batch(torch.float64)
-    weights = torch.tensor([0.5, 3.0, 1.0, 0.25])
-    found = exit_losses(logits, labels, coupling, 0.3, weights)
-    alone = torch.stack([exit_losses(logits[i, None], labels[i, None], coupling, 0.3) for i in range(B)])  # (B, K)
-    assert found.tolist() == pytest.approx((weights[labels, None] * alone).mean(dim=0).tolist())
-    total, parts = weighted_loss(logits, labels, (0.5, 0.0, 2.0), coupling, 0.3, weights)
-    assert torch.equal(parts, found) and float(total) == pytest.approx(float(0.5 * found[0] + 2 * found[2]))
-    same = exit_losses(logits, labels, coupling, 0.3, torch.ones(C))
-    assert torch.equal(same, exit_losses(logits, labels, coupling, 0.3))
-    with pytest.raises(ValueError, match="3 class weights for 4 classes"):
-        exit_losses(logits, labels, class_weights=weights[:3])
-
-
 def test_half_precision_logits_are_summed_in_float32() -> None:
     logits, labels = batch(torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):

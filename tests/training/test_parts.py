@@ -19,7 +19,7 @@ from two_exits import CONFIG, make_data, make_model, run, weights_of
 import dmpo_explore as dx
 from dmpo_explore.config import Config
 from dmpo_explore.data.image_set import ImageSet
-from dmpo_explore.data.torch_loaders import MISSING
+from dmpo_explore.data.labels import MISSING
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.torch_weights import read_weights
 from dmpo_explore.training.accelerator import make_accelerator

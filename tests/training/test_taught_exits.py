@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,18 @@ from tiny import tiny_config
 from tiny_training import same_history, stop_after
 
 from dmpo_explore.config import Config
+from dmpo_explore.data.image_set import ImageSet
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.runs.torch_weights import read_weights
+from dmpo_explore.training import taught_exits
+from dmpo_explore.training.augmented_views import make_views
+from dmpo_explore.training.kinds import TRAINING_PARTS, PartKind
 from dmpo_explore.training.losses import cross_entropies, divergence
 from dmpo_explore.training.part_options import TeacherOptions
-from dmpo_explore.training.parts import Batch
-from dmpo_explore.training.taught_exits import TaughtExits
+from dmpo_explore.training.parts import Batch, TrainingPart
+from dmpo_explore.training.taught_exits import TaughtExits, answers_to
+from dmpo_explore.training.teacher import open_teacher
 from dmpo_explore.training.train import train, train_epochs
 
 
@@ -177,9 +183,32 @@ def test_a_teacher_that_changed_is_refused_before_it_answers(
     assert not answered and len(load_run("run").history()) == 1
 
 
+def test_kept_answers_depend_on_the_rules_that_draw_a_view(teacher: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, config = teacher.split_images("train"), taught(teacher)
+    found = open_teacher(config.training.part(TeacherOptions))
+    how = (found, teacher.preprocess(), config.training, make_views(config, len(images)))
+    folders = {answers_to([images], *how, kept=True)[0].folder}
+    for rule in ("AREA", "STRENGTHS", "MIXED"):
+        monkeypatch.setattr(taught_exits, rule, 0.1)
+        folders.add(answers_to([images], *how, kept=True)[0].folder)
+    assert len(folders) == 4
+
+
+def test_a_part_that_adds_images_is_refused_beside_a_teacher(teacher: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class More(TrainingPart):
+        def sources(self) -> Sequence[ImageSet]:
+            return (teacher.split_images("train"),)
+
+    monkeypatch.setitem(TRAINING_PARTS, "more", PartKind(lambda setup: More()))
+    answered = count_images(monkeypatch)
+    with pytest.raises(ValueError, match="training part 'More' adds images that 'teacher' does not know; leave one"):
+        next(train_epochs(taught(teacher), "run", device="cpu"))
+    assert not answered
+
+
 def test_a_run_names_its_teacher(teacher: Run, runs: Path) -> None:
     run = train(taught(teacher, epochs=1), "student", device="cpu")
-    assert f"Taught by run `{teacher.path}` (its last exit): 3 views an image, share of the loss 0.9" in run.card()
+    assert f"Taught by run `{teacher.path}` (its last exit): 1 view an image, share of the loss 0.9" in run.card()
     shutil.copytree(teacher.path, runs / "big")
     again = train(taught(teacher, epochs=1, teacher="big", teacher_exit=1), "again", device="cpu")
     assert again.config.get("training.teacher") == "big" and "Taught by run `big` (exit 1)" in again.card()

@@ -6,21 +6,27 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from own_images_folder import fill
-from teaching import SIZE, taught, train_teacher
+from teaching import SIZE, count_images, taught, train_teacher
 from tiny import tiny_config
 from tiny_training import stop_after
 
 from dmpo_explore.config import Config, DataConfig
+from dmpo_explore.data.image_data import FileRow, hash_files
+from dmpo_explore.data.images import open_data
+from dmpo_explore.data.manifest import Manifest, make_manifest
+from dmpo_explore.jobs.estimate import measure_rates
 from dmpo_explore.models.dmpo import DMPO
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.training.part_options import TeacherOptions
-from dmpo_explore.training.teacher import open_teacher
-from dmpo_explore.training.train import train_epochs
+from dmpo_explore.training.teacher import Teacher, open_teacher, require_unseen
+from dmpo_explore.training.train import train, train_epochs
 
 pytestmark = pytest.mark.usefixtures("runs")
 
@@ -83,7 +89,7 @@ def test_answers_beyond_float16_and_weights_that_change_are_refused(teacher: Run
     with pytest.raises(ValueError, match="teacher 'copy' gives answers that are not finite, or beyond float16"):
         found.answer(model, [(teacher.inputs("train", slice(3)), 0)], "no", print)
     (copy / "weights.safetensors").write_bytes((copy / "weights.safetensors").read_bytes()[:-8] + bytes(8))
-    with pytest.raises(ValueError, match="teacher 'copy' has got new weights meanwhile"):
+    with pytest.raises(ValueError, match="teacher 'copy': its weights were replaced while it was used; start again"):
         found.model("cpu")
 
 
@@ -102,7 +108,7 @@ def test_a_missing_or_unfinished_one(teacher: Run, tmp_path: Path) -> None:
 
 
 def test_options_without_a_teacher_and_shares_that_do_not_fit(teacher: Run) -> None:
-    refused(tiny_config(teacher_share="0.5"), "options of a teacher need one: give its run, --teacher RUN")
+    refused(tiny_config(teacher_share="0.5"), "teacher options are set but no teacher: add --teacher RUN")
     refused(taught(teacher, teacher_share="0.5,0.6,0.7"), "teacher_share='0.5,0.6,0.7' has 3 shares for 2 exits")
     for bad in ("", "a", "1.5", "0.5,-0.1", "nan"):
         with pytest.raises(ValueError, match="must be numbers in \\[0, 1\\]"):
@@ -150,3 +156,81 @@ def test_one_that_was_trained_on_held_out_files(tmp_path: Path, runs: Path) -> N
     (old.path / "manifest.csv").unlink()
     shutil.rmtree(runs / "student")
     refused(student, "teacher 'big' has no manifest")
+
+
+def trained_on(data: DataConfig, manifest: Manifest | None = None) -> Teacher:
+    """A teacher of which nothing but its images is known."""
+    manifest = manifest or make_manifest(data)
+    run: Any = SimpleNamespace(name="big", config=Config(data), data=open_data(data), manifest=manifest)
+    return Teacher(run, 0, "")
+
+
+@pytest.mark.parametrize("names", [("grocery", "grocery-shops"), ("grocery-shops", "grocery")])
+def test_two_data_sets_of_the_same_photographs(names: tuple[str, str]) -> None:
+    of_teacher, data = map(DataConfig, names)
+    require_unseen(trained_on(data), data, make_manifest(data))
+    with pytest.raises(ValueError, match=r"this run holds out: \d+ of val .*, [\d,]+ of test \(image"):
+        require_unseen(trained_on(of_teacher), data, make_manifest(data))
+
+
+def test_unlabelled_files_of_a_teacher_on_arrays(tmp_path: Path) -> None:
+    data, digits = DataConfig(str(fill(tmp_path / "own"))), DataConfig("digits")
+    own = make_manifest(data)
+    secret = tmp_path / "own" / own.files["test"][0].path
+    row = FileRow("a.png", 1, hash_files([secret])[0], -1)
+    require_unseen(trained_on(digits), data, own)
+    with pytest.raises(ValueError, match=r"this run holds out: 1 of test \("):
+        require_unseen(trained_on(digits, replace(make_manifest(digits), unlabelled=(row,))), data, own)
+
+
+def test_a_calibration_split_that_can_be_made_afterwards_counts(teacher: Run) -> None:
+    data = DataConfig("digits", train_size=100, seed=1)
+    refused(replace(taught(teacher), data=data), r"this run holds out: \d+ of calibration \(image \d+")
+
+
+def test_what_a_teachers_teacher_was_trained_on(tmp_path: Path, runs: Path) -> None:
+    """The images of the first are in no split of the second, and in val of the third."""
+    first, config = fill(tmp_path / "first"), tiny_config(batch_size=16, epochs=1)
+    big = train_teacher(tmp_path, replace(config, data=DataConfig(str(first))))
+    for name, start in (("second", 100), ("third", 300)):
+        for part, more, count in (("train", 0, 10), ("val", 50, 4), ("test", 80, 4)):
+            fill(tmp_path / name / part, first=start + more, count=count)
+    how = {"batch_size": 16, "epochs": 1}
+    mid = train(replace(taught(big, **how), data=DataConfig(str(tmp_path / "second"))), "mid", device="cpu")
+    assert big.manifest is not None
+    shutil.rmtree(big.path)
+    student = replace(taught(mid, **how), data=DataConfig(str(tmp_path / "third")))
+    assert next(train_epochs(student, "last", device="cpu")).run
+    shutil.rmtree(runs / "last")
+    shutil.copy(first / big.manifest.files["train"][0].path, tmp_path / "third" / "val" / "cat" / "again.png")
+    refused(student, r"teacher 'mid' was trained on images that this run holds out: 1 of val \(val/cat/again\.png\)")
+
+
+# -- before work is lost --
+
+
+def test_a_run_does_not_take_its_teachers_place(teacher: Run, runs: Path) -> None:
+    shutil.copytree(teacher.path, runs / "big")
+    with pytest.raises(ValueError, match=r"run 'big' would replace its own teacher; give it another name \(--name\)"):
+        next(train_epochs(taught(teacher, teacher="big"), "big", force=True, device="cpu"))
+
+
+def test_settings_that_another_part_refuses_before_the_teacher_answers(
+    teacher: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path))
+    answered = count_images(monkeypatch)
+    refused(taught(teacher, schedule="uniform", schedule_rate="full"), "schedule_rate='full' is for a second phase")
+    assert not answered
+
+
+@pytest.mark.parametrize("data", [{"name": "own", "seed": 1}, {"name": "digits", "train_size": 400}])
+def test_an_estimate_holds_out_what_the_training_does(
+    data: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path / "own")
+    monkeypatch.chdir(tmp_path)
+    config = replace(tiny_config(batch_size=16, epochs=1), data=DataConfig(**data))
+    big = train_teacher(tmp_path, config)
+    rates = measure_rates(replace(taught(big, batch_size=16), data=config.data), "cpu")
+    assert rates.answering > 0

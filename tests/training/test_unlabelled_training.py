@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from calls import call, fails
 from own_images_folder import fill, paint
-from teaching import taught, train_teacher
-from tiny import tiny_config
+from teaching import count_images, taught, train_teacher
+from tiny import tiny_config, tiny_options
 from tiny_training import same_history, stop_after
 
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.data.image_set import ImageSet
 from dmpo_explore.jobs.estimate import measure_rates
 from dmpo_explore.runs.run import Run
+from dmpo_explore.runs.run_data import move_data
+from dmpo_explore.runs.store import load_run
 from dmpo_explore.runs.torch_model import stack_inputs
 from dmpo_explore.training.fitted_earlier_exits import FittedEarlierExits
 from dmpo_explore.training.parts import Batch
@@ -58,7 +61,7 @@ def test_they_are_answered_and_have_no_label(folder: Path, runs: Path, monkeypat
     assert sorted(rows.tolist()) == [*range(57)] and torch.equal(labels == -1, rows >= 32)
     assert answers.shape == (57, 2) and np.isfinite(run.history()["loss"]).all()
     assert run.manifest is not None and len(run.manifest.unlabelled) == 25
-    assert f"32 training images of {folder / 'own'} and 25 unlabelled ones, 1 epochs" in run.card()
+    assert f"32 training images of {folder / 'own'} and 25 unlabelled ones, 1 epoch, " in run.card()
 
 
 @pytest.mark.slow
@@ -81,7 +84,8 @@ def test_those_held_out_for_earlier_exits_are_unlabelled_and_have_the_teachers_c
 
     monkeypatch.setattr(FittedEarlierExits, "__init__", note)
     seen = batches(monkeypatch)
-    train(config(folder, epochs=1, model={"earlier_exits": True}), "run", device="cpu")
+    run = train(config(folder, epochs=1, model={"earlier_exits": True}), "run", device="cpu")
+    assert "32 training images" in run.card() and "and 22 unlabelled ones" in run.card()
     (images,) = held
     rows = torch.cat([batch.indices for batch in seen if batch.indices is not None])
     assert len(images) == 3 and images.split == "unlabelled" and len(rows) == 32 + 25 - 3  # a tenth of the labelled
@@ -114,10 +118,92 @@ def test_without_a_teacher_or_with_held_out_images_no_step_is_made(folder: Path,
         next(train_epochs(leaking, "run", device="cpu"))
 
 
+@pytest.mark.parametrize("more", [{}, {"model": {"earlier_exits": True}}], ids=["plain", "earlier exits"])
 def test_an_estimate_counts_them_and_the_teachers_answers_and_leaves_no_file(
-    folder: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
 ) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
-    rates = measure_rates(config(folder), "cpu")
+    rates = measure_rates(config(folder, **more), "cpu")
     assert rates.unlabelled == 25 and rates.train == 32 and rates.answering > 0 and rates.start > 0
     assert not (tmp_path / "cache").exists() and not runs.exists()
+
+
+def test_of_few_labelled_images_one_is_held_out(folder: Path, runs: Path, tmp_path: Path) -> None:
+    for part, first, count in (("train", 0, 4), ("val", 300, 2), ("test", 320, 2)):
+        fill(tmp_path / "few" / part, first=first, count=count)
+    teacher = train_teacher(
+        tmp_path, replace(tiny_config(batch_size=4, epochs=1), data=DataConfig(str(tmp_path / "few")))
+    )
+    few = taught(teacher, batch_size=4, epochs=1, model={"earlier_exits": True})
+    data = DataConfig(str(tmp_path / "few"), unlabelled=str(folder / "more"))
+    run = train(replace(few, data=data), "run", device="cpu")
+    assert "8 training images" in run.card() and "and 24 unlabelled ones" in run.card()
+
+
+def test_a_teacher_that_must_not_teach_answers_no_held_out_image(
+    folder: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a new training, and of a resumed one whose teacher has other weights."""
+    copy = shutil.copytree(folder / "big", tmp_path / "big")
+    reading = config(folder, teacher=str(copy), model={"earlier_exits": True})
+    stop_after(1, reading)
+    other = train_teacher(tmp_path / "other", replace(load_run(str(copy)).config).updated({"training.seed": 1}))
+    shutil.copy(other.path / "weights.safetensors", copy)
+    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
+    answered = count_images(monkeypatch)
+    with pytest.raises(ValueError, match="has other weights than when this training began"):
+        next(train_epochs(reading, "run", resume=True, device="cpu"))
+    seeded = replace(reading, data=replace(reading.data, seed=1))
+    with pytest.raises(ValueError, match="was trained on images that this run holds out"):
+        next(train_epochs(seeded, "new", device="cpu"))
+    assert not answered
+
+
+def test_moved_ones_are_found_again_and_changed_ones_before_the_first_step(
+    folder: Path, runs: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder / "more", tmp_path / "old")
+    one = config(folder, epochs=2)
+    one = replace(one, data=replace(one.data, unlabelled=str(tmp_path / "old")))
+    stop_after(1, one)
+    (tmp_path / "old").rename(tmp_path / "new")
+    cure = "if they were moved: dmpo-explore train --resume run --unlabelled FOLDER"
+    with pytest.raises(FileNotFoundError, match=f"no folder .*old, where the images of run 'run' lay; {cure}"):
+        next(train_epochs(one, "run", resume=True, device="cpu"))
+    resume = ("train", "--resume", "run", "--device", "cpu", "--unlabelled", str(tmp_path / "new"))
+    before = (tmp_path / "new" / "3.png").read_bytes()
+    (tmp_path / "new" / "3.png").write_bytes(before + b" ")
+    assert "1 changed (3.png)" in fails(*resume)
+    (tmp_path / "new" / "3.png").write_bytes(before)
+    call(*resume)
+    run = load_run("run")
+    assert run.config.data.unlabelled == str(tmp_path / "new") and len(run.history()) == 2
+    shutil.rmtree(tmp_path / "new")  # a record needs them no more
+    shutil.copytree(folder / "own", tmp_path / "own")
+    assert move_data(run, str(tmp_path / "own")).config.data.name == str(tmp_path / "own")
+    stop_after(1, tiny_config(), "plain")
+    with pytest.raises(ValueError, match="run 'plain' was trained without unlabelled images; leave out --unlabelled"):
+        move_data(load_run("plain"), None, unlabelled=str(tmp_path / "new"))
+
+
+def test_changed_ones_stop_a_resumed_training_at_once(folder: Path, runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "more", tmp_path / "more")
+    one = config(folder, epochs=2)
+    one = replace(one, data=replace(one.data, unlabelled=str(tmp_path / "more")))
+    stop_after(1, one)
+    path, steps = tmp_path / "more" / "3.png", list[int]()
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # the same size
+    with pytest.raises(ValueError, match=r"more is not what run 'run' was trained on: 1 changed \(3\.png\)"):
+        next(train_epochs(one, "run", resume=True, device="cpu", on_step=lambda *step: steps.append(1)))
+    assert not steps
+
+
+def test_beside_a_known_data_set_a_reader_hears_of_them(runs: Path, tmp_path: Path) -> None:
+    teacher = train_teacher(tmp_path, tiny_config(40, epochs=1))
+    paint(tmp_path / "more" / "good.png", 1)
+    (tmp_path / "more" / "bad.png").write_bytes(b"no image")
+    options = tiny_options(train_size=40, epochs=1, teacher=teacher.path, unlabelled=tmp_path / "more")
+    told = call("train", *options, "--skip-broken", "--device", "cpu").stderr
+    assert "data: 40 train, 143 val, 1 unlabelled, " in told
+    assert f"unlabelled: 1 image is left out as broken or too large: {tmp_path}/more/bad.png" in told
