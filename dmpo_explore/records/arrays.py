@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from tokenize import TokenError
-from typing import BinaryIO, Literal
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -46,31 +46,52 @@ def open_array(path: Path) -> Array:
         raise FileNotFoundError(f"{path.name} is missing: no file {path}") from None
     try:
         with path.open("rb") as stream:
-            return _read(stream)
+            found = read_header(stream, os.fstat(stream.fileno()).st_size)
+            if found.size <= (WHOLE if len(_mapped) < MANY else WHOLE_OF_MANY):
+                return found.read(stream)
+            mapped = np.memmap(stream, found.kind, "r", stream.tell(), found.shape, found.order)
     except OSError as error:
         raise named(error, path) from None
     except UNREADABLE as error:
         reason = one_line(error, 200) or type(error).__name__
         raise ValueError(f"{path} is not a readable .npy array (truncated, pickled or foreign): {reason}") from None
+    _mapped[id(mapped)] = mapped
+    return np.asarray(mapped)
 
 
-def _read(stream: BinaryIO) -> Array:
-    """The array; its header is compared with the size of the file before the data are read."""
+class Header(NamedTuple):
+    """Shape, order and type of an array whose values follow in a file."""
+
+    shape: tuple[int, ...]
+    order: Literal["F", "C"]
+    kind: np.dtype[Any]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the values."""
+        return math.prod(self.shape) * self.kind.itemsize
+
+    def read(self, stream: IO[bytes]) -> Array:
+        """The array, read-only, as bytes are."""
+        return np.ndarray(self.shape, self.kind, stream.read(self.size), order=self.order)
+
+
+def read_header(stream: IO[bytes], size: int) -> Header:
+    """The header of a .npy file of ``size`` bytes, compared with that size before any value is read.
+
+    Raises:
+        One of `UNREADABLE`: no header, an array of Python objects, or one that does not fit the file.
+    """
     version = np.lib.format.read_magic(stream)
     if version not in HEADERS:
         raise ValueError(f"format version {version} is not read")
     shape, fortran, kind = HEADERS[version](stream)
     if kind.hasobject:
         raise ValueError("it holds Python objects")
-    start, size, needed = stream.tell(), os.fstat(stream.fileno()).st_size, math.prod(shape) * kind.itemsize
-    if min(shape, default=0) < 0 or start + needed > size:
+    found = Header(shape, "F" if fortran else "C", kind)
+    if min(shape, default=0) < 0 or stream.tell() + found.size > size:
         raise ValueError(f"shape {short(shape)} of {one_line(kind, LONGEST)} does not fit a file of {size:,} bytes")
-    order: Literal["F", "C"] = "F" if fortran else "C"
-    if needed <= (WHOLE if len(_mapped) < MANY else WHOLE_OF_MANY):
-        return np.ndarray(shape, kind, stream.read(needed), order=order)  # read-only, as bytes are
-    mapped = np.memmap(stream, kind, "r", start, shape, order)
-    _mapped[id(mapped)] = mapped
-    return np.asarray(mapped)
+    return found
 
 
 def pieces(array: Array) -> Iterator[tuple[int, Array]]:

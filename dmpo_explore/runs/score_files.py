@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.labels import refused, wrong_label
-from ..records.arrays import UNREADABLE
+from ..records.arrays import UNREADABLE, read_header
 from ..records.record import ExitRecord, RecordMeta, check_record
 from ..records.scores import SCORES, STORED, scores
 from ..records.validation import MOST_CLASSES, logits_problems
@@ -29,6 +29,7 @@ from ..utils.typing import Array
 from .score_tables import read_table, some
 
 MOST_UNPACKED = 2**29  # bytes of all arrays of an NPZ file, 512 MiB
+MOST_ARRAYS = 1000  # in an NPZ file
 NUMBERS, CLASSES, WHOLE = ("fiu", "numbers"), ("fiuSU", "numbers or names of classes"), ("iu", "whole numbers")
 KINDS = {  # array → NumPy's kinds of types that it may have, in words; scores but the prediction: numbers
     "labels": CLASSES, "prediction": CLASSES, "logits": NUMBERS, "flops": NUMBERS, "reference_flops": NUMBERS,
@@ -84,15 +85,25 @@ def read_scores(
 def _npz(data: bytes, name: str) -> dict[str, Array]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            unpacked = sum(part.file_size for part in archive.infolist())
-        if unpacked > MOST_UNPACKED:
-            raise ValueError(f"its arrays have {unpacked:,} bytes; at most {MOST_UNPACKED:,} are read")
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            found = {key: arrays[key] for key in arrays.files}
+            members = archive.infolist()
+            if len(members) > MOST_ARRAYS:
+                raise ValueError(f"it holds {len(members):,} arrays; at most {MOST_ARRAYS} are read")
+            unpacked = sum(member.file_size for member in members)
+            if unpacked > MOST_UNPACKED:
+                raise ValueError(f"its arrays have {unpacked:,} bytes; at most {MOST_UNPACKED:,} are read")
+            found = {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
         return {key: array.astype(str) if array.dtype.kind == "S" else array for key, array in found.items()}
     except (*UNREADABLE, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        reason = "it holds Python objects" if "allow_pickle" in str(error) else one_line(error, 200)
+        reason = one_line(error, 200)
         raise ValueError(f"{name} is not a readable NPZ file ({reason}); save it with {NPZ}") from None
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
+    with archive.open(member) as stream:
+        try:
+            return read_header(stream, member.file_size).read(stream)
+        except UNREADABLE as error:
+            raise ValueError(f"{member.filename} is no array: {one_line(error, 100)}") from None
 
 
 # -- the record --

@@ -105,7 +105,7 @@ def probe(
     best = [min(pair, key=lambda found: found.error) for pair in zip(*probes.values(), strict=True)]
     so_far = accumulate(best, lambda a, b: min(a, b, key=lambda found: found.error))  # a deeper exit knows no less
     scores = np.stack([found.scores for found in so_far], axis=1)
-    facts = {
+    facts: dict[str, Any] = {
         "labels": labels, "class_names": names, "exit_blocks": np.asarray(frozen.exits), "data": np.asarray(data.name),
         "reference_flops": np.asarray(cost.reference), "model": np.asarray(f"probes of {model.backbone}"),
     }  # fmt: skip
@@ -146,7 +146,8 @@ def _components(tokens: Tensor, channels: int) -> Tensor:
     """(channels, D): the principal components of tokens (b, N, D)."""
     flat = tokens.flatten(0, 1).double()
     _, vectors = torch.linalg.eigh(torch.cov(flat.T))
-    return vectors[:, -channels:].T.to(tokens.dtype)
+    found: Tensor = vectors[:, -channels:].T.to(tokens.dtype)
+    return found
 
 
 def _fit(features: Array, labels: Ints, held: Ints) -> BlockProbe:

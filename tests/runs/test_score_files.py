@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from synthetic import make_record
 
 import dmpo_explore as dx
-from dmpo_explore.runs.score_files import MOST_UNPACKED, read_scores
+from dmpo_explore.runs.score_files import MOST_ARRAYS, MOST_UNPACKED, read_scores
 
 NAMES = ("cat", "dog", "bird")
 FLOPS = (1e9, 2e9, 3e9)
@@ -149,7 +150,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"class_names": ("crane", "cat", "crane"), "labels": np.array(["cat"] * 19 + ["crane"])},
         r"'crane' is the name of two classes",
     ),
-    "objects": ({"labels": np.array([{}], object)}, r"not a readable NPZ file \(it holds Python objects\)"),
+    "objects": ({"labels": np.array([{}], object)}, r"labels\.npy is no array: it holds Python objects"),
 }
 
 
@@ -208,3 +209,29 @@ def test_an_archive_that_unpacks_to_too_much_is_not_unpacked() -> None:
     np.savez_compressed(stream, labels=np.zeros(MOST_UNPACKED + 1, np.uint8))
     with pytest.raises(ValueError, match=r"at most 536,870,912 are read"):
         read_scores(stream.getvalue(), "x.npz")
+
+
+def header(shape: str) -> bytes:
+    """A .npy file that states a shape and has no values."""
+    text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"hello", r"labels\.npy is no array: EOF"),
+        (header("(4294967296,)"), r"labels\.npy is no array: shape \(4294967296,\) of float64 does not fit a file of 128 bytes"),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}", r"labels\.npy is no array: EOF"),
+        (None, r"it holds 1,001 arrays; at most 1000 are read"),
+    ],
+    ids=["text", "32 GiB", "a header of 4 GiB", "many"],
+)
+def test_members_that_are_no_arrays_are_refused_by_their_headers(content: bytes | None, words: str) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for i in range(MOST_ARRAYS + 1 if content is None else 0):
+            archive.writestr(f"a{i}.npy", b"")
+        archive.writestr("labels.npy", content) if content else None
+    with pytest.raises(ValueError, match=rf"^x\.npz is not a readable NPZ file \({words}"):
+        read_scores(file.getvalue(), "x.npz")
