@@ -13,7 +13,7 @@ import numpy as np
 
 from ..records.record import ExitRecord
 from ..utils.typing import Array
-from .score_files import record_of, values_of
+from .score_files import record_of, refuse_probabilities, values_of
 
 
 def record_logits(
@@ -62,6 +62,7 @@ def record_logits(
         labels.append(found)
     if not parts:
         raise ValueError("no batches to record; an iterator that was read before is empty")
+    refuse_probabilities([part["logits"] for part in parts], "the batches")
     values = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     facts: dict[str, Any] = {
         "class_names": tuple(class_names),

@@ -30,6 +30,7 @@ from .score_tables import read_table, some
 
 MOST_UNPACKED = 2**29  # bytes of all arrays of an NPZ file, 512 MiB
 MOST_ARRAYS = 1000  # in an NPZ file
+ROUNDED, LEAST = 1e-3, 1e-7  # of sums of probabilities; of a probability whose logarithm is taken
 NUMBERS, CLASSES, WHOLE = ("fiu", "numbers"), ("fiuSU", "numbers or names of classes"), ("iu", "whole numbers")
 KINDS = {  # array → NumPy's kinds of types that it may have, in words; scores but the prediction: numbers
     "labels": CLASSES, "prediction": CLASSES, "logits": NUMBERS, "flops": NUMBERS, "reference_flops": NUMBERS,
@@ -49,17 +50,18 @@ def read_scores(
         flops: (K,) FLOPs of an image that exits at each exit; needed where the file has none.
         split: of the record: ``test``, ``val`` …
 
-    An NPZ file has the arrays ``labels`` (B,), ``logits`` (B, K, C) or ``prediction``, ``confidence``, ``entropy`` and
-    ``margin`` (B, K), and ``flops`` (K,). It may have ``reference_flops`` (by default the FLOPs of the last exit),
-    ``class_names`` (C,), ``exit_blocks`` (K,), ``data`` and ``model``. A CSV file has a column ``label``, and for
-    exits k from 1 ``prediction_k``, ``confidence_k``, ``entropy_k`` and ``margin_k``, or ``logit_k_c`` for classes c
-    from 0. Labels and predictions are numbers from 0 or names of classes. Beside the four scores a file may have others
-    of `SCORES`, under their names; with logits all scores are computed from these.
+    An NPZ file has the arrays ``labels`` (B,), ``logits`` or ``probabilities`` (B, K, C), or ``prediction``,
+    ``confidence``, ``entropy`` and ``margin`` (B, K), and ``flops`` (K,). It may have ``reference_flops`` (by
+    default the FLOPs of the last exit), ``class_names`` (C,), ``exit_blocks`` (K,), ``data`` and ``model``. A CSV
+    file has a column ``label``, and for exits k from 1 ``prediction_k``, ``confidence_k``, ``entropy_k`` and
+    ``margin_k``, or ``logit_k_c`` for classes c from 0. Labels and predictions are numbers from 0 or names of
+    classes. Beside the four scores a file may have others of `SCORES`, under their names; with logits all scores
+    are computed from these.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file is foreign, a part is missing or has another length, a label is no class, a score is
-            impossible, or FLOPs are missing.
+            impossible, FLOPs are missing, or logits are probabilities.
 
     Example:
         >>> import io, numpy as np
@@ -110,6 +112,10 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
 
 
 def _record(found: Mapping[str, Array], name: str, flops: Sequence[float] | None, split: str) -> ExitRecord:
+    if "probabilities" in found and "logits" not in found:
+        found = {**found, "logits": logits_of(found["probabilities"], f"{name}: probabilities")}
+    elif "logits" in found:
+        refuse_probabilities([found["logits"]], name)
     _check_parts(found, name)
     if "logits" in found:
         values = values_of(found["logits"], name)
@@ -118,6 +124,27 @@ def _record(found: Mapping[str, Array], name: str, flops: Sequence[float] | None
         values = {score: np.asarray(found[score], SCORES[score].kind) for score in given}
         values["prediction"] = _classes(found["prediction"], _class_names(found, name), f"{name}: prediction", np.int32)
     return record_of(found, values, name, flops, split)
+
+
+def are_probabilities(values: Array) -> bool:
+    """Whether every row of (…, C) sums to 1 and none of its values is negative."""
+    return bool(values.size and values.min() >= 0 and np.abs(values.sum(axis=-1, dtype=np.float64) - 1).max() < ROUNDED)
+
+
+def refuse_probabilities(parts: Sequence[Array], name: str) -> None:
+    """Raise ValueError where all logits are probabilities: a softmax of these would be far too flat."""
+    if all(part.dtype.kind in "fiu" and part.ndim == 3 and are_probabilities(part) for part in parts):
+        raise ValueError(
+            f"{name}: all rows of the logits sum to 1, so they are probabilities; give logits, or their logarithms"
+            f"{' as the array probabilities' if name.endswith('.npz') else ''}"
+        )
+
+
+def logits_of(probabilities: Array, what: str) -> Array:
+    """The logarithms of probabilities (B, K, C), whose softmax they are; ValueError where a row does not sum to 1."""
+    if probabilities.dtype.kind not in "fiu" or not are_probabilities(probabilities):
+        raise ValueError(f"{what} must be numbers from 0 that sum to 1 in every row; logits go under logits")
+    return np.log(np.maximum(np.asarray(probabilities, np.float64), LEAST))
 
 
 def values_of(logits: Array, name: str) -> dict[str, Array]:

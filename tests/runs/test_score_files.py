@@ -221,7 +221,10 @@ def header(shape: str) -> bytes:
     ("content", "words"),
     [
         (b"hello", r"labels\.npy is no array: EOF"),
-        (header("(4294967296,)"), r"labels\.npy is no array: shape \(4294967296,\) of float64 does not fit a file of 128 bytes"),
+        (
+            header("(4294967296,)"),
+            r"labels\.npy is no array: shape \(4294967296,\) of float64 does not fit a file of 128 bytes",
+        ),
         (b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}", r"labels\.npy is no array: EOF"),
         (None, r"it holds 1,001 arrays; at most 1000 are read"),
     ],
@@ -235,3 +238,17 @@ def test_members_that_are_no_arrays_are_refused_by_their_headers(content: bytes 
         archive.writestr("labels.npy", content) if content else None
     with pytest.raises(ValueError, match=rf"^x\.npz is not a readable NPZ file \({words}"):
         read_scores(file.getvalue(), "x.npz")
+
+
+def test_probabilities_are_read_as_such_and_never_softmaxed_again() -> None:
+    logits = np.asarray(arrays()["logits"], np.float64)
+    shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    found, plain = (read_scores(packed(**change)) for change in ({"logits": None, "probabilities": shares}, {}))
+    np.testing.assert_allclose(found.confidence, plain.confidence, atol=2e-3)
+    assert (found.prediction == plain.prediction).all()
+    with pytest.raises(ValueError, match=r"all rows of the logits sum to 1, so they are probabilities; give logits, "):
+        read_scores(packed(logits=shares))
+    with pytest.raises(ValueError, match="probabilities must be numbers from 0 that sum to 1 in every row"):
+        read_scores(packed(logits=None, probabilities=logits))
+    with pytest.raises(ValueError, match="the batches: all rows of the logits sum to 1"):
+        dx.record_logits([(shares, arrays()["labels"])], flops=FLOPS)
