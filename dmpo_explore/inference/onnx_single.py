@@ -7,8 +7,9 @@ Out: ``single.onnx`` beside its stages, for runtimes and languages that take one
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from .onnx_engine import OnnxEngine, open_session, stage_file
 SINGLE = "single.onnx"
 LARGEST = 2**31 - 1  # bytes of one ONNX file without external data (protobuf's limit)
 INPUT, OUTPUTS = "images", ("logits", "exit")
-CHECKED = 4  # images of noise on which the graph is compared with the engine
+CHECKED = 4  # images of noise
 
 
 def join_stages(folder: str | Path) -> Path:
@@ -56,8 +57,8 @@ def join_stages(folder: str | Path) -> Path:
         import onnx
     model = _joined(engine, [onnx.load(file) for file in files])
     with atomic_file(folder / SINGLE) as path:
-        onnx.save(model, path)
-        _check(engine, path)
+        _save(model, path)
+        _check(engine, model, path)
     return folder / SINGLE
 
 
@@ -204,12 +205,52 @@ def _constant(name: str, value: Any) -> Any:
     return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value))
 
 
-def _check(engine: OnnxEngine, path: Path) -> None:
-    """A few images of noise: exit and label are those of the stages."""
+def _check(engine: OnnxEngine, model: Any, path: Path) -> None:
+    """Images of noise, and each exit at least once: exit and label are those of the stages.
+
+    To exits that no image takes, one is sent by other thresholds; ``model``'s own are lost.
+    """
     session, side = open_session(path), engine.image_size
     noise = np.random.default_rng(0).standard_normal((CHECKED, 3, side, side)).astype(np.float32)
-    for image in np.split(noise, CHECKED):
-        logits, exit = session.run(list(OUTPUTS), {INPUT: image})
-        expected = engine.infer(image)
-        if (int(exit), int(logits.argmax())) != (int(expected.exit[0]), int(expected.label[0])):
-            raise RuntimeError("the single graph has other exits or labels than the stages; nothing is kept")
+    labels, taken = engine.all_logits(noise).argmax(axis=2), engine.infer(noise).exit
+    for image, by_exit, exit in zip(noise, labels, taken, strict=True):
+        _compare(session, image, int(exit), by_exit)
+    with TemporaryDirectory(dir=path.parent) as folder:
+        for k in sorted({*range(labels.shape[1])} - {*taken.tolist()}):
+            _send_to(model, k, labels.shape[1], falling=engine.policy.falling)
+            sent = Path(folder) / SINGLE
+            _save(model, sent)
+            _compare(open_session(sent), noise[0], k, labels[0])
+
+
+def _compare(session: Any, image: Any, exit: int, labels: Any) -> None:
+    """One image: its exit, and the label of that exit."""
+    logits, found = session.run(list(OUTPUTS), {INPUT: image[None]})
+    if (int(found), int(logits.argmax())) != (exit, int(labels[exit])):
+        raise RuntimeError("the single graph has other exits or labels than the stages; nothing is kept")
+
+
+def _send_to(model: Any, k: int, n_exits: int, *, falling: bool) -> None:
+    """Change the thresholds so that every image exits at exit ``k``."""
+    from onnx import numpy_helper
+
+    always = np.float32(np.inf if falling else -np.inf)
+    limits = {f"exit{j + 1}/threshold": -always if j < k else always for j in range(n_exits)}
+    for node in _nodes(model.graph):
+        if node.output and node.output[0] in limits:
+            node.attribute[0].t.CopyFrom(numpy_helper.from_array(np.array(limits[node.output[0]])))
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    """All nodes, those in branches too."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _nodes(attribute.g)
+
+
+def _save(model: Any, path: Path) -> None:
+    import onnx
+
+    onnx.save(model, path)

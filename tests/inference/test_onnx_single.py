@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from calls import call, fails
+from onnx import numpy_helper
 from tiny import recorded_run, tiny_config
 
 import dmpo_explore as dx
@@ -64,6 +66,25 @@ def test_a_graph_with_other_answers_is_not_kept(export: Path, monkeypatch: pytes
     assert (export / SINGLE).read_bytes() == kept  # the earlier one, whole
     monkeypatch.setattr(onnx_single, "LARGEST", 1000)
     with pytest.raises(ValueError, match="2 GiB; use the stages"):
+        join_stages(export)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NODES)
+def test_exits_that_no_noise_takes_are_compared_too(export: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    first = {"confidence": 0.0, "margin": 0.0, "entropy": 9.0}  # at which every image exits at exit 1
+    dx.POLICIES[name]((first[name],)).save(export / "policy.json")
+    join_stages(export)
+    joined = onnx_single._joined
+
+    def wrong(*arguments: Any) -> Any:
+        model = joined(*arguments)
+        (number,) = (node for node in onnx_single._nodes(model.graph) if [*node.output] == ["exit3/number"])
+        number.attribute[0].t.CopyFrom(numpy_helper.from_array(np.array(1)))
+        return model
+
+    monkeypatch.setattr(onnx_single, "_joined", wrong)
+    with pytest.raises(RuntimeError, match="other exits or labels"):
         join_stages(export)
 
 
