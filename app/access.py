@@ -8,7 +8,9 @@ In: Streamlit's options and a request's headers; both are what anybody can send.
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -101,6 +103,29 @@ def is_loopback(name: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+# -- a token --
+
+TOKEN = "DMPO_EXPLORE_TOKEN"  # of the environment; `dmpo-explore app --token` and `scripts/app --token` set it
+
+
+def token() -> str:
+    """What a browser must know to be answered at all; empty: nothing."""
+    return os.environ.get(TOKEN, "").strip()
+
+
+def is_token(text: str) -> bool:
+    """Whether this is the token, compared in constant time."""
+    return hmac.compare_digest(text.encode(), token().encode())
+
+
+def shows_token(headers: Headers, cookie: str) -> bool:
+    """Whether a cookie of this name holds the token."""
+    pairs = [
+        part.strip().partition("=") for name, value in headers if name.lower() == "cookie" for part in value.split(";")
+    ]
+    return any(name == cookie and is_token(value) for name, _, value in pairs)
 
 
 # -- paths --

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import streamlit as st
+from dmpo_explore_app import access
 
 MODULES = (  # what takes longest to import, in the order in which it is needed; components belong to Streamlit's thread
     "dmpo_explore_app.services.run_facts",
@@ -27,7 +28,10 @@ _imported.set()
 
 @asynccontextmanager
 async def while_starting(_: object) -> AsyncIterator[None]:
-    """For the server: it begins when the server starts to answer."""
+    """For the server: it begins when the server starts to answer. Where a token is set, the address is printed."""
+    if access.token():
+        address, port = st.get_option("server.address") or "localhost", st.get_option("server.port")
+        print(f"\n  Open http://{address}:{port}/?token={access.token()}\n", flush=True)  # noqa: T201
     start()
     yield
 

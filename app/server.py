@@ -2,7 +2,8 @@
 
 `scripts/app` and `dmpo-explore app` start this file; Streamlit finds ``app`` in it. In: requests. Out: what Streamlit
 answers, with security headers; a refusal where the host's name is not one of ``server.allowedHosts``, also for plain
-HTTP; no metrics. To other machines no folder of this one is named: Streamlit's own first message holds main.py's path.
+HTTP, or where a token is set and the request does not show it; no metrics. To other machines no folder of this one is
+named: Streamlit's own first message holds main.py's path.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import hashlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
 import streamlit as st
 from dmpo_explore_app import access, preload
 from starlette.middleware import Middleware
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, RedirectResponse
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -26,6 +28,8 @@ REFUSED = (
     "This app does not answer to that host name. On its own machine open http://localhost; for others start it with "
     "dmpo-explore app --host ADDRESS, and behind a proxy with dmpo-explore app --allow-host NAME.\n"
 )
+
+LOCKED = "This app is opened by the address that was printed where it was started: it ends in ?token=…\n"
 
 
 def content_policy() -> str:
@@ -81,6 +85,14 @@ class Guard:
         guarded = self._with_headers(send)
         if not access.is_allowed(headers):
             await _refuse(scope, receive, guarded, REFUSED, 421)
+        elif access.token() and not access.shows_token(headers, cookie := _cookie(scope)):
+            given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])
+            if scope["type"] == "http" and access.is_token(given[0]):
+                answer = RedirectResponse("/" + scope["path"].lstrip("/"), 303)  # "//x" is a host
+                answer.set_cookie(cookie, access.token(), httponly=True, samesite="strict")
+                await answer(scope, receive, guarded)
+            else:
+                await _refuse(scope, receive, guarded, LOCKED, 403)
         elif scope["path"].rstrip("/").endswith("/_stcore/metrics"):
             await _refuse(scope, receive, guarded, "Not found\n", 404)
         elif access.listens_locally() and access.is_local_request(headers):
@@ -97,6 +109,11 @@ class Guard:
             await send(message)
 
         return guarded
+
+
+def _cookie(scope: Scope) -> str:
+    """Name of the cookie with the token: a browser keeps one jar for all ports of a machine."""
+    return f"dmpo-explore-{(scope.get('server') or ('', ''))[1]}"
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, text: str, status: int) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -151,14 +152,18 @@ def app_command(
         list[str] | None,
         typer.Option(metavar="NAME", help="Host name that browsers may use, e.g. a proxy's; may be repeated."),
     ] = None,
+    token: Annotated[bool, typer.Option("--token", help="Answer only who opens the address that is printed.")] = False,
     browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
 ) -> None:
     """Start the app in a browser; Ctrl-C ends it.
 
     By default only browsers on this machine can open it. With --host or --allow-host, trainings cannot be started and
-    folders cannot be opened in it; see SECURITY.md for a proxy with a login.
+    folders cannot be opened in it; see SECURITY.md for a proxy with a login. Wherever the app is reached through
+    something else, such as a forwarded port, use --token.
     """
-    options = [f"--server.headless={str(not browser).lower()}", f"--server.address={host or 'localhost'}"]
+    if token:
+        os.environ["DMPO_EXPLORE_TOKEN"] = os.environ.get("DMPO_EXPLORE_TOKEN") or secrets.token_urlsafe(24)
+    options = [f"--server.headless={str(token or not browser).lower()}", f"--server.address={host or 'localhost'}"]
     options += [f"--server.port={port}"] if port else []
     if allow_host:
         options += [f"--server.allowedHosts={name}" for name in ("localhost", "127.0.0.1", "::1", *allow_host)]

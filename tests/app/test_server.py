@@ -28,7 +28,9 @@ async def _inner(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "websocket.send", "text": "text"})
 
 
-def answers(kind: str, path: str = "/", host: str = "localhost:8501") -> list[dict[str, Any]]:
+def answers(
+    kind: str, path: str = "/", host: str = "localhost:8501", query: str = "", cookie: str = ""
+) -> list[dict[str, Any]]:
     sent: list[dict[str, Any]] = []
 
     async def send(message: Any) -> None:
@@ -37,7 +39,9 @@ def answers(kind: str, path: str = "/", host: str = "localhost:8501") -> list[di
     async def receive() -> Any:
         return {"type": "http.disconnect"}
 
-    scope = {"type": kind, "path": path, "headers": [(b"host", host.encode())], "method": "GET"}
+    headers = [(b"host", host.encode()), (b"cookie", cookie.encode())]
+    scope = {"type": kind, "path": path, "headers": headers, "method": "GET", "query_string": query.encode()}
+    scope["server"] = ("localhost", 8501)
     result_of(server.Guard(_inner)(scope, receive, send))  # type: ignore[arg-type]
     return sent
 
@@ -80,3 +84,19 @@ def test_the_policy_admits_only_scripts_of_this_server() -> None:
     sources = rules["script-src"].split()
     assert sources[:2] == ["'self'", "blob:"] and all(source.startswith("'sha256-") for source in sources[2:])
     assert rules["frame-ancestors"] == "'self'" and rules["object-src"] == "'none'"
+
+
+def test_with_a_token_only_who_shows_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(access.TOKEN, "secret")
+    for kind, field, refused in (("http", "status", 403), ("websocket", "code", 1008)):
+        for query, cookie in (("", ""), ("token=wrong", ""), ("", "dmpo-explore-8501=wrong"), ("", "other=secret")):
+            assert answers(kind, query=query, cookie=cookie)[0][field] == refused
+    assert answers("websocket", query="token=secret")[0]["code"] == 1008  # a page has the cookie by then
+    assert answers("http", host="evil.example", query="token=secret")[0]["status"] == 421
+    first = answers("http", "//evil.example/x", query="token=secret")[0]
+    headers = dict(first["headers"])
+    assert first["status"] == 303 and headers[b"location"] == b"/evil.example/x"
+    cookie = headers[b"set-cookie"].decode()
+    assert cookie.startswith("dmpo-explore-8501=secret;") and "HttpOnly" in cookie and "SameSite=strict" in cookie
+    assert answers("http", cookie="a=b; dmpo-explore-8501=secret")[0]["status"] == 200
+    assert answers("websocket", cookie="dmpo-explore-8501=secret")[0]["bytes"] == MESSAGE

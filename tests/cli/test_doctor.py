@@ -136,6 +136,17 @@ def test_app_starts_the_server(arguments: list[object], options: list[str], monk
     assert Path(command[4]).is_file() and command[5:] == options
 
 
+def test_a_token_is_made_and_no_browser_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[list[str]] = []
+    monkeypatch.setattr(doctor, "_run_app", lambda command: calls.append(command) or 0)
+    monkeypatch.setenv("DMPO_EXPLORE_TOKEN", "")
+    call("app", "--token")
+    assert "--server.headless=true" in calls[0] and len(os.environ["DMPO_EXPLORE_TOKEN"]) >= 32
+    monkeypatch.setenv("DMPO_EXPLORE_TOKEN", "mine")
+    call("app", "--token")
+    assert os.environ["DMPO_EXPLORE_TOKEN"] == "mine"
+
+
 def test_app_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dmpo_explore.cli.doctor.find_spec", lambda name: None)
     assert 'pip install "dmpo-explore[app]"' in fails("app")
