@@ -16,7 +16,6 @@ from dmpo_explore.models.prepared import PreparedCovariance, cast_products, prep
 from dmpo_explore.models.second_order import covariance, newton_schulz, root_of_covariance
 from dmpo_explore.records.record import RecordMeta
 
-
 VIEWS = ("view", "transpose", "t", "slice", "unsqueeze", "expand", "diagonal", "permute", "_unsafe_view", "detach")
 
 
