@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -126,6 +127,26 @@ def test_the_last_state_is_not_copied() -> None:
         assert logits.tolist() == [3, 3] and more.tolist() == [0, 0]  # what an exit reads is always its own
         assert other.tolist() == [[0] * 3] * 2
     assert states == {False: [[1] * 3] * 2, True: [[0] * 3] * 2}
+
+
+@pytest.mark.slow
+def test_every_stage_stays_compiled_at_every_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted by a back end that runs what it is given; torch compiles one code object eight times at most."""
+    calls: list[int] = []
+
+    def counting(graph: Any, inputs: Any, options: Any = None) -> Callable[..., Any]:
+        return lambda *given: (calls.append(1), graph(*given))[1]
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counting))
+    torch.compiler.reset()
+    model = made(exits=(1, 2, 3, 4, 5, 6))
+    merge(model)
+    steps, to_the_end = compiled(model), ConfidencePolicy((1.01,))
+    for size in (1, 40, 1, 3, 40):
+        calls.clear()
+        out = infer(model, pictures(40)[:size], to_the_end, steps=steps)
+        assert len(calls) == model.n_exits == 6
+        np.testing.assert_array_equal(out.label, infer(model, pictures(40)[:size], to_the_end).label)
 
 
 @pytest.mark.slow
