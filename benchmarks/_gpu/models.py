@@ -20,8 +20,8 @@ from torch import Tensor
 import dmpo_explore as dx
 from _speed.arms import Bench, graphed_model, use_budget
 from _speed.early_exit import NO_EARLY_EXIT
-from dmpo_explore.inference.torch_compile import SIZES, Replayed
-from dmpo_explore.inference.torch_engine import as_step, stage_function
+from dmpo_explore.inference.torch_compile import SIZES, replayed_stages, run_again
+from dmpo_explore.inference.torch_engine import as_step
 from dmpo_explore.models.prepared import prepare
 from dmpo_explore.records.record import RecordMeta
 from dmpo_explore.utils.torch_seeding import seeded
@@ -86,12 +86,12 @@ class GpuBench(Bench):
         """The steps as CUDA graphs."""
         if self.device == "cuda":
             return dx.inference.graphed(self.model)
-        return [as_step(Replayed(stage_function(self.model, k), SIZES, again)) for k in range(self.model.n_exits)]
+        return [as_step(step) for step in replayed_stages(self.model, SIZES, run_again)]
 
     @cached_property
     def plain_graphed(self) -> Callable[[Tensor], Tensor]:
         """The plain model as CUDA graphs of the same sizes."""
-        return super().plain_graphed if self.device == "cuda" else graphed_model(self.plain, again)
+        return super().plain_graphed if self.device == "cuda" else graphed_model(self.plain, run_again)
 
     def record(self, precision: str = "no") -> dx.ExitRecord:
         """All exits of the images."""
@@ -110,9 +110,3 @@ class GpuBench(Bench):
             for budget, shares in bundled_shares(record.n_exits).items()
         }
         return fitted | {NO_EARLY_EXIT: self.threshold_none}
-
-
-def again(run: Callable[[], None]) -> Callable[[], None]:
-    """The stand-in for a CUDA graph: runs the step again."""
-    run()
-    return run
