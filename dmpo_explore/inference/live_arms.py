@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,11 +43,15 @@ def open_arms(
         engine: ``infer`` classifies a batch, ``stream`` four with refill (`torch_engine.stream`), so that deep stages
             run on fuller batches. The full model classifies the same images, batch by batch. ``onnx`` classifies a
             batch with onnxruntime on the CPU (`OnnxEngine`); its full model runs the predictors of all exits too.
-        precision: of both arms: ``no`` (float32), ``bf16`` or ``fp16`` autocast; of ``onnx`` ``no`` or ``int8``.
+        precision: of both arms: ``no`` (float32), ``bf16`` or ``fp16`` autocast, fastest for a model that was loaded
+            with it; of ``onnx`` ``no`` or ``int8``.
+
+    The arms raise MemoryError where a batch does not fit into a GPU's memory; it names a batch size that does.
 
     Raises:
-        ValueError: unknown engine or precision, a batch size below 1, or what `Run.image_set` raises;
-            FileNotFoundError as there. With ``onnx`` as `export_run`, with ``int8`` as `export_int8`.
+        ValueError: unknown engine or precision, another than the model's weights were cast to, a batch size below 1,
+            or what `Run.image_set` raises; FileNotFoundError as there. With ``onnx`` as `export_run`, with ``int8`` as
+            `export_int8`.
 
     Example:
         >>> import dmpo_explore as dx
@@ -55,13 +61,13 @@ def open_arms(
     import torch
 
     from ..data.torch_loaders import make_transform
-    from .torch_engine import PRECISIONS
+    from .torch_engine import PRECISIONS, precision_of
 
     batches = lookup(ENGINES, engine, "engine")
     if engine == "onnx" and precision not in ONNX_PRECISIONS:
         raise ValueError(f"precision={precision!r}: the engine 'onnx' runs in float32 ('no') or 'int8'")
     if engine != "onnx":
-        lookup(PRECISIONS, precision, "precision")
+        lookup(PRECISIONS, precision_of(model, precision), "precision")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1")
     image_set, transform = run.image_set(split), make_transform(model.preprocess)
@@ -79,9 +85,15 @@ def _torch_arms(model: DMPO, inputs: Callable[[Ints], Tensor], batch_size: int, 
 
     from .torch_engine import autocast, infer, plain_steps, stream
 
-    ends: list[float] = []
-    wait = None if model.device.type == "cpu" else torch.accelerator.synchronize
+    device, ends = model.device, list[float]()
+    wait = None if device.type == "cpu" else partial(torch.accelerator.synchronize, device)
     steps = timed_steps(plain_steps(model), ends, wait) if batches == 1 else plain_steps(model)
+
+    def on_device(rows: Ints) -> Tensor:
+        images = inputs(rows).to(device)
+        if wait:  # the copy is no part of a call
+            wait()
+        return images
 
     def early(images: Tensor, policy: Policy) -> InferenceResult:
         ends.clear()
@@ -91,10 +103,62 @@ def _torch_arms(model: DMPO, inputs: Callable[[Ints], Tensor], batch_size: int, 
         return stream(model, parts, policy, refill=True, precision=precision, steps=steps)
 
     def full(images: Tensor) -> Ints:
-        with autocast(model.device, precision):
+        with autocast(device, precision):
             return np.concatenate([to_the_end(model, batch) for batch in torch.split(images, batch_size)])
 
-    return Arms(inputs, early, full, batches * batch_size, ends, energy_counter(model.device.type))
+    return Arms(
+        on_device,
+        lambda images, policy: in_memory(partial(early, policy=policy), images, batch_size),
+        lambda images: in_memory(full, images, batch_size),
+        batches * batch_size,
+        ends,
+        energy_counter(str(device)),
+    )
+
+
+def in_memory(arm: Callable[[Tensor], Any], images: Tensor, batch_size: int) -> Any:
+    """``arm(images)``; where a GPU's memory is too small for it, MemoryError with a batch size that fits.
+
+    Example:
+        >>> import torch
+        >>> def arm(images):
+        ...     if len(images) > 20:
+        ...         raise torch.OutOfMemoryError("CUDA out of memory")
+        ...     return len(images)
+        >>> in_memory(arm, torch.zeros(16, 1), 16)
+        16
+        >>> in_memory(arm, torch.zeros(64, 1), 64)
+        Traceback (most recent call last):
+        MemoryError: batches of 64 images do not fit into the memory of cpu; batches of 16 do
+    """
+    result = _unless_too_large(arm, images)
+    if result is not None:
+        return result
+    fits = batch_size // 2
+    while fits and _unless_too_large(arm, images[:fits]) is None:
+        fits //= 2
+    _give_back(images.device.type)
+    there = f"do not fit into the memory of {images.device}"
+    advice = f"batches of {fits} do" if fits else "one image does not, either: choose the CPU, or end what else uses it"
+    raise MemoryError(f"batches of {batch_size} images {there}; {advice}")
+
+
+def _unless_too_large(arm: Callable[[Tensor], Any], images: Tensor) -> Any:
+    """``arm(images)``, or None if memory was too small; what it had got is free again."""
+    import torch
+
+    with suppress(torch.OutOfMemoryError):  # which holds the frames that hold the tensors
+        return arm(images)
+    _give_back(images.device.type)
+    return None
+
+
+def _give_back(kind: str) -> None:
+    """Give memory that torch holds without using it back to the GPU's other programs."""
+    import torch
+
+    if kind == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _onnx_arms(run: Run, inputs: Callable[[Ints], Tensor], batch_size: int, precision: str) -> Arms:
