@@ -2,7 +2,7 @@
 
 A GPU's is NVML's, through the package ``nvidia-ml-py``; a CPU's is RAPL's, in Linux' powercap folder, which only root
 may read on many machines. Both count everything that the device does, idle power and other programs included.
-NVML's moves about ten times a second, so energy is measured in blocks of `BLOCK` seconds (`joules_per_call`).
+NVML's moves about ten times a second, so energy is measured in blocks of `BLOCK` seconds (`call_energy`).
 Importing this file imports no torch.
 """
 
@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 POWERCAP = Path("/sys/class/powercap")
 BLOCK = 1.0  # seconds at least
@@ -34,30 +35,45 @@ def energy_counter(device: str) -> Counter | None:
     return gpu_counter(int(index) if index else None) if kind == "cuda" else cpu_counter()
 
 
-def joules_per_call(
+class CallEnergy(NamedTuple):
+    """Of one call: joules and seconds, means over a block.
+
+    Example:
+        >>> CallEnergy(joules=1.5, seconds=0.005).watts
+        300.0
+    """
+
+    joules: float
+    seconds: float
+
+    @property
+    def watts(self) -> float:
+        """Power during the block."""
+        return self.joules / self.seconds
+
+
+def call_energy(
     function: Callable[[], object], counter: Counter, clock: Callable[[], float] = time.perf_counter
-) -> float:
-    """Joules of one call of ``function``, which is called for `BLOCK` seconds at least.
+) -> CallEnergy:
+    """Energy of one call of ``function``, which is called for `BLOCK` seconds at least.
 
     Example:
         >>> used, seconds = [0.0], [0.0]
-        >>> def function():  # two joules and a fifth of a second
-        ...     used[0], seconds[0] = used[0] + 2, seconds[0] + 0.2
-        >>> joules_per_call(function, lambda: used[0], lambda: seconds[0])
-        2.0
+        >>> def function():  # two joules and a quarter of a second
+        ...     used[0], seconds[0] = used[0] + 2, seconds[0] + 0.25
+        >>> call_energy(function, lambda: used[0], lambda: seconds[0])
+        CallEnergy(joules=2.0, seconds=0.25)
     """
     before, start, calls = counter(), clock(), 0
     while not calls or clock() - start < BLOCK:
         function()
         calls += 1
-    return (counter() - before) / calls
+    return CallEnergy((counter() - before) / calls, (clock() - start) / calls)
 
 
 def idle_watts(counter: Counter) -> float:
     """Power while this process does nothing, over `BLOCK` seconds."""
-    before, start = counter(), time.perf_counter()
-    time.sleep(BLOCK)
-    return (counter() - before) / (time.perf_counter() - start)
+    return call_energy(partial(time.sleep, BLOCK), counter).watts
 
 
 def cpu_counter(folder: Path = POWERCAP) -> Counter | None:

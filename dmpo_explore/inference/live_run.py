@@ -23,7 +23,7 @@ import numpy as np
 from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..utils.typing import Ints
-from .energy import Counter, idle_watts, joules_per_call
+from .energy import Counter, call_energy, idle_watts
 from .exit_loop import InferenceResult
 from .live_stats import Call, Count, LiveStats
 
@@ -268,7 +268,7 @@ class LiveRun:
         if joules is None or self._cold or self._clock() < self._energy_due:
             return (None,) * len(arms)
         with self._queue():
-            found = tuple(joules_per_call(arm, joules, self._clock) for arm in arms)
+            found = tuple(call_energy(arm, joules, self._clock).joules for arm in arms)
         self._energy_due = self._clock() + ENERGY_EVERY
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import dmpo_explore as dx
 import gpu
 from _gpu import inference, models, report, work
 from _speed import early_exit
+from dmpo_explore.inference import energy
 
 pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
 
@@ -136,6 +138,53 @@ def test_every_arm_has_the_plain_model_in_its_own_runtime(device: str, size: int
         for name in arms:
             engine, _, budget = name.partition(", ")
             assert budget not in policies or engine.startswith("earlyon") or early_exit.plain_of(engine) in arms, name
+
+
+def test_peaks_leave_out_what_was_there_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As weights, and the graphs that earlier arms have recorded."""
+    now, peak = [700 << 20], [0]
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: now[0])
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: peak.__setitem__(0, now[0]))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: peak[0])
+    monkeypatch.setattr(inference, "energy_counter", lambda device: None)
+
+    def graphs() -> list[float]:  # keep 200 MiB once they are recorded, and need 100 more in each call
+        now[0] = 900 << 20
+        peak[0] = 1000 << 20
+        return [0.1]
+
+    use = inference.Use(graphs, "cuda")
+    use.arm()
+    use.arm()
+    assert use.found(1, energy=True) == {"peak_mib": 300}
+
+
+def test_what_is_timed_is_compiled() -> None:
+    def ones_of(size: int) -> list[float]:
+        function(torch.ones(size))
+        return [0.1]
+
+    function, sizes = torch.compile(lambda x: x + 1, backend="eager", dynamic=False), iter((3, 3, 4))
+    use = inference.Use(lambda: ones_of(next(sizes)), "cpu")
+    use.arm()
+    use.arm()
+    with pytest.raises(RuntimeError, match="recompile"):
+        use.arm()
+
+
+def test_energy_is_that_of_a_block_and_names_the_idle_power(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(energy, "BLOCK", 0.05)
+    used = [0.0]
+
+    def arm() -> list[float]:
+        used[0] += 2.0
+        time.sleep(0.01)
+        return [0.01]
+
+    monkeypatch.setattr(inference, "energy_counter", lambda device: lambda: used[0])
+    found = inference.Use(arm, "cpu").found(8, energy=True)
+    assert found["joules"] == 0.25 and 100 < found["watts"] < 200
+    assert inference.Use(arm, "cpu").found(8, energy=False) == {}
 
 
 def test_shares_of_the_bundled_run_add_up() -> None:

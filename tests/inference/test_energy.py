@@ -12,7 +12,7 @@ from synthetic import make_record
 
 import dmpo_explore as dx
 from dmpo_explore.inference import energy, live_run
-from dmpo_explore.inference.energy import cpu_counter, joules_per_call
+from dmpo_explore.inference.energy import call_energy, cpu_counter
 from dmpo_explore.inference.live_run import Arms, LiveRun
 
 
@@ -52,7 +52,9 @@ def test_energy_is_measured_in_blocks_that_a_slow_counter_can_follow() -> None:
     def counter() -> float:
         return 300 * math.floor(now[0] * 10) / 10
 
-    assert joules_per_call(call, counter, lambda: now[0]) == pytest.approx(1.5, rel=0.1)
+    found = call_energy(call, counter, lambda: now[0])
+    assert (found.joules, found.seconds) == (pytest.approx(1.5, rel=0.1), pytest.approx(0.005))
+    assert found.watts == pytest.approx(300, rel=0.1)
     assert now[0] >= energy.BLOCK >= 1
 
 
