@@ -15,7 +15,7 @@ import torch
 
 import dmpo_explore as dx
 import gpu
-from _gpu import inference, models, report, work
+from _gpu import first, inference, models, report, work
 from _speed import early_exit
 from dmpo_explore.inference import energy
 
@@ -218,3 +218,49 @@ def test_every_part_runs_small_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFi
     for arm in (*arms, *(["compiled"] if "ViT-S, compiled" in parts else [])):
         assert f"| {arm} " in text
     assert "Small models, to try the code: no measurement." in text and "1 of 1 epochs were trained" in text
+
+
+def test_the_first_minutes_stop_at_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends = {"Live": part("failed", "RuntimeError: 3 of 64 | as recorded"), "compiled": part("stopped", "its 80 s")}
+    tried: list[str] = []
+
+    def apart(name: str, options: Any, seconds: float) -> dict[str, Any]:
+        tried.append(name)
+        return ends.get(name) or part(**{"largest difference": 0.0})
+
+    monkeypatch.setattr(gpu, "apart", apart)
+    assert gpu.main(["--first", "--device", "cpu", "--folder", str(tmp_path)]) == 1
+    page = capsys.readouterr().out
+    assert tried == list(first.CHECKS)
+    assert sum(seconds for _, seconds in first.CHECKS.values()) <= gpu.SECONDS
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    assert ["Live", "FAIL", "7", "RuntimeError: 3 of 64 / as recorded"] in cells
+    assert ["compiled", "stopped", "7", "its 80 s"] in cells
+    assert ["records", "pass", "7", "largest difference: 0.0"] in cells
+    assert f"{len(tried) - 2} of {len(tried)} checks passed" in page
+
+
+def test_a_wrong_float32_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of TF32, which keeps 10 bits of a fraction."""
+    product = torch.Tensor.__matmul__
+
+    def rounded(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return product(a, b) if a.dtype == torch.float64 else product(a.bfloat16(), b.bfloat16()).float()
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", rounded)
+    with pytest.raises(RuntimeError, match="float32 is not float32"):
+        first.check_float32("cpu", tmp_path)
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_the_first_minutes_run_to_their_end_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status = gpu.main(["--first", "--device", "cpu", "--folder", str(tmp_path)])
+    page = capsys.readouterr().out
+    assert status == 0, page
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    states = {row[0]: row[1] for row in cells if row[0] in first.CHECKS}
+    assert list(states) == list(first.CHECKS) and set(states.values()) <= {"pass", "left out"}, page
+    assert "batches of 4 do" in page and "largest difference of a logit: 0.0" in page
