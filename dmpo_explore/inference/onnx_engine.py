@@ -5,7 +5,6 @@ In: the folder that `torch_export` wrote. Out: the results of the torch engine, 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -162,17 +161,17 @@ def open_session(path: Path, threads: int | None = None, providers: Sequence[Pro
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # K sessions' threads share the cores
     options.log_severity_level = 3  # errors only
-    wanted = [onnx_device.with_options(provider) for provider in providers]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that another provider is taken: an error below
+    wanted = [onnx_device.with_options(provider) for provider in providers or CPU]
+    first, used = wanted[0][0], onnxruntime.get_available_providers()
+    if first in used:
+        try:
             session = onnxruntime.InferenceSession(str(path), options, providers=wanted)
-    except Exception as error:  # onnxruntime has no error of its own in common
-        raise ValueError(f"{path} is not a graph that onnxruntime can run: {error}") from None
-    first, used = wanted[0][0], session.get_providers()
-    if first not in used:
+        except Exception as error:  # onnxruntime has no error of its own in common
+            raise ValueError(f"{path} is not a graph that onnxruntime can run: {error}") from None
+        used = session.get_providers()
+    if first not in used:  # it would take another, with a warning or a line in its log
         raise ValueError(
-            f"onnxruntime cannot use {first} here and would take {used[0]}: install onnxruntime-gpu with the CUDA and "
+            f"onnxruntime cannot use {first} here, only {', '.join(used)}: install onnxruntime-gpu with the CUDA and "
             f"cuDNN that it needs, or leave {first} out"
         )
     return session

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -171,12 +172,13 @@ class Replayed:
         kind = x.device.type  # what was recorded holds for this type and this autocast only
         key = (size, x.dtype, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
         if key not in self._made:
-            try:
+            with suppress(torch.OutOfMemoryError):  # which holds what did not fit
                 self._made[key] = self._recorded(size, x, side)
-            except torch.OutOfMemoryError:
-                self._go_without(size)
-                return self.function(x, side)
-        return self._replay(self._made[key], x, side)
+        if key in self._made:
+            return self._replay(self._made[key], x, side)
+        warnings.warn(f"no memory for a CUDA graph of {size} images: from there on this stage runs plain", stacklevel=2)
+        self.sizes = tuple(smaller for smaller in self.sizes if smaller < size)
+        return self.function(x, side)
 
     def _recorded(self, size: int, x: Tensor, side: Tensor | None) -> _Recording:
         images = self.buffers.rows(size, "images or state", x)
@@ -201,10 +203,6 @@ class Replayed:
         recording.replay()
         copied = {use: value[:n].clone() for use, value in recording.outputs.items()}
         return (copied.get("new state", x), copied["logits"], side if self.last else copied.get("new side"))
-
-    def _go_without(self, size: int) -> None:
-        warnings.warn(f"no memory for a CUDA graph of {size} images: from there on this stage runs plain", stacklevel=4)
-        self.sizes = tuple(smaller for smaller in self.sizes if smaller < size)
 
 
 class _Recording(NamedTuple):

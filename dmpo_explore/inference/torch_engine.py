@@ -10,7 +10,7 @@ import timeit
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache, partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -191,11 +191,10 @@ def _whole_float32() -> Iterator[None]:
     TF32 is cuDNN's default; `torch.set_float32_matmul_precision`, ``TORCH_ALLOW_TF32_CUBLAS_OVERRIDE`` and
     ``torch.backends.fp32_precision`` allow it elsewhere too. Settings that are not TF32 are left alone.
     """
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    matmul, cudnn = torch.backends.cuda.matmul, cast(Any, torch.backends.cudnn)
+    name, whole, parts = "allow_tf32", cast(Any, False), [matmul, cudnn]
     if hasattr(matmul, "fp32_precision"):  # torch 2.9; reading the older names beside these may raise
-        name, whole, parts = "fp32_precision", "ieee", (matmul, cudnn.conv, cudnn.rnn)
-    else:
-        name, whole, parts = "allow_tf32", False, (matmul, cudnn)
+        name, whole, parts = "fp32_precision", "ieee", [matmul, cudnn.conv, cudnn.rnn]
     before = [(part, value) for part in parts if (value := getattr(part, name)) in ("tf32", True)]
     try:
         for part, _ in before:

@@ -173,7 +173,15 @@ def graph(tmp_path: Path) -> Path:
 def test_a_provider_that_is_not_there_is_no_silent_cpu(graph: Path) -> None:
     if GPU in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime has CUDA")
-    with pytest.raises(ValueError, match=f"cannot use {GPU} here and would take CPU.*: install onnxruntime-gpu"):
+    with pytest.raises(ValueError, match=f"cannot use {GPU} here, only .*{CPU}: install onnxruntime-gpu"):
+        open_session(graph, providers=[GPU, CPU])
+
+
+def test_a_provider_that_does_not_start_is_no_silent_cpu(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As without its libraries: onnxruntime has it, takes the CPU, and writes a line into its log."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [GPU, CPU])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: SimpleNamespace(get_providers=lambda: [CPU]))
+    with pytest.raises(ValueError, match=f"cannot use {GPU} here, only {CPU}: install onnxruntime-gpu"):
         open_session(graph, providers=[GPU, CPU])
 
 
@@ -185,6 +193,7 @@ def test_float32_is_float32_on_a_gpu_of_onnxruntime(graph: Path, monkeypatch: py
         asked.append(providers)
         return SimpleNamespace(get_providers=lambda: [GPU, CPU])
 
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [GPU, CPU])
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     open_session(graph, providers=[GPU, CPU])
     open_session(graph, providers=[(GPU, {"use_tf32": "1", "device_id": "1"})])
