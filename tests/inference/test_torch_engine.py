@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,15 @@ def test_float32_is_float32_on_a_gpu(allow: Callable[[], None], precision: str) 
     with autocast(torch.device("cuda"), precision):
         assert not {"tf32", True} & set(tf32_of_parts())
     assert tf32_of_parts() == before
+
+
+def test_older_versions_of_torch_have_one_switch_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    matmul, cudnn = SimpleNamespace(allow_tf32=False), SimpleNamespace(allow_tf32=True)
+    monkeypatch.setattr(torch.backends.cuda, "matmul", matmul)
+    monkeypatch.setattr(torch.backends, "cudnn", cudnn)
+    with autocast(torch.device("cuda"), "no"):
+        assert not matmul.allow_tf32 and not cudnn.allow_tf32
+    assert cudnn.allow_tf32 and not matmul.allow_tf32
 
 
 def test_the_current_gpu_is_the_model_s(monkeypatch: pytest.MonkeyPatch) -> None:
