@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -81,8 +82,8 @@ def measure(options: argparse.Namespace, progress: Callable[[str], None]) -> dic
     result: dict[str, Any] = {"command": "scripts/bench gpu --write", "machine": machine(torch.get_num_threads())}
     result |= {"quick": options.quick, "parts": {}}
     for name in options.parts:
-        left = options.seconds - (time.monotonic() - start)
-        seconds = QUICK_SECONDS if options.quick else min(PARTS[name], left)
+        left = (options.seconds or (math.inf if options.quick else SECONDS)) - (time.monotonic() - start)
+        seconds = min(QUICK_SECONDS if options.quick else PARTS[name], left)
         if seconds < 10:
             result["parts"][name] = {"state": "left out", "reason": "no time was left", "seconds": 0, "found": {}}
             continue
@@ -123,7 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--quick", action="store_true", help="every part small, to try it out; never written")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="for all parts together")
+    parser.add_argument("--seconds", type=float, help=f"for all parts together; default: {SECONDS}")
     parser.add_argument("--write", action="store_true", help="keep the result and renew docs/gpu.md")
     parser.add_argument("--page", action="store_true", help="only renew docs/gpu.md from the kept result")
     parser.add_argument("--first", action="store_true", help="the first minutes on a card: what works, on one page")

@@ -24,6 +24,7 @@ from .live_run import Arms
 from .onnx_engine import MODEL
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from ..models.dmpo import DMPO
@@ -90,7 +91,9 @@ def _torch_arms(model: DMPO, inputs: Callable[[Ints], Tensor], batch_size: int, 
     steps = timed_steps(plain_steps(model), ends, wait) if batches == 1 else plain_steps(model)
 
     def on_device(rows: Ints) -> Tensor:
-        images = inputs(rows).to(device)
+        images = inputs(rows)
+        with suppress(torch.OutOfMemoryError):  # then the arms find what fits
+            images = images.to(device)
         if wait:  # the copy is no part of a call
             wait()
         return images
@@ -106,18 +109,21 @@ def _torch_arms(model: DMPO, inputs: Callable[[Ints], Tensor], batch_size: int, 
         with autocast(device, precision):
             return np.concatenate([to_the_end(model, batch) for batch in torch.split(images, batch_size)])
 
+    def whole(arm: Callable[[Tensor], Any], images: Tensor) -> Any:
+        return in_memory(arm, images, batch_size, device)
+
     return Arms(
         on_device,
-        lambda images, policy: in_memory(partial(early, policy=policy), images, batch_size),
-        lambda images: in_memory(full, images, batch_size),
+        lambda images, policy: whole(partial(early, policy=policy), images),
+        partial(whole, full),
         batches * batch_size,
         ends,
         energy_counter(str(device)),
     )
 
 
-def in_memory(arm: Callable[[Tensor], Any], images: Tensor, batch_size: int) -> Any:
-    """``arm(images)``; where a GPU's memory is too small for it, MemoryError with a batch size that fits.
+def in_memory(arm: Callable[[Tensor], Any], images: Tensor, batch_size: int, device: torch.device) -> Any:
+    """``arm(images)``; where the device's memory is too small for it, MemoryError with a batch size that fits.
 
     Example:
         >>> import torch
@@ -125,40 +131,30 @@ def in_memory(arm: Callable[[Tensor], Any], images: Tensor, batch_size: int) -> 
         ...     if len(images) > 20:
         ...         raise torch.OutOfMemoryError("CUDA out of memory")
         ...     return len(images)
-        >>> in_memory(arm, torch.zeros(16, 1), 16)
+        >>> in_memory(arm, torch.zeros(16, 1), 16, torch.device("cpu"))
         16
-        >>> in_memory(arm, torch.zeros(64, 1), 64)
+        >>> in_memory(arm, torch.zeros(64, 1), 64, torch.device("cpu"))
         Traceback (most recent call last):
         MemoryError: batches of 64 images do not fit into the memory of cpu; batches of 16 do
     """
-    result = _unless_too_large(arm, images)
-    if result is not None:
+    import torch
+
+    def tried(n: int) -> Any:
+        with suppress(torch.OutOfMemoryError):  # which holds the frames that hold the tensors
+            return arm(images[:n])
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
+
+    if (result := tried(len(images))) is not None:
         return result
     fits = batch_size // 2
-    while fits and _unless_too_large(arm, images[:fits]) is None:
+    while fits and tried(fits) is None:
         fits //= 2
-    _give_back(images.device.type)
-    there = f"do not fit into the memory of {images.device}"
-    advice = f"batches of {fits} do" if fits else "one image does not, either: choose the CPU, or end what else uses it"
-    raise MemoryError(f"batches of {batch_size} images {there}; {advice}")
-
-
-def _unless_too_large(arm: Callable[[Tensor], Any], images: Tensor) -> Any:
-    """``arm(images)``, or None if memory was too small; what it had got is free again."""
-    import torch
-
-    with suppress(torch.OutOfMemoryError):  # which holds the frames that hold the tensors
-        return arm(images)
-    _give_back(images.device.type)
-    return None
-
-
-def _give_back(kind: str) -> None:
-    """Give memory that torch holds without using it back to the GPU's other programs."""
-    import torch
-
-    if kind == "cuda":
+    if device.type == "cuda":
         torch.cuda.empty_cache()
+    advice = f"batches of {fits} do" if fits else "one image does not, either: choose the CPU, or end what else uses it"
+    raise MemoryError(f"batches of {batch_size} images do not fit into the memory of {device}; {advice}")
 
 
 def _onnx_arms(run: Run, inputs: Callable[[Ints], Tensor], batch_size: int, precision: str) -> Arms:

@@ -53,19 +53,21 @@ def test_a_real_model_leaves_where_the_record_says_while_the_threshold_moves(rea
     assert count.measured.speed_up > 0 and count.measured.early.p95 >= count.measured.early.p50 > 0
 
 
+@pytest.mark.parametrize("place", ["tokens", "images"])
 @pytest.mark.parametrize("engine", ["infer", "stream"])
-def test_what_does_not_fit_says_what_does(real: Any, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU that has room for the tokens of five images."""
+def test_what_does_not_fit_says_what_does(real: Any, engine: str, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU that has room for the tokens of five images, or for no more than five images themselves."""
     policy = ConfidencePolicy((1.01,))
     arms = open_arms(real.run, "test", real.model, 16, engine)
-    embed = real.model.embed.forward
+    whole, name = (real.model.embed, "forward") if place == "tokens" else (torch.Tensor, "to")
+    unlimited = getattr(whole, name)
 
-    def small(images: torch.Tensor) -> torch.Tensor:
-        if len(images) > 5:
+    def small(images: torch.Tensor, *how: Any, **more: Any) -> torch.Tensor:
+        if images.ndim == 4 and len(images) > 5:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return embed(images)
+        return unlimited(images, *how, **more)  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(real.model.embed, "forward", small)
+    monkeypatch.setattr(whole, name, small)
     images = arms.inputs(np.arange(arms.size))
     for arm in (lambda: arms.early(images, policy), lambda: arms.full(images)):
         with pytest.raises(
