@@ -8,12 +8,16 @@ refill, CUDA graphs and bf16 at batch 1, 8, 64 and 256, a ViT-S and a ViT-B at 2
 depend on them); the recipe of the bundled run `demo` with its records; Live in the app with a screenshot;
 torch.compile. A part that fails or is out of time keeps what it found, and the reason is written down. `--quick` runs
 every part small, also on a CPU (`--device cpu`), to try the code.
+
+`--first` comes before all that: the first minutes on a new card, one check after another of what could only be
+simulated without one (`_gpu.first`), and one page of what passed and what failed. `--first --device cpu` tries it.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -28,6 +32,7 @@ from typing import Any
 import torch
 
 from _common.timing import machine
+from _gpu.first import CHECKS, render_page
 from _gpu.inference import Keep, measure_inference
 from _gpu.report import PICTURE, render_tables, with_tables
 from _gpu.work import LeftOut, run_live, run_tests, train_and_record
@@ -46,7 +51,9 @@ QUICK_SECONDS = 1200  # for each part, on a busy CPU
 def run_part(name: str, options: argparse.Namespace, seconds: float, keep: Keep) -> None:
     """One part, in this process."""
     how: dict[str, Any] = {"quick": options.quick, "keep": keep}
-    if name == "tests":
+    if name in CHECKS:
+        keep(CHECKS[name][0](options.device, options.folder))
+    elif name == "tests":
         run_tests(options.device, **how)
     elif name == "training":
         train_and_record(options.device, seconds, **how)
@@ -58,14 +65,25 @@ def run_part(name: str, options: argparse.Namespace, seconds: float, keep: Keep)
         measure_inference(backbone, size, options.device, compiled=name.endswith("compiled"), **how)
 
 
+def try_first(options: argparse.Namespace, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Every check in turn, whatever became of the one before; on a CPU with as much time as it takes."""
+    start, parts = time.monotonic(), dict[str, Any]()
+    facts = machine(torch.get_num_threads())
+    for name, (_, seconds) in CHECKS.items():
+        progress(f"{name}: at most {seconds if options.device == 'cuda' else QUICK_SECONDS} s")
+        parts[name] = apart(name, options, seconds if options.device == "cuda" else QUICK_SECONDS)
+        progress(f"{name}: {parts[name]['state']} {parts[name]['reason']}")
+    return {"machine": facts, "parts": parts, "minutes": round((time.monotonic() - start) / 60, 1)}
+
+
 def measure(options: argparse.Namespace, progress: Callable[[str], None]) -> dict[str, Any]:
     """Every chosen part in turn, within the time that is left."""
     start = time.monotonic()
     result: dict[str, Any] = {"command": "scripts/bench gpu --write", "machine": machine(torch.get_num_threads())}
     result |= {"quick": options.quick, "parts": {}}
     for name in options.parts:
-        left = options.seconds - (time.monotonic() - start)
-        seconds = QUICK_SECONDS if options.quick else min(PARTS[name], left)
+        left = (options.seconds or (math.inf if options.quick else SECONDS)) - (time.monotonic() - start)
+        seconds = min(QUICK_SECONDS if options.quick else PARTS[name], left)
         if seconds < 10:
             result["parts"][name] = {"state": "left out", "reason": "no time was left", "seconds": 0, "found": {}}
             continue
@@ -106,26 +124,30 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--quick", action="store_true", help="every part small, to try it out; never written")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="for all parts together")
+    parser.add_argument("--seconds", type=float, help=f"for all parts together; default: {SECONDS}")
     parser.add_argument("--write", action="store_true", help="keep the result and renew docs/gpu.md")
     parser.add_argument("--page", action="store_true", help="only renew docs/gpu.md from the kept result")
-    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)  # in a process of its own
+    parser.add_argument("--first", action="store_true", help="the first minutes on a card: what works, on one page")
+    parser.add_argument("--part", choices=(*PARTS, *CHECKS), help=argparse.SUPPRESS)  # in a process of its own
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.page:
         write_page(read_json(RESULT) if RESULT.is_file() else None)
         return 0
     if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("there is no usable NVIDIA GPU; --device cpu --quick tries every part on the CPU")
-    if options.write and (options.quick or options.device != "cuda"):
+        how = "--first --device cpu" if options.first else "--device cpu --quick"
+        parser.error(f"there is no usable NVIDIA GPU; {how} tries everything on the CPU")
+    if options.write and (options.first or options.quick or options.device != "cuda"):
         parser.error("--write keeps measurements of a GPU: leave out --quick and --device cpu")
     if options.part:
         return one(options)
     with tempfile.TemporaryDirectory() as folder:
         options.folder = options.folder or Path(folder)
-        result = measure(
-            options, lambda text: print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
-        )
+        if options.first:
+            result = try_first(options, show)
+            print("\n".join(render_page(result)))
+            return 0 if all(part["state"] in ("done", "left out") for part in result["parts"].values()) else 1
+        result = measure(options, show)
         print("\n".join(render_tables(result)))
         picture = options.folder / PICTURE
         if options.write:

@@ -266,7 +266,7 @@ class TrainingConfig(OpenPart):
         "auto", "Precision of autocast (no: float32; auto: bf16 where the device computes faster in it, else no)."
     )
     frozen_precision: Literal["no", "bf16"] = option(
-        "no", "Precision of frozen weights in memory (bf16: half the memory, the same numbers under autocast)."
+        "no", "Precision of frozen weights (bf16: half of their memory on a GPU, the same numbers under autocast)."
     )
     validation_size: int = option(1000, "Validation images evaluated after every epoch.", ge=1, unit="images")
     workers: int = option(0, "Processes that load images.", ge=0)

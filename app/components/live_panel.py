@@ -152,9 +152,9 @@ def cards(session: LiveSession, look: dx.inference.Look, m: dx.inference.Measure
             "Energy per image",
             f"{early.joules / early.images:.3g} J",
             f"full model {full.joules / full.images:.3g} J",
-            "whole device, idle power included",
+            "whole device" + (f", idle {look.idle_watts:.0f} W included" if look.idle_watts else ""),
         )
-    if session.settings.engine != "onnx" and session.settings.device != "cpu" and (gpu := dx.inference.gpu_use()):
+    if session.settings.engine != "onnx" and (gpu := dx.inference.gpu_use(session.settings.device)):
         power = "" if gpu.watts is None else f"{gpu.watts:.0f} W now"  # NVML does not tell it everywhere
         memory = f"of {gpu.total / GIB:.0f} GiB, all programs"
         shown["gpu"] = (html.escape(gpu.name), f"{gpu.used / GIB:.1f} GiB", memory, power)

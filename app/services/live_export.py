@@ -34,6 +34,7 @@ def as_json(session: LiveSession) -> str:
         "settings": asdict(session.settings),
         "policy": None if count.policy is None else count.policy.to_dict(),
         "state": look.state,
+        "idle_watts": look.idle_watts,
         "images": count.images,
         "matching_recorded_exits": count.agreed,
         "full_model_matching": count.full_agreed,

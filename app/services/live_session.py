@@ -87,7 +87,8 @@ def open_session(run: dx.Run, split: str, policy: dx.Policy, settings: LiveSetti
         raise ValueError(f"{others} live runs are at work on this server; try again when one has ended")
     load = dx.inference.load_average()
     engine, precision = settings.engine, settings.precision
-    model = models.model(run, "cpu" if engine == "onnx" else settings.device, merge=True)
+    place, cast = ("cpu", "no") if engine == "onnx" else (settings.device, precision)
+    model = models.model(run, place, merge=True, precision=cast)
     with model_queue.exclusive_use("a model that is being exported") if engine == "onnx" else nullcontext():
         arms = dx.inference.open_arms(run, split, model, settings.batch_size, engine, precision=precision)
     record, queue = records.record(run, split), lambda: model_queue.exclusive_use(PURPOSE)
@@ -95,7 +96,8 @@ def open_session(run: dx.Run, split: str, policy: dx.Policy, settings: LiveSetti
     with _GUARD:
         others = sum(one.working for one in _ALL)  # again: loading takes time
         _ALL.add(live)
-    session = LiveSession(live, record_key(run, split), load, settings, others)
+    described = dx.inference.describe_device(place)
+    session = LiveSession(live, record_key(run, split), load, settings, others, described)
     with _GUARD:
         _KEPT[session.token] = session
         while len(_KEPT) > MOST_KEPT:

@@ -54,13 +54,13 @@ def _of_this_session() -> Kept:
     return Kept(8)
 
 
-def model(run: dx.Run, device: str = "auto", merge: bool = False) -> dx.DMPO:
+def model(run: dx.Run, device: str = "auto", merge: bool = False, precision: str = "no") -> dx.DMPO:
     """The trained model, shared between sessions and not to be changed; use it inside `model_queue.exclusive_use`.
 
     Loading takes a turn in that queue too. Raises as `Run.model`.
     """
     with model_queue.exclusive_use("a model that is being loaded"):
-        return _model(weights_stamp(run), device, merge)
+        return _model(weights_stamp(run), device, merge, precision)
 
 
 def weights_stamp(run: dx.Run) -> WeightsStamp:
@@ -74,8 +74,8 @@ def weights_stamp(run: dx.Run) -> WeightsStamp:
 
 # Attribution maps hold their model: kept entries would keep a dropped model in memory.
 @st.cache_resource(max_entries=3, show_spinner="Loading the model …", on_release=lambda _: _shared().forget())
-def _model(stamp: WeightsStamp, device: str, merge: bool) -> dx.DMPO:
-    return dx.load_run(stamp[0]).model(device, merge=merge)
+def _model(stamp: WeightsStamp, device: str, merge: bool, precision: str) -> dx.DMPO:
+    return dx.load_run(stamp[0]).model(device, merge=merge, precision=precision)
 
 
 def preprocess(run: dx.Run) -> dx.Preprocess:

@@ -5,7 +5,6 @@ In: a backbone. Out: rows as the speed benchmark's (`_speed.early_exit.row`), wi
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +14,13 @@ import dmpo_explore as dx
 from _common.timing import Arm, in_turn
 from _gpu.models import GpuBench, random_run
 from _speed.early_exit import NO_EARLY_EXIT, PLAIN, row
-from dmpo_explore.inference.energy import energy_counter
+from dmpo_explore.inference.energy import call_energy, energy_counter, idle_watts
 
 Keep = Callable[[dict[str, Any]], None]  # what was found so far, to be written to disk
 IMAGES = {1: 48, 8: 80, 64: 256, 256: 512}  # by batch size
 QUICK = {1: 2, 8: 16}
 COMPILED_AT = (1, 64)  # batch sizes: a compiler takes minutes
+ENERGY_AT = (1, 64)  # a block of energy takes a second
 CHECKED = 64  # images whose exits are compared with the record's
 
 
@@ -36,6 +36,8 @@ def measure_inference(backbone: str, image_size: int, device: str, *, compiled: 
     records = {kind: bench.record(kind) for kind in (("no",) if compiled else ("no", "bf16"))}
     policies = {kind: bench.policies(record) for kind, record in records.items()}
     found: dict[str, Any] = {"backbone": backbone, "image_size": image_size, "rows": []}
+    if counter := energy_counter(device):
+        found["idle_watts"] = round(idle_watts(counter))
     found["exits_differ"] = differing(bench, records, policies, compiled=compiled)
     for size in sizes:
         found["rows"] += measure_size(bench, size, records, policies, 1 if quick else 3, compiled=compiled)
@@ -48,9 +50,9 @@ def differing(bench: GpuBench, records: dict[str, Any], policies: dict[str, Any]
     for precision, record in records.items():
         policy = next(iter(policies[precision].values()))
         expected = policy.exits(record)[: len(images)]
-        engines = {"infer": None, **({"compiled": bench.compiled} if compiled else {"CUDA graphs": bench.graphed})}
-        for name, steps in engines.items():
-            out = dx.infer(bench.model, images, policy, precision=precision, steps=steps)
+        faster = {"compiled": bench.compiled} if compiled else {"CUDA graphs": bench.graphs(precision)}
+        for name, steps in {"infer": None, **faster}.items():
+            out = dx.infer(bench.models[precision], images, policy, steps=steps)
             key = name if precision == "no" else f"{name} {precision}"
             found[key] = int((out.exit != expected).sum())
     return found
@@ -71,7 +73,8 @@ def measure_size(
         for name in arms:
             kind = "bf16" if name.partition(", ")[0].endswith(" bf16") else "no"
             rows.append(
-                row(name, size, timings, exits[kind], part[kind]) | uses[name].found((1 + rounds) * len(images))
+                row(name, size, timings, exits[kind], part[kind])
+                | uses[name].found(len(bench.images), energy=size in ENERGY_AT)
             )
         return rows
     finally:
@@ -82,7 +85,7 @@ def arms_of(bench: GpuBench, size: int, policies: dict[str, Any]) -> dict[str, A
     """Every eager arm and CUDA graphs."""
     arms = {
         PLAIN: bench.forward(bench.plain, size),
-        f"{PLAIN}, bf16": bench.forward(bench.plain, size, "bf16"),
+        f"{PLAIN}, bf16": bench.forward(bench.plain_bf16, size, "bf16"),
         f"{PLAIN}, CUDA graphs": bench.forward(bench.plain_graphed, size),
     }
     for budget, policy in policies["no"].items():
@@ -92,7 +95,7 @@ def arms_of(bench: GpuBench, size: int, policies: dict[str, Any]) -> dict[str, A
             continue
         if 1 < size < len(bench.images):
             arms[f"stream with refill, {budget}"] = bench.ours_stream(policy, size)
-        arms[f"infer bf16, {budget}"] = bench.ours(policies["bf16"][budget], size, precision="bf16")
+        arms[f"infer bf16, {budget}"] = bench.ours(policies["bf16"][budget], size, model=bench.models["bf16"])
     return arms
 
 
@@ -108,29 +111,33 @@ def compiled_arms(bench: GpuBench, size: int, policies: dict[str, Any]) -> dict[
 
 
 class Use:
-    """Peak GPU memory and energy of an arm's calls, the warm-up included."""
+    """Peak GPU memory of an arm's calls, the warm-up included, and its energy; after the warm-up nothing is compiled.
+
+    Memory that was in use before, as weights and the graphs of other arms, is left out.
+    """
 
     def __init__(self, arm: Arm, device: str) -> None:
         self._arm, self._cuda = arm, device == "cuda"
         self._counter = energy_counter(device)
-        self.peak, self.joules, self.seconds = 0, 0.0, 0.0
+        self.peak, self._warm = 0, False
 
     def arm(self) -> list[float]:
-        """The arm, watched."""
+        """The arm, watched; RuntimeError where a timed call would be compiled anew."""
+        before = 0
         if self._cuda:
+            before = torch.cuda.memory_allocated()
             torch.cuda.reset_peak_memory_stats()
-        before, start = self._counter() if self._counter else 0.0, time.perf_counter()
-        calls = self._arm()
-        self.seconds += time.perf_counter() - start
-        if self._counter:
-            self.joules += self._counter() - before
+        with torch.compiler.set_stance("fail_on_recompile" if self._warm else "default"):
+            calls = self._arm()
+        self._warm = True
         if self._cuda:
-            self.peak = max(self.peak, torch.cuda.max_memory_allocated())
+            self.peak = max(self.peak, torch.cuda.max_memory_allocated() - before)
         return calls
 
-    def found(self, images: int) -> dict[str, float]:
-        """``peak_mib`` on a GPU; ``watts`` and ``joules`` per image where there is a counter and a second to read."""
+    def found(self, images: int, *, energy: bool) -> dict[str, float]:
+        """``peak_mib`` on a GPU; ``watts`` and ``joules`` per image where there is a counter and ``energy`` is true."""
         found: dict[str, float] = {"peak_mib": round(self.peak / 2**20)} if self._cuda else {}
-        if self.joules and self.seconds >= 1:  # counters move every few dozen milliseconds
-            found |= {"watts": round(self.joules / self.seconds), "joules": float(f"{self.joules / images:.3g}")}
+        if energy and self._counter:
+            used = call_energy(self._arm, self._counter)
+            found |= {"watts": round(used.watts), "joules": float(f"{used.joules / images:.3g}")}
         return found

@@ -7,6 +7,7 @@ the bundled run.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,9 +21,9 @@ from torch import Tensor
 import dmpo_explore as dx
 from _speed.arms import Bench, graphed_model, use_budget
 from _speed.early_exit import NO_EARLY_EXIT
-from dmpo_explore.inference.torch_compile import SIZES, Replayed
-from dmpo_explore.inference.torch_engine import as_step, stage_function
-from dmpo_explore.models.prepared import prepare
+from dmpo_explore.inference.torch_compile import SIZES, replayed_stages, run_again
+from dmpo_explore.inference.torch_engine import as_step
+from dmpo_explore.models.prepared import PRECISIONS, cast_products, prepare
 from dmpo_explore.records.record import RecordMeta
 from dmpo_explore.utils.torch_seeding import seeded
 
@@ -38,13 +39,16 @@ class RandomRun:
     config: dx.Config
     class_names: tuple[str, ...]
 
-    def model(self, device: str, merge: bool = True) -> dx.DMPO:
+    def model(self, device: str, merge: bool = True, precision: str = "no") -> dx.DMPO:
         """In eval mode, ready for inference as `Run.model` makes it."""
         with seeded(0):
             model = dx.build_model(self.config.model, len(self.class_names)).eval()
         if merge:
             dx.models.merge(model)
             prepare(model)
+        if (kind := PRECISIONS[precision]) is not None:
+            cast_products(model, kind)
+            model.precision = precision
         return model.to(device)
 
     @cached_property
@@ -82,16 +86,33 @@ class GpuBench(Bench):
         self.random = run
 
     @cached_property
+    def models(self) -> dict[str, dx.DMPO]:
+        """Precision → the model with weights cast once."""
+        return {"no": self.model, "bf16": self.random.model(self.device, precision="bf16")}
+
+    @cached_property
+    def plain_bf16(self) -> torch.nn.Module:
+        """The plain model with weights cast once."""
+        model = copy.deepcopy(self.plain)
+        cast_products(model, torch.bfloat16)
+        return model
+
+    @cached_property
     def graphed(self) -> Any:
         """The steps as CUDA graphs."""
+        return self.graphs("no")
+
+    def graphs(self, precision: str) -> list[Any]:
+        """The steps of the model of this precision as CUDA graphs."""
+        model = self.models[precision]
         if self.device == "cuda":
-            return dx.inference.graphed(self.model)
-        return [as_step(Replayed(stage_function(self.model, k), SIZES, again)) for k in range(self.model.n_exits)]
+            return dx.inference.graphed(model)
+        return [as_step(step) for step in replayed_stages(model, SIZES, run_again)]
 
     @cached_property
     def plain_graphed(self) -> Callable[[Tensor], Tensor]:
         """The plain model as CUDA graphs of the same sizes."""
-        return super().plain_graphed if self.device == "cuda" else graphed_model(self.plain, again)
+        return super().plain_graphed if self.device == "cuda" else graphed_model(self.plain, run_again)
 
     def record(self, precision: str = "no") -> dx.ExitRecord:
         """All exits of the images."""
@@ -101,7 +122,7 @@ class GpuBench(Bench):
             model=run.config.model.backbone, image_size=run.config.model.image_size,
         )  # fmt: skip
         batches = [(batch, torch.zeros(len(batch), dtype=torch.int64)) for batch in self.images.split(RECORDED_AT)]
-        return dx.record_split(self.model, batches, meta, precision=precision, keep_logits=False)
+        return dx.record_split(self.models[precision], batches, meta, keep_logits=False)
 
     def policies(self, record: dx.ExitRecord) -> dict[str, dx.Policy]:
         """Budget → thresholds with the bundled run's exit shares on ``record``; the last one lets no image exit."""
@@ -110,9 +131,3 @@ class GpuBench(Bench):
             for budget, shares in bundled_shares(record.n_exits).items()
         }
         return fitted | {NO_EARLY_EXIT: self.threshold_none}
-
-
-def again(run: Callable[[], None]) -> Callable[[], None]:
-    """The stand-in for a CUDA graph: runs the step again."""
-    run()
-    return run

@@ -68,6 +68,8 @@ def _inference(name: str, found: dict[str, Any], rows: list[dict[str, Any]]) -> 
         chosen = [row for row in rows if row["batch"] == size]
         extra = {title: key for title, key in EXTRA.items() if any(key in row for row in chosen)}
         lines += [f"### {name}, batch {size}", "", *early_exit_table(chosen, extra), ""]
+    if watts := found.get("idle_watts"):
+        lines += [f"*W* and *J per image* include {watts} W that the card draws when idle.", ""]
     differ = dict(found["exits_differ"])
     images = differ.pop("images")
     counts = ", ".join(f"{engine}: {n}" for engine, n in differ.items())

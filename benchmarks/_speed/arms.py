@@ -161,7 +161,7 @@ class Bench:
     @cached_property
     def plain_compiled(self) -> Any:
         """The plain model by torch.compile, its weights frozen into the code as those of `compiled`."""
-        return torch.compile(self.plain, options={"freezing": True})
+        return torch.compile(self.plain, fullgraph=True, options={"freezing": True})
 
     @cached_property
     def plain(self) -> nn.Module:
@@ -233,10 +233,12 @@ class Bench:
 
         return per_call(call, self.batches(size) if images is None else list(images.split(size)))
 
-    def ours(self, policy: dx.Policy, size: int, images: Tensor | None = None, **options: Any) -> Arm:
+    def ours(
+        self, policy: dx.Policy, size: int, images: Tensor | None = None, model: dx.DMPO | None = None, **options: Any
+    ) -> Arm:
         """`dx.infer`, batch by batch."""
-        batches = self.batches(size) if images is None else list(images.split(size))
-        return per_call(lambda batch: dx.infer(self.model, batch, policy, **options), batches)
+        batches, used = self.batches(size) if images is None else list(images.split(size)), model or self.model
+        return per_call(lambda batch: dx.infer(used, batch, policy, **options), batches)
 
     def ours_stream(self, policy: dx.Policy, size: int, **options: Any) -> Arm:
         """`dx.stream` with refill (continuous batching), all images."""

@@ -9,7 +9,9 @@ random crops of a training are taken from the whole image (`torch_augmentation`)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,10 +24,11 @@ from torchvision.transforms import InterpolationMode, v2
 from ..config import Preprocess
 from ..utils.preprocess import RESIZING
 from ..utils.registry import lookup
-from .image_set import ImageSet
+from .image_set import ImageFiles, ImageSet
 from .torch_augmentation import changes, least_area
 from .torch_views import Views
 
+MOST_READERS = 8  # processes
 Transform = Callable[[NDArray[np.uint8]], Tensor]
 INTERPOLATIONS = {
     mode.value: mode for mode in (InterpolationMode.BICUBIC, InterpolationMode.BILINEAR, InterpolationMode.NEAREST)
@@ -167,3 +170,25 @@ def make_loader(
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def reading_workers(images: ImageSet, device: torch.device) -> int:
+    """How many processes prepare images while ``device`` computes: up to `MOST_READERS` beside a GPU, none for a CPU.
+
+    None either where processes are not forked, and for images that a data set's own library reads.
+    """
+    forked = multiprocessing.get_all_start_methods()[0] == "fork"
+    if device.type == "cpu" or not forked or not isinstance(images.pixels, ImageFiles | np.ndarray):
+        return 0
+    return min(MOST_READERS, (os.cpu_count() or 1) - 1)
+
+
+def batches_of(loader: Iterable[Any]) -> Iterator[Any]:
+    """A loader's batches; an error of one of its processes is raised as it was there, in one line."""
+    try:
+        yield from loader
+    except (OSError, ValueError) as error:
+        text = str(error).rstrip()
+        if "in DataLoader worker process" not in text:
+            raise
+        raise type(error)(text.rpartition("\n")[2].partition(": ")[2]) from None

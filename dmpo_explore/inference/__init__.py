@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .onnx_engine import OnnxEngine as OnnxEngine
     from .onnx_single import join_stages as join_stages
     from .torch_compile import compiled as compiled
+    from .torch_compile import graph_buffer_bytes as graph_buffer_bytes
     from .torch_compile import graphed as graphed
     from .torch_corrupted import record_corrupted as record_corrupted
     from .torch_engine import infer as infer

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from .energy import gpu_watts
+
 
 class DeviceFacts(NamedTuple):
     """Device of `Run.model` with ``device="auto"``: ``cpu`` or the GPU's name, and torch's CPU threads."""
@@ -40,10 +42,10 @@ class GpuUse(NamedTuple):
     watts: float | None
 
 
-def gpu_use() -> GpuUse | None:
-    """Name, memory and power of the GPU that `Run.model` uses; None without one.
+def gpu_use(device: str = "auto") -> GpuUse | None:
+    """Name, memory and power of the GPU that ``device`` stands for, as in `Run.model`; None if it is no NVIDIA GPU.
 
-    Watts come from NVML through torch and need the package ``nvidia-ml-py``; without it they are None.
+    Watts come from NVML and need the package ``nvidia-ml-py``; without it they are None.
 
     Example:
         >>> gpu_use()  # doctest: +SKIP
@@ -51,27 +53,41 @@ def gpu_use() -> GpuUse | None:
     """
     import torch
 
-    if not torch.cuda.is_available():
+    if not _is_gpu(device):
         return None
-    free, total = torch.cuda.mem_get_info()
-    try:
-        watts: float | None = torch.cuda.power_draw() / 1000
-    except Exception:  # without NVML, permission or a sensor torch raises each one's own
-        watts = None
-    return GpuUse(torch.cuda.get_device_name(), total - free, total, watts)
+    index = _index(device)
+    free, total = torch.cuda.mem_get_info(index)
+    return GpuUse(torch.cuda.get_device_name(index), total - free, total, gpu_watts(index))
 
 
-def describe_device() -> str:
+def describe_device(device: str = "auto") -> str:
     """One line: the GPU's name and memory, or the threads that torch uses of the CPU's cores.
 
+    Args:
+        device: as `Run.model` takes it.
+
     Example:
-        >>> describe_device()  # doctest: +SKIP
+        >>> describe_device("cpu")  # doctest: +SKIP
         'CPU, 8 threads on 16 cores'
     """
     import torch
 
-    if torch.cuda.is_available():
-        facts = torch.cuda.get_device_properties(torch.cuda.current_device())
+    if _is_gpu(device):
+        facts = torch.cuda.get_device_properties(_index(device))
         return f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB"
     threads = torch.get_num_threads()
     return f"CPU, {threads} thread{'s' * (threads != 1)} on {os.cpu_count()} cores"
+
+
+def _index(device: str) -> int:
+    """torch's number of a GPU; the current one where ``device`` names none."""
+    import torch
+
+    number = device.partition(":")[2]
+    return int(number) if number else torch.cuda.current_device()
+
+
+def _is_gpu(device: str) -> bool:
+    import torch
+
+    return device.partition(":")[0] in ("auto", "cuda") and torch.cuda.is_available()

@@ -2,16 +2,21 @@
 
 A GPU's is NVML's, through the package ``nvidia-ml-py``; a CPU's is RAPL's, in Linux' powercap folder, which only root
 may read on many machines. Both count everything that the device does, idle power and other programs included.
+NVML's moves about ten times a second, so energy is measured in blocks of `BLOCK` seconds (`call_energy`).
 Importing this file imports no torch.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any, NamedTuple
 
 POWERCAP = Path("/sys/class/powercap")
+BLOCK = 1.0  # seconds at least
 Counter = Callable[[], float]
 
 
@@ -19,14 +24,56 @@ def energy_counter(device: str) -> Counter | None:
     """A function that returns the joules that ``device`` has used since some moment; None where they cannot be read.
 
     Args:
-        device: ``cpu`` or ``cuda``, as torch calls it.
+        device: as torch calls it, e.g. ``cpu``, ``cuda`` (the current one) or ``cuda:1``.
 
     Example:
         >>> counter = energy_counter("cpu")
         >>> counter is None or counter() <= counter()
         True
     """
-    return gpu_counter() if device == "cuda" else cpu_counter()
+    kind, _, index = device.partition(":")
+    return gpu_counter(int(index) if index else None) if kind == "cuda" else cpu_counter()
+
+
+class CallEnergy(NamedTuple):
+    """Of one call: joules and seconds, means over a block.
+
+    Example:
+        >>> CallEnergy(joules=1.5, seconds=0.005).watts
+        300.0
+    """
+
+    joules: float
+    seconds: float
+
+    @property
+    def watts(self) -> float:
+        """Power during the block."""
+        return self.joules / self.seconds
+
+
+def call_energy(
+    function: Callable[[], object], counter: Counter, clock: Callable[[], float] = time.perf_counter
+) -> CallEnergy:
+    """Energy of one call of ``function``, which is called for `BLOCK` seconds at least.
+
+    Example:
+        >>> used, seconds = [0.0], [0.0]
+        >>> def function():  # two joules and a quarter of a second
+        ...     used[0], seconds[0] = used[0] + 2, seconds[0] + 0.25
+        >>> call_energy(function, lambda: used[0], lambda: seconds[0])
+        CallEnergy(joules=2.0, seconds=0.25)
+    """
+    before, start, calls = counter(), clock(), 0
+    while not calls or clock() - start < BLOCK:
+        function()
+        calls += 1
+    return CallEnergy((counter() - before) / calls, (clock() - start) / calls)
+
+
+def idle_watts(counter: Counter) -> float:
+    """Power while this process does nothing, over `BLOCK` seconds."""
+    return call_energy(partial(time.sleep, BLOCK), counter).watts
 
 
 def cpu_counter(folder: Path = POWERCAP) -> Counter | None:
@@ -66,20 +113,43 @@ class _Package:
         return (self._turns * self._most + now) / 1e6
 
 
-def gpu_counter() -> Counter | None:
-    """NVML's joules of the GPU that torch uses; None without the package ``nvidia-ml-py`` or such a counter.
+def gpu_counter(index: int | None = None) -> Counter | None:
+    """NVML's joules of a GPU; None without ``nvidia-ml-py`` or a counter, which a part of a GPU (MIG) lacks.
+
+    Args:
+        index: torch's; None: the current GPU.
 
     Example:
         >>> gpu_counter()  # doctest: +SKIP
     """
-    import torch
-
     try:
-        pynvml = import_module("pynvml")
-        pynvml.nvmlInit()
-        uuid = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
-        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        pynvml, handle = _nvml_handle(index)
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except Exception:  # no package, no driver, or a GPU without the counter: each raises one of its own
         return None
     return lambda: float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+
+
+def gpu_watts(index: int | None = None) -> float | None:
+    """A GPU's power now, by NVML; None where `gpu_counter` is None or the GPU has no sensor.
+
+    Example:
+        >>> gpu_watts()  # doctest: +SKIP
+        312.0
+    """
+    try:
+        pynvml, handle = _nvml_handle(index)
+        return float(pynvml.nvmlDeviceGetPowerUsage(handle)) / 1000
+    except Exception:
+        return None
+
+
+def _nvml_handle(index: int | None) -> tuple[Any, Any]:
+    """By UUID: torch counts the visible GPUs, the fastest first perhaps, and NVML all of them."""
+    import torch
+
+    pynvml = import_module("pynvml")
+    pynvml.nvmlInit()
+    place = torch.cuda.current_device() if index is None else index
+    uuid = str(torch.cuda.get_device_properties(place).uuid)
+    return pynvml, pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")

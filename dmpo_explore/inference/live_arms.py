@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from .live_run import Arms
 from .onnx_engine import MODEL
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from ..models.dmpo import DMPO
@@ -41,11 +44,15 @@ def open_arms(
         engine: ``infer`` classifies a batch, ``stream`` four with refill (`torch_engine.stream`), so that deep stages
             run on fuller batches. The full model classifies the same images, batch by batch. ``onnx`` classifies a
             batch with onnxruntime on the CPU (`OnnxEngine`); its full model runs the predictors of all exits too.
-        precision: of both arms: ``no`` (float32), ``bf16`` or ``fp16`` autocast; of ``onnx`` ``no`` or ``int8``.
+        precision: of both arms: ``no`` (float32), ``bf16`` or ``fp16`` autocast, fastest for a model that was loaded
+            with it; of ``onnx`` ``no`` or ``int8``.
+
+    The arms raise MemoryError where a batch does not fit into a GPU's memory; it names a batch size that does.
 
     Raises:
-        ValueError: unknown engine or precision, a batch size below 1, or what `Run.image_set` raises;
-            FileNotFoundError as there. With ``onnx`` as `export_run`, with ``int8`` as `export_int8`.
+        ValueError: unknown engine or precision, another than the model's weights were cast to, a batch size below 1,
+            or what `Run.image_set` raises; FileNotFoundError as there. With ``onnx`` as `export_run`, with ``int8`` as
+            `export_int8`.
 
     Example:
         >>> import dmpo_explore as dx
@@ -55,13 +62,13 @@ def open_arms(
     import torch
 
     from ..data.torch_loaders import make_transform
-    from .torch_engine import PRECISIONS
+    from .torch_engine import PRECISIONS, precision_of
 
     batches = lookup(ENGINES, engine, "engine")
     if engine == "onnx" and precision not in ONNX_PRECISIONS:
         raise ValueError(f"precision={precision!r}: the engine 'onnx' runs in float32 ('no') or 'int8'")
     if engine != "onnx":
-        lookup(PRECISIONS, precision, "precision")
+        lookup(PRECISIONS, precision_of(model, precision), "precision")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1")
     image_set, transform = run.image_set(split), make_transform(model.preprocess)
@@ -79,9 +86,17 @@ def _torch_arms(model: DMPO, inputs: Callable[[Ints], Tensor], batch_size: int, 
 
     from .torch_engine import autocast, infer, plain_steps, stream
 
-    ends: list[float] = []
-    wait = None if model.device.type == "cpu" else torch.accelerator.synchronize
+    device, ends = model.device, list[float]()
+    wait = None if device.type == "cpu" else partial(torch.accelerator.synchronize, device)
     steps = timed_steps(plain_steps(model), ends, wait) if batches == 1 else plain_steps(model)
+
+    def on_device(rows: Ints) -> Tensor:
+        images = inputs(rows)
+        with suppress(torch.OutOfMemoryError):  # then the arms find what fits
+            images = images.to(device)
+        if wait:  # the copy is no part of a call
+            wait()
+        return images
 
     def early(images: Tensor, policy: Policy) -> InferenceResult:
         ends.clear()
@@ -91,10 +106,55 @@ def _torch_arms(model: DMPO, inputs: Callable[[Ints], Tensor], batch_size: int, 
         return stream(model, parts, policy, refill=True, precision=precision, steps=steps)
 
     def full(images: Tensor) -> Ints:
-        with autocast(model.device, precision):
+        with autocast(device, precision):
             return np.concatenate([to_the_end(model, batch) for batch in torch.split(images, batch_size)])
 
-    return Arms(inputs, early, full, batches * batch_size, ends, energy_counter(model.device.type))
+    def whole(arm: Callable[[Tensor], Any], images: Tensor) -> Any:
+        return in_memory(arm, images, batch_size, device)
+
+    return Arms(
+        on_device,
+        lambda images, policy: whole(partial(early, policy=policy), images),
+        partial(whole, full),
+        batches * batch_size,
+        ends,
+        energy_counter(str(device)),
+    )
+
+
+def in_memory(arm: Callable[[Tensor], Any], images: Tensor, batch_size: int, device: torch.device) -> Any:
+    """``arm(images)``; where the device's memory is too small for it, MemoryError with a batch size that fits.
+
+    Example:
+        >>> import torch
+        >>> def arm(images):
+        ...     if len(images) > 20:
+        ...         raise torch.OutOfMemoryError("CUDA out of memory")
+        ...     return len(images)
+        >>> in_memory(arm, torch.zeros(16, 1), 16, torch.device("cpu"))
+        16
+        >>> in_memory(arm, torch.zeros(64, 1), 64, torch.device("cpu"))
+        Traceback (most recent call last):
+        MemoryError: batches of 64 images do not fit into the memory of cpu; batches of 16 do
+    """
+    import torch
+
+    def tried(n: int) -> Any:
+        with suppress(torch.OutOfMemoryError):  # which holds the frames that hold the tensors
+            return arm(images[:n])
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
+
+    if (result := tried(len(images))) is not None:
+        return result
+    fits = batch_size // 2
+    while fits and tried(fits) is None:
+        fits //= 2
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    advice = f"batches of {fits} do" if fits else "one image does not, either: choose the CPU, or end what else uses it"
+    raise MemoryError(f"batches of {batch_size} images do not fit into the memory of {device}; {advice}")
 
 
 def _onnx_arms(run: Run, inputs: Callable[[Ints], Tensor], batch_size: int, precision: str) -> Arms:

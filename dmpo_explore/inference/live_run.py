@@ -4,8 +4,9 @@ In: two arms (`open_arms` makes them from a run's model), the record, a policy t
 Out: `LiveRun.look`, the live statistics so far. The work runs in a thread of its own. The thread ends when it is
 stopped, at the end of the images, at an error (kept), or when `LiveRun.look` has not been called for a while.
 
-Ours: the full model is the same model without its other exits. A call is timed from images in memory to labels on the
-host. The arms alternate in running first. The first calls, and those after a pause, are not counted.
+Ours: the full model is the same model without its other exits. A call is timed from images in the device's memory to
+labels on the host. The arms alternate in running first. The first calls, and those after a pause, are not counted.
+Energy is measured every `ENERGY_EVERY` seconds, each arm in a block of its own in which it repeats a call.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ import numpy as np
 from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..utils.typing import Ints
+from .energy import Counter, call_energy, idle_watts
 from .exit_loop import InferenceResult
 from .live_stats import Call, Count, LiveStats
 
 WARM_UP = 2  # calls of either arm that are not counted, at the start and after every pause
 IDLE = 60.0  # seconds without a look after which a live run ends
+ENERGY_EVERY = 10.0  # seconds from one measurement of energy to the next
 GLANCE = 0.5  # seconds between looks at the clock during a pause
 ALIVE = ("ready", "warming up", "running", "paused")
 
@@ -36,7 +39,7 @@ class Arms:
     """Early-exit model and full model as functions.
 
     Args:
-        inputs: rows (n,) of the record → the images that both arms take. size: rows of a call.
+        inputs: rows (n,) of the record → the images that both arms take, on their device. size: rows of a call.
         stage_ends: filled by every call of ``early`` with the times (`time.perf_counter`) at which its stages ended, in
             order; empty where that is not known.
         early: early-exit inference with a policy. full: (n,) labels of the last exit.
@@ -60,7 +63,7 @@ class Arms:
     full: Callable[[Any], Ints]
     size: int
     stage_ends: list[float] = field(default_factory=list)
-    joules: Callable[[], float] | None = None
+    joules: Counter | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class Look:
     Args:
         state: ready, warming up, running or paused; at the end done, stopped, failed, or left (`look` not called).
         images: how many it will classify; None: until it is stopped. error: of a failed run.
+        idle_watts: of the device before the first call; None where energy is not known.
 
     Example:
         >>> import dmpo_explore as dx
@@ -82,6 +86,7 @@ class Look:
     count: Count
     images: int | None
     error: Exception | None
+    idle_watts: float | None = None
 
     @property
     def alive(self) -> bool:
@@ -140,6 +145,8 @@ class LiveRun:
         self._cold, self._looked = WARM_UP, clock()
         self._end = ""
         self._error: Exception | None = None
+        self._idle_watts: float | None = None
+        self._energy_due = -float("inf")
         self._thread = threading.Thread(target=self._work, name="live run", daemon=True)
 
     def start(self) -> None:
@@ -175,7 +182,7 @@ class LiveRun:
         """State and statistics now; a run ends ``idle`` seconds after the last call of this method."""
         with self._changed:
             self._looked = self._clock()
-            return Look(self._state(), self._stats.count(), self.images, self._error)
+            return Look(self._state(), self._stats.count(), self.images, self._error, self._idle_watts)
 
     @property
     def working(self) -> bool:
@@ -196,13 +203,16 @@ class LiveRun:
         try:
             end = self._answer_all()
         except Exception as error:
-            end, self._error = "failed", error
+            end, self._error = "failed", without_frames(error)
         del self._arms  # the model with them: who shows the results may keep this for long
         with self._changed:
             self._end = end
 
     def _answer_all(self) -> str:
         done = calls = 0
+        if self._arms.joules:
+            with self._queue():
+                self._idle_watts = idle_watts(self._arms.joules)
         while not (end := self._interrupted()):
             rows = self._rows(done)
             if not rows.size:
@@ -237,19 +247,44 @@ class LiveRun:
     def _call(self, rows: Ints, *, full_first: bool) -> Call:
         policy, inputs = self._policy, self._arms.inputs(rows)
         if full_first:
-            full, full_s, _, full_j = self._timed(lambda: self._arms.full(inputs))
-        early, early_s, start, early_j = self._timed(lambda: self._arms.early(inputs, policy))
+            full, full_s, _ = self._timed(lambda: self._arms.full(inputs))
+        early, early_s, start = self._timed(lambda: self._arms.early(inputs, policy))
         stages = tuple(end - start for end in self._arms.stage_ends)
         if not full_first:
-            full, full_s, _, full_j = self._timed(lambda: self._arms.full(inputs))
-        return Call(rows, policy, early, full, early_s, full_s, stages, early_j, full_j)
+            full, full_s, _ = self._timed(lambda: self._arms.full(inputs))
+        energy = self._energy(lambda: self._arms.early(inputs, policy), lambda: self._arms.full(inputs))
+        return Call(rows, policy, early, full, early_s, full_s, stages, *energy)
 
-    def _timed(self, function: Callable[[], Any]) -> tuple[Any, float, float, float | None]:
-        """Result, seconds, when it began, and joules where they are counted."""
-        joules = self._arms.joules
+    def _timed(self, function: Callable[[], Any]) -> tuple[Any, float, float]:
+        """Result, seconds, and when it began."""
         with self._queue():
-            before = joules() if joules else 0.0
             start = self._clock()
             result = function()
-            seconds = self._clock() - start
-            return result, seconds, start, joules() - before if joules else None
+            return result, self._clock() - start, start
+
+    def _energy(self, *arms: Callable[[], object]) -> tuple[float | None, ...]:
+        """Joules of a call of each arm; None where they are not known, or not measured now."""
+        joules = self._arms.joules
+        if joules is None or self._cold or self._clock() < self._energy_due:
+            return (None,) * len(arms)
+        with self._queue():
+            found = tuple(call_energy(arm, joules, self._clock).joules for arm in arms)
+        self._energy_due = self._clock() + ENERGY_EVERY
+        return found
+
+
+def without_frames(error: Exception) -> Exception:
+    """``error``, and those before it, without tracebacks, whose frames hold model, images and activations.
+
+    Example:
+        >>> try:
+        ...     1 / 0
+        ... except ZeroDivisionError as caught:
+        ...     without_frames(caught).__traceback__ is None
+        True
+    """
+    one: BaseException | None = error
+    while one is not None and one.__traceback__ is not None:
+        one.__traceback__ = None
+        one = one.__cause__ or one.__context__
+    return error

@@ -15,7 +15,7 @@ import numpy as np
 from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..utils.at_exits import at_exits
-from ..utils.typing import Ints
+from ..utils.typing import Floats, Ints
 from .exit_loop import InferenceResult
 
 
@@ -27,7 +27,7 @@ class Call:
         rows: (n,) rows of the record. policy: the one that decided the exits. early: result of the early-exit arm.
         full: (n,) labels of the full model. early_s, full_s: seconds of each arm.
         stage_s: seconds from the call's begin until each stage ended, as far as stages ran; empty: not known.
-        early_j, full_j: joules of each arm; None: not known.
+        early_j, full_j: joules of each arm; None: not known, or not measured in this call.
 
     Example:
         >>> import numpy as np
@@ -76,7 +76,7 @@ class Latency:
 @dataclass(frozen=True)
 class Speed:
     """Speed of one arm in one stretch. ``seconds``: inside its calls; ``p50``, ``p95``: seconds of a call.
-    ``joules``: of its images together; None: not known.
+    ``joules``: of its images together, from the calls in which they were measured; None: not known.
 
     Example:
         >>> Speed(images=100, seconds=2.0, p50=0.02, p95=0.03).rate
@@ -219,8 +219,8 @@ class _Stretch:
     full_correct: int = 0
     early_s: float = 0.0
     full_s: float = 0.0
-    early_j: float | None = 0.0  # None: not known of every call
-    full_j: float | None = 0.0
+    joules: Floats = field(default_factory=lambda: np.zeros(2))  # of both arms, in the calls that measured them
+    joules_of: int = 0  # images of these calls
     times: deque[tuple[float, float, int]] = field(default_factory=lambda: deque(maxlen=WINDOW))  # both arms', images
     latency: list[deque[tuple[float, int]]] = field(default_factory=list)  # of each exit: seconds, images
 
@@ -313,7 +313,9 @@ class LiveStats:
         stretch.full_correct += int((call.full == part.labels).sum())
         stretch.early_s += call.early_s
         stretch.full_s += call.full_s
-        stretch.early_j, stretch.full_j = _sum(stretch.early_j, call.early_j), _sum(stretch.full_j, call.full_j)
+        if call.early_j is not None and call.full_j is not None:
+            stretch.joules += (call.early_j, call.full_j)
+            stretch.joules_of += n
         stretch.times.append((call.early_s, call.full_s, n))
         shares = tuple((stretch.exits / stretch.images).tolist())
         self._timeline.append(Point(self._images, shares, n / call.early_s, n / call.full_s))
@@ -324,10 +326,11 @@ class LiveStats:
         (early50, full50), (early95, full95) = np.quantile(whole, (0.5, 0.95), axis=0).tolist()
         low, high = np.quantile(times[:, 1] / times[:, 0], (0.1, 0.9)).tolist()
         flops = float(self._record.flops_fraction @ stretch.exits) / stretch.images
+        joules = (stretch.joules * stretch.images / stretch.joules_of).tolist() if stretch.joules_of else (None, None)
         return Measured(
             calls=stretch.calls,
-            early=Speed(stretch.images, stretch.early_s, early50, early95, stretch.early_j),
-            full=Speed(stretch.images, stretch.full_s, full50, full95, stretch.full_j),
+            early=Speed(stretch.images, stretch.early_s, early50, early95, joules[0]),
+            full=Speed(stretch.images, stretch.full_s, full50, full95, joules[1]),
             speed_up=stretch.full_s / stretch.early_s,
             low=low,
             high=high,
@@ -337,10 +340,6 @@ class LiveStats:
             full_accuracy=stretch.full_correct / stretch.images,
             latency=tuple(Latency(*_columns(one)) for one in stretch.latency) if any(stretch.latency) else (),
         )
-
-
-def _sum(total: float | None, more: float | None) -> float | None:
-    return None if total is None or more is None else total + more
 
 
 def _columns(pairs: deque[tuple[float, int]]) -> tuple[tuple[float, ...], tuple[int, ...]]:

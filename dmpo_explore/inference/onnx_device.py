@@ -16,6 +16,8 @@ import numpy.typing as npt
 from ..utils.extras import extra_imports
 
 GPUS = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}  # provider → onnxruntime's device
+# float32 throughout, as torch's engine; no search for the fastest convolution anew at every batch size
+OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}}
 FLOAT = "tensor(float)"
 # Graphs of one node (opset 13), Gather(x, rows) and Concat(x, z) along dimension 0: onnx, which wrote them, need not be
 # installed. tests/inference/test_onnx_device.py writes them again.
@@ -114,6 +116,17 @@ class SessionDevice:
         for other in others:
             (first,) = self.run(self._concat, {"x": first, "z": other})
         return first
+
+
+def with_options(provider: str | tuple[str, Mapping[str, str]]) -> tuple[str, dict[str, str]]:
+    """A provider with `OPTIONS`, which its own come before.
+
+    Example:
+        >>> with_options(("CUDAExecutionProvider", {"use_tf32": "1"}))
+        ('CUDAExecutionProvider', {'use_tf32': '1', 'cudnn_conv_algo_search': 'HEURISTIC'})
+    """
+    name, own = (provider, {}) if isinstance(provider, str) else provider
+    return name, OPTIONS.get(name, {}) | dict(own)
 
 
 def device_of(sessions: Sequence[Any]) -> SessionDevice | None:

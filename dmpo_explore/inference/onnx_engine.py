@@ -5,7 +5,7 @@ In: the folder that `torch_export` wrote. Out: the results of the torch engine, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ MODEL, POLICY = "model.json", "policy.json"
 SQUASHED = "whole picture, antialiased"  # the text in exports of earlier versions
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")  # as Pillow names them
 Images = npt.NDArray[np.float32]
+Provider = str | tuple[str, Mapping[str, str]]  # onnxruntime's name, perhaps with options
+CPU = ("CPUExecutionProvider",)
 
 
 def stage_file(k: int) -> str:
@@ -41,12 +43,12 @@ class OnnxEngine:
     Args:
         path: the folder of an export.
         threads: for each operation; default: all cores.
-        providers: onnxruntime's execution providers, by preference; default: the CPU. With
-            ``CUDAExecutionProvider`` first, states stay on the GPU between stages (`onnx_device`).
+        providers: onnxruntime's execution providers, by preference, each a name or (name, options); default: the CPU.
+            With ``CUDAExecutionProvider`` first, states stay on the GPU between stages (`onnx_device`), in float32.
 
     Raises:
         FileNotFoundError: no export there, or a file of it is missing.
-        ValueError: an invalid file; it is named.
+        ValueError: an invalid file; it is named. A first provider that cannot be used.
         ImportError: onnxruntime is not installed.
 
     Example:
@@ -62,9 +64,7 @@ class OnnxEngine:
         array([0, 0, 0, 0])
     """
 
-    def __init__(
-        self, path: str | Path, *, threads: int | None = None, providers: Sequence[str] = ("CPUExecutionProvider",)
-    ) -> None:
+    def __init__(self, path: str | Path, *, threads: int | None = None, providers: Sequence[Provider] = CPU) -> None:
         path = Path(path)
         self.facts = read_facts(path / MODEL)
         self.class_names: tuple[str, ...] = tuple(self.facts["class_names"])
@@ -150,7 +150,7 @@ def _step(session: Any, names: Sequence[str], device: onnx_device.SessionDevice 
     return step
 
 
-def open_session(path: Path, threads: int | None = None, providers: Sequence[str] = ("CPUExecutionProvider",)) -> Any:
+def open_session(path: Path, threads: int | None = None, providers: Sequence[Provider] = CPU) -> Any:
     """The graph at ``path`` in onnxruntime; arguments and errors as `OnnxEngine`."""
     with extra_imports("an exported model", "onnx"):
         import onnxruntime
@@ -161,10 +161,20 @@ def open_session(path: Path, threads: int | None = None, providers: Sequence[str
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # K sessions' threads share the cores
     options.log_severity_level = 3  # errors only
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
-    except Exception as error:  # onnxruntime has no error of its own in common
-        raise ValueError(f"{path} is not a graph that onnxruntime can run: {error}") from None
+    wanted = [onnx_device.with_options(provider) for provider in providers or CPU]
+    first, used = wanted[0][0], onnxruntime.get_available_providers()
+    if first in used:
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=wanted)
+        except Exception as error:  # onnxruntime has no error of its own in common
+            raise ValueError(f"{path} is not a graph that onnxruntime can run: {error}") from None
+        used = session.get_providers()
+    if first not in used:  # it would take another, with a warning or a line in its log
+        raise ValueError(
+            f"onnxruntime cannot use {first} here, only {', '.join(used)}: install onnxruntime-gpu with the CUDA and "
+            f"cuDNN that it needs, or leave {first} out"
+        )
+    return session
 
 
 def read_facts(path: Path) -> dict[str, Any]:

@@ -12,13 +12,12 @@ import numpy as np
 
 from ..data.image_set import ImageSet
 from ..data.torch_corruptions import CORRUPTIONS, STRENGTHS, corrupted
-from ..data.torch_loaders import make_loader
 from ..models.dmpo import DMPO
 from ..records.record import ExitRecord
 from ..runs.run import Run
 from ..runs.weights_file import WEIGHTS, read_weights_meta
 from ..utils.files import read_json, sha256, write_json
-from .torch_recording import record_split
+from .torch_recording import record_split, recording_loader
 
 
 def record_corrupted(
@@ -60,7 +59,7 @@ def record_corrupted(
             else:
                 write_json(path.with_name(f"{path.name}.json"), facts)
                 model = model or run.model(device)
-                loader = make_loader(corrupted(images, name, strength), model.preprocess, batch_size=batch_size)
+                loader = recording_loader(corrupted(images, name, strength), model, batch_size)
                 meta = replace(clean.meta, split=f"{split}, {name} {strength}", indices=images.indices)
                 record_split(model, loader, meta).save(path)
             record = ExitRecord.load(path)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import timeit
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache, partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -132,12 +132,21 @@ def _run_stage(model: DMPO, k: int, x: Tensor, side: Tensor | None) -> tuple[Ten
     return output.state, output.logits, output.side
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Where models run in ``precision``: autocast, or float32 throughout."""
+@contextmanager
+def autocast(device: torch.device, precision: str) -> Iterator[None]:
+    """Where models run on ``device`` in ``precision``: autocast, or float32 throughout.
+
+    A GPU is torch's current device inside, and float32 is never TF32 there.
+    """
     kind = lookup(PRECISIONS, precision, "precision")
-    if kind is not None:
-        return torch.autocast(device.type, kind)
-    return _whole_float32() if device.type == "cuda" else nullcontext()
+    with ExitStack() as contexts:
+        if device.type == "cuda":
+            contexts.enter_context(_whole_float32())
+            if device.index is not None:  # streams, events and captures without a device are the current one's
+                contexts.enter_context(torch.cuda.device(device))
+        if kind is not None:
+            contexts.enter_context(torch.autocast(device.type, kind))
+        yield
 
 
 @cache
@@ -177,12 +186,23 @@ def precision_of(model: DMPO, wanted: str | None) -> str:
 
 @contextmanager
 def _whole_float32() -> Iterator[None]:
-    """Convolutions on a GPU in float32: cuDNN's default is TF32, which keeps 10 bits of a fraction."""
-    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    """Products, convolutions and recurrences on a GPU in float32, not in TF32, which keeps 10 bits of a fraction.
+
+    TF32 is cuDNN's default; `torch.set_float32_matmul_precision`, ``TORCH_ALLOW_TF32_CUBLAS_OVERRIDE`` and
+    ``torch.backends.fp32_precision`` allow it elsewhere too. Settings that are not TF32 are left alone.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, cast(Any, torch.backends.cudnn)
+    name, whole, parts = "allow_tf32", cast(Any, False), [matmul, cudnn]
+    if hasattr(matmul, "fp32_precision"):  # torch 2.9; reading the older names beside these may raise
+        name, whole, parts = "fp32_precision", "ieee", [matmul, cudnn.conv, cudnn.rnn]
+    before = [(part, value) for part in parts if (value := getattr(part, name)) in ("tf32", True)]
     try:
+        for part, _ in before:
+            setattr(part, name, whole)
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        for part, value in before:
+            setattr(part, name, value)
 
 
 def eval_mode(model: DMPO) -> AbstractContextManager[None]:

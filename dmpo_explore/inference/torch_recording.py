@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from ..config import Config
 from ..data.image_set import ImageFiles, ImageSet, VerifiedFiles, VerifiedImages
-from ..data.torch_loaders import make_loader
+from ..data.torch_loaders import batches_of, make_loader, reading_workers
 from ..fitting.fit import fit_policy
 from ..models.dmpo import DMPO, feature_width, forward_features
 from ..models.flops import CONVENTION, ModelFlops, config_flops
@@ -35,6 +36,7 @@ from ..utils.typing import Array
 from .torch_engine import autocast, eval_mode, precision_of
 from .torch_processes import Processes, join_processes
 
+RECORD_BATCH = 250
 Batch = dict[str, Array]  # labels, the scores, and logits where they are kept
 
 
@@ -54,8 +56,8 @@ def run_exits(
         ValueError: unknown precision.
     """
     with eval_mode(model), autocast(model.device, precision_of(model, precision)):
-        for images, targets in loader:
-            given = images.to(model.device)
+        for images, targets in batches_of(loader):
+            given = images.to(model.device, non_blocking=True)
             logits, *more = forward_features(model, given) if features else (model(given),)
             take(logits.float().cpu(), np.asarray(targets), *[found.half().cpu() for found in more])
 
@@ -130,8 +132,13 @@ def record_split(
     return ExitRecord.of_arrays({name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}, meta)
 
 
-RECORD_BATCH = 250
 BUDGETS = (0.3, 0.5, 0.7)
+
+
+def recording_loader(images: ImageSet, model: DMPO, batch_size: int = RECORD_BATCH) -> DataLoader[Any]:
+    """Batches of (images, labels) in order; while a GPU computes, other processes prepare the next ones."""
+    workers = reading_workers(images, model.device)
+    return make_loader(images, model.preprocess, batch_size=batch_size, workers=workers)
 
 
 def record_run(
@@ -232,7 +239,7 @@ def _write_missing(
     numbers = iter(share)
     if share:
         # the batches come out as they are numbered: all but the last one of the split are full
-        loader = make_loader(images.subset(writer.rows_of(share)), model.preprocess, batch_size=writer.batch_size)
+        loader = recording_loader(images.subset(writer.rows_of(share)), model, writer.batch_size)
         run_exits(model, loader, take, precision=precision, features=writer.keep_features)
     processes.wait()
 

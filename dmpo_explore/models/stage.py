@@ -6,7 +6,6 @@ In: the state of the stage before and its side output. Out: `StageOutput`: the n
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -120,6 +119,10 @@ class StageOutput:
     ) -> None:
         self.k, self.stage, self.state = k, stage, state
         self._here, self._given = here, side
+        self._logits: Tensor | None = None
+        self._own_logits: Tensor | None = None
+        self._log_probabilities: Tensor | None = None
+        self._after_bypass: tuple[Tensor, Tensor | None] | None = None
 
     @property
     def tokens(self) -> Tensor:
@@ -136,31 +139,40 @@ class StageOutput:
         """Side output for the next stage: a ``ladder`` bypass's, or log-probabilities (B,k,C) where exits read them."""
         return self._bypassed[1] if self.stage.earlier is None else self._said
 
-    @cached_property
+    # kept by hand: functools.cached_property takes a lock in Python 3.11, where torch.compile would stop
+
+    @property
     def logits(self) -> Tensor:
         """(B,C): this exit's logits."""
-        earlier = self.stage.earlier
-        return self.own_logits if earlier is None or self.stage.training else earlier(self._said)
+        if self._logits is None:
+            earlier = self.stage.earlier
+            self._logits = self.own_logits if earlier is None or self.stage.training else earlier(self._said)
+        return self._logits
 
-    @cached_property
+    @property
     def own_logits(self) -> Tensor:
         """(B,C): the predictor's logits, without earlier exits' answers."""
-        return self.stage.classify(self.read, self.tokens)
+        if self._own_logits is None:
+            self._own_logits = self.stage.classify(self.read, self.tokens)
+        return self._own_logits
 
-    @cached_property
+    @property
     def _said(self) -> Tensor:
         """Log-probabilities of this exit and of those before it, (B,k,C)."""
         assert self.stage.earlier is not None
-        return self.stage.earlier.collect(self.own_logits, self._take_given())
+        if self._log_probabilities is None:
+            self._log_probabilities = self.stage.earlier.collect(self.own_logits, self._take_given())
+        return self._log_probabilities
 
-    @cached_property
+    @property
     def _bypassed(self) -> tuple[Tensor, Tensor | None]:
-        given = None
-        if self.stage.earlier is None:  # else `_said` takes it
-            given = self._take_given() if self.stage.reads_side else None
-            self._given = None  # a finished stage keeps no earlier one alive
-        read, side = self.stage.bypass(self.tokens, given)
-        return read, side
+        if self._after_bypass is None:
+            given = None
+            if self.stage.earlier is None:  # else `_said` takes it
+                given = self._take_given() if self.stage.reads_side else None
+                self._given = None  # a finished stage keeps no earlier one alive
+            self._after_bypass = self.stage.bypass(self.tokens, given)
+        return self._after_bypass
 
     def _take_given(self) -> Tensor | None:
         given, self._given = self._given, None

@@ -121,6 +121,7 @@ def device_use(device: torch.device) -> tuple[str, int]:
 def frozen_in(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
     """Frozen weights and biases of linear and 2D convolutional layers in ``dtype`` inside; restored afterwards.
 
+    The originals wait in the computer's memory: on a GPU the weights take half of theirs, on a CPU half as much again.
     Under autocast to ``dtype`` no number changes: autocast would cast these weights at every step, and it leaves norms,
     LayerScales and position tables as they are. Without autocast the model cannot be called inside.
 
@@ -129,11 +130,12 @@ def frozen_in(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
     """
     layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     frozen = [p for layer in layers for p in layer.parameters(recurse=False) if not p.requires_grad] if dtype else []
-    originals = [weight.data for weight in frozen]
+    originals: list[Tensor] = []
     try:
         for weight in frozen:
+            originals.append(weight.data.cpu())
             weight.data = weight.data.to(dtype)
         yield
     finally:
-        for weight, data in zip(frozen, originals, strict=True):
-            weight.data = data
+        for weight, data in zip(frozen, originals, strict=False):
+            weight.data = data.to(weight.device)

@@ -18,9 +18,9 @@ from scipy.special import log_softmax
 from torch import Tensor
 
 from ..data.image_set import ImageSet
-from ..data.torch_loaders import make_loader
+from ..data.torch_loaders import batches_of
 from ..inference.torch_engine import autocast, eval_mode
-from ..inference.torch_recording import RECORD_BATCH
+from ..inference.torch_recording import recording_loader
 from ..models.dmpo import DMPO
 from ..utils.typing import Floats, Ints
 from .parts import TrainingContext, TrainingPart
@@ -36,7 +36,7 @@ class FittedEarlierExits(TrainingPart):
 
     def __init__(self, model: DMPO, held_out: ImageSet, precision: str) -> None:
         self.model, self.precision = model, precision
-        self.loader = make_loader(held_out, model.preprocess, batch_size=RECORD_BATCH)
+        self.held_out = held_out
 
     def begin(self, context: TrainingContext) -> None:
         """Only the main process validates and saves, so only it fits."""
@@ -47,7 +47,7 @@ class FittedEarlierExits(TrainingPart):
         if not self.fits:
             return
         try:
-            fit_earlier_exits(self.model, self.loader, precision=self.precision)
+            fit_earlier_exits(self.model, recording_loader(self.held_out, self.model), precision=self.precision)
         except ValueError as error:
             raise diverged("held-out training images", error) from None
 
@@ -69,8 +69,9 @@ def fit_earlier_exits(model: DMPO, loader: Iterable[Any], *, precision: str = "n
     """
     found, labels = [], []
     with eval_mode(model), autocast(model.device, precision):
-        for images, targets in loader:
-            logits = [output.own_logits.float() for output in model.walk(images.to(model.device))]
+        for images, targets in batches_of(loader):
+            given = images.to(model.device, non_blocking=True)
+            logits = [output.own_logits.float() for output in model.walk(given)]
             found.append(torch.stack(logits, dim=1).cpu())
             labels.append(torch.as_tensor(targets))
     for stage, weights in zip(model.stages, earlier_weights(torch.cat(found), torch.cat(labels)), strict=True):

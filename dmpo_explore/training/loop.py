@@ -42,14 +42,17 @@ class EpochLosses:
 
     Args:
         epoch: counted from 1. steps: of the epoch. device: of the losses. on_step: called once a loss is known.
+        every_step: look at every step, whatever the device.
 
     Raises:
         FloatingPointError: a loss is not finite.
     """
 
-    def __init__(self, epoch: int, steps: int, device: torch.device, on_step: StepHook | None) -> None:
+    def __init__(
+        self, epoch: int, steps: int, device: torch.device, on_step: StepHook | None, *, every_step: bool = False
+    ) -> None:
         self.epoch, self.steps, self.on_step = epoch, steps, on_step
-        self.every = 1 if _looks_at_every_step(device) else LOOK_EVERY
+        self.every = 1 if every_step or _looks_at_every_step(device) else LOOK_EVERY
         self.sums, self.images, self.seen = torch.zeros((), device=device), 0, 0
         self.waiting: list[Tensor] = []
 
@@ -164,6 +167,7 @@ def fit(
     parts: Sequence[TrainingPart] = (),
     state: Mapping[str, Any] | None = None,
     on_step: StepHook | None = None,
+    every_step: bool = False,
 ) -> Iterator[tuple[EpochResult, dict[str, Any]]]:
     """Train a model; yields each epoch's result and the state from which the next epoch can start.
 
@@ -175,6 +179,7 @@ def fit(
         parts: what the training does beside the weighted loss of the exits.
         state: of an earlier epoch, to continue after it, perhaps with more epochs.
         on_step: called after each batch; on a GPU after every `LOOK_EVERY`, for each of them.
+        every_step: wait for the device after each batch there too, so that calls of ``on_step`` time the steps.
 
     Raises:
         FloatingPointError: the loss is not finite, with epoch, step and exit. ValueError: parts that exclude each
@@ -200,7 +205,8 @@ def fit(
         loader.set_epoch(epoch)
         with frozen_in(model, torch.bfloat16 if config.frozen_precision == "bf16" else None):
             joined.before_epoch(epoch)
-            loss, losses = _epoch(joined, prepared, loader, optimizer, schedule, accelerator, config, epoch, on_step)
+            looks = EpochLosses(epoch + 1, len(loader), accelerator.device, on_step, every_step=every_step)
+            loss, losses = _epoch(joined, prepared, loader, optimizer, schedule, accelerator, config, looks)
             joined.after_epoch()
             seen = _validate(validate, accelerator, model, n_exits)
         improved, best = seen.area > best, max(best, seen.area)
@@ -237,8 +243,7 @@ def _epoch(
     schedule: Any,
     accelerator: Accelerator,
     config: TrainingConfig,
-    epoch: int,
-    on_step: StepHook | None,
+    losses: EpochLosses,
 ) -> tuple[float, tuple[float, ...]]:
     """One pass over the loader; returns the mean loss and the mean loss per exit, over all processes.
 
@@ -247,7 +252,6 @@ def _epoch(
     micro-batch with images of its first one, so that all processes hold equally many; these count like the others.
     """
     model = prepared.train()
-    losses = EpochLosses(epoch + 1, len(loader), accelerator.device, on_step)
     first = seen = 0  # images of the step's first micro-batch, and of all of them so far
     for images, labels, *indices in loader:
         first, seen = first or len(labels), seen + len(labels)

@@ -178,6 +178,7 @@ def train_epochs(
     epochs = fit(
         model, training_loader(images, model, config.training, parts, views), config.training, model.n_exits,
         validate=validate, accelerator=accelerator, parts=parts, state=saved and saved["state"], on_step=on_step,
+        every_step=most_images is not None,
     )  # fmt: skip
     try:
         for result, state in epochs:

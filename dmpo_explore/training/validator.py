@@ -8,8 +8,7 @@ from torch import nn
 from ..analysis.metrics import area
 from ..config import Config
 from ..data.image_set import ImageSet
-from ..data.torch_loaders import make_loader
-from ..inference.torch_recording import RECORD_BATCH, record_meta, record_split
+from ..inference.torch_recording import record_meta, record_split, recording_loader
 from ..models.dmpo import DMPO
 from ..models.flops import ModelFlops
 from .loop import Validation
@@ -19,14 +18,15 @@ class Validator:
     """Model → accuracy per exit and area on fixed validation images."""
 
     def __init__(self, images: ImageSet, config: Config, model: DMPO, cost: ModelFlops) -> None:
-        self.loader = make_loader(images, model.preprocess, batch_size=RECORD_BATCH)
+        self.images = images
         self.meta = record_meta(config, images, model, cost)
         self.precision = config.training.precision
 
     def __call__(self, model: nn.Module) -> Validation:
         assert isinstance(model, DMPO)
         try:
-            record = record_split(model, self.loader, self.meta, precision=self.precision, keep_logits=False)
+            loader = recording_loader(self.images, model)
+            record = record_split(model, loader, self.meta, precision=self.precision, keep_logits=False)
         except ValueError as error:
             raise diverged("val", error) from None
         return Validation(tuple(record.correct.mean(axis=0).tolist()), area(record, "confidence"), record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import torch
 
 import dmpo_explore as dx
 import gpu
-from _gpu import inference, models, report, work
+from _gpu import first, inference, models, report, work
 from _speed import early_exit
+from dmpo_explore.inference import energy
 
 pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
 
@@ -138,6 +140,53 @@ def test_every_arm_has_the_plain_model_in_its_own_runtime(device: str, size: int
             assert budget not in policies or engine.startswith("earlyon") or early_exit.plain_of(engine) in arms, name
 
 
+def test_peaks_leave_out_what_was_there_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As weights, and the graphs that earlier arms have recorded."""
+    now, peak = [700 << 20], [0]
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: now[0])
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: peak.__setitem__(0, now[0]))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: peak[0])
+    monkeypatch.setattr(inference, "energy_counter", lambda device: None)
+
+    def graphs() -> list[float]:  # keep 200 MiB once they are recorded, and need 100 more in each call
+        now[0] = 900 << 20
+        peak[0] = 1000 << 20
+        return [0.1]
+
+    use = inference.Use(graphs, "cuda")
+    use.arm()
+    use.arm()
+    assert use.found(1, energy=True) == {"peak_mib": 300}
+
+
+def test_what_is_timed_is_compiled() -> None:
+    def ones_of(size: int) -> list[float]:
+        function(torch.ones(size))
+        return [0.1]
+
+    function, sizes = torch.compile(lambda x: x + 1, backend="eager", dynamic=False), iter((3, 3, 4))
+    use = inference.Use(lambda: ones_of(next(sizes)), "cpu")
+    use.arm()
+    use.arm()
+    with pytest.raises(RuntimeError, match="recompile"):
+        use.arm()
+
+
+def test_energy_is_that_of_a_block_and_names_the_idle_power(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(energy, "BLOCK", 0.05)
+    used = [0.0]
+
+    def arm() -> list[float]:
+        used[0] += 2.0
+        time.sleep(0.01)
+        return [0.01]
+
+    monkeypatch.setattr(inference, "energy_counter", lambda device: lambda: used[0])
+    found = inference.Use(arm, "cpu").found(8, energy=True)
+    assert found["joules"] == 0.25 and 100 < found["watts"] < 200
+    assert inference.Use(arm, "cpu").found(8, energy=False) == {}
+
+
 def test_shares_of_the_bundled_run_add_up() -> None:
     for n_exits in (6, 3):
         shares = models.bundled_shares(n_exits)
@@ -169,3 +218,49 @@ def test_every_part_runs_small_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFi
     for arm in (*arms, *(["compiled"] if "ViT-S, compiled" in parts else [])):
         assert f"| {arm} " in text
     assert "Small models, to try the code: no measurement." in text and "1 of 1 epochs were trained" in text
+
+
+def test_the_first_minutes_stop_at_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends = {"Live": part("failed", "RuntimeError: 3 of 64 | as recorded"), "compiled": part("stopped", "its 80 s")}
+    tried: list[str] = []
+
+    def apart(name: str, options: Any, seconds: float) -> dict[str, Any]:
+        tried.append(name)
+        return ends.get(name) or part(**{"largest difference": 0.0})
+
+    monkeypatch.setattr(gpu, "apart", apart)
+    assert gpu.main(["--first", "--device", "cpu", "--folder", str(tmp_path)]) == 1
+    page = capsys.readouterr().out
+    assert tried == list(first.CHECKS)
+    assert sum(seconds for _, seconds in first.CHECKS.values()) <= gpu.SECONDS
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    assert ["Live", "FAIL", "7", "RuntimeError: 3 of 64 / as recorded"] in cells
+    assert ["compiled", "stopped", "7", "its 80 s"] in cells
+    assert ["records", "pass", "7", "largest difference: 0.0"] in cells
+    assert f"{len(tried) - 2} of {len(tried)} checks passed" in page
+
+
+def test_a_wrong_float32_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of TF32, which keeps 10 bits of a fraction."""
+    product = torch.Tensor.__matmul__
+
+    def rounded(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return product(a, b) if a.dtype == torch.float64 else product(a.bfloat16(), b.bfloat16()).float()
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", rounded)
+    with pytest.raises(RuntimeError, match="float32 is not float32"):
+        first.check_float32("cpu", tmp_path)
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_the_first_minutes_run_to_their_end_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status = gpu.main(["--first", "--device", "cpu", "--folder", str(tmp_path)])
+    page = capsys.readouterr().out
+    assert status == 0, page
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    states = {row[0]: row[1] for row in cells if row[0] in first.CHECKS}
+    assert list(states) == list(first.CHECKS) and set(states.values()) <= {"pass", "left out"}, page
+    assert "batches of 4 do" in page and "largest difference of a logit: 0.0" in page

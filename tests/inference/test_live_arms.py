@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from live_looks import ended, until
+from operations import Operations
 from small_model import C, K, made, pictures
 from synthetic import between, make_meta
 
@@ -17,6 +18,7 @@ from dmpo_explore.data.torch_loaders import make_loader
 from dmpo_explore.inference.live_arms import ENGINES, load_average, open_arms, to_the_end
 from dmpo_explore.inference.live_run import LiveRun
 from dmpo_explore.inference.torch_recording import record_split
+from dmpo_explore.models.prepared import cast_products
 from dmpo_explore.policies.rules import ConfidencePolicy
 
 
@@ -49,6 +51,49 @@ def test_a_real_model_leaves_where_the_record_says_while_the_threshold_moves(rea
     assert [sum(one.images) for one in latency] == (list(count.measured.exits) if engine == "infer" else [])
     assert all(0 < s <= count.measured.early.seconds for one in latency for s in one.seconds)
     assert count.measured.speed_up > 0 and count.measured.early.p95 >= count.measured.early.p50 > 0
+
+
+@pytest.mark.parametrize("place", ["tokens", "images"])
+@pytest.mark.parametrize("engine", ["infer", "stream"])
+def test_what_does_not_fit_says_what_does(real: Any, engine: str, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU that has room for the tokens of five images, or for no more than five images themselves."""
+    policy = ConfidencePolicy((1.01,))
+    arms = open_arms(real.run, "test", real.model, 16, engine)
+    whole, name = (real.model.embed, "forward") if place == "tokens" else (torch.Tensor, "to")
+    unlimited = getattr(whole, name)
+
+    def small(images: torch.Tensor, *how: Any, **more: Any) -> torch.Tensor:
+        if images.ndim == 4 and len(images) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return unlimited(images, *how, **more)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(whole, name, small)
+    images = arms.inputs(np.arange(arms.size))
+    for arm in (lambda: arms.early(images, policy), lambda: arms.full(images)):
+        with pytest.raises(
+            MemoryError, match="^batches of 16 images do not fit into .* cpu; batches of 4 do$"
+        ) as caught:
+            arm()
+        assert caught.value.__context__ is None  # which would hold the tensors
+    live = LiveRun(arms, real.record, policy)
+    live.start()
+    assert isinstance(ended(live).error, MemoryError)
+
+
+def test_a_model_loaded_in_bf16_casts_no_weight_again(real: Any) -> None:
+    policy, casts = ConfidencePolicy((1.01,)), []
+    for cast_once in (False, True):
+        model = made()
+        layers = cast_products(model, torch.bfloat16) if cast_once else 0
+        model.precision = "bf16" if cast_once else "no"
+        arms = open_arms(real.run, "test", model, 8, precision="bf16")
+        images = arms.inputs(np.arange(8))
+        with Operations() as ran:
+            arms.early(images, policy)
+        casts.append(ran.names.count("to"))
+    assert casts[0] - casts[1] >= layers > 10
+    with pytest.raises(ValueError, match="precision='no', but the model's weights are bf16"):
+        open_arms(real.run, "test", model, 8)
 
 
 def test_the_full_model_gives_the_last_exits_answers(real: Any) -> None:

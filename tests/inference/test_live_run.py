@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -82,6 +83,30 @@ def test_every_image_is_answered_once_and_then_it_is_done() -> None:
     assert [len(rows) for rows in bench.rows] == [10] * (WARM_UP + 9) + [5]
     assert count.measured is not None
     assert count.measured.exits == tuple(np.bincount(POLICY.exits(RECORD)[rows], minlength=4))
+
+
+def test_a_kept_error_holds_no_tensor() -> None:
+    """Tracebacks hold frames, and frames the model, its inputs and what it has computed."""
+
+    class Activations:
+        pass
+
+    held: list[weakref.ref[Activations]] = []
+
+    def early(rows: Any, policy: Policy) -> InferenceResult:
+        mine = Activations()
+        held.append(weakref.ref(mine))
+        try:
+            raise KeyError("inner")
+        except KeyError as inner:
+            raise RuntimeError("outer") from inner
+
+    live = LiveRun(Arms(lambda rows: rows, early, lambda rows: rows, 10), RECORD, POLICY)
+    live.start()
+    look = ended(live)
+    assert look.state == "failed" and str(look.error) == "outer"
+    live.stop(wait=20)
+    assert [one() for one in held] == [None]
 
 
 def test_warm_up_is_not_counted_and_the_arms_take_turns_in_coming_first() -> None:

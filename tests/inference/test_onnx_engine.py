@@ -7,9 +7,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 from small_model import C, K, made, pictures
@@ -17,7 +19,8 @@ from synthetic import between
 from tiny import tiny_config
 
 from dmpo_explore.data.torch_loaders import make_transform
-from dmpo_explore.inference.onnx_engine import OnnxEngine, read_facts
+from dmpo_explore.inference.onnx_device import GATHER
+from dmpo_explore.inference.onnx_engine import OnnxEngine, open_session, read_facts
 from dmpo_explore.inference.torch_engine import infer
 from dmpo_explore.inference.torch_export import export_model
 from dmpo_explore.models.merging import merge
@@ -156,6 +159,46 @@ def test_broken_folders_are_named(exported: tuple[Any, Path, Policy], tmp_path: 
         (path / "model.json").write_text(json.dumps(facts | changes))
         with pytest.raises(ValueError, match=message):
             OnnxEngine(path)
+
+
+GPU, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Path:
+    (tmp_path / "gather.onnx").write_bytes(GATHER)
+    return tmp_path / "gather.onnx"
+
+
+def test_a_provider_that_is_not_there_is_no_silent_cpu(graph: Path) -> None:
+    if GPU in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    with pytest.raises(ValueError, match=f"cannot use {GPU} here, only .*{CPU}: install onnxruntime-gpu"):
+        open_session(graph, providers=[GPU, CPU])
+
+
+def test_a_provider_that_does_not_start_is_no_silent_cpu(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As without its libraries: onnxruntime has it, takes the CPU, and writes a line into its log."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [GPU, CPU])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: SimpleNamespace(get_providers=lambda: [CPU]))
+    with pytest.raises(ValueError, match=f"cannot use {GPU} here, only {CPU}: install onnxruntime-gpu"):
+        open_session(graph, providers=[GPU, CPU])
+
+
+def test_float32_is_float32_on_a_gpu_of_onnxruntime(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in shows what onnxruntime is given: TF32 is its default, and a search at every batch size."""
+    asked: list[Any] = []
+
+    def session(file: str, options: Any, providers: Any) -> Any:
+        asked.append(providers)
+        return SimpleNamespace(get_providers=lambda: [GPU, CPU])
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [GPU, CPU])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    open_session(graph, providers=[GPU, CPU])
+    open_session(graph, providers=[(GPU, {"use_tf32": "1", "device_id": "1"})])
+    whole = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+    assert asked == [[(GPU, whole), (CPU, {})], [(GPU, whole | {"use_tf32": "1", "device_id": "1"})]]
 
 
 def test_onnxruntime_may_be_missing(exported: tuple[Any, Path, Policy], monkeypatch: pytest.MonkeyPatch) -> None:

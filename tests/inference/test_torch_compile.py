@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,8 +17,17 @@ from small_model import made, pictures
 from synthetic import between
 from torch import Tensor
 
-from dmpo_explore.inference.torch_compile import SIZES, Replayed, compiled, graphed
-from dmpo_explore.inference.torch_engine import as_step, infer, stage_function, stream
+from dmpo_explore.inference import torch_compile
+from dmpo_explore.inference.torch_compile import (
+    SIZES,
+    Replayed,
+    compiled,
+    graph_buffer_bytes,
+    graphed,
+    replayed_stages,
+    run_again,
+)  # fmt: skip
+from dmpo_explore.inference.torch_engine import as_step, infer, stream
 from dmpo_explore.models.merging import merge
 from dmpo_explore.policies.rules import ConfidencePolicy
 
@@ -31,15 +42,9 @@ def replayed(model: Any, sizes: tuple[int, ...], runs: list[int]) -> list[Any]:
     """Recorded as on a GPU, but for what a replay does: it runs the step on the buffers again."""
 
     def record(run: Callable[[], None]) -> Callable[[], None]:
-        run()
+        return run_again(lambda: (runs.append(1), run())[0])
 
-        def again() -> None:
-            runs.append(1)
-            run()
-
-        return again
-
-    return [as_step(Replayed(stage_function(model, k), sizes, record)) for k in range(len(model.stages))]
+    return [as_step(step) for step in replayed_stages(model, sizes, record)]
 
 
 @pytest.mark.parametrize("bypass", ["conv", "ladder"])
@@ -53,7 +58,7 @@ def test_replays_say_what_the_stages_say(bypass: str) -> None:
         out = [infer(model, batch, policy, steps=steps) for batch in images.split(size)]
         np.testing.assert_array_equal(np.concatenate([o.exit for o in out]), expected.exit)
         np.testing.assert_array_equal(np.concatenate([o.label for o in out]), expected.label)
-    assert runs
+    assert len(runs) > 3 * model.n_exits  # more than those that record
     for refill in (False, True):  # what waits must not be overwritten by the next replay
         out = stream(model, images.split(5), policy, steps=steps, refill=refill)
         np.testing.assert_array_equal(out.exit, expected.exit)
@@ -106,6 +111,8 @@ def test_graphs_share_a_pool_and_bear_a_pinning_loader(monkeypatch: pytest.Monke
     }  # fmt: skip
     for name, stand_in in stand_ins.items():
         monkeypatch.setattr(torch.cuda, name, stand_in)
+    monkeypatch.setattr(torch_compile, "graph_buffer_bytes", lambda model, size: 0)
+    monkeypatch.setattr(torch_compile, "free_bytes", lambda device: 0)
     model = made(exits=2)
     steps = graphed(SimpleNamespace(device=torch.device("cuda"), n_exits=2, step=model.step))  # type: ignore[arg-type]
     assert captured == []  # sizes that never come cost nothing
@@ -118,14 +125,90 @@ def test_graphs_share_a_pool_and_bear_a_pinning_loader(monkeypatch: pytest.Monke
 
 
 def test_the_last_state_is_not_copied() -> None:
-    states = {}
-    for last in (False, True):
-        step = Replayed(lambda x, side: (x, x.sum(1), side), (2,), lambda run: (run(), run)[1], last=last)
-        (y, logits, _), (other, more, _) = step(torch.ones(2, 3), None), step(torch.zeros(2, 3), None)
-        states[last] = y.tolist()
-        assert logits.tolist() == [3, 3] and more.tolist() == [0, 0]  # what an exit reads is always its own
-        assert other.tolist() == [[0] * 3] * 2
-    assert states == {False: [[1] * 3] * 2, True: [[0] * 3] * 2}
+    step = Replayed(lambda x, side: (x + 1, x.sum(1), side), (2,), run_again, last=True)
+    x = torch.ones(2, 3)
+    (y, logits, _), (_, more, _) = step(x, None), step(torch.zeros(2, 3), None)
+    assert y is x  # nothing reads it
+    assert logits.tolist() == [3, 3] and more.tolist() == [0, 0]  # what an exit reads is always its own
+    assert step.buffers.nbytes == 4 * (2 * 3 + 2)
+
+
+def test_buffers_are_as_large_as_stated_however_many_stages_and_sizes() -> None:
+    images, policy = pictures(40), ConfidencePolicy((1.01,))
+    for exits in (2, 6):
+        model = made(exits=exits, bypass="none")
+        gc.collect()
+        before = {id(x) for x in gc.get_objects() if isinstance(x, Tensor)}
+        steps = replayed_stages(model, (1, 4, 16), run_again)
+        for size in (1, 4, 16, 40):
+            out = infer(model, images[:size], policy, steps=[as_step(step) for step in steps])
+            assert out.label.shape == (size,)
+        gc.collect()
+        new = [x.untyped_storage() for x in gc.get_objects() if isinstance(x, Tensor) and id(x) not in before]
+        state, kept = 5 * 64, sum({storage.data_ptr(): storage.nbytes() for storage in new}.values())
+        assert kept == 16 * 4 * (3 * 32 * 32 + 2 * state + 5) == graph_buffer_bytes(model, 16)
+
+
+def test_without_room_for_the_buffers_there_are_no_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = made(exits=2), pictures(4)
+    expected = infer(model, images, threshold(model, images))
+    room = graph_buffer_bytes(model, 16)
+    given: Any = SimpleNamespace(device=torch.device("cuda"), n_exits=2, step=model.step)
+    monkeypatch.setattr(torch_compile, "graph_buffer_bytes", lambda model, size: room)
+    monkeypatch.setattr(torch_compile, "free_bytes", lambda device: room - 1)
+    with pytest.warns(UserWarning, match=r"^CUDA graphs for batches of up to 16 images need .* all stages run plain"):
+        steps = graphed(given, (1, 16))
+    np.testing.assert_array_equal(infer(model, images, threshold(model, images), steps=steps).exit, expected.exit)
+
+
+def test_a_graph_that_does_not_fit_is_left_out() -> None:
+    def record(run: Callable[[], None]) -> Callable[[], None]:
+        run()
+        if sizes[-1] > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run
+
+    sizes: list[int] = []
+
+    def function(x: Tensor, side: Any) -> Any:
+        sizes.append(len(x))
+        return x + 1, x.sum(1), side
+
+    step = Replayed(function, (2, 4, 8, 16), record)
+    with pytest.warns(UserWarning, match="no memory for a CUDA graph of 8 images"):
+        assert step(torch.ones(7, 3), None)[1].tolist() == [3] * 7
+    assert step(torch.ones(9, 3), None)[1].tolist() == [3] * 9  # and no second warning
+    assert step(torch.ones(3, 3), None)[1].tolist() == [3] * 3
+    assert sizes == [8, 7, 9, 4, 4]
+
+
+def test_buffers_of_infer_are_written_outside_it_too() -> None:
+    model, images = made(exits=2), pictures(4)
+    steps = [as_step(step) for step in replayed_stages(model, (4,), run_again)]
+    infer(model, images, threshold(model, images), steps=steps)
+    with torch.no_grad():
+        _, logits, _ = steps[0](images, None)
+        np.testing.assert_allclose(logits, model(images)[:, 0].numpy(), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_every_stage_stays_compiled_at_every_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted by a back end that runs what it is given; torch compiles one code object eight times at most."""
+    calls: list[int] = []
+
+    def counting(graph: Any, inputs: Any, options: Any = None) -> Callable[..., Any]:
+        return lambda *given: (calls.append(1), graph(*given))[1]
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counting))
+    torch.compiler.reset()
+    model = made(exits=(1, 2, 3, 4, 5, 6))
+    merge(model)
+    steps, to_the_end = compiled(model), ConfidencePolicy((1.01,))
+    for size in (1, 40, 1, 3, 40):
+        calls.clear()
+        out = infer(model, pictures(40)[:size], to_the_end, steps=steps)
+        assert len(calls) == model.n_exits == 6
+        np.testing.assert_array_equal(out.label, infer(model, pictures(40)[:size], to_the_end).label)
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ def test_records_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert meta.indices.tolist() == loader.indices.tolist()
         return record_from_logits(np.ones((len(loader), 2, 3)), loader.labels, split=meta.split, indices=meta.indices)
 
-    monkeypatch.setattr(torch_corrupted, "make_loader", lambda p, *_, **__: p)
+    monkeypatch.setattr(torch_corrupted, "recording_loader", lambda p, *_, **__: p)
     monkeypatch.setattr(torch_corrupted, "record_split", fake_record)
     run: Any = Run()
     run.path.mkdir()

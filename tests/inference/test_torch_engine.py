@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -88,11 +92,65 @@ def test_an_exit_reads_the_device_once() -> None:
         assert len(reads.places) == reached + 2, reads.places
 
 
-def test_float32_is_float32_on_a_gpu() -> None:
-    before = torch.backends.cudnn.allow_tf32
+@pytest.fixture
+def float32_as_it_was() -> Iterator[None]:
+    yield
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = True  # torch's default
+    if hasattr(torch.backends, "fp32_precision"):
+        torch.backends.fp32_precision = torch.backends.cudnn.fp32_precision = "none"
+
+
+def allow_everywhere() -> None:
+    if not hasattr(torch.backends, "fp32_precision"):
+        pytest.skip("torch before 2.9 has one switch a library")
+    torch.backends.fp32_precision = "tf32"
+
+
+def allow_some() -> None:
+    allow_everywhere()
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # from here on torch refuses to read the older names
+
+
+def tf32_of_parts() -> list[object]:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(matmul, "fp32_precision"):
+        return [part.fp32_precision for part in (matmul, cudnn.conv, cudnn.rnn)]
+    return [matmul.allow_tf32, cudnn.allow_tf32]
+
+
+@pytest.mark.usefixtures("float32_as_it_was")
+@pytest.mark.filterwarnings("ignore:CUDA is not available")  # autocast without a card
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.parametrize(
+    "allow", [lambda: None, partial(torch.set_float32_matmul_precision, "high"), allow_everywhere, allow_some],
+    ids=["default", "high", "everywhere", "some"],
+)  # fmt: skip
+def test_float32_is_float32_on_a_gpu(allow: Callable[[], None], precision: str) -> None:
+    allow()
+    before = tf32_of_parts()
+    assert {"tf32", True} & set(before)
+    with autocast(torch.device("cuda"), precision):
+        assert not {"tf32", True} & set(tf32_of_parts())
+    assert tf32_of_parts() == before
+
+
+def test_older_versions_of_torch_have_one_switch_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    matmul, cudnn = SimpleNamespace(allow_tf32=False), SimpleNamespace(allow_tf32=True)
+    monkeypatch.setattr(torch.backends.cuda, "matmul", matmul)
+    monkeypatch.setattr(torch.backends, "cudnn", cudnn)
     with autocast(torch.device("cuda"), "no"):
-        assert not torch.backends.cudnn.allow_tf32
-    assert torch.backends.cudnn.allow_tf32 == before
+        assert not matmul.allow_tf32 and not cudnn.allow_tf32
+    assert cudnn.allow_tf32 and not matmul.allow_tf32
+
+
+def test_the_current_gpu_is_the_model_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: entered.append(device) or nullcontext())
+    for name in ("cuda:1", "cuda", "cpu"):
+        with autocast(torch.device(name), "no"):
+            pass
+    assert entered == [torch.device("cuda:1")]
 
 
 def test_precision_is_that_of_the_record() -> None:

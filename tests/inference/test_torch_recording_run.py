@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -17,9 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import tiny_config
 
-from dmpo_explore.data.image_set import ImageSet
+from dmpo_explore.config import Preprocess
+from dmpo_explore.data.image_set import ImageSet, VerifiedFiles
+from dmpo_explore.data.torch_loaders import MOST_READERS, batches_of, make_loader, reading_workers
 from dmpo_explore.inference import torch_recording
 from dmpo_explore.inference.torch_processes import Processes, join_processes
 from dmpo_explore.inference.torch_recording import record_run, record_split
@@ -235,6 +239,35 @@ def test_a_kill_before_the_policies_of_val_loses_nothing(
 
 
 # -- several processes --
+
+
+def test_processes_read_ahead_of_a_gpu_and_change_nothing(
+    run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, asked = run.image_set("test"), list[torch.device]()
+    assert reading_workers(images, torch.device("cpu")) == 0
+    monkeypatch.setattr(os, "cpu_count", lambda: 32)
+    if multiprocessing.get_all_start_methods()[0] == "fork":
+        assert reading_workers(images, torch.device("cuda")) == MOST_READERS
+
+    def two(images: ImageSet, device: torch.device) -> int:
+        asked.append(device)
+        return 2
+
+    monkeypatch.setattr(torch_recording, "reading_workers", two)
+    made, alone = record_run(run, "test", **HOW), ExitRecord.load(trained / "records" / "test")
+    np.testing.assert_array_equal(made.logits, alone.logits)
+    np.testing.assert_array_equal(made.labels, alone.labels)
+    assert asked == [torch.device("cpu")]
+
+
+def test_an_error_of_a_process_that_reads_is_one_line(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    files = VerifiedFiles([tmp_path / "a.png"], ["0" * 64])
+    images = ImageSet("mine", "test", np.zeros(1, np.int64), ("a",), np.arange(1, dtype=np.int64), files)
+    loader = make_loader(images, Preprocess(8, (0.5,) * 3, (0.5,) * 3), batch_size=1, workers=1)
+    with pytest.raises(ValueError, match=r"^.*a\.png has been changed since the training .*; restore it$"):
+        list(batches_of(loader))
 
 
 def test_a_process_that_was_started_alone_is_the_only_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from dmpo_explore.cli import root
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.jobs.estimate import STEPS, Rates, estimate_training, measure_rates, probe
+from dmpo_explore.training import loop
 
 RATES = Rates((0.5, 0.75), 64, 0.01, 0.02, 5.0, 1000, 0, "CPU", train=1000, val=300, test=200)
 
@@ -66,6 +67,17 @@ def test_real_steps_are_timed_and_nothing_is_left(runs: Path, train_size: int | 
     assert rates.memory > 50 << 20 and rates.start > 0 and "CPU" in rates.device and not rates.device_memory
     assert not runs.exists()
     assert Rates.from_dict(json.loads(json.dumps(asdict(rates)))) == rates
+
+
+def test_on_a_gpu_too_every_step_is_timed_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training looks at its losses once in 16 steps there: the calls of seven steps would come at once."""
+    monkeypatch.setattr(loop, "_looks_at_every_step", lambda device: False)
+    computed: list[int] = []
+    known: list[int] = []
+    losses = loop.JoinedParts.losses
+    monkeypatch.setattr(loop.JoinedParts, "losses", lambda *given: (computed.append(1), losses(*given))[1])
+    rates = measure_rates(tiny_config(), "cpu", lambda *done: known.append(len(computed)))
+    assert known == [1, 2, 3, 4, 5] and len(rates.steps) == 4  # 100 images in batches of 20, the first for warm-up
 
 
 @pytest.mark.slow

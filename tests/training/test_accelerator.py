@@ -6,6 +6,7 @@ import inspect
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
+from fake_gpu import bytes_on_fake_gpu, fake_gpu
 from small_model import made, pictures
 from torch import nn
 from two_exits import CONFIG, make_model
@@ -74,6 +76,17 @@ def test_frozen_weights_come_back_as_they_were() -> None:
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
     with frozen_in(model, None):
         assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_frozen_weights_take_half_of_a_gpu_s_memory() -> None:
+    with fake_gpu():
+        layer = nn.Linear(1, 1, bias=False)
+        layer.weight = nn.Parameter(torch.empty(500, 1000, device="cuda"), requires_grad=False)
+        assert bytes_on_fake_gpu() == 2_000_000
+        # a torch without CUDA brings nothing back to the stand-in
+        with suppress(RuntimeError), frozen_in(layer, torch.bfloat16):
+            inside = bytes_on_fake_gpu()
+    assert inside == 1_000_000
 
 
 def test_accelerators_of_one_process_do_not_inherit_from_each_other() -> None:

@@ -15,6 +15,7 @@ from tiny_training import CONFIG, FILES, files, same_history, stop_after
 
 from dmpo_explore.data.image_set import ImageSet
 from dmpo_explore.data.images import images_of
+from dmpo_explore.data.torch_loaders import make_loader
 from dmpo_explore.models.dmpo import DMPO, evaluating
 from dmpo_explore.models.factory import build_model
 from dmpo_explore.records.record import ExitRecord
@@ -113,7 +114,7 @@ def test_the_run_opens_without_its_data_and_gives_the_trained_model(
     monkeypatch.setattr("dmpo_explore.data.image_data.ImageData.images", None)
     model = load_run(run.path).model("cpu")
     assert load_run(run.path).class_names == tuple("0123456789")
-    loader = validator.make_loader(val, model.preprocess, batch_size=60)
+    loader = make_loader(val, model.preprocess, batch_size=60)
     images, labels = next(iter(loader))
     with torch.inference_mode():
         accuracy = (model(images).argmax(-1) == labels[:, None]).float().mean(0)

@@ -101,6 +101,32 @@ def _cosines(x: Tensor) -> Tensor:
         return unit @ unit.transpose(1, 2)
 
 
+def add_at(base: Tensor, place: Tensor, rows: Tensor) -> Tensor:
+    """``base`` (B, n, D) and every one of ``rows`` (B, m, D) added at its place (B, m) in it.
+
+    On a GPU by `summed_at`: atomic additions come in another order there, and round otherwise, from run to run.
+    """
+    if _adds_in_any_order(base.device):
+        return base + summed_at(base.shape[1], place, rows)
+    return base.scatter_add(1, place[..., None].expand(-1, -1, base.shape[-1]), rows)
+
+
+def _adds_in_any_order(device: torch.device) -> bool:
+    return device.type == "cuda"
+
+
+def summed_at(n: int, place: Tensor, rows: Tensor) -> Tensor:
+    """(B, n, D): the sum of the rows (B, m, D) of every place (B, m), as a product with a matrix of 0 and 1.
+
+    Example:
+        >>> summed_at(3, torch.tensor([[2, 0, 2]]), torch.tensor([[[1.0], [2.0], [4.0]]])).flatten().tolist()
+        [2.0, 0.0, 5.0]
+    """
+    chosen = place[:, None] == torch.arange(n, device=place.device)[:, None]  # (B, n, m)
+    with full_precision(rows):
+        return chosen.to(rows.dtype) @ rows
+
+
 class Groups:
     """Patch tokens and the patches of each, in the order of the groups' first patches.
 
@@ -138,7 +164,7 @@ class Groups:
         chosen = repeated.int().argsort(dim=-1, stable=True)[:, :count].sort(dim=-1).values  # one patch per group
         near = like.gather(2, chosen[:, None].expand(-1, N, -1)).argmax(dim=-1)
         source = near.scatter(1, chosen, torch.arange(count, device=patches.device).expand(B, -1))
-        sizes = patches.new_zeros(B, count, 1).scatter_add(1, source[..., None], patches.new_ones(B, N, 1))
+        sizes = add_at(patches.new_zeros(B, count, 1), source, patches.new_ones(B, N, 1))
         groups = cls(patches[:, :count], sizes, source)
         return cls(groups.averages(patches), sizes, source)
 
@@ -153,13 +179,13 @@ class Groups:
         B, n, D = self.means.shape
         order, target = match(self.means, drop)
         left, evens = n - drop, n - n // 2 - drop  # groups afterwards, kept ones at even positions
-        target = (target + evens)[..., None]
+        target = target + evens
         sizes = self.sizes.gather(1, order[..., None])
         sums = self.means.gather(1, order[..., None].expand(-1, -1, D)) * sizes
-        merged = sums[:, :left].scatter_add(1, target.expand(-1, -1, D), sums[:, left:])
-        counts = sizes[:, :left].scatter_add(1, target, sizes[:, left:])
+        merged = add_at(sums[:, :left], target, sums[:, left:])
+        counts = add_at(sizes[:, :left], target, sizes[:, left:])
         stay = torch.arange(left, device=order.device).expand(B, -1)
-        place = torch.zeros_like(order).scatter(1, order, torch.cat((stay, target[..., 0]), dim=1))
+        place = torch.zeros_like(order).scatter(1, order, torch.cat((stay, target), dim=1))
         return Groups(merged / counts, counts, place.gather(1, self.source))._ordered()
 
     def _ordered(self) -> Groups:
@@ -171,9 +197,7 @@ class Groups:
     def averages(self, patches: Tensor) -> Tensor:
         """(B, N, D) → (B, n, D): the mean over the patches of each group."""
         B, _, D = patches.shape
-        sums = patches.new_zeros(B, self.sizes.shape[1], D).scatter_add(
-            1, self.source[..., None].expand(-1, -1, D), patches
-        )
+        sums = add_at(patches.new_zeros(B, self.sizes.shape[1], D), self.source, patches)
         return sums / self.sizes.to(sums.dtype)
 
     def patches(self) -> Tensor:

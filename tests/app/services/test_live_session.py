@@ -72,3 +72,17 @@ def test_results_are_saved_after_the_run_was_deleted(
     shutil.rmtree(tmp_path / "gone")
     saved = json.loads(live_export.as_json(session))
     assert (saved["run"], saved["split"], saved["images"]) == ("gone", "test", 200)
+
+
+@pytest.mark.parametrize(("engine", "loaded"), [("infer", "bf16"), ("stream", "bf16"), ("onnx", "no")])
+def test_the_model_is_loaded_in_the_chosen_precision(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, engine: str, loaded: str
+) -> None:
+    """Autocast would cast its weights in every call."""
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(models, "model", lambda *_, **how: (asked.append(how), Model())[1])
+    monkeypatch.setattr(dx.inference, "open_arms", arms_of)
+    run = dx.load_run("four")
+    settings = live_session.LiveSettings(100, 200, engine, "bf16", device="cpu")
+    session = live_session.open_session(run, "test", dx.fit_policy(run.record("val"), flops=0.5), settings)
+    assert asked == [{"merge": True, "precision": loaded}] and session.device.startswith("CPU, ")

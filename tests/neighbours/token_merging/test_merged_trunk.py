@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from operations import Operations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,6 +14,7 @@ import dmpo_explore as dx
 from dmpo_explore.config import ModelConfig
 from dmpo_explore.models.factory import assemble, build_reference
 from dmpo_explore.models.flops import measure_flops
+from dmpo_explore.neighbours.token_merging import merged_trunk
 from dmpo_explore.neighbours.token_merging.merged_trunk import Groups, MergedTrunk, match, token_counts
 
 N, D = 13, 6
@@ -59,6 +61,19 @@ def test_groups_are_found_again_from_their_patches() -> None:
     again = Groups.found(groups.patches(), 5)
     torch.testing.assert_close(again.patches(), groups.patches())
     assert [sorted(size) for size in again.sizes[..., 0].tolist()] == [sorted(s) for s in groups.sizes[..., 0].tolist()]
+
+
+def test_sums_on_a_gpu_are_the_same_in_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """scatter_add adds in any order there; tried on a CPU."""
+    x = tokens()
+    expected = Groups.single(x).merged(5)
+    monkeypatch.setattr(merged_trunk, "_adds_in_any_order", lambda device: True)
+    with Operations() as ran:
+        groups = Groups.single(x).merged(5)
+        again = Groups.found(groups.patches(), 5)
+    assert "bmm" in ran.names and "scatter_add" not in ran.names
+    for found in (groups, again):
+        torch.testing.assert_close(found.patches(), expected.patches())
 
 
 def test_equal_patches_leave_no_empty_group() -> None:
