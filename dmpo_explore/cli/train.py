@@ -168,6 +168,7 @@ def _resumed(name: str, settings: dict[str, Any]) -> Config:
 def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: bool, **how: Any) -> Run:
     """Train with a bar, a line per epoch and the progress file; Ctrl-C prints how to continue."""
     from ..data.manifest import OWN
+    from ..fitting.risk_control import certifiable
     from ..runs.history import CHECKPOINT, checkpoint_epoch
     from ..runs.store import load_run
     from ..training.train import train as train_run
@@ -179,6 +180,7 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
         bar.clear()
         if manifest.data == OWN:
             bar.write(f"data: {manifest.described()}")
+        bar.write(certifiable(manifest.counts.get("calibration", 0)))
 
     hooks: dict[str, Any] = {
         "on_step": reports.on_step, "progress": reports.on_epoch, "on_check": reports.on_check,
@@ -202,17 +204,20 @@ def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:
 
 def estimate_lines(config: Config, device: str) -> tuple[dict[str, Any], list[str]]:
     """The expected duration and memory of a training from a few timed steps, as JSON values and as lines."""
+    from ..fitting.risk_control import certifiable, smallest_risk
     from ..jobs.estimate import estimate_training, measure_rates
 
     with Bar(lines=True) as bar:
         rates = measure_rates(config, device, lambda done, steps: bar.to(done, steps, "timing steps"))
     found = estimate_training(config, rates)
     answer = {"seconds": found.seconds, "training_seconds": found.training, "recording_seconds": found.recording,
-              "memory_bytes": found.memory, "rates": dataclasses.asdict(rates)}  # fmt: skip
+              "memory_bytes": found.memory, "rates": dataclasses.asdict(rates),
+              "smallest_risk": smallest_risk(rates.calibration)}  # fmt: skip
     low, high, n = *map(clock, found.seconds), config.training.epochs
     small, large = (size / 2**30 for size in found.memory)
     return answer, [
         f"{low} to {high} (minutes:seconds) for {n} epoch{'s' * (n > 1)}, {clock(found.recording)} of it to record",
         f"{small:.1f} to {large:.1f} GiB of memory",
         f"measured on {len(rates.steps)} steps of {rates.batch_size} images on {rates.device} under its present load",
+        certifiable(rates.calibration),
     ]

@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from .fit import fit_policy as fit_policy
     from .risk_control import RISKS as RISKS
     from .risk_control import Certificate as Certificate
+    from .risk_control import certifiable as certifiable
     from .risk_control import certify as certify
     from .risk_control import disagreement as disagreement
     from .risk_control import fixed_sequence as fixed_sequence
     from .risk_control import hoeffding_bentkus as hoeffding_bentkus
     from .risk_control import images_needed as images_needed
+    from .risk_control import smallest_risk as smallest_risk
     from .risk_control import too_early as too_early
     from .sweep import Sweep as Sweep
     from .sweep import realised_flops as realised_flops
