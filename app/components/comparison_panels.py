@@ -279,7 +279,7 @@ def images(sides: Sequence[Side], base: Side, split: str) -> None:
 def link(side: Side, row: int) -> str:
     """The address of an image in One image, under the side's thresholds and target."""
     run, split, policy = side.point.run, side.point.split, side.point.policy
-    more = {choices.POLICY: policy.name, targets.THRESHOLD: operating_point.text(policy)}
+    more = {choices.POLICY: policy.name, **operating_point.thresholds_and_record(side.point)}
     if side.budget is not None and side.least is None:
         more["budget"] = targets.offered_budget(run, policy.name, side.budget)
     return links.href(run, split, row, **more)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import refuse_beside, target_from, target_options, unused
+from .options import policy_from, refuse_beside, target_from, target_options, unused
 from .output import print_result, say, warnings_said
 from .root import Flops, Json, app
 
@@ -66,6 +66,7 @@ def evaluate(
     from ..analysis.evaluation import evaluate_policies, evaluate_protocol, evaluate_runs
     from ..analysis.tables import class_table, policy_table, table
 
+    policy = policy_from(settings | {"flops": flops})
     found = [target_from(settings | {"flops": budget}) for budget in flops or (None,)]
     targets = [target for target in found if target is not None]
     beside = {"--flops": flops, "--against": against, "targets": targets, **unused(settings)}
@@ -82,9 +83,9 @@ def evaluate(
     else:
         how = {name: settings[name] for name in ("per_exit", "calibrate")} | {"per_class": per_class is not None}
         with warnings_said():
-            rows = evaluate_runs(runs, settings["policy"], targets, split=split, against=against, **how)
+            rows = evaluate_runs(runs, policy, targets, split=split, against=against, **how)
     if per_image:
-        write_images(per_image, runs, split, settings["policy"], targets)
+        write_images(per_image, runs, split, policy, targets)
     more = [line for row in rows for line in ("", *class_table(row))] if per_class else []
     if per_class:
         write_classes(per_class, rows)
@@ -121,14 +122,15 @@ def write_classes(path: Path, rows: list[dict[str, Any]]) -> None:
         pd.DataFrame(named).to_csv(temporary, index=False, lineterminator="\n")
 
 
-def write_images(path: Path, names: list[str], split: str, policy: str, targets: list[Target]) -> None:
+def write_images(path: Path, names: list[str], split: str, policy: str | Policy, targets: list[Target]) -> None:
     """A Parquet or CSV file with a row per image, under the policy for the one target; wrong usage if it is not one."""
-    from ..analysis.evaluation import fit_run_policy
+    from ..analysis.evaluation import fit_run_policy, target_of
     from ..analysis.image_table import image_paths, image_table, write_image_table
     from ..analysis.outcome import apply
     from ..fitting.target import Target
     from ..runs.store import load_run
 
+    targets = targets if isinstance(policy, str) else [target_of(policy)]
     if (len(names), len(targets)) != (1, 1):
         raise typer.BadParameter("needs one run and one target, such as --flops 0.3", param_hint="--per-image")
     run = load_run(names[0])
@@ -190,13 +192,13 @@ def fit_typed(run: Run, settings: dict[str, Any]) -> Policy:
     from ..fitting.target import Target
 
     how = {name: settings[name] for name in ("per_exit", "calibrate")}
-    target = target_from(settings)
+    policy, target = policy_from(settings), target_from(settings)
     if run.fitting_split in run.splits() and run.record(run.fitting_split).n_exits == 1:
         if target not in (None, Target.full_depth()):
             say(f"run {run.name!r} has a single exit: all images exit there, whatever the target")
         target = Target.full_depth()
     with warnings_said():
-        fitted = fit_run_policy(run, settings["policy"], target or Target.accuracy_drop(0.0, **how))
+        fitted = fit_run_policy(run, policy, target or Target.accuracy_drop(0.0, **how))
     if "note" in fitted.fitted:
         say(fitted.fitted["note"])
     return fitted

@@ -20,6 +20,7 @@ from ..utils.options import Option, options_of
 
 if TYPE_CHECKING:
     from ..fitting.target import Target
+    from ..policies.base import Policy
 
 # ``part.name`` of a config → name of its parameter.
 CONFIG = {key: found.spelling.replace("-", "_") for key, found in OPTIONS.items()}
@@ -27,7 +28,11 @@ CONFIG = {key: found.spelling.replace("-", "_") for key, found in OPTIONS.items(
 # The policy and the target that it is fitted to: option → type, default, help.
 TARGET_PANEL = "Policy options"
 TARGET: dict[str, tuple[Any, Any, str]] = {
-    "policy": (str, "confidence", "Exit policy: confidence, entropy, margin … (see `policies`)."),
+    "policy": (
+        str,
+        "confidence",
+        "Exit policy: confidence, entropy, margin … (see `policies`), or FILE.json, a saved policy with its target.",
+    ),
     "flops": (
         float | None,
         None,
@@ -153,6 +158,19 @@ def target_from(settings: Mapping[str, Any]) -> Target | None:
 
     how = {name: settings[name] for name in ("epsilon", "delta", "per_exit", "calibrate")}
     return Target.from_arguments(**values, **how)
+
+
+def policy_from(settings: Mapping[str, Any]) -> str | Policy:
+    """The name of a policy that was typed, or the policy of a file; beside a file a target is wrong usage."""
+    name = str(settings["policy"])
+    if not name.endswith(".json"):
+        return name
+    from ..policies.catalogue import load_policy
+
+    others = {f"--{key.replace('_', '-')}": settings[key] for key in ("accuracy_drop", "shares", "threshold", "risk")}
+    how = {f"--{key.replace('_', '-')}": settings[key] for key in ("per_exit", "calibrate")}
+    refuse_beside("--policy FILE.json", {"--flops": settings.get("flops")} | others | how)
+    return load_policy(name)
 
 
 def unused(settings: Mapping[str, Any]) -> dict[str, bool]:

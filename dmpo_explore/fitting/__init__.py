@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .fit import few_images as few_images
     from .fit import fit_again as fit_again
     from .fit import fit_policy as fit_policy
+    from .fit import made_for as made_for
     from .risk_control import RISKS as RISKS
     from .risk_control import Certificate as Certificate
     from .risk_control import certifiable as certifiable

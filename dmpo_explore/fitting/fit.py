@@ -57,7 +57,7 @@ def fit_policy(
 
     Args:
         record: to fit on: of ``calibration``, whose images are used for nothing else, or of ``val`` if a run has none
-            (see `Run.fitting_split`). policy: one of `POLICIES`.
+            (see `Run.fitting_split`); ``fitted["record"]`` keeps its digest. policy: one of `POLICIES`.
         target: what to fit to; or one of its kinds as a keyword: flops, accuracy_drop, shares, threshold, or risk with
             epsilon and delta (see `certify`). With risk, a policy that learns or has temperatures is fitted on half of
             the record. ``fitted["note"]`` states that none can be certified, or that a budget leaves exit 1 alone.
@@ -124,6 +124,21 @@ def fit_again(policy: Policy, record: ExitRecord) -> Policy:
         return policy
 
 
+def made_for(policy: Policy, record: ExitRecord) -> bool:
+    """Whether a policy was fitted on this record. One that carries no digest counts as such.
+
+    Thresholds that were set by hand carry none, nor do policies of earlier versions.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo")
+        >>> policy = dx.fit_policy(run.record("calibration"), flops=0.3)
+        >>> made_for(policy, run.record("calibration")), made_for(policy, run.record("val"))
+        (True, False)
+    """
+    return policy.fitted.get("record") in (None, record.digest)
+
+
 def few_images(images: int, split: str = "val") -> str:
     """A caution where thresholds are fitted on fewer than `FEW` images of a split; else an empty text.
 
@@ -144,6 +159,8 @@ def _fit(record: ExitRecord, name: str, target: Target, temperatures: Sequence[f
     about["target"] = target.to_dict()
     if target.kind == "full_depth":  # nothing is fitted or learned
         return POLICIES[name]((POLICIES[name].threshold_none,), about)
+    if target.kind != "threshold":
+        about["record"] = record.digest
     learns = isinstance(temperatures, str) or (POLICIES[name].learns and record.n_exits > 1)
     prepare, judge = _halves(record) if target.kind == "risk" and learns else (record, record)
     policy = learned_policy(prepare, name, _temperatures(prepare, temperatures))

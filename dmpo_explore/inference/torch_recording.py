@@ -18,7 +18,7 @@ from torch import Tensor
 from ..config import Config
 from ..data.image_set import ImageFiles, ImageSet, VerifiedFiles, VerifiedImages
 from ..data.torch_loaders import make_loader
-from ..fitting.fit import fit_policy
+from ..fitting.fit import fit_again, fit_policy, made_for
 from ..models.dmpo import DMPO, feature_width, forward_features
 from ..models.flops import CONVENTION, ModelFlops, config_flops
 from ..policies.catalogue import write_policies
@@ -238,10 +238,15 @@ def _write_missing(
 
 
 def fit_policies(run: Run, record: ExitRecord) -> None:
-    """Add confidence policies, fitted to `BUDGETS`, to the run's policies.json."""
+    """Add confidence policies, fitted to `BUDGETS`, to the run's policies.json; others of this split stay fitted."""
     cheapest = record.flops_fraction[0]
     fitted = {f"confidence-{b:.0%}": fit_policy(record, flops=b) for b in BUDGETS if b >= cheapest}
-    write_policies(run.path / "policies.json", run.policies() | fitted)
+    kept = {
+        name: policy if policy.fitted.get("split") != record.meta.split or made_for(policy, record)
+        else fit_again(policy, record)
+        for name, policy in run.policies(as_saved=True).items()
+    }  # fmt: skip
+    write_policies(run.path / "policies.json", kept | fitted)
 
 
 def trained_flops(flops: ModelFlops) -> tuple[int, ...]:

@@ -25,7 +25,6 @@ from ..analysis.outcome import Outcome, apply
 from ..analysis.sliders import Slider
 from ..analysis.tables import describe, origin, percent
 from ..figures import page, reliability, style, trade_off, training
-from ..fitting.target import Target
 from ..policies.base import Policy, not_deployable
 from ..runs.run import Run
 from ..utils.files import write_text
@@ -87,8 +86,7 @@ def report_html(run: Run, policy: Policy | None = None, *, split: str = "test", 
     """
     if images < 0:
         raise ValueError(f"images={images} must be at least 0")
-    if policy is None:
-        policy = fit_run_policy(run, target=Target.accuracy_drop(0.0))
+    policy = fit_run_policy(run) if policy is None else run.fitted_here(policy)
     record = run.record(split)
     outcome = apply(policy, record)
     slider, shown = slider_of(policy, outcome), shown_images(run, split, record, images)

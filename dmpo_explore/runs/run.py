@@ -7,6 +7,7 @@ history.csv, policies.json, card.md, records/<split>/, weights.safetensors. Only
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from os.path import lexists
@@ -20,6 +21,7 @@ from ..data.image_data import ImageData
 from ..data.image_set import ImageFiles
 from ..data.images import open_data
 from ..data.manifest import Manifest, read_manifest
+from ..fitting.fit import fit_again, made_for
 from ..policies.base import Policy
 from ..policies.catalogue import read_policies
 from ..records.record import ExitRecord
@@ -136,8 +138,11 @@ class Run:
             raise FileNotFoundError(f"run {self.name!r} has no epoch yet: no file {path}")
         return read_history(path)
 
-    def policies(self) -> dict[str, Policy]:
-        """The fitted policies of policies.json by name; an empty dict if there are none.
+    def policies(self, *, as_saved: bool = False) -> dict[str, Policy]:
+        """The fitted policies of policies.json by name, for the run's present records (see `fitted_here`).
+
+        An empty dict if there are none. ``as_saved``: as they stand in the file, whatever record they were fitted on.
+        Those of a split that is not recorded stay so too.
 
         Example:
             >>> import dmpo_explore as dx
@@ -145,7 +150,41 @@ class Run:
             ['confidence-30%', 'confidence-50%', 'confidence-70%']
         """
         path = self.path / "policies.json"
-        return read_policies(path) if lexists(path) else {}
+        found, splits = read_policies(path) if lexists(path) else {}, self.splits()
+        return {
+            name: policy if as_saved or policy.fitted.get("split") not in splits else self.fitted_here(policy, name)
+            for name, policy in found.items()
+        }
+
+    def fitted_here(self, policy: Policy, name: str = "") -> Policy:
+        """A saved policy for this run: as it is, or fitted again to its target if it was fitted on another record.
+
+        Args:
+            name: of the policy in the warning; default: its kind.
+
+        Warns:
+            UserWarning: it is fitted again, or cannot be.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> run = dx.load_run("demo")
+            >>> policy = dx.fit_policy(run.record("calibration"), flops=0.3)
+            >>> run.fitted_here(policy) is policy
+            True
+        """
+        split, splits = policy.fitted.get("split"), self.splits()
+        if "record" not in policy.fitted or (split in splits and made_for(policy, self.record(str(split)))):
+            return policy
+        about = f"policy {name or policy.name!r} was fitted on another record than run {self.name!r} has"
+        if self.fitting_split not in splits:
+            warnings.warn(f"{about}, and it has none to fit it on again", UserWarning, stacklevel=2)
+            return policy
+        found = fit_again(policy, self.record(self.fitting_split))
+        how = "its target cannot be met there: it is used as it is"
+        if found is not policy:
+            how = f"it is fitted again to its target on {self.fitting_split}"
+        warnings.warn(f"{about}; {how}", UserWarning, stacklevel=2)
+        return found
 
     def card(self) -> str:
         """The model card in Markdown; empty if there is none.

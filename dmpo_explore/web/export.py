@@ -82,7 +82,7 @@ def export_web(
     check_place(folder, force=force)
     permitted = may_be_published(run, licence)
     record = run.record(split)
-    policy = policy or fit_run_policy(run)
+    policy = fit_run_policy(run) if policy is None else run.fitted_here(policy)
     check_policy(policy, record.n_exits)
     check_resizing(run.preprocess().interpolation)
     if vendor:  # first what may fail for lack of a network

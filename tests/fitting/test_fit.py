@@ -158,9 +158,11 @@ def test_the_policy_says_where_it_comes_from() -> None:
         "split": "val",
         "images": 20,
         "target": {"flops": 0.5},
+        "record": record.digest,
     }
     assert fit_policy(record, shares=(0.5, 0.25, 0.25)).fitted["target"] == {"shares": [0.5, 0.25, 0.25]}
-    assert fit_policy(record, threshold=(0.5, 0.25)).fitted["target"] == {"threshold": [0.5, 0.25]}
+    by_hand = fit_policy(record, threshold=(0.5, 0.25)).fitted
+    assert by_hand["target"] == {"threshold": [0.5, 0.25]} and "record" not in by_hand
 
 
 @pytest.mark.parametrize(

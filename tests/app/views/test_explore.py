@@ -42,6 +42,23 @@ def test_opens_with_a_threshold_from_val(runs: Path) -> None:
     assert not app.warning and not app.error
 
 
+def test_a_link_of_another_record_is_fitted_again_and_says_so(runs: Path) -> None:
+    record = dx.load_run("four").record("val")
+    link = {"run": "four", "threshold": "0.123", "drop": "2", "record": record.digest}
+    own = start(**link)
+    assert shown_threshold(own) == 0.123 and address_of(own)["record"] == record.digest and not own.warning
+    old = start(**{key: value for key, value in link.items() if key != "record"})  # of an earlier version
+    assert shown_threshold(old) == 0.123 and not old.warning
+    foreign = link | {"record": 16 * "0"}
+    without = {key: value for key, value in foreign.items() if key != "drop"}
+    for wanted, target in ((foreign, dx.Target.accuracy_drop(0.02)), (without, dx.Target.flops(0.3))):
+        app, fitted = start(**wanted), dx.fit_policy(record, target=target)
+        assert shown_threshold(app) == fitted.thresholds[0] and cards(app) == expected("four", "test", fitted)
+        (notice,) = app.warning
+        assert "made for another record than four has now; its thresholds are fitted again" in notice.value
+        assert address_of(app)["record"] == record.digest
+
+
 @pytest.mark.parametrize("policy", list(choices.rules()))
 def test_moving_the_slider_shows_the_librarys_numbers(runs: Path, policy: str) -> None:
     app = start(run="six", policy=policy)

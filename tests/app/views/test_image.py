@@ -169,7 +169,8 @@ def test_links_lead_here_from_explore_and_compare(runs: Path) -> None:
     checked(app.run())
     (link,) = (element.proto for element in app.get("page_link"))
     assert parse_qs(link.query_string) == {
-        "run": ["four"], "split": ["test"], "policy": ["confidence"], "threshold": ["0.8"], "image": ["7"]
+        "run": ["four"], "split": ["test"], "policy": ["confidence"], "threshold": ["0.8"], "image": ["7"],
+        "record": [dx.load_run("four").record("val").digest],
     }  # fmt: skip
     compare = AppTest.from_file(str(VIEW.with_name("compare.py")), default_timeout=60)
     for key, value in {"runs": "four,six", "against": "six", "compute": "50"}.items():
