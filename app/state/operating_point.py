@@ -155,7 +155,7 @@ def _anew(run: dx.Run, split: str, base: dx.Policy, given: dx.Policy | None, onl
     """For another run, policy or kind: fitted to the target; ``given``, if only the kind changed; of equal compute."""
     state, n_exits = st.session_state, records.record(run, split).n_exits
     if given is None and state.get(_OF) is None:
-        targets.budget_of_a_first_visit(run, base.name)
+        targets.target_of_a_first_visit(run, base.name)
     policy = _fitted_or_none(run, base.name)
     if policy is None:
         policy = given if only_kind else None

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..fitting.fit import fit_policy
-from ..fitting.target import Target
+from ..fitting.target import DEFAULT_TARGET, Target
 from ..policies.base import Policy
 from ..policies.catalogue import POLICIES
 from ..records.record import ExitRecord
@@ -46,8 +46,8 @@ def fit_run_policy(run: Run, policy: str | Policy = "confidence", target: Target
 
     Args:
         policy: one of `POLICIES`, or a saved policy, which keeps its own target and is fitted again only where it was
-            fitted on another record (`Run.fitted_here`). target: by default the cheapest threshold that loses no
-            accuracy there; with a saved policy, full depth alone counts.
+            fitted on another record (`Run.fitted_here`). target: by default the cheapest threshold within
+            one point of the most accurate exit there; with a saved policy, full depth alone counts.
 
     Raises:
         ValueError: as `fit_policy`, the run named; no such record.
@@ -62,7 +62,7 @@ def fit_run_policy(run: Run, policy: str | Policy = "confidence", target: Target
         if target != Target.full_depth():
             return run.fitted_here(policy)
         policy = policy.name
-    kind, target = lookup(POLICIES, policy, "policy"), target or Target.accuracy_drop(0.0)
+    kind, target = lookup(POLICIES, policy, "policy"), target or DEFAULT_TARGET
     free = not (kind.learns or target.calibrate)
     if target.kind == "full_depth" or (target.kind == "threshold" and free):
         value: Any = kind.threshold_none if target.kind == "full_depth" else target.value

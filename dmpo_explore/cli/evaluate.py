@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -184,12 +185,12 @@ def _cautions(run: Run) -> list[str]:
 
 
 def fit_typed(run: Run, settings: dict[str, Any]) -> Policy:
-    """The policy for the typed target, fitted on calibration; by default the cheapest that loses no accuracy there.
+    """The policy for the typed target, fitted on calibration; by default `DEFAULT_TARGET`.
 
     A run with a single exit gets full depth whatever the target, as in `evaluate`.
     """
     from ..analysis.evaluation import fit_run_policy
-    from ..fitting.target import Target
+    from ..fitting.target import DEFAULT_TARGET, Target
 
     how = {name: settings[name] for name in ("per_exit", "calibrate")}
     policy, target = policy_from(settings), target_from(settings)
@@ -198,7 +199,7 @@ def fit_typed(run: Run, settings: dict[str, Any]) -> Policy:
             say(f"run {run.name!r} has a single exit: all images exit there, whatever the target")
         target = Target.full_depth()
     with warnings_said():
-        fitted = fit_run_policy(run, policy, target or Target.accuracy_drop(0.0, **how))
+        fitted = fit_run_policy(run, policy, target or replace(DEFAULT_TARGET, **how))
     if "note" in fitted.fitted:
         say(fitted.fitted["note"])
     return fitted

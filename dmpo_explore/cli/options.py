@@ -39,6 +39,11 @@ TARGET: dict[str, tuple[Any, Any, str]] = {
         "Compute budget on calibration as a fraction of the plain backbone's FLOPs, e.g. 0.3.",
     ),
     "accuracy_drop": (float | None, None, "Largest accuracy loss against the last exit, as a fraction, e.g. 0.01."),
+    "near_best": (
+        float | None,
+        None,
+        "Largest accuracy loss against the best exit, as a fraction, e.g. 0.01.",
+    ),
     "shares": (str | None, None, "Shares of images that exit at each exit, e.g. 0.4,0.3,0.1,0.2."),
     "threshold": (str | None, None, "One threshold, or one per exit but the last: 0.9 or 0.9,0.8,0.7."),
     "risk": (
@@ -52,7 +57,7 @@ TARGET: dict[str, tuple[Any, Any, str]] = {
         DELTA,
         "With --risk: probability, over the draw of the calibration images, that the risk is larger.",
     ),
-    "per_exit": (bool, False, "With --flops or --accuracy-drop: fit one threshold per exit."),
+    "per_exit": (bool, False, "With --flops, --accuracy-drop or --near-best: fit one threshold per exit."),
     "calibrate": (bool, False, "First fit one temperature per exit; the record must have logits."),
 }
 
@@ -148,6 +153,7 @@ def target_from(settings: Mapping[str, Any]) -> Target | None:
     values = {
         "flops": settings.get("flops"),
         "accuracy_drop": settings["accuracy_drop"],
+        "near_best": settings["near_best"],
         "shares": numbers(settings["shares"], "--shares"),
         "threshold": numbers(settings["threshold"], "--threshold"),
         "risk": settings["risk"],
@@ -167,9 +173,9 @@ def policy_from(settings: Mapping[str, Any]) -> str | Policy:
         return name
     from ..policies.catalogue import load_policy
 
-    others = {f"--{key.replace('_', '-')}": settings[key] for key in ("accuracy_drop", "shares", "threshold", "risk")}
-    how = {f"--{key.replace('_', '-')}": settings[key] for key in ("per_exit", "calibrate")}
-    refuse_beside("--policy FILE.json", {"--flops": settings.get("flops")} | others | how)
+    others = {key: settings.get(key) for key in TARGET if key not in ("policy", "epsilon", "delta")}
+    typed = {f"--{key.replace('_', '-')}": not (value is None or value is False) for key, value in others.items()}
+    refuse_beside("--policy FILE.json", typed)
     return load_policy(name)
 
 

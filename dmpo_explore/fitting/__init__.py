@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .sweep import Sweep as Sweep
     from .sweep import realised_flops as realised_flops
     from .sweep import sweep as sweep
+    from .target import DEFAULT_TARGET as DEFAULT_TARGET
     from .target import KINDS as KINDS
     from .target import Target as Target
     from .temperature import fit_temperatures as fit_temperatures

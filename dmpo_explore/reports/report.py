@@ -69,8 +69,8 @@ def report_html(run: Run, policy: Policy | None = None, *, split: str = "test", 
     """The report of a run as HTML.
 
     Args:
-        policy: where the slider begins, and what the figures show; by default the cheapest that loses no accuracy on
-            calibration. With a threshold of its own for every exit there is no slider.
+        policy: where the slider begins, and what the figures show; by default the cheapest within one point of the
+            best exit on calibration. With a threshold of its own for every exit there is no slider.
         split: a recorded split.
         images: thumbnails, drawn at random from every class in proportion; 0 for none. Where the images are not here,
             names of classes stand for them.

@@ -50,8 +50,8 @@ def export_web(
 
     Args:
         folder: is made; an empty one is taken.
-        policy: where the slider begins: one threshold on confidence, margin or entropy; by default the cheapest that
-            loses no accuracy on calibration.
+        policy: where the slider begins: one threshold on confidence, margin or entropy; by default the cheapest
+            within one point of the best exit on calibration.
         split: the recorded split of the mosaic.
         weights: float32, float16 or int8, computed in float32; ``auto``: the smallest with which up to 1,000 images
             of ``split`` keep their exits and labels.
