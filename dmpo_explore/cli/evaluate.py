@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ PROTOCOL = "Standard protocol: anytime (a row per exit) or budgeted (a row per s
 FEW_EVALUATED = 1000  # images; with fewer, the interval of an accuracy of 90 % is about four points wide, or wider
 ON_VAL = "it has no calibration record; thresholds are fitted on val, which also chose the epoch"
 AGAINST = "Add the accuracy difference to this run, with a 95 % interval."
+TRANSFER = "What the exits and thresholds of one run do on these other images; see `record --other-data`."
 PER_IMAGE = "Write one row per image to this file, for other tools: exit, answers of every exit. One run, one target."
 PER_CLASS = "Write one line per class to this file, and print the best and the worst classes."
 
@@ -40,6 +42,7 @@ def evaluate(
     protocol: Annotated[str | None, typer.Option(help=PROTOCOL)] = None,
     split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "test",
     against: Annotated[str | None, typer.Option(metavar="RUN", help=AGAINST)] = None,
+    transfer: Annotated[str | None, typer.Option(metavar="NAME", help=TRANSFER)] = None,
     per_class: Annotated[Path | None, typer.Option(metavar="FILE.csv", help=PER_CLASS)] = None,
     per_image: Annotated[Path | None, typer.Option(metavar="FILE.parquet|FILE.csv", help=PER_IMAGE)] = None,
     as_json: Json = False,
@@ -62,6 +65,10 @@ def evaluate(
     --risk is Learn-then-Test risk control: with probability 1 - delta over the draw of the calibration images, the risk
     on new images of the same distribution is at most epsilon. If no threshold can be certified, no image exits early.
 
+    --transfer NAME tells what thresholds do on images of another place: what every exit loses there, what thresholds
+    reached on calibration and what they do on test, and what fitting them again on calibration images of that place
+    repairs.
+
     With --json, one row is an object and several rows are an array.
     """
     from ..analysis.evaluation import evaluate_policies, evaluate_protocol, evaluate_runs
@@ -72,6 +79,11 @@ def evaluate(
     targets = [target for target in found if target is not None]
     beside = {"--flops": flops, "--against": against, "targets": targets, **unused(settings)}
     _refuse(all_policies, protocol, beside | {"--per-class": per_class, "--per-image": per_image})
+    if transfer:
+        others = {"--against": against, "--per-class": per_class, "--per-image": per_image}
+        refuse_beside("--transfer", {"--all-policies": all_policies, "--protocol": protocol, **others})
+        _transfer(runs, transfer, policy, targets, as_json)
+        return
     if all_policies:
         with warnings_said():
             rows = evaluate_policies(runs, split=split)
@@ -93,6 +105,21 @@ def evaluate(
     print_result(rows[0] if len(rows) == 1 else rows, as_json, table(rows) + more)
     say_notes(rows)
     caution_all(runs, rows, fitted=not protocol)
+
+
+def _transfer(runs: list[str], data: str, policy: str | Policy, targets: list[Target], as_json: bool) -> None:
+    """Print what one run does on other data."""
+    from ..analysis.tables import transfer_lines
+    from ..analysis.transfer import TARGETS, transfer_run
+    from ..runs.store import load_run
+
+    if len(runs) != 1 or not isinstance(policy, str):
+        raise typer.BadParameter("needs one run, and a policy by name", param_hint="--transfer")
+    run = load_run(runs[0])
+    with warnings_said():
+        found = transfer_run(run, data, targets or TARGETS, policy)
+    tables = {name: json.loads(table.to_json(orient="records")) for name, table in found._asdict().items()}
+    print_result({"run": run.name, "data": data} | tables, as_json, transfer_lines(found, run.config.data.name, data))
 
 
 def _refuse(all_policies: bool, protocol: str | None, others: dict[str, Any]) -> None:

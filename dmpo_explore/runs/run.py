@@ -21,6 +21,7 @@ from ..data.image_data import ImageData
 from ..data.image_set import ImageFiles
 from ..data.images import open_data
 from ..data.manifest import Manifest, read_manifest
+from ..data.splits import SPLITS
 from ..fitting.fit import fit_again, made_for
 from ..policies.base import Policy
 from ..policies.catalogue import read_policies
@@ -31,6 +32,7 @@ from ..utils.replacing import moved_aside
 from ..utils.typing import Bools, Ints
 from .config_file import read_config
 from .history import read_history
+from .other_data import images_again
 from .weights_file import WEIGHTS, of_other_weights, read_class_names
 
 if TYPE_CHECKING:
@@ -172,8 +174,9 @@ class Run:
             >>> run.fitted_here(policy) is policy
             True
         """
-        split, splits = policy.fitted.get("split"), self.splits()
-        if "record" not in policy.fitted or (split in splits and made_for(policy, self.record(str(split)))):
+        splits = self.splits()
+        likely = sorted(splits, key=lambda split: split != policy.fitted.get("split"))
+        if "record" not in policy.fitted or any(made_for(policy, self.record(split)) for split in likely):
             return policy
         about = f"policy {name or policy.name!r} was fitted on another record than run {self.name!r} has"
         if self.fitting_split not in splits:
@@ -242,10 +245,15 @@ class Run:
     def split_images(self, split: str) -> ImageSet:
         """All images of ``split``, as the manifest lists them; without a manifest, as the data are divided now.
 
+        Args:
+            split: or the name of a record of other images (`record_name`).
+
         Raises:
             FileNotFoundError: files are missing, or the data have to be fetched first.
             ValueError: files were changed, lie outside the data, or there is no such split.
         """
+        if split not in SPLITS and split in self.splits():
+            return images_again(self.record(split).meta, self.config.data.root)
         data = self.data
         images = data.images(split) if self.manifest is None else self.manifest.images(data, split)
         folder, base = self.path.resolve(), data.folder.resolve()

@@ -96,6 +96,13 @@ def checked_images(run: Run, split: str, progress: Progress | None = None) -> Im
     return images
 
 
+def other_images(run: Run, split: str, data: DataConfig) -> ImageSet:
+    """The images of a split of other data that have the run's classes; raises as `check_classes` and `open_data`."""
+    images = open_data(data).images(split)
+    check_classes(run, images)
+    return images
+
+
 def move_data(run: Run, place: str, progress: Progress | None = None) -> Run:
     """Set the folder of a run's moved images, after all of them have been checked there.
 
