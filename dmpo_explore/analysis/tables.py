@@ -111,14 +111,14 @@ def transfer_lines(found: Transfer, home: str, away: str) -> list[str]:
     names, lines = {HOME: home, AWAY: away}, markdown(cells)
     cells, said = [["target", "fitted on", "calibration", "tested on", "test", "early-exit error", "ECE"]], []
     for target, rows in found.thresholds.groupby("target", sort=False):
-        both = [(_reached(row, "fitted_"), _reached(row)) for row in rows.to_dict("records")]
-        for row, (there, here) in zip(rows.to_dict("records"), both, strict=True):
+        reached = [(_reached(row, "fitted_"), _reached(row)) for row in rows.to_dict("records")]
+        for row, (there, here) in zip(rows.to_dict("records"), reached, strict=True):
             error = f"{percent(row['too_early'])}{' violated' * bool(row['violated'])}"
             places = names[row["fitted_on"]], there, names[row["tested_on"]]
             cells.append([str(target), *places, here, error, percent(row["ece"])])
         said.append(
-            f"{target}: thresholds of {home} have {both[1][0]} of the compute on its calibration images and "
-            f"{both[1][1]} on test images of {away}; fitted again on {away} they have {both[2][1]}."
+            f"{target}: thresholds of {home} have {reached[1][0]} of the compute on its calibration images and "
+            f"{reached[1][1]} on test images of {away}; fitted again on {away} they have {reached[2][1]}."
         )
     return [*lines, "", *markdown(cells), "", *said]
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from ..runs.run import Run
 
 FEATURES = "Also keep the features of every exit; Explore draws a map of the images from them."
-OTHER_SPLITS = ("calibration", "test")
 SCORE = "A further score, of a plug-in, to store; with the logits all can be computed later. May be repeated."
 OTHER_DATA = "Record other images with the run's classes, as NAME-SPLIT; default splits: calibration and test."
+OTHER_SPLITS = ("calibration", "test")
 RECOUNT = "Only count the FLOPs of existing records again, as deployed, and fit policies.json again."
 
 

@@ -183,8 +183,9 @@ def record_run(
     """
     other = DataConfig(other_data) if isinstance(other_data, str) else other_data
     name = split if other is None else record_name(other.name, split)
-    target, processes = _place(run, name, force), join_processes(device)
+    target = _place(run, name, force)
     images = checked_images(run, split, on_check) if other is None else other_images(run, split, other)
+    processes = join_processes(device)
     model, flops, weights = loaded(run, processes.device, len(images.class_names))
     made_from = facts(run, images, model, precision, weights)
     meta = replace(record_meta(run.config, images, model, flops), weights_sha256=made_from["weights_sha256"])

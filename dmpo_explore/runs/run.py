@@ -174,9 +174,9 @@ class Run:
             >>> run.fitted_here(policy) is policy
             True
         """
-        splits = self.splits()
-        likely = sorted(splits, key=lambda split: split != policy.fitted.get("split"))
-        if "record" not in policy.fitted or any(made_for(policy, self.record(split)) for split in likely):
+        splits, split = self.splits(), str(policy.fitted.get("split"))
+        alike = [name for name in splits if name == split or name.endswith(f"-{split}")]  # those of other data too
+        if "record" not in policy.fitted or any(made_for(policy, self.record(name)) for name in alike):
             return policy
         about = f"policy {name or policy.name!r} was fitted on another record than run {self.name!r} has"
         if self.fitting_split not in splits:

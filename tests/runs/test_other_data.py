@@ -84,4 +84,6 @@ def test_other_classes_are_refused(root: Path, tmp_path: Path) -> None:
     fill(tmp_path / "two" / "test")
     with pytest.raises(ValueError, match=r"other classes than its data have now \(10 classes then, 2 now"):
         dx.record_run(dx.load_run("mine"), "test", device="cpu", other_data=str(tmp_path / "two"))
+    with pytest.raises(ValueError, match=r"two has no calibration images \(it has train, val, test\); choose --split"):
+        dx.record_run(dx.load_run("mine"), "calibration", device="cpu", other_data=str(tmp_path / "two"))
     assert not (dx.load_run("mine").path / "records" / "two-test").exists()
