@@ -1,9 +1,9 @@
-"""Train, round and record the bundled ViT runs. `scripts/bench bundled_runs` first, then `scripts/bench study shipped`.
+"""Train, round and record the bundled runs. `scripts/bench bundled_runs` first, then `scripts/bench study shipped`.
 
-In: seed 0 of the grid ``shipped``, and the runs on photographs. Out: ``dmpo_explore/runs/bundled/NAME`` for each of
-`_study.grids.SHIPPED` and `_photos.trials.SHIPPED`. Trained weights are rounded to float16, half the bytes, before
-recording, so that records are of the weights that are shipped. An interrupted training resumes after its last epoch; a
-run that is bundled already is kept. Names of runs make, measure or time these alone.
+In: `_bundled.plan.PLAN`. Out: ``dmpo_explore/runs/bundled/NAME`` for each run of it. Trained weights are rounded to
+float16, half the bytes, before recording, so that records are of the weights that are shipped. An interrupted training
+resumes after its last epoch; a run that is bundled already, by its config, is kept, and gets its present name. Names of
+runs make, measure or time these alone.
 
 `scripts/bench bundled_runs --measure` trains nothing: it records the calibration images of every bundled run, where it
 has none, counts FLOPs anew, as deployed, and fits policies.json and writes the card anew. It resumes as well.
@@ -24,31 +24,29 @@ import torch
 from tqdm import tqdm
 
 import dmpo_explore as dx
+from _bundled.plan import PLAN, Planned, planned
 from _common.timing import Arm, in_turn, machine
-from _photos.trials import SHIPPED as PHOTOS
-from _study.grids import GRIDS, SHIPPED, change
-from _study.run import Progress, bundled, train
+from _study.run import Progress, train
 from dmpo_explore.analysis.card_results import write_card_results
 from dmpo_explore.runs.timings import TIMINGS
 from dmpo_explore.training.model_card import recount_card
 from dmpo_explore.utils.files import atomic_folder, write_json, write_text
 
-KEEP_LOGITS = ("demo",)  # temperatures are shown on it
 LEFT_OUT = ("checkpoint.pt", "manifest.csv")  # the splits of a known data set follow from its rule; labels are compared
 BATCH, TIMED, ROUNDS = 64, 128, 3  # images of a call, images of a round, rounds of the timings
 SHARES = (0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8)  # of compute that are timed, between "all at exit 1" and "none early"
-KEEP_EMBEDDING = ("demo", "demo-photos")  # the map of test images; the features themselves are 50 times as large
 
 
-def bundle(name: str, config: dx.Config, root: Path, target: Path, progress: Progress) -> Path:
+def bundle(name: str, plan: Planned, root: Path, target: Path, progress: Progress) -> Path:
     """Train (or resume), round, record and copy one run; its folder in ``target``."""
-    run = train(root / name, config, progress, None, "cpu")
+    run = train(root / name, plan.config, progress, None, "cpu")
     halve(run)
-    for split in ("val", "calibration", "test"):
-        progress(f"{name}: recording {split}")
-        embed = name in KEEP_EMBEDDING and split == "test"
-        dx.record_run(run, split, device="cpu", keep_logits=name in KEEP_LOGITS, keep_features=embed, force=True)
-    (run.path / "records" / "test" / "features.npy").unlink(missing_ok=True)
+    others = [(split, plan.other_data) for split in ("calibration", "test") if plan.other_data]
+    for split, data in [*((split, None) for split in ("val", "calibration", "test")), *others]:
+        progress(f"{name}: recording {split}{f' of {data}' if data else ''}")
+        how = {"keep_logits": plan.logits, "keep_features": plan.embedding and split == "test" and not data}
+        dx.record_run(run, split, device="cpu", other_data=data, force=True, **how)
+    (run.path / "records" / "test" / "features.npy").unlink(missing_ok=True)  # 50 times as large as its embedding
     (run.path / "records" / "test" / "indices.npy").unlink()  # all of them, in their order
     write_card_results(run)
     with atomic_folder(target / name) as folder:
@@ -61,10 +59,11 @@ def measure(name: str, root: Path, target: Path, progress: Progress) -> None:
     if not (root / name).exists():
         shutil.copytree(target / name, root / name)
     run = dx.load_run(root / name)
+    plan = planned(run.config)
     if "calibration" not in run.splits():
         progress(f"{name}: recording calibration")
-        dx.record_run(run, "calibration", device="cpu", keep_logits=name in KEEP_LOGITS)
-    if name in KEEP_EMBEDDING and run.record("test").embedding is None:
+        dx.record_run(run, "calibration", device="cpu", keep_logits=plan.logits)
+    if plan.embedding and run.record("test").embedding is None:
         progress(f"{name}: recording features of test")
         embed(run, root)
     dx.inference.recount_run(run)
@@ -80,6 +79,19 @@ def embed(run: dx.Run, root: Path) -> None:
     shutil.copytree(run.path, copy, ignore=shutil.ignore_patterns("records"), dirs_exist_ok=True)
     dx.record_run(dx.load_run(copy), "test", device="cpu", keep_logits=False, keep_features=True, force=True)
     shutil.copy(copy / "records" / "test" / "embedding.npy", run.path / "records" / "test")
+
+
+def rename(former: str, name: str, target: Path) -> None:
+    """Give the run ``former`` in ``target`` its present name, in its card too."""
+    (target / former).rename(target / name)
+    heading, text = dx.load_run(target / name).card().split("\n", 1)
+    commands = text.replace(f"`dmpo-explore evaluate {former} ", f"`dmpo-explore evaluate {name} ")
+    write_text(target / name / "card.md", f"{heading.replace(former, name)}\n{commands}")
+
+
+def has(config: dx.Config, folder: Path) -> bool:
+    """Whether the run in ``folder`` was trained with this config."""
+    return (folder / "config.json").is_file() and dx.load_run(folder).config == config
 
 
 def time_run(run: dx.Run, progress: Progress, images: int = TIMED, rounds: int = ROUNDS) -> None:
@@ -142,7 +154,6 @@ def halve(run: dx.Run) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Make every bundled run that is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    configs = {name: change(GRIDS["shipped"][arm], seed=0) for name, arm in SHIPPED.items()} | PHOTOS
     there = {path.name for path in dx.runs.BUNDLED_RUNS.iterdir() if (path / "config.json").is_file()}
     parser.add_argument("runs", nargs="*", metavar="RUN", help="only these")
     parser.add_argument("--root", type=Path, default=Path("runs/bundle"), help="folder of the trainings")
@@ -150,7 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--timings", action="store_true", help="time the bundled runs, train none")
     options = parser.parse_args(arguments)
     os.environ["DMPO_EXPLORE_RUNS"] = str(options.root)  # where the library puts runs
-    known = there if options.measure or options.timings else {*configs}
+    known = there if options.measure or options.timings else {*PLAN}
     if foreign := sorted({*options.runs} - known):
         parser.error(f"{foreign[0]} is no run here; there are {', '.join(sorted(known))}")
     names = [name for name in sorted(known) if name in (options.runs or known)]
@@ -165,10 +176,14 @@ def main(arguments: list[str] | None = None) -> int:
             for name in bar:
                 measure(name, options.root, dx.runs.BUNDLED_RUNS, bar.set_postfix_str)
         return 0
-    with tqdm(names, unit="run", disable=None) as bar:
+    target = dx.runs.BUNDLED_RUNS
+    for name, plan in PLAN.items():  # all of them first: a new run may take the former name of another one
+        if plan.former and has(plan.config, target / plan.former):
+            rename(plan.former, name, target)
+    missing = [name for name in names if not has(PLAN[name].config, target / name)]
+    with tqdm(missing, unit="run", disable=None) as bar:
         for name in bar:
-            if bundled(configs[name]) is None:
-                bundle(name, configs[name], options.root, dx.runs.BUNDLED_RUNS, bar.set_postfix_str)
+            bundle(name, PLAN[name], options.root, target, bar.set_postfix_str)
     return 0
 
 

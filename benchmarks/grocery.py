@@ -134,20 +134,28 @@ def deal(labels: Ints, groups: Ints, shops: Ints, shares: dict[str, float]) -> N
     return dealt
 
 
+def divided(photographs: Sequence[Photograph], groups: Ints) -> tuple[NDArray[np.str_], ...]:
+    """(n,) splits of every photograph in each data set of `COLUMNS`; empty in one that it does not belong to."""
+    labels = np.asarray([one.label for one in photographs])
+    tested = np.asarray([one.list == "test" for one in photographs])
+    pooled = deal(labels, groups, tested.astype(int), SHARES)
+    shops = np.asarray([one.list for one in photographs], pooled.dtype)
+    shops[tested] = deal(labels[tested], groups[tested], tested[tested].astype(int), SHARES_OF_TEST)
+    same = np.full_like(pooled, "")
+    same[~tested] = deal(labels[~tested], groups[~tested], tested[~tested].astype(int), SHARES)
+    return pooled, shops, same
+
+
 def make(dataset: Path, target: Path) -> tuple[Path, Path]:
     """Write both files of the photographs in ``dataset`` into ``target``; they are returned."""
     photographs, names = read_lists(dataset)
     encoded = [encode(dataset / one.file) for one in tqdm(photographs, unit="image", disable=None)]
     hashes = np.asarray([difference_hash(decode_image(content, "")) for content in encoded])
-    labels, groups = np.asarray([one.label for one in photographs]), grouped(photographs, near_pairs(hashes))
-    tested = np.asarray([one.list == "test" for one in photographs])
-    pooled = deal(labels, groups, tested.astype(int), SHARES)
-    shops = np.asarray([one.list for one in photographs], pooled.dtype)
-    shops[tested] = deal(labels[tested], groups[tested], tested[tested].astype(int), SHARES_OF_TEST)
+    groups = grouped(photographs, near_pairs(hashes))
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for one, content, *rest in zip(photographs, encoded, groups, pooled, shops, strict=True):
+    for one, content, *rest in zip(photographs, encoded, groups, *divided(photographs, groups), strict=True):
         writer.writerow((names[one.label], one.file, len(content), *rest))
     target.mkdir(parents=True, exist_ok=True)
     for name, written in ((IMAGES, b"".join(encoded)), (INDEX, table.getvalue().encode())):

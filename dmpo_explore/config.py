@@ -44,6 +44,7 @@ class DataConfig:
 
     name: Literal[
         "fashion-mnist", "cifar10", "cifar100", "flowers102", "caltech101", "digits", "grocery", "grocery-shops",
+        "grocery-same-shops",
     ] | str = option(
         "fashion-mnist", "Data set.", label="Data", flag="data", joint=DATASETS,
         other="a folder or a table (.csv, .parquet) of images, or timm's torch/…, hfds/…, wds/…, tfds/…",

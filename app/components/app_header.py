@@ -85,7 +85,7 @@ def _runs(names: Sequence[str], of_a_run: bool) -> None:
             return
         st.caption(
             "A run is a trained model and the outputs of its exits. Numbers: accuracy and compute on test, with the "
-            f"threshold fitted to at most {run_facts.USUAL_BUDGET:.0%} of the plain backbone's compute."
+            "cheapest threshold that is within one point of the best exit on calibration."
         )
         for name in _listed(names):
             _run(run_facts.summary(name), of_a_run)

@@ -5,6 +5,7 @@ In: runs, or `Side`s: runs under one budget. Out: elements of the page. Runs tha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
@@ -81,7 +82,7 @@ def budget(runs: Sequence[dx.Run], split: str) -> comparison.Budget:
     if comparison.mixed(runs, split):
         return _budget_in_gflops(runs, split)
     low, high = comparison.budget_range(runs, split)
-    compare_choices.validate_compute(low, high)
+    compare_choices.validate_compute(low, high, math.ceil(100 * comparison.usual_budget(runs)))
     percent = st.slider(
         "Max compute (%)",
         low,
@@ -96,7 +97,7 @@ def budget(runs: Sequence[dx.Run], split: str) -> comparison.Budget:
 
 def _budget_in_gflops(runs: Sequence[dx.Run], split: str) -> comparison.Budget:
     stops, gflops = comparison.gflops_stops(runs, split), comparison.reference_gflops(runs, split)
-    compare_choices.validate_gflops(stops, max(gflops.values()))
+    compare_choices.validate_gflops(stops, comparison.usual_budget(runs, gflops=True))
     value = st.select_slider(
         "Max compute (GFLOPs)",
         stops,
@@ -279,7 +280,7 @@ def images(sides: Sequence[Side], base: Side, split: str) -> None:
 def link(side: Side, row: int) -> str:
     """The address of an image in One image, under the side's thresholds and target."""
     run, split, policy = side.point.run, side.point.split, side.point.policy
-    more = {choices.POLICY: policy.name, targets.THRESHOLD: operating_point.text(policy)}
+    more = {choices.POLICY: policy.name, **operating_point.thresholds_and_record(side.point)}
     if side.budget is not None and side.least is None:
         more["budget"] = targets.offered_budget(run, policy.name, side.budget)
     return links.href(run, split, row, **more)

@@ -113,6 +113,7 @@ def plan(found: dx.data.DataCheck) -> None:
     """What a training with the usual settings does with these images, and its command."""
     config = dx.Config(found.data)
     shown = dx.data.training_plan(found, config)
+    shown["risk control"] = dx.fitting.certifiable(found.n_calibration)
     shown["resizing"] = shown["resizing"].replace(" x ", " × ")
     table = pd.DataFrame(
         {"what": [*shown], "with the usual settings": [access.without_paths(text) for text in shown.values()]}

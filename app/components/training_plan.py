@@ -95,3 +95,4 @@ def show_estimate(found: dx.jobs.Estimate, rates: dx.jobs.Rates) -> None:
         f"{job_texts.duration(found.recording)} of the time are for recording its splits. Memory: from the measured "
         "peak to a quarter more."
     )
+    st.caption(f"{dx.fitting.certifiable(rates.calibration).capitalize()}.")

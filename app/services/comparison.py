@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from dmpo_explore_app.services import own_runs, policies, records, run_styles
+from dmpo_explore_app.services import own_runs, policies, records, run_facts, run_styles
 from dmpo_explore_app.services.policies import OperatingPoint
 
 import dmpo_explore as dx
@@ -144,6 +144,19 @@ def budget_range(runs: Sequence[dx.Run], split: str) -> tuple[int, int]:
     costs = [record.flops_fraction for record in found if record.n_exits > 1] or [np.array([0.0, 1.0])]
     low = int(np.ceil(100 * max(float(cost[0]) for cost in costs) + 1e-9))
     return low, max(int(np.ceil(100 * max(float(cost[-1]) for cost in costs))), low + 1)
+
+
+def usual_budget(runs: Sequence[dx.Run], gflops: bool = False) -> float:
+    """What the first run with several exits uses under the usual policy where that is fitted; else full compute.
+
+    A share of its plain backbone's compute, or GFLOPs.
+    """
+    for run in runs:
+        if policies.can_fit(run) and (record := records.record(run, run.fitting_split)).n_exits > 1:
+            point = OperatingPoint(run, run.fitting_split, run_facts.usual_policy(run, run.fitting_split))
+            share = float(point.outcome.flops_fraction.mean())
+            return share * record.meta.reference_flops / 1e9 if gflops else share
+    return max(reference_gflops(runs, runs[0].splits()[0]).values()) if gflops else 1.0
 
 
 def mixed(runs: Sequence[dx.Run], split: str) -> bool:

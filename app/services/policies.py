@@ -99,6 +99,11 @@ def can_fit(run: dx.Run) -> bool:
     return run.fitting_split in run.splits()
 
 
+def digest(run: dx.Run, split: str) -> str:
+    """The digest of the record that thresholds are fitted on; of the record on screen where there is none to fit on."""
+    return records.record(run, run.fitting_split if can_fit(run) else split).digest
+
+
 def unavailable_reason(run: dx.Run, split: str, policy: str) -> str | None:
     """Why the run cannot have this policy on a split, as plain text; None if it can."""
     kind, record = dx.POLICIES[policy], records.record(run, split)

@@ -13,7 +13,6 @@ from dmpo_explore_app.services.policies import OperatingPoint
 
 import dmpo_explore as dx
 
-USUAL_BUDGET = 0.30  # share of the plain backbone's compute that the app's pages begin with
 USUAL_POLICY = "confidence"
 
 
@@ -68,7 +67,7 @@ def exits(n: int) -> str:
 def summary(name: str) -> RunSummary:
     """What the run ``name`` is, and its test result at the usual setting; a run that cannot be read names its problem.
 
-    The setting: thresholds fitted on `Run.fitting_split` to `USUAL_BUDGET`; the last exit where nothing is fitted.
+    The setting: thresholds fitted on `Run.fitting_split` to the default target; the last exit where nothing is fitted.
     """
     try:
         run = dx.load_run(name)
@@ -84,11 +83,7 @@ def summary(name: str) -> RunSummary:
 
 
 def usual_policy(run: dx.Run, split: str) -> dx.Policy:
-    """The policy that the pages begin with: fitted to `USUAL_BUDGET`; where that cannot be met no image exits early."""
-    record = records.record(run, split)
-    if record.n_exits > 1 and policies.can_fit(run):
-        try:
-            return policies.fitted(run, USUAL_POLICY, dx.Target.flops(USUAL_BUDGET))
-        except ValueError:
-            pass
+    """The policy that the pages begin with: fitted to the default target; without a record no image exits early."""
+    if records.record(run, split).n_exits > 1 and policies.can_fit(run):
+        return policies.fitted(run, USUAL_POLICY, dx.fitting.DEFAULT_TARGET)
     return policies.full_depth(USUAL_POLICY)

@@ -17,7 +17,6 @@ RUNS, AGAINST, COMPUTE, OTHER, SHOW, FIND = "runs", "against", "compute", "other
 GFLOPS = "gflops"  # the budget where backbones differ
 KEYS = (RUNS, AGAINST, choices.SPLIT, choices.POLICY, COMPUTE, GFLOPS, OTHER, SHOW, FIND)  # of the address and state
 MOST = 6  # runs
-USUAL_COMPUTE = 30  # per cent
 SHOWN = {"only a": "Only A correct", "only b": "Only B correct", "both wrong": "Both incorrect, different answers"}
 OTHERS = "compare others"  # key of the button that shows other images
 _PAGE = "_compare_page"
@@ -48,23 +47,23 @@ def validate_against(names: Sequence[str]) -> str:
     return choices.validate(AGAINST, list(names), list(names)[1], "run to compare with among these,")
 
 
-def validate_compute(low: int, high: int) -> None:
-    """The compute budget in per cent, from ``low`` to ``high``."""
+def validate_compute(low: int, high: int, usual: int) -> None:
+    """The compute budget in per cent, from ``low`` to ``high``; at first ``usual``."""
     given = st.session_state.get(COMPUTE)
     try:
-        value = USUAL_COMPUTE if given is None else int(given)
+        value = usual if given is None else int(given)
         if not low <= value <= high and isinstance(given, str):
             raise ValueError
     except ValueError:
         shown = escape_markdown(repr(given), 40)
         notice(f"The link's compute {shown} must be a whole number from {low} to {high} per cent.")
-        value = USUAL_COMPUTE
+        value = usual
     st.session_state[COMPUTE] = min(max(value, low), high)
 
 
-def validate_gflops(stops: Sequence[float], backbone: float) -> None:
-    """The compute budget in GFLOPs: the nearest of ``stops``; at first the usual share of ``backbone``."""
-    given, usual = st.session_state.get(GFLOPS), USUAL_COMPUTE / 100 * backbone
+def validate_gflops(stops: Sequence[float], usual: float) -> None:
+    """The compute budget in GFLOPs: the nearest of ``stops``, at first to ``usual``."""
+    given = st.session_state.get(GFLOPS)
     try:
         value = usual if given is None else float(given)
         if not 0 < value < math.inf:

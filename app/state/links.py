@@ -9,7 +9,7 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 from dmpo_explore_app.services.policies import OperatingPoint
-from dmpo_explore_app.state import choices, operating_point, targets
+from dmpo_explore_app.state import choices, operating_point
 
 import dmpo_explore as dx
 
@@ -28,7 +28,7 @@ def href(run: dx.Run, split: str, row: int, **more: str) -> str:
 
 def to_image(point: OperatingPoint, row: int) -> dict[str, str]:
     """Parameters of the link to an image under the operating point on screen."""
-    more = {choices.POLICY: point.policy.name, targets.THRESHOLD: operating_point.text(point.policy)}
+    more = {choices.POLICY: point.policy.name, **operating_point.thresholds_and_record(point)}
     return query(point.run, point.split, row, **more, **operating_point.settings())
 
 

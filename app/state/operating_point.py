@@ -4,7 +4,7 @@ In: a run, a split, a policy's name, ``st.session_state`` (perhaps filled from t
 thresholds are kept as text under `THRESHOLD`: numbers with commas between, as in the address. The slider, the curve and
 links only write that text; `validate` checks it before the widgets are drawn, and `current` reads it afterwards. When
 run or policy change, the target is fitted again, and thresholds set by hand become the one of equal
-compute.
+compute. An address carries the digest of the record that its thresholds belong to: those of another one are dropped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 import streamlit as st
-from dmpo_explore_app.messages import notice, with_code
+from dmpo_explore_app.messages import escape_markdown, notice, with_code
 from dmpo_explore_app.services import policies, records
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.state import calibration, choices, targets, url
@@ -25,13 +25,14 @@ import dmpo_explore as dx
 
 SLIDER = "threshold_slider"  # key of the component
 MOST_TEXT = 20_000  # characters of thresholds that are set by hand
+RECORD = "record"  # of the address: the digest of the record that its thresholds were fitted on
 _SET = "_set_by_hand"  # thresholds were set and are to be validated
 _LINK = "_from_link"  # an address was taken over and is to be validated
 _OF = "_thresholds_of"  # ((run, policy, calibrated), kind) that the text belongs to
 _COMPUTE = "_compute"  # mean compute on screen, kept when run or policy change
 
 
-KEYS = (THRESHOLD, calibration.KEY, *TARGETS)  # of the address and of the state
+KEYS = (THRESHOLD, RECORD, calibration.KEY, *TARGETS)  # of the address and of the state
 
 
 def follow(keys: Iterable[str]) -> bool:
@@ -86,6 +87,9 @@ def validate(run: dx.Run, split: str, name: str) -> dx.Policy:
         if link:
             state.update(dict.fromkeys((THRESHOLD, *TARGETS)) | {KIND: "one"})
         return replace(base, thresholds=(base.threshold_none,))
+    made = state.pop(RECORD, None)
+    if foreign := link and made and made != policies.digest(run, split):
+        state[THRESHOLD] = None
     of, before = (run.name, name, calibration.on()), state.get(_OF, (None, None))
     given = _parsed(base, state.get(THRESHOLD), n_exits, tell=link or before[0] == of)
     kind = KINDS[given is not None and len(given.thresholds) > 1] if link else state.get(KIND) or "one"
@@ -96,6 +100,9 @@ def validate(run: dx.Run, split: str, name: str) -> dx.Policy:
     else:
         policy = _anew(run, split, base, given, before[0] == of)
     state[_OF], state[THRESHOLD] = (of, state[KIND]), text(policy)
+    if foreign:
+        here, aim = escape_markdown(run.name), f" ({targets.in_words()})" * bool(targets.in_words())
+        notice(f"This link was made for another record than {here} has now; its thresholds are fitted again{aim}.")
     return policy
 
 
@@ -148,7 +155,7 @@ def _anew(run: dx.Run, split: str, base: dx.Policy, given: dx.Policy | None, onl
     """For another run, policy or kind: fitted to the target; ``given``, if only the kind changed; of equal compute."""
     state, n_exits = st.session_state, records.record(run, split).n_exits
     if given is None and state.get(_OF) is None:
-        targets.budget_of_a_first_visit(run, base.name)
+        targets.target_of_a_first_visit(run, base.name)
     policy = _fitted_or_none(run, base.name)
     if policy is None:
         policy = given if only_kind else None
@@ -221,7 +228,12 @@ def address(point: OperatingPoint) -> dict[str, str]:
     parts = {choices.RUN: point.run.name, choices.SPLIT: point.split, choices.POLICY: point.policy.name}
     if point.record.n_exits == 1:
         return parts
-    return parts | {THRESHOLD: text(point.policy)} | settings()
+    return parts | thresholds_and_record(point) | settings()
+
+
+def thresholds_and_record(point: OperatingPoint) -> dict[str, str]:
+    """Thresholds, and the record that they belong to, as the address has them."""
+    return {THRESHOLD: text(point.policy), RECORD: policies.digest(point.run, point.split)}
 
 
 def settings() -> dict[str, str]:

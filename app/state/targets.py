@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
-from dmpo_explore_app.services import policies, records, run_facts
+from dmpo_explore_app.services import policies, records
 from dmpo_explore_app.state import calibration
 
 import dmpo_explore as dx
 
 THRESHOLD, KIND = "threshold", "kind"  # thresholds as text, which is in the address too; one for all exits or one each
 KINDS = ("one", "per exit")
-FIRST_BUDGET = 100 * run_facts.USUAL_BUDGET
+FIRST = 100 * dx.fitting.DEFAULT_TARGET.value  # points below the best exit, on a first visit
 
 
 class TargetField(NamedTuple):
@@ -34,8 +34,8 @@ class TargetField(NamedTuple):
         """The target of a value of the field."""
         if self.kind == "risk":
             return dx.Target.risk("too_early", epsilon=value / 100, calibrate=calibrate)
-        make = dx.Target.flops if self.kind == "flops" else dx.Target.accuracy_drop
-        return make(value / 100, per_exit=per_exit, calibrate=calibrate)
+        make = {"flops": dx.Target.flops, "accuracy_drop": dx.Target.accuracy_drop, "near_best": dx.Target.near_best}
+        return make[self.kind](value / 100, per_exit=per_exit, calibrate=calibrate)
 
 
 TARGETS = {  # key of the address and of the widget → field
@@ -56,6 +56,14 @@ TARGETS = {  # key of the address and of the widget → field
         "The numbers show their result on the split on screen.",
         0.1,
     ),
+    "near": TargetField(
+        "near_best",
+        "Max below the best exit",
+        "≤ {:g} below the best exit",
+        "The cheapest thresholds on **calibration** (**val** where there is none) whose accuracy there is at most so "
+        "many points below that of the most accurate exit. The numbers show their result on the split on screen.",
+        0.1,
+    ),
     "risk": TargetField(
         "risk",
         "Max early-exit error (%)",
@@ -74,6 +82,7 @@ def offers(run: dx.Run, name: str) -> dict[str, tuple[float, float]]:
         return {}
     costs = 100 * records.record(run, run.fitting_split).flops_fraction
     found = {"budget": (math.ceil(10 * costs[0]) / 10, math.ceil(10 * costs[-1]) / 10), "drop": (0.0, 100.0)}
+    found["near"] = (0.0, 100.0)
     if not per_exit() and dx.POLICIES[name].deployable:
         found["risk"] = (0.01, 100.0)
     return found
@@ -136,9 +145,8 @@ def changed(key: str) -> None:
         state[THRESHOLD] = None
 
 
-def budget_of_a_first_visit(run: dx.Run, name: str) -> None:
-    """Set the usual compute budget where no target is set and the run can meet it."""
+def target_of_a_first_visit(run: dx.Run, name: str) -> None:
+    """Set the default target where none is set and the run has a record to fit on."""
     state = st.session_state
-    if all(state[key] is None for key in TARGETS):
-        low, high = offers(run, name).get("budget", (1.0, 0.0))
-        state["budget"] = FIRST_BUDGET if low <= FIRST_BUDGET <= high else None
+    if "near" in offers(run, name) and all(state[key] is None for key in TARGETS):
+        state["near"] = FIRST

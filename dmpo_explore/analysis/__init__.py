@@ -58,6 +58,11 @@ if TYPE_CHECKING:
     from .tables import markdown as markdown
     from .tables import policy_table as policy_table
     from .tables import table as table
+    from .tables import transfer_lines as transfer_lines
+    from .transfer import HeldOut as HeldOut
+    from .transfer import Transfer as Transfer
+    from .transfer import transfer as transfer
+    from .transfer import transfer_run as transfer_run
     from .width_depth import best_buys as best_buys
     from .width_depth import width_depth as width_depth
 else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..fitting.fit import made_for
 from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..runs.run import Run
@@ -80,7 +81,8 @@ def _records(run: Run, splits: list[str]) -> dict[str, ExitRecord]:
 
 
 def _policy_lines(run: Run, test: ExitRecord) -> list[str]:
-    policies = {name: policy for name, policy in run.policies().items() if _is_fitted(policy, test)}
+    saved = run.policies(as_saved=True)
+    policies = {name: policy for name, policy in saved.items() if _is_fitted(run, policy, test)}
     if not policies or test.n_exits == 1:
         return []
     return [
@@ -94,8 +96,13 @@ def _policy_lines(run: Run, test: ExitRecord) -> list[str]:
     ]
 
 
-def _is_fitted(policy: Policy, test: ExitRecord) -> bool:
-    return policy.fitted.get("split") in ("val", "calibration") and not policy.unavailable_reason(test)
+def _is_fitted(run: Run, policy: Policy, test: ExitRecord) -> bool:
+    """Whether it was fitted on the run's present val or calibration record, and can be applied."""
+    split = policy.fitted.get("split")
+    if split not in ("val", "calibration") or policy.unavailable_reason(test):
+        return False
+    found = _records(run, [split] if "record" in policy.fitted else [])
+    return split not in found or made_for(policy, found[split])
 
 
 def _policy_row(name: str, policy: Policy, test: ExitRecord) -> str:

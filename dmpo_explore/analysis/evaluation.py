@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..fitting.fit import fit_policy
-from ..fitting.target import Target
+from ..fitting.target import DEFAULT_TARGET, Target
 from ..policies.base import Policy
 from ..policies.catalogue import POLICIES
 from ..records.record import ExitRecord
@@ -39,13 +39,15 @@ PROTOCOLS = {"anytime": "fixed", "budgeted": "budgeted"}  # protocol → policy
 Row = dict[str, Any]
 
 
-def fit_run_policy(run: Run, policy: str = "confidence", target: Target | None = None) -> Policy:
+def fit_run_policy(run: Run, policy: str | Policy = "confidence", target: Target | None = None) -> Policy:
     """The policy fitted to ``target`` on the run's calibration record, or on val where that is not recorded.
 
     Full depth and given thresholds need no record, unless something has to be learned or calibrated.
 
     Args:
-        policy: one of `POLICIES`. target: by default the cheapest threshold that loses no accuracy there.
+        policy: one of `POLICIES`, or a saved policy, which keeps its own target and is fitted again only where it was
+            fitted on another record (`Run.fitted_here`). target: by default the cheapest threshold within
+            one point of the most accurate exit there; with a saved policy, full depth alone counts.
 
     Raises:
         ValueError: as `fit_policy`, the run named; no such record.
@@ -56,7 +58,11 @@ def fit_run_policy(run: Run, policy: str = "confidence", target: Target | None =
         >>> policy.fitted["split"], policy.fitted["target"]
         ('calibration', {'flops': 0.3})
     """
-    kind, target = lookup(POLICIES, policy, "policy"), target or Target.accuracy_drop(0.0)
+    if not isinstance(policy, str):
+        if target != Target.full_depth():
+            return run.fitted_here(policy)
+        policy = policy.name
+    kind, target = lookup(POLICIES, policy, "policy"), target or DEFAULT_TARGET
     free = not (kind.learns or target.calibrate)
     if target.kind == "full_depth" or (target.kind == "threshold" and free):
         value: Any = kind.threshold_none if target.kind == "full_depth" else target.value
@@ -68,9 +74,21 @@ def fit_run_policy(run: Run, policy: str = "confidence", target: Target | None =
         raise ValueError(f"run {run.name!r}: {error}") from None
 
 
+def target_of(policy: Policy) -> Target:
+    """What a saved policy was fitted to; its thresholds as they are where it does not say.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> target_of(dx.load_run("demo").policies()["confidence-30%"]) == Target.flops(0.3)
+        True
+    """
+    values = policy.fitted.get("target")
+    return Target.from_dict(values) if values else Target.threshold(policy.thresholds)
+
+
 def evaluate_runs(
     runs: Sequence[str],
-    policy: str = "confidence",
+    policy: str | Policy = "confidence",
     targets: Target | Sequence[Target] | None = None,
     *,
     split: str = "test",
@@ -82,7 +100,8 @@ def evaluate_runs(
     """One row per run and target: `summarise`'s numbers with ``run``, ``policy``, ``target``, ``threshold``.
 
     Args:
-        runs: names or folders. policy: one of `POLICIES`. split: the record to evaluate on.
+        runs: names or folders. policy: one of `POLICIES`, or a saved policy with its own target. split: the record to
+            evaluate on.
         targets: one or several; without any: `BUDGETS` as far as the run can meet them, and full depth. ``per_exit``
             and ``calibrate`` are for these.
         against: a run to compare with under the same target; one with a single exit is compared at full depth.
@@ -109,6 +128,10 @@ def evaluate_runs(
     """
     other = load_run(against) if against else None
     given = [targets] if isinstance(targets, Target) else list(targets or ())
+    if not isinstance(policy, str):
+        if given:
+            raise ValueError("give either a saved policy, which has a target of its own, or targets, not both")
+        given = [target_of(policy)]
     fitted = other.name if other and other.record(split).n_exits > 1 else ""
     rows = []
     for run in map(load_run, runs):
@@ -245,7 +268,7 @@ def _can_meet(target: Target, record: ExitRecord) -> bool:
 
 def _row(
     run: Run,
-    policy: str,
+    policy: str | Policy,
     target: Target,
     split: str,
     other: Run | None = None,
@@ -261,7 +284,7 @@ def _row(
         "run": run.name,
         "data": record.meta.data,
         "split": record.meta.split,
-        "policy": policy,
+        "policy": fitted.name,
         "target": target.to_dict(),
         "threshold": fitted.thresholds[0] if len(fitted.thresholds) == 1 else list(fitted.thresholds),
         "fitted_on": fitted.fitted.get("split"),
@@ -275,7 +298,7 @@ def _row(
         table = class_metrics(outcome)
         row["classes"] = table.astype(object).where(table.notna(), None).to_dict("records")
     if other is not None:
-        row["against"] = _compare(outcome, other, policy, theirs or target, strict=strict)
+        row["against"] = _compare(outcome, other, fitted.name, theirs or target, strict=strict)
     return row
 
 

@@ -12,6 +12,7 @@ from ..policies.catalogue import POLICIES
 from ..utils.abbreviate import abbreviated
 from .class_metrics import best_and_worst
 from .evaluation import PROTOCOLS
+from .transfer import AWAY, HOME, Transfer
 
 UNAVAILABLE = "unavailable"  # head of the column of reasons
 ROUNDING = 1e-9  # difference of two accuracies that are the same
@@ -83,6 +84,49 @@ def policy_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for (run, name), found in lines.items():
         cells.append([run, name, *(found.get(column, "–") for column in columns), *(found.get(c, "") for c in last)])
     return markdown(cells)
+
+
+def transfer_lines(found: Transfer, home: str, away: str) -> list[str]:
+    """A `Transfer` as two Markdown tables and a sentence for each target.
+
+    Args:
+        home, away: names of the two places.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo")
+        >>> here = dx.analysis.HeldOut(run.record("calibration"), run.record("test"))
+        >>> found = dx.analysis.transfer(here, here, [dx.Target.flops(0.3)])
+        >>> print(transfer_lines(found, "this shop", "the other")[-1])
+        30 %: thresholds of this shop have 92.20 % at 24.1 % of the compute on its calibration images and 91.33 % at \
+24.2 % on test images of the other; fitted again on the other they have 91.33 % at 24.2 %.
+    """
+    cells = [["exit", home, away, "points lost"]]
+    for row in found.exits.to_dict("records"):
+        both = [
+            f"{percent(row[name])} [{percent(row[f'{name}_low'], 1)}, {percent(row[f'{name}_high'], 1)}]"
+            for name in (HOME, AWAY)
+        ]
+        cells.append([f"{row['exit']:.0f}", *both, f"{100 * row['lost']:.1f}"])
+    names, lines = {HOME: home, AWAY: away}, markdown(cells)
+    cells, said = [["target", "fitted on", "calibration", "tested on", "test", "early-exit error", "ECE"]], []
+    for target, rows in found.thresholds.groupby("target", sort=False):
+        reached = [(_reached(row, "fitted_"), _reached(row)) for row in rows.to_dict("records")]
+        for row, (there, here) in zip(rows.to_dict("records"), reached, strict=True):
+            error = f"{percent(row['too_early'])}{' violated' * bool(row['violated'])}"
+            places = names[row["fitted_on"]], there, names[row["tested_on"]]
+            cells.append([str(target), *places, here, error, percent(row["ece"])])
+        said.append(
+            f"{target}: thresholds of {home} have {reached[1][0]} of the compute on its calibration images and "
+            f"{reached[1][1]} on test images of {away}; fitted again on {away} they have {reached[2][1]}."
+        )
+    return [*lines, "", *markdown(cells), "", *said]
+
+
+def _reached(row: Mapping[Any, Any], where: str = "") -> str:
+    """Accuracy and compute in a row of a `Transfer`, on test or on the images that were fitted on."""
+    compute = row["fitted_flops"] if where else row["flops_fraction"]
+    return f"{percent(row[f'{where}accuracy'])} at {percent(compute, 1)}"
 
 
 def class_table(row: Mapping[str, Any], n: int = 10) -> list[str]:

@@ -49,6 +49,7 @@ def data(
     """
     from ..data.check import check_data, training_plan
     from ..data.images import open_data
+    from ..fitting.risk_control import certifiable
     from .contact_sheet import write_contact_sheet
 
     typed = typed_values(settings)
@@ -63,7 +64,7 @@ def data(
             lambda done, total: bar.to(done, total, "checking images"),
             thumbnails=IMAGES if sheet else 0,
         )
-    plan = training_plan(found, chosen)
+    plan = training_plan(found, chosen) | {"risk control": certifiable(found.n_calibration)}
     answer, lines = found.to_dict() | {"plan": plan}, report(found, plan, all_classes)
     if sheet and any(found.thumbnails.values()):
         write_contact_sheet(sheet, found)

@@ -31,9 +31,9 @@ def predict(
 ) -> None:
     """Classify images with early exits; writes CSV: file, label, exit (counted from 1), confidence.
 
-    Without a target the policy is the cheapest one that loses no accuracy on calibration. A file that cannot be read is
-    reported, the other files are classified, and the exit status is 1. Rows are written as they are computed; Ctrl-C
-    keeps the rows written so far.
+    Without a target the policy is the cheapest one within one point of the best exit on calibration. A file that cannot
+    be read is reported, the other files are classified, and the exit status is 1. Rows are written as they are
+    computed; Ctrl-C keeps the rows written so far.
     """
     from ..data.image_files import find_images
     from ..runs.store import load_run
@@ -100,7 +100,8 @@ def report(
     """Write a run as one HTML file with a threshold slider, which opens without a network.
 
     It holds accuracy over compute, exits, classes, calibration, training, and images that move between the exits. The
-    slider begins at the policy for the target; without one that is the cheapest that loses no accuracy on calibration.
+    slider begins at the policy for the target; without one that is the cheapest within one point of the best exit on
+    calibration.
     """
     from ..runs.store import load_run
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import refuse_beside, target_from, target_options, unused
+from .options import policy_from, refuse_beside, target_from, target_options, unused
 from .output import print_result, say, warnings_said
 from .root import Flops, Json, app
 
@@ -26,6 +28,7 @@ PROTOCOL = "Standard protocol: anytime (a row per exit) or budgeted (a row per s
 FEW_EVALUATED = 1000  # images; with fewer, the interval of an accuracy of 90 % is about four points wide, or wider
 ON_VAL = "it has no calibration record; thresholds are fitted on val, which also chose the epoch"
 AGAINST = "Add the accuracy difference to this run, with a 95 % interval."
+TRANSFER = "What the exits and thresholds of one run do on these other images; see `record --other-data`."
 PER_IMAGE = "Write one row per image to this file, for other tools: exit, answers of every exit. One run, one target."
 PER_CLASS = "Write one line per class to this file, and print the best and the worst classes."
 
@@ -39,6 +42,7 @@ def evaluate(
     protocol: Annotated[str | None, typer.Option(help=PROTOCOL)] = None,
     split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "test",
     against: Annotated[str | None, typer.Option(metavar="RUN", help=AGAINST)] = None,
+    transfer: Annotated[str | None, typer.Option(metavar="NAME", help=TRANSFER)] = None,
     per_class: Annotated[Path | None, typer.Option(metavar="FILE.csv", help=PER_CLASS)] = None,
     per_image: Annotated[Path | None, typer.Option(metavar="FILE.parquet|FILE.csv", help=PER_IMAGE)] = None,
     as_json: Json = False,
@@ -61,15 +65,25 @@ def evaluate(
     --risk is Learn-then-Test risk control: with probability 1 - delta over the draw of the calibration images, the risk
     on new images of the same distribution is at most epsilon. If no threshold can be certified, no image exits early.
 
+    --transfer NAME tells what thresholds do on images of another place: what every exit loses there, what thresholds
+    reached on calibration and what they do on test, and what fitting them again on calibration images of that place
+    repairs.
+
     With --json, one row is an object and several rows are an array.
     """
     from ..analysis.evaluation import evaluate_policies, evaluate_protocol, evaluate_runs
     from ..analysis.tables import class_table, policy_table, table
 
+    policy = policy_from(settings | {"flops": flops})
     found = [target_from(settings | {"flops": budget}) for budget in flops or (None,)]
     targets = [target for target in found if target is not None]
     beside = {"--flops": flops, "--against": against, "targets": targets, **unused(settings)}
     _refuse(all_policies, protocol, beside | {"--per-class": per_class, "--per-image": per_image})
+    if transfer:
+        others = {"--against": against, "--per-class": per_class, "--per-image": per_image}
+        refuse_beside("--transfer", {"--all-policies": all_policies, "--protocol": protocol, **others})
+        _transfer(runs, transfer, policy, targets, as_json)
+        return
     if all_policies:
         with warnings_said():
             rows = evaluate_policies(runs, split=split)
@@ -82,15 +96,30 @@ def evaluate(
     else:
         how = {name: settings[name] for name in ("per_exit", "calibrate")} | {"per_class": per_class is not None}
         with warnings_said():
-            rows = evaluate_runs(runs, settings["policy"], targets, split=split, against=against, **how)
+            rows = evaluate_runs(runs, policy, targets, split=split, against=against, **how)
     if per_image:
-        write_images(per_image, runs, split, settings["policy"], targets)
+        write_images(per_image, runs, split, policy, targets)
     more = [line for row in rows for line in ("", *class_table(row))] if per_class else []
     if per_class:
         write_classes(per_class, rows)
     print_result(rows[0] if len(rows) == 1 else rows, as_json, table(rows) + more)
     say_notes(rows)
     caution_all(runs, rows, fitted=not protocol)
+
+
+def _transfer(runs: list[str], data: str, policy: str | Policy, targets: list[Target], as_json: bool) -> None:
+    """Print what one run does on other data."""
+    from ..analysis.tables import transfer_lines
+    from ..analysis.transfer import TARGETS, transfer_run
+    from ..runs.store import load_run
+
+    if len(runs) != 1 or not isinstance(policy, str):
+        raise typer.BadParameter("needs one run, and a policy by name", param_hint="--transfer")
+    run = load_run(runs[0])
+    with warnings_said():
+        found = transfer_run(run, data, targets or TARGETS, policy)
+    tables = {name: json.loads(table.to_json(orient="records")) for name, table in found._asdict().items()}
+    print_result({"run": run.name, "data": data} | tables, as_json, transfer_lines(found, run.config.data.name, data))
 
 
 def _refuse(all_policies: bool, protocol: str | None, others: dict[str, Any]) -> None:
@@ -121,14 +150,15 @@ def write_classes(path: Path, rows: list[dict[str, Any]]) -> None:
         pd.DataFrame(named).to_csv(temporary, index=False, lineterminator="\n")
 
 
-def write_images(path: Path, names: list[str], split: str, policy: str, targets: list[Target]) -> None:
+def write_images(path: Path, names: list[str], split: str, policy: str | Policy, targets: list[Target]) -> None:
     """A Parquet or CSV file with a row per image, under the policy for the one target; wrong usage if it is not one."""
-    from ..analysis.evaluation import fit_run_policy
+    from ..analysis.evaluation import fit_run_policy, target_of
     from ..analysis.image_table import image_paths, image_table, write_image_table
     from ..analysis.outcome import apply
     from ..fitting.target import Target
     from ..runs.store import load_run
 
+    targets = targets if isinstance(policy, str) else [target_of(policy)]
     if (len(names), len(targets)) != (1, 1):
         raise typer.BadParameter("needs one run and one target, such as --flops 0.3", param_hint="--per-image")
     run = load_run(names[0])
@@ -182,21 +212,21 @@ def _cautions(run: Run) -> list[str]:
 
 
 def fit_typed(run: Run, settings: dict[str, Any]) -> Policy:
-    """The policy for the typed target, fitted on calibration; by default the cheapest that loses no accuracy there.
+    """The policy for the typed target, fitted on calibration; by default `DEFAULT_TARGET`.
 
     A run with a single exit gets full depth whatever the target, as in `evaluate`.
     """
     from ..analysis.evaluation import fit_run_policy
-    from ..fitting.target import Target
+    from ..fitting.target import DEFAULT_TARGET, Target
 
     how = {name: settings[name] for name in ("per_exit", "calibrate")}
-    target = target_from(settings)
+    policy, target = policy_from(settings), target_from(settings)
     if run.fitting_split in run.splits() and run.record(run.fitting_split).n_exits == 1:
         if target not in (None, Target.full_depth()):
             say(f"run {run.name!r} has a single exit: all images exit there, whatever the target")
         target = Target.full_depth()
     with warnings_said():
-        fitted = fit_run_policy(run, settings["policy"], target or Target.accuracy_drop(0.0, **how))
+        fitted = fit_run_policy(run, policy, target or replace(DEFAULT_TARGET, **how))
     if "note" in fitted.fitted:
         say(fitted.fitted["note"])
     return fitted

@@ -84,8 +84,8 @@ def export(
 
     --out: one graph per stage with the policy, for engines without torch. `dx.OnnxEngine(DIR)` runs it, and the README
     in DIR describes it for other engines. --web: static files for any web server; a visitor's browser loads the stages
-    one by one, when an image needs them. Without a target the policy is the cheapest one that loses no accuracy on
-    calibration. With --precision int8 it is fitted to the same target again, on the int8 graphs' answers.
+    one by one, when an image needs them. Without a target the policy is the cheapest one within one point of the
+    best exit on calibration. With --precision int8 it is fitted to the same target again, on the int8 graphs' answers.
     """
     if (out is None) == (web is None):
         found = "a folder" if out is None else "one folder, not two"

@@ -20,6 +20,7 @@ from ..utils.options import Option, options_of
 
 if TYPE_CHECKING:
     from ..fitting.target import Target
+    from ..policies.base import Policy
 
 # ``part.name`` of a config → name of its parameter.
 CONFIG = {key: found.spelling.replace("-", "_") for key, found in OPTIONS.items()}
@@ -27,13 +28,18 @@ CONFIG = {key: found.spelling.replace("-", "_") for key, found in OPTIONS.items(
 # The policy and the target that it is fitted to: option → type, default, help.
 TARGET_PANEL = "Policy options"
 TARGET: dict[str, tuple[Any, Any, str]] = {
-    "policy": (str, "confidence", "Exit policy: confidence, entropy, margin … (see `policies`)."),
+    "policy": (
+        str,
+        "confidence",
+        "Exit policy: confidence, entropy, margin … (see `policies`), or FILE.json, a saved policy with its target.",
+    ),
     "flops": (
         float | None,
         None,
         "Compute budget on calibration as a fraction of the plain backbone's FLOPs, e.g. 0.3.",
     ),
     "accuracy_drop": (float | None, None, "Largest accuracy loss against the last exit, as a fraction, e.g. 0.01."),
+    "near_best": (float | None, None, "Largest accuracy loss against the best exit, as a fraction, e.g. 0.01."),
     "shares": (str | None, None, "Shares of images that exit at each exit, e.g. 0.4,0.3,0.1,0.2."),
     "threshold": (str | None, None, "One threshold, or one per exit but the last: 0.9 or 0.9,0.8,0.7."),
     "risk": (
@@ -47,7 +53,7 @@ TARGET: dict[str, tuple[Any, Any, str]] = {
         DELTA,
         "With --risk: probability, over the draw of the calibration images, that the risk is larger.",
     ),
-    "per_exit": (bool, False, "With --flops or --accuracy-drop: fit one threshold per exit."),
+    "per_exit": (bool, False, "With --flops, --accuracy-drop or --near-best: fit one threshold per exit."),
     "calibrate": (bool, False, "First fit one temperature per exit; the record must have logits."),
 }
 
@@ -144,6 +150,7 @@ def target_from(settings: Mapping[str, Any]) -> Target | None:
     values = {
         "flops": settings.get("flops"),
         "accuracy_drop": settings["accuracy_drop"],
+        "near_best": settings["near_best"],
         "shares": numbers(settings["shares"], "--shares"),
         "threshold": numbers(settings["threshold"], "--threshold"),
         "risk": settings["risk"],
@@ -154,6 +161,19 @@ def target_from(settings: Mapping[str, Any]) -> Target | None:
 
     how = {name: settings[name] for name in ("epsilon", "delta", "per_exit", "calibrate")}
     return Target.from_arguments(**values, **how)
+
+
+def policy_from(settings: Mapping[str, Any]) -> str | Policy:
+    """The name of a policy that was typed, or the policy of a file; beside a file a target is wrong usage."""
+    name = str(settings["policy"])
+    if not name.endswith(".json"):
+        return name
+    from ..policies.catalogue import load_policy
+
+    others = {key: settings.get(key) for key in TARGET if key not in ("policy", "epsilon", "delta")}
+    typed = {f"--{key.replace('_', '-')}": not (value is None or value is False) for key, value in others.items()}
+    refuse_beside("--policy FILE.json", typed)
+    return load_policy(name)
 
 
 def unused(settings: Mapping[str, Any]) -> dict[str, bool]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FEATURES = "Also keep the features of every exit; Explore draws a map of the images from them."
 SCORE = "A further score, of a plug-in, to store; with the logits all can be computed later. May be repeated."
+OTHER_DATA = "Record other images with the run's classes, as NAME-SPLIT; default splits: calibration and test."
+OTHER_SPLITS = ("calibration", "test")
 RECOUNT = "Only count the FLOPs of existing records again, as deployed, and fit policies.json again."
 
 
@@ -35,6 +37,7 @@ def record(
     data: Annotated[
         str | None, typer.Option(help="New folder of the run's images, if they were moved; they are checked first.")
     ] = None,
+    other_data: Annotated[str | None, typer.Option(metavar="NAME|FOLDER", help=OTHER_DATA)] = None,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="no (float32), bf16 or fp16.")] = "no",
     batch_size: Annotated[int, typer.Option(min=1, help="Batch size.")] = 250,
@@ -58,27 +61,34 @@ def record(
     The splits are those of the training, from the run's manifest. Images that were added later belong to no split. A
     missing, renamed or changed image is an error that names the file. With --data, existing records are kept.
 
+    **Other images** (`--other-data`), such as those of another camera or shop, are recorded beside the run's own:
+    `dmpo-explore evaluate RUN --transfer NAME` then tells what the run's thresholds do there.
+
     A run on a known data set that was trained without a calibration split can get one afterwards, from the images that
     --train-size left out: `--split calibration`.
     """
+    from ..runs.other_data import record_name
     from ..runs.run_data import default_splits
     from ..runs.store import load_run
 
     enable_ctrl_c(progress)
     opened, file = load_run(run), ProgressFile(progress if is_main_process() else None)
     if recount:
-        refuse_beside("--recount", {"--split": split, "--data": data, "--features": features, "--force": force})
+        typed = {"--split": split, "--data": data, "--other-data": other_data, "--features": features}
+        refuse_beside("--recount", typed | {"--force": force})
         _recount(opened, as_json)
         return
     how = {"device": device, "precision": precision, "batch_size": batch_size, "keep_logits": logits, "force": force}
-    how |= {"keep_features": features, "scores": score or []}
+    how |= {"keep_features": features, "scores": score or [], "other_data": other_data}
+    if other_data:
+        refuse_beside("--other-data", {"--data": data})
     with warnings_said():
-        splits = list(dict.fromkeys(split or default_splits(opened.path)))
+        splits = list(dict.fromkeys(split or (OTHER_SPLITS if other_data else default_splits(opened.path))))
         if data is not None:
             opened = _moved(opened, data)
             say(f"the images of run {opened.name!r} are read from {opened.config.data.root or opened.config.data.name}")
             splits = [name for name in splits if force or name not in opened.splits()]
-        for name in splits:
+        for name in (record_name(other_data, name) if other_data else name for name in splits):
             if name in opened.splits() and not force:
                 raise FileExistsError(
                     f"run {opened.name!r} has a {name} record; replace it with --force, or choose --split"
@@ -129,11 +139,13 @@ def record_splits(run: Run, splits: list[str], file: ProgressFile, **how: Any) -
     from ..analysis.card_results import write_card_results
     from ..fitting.fit import few_images
     from ..inference.torch_recording import record_run
+    from ..runs.other_data import record_name
     from ..runs.run_data import fits_policies
 
     rows: list[dict[str, Any]] = []
     with Bar(hide=not is_main_process(), lines=True) as bar:
-        for name in splits:
+        for split in splits:
+            name = record_name(how["other_data"], split) if how.get("other_data") else split
 
             def shown(done: int, total: int, name: str = name) -> None:
                 bar.to(done, total, name)
@@ -144,7 +156,7 @@ def record_splits(run: Run, splits: list[str], file: ProgressFile, **how: Any) -
                 file.to(f"checking {name}", done, total)
 
             try:
-                made = record_run(run, name, progress=shown, on_check=checked, **how)
+                made = record_run(run, split, progress=shown, on_check=checked, **how)
             except KeyboardInterrupt:
                 bar.clear()
                 if is_main_process():

@@ -140,7 +140,7 @@ def base_config(place: str | None) -> Config:
     from ..config import Config
     from ..runs.config_file import read_config, read_config_file
     from ..runs.hub import PREFIX
-    from ..runs.store import list_runs, load_run
+    from ..runs.store import list_runs, load_run, present_name
     from ..utils.registry import unknown
 
     if place is None:
@@ -149,7 +149,7 @@ def base_config(place: str | None) -> Config:
         of_a_run = path.name == "config.json" and (path.parent / "history.csv").is_file()
         return read_config(path) if of_a_run else read_config_file(path)
     runs = list_runs()
-    if place in runs or place.startswith(PREFIX) or (path / "config.json").is_file():
+    if present_name(place) in runs or place.startswith(PREFIX) or (path / "config.json").is_file():
         return load_run(place).config
     raise FileNotFoundError(f"--config takes a file or a run: no file {place}, and {unknown('run', place, runs)}")
 
@@ -170,6 +170,7 @@ def _resumed(name: str, settings: dict[str, Any]) -> Config:
 def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: bool, **how: Any) -> Run:
     """Train with a bar, a line per epoch and the progress file; Ctrl-C prints how to continue."""
     from ..data.manifest import OWN
+    from ..fitting.risk_control import certifiable
     from ..runs.history import CHECKPOINT, checkpoint_epoch
     from ..runs.store import load_run
     from ..training.train import train as train_run
@@ -181,6 +182,7 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
         bar.clear()
         if manifest.data == OWN or manifest.unlabelled:
             bar.write(f"data: {manifest.described()}")
+        bar.write(certifiable(manifest.counts.get("calibration", 0)))
 
     hooks: dict[str, Any] = {
         "on_step": reports.on_step, "progress": reports.on_epoch, "on_check": reports.on_check,
@@ -204,17 +206,20 @@ def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:
 
 def estimate_lines(config: Config, device: str) -> tuple[dict[str, Any], list[str]]:
     """The expected duration and memory of a training from a few timed steps, as JSON values and as lines."""
+    from ..fitting.risk_control import certifiable, smallest_risk
     from ..jobs.estimate import estimate_training, measure_rates
 
     with Bar(lines=True) as bar:
         rates = measure_rates(config, device, lambda done, steps: bar.to(done, steps, "timing steps"))
     found = estimate_training(config, rates)
     answer = {"seconds": found.seconds, "training_seconds": found.training, "recording_seconds": found.recording,
-              "memory_bytes": found.memory, "rates": dataclasses.asdict(rates)}  # fmt: skip
+              "memory_bytes": found.memory, "rates": dataclasses.asdict(rates),
+              "smallest_risk": smallest_risk(rates.calibration)}  # fmt: skip
     low, high, n = *map(clock, found.seconds), config.training.epochs
     small, large = (size / 2**30 for size in found.memory)
     return answer, [
         f"{low} to {high} (minutes:seconds) for {n} epoch{'s' * (n > 1)}, {clock(found.recording)} of it to record",
         f"{small:.1f} to {large:.1f} GiB of memory",
         f"measured on {len(rates.steps)} steps of {rates.batch_size} images on {rates.device} under its present load",
+        certifiable(rates.calibration),
     ]

@@ -82,6 +82,11 @@ class DataCheck:
         return sum(int(counts.sum()) for counts in self.counts.values())
 
     @property
+    def n_calibration(self) -> int:
+        """Images that thresholds are fitted on."""
+        return int(np.sum(self.counts.get("calibration", 0)))
+
+    @property
     def n_unlabelled(self) -> int:
         """Images without labels, which are in no split."""
         return used_by_split(self.ledger).get(UNLABELLED, 0)

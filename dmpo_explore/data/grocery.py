@@ -1,4 +1,4 @@
-"""Photographs of groceries, bundled: `grocery` with a split of ours, `grocery-shops` with that of their authors.
+"""Photographs of groceries, bundled: with a split of ours, with that of their authors, and of the first shops alone.
 
 In: nothing; the files lie in the package. Out: a `Source` each. The Grocery Store Dataset by Marcus Klasson, Cheng
 Zhang and Hedvig Kjellström (WACV 2019), MIT: 5,421 photographs of fruit, vegetables and cartons in shops, 81 classes.
@@ -11,7 +11,9 @@ list; groups with two images whose difference hashes differ in at most 72 of 256
 
 Ours: `grocery` pools the lists, and 52/12/12/24 % of the images are train, val, calibration and test, the shops mixed
 alike in all four, and every class in each of them if it has four groups. In `grocery-shops` train and val are the
-authors', calibration is a third of their test list, and test the rest of it.
+authors', calibration is a third of their test list, and test the rest of it. `grocery-same-shops` has the photographs
+of their train and val lists alone, in the shares of `grocery`: a run that is trained on it can be recorded on held-out
+images of the same shops, and on calibration and test of `grocery-shops`, which are of others.
 """
 
 from __future__ import annotations
@@ -36,9 +38,10 @@ FOLDER = Path(__file__).parent / "bundled" / "grocery"
 IMAGES, INDEX = "images.bin", "index.csv"
 SHA256 = {
     IMAGES: "fd569679460862351bcac86bee1941deeb90e9786b296fffcfed26ba967b10b6",
-    INDEX: "28bd9d46fc6a25b17a27d6cdd5512098a9d16ec7e8e33a2b9c28f22036ac5919",
+    INDEX: "56cabea9fe1900c13c1d2611d462b8d2dc56c731e226ca5a15547324372fb85c",
 }
-COLUMNS = ("class", "file", "bytes", "group", "grocery", "grocery-shops")  # the last two: the split there
+NAMES = ("grocery", "grocery-shops", "grocery-same-shops")
+COLUMNS = ("class", "file", "bytes", "group", *NAMES)  # the last ones: the split there, empty where it has none
 
 
 class Photographs(NamedTuple):
@@ -72,7 +75,7 @@ def photographs() -> Photographs:
         hashes.append(hashlib.sha256(content[start:end]).hexdigest())
     images = StoredImages([row["file"] for row in rows], ShardContent(samples))
     groups = np.asarray([int(row["group"]) for row in rows], np.int64)
-    splits = {name: np.asarray([row[name] for row in rows]) for name in COLUMNS[-2:]}
+    splits = {name: np.asarray([row[name] for row in rows]) for name in NAMES}
     return Photographs(images, hashes, tuple(names), labels, groups, splits)
 
 
@@ -106,5 +109,11 @@ GROCERIES = {
         "Groceries, tested in other shops: 5,421 colour photographs, 81 classes",
         "train and val are the published ones; calibration is a third of the published test, which is of other shops, "
         "photographs that follow one another together",
+    ),
+    "grocery-same-shops": _source(
+        "grocery-same-shops",
+        "Groceries of the first shops: 2,936 colour photographs, 81 classes",
+        "52/12/12/24 % of the published train and val into train, val, calibration and test, photographs that follow "
+        "one another together",
     ),
 }

@@ -9,17 +9,21 @@ if TYPE_CHECKING:
     from .fit import few_images as few_images
     from .fit import fit_again as fit_again
     from .fit import fit_policy as fit_policy
+    from .fit import made_for as made_for
     from .risk_control import RISKS as RISKS
     from .risk_control import Certificate as Certificate
+    from .risk_control import certifiable as certifiable
     from .risk_control import certify as certify
     from .risk_control import disagreement as disagreement
     from .risk_control import fixed_sequence as fixed_sequence
     from .risk_control import hoeffding_bentkus as hoeffding_bentkus
     from .risk_control import images_needed as images_needed
+    from .risk_control import smallest_risk as smallest_risk
     from .risk_control import too_early as too_early
     from .sweep import Sweep as Sweep
     from .sweep import realised_flops as realised_flops
     from .sweep import sweep as sweep
+    from .target import DEFAULT_TARGET as DEFAULT_TARGET
     from .target import KINDS as KINDS
     from .target import Target as Target
     from .temperature import fit_temperatures as fit_temperatures

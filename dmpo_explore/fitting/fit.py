@@ -23,12 +23,13 @@ from ..utils.registry import lookup
 from .per_exit import best_thresholds, budget_key, floor_key
 from .risk_control import Certificate, certify, images_needed
 from .sweep import Sweep, sweep
-from .target import DELTA, EPSILON, Target
+from .target import BOUNDS, DELTA, EPSILON, Target
 from .temperature import fit_temperatures
 
 ALL_AT_EXIT_1 = (
     "every image exits at exit 1: the next setting takes {dearer:.2%} of the compute, the budget is {budget:g}%"
 )
+TOO_LOW = "no threshold is accurate enough; this is the most accurate one, {points:.1f} points too low"
 NO_CERTIFICATE = "no threshold can be certified, so no image exits early"
 TOO_FEW = "{images:,} images{half} cannot certify {epsilon:g} %: at least {needed:,} are needed"
 FEW = 100  # images; with fewer, one image moves an accuracy by more than a point
@@ -45,6 +46,7 @@ def fit_policy(
     *,
     flops: float | None = None,
     accuracy_drop: float | None = None,
+    near_best: float | None = None,
     shares: Sequence[float] | None = None,
     threshold: float | Sequence[float] | None = None,
     risk: str | None = None,
@@ -57,11 +59,12 @@ def fit_policy(
 
     Args:
         record: to fit on: of ``calibration``, whose images are used for nothing else, or of ``val`` if a run has none
-            (see `Run.fitting_split`). policy: one of `POLICIES`.
-        target: what to fit to; or one of its kinds as a keyword: flops, accuracy_drop, shares, threshold, or risk with
-            epsilon and delta (see `certify`). With risk, a policy that learns or has temperatures is fitted on half of
-            the record. ``fitted["note"]`` states that none can be certified, or that a budget leaves exit 1 alone.
-        per_exit: with flops or accuracy_drop, a threshold of its own for every exit but the last.
+            (see `Run.fitting_split`); ``fitted["record"]`` keeps its digest. policy: one of `POLICIES`.
+        target: what to fit to; or one of its kinds as a keyword: flops, accuracy_drop, near_best, shares, threshold,
+            or risk with epsilon and delta (see `certify`). With risk, a policy that learns or has temperatures is
+            fitted on half of the record. ``fitted["note"]`` states that none can be certified or is accurate enough, or
+            that a budget leaves exit 1 alone.
+        per_exit: with flops, accuracy_drop or near_best, a threshold of its own for every exit but the last.
         temperatures: K numbers, or ``"fit"`` to fit them here (see `fit_temperatures`); the record must have logits.
 
     Of settings with equal accuracy the cheaper one is taken; scores closer than `TIE` exit together. A record of
@@ -80,8 +83,8 @@ def fit_policy(
         (1,)
     """
     kind = lookup(POLICIES, policy, "policy")
-    short: dict[str, Any] = {"flops": flops, "accuracy_drop": accuracy_drop, "shares": shares}
-    short |= {"threshold": threshold, "risk": risk}
+    short: dict[str, Any] = {"flops": flops, "accuracy_drop": accuracy_drop, "near_best": near_best}
+    short |= {"shares": shares, "threshold": threshold, "risk": risk}
     if target is None:
         target = Target.from_arguments(**short, epsilon=epsilon, delta=delta, per_exit=per_exit)
     elif per_exit or any(value is not None for value in short.values()):
@@ -95,7 +98,7 @@ def fit_policy(
         raise ValueError(f"per_exit=True needs one of the policies {fits}; got {policy}")
     fitted = _fit(record, policy, target, temperatures)
     fitted.check(record.n_exits)
-    if record.meta.split == "test" and target.kind in ("flops", "accuracy_drop", "shares"):
+    if record.meta.split == "test" and target.kind in (*BOUNDS, "shares"):
         warnings.warn(ON_TEST, UserWarning, stacklevel=2)
     return fitted
 
@@ -124,6 +127,21 @@ def fit_again(policy: Policy, record: ExitRecord) -> Policy:
         return policy
 
 
+def made_for(policy: Policy, record: ExitRecord) -> bool:
+    """Whether a policy was fitted on this record. One that carries no digest counts as such.
+
+    Thresholds that were set by hand carry none, nor do policies of earlier versions.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo")
+        >>> policy = dx.fit_policy(run.record("calibration"), flops=0.3)
+        >>> made_for(policy, run.record("calibration")), made_for(policy, run.record("val"))
+        (True, False)
+    """
+    return policy.fitted.get("record") in (None, record.digest)
+
+
 def few_images(images: int, split: str = "val") -> str:
     """A caution where thresholds are fitted on fewer than `FEW` images of a split; else an empty text.
 
@@ -144,6 +162,8 @@ def _fit(record: ExitRecord, name: str, target: Target, temperatures: Sequence[f
     about["target"] = target.to_dict()
     if target.kind == "full_depth":  # nothing is fitted or learned
         return POLICIES[name]((POLICIES[name].threshold_none,), about)
+    if target.kind != "threshold":
+        about["record"] = record.digest
     learns = isinstance(temperatures, str) or (POLICIES[name].learns and record.n_exits > 1)
     prepare, judge = _halves(record) if target.kind == "risk" and learns else (record, record)
     policy = learned_policy(prepare, name, _temperatures(prepare, temperatures))
@@ -155,7 +175,7 @@ def _fit(record: ExitRecord, name: str, target: Target, temperatures: Sequence[f
         certificate = certify(judge, policy, target.value, target.epsilon, target.delta)
         about |= _described(certificate, target, half=judge is not record)
         policy = replace(policy, thresholds=(certificate.threshold,))
-    elif target.kind in ("flops", "accuracy_drop"):
+    elif target.kind in BOUNDS:
         policy, noted = _with_constraint(record, policy, target)
         about |= noted
     return replace(policy, fitted=about)
@@ -167,7 +187,7 @@ def cross_validated_gain(
     """Cross-validated gain of a threshold per exit over a single one, on images that neither was fitted on.
 
     Args:
-        record: of ``calibration`` or ``val``. bound: ``flops`` or ``accuracy_drop``. folds: each is measured with the
+        record: of ``calibration`` or ``val``. bound: one of `target.BOUNDS`. folds: each is measured with the
             thresholds fitted on the others.
 
     Returns:
@@ -242,11 +262,15 @@ def _described(certificate: Certificate, target: Target, *, half: bool) -> dict[
 def _with_constraint(record: ExitRecord, policy: Policy, target: Target) -> tuple[Policy, dict[str, str]]:
     """The policy within the bound, and a note where a budget leaves nothing to choose."""
     swept, bound = sweep(record, policy), float(target.value)
-    budget = target.kind == "flops"
-    single = _fit_flops(swept, bound) if budget else _fit_drop(swept, bound)
+    if target.kind == "flops":
+        single, key, noted = _fit_flops(swept, bound), budget_key(bound), _only_exit_1(swept, bound)
+    else:
+        against = swept.correct[-1] if target.kind == "accuracy_drop" else record.correct.sum(axis=0).max()
+        wanted, reached = float(against - bound * record.n_images), float(swept.correct.max())
+        single = float(swept.thresholds[np.argmax(swept.correct >= min(wanted, reached) - 1e-9)])
+        key, noted = floor_key(min(wanted, reached)), _too_low((wanted - reached) / record.n_images)
     if not target.per_exit or record.n_exits == 1:
-        return replace(policy, thresholds=(single,)), _only_exit_1(swept, bound) if budget else {}
-    key = budget_key(bound) if budget else floor_key(float(swept.correct[-1] - bound * record.n_images))
+        return replace(policy, thresholds=(single,)), noted
     return replace(policy, thresholds=tuple(best_thresholds(record, policy, single, key))), {}
 
 
@@ -267,6 +291,6 @@ def _fit_flops(swept: Sweep, budget: float) -> float:
     return float(swept.thresholds[np.argmax(np.where(affordable, swept.correct, -1))])
 
 
-def _fit_drop(swept: Sweep, drop: float) -> float:
-    images = int(swept.exit_counts[0].sum())
-    return float(swept.thresholds[np.argmax(swept.correct >= swept.correct[-1] - drop * images - 1e-9)])
+def _too_low(missing: float) -> dict[str, str]:
+    """A note where the most accurate threshold misses the wanted accuracy by this fraction."""
+    return {"note": TOO_LOW.format(points=100 * missing)} if missing > 1e-9 else {}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,6 +59,8 @@ RISKS: dict[str, Loss] = {
     "too_early": too_early,
     "disagreement": disagreement,
 }
+CERTIFIED_OFTEN = 0.9  # of the draws of the calibration images
+USUAL_RISKS = (0.05, 0.01)  # that calibration images are wanted for
 
 
 @dataclass(frozen=True)
@@ -104,21 +107,63 @@ def hoeffding_bentkus(risk: npt.ArrayLike, n: int, epsilon: float) -> npt.NDArra
     return np.asarray(np.minimum(hoeffding, bdtr(np.ceil(n * mean - 1e-9), n, epsilon)))
 
 
-def images_needed(epsilon: float, delta: float = 0.05) -> int:
-    """The smallest number of images with which ε can be certified at δ, reached if not one of them is an error.
+def images_needed(epsilon: float, delta: float = 0.05, rate: float = 0.0) -> int:
+    """The smallest number of images with which ε can be certified at δ.
 
-    Without an error both bounds of `hoeffding_bentkus` are (1 − ε)ⁿ. With errors more images are needed.
+    Without errors (``rate`` 0) both bounds of `hoeffding_bentkus` are (1 − ε)ⁿ. Where each image is an error with
+    probability ``rate``, it is the smallest number that is certified in nine of ten draws.
 
     Raises:
-        ValueError: ε or δ outside (0, 1).
+        ValueError: ε or δ outside (0, 1), or a rate that is not at least 0 and below ε.
 
     Example:
-        >>> [images_needed(epsilon) for epsilon in (0.01, 0.05, 0.1)]
-        [299, 59, 29]
+        >>> [images_needed(epsilon) for epsilon in (0.01, 0.05, 0.1)], images_needed(0.05, rate=0.01)
+        ([299, 59, 29], 153)
     """
+    from scipy.special import bdtr
+
     _check_levels(epsilon, delta)
-    n = max(1, math.floor(math.log(delta) / math.log1p(-epsilon)))
-    return n if hoeffding_bentkus(0.0, n, epsilon) <= delta else n + 1
+    if not 0 <= rate < epsilon:
+        raise ValueError(f"rate={rate!r} must be at least 0 and below epsilon, {epsilon:g}: no number is enough")
+    n = 0
+    for errors in count():
+        while n <= errors or hoeffding_bentkus(errors / n, n, epsilon) > delta:
+            n += 1
+        if bdtr(errors, n, rate) >= CERTIFIED_OFTEN:
+            break
+    return n
+
+
+def smallest_risk(images: int, delta: float = 0.05) -> float:
+    """The smallest ε that so many images can certify at δ, reached if not one of them is an error: 1 − δ^(1/n).
+
+    Example:
+        >>> round(smallest_risk(53), 4), round(smallest_risk(59), 4)
+        (0.055, 0.0495)
+    """
+    return float(1 - delta ** (1 / images)) if images else 1.0
+
+
+def certifiable(images: int) -> str:
+    """Which risk calibration images can certify, and how many more a smaller one takes, in words.
+
+    Example:
+        >>> certifiable(53)
+        '53 calibration images can certify a risk of 5.5 % at best (95 % confidence); 5 % takes at least 59, about 150 \
+where 1 in 100 is an error'
+        >>> certifiable(1000)
+        '1,000 calibration images can certify a risk of 0.3 % at best (95 % confidence)'
+    """
+    if not images:
+        return "no calibration images: thresholds are fitted on val, which chose the epoch, so no risk can be certified"
+    best = math.ceil(1000 * smallest_risk(images) - 1e-9) / 10
+    which = f"{images:,} calibration image{'s' * (images > 1)}"
+    text = f"{which} can certify a risk of {best:g} % at best (95 % confidence)"
+    for epsilon in USUAL_RISKS:
+        if images < (likely := images_needed(epsilon, rate=epsilon / 5)):
+            about = f"about {float(f'{likely:.2g}'):,.0f} where 1 in {5 / epsilon:.0f} is an error"
+            return f"{text}; {100 * epsilon:g} % takes at least {images_needed(epsilon)}, {about}"
+    return text
 
 
 def certify(

@@ -1,8 +1,8 @@
 """Target: the constraint that a policy is fitted to, as one value for Python, command line, app and files.
 
-In: a compute budget, an allowed accuracy drop, exit shares, thresholds, a bound on a risk, or full depth. Out: a frozen
-`Target`, checked when it is made; `fit_policy`, `fit_run_policy` and `evaluate_runs` take it. It is written as JSON, as
-Python arguments and as options of ``dmpo-explore evaluate``.
+In: a compute budget, an allowed accuracy drop, a distance from the best exit, exit shares, thresholds, a bound on a
+risk, or full depth. Out: a frozen `Target`, checked when it is made; `fit_policy`, `fit_run_policy` and `evaluate_runs`
+take it. It is written as JSON, as Python arguments and as options of ``dmpo-explore evaluate``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Real
 from typing import Any, Literal
 
@@ -19,8 +20,9 @@ from ..records.record import ExitRecord
 from ..utils.registry import lookup, unknown
 from .risk_control import RISKS
 
-Kind = Literal["flops", "accuracy_drop", "shares", "threshold", "risk", "full_depth"]
-KINDS: tuple[Kind, ...] = ("flops", "accuracy_drop", "shares", "threshold", "risk", "full_depth")
+Kind = Literal["flops", "accuracy_drop", "near_best", "shares", "threshold", "risk", "full_depth"]
+KINDS: tuple[Kind, ...] = ("flops", "accuracy_drop", "near_best", "shares", "threshold", "risk", "full_depth")
+BOUNDS = ("flops", "accuracy_drop", "near_best")  # kinds that thresholds are swept for
 RISK_NAMES = {"too_early": "early-exit error"}  # as people read them
 LIKE_PER_CENT = 2.0  # compute fractions from here on look like per cent
 EPSILON, DELTA = 0.01, 0.05  # of risk control, unless given
@@ -30,14 +32,14 @@ EPSILON, DELTA = 0.01, 0.05  # of risk control, unless given
 class Target:
     """The constraint that a policy is fitted to.
 
-    Make one with `Target.flops`, `accuracy_drop`, `shares`, `threshold`, `risk` or `full_depth`.
+    Make one with `Target.flops`, `accuracy_drop`, `near_best`, `shares`, `threshold`, `risk` or `full_depth`.
 
     Args:
         kind: one of `KINDS`.
-        value: a fraction (flops, accuracy_drop), fractions (shares), a number or several (threshold), the name of a
-            risk, or True (full_depth).
+        value: a fraction (flops, accuracy_drop, near_best), fractions (shares), a number or several (threshold), the
+            name of a risk, or True (full_depth).
         epsilon, delta: the risk is at most ``epsilon`` with confidence 1 − ``delta``; for ``risk`` only.
-        per_exit: one threshold for every exit but the last; for ``flops`` and ``accuracy_drop`` only.
+        per_exit: one threshold for every exit but the last; for `BOUNDS` only.
         calibrate: fit one temperature per exit too; the record must have logits. Not for ``full_depth``.
 
     Raises:
@@ -64,8 +66,8 @@ class Target:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(unknown("target", self.kind, KINDS))
-        if self.per_exit and self.kind not in ("flops", "accuracy_drop"):
-            raise ValueError(f"per_exit=True needs the target flops or accuracy_drop, not {self.kind}")
+        if self.per_exit and self.kind not in BOUNDS:
+            raise ValueError(f"per_exit=True needs the target flops, accuracy_drop or near_best, not {self.kind}")
         if self.calibrate and self.kind == "full_depth":
             raise ValueError("calibrate=True does not fit full_depth, where every image goes to the last exit")
         for name in ("epsilon", "delta"):
@@ -86,6 +88,14 @@ class Target:
     def accuracy_drop(cls, fraction: float, *, per_exit: bool = False, calibrate: bool = False) -> Target:
         """The cheapest thresholds that lose at most this fraction of accuracy against the last exit."""
         return cls("accuracy_drop", fraction, per_exit=per_exit, calibrate=calibrate)
+
+    @classmethod
+    def near_best(cls, fraction: float, *, per_exit: bool = False, calibrate: bool = False) -> Target:
+        """The cheapest thresholds whose accuracy is at most this fraction below that of the most accurate exit.
+
+        Where none is, the most accurate ones.
+        """
+        return cls("near_best", fraction, per_exit=per_exit, calibrate=calibrate)
 
     @classmethod
     def shares(cls, shares: Sequence[float], *, calibrate: bool = False) -> Target:
@@ -119,6 +129,7 @@ class Target:
         *,
         flops: float | None = None,
         accuracy_drop: float | None = None,
+        near_best: float | None = None,
         shares: Sequence[float] | None = None,
         threshold: float | Sequence[float] | None = None,
         risk: str | None = None,
@@ -127,12 +138,12 @@ class Target:
         per_exit: bool = False,
         calibrate: bool = False,
     ) -> Target:
-        """The target of `fit_policy`'s short form: exactly one of the first five.
+        """The target of `fit_policy`'s short form: exactly one of the first six.
 
         ``epsilon`` and ``delta`` are used with ``risk`` only.
 
         Raises:
-            ValueError: none or several of the five, or a value out of range.
+            ValueError: none or several of the six, or a value out of range.
 
         Example:
             >>> Target.from_arguments(accuracy_drop=0.01) == Target.accuracy_drop(0.01)
@@ -141,6 +152,7 @@ class Target:
         values: dict[Kind, Any] = {
             "flops": flops,
             "accuracy_drop": accuracy_drop,
+            "near_best": near_best,
             "shares": shares,
             "threshold": threshold,
             "risk": risk,
@@ -155,7 +167,8 @@ class Target:
     # -- saying and checking it --
 
     def describe(self) -> str:
-        """A few words: ``30 %``, ``full``, ``drop 1 %``, ``early-exit error ≤ 1 %``; then ``per exit``, ``calibrated``.
+        """A few words: ``30 %``, ``full``, ``drop 1 %``, ``best exit − 1 %``, ``early-exit error ≤ 1 %``; then
+        ``per exit``, ``calibrated``.
 
         Example:
             >>> Target.flops(0.3, per_exit=True).describe()
@@ -165,6 +178,8 @@ class Target:
             text = f"{100 * self.value:g} %"
         elif self.kind == "accuracy_drop":
             text = f"drop {100 * self.value:g} %"
+        elif self.kind == "near_best":
+            text = f"best exit − {100 * self.value:g} %"
         elif self.kind == "risk":
             text = f"{RISK_NAMES.get(self.value, self.value)} ≤ {100 * self.epsilon:g} %"
         else:
@@ -288,9 +303,9 @@ def _flops(value: Any) -> float:
     return float(value)
 
 
-def _accuracy_drop(value: Any) -> float:
+def _accuracy(value: Any, name: str) -> float:
     if not (is_number(value) and 0 <= value <= 1):
-        raise ValueError(f"accuracy_drop={value!r} must be a fraction from 0 to 1, e.g. 0.01")
+        raise ValueError(f"{name}={value!r} must be a fraction from 0 to 1, e.g. 0.01")
     return float(value)
 
 
@@ -331,12 +346,16 @@ def _full_depth(value: Any) -> bool:
 
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "flops": _flops,
-    "accuracy_drop": _accuracy_drop,
+    "accuracy_drop": partial(_accuracy, name="accuracy_drop"),
+    "near_best": partial(_accuracy, name="near_best"),
     "shares": _shares,
     "threshold": _threshold,
     "risk": _risk,
     "full_depth": _full_depth,
 }
+
+
+DEFAULT_TARGET = Target.near_best(0.01)  # where none is named: the cheapest within one point of the best exit
 
 
 # -- numbers as text --

@@ -5,6 +5,7 @@ In: the folder that `torch_export` wrote. Out: the results of the torch engine, 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from .exit_loop import InferenceResult, Step, n_images_in, run_early_exit, strea
 
 FORMAT_VERSION = 1
 MODEL, POLICY = "model.json", "policy.json"
+RECORD_DIGEST = "record_digest"  # in model.json: of the record that policy.json was fitted on
+OTHER_RECORD = "was fitted on another record than this export's; its thresholds may not fit: export the run with it"
 SQUASHED = "whole picture, antialiased"  # the text in exports of earlier versions
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")  # as Pillow names them
 Images = npt.NDArray[np.float32]
@@ -51,6 +54,9 @@ class OnnxEngine:
         ValueError: an invalid file; it is named. A first provider that cannot be used.
         ImportError: onnxruntime is not installed.
 
+    Warns:
+        UserWarning: policy.json was replaced by one that was fitted on another record.
+
     Example:
         >>> import tempfile
         >>> import numpy as np
@@ -69,6 +75,9 @@ class OnnxEngine:
         self.facts = read_facts(path / MODEL)
         self.class_names: tuple[str, ...] = tuple(self.facts["class_names"])
         self.policy = load_policy(path / POLICY)
+        ours, theirs = self.facts.get(RECORD_DIGEST), self.policy.fitted.get("record")
+        if ours and theirs and ours != theirs:
+            warnings.warn(f"{path / POLICY} {OTHER_RECORD}", UserWarning, stacklevel=2)
         self.image_size = int(self.facts["preprocess"]["image_size"])
         sessions = [open_session(path / stage_file(k), threads, providers) for k in range(len(self.facts["stages"]))]
         self._names = [[one.name for one in session.get_inputs()] for session in sessions]

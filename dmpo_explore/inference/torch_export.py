@@ -26,7 +26,7 @@ from ..utils.extras import extra_imports
 from ..utils.files import atomic_folder, write_json, write_text
 from ..utils.preprocess import Preprocess
 from ..utils.progress import Progress
-from .onnx_engine import FORMAT_VERSION, MODEL, POLICY, OnnxEngine, read_facts, stage_file
+from .onnx_engine import FORMAT_VERSION, MODEL, POLICY, RECORD_DIGEST, OnnxEngine, read_facts, stage_file
 from .onnx_int8 import PART
 from .onnx_single import SINGLE
 from .torch_engine import stage_function
@@ -42,6 +42,8 @@ def export_run(
 ) -> Path:
     """Export a trained run with its tuning merged; raises as `export_model` and `Run.model`.
 
+    A policy that was fitted on another record is fitted again, with a warning (`Run.fitted_here`).
+
     Raises:
         ValueError: a run whose trunks are changed in a way that ONNX cannot express.
 
@@ -55,12 +57,18 @@ def export_run(
             raise ValueError(f"run {run.name!r} {reason}")
     check_place(Path(out), force=force)  # both before the weights are read
     _check_extra()
-    facts: dict[str, Any] = {"run": run.name, "backbone": run.config.model.backbone}
+    policy = run.fitted_here(policy)
+    facts: dict[str, Any] = {"run": run.name, "backbone": run.config.model.backbone, **record_digest(policy)}
     if run.splits():
         meta = run.record(run.splits()[0]).meta
         facts |= {"flops": list(meta.flops), "reference_flops": meta.reference_flops}
     model = run.model("cpu", merge=True)
     return export_model(model, out, policy, run.class_names, facts=facts, force=force, progress=progress)
+
+
+def record_digest(policy: Policy) -> dict[str, str]:
+    """The entry of model.json with the digest of the record that an export's policy was fitted on, if it has one."""
+    return {RECORD_DIGEST: policy.fitted["record"]} if "record" in policy.fitted else {}
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ from ..utils.files import atomic_folder, read_json, write_json
 from ..utils.typing import Ints
 from .onnx_engine import MODEL, POLICY, OnnxEngine
 from .onnx_int8 import quantise_export
-from .torch_export import check_place, export_run
+from .torch_export import check_place, export_run, record_digest
 
 RANGES = 128  # images whose activations set the ranges
 COMPARED = 2000  # images, at most, on which thresholds are fitted and answers compared
@@ -105,6 +105,7 @@ def export_int8(
             theirs, ours = record.subset(rows), _recorded(OnnxEngine(folder), run, record, rows, report)
             fitted = fit_again(policy, ours)
             fitted.save(folder / POLICY)
+            facts |= record_digest(fitted)
             facts["int8"] = asdict(compare(theirs, fit_again(policy, theirs), ours, fitted))
         write_json(folder / MODEL, read_json(folder / MODEL) | facts)
     return out

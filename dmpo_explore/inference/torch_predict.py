@@ -42,7 +42,7 @@ class Prediction:
 def predict_files(
     run: Run, paths: Iterable[str | Path], policy: Policy, *, device: str = "auto", batch_size: int = 64
 ) -> Iterator[Prediction]:
-    """Classify files and the images in folders, in order.
+    """Classify files and the images in folders, in order; the policy is made to fit the run (`Run.fitted_here`).
 
     Raises:
         ValueError: a folder without images, a policy for another number of exits, or what `Run.model` raises.
@@ -55,6 +55,7 @@ def predict_files(
     """
     files = find_images(paths)
     model, names = run.model(device), run.class_names
+    policy = run.fitted_here(policy)
     policy.check(model.n_exits)
     transform = make_transform(model.preprocess)
     for start in range(0, len(files), batch_size):

@@ -16,18 +16,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..config import Config
+from ..config import Config, DataConfig
 from ..data.image_set import ImageFiles, ImageSet, VerifiedFiles, VerifiedImages
 from ..data.torch_loaders import batches_of, make_loader, reading_workers
-from ..fitting.fit import fit_policy
+from ..fitting.fit import fit_again, fit_policy, made_for
 from ..models.dmpo import DMPO, feature_width, forward_features
 from ..models.flops import CONVENTION, ModelFlops, config_flops
 from ..policies.catalogue import write_policies
 from ..records.record import ExitRecord, RecordMeta
 from ..records.scores import STORED, scores_of_record
 from ..records.writer import RecordWriter
+from ..runs.other_data import record_name
 from ..runs.run import Run
-from ..runs.run_data import checked_images, fits_policies
+from ..runs.run_data import checked_images, fits_policies, other_images
 from ..runs.store import BUNDLED_RUNS, clear_runs
 from ..runs.weights_file import WEIGHTS, read_weights_meta
 from ..utils.files import sha256
@@ -151,6 +152,7 @@ def record_run(
     keep_logits: bool = True,
     keep_features: bool = False,
     scores: Sequence[str] = (),
+    other_data: str | DataConfig | None = None,
     force: bool = False,
     progress: Progress | None = None,
     on_check: Progress | None = None,
@@ -165,6 +167,8 @@ def record_run(
         precision: ``no`` (float32, so that live exits on the CPU equal recorded ones), ``bf16`` or ``fp16``.
         keep_features: keep `forward_features`' features and their `dx.records.feature_embedding`.
         scores: further ones of `SCORES` that the record stores; without logits policies can read no others.
+        other_data: a data set or folder with the run's classes, whose split is recorded as ``DATA-SPLIT``
+            (`record_name`); no policy of the run is fitted on it.
         force: replace the record of this split. on_check: called with (files hashed, files in all), before.
         progress: called with (images done, images in all) after each batch, in the first process only.
 
@@ -184,8 +188,11 @@ def record_run(
         >>> dx.record_run(dx.load_run("my-run"), "test").n_images  # doctest: +SKIP
         10000
     """
-    target = _place(run, split, force)
-    images, processes = checked_images(run, split, on_check), join_processes(device)
+    other = DataConfig(other_data) if isinstance(other_data, str) else other_data
+    name = split if other is None else record_name(other.name, split)
+    target = _place(run, name, force)
+    images = checked_images(run, split, on_check) if other is None else other_images(run, split, other)
+    processes = join_processes(device)
     model, flops, weights = loaded(run, processes.device, len(images.class_names))
     made_from = facts(run, images, model, precision, weights)
     meta = replace(record_meta(run.config, images, model, flops), weights_sha256=made_from["weights_sha256"])
@@ -198,7 +205,7 @@ def record_run(
             warnings.warn(text, stacklevel=2)
         _write_missing(writer, model, images, processes, precision, progress)
         if processes.is_main:
-            if fits_policies(run, split):
+            if fits_policies(run, name):
                 fit_policies(run, writer.record())
             writer.finish(force=force)
     processes.wait()
@@ -245,10 +252,15 @@ def _write_missing(
 
 
 def fit_policies(run: Run, record: ExitRecord) -> None:
-    """Add confidence policies, fitted to `BUDGETS`, to the run's policies.json."""
+    """Add confidence policies, fitted to `BUDGETS`, to the run's policies.json; others of this split stay fitted."""
     cheapest = record.flops_fraction[0]
     fitted = {f"confidence-{b:.0%}": fit_policy(record, flops=b) for b in BUDGETS if b >= cheapest}
-    write_policies(run.path / "policies.json", run.policies() | fitted)
+    kept = {
+        name: policy if policy.fitted.get("split") != record.meta.split or made_for(policy, record)
+        else fit_again(policy, record)
+        for name, policy in run.policies(as_saved=True).items()
+    }  # fmt: skip
+    write_policies(run.path / "policies.json", kept | fitted)
 
 
 def trained_flops(flops: ModelFlops) -> tuple[int, ...]:
@@ -258,7 +270,7 @@ def trained_flops(flops: ModelFlops) -> tuple[int, ...]:
 
 def record_meta(config: Config, images: ImageSet, model: DMPO, flops: ModelFlops) -> RecordMeta:
     return RecordMeta(
-        data=config.data.name,
+        data=images.name,
         split=images.split,
         class_names=images.class_names,
         exit_blocks=model.exits,

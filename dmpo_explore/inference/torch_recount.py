@@ -78,6 +78,6 @@ def recounted(meta: RecordMeta, flops: ModelFlops) -> RecordMeta:
 
 def _refit(run: Run, record: ExitRecord) -> None:
     """Fit the saved policies again, on ``record``, and those that every run has."""
-    kept = {name: fit_again(policy, record) for name, policy in run.policies().items()}
+    kept = {name: fit_again(policy, record) for name, policy in run.policies(as_saved=True).items()}
     write_policies(run.path / "policies.json", kept)
     fit_policies(run, record)

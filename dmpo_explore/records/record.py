@@ -9,6 +9,7 @@ record, so that scores of any other model can be recorded too. meta.json has a `
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -177,6 +178,28 @@ class ExitRecord:
         return np.asarray(self.meta.flops, np.float64) / self.meta.reference_flops
 
     @property
+    def digest(self) -> str:
+        """16 hexadecimal digits of a SHA-256 of what thresholds depend on: labels, answers, confidences and FLOPs.
+
+        Policies and links carry it, so that one of another record is noticed. A `subset` has its record's.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> run = dx.load_run("demo")
+            >>> run.record("test").digest == run.record("test").digest != run.record("val").digest
+            True
+        """
+        if self in _WHOLE:
+            return _WHOLE[self].digest
+        if self in _DIGESTS:
+            return _DIGESTS[self]
+        found = hashlib.sha256(repr((self.meta.flops, self.meta.reference_flops)).encode())
+        for array, kind in ((self.labels, "<i8"), (self.prediction, "<i4"), (self.confidence, "<f4")):
+            for first in range(0, self.n_images, BLOCK):
+                found.update(np.ascontiguousarray(array[first : first + BLOCK], kind).tobytes())
+        return _DIGESTS.setdefault(self, found.hexdigest()[:16])
+
+    @property
     def stored(self) -> dict[str, Array]:
         """Name → (B, K): the scores that the record holds; others `score` computes."""
         return {name: getattr(self, name) for name in STORED} | dict(self.more)
@@ -277,6 +300,7 @@ logits
         more, meta = {name: array[rows] for name, array in self.more.items()}, self.meta
         meta = dataclasses.replace(meta, indices=indices)
         found = ExitRecord(**arrays, meta=meta, more=more, temperatures=self.temperatures)
+        _WHOLE[found] = self
         _COMPUTED[found] = {name: array[rows] for name, array in _COMPUTED.get(self, {}).items()}
         return found
 
@@ -338,6 +362,9 @@ logits
 
 
 _COMPUTED: weakref.WeakKeyDictionary[ExitRecord, dict[str, Array]] = weakref.WeakKeyDictionary()  # not stored scores
+
+_DIGESTS: weakref.WeakKeyDictionary[ExitRecord, str] = weakref.WeakKeyDictionary()
+_WHOLE: weakref.WeakKeyDictionary[ExitRecord, ExitRecord] = weakref.WeakKeyDictionary()  # subset → its record
 
 
 def refuse_overwriting(path: Path, force: bool) -> None:

@@ -25,7 +25,6 @@ from ..analysis.outcome import Outcome, apply
 from ..analysis.sliders import Slider
 from ..analysis.tables import describe, origin, percent
 from ..figures import page, reliability, style, trade_off, training
-from ..fitting.target import Target
 from ..policies.base import Policy, not_deployable
 from ..runs.run import Run
 from ..utils.files import write_text
@@ -70,8 +69,8 @@ def report_html(run: Run, policy: Policy | None = None, *, split: str = "test", 
     """The report of a run as HTML.
 
     Args:
-        policy: where the slider begins, and what the figures show; by default the cheapest that loses no accuracy on
-            calibration. With a threshold of its own for every exit there is no slider.
+        policy: where the slider begins, and what the figures show; by default the cheapest within one point of the
+            best exit on calibration. With a threshold of its own for every exit there is no slider.
         split: a recorded split.
         images: thumbnails, drawn at random from every class in proportion; 0 for none. Where the images are not here,
             names of classes stand for them.
@@ -87,8 +86,7 @@ def report_html(run: Run, policy: Policy | None = None, *, split: str = "test", 
     """
     if images < 0:
         raise ValueError(f"images={images} must be at least 0")
-    if policy is None:
-        policy = fit_run_policy(run, target=Target.accuracy_drop(0.0))
+    policy = fit_run_policy(run) if policy is None else run.fitted_here(policy)
     record = run.record(split)
     outcome = apply(policy, record)
     slider, shown = slider_of(policy, outcome), shown_images(run, split, record, images)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .config_file import read_config as read_config
     from .hub import push_run as push_run
     from .hub import write_hub_folder as write_hub_folder
+    from .other_data import record_name as record_name
     from .run import Run as Run
     from .run import outdated_splits as outdated_splits
     from .run_data import check_images as check_images
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .store import list_runs as list_runs
     from .store import load_run as load_run
     from .store import new_run_path as new_run_path
+    from .store import present_name as present_name
     from .store import runs_root as runs_root
     from .timings import Timings as Timings
     from .timings import read_timings as read_timings

@@ -22,6 +22,7 @@ from ..utils.files import read_json
 from ..utils.reading import read_text
 from .config_file import with_defaults
 from .history import read_history
+from .other_data import record_name
 from .run import Run
 from .timings import TIMINGS, read_timings
 from .weights_file import WEIGHTS, of_other_weights, read_class_names
@@ -211,7 +212,8 @@ def _disagreements(path: Path, split: str, meta: dict[str, Any]) -> Iterator[str
     again = f"record it again with `dmpo-explore record {path.name} --split {split} --force`"
     if isinstance(found := meta.get("weights_sha256", ""), str) and of_other_weights(path, found):
         yield f"weights_sha256 is of earlier weights than {WEIGHTS}; {again}"
-    if isinstance(found := meta.get("split"), str) and found != split:
+    found, data = meta.get("split"), meta.get("data")
+    if isinstance(found, str) and isinstance(data, str) and split not in (found, record_name(data, found)):
         yield f"split={short(found)} must be {split!r}, the name of its folder"
     try:
         names, exits = read_class_names(path) if lexists(path / WEIGHTS) else (), Run(path).config.model.exits

@@ -7,6 +7,7 @@ history.csv, policies.json, card.md, records/<split>/, weights.safetensors. Only
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from os.path import lexists
@@ -20,6 +21,8 @@ from ..data.image_data import ImageData
 from ..data.image_set import ImageFiles
 from ..data.images import open_data
 from ..data.manifest import Manifest, read_manifest
+from ..data.splits import SPLITS
+from ..fitting.fit import fit_again, made_for
 from ..policies.base import Policy
 from ..policies.catalogue import read_policies
 from ..records.record import ExitRecord
@@ -29,6 +32,7 @@ from ..utils.replacing import moved_aside
 from ..utils.typing import Bools, Ints
 from .config_file import read_config
 from .history import read_history
+from .other_data import images_again
 from .weights_file import WEIGHTS, of_other_weights, read_class_names
 
 if TYPE_CHECKING:
@@ -136,8 +140,11 @@ class Run:
             raise FileNotFoundError(f"run {self.name!r} has no epoch yet: no file {path}")
         return read_history(path)
 
-    def policies(self) -> dict[str, Policy]:
-        """The fitted policies of policies.json by name; an empty dict if there are none.
+    def policies(self, *, as_saved: bool = False) -> dict[str, Policy]:
+        """The fitted policies of policies.json by name, for the run's present records (see `fitted_here`).
+
+        An empty dict if there are none. ``as_saved``: as they stand in the file, whatever record they were fitted on.
+        Those of a split that is not recorded stay so too.
 
         Example:
             >>> import dmpo_explore as dx
@@ -145,7 +152,42 @@ class Run:
             ['confidence-30%', 'confidence-50%', 'confidence-70%']
         """
         path = self.path / "policies.json"
-        return read_policies(path) if lexists(path) else {}
+        found, splits = read_policies(path) if lexists(path) else {}, self.splits()
+        return {
+            name: policy if as_saved or policy.fitted.get("split") not in splits else self.fitted_here(policy, name)
+            for name, policy in found.items()
+        }
+
+    def fitted_here(self, policy: Policy, name: str = "") -> Policy:
+        """A saved policy for this run: as it is, or fitted again to its target if it was fitted on another record.
+
+        Args:
+            name: of the policy in the warning; default: its kind.
+
+        Warns:
+            UserWarning: it is fitted again, or cannot be.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> run = dx.load_run("demo")
+            >>> policy = dx.fit_policy(run.record("calibration"), flops=0.3)
+            >>> run.fitted_here(policy) is policy
+            True
+        """
+        splits, split = self.splits(), str(policy.fitted.get("split"))
+        alike = [name for name in splits if name == split or name.endswith(f"-{split}")]  # those of other data too
+        if "record" not in policy.fitted or any(made_for(policy, self.record(name)) for name in alike):
+            return policy
+        about = f"policy {name or policy.name!r} was fitted on another record than run {self.name!r} has"
+        if self.fitting_split not in splits:
+            warnings.warn(f"{about}, and it has none to fit it on again", UserWarning, stacklevel=2)
+            return policy
+        found = fit_again(policy, self.record(self.fitting_split))
+        how = "its target cannot be met there: it is used as it is"
+        if found is not policy:
+            how = f"it is fitted again to its target on {self.fitting_split}"
+        warnings.warn(f"{about}; {how}", UserWarning, stacklevel=2)
+        return found
 
     def card(self) -> str:
         """The model card in Markdown; empty if there is none.
@@ -203,10 +245,15 @@ class Run:
     def split_images(self, split: str) -> ImageSet:
         """All images of ``split``, as the manifest lists them; without a manifest, as the data are divided now.
 
+        Args:
+            split: or the name of a record of other images (`record_name`).
+
         Raises:
             FileNotFoundError: files are missing, or the data have to be fetched first.
             ValueError: files were changed, lie outside the data, or there is no such split.
         """
+        if split not in SPLITS and split in self.splits():
+            return images_again(self.record(split).meta, self.config.data.root)
         data = self.data
         images = data.images(split) if self.manifest is None else self.manifest.images(data, split)
         folder, base = self.path.resolve(), data.folder.resolve()

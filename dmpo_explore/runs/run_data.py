@@ -115,6 +115,20 @@ def checked_images(run: Run, split: str, progress: Progress | None = None) -> Im
     return images
 
 
+def other_images(run: Run, split: str, data: DataConfig) -> ImageSet:
+    """The images of a split of other data that have the run's classes.
+
+    Raises:
+        ValueError: other classes, or no such split; or as `open_data`.
+    """
+    opened = open_data(data)
+    if split not in opened.splits:
+        raise ValueError(f"{data.name} has no {split} images (it has {', '.join(opened.splits)}); choose --split")
+    images = opened.images(split)
+    check_classes(run, images)
+    return images
+
+
 def move_data(run: Run, place: str | None, progress: Progress | None = None, *, unlabelled: str | None = None) -> Run:
     """Set the folder of a run's moved images, after all of them have been checked there.
 

@@ -50,8 +50,8 @@ def export_web(
 
     Args:
         folder: is made; an empty one is taken.
-        policy: where the slider begins: one threshold on confidence, margin or entropy; by default the cheapest that
-            loses no accuracy on calibration.
+        policy: where the slider begins: one threshold on confidence, margin or entropy; by default the cheapest
+            within one point of the best exit on calibration.
         split: the recorded split of the mosaic.
         weights: float32, float16 or int8, computed in float32; ``auto``: the smallest with which up to 1,000 images
             of ``split`` keep their exits and labels.
@@ -82,7 +82,7 @@ def export_web(
     check_place(folder, force=force)
     permitted = may_be_published(run, licence)
     record = run.record(split)
-    policy = policy or fit_run_policy(run)
+    policy = fit_run_policy(run) if policy is None else run.fitted_here(policy)
     check_policy(policy, record.n_exits)
     check_resizing(run.preprocess().interpolation)
     if vendor:  # first what may fail for lack of a network

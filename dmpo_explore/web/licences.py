@@ -19,6 +19,7 @@ PUBLIC_IMAGES = {
     "fashion-mnist": "Fashion-MNIST, MIT License, Copyright (c) 2017 Zalando SE",
     "grocery": GROCERY,
     "grocery-shops": GROCERY,
+    "grocery-same-shops": GROCERY,
 }
 REMEDY = "if you may publish them, state their licence: --licence NAME (licence=…)"
 MIT = """Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from tiny import tiny_config
 
 import bundled_runs
 import dmpo_explore as dx
+from _bundled.plan import PLAN, Planned
+from dmpo_explore.models.flops import config_flops
 from dmpo_explore.runs.torch_weights import read_weights
 from dmpo_explore.training.checkpoint import read_checkpoint
 
@@ -19,7 +22,8 @@ from dmpo_explore.training.checkpoint import read_checkpoint
 def test_a_run_is_rounded_recorded_and_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
     told: list[str] = []
-    path = bundled_runs.bundle("tiny", tiny_config(epochs=1), tmp_path / "runs", tmp_path / "bundled", told.append)
+    plan = Planned(tiny_config(epochs=1), logits=False)
+    path = bundled_runs.bundle("tiny", plan, tmp_path / "runs", tmp_path / "bundled", told.append)
     assert path == tmp_path / "bundled" / "tiny" and told[-1] == "tiny: recording test"
     run, weights = dx.load_run(path), read_weights(path)
     assert {value.dtype for value in weights.values()} == {torch.float16}
@@ -33,6 +37,51 @@ def test_a_run_is_rounded_recorded_and_copied(tmp_path: Path, monkeypatch: pytes
     out = dx.infer(model, run.inputs("test"), dx.fit_policy(run.record("val"), threshold=1.0))
     np.testing.assert_array_equal(out.label, record.prediction[:, -1])  # of the rounded weights
     np.testing.assert_allclose(out.confidence, record.score("confidence")[:, -1], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_logits_and_records_of_other_data_are_kept_as_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
+    config = tiny_config(epochs=1).updated({"data.name": "grocery-same-shops", "data.train_size": 162})
+    plan = Planned(config, other_data="grocery-shops")
+    run = dx.load_run(bundled_runs.bundle("shops", plan, tmp_path / "runs", tmp_path / "bundled", lambda text: None))
+    away = ["grocery-shops-calibration", "grocery-shops-test"]
+    assert run.splits() == ["calibration", *away, "test", "val"]
+    assert [run.record(split).n_images for split in ("calibration", "test", *away)] == [355, 674, 830, 1655]
+    assert {run.record(split).logits.dtype for split in run.splits()} == {np.dtype("float16")}  # type: ignore[union-attr]
+    found = dx.analysis.transfer_run(run, "grocery-shops", [dx.Target.accuracy_drop(0.0)])
+    assert len(found.exits) == 2 and len(found.thresholds) == 3
+    rows = np.asarray([5, 900])
+    out = dx.infer(run.model("cpu"), run.inputs(away[1], rows), dx.fit_policy(run.record("val"), threshold=1.0))
+    np.testing.assert_array_equal(out.label, run.record(away[1]).prediction[rows, -1])
+
+
+@pytest.mark.parametrize("name", PLAN)
+def test_every_planned_config_is_valid(name: str) -> None:
+    plan = PLAN[name]
+    assert dx.Config.from_dict(plan.config.to_dict()) == plan.config
+    data = dx.data.open_data(plan.config.data)
+    assert {"train", "val", "test"} <= {*data.splits} and ("calibration" in data.splits or plan.former)
+    flops = config_flops(plan.config.model, 81)
+    assert list(flops.cumulative) == sorted(flops.cumulative) and len(flops.cumulative) in (1, 5, 6)
+    if plan.former:
+        assert (dx.runs.BUNDLED_RUNS / name).is_dir() or bundled_runs.has(
+            plan.config, dx.runs.BUNDLED_RUNS / plan.former
+        )
+    else:
+        recipe = dx.training.RECIPES["photographs"].options
+        assert plan.logits and plan.config.get("model.image_size") == recipe["model.image_size"]
+    assert not plan.other_data or plan.other_data in dx.data.DATASETS
+
+
+def test_a_run_of_an_earlier_version_gets_its_present_name(tmp_path: Path) -> None:
+    old = shutil.copytree(dx.runs.BUNDLED_RUNS / "demo-cnn", tmp_path / "demo-cnn")
+    (old / "card.md").write_text("# demo-cnn\n\n`dmpo-explore evaluate demo-cnn --flops 0.3` prints it.\n")
+    config = dx.load_run(old).config
+    bundled_runs.rename("demo-cnn", "fashion-cnn", tmp_path)
+    run = dx.load_run(tmp_path / "fashion-cnn")
+    assert run.card() == "# fashion-cnn\n\n`dmpo-explore evaluate fashion-cnn --flops 0.3` prints it.\n"
+    assert bundled_runs.has(config, run.path) and not bundled_runs.has(config, old)
 
 
 def test_a_weight_that_float16_cannot_hold_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

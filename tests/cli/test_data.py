@@ -27,6 +27,7 @@ def test_a_dirty_folder_is_shown_whole_and_fails(tmp_path: Path) -> None:
     assert all(f"    {path}" in done.stdout.splitlines() for path in BROKEN)
     assert "note (leakage): 1 image is in more than one split" in done.stdout
     assert "images per epoch: 27 in 1 step of 64" in done.stdout
+    assert "risk control: no calibration images: " in done.stdout
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > 400
     answer = json.loads(call("data", own, "--json", status=1).stdout)

@@ -15,6 +15,7 @@ from calls import call, fails, listing
 from synthetic import make_record
 
 from dmpo_explore.config import Config
+from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.runs.store import load_run
 
@@ -42,7 +43,7 @@ def test_every_kind_of_target_on_either_split(runs: Path) -> None:
     record = load_run("mine").record("test")
     assert ask("--threshold", 0.5)["threshold"] == 0.5
     assert ask("--threshold", 0.5)["exit_shares"][0] == pytest.approx((record.confidence[:, 0] >= 0.5).mean())
-    assert ask("--accuracy-drop", 1)["mean_exit"] == 1
+    assert ask("--accuracy-drop", 1)["mean_exit"] == ask("--near-best", 1)["mean_exit"] == 1
     assert ask("--shares", "0.25,0.75", "--split", "val")["exit_shares"][0] == pytest.approx(0.25, abs=0.01)
     assert ask("--threshold", 1, "--policy", "patience")["mean_exit"] == 2
     for policy in POLICIES:
@@ -248,6 +249,25 @@ def test_a_row_per_image_has_the_numbers_of_the_table(runs: Path, tmp_path: Path
     for wrong in (["mine"], ["mine", "other", "--threshold", 0.5], ["mine", "--flops", 0.8, "--flops", 0.9]):
         assert "needs one run and one target" in fails("evaluate", *wrong, "--per-image", file)
     assert "must end with" in fails("evaluate", "mine", "--threshold", 0.5, "--per-image", tmp_path / "images.txt")
+
+
+def test_a_saved_policy_is_applied_where_it_was_fitted_and_else_fitted_again(runs: Path, tmp_path: Path) -> None:
+    mine, file = load_run("mine"), tmp_path / "mine.json"
+    fit_policy(mine.record("val"), "entropy", accuracy_drop=0.02).save(file)
+    typed = json.loads(call("evaluate", "mine", "--policy", "entropy", "--accuracy-drop", 0.02, "--json").stdout)
+    done = call("evaluate", "mine", "--policy", file, "--json")
+    assert json.loads(done.stdout) == typed and "another record" not in done.stderr
+    record = make_record(300, mine.record("val").n_exits, seed=9)
+    fit_policy(record, "entropy", accuracy_drop=0.02).save(file)
+    for command in (["evaluate", "mine"], ["report", "mine", "--out", tmp_path / "report.html"]):
+        done = call(*command, "--policy", file, "--json")
+        answer = json.loads(done.stdout)
+        assert (answer["threshold"] if "threshold" in answer else answer["policy"]["thresholds"][0]) == typed[
+            "threshold"
+        ]
+        assert done.stderr.count("was fitted on another record than run 'mine' has; it is fitted again") == 1
+    assert "leave out --flops" in fails("evaluate", "mine", "--policy", file, "--flops", 0.7)
+    assert "no file" in fails("evaluate", "mine", "--policy", tmp_path / "none.json")
 
 
 def test_classes_in_a_file_and_the_best_and_worst_in_words(runs: Path, tmp_path: Path) -> None:

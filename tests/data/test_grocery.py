@@ -14,13 +14,11 @@ from tiny import tiny_config
 import dmpo_explore as dx
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data import grocery
-from dmpo_explore.data.grocery import COLUMNS, FOLDER, IMAGES, INDEX, photographs
+from dmpo_explore.data.grocery import COLUMNS, FOLDER, IMAGES, INDEX, NAMES, photographs
 from dmpo_explore.data.image_files import decode_image
 from dmpo_explore.data.images import fetch_data, load_images, open_data
 from dmpo_explore.data.manifest import make_manifest
 from dmpo_explore.data.splits import SPLITS
-
-NAMES = ("grocery", "grocery-shops")
 
 
 def rows() -> list[dict[str, str]]:
@@ -40,17 +38,23 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    ("name", "counts"), [("grocery", (2817, 649, 655, 1300)), ("grocery-shops", (2640, 296, 830, 1655))]
+    ("name", "counts"),
+    [
+        ("grocery", (2817, 649, 655, 1300)),
+        ("grocery-shops", (2640, 296, 830, 1655)),
+        ("grocery-same-shops", (1493, 414, 355, 674)),
+    ],
 )
 def test_the_splits_are_all_photographs_and_never_change(name: str, counts: tuple[int, ...]) -> None:
     sets = {split: load_images(name, split) for split in SPLITS}
-    assert tuple(map(len, sets.values())) == counts and sum(counts) == 5421
+    least = {"grocery": (10, 4), "grocery-shops": (10, 4), "grocery-same-shops": (6, 0)}  # images of a class
+    assert tuple(map(len, sets.values())) == counts
     assert open_data(DataConfig(name, calibration=False)).splits == SPLITS
-    assert len({images.pixels.hashes[i] for images in sets.values() for i in images.indices}) == 5421  # type: ignore[attr-defined]
+    assert len({images.pixels.hashes[i] for images in sets.values() for i in images.indices}) == sum(counts)  # type: ignore[attr-defined]
     assert {images.class_names for images in sets.values()} == {photographs().class_names}
     assert photographs().class_names[4] == "Royal Gala" and len(photographs().class_names) == 81
     for split in ("train", "test"):
-        assert np.bincount(sets[split].labels, minlength=81).min() >= (10 if split == "train" else 4)
+        assert np.bincount(sets[split].labels, minlength=81).min() >= least[name][split == "test"]
 
 
 def test_a_class_of_four_groups_is_in_every_split_and_shops_are_mixed_alike() -> None:
@@ -68,6 +72,7 @@ def test_the_shops_are_those_of_the_published_lists() -> None:
     for row in rows():
         given = row["file"].partition("/")[0]
         assert row["grocery-shops"] == given or (given, row["grocery-shops"]) == ("test", "calibration")
+        assert (row["grocery-same-shops"] == "") is (given == "test")
         assert Path(row["file"]).stem.rpartition("_")[0].replace("-", " ") == row["class"]
         assert row.keys() == {*COLUMNS}
 
@@ -77,6 +82,7 @@ def test_no_group_is_divided(name: str) -> None:
     every = photographs()
     pairs = {*zip(every.groups.tolist(), every.splits[name].tolist(), strict=True)}
     assert len(pairs) == len(np.unique(every.groups)) > 800
+    assert sum(split != "" for _, split in pairs) > 450
 
 
 def test_six_consecutive_files_are_of_one_group() -> None:

@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from synthetic import make_record, record_from_logits
 
+from dmpo_explore.analysis.outcome import apply
 from dmpo_explore.fitting.fit import fit_again, fit_policy
 from dmpo_explore.fitting.sweep import realised_flops, sweep
 from dmpo_explore.fitting.target import Target
@@ -94,6 +95,26 @@ def test_a_drop_is_kept_at_the_least_cost(name: str, seed: int, drop: float) -> 
     assert record.flops_fraction[exits].mean() == pytest.approx(min(good))
 
 
+@given(direct, st.integers(0, 999), st.floats(0, 0.3))
+def test_the_cheapest_within_reach_of_the_best_exit(name: str, seed: int, below: float) -> None:
+    record = make_record(25, 4, 3, seed)
+    policy = fit_policy(record, name, near_best=below)
+    exits, settings = policy.exits(record), brute_force(record, name)
+    least = float(record.correct.sum(axis=0).max() - below * 25)
+    if (most := max(c for c, _ in settings)) < least - 1e-9:  # no threshold is as accurate as that exit for all
+        assert f"{4 * (least - most):.1f} points too low" in policy.fitted["note"]
+    good = [f for c, f in settings if c >= min(least, most) - 1e-9]
+    assert record.flops_fraction[exits].mean() == pytest.approx(min(good))
+
+
+def test_a_threshold_per_exit_within_reach_of_the_best_exit_costs_no_more() -> None:
+    record = make_record(200, 4, 3, 5)
+    one, each = (fit_policy(record, near_best=0.01, per_exit=per_exit) for per_exit in (False, True))
+    found = [apply(policy, record).summary() for policy in (one, each)]
+    assert found[1]["flops_fraction"] <= found[0]["flops_fraction"] and len(each.thresholds) == 3
+    assert found[1]["accuracy"] >= record.correct.mean(axis=0).max() - 0.01 - 1e-9
+
+
 def test_no_drop_may_still_be_cheap() -> None:
     logits = np.zeros((4, 3, 2))
     logits[:, :, 0] = [1.0, 2.0, 3.0]
@@ -158,9 +179,11 @@ def test_the_policy_says_where_it_comes_from() -> None:
         "split": "val",
         "images": 20,
         "target": {"flops": 0.5},
+        "record": record.digest,
     }
     assert fit_policy(record, shares=(0.5, 0.25, 0.25)).fitted["target"] == {"shares": [0.5, 0.25, 0.25]}
-    assert fit_policy(record, threshold=(0.5, 0.25)).fitted["target"] == {"threshold": [0.5, 0.25]}
+    by_hand = fit_policy(record, threshold=(0.5, 0.25)).fitted
+    assert by_hand["target"] == {"threshold": [0.5, 0.25]} and "record" not in by_hand
 
 
 @pytest.mark.parametrize(

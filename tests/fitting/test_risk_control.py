@@ -13,11 +13,13 @@ from synthetic import DEPLOYABLE, make_record, ready_policy, record_from_logits
 from dmpo_explore.analysis.metrics import summarise
 from dmpo_explore.fitting.risk_control import (
     RISKS,
+    certifiable,
     certify,
     disagreement,
     fixed_sequence,
     hoeffding_bentkus,
     images_needed,
+    smallest_risk,
     too_early,
 )
 from dmpo_explore.policies.catalogue import POLICIES
@@ -52,6 +54,30 @@ def test_the_images_needed_are_the_fewest_that_pass_without_an_error(epsilon: fl
     assert n == 1 or hoeffding_bentkus(0.0, n - 1, epsilon) > delta
     with pytest.raises(ValueError, match="epsilon=0 must lie between 0 and 1"):
         images_needed(0, delta)
+
+
+def test_with_errors_the_images_needed_are_certified_in_nine_of_ten_draws() -> None:
+    n = images_needed(0.05, rate=0.01)
+    rng = np.random.default_rng(0)
+
+    def certified(n: int) -> float:
+        return float((hoeffding_bentkus(rng.binomial(n, 0.01, size=20_000) / n, n, 0.05) <= 0.05).mean())
+
+    assert certified(n) >= 0.9 and max(certified(fewer) for fewer in range(59, n, 5)) < 0.9
+    with pytest.raises(ValueError, match="rate=0.05 must be at least 0 and below epsilon"):
+        images_needed(0.05, rate=0.05)
+
+
+@pytest.mark.parametrize("n", [1, 53, 59, 651])
+def test_the_smallest_risk_is_where_that_many_images_are_just_enough(n: int) -> None:
+    smallest = smallest_risk(n)
+    assert images_needed(smallest * 1.001) <= n < images_needed(smallest * 0.98 if n > 1 else 0.7)
+
+
+def test_what_images_can_certify_is_said_in_words() -> None:
+    assert "risk of 5.5 % at best" in certifiable(53) and "5 % takes at least 59, about 150" in certifiable(53)
+    assert "1 % takes at least 299" in certifiable(651) and "takes" not in certifiable(773)
+    assert "no risk can be certified" in certifiable(0)
 
 
 def test_a_certificate_needs_that_many_images_even_without_an_error() -> None:

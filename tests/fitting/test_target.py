@@ -22,6 +22,7 @@ switch = st.booleans()
 targets = st.one_of(
     st.builds(lambda v, p, c: Target.flops(v, per_exit=p, calibrate=c), hundredths, switch, switch),
     st.builds(lambda v, p, c: Target.accuracy_drop(v, per_exit=p, calibrate=c), hundredths, switch, switch),
+    st.builds(lambda v, p, c: Target.near_best(v, per_exit=p, calibrate=c), hundredths, switch, switch),
     st.builds(lambda c: Target.shares((0.4, 0.3, 0.1, 0.2), calibrate=c), switch),
     st.builds(
         lambda v, c: Target.threshold(v, calibrate=c),
@@ -60,6 +61,7 @@ def test_options_are_those_of_the_command_line() -> None:
 
     made = [
         Target.flops(0.3, per_exit=True, calibrate=True),
+        Target.near_best(0.01),
         Target.shares((0.5, 0.5)),
         Target.threshold((0.9, 0.8)),
         Target.risk("disagreement", epsilon=0.02),
@@ -92,7 +94,10 @@ def test_options_are_those_of_the_command_line() -> None:
         (lambda: Target.risk("too_late"), "unknown risk 'too_late'.*disagreement, too_early"),
         (lambda: Target.risk("too_early", epsilon=1), "epsilon=1 must lie between 0 and 1"),
         (lambda: Target.risk("too_early", delta=0), "delta=0 must lie between 0 and 1"),
-        (lambda: Target("threshold", 0.5, per_exit=True), "per_exit=True needs the target flops or accuracy_drop"),
+        (
+            lambda: Target("threshold", 0.5, per_exit=True),
+            "per_exit=True needs the target flops, accuracy_drop or near",
+        ),
         (lambda: Target("full_depth", True, calibrate=True), "does not fit full_depth"),
         (lambda: Target("full_depth", False), "full_depth=False must be True"),
         (lambda: Target.from_arguments(), "exactly one of flops, .*; got none"),
@@ -118,6 +123,7 @@ def test_descriptions() -> None:
         Target.flops(0.3): "30 %",
         Target.flops(0.305, per_exit=True, calibrate=True): "30.5 %, per exit, calibrated",
         Target.accuracy_drop(0.01): "drop 1 %",
+        Target.near_best(0.01): "best exit − 1 %",
         Target.shares((1.0,)): "shares",
         Target.threshold(0.9): "threshold",
         Target.risk("too_early", epsilon=0.02): "early-exit error ≤ 2 %",

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,14 +16,15 @@ import onnxruntime
 import pytest
 from PIL import Image
 from small_model import C, K, made, pictures
-from synthetic import between
+from synthetic import between, make_record
 from tiny import tiny_config
 
 from dmpo_explore.data.torch_loaders import make_transform
+from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.inference.onnx_device import GATHER
 from dmpo_explore.inference.onnx_engine import OnnxEngine, open_session, read_facts
 from dmpo_explore.inference.torch_engine import infer
-from dmpo_explore.inference.torch_export import export_model
+from dmpo_explore.inference.torch_export import export_model, record_digest
 from dmpo_explore.models.merging import merge
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
@@ -142,6 +144,19 @@ def test_wrong_images_are_refused(exported: tuple[Any, Path, Policy], images: An
         engine.infer(images)
     with pytest.raises(ValueError, match=message):
         engine.stream([images])
+
+
+def test_a_policy_of_another_record_is_told(exported: tuple[Any, Path, Policy], tmp_path: Path) -> None:
+    path = shutil.copytree(exported[1], tmp_path / "copy")
+    facts = json.loads((path / "model.json").read_text())
+    policies = [fit_policy(make_record(50, K, C, seed), flops=0.7) for seed in (1, 2)]
+    (path / "model.json").write_text(json.dumps(facts | record_digest(policies[0])))
+    for policy in (policies[0], replace(policies[1], fitted={})):
+        policy.save(path / "policy.json")
+        assert OnnxEngine(path).policy == policy
+    policies[1].save(path / "policy.json")
+    with pytest.warns(UserWarning, match="policy.json was fitted on another record than this export's"):
+        OnnxEngine(path)
 
 
 def test_broken_folders_are_named(exported: tuple[Any, Path, Policy], tmp_path: Path) -> None:

@@ -88,11 +88,13 @@ def test_the_command_line_says_it_and_stops(runs: Path) -> None:
     answer = json.loads(done.stdout)
     assert 0 < answer["seconds"][0] <= answer["seconds"][1] and answer["memory_bytes"][0] > 50 << 20
     assert len(Rates.from_dict(answer["rates"]).steps) == 4 and not runs.exists()  # 100 images: 5 steps
+    assert answer["smallest_risk"] == 1.0  # it has no calibration images
     text = CliRunner().invoke(root.app, options).stdout
     assert (
         re.search(r" for \d+ epochs?, .* of it to record\n", text)
         and "GiB of memory" in text
         and "steps of 20 images" in text
+        and "no calibration images: " in text
     )
 
 

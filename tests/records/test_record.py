@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,19 @@ def test_labels_scores_and_six_facts_are_a_whole_record(folder: Path) -> None:
     assert record.meta.flops_convention == "1 MAC = 2 FLOPs"
     part = record.subset(slice(0, 2))
     assert (part.logits, part.meta.indices, part.n_images) == (None, None, 2)
+
+
+def test_the_digest_tells_records_apart_by_what_thresholds_depend_on(folder: Path) -> None:
+    record = ExitRecord.load(folder)
+    assert record.digest == ExitRecord.load(folder).digest and len(record.digest) == 16
+    flops = replace(record, meta=replace(record.meta, flops=tuple(2 * f for f in record.meta.flops)))
+    others = [flops, make_record(8, 3, 5, seed=1)]
+    others += [
+        replace(record, **{name: getattr(record, name)[::-1]}) for name in ("labels", "prediction", "confidence")
+    ]
+    assert len({one.digest for one in (record, *others)}) == 6
+    assert record.subset(slice(1, None)).subset([2]).digest == record.digest  # its images belong to it
+    assert replace(record, logits=None, meta=replace(record.meta, created="today")).digest == record.digest
 
 
 def test_an_existing_record_is_kept_unless_forced(folder: Path) -> None:

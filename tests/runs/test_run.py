@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,30 @@ def test_policies_and_card(mine: Path) -> None:
     assert run.policies() == {"half": policy}
     assert run.policies()["half"].fitted["target"] == {"flops": 0.5}
     assert run.card() == "# mine\n"
+
+
+def test_a_policy_of_another_record_is_fitted_again_and_says_so(mine: Path) -> None:
+    run, others = load_run("mine"), make_record(300, 3, seed=1)
+    target, by_hand = fit_policy(others, flops=0.7), fit_policy(others, threshold=0.4)
+    old = replace(target, fitted={key: value for key, value in target.fitted.items() if key != "record"})
+    write_policies(mine / "policies.json", {"target": target, "old": old, "hand": by_hand})
+    assert run.policies() == {"target": target, "old": old, "hand": by_hand}  # no record to compare with
+    own = make_record(300, 3, seed=2)
+    own.save(mine / "records" / "val")
+    with pytest.warns(UserWarning, match="policy 'target' was fitted on another record than run 'mine' has; it is fi"):
+        found = run.policies()
+    assert found == {"target": fit_policy(own, flops=0.7), "old": old, "hand": by_hand} and found["target"] != target
+    assert run.policies(as_saved=True)["target"] == target
+    assert run.fitted_here(found["target"]) is found["target"]
+    nowhere = replace(target, fitted=target.fitted | {"target": {"flops": 1e-6}})
+    with pytest.warns(UserWarning, match="its target cannot be met there: it is used as it is"):
+        assert run.fitted_here(nowhere) is nowhere
+
+
+def test_a_policy_of_another_record_where_nothing_is_recorded(mine: Path) -> None:
+    policy = fit_policy(make_record(20, 3), flops=0.7)
+    with pytest.warns(UserWarning, match="and it has none to fit it on again"):
+        assert load_run("mine").fitted_here(policy) is policy
 
 
 def test_history(mine: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from synthetic import make_record
 from tiny_training import CONFIG, stop_after
 
 from dmpo_explore.fitting.fit import fit_policy
@@ -69,5 +70,9 @@ def test_recording_keeps_saved_policies_and_leaves_bundled_runs_alone(run: Run) 
     write_policies(run.path / "policies.json", {"mine": mine})
     record_run(run, "val", device="cpu", force=True)
     assert run.policies()["mine"] == mine and len(run.policies()) > 1
+    other = fit_policy(make_record(300, 2, 10), "entropy", accuracy_drop=0.1)
+    write_policies(run.path / "policies.json", {"other": other})
+    again = record_run(run, "val", device="cpu", force=True)
+    assert run.policies()["other"] == fit_policy(again, "entropy", accuracy_drop=0.1)  # of the record there is now
     with pytest.raises(ValueError, match="'demo' is bundled and stays as it is"):
         record_run(load_run(BUNDLED_RUNS / "demo"), "test", force=True)

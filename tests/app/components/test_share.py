@@ -51,7 +51,12 @@ def test_code_and_command_give_the_numbers_of_a_policy(runs: Path, policy: str) 
         {"flops": 0.5, "per_exit": True},
         {"risk": "too_early", "epsilon": 0.05, "delta": 0.1},
     ]
-    for target in ({"flops": 0.5}, {"accuracy_drop": 0.01}, *(more if policy == "confidence" else [])):
+    for target in (
+        {"flops": 0.5},
+        {"accuracy_drop": 0.01},
+        {"near_best": 0.01},
+        *(more if policy == "confidence" else []),
+    ):
         fitted = dx.fit_policy(val, policy, **target)
         assert (found := code_export.target_of(fitted)) and found.to_dict() == target
         code = code_export.python_code(run, "test", fitted)

@@ -23,7 +23,7 @@ def test_the_facts_of_the_bundled_runs() -> None:
 
 def test_the_two_numbers_are_the_library_s() -> None:
     run = dx.load_run("demo")
-    policy = dx.fit_policy(run.record(run.fitting_split), "confidence", flops=run_facts.USUAL_BUDGET)
+    policy = dx.fit_run_policy(run)
     expected, found = dx.apply(policy, run.record("test")).summary(), run_facts.summary("demo")
     assert (found.accuracy, found.compute) == (expected["accuracy"], expected["flops_fraction"])
     assert found.text == "DMPO on ViT-S/14, Fashion-MNIST, 6 exits" and not found.problem

@@ -24,7 +24,7 @@ def pictures(app: AppTest) -> str:
 def test_without_its_pictures_it_has_all_numbers_and_offers_them(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_DATA", str(root / "empty"))
     app = start(run="demo-photos")
-    policy = dx.fit_policy(dx.load_run("demo-photos").record("calibration"), flops=0.3)
+    policy = dx.fit_run_policy(dx.load_run("demo-photos"))
     assert cards(app) == expected("demo-photos", "test", policy)
     text = " ".join(element.value for element in [*app.markdown, *app.caption])
     assert r"Images not fetched yet: Caltech\-101" in text and "101 classes" in text

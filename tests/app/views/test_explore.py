@@ -31,22 +31,45 @@ from dmpo_explore.policies.catalogue import POLICIES
 
 
 def test_opens_with_a_threshold_from_val(runs: Path) -> None:
-    """Without a threshold in the link: at most 30 % compute."""
+    """Without a threshold in the link: the cheapest one within a point of the best exit."""
     app = start(run="four")
-    fitted = dx.fit_policy(dx.load_run("four").record("val"), "confidence", flops=0.3)
+    fitted = dx.fit_policy(dx.load_run("four").record("val"), "confidence", near_best=0.01)
     assert shown_threshold(app) == fitted.thresholds[0]
-    assert app.session_state["budget"] == 30
+    assert app.session_state["near"] == 1
     assert cards(app) == expected("four", "test", fitted)
-    (source,) = (caption.value for caption in app.caption if "Chosen on val" in caption.value)
-    assert f"There {fitted.fitted['note']}." in source.replace("\\", "")  # exit 1 alone keeps within the budget
+    assert any("Chosen on val" in caption.value for caption in app.caption)
     assert not app.warning and not app.error
+
+
+def test_a_budget_that_exit_1_alone_keeps_says_so(runs: Path) -> None:
+    fitted = dx.fit_policy(dx.load_run("four").record("val"), "confidence", flops=0.3)
+    app = start(run="four", budget="30")
+    (source,) = (caption.value for caption in app.caption if "Chosen on val" in caption.value)
+    assert f"There {fitted.fitted['note']}." in source.replace("\\", "")
+
+
+def test_a_link_of_another_record_is_fitted_again_and_says_so(runs: Path) -> None:
+    record = dx.load_run("four").record("val")
+    link = {"run": "four", "threshold": "0.123", "drop": "2", "record": record.digest}
+    own = start(**link)
+    assert shown_threshold(own) == 0.123 and address_of(own)["record"] == record.digest and not own.warning
+    old = start(**{key: value for key, value in link.items() if key != "record"})  # of an earlier version
+    assert shown_threshold(old) == 0.123 and not old.warning
+    foreign = link | {"record": 16 * "0"}
+    without = {key: value for key, value in foreign.items() if key != "drop"}
+    for wanted, target in ((foreign, dx.Target.accuracy_drop(0.02)), (without, dx.fitting.DEFAULT_TARGET)):
+        app, fitted = start(**wanted), dx.fit_policy(record, target=target)
+        assert shown_threshold(app) == fitted.thresholds[0] and cards(app) == expected("four", "test", fitted)
+        (notice,) = app.warning
+        assert "made for another record than four has now; its thresholds are fitted again" in notice.value
+        assert address_of(app)["record"] == record.digest
 
 
 @pytest.mark.parametrize("policy", list(choices.rules()))
 def test_moving_the_slider_shows_the_librarys_numbers(runs: Path, policy: str) -> None:
     app = start(run="six", policy=policy)
     seen = []
-    for place in (len(slider(app).options) // 2, 0, -1):
+    for place in (0, len(slider(app).options) // 2, -1):
         move(app, place)
         assert cards(app) == expected("six", "test", shown_policy(app))
         seen.append((cards(app)["Compute saved"], bodies(app)))
@@ -81,7 +104,7 @@ def test_a_risk_that_cannot_be_certified_gives_a_notice(runs: Path) -> None:
 def test_a_cleared_target_keeps_its_threshold(runs: Path) -> None:
     app = start(run="four")
     before = cards(app)
-    targeted(app, "budget", None)
+    targeted(app, "near", None)
     assert cards(app) == before
     assert any("Set by hand" in caption.value for caption in app.caption)
 

@@ -30,7 +30,7 @@ def test_a_link_shows_what_its_sender_saw(runs: Path) -> None:
     move(sender, 40)
     checked(sender.selectbox(key="class").set_value(3).run())
     link = address_of(sender)
-    assert set(link) == {"run", "split", "policy", "threshold", "class"}
+    assert set(link) == {"run", "split", "policy", "threshold", "record", "class"}
     receiver = start(**link)
     assert cards(receiver) == cards(sender)
     assert bodies(receiver) == bodies(sender)
@@ -111,7 +111,7 @@ def test_share_after_another_run_of_the_page_still_fits_on_val(runs: Path) -> No
     for _ in range(3):
         checked(app.run())
         code = next(block.value for block in app.code if block.language == "python")
-        assert "flops=0.3" in code and "fitted on val" in code and "set by hand" not in code
+        assert "near_best=0.01" in code and "fitted on val" in code and "set by hand" not in code
 
 
 def test_share_names_the_region_that_is_not_in_the_address(runs: Path) -> None:

@@ -118,5 +118,5 @@ def test_the_bundled_demo_opens_first_with_its_controls(tmp_path: Path, monkeypa
     shown = {option.replace("\\", "") for option in app.button_group(key="beside demo").options}
     assert shown >= {"demo-naive", "demo-single"}
     assert bodies(app)[0].count("<img ") > 0
-    policy = dx.fit_policy(dx.load_run("demo").record("calibration"), "confidence", flops=0.3)
+    policy = dx.fit_run_policy(dx.load_run("demo"))
     assert cards(app) == expected("demo", "test", policy)

@@ -61,7 +61,7 @@ def test_no_model_is_loaded_for_what_the_record_knows(trained_runs: Path, monkey
 def test_without_weights_the_record_still_answers_and_a_notice_names_the_fix(trained_runs: Path) -> None:
     app = opened(run="bare", image="5")
     record = dx.load_run("bare").record("test")
-    policy = dx.fit_policy(dx.load_run("bare").record("val"), "confidence", flops=0.3)
+    policy = dx.fit_run_policy(dx.load_run("bare"))
     assert reason(app) == trace_decision(record, policy, 5).sentence()
     press(app, "Query the model for the other classes")
     assert "no weights yet" in said(app) and "train it" in said(app)
@@ -169,7 +169,8 @@ def test_links_lead_here_from_explore_and_compare(runs: Path) -> None:
     checked(app.run())
     (link,) = (element.proto for element in app.get("page_link"))
     assert parse_qs(link.query_string) == {
-        "run": ["four"], "split": ["test"], "policy": ["confidence"], "threshold": ["0.8"], "image": ["7"]
+        "run": ["four"], "split": ["test"], "policy": ["confidence"], "threshold": ["0.8"], "image": ["7"],
+        "record": [dx.load_run("four").record("val").digest],
     }  # fmt: skip
     compare = AppTest.from_file(str(VIEW.with_name("compare.py")), default_timeout=60)
     for key, value in {"runs": "four,six", "against": "six", "compute": "50"}.items():

@@ -130,7 +130,8 @@ def test_a_region_of_explore_is_gone_through(runs: Path) -> None:
 def test_without_filters_nothing_is_said_of_them(runs: Path) -> None:
     app = opened(run="four", threshold="0.8", image="5")
     assert place(app) == "" and not any(button.label == "All images" for button in app.button)
-    assert stepped(app, "Next") == 6 and set(address_of(app)) == {"run", "split", "policy", "threshold", "image"}
+    address = {"run", "split", "policy", "threshold", "record", "image"}
+    assert stepped(app, "Next") == 6 and set(address_of(app)) == address
 
 
 def test_a_class_is_named_and_its_name_is_no_markup(runs: Path) -> None:

@@ -231,13 +231,14 @@ def test_what_was_measured_is_shown_and_grows_with_the_epochs(root: Path, monkey
 
     def measure(config: Config) -> Rates:
         asked.append(config)
-        return Rates((1.0, 2.0), 20, 0.0, 0.01, 10.0, 1 << 30, 0, "CPU", 1295, 143, 359)
+        return Rates((1.0, 2.0), 20, 0.0, 0.01, 10.0, 1 << 30, 0, "CPU", 1295, 143, 359, 53)
 
     monkeypatch.setattr(jobs, "measure", measure)
     app = button(begin_with(opened(), "toy, in seconds", epochs=6), "Measure")
     assert [config.data.train_size for config in asked] == [200]
     shown = {metric.label: metric.value for metric in app.metric}
-    assert shown == {"Time": "75 s – 2 min", "Memory": "1.0 – 1.2 GiB"}  # 10 s + 60 steps of 1 to 2 s + 5 s
+    assert shown == {"Time": "76 s – 2 min", "Memory": "1.0 – 1.2 GiB"}  # 10 s, 60 steps of 1 to 2 s, 6 s
+    assert "53 calibration images can certify a risk of 5.5 % at best" in texts(app)
     app.number_input(key="train training.epochs").set_value(60)
     assert {m.label: m.value for m in checked(app.run()).metric}["Time"] == "10 min – 20 min"
     app.number_input(key="train training.batch_size").set_value(40)

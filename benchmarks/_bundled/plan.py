@@ -1,0 +1,64 @@
+"""Plan of the bundled runs: how each is trained, and what is kept of it.
+
+In: nothing. Out: `PLAN`, name → `Planned`. The runs on groceries are the recipe ``photographs`` with one change each,
+trained on all training images; they keep their logits, since temperatures are shown on them. Those on Fashion-MNIST and
+Caltech-101 are the runs of earlier versions, which had other names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import dmpo_explore as dx
+from _photos.trials import SHIPPED as PHOTOS
+from _study.grids import CNN, GRIDS, NAIVE, SHIPPED, change
+from dmpo_explore.training.recipes import with_recipe
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One bundled run.
+
+    Args:
+        config: that it is trained with. logits: whether its records keep them, in float16.
+        embedding: whether the record of test keeps the map of its images.
+        other_data: a further data set, whose calibration and test images are recorded too.
+        former: the name of the same run in earlier versions.
+    """
+
+    config: dx.Config
+    logits: bool = True
+    embedding: bool = False
+    other_data: str = ""
+    former: str = ""
+
+
+BASE = dx.Config(dx.DataConfig("grocery"), training=dx.TrainingConfig(precision="bf16"))
+RECIPE = with_recipe("photographs", BASE)
+NAIVE_EXITS: dict[str, Any] = NAIVE | {"read": "both", "equilibrium": True}
+CNN_PARTS: dict[str, Any] = {
+    field: getattr(CNN.model, field)
+    for field in ("backbone", "exits", "tuning", "rank", "bypass_width", "channels", "normalisation")
+} | {field: getattr(CNN.training, field) for field in ("tuning_lr", "predictor_lr", "precision")}
+
+PLAN: dict[str, Planned] = {
+    "demo": Planned(RECIPE, embedding=True),
+    "demo-naive": Planned(change(RECIPE, **NAIVE_EXITS)),
+    "demo-single": Planned(change(RECIPE, exits=1)),
+    "demo-cnn": Planned(change(RECIPE, **CNN_PARTS)),
+    "demo-cnn-single": Planned(change(RECIPE, **CNN_PARTS | {"exits": 1})),
+    "shops": Planned(RECIPE.updated({"data.name": "grocery-same-shops"}), other_data="grocery-shops"),
+    **{
+        former.replace("demo", "fashion"): Planned(
+            change(GRIDS["shipped"][arm], seed=0), logits=former == "demo", embedding=former == "demo", former=former
+        )
+        for former, arm in SHIPPED.items()
+    },
+    "caltech": Planned(PHOTOS["demo-photos"], logits=False, embedding=True, former="demo-photos"),
+}
+
+
+def planned(config: dx.Config) -> Planned:
+    """What is kept of a run with this config; of one that is not planned, neither logits nor embedding."""
+    return next((one for one in PLAN.values() if one.config == config), Planned(config, logits=False))

@@ -1,0 +1,121 @@
+"""Transfer: what a model and its thresholds do on images of another place, and what fitting them again repairs.
+
+In: calibration and test records of one model at home, of images like those it was trained on, and away: of another
+shop, camera or hospital. Out: what every exit loses away, and for each target what thresholds reached on the images
+that they were fitted on and what they do on test, at home, away, and away after they were fitted again there. No torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..fitting.fit import fit_policy
+from ..fitting.target import DEFAULT_TARGET, Target
+from ..records.record import ExitRecord
+from ..runs.other_data import record_name
+from ..runs.run import Run
+from .metrics import accuracy_interval
+from .outcome import apply
+from .shift import shift_table
+
+TARGETS = (DEFAULT_TARGET, Target.flops(0.3), Target.risk("too_early", epsilon=0.05))
+HOME, AWAY = "home", "away"
+WAYS = ((HOME, HOME), (HOME, AWAY), (AWAY, AWAY))  # fitted on calibration of, tested on test of
+
+
+class HeldOut(NamedTuple):
+    """The held-out records of one place: to fit on, and to test on."""
+
+    calibration: ExitRecord
+    test: ExitRecord
+
+
+class Transfer(NamedTuple):
+    """What `transfer` finds.
+
+    Args:
+        exits: a row per exit: ``exit`` (from 1), ``home`` and ``away`` (accuracies on test), the ends of their 95 %
+            intervals (``home_low`` …), and ``lost``, their difference.
+        thresholds: three rows per target: ``target`` (in words), ``fitted_on`` and ``tested_on`` (home or away),
+            ``fitted_accuracy`` and ``fitted_flops`` on the images that they were fitted on, and the columns of
+            `shift_table` on test.
+    """
+
+    exits: pd.DataFrame
+    thresholds: pd.DataFrame
+
+
+def transfer(home: HeldOut, away: HeldOut, targets: Sequence[Target] = TARGETS, policy: str = "confidence") -> Transfer:
+    """The tables of a `Transfer`; a compute budget below the cost of exit 1 is left out.
+
+    Raises:
+        ValueError: records of other classes or exits, or as `fit_policy`.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo")
+        >>> here = HeldOut(run.record("calibration"), run.record("test"))
+        >>> found = transfer(here, here, [dx.Target.flops(0.3)])
+        >>> float(found.exits["lost"].abs().max()), found.thresholds["flops_fraction"].round(3).tolist()
+        (0.0, [0.242, 0.242, 0.242])
+    """
+    places = {HOME: home, AWAY: away}
+    first = home.calibration.meta
+    for record in (*home, *away):
+        if (record.meta.class_names, record.meta.exit_blocks) != (first.class_names, first.exit_blocks):
+            raise ValueError(f"{record.described} has other classes or exits than that of {first.data} {first.split}")
+    met = [target for target in targets if target.kind != "flops" or home.test.flops_fraction[0] <= target.value]
+    rows = [_tested(places, target, policy, *way) for target in met for way in WAYS]
+    return Transfer(_exits(home.test, away.test), pd.DataFrame(rows))
+
+
+def transfer_run(run: Run, data: str, targets: Sequence[Target] = TARGETS, policy: str = "confidence") -> Transfer:
+    """`transfer` of a run to other data, whose calibration and test images it has recorded.
+
+    Raises:
+        ValueError: a record is missing (the message has the command), or as `transfer`.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> transfer_run(dx.load_run("demo"), "grocery-shops")
+        Traceback (most recent call last):
+        ValueError: run 'demo' has no record of grocery-shops calibration...
+    """
+    names = [record_name(data, split) for split in ("calibration", "test")]
+    for name, split in zip(names, ("calibration", "test"), strict=True):
+        if name not in run.splits():
+            raise ValueError(
+                f"run {run.name!r} has no record of {data} {split}; make it with "
+                f"`dmpo-explore record {run.name} --other-data {data}`"
+            )
+    home = HeldOut(run.record(run.fitting_split), run.record("test"))
+    return transfer(home, HeldOut(*map(run.record, names)), targets, policy)
+
+
+def _exits(home: ExitRecord, away: ExitRecord) -> pd.DataFrame:
+    rows = []
+    for k in range(home.n_exits):
+        row: dict[str, float] = {"exit": k + 1}
+        for name, record in ((HOME, home), (AWAY, away)):
+            correct = record.correct[:, k]
+            row |= {name: float(correct.mean())}
+            row |= dict(zip((f"{name}_low", f"{name}_high"), accuracy_interval(correct), strict=True))
+        rows.append(row | {"lost": row[HOME] - row[AWAY]})
+    return pd.DataFrame(rows)
+
+
+def _tested(
+    places: dict[str, HeldOut], target: Target, policy: str, fitted_on: str, tested_on: str
+) -> dict[str, object]:
+    calibration = places[fitted_on].calibration
+    fitted = fit_policy(calibration, policy, target.capped(calibration))
+    there = apply(fitted, calibration)
+    (row,) = shift_table([(tested_on, 0, places[tested_on].test)], {target.describe(): fitted}).to_dict("records")
+    row |= {"fitted_accuracy": float(np.mean(there.correct)), "fitted_flops": float(np.mean(there.flops_fraction))}
+    head = {"target": row.pop("policy"), "fitted_on": fitted_on, "tested_on": row.pop("corruption")}
+    del row["strength"]
+    return head | {str(key): value for key, value in row.items()}
