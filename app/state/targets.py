@@ -56,7 +56,7 @@ TARGETS = {  # key of the address and of the widget → field
         "The numbers show their result on the split on screen.",
         0.1,
     ),
-    "near": TargetField(
+    "near_best": TargetField(
         "near_best",
         "Max below the best exit",
         "≤ {:g} below the best exit",
@@ -81,8 +81,8 @@ def offers(run: dx.Run, name: str) -> dict[str, tuple[float, float]]:
     if not policies.can_fit(run):
         return {}
     costs = 100 * records.record(run, run.fitting_split).flops_fraction
-    found = {"budget": (math.ceil(10 * costs[0]) / 10, math.ceil(10 * costs[-1]) / 10), "drop": (0.0, 100.0)}
-    found["near"] = (0.0, 100.0)
+    found = {"budget": (math.ceil(10 * costs[0]) / 10, math.ceil(10 * costs[-1]) / 10)}
+    found |= dict.fromkeys(("drop", "near_best"), (0.0, 100.0))
     if not per_exit() and dx.POLICIES[name].deployable:
         found["risk"] = (0.01, 100.0)
     return found
@@ -148,5 +148,5 @@ def changed(key: str) -> None:
 def target_of_a_first_visit(run: dx.Run, name: str) -> None:
     """Set the default target where none is set and the run has a record to fit on."""
     state = st.session_state
-    if "near" in offers(run, name) and all(state[key] is None for key in TARGETS):
-        state["near"] = FIRST
+    if "near_best" in offers(run, name) and all(state[key] is None for key in TARGETS):
+        state["near_best"] = FIRST

@@ -29,6 +29,7 @@ PAGES = {
 NAMES = (
     "run", "runs", "split", "policy", "threshold", "exit", "label", "answers", "sort", "view", "image", "source",
     "method", "target", "baseline", "compute", "against", "other", "show", "beside", "calibrated", "budget",
+    "drop", "near_best", "record",
     "flops", "accuracy_drop", "shares", "risk", "epsilon", "delta", "batch", "engine", "images", "kind", "page",
     "own_folder", "folder", "data", "data_place",
 )  # fmt: skip

@@ -35,7 +35,7 @@ def test_opens_with_a_threshold_from_val(runs: Path) -> None:
     app = start(run="four")
     fitted = dx.fit_policy(dx.load_run("four").record("val"), "confidence", near_best=0.01)
     assert shown_threshold(app) == fitted.thresholds[0]
-    assert app.session_state["near"] == 1
+    assert app.session_state["near_best"] == 1
     assert cards(app) == expected("four", "test", fitted)
     assert any("Chosen on val" in caption.value for caption in app.caption)
     assert not app.warning and not app.error
@@ -104,7 +104,7 @@ def test_a_risk_that_cannot_be_certified_gives_a_notice(runs: Path) -> None:
 def test_a_cleared_target_keeps_its_threshold(runs: Path) -> None:
     app = start(run="four")
     before = cards(app)
-    targeted(app, "near", None)
+    targeted(app, "near_best", None)
     assert cards(app) == before
     assert any("Set by hand" in caption.value for caption in app.caption)
 
