@@ -61,6 +61,7 @@ TRIALS: dict[str, Trial] = {
     "taught-light-24": Trial("wide crops, patient", LIGHT | LONG, "single"),
     "taught-strong-24": Trial("stronger views, patient", STRONG | LONG, "single"),
     "crop-70-24": Trial("mild crops alone, four times the epochs", MILD | LONG),
+    "gentle": Trial("the trunk at a quarter of the rate", GENTLE),
     "full-rate": Trial("a second phase that happens", {"schedule_rate": "full"}),
     "by-depth": Trial("loss weights by depth", {"schedule": "linear-by-depth"}),
     "uniform": Trial("no phases", {"schedule": "uniform"}),
