@@ -57,6 +57,8 @@ TRIALS: dict[str, Trial] = {
     "taught-24": Trial("a patient teacher: four times the epochs", LONG, "single"),
     "taught-crop-70-24": Trial("both", MILD | LONG, "single"),
     "taught-crop-70-24-gentle": Trial("both, the trunk at a quarter of the rate", MILD | LONG | GENTLE, "single"),
+    "crop-70-24-gentle": Trial("the same without a teacher", MILD | LONG | GENTLE),
+    "single-crop-70-24-gentle": Trial("the full model with these options", FULL | MILD | LONG | GENTLE),
     "crop-70": Trial("mild crops alone", MILD),
     "taught-light-24": Trial("wide crops, patient", LIGHT | LONG, "single"),
     "taught-strong-24": Trial("stronger views, patient", STRONG | LONG, "single"),
