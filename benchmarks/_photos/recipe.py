@@ -15,7 +15,10 @@ from _photos.protocol import RECIPE
 from _photos.trials import BASE as DEFAULTS
 from _study.grids import change
 
-DATA = {"caltech101": {"name": "caltech101"}}  # name → fields of its `DataConfig`
+DATA: dict[str, dict[str, Any]] = {  # name → fields of its `DataConfig`
+    "caltech101": {"name": "caltech101"},
+    "grocery": {"name": "grocery", "train_size": None},
+}
 BASE = change(
     DEFAULTS, **RECIPE, precision="no"
 )  # CPUs without instructions for bfloat16 take three times as long with it
@@ -23,6 +26,7 @@ FULL: dict[str, Any] = {"image_size": 98, "exits": 1}  # a full model with a lin
 LIGHT, STRONG = {"augment": "light"}, {"augment": "strong"}
 MILD: dict[str, Any] = LIGHT | {"crop_scale": 0.7}
 LONG: dict[str, Any] = {"epochs": 24}
+GENTLE: dict[str, Any] = {"tuning_lr": 5e-4}
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,14 @@ TRIALS: dict[str, Trial] = {
     "taught-crop-70": Trial("a teacher on mild crops", MILD, "single"),
     "taught-24": Trial("a patient teacher: four times the epochs", LONG, "single"),
     "taught-crop-70-24": Trial("both", MILD | LONG, "single"),
+    "taught-crop-70-24-gentle": Trial("both, the trunk at a quarter of the rate", MILD | LONG | GENTLE, "single"),
+    "crop-70-24-gentle": Trial("the same without a teacher", MILD | LONG | GENTLE),
+    "single-crop-70-24-gentle": Trial("the full model with these options", FULL | MILD | LONG | GENTLE),
     "crop-70": Trial("mild crops alone", MILD),
     "taught-light-24": Trial("wide crops, patient", LIGHT | LONG, "single"),
     "taught-strong-24": Trial("stronger views, patient", STRONG | LONG, "single"),
     "crop-70-24": Trial("mild crops alone, four times the epochs", MILD | LONG),
+    "gentle": Trial("the trunk at a quarter of the rate", GENTLE),
     "full-rate": Trial("a second phase that happens", {"schedule_rate": "full"}),
     "by-depth": Trial("loss weights by depth", {"schedule": "linear-by-depth"}),
     "uniform": Trial("no phases", {"schedule": "uniform"}),
