@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import ModelConfig
 from ..utils.torch_seeding import seeded
+from .counting import count_flops as count_flops
+from .counting import counting
 from .dmpo import DMPO, evaluating
 from .factory import build_model, build_reference
 from .merging import merge
@@ -68,25 +69,6 @@ class ModelFlops:
         """(K,) FLOPs up to each exit, everything that ran before it included."""
         stages = zip(self.trunk, self.tuning, self.bypass, self.predictor, strict=True)
         return _sums(self.embed, (sum(parts) for parts in stages))
-
-
-@contextmanager
-def counting() -> Iterator[FlopCounterMode]:
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        yield counter
-
-
-def count_flops(function: Callable[..., object], *inputs: object) -> int:
-    """FLOPs of one call of ``function(*inputs)``, by the module's convention.
-
-    Example:
-        >>> import torch
-        >>> count_flops(torch.nn.Linear(4, 10), torch.zeros(1, 4))  # 40 products and sums
-        80
-    """
-    with counting() as counter:
-        function(*inputs)
-    return int(counter.get_total_flops())
 
 
 def measure_flops(model: DMPO, reference: DMPO) -> ModelFlops:
