@@ -27,7 +27,10 @@ from .utils.registry import Joint
 
 MOST_SEED = 2**32 - 1
 TABLE_OPTIONS = ("path_column", "label_column", "suffix", "image_dir")  # of `DataConfig`, for a table of images
-ADDED = (*TABLE_OPTIONS, "unlabelled")  # options of `DataConfig` that earlier versions cannot read
+ADDED = (  # options that earlier versions cannot read
+    *(f"data.{name}" for name in (*TABLE_OPTIONS, "unlabelled")),
+    "model.tune_layers",
+)
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,10 @@ class ModelConfig(OpenPart):
         ge=1, search={"low": 4, "high": 32, "log": True},
     )  # fmt: skip
     dropout: float = option(0.0, "Dropout of the tuning (the release: 0.2).", ge=0, lt=1)
+    tune_layers: str | None = option(
+        None,
+        "Layers that lora tunes, a regular expression of how their names end, e.g. q_proj|v_proj; default: by kind.",
+    )
     bypass: Literal["conv", "mlp", "ladder", "none"] | str = option(
         "conv", "Bypass before every exit but the last.", joint=BYPASSES, search=["none", "conv"]
     )
@@ -304,10 +311,10 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; ``from_dict`` gives an equal config back."""
         data, model, training = dataclasses.asdict(self.data), self.model.values(), self.training.values()
-        for name in ADDED:
-            if data[name] is None:
-                del data[name]
         parts = {"data": data, "model": model, "training": training}
+        for part, _, name in (key.partition(".") for key in ADDED):
+            if parts[part][name] is None:
+                del parts[part][name]
         for part, options in json.loads(self.unread or "{}").items():
             parts[part] |= options
         return parts | ({"plugins": [dataclasses.asdict(need) for need in self.plugins]} if self.plugins else {})

@@ -72,6 +72,7 @@ class Backbone:
         norms: K initial exit norms over tokens (B,N,D); default: new LayerNorms.
         exits: block number after which each trunk ends; default: one block a trunk.
         preprocess: the input the weights expect; default: the config's image size, mean and deviation 0.5.
+        named: whether timm's names of layers say which of them LoRA tunes; else what a layer is does.
 
     Raises:
         ValueError: no trunk, lists of different lengths, maps with a prefix or class token, or a class token without a
@@ -97,6 +98,7 @@ class Backbone:
     norms: list[nn.Module] = field(default_factory=list)
     exits: tuple[int, ...] = ()
     preprocess: Preprocess | None = None
+    named: bool = False
 
     def __post_init__(self) -> None:
         self.norms = self.norms or [nn.LayerNorm(width) for width in self.widths]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import ModelConfig
 from ..pretrained.weights import KEYWORDS, find_weights, is_hub
@@ -19,7 +19,7 @@ from .earlier_exits import EarlierExits
 from .predictors import PREDICTORS, Predictor
 from .stage import Stage
 from .timm_backbones import create_backbone, split_backbone
-from .tuning import tune
+from .tuning import Tunable, tune
 
 PLAIN: dict[str, Any] = {
     "bypass": "none",
@@ -99,7 +99,10 @@ def _tuned(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
     """The tuning is added before the stages are built, because peft freezes every module it finds."""
     for change, options in config.changes:
         backbone = change.apply(backbone, options)
-    tune(nn.ModuleList([backbone.embed, *backbone.trunks]), config.tuning, config.rank, config.dropout)
+    parts = Tunable([backbone.embed, *backbone.trunks], named=backbone.named, chosen=config.tune_layers or "")
+    tune(parts, config.tuning, config.rank, config.dropout)
+    embed, *trunks = parts
+    backbone = replace(backbone, embed=embed, trunks=trunks)  # one that is a single layer has been replaced
     return _wire(backbone, config, n_classes)
 
 

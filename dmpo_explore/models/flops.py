@@ -28,6 +28,7 @@ from .counting import counting
 from .dmpo import DMPO, evaluating
 from .factory import build_model, build_reference
 from .merging import merge
+from .tuning import tuned_layers
 
 CONVENTION = (
     "as deployed: what merges (LoRA, LayerScale, adapters beside an MLP) is merged; "
@@ -49,6 +50,7 @@ class ModelFlops:
             frozen ones, ``tuning`` their trainable ones. ``trainable`` counts all trainable ones; the others add up to
             the whole.
         as_trained: (K,) FLOPs up to each exit of the model as it is given: `cumulative` and the tuning that merges.
+        layers: linear layers and undivided convolutions of the trunks: how many LoRA tunes, and all.
 
     Example:
         >>> ModelFlops(10, (40, 40), (1, 1), (5, 0), (4, 4), 94, {}, (62, 109)).cumulative
@@ -63,6 +65,7 @@ class ModelFlops:
     reference: int
     parameters: dict[str, int]
     as_trained: tuple[int, ...]
+    layers: tuple[int, int] = (0, 0)
 
     @property
     def cumulative(self) -> tuple[int, ...]:
@@ -108,6 +111,7 @@ def measure_flops(model: DMPO, reference: DMPO) -> ModelFlops:
         reference=plain_embed + sum(stage.trunk for stage in plain) + plain[-1].predictor,
         parameters=_parameters(model),
         as_trained=_sums(given_embed, map(sum, given)),
+        layers=tuned_layers(stage.trunk for stage in model.stages),
     )
 
 

@@ -50,6 +50,7 @@ def split(parts: Parts, exits: Sequence[int] | int, preprocess: Preprocess, *, w
         norms=norms,
         exits=ends,
         preprocess=preprocess,
+        named=not parts.by_rule,
     )
 
 
