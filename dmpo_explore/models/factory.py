@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..config import ModelConfig
@@ -100,6 +101,9 @@ def _tuned(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
     for change, options in config.changes:
         backbone = change.apply(backbone, options)
     parts = Tunable([backbone.embed, *backbone.trunks], named=backbone.named, chosen=config.tune_layers or "")
+    if not backbone.named:
+        like = next(parts.parameters())
+        parts.find_idle(torch.zeros(1, 3, config.image_size, config.image_size, device=like.device, dtype=like.dtype))
     tune(parts, config.tuning, config.rank, config.dropout)
     embed, *trunks = parts
     backbone = replace(backbone, embed=embed, trunks=trunks)  # one that is a single layer has been replaced

@@ -20,7 +20,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,13 +95,11 @@ class Family:
         modules: timm's modules that hold such models, to suggest near names.
         cut: takes a model apart.
         fits: whether a model is of the kind that ``cut`` knows.
-        options: more arguments of `timm.create_model`, where the image size is one.
     """
 
     modules: tuple[str, ...]
     cut: Callable[[Any], Parts]
     fits: Callable[[Any], bool] = lambda model: True
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 def _is_plain_vit(vit: Any) -> bool:
@@ -113,7 +111,7 @@ def _has_known_blocks(model: Any) -> bool:
     return {type(block).__name__ for stage in model.blocks for block in stage} <= known
 
 
-_VIT = Family(("vision_transformer", "deit"), _cut_vit, _is_plain_vit, {"dynamic_img_size": False})
+_VIT = Family(("vision_transformer", "deit"), _cut_vit, _is_plain_vit)
 FAMILIES: dict[str, Family] = {  # by the name of timm's class
     "VisionTransformer": _VIT,
     "VisionTransformerDistilled": _VIT,
@@ -150,7 +148,7 @@ def create_backbone(
     with _hub_errors(name) if pretrained else nullcontext(), local_only():
         if pretrained:
             _require_cached(name)
-        model = timm.create_model(name, pretrained=pretrained, num_classes=0, drop_path_rate=0.0, **options)
+        model = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
     if state is not None:
         _load(model, state, name)
     frozen: nn.Module = model.requires_grad_(False).eval()
@@ -228,7 +226,7 @@ def _take_apart(model: Any, image_size: int) -> Parts:
         return _cut(model, images)
     except CutError as error:
         raise ValueError(_not_served(name, error)) from error
-    except (RuntimeError, AssertionError, ValueError) as error:
+    except Exception as error:  # whatever the model's code raises at a size that it does not take
         raise ValueError(f"image_size={image_size} does not fit {name}: {one_line(error, 100)}") from error
 
 
@@ -287,7 +285,7 @@ class _Needs(NamedTuple):
 
     step: int
     least: int
-    fixed: dict[str, Any]
+    options: dict[str, Any]
     sized: bool
     by_rule: bool
 
@@ -324,7 +322,7 @@ def _options(name: str, image_size: int) -> dict[str, Any]:
     """Arguments that give timm's model this image size; refuses models that cannot be cut."""
     needs = _seen.get(name) or _look(name)
     _check_size(name, image_size, step=needs.step, least=needs.least)
-    options = {"img_size": image_size, **needs.fixed} if needs.sized else {}
+    options = needs.options | ({"img_size": image_size} if needs.sized else {})
     if needs.by_rule and (reason := _refused(name, image_size, tuple(options.items()))):
         raise ValueError(reason)
     return options
@@ -338,7 +336,7 @@ def _refused(name: str, image_size: int, options: tuple[tuple[str, Any], ...]) -
             warnings.simplefilter("ignore")
             model = timm.create_model(name, num_classes=0, device="meta", **dict(options))
             _take_apart(model.eval(), image_size)
-    except (ValueError, RuntimeError, AssertionError) as error:
+    except Exception as error:  # whatever the model's code raises
         return str(error) if isinstance(error, ValueError) else f"{name} at {image_size} px: {one_line(error, 100)}"
     return ""
 
@@ -362,13 +360,13 @@ def _look(name: str) -> _Needs:
     family = _family(model)
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", 1)
     patch = patch if isinstance(patch, int) else max(patch)
-    takes = inspect.signature(type(model)).parameters
-    fixed = family.options if family else {"dynamic_img_size": False} if "dynamic_img_size" in takes else {}
+    takes = {name for kind in type(model).__mro__ for name in inspect.signature(kind.__init__).parameters}
+    wanted = {"dynamic_img_size": False, "drop_path_rate": 0.0}
     last = (getattr(model, "feature_info", None) or [{}])[-1]
     needs = _Needs(
         patch,
         last.get("reduction", patch),
-        dict(fixed),
+        {key: value for key, value in wanted.items() if key in takes},
         sized=patch > 1 if family else "img_size" in takes,
         by_rule=family is None,
     )

@@ -109,6 +109,20 @@ class Tunable(nn.ModuleList):
     def __init__(self, parts: Iterable[nn.Module], *, named: bool = True, chosen: str = "") -> None:
         super().__init__(parts)
         self.named, self.chosen = named, chosen
+        self.idle = frozenset[nn.Module]()
+
+    @torch.no_grad()
+    def find_idle(self, images: Tensor) -> None:
+        """Note which layers are not called for these images: their weights are used by other code, so that LoRA, which
+        takes a layer's place, would do nothing."""
+        layers, called = {module for module in self.modules() if _can_be_tuned(module)}, set[nn.Module]()
+        hooks = [layer.register_forward_hook(lambda module, *_: called.add(module)) for layer in layers]
+        state = images
+        for part in self:
+            state = part(state)
+        for hook in hooks:
+            hook.remove()
+        self.idle = frozenset(layers - called)
 
 
 def lora(backbone: nn.Module, rank: int, dropout: float) -> None:
@@ -238,13 +252,11 @@ def matrices(backbone: nn.Module, layers: str) -> list[str]:
         ending = re.compile(rf"(.*\.)?({layers})")
     except re.error as error:
         raise ValueError(f"tune_layers={short(layers)} is no regular expression: {error}") from None
-    inside = [name for name, module in backbone.named_modules() if isinstance(module, nn.MultiheadAttention)]
+    idle = getattr(backbone, "idle", ())
     return [
         name
         for name, module in backbone.named_modules()
-        if ending.fullmatch(name)
-        and _can_be_tuned(module)
-        and not any(name.startswith(f"{attention}.") for attention in inside)  # it reads the weights, and calls none
+        if ending.fullmatch(name) and _can_be_tuned(module) and module not in idle
     ]
 
 

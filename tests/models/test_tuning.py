@@ -24,6 +24,8 @@ from tuned import (
     trainable,
 )  # fmt: skip
 
+from dmpo_explore.config import ModelConfig
+from dmpo_explore.models.factory import build_model
 from dmpo_explore.models.timm_backbones import create_backbone, split_backbone
 from dmpo_explore.models.tuning import TUNINGS, ConvAdapter, ParallelAdapter, Tunable, merge_peft, tune, tuned_layers
 
@@ -253,8 +255,17 @@ def test_nothing_to_tune_names_what_there_is() -> None:
         def forward(self, input: Tensor) -> Tensor:
             return super().forward(input) * 2
 
-    trunk = nn.Sequential(Scaled(4, 4, 1), nn.Conv2d(4, 4, 3, groups=4), nn.MultiheadAttention(4, 1))
+    trunk = nn.Sequential(Scaled(4, 4, 1), nn.Conv2d(4, 4, 3, groups=4))
     with pytest.raises(
         ValueError, match=r"finds no linear layer and no undivided .* \(layers that can be tuned: none\)"
     ):
         tune(Tunable([nn.Identity(), trunk], named=False), "lora-all", 2, 0.0)
+
+
+def test_layers_that_are_not_called_are_left_out() -> None:
+    """Swin V2 multiplies with its qkv's weight itself: LoRA in the layer's place would do nothing."""
+    model = build_model(ModelConfig("swinv2_tiny_window8_256", "random", 64, exits=2), 3)
+    state = model.trainable_state()
+    assert not [name for name in state if ".qkv." in name] and [name for name in state if ".attn.proj.lora_B" in name]
+    model(torch.randn(2, 3, 64, 64)).sum().backward()
+    assert all(weight.grad is not None for weight in model.parameters() if weight.requires_grad)
