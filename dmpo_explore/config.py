@@ -102,7 +102,8 @@ class ModelConfig(OpenPart):
         "vit_small_patch14_dinov2", "tf_efficientnet_lite0", "test_vit", "vit_tiny_patch16_224",
         "deit_tiny_distilled_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto", "resnet10t",
     ] | str = option(
-        "vit_small_patch14_dinov2", "Backbone.", joint=CUTS, other="another in docs/backbones.md"
+        "vit_small_patch14_dinov2", "Backbone.", joint=CUTS,
+        other="another of timm's (docs/backbones.md), or a function of your own, FILE.py:NAME",
     )  # fmt: skip
     weights: Literal["auto", "timm", "random"] | str = option(
         "auto", "Pre-trained weights (auto: fetched ones, else timm's hub).", other="a file"

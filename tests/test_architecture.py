@@ -33,7 +33,7 @@ PACKAGES = {
     "pretrained": "",
     "records": "",
     "data": "config",
-    "models": "config joints pretrained",
+    "models": "config joints plugin_needs pretrained",
     "policies": "plugin_needs records",
     "runs": "config data models plugin_needs policies pretrained records",
     "fitting": "policies records",
@@ -86,6 +86,7 @@ ONLY_IN = {  # third-party package: the only files that may know it
     "timm": ("models/*", "data/readers/opening.py", "neighbours/*/*"),
     "torch_pruning": ("neighbours/slimming/*",),
     "tqdm": ("cli/*",),
+    "transformers": ("models/ready_cuts.py",),
     "typer": ("cli/*", "neighbours/*/cli.py"),
     "webdataset": ("data/readers/parts.py",),
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -18,9 +18,10 @@ import torch
 from timm.layers import LayerNorm2d, RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d
 from torch import Tensor, fx, nn
 
+from ..config import Preprocess
 from ..utils.abbreviate import one_line
 from .backbone import LAYOUTS
-from .trace import CutError, State, Trace, attribute, layout_of
+from .trace import Call, CutError, Root, State, Trace, attribute, layout_of
 
 TOLERANCE = 1e-4  # of the largest value
 FEWEST = 3  # blocks of a module that can be cut
@@ -43,31 +44,44 @@ class Parts:
     prefix: int = 0
     class_token: bool = False
     by_rule: bool = False
+    head: list[nn.Module] = field(default_factory=list)  # after the features, for the proof: left out
+    preprocess: Preprocess | None = None
 
 
 def cut_by_rule(
-    module: nn.Module, method: str, names: Sequence[str], images: Tensor, *, prefix: int = 0, norm: Any = None
+    module: nn.Module,
+    call: Call,
+    names: Sequence[str],
+    images: Tensor,
+    *,
+    prefix: int = 0,
+    norm: Any = None,
+    has_head: bool = False,
 ) -> Parts:
     """Take a module apart at its blocks.
 
     Args:
         module: in eval mode; it stays usable.
-        method: its own, images → features.
+        call: its method, or a function of it and images, that gives features.
         names: of the modules after which it may be cut.
         images: a batch of at least 2 of the fixed size.
         prefix: tokens before the patches, where several numbers fit.
         norm: what normalises after the pooling: the exit norm where the features end in none.
+        has_head: whether pooling and classifier may follow the features, and are left out.
 
     Raises:
         CutError: its forward cannot be followed, its features are no maps or tokens, or there are fewer than `FEWEST`
             places to cut.
     """
-    trace = _followed(module, method, names, images, prefix)
+    weighty = [any(p.ndim > 1 for p in module.get_submodule(name).parameters()) for name in names]
+    trace = _followed(module, call, names[weighty.index(True) if True in weighty else 0 :], images, prefix)
     before, *after = trace.states()
     if not before:
         raise CutError("more than one tensor passes from its embedding to its first block")
+    after = _without_head(trace, after) if has_head else after
     layout, prefix = _common([state for states in after for state in states])
-    last_norm, features = _ends_in_norm(trace)
+    whole = [state.node for state in after[-1] if state.layout][-1] if has_head else trace.output
+    last_norm, features = _ends_in_norm(trace, whole)
     shape = tuple(features.meta["value"].shape)
     end, end_prefix = layout_of(features.meta["value"], prefix)
     if end_prefix != prefix:
@@ -88,12 +102,36 @@ def cut_by_rule(
         layout=layout,
         prefix=prefix,
         by_rule=True,
+        head=trace.piece(features, trace.output) if has_head else [],
     )
 
 
-def _followed(module: nn.Module, method: str, names: Sequence[str], images: Tensor, prefix: int) -> Trace:
+def _without_head(trace: Trace, after: Sequence[Sequence[State]]) -> list[list[State]]:
+    """The states after each block, without those of a classifier: behind the global pooling, or no patches any more."""
+    last = max((state.at for states in after for state in states if _patches(state) > 1), default=0)
+    pools = [at for at, node in enumerate(trace.nodes) if at > last and _pools(trace, node)]
+    limit = min(pools, default=len(trace.nodes))
+    kept = [[state for state in states if state.at < limit] for states in after]
+    while kept and not any(state.layout for state in kept[-1]):
+        kept.pop()
+    return kept
+
+
+def _pools(trace: Trace, node: fx.Node) -> bool:
+    """Whether a node is a mean over the map."""
+    if node.op == "call_module":
+        return isinstance(attribute(trace.root, str(node.target)), nn.AdaptiveAvgPool2d)
+    return node.target in ("mean", torch.mean, nn.functional.adaptive_avg_pool2d)
+
+
+def _patches(state: State) -> int:
+    value = state.node.meta["value"]
+    return LAYOUTS[state.layout](value).shape[1] - state.prefix if state.layout else 0
+
+
+def _followed(module: nn.Module, call: Call, names: Sequence[str], images: Tensor, prefix: int) -> Trace:
     try:
-        return Trace(module, method, names, images, prefix)
+        return Trace(module, call, names, images, prefix)
     except CutError:
         raise
     except Exception as error:  # whatever the module's code raises on traced values
@@ -111,7 +149,7 @@ def _common(states: Sequence[State]) -> tuple[str, int]:
 def _cuts(trace: Trace, after: Sequence[Sequence[State]], layout: str, prefix: int, features: fx.Node) -> list[fx.Node]:
     """The states at which the blocks end; where one cannot be read, the block goes on."""
     chosen = [next((s.node for s in states if s[2:] == (layout, prefix)), None) for states in after]
-    for i, node in enumerate(trace.blocks[1:]):  # an activation or a pooling belongs to the block before it
+    for i, node in enumerate(trace.blocks[1 : len(after)]):  # an activation or a pooling belongs to the block before it
         if not any(weight.ndim > 1 for weight in attribute(trace.root, str(node.target)).parameters()):
             chosen[i] = None
     *cuts, last = chosen
@@ -119,17 +157,24 @@ def _cuts(trace: Trace, after: Sequence[Sequence[State]], layout: str, prefix: i
     return list(dict.fromkeys(node for node in (*cuts, last if within else features) if node is not None))
 
 
-def _ends_in_norm(trace: Trace) -> tuple[fx.Node | None, fx.Node]:
+def _ends_in_norm(trace: Trace, whole: fx.Node) -> tuple[fx.Node | None, fx.Node]:
     """The node of a final norm over the channels, and the features before it; None and all features without one."""
-    node = trace.output
-    while node.target in ("permute", "contiguous", torch.permute):
+    node = whole
+    while node.target in ("permute", "contiguous", torch.permute) or _permutes(trace, node):
         node = node.all_input_nodes[0]
     if node.op != "call_module":
-        return None, trace.output
+        return None, whole
     found, before = attribute(trace.root, str(node.target)), node.all_input_nodes[0]
     channel = 1 if isinstance(found, tuple(OF_MAPS)) else -1
     fits = over_tokens(found, before.meta["value"].shape[channel]) is not None
-    return (node, before) if fits else (None, trace.output)
+    return (node, before) if fits else (None, whole)
+
+
+def _permutes(trace: Trace, node: fx.Node) -> bool:
+    return node.op == "call_module" and type(attribute(trace.root, str(node.target))).__name__ in (
+        "Permute",
+        "Identity",
+    )
 
 
 class Converted(nn.Module):
@@ -187,8 +232,14 @@ def _holds_sequences(module: nn.Module) -> bool:
 
 
 def _is_built(sequence: nn.Module) -> bool:
-    """Whether a sequence is one of parts that are no single layers."""
-    return any(next(child.children(), None) is not None for child in sequence.children())
+    """Whether most items of a sequence are made of parts themselves, and are no layer with its norm and activation."""
+    items = [child for child in sequence.children() if next(child.children(), None) is not None]
+    built = [item for item in items if not (_is_sequence(item) and _is_flat(item))]
+    return 2 * len(built) > len([*sequence.children()])
+
+
+def _is_flat(module: nn.Module) -> bool:
+    return all(next(child.children(), None) is None for child in module.children())
 
 
 def _size(module: nn.Module) -> int:
@@ -210,7 +261,7 @@ def _awake(module: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def proved(module: nn.Module, method: str, images: Tensor, cut: Callable[[], Parts], names: Sequence[str]) -> Parts:
+def proved(module: nn.Module, call: Call, images: Tensor, cut: Callable[[], Parts], names: Sequence[str]) -> Parts:
     """``cut()``, if its chain gives what the module itself gives for these images, within `TOLERANCE`.
 
     Args:
@@ -223,17 +274,19 @@ def proved(module: nn.Module, method: str, images: Tensor, cut: Callable[[], Par
     watched = [(name, module.get_submodule(name)) for name in names]
     with _awake(module), torch.random.fork_rng(devices=[]):
         with _outputs(watched) as wanted:
-            features = getattr(module, method)(images)
+            features = Root(module, call)(images)
         parts = cut()
         try:
             with _outputs(watched) as found:
                 state = parts.embed(images)
-                for part in (part for piece in (*parts.blocks, parts.tail) for part in piece):
-                    state = part(state)
-            tokens = LAYOUTS[parts.layout](state)
+                for part in (part for piece in (*parts.blocks, parts.tail, parts.head) for part in piece):
+                    state = state if parts.head and isinstance(part, Converted) else part(state)
+            tokens = state if parts.head else LAYOUTS[parts.layout](state)
         except (RuntimeError, TypeError, ValueError) as error:
             raise CutError(f"the chain of its blocks cannot be run ({one_line(error, 100)})") from error
-        if not _same(features, tokens) and not (parts.norm is not None and _same(features, parts.norm(tokens))):
+        if not _same(features, tokens) and (
+            parts.head or parts.norm is None or not _same(features, parts.norm(tokens))
+        ):
             at = next((name for name in wanted if not _equal(wanted[name], found.get(name))), "what follows its blocks")
             raise CutError(f"the chain of its blocks parts from its own features at {at}")
     return parts
@@ -264,6 +317,8 @@ def _same(features: Any, tokens: Tensor) -> bool:
     """Whether features, maps or tokens, are these tokens."""
     if not isinstance(features, Tensor):
         return any(_same(part, tokens) for part in _parts_of(features))
+    if features.ndim == 2 or features.shape == tokens.shape:
+        return _equal(features, tokens)
     layouts = {3: ["tokens"], 4: ["channels_first", "channels_last"]}.get(features.ndim, [])
     return any(_equal(LAYOUTS[layout](features), tokens) for layout in layouts)
 

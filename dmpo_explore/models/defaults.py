@@ -14,12 +14,14 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from ..pretrained.wheels import SOURCES
+from ..utils.python_function import python_function
 from ..utils.registry import lookup
 from ..utils.torch_seeding import seeded
 from .backbone import ExitShape
 from .bypass import BYPASSES
 from .counting import count_flops
 from .factory import build_reference
+from .own import own_size
 from .predictors import PREDICTORS
 from .timm_backbones import nearest_size
 
@@ -50,7 +52,9 @@ def fitted(config: ModelConfig, chosen: Collection[str] = ()) -> ModelConfig:
     if config.backbone in SOURCES:
         return config
     if "image_size" not in chosen:
-        config = replace(config, image_size=nearest_size(config.backbone, config.image_size))
+        own = python_function(config.backbone) is not None
+        side = own_size(config) if own else nearest_size(config.backbone, config.image_size)
+        config = replace(config, image_size=side)
     if {"channels", "bypass_width"} & {*chosen} or (config.channels, config.bypass_width) != SIZES[0]:
         return config
     with seeded(0):

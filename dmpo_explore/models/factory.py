@@ -12,12 +12,15 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from ..pretrained.weights import KEYWORDS, find_weights, is_hub
+from ..utils.python_function import python_function
 from ..utils.registry import lookup
 from .backbone import Backbone, check_backbone
 from .bypass import BYPASSES
 from .dmpo import DMPO
 from .earlier_exits import EarlierExits
+from .own import own_parts
 from .predictors import PREDICTORS, Predictor
+from .split import split
 from .stage import Stage
 from .timm_backbones import create_backbone, split_backbone
 from .tuning import Tunable, tune
@@ -61,6 +64,8 @@ def build_model(config: ModelConfig, n_classes: int, *, backbone: Backbone | Non
         return _tuned(check_backbone(backbone, config.image_size), config, n_classes)
     if config.whole:  # its weights are all the run's own
         return assemble(config, n_classes)
+    if python_function(config.backbone):  # it loads its weights itself
+        return assemble(config, n_classes)
     file = find_weights(config.backbone, config.weights)
     return assemble(
         config, n_classes, state=file.read() if file else None, pretrained=is_hub(config.backbone, config.weights)
@@ -79,11 +84,7 @@ def build_reference(config: ModelConfig, n_classes: int, *, backbone: Backbone |
         >>> build_reference(dx.ModelConfig("test_vit", "random", 32, exits=(2, 4)), 3).exits
         (2, 4, 6)
     """
-    if backbone is None:
-        model = create_backbone(config.backbone, config.image_size)
-        backbone = split_backbone(model, config.exits, config.image_size, whole=True)
-    else:
-        backbone = check_backbone(backbone, config.image_size)
+    backbone = _split(config, whole=True) if backbone is None else check_backbone(backbone, config.image_size)
     read = "cls" if backbone.class_token else "mean"
     return _wire(backbone, replace(config, **PLAIN, read=read), n_classes)
 
@@ -92,8 +93,17 @@ def assemble(
     config: ModelConfig, n_classes: int, *, state: Mapping[str, Tensor] | None = None, pretrained: bool = False
 ) -> DMPO:
     """`build_model` with given weights: a timm state dict, timm's hub, or neither (random)."""
-    model = create_backbone(config.backbone, config.image_size, state, pretrained=pretrained)
-    return _tuned(split_backbone(model, config.exits, config.image_size), config, n_classes)
+    return _tuned(_split(config, state=state, pretrained=pretrained), config, n_classes)
+
+
+def _split(config: ModelConfig, *, whole: bool = False, **weights: Any) -> Backbone:
+    """The config's backbone, timm's or one's own, cut at its exits."""
+    if python_function(config.backbone) is None:
+        model = create_backbone(config.backbone, config.image_size, **weights)
+        return split_backbone(model, config.exits, config.image_size, whole=whole)
+    parts = own_parts(config)
+    assert parts.preprocess is not None
+    return split(parts, config.exits, parts.preprocess, whole=whole)
 
 
 def _tuned(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:

@@ -84,6 +84,8 @@ class _Tracer(fx.Tracer):
         before, self.computing = self.computing, True
         try:
             value = made.node.meta["value"] = self._value(kind, target, args, kwargs)
+            if kind == "call_module" and self._ignores_images(target, args, kwargs, value):
+                return value
         finally:
             self.computing = before
         return self._taken_apart(made, value)
@@ -99,6 +101,17 @@ class _Tracer(fx.Tracer):
             return kind(*parts) if hasattr(value, "_fields") else kind(parts)
         return made if isinstance(value, (Tensor, int, float)) and not isinstance(value, bool) else value
 
+    def _ignores_images(self, target: str, args: Any, kwargs: Any, value: Any) -> bool:
+        """Whether a module gives the same for other images, as one that makes positions from their shape alone."""
+        tensors = [part for part in _leaves(value) if isinstance(part, Tensor)]
+        if not tensors or any(part.ndim == 0 or len(part) == len(self.images) for part in tensors):
+            return False
+        if self.images.is_meta:
+            return True
+        given, named = (fx.node.map_aggregate(one, lambda a: _changed(_value_of(a))) for one in (args, kwargs))
+        again = _leaves(attribute(self.root, target)(*given, **named))
+        return all(torch.equal(a, b) for a, b in zip(_leaves(value), again, strict=True) if isinstance(a, Tensor))
+
     def _value(self, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
         if kind == "placeholder":
             return self.images
@@ -107,6 +120,15 @@ class _Tracer(fx.Tracer):
             return getattr(given[0], target)(*given[1:], **named)
         found = attribute(self.root, target) if kind in ("get_attr", "call_module") else target
         return found if kind == "get_attr" else found(*given, **named)
+
+
+def _leaves(value: Any) -> list[Any]:
+    return [leaf for part in value for leaf in _leaves(part)] if isinstance(value, (tuple, list)) else [value]
+
+
+def _changed(value: Any) -> Any:
+    """Other values of the same shape."""
+    return value.flip(0) * 2 + 1 if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def _is_traced(part: Any) -> bool:
@@ -123,15 +145,19 @@ def attribute(root: Any, target: str) -> Any:
     return root
 
 
-class _Root(nn.Module):
-    """A module whose forward is one of another's methods on images."""
+Call = str | Callable[[Any, Tensor], Any]  # a method of a module, or a function of it and images
 
-    def __init__(self, module: nn.Module, method: str) -> None:
+
+class Root(nn.Module):
+    """A module whose forward is a call of another module on images."""
+
+    def __init__(self, module: nn.Module, call: Call) -> None:
         super().__init__()
-        self.module, self.method = module, method
+        self.module, self.call = module, call
 
     def forward(self, images: Tensor) -> Any:
-        return getattr(self.module, self.method)(images)
+        """Images (B,3,S,S) → what the call gives."""
+        return getattr(self.module, self.call)(images) if isinstance(self.call, str) else self.call(self.module, images)
 
 
 class State(NamedTuple):
@@ -146,8 +172,8 @@ class State(NamedTuple):
 class Trace:
     """What a module does with images, as a graph, and where it may be cut."""
 
-    def __init__(self, module: nn.Module, method: str, blocks: Sequence[str], images: Tensor, prefix: int) -> None:
-        self.root = _Root(module, method)
+    def __init__(self, module: nn.Module, call: Call, blocks: Sequence[str], images: Tensor, prefix: int) -> None:
+        self.root = Root(module, call)
         self.prefix, self.batch = prefix, len(images)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             graph = _Tracer([f"module.{name}" for name in blocks], images).trace(self.root)
@@ -210,7 +236,9 @@ class Trace:
             copies[node] = copy
         graph.output(copies[end])
         _follow_device(graph)
-        return [fx.GraphModule(found, graph, "Piece").train(self.root.module.training)]
+        piece = fx.GraphModule(found, graph, "Piece")
+        piece.training = self.root.module.training  # its modules keep their own mode
+        return [piece]
 
     def _needed(self, begin: fx.Node, end: fx.Node) -> list[fx.Node]:
         """The nodes from which ``end`` is computed, apart from ``begin``, in order."""

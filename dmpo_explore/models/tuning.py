@@ -239,6 +239,10 @@ def inject(backbone: nn.Module, kind: str, names: list[str], wanted: str, settin
     if not names:
         raise ValueError(f"tuning='{kind}' finds no {wanted}; use tuning='none', 'full' or 'adapter'")
     inject_adapter_in_model(settings, backbone)
+    for layer in (module for module in backbone.modules() if isinstance(module, BaseTunerLayer)):
+        base = layer.get_base_layer()
+        for name in ("kernel_size", "stride", "padding", "dilation") if isinstance(base, nn.Conv2d) else ():
+            setattr(layer, name, getattr(base, name))  # some blocks read them
 
 
 def only(names: list[str]) -> str:
