@@ -12,12 +12,12 @@ defaults for three exits. Each backbone has a process and ``--seconds`` of its o
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -45,33 +45,34 @@ def main(arguments: list[str] | None = None) -> int:
     if options.classes:
         smallest_of_each_class().to_csv(CLASSES, index=False)
         return 0
-    if not options.page:
-        table = checked(options)
-        print(render_summary(table))
-        if not options.write:
-            return 0
-        table.to_csv(RESULT, index=False, quoting=csv.QUOTE_MINIMAL)
-    write_text(PAGE, with_table(PAGE.read_text(encoding="utf-8"), pd.read_csv(RESULT, keep_default_na=False)))
+    table = pd.read_csv(RESULT, keep_default_na=False) if options.page else pd.DataFrame()
+    for table in () if options.page else checked(options):
+        if options.write:
+            table.to_csv(RESULT, index=False)  # at once: a stop loses no row
+    print(render_summary(table))
+    if options.write or options.page:
+        write_text(PAGE, with_table(PAGE.read_text(encoding="utf-8"), table))
     return 0
 
 
-def checked(options: argparse.Namespace) -> pd.DataFrame:
-    """One row per class; those that are not asked for are the kept ones."""
+def checked(options: argparse.Namespace) -> Iterator[pd.DataFrame]:
+    """The table after each class that was asked for; the others have their kept rows."""
     classes = pd.read_csv(CLASSES)
     asked = classes[classes["class"].isin(options.only)] if options.only else classes
     check = partial(in_a_process, side=options.side, seconds=options.seconds, export=options.export)
-    rows = []
+    rows = {row["class"]: row for row in _kept(options.only)}
     with ThreadPoolExecutor(options.processes) as pool:
         for kind, found in zip(asked.itertuples(), pool.map(check, asked["backbone"]), strict=True):
-            rows.append({"class": kind[1], "backbone": kind[2], "parameters": kind[3]} | found)
+            rows[str(kind[1])] = {"class": kind[1], "backbone": kind[2], "parameters": kind[3]} | found
             print(f"{kind[1]} {kind[2]}: {found['reason'] or found['problem'] or 'whole'}", file=sys.stderr, flush=True)
-    return pd.DataFrame([*_kept(options.only), *rows]).sort_values("class")
+            yield pd.DataFrame([rows[name] for name in sorted(rows)])
 
 
-def _kept(only: list[str] | None) -> Iterator[dict[str, object]]:
-    if only and RESULT.is_file():
-        kept = pd.read_csv(RESULT, keep_default_na=False)
-        yield from kept[~kept["class"].isin(only)].to_dict("records")  # type: ignore[misc]
+def _kept(only: list[str] | None) -> list[dict[Any, Any]]:
+    if not only or not RESULT.is_file():
+        return []
+    kept = pd.read_csv(RESULT, keep_default_na=False)
+    return kept[~kept["class"].isin(only)].to_dict("records")
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ class Backbone:
         norms: K initial exit norms over tokens (B,N,D); default: new LayerNorms.
         exits: block number after which each trunk ends; default: one block a trunk.
         preprocess: the input the weights expect; default: the config's image size, mean and deviation 0.5.
+        joined: class tokens that join the patches in the last trunk, so that its state alone has them.
         named: whether timm's names of layers say which of them LoRA tunes; else what a layer is does.
 
     Raises:
@@ -98,6 +99,7 @@ class Backbone:
     norms: list[nn.Module] = field(default_factory=list)
     exits: tuple[int, ...] = ()
     preprocess: Preprocess | None = None
+    joined: int = 0
     named: bool = False
 
     def __post_init__(self) -> None:
@@ -117,7 +119,9 @@ class Backbone:
     def shapes(self) -> list[ExitShape]:
         """The tokens' shape after each trunk."""
         sizes = zip(self.widths, self.grids, strict=True)
-        return [ExitShape(width, grid, self.prefix, self.class_token) for width, grid in sizes]
+        *found, last = (ExitShape(width, grid, self.prefix, self.class_token) for width, grid in sizes)
+        joined = last._replace(prefix=self.prefix + self.joined, class_token=self.class_token or self.joined > 0)
+        return [*found, joined]
 
 
 def exit_blocks(exits: Sequence[int] | int, depth: int, costs: Sequence[int] = ()) -> tuple[int, ...]:

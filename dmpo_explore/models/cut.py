@@ -43,6 +43,7 @@ class Parts:
     tokens: tuple[int, tuple[int, int]] | None = None
     prefix: int = 0
     class_token: bool = False
+    joined: int = 0  # class tokens that join the patches in the tail
     by_rule: bool = False
     head: list[nn.Module] = field(default_factory=list)  # after the features, for the proof: left out
     preprocess: Preprocess | None = None
@@ -84,7 +85,7 @@ def cut_by_rule(
     last_norm, features = _ends_in_norm(trace, whole)
     shape = tuple(features.meta["value"].shape)
     end, end_prefix = layout_of(features.meta["value"], prefix)
-    if end_prefix != prefix:
+    if end_prefix < prefix or (end_prefix > prefix and end != layout):
         raise CutError(f"its features have {end_prefix} tokens before the patches, its blocks {prefix}")
     if not end or (prefix and end != layout):
         raise CutError(f"its features of shape {shape} are no square maps and no patch tokens")
@@ -101,6 +102,7 @@ def cut_by_rule(
         norm=over_tokens(final, LAYOUTS[end](features.meta["value"]).shape[-1]),
         layout=layout,
         prefix=prefix,
+        joined=end_prefix - prefix,
         by_rule=True,
         head=trace.piece(features, trace.output) if has_head else [],
     )

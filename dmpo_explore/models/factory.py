@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from ..config import ModelConfig
 from ..pretrained.weights import KEYWORDS, find_weights, is_hub
 from ..utils.python_function import python_function
 from ..utils.registry import lookup
-from .backbone import Backbone, check_backbone
+from .backbone import Backbone, ExitShape, check_backbone
 from .bypass import BYPASSES
 from .dmpo import DMPO
 from .earlier_exits import EarlierExits
@@ -85,8 +85,8 @@ def build_reference(config: ModelConfig, n_classes: int, *, backbone: Backbone |
         (2, 4, 6)
     """
     backbone = _split(config, whole=True) if backbone is None else check_backbone(backbone, config.image_size)
-    read = "cls" if backbone.class_token else "mean"
-    return _wire(backbone, replace(config, **PLAIN, read=read), n_classes)
+    reads = ["cls" if shape.class_token else "mean" for shape in backbone.shapes()]
+    return _wire(backbone, replace(config, **PLAIN), n_classes, reads)
 
 
 def assemble(
@@ -117,19 +117,21 @@ def _tuned(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
     tune(parts, config.tuning, config.rank, config.dropout)
     embed, *trunks = parts
     backbone = replace(backbone, embed=embed, trunks=trunks)  # one that is a single layer has been replaced
-    return _wire(backbone, config, n_classes)
+    reads = [_read(config, shape) for shape in backbone.shapes()]
+    return _wire(backbone, config, n_classes, reads)
 
 
-def _wire(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
+def _wire(backbone: Backbone, config: ModelConfig, n_classes: int, reads: Sequence[str]) -> DMPO:
     """The last exit gets the config's ``last_bypass`` and ``last_predictor``, the others its bypass and predictor."""
-    read, shapes = _read(config, backbone), backbone.shapes()
+    shapes = backbone.shapes()
     n_early = len(shapes) - 1
     bypasses = [lookup(BYPASSES, config.bypass, "bypass")] * n_early
     bypasses += [lookup(BYPASSES, config.last_bypass, "last_bypass")]
     predictors = [lookup(PREDICTORS, config.predictor, "predictor")] * n_early
     predictors += [lookup(PREDICTORS, config.last_predictor, "last_predictor")]
-    for kind in dict.fromkeys(bypasses):
-        kind.check([shape for shape, own in zip(shapes, bypasses, strict=True) if own is kind], read)
+    for kind, read in dict.fromkeys(zip(bypasses, reads, strict=True)):
+        exits = zip(shapes, bypasses, reads, strict=True)
+        kind.check([shape for shape, own, how in exits if (own, how) == (kind, read)], read)
     for predictor in dict.fromkeys(predictors):
         predictor.check(shapes, config)
     earlier = config.earlier_exits and len(shapes) > 1
@@ -141,7 +143,7 @@ def _wire(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
             backbone.trunks[k],
             bypasses[k].at(shape, config),
             backbone.norms[k].requires_grad_(config.train_norm),
-            _predictor(predictors[k], backbone, k, config, n_classes, read),
+            _predictor(predictors[k], backbone, k, config, n_classes, reads[k]),
             width=shape.width,
             grid=shape.grid,
             prefix=shape.prefix,
@@ -166,9 +168,9 @@ def _predictor(
         raise ValueError(f"exit {k + 1}, after block {backbone.exits[k]}: {error}") from None
 
 
-def _read(config: ModelConfig, backbone: Backbone) -> str:
+def _read(config: ModelConfig, shape: ExitShape) -> str:
     if config.read == "auto":
-        return "both" if backbone.class_token else "mean"
-    if config.read in ("cls", "both") and not backbone.class_token:
+        return "both" if shape.class_token else "mean"
+    if config.read in ("cls", "both") and not shape.class_token:
         raise ValueError(f"read={config.read!r}: {config.backbone} has no class token; use 'mean' (patch tokens)")
     return config.read

@@ -50,6 +50,7 @@ def split(parts: Parts, exits: Sequence[int] | int, preprocess: Preprocess, *, w
         norms=norms,
         exits=ends,
         preprocess=preprocess,
+        joined=parts.joined if ends[-1] == depth else 0,
         named=not parts.by_rule,
     )
 
@@ -90,7 +91,7 @@ def _sizes(parts: Parts, trunks: Sequence[nn.Module], image_size: int) -> tuple[
     for trunk in trunks:
         state = trunk(state)
         tokens = LAYOUTS[parts.layout](state)
-        side = isqrt(tokens.shape[1] - parts.prefix)
+        side = isqrt(tokens.shape[1] - parts.prefix)  # a class token that joins them is no whole row
         rows = {"channels_first": -2, "channels_last": 1}.get(parts.layout)
         widths.append(tokens.shape[-1])
         grids.append((side, side) if rows is None else (state.shape[rows], state.shape[rows + 1]))
