@@ -20,8 +20,8 @@ from torch.nn import functional as F
 
 import dmpo_explore as dx
 from dmpo_explore.models.defaults import fitted
-from dmpo_explore.models.factory import build_model
-from dmpo_explore.models.flops import config_flops
+from dmpo_explore.models.factory import build_model, build_reference
+from dmpo_explore.models.flops import measure_flops
 from dmpo_explore.models.stage import Stage
 from dmpo_explore.utils.abbreviate import one_line
 
@@ -71,7 +71,7 @@ def whole_way(name: str, side: int, export: bool, keep: Callable[[dict[str, Any]
         keep({"reason": reason[2] or reason[0]})
         return
     try:
-        flops = config_flops(config, CLASSES)
+        flops = measure_flops(model, build_reference(config, CLASSES))
         keep(_described(model, config, flops))
         images = torch.randn(IMAGES, 3, config.image_size, config.image_size)
         _train_a_step(model, images)

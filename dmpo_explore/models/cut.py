@@ -190,7 +190,7 @@ class Converted(nn.Module):
         """A state in ``layout`` → in ``wanted``."""
         tokens = LAYOUTS[self.layout](state)
         side = int(tokens.shape[1] ** 0.5)
-        maps = tokens.unflatten(1, (side, side))  # (B,h,w,D)
+        maps = tokens.reshape(tokens.shape[0], side, side, -1)  # (B,h,w,D)
         return {"tokens": tokens, "channels_last": maps, "channels_first": maps.movedim(-1, 1)}[self.wanted]
 
 

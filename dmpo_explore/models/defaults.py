@@ -7,6 +7,7 @@ studies keep the defaults that these were made with.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -20,6 +21,7 @@ from ..utils.torch_seeding import seeded
 from .backbone import ExitShape
 from .bypass import BYPASSES
 from .counting import count_flops
+from .dmpo import DMPO
 from .factory import build_reference
 from .own import own_size
 from .predictors import PREDICTORS
@@ -57,15 +59,23 @@ def fitted(config: ModelConfig, chosen: Collection[str] = ()) -> ModelConfig:
         config = replace(config, image_size=side)
     if {"channels", "bypass_width"} & {*chosen} or (config.channels, config.bypass_width) != SIZES[0]:
         return config
-    with seeded(0):
+    own = python_function(config.backbone) is not None  # its code may not run without memory
+    with seeded(0), nullcontext() if own else torch.device("meta"):
         reference = build_reference(config, ASIDE_CLASSES).eval()
-        size = config.image_size
-        plain = count_flops(reference, torch.zeros(1, 3, size, size)) - sum(
-            count_flops(stage.predictor, _tokens(stage.shape)) for stage in reference.stages[:-1]
-        )
-        shapes = [stage.shape for stage in reference.stages[: len(reference.exits)]]
+        plain = count_flops(_run_plain, reference, torch.zeros(1, 3, config.image_size, config.image_size))
+    n_exits = config.exits if isinstance(config.exits, int) else len(config.exits)
+    shapes = [stage.shape for stage in reference.stages[:n_exits]]
+    with seeded(0):
         tried = [replace(config, channels=channels, bypass_width=width) for channels, width in SIZES]
         return next((one for one in tried if exits_cost(one, shapes) <= (MOST - 1) * plain), tried[-1])
+
+
+def _run_plain(reference: DMPO, images: Tensor) -> Tensor:
+    """Embedding, trunks and the last predictor, also on the device meta."""
+    state = reference.embed(images)
+    for stage in reference.stages:
+        state = stage.trunk(state)
+    return reference.stages[-1].predict(state)[0]
 
 
 def exits_cost(config: ModelConfig, shapes: Sequence[ExitShape]) -> int:

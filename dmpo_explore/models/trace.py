@@ -47,7 +47,8 @@ class _Traced(fx.Proxy):
         return int(self.value.ndim)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter([self[i] for i in range(len(self.value))])
+        whole: Any = self
+        return iter([whole[i] for i in range(len(self.value))])
 
     def __getattr__(self, name: str) -> Any:
         if name in ("ndim", "dtype", "device", "is_cuda", "requires_grad"):
@@ -192,7 +193,7 @@ class Trace:
         return node.target is images_of and len(node.all_input_nodes[0].meta["value"]) == self.batch
 
     def _output(self) -> fx.Node:
-        found = [node for node in self.nodes[-1].all_input_nodes if node in self.reads_images]
+        found: list[fx.Node] = [node for node in self.nodes[-1].all_input_nodes if node in self.reads_images]
         if len(found) != 1:
             raise CutError(f"its features are {len(found) or 'no'} tensors, not one")
         return found[0]
@@ -283,9 +284,7 @@ def layout_of(value: Any, prefix: int) -> tuple[str, int]:
     if len(shape) == 4:
         square = {"channels_first": shape[2] == shape[3], "channels_last": shape[1] == shape[2]}
         return next((name for name, fits in square.items() if fits), ""), 0
-    if len(shape) != 3:
-        return "", 0
-    square = [
-        n for n in (prefix, *range(MOST_PREFIX)) if n < shape[1] and math.isqrt(shape[1] - n) ** 2 == shape[1] - n
-    ]
-    return ("tokens", square[0]) if square else ("", 0)
+    numbers = (prefix, *range(MOST_PREFIX)) if len(shape) == 3 else ()
+    fitting = (n for n in numbers if n < shape[1] and math.isqrt(shape[1] - n) ** 2 == shape[1] - n)
+    found = next(fitting, None)
+    return ("", 0) if found is None else ("tokens", found)
