@@ -24,6 +24,7 @@ from dmpo_explore.models.factory import build_model, build_reference
 from dmpo_explore.models.flops import measure_flops
 from dmpo_explore.models.stage import Stage
 from dmpo_explore.utils.abbreviate import one_line
+from dmpo_explore.utils.at_exits import at_exits
 
 CLASSES, IMAGES, EXITS = 5, 6, 3
 NOTHING: dict[str, Any] = {
@@ -80,7 +81,7 @@ def whole_way(name: str, side: int, export: bool, keep: Callable[[dict[str, Any]
         policy = _policy(record)
         live = dx.infer(model, images, policy)
         same = np.array_equal(live.exit, policy.exits(record))
-        same &= np.array_equal(live.label, record.prediction[np.arange(IMAGES), live.exit])
+        same &= np.array_equal(live.label, at_exits(record.prediction, live.exit))
         keep({"recorded": "yes" if same else "no"})
         if export:
             _export(model, policy)

@@ -216,9 +216,8 @@ def sequences(module: nn.Module) -> list[str]:
     """
     found: list[str] = []
     for name, child in module.named_children():
-        opened = _holds_sequences(child) or (
-            _is_sequence(child) and (_is_built(child) or len([*child.children()]) > LONG)
-        )
+        listed = isinstance(child, nn.ModuleList) or _is_built(child) or len([*child.children()]) > LONG
+        opened = (_is_sequence(child) and listed) or _holds_sequences(child)
         inner = sequences(child) if opened else []
         found += [f"{name}.{own}" for own in inner] or [name]
     return found

@@ -37,8 +37,9 @@ from ..config import Preprocess
 from ..utils.abbreviate import one_line
 from ..utils.local_only import hub_cache, local_only
 from .backbone import Backbone
-from .cut import CutError, Parts, cut_by_rule, over_tokens, proved, sequences
+from .cut import Parts, cut_by_rule, over_tokens, proved, sequences
 from .split import split
+from .trace import CutError
 
 
 class Embedding(nn.Module):
@@ -360,7 +361,7 @@ def _look(name: str) -> _Needs:
     family = _family(model)
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", 1)
     patch = patch if isinstance(patch, int) else max(patch)
-    takes = {name for kind in type(model).__mro__ for name in inspect.signature(kind.__init__).parameters}
+    takes = {name for kind in type(model).__mro__ for name in inspect.signature(kind).parameters}
     wanted = {"dynamic_img_size": False, "drop_path_rate": 0.0}
     last = (getattr(model, "feature_info", None) or [{}])[-1]
     needs = _Needs(

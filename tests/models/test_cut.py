@@ -160,10 +160,18 @@ def test_a_number_of_images_that_is_written_down_is_refused() -> None:
         proved(net, "forward", images(16, 3), lambda: cut_net(net), [])
 
 
+class Stage(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.blocks = nn.Conv2d(8, 8, 1), nn.Sequential(Net(), Net(), Net())
+
+
 def test_blocks_are_found_in_sequences_of_sequences() -> None:
-    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sequential(Net(), Net()), nn.ReLU())
-    assert sequences(net) == ["0", "1.0.stem", *(f"1.0.blocks.{i}" for i in range(4)), "1.0.norm",
-                              "1.1.stem", *(f"1.1.blocks.{i}" for i in range(4)), "1.1.norm", "2"]  # fmt: skip
+    layer = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+    net = nn.Sequential(layer, nn.Sequential(Stage(), Stage()), nn.ReLU())
+    stages = [f"1.{k}.{part}" for k in range(2) for part in ("down", "blocks.0", "blocks.1", "blocks.2")]
+    assert sequences(net) == ["0", *stages, "2"]
+    assert sequences(Net()) == ["stem", *(f"blocks.{i}" for i in range(4)), "norm"]
 
 
 def test_exits_are_placed_by_cost() -> None:
