@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..jobs.progress_file import ProgressFile
-from ..plugins import load_backbone
 from ..training.recipes import described_recipes, with_recipe
 from .options import config_from, config_options
 from .output import Bar, EpochReports, best_epoch, clock, print_result, say, warnings_said
@@ -109,8 +108,6 @@ def train(
 
     base = _resumed(resume, settings) if resume else base_config(config)
     base = with_recipe(recipe, base) if recipe else base
-    if settings["backbone"]:
-        settings["backbone"] = load_backbone(settings["backbone"])
     chosen = config_from(base, settings)
     if not resume and config is None:
         chosen = _fitted(chosen, settings)

@@ -64,7 +64,8 @@ def cut_transformers(model: Any, image_size: int | None = None) -> Parts:
     def states(net: Any, images: Tensor) -> Any:
         return net(pixel_values=images, **more).last_hidden_state
 
-    return cut_chain(model, image_size=image_size or made_for, call=states, mean=mean, std=std)
+    prefix = 1 + getattr(model.config, "num_register_tokens", 0)  # where there is a class token
+    return cut_chain(model, image_size=image_size or made_for, call=states, prefix=prefix, mean=mean, std=std)
 
 
 def _opened(place: str) -> Any:
