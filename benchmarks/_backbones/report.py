@@ -9,14 +9,14 @@ BEGIN, END = "<!-- begin: scripts/bench backbones -->", "<!-- end: scripts/bench
 
 def render_summary(table: pd.DataFrame) -> str:
     """How many are accepted, and what is wrong with the rest."""
-    cut = table[table["reason"] == ""]
+    cut = table[table["layout"] != ""]
     whole = cut[cut["problem"] == ""]
     first = cut["shares"].str.partition(" ")[0].replace("", "9").astype(float)
     good = int(((first <= 0.5) & (cut["recorded"] == "yes")).sum())
     exported = int((whole["exported"] == "yes").sum())
     return (
         f"Of {len(table)} model classes of timm {len(cut)} are accepted ({len(cut) / len(table):.0%}), "
-        f"{len(table) - len(cut)} refused. {good} have three exits of which the first costs at most half, and execute "
+        f"{int((table['reason'] != '').sum())} refused. {good} have three exits of which the first costs at most half, and execute "
         f"the exits that they record; {exported} are exported to ONNX and answer the same there."
     )
 
@@ -32,14 +32,14 @@ def with_table(page: str, table: pd.DataFrame) -> str:
 
 def render_table(table: pd.DataFrame) -> str:
     """Accepted backbones, then refused ones with the reason, as Markdown."""
-    cut, refused = table[table["reason"] == ""], table[table["reason"] != ""]
+    cut, refused = table[table["layout"] != ""], table[table["layout"] == ""]
     lines = [
         render_summary(table), "",
         "| timm class | smallest, at pixels | state at the exits | blocks: exits | compute | tuned layers | ONNX |",
         "|---|---|---|---|---|---|---|",
         *(_row(row) for row in cut.to_dict("records")),
-        "", "Refused:", "", "| timm class | smallest | why |", "|---|---|---|",
-        *(f"| `{row['class']}` | `{row['backbone']}` | {row['reason']} |" for row in refused.to_dict("records")),
+        "", "Refused, or not finished:", "", "| timm class | smallest | why |", "|---|---|---|",
+        *(f"| `{row['class']}` | `{row['backbone']}` | {row['reason'] or row['problem']} |" for row in refused.to_dict("records")),
     ]  # fmt: skip
     return "\n".join(lines)
 

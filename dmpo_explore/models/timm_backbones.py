@@ -220,7 +220,8 @@ def split_backbone(model: Any, exits: Sequence[int] | int, image_size: int, *, w
 def _take_apart(model: Any, image_size: int) -> Parts:
     """A model's parts, proved on random images where it has weights."""
     like, name = next(model.parameters()), model.pretrained_cfg["architecture"]
-    images = torch.empty(2, 3, image_size, image_size, device=like.device, dtype=like.dtype)
+    number = 11 if like.is_meta else 2  # no usual number of patches is a multiple of 11
+    images = torch.empty(number, 3, image_size, image_size, device=like.device, dtype=like.dtype)
     if not like.is_meta:
         images.normal_(generator=torch.Generator(like.device).manual_seed(0))
     try:
