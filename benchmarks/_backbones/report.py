@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 BEGIN, END = "<!-- begin: scripts/bench backbones -->", "<!-- end: scripts/bench backbones -->"
@@ -16,8 +18,8 @@ def render_summary(table: pd.DataFrame) -> str:
     exported = int((whole["exported"] == "yes").sum())
     return (
         f"Of {len(table)} model classes of timm {len(cut)} are accepted ({len(cut) / len(table):.0%}), "
-        f"{int((table['reason'] != '').sum())} refused. {good} have three exits of which the first costs at most half, and execute "
-        f"the exits that they record; {exported} are exported to ONNX and answer the same there."
+        f"{int((table['reason'] != '').sum())} refused. {good} have three exits of which the first costs at most half, "
+        f"and execute the exits that they record; {exported} are exported to ONNX and answer the same there."
     )
 
 
@@ -39,9 +41,13 @@ def render_table(table: pd.DataFrame) -> str:
         "|---|---|---|---|---|---|---|",
         *(_row(row) for row in cut.to_dict("records")),
         "", "Refused, or not finished:", "", "| timm class | smallest | why |", "|---|---|---|",
-        *(f"| `{row['class']}` | `{row['backbone']}` | {row['reason'] or row['problem']} |" for row in refused.to_dict("records")),
+        *(_why(row) for row in refused.to_dict("records")),
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _why(row: dict[Any, Any]) -> str:
+    return f"| `{row['class']}` | `{row['backbone']}` | {row['reason'] or row['problem']} |"
 
 
 def _row(row: dict[str, object]) -> str:
