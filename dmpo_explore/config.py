@@ -27,7 +27,10 @@ from .utils.registry import Joint
 
 MOST_SEED = 2**32 - 1
 TABLE_OPTIONS = ("path_column", "label_column", "suffix", "image_dir")  # of `DataConfig`, for a table of images
-ADDED = (*TABLE_OPTIONS, "unlabelled")  # options of `DataConfig` that earlier versions cannot read
+ADDED = (  # options that earlier versions cannot read
+    *(f"data.{name}" for name in (*TABLE_OPTIONS, "unlabelled")),
+    "model.tune_layers",
+)
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,8 @@ class ModelConfig(OpenPart):
         "vit_small_patch14_dinov2", "tf_efficientnet_lite0", "test_vit", "vit_tiny_patch16_224",
         "deit_tiny_distilled_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto", "resnet10t",
     ] | str = option(
-        "vit_small_patch14_dinov2", "Backbone.", joint=CUTS, other="another in docs/backbones.md"
+        "vit_small_patch14_dinov2", "Backbone.", joint=CUTS,
+        other="another of timm's (docs/backbones.md), or a function of your own, FILE.py:NAME",
     )  # fmt: skip
     weights: Literal["auto", "timm", "random"] | str = option(
         "auto", "Pre-trained weights (auto: fetched ones, else timm's hub).", other="a file"
@@ -118,6 +122,10 @@ class ModelConfig(OpenPart):
         ge=1, search={"low": 4, "high": 32, "log": True},
     )  # fmt: skip
     dropout: float = option(0.0, "Dropout of the tuning (the release: 0.2).", ge=0, lt=1)
+    tune_layers: str | None = option(
+        None,
+        "Layers that lora tunes, a regular expression of how their names end, e.g. q_proj|v_proj; default: by kind.",
+    )
     bypass: Literal["conv", "mlp", "ladder", "none"] | str = option(
         "conv", "Bypass before every exit but the last.", joint=BYPASSES, search=["none", "conv"]
     )
@@ -305,10 +313,10 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; ``from_dict`` gives an equal config back."""
         data, model, training = dataclasses.asdict(self.data), self.model.values(), self.training.values()
-        for name in ADDED:
-            if data[name] is None:
-                del data[name]
         parts = {"data": data, "model": model, "training": training}
+        for part, _, name in (key.partition(".") for key in ADDED):
+            if parts[part][name] is None:
+                del parts[part][name]
         for part, options in json.loads(self.unread or "{}").items():
             parts[part] |= options
         return parts | ({"plugins": [dataclasses.asdict(need) for need in self.plugins]} if self.plugins else {})

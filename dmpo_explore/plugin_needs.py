@@ -7,9 +7,11 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .joints import JOINTS
+from .utils.python_function import python_function
 from .utils.registry import Joint
 
 VARIABLE = "DMPO_EXPLORE_PLUGINS"  # files, separated as in PATH
@@ -42,7 +44,8 @@ LOADED: dict[str, Plugin] = {}  # by name
 
 
 def needs_of(names: Iterable[object], parts: Iterable[type]) -> tuple[PluginNeed, ...]:
-    """The plug-ins that added entries of these names, or entries that bring these dataclasses of options along."""
+    """The plug-ins that added entries of these names or define such functions, or whose entries bring these dataclasses
+    of options along."""
     wanted, kinds = {*map(str, names)}, {*parts}
     found = {
         origin
@@ -50,6 +53,7 @@ def needs_of(names: Iterable[object], parts: Iterable[type]) -> tuple[PluginNeed
         for name, origin in joint.origins.items()
         if name in wanted or getattr(joint[name], "options", None) in kinds
     }
+    found |= {Path(function.file).stem for name in wanted if (function := python_function(name))}
     return tuple(PluginNeed(name, LOADED[name].sha256) for name in sorted(found) if name in LOADED)
 
 

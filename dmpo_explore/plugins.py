@@ -26,6 +26,7 @@ from .config import OPTIONS, ModelConfig, TrainingConfig
 from .joints import JOINTS
 from .plugin_needs import LOADED, NAME, VARIABLE, Plugin
 from .utils.abbreviate import one_line, short
+from .utils.python_function import python_function
 from .utils.registry import Joint, TakenNameError
 
 GROUP = "dmpo_explore.plugins"
@@ -56,6 +57,27 @@ def load_plugin(path: str | Path) -> Plugin:
     known = [name for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name]
     os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys([*known, found.path]))
     return found
+
+
+def load_backbone(name: str) -> str:
+    """Load the file of a backbone ``FOLDER/my_net.py:make`` as a plug-in; returns its name in a config, without folder.
+
+    Any other name is returned as it is, and so is one whose file is not there, if a plug-in of that name is loaded.
+
+    Raises:
+        As `load_plugin`.
+
+    Example:
+        >>> load_backbone("resnet18")
+        'resnet18'
+    """
+    function = python_function(name)
+    if function is None:
+        return name
+    file = Path(function.file)
+    if file.expanduser().is_file() or file.stem not in LOADED:
+        load_plugin(file)
+    return f"{file.name}:{function.name}"
 
 
 def _load(path: str | Path) -> Plugin:

@@ -33,7 +33,7 @@ PACKAGES = {
     "pretrained": "",
     "records": "",
     "data": "config",
-    "models": "config joints pretrained",
+    "models": "config joints plugin_needs pretrained",
     "policies": "plugin_needs records",
     "fitting": "policies records",
     "runs": "config data fitting models plugin_needs policies pretrained records",
@@ -48,8 +48,8 @@ PACKAGES = {
     "search": "config data fitting joints models plugin_needs records runs training",
     "jobs": "config data inference models pretrained runs training",
     "plugins": "config joints plugin_needs",  # finds the shelf by its folder, and imports none of it by name
-    "cli": "analysis config data figures fitting inference jobs joints plugins pretrained policies reports runs search "
-    "web training",
+    "cli": "analysis config data figures fitting inference jobs joints models plugins pretrained policies reports runs "
+    "search web training",
     "neighbours": "analysis cli config data figures inference jobs joints models policies records runs search "
     "training",  # what a plug-in may use
     "course": "data figures",  # otherwise by the public names of `dx`, as the notebooks that it serves
@@ -86,6 +86,7 @@ ONLY_IN = {  # third-party package: the only files that may know it
     "timm": ("models/*", "data/readers/opening.py", "neighbours/*/*"),
     "torch_pruning": ("neighbours/slimming/*",),
     "tqdm": ("cli/*",),
+    "transformers": ("models/ready_cuts.py",),
     "typer": ("cli/*", "neighbours/*/cli.py"),
     "webdataset": ("data/readers/parts.py",),
 }

@@ -16,6 +16,7 @@ import typer
 
 from ..config import OPTIONS, Config, parse_exits
 from ..fitting.target import DELTA, EPSILON
+from ..plugins import load_backbone
 from ..utils.options import Option, options_of
 
 if TYPE_CHECKING:
@@ -117,8 +118,13 @@ def changed(base: Config, typed: Mapping[str, Any]) -> Config:
 
 
 def typed_values(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """``part.name`` → value, of the options of `Config` that were typed; 0 means None where 0 is not valid."""
+    """``part.name`` → value, of the options of `Config` that were typed; 0 means None where 0 is not valid.
+
+    The file of a backbone of one's own is loaded.
+    """
     typed = {key: settings[name] for key, name in CONFIG.items() if settings.get(name) is not None}
+    if "model.backbone" in typed:
+        typed["model.backbone"] = load_backbone(typed["model.backbone"])
     if "model.exits" in typed:
         try:
             typed["model.exits"] = parse_exits(typed["model.exits"])

@@ -13,7 +13,7 @@ import typer
 from ..jobs.progress_file import ProgressFile
 from ..training.recipes import described_recipes, with_recipe
 from .options import config_from, config_options
-from .output import Bar, EpochReports, best_epoch, clock, print_result, warnings_said
+from .output import Bar, EpochReports, best_epoch, clock, print_result, say, warnings_said
 from .record import enable_ctrl_c, is_main_process, record_line, record_splits
 from .root import Device, Json, ProgressPath, app
 
@@ -111,6 +111,8 @@ def train(
     base = _resumed(resume, settings) if resume else base_config(config)
     base = with_recipe(recipe, base) if recipe else base
     chosen = config_from(base, settings)
+    if not resume and config is None:
+        chosen = _fitted(chosen, settings)
     chosen = dataclasses.replace(chosen, data=open_data(chosen.data).config)
     if estimate:
         answer, lines = estimate_lines(chosen, device)
@@ -133,6 +135,19 @@ def train(
     file.end()
     if is_main:
         print_result(answer, as_json, lines)
+
+
+def _fitted(config: Config, settings: dict[str, Any]) -> Config:
+    """The config with sizes that suit its backbone, where none were typed; what has changed is said."""
+    from ..models.defaults import fitted
+
+    names = ("image_size", "channels", "bypass_width")
+    model = fitted(config.model, [name for name in names if settings[name] is not None])
+    if new := [
+        f"{name}={getattr(model, name)}" for name in names if getattr(model, name) != getattr(config.model, name)
+    ]:
+        say(f"{model.backbone}: {', '.join(new)} (what suits it; your own options come first)")
+    return dataclasses.replace(config, model=model)
 
 
 def base_config(place: str | None) -> Config:
@@ -206,18 +221,27 @@ def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:
 
 def estimate_lines(config: Config, device: str) -> tuple[dict[str, Any], list[str]]:
     """The expected duration and memory of a training from a few timed steps, as JSON values and as lines."""
+    from ..data.images import open_data
     from ..fitting.risk_control import certifiable, smallest_risk
     from ..jobs.estimate import estimate_training, measure_rates
+    from ..models.factory import build_reference
+    from ..models.flops import config_flops
 
+    exits = build_reference(config.model, 2).exits  # wrong settings stop here, before any step
+    flops = config_flops(config.model, len(open_data(config.data).images("train").class_names))
+    shares = [round(part / flops.reference, 3) for part in flops.cumulative]
     with Bar(lines=True) as bar:
         rates = measure_rates(config, device, lambda done, steps: bar.to(done, steps, "timing steps"))
     found = estimate_training(config, rates)
     answer = {"seconds": found.seconds, "training_seconds": found.training, "recording_seconds": found.recording,
-              "memory_bytes": found.memory, "rates": dataclasses.asdict(rates),
+              "memory_bytes": found.memory, "exits": list(exits[: len(shares)]), "flops_fractions": shares,
+              "reference_flops": flops.reference, "rates": dataclasses.asdict(rates),
               "smallest_risk": smallest_risk(rates.calibration)}  # fmt: skip
     low, high, n = *map(clock, found.seconds), config.training.epochs
     small, large = (size / 2**30 for size in found.memory)
+    at = ", ".join(f"{block} ({share:.0%})" for block, share in zip(exits, shares, strict=False))
     return answer, [
+        f"exits after blocks {at} of the plain backbone's {flops.reference / 1e9:.3g} GFLOPs",
         f"{low} to {high} (minutes:seconds) for {n} epoch{'s' * (n > 1)}, {clock(found.recording)} of it to record",
         f"{small:.1f} to {large:.1f} GiB of memory",
         f"measured on {len(rates.steps)} steps of {rates.batch_size} images on {rates.device} under its present load",

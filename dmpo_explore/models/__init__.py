@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from .flops import exit_flops as exit_flops
     from .flops import measure_flops as measure_flops
     from .merging import merge as merge
+    from .own import cut_chain as cut_chain
     from .predictors import PREDICTORS as PREDICTORS
     from .predictors import CovariancePredictor as CovariancePredictor
     from .predictors import LinearPredictor as LinearPredictor
     from .predictors import MomentPredictor as MomentPredictor
     from .predictors import Predictor as Predictor
+    from .ready_cuts import cut_torchvision as cut_torchvision
+    from .ready_cuts import cut_transformers as cut_transformers
     from .second_order import NORMALISATIONS as NORMALISATIONS
     from .second_order import covariance as covariance
     from .second_order import cross_moments as cross_moments

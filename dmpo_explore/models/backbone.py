@@ -72,6 +72,8 @@ class Backbone:
         norms: K initial exit norms over tokens (B,N,D); default: new LayerNorms.
         exits: block number after which each trunk ends; default: one block a trunk.
         preprocess: the input the weights expect; default: the config's image size, mean and deviation 0.5.
+        joined: class tokens that join the patches in the last trunk, so that its state alone has them.
+        named: whether timm's names of layers say which of them LoRA tunes; else what a layer is does.
 
     Raises:
         ValueError: no trunk, lists of different lengths, maps with a prefix or class token, or a class token without a
@@ -97,6 +99,8 @@ class Backbone:
     norms: list[nn.Module] = field(default_factory=list)
     exits: tuple[int, ...] = ()
     preprocess: Preprocess | None = None
+    joined: int = 0
+    named: bool = False
 
     def __post_init__(self) -> None:
         self.norms = self.norms or [nn.LayerNorm(width) for width in self.widths]
@@ -115,11 +119,16 @@ class Backbone:
     def shapes(self) -> list[ExitShape]:
         """The tokens' shape after each trunk."""
         sizes = zip(self.widths, self.grids, strict=True)
-        return [ExitShape(width, grid, self.prefix, self.class_token) for width, grid in sizes]
+        *found, last = (ExitShape(width, grid, self.prefix, self.class_token) for width, grid in sizes)
+        joined = last._replace(prefix=self.prefix + self.joined, class_token=self.class_token or self.joined > 0)
+        return [*found, joined]
 
 
-def exit_blocks(exits: Sequence[int] | int, depth: int) -> tuple[int, ...]:
+def exit_blocks(exits: Sequence[int] | int, depth: int, costs: Sequence[int] = ()) -> tuple[int, ...]:
     """Block numbers of the exits; a single number K means K equal parts of ``depth`` blocks.
+
+    Args:
+        costs: FLOPs up to the end of each block; with them the K parts are those that come nearest to equal FLOPs.
 
     Raises:
         ValueError: more exits than blocks, block numbers that do not rise, or one outside 1 to ``depth``.
@@ -127,12 +136,22 @@ def exit_blocks(exits: Sequence[int] | int, depth: int) -> tuple[int, ...]:
     if isinstance(exits, int):
         if not 1 <= exits <= depth:
             raise ValueError(f"exits={exits}: the backbone has {depth} blocks, so 1 to {depth} exits")
-        return tuple(round((k + 1) * depth / exits) for k in range(exits))
+        return _by_cost(exits, costs) if costs else tuple(round((k + 1) * depth / exits) for k in range(exits))
     if not exits or list(exits) != sorted(set(exits)):
         raise ValueError(f"exits={list(exits)} must be rising block numbers without repeats, e.g. 3,6,9,12")
     if exits[0] < 1 or exits[-1] > depth:
         raise ValueError(f"exits={list(exits)}: the backbone has {depth} blocks, counted from 1")
     return tuple(exits)
+
+
+def _by_cost(exits: int, costs: Sequence[int]) -> tuple[int, ...]:
+    """For each exit the block at which its share of the FLOPs is nearest, one block at least for every exit."""
+    found: list[int] = []
+    for k in range(exits - 1):
+        first, last = (found[-1] if found else 0) + 1, len(costs) - (exits - 1 - k)
+        wanted = costs[-1] * (k + 1) / exits
+        found.append(min(range(first, last + 1), key=lambda block: abs(costs[block - 1] - wanted)))
+    return (*found, len(costs))
 
 
 def check_backbone(backbone: Backbone, image_size: int) -> Backbone:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from ..config import ModelConfig
 from ..pretrained.weights import KEYWORDS, find_weights, is_hub
+from ..utils.python_function import python_function
 from ..utils.registry import lookup
-from .backbone import Backbone, check_backbone
+from .backbone import Backbone, ExitShape, check_backbone
 from .bypass import BYPASSES
 from .dmpo import DMPO
 from .earlier_exits import EarlierExits
+from .own import own_parts
 from .predictors import PREDICTORS, Predictor
+from .split import split
 from .stage import Stage
 from .timm_backbones import create_backbone, split_backbone
-from .tuning import tune
+from .tuning import Tunable, tune
 
 PLAIN: dict[str, Any] = {
     "bypass": "none",
@@ -60,6 +64,8 @@ def build_model(config: ModelConfig, n_classes: int, *, backbone: Backbone | Non
         return _tuned(check_backbone(backbone, config.image_size), config, n_classes)
     if config.whole:  # its weights are all the run's own
         return assemble(config, n_classes)
+    if python_function(config.backbone):  # it loads its weights itself
+        return assemble(config, n_classes)
     file = find_weights(config.backbone, config.weights)
     return assemble(
         config, n_classes, state=file.read() if file else None, pretrained=is_hub(config.backbone, config.weights)
@@ -78,41 +84,54 @@ def build_reference(config: ModelConfig, n_classes: int, *, backbone: Backbone |
         >>> build_reference(dx.ModelConfig("test_vit", "random", 32, exits=(2, 4)), 3).exits
         (2, 4, 6)
     """
-    if backbone is None:
-        model = create_backbone(config.backbone, config.image_size)
-        backbone = split_backbone(model, config.exits, config.image_size, whole=True)
-    else:
-        backbone = check_backbone(backbone, config.image_size)
-    read = "cls" if backbone.class_token else "mean"
-    return _wire(backbone, replace(config, **PLAIN, read=read), n_classes)
+    backbone = _split(config, whole=True) if backbone is None else check_backbone(backbone, config.image_size)
+    reads = ["cls" if shape.class_token else "mean" for shape in backbone.shapes()]
+    return _wire(backbone, replace(config, **PLAIN), n_classes, reads)
 
 
 def assemble(
     config: ModelConfig, n_classes: int, *, state: Mapping[str, Tensor] | None = None, pretrained: bool = False
 ) -> DMPO:
     """`build_model` with given weights: a timm state dict, timm's hub, or neither (random)."""
-    model = create_backbone(config.backbone, config.image_size, state, pretrained=pretrained)
-    return _tuned(split_backbone(model, config.exits, config.image_size), config, n_classes)
+    return _tuned(_split(config, state=state, pretrained=pretrained), config, n_classes)
+
+
+def _split(config: ModelConfig, *, whole: bool = False, **weights: Any) -> Backbone:
+    """The config's backbone, timm's or one's own, cut at its exits."""
+    if python_function(config.backbone) is None:
+        model = create_backbone(config.backbone, config.image_size, **weights)
+        return split_backbone(model, config.exits, config.image_size, whole=whole)
+    parts = own_parts(config)
+    assert parts.preprocess is not None
+    return split(parts, config.exits, parts.preprocess, whole=whole)
 
 
 def _tuned(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
     """The tuning is added before the stages are built, because peft freezes every module it finds."""
     for change, options in config.changes:
         backbone = change.apply(backbone, options)
-    tune(nn.ModuleList([backbone.embed, *backbone.trunks]), config.tuning, config.rank, config.dropout)
-    return _wire(backbone, config, n_classes)
+    parts = Tunable([backbone.embed, *backbone.trunks], named=backbone.named, chosen=config.tune_layers or "")
+    if not backbone.named:
+        like = next(parts.parameters())
+        parts.find_idle(torch.zeros(1, 3, config.image_size, config.image_size, device=like.device, dtype=like.dtype))
+    tune(parts, config.tuning, config.rank, config.dropout)
+    embed, *trunks = parts
+    backbone = replace(backbone, embed=embed, trunks=trunks)  # one that is a single layer has been replaced
+    reads = [_read(config, shape) for shape in backbone.shapes()]
+    return _wire(backbone, config, n_classes, reads)
 
 
-def _wire(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
+def _wire(backbone: Backbone, config: ModelConfig, n_classes: int, reads: Sequence[str]) -> DMPO:
     """The last exit gets the config's ``last_bypass`` and ``last_predictor``, the others its bypass and predictor."""
-    read, shapes = _read(config, backbone), backbone.shapes()
+    shapes = backbone.shapes()
     n_early = len(shapes) - 1
     bypasses = [lookup(BYPASSES, config.bypass, "bypass")] * n_early
     bypasses += [lookup(BYPASSES, config.last_bypass, "last_bypass")]
     predictors = [lookup(PREDICTORS, config.predictor, "predictor")] * n_early
     predictors += [lookup(PREDICTORS, config.last_predictor, "last_predictor")]
-    for kind in dict.fromkeys(bypasses):
-        kind.check([shape for shape, own in zip(shapes, bypasses, strict=True) if own is kind], read)
+    for kind, read in dict.fromkeys(zip(bypasses, reads, strict=True)):
+        exits = zip(shapes, bypasses, reads, strict=True)
+        kind.check([shape for shape, own, how in exits if (own, how) == (kind, read)], read)
     for predictor in dict.fromkeys(predictors):
         predictor.check(shapes, config)
     earlier = config.earlier_exits and len(shapes) > 1
@@ -124,7 +143,7 @@ def _wire(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
             backbone.trunks[k],
             bypasses[k].at(shape, config),
             backbone.norms[k].requires_grad_(config.train_norm),
-            _predictor(predictors[k], backbone, k, config, n_classes, read),
+            _predictor(predictors[k], backbone, k, config, n_classes, reads[k]),
             width=shape.width,
             grid=shape.grid,
             prefix=shape.prefix,
@@ -149,9 +168,9 @@ def _predictor(
         raise ValueError(f"exit {k + 1}, after block {backbone.exits[k]}: {error}") from None
 
 
-def _read(config: ModelConfig, backbone: Backbone) -> str:
+def _read(config: ModelConfig, shape: ExitShape) -> str:
     if config.read == "auto":
-        return "both" if backbone.class_token else "mean"
-    if config.read in ("cls", "both") and not backbone.class_token:
+        return "both" if shape.class_token else "mean"
+    if config.read in ("cls", "both") and not shape.class_token:
         raise ValueError(f"read={config.read!r}: {config.backbone} has no class token; use 'mean' (patch tokens)")
     return config.read

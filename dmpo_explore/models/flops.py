@@ -19,14 +19,16 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import ModelConfig
 from ..utils.torch_seeding import seeded
+from .counting import count_flops as count_flops
+from .counting import counting
 from .dmpo import DMPO, evaluating
 from .factory import build_model, build_reference
 from .merging import merge
+from .tuning import tuned_layers
 
 CONVENTION = (
     "as deployed: what merges (LoRA, LayerScale, adapters beside an MLP) is merged; "
@@ -48,6 +50,7 @@ class ModelFlops:
             frozen ones, ``tuning`` their trainable ones. ``trainable`` counts all trainable ones; the others add up to
             the whole.
         as_trained: (K,) FLOPs up to each exit of the model as it is given: `cumulative` and the tuning that merges.
+        layers: linear layers and undivided convolutions of the trunks: how many LoRA tunes, and all.
 
     Example:
         >>> ModelFlops(10, (40, 40), (1, 1), (5, 0), (4, 4), 94, {}, (62, 109)).cumulative
@@ -62,31 +65,13 @@ class ModelFlops:
     reference: int
     parameters: dict[str, int]
     as_trained: tuple[int, ...]
+    layers: tuple[int, int] = (0, 0)
 
     @property
     def cumulative(self) -> tuple[int, ...]:
         """(K,) FLOPs up to each exit, everything that ran before it included."""
         stages = zip(self.trunk, self.tuning, self.bypass, self.predictor, strict=True)
         return _sums(self.embed, (sum(parts) for parts in stages))
-
-
-@contextmanager
-def counting() -> Iterator[FlopCounterMode]:
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        yield counter
-
-
-def count_flops(function: Callable[..., object], *inputs: object) -> int:
-    """FLOPs of one call of ``function(*inputs)``, by the module's convention.
-
-    Example:
-        >>> import torch
-        >>> count_flops(torch.nn.Linear(4, 10), torch.zeros(1, 4))  # 40 products and sums
-        80
-    """
-    with counting() as counter:
-        function(*inputs)
-    return int(counter.get_total_flops())
 
 
 def measure_flops(model: DMPO, reference: DMPO) -> ModelFlops:
@@ -126,6 +111,7 @@ def measure_flops(model: DMPO, reference: DMPO) -> ModelFlops:
         reference=plain_embed + sum(stage.trunk for stage in plain) + plain[-1].predictor,
         parameters=_parameters(model),
         as_trained=_sums(given_embed, map(sum, given)),
+        layers=tuned_layers(stage.trunk for stage in model.stages),
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..utils.registry import lookup
-from .backbone import LAYOUTS
+from .backbone import LAYOUTS, ExitShape
 from .earlier_exits import EarlierExits
 
 
@@ -63,6 +63,11 @@ class Stage(nn.Module):
         self.earlier = earlier
         if earlier is not None and self.reads_side:
             raise ValueError("earlier answers need a bypass that does not read the previous one: 'conv', not 'ladder'")
+
+    @property
+    def shape(self) -> ExitShape:
+        """The tokens' shape at its exit."""
+        return ExitShape(self.width, self.grid, self.prefix, self.class_token)
 
     def tokens(self, state: Tensor) -> Tensor:
         """This stage's trunk output as tokens (B,N,D); the patches of a map row by row."""

@@ -1,7 +1,8 @@
 """timm model → embedding and K trunks: images (B,3,S,S) → state, state → state.
 
-Supported families and backbones that cannot be cut: docs/backbones.md. A new family is one function that takes a
-model apart into `Parts`, and one line in `FAMILIES`.
+What was checked, and what cannot be cut: docs/backbones.md. A model is cut by rule (`cut.cut_by_rule`) at the blocks
+that timm's own layer groups name, but for the classes of `FAMILIES`, whose stored runs have other names of weights.
+Every cut is proved when it is made (`cut.proved`).
 The state keeps the backbone's own layout: tokens (B,N,D) or a map. Blocks are counted from 1 over all stages; a layer
 that reduces the map belongs to the block after it. Layers between the last block and the pooling (EfficientNet's
 conv_head) belong to the last trunk; layers after the pooling belong to the classifier and are left out.
@@ -11,42 +12,34 @@ Where the given weights hold a table of positions of another size, it is resampl
 
 from __future__ import annotations
 
-import copy
 import difflib
+import inspect
 import math
+import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import timm
 import torch
 from timm.data import resolve_data_config
-from timm.layers import LayerNorm2d, PatchEmbed, RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2d, resample_abs_pos_embed
+from timm.layers import PatchEmbed, resample_abs_pos_embed
 from timm.models import is_model_in_modules, swin_transformer
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from ..config import Preprocess
+from ..utils.abbreviate import one_line
 from ..utils.local_only import hub_cache, local_only
-from .backbone import Backbone, exit_blocks
-
-
-@dataclass
-class Parts:
-    """A timm model taken apart: ``blocks`` of one or more modules, ``tail`` after the last of them, and the final
-    ``norm`` over tokens, None where batch norms do its work. ``tokens`` is (D, grid) where the state is tokens."""
-
-    embed: nn.Module
-    blocks: list[list[nn.Module]]
-    tail: list[nn.Module]
-    norm: nn.Module | None
-    layout: str
-    tokens: tuple[int, tuple[int, int]] | None = None
-    prefix: int = 0
-    class_token: bool = False
+from .backbone import Backbone
+from .cut import Parts, cut_by_rule, over_tokens, proved, sequences
+from .split import split
+from .trace import CutError
 
 
 class Embedding(nn.Module):
@@ -80,7 +73,7 @@ def _cut_swin(model: Any) -> Parts:
 def _cut_convnext(model: Any) -> Parts:
     """Its final norm follows the pooling; as an exit norm it works on every token instead (ours)."""
     norm = model.head.norm if isinstance(model.norm_pre, nn.Identity) else model.norm_pre
-    return Parts(model.stem, _staged(model.stages), [], _over_tokens(norm), "channels_first")
+    return Parts(model.stem, _staged(model.stages), [], over_tokens(norm, model.num_features), "channels_first")
 
 
 def _cut_efficientnet(model: Any) -> Parts:
@@ -97,44 +90,36 @@ def _cut_resnet(model: Any) -> Parts:
 
 @dataclass(frozen=True)
 class Family:
-    """Rule for one of timm's model classes.
+    """How one of timm's model classes is cut without the rule.
 
     Args:
         modules: timm's modules that hold such models, to suggest near names.
         cut: takes a model apart.
-        lacks: the parts of a model that cannot be cut, in words; empty if it can be cut.
-        options: more arguments of `timm.create_model`, where the image size is one.
+        fits: whether a model is of the kind that ``cut`` knows.
     """
 
     modules: tuple[str, ...]
     cut: Callable[[Any], Parts]
-    lacks: Callable[[Any], str]
-    options: dict[str, Any] = field(default_factory=dict)
+    fits: Callable[[Any], bool] = lambda model: True
 
 
-def _vit_lacks(vit: Any) -> str:
-    plain = type(vit.patch_embed) is PatchEmbed and all(type(block) is Block for block in vit.blocks)
-    return "" if plain else "a plain ViT has linear patches and standard blocks, this one has not"
+def _is_plain_vit(vit: Any) -> bool:
+    return type(vit.patch_embed) is PatchEmbed and all(type(block) is Block for block in vit.blocks)
 
 
-def _efficientnet_lacks(model: Any) -> str:
-    served = ("DepthwiseSeparableConv", "InvertedResidual", "EdgeResidual", "ConvBnAct")
-    foreign = sorted({type(b).__name__ for stage in model.blocks for b in stage} - {*served})
-    return f"there is no rule for blocks of kind {', '.join(foreign)}" if foreign else ""
+def _has_known_blocks(model: Any) -> bool:
+    known = {"DepthwiseSeparableConv", "InvertedResidual", "EdgeResidual", "ConvBnAct"}
+    return {type(block).__name__ for stage in model.blocks for block in stage} <= known
 
 
-def _nothing(model: Any) -> str:
-    return ""
-
-
-_VIT = Family(("vision_transformer", "deit"), _cut_vit, _vit_lacks, {"dynamic_img_size": False})
+_VIT = Family(("vision_transformer", "deit"), _cut_vit, _is_plain_vit)
 FAMILIES: dict[str, Family] = {  # by the name of timm's class
     "VisionTransformer": _VIT,
     "VisionTransformerDistilled": _VIT,
-    "SwinTransformer": Family(("swin_transformer",), _cut_swin, _nothing),
-    "ConvNeXt": Family(("convnext",), _cut_convnext, _nothing),
-    "EfficientNet": Family(("efficientnet",), _cut_efficientnet, _efficientnet_lacks),
-    "ResNet": Family(("resnet",), _cut_resnet, _nothing),
+    "SwinTransformer": Family(("swin_transformer",), _cut_swin),
+    "ConvNeXt": Family(("convnext",), _cut_convnext),
+    "EfficientNet": Family(("efficientnet",), _cut_efficientnet, _has_known_blocks),
+    "ResNet": Family(("resnet",), _cut_resnet),
 }
 
 
@@ -145,16 +130,6 @@ def _staged(stages: Any) -> list[list[nn.Module]]:
         first = [] if isinstance(stage.downsample, nn.Identity) else [stage.downsample]
         blocks += [[*first, block] if i == 0 else [block] for i, block in enumerate(stage.blocks)]
     return blocks
-
-
-def _over_tokens(norm: Any) -> nn.Module | None:
-    """A norm over the channels of maps as the same norm over the width of tokens; None for other kinds."""
-    kinds: dict[type, Any] = {LayerNorm2d: nn.LayerNorm, RmsNorm2d: RmsNorm, SimpleNorm2d: SimpleNorm}
-    if type(norm) not in kinds:
-        return None
-    same: nn.Module = kinds[type(norm)](norm.normalized_shape, eps=norm.eps)
-    same.load_state_dict(norm.state_dict())
-    return same
 
 
 def create_backbone(
@@ -174,7 +149,7 @@ def create_backbone(
     with _hub_errors(name) if pretrained else nullcontext(), local_only():
         if pretrained:
             _require_cached(name)
-        model = timm.create_model(name, pretrained=pretrained, num_classes=0, drop_path_rate=0.0, **options)
+        model = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
     if state is not None:
         _load(model, state, name)
     frozen: nn.Module = model.requires_grad_(False).eval()
@@ -220,90 +195,156 @@ def _address(name: str) -> str:
 
 
 def split_backbone(model: Any, exits: Sequence[int] | int, image_size: int, *, whole: bool = False) -> Backbone:
-    """Cut a model of `create_backbone` after the blocks ``exits`` (or into that many equal parts).
+    """Cut a model of `create_backbone` after the blocks ``exits`` (or into that many parts), as `split` does.
 
-    The model is consumed. Blocks after the last exit are dropped, or with ``whole`` they get an exit of their own.
+    The model is consumed.
+
+    Raises:
+        ValueError: exits that it has not, a cut that gives other features than the model itself, or an image size that
+            its layers do not take.
     """
-    parts = FAMILIES[type(model).__name__].cut(model)
-    depth = len(parts.blocks)
-    ends = exit_blocks(exits, depth)
-    ends = (*ends, depth) if whole and ends[-1] < depth else ends
-    trunks = [
-        nn.Sequential(*(module for block in parts.blocks[start:end] for module in block))
-        for start, end in zip((0, *ends), ends, strict=False)
-    ]
-    if ends[-1] == depth:
-        trunks[-1].extend(parts.tail)
-    if parts.layout == "channels_first":  # channels last in memory convolves quicker and flattens without a copy
-        nn.ModuleList([parts.embed, *trunks]).to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]  # depends on torch
-    widths, grids = _sizes(parts, trunks, image_size)
-    norms = [_exit_norm(parts.norm, width) for width in widths]
-    if parts.norm is None and ends[-1] == depth:
-        norms[-1] = nn.Identity()  # the last trunk ends in the backbone's own batch norm
     settings = resolve_data_config({}, pretrained_cfg=model.pretrained_cfg)
-    return Backbone(
-        embed=parts.embed,
-        trunks=list(trunks),
-        widths=widths,
-        grids=grids,
-        layout=parts.layout,
-        prefix=parts.prefix,
-        class_token=parts.class_token,
-        norms=norms,
-        exits=ends,
-        preprocess=Preprocess(
-            image_size,
-            tuple(settings["mean"]),
-            tuple(settings["std"]),
-            settings["interpolation"],
-            crop_pct=settings["crop_pct"],
-        ),
+    preprocess = Preprocess(
+        image_size,
+        tuple(settings["mean"]),
+        tuple(settings["std"]),
+        settings["interpolation"],
+        crop_pct=settings["crop_pct"],
     )
+    return split(_take_apart(model, image_size), exits, preprocess, whole=whole)
 
 
-def _exit_norm(final: Any, width: int) -> nn.Module:
-    """A copy of the backbone's final norm where the width is its own; elsewhere a new LayerNorm (ours)."""
-    fits = final is not None and tuple(final.normalized_shape) == (width,)
-    return copy.deepcopy(final) if fits else nn.LayerNorm(width)
+# -- the cut --
 
 
-@torch.no_grad()
-def _sizes(parts: Parts, trunks: Sequence[nn.Module], image_size: int) -> tuple[list[int], list[tuple[int, int]]]:
-    """Widths and grids after each trunk; those of maps are measured on a black image."""
-    if parts.tokens:
-        return [parts.tokens[0]] * len(trunks), [parts.tokens[1]] * len(trunks)
-    like = next(parts.embed.parameters())
-    state = parts.embed(torch.zeros(1, 3, image_size, image_size, device=like.device, dtype=like.dtype))
-    shapes = []
-    for trunk in trunks:
-        state = trunk(state)
-        shapes.append(tuple(state.shape[1:] if parts.layout == "channels_last" else state.movedim(1, -1).shape[1:]))
-    return [width for *_, width in shapes], [(rows, columns) for rows, columns, _ in shapes]
+def _take_apart(model: Any, image_size: int) -> Parts:
+    """A model's parts, proved on random images where it has weights."""
+    like, name = next(model.parameters()), model.pretrained_cfg["architecture"]
+    number = 11 if like.is_meta else 2  # no usual number of patches is a multiple of 11
+    images = torch.empty(number, 3, image_size, image_size, device=like.device, dtype=like.dtype)
+    if not like.is_meta:
+        images.normal_(generator=torch.Generator(like.device).manual_seed(0))
+    try:
+        return _cut(model, images)
+    except CutError as error:
+        raise ValueError(_not_served(name, error)) from error
+    except Exception as error:  # whatever the model's code raises at a size that it does not take
+        raise ValueError(f"image_size={image_size} does not fit {name}: {one_line(error, 100)}") from error
+
+
+def _cut(model: Any, images: Tensor) -> Parts:
+    if family := _family(model):
+        return _proved(model, images, lambda: family.cut(model), _groups(model))
+    refused = CutError("it has no sequence of blocks")
+    for names in (_groups(model), sequences(model)):
+        try:
+            cut = partial(_cut_by_rule, model, names, images)
+            if names:
+                return _proved(model, images, cut, names)
+        except CutError as error:
+            refused = error
+    raise refused
+
+
+def _proved(model: Any, images: Tensor, cut: Callable[[], Parts], names: Sequence[str]) -> Parts:
+    """The cut, proved on another number of images than it is made with."""
+    more = torch.cat((images, images.flip(0)[:1]))
+    return cut() if images.is_meta else proved(model, "forward_features", more, cut, names)
+
+
+def _cut_by_rule(model: Any, names: Sequence[str], images: Tensor) -> Parts:
+    """Exit norms are copies of the norm that follows the pooling, where the features end in none."""
+    modules = dict(model.named_modules())
+    norms = (modules.get(name) for name in ("head.norm", "fc_norm", "norm"))
+    norm = next((norm for norm in norms if norm is not None and not isinstance(norm, nn.Identity)), None)
+    prefix = getattr(model, "num_prefix_tokens", 0)
+    parts = cut_by_rule(model, "forward_features", names, images, prefix=prefix, norm=norm)
+    parts.class_token = parts.prefix > 0 and getattr(model, "cls_token", None) is not None
+    return parts
+
+
+def _groups(model: Any) -> list[str]:
+    """Names of the blocks by the layer groups that timm's own layer-wise learning rates have; empty without any."""
+    groups = model.group_matcher(coarse=False) if hasattr(model, "group_matcher") else None
+    found = groups.get("blocks") if isinstance(groups, dict) else None
+    pairs = [(found, None)] if isinstance(found, str) else [(p, None) if isinstance(p, str) else p for p in found or ()]
+    patterns = [re.compile(pattern) for pattern, place in pairs if place is None]  # else it is a norm or head
+    names = [name for name, _ in model.named_modules() if any(p.fullmatch(name) for p in patterns)]
+    return [name for name in names if not any(other.startswith(f"{name}.") for other in names)]
+
+
+def _family(model: Any) -> Family | None:
+    family = FAMILIES.get(type(model).__name__)
+    return None if family is None or not family.fits(model) else family
 
 
 # -- what does not fit --
 
 
 class _Needs(NamedTuple):
-    """A backbone's requirements: step and least number of pixels of an image's side, and its fixed arguments."""
+    """A backbone's requirements: step and least number of pixels of an image's side, its arguments, whether one is the
+    side, and whether it is cut by rule."""
 
     step: int
     least: int
-    fixed: dict[str, Any]
+    options: dict[str, Any]
+    sized: bool
+    by_rule: bool
 
 
 _seen: dict[str, _Needs] = {}
 
 
+def nearest_size(name: str, wanted: int) -> int:
+    """The side of an image nearest to ``wanted`` pixels that timm's backbone takes.
+
+    Raises:
+        ValueError: an unknown backbone, or one that cannot be cut.
+
+    Example:
+        >>> nearest_size("vit_tiny_patch16_224", 70)
+        64
+    """
+    needs = _seen.get(name) or _look(name)
+    steps = {needs.step, needs.least} if needs.by_rule else {needs.step}
+    near = {max(k * step, needs.least) for step in steps for k in (wanted // step, wanted // step + 1)}
+    native = timm.get_pretrained_cfg(name).input_size[-1]  # type: ignore[union-attr]
+    problem = None
+    for side in (*sorted({*near, wanted}, key=lambda side: (abs(side - wanted), side)), native):
+        try:
+            _options(name, side)
+            return side
+        except ValueError as error:
+            problem = error
+    assert problem is not None
+    raise problem
+
+
 def _options(name: str, image_size: int) -> dict[str, Any]:
-    """Arguments that give timm's model this image size; refuses unsupported models."""
+    """Arguments that give timm's model this image size; refuses models that cannot be cut."""
     needs = _seen.get(name) or _look(name)
     _check_size(name, image_size, step=needs.step, least=needs.least)
-    return {"img_size": image_size, **needs.fixed} if needs.step > 1 else {}
+    options = needs.options | ({"img_size": image_size} if needs.sized else {})
+    if needs.by_rule and (reason := _refused(name, image_size, tuple(options.items()))):
+        raise ValueError(reason)
+    return options
+
+
+@lru_cache(maxsize=64)
+def _refused(name: str, image_size: int, options: tuple[tuple[str, Any], ...]) -> str:
+    """Why a model is not cut by rule at this size, found without its weights' memory; empty if it is."""
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = timm.create_model(name, num_classes=0, device="meta", **dict(options))
+            _take_apart(model.eval(), image_size)
+    except Exception as error:  # whatever the model's code raises
+        return str(error) if isinstance(error, ValueError) else f"{name} at {image_size} px: {one_line(error, 100)}"
+    return ""
 
 
 def _look(name: str) -> _Needs:
-    """Requirements of timm's model, built without memory; ValueError for an unsupported one.
+    """Requirements of timm's model, built without memory; ValueError for an unknown one.
 
     Built once a process, except for models that draw random numbers here too (EfficientNet): the random weights of
     earlier runs depend on these.
@@ -312,22 +353,35 @@ def _look(name: str) -> _Needs:
     if not timm.is_model(name):
         names = [known for module in dict.fromkeys(served) for known in timm.list_models(module=module)]
         near = difflib.get_close_matches(name.lower(), names, n=8, cutoff=0.4) or ["vit_small_patch14_dinov2"]
-        raise ValueError(f"unknown backbone {name!r}. Near: {', '.join(near)}. Families: {', '.join(FAMILIES)} of timm")
-    before = torch.get_rng_state()
-    model: Any = timm.create_model(name, num_classes=0, device="meta") if is_model_in_modules(name, served) else None
-    family = FAMILIES.get(type(model).__name__)
-    kind = timm.model_entrypoint(name).__module__.rpartition(".")[2]
-    lacks = family.lacks(model) if family else f"there is no rule that cuts timm's {kind} into embedding and blocks"
-    if model is None or lacks:
         raise ValueError(
-            f"backbone {name!r} is not served: {lacks}. Served are timm's {', '.join(FAMILIES)} (docs/backbones.md); "
-            "bring another one cut by hand as dx.Backbone(embed, trunks, widths, grids)"
+            f"unknown backbone {name!r}. Near: {', '.join(near)}. See docs/backbones.md, or timm.list_models()"
         )
-    patch = max(model.patch_embed.patch_size) if hasattr(model, "patch_embed") else 1
-    needs = _Needs(patch, model.feature_info[-1]["reduction"], dict(family.options) if family else {})
+    before = torch.get_rng_state()
+    with nullcontext() if is_model_in_modules(name, served) else torch.random.fork_rng(devices=[]):
+        model: Any = timm.create_model(name, num_classes=0, device="meta")
+    family = _family(model)
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", 1)
+    patch = patch if isinstance(patch, int) else max(patch)
+    takes = {name for kind in type(model).__mro__ for name in inspect.signature(kind).parameters}
+    wanted = {"dynamic_img_size": False, "drop_path_rate": 0.0}
+    last = (getattr(model, "feature_info", None) or [{}])[-1]
+    needs = _Needs(
+        patch,
+        last.get("reduction", patch),
+        {key: value for key, value in wanted.items() if key in takes},
+        sized=patch > 1 if family else "img_size" in takes,
+        by_rule=family is None,
+    )
     if torch.equal(before, torch.get_rng_state()):
         _seen[name] = needs
     return needs
+
+
+def _not_served(name: str, reason: object) -> str:
+    return (
+        f"backbone {name!r} is not served: {reason} (docs/backbones.md); bring it cut by hand as "
+        "dx.Backbone(embed, trunks, widths, grids)"
+    )
 
 
 def _check_size(name: str, image_size: int, *, step: int, least: int) -> None:
@@ -347,9 +401,13 @@ def _check_size(name: str, image_size: int, *, step: int, least: int) -> None:
 
 def _load(model: Any, state: Mapping[str, Tensor], name: str) -> None:
     wanted = model.state_dict()
-    heads = model.pretrained_cfg["classifier"]
+    heads = model.pretrained_cfg["classifier"] or ()
     heads = tuple(f"{head}." for head in {"head_dist", *((heads,) if isinstance(heads, str) else heads)})
     given = dict(state)
+    if _family(model) is None and (read := getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about how timm interpolates
+            given = read(given, model)
     if isinstance(model, swin_transformer.SwinTransformer):
         if "layers.0.downsample.reduction.weight" not in given:  # of timm, not of Swin's authors
             given.setdefault("head.fc.weight", torch.empty(0))  # earlier versions of timm know their own weights by it
@@ -357,7 +415,7 @@ def _load(model: Any, state: Mapping[str, Tensor], name: str) -> None:
             warnings.simplefilter("ignore", UserWarning)  # torch about how timm interpolates
             given = swin_transformer.checkpoint_filter_fn(given, model)
     given = {key: value for key, value in given.items() if not key.startswith(heads)}
-    if "pos_embed" in given and "pos_embed" in wanted:
+    if "pos_embed" in given and "pos_embed" in wanted and _family(model):
         given["pos_embed"] = _resample(model, given["pos_embed"])
     missing, foreign = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     bent = [k for k in wanted.keys() & given.keys() if wanted[k].shape != given[k].shape]

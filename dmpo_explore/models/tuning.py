@@ -1,16 +1,17 @@
 """Parameter-efficient tuning: a frozen backbone gets a few trainable weights inside its blocks.
 
 In place, on embedding and trunks before they become stages. The release tunes LoRA r=8
-on the fused qkv of every ViT block without alpha scaling. Ours: the layers that stand for qkv in other families
-(`LORA_LAYERS`); the parallel adapter of AdaptFormer (Chen et al. 2022, arXiv 2205.13535), which peft does not have,
-with its output added beside the MLP's LayerScale; beside a block of convolutions an adapter after Conv-Adapter (Chen et
-al. 2022, arXiv 2208.07463). The names of a block's layers decide its kind of tuning.
+on the fused qkv of every ViT block without alpha scaling. Ours: what stands for qkv elsewhere (`LORA_LAYERS`), and
+every linear layer and undivided convolution (`lora-all`), whatever its name; only in the classes of timm that have
+always been served do timm's names decide, so that their runs stay as they are. The parallel adapter of AdaptFormer
+(Chen et al. 2022, arXiv 2205.13535), which peft does not have, has its output added beside the MLP's LayerScale; beside
+a block of convolutions stands an adapter after Conv-Adapter (Chen et al. 2022, arXiv 2208.07463).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -20,9 +21,11 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, gelu
 
 from .. import joints
+from ..utils.abbreviate import short
 from ..utils.registry import Joint, lookup
 
 # the first row of which a backbone has layers is what LoRA tunes
+ATTENTION_INPUTS = r"(in_)?qkvb?|(q|k|v|kv|qk|query|key|value)(_proj)?|to_(q|k|v|kv|qkv)"
 LORA_LAYERS: dict[str, str] = {
     "ViT, Swin": r"attn\.qkv",
     "ConvNeXt": r"mlp\.fc1|mlp\.fc2",
@@ -94,15 +97,48 @@ class ChannelScale(nn.Module):
         return x * self.gamma
 
 
+class Tunable(nn.ModuleList):
+    """Embedding and trunks of a backbone.
+
+    Args:
+        parts: the embedding, then the trunks.
+        named: whether timm's names of layers say which of them LoRA tunes.
+        chosen: a regular expression that the ends of their names match instead; empty: none was chosen.
+    """
+
+    def __init__(self, parts: Iterable[nn.Module], *, named: bool = True, chosen: str = "") -> None:
+        super().__init__(parts)
+        self.named, self.chosen = named, chosen
+        self.idle = frozenset[nn.Module]()
+
+    @torch.no_grad()
+    def find_idle(self, images: Tensor) -> None:
+        """Note which layers are not called for these images: their weights are used by other code, so that LoRA, which
+        takes a layer's place, would do nothing."""
+        layers, called = {module for module in self.modules() if _can_be_tuned(module)}, set[nn.Module]()
+        hooks = [layer.register_forward_hook(lambda module, *_: called.add(module)) for layer in layers]
+        state = images
+        for part in self:
+            state = part(state)
+        for hook in hooks:
+            hook.remove()
+        self.idle = frozenset(layers - called)
+
+
 def lora(backbone: nn.Module, rank: int, dropout: float) -> None:
-    """LoRA on the fused qkv (the release's), elsewhere on the family's row of `LORA_LAYERS`."""
-    found = [layers for layers in LORA_LAYERS.values() if matrices(backbone, layers)]
-    _lora(backbone, "lora", found[0] if found else LORA_ALL_LAYERS, rank, dropout)
+    """LoRA on the fused qkv (the release's), elsewhere on what stands for it, else as `lora_all`."""
+    rows = LORA_LAYERS.values() if _is_named(backbone) else (ATTENTION_INPUTS,)
+    found = [layers for layers in rows if matrices(backbone, layers)]
+    _lora(backbone, "lora", found[0] if found else "", rank, dropout)
 
 
 def lora_all(backbone: nn.Module, rank: int, dropout: float) -> None:
-    """LoRA on qkv, the attention's projection and both MLP layers; on every convolution but depthwise ones."""
-    _lora(backbone, "lora-all", LORA_ALL_LAYERS, rank, dropout)
+    """LoRA on every linear layer and every convolution of a trunk, but depthwise and grouped ones."""
+    _lora(backbone, "lora-all", "", rank, dropout)
+
+
+def _is_named(backbone: nn.Module) -> bool:
+    return bool(getattr(backbone, "named", True))
 
 
 def adapter(backbone: nn.Module, rank: int, dropout: float) -> None:
@@ -144,9 +180,28 @@ def tune(backbone: nn.Module, kind: str, rank: int, dropout: float) -> None:
         dropout: before LoRA's or after the adapter's inner layer.
 
     Raises:
-        ValueError: unknown kind, or one that finds no layers for it in this backbone.
+        ValueError: unknown kind, or one that finds no layers for it in this backbone; chosen layers beside a kind that
+            does not take them.
     """
-    lookup(TUNINGS, kind, "tuning")(backbone, rank, dropout)
+    change = lookup(TUNINGS, kind, "tuning")
+    if (chosen := getattr(backbone, "chosen", "")) and change not in (lora, lora_all):
+        raise ValueError(f"tune_layers={chosen!r} chooses layers for LoRA, not for tuning={kind!r}; leave it out")
+    change(backbone, rank, dropout)
+
+
+def tuned_layers(trunks: Iterable[nn.Module]) -> tuple[int, int]:
+    """How many linear layers and undivided convolutions of trunks LoRA tunes, and how many there are.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3)
+        >>> tuned_layers(stage.trunk for stage in model.stages)
+        (24, 24)
+    """
+    modules = [module for trunk in trunks for module in trunk.modules()]
+    tuned = [module for module in modules if isinstance(module, BaseTunerLayer)]
+    inside = {id(part) for layer in tuned for part in layer.modules()}
+    return len(tuned), len(tuned) + sum(_can_be_tuned(module) for module in modules if id(module) not in inside)
 
 
 @torch.no_grad()
@@ -168,9 +223,15 @@ def merge_peft(model: nn.Module) -> int:
 
 
 def _lora(backbone: nn.Module, kind: str, layers: str, rank: int, dropout: float) -> None:
-    names = matrices(backbone, layers)
+    chosen = getattr(backbone, "chosen", "")
+    wanted = chosen or layers or (LORA_ALL_LAYERS if _is_named(backbone) else "")
+    names = matrices(backbone, wanted or ".*")
+    if not _is_named(backbone):
+        names = [name for name in names if name.partition(".")[0] != "0"]  # the embedding
     settings = LoraConfig(r=rank, lora_alpha=rank, lora_dropout=dropout, target_modules=only(names), bias="none")
-    inject(backbone, kind, names, f"layer in this backbone whose name ends in {layers}", settings)
+    there = ", ".join(sorted({name.rpartition(".")[2] for name in matrices(backbone, ".*")})) or "none"
+    what = f"layer whose name ends in {wanted}" if wanted else "linear layer and no undivided convolution in its blocks"
+    inject(backbone, kind, names, f"{what} (layers that can be tuned: {there})", settings)
 
 
 def inject(backbone: nn.Module, kind: str, names: list[str], wanted: str, settings: PeftConfig) -> None:
@@ -178,6 +239,10 @@ def inject(backbone: nn.Module, kind: str, names: list[str], wanted: str, settin
     if not names:
         raise ValueError(f"tuning='{kind}' finds no {wanted}; use tuning='none', 'full' or 'adapter'")
     inject_adapter_in_model(settings, backbone)
+    for layer in (module for module in backbone.modules() if isinstance(module, BaseTunerLayer)):
+        base = layer.get_base_layer()
+        for name in ("kernel_size", "stride", "padding", "dilation") if isinstance(base, nn.Conv2d) else ():
+            setattr(layer, name, getattr(base, name))  # some blocks read them
 
 
 def only(names: list[str]) -> str:
@@ -187,14 +252,24 @@ def only(names: list[str]) -> str:
 
 def matrices(backbone: nn.Module, layers: str) -> list[str]:
     """Names of the linear layers and undivided convolutions whose name ends as in ``layers``."""
-    ending = re.compile(rf"(.*\.)?({layers})")
+    try:
+        ending = re.compile(rf"(.*\.)?({layers})")
+    except re.error as error:
+        raise ValueError(f"tune_layers={short(layers)} is no regular expression: {error}") from None
+    idle = getattr(backbone, "idle", ())
     return [
         name
         for name, module in backbone.named_modules()
-        if ending.fullmatch(name)
-        and (isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1))
-        and type(module).__name__ != "Conv2dSame"  # pads in its forward, which LoRA's own convolution does not
+        if ending.fullmatch(name) and _can_be_tuned(module) and module not in idle
     ]
+
+
+def _can_be_tuned(module: nn.Module) -> bool:
+    """Whether a module is a linear layer or an undivided convolution, and computes nothing else."""
+    kind: Any = type(module)
+    if isinstance(module, nn.Conv2d):
+        return module.groups == 1 and kind.forward is nn.Conv2d.forward
+    return isinstance(module, nn.Linear) and kind.forward is nn.Linear.forward
 
 
 def _kind(block: nn.Module) -> str:

@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..utils.disk import full_disk_named
 from ..utils.files import cache_dir, sha256
+from ..utils.python_function import python_function
 from ..utils.registry import unknown
 from ..utils.replacing import clear_leftovers, remove
 from .content import content_sha256
@@ -82,7 +83,8 @@ def is_hub(backbone: str, source: str = "auto") -> bool:
         >>> is_hub("vit_small_patch14_dinov2"), is_hub("vit_small_patch14_dinov2", "timm")
         (False, True)
     """
-    return source == "timm" or (source == "auto" and backbone not in SOURCES)
+    own = python_function(backbone) is not None
+    return not own and (source == "timm" or (source == "auto" and backbone not in SOURCES))
 
 
 def cached_weights(backbone: str) -> Path:
@@ -96,7 +98,8 @@ def cached_weights(backbone: str) -> Path:
 
 
 def find_weights(backbone: str, source: str = "auto") -> WeightsFile | None:
-    """The file with a backbone's weights; None for timm's hub (`is_hub`) and for random initialisation.
+    """The file with a backbone's weights; None for timm's hub (`is_hub`), random initialisation and what a function of
+    your own loads.
 
     Downloads nothing.
 
@@ -113,7 +116,7 @@ def find_weights(backbone: str, source: str = "auto") -> WeightsFile | None:
         >>> find_weights("test_vit", "random") is None
         True
     """
-    if source == "random" or is_hub(backbone, source):
+    if source == "random" or is_hub(backbone, source) or (source in KEYWORDS and python_function(backbone)):
         return None
     if source != "auto":
         path = Path(source).expanduser()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from ..models.factory import build_model, build_reference
 from ..models.merging import merge as merge_tuning
 from ..models.prepared import PRECISIONS, cast_products, prepare
 from ..plugin_needs import naming_changed
+from ..utils.python_function import python_function
 from ..utils.registry import lookup, unknown
 from ..utils.torch_seeding import seeded
 from .torch_weights import read_weights
@@ -68,7 +70,8 @@ def _changed_moment(state: Mapping[str, Tensor]) -> str:
 
 def preprocess_of(config: ModelConfig) -> Preprocess:
     """The input that a model of this configuration expects; see `Run.preprocess`."""
-    with torch.device("meta"):  # shapes only
+    own = python_function(config.backbone) is not None  # its code may not run without memory
+    with seeded(0), nullcontext() if own else torch.device("meta"):  # shapes only
         return build_reference(config, 2).preprocess
 
 

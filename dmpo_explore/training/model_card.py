@@ -45,7 +45,7 @@ def run_card(
             f"# {name}",
             "",
             f"{model.backbone} at {model.image_size} px, images {model.resizing}; "
-            f"tuning `{model.tuning}`, bypass `{bypass}`, predictor `{predictor}`, "
+            f"tuning `{model.tuning}`{_layers(cost)}, bypass `{bypass}`, predictor `{predictor}`, "
             f"schedule of the loss weights `{training.schedule}`, coupling `{training.coupling}`.",
             *_changes(model),
             *_balance(config.training, class_counts),
@@ -65,6 +65,11 @@ def run_card(
             "",
         ]
     )
+
+
+def _layers(cost: ModelFlops) -> str:
+    tuned, there = cost.layers
+    return f" of {tuned} of the trunk's {there} linear layers and undivided convolutions" if tuned else ""
 
 
 def _changes(model: ModelConfig) -> list[str]:

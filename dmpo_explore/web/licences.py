@@ -13,6 +13,7 @@ from ..pretrained.weights import is_hub
 from ..pretrained.wheels import SOURCES
 from ..runs.run import Run
 from ..runs.weights_file import WEIGHTS
+from ..utils.python_function import python_function
 
 GROCERY = "Grocery Store Dataset, MIT License, Copyright (c) 2019 Marcus Klasson"
 PUBLIC_IMAGES = {
@@ -78,7 +79,8 @@ def may_be_published(run: Run, stated: str | None = None) -> Licence:
     if source == "auto" and backbone in SOURCES:
         known = SOURCES[backbone]
         return Licence(f"{part}: {known.title}", known.licence, known.notice)
-    origin = "timm's model hub" if is_hub(backbone, source) else f"the file {source}"
+    file = f"the function {backbone}" if python_function(backbone) else f"the file {source}"
+    origin = "timm's model hub" if is_hub(backbone, source) else file
     raise ValueError(
         f"run {run.name!r} is not published: its backbone's weights are from {origin}, and their licence is not known "
         f"here. Some may not be passed on; {REMEDY}"

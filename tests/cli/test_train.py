@@ -157,7 +157,7 @@ def test_a_tracker_is_passed_on(no_runs: Path) -> None:
 
 BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"backbone": "test_vitt"}, "test_vit"),
-    ({"backbone": "vgg11"}, "vgg11"),
+    ({"backbone": "tnt_s_legacy_patch16_224"}, "tnt_s_legacy_patch16_224"),
     ({"data": "fashion"}, "unknown data 'fashion'. Did you mean 'fashion-mnist'?"),
     ({"predictor": "covarience"}, "Valid: covariance, linear, moment"),
     ({"bypass": "x"}, "Valid: conv, ladder, mlp, none"),

@@ -18,14 +18,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
-from dmpo_explore.cli.root import app
+from dmpo_explore.cli import app
 from dmpo_explore.config import ModelConfig
 from dmpo_explore.inference.torch_engine import infer
 from dmpo_explore.inference.torch_recording import record_split
 from dmpo_explore.models.dmpo import DMPO
-from dmpo_explore.models.factory import assemble
+from dmpo_explore.models.factory import assemble, build_model
 from dmpo_explore.models.merging import merge
 from dmpo_explore.models.timm_backbones import FAMILIES, create_backbone, split_backbone
+from dmpo_explore.plugins import load_plugin, unload
 from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.store import load_run
@@ -34,8 +35,9 @@ from dmpo_explore.runs.torch_weights import read_weights, save_weights
 pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "backbones.md").read_text(encoding="utf-8")
+SECTION = DOCUMENT[DOCUMENT.index("## Six classes") : DOCUMENT.index("## What is ours")]
 ROWS = [
-    [cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\| `.*\|$", DOCUMENT, flags=re.M)
+    [cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\| `.*\|$", SECTION, flags=re.M)
 ]
 CHECKED = {name: (row, int(blocks)) for row in ROWS for name, blocks in re.findall(r"`(\w+)` \((\d+)\)", row[4])}
 LARGE = {
@@ -204,10 +206,25 @@ def test_the_example_runs_as_printed(
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     names: dict[str, Any] = {}
-    for code in re.findall(r"```python\n(.*?)```", DOCUMENT, re.S):
+    for code in re.findall(r"```python\n(.*?)```", DOCUMENT, re.S):  # those without a title
         exec(compile(code, "docs/backbones.md", "exec"), names)
     exits = [int(number) for number in re.findall(r"\d+", capsys.readouterr().out)]
     assert len(exits) == 64 and set(exits) <= {0, 1, 2}
     assert names["loss"].item() < 3 * np.log(10)  # three exits learnt something about random pictures
     assert names["model"].exits == (1, 2, 3)
     assert ExitRecord.load(tmp_path / "my-records" / "val").n_images == 64
+
+
+def test_the_functions_of_the_page_make_backbones(tmp_path: Path) -> None:
+    """`my_net.py` whole; of `my_vision.py` the torchvision one, without its weights to download."""
+    for name, code in re.findall(r'```python title="(\w+).py"\n(.*?)```', DOCUMENT, re.S):
+        path = tmp_path / f"{name}.py"
+        path.write_text(code.replace('weights="DEFAULT"', ""), encoding="utf-8")
+        load_plugin(path)
+    try:
+        for function, blocks in (("my_net.py:make", 6), ("my_vision.py:mobilenet", 13)):
+            settings = ModelConfig(function, image_size=64, exits=3, tuning="none", channels=4, bypass_width=4)
+            assert build_model(settings, C).exits[-1] == blocks
+    finally:
+        unload("my_net")
+        unload("my_vision")

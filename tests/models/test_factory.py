@@ -255,10 +255,19 @@ def test_a_backbone_of_ones_own(tuning: str) -> None:
     assert out.exit.shape == (4,)
 
 
-@pytest.mark.parametrize("tuning", ["lora", "lora-all", "adapter"])
-def test_tuning_that_finds_nothing_in_a_backbone_of_ones_own_says_so(tuning: str) -> None:
-    with pytest.raises(ValueError, match="tuning='(lora|lora-all|adapter)' finds no.* use tuning='none'"):
-        build_model(small(tuning=tuning), C, backbone=own_backbone())
+@pytest.mark.parametrize("tuning", ["lora", "lora-all"])
+def test_every_layer_of_a_backbone_of_ones_own_is_tuned(tuning: str) -> None:
+    model = build_model(small(tuning=tuning, channels=8), C, backbone=own_backbone())
+    assert [name for name in model.trainable_state() if name.endswith("lora_A.default.weight")] == [
+        "stages.0.trunk.lora_A.default.weight", "stages.1.trunk.lora_A.default.weight",
+    ]  # fmt: skip
+    cost = measure_flops(model, build_reference(small(), C, backbone=own_backbone()))
+    assert cost.layers == (2, 2) and cost.tuning == (0, 0) and cost.as_trained[-1] > cost.cumulative[-1]
+
+
+def test_an_adapter_that_finds_no_place_says_so() -> None:
+    with pytest.raises(ValueError, match=r"tuning='adapter' finds no.* use tuning='none'"):
+        build_model(small(tuning="adapter"), C, backbone=own_backbone())
 
 
 @pytest.mark.parametrize("n_classes", [1, 0])

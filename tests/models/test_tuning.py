@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from timm.models.convnext import ConvNeXtBlock
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tuned import (
     CONVOLUTIONAL,
@@ -24,7 +24,10 @@ from tuned import (
     trainable,
 )  # fmt: skip
 
-from dmpo_explore.models.tuning import TUNINGS, ConvAdapter, ParallelAdapter, merge_peft, tune
+from dmpo_explore.config import ModelConfig
+from dmpo_explore.models.factory import build_model
+from dmpo_explore.models.timm_backbones import create_backbone, split_backbone
+from dmpo_explore.models.tuning import TUNINGS, ConvAdapter, ParallelAdapter, Tunable, merge_peft, tune, tuned_layers
 
 LORA_TARGETS = {
     "lora": {"attn.qkv"},
@@ -201,3 +204,68 @@ def test_an_unknown_kind_lists_the_valid_ones() -> None:
         ValueError, match=r"unknown tuning 'lorra'\. Did you mean 'lora'\? Valid: .*adapter, full, lora"
     ):
         tune(made(), "lorra", RANK, 0.0)
+
+
+# -- backbones that are cut by rule, or by hand --
+
+
+def named_layers(name: str, kind: str, chosen: str = "") -> tuple[set[str], tuple[int, int]]:
+    """Last names of the layers that a tuning changes, and how many of how many."""
+    backbone = split_backbone(create_backbone(name, 64), 2, 64)
+    parts = Tunable([backbone.embed, *backbone.trunks], named=backbone.named, chosen=chosen)
+    tune(parts, kind, RANK, 0.0)
+    found = {key.rpartition(".")[2] for key, module in parts.named_modules() if hasattr(module, "lora_A")}
+    return found, tuned_layers(backbone.trunks)
+
+
+@pytest.mark.parametrize(
+    ("name", "lora", "lora_all", "of"),
+    [
+        ("vit_tiny_patch16_dinov3_qkvb", {"qkv"}, {"qkv", "proj", "fc1", "fc2"}, 48),
+        ("mobilenetv3_small_050", None, {"conv_pw", "conv_pwl", "conv_reduce", "conv_expand", "conv"}, 40),
+        ("regnetx_002", None, {"conv"}, 30),
+    ],
+)
+def test_what_a_layer_is_decides_not_its_name(name: str, lora: set[str] | None, lora_all: set[str], of: int) -> None:
+    found, (tuned, there) = named_layers(name, "lora-all")
+    assert found == lora_all and tuned == there == of
+    assert named_layers(name, "lora")[0] == (lora or lora_all)
+
+
+def test_chosen_layers_are_tuned_and_no_others() -> None:
+    found, (tuned, there) = named_layers("vit_tiny_patch16_dinov3_qkvb", "lora", "attn.proj|fc2")
+    assert (found, tuned, there) == ({"proj", "fc2"}, 24, 48)
+
+
+@pytest.mark.parametrize(
+    ("kind", "chosen", "message"),
+    [
+        ("lora-all", "q_proj", r"no layer whose name ends in q_proj \(layers that can be tuned: fc1, fc2, proj, qkv"),
+        ("adapter", "qkv", "tune_layers='qkv' chooses layers for LoRA, not for tuning='adapter'"),
+        ("lora", "(qkv", r"tune_layers='\(qkv' is no regular expression"),
+    ],
+)  # fmt: skip
+def test_layers_that_cannot_be_chosen(kind: str, chosen: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        named_layers("vit_tiny_patch16_dinov3_qkvb", kind, chosen)
+
+
+def test_nothing_to_tune_names_what_there_is() -> None:
+    class Scaled(nn.Conv2d):
+        def forward(self, input: Tensor) -> Tensor:
+            return super().forward(input) * 2
+
+    trunk = nn.Sequential(Scaled(4, 4, 1), nn.Conv2d(4, 4, 3, groups=4))
+    with pytest.raises(
+        ValueError, match=r"finds no linear layer and no undivided .* \(layers that can be tuned: none\)"
+    ):
+        tune(Tunable([nn.Identity(), trunk], named=False), "lora-all", 2, 0.0)
+
+
+def test_layers_that_are_not_called_are_left_out() -> None:
+    """Swin V2 multiplies with its qkv's weight itself: LoRA in the layer's place would do nothing."""
+    model = build_model(ModelConfig("swinv2_tiny_window8_256", "random", 64, exits=2), 3)
+    state = model.trainable_state()
+    assert not [name for name in state if ".qkv." in name] and [name for name in state if ".attn.proj.lora_B" in name]
+    model(torch.randn(2, 3, 64, 64)).sum().backward()
+    assert all(weight.grad is not None for weight in model.parameters() if weight.requires_grad)

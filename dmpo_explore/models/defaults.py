@@ -1,0 +1,95 @@
+"""Defaults that follow the backbone: the image size that it takes, and exits that are cheap beside its trunk.
+
+In: a `ModelConfig` and what was chosen on purpose. Out: the config with the rest fitted. The two backbones of our
+studies keep the defaults that these were made with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..config import ModelConfig
+from ..pretrained.wheels import SOURCES
+from ..utils.python_function import python_function
+from ..utils.registry import lookup
+from ..utils.torch_seeding import seeded
+from .backbone import ExitShape
+from .bypass import BYPASSES
+from .counting import count_flops
+from .dmpo import DMPO
+from .factory import build_reference
+from .own import own_size
+from .predictors import PREDICTORS
+from .timm_backbones import nearest_size
+
+MOST = 1.05  # of the plain backbone's FLOPs, what the last exit costs with all that ran before it
+SIZES = ((48, 64), (32, 40), (24, 32), (16, 20), (12, 16), (8, 10), (6, 8), (4, 5), (2, 2))  # channels, bypass_width
+ASIDE_CLASSES = 10  # for which the exits are counted
+
+
+def fitted(config: ModelConfig, chosen: Collection[str] = ()) -> ModelConfig:
+    """The config with image size, channels and bypass width that suit its backbone.
+
+    The side of the images becomes the nearest that the backbone takes, channels and bypass width the largest with which
+    the last exit costs at most 105 % of the plain backbone.
+
+    Args:
+        chosen: names of options that stay as they are.
+
+    Raises:
+        ValueError: as `build_reference`.
+
+    Example:
+        >>> found = fitted(ModelConfig("vit_tiny_patch16_224"))
+        >>> found.image_size, found.channels, found.bypass_width
+        (64, 32, 40)
+        >>> fitted(ModelConfig()) == ModelConfig()
+        True
+    """
+    if config.backbone in SOURCES:
+        return config
+    if "image_size" not in chosen:
+        own = python_function(config.backbone) is not None
+        side = own_size(config) if own else nearest_size(config.backbone, config.image_size)
+        config = replace(config, image_size=side)
+    if {"channels", "bypass_width"} & {*chosen} or (config.channels, config.bypass_width) != SIZES[0]:
+        return config
+    own = python_function(config.backbone) is not None  # its code may not run without memory
+    with seeded(0), nullcontext() if own else torch.device("meta"):
+        reference = build_reference(config, ASIDE_CLASSES).eval()
+        plain = count_flops(_run_plain, reference, torch.zeros(1, 3, config.image_size, config.image_size))
+    n_exits = config.exits if isinstance(config.exits, int) else len(config.exits)
+    shapes = [stage.shape for stage in reference.stages[:n_exits]]
+    with seeded(0):
+        tried = [replace(config, channels=channels, bypass_width=width) for channels, width in SIZES]
+        return next((one for one in tried if exits_cost(one, shapes) <= (MOST - 1) * plain), tried[-1])
+
+
+def _run_plain(reference: DMPO, images: Tensor) -> Tensor:
+    """Embedding, trunks and the last predictor, also on the device meta."""
+    state = reference.embed(images)
+    for stage in reference.stages:
+        state = stage.trunk(state)
+    return reference.stages[-1].predict(state)[0]
+
+
+def exits_cost(config: ModelConfig, shapes: Sequence[ExitShape]) -> int:
+    """FLOPs of the bypasses and predictors of all exits but the last, and of the last's bypass, for one image."""
+    *early, last = shapes
+    found = 0
+    for shape in early:
+        read = config.read if config.read != "auto" else "both" if shape.class_token else "mean"
+        fits = replace(config, channels=min(config.channels, shape.width))
+        predictor = lookup(PREDICTORS, config.predictor, "predictor").at(shape, ASIDE_CLASSES, fits, read)
+        found += count_flops(predictor.eval(), _tokens(shape))
+        found += count_flops(lookup(BYPASSES, config.bypass, "bypass").at(shape, config), _tokens(shape))
+    return found + count_flops(lookup(BYPASSES, config.last_bypass, "last_bypass").at(last, config), _tokens(last))
+
+
+def _tokens(shape: ExitShape) -> Tensor:
+    return torch.zeros(1, shape.prefix + shape.grid[0] * shape.grid[1], shape.width)

@@ -1,0 +1,232 @@
+"""A module of one's own as a backbone: ``my_net.py:make``, cut by rule or as a plain chain.
+
+In: the name of a function in a loaded plug-in, or a module. Out: `Parts` that `split` cuts at the exits. The function
+takes what it names of ``image_size`` (pixels) and ``weights`` (the path of a file, or None) and returns a module, a
+`cut_chain` of it, or a `Backbone` that was cut by hand.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..config import ModelConfig, Preprocess
+from ..plugin_needs import LOADED
+from ..pretrained.weights import KEYWORDS
+from ..utils.abbreviate import one_line
+from ..utils.python_function import PythonFunction, python_function
+from ..utils.registry import unknown
+from .backbone import Backbone, check_backbone
+from .cut import FEWEST, Parts, cut_by_rule, over_tokens, proved, sequences
+from .trace import CutError, layout_of
+
+HALF = (0.5, 0.5, 0.5)
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation
+
+
+def cut_chain(
+    module: nn.Module,
+    blocks: str | Sequence[str] = (),
+    *,
+    image_size: int,
+    embed: str = "",
+    norm: str = "",
+    call: str | Callable[[Any, Tensor], Any] = "forward",
+    prefix: int = 0,
+    class_token: bool | None = None,
+    mean: Sequence[float] = HALF,
+    std: Sequence[float] = HALF,
+) -> Parts:
+    """Cut a module of your own into embedding and blocks, for a function that ``--backbone FILE.py:NAME`` names.
+
+    The module's forward is followed once. What comes after the last state of patches, pooling and classifier, is left
+    out. The cut is proved: its chain, with what was left out behind it, gives the module's own answers.
+
+    Args:
+        module: it gets images (B,3,S,S) alone. It is consumed, and put into eval mode.
+        blocks: name of a sequence whose items are the blocks, ``"encoder.layers"``, or several; default: the sequences
+            that it seems to pass its state through.
+        image_size: S, pixels of a side.
+        embed: name of the embedding. With it the chain is embedding, blocks, ``norm``, and the module's forward is not
+            followed; for one that cannot be.
+        norm: name of the norm after the last block, beside ``embed``.
+        call: method, or function of module and images, that gives the features or the classes.
+        prefix: tokens before the patches, where several numbers would fit.
+        class_token: whether the first of these is a class token; default: if there are any.
+        mean, std: of the images' three channels, as the weights expect them.
+
+    Raises:
+        ValueError: what cannot be cut, with the reason: a forward that takes more than images, several outputs, fewer
+            than three places at which one tensor passes on, or a chain that gives other answers than the module.
+
+    Example:
+        >>> layers = [nn.Conv2d(8, 8, 3, padding=1) for _ in range(4)]
+        >>> head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)]
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.Sequential(*layers), *head)
+        >>> parts = cut_chain(net, "1", image_size=32)
+        >>> len(parts.blocks), parts.layout
+        (4, 'channels_first')
+    """
+    module.eval().requires_grad_(False)
+    kind = type(module).__name__
+    names = _names(module, [blocks] if isinstance(blocks, str) and blocks else blocks)
+    like = next(module.parameters(), torch.zeros(()))
+    images = torch.empty(2, 3, image_size, image_size, dtype=like.dtype, device=like.device)
+    images.normal_(generator=torch.Generator(like.device).manual_seed(0))
+    try:
+        with torch.no_grad():
+            _call(module, call, images)
+    except Exception as error:  # whatever its forward raises
+        raise ValueError(
+            f"{kind} cannot be run on images (B, 3, {image_size}, {image_size}) alone "
+            f"({type(error).__name__}: {one_line(error, 150)}); give another image_size, or call="
+        ) from error
+    more = torch.cat((images, images.flip(0)[:1]))
+
+    def cut() -> Parts:
+        if embed:
+            return _plain_chain(module, names, images, embed, norm, prefix)
+        return cut_by_rule(module, call, names, images, prefix=prefix, has_head=True)
+
+    try:
+        parts = proved(module, call, more, cut, names)
+    except (CutError, RuntimeError, TypeError) as error:  # the last two of parts that do not follow on each other
+        raise ValueError(
+            f"{kind} cannot be cut: {one_line(error, 300)}; name its blocks (blocks=), embedding (embed=) and norm "
+            "(norm=), or cut it by hand as dx.Backbone(embed, trunks, widths, grids)"
+        ) from error
+    parts.class_token = parts.prefix > 0 if class_token is None else class_token
+    parts.preprocess = Preprocess(image_size, tuple(mean), tuple(std))
+    return parts
+
+
+def _call(module: nn.Module, call: str | Callable[[Any, Tensor], Any], images: Tensor) -> Any:
+    return getattr(module, call)(images) if isinstance(call, str) else call(module, images)
+
+
+def _names(module: nn.Module, given: Sequence[str]) -> list[str]:
+    """Names of the blocks: the items of the given sequences, or those that are found."""
+    known = dict(module.named_modules())
+    for name in given:
+        if name not in known:
+            raise ValueError(unknown(f"module of {type(module).__name__}", name, _containers(module)))
+    if given:
+        return [f"{name}.{item}" for name in given for item, _ in known[name].named_children()]
+    found = sequences(module)
+    inside = [name for name in found if "." in name]  # beside them: embedding, norm, classifier
+    return inside if len(inside) >= FEWEST else found
+
+
+def _containers(module: nn.Module) -> list[str]:
+    return [name for name, part in module.named_modules() if isinstance(part, (nn.Sequential, nn.ModuleList)) and name]
+
+
+class _First(nn.Module):
+    """A block that gives its state first of several things."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, state: Tensor) -> Any:
+        return self.block(state)[0]
+
+
+@torch.no_grad()
+def _plain_chain(module: nn.Module, names: Sequence[str], images: Tensor, embed: str, norm: str, prefix: int) -> Parts:
+    """Embedding, blocks and norm, one after the other."""
+    for name in filter(None, (embed, norm)):
+        if name not in dict(module.named_modules()):
+            raise CutError(f"it has no module {name!r}")
+    state, blocks = module.get_submodule(embed)(images), list[list[nn.Module]]()
+    for block in map(module.get_submodule, names):
+        out = block(state)
+        blocks.append([_First(block) if isinstance(out, tuple) else block])
+        state = out[0] if isinstance(out, tuple) else out
+    layout, found = layout_of(state, prefix)
+    if not layout:
+        raise CutError(f"the state after its blocks, {tuple(state.shape)}, is no square maps and no patch tokens")
+    width = state.shape[1 if layout == "channels_first" else -1]
+    final = over_tokens(module.get_submodule(norm), width) if norm else None
+    return Parts(module.get_submodule(embed), blocks, [], final, layout, prefix=found, by_rule=True)
+
+
+# -- by name --
+
+
+def own_parts(config: ModelConfig) -> Parts:
+    """The parts of the backbone that ``config`` names as ``FILE.py:NAME``.
+
+    Raises:
+        ValueError: the plug-in is not loaded, it has no such function, or the function fails or gives something else.
+    """
+    parts = _made(config.backbone, _function(config.backbone), config)
+    assert parts.preprocess is not None
+    if parts.preprocess.image_size != config.image_size:
+        raise ValueError(
+            f"image_size={config.image_size}, but {config.backbone} is made for {parts.preprocess.image_size} pixels; "
+            "give that size, or the function a parameter image_size"
+        )
+    return parts
+
+
+def own_size(config: ModelConfig) -> int:
+    """Pixels of a side that the config's own backbone is made for, the config's where the function takes a size."""
+    parts = _made(config.backbone, _function(config.backbone), config)
+    assert parts.preprocess is not None
+    return parts.preprocess.image_size
+
+
+def _function(backbone: str) -> Callable[..., Any]:
+    file, name = python_function(backbone) or PythonFunction(backbone, "")
+    plugin = Path(file).stem
+    if plugin not in LOADED:
+        raise ValueError(
+            f"backbone {backbone!r}: the plug-in {plugin} is not loaded; give its file: dmpo-explore --plugin {file}, "
+            f"or dx.load_plugin({file!r})"
+        )
+    defined = vars(sys.modules[f"dmpo_explore_plugins.{plugin}"])
+    function: Any = defined.get(name)
+    if not callable(function):
+        own = [key for key, value in defined.items() if inspect.isfunction(value)]
+        raise ValueError(f"{unknown(f'function in {file}', name, own)}; it makes the backbone: def {name}(image_size)")
+    made: Callable[..., Any] = function
+    return made
+
+
+def _made(backbone: str, function: Callable[..., Any], config: ModelConfig) -> Parts:
+    if config.weights == "timm":
+        raise ValueError(
+            f"weights='timm' are those of timm's backbones, and {backbone!r} is your own; use auto or a file"
+        )
+    given = {"image_size": config.image_size, "weights": None if config.weights in KEYWORDS else config.weights}
+    takes = inspect.signature(function).parameters
+    if given["weights"] and "weights" not in takes:
+        raise ValueError(
+            f"weights={config.weights!r}: {backbone} takes none; give it a parameter weights, which it loads"
+        )
+    try:
+        made = function(**{key: value for key, value in given.items() if key in takes})
+    except Exception as error:  # whatever it raises
+        raise ValueError(f"{backbone} failed: {type(error).__name__}: {one_line(error, 500)}") from error
+    if isinstance(made, Backbone):
+        made = check_backbone(made, made.preprocess.image_size if made.preprocess else config.image_size)
+        blocks = [[trunk] for trunk in made.trunks]
+        return Parts(
+            made.embed, blocks, [], None, made.layout, prefix=made.prefix, class_token=made.class_token, by_rule=True,
+            preprocess=made.preprocess,
+        )  # fmt: skip
+    if isinstance(made, nn.Module):
+        made = cut_chain(made, image_size=config.image_size)
+    if not isinstance(made, Parts):
+        raise ValueError(
+            f"{backbone} returned {type(made).__name__}; it must return dx.models.cut_chain(…), a dx.Backbone or a "
+            "module"
+        )
+    return made

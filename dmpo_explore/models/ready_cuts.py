@@ -1,0 +1,89 @@
+"""Ready cuts of models of torchvision and transformers, for a function that ``--backbone FILE.py:NAME`` names."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .cut import Parts
+from .own import HALF, IMAGENET, cut_chain
+
+
+def cut_torchvision(model: Any, image_size: int = 224) -> Parts:
+    """Cut an image classifier of torchvision: ResNet, ViT, Swin, ConvNeXt, MobileNetV3, EfficientNet V2, MaxViT …
+
+    Args:
+        model: it is consumed. image_size: pixels of a side; a ViT or MaxViT has the one that it was made with.
+
+    Raises:
+        ValueError: as `cut_chain`.
+
+    Example:
+        >>> import torchvision
+        >>> parts = cut_torchvision(torchvision.models.mobilenet_v3_small(), 64)
+        >>> len(parts.blocks), parts.layout
+        (13, 'channels_first')
+    """
+    mean, std = IMAGENET
+    return cut_chain(model, image_size=image_size, mean=mean, std=std)
+
+
+def cut_transformers(model: Any, image_size: int | None = None) -> Parts:
+    """Cut an image model of transformers: ViT, Dinov2, DINOv3ViT, Siglip, Swin, ConvNextV2, ResNet …
+
+    Args:
+        model: the model itself, which is consumed; a local folder of `save_pretrained`; or a name on the hub, where
+            that can be reached or the model is in its cache.
+        image_size: pixels of a side; default: that of the model's configuration.
+
+    Raises:
+        ValueError: as `cut_chain`. OSError: no such folder, or no such name in the hub's cache or on the hub.
+
+    Example:
+        >>> from transformers import Dinov2Config, Dinov2Model
+        >>> sizes = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "image_size": 56}
+        >>> parts = cut_transformers(Dinov2Model(Dinov2Config(**sizes)))
+        >>> len(parts.blocks), parts.layout, parts.class_token
+        (4, 'tokens', True)
+    """
+    mean, std = HALF, HALF
+    if isinstance(model, (str, Path)):
+        mean, std = _normalisation(Path(model))
+        model = _opened(str(model))
+    model = getattr(model, "vision_model", model)
+    model = model.base_model if "For" in type(model).__name__ else model  # of …ForImageClassification
+    made_for = getattr(model.config, "image_size", 224)
+    made_for = made_for if isinstance(made_for, int) else made_for[0]
+    resampled = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
+    more = {"interpolate_pos_encoding": True} if resampled and image_size not in (None, made_for) else {}
+
+    def states(net: Any, images: Tensor) -> Any:
+        return net(pixel_values=images, **more).last_hidden_state
+
+    prefix = 1 + getattr(model.config, "num_register_tokens", 0)  # where there is a class token
+    return cut_chain(model, image_size=image_size or made_for, call=states, prefix=prefix, mean=mean, std=std)
+
+
+def _opened(place: str) -> Any:
+    """A model from a folder or the hub's cache, else from the hub."""
+    try:
+        from transformers import AutoModel
+    except ImportError:
+        raise ImportError(f"{place}: transformers is not installed; pip install transformers") from None
+    try:
+        return AutoModel.from_pretrained(place, local_files_only=True)
+    except OSError:
+        if Path(place).exists():
+            raise
+        return AutoModel.from_pretrained(place)
+
+
+def _normalisation(folder: Path) -> tuple[Any, Any]:
+    """Mean and deviation of a folder's image processor; 0.5 without one."""
+    file = folder / "preprocessor_config.json"
+    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return tuple(found.get("image_mean", HALF)), tuple(found.get("image_std", HALF))

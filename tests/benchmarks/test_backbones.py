@@ -1,0 +1,100 @@
+"""The benchmark of backbones: a dozen that differ in kind go the whole way, and its page is made from its rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import backbones
+from _backbones.report import BEGIN, END, render_summary, with_table
+from _backbones.whole_way import NOTHING, in_a_process, whole_way
+
+KINDS = {  # name → layout and tokens before the patches
+    "vit_tiny_patch16_dinov3_qkvb": ("tokens", 5),
+    "eva02_tiny_patch14_224": ("tokens", 1),
+    "mobilenetv4_conv_small": ("channels_first", 0),
+    "regnety_002": ("channels_first", 0),
+    "swinv2_tiny_window8_256": ("channels_last", 0),
+    "test_nfnet": ("channels_first", 0),
+    "test_mambaout": ("channels_last", 0),
+    "xcit_nano_12_p8_224": ("tokens", 0),
+    "twins_svt_small": ("tokens", 0),
+    "fastvit_t8": ("channels_first", 0),
+    "densenet121": ("channels_first", 0),
+    "davit_tiny": ("channels_first", 0),
+}
+EXPORTED = tuple(KINDS)[:5]  # and compared in onnxruntime
+
+
+def found(name: str, *, export: bool = False) -> dict[str, Any]:
+    row = dict(NOTHING)
+    whole_way(name, 64, export, row.update)
+    return row
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KINDS)
+def test_backbones_of_every_kind_go_the_whole_way(name: str) -> None:
+    row = found(name, export=name in EXPORTED)
+    assert (row["reason"], row["problem"]) == ("", "")
+    assert (row["trained"], row["recorded"], row["exported"]) == ("yes", "yes", "yes" if name in EXPORTED else "")
+    assert (row["layout"], row["prefix"]) == KINDS[name]
+    shares = [float(share) for share in row["shares"].split()]
+    assert len(shares) == 3 and shares == sorted(shares) and shares[0] <= 0.5 and shares[-1] <= 1.05
+
+
+@pytest.mark.slow
+def test_a_refused_one_has_its_reason() -> None:
+    assert found("tnt_s_legacy_patch16_224")["reason"].startswith("a single tensor passes on at 1 of its blocks")
+
+
+@pytest.mark.slow
+def test_one_that_takes_too_long_is_ended() -> None:
+    assert in_a_process("test_nfnet", side=64, seconds=0, export=False)["problem"] == "not finished after 0 s"
+
+
+def table() -> pd.DataFrame:
+    fits = {"layout": "tokens", "state": "4x4x8 4x4x8", "prefix": 1, "blocks": 4, "exits": "2 4", "shares": "0.4 1.02"}
+    whole = NOTHING | fits | {"tuned": "8 of 8", "recorded": "yes", "exported": "yes", "image_size": 64}
+    rows = [
+        {"class": "Good", "backbone": "good_net", "parameters": 9} | whole,
+        {"class": "Odd", "backbone": "odd_net", "parameters": 9} | whole | {"exported": "", "problem": "Error: no"},
+        {"class": "Bad", "backbone": "bad_net", "parameters": 9} | NOTHING | {"reason": "it has no blocks"},
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_page_is_made_between_its_markers() -> None:
+    page = with_table(f"before\n{BEGIN}\nold\n{END}\nafter", table())
+    assert page.startswith("before\n") and page.endswith("\nafter") and "old" not in page
+    assert (
+        "| `Good` | `good_net`, 64 | tokens 4x4x8, 4x4x8, 1 before the patches | 4: 2, 4 | 40%, 102% | 8 of 8 | same |"
+        in page
+    )
+    assert "not: Error: no" in page and "| `Bad` | `bad_net` | it has no blocks |" in page
+    assert with_table(page, table()) == page
+    assert "Of 3 model classes of timm 2 are accepted (67%), 1 refused. 2 have three exits" in render_summary(table())
+    with pytest.raises(ValueError, match="has no part between"):
+        with_table("nothing", table())
+
+
+def test_kept_rows_stay_where_others_are_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = table()
+    rows.to_csv(tmp_path / "kept.csv", index=False)
+    rows[["class", "backbone", "parameters"]].to_csv(tmp_path / "classes.csv", index=False)
+    (tmp_path / "page.md").write_text(f"{BEGIN}\n{END}", encoding="utf-8")
+    for name, file in (("RESULT", "kept.csv"), ("CLASSES", "classes.csv"), ("PAGE", "page.md")):
+        monkeypatch.setattr(backbones, name, tmp_path / file)
+    monkeypatch.setattr(backbones, "in_a_process", lambda name, **how: NOTHING | {"reason": f"{name} is new"})
+    assert backbones.main(["--only", "Odd", "--write"]) == 0
+    kept = pd.read_csv(tmp_path / "kept.csv", keep_default_na=False).set_index("class")
+    assert kept.loc["Good", "exported"] == "yes" and kept.loc["Odd", "reason"] == "odd_net is new"
+    assert "odd_net is new" in (tmp_path / "page.md").read_text(encoding="utf-8")
+
+
+def test_the_committed_list_has_every_class_once() -> None:
+    classes = pd.read_csv(backbones.CLASSES)
+    assert len(classes) > 90 and classes["class"].is_unique and classes["backbone"].is_unique

@@ -1,0 +1,196 @@
+"""Cut by rule: the chain of parts is the module itself, and a wrong one is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from synthetic import make_meta
+from torch import Tensor, nn
+
+from dmpo_explore.config import ModelConfig
+from dmpo_explore.inference.torch_engine import infer
+from dmpo_explore.inference.torch_recording import record_split
+from dmpo_explore.models.backbone import LAYOUTS, exit_blocks
+from dmpo_explore.models.counting import count_flops
+from dmpo_explore.models.cut import Parts, cut_by_rule, proved, sequences
+from dmpo_explore.models.factory import assemble
+from dmpo_explore.models.split import block_costs
+from dmpo_explore.models.timm_backbones import create_backbone, nearest_size, split_backbone
+from dmpo_explore.models.trace import CutError, layout_of
+from dmpo_explore.policies.rules import ConfidencePolicy
+
+KINDS = {  # one of each kind: rotary positions, gated blocks, maps that end as tokens, weight-standardised, …
+    "vit_tiny_patch16_dinov3_qkvb": (64, "tokens", 12),
+    "test_mambaout": (64, "channels_last", 6),
+    "test_coatnet": (160, "channels_first", 4),
+    "test_nfnet": (64, "channels_first", 4),
+    "lcnet_035": (64, "channels_first", 13),
+    "regnetx_002": (64, "channels_first", 13),
+    "test_vit_relpos": (160, "tokens", 9),
+    "levit_128s": (224, "tokens", 9),
+    "twins_svt_small": (64, "tokens", 18),
+    "efficientformer_l1": (224, "channels_first", 4),
+}
+SLOW = {"twins_svt_small", "efficientformer_l1", "levit_128s", "test_coatnet"}
+
+
+def images(size: int, n: int = 2) -> Tensor:
+    return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+class Net(nn.Module):
+    """Three residual blocks with a scale that begins at zero, and a norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 4, stride=4)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()) for _ in range(4))
+        self.scale = nn.Parameter(torch.zeros(4))
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for i, block in enumerate(self.blocks):
+            x = x + self.scale[i] * block(x)
+        x = x.reshape(x.shape[0], 8, -1).transpose(1, 2)
+        normalised: Tensor = self.norm(x)
+        return normalised
+
+
+def cut_net(net: nn.Module) -> Parts:
+    return cut_by_rule(net, "forward", [f"blocks.{i}" for i in range(4)], images(16))
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in KINDS])
+def test_the_state_is_timms_own(name: str) -> None:
+    size, layout, depth = KINDS[name]
+    torch.manual_seed(0)
+    whole: Any = create_backbone(name, size).double()
+    for module in whole.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)  # type: ignore[arg-type]
+            nn.init.uniform_(module.running_var, 0.5, 1.5)  # type: ignore[arg-type]
+    with torch.no_grad():
+        wanted = whole.forward_features(images(size).double())
+        cut = split_backbone(whole, 3, size)
+        state = cut.embed(images(size).double())
+        for trunk, width, grid in zip(cut.trunks, cut.widths, cut.grids, strict=True):
+            state = trunk(state)
+            assert LAYOUTS[cut.layout](state).shape == (2, cut.prefix + grid[0] * grid[1], width)
+        found = LAYOUTS[cut.layout](state)
+        wanted = wanted if wanted.ndim == 3 else LAYOUTS[layout](wanted)
+        found = found if torch.allclose(found, wanted) else cut.norms[-1](found)  # where timm's features end in it
+    assert (cut.layout, cut.exits[-1]) == (layout, depth)
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_dinov3_qkvb", "lcnet_035", "test_mambaout"])
+def test_executed_exits_are_the_recorded_ones(name: str) -> None:
+    size = KINDS[name][0]
+    torch.manual_seed(0)
+    config = ModelConfig(name, "random", size, exits=3, tuning="none", bypass_width=6, channels=16)
+    model, batch = assemble(config, 5), images(size, 6)
+    record = record_split(
+        model, [(batch, torch.arange(6) % 5)],
+        make_meta(6, 3, 5, exits=model.exits, flops=(1, 2, 3), reference_flops=3),
+    )  # fmt: skip
+    ordered = np.unique(record.confidence.astype(float))
+    at = int(np.argmax(np.diff(ordered)))
+    policy = ConfidencePolicy((float(ordered[at] + ordered[at + 1]) / 2,))
+    live = infer(model, batch, policy)
+    np.testing.assert_array_equal(live.exit, policy.exits(record))
+    np.testing.assert_array_equal(live.label, record.prediction[np.arange(6), live.exit])
+
+
+def test_random_weights_do_not_depend_on_the_cut() -> None:
+    """What is drawn after a backbone is built is the same whether it was proved or not."""
+    torch.manual_seed(0)
+    timm.create_model("lcnet_035", num_classes=0, drop_path_rate=0.0)
+    wanted = torch.rand(3)
+    torch.manual_seed(0)
+    split_backbone(create_backbone("lcnet_035", 64), 3, 64)
+    assert torch.equal(torch.rand(3), wanted)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "where"),
+    [
+        (lambda parts: parts.blocks.reverse(), "blocks.0"),
+        (lambda parts: parts.blocks.pop(), "blocks.3"),
+        (lambda parts: parts.tail.append(nn.ReLU()), "what follows its blocks"),
+    ],
+)
+def test_a_wrong_cut_is_refused_at_the_block_where_it_parts(spoil: Callable[[Parts], object], where: str) -> None:
+    torch.manual_seed(0)
+    net = Net().eval()
+
+    def wrong() -> Parts:
+        parts = cut_net(net)
+        spoil(parts)
+        return parts
+
+    names = [f"blocks.{i}" for i in range(4)]
+    with pytest.raises(CutError, match=f"parts from its own features at {where}"):
+        proved(net, "forward", images(16, 3), wrong, names)
+    proved(net, "forward", images(16, 3), lambda: cut_net(net), names)
+    assert not net.scale.any()  # as it was
+
+
+def test_a_forward_that_looks_at_the_images_is_refused() -> None:
+    class Looking(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x if x.mean() > 0 else -x)
+
+    with pytest.raises(CutError, match=r"its forward cannot be followed \(TraceError: "):
+        cut_net(Looking().eval())
+
+
+def test_a_number_of_images_that_is_written_down_is_refused() -> None:
+    class Fixed(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.reshape(2, 3, 16, 16))
+
+    net = Fixed().eval()
+    with pytest.raises(RuntimeError, match="invalid for input"):  # its own forward
+        proved(net, "forward", images(16, 3), lambda: cut_net(net), [])
+
+
+class Stage(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.blocks = nn.Conv2d(8, 8, 1), nn.Sequential(Net(), Net(), Net())
+
+
+def test_blocks_are_found_in_sequences_of_sequences() -> None:
+    layer = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+    net = nn.Sequential(layer, nn.Sequential(Stage(), Stage()), nn.ReLU())
+    stages = [f"1.{k}.{part}" for k in range(2) for part in ("down", "blocks.0", "blocks.1", "blocks.2")]
+    assert sequences(net) == ["0", *stages, "2"]
+    assert sequences(Net()) == ["stem", *(f"blocks.{i}" for i in range(4)), "norm"]
+
+
+def test_exits_are_placed_by_cost() -> None:
+    assert exit_blocks(3, 6, [1, 2, 3, 40, 70, 100]) == (4, 5, 6)
+    assert exit_blocks(3, 4, [97, 98, 99, 100]) == (1, 2, 4)
+    assert exit_blocks(2, 4, [10, 49, 60, 100]) == (2, 4)
+    net = Net().eval()
+    parts = cut_net(net)
+    costs = block_costs(parts, 16)
+    assert costs[-1] == 4 * count_flops(net.blocks[0], torch.zeros(1, 8, 4, 4)) and len(costs) == 4
+
+
+def test_the_layout_of_a_state_is_read_from_its_shape() -> None:
+    shapes = {(2, 8, 4, 4): ("channels_first", 0), (2, 4, 4, 8): ("channels_last", 0), (2, 17, 8): ("tokens", 1),
+              (2, 2, 3, 4): ("", 0), (2, 4): ("", 0)}  # fmt: skip
+    assert {shape: layout_of(torch.zeros(shape), 0) for shape in shapes} == shapes
+    assert layout_of(torch.zeros(2, 21, 8), 5) == ("tokens", 5)
+
+
+def test_the_nearest_size_is_one_that_the_backbone_takes() -> None:
+    found = {name: nearest_size(name, 70) for name in ("test_vit", "vit_small_patch14_dinov2", "regnetx_002")}
+    assert found == {"test_vit": 64, "vit_small_patch14_dinov2": 70, "regnetx_002": 70}

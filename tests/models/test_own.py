@@ -1,0 +1,292 @@
+"""A module of one's own: cut as a chain, ready cuts of other libraries, and what is refused in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+import transformers
+from torch import Tensor, nn
+
+from dmpo_explore.config import ModelConfig
+from dmpo_explore.models.backbone import LAYOUTS
+from dmpo_explore.models.cut import Parts
+from dmpo_explore.models.factory import build_model
+from dmpo_explore.models.own import cut_chain, own_parts, own_size
+from dmpo_explore.models.ready_cuts import cut_torchvision, cut_transformers
+from dmpo_explore.plugins import load_plugin, unload
+
+VIT = {"image_size": 64, "patch_size": 16, "num_layers": 4, "num_heads": 2, "hidden_dim": 32, "mlp_dim": 64}
+SIZES: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "image_size": 64,
+    "patch_size": 16,
+}
+HIERARCHY: dict[str, Any] = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 2, 1]}
+TORCHVISION = {
+    "ResNet": (lambda: torchvision.models.resnet18(), 8, "channels_first"),
+    "VisionTransformer": (lambda: torchvision.models.VisionTransformer(**VIT), 4, "tokens"),
+    "MobileNetV3": (lambda: torchvision.models.mobilenet_v3_small(), 13, "channels_first"),
+    "SwinTransformer": (lambda: torchvision.models.swin_t(), 16, "channels_last"),
+    "ConvNeXt": (lambda: torchvision.models.convnext_tiny(), 22, "channels_first"),
+    "EfficientNet": (lambda: torchvision.models.efficientnet_v2_s(), 42, "channels_first"),
+}  # fmt: skip
+TRANSFORMERS = {
+    "ViT": (lambda: transformers.ViTModel(transformers.ViTConfig(**SIZES)), 4, "tokens", 1),
+    "Dinov2": (lambda: transformers.Dinov2Model(transformers.Dinov2Config(**SIZES)), 4, "tokens", 1),
+    "Dinov2WithRegisters": (
+        lambda: transformers.Dinov2WithRegistersModel(transformers.Dinov2WithRegistersConfig(**SIZES)), 4, "tokens", 5,
+    ),
+    "DINOv3ViT": (lambda: transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(**SIZES)), 4, "tokens", 1),
+    "Siglip": (lambda: transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**SIZES)), 4, "tokens", 0),
+    "Swin": (
+        lambda: transformers.SwinModel(
+            transformers.SwinConfig(
+                image_size=64, embed_dim=16, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 4], window_size=2
+            )
+        ), 4, "tokens", 0,
+    ),
+    "ConvNextV2": (
+        lambda: transformers.ConvNextV2Model(transformers.ConvNextV2Config(image_size=64, **HIERARCHY)), 5,
+        "channels_first", 0,
+    ),
+    "ResNet": (
+        lambda: transformers.ResNetModel(transformers.ResNetConfig(embedding_size=8, layer_type="basic", **HIERARCHY)),
+        5, "channels_first", 0,
+    ),
+}  # fmt: skip
+
+
+def features(parts: Parts, images: Tensor) -> Tensor:
+    """The last state as normalised tokens."""
+    with torch.no_grad():
+        state = parts.embed(images)
+        for part in (part for piece in (*parts.blocks, parts.tail) for part in piece):
+            state = part(state)
+        tokens = LAYOUTS[parts.layout](state)
+        return tokens if parts.norm is None else parts.norm(tokens)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_ready_cuts_of_transformers(name: str) -> None:
+    make, depth, layout, prefix = TRANSFORMERS[name]
+    torch.manual_seed(0)
+    model: Any = make().eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        wanted = model(pixel_values=images).last_hidden_state
+    parts = cut_transformers(model, 64)
+    assert (len(parts.blocks), parts.layout, parts.prefix) == (depth, layout, prefix)
+    assert parts.class_token == (prefix > 0)
+    wanted = wanted if wanted.ndim == 3 else LAYOUTS[layout](wanted)
+    torch.testing.assert_close(features(parts, images), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_ready_cuts_of_torchvision(name: str) -> None:
+    make, depth, layout = TORCHVISION[name]
+    torch.manual_seed(0)
+    parts = cut_torchvision(make(), 64)
+    assert (len(parts.blocks), parts.layout) == (depth, layout)
+    assert parts.preprocess is not None and parts.preprocess.mean == (0.485, 0.456, 0.406)
+
+
+def test_a_local_folder_of_transformers_brings_its_normalisation(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    TRANSFORMERS["Dinov2"][0]().save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}')
+    parts = cut_transformers(tmp_path)
+    assert parts.preprocess is not None
+    assert (parts.preprocess.mean, parts.preprocess.image_size) == ((0.1, 0.2, 0.3), 64)
+    smaller = cut_transformers(str(tmp_path), 32)
+    assert features(smaller, torch.zeros(1, 3, 32, 32)).shape == (1, 5, 32)
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        return x + torch.relu(self.conv(x)), None
+
+
+class Looking(nn.Module):
+    """Its forward looks at the images, so it cannot be followed; its chain is plain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 4, 4)
+        self.layers = nn.ModuleList(Block() for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for layer in self.layers:
+            if x.sum() != 0.123:
+                x = layer(x)[0]
+        return x
+
+
+class Wanting(Looking):
+    def forward(self, x: Tensor, text: Tensor | None = None) -> Tensor:
+        if text is None:
+            raise TypeError("text is missing")
+        return super().forward(x)
+
+
+class TwoHeads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(4)))
+        self.one, self.two = nn.Linear(3, 2), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.layers(x).mean((2, 3))
+        return self.one(x), self.two(x)
+
+
+class Skipping(nn.Module):
+    """Every second block also reads an earlier one's output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.layers[0](x)
+        second = self.layers[1](first)
+        return self.layers[2](second + x) + first  # type: ignore[no-any-return]
+
+
+def test_a_plain_chain_whose_forward_cannot_be_followed() -> None:
+    torch.manual_seed(0)
+    net, images = Looking().eval(), torch.randn(3, 3, 16, 16)
+    wanted = net(images).detach()
+    with pytest.raises(ValueError, match=r"Looking cannot be cut: its forward cannot be followed .*embed="):
+        cut_chain(net, "layers", image_size=16)
+    parts = cut_chain(net, "layers", embed="stem", image_size=16)
+    torch.testing.assert_close(features(parts, images), wanted.flatten(2).transpose(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("net", "how", "message"),
+    [
+        (Wanting, {}, r"Wanting cannot be run on images \(B, 3, 16, 16\) alone \(TypeError: text is missing\)"),
+        (TwoHeads, {}, "TwoHeads cannot be cut: its features are 2 tensors, not one"),
+        (Skipping, {"blocks": "layers"}, "Skipping cannot be cut: a single tensor passes on at 1 of its blocks"),
+        (Looking, {"blocks": "layer"}, r"unknown module of Looking 'layer'\. Did you mean 'layers'\?"),
+        (Looking, {"blocks": "layers", "embed": "layers.0"}, "Looking cannot be cut"),
+        (Looking, {"blocks": "layers", "embed": "stems"}, "Looking cannot be cut: it has no module 'stems'"),
+    ],
+)
+def test_what_cannot_be_cut_says_why(net: type[nn.Module], how: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        cut_chain(net(), image_size=16, **how)
+
+
+def test_a_chain_that_drops_a_block_is_refused() -> None:
+    class Twice(Looking):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + 1
+
+    with pytest.raises(ValueError, match="Twice cannot be cut: the chain of its blocks parts from its own features at"):
+        cut_chain(Twice(), "layers", embed="stem", image_size=16)
+
+
+# -- by name --
+
+SOURCE = """
+import torch
+from torch import nn
+import dmpo_explore as dx
+
+def net():
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)]
+    blocks = [nn.Conv2d(8, 8, 3, padding=1) for _ in range(5)]
+    return nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.Sequential(*blocks), *head)
+
+def make(image_size, weights=None):
+    made = net()
+    if weights:
+        made.load_state_dict(torch.load(weights, weights_only=True))
+    return dx.models.cut_chain(made, "1", image_size=image_size)
+
+def whole():
+    return net()
+
+def fixed():
+    return dx.models.cut_chain(net(), "1", image_size=32)
+
+def by_hand(image_size):
+    trunks = [nn.Conv2d(8, 8, 3, padding=1) for _ in range(3)]
+    return dx.Backbone(nn.Conv2d(3, 8, 8, 8), trunks, [8] * 3, [(image_size // 8,) * 2] * 3, layout="channels_first")
+
+def number():
+    return 7
+
+def broken():
+    return 1 / 0
+"""
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "tiny_net.py"
+    path.write_text(SOURCE, encoding="utf-8")
+    load_plugin(path)
+    yield path
+    unload("tiny_net")
+
+
+def config(function: str, **changes: Any) -> ModelConfig:
+    return ModelConfig(
+        f"tiny_net.py:{function}", **{"image_size": 64, "exits": 2, "channels": 4, "bypass_width": 4, **changes}
+    )
+
+
+@pytest.mark.parametrize(("function", "blocks"), [("make", 5), ("whole", 5), ("by_hand", 3)])
+def test_a_function_may_return_a_chain_a_module_or_a_backbone(loaded: Path, function: str, blocks: int) -> None:
+    parts = own_parts(config(function))
+    assert len(parts.blocks) == blocks and parts.layout == "channels_first"
+    model = build_model(config(function), 3)
+    assert model.exits[-1] == blocks and model(torch.zeros(2, 3, 64, 64)).shape == (2, 2, 3)
+    assert own_size(config(function, image_size=70)) == 70
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (config("mak"), r"unknown function in tiny_net.py 'mak'\. Did you mean 'make'\?.*def mak\(image_size\)"),
+        (config("broken"), r"tiny_net.py:broken failed: ZeroDivisionError: division by zero"),
+        (config("number"), r"tiny_net.py:number returned int; it must return dx.models.cut_chain"),
+        (config("fixed"), "image_size=64, but tiny_net.py:fixed is made for 32 pixels"),
+        (config("make", weights="timm"), "weights='timm' are those of timm's backbones"),
+        (config("whole", weights="FILE"), "tiny_net.py:whole takes none; give it a parameter weights"),
+        (config("make", weights="FILE"), r"tiny_net.py:make failed: RuntimeError: .*Missing key\(s\) in state_dict"),
+        (ModelConfig("other_net.py:make"), "plug-in other_net is not loaded; give its file: .*--plugin other_net.py"),
+    ],
+)
+def test_bad_functions_are_one_clear_line(loaded: Path, settings: ModelConfig, message: str) -> None:
+    if settings.weights == "FILE":
+        file = loaded.with_name("other.pth")
+        torch.save({"nothing": torch.zeros(1)}, file)
+        settings = ModelConfig(**{**settings.values(), "weights": str(file)})
+    with pytest.raises(ValueError, match=message) as caught:
+        build_model(settings, 3)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_a_file_are_those_that_the_function_loads(loaded: Path, tmp_path: Path) -> None:
+    scope: dict[str, Any] = {}
+    exec(SOURCE, scope)
+    torch.manual_seed(5)
+    net = scope["net"]()
+    torch.save(net.state_dict(), tmp_path / "mine.pth")
+    parts = own_parts(config("make", weights=str(tmp_path / "mine.pth")))
+    assert torch.equal(parts.blocks[2][0].weight, net[1][2].weight)  # type: ignore[arg-type]
