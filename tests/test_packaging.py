@@ -88,7 +88,7 @@ def test_dependencies_are_those_that_are_imported() -> None:
     # of the extras onnx, search, hf, hub, wds, notebooks, dev; TensorFlow Datasets and FiftyOne, which no extra brings
     assert third_party - declared == {
         "onnxruntime", "optuna", "sqlalchemy", "datasets", "fiftyone", "huggingface-hub", "webdataset",
-        "tensorflow_datasets", "torch-pruning",
+        "tensorflow_datasets", "torch-pruning", "transformers",
         "anywidget", "ipywidgets", "kaleido", "scikit-image",
     }  # fmt: skip
     assert declared - third_party == {"pip"}  # weights.py runs it

@@ -28,7 +28,14 @@ WAYS = ((HOME, HOME), (HOME, AWAY), (AWAY, AWAY))  # fitted on calibration of, t
 
 
 class HeldOut(NamedTuple):
-    """The held-out records of one place: to fit on, and to test on."""
+    """The held-out records of one place: to fit on, and to test on.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo")
+        >>> HeldOut(run.record("calibration"), run.record("test")).test.n_images
+        10000
+    """
 
     calibration: ExitRecord
     test: ExitRecord
@@ -43,6 +50,10 @@ class Transfer(NamedTuple):
         thresholds: three rows per target: ``target`` (in words), ``fitted_on`` and ``tested_on`` (home or away),
             ``fitted_accuracy`` and ``fitted_flops`` on the images that they were fitted on, and the columns of
             `shift_table` on test.
+
+    Example:
+        >>> Transfer(pd.DataFrame({"exit": [1], "lost": [0.25]}), pd.DataFrame()).exits["lost"].tolist()
+        [0.25]
     """
 
     exits: pd.DataFrame

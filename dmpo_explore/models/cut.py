@@ -212,10 +212,13 @@ def sequences(module: nn.Module) -> list[str]:
     """Names of the modules that a module seems to pass its state through.
 
     These are the items of its sequences, and of those in modules most of whose weights are in sequences; a few single
-    layers in a row are one.
+    layers in a row are one, or belong to the block after them where they are listed beside blocks.
     """
     found: list[str] = []
+    beside_blocks = any(_is_sequence(child) and _is_built(child) for child in module.children())
     for name, child in module.named_children():
+        if beside_blocks and isinstance(child, nn.ModuleList) and _is_flat(child) and len(child) <= LONG:
+            continue
         listed = isinstance(child, nn.ModuleList) or _is_built(child) or len([*child.children()]) > LONG
         opened = (_is_sequence(child) and listed) or _holds_sequences(child)
         inner = sequences(child) if opened else []

@@ -35,14 +35,17 @@ from ..runs.run_data import located
 from ..runs.store import clear_runs, load_run, runs_root
 from ..runs.torch_model import find_device
 from ..utils.progress import Progress
+from ..utils.registry import lookup
 from ..utils.typing import Array
 from .accelerator import make_accelerator
 from .augmented_views import make_views
 from .checkpoint import RunWriter, read_checkpoint, require_room, unfinished
 from .kinds import TRAINING_PARTS, PartSetup, make_parts
 from .loop import EpochResult, StepHook, fit
+from .losses import COUPLINGS
 from .part_options import AugmentationOptions
 from .parts import TrainingPart
+from .schedules import SCHEDULES
 from .taught_exits import TaughtExits, labelled_by_teacher
 from .teacher import checked_teacher, require_another, with_teacher_address
 from .train_data import SHARE, DataHook, hold_out, hold_out_unlabelled, training_images, wants_held_out
@@ -153,9 +156,7 @@ def train_epochs(
     path, saved = open_run(name := name or default_name(config), config, resume=resume)
     require_another(config, path)
     old = Run(path) if saved else None
-    manifest, images, val, groups = training_images(
-        config, old, name=name, force=force, on_check=on_check, on_data=on_data
-    )
+    manifest, images, val, groups = training_images(config, old, name=name, force=force, on_check=on_check)
     taught = saved["state"].get(TaughtExits.name) if saved else None
     teacher, manifest = checked_teacher(config, images.class_names, manifest, taught)
     accelerator = make_accelerator(config.training, device, trackers, path)
@@ -172,6 +173,8 @@ def train_epochs(
         labelled = labelled_by_teacher(held_out, teacher, model.preprocess, config.training, accelerator, **how)
         setup = replace(setup, held_out=labelled)
     parts = make_parts(setup)
+    if manifest and on_data:
+        on_data(manifest)
     more: dict[str, Any] = {"unlabelled": len(unlabelled or ()), "manifest": manifest, "force": force}
     writer = RunWriter(path, config, cost, images, saved, **more)
     writer.begin(write=accelerator.is_main_process)
@@ -197,7 +200,10 @@ def train_epochs(
 
 
 def _trainable(config: Config) -> Config:
-    """The config itself; ValueError if its trunks cannot be trained anew, or if a training part refuses it."""
+    """The config itself; ValueError if its trunks cannot be trained anew, for a name that is none, or if a training
+    part refuses it."""
+    lookup(SCHEDULES, config.training.schedule, "schedule")
+    lookup(COUPLINGS, config.training.coupling, "coupling")
     for change, options in config.model.changes:
         if reason := change.untrainable(options):
             raise ValueError(f"this config {reason}")

@@ -44,13 +44,13 @@ class TrainingImages(NamedTuple):
 
 def training_images(
     config: Config, run: Run | None = None, *, name: str | None = None, force: bool = False,
-    on_check: Progress | None = None, on_data: DataHook | None = None,
+    on_check: Progress | None = None,
 ) -> TrainingImages:  # fmt: skip
     """The images that ``config`` trains on, checked; those of ``run``'s manifest if it is resumed.
 
     Args:
         name, force: of a new run; whether it can be written is checked too.
-        on_check: called with (files checked, files in all). on_data: called with the manifest.
+        on_check: called with (files checked, files in all).
 
     Raises:
         ValueError, OSError: all findings that stop the training, in one error (`DataCheck.require`); for a run as
@@ -70,16 +70,12 @@ def training_images(
         if is_hub(config.model.backbone, config.model.weights):
             fetch_backbone(config.model.backbone)
         manifest = make_manifest(data, check=found)
-        if on_data:
-            on_data(manifest)
         train = manifest.images(data, "train")
         return TrainingImages(manifest, train, manifest.images(data, "val"), groups_of(train, data))
     if place := place_finding():
         raise place.error(place.text)
     check_images(run, ("train", "val"), on_check)
     check_unlabelled(run, on_check)
-    if run.manifest is not None and on_data:
-        on_data(run.manifest)
     train = run.split_images("train")
     check_classes(run, train)
     return TrainingImages(run.manifest, train, run.split_images("val"), groups_of(train, run.data))

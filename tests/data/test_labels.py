@@ -98,7 +98,7 @@ def of_score_table(folder: Path, label: Any) -> None:
 
 def of_score_array(folder: Path, label: Any) -> None:
     labels = np.array([label if i == 2 else type(label)(i % 2) for i in range(4)])
-    np.savez(folder / "scores.npz", labels=labels, logits=np.ones((4, 1, 2)) * (0, 1), flops=[1.0])
+    np.savez(folder / "scores.npz", labels=labels, logits=np.ones((4, 1, 2)) * (0, 2), flops=[1.0])
     read_scores(folder / "scores.npz")
 
 

@@ -30,6 +30,7 @@ def test_its_options_columns_and_numbers_are_the_programs() -> None:
         "config",
         "name",
         "record",
+        "out",
     }
     named = set(re.findall(r"--([a-z][a-z-]+)", PAGE))
     assert named <= spellings

@@ -76,6 +76,7 @@ def test_what_no_value_stands_for_is_read_from_the_help(tmp_path: Path) -> None:
         "data.label_column": "label",
         "data.suffix": "nothing",
         "data.image_dir": "the table's",
+        "model.tune_layers": "by kind",
         "training.clip_norm": "no clipping",
         "training.teacher_exit": "its last",
     }
