@@ -14,7 +14,7 @@ from ..jobs.progress_file import ProgressFile
 from ..training.recipes import described_recipes, with_recipe
 from .options import config_from, config_options
 from .output import Bar, EpochReports, best_epoch, clock, print_result, warnings_said
-from .record import enable_ctrl_c, is_main_process, record_line, record_splits
+from .record import enable_ctrl_c, is_main_process, record_line, record_trained
 from .root import Device, Json, ProgressPath, app
 
 if TYPE_CHECKING:
@@ -116,7 +116,6 @@ def train(
         answer, lines = estimate_lines(chosen, device)
         print_result(answer, as_json, lines)
         return
-    from ..runs.run_data import default_splits
     from ..training.train import default_name
 
     is_main = is_main_process()
@@ -126,9 +125,7 @@ def train(
         run = _train(chosen, name, bar, file, resume=resume is not None, **how)
     answer, lines = _summary(run)
     if and_record:
-        splits = list(default_splits(run.path))  # one that is there already is of older weights
-        with warnings_said():
-            answer["records"] = record_splits(run, splits, file, device=device, force=True)
+        answer["records"] = record_trained(run, file, device)
         lines = [lines[0], *map(record_line, answer["records"])]
     file.end()
     if is_main:

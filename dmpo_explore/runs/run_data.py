@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from ..config import Config, DataConfig
 from ..data.image_data import ImageData, absolute
 from ..data.image_set import ImageSet
@@ -15,8 +17,10 @@ from ..data.manifest import manifest_splits
 from ..data.manifest_check import Differences, manifest_check
 from ..data.splits import SPLITS
 from ..data.unlabelled import UnlabelledData
+from ..records.record import ExitRecord
 from ..utils.files import write_text
 from ..utils.progress import Progress
+from .other_data import record_name
 from .run import Run
 from .store import BUNDLED_RUNS
 
@@ -127,6 +131,32 @@ def other_images(run: Run, split: str, data: DataConfig) -> ImageSet:
     images = opened.images(split)
     check_classes(run, images)
     return images
+
+
+def present_record(run: Run, split: str, other: DataConfig | None = None) -> ExitRecord:
+    """A run's record of ``split``, or of a split of ``other`` data, of its present weights and images.
+
+    Whether the run's own images are there is not looked up: its manifest lists them.
+
+    Raises:
+        ValueError: it is of other images, or as `Run.record`.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> present_record(dx.load_run("demo"), "test").n_images
+        10000
+    """
+    name = split if other is None else record_name(other.name, split)
+    record = run.record(name)
+    recorded = record.meta.images_sha256
+    if other is None:
+        same = not recorded or run.manifest is None or run.manifest.fingerprints.get(split, recorded) == recorded
+    else:
+        images = other_images(run, split, other)
+        same = recorded in ("", images.fingerprint) and np.array_equal(images.labels, record.labels)
+    if not same:
+        raise ValueError(f"the {name} record of run {run.name!r} is of other images than there are now")
+    return record
 
 
 def move_data(run: Run, place: str | None, progress: Progress | None = None, *, unlabelled: str | None = None) -> Run:

@@ -8,7 +8,7 @@ import typer
 
 from ...cli.options import refuse_beside, settings_options
 from ...cli.output import Bar, EpochReports, best_epoch, print_result, warnings_said
-from ...cli.record import enable_ctrl_c, record_line, record_splits
+from ...cli.record import enable_ctrl_c, record_line, record_trained
 from ...cli.root import RUN, Device, Json, ProgressPath
 from ...jobs.progress_file import ProgressFile
 from .options import Slimming, SlimSettings
@@ -45,7 +45,6 @@ def slim(
 ) -> None:
     """Slim a run, see `HELP`."""
     enable_ctrl_c(progress)
-    from ...runs.run_data import default_splits
     from ...runs.store import load_run
 
     typed = {key: value for key, value in settings.items() if value is not None}
@@ -61,9 +60,7 @@ def slim(
                         device=device, **typed)  # fmt: skip
     answer, lines = _summary(slimmed)
     if and_record:
-        splits = list(default_splits(slimmed.path))
-        with warnings_said():
-            answer["records"] = record_splits(slimmed, splits, file, device=device, force=True)
+        answer["records"] = record_trained(slimmed, file, device)
         lines = [*lines[:-1], *map(record_line, answer["records"])]
     file.end()
     print_result(answer, as_json, lines)
