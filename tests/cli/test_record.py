@@ -120,7 +120,7 @@ def test_a_recording_killed_between_two_splits_goes_on_by_the_same_command(runs:
         rows = json.loads(call("record", "mine", "--device", "cpu", "--json").stdout)
         assert [row["split"] for row in rows] == ["val", "test"]
         assert " ".join(row["split"] for row in rows if row["kept"]) == kept
-    val, test = call("record", "mine", "--device", "cpu").stdout.splitlines()
+    val, _ = call("record", "mine", "--device", "cpu").stdout.splitlines()
     assert val.startswith("val: 143 images, exits ") and val.endswith("%; this record was there and is kept")
     assert (runs / "mine" / "records" / "val" / "meta.json").stat().st_ino == whole
     assert "## Results" in load_run("mine").card() != card  # a kill before it was written is made good
