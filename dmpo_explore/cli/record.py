@@ -20,7 +20,6 @@ from .output import Bar, percents, print_result, say, warnings_said
 from .root import Device, Json, ProgressPath, RunName, app
 
 if TYPE_CHECKING:
-    from ..records.record import ExitRecord
     from ..runs.run import Run
 
 FEATURES = "Also keep the features of every exit; Explore draws a map of the images from them."
@@ -70,7 +69,7 @@ def record(
     A run on a known data set that was trained without a calibration split can get one afterwards, from the images that
     --train-size left out: `--split calibration`.
     """
-    from ..runs.run_data import default_splits
+    from ..runs.run_data import default_splits, kept_records
     from ..runs.store import load_run
 
     enable_ctrl_c(progress)
@@ -132,48 +131,12 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def kept_records(
-    run: Run,
-    splits: list[str],
-    *,
-    other_data: str | None = None,
-    keep_logits: bool = True,
-    keep_features: bool = False,
-    scores: Sequence[str] = (),
-    **_: Any,
-) -> dict[str, ExitRecord]:
-    """Split → its record, of those that are recorded and stay: of the present weights and images, with what is asked.
-
-    Raises:
-        FileExistsError: a record without what is asked. ValueError: one of other weights or images, or a damaged one.
-    """
-    from ..config import DataConfig
-    from ..records.scores import STORED
-    from ..runs.other_data import record_name
-    from ..runs.run_data import present_record
-
-    kept: dict[str, ExitRecord] = {}
-    other = DataConfig(other_data) if other_data else None
-    for split in splits:
-        name = record_name(other_data, split) if other_data else split
-        if name not in run.splits():
-            continue
-        kept[split] = record = present_record(run, split, other)
-        lacks = ["logits"] * (keep_logits and record.logits is None)
-        lacks += ["features"] * (keep_features and record.features is None)
-        lacks += [score for score in scores if score not in (*STORED, *record.more)]
-        if lacks:
-            text = f"run {run.name!r} has a {name} record without {', '.join(lacks)}"
-            raise FileExistsError(f"{text}; replace it with --force, or choose --split")
-    return kept
-
-
 def record_trained(run: Run, file: ProgressFile, device: str) -> list[dict[str, Any]]:
     """Record the default splits of a trained run; a record of its present weights is kept, any other is replaced."""
-    from ..runs.run_data import default_splits
+    from ..runs.run_data import default_splits, kept_records
 
     splits = list(default_splits(run.path))
-    kept: dict[str, ExitRecord] = {}
+    kept: dict[str, Any] = {}
     for split in splits:
         with suppress(ValueError, OSError):
             kept |= kept_records(run, [split])
@@ -182,12 +145,12 @@ def record_trained(run: Run, file: ProgressFile, device: str) -> list[dict[str, 
 
 
 def record_splits(
-    run: Run, splits: list[str], file: ProgressFile, kept: Mapping[str, ExitRecord], **how: Any
+    run: Run, splits: list[str], file: ProgressFile, kept: Mapping[str, Any], **how: Any
 ) -> list[dict[str, Any]]:
     """Record those of ``splits`` that are not ``kept``, with a progress bar; one row for each.
 
     Args:
-        how: arguments of `record_run`.
+        kept: split → its record. how: arguments of `record_run`.
     """
     from ..analysis.card_results import write_card_results
     from ..fitting.fit import few_images

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from ..data.manifest_check import Differences, manifest_check
 from ..data.splits import SPLITS
 from ..data.unlabelled import UnlabelledData
 from ..records.record import ExitRecord
+from ..records.scores import STORED
 from ..utils.files import write_text
 from ..utils.progress import Progress
 from .other_data import record_name
@@ -157,6 +159,42 @@ def present_record(run: Run, split: str, other: DataConfig | None = None) -> Exi
     if not same:
         raise ValueError(f"the {name} record of run {run.name!r} is of other images than there are now")
     return record
+
+
+def kept_records(
+    run: Run,
+    splits: list[str],
+    *,
+    other_data: str | None = None,
+    keep_logits: bool = True,
+    keep_features: bool = False,
+    scores: Sequence[str] = (),
+    **_: Any,
+) -> dict[str, ExitRecord]:
+    """Split → its record, of those that are recorded and stay: of the present weights and images, with what is asked.
+
+    Raises:
+        FileExistsError: a record without what is asked. ValueError: one of other weights or images, or a damaged one.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> list(kept_records(dx.load_run("demo"), ["val", "train"]))
+        ['val']
+    """
+    kept: dict[str, ExitRecord] = {}
+    other = DataConfig(other_data) if other_data else None
+    for split in splits:
+        name = record_name(other_data, split) if other_data else split
+        if name not in run.splits():
+            continue
+        kept[split] = record = present_record(run, split, other)
+        lacks = ["logits"] * (keep_logits and record.logits is None)
+        lacks += ["features"] * (keep_features and record.features is None)
+        lacks += [score for score in scores if score not in (*STORED, *record.more)]
+        if lacks:
+            text = f"run {run.name!r} has a {name} record without {', '.join(lacks)}"
+            raise FileExistsError(f"{text}; replace it with --force, or choose --split")
+    return kept
 
 
 def move_data(run: Run, place: str | None, progress: Progress | None = None, *, unlabelled: str | None = None) -> Run:
