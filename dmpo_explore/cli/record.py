@@ -79,8 +79,8 @@ def record(
         refuse_beside("--recount", typed | {"--force": force})
         _recount(opened, as_json)
         return
-    how = {"device": device, "precision": precision, "batch_size": batch_size, "keep_logits": logits, "force": force}
-    how |= {"keep_features": features, "scores": score or [], "other_data": other_data}
+    how: dict[str, Any] = {"device": device, "precision": precision, "batch_size": batch_size, "keep_logits": logits}
+    how |= {"keep_features": features, "scores": score or [], "other_data": other_data, "force": force}
     if other_data:
         refuse_beside("--other-data", {"--data": data})
     with warnings_said():
