@@ -19,7 +19,9 @@ SPLITS = ("val", "calibration", "test")
 
 
 def write_card_results(run: Run) -> None:
-    """Write the results of a run's records into its card.md, in place of earlier ones; without a card nothing is done.
+    """Write the results of a run's records into its card.md, in place of earlier ones.
+
+    Nothing is written without a card, or where it has these results.
 
     Example:
         >>> import dmpo_explore as dx
@@ -29,7 +31,9 @@ def write_card_results(run: Run) -> None:
     if card := run.card():
         before, _, old = card.partition(f"\n{HEADING}\n")
         _, heading, after = old.partition("\n## ")  # what a reader of the card has added
-        write_text(run.path / "card.md", "".join([before.rstrip("\n"), "\n\n", card_results(run), heading, after]))
+        now = "".join([before.rstrip("\n"), "\n\n", card_results(run), heading, after])
+        if now != card:
+            write_text(run.path / "card.md", now)
 
 
 def card_results(run: Run, splits: list[str] | None = None) -> str:

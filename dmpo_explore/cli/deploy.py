@@ -107,13 +107,12 @@ def report(
 
     opened = load_run(run)
     path = out or Path(f"{opened.name}-report.html")
-    if path.exists() and not force:
-        raise FileExistsError(f"{path} exists; use --force to replace it, or another --out")
+    kept = path.exists() and not force
     fitted = fit_typed(opened, settings)
     from ..reports.report import write_report
 
-    path = write_report(opened, path, fitted, split=split, images=images)
+    path = write_report(opened, path, fitted, split=split, images=images, force=force)
     size = path.stat().st_size
-    answer = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict()}
-    print_result(answer, as_json, [f"{path}: {size / 1e6:.1f} MB; open it in a browser"])
+    answer = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict(), "kept": kept}
+    print_result(answer, as_json, [f"{path}: {size / 1e6:.1f} MB; {'kept as it is; ' * kept}open it in a browser"])
     caution_all([run])

@@ -86,6 +86,8 @@ def export(
     in DIR describes it for other engines. --web: static files for any web server; a visitor's browser loads the stages
     one by one, when an image needs them. Without a target the policy is the cheapest one within one point of the
     best exit on calibration. With --precision int8 it is fitted to the same target again, on the int8 graphs' answers.
+
+    A whole export of the same weights, policy and options is kept; any other is an error, and --force replaces it.
     """
     if (out is None) == (web is None):
         found = "a folder" if out is None else "one folder, not two"
@@ -103,12 +105,16 @@ def export(
     fitted = fit_typed(opened, settings)
 
     place = out or web or Path()
-    if web is None:
-        how: dict[str, Any] = {"precision": precision, "single": single, "force": force}
-        path = _written(place, lambda bar: _graphs(opened, place, fitted, bar, **how))
+    how: dict[str, Any] = {"precision": precision, "single": single}
+    if web is not None:
+        how = {"weights": weights, "pictures": pictures, "licence": licence, "vendor": vendor}
+    kept = not force and place.exists() and _is_there(opened, place, fitted, web is not None, how)
+    if kept:
+        path = place
+    elif web is None:
+        path = _written(place, lambda bar: _graphs(opened, place, fitted, bar, force=force, **how))
     else:
-        how = {"weights": weights, "pictures": pictures, "licence": licence, "vendor": vendor, "force": force}
-        path = _written(place, lambda bar: _page(opened, place, fitted, bar, how))
+        path = _written(place, lambda bar: _page(opened, place, fitted, bar, how | {"force": force}))
     changes = None
     if precision == "int8":
         from ..inference.onnx_engine import POLICY
@@ -118,7 +124,9 @@ def export(
         fitted, changes = load_policy(path / POLICY), compared(path)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     answer: dict[str, Any] = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict()}
+    answer["kept"] = kept
     lines = [f"{path}: {size / 1e6:.1f} MB, policy {fitted.name}, {_thresholds(fitted.thresholds)}"]
+    lines[0] += "; it was there and is kept" * kept
     if changes:
         answer["int8"] = asdict(changes)
         lines.append(changes.described())
@@ -128,20 +136,33 @@ def export(
     caution_all([run])
 
 
+def _is_there(run: Run, place: Path, policy: Policy, page: bool, how: dict[str, Any]) -> bool:
+    """Whether that very export is there, whole."""
+    if page:
+        from ..web.export import is_exported as is_page
+
+        return is_page(run, place, policy, **how)
+    from ..inference.torch_export import is_exported
+
+    return is_exported(run, place, policy, **how)
+
+
 def _graphs(run: Run, place: Path, policy: Policy, bar: Bar, *, precision: str, single: bool, force: bool) -> Path:
     if single:
         from ..inference.onnx_single import check_policy
 
         check_policy(policy)  # before the work
-    if precision == "int8":
+    from ..inference.torch_export import export_run, is_exported
+
+    if not force and place.exists() and is_exported(run, place, policy, precision=precision):
+        path = place  # only its single graph is missing
+    elif precision == "int8":
         from ..inference.torch_export_int8 import export_int8
 
         path = export_int8(
             run, place, policy, force=force, progress=lambda what, done, total: bar.to(done, total, what)
         )
     else:
-        from ..inference.torch_export import export_run
-
         path = export_run(run, place, policy, force=force, progress=lambda k, stages: bar.to(k, stages, "stages"))
     if single:
         from ..inference.onnx_single import join_stages

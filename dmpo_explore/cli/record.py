@@ -6,7 +6,8 @@ import inspect
 import os
 import shlex
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,8 +54,9 @@ def record(
 
     All evaluations read these scores; the model does not run again. Next: `dmpo-explore evaluate RUN`.
 
-    Batches are written as they are computed. After Ctrl-C or a kill, the same command continues after the last written
-    batch.
+    Records of the run's present weights and images are kept; the same command makes those that are missing. Batches are
+    written as they are computed: after Ctrl-C or a kill, it continues after the last written one. Records of earlier
+    weights, or without what was asked for, are an error; --force replaces all.
 
     Several processes share the work, one GPU each: `torchrun --nproc_per_node 2 -m dmpo_explore.cli record RUN`.
 
@@ -67,8 +69,7 @@ def record(
     A run on a known data set that was trained without a calibration split can get one afterwards, from the images that
     --train-size left out: `--split calibration`.
     """
-    from ..runs.other_data import record_name
-    from ..runs.run_data import default_splits
+    from ..runs.run_data import default_splits, kept_records
     from ..runs.store import load_run
 
     enable_ctrl_c(progress)
@@ -78,8 +79,8 @@ def record(
         refuse_beside("--recount", typed | {"--force": force})
         _recount(opened, as_json)
         return
-    how = {"device": device, "precision": precision, "batch_size": batch_size, "keep_logits": logits, "force": force}
-    how |= {"keep_features": features, "scores": score or [], "other_data": other_data}
+    how: dict[str, Any] = {"device": device, "precision": precision, "batch_size": batch_size, "keep_logits": logits}
+    how |= {"keep_features": features, "scores": score or [], "other_data": other_data, "force": force}
     if other_data:
         refuse_beside("--other-data", {"--data": data})
     with warnings_said():
@@ -88,12 +89,8 @@ def record(
             opened = _moved(opened, data)
             say(f"the images of run {opened.name!r} are read from {opened.config.data.root or opened.config.data.name}")
             splits = [name for name in splits if force or name not in opened.splits()]
-        for name in (record_name(other_data, name) if other_data else name for name in splits):
-            if name in opened.splits() and not force:
-                raise FileExistsError(
-                    f"run {opened.name!r} has a {name} record; replace it with --force, or choose --split"
-                )
-        answer = record_splits(opened, splits, file, **how)
+        kept = {} if force else kept_records(opened, splits, **how)
+        answer = record_splits(opened, splits, file, kept, **how)
     file.end()
     if is_main_process():
         print_result(answer, as_json, list(map(record_line, answer)))
@@ -134,8 +131,27 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def record_splits(run: Run, splits: list[str], file: ProgressFile, **how: Any) -> list[dict[str, Any]]:
-    """Record ``splits`` with a progress bar; one row for each. ``how``: arguments of `record_run`."""
+def record_trained(run: Run, file: ProgressFile, device: str) -> list[dict[str, Any]]:
+    """Record the default splits of a trained run; a record of its present weights is kept, any other is replaced."""
+    from ..runs.run_data import default_splits, kept_records
+
+    splits = list(default_splits(run.path))
+    kept: dict[str, Any] = {}
+    for split in splits:
+        with suppress(ValueError, OSError):
+            kept |= kept_records(run, [split])
+    with warnings_said():
+        return record_splits(run, splits, file, kept, device=device, force=True)
+
+
+def record_splits(
+    run: Run, splits: list[str], file: ProgressFile, kept: Mapping[str, Any], **how: Any
+) -> list[dict[str, Any]]:
+    """Record those of ``splits`` that are not ``kept``, with a progress bar; one row for each.
+
+    Args:
+        kept: split → its record. how: arguments of `record_run`.
+    """
     from ..analysis.card_results import write_card_results
     from ..fitting.fit import few_images
     from ..inference.torch_recording import record_run
@@ -156,7 +172,7 @@ def record_splits(run: Run, splits: list[str], file: ProgressFile, **how: Any) -
                 file.to(f"checking {name}", done, total)
 
             try:
-                made = record_run(run, split, progress=shown, on_check=checked, **how)
+                made = kept.get(split) or record_run(run, split, progress=shown, on_check=checked, **how)
             except KeyboardInterrupt:
                 bar.clear()
                 if is_main_process():
@@ -166,7 +182,8 @@ def record_splits(run: Run, splits: list[str], file: ProgressFile, **how: Any) -
             path = str(run.path / "records" / name)
             if fits_policies(run, name) and (text := few_images(made.n_images, name)):
                 bar.write(f"caution: {text}")
-            rows.append({"split": name, "images": made.n_images, "exit_accuracy": accuracy, "path": path})
+            row = {"split": name, "images": made.n_images, "exit_accuracy": accuracy, "path": path}
+            rows.append(row | {"kept": split in kept})
             if is_main_process():
                 write_card_results(run)
     return rows
@@ -195,4 +212,5 @@ def command_of(
 
 def record_line(row: dict[str, Any]) -> str:
     """A row of `record_splits` as text."""
-    return f"{row['split']}: {row['images']:,} images, exits {percents(row['exit_accuracy'])}"
+    kept = "; this record was there and is kept" * row["kept"]
+    return f"{row['split']}: {row['images']:,} images, exits {percents(row['exit_accuracy'])}{kept}"

@@ -7,7 +7,9 @@ that help, ``runs``, ``policies`` and ``evaluate`` are quick and load no torch.
 
 from __future__ import annotations
 
+import errno
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +19,7 @@ from typer.core import TyperGroup
 from .. import __version__
 from ..utils.abbreviate import one_line
 from ..utils.disk import full_disk_cause
+from ..utils.files import cache_dir
 from .options import TARGET_PANEL
 from .output import say
 
@@ -52,8 +55,20 @@ class _Group(TyperGroup):
                 raise
             # what hides a full disk, such as optuna's "Should not reach.", is not shown, nor is a statement in SQL
             text = one_line(error, LONGEST_ERROR) if full in (None, error) else str(full).partition("\n")[0]
-            say(f"error: {text or type(error).__name__}")
+            say(f"error: {text or type(error).__name__}{_remedy(error)}")
             raise typer.Exit(1) from None
+
+
+def _remedy(error: Exception) -> str:
+    """What helps against an error of the system that does not state it; empty if nothing is known."""
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        with suppress(OSError):  # no cache, as there is no home
+            file, cache = Path(str(error.filename)), cache_dir()
+            if file == cache or file in cache.parents or cache in file.parents:
+                return "; downloads can lie elsewhere: set DMPO_EXPLORE_CACHE to a folder of yours"
+    if "failed to map segment" in str(error):  # a library that does not fit
+        return "; too little memory may be used: raise its limit (ulimit -v)"
+    return ""
 
 
 app = typer.Typer(

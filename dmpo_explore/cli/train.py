@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,19 +14,21 @@ import typer
 from ..jobs.progress_file import ProgressFile
 from ..training.recipes import described_recipes, with_recipe
 from .options import config_from, config_options
-from .output import Bar, EpochReports, best_epoch, clock, print_result, say, warnings_said
-from .record import enable_ctrl_c, is_main_process, record_line, record_splits
+from .output import Bar, EpochReports, best_epoch, clock, print_result, say
+from .record import enable_ctrl_c, is_main_process, record_line, record_trained
 from .root import Device, Json, ProgressPath, app
 
 if TYPE_CHECKING:
     from ..config import Config
     from ..data.manifest import Manifest
     from ..runs.run import Run
+    from ..training.loop import EpochResult
 
 TRACKER = "Also write a log for this tracker, e.g. tensorboard. May be repeated."
 HELP = """Train a run and keep its best epoch.
 
-Next: `dmpo-explore record RUN`. Ctrl-C or a kill loses at most the current epoch; `--resume RUN` continues.
+Next: `dmpo-explore record RUN`. Ctrl-C or a kill loses at most the current epoch; `--resume RUN` continues, and so does
+the same command with `--name`, where the config is the run's. With `--record` both make the records that are missing.
 
 **Train longer.** `--resume RUN --epochs N` trains a run, finished or not, to N epochs in all. The further epochs use
 the learning rates and loss weights of a training of N epochs. The learning rate therefore rises again, and a schedule
@@ -68,6 +71,7 @@ RECIPES
 
 **Several GPUs**, one process each: `torchrun --nproc_per_node 2 -m dmpo_explore.cli train --name RUN …`.
 """.replace("RECIPES", described_recipes())
+WORKERS_END = 10.0  # seconds after which processes that load images have ended with a killed command
 ESTIMATE = "Time a few steps, print the expected duration and memory of the training, and stop."
 
 
@@ -118,19 +122,23 @@ def train(
         answer, lines = estimate_lines(chosen, device)
         print_result(answer, as_json, lines)
         return
-    from ..runs.run_data import default_splits
-    from ..training.train import default_name
+    from ..runs.store import load_run
+    from ..training.checkpoint import is_finished
+    from ..training.train import default_name, other_options
 
     is_main = is_main_process()
     file = ProgressFile(progress if is_main else None)
     name, how = resume or name or default_name(chosen), {"force": force, "device": device, "trackers": tracker or ()}
+    begun = load_run(resume) if resume else None if force else _begun(name, chosen, device)
     with Bar(hide=not is_main, lines=True) as bar:
-        run = _train(chosen, name, bar, file, resume=resume is not None, **how)
+        if begun and is_finished(begun) and (and_record or not resume) and not other_options(chosen, begun, device):
+            bar.write(f"run {name!r} is trained with this config; it is kept")
+            run = begun
+        else:
+            run = _train(chosen, name, bar, file, resume=begun is not None, **how)
     answer, lines = _summary(run)
     if and_record:
-        splits = list(default_splits(run.path))  # one that is there already is of older weights
-        with warnings_said():
-            answer["records"] = record_splits(run, splits, file, device=device, force=True)
+        answer["records"] = record_trained(run, file, device)
         lines = [lines[0], *map(record_line, answer["records"])]
     file.end()
     if is_main:
@@ -182,30 +190,62 @@ def _resumed(name: str, settings: dict[str, Any]) -> Config:
         return move_data(run, place, report, unlabelled=more).config
 
 
+def _begun(name: str, config: Config, device: str) -> Run | None:
+    """The run of that name, if it was begun with this very config; None if there is none that could go on.
+
+    Raises:
+        FileExistsError: it has another config.
+    """
+    from ..runs.history import CHECKPOINT
+    from ..runs.store import RUN_NAME, load_run, runs_root
+    from ..training.train import other_options
+
+    path = runs_root() / name
+    if not RUN_NAME.fullmatch(name) or not (path / CHECKPOINT).is_file():
+        return None
+    if others := other_options(config, run := load_run(path), device):
+        raise FileExistsError(
+            f"run {name!r} exists in {runs_root()}, with another config ({others}); choose another name, replace it "
+            f"with --force, or go on with it as it is: dmpo-explore train --resume {name} --record"
+        )
+    return run
+
+
 def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: bool, **how: Any) -> Run:
     """Train with a bar, a line per epoch and the progress file; Ctrl-C prints how to continue."""
     from ..data.manifest import OWN
     from ..fitting.risk_control import certifiable
     from ..runs.history import CHECKPOINT, checkpoint_epoch
     from ..runs.store import load_run
+    from ..training.checkpoint import held_run
     from ..training.train import train as train_run
 
     first = (checkpoint_epoch(load_run(name).path / CHECKPOINT) or 0) if resume else 0
     reports = EpochReports(bar, file, "training", first, config.training.epochs)
 
+    def on_epoch(result: EpochResult) -> None:
+        if not first and len(reports.results) == 0 and is_main_process():  # the run is there now
+            with suppress(FileExistsError):
+                held.enter_context(held_run(name))
+        reports.on_epoch(result)
+
     def on_data(manifest: Manifest) -> None:
         bar.clear()
+        if first:
+            bar.write(f"run {name!r} goes on after epoch {first}")
         if manifest.data == OWN or manifest.unlabelled:
             bar.write(f"data: {manifest.described()}")
         bar.write(certifiable(manifest.counts.get("calibration", 0)))
 
     hooks: dict[str, Any] = {
-        "on_step": reports.on_step, "progress": reports.on_epoch, "on_check": reports.on_check,
+        "on_step": reports.on_step, "progress": on_epoch, "on_check": reports.on_check,
         "on_answers": reports.on_answers,
     }  # fmt: skip
     try:
-        with warnings.catch_warnings():  # of what is found in the images, each as it comes
+        with ExitStack() as held, warnings.catch_warnings():  # of what is found in the images, each as it comes
             warnings.filterwarnings("always", category=UserWarning, module=r"dmpo_explore\.training\.train_data")
+            if resume and is_main_process():
+                held.enter_context(held_run(load_run(name).name, wait=WORKERS_END))
             return train_run(config, name, resume=resume, on_data=on_data, **hooks, **how)
     except KeyboardInterrupt:
         reports.stopped(f"dmpo-explore train --resume {name}")

@@ -25,7 +25,7 @@ from .. import joints
 from ..config import DataConfig
 from ..utils.files import cache_dir
 from ..utils.registry import Joint
-from ..utils.replacing import clear_leftovers, staged
+from ..utils.replacing import staged
 from ..utils.typing import Ints
 from .folders import class_files
 from .grocery import GROCERIES
@@ -261,7 +261,6 @@ def _fetch_caltech(root: Path | None) -> Path:
     """Downloaded and unpacked beside its place first, so that what is there is whole."""
     folder = _caltech_folder(root)
     if not folder.is_dir():
-        clear_leftovers(folder.parent)
         with staged(folder) as made:
             try:
                 download("caltech101", "Caltech101", made)

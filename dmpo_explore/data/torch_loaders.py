@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +32,8 @@ from .torch_augmentation import changes, least_area
 from .torch_views import Views
 
 MOST_READERS = 8  # processes
+SHARED_MEMORY = Path("/dev/shm")  # Linux
+SHARED_MEMORY_FULL = re.compile(r"out of shared memory|shared memory.*(No space left|Cannot allocate)")
 Transform = Callable[[NDArray[np.uint8]], Tensor]
 INTERPOLATIONS = {
     mode.value: mode for mode in (InterpolationMode.BICUBIC, InterpolationMode.BILINEAR, InterpolationMode.NEAREST)
@@ -184,11 +189,25 @@ def reading_workers(images: ImageSet, device: torch.device) -> int:
 
 
 def batches_of(loader: Iterable[Any]) -> Iterator[Any]:
-    """A loader's batches; an error of one of its processes is raised as it was there, in one line."""
+    """A loader's batches; an error of one of its processes is raised as it was there, in one line.
+
+    Raises:
+        MemoryError: the shared memory in which its processes hand on images is full.
+    """
     try:
         yield from loader
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         text = str(error).rstrip()
+        if SHARED_MEMORY_FULL.search(text):
+            raise MemoryError(_more_shared_memory()) from None
         if "in DataLoader worker process" not in text:
             raise
         raise type(error)(text.rpartition("\n")[2].partition(": ")[2]) from None
+
+
+def _more_shared_memory() -> str:
+    size = f" of {shutil.disk_usage(SHARED_MEMORY).total / 2**20:,.0f} MiB" if SHARED_MEMORY.is_dir() else ""
+    return (
+        f"the shared memory{size} through which processes hand on images is full; use fewer of them (workers=0: none) "
+        "or smaller batches, or enlarge it (docker run --shm-size=2g)"
+    )

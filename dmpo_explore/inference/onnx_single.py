@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..policies.base import Policy
 from ..utils.extras import extra_imports
-from ..utils.files import atomic_file
-from .onnx_engine import OnnxEngine, open_session, stage_file
+from ..utils.files import atomic_file, sha256, write_json
+from ..utils.replacing import staged
+from .onnx_engine import MODEL, OnnxEngine, open_session, stage_file
 
 SINGLE = "single.onnx"
 LARGEST = 2**31 - 1  # bytes of one ONNX file without external data (protobuf's limit)
@@ -59,6 +59,8 @@ def join_stages(folder: str | Path) -> Path:
     with atomic_file(folder / SINGLE) as path:
         _save(model, path)
         _check(engine, model, path)
+    sums = engine.facts.get("sha256", {}) | {SINGLE: sha256(folder / SINGLE)}
+    write_json(folder / MODEL, engine.facts | {"sha256": sums})
     return folder / SINGLE
 
 
@@ -215,10 +217,9 @@ def _check(engine: OnnxEngine, model: Any, path: Path) -> None:
     labels, taken = engine.all_logits(noise).argmax(axis=2), engine.infer(noise).exit
     for image, by_exit, exit in zip(noise, labels, taken, strict=True):
         _compare(session, image, int(exit), by_exit)
-    with TemporaryDirectory(dir=path.parent) as folder:
+    with staged(path) as sent:
         for k in sorted({*range(labels.shape[1])} - {*taken.tolist()}):
             _send_to(model, k, labels.shape[1], falling=engine.policy.falling)
-            sent = Path(folder) / SINGLE
             _save(model, sent)
             _compare(open_session(sent), noise[0], k, labels[0])
 

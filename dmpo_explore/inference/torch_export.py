@@ -22,10 +22,12 @@ from torch import Tensor, nn
 from ..models.dmpo import DMPO
 from ..policies.base import Policy, not_deployable
 from ..runs.run import Run
+from ..runs.weights_file import WEIGHTS
 from ..utils.extras import extra_imports
-from ..utils.files import atomic_folder, write_json, write_text
+from ..utils.files import atomic_folder, is_whole, sealed, sha256, write_json, write_text
 from ..utils.preprocess import Preprocess
 from ..utils.progress import Progress
+from ..utils.replacing import clear_leftovers
 from .onnx_engine import FORMAT_VERSION, MODEL, POLICY, RECORD_DIGEST, OnnxEngine, read_facts, stage_file
 from .onnx_int8 import PART
 from .onnx_single import SINGLE
@@ -59,11 +61,37 @@ def export_run(
     _check_extra()
     policy = run.fitted_here(policy)
     facts: dict[str, Any] = {"run": run.name, "backbone": run.config.model.backbone, **record_digest(policy)}
+    facts["made_from"] = made_from(run, policy)
     if run.splits():
         meta = run.record(run.splits()[0]).meta
         facts |= {"flops": list(meta.flops), "reference_flops": meta.reference_flops}
     model = run.model("cpu", merge=True)
     return export_model(model, out, policy, run.class_names, facts=facts, force=force, progress=progress)
+
+
+def made_from(run: Run, policy: Policy) -> dict[str, Any]:
+    """What an export depends on besides its precision, as JSON values."""
+    weights = run.path / WEIGHTS
+    digest = sha256(weights) if weights.is_file() else ""
+    return {"run": run.name, "weights_sha256": digest, "policy": run.fitted_here(policy).to_dict()}
+
+
+def is_exported(run: Run, out: str | Path, policy: Policy, *, precision: str = "float32", single: bool = False) -> bool:
+    """Whether ``out`` is a whole export of the run's present weights with this policy, in ``float32`` or ``int8``.
+
+    Args:
+        single: it must have a single graph too.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> is_exported(dx.load_run("demo"), "nowhere", dx.load_run("demo").policies()["confidence-30%"])
+        False
+    """
+    out = Path(out)
+    if not is_whole(out, MODEL, made_from(run, policy)):
+        return False
+    facts = read_facts(out / MODEL)
+    return facts.get("precision", "float32") == precision and (not single or SINGLE in facts["sha256"])
 
 
 def record_digest(policy: Policy) -> dict[str, str]:
@@ -115,9 +143,9 @@ def export_model(
             if progress:
                 progress(k + 1, model.n_exits)
         policy.save(folder / POLICY)
-        write_json(folder / MODEL, _facts(model, class_names, graphs) | (facts or {}))
         write_text(folder / REQUIREMENTS, "\n".join(WITHOUT_TORCH) + "\n")
         write_text(folder / README, _readme(graphs, class_names, model.preprocess))
+        write_json(folder / MODEL, sealed(folder, MODEL, _facts(model, class_names, graphs) | (facts or {})))
         _check(model, folder)
     return out
 
@@ -132,6 +160,7 @@ def check_place(out: Path, *, force: bool) -> None:
     """Raise FileExistsError unless ``out`` is free, or with ``force`` an export that holds nothing else."""
     if not out.exists():
         return
+    clear_leftovers(out)
     if not force:
         raise FileExistsError(
             f"{out} exists; choose another folder or replace the export in it with --force (force=True)"

@@ -22,7 +22,7 @@ from ..records.record import ExitRecord
 from ..runs.any_model import record_logits
 from ..runs.run import Run
 from ..utils.at_exits import at_exits
-from ..utils.files import atomic_folder, read_json, write_json
+from ..utils.files import atomic_folder, read_json, sealed, write_json
 from ..utils.typing import Ints
 from .onnx_engine import MODEL, POLICY, OnnxEngine
 from .onnx_int8 import quantise_export
@@ -107,7 +107,7 @@ def export_int8(
             fitted.save(folder / POLICY)
             facts |= record_digest(fitted)
             facts["int8"] = asdict(compare(theirs, fit_again(policy, theirs), ours, fitted))
-        write_json(folder / MODEL, read_json(folder / MODEL) | facts)
+        write_json(folder / MODEL, sealed(folder, MODEL, read_json(folder / MODEL) | facts))
     return out
 
 

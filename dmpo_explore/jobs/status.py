@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from ..runs.history import finished_epochs
-from ..runs.run import Run
+from ..runs.run import Run, outdated_splits
 from ..runs.run_data import default_splits
 from ..runs.store import runs_root
 from ..runs.weights_file import WEIGHTS
@@ -99,10 +99,11 @@ def _planned(job: Job) -> int:
 
 
 def _recorded(run: Run) -> tuple[str, ...]:
-    """Splits whose record was made after the weights were written for the last time."""
-    weights = _written(run.path / WEIGHTS)
-    metas = {split: run.path / "records" / split / "meta.json" for split in default_splits(run.path)}
-    return tuple(split for split, meta in metas.items() if 0 < weights <= _written(meta))
+    """Splits whose record is of the present weights; these are read only where they were written after a record."""
+    weights, records = _written(run.path / WEIGHTS), run.path / "records"
+    made = {split: _written(records / split / "meta.json") for split in default_splits(run.path)}
+    outdated = outdated_splits(run) if any(0 < time < weights for time in made.values()) else []
+    return tuple(split for split, time in made.items() if time and weights and split not in outdated)
 
 
 def _written(path: Path) -> int:

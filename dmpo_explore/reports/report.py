@@ -38,14 +38,17 @@ LEAST = 20  # images of a point of the reliability diagram
 
 
 def write_report(
-    run: Run, path: str | Path, policy: Policy | None = None, *, split: str = "test", images: int = IMAGES
-) -> Path:
+    run: Run, path: str | Path, policy: Policy | None = None, *, split: str = "test", images: int = IMAGES,
+    force: bool = True,
+) -> Path:  # fmt: skip
     """Write `report_html` to a file, whole or not at all; returns its path.
 
     Args:
         path: ends in ``.html``; its folder is made.
+        force: replace the file that is there; without it, only this very report may be there, which is kept.
 
     Raises:
+        FileExistsError: another file is there.
         ValueError: another ending, or as `report_html`.
         OSError: it cannot be written.
 
@@ -61,7 +64,10 @@ def write_report(
         raise ValueError(f"{path}: a report is an HTML file; give it a name that ends in .html")
     text = report_html(run, policy, split=split, images=images)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
+    if force or not path.exists():
+        write_text(path, text)
+    elif not path.is_file() or path.read_bytes().decode(errors="replace").splitlines() != text.splitlines():
+        raise FileExistsError(f"{path} exists; use --force to replace it, or another --out")
     return path
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from ..config import Config, DataConfig
 from ..data.image_data import ImageData, absolute
@@ -15,8 +18,11 @@ from ..data.manifest import manifest_splits
 from ..data.manifest_check import Differences, manifest_check
 from ..data.splits import SPLITS
 from ..data.unlabelled import UnlabelledData
+from ..records.record import ExitRecord
+from ..records.scores import STORED
 from ..utils.files import write_text
 from ..utils.progress import Progress
+from .other_data import record_name
 from .run import Run
 from .store import BUNDLED_RUNS
 
@@ -127,6 +133,68 @@ def other_images(run: Run, split: str, data: DataConfig) -> ImageSet:
     images = opened.images(split)
     check_classes(run, images)
     return images
+
+
+def present_record(run: Run, split: str, other: DataConfig | None = None) -> ExitRecord:
+    """A run's record of ``split``, or of a split of ``other`` data, of its present weights and images.
+
+    Whether the run's own images are there is not looked up: its manifest lists them.
+
+    Raises:
+        ValueError: it is of other images, or as `Run.record`.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> present_record(dx.load_run("demo"), "test").n_images
+        10000
+    """
+    name = split if other is None else record_name(other.name, split)
+    record = run.record(name)
+    recorded = record.meta.images_sha256
+    if other is None:
+        same = not recorded or run.manifest is None or run.manifest.fingerprints.get(split, recorded) == recorded
+    else:
+        images = other_images(run, split, other)
+        same = recorded in ("", images.fingerprint) and np.array_equal(images.labels, record.labels)
+    if not same:
+        raise ValueError(f"the {name} record of run {run.name!r} is of other images than there are now")
+    return record
+
+
+def kept_records(
+    run: Run,
+    splits: list[str],
+    *,
+    other_data: str | None = None,
+    keep_logits: bool = True,
+    keep_features: bool = False,
+    scores: Sequence[str] = (),
+    **_: Any,
+) -> dict[str, ExitRecord]:
+    """Split → its record, of those that are recorded and stay: of the present weights and images, with what is asked.
+
+    Raises:
+        FileExistsError: a record without what is asked. ValueError: one of other weights or images, or a damaged one.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> list(kept_records(dx.load_run("demo"), ["val", "train"]))
+        ['val']
+    """
+    kept: dict[str, ExitRecord] = {}
+    other = DataConfig(other_data) if other_data else None
+    for split in splits:
+        name = record_name(other_data, split) if other_data else split
+        if name not in run.splits():
+            continue
+        kept[split] = record = present_record(run, split, other)
+        lacks = ["logits"] * (keep_logits and record.logits is None)
+        lacks += ["features"] * (keep_features and record.features is None)
+        lacks += [score for score in scores if score not in (*STORED, *record.more)]
+        if lacks:
+            text = f"run {run.name!r} has a {name} record without {', '.join(lacks)}"
+            raise FileExistsError(f"{text}; replace it with --force, or choose --split")
+    return kept
 
 
 def move_data(run: Run, place: str | None, progress: Progress | None = None, *, unlabelled: str | None = None) -> Run:

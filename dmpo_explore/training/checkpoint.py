@@ -6,12 +6,15 @@ history.csv are made from it. After a kill between them `RunWriter.begin` makes 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ..config import Config
@@ -21,7 +24,8 @@ from ..models.dmpo import DMPO
 from ..models.flops import ModelFlops
 from ..runs.config_file import read_config
 from ..runs.history import CHECKPOINT, checkpoint_epoch, finished_epochs
-from ..runs.store import new_run_path
+from ..runs.run import Run
+from ..runs.store import new_run_path, runs_root
 from ..runs.torch_weights import save_weights
 from ..utils.disk import require_free
 from ..utils.files import atomic_file, atomic_folder, write_text
@@ -77,6 +81,52 @@ def require_room(root: Path, model: DMPO, *, copies: int = 0) -> None:
 def unfinished(folder: Path) -> bool:
     """Whether a run's checkpoint holds an epoch that its other files do not hold yet."""
     return checkpoint_epoch(folder / CHECKPOINT) != finished_epochs(folder)
+
+
+def is_finished(run: Run, epochs: int | None = None) -> bool:
+    """Whether a run's checkpoint holds all its epochs, those of its config or so many, and its other files them too.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> is_finished(dx.load_run("demo"))  # bundled, without a checkpoint
+        False
+    """
+    done = checkpoint_epoch(run.path / CHECKPOINT) or 0
+    return done >= (epochs or run.config.training.epochs) and not unfinished(run.path)
+
+
+@contextmanager
+def held_run(name: str, wait: float = 0.0) -> Iterator[None]:
+    """Hold a run of the runs root for one training command at a time; the system frees what a killed one held.
+
+    Args:
+        wait: seconds to wait for it: processes that load images end some seconds after a killed command.
+
+    Raises:
+        FileExistsError: another command trains it.
+
+    Example:
+        >>> import os, tempfile, unittest.mock
+        >>> with tempfile.TemporaryDirectory() as runs, unittest.mock.patch.dict(os.environ, DMPO_EXPLORE_RUNS=runs):
+        ...     with held_run("mine"), held_run("mine"):
+        ...         pass
+        Traceback (most recent call last):
+        FileExistsError: another command trains run 'mine'; wait for it, or stop it first
+    """
+    lock = FileLock(runs_root() / f".{name}.training.lock")  # a name that `clear_leftovers` removes after a kill
+    try:
+        lock.acquire(timeout=wait)
+    except Timeout:
+        raise FileExistsError(f"another command trains run {name!r}; wait for it, or stop it first") from None
+    except (NotImplementedError, OSError):  # a file system without locks, or a folder where nothing can be written
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+        with suppress(OSError):
+            Path(lock.lock_file).unlink(missing_ok=True)
 
 
 class RunWriter:

@@ -22,6 +22,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from ..config import TrainingConfig
+from ..data.torch_loaders import batches_of
 from .accelerator import frozen_in, make_accelerator, require_gradients
 from .joined_parts import JoinedParts
 from .optimizer import make_optimizer, make_schedule, restore
@@ -253,7 +254,7 @@ def _epoch(
     """
     model = prepared.train()
     first = seen = 0  # images of the step's first micro-batch, and of all of them so far
-    for images, labels, *indices in loader:
+    for images, labels, *indices in batches_of(loader):
         first, seen = first or len(labels), seen + len(labels)
         with accelerator.autocast():
             batch = joined.views(images, labels, *indices)

@@ -150,9 +150,7 @@ def train_epochs(
         ...         break
         1 2 2 None
     """
-    config = config.require_plugins("this config" if name is None else f"run {name!r}")
-    config = with_teacher_address(_with_precision(_trainable(config), device, name if resume else None))
-    config = located(config).with_plugins()
+    config = _prepared(config, name, device, resume=resume)
     path, saved = open_run(name := name or default_name(config), config, resume=resume)
     require_another(config, path)
     old = Run(path) if saved else None
@@ -197,6 +195,26 @@ def train_epochs(
     finally:
         for tracker in accelerator.trackers:
             tracker.finish()
+
+
+def other_options(config: Config, run: Run, device: str = "auto") -> str:
+    """Names of the options in which ``config`` differs from what a run was begun with; empty if it goes on with it.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo")
+        >>> other_options(run.config, run), other_options(run.config.updated({"training.epochs": 99}), run)
+        ('', 'training.epochs')
+    """
+    config, before = _prepared(config, str(run.path), device, resume=True), located(run.config)
+    return ", ".join(key for key in OPTIONS if before.get(key) != config.get(key))
+
+
+def _prepared(config: Config, name: str | None, device: str, *, resume: bool) -> Config:
+    """The config as a run keeps it, with all that this machine decides; raises where it cannot be trained."""
+    config = config.require_plugins("this config" if name is None else f"run {name!r}")
+    config = with_teacher_address(_with_precision(_trainable(config), device, name if resume else None))
+    return located(config).with_plugins()
 
 
 def _trainable(config: Config) -> Config:

@@ -95,7 +95,34 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def sealed(folder: Path, facts: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Values for a folder's file ``facts``, with the SHA-256 of all its other files."""
+    return values | {"sha256": _sums(folder, facts)}
+
+
+def is_whole(folder: Path, facts: str, made_from: dict[str, Any]) -> bool:
+    """Whether a folder's file ``facts`` is `sealed`, names these JSON values, and all other files are unchanged."""
+    try:
+        found = read_json(folder / facts)
+        same = found["made_from"] == json.loads(json.dumps(made_from))
+        return bool(same and found["sha256"].items() <= _sums(folder, facts).items())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
+
+
+def _sums(folder: Path, facts: str) -> dict[str, str]:
+    names = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {name: sha256(path) for name, path in names.items() if name != facts}
+
+
 def cache_dir() -> Path:
-    """Folder of downloads: ``DMPO_EXPLORE_CACHE`` where it is set, else the user's cache; it need not exist."""
+    """Folder of downloads: ``DMPO_EXPLORE_CACHE`` where it is set, else the user's cache; it need not exist.
+
+    Raises:
+        OSError: the user has no home folder.
+    """
     own = os.environ.get("DMPO_EXPLORE_CACHE", "").strip()
-    return Path(own).expanduser() if own else Path(platformdirs.user_cache_dir("dmpo-explore", appauthor=False))
+    try:
+        return Path(own).expanduser() if own else Path(platformdirs.user_cache_dir("dmpo-explore", appauthor=False))
+    except RuntimeError:
+        raise OSError("no home folder for the cache: set DMPO_EXPLORE_CACHE to an absolute path of a folder") from None

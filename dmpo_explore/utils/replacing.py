@@ -33,10 +33,14 @@ LEFTOVER = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\.(?:part|old|lock)")
 
 @contextmanager
 def staged(path: Path) -> Iterator[Path]:
-    """A free temporary name beside ``path``, locked while it is in use; anything there afterwards is removed."""
+    """A free temporary name beside ``path``, locked while it is in use; anything there afterwards is removed.
+
+    What killed writers of ``path`` left is removed before.
+    """
     from filelock import FileLock
 
     path.parent.mkdir(parents=True, exist_ok=True)
+    clear_leftovers(path.parent, path.name)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     lock = FileLock(temporary.with_suffix(".lock"))
     with suppress(NotImplementedError):  # a file system without locks
@@ -124,18 +128,20 @@ def moved_aside(folder: Path) -> set[str]:
     return {m["name"] for old in folder.glob(".*.old") if (m := LEFTOVER.fullmatch(old.name))}
 
 
-def clear_leftovers(folder: Path) -> None:
-    """Remove from ``folder`` what killed writers left; an old version whose place is empty is put back.
+def clear_leftovers(folder: Path, only: str | None = None) -> None:
+    """Remove from ``folder`` what killed writers left, of a file or folder or of all; an old version whose place is
+    empty is put back.
 
     Folders of running writers are kept. Errors are ignored, as without the right to write.
     """
     try:
-        names = [entry.name for entry in os.scandir(folder) if entry.name.startswith(".")]
+        names = [entry.name for entry in os.scandir(folder) if entry.name.startswith(f".{only}." if only else ".")]
     except OSError:
         return
     for stem, name in sorted({(Path(n).stem, m["name"]) for n in names if (m := LEFTOVER.fullmatch(n))}):
-        with suppress(OSError, NotImplementedError):
-            _clear(folder / f"{stem}.part", folder / name)
+        if only in (None, name):
+            with suppress(OSError, NotImplementedError):
+                _clear(folder / f"{stem}.part", folder / name)
 
 
 def remove(path: Path) -> None:

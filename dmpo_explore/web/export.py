@@ -7,7 +7,9 @@ graphs that it loads one by one, the record's arrays for the slider, pictures, a
 
 from __future__ import annotations
 
+import hashlib
 import html
+import json
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,12 +22,13 @@ import numpy as np
 
 from ..analysis.evaluation import fit_run_policy
 from ..data.splits import stratified_rows
+from ..inference.onnx_engine import MODEL
 from ..inference.onnx_weights import KINDS
 from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..reports.shared import data_name
 from ..runs.run import Run
-from ..utils.files import atomic_folder, read_json, write_json, write_text
+from ..utils.files import atomic_folder, is_whole, read_json, sealed, write_json, write_text
 from ..utils.registry import unknown
 from ..utils.typing import Ints
 from . import shrinking
@@ -89,6 +92,7 @@ def export_web(
         report(f"fetch {PACKAGE}", 0, 1)
         fetch_runtime()
     shown = run.config.data.name in PUBLIC_IMAGES if pictures is None else pictures
+    made = made_from(run, policy, split=split, weights=weights, pictures=pictures, licence=licence, vendor=vendor)
     with atomic_folder(folder) as page:
         _copy_page(page, run.name, vendor=vendor)
         facts = run_facts(run, record, policy) | _write_model(run, page, record, policy, weights, report)
@@ -97,9 +101,32 @@ def export_web(
         report("files", 1, 2)
         facts["runtime"] = {"version": RUNTIME} | (vendor_runtime(page) if vendor else runtime_facts())
         facts["notes"] += [facts.pop("weights_note"), *_notes(permitted, shown)]
-        _write_texts(page, facts, permitted, run, shown=shown, vendor=vendor)
+        _write_texts(page, facts | {"made_from": made}, permitted, run, shown=shown, vendor=vendor)
         report("files", 2, 2)
     return folder
+
+
+def made_from(run: Run, policy: Policy | None, **options: Any) -> dict[str, Any]:
+    """What a page depends on, as JSON values: a digest, as they name places on this machine."""
+    from ..inference.torch_export import made_from as of_graphs
+
+    values = of_graphs(run, fit_run_policy(run) if policy is None else policy) | options
+    return {"sha256": hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()}
+
+
+def is_exported(
+    run: Run, folder: str | Path, policy: Policy | None = None, *, split: str = "test", weights: str = "auto",
+    pictures: bool | None = None, licence: str | None = None, vendor: bool = False,
+) -> bool:  # fmt: skip
+    """Whether ``folder`` is a whole page of the run's present weights, with these arguments of `export_web`.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> is_exported(dx.load_run("demo"), "nowhere")
+        False
+    """
+    how: dict[str, Any] = {"split": split, "weights": weights, "pictures": pictures, "licence": licence}
+    return is_whole(Path(folder), FACTS, made_from(run, policy, **how, vendor=vendor))
 
 
 def check_place(folder: Path, *, force: bool) -> None:
@@ -149,10 +176,12 @@ def _write_model(
         with suppress(OSError, ValueError):  # the images are not here
             images = _images(run, record.meta.split, spread)
     agreement = shrinking.shrink_export(stages, images, weights, report)
+    graphs = read_json(stages / MODEL)
+    write_json(stages / MODEL, {key: value for key, value in graphs.items() if key not in ("made_from", "sha256")})
     note = f"The model computes with {agreement.described()}. The numbers of the slider are those of the record."
     return {
         "stages": _stage_facts(page), "weights": agreement.kind, "weights_note": note,
-        "preprocess": read_json(stages / "model.json")["preprocess"],
+        "preprocess": graphs["preprocess"],
     }  # fmt: skip
 
 
@@ -196,7 +225,7 @@ def _write_texts(page: Path, facts: dict[str, Any], permitted: Licence, run: Run
     write_text(page / LICENCES, licence_text(permitted, pictures, RUNTIME if vendor else ""))
     write_text(page / README, _readme(run.name, vendor=vendor))
     files = sorted(path.relative_to(page).as_posix() for path in page.rglob("*") if path.is_file())
-    write_json(page / FACTS, facts | {"files": files})
+    write_json(page / FACTS, sealed(page, FACTS, facts | {"files": files}))
 
 
 def _readme(name: str, *, vendor: bool) -> str:

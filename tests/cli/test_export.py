@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from calls import call, fails
+from calls import call, fails, listing
 
 from dmpo_explore.cli.export import export
 
@@ -52,3 +53,48 @@ def test_what_is_typed_reaches_the_page(runs: Path, tmp_path: Path, monkeypatch:
     (tmp_path / "page").rmdir()
     said = call("export", "mine", "--web", tmp_path / "page", "--threshold", 0.4).stdout
     assert f"python -m http.server 8000 --directory {tmp_path / 'page'}" in said
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_export_that_is_whole_is_kept_and_any_other_is_an_error(runs: Path, tmp_path: Path) -> None:
+    place = tmp_path / "a"
+    words = ["export", "mine", "--threshold", 0.4, "--out", place]
+    assert json.loads(call(*words, "--json").stdout)["kept"] is False
+    made = listing(place)
+    again = call(*words).stdout
+    assert again.startswith(f"{place}: ") and again.endswith("; it was there and is kept\n") and listing(place) == made
+    assert "replace the export in it with --force" in fails(*words[:2], "--threshold", 0.5, "--out", place)
+    assert "replace the export in it with --force" in fails(*words, "--precision", "int8")
+    shutil.copytree(runs / "mine", runs / "twin")
+    assert "replace the export in it with --force" in fails("export", "twin", *words[2:])
+    (place / "stage-1.onnx").write_bytes(b"changed")
+    assert "replace the export in it with --force" in fails(*words)
+    call(*words, "--force")
+    assert json.loads(call(*words, "--json").stdout)["kept"] is True
+
+
+@pytest.mark.usefixtures("quick")
+def test_only_the_single_graph_is_made_where_the_stages_are_there(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "a"
+    words = ["export", "mine", "--threshold", 0.4, "--out", place]
+    call(*words)
+    made, joined = listing(place), []
+    monkeypatch.setattr("dmpo_explore.inference.onnx_single.join_stages", joined.append)
+    assert "kept" not in call(*words, "--single").stdout
+    assert joined == [place] and listing(place) == made
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_next_export_removes_what_a_killed_one_left(runs: Path, tmp_path: Path) -> None:
+    place = tmp_path / "a"
+    for name in (".a.0123abcd.part", ".b.0123abcd.part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).with_suffix(".lock").touch()
+    call("export", "mine", "--threshold", 0.4, "--out", place)
+    assert sorted(path.name for path in tmp_path.glob("*a*")) == [".b.0123abcd.lock", ".b.0123abcd.part", "a"]
+    (place / ".single.onnx.0123abcd.part").touch()  # of a single graph
+    (place / ".single.onnx.0123abcd.lock").touch()
+    call("export", "mine", "--threshold", 0.4, "--out", place, "--force")
+    assert not list(place.glob(".*"))

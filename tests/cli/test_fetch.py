@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calls import call
+from calls import call, fails
 
 
 def test_fetch_says_where_things_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -47,3 +47,37 @@ def test_ctrl_c_says_what_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr("dmpo_explore.data.images.fetch_data", data)
     done = call("fetch", "--data", "one", "--data", "two", status=130)
     assert "completely fetched: one. " in done.stderr and done.stderr.count("\n") == 1 and done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "end"),
+    [
+        (PermissionError(13, "Permission denied", "CACHE/data"), "set DMPO_EXPLORE_CACHE to a folder of yours"),
+        (OSError(30, "Read-only file system", "CACHE"), "set DMPO_EXPLORE_CACHE to a folder of yours"),
+        (PermissionError(13, "Permission denied", "/elsewhere/data"), "'/elsewhere/data'"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "raise its limit (ulimit -v)"),
+    ],
+)
+def test_what_the_system_refuses_is_said_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, end: str
+) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "home" / "cache"))
+    if isinstance(error, OSError):
+        error.filename = str(error.filename).replace("CACHE", str(tmp_path / "home" / "cache"))
+
+    def refused(*_: object) -> Path:
+        raise error
+
+    monkeypatch.setattr("dmpo_explore.data.images.fetch_data", refused)
+    assert fails("fetch", "--data", "digits").endswith(end)
+
+
+def test_without_a_home_the_cache_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(*_: object, **__: object) -> str:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.delenv("DMPO_EXPLORE_CACHE", raising=False)
+    monkeypatch.setattr("platformdirs.user_cache_dir", homeless)
+    assert "set DMPO_EXPLORE_CACHE to an absolute path of a folder" in fails(
+        "fetch", "--backbone", "tf_efficientnet_lite0"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ def test_train_record_evaluate(no_runs: Path) -> None:
     assert [row["split"] for row in recorded] == ["val", "test"] and recorded[1]["images"] == 359
     assert "test: 359 images" in load_run("new").card() and "| fitted on |" in load_run("new").card()
     assert load_run("new").record("test").logits is None
-    assert "has a val record" in fails("record", "new")
-    assert "has a test record" in fails("record", "new", "--split", "test")
+    assert "has a val record without logits; replace it with --force" in fails("record", "new")
+    assert "has a test record without logits" in fails("record", "new", "--split", "test")
     assert "test: 359 images, exits" in call("record", "new", "--split", "test", "--force").stdout
 
     row = json.loads(call("evaluate", "new", "--flops", 0.9, "--json").stdout)
@@ -109,3 +110,30 @@ def test_another_recording_is_said_to_begin_anew(runs: Path, monkeypatch: pytest
 def test_a_split_that_is_named_twice_is_recorded_once(runs: Path) -> None:
     how = ("--split", "test", "--split", "test", "--force", "--device", "cpu", "--json")
     assert [row["split"] for row in json.loads(call("record", "mine", *how).stdout)] == ["test"]
+
+
+def test_a_recording_killed_between_two_splits_goes_on_by_the_same_command(runs: Path) -> None:
+    whole = (runs / "mine" / "records" / "val" / "meta.json").stat().st_ino
+    card = load_run("mine").card()
+    shutil.rmtree(runs / "mine" / "records" / "test")
+    for kept in ("val", "val test"):
+        rows = json.loads(call("record", "mine", "--device", "cpu", "--json").stdout)
+        assert [row["split"] for row in rows] == ["val", "test"]
+        assert " ".join(row["split"] for row in rows if row["kept"]) == kept
+    val, _ = call("record", "mine", "--device", "cpu").stdout.splitlines()
+    assert val.startswith("val: 143 images, exits ") and val.endswith("%; this record was there and is kept")
+    assert (runs / "mine" / "records" / "val" / "meta.json").stat().st_ino == whole
+    assert "## Results" in load_run("mine").card() != card  # a kill before it was written is made good
+
+
+def test_a_record_without_what_is_asked_or_of_other_weights_or_images_is_an_error(runs: Path) -> None:
+    assert "has a val record without features; replace it with --force" in fails("record", "mine", "--features")
+    path = runs / "mine" / "records" / "test" / "meta.json"
+    meta = path.read_text()
+    path.write_text(json.dumps(json.loads(meta) | {"weights_sha256": "0" * 64}))
+    assert "the test record of run 'mine' is of earlier weights" in fails("record", "mine")
+    manifest = load_run("mine").manifest
+    assert manifest is not None
+    path = path.parents[1] / "val" / "meta.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"images_sha256": "0" * 64}))
+    assert "the val record of run 'mine' is of other images" in fails("record", "mine")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,12 +15,13 @@ from typing import Any
 
 import pytest
 import torch
-from calls import call, fails, run_python
+from calls import call, fails, listing, run_python
 from tiny import tiny_config, tiny_options
 
 from dmpo_explore.cli import output
 from dmpo_explore.cli import train as train_module
 from dmpo_explore.runs.store import load_run
+from dmpo_explore.training.checkpoint import held_run
 from dmpo_explore.training.train import train_epochs
 
 
@@ -96,7 +98,8 @@ def test_resume_goes_on_and_replacing_needs_force(no_runs: Path) -> None:
     running = train_epochs(tiny_config(), "half", device="cpu")
     next(running)
     running.close()
-    assert "'half' exists" in fails("train", *tiny_options(), "--name", "half")
+    error = fails("train", *tiny_options(rank=5), "--name", "half", "--device", "cpu")
+    assert "'half' exists" in error and "another config (model.rank)" in error and "train --resume half" in error
     assert "another config" in fails("train", "--resume", "half", "--rank", 5)
     assert "a resumed run keeps its name" in fails("train", "--resume", "half", "--name", "x")
     assert "leave out --resume" in fails("train", "--resume", "half", "--estimate")
@@ -108,6 +111,52 @@ def test_resume_goes_on_and_replacing_needs_force(no_runs: Path) -> None:
     assert load_run("half").history()["epoch"].tolist() == [1, 2, 3] and load_run("half").config.training.epochs == 3
     call("train", *tiny_options(epochs=1), "--name", "half", "--force", "--device", "cpu")
     assert len(load_run("half").history()) == 1
+
+
+def test_the_same_command_goes_on_and_makes_only_what_is_missing(no_runs: Path) -> None:
+    words = ["train", *tiny_options(), "--name", "half", "--record", "--device", "cpu", "--json"]
+    running = train_epochs(tiny_config(), "half", device="cpu")
+    next(running)
+    running.close()
+    done = call(*words)
+    assert "run 'half' goes on after epoch 1" in done.stderr and "epoch 2/2" in done.stderr
+    assert load_run("half").history()["epoch"].tolist() == [1, 2]
+    before, folder = listing(no_runs / "half"), no_runs / "half" / "records" / "test"
+    again = call(*words)
+    assert "run 'half' is trained with this config; it is kept" in again.stderr
+    assert [row["kept"] for row in json.loads(again.stdout)["records"]] == [True, True]
+    assert listing(no_runs / "half") == before
+    shutil.rmtree(folder)
+    for command in (["train", "--resume", "half", "--record", "--device", "cpu", "--json"], words):
+        rows = json.loads(call(*command).stdout)["records"]
+        assert folder.is_dir() and [row["kept"] for row in rows] == [True, command is words]
+    assert "is finished" in fails("train", "--resume", "half")
+    assert "another config (training.epochs)" in fails("train", *tiny_options(epochs=3), "--name", "half")
+
+
+def test_a_run_that_another_command_trains_is_left_to_it(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_module, "WORKERS_END", 0.0)
+    running = train_epochs(tiny_config(), "half", device="cpu")
+    next(running)
+    running.close()
+    before = listing(no_runs)
+    with held_run("half"):
+        error = fails("train", *tiny_options(), "--name", "half", "--device", "cpu")
+    assert "another command trains run 'half'" in error and listing(no_runs) == before
+
+
+def test_a_training_holds_its_run_from_the_first_epoch(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line, seen = output.epoch_line, []
+
+    def looked(results: Any) -> str:
+        with pytest.raises(FileExistsError, match="another command trains run 'new'"), held_run("new"):
+            raise AssertionError("it was free")
+        seen.append(len(results))
+        return line(results)
+
+    monkeypatch.setattr(output, "epoch_line", looked)
+    call("train", *tiny_options(), "--name", "new", "--device", "cpu")
+    assert seen == [1, 2] and [path.name for path in no_runs.iterdir()] == ["new"]
 
 
 def test_the_best_epoch_may_lie_before_a_resumption(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -270,6 +270,24 @@ def test_an_error_of_a_process_that_reads_is_one_line(tmp_path: Path) -> None:
         list(batches_of(loader))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  …\n"
+        "RuntimeError: unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)\n",
+        "DataLoader worker (pid 4) is killed by signal: Bus error. It is possible that dataloader's workers are out of "
+        "shared memory. Please try to raise your shared memory limit.",
+    ],
+)
+def test_too_little_shared_memory_is_one_line_with_the_remedy(text: str) -> None:
+    def loader() -> Iterator[Any]:
+        yield 1
+        raise RuntimeError(text)
+
+    with pytest.raises(MemoryError, match=r"^the shared memory.* is full; use fewer of them \(workers=0: none\)"):
+        list(batches_of(loader()))
+
+
 def test_a_process_that_was_started_alone_is_the_only_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     alone = join_processes("cpu")

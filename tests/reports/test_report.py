@@ -148,8 +148,10 @@ def test_the_command_writes_one_file_and_replaces_none(tmp_path: Path, monkeypat
     said = json.loads(call("report", "demo", "--flops", "0.3", "--images", "4", "--json").stdout)
     path = tmp_path / "demo-report.html"
     assert said["path"] == path.name and said["bytes"] == path.stat().st_size and "thresholds" in said["policy"]
-    assert "use --force" in fails("report", "demo")
     before = path.stat().st_mtime_ns
+    again = call("report", "demo", "--flops", "0.3", "--images", "4").stdout
+    assert "kept as it is" in again and path.stat().st_mtime_ns == before
+    assert "use --force" in fails("report", "demo")
     call("report", "demo", "--images", "0", "--force")
     assert path.stat().st_mtime_ns > before and [p.name for p in tmp_path.iterdir()] == [path.name]
 

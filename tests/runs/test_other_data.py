@@ -54,7 +54,8 @@ def test_other_images_are_recorded_beside_the_run_s_own(root: Path, tmp_path: Pa
     away = dx.fit_policy(run.record("shop-calibration"), near_best=0.0)
     assert run.fitted_here(away) is away  # of one of its records
     assert check_folder(run.path).valid
-    assert "has a shop-test record" in fails("record", "mine", "--other-data", shop, "--split", "test")
+    words = ("record", "mine", "--other-data", shop, "--device", "cpu", "--json")
+    assert [row["kept"] for row in json.loads(call(*words).stdout)] == [True, True]
     told = json.loads(call("evaluate", "mine", "--transfer", shop, "--flops", 0.9, "--json").stdout)
     assert [(row["fitted_on"], row["tested_on"]) for row in told["thresholds"]] == [
         ("home", "home"), ("home", "away"), ("away", "away")
@@ -62,6 +63,8 @@ def test_other_images_are_recorded_beside_the_run_s_own(root: Path, tmp_path: Pa
     assert told["exits"][1]["away"] == pytest.approx(record.correct[:, 1].mean())
     assert "fitted again on" in call("evaluate", "mine", "--transfer", shop).stdout
     assert "leave out --against" in fails("evaluate", "mine", "--transfer", shop, "--against", "mine")
+    next((shop / "test" / "9").iterdir()).unlink()
+    assert "the shop-test record of run 'mine' is of other images" in fails(*words[:-1])
 
 
 def stacked(run: dx.Run, shop: Path) -> object:

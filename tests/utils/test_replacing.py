@@ -232,3 +232,12 @@ def test_an_error_of_a_reader_is_raised_and_endless_replacing_ends(tmp_path: Pat
         read_whole(tmp_path / "record", lambda path: (path / "c").read_text())
     with pytest.raises(OSError, match="repeatedly replaced"):
         read_whole(tmp_path / "record", lambda path: files.write_text(path / "c", "x"))
+
+
+def test_a_writer_removes_what_killed_writers_of_the_same_name_left(tmp_path: Path) -> None:
+    for name in (".a.0123abcd.part", ".a.b.0123abcd.part"):
+        (tmp_path / name).write_text("half")
+        (tmp_path / name).with_suffix(".lock").touch()
+    with atomic_folder(tmp_path / "a"), atomic_folder(tmp_path / "a"):  # of which neither removes the other's
+        assert len(list(tmp_path.glob(".a.????????.part"))) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.b.0123abcd.lock", ".a.b.0123abcd.part", "a"]

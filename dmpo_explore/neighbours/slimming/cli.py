@@ -8,7 +8,7 @@ import typer
 
 from ...cli.options import refuse_beside, settings_options
 from ...cli.output import Bar, EpochReports, best_epoch, print_result, warnings_said
-from ...cli.record import enable_ctrl_c, record_line, record_splits
+from ...cli.record import enable_ctrl_c, record_line, record_trained
 from ...cli.root import RUN, Device, Json, ProgressPath
 from ...jobs.progress_file import ProgressFile
 from .options import Slimming, SlimSettings
@@ -45,8 +45,9 @@ def slim(
 ) -> None:
     """Slim a run, see `HELP`."""
     enable_ctrl_c(progress)
-    from ...runs.run_data import default_splits
-    from ...runs.store import load_run
+    from ...runs.history import CHECKPOINT
+    from ...runs.store import load_run, runs_root
+    from ...training.checkpoint import is_finished
 
     typed = {key: value for key, value in settings.items() if value is not None}
     if resume:
@@ -55,15 +56,22 @@ def slim(
     elif run is None:
         raise typer.BadParameter("name the run to slim, or continue one with --resume OUT", param_hint="RUN")
     wide = load_run(load_run(resume).config.model.parent or resume) if resume else load_run(run or "")
+    name = resume or name or f"{wide.name}-slim"
+    if not resume and not force and (runs_root() / name / CHECKPOINT).is_file():
+        raise FileExistsError(
+            f"run {name!r} exists in {runs_root()}; go on with it (dmpo-explore slim --resume {name} --record), choose "
+            "another --name, or replace it with --force"
+        )
     file = ProgressFile(progress)
     with Bar(lines=True) as bar, warnings_said():
-        slimmed = _slim(wide, resume or name or f"{wide.name}-slim", bar, file, resume=bool(resume), force=force,
-                        device=device, **typed)  # fmt: skip
+        if resume and and_record and is_finished(load_run(resume), typed.get("epochs")):
+            bar.write(f"run {resume!r} is distilled; it is kept")
+            slimmed = load_run(resume)
+        else:
+            slimmed = _slim(wide, name, bar, file, resume=bool(resume), force=force, device=device, **typed)
     answer, lines = _summary(slimmed)
     if and_record:
-        splits = list(default_splits(slimmed.path))
-        with warnings_said():
-            answer["records"] = record_splits(slimmed, splits, file, device=device, force=True)
+        answer["records"] = record_trained(slimmed, file, device)
         lines = [*lines[:-1], *map(record_line, answer["records"])]
     file.end()
     print_result(answer, as_json, lines)

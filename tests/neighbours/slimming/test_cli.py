@@ -43,7 +43,11 @@ def test_it_slims_records_and_goes_on(runs: Path, tmp_path: Path) -> None:
     assert json.loads(progress.read_text())["done"]
     again = call("slim", "--resume", "thin", "--epochs", 2, "--device", "cpu")
     assert "epoch 2/2" in again.stderr and "next: dmpo-explore record thin" in again.stdout
-    assert "run 'thin' exists" in fails("slim", "mine", "--name", "thin", *HOW)
+    error = fails("slim", "mine", "--name", "thin", *HOW)
+    assert "run 'thin' exists" in error and "dmpo-explore slim --resume thin --record" in error
+    again = call("slim", "--resume", "thin", "--record", "--device", "cpu", "--json")
+    assert "run 'thin' is distilled; it is kept" in again.stderr and len(json.loads(again.stdout)["records"]) == 2
+    assert "is finished" in fails("slim", "--resume", "thin")
     assert "another config" not in fails("train", "--resume", "thin")
 
 
