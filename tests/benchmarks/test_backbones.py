@@ -18,7 +18,7 @@ KINDS = {  # name → layout and tokens before the patches
     "mobilenetv4_conv_small": ("channels_first", 0),
     "regnety_002": ("channels_first", 0),
     "swinv2_tiny_window8_256": ("channels_last", 0),
-    "test_nfnet": ("channels_first", 0),
+    "nf_regnet_b0": ("channels_first", 0),
     "test_mambaout": ("channels_last", 0),
     "xcit_nano_12_p8_224": ("tokens", 0),
     "twins_svt_small": ("tokens", 0),
