@@ -60,7 +60,11 @@ def test_a_training_is_killed_goes_on_and_is_recorded(root: Path) -> None:
     assert not end.reason and not end.resumable
     with pytest.raises(ValueError, match="is finished; there is nothing to resume"):
         jobs.resume("mine")
-    (root / "mine" / WEIGHTS).touch()  # as a training does that goes on without recording
+    (root / "mine" / WEIGHTS).touch()
+    assert jobs.job_status(again).recorded == ("val", "test")  # of these very weights
+    content = bytearray((root / "mine" / WEIGHTS).read_bytes())
+    content[-1] ^= 1  # as a training does that goes on without recording
+    (root / "mine" / WEIGHTS).write_bytes(content)
     assert jobs.job_status(again).recorded == () and jobs.job_status(again).state != jobs.FINISHED
     anew = jobs.resume("mine")
     wait(lambda: not jobs.job_status(anew).active)
