@@ -31,7 +31,8 @@ class Forecast:
     """What early exit could save on some data with a backbone, before anything is trained.
 
     Args:
-        record: of held-out images, an exit behind every block that was probed, its scores at fitted temperatures.
+        record: of held-out images, an exit behind every block that was probed, its scores at fitted temperatures; an
+            image pays for all exits before its own.
         probes: ``block``, ``share`` (of the plain model's compute, up to there), ``mean`` and ``second_order``
             (accuracy of the two probes), a row per block.
         exits: blocks behind which exits should stand, the last one included. drop: points of accuracy given up, 0 to 1.
@@ -125,7 +126,8 @@ def forecast(
     own = _exits(record, chosen, heads)
     found = np.array([*_divided(own, drop, seed)]) if len(chosen) > 1 else np.array([[1.0, 0.0]] * DIVISIONS)
     blocks = tuple(record.meta.exit_blocks[k] for k in chosen)
-    return Forecast(record, probes, blocks, drop, found[:, 0], found[:, 1], n_train)
+    whole = _exits(record, range(record.n_exits), heads)
+    return Forecast(whole, probes, blocks, drop, found[:, 0], found[:, 1], n_train)
 
 
 def _exits(record: ExitRecord, chosen: Sequence[int], heads: Sequence[float]) -> ExitRecord:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import changed, data_options, typed_values
+from .options import data_options
 from .output import Bar, print_result, say
-from .root import Json, app
-from .train import base_config, estimate_lines
+from .root import DataPlace, Json, PlannedConfig, app
+from .train import estimate_lines, planned_config
 
 if TYPE_CHECKING:
     from ..data.check import DataCheck
@@ -27,13 +27,8 @@ MOST_PLACES = 10
 @app.command()
 @data_options()
 def data(
-    path: Annotated[
-        str | None, typer.Argument(metavar="PATH", help="A folder or table of images, or the name of a known data set.")
-    ] = None,
-    config: Annotated[
-        str | None,
-        typer.Option(metavar="FILE.json|RUN", help="Config of the planned training; the options below change it."),
-    ] = None,
+    path: DataPlace = None,
+    config: PlannedConfig = None,
     sheet: Annotated[Path | None, typer.Option("--contact-sheet", metavar="FILE.png", help=SHEET)] = None,
     all_classes: Annotated[
         bool, typer.Option("--all-classes", help="Show every class and every affected file.")
@@ -52,10 +47,7 @@ def data(
     from ..fitting.risk_control import certifiable
     from .contact_sheet import write_contact_sheet
 
-    typed = typed_values(settings)
-    if path is None and config is None and not any(key.endswith("_dir") for key in typed):
-        raise typer.BadParameter("give a folder, a table, a known data set, or --train-dir and --test-dir")
-    chosen = changed(base_config(config), typed | ({} if path is None else {"data.name": path}))
+    chosen = planned_config(path, config, settings)
     data = open_data(chosen.data)
     chosen = replace(chosen, data=data.config)
     with Bar(lines=True) as bar:

@@ -7,22 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import changed, data_options, typed_values
+from .options import data_options
 from .output import Bar, print_result
-from .root import Device, Json, app
-from .train import base_config
+from .root import DataPlace, Device, Json, PlannedConfig, app
+from .train import planned_config
 
 
 @app.command()
 @data_options("model.backbone", "model.weights")
 def probe(
-    path: Annotated[
-        str | None, typer.Argument(metavar="PATH", help="A folder or table of images, or the name of a known data set.")
-    ] = None,
-    config: Annotated[
-        str | None,
-        typer.Option(metavar="FILE.json|RUN", help="Config of the planned training; the options below change it."),
-    ] = None,
+    path: DataPlace = None,
+    config: PlannedConfig = None,
     images: Annotated[int, typer.Option(min=60, help="Training images that are read, at most.")] = 3000,
     drop: Annotated[float, typer.Option(help="Accuracy that may be lost, as a fraction: 0.01 is one point.")] = 0.01,
     seed: Annotated[int, typer.Option(help="Of the choice of images.")] = 0,
@@ -42,10 +37,7 @@ def probe(
     from ..analysis.tables import markdown
     from ..training.block_probes import probe as run_probe
 
-    typed = typed_values(settings)
-    if path is None and config is None and not any(key.endswith("_dir") for key in typed):
-        raise typer.BadParameter("give a folder, a table, a known data set, or --train-dir and --test-dir")
-    chosen = changed(base_config(config), typed | ({} if path is None else {"data.name": path}))
+    chosen = planned_config(path, config, settings)
     if out is not None and out.exists():
         raise FileExistsError(f"{out} exists; choose another name")
     with Bar(lines=True) as bar:

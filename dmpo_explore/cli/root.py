@@ -77,6 +77,13 @@ app = typer.Typer(
 )  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Device = Annotated[str, typer.Option(help="auto (an NVIDIA GPU if there is one, else cpu), cpu, cuda, mps or xpu.")]
+DataPlace = Annotated[
+    str | None, typer.Argument(metavar="PATH", help="A folder or table of images, or the name of a known data set.")
+]
+PlannedConfig = Annotated[
+    str | None,
+    typer.Option(metavar="FILE.json|RUN", help="Config of the planned training; the options below change it."),
+]
 ProgressPath = Annotated[
     Path | None,
     typer.Option("--progress", metavar="FILE.json", help="Write the progress to this file while the command runs."),

@@ -13,7 +13,7 @@ import typer
 
 from ..jobs.progress_file import ProgressFile
 from ..training.recipes import described_recipes, with_recipe
-from .options import config_from, config_options
+from .options import changed, config_from, config_options, typed_values
 from .output import Bar, EpochReports, best_epoch, clock, print_result, say
 from .record import enable_ctrl_c, is_main_process, record_line, record_trained
 from .root import Device, Json, ProgressPath, app
@@ -175,6 +175,15 @@ def base_config(place: str | None) -> Config:
     if present_name(place) in runs or place.startswith(PREFIX) or (path / "config.json").is_file():
         return load_run(place).config
     raise FileNotFoundError(f"--config takes a file or a run: no file {place}, and {unknown('run', place, runs)}")
+
+
+def planned_config(data: str | None, place: str | None, settings: dict[str, Any]) -> Config:
+    """The config of a planned training: of `base_config`, with ``data`` and the typed options; usage error without
+    data."""
+    typed = typed_values(settings)
+    if data is None and place is None and not any(key.endswith("_dir") for key in typed):
+        raise typer.BadParameter("give a folder, a table, a known data set, or --train-dir and --test-dir")
+    return changed(base_config(place), typed | ({} if data is None else {"data.name": data}))
 
 
 def _resumed(name: str, settings: dict[str, Any]) -> Config:

@@ -21,7 +21,7 @@ from torch import Tensor
 from ..analysis.saving_forecast import Forecast, forecast
 from ..config import DataConfig, ModelConfig
 from ..data.images import open_data
-from ..data.splits import held_out_rows, stratified_rows
+from ..data.splits import stratified_rows
 from ..data.torch_loaders import make_loader
 from ..models.dmpo import DMPO, evaluating
 from ..models.factory import build_model
@@ -31,7 +31,7 @@ from ..runs.score_files import record_of, values_of
 from ..runs.torch_model import find_device
 from ..utils.torch_seeding import seeded
 from ..utils.typing import Array, Floats, Ints
-from .train_data import groups_of
+from .train_data import groups_of, rows_to_hold
 
 IMAGES = 3000  # that are read by default
 BLOCKS = 12  # that are probed at most
@@ -78,29 +78,21 @@ def probe(
         (['block', 'share', 'mean', 'second_order'], 100, 6)
     """
     opened, model = open_data(data), model or ModelConfig()
-    every = opened.images("train")
-    rows = np.arange(len(every))
-    if images < len(every):
-        rows = stratified_rows(every.labels, images, seed=seed)
-    chosen = every.subset(rows)
+    chosen = opened.images("train")
+    if images < len(chosen):
+        chosen = chosen.subset(stratified_rows(chosen.labels, images, seed=seed))
     if len(chosen) < 60:
         raise ValueError(f"{len(chosen)} training images are too few to probe; at least 60 are needed")
-    groups, names = groups_of(chosen, opened), chosen.class_names
-    if groups is None:
-        held = stratified_rows(chosen.labels, len(chosen) // 3, seed=seed, least=1, class_names=names)
-    else:
-        held = held_out_rows(chosen.labels, len(chosen) // 3, seed=seed, class_names=names, groups=groups)
+    held, names = rows_to_hold(chosen, len(chosen) // 3, seed, groups_of(chosen, opened)), chosen.class_names
     plain = replace(model, tuning="none", bypass="none", predictor="covariance", last_predictor="covariance")
     depth = build_model(replace(plain, weights="random", exits=1), len(names)).exits[-1]
     with seeded(seed):  # of random weights
         frozen = build_model(replace(plain, exits=min(depth, BLOCKS)), len(names)).to(find_device(device))
     features = _features(frozen, make_loader(chosen, frozen.preprocess, batch_size=BATCH), len(chosen), progress)
     probes = {kind: [_fit(block[kind], chosen.labels, held) for block in features] for kind in KINDS}
-    labels = chosen.labels[held]
-    table: dict[str, Any] = {"block": frozen.exits}
-    cost = config_flops(replace(model, exits=frozen.exits), len(names))
+    labels, cost = chosen.labels[held], config_flops(replace(model, exits=frozen.exits), len(names))
     trunk = cost.embed + np.cumsum(np.add(cost.trunk, cost.tuning))
-    table["share"] = trunk / cost.reference
+    table: dict[str, Any] = {"block": frozen.exits, "share": trunk / cost.reference}
     table |= {kind: [(found.scores.argmax(1) == labels).mean() for found in probes[kind]] for kind in KINDS}
     best = [min(pair, key=lambda found: found.error) for pair in zip(*probes.values(), strict=True)]
     so_far = accumulate(best, lambda a, b: min(a, b, key=lambda found: found.error))  # a deeper exit knows no less

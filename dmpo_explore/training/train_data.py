@@ -22,7 +22,7 @@ from ..runs.ready import fetch_backbone, place_finding, start_findings
 from ..runs.run import Run
 from ..runs.run_data import check_classes, check_images, check_unlabelled
 from ..utils.progress import Progress
-from ..utils.typing import Array
+from ..utils.typing import Array, Ints
 from .kinds import TRAINING_PARTS
 
 DataHook = Callable[[Manifest], None]
@@ -97,26 +97,36 @@ def hold_out(
 ) -> tuple[ImageSet, ImageSet | None]:
     """Training images → those to train on and those held out, None where no training part needs them or K is 1.
 
-    A tenth is held out, at least one image of every class; the same images whenever the run is resumed. Where images
-    have groups, whole groups are held out, and the only group of a class is trained on. Val, calibration and test stay
+    A tenth is held out (`rows_to_hold`), the same images whenever the run is resumed. Val, calibration and test stay
     unread.
+
+    Raises:
+        ValueError: as `rows_to_hold`.
+    """
+    if not wants_held_out(config, n_exits):
+        return images, None
+    held = rows_to_hold(images, len(images) // SHARE, config.data.seed, groups)
+    return images.subset(np.setdiff1d(np.arange(len(images)), held)), images.subset(held)
+
+
+def rows_to_hold(images: ImageSet, size: int, seed: int, groups: Array | None = None) -> Ints:
+    """About ``size`` rows of training images to hold out, at least one of every class.
+
+    Where images have groups, whole groups are held out, and the only group of a class is trained on.
 
     Raises:
         ValueError: a class with a single training image, or no group that can be held out.
     """
-    if not wants_held_out(config, n_exits):
-        return images, None
-    names, seed = images.class_names, config.data.seed
+    names = images.class_names
     if groups is None:
-        held = stratified_rows(images.labels, len(images) // SHARE, seed=seed, least=1, class_names=names)
-    else:
-        held = held_out_rows(images.labels, len(images) // SHARE, seed=seed, class_names=names, groups=groups)
-        gone = np.setdiff1d(images.labels, np.delete(images.labels, held))  # classes all of whose images would be held
-        needed = groups[held[np.isin(images.labels[held], gone)]]
-        held = held[~np.isin(groups[held], needed)]
-        if not len(held):
-            raise ValueError(f"no images can be held out: class {names[gone[0]]!r} is in one group; add another group")
-    return images.subset(np.setdiff1d(np.arange(len(images)), held)), images.subset(held)
+        return stratified_rows(images.labels, size, seed=seed, least=1, class_names=names)
+    held = held_out_rows(images.labels, size, seed=seed, class_names=names, groups=groups)
+    gone = np.setdiff1d(images.labels, np.delete(images.labels, held))  # classes all of whose images would be held
+    needed = groups[held[np.isin(images.labels[held], gone)]]
+    held = held[~np.isin(groups[held], needed)]
+    if not len(held):
+        raise ValueError(f"no images can be held out: class {names[gone[0]]!r} is in one group; add another group")
+    return held
 
 
 def groups_of(images: ImageSet, data: ImageData) -> Array | None:
