@@ -8,6 +8,7 @@ In: Streamlit's options and a request's headers; both are what anybody can send.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import ipaddress
 import os
@@ -120,12 +121,19 @@ def is_token(text: str) -> bool:
     return hmac.compare_digest(text.encode(), token().encode())
 
 
+def cookie_value() -> str:
+    """What a browser keeps that has shown the token: its SHA-256, as a cookie cannot hold any text."""
+    return hashlib.sha256(token().encode()).hexdigest()
+
+
 def shows_token(headers: Headers, cookie: str) -> bool:
-    """Whether a cookie of this name holds the token."""
+    """Whether a cookie of this name holds `cookie_value`."""
     pairs = [
         part.strip().partition("=") for name, value in headers if name.lower() == "cookie" for part in value.split(";")
     ]
-    return any(name == cookie and is_token(value) for name, _, value in pairs)
+    return any(
+        name == cookie and hmac.compare_digest(value.encode(), cookie_value().encode()) for name, _, value in pairs
+    )
 
 
 # -- paths --

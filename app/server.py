@@ -89,7 +89,9 @@ class Guard:
             given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])
             if scope["type"] == "http" and access.is_token(given[0]):
                 answer = RedirectResponse("/" + scope["path"].lstrip("/"), 303)  # "//x" is a host
-                answer.set_cookie(cookie, access.token(), httponly=True, samesite="strict")
+                answer.set_cookie(
+                    cookie, access.cookie_value(), httponly=True, samesite="lax"
+                )  # a link elsewhere may lead here
                 await answer(scope, receive, guarded)
             else:
                 await _refuse(scope, receive, guarded, LOCKED, 403)

@@ -55,6 +55,11 @@ class Forecast:
         return float(middle), float(low), float(high)
 
     @property
+    def lost(self) -> float:
+        """Median of the accuracy given up in fact."""
+        return float(np.median(self.drops))
+
+    @property
     def enough(self) -> int:
         """The first block whose better probe is within ``drop`` of the best block's."""
         best = self.probes[["mean", "second_order"]].max(axis=1)
@@ -70,8 +75,8 @@ class Forecast:
         share, low, high = self.interval
         return {
             "probes": self.probes.to_dict("records"), "enough": self.enough, "exits": [*self.exits], "drop": self.drop,
-            "share": share, "low": low, "high": high, "pays": self.pays, "train_images": self.n_train,
-            "held_out_images": self.record.n_images,
+            "lost": self.lost, "share": share, "low": low, "high": high, "pays": self.pays,
+            "train_images": self.n_train, "held_out_images": self.record.n_images,
         }  # fmt: skip
 
     def lines(self) -> list[str]:
@@ -82,7 +87,8 @@ class Forecast:
             f"Frozen features know the classes best from block {self.enough} of {self.record.meta.exit_blocks[-1]} on "
             f"(within {points} of the best block)."
         ]
-        saved = f"{share:.0%} of the plain model's compute ({low:.0%} to {high:.0%}) at {points} lost"
+        lost = f"fitted to lose {points}, {100 * self.lost:.1f} in the median on the other half"
+        saved = f"{share:.0%} of the plain model's compute ({low:.0%} to {high:.0%}; {lost})"
         if self.pays:
             exits = ",".join(map(str, self.exits))
             lines += [f"With exits behind blocks {exits} early exit should take about {saved}: --exits {exits}"]
@@ -92,6 +98,12 @@ class Forecast:
                 f"block {self.enough}, is the simpler choice."
             ]
         return [*lines, f"From {self.n_train:,} training images, read on {images:,} others of the training split."]
+
+
+def check_drop(drop: float) -> None:
+    """Raise ValueError for a drop outside [0, 1)."""
+    if not 0 <= drop < 1:
+        raise ValueError(f"drop={drop!r} must lie in [0, 1): 0.01 gives up one point of accuracy")
 
 
 def forecast(
@@ -110,8 +122,7 @@ def forecast(
     Raises:
         ValueError: a drop outside [0, 1), or fewer than 20 images.
     """
-    if not 0 <= drop < 1:
-        raise ValueError(f"drop={drop!r} must lie in [0, 1): 0.01 gives up one point of accuracy")
+    check_drop(drop)
     if record.n_images < 20:
         raise ValueError(f"{record.n_images} held-out images are too few for a forecast; at least 20 are needed")
     record = record.tempered(fit_temperatures(record))

@@ -7,6 +7,7 @@ that they were fitted on and what they do on test, at home, away, and away after
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -103,8 +104,11 @@ def transfer_run(run: Run, data: str, targets: Sequence[Target] = TARGETS, polic
                 f"run {run.name!r} has no record of {data} {split}; make it with "
                 f"`dmpo-explore record {run.name} --other-data {data}`"
             )
-    home = HeldOut(run.record(run.fitting_split), run.record("test"))
-    return transfer(home, HeldOut(*map(run.record, names)), targets, policy)
+    home, away = HeldOut(run.record(run.fitting_split), run.record("test")), HeldOut(*map(run.record, names))
+    for record in away:  # folders of one name share it
+        if record.meta.data not in (data, os.path.abspath(os.path.expanduser(data))):
+            raise ValueError(f"{record.described} is no record of {data}; give the data it was made of")
+    return transfer(home, away, targets, policy)
 
 
 def _exits(home: ExitRecord, away: ExitRecord) -> pd.DataFrame:

@@ -73,6 +73,8 @@ def evaluate(
     """
     from ..analysis.evaluation import evaluate_policies, evaluate_protocol, evaluate_runs
     from ..analysis.tables import class_table, policy_table, table
+    from ..analysis.transfer import TARGETS
+    from ..fitting.target import BOUNDS
 
     policy = policy_from(settings | {"flops": flops})
     found = [target_from(settings | {"flops": budget}) for budget in flops or (None,)]
@@ -80,9 +82,11 @@ def evaluate(
     beside = {"--flops": flops, "--against": against, "targets": targets, **unused(settings)}
     _refuse(all_policies, protocol, beside | {"--per-class": per_class, "--per-image": per_image})
     if transfer:
-        others = {"--against": against, "--per-class": per_class, "--per-image": per_image}
+        others = {"--against": against, "--per-class": per_class, "--per-image": per_image, "--split": split != "test"}
         refuse_beside("--transfer", {"--all-policies": all_policies, "--protocol": protocol, **others})
-        _transfer(runs, transfer, policy, targets, as_json)
+        how = {name: settings[name] for name in ("per_exit", "calibrate")}
+        usual = [replace(target, **how) if target.kind in BOUNDS else target for target in TARGETS]
+        _transfer(runs, transfer, policy, targets or usual, as_json)
         return
     if all_policies:
         with warnings_said():
@@ -110,14 +114,14 @@ def evaluate(
 def _transfer(runs: list[str], data: str, policy: str | Policy, targets: list[Target], as_json: bool) -> None:
     """Print what one run does on other data."""
     from ..analysis.tables import transfer_lines
-    from ..analysis.transfer import TARGETS, transfer_run
+    from ..analysis.transfer import transfer_run
     from ..runs.store import load_run
 
     if len(runs) != 1 or not isinstance(policy, str):
         raise typer.BadParameter("needs one run, and a policy by name", param_hint="--transfer")
     run = load_run(runs[0])
     with warnings_said():
-        found = transfer_run(run, data, targets or TARGETS, policy)
+        found = transfer_run(run, data, targets, policy)
     tables = {name: json.loads(table.to_json(orient="records")) for name, table in found._asdict().items()}
     print_result({"run": run.name, "data": data} | tables, as_json, transfer_lines(found, run.config.data.name, data))
 

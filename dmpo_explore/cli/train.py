@@ -150,7 +150,7 @@ def _fitted(config: Config, settings: dict[str, Any]) -> Config:
     from ..models.defaults import fitted
 
     names = ("image_size", "channels", "bypass_width")
-    model = fitted(config.model, [name for name in names if settings[name] is not None])
+    model = fitted(config.model, [name for name in names if settings.get(name) is not None])
     if new := [
         f"{name}={getattr(model, name)}" for name in names if getattr(model, name) != getattr(config.model, name)
     ]:
@@ -178,12 +178,16 @@ def base_config(place: str | None) -> Config:
 
 
 def planned_config(data: str | None, place: str | None, settings: dict[str, Any]) -> Config:
-    """The config of a planned training: of `base_config`, with ``data`` and the typed options; usage error without
-    data."""
+    """The config of a planned training, as `train` would make it; usage error without data.
+
+    Args:
+        data: in place of ``--data``. place: of `base_config`.
+    """
     typed = typed_values(settings)
     if data is None and place is None and not any(key.endswith("_dir") for key in typed):
         raise typer.BadParameter("give a folder, a table, a known data set, or --train-dir and --test-dir")
-    return changed(base_config(place), typed | ({} if data is None else {"data.name": data}))
+    chosen = changed(base_config(place), typed | ({} if data is None else {"data.name": data}))
+    return chosen if place else _fitted(chosen, settings)
 
 
 def _resumed(name: str, settings: dict[str, Any]) -> Config:

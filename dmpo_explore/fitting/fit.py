@@ -271,7 +271,10 @@ def _with_constraint(record: ExitRecord, policy: Policy, target: Target) -> tupl
         key, noted = floor_key(min(wanted, reached)), _too_low((wanted - reached) / record.n_images)
     if not target.per_exit or record.n_exits == 1:
         return replace(policy, thresholds=(single,)), noted
-    return replace(policy, thresholds=tuple(best_thresholds(record, policy, single, key))), {}
+    policy = replace(policy, thresholds=tuple(best_thresholds(record, policy, single, key)))
+    if target.kind == "flops":
+        return policy, {}
+    return policy, _too_low((wanted - at_exits(record.correct, policy.exits(record)).sum()) / record.n_images)
 
 
 def _only_exit_1(swept: Sweep, budget: float) -> dict[str, str]:

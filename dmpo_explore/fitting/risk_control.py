@@ -125,7 +125,7 @@ def images_needed(epsilon: float, delta: float = 0.05, rate: float = 0.0) -> int
     _check_levels(epsilon, delta)
     if not 0 <= rate < epsilon:
         raise ValueError(f"rate={rate!r} must be at least 0 and below epsilon, {epsilon:g}: no number is enough")
-    n = 0
+    n = max(1, math.floor(math.log(delta) / math.log1p(-epsilon)))  # without errors, but for rounding
     for errors in count():
         while n <= errors or hoeffding_bentkus(errors / n, n, epsilon) > delta:
             n += 1

@@ -75,6 +75,8 @@ def describe_device(device: str = "auto") -> str:
     if _is_gpu(device):
         facts = torch.cuda.get_device_properties(_index(device))
         return f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB"
+    if (kind := device.partition(":")[0]) not in ("auto", "cpu", "cuda"):
+        return kind
     threads = torch.get_num_threads()
     return f"CPU, {threads} thread{'s' * (threads != 1)} on {os.cpu_count()} cores"
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .. import __version__
 from ..models.dmpo import DMPO
 from ..policies.base import Policy, not_deployable
 from ..runs.run import Run
@@ -73,7 +74,8 @@ def made_from(run: Run, policy: Policy) -> dict[str, Any]:
     """What an export depends on besides its precision, as JSON values."""
     weights = run.path / WEIGHTS
     digest = sha256(weights) if weights.is_file() else ""
-    return {"run": run.name, "weights_sha256": digest, "policy": run.fitted_here(policy).to_dict()}
+    values = {"version": __version__, "run": run.name, "weights_sha256": digest}
+    return values | {"policy": run.fitted_here(policy).to_dict()}
 
 
 def is_exported(run: Run, out: str | Path, policy: Policy, *, precision: str = "float32", single: bool = False) -> bool:

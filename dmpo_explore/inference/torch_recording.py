@@ -28,7 +28,7 @@ from ..records.scores import STORED, scores_of_record
 from ..records.writer import RecordWriter
 from ..runs.other_data import record_name
 from ..runs.run import Run
-from ..runs.run_data import checked_images, fits_policies, other_images
+from ..runs.run_data import checked_images, fits_policies, other_config, other_images
 from ..runs.store import BUNDLED_RUNS, clear_runs
 from ..runs.weights_file import WEIGHTS, read_weights_meta
 from ..utils.files import sha256
@@ -188,14 +188,15 @@ def record_run(
         >>> dx.record_run(dx.load_run("my-run"), "test").n_images  # doctest: +SKIP
         10000
     """
-    other = DataConfig(other_data) if isinstance(other_data, str) else other_data
+    other = other_config(run, other_data) if isinstance(other_data, str) else other_data
     name = split if other is None else record_name(other.name, split)
     target = _place(run, name, force)
     images = checked_images(run, split, on_check) if other is None else other_images(run, split, other)
     processes = join_processes(device)
     model, flops, weights = loaded(run, processes.device, len(images.class_names))
     made_from = facts(run, images, model, precision, weights)
-    meta = replace(record_meta(run.config, images, model, flops), weights_sha256=made_from["weights_sha256"])
+    meta = record_meta(run.config, images, model, flops)
+    meta = replace(meta, weights_sha256=made_from["weights_sha256"], precision="" if precision == "no" else precision)
     width = feature_width(model) if keep_features else 0
     how: dict[str, Any] = {"made_from": made_from, "keep_logits": keep_logits, "n_features": width, "more": scores}
     writer = RecordWriter(target, meta, len(images), batch_size=batch_size, **how)

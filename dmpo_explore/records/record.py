@@ -35,6 +35,7 @@ LEFT_OUT = (
     "images_sha256",
     "flops_trained",
     "weights_sha256",
+    "precision",
 )  # keys that are not written where empty
 BLOCK = 65_536  # images whose logits at one exit are scored together
 OF_IMAGES = ("logits", "features", "embedding")  # attributes that a record may lack
@@ -57,7 +58,8 @@ class RecordMeta:
         flops_trained: (K,) FLOPs as trained, with the tuning unmerged; empty: equal, or unknown.
         flops_convention: how FLOPs are counted. model: its name. image_size: in pixels. created: date, ISO 8601.
         images_sha256: the recorded images (`ImageSet.fingerprint`), or their split; empty: unknown.
-        weights_sha256: of the run's weights file; empty: unknown, or none.
+        weights_sha256: of the run's weights file; empty: unknown, or none. precision: of the recording; empty:
+            float32.
 
     Example:
         >>> import dmpo_explore as dx
@@ -82,6 +84,7 @@ class RecordMeta:
     images_sha256: str = ""
     flops_trained: tuple[float, ...] = ()
     weights_sha256: str = ""
+    precision: str = ""
 
     @property
     def counted(self) -> str:

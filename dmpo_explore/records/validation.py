@@ -264,6 +264,7 @@ META_FIELDS: dict[str, tuple[Kind, bool]] = {  # name → form, and whether it m
     "images_sha256": (_TEXT, False),
     "flops_trained": (Kind("a rising list of positive FLOPs, one per exit", lambda v: _rising(v, _number)), False),
     "weights_sha256": (_TEXT, False),
+    "precision": (_TEXT, False),
 }
 
 

@@ -14,7 +14,7 @@ from ..data.images import open_data
 from ..data.known import DATASETS
 from ..records.record import RecordMeta
 
-LONGEST = 60  # letters of a record's name that are its data's
+LONGEST = 60  # letters of a data set's name in other names
 
 
 def record_name(data: str, split: str) -> str:
@@ -24,8 +24,17 @@ def record_name(data: str, split: str) -> str:
         >>> record_name("grocery-shops", "test"), record_name("/home/me/hospital B", "calibration")
         ('grocery-shops-test', 'hospital-B-calibration')
     """
-    name = re.sub(r"[^A-Za-z0-9_]+", "-", PurePath(data).stem)[:LONGEST].strip("-") or "images"
-    return f"{name}-{split}"
+    return f"{short_name(data)}-{split}"
+
+
+def short_name(data: str) -> str:
+    """The name of a data set, or of a folder without what lies above it, as a part of names of files.
+
+    Example:
+        >>> short_name("/photos/My holiday (2024).csv")
+        'My-holiday-2024'
+    """
+    return re.sub(r"[^A-Za-z0-9_]+", "-", PurePath(data).stem)[:LONGEST].strip("-") or "images"
 
 
 def images_again(meta: RecordMeta, root: str | None) -> ImageSet:

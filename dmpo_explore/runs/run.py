@@ -8,6 +8,7 @@ history.csv, policies.json, card.md, records/<split>/, weights.safetensors. Only
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from os.path import lexists
@@ -113,9 +114,10 @@ class Run:
             )
         record = ExitRecord.load(self.path / "records" / split)
         if of_other_weights(self.path, record.meta.weights_sha256):
+            other = "" if split in SPLITS else f" --other-data {record.meta.data}"
             raise ValueError(
                 f"the {split} record of run {self.name!r} is of earlier weights: {WEIGHTS} has changed since; make it "
-                f"again with `dmpo-explore record {self.name} --split {split} --force`"
+                f"again with `dmpo-explore record {self.name}{other} --split {record.meta.split} --force`"
             )
         return record
 
@@ -174,9 +176,8 @@ class Run:
             >>> run.fitted_here(policy) is policy
             True
         """
-        splits, split = self.splits(), str(policy.fitted.get("split"))
-        alike = [name for name in splits if name == split or name.endswith(f"-{split}")]  # those of other data too
-        if "record" not in policy.fitted or any(made_for(policy, self.record(name)) for name in alike):
+        splits = self.splits()
+        if "record" not in policy.fitted or self._has_record_of(policy):
             return policy
         about = f"policy {name or policy.name!r} was fitted on another record than run {self.name!r} has"
         if self.fitting_split not in splits:
@@ -188,6 +189,17 @@ class Run:
             how = f"it is fitted again to its target on {self.fitting_split}"
         warnings.warn(f"{about}; {how}", UserWarning, stacklevel=2)
         return found
+
+    def _has_record_of(self, policy: Policy) -> bool:
+        """Whether a record a policy was fitted on is here: its split's, or one of other data that is not outdated."""
+        split = str(policy.fitted.get("split"))
+        if split in self.splits() and made_for(policy, self.record(split)):
+            return True
+        for name in self.splits():
+            with suppress(ValueError):
+                if name.endswith(f"-{split}") and made_for(policy, self.record(name)):
+                    return True
+        return False
 
     def card(self) -> str:
         """The model card in Markdown; empty if there is none.

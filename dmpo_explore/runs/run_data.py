@@ -121,8 +121,13 @@ def checked_images(run: Run, split: str, progress: Progress | None = None) -> Im
     return images
 
 
+def other_config(run: Run, name: str) -> DataConfig:
+    """Other data by name; known data sets are in the folder in which the run's own are."""
+    return DataConfig(name, run.config.data.root)
+
+
 def other_images(run: Run, split: str, data: DataConfig) -> ImageSet:
-    """The images of a split of other data that have the run's classes.
+    """The images of a split of other data that have the run's classes; files are hashed, and compared as they are read.
 
     Raises:
         ValueError: other classes, or no such split; or as `open_data`.
@@ -132,6 +137,8 @@ def other_images(run: Run, split: str, data: DataConfig) -> ImageSet:
         raise ValueError(f"{data.name} has no {split} images (it has {', '.join(opened.splits)}); choose --split")
     images = opened.images(split)
     check_classes(run, images)
+    if rows := opened.rows({split: images}, {}).get(split):
+        return replace(images, pixels=opened.verified(rows, split), indices=np.arange(len(rows)))
     return images
 
 
@@ -154,8 +161,7 @@ def present_record(run: Run, split: str, other: DataConfig | None = None) -> Exi
     if other is None:
         same = not recorded or run.manifest is None or run.manifest.fingerprints.get(split, recorded) == recorded
     else:
-        images = other_images(run, split, other)
-        same = recorded in ("", images.fingerprint) and np.array_equal(images.labels, record.labels)
+        same = recorded == other_images(run, split, other).fingerprint
     if not same:
         raise ValueError(f"the {name} record of run {run.name!r} is of other images than there are now")
     return record
@@ -166,6 +172,7 @@ def kept_records(
     splits: list[str],
     *,
     other_data: str | None = None,
+    precision: str = "no",
     keep_logits: bool = True,
     keep_features: bool = False,
     scores: Sequence[str] = (),
@@ -182,7 +189,7 @@ def kept_records(
         ['val']
     """
     kept: dict[str, ExitRecord] = {}
-    other = DataConfig(other_data) if other_data else None
+    other = other_config(run, other_data) if other_data else None
     for split in splits:
         name = record_name(other_data, split) if other_data else split
         if name not in run.splits():
@@ -191,6 +198,9 @@ def kept_records(
         lacks = ["logits"] * (keep_logits and record.logits is None)
         lacks += ["features"] * (keep_features and record.features is None)
         lacks += [score for score in scores if score not in (*STORED, *record.more)]
+        if (was := record.meta.precision or "no") != precision:
+            text = f"run {run.name!r} has a {name} record in precision {was}, not {precision}"
+            raise FileExistsError(f"{text}; replace it with --force, or choose --split")
         if lacks:
             text = f"run {run.name!r} has a {name} record without {', '.join(lacks)}"
             raise FileExistsError(f"{text}; replace it with --force, or choose --split")

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..analysis.saving_forecast import Forecast, forecast
+from ..analysis.saving_forecast import Forecast, check_drop, forecast
 from ..config import DataConfig, ModelConfig
 from ..data.images import open_data
 from ..data.splits import stratified_rows
@@ -77,6 +77,7 @@ def probe(
         >>> found.probes.columns.tolist(), found.record.n_images, found.exits[-1]
         (['block', 'share', 'mean', 'second_order'], 100, 6)
     """
+    check_drop(drop)
     opened, model = open_data(data), model or ModelConfig()
     chosen = opened.images("train")
     if images < len(chosen):

@@ -27,6 +27,7 @@ from ..runs.history import CHECKPOINT, checkpoint_epoch, finished_epochs
 from ..runs.run import Run
 from ..runs.store import new_run_path, runs_root
 from ..runs.torch_weights import save_weights
+from ..runs.weights_file import WEIGHTS
 from ..utils.disk import require_free
 from ..utils.files import atomic_file, atomic_folder, write_text
 from ..utils.torch_reading import load_tensors
@@ -79,8 +80,9 @@ def require_room(root: Path, model: DMPO, *, copies: int = 0) -> None:
 
 
 def unfinished(folder: Path) -> bool:
-    """Whether a run's checkpoint holds an epoch that its other files do not hold yet."""
-    return checkpoint_epoch(folder / CHECKPOINT) != finished_epochs(folder)
+    """Whether a run's checkpoint holds an epoch that its other files do not hold, or are not there."""
+    whole = (folder / WEIGHTS).is_file() and checkpoint_epoch(folder / CHECKPOINT) == finished_epochs(folder)
+    return not whole
 
 
 def is_finished(run: Run, epochs: int | None = None) -> bool:

@@ -9,7 +9,6 @@ those of the epoch with the largest area under the accuracy–FLOPs curve on val
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference
 from ..models.flops import ModelFlops, measure_flops
 from ..runs.history import CHECKPOINT
+from ..runs.other_data import short_name
 from ..runs.run import Run
 from ..runs.run_data import located
 from ..runs.store import clear_runs, load_run, runs_root
@@ -51,7 +51,6 @@ from .teacher import checked_teacher, require_another, with_teacher_address
 from .train_data import SHARE, DataHook, hold_out, hold_out_unlabelled, training_images, wants_held_out
 from .validator import Validator, spread
 
-LONGEST = 60  # letters of a run's default name that are its data's
 # errors of settings that cannot be trained, or not on this machine
 UNTRAINABLE = (ValueError, FloatingPointError, torch.OutOfMemoryError)
 
@@ -294,8 +293,7 @@ def _with_precision(config: Config, device: str, resumed: str | None) -> Config:
 
 def default_name(config: Config) -> str:
     """The default name of a run: data, predictor and the time."""
-    data = re.sub(r"[^A-Za-z0-9_]+", "-", Path(config.data.name).stem)[:LONGEST].strip("-") or "images"
-    return f"{data}-{config.model.exit_parts[1]}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    return f"{short_name(config.data.name)}-{config.model.exit_parts[1]}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
 def open_run(name: str, config: Config, *, resume: bool) -> tuple[Path, dict[str, Any] | None]:

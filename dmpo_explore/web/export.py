@@ -111,6 +111,7 @@ def made_from(run: Run, policy: Policy | None, **options: Any) -> dict[str, Any]
     from ..inference.torch_export import made_from as of_graphs
 
     values = of_graphs(run, fit_run_policy(run) if policy is None else policy) | options
+    values["record"] = run.record(options["split"]).digest
     return {"sha256": hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()}
 
 

@@ -87,16 +87,22 @@ def test_the_policy_admits_only_scripts_of_this_server() -> None:
 
 
 def test_with_a_token_only_who_shows_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(access.TOKEN, "secret")
+    monkeypatch.setenv(access.TOKEN, "my secret, one")
+    shown, kept = "token=my%20secret%2C+one", access.cookie_value()
     for kind, field, refused in (("http", "status", 403), ("websocket", "code", 1008)):
-        for query, cookie in (("", ""), ("token=wrong", ""), ("", "dmpo-explore-8501=wrong"), ("", "other=secret")):
+        for query, cookie in (("", ""), ("token=wrong", ""), ("", "dmpo-explore-8501=wrong"), ("", f"other={kept}")):
             assert answers(kind, query=query, cookie=cookie)[0][field] == refused
-    assert answers("websocket", query="token=secret")[0]["code"] == 1008  # a page has the cookie by then
-    assert answers("http", host="evil.example", query="token=secret")[0]["status"] == 421
-    first = answers("http", "//evil.example/x", query="token=secret")[0]
+    assert answers("websocket", query=shown)[0]["code"] == 1008  # a page has the cookie by then
+    assert answers("http", host="evil.example", query=shown)[0]["status"] == 421
+    first = answers("http", "//evil.example/x", query=shown)[0]
     headers = dict(first["headers"])
     assert first["status"] == 303 and headers[b"location"] == b"/evil.example/x"
     cookie = headers[b"set-cookie"].decode()
-    assert cookie.startswith("dmpo-explore-8501=secret;") and "HttpOnly" in cookie and "SameSite=strict" in cookie
-    assert answers("http", cookie="a=b; dmpo-explore-8501=secret")[0]["status"] == 200
-    assert answers("websocket", cookie="dmpo-explore-8501=secret")[0]["bytes"] == MESSAGE
+    assert (
+        cookie.startswith(f"dmpo-explore-8501={kept};")
+        and "HttpOnly" in cookie
+        and "SameSite=lax" in cookie
+        and "secret" not in cookie
+    )
+    assert answers("http", cookie=f"a=b; dmpo-explore-8501={kept}")[0]["status"] == 200
+    assert answers("websocket", cookie=f"dmpo-explore-8501={kept}")[0]["bytes"] == MESSAGE

@@ -95,7 +95,9 @@ def test_keys_move_it_and_its_numbers_are_the_librarys(visit: Visit, runs: Path,
         page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
         places.append(int(slider.get_attribute("aria-valuenow") or -1))
     jump = max(1, round(last / 10))
-    assert places == [0, 1, 2, 1, min(last, 1 + jump), max(0, min(last, 1 + jump) - jump), last]
+    end = int(slider.get_attribute("aria-valuemax") or 0)  # the stop of the fitted threshold may be gone by now
+    assert last - end in (0, 1)
+    assert places == [0, 1, 2, 1, min(last, 1 + jump), max(0, min(last, 1 + jump) - jump), end]
     assert (slider.get_attribute("aria-valuetext") or "").startswith("threshold none early, accuracy ")
     expect(page.get_by_text("No image exits early.")).to_be_visible()
     visit.settle()
