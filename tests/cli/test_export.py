@@ -67,6 +67,9 @@ def test_an_export_that_is_whole_is_kept_and_any_other_is_an_error(runs: Path, t
     assert "replace the export in it with --force" in fails(*words, "--precision", "int8")
     shutil.copytree(runs / "mine", runs / "twin")
     assert "replace the export in it with --force" in fails("export", "twin", *words[2:])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dmpo_explore.inference.torch_export.__version__", "0.0.1")
+        assert "replace the export in it with --force" in fails(*words)
     (place / "stage-1.onnx").write_bytes(b"changed")
     assert "replace the export in it with --force" in fails(*words)
     call(*words, "--force")

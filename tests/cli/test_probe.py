@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from calls import call, fails
 
 from dmpo_explore.records.record import ExitRecord
@@ -18,7 +19,7 @@ def test_it_says_where_exits_should_stand_and_keeps_the_record(tmp_path: Path) -
     record = ExitRecord.load(tmp_path / "probes")
     assert record.n_images == 40 and record.n_exits == 6
     assert "valid" in call("check", tmp_path / "probes").stdout
-    assert "exists" in fails("probe", "digits", *TINY, "--out", tmp_path / "probes")
+    assert "exists" in call("probe", "digits", *TINY, "--out", tmp_path / "probes", status=1).stderr
 
 
 def test_json_has_the_whole_answer() -> None:
@@ -28,5 +29,7 @@ def test_json_has_the_whole_answer() -> None:
     )
 
 
-def test_without_data_it_says_what_to_give() -> None:
+def test_what_cannot_be_is_said_before_an_image_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "give a folder, a table, a known data set" in fails("probe")
+    monkeypatch.setattr("dmpo_explore.training.block_probes.open_data", pytest.fail)
+    assert "drop=1.5 must lie in [0, 1)" in call("probe", "digits", *TINY, "--drop", 1.5, status=1).stderr

@@ -65,6 +65,7 @@ def test_memory_power_and_energy_are_those_of_the_gpu_that_is_used() -> None:
     assert gpu_use("cuda:1") == GpuUse("NVIDIA one", 19 * 2**30, 80 * 2**30, 312.0)
     assert gpu_use("cpu") is None
     assert describe_device("cuda:1") == "NVIDIA one, 80 GiB" and describe_device("cpu").startswith("CPU, ")
+    assert describe_device("mps") == "mps"
     counters = energy_counter("cuda"), energy_counter("cuda:1")
     assert [counter and counter() for counter in counters] == [7.0, 5.0]
 

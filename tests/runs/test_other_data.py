@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from calls import call, fails
-from own_images_folder import fill
+from own_images_folder import fill, paint
 from tiny import recorded_run, tiny_config
 
 import dmpo_explore as dx
+from dmpo_explore.inference.torch_recording import record_run
 from dmpo_explore.runs.check import check_folder
 from dmpo_explore.runs.other_data import record_name
+from dmpo_explore.runs.torch_weights import read_weights, save_weights
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +65,17 @@ def test_other_images_are_recorded_beside_the_run_s_own(root: Path, tmp_path: Pa
     assert told["exits"][1]["away"] == pytest.approx(record.correct[:, 1].mean())
     assert "fitted again on" in call("evaluate", "mine", "--transfer", shop).stdout
     assert "leave out --against" in fails("evaluate", "mine", "--transfer", shop, "--against", "mine")
-    next((shop / "test" / "9").iterdir()).unlink()
+    assert "leave out --split" in fails("evaluate", "mine", "--transfer", shop, "--split", "val")
+    assert "a shop-calibration record in precision no, not bf16" in fails(*words[:-1], "--precision", "bf16")
+    namesake = fill(tmp_path / "elsewhere" / "shop" / "test", digits, 6, 9000).parent
+    assert "shop calibration is no record of" in fails("evaluate", "mine", "--transfer", namesake)
+    paint(sorted((shop / "test" / "9").iterdir())[0], 12_345)  # the same name, other pixels
     assert "the shop-test record of run 'mine' is of other images" in fails(*words[:-1])
+    save_weights(run.path, {name: tensor + 1 for name, tensor in read_weights(run.path).items()}, run.config.model)
+    with pytest.raises(ValueError, match=rf"earlier weights.*record mine --other-data {shop} --split test --force"):
+        run.record("shop-test")
+    of_own = dx.fit_policy(record_run(run, "val", device="cpu", force=True), threshold=0.5)
+    assert run.fitted_here(of_own) is of_own  # whatever became of the others
 
 
 def stacked(run: dx.Run, shop: Path) -> object:

@@ -15,7 +15,7 @@ from tiny_training import CONFIG, FILES, files, same_history, stop_after
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.runs.torch_weights import read_weights
-from dmpo_explore.training.checkpoint import read_checkpoint
+from dmpo_explore.training.checkpoint import read_checkpoint, unfinished
 from dmpo_explore.training.loop import EpochResult
 from dmpo_explore.training.train import train, train_epochs
 
@@ -30,6 +30,10 @@ def test_train_goes_on_with_a_run(straight: tuple[Run, list[EpochResult]]) -> No
     same_history(run, straight[0])
     with pytest.raises(ValueError, match="is finished"):
         train(CONFIG, "run", resume=True, device="cpu")
+    (run.path / "weights.safetensors").unlink()
+    assert unfinished(run.path)
+    train(CONFIG, "run", resume=True, device="cpu")
+    assert read_weights(run.path).keys() == read_weights(straight[0].path).keys() and not unfinished(run.path)
 
 
 @pytest.mark.parametrize("epochs", [pytest.param(1, marks=pytest.mark.slow), 2])
