@@ -118,6 +118,10 @@ class EpochReports:
         """While the images are checked, before the first step."""
         self._before("checking images", done, total)
 
+    def on_teacher(self, done: int, total: int) -> None:
+        """While the run's own teacher is trained, before the first step."""
+        self._before("training its teacher", done, total)
+
     def on_answers(self, done: int, total: int) -> None:
         """While a teacher answers the images, before the first step."""
         self._before("teacher answers", done, total)
@@ -128,10 +132,10 @@ class EpochReports:
             self.bar.clear()
         self.file.to(what, done, total)
 
-    def stopped(self, command: str) -> NoReturn:
-        """End after Ctrl-C; ``command`` continues, if an epoch was finished."""
+    def stopped(self, command: str, before: str = "no epoch was finished") -> NoReturn:
+        """End after Ctrl-C; ``command`` continues, if an epoch was finished. ``before``: what to say else."""
         self.bar.clear()
-        kept = f"continue with: {command}" if self.results or self.first else "no epoch was finished"
+        kept = f"continue with: {command}" if self.results or self.first else before
         say(f"stopped; {kept}")
         raise typer.Exit(130) from None
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..jobs.progress_file import ProgressFile
+from ..training.own_teacher import has_own_teacher, teacher_name
 from ..training.recipes import described_recipes, with_recipe
 from .options import changed, config_from, config_options, typed_values
 from .output import Bar, EpochReports, best_epoch, clock, print_result, say
@@ -63,7 +64,9 @@ where an image is missing or changed. If the images were moved, name the new pla
 **A teacher.** `--teacher RUN` lets the exits learn the answers of a finished run to augmented views of the images, and
 `--unlabelled FOLDER` adds images that it alone answers. It may have larger images, but must have the same classes and
 must not have been trained on images that this run holds out. Its answers are computed once, before the first step, and
-kept in the cache for all trainings on the same images.
+kept in the cache for all trainings on the same images. With `--teacher own` it is made first, as the run
+NAME-teacher: the full model, trained on the same images without crops for `--teacher-epochs`; the same command goes on
+with it where it was stopped.
 
 **Recipes** (`--recipe NAME --data FOLDER`) are options that were chosen together. What you type changes them.
 
@@ -229,7 +232,7 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
     from ..data.manifest import OWN
     from ..fitting.risk_control import certifiable
     from ..runs.history import CHECKPOINT, checkpoint_epoch
-    from ..runs.store import load_run
+    from ..runs.store import load_run, runs_root
     from ..training.checkpoint import held_run
     from ..training.train import train as train_run
 
@@ -252,7 +255,7 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
 
     hooks: dict[str, Any] = {
         "on_step": reports.on_step, "progress": on_epoch, "on_check": reports.on_check,
-        "on_answers": reports.on_answers,
+        "on_teacher": reports.on_teacher, "on_answers": reports.on_answers,
     }  # fmt: skip
     try:
         with ExitStack() as held, warnings.catch_warnings():  # of what is found in the images, each as it comes
@@ -261,7 +264,9 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
                 held.enter_context(held_run(load_run(name).name, wait=WORKERS_END))
             return train_run(config, name, resume=resume, on_data=on_data, **hooks, **how)
     except KeyboardInterrupt:
-        reports.stopped(f"dmpo-explore train --resume {name}")
+        again = f"its teacher is kept; go on with the same command and --name {name}"
+        taught = has_own_teacher(config) and (runs_root() / teacher_name(name)).exists()
+        reports.stopped(f"dmpo-explore train --resume {name}", **{"before": again} if taught else {})
 
 
 def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:
@@ -287,15 +292,18 @@ def estimate_lines(config: Config, device: str) -> tuple[dict[str, Any], list[st
         rates = measure_rates(config, device, lambda done, steps: bar.to(done, steps, "timing steps"))
     found = estimate_training(config, rates)
     answer = {"seconds": found.seconds, "training_seconds": found.training, "recording_seconds": found.recording,
-              "memory_bytes": found.memory, "exits": list(exits[: len(shares)]), "flops_fractions": shares,
+              "teaching_seconds": found.teaching, "memory_bytes": found.memory,
+              "exits": list(exits[: len(shares)]), "flops_fractions": shares,
               "reference_flops": flops.reference, "rates": dataclasses.asdict(rates),
               "smallest_risk": smallest_risk(rates.calibration)}  # fmt: skip
     low, high, n = *map(clock, found.seconds), config.training.epochs
     small, large = (size / 2**30 for size in found.memory)
+    taught = f", {clock(found.teaching)} of it for its teacher" if found.teaching else ""
     at = ", ".join(f"{block} ({share:.0%})" for block, share in zip(exits, shares, strict=False))
     return answer, [
         f"exits after blocks {at} of the plain backbone's {flops.reference / 1e9:.3g} GFLOPs",
-        f"{low} to {high} (minutes:seconds) for {n} epoch{'s' * (n > 1)}, {clock(found.recording)} of it to record",
+        f"{low} to {high} (minutes:seconds) for {n} epoch{'s' * (n > 1)}, {clock(found.recording)} of it to record"
+        + taught,
         f"{small:.1f} to {large:.1f} GiB of memory",
         f"measured on {len(rates.steps)} steps of {rates.batch_size} images on {rates.device} under its present load",
         certifiable(rates.calibration),

@@ -20,8 +20,11 @@ import numpy as np
 import psutil
 
 from ..config import Config, TrainingConfig
+from ..data.unlabelled import unlabelled_files
 from ..training.kinds import TRAINING_PARTS
+from ..training.own_teacher import has_own_teacher, own_teacher
 from ..training.part_options import TeacherOptions, n_views
+from ..utils.options import options_of
 from ..utils.progress import Progress
 from .progress_file import peak_memory
 
@@ -44,7 +47,7 @@ class Rates:
         steps: seconds of each timed step of ``batch_size`` images. validation, recording: seconds per image.
         start: seconds from the process's begin to the first step. memory, device_memory: bytes at most.
         device: in words. train, val, test, calibration, unlabelled: numbers of images.
-        answering: seconds for a teacher's answer to one view.
+        answering: seconds for a teacher's answer to one view. teacher: rates of an own teacher.
 
     Example:
         >>> rates = Rates((0.2, 0.3), 20, validation=0.01, recording=0.01, start=5.0, memory=2**30, device_memory=0,
@@ -67,11 +70,14 @@ class Rates:
     calibration: int = 0
     unlabelled: int = 0
     answering: float = 0.0
+    teacher: Rates | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Rates:
         """From `dataclasses.asdict`'s values, also after a round trip through JSON."""
-        return cls(**values | {"steps": tuple(values["steps"])})
+        teacher = values.get("teacher")
+        more = {"teacher": cls.from_dict(teacher)} if isinstance(teacher, dict) else {}
+        return cls(**values | {"steps": tuple(values["steps"])} | more)
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ class Estimate:
     Args:
         training: lowest and highest, in seconds.
         recording: seconds for the records of val, calibration and test afterwards.
-        memory: lowest and highest, in bytes.
+        memory: lowest and highest, in bytes. teaching: seconds of ``training`` at most for an own teacher.
 
     Example:
         >>> Estimate((60.0, 90.0), 10.0, (2**30, 2**31)).seconds
@@ -91,6 +97,7 @@ class Estimate:
     training: tuple[float, float]
     recording: float
     memory: tuple[int, int]
+    teaching: float = 0.0
 
     @property
     def seconds(self) -> tuple[float, float]:
@@ -124,8 +131,10 @@ def estimate_training(config: Config, rates: Rates) -> Estimate:
         + settings.epochs * min(settings.validation_size, rates.val) * rates.validation
     )
     training = (fixed + steps * min(rates.steps), fixed + steps * max(rates.steps))
-    recorded = rates.val + rates.calibration + rates.test
-    return Estimate(training, recorded * rates.recording, (rates.memory, round(rates.memory * MORE_MEMORY)))
+    teaching = estimate_training(own_teacher(config), rates.teacher).training if rates.teacher else (0.0, 0.0)
+    recorded, memory = rates.val + rates.calibration + rates.test, (rates.memory, round(rates.memory * MORE_MEMORY))
+    low, high = map(sum, zip(training, teaching, strict=True))
+    return Estimate((low, high), recorded * rates.recording, memory, teaching[1])
 
 
 def probe(config: Config) -> Config:
@@ -164,6 +173,8 @@ def measure_rates(config: Config, device: str = "auto", progress: Progress | Non
     """
     from ..training.train import train_epochs
 
+    if has_own_teacher(config):
+        return _with_own_teacher(config, device, progress)
     sets, short = _sets(config), probe(config)
     sizes = {split: len(images) for split, images in sets.items()}
     short = replace(short, data=replace(short.data, train_size=_train_size(config, short, sets["train"])))
@@ -201,6 +212,16 @@ def measure_rates(config: Config, device: str = "auto", progress: Progress | Non
         found["answering"] = seconds / answers
         found["start"] -= seconds
     return Rates(batch_size=config.training.batch_size, memory=peak_memory(), **found)
+
+
+def _with_own_teacher(config: Config, device: str, progress: Progress | None) -> Rates:
+    """Rates of a training whose teacher is trained first; the teacher answers as fast as it would be recorded."""
+    teacher, begin = measure_rates(own_teacher(config), device, progress), _age()
+    alone = {f"training.{name}": option.default for name, option in options_of(TeacherOptions).items()}
+    rates = measure_rates(config.updated(alone | {"data.unlabelled": None}), device, progress)
+    memory, n = max(teacher.memory, rates.memory), len(unlabelled_files(config.data))
+    how: dict[str, Any] = {"answering": teacher.recording, "memory": memory, "unlabelled": n}
+    return replace(rates, start=rates.start - begin, teacher=teacher, **how)
 
 
 def _sets(config: Config) -> dict[str, ImageSet]:

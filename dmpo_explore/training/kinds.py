@@ -181,7 +181,7 @@ TRAINING_PARTS: Joint[PartKind] = joints.TRAINING_PARTS.fill(
             TeacherOptions,
             check=_check_teacher,
             described=_taught,
-            timed=lambda config: ("teacher", "teacher_exit"),
+            timed=lambda config: ("teacher", "teacher_exit", "teacher_size"),
         ),
         "second phase": PartKind(_second_phase, SecondPhaseOptions, described=_kept_rate),
     }

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from ..utils.abbreviate import short
 from ..utils.options import check_options, option
 
+OWN_TEACHER = "own"
+
 if TYPE_CHECKING:
     from ..config import TrainingConfig
 
@@ -39,7 +41,11 @@ class TeacherOptions:
         ((0.5, 1.0), (0.9, 0.9, 0.9))
     """
 
-    teacher: str = option("", "Finished run of the same classes whose answers the exits learn.", other="a run")
+    teacher: str = option(
+        "",
+        "Finished run of the same classes whose answers the exits learn; own: a full model that is trained first.",
+        other="own, or a run",
+    )
     teacher_exit: int | None = option(None, "Exit of the teacher that answers; default: its last.", ge=1)
     teacher_views: int = option(
         8, "Augmented views of an image that the teacher answers once; the epochs take turns.", ge=1, unit="views"
@@ -48,6 +54,10 @@ class TeacherOptions:
         "0.9", "Share of an exit's loss that is the teacher's, for all exits or one each, e.g. 0.5,0.9."
     )
     teacher_temperature: float = option(1.0, "Temperature of both answers in the teacher's loss.", gt=0)
+    teacher_epochs: int = option(6, "Epochs of an own teacher.", ge=1, unit="epochs")
+    teacher_size: int | None = option(
+        None, "Image size of an own teacher; default: that of the run.", ge=1, unit="pixels"
+    )
 
     def __post_init__(self) -> None:
         check_options(self)

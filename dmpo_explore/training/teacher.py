@@ -31,6 +31,7 @@ from ..runs.torch_model import preprocess_of
 from ..runs.weights_file import WEIGHTS, backbone_sha256, read_weights_meta
 from ..utils.abbreviate import few
 from ..utils.files import sha256
+from .own_teacher import has_own_teacher
 from .part_options import TeacherOptions
 
 HELD_OUT = ("val", "calibration", "test")
@@ -129,7 +130,10 @@ def open_teacher(options: TeacherOptions) -> Teacher:
 def check_teacher(config: Config) -> None:
     """Raise as `open_teacher`; ValueError for options of a teacher, or unlabelled images, without one."""
     options = config.training.part(TeacherOptions)
-    if options.teacher:
+    if has_own_teacher(config):
+        if (options.teacher_exit or 1) > 1:
+            raise ValueError(f"teacher_exit={options.teacher_exit}: an own teacher has one exit")
+    elif options.teacher:
         open_teacher(options)
     elif config.data.unlabelled:
         raise ValueError("unlabelled images are answered by a teacher: give its run, --teacher RUN")

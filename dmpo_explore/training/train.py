@@ -27,23 +27,24 @@ from ..data.unlabelled import UNLABELLED
 from ..inference.torch_engine import fast_precision
 from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference
-from ..models.flops import ModelFlops, measure_flops
-from ..runs.history import CHECKPOINT
+from ..models.flops import ModelFlops, config_flops, measure_flops
+from ..runs.history import CHECKPOINT, checkpoint_epoch
 from ..runs.other_data import short_name
 from ..runs.run import Run
 from ..runs.run_data import located
-from ..runs.store import clear_runs, load_run, runs_root
+from ..runs.store import clear_runs, load_run, new_run_path, runs_root
 from ..runs.torch_model import find_device
 from ..utils.progress import Progress
 from ..utils.registry import lookup
 from ..utils.typing import Array
 from .accelerator import make_accelerator
 from .augmented_views import make_views
-from .checkpoint import RunWriter, read_checkpoint, require_room, unfinished
+from .checkpoint import RunWriter, is_finished, read_checkpoint, require_room, unfinished
 from .kinds import TRAINING_PARTS, PartSetup, make_parts
 from .loop import EpochResult, StepHook, fit
 from .losses import COUPLINGS
-from .part_options import AugmentationOptions
+from .own_teacher import has_own_teacher, own_teacher, teacher_name, with_own_teacher
+from .part_options import AugmentationOptions, TeacherOptions
 from .parts import TrainingPart
 from .schedules import SCHEDULES
 from .taught_exits import TaughtExits, labelled_by_teacher
@@ -64,6 +65,7 @@ def train(
     on_epoch: Callable[[DMPO, EpochResult], None] | None = None,
     on_check: Progress | None = None,
     on_data: DataHook | None = None,
+    on_teacher: Progress | None = None,
     on_answers: Progress | None = None,
     resume: bool = False,
     force: bool = False,
@@ -81,6 +83,8 @@ def train(
             computes in float32, also if it is trained in another precision.
         on_check: called with (files checked, files in all) before the first step, where the images are files.
         on_data: called with the `Manifest` before the first step.
+        on_teacher: called with (steps done, steps in all) of an own teacher, the run NAME-teacher, which is trained
+            first, or goes on where it was stopped.
         on_answers: called with (answers done, answers in all) before the first step, where a teacher has to answer.
         resume: continue after the last finished epoch of ``name``. ``config`` must be the run's own, but may have more
             epochs: the further ones take the learning rates and loss weights that a training of that length has there.
@@ -112,7 +116,8 @@ def train(
     run: Run | None = None
     hooks: dict[str, Any] = {"on_step": on_step, "on_epoch": on_epoch, "on_check": on_check, "on_data": on_data}
     how: dict[str, Any] = {"resume": resume, "force": force, "device": device, "trackers": trackers}
-    for result in train_epochs(config, name, on_answers=on_answers, **hooks, **how):
+    hooks |= {"on_teacher": on_teacher, "on_answers": on_answers}
+    for result in train_epochs(config, name, **hooks, **how):
         run = result.run
         if progress:
             progress(result)
@@ -126,8 +131,8 @@ def train_epochs(
     resume: bool = False, force: bool = False, device: str = "auto", trackers: Sequence[str] = (),
     on_step: StepHook | None = None,
     on_epoch: Callable[[DMPO, EpochResult], None] | None = None,
-    on_check: Progress | None = None, on_data: DataHook | None = None, on_answers: Progress | None = None,
-    most_images: int | None = None,
+    on_check: Progress | None = None, on_data: DataHook | None = None, on_teacher: Progress | None = None,
+    on_answers: Progress | None = None, most_images: int | None = None,
 ) -> Iterator[EpochResult]:  # fmt: skip
     """Iterate over the epochs of a training: one `EpochResult` once each epoch is saved.
 
@@ -149,8 +154,11 @@ def train_epochs(
         ...         break
         1 2 2 None
     """
+    name = name or default_name(config)
+    if has_own_teacher(config):
+        _train_teacher(config, name, on_check, on_teacher, new=not resume, force=force, device=device)
     config = _prepared(config, name, device, resume=resume)
-    path, saved = open_run(name := name or default_name(config), config, resume=resume)
+    path, saved = open_run(name, config, resume=resume)
     require_another(config, path)
     old = Run(path) if saved else None
     manifest, images, val, groups = training_images(config, old, name=name, force=force, on_check=on_check)
@@ -209,9 +217,34 @@ def other_options(config: Config, run: Run, device: str = "auto") -> str:
     return ", ".join(key for key in OPTIONS if before.get(key) != config.get(key))
 
 
+def _train_teacher(
+    config: Config, name: str, on_check: Progress | None, progress: Progress | None, *, new: bool, force: bool,
+    device: str,
+) -> None:  # fmt: skip
+    """Train the own teacher of run ``name``, or what is left of its epochs, once the run itself could begin."""
+    if new:
+        new_run_path(name, force)
+    n_exits = len(config_flops(_trainable(config).model, 2).cumulative)
+    config.training.part(TeacherOptions).shares(n_exits)
+    planned, path = own_teacher(config), runs_root() / teacher_name(name)
+    begun = (path / CHECKPOINT).is_file() and not other_options(planned, Run(path), device)
+    done = checkpoint_epoch(path / CHECKPOINT) or 0 if begun else 0
+    if begun and is_finished(Run(path)):
+        return
+
+    def on_step(step: int, steps: int, loss: float) -> None:
+        if progress:
+            progress(done * steps + step, planned.training.epochs * steps)
+
+    how: dict[str, Any] = {"resume": begun, "force": force, "device": device, "on_check": on_check}
+    for result in train_epochs(planned, path.name, on_step=on_step, **how):
+        done = result.epoch
+
+
 def _prepared(config: Config, name: str | None, device: str, *, resume: bool) -> Config:
     """The config as a run keeps it, with all that this machine decides; raises where it cannot be trained."""
     config = config.require_plugins("this config" if name is None else f"run {name!r}")
+    config = config if name is None else with_own_teacher(config, Path(name).name)
     config = with_teacher_address(_with_precision(_trainable(config), device, name if resume else None))
     return located(config).with_plugins()
 

@@ -22,7 +22,7 @@ from dmpo_explore.cli import output
 from dmpo_explore.cli import train as train_module
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.training.checkpoint import held_run
-from dmpo_explore.training.train import train_epochs
+from dmpo_explore.training.train import open_run, train_epochs
 
 
 def test_a_config_file_is_the_base_and_options_change_it(no_runs: Path, tmp_path: Path) -> None:
@@ -65,6 +65,33 @@ def test_a_teacher_reports_its_answers(no_runs: Path, tmp_path: Path, monkeypatc
     taught = tiny_options(epochs=1, teacher="big", augment="strong", schedule="early-only", schedule_rate="full")
     call("train", *taught, "--name", "small", "--device", "cpu")
     assert told.count("teacher answers") == 2 and load_run("small").config.get("training.teacher") == "big"
+
+
+def test_its_own_teacher_reports_and_is_kept_on_ctrl_c(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["train", *tiny_options(epochs=1, teacher="own", teacher_epochs=1), "--name", "small", "--device", "cpu"]
+    with monkeypatch.context() as patch:
+        patch.setattr("dmpo_explore.training.train.open_run", _stop_at("small"))
+        stopped = call(*words, status=130).stderr
+    assert stopped.endswith("stopped; its teacher is kept; go on with the same command and --name small\n")
+    told: list[str] = []
+    monkeypatch.setattr(output.EpochReports, "_before", lambda self, what, *rest: told.append(what))
+    call(*words)
+    assert "training its teacher" not in told and "teacher answers" in told
+    assert load_run("small").config.get("training.teacher") == "small-teacher"
+    monkeypatch.setattr("dmpo_explore.jobs.estimate.STEPS", 1)
+    lines = call("train", *tiny_options(teacher="own", epochs=1), "--device", "cpu", "--estimate").stdout
+    assert "of it for its teacher" in lines
+
+
+def _stop_at(name: str) -> Any:
+    """`open_run` for any run but this one."""
+
+    def stopping(this: str, *rest: Any, **how: Any) -> Any:
+        if this == name:
+            raise KeyboardInterrupt
+        return open_run(this, *rest, **how)
+
+    return stopping
 
 
 def test_a_file_that_leaves_things_out_has_todays_defaults(no_runs: Path, tmp_path: Path) -> None:
