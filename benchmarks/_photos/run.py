@@ -39,12 +39,14 @@ def make_row(
     image_size: int,
     read: str = "val",
     rivals: Mapping[str, dx.Config] | None = None,
+    budgets: Mapping[str, float] = BUDGETS,
 ) -> dict[str, Any]:
     """Train (or go on), record and measure; gives the row, which is not made again once ``result`` is there.
 
     Args:
         image_size: of the reference. read: the split whose accuracy is given.
         rivals: name → config of models of one exit; the row also has a budget of each one's compute, by its name.
+        budgets: name → share of the reference's compute.
 
     Raises:
         ValueError: ``result`` or the run folder is of another config.
@@ -61,10 +63,10 @@ def make_row(
     n_classes = len(seen.meta.class_names)
     reference = reference_flops(config, image_size, n_classes)
     costs = {name: config_flops(rival.model, n_classes).cumulative[-1] for name, rival in (rivals or {}).items()}
-    budgets = BUDGETS | {name: cost / reference for name, cost in costs.items()}
-    row, correct = measure(run.record("calibration"), seen, reference, budgets)
+    shares = {**budgets, **{name: cost / reference for name, cost in costs.items()}}
+    row, correct = measure(run.record("calibration"), seen, reference, shares)
     if read != "val":
-        chosen, _ = measure(run.record("calibration"), run.record("val"), reference)
+        chosen, _ = measure(run.record("calibration"), run.record("val"), reference, budgets)
         row |= {f"val_{name}": chosen[name] for name in chosen if name.startswith(("exit_", "accuracy_"))}
     history = run.history()
     row |= {"last_loss": float(history["loss"].iloc[-1]), "kept_epoch": int(history["area"].idxmax()) + 1}

@@ -1,0 +1,164 @@
+"""Protocol of the study's third edition, written before its runs: seven data sets, orders of the loss weights, parts.
+
+In: nothing. Out: `PARTS_OF_STUDY`, letter → arms, seeds and data sets; `plan`, all runs in order; `COMPARISONS`. An arm
+that is changed after its first run gets a new name: a result keeps its config, and one made with another is refused.
+
+Fixed beforehand:
+
+- Data: `_third.data`, 1,000 training images a set. The draw is the same in all trainings; a seed initialises the parts,
+  orders the batches and draws the crops.
+- Recipe: what `scripts/bench recipe` chose on val of Caltech-101 and groceries, without its teacher, at 84 pixels, for
+  the epochs that `epochs` chose on val of two sets (part "e", seed 0, which never reads test). EfficientNet-Lite0 has
+  the options of the bundled CNN at 96 pixels. Every arm has the same options but for what its name says; that they had
+  no search of their own stands beside each number.
+- What is read when. Val chooses the epoch that is kept (largest area). Calibration fits thresholds (confidence, one
+  threshold, the best accuracy at no more than a given share of compute). Test is read once per run, when the run is
+  finished, and chooses nothing.
+- Compute. GFLOPs as deployed, everything that ran counted, as a share of the plain backbone with a linear predictor at
+  the same pixels.
+- Endpoints: accuracy of every exit, the mean of the early exits, the last exit, and accuracy at 20, 30, 40, 50 and 70 %
+  of the compute. An arm whose exit 1 uses more than a budget has no value there. Against a model of one exit the last
+  exit is compared, and for static nets also the accuracy at their own compute.
+- Intervals: `dx.analysis.seeds_interval`, 95 %, trainings × images, of the paired difference. A difference is called
+  larger or smaller if its interval lies on one side of 0; with fewer seeds than planned it is preliminary. Nothing is
+  corrected for the number of comparisons: about one interval in twenty misses by chance alone, and the table has
+  hundreds.
+- Order of the runs: parts a, b, c, d; in each, a seed of every set and arm before the next seed of any. More seeds may
+  be added, to all arms of a part alike. A null result is a result: no arm is added because of another one's result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import dmpo_explore as dx
+from _study.grids import CNN, NAIVE, change
+from _third.data import SETS
+
+EPOCHS = 12
+BASE = dx.Config(
+    dx.DataConfig("third-caltech101"),
+    dx.ModelConfig(image_size=84, exits=(3, 4, 5, 6, 8, 12)),
+    dx.TrainingConfig(
+        epochs=EPOCHS, tuning_lr=5e-4, label_smoothing=0.1, augment="light", crop_scale=0.7, precision="no",
+        validation_size=500,
+    ),
+)  # fmt: skip
+SMALL = change(CNN, image_size=96, epochs=EPOCHS, label_smoothing=0.1, augment="light", crop_scale=0.7)
+BUDGETS = {f"{share} %": share / 100 for share in (20, 30, 40, 50, 70)}
+HEAD: dict[str, Any] = {"last_bypass": BASE.model.bypass, "last_predictor": BASE.model.predictor}
+SPREAD = NAIVE | {"read": "both"}
+RELEASED: dict[str, Any] = {  # as the authors' script has it
+    "predictor": "moment", "bypass": "mlp", "train_norm": False, "tuning": "lora", "rank": 8, "dropout": 0.2,
+    "coupling": "sigmoid", "schedule": "linear",
+}  # fmt: skip
+
+MAIN: dict[str, dict[str, Any]] = {
+    "single": {"exits": 1},
+    "naive": SPREAD,
+    "static-6": HEAD | {"exits": (6,)},
+    "dmpo": {},
+}
+ORDERS: dict[str, dict[str, Any]] = {
+    "dmpo-uniform": {"schedule": "uniform"},
+    "dmpo-constant": {"schedule": "third-constant"},
+    "dmpo-reversed": {"schedule": "third-reversed"},
+    "dmpo-by-depth": {"schedule": "linear-by-depth"},
+    "dmpo-full-rate": {"schedule_rate": "full"},
+}
+LEFT_OUT_OR_ADDED: dict[str, dict[str, Any]] = {
+    "dmpo-no-bypass": {"bypass": "none"},
+    "dmpo-no-second-order": {"predictor": "linear"},
+    "naive-bypass": SPREAD | {"bypass": BASE.model.bypass},
+    "naive-second-order": NAIVE | {"predictor": BASE.model.predictor},
+    "naive-schedule": SPREAD | {"schedule": BASE.training.schedule},
+}
+OTHERS: dict[str, dict[str, Any]] = {
+    "dmpo-released": RELEASED,
+    "naive-mixed": SPREAD | {"schedule": "mixed"},
+    "naive-combined": SPREAD | {"earlier_exits": True},
+}
+SMALL_ARMS: dict[str, dict[str, Any]] = {"single": {"exits": 1}, "naive": NAIVE | {"read": "mean"}, "dmpo": {}}
+TRIALS: dict[str, dict[str, Any]] = {f"dmpo-{n}-epochs": {"epochs": n} for n in (6, 12, 24)}
+DEEP = ("birds100", "caltech101")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some arms on some data sets.
+
+    Args:
+        base: whose fields the arms change. arms: name → changes. read: the split that is read at the end.
+        family: of the backbone, where it is not the ViT.
+    """
+
+    base: dx.Config
+    arms: dict[str, dict[str, Any]]
+    sets: tuple[str, ...]
+    seeds: int
+    read: str = "test"
+    family: str = ""
+
+    def config(self, data: str, arm: str, seed: int) -> dx.Config:
+        """Of one run."""
+        return change(self.base, name=f"third-{data}", seed=seed, **self.arms[arm])
+
+    @property
+    def suffix(self) -> str:
+        """Of the folders of its results."""
+        return f"-{self.family}" if self.family else ""
+
+    @property
+    def reference(self) -> int:
+        """Pixels of the plain backbone whose compute is 100 %."""
+        return self.base.model.image_size
+
+
+PARTS_OF_STUDY = {
+    "e": Part(BASE, TRIALS, DEEP, 1, "val"),
+    "a": Part(BASE, MAIN, tuple(SETS), 3),
+    "a-cnn": Part(SMALL, SMALL_ARMS, ("caltech101", "grocery"), 3, family="cnn"),
+    "b": Part(BASE, MAIN | ORDERS, DEEP, 5),
+    "c": Part(BASE, LEFT_OUT_OR_ADDED, DEEP, 5),
+    "d": Part(BASE, OTHERS, DEEP, 3),
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two arms, at all endpoints that both have."""
+
+    text: str
+    arm: str
+    other: str
+
+
+COMPARISONS = (
+    Comparison("DMPO and naive exits", "dmpo", "naive"),
+    Comparison("DMPO and a single model", "dmpo", "single"),
+    Comparison("naive exits and a single model", "naive", "single"),
+    Comparison("DMPO and a static net of six blocks", "dmpo", "static-6"),
+    *(Comparison(f"order: {arm.removeprefix('dmpo-')}", "dmpo", arm) for arm in ORDERS),
+    Comparison("bypass, left out", "dmpo", "dmpo-no-bypass"),
+    Comparison("second order, left out", "dmpo", "dmpo-no-second-order"),
+    Comparison("two phases, left out", "dmpo", "dmpo-uniform"),
+    Comparison("bypass, added", "naive-bypass", "naive"),
+    Comparison("second order, added", "naive-second-order", "naive"),
+    Comparison("two phases, added", "naive-schedule", "naive"),
+    Comparison("DMPO as released", "dmpo", "dmpo-released"),
+    Comparison("mixed training", "naive-mixed", "naive"),
+    Comparison("answers combined over exits", "naive-combined", "naive"),
+)
+
+
+def plan(parts: tuple[str, ...]) -> list[tuple[str, str, str, int]]:
+    """(part, set, arm, seed) in the order of the runs; a run that two parts share is in the first alone."""
+    found: dict[tuple[str, dx.Config], tuple[str, str, str, int]] = {}
+    for name in parts:
+        part = PARTS_OF_STUDY[name]
+        for seed in range(part.seeds):
+            for data in part.sets:
+                for arm in part.arms:
+                    found.setdefault((part.read, part.config(data, arm, seed)), (name, data, arm, seed))
+    return [*found.values()]

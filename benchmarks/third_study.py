@@ -1,0 +1,68 @@
+"""The study's third edition, run by run: `scripts/bench third_study`; its protocol: `_third.protocol`.
+
+In: parts of the protocol. Out: a run folder per set, arm and seed under ``--root``; what is kept of it in
+``benchmarks/results/third/SET/RUN``, a row per finished run in ``benchmarks/results/third.csv``, and the comparisons so
+far in ``third-comparisons.csv``, to be committed as they end. Start it as often as you like: a training goes on at its
+last epoch, a finished run is never made again. ``--list`` shows what is left. Test is read once per run, when that run
+is finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from _common.results import RESULTS, write_table
+from _photos.run import make_row
+from _study.run import is_done
+from _third import comparisons, data, orders
+from _third.protocol import BUDGETS, PARTS_OF_STUDY, plan
+from dmpo_explore.utils.files import read_json
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make the runs and write the tables after each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS_OF_STUDY)}; default: all")
+    parser.add_argument("--sets", nargs="+", choices=data.SETS, default=[*data.SETS], metavar="SET", help="only these")
+    parser.add_argument("--root", type=Path, default=Path("runs/third"), help="folder of the runs")
+    parser.add_argument("--list", action="store_true", help="what is left, without making it")
+    options = parser.parse_args(arguments)
+    if foreign := {*options.parts} - {*PARTS_OF_STUDY}:
+        parser.error(f"no part {min(foreign)}; there are {', '.join(PARTS_OF_STUDY)}")
+    data.register()
+    orders.register()
+    for letter, name, arm, seed in plan(tuple(options.parts or PARTS_OF_STUDY)):
+        part, config = PARTS_OF_STUDY[letter], PARTS_OF_STUDY[letter].config(name, arm, seed)
+        if name not in options.sets:
+            continue
+        folder = name + part.suffix
+        run, results, root = f"{arm}-s{seed}", RESULTS / "third" / folder, options.root / folder
+        if options.list:
+            if not is_done(results / run, config):
+                print(letter, folder, run)
+            continue
+        os.environ["DMPO_EXPLORE_RUNS"] = str(root)  # where the library puts runs
+        root.mkdir(parents=True, exist_ok=True)
+        results.mkdir(parents=True, exist_ok=True)
+        statics = [static for static in part.arms if static.startswith("static-")] if arm == "dmpo" else []
+        rivals = {static: part.config(name, static, seed) for static in statics}
+        how = {"image_size": part.reference, "read": part.read, "rivals": rivals, "budgets": BUDGETS}
+        make_row(root / run, results / run, config, lambda text, at=folder: print(f"{at} {text}"), **how)
+        write_table("third-comparisons", comparisons.table(RESULTS / "third"), RESULTS)
+        write_all()
+    return 0
+
+
+def write_all() -> None:
+    """Write the table of all finished runs."""
+    files = sorted((RESULTS / "third").glob("*/*/row.json"))
+    write_table("third", pd.DataFrame([{"set": file.parts[-3], **read_json(file)} for file in files]), RESULTS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""The study's third edition: its plan, its orders of loss weights, its comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dmpo_explore as dx
+from _photos.run import keep
+from _third import comparisons, data, orders
+from _third.protocol import BASE, COMPARISONS, PARTS_OF_STUDY, plan
+from dmpo_explore.data import DATASETS
+from dmpo_explore.training.schedules import SCHEDULES, loss_weights
+
+
+@pytest.fixture(autouse=True)
+def _registered() -> Iterator[None]:
+    data.register()
+    orders.register()
+    yield
+    for name in data.SETS:
+        del DATASETS[f"third-{name}"]
+    for name in ("third-constant", "third-reversed"):
+        del SCHEDULES[name]
+
+
+def test_every_run_is_planned_once_and_every_comparison_has_its_arms() -> None:
+    runs = plan(tuple(PARTS_OF_STUDY))
+    configs = [(PARTS_OF_STUDY[part].read, PARTS_OF_STUDY[part].config(*run).to_json()) for part, *run in runs]
+    assert len(configs) == len({*configs})
+    arms = {arm for part in PARTS_OF_STUDY.values() for arm in part.arms}
+    assert {arm for comparison in COMPARISONS for arm in (comparison.arm, comparison.other)} <= arms
+    tests = [(data_, arm, seed) for part, data_, arm, seed in runs if part == "b"]
+    assert ("birds100", "dmpo", 0) not in tests and ("birds100", "dmpo", 3) in tests  # the first three are in part a
+    for part, *run in runs:
+        schedule = PARTS_OF_STUDY[part].config(*run).training.schedule
+        assert len(loss_weights(schedule, 0, 12, 6)) == 6
+
+
+def test_orders_have_the_mean_of_linear_and_its_reverse() -> None:
+    mean = loss_weights("third-constant", 3, 12, 6)
+    assert mean == loss_weights("third-constant", 11, 12, 6)
+    np.testing.assert_allclose(mean, (0.45, 0.36, 0.40, 0.68, 1.06, 1.48), atol=0.006)
+    for epoch in range(12):
+        assert loss_weights("third-reversed", epoch, 12, 6) == loss_weights("linear", 11 - epoch, 12, 6)
+
+
+def test_comparisons_take_the_endpoints_that_both_arms_have(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    right = rng.random(400) < 0.7
+    better = right | (rng.random(400) < 0.2)
+    for seed in (0, 1):
+        for arm, values in (("dmpo", better), ("naive", right)):
+            found = {"exit 1": right, "exit 2": values, "30 %": values, "static-6": values}
+            keep(made(tmp_path, arm, seed), BASE, {"run": arm}, found)
+        keep(made(tmp_path, "single", seed), BASE, {"run": "single"}, {"exit 1": right})
+        keep(made(tmp_path, "static-6", seed), BASE, {"run": "static-6"}, {"exit 1": right})
+    found = comparisons.table(tmp_path)
+    rows = found[found["b"] == "naive"].set_index("at")
+    assert rows.index.tolist() == ["exit 1", "early exits", "last exit", "30 %"]
+    gain = 100 * (better.mean() - right.mean())
+    assert rows.loc["30 %", "points"] == pytest.approx(gain) and rows.loc["30 %", "verdict"] == "larger"
+    assert rows.loc["exit 1", "points"] == 0 and rows.loc["exit 1", "verdict"] == "open"
+    assert rows.preliminary.all() and (rows.seeds == 2).all()
+    assert found[found["a"] == "dmpo"].groupby("b")["at"].apply(list).to_dict() == {
+        "naive": rows.index.tolist(), "single": ["last exit"], "static-6": ["static-6"]
+    }  # fmt: skip
+    expected = dx.analysis.seeds_interval(100.0 * np.stack([better * 1.0 - right] * 2))
+    assert tuple(rows.loc["30 %", ["points", "low", "high"]]) == pytest.approx(expected)
+
+
+def made(root: Path, arm: str, seed: int) -> Path:
+    folder = root / "birds100"
+    folder.mkdir(exist_ok=True)
+    return folder / f"{arm}-s{seed}"
