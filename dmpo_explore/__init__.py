@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from .policies.catalogue import POLICIES as POLICIES
     from .policies.catalogue import load_policy as load_policy
     from .policies.catalogue import policy_from_dict as policy_from_dict
+    from .policies.running import hold_budget as hold_budget
     from .pretrained.weights import fetch_weights as fetch_weights
     from .records.record import ExitRecord as ExitRecord
     from .reports.report import write_report as write_report

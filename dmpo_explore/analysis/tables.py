@@ -99,7 +99,8 @@ def transfer_lines(found: Transfer, home: str, away: str) -> list[str]:
         >>> found = dx.analysis.transfer(here, here, [dx.Target.flops(0.3)])
         >>> print(transfer_lines(found, "this shop", "the other")[-1])
         30 %: thresholds of this shop have 92.20 % at 24.1 % of the compute on its calibration images and 91.33 % at \
-24.2 % on test images of the other; fitted again on the other they have 91.33 % at 24.2 %.
+24.2 % on test images of the other; made to follow the images there they have 91.25 % at 24.0 %, and fitted again on \
+the other they have 91.33 % at 24.2 %.
     """
     cells = [["exit", home, away, "points lost"]]
     for row in found.exits.to_dict("records"):
@@ -111,14 +112,18 @@ def transfer_lines(found: Transfer, home: str, away: str) -> list[str]:
     names, lines = {HOME: home, AWAY: away}, markdown(cells)
     cells, said = [["target", "fitted on", "calibration", "tested on", "test", "early-exit error", "ECE"]], []
     for target, rows in found.thresholds.groupby("target", sort=False):
-        reached = [(_reached(row, "fitted_"), _reached(row)) for row in rows.to_dict("records")]
-        for row, (there, here) in zip(rows.to_dict("records"), reached, strict=True):
+        found_there = {(row["fitted_on"], row["tested_on"], row["held"]): row for row in rows.to_dict("records")}
+        for (fitted_on, tested_on, held), row in found_there.items():
             error = f"{percent(row['too_early'])}{' violated' * bool(row['violated'])}"
-            places = names[row["fitted_on"]], there, names[row["tested_on"]]
-            cells.append([str(target), *places, here, error, percent(row["ece"])])
+            places = names[fitted_on] + ", shares held" * held, _reached(row, "fitted_"), names[tested_on]
+            cells.append([str(target), *places, _reached(row), error, percent(row["ece"])])
+        frozen, again = (found_there[place, AWAY, False] for place in (HOME, AWAY))
+        held = found_there.get((HOME, AWAY, True))
         said.append(
-            f"{target}: thresholds of {home} have {reached[1][0]} of the compute on its calibration images and "
-            f"{reached[1][1]} on test images of {away}; fitted again on {away} they have {reached[2][1]}."
+            f"{target}: thresholds of {home} have {_reached(frozen, 'fitted_')} of the compute on its calibration "
+            f"images and {_reached(frozen)} on test images of {away}; "
+            + (f"made to follow the images there they have {_reached(held)}, and " if held else "")
+            + f"fitted again on {away} they have {_reached(again)}."
         )
     return [*lines, "", *markdown(cells), "", *said]
 

@@ -16,16 +16,20 @@ import pandas as pd
 
 from ..fitting.fit import fit_policy
 from ..fitting.target import DEFAULT_TARGET, Target
+from ..policies.catalogue import POLICIES
+from ..policies.running import hold_budget
 from ..records.record import ExitRecord
 from ..runs.other_data import record_name
 from ..runs.run import Run
+from ..utils.registry import lookup
 from .metrics import accuracy_interval
 from .outcome import apply
 from .shift import shift_table
 
 TARGETS = (DEFAULT_TARGET, Target.flops(0.3), Target.risk("too_early", epsilon=0.05))
 HOME, AWAY = "home", "away"
-WAYS = ((HOME, HOME), (HOME, AWAY), (AWAY, AWAY))  # fitted on calibration of, tested on test of
+WAYS = ((HOME, HOME, False), (HOME, AWAY, False), (HOME, AWAY, True), (AWAY, AWAY, False))
+"""Fitted on calibration of, tested on test of, and whether the exit shares are held there (`hold_budget`)."""
 
 
 class HeldOut(NamedTuple):
@@ -48,9 +52,10 @@ class Transfer(NamedTuple):
     Args:
         exits: a row per exit: ``exit`` (from 1), ``home`` and ``away`` (accuracies on test), the ends of their 95 %
             intervals (``home_low`` …), and ``lost``, their difference.
-        thresholds: three rows per target: ``target`` (in words), ``fitted_on`` and ``tested_on`` (home or away),
-            ``fitted_accuracy`` and ``fitted_flops`` on the images that they were fitted on, and the columns of
-            `shift_table` on test.
+        thresholds: four rows per target, `WAYS`: ``target`` (in words), ``fitted_on`` and ``tested_on`` (home or
+            away), ``held`` (its thresholds follow the test images, in random order), ``fitted_accuracy`` and
+            ``fitted_flops`` on the images that they were fitted on, and the columns of `shift_table` on test. No row is
+            held where the policy compares no score.
 
     Example:
         >>> Transfer(pd.DataFrame({"exit": [1], "lost": [0.25]}), pd.DataFrame()).exits["lost"].tolist()
@@ -73,7 +78,7 @@ def transfer(home: HeldOut, away: HeldOut, targets: Sequence[Target] = TARGETS, 
         >>> here = HeldOut(run.record("calibration"), run.record("test"))
         >>> found = transfer(here, here, [dx.Target.flops(0.3)])
         >>> float(found.exits["lost"].abs().max()), found.thresholds["flops_fraction"].round(3).tolist()
-        (0.0, [0.242, 0.242, 0.242])
+        (0.0, [0.242, 0.242, 0.24, 0.242])
     """
     places = {HOME: home, AWAY: away}
     first = home.calibration.meta
@@ -81,7 +86,8 @@ def transfer(home: HeldOut, away: HeldOut, targets: Sequence[Target] = TARGETS, 
         if (record.meta.class_names, record.meta.exit_blocks) != (first.class_names, first.exit_blocks):
             raise ValueError(f"{record.described} has other classes or exits than that of {first.data} {first.split}")
     met = [target for target in targets if target.kind != "flops" or home.test.flops_fraction[0] <= target.value]
-    rows = [_tested(places, target, policy, *way) for target in met for way in WAYS]
+    ways = [way for way in WAYS if not way[-1] or lookup(POLICIES, policy, "policy").holds]
+    rows = [_tested(places, target, policy, *way) for target in met for way in ways]
     return Transfer(_exits(home.test, away.test), pd.DataFrame(rows))
 
 
@@ -124,13 +130,16 @@ def _exits(home: ExitRecord, away: ExitRecord) -> pd.DataFrame:
 
 
 def _tested(
-    places: dict[str, HeldOut], target: Target, policy: str, fitted_on: str, tested_on: str
+    places: dict[str, HeldOut], target: Target, policy: str, fitted_on: str, tested_on: str, held: bool
 ) -> dict[str, object]:
-    calibration = places[fitted_on].calibration
+    calibration, test = places[fitted_on].calibration, places[tested_on].test
     fitted = fit_policy(calibration, policy, target.capped(calibration))
     there = apply(fitted, calibration)
-    (row,) = shift_table([(tested_on, 0, places[tested_on].test)], {target.describe(): fitted}).to_dict("records")
+    if held:
+        fitted = hold_budget(fitted, calibration)
+        test = test.subset(np.random.default_rng(0).permutation(test.n_images))
+    (row,) = shift_table([(tested_on, 0, test)], {target.describe(): fitted}).to_dict("records")
     row |= {"fitted_accuracy": float(np.mean(there.correct)), "fitted_flops": float(np.mean(there.flops_fraction))}
-    head = {"target": row.pop("policy"), "fitted_on": fitted_on, "tested_on": row.pop("corruption")}
+    head = {"target": row.pop("policy"), "fitted_on": fitted_on, "tested_on": row.pop("corruption"), "held": held}
     del row["strength"]
     return head | {str(key): value for key, value in row.items()}

@@ -116,6 +116,10 @@ def fit_again(policy: Policy, record: ExitRecord) -> Policy:
         >>> fit_again(policy, record) == policy
         True
     """
+    return policy.fitted_by(_to_same_target, record)
+
+
+def _to_same_target(policy: Policy, record: ExitRecord) -> Policy:
     values = policy.fitted.get("target")
     target = Target.from_dict(values) if values else None
     if target is None or target.kind in ("threshold", "full_depth"):

@@ -128,7 +128,7 @@ class EarlyExitLoop:
         policy.check(len(steps))
         if not policy.deployable:
             raise ValueError(not_deployable(policy.name))
-        self.steps, self.policy = steps, policy
+        self.steps, self.policy = steps, policy.begin()
         self.n_exited = 0
         self._exited: list[tuple[Ints, int, Any, Any]] = []  # rows, exit, label, confidence
         self._memory: tuple[Any, ...] = ()  # the policy's state before exit 1, of rows 0 to _prepared

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .rules import PatienceConfidencePolicy as PatienceConfidencePolicy
     from .rules import PatiencePolicy as PatiencePolicy
     from .rules import zeros as zeros
+    from .running import RunningPolicy as RunningPolicy
+    from .running import hold_budget as hold_budget
     from .scalar import CountPolicy as CountPolicy
     from .scalar import ScorePolicy as ScorePolicy
 else:

@@ -7,7 +7,7 @@ image. A new policy is one class with this interface and one entry of `catalogue
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -79,6 +79,7 @@ class Policy:
     deployable: ClassVar[bool] = True  # False: it reads the labels and serves as a bound
     learns: ClassVar[bool] = False  # needs more from val than a threshold
     per_exit_thresholds: ClassVar[bool] = False  # `fit_policy` can fit a threshold of its own for every exit
+    holds: ClassVar[bool] = False  # its thresholds can follow the images (`hold_budget`)
     threshold_all: ClassVar[float] = 0.0  # at which all images exit at exit 1
     threshold_none: ClassVar[float]  # at which no image exits early
 
@@ -94,6 +95,10 @@ class Policy:
         raise NotImplementedError
 
     # -- deciding --
+
+    def begin(self) -> Policy:
+        """The policy for one stream of images; itself, unless it remembers images (`RunningPolicy`)."""
+        return self
 
     def start(self, n: int, like: Any) -> State:
         """State before the first exit: arrays (n,), a row per image, of ``like``'s library and device."""
@@ -284,6 +289,10 @@ class Policy:
             ValueError: a policy whose value does not rank images.
         """
         raise ValueError("shares= needs a policy that reads a score: confidence, entropy, margin, budgeted …")
+
+    def fitted_by(self, fit: Callable[[Policy, ExitRecord], Policy], record: ExitRecord) -> Policy:
+        """The policy fitted to ``record`` by ``fit``, to the target that it has."""
+        return fit(self, record)
 
     # -- showing --
 

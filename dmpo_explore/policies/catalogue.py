@@ -22,6 +22,7 @@ from .base import Policy
 from .controls import FixedPolicy, OraclePolicy, RandomPolicy
 from .learned import BudgetedPolicy, GatePolicy
 from .rules import ConfidencePolicy, EntropyPolicy, MarginPolicy, PatienceConfidencePolicy, PatiencePolicy
+from .running import RunningPolicy
 from .scalar import ScorePolicy
 
 
@@ -68,7 +69,7 @@ POLICIES: Joint[type[Policy]] = joints.POLICIES.fill(
     check_policy,
 )
 MOST_NUMBER = 1e300  # of a temperature or a learned weight
-_KEYS = ("policy", "thresholds", "fitted", "temperatures", "learned")
+_KEYS = ("policy", "thresholds", "fitted", "temperatures", "learned", "running")
 
 
 def policy_from_dict(values: Any, where: str = "policy") -> Policy:
@@ -89,9 +90,10 @@ def policy_from_dict(values: Any, where: str = "policy") -> Policy:
     temperatures, learned = values.get("temperatures", []), values.get("learned", [])
     if not _numbers(temperatures) or not isinstance(learned, list) or not all(map(_numbers, learned)):
         raise ValueError(f"{where}: temperatures must be a list of numbers, learned a list of such lists")
-    rows = tuple(tuple(row) for row in learned)
+    rows, held = tuple(tuple(row) for row in learned), values.get("running")
     try:
-        return lookup(POLICIES, name, "policy")(tuple(thresholds), fitted, tuple(temperatures), rows)
+        policy = lookup(POLICIES, name, "policy")(tuple(thresholds), fitted, tuple(temperatures), rows)
+        return policy if held is None else _held(policy, held)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 
@@ -136,6 +138,15 @@ def read_policies(path: str | Path) -> dict[str, Policy]:
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold a JSON object, not {type(values).__name__}")
     return {name: policy_from_dict(value, f"{path}: {short(name)}") for name, value in values.items()}
+
+
+def _held(policy: Policy, values: Any) -> RunningPolicy:
+    """A policy that keeps its shares, from what `RunningPolicy.to_dict` has of them."""
+    if not isinstance(values, dict) or set(values) != {"shares", "window"}:
+        raise ValueError("running must be an object with shares and window")
+    if not _numbers(values["shares"]) or not isinstance(values["window"], int):
+        raise ValueError("running needs shares, a list of numbers, and window, a whole number")
+    return RunningPolicy(base=policy, shares=tuple(map(float, values["shares"])), window=values["window"])
 
 
 def _numbers(values: Any) -> bool:

@@ -152,6 +152,7 @@ class BudgetedPolicy(Policy):
     summary = "confidence, with a threshold per exit at which a fixed share of the images continues"
     compares = "confidence"
     learns = True
+    holds = True
     threshold_none = 1.0
 
     def _clean(self, threshold: Any) -> float:

@@ -37,6 +37,7 @@ class ScorePolicy(Policy):
     """
 
     per_exit_thresholds = True
+    holds = True
     threshold_none = 1.01  # no confidence, no margin gets there, rounding included
 
     def _clean(self, threshold: Any) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from synthetic import make_record
 
+import dmpo_explore as dx
 from dmpo_explore.analysis.outcome import apply
 from dmpo_explore.analysis.tables import transfer_lines
 from dmpo_explore.analysis.transfer import TARGETS, WAYS, HeldOut, transfer, transfer_run
@@ -35,12 +36,16 @@ def test_every_number_is_that_of_the_single_steps() -> None:
     lost = home.test.correct.mean(axis=0) - away.test.correct.mean(axis=0)
     np.testing.assert_allclose(found.exits["lost"], lost)
     assert (found.exits["away_low"] < found.exits["away"]).all() and (lost > 0).all()
-    assert list(zip(found.thresholds["fitted_on"], found.thresholds["tested_on"], strict=True)) == list(WAYS)
+    assert [*map(tuple, found.thresholds[["fitted_on", "tested_on", "held"]].to_numpy())] == [*WAYS]
     places = {"home": home, "away": away}
     for row in found.thresholds.to_dict("records"):
         policy = fit_policy(places[row["fitted_on"]].calibration, "entropy", target=target)
         there = apply(policy, places[row["fitted_on"]].calibration).summary()
-        here = apply(policy, places[row["tested_on"]].test).summary()
+        test = places[row["tested_on"]].test
+        if row["held"]:
+            test = test.subset(np.random.default_rng(0).permutation(test.n_images))
+        held = dx.hold_budget(policy, places["home"].calibration) if row["held"] else policy
+        here = apply(held, test).summary()
         for name, column in (("accuracy", "fitted_accuracy"), ("flops_fraction", "fitted_flops")):
             assert (row[column], row[name]) == pytest.approx((there[name], here[name]))
         assert row["too_early"] == pytest.approx(here["too_early"]) and row["fitted_flops"] <= 0.5
@@ -49,7 +54,7 @@ def test_every_number_is_that_of_the_single_steps() -> None:
 def test_usual_targets_and_their_sentences() -> None:
     found = transfer(held_out(1), held_out(3, 0.3))
     lines = transfer_lines(found, "our shop", "the other")
-    assert len(found.thresholds) == 3 * len(TARGETS) and [*found.exits["exit"]] == [1, 2, 3, 4]
+    assert len(found.thresholds) == 4 * len(TARGETS) and [*found.exits["exit"]] == [1, 2, 3, 4]
     for target, line in zip(TARGETS, lines[-len(TARGETS) :], strict=True):
         assert line.startswith(f"{target.describe()}: thresholds of our shop have ")
         assert "fitted again on the other they have" in line
@@ -57,6 +62,13 @@ def test_usual_targets_and_their_sentences() -> None:
     assert (
         f"{100 * row['accuracy']:.2f} % at {100 * row['flops_fraction']:.1f} % on test images" in lines[-len(TARGETS)]
     )
+
+
+def test_shares_are_held_where_a_score_is_compared() -> None:
+    home = held_out(1)
+    found = transfer(home, home, [Target.flops(0.5)], "patience")
+    assert not found.thresholds["held"].any() and len(found.thresholds) == 3
+    assert "made to follow" not in transfer_lines(found, "here", "there")[-1]
 
 
 def test_a_budget_below_exit_1_is_left_out_and_other_exits_are_refused() -> None:
