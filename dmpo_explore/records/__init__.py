@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
+    from .cascade import cascade as cascade
     from .embedding import feature_embedding as feature_embedding
     from .record import ExitRecord as ExitRecord
     from .record import RecordMeta as RecordMeta

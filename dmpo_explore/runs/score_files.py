@@ -34,25 +34,28 @@ ROUNDED, LEAST = 1e-3, 1e-7  # of sums of probabilities; of a probability whose 
 NUMBERS, CLASSES, WHOLE = ("fiu", "numbers"), ("fiuSU", "numbers or names of classes"), ("iu", "whole numbers")
 KINDS = {  # array → NumPy's kinds of types that it may have, in words; scores but the prediction: numbers
     "labels": CLASSES, "prediction": CLASSES, "logits": NUMBERS, "flops": NUMBERS, "reference_flops": NUMBERS,
-    "exit_blocks": WHOLE,
+    "costs": NUMBERS, "exit_blocks": WHOLE,
 }  # fmt: skip
 NPZ = "np.savez(file, labels=labels, logits=logits, flops=flops)"
 
 
 def read_scores(
-    file: str | Path | bytes, name: str = "", *, flops: Sequence[float] | None = None, split: str = "test"
-) -> ExitRecord:
+    file: str | Path | bytes, name: str = "", *, flops: Sequence[float] | None = None,
+    costs: Sequence[float] | None = None, split: str = "test",
+) -> ExitRecord:  # fmt: skip
     """The scores of any early-exit model in one NPZ or CSV file, as a record of B images, K exits and C classes.
 
     Args:
         file: a path, or the bytes of a file.
         name: the file's name where bytes are given; its suffix decides how they are read.
         flops: (K,) FLOPs of an image that exits at each exit; needed where the file has none.
+        costs: (K,) in place of ``flops``, what each step costs alone, in any unit: models or requests that follow one
+            another add up.
         split: of the record: ``test``, ``val`` …
 
     An NPZ file has the arrays ``labels`` (B,), ``logits`` or ``probabilities`` (B, K, C), or ``prediction``,
-    ``confidence``, ``entropy`` and ``margin`` (B, K), and ``flops`` (K,). It may have ``reference_flops`` (by
-    default the FLOPs of the last exit), ``class_names`` (C,), ``exit_blocks`` (K,), ``data`` and ``model``. A CSV
+    ``confidence``, ``entropy`` and ``margin`` (B, K), and ``flops`` or ``costs`` (K,). It may have ``reference_flops``
+    (by default the FLOPs of the last exit), ``class_names`` (C,), ``exit_blocks`` (K,), ``data`` and ``model``. A CSV
     file has a column ``label``, and for exits k from 1 ``prediction_k``, ``confidence_k``, ``entropy_k`` and
     ``margin_k``, or ``logit_k_c`` for classes c from 0. Labels and predictions are numbers from 0 or names of
     classes. Beside the four scores a file may have others of `SCORES`, under their names; with logits all scores
@@ -81,6 +84,10 @@ def read_scores(
     if kind not in (".npz", ".csv"):
         raise ValueError(f"{name} must be an NPZ or a CSV file; for NPZ save it with {NPZ}")
     found = _npz(data, name) if kind == ".npz" else read_table(data, name)
+    if (steps := found.get("costs") if costs is None else np.asarray(costs)) is not None:
+        if flops is not None or "flops" in found:
+            raise ValueError(f"{name}: costs and flops are given; give one of them")
+        flops = np.cumsum(np.ravel(steps), dtype=np.float64).tolist()
     return _record(found, name, flops, split)
 
 
