@@ -70,4 +70,4 @@ def _of_same_images(one: ExitRecord, other: ExitRecord) -> bool:
     prints = {record.meta.images_sha256 for record in (one, other)} - {""}
     rows = [record.meta.indices for record in (one, other) if record.meta.indices is not None]
     same = len(prints) < 2 and np.array_equal(one.labels, other.labels)
-    return same and (len(rows) < 2 or np.array_equal(*rows))
+    return same and (len(rows) < 2 or np.array_equal(rows[0], rows[1]))
