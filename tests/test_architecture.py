@@ -38,7 +38,7 @@ PACKAGES = {
     "fitting": "policies records",
     "runs": "config data fitting models plugin_needs policies pretrained records",
     "attribution": "models",
-    "inference": "config data fitting models policies records runs",
+    "inference": "config data fitting models policies pretrained records runs",
     "analysis": "fitting policies records runs",
     "training": "analysis config data inference joints models plugin_needs pretrained records runs",
     "inspection": "models training",

@@ -17,6 +17,7 @@ from ..policies.base import Policy
 from ..utils.extras import extra_imports
 from ..utils.files import atomic_file, sha256, write_json
 from ..utils.replacing import staged
+from .onnx_description import metadata, set_metadata
 from .onnx_engine import MODEL, OnnxEngine, open_session, stage_file
 
 SINGLE = "single.onnx"
@@ -56,6 +57,7 @@ def join_stages(folder: str | Path) -> Path:
     with extra_imports("a single graph", "onnx"):
         import onnx
     model = _joined(engine, [onnx.load(file) for file in files])
+    set_metadata(model, metadata(engine.facts, engine.policy))
     with atomic_file(folder / SINGLE) as path:
         _save(model, path)
         _check(engine, model, path)

@@ -12,6 +12,7 @@ import dataclasses
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,20 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
+from ..config import ModelConfig
 from ..models.dmpo import DMPO
 from ..policies.base import Policy, not_deployable
+from ..pretrained.wheels import SOURCES
 from ..runs.run import Run
 from ..runs.weights_file import WEIGHTS
 from ..utils.extras import extra_imports
 from ..utils.files import atomic_folder, is_whole, sealed, sha256, write_json, write_text
 from ..utils.preprocess import Preprocess
 from ..utils.progress import Progress
+from ..utils.python_function import python_function
 from ..utils.replacing import clear_leftovers
+from .export_texts import README, RUN, TIME, TIMING, texts
+from .onnx_description import describe, metadata, simplify
 from .onnx_engine import FORMAT_VERSION, MODEL, POLICY, RECORD_DIGEST, OnnxEngine, read_facts, stage_file
 from .onnx_int8 import PART
 from .onnx_single import SINGLE
@@ -36,7 +42,7 @@ from .torch_engine import stage_function
 
 TOLERANCE = 1e-3  # of logits against torch; float32 rounding through a few hundred layers stays far below
 PARTS = ("embed", "trunk", "bypass", "norm", "predictor")
-README, REQUIREMENTS = "README.md", "requirements.txt"
+REQUIREMENTS = "requirements.txt"
 WITHOUT_TORCH = ("array-api-compat", "lazy-loader", "numpy", "onnxruntime", "pillow", "platformdirs")  # of `OnnxEngine`
 
 
@@ -62,12 +68,21 @@ def export_run(
     _check_extra()
     policy = run.fitted_here(policy)
     facts: dict[str, Any] = {"run": run.name, "backbone": run.config.model.backbone, **record_digest(policy)}
-    facts["made_from"] = made_from(run, policy)
+    facts |= {"made_from": made_from(run, policy), "licence": _licence(run.config.model)}
     if run.splits():
         meta = run.record(run.splits()[0]).meta
         facts |= {"flops": list(meta.flops), "reference_flops": meta.reference_flops}
     model = run.model("cpu", merge=True)
     return export_model(model, out, policy, run.class_names, facts=facts, force=force, progress=progress)
+
+
+def _licence(model: ModelConfig) -> str:
+    """The licence of the backbone's weights, as far as it is known."""
+    if model.weights == "random" and not python_function(model.backbone):
+        return "the exporter's own: the backbone began with random weights"
+    if model.weights == "auto" and model.backbone in SOURCES:
+        return f"{SOURCES[model.backbone].licence} (backbone: {SOURCES[model.backbone].title})"
+    return "not known: ask whoever made the backbone's weights"
 
 
 def made_from(run: Run, policy: Policy) -> dict[str, Any]:
@@ -146,8 +161,12 @@ def export_model(
                 progress(k + 1, model.n_exits)
         policy.save(folder / POLICY)
         write_text(folder / REQUIREMENTS, "\n".join(WITHOUT_TORCH) + "\n")
-        write_text(folder / README, _readme(graphs, class_names, model.preprocess))
-        write_json(folder / MODEL, sealed(folder, MODEL, _facts(model, class_names, graphs) | (facts or {})))
+        for name, text in texts(graphs, class_names, model.preprocess, policy).items():
+            write_text(folder / name, text)
+        found = _facts(model, class_names, graphs) | (facts or {})
+        for k in range(model.n_exits):
+            describe(folder / stage_file(k), metadata(found, policy, k))
+        write_json(folder / MODEL, sealed(folder, MODEL, found))
         _check(model, folder)
     return out
 
@@ -171,7 +190,7 @@ def check_place(out: Path, *, force: bool) -> None:
         stages = len(read_facts(out / MODEL)["stages"])
     except (OSError, ValueError) as error:
         raise FileExistsError(f"{out} exists and is not an export; it is not replaced ({error})") from None
-    known = {MODEL, POLICY, README, REQUIREMENTS, SINGLE, *map(stage_file, range(stages))}
+    known = {MODEL, POLICY, README, RUN, TIME, TIMING, REQUIREMENTS, SINGLE, *map(stage_file, range(stages))}
     if foreign := sorted(path.name for path in out.iterdir() if path.name not in known):
         raise FileExistsError(f"{out} holds more than an export ({', '.join(foreign[:3])}); it is not replaced")
 
@@ -213,6 +232,7 @@ def _export_stage(
     assert program is not None
     _forget_source(program.model)
     program.save(str(path))
+    simplify(path, {name: value.numpy() for name, value in zip(graph["inputs"], inputs, strict=True)})
     return graph, (outputs[1] if len(outputs) > 1 else x), (outputs[2] if len(outputs) > 2 else None)
 
 
@@ -253,6 +273,7 @@ def _facts(model: DMPO, class_names: Sequence[str], graphs: list[dict[str, Any]]
         "exits": list(model.exits),
         "preprocess": _preprocess_facts(model.preprocess),
         "stages": graphs,
+        "versions": {"dmpo_explore": __version__, "torch": torch.__version__, "onnx": version("onnx")},
     }
 
 
@@ -278,39 +299,3 @@ def _check(model: DMPO, folder: Path) -> None:
             raise RuntimeError(
                 f"the exported graphs differ from the model by {difference:.2g} in a logit; nothing is kept"
             )
-
-
-def _readme(graphs: list[dict[str, Any]], class_names: Sequence[str], preprocess: Preprocess) -> str:
-    rows = "\n".join(f"| `{g['file']}` | {', '.join(g['inputs'])} | {', '.join(g['outputs'])} |" for g in graphs)
-    return f"""# An early-exit model, exported by dmpo-explore
-
-One ONNX graph per stage, for batches of any size. `policy.json` holds the exit policy, `model.json` names the
-{len(class_names)} classes and the preprocessing: {preprocess.described()}, antialiased; colours scaled to 0 to 1, minus
-`mean`, divided by `std`.
-
-| graph | reads | gives |
-|---|---|---|
-{rows}
-
-To run it without torch, install what the engine uses and then the package alone. The package is not on an index: make
-its wheel in a clone of the repository and copy it here.
-
-```sh
-python -m pip wheel --no-deps .                      # in the clone
-python -m pip install -r requirements.txt            # here
-python -m pip install --no-deps dmpo_explore-*.whl   # last: pip then lists none of the packages that training needs
-```
-
-```python
-import dmpo_explore as dx
-engine = dx.OnnxEngine("this folder")
-images = engine.prepare(["a.jpg", "b.jpg"])    # (B, 3, S, S) float32
-out = engine.infer(images)                     # out.exit (0-based), out.label, out.confidence
-print([engine.class_names[label] for label in out.label])
-```
-
-In another language: run the graphs in order. After each, take the softmax of `logits` (first divided by that exit's
-entry of `temperatures`, if `policy.json` has any). With the policy `confidence` an image exits where the largest
-probability is at least the threshold: its label is the largest logit there. Hand the rows of the other images
-(`next_state`, `next_side`) to the next graph; after the last one all images exit.
-"""

@@ -18,13 +18,15 @@ import numpy as np
 from ..data.splits import stratified_rows
 from ..fitting.fit import fit_again
 from ..policies.base import Policy
+from ..policies.catalogue import load_policy
 from ..records.record import ExitRecord
 from ..runs.any_model import record_logits
 from ..runs.run import Run
 from ..utils.at_exits import at_exits
 from ..utils.files import atomic_folder, read_json, sealed, write_json
 from ..utils.typing import Ints
-from .onnx_engine import MODEL, POLICY, OnnxEngine
+from .onnx_description import describe, metadata
+from .onnx_engine import MODEL, POLICY, OnnxEngine, stage_file
 from .onnx_int8 import quantise_export
 from .torch_export import check_place, export_run, record_digest
 
@@ -107,7 +109,10 @@ def export_int8(
             fitted.save(folder / POLICY)
             facts |= record_digest(fitted)
             facts["int8"] = asdict(compare(theirs, fit_again(policy, theirs), ours, fitted))
-        write_json(folder / MODEL, sealed(folder, MODEL, read_json(folder / MODEL) | facts))
+        facts = read_json(folder / MODEL) | facts
+        for k in range(len(facts["stages"])):
+            describe(folder / stage_file(k), metadata(facts, load_policy(folder / POLICY), k))
+        write_json(folder / MODEL, sealed(folder, MODEL, facts))
     return out
 
 

@@ -162,15 +162,16 @@ def _write_model(
     run: Run, page: Path, record: ExitRecord, policy: Policy, weights: str, report: Report
 ) -> dict[str, Any]:
     """The export in ``stages``, which `OnnxEngine` opens too, with the weights that were chosen; and their facts."""
-    from ..inference.torch_export import README as TEXT
+    from ..inference.export_texts import README as TEXT
+    from ..inference.export_texts import RUN, TIME
     from ..inference.torch_export import REQUIREMENTS, export_run
 
     stages, fitted = page / STAGES, policy.fitted
     if "data" in fitted:  # visitors need not know where they lie on this machine
         policy = replace(policy, fitted=fitted | {"data": data_name(fitted["data"])})
     export_run(run, stages, policy, progress=lambda done, total: report("stages", done, total))
-    for name in (TEXT, REQUIREMENTS):
-        (stages / name).unlink()
+    for name in (TEXT, RUN, TIME, REQUIREMENTS):
+        (stages / name).unlink(missing_ok=True)
     images: list[Pixels] = []
     if weights != "float32":
         spread = np.unique(np.linspace(0, record.n_images - 1, shrinking.MEASURED).astype(int))

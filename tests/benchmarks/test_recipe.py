@@ -11,6 +11,7 @@ import pytest
 import dmpo_explore as dx
 import recipe
 from _photos.recipe import DATA, TRIALS, run_name, wanted
+from dmpo_explore.training.own_teacher import own_teacher
 
 RESULTS = Path(recipe.RESULTS)
 
@@ -25,6 +26,16 @@ def test_a_trial_is_a_change_of_the_base() -> None:
     differing = {key for key in dx.OPTIONS if base.get(key) != taught.get(key)}
     assert differing == {"training.teacher"} and taught.get("training.teacher") == run_name("single", 1)
     assert base.data.seed == base.training.seed == 1 and base.data.calibration
+
+
+def test_the_recipe_is_the_trial_that_was_chosen_and_its_teacher_the_full_model() -> None:
+    found = dx.training.with_recipe("photographs", dx.Config())
+    ours = (found, own_teacher(found))
+    for config, trial in zip(ours, ("taught-crop-70-24-gentle", "single"), strict=True):
+        tried = TRIALS[trial].config("caltech101", 0)
+        differing = {key for key in dx.OPTIONS if key[:4] != "data" and config.get(key) != tried.get(key)}
+        taught = {"training.teacher", "training.teacher_size"} if config is found else set()
+        assert differing == {"training.precision", "training.validation_size"} | taught
 
 
 def test_every_row_is_of_a_trial_as_it_stands() -> None:

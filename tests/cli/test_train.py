@@ -41,14 +41,16 @@ def test_a_run_is_a_base_too(no_runs: Path) -> None:
 
 
 def test_a_recipe_is_a_base_and_options_change_it(no_runs: Path) -> None:
-    call("train", "--recipe", "photographs", *tiny_options(epochs=1), "--name", "new", "--device", "cpu")
-    assert load_run("new").config == tiny_config(epochs=1, label_smoothing=0.1)
+    tiny = tiny_options(epochs=1, teacher_epochs=1, teacher_size=32, tuning_lr=2e-3)
+    call("train", "--recipe", "photographs", *tiny, "--name", "new", "--device", "cpu")
+    chosen = {"label_smoothing": 0.1, "crop_scale": 0.7, "augment": "light", "teacher": "new-teacher"}
+    assert load_run("new").config == tiny_config(epochs=1, teacher_epochs=1, teacher_size=32, **chosen)
     assert "unknown recipe 'photos'. Did you mean 'photographs'?" in fails("train", "--recipe", "photos")
     assert "leave out --name, --force, --config and --recipe" in fails(
         "train", "--resume", "a", "--recipe", "photographs"
     )
     shown = " ".join(call("train", "--help").stdout.split())
-    assert "photographs: --image-size 84 --exits 3,4,5,6,8,12 --epochs 4 --label-smoothing 0.1" in shown
+    assert "photographs: --image-size 84 --exits 3,4,5,6,8,12 --epochs 24 --tuning-lr 0.0005" in shown
 
 
 def test_a_teacher_reports_its_answers(no_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
