@@ -175,6 +175,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch_export, "_export_stage", stage)
     monkeypatch.setattr(torch_export, "_check", lambda model, folder: None)
+    monkeypatch.setattr(torch_export, "describe", lambda path, entries: None)
 
 
 @pytest.fixture(scope="session")

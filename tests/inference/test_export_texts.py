@@ -14,6 +14,8 @@ from PIL import Image
 
 import dmpo_explore as dx
 from dmpo_explore.config import Preprocess
+from dmpo_explore.inference.export_texts import RUN, TIME, TIMING
+from dmpo_explore.inference.onnx_description import metadata
 from dmpo_explore.inference.onnx_single import join_stages
 from dmpo_explore.policies import ConfidencePolicy, EntropyPolicy, MarginPolicy, PatiencePolicy, Policy
 from dmpo_explore.utils.files import read_json
@@ -71,12 +73,12 @@ def test_its_script_gives_the_engines_answers(
     found = engine.infer(engine.prepare(images))
     exits = found.exit.tolist()
     assert 0 < exits.count(0) < len(images)
-    rows = [line.split("\t") for line in run(folder, folder / "run.py", *images).splitlines()]
+    rows = [line.split("\t") for line in run(folder, folder / RUN, *images).splitlines()]
     assert rows == [
         [str(path), engine.class_names[label], str(exit + 1)]
         for path, label, exit in zip(images, found.label, exits, strict=True)
     ]
-    text = (folder / "run.py").read_text(encoding="utf-8")
+    text = (folder / RUN).read_text(encoding="utf-8")
     assert {line.split()[1] for line in text.splitlines() if line.startswith(("import ", "from "))} == {
         "json", "sys", "pathlib", "numpy", "onnxruntime", "PIL"
     }  # fmt: skip
@@ -84,8 +86,8 @@ def test_its_script_gives_the_engines_answers(
 
 def test_its_stages_are_timed(model: dx.models.DMPO, tmp_path: Path) -> None:
     folder = dx.inference.export_model(model, tmp_path / "out", ConfidencePolicy((0.5,)), ["a", "b", "c"])
-    lines = run(folder, folder / "time_stages.py", 3).splitlines()
-    found = read_json(folder / "timing.json")
+    lines = run(folder, folder / TIME, 3).splitlines()
+    found = read_json(folder / TIMING)
     assert [row["file"] for row in found["stages"]] == [
         stage["file"] for stage in read_json(folder / "model.json")["stages"]
     ]
@@ -99,7 +101,7 @@ def test_the_readme_is_made_for_the_policy(model: dx.models.DMPO, tmp_path: Path
     for policy in (ConfidencePolicy((0.5,)), EntropyPolicy((0.8, 0.9)), PatiencePolicy((1,))):
         folder = dx.inference.export_model(model, tmp_path / policy.name, policy, ["a", "b", "c"])
         texts[policy.name] = (folder / "README.md").read_text(encoding="utf-8")
-        assert (folder / "run.py").exists() == (policy.name != "patience")
+        assert (folder / RUN).exists() == (policy.name != "patience")
     assert "stop where it is at least the threshold (0.5)" in texts["confidence"]
     assert "stop where it is at most its exit's threshold (0.8, 0.9)" in texts["entropy"]
     assert "Its policy, `patience`, decides by" in texts["patience"] and "run.py" not in texts["patience"]
@@ -115,6 +117,7 @@ def test_graphs_carry_what_is_needed_and_nothing_that_stops_a_small_runtime(
     for name, exit, flops in (("stage-2", "2 of 3", "2.0"), ("single", "3, all in this graph", "1.0, 2.0, 3.0")):
         graph = onnx.load(folder / f"{name}.onnx")
         said = {entry.key: entry.value for entry in graph.metadata_props}
+        assert said == metadata(read_json(folder / "model.json"), policy, 1 if name == "stage-2" else None)
         assert (said["exit"], said["gflops"], said["licence"]) == (exit, flops, "MIT")
         assert json.loads(said["classes"]) == ["a", "b", "ü"] and said["image_size"] == "32"
         assert dx.policy_from_dict(json.loads(said["policy"])) == policy

@@ -34,7 +34,7 @@ def test_a_folder_says_what_it_is(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]  # nothing temporary is left
     graphs = [f"stage-{k}.onnx" for k in range(1, K + 1)]
     assert sorted(p.name for p in path.iterdir()) == sorted(
-        [*graphs, "README.md", "model.json", "policy.json", "requirements.txt"]
+        [*graphs, "README.md", "model.json", "policy.json", "requirements.txt", "run.py", "time_stages.py"]
     )
     facts = read_json(path / "model.json")
     assert [stage["file"] for stage in facts["stages"]] == graphs
