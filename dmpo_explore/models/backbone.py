@@ -16,6 +16,10 @@ from torch import Tensor, nn
 from ..config import Preprocess
 from ..utils.registry import lookup
 
+# In eval mode torch's fused encoder layers read the weights of their parts without calling these: they would be counted
+# as nothing, and LoRA, which takes a part's place, would not act.
+torch.backends.mha.set_fastpath_enabled(False)
+
 
 def _from_tokens(state: Tensor) -> Tensor:
     return state

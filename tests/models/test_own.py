@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from dmpo_explore.config import ModelConfig
 from dmpo_explore.models.backbone import LAYOUTS
+from dmpo_explore.models.counting import count_flops
 from dmpo_explore.models.cut import Parts
 from dmpo_explore.models.factory import build_model
 from dmpo_explore.models.own import cut_chain, own_parts, own_size
 from dmpo_explore.models.ready_cuts import cut_torchvision, cut_transformers
+from dmpo_explore.models.split import block_costs, split
 from dmpo_explore.plugins import load_plugin, unload
 
 VIT = {"image_size": 64, "patch_size": 16, "num_layers": 4, "num_heads": 2, "hidden_dim": 32, "mlp_dim": 64}
@@ -197,6 +199,43 @@ def test_a_chain_that_drops_a_block_is_refused() -> None:
 
     with pytest.raises(ValueError, match="Twice cannot be cut: the chain of its blocks parts from its own features at"):
         cut_chain(Twice(), "layers", embed="stem", image_size=16)
+
+
+class Encoder(nn.Module):
+    """Patches and torch's own encoder layers, for which it has a fused path in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 8, 8)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True) for _ in range(3)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def test_torchs_encoder_layers_are_counted_and_tuned_in_eval_mode() -> None:
+    torch.manual_seed(0)
+    parts = cut_chain(Encoder(), "layers", image_size=32)
+    n, width, inner = 16, 16, 32
+    layer = 2 * n * (4 * width**2 + 2 * width * inner) + 4 * n**2 * width
+    embedding = 2 * n * 3 * 8**2 * width
+    assert block_costs(parts, 32) == [layer, 2 * layer, 3 * layer]
+    settings = ModelConfig(image_size=32, exits=2, channels=4, bypass_width=4)
+    assert parts.preprocess is not None
+    model = build_model(settings, 3, backbone=split(parts, (1, 2, 3), parts.preprocess)).eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        before = model(images)
+        tuned = [weight for name, weight in model.named_parameters() if ".lora_B." in name]
+        for weight in tuned:
+            nn.init.normal_(weight)
+        assert tuned and not torch.allclose(model(images), before)
+    assert count_flops(model.embed, torch.zeros(1, 3, 32, 32)) == embedding
 
 
 # -- by name --
