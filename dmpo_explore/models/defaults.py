@@ -23,7 +23,7 @@ from .bypass import BYPASSES
 from .counting import count_flops
 from .dmpo import DMPO
 from .factory import build_reference
-from .own import own_size
+from .own import own_defaults
 from .predictors import PREDICTORS
 from .timm_backbones import nearest_size
 
@@ -36,7 +36,7 @@ def fitted(config: ModelConfig, chosen: Collection[str] = ()) -> ModelConfig:
     """The config with image size, channels and bypass width that suit its backbone.
 
     The side of the images becomes the nearest that the backbone takes, channels and bypass width the largest with which
-    the last exit costs at most 105 % of the plain backbone.
+    the last exit costs at most 105 % of the plain backbone. One that was cut by hand keeps its exits.
 
     Args:
         chosen: names of options that stay as they are.
@@ -53,13 +53,17 @@ def fitted(config: ModelConfig, chosen: Collection[str] = ()) -> ModelConfig:
     """
     if config.backbone in SOURCES:
         return config
-    if "image_size" not in chosen:
-        own = python_function(config.backbone) is not None
-        side = own_size(config) if own else nearest_size(config.backbone, config.image_size)
-        config = replace(config, image_size=side)
+    own = python_function(config.backbone) is not None  # its code may not run without memory
+    if own:
+        suits = own_defaults(config)
+    elif "image_size" not in chosen:
+        suits = {"image_size": nearest_size(config.backbone, config.image_size)}
+    else:
+        suits = {}
+    stays = {*chosen} | ({"exits"} if config.exits != ModelConfig.exits else set())
+    config = replace(config, **{name: value for name, value in suits.items() if name not in stays})
     if {"channels", "bypass_width"} & {*chosen} or (config.channels, config.bypass_width) != SIZES[0]:
         return config
-    own = python_function(config.backbone) is not None  # its code may not run without memory
     with seeded(0), nullcontext() if own else torch.device("meta"):
         reference = build_reference(config, ASIDE_CLASSES).eval()
         plain = count_flops(_run_plain, reference, torch.zeros(1, 3, config.image_size, config.image_size))

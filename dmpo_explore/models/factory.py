@@ -14,11 +14,11 @@ from ..config import ModelConfig
 from ..pretrained.weights import KEYWORDS, find_weights, is_hub
 from ..utils.python_function import python_function
 from ..utils.registry import lookup
-from .backbone import Backbone, ExitShape, check_backbone
+from .backbone import Backbone, ExitShape, check_backbone, with_exits
 from .bypass import BYPASSES
 from .dmpo import DMPO
 from .earlier_exits import EarlierExits
-from .own import own_parts
+from .own import own_backbone
 from .predictors import PREDICTORS, Predictor
 from .split import split
 from .stage import Stage
@@ -101,9 +101,11 @@ def _split(config: ModelConfig, *, whole: bool = False, **weights: Any) -> Backb
     if python_function(config.backbone) is None:
         model = create_backbone(config.backbone, config.image_size, **weights)
         return split_backbone(model, config.exits, config.image_size, whole=whole)
-    parts = own_parts(config)
-    assert parts.preprocess is not None
-    return split(parts, config.exits, parts.preprocess, whole=whole)
+    made = own_backbone(config)
+    if isinstance(made, Backbone):
+        return with_exits(made, config.exits, whole=whole)
+    assert made.preprocess is not None
+    return split(made, config.exits, made.preprocess, whole=whole)
 
 
 def _tuned(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:

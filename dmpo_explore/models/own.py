@@ -160,27 +160,27 @@ def _plain_chain(module: nn.Module, names: Sequence[str], images: Tensor, embed:
 # -- by name --
 
 
-def own_parts(config: ModelConfig) -> Parts:
-    """The parts of the backbone that ``config`` names as ``FILE.py:NAME``.
+def own_backbone(config: ModelConfig) -> Parts | Backbone:
+    """What the function makes that ``config`` names as ``FILE.py:NAME``: parts, or a backbone that was cut by hand.
 
     Raises:
-        ValueError: the plug-in is not loaded, it has no such function, or the function fails or gives something else.
+        ValueError: the plug-in is not loaded, it has no such function, the function fails or gives something else, or
+            what it makes is for another image size.
     """
-    parts = _made(config.backbone, _function(config.backbone), config)
-    assert parts.preprocess is not None
-    if parts.preprocess.image_size != config.image_size:
+    made, size = _made(config)
+    if size != config.image_size:
         raise ValueError(
-            f"image_size={config.image_size}, but {config.backbone} is made for {parts.preprocess.image_size} pixels; "
-            "give that size, or the function a parameter image_size"
+            f"image_size={config.image_size}, but {config.backbone} is made for {size} pixels; give that size, or the "
+            "function a parameter image_size"
         )
-    return parts
+    return made
 
 
-def own_size(config: ModelConfig) -> int:
-    """Pixels of a side that the config's own backbone is made for, the config's where the function takes a size."""
-    parts = _made(config.backbone, _function(config.backbone), config)
-    assert parts.preprocess is not None
-    return parts.preprocess.image_size
+def own_defaults(config: ModelConfig) -> dict[str, Any]:
+    """Options that suit the config's own backbone: the image size that it is made for, which is the config's where the
+    function takes one, and the exits of one that was cut by hand."""
+    made, size = _made(config)
+    return {"image_size": size} | ({"exits": made.exits} if isinstance(made, Backbone) else {})
 
 
 def _function(backbone: str) -> Callable[..., Any]:
@@ -200,7 +200,10 @@ def _function(backbone: str) -> Callable[..., Any]:
     return made
 
 
-def _made(backbone: str, function: Callable[..., Any], config: ModelConfig) -> Parts:
+def _made(config: ModelConfig) -> tuple[Parts | Backbone, int]:
+    """What the function makes, and the image size that this is for."""
+    backbone = config.backbone
+    function = _function(backbone)
     if config.weights == "timm":
         raise ValueError(
             f"weights='timm' are those of timm's backbones, and {backbone!r} is your own; use auto or a file"
@@ -216,12 +219,8 @@ def _made(backbone: str, function: Callable[..., Any], config: ModelConfig) -> P
     except Exception as error:  # whatever it raises
         raise ValueError(f"{backbone} failed: {type(error).__name__}: {one_line(error, 500)}") from error
     if isinstance(made, Backbone):
-        made = check_backbone(made, made.preprocess.image_size if made.preprocess else config.image_size)
-        blocks = [[trunk] for trunk in made.trunks]
-        return Parts(
-            made.embed, blocks, [], None, made.layout, prefix=made.prefix, class_token=made.class_token, by_rule=True,
-            preprocess=made.preprocess,
-        )  # fmt: skip
+        size = made.preprocess.image_size if made.preprocess else config.image_size
+        return check_backbone(made, size), size
     if isinstance(made, nn.Module):
         made = cut_chain(made, image_size=config.image_size)
     if not isinstance(made, Parts):
@@ -229,4 +228,5 @@ def _made(backbone: str, function: Callable[..., Any], config: ModelConfig) -> P
             f"{backbone} returned {type(made).__name__}; it must return dx.models.cut_chain(…), a dx.Backbone or a "
             "module"
         )
-    return made
+    assert made.preprocess is not None
+    return made, made.preprocess.image_size

@@ -13,11 +13,12 @@ import transformers
 from torch import Tensor, nn
 
 from dmpo_explore.config import ModelConfig
-from dmpo_explore.models.backbone import LAYOUTS
+from dmpo_explore.models.backbone import LAYOUTS, Backbone
 from dmpo_explore.models.counting import count_flops
 from dmpo_explore.models.cut import Parts
-from dmpo_explore.models.factory import build_model
-from dmpo_explore.models.own import cut_chain, own_parts, own_size
+from dmpo_explore.models.defaults import fitted
+from dmpo_explore.models.factory import build_model, build_reference
+from dmpo_explore.models.own import cut_chain, own_backbone, own_defaults
 from dmpo_explore.models.ready_cuts import cut_torchvision, cut_transformers
 from dmpo_explore.models.split import block_costs, split
 from dmpo_explore.plugins import load_plugin, unload
@@ -266,6 +267,18 @@ def by_hand(image_size):
     trunks = [nn.Conv2d(8, 8, 3, padding=1) for _ in range(3)]
     return dx.Backbone(nn.Conv2d(3, 8, 8, 8), trunks, [8] * 3, [(image_size // 8,) * 2] * 3, layout="channels_first")
 
+def oblong(image_size):
+    net = nn.Conv2d(3, 8, (image_size // 4, image_size // 8), (image_size // 4, image_size // 8))
+    trunks = [nn.Conv2d(8, 8, 3, padding=1) for _ in range(4)]
+    norms = [nn.LayerNorm(8) for _ in trunks]
+    for k, norm in enumerate(norms):
+        nn.init.constant_(norm.weight, k + 1)
+    shape = {"widths": [8] * 4, "grids": [(4, 8)] * 4, "layout": "channels_first"}
+    return dx.Backbone(net, trunks, norms=norms, exits=(2, 3, 5, 8), **shape)
+
+def unfit():
+    return dx.Backbone(nn.Linear(7, 8), [nn.Identity()], [8], [(1, 1)])
+
 def number():
     return 7
 
@@ -291,11 +304,28 @@ def config(function: str, **changes: Any) -> ModelConfig:
 
 @pytest.mark.parametrize(("function", "blocks"), [("make", 5), ("whole", 5), ("by_hand", 3)])
 def test_a_function_may_return_a_chain_a_module_or_a_backbone(loaded: Path, function: str, blocks: int) -> None:
-    parts = own_parts(config(function))
-    assert len(parts.blocks) == blocks and parts.layout == "channels_first"
+    assert own_backbone(config(function)).layout == "channels_first"
     model = build_model(config(function), 3)
     assert model.exits[-1] == blocks and model(torch.zeros(2, 3, 64, 64)).shape == (2, 2, 3)
-    assert own_size(config(function, image_size=70)) == 70
+    assert own_defaults(config(function, image_size=70))["image_size"] == 70
+
+
+def firsts(model: Any) -> list[float]:
+    """The first weight of each exit norm."""
+    return [stage.norm.weight[0].item() for stage in model.stages]
+
+
+def test_a_backbone_that_was_cut_by_hand_is_used_as_it_is(loaded: Path) -> None:
+    model, made = build_model(config("oblong", exits=4), 3), own_backbone(config("oblong"))
+    assert isinstance(made, Backbone) and model.exits == made.exits == (2, 3, 5, 8)
+    assert [stage.grid for stage in model.stages] == made.grids == [(4, 8)] * 4
+    assert firsts(model) == [1, 2, 3, 4]
+    fewer = build_model(config("oblong", exits=(3, 5)), 3)
+    assert firsts(fewer) == [2, 3] and fewer.exits == (3, 5)
+    assert build_reference(config("oblong", exits=(3, 5)), 3).exits == (3, 5, 8)
+    assert build_model(config("oblong", exits=2), 3).exits == (3, 8)
+    assert fitted(config("oblong", exits=4)).exits == (2, 3, 5, 8)
+    assert fitted(config("oblong", exits=4), ["exits"]).exits == 4
 
 
 @pytest.mark.parametrize(
@@ -303,6 +333,8 @@ def test_a_function_may_return_a_chain_a_module_or_a_backbone(loaded: Path, func
     [
         (config("mak"), r"unknown function in tiny_net.py 'mak'\. Did you mean 'make'\?.*def mak\(image_size\)"),
         (config("broken"), r"tiny_net.py:broken failed: ZeroDivisionError: division by zero"),
+        (config("unfit"), r"its embedding cannot be run on \(2, 3, 64, 64\), .*mat1 and mat2 .*give the image_size"),
+        (config("oblong", exits=(2, 4)), r"exits=\[2, 4\]: this backbone is cut by hand after blocks \[2, 3, 5, 8\]"),
         (config("number"), r"tiny_net.py:number returned int; it must return dx.models.cut_chain"),
         (config("fixed"), "image_size=64, but tiny_net.py:fixed is made for 32 pixels"),
         (config("make", weights="timm"), "weights='timm' are those of timm's backbones"),
@@ -327,5 +359,6 @@ def test_weights_of_a_file_are_those_that_the_function_loads(loaded: Path, tmp_p
     torch.manual_seed(5)
     net = scope["net"]()
     torch.save(net.state_dict(), tmp_path / "mine.pth")
-    parts = own_parts(config("make", weights=str(tmp_path / "mine.pth")))
+    parts = own_backbone(config("make", weights=str(tmp_path / "mine.pth")))
+    assert isinstance(parts, Parts)
     assert torch.equal(parts.blocks[2][0].weight, net[1][2].weight)  # type: ignore[arg-type]
