@@ -16,7 +16,7 @@ from ..utils.python_function import python_function
 from ..utils.registry import lookup
 from .backbone import Backbone, ExitShape, check_backbone, with_exits
 from .bypass import BYPASSES
-from .dmpo import DMPO
+from .dmpo import DMPO, hash_frozen
 from .earlier_exits import EarlierExits
 from .own import own_backbone
 from .predictors import PREDICTORS, Predictor
@@ -65,7 +65,9 @@ def build_model(config: ModelConfig, n_classes: int, *, backbone: Backbone | Non
     if config.whole:  # its weights are all the run's own
         return assemble(config, n_classes)
     if python_function(config.backbone):  # it loads its weights itself
-        return assemble(config, n_classes)
+        model = assemble(config, n_classes)
+        model.frozen_sha256 = hash_frozen(model)
+        return model
     file = find_weights(config.backbone, config.weights)
     return assemble(
         config, n_classes, state=file.read() if file else None, pretrained=is_hub(config.backbone, config.weights)

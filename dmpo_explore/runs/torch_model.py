@@ -20,7 +20,7 @@ from ..plugin_needs import naming_changed
 from ..utils.python_function import python_function
 from ..utils.registry import lookup, unknown
 from ..utils.torch_seeding import seeded
-from .torch_weights import read_weights
+from .torch_weights import read_weights, require_same_frozen
 from .weights_file import WEIGHTS, backbone_sha256, read_weights_meta
 
 ACCELERATORS = {"cuda": "NVIDIA GPU", "mps": "Apple GPU", "xpu": "Intel GPU"}  # torch's name → what it is
@@ -46,6 +46,7 @@ def load_model(
         )
     with seeded(config.training.seed), naming_changed(config.plugins, run):  # as in training: random backbones return
         model = build_model(config.model, n_classes)
+        require_same_frozen(path, model)
     try:
         model.load_trainable(state)
     except ValueError as error:
