@@ -74,14 +74,14 @@ def cut_by_rule(
         CutError: its forward cannot be followed, its features are no maps or tokens, or there are fewer than `FEWEST`
             places to cut.
     """
-    weighty = [any(p.ndim > 1 for p in module.get_submodule(name).parameters()) for name in names]
+    weighty = [_has_matrices(module.get_submodule(name)) for name in names]
     trace = _followed(module, call, names[weighty.index(True) if True in weighty else 0 :], images, prefix)
     before, *after = trace.states()
     if not before:
         raise CutError("more than one tensor passes from its embedding to its first block")
     after = _without_head(trace, after) if has_head else after
     layout, prefix = _common([state for states in after for state in states])
-    whole = [state.node for state in after[-1] if state.layout][-1] if has_head else trace.output
+    whole = _last_features(after[-1], layout, prefix) if has_head else trace.output
     last_norm, features = _ends_in_norm(trace, whole)
     shape = tuple(features.meta["value"].shape)
     end, end_prefix = layout_of(features.meta["value"], prefix)
@@ -109,26 +109,56 @@ def cut_by_rule(
 
 
 def _without_head(trace: Trace, after: Sequence[Sequence[State]]) -> list[list[State]]:
-    """The states after each block, without those of a classifier: behind the global pooling, or no patches any more."""
-    last = max((state.at for states in after for state in states if _patches(state) > 1), default=0)
-    pools = [at for at, node in enumerate(trace.nodes) if at > last and _pools(trace, node)]
-    limit = min(pools, default=len(trace.nodes))
+    """The states after each block, without those of a classifier: behind the first value of one patch or none."""
+    last = max((state.at for states in after for state in states if _patches(trace, state.node) > 1), default=0)
+    ends = (at for at, node in enumerate(trace.nodes) if at > last and _ends_map(trace, node, several=last > 0))
+    limit = min(ends, default=len(trace.nodes))
     kept = [[state for state in states if state.at < limit] for states in after]
     while kept and not any(state.layout for state in kept[-1]):
         kept.pop()
     return kept
 
 
-def _pools(trace: Trace, node: fx.Node) -> bool:
-    """Whether a node is a mean over the map."""
-    if node.op == "call_module":
-        return isinstance(attribute(trace.root, str(node.target)), nn.AdaptiveAvgPool2d)
-    return node.target in ("mean", torch.mean, nn.functional.adaptive_avg_pool2d)
+def _ends_map(trace: Trace, node: fx.Node, *, several: bool) -> bool:
+    """Whether a node leaves no patches or, where there were several, a single one.
+
+    A layer with matrices that makes a single patch of four, or fewer, is a block that halves the map.
+    """
+    value = node.meta.get("value")
+    if node not in trace.reads_images or not isinstance(value, Tensor):
+        return False
+    if value.ndim < 3 or not several:
+        return value.ndim == 2
+    if _patches(trace, node) != 1:
+        return False
+    weighty = node.op == "call_module" and _has_matrices(attribute(trace.root, str(node.target)))
+    return not weighty or all(_patches(trace, before) > 4 for before in node.all_input_nodes)
 
 
-def _patches(state: State) -> int:
-    value = state.node.meta["value"]
-    return LAYOUTS[state.layout](value).shape[1] - state.prefix if state.layout else 0
+def _has_matrices(module: nn.Module) -> bool:
+    return any(weight.ndim > 1 for weight in module.parameters())
+
+
+def _last_features(states: Sequence[State], layout: str, prefix: int) -> fx.Node:
+    """The last state of the blocks' layout, or what it becomes in another one with as many channels."""
+    same = [state.node for state in states if state[2:] == (layout, prefix)]
+    if not same:
+        return [state.node for state in states if state.layout][-1]
+    found, value = same[-1], same[-1].meta["value"]
+    for state in states:
+        other = state.node.meta["value"]
+        tokens = LAYOUTS[state.layout](other) if state.layout else other
+        turned = layout == "channels_first" and other.ndim == 3 and torch.equal(other.flatten(), value.flatten())
+        if state.node not in same and tokens.shape[-1] == LAYOUTS[layout](value).shape[-1] and not turned:
+            found = state.node
+    return found
+
+
+def _patches(trace: Trace, node: fx.Node) -> int:
+    """The patches of a node's value; 0 where that is no square map and no tokens."""
+    value = node.meta["value"]
+    layout, prefix = layout_of(value, trace.prefix) if isinstance(value, Tensor) else ("", 0)
+    return LAYOUTS[layout](value).shape[1] - prefix if layout else 0
 
 
 def _followed(module: nn.Module, call: Call, names: Sequence[str], images: Tensor, prefix: int) -> Trace:
@@ -152,7 +182,7 @@ def _cuts(trace: Trace, after: Sequence[Sequence[State]], layout: str, prefix: i
     """The states at which the blocks end; where one cannot be read, the block goes on."""
     chosen = [next((s.node for s in states if s[2:] == (layout, prefix)), None) for states in after]
     for i, node in enumerate(trace.blocks[1 : len(after)]):  # an activation or a pooling belongs to the block before it
-        if not any(weight.ndim > 1 for weight in attribute(trace.root, str(node.target)).parameters()):
+        if not _has_matrices(attribute(trace.root, str(node.target))):
             chosen[i] = None
     *cuts, last = chosen
     within = last is not None and trace.at[last] <= trace.at[features]

@@ -19,6 +19,7 @@ from dmpo_explore.models.backbone import LAYOUTS, exit_blocks
 from dmpo_explore.models.counting import count_flops
 from dmpo_explore.models.cut import Parts, cut_by_rule, proved, sequences
 from dmpo_explore.models.factory import assemble
+from dmpo_explore.models.own import cut_chain
 from dmpo_explore.models.split import block_costs
 from dmpo_explore.models.timm_backbones import create_backbone, nearest_size, split_backbone
 from dmpo_explore.models.trace import CutError, layout_of
@@ -172,6 +173,76 @@ def test_blocks_are_found_in_sequences_of_sequences() -> None:
     stages = [f"1.{k}.{part}" for k in range(2) for part in ("down", "blocks.0", "blocks.1", "blocks.2")]
     assert sequences(net) == ["0", *stages, "2"]
     assert sequences(Net()) == ["stem", *(f"blocks.{i}" for i in range(4)), "norm"]
+
+
+class Ending(nn.Module):
+    """Four convolutions with a pooling of any kind and a linear layer behind them."""
+
+    def __init__(self, pool: Callable[[Tensor], Tensor] | nn.Module, inputs: int = 8) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 4, stride=4)
+        self.layers = nn.Sequential(*(nn.Conv2d(8, 8, 3, padding=1) for _ in range(4)))
+        self.pool, self.head = pool, nn.Linear(inputs, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(self.layers(self.stem(x)))
+        logits: Tensor = self.head(x.flatten(1))
+        return logits
+
+
+class AttentionPool(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scores = nn.Linear(8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        return (self.scores(tokens).softmax(1) * tokens).sum(1, keepdim=True)
+
+
+POOLS: dict[str, Any] = {
+    "mean": lambda x: x.mean((2, 3)),
+    "adaptive": nn.AdaptiveAvgPool2d(1),
+    "adaptive maximum": nn.AdaptiveMaxPool2d(1),
+    "window": nn.AvgPool2d(4),
+    "function": lambda x: nn.functional.max_pool2d(x, 4),
+    "maximum": lambda x: x.amax((2, 3)),
+    "sum": lambda x: torch.sum(x, (-2, -1), keepdim=True),
+    "flattened": lambda x: x.flatten(2).mean(-1),
+    "logsumexp": lambda x: x.flatten(2).transpose(1, 2).logsumexp(1),
+    "attention": AttentionPool(),
+    "first place": lambda x: x[:, :, 0, 0],
+}
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_any_pooling_begins_the_head(pool: str) -> None:
+    torch.manual_seed(0)
+    net, batch = Ending(POOLS[pool]), images(16)
+    wanted = net.layers(net.stem(batch)).detach()
+    parts = cut_chain(net, "layers", image_size=16)
+    assert (len(parts.blocks), parts.layout) == (4, "channels_first")
+    state = parts.embed(batch)
+    for part in (part for piece in (*parts.blocks, parts.tail) for part in piece):
+        state = part(state)
+    found = LAYOUTS[parts.layout](state)
+    torch.testing.assert_close(found, LAYOUTS["channels_first"](wanted))
+
+
+def test_as_many_channels_as_places_are_no_tokens() -> None:
+    parts = cut_chain(Ending(lambda x: x.flatten(2).mean(-1)), "layers", image_size=16)
+    wide = Ending(lambda x: x.flatten(2).mean(-1), inputs=16)
+    wide.stem, wide.layers = nn.Conv2d(3, 16, 4, 4), nn.Sequential(*(nn.Conv2d(16, 16, 3, padding=1) for _ in range(4)))
+    same = cut_chain(wide, "layers", image_size=16)
+    assert parts.tail == same.tail == [] and same.layout == "channels_first"
+
+
+def test_a_block_that_ends_in_one_patch_is_no_head() -> None:
+    layers = [nn.Conv2d(8, 8, 3, padding=1, stride=1 + (k > 1)) for k in range(4)]  # 4, 4, 2, 1 places a side
+    net = Ending(nn.AdaptiveAvgPool2d(1))
+    net.layers = nn.Sequential(*layers)
+    parts = cut_chain(net, "layers", image_size=16)
+    assert [block[0] for block in parts.blocks] == layers and not parts.tail
 
 
 def test_exits_are_placed_by_cost() -> None:
