@@ -141,17 +141,17 @@ def _has_matrices(module: nn.Module) -> bool:
 
 def _last_features(states: Sequence[State], layout: str, prefix: int) -> fx.Node:
     """The last state of the blocks' layout, or what it becomes in another one with as many channels."""
-    same = [state.node for state in states if state[2:] == (layout, prefix)]
-    if not same:
-        return [state.node for state in states if state.layout][-1]
-    found, value = same[-1], same[-1].meta["value"]
-    for state in states:
-        other = state.node.meta["value"]
-        tokens = LAYOUTS[state.layout](other) if state.layout else other
-        turned = layout == "channels_first" and other.ndim == 3 and torch.equal(other.flatten(), value.flatten())
-        if state.node not in same and tokens.shape[-1] == LAYOUTS[layout](value).shape[-1] and not turned:
-            found = state.node
-    return found
+    readable = [state for state in states if state.layout]
+    own = [state for state in readable if state[2:] == (layout, prefix)]
+    if not own:
+        return readable[-1].node
+    maps = own[-1].node.meta["value"]
+    for state in reversed(readable[readable.index(own[-1]) + 1 :]):
+        value = state.node.meta["value"]
+        turned = layout == "channels_first" and value.ndim == 3 and torch.equal(value.flatten(), maps.flatten())
+        if LAYOUTS[state.layout](value).shape[-1] == LAYOUTS[layout](maps).shape[-1] and not turned:
+            return state.node
+    return own[-1].node
 
 
 def _patches(trace: Trace, node: fx.Node) -> int:
