@@ -282,12 +282,13 @@ def _size(module: nn.Module) -> int:
 
 @contextmanager
 def _awake(module: nn.Module) -> Iterator[None]:
-    """Scales of nearly zero, with which branches begin as nothing, are 0.5 inside, so that every branch counts."""
-    scales = [p for name, p in module.named_parameters() if p.ndim == 1 and not name.endswith("bias")]
-    asleep = [(p, p.detach().clone()) for p in scales if p.abs().max() < 1e-3]
+    """Scales of nearly zero, with which branches begin as nothing, are 0.5 inside and such matrices random, so that
+    every branch counts, and a head."""
+    weights = [p for name, p in module.named_parameters() if p.numel() and not name.endswith("bias")]
+    asleep = [(p, p.detach().clone()) for p in weights if p.is_floating_point() and p.abs().max() < 1e-3]
     try:
         for p, _ in asleep:
-            p.fill_(0.5)
+            p.fill_(0.5) if p.ndim < 2 or p[0].numel() == 1 else p.normal_(std=p[0].numel() ** -0.5)
         yield
     finally:
         for p, value in asleep:
@@ -295,20 +296,29 @@ def _awake(module: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def proved(module: nn.Module, call: Call, images: Tensor, cut: Callable[[], Parts], names: Sequence[str]) -> Parts:
+def proved(
+    module: nn.Module, call: Call, images: Tensor, cut: Callable[[], Parts], names: Sequence[str], end: str = ""
+) -> Parts:
     """``cut()``, if its chain gives what the module itself gives for these images, within `TOLERANCE`.
 
     Args:
         module: untouched, in eval mode; ``cut`` may consume it.
+        images: the first two differ.
         names: of its blocks, to say at which one they part.
+        end: name of the part that gives the features, where more follows that is left out without a proof.
 
     Raises:
-        CutError: another result than the module's, or none.
+        CutError: another result than the module's, none, or one that is the same for all images.
     """
-    watched = [(name, module.get_submodule(name)) for name in names]
-    with _awake(module), torch.random.fork_rng(devices=[]):
+    watched = [(name, module.get_submodule(name)) for name in (*names, end) if name]
+    with torch.random.fork_rng(devices=[]), _awake(module):  # waking draws random numbers
         with _outputs(watched) as wanted:
             features = Root(module, call)(images)
+        if end and end not in wanted:
+            raise CutError(f"its forward does not call {end}")
+        features = wanted[end] if end else features
+        if not _differs(features, len(images)):
+            raise CutError("it gives the same for different images, so that no cut of it can be proved")
         parts = cut()
         try:
             with _outputs(watched) as found:
@@ -350,15 +360,23 @@ def _first_tensor(value: Any) -> Any:
 def _same(features: Any, tokens: Tensor) -> bool:
     """Whether features, maps or tokens, are these tokens."""
     if not isinstance(features, Tensor):
-        return any(_same(part, tokens) for part in _parts_of(features))
+        return any(_same(part, tokens) for part in parts_of(features))
     if features.ndim == 2 or features.shape == tokens.shape:
         return _equal(features, tokens)
     layouts = {3: ["tokens"], 4: ["channels_first", "channels_last"]}.get(features.ndim, [])
     return any(_equal(LAYOUTS[layout](features), tokens) for layout in layouts)
 
 
-def _parts_of(value: Any) -> list[Any]:
+def parts_of(value: Any) -> list[Any]:
+    """What a dictionary, tuple or list holds."""
     return [*value.values()] if isinstance(value, dict) else [*value] if isinstance(value, (tuple, list)) else []
+
+
+def _differs(features: Any, number: int) -> bool:
+    """Whether some tensor is not the same for the first two of so many images."""
+    if not isinstance(features, Tensor):
+        return any(_differs(part, number) for part in parts_of(features))
+    return features.shape[:1] == (number,) and not torch.equal(features[0], features[1])
 
 
 def _equal(a: Any, b: Any) -> bool:

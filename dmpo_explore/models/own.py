@@ -23,8 +23,8 @@ from ..utils.abbreviate import one_line
 from ..utils.python_function import PythonFunction, python_function
 from ..utils.registry import unknown
 from .backbone import Backbone, check_backbone
-from .cut import FEWEST, Parts, cut_by_rule, over_tokens, proved, sequences
-from .trace import CutError, layout_of
+from .cut import FEWEST, Parts, cut_by_rule, over_tokens, parts_of, proved, sequences
+from .trace import CutError, Root, layout_of
 
 HALF = (0.5, 0.5, 0.5)
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation
@@ -54,7 +54,7 @@ def cut_chain(
             that it seems to pass its state through.
         image_size: S, pixels of a side.
         embed: name of the embedding. With it the chain is embedding, blocks, ``norm``, and the module's forward is not
-            followed; for one that cannot be.
+            followed; for one that cannot be. The proof ends with these parts, where pooling and classifier follow.
         norm: name of the norm after the last block, beside ``embed``.
         call: method, or function of module and images, that gives the features or the classes.
         prefix: tokens before the patches, where several numbers would fit.
@@ -81,11 +81,12 @@ def cut_chain(
     images.normal_(generator=torch.Generator(like.device).manual_seed(0))
     try:
         with torch.no_grad():
-            _call(module, call, images)
+            given = Root(module, call)(images)
     except Exception as error:  # whatever its forward raises
         raise ValueError(
             f"{kind} cannot be run on images (B, 3, {image_size}, {image_size}) alone "
-            f"({type(error).__name__}: {one_line(error, 150)}); give another image_size, or call="
+            f"({type(error).__name__}: {one_line(error, 150)}); give another image_size"
+            f"{', or call=' if call == 'forward' else ''}"
         ) from error
     more = torch.cat((images, images.flip(0)[:1]))
 
@@ -95,19 +96,30 @@ def cut_chain(
         return cut_by_rule(module, call, names, images, prefix=prefix, has_head=True)
 
     try:
-        parts = proved(module, call, more, cut, names)
+        end = (norm or names[-1]) if embed and not _has_patches(given) else ""
+        parts = proved(module, call, more, cut, names, end)
     except (CutError, RuntimeError, TypeError) as error:  # the last two of parts that do not follow on each other
         raise ValueError(
-            f"{kind} cannot be cut: {one_line(error, 300)}; name its blocks (blocks=), embedding (embed=) and norm "
-            "(norm=), or cut it by hand as dx.Backbone(embed, trunks, widths, grids)"
+            f"{kind} cannot be cut: {one_line(error, 300)}; {_remedies(blocks, embed, norm)}cut it by hand as "
+            "dx.Backbone(embed, trunks, widths, grids)"
         ) from error
     parts.class_token = parts.prefix > 0 if class_token is None else class_token
     parts.preprocess = Preprocess(image_size, tuple(mean), tuple(std))
     return parts
 
 
-def _call(module: nn.Module, call: str | Callable[[Any, Tensor], Any], images: Tensor) -> Any:
-    return getattr(module, call)(images) if isinstance(call, str) else call(module, images)
+def _has_patches(given: Any) -> bool:
+    """Whether a call gives maps or tokens, and no classes alone."""
+    if isinstance(given, Tensor):
+        return given.ndim > 2
+    return any(map(_has_patches, parts_of(given)))
+
+
+def _remedies(blocks: str | Sequence[str], embed: str, norm: str) -> str:
+    """What may be named, and was not."""
+    given = {"blocks (blocks=)": blocks, "embedding (embed=)": embed, "norm (norm=)": norm}
+    left = [what for what, value in given.items() if not value]
+    return f"name its {' and '.join(left)}, or " if left else ""
 
 
 def _names(module: nn.Module, given: Sequence[str]) -> list[str]:

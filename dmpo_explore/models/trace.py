@@ -12,8 +12,10 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from numbers import Number
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
@@ -27,6 +29,13 @@ class CutError(ValueError):
 def images_of(batch: Tensor) -> int:
     """The number of images of a batch."""
     return batch.shape[0]
+
+
+# what gives numbers or truth values of a tensor's shape or type alone
+OF_SHAPES = {
+    "numel", "nelement", "stride", "is_contiguous", "is_floating_point", "is_complex", "element_size", "get_device",
+    images_of, getattr, torch.numel, torch.is_floating_point, torch.is_complex,
+}  # fmt: skip
 
 
 class _Traced(fx.Proxy):
@@ -127,9 +136,17 @@ def _leaves(value: Any) -> list[Any]:
     return [leaf for part in value for leaf in _leaves(part)] if isinstance(value, (tuple, list)) else [value]
 
 
+def _numbers(value: Any) -> list[Any]:
+    return [leaf for leaf in _leaves(value) if isinstance(leaf, (Number, np.ndarray))]
+
+
 def _changed(value: Any) -> Any:
     """Other values of the same shape."""
     return value.flip(0) * 2 + 1 if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def _negated(value: Any) -> Any:
+    return -value if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def _is_traced(part: Any) -> bool:
@@ -184,6 +201,10 @@ class Trace:
         for node in self.nodes:
             if node.op == "placeholder" or (not self._counts(node) and self.reads_images & {*node.all_input_nodes}):
                 self.reads_images.add(node)
+        for node in self.nodes:
+            if self._reads_values(node):
+                name = getattr(node.target, "__name__", str(node.target).removeprefix("module."))
+                raise CutError(f"its forward computes numbers from the images' values ({name}), on which it may branch")
         names = {f"module.{name}" for name in blocks}
         self.blocks = [node for node in self.nodes if node.op == "call_module" and node.target in names]
         self.output = self._output()
@@ -191,6 +212,25 @@ class Trace:
     def _counts(self, node: fx.Node) -> bool:
         """Whether a node is the number of images, which every state knows."""
         return node.target is images_of and len(node.all_input_nodes[0].meta["value"]) == self.batch
+
+    def _reads_values(self, node: fx.Node) -> bool:
+        """Whether a node makes numbers from the images' values: a branch on them would be written down as it was taken
+        for these images."""
+        numbers = _numbers(node.meta.get("value"))
+        read = self.reads_images & {*node.all_input_nodes}
+        if not numbers or not any(isinstance(before.meta["value"], Tensor) for before in read):
+            return False
+        if node.op != "call_module":
+            return node.target not in OF_SHAPES
+        return any(numbers != _numbers(self._run_again(node, other)) for other in (_changed, _negated))
+
+    @torch.no_grad()
+    def _run_again(self, node: fx.Node, other: Callable[[Any], Any]) -> Any:
+        """What a module gives for other values."""
+        args, named = (
+            fx.node.map_arg(one, lambda given: other(given.meta["value"])) for one in (node.args, node.kwargs)
+        )
+        return attribute(self.root, str(node.target))(*args, **named)
 
     def _output(self) -> fx.Node:
         found: list[fx.Node] = [node for node in self.nodes[-1].all_input_nodes if node in self.reads_images]

@@ -151,6 +151,90 @@ def test_a_forward_that_looks_at_the_images_is_refused() -> None:
         cut_net(Looking().eval())
 
 
+class ZeroHead(nn.Module):
+    """A classifier whose last layer begins at zero: all its answers are the bias."""
+
+    def __init__(self, *, dropped: bool = False) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(4))
+        self.head, self.dropped = nn.Linear(3, 2), dropped
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        logits: Tensor = self.head((x * self.dropped if self.dropped else x).mean((2, 3)))
+        return logits
+
+
+def test_a_head_of_zeros_hides_no_wrong_cut() -> None:
+    torch.manual_seed(0)
+    names, net = [f"layers.{k}" for k in range(4)], ZeroHead().eval()
+
+    def cut(*, spoilt: bool) -> Parts:
+        parts = cut_by_rule(net, "forward", names, images(16), has_head=True)
+        if spoilt:
+            parts.blocks.reverse()
+        return parts
+
+    with pytest.raises(CutError, match=r"parts from its own features at layers\.0"):
+        proved(net, "forward", images(16, 3), lambda: cut(spoilt=True), names)
+    proved(net, "forward", images(16, 3), lambda: cut(spoilt=False), names)
+    assert not net.head.weight.any()  # as it was
+
+
+def test_features_that_are_the_same_for_all_images_prove_nothing() -> None:
+    class Constant(ZeroHead):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * 0
+
+    with pytest.raises(ValueError, match="Constant cannot be cut: it gives the same for different images"):
+        cut_chain(Constant(), "layers", image_size=16)
+
+
+class Branching(Net):
+    def number(self, x: Tensor) -> bool:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if self.number(x) else -x)
+
+
+class Gate(nn.Module):
+    """A module that gives a number that depends on the images' values."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, int]:
+        return x, int(x.mean() > 0)
+
+
+NUMBERS: dict[str, Callable[[Any, Tensor], Any]] = {
+    "item": lambda net, x: x.mean().item() > 0,
+    "tolist": lambda net, x: x.mean((1, 2, 3)).tolist()[0] > 0,
+    "equal": lambda net, x: torch.equal(x, x.abs()),
+    "allclose": lambda net, x: x.allclose(-x),
+    "numpy": lambda net, x: x.detach().numpy()[0, 0, 0, 0] > 0,
+    "gate": lambda net, x: net.gate(x)[1],
+}
+
+
+@pytest.mark.parametrize("reader", NUMBERS)
+def test_numbers_that_are_computed_from_the_images_are_refused(reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Branching, "number", NUMBERS[reader])
+    net = Branching().eval()
+    net.gate = Gate()
+    with pytest.raises(CutError, match=rf"computes numbers from the images' values \({reader}\)"):
+        cut_net(net)
+
+
+def test_numbers_of_shapes_are_none_of_values() -> None:
+    class Sized(Branching):
+        def number(self, x: Tensor) -> bool:
+            return x.numel() > 3 and x.is_floating_point() and x.stride()[0] > 1 and x.is_contiguous()
+
+    net = Sized().eval()
+    proved(net, "forward", images(16, 3), lambda: cut_net(net), [])
+
+
 def test_a_number_of_images_that_is_written_down_is_refused() -> None:
     class Fixed(Net):
         def forward(self, x: Tensor) -> Tensor:

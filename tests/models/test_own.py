@@ -202,6 +202,45 @@ def test_a_chain_that_drops_a_block_is_refused() -> None:
         cut_chain(Twice(), "layers", embed="stem", image_size=16)
 
 
+class Classifying(Looking):
+    """A classifier whose forward cannot be followed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.head = nn.GroupNorm(1, 8), nn.Linear(8, 3)
+        self.last = nn.LayerNorm(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = super().forward(x).flatten(2).transpose(1, 2)
+        logits: Tensor = self.head(self.last(tokens).amax(1))
+        return logits
+
+
+def test_a_classifier_whose_forward_cannot_be_followed() -> None:
+    torch.manual_seed(0)
+    net, images = Classifying().eval(), torch.randn(3, 3, 16, 16)
+    wanted = Looking.forward(net, images).detach().flatten(2).transpose(1, 2)
+    parts = cut_chain(net, "layers", embed="stem", image_size=16)
+    torch.testing.assert_close(features(parts, images), wanted)
+    normed = cut_chain(Classifying(), "layers", embed="stem", norm="last", image_size=16)
+    assert isinstance(normed.norm, nn.LayerNorm) and len(normed.blocks) == 4
+
+
+def test_a_classifier_whose_chain_lacks_something_is_refused() -> None:
+    class Between(Classifying):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.layers[0](self.stem(x) + 1)[0]
+            for layer in [*self.layers][1:]:
+                x = layer(x)[0] if x.sum() != 0.123 else x
+            logits: Tensor = self.head(x.mean((2, 3)))
+            return logits
+
+    with pytest.raises(ValueError, match=r"parts from its own features at layers\.0; name its norm \(norm=\), or cut"):
+        cut_chain(Between(), "layers", embed="stem", image_size=16)
+    with pytest.raises(ValueError, match="Classifying cannot be cut: its forward does not call norm; cut it by hand"):
+        cut_chain(Classifying(), "layers", embed="stem", norm="norm", image_size=16)
+
+
 class Encoder(nn.Module):
     """Patches and torch's own encoder layers, for which it has a fused path in eval mode."""
 
