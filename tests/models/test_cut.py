@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dmpo_explore.config import ModelConfig
 from dmpo_explore.inference.torch_engine import infer
 from dmpo_explore.inference.torch_recording import record_split
+from dmpo_explore.models import timm_backbones
 from dmpo_explore.models.backbone import LAYOUTS, exit_blocks
 from dmpo_explore.models.counting import count_flops
 from dmpo_explore.models.cut import Parts, cut_by_rule, proved, sequences
@@ -116,6 +117,20 @@ def test_random_weights_do_not_depend_on_the_cut() -> None:
     torch.manual_seed(0)
     split_backbone(create_backbone("lcnet_035", 64), 3, 64)
     assert torch.equal(torch.rand(3), wanted)
+
+
+def test_a_cut_by_rule_is_proved_once_a_process_and_the_six_families_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def counted(model: nn.Module, call: Any, batch: Tensor, *rest: Any) -> Parts:
+        made.append(batch.shape[-1])
+        return proved(model, call, batch, *rest)
+
+    monkeypatch.setattr(timm_backbones, "_proved", {})
+    monkeypatch.setattr(timm_backbones, "proved", counted)
+    for name, size in (("lcnet_035", 64), ("test_vit", 32), ("lcnet_035", 64), ("lcnet_035", 96), ("test_resnet", 64)):
+        split_backbone(create_backbone(name, size), 3, size)
+    assert made == [64, 96]
 
 
 @pytest.mark.parametrize(
