@@ -34,11 +34,15 @@ KINDS = {  # one of each kind: rotary positions, gated blocks, maps that end as 
     "lcnet_035": (64, "channels_first", 13),
     "regnetx_002": (64, "channels_first", 13),
     "test_vit_relpos": (160, "tokens", 9),
+    "test_convnext": (64, "channels_first", 9),
+    "test_efficientnet": (64, "channels_first", 5),
+    "test_resnet": (64, "channels_first", 4),
+    "swin_tiny_patch4_window7_224": (64, "channels_last", 12),
     "levit_128s": (224, "tokens", 9),
     "twins_svt_small": (64, "tokens", 18),
     "efficientformer_l1": (224, "channels_first", 4),
 }
-SLOW = {"twins_svt_small", "efficientformer_l1", "levit_128s", "test_coatnet"}
+SLOW = {"swin_tiny_patch4_window7_224", "twins_svt_small", "efficientformer_l1", "levit_128s", "test_coatnet"}
 
 
 def images(size: int, n: int = 2) -> Tensor:
