@@ -9,7 +9,7 @@ from calls import call, fails
 
 from dmpo_explore.records.record import ExitRecord
 
-TINY = ["--backbone", "test_vit", "--weights", "random", "--image-size", 32, "--channels", 24, "--images", 120]
+TINY = ["--backbone", "test_vit", "--weights", "random", "--image-size", 32, "--images", 120]
 
 
 def test_it_says_where_exits_should_stand_and_keeps_the_record(tmp_path: Path) -> None:
