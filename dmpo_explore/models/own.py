@@ -197,13 +197,17 @@ def own_defaults(config: ModelConfig) -> dict[str, Any]:
 
 def _function(backbone: str) -> Callable[..., Any]:
     file, name = python_function(backbone) or PythonFunction(backbone, "")
-    plugin = Path(file).stem
-    if plugin not in LOADED:
+    path = Path(file).expanduser()
+    plugin = LOADED.get(path.stem)
+    fix = f"give its file: dmpo-explore --plugin {file}, or dx.load_plugin({file!r})"
+    if plugin is None:
+        raise ValueError(f"backbone {backbone!r}: the plug-in {path.stem} is not loaded; {fix}")
+    if len(path.parts) > 1 and path.resolve() != Path(plugin.path).resolve():
         raise ValueError(
-            f"backbone {backbone!r}: the plug-in {plugin} is not loaded; give its file: dmpo-explore --plugin {file}, "
-            f"or dx.load_plugin({file!r})"
+            f"backbone {backbone!r}: the plug-in {path.stem} that is loaded is {plugin.path}; start Python anew, and "
+            f"{fix}"
         )
-    defined = vars(sys.modules[f"dmpo_explore_plugins.{plugin}"])
+    defined = vars(sys.modules[plugin.module])
     function: Any = defined.get(name)
     if not callable(function):
         own = [key for key, value in defined.items() if inspect.isfunction(value)]

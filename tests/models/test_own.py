@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from dmpo_explore.models.factory import build_model, build_reference
 from dmpo_explore.models.own import cut_chain, own_backbone, own_defaults
 from dmpo_explore.models.ready_cuts import cut_torchvision, cut_transformers
 from dmpo_explore.models.split import block_costs, split
-from dmpo_explore.plugins import load_plugin, unload
+from dmpo_explore.plugin_needs import LOADED, Plugin
+from dmpo_explore.plugins import load_backbone, load_plugin, unload
 
 VIT = {"image_size": 64, "patch_size": 16, "num_layers": 4, "num_heads": 2, "hidden_dim": 32, "mlp_dim": 64}
 SIZES: dict[str, Any] = {
@@ -347,6 +349,25 @@ def test_a_function_may_return_a_chain_a_module_or_a_backbone(loaded: Path, func
     model = build_model(config(function), 3)
     assert model.exits[-1] == blocks and model(torch.zeros(2, 3, 64, 64)).shape == (2, 2, 3)
     assert own_defaults(config(function, image_size=70))["image_size"] == 70
+
+
+def test_a_folder_is_that_of_the_loaded_file(loaded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = ModelConfig(**{**config("make").values(), "backbone": f"{loaded}:make"})
+    assert build_model(whole, 3).n_exits == 2
+    elsewhere = ModelConfig(**{**config("make").values(), "backbone": "elsewhere/tiny_net.py:make"})
+    with pytest.raises(ValueError, match="the plug-in tiny_net that is loaded is /.*; start Python anew, and give its"):
+        build_model(elsewhere, 3)
+    with pytest.raises(FileNotFoundError, match="no plug-in elsewhere/tiny_net.py: no such file"):
+        load_backbone("elsewhere/tiny_net.py:make")
+    monkeypatch.chdir(loaded.parent)
+    assert load_backbone("tiny_net.py:make") == "tiny_net.py:make"
+
+
+def test_an_installed_plug_in_has_functions_too(loaded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = Plugin("packaged", "0" * 64, "nets.py", installed=True, module="my_package.nets")
+    monkeypatch.setitem(LOADED, "packaged", installed)
+    monkeypatch.setitem(sys.modules, "my_package.nets", sys.modules[LOADED["tiny_net"].module])
+    assert build_model(ModelConfig(**{**config("make").values(), "backbone": "packaged.py:make"}), 3).n_exits == 2
 
 
 def firsts(model: Any) -> list[float]:
