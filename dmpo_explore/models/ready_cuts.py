@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ from torch import Tensor
 
 from .cut import Parts
 from .own import HALF, IMAGENET, cut_chain
+
+PROCESSOR = "preprocessor_config.json"
 
 
 def cut_torchvision(model: Any, image_size: int = 224) -> Parts:
@@ -37,7 +42,8 @@ def cut_transformers(model: Any, image_size: int | None = None) -> Parts:
 
     Args:
         model: the model itself, which is consumed; a local folder of `save_pretrained`; or a name on the hub, where
-            that can be reached or the model is in its cache.
+            that can be reached or the model is in its cache. Folder and hub say how images are normalised; else mean
+            and deviation are 0.5.
         image_size: pixels of a side; default: that of the model's configuration.
 
     Raises:
@@ -52,8 +58,9 @@ def cut_transformers(model: Any, image_size: int | None = None) -> Parts:
     """
     mean, std = HALF, HALF
     if isinstance(model, (str, Path)):
-        mean, std = _normalisation(Path(model))
-        model = _opened(str(model))
+        place = str(model)
+        model = _opened(place)
+        mean, std = _normalisation(place)
     model = getattr(model, "vision_model", model)
     model = model.base_model if "For" in type(model).__name__ else model  # of …ForImageClassification
     made_for = getattr(model.config, "image_size", 224)
@@ -69,21 +76,33 @@ def cut_transformers(model: Any, image_size: int | None = None) -> Parts:
 
 
 def _opened(place: str) -> Any:
-    """A model from a folder or the hub's cache, else from the hub."""
     try:
         from transformers import AutoModel
     except ImportError:
         raise ImportError(f"{place}: transformers is not installed; pip install transformers") from None
+    return _here_or_hub(place, AutoModel.from_pretrained)
+
+
+def _here_or_hub(place: str, read: Callable[..., Any]) -> Any:
+    """What is read from a folder or the hub's cache, else from the hub."""
     try:
-        return AutoModel.from_pretrained(place, local_files_only=True)
+        return read(place, local_files_only=True)
     except OSError:
         if Path(place).exists():
             raise
-        return AutoModel.from_pretrained(place)
+        return read(place)
 
 
-def _normalisation(folder: Path) -> tuple[Any, Any]:
-    """Mean and deviation of a folder's image processor; 0.5 without one."""
-    file = folder / "preprocessor_config.json"
-    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+def _normalisation(place: str) -> tuple[Any, Any]:
+    """Mean and deviation of the image processor beside a model; 0.5 without one, with a warning where a hub has none
+    that can be read."""
+    from transformers.utils import cached_file
+
+    try:
+        file = _here_or_hub(place, partial(cached_file, filename=PROCESSOR))
+    except OSError:
+        if not Path(place).exists():
+            warnings.warn(f"{place}: {PROCESSOR} cannot be read; images get mean and deviation 0.5", stacklevel=3)
+        return HALF, HALF
+    found = json.loads(Path(file).read_text(encoding="utf-8"))
     return tuple(found.get("image_mean", HALF)), tuple(found.get("image_std", HALF))

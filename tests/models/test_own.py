@@ -113,6 +113,21 @@ def test_a_local_folder_of_transformers_brings_its_normalisation(tmp_path: Path)
     assert features(smaller, torch.zeros(1, 3, 32, 32)).shape == (1, 5, 32)
 
 
+def test_so_does_a_name_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    folder = tmp_path / "models--somebody--tiny"
+    snapshot = folder / "snapshots" / ("0" * 40)
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("0" * 40)
+    TRANSFORMERS["Dinov2"][0]().save_pretrained(snapshot)
+    with pytest.warns(UserWarning, match="somebody/tiny: preprocessor_config.json cannot be read; .* deviation 0.5"):
+        assert cut_transformers("somebody/tiny").preprocess.mean == (0.5, 0.5, 0.5)
+    (snapshot / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}')
+    parts = cut_transformers("somebody/tiny")
+    assert parts.preprocess is not None
+    assert (parts.preprocess.mean, parts.preprocess.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+
+
 class Block(nn.Module):
     def __init__(self) -> None:
         super().__init__()
