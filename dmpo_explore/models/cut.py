@@ -21,7 +21,7 @@ from torch import Tensor, fx, nn
 from ..config import Preprocess
 from ..utils.abbreviate import one_line
 from .backbone import LAYOUTS
-from .trace import Call, CutError, Root, State, Trace, attribute, layout_of
+from .trace import Call, CutError, Root, State, Trace, layout_of
 
 TOLERANCE = 1e-4  # of the largest value
 FEWEST = 3  # blocks of a module that can be cut
@@ -94,7 +94,7 @@ def cut_by_rule(
         raise CutError(f"a single tensor passes on at {len(cuts)} of its blocks, and {FEWEST} are the least")
     start = before[-1].node
     embed = trace.piece(trace.nodes[0], start)
-    final = attribute(trace.root, str(last_norm.target)) if last_norm else norm
+    final = trace.part(last_norm) if last_norm else norm
     return Parts(
         embed=embed[0] if len(embed) == 1 else nn.Sequential(*embed),
         blocks=[trace.piece(begin, stop) for begin, stop in pairwise((start, *cuts))],
@@ -131,7 +131,7 @@ def _ends_map(trace: Trace, node: fx.Node, *, several: bool) -> bool:
         return value.ndim == 2
     if _patches(trace, node) != 1:
         return False
-    weighty = node.op == "call_module" and _has_matrices(attribute(trace.root, str(node.target)))
+    weighty = node.op == "call_module" and _has_matrices(trace.part(node))
     return not weighty or all(_patches(trace, before) > 4 for before in node.all_input_nodes)
 
 
@@ -182,7 +182,7 @@ def _cuts(trace: Trace, after: Sequence[Sequence[State]], layout: str, prefix: i
     """The states at which the blocks end; where one cannot be read, the block goes on."""
     chosen = [next((s.node for s in states if s[2:] == (layout, prefix)), None) for states in after]
     for i, node in enumerate(trace.blocks[1 : len(after)]):  # an activation or a pooling belongs to the block before it
-        if not _has_matrices(attribute(trace.root, str(node.target))):
+        if not _has_matrices(trace.part(node)):
             chosen[i] = None
     *cuts, last = chosen
     within = last is not None and trace.at[last] <= trace.at[features]
@@ -196,14 +196,14 @@ def _ends_in_norm(trace: Trace, whole: fx.Node) -> tuple[fx.Node | None, fx.Node
         node = node.all_input_nodes[0]
     if node.op != "call_module":
         return None, whole
-    found, before = attribute(trace.root, str(node.target)), node.all_input_nodes[0]
+    found, before = trace.part(node), node.all_input_nodes[0]
     channel = 1 if isinstance(found, tuple(OF_MAPS)) else -1
     fits = over_tokens(found, before.meta["value"].shape[channel]) is not None
     return (node, before) if fits else (None, whole)
 
 
 def _permutes(trace: Trace, node: fx.Node) -> bool:
-    return node.op == "call_module" and type(attribute(trace.root, str(node.target))).__name__ in (
+    return node.op == "call_module" and type(trace.part(node)).__name__ in (
         "Permute",
         "Identity",
     )

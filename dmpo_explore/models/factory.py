@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ..config import ModelConfig
 from ..pretrained.weights import KEYWORDS, find_weights, is_hub
 from ..utils.python_function import python_function
 from ..utils.registry import lookup
+from ..utils.torch_seeding import seeded
 from .backbone import Backbone, ExitShape, check_backbone, with_exits
 from .bypass import BYPASSES
 from .dmpo import DMPO, hash_frozen
@@ -91,6 +93,15 @@ def build_reference(config: ModelConfig, n_classes: int, *, backbone: Backbone |
     return _wire(backbone, replace(config, **PLAIN), n_classes, reads)
 
 
+@contextmanager
+def for_shapes(config: ModelConfig) -> Iterator[None]:
+    """Context in which a model of ``config`` is built for its shapes alone: without memory, and without drawing from
+    torch's generator. The code of an own backbone may not run without memory, so that it has some."""
+    own = python_function(config.backbone) is not None
+    with seeded(0), nullcontext() if own else torch.device("meta"):
+        yield
+
+
 def assemble(
     config: ModelConfig, n_classes: int, *, state: Mapping[str, Tensor] | None = None, pretrained: bool = False
 ) -> DMPO:
@@ -121,7 +132,7 @@ def _tuned(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
     tune(parts, config.tuning, config.rank, config.dropout)
     embed, *trunks = parts
     backbone = replace(backbone, embed=embed, trunks=trunks)  # one that is a single layer has been replaced
-    reads = [_read(config, shape) for shape in backbone.shapes()]
+    reads = [read_of(config, shape) for shape in backbone.shapes()]
     return _wire(backbone, config, n_classes, reads)
 
 
@@ -172,7 +183,8 @@ def _predictor(
         raise ValueError(f"exit {k + 1}, after block {backbone.exits[k]}: {error}") from None
 
 
-def _read(config: ModelConfig, shape: ExitShape) -> str:
+def read_of(config: ModelConfig, shape: ExitShape) -> str:
+    """What the linear predictor of an exit reads: ``config.read``, with ``auto`` resolved."""
     if config.read == "auto":
         return "both" if shape.class_token else "mean"
     if config.read in ("cls", "both") and not shape.class_token:

@@ -232,7 +232,7 @@ def _made(config: ModelConfig) -> tuple[Parts | Backbone, int]:
         )
     try:
         made = function(**{key: value for key, value in given.items() if key in takes})
-    except Exception as error:  # whatever it raises
+    except (Exception, SystemExit) as error:  # whatever it raises
         raise ValueError(f"{backbone} failed: {type(error).__name__}: {one_line(error, 500)}") from error
     if isinstance(made, Backbone):
         size = made.preprocess.image_size if made.preprocess else config.image_size

@@ -355,11 +355,8 @@ def _look(name: str) -> _Needs:
     """
     served = [module for family in FAMILIES.values() for module in family.modules]
     if not timm.is_model(name):
-        names = [known for module in dict.fromkeys(served) for known in timm.list_models(module=module)]
-        near = difflib.get_close_matches(name.lower(), names, n=8, cutoff=0.4) or ["vit_small_patch14_dinov2"]
-        raise ValueError(
-            f"unknown backbone {name!r}. Near: {', '.join(near)}. See docs/backbones.md, or timm.list_models()"
-        )
+        near = ", ".join(_near(name.lower())) or "vit_small_patch14_dinov2"
+        raise ValueError(f"unknown backbone {name!r}. Near: {near}. See docs/backbones.md, or timm.list_models()")
     before = torch.get_rng_state()
     with nullcontext() if is_model_in_modules(name, served) else torch.random.fork_rng(devices=[]):
         model: Any = timm.create_model(name, num_classes=0, device="meta")
@@ -379,6 +376,14 @@ def _look(name: str) -> _Needs:
     if torch.equal(before, torch.get_rng_state()):
         _seen[name] = needs
     return needs
+
+
+def _near(name: str) -> list[str]:
+    """A few of timm's names that contain this one, else similar ones; first those that begin alike."""
+    known = timm.list_models()
+    found = sorted((other for other in known if name in other), key=len)
+    found = found or difflib.get_close_matches(name, known, n=50, cutoff=0.4)
+    return sorted(found, key=lambda other: not other.startswith(name[:4]))[:8]
 
 
 def _not_served(name: str, reason: object) -> str:

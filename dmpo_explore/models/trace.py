@@ -119,7 +119,7 @@ class _Tracer(fx.Tracer):
         if self.images.is_meta:  # values cannot be compared; windows of images are a multiple of these
             return all(len(part) % len(self.images) for part in tensors)
         given, named = (fx.node.map_aggregate(one, lambda a: _changed(_value_of(a))) for one in (args, kwargs))
-        again = _leaves(attribute(self.root, target)(*given, **named))
+        again = _leaves(operator.attrgetter(target)(self.root)(*given, **named))
         return all(torch.equal(a, b) for a, b in zip(_leaves(value), again, strict=True) if isinstance(a, Tensor))
 
     def _value(self, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
@@ -128,7 +128,7 @@ class _Tracer(fx.Tracer):
         given, named = (fx.node.map_aggregate(one, _value_of) for one in (args, kwargs))
         if kind == "call_method":
             return getattr(given[0], target)(*given[1:], **named)
-        found = attribute(self.root, target) if kind in ("get_attr", "call_module") else target
+        found = operator.attrgetter(target)(self.root) if kind in ("get_attr", "call_module") else target
         return found if kind == "get_attr" else found(*given, **named)
 
 
@@ -155,12 +155,6 @@ def _is_traced(part: Any) -> bool:
 
 def _value_of(given: Any) -> Any:
     return given.node.meta["value"] if isinstance(given, fx.Proxy) else given
-
-
-def attribute(root: Any, target: str) -> Any:
-    for name in target.split("."):
-        root = getattr(root, name)
-    return root
 
 
 Call = str | Callable[[Any, Tensor], Any]  # a method of a module, or a function of it and images
@@ -209,6 +203,10 @@ class Trace:
         self.blocks = [node for node in self.nodes if node.op == "call_module" and node.target in names]
         self.output = self._output()
 
+    def part(self, node: fx.Node) -> Any:
+        """The module or weight that a node names."""
+        return operator.attrgetter(str(node.target))(self.root)
+
     def _counts(self, node: fx.Node) -> bool:
         """Whether a node is the number of images, which every state knows."""
         return node.target is images_of and len(node.all_input_nodes[0].meta["value"]) == self.batch
@@ -230,7 +228,7 @@ class Trace:
         args, named = (
             fx.node.map_arg(one, lambda given: other(given.meta["value"])) for one in (node.args, node.kwargs)
         )
-        return attribute(self.root, str(node.target))(*args, **named)
+        return self.part(node)(*args, **named)
 
     def _output(self) -> fx.Node:
         found: list[fx.Node] = [node for node in self.nodes[-1].all_input_nodes if node in self.reads_images]
@@ -273,7 +271,7 @@ class Trace:
             copy.meta.clear()
             if node.op in ("get_attr", "call_module"):
                 copy.target = str(node.target).removeprefix("module.")
-                found[copy.target] = attribute(self.root, str(node.target))
+                found[copy.target] = self.part(node)
             copies[node] = copy
         graph.output(copies[end])
         _follow_device(graph)
@@ -299,7 +297,7 @@ class Trace:
             node.op == "call_module" and node.args == (before,) and not node.kwargs
             for before, node in zip(inputs, nodes, strict=False)
         )
-        return [attribute(self.root, str(node.target)) for node in nodes] if plain else []
+        return [self.part(node) for node in nodes] if plain else []
 
 
 def _follow_device(graph: fx.Graph) -> None:

@@ -22,6 +22,8 @@ from dmpo_explore.models.factory import build_model, build_reference
 from dmpo_explore.models.own import cut_chain, own_backbone, own_defaults
 from dmpo_explore.models.ready_cuts import cut_torchvision, cut_transformers
 from dmpo_explore.models.split import block_costs, split
+from dmpo_explore.neighbours.slimming.options import SlimSettings
+from dmpo_explore.neighbours.slimming.settings import kept_width
 from dmpo_explore.plugin_needs import LOADED, Plugin
 from dmpo_explore.plugins import load_backbone, load_plugin, unload
 
@@ -340,6 +342,9 @@ def number():
 
 def broken():
     return 1 / 0
+
+def leaving():
+    raise SystemExit("no weights here")
 """
 
 
@@ -385,6 +390,11 @@ def test_an_installed_plug_in_has_functions_too(loaded: Path, monkeypatch: pytes
     assert build_model(ModelConfig(**{**config("make").values(), "backbone": "packaged.py:make"}), 3).n_exits == 2
 
 
+def test_slimming_looks_at_it_and_says_what_it_lacks(loaded: Path) -> None:
+    with pytest.raises(ValueError, match="which only plain ViTs have in every block; tiny_net.py:make is none"):
+        kept_width(config("make"), SlimSettings())
+
+
 def firsts(model: Any) -> list[float]:
     """The first weight of each exit norm."""
     return [stage.norm.weight[0].item() for stage in model.stages]
@@ -410,6 +420,7 @@ def test_a_backbone_that_was_cut_by_hand_is_used_as_it_is(loaded: Path) -> None:
         (config("broken"), r"tiny_net.py:broken failed: ZeroDivisionError: division by zero"),
         (config("unfit"), r"its embedding cannot be run on \(2, 3, 64, 64\), .*mat1 and mat2 .*give the image_size"),
         (config("oblong", exits=(2, 4)), r"exits=\[2, 4\]: this backbone is cut by hand after blocks \[2, 3, 5, 8\]"),
+        (config("leaving"), "tiny_net.py:leaving failed: SystemExit: no weights here"),
         (config("number"), r"tiny_net.py:number returned int; it must return dx.models.cut_chain"),
         (config("fixed"), "image_size=64, but tiny_net.py:fixed is made for 32 pixels"),
         (config("make", weights="timm"), "weights='timm' are those of timm's backbones"),
