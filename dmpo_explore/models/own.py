@@ -236,7 +236,10 @@ def _made(config: ModelConfig) -> tuple[Parts | Backbone, int]:
         raise ValueError(f"{backbone} failed: {type(error).__name__}: {one_line(error, 500)}") from error
     if isinstance(made, Backbone):
         size = made.preprocess.image_size if made.preprocess else config.image_size
-        return check_backbone(made, size), size
+        try:
+            return check_backbone(made, size), size
+        except ValueError as error:
+            raise ValueError(f"{backbone}: {error}") from error
     if isinstance(made, nn.Module):
         made = cut_chain(made, image_size=config.image_size)
     if not isinstance(made, Parts):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,10 +84,25 @@ def _opened(place: str) -> Any:
     return _here_or_hub(place, AutoModel.from_pretrained)
 
 
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Context without transformers' progress bars: a command opens a backbone several times."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def _here_or_hub(place: str, read: Callable[..., Any]) -> Any:
     """What is read from a folder or the hub's cache, else from the hub."""
     try:
-        return read(place, local_files_only=True)
+        with _without_bars():
+            return read(place, local_files_only=True)
     except OSError:
         if Path(place).exists():
             raise

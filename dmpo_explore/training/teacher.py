@@ -54,7 +54,7 @@ class Teacher:
         frozen = read_weights_meta(self.run.path).get("frozen_sha256", "")
         return {
             "model": config.to_dict()["model"], "seed": config.training.seed, "exit": self.exit + 1,
-            "weights_sha256": self.weights_sha256, "backbone_sha256": backbone_sha256(config.model) or frozen,
+            "weights_sha256": self.weights_sha256, "backbone_sha256": frozen or backbone_sha256(config.model),
         }  # fmt: skip
 
     def preprocess(self, student: Preprocess) -> Preprocess:
