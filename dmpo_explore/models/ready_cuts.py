@@ -89,13 +89,14 @@ def _without_bars() -> Iterator[None]:
     """Context without transformers' progress bars: a command opens a backbone several times."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    bars: Any = logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()
+            bars.enable_progress_bar()
 
 
 def _here_or_hub(place: str, read: Callable[..., Any]) -> Any:
@@ -112,7 +113,7 @@ def _here_or_hub(place: str, read: Callable[..., Any]) -> Any:
 def _normalisation(place: str) -> tuple[Any, Any]:
     """Mean and deviation of the image processor beside a model; 0.5 without one, with a warning where a hub has none
     that can be read."""
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     try:
         file = _here_or_hub(place, partial(cached_file, filename=PROCESSOR))

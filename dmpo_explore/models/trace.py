@@ -225,10 +225,8 @@ class Trace:
     @torch.no_grad()
     def _run_again(self, node: fx.Node, other: Callable[[Any], Any]) -> Any:
         """What a module gives for other values."""
-        args, named = (
-            fx.node.map_arg(one, lambda given: other(given.meta["value"])) for one in (node.args, node.kwargs)
-        )
-        return self.part(node)(*args, **named)
+        given: Any = fx.node.map_arg((node.args, node.kwargs), lambda before: other(before.meta["value"]))
+        return self.part(node)(*given[0], **given[1])
 
     def _output(self) -> fx.Node:
         found: list[fx.Node] = [node for node in self.nodes[-1].all_input_nodes if node in self.reads_images]
