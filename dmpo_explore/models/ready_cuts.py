@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from .cut import Parts
 from .own import HALF, IMAGENET, cut_chain
 
 PROCESSOR = "preprocessor_config.json"
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def cut_torchvision(model: Any, image_size: int = 224) -> Parts:
@@ -107,7 +109,12 @@ def _here_or_hub(place: str, read: Callable[..., Any]) -> Any:
     except OSError:
         if Path(place).exists():
             raise
-        return read(place)
+    if not HUB_NAME.fullmatch(place):
+        raise FileNotFoundError(
+            f"no folder {place} in {Path.cwd()}; one beside your file is Path(__file__).parent / NAME, a model on the "
+            "hub is OWNER/NAME"
+        )
+    return read(place)
 
 
 def _normalisation(place: str) -> tuple[Any, Any]:

@@ -118,6 +118,12 @@ def test_a_local_folder_of_transformers_brings_its_normalisation(
     assert features(smaller, torch.zeros(1, 3, 32, 32)).shape == (1, 5, 32)
 
 
+def test_a_folder_that_is_not_there_is_no_name_on_the_hub() -> None:
+    for place in ("my-dinov2", "/nowhere/my-dinov2", Path("nets/old/my-dinov2")):
+        with pytest.raises(FileNotFoundError, match="no folder .*my-dinov2 in .*; one beside your file is Path"):
+            cut_transformers(place)
+
+
 def test_so_does_a_name_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     folder = tmp_path / "models--somebody--tiny"
