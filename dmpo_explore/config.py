@@ -185,6 +185,10 @@ class ModelConfig(OpenPart):
         """The run that its weights started from; empty if it is made from none."""
         return next((parent for change, options in self.changes if (parent := change.parent(options))), "")
 
+    def untuned(self) -> ModelConfig:
+        """The same model on a frozen backbone: neither a tuning nor layers chosen for one."""
+        return dataclasses.replace(self, tuning="none", tune_layers=None)
+
     def unchanged(self) -> ModelConfig:
         """The same model without changes of its trunks."""
         changes = {change.options for change in TRUNK_CHANGES.values()}

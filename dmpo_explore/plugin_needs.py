@@ -34,10 +34,12 @@ class PluginNeed:
 
 @dataclass(frozen=True)
 class Plugin(PluginNeed):
-    """A loaded plug-in. ``path``: its file. ``installed``: with a package, so that no command has to name it."""
+    """A loaded plug-in. ``path``: its file. ``installed``: with a package, so that no command has to name it.
+    ``module``: its name in `sys.modules`."""
 
     path: str
     installed: bool = False
+    module: str = ""
 
 
 LOADED: dict[str, Plugin] = {}  # by name

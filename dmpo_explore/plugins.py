@@ -30,6 +30,7 @@ from .utils.python_function import python_function
 from .utils.registry import Joint, TakenNameError
 
 GROUP = "dmpo_explore.plugins"
+MODULES = "dmpo_explore_plugins"  # where the modules of files are, in `sys.modules`
 LARGEST = 2**20  # bytes of a plug-in's file
 
 
@@ -62,7 +63,8 @@ def load_plugin(path: str | Path) -> Plugin:
 def load_backbone(name: str) -> str:
     """Load the file of a backbone ``FOLDER/my_net.py:make`` as a plug-in; returns its name in a config, without folder.
 
-    Any other name is returned as it is, and so is one whose file is not there, if a plug-in of that name is loaded.
+    Any other name is returned as it is, and so is one without a folder whose file is not there, if a plug-in of that
+    name is loaded.
 
     Raises:
         As `load_plugin`.
@@ -75,7 +77,7 @@ def load_backbone(name: str) -> str:
     if function is None:
         return name
     file = Path(function.file)
-    if file.expanduser().is_file() or file.stem not in LOADED:
+    if len(file.parts) > 1 or file.is_file() or file.stem not in LOADED:
         load_plugin(file)
     return f"{file.name}:{function.name}"
 
@@ -89,20 +91,19 @@ def _load(path: str | Path) -> Plugin:
     if file.stat().st_size > LARGEST:
         raise ValueError(f"plug-in {path} has more than {LARGEST // 2**20} MiB; it should add entries, not data")
     source = file.read_bytes()
-    found = Plugin(file.stem, hashlib.sha256(source).hexdigest(), str(file))
+    found = Plugin(file.stem, hashlib.sha256(source).hexdigest(), str(file), module=f"{MODULES}.{file.stem}")
     if before := LOADED.get(found.name):
         if before.sha256 == found.sha256:
             return before
         same = before.path == found.path
         what = "has changed since it was loaded: start Python anew" if same else "has the same name as a loaded one"
         raise ValueError(f"plug-in {found.path} {what} (loaded: {before.path}, SHA-256 {before.sha256[:12]}…)")
-    module_name = f"dmpo_explore_plugins.{found.name}"
-    loader = SourceFileLoader(module_name, found.path)
-    spec = spec_from_file_location(module_name, found.path, loader=loader)
+    loader = SourceFileLoader(found.module, found.path)
+    spec = spec_from_file_location(found.module, found.path, loader=loader)
     assert spec is not None
     module = module_from_spec(spec)
     with _adding(found, str(path)):
-        sys.modules[module_name] = module  # where dataclasses and pickle look
+        sys.modules[found.module] = module  # where dataclasses and pickle look
         exec(loader.source_to_code(source, found.path), module.__dict__)  # the bytes that were hashed
     return found
 
@@ -134,7 +135,7 @@ def unload(name: str) -> None:
         for entry in [entry for entry, origin in joint.origins.items() if origin == name]:
             del joint[entry]
     LOADED.pop(name, None)
-    sys.modules.pop(f"dmpo_explore_plugins.{name}", None)
+    sys.modules.pop(f"{MODULES}.{name}", None)
 
 
 def load_all() -> None:
@@ -159,7 +160,7 @@ def _load_installed(entry: EntryPoint) -> None:
     if spec is None or spec.origin is None:
         raise ImportError(f"plug-in {entry.name} ({entry.value}): there is no module {entry.module}")
     digest = hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
-    with _adding(Plugin(entry.name, digest, spec.origin, installed=True), entry.name):
+    with _adding(Plugin(entry.name, digest, spec.origin, installed=True, module=entry.module), entry.name):
         entry.load()
 
 

@@ -148,11 +148,13 @@ def test_an_installed_package_is_loaded_by_its_entry_point(tmp_path: Path, value
           f"[dmpo_explore.plugins]\nextras = {value}\ngone = nowhere.at_all\n")  # fmt: skip
     done = program(
         "import dmpo_explore; from dmpo_explore.plugin_needs import LOADED; from dmpo_explore.joints import COMMANDS;"
-        "found = LOADED['extras']; print(found.path, found.sha256, found.installed, COMMANDS.origins['extra'])",
+        "found = LOADED['extras'];"
+        "print(found.path, found.sha256, found.installed, found.module, COMMANDS.origins['extra'])",
         PYTHONPATH=os.pathsep.join([str(ROOT), str(tmp_path)]),
     )
     digest = hashlib.sha256(text.encode()).hexdigest()
-    assert done.stdout.split() == [str(tmp_path / "early_exit_extras.py"), digest, "True", "extras"], done.stderr
+    name = "early_exit_extras"
+    assert done.stdout.split() == [str(tmp_path / f"{name}.py"), digest, "True", name, "extras"], done.stderr
     assert "plug-in gone (nowhere.at_all): there is no module nowhere.at_all; it is left out" in done.stderr
 
 

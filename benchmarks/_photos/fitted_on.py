@@ -10,7 +10,6 @@ Thresholds are fitted on calibration throughout.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +54,12 @@ def compare(
     for name, rows in (("held-out", held), ("trained", kept)):
         states[name], labels[name] = [state[rows] for state in states["train"]], labels["train"][rows]
     classes = int(labels["train"].max()) + 1
-    model = build_model(replace(config.model, tuning="none"), classes)
+    model = build_model(config.model.untuned(), classes)
     own = states["trained"]
     how = {"smoothing": smoothing, "average": average}
     model, loss = train_exits(model, own, own, torch.from_numpy(labels["trained"]), config.training, **how)
     logits = {part: all_logits(model.eval(), states[part]) for part in ("trained", "held-out", "calibration", "val")}
-    cost = measure_flops(model, build_reference(replace(config.model, tuning="none"), classes))
+    cost = measure_flops(model, build_reference(config.model, classes))
     records = {}
     for part in ("calibration", "val"):
         meta = record_meta(config, images_of(config.data, part), model, cost)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ def screen(
     """
     start = time.perf_counter()
     torch.manual_seed(config.training.seed)
-    own = replace(config.model, tuning="none")
+    own = config.model.untuned()
     labels = torch.from_numpy(read_labels(folder, config, "train"))
     n_classes = int(labels.max()) + 1  # every class has training images
     model = build_model(own, n_classes)

@@ -41,7 +41,7 @@ def cache_tokens(folder: Path, config: dx.Config, blocks: Sequence[int], parts: 
     if not missing:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    plain = replace(config.model, exits=tuple(blocks), tuning="none", bypass="none", predictor="linear", merge=0)
+    plain = replace(config.model.untuned(), exits=tuple(blocks), bypass="none", predictor="linear", merge=0)
     for part in missing:
         images = images_of(config.data, part.removesuffix("-flip"))
         model = dx.build_model(plain, len(images.class_names)).eval()

@@ -63,7 +63,7 @@ def stage_table(run: dx.Run) -> pd.DataFrame:
     """
     model = run.model("cpu")
     images, labels = examples(run.config, model.preprocess, AFTERWARDS)
-    parts = replace(run.config.model, exits=model.exits, tuning="none", bypass="none", predictor="linear")
+    parts = replace(run.config.model.untuned(), exits=model.exits, bypass="none", predictor="linear")
     if len(model.exits) == 1:
         model = dx.inspection.block_view(model, 2)
         parts = replace(parts, exits=model.exits)

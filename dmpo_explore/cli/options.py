@@ -6,6 +6,7 @@ config or a `Target`. A config option that is not typed leaves the base config's
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +19,7 @@ from ..config import OPTIONS, Config, parse_exits
 from ..fitting.target import DELTA, EPSILON
 from ..plugins import load_backbone
 from ..utils.options import Option, options_of
+from .output import say
 
 if TYPE_CHECKING:
     from ..fitting.target import Target
@@ -131,6 +133,23 @@ def typed_values(settings: Mapping[str, Any]) -> dict[str, Any]:
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--exits") from None
     return {key: None if OPTIONS[key].zero_is_none and value == 0 else value for key, value in typed.items()}
+
+
+def fitted(config: Config, chosen: Iterable[str]) -> Config:
+    """The config with sizes that suit its backbone; what has changed is said.
+
+    Args:
+        chosen: options (``part.name``) that stay as they are.
+    """
+    from ..models import defaults
+
+    model = defaults.fitted(config.model, [key.removeprefix("model.") for key in chosen])
+    names = ("image_size", "exits", "channels", "bypass_width")
+    if new := [
+        f"{name}={getattr(model, name)}" for name in names if getattr(model, name) != getattr(config.model, name)
+    ]:
+        say(f"{model.backbone}: {', '.join(new)} (what suits it; your own options come first)")
+    return dataclasses.replace(config, model=model)
 
 
 def numbers(text: str | None, option: str) -> list[float] | None:

@@ -37,9 +37,9 @@ def probe(
     from ..analysis.tables import markdown
     from ..training.block_probes import probe as run_probe
 
-    chosen = planned_config(path, config, settings)
     if out is not None and out.exists():
         raise FileExistsError(f"{out} exists; choose another name")
+    chosen = planned_config(path, config, settings)
     with Bar(lines=True) as bar:
         found = run_probe(
             chosen.data, chosen.model, images=images, drop=drop, seed=seed, device=device,

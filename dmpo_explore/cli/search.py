@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..config import OPTIONS, Config
 from ..search.samplers import SAMPLERS, SamplerConfig
 from ..utils.files import write_text
 from ..utils.options import options_of, read_options
-from .options import config_options, settings_options, typed_values
+from .options import config_options, fitted, settings_options, typed_values
 from .output import Bar, clock, print_result, say
 from .root import Device, Json, app
 
@@ -40,7 +42,12 @@ def space_from(file: Path | None, settings: Mapping[str, Any], resume: bool) -> 
     from ..search.space import default_space, read_space
 
     space = read_space(file) if file else default_space()
-    return space.fix(typed) if typed else space
+    space = space.fix(typed) if typed else space
+    if "model.backbone" in space.domains:
+        return space
+    default = Config()
+    in_file = [key for key in OPTIONS if space.base.get(key) != default.get(key)]
+    return dataclasses.replace(space, base=fitted(space.base, [*typed, *space.domains, *in_file]))
 
 
 def sampler_from(name: str | None, settings: Mapping[str, Any]) -> SamplerConfig | None:

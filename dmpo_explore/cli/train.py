@@ -14,8 +14,8 @@ import typer
 from ..jobs.progress_file import ProgressFile
 from ..training.own_teacher import has_own_teacher, teacher_name
 from ..training.recipes import described_recipes, with_recipe
-from .options import changed, config_from, config_options, typed_values
-from .output import Bar, EpochReports, best_epoch, clock, print_result, say
+from .options import changed, config_from, config_options, fitted, typed_values
+from .output import Bar, EpochReports, best_epoch, clock, print_result
 from .record import enable_ctrl_c, is_main_process, record_line, record_trained
 from .root import Device, Json, ProgressPath, app
 
@@ -119,7 +119,7 @@ def train(
     base = with_recipe(recipe, base) if recipe else base
     chosen = config_from(base, settings)
     if not resume and config is None:
-        chosen = _fitted(chosen, settings)
+        chosen = fitted(chosen, typed_values(settings))
     chosen = dataclasses.replace(chosen, data=open_data(chosen.data).config)
     if estimate:
         answer, lines = estimate_lines(chosen, device)
@@ -146,19 +146,6 @@ def train(
     file.end()
     if is_main:
         print_result(answer, as_json, lines)
-
-
-def _fitted(config: Config, settings: dict[str, Any]) -> Config:
-    """The config with sizes that suit its backbone, where none were typed; what has changed is said."""
-    from ..models.defaults import fitted
-
-    names = ("image_size", "channels", "bypass_width")
-    model = fitted(config.model, [name for name in names if settings.get(name) is not None])
-    if new := [
-        f"{name}={getattr(model, name)}" for name in names if getattr(model, name) != getattr(config.model, name)
-    ]:
-        say(f"{model.backbone}: {', '.join(new)} (what suits it; your own options come first)")
-    return dataclasses.replace(config, model=model)
 
 
 def base_config(place: str | None) -> Config:
@@ -190,7 +177,7 @@ def planned_config(data: str | None, place: str | None, settings: dict[str, Any]
     if data is None and place is None and not any(key.endswith("_dir") for key in typed):
         raise typer.BadParameter("give a folder, a table, a known data set, or --train-dir and --test-dir")
     chosen = changed(base_config(place), typed | ({} if data is None else {"data.name": data}))
-    return chosen if place else _fitted(chosen, settings)
+    return chosen if place else fitted(chosen, typed)
 
 
 def _resumed(name: str, settings: dict[str, Any]) -> Config:

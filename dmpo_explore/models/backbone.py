@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..config import Preprocess
+from ..utils.abbreviate import one_line
 from ..utils.registry import lookup
+
+# In eval mode torch's fused encoder layers read the weights of their parts without calling these: they would be counted
+# as nothing, and LoRA, which takes a part's place, would not act.
+torch.backends.mha.set_fastpath_enabled(False)
 
 
 def _from_tokens(state: Tensor) -> Tensor:
@@ -124,6 +130,32 @@ class Backbone:
         return [*found, joined]
 
 
+def with_exits(backbone: Backbone, exits: Sequence[int] | int, *, whole: bool = False) -> Backbone:
+    """The backbone with some of its exits: those after these blocks, or so many; trunks without one join the next.
+
+    Args:
+        whole: with its last exit in any case.
+
+    Raises:
+        ValueError: more exits than it has, or others.
+    """
+    own = backbone.exits
+    ends = tuple(own[k - 1] for k in exit_blocks(exits, len(own))) if isinstance(exits, int) else tuple(exits)
+    if not {*ends} <= {*own}:
+        raise ValueError(f"exits={list(ends)}: this backbone is cut by hand after blocks {list(own)}, and only there")
+    kept = [k for k, end in enumerate(own) if end in ends or (whole and end == own[-1])]
+    pieces = [backbone.trunks[start:end] for start, end in pairwise((0, *(k + 1 for k in kept)))]
+    return replace(
+        backbone,
+        trunks=[piece[0] if len(piece) == 1 else nn.Sequential(*piece) for piece in pieces],
+        widths=[backbone.widths[k] for k in kept],
+        grids=[backbone.grids[k] for k in kept],
+        norms=[backbone.norms[k] for k in kept],
+        exits=tuple(own[k] for k in kept),
+        joined=backbone.joined if kept[-1] == len(own) - 1 else 0,
+    )
+
+
 def exit_blocks(exits: Sequence[int] | int, depth: int, costs: Sequence[int] = ()) -> tuple[int, ...]:
     """Block numbers of the exits; a single number K means K equal parts of ``depth`` blocks.
 
@@ -158,7 +190,8 @@ def check_backbone(backbone: Backbone, image_size: int) -> Backbone:
     """The backbone, frozen and in eval mode, its preprocess filled in.
 
     Raises:
-        ValueError: two black images give other shapes than it declares, or its preprocess has another image size.
+        ValueError: two black images give other shapes than it declares, or cannot be run through it, or its preprocess
+            has another image size.
     """
     side = image_size
     preprocess = backbone.preprocess or Preprocess(side, (0.5,) * 3, (0.5,) * 3)
@@ -168,9 +201,10 @@ def check_backbone(backbone: Backbone, image_size: int) -> Backbone:
     parts.requires_grad_(False).eval()
     lookup(LAYOUTS, backbone.layout, "layout")
     with torch.no_grad():
-        state = backbone.embed(torch.zeros(2, 3, side, side))
+        state = _run("its embedding", backbone.embed, torch.zeros(2, 3, side, side), side)
         for k, trunk in enumerate(backbone.trunks):
-            state, (rows, columns), width = trunk(state), backbone.grids[k], backbone.widths[k]
+            state = _run(f"trunk {k + 1}", trunk, state, side)
+            (rows, columns), width = backbone.grids[k], backbone.widths[k]
             maps = {"channels_first": (2, width, rows, columns), "channels_last": (2, rows, columns, width)}
             wanted = maps.get(backbone.layout, (2, backbone.prefix + rows * columns, width))
             if tuple(state.shape) != wanted:
@@ -179,3 +213,16 @@ def check_backbone(backbone: Backbone, image_size: int) -> Backbone:
                     f"{backbone.layout!r}, width {width}, grid {rows}x{columns}, prefix {backbone.prefix}: {wanted}"
                 )
     return replace(backbone, preprocess=preprocess)
+
+
+def _run(what: str, part: nn.Module, state: Tensor, side: int) -> Tensor:
+    try:
+        found = part(state)
+    except Exception as error:  # whatever it raises
+        raise ValueError(
+            f"{what} cannot be run on {tuple(state.shape)}, from 2 images of {side} pixels ({type(error).__name__}: "
+            f"{one_line(error, 150)}); mend it, or give the image_size that it takes"
+        ) from error
+    if not isinstance(found, Tensor):
+        raise ValueError(f"{what} hands on a {type(found).__name__}; it must give one tensor, the state")
+    return found

@@ -21,7 +21,7 @@ from torch import Tensor, fx, nn
 from ..config import Preprocess
 from ..utils.abbreviate import one_line
 from .backbone import LAYOUTS
-from .trace import Call, CutError, Root, State, Trace, attribute, layout_of
+from .trace import Call, CutError, Root, State, Trace, layout_of
 
 TOLERANCE = 1e-4  # of the largest value
 FEWEST = 3  # blocks of a module that can be cut
@@ -74,14 +74,14 @@ def cut_by_rule(
         CutError: its forward cannot be followed, its features are no maps or tokens, or there are fewer than `FEWEST`
             places to cut.
     """
-    weighty = [any(p.ndim > 1 for p in module.get_submodule(name).parameters()) for name in names]
+    weighty = [_has_matrices(module.get_submodule(name)) for name in names]
     trace = _followed(module, call, names[weighty.index(True) if True in weighty else 0 :], images, prefix)
     before, *after = trace.states()
     if not before:
         raise CutError("more than one tensor passes from its embedding to its first block")
     after = _without_head(trace, after) if has_head else after
     layout, prefix = _common([state for states in after for state in states])
-    whole = [state.node for state in after[-1] if state.layout][-1] if has_head else trace.output
+    whole = _last_features(after[-1], layout, prefix) if has_head else trace.output
     last_norm, features = _ends_in_norm(trace, whole)
     shape = tuple(features.meta["value"].shape)
     end, end_prefix = layout_of(features.meta["value"], prefix)
@@ -94,7 +94,7 @@ def cut_by_rule(
         raise CutError(f"a single tensor passes on at {len(cuts)} of its blocks, and {FEWEST} are the least")
     start = before[-1].node
     embed = trace.piece(trace.nodes[0], start)
-    final = attribute(trace.root, str(last_norm.target)) if last_norm else norm
+    final = trace.part(last_norm) if last_norm else norm
     return Parts(
         embed=embed[0] if len(embed) == 1 else nn.Sequential(*embed),
         blocks=[trace.piece(begin, stop) for begin, stop in pairwise((start, *cuts))],
@@ -109,26 +109,56 @@ def cut_by_rule(
 
 
 def _without_head(trace: Trace, after: Sequence[Sequence[State]]) -> list[list[State]]:
-    """The states after each block, without those of a classifier: behind the global pooling, or no patches any more."""
-    last = max((state.at for states in after for state in states if _patches(state) > 1), default=0)
-    pools = [at for at, node in enumerate(trace.nodes) if at > last and _pools(trace, node)]
-    limit = min(pools, default=len(trace.nodes))
+    """The states after each block, without those of a classifier: behind the first value of one patch or none."""
+    last = max((state.at for states in after for state in states if _patches(trace, state.node) > 1), default=0)
+    ends = (at for at, node in enumerate(trace.nodes) if at > last and _ends_map(trace, node, several=last > 0))
+    limit = min(ends, default=len(trace.nodes))
     kept = [[state for state in states if state.at < limit] for states in after]
     while kept and not any(state.layout for state in kept[-1]):
         kept.pop()
     return kept
 
 
-def _pools(trace: Trace, node: fx.Node) -> bool:
-    """Whether a node is a mean over the map."""
-    if node.op == "call_module":
-        return isinstance(attribute(trace.root, str(node.target)), nn.AdaptiveAvgPool2d)
-    return node.target in ("mean", torch.mean, nn.functional.adaptive_avg_pool2d)
+def _ends_map(trace: Trace, node: fx.Node, *, several: bool) -> bool:
+    """Whether a node leaves no patches or, where there were several, a single one.
+
+    A layer with matrices that makes a single patch of four, or fewer, is a block that halves the map.
+    """
+    value = node.meta.get("value")
+    if node not in trace.reads_images or not isinstance(value, Tensor):
+        return False
+    if value.ndim < 3 or not several:
+        return value.ndim == 2
+    if _patches(trace, node) != 1:
+        return False
+    weighty = node.op == "call_module" and _has_matrices(trace.part(node))
+    return not weighty or all(_patches(trace, before) > 4 for before in node.all_input_nodes)
 
 
-def _patches(state: State) -> int:
-    value = state.node.meta["value"]
-    return LAYOUTS[state.layout](value).shape[1] - state.prefix if state.layout else 0
+def _has_matrices(module: nn.Module) -> bool:
+    return any(weight.ndim > 1 for weight in module.parameters())
+
+
+def _last_features(states: Sequence[State], layout: str, prefix: int) -> fx.Node:
+    """The last state of the blocks' layout, or what it becomes in another one with as many channels."""
+    readable = [state for state in states if state.layout]
+    own = [state for state in readable if state[2:] == (layout, prefix)]
+    if not own:
+        return readable[-1].node
+    maps = own[-1].node.meta["value"]
+    for state in reversed(readable[readable.index(own[-1]) + 1 :]):
+        value = state.node.meta["value"]
+        turned = layout == "channels_first" and value.ndim == 3 and torch.equal(value.flatten(), maps.flatten())
+        if LAYOUTS[state.layout](value).shape[-1] == LAYOUTS[layout](maps).shape[-1] and not turned:
+            return state.node
+    return own[-1].node
+
+
+def _patches(trace: Trace, node: fx.Node) -> int:
+    """The patches of a node's value; 0 where that is no square map and no tokens."""
+    value = node.meta["value"]
+    layout, prefix = layout_of(value, trace.prefix) if isinstance(value, Tensor) else ("", 0)
+    return LAYOUTS[layout](value).shape[1] - prefix if layout else 0
 
 
 def _followed(module: nn.Module, call: Call, names: Sequence[str], images: Tensor, prefix: int) -> Trace:
@@ -152,7 +182,7 @@ def _cuts(trace: Trace, after: Sequence[Sequence[State]], layout: str, prefix: i
     """The states at which the blocks end; where one cannot be read, the block goes on."""
     chosen = [next((s.node for s in states if s[2:] == (layout, prefix)), None) for states in after]
     for i, node in enumerate(trace.blocks[1 : len(after)]):  # an activation or a pooling belongs to the block before it
-        if not any(weight.ndim > 1 for weight in attribute(trace.root, str(node.target)).parameters()):
+        if not _has_matrices(trace.part(node)):
             chosen[i] = None
     *cuts, last = chosen
     within = last is not None and trace.at[last] <= trace.at[features]
@@ -166,14 +196,14 @@ def _ends_in_norm(trace: Trace, whole: fx.Node) -> tuple[fx.Node | None, fx.Node
         node = node.all_input_nodes[0]
     if node.op != "call_module":
         return None, whole
-    found, before = attribute(trace.root, str(node.target)), node.all_input_nodes[0]
+    found, before = trace.part(node), node.all_input_nodes[0]
     channel = 1 if isinstance(found, tuple(OF_MAPS)) else -1
     fits = over_tokens(found, before.meta["value"].shape[channel]) is not None
     return (node, before) if fits else (None, whole)
 
 
 def _permutes(trace: Trace, node: fx.Node) -> bool:
-    return node.op == "call_module" and type(attribute(trace.root, str(node.target))).__name__ in (
+    return node.op == "call_module" and type(trace.part(node)).__name__ in (
         "Permute",
         "Identity",
     )
@@ -252,12 +282,13 @@ def _size(module: nn.Module) -> int:
 
 @contextmanager
 def _awake(module: nn.Module) -> Iterator[None]:
-    """Scales of nearly zero, with which branches begin as nothing, are 0.5 inside, so that every branch counts."""
-    scales = [p for name, p in module.named_parameters() if p.ndim == 1 and not name.endswith("bias")]
-    asleep = [(p, p.detach().clone()) for p in scales if p.abs().max() < 1e-3]
+    """Scales of nearly zero, with which branches begin as nothing, are 0.5 inside and such matrices random, so that
+    every branch counts, and a head."""
+    weights = [p for name, p in module.named_parameters() if p.numel() and not name.endswith("bias")]
+    asleep = [(p, p.detach().clone()) for p in weights if p.is_floating_point() and p.abs().max() < 1e-3]
     try:
         for p, _ in asleep:
-            p.fill_(0.5)
+            p.fill_(0.5) if p.ndim < 2 or p[0].numel() == 1 else p.normal_(std=p[0].numel() ** -0.5)
         yield
     finally:
         for p, value in asleep:
@@ -265,20 +296,29 @@ def _awake(module: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def proved(module: nn.Module, call: Call, images: Tensor, cut: Callable[[], Parts], names: Sequence[str]) -> Parts:
+def proved(
+    module: nn.Module, call: Call, images: Tensor, cut: Callable[[], Parts], names: Sequence[str], end: str = ""
+) -> Parts:
     """``cut()``, if its chain gives what the module itself gives for these images, within `TOLERANCE`.
 
     Args:
         module: untouched, in eval mode; ``cut`` may consume it.
+        images: the first two differ.
         names: of its blocks, to say at which one they part.
+        end: name of the part that gives the features, where more follows that is left out without a proof.
 
     Raises:
-        CutError: another result than the module's, or none.
+        CutError: another result than the module's, none, or one that is the same for all images.
     """
-    watched = [(name, module.get_submodule(name)) for name in names]
-    with _awake(module), torch.random.fork_rng(devices=[]):
+    watched = [(name, module.get_submodule(name)) for name in (*names, end) if name]
+    with torch.random.fork_rng(devices=[]), _awake(module):  # waking draws random numbers
         with _outputs(watched) as wanted:
             features = Root(module, call)(images)
+        if end and end not in wanted:
+            raise CutError(f"its forward does not call {end}")
+        features = wanted[end] if end else features
+        if not _differs(features, len(images)):
+            raise CutError("it gives the same for different images, so that no cut of it can be proved")
         parts = cut()
         try:
             with _outputs(watched) as found:
@@ -320,15 +360,23 @@ def _first_tensor(value: Any) -> Any:
 def _same(features: Any, tokens: Tensor) -> bool:
     """Whether features, maps or tokens, are these tokens."""
     if not isinstance(features, Tensor):
-        return any(_same(part, tokens) for part in _parts_of(features))
+        return any(_same(part, tokens) for part in parts_of(features))
     if features.ndim == 2 or features.shape == tokens.shape:
         return _equal(features, tokens)
     layouts = {3: ["tokens"], 4: ["channels_first", "channels_last"]}.get(features.ndim, [])
     return any(_equal(LAYOUTS[layout](features), tokens) for layout in layouts)
 
 
-def _parts_of(value: Any) -> list[Any]:
+def parts_of(value: Any) -> list[Any]:
+    """What a dictionary, tuple or list holds."""
     return [*value.values()] if isinstance(value, dict) else [*value] if isinstance(value, (tuple, list)) else []
+
+
+def _differs(features: Any, number: int) -> bool:
+    """Whether some tensor is not the same for the first two of so many images."""
+    if not isinstance(features, Tensor):
+        return any(_differs(part, number) for part in parts_of(features))
+    return features.shape[:1] == (number,) and not torch.equal(features[0], features[1])
 
 
 def _equal(a: Any, b: Any) -> bool:

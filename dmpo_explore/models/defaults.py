@@ -7,7 +7,6 @@ studies keep the defaults that these were made with.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -22,8 +21,8 @@ from .backbone import ExitShape
 from .bypass import BYPASSES
 from .counting import count_flops
 from .dmpo import DMPO
-from .factory import build_reference
-from .own import own_size
+from .factory import build_reference, for_shapes, read_of
+from .own import own_defaults
 from .predictors import PREDICTORS
 from .timm_backbones import nearest_size
 
@@ -36,7 +35,7 @@ def fitted(config: ModelConfig, chosen: Collection[str] = ()) -> ModelConfig:
     """The config with image size, channels and bypass width that suit its backbone.
 
     The side of the images becomes the nearest that the backbone takes, channels and bypass width the largest with which
-    the last exit costs at most 105 % of the plain backbone.
+    the last exit costs at most 105 % of the plain backbone. One that was cut by hand keeps its exits.
 
     Args:
         chosen: names of options that stay as they are.
@@ -53,14 +52,17 @@ def fitted(config: ModelConfig, chosen: Collection[str] = ()) -> ModelConfig:
     """
     if config.backbone in SOURCES:
         return config
-    if "image_size" not in chosen:
-        own = python_function(config.backbone) is not None
-        side = own_size(config) if own else nearest_size(config.backbone, config.image_size)
-        config = replace(config, image_size=side)
+    if python_function(config.backbone):
+        suits = own_defaults(config)
+    elif "image_size" not in chosen:
+        suits = {"image_size": nearest_size(config.backbone, config.image_size)}
+    else:
+        suits = {}
+    stays = {*chosen} | ({"exits"} if config.exits != ModelConfig.exits else set())
+    config = replace(config, **{name: value for name, value in suits.items() if name not in stays})
     if {"channels", "bypass_width"} & {*chosen} or (config.channels, config.bypass_width) != SIZES[0]:
         return config
-    own = python_function(config.backbone) is not None  # its code may not run without memory
-    with seeded(0), nullcontext() if own else torch.device("meta"):
+    with for_shapes(config):
         reference = build_reference(config, ASIDE_CLASSES).eval()
         plain = count_flops(_run_plain, reference, torch.zeros(1, 3, config.image_size, config.image_size))
     n_exits = config.exits if isinstance(config.exits, int) else len(config.exits)
@@ -83,7 +85,7 @@ def exits_cost(config: ModelConfig, shapes: Sequence[ExitShape]) -> int:
     *early, last = shapes
     found = 0
     for shape in early:
-        read = config.read if config.read != "auto" else "both" if shape.class_token else "mean"
+        read = read_of(config, shape)
         fits = replace(config, channels=min(config.channels, shape.width))
         predictor = lookup(PREDICTORS, config.predictor, "predictor").at(shape, ASIDE_CLASSES, fits, read)
         found += count_flops(predictor.eval(), _tokens(shape))

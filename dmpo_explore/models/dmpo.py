@@ -9,6 +9,7 @@ In every layout the images are dimension 0.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Self
@@ -81,6 +82,7 @@ class DMPO(nn.Module):
         self.stages = nn.ModuleList(stages)  # type: ignore[assignment]
         self.exits, self.preprocess = tuple(exits), preprocess
         self.precision = "no"  # of the autocast that its weights were cast for (`prepared.cast_products`)
+        self.frozen_sha256 = ""  # `hash_frozen` when it was built, where a function of one's own made its backbone
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of all exits: images (B,3,S,S) → (B,K,C); ValueError as `walk`."""
@@ -178,6 +180,25 @@ class DMPO(nn.Module):
         with torch.no_grad():
             for name, value in own.items():
                 value.copy_(state[name])
+
+
+def hash_frozen(model: DMPO) -> str:
+    """SHA-256 over names, types, shapes and bytes of all weights and buffers that a run does not store.
+
+    Layers that peft has put around a weight do not count.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, tuning="full")
+        >>> hash_frozen(dx.build_model(config, 3)) == hash_frozen(dx.build_model(config, 3))  # nothing is frozen
+        True
+    """
+    found, stored = hashlib.sha256(), model.trainable_state()
+    for name, value in sorted(model.state_dict().items()):
+        if name not in stored:
+            found.update(f"{name.replace('.base_layer', '')} {value.dtype} {tuple(value.shape)}".encode())
+            found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def feature_width(model: DMPO) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from ..config import ModelConfig
 from ..pretrained.weights import KEYWORDS, find_weights, is_hub
 from ..utils.python_function import python_function
 from ..utils.registry import lookup
-from .backbone import Backbone, ExitShape, check_backbone
+from ..utils.torch_seeding import seeded
+from .backbone import Backbone, ExitShape, check_backbone, with_exits
 from .bypass import BYPASSES
-from .dmpo import DMPO
+from .dmpo import DMPO, hash_frozen
 from .earlier_exits import EarlierExits
-from .own import own_parts
+from .own import own_backbone
 from .predictors import PREDICTORS, Predictor
 from .split import split
 from .stage import Stage
@@ -65,7 +67,9 @@ def build_model(config: ModelConfig, n_classes: int, *, backbone: Backbone | Non
     if config.whole:  # its weights are all the run's own
         return assemble(config, n_classes)
     if python_function(config.backbone):  # it loads its weights itself
-        return assemble(config, n_classes)
+        model = assemble(config, n_classes)
+        model.frozen_sha256 = hash_frozen(model)
+        return model
     file = find_weights(config.backbone, config.weights)
     return assemble(
         config, n_classes, state=file.read() if file else None, pretrained=is_hub(config.backbone, config.weights)
@@ -89,6 +93,15 @@ def build_reference(config: ModelConfig, n_classes: int, *, backbone: Backbone |
     return _wire(backbone, replace(config, **PLAIN), n_classes, reads)
 
 
+@contextmanager
+def for_shapes(config: ModelConfig) -> Iterator[None]:
+    """Context in which a model of ``config`` is built for its shapes alone: without memory, and without drawing from
+    torch's generator. The code of an own backbone may not run without memory, so that it has some."""
+    own = python_function(config.backbone) is not None
+    with seeded(0), nullcontext() if own else torch.device("meta"):
+        yield
+
+
 def assemble(
     config: ModelConfig, n_classes: int, *, state: Mapping[str, Tensor] | None = None, pretrained: bool = False
 ) -> DMPO:
@@ -101,9 +114,11 @@ def _split(config: ModelConfig, *, whole: bool = False, **weights: Any) -> Backb
     if python_function(config.backbone) is None:
         model = create_backbone(config.backbone, config.image_size, **weights)
         return split_backbone(model, config.exits, config.image_size, whole=whole)
-    parts = own_parts(config)
-    assert parts.preprocess is not None
-    return split(parts, config.exits, parts.preprocess, whole=whole)
+    made = own_backbone(config)
+    if isinstance(made, Backbone):
+        return with_exits(made, config.exits, whole=whole)
+    assert made.preprocess is not None
+    return split(made, config.exits, made.preprocess, whole=whole)
 
 
 def _tuned(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
@@ -117,7 +132,7 @@ def _tuned(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
     tune(parts, config.tuning, config.rank, config.dropout)
     embed, *trunks = parts
     backbone = replace(backbone, embed=embed, trunks=trunks)  # one that is a single layer has been replaced
-    reads = [_read(config, shape) for shape in backbone.shapes()]
+    reads = [read_of(config, shape) for shape in backbone.shapes()]
     return _wire(backbone, config, n_classes, reads)
 
 
@@ -168,7 +183,8 @@ def _predictor(
         raise ValueError(f"exit {k + 1}, after block {backbone.exits[k]}: {error}") from None
 
 
-def _read(config: ModelConfig, shape: ExitShape) -> str:
+def read_of(config: ModelConfig, shape: ExitShape) -> str:
+    """What the linear predictor of an exit reads: ``config.read``, with ``auto`` resolved."""
     if config.read == "auto":
         return "both" if shape.class_token else "mean"
     if config.read in ("cls", "both") and not shape.class_token:

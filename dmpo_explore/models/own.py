@@ -23,8 +23,8 @@ from ..utils.abbreviate import one_line
 from ..utils.python_function import PythonFunction, python_function
 from ..utils.registry import unknown
 from .backbone import Backbone, check_backbone
-from .cut import FEWEST, Parts, cut_by_rule, over_tokens, proved, sequences
-from .trace import CutError, layout_of
+from .cut import FEWEST, Parts, cut_by_rule, over_tokens, parts_of, proved, sequences
+from .trace import CutError, Root, layout_of
 
 HALF = (0.5, 0.5, 0.5)
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation
@@ -54,7 +54,7 @@ def cut_chain(
             that it seems to pass its state through.
         image_size: S, pixels of a side.
         embed: name of the embedding. With it the chain is embedding, blocks, ``norm``, and the module's forward is not
-            followed; for one that cannot be.
+            followed; for one that cannot be. The proof ends with these parts, where pooling and classifier follow.
         norm: name of the norm after the last block, beside ``embed``.
         call: method, or function of module and images, that gives the features or the classes.
         prefix: tokens before the patches, where several numbers would fit.
@@ -81,11 +81,12 @@ def cut_chain(
     images.normal_(generator=torch.Generator(like.device).manual_seed(0))
     try:
         with torch.no_grad():
-            _call(module, call, images)
+            given = Root(module, call)(images)
     except Exception as error:  # whatever its forward raises
         raise ValueError(
             f"{kind} cannot be run on images (B, 3, {image_size}, {image_size}) alone "
-            f"({type(error).__name__}: {one_line(error, 150)}); give another image_size, or call="
+            f"({type(error).__name__}: {one_line(error, 150)}); give another image_size"
+            f"{', or call=' if call == 'forward' else ''}"
         ) from error
     more = torch.cat((images, images.flip(0)[:1]))
 
@@ -95,19 +96,30 @@ def cut_chain(
         return cut_by_rule(module, call, names, images, prefix=prefix, has_head=True)
 
     try:
-        parts = proved(module, call, more, cut, names)
+        end = (norm or names[-1]) if embed and not _has_patches(given) else ""
+        parts = proved(module, call, more, cut, names, end)
     except (CutError, RuntimeError, TypeError) as error:  # the last two of parts that do not follow on each other
         raise ValueError(
-            f"{kind} cannot be cut: {one_line(error, 300)}; name its blocks (blocks=), embedding (embed=) and norm "
-            "(norm=), or cut it by hand as dx.Backbone(embed, trunks, widths, grids)"
+            f"{kind} cannot be cut: {one_line(error, 300)}; {_remedies(blocks, embed, norm)}cut it by hand as "
+            "dx.Backbone(embed, trunks, widths, grids)"
         ) from error
     parts.class_token = parts.prefix > 0 if class_token is None else class_token
     parts.preprocess = Preprocess(image_size, tuple(mean), tuple(std))
     return parts
 
 
-def _call(module: nn.Module, call: str | Callable[[Any, Tensor], Any], images: Tensor) -> Any:
-    return getattr(module, call)(images) if isinstance(call, str) else call(module, images)
+def _has_patches(given: Any) -> bool:
+    """Whether a call gives maps or tokens, and no classes alone."""
+    if isinstance(given, Tensor):
+        return given.ndim > 2
+    return any(map(_has_patches, parts_of(given)))
+
+
+def _remedies(blocks: str | Sequence[str], embed: str, norm: str) -> str:
+    """What may be named, and was not."""
+    given = {"blocks (blocks=)": blocks, "embedding (embed=)": embed, "norm (norm=)": norm}
+    left = [what for what, value in given.items() if not value]
+    return f"name its {' and '.join(left)}, or " if left else ""
 
 
 def _names(module: nn.Module, given: Sequence[str]) -> list[str]:
@@ -160,38 +172,42 @@ def _plain_chain(module: nn.Module, names: Sequence[str], images: Tensor, embed:
 # -- by name --
 
 
-def own_parts(config: ModelConfig) -> Parts:
-    """The parts of the backbone that ``config`` names as ``FILE.py:NAME``.
+def own_backbone(config: ModelConfig) -> Parts | Backbone:
+    """What the function makes that ``config`` names as ``FILE.py:NAME``: parts, or a backbone that was cut by hand.
 
     Raises:
-        ValueError: the plug-in is not loaded, it has no such function, or the function fails or gives something else.
+        ValueError: the plug-in is not loaded, it has no such function, the function fails or gives something else, or
+            what it makes is for another image size.
     """
-    parts = _made(config.backbone, _function(config.backbone), config)
-    assert parts.preprocess is not None
-    if parts.preprocess.image_size != config.image_size:
+    made, size = _made(config)
+    if size != config.image_size:
         raise ValueError(
-            f"image_size={config.image_size}, but {config.backbone} is made for {parts.preprocess.image_size} pixels; "
-            "give that size, or the function a parameter image_size"
+            f"image_size={config.image_size}, but {config.backbone} is made for {size} pixels; give that size, or the "
+            "function a parameter image_size"
         )
-    return parts
+    return made
 
 
-def own_size(config: ModelConfig) -> int:
-    """Pixels of a side that the config's own backbone is made for, the config's where the function takes a size."""
-    parts = _made(config.backbone, _function(config.backbone), config)
-    assert parts.preprocess is not None
-    return parts.preprocess.image_size
+def own_defaults(config: ModelConfig) -> dict[str, Any]:
+    """Options that suit the config's own backbone: the image size that it is made for, which is the config's where the
+    function takes one, and the exits of one that was cut by hand."""
+    made, size = _made(config)
+    return {"image_size": size} | ({"exits": made.exits} if isinstance(made, Backbone) else {})
 
 
 def _function(backbone: str) -> Callable[..., Any]:
     file, name = python_function(backbone) or PythonFunction(backbone, "")
-    plugin = Path(file).stem
-    if plugin not in LOADED:
+    path = Path(file).expanduser()
+    plugin = LOADED.get(path.stem)
+    fix = f"give its file: dmpo-explore --plugin {file}, or dx.load_plugin({file!r})"
+    if plugin is None:
+        raise ValueError(f"backbone {backbone!r}: the plug-in {path.stem} is not loaded; {fix}")
+    if len(path.parts) > 1 and path.resolve() != Path(plugin.path).resolve():
         raise ValueError(
-            f"backbone {backbone!r}: the plug-in {plugin} is not loaded; give its file: dmpo-explore --plugin {file}, "
-            f"or dx.load_plugin({file!r})"
+            f"backbone {backbone!r}: the plug-in {path.stem} that is loaded is {plugin.path}; start Python anew, and "
+            f"{fix}"
         )
-    defined = vars(sys.modules[f"dmpo_explore_plugins.{plugin}"])
+    defined = vars(sys.modules[plugin.module])
     function: Any = defined.get(name)
     if not callable(function):
         own = [key for key, value in defined.items() if inspect.isfunction(value)]
@@ -200,7 +216,10 @@ def _function(backbone: str) -> Callable[..., Any]:
     return made
 
 
-def _made(backbone: str, function: Callable[..., Any], config: ModelConfig) -> Parts:
+def _made(config: ModelConfig) -> tuple[Parts | Backbone, int]:
+    """What the function makes, and the image size that this is for."""
+    backbone = config.backbone
+    function = _function(backbone)
     if config.weights == "timm":
         raise ValueError(
             f"weights='timm' are those of timm's backbones, and {backbone!r} is your own; use auto or a file"
@@ -213,15 +232,14 @@ def _made(backbone: str, function: Callable[..., Any], config: ModelConfig) -> P
         )
     try:
         made = function(**{key: value for key, value in given.items() if key in takes})
-    except Exception as error:  # whatever it raises
+    except (Exception, SystemExit) as error:  # whatever it raises
         raise ValueError(f"{backbone} failed: {type(error).__name__}: {one_line(error, 500)}") from error
     if isinstance(made, Backbone):
-        made = check_backbone(made, made.preprocess.image_size if made.preprocess else config.image_size)
-        blocks = [[trunk] for trunk in made.trunks]
-        return Parts(
-            made.embed, blocks, [], None, made.layout, prefix=made.prefix, class_token=made.class_token, by_rule=True,
-            preprocess=made.preprocess,
-        )  # fmt: skip
+        size = made.preprocess.image_size if made.preprocess else config.image_size
+        try:
+            return check_backbone(made, size), size
+        except ValueError as error:
+            raise ValueError(f"{backbone}: {error}") from error
     if isinstance(made, nn.Module):
         made = cut_chain(made, image_size=config.image_size)
     if not isinstance(made, Parts):
@@ -229,4 +247,5 @@ def _made(backbone: str, function: Callable[..., Any], config: ModelConfig) -> P
             f"{backbone} returned {type(made).__name__}; it must return dx.models.cut_chain(…), a dx.Backbone or a "
             "module"
         )
-    return made
+    assert made.preprocess is not None
+    return made, made.preprocess.image_size

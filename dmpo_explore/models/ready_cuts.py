@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,9 @@ from torch import Tensor
 
 from .cut import Parts
 from .own import HALF, IMAGENET, cut_chain
+
+PROCESSOR = "preprocessor_config.json"
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def cut_torchvision(model: Any, image_size: int = 224) -> Parts:
@@ -37,7 +45,8 @@ def cut_transformers(model: Any, image_size: int | None = None) -> Parts:
 
     Args:
         model: the model itself, which is consumed; a local folder of `save_pretrained`; or a name on the hub, where
-            that can be reached or the model is in its cache.
+            that can be reached or the model is in its cache. Folder and hub say how images are normalised; else mean
+            and deviation are 0.5.
         image_size: pixels of a side; default: that of the model's configuration.
 
     Raises:
@@ -52,8 +61,9 @@ def cut_transformers(model: Any, image_size: int | None = None) -> Parts:
     """
     mean, std = HALF, HALF
     if isinstance(model, (str, Path)):
-        mean, std = _normalisation(Path(model))
-        model = _opened(str(model))
+        place = str(model)
+        model = _opened(place)
+        mean, std = _normalisation(place)
     model = getattr(model, "vision_model", model)
     model = model.base_model if "For" in type(model).__name__ else model  # of …ForImageClassification
     made_for = getattr(model.config, "image_size", 224)
@@ -69,21 +79,54 @@ def cut_transformers(model: Any, image_size: int | None = None) -> Parts:
 
 
 def _opened(place: str) -> Any:
-    """A model from a folder or the hub's cache, else from the hub."""
     try:
         from transformers import AutoModel
     except ImportError:
         raise ImportError(f"{place}: transformers is not installed; pip install transformers") from None
+    return _here_or_hub(place, AutoModel.from_pretrained)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Context without transformers' progress bars: a command opens a backbone several times."""
+    from transformers.utils import logging
+
+    bars: Any = logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
     try:
-        return AutoModel.from_pretrained(place, local_files_only=True)
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
+
+
+def _here_or_hub(place: str, read: Callable[..., Any]) -> Any:
+    """What is read from a folder or the hub's cache, else from the hub."""
+    try:
+        with _without_bars():
+            return read(place, local_files_only=True)
     except OSError:
         if Path(place).exists():
             raise
-        return AutoModel.from_pretrained(place)
+    if not HUB_NAME.fullmatch(place):
+        raise FileNotFoundError(
+            f"no folder {place} in {Path.cwd()}; one beside your file is Path(__file__).parent / NAME, a model on the "
+            "hub is OWNER/NAME"
+        )
+    return read(place)
 
 
-def _normalisation(folder: Path) -> tuple[Any, Any]:
-    """Mean and deviation of a folder's image processor; 0.5 without one."""
-    file = folder / "preprocessor_config.json"
-    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+def _normalisation(place: str) -> tuple[Any, Any]:
+    """Mean and deviation of the image processor beside a model; 0.5 without one, with a warning where a hub has none
+    that can be read."""
+    from transformers.utils.hub import cached_file
+
+    try:
+        file = _here_or_hub(place, partial(cached_file, filename=PROCESSOR))
+    except OSError:
+        if not Path(place).exists():
+            warnings.warn(f"{place}: {PROCESSOR} cannot be read; images get mean and deviation 0.5", stacklevel=3)
+        return HALF, HALF
+    found = json.loads(Path(file).read_text(encoding="utf-8"))
     return tuple(found.get("image_mean", HALF)), tuple(found.get("image_std", HALF))

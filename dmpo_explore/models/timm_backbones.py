@@ -2,7 +2,7 @@
 
 What was checked, and what cannot be cut: docs/backbones.md. A model is cut by rule (`cut.cut_by_rule`) at the blocks
 that timm's own layer groups name, but for the classes of `FAMILIES`, whose stored runs have other names of weights.
-Every cut is proved when it is made (`cut.proved`).
+A cut by rule is proved (`cut.proved`); those of `FAMILIES` are fixed, and tests prove them.
 The state keeps the backbone's own layout: tokens (B,N,D) or a map. Blocks are counted from 1 over all stages; a layer
 that reduces the map belongs to the block after it. Layers between the last block and the pooling (EfficientNet's
 conv_head) belong to the last trunk; layers after the pooling belong to the classifier and are left out.
@@ -218,7 +218,7 @@ def split_backbone(model: Any, exits: Sequence[int] | int, image_size: int, *, w
 
 
 def _take_apart(model: Any, image_size: int) -> Parts:
-    """A model's parts, proved on random images where it has weights."""
+    """A model's parts; of a cut by rule, proved on random images where it has weights."""
     like, name = next(model.parameters()), model.pretrained_cfg["architecture"]
     number = 11 if like.is_meta else 2  # no usual number of patches is a multiple of 11
     images = torch.empty(number, 3, image_size, image_size, device=like.device, dtype=like.dtype)
@@ -232,24 +232,28 @@ def _take_apart(model: Any, image_size: int) -> Parts:
         raise ValueError(f"image_size={image_size} does not fit {name}: {one_line(error, 100)}") from error
 
 
+_proved: dict[tuple[str, int], list[str]] = {}  # architecture and pixels → blocks of a cut that was proved
+
+
 def _cut(model: Any, images: Tensor) -> Parts:
+    """By rule, a cut is proved once in a process, on another number of images than it is made with."""
     if family := _family(model):
-        return _proved(model, images, lambda: family.cut(model), _groups(model))
-    refused = CutError("it has no sequence of blocks")
-    for names in (_groups(model), sequences(model)):
+        return family.cut(model)
+    key, refused = (model.pretrained_cfg["architecture"], images.shape[-1]), CutError("it has no sequence of blocks")
+    if key in _proved:
+        return _cut_by_rule(model, _proved[key], images)
+    for names in filter(None, (_groups(model), sequences(model))):
+        cut = partial(_cut_by_rule, model, names, images)
         try:
-            cut = partial(_cut_by_rule, model, names, images)
-            if names:
-                return _proved(model, images, cut, names)
+            if images.is_meta:
+                return cut()
+            parts = proved(model, "forward_features", torch.cat((images, images.flip(0)[:1])), cut, names)
         except CutError as error:
             refused = error
+        else:
+            _proved[key] = names
+            return parts
     raise refused
-
-
-def _proved(model: Any, images: Tensor, cut: Callable[[], Parts], names: Sequence[str]) -> Parts:
-    """The cut, proved on another number of images than it is made with."""
-    more = torch.cat((images, images.flip(0)[:1]))
-    return cut() if images.is_meta else proved(model, "forward_features", more, cut, names)
 
 
 def _cut_by_rule(model: Any, names: Sequence[str], images: Tensor) -> Parts:
@@ -351,11 +355,8 @@ def _look(name: str) -> _Needs:
     """
     served = [module for family in FAMILIES.values() for module in family.modules]
     if not timm.is_model(name):
-        names = [known for module in dict.fromkeys(served) for known in timm.list_models(module=module)]
-        near = difflib.get_close_matches(name.lower(), names, n=8, cutoff=0.4) or ["vit_small_patch14_dinov2"]
-        raise ValueError(
-            f"unknown backbone {name!r}. Near: {', '.join(near)}. See docs/backbones.md, or timm.list_models()"
-        )
+        near = ", ".join(_near(name.lower())) or "vit_small_patch14_dinov2"
+        raise ValueError(f"unknown backbone {name!r}. Near: {near}. See docs/backbones.md, or timm.list_models()")
     before = torch.get_rng_state()
     with nullcontext() if is_model_in_modules(name, served) else torch.random.fork_rng(devices=[]):
         model: Any = timm.create_model(name, num_classes=0, device="meta")
@@ -375,6 +376,14 @@ def _look(name: str) -> _Needs:
     if torch.equal(before, torch.get_rng_state()):
         _seen[name] = needs
     return needs
+
+
+def _near(name: str) -> list[str]:
+    """A few of timm's names that contain this one, else similar ones; first those that begin alike."""
+    known = timm.list_models()
+    found = sorted((other for other in known if name in other), key=len)
+    found = found or difflib.get_close_matches(name, known, n=50, cutoff=0.4)
+    return sorted(found, key=lambda other: not other.startswith(name[:4]))[:8]
 
 
 def _not_served(name: str, reason: object) -> str:

@@ -12,8 +12,10 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from numbers import Number
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
@@ -27,6 +29,13 @@ class CutError(ValueError):
 def images_of(batch: Tensor) -> int:
     """The number of images of a batch."""
     return batch.shape[0]
+
+
+# what gives numbers or truth values of a tensor's shape or type alone
+OF_SHAPES = {
+    "numel", "nelement", "stride", "is_contiguous", "is_floating_point", "is_complex", "element_size", "get_device",
+    images_of, getattr, torch.numel, torch.is_floating_point, torch.is_complex,
+}  # fmt: skip
 
 
 class _Traced(fx.Proxy):
@@ -110,7 +119,7 @@ class _Tracer(fx.Tracer):
         if self.images.is_meta:  # values cannot be compared; windows of images are a multiple of these
             return all(len(part) % len(self.images) for part in tensors)
         given, named = (fx.node.map_aggregate(one, lambda a: _changed(_value_of(a))) for one in (args, kwargs))
-        again = _leaves(attribute(self.root, target)(*given, **named))
+        again = _leaves(operator.attrgetter(target)(self.root)(*given, **named))
         return all(torch.equal(a, b) for a, b in zip(_leaves(value), again, strict=True) if isinstance(a, Tensor))
 
     def _value(self, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
@@ -119,7 +128,7 @@ class _Tracer(fx.Tracer):
         given, named = (fx.node.map_aggregate(one, _value_of) for one in (args, kwargs))
         if kind == "call_method":
             return getattr(given[0], target)(*given[1:], **named)
-        found = attribute(self.root, target) if kind in ("get_attr", "call_module") else target
+        found = operator.attrgetter(target)(self.root) if kind in ("get_attr", "call_module") else target
         return found if kind == "get_attr" else found(*given, **named)
 
 
@@ -127,9 +136,17 @@ def _leaves(value: Any) -> list[Any]:
     return [leaf for part in value for leaf in _leaves(part)] if isinstance(value, (tuple, list)) else [value]
 
 
+def _numbers(value: Any) -> list[Any]:
+    return [leaf for leaf in _leaves(value) if isinstance(leaf, (Number, np.ndarray))]
+
+
 def _changed(value: Any) -> Any:
     """Other values of the same shape."""
     return value.flip(0) * 2 + 1 if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def _negated(value: Any) -> Any:
+    return -value if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def _is_traced(part: Any) -> bool:
@@ -138,12 +155,6 @@ def _is_traced(part: Any) -> bool:
 
 def _value_of(given: Any) -> Any:
     return given.node.meta["value"] if isinstance(given, fx.Proxy) else given
-
-
-def attribute(root: Any, target: str) -> Any:
-    for name in target.split("."):
-        root = getattr(root, name)
-    return root
 
 
 Call = str | Callable[[Any, Tensor], Any]  # a method of a module, or a function of it and images
@@ -184,13 +195,38 @@ class Trace:
         for node in self.nodes:
             if node.op == "placeholder" or (not self._counts(node) and self.reads_images & {*node.all_input_nodes}):
                 self.reads_images.add(node)
+        for node in self.nodes:
+            if self._reads_values(node):
+                name = getattr(node.target, "__name__", str(node.target).removeprefix("module."))
+                raise CutError(f"its forward computes numbers from the images' values ({name}), on which it may branch")
         names = {f"module.{name}" for name in blocks}
         self.blocks = [node for node in self.nodes if node.op == "call_module" and node.target in names]
         self.output = self._output()
 
+    def part(self, node: fx.Node) -> Any:
+        """The module or weight that a node names."""
+        return operator.attrgetter(str(node.target))(self.root)
+
     def _counts(self, node: fx.Node) -> bool:
         """Whether a node is the number of images, which every state knows."""
         return node.target is images_of and len(node.all_input_nodes[0].meta["value"]) == self.batch
+
+    def _reads_values(self, node: fx.Node) -> bool:
+        """Whether a node makes numbers from the images' values: a branch on them would be written down as it was taken
+        for these images."""
+        numbers = _numbers(node.meta.get("value"))
+        read = self.reads_images & {*node.all_input_nodes}
+        if not numbers or not any(isinstance(before.meta["value"], Tensor) for before in read):
+            return False
+        if node.op != "call_module":
+            return node.target not in OF_SHAPES
+        return any(numbers != _numbers(self._run_again(node, other)) for other in (_changed, _negated))
+
+    @torch.no_grad()
+    def _run_again(self, node: fx.Node, other: Callable[[Any], Any]) -> Any:
+        """What a module gives for other values."""
+        given: Any = fx.node.map_arg((node.args, node.kwargs), lambda before: other(before.meta["value"]))
+        return self.part(node)(*given[0], **given[1])
 
     def _output(self) -> fx.Node:
         found: list[fx.Node] = [node for node in self.nodes[-1].all_input_nodes if node in self.reads_images]
@@ -233,7 +269,7 @@ class Trace:
             copy.meta.clear()
             if node.op in ("get_attr", "call_module"):
                 copy.target = str(node.target).removeprefix("module.")
-                found[copy.target] = attribute(self.root, str(node.target))
+                found[copy.target] = self.part(node)
             copies[node] = copy
         graph.output(copies[end])
         _follow_device(graph)
@@ -259,7 +295,7 @@ class Trace:
             node.op == "call_module" and node.args == (before,) and not node.kwargs
             for before, node in zip(inputs, nodes, strict=False)
         )
-        return [attribute(self.root, str(node.target)) for node in nodes] if plain else []
+        return [self.part(node) for node in nodes] if plain else []
 
 
 def _follow_device(graph: fx.Graph) -> None:

@@ -127,7 +127,7 @@ class Tunable(nn.ModuleList):
 
 def lora(backbone: nn.Module, rank: int, dropout: float) -> None:
     """LoRA on the fused qkv (the release's), elsewhere on what stands for it, else as `lora_all`."""
-    rows = LORA_LAYERS.values() if _is_named(backbone) else (ATTENTION_INPUTS,)
+    rows = LORA_LAYERS.values() if _facts(backbone).named else (ATTENTION_INPUTS,)
     found = [layers for layers in rows if matrices(backbone, layers)]
     _lora(backbone, "lora", found[0] if found else "", rank, dropout)
 
@@ -137,8 +137,9 @@ def lora_all(backbone: nn.Module, rank: int, dropout: float) -> None:
     _lora(backbone, "lora-all", "", rank, dropout)
 
 
-def _is_named(backbone: nn.Module) -> bool:
-    return bool(getattr(backbone, "named", True))
+def _facts(backbone: nn.Module) -> Tunable:
+    """What is known of a backbone's layers: timm's names count where it is no `Tunable`."""
+    return backbone if isinstance(backbone, Tunable) else Tunable(())
 
 
 def adapter(backbone: nn.Module, rank: int, dropout: float) -> None:
@@ -184,7 +185,7 @@ def tune(backbone: nn.Module, kind: str, rank: int, dropout: float) -> None:
             does not take them.
     """
     change = lookup(TUNINGS, kind, "tuning")
-    if (chosen := getattr(backbone, "chosen", "")) and change not in (lora, lora_all):
+    if (chosen := _facts(backbone).chosen) and change not in (lora, lora_all):
         raise ValueError(f"tune_layers={chosen!r} chooses layers for LoRA, not for tuning={kind!r}; leave it out")
     change(backbone, rank, dropout)
 
@@ -223,10 +224,10 @@ def merge_peft(model: nn.Module) -> int:
 
 
 def _lora(backbone: nn.Module, kind: str, layers: str, rank: int, dropout: float) -> None:
-    chosen = getattr(backbone, "chosen", "")
-    wanted = chosen or layers or (LORA_ALL_LAYERS if _is_named(backbone) else "")
+    chosen = _facts(backbone).chosen
+    wanted = chosen or layers or (LORA_ALL_LAYERS if _facts(backbone).named else "")
     names = matrices(backbone, wanted or ".*")
-    if not _is_named(backbone):
+    if not _facts(backbone).named:
         names = [name for name in names if name.partition(".")[0] != "0"]  # the embedding
     settings = LoraConfig(r=rank, lora_alpha=rank, lora_dropout=dropout, target_modules=only(names), bias="none")
     there = ", ".join(sorted({name.rpartition(".")[2] for name in matrices(backbone, ".*")})) or "none"
@@ -256,7 +257,7 @@ def matrices(backbone: nn.Module, layers: str) -> list[str]:
         ending = re.compile(rf"(.*\.)?({layers})")
     except re.error as error:
         raise ValueError(f"tune_layers={short(layers)} is no regular expression: {error}") from None
-    idle = getattr(backbone, "idle", ())
+    idle = _facts(backbone).idle
     return [
         name
         for name, module in backbone.named_modules()

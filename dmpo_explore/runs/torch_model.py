@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -13,14 +12,13 @@ from ..config import Config, ModelConfig, Preprocess
 from ..data.image_set import ImageSet
 from ..data.torch_loaders import make_transform
 from ..models.dmpo import DMPO
-from ..models.factory import build_model, build_reference
+from ..models.factory import build_model, build_reference, for_shapes
 from ..models.merging import merge as merge_tuning
 from ..models.prepared import PRECISIONS, cast_products, prepare
 from ..plugin_needs import naming_changed
-from ..utils.python_function import python_function
 from ..utils.registry import lookup, unknown
 from ..utils.torch_seeding import seeded
-from .torch_weights import read_weights
+from .torch_weights import read_weights, require_same_frozen
 from .weights_file import WEIGHTS, backbone_sha256, read_weights_meta
 
 ACCELERATORS = {"cuda": "NVIDIA GPU", "mps": "Apple GPU", "xpu": "Intel GPU"}  # torch's name → what it is
@@ -46,6 +44,7 @@ def load_model(
         )
     with seeded(config.training.seed), naming_changed(config.plugins, run):  # as in training: random backbones return
         model = build_model(config.model, n_classes)
+        require_same_frozen(path, model)
     try:
         model.load_trainable(state)
     except ValueError as error:
@@ -70,8 +69,7 @@ def _changed_moment(state: Mapping[str, Tensor]) -> str:
 
 def preprocess_of(config: ModelConfig) -> Preprocess:
     """The input that a model of this configuration expects; see `Run.preprocess`."""
-    own = python_function(config.backbone) is not None  # its code may not run without memory
-    with seeded(0), nullcontext() if own else torch.device("meta"):  # shapes only
+    with for_shapes(config):
         return build_reference(config, 2).preprocess
 
 

@@ -20,7 +20,8 @@ MOST_NAME = 1000  # characters of a class's name
 
 
 def read_weights_meta(path: Path) -> dict[str, str]:
-    """Header of the weights: backbone, backbone_sha256 (empty for hub and random), perhaps class_names (JSON).
+    """Header of the weights: backbone, backbone_sha256 (empty for hub and random), perhaps frozen_sha256 (of a backbone
+    of one's own, `DMPO.frozen_sha256`) and class_names (JSON).
 
     Raises:
         FileNotFoundError: no weights yet. ValueError: not a safetensors file.

@@ -86,7 +86,7 @@ class Keeper:
                 write_manifest(folder, self.manifest)
             with atomic_file(folder / "history.csv") as temporary:
                 history.to_csv(temporary, index=False)
-            save_weights(folder, model.trainable_state(), config.model, record.meta.class_names)
+            save_weights(folder, model.trainable_state(), config.model, record.meta.class_names, model.frozen_sha256)
             record.save(folder / "records" / "val")
             about = {"study": self.study.study_name, "trial": self.number, "epoch": epoch}
             write_json(folder / MARK, about)

@@ -85,7 +85,7 @@ def probe(
     if len(chosen) < 60:
         raise ValueError(f"{len(chosen)} training images are too few to probe; at least 60 are needed")
     held, names = rows_to_hold(chosen, len(chosen) // 3, seed, groups_of(chosen, opened)), chosen.class_names
-    plain = replace(model, tuning="none", bypass="none", predictor="covariance", last_predictor="covariance")
+    plain = replace(model.untuned(), bypass="none", predictor="covariance", last_predictor="covariance")
     depth = build_model(replace(plain, weights="random", exits=1), len(names)).exits[-1]
     with seeded(seed):  # of random weights
         frozen = build_model(replace(plain, exits=min(depth, BLOCKS)), len(names)).to(find_device(device))

@@ -136,6 +136,7 @@ class RunWriter:
 
     Args:
         path: the run folder. images: the training images. unlabelled: number of those without labels.
+        frozen_sha256: of the model.
         saved: the checkpoint to continue from, else None: a new folder is made after the first epoch.
         manifest: of a new run.
         force: replace a run that is at ``path``.
@@ -150,11 +151,13 @@ class RunWriter:
         saved: dict[str, Any] | None,
         *,
         unlabelled: int = 0,
+        frozen_sha256: str = "",
         manifest: Manifest | None,
         force: bool,
     ) -> None:
         self.path, self.config, self.flops, self.images, self.force = path, config, flops, images, force
         self.unlabelled, self.manifest, self.new = unlabelled, manifest, saved is None
+        self.frozen_sha256 = frozen_sha256
         self.history: list[dict[str, float]] = list(saved["history"]) if saved else []
         self.best: dict[str, Tensor] = dict(saved["best"]) if saved else {}
         self.saved = saved
@@ -222,7 +225,7 @@ class RunWriter:
 
     def _write_from_checkpoint(self, folder: Path) -> None:
         """Write the files made from the checkpoint; the history last, so that its epochs are all on disk."""
-        save_weights(folder, self.best, self.config.model, self.images.class_names)
+        save_weights(folder, self.best, self.config.model, self.images.class_names, self.frozen_sha256)
         counts = np.bincount(self.images.labels, minlength=len(self.images.class_names)).tolist()
         more: dict[str, Any] = {"class_counts": counts, "plans": self.plans, "unlabelled": self.unlabelled}
         card = run_card(self.path.name, self.config, self.flops, self.history, len(self.images), **more)

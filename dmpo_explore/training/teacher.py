@@ -52,9 +52,10 @@ class Teacher:
     def facts(self) -> dict[str, Any]:
         """What its answers depend on, images and precision aside, as JSON values."""
         config = self.run.config
+        frozen = read_weights_meta(self.run.path).get("frozen_sha256", "")
         return {
             "model": config.to_dict()["model"], "seed": config.training.seed, "exit": self.exit + 1,
-            "weights_sha256": self.weights_sha256, "backbone_sha256": backbone_sha256(config.model),
+            "weights_sha256": self.weights_sha256, "backbone_sha256": frozen or backbone_sha256(config.model),
         }  # fmt: skip
 
     def preprocess(self, student: Preprocess) -> Preprocess:

@@ -34,6 +34,7 @@ from ..runs.run import Run
 from ..runs.run_data import located
 from ..runs.store import clear_runs, load_run, new_run_path, runs_root
 from ..runs.torch_model import find_device
+from ..runs.torch_weights import require_same_frozen
 from ..utils.progress import Progress
 from ..utils.registry import lookup
 from ..utils.typing import Array
@@ -165,7 +166,7 @@ def train_epochs(
     taught = saved["state"].get(TaughtExits.name) if saved else None
     teacher, manifest = checked_teacher(config, images.class_names, manifest, taught)
     accelerator = make_accelerator(config.training, device, trackers, path)
-    model, cost = _build(config, len(images.class_names), saved, path.parent)
+    model, cost = _build(config, len(images.class_names), saved, path)
     unlabelled = manifest.unlabelled_images(config.data) if manifest else None
     images, unlabelled, held_out = _divided(images, unlabelled, groups, config, model.n_exits)
     images, few = spread(images, most_images or len(images)), slice(most_images)
@@ -180,8 +181,8 @@ def train_epochs(
     parts = make_parts(setup)
     if manifest and on_data:
         on_data(manifest)
-    more: dict[str, Any] = {"unlabelled": len(unlabelled or ()), "manifest": manifest, "force": force}
-    writer = RunWriter(path, config, cost, images, saved, **more)
+    more: dict[str, Any] = {"manifest": manifest, "force": force, "frozen_sha256": model.frozen_sha256}
+    writer = RunWriter(path, config, cost, images, saved, unlabelled=len(unlabelled or ()), **more)
     writer.begin(write=accelerator.is_main_process)
     epochs = fit(
         model, training_loader(images, model, config.training, parts, views), config.training, model.n_exits,
@@ -262,13 +263,15 @@ def _trainable(config: Config) -> Config:
     return config
 
 
-def _build(config: Config, n_classes: int, saved: dict[str, Any] | None, root: Path) -> tuple[DMPO, ModelFlops]:
-    """The model, with the checkpoint's weights where there is one, and its FLOPs; ``root`` must have space for it."""
+def _build(config: Config, n_classes: int, saved: dict[str, Any] | None, path: Path) -> tuple[DMPO, ModelFlops]:
+    """The model, with the checkpoint's weights where there is one, and its FLOPs; the disk must have space for a run
+    at ``path``."""
     set_seed(config.training.seed)
     model = build_model(config.model, n_classes)
-    require_room(root, model, copies=sum(kind.learns_copy(config) for kind in TRAINING_PARTS.values()))
+    require_room(path.parent, model, copies=sum(kind.learns_copy(config) for kind in TRAINING_PARTS.values()))
     cost = measure_flops(model, build_reference(config.model, n_classes))
     if saved:
+        require_same_frozen(path, model)
         model.load_trainable(saved["weights"])
     return model, cost
 

@@ -39,7 +39,7 @@ def test_bad_names_elsewhere(runs: Path, tmp_path: Path) -> None:
     )
     assert "unknown device 'tpu'" in fails("record", "mine", "--force", "--device", "tpu")
     assert "precision" in fails("record", "mine", "--force", "--precision", "fp8")
-    assert "unknown backbone 'vit'. Near: test_vit" in fails("fetch", "--backbone", "vit")
+    assert "unknown backbone 'vit'. Near: vit_" in fails("fetch", "--backbone", "vit")
     assert "unknown data 'mnist'" in fails("fetch", "--data", "mnist")
     assert fails("evaluate")
     assert "No such command" in fails("serve")

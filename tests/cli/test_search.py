@@ -119,6 +119,22 @@ def test_what_is_typed_is_fixed(tmp_path: Path) -> None:
     assert from_file is not None and list(from_file.domains) == ["model.bypass", "training.predictor_lr"]
 
 
+def test_sizes_suit_the_backbone_as_in_train(tmp_path: Path) -> None:
+    def sizes(file: Path | None = None, **typed: Any) -> tuple[int, int, int]:
+        space = space_from(file, NOTHING | {"weights": "random", **typed}, resume=False)
+        assert space is not None
+        return space.base.model.image_size, space.base.model.channels, space.base.model.bypass_width
+
+    assert sizes(backbone="vit_tiny_patch16_224") == (64, 32, 40)
+    assert sizes(backbone="vit_tiny_patch16_224", channels=48, image_size=96) == (96, 48, 64)
+    assert sizes() == (70, 48, 64)
+    file = tmp_path / "fixed.toml"
+    file.write_text("fixed = {backbone = 'vit_tiny_patch16_224', image_size = 80}\nspace = {rank = [4, 8]}")
+    assert sizes(file)[0] == 80
+    file.write_text("fixed.backbone = 'vit_tiny_patch16_224'\nspace = {channels = [24, 48]}")
+    assert sizes(file) == (64, 48, 64)
+
+
 def test_a_running_trial_is_explained() -> None:
     def lines(running: int) -> str:
         table = pd.DataFrame({"run": [], "here": []})

@@ -64,6 +64,12 @@ def test_checked_it_is_frozen_in_eval_mode_and_has_a_preprocess() -> None:
         ({"layout": "channels_last"}, 16, r"trunk 1 hands on .*\(2, 4, 4, 8\)"),
         ({"layout": "tokens", "prefix": 1}, 16, r"trunk 1 hands on .*prefix 1: \(2, 17, 8\)"),
         ({"layout": "NCHW"}, 16, "unknown layout 'NCHW'.*channels_first"),
+        (
+            {"embed": nn.Linear(7, 7)},
+            16,
+            r"its embedding cannot be run on \(2, 3, 16, 16\), .*\(RuntimeError: ",
+        ),
+        ({"embed": nn.AdaptiveMaxPool2d(8, return_indices=True)}, 16, "its embedding hands on a tuple"),
         ({}, 32, "trunk 1 hands on .* for 2 images of 32 pixels"),
         ({"preprocess": Preprocess(16, (0.5,) * 3, (0.5,) * 3)}, 32, "image_size=32, but .* makes 16 pixels"),
     ],

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from dmpo_explore.config import ModelConfig
 from dmpo_explore.inference.torch_engine import infer
 from dmpo_explore.inference.torch_recording import record_split
+from dmpo_explore.models import timm_backbones
 from dmpo_explore.models.backbone import LAYOUTS, exit_blocks
 from dmpo_explore.models.counting import count_flops
 from dmpo_explore.models.cut import Parts, cut_by_rule, proved, sequences
 from dmpo_explore.models.factory import assemble
+from dmpo_explore.models.own import cut_chain
 from dmpo_explore.models.split import block_costs
 from dmpo_explore.models.timm_backbones import create_backbone, nearest_size, split_backbone
 from dmpo_explore.models.trace import CutError, layout_of
@@ -32,11 +34,15 @@ KINDS = {  # one of each kind: rotary positions, gated blocks, maps that end as 
     "lcnet_035": (64, "channels_first", 13),
     "regnetx_002": (64, "channels_first", 13),
     "test_vit_relpos": (160, "tokens", 9),
+    "test_convnext": (64, "channels_first", 9),
+    "test_efficientnet": (64, "channels_first", 5),
+    "test_resnet": (64, "channels_first", 4),
+    "swin_tiny_patch4_window7_224": (64, "channels_last", 12),
     "levit_128s": (224, "tokens", 9),
     "twins_svt_small": (64, "tokens", 18),
     "efficientformer_l1": (224, "channels_first", 4),
 }
-SLOW = {"twins_svt_small", "efficientformer_l1", "levit_128s", "test_coatnet"}
+SLOW = {"swin_tiny_patch4_window7_224", "twins_svt_small", "efficientformer_l1", "levit_128s", "test_coatnet"}
 
 
 def images(size: int, n: int = 2) -> Tensor:
@@ -117,6 +123,20 @@ def test_random_weights_do_not_depend_on_the_cut() -> None:
     assert torch.equal(torch.rand(3), wanted)
 
 
+def test_a_cut_by_rule_is_proved_once_a_process_and_the_six_families_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def counted(model: nn.Module, call: Any, batch: Tensor, *rest: Any) -> Parts:
+        made.append(batch.shape[-1])
+        return proved(model, call, batch, *rest)
+
+    monkeypatch.setattr(timm_backbones, "_proved", {})
+    monkeypatch.setattr(timm_backbones, "proved", counted)
+    for name, size in (("lcnet_035", 64), ("test_vit", 32), ("lcnet_035", 64), ("lcnet_035", 96), ("test_resnet", 64)):
+        split_backbone(create_backbone(name, size), 3, size)
+    assert made == [64, 96]
+
+
 @pytest.mark.parametrize(
     ("spoil", "where"),
     [
@@ -150,6 +170,90 @@ def test_a_forward_that_looks_at_the_images_is_refused() -> None:
         cut_net(Looking().eval())
 
 
+class ZeroHead(nn.Module):
+    """A classifier whose last layer begins at zero: all its answers are the bias."""
+
+    def __init__(self, *, dropped: bool = False) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(4))
+        self.head, self.dropped = nn.Linear(3, 2), dropped
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        logits: Tensor = self.head((x * self.dropped if self.dropped else x).mean((2, 3)))
+        return logits
+
+
+def test_a_head_of_zeros_hides_no_wrong_cut() -> None:
+    torch.manual_seed(0)
+    names, net = [f"layers.{k}" for k in range(4)], ZeroHead().eval()
+
+    def cut(*, spoilt: bool) -> Parts:
+        parts = cut_by_rule(net, "forward", names, images(16), has_head=True)
+        if spoilt:
+            parts.blocks.reverse()
+        return parts
+
+    with pytest.raises(CutError, match=r"parts from its own features at layers\.0"):
+        proved(net, "forward", images(16, 3), lambda: cut(spoilt=True), names)
+    proved(net, "forward", images(16, 3), lambda: cut(spoilt=False), names)
+    assert not net.head.weight.any()  # as it was
+
+
+def test_features_that_are_the_same_for_all_images_prove_nothing() -> None:
+    class Constant(ZeroHead):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * 0
+
+    with pytest.raises(ValueError, match="Constant cannot be cut: it gives the same for different images"):
+        cut_chain(Constant(), "layers", image_size=16)
+
+
+class Branching(Net):
+    def number(self, x: Tensor) -> bool:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if self.number(x) else -x)
+
+
+class Gate(nn.Module):
+    """A module that gives a number that depends on the images' values."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, int]:
+        return x, int(x.mean() > 0)
+
+
+NUMBERS: dict[str, Callable[[Any, Tensor], Any]] = {
+    "item": lambda net, x: x.mean().item() > 0,
+    "tolist": lambda net, x: x.mean((1, 2, 3)).tolist()[0] > 0,
+    "equal": lambda net, x: torch.equal(x, x.abs()),
+    "allclose": lambda net, x: x.allclose(-x),
+    "numpy": lambda net, x: x.detach().numpy()[0, 0, 0, 0] > 0,
+    "gate": lambda net, x: net.gate(x)[1],
+}
+
+
+@pytest.mark.parametrize("reader", NUMBERS)
+def test_numbers_that_are_computed_from_the_images_are_refused(reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Branching, "number", NUMBERS[reader])
+    net = Branching().eval()
+    net.gate = Gate()
+    with pytest.raises(CutError, match=rf"computes numbers from the images' values \({reader}\)"):
+        cut_net(net)
+
+
+def test_numbers_of_shapes_are_none_of_values() -> None:
+    class Sized(Branching):
+        def number(self, x: Tensor) -> bool:
+            return x.numel() > 3 and x.is_floating_point() and x.stride()[0] > 1 and x.is_contiguous()
+
+    net = Sized().eval()
+    proved(net, "forward", images(16, 3), lambda: cut_net(net), [])
+
+
 def test_a_number_of_images_that_is_written_down_is_refused() -> None:
     class Fixed(Net):
         def forward(self, x: Tensor) -> Tensor:
@@ -172,6 +276,76 @@ def test_blocks_are_found_in_sequences_of_sequences() -> None:
     stages = [f"1.{k}.{part}" for k in range(2) for part in ("down", "blocks.0", "blocks.1", "blocks.2")]
     assert sequences(net) == ["0", *stages, "2"]
     assert sequences(Net()) == ["stem", *(f"blocks.{i}" for i in range(4)), "norm"]
+
+
+class Ending(nn.Module):
+    """Four convolutions with a pooling of any kind and a linear layer behind them."""
+
+    def __init__(self, pool: Callable[[Tensor], Tensor] | nn.Module, inputs: int = 8) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 4, stride=4)
+        self.layers = nn.Sequential(*(nn.Conv2d(8, 8, 3, padding=1) for _ in range(4)))
+        self.pool, self.head = pool, nn.Linear(inputs, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(self.layers(self.stem(x)))
+        logits: Tensor = self.head(x.flatten(1))
+        return logits
+
+
+class AttentionPool(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scores = nn.Linear(8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        return (self.scores(tokens).softmax(1) * tokens).sum(1, keepdim=True)
+
+
+POOLS: dict[str, Any] = {
+    "mean": lambda x: x.mean((2, 3)),
+    "adaptive": nn.AdaptiveAvgPool2d(1),
+    "adaptive maximum": nn.AdaptiveMaxPool2d(1),
+    "window": nn.AvgPool2d(4),
+    "function": lambda x: nn.functional.max_pool2d(x, 4),
+    "maximum": lambda x: x.amax((2, 3)),
+    "sum": lambda x: torch.sum(x, (-2, -1), keepdim=True),
+    "flattened": lambda x: x.flatten(2).mean(-1),
+    "logsumexp": lambda x: x.flatten(2).transpose(1, 2).logsumexp(1),
+    "attention": AttentionPool(),
+    "first place": lambda x: x[:, :, 0, 0],
+}
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_any_pooling_begins_the_head(pool: str) -> None:
+    torch.manual_seed(0)
+    net, batch = Ending(POOLS[pool]), images(16)
+    wanted = net.layers(net.stem(batch)).detach()
+    parts = cut_chain(net, "layers", image_size=16)
+    assert (len(parts.blocks), parts.layout) == (4, "channels_first")
+    state = parts.embed(batch)
+    for part in (part for piece in (*parts.blocks, parts.tail) for part in piece):
+        state = part(state)
+    found = LAYOUTS[parts.layout](state)
+    torch.testing.assert_close(found, LAYOUTS["channels_first"](wanted))
+
+
+def test_as_many_channels_as_places_are_no_tokens() -> None:
+    parts = cut_chain(Ending(lambda x: x.flatten(2).mean(-1)), "layers", image_size=16)
+    wide = Ending(lambda x: x.flatten(2).mean(-1), inputs=16)
+    wide.stem, wide.layers = nn.Conv2d(3, 16, 4, 4), nn.Sequential(*(nn.Conv2d(16, 16, 3, padding=1) for _ in range(4)))
+    same = cut_chain(wide, "layers", image_size=16)
+    assert parts.tail == same.tail == [] and same.layout == "channels_first"
+
+
+def test_a_block_that_ends_in_one_patch_is_no_head() -> None:
+    layers = [nn.Conv2d(8, 8, 3, padding=1, stride=1 + (k > 1)) for k in range(4)]  # 4, 4, 2, 1 places a side
+    net = Ending(nn.AdaptiveAvgPool2d(1))
+    net.layers = nn.Sequential(*layers)
+    parts = cut_chain(net, "layers", image_size=16)
+    assert [block[0] for block in parts.blocks] == layers and not parts.tail
 
 
 def test_exits_are_placed_by_cost() -> None:

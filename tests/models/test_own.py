@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,18 @@ import transformers
 from torch import Tensor, nn
 
 from dmpo_explore.config import ModelConfig
-from dmpo_explore.models.backbone import LAYOUTS
+from dmpo_explore.models.backbone import LAYOUTS, Backbone
+from dmpo_explore.models.counting import count_flops
 from dmpo_explore.models.cut import Parts
-from dmpo_explore.models.factory import build_model
-from dmpo_explore.models.own import cut_chain, own_parts, own_size
+from dmpo_explore.models.defaults import fitted
+from dmpo_explore.models.factory import build_model, build_reference
+from dmpo_explore.models.own import cut_chain, own_backbone, own_defaults
 from dmpo_explore.models.ready_cuts import cut_torchvision, cut_transformers
-from dmpo_explore.plugins import load_plugin, unload
+from dmpo_explore.models.split import block_costs, split
+from dmpo_explore.neighbours.slimming.options import SlimSettings
+from dmpo_explore.neighbours.slimming.settings import kept_width
+from dmpo_explore.plugin_needs import LOADED, Plugin
+from dmpo_explore.plugins import load_backbone, load_plugin, unload
 
 VIT = {"image_size": 64, "patch_size": 16, "num_layers": 4, "num_heads": 2, "hidden_dim": 32, "mlp_dim": 64}
 SIZES: dict[str, Any] = {
@@ -97,15 +104,39 @@ def test_ready_cuts_of_torchvision(name: str) -> None:
     assert parts.preprocess is not None and parts.preprocess.mean == (0.485, 0.456, 0.406)
 
 
-def test_a_local_folder_of_transformers_brings_its_normalisation(tmp_path: Path) -> None:
+def test_a_local_folder_of_transformers_brings_its_normalisation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     torch.manual_seed(0)
     TRANSFORMERS["Dinov2"][0]().save_pretrained(tmp_path)
+    capsys.readouterr()
     (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}')
     parts = cut_transformers(tmp_path)
-    assert parts.preprocess is not None
+    assert parts.preprocess is not None and not capsys.readouterr().err  # no bar each time that it is opened
     assert (parts.preprocess.mean, parts.preprocess.image_size) == ((0.1, 0.2, 0.3), 64)
     smaller = cut_transformers(str(tmp_path), 32)
     assert features(smaller, torch.zeros(1, 3, 32, 32)).shape == (1, 5, 32)
+
+
+def test_a_folder_that_is_not_there_is_no_name_on_the_hub() -> None:
+    for place in ("my-dinov2", "/nowhere/my-dinov2", Path("nets/old/my-dinov2")):
+        with pytest.raises(FileNotFoundError, match="no folder .*my-dinov2 in .*; one beside your file is Path"):
+            cut_transformers(place)
+
+
+def test_so_does_a_name_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    folder = tmp_path / "models--somebody--tiny"
+    snapshot = folder / "snapshots" / ("0" * 40)
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("0" * 40)
+    TRANSFORMERS["Dinov2"][0]().save_pretrained(snapshot)
+    with pytest.warns(UserWarning, match="somebody/tiny: preprocessor_config.json cannot be read; .* deviation 0.5"):
+        assert cut_transformers("somebody/tiny").preprocess.mean == (0.5, 0.5, 0.5)
+    (snapshot / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}')
+    parts = cut_transformers("somebody/tiny")
+    assert parts.preprocess is not None
+    assert (parts.preprocess.mean, parts.preprocess.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
 class Block(nn.Module):
@@ -199,6 +230,82 @@ def test_a_chain_that_drops_a_block_is_refused() -> None:
         cut_chain(Twice(), "layers", embed="stem", image_size=16)
 
 
+class Classifying(Looking):
+    """A classifier whose forward cannot be followed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.head = nn.GroupNorm(1, 8), nn.Linear(8, 3)
+        self.last = nn.LayerNorm(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = super().forward(x).flatten(2).transpose(1, 2)
+        logits: Tensor = self.head(self.last(tokens).amax(1))
+        return logits
+
+
+def test_a_classifier_whose_forward_cannot_be_followed() -> None:
+    torch.manual_seed(0)
+    net, images = Classifying().eval(), torch.randn(3, 3, 16, 16)
+    wanted = Looking.forward(net, images).detach().flatten(2).transpose(1, 2)
+    parts = cut_chain(net, "layers", embed="stem", image_size=16)
+    torch.testing.assert_close(features(parts, images), wanted)
+    normed = cut_chain(Classifying(), "layers", embed="stem", norm="last", image_size=16)
+    assert isinstance(normed.norm, nn.LayerNorm) and len(normed.blocks) == 4
+
+
+def test_a_classifier_whose_chain_lacks_something_is_refused() -> None:
+    class Between(Classifying):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.layers[0](self.stem(x) + 1)[0]
+            for layer in [*self.layers][1:]:
+                x = layer(x)[0] if x.sum() != 0.123 else x
+            logits: Tensor = self.head(x.mean((2, 3)))
+            return logits
+
+    with pytest.raises(ValueError, match=r"parts from its own features at layers\.0; name its norm \(norm=\), or cut"):
+        cut_chain(Between(), "layers", embed="stem", image_size=16)
+    with pytest.raises(ValueError, match="Classifying cannot be cut: its forward does not call norm; cut it by hand"):
+        cut_chain(Classifying(), "layers", embed="stem", norm="norm", image_size=16)
+
+
+class Encoder(nn.Module):
+    """Patches and torch's own encoder layers, for which it has a fused path in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 8, 8)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True) for _ in range(3)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def test_torchs_encoder_layers_are_counted_and_tuned_in_eval_mode() -> None:
+    torch.manual_seed(0)
+    parts = cut_chain(Encoder(), "layers", image_size=32)
+    n, width, inner = 16, 16, 32
+    layer = 2 * n * (4 * width**2 + 2 * width * inner) + 4 * n**2 * width
+    embedding = 2 * n * 3 * 8**2 * width
+    assert block_costs(parts, 32) == [layer, 2 * layer, 3 * layer]
+    settings = ModelConfig(image_size=32, exits=2, channels=4, bypass_width=4)
+    assert parts.preprocess is not None
+    model = build_model(settings, 3, backbone=split(parts, (1, 2, 3), parts.preprocess)).eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        before = model(images)
+        tuned = [weight for name, weight in model.named_parameters() if ".lora_B." in name]
+        for weight in tuned:
+            nn.init.normal_(weight)
+        assert tuned and not torch.allclose(model(images), before)
+    assert count_flops(model.embed, torch.zeros(1, 3, 32, 32)) == embedding
+
+
 # -- by name --
 
 SOURCE = """
@@ -227,11 +334,26 @@ def by_hand(image_size):
     trunks = [nn.Conv2d(8, 8, 3, padding=1) for _ in range(3)]
     return dx.Backbone(nn.Conv2d(3, 8, 8, 8), trunks, [8] * 3, [(image_size // 8,) * 2] * 3, layout="channels_first")
 
+def oblong(image_size):
+    net = nn.Conv2d(3, 8, (image_size // 4, image_size // 8), (image_size // 4, image_size // 8))
+    trunks = [nn.Conv2d(8, 8, 3, padding=1) for _ in range(4)]
+    norms = [nn.LayerNorm(8) for _ in trunks]
+    for k, norm in enumerate(norms):
+        nn.init.constant_(norm.weight, k + 1)
+    shape = {"widths": [8] * 4, "grids": [(4, 8)] * 4, "layout": "channels_first"}
+    return dx.Backbone(net, trunks, norms=norms, exits=(2, 3, 5, 8), **shape)
+
+def unfit():
+    return dx.Backbone(nn.Linear(7, 8), [nn.Identity()], [8], [(1, 1)])
+
 def number():
     return 7
 
 def broken():
     return 1 / 0
+
+def leaving():
+    raise SystemExit("no weights here")
 """
 
 
@@ -252,11 +374,52 @@ def config(function: str, **changes: Any) -> ModelConfig:
 
 @pytest.mark.parametrize(("function", "blocks"), [("make", 5), ("whole", 5), ("by_hand", 3)])
 def test_a_function_may_return_a_chain_a_module_or_a_backbone(loaded: Path, function: str, blocks: int) -> None:
-    parts = own_parts(config(function))
-    assert len(parts.blocks) == blocks and parts.layout == "channels_first"
+    assert own_backbone(config(function)).layout == "channels_first"
     model = build_model(config(function), 3)
     assert model.exits[-1] == blocks and model(torch.zeros(2, 3, 64, 64)).shape == (2, 2, 3)
-    assert own_size(config(function, image_size=70)) == 70
+    assert own_defaults(config(function, image_size=70))["image_size"] == 70
+
+
+def test_a_folder_is_that_of_the_loaded_file(loaded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = ModelConfig(**{**config("make").values(), "backbone": f"{loaded}:make"})
+    assert build_model(whole, 3).n_exits == 2
+    elsewhere = ModelConfig(**{**config("make").values(), "backbone": "elsewhere/tiny_net.py:make"})
+    with pytest.raises(ValueError, match="the plug-in tiny_net that is loaded is /.*; start Python anew, and give its"):
+        build_model(elsewhere, 3)
+    with pytest.raises(FileNotFoundError, match="no plug-in elsewhere/tiny_net.py: no such file"):
+        load_backbone("elsewhere/tiny_net.py:make")
+    monkeypatch.chdir(loaded.parent)
+    assert load_backbone("tiny_net.py:make") == "tiny_net.py:make"
+
+
+def test_an_installed_plug_in_has_functions_too(loaded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = Plugin("packaged", "0" * 64, "nets.py", installed=True, module="my_package.nets")
+    monkeypatch.setitem(LOADED, "packaged", installed)
+    monkeypatch.setitem(sys.modules, "my_package.nets", sys.modules[LOADED["tiny_net"].module])
+    assert build_model(ModelConfig(**{**config("make").values(), "backbone": "packaged.py:make"}), 3).n_exits == 2
+
+
+def test_slimming_looks_at_it_and_says_what_it_lacks(loaded: Path) -> None:
+    with pytest.raises(ValueError, match="which only plain ViTs have in every block; tiny_net.py:make is none"):
+        kept_width(config("make"), SlimSettings())
+
+
+def firsts(model: Any) -> list[float]:
+    """The first weight of each exit norm."""
+    return [stage.norm.weight[0].item() for stage in model.stages]
+
+
+def test_a_backbone_that_was_cut_by_hand_is_used_as_it_is(loaded: Path) -> None:
+    model, made = build_model(config("oblong", exits=4), 3), own_backbone(config("oblong"))
+    assert isinstance(made, Backbone) and model.exits == made.exits == (2, 3, 5, 8)
+    assert [stage.grid for stage in model.stages] == made.grids == [(4, 8)] * 4
+    assert firsts(model) == [1, 2, 3, 4]
+    fewer = build_model(config("oblong", exits=(3, 5)), 3)
+    assert firsts(fewer) == [2, 3] and fewer.exits == (3, 5)
+    assert build_reference(config("oblong", exits=(3, 5)), 3).exits == (3, 5, 8)
+    assert build_model(config("oblong", exits=2), 3).exits == (3, 8)
+    assert fitted(config("oblong", exits=4)).exits == (2, 3, 5, 8)
+    assert fitted(config("oblong", exits=4), ["exits"]).exits == 4
 
 
 @pytest.mark.parametrize(
@@ -264,6 +427,12 @@ def test_a_function_may_return_a_chain_a_module_or_a_backbone(loaded: Path, func
     [
         (config("mak"), r"unknown function in tiny_net.py 'mak'\. Did you mean 'make'\?.*def mak\(image_size\)"),
         (config("broken"), r"tiny_net.py:broken failed: ZeroDivisionError: division by zero"),
+        (
+            config("unfit"),
+            "py:unfit: its embedding cannot be run on .2, 3, 64, 64., .*mat1 and mat2 .*give the image_size",
+        ),
+        (config("oblong", exits=(2, 4)), r"exits=\[2, 4\]: this backbone is cut by hand after blocks \[2, 3, 5, 8\]"),
+        (config("leaving"), "tiny_net.py:leaving failed: SystemExit: no weights here"),
         (config("number"), r"tiny_net.py:number returned int; it must return dx.models.cut_chain"),
         (config("fixed"), "image_size=64, but tiny_net.py:fixed is made for 32 pixels"),
         (config("make", weights="timm"), "weights='timm' are those of timm's backbones"),
@@ -288,5 +457,6 @@ def test_weights_of_a_file_are_those_that_the_function_loads(loaded: Path, tmp_p
     torch.manual_seed(5)
     net = scope["net"]()
     torch.save(net.state_dict(), tmp_path / "mine.pth")
-    parts = own_parts(config("make", weights=str(tmp_path / "mine.pth")))
+    parts = own_backbone(config("make", weights=str(tmp_path / "mine.pth")))
+    assert isinstance(parts, Parts)
     assert torch.equal(parts.blocks[2][0].weight, net[1][2].weight)  # type: ignore[arg-type]

@@ -16,11 +16,13 @@ from dmpo_explore.models.timm_backbones import create_backbone, fetch_hub_weight
 @pytest.mark.parametrize(
     ("name", "near"),
     [
-        ("vit_smal_patch14_dinov2", "vit_small_patch14_dinov2, vit_small_patch14_reg4_dinov2"),
+        ("vit_smal_patch14_dinov2", "vit_small_patch14_dinov2"),
         ("deit_tinny", "deit_tiny_patch16_224"),
         ("ViT_Tiny_Patch16_224", "vit_tiny_patch16_224"),
         ("???", "vit_small_patch14_dinov2"),
         ("tf_efficientnet_light0", "tf_efficientnet_lite0"),
+        ("mobilenetv4", "mobilenetv4_conv_small"),
+        ("dinov3", "vit_small_patch16_dinov3"),
         ("swin_tiny_patch4_window7", "swin_tiny_patch4_window7_224"),
     ],
 )

@@ -42,6 +42,12 @@ def test_compute_is_that_of_the_model_to_be_trained() -> None:
     assert record.meta.reference_flops == whole.reference and record.meta.flops == pytest.approx(whole.cumulative)
 
 
+def test_layers_that_were_chosen_for_a_tuning_do_not_matter() -> None:
+    chosen = replace(TINY, tuning="lora", tune_layers="qkv")
+    found = [probe(DataConfig("digits"), model, images=90).probes["mean"].tolist() for model in (chosen, TINY)]
+    assert found[0] == found[1]
+
+
 def test_a_cnn_is_probed_behind_every_stage() -> None:
     model = ModelConfig("test_efficientnet", "random", 64, channels=8, bypass_width=8, tuning="none")
     found = probe(DataConfig("digits"), model, images=90)

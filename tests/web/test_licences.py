@@ -39,6 +39,8 @@ def test_random_weights_are_the_runs_own(mine: Run) -> None:
         ("test_vit", "auto", "timm's model hub"),
         ("vit_small_patch14_dinov2", "timm", "timm's model hub"),
         ("test_vit", "my.safetensors", "the file my.safetensors"),
+        ("my_net.py:make", "random", "the function my_net.py:make"),
+        ("my_net.py:make", "auto", "the function my_net.py:make"),
     ],
 )
 def test_weights_of_unknown_licence_are_refused_until_it_is_stated(

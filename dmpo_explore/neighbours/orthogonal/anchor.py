@@ -33,7 +33,7 @@ def make_anchor(config: Config, n_classes: int) -> DMPO:
     Only its heads need gradients: `DMPO.trainable_state` is all that is fitted. Random numbers are drawn as in the
     training, so that a random backbone is the same one; torch's generator is left as it was.
     """
-    plain = replace(config.model.unchanged(), **PLAIN, tuning="none", train_norm=False, equilibrium=False)
+    plain = replace(config.model.unchanged().untuned(), **PLAIN, train_norm=False, equilibrium=False)
     with seeded(config.training.seed):
         return build_model(plain, n_classes).eval()
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from ...config import Config, ModelConfig
 from ...data.images import open_data
-from ...models.factory import build_reference
+from ...models.factory import build_reference, for_shapes
 from ...models.tuning import TUNINGS
 from ...runs.run import Run
 from ...runs.store import address, load_run
@@ -42,7 +40,7 @@ def kept_width(model: ModelConfig, how: SlimSettings) -> tuple[tuple[int, ...], 
     """
     if not getattr(lookup(TUNINGS, model.tuning, "tuning"), "merges", True):
         raise ValueError(f"tuning={model.tuning!r} cannot be merged into the weights, so this run cannot be slimmed")
-    with torch.device("meta"):  # shapes only
+    with for_shapes(model):
         reference = build_reference(model, 2)
     blocks = vit_blocks(stage.trunk for stage in reference.stages)
     if len(blocks) != reference.exits[-1]:

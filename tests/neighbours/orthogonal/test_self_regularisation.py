@@ -56,9 +56,10 @@ def test_a_class_without_images_gets_little_probability() -> None:
     assert float((x @ weight.T + bias).softmax(-1)[:, 2].max()) < 0.02
 
 
-def test_an_anchor_is_the_plain_backbone_with_linear_exits() -> None:
+@pytest.mark.parametrize("tuning", [{"tuning": "oft"}, {"tuning": "lora", "tune_layers": "qkv"}])
+def test_an_anchor_is_the_plain_backbone_with_linear_exits(tuning: dict[str, Any]) -> None:
     before = torch.get_rng_state()
-    anchor = make_anchor(CONFIG, 3)
+    anchor = make_anchor(replace(CONFIG, model=replace(CONFIG.model, **tuning)), 3)
     assert torch.equal(before, torch.get_rng_state())
     with seeded(CONFIG.training.seed):
         tuned = build_model(replace(CONFIG.model, tuning="none"), 3).eval()
