@@ -21,22 +21,24 @@ from typing import Any
 import numpy as np
 
 from ..analysis.evaluation import fit_run_policy
-from ..data.splits import stratified_rows
+from ..analysis.outcome import Outcome, apply
 from ..inference.onnx_engine import MODEL
 from ..inference.onnx_weights import KINDS
 from ..policies.base import Policy
 from ..records.record import ExitRecord
-from ..reports.shared import data_name
+from ..reports.shared import data_name, slider_of
 from ..runs.run import Run
 from ..utils.files import atomic_folder, is_whole, read_json, sealed, write_json, write_text
 from ..utils.registry import unknown
 from ..utils.typing import Ints
 from . import shrinking
-from .facts import FORMAT, check_policy, check_resizing, file_facts, run_facts, write_record
+from .facts import FORMAT, check_policy, check_resizing, run_facts
 from .licences import PUBLIC_IMAGES, Licence, licence_text, may_be_published
-from .pictures import TILES, Pixels, varied, write_pictures
+from .pictures import Pixels, varied, write_pictures, write_running
+from .places import InFolder, Place, file_facts
 from .runtime import NETWORK, PACKAGE, fetch_runtime, runtime_facts, vendor_runtime
 from .runtime import VERSION as RUNTIME
+from .tiles import drawn_score, runner_rows, tile_rows, write_tiles
 
 PAGE = Path(__file__).with_name("page")
 FACTS, LICENCES, README, STAGES = "page.json", "LICENCES.txt", "README.md", "stages"
@@ -95,9 +97,9 @@ def export_web(
     made = made_from(run, policy, split=split, weights=weights, pictures=pictures, licence=licence, vendor=vendor)
     with atomic_folder(folder) as page:
         _copy_page(page, run.name, vendor=vendor)
-        facts = run_facts(run, record, policy) | _write_model(run, page, record, policy, weights, report)
+        model = _write_model(run, page, record, policy, weights, report)
         report("files", 0, 2)
-        facts |= {"record": write_record(page, record, policy)} | _write_tiles(run, page, record, policy, shown=shown)
+        facts = played(run, InFolder(page), policy, apply(policy, record), shown=shown, samples=True) | model
         report("files", 1, 2)
         facts["runtime"] = {"version": RUNTIME} | (vendor_runtime(page) if vendor else runtime_facts())
         facts["notes"] += [facts.pop("weights_note"), *_notes(permitted, shown)]
@@ -153,7 +155,8 @@ def _copy_page(page: Path, name: str, *, vendor: bool) -> None:
         if path.suffix in (".js", ".css", ".svg"):
             shutil.copyfile(path, page / path.name)
     text = Template((PAGE / "index.html").read_text(encoding="utf-8")).substitute(
-        name=html.escape(name), network="" if vendor else f" {NETWORK}"
+        name=html.escape(name), network="" if vendor else f" {NETWORK}",
+        model=(PAGE / "yours.html").read_text(encoding="utf-8"),
     )
     write_text(page / "index.html", text)
 
@@ -186,15 +189,35 @@ def _write_model(
     }  # fmt: skip
 
 
-def _write_tiles(run: Run, page: Path, record: ExitRecord, policy: Policy, *, shown: bool) -> dict[str, Any]:
-    """The images of the mosaic: rows of the record, drawn from every class; their pictures where they are ``shown``."""
-    rows = stratified_rows(record.labels, min(TILES, record.n_images))
-    rows = rows[np.argsort(record.labels[rows], kind="stable")]
-    if not shown:
-        return {"tiles": rows.tolist(), "samples": []}
-    samples = varied(policy.exits(record)[rows], record.labels[rows])
-    pictures = write_pictures(page, _images(run, record.meta.split, rows), samples)
-    return {"tiles": rows.tolist(), "samples": samples, "pictures": pictures}
+def played(
+    run: Run, place: Place, policy: Policy, outcome: Outcome, *, shown: bool, samples: bool = False
+) -> dict[str, Any]:
+    """What a page plays: `run_facts`, its tiles and the images that run through the network.
+
+    Args:
+        shown: with their pictures; else coloured tiles stand for them. samples: also some to classify.
+    """
+    slider, rows = slider_of(policy, outcome), tile_rows(outcome.record)
+    running = runner_rows(outcome, outcome.record.score(drawn_score(policy)), falling=policy.falling)
+    record, split = outcome.record, outcome.record.meta.split
+    facts = run_facts(run, policy, outcome, slider)
+    facts["tiles"] = write_tiles(place, rows, policy, outcome, slider)
+    facts["running"] = [
+        {
+            "label": int(record.labels[row]),
+            "predictions": record.prediction[row].tolist(),
+            "scores": [float(score) for score in record.score(drawn_score(policy))[row]],
+            "exit": int(outcome.exits[row]),
+        }
+        for row in running
+    ]
+    facts["samples"] = varied(outcome.exits[rows], record.labels[rows]) if samples and shown else []
+    if shown:
+        images = _images(run, split, np.concatenate([rows, np.asarray(running, np.int64)]))
+        facts["pictures"] = write_pictures(place, images[: len(rows)], facts["samples"])
+        for one, file in zip(facts["running"], write_running(place, images[len(rows) :]), strict=True):
+            one["picture"] = file
+    return facts
 
 
 def _images(run: Run, split: str, rows: Ints) -> list[Pixels]:

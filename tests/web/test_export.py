@@ -11,7 +11,7 @@ import pytest
 
 import dmpo_explore as dx
 from dmpo_explore.inference.onnx_engine import OnnxEngine
-from dmpo_explore.policies.rules import ConfidencePolicy, EntropyPolicy
+from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.runs.run import Run
 from dmpo_explore.utils.files import read_json
 from dmpo_explore.web import export
@@ -31,35 +31,17 @@ def test_a_folder_holds_what_its_page_names(mine: Run, tmp_path: Path) -> None:
     facts = read_json(folder / "page.json")
     found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     assert sorted([*facts["files"], "page.json"]) == found
-    assert {path.name for path in PAGE.iterdir() if path.is_file()} <= set(found)
+    assert {path.name for path in PAGE.iterdir() if path.suffix != ".html"} <= set(found)
     record = mine.record("test")
     assert [stage["url"] for stage in facts["stages"]] == [f"stages/stage-{k}.onnx" for k in (1, 2, 3)]
     assert facts["flops"] == list(record.meta.flops) and facts["class_names"] == list(record.meta.class_names)
-    assert len(facts["tiles"]) == min(240, record.n_images) and len(facts["samples"]) == 18
-    files = [*facts["stages"], facts["pictures"]["sheet"], *(facts["record"][n] for n in ("labels", "predictions"))]
+    assert len(facts["tiles"]["rows"]) == min(1000, record.n_images) and len(facts["samples"]) == 18
+    files = [*facts["stages"], facts["pictures"]["sheet"], *(facts["tiles"][n] for n in ("labels", "exits"))]
+    files += [one["picture"] for one in facts["running"]]
     for file in files:
         assert file["integrity"] == integrity(folder / file["url"])
         assert file["bytes"] == (folder / file["url"]).stat().st_size
     assert said[0] == "stages" and said[-1] == "files"
-
-
-@pytest.mark.usefixtures("quick")
-def test_arrays_are_the_records(mine: Run, tmp_path: Path) -> None:
-    policy = EntropyPolicy((0.7,))
-    folder = export_web(mine, tmp_path / "page", policy, weights="float32")
-    entries, record = read_json(folder / "page.json")["record"], mine.record("test")
-
-    def read(name: str) -> np.ndarray:
-        file = entries[name]
-        return np.fromfile(folder / file["url"], np.dtype(file["type"]).newbyteorder("<"))
-
-    assert np.array_equal(read("labels"), record.labels)
-    assert np.array_equal(read("predictions").reshape(-1, 3), record.prediction)
-    assert np.array_equal(read("scores").reshape(-1, 3), record.entropy)
-    facts = read_json(folder / "page.json")
-    slider = dx.analysis.slider_counts(record, policy).sliders[0]
-    assert facts["slider"] == {"thresholds": list(slider.thresholds), "place": slider.position}
-    assert facts["policy"]["falling"] and facts["policy"]["highest"] == pytest.approx(np.log(10))
 
 
 @pytest.mark.usefixtures("quick")
@@ -86,7 +68,7 @@ def test_the_page_admits_no_other_source(mine: Run, tmp_path: Path) -> None:
 def test_the_pages_files_are_kept_for_use_offline() -> None:
     shell = re.search(r"SHELL = \[(.*?)\];", (PAGE / "service-worker.js").read_text(encoding="utf-8"), re.DOTALL)
     assert shell
-    files = {path.name for path in PAGE.iterdir() if path.is_file()} - {"service-worker.js"}
+    files = {path.name for path in PAGE.iterdir()} - {"service-worker.js", "yours.html"}
     assert set(re.findall(r'"([^"]+)"', shell[1])) == files | {"./", "page.json"}
 
 
@@ -114,7 +96,7 @@ def test_nothing_is_left_of_an_export_that_fails(mine: Run, tmp_path: Path, monk
     def broken(*arguments: object, **how: object) -> None:
         raise OSError("no room")
 
-    monkeypatch.setattr(export, "write_record", broken)
+    monkeypatch.setattr(export, "write_tiles", broken)
     with pytest.raises(OSError, match="no room"):
         export_web(mine, tmp_path / "page", POLICY, weights="float32")
     assert list(tmp_path.iterdir()) == []

@@ -81,7 +81,7 @@ def test_answers_are_the_engines_with_another_score(folder: Path, mine: Run, pag
 def page_rows(folder: Path) -> list[int]:
     from dmpo_explore.utils.files import read_json
 
-    rows: list[int] = read_json(folder / "page.json")["tiles"]
+    rows: list[int] = read_json(folder / "page.json")["tiles"]["rows"]
     return rows
 
 
@@ -113,7 +113,7 @@ def test_images_are_offered_only_where_they_are_published(folder: Path, mine: Ru
         with served(place) as (address, _):
             page.goto(address)
             page.wait_for_function("() => document.getElementById('rule').textContent.includes('exit')")
-            assert page.get_by_text("Click an image to run it above.").count() == offers
+            assert page.get_by_text("Click an image to run it below.").count() == offers
 
 
 def test_the_model_computes_under_the_pages_policy(folder: Path, page: Page) -> None:

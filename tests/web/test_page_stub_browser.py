@@ -15,7 +15,7 @@ from dmpo_explore.runs.run import Run
 from dmpo_explore.utils.files import read_json, write_json, write_text
 from dmpo_explore.web import pictures
 from dmpo_explore.web.export import export_web
-from dmpo_explore.web.facts import file_facts
+from dmpo_explore.web.places import file_facts
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
@@ -188,5 +188,5 @@ def test_the_images_that_can_be_run_are_named(
         page.goto(address)
         page.wait_for_selector("html[data-ready=yes]")
         rule = page.locator("#rule").inner_text()
-        assert rule.endswith(" Of these images, only the samples above can be run.")
+        assert rule.endswith(" Of these images, only the samples below can be run.")
         assert "Click an image" not in rule

@@ -21,8 +21,6 @@ export const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
 export const gigaflops = (flops) => `${(flops / 1e9).toFixed(2)} GFLOPs`;
 
 /** A score of the policy as text. */
-export const scoreText = (score, { unit }) => (unit === "%" ? percent(score) : `${score.toFixed(2)} ${unit}`);
-/** A threshold as text, as precise as it is. */
-export const thresholdText = (threshold) => String(Number(threshold.toPrecision(4)));
+export const scoreText = (score, { unit }, digits = 1) => (unit === "%" ? percent(score, digits) : `${score.toFixed(2)} ${unit}`);
 
 export const calm = matchMedia("(prefers-reduced-motion: reduce)");
