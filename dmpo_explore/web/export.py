@@ -1,21 +1,20 @@
 """A run as a page that classifies in the visitor's browser: a folder of static files that any web server hosts.
 
 In: a run with weights and a record, and a fitted policy. Out: the folder, whole or absent: the page, the stages as ONNX
-graphs that it loads one by one, the record's arrays for the slider, pictures, and onnxruntime-web or its address.
-`shrinking` chooses the weights, `licences` what may be published.
+graphs that it loads one by one, what it plays of the record, pictures, and onnxruntime-web. `shrinking` chooses the
+weights, `licences` what may be published.
 """
 
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,6 @@ from ..inference.onnx_engine import MODEL
 from ..inference.onnx_weights import KINDS
 from ..policies.base import Policy
 from ..records.record import ExitRecord
-from ..reports.shared import data_name, slider_of
 from ..runs.run import Run
 from ..utils.files import atomic_folder, is_whole, read_json, sealed, write_json, write_text
 from ..utils.registry import unknown
@@ -36,19 +34,34 @@ from .facts import FORMAT, check_policy, check_resizing, run_facts
 from .licences import PUBLIC_IMAGES, Licence, licence_text, may_be_published
 from .pictures import Pixels, varied, write_pictures, write_running
 from .places import InFolder, Place, file_facts
-from .runtime import NETWORK, PACKAGE, fetch_runtime, runtime_facts, vendor_runtime
+from .runtime import PACKAGE, fetch_runtime, vendor_runtime
 from .runtime import VERSION as RUNTIME
-from .tiles import drawn_score, runner_rows, tile_rows, write_tiles
+from .shared import data_name, slider_of
+from .single import PAGE, page_text
+from .story import story_numbers
+from .tiles import TILES, drawn_score, runner_rows, tile_rows, write_tiles
 
-PAGE = Path(__file__).with_name("page")
 FACTS, LICENCES, README, STAGES = "page.json", "LICENCES.txt", "README.md", "stages"
 WEIGHTS = ("auto", *KINDS)
+NOT_HERE = "Colours stand for the images, which were not at hand when this was made."
+VENDOR = "vendor= has no effect any more: onnxruntime-web is always in the page's folder"
+# what may run and be asked: the page's own address alone
+POLICY = (
+    "script-src 'self' blob: 'wasm-unsafe-eval'; worker-src 'self' blob:; connect-src 'self'; style-src 'self'; "
+    "img-src 'self' blob:"
+)
+HEAD = """<link rel="icon" href="icon.svg">
+<link rel="stylesheet" href="page.css">
+<link rel="modulepreload" href="show.js">
+<link rel="modulepreload" href="stage.js">
+<link rel="modulepreload" href="piles.js">
+<script type="module" src="page.js"></script>"""
 Report = Callable[[str, int, int], None]
 
 
 def export_web(
     run: Run, folder: str | Path, policy: Policy | None = None, *, split: str = "test", weights: str = "auto",
-    pictures: bool | None = None, licence: str | None = None, vendor: bool = False, force: bool = False,
+    pictures: bool | None = None, licence: str | None = None, vendor: bool | None = None, force: bool = False,
     progress: Report | None = None,
 ) -> Path:  # fmt: skip
     """Write a run as a folder of static files that classifies in the visitor's browser; returns its path.
@@ -60,10 +73,10 @@ def export_web(
         split: the recorded split of the mosaic.
         weights: float32, float16 or int8, computed in float32; ``auto``: the smallest with which up to 1,000 images
             of ``split`` keep their exits and labels.
-        pictures: publish images of ``split``: 240 small ones and 18 to classify. By default only of data that are known
-            to permit it; else coloured tiles stand for them.
+        pictures: publish images of ``split``: 1,000 small ones, three that run, and 18 to classify. By default only of
+            data that are known to permit it; else coloured tiles stand for them.
         licence: under which the backbone's weights may be published, where that is not known here.
-        vendor: put onnxruntime-web into the folder, by npm; else the page loads it from a content delivery network.
+        vendor: has no effect any more; onnxruntime-web is always in the folder, fetched by npm once (`fetch_runtime`).
         force: replace an earlier page.
         progress: called with (what is done, done, in all).
 
@@ -75,7 +88,7 @@ def export_web(
 
     Example:
         >>> import dmpo_explore as dx
-        >>> export_web(dx.load_run("demo"), "page", vendor=True)  # doctest: +SKIP
+        >>> export_web(dx.load_run("demo"), "page")  # doctest: +SKIP
         PosixPath('page')
         >>> export_web(dx.load_run("demo-single"), "page")
         Traceback (most recent call last):
@@ -90,20 +103,21 @@ def export_web(
     policy = fit_run_policy(run) if policy is None else run.fitted_here(policy)
     check_policy(policy, record.n_exits)
     check_resizing(run.preprocess().interpolation)
-    if vendor:  # first what may fail for lack of a network
-        report(f"fetch {PACKAGE}", 0, 1)
-        fetch_runtime()
+    if vendor is not None:
+        warnings.warn(VENDOR, DeprecationWarning, stacklevel=2)
+    report(f"fetch {PACKAGE}", 0, 1)
+    fetch_runtime()  # first what may fail for lack of a network
     shown = run.config.data.name in PUBLIC_IMAGES if pictures is None else pictures
-    made = made_from(run, policy, split=split, weights=weights, pictures=pictures, licence=licence, vendor=vendor)
+    made = made_from(run, policy, split=split, weights=weights, pictures=pictures, licence=licence)
     with atomic_folder(folder) as page:
-        _copy_page(page, run.name, vendor=vendor)
+        _copy_page(page, run.name)
         model = _write_model(run, page, record, policy, weights, report)
         report("files", 0, 2)
         facts = played(run, InFolder(page), policy, apply(policy, record), shown=shown, samples=True) | model
         report("files", 1, 2)
-        facts["runtime"] = {"version": RUNTIME} | (vendor_runtime(page) if vendor else runtime_facts())
+        facts["runtime"] = {"version": RUNTIME} | vendor_runtime(page)
         facts["notes"] += [facts.pop("weights_note"), *_notes(permitted, shown)]
-        _write_texts(page, facts | {"made_from": made}, permitted, run, shown=shown, vendor=vendor)
+        _write_texts(page, facts | {"made_from": made}, permitted, run, shown=shown)
         report("files", 2, 2)
     return folder
 
@@ -119,7 +133,7 @@ def made_from(run: Run, policy: Policy | None, **options: Any) -> dict[str, Any]
 
 def is_exported(
     run: Run, folder: str | Path, policy: Policy | None = None, *, split: str = "test", weights: str = "auto",
-    pictures: bool | None = None, licence: str | None = None, vendor: bool = False,
+    pictures: bool | None = None, licence: str | None = None,
 ) -> bool:  # fmt: skip
     """Whether ``folder`` is a whole page of the run's present weights, with these arguments of `export_web`.
 
@@ -129,7 +143,7 @@ def is_exported(
         False
     """
     how: dict[str, Any] = {"split": split, "weights": weights, "pictures": pictures, "licence": licence}
-    return is_whole(Path(folder), FACTS, made_from(run, policy, **how, vendor=vendor))
+    return is_whole(Path(folder), FACTS, made_from(run, policy, **how))
 
 
 def check_place(folder: Path, *, force: bool) -> None:
@@ -150,15 +164,12 @@ def check_place(folder: Path, *, force: bool) -> None:
         raise FileExistsError(f"{folder} exists; choose another folder or replace the page in it with --force")
 
 
-def _copy_page(page: Path, name: str, *, vendor: bool) -> None:
+def _copy_page(page: Path, name: str) -> None:
     for path in PAGE.iterdir():
         if path.suffix in (".js", ".css", ".svg"):
             shutil.copyfile(path, page / path.name)
-    text = Template((PAGE / "index.html").read_text(encoding="utf-8")).substitute(
-        name=html.escape(name), network="" if vendor else f" {NETWORK}",
-        model=(PAGE / "yours.html").read_text(encoding="utf-8"),
-    )
-    write_text(page / "index.html", text)
+    model = (PAGE / "yours.html").read_text(encoding="utf-8")
+    write_text(page / "index.html", page_text(name, POLICY, HEAD, model=model))
 
 
 def _write_model(
@@ -190,17 +201,18 @@ def _write_model(
 
 
 def played(
-    run: Run, place: Place, policy: Policy, outcome: Outcome, *, shown: bool, samples: bool = False
+    run: Run, place: Place, policy: Policy, outcome: Outcome, *, shown: bool, samples: bool = False, tiles: int = TILES
 ) -> dict[str, Any]:
-    """What a page plays: `run_facts`, its tiles and the images that run through the network.
+    """What a page plays and tells: `run_facts`, `story_numbers`, its tiles and the images that run.
 
     Args:
         shown: with their pictures; else coloured tiles stand for them. samples: also some to classify.
     """
-    slider, rows = slider_of(policy, outcome), tile_rows(outcome.record)
+    slider, rows = slider_of(policy, outcome), tile_rows(outcome.record, tiles)
     running = runner_rows(outcome, outcome.record.score(drawn_score(policy)), falling=policy.falling)
     record, split = outcome.record, outcome.record.meta.split
     facts = run_facts(run, policy, outcome, slider)
+    facts["story"] = story_numbers(run, outcome)
     facts["tiles"] = write_tiles(place, rows, policy, outcome, slider)
     facts["running"] = [
         {
@@ -242,25 +254,24 @@ def _notes(permitted: Licence, shown: bool) -> list[str]:
     ]
 
 
-def _write_texts(page: Path, facts: dict[str, Any], permitted: Licence, run: Run, *, shown: bool, vendor: bool) -> None:
+def _write_texts(page: Path, facts: dict[str, Any], permitted: Licence, run: Run, *, shown: bool) -> None:
     """LICENCES.txt, README.md and, last, page.json with the names of all files."""
     name = run.config.data.name
     pictures = PUBLIC_IMAGES.get(name, "published by the page's publisher") if shown else ""
-    write_text(page / LICENCES, licence_text(permitted, pictures, RUNTIME if vendor else ""))
-    write_text(page / README, _readme(run.name, vendor=vendor))
+    write_text(page / LICENCES, licence_text(permitted, pictures, RUNTIME))
+    write_text(page / README, _readme(run.name))
     files = sorted(path.relative_to(page).as_posix() for path in page.rglob("*") if path.is_file())
     write_json(page / FACTS, sealed(page, FACTS, facts | {"files": files}))
 
 
-def _readme(name: str, *, vendor: bool) -> str:
-    runtime = "in `vendor/`" if vendor else f"loaded from {NETWORK}"
-    return f"""# {name}: a model that stops early, as a page
+def _readme(name: str) -> str:
+    return f"""# {name}: early exit, explained
 
-Made by `dmpo-explore export {name} --web`. Any web server of static files hosts this folder. To look at it here:
+Made by `dmpo-explore publish {name} --model`. Any web server of static files hosts this folder. To look at it here:
 
 ```sh
 python -m http.server 8000    # then open http://localhost:8000
 ```
 
-`stages/` is an export that `dx.OnnxEngine` opens too. {PACKAGE} {RUNTIME} is {runtime}. LICENCES.txt lists the terms.
+`stages/` is an export that `dx.OnnxEngine` opens too. {PACKAGE} {RUNTIME} is in `vendor/`. LICENCES.txt has the terms.
 """

@@ -16,8 +16,8 @@ from ..analysis.tables import origin, percent
 from ..figures.style import exit_colours
 from ..policies.base import Policy
 from ..records.scores import SCORES
-from ..reports.shared import facts_of, rule_of
 from ..runs.run import Run
+from .shared import facts_of, rule_of
 from .tiles import COMPUTED, drawn_score
 
 FORMAT = "dmpo-explore page"

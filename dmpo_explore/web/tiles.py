@@ -15,9 +15,9 @@ from ..analysis.sliders import Slider
 from ..data.splits import stratified_rows
 from ..policies.base import Policy
 from ..records.record import ExitRecord
-from ..reports.shared import exits_of
 from ..utils.typing import Array, Bools, Ints
 from .places import Place
+from .shared import exits_of
 
 TILES = 1000
 COMPUTED = ("confidence", "margin", "entropy")  # scores that a page computes and draws
@@ -82,6 +82,8 @@ def runner_rows(outcome: Outcome, score: Array, *, falling: bool = False) -> lis
     late = (exits < last) & ~correct
     wrong = [late & full & (exits > 0), late & full, late]
     taken: list[int] = []
+    if record.n_exits == 1:  # no image exits early
+        return taken
     for kinds, place in ((easy, 0.9), (hard, 0.8), (wrong, 0.5)):
         if (row := _at_quantile(kinds, at_exit, place, taken)) is not None:
             taken.append(row)

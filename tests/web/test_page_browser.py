@@ -58,7 +58,7 @@ def folder(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shrinking, "MEASURED", 100)
         place = tmp_path_factory.mktemp("page") / "demo"
-        return dx.export_web(run, place, policy, weights="float16", vendor=True)
+        return dx.export_web(run, place, policy, weights="float16")
 
 
 @pytest.fixture

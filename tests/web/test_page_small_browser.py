@@ -1,9 +1,8 @@
-"""A page of a tiny run in Chromium, onnxruntime-web from its network address: hashes, other scores, damaged files."""
+"""A page of a tiny run in Chromium: hashes, other scores, damaged files."""
 
 from __future__ import annotations
 
 import re
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from dmpo_explore.inference.onnx_engine import OnnxEngine
 from dmpo_explore.policies.rules import EntropyPolicy
 from dmpo_explore.runs.run import Run
 from dmpo_explore.web.export import export_web
-from dmpo_explore.web.runtime import NETWORK
+from dmpo_explore.web.runtime import VENDORED
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
@@ -25,7 +24,7 @@ pytestmark = [pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def folder(mine: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(mine: Run, onnxruntime_web: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     scores = np.sort(mine.record("test").entropy[:, 0])
     policy = EntropyPolicy((float(scores[len(scores) // 2]),))  # half of the images exit at exit 1
     place = tmp_path_factory.mktemp("small") / "page"
@@ -33,26 +32,10 @@ def folder(mine: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def page(browser: Browser, onnxruntime_web: Path) -> Iterator[Page]:
-    """A page whose requests to the content delivery network get the package's files; ``page.damaged``: other bytes."""
+def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1000, "height": 800})
-    page, package = context.new_page(), tarfile.open(onnxruntime_web)  # noqa: SIM115
-
-    def answer(route: Route) -> None:
-        name = route.request.url.split("/dist/")[1].partition("?")[0]
-        stream = package.extractfile(f"package/dist/{name}")
-        assert stream
-        body = stream.read()
-        kind = "application/wasm" if name.endswith(".wasm") else "text/javascript"
-        headers = {"access-control-allow-origin": "*", "content-type": kind}
-        route.fulfill(body=body + (b" " if name in damaged else b""), headers=headers)
-
-    damaged: list[str] = []
-    page.damaged = damaged  # type: ignore[attr-defined]
-    context.route(f"{NETWORK}/**", answer)
-    yield page
+    yield context.new_page()
     context.close()
-    package.close()
 
 
 def test_answers_are_the_engines_with_another_score(folder: Path, mine: Run, page: Page) -> None:
@@ -86,13 +69,12 @@ def page_rows(folder: Path) -> list[int]:
 
 
 def test_other_bytes_do_not_run(folder: Path, page: Page) -> None:
-    page.damaged.append("ort.wasm.bundle.min.mjs")  # type: ignore[attr-defined]
+    pattern = f"**/{VENDORED}/ort.wasm.bundle.min.mjs*"
+    page.route(pattern, lambda route: route.fulfill(body="other"))
     with served(folder) as (address, _):
         page.goto(address)
-        page.get_by_text(
-            re.compile("^Stage 1: .*not the file of this page. It comes from another.*--vendor")
-        ).wait_for()
-        page.damaged.clear()  # type: ignore[attr-defined]
+        page.get_by_text(re.compile("^Stage 1: .*not the file of this page$")).wait_for()
+        page.unroute(pattern)
         page.get_by_role("button", name="Try again").click()
         page.wait_for_function("() => document.documentElement.dataset.stop")
 

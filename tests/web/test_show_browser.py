@@ -57,11 +57,13 @@ def act(page: Page) -> int:
 
 def ink(page: Page) -> int:
     """Changes with every pixel of the stage."""
-    return int(page.evaluate("""() => {
+    return int(
+        page.evaluate("""() => {
         const canvas = document.getElementById("stage");
         const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
         return data.reduce((sum, value, i) => (sum * 31 + value + i) % 2147483647, 0);
-    }"""))
+    }""")
+    )
 
 
 def test_it_plays_without_a_click(page: Page, mine: Run, policy: ConfidencePolicy) -> None:

@@ -1,4 +1,4 @@
-"""What a page plays is what the library decides: exits of every tile at every position, and three images that differ."""
+"""What a page plays is what the library decides: the tiles' exits at every position, and three images that differ."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 import dmpo_explore as dx
 from dmpo_explore.policies.rules import EntropyPolicy
-from dmpo_explore.reports.shared import slider_of
 from dmpo_explore.web.places import InFolder, InPage
+from dmpo_explore.web.shared import slider_of
 from dmpo_explore.web.tiles import drawn_score, runner_rows, tile_rows, write_tiles
 
 

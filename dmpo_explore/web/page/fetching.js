@@ -19,8 +19,6 @@ export const kept = async () => {
   }
 };
 
-const ELSEWHERE = ". It comes from another server: with --vendor the page's author puts it into the page's folder";
-
 // The hash is a part of the address: a page that was replaced never meets files of the earlier one.
 const addressOf = (file) => new URL(`${file.url}?${file.integrity.replace(/\W/g, "").slice(6, 22)}`, location).href;
 
@@ -33,8 +31,7 @@ export const bytesOf = async (file, progress = () => {}) => {
   const cache = await kept(), address = addressOf(file), here = await cache?.match(address);
   if (here) return unpacked(file, await here.arrayBuffer());
   const response = await fetch(address, { integrity: file.integrity }).catch(() => {
-    const elsewhere = new URL(address).origin !== location.origin;  // "export --web DIR --vendor" writes no such file
-    throw new Error(`${file.url} is not there, or not the file of this page${elsewhere ? ELSEWHERE : ""}`);
+    throw new Error(`${file.url} is not there, or not the file of this page`);
   });
   if (!response.ok) throw new Error(`${file.url}: the server answers ${response.status}`);
   const parts = [], reader = response.body.getReader();

@@ -1,6 +1,7 @@
 // The page: it plays from the record alone, at once; with the model in its folder it also classifies pictures.
 
 import { Curve } from "./curve.js";
+import { details } from "./details.js";
 import { filesOf } from "./fetching.js";
 import { element, find } from "./parts.js";
 import { Pictures } from "./picture.js";
@@ -19,10 +20,13 @@ const begin = async () => {
   document.documentElement.dataset.plays = "yes";
 
   const curve = new Curve(numbers, (place) => threshold.choose(place));
+  find("curve").replaceChildren(element("figcaption", {}, "Accuracy over compute"), curve.node);
+  find("curve").hidden = numbers.length < 2;
   curve.show(threshold.place);
   threshold.listen((place) => curve.show(place));
   find("rule").textContent = facts.policy.rule;
   find("notes").replaceChildren(...[...facts.facts, ...facts.notes, `Made by ${facts.made_by}.`].map((text) => element("li", {}, text)));
+  details(find("details"), facts);
   if (facts.stages) {
     const { begin: beginYours } = await import("./yours.js"), takeTile = await beginYours(world, threshold);
     const hint = facts.pictures?.exact ? " Click an image to run it below." : facts.pictures ? " Of these images, only the samples below can be run." : "";

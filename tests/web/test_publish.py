@@ -1,0 +1,93 @@
+"""`publish`: one HTML file without the model, a folder with it; nothing from elsewhere, and nothing half."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+from calls import call, fails
+from single_page import data_of
+
+import dmpo_explore as dx
+from dmpo_explore.runs.run import Run
+from dmpo_explore.web.export import NOT_HERE
+from dmpo_explore.web.publish import page_html, publish
+from dmpo_explore.web.single import PAGE, joined_modules
+
+
+def test_the_page_is_one_small_file(tmp_path: Path) -> None:
+    folder = publish(dx.load_run("demo"), tmp_path / "page")
+    (index,) = folder.iterdir()
+    assert index.name == "index.html" and index.stat().st_size < 6e6
+    file = publish(dx.load_run("demo"), tmp_path / "one.html")
+    assert file.read_bytes() == index.read_bytes()
+
+
+def test_its_policy_admits_its_own_script_and_style_and_no_connection() -> None:
+    text = page_html(dx.load_run("demo"))
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', text)
+    assert "default-src 'none'" in policy and "unsafe" not in policy and "connect-src" not in policy
+    (script,), (style,) = (
+        re.findall(r"<script>(.*?)</script>", text, re.DOTALL),
+        re.findall(r"<style>(.*?)</style>", text, re.DOTALL),
+    )
+    for part in (script, style):
+        assert f"'sha256-{base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()}'" in policy
+    own = text.replace(json.dumps(data_of(text)), "")
+    assert not re.search(r"(?:src|href)=\"?(?!data:)|@import|url\(\"?http", own)
+
+
+def test_modules_are_joined_whole() -> None:
+    """Every one that page.js imports is in the script once, and none that needs the model."""
+    script = joined_modules(PAGE, "page")
+    assert not re.search(r"^(?:import|export) ", script, re.MULTILINE)
+    found = re.findall(r"^const \$(\w+) = ", script, re.MULTILINE)
+    assert len(found) == len(set(found)) and found[-1] == "page" and "engine" not in found
+
+
+def test_images_are_published_only_where_that_is_known_to_be_permitted(mine: Run, tmp_path: Path) -> None:
+    assert "pictures" in data_of(page_html(dx.load_run("demo")))
+    assert "pictures" not in data_of(page_html(mine))  # scikit-learn's digits
+    assert "pictures" in data_of(page_html(mine, pictures=True))
+    assert "pictures" in data_of(dx.reports.report_html(mine))  # for oneself
+    photos = page_html(dx.load_run("demo-photos"))
+    assert NOT_HERE in photos and "pictures" not in data_of(photos)
+
+
+def test_only_a_page_is_replaced(tmp_path: Path) -> None:
+    run, place = dx.load_run("demo"), tmp_path / "page"
+    publish(run, place)
+    before = (place / "index.html").stat().st_mtime_ns
+    publish(run, place)  # the very same is kept
+    assert (place / "index.html").stat().st_mtime_ns == before
+    other = dx.fit_policy(run.record("calibration"), threshold=0.9)
+    with pytest.raises(FileExistsError, match="use --force"):
+        publish(run, place, other)
+    publish(run, place, other, force=True)
+    (place / "diary.txt").write_text("dear diary")
+    with pytest.raises(FileExistsError, match=r"holds more than a page \(diary.txt\)"):
+        publish(run, place, force=True)
+
+
+def test_the_command_writes_both_kinds(mine: Run, quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(mine.path.parent))
+    words = ["publish", "mine", "--threshold", 0.4, "--out"]
+    answer = json.loads(call(*words, tmp_path / "a", "--json").stdout)
+    assert answer["path"] == str(tmp_path / "a") and not answer["kept"]
+    assert answer["bytes"] == (tmp_path / "a" / "index.html").stat().st_size
+    assert "it was there and is kept" in call(*words, tmp_path / "a").stdout
+    said = call(*words, tmp_path / "b", "--model", "--weights", "float32").stdout
+    assert f"python -m http.server 8000 --directory {tmp_path / 'b'}" in said
+    assert (tmp_path / "b" / "stages" / "stage-3.onnx").is_file()
+    assert "it was there and is kept" in call(*words, tmp_path / "b", "--model", "--weights", "float32").stdout
+    assert "replace the page in it with --force" in fails(*words, tmp_path / "b", "--model")
+
+
+def test_wrong_usage_is_one_line(tmp_path: Path) -> None:
+    assert "give a place: --out DIR" in fails("publish", "demo")
+    assert "leave out --weights" in fails("publish", "demo", "--out", tmp_path / "a", "--weights", "int8")
+    assert not (tmp_path / "a").exists()
