@@ -107,7 +107,6 @@ def report(
     """
     from ..runs.store import load_run
 
-    leads_to("report")
     opened = load_run(run)
     path = out or Path(f"{opened.name}-report.html")
     kept = path.exists() and not force
@@ -119,3 +118,4 @@ def report(
     answer = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict(), "kept": kept}
     print_result(answer, as_json, [f"{path}: {size / 1e6:.1f} MB; {'kept as it is; ' * kept}open it in a browser"])
     caution_all([run])
+    leads_to("report")

@@ -81,10 +81,10 @@ def export(
     fitted = fit_typed(opened, settings)
 
     if web is not None:
-        leads_to("export --web")
         how: dict[str, Any] = {"weights": weights, "pictures": pictures, "licence": licence}
         write_page(opened, web, fitted, as_json, model=True, force=force, **how)
         caution_all([run])
+        leads_to("export --web")
         return
     place = out or Path()
     how = {"precision": precision, "single": single}

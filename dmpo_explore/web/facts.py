@@ -14,7 +14,7 @@ from ..analysis.outcome import Outcome
 from ..analysis.sliders import Slider
 from ..analysis.tables import origin, percent
 from ..figures.style import exit_colours
-from ..policies.base import Policy
+from ..policies.base import Policy, not_deployable
 from ..records.scores import SCORES
 from ..runs.run import Run
 from .shared import facts_of, rule_of
@@ -48,9 +48,7 @@ def check_resizing(interpolation: str) -> None:
 
 def run_facts(run: Run, policy: Policy, outcome: Outcome, slider: Slider) -> dict[str, Any]:
     """Name, classes, exits, compute and policy of a run, with the slider's positions and the notes of the page."""
-    record, meta, found = outcome.record, outcome.record.meta, float(outcome.correct.mean())
-    (low, high), how = accuracy_interval(outcome.correct), origin(policy) or "set by hand"
-    score = drawn_score(policy)
+    record, meta, score = outcome.record, outcome.record.meta, drawn_score(policy)
     return {
         "format": FORMAT,
         "format_version": VERSION,
@@ -80,10 +78,22 @@ def run_facts(run: Run, policy: Policy, outcome: Outcome, slider: Slider) -> dic
             "place": slider.position,
         },
         "facts": facts_of(run, record),
-        "notes": [
-            f"The slider begins at the policy {policy.name}, {how}. There the accuracy on {meta.split} is "
-            f"{percent(found)}, with a 95 % interval from {percent(low)} to {percent(high)}.",
-            f"Other positions are set by hand, looking at {meta.split}: they are no result.",
-            "Compute is the mean over images of all FLOPs that ran, relative to the plain backbone.",
-        ],
+        "notes": _notes(policy, outcome, len(slider.thresholds) > 1),
     }
+
+
+def _notes(policy: Policy, outcome: Outcome, moves: bool) -> list[str]:
+    """How the numbers came about, and what limits them."""
+    found, (low, high) = float(outcome.correct.mean()), accuracy_interval(outcome.correct)
+    how, split = origin(policy) or "its threshold set by hand", outcome.record.meta.split
+    begins = f"The slider begins at the policy {policy.name}" if moves else f"The thresholds: policy {policy.name}"
+    single = outcome.record.n_exits == 1
+    notes = [
+        f"{'Every image runs to the last exit' if single else f'{begins}, {how}'}. The accuracy on {split} is "
+        f"{percent(found)}, with a 95 % interval from {percent(low)} to {percent(high)}.",
+        f"Other positions of the slider are set by hand, looking at {split}: they are no result." if moves else "",
+        "Compute is the mean over images of all FLOPs that ran, relative to the plain backbone.",
+        "" if policy.deployable else not_deployable(policy.name),
+        str(policy.fitted.get("note", "")),
+    ]
+    return list(filter(None, notes))

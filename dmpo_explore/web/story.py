@@ -29,13 +29,14 @@ def story_numbers(run: Run, outcome: Outcome) -> dict[str, Any]:
         >>> run = dx.load_run("demo")
         >>> found = story_numbers(run, dx.apply(dx.fit_run_policy(run), run.record("test")))
         >>> found["accuracies"][-1], sorted(found)
-        (0.9147, ['accuracies', 'calibration', 'classes', 'made', 'targets', 'training'])
+        (0.9147, ['accuracies', 'calibration', 'classes', 'made', 'targets', 'too_early', 'training'])
     """
     record = outcome.record
     found: dict[str, Any] = {
         "accuracies": record.correct.mean(axis=0).tolist(),
         "calibration": _calibration(outcome),
         "classes": _classes(outcome),
+        "too_early": float(outcome.early_exit_error.mean()),
     }
     with suppress(OSError, ValueError):  # scores of another model
         model, training = run.config.model, run.config.training

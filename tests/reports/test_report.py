@@ -51,7 +51,7 @@ def test_images_and_counts_are_the_policys_own(name: str, how: dict[str, Any]) -
 def test_thresholds_by_hand_are_not_called_fitted() -> None:
     run = dx.load_run("demo")
     policy = dx.fit_policy(run.record("calibration"), threshold=0.73)
-    assert "policy confidence, set by hand" in report_html(run, policy, images=0)
+    assert "policy confidence, its threshold set by hand" in report_html(run, policy, images=0)
 
 
 def test_scores_are_at_the_policys_temperatures() -> None:

@@ -32,7 +32,7 @@ def test_facts_are_the_records() -> None:
 
 def test_a_policy_that_names_a_split_and_no_target_was_set_by_hand() -> None:
     run, policy = dx.load_run("demo"), dx.policies.ConfidencePolicy((0.8,), {"split": "val"})
-    assert "set by hand" in facts_at(run, policy)["notes"][0]
+    assert "its threshold set by hand" in facts_at(run, policy)["notes"][0]
     assert "its threshold set by hand" in report_html(run, policy, images=0)
 
 

@@ -1,6 +1,6 @@
-// The numbers behind the story: targets fitted on held-out images, calibration of every exit, learning curves.
+// The numbers behind the story: targets fitted on held-out images, calibration of every exit.
 
-import { Chart, ticksOf } from "./chart.js";
+import { Chart } from "./chart.js";
 import { element, percent, whole } from "./parts.js";
 
 const section = (title, text, ...nodes) => element("section", {}, element("h3", {}, title), element("p", { class: "quiet" }, text), ...nodes);
@@ -26,21 +26,11 @@ const calibration = (exits, colours) => section(
   })),
 );
 
-const training = ({ epochs, accuracy }, colours) => {
-  const step = Math.max(1, Math.ceil((epochs.at(-1) - epochs[0]) / 6));
-  const chart = new Chart({
-    title: "Validation accuracy of every exit over the epochs", label: "epoch", wide: 560, xs: [epochs[0], epochs.at(-1), step], ys: ticksOf(accuracy.flat()),
-    across: String, lines: accuracy.map((own, k) => ({ points: own.map((value, i) => [epochs[i], value]), colour: colours[k], dots: 3 })),
-  });
-  return section("Training", "Validation accuracy after each epoch, the first exit pale, the last one dark.", element("figure", { class: "middle" }, chart.node));
-};
-
 /** Fill a place with what the run has. */
 export const details = (place, facts) => {
   const { story, colours } = facts;
   place.append(
     ...(story.targets ? [targets(story.targets, facts)] : []),
     calibration(story.calibration, colours),
-    ...(story.training?.accuracy ? [training(story.training, colours)] : []),
   );
 };

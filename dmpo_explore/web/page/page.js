@@ -1,12 +1,12 @@
 // The page: it plays from the record alone, at once; with the model in its folder it also classifies pictures.
 
-import { Curve } from "./curve.js";
 import { details } from "./details.js";
 import { filesOf } from "./fetching.js";
 import { element, find } from "./parts.js";
 import { Pictures } from "./picture.js";
 import { numbersOf, readTiles } from "./record.js";
 import { Show } from "./show.js";
+import { tell } from "./story.js";
 import { Threshold } from "./threshold.js";
 
 const begin = async () => {
@@ -19,11 +19,7 @@ const begin = async () => {
   const threshold = new Threshold(facts, numbers), show = new Show(world, threshold);
   document.documentElement.dataset.plays = "yes";
 
-  const curve = new Curve(numbers, (place) => threshold.choose(place));
-  find("curve").replaceChildren(element("figcaption", {}, "Accuracy over compute"), curve.node);
-  find("curve").hidden = numbers.length < 2;
-  curve.show(threshold.place);
-  threshold.listen((place) => curve.show(place));
+  tell({ ...world, threshold });
   find("rule").textContent = facts.policy.rule;
   find("notes").replaceChildren(...[...facts.facts, ...facts.notes, `Made by ${facts.made_by}.`].map((text) => element("li", {}, text)));
   details(find("details"), facts);
