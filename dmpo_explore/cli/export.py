@@ -82,7 +82,8 @@ def export(
 
     if web is not None:
         how: dict[str, Any] = {"weights": weights, "pictures": pictures, "licence": licence}
-        write_page(opened, web, fitted, as_json, model=True, force=force, **how)
+        _, answer, lines = write_page(opened, web, fitted, model=True, force=force, **how)
+        print_result(answer, as_json, lines)
         caution_all([run])
         leads_to("export --web")
         return
@@ -101,7 +102,7 @@ def export(
 
         fitted, changes = load_policy(path / POLICY), compared(path)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    answer: dict[str, Any] = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict()}
+    answer = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict()}
     answer["kept"] = kept
     lines = [f"{path}: {size / 1e6:.1f} MB, policy {fitted.name}, {_thresholds(fitted.thresholds)}"]
     lines[0] += "; it was there and is kept" * kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ..runs.run import Run
 
 PANEL = "Options of the model"
+HUB = "Push the page to the Hugging Face Hub as a static Space, made if there is none. Log in with `hf auth login`."
 Weights = Annotated[
     str,
     typer.Option(
@@ -52,6 +54,8 @@ def publish(
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier page.")] = False,
     weights: Weights = "auto",
     licence: Licence = None,
+    hub: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help=HUB)] = None,
+    private: Annotated[bool, typer.Option("--private", help="With --hub: make a new Space private.")] = False,
     as_json: Json = False,
     **settings: Any,
 ) -> None:
@@ -64,8 +68,9 @@ def publish(
 
     A whole page of the same weights, policy and options is kept; any other is an error, and --force replaces it.
     """
-    if out is None:
-        raise typer.BadParameter("give a place: --out DIR")
+    if out is None and hub is None:
+        raise typer.BadParameter("give a place: --out DIR, or --hub OWNER/NAME")
+    refuse_beside("no --hub", {"--private": private and hub is None})
     if not model:
         refuse_beside("no --model", {"--weights": weights != "auto", "--licence": licence})
     from ..runs.store import load_run
@@ -75,12 +80,25 @@ def publish(
     how: dict[str, Any] = {"split": split, "pictures": pictures}
     if model:
         how |= {"weights": weights, "licence": licence}
-    write_page(opened, out, fitted, as_json, model=model, force=force, **how)
+    with tempfile.TemporaryDirectory() as temporary:
+        path, answer, lines = write_page(
+            opened, out or Path(temporary) / "page", fitted, model=model, force=force, **how
+        )
+        if hub is not None:
+            from ..runs.hub_space import push_page
+
+            address = push_page(path, hub, opened.name, private=private)
+            answer, lines = answer | {"address": address}, [*(lines if out else []), address]
+    if out is None:
+        del answer["path"]  # it was a temporary one
+    print_result(answer, as_json, lines)
     caution_all([run])
 
 
-def write_page(run: Run, place: Path, policy: Policy, as_json: bool, *, model: bool, force: bool, **how: Any) -> None:
-    """Write a page, or keep the very page that is there, and print where it is."""
+def write_page(
+    run: Run, place: Path, policy: Policy, *, model: bool, force: bool, **how: Any
+) -> tuple[Path, dict[str, Any], list[str]]:
+    """Write a page, or keep the very page that is there; returns where it is, and what to print as JSON and as text."""
     from ..web.export import is_exported
     from ..web.publish import publish as written
 
@@ -103,7 +121,7 @@ def write_page(run: Run, place: Path, policy: Policy, as_json: bool, *, model: b
     lines = [f"{path}: {size / 1e6:.1f} MB, policy {policy.name}{'; it was there and is kept' * kept}"]
     server = f"python -m http.server 8000 --directory {path}, then http://localhost:8000"
     lines.append(f"look at it: {server}" if model else "look at it: open it in a browser")
-    print_result(answer, as_json, lines)
+    return path, answer, lines
 
 
 def leads_to(command: str) -> None:

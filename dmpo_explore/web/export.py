@@ -33,7 +33,7 @@ from . import shrinking
 from .facts import FORMAT, check_policy, check_resizing, run_facts
 from .licences import PUBLIC_IMAGES, Licence, licence_text, may_be_published
 from .pictures import Pixels, varied, write_pictures, write_running
-from .places import InFolder, Place, file_facts
+from .places import InFolder, PageFiles, file_facts
 from .runtime import PACKAGE, fetch_runtime, vendor_runtime
 from .runtime import VERSION as RUNTIME
 from .shared import data_name, slider_of
@@ -201,7 +201,14 @@ def _write_model(
 
 
 def played(
-    run: Run, place: Place, policy: Policy, outcome: Outcome, *, shown: bool, samples: bool = False, tiles: int = TILES
+    run: Run,
+    place: PageFiles,
+    policy: Policy,
+    outcome: Outcome,
+    *,
+    shown: bool,
+    samples: bool = False,
+    tiles: int = TILES,
 ) -> dict[str, Any]:
     """What a page plays and tells: `run_facts`, `story_numbers`, its tiles and the images that run.
 

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from ..figures.thumbnails import EXACT, smaller_image
 from ..utils.typing import Ints
-from .places import Place
+from .places import PageFiles
 
 SAMPLES = 18  # pictures to classify
 SMALL = 48  # pixels of a tile's side where images are larger than `EXACT`
@@ -29,7 +29,7 @@ FOLDER = "pictures"
 Pixels = npt.NDArray[np.uint8]
 
 
-def write_pictures(place: Place, images: Sequence[Pixels], samples: Sequence[int] = ()) -> dict[str, Any]:
+def write_pictures(place: PageFiles, images: Sequence[Pixels], samples: Sequence[int] = ()) -> dict[str, Any]:
     """Add the sheet, and files of ``samples`` where the sheet is not exact.
 
     Args:
@@ -54,7 +54,7 @@ def write_pictures(place: Place, images: Sequence[Pixels], samples: Sequence[int
     }  # fmt: skip
 
 
-def write_running(place: Place, images: Sequence[Pixels]) -> list[dict[str, Any]]:
+def write_running(place: PageFiles, images: Sequence[Pixels]) -> list[dict[str, Any]]:
     """Add the pictures that run through the network; returns their files."""
     kinds = ["png" if max(image.shape[:2]) <= EXACT else "jpg" for image in images]
     return [

@@ -16,7 +16,7 @@ from .runtime import integrity
 PICTURES = (".jpg", ".png")  # which gzip makes no smaller
 
 
-class Place(Protocol):
+class PageFiles(Protocol):
     """Takes the files of a page."""
 
     def add(self, name: str, content: bytes) -> dict[str, Any]: ...

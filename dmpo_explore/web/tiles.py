@@ -16,7 +16,7 @@ from ..data.splits import stratified_rows
 from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..utils.typing import Array, Bools, Ints
-from .places import Place
+from .places import PageFiles
 from .shared import exits_of
 
 TILES = 1000
@@ -35,7 +35,7 @@ def drawn_score(policy: Policy) -> str:
     return compared if compared in COMPUTED and policy.per_exit_thresholds else "confidence"
 
 
-def write_tiles(place: Place, rows: Ints, policy: Policy, outcome: Outcome, slider: Slider) -> dict[str, Any]:
+def write_tiles(place: PageFiles, rows: Ints, policy: Policy, outcome: Outcome, slider: Slider) -> dict[str, Any]:
     """Add the arrays of the tiles, little-endian without a header; returns ``rows`` and the arrays' entries.
 
     ``labels`` (n,), ``predictions`` and ``scores`` (n, K) at the policy's temperatures, ``exits`` (G, n), 0-based.

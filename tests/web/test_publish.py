@@ -9,7 +9,6 @@ import re
 from pathlib import Path
 
 import pytest
-from calls import call, fails
 from single_page import data_of
 
 import dmpo_explore as dx
@@ -71,23 +70,3 @@ def test_only_a_page_is_replaced(tmp_path: Path) -> None:
     (place / "diary.txt").write_text("dear diary")
     with pytest.raises(FileExistsError, match=r"holds more than a page \(diary.txt\)"):
         publish(run, place, force=True)
-
-
-def test_the_command_writes_both_kinds(mine: Run, quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(mine.path.parent))
-    words = ["publish", "mine", "--threshold", 0.4, "--out"]
-    answer = json.loads(call(*words, tmp_path / "a", "--json").stdout)
-    assert answer["path"] == str(tmp_path / "a") and not answer["kept"]
-    assert answer["bytes"] == (tmp_path / "a" / "index.html").stat().st_size
-    assert "it was there and is kept" in call(*words, tmp_path / "a").stdout
-    said = call(*words, tmp_path / "b", "--model", "--weights", "float32").stdout
-    assert f"python -m http.server 8000 --directory {tmp_path / 'b'}" in said
-    assert (tmp_path / "b" / "stages" / "stage-3.onnx").is_file()
-    assert "it was there and is kept" in call(*words, tmp_path / "b", "--model", "--weights", "float32").stdout
-    assert "replace the page in it with --force" in fails(*words, tmp_path / "b", "--model")
-
-
-def test_wrong_usage_is_one_line(tmp_path: Path) -> None:
-    assert "give a place: --out DIR" in fails("publish", "demo")
-    assert "leave out --weights" in fails("publish", "demo", "--out", tmp_path / "a", "--weights", "int8")
-    assert not (tmp_path / "a").exists()

@@ -77,7 +77,7 @@ def test_each_step_has_something_to_try(page: Page, path: Path) -> None:
         pytest.skip("the steps are those of the other pages, or there are none")
     step = page.locator("#story .step")
     step.nth(0).get_by_role("button", name="exit 1").click()
-    assert "All 10,000 images stopped at exit 1: -2.2 points" in step.nth(0).inner_text()
+    assert "All 10,000 images stopped at exit 1: −2.1 points" in step.nth(0).inner_text()
     before = step.nth(1).inner_text()
     step.nth(1).get_by_role("button", name="Another image").click()
     assert step.nth(1).inner_text() != before

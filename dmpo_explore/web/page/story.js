@@ -6,7 +6,7 @@ import { calm, element, find, gigaflops, length, percent, scoreText, whole } fro
 
 const BINS = 20, SHOWN = 14;
 const row = (...nodes) => element("div", { class: "story-row" }, ...nodes);
-const points = (from, to) => `${(100 * (to - from)).toFixed(1)} points`;
+const points = (from, to) => `${(100 * (to - from)).toFixed(1).replace("-", "−")} points`;
 
 // A bar with words; it grows when its step is seen.
 const bar = (share, colour, words, amount) => {
