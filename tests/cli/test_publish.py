@@ -48,4 +48,4 @@ def test_a_page_is_pushed_as_a_static_space(hub: FakeHub, tmp_path: Path, monkey
     assert said.splitlines()[-1] == answer["address"]
     assert (tmp_path / "kept" / "index.html").read_bytes() == files["index.html"]
     monkeypatch.setenv("HF_TOKEN", "wrong")
-    assert "hf auth login" in fails("publish", "demo", "--hub", "me/demo")
+    assert "hf auth login" in fails("publish", "demo", "--hub", "me/another")

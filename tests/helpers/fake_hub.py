@@ -75,11 +75,17 @@ class _Handler(BaseHTTPRequestHandler):
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
             self._info(found[1], found[2] or "main")
         elif found := re.fullmatch(r"/api/(spaces/[^/]+/[^/]+)", path):
-            self._json({"id": found[1].removeprefix("spaces/"), "sdk": self.server.sdks.get(found[1])})
+            self._space(found[1])
         elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             self._file(*found.groups())
         else:
             self._json({"error": f"not faked: GET {path}"}, 404)
+
+    def _space(self, repo: str) -> None:
+        if repo not in self.server.commits:
+            self._json({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
+        else:
+            self._json({"id": repo.removeprefix("spaces/"), "sdk": self.server.sdks.get(repo)})
 
     def _info(self, repo: str, revision: str) -> None:
         if repo not in self.server.commits:

@@ -57,5 +57,5 @@ def test_errors_are_one_line(hub: FakeHub, page: Path, monkeypatch: pytest.Monke
     assert hub.asked == []
     (page / "index.html").write_text("page")
     monkeypatch.setenv("HF_TOKEN", "wrong")
-    with pytest.raises(OSError, match="hf auth login"):
+    with pytest.raises((FileNotFoundError, OSError), match="hf auth login"):
         push_page(page, "me/demo", "demo")
