@@ -50,6 +50,7 @@ POLICY = (
     "script-src 'self' blob: 'wasm-unsafe-eval'; worker-src 'self' blob:; connect-src 'self'; style-src 'self'; "
     "img-src 'self' blob:"
 )
+SERVER = " and a web server. In its folder: <code>python -m http.server 8000</code>, then open http://localhost:8000"
 HEAD = """<link rel="icon" href="icon.svg">
 <link rel="stylesheet" href="page.css">
 <link rel="modulepreload" href="show.js">
@@ -169,7 +170,7 @@ def _copy_page(page: Path, name: str) -> None:
         if path.suffix in (".js", ".css", ".svg"):
             shutil.copyfile(path, page / path.name)
     model = (PAGE / "yours.html").read_text(encoding="utf-8")
-    write_text(page / "index.html", page_text(name, POLICY, HEAD, model=model))
+    write_text(page / "index.html", page_text(name, POLICY, HEAD, model=model, needs=SERVER))
 
 
 def _write_model(

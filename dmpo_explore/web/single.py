@@ -31,15 +31,16 @@ def single_page(facts: dict[str, Any]) -> str:
     return page_text(facts["name"], policy, head, tail)
 
 
-def page_text(name: str, policy: str, head: str, tail: str = "", model: str = "") -> str:
+def page_text(name: str, policy: str, head: str, tail: str = "", model: str = "", needs: str = ".") -> str:
     """index.html.
 
     Args:
         policy: what its Content Security Policy admits; all else is refused. head, tail: HTML at the ends of the head
-            and of the body. model: the part that classifies.
+            and of the body. model: the part that classifies. needs: what the page needs besides JavaScript.
     """
     text = Template((PAGE / "index.html").read_text(encoding="utf-8"))
-    return text.substitute(name=html.escape(name), policy=policy, head=head, tail=tail, model=model)
+    parts = {"policy": policy, "head": head, "tail": tail, "model": model, "needs": needs}
+    return text.substitute(parts, name=html.escape(name))
 
 
 def joined_modules(folder: Path, first: str) -> str:

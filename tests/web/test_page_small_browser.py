@@ -146,3 +146,37 @@ def test_a_second_press_opens_no_second_stream(folder: Path, page: Page, webcam:
         page.get_by_role("button", name="Stop the webcam").click()
         page.get_by_role("button", name="Webcam", exact=True).wait_for()
         assert page.evaluate("() => window.streams.map((one) => one.active)") == [False]
+
+
+def test_parts_of_a_picture_are_covered_and_uncovered(folder: Path, page: Page) -> None:
+    stopped = "() => document.documentElement.dataset.stop"
+    middle = """() => [...document.getElementById("picture").getContext("2d").getImageData(140, 140, 1, 1).data]"""
+    with served(folder) as (address, _):
+        page.goto(address)
+        page.wait_for_selector("html[data-ready=yes]")
+        page.wait_for_function(stopped)
+        before = page.locator("#answer").inner_text(), page.evaluate(middle)
+        five = page.locator("#exits .five").first.inner_text()
+        assert five.count(" · ") == 4 and five.startswith(page.locator("#exits .words").first.inner_text())
+        assert "WebAssembly, one thread" in page.locator("#spent").inner_text()
+        page.locator("#picture").click()  # the brush is off
+        assert page.locator("#uncover").is_hidden()
+        page.get_by_role("button", name="Cover parts").click()
+        page.locator("#picture").click()
+        assert page.evaluate(middle) == [128, 128, 128, 255]
+        page.wait_for_function(stopped)
+        page.get_by_role("button", name="Uncover").click()
+        page.wait_for_function(stopped)
+        assert (page.locator("#answer").inner_text(), page.evaluate(middle)) == before
+
+
+def test_the_download_is_stated_before_it_starts(folder: Path, page: Page) -> None:
+    from dmpo_explore.utils.files import read_json
+
+    facts = read_json(folder / "page.json")
+    runtime = sum(part["bytes"] for part in facts["runtime"]["wasm"].values())
+    every = runtime + sum(stage["bytes"] for stage in facts["stages"])
+    with served(folder) as (address, _):
+        page.goto(address)
+        page.wait_for_selector("html[data-ready=yes]")
+        assert f"all 3 together {every / 1e6:.1f} MB" in page.locator("#total").inner_text()

@@ -65,7 +65,7 @@ def test_the_story_is_short_and_its_numbers_are_the_runs(page: Page, path: Path)
         return
     run = dx.load_run("demo")
     record, policy = run.record("test"), dx.fit_policy(run.record("calibration"), flops=0.3)
-    text = page.locator("#story").inner_text()
+    text = page.locator("#story").inner_text().replace("\u00a0", " ")
     assert f"{100 * record.correct[:, 0].mean():.1f} % could be answered correctly" in text
     if path.stem == "confidence":
         error = 100 * dx.apply(policy, record).early_exit_error.mean()

@@ -14,6 +14,8 @@ export const element = (name, attributes = {}, ...children) => {
 };
 
 export const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+/** A text in which numbers and their units stay on one line. */
+export const bound = (text) => text.replace(/(\d) (%|MB|GFLOPs)/g, "$1\u00a0$2");
 /** A share as a length of CSS. */
 export const length = (share) => `${(100 * Math.min(1, Math.max(0, share))).toFixed(2)}%`;
 export const whole = (n) => n.toLocaleString("en");

@@ -5,7 +5,7 @@ import { percent } from "./parts.js";
 
 const STREAM = 1500, WAY = 900, FALL = 480; // milliseconds until all have started, for the whole network, and down
 const FOLLOW = 110; // milliseconds in which a tile makes two thirds of its way to another pile
-const GAP = 8;
+const GAP = 8, COLUMNS = 40; // pixels between piles; of the canvas of small pictures
 
 export class Piles {
   constructor(world) {
@@ -36,18 +36,18 @@ export class Piles {
 
   // Every tile's picture in its size on the screen, so that drawing a frame only copies.
   #cells() {
-    const { tiles, sheet, facts } = this.world, inner = Math.max(3, Math.round((this.size - 1) * this.scale)), columns = 40;
+    const { tiles, sheet, facts } = this.world, inner = Math.max(3, Math.round((this.size - 1) * this.scale));
     const canvas = (this.cells = document.createElement("canvas"));
-    canvas.width = columns * inner;
-    canvas.height = Math.ceil(tiles.n / columns) * inner;
+    canvas.width = COLUMNS * inner;
+    canvas.height = Math.ceil(tiles.n / COLUMNS) * inner;
     const pen = canvas.getContext("2d");
     pen.imageSmoothingQuality = "high";
     this.inner = inner;
     for (let i = 0; i < tiles.n; i++) {
-      const x = (i % columns) * inner, y = Math.floor(i / columns) * inner;
+      const x = (i % COLUMNS) * inner, y = Math.floor(i / COLUMNS) * inner;
       if (sheet) {
-        const { columns: many, width, height } = facts.pictures;
-        pen.drawImage(sheet, (i % many) * width, Math.floor(i / many) * height, width, height, x, y, inner, inner);
+        const { columns, width, height } = facts.pictures;
+        pen.drawImage(sheet, (i % columns) * width, Math.floor(i / columns) * height, width, height, x, y, inner, inner);
       } else {
         pen.fillStyle = `hsl(${(360 * tiles.labels[i]) / facts.class_names.length} 45% 60%)`;
         pen.fillRect(x, y, inner, inner);
@@ -129,7 +129,7 @@ export class Piles {
   }
 
   draw(pen, stage, shown) {
-    const { colours, world: { facts, numbers, tiles } } = this.#with(stage), now = numbers[this.place], { inner, scale } = this;
+    const { facts, numbers, tiles } = this.world, { colours } = stage, now = numbers[this.place], { inner, scale } = this;
     pen.globalAlpha = shown;
     this.boxes?.forEach(({ left, width }, k) => {
       const x = stage.x(stage.ways[k]), middle = left + width / 2, share = now.at[k] / now.total;
@@ -145,13 +145,13 @@ export class Piles {
       pen.fillRect(left, this.top - 38 * stage.type, width, 3);
       const small = width < 56, words = small ? String(k + 1) : `exit ${k + 1}`;
       stage.text(words, small ? middle : left, this.top - 21 * stage.type, { size: 12, align: small ? "center" : "left", colour: colours.quiet });
-      stage.text(percent(share, 0).replace(small ? " " : "", small ? "" : ""), small ? middle : left, this.top - 6 * stage.type, { size: small ? 11 : 14, weight: 650, align: small ? "center" : "left" });
+      stage.text(small ? `${Math.round(100 * share)}%` : percent(share, 0), small ? middle : left, this.top - 6 * stage.type, { size: small ? 11 : 14, weight: 650, align: small ? "center" : "left" });
     });
     pen.imageSmoothingEnabled = false;
     const side = inner / scale;
     for (const i of this.order) {
       if (this.x[i] < -50) continue;
-      pen.drawImage(this.cells, (i % 40) * inner, Math.floor(i / 40) * inner, inner, inner, this.x[i], this.y[i], side, side);
+      pen.drawImage(this.cells, (i % COLUMNS) * inner, Math.floor(i / COLUMNS) * inner, inner, inner, this.x[i], this.y[i], side, side);
     }
     pen.fillStyle = colours.orange; // incorrect: a corner and a frame
     pen.beginPath();
@@ -174,10 +174,6 @@ export class Piles {
       pen.strokeRect(this.x[this.marked] - 1.5, this.y[this.marked] - 1.5, side + 3, side + 3);
     }
     pen.globalAlpha = 1;
-  }
-
-  #with(stage) {
-    return { colours: stage.colours, world: this.world };
   }
 
   /** The tile at a point of the canvas. */

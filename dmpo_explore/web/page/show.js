@@ -2,7 +2,7 @@
 // threshold sweeps once. Without motion the same is four still pictures.
 
 import { Stage, eased, lengthOf, runAt } from "./stage.js";
-import { calm, element, find, length, percent, scoreText, whole } from "./parts.js";
+import { bound, calm, element, find, length, percent, scoreText, whole } from "./parts.js";
 
 const RISE = 700, STREAM = 3300, SWEEP = [[0, 900], ["last", 1700], ["last", 700], [0, 3400], [0, 900], ["own", 1900]]; // ms
 
@@ -63,6 +63,7 @@ export class Show {
 
   /** The thousand, by the visitor's hand. */
   explore() {
+    if (this.act === this.last && this.done && !this.playing) return;
     if (this.act !== this.last) this.go(this.last, false);
     this.time = Infinity;
     this.done = true;
@@ -88,6 +89,7 @@ export class Show {
     }
     this.#draw();
     this.#numbers();
+    if (this.act < this.last) this.#say();
     if (moving) this.#wake();
   }
 
@@ -155,14 +157,15 @@ export class Show {
 
   // -- words --
 
-  /** What happens in an act, in words. */
-  words(act) {
+  /** What happens in an act, in words: how it begins, or what came of it. */
+  words(act, ended = true) {
     const { facts, running, numbers } = this.world, { policy, slider } = facts, K = facts.flops.length, names = facts.class_names;
     if (act === this.last) {
-      const now = numbers[this.threshold.place], moved = this.threshold.place !== slider.place ? "here" : "where it stands now";
+      const now = numbers[slider.place], at = numbers.length > 1 ? `At ${scoreText(slider.thresholds[slider.place], policy)}` : "Here", drag = numbers.length > 1 ? " Drag it." : "";
       const shown = this.world.tiles.n < facts.images ? `${whole(this.world.tiles.n)} of ${whole(facts.images)}` : whole(facts.images);
-      return [`${shown} ${facts.split} images fall to their exits`, `A low threshold lets more of them exit early: less compute, more errors. Drag it: ${moved}, ${percent(now.accuracy)} are correct with ${percent(now.compute, 0)} of the compute.`];
+      return [`${shown} ${facts.split} images fall to their exits`, `${at}, ${percent(now.accuracy)} are correct with ${percent(now.compute, 0)} of the compute. A lower threshold lets more of them exit early: less compute, more errors.${drag}`];
     }
+    if (!ended) return [`Image ${act + 1} runs through the network`, `At every exit its ${policy.score} is compared with the threshold. Where will it exit?`];
     const one = running[act], k = one.exit, answer = names[one.predictions[k]], right = one.predictions[k] === one.label;
     const score = `${policy.score} ${scoreText(one.scores[k], policy, 0)}`, way = this.#ways()[k], side = policy.falling ? "below" : "above";
     const passed = policy.compared ? `, ${side} the threshold` : "", saved = percent(1 - way, 0), late = one.predictions.at(-1) === one.label;
@@ -176,7 +179,8 @@ export class Show {
   }
 
   #say() {
-    const [title, text] = this.words(this.act), key = `${title}${text}`;
+    const ended = this.act === this.last || this.#runOf(this.act, this.time).fall > 0;
+    const [title, text] = this.words(this.act, ended).map(bound), key = `${title}${text}`;
     if (this.said === key) return;
     this.said = key;
     find("caption").replaceChildren(element("b", {}, title), " ", text);
@@ -242,7 +246,7 @@ export class Show {
     find("stills").hidden = false;
     find("stills").replaceChildren(...running.map((_, i) => {
       const canvas = element("canvas", { "aria-hidden": "true" }), figure = element("figure", {}, canvas, element("figcaption", {}));
-      const [title, text] = this.words(i);
+      const [title, text] = this.words(i).map(bound);
       figure.lastChild.append(element("b", {}, title), " ", text);
       requestAnimationFrame(() => {
         const stage = new Stage(canvas, this.world, () => stage?.draw({ run: this.#runOf(i, Infinity), threshold: line }));

@@ -2,7 +2,7 @@
 
 import { Chart, ticksOf } from "./chart.js";
 import { Curve } from "./curve.js";
-import { calm, element, find, gigaflops, length, percent, scoreText, whole } from "./parts.js";
+import { bound, calm, element, find, gigaflops, length, percent, scoreText, whole } from "./parts.js";
 
 const BINS = 20, SHOWN = 14;
 const row = (...nodes) => element("div", { class: "story-row" }, ...nodes);
@@ -207,7 +207,7 @@ export const tell = (world) => {
     several && story.training?.accuracy && story.training.epochs.length > 1 && conflict, several && story.made && story.training?.weight && parts, several && story.targets && budget,
   ].filter(Boolean).map((make) => make(world));
   const sections = steps.map(({ title, text, hint, figure }, i) => {
-    const words = element("div", { class: "telling" }, element("p", { class: "kicker" }, `${i + 1} of ${steps.length}`), element("h2", { id: `step-${i + 1}`, tabindex: -1 }, title), element("p", {}, text), element("p", { class: "try" }, element("b", {}, "Try: "), hint));
+    const words = element("div", { class: "telling" }, element("p", { class: "kicker" }, `${i + 1} of ${steps.length}`), element("h2", { id: `step-${i + 1}`, tabindex: -1 }, title), element("p", {}, bound(text)), element("p", { class: "try" }, element("b", {}, "Try: "), hint));
     return element("section", { class: "step", "aria-labelledby": `step-${i + 1}` }, words, element("div", { class: "figure" }, ...figure));
   });
   const keys = element("p", { class: "quiet" }, `${steps.length} steps: scroll, or press n for the next and p for the previous one.`);

@@ -1,5 +1,6 @@
 // One picture, computed here: a sample, a file, or the webcam runs through the stages until it exits.
 
+import { brush } from "./brush.js";
 import { Engine, hasGpu } from "./engine.js";
 import { Exits } from "./exits.js";
 import { kept, tidy } from "./fetching.js";
@@ -11,7 +12,7 @@ import { exitsWith } from "./scores.js";
 /** Begin; returns `takeTile(tile)`, which runs a tile's picture. What plays moves the threshold; here the chosen one counts. */
 export const begin = async ({ facts, tiles, pictures }, bar) => {
   const { policy, slider } = facts, engine = new Engine(facts), last = facts.stages.length - 1;
-  const state = { picture: null, input: null, answers: [], busy: null, failed: null, note: "" };
+  const state = { picture: null, input: null, answers: [], busy: null, failed: null, note: "", whole: null };
   const threshold = () => slider.thresholds[bar.chosen];
 
   const exits = new Exits(facts, (value) => bar.aim(value));
@@ -21,7 +22,7 @@ export const begin = async ({ facts, tiles, pictures }, bar) => {
   };
   const showPicture = () => {
     const { answers, busy, failed, note } = state, stop = stopOf();
-    exits.show({ answers, stop, busy, failed: failed ?? (note && { text: note }), here: engine.here, threshold: threshold() });
+    exits.show({ answers, stop, busy, failed: failed ?? (note && { text: note }), here: engine.here, threshold: threshold(), where: engine.where });
     const retry = element("button", { type: "button" }, "Try again");
     retry.addEventListener("click", () => ((state.failed = null), advance()));
     showKeep();
@@ -59,9 +60,29 @@ export const begin = async ({ facts, tiles, pictures }, bar) => {
     Object.assign(state, { picture, input: null, answers: [], failed: null, note: "" });
     draw(find("picture"), picture);
     find("picture").setAttribute("aria-label", name);
+    find("brush").disabled = false;
     showPicture();
     return advance();
   };
+  // Parts that are covered stay so until the picture is uncovered, or another one is taken.
+  const nameOf = () => find("picture").getAttribute("aria-label");
+  const uncover = (picture) => {
+    state.whole = null;
+    find("uncover").hidden = true;
+    if (picture) take(picture, nameOf());
+  };
+  const isOn = () => find("brush").getAttribute("aria-pressed") === "true";
+  find("brush").addEventListener("click", () => {
+    find("brush").setAttribute("aria-pressed", String(!isOn()));
+    document.documentElement.dataset.brush = isOn() ? "on" : "";
+  });
+  find("uncover").addEventListener("click", () => uncover(state.whole));
+  brush(find("picture"), isOn, () => state.picture, (picture) => {
+    stopCamera();
+    state.whole ??= state.picture;
+    find("uncover").hidden = false;
+    take(picture, nameOf());
+  });
   const refuse = (error) => {
     state.note = error.message;
     showPicture();
@@ -76,12 +97,14 @@ export const begin = async ({ facts, tiles, pictures }, bar) => {
   };
   const takeTile = async (tile, node) => {
     stopCamera();
+    uncover();
     press(node ?? [...find("samples").children].find((one) => one.dataset.tile === String(tile)));
     const label = facts.class_names[tiles.labels[tile]];
     await pictures.at(tile).then(ifNewest((picture) => take(picture, `Sample: ${label}`)), refuse);
   };
   const takeFile = (file) => {
     stopCamera();
+    uncover();
     press(null);
     return opened(file).then(ifNewest((picture) => take(picture, file.name || "Your picture")), refuse);
   };
@@ -153,7 +176,7 @@ export const begin = async ({ facts, tiles, pictures }, bar) => {
     const choice = element("select", { "aria-label": "Compute on" }, element("option", { value: "wasm" }, "Compute on the CPU"), element("option", { value: "webgpu" }, "Compute on the GPU"));
     choice.addEventListener("change", () => {
       engine.start(choice.value); // the stage that runs fails; that is no error, for `take` replaces its answers
-      if (state.picture) take(state.picture, find("picture").getAttribute("aria-label"));
+      if (state.picture) take(state.picture, nameOf());
     });
     offers.push(choice);
   };
@@ -171,13 +194,16 @@ export const begin = async ({ facts, tiles, pictures }, bar) => {
     sample.addEventListener("click", () => takeTile(tile, sample));
     find("samples").append(sample);
   }
+  const sum = (files) => files.reduce((all, { bytes }) => all + bytes, 0), { script, binary } = facts.runtime.wasm;
+  const first = sum([...(script ? [script, binary] : []), ...facts.stages.slice(0, 2)]), all = first + sum(facts.stages.slice(2));
+  find("total").textContent = `Pictures stay on this device. The first two stages are ${megabytes(first)} to download, all ${facts.stages.length} together ${megabytes(all)}; a stage comes when a picture needs it.`;
   showPicture();
   engine.start().then(showPicture, refuse);
   if (await kept()) offers.push(keep);
   await offerGpu();
   showPicture();
   navigator.serviceWorker?.register("service-worker.js").catch(() => {});
-  const runtime = Object.values(facts.runtime).filter((parts) => parts.script).flatMap(({ script, binary }) => [script, binary]);
+  const runtime = Object.values(facts.runtime).filter((parts) => parts.script).flatMap((parts) => [parts.script, parts.binary]);
   const { labels, predictions, scores, exits: exited } = facts.tiles, drawn = facts.pictures, ran = facts.running.flatMap(({ picture }) => picture ?? []);
   tidy([...facts.stages, ...runtime, labels, predictions, scores, exited, ...ran, ...(drawn ? [drawn.sheet, ...Object.values(drawn.samples)] : [])]);
   if (facts.samples.length && !navigator.connection?.saveData) takeTile(facts.samples[0]);
