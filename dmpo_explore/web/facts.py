@@ -29,14 +29,15 @@ def check_policy(policy: Policy, n_exits: int) -> None:
     """Raise ValueError unless a page can show ``policy``: one threshold on one score of an exit's logits."""
     if n_exits < 2:
         raise ValueError(
-            "a run with a single exit has nothing to show: a page is about where images stop; take --out for its graph"
+            "a run with a single exit has nothing to show: a page is about where images stop; `export --out` writes "
+            "its graph"
         )
     if len(policy.thresholds) > 1:
         raise ValueError(f"a page has one slider, but the policy has {len(policy.thresholds)} thresholds: fit one")
     if policy.compared_score() not in COMPUTED or not policy.per_exit_thresholds:
         raise ValueError(
-            f"a page computes no policy {policy.name!r}; take one that compares {', '.join(COMPUTED)}, or show this "
-            "one in a report"
+            f"a page computes no policy {policy.name!r}; take one that compares {', '.join(COMPUTED)}, or "
+            "publish this one without the model"
         )
 
 

@@ -54,10 +54,8 @@ def story_numbers(run: Run, outcome: Outcome) -> dict[str, Any]:
 def _calibration(outcome: Outcome) -> list[list[list[float]]]:
     """Exit → bins → confidence, accuracy, images."""
     table = reliability_table(outcome.record, least=LEAST)
-    return [
-        [[row.confidence, row.accuracy, int(row.images)] for row in rows.itertuples()]
-        for _, rows in table.groupby("exit")
-    ]
+    columns = ["confidence", "accuracy", "images"]
+    return [rows[columns].to_numpy(float).tolist() for _, rows in table.groupby("exit")]
 
 
 def _classes(outcome: Outcome) -> list[list[list[float]]]:

@@ -156,9 +156,9 @@ def test_the_webcam_is_answered_where_a_stage_takes_longer_than_a_frame(
 def test_a_curve_of_one_accuracy_has_an_axis(export: Callable[..., Path], page: Page) -> None:
     draw = """async accuracy => {
         const {Curve} = await import("./curve.js"), points = [0.3, 1].map(compute => ({accuracy, compute}));
-        new Curve(points, () => {}).show(0);
-        const figure = document.getElementById("curve"), lines = [...figure.querySelectorAll(".end")];
-        return [figure.innerHTML.includes("NaN"), lines.map(line => line.textContent)];
+        const curve = new Curve(points, () => {}), figure = curve.node, lines = [...figure.querySelectorAll(".end")];
+        curve.show(0);
+        return [figure.outerHTML.includes("NaN"), lines.map(line => line.textContent)];
     }"""
     with served(export()) as (address, _):
         page.goto(address)

@@ -2,7 +2,7 @@
 
 import { details } from "./details.js";
 import { filesOf } from "./fetching.js";
-import { element, find } from "./parts.js";
+import { calm, element, find } from "./parts.js";
 import { Pictures } from "./picture.js";
 import { numbersOf, readTiles } from "./record.js";
 import { Show } from "./show.js";
@@ -20,23 +20,25 @@ const begin = async () => {
   document.documentElement.dataset.plays = "yes";
 
   tell({ ...world, threshold });
-  find("rule").textContent = facts.policy.rule;
+  const hint = facts.pictures?.exact ? " Click an image to run it below." : facts.pictures ? " Of these images, only the samples below can be run." : "";
+  find("rule").textContent = facts.policy.rule + (facts.stages ? hint : "");
   find("notes").replaceChildren(...[...facts.facts, ...facts.notes, `Made by ${facts.made_by}.`].map((text) => element("li", {}, text)));
   details(find("details"), facts);
-  if (facts.stages) {
-    const { begin: beginYours } = await import("./yours.js"), takeTile = await beginYours(world, threshold);
-    const hint = facts.pictures?.exact ? " Click an image to run it below." : facts.pictures ? " Of these images, only the samples below can be run." : "";
-    find("rule").textContent += hint;
-    show.picked = (tile) => {
-      if (!pictures.has(tile)) return;
-      takeTile(tile);
-      find("one").scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
-    };
-  }
+  if (facts.stages) await yours(world, threshold, show).catch((error) => (find("total").textContent = `Pictures cannot be run here: ${error.message}`));
   document.documentElement.dataset.ready = "yes";
+};
+
+const yours = async (world, threshold, show) => {
+  const { begin: beginYours } = await import("./yours.js"), takeTile = await beginYours(world, threshold);
+  show.picked = (tile) => {
+    if (!world.pictures.has(tile)) return;
+    takeTile(tile);
+    find("one").scrollIntoView({ behavior: calm.matches ? "auto" : "smooth" });
+  };
 };
 
 begin().catch((error) => {
   find("served").textContent = `This page cannot be shown: ${error.message}`;
+  find("served").style.animation = "none"; // at once
   find("served").hidden = false;
 });

@@ -157,7 +157,7 @@ export class Piles {
     pen.beginPath();
     for (const i of this.order) {
       if (tiles.correct(i, this.exits[i]) || this.x[i] < -50) continue;
-      const x = this.x[i], y = this.y[i], line = Math.max(1.5, side / 10), corner = side * 0.42;
+      const x = this.x[i], y = this.y[i], line = side < 13 ? 0 : Math.max(1.5, side / 10), corner = side * 0.45;
       pen.rect(x, y, side, line);
       pen.rect(x, y + side - line, side, line);
       pen.rect(x, y, line, side);

@@ -130,7 +130,7 @@ export class Show {
     const { act, last, world, threshold } = this, { facts } = world;
     if (act === last) {
       const now = world.numbers[threshold.place];
-      this.#cards(now.compute, [["Accuracy", percent(now.accuracy, 2)], ["Exit before the last", percent(now.early)]], "Mean compute");
+      this.#cards(now.compute, [["Accuracy", percent(now.accuracy, 2)], ["Exit early", percent(now.early)]], "Mean compute");
       return this.#detail(now);
     }
     const one = world.running[act], run = this.#runOf(act, this.time), k = run.fall > 0 ? one.exit : run.grown.length - 1;

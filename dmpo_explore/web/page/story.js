@@ -12,7 +12,7 @@ const points = (from, to) => `${(100 * (to - from)).toFixed(1).replace("-", "−
 const bar = (share, colour, words, amount) => {
   const filled = element("i"), node = element("div", { class: "grows" }, filled, element("span", {}, words), element("b", {}, amount));
   filled.style.width = length(share);
-  filled.style.background = `color-mix(in srgb, ${colour} 55%, var(--card))`;
+  filled.style.setProperty("--own", colour);
   return node;
 };
 const chips = (title, names, act) => {
