@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PANEL = "Options of the model"
 HUB = "Push the page to the Hugging Face Hub as a static Space, made if there is none. Log in with `hf auth login`."
+AGAINST = "Another run on the same images, such as one with naive exits: its exits stand beside in the story."
 Weights = Annotated[
     str,
     typer.Option(
@@ -51,6 +52,7 @@ def publish(
     ] = False,
     split: Annotated[str, typer.Option(help="Recorded split that the page plays.")] = "test",
     pictures: Pictures = None,
+    against: Annotated[str | None, typer.Option(metavar="RUN", help=AGAINST)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier page.")] = False,
     weights: Weights = "auto",
     licence: Licence = None,
@@ -77,7 +79,7 @@ def publish(
 
     opened = load_run(run)
     fitted = fit_typed(opened, settings)
-    how: dict[str, Any] = {"split": split, "pictures": pictures}
+    how: dict[str, Any] = {"split": split, "pictures": pictures, "against": load_run(against) if against else None}
     if model:
         how |= {"weights": weights, "licence": licence}
     with tempfile.TemporaryDirectory() as temporary:

@@ -62,8 +62,8 @@ Report = Callable[[str, int, int], None]
 
 def export_web(
     run: Run, folder: str | Path, policy: Policy | None = None, *, split: str = "test", weights: str = "auto",
-    pictures: bool | None = None, licence: str | None = None, vendor: bool | None = None, force: bool = False,
-    progress: Report | None = None,
+    pictures: bool | None = None, licence: str | None = None, vendor: bool | None = None, against: Run | None = None,
+    force: bool = False, progress: Report | None = None,
 ) -> Path:  # fmt: skip
     """Write a run as a folder of static files that classifies in the visitor's browser; returns its path.
 
@@ -78,6 +78,7 @@ def export_web(
             data that are known to permit it; else coloured tiles stand for them.
         licence: under which the backbone's weights may be published, where that is not known here.
         vendor: has no effect any more; onnxruntime-web is always in the folder, fetched by npm once (`fetch_runtime`).
+        against: another run on the same images, whose exits stand beside in the story.
         force: replace an earlier page.
         progress: called with (what is done, done, in all).
 
@@ -109,12 +110,13 @@ def export_web(
     report(f"fetch {PACKAGE}", 0, 1)
     fetch_runtime()  # first what may fail for lack of a network
     shown = run.config.data.name in PUBLIC_IMAGES if pictures is None else pictures
-    made = made_from(run, policy, split=split, weights=weights, pictures=pictures, licence=licence)
+    made = made_from(run, policy, split=split, weights=weights, pictures=pictures, licence=licence, against=against)
     with atomic_folder(folder) as page:
         _copy_page(page, run.name)
         model = _write_model(run, page, record, policy, weights, report)
         report("files", 0, 2)
-        facts = played(run, InFolder(page), policy, apply(policy, record), shown=shown, samples=True) | model
+        facts = played(run, InFolder(page), policy, apply(policy, record), shown=shown, samples=True, against=against)
+        facts |= model
         report("files", 1, 2)
         facts["runtime"] = {"version": RUNTIME} | vendor_runtime(page)
         facts["notes"] += [facts.pop("weights_note"), *_notes(permitted, shown)]
@@ -123,18 +125,20 @@ def export_web(
     return folder
 
 
-def made_from(run: Run, policy: Policy | None, **options: Any) -> dict[str, Any]:
+def made_from(run: Run, policy: Policy | None, against: Run | None = None, **options: Any) -> dict[str, Any]:
     """What a page depends on, as JSON values: a digest, as they name places on this machine."""
     from ..inference.torch_export import made_from as of_graphs
 
     values = of_graphs(run, fit_run_policy(run) if policy is None else policy) | options
     values["record"] = run.record(options["split"]).digest
+    if against is not None:
+        values["against"] = [against.name, against.record(options["split"]).digest]
     return {"sha256": hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()}
 
 
 def is_exported(
     run: Run, folder: str | Path, policy: Policy | None = None, *, split: str = "test", weights: str = "auto",
-    pictures: bool | None = None, licence: str | None = None,
+    pictures: bool | None = None, licence: str | None = None, against: Run | None = None,
 ) -> bool:  # fmt: skip
     """Whether ``folder`` is a whole page of the run's present weights, with these arguments of `export_web`.
 
@@ -144,6 +148,7 @@ def is_exported(
         False
     """
     how: dict[str, Any] = {"split": split, "weights": weights, "pictures": pictures, "licence": licence}
+    how["against"] = against
     return is_whole(Path(folder), FACTS, made_from(run, policy, **how))
 
 
@@ -202,25 +207,20 @@ def _write_model(
 
 
 def played(
-    run: Run,
-    place: PageFiles,
-    policy: Policy,
-    outcome: Outcome,
-    *,
-    shown: bool,
-    samples: bool = False,
-    tiles: int = TILES,
-) -> dict[str, Any]:
+    run: Run, place: PageFiles, policy: Policy, outcome: Outcome, *, shown: bool, samples: bool = False,
+    tiles: int = TILES, against: Run | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """What a page plays and tells: `run_facts`, `story_numbers`, its tiles and the images that run.
 
     Args:
         shown: with their pictures; else coloured tiles stand for them. samples: also some to classify.
+        against: as `story_numbers`.
     """
     slider, rows = slider_of(policy, outcome), tile_rows(outcome.record, tiles)
     running = runner_rows(outcome, outcome.record.score(drawn_score(policy)), falling=policy.falling)
     record, split = outcome.record, outcome.record.meta.split
     facts = run_facts(run, policy, outcome, slider)
-    facts["story"] = story_numbers(run, outcome)
+    facts["story"] = story_numbers(run, outcome, against)
     facts["tiles"] = write_tiles(place, rows, policy, outcome, slider)
     facts["running"] = [
         {

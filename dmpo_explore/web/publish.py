@@ -5,6 +5,7 @@ In: a run, a policy, a place. Out: the page, whole or absent. It asks no other s
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ INDEX = "index.html"
 
 def publish(
     run: Run, out: str | Path, policy: Policy | None = None, *, model: bool = False, split: str = "test",
-    weights: str = "auto", pictures: bool | None = None, licence: str | None = None, force: bool = False,
-    progress: Report | None = None,
+    weights: str = "auto", pictures: bool | None = None, licence: str | None = None,
+    against: Run | None = None, force: bool = False, progress: Report | None = None,
 ) -> Path:  # fmt: skip
     """Write a run as a page that explains early exit with its record; returns the path of the folder or file.
 
@@ -37,6 +38,7 @@ def publish(
         pictures: publish images of ``split``. By default only of data that are known to permit it; else colours stand
             for them.
         weights, licence: of the model, as `export_web`.
+        against: another run on the same images, such as one with naive exits, whose exits stand beside in the story.
         force: replace an earlier page.
         progress: called with (what is done, done, in all).
 
@@ -53,9 +55,9 @@ def publish(
     """
     out = Path(out)
     if model:
-        how: dict[str, Any] = {"weights": weights, "pictures": pictures, "licence": licence}
+        how: dict[str, Any] = {"weights": weights, "pictures": pictures, "licence": licence, "against": against}
         return export_web(run, out, policy, split=split, force=force, progress=progress, **how)
-    text = page_html(run, policy, split=split, pictures=pictures)
+    text = page_html(run, policy, split=split, pictures=pictures, against=against)
     if out.suffix.lower() in (".html", ".htm"):
         return write_page(out, text, force=force)
     if out.is_dir() and (others := sorted({path.name for path in out.iterdir()} - {INDEX})):
@@ -66,13 +68,14 @@ def publish(
 
 def page_html(
     run: Run, policy: Policy | None = None, *, split: str = "test", pictures: bool | None = None, tiles: int = TILES,
-    private: bool = False,
+    private: bool = False, against: Run | None = None,
 ) -> str:  # fmt: skip
     """The page of a run without the model, as the text of one HTML file.
 
     Args:
         pictures: with pictures of the images; by default where they are here and may be published, or the page is
             ``private``, not to be published. tiles: images, drawn from every class in proportion.
+        against: as `publish`.
 
     Example:
         >>> import dmpo_explore as dx
@@ -81,14 +84,13 @@ def page_html(
     """
     policy = fit_run_policy(run) if policy is None else run.fitted_here(policy)
     outcome = apply(policy, run.record(split))
+    how: dict[str, Any] = {"tiles": tiles, "against": against}
     if pictures is not None:
-        return single_page(played(run, InPage(), policy, outcome, shown=pictures, tiles=tiles))
+        return single_page(played(run, InPage(), policy, outcome, shown=pictures, **how))
     if private or run.config.data.name in PUBLIC_IMAGES:
-        try:
-            return single_page(played(run, InPage(), policy, outcome, shown=True, tiles=tiles))
-        except (OSError, ValueError):  # the images are not here
-            pass
-    facts = played(run, InPage(), policy, outcome, shown=False, tiles=tiles)
+        with suppress(OSError, ValueError):  # the images are not here
+            return single_page(played(run, InPage(), policy, outcome, shown=True, **how))
+    facts = played(run, InPage(), policy, outcome, shown=False, **how)
     facts["notes"].append(NOT_HERE)
     return single_page(facts)
 

@@ -10,6 +10,8 @@ import warnings
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
+
 from ..analysis.calibration import reliability_table
 from ..analysis.class_metrics import best_and_worst, class_metrics
 from ..analysis.evaluation import evaluate_runs
@@ -21,8 +23,14 @@ LEAST = 20  # images of a point of the reliability diagram
 CLASSES = 10  # of the earliest, and of the deepest
 
 
-def story_numbers(run: Run, outcome: Outcome) -> dict[str, Any]:
+def story_numbers(run: Run, outcome: Outcome, against: Run | None = None) -> dict[str, Any]:
     """What the story and the tables of a page show; a part that the run does not have is left out.
+
+    Args:
+        against: another run on the same images, such as one with naive exits, whose exits stand beside.
+
+    Raises:
+        ValueError: ``against`` has other images, or no record of this split.
 
     Example:
         >>> import dmpo_explore as dx
@@ -38,6 +46,8 @@ def story_numbers(run: Run, outcome: Outcome) -> dict[str, Any]:
         "classes": _classes(outcome),
         "too_early": float(outcome.early_exit_error.mean()),
     }
+    if against is not None:
+        found["against"] = _beside(outcome, against)
     with suppress(OSError, ValueError):  # scores of another model
         model, training = run.config.model, run.config.training
         found["made"] = {
@@ -49,6 +59,18 @@ def story_numbers(run: Run, outcome: Outcome) -> dict[str, Any]:
     if targets := _targets(run, record.meta.split):
         found["targets"] = {"split": run.fitting_split, "rows": targets}
     return found
+
+
+def _beside(outcome: Outcome, against: Run) -> dict[str, Any]:
+    """Name, and of every exit accuracy and compute, in GFLOPs: backbones may differ."""
+    record = against.record(outcome.record.meta.split)
+    if not np.array_equal(record.labels, outcome.record.labels):
+        raise ValueError(
+            f"run {against.name!r} has other images in its {record.meta.split} record; the exits of two runs are "
+            "compared on the same ones"
+        )
+    flops = [float(flops) for flops in record.meta.flops]
+    return {"name": against.name, "accuracies": record.correct.mean(axis=0).tolist(), "flops": flops}
 
 
 def _calibration(outcome: Outcome) -> list[list[list[float]]]:

@@ -70,3 +70,13 @@ def test_only_a_page_is_replaced(tmp_path: Path) -> None:
     (place / "diary.txt").write_text("dear diary")
     with pytest.raises(FileExistsError, match=r"holds more than a page \(diary.txt\)"):
         publish(run, place, force=True)
+
+
+def test_another_run_stands_beside_in_the_story() -> None:
+    run, other = dx.load_run("demo"), dx.load_run("demo-naive")
+    found = data_of(page_html(run, pictures=False, against=other))["story"]["against"]
+    record = other.record("test")
+    assert found["name"] == "demo-naive" and found["flops"] == list(record.meta.flops)
+    assert found["accuracies"] == record.correct.mean(axis=0).tolist()
+    with pytest.raises(ValueError, match="'demo-photos' has other images in its test record"):
+        page_html(run, pictures=False, against=dx.load_run("demo-photos"))

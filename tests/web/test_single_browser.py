@@ -20,7 +20,8 @@ def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     run = dx.load_run("demo-single" if request.param == "single" else "demo")
     how = {"flops": 0.3, "per_exit": request.param == "per exit"}
     policy = None if request.param == "single" else dx.fit_policy(run.record("calibration"), **how)
-    return dx.publish(run, tmp_path_factory.mktemp("page") / f"{request.param}.html", policy)
+    against = dx.load_run("demo-naive") if request.param == "confidence" else None
+    return dx.publish(run, tmp_path_factory.mktemp("page") / f"{request.param}.html", policy, against=against)
 
 
 @pytest.fixture
@@ -88,6 +89,9 @@ def test_each_step_has_something_to_try(page: Page, path: Path) -> None:
     assert "1,000 of 1,000 images exit at exit 1" in step.nth(2).inner_text()
     step.nth(4).locator(".strip button").first.click()
     assert step.nth(4).get_by_role("status").inner_text().count("exit ") == 6
+    step.nth(5).get_by_role("button", name="exit 1").click()
+    naive = 100 * dx.load_run("demo-naive").record("test").correct[:, 0].mean()
+    assert f"demo-naive {naive:.1f} % correct" in step.nth(5).get_by_role("status").inner_text()
     step.nth(6).get_by_role("button", name="exit 2").click()
     assert step.nth(6).locator(".run.dim").count() == 5
     step.nth(7).get_by_role("group", name="Target").get_by_role("button").first.click()

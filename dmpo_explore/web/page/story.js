@@ -157,11 +157,31 @@ const overEpochs = (facts, values, title, high, asText) => {
   return { chart, light };
 };
 
+const SHARED = "All exits share the blocks. An early exit wants them to decide now; the last one wants them to keep what is needed later.";
+
+// The exits of two trainings on the same images.
+const beside = ({ facts }) => {
+  const { name, story: { accuracies, against } } = facts, said = element("p", { role: "status" });
+  const line = (flops, values) => flops.map((cost, k) => [cost / 1e9, values[k]]), most = Math.max(...facts.flops, ...against.flops) / 1e9;
+  const chart = new Chart({
+    title: `Accuracy of every exit over compute: ${name} and ${against.name}`, label: "GFLOPs for an image", xs: [0, most, most / 4], ys: ticksOf([...accuracies, ...against.accuracies]), across: (x) => x.toFixed(1),
+    lines: [{ points: line(facts.flops, accuracies), colour: "var(--blue)", dots: 5 }, { points: line(against.flops, against.accuracies), colour: "var(--orange)", dots: 3 }],
+  });
+  const ends = (values) => `${percent(values[0])} at its first exit and ${percent(values.at(-1))} at its last`;
+  const tell = (k) => said.textContent = k === null ? "" : `Exit ${k + 1}: ${name} ${percent(accuracies[k])}${k < against.flops.length ? `, ${against.name} ${percent(against.accuracies[k])}` : ""} correct.`;
+  return {
+    title: "Training exits together is hard",
+    text: `${SHARED} Two trainings, the same images: ${against.name} is ${ends(against.accuracies)} correct, ${name} ${ends(accuracies)}.`,
+    hint: "Compare them at one exit.",
+    figure: [element("p", { class: "legend" }, element("span", {}, name), element("span", { class: "other" }, against.name)), chart.node, chips("Compare at", exitNames(facts), tell), said],
+  };
+};
+
 const conflict = ({ facts }) => {
   const { accuracy } = facts.story.training, K = facts.flops.length, { chart, light } = overEpochs(facts, accuracy, "Validation accuracy of every exit over the epochs", 300, ticksOf(accuracy.flat()));
   return {
     title: "Training exits together is hard",
-    text: `All exits share the blocks. An early exit wants them to decide now; the last one wants them to keep what is needed later. With one sum of losses both pull at the same weights. In this training exit 1 went from ${percent(accuracy[0][0], 0)} to ${percent(accuracy[0].at(-1), 0)}, exit ${K} from ${percent(accuracy[K - 1][0], 0)} to ${percent(accuracy[K - 1].at(-1), 0)}.`,
+    text: `${SHARED} With one sum of losses both pull at the same weights. In this training exit 1 went from ${percent(accuracy[0][0], 0)} to ${percent(accuracy[0].at(-1), 0)}, exit ${K} from ${percent(accuracy[K - 1][0], 0)} to ${percent(accuracy[K - 1].at(-1), 0)}.`,
     hint: "Choose an exit and follow its line.",
     figure: [chart.node, chips("Follow", exitNames(facts), light)],
   };
@@ -204,7 +224,7 @@ export const tell = (world) => {
   const { facts } = world, { story } = facts, several = facts.flops.length > 1, slides = facts.slider.thresholds.length > 1;
   const steps = [
     several && depth, several && exits, slides && facts.policy.compared && confidence, slides && curve, several && classes,
-    several && story.training?.accuracy && story.training.epochs.length > 1 && conflict, several && story.made && story.training?.weight && parts, several && story.targets && budget,
+    several && (story.against ? beside : story.training?.accuracy && story.training.epochs.length > 1 && conflict), several && story.made && story.training?.weight && parts, several && story.targets && budget,
   ].filter(Boolean).map((make) => make(world));
   const sections = steps.map(({ title, text, hint, figure }, i) => {
     const words = element("div", { class: "telling" }, element("p", { class: "kicker" }, `${i + 1} of ${steps.length}`), element("h2", { id: `step-${i + 1}`, tabindex: -1 }, title), element("p", {}, bound(text)), element("p", { class: "try" }, element("b", {}, "Try: "), hint));
