@@ -77,6 +77,10 @@ def publish(
         refuse_beside("no --model", {"--weights": weights != "auto", "--licence": licence})
     from ..runs.store import load_run
 
+    if hub is not None:
+        from ..runs.hub_space import check_space_name
+
+        check_space_name(hub)  # before the work
     opened = load_run(run)
     fitted = fit_typed(opened, settings)
     how: dict[str, Any] = {"split": split, "pictures": pictures, "against": load_run(against) if against else None}

@@ -32,9 +32,7 @@ def push_page(page: str | Path, repo: str, name: str, *, private: bool = False, 
         >>> push_page("page", "me/demo", "demo")  # doctest: +SKIP
         'https://huggingface.co/spaces/me/demo'
     """
-    address = HubAddress.parse(repo)
-    if address.revision:
-        raise ValueError(f"{short(repo)} names a revision; name the Space alone, OWNER/NAME")
+    address = check_space_name(repo)
     files = dict(_files(Path(page)))
     if INDEX not in files:
         raise ValueError(f"{page} is no page: it has no {INDEX}")
@@ -50,6 +48,15 @@ def push_page(page: str | Path, repo: str, name: str, *, private: bool = False, 
     with without_bars(), named_errors(address):
         api.create_commit(address.repo, operations, repo_type="space", commit_message=text)
     return f"{api.endpoint}/spaces/{address.repo}"
+
+
+def check_space_name(repo: str) -> HubAddress:
+    """The address of a Space, ``owner/name``; ValueError for another text, ImportError without the extra ``hub``."""
+    hugging_face()
+    address = HubAddress.parse(repo)
+    if address.revision:
+        raise ValueError(f"{short(repo)} names a revision; name the Space alone, OWNER/NAME")
+    return address
 
 
 def space_card(name: str, license: str = "") -> str:

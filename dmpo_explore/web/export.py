@@ -44,6 +44,8 @@ from .tiles import TILES, drawn_score, runner_rows, tile_rows, write_tiles
 FACTS, LICENCES, README, STAGES = "page.json", "LICENCES.txt", "README.md", "stages"
 WEIGHTS = ("auto", *KINDS)
 NOT_HERE = "Colours stand for the images, which were not at hand when this was made."
+NOT_PUBLISHED = "The images of the record are not published with this page."
+CHOSEN = "The images that run one by one were chosen to differ: they do not show how often images exit where."
 VENDOR = "vendor= has no effect any more: onnxruntime-web is always in the page's folder"
 # what may run and be asked: the page's own address alone
 POLICY = (
@@ -231,6 +233,7 @@ def played(
         }
         for row in running
     ]
+    facts["notes"] += [CHOSEN] if running else []
     facts["samples"] = varied(outcome.exits[rows], record.labels[rows]) if samples and shown else []
     if shown:
         images = _images(run, split, np.concatenate([rows, np.asarray(running, np.int64)]))
@@ -257,7 +260,7 @@ def _notes(permitted: Licence, shown: bool) -> list[str]:
     return [
         "Sample pictures are chosen so that every exit occurs: they do not show how often images exit where."
         if shown
-        else "The images of the record are not published with this page.",
+        else NOT_PUBLISHED,
         f"The weights contain {permitted.part}: {permitted.name}; {permitted.notice}.",
     ]
 

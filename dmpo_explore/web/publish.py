@@ -14,7 +14,7 @@ from ..analysis.outcome import apply
 from ..policies.base import Policy
 from ..runs.run import Run
 from ..utils.files import write_text
-from .export import NOT_HERE, Report, export_web, played
+from .export import NOT_HERE, NOT_PUBLISHED, Report, export_web, played
 from .licences import PUBLIC_IMAGES
 from .places import InPage
 from .single import single_page
@@ -85,13 +85,14 @@ def page_html(
     policy = fit_run_policy(run) if policy is None else run.fitted_here(policy)
     outcome = apply(policy, run.record(split))
     how: dict[str, Any] = {"tiles": tiles, "against": against}
-    if pictures is not None:
-        return single_page(played(run, InPage(), policy, outcome, shown=pictures, **how))
-    if private or run.config.data.name in PUBLIC_IMAGES:
+    permitted = private or run.config.data.name in PUBLIC_IMAGES
+    if pictures:
+        return single_page(played(run, InPage(), policy, outcome, shown=True, **how))
+    if pictures is None and permitted:
         with suppress(OSError, ValueError):  # the images are not here
             return single_page(played(run, InPage(), policy, outcome, shown=True, **how))
     facts = played(run, InPage(), policy, outcome, shown=False, **how)
-    facts["notes"].append(NOT_HERE)
+    facts["notes"].append(NOT_HERE if pictures is None and permitted else NOT_PUBLISHED)
     return single_page(facts)
 
 

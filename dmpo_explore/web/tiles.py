@@ -71,7 +71,7 @@ def runner_rows(outcome: Outcome, score: Array, *, falling: bool = False) -> lis
         >>> outcome = dx.apply(dx.fit_policy(record, threshold=0.8), record)
         >>> rows = runner_rows(outcome, record.confidence)
         >>> [int(outcome.exits[row]) + 1 for row in rows], outcome.correct[rows].tolist()
-        ([1, 6, 1], [True, True, False])
+        ([1, 6, 2], [True, True, False])
     """
     record, exits, correct = outcome.record, outcome.exits, outcome.correct
     at_exit = np.take_along_axis(np.asarray(score), exits[:, None], axis=1)[:, 0] * (-1 if falling else 1)

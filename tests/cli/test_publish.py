@@ -35,6 +35,7 @@ def test_wrong_usage_is_one_line(tmp_path: Path) -> None:
     assert "give a place: --out DIR" in fails("publish", "demo")
     assert "leave out --weights" in fails("publish", "demo", "--out", tmp_path / "a", "--weights", "int8")
     assert "leave out --private" in fails("publish", "demo", "--out", tmp_path / "a", "--private")
+    assert "must be hf://OWNER/NAME" in fails("publish", "demo", "--out", tmp_path / "a", "--hub", "demo")
     assert not (tmp_path / "a").exists()
 
 

@@ -13,7 +13,7 @@ from single_page import data_of
 
 import dmpo_explore as dx
 from dmpo_explore.runs.run import Run
-from dmpo_explore.web.export import NOT_HERE
+from dmpo_explore.web.export import NOT_HERE, NOT_PUBLISHED
 from dmpo_explore.web.publish import page_html, publish
 from dmpo_explore.web.single import PAGE, joined_modules
 
@@ -48,13 +48,17 @@ def test_modules_are_joined_whole() -> None:
     assert len(found) == len(set(found)) and found[-1] == "page" and "engine" not in found
 
 
-def test_images_are_published_only_where_that_is_known_to_be_permitted(mine: Run, tmp_path: Path) -> None:
+def test_images_are_published_only_where_that_is_known_to_be_permitted(
+    mine: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert "pictures" in data_of(page_html(dx.load_run("demo")))
     assert "pictures" not in data_of(page_html(mine))  # scikit-learn's digits
     assert "pictures" in data_of(page_html(mine, pictures=True))
     assert "pictures" in data_of(dx.reports.report_html(mine))  # for oneself
-    photos = page_html(dx.load_run("demo-photos"))
-    assert NOT_HERE in photos and "pictures" not in data_of(photos)
+    monkeypatch.setenv("DMPO_EXPLORE_DATA", str(tmp_path))  # the photographs are not here
+    photos = dx.load_run("demo-photos")
+    assert NOT_PUBLISHED in data_of(page_html(photos))["notes"]
+    assert NOT_HERE in data_of(dx.reports.report_html(photos))["notes"]
 
 
 def test_only_a_page_is_replaced(tmp_path: Path) -> None:
