@@ -37,7 +37,7 @@ from .places import InFolder, PageFiles, file_facts
 from .runtime import PACKAGE, fetch_runtime, vendor_runtime
 from .runtime import VERSION as RUNTIME
 from .shared import data_name, slider_of
-from .single import PAGE, page_text
+from .single import PAGE, module_names, page_text
 from .story import story_numbers
 from .tiles import TILES, drawn_score, runner_rows, tile_rows, write_tiles
 
@@ -55,9 +55,6 @@ POLICY = (
 SERVER = " and a web server. In its folder: <code>python -m http.server 8000</code>, then open http://localhost:8000"
 HEAD = """<link rel="icon" href="icon.svg">
 <link rel="stylesheet" href="page.css">
-<link rel="modulepreload" href="show.js">
-<link rel="modulepreload" href="stage.js">
-<link rel="modulepreload" href="piles.js">
 <script type="module" src="page.js"></script>"""
 Report = Callable[[str, int, int], None]
 
@@ -176,8 +173,10 @@ def _copy_page(page: Path, name: str) -> None:
     for path in PAGE.iterdir():
         if path.suffix in (".js", ".css", ".svg"):
             shutil.copyfile(path, page / path.name)
+    names = module_names(PAGE, "page")[:-1]  # asked for at once, not one behind the other
+    head = "\n".join([HEAD, *(f'<link rel="modulepreload" href="{name}.js">' for name in names)])
     model = (PAGE / "yours.html").read_text(encoding="utf-8")
-    write_text(page / "index.html", page_text(name, POLICY, HEAD, model=model, needs=SERVER))
+    write_text(page / "index.html", page_text(name, POLICY, head, model=model, needs=SERVER))
 
 
 def _write_model(

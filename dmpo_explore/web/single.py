@@ -43,22 +43,30 @@ def page_text(name: str, policy: str, head: str, tail: str = "", model: str = ""
     return text.substitute(parts, name=html.escape(name))
 
 
-def joined_modules(folder: Path, first: str) -> str:
-    """A module and all that it imports by ``import { … } from "./NAME.js";``, as one script; others stay outside."""
-    scripts: dict[str, str] = {}
+def module_names(folder: Path, first: str) -> list[str]:
+    """A module and all that it imports by ``import { … } from "./NAME.js";``, each behind those that it needs."""
+    found: list[str] = []
 
     def add(name: str) -> None:
-        text = (folder / f"{name}.js").read_text(encoding="utf-8")
-        for _, other in _IMPORT.findall(text):
-            if other not in scripts:
+        for _, other in _IMPORT.findall((folder / f"{name}.js").read_text(encoding="utf-8")):
+            if other not in found:
                 add(other)
+        found.append(name)
+
+    add(first)
+    return found
+
+
+def joined_modules(folder: Path, first: str) -> str:
+    """`module_names` as one script; what is imported otherwise stays outside."""
+    scripts = []
+    for name in module_names(folder, first):
+        text = (folder / f"{name}.js").read_text(encoding="utf-8")
         names = ", ".join(_EXPORT.findall(text))
         text = _IMPORT.sub(lambda found: f"const {{ {found[1]} }} = ${found[2]};", text)
         text = re.sub(r"^export ", "", text, flags=re.MULTILINE)
-        scripts[name] = f"const ${name} = (() => {{\n{text}return {{ {names} }};\n}})();"
-
-    add(first)
-    return "\n".join(scripts.values()).replace("</script", "<\\/script")
+        scripts.append(f"const ${name} = (() => {{\n{text}return {{ {names} }};\n}})();")
+    return "\n".join(scripts).replace("</script", "<\\/script")
 
 
 def _hash(text: str) -> str:

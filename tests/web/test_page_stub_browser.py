@@ -190,3 +190,15 @@ def test_the_images_that_can_be_run_are_named(
         rule = page.locator("#rule").inner_text()
         assert rule.endswith(" Of these images, only the samples below can be run.")
         assert "Click an image" not in rule
+
+
+def test_without_its_pictures_the_story_goes_on(export: Callable[..., Path], page: Page) -> None:
+    page.route("**/sheet.png*", lambda route: route.fulfill(body="cut short"))
+    with served(export()) as (address, _):
+        page.goto(address)
+        page.wait_for_selector("html[data-ready=yes]")
+        text = "The pictures are not shown: pictures/sheet.png is not there, or not the file of this page."
+        assert text in page.locator("#notes").inner_text()
+        assert page.locator("#story .step").count() >= 5
+        page.get_by_role("button", name="A thousand").click()
+        page.wait_for_function("() => document.getElementById('accuracy').textContent.includes('%')")

@@ -28,15 +28,15 @@ export class Piles {
     this.size = Math.min(this.size, 40);
     this.rows = Math.max(1, Math.floor(high / this.size));
     Object.assign(this, { left, right, top, scale });
-    this.#cells();
+    this.dress();
     this.#arrange();
     this.x.set(this.toX);
     this.y.set(this.toY);
   }
 
-  // Every tile's picture in its size on the screen, so that drawing a frame only copies.
-  #cells() {
-    const { tiles, sheet, facts } = this.world, inner = Math.max(3, Math.round((this.size - 1) * this.scale));
+  /** Take every tile's picture in its size on the screen, so that drawing a frame only copies; without pictures colours. */
+  dress() {
+    const { tiles, facts, pictures: { bitmap: sheet } } = this.world, inner = Math.max(3, Math.round((this.size - 1) * this.scale));
     const canvas = (this.cells = document.createElement("canvas"));
     canvas.width = COLUMNS * inner;
     canvas.height = Math.ceil(tiles.n / COLUMNS) * inner;

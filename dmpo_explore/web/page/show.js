@@ -224,6 +224,12 @@ export class Show {
     });
   }
 
+  /** The pictures of the tiles are there. */
+  dress() {
+    this.stage.piles.dress();
+    this.#wake();
+  }
+
   /** Frame a tile and tell its answers at all exits. */
   mark(i) {
     const { piles } = this.stage;
