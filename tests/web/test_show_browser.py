@@ -73,6 +73,7 @@ def test_it_plays_without_a_click(page: Page, mine: Run, policy: ConfidencePolic
     assert act(page) == 1 and page.get_by_role("button", name="Pause").is_visible()
     before = number(page, "compute"), ink(page)
     page.clock.run_for(700)
+    assert page.locator("#accuracy").inner_text() == "…"  # on its way to exit 1
     assert number(page, "compute") > before[0] and ink(page) != before[1]
     page.clock.run_for(2500)
     found = outcome.prediction[rows[0]]

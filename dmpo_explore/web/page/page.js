@@ -14,16 +14,17 @@ const begin = async () => {
   find("served").hidden = true;
   facts.class_names = facts.class_names.map((name) => name.replaceAll("_", " "));
   const pictures = new Pictures(), numbers = numbersOf(facts);
-  const sheet = pictures.open(facts); // may come later: the first images run without it
+  const sheet = pictures.open(facts).catch((error) => error); // may come later: the first images run without it
   const [tiles, running] = await Promise.all([readTiles(facts), pictures.running(facts)]);
   const world = { facts, tiles, numbers, pictures, running };
   const threshold = new Threshold(facts, numbers), show = new Show(world, threshold);
   document.documentElement.dataset.plays = "yes";
-  await sheet.catch(({ message }) => { // without it the story goes on
+  const missing = await sheet;
+  if (missing) { // the story goes on
     pictures.facts = facts.pictures = undefined;
     facts.samples = [];
-    facts.notes.push(`The pictures are not shown: ${message}.`);
-  });
+    facts.notes.push(`The pictures are not shown: ${missing.message}.`);
+  }
   show.dress();
 
   tell({ ...world, threshold });

@@ -19,6 +19,7 @@ export const runAt = (stop, ways, t) => {
   for (let k = 0; k <= stop && left > 0; k++) {
     at = mix(ways[k - 1] ?? 0, ways[k], eased(clamp(left / BEAT.travel)));
     left -= BEAT.travel;
+    if (left <= 0) break; // on its way
     grown.push(eased(clamp(left / BEAT.grow)));
     left -= BEAT.grow + BEAT.look;
   }
