@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from .training.train import train as train
     from .training.train import train_epochs as train_epochs
     from .web.export import export_web as export_web
+    from .web.publish import publish as publish
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)
 

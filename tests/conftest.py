@@ -168,6 +168,7 @@ def fetched_cnn() -> Path:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exports without graphs: what is tested are the files around them."""
     from dmpo_explore.inference import torch_export
+    from dmpo_explore.web import export
 
     def stage(model: Any, k: int, x: Any, side: Any, path: Path) -> tuple[dict[str, Any], Any, Any]:
         path.write_bytes(b"graph")
@@ -176,6 +177,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_export, "_export_stage", stage)
     monkeypatch.setattr(torch_export, "_check", lambda model, folder: None)
     monkeypatch.setattr(torch_export, "describe", lambda path, entries: None)
+    monkeypatch.setattr(export, "fetch_runtime", lambda: None)
+    monkeypatch.setattr(export, "vendor_runtime", lambda folder: {"wasm": {}, "webgpu": {}})
 
 
 @pytest.fixture(scope="session")

@@ -43,8 +43,8 @@ PACKAGES = {
     "training": "analysis config data inference joints models plugin_needs pretrained records runs",
     "inspection": "models training",
     "figures": "inference",
-    "reports": "analysis data figures fitting policies records runs",
-    "web": "analysis data figures inference policies pretrained records reports runs",
+    "web": "analysis data figures inference policies pretrained records runs",
+    "reports": "policies runs web",  # a report is a page without the model
     "search": "config data fitting joints models plugin_needs records runs training",
     "jobs": "config data inference models pretrained runs training",
     "plugins": "config joints plugin_needs",  # finds the shelf by its folder, and imports none of it by name

@@ -27,10 +27,10 @@ import dmpo_explore as dx
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.data.image_data import FileRow
 from dmpo_explore.data.manifest import Manifest, make_manifest, read_manifest, write_manifest
-from dmpo_explore.reports.shown_images import NOT_HERE
 from dmpo_explore.runs.run_data import checked_images
 from dmpo_explore.training.train_data import training_images
 from dmpo_explore.utils.files import sha256
+from dmpo_explore.web.export import NOT_HERE
 
 pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
 
@@ -197,7 +197,8 @@ NO_IMAGES = HOSTILE[:10] + HOSTILE[13:17]  # whose images must not be opened
 COMMANDS = (
     "check evil", "runs", "runs --against evil evil", "report evil --out report.html", "record evil --device cpu",
     "record evil --force --split test --device cpu", "evaluate evil --threshold 0.5", "predict evil own --device cpu",
-    "export evil --out graphs", "export evil --web page", "data --config evil", "train --resume evil --device cpu",
+    "export evil --out graphs", "publish evil --out page", "publish evil --model --out page-2", "data --config evil",
+    "train --resume evil --device cpu",
     "slim evil --name thin --device cpu", "doctor",
 )  # fmt: skip
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ..joints import COMMANDS
-from . import check, data, deploy, doctor, evaluate, export, fetch, probe, push, record, search, train
+from . import check, data, deploy, doctor, evaluate, export, fetch, probe, publish, push, record, search, train
 from .root import app
 
 __all__ = [
-    "app", "check", "data", "deploy", "doctor", "evaluate", "export", "fetch", "probe", "push", "record", "search",
-    "train",
+    "app", "check", "data", "deploy", "doctor", "evaluate", "export", "fetch", "probe", "publish", "push", "record",
+    "search", "train",
 ]  # fmt: skip
 
 for _add in COMMANDS.values():

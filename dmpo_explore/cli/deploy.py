@@ -1,4 +1,4 @@
-"""`dmpo-explore predict` and `report`: a run with a fitted policy, on images, as one HTML file."""
+"""`dmpo-explore predict`: a run with a fitted policy on images; and `report`, which leads to `publish`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..utils.files import atomic_file
 from .evaluate import caution_all, fit_typed
 from .options import target_options
 from .output import Bar, print_result, say
+from .publish import leads_to
 from .root import Device, Json, RunName, app
 
 if TYPE_CHECKING:
@@ -92,15 +93,16 @@ def report(
         Path | None, typer.Option(metavar="FILE.html", help="The report; default: RUN-report.html in this folder.")
     ] = None,
     split: Annotated[str, typer.Option(help="Recorded split to report on.")] = "test",
-    images: Annotated[int, typer.Option(min=0, max=2000, help="Images to show, as thumbnails.")] = 120,
+    images: Annotated[int, typer.Option(min=0, max=2000, help="Images to show, as tiles.")] = 1000,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     as_json: Json = False,
     **settings: Any,
 ) -> None:
-    """Write a run as one HTML file with a threshold slider, which opens without a network.
+    """Write a run as one HTML file for oneself, with its images: `publish` without the model, which leaves out images
+    that may not be published.
 
-    It holds accuracy over compute, exits, classes, calibration, training, and images that move between the exits. The
-    slider begins at the policy for the target; without one that is the cheapest within one point of the best exit on
+    It plays images and a threshold, and holds accuracy over compute, classes, calibration and training. The slider
+    begins at the policy for the target; without one that is the cheapest within one point of the best exit on
     calibration.
     """
     from ..runs.store import load_run
@@ -116,3 +118,4 @@ def report(
     answer = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict(), "kept": kept}
     print_result(answer, as_json, [f"{path}: {size / 1e6:.1f} MB; {'kept as it is; ' * kept}open it in a browser"])
     caution_all([run])
+    leads_to("report")

@@ -1,8 +1,7 @@
-"""`dmpo-explore export`: a run with a fitted policy, as ONNX graphs or as a page for browsers."""
+"""`dmpo-explore export`: a run with a fitted policy, as ONNX graphs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,14 +10,14 @@ import typer
 
 from .evaluate import caution_all, fit_typed
 from .options import refuse_beside, target_options
-from .output import Bar, print_result, say
+from .output import Bar, print_result, stopped_writing
+from .publish import leads_to, write_page
 from .root import Json, RunName, app
 
 if TYPE_CHECKING:
     from ..policies.base import Policy
     from ..runs.run import Run
 
-PANEL = "Options of a page"
 PRECISIONS = ("float32", "int8")
 Precision = Annotated[
     str,
@@ -35,33 +34,11 @@ Single = Annotated[
         rich_help_panel="Options of graphs",
     ),
 ]
-Vendor = Annotated[
-    bool,
-    typer.Option(
-        "--vendor",
-        help="Put onnxruntime-web into the page's folder, by npm; else a content delivery network serves it.",
-        rich_help_panel=PANEL,
-    ),
-]
-Weights = Annotated[
-    str,
-    typer.Option(
-        help="float32, float16, int8; auto: the smallest with which 1,000 images keep exit and label.",
-        rich_help_panel=PANEL,
-    ),
-]
-Pictures = Annotated[
-    bool | None,
-    typer.Option(
-        "--pictures/--no-pictures",
-        help="Publish images of the record. Default: only those of Fashion-MNIST and of the groceries.",
-        rich_help_panel=PANEL,
-    ),
-]
-Licence = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Licence of a backbone that `fetch` does not bring.", rich_help_panel=PANEL),
-]
+OLD = "Options that are those of `publish` now"
+Vendor = Annotated[bool, typer.Option("--vendor", help="Has no effect any more.", rich_help_panel=OLD)]
+Weights = Annotated[str, typer.Option(help="See `publish`.", rich_help_panel=OLD)]
+Pictures = Annotated[bool | None, typer.Option("--pictures/--no-pictures", help="See `publish`.", rich_help_panel=OLD)]
+Licence = Annotated[str | None, typer.Option(metavar="NAME", help="See `publish`.", rich_help_panel=OLD)]
 
 
 @app.command()
@@ -69,7 +46,7 @@ Licence = Annotated[
 def export(
     run: RunName,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the graphs.")] = None,
-    web: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of a page that runs in the browser.")] = None,
+    web: Annotated[Path | None, typer.Option(metavar="DIR", help="`publish --model` now.", rich_help_panel=OLD)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing export.")] = False,
     precision: Precision = "float32",
     single: Single = False,
@@ -80,12 +57,11 @@ def export(
     as_json: Json = False,
     **settings: Any,
 ) -> None:
-    """Write a run as ONNX graphs (--out) or as a page that runs in the browser (--web).
+    """Write a run as ONNX graphs, one per stage, with the policy; --web DIR is `publish --model --out DIR` now.
 
-    --out: one graph per stage with the policy, for engines without torch. `dx.OnnxEngine(DIR)` runs it, and the README
-    in DIR describes it for other engines. --web: static files for any web server; a visitor's browser loads the stages
-    one by one, when an image needs them. Without a target the policy is the cheapest one within one point of the
-    best exit on calibration. With --precision int8 it is fitted to the same target again, on the int8 graphs' answers.
+    `dx.OnnxEngine(DIR)` runs them without torch, and the README in DIR describes them for other engines. Without a
+    target the policy is the cheapest one within one point of the best exit on calibration. With --precision int8 it is
+    fitted to the same target again, on the int8 graphs' answers.
 
     A whole export of the same weights, policy and options is kept; any other is an error, and --force replaces it.
     """
@@ -104,17 +80,20 @@ def export(
     opened = load_run(run)
     fitted = fit_typed(opened, settings)
 
-    place = out or web or Path()
-    how: dict[str, Any] = {"precision": precision, "single": single}
     if web is not None:
-        how = {"weights": weights, "pictures": pictures, "licence": licence, "vendor": vendor}
-    kept = not force and place.exists() and _is_there(opened, place, fitted, web is not None, how)
-    if kept:
-        path = place
-    elif web is None:
-        path = _written(place, lambda bar: _graphs(opened, place, fitted, bar, force=force, **how))
-    else:
-        path = _written(place, lambda bar: _page(opened, place, fitted, bar, how | {"force": force}))
+        how: dict[str, Any] = {"weights": weights, "pictures": pictures, "licence": licence}
+        _, answer, lines = write_page(opened, web, fitted, model=True, force=force, **how)
+        print_result(answer, as_json, lines)
+        caution_all([run])
+        leads_to("export --web")
+        return
+    place = out or Path()
+    how = {"precision": precision, "single": single}
+    kept = not force and place.exists() and _is_there(opened, place, fitted, how)
+    path = place
+    if not kept:
+        with Bar() as bar, stopped_writing(place, bar, "export"):
+            path = _graphs(opened, place, fitted, bar, force=force, **how)
     changes = None
     if precision == "int8":
         from ..inference.onnx_engine import POLICY
@@ -123,25 +102,19 @@ def export(
 
         fitted, changes = load_policy(path / POLICY), compared(path)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    answer: dict[str, Any] = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict()}
+    answer = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict()}
     answer["kept"] = kept
     lines = [f"{path}: {size / 1e6:.1f} MB, policy {fitted.name}, {_thresholds(fitted.thresholds)}"]
     lines[0] += "; it was there and is kept" * kept
     if changes:
         answer["int8"] = asdict(changes)
         lines.append(changes.described())
-    if web is not None:
-        lines.append(f"look at it: python -m http.server 8000 --directory {path}, then http://localhost:8000")
     print_result(answer, as_json, lines)
     caution_all([run])
 
 
-def _is_there(run: Run, place: Path, policy: Policy, page: bool, how: dict[str, Any]) -> bool:
+def _is_there(run: Run, place: Path, policy: Policy, how: dict[str, Any]) -> bool:
     """Whether that very export is there, whole."""
-    if page:
-        from ..web.export import is_exported as is_page
-
-        return is_page(run, place, policy, **how)
     from ..inference.torch_export import is_exported
 
     return is_exported(run, place, policy, **how)
@@ -169,25 +142,6 @@ def _graphs(run: Run, place: Path, policy: Policy, bar: Bar, *, precision: str, 
 
         join_stages(path)
     return path
-
-
-def _page(run: Run, place: Path, policy: Policy, bar: Bar, how: dict[str, Any]) -> Path:
-    from ..web.export import export_web
-
-    return export_web(run, place, policy, **how, progress=lambda what, done, total: bar.to(done, total, what))
-
-
-def _written(place: Path, write: Callable[[Bar], Path]) -> Path:
-    """What ``write`` returns; after Ctrl-C, what there is at ``place``."""
-    with Bar() as bar:
-        try:
-            return write(bar)
-        except KeyboardInterrupt:
-            bar.clear()
-            earlier = place.is_dir() and any(place.iterdir())
-            kept = "the earlier export is kept" if earlier else f"{place} was not written"
-            say(f"stopped; {kept}. Repeat the command to export")
-            raise typer.Exit(130) from None
 
 
 def _thresholds(values: tuple[float, ...]) -> str:

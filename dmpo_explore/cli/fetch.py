@@ -27,7 +27,7 @@ def fetch(
         list[str] | None, typer.Option(help=f"Data set, e.g. {USUAL.data.name}, or hfds/OWNER/NAME.")
     ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder for the data; default: the cache.")] = None,
-    web: Annotated[bool, typer.Option("--web", help="onnxruntime-web, by npm, for `export --web --vendor`.")] = False,
+    web: Annotated[bool, typer.Option("--web", help="onnxruntime-web, by npm, for `publish --model`.")] = False,
     progress: ProgressPath = None,
     as_json: Json = False,
 ) -> None:

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
@@ -179,6 +180,19 @@ def clock(seconds: float) -> str:
 def print_result(value: Any, as_json: bool, lines: Sequence[str]) -> None:
     """Print ``value`` as JSON, or else ``lines``."""
     typer.echo(json.dumps(value, indent=2, allow_nan=False) if as_json else "\n".join(lines))
+
+
+@contextmanager
+def stopped_writing(place: Path, bar: Bar, verb: str) -> Iterator[None]:
+    """Context in which Ctrl-C ends the command and says what is at ``place``, a folder written whole or not at all."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        bar.clear()
+        earlier = place.is_dir() and any(place.iterdir())
+        kept = f"the earlier {verb} is kept" if earlier else f"{place} was not written"
+        say(f"stopped; {kept}. Repeat the command to {verb}")
+        raise typer.Exit(130) from None
 
 
 def say(text: str) -> None:

@@ -26,8 +26,8 @@ from .output import say
 EXPECTED = (ValueError, OSError, FloatingPointError, ImportError, RuntimeError, MemoryError)
 LONGEST_ERROR = 4000  # characters; the names of all runs may stand in it
 ORDER = (
-    "fetch", "data", "probe", "train", "record", "evaluate", "predict", "export", "report", "push", "search", "check",
-    "policies", "runs", "app", "doctor",
+    "fetch", "data", "probe", "train", "record", "evaluate", "predict", "publish", "export", "report", "push", "search",
+    "check", "policies", "runs", "app", "doctor",
 )  # fmt: skip
 
 

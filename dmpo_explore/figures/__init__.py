@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from .method import flips_figure as flips_figure
     from .method import nominal_figure as nominal_figure
     from .method import schedule_figure as schedule_figure
-    from .page import plotly_script as plotly_script
     from .patch_maps import patch_maps_figure as patch_maps_figure
     from .reliability import failure_prediction_figure as failure_prediction_figure
     from .reliability import policy_gain_figure as policy_gain_figure

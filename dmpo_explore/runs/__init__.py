@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .config_file import read_config as read_config
     from .hub import push_run as push_run
     from .hub import write_hub_folder as write_hub_folder
+    from .hub_space import push_page as push_page
     from .other_data import record_name as record_name
     from .run import Run as Run
     from .run import outdated_splits as outdated_splits

@@ -234,14 +234,14 @@ def push_run(
     address = HubAddress.parse(repo)
     if address.revision:
         raise ValueError(f"{short(repo)} names a revision; a push makes a new one, on branch={branch!r}")
-    api = _api()
-    with tempfile.TemporaryDirectory() as place, _quiet():
+    api = api_of_hub()
+    with tempfile.TemporaryDirectory() as place, without_bars():
         card = {"repo": address.repo, "license": license, "base_model": base_model}
         folder = write_hub_folder(run, Path(place) / "repo", splits=splits, with_manifest=with_manifest, **card)
         names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
         added = [hugging_face().CommitOperationAdd(name, folder / name) for name in sorted(names)]
         text = message or f"Push run {run.name} with dmpo-explore"
-        with _named(address):
+        with named_errors(address):
             api.create_repo(address.repo, private=private, exist_ok=True)
             if branch != "main":
                 api.create_branch(address.repo, branch=branch, exist_ok=True)
@@ -265,8 +265,8 @@ def download_run(text: str) -> Path:
     root = cache_dir() / "hub" / address.repo.replace("/", "--")
     if COMMIT.fullmatch(address.revision) and (kept := _kept(root / address.revision)):
         return kept
-    api = _api()
-    with _named(address):
+    api = api_of_hub()
+    with named_errors(address):
         info = api.model_info(address.repo, revision=address.revision or None, files_metadata=True)
     commit, sizes = str(info.sha), {file.rfilename: file.size for file in info.siblings or ()}
     if not COMMIT.fullmatch(commit) or (COMMIT.fullmatch(address.revision) and commit != address.revision):
@@ -279,7 +279,7 @@ def download_run(text: str) -> Path:
     if (sizes[LISTING] or 0) > MOST_LISTING:
         raise ValueError(f"{exact}: {LISTING} has {sizes[LISTING]:,} bytes; at most {MOST_LISTING:,} are read")
     root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as place, _quiet():
+    with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as place, without_bars():
         name, files = read_listing(_download(api, exact, LISTING, Path(place)))
         for file, listed in files.items():
             if sizes.get(file) != listed.bytes:
@@ -311,7 +311,9 @@ def _kept(place: Path) -> Path | None:
 
 
 def _download(api: Any, address: HubAddress, file: str, place: Path) -> Path:
-    with _named(address):  # not `snapshot_download`: its threads hear Ctrl-C only when the files they load are whole
+    with named_errors(
+        address
+    ):  # not `snapshot_download`: its threads hear Ctrl-C only when the files they load are whole
         return Path(api.hf_hub_download(address.repo, file, revision=address.revision, local_dir=place))
 
 
@@ -322,13 +324,13 @@ def _move_checked(source: Path, target: Path, listed: HubFile, address: HubAddre
     os.replace(source, target)
 
 
-def _api() -> Any:
+def api_of_hub() -> Any:
     """A client of the Hub, or of the server that HF_ENDPOINT names now."""
     return hugging_face().HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, library_name="dmpo-explore")
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def without_bars() -> Iterator[None]:
     """Context without huggingface_hub's progress bars."""
     utils = hugging_face().utils
     if utils.are_progress_bars_disabled():
@@ -342,7 +344,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _named(address: HubAddress) -> Iterator[None]:
+def named_errors(address: HubAddress) -> Iterator[None]:
     """Context in which the Hub's errors, of several libraries, become built-in ones with the address and a remedy."""
     errors = hugging_face().errors
     try:

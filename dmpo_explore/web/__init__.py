@@ -1,4 +1,4 @@
-"""Web pages: a run and a policy in, a folder of static files out that classifies in the visitor's browser."""
+"""Web pages: a run and a policy in; out one HTML file that plays its record, or a folder that also classifies."""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +7,7 @@ from ..utils.lazy import public_names
 if TYPE_CHECKING:
     from .export import export_web as export_web
     from .licences import may_be_published as may_be_published
+    from .publish import publish as publish
     from .runtime import fetch_runtime as fetch_runtime
 
 __getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -1,53 +1,68 @@
 """A run as a page that classifies in the visitor's browser: a folder of static files that any web server hosts.
 
 In: a run with weights and a record, and a fitted policy. Out: the folder, whole or absent: the page, the stages as ONNX
-graphs that it loads one by one, the record's arrays for the slider, pictures, and onnxruntime-web or its address.
-`shrinking` chooses the weights, `licences` what may be published.
+graphs that it loads one by one, what it plays of the record, pictures, and onnxruntime-web. `shrinking` chooses the
+weights, `licences` what may be published.
 """
 
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
 
 from ..analysis.evaluation import fit_run_policy
-from ..data.splits import stratified_rows
+from ..analysis.outcome import Outcome, apply
 from ..inference.onnx_engine import MODEL
 from ..inference.onnx_weights import KINDS
 from ..policies.base import Policy
 from ..records.record import ExitRecord
-from ..reports.shared import data_name
 from ..runs.run import Run
 from ..utils.files import atomic_folder, is_whole, read_json, sealed, write_json, write_text
 from ..utils.registry import unknown
 from ..utils.typing import Ints
 from . import shrinking
-from .facts import FORMAT, check_policy, check_resizing, file_facts, run_facts, write_record
+from .facts import FORMAT, check_policy, check_resizing, run_facts
 from .licences import PUBLIC_IMAGES, Licence, licence_text, may_be_published
-from .pictures import TILES, Pixels, varied, write_pictures
-from .runtime import NETWORK, PACKAGE, fetch_runtime, runtime_facts, vendor_runtime
+from .pictures import Pixels, varied, write_pictures, write_running
+from .places import InFolder, PageFiles, file_facts
+from .runtime import PACKAGE, fetch_runtime, vendor_runtime
 from .runtime import VERSION as RUNTIME
+from .shared import data_name, slider_of
+from .single import PAGE, module_names, page_text
+from .story import story_numbers
+from .tiles import TILES, drawn_score, runner_rows, tile_rows, write_tiles
 
-PAGE = Path(__file__).with_name("page")
 FACTS, LICENCES, README, STAGES = "page.json", "LICENCES.txt", "README.md", "stages"
 WEIGHTS = ("auto", *KINDS)
+NOT_HERE = "Colours stand for the images, which were not at hand when this was made."
+NOT_PUBLISHED = "The images of the record are not published with this page."
+CHOSEN = "The images that run one by one were chosen to differ: they do not show how often images exit where."
+VENDOR = "vendor= has no effect any more: onnxruntime-web is always in the page's folder"
+# what may run and be asked: the page's own address alone
+POLICY = (
+    "script-src 'self' blob: 'wasm-unsafe-eval'; worker-src 'self' blob:; connect-src 'self'; style-src 'self'; "
+    "img-src 'self' blob:"
+)
+SERVER = " and a web server. In its folder: <code>python -m http.server 8000</code>, then open http://localhost:8000"
+HEAD = """<link rel="icon" href="icon.svg">
+<link rel="stylesheet" href="page.css">
+<script type="module" src="page.js"></script>"""
 Report = Callable[[str, int, int], None]
 
 
 def export_web(
     run: Run, folder: str | Path, policy: Policy | None = None, *, split: str = "test", weights: str = "auto",
-    pictures: bool | None = None, licence: str | None = None, vendor: bool = False, force: bool = False,
-    progress: Report | None = None,
+    pictures: bool | None = None, licence: str | None = None, vendor: bool | None = None, against: Run | None = None,
+    force: bool = False, progress: Report | None = None,
 ) -> Path:  # fmt: skip
     """Write a run as a folder of static files that classifies in the visitor's browser; returns its path.
 
@@ -58,10 +73,11 @@ def export_web(
         split: the recorded split of the mosaic.
         weights: float32, float16 or int8, computed in float32; ``auto``: the smallest with which up to 1,000 images
             of ``split`` keep their exits and labels.
-        pictures: publish images of ``split``: 240 small ones and 18 to classify. By default only of data that are known
-            to permit it; else coloured tiles stand for them.
+        pictures: publish images of ``split``: 1,000 small ones, three that run, and 18 to classify. By default only of
+            data that are known to permit it; else coloured tiles stand for them.
         licence: under which the backbone's weights may be published, where that is not known here.
-        vendor: put onnxruntime-web into the folder, by npm; else the page loads it from a content delivery network.
+        vendor: has no effect any more; onnxruntime-web is always in the folder, fetched by npm once (`fetch_runtime`).
+        against: another run on the same images, whose exits stand beside in the story.
         force: replace an earlier page.
         progress: called with (what is done, done, in all).
 
@@ -73,7 +89,7 @@ def export_web(
 
     Example:
         >>> import dmpo_explore as dx
-        >>> export_web(dx.load_run("demo"), "page", vendor=True)  # doctest: +SKIP
+        >>> export_web(dx.load_run("demo"), "page")  # doctest: +SKIP
         PosixPath('page')
         >>> export_web(dx.load_run("demo-single"), "page")
         Traceback (most recent call last):
@@ -88,36 +104,40 @@ def export_web(
     policy = fit_run_policy(run) if policy is None else run.fitted_here(policy)
     check_policy(policy, record.n_exits)
     check_resizing(run.preprocess().interpolation)
-    if vendor:  # first what may fail for lack of a network
-        report(f"fetch {PACKAGE}", 0, 1)
-        fetch_runtime()
+    if vendor is not None:
+        warnings.warn(VENDOR, DeprecationWarning, stacklevel=2)
+    report(f"fetch {PACKAGE}", 0, 1)
+    fetch_runtime()  # first what may fail for lack of a network
     shown = run.config.data.name in PUBLIC_IMAGES if pictures is None else pictures
-    made = made_from(run, policy, split=split, weights=weights, pictures=pictures, licence=licence, vendor=vendor)
+    made = made_from(run, policy, split=split, weights=weights, pictures=pictures, licence=licence, against=against)
     with atomic_folder(folder) as page:
-        _copy_page(page, run.name, vendor=vendor)
-        facts = run_facts(run, record, policy) | _write_model(run, page, record, policy, weights, report)
+        _copy_page(page, run.name)
+        model = _write_model(run, page, record, policy, weights, report)
         report("files", 0, 2)
-        facts |= {"record": write_record(page, record, policy)} | _write_tiles(run, page, record, policy, shown=shown)
+        facts = played(run, InFolder(page), policy, apply(policy, record), shown=shown, samples=True, against=against)
+        facts |= model
         report("files", 1, 2)
-        facts["runtime"] = {"version": RUNTIME} | (vendor_runtime(page) if vendor else runtime_facts())
+        facts["runtime"] = {"version": RUNTIME} | vendor_runtime(page)
         facts["notes"] += [facts.pop("weights_note"), *_notes(permitted, shown)]
-        _write_texts(page, facts | {"made_from": made}, permitted, run, shown=shown, vendor=vendor)
+        _write_texts(page, facts | {"made_from": made}, permitted, run, shown=shown)
         report("files", 2, 2)
     return folder
 
 
-def made_from(run: Run, policy: Policy | None, **options: Any) -> dict[str, Any]:
+def made_from(run: Run, policy: Policy | None, against: Run | None = None, **options: Any) -> dict[str, Any]:
     """What a page depends on, as JSON values: a digest, as they name places on this machine."""
     from ..inference.torch_export import made_from as of_graphs
 
     values = of_graphs(run, fit_run_policy(run) if policy is None else policy) | options
     values["record"] = run.record(options["split"]).digest
+    if against is not None:
+        values["against"] = [against.name, against.record(options["split"]).digest]
     return {"sha256": hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()}
 
 
 def is_exported(
     run: Run, folder: str | Path, policy: Policy | None = None, *, split: str = "test", weights: str = "auto",
-    pictures: bool | None = None, licence: str | None = None, vendor: bool = False,
+    pictures: bool | None = None, licence: str | None = None, against: Run | None = None,
 ) -> bool:  # fmt: skip
     """Whether ``folder`` is a whole page of the run's present weights, with these arguments of `export_web`.
 
@@ -127,7 +147,8 @@ def is_exported(
         False
     """
     how: dict[str, Any] = {"split": split, "weights": weights, "pictures": pictures, "licence": licence}
-    return is_whole(Path(folder), FACTS, made_from(run, policy, **how, vendor=vendor))
+    how["against"] = against
+    return is_whole(Path(folder), FACTS, made_from(run, policy, **how))
 
 
 def check_place(folder: Path, *, force: bool) -> None:
@@ -148,14 +169,14 @@ def check_place(folder: Path, *, force: bool) -> None:
         raise FileExistsError(f"{folder} exists; choose another folder or replace the page in it with --force")
 
 
-def _copy_page(page: Path, name: str, *, vendor: bool) -> None:
+def _copy_page(page: Path, name: str) -> None:
     for path in PAGE.iterdir():
         if path.suffix in (".js", ".css", ".svg"):
             shutil.copyfile(path, page / path.name)
-    text = Template((PAGE / "index.html").read_text(encoding="utf-8")).substitute(
-        name=html.escape(name), network="" if vendor else f" {NETWORK}"
-    )
-    write_text(page / "index.html", text)
+    names = module_names(PAGE, "page")[:-1]  # asked for at once, not one behind the other
+    head = "\n".join([HEAD, *(f'<link rel="modulepreload" href="{name}.js">' for name in names)])
+    model = (PAGE / "yours.html").read_text(encoding="utf-8")
+    write_text(page / "index.html", page_text(name, POLICY, head, model=model, needs=SERVER))
 
 
 def _write_model(
@@ -187,15 +208,39 @@ def _write_model(
     }  # fmt: skip
 
 
-def _write_tiles(run: Run, page: Path, record: ExitRecord, policy: Policy, *, shown: bool) -> dict[str, Any]:
-    """The images of the mosaic: rows of the record, drawn from every class; their pictures where they are ``shown``."""
-    rows = stratified_rows(record.labels, min(TILES, record.n_images))
-    rows = rows[np.argsort(record.labels[rows], kind="stable")]
-    if not shown:
-        return {"tiles": rows.tolist(), "samples": []}
-    samples = varied(policy.exits(record)[rows], record.labels[rows])
-    pictures = write_pictures(page, _images(run, record.meta.split, rows), samples)
-    return {"tiles": rows.tolist(), "samples": samples, "pictures": pictures}
+def played(
+    run: Run, place: PageFiles, policy: Policy, outcome: Outcome, *, shown: bool, samples: bool = False,
+    tiles: int = TILES, against: Run | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """What a page plays and tells: `run_facts`, `story_numbers`, its tiles and the images that run.
+
+    Args:
+        shown: with their pictures; else coloured tiles stand for them. samples: also some to classify.
+        against: as `story_numbers`.
+    """
+    slider, rows = slider_of(policy, outcome), tile_rows(outcome.record, tiles)
+    running = runner_rows(outcome, outcome.record.score(drawn_score(policy)), falling=policy.falling)
+    record, split = outcome.record, outcome.record.meta.split
+    facts = run_facts(run, policy, outcome, slider)
+    facts["story"] = story_numbers(run, outcome, against)
+    facts["tiles"] = write_tiles(place, rows, policy, outcome, slider)
+    facts["running"] = [
+        {
+            "label": int(record.labels[row]),
+            "predictions": record.prediction[row].tolist(),
+            "scores": [float(score) for score in record.score(drawn_score(policy))[row]],
+            "exit": int(outcome.exits[row]),
+        }
+        for row in running
+    ]
+    facts["notes"] += [CHOSEN] if running else []
+    facts["samples"] = varied(outcome.exits[rows], record.labels[rows]) if samples and shown else []
+    if shown:
+        images = _images(run, split, np.concatenate([rows, np.asarray(running, np.int64)]))
+        facts["pictures"] = write_pictures(place, images[: len(rows)], facts["samples"])
+        for one, file in zip(facts["running"], write_running(place, images[len(rows) :]), strict=True):
+            one["picture"] = file
+    return facts
 
 
 def _images(run: Run, split: str, rows: Ints) -> list[Pixels]:
@@ -215,30 +260,29 @@ def _notes(permitted: Licence, shown: bool) -> list[str]:
     return [
         "Sample pictures are chosen so that every exit occurs: they do not show how often images exit where."
         if shown
-        else "The images of the record are not published with this page.",
+        else NOT_PUBLISHED,
         f"The weights contain {permitted.part}: {permitted.name}; {permitted.notice}.",
     ]
 
 
-def _write_texts(page: Path, facts: dict[str, Any], permitted: Licence, run: Run, *, shown: bool, vendor: bool) -> None:
+def _write_texts(page: Path, facts: dict[str, Any], permitted: Licence, run: Run, *, shown: bool) -> None:
     """LICENCES.txt, README.md and, last, page.json with the names of all files."""
     name = run.config.data.name
     pictures = PUBLIC_IMAGES.get(name, "published by the page's publisher") if shown else ""
-    write_text(page / LICENCES, licence_text(permitted, pictures, RUNTIME if vendor else ""))
-    write_text(page / README, _readme(run.name, vendor=vendor))
+    write_text(page / LICENCES, licence_text(permitted, pictures, RUNTIME))
+    write_text(page / README, _readme(run.name))
     files = sorted(path.relative_to(page).as_posix() for path in page.rglob("*") if path.is_file())
     write_json(page / FACTS, sealed(page, FACTS, facts | {"files": files}))
 
 
-def _readme(name: str, *, vendor: bool) -> str:
-    runtime = "in `vendor/`" if vendor else f"loaded from {NETWORK}"
-    return f"""# {name}: a model that stops early, as a page
+def _readme(name: str) -> str:
+    return f"""# {name}: early exit, explained
 
-Made by `dmpo-explore export {name} --web`. Any web server of static files hosts this folder. To look at it here:
+Made by `dmpo-explore publish {name} --model`. Any web server of static files hosts this folder. To look at it here:
 
 ```sh
 python -m http.server 8000    # then open http://localhost:8000
 ```
 
-`stages/` is an export that `dx.OnnxEngine` opens too. {PACKAGE} {RUNTIME} is {runtime}. LICENCES.txt lists the terms.
+`stages/` is an export that `dx.OnnxEngine` opens too. {PACKAGE} {RUNTIME} is in `vendor/`. LICENCES.txt has the terms.
 """

@@ -65,8 +65,8 @@ def may_be_published(run: Run, stated: str | None = None) -> Licence:
     """
     if not (run.path / WEIGHTS).is_file():
         raise FileNotFoundError(
-            f"run {run.name!r} has no weights ({run.path / WEIGHTS}): a page computes the model's answers, so it needs "
-            "them; scores alone are shown by `dmpo-explore report`"
+            f"run {run.name!r} has no weights ({run.path / WEIGHTS}): a page with the model needs "
+            "them; scores alone are shown by `dmpo-explore publish` without --model"
         )
     backbone, source = run.config.model.backbone, run.config.model.weights
     part = f"the backbone {backbone}"

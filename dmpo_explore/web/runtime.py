@@ -1,7 +1,7 @@
 """onnxruntime-web, which runs a page's graphs in the browser: its version, files and hashes, and how it is fetched.
 
-In: nothing, or a folder. Out: addresses with hashes (Subresource Integrity) of a content delivery network, or the files
-themselves, from npm's package. The version is pinned here; a page with other bytes does not run them.
+In: nothing, or a page's folder. Out: npm's package in the cache, or its files in the folder, with hashes. The version
+is pinned here; a page with other bytes does not run them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from ..utils.files import atomic_file, cache_dir
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 TARBALL = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="  # npm's
-NETWORK = "https://cdn.jsdelivr.net"  # serves npm's files unchanged
 VENDORED = f"vendor/{PACKAGE}-{VERSION}"
 
 
@@ -88,8 +87,9 @@ def fetch_runtime() -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise FileNotFoundError(
-            f"{PACKAGE} {VERSION} is not in the cache ({path}), and npm, which fetches it, is not installed; install "
-            "Node.js, or leave out --vendor (vendor=False): the page then loads it from a content delivery network"
+            f"{PACKAGE} {VERSION}, with which a page computes, is not in the cache, and npm, which fetches it, is not "
+            f"installed. Install Node.js; or put {PACKAGE}-{VERSION}.tgz of npm's registry there: {path}. A "
+            "page without the model needs neither"
         )
     with tempfile.TemporaryDirectory() as folder:
         command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--pack-destination", folder, "--silent"]
@@ -107,7 +107,10 @@ def fetch_runtime() -> Path:
 
 
 def vendor_runtime(folder: Path) -> dict[str, dict[str, dict[str, object]]]:
-    """Put onnxruntime-web into a page's ``folder``; returns `runtime_facts` of it. Raises as `fetch_runtime`.
+    """Put onnxruntime-web into a page's ``folder``; raises as `fetch_runtime`.
+
+    Returns:
+        Backend → script and binary → address, bytes, hash, and whether gzip packed it.
 
     WebAssembly is stored with gzip, a quarter of its bytes, which the page unpacks itself: few servers of static files
     compress it. ``.bin`` at the end, so that no server declares it as compressed.
@@ -133,25 +136,6 @@ def vendor_runtime(folder: Path) -> dict[str, dict[str, dict[str, object]]]:
                     "integrity": _integrity(content, "sha384"),
                 }  # fmt: skip
     return facts
-
-
-def runtime_facts() -> dict[str, dict[str, dict[str, object]]]:
-    """Backend → script and binary → address at the content delivery network, bytes unpacked, and hash.
-
-    Example:
-        >>> runtime_facts()["wasm"]["script"]["url"]
-        'https://cdn.jsdelivr.net/npm/onnxruntime-web@1.30.0/dist/ort.wasm.bundle.min.mjs'
-    """
-    return {
-        backend: {
-            role: {
-                "url": f"{NETWORK}/npm/{PACKAGE}@{VERSION}/dist/{file.name}", "bytes": file.size, "packed": False,
-                "integrity": file.integrity,
-            }
-            for role, file in parts._asdict().items()
-        }
-        for backend, parts in BACKENDS.items()
-    }  # fmt: skip
 
 
 def integrity(path: Path, algorithm: str = "sha384") -> str:

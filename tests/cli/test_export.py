@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from calls import call, fails, listing
@@ -30,29 +29,15 @@ def test_a_precision_is_of_graphs(runs: Path, tmp_path: Path) -> None:
     assert not place.exists()
 
 
-def test_what_is_typed_reaches_the_page(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[str, Any] = {}
-
-    def page(run: Any, folder: Path, policy: Any, **how: Any) -> Path:
-        seen.update(how, run=run.name, thresholds=policy.thresholds)
-        how["progress"]("stages", 1, 2)
-        folder.mkdir()
-        (folder / "page.json").write_text("{}")
-        return folder
-
-    monkeypatch.setattr("dmpo_explore.web.export.export_web", page)
-    words = ["--threshold", 0.4, "--vendor", "--weights", "int8", "--pictures", "--licence", "MIT", "--force"]
-    answer = json.loads(call("export", "mine", "--web", tmp_path / "page", *words, "--json").stdout)
-    del seen["progress"]
-    assert seen == {
-        "run": "mine", "thresholds": (0.4,), "vendor": True, "weights": "int8", "pictures": True, "licence": "MIT",
-        "force": True,
-    }  # fmt: skip
-    assert answer["path"] == str(tmp_path / "page") and answer["bytes"] == 2
-    (tmp_path / "page" / "page.json").unlink()
-    (tmp_path / "page").rmdir()
-    said = call("export", "mine", "--web", tmp_path / "page", "--threshold", 0.4).stdout
-    assert f"python -m http.server 8000 --directory {tmp_path / 'page'}" in said
+@pytest.mark.usefixtures("quick")
+def test_a_page_is_published_with_the_options_of_earlier_versions(runs: Path, tmp_path: Path) -> None:
+    words = ["--threshold", 0.4, "--vendor", "--weights", "float32", "--pictures", "--licence", "MIT"]
+    done = call("export", "mine", "--web", tmp_path / "page", *words, "--json")
+    answer = json.loads(done.stdout)
+    assert "`export --web` is `dmpo-explore publish` now" in done.stderr
+    assert answer["path"] == str(tmp_path / "page") and answer["policy"]["thresholds"] == [0.4]
+    assert (tmp_path / "page" / "pictures").is_dir()
+    assert "it was there and is kept" in call("export", "mine", "--web", tmp_path / "page", *words).stdout
 
 
 @pytest.mark.usefixtures("quick")

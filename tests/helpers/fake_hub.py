@@ -33,6 +33,7 @@ class FakeHub(ThreadingHTTPServer):
         self.commits: dict[str, dict[str, Files]] = {}
         self.branches: dict[str, dict[str, str]] = {}
         self.asked: list[str] = []
+        self.sdks: dict[str, str] = {}  # of Spaces, whose names begin with spaces/
         self.cards: list[str] = []
 
     @property
@@ -73,10 +74,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append(path)
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
             self._info(found[1], found[2] or "main")
+        elif found := re.fullmatch(r"/api/(spaces/[^/]+/[^/]+)", path):
+            self._space(found[1])
         elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             self._file(*found.groups())
         else:
             self._json({"error": f"not faked: GET {path}"}, 404)
+
+    def _space(self, repo: str) -> None:
+        if repo not in self.server.commits:
+            self._json({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
+        else:
+            self._json({"id": repo.removeprefix("spaces/"), "sdk": self.server.sdks.get(repo)})
 
     def _info(self, repo: str, revision: str) -> None:
         if repo not in self.server.commits:
@@ -107,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/api/validate-yaml":
             self.server.cards.append(json.loads(body)["content"])
             self._json({"errors": [], "warnings": []})
-        elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/(.+)", path):
+        elif found := re.fullmatch(r"/api/(?:models/)?((?:spaces/)?[^/]+/[^/]+)/preupload/(.+)", path):
             files = [
                 {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]
             ]
@@ -115,17 +124,20 @@ class _Handler(BaseHTTPRequestHandler):
         elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/branch/(.+)", path):
             self.server.branches[found[1]][found[2]] = self.server.branches[found[1]]["main"]
             self._json({})
-        elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/(.+)", path):
+        elif found := re.fullmatch(r"/api/(?:models/)?((?:spaces/)?[^/]+/[^/]+)/commit/(.+)", path):
             self._commit(found[1], found[2], body)
         else:
             self._json({"error": f"not faked: POST {path}"}, 404)
 
     def _create(self, values: dict[str, Any]) -> None:
-        repo = f"{values.get('organization') or 'me'}/{values['name']}"
+        kind = "spaces/" if values.get("type") == "space" else ""
+        repo = f"{kind}{values.get('organization') or 'me'}/{values['name']}"
         if repo in self.server.commits:
             self._json({"error": "You already created it", "url": f"{self.server.address}/{repo}"}, 409)
         else:
             self.server.commit(repo, {".gitattributes": b""})
+            if kind:
+                self.server.sdks[repo] = values["sdk"]
             self._json({"url": f"{self.server.address}/{repo}"})
 
     def _commit(self, repo: str, branch: str, body: bytes) -> None:

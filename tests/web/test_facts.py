@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 
 import dmpo_explore as dx
 from dmpo_explore.reports.report import report_html
 from dmpo_explore.web.export import PAGE
-from dmpo_explore.web.facts import RESIZING, check_policy, check_resizing, run_facts, write_record
+from dmpo_explore.web.facts import RESIZING, check_policy, check_resizing, run_facts
+from dmpo_explore.web.shared import slider_of
+
+
+def facts_at(run: dx.Run, policy: dx.Policy) -> dict[str, Any]:
+    outcome = dx.apply(policy, run.record("test"))
+    return run_facts(run, policy, outcome, slider_of(policy, outcome))
 
 
 def test_facts_are_the_records() -> None:
     run = dx.load_run("demo")
     policy = dx.fit_policy(run.record("calibration"), flops=0.3)
-    facts = run_facts(run, run.record("test"), policy)
+    facts = facts_at(run, policy)
     assert facts["slider"]["thresholds"][facts["slider"]["place"]] == policy.thresholds[0]
     assert facts["blocks"] == [2, 4, 6, 8, 10, 12] and len(facts["colours"]) == 6
     assert facts["notes"][0].startswith("The slider begins at the policy confidence, fitted on calibration")
     assert "91.33 %" in facts["notes"][0]
+    counts = dx.analysis.slider_counts(run.record("test"), policy).sliders[0].counts
+    assert facts["slider"]["counts"] == counts.tolist()
 
 
 def test_a_policy_that_names_a_split_and_no_target_was_set_by_hand() -> None:
     run, policy = dx.load_run("demo"), dx.policies.ConfidencePolicy((0.8,), {"split": "val"})
-    assert "set by hand" in run_facts(run, run.record("test"), policy)["notes"][0]
+    assert "its threshold set by hand" in facts_at(run, policy)["notes"][0]
     assert "its threshold set by hand" in report_html(run, policy, images=0)
-
-
-def test_scores_have_the_policys_temperatures(mine: dx.Run, tmp_path: Path) -> None:
-    record = mine.record("test")
-    if record.logits is None:
-        pytest.skip("a record without logits")
-    policy = dx.POLICIES["margin"]((0.5,), temperatures=(2.0, 1.0, 0.5))
-    entries = write_record(tmp_path, record, policy)
-    found = np.fromfile(tmp_path / entries["scores"]["url"], "<f4").reshape(-1, 3)
-    assert np.array_equal(found, policy.columns(record)["margin"])
 
 
 def test_a_policy_on_one_score_with_one_threshold_is_shown() -> None:

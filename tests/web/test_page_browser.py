@@ -58,7 +58,7 @@ def folder(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shrinking, "MEASURED", 100)
         place = tmp_path_factory.mktemp("page") / "demo"
-        return dx.export_web(run, place, policy, weights="float16", vendor=True)
+        return dx.export_web(run, place, policy, weights="float16")
 
 
 @pytest.fixture
@@ -133,9 +133,8 @@ def test_the_threshold_moves_where_the_picture_stops_and_comes_back(visit: Visit
     assert "computed before" in visit.page.locator("#exits li").nth(5).text_content()  # type: ignore[operator]
     thumb.press("End")
     visit.page.wait_for_function("() => document.documentElement.dataset.stop === '6'")
-    box = visit.page.locator("#exits .track").first.bounding_box()
-    assert box
-    visit.page.mouse.click(box["x"] + 3, box["y"] + 5)  # the tracks take the threshold, too
+    track = visit.page.locator("#exits .track").first
+    track.click(position={"x": 3, "y": 5})  # the tracks take the threshold, too
     visit.page.wait_for_function("() => document.documentElement.dataset.stop === '1'")
 
 
@@ -192,24 +191,23 @@ def test_exits_and_labels_are_the_python_engines_on_200_images(
     assert len(np.unique(exits)) >= 4
 
 
-def test_every_position_of_the_slider_has_the_librarys_counts(visit: Visit, run: dx.Run, policy: Policy) -> None:
-    counts = visit.page.evaluate("""async () => {
-        const {readRecord, countsOf} = await import("./record.js"), facts = await (await fetch("page.json")).json();
-        const record = await readRecord(facts);
-        return facts.slider.thresholds.map(t => countsOf(record, t, facts.policy.falling));
+def test_every_position_of_the_slider_has_the_librarys_numbers(visit: Visit, run: dx.Run, policy: Policy) -> None:
+    found = visit.page.evaluate("""async () => {
+        const {numbersOf} = await import("./record.js");
+        return numbersOf(await (await fetch("page.json")).json()).map(one => [one.compute, one.accuracy, one.mean]);
     }""")
-    slider = dx.analysis.slider_counts(run.record("test"), policy).sliders[0]
-    found = np.stack([np.ravel([one["yes"], one["no"]], "F") for one in counts])
-    assert np.array_equal(found, slider.counts)
-    assert visit.page.locator("#accuracy").inner_text() == "91.33 %"
+    record = run.record("test")
+    slider = dx.analysis.slider_counts(record, policy).sliders[0]
+    compute, accuracy = slider.curve(record.flops_fraction)
+    assert np.allclose(np.array(found)[:, 0], compute) and np.allclose(np.array(found)[:, 1], accuracy)
+    assert found[slider.position][2] == pytest.approx(dx.apply(policy, record).summary()["mean_exit"])
     thumb = visit.page.get_by_role("slider", name="Threshold")
     thumb.focus()
     thumb.press("Home")
-    first = run.record("test").correct[:, 0].mean()
+    first = record.correct[:, 0].mean()
     visit.page.wait_for_function(
         "text => document.getElementById('accuracy').textContent === text", arg=f"{100 * first:.2f} %"
     )
-    assert visit.page.locator("#piles .pile").first.locator(".tile").count() == 240
     assert "accuracy 89.3 %" in str(thumb.get_attribute("aria-valuetext"))
 
 
@@ -255,11 +253,8 @@ def test_it_is_accessible_and_nothing_sticks_out_on_a_phone(visit: Visit, scheme
     visit.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     assert visit.stop() == 1
     assert violations_of(visit.page) == []
-    tile = visit.page.locator("#piles .tile[tabindex='0']")
-    assert tile.count() == 1  # one stop of the Tab key, arrows lead on
-    tile.focus()
-    tile.press("ArrowRight")
-    assert visit.page.locator("#detail").inner_text().count("exit ") == 6
+    visit.page.locator("#stage").press("ArrowRight")
+    assert visit.page.locator("#detail").inner_text().count(" · ") == 5
     visit.page.set_viewport_size({"width": 400, "height": 800})
     visit.page.wait_for_function("() => document.documentElement.scrollWidth <= innerWidth")
     assert violations_of(visit.page) == []

@@ -1,9 +1,8 @@
-"""A page of a tiny run in Chromium, onnxruntime-web from its network address: hashes, other scores, damaged files."""
+"""A page of a tiny run in Chromium: hashes, other scores, damaged files."""
 
 from __future__ import annotations
 
 import re
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from dmpo_explore.inference.onnx_engine import OnnxEngine
 from dmpo_explore.policies.rules import EntropyPolicy
 from dmpo_explore.runs.run import Run
 from dmpo_explore.web.export import export_web
-from dmpo_explore.web.runtime import NETWORK
+from dmpo_explore.web.runtime import VENDORED
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
@@ -25,7 +24,7 @@ pytestmark = [pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def folder(mine: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(mine: Run, onnxruntime_web: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     scores = np.sort(mine.record("test").entropy[:, 0])
     policy = EntropyPolicy((float(scores[len(scores) // 2]),))  # half of the images exit at exit 1
     place = tmp_path_factory.mktemp("small") / "page"
@@ -33,26 +32,10 @@ def folder(mine: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def page(browser: Browser, onnxruntime_web: Path) -> Iterator[Page]:
-    """A page whose requests to the content delivery network get the package's files; ``page.damaged``: other bytes."""
+def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1000, "height": 800})
-    page, package = context.new_page(), tarfile.open(onnxruntime_web)  # noqa: SIM115
-
-    def answer(route: Route) -> None:
-        name = route.request.url.split("/dist/")[1].partition("?")[0]
-        stream = package.extractfile(f"package/dist/{name}")
-        assert stream
-        body = stream.read()
-        kind = "application/wasm" if name.endswith(".wasm") else "text/javascript"
-        headers = {"access-control-allow-origin": "*", "content-type": kind}
-        route.fulfill(body=body + (b" " if name in damaged else b""), headers=headers)
-
-    damaged: list[str] = []
-    page.damaged = damaged  # type: ignore[attr-defined]
-    context.route(f"{NETWORK}/**", answer)
-    yield page
+    yield context.new_page()
     context.close()
-    package.close()
 
 
 def test_answers_are_the_engines_with_another_score(folder: Path, mine: Run, page: Page) -> None:
@@ -81,18 +64,17 @@ def test_answers_are_the_engines_with_another_score(folder: Path, mine: Run, pag
 def page_rows(folder: Path) -> list[int]:
     from dmpo_explore.utils.files import read_json
 
-    rows: list[int] = read_json(folder / "page.json")["tiles"]
+    rows: list[int] = read_json(folder / "page.json")["tiles"]["rows"]
     return rows
 
 
 def test_other_bytes_do_not_run(folder: Path, page: Page) -> None:
-    page.damaged.append("ort.wasm.bundle.min.mjs")  # type: ignore[attr-defined]
+    pattern = f"**/{VENDORED}/ort.wasm.bundle.min.mjs*"
+    page.route(pattern, lambda route: route.fulfill(body="other"))
     with served(folder) as (address, _):
         page.goto(address)
-        page.get_by_text(
-            re.compile("^Stage 1: .*not the file of this page. It comes from another.*--vendor")
-        ).wait_for()
-        page.damaged.clear()  # type: ignore[attr-defined]
+        page.get_by_text(re.compile("^Stage 1: .*not the file of this page$")).wait_for()
+        page.unroute(pattern)
         page.get_by_role("button", name="Try again").click()
         page.wait_for_function("() => document.documentElement.dataset.stop")
 
@@ -113,7 +95,7 @@ def test_images_are_offered_only_where_they_are_published(folder: Path, mine: Ru
         with served(place) as (address, _):
             page.goto(address)
             page.wait_for_function("() => document.getElementById('rule').textContent.includes('exit')")
-            assert page.get_by_text("Click an image to run it above.").count() == offers
+            assert page.get_by_text("Click an image to run it below.").count() == offers
 
 
 def test_the_model_computes_under_the_pages_policy(folder: Path, page: Page) -> None:
@@ -164,3 +146,37 @@ def test_a_second_press_opens_no_second_stream(folder: Path, page: Page, webcam:
         page.get_by_role("button", name="Stop the webcam").click()
         page.get_by_role("button", name="Webcam", exact=True).wait_for()
         assert page.evaluate("() => window.streams.map((one) => one.active)") == [False]
+
+
+def test_parts_of_a_picture_are_covered_and_uncovered(folder: Path, page: Page) -> None:
+    stopped = "() => document.documentElement.dataset.stop"
+    middle = """() => [...document.getElementById("picture").getContext("2d").getImageData(140, 140, 1, 1).data]"""
+    with served(folder) as (address, _):
+        page.goto(address)
+        page.wait_for_selector("html[data-ready=yes]")
+        page.wait_for_function(stopped)
+        before = page.locator("#answer").inner_text(), page.evaluate(middle)
+        five = page.locator("#exits .five").first.inner_text()
+        assert five.count(" · ") == 4 and five.startswith(page.locator("#exits .words").first.inner_text())
+        assert "WebAssembly, one thread" in page.locator("#spent").inner_text()
+        page.locator("#picture").click()  # the brush is off
+        assert page.locator("#uncover").is_hidden()
+        page.get_by_role("button", name="Cover parts").click()
+        page.locator("#picture").click()
+        assert page.evaluate(middle) == [128, 128, 128, 255]
+        page.wait_for_function(stopped)
+        page.get_by_role("button", name="Uncover").click()
+        page.wait_for_function(stopped)
+        assert (page.locator("#answer").inner_text(), page.evaluate(middle)) == before
+
+
+def test_the_download_is_stated_before_it_starts(folder: Path, page: Page) -> None:
+    from dmpo_explore.utils.files import read_json
+
+    facts = read_json(folder / "page.json")
+    runtime = sum(part["bytes"] for part in facts["runtime"]["wasm"].values())
+    every = runtime + sum(stage["bytes"] for stage in facts["stages"])
+    with served(folder) as (address, _):
+        page.goto(address)
+        page.wait_for_selector("html[data-ready=yes]")
+        assert f"all 3 together {every / 1e6:.1f} MB" in page.locator("#total").inner_text()

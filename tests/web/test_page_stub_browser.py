@@ -15,7 +15,7 @@ from dmpo_explore.runs.run import Run
 from dmpo_explore.utils.files import read_json, write_json, write_text
 from dmpo_explore.web import pictures
 from dmpo_explore.web.export import export_web
-from dmpo_explore.web.facts import file_facts
+from dmpo_explore.web.places import file_facts
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
@@ -156,9 +156,9 @@ def test_the_webcam_is_answered_where_a_stage_takes_longer_than_a_frame(
 def test_a_curve_of_one_accuracy_has_an_axis(export: Callable[..., Path], page: Page) -> None:
     draw = """async accuracy => {
         const {Curve} = await import("./curve.js"), points = [0.3, 1].map(compute => ({accuracy, compute}));
-        new Curve(points, () => {}).show(0);
-        const figure = document.getElementById("curve"), lines = [...figure.querySelectorAll(".end")];
-        return [figure.innerHTML.includes("NaN"), lines.map(line => line.textContent)];
+        const curve = new Curve(points, () => {}), figure = curve.node, lines = [...figure.querySelectorAll(".end")];
+        curve.show(0);
+        return [figure.outerHTML.includes("NaN"), lines.map(line => line.textContent)];
     }"""
     with served(export()) as (address, _):
         page.goto(address)
@@ -188,5 +188,17 @@ def test_the_images_that_can_be_run_are_named(
         page.goto(address)
         page.wait_for_selector("html[data-ready=yes]")
         rule = page.locator("#rule").inner_text()
-        assert rule.endswith(" Of these images, only the samples above can be run.")
+        assert rule.endswith(" Of these images, only the samples below can be run.")
         assert "Click an image" not in rule
+
+
+def test_without_its_pictures_the_story_goes_on(export: Callable[..., Path], page: Page) -> None:
+    page.route("**/sheet.png*", lambda route: route.fulfill(body="cut short"))
+    with served(export()) as (address, _):
+        page.goto(address)
+        page.wait_for_selector("html[data-ready=yes]")
+        text = "The pictures are not shown: pictures/sheet.png is not there, or not the file of this page."
+        assert text in page.locator("#notes").inner_text()
+        assert page.locator("#story .step").count() >= 5
+        page.get_by_role("button", name="A thousand").click()
+        page.wait_for_function("() => document.getElementById('accuracy').textContent.includes('%')")

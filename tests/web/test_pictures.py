@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dmpo_explore.web.pictures import varied, write_pictures
+from dmpo_explore.web.pictures import SMALL, varied, write_pictures, write_running
+from dmpo_explore.web.places import InFolder
 
 
 def test_small_images_are_kept_to_the_pixel(tmp_path: Path) -> None:
     images = list(np.random.default_rng(0).integers(256, size=(23, 28, 20, 3), dtype=np.uint8))
-    facts = write_pictures(tmp_path, images, [0, 22])
+    facts = write_pictures(InFolder(tmp_path), images, [0, 22])
     sheet = np.asarray(Image.open(tmp_path / facts["sheet"]["url"]).convert("RGB"))
     assert (facts["exact"], facts["width"], facts["height"], facts["samples"]) == (True, 20, 28, {})
     for i, image in enumerate(images):
@@ -22,12 +23,25 @@ def test_small_images_are_kept_to_the_pixel(tmp_path: Path) -> None:
 
 def test_larger_images_are_small_in_the_sheet_and_have_files_to_classify(tmp_path: Path) -> None:
     images = [np.full((300, 400, 3), 200, np.uint8), np.full((900, 450, 3), (9, 99, 199), np.uint8)]
-    facts = write_pictures(tmp_path, images, [1])
+    facts = write_pictures(InFolder(tmp_path), images, [1])
     assert not facts["exact"] and list(facts["samples"]) == ["1"]
     with Image.open(tmp_path / facts["samples"]["1"]["url"]) as picture:
         assert picture.size == (320, 640)
     sheet = np.asarray(Image.open(tmp_path / facts["sheet"]["url"]).convert("RGB"))
-    assert abs(int(sheet[32, 32, 0]) - 200) < 5 and sheet[2, 32].min() > 240  # the aspect is kept, white around it
+    middle = SMALL // 2
+    assert abs(int(sheet[middle, middle, 0]) - 200) < 5 and sheet.shape[:2] == (SMALL, 40 * SMALL)
+
+
+def test_an_image_is_never_distorted(tmp_path: Path) -> None:
+    """In the sheet its middle square is shown; what runs through the network is whole."""
+    wide = np.zeros((90, 270, 3), np.uint8)
+    wide[:, 90:180] = 250  # the middle square
+    facts = write_pictures(InFolder(tmp_path), [wide])
+    sheet = np.asarray(Image.open(tmp_path / facts["sheet"]["url"]).convert("L"))
+    assert sheet[:SMALL, 2 : SMALL - 2].min() > 240
+    (running,) = write_running(InFolder(tmp_path), [wide])
+    with Image.open(tmp_path / running["url"]) as picture:
+        assert picture.size == (270, 90)
 
 
 def test_every_exit_occurs_among_the_pictures_to_classify() -> None:

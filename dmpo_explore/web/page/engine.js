@@ -14,6 +14,12 @@ export class Engine {
     this.here = facts.stages.map(() => false); // graphs that need no download
     this.waiting = new Map(); // tasks without an answer; every start has its own
     this.backend = "wasm";
+    this.threads = crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
+  }
+
+  /** Where the model computes, in words. */
+  get where() {
+    return this.backend === "webgpu" ? "WebGPU" : `WebAssembly, ${this.threads === 1 ? "one thread" : `${this.threads} threads`}`;
   }
 
   /** Where the model computes: `wasm`, or `webgpu` where the browser has it. Tasks of an earlier start fail. */
@@ -56,8 +62,7 @@ export class Engine {
       for (const { failed } of waiting.values()) failed(new Error(event.message || "the worker does not start"));
       waiting.clear();
     };
-    const threads = crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
-    await this.#ask({ task: "start", script: blobOf(code), wasm, threads, on: backend }, [wasm]);
+    await this.#ask({ task: "start", script: blobOf(code), wasm, threads: this.threads, on: backend }, [wasm]);
   }
 
   #ask(message, moved = []) {

@@ -11,12 +11,13 @@ export class Exits {
         words: element("span", { class: "words" }),
         amount: element("span", { class: "amount" }),
         state: element("span", { class: "state" }),
+        five: element("p", { class: "five" }),
       };
       const own = facts.flops[k] - (facts.flops[k - 1] ?? 0);
       const name = element("div", { class: "name" }, element("b", {}, `Exit ${k + 1}`), element("span", {}, `block ${facts.blocks[k]}`));
       const track = element("div", { class: "track" }, parts.bar, element("div", { class: "line" }), parts.words, parts.amount);
       const cost = element("div", { class: "cost" }, element("span", {}, gigaflops(own)), element("span", {}, megabytes(stage.bytes)));
-      const row = element("li", {}, name, track, cost, parts.state);
+      const row = element("li", {}, name, track, cost, parts.state, parts.five);
       row.style.setProperty("--exit", facts.colours[k]);
       listen(track, (share) => aim(share * facts.policy.highest));
       return { row, ...parts };
@@ -28,15 +29,16 @@ export class Exits {
    *
    * `answers`: of the exits computed so far; `stop`: the exit where it stops, or null; `busy`: { stage, done } while a stage
    * is fetched; `failed`: { stage, text }, without a stage where
-   * something else went wrong; `here`: the graphs that need no download; `threshold`.
+   * something else went wrong; `here`: the graphs that need no download; `threshold`; `where` it computes, in words.
    */
-  show({ answers, stop, busy, failed, here, threshold }) {
+  show({ answers, stop, busy, failed, here, threshold, where }) {
     const { policy, class_names: names, stages, flops } = this.facts;
     find("exits").style.setProperty("--threshold", length(threshold / policy.highest));
-    this.rows.forEach(({ row, bar, words, amount, state }, k) => {
+    this.rows.forEach(({ row, bar, words, amount, state, five }, k) => {
       const answer = answers[k], past = stop !== null && k > stop, loading = busy?.stage === k;
       row.className = ["row", answer && "computed", stop === k && "stops", past && "past", loading && "loading"].filter(Boolean).join(" ");
       bar.style.width = length(answer ? answer.score / policy.highest : loading ? busy.done / stages[k].bytes : 0);
+      five.textContent = answer ? mostLikely(answer.ranked).map(([c, p]) => `${names[c]} ${percent(p, p < 0.01 ? 1 : 0)}`).join(" · ") : "";
       words.textContent = answer ? names[answer.label] : "";
       amount.textContent = answer ? scoreText(answer.score, policy) : "";
       state.textContent = stateOf({ answer, stop, past, k, here: here[k], last: stages.length - 1, loading, busy, stage: stages[k], failed, policy });
@@ -48,7 +50,7 @@ export class Exits {
     find("spent").replaceChildren(
       card("Computed", percent(computed / model, 0), `${gigaflops(computed).split(" ")[0]} of ${gigaflops(model)}`, computed / model),
       card("Downloaded", percent(fetched / bytes, 0), `${megabytes(fetched).split(" ")[0]} of ${megabytes(bytes)}`, fetched / bytes),
-      card("Time", answers.length ? `${time.toFixed(0)} ms` : "–", "of computing on this device"),
+      card("Time", answers.length ? `${time.toFixed(0)} ms` : "–", `on this device, ${where}`),
     );
   }
 
@@ -71,6 +73,9 @@ export class Exits {
     find("answer").replaceChildren(label, element("p", { class: "quiet" }, text));
   }
 }
+
+/** The five most likely classes: [class, probability], … */
+const mostLikely = (ranked) => [...ranked.entries()].sort((a, b) => b[1] - a[1]).slice(0, 5);
 
 const stateOf = ({ answer, stop, past, k, here, last, loading, busy, stage, failed, policy }) => {
   if (failed?.stage === k) return "could not be loaded";

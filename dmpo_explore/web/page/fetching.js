@@ -1,4 +1,14 @@
-// Files of the page, checked against their hashes, and kept for visits without a network where the browser permits it.
+// Files of the page: in its folder, checked against their hashes and kept for visits without a network where the browser
+// permits it; or in the page's own text.
+
+/** page.json. */
+export const filesOf = async () => {
+  const inside = document.getElementById("data");
+  if (inside) return JSON.parse(inside.textContent);
+  const response = await fetch("page.json");
+  if (!response.ok) throw new Error(`page.json: the server answers ${response.status}`);
+  return response.json();
+};
 
 /** The cache of this page; null where a page may not keep files (an address without https). */
 export const kept = async () => {
@@ -9,8 +19,6 @@ export const kept = async () => {
   }
 };
 
-const ELSEWHERE = ". It comes from another server: with --vendor the page's author puts it into the page's folder";
-
 // The hash is a part of the address: a page that was replaced never meets files of the earlier one.
 const addressOf = (file) => new URL(`${file.url}?${file.integrity.replace(/\W/g, "").slice(6, 22)}`, location).href;
 
@@ -19,11 +27,11 @@ export const isKept = async (file) => Boolean(await (await kept())?.match(addres
 
 /** A file's bytes; `progress` is called with bytes done. Throws where it cannot be loaded or has another hash. */
 export const bytesOf = async (file, progress = () => {}) => {
+  if (file.data) return unpacked(file, Uint8Array.from(atob(file.data), (letter) => letter.charCodeAt(0)).buffer);
   const cache = await kept(), address = addressOf(file), here = await cache?.match(address);
   if (here) return unpacked(file, await here.arrayBuffer());
   const response = await fetch(address, { integrity: file.integrity }).catch(() => {
-    const elsewhere = new URL(address).origin !== location.origin;  // "export --web DIR --vendor" writes no such file
-    throw new Error(`${file.url} is not there, or not the file of this page${elsewhere ? ELSEWHERE : ""}`);
+    throw new Error(`${file.url} is not there, or not the file of this page`);
   });
   if (!response.ok) throw new Error(`${file.url}: the server answers ${response.status}`);
   const parts = [], reader = response.body.getReader();

@@ -14,6 +14,8 @@ export const element = (name, attributes = {}, ...children) => {
 };
 
 export const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+/** A text in which numbers and their units stay on one line. */
+export const bound = (text) => text.replace(/(\d) (%|MB|GFLOPs)/g, "$1\u00a0$2");
 /** A share as a length of CSS. */
 export const length = (share) => `${(100 * Math.min(1, Math.max(0, share))).toFixed(2)}%`;
 export const whole = (n) => n.toLocaleString("en");
@@ -21,8 +23,6 @@ export const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
 export const gigaflops = (flops) => `${(flops / 1e9).toFixed(2)} GFLOPs`;
 
 /** A score of the policy as text. */
-export const scoreText = (score, { unit }) => (unit === "%" ? percent(score) : `${score.toFixed(2)} ${unit}`);
-/** A threshold as text, as precise as it is. */
-export const thresholdText = (threshold) => String(Number(threshold.toPrecision(4)));
+export const scoreText = (score, { unit }, digits = 1) => (unit === "%" ? percent(score, digits) : `${score.toFixed(2)} ${unit}`);
 
 export const calm = matchMedia("(prefers-reduced-motion: reduce)");

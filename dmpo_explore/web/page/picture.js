@@ -35,6 +35,11 @@ export class Pictures {
     this.bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" });
   }
 
+  /** The images that run through the network, with their bitmaps. */
+  running({ running }) {
+    return Promise.all(running.map(async (one) => ({ ...one, bitmap: one.picture && (await createImageBitmap(new Blob([await bytesOf(one.picture)]))) })));
+  }
+
   has(tile) {
     return Boolean(this.facts) && (this.facts.exact || String(tile) in this.facts.samples);
   }

@@ -1,0 +1,246 @@
+// The story: eight steps, each one idea, one figure that moves once, one thing to try. All numbers are the run's own.
+
+import { Chart, ticksOf } from "./chart.js";
+import { Curve } from "./curve.js";
+import { bound, calm, element, find, gigaflops, length, percent, scoreText, whole } from "./parts.js";
+
+const BINS = 20, SHOWN = 14;
+const row = (...nodes) => element("div", { class: "story-row" }, ...nodes);
+const points = (from, to) => `${(100 * (to - from)).toFixed(1).replace("-", "−")} points`;
+
+// A bar with words; it grows when its step is seen.
+const bar = (share, colour, words, amount) => {
+  const filled = element("i"), node = element("div", { class: "grows" }, filled, element("span", {}, words), element("b", {}, amount));
+  filled.style.width = length(share);
+  filled.style.setProperty("--own", colour);
+  return node;
+};
+const chips = (title, names, act) => {
+  const buttons = names.map((name) => element("button", { type: "button", "aria-pressed": "false" }, name));
+  buttons.forEach((button, i) => button.addEventListener("click", () => {
+    const on = button.getAttribute("aria-pressed") === "false";
+    for (const one of buttons) one.setAttribute("aria-pressed", String(on && one === button));
+    act(on ? i : null);
+  }));
+  return element("div", { class: "buttons", role: "group", "aria-label": title }, ...buttons);
+};
+const exitNames = (facts) => facts.flops.map((_, k) => `exit ${k + 1}`);
+
+// -- the steps: { title, text, hint, figure } --
+
+const depth = ({ facts }) => {
+  const { flops, reference_flops: reference, blocks, colours, story: { accuracies } } = facts, K = flops.length, said = element("p", { role: "status" });
+  const rows = flops.map((cost, k) => bar(cost / Math.max(...flops, reference), colours[k], `block ${blocks[k]}`, `${percent(cost / reference, 0)} · ${percent(accuracies[k])} correct`));
+  const tell = (k) => said.textContent = k === null ? "" : `All ${whole(facts.images)} images stopped at exit ${k + 1}: ${points(accuracies[K - 1], accuracies[k])} of accuracy against the last exit, ${percent(1 - flops[k] / flops[K - 1], 0)} of its compute saved.`;
+  return {
+    title: "Depth costs",
+    text: `A deep network computes block after block, ${gigaflops(reference)} for one image here. Most of that is spent on images that need less: after block ${blocks[0]}, at ${percent(flops[0] / reference, 0)} of the compute, ${percent(accuracies[0])} could be answered correctly; at the end ${percent(accuracies[K - 1])}.`,
+    hint: "Stop all images at one exit.",
+    figure: [element("div", {}, ...rows), chips("Stop all images at", exitNames(facts), tell), said],
+  };
+};
+
+const exits = ({ facts, tiles, pictures }) => {
+  const { policy, colours, class_names: names } = facts, K = tiles.exits, place = element("div"), frame = element("div", { class: "tile big", role: "img" });
+  let turn = 0;
+  // images on which the exits do not agree say most
+  const unlike = [...Array(tiles.n).keys()].filter((i) => tiles.predictions[i * K] !== tiles.predictions[i * K + K - 1]);
+  const order = unlike.length ? unlike : [...Array(tiles.n).keys()];
+  const next = () => {
+    const i = order[(turn++ * 37) % order.length];
+    frame.setAttribute("aria-label", names[tiles.labels[i]]);
+    if (pictures.facts) pictures.dress(frame, i);
+    else frame.textContent = names[tiles.labels[i]];
+    place.replaceChildren(element("p", { class: "quiet" }, `It is: ${names[tiles.labels[i]]}`), ...colours.map((colour, k) => bar(tiles.scores[i * K + k] / policy.highest, colour, `exit ${k + 1}: ${names[tiles.predictions[i * K + k]]} ${tiles.correct(i, k) ? "✓" : "✗"}`, scoreText(tiles.scores[i * K + k], policy, 0))));
+  };
+  next();
+  const other = element("button", { type: "button" }, "Another image");
+  other.addEventListener("click", next);
+  return {
+    title: "An exit is a small classifier",
+    text: `After some blocks a small classifier reads what the network knows so far, and answers. Here are ${K} of them. Later ones have seen more blocks, so they are correct more often. The answer of one exit can differ from the next one's.`,
+    hint: "Follow another image through the exits.",
+    figure: [element("div", { class: "beside" }, frame, place), other],
+  };
+};
+
+const confidence = ({ facts, tiles, threshold }) => {
+  const { policy } = facts, K = tiles.exits, yes = new Array(BINS).fill(0), no = new Array(BINS).fill(0);
+  for (let i = 0; i < tiles.n; i++) {
+    const bin = Math.min(BINS - 1, Math.floor((tiles.scores[i * K] / policy.highest) * BINS));
+    (tiles.correct(i, 0) ? yes : no)[bin] += 1;
+  }
+  const most = Math.max(...yes.map((n, b) => n + no[b])), columns = yes.map((n, b) => {
+    const good = element("i", { class: "yes" }), bad = element("i", { class: "no" });
+    good.style.height = length(n / most);
+    bad.style.height = length(no[b] / most);
+    return element("span", {}, bad, good);
+  });
+  const line = element("div", { class: "level" }), plot = element("div", { class: "columns", "aria-hidden": "true" }, ...columns, line), said = element("p", { role: "status" });
+  const show = () => {
+    const value = threshold.value, out = [0, 0], on = [0, 0];
+    for (let i = 0; i < tiles.n; i++) {
+      const passes = policy.falling ? tiles.scores[i * K] <= value : tiles.scores[i * K] >= value, counts = passes ? out : on;
+      counts[0] += 1;
+      counts[1] += tiles.correct(i, 0);
+    }
+    line.style.left = length(value / policy.highest);
+    const share = ([n, right]) => (n ? percent(right / n, 0) : "none");
+    said.textContent = `At ${scoreText(value, policy, 0)}, ${whole(out[0])} of ${whole(tiles.n)} images exit at exit 1, ${share(out)} of them correct. Of the ${whole(on[0])} that go on, it would have had ${share(on)} correct.`;
+  };
+  threshold.listen(show);
+  show();
+  const aim = (event) => {
+    const { left, width } = plot.getBoundingClientRect();
+    threshold.aim(Math.min(1, Math.max(0, (event.clientX - left) / width)) * policy.highest);
+  };
+  plot.addEventListener("pointerdown", (event) => (plot.setPointerCapture(event.pointerId), aim(event)));
+  plot.addEventListener("pointermove", (event) => plot.hasPointerCapture(event.pointerId) && aim(event));
+  const side = policy.falling ? "at most" : "at least", known = policy.falling ? "low" : "high";
+  return {
+    title: "When may an image exit?",
+    text: `Each exit also states its ${policy.score}. Where it is ${known}, the answer is usually correct (blue); elsewhere it is often incorrect (orange). So a threshold decides: an image whose ${policy.score} is ${side} the threshold exits, all others go on.`,
+    hint: "Drag the red line.",
+    figure: [element("p", { class: "quiet" }, `Exit 1: images by their ${policy.score}`), plot, row(element("span", {}, scoreText(0, policy, 0)), element("span", {}, scoreText(policy.highest, policy, 0))), said],
+  };
+};
+
+const curve = ({ facts, numbers, threshold }) => {
+  const drawn = new Curve(numbers, (place) => threshold.choose(place)), now = numbers[facts.slider.place], full = numbers.at(-1), said = element("p", { role: "status" });
+  const show = (place) => {
+    const { accuracy, compute } = numbers[place];
+    drawn.show(place);
+    said.textContent = `${scoreText(facts.slider.thresholds[place], facts.policy)}: ${percent(accuracy, 2)} correct with ${percent(compute)} of the compute.`;
+  };
+  threshold.listen(show);
+  show(threshold.place);
+  const change = full.accuracy - now.accuracy, against = Math.abs(change) < 0.0005 ? "as accurate as" : `${points(0, Math.abs(change))} ${change > 0 ? "less" : "more"} accurate than`;
+  return {
+    title: "What the threshold trades",
+    text: `Every threshold is one point: compute across, accuracy upwards. A low one saves much and makes errors; a high one runs deep. Near the bend little is lost: at ${percent(now.compute, 0)} of the compute the network is ${against} at ${percent(full.compute, 0)}, its full depth.`,
+    hint: "Drag along the curve and watch the thousand above.",
+    figure: [drawn.node, said],
+  };
+};
+
+const classes = ({ facts, tiles, pictures }) => {
+  const { story, class_names: names, colours } = facts, K = tiles.exits, [early, deep] = story.classes, said = element("p", { role: "status" });
+  const list = (title, rows, colour) => element("div", {}, element("h4", {}, title), ...rows.slice(0, 6).map(([c, mean]) => bar(K > 1 ? (mean - 1) / (K - 1) : 1, colour, names[c], mean.toFixed(1))));
+  const byExit = (k, falling) => {
+    const own = [...Array(tiles.n).keys()].filter((i) => tiles.exitOf(i, facts.slider.place) === k);
+    return own.sort((a, b) => (falling ? 1 : -1) * (tiles.scores[a * K] - tiles.scores[b * K])).slice(0, SHOWN);
+  };
+  const tell = (i) => said.textContent = `${names[tiles.labels[i]]}: ${facts.flops.map((_, k) => `exit ${k + 1} ${names[tiles.predictions[i * K + k]]} ${tiles.correct(i, k) ? "✓" : "✗"}`).join(" · ")}`;
+  const strip = (title, rows) => element("div", {}, element("h4", {}, title), element("div", { class: "strip", role: "group", "aria-label": title }, ...rows.map((i) => {
+    const tile = element("button", { type: "button", class: "tile", "aria-label": names[tiles.labels[i]] });
+    if (pictures.facts) pictures.dress(tile, i);
+    else tile.textContent = names[tiles.labels[i]];
+    tile.addEventListener("click", () => tell(i));
+    return tile;
+  })));
+  const sign = facts.policy.falling, deepest = Math.max(...facts.running.map(({ exit }) => exit), 0) || K - 1;
+  return {
+    title: "Which images go deep",
+    text: `Images that look typical of their class tend to exit early; unusual views and look-alikes tend to need depth. The mean exit of “${names[early[0][0]]}” is ${early[0][1].toFixed(1)}, of “${names[deep[0][0]]}” ${deep[0][1].toFixed(1)}.`,
+    hint: "Press an image to read its answers.",
+    figure: [strip("Clearest at exit 1", byExit(0, sign)), strip(`Exit only at exit ${deepest + 1}`, byExit(deepest, !sign)), element("div", { class: "pair" }, list("Classes with the lowest mean exit", early, colours[0]), list("… and the highest", deep, colours.at(-1))), said],
+  };
+};
+
+const overEpochs = (facts, values, title, high, asText) => {
+  const { epochs } = facts.story.training, step = Math.max(1, Math.ceil((epochs.at(-1) - epochs[0]) / 6));
+  const chart = new Chart({
+    title, label: "epoch", high, xs: [epochs[0], Math.max(epochs.at(-1), epochs[0] + 1), step], ys: asText, across: String,
+    lines: values.map((own, k) => ({ points: own.map((value, i) => [epochs[i], value]), colour: facts.colours[k], dots: 3 })),
+  });
+  const light = (k) => chart.lines.forEach((line, i) => line.classList.toggle("dim", k !== null && i !== k));
+  return { chart, light };
+};
+
+const SHARED = "All exits share the blocks. An early exit wants them to decide now; the last one wants them to keep what is needed later.";
+
+// The exits of two trainings on the same images.
+const beside = ({ facts }) => {
+  const { name, story: { accuracies, against } } = facts, said = element("p", { role: "status" });
+  const line = (flops, values) => flops.map((cost, k) => [cost / 1e9, values[k]]), most = Math.max(...facts.flops, ...against.flops) / 1e9;
+  const chart = new Chart({
+    title: `Accuracy of every exit over compute: ${name} and ${against.name}`, label: "GFLOPs for an image", xs: [0, most, most / 4], ys: ticksOf([...accuracies, ...against.accuracies]), across: (x) => x.toFixed(1),
+    lines: [{ points: line(facts.flops, accuracies), colour: "var(--blue)", dots: 5 }, { points: line(against.flops, against.accuracies), colour: "var(--orange)", dots: 3 }],
+  });
+  const ends = (values) => `${percent(values[0])} at its first exit and ${percent(values.at(-1))} at its last`;
+  const tell = (k) => said.textContent = k === null ? "" : `Exit ${k + 1}: ${name} ${percent(accuracies[k])}${k < against.flops.length ? `, ${against.name} ${percent(against.accuracies[k])}` : ""} correct.`;
+  return {
+    title: "Training exits together is hard",
+    text: `${SHARED} Two trainings, the same images: ${against.name} is ${ends(against.accuracies)} correct, ${name} ${ends(accuracies)}.`,
+    hint: "Compare them at one exit.",
+    figure: [element("p", { class: "legend" }, element("span", {}, name), element("span", { class: "other" }, against.name)), chart.node, chips("Compare at", exitNames(facts), tell), said],
+  };
+};
+
+const conflict = ({ facts }) => {
+  const { accuracy } = facts.story.training, K = facts.flops.length, { chart, light } = overEpochs(facts, accuracy, "Validation accuracy of every exit over the epochs", 300, ticksOf(accuracy.flat()));
+  return {
+    title: "Training exits together is hard",
+    text: `${SHARED} With one sum of losses both pull at the same weights. In this training exit 1 went from ${percent(accuracy[0][0], 0)} to ${percent(accuracy[0].at(-1), 0)}, exit ${K} from ${percent(accuracy[K - 1][0], 0)} to ${percent(accuracy[K - 1].at(-1), 0)}.`,
+    hint: "Choose an exit and follow its line.",
+    figure: [chart.node, chips("Follow", exitNames(facts), light)],
+  };
+};
+
+const parts = ({ facts }) => {
+  const { made, training } = facts.story, { weight } = training, most = Math.max(...weight.flat());
+  const shares = weight.map((own) => own.map((value) => value / most)), { chart, light } = overEpochs(facts, shares, "Weight of every exit's loss over the epochs", 250, [0, 1, 0.5]);
+  const part = (name, value, words) => element("div", { class: "part" }, element("h4", {}, name, " ", element("code", {}, value)), element("p", {}, words));
+  return {
+    title: "What DMPO changes",
+    text: "It decouples the two tasks. A bypass lets each exit change its own features only. Early exits read second-order statistics, which separate classes sooner. And the loss weights shift: first the deep exits count most, then the early ones.",
+    hint: "Choose an exit and see when its loss counts.",
+    figure: [
+      element("div", { class: "pair" },
+        part("Bypass", made.bypass, made.bypass === "none" ? "This run has none: an exit reads the tokens of the network itself." : "Added for this exit's classifier alone; the next block gets the tokens unchanged."),
+        part("Classifier", made.predictor, made.predictor === "linear" ? "This run's exits are linear: they read means, no second-order statistics." : "It also reads how features vary together over the image."),
+      ),
+      element("h4", {}, "Phases ", element("code", {}, made.schedule), ": weight of each exit's loss, largest = 100 %"), chart.node, chips("Follow", exitNames(facts), light),
+    ],
+  };
+};
+
+const budget = ({ facts }) => {
+  const { story } = facts, { split, rows } = story.targets, said = element("p", { role: "status" }), most = Math.max(1, ...rows.map(({ compute }) => compute));
+  const names = rows.map(({ targets }) => targets[0]);
+  const bars = rows.map(({ targets, compute, accuracy }, i) => bar(compute / most, facts.colours[Math.min(i, facts.colours.length - 1)], targets.join(", "), `${percent(compute, 0)} · ${percent(accuracy)} correct`));
+  const tell = (i) => said.textContent = i === null ? "" : `Target ${names[i]}: ${percent(rows[i].accuracy, 2)} correct, and with other images of this kind it could be ${rows[i].interval.map((end) => percent(end)).join(" to ")}. Mean exit ${rows[i].mean.toFixed(2)}.`;
+  const { too_early: early } = story, K = facts.flops.length;
+  return {
+    title: "Budget, risk, other images",
+    text: `A budget fixes the threshold on images set aside (${split}), never on those it is judged by. The risk at the threshold above: ${percent(early)} of all images exit with an error that exit ${K} would not make. Images of another place shift both numbers: fit again there.`,
+    hint: "Choose a target and read what it gives.",
+    figure: [element("div", {}, ...bars), chips("Target", names, tell), said],
+  };
+};
+
+/** Tell the story in a place of the page; steps that the run has no numbers for are left out. */
+export const tell = (world) => {
+  const { facts } = world, { story } = facts, several = facts.flops.length > 1, slides = facts.slider.thresholds.length > 1;
+  const steps = [
+    several && depth, several && exits, slides && facts.policy.compared && confidence, slides && curve, several && classes,
+    several && (story.against ? beside : story.training?.accuracy && story.training.epochs.length > 1 && conflict), several && story.made && story.training?.weight && parts, several && story.targets && budget,
+  ].filter(Boolean).map((make) => make(world));
+  const sections = steps.map(({ title, text, hint, figure }, i) => {
+    const words = element("div", { class: "telling" }, element("p", { class: "kicker" }, `${i + 1} of ${steps.length}`), element("h2", { id: `step-${i + 1}`, tabindex: -1 }, title), element("p", {}, bound(text)), element("p", { class: "try" }, element("b", {}, "Try: "), hint));
+    return element("section", { class: "step", "aria-labelledby": `step-${i + 1}` }, words, element("div", { class: "figure" }, ...figure));
+  });
+  const keys = element("p", { class: "quiet" }, `${steps.length} steps: scroll, or press n for the next and p for the previous one.`);
+  find("story").replaceChildren(...(steps.length > 1 ? [keys] : []), ...sections);
+  const seen = new IntersectionObserver((entries) => entries.forEach(({ target, isIntersecting }) => isIntersecting && target.classList.add("seen")), { threshold: 0.3 });
+  for (const section of sections) seen.observe(section);
+  // n and p go to the next and the previous step
+  document.addEventListener("keydown", (event) => {
+    const step = { n: 1, p: -1 }[event.key];
+    if (!step || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select")) return;
+    const tops = sections.map((section) => section.getBoundingClientRect().top), here = tops.filter((top) => top < 80).length - 1;
+    const next = sections[Math.min(sections.length - 1, Math.max(0, here + step))];
+    next.scrollIntoView({ behavior: calm.matches ? "auto" : "smooth" });
+    next.querySelector("h2").focus({ preventScroll: true });
+  });
+};

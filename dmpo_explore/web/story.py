@@ -1,0 +1,119 @@
+"""The numbers that a page's story and its tables tell, all of the run's own record.
+
+In: a run and the outcome of the page's policy. Out: JSON values: accuracy of every exit, calibration, classes by depth,
+learning curves, and targets fitted on the held-out split.
+"""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from ..analysis.calibration import reliability_table
+from ..analysis.class_metrics import best_and_worst, class_metrics
+from ..analysis.evaluation import evaluate_runs
+from ..analysis.outcome import Outcome
+from ..analysis.tables import describe
+from ..runs.run import Run
+
+LEAST = 20  # images of a point of the reliability diagram
+CLASSES = 10  # of the earliest, and of the deepest
+
+
+def story_numbers(run: Run, outcome: Outcome, against: Run | None = None) -> dict[str, Any]:
+    """What the story and the tables of a page show; a part that the run does not have is left out.
+
+    Args:
+        against: another run on the same images, such as one with naive exits, whose exits stand beside.
+
+    Raises:
+        ValueError: ``against`` has other images, or no record of this split.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo")
+        >>> found = story_numbers(run, dx.apply(dx.fit_run_policy(run), run.record("test")))
+        >>> found["accuracies"][-1], sorted(found)
+        (0.9147, ['accuracies', 'calibration', 'classes', 'made', 'targets', 'too_early', 'training'])
+    """
+    record = outcome.record
+    found: dict[str, Any] = {
+        "accuracies": record.correct.mean(axis=0).tolist(),
+        "calibration": _calibration(outcome),
+        "classes": _classes(outcome),
+        "too_early": float(outcome.early_exit_error.mean()),
+    }
+    if against is not None:
+        found["against"] = _beside(outcome, against)
+    with suppress(OSError, ValueError):  # scores of another model
+        model, training = run.config.model, run.config.training
+        found["made"] = {
+            "bypass": model.bypass, "predictor": model.predictor, "tuning": model.tuning, "schedule": training.schedule,
+            "epochs": training.epochs,
+        }  # fmt: skip
+    with suppress(OSError, ValueError):
+        found["training"] = _training(run, record.n_exits)
+    if targets := _targets(run, record.meta.split):
+        found["targets"] = {"split": run.fitting_split, "rows": targets}
+    return found
+
+
+def _beside(outcome: Outcome, against: Run) -> dict[str, Any]:
+    """Name, and of every exit accuracy and compute, in GFLOPs: backbones may differ."""
+    record = against.record(outcome.record.meta.split)
+    if not np.array_equal(record.labels, outcome.record.labels):
+        raise ValueError(
+            f"run {against.name!r} has other images in its {record.meta.split} record; the exits of two runs are "
+            "compared on the same ones"
+        )
+    flops = [float(flops) for flops in record.meta.flops]
+    return {"name": against.name, "accuracies": record.correct.mean(axis=0).tolist(), "flops": flops}
+
+
+def _calibration(outcome: Outcome) -> list[list[list[float]]]:
+    """Exit → bins → confidence, accuracy, images."""
+    table = reliability_table(outcome.record, least=LEAST)
+    columns = ["confidence", "accuracy", "images"]
+    return [rows[columns].to_numpy(float).tolist() for _, rows in table.groupby("exit")]
+
+
+def _classes(outcome: Outcome) -> list[list[list[float]]]:
+    """The classes that exit earliest, and deepest: class, mean exit, accuracy of each."""
+    table = class_metrics(outcome)
+    deep, early = best_and_worst(table["mean_exit"].to_numpy(), CLASSES)
+    if not early:  # few classes: half of them each
+        deep, early = deep[: len(deep) // 2], deep[: len(deep) // 2 - 1 : -1]
+    return [[[c, float(table["mean_exit"][c]), float(table["accuracy"][c])] for c in rows] for rows in (early, deep)]
+
+
+def _training(run: Run, n_exits: int) -> dict[str, Any]:
+    """Epochs, and for each exit its validation accuracy and the weight of its loss."""
+    history = run.history()
+    curves = {
+        name: [history[f"{column}_{k}"].tolist() for k in range(1, n_exits + 1)]
+        for name, column in {"accuracy": "accuracy", "weight": "lambda"}.items()
+        if f"{column}_{n_exits}" in history
+    }
+    return {"epochs": history["epoch"].tolist()} | curves
+
+
+def _targets(run: Run, split: str) -> list[dict[str, Any]]:
+    """Targets fitted on the held-out split and what they give on ``split``; equal results share a line."""
+    if run.fitting_split not in run.splits():  # nothing to fit targets on
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # targets that cannot be met are left out
+        rows = evaluate_runs([str(run.path)], split=split)
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        shares = [float(share) for share in row["exit_shares"]]
+        numbers = {
+            "accuracy": float(row["accuracy"]), "interval": [float(end) for end in row["interval"]],
+            "compute": float(row["flops_fraction"]), "mean": float(row["mean_exit"]), "shares": shares,
+        }  # fmt: skip
+        key = (numbers["accuracy"], numbers["compute"], *shares)
+        found.setdefault(key, numbers | {"targets": []})["targets"].append(describe(row["target"]))
+    return list(found.values())

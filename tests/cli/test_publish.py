@@ -1,0 +1,52 @@
+"""`dmpo-explore publish`, of `cli.publish`: pages, and static Spaces on a fake of the Hub. The pages: tests/web."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from calls import call, fails
+from fake_hub import FakeHub, serving
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[FakeHub]:
+    with serving(tmp_path / "cache") as found:
+        yield found
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_command_writes_both_kinds(runs: Path, tmp_path: Path) -> None:
+    words = ["publish", "mine", "--threshold", 0.4, "--out"]
+    answer = json.loads(call(*words, tmp_path / "a", "--json").stdout)
+    assert answer["path"] == str(tmp_path / "a") and not answer["kept"]
+    assert answer["bytes"] == (tmp_path / "a" / "index.html").stat().st_size
+    assert "it was there and is kept" in call(*words, tmp_path / "a").stdout
+    said = call(*words, tmp_path / "b", "--model", "--weights", "float32").stdout
+    assert f"python -m http.server 8000 --directory {tmp_path / 'b'}" in said
+    assert (tmp_path / "b" / "stages" / "stage-1.onnx").is_file()
+    assert "it was there and is kept" in call(*words, tmp_path / "b", "--model", "--weights", "float32").stdout
+    assert "replace the page in it with --force" in fails(*words, tmp_path / "b", "--model")
+
+
+def test_wrong_usage_is_one_line(tmp_path: Path) -> None:
+    assert "give a place: --out DIR" in fails("publish", "demo")
+    assert "leave out --weights" in fails("publish", "demo", "--out", tmp_path / "a", "--weights", "int8")
+    assert "leave out --private" in fails("publish", "demo", "--out", tmp_path / "a", "--private")
+    assert "must be hf://OWNER/NAME" in fails("publish", "demo", "--out", tmp_path / "a", "--hub", "demo")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_page_is_pushed_as_a_static_space(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = call("publish", "demo", "--flops", 0.3, "--hub", "me/demo", "--json")
+    answer = json.loads(done.stdout)
+    assert answer["address"] == f"{hub.address}/spaces/me/demo" and "path" not in answer
+    _, files = hub.files("spaces/me/demo", "main") or ("", {})
+    assert len(files["index.html"]) == answer["bytes"] and b"Early exit, explained" in files["index.html"]
+    said = call("publish", "demo", "--flops", 0.3, "--hub", "me/demo", "--out", tmp_path / "kept").stdout
+    assert said.splitlines()[-1] == answer["address"]
+    assert (tmp_path / "kept" / "index.html").read_bytes() == files["index.html"]
+    monkeypatch.setenv("HF_TOKEN", "wrong")
+    assert "hf auth login" in fails("publish", "demo", "--hub", "me/another")

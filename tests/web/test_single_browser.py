@@ -1,0 +1,108 @@
+"""The page of one HTML file in Chromium, from a disk: it plays, without a request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from axe import violations_of
+
+import dmpo_explore as dx
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+
+@pytest.fixture(scope="module", params=["confidence", "per exit", "single"])
+def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = dx.load_run("demo-single" if request.param == "single" else "demo")
+    how = {"flops": 0.3, "per_exit": request.param == "per exit"}
+    policy = None if request.param == "single" else dx.fit_policy(run.record("calibration"), **how)
+    against = dx.load_run("demo-naive") if request.param == "confidence" else None
+    return dx.publish(run, tmp_path_factory.mktemp("page") / f"{request.param}.html", policy, against=against)
+
+
+@pytest.fixture
+def page(path: Path, browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page, wrong = context.new_page(), list[str]()
+    page.on("request", lambda request: wrong.append(request.url) if request.url.startswith("http") else None)
+    page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(path.as_uri())
+    page.wait_for_selector("html[data-ready=yes]")
+    yield page
+    context.close()
+    assert wrong == []
+
+
+def test_it_opens_from_a_disk_and_moves(page: Page, path: Path) -> None:
+    assert page.get_by_role("heading", name="Early exit, explained").is_visible()
+    assert page.locator("#details table").count() == 1 and page.locator("#served").is_hidden()
+    slider = page.get_by_role("slider", name="Threshold")
+    assert slider.count() == (1 if path.stem == "confidence" else 0)
+    page.get_by_role("button", name="A thousand").click()
+    page.wait_for_function("() => document.getElementById('accuracy').textContent.includes('%')")
+    if slider.count():
+        slider.press("End")  # no image exits early
+        full = dx.load_run("demo").record("test").correct[:, -1].mean()
+        page.wait_for_function(
+            "text => document.getElementById('accuracy').textContent === text", arg=f"{100 * full:.2f} %"
+        )
+        page.get_by_role("button", name="Back to").click()
+        page.wait_for_function("() => document.getElementById('accuracy').textContent === '91.33 %'")
+
+
+def test_the_story_is_short_and_its_numbers_are_the_runs(page: Page, path: Path) -> None:
+    steps = page.locator("#story .step")
+    assert steps.count() == {"confidence": 8, "per exit": 6, "single": 0}[path.stem]
+    for i in range(steps.count()):
+        words = steps.nth(i).locator(".telling > p:not(.kicker, .try)").inner_text().split()
+        assert 10 < len(words) <= 60
+        assert steps.nth(i).get_by_text("Try: ").is_visible()
+    if path.stem == "single":
+        return
+    run = dx.load_run("demo")
+    record, policy = run.record("test"), dx.fit_policy(run.record("calibration"), flops=0.3)
+    text = page.locator("#story").inner_text().replace("\u00a0", " ")
+    assert f"{100 * record.correct[:, 0].mean():.1f} % could be answered correctly" in text
+    if path.stem == "confidence":
+        error = 100 * dx.apply(policy, record).early_exit_error.mean()
+        assert f"{error:.1f} % of all images exit with an error" in text
+
+
+def test_each_step_has_something_to_try(page: Page, path: Path) -> None:
+    if path.stem != "confidence":
+        pytest.skip("the steps are those of the other pages, or there are none")
+    step = page.locator("#story .step")
+    step.nth(0).get_by_role("button", name="exit 1").click()
+    assert "All 10,000 images stopped at exit 1: −2.1 points" in step.nth(0).inner_text()
+    before = step.nth(1).inner_text()
+    step.nth(1).get_by_role("button", name="Another image").click()
+    assert step.nth(1).inner_text() != before
+    box = step.nth(2).locator(".columns").bounding_box()
+    assert box
+    page.mouse.click(box["x"] + 5, box["y"] + 50)  # almost the lowest threshold
+    page.wait_for_function("() => document.getElementById('accuracy').textContent === '89.32 %'")
+    assert "1,000 of 1,000 images exit at exit 1" in step.nth(2).inner_text()
+    step.nth(4).locator(".strip button").first.click()
+    assert step.nth(4).get_by_role("status").inner_text().count("exit ") == 6
+    step.nth(5).get_by_role("button", name="exit 1").click()
+    naive = 100 * dx.load_run("demo-naive").record("test").correct[:, 0].mean()
+    assert f"demo-naive {naive:.1f} % correct" in step.nth(5).get_by_role("status").inner_text()
+    step.nth(6).get_by_role("button", name="exit 2").click()
+    assert step.nth(6).locator(".run.dim").count() == 5
+    step.nth(7).get_by_role("group", name="Target").get_by_role("button").first.click()
+    assert "with other images of this kind" in step.nth(7).inner_text()
+    page.keyboard.press("n")
+    page.wait_for_function("() => document.activeElement.id.startsWith('step-')")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_is_accessible_and_nothing_sticks_out_on_a_phone(page: Page, scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    assert violations_of(page) == []
+    page.set_viewport_size({"width": 400, "height": 800})
+    page.wait_for_function("() => document.documentElement.scrollWidth <= innerWidth")
