@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from pathlib import Path
 
 import streamlit as st
 from dmpo_explore_app import messages
@@ -23,6 +24,9 @@ BETWEEN = "\N{NO-BREAK SPACE}· "  # a line ends behind the dot
 EXPLORE = "views/explore.py"
 SHOWN_EXITS = 12  # more exits have no room for their shares
 LISTED = 20  # runs in the list; where there are more, those whose names contain a text
+_one_entry = st.components.v2.component(
+    "dmpo_explore.one_entry", js=Path(__file__).with_name("one_entry.js").read_text(encoding="utf-8")
+)
 
 
 def begin(names: Sequence[str], of_a_run: bool = True) -> None:
@@ -31,6 +35,7 @@ def begin(names: Sequence[str], of_a_run: bool = True) -> None:
     Args:
         of_a_run: whether the page shows one run: else a run from the list is opened in Explore.
     """
+    _one_entry(key=state.ENTRY)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="app_header"):
         st.html(f'<div class="dx-brand"><b>{NAME}</b><p>{LINE}</p></div>', width="stretch")
         state.keep_place(st.empty())

@@ -93,5 +93,7 @@ def _upload_widgets() -> None:
     elif source == "camera":
         st.button("Turn the camera on", icon=":material/photo_camera:", on_click=state.turn_camera_on)
         st.caption("The browser requests permission first. Nothing is recorded; the button takes one photo.")
+    if source != "record" and state.absent():
+        notice("The image stayed in its session: a reload or a link does not bring it back. Choose it again.")
     if source != "record" and (reason := state.refusal()):
         notice(f"That image cannot be used: {with_code(reason, 300)}.")

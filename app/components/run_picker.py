@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.components import app_header, threshold_controls
+from dmpo_explore_app.components import app_header, job_texts, threshold_controls
 from dmpo_explore_app.services import records
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.records import Stamp
@@ -18,6 +18,7 @@ from dmpo_explore_app.state import beside, calibration, choices, opened_scores, 
 
 import dmpo_explore as dx
 
+REFRESH = 2.0  # seconds between two looks at a run that is being made
 RUN_HELP = "A trained model and the outputs of its exits for every image."
 SPLIT_HELP = (
     "**val** chose the epoch; thresholds are fitted on **calibration** (on val where there is none); **test** measures "
@@ -56,9 +57,8 @@ def choose(
         raise
     if not splits:
         draw_choices(names, [], [])
-        messages.notice(
-            f"Run {messages.escape_markdown(run.name)} has no record yet: `dmpo-explore record {run.name}` makes it."
-        )
+        at_work = _at_work(run)
+        st.fragment(_unrecorded, run_every=REFRESH if at_work else None)(run, at_work)
         return None
     app_header.show(point)
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="choices"):
@@ -70,9 +70,34 @@ def choose(
     return point
 
 
+def _at_work(run: dx.Run) -> str:
+    """What the run's background training does now, in words; empty where it does nothing."""
+    try:
+        status = dx.jobs.job_status(dx.jobs.load_job(run.name))
+    except (OSError, ValueError):
+        return ""
+    return job_texts.headline(status) if status.active else ""
+
+
+def _unrecorded(run: dx.Run, before: str) -> None:
+    """Why there is nothing to show yet; the page is drawn again once that changes."""
+    name, now = messages.escape_markdown(run.name), _at_work(run)
+    if run.splits() or bool(now) != bool(before):
+        st.rerun()
+    if now:
+        text = "It is shown here as soon as its first split is recorded."
+        messages.notice(f"Run {name} is at work in the background ({now}). {text}")
+    else:
+        messages.notice(f"Run {name} has no record yet: `dmpo-explore record {run.name}` makes it.")
+
+
 def check_unchanged(run: dx.Run, split: str, stamp: Stamp) -> None:
-    """In a fragment: draw the whole page again where the record was written or the weights changed since ``stamp``."""
-    if records.stamp(run, split) != stamp:
+    """In a fragment: draw the whole page again where the record or the weights have changed or gone since ``stamp``."""
+    try:
+        changed = records.stamp(run, split) != stamp
+    except FileNotFoundError:
+        changed = True
+    if changed:
         st.rerun()
 
 

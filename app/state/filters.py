@@ -11,21 +11,24 @@ from typing import Any
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services.mosaic_data import AMOUNTS, USUAL
-from dmpo_explore_app.services.selection import ANSWERS, SORTS, VIEWS, Rows, Selection
+from dmpo_explore_app.services.selection import (
+    ANSWERS,
+    SORTS,
+    VIEWS,
+    Rows,
+    Selection,
+    packed_region,
+    unpacked_region,
+)
 from dmpo_explore_app.services.selection import REGION as REGION_IN_WORDS
-from dmpo_explore_app.state import choices
+from dmpo_explore_app.state import choices, url
 from dmpo_explore_app.state.redraw import redraw
 
 import dmpo_explore as dx
 
-EXIT, CLASS, ANSWER, SORT, IMAGE, VIEW = KEYS = (
-    "exit",
-    "class",
-    "answers",
-    "sort",
-    "image",
-    "view",
-)  # address and state
+EXIT, CLASS, ANSWER, SORT, IMAGE, VIEW, REGION = KEYS = (
+    "exit", "class", "answers", "sort", "image", "view", "region",
+)  # of the address and of the state; the region: rows that were drawn around  # fmt: skip
 CLEAR, CLEAR_REGION = "clear", "clear_region"  # keys of buttons
 OLD_LINKS = {  # what links of earlier versions may hold
     "right": "correct",
@@ -36,7 +39,7 @@ OLD_LINKS = {  # what links of earlier versions may hold
     "most sure": "most confident",
     "pictures": "images",
 }
-REGION, _REGION_OF = "_region", "_region_of"  # rows that were drawn around; the images that they belong to
+_REGION_OF = "_region_of"  # the images that they belong to
 _AMOUNT = "_mosaic_amount"  # how many tiles the mosaic has
 _PAGES, _TURN = "_pages", "_page_turn"  # number of pages; how often other images began at their first page
 
@@ -63,18 +66,25 @@ def validate(record: dx.ExitRecord) -> Selection:
 def selection() -> Selection:
     """The values as `validate` left them; nothing is written, as their widgets may be drawn already."""
     state = st.session_state
-    return Selection(*(state[key] for key in (EXIT, CLASS, ANSWER, SORT, IMAGE, VIEW, REGION)))
+    return Selection(*(state[key] for key in KEYS))
 
 
-def not_in_address() -> str:
-    """What a drawn region is called, as it is not part of the address; empty where none is drawn."""
-    return REGION_IN_WORDS if st.session_state.get(REGION) else ""
+def not_in_address(record: dx.ExitRecord) -> str:
+    """What a drawn region is called where it is too long for the address; empty where it is not, or none is drawn."""
+    return REGION_IN_WORDS if (found := selection()).region and REGION not in address(found, record) else ""
 
 
 def _region(record: dx.ExitRecord) -> tuple[int, ...]:
     """The region's rows; it is dropped where another record's images are shown."""
     state, of = st.session_state, choices.images_of(record)
-    rows: tuple[int, ...] = state.get(REGION, ())
+    if isinstance(given := state.get(REGION), str):  # of an address
+        try:
+            given = unpacked_region(given, record.n_images)
+        except ValueError:
+            notice("There is no region of these images in this link; showing all.")
+            given = ()
+        state.pop(_REGION_OF, None)
+    rows: tuple[int, ...] = given or ()
     if rows and (state.get(_REGION_OF, of) != of or max(rows) >= record.n_images):
         rows = ()
     if rows:
@@ -107,6 +117,8 @@ def address(selection: Selection, record: dx.ExitRecord) -> dict[str, str]:
         parts[CLASS] = name if names.count(name) == 1 else str(selection.label)
     if selection.image is not None:
         parts[IMAGE] = str(selection.image)
+    if selection.region and len(region := packed_region(selection.region, record.n_images)) <= url.LONGEST:
+        parts[REGION] = region
     values = {ANSWER: (selection.answers, "all"), SORT: (selection.sort, SORTS[0]), VIEW: (selection.view, VIEWS[0])}
     return parts | {key: value for key, (value, default) in values.items() if value != default}
 

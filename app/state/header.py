@@ -13,6 +13,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 RUNS = "runs_list"  # of the popover
 FIND = "find_runs"
+ENTRY = "hidden_entry"  # style.css gives it no room
 _PLACE, _FILLED = "_header_place", "_header_filled"
 
 
@@ -62,4 +63,4 @@ def runs_key(name: str) -> str:
 
 def show_run(name: str) -> None:
     """Choose a run on all pages."""
-    st.session_state[choices.RUN] = name
+    choices.choose_run(name)

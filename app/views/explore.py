@@ -37,12 +37,13 @@ def page() -> None:
         return
     events.keep_choices(True)
     operating_point.follow(KEYS)
-    workbench(names)
+    workbench()
 
 
 @st.fragment(key=WORKBENCH)
-def workbench(names: Sequence[str]) -> None:
+def workbench() -> None:
     """Title, choices, and what follows the slider; a choice redraws only this."""
+    names = opened_scores.names()
     events.before_drawing()
     with messages.problems(PROBLEM):
         top = widgets.title_row(TITLE)
@@ -55,20 +56,20 @@ def workbench(names: Sequence[str]) -> None:
             compute_help.popover(point)
             tables = exploration.curves(point, {name: others[name] for name in chosen})
             share.bar(point, exit_explorer.downloads(point), exploration.figures(point, tables))
-        following(point.run, point.split, others, chosen)
+        following(point.run, point.split, records.stamp(point.run, point.split), others, chosen)
 
 
 @st.fragment(key=FOLLOWING)
-def following(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Sequence[str]) -> None:
+def following(run: dx.Run, split: str, stamp: Stamp, others: Mapping[str, dx.Run], chosen: Sequence[str]) -> None:
     """Slider, filters, images by exit: another filter redraws all, a release of the slider all but the filters."""
     events.before_drawing()
     with messages.problems(PROBLEM):
+        run_picker.check_unchanged(run, split, stamp)
         selected = filters.validate(record := records.record(run, split))
         point, amount, label = operating_point.current(run, split), filters.amount(), selected.class_number
         if live := widgets.live():
             supplies.code()
         numbers, shown = run_styles.places([run.name, *chosen]), {name: others[name] for name in chosen}
-        stamp = records.stamp(run, split)
         sliding(run, split, stamp, shown, numbers, mosaic_data.tiles(point, amount, label))
         if live:
             pictures = mosaic_data.pictures(point, amount, label)

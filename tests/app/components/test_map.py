@@ -11,6 +11,7 @@ import pytest
 from dmpo_explore_app.services import mosaic_data
 from dmpo_explore_app.services.policies import OperatingPoint
 from made_up import save_run
+from many_classes import class_names
 from playwright.sync_api import Page, expect
 from visiting import Visit, wait_for_address
 
@@ -59,6 +60,18 @@ def test_points_stand_where_the_record_has_them_at_every_exit(visit: Visit, runs
         assert np.corrcoef(found["x"], wanted[:, 0])[0, 1] > 0.9999
         assert np.corrcoef(found["y"], wanted[:, 1])[0, 1] < -0.9999  # upwards
         expect(page.locator(".map-labels span")).to_have_count(10)  # the classes, once the points rest
+
+
+def test_of_many_classes_some_are_named_and_no_names_overlap(visit: Visit) -> None:
+    page = visit.open("?run=many&threshold=0.8")
+    points(page)
+    labels = page.locator(".map-labels span")
+    expect(labels).not_to_have_count(0)
+    boxes = labels.evaluate_all("all => all.map(l => [parseFloat(l.style.left), parseFloat(l.style.top)])")
+    assert 3 <= len(boxes) <= 101
+    near = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if abs(a[0] - b[0]) < 100 and abs(a[1] - b[1]) < 15]
+    assert near == []
+    assert set(labels.all_inner_texts()) <= {name if len(name) <= 20 else f"{name[:19]}…" for name in class_names(101)}
 
 
 def test_colours_follow_the_thumb_without_a_message(visit: Visit, runs: Path) -> None:

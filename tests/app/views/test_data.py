@@ -16,6 +16,7 @@ from streamlit.testing.v1 import AppTest
 from visiting import checked
 
 import dmpo_explore as dx
+from dmpo_explore.utils.files import write_text
 
 VIEW = MAIN.parent / "views" / "data.py"
 
@@ -54,6 +55,19 @@ def test_a_known_data_set_is_shown_and_in_the_address() -> None:
     checked(app.checkbox(key=state.CALIBRATION).check().run())
     assert "143 calibration" in texts(app)
     assert "There is no data set 'nonsense' here" in texts(opened(data="nonsense"))
+
+
+def test_it_begins_with_the_run_s_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, runs = clean_folder(tmp_path / "photos"), tmp_path / "runs"
+    for name, place in (("mine", str(own)), ("figures", "digits")):
+        write_text(runs / name / "config.json", dx.Config(dx.DataConfig(place)).to_json())
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(runs))
+    app = visiting.opened(VIEW, state={"run": "mine"})
+    assert (app.selectbox(key=state.DATA).value, app.text_input(key=state.PLACE).value) == (state.FOLDER, str(own))
+    assert "photos" not in str(app.query_params)
+    assert visiting.opened(VIEW, state={"run": "figures"}).selectbox(key=state.DATA).value == "digits"
+    listen(monkeypatch, "0.0.0.0")
+    assert visiting.opened(VIEW, state={"run": "mine"}).selectbox(key=state.DATA).value == state.DEFAULT
 
 
 def test_missing_images_and_weights_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
