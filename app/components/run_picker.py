@@ -7,10 +7,11 @@ choices on the page, so that another one can be taken.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.components import app_header, job_texts, threshold_controls
+from dmpo_explore_app.components import job_texts, threshold_controls
 from dmpo_explore_app.services import records
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.records import Stamp
@@ -19,7 +20,6 @@ from dmpo_explore_app.state import beside, calibration, choices, opened_scores, 
 import dmpo_explore as dx
 
 REFRESH = 2.0  # seconds between two looks at a run that is being made
-RUN_HELP = "A trained model and the outputs of its exits for every image."
 SPLIT_HELP = (
     "**val** chose the epoch; thresholds are fitted on **calibration** (on val where there is none); **test** measures "
     "their result."
@@ -60,7 +60,6 @@ def choose(
         at_work = _at_work(run)
         st.fragment(_unrecorded, run_every=REFRESH if at_work else None)(run, at_work)
         return None
-    app_header.show(point)
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="choices"):
         run_and_split(names, splits)
         policy(point, offered)
@@ -110,9 +109,9 @@ def draw_choices(names: Sequence[str], splits: Sequence[str], offered: Sequence[
 
 def run_and_split(names: Sequence[str], splits: Sequence[str]) -> None:
     """Run and, where it has records, split; in the row that is open."""
-    st.selectbox("Run", names, key=choices.RUN, width=190, help=RUN_HELP, persist_state="session")
+    st.selectbox("Run", names, key=choices.RUN, width=160, label_visibility="collapsed", persist_state="session")
     if splits:
-        choose_split(splits)
+        choose_split(splits, "collapsed")
 
 
 def policy(point: OperatingPoint, offered: Sequence[str]) -> None:
@@ -135,9 +134,17 @@ def split_and_policy(splits: Sequence[str], offered: Sequence[str]) -> None:
     choose_policy(offered)
 
 
-def choose_split(splits: Sequence[str]) -> None:
+def choose_split(splits: Sequence[str], label: Literal["visible", "collapsed"] = "visible") -> None:
     """The validated split."""
-    st.segmented_control("Split", splits, key=choices.SPLIT, required=True, help=SPLIT_HELP, persist_state="session")
+    st.segmented_control(
+        "Split",
+        splits,
+        key=choices.SPLIT,
+        required=True,
+        help=SPLIT_HELP if label == "visible" else None,
+        label_visibility=label,
+        persist_state="session",
+    )
 
 
 def choose_policy(offered: Sequence[str]) -> None:
@@ -145,12 +152,15 @@ def choose_policy(offered: Sequence[str]) -> None:
     st.selectbox("Exit policy", offered, key=choices.POLICY, width=220, help=policy_help(), persist_state="session")
 
 
-def choose_beside(name: str, others: Mapping[str, dx.Run]) -> list[str]:
-    """Which other runs' curves are drawn too; in the row that is open."""
+def choose_beside(name: str, others: Mapping[str, dx.Run], several: bool) -> list[str]:
+    """Which other curves are drawn too; in the row that is open. ``several``: whether the run has exits to choose."""
     chosen = beside.validate(name, list(others))
-    if others:
-        with st.popover("Add curves", icon=":material/stacked_line_chart:"):
+    with st.popover("Curves", icon=":material/stacked_line_chart:", key=panels.CURVES):
+        if others:
             text = "Other runs whose record is of the same images, with the same backbone"
             options = {"format_func": messages.escape_markdown, "key": beside.key(name), "persist_state": "session"}
             st.pills(text, list(others), selection_mode="multi", **options)  # type: ignore[call-overload]
+        if several:
+            text = "Oracle: the best that any choice of exits reaches"
+            st.checkbox(text, key=beside.ORACLE, persist_state="session")
     return chosen

@@ -63,6 +63,13 @@ def validate(record: dx.ExitRecord) -> Selection:
     return selection()
 
 
+def current(record: dx.ExitRecord) -> Selection:
+    """As `validate`, where the widgets are drawn already: only what has no widget is made valid."""
+    st.session_state[IMAGE] = _whole(IMAGE, st.session_state.get(IMAGE), record.n_images, first=0, none=None)
+    st.session_state[REGION] = _region(record)
+    return selection()
+
+
 def selection() -> Selection:
     """The values as `validate` left them; nothing is written, as their widgets may be drawn already."""
     state = st.session_state
@@ -145,6 +152,20 @@ def choose_answer(answer: object, label: object) -> None:
     again = (state.get(ANSWER), state.get(CLASS)) == (answer, label)
     state.update({ANSWER: "all", CLASS: 0} if again else {ANSWER: answer, CLASS: label})
     first_page()
+
+
+def choose_view(view: object) -> None:
+    """Another tab."""
+    if view in VIEWS:
+        st.session_state[VIEW] = view
+
+
+def in_words(record: dx.ExitRecord) -> str:
+    """The filters that are set, shortly; empty where none is."""
+    chosen = selection()
+    parts = [f"exit {chosen.exit}"] * bool(chosen.exit) + [chosen.answers] * (chosen.answers != "all")
+    parts += [dx.figures.abbreviated(record.meta.class_names[chosen.label - 1], 20)] if chosen.label else []
+    return ", ".join([*parts, *(["region"] if chosen.region else [])])
 
 
 def clear() -> None:

@@ -48,7 +48,6 @@ class EmbeddingMap {
   show(mosaic) {
     const { pictures, piles } = mosaic, there = Boolean(pictures?.map?.length && piles);
     this.figure.classList.toggle("without", !there);
-    this.figure.hidden = !there && !this.data.map_note?.[0];
     if (!there) return;
     this.piles = piles;
     if (this.pictures !== pictures) this.build(pictures);

@@ -37,6 +37,7 @@ class Mosaic {
     if (!width || !this.data) return;
     this.figure.classList.toggle("narrow", width < 560);
     const head = this.heads.getBoundingClientRect().height;
+    if (height <= head) return;
     const size = [Math.round(width * unit), Math.round((height - head) * unit)];
     if (this.size?.join() === size.join()) return;
     this.size = size;
