@@ -8,8 +8,7 @@ from pathlib import Path
 import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.services import class_rows, run_facts
-from dmpo_explore_app.state import choices
-from dmpo_explore_app.state import header as state
+from dmpo_explore_app.state import choices, panels
 
 NAME = "DMPO explore"
 EXPLORE = "views/explore.py"
@@ -25,7 +24,7 @@ def draw(names: Sequence[str], of_a_run: bool = True) -> None:
     Args:
         of_a_run: whether the page shows one run; else a run from the list is opened in Explore.
     """
-    _one_entry(key=state.ENTRY)
+    _one_entry(key=panels.ENTRY)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="app_header"):
         st.html(f'<b class="dx-brand">{NAME}</b>', width="content")
         if names:
@@ -34,7 +33,7 @@ def draw(names: Sequence[str], of_a_run: bool = True) -> None:
 
 def _runs(names: Sequence[str], of_a_run: bool) -> None:
     """A popover with all runs: what each is, its two numbers, and a button that shows it."""
-    with st.popover("Runs", icon=":material/deployed_code:", key=state.RUNS, on_change="rerun") as box:
+    with st.popover("Runs", icon=":material/deployed_code:", key=panels.RUNS, on_change="rerun") as box:
         if not box.open:
             return
         st.caption(
@@ -49,7 +48,7 @@ def _listed(names: Sequence[str]) -> Sequence[str]:
     """The runs of the list: all, or the first of those that are found by name where there are many."""
     if len(names) <= LISTED:
         return names
-    text = st.text_input("Find runs", key=state.FIND, placeholder="part of a name") or ""
+    text = st.text_input("Find runs", key=panels.FIND_RUNS, placeholder="part of a name") or ""
     found = [names[i] for i in class_rows.found(tuple(names), text)]
     if not found:
         st.caption(f"No run’s name contains “{messages.escape_markdown(text[:60])}”.")
@@ -64,6 +63,6 @@ def _run(run: run_facts.RunSummary, of_a_run: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(f"**{name}** · {text}  \n{result}" if text else f"**{name}** · {result}", width="stretch")
         if text:
-            label, key = "Show" if of_a_run else "Explore", state.runs_key(run.name)
+            label, key = "Show" if of_a_run else "Explore", panels.run_key(run.name)
             if st.button(label, key=key, on_click=choices.choose_run, args=(run.name,)) and not of_a_run:
                 st.switch_page(EXPLORE)

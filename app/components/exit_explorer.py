@@ -14,7 +14,7 @@ import pandas as pd
 import streamlit as st
 from dmpo_explore_app.components import class_heat_map, gallery, widgets
 from dmpo_explore_app.components.threshold_slider import supplies
-from dmpo_explore_app.services import chosen_image, exploration, selection, thumbnails
+from dmpo_explore_app.services import chosen_image, exploration, selection
 from dmpo_explore_app.services.chosen_image import ChosenFacts
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.selection import Rows, Selection
@@ -49,13 +49,8 @@ def draw(point: OperatingPoint, chosen: Selection, fragments: Fragments) -> None
 
 def draw_chosen(point: OperatingPoint, facts: ChosenFacts, chosen: Selection) -> None:
     """What the slider's drawer lacks: the picture, large, and the link that its button follows."""
-    if not widgets.live():
-        return
-    try:
-        large = thumbnails.thumbnails(point.run, point.split, thumbnails.LARGE)
-    except (OSError, ValueError):  # `draw` says why
-        large = None
-    supplies.supply("picture", facts["picture"], chosen_image.picture(facts, large))
+    if widgets.live():
+        supplies.supply("picture", facts["picture"], chosen_image.picture(point, facts))
     with st.container(key=f"{supplies.HIDDEN}_link"):
         query = links.to_image(point, facts["row"]) | filters.address(chosen.alone, point.record)
         st.page_link(links.PAGE, label="Open in One image", query_params=query)

@@ -26,12 +26,6 @@ SPLIT_HELP = (
 )
 
 
-def policy_help() -> str:
-    """What each policy decides by, as Markdown."""
-    lines = (f"**{name}**: {dx.POLICIES[name].summary}." for name in choices.rules())
-    return "  \n".join(["What decides whether an image exits.", *lines])
-
-
 def choose(
     names: Sequence[str], controls: Callable[[OperatingPoint], None] = threshold_controls.controls
 ) -> OperatingPoint | None:
@@ -149,7 +143,7 @@ def choose_split(splits: Sequence[str], label: Literal["visible", "collapsed"] =
 
 def choose_policy(offered: Sequence[str]) -> None:
     """The validated policy."""
-    st.selectbox("Exit policy", offered, key=choices.POLICY, width=220, help=policy_help(), persist_state="session")
+    st.selectbox("Exit policy", offered, key=choices.POLICY, width=220, persist_state="session")
 
 
 def choose_beside(name: str, others: Mapping[str, dx.Run], several: bool) -> list[str]:

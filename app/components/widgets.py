@@ -163,7 +163,6 @@ def headline(s: Mapping[str, Any]) -> None:
             _points(-s["accuracy_drop"]),
             delta_description="points vs the last exit",
             border=True,
-            help=f"Share of correct predictions. If every image ran to the last exit: {s['full_accuracy']:.2%}.",
         )
         st.metric(
             "Compute saved",
@@ -172,7 +171,6 @@ def headline(s: Mapping[str, Any]) -> None:
             delta_color="off",
             delta_arrow="off",
             border=True,
-            help="Mean over all images, everything that ran counted, relative to the plain backbone (see below).",
         )
 
 

@@ -7,10 +7,9 @@ apart from them, once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from typing import TypedDict
 
-from dmpo_explore_app.services import records, selection
+from dmpo_explore_app.services import records, selection, thumbnails
 from dmpo_explore_app.services.images import number_of
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.selection import Selection
@@ -55,9 +54,12 @@ def facts(point: OperatingPoint, chosen: Selection) -> ChosenFacts | None:
     }
 
 
-def picture(facts: ChosenFacts, image: Callable[[int], str] | None) -> dict[str, str]:
-    """Its picture as a data URI, large; empty where there are no images."""
-    return {"image": "" if image is None else image(facts["row"])}
+def picture(point: OperatingPoint, facts: ChosenFacts) -> dict[str, str]:
+    """Its picture as a data URI, large; empty where the images are not here."""
+    try:
+        return {"image": thumbnails.thumbnails(point.run, point.split, thumbnails.LARGE)(facts["row"])}
+    except (OSError, ValueError):
+        return {"image": ""}
 
 
 def _key(point: OperatingPoint, row: int) -> str:

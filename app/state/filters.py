@@ -29,7 +29,7 @@ import dmpo_explore as dx
 EXIT, CLASS, ANSWER, SORT, IMAGE, VIEW, REGION = KEYS = (
     "exit", "class", "answers", "sort", "image", "view", "region",
 )  # of the address and of the state; the region: rows that were drawn around  # fmt: skip
-CLEAR, CLEAR_REGION = "clear", "clear_region"  # keys of buttons
+CLEAR = "clear"  # key of a button
 OLD_LINKS = {  # what links of earlier versions may hold
     "right": "correct",
     "wrong": "incorrect",

@@ -123,12 +123,6 @@ def text(policy: dx.Policy) -> str:
     return ",".join(str(threshold) for threshold in policy.thresholds)
 
 
-def parsed(run: dx.Run, split: str, name: str, thresholds: object) -> dx.Policy | None:
-    """The policy with thresholds as `text` writes them; None where they are none of this run."""
-    base = policies.base(run, split, name, calibration.on())
-    return _parsed(base, thresholds, records.record(run, split).n_exits, tell=False)
-
-
 def _parsed(base: dx.Policy, given: object, n_exits: int, tell: bool) -> dx.Policy | None:
     if not isinstance(given, str):
         return None

@@ -33,6 +33,7 @@ class ThresholdSlider {
       if (this.coming) return this.receive(this.coming, this.send);
       if (!this.data) return undefined;
       if (!this.data.compact) this.drawer.receive(this.data.drawer);
+      this.showTabs(this.data.view);
       return this.show();
     };
     supplies.waiting.add(this.arrived);
@@ -76,6 +77,7 @@ class ThresholdSlider {
   // A tab was pressed: what is drawn here is there at once.
   choose(view) {
     this.pick({ view });
+    this.data.view = view;
     this.showTabs(view);
     this.draw();
   }
@@ -84,7 +86,8 @@ class ThresholdSlider {
     if (this.data.compact) return;
     const exits = supplied(this.data.exits), pictures = supplied(this.data.pictures);
     const lacks = { confidence: exits && !exits.bins, map: pictures && !pictures.map.length && !this.data.map_note[0] };
-    this.tabs.show(view, Object.keys(lacks).filter((name) => lacks[name]));
+    const lacking = Object.keys(lacks).filter((name) => lacks[name]);
+    this.tabs.show(lacking.includes(view) ? "mosaic" : view, lacking);
   }
 
   // On a wide screen the stage is as high as what is left of it, so that nothing has to be scrolled.

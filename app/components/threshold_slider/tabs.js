@@ -19,7 +19,7 @@ class Tabs {
     this.root.classList.toggle("outside", !this.root.querySelector(`[data-panel="${view}"]`));
     for (const button of this.buttons) {
       button.setAttribute("aria-pressed", button.dataset.view === view);
-      button.hidden = lacking.includes(button.dataset.view) && button.dataset.view !== view;
+      button.hidden = lacking.includes(button.dataset.view);
     }
     for (const panel of this.root.querySelectorAll("[data-panel]")) panel.classList.toggle("on", panel.dataset.panel === view);
   }

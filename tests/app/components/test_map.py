@@ -119,7 +119,7 @@ def test_a_drag_around_images_narrows_everything_and_escape_clears(visit: Visit,
     own = dx.summarise(record.subset(rows), exits[rows])
     assert visit.numbers() == [f"{own['accuracy']:.2%}", f"{1 - own['flops_fraction']:.1%}"]
     expect(page.locator(".of")).to_contain_text(f"Only the {rows.size} images of the region.")
-    assert [int(text) for text in page.locator(".head .count").all_inner_texts()] == np.bincount(
+    assert [int(text) for text in page.locator(".head .count").all_text_contents()] == np.bincount(
         exits[rows], minlength=4
     ).tolist()
     tab(page, "Map")

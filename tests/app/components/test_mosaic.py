@@ -34,7 +34,7 @@ def until(page: Page, condition: str) -> None:
 
 
 def counts(page: Page) -> list[int]:
-    return [int(text.replace(",", "")) for text in page.locator(".head .count").all_inner_texts()]
+    return [int(text.replace(",", "")) for text in page.locator(".head .count").all_text_contents()]
 
 
 def test_tiles_flow_with_the_thumb_and_say_what_the_library_says(visit: Visit, runs: Path) -> None:

@@ -64,7 +64,7 @@ def test_while_dragging_everything_moves_and_nothing_is_sent(visit: Visit, runs:
     for step in (60, 130, 220, 320):
         page.mouse.move(x + step, y, steps=3)
         page.wait_for_timeout(60)  # a few frames
-        counts = page.locator(".head .count").all_inner_texts()
+        counts = page.locator(".head .count").all_text_contents()
         point = [page.locator(".point").get_attribute(name) for name in ("cx", "cy")]
         states.append((visit.numbers(), counts, point, slider.get_attribute("aria-valuetext")))
     for part in range(4):

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dmpo_explore_app.components import run_picker
 from dmpo_explore_app.services import slider_data
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.state import choices, targets
@@ -28,7 +27,6 @@ from explore_page import (
 )
 
 import dmpo_explore as dx
-from dmpo_explore.policies.catalogue import POLICIES
 
 
 def test_opens_with_a_threshold_from_val(runs: Path) -> None:
@@ -229,8 +227,3 @@ def test_the_oracle_is_a_bound_and_not_a_choice(runs: Path) -> None:
     assert bound and "oracle" not in choices.rules()
     table = dx.trade_off(run.record("test"), "confidence")
     assert (np.interp(table["flops_fraction"], bound["x"], bound["y"]) >= table["accuracy"] - 1e-9).all()
-
-
-def test_every_policy_is_explained() -> None:
-    assert list(choices.rules()) == [name for name, kind in POLICIES.items() if kind.deployable]
-    assert all(f"**{name}**: {POLICIES[name].summary}." in run_picker.policy_help() for name in choices.rules())
