@@ -27,12 +27,15 @@ SPLIT_HELP = (
 
 
 def choose(
-    names: Sequence[str], controls: Callable[[OperatingPoint], None] = threshold_controls.controls
+    names: Sequence[str],
+    controls: Callable[[OperatingPoint], None] = threshold_controls.controls,
+    prepare: Callable[[OperatingPoint], object] = bool,
 ) -> OperatingPoint | None:
     """Validate the choices and draw their row; None, with a notice, if the run has no record yet.
 
     Args:
-        controls: draws the widgets of the threshold into the row.
+        controls: draws the widgets of the threshold, and what else the page has, into the row. prepare: validates what
+            they show before the row begins, so that notices stand above it.
 
     Raises:
         OSError, ValueError: the run cannot be read; its choices have been drawn.
@@ -54,6 +57,7 @@ def choose(
         at_work = _at_work(run)
         st.fragment(_unrecorded, run_every=REFRESH if at_work else None)(run, at_work)
         return None
+    prepare(point)
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="choices"):
         run_and_split(names, splits)
         policy(point, offered)
@@ -146,9 +150,8 @@ def choose_policy(offered: Sequence[str]) -> None:
     st.selectbox("Exit policy", offered, key=choices.POLICY, width=220, persist_state="session")
 
 
-def choose_beside(name: str, others: Mapping[str, dx.Run], several: bool) -> list[str]:
+def choose_beside(name: str, others: Mapping[str, dx.Run], several: bool) -> None:
     """Which other curves are drawn too; in the row that is open. ``several``: whether the run has exits to choose."""
-    chosen = beside.validate(name, list(others))
     with st.popover("Curves", icon=":material/stacked_line_chart:", key=panels.CURVES):
         if others:
             text = "Other runs whose record is of the same images, with the same backbone"
@@ -157,4 +160,3 @@ def choose_beside(name: str, others: Mapping[str, dx.Run], several: bool) -> lis
         if several:
             text = "Oracle: the best that any choice of exits reaches"
             st.checkbox(text, key=beside.ORACLE, persist_state="session")
-    return chosen

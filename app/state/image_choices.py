@@ -85,6 +85,7 @@ def chosen(run: dx.Run, split: str, record: dx.ExitRecord) -> ChosenImage | None
     """The image that the validated choices describe; None while nothing has been uploaded."""
     source, row = validate_source(run), validate_row(record)
     if source == "record":
+        st.session_state.pop(_ABSENT, None)
         return ChosenImage(run, split, row)
     if st.session_state.get(_UPLOAD_FROM) != {"file": FILE, "camera": PHOTO}[source]:  # of the other widget, now empty
         _forget_upload()

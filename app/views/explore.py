@@ -6,7 +6,7 @@ thumb moves the browser redraws alone; its release computes on arrays only: no m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import streamlit as st
@@ -46,24 +46,34 @@ def workbench() -> None:
     """One row of choices, and what follows the slider; a choice redraws only this."""
     events.before_drawing()
     names = opened_scores.names()
+    beside_it = partial(comparable, opened_scores.without_links(names))
     with messages.problems(PROBLEM):
-        point = run_picker.choose(names, partial(row, opened_scores.without_links(names)))
+        point = run_picker.choose(names, partial(row, beside_it), partial(prepare, beside_it))
         if point is None:
             return
-        run, split = point.run, point.split
-        others = records.comparable_runs(opened_scores.without_links(names), run, split)
+        run, split, others = point.run, point.split, beside_it(point)
         following(run, split, records.stamp(run, split), others, beside.chosen(run.name, list(others)))
 
 
-def row(names: Sequence[str], point: OperatingPoint) -> None:
+def comparable(names: Sequence[str], point: OperatingPoint) -> Mapping[str, dx.Run]:
+    """Runs whose curves can stand beside the run's."""
+    return records.comparable_runs(names, point.run, point.split)
+
+
+def prepare(others: Callable[[OperatingPoint], Mapping[str, dx.Run]], point: OperatingPoint) -> None:
+    """Validate what the row of choices shows."""
+    filters.validate(point.record)
+    beside.validate(point.run.name, list(others(point)))
+
+
+def row(others: Callable[[OperatingPoint], Mapping[str, dx.Run]], point: OperatingPoint) -> None:
     """The rest of the row of choices: targets, filters, curves, explanation, sharing."""
     threshold_controls.controls(point)
-    filters.validate(point.record)
     exit_explorer.draw_filters(point.record)
-    others = records.comparable_runs(names, point.run, point.split)
-    chosen = run_picker.choose_beside(point.run.name, others, point.record.n_exits > 1)
+    runs = others(point)
+    run_picker.choose_beside(point.run.name, runs, point.record.n_exits > 1)
     compute_help.popover(point)
-    tables = exploration.curves(point, {name: others[name] for name in chosen})
+    tables = exploration.curves(point, {name: runs[name] for name in beside.chosen(point.run.name, list(runs))})
     share.bar(point, exit_explorer.downloads(point), exploration.figures(point, tables, beside.oracle()))
 
 

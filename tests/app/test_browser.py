@@ -152,6 +152,7 @@ def test_html_in_names_and_links_is_shown_as_text(visit: Visit) -> None:
     page.locator('[data-pick="class 1"]').click()
     expect(page.locator(".of")).to_contain_text(HOSTILE[:20])
     page.locator(".tabs").get_by_role("button", name="Gallery").click()
+    page.wait_for_selector(".dx-shown")
     visit.settle()  # the images of all classes are gone
     page.locator(".dx-gallery button").first.click()
     expect(page.locator(".drawer")).to_contain_text(HOSTILE)

@@ -108,12 +108,13 @@ class Visit:
         """Open the start page and wait until it is drawn."""
         self.page.goto(self.server.address + query)
         self.settle()
+        view = query.partition("view=")[2].partition("&")[0]
+        self.settle_on(*([BELOW[view]] if view in BELOW else []))
         return self.page
 
     def settle(self) -> None:
         """Wait until the app is idle, all of the page is there and nothing has changed on it for a while."""
-        view = self.page.url.partition("view=")[2].partition("&")[0]
-        self.settle_on("[data-number=accuracy]", *([BELOW[view]] if view in BELOW else []))
+        self.settle_on("[data-number=accuracy]")
 
     def show(self, path: str, *selectors: str) -> Page:
         """Open any page, e.g. ``compare?runs=a,b``, and wait until ``selectors`` are there and it is drawn."""
