@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 st.set_page_config(page_title="DMPO explore", page_icon=str(HERE / "icon.svg"), layout="wide")
 st.html(HERE / "style.css")
 st.html(HERE / "narrow.css")
-pages = {  # page → whether it shows one run, which the header names
+pages = {  # page → whether it shows one run
     st.Page("views/explore.py", title="Explore", icon=":material/tune:", default=True): True,
     st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:"): False,
     st.Page("views/image.py", title="One image", icon=":material/image_search:", url_path="image"): True,
@@ -28,9 +28,6 @@ pages = {  # page → whether it shows one run, which the header names
         "views/own_scores.py", title="Your own scores", icon=":material/folder_open:", url_path="own-scores"
     ): False,
 }
-page, runs = st.navigation([*pages], position="top"), dx.list_runs()
-of_a_run = pages[page]
-app_header.begin(runs, of_a_run)
+page = st.navigation([*pages], position="top")
+app_header.draw(dx.list_runs(), pages[page])
 page.run()
-if of_a_run:
-    app_header.finish(runs)

@@ -29,7 +29,6 @@ UNIT_HELP = (
     "**Share of the map**: every map divided by the sum of its absolute values, so that locations can be compared. "
     "**As measured**: logits have another scale at every exit."
 )
-GRAIN_HELP = "**Patches** are the cells of the token grid: less noisy than pixels."
 
 
 def section(answers: ImageAnswers) -> dict[str, go.Figure]:
@@ -62,7 +61,6 @@ def _controls(answers: ImageAnswers) -> None:
             key=state.TARGET,
             width=300,
             persist_state="session",
-            help="The same class at every exit, so that their maps can be compared.",
         )
         st.selectbox(
             "Baseline",
@@ -71,7 +69,6 @@ def _controls(answers: ImageAnswers) -> None:
             key=state.BASELINE,
             width=270,
             persist_state="session",
-            help="The reference input without any content. A map is zero where the image equals it.",
         )
 
 
@@ -147,7 +144,7 @@ def _display_choices(found: dx.ExitComparison) -> tuple[bool, dx.ExitComparison]
         )
         grain = "pixels"
         if len(grids) == 1:  # else the cells of two exits are not the same locations
-            grain = st.segmented_control("Grain", GRAINS, default=GRAINS[0], required=True, help=GRAIN_HELP)
+            grain = st.segmented_control("Grain", GRAINS, default=GRAINS[0], required=True)
     if grain == "pixels":
         return unit == "share", found
     return unit == "share", replace(

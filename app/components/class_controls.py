@@ -17,10 +17,9 @@ def draw(
     """The three widgets.
 
     Args:
-        row: key of the row. find, order, view: keys of the widgets. orders: name → what it is, in words.
+        row: key of the row. find, order, view: keys of the widgets. orders: their names are on offer.
         longest: characters of a search. searching: whether there is one: what is found is shown whole. width: pixels.
     """
-    words = "  \n".join(f"**{name}**: {what}." for name, what in orders.items())
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key=row):
         st.text_input(
             "Find classes",
@@ -30,7 +29,7 @@ def draw(
             width=width,
             persist_state="session",
         )
-        st.selectbox("Order of classes", list(orders), key=order, help=words, width=width, persist_state="session")
+        st.selectbox("Order of classes", list(orders), key=order, width=width, persist_state="session")
         st.segmented_control(
             "Show",
             list(class_rows.VIEWS),

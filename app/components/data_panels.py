@@ -47,9 +47,9 @@ def numbers(found: dx.data.DataCheck) -> None:
         st.metric("Images", f"{found.n_images:,}", border=True, help=splits)
         st.metric("Classes", f"{len(found.class_names):,}", border=True)
         shown = "–" if ratio is None else "∞" if math.isinf(ratio) else f"{ratio:.1f}"
-        st.metric("Imbalance", shown, border=True, help="Training images of the largest class over the smallest's.")
+        st.metric("Imbalance", shown, border=True)
         size = f"{sizes.median[0]:,} × {sizes.median[1]:,}" if sizes else "–"
-        st.metric("Median size", size, border=True, help="Width × height in pixels.")
+        st.metric("Median size", size, border=True)
     facts = [splits]
     if sizes:
         ends = [f"{width:,} × {height:,}" for width, height in (sizes.smallest, sizes.largest)]

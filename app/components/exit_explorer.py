@@ -1,112 +1,81 @@
-"""Images by exit: classes by exits, images by exit or as a table, one image in detail; every part filters the others.
+"""The tabs of Explore that the page draws: classes by exits, images by exit or as a table; filters; the chosen image.
 
-In: an `OperatingPoint` and a `Selection`. Out: the lower half of Explore.
+In: an `OperatingPoint` and a `Selection`. Out: elements of the page; every part filters the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 from dmpo_explore_app.components import class_heat_map, gallery, widgets
-from dmpo_explore_app.services import exploration, selection, thumbnails
+from dmpo_explore_app.components.threshold_slider import supplies
+from dmpo_explore_app.services import chosen_image, exploration, selection
+from dmpo_explore_app.services.chosen_image import ChosenFacts
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.selection import Rows, Selection
-from dmpo_explore_app.state import filters, links, operating_point
+from dmpo_explore_app.state import filters, links, operating_point, panels
+from dmpo_explore_app.state.redraw import Fragments
 
 import dmpo_explore as dx
 
 LINES = {4: 20}  # images of each exit at a time for up to so many exits
-FEW, PAGE = 10, 60  # the same for more exits, and where one exit is chosen
+FEW, PAGE = 15, 60  # the same for more exits, and where one exit is chosen
 ROWS = 100  # of the table at a time
 Thumbnail = Callable[[int], str] | None
 
 
-def draw(point: OperatingPoint, chosen: Selection, fragments: tuple[str, ...]) -> None:
-    """The heat map beside the images or their table.
-
-    Args:
-        fragments: keys of what is drawn again when something is chosen in them.
-    """
-    outcome = point.outcome
-    rows = selection.ordered(outcome, selection.mask(outcome, chosen), chosen.sort)
+def draw(point: OperatingPoint, chosen: Selection, fragments: Fragments) -> None:
+    """What the chosen tab has below the slider; without the slider's component classes, and images or their table."""
+    outcome, native = point.outcome, not widgets.live()
     thumbnail = widgets.thumbnail_source(point.run, point.split)
-    with st.container(key="linked"):
-        left, wide = st.columns([4, 9], gap="medium")
-    with left:
-        if chosen.image is not None:
-            large = thumbnail and widgets.thumbnail_source(point.run, point.split, thumbnails.LARGE)
-            widgets.clickable(gallery.detail(outcome, chosen.image, large), "detail", filters.toggle, fragments)
-            query = links.to_image(point, chosen.image) | filters.address(chosen.alone, point.record)
-            st.page_link(links.PAGE, label="Why there? See it in One image", icon=links.ICON, query_params=query)
-        class_heat_map.draw(point, chosen, fragments)
-    with wide:
+    if not (native or chosen.view in ("classes", "images", "table")):
+        return
+    rows = selection.ordered(outcome, selection.mask(outcome, chosen), chosen.sort)
+    with st.container(key="linked", gap="small"):
+        if native or chosen.view == "classes":
+            class_heat_map.draw(point, chosen, fragments.filters)
+        if chosen.view == "classes":
+            return
         if chosen.view == "table":
-            as_table(outcome, rows, thumbnail, fragments)
+            as_table(outcome, rows, thumbnail, fragments.images)
         else:
-            as_images(point, rows, thumbnail, chosen, fragments)
+            as_images(point, rows, thumbnail, chosen, fragments.images)
 
 
-def draw_filters(record: dx.ExitRecord, chosen: Selection) -> None:
-    """The widgets of the selection, whose values are validated."""
+def draw_chosen(point: OperatingPoint, facts: ChosenFacts, chosen: Selection) -> None:
+    """What the slider's drawer lacks: the picture, large, and the link that its button follows."""
+    if widgets.live():
+        supplies.supply("picture", facts["picture"], chosen_image.picture(point, facts))
+    with st.container(key=f"{supplies.HIDDEN}_link"):
+        query = links.to_image(point, facts["row"]) | filters.address(chosen.alone, point.record)
+        st.page_link(links.PAGE, label="Open in One image", query_params=query)
+
+
+def draw_filters(record: dx.ExitRecord) -> None:
+    """A popover with the widgets of the selection, whose values are validated; its button names those that are set."""
     names, blocks = record.meta.class_names, record.meta.exit_blocks
-    with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="filters"):
+    shared: dict[str, Any] = {"on_change": filters.first_page, "persist_state": "session"}
+    with st.popover(filters.in_words(record) or "Filter", icon=":material/filter_alt:", key=panels.FILTERS):
         st.pills(
             "Exits at",
             range(record.n_exits + 1),
-            format_func=lambda k: str(k) if k else "any",
+            format_func=lambda k: f"{k} (block {blocks[k - 1]})" if k else "any",
             key=filters.EXIT,
             required=True,
-            on_change=filters.first_page,
-            persist_state="session",
-            help="  \n".join(f"**exit {k}**: after block {block}." for k, block in enumerate(blocks, start=1)),
+            **shared,
         )
-        st.pills(
-            "Prediction",
-            list(selection.ANSWERS),
-            key=filters.ANSWER,
-            required=True,
-            on_change=filters.first_page,
-            persist_state="session",
-            help="  \n".join(f"**{name}**: {what}." for name, what in selection.ANSWERS.items()),
-        )
-        st.selectbox(
-            "Class",
-            range(len(names) + 1),
-            format_func=("every class", *dx.figures.unique_labels(names, 60)).__getitem__,
-            key=filters.CLASS,
-            width=160,
-            on_change=filters.first_page,
-            persist_state="session",
-        )
-        st.selectbox(
-            "Order",
-            selection.SORTS,
-            key=filters.SORT,
-            width=150,
-            on_change=filters.first_page,
-            persist_state="session",
-        )
-        st.segmented_control("As", selection.VIEWS, key=filters.VIEW, required=True, persist_state="session")
-        if chosen.region:
-            st.button(
-                f"{len(chosen.region):,} {'image' if len(chosen.region) == 1 else 'images'} in the region",
-                icon=":material/close:",
-                key=filters.CLEAR_REGION,
-                on_click=filters.choose_region,
-                args=([],),
-                help="Show all images again. Escape in the mosaic or in the map does the same.",
-            )
-        st.button(
-            "Clear filters",
-            icon=":material/filter_alt_off:",
-            key=filters.CLEAR,
-            disabled=not chosen.narrowed,
-            on_click=filters.clear,
-        )
+        answers = "  \n".join(f"**{name}**: {what}." for name, what in selection.ANSWERS.items())
+        st.pills("Prediction", list(selection.ANSWERS), key=filters.ANSWER, required=True, help=answers, **shared)
+        titles = ("every class", *dx.figures.unique_labels(names, 60))
+        st.selectbox("Class", range(len(names) + 1), format_func=titles.__getitem__, key=filters.CLASS, **shared)
+        st.selectbox("Order in gallery and table", selection.SORTS, key=filters.SORT, **shared)
+        chosen = filters.selection()
+        st.button("Clear filters", key=filters.CLEAR, disabled=not chosen.narrowed, on_click=filters.clear)
 
 
 def as_images(

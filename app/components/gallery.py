@@ -82,31 +82,6 @@ def image(record: dx.ExitRecord, row: int, thumbnail: Callable[[int], str] | Non
     return f'<img src="{html.escape(thumbnail(row))}" alt="{label}" width="72" height="72">'
 
 
-def detail(outcome: dx.Outcome, row: int, thumbnail: Callable[[int], str] | None) -> str:
-    """One image with the prediction of every exit; exits after its own do not run."""
-    record, exit = outcome.record, int(outcome.exits[row])
-    names, label = record.meta.class_names, int(record.labels[row])
-    lines = []
-    for k in range(record.n_exits):
-        predicted, confidence = int(record.prediction[row, k]), float(record.confidence[row, k])
-        state = "here" if k == exit else "later" if k > exit else ""
-        note = "exits" if k == exit else "not run" if k > exit else ""
-        correct = predicted == label
-        lines.append(
-            f'<tr class="{state}"><th scope="row">exit {k + 1}</th>'
-            f'<td class="{"correct" if correct else "incorrect"}" title="{html.escape(names[predicted])}">'
-            f"<b>{'✓' if correct else '✗'}</b> {short(names[predicted])}</td>"
-            f'<td><i class="dx-sure" style="--share: {confidence:.1%}"></i>{confidence:.1%}</td><td>{note}</td></tr>'
-        )
-    return (
-        f'<div class="dx-detail"><div>{image(record, row, thumbnail)}</div><div>'
-        f'<h3 title="{html.escape(names[label])}">{short(names[label], 60)}'
-        f"<small>{html.escape(name(record, row))}</small></h3>"
-        '<table><thead><tr><th scope="col">exit</th><th scope="col">prediction</th><th scope="col">confidence</th>'
-        f'<th scope="col"></th></tr></thead><tbody>{"".join(lines)}</tbody></table></div></div>'
-    )
-
-
 def heat_map(
     outcome: dx.Outcome,
     chosen: tuple[int, int],

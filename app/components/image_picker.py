@@ -41,9 +41,7 @@ def choose(point: OperatingPoint) -> ChosenImage | None:
 def _row_widgets(record: dx.ExitRecord, row: int, place: SelectionPlace) -> None:
     last, order = record.n_images - 1, images.shuffled(record.n_images)
     other = int(order[(int(np.flatnonzero(order == row)[0]) + 1) % len(order)])
-    st.number_input(
-        "Row", 0, last, key=state.ROW, width=130, on_change=state.open_typed_row, help="Row of the record, from 0."
-    )
+    st.number_input("Row", 0, last, key=state.ROW, width=130, on_change=state.open_typed_row)
     for label, key, target in (("Previous", "Left", place.before), ("Next", "Right", place.after)):
         st.button(
             label,
@@ -65,7 +63,6 @@ def _selected(place: str) -> None:
             icon=":material/filter_alt_off:",
             key=sequence.EVERY,
             on_click=sequence.leave,
-            help="Previous and Next then go through all images, by row.",
         )
 
 
@@ -93,5 +90,7 @@ def _upload_widgets() -> None:
     elif source == "camera":
         st.button("Turn the camera on", icon=":material/photo_camera:", on_click=state.turn_camera_on)
         st.caption("The browser requests permission first. Nothing is recorded; the button takes one photo.")
+    if source != "record" and state.absent():
+        notice("The image stayed in its session: a reload or a link does not bring it back. Choose it again.")
     if source != "record" and (reason := state.refusal()):
         notice(f"That image cannot be used: {with_code(reason, 300)}.")

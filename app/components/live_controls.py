@@ -74,7 +74,6 @@ def _settings(record: dx.ExitRecord, *, disabled: bool) -> None:
         format_func=lambda count: names.get(count) or f"{int(count):,}",
         key=state.COUNT,
         width=150,
-        help="In a fixed random order. Until stopped: over and over.",
         disabled=disabled,
         persist_state="session",
     )

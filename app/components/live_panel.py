@@ -33,6 +33,7 @@ STATES = {
     "left": "Ended: no page has shown it for a minute",
 }
 GIB = 2**30
+RANGE_CALLS, P95_CALLS = 10, 20  # from which on one call in ten, or in twenty, lies beyond a quantile
 BUSY = 0.5  # load average above which other programs are at work
 
 
@@ -53,7 +54,7 @@ def panel(session: LiveSession, record: dx.ExitRecord, image: Link | None, link:
             f"{measured.speed_up:.2f}×",
             "Measured speed-up",
             f"expected from FLOPs {measured.expected_speed_up:.2f}×",
-            f"from call to call {measured.low:.2f} to {measured.high:.2f}×",
+            f"from call to call {after(RANGE_CALLS, measured, f'{measured.low:.2f} to {measured.high:.2f}×')}",
             live_race.measured(record, look, measured, image),
         )
         st.html(cards(session, look, measured))
@@ -129,10 +130,10 @@ def cards(session: LiveSession, look: dx.inference.Look, m: dx.inference.Measure
         ),
         "rate": ("Images per second", _rate(early.rate), f"full model {_rate(full.rate)}", "inside calls"),
         "latency": (
-            "Latency of a call, p50",
+            "Latency of a call" + ", p50" * (m.calls > 1),
             _time(early.p50),
-            f"p95 {_time(early.p95)}",
-            f"full model {_time(full.p50)}, p95 {_time(full.p95)}",
+            f"p95 {after(P95_CALLS, m, _time(early.p95))}",
+            f"full model {_time(full.p50)}" + f", p95 {_time(full.p95)}" * (m.calls >= P95_CALLS),
         ),
         "agreed": (
             "Matches recorded exits",
@@ -163,6 +164,11 @@ def cards(session: LiveSession, look: dx.inference.Look, m: dx.inference.Measure
         for key, (name, value, versus, more) in shown.items()
     )
     return f'<dl class="dx-cards">{"".join(cells)}</dl>'
+
+
+def after(calls: int, measured: dx.inference.Measured, text: str) -> str:
+    """``text``, a quantile over calls, once there are enough of them to tell it from a single one."""
+    return text if measured.calls >= calls else f"after {calls} calls, {measured.calls} so far"
 
 
 def charts(run: str, look: dx.inference.Look, m: dx.inference.Measured) -> None:

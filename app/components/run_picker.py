@@ -7,10 +7,11 @@ choices on the page, so that another one can be taken.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.components import app_header, threshold_controls
+from dmpo_explore_app.components import job_texts, threshold_controls
 from dmpo_explore_app.services import records
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.records import Stamp
@@ -18,26 +19,23 @@ from dmpo_explore_app.state import beside, calibration, choices, opened_scores, 
 
 import dmpo_explore as dx
 
-RUN_HELP = "A trained model and the outputs of its exits for every image."
+REFRESH = 2.0  # seconds between two looks at a run that is being made
 SPLIT_HELP = (
     "**val** chose the epoch; thresholds are fitted on **calibration** (on val where there is none); **test** measures "
     "their result."
 )
 
 
-def policy_help() -> str:
-    """What each policy decides by, as Markdown."""
-    lines = (f"**{name}**: {dx.POLICIES[name].summary}." for name in choices.rules())
-    return "  \n".join(["What decides whether an image exits.", *lines])
-
-
 def choose(
-    names: Sequence[str], controls: Callable[[OperatingPoint], None] = threshold_controls.controls
+    names: Sequence[str],
+    controls: Callable[[OperatingPoint], None] = threshold_controls.controls,
+    prepare: Callable[[OperatingPoint], object] = bool,
 ) -> OperatingPoint | None:
     """Validate the choices and draw their row; None, with a notice, if the run has no record yet.
 
     Args:
-        controls: draws the widgets of the threshold into the row.
+        controls: draws the widgets of the threshold, and what else the page has, into the row. prepare: validates what
+            they show before the row begins, so that notices stand above it.
 
     Raises:
         OSError, ValueError: the run cannot be read; its choices have been drawn.
@@ -56,11 +54,10 @@ def choose(
         raise
     if not splits:
         draw_choices(names, [], [])
-        messages.notice(
-            f"Run {messages.escape_markdown(run.name)} has no record yet: `dmpo-explore record {run.name}` makes it."
-        )
+        at_work = _at_work(run)
+        st.fragment(_unrecorded, run_every=REFRESH if at_work else None)(run, at_work)
         return None
-    app_header.show(point)
+    prepare(point)
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="choices"):
         run_and_split(names, splits)
         policy(point, offered)
@@ -70,9 +67,34 @@ def choose(
     return point
 
 
+def _at_work(run: dx.Run) -> str:
+    """What the run's background training does now, in words; empty where it does nothing."""
+    try:
+        status = dx.jobs.job_status(dx.jobs.load_job(run.name))
+    except (OSError, ValueError):
+        return ""
+    return job_texts.headline(status) if status.active else ""
+
+
+def _unrecorded(run: dx.Run, before: str) -> None:
+    """Why there is nothing to show yet; the page is drawn again once that changes."""
+    name, now = messages.escape_markdown(run.name), _at_work(run)
+    if run.splits() or bool(now) != bool(before):
+        st.rerun()
+    if now:
+        text = "It is shown here as soon as its first split is recorded."
+        messages.notice(f"Run {name} is at work in the background ({now}). {text}")
+    else:
+        messages.notice(f"Run {name} has no record yet: `dmpo-explore record {run.name}` makes it.")
+
+
 def check_unchanged(run: dx.Run, split: str, stamp: Stamp) -> None:
-    """In a fragment: draw the whole page again where the record was written or the weights changed since ``stamp``."""
-    if records.stamp(run, split) != stamp:
+    """In a fragment: draw the whole page again where the record or the weights have changed or gone since ``stamp``."""
+    try:
+        changed = records.stamp(run, split) != stamp
+    except FileNotFoundError:
+        changed = True
+    if changed:
         st.rerun()
 
 
@@ -85,9 +107,9 @@ def draw_choices(names: Sequence[str], splits: Sequence[str], offered: Sequence[
 
 def run_and_split(names: Sequence[str], splits: Sequence[str]) -> None:
     """Run and, where it has records, split; in the row that is open."""
-    st.selectbox("Run", names, key=choices.RUN, width=190, help=RUN_HELP, persist_state="session")
+    st.selectbox("Run", names, key=choices.RUN, width=160, label_visibility="collapsed", persist_state="session")
     if splits:
-        choose_split(splits)
+        choose_split(splits, "collapsed")
 
 
 def policy(point: OperatingPoint, offered: Sequence[str]) -> None:
@@ -110,22 +132,31 @@ def split_and_policy(splits: Sequence[str], offered: Sequence[str]) -> None:
     choose_policy(offered)
 
 
-def choose_split(splits: Sequence[str]) -> None:
+def choose_split(splits: Sequence[str], label: Literal["visible", "collapsed"] = "visible") -> None:
     """The validated split."""
-    st.segmented_control("Split", splits, key=choices.SPLIT, required=True, help=SPLIT_HELP, persist_state="session")
+    st.segmented_control(
+        "Split",
+        splits,
+        key=choices.SPLIT,
+        required=True,
+        help=SPLIT_HELP if label == "visible" else None,
+        label_visibility=label,
+        persist_state="session",
+    )
 
 
 def choose_policy(offered: Sequence[str]) -> None:
     """The validated policy."""
-    st.selectbox("Exit policy", offered, key=choices.POLICY, width=220, help=policy_help(), persist_state="session")
+    st.selectbox("Exit policy", offered, key=choices.POLICY, width=220, persist_state="session")
 
 
-def choose_beside(name: str, others: Mapping[str, dx.Run]) -> list[str]:
-    """Which other runs' curves are drawn too; in the row that is open."""
-    chosen = beside.validate(name, list(others))
-    if others:
-        with st.popover("Add curves", icon=":material/stacked_line_chart:"):
+def choose_beside(name: str, others: Mapping[str, dx.Run], several: bool) -> None:
+    """Which other curves are drawn too; in the row that is open. ``several``: whether the run has exits to choose."""
+    with st.popover("Curves", icon=":material/stacked_line_chart:", key=panels.CURVES):
+        if others:
             text = "Other runs whose record is of the same images, with the same backbone"
             options = {"format_func": messages.escape_markdown, "key": beside.key(name), "persist_state": "session"}
             st.pills(text, list(others), selection_mode="multi", **options)  # type: ignore[call-overload]
-    return chosen
+        if several:
+            text = "Oracle: the best that any choice of exits reaches"
+            st.checkbox(text, key=beside.ORACLE, persist_state="session")

@@ -40,14 +40,12 @@ def from_file() -> tuple[str, Scores]:
             type=["npz", "csv"],
             key=state.FILE,
             max_upload_size=MOST_MB,
-            help="Labels, and for every exit logits or the four scores. The formats are described under 1.",
         )
         held_out = st.file_uploader(
             "Held-out scores, to fit thresholds on (optional)",
             type=["npz", "csv"],
             key=state.HELD_OUT,
             max_upload_size=MOST_MB,
-            help="Scores of the same model on other images, in the same format.",
         )
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="own_more"):
         st.text_input(
@@ -77,14 +75,12 @@ def from_folder() -> tuple[str, Scores]:
         key=state.FOLDER,
         placeholder="/home/me/my-records/test",
         persist_state="session",
-        help="A folder with meta.json, labels.npy and scores/. It is read in place. Press Enter to open it.",
     )
     val_text = st.text_input(
         "Folder to fit thresholds on (optional)",
         key=state.VAL,
         placeholder="/home/me/my-records/val",
         persist_state="session",
-        help="Scores of the same model on other, held-out images.",
     )
     images()
     if not access.is_private():

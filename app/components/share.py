@@ -44,7 +44,7 @@ def bar(point: OperatingPoint, tables: Tables, figures: Figures) -> None:
     texts = (lambda: python_code(run, split, policy)), (lambda: command_line(run, split, policy))
     own = own_runs.is_own(run)
     report = None if own else lambda: dx.reports.report_html(run, policy, split=split)
-    besides = filters.not_in_address()
+    besides = filters.not_in_address(point.record)
     popover(f"{run.name}-{split}", thresholds, tables, figures, *texts, link=not own, besides=besides, report=report)
 
 

@@ -26,17 +26,6 @@ def novelty_warning(answers: ImageAnswers) -> None:
         )
 
 
-def novelty_note(answers: ImageAnswers) -> None:
-    """Caption with the novelty where the image is not novel."""
-    share, by = image_answers.novelty(answers)
-    if share < NOVEL:
-        coarse = ", especially as no logits are recorded" if by == "scores" else ""
-        st.caption(
-            f"Not novel: {1 - share:.0%} of the val images have their nearest neighbours farther away. Only answers "
-            f"are compared, so an out-of-distribution image can still pass{coarse}."
-        )
-
-
 def similar_images(answers: ImageAnswers) -> None:
     """Gallery of the recorded images with the most similar answers; a click opens one."""
     st.header("Images with similar answers", anchor=False)

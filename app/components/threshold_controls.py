@@ -10,30 +10,18 @@ from dmpo_explore_app.state import calibration, operating_point, panels, targets
 
 import dmpo_explore as dx
 
-HELP = (
-    "One temperature per exit, fitted on **calibration** (**val** where there is none), makes each exit's confidence "
-    "match its accuracy; the policy then reads those scores. Predictions stay the same, exits may change."
-)
-
 
 def toggle(point: OperatingPoint) -> None:
     """The validated calibration switch, where there is one; in the row that is open."""
     if not calibration.unavailable_reason(point.run, point.split, point.policy.name):
-        st.toggle("Calibrated", key=calibration.KEY, help=HELP, persist_state="session")
+        st.toggle("Calibrated", key=calibration.KEY, persist_state="session")
 
 
 def kind(point: OperatingPoint) -> None:
     """One threshold or one per exit, as `operating_point.validate` left it."""
     run, name = point.run, point.policy.name
     if operating_point.per_exit_possible(run, point.split, name):
-        st.segmented_control(
-            "Thresholds",
-            targets.KINDS,
-            key=targets.KIND,
-            required=True,
-            persist_state="session",
-            help="One threshold for all exits, or one of its own for every exit but the last.",
-        )
+        st.segmented_control("Thresholds", targets.KINDS, key=targets.KIND, required=True, persist_state="session")
 
 
 def controls(point: OperatingPoint) -> None:
@@ -41,9 +29,8 @@ def controls(point: OperatingPoint) -> None:
     offered = targets.offers(point.run, point.policy.name)
     if point.record.n_exits == 1 or not offered:
         return
-    split = point.run.fitting_split
-    words = f"Fit the thresholds on {split} to a target. The slider clears it."
-    with st.popover(targets.in_words() or "Targets", icon=":material/target:", key=panels.TARGETS, help=words):
+    with st.popover(targets.in_words() or "Targets", icon=":material/target:", key=panels.TARGETS):
+        st.caption(f"Thresholds are fitted on {point.run.fitting_split}; the numbers show {point.split}.")
         for key, (low, high) in offered.items():
             field = targets.TARGETS[key]
             st.number_input(
@@ -54,7 +41,7 @@ def controls(point: OperatingPoint) -> None:
                 field.step,
                 "%g",
                 key=key,
-                help=field.help,
+                help=field.help or None,
                 on_change=targets.changed,
                 args=(key,),
                 placeholder="any",
@@ -73,7 +60,6 @@ def text_field(point: OperatingPoint) -> None:
         width=170,
         on_change=operating_point.typed,
         persist_state="session",
-        help="One number, or one for every exit but the last, separated by commas. Explore has a slider for it.",
     )
     controls(point)
 

@@ -64,7 +64,7 @@ def shown_images(
 
 
 def title_row(text: str, gap: Literal["xsmall", "small"] = "xsmall") -> DeltaGenerator:
-    """The page's title, and the row beside it for popovers."""
+    """The page's title, which stands beside the navigation where there is room, and the row for popovers."""
     row = st.container(horizontal=True, vertical_alignment="center", gap=gap, key="title_row")
     row.title(text, anchor=False)
     return row
@@ -155,7 +155,7 @@ def no_runs() -> None:
 
 
 def headline(s: Mapping[str, Any]) -> None:
-    """Four cards; ``s`` is `dx.summarise`'s."""
+    """Two cards; ``s`` is `dx.summarise`'s."""
     with st.grid(2, min_column_width=150, gap="xsmall"):
         st.metric(
             "Accuracy",
@@ -163,7 +163,6 @@ def headline(s: Mapping[str, Any]) -> None:
             _points(-s["accuracy_drop"]),
             delta_description="points vs the last exit",
             border=True,
-            help=f"Share of correct predictions. If every image ran to the last exit: {s['full_accuracy']:.2%}.",
         )
         st.metric(
             "Compute saved",
@@ -172,25 +171,6 @@ def headline(s: Mapping[str, Any]) -> None:
             delta_color="off",
             delta_arrow="off",
             border=True,
-            help="Mean over all images, everything that ran counted, relative to the plain backbone (see below).",
-        )
-        st.metric(
-            "Mean exit",
-            f"{s['mean_exit']:.2f}",
-            f"of {len(s['exit_shares'])}",
-            delta_color="off",
-            delta_arrow="off",
-            border=True,
-            help="Exits are counted from 1.",
-        )
-        st.metric(
-            "Exit at exit 1",
-            f"{s['exit_shares'][0]:.1%}",
-            f"{round(s['exit_shares'][0] * s['images']):,} of {s['images']:,} images",
-            delta_color="off",
-            delta_arrow="off",
-            border=True,
-            help="Share of images that exit at the first exit.",
         )
 
 

@@ -33,12 +33,12 @@ def curve(point: OperatingPoint) -> pd.DataFrame:
     return policies.trade_off(point.run, point.split, point.policy.name, bool(point.policy.temperatures))
 
 
-def figures(point: OperatingPoint, tables: Mapping[str, pd.DataFrame]) -> Figures:
-    """Name → function that draws it: trade-off, exits, classes by exits."""
+def figures(point: OperatingPoint, tables: Mapping[str, pd.DataFrame], oracle: bool) -> Figures:
+    """Name → function that draws it: trade-off, perhaps with the oracle's bound, exits, classes by exits."""
     record, outcome = point.record, point.outcome
     names = exit_names(record)
     return {
-        "trade-off": partial(_trade_off, point, tables),
+        "trade-off": partial(_trade_off, point, tables, oracle),
         "exits": partial(dx.figures.exit_histogram_figure, outcome.exits, outcome.correct, names),
         "classes": partial(dx.figures.class_exit_figure, record.labels, outcome.exits, record.meta.class_names, names),
     }
@@ -55,11 +55,11 @@ def exit_names(record: dx.ExitRecord) -> list[str]:
     return [f"exit {k}<br>block {block}" for k, block in enumerate(record.meta.exit_blocks, start=1)]
 
 
-def _trade_off(point: OperatingPoint, tables: Mapping[str, pd.DataFrame]) -> go.Figure:
+def _trade_off(point: OperatingPoint, tables: Mapping[str, pd.DataFrame], oracle: bool) -> go.Figure:
     lines = {name: table for name, table in tables.items() if len(table) > 1}
     singles = {name: (t["flops_fraction"].iloc[0], t["accuracy"].iloc[0]) for name, t in tables.items() if len(t) < 2}
     several = point.record.n_exits > 1  # a single exit is a diamond of its own
-    bound = policies.trade_off(point.run, point.split, "oracle") if several else None
+    bound = policies.trade_off(point.run, point.split, "oracle") if several and oracle else None
     now = point.outcome.summary() if several else None
     return coloured(dx.figures.trade_off_figure(lines, now, singles, bound=bound), list(tables))
 

@@ -24,8 +24,8 @@ from dmpo_explore_app.services.selection import Selection
 
 import dmpo_explore as dx
 
-AMOUNTS = (500, 1000, 2000, 10_000)  # tiles, as the reader may choose
-USUAL = 1000  # tiles of which one can see what they show
+AMOUNTS = (250, 500, 1000, 2000, 10_000)  # tiles, as the reader may choose
+USUAL = 500  # tiles of which one can see what they show, on a laptop too
 BINS = 48  # of the histograms of scores
 
 
@@ -246,6 +246,7 @@ def with_mosaic(
         "sample": {"amount": shown.amount, "of": shown.of, "amounts": list(AMOUNTS)},
         "answers": chosen.answers,
         "image": -1 if chosen.image is None else chosen.image,
+        "view": chosen.view,
     }
 
 

@@ -27,7 +27,10 @@ def stamp(run: dx.Run, split: str) -> Stamp:
     """Which states of a record and of the weights are on disk; raises FileNotFoundError where there is no record."""
     if isinstance(run, own_runs.OwnRun):
         return run.stamp(split)
-    status = (run.path / "records" / split / "meta.json").stat()
+    try:
+        status = (run.path / "records" / split / "meta.json").stat()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"the {split} record of run {run.name!r} is gone: deleted, or being replaced") from None
     return str(run.path), split, status.st_mtime_ns, status.st_ino, *models.weights_stamp(run)[1:]
 
 

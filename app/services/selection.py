@@ -5,6 +5,8 @@ In: a `dx.Outcome` and a `Selection`. Out: masks over the record, rows, numbers 
 
 from __future__ import annotations
 
+import zlib
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -36,7 +38,7 @@ ORDERS = {
 }
 SORTS = tuple(ORDERS)
 REGION = "the region that you drew"
-VIEWS = ("images", "table")
+VIEWS = ("mosaic", "classes", "confusion", "confidence", "map", "images", "table")  # tabs of Explore
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
@@ -110,6 +112,29 @@ def within(record: dx.ExitRecord, selection: Selection) -> Mask:
     found = np.full(record.n_images, not selection.region)
     found[list(selection.region)] = True
     return found
+
+
+def packed_region(rows: Sequence[int], images: int) -> str:
+    """The rows of a region among so many images, as an address has them: a compressed bit for each image.
+
+    >>> unpacked_region(packed_region((1, 3), 10), 10)
+    (1, 3)
+    """
+    bits = np.packbits(np.isin(np.arange(images), rows))
+    return urlsafe_b64encode(zlib.compress(bits.tobytes(), 9)).decode().rstrip("=")
+
+
+def unpacked_region(text: str, images: int) -> tuple[int, ...]:
+    """What `packed_region` packed; ValueError where it is no region of so many images."""
+    size, stream = -(-images // 8), zlib.decompressobj()
+    try:
+        found = stream.decompress(urlsafe_b64decode(text + "=" * (-len(text) % 4)), size + 1)
+    except (ValueError, zlib.error):
+        found = b""
+    if len(found) != size or not stream.eof:
+        raise ValueError(f"{text[:40]!r} is no region of {images:,} images")
+    bits = np.unpackbits(np.frombuffer(found, np.uint8))
+    return tuple(np.flatnonzero(bits[:images]).tolist())
 
 
 def ordered(outcome: dx.Outcome, keep: Mask, sort: str) -> Rows:

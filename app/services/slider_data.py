@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 from dmpo_explore_app.services import policies, records, run_styles
+from dmpo_explore_app.services.chosen_image import ChosenFacts
 from dmpo_explore_app.services.policies import OperatingPoint
 
 import dmpo_explore as dx
@@ -71,7 +72,7 @@ class OneClass(TypedDict):
 
 class Lasting(TypedDict):
     """What stays while a single slider moves. ``line``: the single threshold, which the curve moves. ``one``: the
-    chosen class. ``compact``: only the slider and its numbers, without hint, curve and mosaic."""
+    chosen class. ``compact``: only the slider and its numbers."""
 
     sliders: list[SliderLine]
     line: Line
@@ -82,7 +83,6 @@ class Lasting(TypedDict):
     full: dict[str, float]
     rule: str
     ends: tuple[str, str]
-    title: str
     axis: str
     alt: str
     one: OneClass | None
@@ -97,7 +97,8 @@ class SliderData(TypedDict):
     the chosen image, from 1, or 0. ``source``: where the thresholds come from, ``by_hand``: the same while they are
     moved. ``pictures``, ``exits``: keys of what the mosaic is drawn from (`mosaic_data.Pictures`, `Exits`).
     ``answers``, ``image``, ``region``: the chosen kind of answer, row or -1, and rows (u32 in base64, empty for all).
-    ``map_note``: in place of a map, a text and a command.
+    ``map_note``: in place of a map, a text and a command. ``view``: the tab, of `selection.VIEWS`. ``drawer``: the
+    chosen image, if there is one.
     """
 
     stays: Lasting
@@ -117,6 +118,8 @@ class SliderData(TypedDict):
     region: NotRequired[str]
     map_note: NotRequired[tuple[str, str]]
     exit_colours: NotRequired[list[str]]
+    view: NotRequired[str]
+    drawer: NotRequired[ChosenFacts | None]
 
 
 def slider_data(
@@ -130,6 +133,7 @@ def slider_data(
     source: str = "",
     by_hand: str = "",
     compact: bool = False,
+    oracle: bool = False,
     found: dx.analysis.SliderCounts | None = None,
     numbers: Sequence[int] | None = None,
 ) -> SliderData:
@@ -138,12 +142,13 @@ def slider_data(
     Args:
         tables: name → `dx.trade_off` of the run (first) and of those beside it.
         exit: the chosen bar, from 1, or 0. image: the chosen row. label: the chosen class, 0-based.
+        oracle: whether its bound is drawn too.
         found: `counts` of the point and the class, where they are known already.
         numbers: `run_styles.places` of the tables, where they are known already.
     """
     found = found or counts(point, label)
     numbers = run_styles.places([*tables]) if numbers is None else numbers
-    inputs = _SliderInputs(point, tables, numbers, label, compact, found)
+    inputs = _SliderInputs(point, tables, numbers, label, compact, oracle, found)
     key = inputs.key()
     return {
         "stays": _lasting(key, inputs.make),
@@ -167,6 +172,7 @@ class _SliderInputs:
     numbers: Sequence[int]
     label: int | None
     compact: bool
+    oracle: bool
     found: dx.analysis.SliderCounts
 
     def key(self) -> str:
@@ -174,7 +180,7 @@ class _SliderInputs:
         run, split, policy, found = self.point.run, self.point.split, self.point.policy, self.found
         start = policies.untuned(run, split, policy.name, bool(policy.temperatures))
         several = found.thresholds if len(found.sliders) > 1 else len(policy.thresholds)
-        parts = (records.stamp(run, split), start, self.label, self.compact, several, self.numbers)
+        parts = (records.stamp(run, split), start, self.label, self.compact, self.oracle, several, self.numbers)
         digest = hashlib.sha256(repr(parts).encode())
         for slider in (found.single, *found.sliders):
             digest.update(b"stops" + np.asarray(slider.thresholds).tobytes())
@@ -193,13 +199,12 @@ class _SliderInputs:
             "sliders": sliders(found),
             "line": _line(found.single),
             "curves": drawn,
-            "bound": bound(self.point),
+            "bound": bound(self.point) if self.oracle else None,
             "blocks": list(record.meta.exit_blocks),
             "costs": record.flops_fraction.tolist(),
             "full": {"accuracy": float(record.correct[:, -1].mean()), "compute": float(record.flops_fraction[-1])},
             "rule": rule(self.point.policy, record.n_exits),
             "ends": ends_in_words(self.point.policy.name),
-            "title": title(record, self.label),
             "axis": AXIS,
             "alt": f"Accuracy over compute of {', '.join(self.tables)}",
             "one": _one_class(record, self.label),
@@ -300,11 +305,6 @@ def labels(stops: Sequence[float], first: str, last: str) -> list[str]:
         digits = next((d for d in range(3, 9) if all(f"{stop:.{d}f}" != f"{n:.{d}f}" for n in near)), 9)
         texts.append(f"{stop:g}" if float(stop).is_integer() or digits == 9 else f"{stop:.{digits}f}")
     return [first, *texts[1:-1], last]
-
-
-def title(record: dx.ExitRecord, label: int | None) -> str:
-    """Of the bars: the chosen class is named."""
-    return "Images by exit" + ("" if label is None else f": {dx.figures.abbreviated(record.meta.class_names[label])}")
 
 
 def ends_in_words(name: str) -> tuple[str, str]:

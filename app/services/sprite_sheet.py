@@ -16,8 +16,8 @@ from dmpo_explore_app.services import thumbnails
 from dmpo_explore_app.services.records import Stamp
 from PIL import Image, ImageOps
 
-LARGE, SMALL = 32, 16  # pixels of a tile's side, for few and for many tiles
-FEW = 2500
+SIDES = {300: 72, 2500: 32}  # up to so many tiles → pixels of a tile's side
+SMALL = 16  # of more
 Rows = tuple[int, ...]
 
 
@@ -32,7 +32,8 @@ class Sheet(NamedTuple):
 @st.cache_resource(max_entries=24, show_spinner="Drawing the images small …")
 def sheet_at(stamp: Stamp, rows: Rows) -> Sheet:
     """The sheet of these images of a record, in their order; raises as `Run.image_set`."""
-    images, side = thumbnails.image_set_at(stamp), LARGE if len(rows) <= FEW else SMALL
+    images = thumbnails.image_set_at(stamp)
+    side = next((side for most, side in SIDES.items() if len(rows) <= most), SMALL)
     columns = max(1, round(len(rows) ** 0.5))
     lines = -(-len(rows) // columns)
     picture = Image.new("RGB", (columns * side, lines * side), (128, 128, 128))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
 
-BESIDE = "beside"  # of the address
+BESIDE, ORACLE = KEYS = ("beside", "oracle")  # of the address; whether the oracle's curve is drawn too
 _NONE = ","  # in the address: no run
 _USUAL = 3  # runs unless others are chosen
 
@@ -20,6 +20,7 @@ def key(run: str) -> str:
 def validate(run: str, others: Sequence[str]) -> list[str]:
     """The chosen ones of ``others``; a name in the address that is not among them gives a notice."""
     state, usual = st.session_state, list(others)[:_USUAL]
+    state[ORACLE] = oracle()
     if BESIDE in state:  # an address was followed; None: it holds nothing about it
         given = state.pop(BESIDE)
         wanted = usual if given is None else [part for part in str(given).split(",") if part]
@@ -32,6 +33,18 @@ def validate(run: str, others: Sequence[str]) -> list[str]:
     return list(state[key(run)])
 
 
+def chosen(run: str, others: Sequence[str]) -> list[str]:
+    """As `validate` left them."""
+    return [other for other in st.session_state.get(key(run), []) if other in others]
+
+
+def oracle() -> bool:
+    """Whether the oracle's curve is drawn too."""
+    return st.session_state.get(ORACLE) in (True, "1")
+
+
 def address(beside: Sequence[str], others: Sequence[str]) -> dict[str, str]:
     """What differs from the defaults, for the address."""
-    return {} if list(beside) == list(others)[:_USUAL] else {BESIDE: ",".join(beside) or _NONE}
+    usual = list(beside) == list(others)[:_USUAL]
+    found = {} if usual else {BESIDE: ",".join(beside) or _NONE}
+    return found | ({ORACLE: "1"} if oracle() else {})

@@ -9,6 +9,7 @@ from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services import own_runs
 from dmpo_explore_app.services.policies import unavailable_reason
 from dmpo_explore_app.services.run_facts import USUAL_POLICY
+from dmpo_explore_app.state import url
 
 import dmpo_explore as dx
 
@@ -68,11 +69,17 @@ def validate_run(names: Sequence[str]) -> str:
     if value not in names and value.endswith(own_runs.YOURS):
         name = escape_markdown(value, 60)
         notice(
-            f"{name}: own scores have no model and stay in their session. Explore, Compare and "
-            "One image show those that are open."
+            f"{name}: own scores have no model and stay in their session, which a reload ends. Explore, Compare and "
+            f"One image show those that are open. Showing {escape_markdown(usual_run(names))}."
         )
         state[_AWAY], state[RUN] = (value, state.get(SPLIT), usual_run(names)), None
     return validate(RUN, names, usual_run(names), "run")
+
+
+def choose_run(name: str) -> None:
+    """Show a run on all pages, whose addresses are not bare from then on."""
+    st.session_state[RUN] = name
+    url.keep_choices()
 
 
 def chosen_run(names: Sequence[str]) -> str:

@@ -24,8 +24,8 @@ def validate() -> ClassView:
 
 def address() -> dict[str, str]:
     """What differs from the defaults, for the address."""
-    chosen = zip(KEYS, ClassView(*(st.session_state[key] for key in KEYS)), ClassView(), strict=True)
-    return {key: value for key, value, default in chosen if value != default}
+    chosen = ((key, st.session_state.get(key), default) for key, default in zip(KEYS, ClassView(), strict=True))
+    return {key: value for key, value, default in chosen if value not in (None, default)}
 
 
 def pager_key(view: ClassView, pages: int) -> str:

@@ -12,7 +12,7 @@ DATA, PLACE, CALIBRATION = "data", "data_place", "data_calibration"
 FIND, ORDER, VIEW = "data_find", "data_order", "data_rows"
 KEYS = (DATA,)  # of the address and of the state
 FOLDER = "a folder of mine"
-DEFAULT = "digits"
+DEFAULT = "digits"  # where no run says more
 LONGEST = 60  # characters of a search
 
 
@@ -23,7 +23,21 @@ def offered(private: bool) -> list[str]:
 
 def validate(private: bool) -> str:
     """The chosen data set or `FOLDER`; what is not offered gives a notice."""
-    return choices.validate(DATA, offered(private), DEFAULT, "data set")
+    return choices.validate(DATA, offered(private), _of_the_run(private), "data set")
+
+
+def _of_the_run(private: bool) -> str:
+    """The data of the session's run; a folder, on this machine only, is filled in where none is typed."""
+    try:
+        data = dx.load_run(choices.chosen_run(dx.list_runs())).config.data
+    except (OSError, ValueError, IndexError):
+        return DEFAULT
+    place = data.train_dir or data.name
+    if place in dx.data.DATASETS:
+        return place
+    if private:
+        st.session_state.setdefault(PLACE, place)
+    return FOLDER if private else DEFAULT
 
 
 def config() -> dx.DataConfig:

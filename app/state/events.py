@@ -13,7 +13,7 @@ from typing import Any
 import streamlit as st
 from dmpo_explore_app.state import filters, targets
 
-CHOICES = (*filters.KEYS, filters.REGION, targets.THRESHOLD, targets.KIND, *targets.TARGETS)  # what events change
+CHOICES = (*filters.KEYS, targets.THRESHOLD, targets.KIND, *targets.TARGETS)  # what events change
 _LAST = "_last_event"  # number of the last event that was handled
 _AFTER = "_choices_after_event"  # choices after it
 _PENDING = "_choices_to_be_kept"  # an event was handled, and nothing has been drawn since

@@ -11,22 +11,25 @@ from typing import Any
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services.mosaic_data import AMOUNTS, USUAL
-from dmpo_explore_app.services.selection import ANSWERS, SORTS, VIEWS, Rows, Selection
+from dmpo_explore_app.services.selection import (
+    ANSWERS,
+    SORTS,
+    VIEWS,
+    Rows,
+    Selection,
+    packed_region,
+    unpacked_region,
+)
 from dmpo_explore_app.services.selection import REGION as REGION_IN_WORDS
-from dmpo_explore_app.state import choices
+from dmpo_explore_app.state import choices, url
 from dmpo_explore_app.state.redraw import redraw
 
 import dmpo_explore as dx
 
-EXIT, CLASS, ANSWER, SORT, IMAGE, VIEW = KEYS = (
-    "exit",
-    "class",
-    "answers",
-    "sort",
-    "image",
-    "view",
-)  # address and state
-CLEAR, CLEAR_REGION = "clear", "clear_region"  # keys of buttons
+EXIT, CLASS, ANSWER, SORT, IMAGE, VIEW, REGION = KEYS = (
+    "exit", "class", "answers", "sort", "image", "view", "region",
+)  # of the address and of the state; the region: rows that were drawn around  # fmt: skip
+CLEAR = "clear"  # key of a button
 OLD_LINKS = {  # what links of earlier versions may hold
     "right": "correct",
     "wrong": "incorrect",
@@ -36,7 +39,7 @@ OLD_LINKS = {  # what links of earlier versions may hold
     "most sure": "most confident",
     "pictures": "images",
 }
-REGION, _REGION_OF = "_region", "_region_of"  # rows that were drawn around; the images that they belong to
+_REGION_OF = "_region_of"  # the images that they belong to
 _AMOUNT = "_mosaic_amount"  # how many tiles the mosaic has
 _PAGES, _TURN = "_pages", "_page_turn"  # number of pages; how often other images began at their first page
 
@@ -60,21 +63,35 @@ def validate(record: dx.ExitRecord) -> Selection:
     return selection()
 
 
+def current(record: dx.ExitRecord) -> Selection:
+    """As `validate`, where the widgets are drawn already: only what has no widget is made valid."""
+    st.session_state[IMAGE] = _whole(IMAGE, st.session_state.get(IMAGE), record.n_images, first=0, none=None)
+    st.session_state[REGION] = _region(record)
+    return selection()
+
+
 def selection() -> Selection:
     """The values as `validate` left them; nothing is written, as their widgets may be drawn already."""
     state = st.session_state
-    return Selection(*(state[key] for key in (EXIT, CLASS, ANSWER, SORT, IMAGE, VIEW, REGION)))
+    return Selection(*(state[key] for key in KEYS))
 
 
-def not_in_address() -> str:
-    """What a drawn region is called, as it is not part of the address; empty where none is drawn."""
-    return REGION_IN_WORDS if st.session_state.get(REGION) else ""
+def not_in_address(record: dx.ExitRecord) -> str:
+    """What a drawn region is called where it is too long for the address; empty where it is not, or none is drawn."""
+    return REGION_IN_WORDS if (found := selection()).region and REGION not in address(found, record) else ""
 
 
 def _region(record: dx.ExitRecord) -> tuple[int, ...]:
     """The region's rows; it is dropped where another record's images are shown."""
     state, of = st.session_state, choices.images_of(record)
-    rows: tuple[int, ...] = state.get(REGION, ())
+    if isinstance(given := state.get(REGION), str):  # of an address
+        try:
+            given = unpacked_region(given, record.n_images)
+        except ValueError:
+            notice("There is no region of these images in this link; showing all.")
+            given = ()
+        state.pop(_REGION_OF, None)
+    rows: tuple[int, ...] = given or ()
     if rows and (state.get(_REGION_OF, of) != of or max(rows) >= record.n_images):
         rows = ()
     if rows:
@@ -107,6 +124,8 @@ def address(selection: Selection, record: dx.ExitRecord) -> dict[str, str]:
         parts[CLASS] = name if names.count(name) == 1 else str(selection.label)
     if selection.image is not None:
         parts[IMAGE] = str(selection.image)
+    if selection.region and len(region := packed_region(selection.region, record.n_images)) <= url.LONGEST:
+        parts[REGION] = region
     values = {ANSWER: (selection.answers, "all"), SORT: (selection.sort, SORTS[0]), VIEW: (selection.view, VIEWS[0])}
     return parts | {key: value for key, (value, default) in values.items() if value != default}
 
@@ -133,6 +152,20 @@ def choose_answer(answer: object, label: object) -> None:
     again = (state.get(ANSWER), state.get(CLASS)) == (answer, label)
     state.update({ANSWER: "all", CLASS: 0} if again else {ANSWER: answer, CLASS: label})
     first_page()
+
+
+def choose_view(view: object) -> None:
+    """Another tab."""
+    if view in VIEWS:
+        st.session_state[VIEW] = view
+
+
+def in_words(record: dx.ExitRecord) -> str:
+    """The filters that are set, shortly; empty where none is."""
+    chosen = selection()
+    parts = [f"exit {chosen.exit}"] * bool(chosen.exit) + [chosen.answers] * (chosen.answers != "all")
+    parts += [dx.figures.abbreviated(record.meta.class_names[chosen.label - 1], 20)] if chosen.label else []
+    return ", ".join([*parts, *(["region"] if chosen.region else [])])
 
 
 def clear() -> None:

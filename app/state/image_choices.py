@@ -21,6 +21,7 @@ SOURCES = {"record": "of the record", "file": "a file of yours", "camera": "the 
 _UPLOAD, _REFUSAL, _CAMERA_ON, _WITH_MODEL = "_upload", "_upload_refusal", "_camera_on", "_with_model"
 _TOKENS_SHOWN = "_tokens_shown"
 _UPLOAD_FROM = "_upload_from"  # the widget that received the upload
+_ABSENT = "_upload_absent"  # an address was followed that says that there was one
 
 
 def sources(run: dx.Run) -> list[str]:
@@ -84,6 +85,7 @@ def chosen(run: dx.Run, split: str, record: dx.ExitRecord) -> ChosenImage | None
     """The image that the validated choices describe; None while nothing has been uploaded."""
     source, row = validate_source(run), validate_row(record)
     if source == "record":
+        st.session_state.pop(_ABSENT, None)
         return ChosenImage(run, split, row)
     if st.session_state.get(_UPLOAD_FROM) != {"file": FILE, "camera": PHOTO}[source]:  # of the other widget, now empty
         _forget_upload()
@@ -106,6 +108,16 @@ def receive_upload(key: str) -> None:
 
 def _forget_upload() -> None:
     st.session_state[_UPLOAD], st.session_state[_REFUSAL] = None, ""
+
+
+def follow_link() -> None:
+    """An address was taken over: the image that its sender uploaded is not part of it."""
+    st.session_state[_ABSENT] = st.session_state.get(SOURCE) in ("file", "camera") and not st.session_state.get(_UPLOAD)
+
+
+def absent() -> bool:
+    """Whether an upload is missing that a link, or the page before it was loaded again, had."""
+    return bool(st.session_state.get(_ABSENT)) and not st.session_state.get(_UPLOAD)
 
 
 def refusal() -> str:

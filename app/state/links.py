@@ -13,7 +13,7 @@ from dmpo_explore_app.state import choices, operating_point
 
 import dmpo_explore as dx
 
-PAGE, ICON = "views/image.py", ":material/image_search:"
+PAGE = "views/image.py"
 
 
 def query(run: dx.Run, split: str, row: int, **more: str) -> dict[str, str]:

@@ -62,7 +62,8 @@ def choose() -> None:
     """Let Explore, Compare and One image show the run that is open."""
     own = opened()
     if own is not None:
-        st.session_state.update({choices.RUN: own.name, choices.SPLIT: own.splits()[0]})
+        choices.choose_run(own.name)
+        st.session_state[choices.SPLIT] = own.splits()[0]
         compare_choices.forget()
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice, with_code
-from dmpo_explore_app.services import policies, records
+from dmpo_explore_app.services import own_runs, policies, records
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.state import calibration, choices, targets, url
 from dmpo_explore_app.state.redraw import Fragments, redraw
@@ -88,9 +88,12 @@ def validate(run: dx.Run, split: str, name: str) -> dx.Policy:
             state.update(dict.fromkeys((THRESHOLD, *TARGETS)) | {KIND: "one"})
         return replace(base, thresholds=(base.threshold_none,))
     made = state.pop(RECORD, None)
-    if foreign := link and made and made != policies.digest(run, split):
+    if absent := _of_absent_run(run, link):
+        state.update({THRESHOLD: None, _OF: None})
+        state.pop(_COMPUTE, None)
+    if foreign := link and made and not absent and made != policies.digest(run, split):
         state[THRESHOLD] = None
-    of, before = (run.name, name, calibration.on()), state.get(_OF, (None, None))
+    of, before = (run.name, name, calibration.on()), state.get(_OF) or (None, None)
     given = _parsed(base, state.get(THRESHOLD), n_exits, tell=link or before[0] == of)
     kind = KINDS[given is not None and len(given.thresholds) > 1] if link else state.get(KIND) or "one"
     state[KIND] = kind if per_exit_possible(run, split, name) else "one"
@@ -106,15 +109,18 @@ def validate(run: dx.Run, split: str, name: str) -> dx.Policy:
     return policy
 
 
+def _of_absent_run(run: dx.Run, link: bool) -> bool:
+    """Whether the thresholds belong to a run that is gone, and ``run`` is shown in its place."""
+    before = (st.session_state.get(_OF) or (None,))[0]
+    name = st.query_params.get(choices.RUN) if link else before and before[0]
+    if name in (None, run.name) or (not link and name.endswith(own_runs.YOURS)):  # own scores may come back
+        return False
+    return dx.runs.present_name(name) not in dx.list_runs()
+
+
 def text(policy: dx.Policy) -> str:
     """Its thresholds as the address has them."""
     return ",".join(str(threshold) for threshold in policy.thresholds)
-
-
-def parsed(run: dx.Run, split: str, name: str, thresholds: object) -> dx.Policy | None:
-    """The policy with thresholds as `text` writes them; None where they are none of this run."""
-    base = policies.base(run, split, name, calibration.on())
-    return _parsed(base, thresholds, records.record(run, split).n_exits, tell=False)
 
 
 def _parsed(base: dx.Policy, given: object, n_exits: int, tell: bool) -> dx.Policy | None:
@@ -190,7 +196,7 @@ def set_by_hand(thresholds: str, fragments: Fragments = Fragments()) -> None:  #
     state, before = st.session_state, _controls()
     targets.clear()
     state[THRESHOLD], state[KIND] = thresholds[:MOST_TEXT], KINDS["," in thresholds]
-    state[_OF], state[_SET] = (state.get(_OF, (None, None))[0], state[KIND]), True
+    state[_OF], state[_SET] = ((state.get(_OF) or (None,))[0], state[KIND]), True
     redraw(fragments.thresholds if _controls() == before else fragments.controls)
 
 

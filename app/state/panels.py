@@ -1,4 +1,4 @@
-"""Keys of the popovers and sections whose inside is drawn only while they are open."""
+"""Keys of the popovers and sections whose inside is drawn only while they are open, and of the list of runs."""
 
 SHARE = "share"
 EXPLAINED = "explained"
@@ -7,3 +7,12 @@ SETTINGS = "settings"
 LEARNED = "learned"
 POLICY = "policy_panel"
 TARGETS = "targets_panel"
+FILTERS = "filters_panel"
+CURVES = "curves_panel"
+RUNS, FIND_RUNS = "runs_list", "find_runs"  # in the header
+ENTRY = "hidden_entry"  # style.css gives it no room
+
+
+def run_key(name: str) -> str:
+    """Key of the button that shows run ``name``."""
+    return f"{RUNS} {name}"

@@ -14,12 +14,13 @@ class Fragments(NamedTuple):
     """Keys of a page's fragments, by what has changed.
 
     ``controls``: the threshold controls (a target was cleared). ``thresholds``: only the thresholds. ``filters``: which
-    images are chosen.
+    images are kept. ``images``: the chosen one, or the tab.
     """
 
     controls: tuple[str, ...] = ()
     thresholds: tuple[str, ...] = ()
     filters: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
 
 
 def redraw(keys: tuple[str, ...]) -> None:

@@ -17,7 +17,7 @@ from dmpo_explore_app.state import filters, image_choices, operating_point
 
 import dmpo_explore as dx
 
-ADDRESS = (filters.EXIT, filters.CLASS, filters.ANSWER, filters.SORT)  # of the address and of the state
+ADDRESS = (filters.EXIT, filters.CLASS, filters.ANSWER, filters.SORT, filters.REGION)  # of the address and of the state
 EVERY = "All images"  # a button's key and label
 _LEFT = "_selection_left"  # the filters and the order that were left for all images
 
@@ -25,6 +25,7 @@ _LEFT = "_selection_left"  # the filters and the order that were left for all im
 def follow(keys: Iterable[str]) -> None:
     """Take over the page's address, and its selection even if it was left before; see `operating_point.follow`."""
     if operating_point.follow(keys):
+        image_choices.follow_link()
         st.session_state.pop(_LEFT, None)
 
 
@@ -58,4 +59,4 @@ def address(chosen: ChosenImage | None, record: dx.ExitRecord) -> dict[str, str]
 
 def not_in_address(record: dx.ExitRecord) -> str:
     """What of the selection the address does not hold; empty if it holds all."""
-    return filters.not_in_address() if _selected(record) else ""
+    return filters.not_in_address(record) if _selected(record) else ""

@@ -27,8 +27,8 @@ class TargetField(NamedTuple):
     kind: str
     label: str
     words: str
-    help: str
     step: float
+    help: str = ""
 
     def target(self, value: float, *, per_exit: bool, calibrate: bool) -> dx.Target:
         """The target of a value of the field."""
@@ -43,35 +43,27 @@ TARGETS = {  # key of the address and of the widget → field
         "flops",
         "Max compute (%)",
         "compute ≤ {:g}%",
-        "The most accurate thresholds on **calibration** (**val** where there is none) whose mean compute there is at "
-        "most this share of the plain backbone's. The numbers show their result on the split on screen.",
         1.0,
     ),
     "drop": TargetField(
         "accuracy_drop",
         "Max accuracy drop",
         "accuracy drop ≤ {:g}",
-        "The cheapest thresholds on **calibration** (**val** where there is none) that lose at most so many points of "
-        "accuracy there against the last exit. "
-        "The numbers show their result on the split on screen.",
         0.1,
     ),
     "near_best": TargetField(
         "near_best",
         "Max below the best exit",
         "≤ {:g} below the best exit",
-        "The cheapest thresholds on **calibration** (**val** where there is none) whose accuracy there is at most so "
-        "many points below that of the most accurate exit. The numbers show their result on the split on screen.",
         0.1,
     ),
     "risk": TargetField(
         "risk",
         "Max early-exit error (%)",
         "early-exit error ≤ {:g}%",
-        "Risk control (Learn then Test): the cheapest threshold whose early-exit error is at most this share of all "
-        "images with 95% confidence. An early-exit error is an image that is incorrect where it exits although the "
-        "last exit is correct.",
         0.1,
+        "Risk control (Learn then Test), with 95% confidence. An early-exit error is an image that is incorrect where "
+        "it exits although the last exit is correct.",
     ),
 }
 

@@ -14,7 +14,7 @@ from dmpo_explore_app.messages import escape_markdown, notice
 
 import dmpo_explore as dx
 
-LONGEST = 1000  # of one value: thresholds, or the names of some runs
+LONGEST = 2000  # of one value: thresholds, the names of some runs, or a region
 OF_RUNS = ("run", "runs", "against", "other", "beside")  # keys whose values are names of runs
 _SEEN, _PAGE = "_address", "_address_of"
 _BARE = "_address_bare"  # page → what its bare address shows
@@ -70,6 +70,11 @@ def _carry_over(keys: tuple[str, ...]) -> None:
     state.update({key: state[key] for key in keys if key in state})
     if state.get(_CHOSEN):  # in a new session the bare address would show something else
         state.setdefault(_BARE, {}).setdefault(keys, {})
+
+
+def keep_choices() -> None:
+    """Something is chosen that the bare address of no page shows."""
+    st.session_state[_CHOSEN] = True
 
 
 def write(**values: str) -> None:

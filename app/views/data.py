@@ -59,7 +59,6 @@ def choose() -> str:
             "Calibration split even if small",
             key=state.CALIBRATION,
             persist_state="session",
-            help="Unchecked, a calibration split is made only where it is large enough.",
         )
     if not access.is_private():
         st.caption("From here the app checks known data sets only; folders are opened on its own machine.")

@@ -6,13 +6,15 @@ thumb moves the browser redraws alone; its release computes on arrays only: no m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import compute_help, exit_explorer, run_picker, share, threshold_controls, widgets
 from dmpo_explore_app.components.threshold_slider import supplies, threshold_slider
-from dmpo_explore_app.services import exploration, mosaic_data, records, run_styles
+from dmpo_explore_app.services import chosen_image, exploration, mosaic_data, records, run_styles
+from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.records import Stamp
 from dmpo_explore_app.services.slider_data import counts, slider_data
 from dmpo_explore_app.state import beside, choices, class_view, events, filters, opened_scores, operating_point, url
@@ -21,59 +23,75 @@ from dmpo_explore_app.state.redraw import Fragments
 import dmpo_explore as dx
 
 TITLE = "When may the model stop?"
-KEYS = (*choices.KEYS, *operating_point.KEYS, beside.BESIDE, *filters.KEYS, *class_view.KEYS)
+KEYS = (*choices.KEYS, *operating_point.KEYS, *beside.KEYS, *filters.KEYS, *class_view.KEYS)
 WORKBENCH = "workbench"  # keys of fragments: the whole page,
-FOLLOWING, SLIDER, IMAGES = "following", "sliding", "showing"  # what is below the choices; two parts of it
-FRAGMENTS = Fragments(controls=(WORKBENCH,), thresholds=(SLIDER, IMAGES), filters=(FOLLOWING,))
+FOLLOWING, SLIDER, BELOW = "following", "sliding", "showing"  # what is below the choices; two parts of it
+FRAGMENTS = Fragments((WORKBENCH,), (SLIDER, BELOW), (WORKBENCH,), (FOLLOWING,))
 PROBLEM = "This run cannot be shown."
 
 
 def page() -> None:
     """Take over the address, then draw the workbench."""
-    names = opened_scores.names()
-    if not names:
-        widgets.title_row(TITLE)
+    widgets.title_row(TITLE)
+    if not opened_scores.names():
         widgets.no_runs()
         return
     events.keep_choices(True)
     operating_point.follow(KEYS)
-    workbench(names)
+    workbench()
 
 
 @st.fragment(key=WORKBENCH)
-def workbench(names: Sequence[str]) -> None:
-    """Title, choices, and what follows the slider; a choice redraws only this."""
+def workbench() -> None:
+    """One row of choices, and what follows the slider; a choice redraws only this."""
     events.before_drawing()
+    names = opened_scores.names()
+    beside_it = partial(comparable, opened_scores.without_links(names))
     with messages.problems(PROBLEM):
-        top = widgets.title_row(TITLE)
-        point = run_picker.choose(names)
+        point = run_picker.choose(names, partial(row, beside_it), partial(prepare, beside_it))
         if point is None:
             return
-        others = records.comparable_runs(opened_scores.without_links(names), point.run, point.split)
-        with top:
-            chosen = run_picker.choose_beside(point.run.name, others)
-            compute_help.popover(point)
-            tables = exploration.curves(point, {name: others[name] for name in chosen})
-            share.bar(point, exit_explorer.downloads(point), exploration.figures(point, tables))
-        following(point.run, point.split, others, chosen)
+        run, split, others = point.run, point.split, beside_it(point)
+        following(run, split, records.stamp(run, split), others, beside.chosen(run.name, list(others)))
+
+
+def comparable(names: Sequence[str], point: OperatingPoint) -> Mapping[str, dx.Run]:
+    """Runs whose curves can stand beside the run's."""
+    return records.comparable_runs(names, point.run, point.split)
+
+
+def prepare(others: Callable[[OperatingPoint], Mapping[str, dx.Run]], point: OperatingPoint) -> None:
+    """Validate what the row of choices shows."""
+    filters.validate(point.record)
+    beside.validate(point.run.name, list(others(point)))
+
+
+def row(others: Callable[[OperatingPoint], Mapping[str, dx.Run]], point: OperatingPoint) -> None:
+    """The rest of the row of choices: targets, filters, curves, explanation, sharing."""
+    threshold_controls.controls(point)
+    exit_explorer.draw_filters(point.record)
+    runs = others(point)
+    run_picker.choose_beside(point.run.name, runs, point.record.n_exits > 1)
+    compute_help.popover(point)
+    tables = exploration.curves(point, {name: runs[name] for name in beside.chosen(point.run.name, list(runs))})
+    share.bar(point, exit_explorer.downloads(point), exploration.figures(point, tables, beside.oracle()))
 
 
 @st.fragment(key=FOLLOWING)
-def following(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Sequence[str]) -> None:
-    """Slider, filters, images by exit: another filter redraws all, a release of the slider all but the filters."""
+def following(run: dx.Run, split: str, stamp: Stamp, others: Mapping[str, dx.Run], chosen: Sequence[str]) -> None:
+    """Slider, tabs and what they show: another tab or image redraws all of it, a release of the slider two parts."""
     events.before_drawing()
     with messages.problems(PROBLEM):
-        selected = filters.validate(record := records.record(run, split))
+        run_picker.check_unchanged(run, split, stamp)
+        selected = filters.current(records.record(run, split))
         point, amount, label = operating_point.current(run, split), filters.amount(), selected.class_number
         if live := widgets.live():
             supplies.code()
         numbers, shown = run_styles.places([run.name, *chosen]), {name: others[name] for name in chosen}
-        stamp = records.stamp(run, split)
         sliding(run, split, stamp, shown, numbers, mosaic_data.tiles(point, amount, label))
         if live:
             pictures = mosaic_data.pictures(point, amount, label)
             supplies.supply("pictures", pictures["key"], pictures)
-        exit_explorer.draw_filters(record, selected)
         showing(run, split, stamp, others, chosen)
 
 
@@ -81,7 +99,7 @@ def following(run: dx.Run, split: str, others: Mapping[str, dx.Run], chosen: Seq
 def sliding(
     run: dx.Run, split: str, stamp: Stamp, shown: Mapping[str, dx.Run], numbers: list[int], tiles: mosaic_data.Tiles
 ) -> None:
-    """The slider with its numbers, curves, mosaic and map; ``numbers``: `run_styles.places` of the curves."""
+    """The slider with its numbers, tabs, mosaic, curves and drawer; ``numbers``: `run_styles.places` of the curves."""
     with messages.problems(PROBLEM):
         run_picker.check_unchanged(run, split, stamp)
         events.before_drawing()
@@ -96,21 +114,25 @@ def sliding(
             label=selected.class_number,
             source=threshold_controls.source(point),
             by_hand=threshold_controls.by_hand(point),
+            oracle=beside.oracle(),
             found=found,
             numbers=numbers,
         )
-        exits = mosaic_data.exits(point, found)
-        data = mosaic_data.with_mosaic(data, point, tiles, exits["key"], selected)
-        threshold_slider(point, data, exploration.figures(point, tables), exits, FRAGMENTS)
+        exits, facts = mosaic_data.exits(point, found), chosen_image.facts(point, selected)
+        data = mosaic_data.with_mosaic(data, point, tiles, exits["key"], selected) | {"drawer": facts}
+        figures = exploration.figures(point, tables, beside.oracle())
+        threshold_slider(point, data, figures, exits, FRAGMENTS)
+        if facts is not None:
+            exit_explorer.draw_chosen(point, facts, selected)
 
 
-@st.fragment(key=IMAGES)
+@st.fragment(key=BELOW)
 def showing(run: dx.Run, split: str, stamp: Stamp, others: Mapping[str, dx.Run], chosen: Sequence[str]) -> None:
-    """Classes by exits and images by exit."""
+    """What the chosen tab has below the slider."""
     with messages.problems(PROBLEM):
         run_picker.check_unchanged(run, split, stamp)
         point, selected = operating_point.current(run, split), filters.selection()
-        exit_explorer.draw(point, selected, FRAGMENTS.filters)
+        exit_explorer.draw(point, selected, FRAGMENTS)
         operating_point.keep_compute(point)
         parts = operating_point.address(point) | beside.address(chosen, list(others))
         url.write(**parts, **filters.address(selected, point.record), **class_view.address())

@@ -101,8 +101,6 @@ def show(chosen: ChosenImage, record: dx.ExitRecord, policy: dx.Policy, top: Del
         answer_panels.model_input(chosen, size)
     if answers is None:
         return
-    with left:
-        similar_images.novelty_note(answers)
     similar_images.similar_images(answers)
     if has_model:
         charts |= attribution_panel.section(answers)

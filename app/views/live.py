@@ -56,7 +56,7 @@ def workbench(names: Sequence[str]) -> None:
 
 def threshold(point: OperatingPoint) -> None:
     """The threshold slider and the recorded outcome of its threshold."""
-    source = f"{threshold_controls.source(point)} These four numbers are the record's; timings are below.".strip()
+    source = f"{threshold_controls.source(point)} These numbers are the record's; timings are below.".strip()
     tables = {point.run.name: exploration.curve(point)}
     if widgets.live():
         supplies.code()

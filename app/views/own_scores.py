@@ -10,9 +10,8 @@ from typing import Literal
 
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.components import app_header, folder_panels, scores_form, widgets
+from dmpo_explore_app.components import folder_panels, scores_form, widgets
 from dmpo_explore_app.services import own_runs
-from dmpo_explore_app.state import header as header_state
 from dmpo_explore_app.state import opened_scores, url
 
 import dmpo_explore as dx
@@ -51,9 +50,6 @@ def current() -> None:
     run = opened_scores.opened()
     if run is None:
         return
-    point = header_state.usual_point(opened_scores.names())
-    if point is not None and point.run is run:
-        app_header.show(point)
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="own_current"):
         st.markdown(f"Open now: **{messages.escape_markdown(run.name)}**")
         for page, (name, icon) in PAGES.items():

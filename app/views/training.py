@@ -41,7 +41,7 @@ def curves(names: Sequence[str], top: DeltaGenerator) -> None:
     """The training curves of a chosen run."""
     name = choices.validate_run(names)
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="choices"):
-        st.selectbox("Run", names, key=state.RUN, width=240, help="Any trained run.", persist_state="session")
+        st.selectbox("Run", names, key=state.RUN, width=240, persist_state="session")
         facts = st.container()
     try:
         run = dx.load_run(name)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page
 
-READY = ("h1", ".dx-gallery li")  # of the start page
+READY = ("h1", ".tabs button")  # of the start page
 METRICS = {"ScriptDuration": "scripts", "RecalcStyleDuration": "style", "LayoutDuration": "layout"}
 PATIENCE = 30  # seconds for an answer, else the move counts as an error
 # Before the page's own scripts: bytes that the server sends, and when.
@@ -58,6 +58,7 @@ INSTRUMENTS = """() => {
         .observe({entryTypes: ['longtask']});
 
     const shown = () => bench.slider.dataset.threshold;
+    const answered = () => (({sent, answered}) => answered >= sent)(globalThis[Symbol.for('dmpo_explore.events')]);
     bench.begin = () => { Object.assign(bench, {before: shown(), released: Infinity}) };
     // Which key to press next: any that moves, away from the ends.
     bench.key = chance => {
@@ -67,7 +68,7 @@ INSTRUMENTS = """() => {
         return share < 0.3 || (share < 0.7 && chance < 0.5) ? 'PageUp' : 'PageDown';
     };
     bench.done = (quiet = 300) => bench.changed > bench.released && bench.painted >= bench.changed
-        && performance.now() - bench.changed > quiet && shown() !== bench.before
+        && performance.now() - bench.changed > quiet && shown() !== bench.before && answered()
         && [...document.querySelectorAll('[data-threshold]')].every(e => e.dataset.threshold === shown())
         && document.querySelector('[data-test-script-state=notRunning]') !== null;
     bench.lap = () => ({painted: bench.painted - bench.released, heard: heard.at - bench.released});

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 LOOKS = {"light": (1440, 900, "light"), "dark": (1440, 900, "dark"), "narrow": (800, 1100, "light")}
 PAGES = {  # name → path, what must be present, and the name of a button to press first
-    "explore": ("?run=demo", ".dx-gallery li", ""),
-    "explore-wrong": ("?run=demo&answers=wrong", ".dx-gallery li", ""),
+    "explore": ("?run=demo", ".tabs button", ""),
+    "explore-wrong": ("?run=demo&answers=wrong&view=images", ".dx-gallery li", ""),
     "compare": ("compare", ".dx-pairs li", ""),
     "live": ("live", ".st-key-begin button", ""),
     "live-done": ("live?count=200", ".st-key-begin button", "Start"),
@@ -27,7 +27,7 @@ PAGES = {  # name → path, what must be present, and the name of a button to pr
     "own-scores": ("own-scores", "[data-testid=stCode]", ""),
     "own-scores-opened": ("own-scores", "[data-testid=stCode]", "Try it with a bundled record"),
     "share": ("compare", ".dx-pairs li", "Share"),
-    "no-such-run": ("?run=missing", ".dx-gallery li", ""),
+    "no-such-run": ("?run=missing", ".tabs button", ""),
 }
 
 AFTERWARDS = {

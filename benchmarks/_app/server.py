@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120.0  # seconds for anything: a busy machine is slow, not broken
+SWEPT = "try { localStorage.setItem('dmpo-explore-hint', 'seen') } catch {}"  # no sweep of a first visit
 # Streamlit says when its script has run; a page that has not changed for a while after that is drawn.
 WATCH = """window.lastChange = performance.now();
     new MutationObserver(() => { window.lastChange = performance.now() })
@@ -98,6 +99,7 @@ def new_page(browser: Browser, width: int = 1440, height: int = 900, scheme: str
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
     context.set_default_timeout(1000 * PATIENCE)
     context.add_init_script(WATCH)
+    context.add_init_script(SWEPT)
     return context.new_page()
 
 

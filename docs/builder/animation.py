@@ -52,7 +52,7 @@ def frames(page: Page) -> Iterator[tuple[Image.Image, int]]:
             yield picture(page), STEP_MS
         page.mouse.up()
         page.mouse.move(5, HEIGHT - 5)
-        settle(page, ".dx-gallery li")
+        settle(page, ".tabs button")
         yield picture(page), REST_MS
 
 
@@ -73,9 +73,7 @@ def main() -> None:
     with serve() as server, chromium() as browser:
         page = new_page(browser, WIDTH, HEIGHT)
         page.goto(server.address + "?run=demo")
-        settle(page, "h1", ".dx-gallery li")
-        page.get_by_role("button", name="Got it").click()
-        settle(page, ".dx-gallery li")
+        settle(page, "h1", ".tabs button")
         images, durations = zip(*frames(page), strict=True)
     options = {"save_all": True, "append_images": images[1:], "duration": list(durations), "loop": 0, "method": 4}
     images[0].save(target, quality=60, **options)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from listening import listen
 from made_up import HOSTILE, save_run
+from many_classes import save_many
 from serving import serving
 from streamlit import config
 from visiting import Server, Visit, new_visit
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def runs_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A runs root: four and six exits, a single exit, and one whose class name is HTML. Not to be changed."""
+    """A runs root: four and six exits, a single exit, many classes, HTML as a class's name. Not to be changed."""
     root = tmp_path_factory.mktemp("runs")
     save_run(root, "four", embedding=True)
     save_run(root, "six", n_exits=6, seed=3)
     save_run(root, "one", n_exits=1, seed=5)
+    save_many(root, "many", 101, 600, embedding=True)
     save_run(root, "hostile", images=60, class_name=HOSTILE)
     save_run(root, "hostile2", images=60, seed=9, class_name=HOSTILE)
     return root

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 PAGES = {
-    "explore": ("?run=four&threshold=0.8", ".dx-gallery li"),
+    "explore": ("?run=four&threshold=0.8&image=5", ".drawer img"),
+    "classes": ("?run=four&threshold=0.8&view=classes", ".dx-heat"),
+    "confusion": ("?run=four&threshold=0.8&view=confusion", ".matrix td"),
+    "map": ("?run=four&threshold=0.8&view=map", ".map-labels span"),
+    "gallery": ("?run=four&threshold=0.8&view=images&image=5", ".dx-gallery li"),
     "compare": ("compare?runs=four,six,one&against=six&compute=50", ".dx-pairs li"),
     "live": ("live?run=four", ".st-key-begin button"),
     "one image": ("image?run=four&image=5", ".dx-near li"),
@@ -21,7 +25,7 @@ PAGES = {
     "own scores": ("own-scores", "[data-testid=stCode]"),
     "data": ("data?data=digits", ".dx-contact li"),
     "training": ("training?run=demo", ".js-plotly-plot"),
-    "no such run": ("?run=nope", ".dx-gallery li"),
+    "no such run": ("?run=nope", ".tabs"),
 }
 BACKGROUND = {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 22, 28)"}
 
@@ -50,7 +54,7 @@ def test_an_opened_record_and_the_share_popover(visit: Visit) -> None:
     page.get_by_role("button", name="Open in Explore").wait_for()
     look(visit)
     page.get_by_role("button", name="Open in Explore").click()
-    page.wait_for_selector(".dx-gallery li")
+    page.wait_for_selector(".tabs")
     visit.settle()
     page.get_by_role("button", name="Share").click()
     page.wait_for_selector("[data-testid=stDownloadButton]")

@@ -15,69 +15,88 @@ if TYPE_CHECKING:
 
 
 def test_pictures_are_really_drawn(visit: Visit) -> None:
-    page = visit.open("?run=four&threshold=0.8")
+    page = visit.open("?run=four&threshold=0.8&view=images")
     page.wait_for_function("() => [...document.querySelectorAll('.dx-gallery img')].every(i => i.complete)")
     sizes = page.eval_on_selector_all(".dx-gallery img", "all => all.map(i => [i.naturalWidth, i.clientWidth])")
     assert len(sizes) > 18
     assert all(natural == 28 and drawn >= 60 for natural, drawn in sizes)
 
 
-def test_a_big_screen_shows_slider_and_curves_without_scrolling(visit: Visit, tmp_path: Path) -> None:
-    page = visit.open("?run=four&threshold=0.8")
-    assert page.evaluate("() => [innerWidth, innerHeight, scrollY]") == [1440, 900, 0]
-    for selector in (".hint", ".track", ".cards", ".curve", ".mosaic"):
-        box = page.locator(selector).bounding_box()
-        assert box and box["y"] >= 0 and box["x"] + box["width"] <= 1440
-        assert box["y"] + box["height"] <= 900
+FITS = """() => [...document.querySelectorAll('.stApp *')].flatMap(e => [...(e.shadowRoot?.querySelectorAll(
+    '.track, .cards, .tabs, .field, .curve, .head') ?? [])]).map(e => e.getBoundingClientRect())
+    .map(({left, right, top, bottom}) => [left, right, top, bottom])"""
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (1440, 900)])
+def test_explore_is_one_screen(visit: Visit, width: int, height: int) -> None:
+    visit.page.set_viewport_size({"width": width, "height": height})
+    page = visit.open("?run=six&threshold=0.8")
+    main = page.evaluate(
+        "() => (({scrollHeight, clientHeight}) => [scrollHeight, clientHeight])(document.querySelector('.stMain'))"
+    )
+    assert main[0] <= main[1] + 2  # nothing to scroll
+    boxes = page.evaluate(FITS)
+    assert len(boxes) == 5 + 6 and all(left >= 0 and top >= 0 for left, _, top, _ in boxes)
+    assert all(right <= width and bottom <= height for _, right, _, bottom in boxes)
+    field = page.locator(".field").bounding_box()
+    assert field and field["height"] > 0.55 * height and field["width"] > 0.6 * width
     bottoms = page.eval_on_selector_all(".st-key-choices > *", "all => all.map(e => e.getBoundingClientRect().bottom)")
-    assert len(bottoms) == 4 and max(bottoms) - min(bottoms) < 2  # run, split, policy, targets: one row
-    rows = page.eval_on_selector_all(".st-key-filters > *", "all => all.map(e => e.getBoundingClientRect().bottom)")
-    assert len(rows) == 6 and max(rows) - min(rows) < 8  # "Clear filters" too
-    page.screenshot(path=tmp_path / "explore.png")
-    assert (tmp_path / "explore.png").stat().st_size > 20_000
+    assert len(bottoms) == 8 and max(bottoms) - min(bottoms) < 2  # one row
+    for tab in ("Classes", "Gallery", "Table"):
+        page.locator(".tabs").get_by_role("button", name=tab).click()
+        page.wait_for_selector(".st-key-linked")
+        visit.settle()
+        thumb, own = page.locator(".thumb").bounding_box(), page.locator(".st-key-linked").bounding_box()
+        assert thumb and thumb["y"] > 0 and own and own["y"] + own["height"] <= height  # the slider stays in sight
 
 
 @pytest.mark.slow
-def test_a_bar_a_cell_a_picture_and_a_row_narrow_and_one_click_clears(visit: Visit) -> None:
-    page = visit.open("?run=four&threshold=0.8")
+def test_a_heading_a_cell_a_picture_and_a_row_narrow_and_one_click_clears(visit: Visit) -> None:
+    page = visit.open("?run=four&threshold=0.8&view=images")
     everything = visit.images()
+    page.locator(".tabs").get_by_role("button", name="Mosaic").click()
     page.locator(".head").nth(1).click()
     wait_for_address(page, "**exit=2**")
     visit.settle()
     assert page.locator(".head[aria-pressed=true]").get_attribute("data-pick") == "2"
+    page.locator(".tabs").get_by_role("button", name="Gallery").click()
+    wait_for_address(page, "**view=images**")
+    visit.settle()
     assert page.locator(".dx-exit").count() == 1 and "Exit 2" in page.locator(".dx-exit").inner_text()
 
+    page.locator(".tabs").get_by_role("button", name="Classes").click()
     page.locator('[data-pick="cell 3 1"]').click()
     wait_for_address(page, "**class=Pullover**")
     visit.settle()
     assert "exit=1" in page.url
-    assert page.locator(".mosaic figcaption").inner_text().startswith("Images by exit: Pullover")
+    expect(page.locator(".of")).to_contain_text("Only Pullover.")
     label = page.locator('[data-pick="cell 3 1"]').get_attribute("aria-label") or ""
     exiting = int(label.split("(")[1].split(" ")[0])
     assert page.locator(".head .count").first.text_content() == str(exiting)  # the piles are the class's now
+    page.locator(".tabs").get_by_role("button", name="Gallery").click()
+    page.wait_for_selector(".dx-shown")
+    visit.settle()
     assert {title.split(": ")[1].split(";")[0] for title in visit.images()} == {"Pullover"}
 
     page.locator(".dx-gallery button").nth(2).click()
     wait_for_address(page, "**image=**")
     visit.settle()
-    detail = page.locator(".dx-detail")
-    assert "Pullover" in detail.inner_text() and detail.locator("tbody tr").count() == 4
-    assert page.locator(".dx-heat td[data-marked]").count() == page.locator(".head.marked").count() == 1
+    drawer = page.locator(".drawer")
+    assert "Pullover" in drawer.inner_text() and drawer.locator("tbody tr").count() == 4
 
-    page.get_by_role("radio", name="table").click()
+    page.locator(".tabs").get_by_role("button", name="Table").click()
     page.wait_for_selector(".stDataFrame canvas")
     visit.settle()
-    chosen = detail.locator("h3").inner_text()
+    chosen = drawer.locator("header").inner_text()
     grid = page.locator(".stDataFrame canvas").first.bounding_box()
     assert grid
     page.mouse.click(grid["x"] + 12, grid["y"] + 36 + 0.5 * 44)  # the first row's box
-    expect(detail.locator("h3")).not_to_have_text(chosen)
+    expect(drawer.locator("header")).not_to_have_text(chosen)
     visit.settle()
 
-    page.mouse.move(5, 5)  # the table's toolbar goes
-    page.get_by_role("button", name="Clear filters").click()
-    expect(detail).to_have_count(0)
-    page.get_by_role("radio", name="images").click()
+    page.get_by_role("button", name="Show all").click()
+    expect(drawer).to_be_hidden()
+    page.locator(".tabs").get_by_role("button", name="Gallery").click()
     page.wait_for_selector(".dx-shown")
     visit.settle()
     assert visit.images() == everything and "exit=" not in page.url and "class=" not in page.url
@@ -85,7 +104,7 @@ def test_a_bar_a_cell_a_picture_and_a_row_narrow_and_one_click_clears(visit: Vis
 
 @pytest.mark.slow
 def test_pages_show_other_images(visit: Visit) -> None:
-    page = visit.open("?run=four&threshold=0.0&exit=1")
+    page = visit.open("?run=four&threshold=0.0&exit=1&view=images")
     first = visit.images()
     page.get_by_test_id("stPagination").get_by_role("button", name="Page 2", exact=True).click()
     expect(page.locator(".dx-gallery li").first).not_to_have_attribute("title", first[0])
@@ -127,14 +146,16 @@ def test_the_explanation_is_one_click_away(visit: Visit) -> None:
 
 
 def test_html_in_names_and_links_is_shown_as_text(visit: Visit) -> None:
-    page = visit.open("?run=hostile&threshold=1.01&class=0&policy=" + HOSTILE.replace(" ", "%20"))
+    page = visit.open("?run=hostile&view=classes&threshold=1.01&class=0&policy=" + HOSTILE.replace(" ", "%20"))
     expect(page.get_by_text("There is no policy")).to_be_visible()
     assert HOSTILE[:31] + "…" in page.locator(".st-key-linked").inner_text()
     page.locator('[data-pick="class 1"]').click()
-    expect(page.locator(".mosaic figcaption")).to_contain_text(HOSTILE)
+    expect(page.locator(".of")).to_contain_text(HOSTILE[:20])
+    page.locator(".tabs").get_by_role("button", name="Gallery").click()
+    page.wait_for_selector(".dx-shown")
     visit.settle()  # the images of all classes are gone
     page.locator(".dx-gallery button").first.click()
-    expect(page.locator(".dx-detail")).to_contain_text(HOSTILE)
+    expect(page.locator(".drawer")).to_contain_text(HOSTILE)
     assert page.evaluate("() => window.hacked") is None
 
 
@@ -142,10 +163,8 @@ def test_html_in_names_and_links_is_shown_as_text(visit: Visit) -> None:
 def test_narrow_and_dark(visit: Visit, tmp_path: Path) -> None:
     visit.page.emulate_media(color_scheme="dark")
     visit.page.set_viewport_size({"width": 800, "height": 900})
-    page = visit.open("?run=four")
+    page = visit.open("?run=four&view=images")
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")  # nothing sticks out
-    heat, shown = page.locator(".dx-heat").bounding_box(), page.locator(".dx-shown").bounding_box()
-    assert heat and shown and shown["y"] >= heat["y"] + heat["height"]  # one below the other
     columns = "getComputedStyle(document.querySelector('.dx-gallery')).gridTemplateColumns"
     assert len(page.evaluate(columns).split()) == 10
     background = page.evaluate("() => getComputedStyle(document.querySelector('.stApp')).backgroundColor")

@@ -1,52 +1,33 @@
-"""The header in Chromium: it is small, it is there on every page, and its exits fill while the thumb moves."""
+"""The header in Chromium: brand, navigation, title and runs are one line on a wide screen, and small on others."""
 
 from __future__ import annotations
 
-import re
-
 import pytest
-from playwright.sync_api import Page
 from visiting import Visit
 
-import dmpo_explore as dx
+PARTS = (".dx-brand", "[data-testid=stHeader]", ".stMain h1", ".st-key-app_header button")
 
 
-def shares(page: Page) -> list[str]:
-    return page.locator(".dx-network small").all_inner_texts()
-
-
-def test_the_exits_fill_while_the_thumb_moves(visit: Visit) -> None:
-    page = visit.open("?run=four&threshold=0.8")
-    before, asked = shares(page), page.evaluate("() => window.lastAsked")
-    thumb = page.get_by_role("slider", name="Threshold")
-    box = thumb.bounding_box()
-    assert box
-    page.mouse.move(box["x"] + 5, box["y"] + 5)
-    page.mouse.down()
-    page.mouse.move(box["x"] - 400, box["y"] + 5)
-    page.wait_for_function("text => document.querySelector('.dx-network').innerText !== text", arg="\n".join(before))
-    threshold = float(page.locator(".threshold-slider").get_attribute("data-threshold") or "nan")
-    record = dx.load_run(visit.server.runs / "four").record("test")
-    wanted = dx.summarise(record, dx.policies.ConfidencePolicy((threshold,)).exits(record))["exit_shares"]
-    assert shares(page) == [f"{s:.0%}" if s >= 0.1 or not s else f"{s:.1%}" for s in wanted] != before
-    assert page.evaluate("() => window.lastAsked") == asked  # nothing was sent
-    page.mouse.up()
-    visit.settle()
-    label = page.locator(".dx-network").get_attribute("aria-label") or ""
-    assert re.findall(r"exit \d ([\d.]+%)", label) == shares(page)
+@pytest.mark.parametrize("path", ["?run=four", "image?run=four&image=3", "compare?runs=four,six", "own-scores"])
+def test_brand_navigation_title_and_runs_are_one_line(visit: Visit, path: str) -> None:
+    visit.page.set_viewport_size({"width": 1280, "height": 720})
+    page = visit.show(path)
+    boxes = [box for part in PARTS if (box := page.locator(part).first.bounding_box())]
+    assert len(boxes) == 4 and all(box["y"] >= 0 and box["y"] + box["height"] <= 60 for box in boxes)
+    links = page.locator("[data-testid=stTopNavLink]").last.bounding_box()
+    title = boxes[2]
+    assert links and links["x"] + links["width"] <= title["x"]
+    assert title["x"] + title["width"] <= boxes[3]["x"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ["image?run=four&image=3", "training?run=demo"])
 def test_it_is_small_on_every_screen(visit: Visit, path: str) -> None:
-    page = visit.show(path, ".dx-network")
-    height = "() => document.querySelector('.st-key-app_header').getBoundingClientRect().height"
-    assert page.evaluate(height) <= 90
-    for width, most in ((800, 70), (400, 56)):
+    page = visit.show(path)
+    for width in (800, 400):
         page.set_viewport_size({"width": width, "height": 900})
-        visit.settle_on(".dx-network")
-        assert page.evaluate(height) <= most
+        visit.settle_on(".st-key-app_header")
+        header = page.locator(".st-key-app_header").bounding_box()
+        assert header and header["height"] <= 56
         inside = "() => [...document.querySelectorAll('.st-key-app_header *')]"
         assert page.evaluate(f"{inside}.every(e => e.getBoundingClientRect().right <= innerWidth)")
-        brand, network = (page.locator(part).bounding_box() for part in (".dx-brand b", ".dx-network"))
-        assert brand and network and brand["x"] + brand["width"] <= network["x"]

@@ -6,7 +6,8 @@ import pytest
 from visiting import Visit
 
 PAGES = {  # path → what must be there
-    "?run=four&threshold=0.8": ".dx-gallery li",
+    "?run=four&threshold=0.8": ".head",
+    "?run=four&threshold=0.8&view=images": ".dx-gallery li",
     "compare?runs=four,six": ".dx-pairs li",
     "image?run=four&image=3": ".dx-near li",
     "live?run=four": ".st-key-begin button",
@@ -15,7 +16,7 @@ PAGES = {  # path → what must be there
     "own-scores": "[data-testid=stCode]",
 }
 FIRST = {  # path → what the page is about, and how far below the top it may end
-    "?run=four&threshold=0.8": {".track": 400, ".cards": 790},
+    "?run=four&threshold=0.8": {".track": 400, ".cards": 520},
     "live?run=four": {".track": 400, ".cards": 750, ".st-key-begin button": 850},
     "image?run=four&image=3": {".st-key-halves img": 650},
     "compare?runs=four,six": {".st-key-compute": 500, "table": 790},

@@ -21,7 +21,7 @@ def go(visit: Visit, name: str) -> Page:
     visit.page.get_by_role("link", name=name, exact=True).click()
     place = "/" if name == "Explore" else f"/{name.lower().removeprefix('one ')}"
     visit.page.wait_for_function("place => location.pathname === place", arg=place)
-    visit.settle_on(".stMain h1", *([] if name in ("Data", "Compare") else [".dx-network"]))
+    visit.settle_on(".stMain h1", *([] if name in ("Data", "Compare", "Training") else [".st-key-choices"]))
     return visit.page
 
 
@@ -50,7 +50,7 @@ def test_a_link_is_kept_on_every_page(visit: Visit, name: str) -> None:
     go(visit, "Explore")
     expect_chosen(page, tuple(LINK))
     page.goto(address)  # in a new session the address alone shows the same
-    visit.settle_on(".stMain h1", *([] if name == "Compare" else [".dx-network"]))
+    visit.settle_on(".stMain h1", *([] if name in ("Compare", "Training") else [".st-key-choices"]))
     expect_chosen(page, SHOWN[name])
 
 

@@ -110,7 +110,7 @@ def test_any_parameter_may_hold_anything(kept: Path, view: str, value: str) -> N
 
 
 def test_long_parameters_are_cut() -> None:
-    assert 100 <= url.LONGEST <= 1000
+    assert 100 <= url.LONGEST <= 2000
     assert len(messages.escape_markdown("<" * 5000)) <= 400
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,15 @@ def make_many(
     return record_from_logits(logits, labels, with_logits=False, **meta)
 
 
-def save_many(root: Path, name: str, n_classes: int, n_images: int = 2000, n_exits: int = 4) -> None:
-    """A run without images: records of val and test."""
+def save_many(
+    root: Path, name: str, n_classes: int, n_images: int = 2000, n_exits: int = 4, embedding: bool = False
+) -> None:
+    """A run without images: records of val and test; with ``embedding`` places in a map, near each other in a class."""
     write_text(root / name / "config.json", Config(data=DataConfig("digits")).to_json())
     for seed, split in enumerate(("val", "test")):
         record = make_many(n_classes, n_images, n_exits, seed, split=split)
+        if embedding:
+            places = np.random.default_rng(0).normal(size=(n_classes, 1, 2))[record.labels]
+            near = np.random.default_rng(seed).normal(size=(n_images, n_exits, 2), scale=0.1)
+            record = replace(record, embedding=(places + near).astype(np.float16))
         record.save(root / name / "records" / split)

@@ -82,6 +82,8 @@ WATCH = (
 })()"""
 )
 PATIENCE = 240_000  # milliseconds: a busy machine is late, not wrong
+BELOW = {"classes": ".dx-heat", "images": ".dx-shown", "table": ".stDataFrame"}  # tab → what the page draws for it
+SWEPT = "try { localStorage.setItem('dmpo-explore-hint', 'seen') } catch {}"
 LOUD = ("Failed to load resource", "ERR_ABORTED")  # what a browser says of a page that is left while it loads
 
 
@@ -106,11 +108,13 @@ class Visit:
         """Open the start page and wait until it is drawn."""
         self.page.goto(self.server.address + query)
         self.settle()
+        view = query.partition("view=")[2].partition("&")[0]
+        self.settle_on(*([BELOW[view]] if view in BELOW else []))
         return self.page
 
     def settle(self) -> None:
         """Wait until the app is idle, all of the page is there and nothing has changed on it for a while."""
-        self.settle_on("[data-number=accuracy]", ".dx-heat", ".dx-shown, .stDataFrame")
+        self.settle_on("[data-number=accuracy]")
 
     def show(self, path: str, *selectors: str) -> Page:
         """Open any page, e.g. ``compare?runs=a,b``, and wait until ``selectors`` are there and it is drawn."""
@@ -125,7 +129,7 @@ class Visit:
         self.page.wait_for_function(QUIET, timeout=PATIENCE)
 
     def numbers(self) -> list[str]:
-        """The texts of the four cards."""
+        """The texts of the two cards: accuracy, and compute saved."""
         return self.page.locator("[data-number]").all_inner_texts()
 
     def images(self) -> list[str]:
@@ -134,15 +138,18 @@ class Visit:
 
 
 @contextmanager
-def new_visit(browser: Browser, server: Server, **options: Any) -> Iterator[Visit]:
+def new_visit(browser: Browser, server: Server, *, new: bool = False, **options: Any) -> Iterator[Visit]:
     """A fresh browser profile on the app; ``options`` are those of `Browser.new_context`.
+
+    ``new``: the first visit, on which the threshold is swept.
 
     Afterwards: no error in the console, no exception shown or logged.
     """
     context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}} | options)
     try:
         context.set_default_timeout(PATIENCE)
-        context.add_init_script(WATCH)
+        for script in (WATCH, *([] if new else [SWEPT])):
+            context.add_init_script(script)
         visit = Visit(context.new_page(), server)
         visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
         visit.page.on("console", lambda said: visit.errors.append(said.text) if said.type == "error" else None)

@@ -4,8 +4,8 @@ In: `SliderData`, the counts of every stop of every slider, and what `supplies` 
 data, the mosaic's images and exits. While a thumb moves the browser redraws from them; nothing is sent. Out: two
 events, after which Python sends the rest: ``moved`` {threshold: text} when the thumb is released or the curve is
 clicked, and ``picked`` {exit: 1..K}, {image: row}, {region: rows} or {amount: tiles} from mosaic and map, {answer,
-class: 1..C} from the confusion matrix; and ``missed`` with the keys of arrays that it lacks. They go straight to the
-state.
+class: 1..C} from the confusion matrix, {view: tab}, {clear: true}; and ``missed`` with the keys of arrays that it
+lacks. They go straight to the state.
 """
 
 from __future__ import annotations
@@ -75,8 +75,14 @@ def _picked(fragments: Fragments) -> None:
     picked = event(operating_point.SLIDER, "picked")
     if not isinstance(picked, dict):
         return
+    redrawn = fragments.filters
     if "amount" in picked:
         filters.choose_amount(picked["amount"])
+    elif "view" in picked:
+        handle(picked, lambda: filters.choose_view(picked["view"]))
+        redrawn = fragments.images
+    elif "clear" in picked:
+        handle(picked, filters.clear)
     elif "answer" in picked:
         handle(picked, lambda: filters.choose_answer(picked["answer"], picked.get("class")))
     elif "region" in picked:
@@ -84,4 +90,5 @@ def _picked(fragments: Fragments) -> None:
     else:
         kind = "image" if "image" in picked else "exit"
         handle(picked, lambda: filters.toggle(f"{kind} {picked.get(kind)}"))
-    redraw(fragments.filters)
+        redrawn = fragments.images if kind == "image" else redrawn
+    redraw(redrawn)

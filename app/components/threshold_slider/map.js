@@ -48,7 +48,6 @@ class EmbeddingMap {
   show(mosaic) {
     const { pictures, piles } = mosaic, there = Boolean(pictures?.map?.length && piles);
     this.figure.classList.toggle("without", !there);
-    this.figure.hidden = !there && !this.data.map_note?.[0];
     if (!there) return;
     this.piles = piles;
     if (this.pictures !== pictures) this.build(pictures);
@@ -189,24 +188,31 @@ class EmbeddingMap {
     this.name(rests);
   }
 
-  // Classes by name, where the middle of their points is; with many classes, or in flight, none.
+  // Classes by name, where the middle of their points is. Of many classes those whose points lie closest together, as
+  // far as names do not overlap; in flight none.
   name(rests) {
     const { pictures, toX, toY, unit } = this, n = pictures.names.length;
-    const key = rests && this.kind === "class" && n <= MOST_CLASSES ? `${this.exit} ${this.size} ${pictures.key} ${this.colours.key}` : "";
+    const key = rests && this.kind === "class" ? `${this.exit} ${this.size} ${pictures.key} ${this.colours.key}` : "";
     if (this.named === key) return;
     this.named = key;
     this.labels.replaceChildren();
     if (!key) return;
-    const middle = (values) => values.sort((a, b) => a - b)[values.length >> 1] / unit;
-    const placed = [];
-    for (let label = 0; label < n; label++) {
-      const own = [...pictures.rows.keys()].filter((i) => pictures.labels[pictures.rows[i]] === label);
-      if (!own.length) continue;
-      const left = middle(own.map((i) => toX[i]));
-      let top = middle(own.map((i) => toY[i]));
-      while (placed.some(([l, t]) => Math.abs(l - left) < 72 && Math.abs(t - top) < 15)) top += 8;
+    const middle = (values) => values.sort((a, b) => a - b)[values.length >> 1] / unit, many = n > MOST_CLASSES;
+    const points = Array.from({ length: n }, () => []), placed = [];
+    pictures.rows.forEach((row, i) => points[pictures.labels[row]].push(i));
+    const found = points.map((own, label) => {
+      const left = middle(own.map((i) => toX[i])), top = middle(own.map((i) => toY[i]));
+      const spread = many ? middle(own.map((i) => Math.hypot(toX[i] - left * unit, toY[i] - top * unit))) : label;
+      return { label, left, top, spread, images: own.length };
+    });
+    const least = many ? 3 : 1; // images of a class, fewer have no middle
+    for (const { label, left, top: aim } of found.filter((one) => one.images >= least).sort((a, b) => a.spread - b.spread)) {
+      let top = aim;
+      const hit = () => placed.some(([l, t]) => Math.abs(l - left) < (many ? 100 : 72) && Math.abs(t - top) < 15);
+      if (many && hit()) continue;
+      while (hit()) top += 8;
       placed.push([left, top]);
-      const text = element("span", {}, pictures.names[label]);
+      const name = pictures.names[label], text = element("span", {}, name.length > 20 ? `${name.slice(0, 19)}…` : name);
       text.style.cssText = `left:${left}px;top:${top}px;--own:rgb(${this.colours.css[label]})`;
       this.labels.append(text);
     }

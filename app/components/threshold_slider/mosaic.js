@@ -2,6 +2,7 @@
 // new pile; nothing is sent. A click on a tile sends `picked` with the image, one on a heading with the exit.
 
 const STEP = 95; // ms in which a tile covers about two thirds of its way
+const MOST = 72; // css pixels of a tile
 const LEAST = { wide: 88, narrow: 44 }; // css pixels of a pile's heading
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -37,6 +38,7 @@ class Mosaic {
     if (!width || !this.data) return;
     this.figure.classList.toggle("narrow", width < 560);
     const head = this.heads.getBoundingClientRect().height;
+    if (height <= head) return;
     const size = [Math.round(width * unit), Math.round((height - head) * unit)];
     if (this.size?.join() === size.join()) return;
     this.size = size;
@@ -93,7 +95,7 @@ class Mosaic {
     const n = pictures.rows.length, K = pictures.n_exits, [width, height] = this.size;
     this.least = (LEAST[width / this.unit < 560 ? "narrow" : "wide"]) * this.unit;
     this.gap = 10 * this.unit;
-    const side = tileSide(n, K, width, height, this.least, Math.round(40 * this.unit));
+    const side = tileSide(n, K, width, height, this.least, Math.round(MOST * this.unit));
     const style = getComputedStyle(this.figure);
     const states = ["--incorrect", "--correct"].map((name) => hexColour(style.getPropertyValue(name)));
     const root = this.figure.closest(".threshold-slider");

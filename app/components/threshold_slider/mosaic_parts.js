@@ -24,19 +24,17 @@ const drawHeads = (mosaic) => {
 };
 
 const drawCaption = (mosaic) => {
-  const { data, figure } = mosaic, { amount, amounts, of } = data.sample, shown = Math.min(amount, of);
-  const drawn = shown < of ? `${whole(shown)} of ${whole(of)} images, drawn by class with seed 0` : `all ${whole(of)} images`;
+  const { data } = mosaic, { amount, amounts, of } = data.sample, shown = Math.min(amount, of);
   const choices = amounts.filter((n, i) => n < of || i === 0 || amounts[i - 1] < of);
   const more = element("select", { "aria-label": "Images in the mosaic" });
   for (const n of choices) more.append(element("option", { value: n }, n < of ? whole(n) : `all ${whole(of)}`));
   more.value = String(choices.find((n) => n >= shown) ?? choices.at(-1));
   more.addEventListener("change", () => mosaic.pick({ amount: Number(more.value) }));
-  figure.querySelector("figcaption").replaceChildren(
-    element("b", {}, data.title),
+  more.title = "Drawn from every class in proportion. Drag around some to see only them.";
+  mosaic.figure.getRootNode().querySelector(".legend").replaceChildren(
     element("span", { class: "key" }, element("i", { class: "swatch correct" }), "correct"),
     element("span", { class: "key" }, element("i", { class: "swatch incorrect" }), "incorrect"),
-    element("span", { class: "drawn" }, drawn, element("i", {}, " · drag around some to see only them")),
-    ...(choices.length > 1 ? [element("label", { class: "key" }, "Show ", more)] : []),
+    ...(choices.length > 1 ? [element("label", { class: "key drawn" }, "Show ", more, ` of ${whole(of)}`)] : []),
   );
 };
 

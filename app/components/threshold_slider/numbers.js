@@ -2,20 +2,17 @@
 // A row: correct and incorrect at exit 1, correct and incorrect at exit 2, …
 
 const numbersOf = (row, costs) => {
-  let images = 0, correct = 0, spent = 0, exits = 0;
+  let images = 0, correct = 0, spent = 0;
   for (let k = 0; k < costs.length; k++) {
     const here = row[2 * k] + row[2 * k + 1];
     images += here;
     correct += row[2 * k];
     spent += here * costs[k];
-    exits += here * (k + 1);
   }
   return {
     images,
     accuracy: correct / images,
     compute: spent / images,
-    mean: exits / images,
-    first: row[0] + row[1],
   };
 };
 

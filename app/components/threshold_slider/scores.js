@@ -1,7 +1,7 @@
 // Histograms of the score at every exit, of the images that get there: correct above the line, incorrect below it. The
 // threshold stands in each and can be dragged there; what lies beyond it exits.
 
-const HIGH = 104; // pixels of a histogram
+const HIGH = 150; // pixels of a histogram
 const BAND = { left: 4, right: 8, top: 16, bottom: 18 };
 
 // (exits − 1, bins, 2) images that reach an exit, by bin of their score and by whether its answer is incorrect.
@@ -72,8 +72,7 @@ class Scores {
 
   // `thresholds`: one, or one for each exit.
   show(pictures, exits, exitOf, thresholds, data) {
-    this.figure.hidden = !exits.bins || pictures.n_exits < 2;
-    if (this.figure.hidden) return;
+    if (!exits.bins || pictures.n_exits < 2) return;
     this.build(pictures, exits);
     if (!this.drawn) return;
     const region = regionOf(data.region, exitOf.length);

@@ -1,23 +1,16 @@
 // The threshold slider: sliders, numbers, curve and mosaic. While a thumb moves everything here is redrawn from what came
 // once; nothing is sent. A release sends `moved` with the thresholds, a click in the mosaic sends `picked`.
 
-const HINT = "dmpo-explore-hint";
+const BELOW = 30; // pixels under the stage: the page's own margins
+const LEAST_HIGH = 340; // pixels of the stage; a lower screen scrolls
 const ECHO = 4000; // ms after which the page's place of a thumb is used although no answer to the last message came
 const views = new WeakMap();
 
 // Whether a message only confirms where the sliders stand: then all that is drawn of them is there already. The same
 // message twice is none: the page's colours have changed.
 const isAnswer = (before, now) => {
-  const rest = ({ answered, threshold, places, source, sent_before, ...others }) => JSON.stringify(others);
+  const rest = ({ answered, threshold, places, source, sent_before, drawer, ...others }) => JSON.stringify(others);
   return Boolean(before) && before !== now && rest(before) === rest(now);
-};
-
-const remembered = () => {
-  try {
-    return localStorage.getItem(HINT) === "seen";
-  } catch {
-    return false;
-  }
 };
 
 class ThresholdSlider {
@@ -33,18 +26,21 @@ class ThresholdSlider {
     this.map = new EmbeddingMap(this.find(".map"), (what) => this.pick(what));
     this.scores = new Scores(this.find(".scores"), this);
     this.confusion = new Confusion(this.find(".confusion"), (what) => this.pick(what));
-    const hint = this.find(".hint");
-    hint.querySelector("button").onclick = () => {
-      hint.hidden = true;
-      try {
-        localStorage.setItem(HINT, "seen");
-      } catch {} // private windows: it comes back next time
+    this.drawer = new Drawer(this.find(".drawer"), (what) => this.pick(what));
+    this.tabs = new Tabs(root, (view) => this.choose(view));
+    this.find(".only button").onclick = () => this.pick({ clear: true });
+    this.arrived = () => {
+      if (this.coming) return this.receive(this.coming, this.send);
+      if (!this.data) return undefined;
+      if (!this.data.compact) this.drawer.receive(this.data.drawer);
+      this.showTabs(this.data.view);
+      return this.show();
     };
-    this.arrived = () => (this.coming ? this.receive(this.coming, this.send) : this.data && this.show());
     supplies.waiting.add(this.arrived);
     this.onResize = () => this.draw();
     this.observer = new ResizeObserver(() => requestAnimationFrame(this.onResize));
-    this.observer.observe(root);
+    const around = document.querySelector(".stMainBlockContainer"); // what stands above may take more lines
+    for (const box of [root, ...(around ? [around] : [])]) this.observer.observe(box);
   }
 
   // A message from Python: `SliderData` of services/slider_data.py without `stays`, which has come already, or comes soon.
@@ -64,28 +60,53 @@ class ThresholdSlider {
     if (!same || (!waiting && this.grip === null && !this.held)) this.places = [...data.places];
     else this.places = data.sliders.map((slider, i) => samePlace(before.sliders[i], this.places[i], slider));
     this.data = data;
+    if (!data.compact) this.drawer.receive(data.drawer);
     if (isAnswer(before?.moving, moving)) {
       for (const part of [this.mosaic, this.map]) part.data = data;
       return void (this.places.join() === places ? this.settle() : this.show());
     }
     this.buildSliders();
-    this.find(".hint").hidden = remembered() || !data.sliders.length; // a single exit has nothing to drag
     drawLegend(this.find(".curve figcaption"), data);
     this.root.classList.toggle("dark", isDark(this.root));
     this.root.classList.toggle("compact", Boolean(data.compact));
     if (!data.compact) for (const part of [this.mosaic, this.map]) part.receive(data);
+    this.showTabs(data.view);
     this.draw();
+  }
+
+  // A tab was pressed: what is drawn here is there at once.
+  choose(view) {
+    this.pick({ view });
+    this.data.view = view;
+    this.showTabs(view);
+    this.draw();
+  }
+
+  showTabs(view) {
+    if (this.data.compact) return;
+    const exits = supplied(this.data.exits), pictures = supplied(this.data.pictures);
+    const lacks = { confidence: exits && !exits.bins, map: pictures && !pictures.map.length && !this.data.map_note[0] };
+    const lacking = Object.keys(lacks).filter((name) => lacks[name]);
+    this.tabs.show(lacking.includes(view) ? "mosaic" : view, lacking);
+  }
+
+  // On a wide screen the stage is as high as what is left of it, so that nothing has to be scrolled.
+  fill() {
+    const stage = this.find(".stage"), scrolled = document.querySelector(".stMain")?.scrollTop ?? 0;
+    const left = innerHeight - stage.getBoundingClientRect().top - scrolled - BELOW;
+    const high = `${Math.max(LEAST_HIGH, Math.round(left))}px`;
+    stage.style.setProperty("--high", high);
+    document.documentElement.style.setProperty("--dx-high", high); // of what the page draws there (style.css)
   }
 
   // Charts at the size that there is, then the numbers.
   draw() {
     if (!this.data) return;
     if (this.data.compact) return void this.show();
-    const size = (part) => this.find(`${part} .plot`).getBoundingClientRect();
-    const { width, height } = size(".curve");
-    if (!width) return;
+    this.fill();
+    const { width, height } = this.find(".curve .plot").getBoundingClientRect();
     this.waits = this.grip === "line"; // a new drawing would let go of the pointer that moves this one
-    if (!this.waits) {
+    if (width && !this.waits) {
       this.curve = drawCurve(this.find(".curve .plot"), this.data, width, height);
       this.listenToCurve();
     }
@@ -206,7 +227,6 @@ class ThresholdSlider {
   show() {
     const { data } = this, [row, ofClass] = this.rows();
     const now = numbersOf(row, data.costs);
-    fillNetwork(row);
     this.curve?.move(now);
     const line = this.linePlace !== undefined && data.sliders.length > 1;
     if (!data.compact) {
@@ -226,6 +246,20 @@ class ThresholdSlider {
     });
     this.cards(now, narrowed(data, this.mosaic, ofClass));
     this.settle();
+    if (!data.compact && !this.greeted && this.mosaic.piles) this.greet();
+  }
+
+  greet() {
+    this.greeted = true;
+    const { sliders, view } = this.data, places = [...this.places], last = sliders[0]?.stops.length - 1;
+    if (sliders.length !== 1 || !last || view !== "mosaic" || calm.matches || !isNew()) return;
+    this.grip = "sweep";
+    const move = (share) => this.move(0, Math.round(share * last));
+    sweep(places[0] / last, move, () => {
+      this.grip = null;
+      if (this.places.length === 1) this.places = places;
+      this.show();
+    });
   }
 
   // What depends on whether the thresholds are Python's.
@@ -238,17 +272,18 @@ class ThresholdSlider {
   // Map, histograms and confusion matrix, from the exits that the mosaic found.
   details() {
     const { pictures, exitOf } = this.mosaic, exits = supplied(this.data.exits);
-    for (const part of [this.scores, this.confusion]) part.figure.hidden = !exitOf || !exits;
-    this.map.show(this.mosaic);
     if (!exitOf || !exits) return;
-    this.scores.show(pictures, exits, exitOf, this.thresholds().split(","), this.data);
-    this.confusion.show(pictures, exitOf, this.data);
+    const { view } = this.root.dataset;
+    if (view === "map") this.map.show(this.mosaic);
+    if (view === "confidence") this.scores.show(pictures, exits, exitOf, this.thresholds().split(","), this.data);
+    if (view === "confusion") this.confusion.show(pictures, exitOf, this.data);
+    if (this.data.drawer) this.drawer.show(exitOf[this.data.drawer.row], this.thresholds() === this.data.threshold);
   }
 
   // The rule, and where the thresholds come from: by hand as soon as they are others than Python's.
   showRule() {
     const moved = this.thresholds() !== this.data.threshold;
-    this.find(".from").textContent = moved ? this.data.by_hand : this.data.source;
+    this.find(".from").textContent = this.grip === "sweep" ? HINT : moved ? this.data.by_hand : this.data.source;
     document.documentElement.classList.toggle("dx-moved", moved);
     const { rule, sliders, ends } = this.data, place = this.places[0];
     let words = [rule];
@@ -266,14 +301,15 @@ class ThresholdSlider {
   cards(all, { row, full, name }) {
     const { costs, region } = this.data, now = name ? numbersOf(row, costs) : all;
     const none = !now.images, versus = none ? "" : points(now.accuracy - full.accuracy);
-    const used = `${percent(now.compute, 1)} used, against ${percent(full.compute, 1)} at the last exit`;
+    const used = `${percent(now.compute, 1)} used · last exit ${percent(full.compute, 1)}`;
     const every = `All ${region ? "images" : "classes"}: ${percent(all.accuracy, 2)} at ${percent(all.compute, 1)} compute.`;
-    this.find(".of").textContent = name ? `Only ${name}. ${every}` : "";
+    const { exit, answers = "all" } = this.data;
+    const chosen = [...(exit ? [`exit ${exit}`] : []), ...(answers === "all" ? [] : [answers])].join(", ");
+    this.find(".of").textContent = name ? `Only ${name}. ${every}` : chosen ? `In view: ${chosen}.` : "";
+    this.find(".only").hidden = !name && !chosen;
     const facts = [
       ["accuracy", "Accuracy", percent(now.accuracy, 2), none ? "no images" : `${versus} the last exit`],
       ["compute", "Compute saved", signed(1 - now.compute, 1), none ? "no images" : used],
-      ["mean", "Mean exit", fixed(now.mean, 2), `of ${costs.length}`],
-      ["first", "Exit at exit 1", percent(now.first / now.images, 1), `${whole(now.first)} of ${whole(now.images)} images`],
     ];
     const holder = this.find(".cards");
     if (!holder.children.length) {
@@ -306,6 +342,7 @@ class ThresholdSlider {
   }
 
   pick(what) {
+    this.drawer.asked = "image" in what;
     this.send("picked", numbered(what));
   }
 

@@ -25,9 +25,11 @@ PARTS = (
     "mosaic_parts.js",
     "mosaic.js",
     "map.js",
-    "network.js",
     "scores.js",
     "confusion.js",
+    "drawer.js",
+    "tabs.js",
+    "sweep.js",
     "slider.js",
 )  # one module, in this order
 HIDDEN = "hidden"  # beginning of the keys of what style.css gives no room

@@ -28,7 +28,8 @@ class Atlas {
   constructor(tiles, side, look) {
     this.side = side;
     this.gap = side >= 6 * look.unit ? Math.round(look.unit) : side >= 4 ? 1 : 0;
-    this.edge = side >= 8 * look.unit ? Math.max(1, Math.round(side / 11)) : side - this.gap >= 4 ? 1 : 0;
+    const most = Math.round(3 * look.unit);
+    this.edge = side >= 8 * look.unit ? Math.min(most, Math.max(1, Math.round(side / 11))) : side - this.gap >= 4 ? 1 : 0;
     this.full = side - this.gap;
     this.inner = this.full - 2 * this.edge;
     this.looks = Array.from({ length: 4 }, () => new Uint32Array(tiles * side * side));

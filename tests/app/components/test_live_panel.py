@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dmpo_explore_app.components import live_answers, live_panel
+from dmpo_explore_app.services import live_session
 from made_up import HOSTILE
 from synthetic import make_record
 
@@ -21,6 +22,21 @@ def test_words_for_states_and_thresholds() -> None:
     )
     assert [live_panel.thresholds(policy) for policy in (latest, earliest)] == ["none early", "all at exit 1"]
     assert live_panel.thresholds(ConfidencePolicy((0.25, 0.5))) == "0.25, 0.5"
+
+
+def test_a_quantile_is_shown_once_there_are_calls_to_take_it_of() -> None:
+    arms = dx.inference.Speed(64, 1.0, 0.123, 0.456), dx.inference.Speed(64, 2.0, 0.234, 0.567)
+    settings = live_session.LiveSettings(64, None)
+    session = live_session.LiveSession(None, ("runs/a", "test"), None, settings, device="here")  # type: ignore[arg-type]
+    shown = {}
+    for calls in (1, 19, 20):
+        measured = dx.inference.Measured(calls, *arms, 2.0, 1.9, 2.1, 2.5, exits=(64,), accuracy=1, full_accuracy=1)
+        look = dx.inference.Look("running", LiveStats(make_record(30)).count(), None, None)
+        shown[calls] = live_panel.cards(session, look, measured)
+    assert "p95 after 20 calls, 1 so far" in shown[1] and "p50" not in shown[1]
+    assert "456 ms" not in shown[19] and "567 ms" not in shown[19]
+    assert "p95 456 ms" in shown[20] and "p95 567 ms" in shown[20] and "p50" in shown[20]
+    assert live_panel.after(10, measured, "1.90 to 2.10×") == "1.90 to 2.10×"
 
 
 def test_names_are_text() -> None:

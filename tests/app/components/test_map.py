@@ -11,6 +11,7 @@ import pytest
 from dmpo_explore_app.services import mosaic_data
 from dmpo_explore_app.services.policies import OperatingPoint
 from made_up import save_run
+from many_classes import class_names
 from playwright.sync_api import Page, expect
 from visiting import Visit, wait_for_address
 
@@ -34,6 +35,10 @@ def points(page: Page) -> dict[str, Any]:
     return dict(canvas.evaluate(POINTS))
 
 
+def tab(page: Page, name: str) -> None:
+    page.locator(".tabs").get_by_role("button", name=name).click()
+
+
 def around(page: Page, canvas: str, left: float, top: float, right: float, bottom: float) -> None:
     """Drag around a part of a canvas, given as shares of its sides."""
     page.locator(canvas).scroll_into_view_if_needed()
@@ -49,7 +54,7 @@ def around(page: Page, canvas: str, left: float, top: float, right: float, botto
 
 
 def test_points_stand_where_the_record_has_them_at_every_exit(visit: Visit, runs: Path) -> None:
-    page, embedding = visit.open("?run=four&threshold=0.8"), dx.load_run("four").record("test").embedding
+    page, embedding = visit.open("?run=four&threshold=0.8&view=map"), dx.load_run("four").record("test").embedding
     assert embedding is not None
     for exit in (0, 2):
         page.locator(".map").get_by_role("button", name=f"exit {exit + 1}, after block").click()
@@ -61,8 +66,20 @@ def test_points_stand_where_the_record_has_them_at_every_exit(visit: Visit, runs
         expect(page.locator(".map-labels span")).to_have_count(10)  # the classes, once the points rest
 
 
+def test_of_many_classes_some_are_named_and_no_names_overlap(visit: Visit) -> None:
+    page = visit.open("?run=many&threshold=0.8&view=map")
+    points(page)
+    labels = page.locator(".map-labels span")
+    expect(labels).not_to_have_count(0)
+    boxes = labels.evaluate_all("all => all.map(l => [parseFloat(l.style.left), parseFloat(l.style.top)])")
+    assert 3 <= len(boxes) <= 101
+    near = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if abs(a[0] - b[0]) < 100 and abs(a[1] - b[1]) < 15]
+    assert near == []
+    assert set(labels.all_inner_texts()) <= {name if len(name) <= 20 else f"{name[:19]}…" for name in class_names(101)}
+
+
 def test_colours_follow_the_thumb_without_a_message(visit: Visit, runs: Path) -> None:
-    page, record = visit.open("?run=four&threshold=0.5"), dx.load_run("four").record("test")
+    page, record = visit.open("?run=four&threshold=0.5&view=map"), dx.load_run("four").record("test")
     page.locator(".map").get_by_role("button", name="exit", exact=True).click()
     before = points(page)
     sent = page.evaluate("() => window.lastSent")
@@ -89,10 +106,10 @@ def test_colours_follow_the_thumb_without_a_message(visit: Visit, runs: Path) ->
 
 @pytest.mark.parametrize("canvas", [CANVAS, ".field > canvas"])
 def test_a_drag_around_images_narrows_everything_and_escape_clears(visit: Visit, runs: Path, canvas: str) -> None:
-    page, record = visit.open("?run=four&threshold=0.8"), dx.load_run("four").record("test")
-    points(page)
+    view = "map" if canvas == CANVAS else "mosaic"
+    page, record = visit.open(f"?run=four&threshold=0.8&view={view}"), dx.load_run("four").record("test")
     around(page, canvas, 0.02, 0.3, 0.5, 0.98)
-    chip = page.get_by_role("button", name="in the region")
+    chip = page.get_by_role("button", name="Show all")
     expect(chip).to_be_visible()
     visit.settle()
     region = page.locator(canvas).evaluate("canvas => (canvas.mosaic ?? canvas.map).data.region")
@@ -100,47 +117,48 @@ def test_a_drag_around_images_narrows_everything_and_escape_clears(visit: Visit,
     assert 10 < rows.size < 590
     exits = dx.fit_policy(record, threshold=0.8).exits(record)
     own = dx.summarise(record.subset(rows), exits[rows])
-    assert visit.numbers()[:3] == [
-        f"{own['accuracy']:.2%}",
-        f"{1 - own['flops_fraction']:.1%}",
-        f"{own['mean_exit']:.2f}",
-    ]
-    expect(page.locator(".numbers .of")).to_contain_text(f"Only the {rows.size} images of the region.")
-    expect(chip).to_contain_text(f"{rows.size} images in the region")
-    assert [int(text) for text in page.locator(".head .count").all_inner_texts()] == np.bincount(
+    assert visit.numbers() == [f"{own['accuracy']:.2%}", f"{1 - own['flops_fraction']:.1%}"]
+    expect(page.locator(".of")).to_contain_text(f"Only the {rows.size} images of the region.")
+    assert [int(text) for text in page.locator(".head .count").all_text_contents()] == np.bincount(
         exits[rows], minlength=4
     ).tolist()
+    tab(page, "Map")
     found, inside = points(page), set(rows.tolist())
     full = [colour >> 24 == 255 for colour in found["colours"]]
     kept = [row in inside for row in found["rows"]]
     assert np.mean([a == b for a, b in zip(full, kept, strict=True)]) > 0.85  # but for points that lie on others
-    reached = page.locator(".histogram .title span").first
-    expect(reached).to_have_text(f"{rows.size} reach it")
+    tab(page, "Confidence")
+    expect(page.locator(".histogram .title span").first).to_have_text(f"{rows.size} reach it")
+    tab(page, "Gallery")
+    page.wait_for_selector(".dx-shown")
+    visit.settle()
     shown = [int(title.split("image ")[1].split(":")[0]) for title in visit.images()]
     assert record.meta.indices is not None and set(shown) <= set(record.meta.indices[rows].tolist())
+    tab(page, "Map" if canvas == CANVAS else "Mosaic")
     page.locator(canvas).press("Escape")
-    expect(chip).to_have_count(0)
-    expect(page.locator(".numbers .of")).to_have_text("")
+    expect(chip).to_be_hidden()
+    expect(page.locator(".of")).to_have_text("")
 
 
 def test_a_click_on_a_point_chooses_its_image_and_the_chip_clears_a_region(visit: Visit, runs: Path) -> None:
-    page = visit.open("?run=four&threshold=0.8")
+    page = visit.open("?run=four&threshold=0.8&view=map")
     found = points(page)
     middle = found["side"] / 2
     page.locator(CANVAS).click(position={"x": found["x"][5] + middle, "y": found["y"][5] + middle})
     wait_for_address(page, "**image=**")
     expect(page.locator(".map-preview")).to_contain_text("confidence")
     visit.settle()
-    around(page, CANVAS, 0.02, 0.02, 0.6, 0.6)
-    page.get_by_role("button", name="in the region").click()
+    page.locator(".drawer").press("Escape")
     visit.settle()
-    expect(page.locator(".st-key-clear_region")).to_have_count(0)
+    around(page, CANVAS, 0.02, 0.02, 0.6, 0.6)
+    page.get_by_role("button", name="Show all").click()
+    expect(page.locator(".only")).to_be_hidden()
 
 
 def test_a_record_without_an_embedding_shows_no_map(visit: Visit, runs: Path) -> None:
     page = visit.open("?run=six&threshold=0.8")
-    expect(page.locator(".scores")).to_be_visible()
-    expect(page.locator(CANVAS)).to_be_hidden()
+    expect(page.locator(".tabs").get_by_role("button", name="Confidence")).to_be_visible()
+    expect(page.locator(".tabs").get_by_role("button", name="Map")).to_be_hidden()
 
 
 def test_the_command_is_shown_where_it_can_make_a_map(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from dmpo_explore_app.components.threshold_slider.supplies import HERE
+from dmpo_explore_app.services import selection
 from playwright.sync_api import Page, expect
 from visiting import Visit, wait_for_address
 
@@ -33,11 +34,11 @@ def until(page: Page, condition: str) -> None:
 
 
 def counts(page: Page) -> list[int]:
-    return [int(text.replace(",", "")) for text in page.locator(".head .count").all_inner_texts()]
+    return [int(text.replace(",", "")) for text in page.locator(".head .count").all_text_contents()]
 
 
 def test_tiles_flow_with_the_thumb_and_say_what_the_library_says(visit: Visit, runs: Path) -> None:
-    page = visit.open("?run=four&threshold=0.5")
+    page = visit.open("?run=four&threshold=0.5&view=classes")
     until(page, RESTS)
     record, before = dx.load_run("four").record("test"), tiles(page)
     box, thumb = page.locator(".track").bounding_box(), page.locator(".thumb").bounding_box()
@@ -75,14 +76,33 @@ def test_a_tile_a_heading_and_the_amount_are_chosen(visit: Visit, runs: Path) ->
     expect(page.locator(".preview")).to_contain_text("confidence")
     canvas.click(position={"x": found["x"][7] + 3, "y": found["y"][7] + 3})
     wait_for_address(page, f"**image={found['rows'][7]}**")
-    expect(page.locator(".dx-detail")).to_be_visible()
+    visit.settle()
+    record, drawer = dx.load_run("four").record("test"), page.locator(".drawer")
+    row = found["rows"][7]
+    outcome = dx.apply(dx.fit_policy(record, threshold=0.8), record)
+    lines = [line.replace("\t", " ") for line in drawer.locator("tbody tr").all_inner_texts()]
+    assert [f"{record.confidence[row, k]:.1%}" in lines[k] for k in range(4)] == [True] * 4
+    assert [k for k, line in enumerate(lines) if line.endswith("stops")] == [outcome.exits[row]]
+    why = dx.analysis.trace_decision(record, dx.fit_policy(record, threshold=0.8), row).sentence()
+    expect(drawer.locator(".why")).to_have_text(why)
+    expect(drawer).to_be_focused()
+    place = selection.place(outcome, selection.ALL, row)
+    page.keyboard.press("ArrowRight")
+    wait_for_address(page, f"**image={place.after}**")
+    visit.settle()
+    page.keyboard.press("ArrowLeft")
+    wait_for_address(page, f"**image={row}**")
+    visit.settle()
+    page.keyboard.press("Escape")
+    wait_for_address(page, lambda url: "image=" not in url)
+    expect(drawer).to_be_hidden()
     visit.settle()
     canvas.press("ArrowRight")
     expect(page.locator(".words-of-tile").first).to_contain_text("predicts")
-    page.get_by_role("combobox", name="Images in the mosaic").select_option("500")
-    expect(page.locator(".drawn")).to_contain_text("500 of 600 images, drawn by class with seed 0")
+    page.get_by_role("combobox", name="Images in the mosaic").select_option("250")
+    expect(page.locator(".drawn")).to_contain_text("of 600")
     visit.settle()
-    assert len(tiles(page)["rows"]) == 500
+    assert len(tiles(page)["rows"]) == 250
 
 
 @pytest.mark.slow
@@ -139,17 +159,20 @@ def test_only_tiles_that_change_their_pile_or_lie_beyond_its_end_move(browser: B
 
 
 def test_histograms_and_confusion_are_the_librarys_and_move_the_threshold(visit: Visit, runs: Path) -> None:
-    page = visit.open("?run=four&threshold=0.8")
+    page = visit.open("?run=four&threshold=0.8&view=confidence")
     record = dx.load_run("four").record("test")
     outcome = dx.apply(dx.fit_policy(record, threshold=0.8), record)
     reach = [f"{(outcome.exits >= k).sum():,} reach it" for k in range(3)]
     titles = page.locator(".histogram .title").all_inner_texts()
     assert len(titles) == 3 and all(text.endswith(end) for text, end in zip(titles, reach, strict=True))
+    page.locator(".tabs").get_by_role("button", name="Confusion").click()
     cells = [int(text or 0) for text in page.locator(".matrix tbody td").all_inner_texts()]
     wanted = np.zeros((10, 10), int)
     np.add.at(wanted, (record.labels, outcome.prediction), 1)
     assert cells == wanted.ravel().tolist()
 
+    page.locator(".tabs").get_by_role("button", name="Confidence").click()
+    visit.settle()
     before = page.url
     plot = page.locator(".histogram svg").nth(1)
     plot.click(position={"x": 0.5 * plot.evaluate("svg => svg.getBoundingClientRect().width"), "y": 60})
@@ -158,6 +181,7 @@ def test_histograms_and_confusion_are_the_librarys_and_move_the_threshold(visit:
     threshold = float((page.locator(".threshold-slider").get_attribute("data-threshold") or "").split(",")[0])
     assert abs(threshold - 0.5) < 0.05
 
+    page.locator(".tabs").get_by_role("button", name="Confusion").click()
     page.locator(".matrix tbody td").nth(1).click()  # the first class, taken for another
     wait_for_address(page, "**answers=incorrect**")
     visit.settle()

@@ -19,10 +19,10 @@ import dmpo_explore as dx
 def test_a_release_sends_words_and_numbers_but_nothing_that_is_there(visit: Visit, runs: Path) -> None:
     """Code, curves, counts and arrays were sent before; of the images only those that were not on screen yet."""
     sent = elements_sent(visit.page)
-    page = visit.open("?run=four&threshold=0.5")
+    page = visit.open("?run=four&threshold=0.5&view=images")
     first = max(size for _, name, size in sent if name == "dmpo_explore.clickable")  # all images
-    slider, seen, height = page.get_by_role("slider"), [], "filters => filters.getBoundingClientRect().top + scrollY"
-    top = page.locator(".st-key-filters").evaluate(height)
+    slider, seen, height = page.get_by_role("slider"), [], "shown => shown.getBoundingClientRect().top + scrollY"
+    top = page.locator(".st-key-linked").evaluate(height)
     for key in ("PageUp", "PageUp", "PageDown", "PageDown", "PageUp"):
         sent.clear()
         before = page.url
@@ -32,7 +32,7 @@ def test_a_release_sends_words_and_numbers_but_nothing_that_is_there(visit: Visi
         seen.append(
             [(name.removeprefix("dmpo_explore."), size) for kind, name, size in sent if kind == "bidi_component"]
         )
-        assert page.locator(".st-key-filters").evaluate(height) == top  # what is not sent leaves no gap
+        assert page.locator(".st-key-linked").evaluate(height) == top  # what is not sent leaves no gap
         titles = page.eval_on_selector_all(".dx-shown li", "all => all.map(item => item.title)")
         assert len(titles) == len(set(titles)) > 40
     for found in seen[1:]:  # the first has other stops: the reader's own threshold is not among them any more
@@ -43,7 +43,7 @@ def test_a_release_sends_words_and_numbers_but_nothing_that_is_there(visit: Visi
 
 
 def test_what_the_browser_has_lost_is_sent_again(visit: Visit, runs: Path) -> None:
-    page = visit.open("?run=four&threshold=0.5")
+    page = visit.open("?run=four&threshold=0.5&view=images")
     slider = page.get_by_role("slider")
     for key in ("PageUp", "PageUp"):
         before = page.url

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from explore_page import expected
+from explore_page import expected, none_early
 from playwright.sync_api import Page, WebSocket, expect
 from visiting import Server, Visit, elements_sent, new_visit, wait_for_address
 
@@ -30,7 +30,7 @@ def watch_socket(page: Page) -> list[str | bytes]:
 
 
 def shown(visit: Visit) -> dict[str, str]:
-    keys = ("Accuracy", "Compute saved", "Mean exit", "Exit at exit 1")
+    keys = ("Accuracy", "Compute saved")
     return dict(zip(keys, visit.numbers(), strict=True))
 
 
@@ -54,7 +54,7 @@ def middle(page: Page, selector: str, number: int = 0) -> tuple[float, float]:
 
 def test_while_dragging_everything_moves_and_nothing_is_sent(visit: Visit, runs: Path) -> None:
     sent = watch_socket(visit.page)
-    page = visit.open("?run=four&threshold=0.5")
+    page = visit.open("?run=four&threshold=0.5&view=images")
     slider = page.get_by_role("slider", name="Threshold")
     x, y = middle(page, ".thumb")
     states = []
@@ -64,7 +64,7 @@ def test_while_dragging_everything_moves_and_nothing_is_sent(visit: Visit, runs:
     for step in (60, 130, 220, 320):
         page.mouse.move(x + step, y, steps=3)
         page.wait_for_timeout(60)  # a few frames
-        counts = page.locator(".head .count").all_inner_texts()
+        counts = page.locator(".head .count").all_text_contents()
         point = [page.locator(".point").get_attribute(name) for name in ("cx", "cy")]
         states.append((visit.numbers(), counts, point, slider.get_attribute("aria-valuetext")))
     for part in range(4):
@@ -101,7 +101,7 @@ def test_keys_move_it_and_its_numbers_are_the_librarys(visit: Visit, runs: Path,
     assert (slider.get_attribute("aria-valuetext") or "").startswith("threshold none early, accuracy ")
     expect(page.get_by_text("No image exits early.")).to_be_visible()
     visit.settle()
-    assert shown(visit)["Mean exit"] == "6.00"
+    assert shown(visit)["Compute saved"] == f"{none_early('six'):.1f}%".replace("-", "−")
     nobody = address(page)["threshold"]
     slider.press("PageDown")
     expect(page.get_by_text("No image exits early.")).not_to_be_visible()
@@ -211,7 +211,7 @@ def test_a_slider_for_every_exit(visit: Visit, runs: Path) -> None:
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x + 70, y, steps=4)
-    expect(page.locator("[data-number=mean]")).not_to_have_text(sent[2])
+    expect(page.locator("[data-number=compute]")).not_to_have_text(sent[1])
     page.mouse.up()
     wait_for_address(page, re.compile(r"threshold=0\.6%2C0\.[^6%][^%]*%2C0\.6"))
     visit.settle()
@@ -251,7 +251,7 @@ def test_a_drag_that_is_taken_away_leaves_nothing(visit: Visit) -> None:
         page.mouse.move(x, y)
         page.mouse.down()
         page.mouse.move(x - 40, y, steps=4)
-        expect(page.locator("[data-number=mean]")).not_to_have_text(before[2])
+        expect(page.locator("[data-number=compute]")).not_to_have_text(before[1])
         target = page.locator(selector if "svg" in selector else ".track").first
         target.evaluate("t => t.dispatchEvent(new PointerEvent('pointercancel', {pointerId: 1, bubbles: true}))")
         page.wait_for_function("() => !document.querySelector('.threshold-slider')?.classList.contains('moving')")
@@ -272,21 +272,42 @@ def test_going_back_to_the_bare_address_shows_the_first_view(visit: Visit) -> No
     visit.settle()
     assert visit.numbers() != first
     page.go_back()
-    expect(page.locator("[data-number=mean]")).to_have_text(first[2])
+    expect(page.locator("[data-number=compute]")).to_have_text(first[1])
     visit.settle()
     assert visit.numbers() == first
 
 
+def thresholds(page: Page, seconds: float) -> set[str]:
+    """What the slider shows for so long."""
+    found = set()
+    for _ in range(int(20 * seconds)):
+        found.add(page.locator(".threshold-slider").get_attribute("data-threshold") or "")
+        page.wait_for_timeout(50)
+    return found
+
+
 @pytest.mark.slow
-def test_the_hint_comes_once(visit: Visit) -> None:
-    page = visit.open("?run=four")
-    hint = page.locator(".hint")
-    expect(hint).to_contain_text("Every dot on the curve is the same model.")
-    assert len(re.findall(r"[.?!](\s|$)", hint.locator("span").inner_text())) == 3
-    page.get_by_role("button", name="Got it").click()
-    expect(hint).to_be_hidden()
-    visit.open("?run=six")
-    expect(page.locator(".hint")).to_be_hidden()
+def test_the_first_visit_sweeps_once_and_any_key_stops_it(browser: Browser, server: Server) -> None:
+    with new_visit(browser, server, new=True) as visit:
+        sent = watch_socket(visit.page)
+        page = visit.page
+        page.goto(f"{server.address}?run=four&threshold=0.8")
+        expect(page.locator(".words .from")).to_contain_text("Any key stops this")
+        before = len(sent)
+        assert len(thresholds(page, 2)) > 3 and len(sent) == before
+        page.keyboard.press("Shift")
+        expect(page.locator(".words .from")).to_have_text("Set by hand, looking at test.")
+        visit.settle()
+        assert page.locator(".threshold-slider").get_attribute("data-threshold") == "0.8"
+        visit.open("?run=four&threshold=0.7")
+        assert thresholds(page, 1) == {"0.7"}
+
+
+@pytest.mark.slow
+def test_with_reduced_motion_nothing_is_swept(browser: Browser, server: Server) -> None:
+    with new_visit(browser, server, new=True, reduced_motion="reduce") as visit:
+        page = visit.open("?run=four&threshold=0.8")
+        assert thresholds(page, 1) == {"0.8"}
 
 
 @pytest.mark.slow

@@ -124,12 +124,13 @@ def test_a_sheet_shows_the_images_in_their_order(runs: Path) -> None:
     run = dx.load_run("four")
     images = run.image_set("test")
     found = sprite_sheet.sheet_at(records.stamp(run, "test"), (5, 0, 9))
-    assert (found.side, found.columns) == (sprite_sheet.LARGE, 2)
+    assert (found.side, found.columns) == (sprite_sheet.SIDES[300], 2)
     pixels = dx.data.read_image(base64.b64decode(found.uri.split(",")[1]), "sheet")
-    assert pixels.shape == (64, 64, 3)
+    side = found.side
+    assert pixels.shape == (2 * side, 2 * side, 3)
     for place, row in enumerate((5, 0, 9)):
         top, left = divmod(place, 2)
-        tile = pixels[32 * top : 32 * top + 32, 32 * left : 32 * left + 32].mean()
+        tile = pixels[side * top : side * top + side, side * left : side * left + side].mean()
         assert abs(float(tile) - float(images[row].mean())) < 6
 
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from background import SLEEPS, become, wait
 from broken_folders import BROKEN, Broken, whole_run
 from made_up import MAIN, save_run
+from tiny import tiny_config
 from visiting import checked, opened
+
+from dmpo_explore import jobs
+from dmpo_explore.utils.files import write_text
 
 PAGES = {
     "explore.py": (
@@ -39,4 +44,19 @@ def test_a_message_names_the_file(root: Path, view: str, broken: Broken) -> None
     assert broken.file is not None and broken.file in said and len(said) < 1000
     assert {"broken", "other"} <= set(app.selectbox(key="run").options)
     checked(app.selectbox(key="run").set_value("other").run())
-    assert view == "training.py" or (not app.error and len(app.metric) == 4)
+    assert view == "training.py" or (not app.error and len(app.metric) == 2)
+
+
+def test_a_run_at_work_says_what_it_does(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    become(SLEEPS, monkeypatch, tmp_path)
+    monkeypatch.setattr(jobs, "check_ready", lambda config: None)
+    jobs.start(tiny_config(), "mine")
+    try:
+        write_text(root / "mine" / "config.json", tiny_config().to_json())
+        app = opened(MAIN, run="mine")
+        assert ["at work in the background" in text.value for text in app.warning] == [True]
+        jobs.stop("mine", grace=0.5)
+        wait(lambda: not jobs.job_status(jobs.load_job("mine")).active)
+        assert ["`dmpo-explore record mine` makes it" in text.value for text in checked(app.run()).warning] == [True]
+    finally:
+        jobs.stop("mine", grace=0.5)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from dmpo_explore_app import messages
-from dmpo_explore_app.state import filters, panels
+from dmpo_explore_app.services.selection import packed_region
+from dmpo_explore_app.state import filters, panels, url
 from explore_page import address_of, bodies, cards, checked, move, shown_policy, shown_threshold, start
 
 import dmpo_explore as dx
@@ -74,7 +75,7 @@ def test_a_link_sets_the_target_that_it_came_from(runs: Path) -> None:
 def test_a_wrong_link_is_said_and_the_usual_is_shown(runs: Path, address: dict[str, str], said: str) -> None:
     app = start(**address)
     assert [said in warning.value for warning in app.warning] == [True]
-    assert len(app.metric) == 4
+    assert len(app.metric) == 2
     assert address_of(app)["run"] == app.session_state["run"]  # and the address is put right
     assert not checked(app.run()).warning
 
@@ -114,14 +115,28 @@ def test_share_after_another_run_of_the_page_still_fits_on_val(runs: Path) -> No
         assert "near_best=0.01" in code and "fitted on val" in code and "set by hand" not in code
 
 
-def test_share_names_the_region_that_is_not_in_the_address(runs: Path) -> None:
+def test_a_region_is_in_the_address_and_share_says_where_it_is_too_long(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = start(run="four")
     app.session_state[panels.SHARE] = True
-    told = [caption.value for caption in checked(app.run()).caption if "address of this page" in caption.value]
-    app.session_state[filters.REGION] = (1, 2)
-    with_region = [caption.value for caption in checked(app.run()).caption if "address of this page" in caption.value]
-    assert len(told) == len(with_region) == 1
-    assert "region" not in told[0] and "but for the region" in with_region[0]
+    app.session_state[filters.REGION] = (1, 2, 599)
+
+    def told() -> str:
+        (found,) = (text.value for text in checked(app.run()).caption if "address of this page" in text.value)
+        return str(found)
+
+    assert "but for" not in told()
+    assert start(**address_of(app)).session_state[filters.REGION] == (1, 2, 599)
+    monkeypatch.setattr(filters, "packed_region", lambda *_: "x" * (url.LONGEST + 1))
+    assert "but for the region" in told() and filters.REGION not in address_of(app)
+
+
+def test_a_region_of_other_images_is_not_used(runs: Path) -> None:
+    for text in (packed_region((1, 2), 400), "eJw", "<b>", packed_region(range(10**6), 10**7)):
+        app = start(run="four", region=text)
+        assert ["no region" in warning.value for warning in app.warning] == [True], text
+        assert app.session_state[filters.REGION] == ()
 
 
 def test_texts_cannot_become_markdown() -> None:

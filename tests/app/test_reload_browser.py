@@ -1,0 +1,111 @@
+"""Back and F5, in Chromium: one entry for a page, and what a reload cannot bring back is named."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from made_up import save_run
+from playwright.sync_api import Page, expect
+from serving import serving
+from visiting import Visit, new_visit, wait_for_address
+
+EXPLORE, COMPARE = "When may the model stop?", "Which model gives more for the same compute?"
+
+
+def entries(page: Page) -> int:
+    return int(page.evaluate("() => history.length"))
+
+
+def go(visit: Visit, name: str) -> None:
+    visit.page.get_by_role("link", name=name, exact=True).click()
+    visit.settle_on(".stMain h1")
+
+
+def test_a_page_is_one_entry_and_a_choice_another(visit: Visit) -> None:
+    page = visit.open("?run=four&threshold=0.8")
+    first = page.url
+    before = entries(page)
+    for name in ("Compare", "One image"):
+        go(visit, name)
+        wait_for_address(page, lambda url: "?" in url)
+    assert entries(page) == before + 2
+    page.go_back()
+    expect(page.get_by_role("heading", name=COMPARE)).to_be_visible()
+    visit.settle_on(".stMain h1")
+    page.go_back()
+    expect(page.get_by_role("heading", name=EXPLORE)).to_be_visible()
+    visit.settle()
+    assert page.url == first
+    page.get_by_role("slider", name="Threshold").press("PageUp")
+    wait_for_address(page, lambda url: url != first)
+    visit.settle()
+    page.go_back()
+    wait_for_address(page, first)
+
+
+@pytest.mark.slow
+def test_own_scores_are_missed_after_a_reload(visit: Visit) -> None:
+    page = visit.show("own-scores", "[data-testid=stCode]")
+    page.get_by_role("button", name="Try it with a bundled record").click()
+    page.get_by_role("button", name="Open in Explore").click()
+    wait_for_address(page, lambda url: "yours" in url)
+    visit.settle()
+    page.reload()
+    visit.settle()
+    expect(page.get_by_role("alert").first).to_contain_text("own scores have no model and stay in their session")
+
+
+@pytest.mark.slow
+def test_an_upload_is_missed_after_a_reload(visit: Visit) -> None:
+    page = visit.show("image?run=four&source=file", ".stFileUploader")
+    said = page.get_by_text("stayed in its session")
+    expect(said).to_be_visible()  # a link of somebody else
+    page.get_by_role("radio", name="of the record").click()
+    visit.settle_on(".dx-why")
+    expect(said).to_have_count(0)
+    page.get_by_role("radio", name="a file of yours").click()
+    visit.settle_on(".stFileUploader")
+    expect(said).to_have_count(0)
+
+
+def test_a_region_survives_a_reload(visit: Visit) -> None:
+    page = visit.open("?run=four&threshold=0.8")
+    box = page.locator(".field > canvas").bounding_box()
+    assert box
+    corners = [(0.02, 0.3), (0.5, 0.3), (0.5, 0.98), (0.02, 0.98)]
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for x, y in places[1:]:
+        page.mouse.move(x, y, steps=4)
+    page.mouse.up()
+    chip = page.get_by_role("button", name="Show all")
+    expect(chip).to_be_visible()
+    wait_for_address(page, lambda url: "region=" in url)
+    visit.settle()
+    of = page.locator(".of")
+    words, numbers = of.inner_text(), visit.numbers()
+    assert "images of the region" in words
+    page.reload()
+    visit.settle()
+    assert of.inner_text() == words and visit.numbers() == numbers
+
+
+@pytest.mark.slow
+def test_a_deleted_run_gives_way_to_the_usual_one(visit: Visit, tmp_path: Path) -> None:
+    save_run(tmp_path / "runs", "dead", images=60)
+    with serving(tmp_path / "runs", tmp_path / "log.txt") as server:
+        assert visit.page.context.browser
+        with new_visit(visit.page.context.browser, server) as other:
+            page = other.open("?run=dead&threshold=0.83")
+            shutil.rmtree(tmp_path / "runs" / "dead")
+            page.get_by_role("slider", name="Threshold").press("PageUp")
+            notice = page.get_by_role("alert").filter(has_text="There is no run 'dead' here; showing demo.")
+            expect(notice).to_be_visible()
+            other.settle()
+            assert page.get_by_role("alert").count() == 1
+            expect(page.get_by_role("button", name="≤ 1 below the best exit")).to_be_visible()  # as on a first visit
+            other.show("image?run=dead&threshold=0.83&image=3", ".dx-why")
+            assert page.get_by_label("Threshold").first.input_value() != "0.83"
