@@ -19,9 +19,9 @@ pytestmark = pytest.mark.slow  # a model is trained and served
 
 
 def test_from_explore_to_one_image_and_back(trained: Visit) -> None:
-    page = trained.open("?run=tiny&threshold=0.4")
+    page = trained.open("?run=tiny&threshold=0.4&view=images")
     page.locator(".dx-gallery button").nth(3).click()
-    link = page.get_by_role("link", name="Why there?")
+    link = page.get_by_role("button", name="Open in One image")
     link.wait_for()
     wait_for_address(page, "**image=*")
     trained.settle()
