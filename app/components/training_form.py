@@ -20,14 +20,13 @@ MAIN = (
     "data.name", "data.train_size", "training.epochs", "model.exits", "model.bypass", "model.predictor",
 )  # fmt: skip
 ADVANCED = tuple(option for option in dx.OPTIONS if option not in (*MAIN, *state.LEFT_OUT))
-PHOTOGRAPHS = "demo-photos"  # the bundled run whose settings were best on photographs
 TOY, OWN = "toy, in seconds", "my own images"
 ABOUT = {
     TOY: "200 handwritten digits, a tiny untrained ViT and two exits: the whole way to *Explore* in seconds, with low "
     "accuracy. Nothing is fetched.",
     "DMPO on Fashion-MNIST": "The method of this app, on 1,000 images of clothes: minutes on a CPU.",
-    OWN: "DMPO on a folder with one subfolder per class, with the settings of the bundled run on photographs, "
-    f"`{PHOTOGRAPHS}`. The page *Data* checks it first.",
+    OWN: "DMPO on a folder with one subfolder per class, by the recipe for photographs: a full model is trained first "
+    "and teaches the exits. The page *Data* checks the folder first.",
     "naive exits": "Early exits without bypass and second-order statistics: what DMPO is compared with.",
     "single exit": "The plain model: what early exits are compared with.",
 }
@@ -35,7 +34,6 @@ ABOUT = {
 
 def presets() -> dict[str, dx.Config]:
     """Configs that the form may begin with: a toy, DMPO, the reader's own images, plain early exits, a single exit."""
-    photographs = dx.load_run(dx.runs.BUNDLED_RUNS / PHOTOGRAPHS).config
     data = dx.DataConfig("fashion-mnist", train_size=1000)
     training = dx.TrainingConfig(epochs=3)
     naive = dx.ModelConfig(bypass="none", predictor="linear")
@@ -44,7 +42,7 @@ def presets() -> dict[str, dx.Config]:
     configs = (
         dx.Config(dx.DataConfig("digits", train_size=200), toy, quick),
         dx.Config(data, dx.ModelConfig(), training),
-        dx.Config(dx.DataConfig(state.FOLDER), photographs.model, photographs.training),
+        dx.training.with_recipe("photographs", dx.Config(dx.DataConfig(state.FOLDER))),
         dx.Config(data, naive, replace(training, schedule="uniform")),
         dx.Config(data, dx.ModelConfig(exits=1), training),
     )

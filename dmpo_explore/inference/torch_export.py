@@ -82,7 +82,7 @@ def _licence(model: ModelConfig) -> str:
         return "the exporter's own: the backbone began with random weights"
     if model.weights == "auto" and model.backbone in SOURCES:
         return f"{SOURCES[model.backbone].licence} (backbone: {SOURCES[model.backbone].title})"
-    return "not known: ask whoever made the backbone's weights"
+    return "not known: that of the backbone's weights, wherever they are from"
 
 
 def made_from(run: Run, policy: Policy) -> dict[str, Any]:

@@ -59,8 +59,8 @@ def test_other_images_are_recorded_beside_the_run_s_own(root: Path, tmp_path: Pa
     words = ("record", "mine", "--other-data", shop, "--device", "cpu", "--json")
     assert [row["kept"] for row in json.loads(call(*words).stdout)] == [True, True]
     told = json.loads(call("evaluate", "mine", "--transfer", shop, "--flops", 0.9, "--json").stdout)
-    assert [(row["fitted_on"], row["tested_on"]) for row in told["thresholds"]] == [
-        ("home", "home"), ("home", "away"), ("away", "away")
+    assert [(row["fitted_on"], row["tested_on"], row["held"]) for row in told["thresholds"]] == [
+        ("home", "home", False), ("home", "away", False), ("home", "away", True), ("away", "away", False)
     ]  # fmt: skip
     assert told["exits"][1]["away"] == pytest.approx(record.correct[:, 1].mean())
     assert "fitted again on" in call("evaluate", "mine", "--transfer", shop).stdout

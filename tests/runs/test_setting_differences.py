@@ -79,6 +79,7 @@ def test_what_no_value_stands_for_is_read_from_the_help(tmp_path: Path) -> None:
         "model.tune_layers": "by kind",
         "training.clip_norm": "no clipping",
         "training.teacher_exit": "its last",
+        "training.teacher_size": "that of the run",
     }
 
 

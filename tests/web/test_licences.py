@@ -56,7 +56,7 @@ def test_weights_of_unknown_licence_are_refused_until_it_is_stated(
 
 def test_a_run_without_weights_has_no_page(mine: Run, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(mine.config.to_json())
-    with pytest.raises(FileNotFoundError, match=r"has no weights .* `dmpo-explore report`"):
+    with pytest.raises(FileNotFoundError, match=r"has no weights .* `dmpo-explore publish` without --model"):
         may_be_published(Run(tmp_path))
 
 

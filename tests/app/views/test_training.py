@@ -41,9 +41,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         jobs.stop(job.name, grace=0.5)
 
 
-def test_the_form_s_own_images_begin_with_the_bundled_run_on_photographs() -> None:
-    bundled, found = load_run("demo-photos").config, training_form.presets()[training_form.OWN]
-    assert (found.model, found.training) == (bundled.model, bundled.training)
+def test_the_form_s_own_images_begin_with_the_recipe_for_photographs() -> None:
+    recipe, found = dx.training.with_recipe("photographs", dx.Config()), training_form.presets()[training_form.OWN]
+    assert (found.model, found.training) == (recipe.model, recipe.training)
 
 
 @pytest.fixture
