@@ -20,6 +20,7 @@ from streamlit.testing.v1 import AppTest
 from tiny import tiny_config
 from visiting import checked
 
+import dmpo_explore as dx
 from dmpo_explore import jobs
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.jobs.estimate import Rates
