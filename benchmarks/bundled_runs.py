@@ -30,6 +30,7 @@ from _study.run import Progress, train
 from dmpo_explore.analysis.card_results import write_card_results
 from dmpo_explore.runs.timings import TIMINGS
 from dmpo_explore.training.model_card import recount_card
+from dmpo_explore.training.own_teacher import with_own_teacher
 from dmpo_explore.utils.files import atomic_folder, write_json, write_text
 
 LEFT_OUT = ("checkpoint.pt", "manifest.csv")  # the splits of a known data set follow from its rule; labels are compared
@@ -164,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
     known = there if options.measure or options.timings else {*PLAN}
     if foreign := sorted({*options.runs} - known):
         parser.error(f"{foreign[0]} is no run here; there are {', '.join(sorted(known))}")
-    names = [name for name in sorted(known) if name in (options.runs or known)]
+    names = [name for name in (*PLAN, *sorted(known - {*PLAN})) if name in (options.runs or known) and name in known]
     if options.timings:
         runs = [dx.load_run(dx.runs.BUNDLED_RUNS / name) for name in names]
         with tqdm([run for run in runs if run.record("test").n_exits > 1], unit="run", disable=None) as bar:
@@ -180,7 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name, plan in PLAN.items():  # all of them first: a new run may take the former name of another one
         if plan.former and has(plan.config, target / plan.former):
             rename(plan.former, name, target)
-    missing = [name for name in names if not has(PLAN[name].config, target / name)]
+    missing = [name for name in names if not has(with_own_teacher(PLAN[name].config, name), target / name)]
     with tqdm(missing, unit="run", disable=None) as bar:
         for name in bar:
             bundle(name, PLAN[name], options.root, target, bar.set_postfix_str)

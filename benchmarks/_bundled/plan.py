@@ -13,6 +13,7 @@ from typing import Any
 import dmpo_explore as dx
 from _photos.trials import SHIPPED as PHOTOS
 from _study.grids import CNN, GRIDS, NAIVE, SHIPPED, change
+from dmpo_explore.training.own_teacher import own_teacher
 from dmpo_explore.training.recipes import with_recipe
 
 
@@ -34,7 +35,7 @@ class Planned:
     former: str = ""
 
 
-BASE = dx.Config(dx.DataConfig("grocery"), training=dx.TrainingConfig(precision="bf16"))
+BASE = dx.Config(dx.DataConfig("grocery"), training=dx.TrainingConfig(precision="no"))
 RECIPE = with_recipe("photographs", BASE)
 NAIVE_EXITS: dict[str, Any] = NAIVE | {"read": "both", "equilibrium": True}
 CNN_PARTS: dict[str, Any] = {
@@ -42,12 +43,16 @@ CNN_PARTS: dict[str, Any] = {
     for field in ("backbone", "exits", "tuning", "rank", "bypass_width", "channels", "normalisation")
 } | {field: getattr(CNN.training, field) for field in ("tuning_lr", "predictor_lr", "precision")}
 
-PLAN: dict[str, Planned] = {
-    "demo": Planned(RECIPE, embedding=True),
-    "demo-naive": Planned(change(RECIPE, **NAIVE_EXITS)),
-    "demo-single": Planned(change(RECIPE, exits=1)),
-    "demo-cnn": Planned(change(RECIPE, **CNN_PARTS)),
-    "demo-cnn-single": Planned(change(RECIPE, **CNN_PARTS | {"exits": 1})),
+SMALL = change(RECIPE, **CNN_PARTS)
+
+PLAN: dict[str, Planned] = {  # in this order: full models teach the others
+    "demo-single": Planned(own_teacher(RECIPE)),
+    "demo": Planned(change(RECIPE, teacher="demo-single"), embedding=True),
+    "demo-naive": Planned(change(RECIPE, teacher="demo-single", **NAIVE_EXITS)),
+    "demo-cnn-single": Planned(
+        change(own_teacher(SMALL), tuning_lr=CNN.training.tuning_lr, predictor_lr=CNN.training.predictor_lr)
+    ),
+    "demo-cnn": Planned(change(SMALL, teacher="demo-cnn-single")),
     "shops": Planned(RECIPE.updated({"data.name": "grocery-same-shops"}), other_data="grocery-shops"),
     **{
         former.replace("demo", "fashion"): Planned(

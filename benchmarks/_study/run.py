@@ -19,6 +19,7 @@ import torch
 import dmpo_explore as dx
 from _study.evidence import GradientLog, stage_table
 from _study.grids import BUDGETS, REPORTED
+from dmpo_explore.training.own_teacher import with_own_teacher
 from dmpo_explore.training.teacher import with_teacher_address
 from dmpo_explore.utils.files import atomic_file, atomic_folder, read_json, write_json, write_text
 
@@ -116,6 +117,7 @@ def train(path: Path, config: dx.Config, progress: Progress, watch: GradientLog 
     """
     name, run = path.name, dx.load_run(path) if (path / "config.json").is_file() else None
     if run is not None and len(run.history()) >= config.training.epochs:
+        config = with_own_teacher(config, name)
         if run.config not in (config, with_teacher_address(config)):
             raise ValueError(f"{path} was made with another config: remove it, or give the changed arm a new name")
         return run

@@ -69,8 +69,10 @@ def test_every_planned_config_is_valid(name: str) -> None:
             plan.config, dx.runs.BUNDLED_RUNS / plan.former
         )
     else:
-        recipe = dx.training.RECIPES["photographs"].options
-        assert plan.logits and plan.config.get("model.image_size") == recipe["model.image_size"]
+        recipe, teacher = dx.training.RECIPES["photographs"].options, plan.config.get("training.teacher")
+        size = recipe["model.image_size" if teacher else "training.teacher_size"]
+        assert plan.logits and plan.config.get("model.image_size") == size
+        assert teacher in ("", "own") or [*PLAN].index(teacher) < [*PLAN].index(name)
     assert not plan.other_data or plan.other_data in dx.data.DATASETS
 
 
