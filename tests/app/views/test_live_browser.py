@@ -53,7 +53,7 @@ def test_started_threshold_moved_paused_and_stopped(trained: Visit) -> None:
     wait_for_address(page, lambda url: "threshold=0.4&" not in url)
     expect(page.locator(".dx-status")).to_contain_text("since the threshold moved")
     rule = page.locator(".rule").locator("..")
-    expect(rule).to_contain_text("Set by hand, looking at test. These four numbers are the record's")  # was "They are"
+    expect(rule).to_contain_text("Set by hand, looking at test. These numbers are the record's")  # was "They are"
     press(page, "Pause", "paused")
     seen = images(page) + 8  # the batch that was under way
     trained.page.wait_for_timeout(1500)
