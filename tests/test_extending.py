@@ -62,11 +62,12 @@ def test_the_panel_of_the_page_works_in_the_app(tmp_path: Path) -> None:
     app = shutil.copytree(ROOT / "app", tmp_path / "dmpo_explore_app", ignore=shutil.ignore_patterns("__pycache__"))
     (app / "components/confidence_panel.py").write_text(blocks["app/components/confidence_panel.py"], encoding="utf-8")
     file = app / "components/exit_explorer.py"
-    text, line = file.read_text(encoding="utf-8"), blocks["app/components/exit_explorer.py, at the end of draw"]
+    text, line = file.read_text(encoding="utf-8"), blocks["app/components/exit_explorer.py, in draw"]
     imports = blocks["app/components/exit_explorer.py"]
     text = re.sub(r"from dmpo_explore_app\.components import class_heat_map.*\n", lambda _: imports, text)
-    text = text.replace("\n\n\ndef draw_filters", f"\n{line}\n\ndef draw_filters")
-    assert imports in text and line in text
+    first = "    if not (native or "
+    text = text.replace(first, f"{line.rstrip()}\n{first}", 1)
+    assert imports in text and line.rstrip() in text
     file.write_text(text, encoding="utf-8")
     test = tmp_path / "test_confidence_panel.py"
     test.write_text(blocks["tests/app/components/test_confidence_panel.py"], encoding="utf-8")

@@ -50,7 +50,7 @@ def test_logits_and_records_of_other_data_are_kept_as_planned(tmp_path: Path, mo
     assert [run.record(split).n_images for split in ("calibration", "test", *away)] == [355, 674, 830, 1655]
     assert {run.record(split).logits.dtype for split in run.splits()} == {np.dtype("float16")}  # type: ignore[union-attr]
     found = dx.analysis.transfer_run(run, "grocery-shops", [dx.Target.accuracy_drop(0.0)])
-    assert len(found.exits) == 2 and len(found.thresholds) == 3
+    assert len(found.exits) == 2 and len(found.thresholds) == 4
     rows = np.asarray([5, 900])
     out = dx.infer(run.model("cpu"), run.inputs(away[1], rows), dx.fit_policy(run.record("val"), threshold=1.0))
     np.testing.assert_array_equal(out.label, run.record(away[1]).prediction[rows, -1])
