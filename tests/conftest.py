@@ -170,13 +170,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     from dmpo_explore.inference import torch_export
     from dmpo_explore.web import export
 
-    def stage(model: Any, k: int, x: Any, side: Any, path: Path) -> tuple[dict[str, Any], Any, Any]:
+    def stage(
+        model: Any, k: int, x: Any, side: Any, path: Path, entries: dict[str, str]
+    ) -> tuple[dict[str, Any], Any, Any]:
         path.write_bytes(b"graph")
         return {"file": path.name, "inputs": ["x"], "outputs": ["logits"]}, x, side
 
     monkeypatch.setattr(torch_export, "_export_stage", stage)
     monkeypatch.setattr(torch_export, "_check", lambda model, folder: None)
-    monkeypatch.setattr(torch_export, "describe", lambda path, entries: None)
     monkeypatch.setattr(export, "fetch_runtime", lambda: None)
     monkeypatch.setattr(export, "vendor_runtime", lambda folder: {"wasm": {}, "webgpu": {}})
 

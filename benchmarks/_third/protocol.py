@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dmpo_explore as dx
+from _photos.claims import PARTS
 from _study.grids import CNN, NAIVE, change
 from _third.data import SETS
 
@@ -139,13 +140,9 @@ COMPARISONS = (
     Comparison("DMPO and a single model", "dmpo", "single"),
     Comparison("naive exits and a single model", "naive", "single"),
     Comparison("DMPO and a static net of six blocks", "dmpo", "static-6"),
-    *(Comparison(f"order: {arm.removeprefix('dmpo-')}", "dmpo", arm) for arm in ORDERS),
-    Comparison("bypass, left out", "dmpo", "dmpo-no-bypass"),
-    Comparison("second order, left out", "dmpo", "dmpo-no-second-order"),
-    Comparison("two phases, left out", "dmpo", "dmpo-uniform"),
-    Comparison("bypass, added", "naive-bypass", "naive"),
-    Comparison("second order, added", "naive-second-order", "naive"),
-    Comparison("two phases, added", "naive-schedule", "naive"),
+    *(Comparison(f"{part}, left out", "dmpo", without) for part, (without, _) in PARTS.items()),
+    *(Comparison(f"{part}, added", alone, "naive") for part, (_, alone) in PARTS.items()),
+    *(Comparison(f"order: {arm.removeprefix('dmpo-')}", "dmpo", arm) for arm in ORDERS if arm != "dmpo-uniform"),
     Comparison("DMPO as released", "dmpo", "dmpo-released"),
     Comparison("mixed training", "naive-mixed", "naive"),
     Comparison("answers combined over exits", "naive-combined", "naive"),

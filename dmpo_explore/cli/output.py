@@ -133,10 +133,10 @@ class EpochReports:
             self.bar.clear()
         self.file.to(what, done, total)
 
-    def stopped(self, command: str, before: str = "no epoch was finished") -> NoReturn:
-        """End after Ctrl-C; ``command`` continues, if an epoch was finished. ``before``: what to say else."""
+    def stopped(self, command: str, before: str = "") -> NoReturn:
+        """End after Ctrl-C; ``command`` continues, if an epoch was finished. ``before``: what to say if none was."""
         self.bar.clear()
-        kept = f"continue with: {command}" if self.results or self.first else before
+        kept = f"continue with: {command}" if self.results or self.first else before or "no epoch was finished"
         say(f"stopped; {kept}")
         raise typer.Exit(130) from None
 

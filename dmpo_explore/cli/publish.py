@@ -106,9 +106,10 @@ def write_page(
 ) -> tuple[Path, dict[str, Any], list[str]]:
     """Write a page, or keep the very page that is there; returns where it is, and what to print as JSON and as text."""
     from ..web.export import is_exported
+    from ..web.publish import page_file
     from ..web.publish import publish as written
 
-    kept = not force and place.exists()
+    kept = not force and (place if model else page_file(place)).exists()
     if not model:
         path = written(run, place, policy, force=force, **how)
     elif kept and is_exported(run, place, policy, **how):

@@ -251,9 +251,9 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
                 held.enter_context(held_run(load_run(name).name, wait=WORKERS_END))
             return train_run(config, name, resume=resume, on_data=on_data, **hooks, **how)
     except KeyboardInterrupt:
-        again = f"its teacher is kept; go on with the same command and --name {name}"
         taught = has_own_teacher(config) and (runs_root() / teacher_name(name)).exists()
-        reports.stopped(f"dmpo-explore train --resume {name}", **{"before": again} if taught else {})
+        again = f"its teacher is kept; go on with the same command and --name {name}" if taught else ""
+        reports.stopped(f"dmpo-explore train --resume {name}", again)
 
 
 def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:

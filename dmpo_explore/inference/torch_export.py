@@ -21,20 +21,18 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
-from ..config import ModelConfig
 from ..models.dmpo import DMPO
 from ..policies.base import Policy, not_deployable
-from ..pretrained.wheels import SOURCES
+from ..pretrained.wheels import known_licence
 from ..runs.run import Run
 from ..runs.weights_file import WEIGHTS
 from ..utils.extras import extra_imports
 from ..utils.files import atomic_folder, is_whole, sealed, sha256, write_json, write_text
 from ..utils.preprocess import Preprocess
 from ..utils.progress import Progress
-from ..utils.python_function import python_function
 from ..utils.replacing import clear_leftovers
 from .export_texts import README, RUN, TIME, TIMING, texts
-from .onnx_description import describe, metadata, simplify
+from .onnx_description import metadata, simplify
 from .onnx_engine import FORMAT_VERSION, MODEL, POLICY, RECORD_DIGEST, OnnxEngine, read_facts, stage_file
 from .onnx_int8 import PART
 from .onnx_single import SINGLE
@@ -68,21 +66,14 @@ def export_run(
     _check_extra()
     policy = run.fitted_here(policy)
     facts: dict[str, Any] = {"run": run.name, "backbone": run.config.model.backbone, **record_digest(policy)}
-    facts |= {"made_from": made_from(run, policy), "licence": _licence(run.config.model)}
+    known = known_licence(run.config.model.backbone, run.config.model.weights)
+    licence = f"{known.name} (backbone: {known.title})" if known else "not known: that of the backbone's weights"
+    facts |= {"made_from": made_from(run, policy), "licence": licence}
     if run.splits():
         meta = run.record(run.splits()[0]).meta
         facts |= {"flops": list(meta.flops), "reference_flops": meta.reference_flops}
     model = run.model("cpu", merge=True)
     return export_model(model, out, policy, run.class_names, facts=facts, force=force, progress=progress)
-
-
-def _licence(model: ModelConfig) -> str:
-    """The licence of the backbone's weights, as far as it is known."""
-    if model.weights == "random" and not python_function(model.backbone):
-        return "the exporter's own: the backbone began with random weights"
-    if model.weights == "auto" and model.backbone in SOURCES:
-        return f"{SOURCES[model.backbone].licence} (backbone: {SOURCES[model.backbone].title})"
-    return "not known: that of the backbone's weights, wherever they are from"
 
 
 def made_from(run: Run, policy: Policy) -> dict[str, Any]:
@@ -154,8 +145,9 @@ def export_model(
     _check_extra()
     with atomic_folder(out) as folder:
         graphs, x, side = [], _noise(model, 2), None
+        found = _facts(model, class_names) | (facts or {})
         for k in range(model.n_exits):
-            graph, x, side = _export_stage(model, k, x, side, folder / stage_file(k))
+            graph, x, side = _export_stage(model, k, x, side, folder / stage_file(k), metadata(found, policy, k))
             graphs.append(graph)
             if progress:
                 progress(k + 1, model.n_exits)
@@ -163,10 +155,7 @@ def export_model(
         write_text(folder / REQUIREMENTS, "\n".join(WITHOUT_TORCH) + "\n")
         for name, text in texts(graphs, class_names, model.preprocess, policy).items():
             write_text(folder / name, text)
-        found = _facts(model, class_names, graphs) | (facts or {})
-        for k in range(model.n_exits):
-            describe(folder / stage_file(k), metadata(found, policy, k))
-        write_json(folder / MODEL, sealed(folder, MODEL, found))
+        write_json(folder / MODEL, sealed(folder, MODEL, found | {"stages": graphs}))
         _check(model, folder)
     return out
 
@@ -211,9 +200,9 @@ class _Stage(nn.Module):
 
 
 def _export_stage(
-    model: DMPO, k: int, x: Tensor, side: Tensor | None, path: Path
+    model: DMPO, k: int, x: Tensor, side: Tensor | None, path: Path, entries: dict[str, str]
 ) -> tuple[dict[str, Any], Tensor, Tensor | None]:
-    """Write one graph; returns its entry of model.json, and the next stage's inputs."""
+    """Write one graph with the ``entries`` of its metadata; returns its facts for model.json, and the next inputs."""
     stage = _Stage(model, k).eval()
     inputs = (x,) if side is None else (x, side)
     outputs = stage(*inputs)
@@ -231,6 +220,7 @@ def _export_stage(
         )  # fmt: skip
     assert program is not None
     _forget_source(program.model)
+    program.model.metadata_props.update(entries)
     program.save(str(path))
     simplify(path, {name: value.numpy() for name, value in zip(graph["inputs"], inputs, strict=True)})
     return graph, (outputs[1] if len(outputs) > 1 else x), (outputs[2] if len(outputs) > 2 else None)
@@ -266,13 +256,12 @@ def _part(scopes: str) -> str:
     return part if part in PARTS else ""
 
 
-def _facts(model: DMPO, class_names: Sequence[str], graphs: list[dict[str, Any]]) -> dict[str, Any]:
+def _facts(model: DMPO, class_names: Sequence[str]) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "class_names": list(class_names),
         "exits": list(model.exits),
         "preprocess": _preprocess_facts(model.preprocess),
-        "stages": graphs,
         "versions": {"dmpo_explore": __version__, "torch": torch.__version__, "onnx": version("onnx")},
     }
 

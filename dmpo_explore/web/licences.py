@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from typing import NamedTuple
 
 from ..pretrained.weights import is_hub
-from ..pretrained.wheels import SOURCES
+from ..pretrained.wheels import known_licence
 from ..runs.run import Run
 from ..runs.weights_file import WEIGHTS
 from ..utils.python_function import python_function
@@ -74,13 +74,9 @@ def may_be_published(run: Run, stated: str | None = None) -> Licence:
         if not stated.strip():
             raise ValueError("the licence is empty; name it, e.g. --licence Apache-2.0")
         return Licence(part, stated.strip(), "as stated by the page's publisher")
-    own = python_function(backbone) is not None  # it may load what it wants, whatever the source
-    if source == "random" and not own:
-        return Licence(part, "its publisher's own", "random weights, trained by the page's publisher")
-    if source == "auto" and backbone in SOURCES:
-        known = SOURCES[backbone]
-        return Licence(f"{part}: {known.title}", known.licence, known.notice)
-    file = f"the function {backbone}" if own else f"the file {source}"
+    if known := known_licence(backbone, source):
+        return Licence(f"{part}: {known.title}", known.name, known.notice)
+    file = f"the function {backbone}" if python_function(backbone) else f"the file {source}"
     origin = "timm's model hub" if is_hub(backbone, source) else file
     raise ValueError(
         f"run {run.name!r} is not published: its backbone's weights are from {origin}, and their licence is not known "

@@ -5,7 +5,7 @@ In: a run, a policy, a place. Out: the page, whole or absent. It asks no other s
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +58,22 @@ def publish(
         how: dict[str, Any] = {"weights": weights, "pictures": pictures, "licence": licence, "against": against}
         return export_web(run, out, policy, split=split, force=force, progress=progress, **how)
     text = page_html(run, policy, split=split, pictures=pictures, against=against)
-    if out.suffix.lower() in (".html", ".htm"):
-        return write_page(out, text, force=force)
+    if (file := page_file(out)) == out:
+        return write_page(file, text, force=force)
     if out.is_dir() and (others := sorted({path.name for path in out.iterdir()} - {INDEX})):
         raise FileExistsError(f"{out} holds more than a page ({', '.join(others[:3])}); name another folder")
-    write_page(out / INDEX, text, force=force)
+    write_page(file, text, force=force)
     return out
+
+
+def page_file(out: Path) -> Path:
+    """The one file of a page without the model: ``out`` itself, where it is named as such a file, or its index.html.
+
+    Example:
+        >>> page_file(Path("demo.html")).name, page_file(Path("demo")).name
+        ('demo.html', 'index.html')
+    """
+    return out if out.suffix.lower() in (".html", ".htm") else out / INDEX
 
 
 def page_html(
@@ -86,10 +96,8 @@ def page_html(
     outcome = apply(policy, run.record(split))
     how: dict[str, Any] = {"tiles": tiles, "against": against}
     permitted = private or run.config.data.name in PUBLIC_IMAGES
-    if pictures:
-        return single_page(played(run, InPage(), policy, outcome, shown=True, **how))
-    if pictures is None and permitted:
-        with suppress(OSError, ValueError):  # the images are not here
+    if pictures or (pictures is None and permitted):
+        with nullcontext() if pictures else suppress(OSError, ValueError):  # the images are not here
             return single_page(played(run, InPage(), policy, outcome, shown=True, **how))
     facts = played(run, InPage(), policy, outcome, shown=False, **how)
     facts["notes"].append(NOT_HERE if pictures is None and permitted else NOT_PUBLISHED)

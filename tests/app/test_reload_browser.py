@@ -9,7 +9,7 @@ import pytest
 from made_up import save_run
 from playwright.sync_api import Page, expect
 from serving import serving
-from visiting import Visit, new_visit, wait_for_address
+from visiting import Visit, around, new_visit, wait_for_address
 
 EXPLORE, COMPARE = "When may the model stop?", "Which model gives more for the same compute?"
 
@@ -72,15 +72,7 @@ def test_an_upload_is_missed_after_a_reload(visit: Visit) -> None:
 
 def test_a_region_survives_a_reload(visit: Visit) -> None:
     page = visit.open("?run=four&threshold=0.8")
-    box = page.locator(".field > canvas").bounding_box()
-    assert box
-    corners = [(0.02, 0.3), (0.5, 0.3), (0.5, 0.98), (0.02, 0.98)]
-    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
-    page.mouse.move(*places[0])
-    page.mouse.down()
-    for x, y in places[1:]:
-        page.mouse.move(x, y, steps=4)
-    page.mouse.up()
+    around(page, ".field > canvas", 0.02, 0.3, 0.5, 0.98)
     chip = page.get_by_role("button", name="Show all")
     expect(chip).to_be_visible()
     wait_for_address(page, lambda url: "region=" in url)

@@ -24,6 +24,8 @@ def test_the_command_writes_both_kinds(runs: Path, tmp_path: Path) -> None:
     assert answer["path"] == str(tmp_path / "a") and not answer["kept"]
     assert answer["bytes"] == (tmp_path / "a" / "index.html").stat().st_size
     assert "it was there and is kept" in call(*words, tmp_path / "a").stdout
+    (tmp_path / "empty").mkdir()
+    assert "it was there" not in call(*words, tmp_path / "empty").stdout
     said = call(*words, tmp_path / "b", "--model", "--weights", "float32").stdout
     assert f"python -m http.server 8000 --directory {tmp_path / 'b'}" in said
     assert (tmp_path / "b" / "stages" / "stage-1.onnx").is_file()

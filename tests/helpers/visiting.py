@@ -199,3 +199,17 @@ def elements_sent(page: Page) -> list[tuple[str, str, int]]:
 
     page.on("websocket", lambda socket: socket.on("framereceived", received))
     return found
+
+
+def around(page: Page, canvas: str, left: float, top: float, right: float, bottom: float) -> None:
+    """Drag around a part of a canvas, given as shares of its sides."""
+    page.locator(canvas).scroll_into_view_if_needed()
+    box = page.locator(canvas).bounding_box()
+    assert box
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for x, y in places[1:]:
+        page.mouse.move(x, y, steps=4)
+    page.mouse.up()

@@ -13,7 +13,7 @@ from dmpo_explore_app.services.policies import OperatingPoint
 from made_up import save_run
 from many_classes import class_names
 from playwright.sync_api import Page, expect
-from visiting import Visit, wait_for_address
+from visiting import Visit, around, wait_for_address
 
 import dmpo_explore as dx
 
@@ -37,20 +37,6 @@ def points(page: Page) -> dict[str, Any]:
 
 def tab(page: Page, name: str) -> None:
     page.locator(".tabs").get_by_role("button", name=name).click()
-
-
-def around(page: Page, canvas: str, left: float, top: float, right: float, bottom: float) -> None:
-    """Drag around a part of a canvas, given as shares of its sides."""
-    page.locator(canvas).scroll_into_view_if_needed()
-    box = page.locator(canvas).bounding_box()
-    assert box
-    corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
-    page.mouse.move(*places[0])
-    page.mouse.down()
-    for x, y in places[1:]:
-        page.mouse.move(x, y, steps=4)
-    page.mouse.up()
 
 
 def test_points_stand_where_the_record_has_them_at_every_exit(visit: Visit, runs: Path) -> None:
