@@ -12,17 +12,24 @@ from playwright.sync_api import Page, expect
 from visiting import Visit, new_visit, wait_for_address
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Locator
 
 pytestmark = pytest.mark.slow  # a model is trained and served
 
 
+def status(page: Page) -> Locator:
+    """The line of a live run, once a rerun has taken the former one away."""
+    line = page.locator(".dx-status")
+    expect(line).to_have_count(1)
+    return line
+
+
 def state(page: Page) -> str:
-    return page.locator(".dx-status").get_attribute("data-state") or ""
+    return status(page).get_attribute("data-state") or ""
 
 
 def images(page: Page) -> int:
-    text = page.locator(".dx-status").inner_text()
+    text = status(page).inner_text()
     found = re.search(r"([\d,]+) (?:of [\d,]+ )?images", text)
     assert found, text
     return int(found[1].replace(",", ""))
