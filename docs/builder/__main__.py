@@ -13,7 +13,7 @@ from pathlib import Path
 from builder.check import problems
 from builder.llms import write_llms
 from builder.notebooks import write_notebooks
-from builder.pages import DOCS, ROOT, sources, write_pages
+from builder.pages import DOCS, ROOT, sources, write_explained, write_pages
 from builder.reference import write_reference
 
 BUILD = ROOT / "build" / "docs"
@@ -24,7 +24,7 @@ def gather(folder: Path) -> Path:
     pages = folder / "pages"
     shutil.rmtree(pages, ignore_errors=True)
     pages.mkdir(parents=True)
-    for write in (write_pages, write_reference, write_notebooks):
+    for write in (write_pages, write_explained, write_reference, write_notebooks):
         write(pages)
     write_llms(pages)
     config = folder / "zensical.toml"

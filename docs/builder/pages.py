@@ -12,6 +12,8 @@ import shutil
 import tomllib
 from pathlib import Path
 
+import dmpo_explore as dx
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 ELSEWHERE = {  # repository path → page; everything in docs/ keeps its name
@@ -90,6 +92,11 @@ def with_links(text: str, source: str, page: str, folder: Path) -> str:
 def figure(svg: str) -> str:
     """A diagram as part of the page, so that its colours follow the page's palette, not the reader's preference."""
     return f'<div class="dx-diagram">{re.sub(r"<style>.*?</style>", "", svg, flags=re.DOTALL).strip()}</div>'
+
+
+def write_explained(folder: Path) -> None:
+    """Write the page that plays by itself, of the bundled run and without its model: the first page shows it."""
+    dx.publish(dx.load_run("demo"), folder / "explained.html", against=dx.load_run("demo-naive"))
 
 
 def write_pages(folder: Path) -> list[str]:

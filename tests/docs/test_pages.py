@@ -198,7 +198,7 @@ def test_hand_written_pages_are_gathered_with_their_diagrams(tmp_path: Path) -> 
     assert (tmp_path / "policy-results.md").read_text(encoding="utf-8").startswith("# ")
     learn = (tmp_path / "early-exit.md").read_text(encoding="utf-8")
     assert learn.count('<div class="dx-diagram"><svg') == 3 and "<style>" not in learn
-    assert (tmp_path / "assets/site.css").is_file() and (tmp_path / "app.webp").is_file()
+    assert (tmp_path / "assets/site.css").is_file()
 
 
 def test_files_elsewhere_that_are_pages_exist() -> None:

@@ -50,6 +50,12 @@ def _value(path: str) -> object:
 
 
 @pytest.mark.slow
+def test_the_first_page_shows_the_page_that_plays(site: Path) -> None:
+    assert "explained.html" in read(site / "index.html").loads
+    assert "Early exit, explained" in (site / "explained.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
 def test_learn_pages_show_their_diagrams_and_notebooks_their_figures(site: Path) -> None:
     assert "<svg" in (site / "early-exit/index.html").read_text(encoding="utf-8")
     assert (site / "notebooks/00_quickstart").is_dir()
