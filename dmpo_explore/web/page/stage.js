@@ -48,7 +48,7 @@ export class Stage {
     this.font = getComputedStyle(canvas).fontFamily;
     this.narrow = width < 640;
     this.type = clamp(width / 1200, 1, 1.4); // of the size of letters
-    const edge = this.narrow ? 20 : 44, most = Math.max(1, this.ways.at(-1));
+    const edge = this.narrow ? 26 : 44, most = Math.max(1, this.ways.at(-1));
     this.x = (share) => edge + (share / most) * (width - 2 * edge);
     this.side = clamp(Math.min(width * 0.082, height * 0.2), 54, 130); // of the image that runs
     this.gap = Math.min(...this.ways.map((way, k) => this.x(way) - this.x(this.ways[k - 1] ?? 0)));
@@ -207,7 +207,9 @@ export class Stage {
       }
       pen.setLineDash([]);
       const words = threshold === undefined ? "thresholds" : `threshold ${scoreText(threshold, policy, 0)}`;
-      this.text(words, this.x(0), y(threshold ?? policy.thresholds[0]) - 7, { align: "left", weight: 600, colour: colours.mark, inside: false });
+      const look = { weight: 600, colour: colours.mark, inside: false }, room = this.x(ways[0]) - wide / 2 - this.x(0);
+      if (room < 96 * this.type) this.text(words, this.x(ways[last]) + wide / 2, 20, { align: "right", ...look });
+      else this.text(words, this.x(0), y(threshold ?? policy.thresholds[0]) - 7, { align: "left", ...look });
     }
     this.text(policy.score, this.x(0), 20, { align: "left", colour: colours.quiet, inside: false });
     (run?.grown ?? []).forEach((grown, k) => {
