@@ -1,6 +1,6 @@
 """A run exported in int8: faster and a quarter of the size, thresholds fitted again, and what it changes measured.
 
-In: a `Run` with its images of calibration (or val) and a fitted policy. Out: an export (`torch_export`) whose trunk
+In: a `Run` with its images of training and of calibration (or val), and a fitted policy. Out: an export (`torch_export`) whose trunk
 multiplies in int8 (`onnx_int8`), its policy fitted to the same target on the int8 model's answers, and in model.json
 how many images are classified otherwise than by the float32 model.
 """
@@ -30,8 +30,7 @@ from .onnx_engine import MODEL, POLICY, OnnxEngine, stage_file
 from .onnx_int8 import quantise_export
 from .torch_export import check_place, export_run, record_digest
 
-RANGES = 128  # images whose activations set the ranges
-COMPARED = 2000  # images, at most, on which thresholds are fitted and answers compared
+RANGES = 128  # training images whose activations set the ranges
 BATCH = 50
 Report = Callable[[str, int, int], None]
 
@@ -66,14 +65,15 @@ class Int8Comparison:
 
 
 def export_int8(
-    run: Run, out: str | Path, policy: Policy, *, images: int = COMPARED, force: bool = False,
+    run: Run, out: str | Path, policy: Policy, *, images: int | None = None, force: bool = False,
     progress: Report | None = None,
 ) -> Path:  # fmt: skip
     """Export a run in int8; `compared` reads what it changes.
 
     Args:
         policy: fitted to a target; it is fitted to the same target again. One set by hand stays as it is.
-        images: of calibration, at most, on which it is fitted and compared; 0: it stays, and nothing is compared.
+        images: how many of calibration it is fitted and compared on, evenly drawn by class; None: all of them; 0: it
+            stays, and nothing is compared.
         force: replace an earlier export.
         progress: called with (what is done, done, in all).
 
@@ -90,9 +90,9 @@ def export_int8(
     """
     out = Path(out)
     check_place(out, force=force)
-    if images < 0:
+    if images is not None and images < 0:
         raise ValueError(f"images={images} must be at least 0")
-    record = run.record(run.fitting_split) if images else None
+    record = None if images == 0 else run.record(run.fitting_split)
     report = progress or (lambda what, done, total: None)
     ranges = _range_images(run)
     with atomic_folder(out) as folder:
@@ -103,7 +103,7 @@ def export_int8(
         quantise_export(folder, ranges, lambda done, total: report("int8", done, total))
         facts: dict[str, Any] = {"precision": "int8"}
         if record is not None:
-            rows = stratified_rows(record.labels, min(images, record.n_images))
+            rows = stratified_rows(record.labels, min(images or record.n_images, record.n_images))
             theirs, ours = record.subset(rows), _recorded(OnnxEngine(folder), run, record, rows, report)
             fitted = fit_again(policy, ours)
             fitted.save(folder / POLICY)
@@ -154,6 +154,6 @@ def _recorded(engine: OnnxEngine, run: Run, record: ExitRecord, rows: Ints, repo
 
 
 def _range_images(run: Run) -> Any:
-    """Images of calibration (or val), evenly spread over the split; no label is read."""
-    n = len(run.image_set(run.fitting_split))
-    return np.asarray(run.inputs(run.fitting_split, np.unique(np.linspace(0, n - 1, RANGES).astype(int))))
+    """Training images, evenly spread over the split; no label is read, and calibration fits thresholds alone."""
+    n = len(run.image_set("train"))
+    return np.asarray(run.inputs("train", np.unique(np.linspace(0, n - 1, RANGES).astype(int))))
