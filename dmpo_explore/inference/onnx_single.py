@@ -15,7 +15,7 @@ import numpy as np
 
 from ..policies.base import Policy
 from ..utils.extras import extra_imports
-from ..utils.files import atomic_file, sha256, write_json
+from ..utils.files import atomic_file, sealed_again, write_json
 from ..utils.replacing import staged
 from .onnx_description import metadata, set_metadata
 from .onnx_engine import MODEL, OnnxEngine, open_session, stage_file
@@ -61,8 +61,7 @@ def join_stages(folder: str | Path) -> Path:
     with atomic_file(folder / SINGLE) as path:
         _save(model, path)
         _check(engine, model, path)
-    sums = engine.facts.get("sha256", {}) | {SINGLE: sha256(folder / SINGLE)}
-    write_json(folder / MODEL, engine.facts | {"sha256": sums})
+    write_json(folder / MODEL, sealed_again(folder, engine.facts, SINGLE))
     return folder / SINGLE
 
 
