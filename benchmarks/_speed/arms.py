@@ -131,7 +131,7 @@ class Bench:
         for array in arrays[:CHECKED]:
             logits, exit = session.run(None, {"images": array})
             expected = engine.infer(array, policy)
-            if (int(exit), int(logits.argmax())) != (int(expected.exit[0]), int(expected.label[0])):
+            if (exit.item(), int(logits.argmax())) != (int(expected.exit[0]), int(expected.label[0])):
                 raise RuntimeError(f"{name} as one graph has other exits or labels than its stages")
         return per_call(lambda array: session.run(None, {"images": array}), arrays)
 
