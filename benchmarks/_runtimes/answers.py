@@ -97,7 +97,7 @@ def by_stages(folder: Path, open_graph: Callable[[Path], Graph]) -> Callable[[An
         values = [image]
         for k, graph in enumerate(graphs):
             logits, *values = graph(values)
-            if k == script.LAST or script.leaves(script.probabilities(logits, k), k)[0]:
+            if k == script.LAST or script.exiting(script.probabilities(logits, k), k)[0]:
                 break
         return k, int(logits[0].argmax())
 

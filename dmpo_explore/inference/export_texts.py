@@ -48,9 +48,9 @@ def run_script(preprocess: Preprocess, policy: Policy) -> str:
         heat = '    logits = logits.astype(np.float16).astype(np.float32) / np.float32(POLICY["temperatures"][k])\n'
     name, sign = str(policy.base.compared_score()), "-" if policy.falling else ""
     if held := policy.base is not policy:
-        leaves = HELD.format(value=f"{sign}{SCORES[name]}".removeprefix("--"), sign=sign)
+        exiting = HELD.format(value=f"{sign}{SCORES[name]}".removeprefix("--"), sign=sign)
     else:
-        leaves = FROZEN.format(score=SCORES[name], compare="<=" if policy.falling else ">=")
+        exiting = FROZEN.format(score=SCORES[name], compare="<=" if policy.falling else ">=")
     bisect = "from bisect import bisect_left, insort\n" * held
     rule = ", and so that exit shares hold" * held
     return f'''"""Answers of this early-exit model to image files: python run.py IMAGE ...
@@ -101,12 +101,12 @@ def probabilities(logits, k):
     return p / p.sum(axis=1, keepdims=True)
 
 
-{leaves}
+{exiting}
 
 def answer(stages, values):
     for k, stage in enumerate(stages):
         logits, *values = run(stage, values)
-        if k == LAST or leaves(probabilities(logits, k), k)[0]:
+        if k == LAST or exiting(probabilities(logits, k), k)[0]:
             return MODEL["class_names"][logits[0].argmax()], k + 1
 
 
@@ -117,21 +117,21 @@ if __name__ == "__main__":
 '''
 
 
-FROZEN = """def leaves(p, k):  # whether each image exits at exit k
+FROZEN = """def exiting(p, k):  # whether each image exits at exit k
     return {score} {compare} np.float32(THRESHOLDS[k])
 """
 HELD = """def last_values(k):  # at exit k, as they came and sorted; before the first image they stand for its threshold
-    leaving = round(SHARES[k] * WINDOW)
-    above = np.diff(np.arange(WINDOW + 1) * leaving // WINDOW) > 0
+    n_exiting = round(SHARES[k] * WINDOW)
+    above = np.diff(np.arange(WINDOW + 1) * n_exiting // WINDOW) > 0
     came = np.where(above, {sign}float(np.float32(THRESHOLDS[k])), -np.inf).tolist()
-    return came, sorted(came), WINDOW - leaving
+    return came, sorted(came), WINDOW - n_exiting
 
 
 SHARES, WINDOW = POLICY["running"]["shares"], POLICY["running"]["window"]
 SEEN = [last_values(k) for k in range(LAST)]
 
 
-def leaves(p, k):  # whether each image is among the share of the last WINDOW images at exit k that exits there
+def exiting(p, k):  # whether each image is among the share of the last WINDOW images at exit k that exits there
     found, (came, ranked, place) = [], SEEN[k]
     for value in ({value}).astype(float).tolist():
         found.append(place == 0 or (place < WINDOW and value >= ranked[place]))
@@ -197,7 +197,7 @@ def readme(graphs: Sequence[dict[str, Any]], class_names: Sequence[str], preproc
         heat = ", which are first divided by that exit's entry of `temperatures`," if policy.temperatures else ""
         rule = f"it is {side} {each} ({limits})"
         if policy.base is not policy:
-            rule = f"`leaves` of `{RUN}` says so (thresholds at the start: {limits})"
+            rule = f"`exiting` of `{RUN}` says so (thresholds at the start: {limits})"
         own = f"""`{RUN}` is the whole of it in a page of Python, without torch and without this project's package:
 
 ```sh

@@ -97,15 +97,15 @@ class Refill:
 
     Args:
         stages: each takes arrays (b, …) and returns logits (b, C) and what the next stage takes.
-        probabilities: (logits, k) → (b, C). leaves: (probabilities, k) → (b,) which images exit at exit k.
+        probabilities: (logits, k) → (b, C). exiting: (probabilities, k) → (b,) which images exit at exit k.
         batch: images of a batch at most. wait: seconds after which an image does not wait for a full batch any more.
     """
 
     def __init__(
         self, stages: Sequence[Callable[[list[Any]], list[Any]]], probabilities: Callable[[Any, int], Any],
-        leaves: Callable[[Any, int], Any], *, batch: int, wait: float,
+        exiting: Callable[[Any, int], Any], *, batch: int, wait: float,
     ) -> None:  # fmt: skip
-        self.stages, self.probabilities, self.leaves = stages, probabilities, leaves
+        self.stages, self.probabilities, self.exiting = stages, probabilities, exiting
         self.batch, self.wait = batch, wait
         self.queues: list[deque[QueuedImage]] = [deque() for _ in stages]
         self.statistics = [Statistics() for _ in stages]
@@ -153,14 +153,15 @@ class Refill:
             except Exception as error:
                 log.exception("stage %d failed", k + 1)
                 for image in images:
-                    image.future.set_exception(error)
+                    if not image.future.done():
+                        image.future.set_exception(error)
 
     def _run(self, k: int, images: list[QueuedImage]) -> None:
         logits, *following = self.stages[k]([np.stack(rows) for rows in zip(*(i.values for i in images), strict=True)])
         if not np.isfinite(logits).all():
             raise ValueError(f"exit {k + 1} gave NaN or infinite logits")
         p = self.probabilities(logits, k)
-        exits = np.ones(len(images), bool) if k == len(self.stages) - 1 else self.leaves(p, k)
+        exits = np.ones(len(images), bool) if k == len(self.stages) - 1 else self.exiting(p, k)
         now, statistics = time.monotonic(), self.statistics[k]
         statistics.images += len(images)
         statistics.batches += 1
@@ -199,7 +200,7 @@ class Service:
             data = await self._read(request, keep=bool(taken))
             files = await self._aside(files_in, data)
             if self.inside + len(files) - taken > self.waiting:
-                raise HTTPException(503, FULL)
+                raise HTTPException(503, FULL, {"Retry-After": "1"})
             self.inside += len(files) - taken
             taken = len(files)
             arrays = await asyncio.gather(*(self._aside(self.array, file) for file in files), return_exceptions=True)
@@ -241,7 +242,7 @@ class Service:
         except ClientDisconnect:
             raise HTTPException(400, "the body is not whole") from None
         if not keep:
-            raise HTTPException(503, FULL)
+            raise HTTPException(503, FULL, {"Retry-After": "1"})
         if size > self.body:
             raise HTTPException(413, f"the body has {size:,} bytes; at most {self.body:,} are taken")
         return b"".join(parts)
@@ -395,10 +396,10 @@ def main(arguments: list[str] | None = None) -> int:
     sys.dont_write_bytecode = True  # the folder stays as it is
     model = import_module("run")  # its run.py
     stages = [partial(model.run, stage) for stage in model.open_stages(chosen.threads)]
-    refill = Refill(stages, model.probabilities, model.leaves, batch=chosen.batch, wait=chosen.wait / 1000)
+    refill = Refill(stages, model.probabilities, model.exiting, batch=chosen.batch, wait=chosen.wait / 1000)
     service = Service(
         refill, model.prepare, model.MODEL["class_names"], waiting=chosen.waiting,
-        body=int(chosen.megabytes * 2**20), images=chosen.images, seconds=chosen.seconds,
+        body=int(chosen.megabytes * 2**20), images=min(chosen.images, chosen.waiting), seconds=chosen.seconds,
     )  # fmt: skip
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again once all is answered
     uvicorn.run(make_app(service), host=chosen.host, port=chosen.port, access_log=False)

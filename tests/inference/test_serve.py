@@ -70,7 +70,7 @@ class FakeModel:
 
         return run
 
-    def leaves(self, p: Any, k: int) -> Any:
+    def exiting(self, p: Any, k: int) -> Any:
         del p
         return self.logits[:, 0] <= k
 
@@ -81,7 +81,7 @@ class FakeModel:
 
     def refill(self, **changes: Any) -> Any:
         settings: dict[str, Any] = {"batch": FULL, "wait": 9.0} | changes
-        return serve.Refill([self.stage(k) for k in range(3)], self.probabilities, self.leaves, **settings)
+        return serve.Refill([self.stage(k) for k in range(3)], self.probabilities, self.exiting, **settings)
 
 
 def test_deep_stages_see_full_batches_across_requests() -> None:
@@ -194,6 +194,7 @@ def test_a_full_service_and_a_failing_stage() -> None:
     with client(model, waiting=3) as web:
         found = web.post("/images", content=many([grey(0)] * 4))
         assert (found.status_code, found.json()["detail"]) == (503, serve.FULL)
+        assert found.headers["Retry-After"] == "1"
         assert web.post("/images", content=many([grey(0)] * 3)).status_code == 200
         assert web.post("/image", content=grey(13)).status_code == 500
         assert web.post("/image", content=grey(0)).status_code == 200  # and it goes on
