@@ -7,9 +7,12 @@ scripts need numpy, Pillow and onnxruntime alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from ..policies.base import Policy
+from ..utils.files import write_text
 from ..utils.preprocess import Preprocess
 
 README, RUN, TIME, TIMING = "README.md", "run.py", "time_stages.py", "timing.json"
@@ -26,6 +29,14 @@ def texts(
     """Name of a file → its text; no script that runs the model where the policy compares none of `SCORES`."""
     found = {README: readme(graphs, class_names, preprocess, policy), TIME: TIME_STAGES}
     return found | ({RUN: run_script(preprocess, policy)} if has_script(policy) else {})
+
+
+def write_texts(folder: Path, facts: dict[str, Any], policy: Policy) -> None:
+    """Write `texts` into an export; ``facts`` are those of its model.json."""
+    given = facts["preprocess"]
+    preprocess = Preprocess(**{part.name: given[part.name] for part in fields(Preprocess) if part.name in given})
+    for name, text in texts(facts["stages"], facts["class_names"], preprocess, policy).items():
+        write_text(folder / name, text)
 
 
 def has_script(policy: Policy) -> bool:

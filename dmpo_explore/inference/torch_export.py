@@ -32,7 +32,7 @@ from ..utils.preprocess import Preprocess
 from ..utils.progress import Progress
 from ..utils.replacing import clear_leftovers
 from .export_service import SERVE
-from .export_texts import README, RUN, TIME, TIMING, texts
+from .export_texts import README, RUN, TIME, TIMING, write_texts
 from .onnx_description import metadata, simplify
 from .onnx_engine import FORMAT_VERSION, MODEL, POLICY, RECORD_DIGEST, OnnxEngine, read_facts, stage_file
 from .onnx_int8 import PART
@@ -159,9 +159,9 @@ def export_model(
                 progress(k + 1, model.n_exits)
         policy.save(folder / POLICY)
         write_text(folder / REQUIREMENTS, "\n".join(WITHOUT_TORCH) + "\n")
-        for name, text in texts(graphs, class_names, model.preprocess, policy).items():
-            write_text(folder / name, text)
-        write_json(folder / MODEL, sealed(folder, MODEL, found | {"stages": graphs}))
+        found |= {"stages": graphs}
+        write_texts(folder, found, policy)
+        write_json(folder / MODEL, sealed(folder, MODEL, found))
         _check(model, folder)
     return out
 

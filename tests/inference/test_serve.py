@@ -29,9 +29,10 @@ from serving import wait_for
 
 import dmpo_explore as dx
 from dmpo_explore.inference.export_service import SECTION, add_service, check_service
-from dmpo_explore.inference.export_texts import README
+from dmpo_explore.inference.export_texts import README, write_texts
 from dmpo_explore.inference.torch_export import check_place
 from dmpo_explore.policies import ConfidencePolicy, EntropyPolicy, PatiencePolicy
+from dmpo_explore.utils.files import read_json
 
 serve = pytest.importorskip("dmpo_explore.inference.serve", reason="needs the extra serve")
 from starlette.testclient import TestClient  # noqa: E402
@@ -355,7 +356,7 @@ def test_held_shares_go_on_from_request_to_request(exported: Path, tmp_path: Pat
     base = dx.load_policy(folder / "policy.json")
     held = dx.policies.RunningPolicy(base=base, shares=(0.25, 0.5), window=8)
     held.save(folder / "policy.json")
-    (folder / "run.py").write_text(script_of(folder, held), "utf-8")
+    write_texts(folder, read_json(folder / "model.json"), held)
     files = [file_of(i) for i in range(40)]
     expected = answered(dx.OnnxEngine(folder), files)
     plain = answered(dx.OnnxEngine(exported), files)
@@ -364,15 +365,6 @@ def test_held_shares_go_on_from_request_to_request(exported: Path, tmp_path: Pat
         assert [service.send("/image", file)[1] for file in files] == expected
     engine = dx.OnnxEngine(folder)  # call after call
     assert [one for file in files for one in answered(engine, [file])] == expected
-
-
-def script_of(folder: Path, policy: dx.Policy) -> str:
-    from dmpo_explore.inference.export_texts import run_script
-    from dmpo_explore.utils.files import read_json
-    from dmpo_explore.utils.preprocess import Preprocess
-
-    facts = read_json(folder / "model.json")["preprocess"]
-    return run_script(Preprocess(facts["image_size"], facts["mean"], facts["std"], facts["interpolation"]), policy)
 
 
 @pytest.mark.slow
