@@ -123,7 +123,8 @@ def export(
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     answer = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict()}
     answer["kept"] = kept
-    lines = [f"{path}: {size / 1e6:.1f} MB, policy {fitted.name}, {_thresholds(fitted.thresholds)}"]
+    kind = fitted.base.name + " with held shares" * (fitted.base is not fitted)
+    lines = [f"{path}: {size / 1e6:.1f} MB, policy {kind}, {_thresholds(fitted.thresholds)}"]
     lines[0] += "; it was there and is kept" * kept
     if changes:
         answer["int8"] = asdict(changes)

@@ -219,7 +219,7 @@ python {RUN} a.jpg b.jpg    # name, class and exit
 In another language do the same: run the graphs in order. After each, compute the {score} of the softmax of
 `logits`{heat} and stop where {rule}: the label is
 the largest logit there. Else hand `next_state` (and `next_side`) to the next graph; after the last one every image
-exits.
+exits. In OpenVINO set `INFERENCE_PRECISION_HINT` to `f32`: in bf16, which it may choose, some exits change.
 """
     else:
         own = f"""Its policy, `{policy.base.name}`, decides by {policy.base.summary}; the engine below has it,
