@@ -73,6 +73,7 @@ ONLY_IN = {  # third-party package: the only files that may know it
     "anywidget": ("course/interactive.py",),
     "captum": ("attribution/*",),
     "datasets": ("data/readers/hugging_face.py",),
+    "fastapi": ("inference/serve.py",),
     "fiftyone": ("analysis/image_table.py",),
     "huggingface_hub": ("runs/hub_card.py",),
     "IPython": (),
@@ -88,6 +89,7 @@ ONLY_IN = {  # third-party package: the only files that may know it
     "tqdm": ("cli/*",),
     "transformers": ("models/ready_cuts.py",),
     "typer": ("cli/*", "neighbours/*/cli.py"),
+    "uvicorn": ("inference/serve.py",),
     "webdataset": ("data/readers/parts.py",),
 }
 

@@ -37,7 +37,7 @@ def _texts(value: object) -> str:
     return "\n".join(str(getattr(one, "__doc__", "")) for one in (value, *functions))
 
 
-SLOW = ("dmpo_explore.inference.onnx_engine", "dmpo_explore.inference.onnx_single")  # export a model
+SLOW = tuple(f"dmpo_explore.inference.{name}" for name in ("export_service", "onnx_engine", "onnx_single"))  # export
 
 
 @pytest.mark.parametrize("name", [pytest.param(m, marks=[pytest.mark.slow] if m in SLOW else []) for m in MODULES])

@@ -20,6 +20,16 @@ def write_table(name: str, table: pd.DataFrame, folder: Path = RESULTS) -> Path:
     return path
 
 
+def with_part(page: str, name: str, text: str) -> str:
+    """A page with its part between ``<!-- name -->`` and ``<!-- end of name -->`` made anew; ValueError without it."""
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, found, rest = page.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"the page has no part between {begin} and {end}")
+    return f"{before}{begin}\n{text}\n{end}{after}"
+
+
 def write_figure(name: str, figure: go.Figure, width: int, height: int, folder: Path = RESULTS) -> Path:
     """The figure as PNG on white; needs a Chromium for kaleido."""
     path = folder / f"{name}.png"

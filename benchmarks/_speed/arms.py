@@ -131,7 +131,7 @@ class Bench:
         for array in arrays[:CHECKED]:
             logits, exit = session.run(None, {"images": array})
             expected = engine.infer(array, policy)
-            if (int(exit), int(logits.argmax())) != (int(expected.exit[0]), int(expected.label[0])):
+            if (exit.item(), int(logits.argmax())) != (int(expected.exit[0]), int(expected.label[0])):
                 raise RuntimeError(f"{name} as one graph has other exits or labels than its stages")
         return per_call(lambda array: session.run(None, {"images": array}), arrays)
 
@@ -150,13 +150,7 @@ class Bench:
 
     @cached_property
     def _plain_export(self) -> Path:
-        changes: dict[str, Any] = {"weights": "random", "exits": 1, "tuning": "none", "last_bypass": "none"}
-        config = replace(self.run.config.model, **changes, last_predictor="linear")
-        with seeded(0):
-            model = dx.build_model(config, len(self.run.class_names)).eval()
-        dx.models.merge(model)
-        names = self.run.class_names
-        return dx.inference.export_model(model, self.folder / "plain", self.threshold_none, names, force=True)
+        return export_plain(self.run, self.folder / "plain", self.threshold_none)
 
     @cached_property
     def plain_compiled(self) -> Any:
@@ -271,6 +265,16 @@ class Bench:
             return run()
 
         return arm
+
+
+def export_plain(run: dx.Run, folder: Path, policy: dx.Policy) -> Path:
+    """The plain backbone with a linear classifier, its weights random, exported as one stage."""
+    changes: dict[str, Any] = {"weights": "random", "exits": 1, "tuning": "none", "last_bypass": "none"}
+    config = replace(run.config.model, **changes, last_predictor="linear")
+    with seeded(0):
+        model = dx.build_model(config, len(run.class_names)).eval()
+    dx.models.merge(model)
+    return dx.inference.export_model(model, folder, policy, run.class_names, force=True)
 
 
 def _timm(run: dx.Run, blocks: int | None) -> Any:

@@ -10,7 +10,7 @@ import typer
 
 from .evaluate import caution_all, fit_typed
 from .options import refuse_beside, target_options
-from .output import Bar, print_result, stopped_writing
+from .output import Bar, print_result, say, stopped_writing
 from .publish import leads_to, write_page
 from .root import Json, RunName, app
 
@@ -34,6 +34,20 @@ Single = Annotated[
         rich_help_panel="Options of graphs",
     ),
 ]
+Serve = Annotated[
+    bool,
+    typer.Option(
+        "--serve", help="Also serve.py: a web service (FastAPI) in the folder.", rich_help_panel="Options of graphs"
+    ),
+]
+Hold = Annotated[
+    bool,
+    typer.Option(
+        "--hold",
+        help="Keep the exit shares of calibration on any images: a budget, without a bound on the risk.",
+        rich_help_panel="Options of graphs",
+    ),
+]
 OLD = "Options that are those of `publish` now"
 Vendor = Annotated[bool, typer.Option("--vendor", help="Has no effect any more.", rich_help_panel=OLD)]
 Weights = Annotated[str, typer.Option(help="See `publish`.", rich_help_panel=OLD)]
@@ -50,6 +64,8 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing export.")] = False,
     precision: Precision = "float32",
     single: Single = False,
+    serve: Serve = False,
+    hold: Hold = False,
     vendor: Vendor = False,
     weights: Weights = "auto",
     pictures: Pictures = None,
@@ -61,7 +77,7 @@ def export(
 
     `dx.OnnxEngine(DIR)` runs them without torch, and the README in DIR describes them for other engines. Without a
     target the policy is the cheapest one within one point of the best exit on calibration. With --precision int8 it is
-    fitted to the same target again, on the int8 graphs' answers.
+    fitted to the same target again, on the int8 graphs' answers. With --hold its thresholds follow the images.
 
     A whole export of the same weights, policy and options is kept; any other is an error, and --force replaces it.
     """
@@ -72,14 +88,17 @@ def export(
     if web is None:
         refuse_beside("--out", typed | {"--pictures": pictures is not None})
     else:
-        refuse_beside("--web", {"--precision": precision != "float32", "--single": single})
+        refuse_beside(
+            "--web", {"--precision": precision != "float32", "--single": single, "--serve": serve, "--hold": hold}
+        )
     if precision not in PRECISIONS:
         raise typer.BadParameter(f"precision={precision!r} must be {' or '.join(PRECISIONS)}")
     from ..runs.store import load_run
 
     opened = load_run(run)
     fitted = fit_typed(opened, settings)
-
+    if hold:
+        fitted = _held(opened, fitted)
     if web is not None:
         how: dict[str, Any] = {"weights": weights, "pictures": pictures, "licence": licence}
         _, answer, lines = write_page(opened, web, fitted, model=True, force=force, **how)
@@ -88,7 +107,7 @@ def export(
         leads_to("export --web")
         return
     place = out or Path()
-    how = {"precision": precision, "single": single}
+    how = {"precision": precision, "single": single, "serve": serve}
     kept = not force and place.exists() and _is_there(opened, place, fitted, how)
     path = place
     if not kept:
@@ -104,7 +123,8 @@ def export(
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     answer = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict()}
     answer["kept"] = kept
-    lines = [f"{path}: {size / 1e6:.1f} MB, policy {fitted.name}, {_thresholds(fitted.thresholds)}"]
+    kind = fitted.base.name + " with held shares" * (fitted.base is not fitted)
+    lines = [f"{path}: {size / 1e6:.1f} MB, policy {kind}, {_thresholds(fitted.thresholds)}"]
     lines[0] += "; it was there and is kept" * kept
     if changes:
         answer["int8"] = asdict(changes)
@@ -120,15 +140,31 @@ def _is_there(run: Run, place: Path, policy: Policy, how: dict[str, Any]) -> boo
     return is_exported(run, place, policy, **how)
 
 
-def _graphs(run: Run, place: Path, policy: Policy, bar: Bar, *, precision: str, single: bool, force: bool) -> Path:
-    if single:
+def _held(run: Run, policy: Policy) -> Policy:
+    """The policy whose thresholds follow the images; what it gives up for that is said."""
+    from ..policies.running import hold_budget
+
+    if "certificate" in policy.fitted:
+        say("--hold: the exit shares are kept in place of the bound on the risk, which does not hold any more")
+    is_held = policy.base is not policy  # it comes from a file
+    return policy if is_held else hold_budget(policy, run.record(run.fitting_split))
+
+
+def _graphs(
+    run: Run, place: Path, policy: Policy, bar: Bar, *, precision: str, single: bool, serve: bool, force: bool
+) -> Path:
+    if single:  # both before the work
         from ..inference.onnx_single import check_policy
 
-        check_policy(policy)  # before the work
+        check_policy(policy)
+    if serve:
+        from ..inference.export_service import check_service
+
+        check_service(policy)
     from ..inference.torch_export import export_run, is_exported
 
     if not force and place.exists() and is_exported(run, place, policy, precision=precision):
-        path = place  # only its single graph is missing
+        path = place  # only its single graph or its service is missing
     elif precision == "int8":
         from ..inference.torch_export_int8 import export_int8
 
@@ -141,6 +177,10 @@ def _graphs(run: Run, place: Path, policy: Policy, bar: Bar, *, precision: str, 
         from ..inference.onnx_single import join_stages
 
         join_stages(path)
+    if serve:
+        from ..inference.export_service import add_service
+
+        add_service(path)
     return path
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .exit_loop import InferenceResult as InferenceResult
     from .exit_loop import run_early_exit as run_early_exit
     from .exit_loop import stream_early_exit as stream_early_exit
+    from .export_service import add_service as add_service
     from .live_arms import ENGINES as ENGINES
     from .live_arms import load_average as load_average
     from .live_arms import open_arms as open_arms

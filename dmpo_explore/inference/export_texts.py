@@ -7,16 +7,19 @@ scripts need numpy, Pillow and onnxruntime alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from ..policies.base import Policy
+from ..utils.files import write_text
 from ..utils.preprocess import Preprocess
 
 README, RUN, TIME, TIMING = "README.md", "run.py", "time_stages.py", "timing.json"
-SCORES = {  # score → how the script computes it from probabilities p
-    "confidence": "p.max()",
-    "margin": "np.diff(np.sort(p)[-2:])[0]",
-    "entropy": "-(p[p > 0] * np.log(p[p > 0])).sum()",
+SCORES = {  # score → how the script computes it from probabilities p, a row per image
+    "confidence": "p.max(axis=1)",
+    "margin": "np.diff(np.sort(p)[:, -2:])[:, 0]",
+    "entropy": "-(p * np.log(np.where(p > 0, p, 1))).sum(axis=1)",
 }
 
 
@@ -25,7 +28,20 @@ def texts(
 ) -> dict[str, str]:
     """Name of a file → its text; no script that runs the model where the policy compares none of `SCORES`."""
     found = {README: readme(graphs, class_names, preprocess, policy), TIME: TIME_STAGES}
-    return found | ({RUN: run_script(preprocess, policy)} if policy.compared_score() in SCORES else {})
+    return found | ({RUN: run_script(preprocess, policy)} if has_script(policy) else {})
+
+
+def write_texts(folder: Path, facts: dict[str, Any], policy: Policy) -> None:
+    """Write `texts` into an export; ``facts`` are those of its model.json."""
+    given = facts["preprocess"]
+    preprocess = Preprocess(**{part.name: given[part.name] for part in fields(Preprocess) if part.name in given})
+    for name, text in texts(facts["stages"], facts["class_names"], preprocess, policy).items():
+        write_text(folder / name, text)
+
+
+def has_script(policy: Policy) -> bool:
+    """Whether the script that runs the model knows this policy."""
+    return policy.base.compared_score() in SCORES
 
 
 def run_script(preprocess: Preprocess, policy: Policy) -> str:
@@ -33,30 +49,29 @@ def run_script(preprocess: Preprocess, policy: Policy) -> str:
     size = preprocess.image_size
     if preprocess.resize == "squash":
         resizing = f"width, height = {size}, {size}"
-        cropped = "pixels"
+        cropped, crop = "pixels", ""
     else:
-        side = preprocess.shorter_side
-        resizing = f"width, height = (int({side} * n / min(image.size)) for n in image.size)"
+        resizing = f"width, height = (int({preprocess.shorter_side} * n / min(image.size)) for n in image.size)"
         cropped = f"pixels[top : top + {size}, left : left + {size}]"
-    crop = (
-        ""
-        if preprocess.resize == "squash"
-        else (f"    top, left = round((height - {size}) / 2), round((width - {size}) / 2)\n")
-    )
-    heat = (
-        ""
-        if not policy.temperatures
-        else ('    logits = logits.astype(np.float16).astype(np.float32) / POLICY["temperatures"][k]\n')
-    )
-    compare = "<=" if policy.falling else ">="
+        crop = f"    top, left = round((height - {size}) / 2), round((width - {size}) / 2)\n"
+    heat = ""
+    if policy.temperatures:
+        heat = '    logits = logits.astype(np.float16).astype(np.float32) / np.float32(POLICY["temperatures"][k])\n'
+    name, sign = str(policy.base.compared_score()), "-" if policy.falling else ""
+    if held := policy.base is not policy:
+        exiting = HELD.format(value=f"{sign}{SCORES[name]}".removeprefix("--"), sign=sign)
+    else:
+        exiting = FROZEN.format(score=SCORES[name], compare="<=" if policy.falling else ">=")
+    bisect = "from bisect import bisect_left, insort\n" * held
+    rule = ", and so that exit shares hold" * held
     return f'''"""Answers of this early-exit model to image files: python run.py IMAGE ...
 
-It needs numpy, Pillow and onnxruntime. An image exits by its {policy.compared_score()}, as policy.json says.
+It needs numpy, Pillow and onnxruntime. An image exits by its {name}, as policy.json says{rule}.
 """
 
 import json
 import sys
-from pathlib import Path
+{bisect}from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -64,36 +79,78 @@ from PIL import Image, ImageOps
 
 HERE = Path(__file__).parent
 MODEL, POLICY = (json.loads((HERE / name).read_text("utf-8")) for name in ("model.json", "policy.json"))
-STAGES = [onnxruntime.InferenceSession(str(HERE / stage["file"])) for stage in MODEL["stages"]]
+LAST = len(MODEL["stages"]) - 1
 MEAN, STD = (np.array(MODEL["preprocess"][name], np.float32) for name in ("mean", "std"))
-THRESHOLDS = POLICY["thresholds"] * (len(STAGES) - 1 if len(POLICY["thresholds"]) == 1 else 1)
+THRESHOLDS = POLICY["thresholds"] * (LAST if len(POLICY["thresholds"]) == 1 else 1)
 
 
-def prepare(path):
-    image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+def open_stages(threads=0):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the stages share the cores
+    return [onnxruntime.InferenceSession(str(HERE / stage["file"]), options) for stage in MODEL["stages"]]
+
+
+def prepare(image):
+    image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    image = image.convert("RGB")
     {resizing}
     image = image.resize((width, image.height), Image.Resampling.{preprocess.interpolation.upper()})
     image = image.resize((width, height), Image.Resampling.{preprocess.interpolation.upper()})
     pixels = np.asarray(image, np.float32) / 255
-{crop}    return (({cropped} - MEAN) / STD).transpose(2, 0, 1)[None]
+{crop}    return (({cropped} - MEAN) / STD).transpose(2, 0, 1)
 
 
-def score(logits, k):
-{heat}    p = np.exp(logits - logits.max())
-    p /= p.sum()
-    return np.float32({SCORES[str(policy.compared_score())]})
+def run(stage, values):
+    return stage.run(None, dict(zip([i.name for i in stage.get_inputs()], values)))
 
 
-def answer(values):
-    for k, stage in enumerate(STAGES):
-        logits, *values = stage.run(None, dict(zip([i.name for i in stage.get_inputs()], values)))
-        if k == len(STAGES) - 1 or score(logits[0], k) {compare} np.float32(THRESHOLDS[k]):
+def probabilities(logits, k):
+{heat}    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return p / p.sum(axis=1, keepdims=True)
+
+
+{exiting}
+
+def answer(stages, values):
+    for k, stage in enumerate(stages):
+        logits, *values = run(stage, values)
+        if k == LAST or exiting(probabilities(logits, k), k)[0]:
             return MODEL["class_names"][logits[0].argmax()], k + 1
 
 
-for path in sys.argv[1:]:
-    print(path, *answer([prepare(path)]), sep="\\t")
+if __name__ == "__main__":
+    stages = open_stages()
+    for path in sys.argv[1:]:
+        print(path, *answer(stages, [prepare(Image.open(path))[None]]), sep="\\t")
 '''
+
+
+FROZEN = """def exiting(p, k):  # whether each image exits at exit k
+    return {score} {compare} np.float32(THRESHOLDS[k])
+"""
+HELD = """def last_values(k):  # at exit k, as they came and sorted; before the first image they stand for its threshold
+    n_exiting = round(SHARES[k] * WINDOW)
+    above = np.diff(np.arange(WINDOW + 1) * n_exiting // WINDOW) > 0
+    came = np.where(above, {sign}float(np.float32(THRESHOLDS[k])), -np.inf).tolist()
+    return came, sorted(came), WINDOW - n_exiting
+
+
+SHARES, WINDOW = POLICY["running"]["shares"], POLICY["running"]["window"]
+SEEN = [last_values(k) for k in range(LAST)]
+
+
+def exiting(p, k):  # whether each image is among the share of the last WINDOW images at exit k that exits there
+    found, (came, ranked, place) = [], SEEN[k]
+    for value in ({value}).astype(float).tolist():
+        found.append(place == 0 or (place < WINDOW and value >= ranked[place]))
+        del ranked[bisect_left(ranked, came.pop(0))]
+        insort(ranked, value)
+        came.append(value)
+    return np.array(found)
+"""
 
 
 TIME_STAGES = '''"""Milliseconds of every stage on this device, for one image: python time_stages.py [RUNS]
@@ -132,15 +189,26 @@ facts |= {"providers": session.get_providers(), "stages": ROWS}
 '''
 
 
+HELD_TEXT = """
+Its exit shares are held: at each exit an image is compared with the last ones that came there, so that the compute
+stays what it was on calibration, whatever the images are. That is a budget, and nothing else is kept: there is no bound
+on the risk, accuracy falls where the images get harder, and an image's exit depends on the images before it. A program
+begins with the fitted thresholds each time it starts.
+"""
+
+
 def readme(graphs: Sequence[dict[str, Any]], class_names: Sequence[str], preprocess: Preprocess, policy: Policy) -> str:
     """The README of an export."""
     rows = "\n".join(f"| `{g['file']}` | {', '.join(g['inputs'])} | {', '.join(g['outputs'])} |" for g in graphs)
-    score = policy.compared_score()
+    score = policy.base.compared_score()
     if score in SCORES:
         side = "at most" if policy.falling else "at least"
         limits = ", ".join(f"{limit:g}" for limit in policy.thresholds)
         each = "the threshold" if len(policy.thresholds) == 1 else "its exit's threshold"
         heat = ", which are first divided by that exit's entry of `temperatures`," if policy.temperatures else ""
+        rule = f"it is {side} {each} ({limits})"
+        if policy.base is not policy:
+            rule = f"`exiting` of `{RUN}` says so (thresholds at the start: {limits})"
         own = f"""`{RUN}` is the whole of it in a page of Python, without torch and without this project's package:
 
 ```sh
@@ -149,14 +217,16 @@ python {RUN} a.jpg b.jpg    # name, class and exit
 ```
 
 In another language do the same: run the graphs in order. After each, compute the {score} of the softmax of
-`logits`{heat} and stop where it is {side} {each} ({limits}): the label is
+`logits`{heat} and stop where {rule}: the label is
 the largest logit there. Else hand `next_state` (and `next_side`) to the next graph; after the last one every image
-exits.
+exits. In OpenVINO set `INFERENCE_PRECISION_HINT` to `f32`: in bf16, which it may choose, some exits change.
 """
     else:
-        own = f"""Its policy, `{policy.name}`, decides by {policy.summary}; the engine below has it,
+        own = f"""Its policy, `{policy.base.name}`, decides by {policy.base.summary}; the engine below has it,
 and other languages have to follow its source.
 """
+    if policy.base is not policy:
+        own += HELD_TEXT
     return f"""# An early-exit model, exported by dmpo-explore
 
 One ONNX graph per stage, for batches of any size. `policy.json` holds the exit policy, `model.json` names the

@@ -84,18 +84,19 @@ class OnnxEngine:
         device = onnx_device.device_of(sessions)
         self._steps: list[Step] = [_step(*pair, device) for pair in zip(sessions, self._names, strict=True)]
         self.policy.check(len(self._steps))
+        self._stream = self.policy.begin()  # of all calls of `infer`
 
     def infer(self, images: Any, policy: Policy | None = None) -> InferenceResult:
         """Early-exit inference on a batch (B,3,S,S) as made by `prepare`.
 
         Args:
-            policy: default: the export's own.
+            policy: default: the export's own; one whose exit shares are held goes on from call to call.
 
         Raises:
             ValueError: as `torch_engine.infer`.
         """
         check_images(images, self.image_size)
-        return run_early_exit(self._steps, _array(images), policy or self.policy)
+        return run_early_exit(self._steps, _array(images), policy or self._stream)
 
     def stream(
         self, loader: Iterable[Any], policy: Policy | None = None, *, refill: bool = False,

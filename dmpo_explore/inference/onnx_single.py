@@ -1,22 +1,28 @@
-"""An export as one ONNX graph for one image: an ``If`` after every stage, so that later stages run only if needed.
+"""An export as one ONNX graph: after every stage the images that exit are dropped, later stages run only if needed.
 
 In: a folder that `torch_export` wrote, in float32 or int8, with a policy that compares one score with a threshold.
 Out: ``single.onnx`` beside its stages, for runtimes and languages that take one file. Its input ``images`` is
-(1,3,S,S); its outputs are ``logits`` (1,C) of the exit that the image took, and ``exit``, counted from 0.
+(B,3,S,S), of any B; its outputs are ``logits`` (B,C) of the exits that the images took, and ``exit`` (B,), from 0.
+
+A stage and all later ones lie inside an ``If`` (does any image remain?), which gathers the rows of those that remain
+and scatters their answers into those of the exit before. tract does not load such a graph, as it cannot tell how many
+rows remain: without that compaction a whole batch goes on until its last image exits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..policies.base import Policy
+from ..utils.at_exits import at_exits
 from ..utils.extras import extra_imports
-from ..utils.files import atomic_file, sha256, write_json
+from ..utils.files import atomic_file, sealed_again, write_json
 from ..utils.replacing import staged
+from ..utils.typing import Ints
 from .onnx_description import metadata, set_metadata
 from .onnx_engine import MODEL, OnnxEngine, open_session, stage_file
 
@@ -26,8 +32,11 @@ INPUT, OUTPUTS = "images", ("logits", "exit")
 CHECKED = 4  # images of noise
 
 
-def join_stages(folder: str | Path) -> Path:
+def join_stages(folder: str | Path, *, compact: bool = True) -> Path:
     """Write ``single.onnx`` into an export; it is compared with the stages before it is kept.
+
+    Args:
+        compact: False: no image is dropped before all of its batch exit. One image at a time costs the same.
 
     Raises:
         FileNotFoundError, ValueError: no export, or as `OnnxEngine`.
@@ -43,9 +52,9 @@ def join_stages(folder: str | Path) -> Path:
         >>> folder, policy = tempfile.mkdtemp() + "/tiny", dx.policies.ConfidencePolicy((0.9,))
         >>> path = join_stages(dx.inference.export_model(model, folder, policy, ["a", "b", "c"]))
         >>> session = onnxruntime.InferenceSession(path)
-        >>> logits, exit = session.run(None, {"images": np.zeros((1, 3, 32, 32), np.float32)})
-        >>> logits.shape, int(exit)
-        ((1, 3), 1)
+        >>> logits, exit = session.run(None, {"images": np.zeros((2, 3, 32, 32), np.float32)})
+        >>> logits.shape, exit.tolist()
+        ((2, 3), [1, 1])
     """
     folder = Path(folder)
     engine = OnnxEngine(folder)
@@ -56,13 +65,12 @@ def join_stages(folder: str | Path) -> Path:
         raise ValueError(f"{size / 2**30:.1f} GiB of graphs do not fit into a single file of 2 GiB; use the stages")
     with extra_imports("a single graph", "onnx"):
         import onnx
-    model = _joined(engine, [onnx.load(file) for file in files])
+    model = _joined(engine, [onnx.load(file) for file in files], compact=compact)
     set_metadata(model, metadata(engine.facts, engine.policy))
     with atomic_file(folder / SINGLE) as path:
         _save(model, path)
         _check(engine, model, path)
-    sums = engine.facts.get("sha256", {}) | {SINGLE: sha256(folder / SINGLE)}
-    write_json(folder / MODEL, engine.facts | {"sha256": sums})
+    write_json(folder / MODEL, sealed_again(folder, engine.facts, SINGLE))
     return folder / SINGLE
 
 
@@ -84,41 +92,51 @@ class _Graph(NamedTuple):
     outputs: tuple[str, ...]
 
 
-def _joined(engine: OnnxEngine, stages: list[Any]) -> Any:
-    from onnx import TensorProto, compose, helper
+def _joined(engine: OnnxEngine, stages: list[Any], *, compact: bool) -> Any:
+    from onnx import TensorProto, compose, helper, numpy_helper
 
     stages = [compose.add_prefix(stage, f"stage{k + 1}/") for k, stage in enumerate(stages)]
     last = len(stages) - 1
 
     def from_stage(k: int, inputs: tuple[str, ...]) -> _Graph:
         """Stage ``k`` and, inside an If, all later ones."""
-        graph = stages[k].graph
+        graph, at = stages[k].graph, f"exit{k + 1}"
         passed = [helper.make_node("Identity", [a], [b.name]) for a, b in zip(inputs, graph.input, strict=True)]
         nodes, constants = [*passed, *graph.node], list(graph.initializer)
         logits, *more = [value.name for value in graph.output]
-        here = _constant(f"exit{k + 1}/number", np.array(k, np.int64))
+        number = numpy_helper.from_array(np.array([k], np.int64))
+        nodes += [
+            helper.make_node("Shape", [logits], [f"{at}/batch"], start=0, end=1),
+            helper.make_node("ConstantOfShape", [f"{at}/batch"], [f"{at}/number"], value=number),
+        ]
+        here = (logits, f"{at}/number")
         if k == last:
-            return _Graph([*nodes, here], constants, (logits, here.output[0]))
-        leave = _leave(engine.policy, k, logits)
-        later = from_stage(k + 1, tuple(more))
+            return _Graph(nodes, constants, here)
+        nodes += [*_leave(engine.policy, k, logits), *_remaining(at)]
         outputs = tuple(f"after{k + 1}/{name}" for name in OUTPUTS)
-        stop = _Graph([here, helper.make_node("Identity", [logits], [f"exit{k + 1}/logits"])], [], ())
+        later = from_stage(k + 1, tuple(f"{at}/{name}" for name in more))
+        merged = tuple(f"{at}/with_later/{name}" for name in OUTPUTS)
+        pick, merge = _compacted(at, more) if compact else _kept_whole(at, more)
+        pairs = [merge(*three) for three in zip(here, later.outputs, merged, strict=True)]
+        later = _Graph([*pick, *later.nodes, *pairs], later.constants, merged)
+        same = tuple(f"{at}/{name}" for name in OUTPUTS)
+        stop = [helper.make_node("Identity", [a], [b]) for a, b in zip(here, same, strict=True)]
         branches = {
-            "then_branch": _branch(f"exit{k + 1}", stop._replace(outputs=(f"exit{k + 1}/logits", here.output[0]))),
-            "else_branch": _branch(f"stage{k + 2}", later),
+            "then_branch": _branch(f"stage{k + 2}", later),
+            "else_branch": _branch(at, _Graph(stop, [], same)),
         }
-        choice = helper.make_node("If", [leave[-1].output[0]], list(outputs), name=f"exit{k + 1}", **branches)
-        return _Graph([*nodes, *leave, choice], constants, outputs)
+        choice = helper.make_node("If", [f"{at}/any"], list(outputs), name=at, **branches)
+        return _Graph([*nodes, choice], constants, outputs)
 
     whole, side = from_stage(0, (INPUT,)), engine.image_size
     named = [helper.make_node("Identity", [a], [b]) for a, b in zip(whole.outputs, OUTPUTS, strict=True)]
     graph = helper.make_graph(
         [*whole.nodes, *named],
         "early_exit",
-        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [1, 3, side, side])],
+        [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", 3, side, side])],
         [
-            helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, len(engine.class_names)]),
-            helper.make_tensor_value_info("exit", TensorProto.INT64, []),
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(engine.class_names)]),
+            helper.make_tensor_value_info("exit", TensorProto.INT64, ["batch"]),
         ],
         whole.constants,
     )
@@ -128,6 +146,39 @@ def _joined(engine: OnnxEngine, stages: list[Any]) -> Any:
         graph, opset_imports=list(opsets.values()), ir_version=stages[0].ir_version, functions=functions,
         producer_name="dmpo_explore",
     )  # fmt: skip
+
+
+def _compacted(at: str, names: Sequence[str]) -> tuple[list[Any], Callable[[str, str, str], Any]]:
+    """The nodes that give a next stage the rows of images that stay, as ``at``/name; what merges their answers in."""
+    from onnx import helper
+
+    rows, picked = f"{at}/rows", f"{at}/picked"
+    nodes = [
+        helper.make_node("NonZero", [f"{at}/stay"], [f"{at}/nonzero"]),  # (1, n)
+        helper.make_node("Transpose", [f"{at}/nonzero"], [rows], perm=[1, 0]),
+        axis := _constant(f"{at}/axis", np.array([1], np.int64)),
+        helper.make_node("Squeeze", [rows, axis.output[0]], [picked]),
+        *(helper.make_node("Gather", [name, picked], [f"{at}/{name}"], axis=0) for name in names),
+    ]
+    return nodes, lambda ours, theirs, name: helper.make_node("ScatterND", [ours, rows, theirs], [name])
+
+
+def _kept_whole(at: str, names: Sequence[str]) -> tuple[list[Any], Callable[[str, str, str], Any]]:
+    """`_compacted` for all rows."""
+    from onnx import helper
+
+    axis, column = _constant(f"{at}/axis", np.array([1], np.int64)), f"{at}/column"
+    nodes = [
+        axis,
+        helper.make_node("Unsqueeze", [f"{at}/stay", axis.output[0]], [column]),
+        *(helper.make_node("Identity", [name], [f"{at}/{name}"]) for name in names),
+    ]
+
+    def merge(ours: str, theirs: str, name: str) -> Any:
+        stay = column if name.endswith(OUTPUTS[0]) else f"{at}/stay"
+        return helper.make_node("Where", [stay, theirs, ours], [name])
+
+    return nodes, merge
 
 
 def _branch(name: str, part: _Graph) -> Any:
@@ -140,7 +191,7 @@ def _branch(name: str, part: _Graph) -> Any:
 
 
 def _leave(policy: Policy, k: int, logits: str) -> list[Any]:
-    """The nodes that decide whether the image exits at exit ``k``; the last one gives a bool."""
+    """The nodes that decide which images exit at exit ``k``: the last one gives (B,) bools."""
     from onnx import TensorProto, helper
 
     at, nodes = f"exit{k + 1}", []
@@ -160,12 +211,32 @@ def _leave(policy: Policy, k: int, logits: str) -> list[Any]:
     return [*nodes, limit, helper.make_node(compare, [f"{at}/score", limit.output[0]], [f"{at}/leave"])]
 
 
+def _remaining(at: str) -> list[Any]:
+    """The nodes that tell which images stay, (B,), and whether any does."""
+    from onnx import TensorProto, helper
+
+    return [
+        helper.make_node("Not", [f"{at}/leave"], [f"{at}/stay"]),
+        helper.make_node("Cast", [f"{at}/stay"], [f"{at}/ones"], to=TensorProto.INT64),
+        helper.make_node("ReduceMax", [f"{at}/ones"], [f"{at}/most"], keepdims=0),
+        helper.make_node("Cast", [f"{at}/most"], [f"{at}/any"], to=TensorProto.BOOL),
+    ]
+
+
+def _reduced(kind: str, at: str, value: str, result: str) -> list[Any]:
+    """The nodes that reduce a value (B, n) to (B,)."""
+    from onnx import helper
+
+    axes = _constant(f"{at}/classes", np.array([-1], np.int64))
+    return [axes, helper.make_node(kind, [f"{at}/{value}", axes.output[0]], [f"{at}/{result}"], keepdims=0)]
+
+
 def _confidence(at: str, logits: str) -> list[Any]:
     from onnx import helper
 
     return [
         helper.make_node("Softmax", [logits], [f"{at}/probability"], axis=-1),
-        helper.make_node("ReduceMax", [f"{at}/probability"], [f"{at}/score"], keepdims=0),
+        *_reduced("ReduceMax", at, "probability", "score"),
     ]
 
 
@@ -176,7 +247,7 @@ def _entropy(at: str, logits: str) -> list[Any]:
         helper.make_node("LogSoftmax", [logits], [f"{at}/log"], axis=-1),
         helper.make_node("Exp", [f"{at}/log"], [f"{at}/probability"]),
         helper.make_node("Mul", [f"{at}/probability", f"{at}/log"], [f"{at}/terms"]),
-        helper.make_node("ReduceSum", [f"{at}/terms"], [f"{at}/sum"], keepdims=0),
+        *_reduced("ReduceSum", at, "terms", "sum"),
         helper.make_node("Neg", [f"{at}/sum"], [f"{at}/score"]),
     ]
 
@@ -192,7 +263,7 @@ def _margin(at: str, logits: str) -> list[Any]:
         helper.make_node("TopK", [f"{at}/probability", two.output[0]], [f"{at}/best", f"{at}/places"]),
         signs,
         helper.make_node("Mul", [f"{at}/best", signs.output[0]], [f"{at}/signed"]),
-        helper.make_node("ReduceSum", [f"{at}/signed"], [f"{at}/score"], keepdims=0),
+        *_reduced("ReduceSum", at, "signed", "score"),
     ]
 
 
@@ -210,26 +281,26 @@ def _constant(name: str, value: Any) -> Any:
 
 
 def _check(engine: OnnxEngine, model: Any, path: Path) -> None:
-    """Images of noise, and each exit at least once: exit and label are those of the stages.
+    """Images of noise, together and one by one, and each exit at least once: exits and labels are those of the stages.
 
     To exits that no image takes, one is sent by other thresholds; ``model``'s own are lost.
     """
     session, side = open_session(path), engine.image_size
     noise = np.random.default_rng(0).standard_normal((CHECKED, 3, side, side)).astype(np.float32)
     labels, taken = engine.all_logits(noise).argmax(axis=2), engine.infer(noise).exit
-    for image, by_exit, exit in zip(noise, labels, taken, strict=True):
-        _compare(session, image, int(exit), by_exit)
+    for rows in (slice(None), *(slice(i, i + 1) for i in range(CHECKED))):
+        _compare(session, noise[rows], taken[rows], labels[rows])
     with staged(path) as sent:
         for k in sorted({*range(labels.shape[1])} - {*taken.tolist()}):
             _send_to(model, k, labels.shape[1], falling=engine.policy.falling)
             _save(model, sent)
-            _compare(open_session(sent), noise[0], k, labels[0])
+            _compare(open_session(sent), noise[:1], np.array([k]), labels[:1])
 
 
-def _compare(session: Any, image: Any, exit: int, labels: Any) -> None:
-    """One image: its exit, and the label of that exit."""
-    logits, found = session.run(list(OUTPUTS), {INPUT: image[None]})
-    if (int(found), int(logits.argmax())) != (exit, int(labels[exit])):
+def _compare(session: Any, images: Any, exits: Ints, labels: Ints) -> None:
+    """Images, their exits (B,), and the labels of all exits (B, K)."""
+    logits, found = session.run(list(OUTPUTS), {INPUT: images})
+    if not np.array_equal(found, exits) or not np.array_equal(logits.argmax(axis=1), at_exits(labels, exits)):
         raise RuntimeError("the single graph has other exits or labels than the stages; nothing is kept")
 
 

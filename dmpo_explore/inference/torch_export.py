@@ -31,7 +31,8 @@ from ..utils.files import atomic_folder, is_whole, sealed, sha256, write_json, w
 from ..utils.preprocess import Preprocess
 from ..utils.progress import Progress
 from ..utils.replacing import clear_leftovers
-from .export_texts import README, RUN, TIME, TIMING, texts
+from .export_service import SERVE
+from .export_texts import README, RUN, TIME, TIMING, write_texts
 from .onnx_description import metadata, simplify
 from .onnx_engine import FORMAT_VERSION, MODEL, POLICY, RECORD_DIGEST, OnnxEngine, read_facts, stage_file
 from .onnx_int8 import PART
@@ -84,11 +85,13 @@ def made_from(run: Run, policy: Policy) -> dict[str, Any]:
     return values | {"policy": run.fitted_here(policy).to_dict()}
 
 
-def is_exported(run: Run, out: str | Path, policy: Policy, *, precision: str = "float32", single: bool = False) -> bool:
+def is_exported(
+    run: Run, out: str | Path, policy: Policy, *, precision: str = "float32", single: bool = False, serve: bool = False
+) -> bool:
     """Whether ``out`` is a whole export of the run's present weights with this policy, in ``float32`` or ``int8``.
 
     Args:
-        single: it must have a single graph too.
+        single, serve: it must have a single graph, a service too.
 
     Example:
         >>> import dmpo_explore as dx
@@ -99,7 +102,10 @@ def is_exported(run: Run, out: str | Path, policy: Policy, *, precision: str = "
     if not is_whole(out, MODEL, made_from(run, policy)):
         return False
     facts = read_facts(out / MODEL)
-    return facts.get("precision", "float32") == precision and (not single or SINGLE in facts["sha256"])
+    more = {SINGLE: single, SERVE: serve}
+    return facts.get("precision", "float32") == precision and all(
+        name in facts["sha256"] for name, asked in more.items() if asked
+    )
 
 
 def record_digest(policy: Policy) -> dict[str, str]:
@@ -153,9 +159,9 @@ def export_model(
                 progress(k + 1, model.n_exits)
         policy.save(folder / POLICY)
         write_text(folder / REQUIREMENTS, "\n".join(WITHOUT_TORCH) + "\n")
-        for name, text in texts(graphs, class_names, model.preprocess, policy).items():
-            write_text(folder / name, text)
-        write_json(folder / MODEL, sealed(folder, MODEL, found | {"stages": graphs}))
+        found |= {"stages": graphs}
+        write_texts(folder, found, policy)
+        write_json(folder / MODEL, sealed(folder, MODEL, found))
         _check(model, folder)
     return out
 
@@ -179,7 +185,7 @@ def check_place(out: Path, *, force: bool) -> None:
         stages = len(read_facts(out / MODEL)["stages"])
     except (OSError, ValueError) as error:
         raise FileExistsError(f"{out} exists and is not an export; it is not replaced ({error})") from None
-    known = {MODEL, POLICY, README, RUN, TIME, TIMING, REQUIREMENTS, SINGLE, *map(stage_file, range(stages))}
+    known = {MODEL, POLICY, README, RUN, SERVE, TIME, TIMING, REQUIREMENTS, SINGLE, *map(stage_file, range(stages))}
     if foreign := sorted(path.name for path in out.iterdir() if path.name not in known):
         raise FileExistsError(f"{out} holds more than an export ({', '.join(foreign[:3])}); it is not replaced")
 

@@ -25,6 +25,7 @@ from ..runs.run import Run
 from ..utils.at_exits import at_exits
 from ..utils.files import atomic_folder, read_json, sealed, write_json
 from ..utils.typing import Ints
+from .export_texts import write_texts
 from .onnx_description import describe, metadata
 from .onnx_engine import MODEL, POLICY, OnnxEngine, stage_file
 from .onnx_int8 import quantise_export
@@ -110,6 +111,7 @@ def export_int8(
             facts |= record_digest(fitted)
             facts["int8"] = asdict(compare(theirs, fit_again(policy, theirs), ours, fitted))
         facts = read_json(folder / MODEL) | facts
+        write_texts(folder, facts, load_policy(folder / POLICY))
         for k in range(len(facts["stages"])):
             describe(folder / stage_file(k), metadata(facts, load_policy(folder / POLICY), k))
         write_json(folder / MODEL, sealed(folder, MODEL, facts))

@@ -100,6 +100,11 @@ class Policy:
         """The policy for one stream of images; itself, unless it remembers images (`RunningPolicy`)."""
         return self
 
+    @property
+    def base(self) -> Policy:
+        """The policy whose thresholds these are: itself, unless they follow the images (`RunningPolicy`)."""
+        return self
+
     def start(self, n: int, like: Any) -> State:
         """State before the first exit: arrays (n,), a row per image, of ``like``'s library and device."""
         del n, like

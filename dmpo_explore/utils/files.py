@@ -100,6 +100,11 @@ def sealed(folder: Path, facts: str, values: dict[str, Any]) -> dict[str, Any]:
     return values | {"sha256": _sums(folder, facts)}
 
 
+def sealed_again(folder: Path, values: dict[str, Any], *names: str) -> dict[str, Any]:
+    """`sealed` values after files of these names have been written."""
+    return values | {"sha256": values.get("sha256", {}) | {name: sha256(folder / name) for name in names}}
+
+
 def is_whole(folder: Path, facts: str, made_from: dict[str, Any]) -> bool:
     """Whether a folder's file ``facts`` is `sealed`, names these JSON values, and all other files are unchanged."""
     try:

@@ -26,6 +26,8 @@ def test_a_precision_is_of_graphs(runs: Path, tmp_path: Path) -> None:
     place = tmp_path / "a"
     assert "precision='int4' must be float32 or int8" in fails("export", "mine", "--out", place, "--precision", "int4")
     assert "leave out --precision" in fails("export", "mine", "--web", place, "--precision", "int8")
+    for option in ("--single", "--serve", "--hold"):
+        assert f"leave out {option}" in fails("export", "mine", "--web", place, option)
     assert not place.exists()
 
 
@@ -86,3 +88,37 @@ def test_the_next_export_removes_what_a_killed_one_left(runs: Path, tmp_path: Pa
     (place / ".single.onnx.0123abcd.lock").touch()
     call("export", "mine", "--threshold", 0.4, "--out", place, "--force")
     assert not list(place.glob(".*"))
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_service_is_added_to_the_export_that_is_there(runs: Path, tmp_path: Path) -> None:
+    place = tmp_path / "a"
+    words = ["export", "mine", "--threshold", 0.4, "--out", place]
+    call(*words)
+    made = (place / "stage-1.onnx").stat().st_mtime_ns
+    assert "kept" not in call(*words, "--serve").stdout
+    assert (place / "serve.py").is_file() and "## As a service" in (place / "README.md").read_text("utf-8")
+    assert (place / "stage-1.onnx").stat().st_mtime_ns == made
+    assert "kept" in call(*words, "--serve").stdout and "kept" in call(*words).stdout
+    call(*words, "--force")
+    assert not (place / "serve.py").exists()
+    patience = ["export", "mine", "--out", tmp_path / "b", "--policy", "patience", "--threshold", 1, "--serve"]
+    assert "'patience' cannot be served" in fails(*patience) and not (tmp_path / "b").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_budget_is_held(runs: Path, tmp_path: Path) -> None:
+    place = tmp_path / "a"
+    words = ["export", "mine", "--threshold", 0.4, "--out", place, "--hold"]
+    answer = json.loads(call(*words, "--json").stdout)
+    assert answer["policy"] == json.loads((place / "policy.json").read_text("utf-8"))
+    assert answer["policy"]["policy"] == "confidence" and answer["policy"]["running"]["window"] == 500
+    assert "policy confidence with held shares, threshold 0.4; it was there and is kept" in call(*words).stdout
+    assert "choose another" in fails(*words[:-1])
+    from_file = ["export", "mine", "--policy", place / "policy.json", "--hold", "--out", tmp_path / "b"]
+    assert json.loads(call(*from_file, "--json").stdout)["policy"] == answer["policy"]
+    assert "'patience' compares no score" in fails(
+        *words[:2], "--policy", "patience", "--threshold", 1, *words[4:], "--force"
+    )
+    certified = ["export", "mine", "--risk", "too_early", "--epsilon", 0.9, "--out", tmp_path / "c", "--hold"]
+    assert "the bound on the risk, which does not hold any more" in call(*certified).stderr

@@ -47,8 +47,9 @@ def test_the_code_of_a_page_runs(name: str, tmp_path: Path, monkeypatch: pytest.
     names: dict[str, object] = {"__photo_": "page"}
     if name == "export.md":
         export, *others = (words for page, words in commands() if page == name and words[1] == "export")
-        single, int8 = others
+        single, serve, held, int8 = others
         assert int8[-1] == "int8"  # which tests/inference/test_onnx_int8.py covers
+        assert serve == [*export, "--serve"] and held[-1] == "--hold"  # tests/inference/test_serve.py, tests/cli
         assert single == [*export, "--single"] and CliRunner().invoke(app, single[1:]).exit_code == 0
         for photo in ("cat/a.jpg", "dog/c.jpg"):
             (tmp_path / "photos" / photo).parent.mkdir(parents=True)
@@ -90,7 +91,7 @@ def test_every_command_and_option_that_a_page_names_exists() -> None:
     others = {  # of scripts and other programs
         "--all", "--check", "--lowest", "--seeds", "--write", "--vectors", "--build-arg", "--nproc_per_node",
         "--nnodes", "--rdzv-endpoint", "--seed", "--minutes", "--only", "--measure", "--serve", "--page",
-        "--run", "--numprocesses", "--dist", "--server", "--no-browser", "--quick", "--time", "--first",
+        "--run", "--wait", "--numprocesses", "--dist", "--server", "--no-browser", "--quick", "--time", "--first",
     }  # fmt: skip
     for page, text in TEXTS.items():
         named = set(re.findall(r"`[^`\n]*?(--[a-z][\w-]*)", text))

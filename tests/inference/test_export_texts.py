@@ -19,7 +19,7 @@ from dmpo_explore.inference.export_texts import README, RUN, TIME, TIMING, texts
 from dmpo_explore.inference.onnx_description import metadata
 from dmpo_explore.inference.onnx_single import join_stages
 from dmpo_explore.inference.torch_export import check_place
-from dmpo_explore.policies import ConfidencePolicy, EntropyPolicy, MarginPolicy, PatiencePolicy, Policy
+from dmpo_explore.policies import ConfidencePolicy, EntropyPolicy, MarginPolicy, PatiencePolicy, Policy, RunningPolicy
 from dmpo_explore.utils.files import read_json, write_json, write_text
 
 SQUASH = Preprocess(32, (0.5, 0.4, 0.3), (0.5, 0.6, 0.7))
@@ -48,10 +48,11 @@ def run(folder: Path, *words: object) -> str:
 
 
 def paint(folder: Path) -> list[Path]:
-    """Images of several shapes, one of which lies on its side by its EXIF orientation."""
+    """Images of several shapes, one of which lies on its side by its EXIF orientation, and one is transparent."""
     paths = []
     for i, shape in enumerate([(40, 60), (61, 37), (32, 32), (50, 90), (33, 34), (45, 44)]):
-        pixels = np.random.default_rng(i).integers(0, 256, (*shape, 3), np.uint8)
+        channels = 4 if i == 4 else 3  # with transparent parts
+        pixels = np.random.default_rng(i).integers(0, 256, (*shape, channels), np.uint8)
         exif = Image.Exif()
         exif[0x0112] = 6 if i == 3 else 1
         paths.append(folder / f"image {i}.png")
@@ -61,25 +62,30 @@ def paint(folder: Path) -> list[Path]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("policy", "preprocess"),
+    ("policy", "preprocess", "held"),
     [
-        (ConfidencePolicy((0.5,), temperatures=(1.5, 1.0, 0.5)), SQUASH),
-        (EntropyPolicy((0.5, 0.5)), CROP),
-        (MarginPolicy((0.5,)), CROP),
+        (ConfidencePolicy((0.5,), temperatures=(1.5, 1.0, 0.5)), SQUASH, False),
+        (EntropyPolicy((0.5, 0.5)), CROP, False),
+        (MarginPolicy((0.5,)), CROP, False),
+        (EntropyPolicy((0.5,), temperatures=(1.5, 1.0, 0.5)), SQUASH, True),
+        (MarginPolicy((0.5, 0.5)), SQUASH, True),
     ],
 )
 def test_its_script_gives_the_engines_answers(
-    exported: Path, policy: Policy, preprocess: Preprocess, tmp_path: Path
+    exported: Path, policy: Policy, preprocess: Preprocess, held: bool, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(exported, tmp_path / "out"))
     facts = read_json(folder / "model.json")
     write_json(folder / "model.json", facts | {"preprocess": facts["preprocess"] | asdict(preprocess)})
-    write_text(folder / RUN, texts(GRAPHS, CLASSES, preprocess, policy)[RUN])
     images = paint(tmp_path)
     logits = dx.OnnxEngine(folder).all_logits(dx.OnnxEngine(folder).prepare(images))
     scores = [policy.read(k, logits[:, k])[str(policy.compared_score())] for k in range(2)]
     limits = [float(np.median(score)) for score in scores[: len(policy.thresholds)]]
-    replace(policy, thresholds=tuple(limits)).save(folder / "policy.json")  # half of the images exit at exit 1
+    policy = replace(policy, thresholds=tuple(limits))  # half of the images exit at exit 1
+    if held:
+        policy = RunningPolicy(base=policy, shares=(0.5, 0.5), window=3)
+    policy.save(folder / "policy.json")
+    write_text(folder / RUN, texts(GRAPHS, CLASSES, preprocess, policy)[RUN])
     engine = dx.OnnxEngine(folder)
     found = engine.infer(engine.prepare(images))
     exits = found.exit.tolist()
@@ -112,6 +118,10 @@ def test_the_readme_and_the_script_are_made_for_the_policy() -> None:
     assert "stop where it is at most its exit's threshold (0.8, 0.9)" in readme["entropy"]
     assert "Its policy, `patience`, decides by" in readme["patience"] and RUN not in readme["patience"]
     assert {name for name, found in made.items() if RUN in found} == {"confidence", "entropy"}
+    held = RunningPolicy(base=EntropyPolicy((0.8,)), shares=(0.5, 0.5))
+    made["running"] = texts(GRAPHS, CLASSES, SQUASH, held)
+    assert "there is no bound on the risk" in " ".join(made["running"][README].split())
+    assert "no bound" not in made["entropy"][README]
     for found in made.values():
         compile(found[TIME], TIME, "exec")
     lines = made["entropy"][RUN].splitlines()

@@ -44,6 +44,7 @@ def test_it_is_an_export_close_to_float32(run: dx.Run, tmp_path: Path) -> None:
     one_by_one = np.concatenate([ours.all_logits(images[i : i + 1]) for i in range(len(images))])
     np.testing.assert_allclose(one_by_one, ours.all_logits(images), atol=1e-4)  # the batch does not matter
     assert ours.policy.fitted["target"] == policy.fitted["target"] and ours.policy.fitted["split"] == run.fitting_split
+    assert f"({ours.policy.thresholds[0]:g})" in (path / "README.md").read_text("utf-8")
     facts, found = read_json(path / "model.json"), compared(path)
     assert found is not None and facts["precision"] == "int8" and compared(plain) is None
     assert found.images == run.record(run.fitting_split).n_images and len(found.same) == 3

@@ -1,0 +1,258 @@
+"""The service of an export under load: requests a second, and p95 at the same rate. `scripts/bench serve [--write]`
+
+In: a run whose images and backbone are here. Out: a row per arm: the plain model, early exit as one graph, early exit
+in stages with a queue before each (refill), with batches and image by image. Every arm is the same `serve.py` in a
+process of its own; only the graphs and ``--batch`` differ. With ``--write`` ``benchmarks/results/serve.csv``, and from
+it the table of ``docs/export.md``.
+
+Two loads: ``--clients`` that send the next image when they have the answer (requests a second), then images at random
+times, at the same rate for all arms: ``--share`` of what the plain model with batches answered (p50, p95 from the time
+an image was due). Arms run in turn, ``--rounds`` times, in alternating order; the figures are medians over rounds. The
+clients share the machine's cores with the service. Close other programs first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+import dmpo_explore as dx
+from _common.results import with_part, write_table
+from _common.timing import machine
+from _speed.arms import export_plain
+from dmpo_explore.utils.files import read_json, write_json, write_text
+
+PAGE = Path(__file__).parents[1] / "docs" / "export.md"
+WARM_UP = 1.5  # seconds
+SENT = 200  # different images
+ARMS = {  # name → folder, --batch or its default
+    "plain model": ("plain", None),
+    "plain model, image by image": ("plain", 1),
+    "one graph": ("single", None),
+    "one graph, image by image": ("single", 1),
+    "stages with refill": ("stages", None),
+    "stages, image by image": ("stages", 1),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure the arms, print their table and write it if requested."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", default="demo", help="a run on a plain ViT")
+    parser.add_argument("--flops", type=float, default=0.3, help="budget of the policy")
+    parser.add_argument("--clients", type=int, default=20)
+    parser.add_argument("--share", type=float, default=0.8, help="of the plain model's requests a second")
+    parser.add_argument("--seconds", type=float, default=20, help="of each load, arm and round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2, help="of a stage")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--write", action="store_true", help="keep the result and renew docs/export.md")
+    options = parser.parse_args(arguments)
+    if options.arms[0] != next(iter(ARMS)):
+        parser.error(f"--arms must begin with {next(iter(ARMS))!r}, which sets the rate of the others")
+    with tempfile.TemporaryDirectory() as place:
+        table = measured(options, Path(place))
+    print(as_markdown(table))
+    if options.write:
+        write_table("serve", table)
+        text = f"{about(table, options)}\n\n{as_markdown(table)}"
+        write_text(PAGE, with_part(PAGE.read_text(encoding="utf-8"), "serve", text))
+    return 0
+
+
+def measured(options: argparse.Namespace, place: Path) -> pd.DataFrame:
+    """A row per arm: medians over the rounds."""
+    files, found, facts = exports(options, place), [], machine(options.threads)
+    rate = 0.0
+    for r in range(options.rounds):
+        for name in options.arms[:: 1 if r % 2 == 0 else -1]:
+            print(f"{time.strftime('%H:%M:%S')} round {r + 1}/{options.rounds}: {name}", file=sys.stderr, flush=True)
+            folder, batch = ARMS[name]
+            with started(place / folder, batch, options.threads) as port:
+                load(port, files, options.clients, WARM_UP)
+                busy = load(port, files, options.clients, options.seconds)
+                rate = rate or options.share * len(busy.seconds) / options.seconds
+                calm = load(port, files, options.clients, options.seconds, rate=rate)
+                row = {"arm": name, "requests_per_s": len(busy.seconds) / options.seconds, "busy_p95_ms": busy.ms(0.95)}
+                row |= {
+                    "rate": rate,
+                    "p50_ms": calm.ms(0.5),
+                    "p95_ms": calm.ms(0.95),
+                    "failed": busy.failed + calm.failed,
+                }
+                found.append(row | {"last_batch": mean_batch(port)})
+    arms = pd.DataFrame(found).groupby("arm", sort=False)
+    table = arms.median().assign(failed=arms["failed"].sum()).loc[options.arms].reset_index()
+    return table.assign(clients=options.clients, rounds=options.rounds, seconds=options.seconds, **facts)
+
+
+# -- the services --
+
+
+def exports(options: argparse.Namespace, place: Path) -> list[bytes]:
+    """Write the folders of `ARMS`; returns the images that are sent, as PNG files."""
+    run = dx.load_run(options.run)
+    policy = dx.fit_policy(run.record(run.fitting_split), flops=options.flops)
+    dx.inference.export_run(run, place / "stages", policy)
+    dx.inference.add_service(place / "stages")
+    dx.inference.join_stages(place / "stages")
+    dx.inference.add_service(export_plain(run, place / "plain", dx.policies.ConfidencePolicy((1.01,))))
+    single, facts = place / "single", read_json(place / "stages" / "model.json")
+    single.mkdir()
+    for name in ("single.onnx", "serve.py", "run.py", "policy.json"):
+        (single / name).hardlink_to(place / "stages" / name)
+    write_json(single / "model.json", facts | {"stages": [{"file": "single.onnx"}]})  # one stage, at which all exit
+    pixels = run.image_set("test")
+    return [_png(pixels[i]) for i in range(min(SENT, len(pixels)))]
+
+
+def _png(pixels: Any) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(np.asarray(pixels)).convert("RGB").save(stream, "PNG")
+    return stream.getvalue()
+
+
+@contextmanager
+def started(folder: Path, batch: int | None, threads: int) -> Iterator[int]:
+    """The service of a folder, as long as the block lasts; its port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    command = [sys.executable, folder / "serve.py", "--port", port, "--threads", threads]
+    command += [] if batch is None else ["--batch", batch]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            try:
+                read(port, "/health")
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def read(port: int, path: str) -> str:
+    """The text at an address of the service."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
+        return str(answer.read().decode())
+
+
+def mean_batch(port: int) -> float:
+    """Images of a batch at the last stage, on average; NaN where it ran none."""
+    lines = dict(line.rsplit(" ", 1) for line in read(port, "/metrics").splitlines() if not line.startswith("#"))
+    kinds = [f"early_exit_stage_{kind}_total" for kind in ("images", "batches")]
+    last = max(name.partition("{")[2] for name in lines if name.startswith(kinds[0]))
+    images, batches = (float(lines[f"{kind}{{{last}"]) for kind in kinds)
+    return images / batches if batches else float("nan")
+
+
+# -- the load --
+
+
+@dataclass
+class Answered:
+    """Seconds of each answered request, and how many were not."""
+
+    seconds: list[float]
+    failed: int = 0
+
+    def ms(self, share: float) -> float:
+        """A quantile in milliseconds."""
+        return 1000 * float(np.quantile(self.seconds, share)) if self.seconds else float("nan")
+
+
+def load(port: int, files: Sequence[bytes], clients: int, seconds: float, rate: float = 0.0) -> Answered:
+    """Requests of some clients for a time, each over a connection that stays open.
+
+    Args:
+        rate: requests a second at random times, whoever of the clients is free; 0: as fast as they are answered.
+            Seconds then count from when a request was due.
+    """
+    found, lock, begin = Answered([]), threading.Lock(), time.perf_counter()
+    gaps = np.random.default_rng(0).exponential(1 / rate, int(2 * rate * seconds) + 10) if rate else np.zeros(0)
+    due = iter(begin + gaps.cumsum())
+
+    def next_time() -> float | None:
+        with lock:
+            at = next(due) if rate else time.perf_counter()
+        return at if at - begin < seconds else None
+
+    def client(number: int) -> None:
+        connection = HTTPConnection("127.0.0.1", port, timeout=60)
+        rows = np.random.default_rng(number).permutation(len(files))
+        sent = 0
+        while (at := next_time()) is not None:
+            time.sleep(max(0.0, at - time.perf_counter()))
+            connection.request("POST", "/image", files[rows[sent % len(rows)]])
+            answer = connection.getresponse()
+            answer.read()
+            sent += 1
+            with lock:
+                if answer.status == 200:
+                    found.seconds.append(time.perf_counter() - at)
+                else:
+                    found.failed += 1
+        connection.close()
+
+    in_threads(client, clients * (3 if rate else 1))  # enough that a request need not wait for a free one
+    return found
+
+
+def in_threads(work: Callable[[int], None], n: int) -> None:
+    """``work(0)`` to ``work(n − 1)`` at the same time."""
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(n)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+# -- the table --
+
+
+def about(table: pd.DataFrame, options: argparse.Namespace) -> str:
+    """What was measured, in words."""
+    row = table.iloc[0]
+    budget, share, rate = f"{options.flops:.0%}", f"{options.share:.0%}", f"{row['rate']:.0f}"
+    return (
+        f"`{options.run}` at {budget} of the compute, {row['threads']} threads on {row['cpu']}, load {row['load']} at "
+        f"the start; medians of {options.rounds} rounds (`scripts/bench serve --write`). Requests a second: "
+        f"{options.clients} clients that send the next image once they have the answer. p50 and p95: images at random "
+        f"times, {rate} a second for every form, which is {share} of what the plain model answers."
+    )
+
+
+def as_markdown(table: pd.DataFrame) -> str:
+    """The table of docs/export.md."""
+    lines = [
+        "| form | requests/s | p50 ms | p95 ms | images of a batch at the last stage | failed |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in table.to_dict("records"):
+        values = f"{row['requests_per_s']:.0f} | {row['p50_ms']:.1f} | {row['p95_ms']:.1f} | {row['last_batch']:.1f}"
+        lines.append(f"| {row['arm']} | {values} | {row['failed']:.0f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
