@@ -7,7 +7,6 @@ and run folders ``STUDY-TRIAL-eEPOCH`` with config, history, weights, card and v
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,6 +22,7 @@ from ..runs.run_data import located
 from ..runs.store import load_run, runs_root
 from ..utils.extras import extra_imports
 from ..utils.files import atomic_file, atomic_folder, read_json, write_json, write_text
+from ..utils.replacing import remove_at_once
 from .goal import Goal, operating_points
 from .study import POINT, kept_name, read_front, settings_text, trial_name
 from .trial_storage import EPOCH, points_of, read_curves
@@ -102,7 +102,7 @@ def tidy(study: optuna.Study) -> None:
         with suppress(OSError, ValueError):  # another worker has removed it meanwhile
             ours = read_json(folder / MARK).get("study") == name and {path.name for path in folder.iterdir()} <= FILES
             if ours and folder.name not in front and [path.name for path in (folder / "records").iterdir()] == ["val"]:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_at_once(folder)
 
 
 def _card(about: Mapping[str, Any], params: Mapping[str, Any], entry: Mapping[str, Any], images: int) -> str:
