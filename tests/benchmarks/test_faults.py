@@ -74,7 +74,7 @@ def test_the_table_counts(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     table = faults.measure(kinds, 0.001, 3)
     document = tmp_path / "page.md"
     document.write_text(f"a\n{faults.BEGIN}\nold\n{faults.END}\nb\n")
-    faults.put_in_document(table, document)
+    faults.put_in_document(faults.table_lines(table), faults.BEGIN, document)
     text = document.read_text()
     assert text.startswith("a\n") and text.endswith("b\n") and "old" not in text and "Seed 3, 0.0 minutes" in text
 
