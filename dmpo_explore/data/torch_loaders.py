@@ -223,6 +223,6 @@ def batches_of(loader: Iterable[Any]) -> Iterator[Any]:
 def _more_shared_memory() -> str:
     size = f" of {shutil.disk_usage(SHARED_MEMORY).total / 2**20:,.0f} MiB" if SHARED_MEMORY.is_dir() else ""
     return (
-        f"the shared memory{size} through which processes hand on images is full; use fewer of them (--workers 0: none), "
-        "smaller batches, or enlarge it (docker run --shm-size=2g)"
+        f"the shared memory{size} by which processes hand on images is full; use fewer of them (--workers 0: none) "
+        "or smaller batches, or enlarge it (docker run --shm-size=2g)"
     )

@@ -23,7 +23,7 @@ from ..records.record import ExitRecord
 from ..runs.any_model import record_logits
 from ..runs.run import Run
 from ..utils.at_exits import at_exits
-from ..utils.files import atomic_folder, read_json, sealed, write_json
+from ..utils.files import atomic_folder, read_json, sealed, unseal, write_json
 from ..utils.typing import Ints
 from .onnx_description import describe, metadata
 from .onnx_engine import MODEL, POLICY, OnnxEngine, stage_file
@@ -100,6 +100,7 @@ def export_int8(
         export_run(run, plain, policy, progress=lambda done, total: report("stages", done, total))
         shutil.copytree(plain, folder, dirs_exist_ok=True)
         shutil.rmtree(plain)
+        unseal(folder, MODEL)
         quantise_export(folder, ranges, lambda done, total: report("int8", done, total))
         facts: dict[str, Any] = {"precision": "int8"}
         if record is not None:

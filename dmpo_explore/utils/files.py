@@ -100,6 +100,12 @@ def sealed(folder: Path, facts: str, values: dict[str, Any]) -> dict[str, Any]:
     return values | {"sha256": _sums(folder, facts)}
 
 
+def unseal(folder: Path, facts: str) -> None:
+    """Take the hashes out of a `sealed` file, before the others are changed."""
+    values = read_json(folder / facts)
+    write_json(folder / facts, {key: value for key, value in values.items() if key != "sha256"})
+
+
 def is_whole(folder: Path, facts: str, made_from: dict[str, Any]) -> bool:
     """Whether a folder's file ``facts`` is `sealed`, names these JSON values, and all other files are unchanged."""
     try:

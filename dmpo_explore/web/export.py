@@ -193,14 +193,14 @@ def _write_model(
     export_run(run, stages, policy, progress=lambda done, total: report("stages", done, total))
     for name in (TEXT, RUN, TIME, REQUIREMENTS):
         (stages / name).unlink(missing_ok=True)
+    graphs = read_json(stages / MODEL)
+    write_json(stages / MODEL, {key: value for key, value in graphs.items() if key not in ("made_from", "sha256")})
     images: list[Pixels] = []
     if weights != "float32":
         spread = np.unique(np.linspace(0, record.n_images - 1, shrinking.MEASURED).astype(int))
         with suppress(OSError, ValueError):  # the images are not here
             images = _images(run, record.meta.split, spread)
     agreement = shrinking.shrink_export(stages, images, weights, report)
-    graphs = read_json(stages / MODEL)
-    write_json(stages / MODEL, {key: value for key, value in graphs.items() if key not in ("made_from", "sha256")})
     note = f"The model computes with {agreement.described()}. The numbers of the slider are those of the record."
     return {
         "stages": _stage_facts(page), "weights": agreement.kind, "weights_note": note,
