@@ -213,8 +213,9 @@ def check_unchanged(files: Sequence[Path], facts: dict[str, Any]) -> None:
     Example:
         >>> check_unchanged([Path("stage-1.onnx")], {"an": "export of an earlier version"})
     """
-    sums = facts.get("sha256")
-    for file in files if isinstance(sums, dict) else ():
+    found = facts.get("sha256")
+    sums: dict[str, Any] = found if isinstance(found, dict) else {}
+    for file in files:
         if sums.get(file.name) and file.is_file() and sha256(file) != sums[file.name]:
             raise ValueError(
                 f"{file} is damaged or was changed after its export: its SHA-256 is not that of {MODEL}; export it "
