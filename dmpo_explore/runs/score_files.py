@@ -94,9 +94,8 @@ def read_scores(
 
 def _npz(data: bytes, name: str) -> dict[str, Array]:
     try:
-        if (
-            count := data.count(ENTRY)
-        ) > MOST_ARRAYS:  # before zipfile reads them all, which takes it a minute a million
+        count = data.count(ENTRY)  # zipfile would read them all, a million in a minute
+        if count > MOST_ARRAYS:
             raise ValueError(f"it holds {count:,} arrays; at most {MOST_ARRAYS} are read")
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()

@@ -18,6 +18,7 @@ import pandas as pd
 
 from ..config import Config
 from ..data.manifest import PACKED, PLAIN, Manifest, write_manifest
+from ..runs.history import CHECKPOINT
 from ..runs.run_data import located
 from ..runs.store import load_run, runs_root
 from ..utils.extras import extra_imports
@@ -25,7 +26,7 @@ from ..utils.files import atomic_file, atomic_folder, read_json, write_json, wri
 from ..utils.replacing import remove_at_once
 from .goal import Goal, operating_points
 from .study import POINT, kept_name, read_front, settings_text, trial_name
-from .trial_storage import EPOCH, points_of, read_curves
+from .trial_storage import EPOCH, State, latest, points_of, read_curves
 
 with extra_imports("search", "search"):
     import optuna
@@ -94,8 +95,16 @@ class Keeper:
 
 
 def tidy(study: optuna.Study) -> None:
-    """Remove runs of this study whose epoch is no longer on the front, unless they hold files that others added."""
+    """Remove runs of this study whose epoch is no longer on the front, unless they hold files that others added, and
+    the folder of a trial whose worker was killed as the trial had just ended."""
     name = study.study_name
+    for number, trial in latest(study.get_trials(deepcopy=False)).items():
+        folder = runs_root() / trial_name(study, number)
+        with suppress(OSError):
+            ours = {path.name for path in folder.iterdir()} <= FILES | {CHECKPOINT}
+            ended = trial.datetime_complete if trial.state in (State.COMPLETE, State.PRUNED) else None
+            if ours and ended and folder.stat().st_mtime <= ended.timestamp():  # else it is a later run of that name
+                remove_at_once(folder)
     kept = [path.parent for path in runs_root().glob(f"{name}-*/{MARK}")]  # listed before the front is read
     front = set(read_front(study).table["run"])
     for folder in kept:

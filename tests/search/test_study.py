@@ -11,6 +11,7 @@ import optuna
 import pytest
 
 from dmpo_explore.config import Config
+from dmpo_explore.search.checkpoints import tidy
 from dmpo_explore.search.goal import Goal
 from dmpo_explore.search.space import SearchSpace
 from dmpo_explore.search.study import (
@@ -164,6 +165,19 @@ def test_a_study_whose_worker_was_killed_before_it_had_its_space_is_begun() -> N
     optuna.create_study(storage=open_storage(url), study_name="foreign")
     with pytest.raises(ValueError, match="study 'foreign' exists"):
         begin("foreign")
+
+
+def test_the_folder_of_a_trial_that_has_ended_is_removed_unless_it_is_a_later_run(runs: Path) -> None:
+    study = begin()
+    for name in ("s-000", "s-001"):
+        make_run(runs, name)
+    study.tell(add(study, [(0.5, 0.3)]), (0.5, 0.3))
+    add(study, [(0.5, 0.3)])  # still at it
+    tidy(study)
+    assert not (runs / "s-000").exists() and (runs / "s-001").exists()
+    make_run(runs, "s-000")  # by train --name s-000
+    tidy(study)
+    assert (runs / "s-000").exists()
 
 
 def test_a_trial_of_a_killed_worker_waits_as_soon_as_no_worker_is_left(runs: Path) -> None:
