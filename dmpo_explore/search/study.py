@@ -164,7 +164,7 @@ def _located(space: SearchSpace) -> SearchSpace:
 
 def _other_settings(before: Mapping[str, Any], space: SearchSpace) -> str:
     """Settings in which a space differs from a study's, wherever its images are said to be."""
-    differences = []
+    differences = list[list[str]]()
     for now in (space.to_dict(), _located(space).to_dict()):
         a, b = (pd.json_normalize(dict(values)).iloc[0].to_dict() for values in (before, now))
         differences.append([str(key) for key in {**a, **b} if a.get(key) != b.get(key)])
