@@ -168,7 +168,8 @@ def _other_settings(before: Mapping[str, Any], space: SearchSpace) -> str:
     for now in (space.to_dict(), _located(space).to_dict()):
         a, b = (pd.json_normalize(dict(values)).iloc[0].to_dict() for values in (before, now))
         differences.append([str(key) for key in {**a, **b} if a.get(key) != b.get(key)])
-    return ", ".join(min(differences, key=len))
+    fewest = min(differences, key=len)
+    return ", ".join(fewest)
 
 
 def is_begun(name: str, storage: str | None) -> bool:
