@@ -1,5 +1,8 @@
 """What becomes of runs, records and readers under faults. `scripts/bench faults [--minutes 10] [--seed 0] [--write]`
 
+``--commands N`` instead kills every command N times, gives the very same command again, and compares all files with
+those of an undisturbed one. It goes on where ``--rows FILE`` ends. Its table is the second one of the document.
+
 In: nothing; everything is made in temporary folders. Out: a table of trials for each kind of fault, those that ended as
 they must, and finished files that were lost; with ``--write`` ``benchmarks/results/faults.csv`` and the table in
 docs/reliability.md, which describes the kinds. Exit status 1 if a trial did not end as it must.
@@ -20,13 +23,17 @@ import pandas as pd
 
 import dmpo_explore as dx
 from _common.results import RESULTS, write_table
-from _faults import full_disk, hostile, kill_points, kills, memory, rewritten
+from _faults import full_disk, hostile, kill_points, kills, memory, repeated, rewritten
 from _faults.outcome import Outcome
 from dmpo_explore.utils.files import write_text
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "reliability.md"
 BEGIN, END = "<!-- table: scripts/bench faults --write -->", "<!-- end of table -->"
 COLUMNS = ("fault", "trials", "survived", "files lost", "besides")
+
+
+BEGIN_COMMANDS = "<!-- table: scripts/bench faults --commands N --write -->"
+TRIALS = Path(__file__).parents[1] / "build" / "fault_trials.csv"
 
 
 @dataclass(frozen=True)
@@ -101,18 +108,41 @@ def circumstances(table: pd.DataFrame) -> str:
     return f"Seed {first['seed']}, {minutes:.1f} minutes on {first['cores']} cores{beside}."
 
 
+def table_lines(table: pd.DataFrame) -> list[str]:
+    """The table of all kinds, and its circumstances."""
+    return [*as_markdown(table), "", circumstances(table)]
+
+
 def read_table(folder: Path = RESULTS) -> pd.DataFrame:
     """The last table that was written."""
     return pd.read_csv(folder / "faults.csv").astype({"lost": "Int64"})
 
 
-def put_in_document(table: pd.DataFrame, document: Path = DOCUMENT) -> None:
-    """Replace the table in a document."""
-    before, rest = document.read_text(encoding="utf-8").split(BEGIN)
+def commands_as_markdown(table: pd.DataFrame) -> list[str]:
+    """The table of `repeated.summary` as Markdown, with the sum of all kinds."""
+    columns = ["trials", *repeated.ENDINGS]
+    rows = [[row["kind"], *(f"{row[name]:,}" for name in columns)] for row in table.to_dict("records")]
+    rows.append(["all", *(f"{table[name].sum():,}" for name in columns)])
+    seeds = sorted({int(seed) for text in table["seeds"] for seed in str(text).split()})
+    return [*dx.analysis.markdown([["command", *columns], *rows]), "", f"Seeds: {', '.join(map(str, seeds))}."]
+
+
+def put_in_document(lines: list[str], begin: str, document: Path = DOCUMENT) -> None:
+    """Replace a table in a document."""
+    before, rest = document.read_text(encoding="utf-8").split(begin)
     after = rest.split(END, 1)[1]
-    write_text(
-        document, "\n".join([f"{before}{BEGIN}", *as_markdown(table), "", circumstances(table), f"{END}{after}"])
-    )
+    write_text(document, "\n".join([f"{before}{begin}", *lines, f"{END}{after}"]))
+
+
+def commands(names: list[str], number: int, seed: int, rows: Path, write: bool) -> int:
+    """Kill commands and repeat them, print the table, and write it if requested."""
+    table = repeated.summary(repeated.run(names, number, seed, rows))
+    lines = commands_as_markdown(table)
+    print("\n".join(lines))
+    if write:
+        write_table("fault_commands", table)
+        put_in_document(lines, BEGIN_COMMANDS)
+    return 0 if (table["trials"] == table["clean"]).all() else 1
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -120,9 +150,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0, help="for all kinds together, about")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="+", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    kinds_help = f"{', '.join(KINDS)}; with --commands: {', '.join(repeated.KINDS)}"
+    parser.add_argument("--only", nargs="+", choices=[*KINDS, *repeated.KINDS], metavar="KIND", help=kinds_help)
+    parser.add_argument("--commands", type=int, metavar="N", help="kill every command N times, and give it again")
+    parser.add_argument("--rows", type=Path, default=TRIALS, metavar="FILE", help="of --commands: a row per trial")
     parser.add_argument("--write", action="store_true", help="keep the table: faults.csv and docs/reliability.md")
     options = parser.parse_args(arguments)
+    if options.commands:
+        return commands(
+            options.only or list(repeated.KINDS), options.commands, options.seed, options.rows, options.write
+        )
     if options.write and options.only:
         parser.error("--write keeps all kinds; leave out --only")
     kinds = {name: kind for name, kind in KINDS.items() if not options.only or name in options.only}
@@ -130,7 +167,7 @@ def main(arguments: list[str] | None = None) -> int:
     print("\n".join(as_markdown(table)))
     if options.write:
         write_table("faults", table)
-        put_in_document(read_table())
+        put_in_document(table_lines(read_table()), BEGIN)
     return 0 if (table["survived"] == table["trials"]).all() and not table["lost"].sum() else 1
 
 

@@ -380,6 +380,8 @@ class Config:
             return cls.from_dict(json.loads(text))
         except json.JSONDecodeError as error:
             raise ValueError(f"config is not valid JSON (line {error.lineno}): {error.msg}") from None
+        except RecursionError:
+            raise ValueError("config is not read: its JSON is nested too deeply") from None
 
     def get(self, key: str) -> Any:
         """The value of an option, ``part.name``."""

@@ -119,7 +119,7 @@ def _adding(found: Plugin, said: str) -> Iterator[None]:
         spelled = [option.spelling for option in OPTIONS.values()]
         if twice := [name for name in spelled if spelled.count(name) > 1]:
             raise TakenNameError(f"option --{twice[0]} exists already; rename it")
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() in it would end a command that has done nothing
         unload(found.name)
         if isinstance(error, TakenNameError):
             raise ValueError(f"plug-in {said}: {error}") from error

@@ -192,6 +192,8 @@ def test_bad_json_values(values: Any, message: str) -> None:
 def test_text_that_is_not_json(text: str) -> None:
     with pytest.raises(ValueError, match=r"config is not valid JSON \(line 1\)"):
         Config.from_json(text)
+    with pytest.raises(ValueError, match="config is not read: its JSON is nested too deeply"):
+        Config.from_json("[" * 100_000)
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def _read_created(file: str, mtime: int, size: int) -> str:
     del mtime, size
     try:
         facts = json.loads(Path(file).read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return NEVER
     created = facts.get("created") if isinstance(facts, dict) else None
     return created if isinstance(created, str) and created else NEVER

@@ -5,15 +5,18 @@ The processes are forked from a server that has imported what the commands need 
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
+import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from dmpo_explore.runs.store import clear_runs
@@ -22,8 +25,10 @@ METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods()
 CONTEXT = multiprocessing.get_context(METHOD)
 if METHOD == "forkserver":
     modules = ("cli.commands", "training.train", "inference.torch_recording", "inference.torch_export")
-    modules += ("search.search_run",)
+    modules += ("search.search_run", "inference.torch_export_int8", "inference.onnx_single", "web.publish")
     others = ("sklearn.datasets", "array_api_compat.torch", "torch.profiler", "rich.console", "narwhals", "onnxruntime")
+    others += ("onnxscript", "optuna.storages._rdb.storage", "alembic", "networkx", "onnxruntime.quantization")
+    others += ("torch.onnx._internal.exporter._core", "torch._inductor.decomposition")
     CONTEXT.set_forkserver_preload([*(f"dmpo_explore.{module}" for module in modules), *others])
 LONGEST = 300.0  # seconds that a command may take before it counts as failed
 
@@ -51,9 +56,12 @@ class Done:
         return self.status == 1 and named and "Traceback" not in self.errors
 
 
-def start(arguments: Sequence[str | Path], runs: Path, log: Path) -> BaseProcess:
-    """Start ``dmpo-explore ARGUMENTS`` with the runs root ``runs``; stderr goes to ``log``."""
-    process = CONTEXT.Process(target=_perform, args=(list(map(str, arguments)), runs, log), daemon=True)
+def start(
+    arguments: Sequence[str | Path], runs: Path, log: Path, environment: Mapping[str, str] | None = None
+) -> BaseProcess:
+    """Start ``dmpo-explore ARGUMENTS`` with the runs root ``runs`` and more variables; stderr goes to ``log``."""
+    made = environment or {}, runs, log
+    process = CONTEXT.Process(target=_perform, args=(list(map(str, arguments)), *made), daemon=True)
     process.start()
     return process
 
@@ -64,15 +72,16 @@ def perform(
     log: Path,
     *,
     kill_after: float | None = None,
+    environment: Mapping[str, str] | None = None,
     meanwhile: Callable[[], bool] | None = None,
 ) -> Done:
     """Run a command to its end, or for ``kill_after`` seconds, when it is killed (SIGKILL).
 
     Args:
-        meanwhile: called again and again while the command runs, until it is true.
+        environment: variables for it. meanwhile: called again and again while the command runs, until it is true.
     """
     log.unlink(missing_ok=True)
-    process = start(arguments, runs, log)
+    process = start(arguments, runs, log, environment)
     while meanwhile and process.is_alive() and not meanwhile():
         time.sleep(0.001)
     process.join(LONGEST if kill_after is None else kill_after)
@@ -89,17 +98,47 @@ def clear(runs: Path) -> None:
         clear_runs()
 
 
-def _perform(arguments: list[str], runs: Path, log: Path) -> None:
+def _perform(arguments: list[str], environment: Mapping[str, str], runs: Path, log: Path) -> None:
     with log.open("wb") as errors, open(os.devnull, "wb") as nothing:
         os.dup2(errors.fileno(), 2)
         os.dup2(nothing.fileno(), 1)
-    os.environ["DMPO_EXPLORE_RUNS"] = str(runs)
+    os.environ.update(environment, DMPO_EXPLORE_RUNS=str(runs))
     import torch
 
     from dmpo_explore.cli import app
+    from dmpo_explore.cli.entry import without_plugins
+    from dmpo_explore.plugins import load_plugin
 
+    if stages := environment.get("FAULTS_STAGES"):
+        _keep_stages(Path(stages))
     torch.set_num_threads(1)
     with suppress(RuntimeError):
         torch.set_num_interop_threads(1)
+    arguments, plugins = without_plugins(arguments)
+    for plugin in plugins:
+        load_plugin(plugin or "")
     sys.argv = ["dmpo-explore", *arguments]
     app(arguments, prog_name="dmpo-explore")
+
+
+def _keep_stages(folder: Path) -> None:
+    """Let exports copy a stage that was converted to ONNX before, in place of converting it again."""
+    import torch
+
+    from dmpo_explore.inference import torch_export
+    from dmpo_explore.utils.files import atomic_folder
+
+    convert = torch_export._export_stage
+
+    def stage(model: Any, k: int, x: Any, side: Any, path: Path, entries: dict[str, str]) -> Any:
+        weights = [value.flatten().double().sum().item() for value in model.state_dict().values()]
+        kept = folder / hashlib.sha256(repr((k, weights, sorted(entries.items()))).encode()).hexdigest()[:16]
+        if not kept.exists():
+            found = convert(model, k, x, side, path, entries)
+            with atomic_folder(kept) as made:
+                shutil.copyfile(path, made / "stage.onnx")
+                torch.save(found, made / "found.pt")
+        shutil.copyfile(kept / "stage.onnx", path)
+        return torch.load(kept / "found.pt", weights_only=True)
+
+    torch_export._export_stage = stage

@@ -102,8 +102,6 @@ def _trial(name: str, disk: Path, whole: Path, log: Path, chance: random.Random,
     lost = _lost(name, disk, whole, before)
     outcome.lost += len(lost)
     again = perform(_going_on(name, disk, command), disk, log)
-    if "exists; continue it (--resume study)" in again.errors:
-        again = perform(["search", "--resume", "study", "--trials", "1"], disk, log)
     if again.status:
         wrong.append(f"with room, status {again.status}: {again.errors.strip()[-300:]}")
     elif name != "search":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..joints import COMMANDS
+from ..utils.abbreviate import one_line
 from . import check, data, deploy, doctor, evaluate, export, fetch, probe, publish, push, record, search, train
 from .root import app
 
@@ -11,5 +12,11 @@ __all__ = [
     "search", "train",
 ]  # fmt: skip
 
-for _add in COMMANDS.values():
-    _add(app)
+for _name, _add in COMMANDS.items():
+    try:
+        _add(app)
+    except Exception as error:
+        if _name not in COMMANDS.origins:
+            raise
+        _text = f"its command {_name!r} failed: {type(error).__name__}: {one_line(error)}"
+        raise ImportError(f"plug-in {COMMANDS.origins[_name]}: {_text}") from error

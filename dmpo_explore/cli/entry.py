@@ -27,8 +27,12 @@ def main() -> None:
                 raise
             _end(1, one_line(error))
     sys.argv[1:] = kept
-    from .commands import app
-
+    try:
+        from .commands import app
+    except ImportError as error:  # of a plug-in's command
+        if "--debug" in kept:
+            raise
+        _end(1, one_line(error))
     app(prog_name="dmpo-explore")
 
 

@@ -157,8 +157,11 @@ def record_splits(
     from ..inference.torch_recording import record_run
     from ..runs.other_data import record_name
     from ..runs.run_data import fits_policies
+    from ..runs.store import clear_runs
 
     rows: list[dict[str, Any]] = []
+    if is_main_process():
+        clear_runs(run.path)  # what a kill left beside records that are kept
     with Bar(hide=not is_main_process(), lines=True) as bar:
         for split in splits:
             name = record_name(how["other_data"], split) if how.get("other_data") else split

@@ -24,6 +24,7 @@ from .options import TARGET_PANEL
 from .output import say
 
 EXPECTED = (ValueError, OSError, FloatingPointError, ImportError, RuntimeError, MemoryError)
+NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "can't start new thread")  # of torch and the system
 LONGEST_ERROR = 4000  # characters; the names of all runs may stand in it
 ORDER = (
     "fetch", "data", "probe", "train", "record", "evaluate", "predict", "publish", "export", "report", "push", "search",
@@ -68,6 +69,8 @@ def _remedy(error: Exception) -> str:
                 return "; downloads can lie elsewhere: set DMPO_EXPLORE_CACHE to a folder of yours"
     if "failed to map segment" in str(error):  # a library that does not fit
         return "; too little memory may be used: raise its limit (ulimit -v)"
+    if (isinstance(error, MemoryError) and not str(error)) or any(words in str(error) for words in NO_MEMORY):
+        return "; the memory is used up: use smaller batches, end other programs, or raise its limit (ulimit -v)"
     return ""
 
 

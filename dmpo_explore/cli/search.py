@@ -156,10 +156,10 @@ def search(
 
     The answer is a Pareto front: a set of runs. Every epoch of every trial is a candidate. Without --trials or
     --minutes no search starts. Several workers may search together: start one, then others with --resume STUDY. Ctrl-C
-    or a kill loses at most the current epoch.
+    or a kill loses at most the current epoch: --resume STUDY continues, and so does the same command with --name.
     """
     from ..search.search_run import run_search
-    from ..search.study import load_front
+    from ..search.study import is_begun, load_front
 
     if front and (name or resume or space or trials or minutes or typed_values(settings)):
         raise typer.BadParameter(
@@ -173,10 +173,11 @@ def search(
     else:
         chosen = space_from(space, settings, resume is not None)
         study = resume or name or f"search-{datetime.now():%Y%m%d-%H%M%S}"
+        begun = resume is not None or (name is not None and is_begun(name, storage))
         with Bar() as bar:
             shown = SearchProgress(bar, trials, minutes)
             try:
-                found = run_search(study, chosen, resume=resume is not None, trials=trials, minutes=minutes,
+                found = run_search(study, chosen, resume=begun, trials=trials, minutes=minutes,
                                    storage=storage, device=device, sampler=sampler_from(sampler, settings),
                                    seed=search_seed, stopping=stopping, patience=patience, progress=shown.step,
                                    on_step=shown.tick)  # fmt: skip

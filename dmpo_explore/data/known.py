@@ -14,6 +14,8 @@ import gzip
 import hashlib
 import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -137,8 +139,12 @@ def _read_idx(path: Path) -> NDArray[np.uint8]:
 def _fetch_fashion(root: Path | None) -> Path:
     try:
         _read_fashion("train", root)
-    except FileNotFoundError:
-        download("fashion-mnist", "FashionMNIST", root, FASHION_ELSE, train=True)
+    except (FileNotFoundError, ValueError):  # also what a killed download had half unpacked
+        folder = data_dir(root) / "FashionMNIST"
+        with _downloaded("fashion-mnist", "FashionMNIST", folder, root, FASHION_ELSE, train=True) as made:
+            (folder / "raw").mkdir(parents=True, exist_ok=True)
+            for file in (made / "FashionMNIST" / "raw").iterdir():
+                os.replace(file, folder / "raw" / file.name)
         _read_fashion("train", root)
     path = _find_fashion("train-images-idx3-ubyte", root)
     return path.parent if path is not None else data_dir(root)
@@ -258,16 +264,24 @@ def _read_caltech(split: str, root: Path | None) -> Pool:
 
 
 def _fetch_caltech(root: Path | None) -> Path:
-    """Downloaded and unpacked beside its place first, so that what is there is whole."""
     folder = _caltech_folder(root)
     if not folder.is_dir():
-        with staged(folder) as made:
-            try:
-                download("caltech101", "Caltech101", made)
-            except FileNotFoundError as error:
-                raise FileNotFoundError(str(error).replace(str(made), str(data_dir(root)))) from None
+        with _downloaded("caltech101", "Caltech101", folder, root) as made:
             os.replace(_caltech_folder(made), folder)
     return folder
+
+
+@contextmanager
+def _downloaded(
+    name: str, kind: str, place: Path, root: Path | None, more: str = "", **options: bool
+) -> Iterator[Path]:
+    """Context of a data set downloaded and unpacked beside its ``place``, so that what is moved there is whole."""
+    with staged(place) as made:
+        try:
+            download(name, kind, made, more, **options)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(str(error).replace(str(made), str(data_dir(root)))) from None
+        yield made
 
 
 DATASETS: Joint[Source] = joints.DATASETS.fill(

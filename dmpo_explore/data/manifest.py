@@ -40,6 +40,7 @@ from .unlabelled import UNLABELLED, UnlabelledData, unlabelled_files
 
 FORMAT_VERSION = 1
 PLAIN, PACKED = "manifest.csv", "manifest.csv.gz"
+MOST_HEAD = 2**25  # characters of the first line
 MOST_PLAIN = 20_000  # rows; a longer table is compressed
 COLUMNS = ["path", "bytes", "sha256", "split", "label"]
 OWN = "own"  # the data of a manifest of files that are the user's
@@ -221,10 +222,10 @@ def read_manifest(folder: Path) -> Manifest | None:
     try:
         with gzip.open(path) if path.name == PACKED else path.open("rb") as content:
             lines = io.TextIOWrapper(content, "utf-8", errors="surrogateescape", newline="")
-            values = _checked_head(json.loads(lines.readline()), path)
+            values = _checked_head(json.loads(lines.readline(MOST_HEAD)), path)
             return Manifest(**values, **_read_rows(lines, values))
-    except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, csv.Error) as error:
-        text = str(error)
+    except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, RecursionError, csv.Error) as error:
+        text = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ValueError(text if str(path) in text else f"{path} is not a readable manifest: {text}") from None
 
 
@@ -307,6 +308,6 @@ def manifest_splits(folder: Path) -> tuple[str, ...]:
         return ()
     try:
         with gzip.open(path, "rb") if path.name == PACKED else path.open("rb") as stream:
-            return tuple(json.loads(stream.readline())["counts"])
-    except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError):
+            return tuple(json.loads(stream.readline(MOST_HEAD))["counts"])
+    except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, RecursionError):
         return ()

@@ -33,6 +33,7 @@ from .torch_views import Views
 
 MOST_READERS = 8  # processes
 SHARED_MEMORY = Path("/dev/shm")  # Linux
+PREFETCHED = 2  # batches that each process prepares in advance
 SHARED_MEMORY_FULL = re.compile(r"out of shared memory|shared memory.*(No space left|Cannot allocate)")
 Transform = Callable[[NDArray[np.uint8]], Tensor]
 INTERPOLATIONS = {
@@ -152,7 +153,7 @@ def make_loader(
             label may be `labels.MISSING`.
 
     Raises:
-        ValueError: no images, or a batch size below 1.
+        ValueError: no images, or a batch size below 1. MemoryError: too little shared memory for ``workers``.
 
     Example:
         >>> import dmpo_explore as dx
@@ -167,12 +168,15 @@ def make_loader(
         raise ValueError(f"batch_size={batch_size} must be at least 1 and workers={workers} at least 0")
     transform = make_transform(preprocess, flip=flip, crop_scale=crop_scale, augment=augment)
     dataset: Any = ConcatDataset([ImageDataset(part, transform) for part in (images, *further)])
+    if not has_shared_memory(min(PREFETCHED * workers, -(-len(dataset) // batch_size)), batch_size, preprocess):
+        raise MemoryError(_more_shared_memory())  # before the first step
     return DataLoader(
         IndexedDataset(dataset, len(dataset), views) if indexed or views else dataset,
         batch_size=batch_size,
         shuffle=shuffle and sampler is None,
         sampler=sampler,
         num_workers=workers,
+        prefetch_factor=PREFETCHED if workers else None,
         pin_memory=torch.cuda.is_available(),
     )
 
@@ -186,6 +190,17 @@ def reading_workers(images: ImageSet, device: torch.device) -> int:
     if device.type == "cpu" or not forked or not isinstance(images.pixels, ImageFiles | np.ndarray):
         return 0
     return min(MOST_READERS, (os.cpu_count() or 1) - 1)
+
+
+def has_shared_memory(batches: int, batch_size: int, preprocess: Preprocess) -> bool:
+    """Whether so many batches fit into the shared memory through which processes hand them on, as far as it is known.
+
+    Example:
+        >>> has_shared_memory(0, 250, Preprocess(224, (0.5,) * 3, (0.5,) * 3))
+        True
+    """
+    needed = batches * batch_size * 3 * preprocess.image_size**2 * 4
+    return not SHARED_MEMORY.is_dir() or needed <= shutil.disk_usage(SHARED_MEMORY).free
 
 
 def batches_of(loader: Iterable[Any]) -> Iterator[Any]:
@@ -208,6 +223,6 @@ def batches_of(loader: Iterable[Any]) -> Iterator[Any]:
 def _more_shared_memory() -> str:
     size = f" of {shutil.disk_usage(SHARED_MEMORY).total / 2**20:,.0f} MiB" if SHARED_MEMORY.is_dir() else ""
     return (
-        f"the shared memory{size} through which processes hand on images is full; use fewer of them (workers=0: none) "
+        f"the shared memory{size} by which processes hand on images is full; use fewer of them (--workers 0: none) "
         "or smaller batches, or enlarge it (docker run --shm-size=2g)"
     )

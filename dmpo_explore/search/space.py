@@ -154,6 +154,8 @@ def read_space(path: Path, base: Config | None = None) -> SearchSpace:
         raise FileNotFoundError(f"no file {path}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{path} is not read: its TOML is nested too deeply") from None
     try:
         return SearchSpace.from_dict(values, base)
     except ValueError as error:

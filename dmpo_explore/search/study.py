@@ -135,21 +135,24 @@ def open_study(
     """
     if resume:
         study = load_study(name, storage, patience)
-        if space is not None and study.user_attrs["space"] not in (space.to_dict(), _located(space).to_dict()):
+        if space is not None and (others := _other_settings(study.user_attrs["space"], space)):
             raise ValueError(
-                f"study {name!r} was begun with another space; resume it without one, or choose a new name"
+                f"study {name!r} was begun with another space ({others}); resume it without one (--resume {name}), or "
+                "choose a new name"
             )
         return study
     if not RUN_NAME.fullmatch(name) or len(name) > 80:
         raise ValueError(f"study name {name!r} must be 1 to 80 letters, digits, '.', '_' or '-', without a leading dot")
     wanted = _located(space or default_space())
     directions = [StudyDirection.MAXIMIZE] + [StudyDirection.MINIMIZE] * (len(wanted.goal.reference) - 1)
+    how: dict[str, Any] = {"storage": _storage(storage, patience, make=True), "study_name": name}
     try:
-        study = optuna.create_study(
-            storage=_storage(storage, patience, make=True), study_name=name, directions=directions
-        )
+        study = optuna.create_study(directions=directions, **how)
     except optuna.exceptions.DuplicatedStudyError:
-        raise ValueError(f"study {name!r} exists; continue it (--resume {name}) or choose another name") from None
+        study = optuna.load_study(**how)
+        new = not study.user_attrs and not study.get_trials(deepcopy=False) and study.directions == directions
+        if not new:  # else the worker that began it was killed before it had its space
+            raise ValueError(f"study {name!r} exists; continue it (--resume {name}) or choose another name") from None
     study.set_user_attr("space", wanted.to_dict())
     return study
 
@@ -157,6 +160,24 @@ def open_study(
 def _located(space: SearchSpace) -> SearchSpace:
     """The space with the place of its images, so that a search continues from any folder."""
     return replace(space, base=replace(space.base, data=open_data(space.base.data).located()))
+
+
+def _other_settings(before: Mapping[str, Any], space: SearchSpace) -> str:
+    """Settings in which a space differs from a study's, wherever its images are said to be."""
+    differences = list[list[str]]()
+    for now in (space.to_dict(), _located(space).to_dict()):
+        a, b = (pd.json_normalize(dict(values)).iloc[0].to_dict() for values in (before, now))
+        differences.append([str(key) for key in {**a, **b} if a.get(key) != b.get(key)])
+    fewest = min(differences, key=len)
+    return ", ".join(fewest)
+
+
+def is_begun(name: str, storage: str | None) -> bool:
+    """Whether a storage holds a study of that name, with its space."""
+    try:
+        return load_study(name, storage) is not None
+    except ValueError:
+        return False
 
 
 def load_study(name: str, url: str | None, patience: int = 300) -> optuna.Study:

@@ -7,13 +7,16 @@ objectives, so the points of every epoch are stored in user attributes. Its jour
 
 from __future__ import annotations
 
+import secrets
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from ..utils.extras import extra_imports
 from .domains import Choice, Range
@@ -84,6 +87,44 @@ def give_back(study: optuna.Study, attempt: int) -> None:
     if trial.state is State.FAIL and latest(found)[identity(trial)].number == attempt:
         with _experimental():
             RetryHeartbeatStaleTrialCallback()(study, trial)
+
+
+@contextmanager
+def working(study: optuna.Study, folder: Path) -> Iterator[None]:
+    """Context of a worker of a study whose database lies in ``folder``: it holds a lock there while it searches.
+
+    If no other worker holds one, trials that count as running are those of killed workers: they go back to the queue as
+    they are, at once, as the same trials. Where the file system has no locks, their heartbeats decide.
+    """
+    running = study.get_trials(deepcopy=False, states=(State.RUNNING,))  # read first: who made them holds a lock by now
+    own = FileLock(folder / f".{study.study_name}.{secrets.token_hex(4)}.lock")
+    try:
+        own.acquire(timeout=0)
+    except (NotImplementedError, OSError):
+        yield
+        return
+    try:
+        others = [lock for lock in folder.glob(f".{study.study_name}.????????.lock") if str(lock) != own.lock_file]
+        if not any(list(map(_is_held, others))):
+            for trial in running:
+                with suppress(optuna.exceptions.UpdateFinishedTrialError):
+                    study._storage.set_trial_state_values(trial._trial_id, State.WAITING)
+        yield
+    finally:
+        own.release()
+        with suppress(OSError):
+            Path(own.lock_file).unlink(missing_ok=True)
+
+
+def _is_held(place: Path) -> bool:
+    """Whether a living process holds a lock; one that a killed process left is removed."""
+    try:
+        with FileLock(place, timeout=0):
+            pass
+    except (Timeout, OSError):
+        return True
+    place.unlink(missing_ok=True)
+    return False
 
 
 @contextmanager

@@ -215,7 +215,8 @@ def fit(
             epoch + 1, config.epochs, joined.mean_weights(), losses, loss, seen.accuracy, seen.area, rate,
             time.perf_counter() - start, improved, record=seen.record,
         )  # fmt: skip
-        states = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), **joined.state_dict()}
+        done = {"last_epoch": schedule.last_epoch}  # all that is read again; its count of calls begins anew
+        states = {"optimizer": optimizer.state_dict(), "schedule": done, **joined.state_dict()}
         states |= {"scaler": accelerator.scaler.state_dict()} if accelerator.scaler else {}  # of fp16
         yield result, {"epoch": epoch + 1, "best": best, **states}
 

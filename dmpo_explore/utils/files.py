@@ -105,6 +105,12 @@ def sealed_again(folder: Path, values: dict[str, Any], *names: str) -> dict[str,
     return values | {"sha256": values.get("sha256", {}) | {name: sha256(folder / name) for name in names}}
 
 
+def unseal(folder: Path, facts: str) -> None:
+    """Take the hashes out of a `sealed` file, before the others are changed."""
+    values = read_json(folder / facts)
+    write_json(folder / facts, {key: value for key, value in values.items() if key != "sha256"})
+
+
 def is_whole(folder: Path, facts: str, made_from: dict[str, Any]) -> bool:
     """Whether a folder's file ``facts`` is `sealed`, names these JSON values, and all other files are unchanged."""
     try:

@@ -152,6 +152,12 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def remove_at_once(path: Path) -> None:
+    """Remove a folder whose files belong together: a kill leaves all of it, or what `clear_leftovers` removes."""
+    with staged(path) as gone, suppress(OSError):
+        os.replace(path, gone)
+
+
 def _clear(part: Path, path: Path) -> None:
     from filelock import FileLock, Timeout
 

@@ -139,7 +139,7 @@ def is_exported(
     run: Run, folder: str | Path, policy: Policy | None = None, *, split: str = "test", weights: str = "auto",
     pictures: bool | None = None, licence: str | None = None, against: Run | None = None,
 ) -> bool:  # fmt: skip
-    """Whether ``folder`` is a whole page of the run's present weights, with these arguments of `export_web`.
+    """Whether ``folder`` is just a whole page of the run's present weights, with these arguments of `export_web`.
 
     Example:
         >>> import dmpo_explore as dx
@@ -148,7 +148,7 @@ def is_exported(
     """
     how: dict[str, Any] = {"split": split, "weights": weights, "pictures": pictures, "licence": licence}
     how["against"] = against
-    return is_whole(Path(folder), FACTS, made_from(run, policy, **how))
+    return is_whole(Path(folder), FACTS, made_from(run, policy, **how)) and not _foreign(Path(folder))
 
 
 def check_place(folder: Path, *, force: bool) -> None:
@@ -156,17 +156,22 @@ def check_place(folder: Path, *, force: bool) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     try:
-        facts = read_json(folder / FACTS)
-        if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-            raise ValueError(f"no {FORMAT!r} in {FACTS}")
-        known = {str(name) for name in facts["files"]}
+        foreign = _foreign(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FileExistsError(f"{folder} exists and is not a page of ours; it is not replaced ({error})") from None
-    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-    if foreign := sorted(found - known - {FACTS}):
+    if foreign:
         raise FileExistsError(f"{folder} holds more than a page ({', '.join(foreign[:3])}); it is not replaced")
     if not force:
         raise FileExistsError(f"{folder} exists; choose another folder or replace the page in it with --force")
+
+
+def _foreign(folder: Path) -> list[str]:
+    """What a page's folder holds that is not the page's, links among it; raises ValueError and others for no page."""
+    facts = read_json(folder / FACTS)
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        raise ValueError(f"no {FORMAT!r} in {FACTS}")
+    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return sorted({path.relative_to(folder).as_posix() for path in found} - {FACTS, *map(str, facts["files"])})
 
 
 def _copy_page(page: Path, name: str) -> None:
@@ -193,14 +198,14 @@ def _write_model(
     export_run(run, stages, policy, progress=lambda done, total: report("stages", done, total))
     for name in (TEXT, RUN, TIME, REQUIREMENTS):
         (stages / name).unlink(missing_ok=True)
+    graphs = read_json(stages / MODEL)
+    write_json(stages / MODEL, {key: value for key, value in graphs.items() if key not in ("made_from", "sha256")})
     images: list[Pixels] = []
     if weights != "float32":
         spread = np.unique(np.linspace(0, record.n_images - 1, shrinking.MEASURED).astype(int))
         with suppress(OSError, ValueError):  # the images are not here
             images = _images(run, record.meta.split, spread)
     agreement = shrinking.shrink_export(stages, images, weights, report)
-    graphs = read_json(stages / MODEL)
-    write_json(stages / MODEL, {key: value for key, value in graphs.items() if key not in ("made_from", "sha256")})
     note = f"The model computes with {agreement.described()}. The numbers of the slider are those of the record."
     return {
         "stages": _stage_facts(page), "weights": agreement.kind, "weights_note": note,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -12,7 +13,8 @@ from run_folders import make_run
 from synthetic import make_record
 
 import faults
-from _faults import commands, full_disk, hostile, kill_points, kills, memory, rewritten
+from _faults import commands, full_disk, hostile, kill_points, kills, memory, repeated, rewritten
+from _faults.contents import contents
 from _faults.outcome import Outcome
 from _faults.states import damaged, different
 
@@ -74,7 +76,7 @@ def test_the_table_counts(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     table = faults.measure(kinds, 0.001, 3)
     document = tmp_path / "page.md"
     document.write_text(f"a\n{faults.BEGIN}\nold\n{faults.END}\nb\n")
-    faults.put_in_document(table, document)
+    faults.put_in_document(faults.table_lines(table), faults.BEGIN, document)
     text = document.read_text()
     assert text.startswith("a\n") and text.endswith("b\n") and "old" not in text and "Seed 3, 0.0 minutes" in text
 
@@ -91,6 +93,53 @@ def test_the_documents_table_is_the_results() -> None:
 def test_hostile_files_and_folders_are_counted() -> None:
     found = hostile.images(0, quick=True)
     assert (found.trials, found.failed) == (2, 0) and "MiB" in found.note
+
+
+def test_contents_leave_out_dates_and_durations_alone(undisturbed: Path) -> None:
+    history = pd.DataFrame({"epoch": [1], "area": [0.25], "seconds": [3.5]})
+    history.to_csv(undisturbed / "history.csv", index=False)
+    before = contents(undisturbed)
+    assert {"config.json", "history.csv", "records/val/labels.npy"} <= before.keys()
+    history.assign(seconds=99.0).to_csv(undisturbed / "history.csv", index=False)
+    meta = undisturbed / "records" / "val" / "meta.json"
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"created": "2001-01-01T00:00:00"}))
+    assert contents(undisturbed) == before
+    history.assign(area=0.5).to_csv(undisturbed / "history.csv", index=False)
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"split": "test"}))
+    (undisturbed / ".left.part").touch()
+    wrong = {file for file, held in contents(undisturbed).items() if before.get(file) != held}
+    assert wrong == {"history.csv", "records/val/meta.json", ".left.part"}
+
+
+def test_a_command_that_is_repeated_ends_in_one_of_six_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = iter(["clean", "traceback", "clean", "lost"])
+
+    class Trials:
+        def __init__(self, place: Path) -> None:
+            pass
+
+        def trial(self, *_: object) -> tuple[str, str]:
+            return next(ends), "words, with a comma"
+
+    monkeypatch.setattr(repeated, "Trials", Trials)
+    rows, page = tmp_path / "rows.csv", tmp_path / "page.md"
+    repeated.run(["record", "fetch"], 1, 0, rows)
+    table = repeated.summary(repeated.run(["record", "fetch"], 2, 0, rows))  # goes on behind the first of each
+    assert table["kind"].tolist() == ["record", "fetch"] and next(ends, None) is None
+    counts = table[["trials", "clean", "traceback", "lost", "hang"]].to_numpy().tolist()
+    assert counts == [[2, 2, 0, 0, 0], [2, 0, 1, 1, 0]]
+    page.write_text(f"a\n{faults.BEGIN_COMMANDS}\n{faults.END}\nb\n")
+    faults.put_in_document(faults.commands_as_markdown(table), faults.BEGIN_COMMANDS, page)
+    assert page.read_text().splitlines()[-4:-2] == ["", "Seeds: 0."] and "| all     | 4 " in page.read_text()
+    for status, errors, ending in ((1, "error: no", "clear error"), (1, "Traceback\nerror: no", "traceback")):
+        assert repeated._failed(commands.Done(status, errors)) == ending
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_command_given_again_after_a_kill_makes_it_so(tmp_path: Path) -> None:
+    rows = repeated.run(list(repeated.KINDS), 1, 0, tmp_path / "rows.csv")
+    assert rows["ending"].tolist() == ["clean"] * len(repeated.KINDS), rows.to_string()
 
 
 @pytest.mark.slow

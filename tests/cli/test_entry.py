@@ -35,6 +35,19 @@ def test_the_command_line_takes_it_before_and_after_the_command(tmp_path: Path) 
     assert done.returncode == 1 and done.stderr == "error: no plug-in absent.py: no such file\n"
 
 
+def test_a_plug_in_that_exits_or_whose_command_fails_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "leaves.py").write_text("raise SystemExit(0)", encoding="utf-8")
+    (tmp_path / "odd.py").write_text(f"{HELLO}COMMANDS['odd'] = lambda: None", encoding="utf-8")
+    for name, said in (
+        ("leaves", "leaves.py failed: SystemExit: 0"),
+        ("odd", "odd: its command 'odd' failed: TypeErr"),
+    ):
+        command = [sys.executable, "-m", "dmpo_explore.cli", "--plugin", str(tmp_path / f"{name}.py"), "runs"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+        assert done.returncode == 1 and done.stderr.startswith("error: plug-in ") and said in done.stderr
+        assert done.stderr.count("\n") == 1 and done.stdout == ""
+
+
 def test_a_missing_file_is_wrong_usage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["dmpo-explore", "runs", "--plugin"])
     with pytest.raises(SystemExit, match="2"):

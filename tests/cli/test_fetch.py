@@ -56,6 +56,9 @@ def test_ctrl_c_says_what_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         (OSError(30, "Read-only file system", "CACHE"), "set DMPO_EXPLORE_CACHE to a folder of yours"),
         (PermissionError(13, "Permission denied", "/elsewhere/data"), "'/elsewhere/data'"),
         (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "raise its limit (ulimit -v)"),
+        (MemoryError(), "use smaller batches, end other programs, or raise its limit (ulimit -v)"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "raise its limit (ulimit -v)"),
+        (MemoryError("the batch is too large"), "error: the batch is too large"),
     ],
 )
 def test_what_the_system_refuses_is_said_with_the_remedy(

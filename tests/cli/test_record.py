@@ -16,7 +16,7 @@ from dmpo_explore.analysis.metrics import summarise
 from dmpo_explore.cli.record import command_of, record
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.inference.torch_recording import record_run
-from dmpo_explore.records.writer import RecordWriter
+from dmpo_explore.records.writer import STATE, RecordWriter
 from dmpo_explore.runs.store import load_run
 
 
@@ -120,7 +120,12 @@ def test_a_recording_killed_between_two_splits_goes_on_by_the_same_command(runs:
         rows = json.loads(call("record", "mine", "--device", "cpu", "--json").stdout)
         assert [row["split"] for row in rows] == ["val", "test"]
         assert " ".join(row["split"] for row in rows if row["kept"]) == kept
+    meta = json.loads((runs / "mine" / "records" / "test" / "meta.json").read_text())
+    left = runs / "mine" / "records" / ".test.partial"  # of a kill behind the last rename
+    left.mkdir()
+    (left / STATE).write_text(json.dumps({"created": meta["created"]}))
     val, _ = call("record", "mine", "--device", "cpu").stdout.splitlines()
+    assert not left.exists()
     assert val.startswith("val: 143 images, exits ") and val.endswith("%; this record was there and is kept")
     assert (runs / "mine" / "records" / "val" / "meta.json").stat().st_ino == whole
     assert "## Results" in load_run("mine").card() != card  # a kill before it was written is made good

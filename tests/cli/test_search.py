@@ -78,7 +78,10 @@ def test_a_search_its_front_and_its_figure(tmp_path: Path, runs: Path) -> None:
 
     more = call("--resume", "s", "--trials", 3, "--device", "cpu").stderr
     assert "trial 2: epoch 1/2; front of " in more
-    assert "error: study 's' exists" in call("--name", "s", "--trials", 9, status=1).stderr
+    same = ["--name", "s", "--space", tmp_path / "space.toml", *OPTIONS, "--no-flip", "--device", "cpu", "--json"]
+    assert json.loads(call(*same, "--trials", 3).stdout) == load_front("s").to_dict()  # given again, all is there
+    assert "with another space" in (refused := call(*same, "--trials", 3, "--rank", 9, status=1).stderr)
+    assert "model.rank" in refused and "--resume s" in refused
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ def test_a_folder_in_its_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_it_is_unpacked_beside_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def download(name: str, kind: str, root: Path) -> None:
+    def download(name: str, kind: str, root: Path, more: str) -> None:
         fill(root / "caltech101" / "101_ObjectCategories", ("ant",), count=2)
         if stop:
             raise KeyboardInterrupt

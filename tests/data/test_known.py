@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -86,6 +87,32 @@ def test_a_download_that_brings_other_bytes_is_refused(nothing_fetched: Path, mo
     monkeypatch.setattr(torchvision.datasets, "FashionMNIST", download)
     with pytest.raises(ValueError, match="does not hold Fashion-MNIST"):
         fetch_data("fashion-mnist")
+
+
+def test_what_a_killed_download_had_half_unpacked_is_fetched_again(
+    nothing_fetched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torchvision.datasets
+
+    raw = {path.stem: gzip.decompress(path.read_bytes()) for path in known.BUNDLED.glob("*.gz")}
+    train = {name.replace("t10k", "train"): content for name, content in raw.items()}  # the test images' bytes stand in
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in train.items()}
+    monkeypatch.setattr(known, "FASHION_FILES", known.FASHION_FILES | sums)
+    place = nothing_fetched / "data" / "FashionMNIST" / "raw"
+    place.mkdir(parents=True)
+    for name, content in train.items():
+        (place / name).write_bytes(content[:1000])
+
+    def download(root: Path, **options: Any) -> None:
+        folder = root / "FashionMNIST" / "raw"
+        folder.mkdir(parents=True)
+        for name, content in train.items():
+            (folder / name).write_bytes(content)
+
+    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", download)
+    assert fetch_data("fashion-mnist") == place
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == train
+    assert [path.name for path in place.parent.parent.iterdir()] == ["FashionMNIST"]
 
 
 def test_fashion_mnist_from_the_callers_folder(nothing_fetched: Path, tmp_path: Path) -> None:

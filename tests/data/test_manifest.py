@@ -63,6 +63,7 @@ def test_known_data_have_fingerprints_instead_of_rows(tmp_path: Path) -> None:
     [
         (lambda text: "", "is not a readable manifest"),
         (lambda text: text[:400], "is not a readable manifest"),
+        (lambda text: "[" * 100_000, "is not a readable manifest: nested too deeply"),
         (lambda text: text.replace('"format_version": 1', '"format_version": 9'), "format_version=9; this program"),
         (lambda text: text.replace("path,bytes", "path,size"), "its second line must be path,bytes"),
         (lambda text: text.rstrip().rpartition("\n")[0] + "\n", "rows are not those that its first line counts"),

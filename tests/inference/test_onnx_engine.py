@@ -29,7 +29,7 @@ from dmpo_explore.models.merging import merge
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.utils.files import write_text
+from dmpo_explore.utils.files import unseal, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -163,9 +163,22 @@ def test_broken_folders_are_named(exported: tuple[Any, Path, Policy], tmp_path: 
     with pytest.raises(FileNotFoundError, match="is not an export.*dmpo-explore export"):
         OnnxEngine(tmp_path)
     path = shutil.copytree(exported[1], tmp_path / "copy")
+    content = bytearray((path / "stage-2.onnx").read_bytes())
+    content[len(content) // 2] ^= 1  # among the weights: still a graph, with other answers
+    (path / "stage-2.onnx").write_bytes(content)
+    with pytest.raises(ValueError, match=r"stage-2.onnx is damaged or was changed after its export"):
+        OnnxEngine(path)
+    unseal(path, "model.json")
+    assert OnnxEngine(path)
     (path / "stage-2.onnx").write_bytes(b"no graph")
     with pytest.raises(ValueError, match=r"stage-2.onnx is not a graph"):
         OnnxEngine(path)
+    shutil.copyfile(exported[1] / "stage-2.onnx", path / "stage-2.onnx")
+    whole = json.loads((path / "model.json").read_text())
+    (path / "model.json").write_text(json.dumps(whole | {"class_names": ["one"]}))
+    with pytest.raises(ValueError, match=r"model.json names 1 classes, and stage-1.onnx has \d"):
+        OnnxEngine(path)
+    (path / "model.json").write_text(json.dumps(whole))
     (path / "stage-2.onnx").unlink()
     with pytest.raises(FileNotFoundError, match=r"stage-2.onnx is missing"):
         OnnxEngine(path)

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import namedtuple
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -22,7 +23,9 @@ from PIL import Image
 from tiny import tiny_config
 
 from dmpo_explore.config import Preprocess
+from dmpo_explore.data import torch_loaders
 from dmpo_explore.data.image_set import ImageSet, VerifiedFiles
+from dmpo_explore.data.images import load_images
 from dmpo_explore.data.torch_loaders import MOST_READERS, batches_of, make_loader, reading_workers
 from dmpo_explore.inference import torch_recording
 from dmpo_explore.inference.torch_processes import Processes, join_processes
@@ -284,8 +287,21 @@ def test_too_little_shared_memory_is_one_line_with_the_remedy(text: str) -> None
         yield 1
         raise RuntimeError(text)
 
-    with pytest.raises(MemoryError, match=r"^the shared memory.* is full; use fewer of them \(workers=0: none\)"):
+    with pytest.raises(MemoryError, match=r"^the shared memory.* is full; use fewer of them \(--workers 0: none\)"):
         list(batches_of(loader()))
+
+
+def test_too_little_shared_memory_is_found_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total free")
+    monkeypatch.setattr(torch_loaders, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda place: usage(2**26, 4 * 10 * 3 * 8 * 8 * 4 - 1))
+    images, how = load_images("digits", "test"), Preprocess(8, (0.5,) * 3, (0.5,) * 3)
+    with pytest.raises(MemoryError, match=r"^the shared memory of 64 MiB .* is full; use fewer .*--shm-size=2g\)$"):
+        make_loader(images, how, batch_size=10, workers=2)
+    make_loader(images, how, batch_size=9, workers=2)
+    make_loader(images, how, batch_size=10)
 
 
 def test_a_process_that_was_started_alone_is_the_only_one(monkeypatch: pytest.MonkeyPatch) -> None:

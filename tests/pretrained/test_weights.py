@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -24,7 +26,7 @@ from dmpo_explore.pretrained import content, weights
 from dmpo_explore.pretrained.content import content_sha256
 from dmpo_explore.pretrained.conversion import dinov2_onnx_to_timm
 from dmpo_explore.pretrained.weights import fetch_weights, find_weights, is_hub
-from dmpo_explore.pretrained.wheels import SOURCES, WheelSource, size_of
+from dmpo_explore.pretrained.wheels import PIP, SOURCES, WheelSource, size_of
 from dmpo_explore.utils.disk import DiskFullError
 
 VIT = "vit_small_patch14_dinov2"
@@ -272,6 +274,17 @@ def test_an_interrupted_fetch_leaves_nothing(cache: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         fetch_weights("tiny", stop)
     assert _nothing_half_written(cache)
+
+
+def test_pip_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    """Else it writes on into a folder that the next fetch has cleared."""
+    file = tmp_path / "pip.py"  # in place of pip: it would take a minute
+    file.write_text("import time; print('started', flush=True); time.sleep(60)")
+    how: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": tmp_path}
+    with subprocess.Popen([sys.executable, "-c", PIP, "download"], **how) as process:
+        assert process.stdin and process.stdout and process.stdout.readline() == b"started\n"
+        process.stdin.close()  # as the system closes what a killed process held
+        assert process.wait(10) == 1
 
 
 def test_only_known_backbones_are_fetched(cache: Path) -> None:

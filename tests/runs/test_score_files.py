@@ -240,6 +240,12 @@ def test_members_that_are_no_arrays_are_refused_by_their_headers(content: bytes 
         read_scores(file.getvalue(), "x.npz")
 
 
+def test_a_file_of_many_members_is_refused_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("it reads every member"))
+    with pytest.raises(ValueError, match=r"it holds 300,000 arrays; at most 1000 are read"):
+        read_scores(b"PK\1\2" * 300_000, "x.npz")
+
+
 def test_probabilities_are_read_as_such_and_never_softmaxed_again() -> None:
     logits = np.asarray(arrays()["logits"], np.float64)
     shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)

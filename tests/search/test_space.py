@@ -139,6 +139,9 @@ def test_errors_name_key_value_and_what_may_stand(values: Any, words: str) -> No
 
 
 def test_errors_name_the_file(tmp_path: Path) -> None:
+    (tmp_path / "deep.toml").write_text(f"a = {'[' * 100_000}")
+    with pytest.raises(ValueError, match=r"deep.toml is not read: its TOML is nested too deeply"):
+        read_space(tmp_path / "deep.toml")
     with pytest.raises(ValueError, match=r"space.toml is not valid TOML: .*line 1"):
         read_space(write(tmp_path, "rank = = 3"))
     with pytest.raises(ValueError, match=r"space.toml: unknown setting in space 'x'"):

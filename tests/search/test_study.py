@@ -11,9 +11,11 @@ import optuna
 import pytest
 
 from dmpo_explore.config import Config
+from dmpo_explore.search.checkpoints import tidy
 from dmpo_explore.search.goal import Goal
 from dmpo_explore.search.space import SearchSpace
 from dmpo_explore.search.study import (
+    is_begun,
     kept_name,
     load_front,
     load_study,
@@ -22,7 +24,7 @@ from dmpo_explore.search.study import (
     settings_text,
     storage_file,
 )
-from dmpo_explore.search.trial_storage import EPOCH, State, open_storage, suggest
+from dmpo_explore.search.trial_storage import EPOCH, State, open_storage, suggest, working
 
 pytestmark = [
     pytest.mark.usefixtures("runs"),
@@ -140,7 +142,7 @@ def test_names_of_studies_are_checked(tmp_path: Path) -> None:
     begin()
     with pytest.raises(ValueError, match="study 's' exists; continue it"):
         begin()
-    with pytest.raises(ValueError, match="was begun with another space"):
+    with pytest.raises(ValueError, match=r"was begun with another space \(.*space.model.rank.*\); .*--resume s"):
         open_study("s", SearchSpace.from_dict({"space": {"rank": [4, 8]}}), None, resume=True, patience=60)
     assert open_study("s", SPACE, None, resume=True, patience=60).study_name == "s"
     assert open_study("s", None, None, resume=True, patience=60).study_name == "s"
@@ -152,6 +154,47 @@ def test_names_of_studies_are_checked(tmp_path: Path) -> None:
     optuna.create_study(storage=open_storage(f"sqlite:///{storage_file()}"), study_name="foreign")
     with pytest.raises(ValueError, match=r"study 'foreign' in .*searches.db is not a search"):
         load_front("foreign")
+
+
+def test_a_study_whose_worker_was_killed_before_it_had_its_space_is_begun() -> None:
+    url = f"sqlite:///{storage_file()}"
+    storage_file().parent.mkdir(parents=True, exist_ok=True)
+    optuna.create_study(storage=open_storage(url), study_name="s", directions=["maximize", "minimize"])
+    assert not is_begun("s", None)
+    assert begin().study_name == "s" and is_begun("s", None) and not is_begun("t", None)
+    optuna.create_study(storage=open_storage(url), study_name="foreign")
+    with pytest.raises(ValueError, match="study 'foreign' exists"):
+        begin("foreign")
+
+
+def test_the_folder_of_a_trial_that_has_ended_is_removed_unless_it_is_a_later_run(runs: Path) -> None:
+    study = begin()
+    for name in ("s-000", "s-001"):
+        make_run(runs, name)
+    study.tell(add(study, [(0.5, 0.3)]), (0.5, 0.3))
+    add(study, [(0.5, 0.3)])  # still at it
+    tidy(study)
+    assert not (runs / "s-000").exists() and (runs / "s-001").exists()
+    make_run(runs, "s-000")  # by train --name s-000
+    tidy(study)
+    assert (runs / "s-000").exists()
+
+
+def test_a_trial_of_a_killed_worker_waits_as_soon_as_no_worker_is_left(runs: Path) -> None:
+    study = begin()
+    add(study, [(0.5, 0.3)])
+    half_made = study.ask()  # killed before its first heartbeat
+    with working(study, runs):  # the killed one left no lock
+        assert [t.state for t in study.get_trials()] == [State.WAITING] * 2
+    again = study.ask()
+    assert again.number == 0 and again.user_attrs["planned"] == 4
+    (runs / ".s.0123abcd.lock").touch()  # what a killed one leaves
+    with working(study, runs):
+        assert study.get_trials()[0].state is State.WAITING and not (runs / ".s.0123abcd.lock").exists()
+        assert study.ask().number == 0
+        with working(study, runs):  # another one, beside a living one
+            assert study.get_trials()[0].state is State.RUNNING
+    assert half_made.number == 1 and not list(runs.glob(".s.*"))
 
 
 def test_settings_in_words() -> None:

@@ -114,7 +114,7 @@ def test_an_incomplete_last_accumulation_still_steps() -> None:
     config = replace(CONFIG, batch_size=8, accumulation=3, epochs=1)
     model, epochs = run(config, data=make_data(32))  # 4 batches: a step of 3 and one of 1
     assert not torch.equal(weights_of(model), weights_of(make_model()))
-    assert epochs[0][1]["schedule"]["last_epoch"] == 2
+    assert epochs[0][1]["schedule"] == {"last_epoch": 2}  # nothing that a continued training would count otherwise
 
 
 @pytest.mark.parametrize("images", [24, 20, 29, 8, 3])  # of 4 micro-batches of 8: 3 full ones; ragged ones; one

@@ -14,7 +14,7 @@ import dmpo_explore as dx
 from dmpo_explore.inference.onnx_engine import OnnxEngine
 from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.runs.run import Run
-from dmpo_explore.utils.files import read_json
+from dmpo_explore.utils.files import read_json, sealed, write_json
 from dmpo_explore.web import export
 from dmpo_explore.web.export import PAGE, export_web
 from dmpo_explore.web.runtime import integrity
@@ -125,6 +125,22 @@ def test_policies_and_runs_that_a_page_cannot_show_are_refused(mine: Run, tmp_pa
 def test_the_option_of_earlier_versions_has_no_effect(mine: Run, tmp_path: Path) -> None:
     with pytest.warns(DeprecationWarning, match="always in the page's folder"):
         export_web(mine, tmp_path / "page", POLICY, weights="float32", vendor=False)
+
+
+def test_a_page_among_other_files_is_not_kept_as_one_may_push_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, facts = tmp_path / "page", {"format": export.FORMAT, "files": ["index.html"], "made_from": {"sha256": "0"}}
+    page.mkdir()
+    (page / "index.html").touch()
+    write_json(page / export.FACTS, sealed(page, export.FACTS, facts))
+    monkeypatch.setattr(export, "made_from", lambda *_, **__: facts["made_from"])
+    assert export.is_exported(dx.load_run("demo"), page)
+    (page / "key").symlink_to(tmp_path)
+    assert not export.is_exported(dx.load_run("demo"), page)
+    for force in (True, False):
+        with pytest.raises(FileExistsError, match=r"holds more than a page \(key\)"):
+            export.check_place(page, force=force)
 
 
 def test_without_the_runtime_nothing_is_exported(

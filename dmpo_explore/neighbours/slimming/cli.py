@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,11 +11,13 @@ from ...cli.options import refuse_beside, settings_options
 from ...cli.output import Bar, EpochReports, best_epoch, print_result, warnings_said
 from ...cli.record import enable_ctrl_c, record_line, record_trained
 from ...cli.root import RUN, Device, Json, ProgressPath
+from ...cli.train import WORKERS_END
 from ...jobs.progress_file import ProgressFile
 from .options import Slimming, SlimSettings
 
 if TYPE_CHECKING:
     from ...runs.run import Run
+    from ...training.loop import EpochResult
 
 HELP = """Slim a trained ViT and distil it: the new run has fewer attention heads and MLP neurons in every block.
 
@@ -23,7 +26,7 @@ of the loss of all exits. Then the new run is distilled from RUN at every exit, 
 answers too (COST-EFF, arXiv 2210.15523). LoRA and adapters are merged before.
 
 The new run is an ordinary run that holds all its weights; next: `dmpo-explore record OUT`. Ctrl-C or a kill loses at
-most the current epoch; `--resume OUT` continues. Needs `dmpo-explore[slim]`.
+most the current epoch; the same command continues, and so does `--resume OUT`. Needs `dmpo-explore[slim]`.
 """
 
 
@@ -45,8 +48,7 @@ def slim(
 ) -> None:
     """Slim a run, see `HELP`."""
     enable_ctrl_c(progress)
-    from ...runs.history import CHECKPOINT
-    from ...runs.store import load_run, runs_root
+    from ...runs.store import load_run
     from ...training.checkpoint import is_finished
 
     typed = {key: value for key, value in settings.items() if value is not None}
@@ -57,18 +59,14 @@ def slim(
         raise typer.BadParameter("name the run to slim, or continue one with --resume OUT", param_hint="RUN")
     wide = load_run(load_run(resume).config.model.parent or resume) if resume else load_run(run or "")
     name = resume or name or f"{wide.name}-slim"
-    if not resume and not force and (runs_root() / name / CHECKPOINT).is_file():
-        raise FileExistsError(
-            f"run {name!r} exists in {runs_root()}; go on with it (dmpo-explore slim --resume {name} --record), choose "
-            "another --name, or replace it with --force"
-        )
+    begun = load_run(resume) if resume else None if force else _begun(name, wide, typed)
     file = ProgressFile(progress)
     with Bar(lines=True) as bar, warnings_said():
-        if resume and and_record and is_finished(load_run(resume), typed.get("epochs")):
-            bar.write(f"run {resume!r} is distilled; it is kept")
-            slimmed = load_run(resume)
+        if begun and (and_record or not resume) and is_finished(begun, typed.get("epochs")):
+            bar.write(f"run {name!r} is distilled; it is kept")
+            slimmed = begun
         else:
-            slimmed = _slim(wide, name, bar, file, resume=bool(resume), force=force, device=device, **typed)
+            slimmed = _slim(wide, name, bar, file, resume=begun is not None, force=force, device=device, **typed)
     answer, lines = _summary(slimmed)
     if and_record:
         answer["records"] = record_trained(slimmed, file, device)
@@ -77,10 +75,33 @@ def slim(
     print_result(answer, as_json, lines)
 
 
+def _begun(name: str, wide: Run, settings: dict[str, Any]) -> Run | None:
+    """The run of that name, if it was begun with these very settings; None if there is none that could go on.
+
+    Raises:
+        FileExistsError: it was begun with others.
+    """
+    from ...runs.history import CHECKPOINT
+    from ...runs.store import RUN_NAME, load_run, runs_root
+
+    path = runs_root() / name
+    if not RUN_NAME.fullmatch(name) or not (path / CHECKPOINT).is_file():
+        return None
+    from .slim import other_settings
+
+    if others := other_settings(run := load_run(path), wide, settings):
+        raise FileExistsError(
+            f"run {name!r} exists in {runs_root()}, made with other settings ({others}); choose another --name, "
+            f"replace it with --force, or go on with it as it is: dmpo-explore slim --resume {name} --record"
+        )
+    return run
+
+
 def _slim(run: Run, name: str, bar: Bar, file: ProgressFile, *, resume: bool, **how: Any) -> Run:
     """Slim with a bar, a line per epoch and the progress file; Ctrl-C prints how to continue."""
     from ...runs.history import CHECKPOINT, checkpoint_epoch
     from ...runs.store import load_run
+    from ...training.checkpoint import held_run
     from .slim import slim as slim_run
 
     saved = load_run(name) if resume else None
@@ -92,9 +113,18 @@ def _slim(run: Run, name: str, bar: Bar, file: ProgressFile, *, resume: bool, **
         bar.to(done, steps, "removing heads and neurons")
         file.to("removing heads and neurons", done, steps)
 
-    hooks: dict[str, Any] = {"on_step": reports.on_step, "progress": reports.on_epoch, "on_check": reports.on_check}
+    def on_epoch(result: EpochResult) -> None:
+        if not first and not reports.results:  # the run is there now
+            with suppress(FileExistsError):
+                held.enter_context(held_run(name))
+        reports.on_epoch(result)
+
+    hooks: dict[str, Any] = {"on_step": reports.on_step, "progress": on_epoch, "on_check": reports.on_check}
     try:
-        return slim_run(run, name, resume=resume, on_prune=on_prune, **hooks, **how)
+        with ExitStack() as held:
+            if resume:
+                held.enter_context(held_run(name, wait=WORKERS_END))
+            return slim_run(run, name, resume=resume, on_prune=on_prune, **hooks, **how)
     except KeyboardInterrupt:
         reports.stopped(f"dmpo-explore slim --resume {name}")
 

@@ -18,6 +18,7 @@ from .slim_blocks import vit_blocks, width_of
 
 WEIGHT_DECAY, WARMUP = 0.01, 0.1  # of the distillation, COST-EFF's; the warm-up is a share of all its epochs
 STEPS_WITHOUT_HEADS = 4  # ours
+OF_CONFIG = {"training.epochs": "epochs", "training.tuning_lr": "lr"}  # options of the new run, and their settings
 
 
 def read_settings(values: dict[str, Any]) -> SlimSettings:

@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from torch import Tensor, nn
 
-from ...config import Config
+from ...config import OPTIONS, Config
 from ...data.image_set import ImageSet
 from ...data.torch_loaders import make_loader
 from ...models.dmpo import DMPO
 from ...models.factory import build_model, build_reference
 from ...models.flops import measure_flops
+from ...runs.history import CHECKPOINT
 from ...runs.run import Run
 from ...runs.store import load_run, new_run_path
 from ...runs.weights_file import WEIGHTS
 from ...training.accelerator import make_accelerator
-from ...training.checkpoint import RunWriter, require_room
+from ...training.checkpoint import RunWriter, read_checkpoint, require_room
 from ...training.kinds import PartSetup, make_parts
 from ...training.loop import EpochResult, StepHook, fit
 from ...training.train import open_run, training_loader
@@ -35,11 +36,12 @@ from ...utils.files import sha256
 from ...utils.progress import Progress
 from .distillation import Distillation, Lessons, calibration_losses
 from .options import Slimming, SlimSettings
-from .settings import STEPS_WITHOUT_HEADS, read_settings, resumed_config, slimmed_config
+from .settings import OF_CONFIG, STEPS_WITHOUT_HEADS, read_settings, resumed_config, slimmed_config
 from .slim_blocks import width_of
 from .surgery import check_installed, plain_blocks, slim_blocks, steps_down
 
 TEACHER = "teacher_sha256"  # in a checkpoint: of the unslimmed run's weights
+REMOVAL = "removal"  # in a checkpoint: the settings that its config does not keep
 
 
 def slim(
@@ -118,8 +120,9 @@ def slim_epochs(
     manifest, images, val, groups = training_images(config, Run(path) if saved else run, on_check=on_check)
     accelerator = make_accelerator(config.training, device)
     teacher, names = run.model(str(accelerator.device)), images.class_names
-    of_teacher = {TEACHER: sha256(run.path / WEIGHTS)}
-    if saved and saved["state"].get(TEACHER, of_teacher[TEACHER]) != of_teacher[TEACHER]:
+    made_from = {TEACHER: sha256(run.path / WEIGHTS), REMOVAL: {"steps": how.steps, "images": how.images}}
+    made_from |= {REMOVAL: saved["state"].get(REMOVAL)} if saved else {}
+    if saved and saved["state"].get(TEACHER, made_from[TEACHER]) != made_from[TEACHER]:
         raise ValueError(f"run {run.name!r} has other weights than those that {name!r} was slimmed from; slim it again")
     images, held_out = hold_out(images, config, teacher.n_exits, groups)
     weights = saved["weights"] if saved else _slimmed_weights(teacher, images, config, how, on_prune)
@@ -140,9 +143,25 @@ def slim_epochs(
     )  # fmt: skip
     for result, state in epochs:
         if accelerator.is_main_process:
-            writer.write(model, result, state | of_teacher)
+            writer.write(model, result, state | made_from)
         accelerator.wait_for_everyone()
         yield replace(result, run=Run(path)) if result.epoch == result.epochs else result
+
+
+def other_settings(slimmed: Run, run: Run, settings: dict[str, Any]) -> str:
+    """Names of what differs between a slimmed run and one that these settings would make of ``run``; empty if nothing.
+
+    Args:
+        settings: fields of `SlimSettings`.
+    """
+    how, state = read_settings(settings), read_checkpoint(slimmed.path / CHECKPOINT)["state"]
+    names = {"run": state.get(TEACHER) != sha256(run.path / WEIGHTS)}
+    names |= {key: value != getattr(how, key) for key, value in (state.get(REMOVAL) or {"steps": ""}).items()}
+    wanted, config = slimmed_config(run, how), slimmed.config
+    a, b = (found.model.part(Slimming) for found in (wanted, config))
+    names |= {field.name: getattr(a, field.name) != getattr(b, field.name) for field in fields(Slimming)}
+    names |= {OF_CONFIG.get(key, key): wanted.get(key) != config.get(key) for key in OPTIONS}
+    return ", ".join(name for name, differs in names.items() if differs)
 
 
 def default_name(run: Run) -> str:

@@ -46,7 +46,7 @@ class LearningCurveSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """A trial's settings."""
-        rng = np.random.default_rng((self.seed, trial.number))
+        rng = np.random.default_rng((self.seed, identity(trial)))  # as if the trial had never been interrupted
         known = [t for t in read_curves(study.get_trials(deepcopy=False)) if t.trial != identity(trial)]
         if len(known) < STARTUP:
             return self.space.draw(rng)
@@ -56,7 +56,7 @@ class LearningCurveSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """One setting that a trial lacks."""
-        return self.space.domains[param_name].draw(np.random.default_rng((self.seed, trial.number)))
+        return self.space.domains[param_name].draw(np.random.default_rng((self.seed, identity(trial))))
 
 
 def propose(space: SearchSpace, known: Sequence[LearningCurve], rng: np.random.Generator) -> Params:

@@ -41,10 +41,15 @@ def test_it_slims_records_and_goes_on(runs: Path, tmp_path: Path) -> None:
     assert answer["heads"] == [1] * 6 and answer["ffn"] == [48] * 6 and answer["slimmed_from"] == "mine"
     assert load_run("thin").splits() == ["test", "val"] and len(answer["records"]) == 2
     assert json.loads(progress.read_text())["done"]
+    same = ("slim", "mine", "--name", "thin", "--heads", 0.5, "--ffn", 0.25, "--record", "--json", *HOW)
+    again = call(*same)
+    assert "run 'thin' is distilled; it is kept" in again.stderr
+    assert [row["kept"] for row in json.loads(again.stdout)["records"]] == [True, True]
     again = call("slim", "--resume", "thin", "--epochs", 2, "--device", "cpu")
     assert "epoch 2/2" in again.stderr and "next: dmpo-explore record thin" in again.stdout
-    error = fails("slim", "mine", "--name", "thin", *HOW)
-    assert "run 'thin' exists" in error and "dmpo-explore slim --resume thin --record" in error
+    error = fails("slim", "mine", "--name", "thin", "--steps", 3, *HOW)
+    assert "run 'thin' exists" in error and "other settings (steps, ffn, epochs" in error
+    assert "dmpo-explore slim --resume thin --record" in error
     again = call("slim", "--resume", "thin", "--record", "--device", "cpu", "--json")
     assert "run 'thin' is distilled; it is kept" in again.stderr and len(json.loads(again.stdout)["records"]) == 2
     assert "is finished" in fails("slim", "--resume", "thin")
