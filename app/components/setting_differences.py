@@ -1,4 +1,4 @@
-"""Settings in which the runs of the page Compare differ, one click away.
+"""Settings in which the runs of the page Decide differ, one click away.
 
 In: runs. Out: a closed section of the page; its table is made when it is opened.
 """

@@ -1,4 +1,4 @@
-"""Training curves of the runs of the page Compare, one click away.
+"""Training curves of the runs of the page Decide, one click away.
 
 In: runs. Out: a closed section of the page; its histories are read when it is opened.
 """

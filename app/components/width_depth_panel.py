@@ -1,4 +1,4 @@
-"""Width and depth on the page Compare: what a budget should buy, the run or a narrower one."""
+"""Width and depth on the page Decide: what a budget should buy, the run or a narrower one."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import widgets
 from dmpo_explore_app.services import width_depth
-from dmpo_explore_app.services.comparison import Budget, Side
+from dmpo_explore_app.services.comparison import Side, Wanted
 
 
-def panel(sides: Sequence[Side], split: str, policy: str, budget: Budget) -> go.Figure | None:
-    """The plane of a run and those made from it; nothing where no chosen run was made from another."""
+def panel(sides: Sequence[Side], split: str, policy: str, wanted: Wanted) -> go.Figure | None:
+    """The plane of a run and those made from it; nothing where no chosen run was made from another, or for time."""
     kin = width_depth.family(sides)
-    if not kin:
+    if not kin or wanted.times is not None:
         return None
     st.header("Width and depth", anchor=False)
-    found, limit = width_depth.plane(kin, split, policy), width_depth.gflops(budget, kin)
+    found, limit = width_depth.plane(kin, split, policy), wanted.budget
     row = found.bought(limit)
     text = f"No run is as cheap as {limit:.3g} GFLOPs an image."
     if row is not None:

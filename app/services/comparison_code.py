@@ -22,8 +22,8 @@ def python_code(sides: Sequence[Side], base: Side, split: str, policy: str) -> s
         f"    {code_export.reference(side.point.run)!r}: dx.Target.{_target(side)},\n"
         for side in [base, *(side for side in sides if side is not base)]
     )
-    some = dx.POLICIES[policy].learns or any(side.unavailable for side in sides)  # at full depth not all have it
-    name = f'{policy!r} if target.kind == "flops" else {AT_DEPTH!r}' if some else repr(policy)
+    some = dx.POLICIES[policy].learns or not all(side.fitted for side in sides)  # at full depth not all have it
+    name = f'{policy!r} if target.kind != "full_depth" else {AT_DEPTH!r}' if some else repr(policy)
     return (
         f"{code_export.imports(policy)}"
         f"targets = {{  # of calibration or val; the others are compared with the first\n{lines}}}\noutcomes = {{}}\n"
@@ -41,8 +41,8 @@ def _with_own_scores(sides: Sequence[Side], base: Side, split: str, policy: str)
     """The same where some scores belong to no run folder: every record is named."""
     lines = "".join(
         f"    {side.name!r}: (\n        {_record(side.point.run, split)},\n"
-        f"        {_record(side.point.run, split if side.budget is None else side.point.run.fitting_split)},\n"
-        f"        {(AT_DEPTH if side.budget is None else policy)!r},\n        dx.Target.{_target(side)},\n    ),\n"
+        f"        {_record(side.point.run, side.point.run.fitting_split if side.fitted else split)},\n"
+        f"        {(policy if side.fitted else AT_DEPTH)!r},\n        dx.Target.{_target(side)},\n    ),\n"
         for side in [base, *(side for side in sides if side is not base)]
     )
     return (
@@ -64,33 +64,37 @@ def _record(run: dx.Run, split: str) -> str:
 
 
 def _target(side: Side) -> str:
-    if side.budget is None:
-        return "full_depth()"
-    return f"flops({side.point.policy.fitted['target']['flops']!r})"
+    return f"from_arguments({target(side).to_code()})" if side.fitted else "full_depth()"
+
+
+def target(side: Side) -> dx.Target:
+    """What the side's thresholds were fitted to."""
+    return dx.Target.from_dict(side.point.policy.fitted["target"])
 
 
 def command_line(sides: Sequence[Side], base: Side, split: str, policy: str) -> str:
-    """The same from the shell: runs that have a budget against ``base``; what has none in a line of its own.
+    """The same from the shell: runs that are fitted to the same against ``base``; others in a line each.
 
     Empty with own scores, which no command can name.
     """
     if any(own_runs.is_own(side.point.run) for side in sides):
         return ""
-    free = [side for side in sides if side.budget is not None]
-    against, quoted, lines = code_export.quoted(base.point.run), shlex.quote(split), []
-    if len({side.record.meta.reference_flops for side in sides}) > 1:  # every run has its own share
-        lines += [
-            f"{code_export.evaluate(policy)} {code_export.quoted(side.point.run)} --policy {shlex.quote(policy)} "
-            f"--flops {side.point.policy.fitted['target']['flops']!r} --split {quoted}"
-            for side in free
-        ]
-    elif free and (base.budget is not None or base.record.n_exits == 1):
-        names = " ".join(code_export.quoted(side.point.run) for side in free)
-        options = f"--policy {shlex.quote(policy)} --flops {free[0].budget!r} --split {quoted} --against {against}"
-        lines.append(f"{code_export.evaluate(policy)} {names} {options}")
+    free, quoted = [side for side in sides if side.fitted], shlex.quote(split)
+    names = {" ".join(target(side).to_options()): "" for side in free}
+    for side in free:
+        names[" ".join(target(side).to_options())] += f" {code_export.quoted(side.point.run)}"
+    against = f" --against {code_export.quoted(base.point.run)}" if len(names) == 1 and _fits(base) else ""
+    lines = [
+        f"{code_export.evaluate(policy)}{some} --policy {shlex.quote(policy)} {options} --split {quoted}{against}"
+        for options, some in names.items()
+    ]
     lines += [
         f"dmpo-explore evaluate {code_export.quoted(side.point.run)} --split {quoted}"
         for side in sides
         if side.record.n_exits == 1 and policies.can_fit(side.point.run)
     ]
     return "\n".join(lines)
+
+
+def _fits(base: Side) -> bool:
+    return base.fitted or base.record.n_exits == 1

@@ -1,4 +1,4 @@
-"""The width × depth plane of runs on the page Compare: a run and those made from it at every threshold.
+"""The width × depth plane of runs on the page Decide: a run and those made from it at every threshold.
 
 In: runs under one budget. Out: the table and figure of `dx.analysis.width_depth`; nothing is drawn here.
 """
@@ -12,7 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app.services import own_runs, policies, records, run_styles
-from dmpo_explore_app.services.comparison import AT_DEPTH, Budget, Side
+from dmpo_explore_app.services.comparison import AT_DEPTH, Side
 from dmpo_explore_app.services.records import Stamp
 
 import dmpo_explore as dx
@@ -62,8 +62,3 @@ def figure(found: Plane, sides: Sequence[Side]) -> go.Figure:
     return dx.figures.width_depth_figure(
         found.table, found.buys, dict(zip(names, run_styles.places(names), strict=True))
     )
-
-
-def gflops(budget: Budget, sides: Sequence[Side]) -> float:
-    """The page's budget in GFLOPs; a share is of the family's plain backbone."""
-    return budget.value if budget.gflops else budget.value * sides[0].record.meta.reference_flops / 1e9

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from .outcome import Outcome as Outcome
     from .outcome import apply as apply
     from .outcome import parts as parts
+    from .run_choice import RunChoice as RunChoice
+    from .run_choice import choose_run as choose_run
     from .shift import excess_p_value as excess_p_value
     from .shift import shift_table as shift_table
     from .sliders import Slider as Slider

@@ -1,4 +1,4 @@
-"""The section of Compare with the settings in which the runs differ."""
+"""The section of Decide with the settings in which the runs differ."""
 
 from __future__ import annotations
 

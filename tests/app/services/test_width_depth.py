@@ -1,4 +1,4 @@
-"""A run and its slimmed versions on Compare: `width_depth`."""
+"""A run and its slimmed versions on Decide: `width_depth`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from compare_page import start
+from decide_page import start
 from dmpo_explore_app.services import comparison, width_depth
 
 import dmpo_explore as dx
 from dmpo_explore.neighbours.slimming.options import Slimming
+
+LIMIT = 0.45  # GFLOPs
 
 
 @pytest.fixture
@@ -26,15 +28,14 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dx.Run]:
 
 
 def test_a_family_is_a_run_and_what_was_slimmed_from_it(pair: list[dx.Run]) -> None:
-    sides = [comparison.side(run, "test", "confidence", comparison.Budget(0.4)) for run in pair]
+    sides = [comparison.side(run, "test", "confidence", comparison.Wanted(LIMIT)) for run in pair]
     kin = width_depth.family(sides)
     assert [side.name for side in kin] == ["demo", "half"] and width_depth.family(sides[:1]) == []
     plane = width_depth.plane(kin, "test", "confidence")
-    moved = [comparison.side(side.point.run, "test", "confidence", comparison.Budget(0.6)) for side in kin]
+    moved = [comparison.side(side.point.run, "test", "confidence", comparison.Wanted(1.5 * LIMIT)) for side in kin]
     assert width_depth.plane(moved, "test", "confidence") is plane  # a moved budget computes nothing anew
-    limit = width_depth.gflops(comparison.Budget(0.4), kin)
-    row = plane.bought(limit)
-    assert row is not None and row["budget"] <= limit and plane.bought(0.0) is None
+    row = plane.bought(LIMIT)
+    assert row is not None and row["budget"] <= LIMIT and plane.bought(0.0) is None
     assert {trace.name for trace in width_depth.figure(plane, kin).data} >= {"demo", "half", "Pareto front"}
 
 

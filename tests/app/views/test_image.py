@@ -162,7 +162,7 @@ def test_one_confidence_is_too_little_for_novelty() -> None:
     assert "unlike" not in text and "Not novel" not in text
 
 
-def test_links_lead_here_from_explore_and_compare(runs: Path) -> None:
+def test_links_lead_here_from_explore_and_decide(runs: Path) -> None:
     app = AppTest.from_file(str(MAIN), default_timeout=60)
     for key, value in {"run": "four", "threshold": "0.8", "image": "7"}.items():
         app.query_params[key] = value
@@ -172,12 +172,12 @@ def test_links_lead_here_from_explore_and_compare(runs: Path) -> None:
         "run": ["four"], "split": ["test"], "policy": ["confidence"], "threshold": ["0.8"], "image": ["7"],
         "record": [dx.load_run("four").record("val").digest],
     }  # fmt: skip
-    compare = AppTest.from_file(str(VIEW.with_name("compare.py")), default_timeout=60)
+    decide = AppTest.from_file(str(VIEW.with_name("decide.py")), default_timeout=60)
     for key, value in {"runs": "four,six", "against": "six", "compute": "50"}.items():
-        compare.query_params[key] = value
-    checked(compare.run())
-    links = [html.unescape(link) for link in re.findall(r'<a href="([^"]*)"', bodies(compare))]
-    tiles = re.findall(r'title="test image (\d+)', bodies(compare))
+        decide.query_params[key] = value
+    checked(decide.run())
+    links = [html.unescape(link) for link in re.findall(r'<a href="([^"]*)"', bodies(decide))]
+    tiles = re.findall(r'title="test image (\d+)', bodies(decide))
     assert len(links) == 2 * len(tiles) > 0 and all(link.startswith("image?run=") for link in links)
     asked = parse_qs(links[0].partition("?")[2])
     fitted = dx.fit_policy(dx.load_run("four").record("val"), "confidence", flops=0.5)

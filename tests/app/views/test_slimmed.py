@@ -26,8 +26,8 @@ def test_every_page_opens_it(runs: tuple[dx.Run, dx.Run], view: str) -> None:
     assert not app.exception and not app.error and app.selectbox(key="run").value == "thin"
 
 
-def test_compare_shows_the_plane(runs: tuple[dx.Run, dx.Run]) -> None:
-    app = opened(MAIN.parent / "views" / "compare.py", runs="wide,thin")
+def test_decide_shows_the_plane(runs: tuple[dx.Run, dx.Run]) -> None:
+    app = opened(MAIN.parent / "views" / "decide.py", runs="wide,thin")
     assert not app.exception and not app.error and "Width and depth" in [header.value for header in app.header]
 
 

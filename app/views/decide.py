@@ -1,8 +1,9 @@
-"""Compare: several runs on the same images, at the same compute.
+"""Decide: which of several runs to take, on the same images, for a budget and what may be lost for it.
 
-In: runs (bundled, under the runs root, and this session's own scores). Out: curves of `dx.trade_off`, accuracy at one
-budget with paired intervals (`dx.bootstrap_difference`), accuracy by class, images on which two of them disagree.
-Settings in which they differ and how they learned are behind a click. Thresholds are fitted on calibration or val.
+In: runs (bundled, under the runs root, and this session's own scores). Out: the best run of `dx.analysis.choose_run`
+with its thresholds and its export, curves of `dx.trade_off`; below, accuracy by class, differences with paired
+intervals (`dx.bootstrap_difference`), images on which two runs disagree. Settings in which they differ and how they
+learned are behind a click. Thresholds are fitted on calibration or val.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import (
     comparison_panels,
+    decision_panels,
     run_picker,
     setting_differences,
     study_results,
@@ -21,7 +23,7 @@ from dmpo_explore_app.components import (
     width_depth_panel,
 )
 from dmpo_explore_app.services import comparison
-from dmpo_explore_app.state import choices, compare_choices, opened_scores, url
+from dmpo_explore_app.state import choices, decide_choices, opened_scores, url
 from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
@@ -29,32 +31,31 @@ import dmpo_explore as dx
 
 def page() -> None:
     """Title, choices, and what they show."""
-    top = widgets.title_row("Which model gives more for the same compute?", "small")
-    st.markdown("**The same budget** for every run with several exits, on the same images.")
+    widgets.title_row("Which run to take?")
     names = opened_scores.without_links(opened_scores.names())
     if not names:
         widgets.no_runs()
         return
-    url.follow(compare_choices.KEYS)
+    url.follow(decide_choices.KEYS)
     with messages.problems("These runs cannot be compared."):
-        workbench(names, top)
+        workbench(names)
     study_results.show()
 
 
-def workbench(names: Sequence[str], top: DeltaGenerator) -> None:
-    """Runs, split and policy; below them the comparison."""
-    compare_choices.validate_runs(names, lambda: usual_runs(names))
-    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="compared"):
+def workbench(names: Sequence[str]) -> None:
+    """Runs, split and policy; below them the decision."""
+    decide_choices.validate_runs(names, lambda: usual_runs(names))
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="compared"):
         chosen = st.multiselect(
             "Runs",
             names,
-            key=compare_choices.RUNS,
-            max_selections=compare_choices.MOST,
-            width=420,
-            help=comparison_panels.RUNS_HELP,
+            key=decide_choices.RUNS,
+            max_selections=decide_choices.MOST,
+            width=520,
+            label_visibility="collapsed",
             persist_state="session",
         )
-        row = st.container(horizontal=True, gap="medium", width="content")
+        row = st.container(horizontal=True, gap="small", width="content")
     opened = comparison_panels.open_runs(chosen)
     splits = comparison.common_splits(opened)
     if not splits:
@@ -63,17 +64,13 @@ def workbench(names: Sequence[str], top: DeltaGenerator) -> None:
         return
     split, policy = choices.validate_split(splits), choices.validate_policy()
     with row:
-        run_picker.split_and_policy(splits, [*choices.rules()])
+        run_picker.choose_split(splits, "collapsed")
+        run_picker.choose_policy([*choices.rules()], "collapsed")
     runs = comparison_panels.on_the_same_images(opened, split)
     if len(runs) < 2:
         st.info("Choose at least two runs that were recorded on the same images.", icon=":material/compare_arrows:")
         return
-    against = compare_choices.validate_against([run.name for run in runs])
-    with row:
-        st.selectbox(
-            "Compare with", [run.name for run in runs], key=compare_choices.AGAINST, width=200, persist_state="session"
-        )
-    show(runs, split, policy, against, top)
+    show(runs, split, policy, row)
 
 
 def usual_runs(names: Sequence[str]) -> list[str]:
@@ -82,18 +79,21 @@ def usual_runs(names: Sequence[str]) -> list[str]:
     return found if len(found) > 1 else comparison.usual_runs(names, choices.usual_run(names), opened_scores.load)
 
 
-def show(runs: Sequence[dx.Run], split: str, policy: str, against: str, top: DeltaGenerator) -> None:
-    """Budget, numbers and curves; then classes and budgets; then images."""
+def show(runs: Sequence[dx.Run], split: str, policy: str, row: DeltaGenerator) -> None:
+    """The question, the answer and the curves; then what differs: settings, learning, classes, budgets, images."""
+    wanted = decision_panels.question(runs, split)
+    sides = comparison.in_order([comparison.side(run, split, policy, wanted) for run in runs])
+    choice = comparison.choose(sides, wanted)
     with st.container(key="halves"):
-        left, right = st.columns([5, 7], gap="medium")
+        left, right = st.columns([6, 6], gap="medium")
     with left:
-        budget = comparison_panels.budget(runs, split)
-    sides = comparison.in_order([comparison.side(run, split, policy, budget) for run in runs])
-    base = next(side for side in sides if side.name == against)
-    with left:
-        comparison_panels.summary(sides, base, split, policy)
+        decision_panels.answer(sides, choice, wanted)
+        if choice.best is not None:
+            decision_panels.take(next(side for side in sides if side.name == choice.best), split)
+        decision_panels.table(sides, choice, wanted)
+        st.caption("  \n".join(comparison_panels.remarks(sides, split, policy, wanted)))
     with right:
-        charts = {"trade-off": comparison_panels.curves(sides, split, policy)}
+        charts = {"trade-off": comparison_panels.curves(sides, split, policy, wanted, choice)}
     opened = [side.point.run for side in sides]
     setting_differences.section(opened)
     training_comparison.section(opened)
@@ -102,14 +102,15 @@ def show(runs: Sequence[dx.Run], split: str, policy: str, against: str, top: Del
     with by_class:
         charts["by class"] = comparison_panels.classes(sides)
     with over_budgets:
+        base = comparison_panels.base(sides)
         if figure := comparison_panels.differences(sides, base, split, policy):
             charts["at every budget"] = figure
-    if figure := width_depth_panel.panel(sides, split, policy, budget):
+    if figure := width_depth_panel.panel(sides, split, policy, wanted):
         charts["width and depth"] = figure
-    with top:
+    with row:
         comparison_panels.share(sides, base, split, policy, charts)
     comparison_panels.images(sides, base, split)
-    compare_choices.write([run.name for run in runs])
+    decide_choices.write([run.name for run in runs])
 
 
 page()
