@@ -280,7 +280,7 @@ def curves_figure(sides: Sequence[Side], split: str, policy: str, wanted: Wanted
     numbers = run_numbers(sides)
     figure = run_styles.coloured(dx.figures.trade_off_figure(lines, None, singles), numbers)
     figure = dx.figures.mark_points(figure, {n: points[n] for n in lines}, [numbers[n] for n in lines])
-    words = "" if wanted.lose is None else f"most that may be lost: {100 * wanted.lose:g}"
+    words = "" if wanted.lose is None else f"points lost: {100 * wanted.lose:g}"
     return dx.figures.mark_limits(dx.figures.in_gflops(figure, scales, wanted.unit), wanted.budget, least, words)
 
 

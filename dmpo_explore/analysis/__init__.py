@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .class_metrics import class_metrics as class_metrics
     from .decision_trace import DecisionTrace as DecisionTrace
     from .decision_trace import most_probable as most_probable
+    from .decision_trace import telling_image as telling_image
     from .decision_trace import trace_decision as trace_decision
     from .evaluation import BUDGETS as BUDGETS
     from .evaluation import PROTOCOLS as PROTOCOLS

@@ -17,6 +17,7 @@ from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..records.scores import tempered
 from ..utils.typing import Bools, Floats, Ints
+from .outcome import Outcome
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +116,24 @@ def trace_decision(record: ExitRecord, policy: Policy, row: int) -> DecisionTrac
         np.array([comparison.threshold for comparison in found], np.float64),
         np.array(reached, bool),
     )
+
+
+def telling_image(outcome: Outcome) -> int:
+    """The row of an image that shows what a threshold does: incorrect at exit 1, correct at the exit that it takes.
+
+    Of those the one that goes deepest without using the last exit; where there is none, the deepest of all.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record = dx.load_run("demo").record("test")
+        >>> outcome = dx.apply(dx.POLICIES["confidence"]((0.9,)), record)
+        >>> row = telling_image(outcome)
+        >>> int(outcome.exits[row]) + 1, record.correct[row].tolist()[:2], bool(outcome.correct[row])
+        (5, [False, False], True)
+    """
+    mended = outcome.correct & ~outcome.record.correct[:, 0]
+    early = outcome.exits < outcome.record.n_exits - 1
+    return int(np.lexsort((outcome.exits, early, mended))[-1])
 
 
 def most_probable(

@@ -62,7 +62,7 @@ def choose_run(
         ...     outcomes[name] = dx.apply(dx.fit_policy(run.record("calibration"), target=budget), run.record("test"))
         >>> found = choose_run(outcomes, lose=0.01)
         >>> found.best, found.table["reason"].tolist()
-        ('demo', ['', 'loses 1.32 points, more than 1'])
+        ('demo', ['', 'loses 1.43 points, more than 1'])
     """
     import pandas as pd
 
