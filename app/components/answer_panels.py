@@ -59,17 +59,11 @@ def draw(pixels: npt.NDArray[np.uint8], alt: str) -> None:
 
 def answers_about(image: ChosenImage, record: dx.ExitRecord, policy: dx.Policy) -> ImageAnswers | None:
     """The answers about ``image``; None, and a notice, where the model is needed and unavailable."""
+    answers = None
     try:
         with st.spinner("Computing the answers …"):
             answers = image_answers.answers_about(image, record, policy)
-            if image.row is None or not image_state.with_model():
-                return answers
-    except model_queries.UNAVAILABLE as error:
-        unavailable(error, image.run)
-        return None
-    try:
-        with st.spinner("Computing the answers …"):
-            return image_answers.with_logits(answers)
+            return image_answers.with_logits(answers) if image_state.with_model() else answers
     except model_queries.UNAVAILABLE as error:
         unavailable(error, image.run)
         return answers
@@ -94,20 +88,16 @@ def decision(answers: ImageAnswers) -> None:
         f'<p class="dx-why">{html.escape(answers.trace.sentence())} <b>Prediction: {prediction}</b>, for {share:.1%} '
         "of the plain backbone's compute.</p>"
     )
-    st.html(image_walk.walk(answers, _small(answers.image)))
+    st.html(image_walk.walk(answers, small(answers.image), answers.label))
     if answers.one.logits is None and own_runs.is_own(answers.image.run):
         st.caption("These scores hold no logits, so only the predicted class of every exit is known.")
-    elif answers.one.logits is None:
-        st.button(
-            "Query the model for the other classes",
-            icon=":material/leaderboard:",
-            on_click=image_state.use_model,
-            key=image_state.QUERY,
-            help="The record holds no logits, so only the predicted class of every exit is known.",
-        )
+    elif answers.record.logits is None and answers.image.row is not None:
+        text = "The record holds no logits, so only the predicted class of every exit is known."
+        st.toggle("Other classes, from the model", key=image_state.QUERY, help=text, persist_state="session")
 
 
-def _small(image: ChosenImage) -> str | None:
+def small(image: ChosenImage) -> str | None:
+    """A data URI of the image as it goes through the stages; None where it cannot be read."""
     try:
         return dx.figures.thumbnail_address(image.preview_and_size()[0], WALKING)
     except (OSError, ValueError):

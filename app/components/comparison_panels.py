@@ -13,7 +13,7 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import compute_help, disagreement_tiles, widgets
 from dmpo_explore_app.components import share as share_popover
-from dmpo_explore_app.services import class_rows, comparison, comparison_code, own_runs, policies, records, selection
+from dmpo_explore_app.services import comparison, comparison_code, own_runs, policies, records, selection
 from dmpo_explore_app.services.comparison import Side, Wanted
 from dmpo_explore_app.services.images import shuffled
 from dmpo_explore_app.state import choices, decide_choices, links, opened_scores, operating_point, targets
@@ -64,9 +64,6 @@ def on_the_same_images(runs: Sequence[dx.Run], split: str) -> list[dx.Run]:
                 f"{name} was recorded on other {messages.escape_markdown(split)} images than {first} and is left out."
             )
     return found
-
-
-RUNS_HELP = "Predictions are compared image by image, so all runs must have recorded the same images."
 
 
 # -- numbers --
@@ -125,31 +122,12 @@ def classes(sides: Sequence[Side]) -> go.Figure:
     """The classes on which the runs differ most."""
     st.header("Class by class", anchor=False)
     frame = comparison.class_accuracy(sides)
-    top = frame.head(CLASSES)
-    if len(frame) > len(top):
-        text = (
-            st.text_input(
-                "Find classes",
-                key=decide_choices.FIND,
-                placeholder="part of a name",
-                width=220,
-                persist_state="session",
-            )
-            or ""
-        )
-        found = frame.iloc[class_rows.found(tuple(frame.index), text)]
-        top = top if found.empty else found.head(CLASSES)
-        st.caption(_which_classes(len(top), len(found), len(frame), text))
+    if len(top := frame.head(CLASSES)) < len(frame):
+        st.caption(f"The {CLASSES} of {len(frame):,} classes on which the runs differ most.")
     figure = dx.figures.class_accuracy_figure(top, list(comparison.run_numbers(sides).values()))
     alt = f"Accuracy of each run on each class; they differ most on {frame.index[0]}."
     widgets.chart(figure, "decide classes", 110 + 26 * len(top), alt)
     return figure
-
-
-def _which_classes(shown: int, found: int, classes: int, text: str) -> str:
-    words = f" that contain “{messages.escape_markdown(text[:60])}”" if text.strip() else ""
-    none = "" if found else f"No class{words.replace('contain', 'contains')}. "
-    return f"{none}The {shown} of {found or classes:,} classes{words if found else ''} on which the runs differ most."
 
 
 def base(sides: Sequence[Side]) -> Side:
@@ -227,7 +205,7 @@ def share(sides: Sequence[Side], base: Side, split: str, policy: str, charts: Ma
     """Thresholds, tables, figures and the code of this comparison."""
     thresholds = {f"thresholds of {side.name}": side.point.policy for side in sides if side.fitted}
     tables: dict[str, Callable[[], pd.DataFrame]] = {
-        "comparison": lambda: comparison.table(sides, base),
+        "comparison": lambda: dx.analysis.run_differences({side.name: side.outcome for side in sides}, base.name),
         "classes": lambda: comparison.class_accuracy(sides).reset_index(),
     }
     share_popover.popover(
@@ -236,6 +214,6 @@ def share(sides: Sequence[Side], base: Side, split: str, policy: str, charts: Ma
         tables,
         {name: (lambda figure=figure: figure) for name, figure in charts.items()},  # type: ignore[misc]
         lambda: comparison_code.python_code(sides, base, split, policy),
-        lambda: comparison_code.command_line(sides, base, split, policy),
+        lambda: comparison_code.command_line(sides, split),
         link=not any(own_runs.is_own(side.point.run) for side in sides),
     )

@@ -6,10 +6,9 @@ In: runs; `Side`s under a `Wanted`. Out: elements of the page, from the question
 from __future__ import annotations
 
 import html
-import io
 import shlex
+import shutil
 import tempfile
-import zipfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,16 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import share
 from dmpo_explore_app.components.progress import progress_bar
-from dmpo_explore_app.services import code_export, comparison, model_queries, model_queue, models, own_runs, policies
+from dmpo_explore_app.services import (
+    code_export,
+    comparison,
+    model_queries,
+    model_queue,
+    models,
+    own_runs,
+    policies,
+    records,
+)
 from dmpo_explore_app.services.comparison import Side, Wanted
 from dmpo_explore_app.state import decide_choices as state
 
@@ -46,7 +54,7 @@ def question(runs: Sequence[dx.Run], split: str) -> Wanted:
     unit = wished if times else "GFLOPs"
     first = Wanted(0.0, times=times if unit == "ms" else None)
     low, high = comparison.budget_range(runs, split, first)
-    reference = comparison.reference_gflops(runs[:1], split)[runs[0].name]
+    reference = records.record(runs[0], split).meta.reference_flops / 1e9
     usual = comparison.upwards(reference / 2) if unit == "GFLOPs" else high
     budget = state.validate_budget(unit, low, high, usual, reference)
     lose, risk = state.validate_limit()
@@ -216,10 +224,6 @@ def _export_command(run: dx.Run, policy: dx.Policy) -> str:
 
 def exported(run: dx.Run, policy: dx.Policy) -> bytes:
     """The run's export as a ZIP; raises as `dx.inference.export_run`."""
-    stream = io.BytesIO()
     with tempfile.TemporaryDirectory() as place, model_queue.exclusive_use("an export"):
         folder = dx.inference.export_run(run, Path(place) / f"{run.name}-onnx", policy)
-        with zipfile.ZipFile(stream, "w") as archive:
-            for path in sorted(folder.rglob("*")):
-                archive.write(path, path.relative_to(place))
-    return stream.getvalue()
+        return Path(shutil.make_archive(str(folder), "zip", place, folder.name)).read_bytes()

@@ -82,7 +82,9 @@ def _upload_widgets() -> None:
             on_change=state.receive_upload,
             args=(state.FILE,),
         )
-    elif source == "camera" and state.camera_on():
+    elif source == "camera" and st.toggle(
+        "Turn the camera on", key=state.CAMERA, help="One photo, when its button is pressed; nothing is recorded."
+    ):
         st.camera_input(
             "A photo. It stays in this session's memory.",
             key=state.PHOTO,
@@ -90,9 +92,6 @@ def _upload_widgets() -> None:
             args=(state.PHOTO,),
             width=420,
         )
-    elif source == "camera":
-        st.button("Turn the camera on", icon=":material/photo_camera:", on_click=state.turn_camera_on)
-        st.caption("The browser requests permission first. Nothing is recorded; the button takes one photo.")
     if source != "record" and state.absent():
         notice("The image stayed in its session: a reload or a link does not bring it back. Choose it again.")
     if source != "record" and (reason := state.refusal()):

@@ -16,37 +16,44 @@ import dmpo_explore as dx
 CLASSES = 5  # at each exit, the most probable first
 
 
-def walk(answers: ImageAnswers, picture: str | None) -> str:
-    """A list of the stages; those after the exit are not needed and pale. ``picture``: a data URI."""
+def walk(answers: ImageAnswers, picture: str | None, truth: int | None) -> str:
+    """A list of the stages; those after the exit are not needed and pale.
+
+    Args:
+        picture: a data URI. truth: the class, where it is known.
+    """
     found = answers.most_probable(CLASSES)
     read = answers.calibrated
     classes, shares = found or (read.prediction[0][:, None], read.confidence[0][:, None])
     stages = "".join(
-        _stage(answers, k, list(zip(classes[k].tolist(), shares[k].tolist(), strict=True)), picture)
+        _stage(answers, k, list(zip(classes[k].tolist(), shares[k].tolist(), strict=True)), picture, truth)
         for k in range(read.n_exits)
     )
     return f'<ol class="dx-walk">{stages}</ol>'
 
 
-def _stage(answers: ImageAnswers, k: int, best: list[tuple[int, float]], picture: str | None) -> str:
+def _stage(answers: ImageAnswers, k: int, best: list[tuple[int, float]], picture: str | None, truth: int | None) -> str:
     exit, block = answers.exit, answers.record.meta.exit_blocks[k]
     state = "here" if k == exit else "later" if k > exit else "passed"
     image = f'<img src="{html.escape(picture)}" alt="">' if picture and state != "later" else ""
-    rows = "".join(_row(answers, label, share, first=not place) for place, (label, share) in enumerate(best))
+    names = answers.record.meta.class_names
+    rows = "".join(
+        _row(names[label], share, None if truth is None else label == truth, first=not place)
+        for place, (label, share) in enumerate(best)
+    )
     return (
         f'<li class="{state}" style="--k: {k}"><h3>Exit {k + 1} <small>block {block}</small>{image}</h3>'
         f"<ul>{rows}</ul>{_meter(answers.trace, k)}</li>"
     )
 
 
-def _row(answers: ImageAnswers, label: int, share: float, *, first: bool) -> str:
+def _row(name: str, share: float, correct: bool | None, *, first: bool) -> str:
     """A class as a bar; of the exit's own answer also whether it is correct."""
-    name, percent = answers.record.meta.class_names[label], f"{share:.0%}" if share >= 0.005 else "&lt;1%"
-    truth = answers.label
-    mark = "✓ " if label == truth else "✗ " if first and truth is not None else ""
-    text = html.escape(name)
+    percent, shown = f"{share:.0%}" if share >= 0.005 else "&lt;1%", html.escape(name)
+    mark = "✓ " if correct else "✗ " if first and correct is False else ""
     return (
-        f'<li style="--share: {share:.1%}" title="{text}: {share:.2%}"><span>{mark}{text}</span> <i>{percent}</i></li>'
+        f'<li style="--share: {share:.1%}" title="{shown}: {share:.2%}"><span>{mark}{shown}</span> '
+        f"<i>{percent}</i></li>"
     )
 
 

@@ -174,7 +174,7 @@ def _same_backbone(ours: dx.Run, theirs: dx.Run) -> bool:
     split = ours.splits()[0]
     if not same_images(ours, theirs, split):
         raise ValueError(f"{theirs.name} has other images")
-    return len(set(reference_gflops([ours, theirs], split).values())) == 1
+    return len({records.record(run, split).meta.reference_flops for run in (ours, theirs)}) == 1
 
 
 def common_splits(runs: Sequence[dx.Run]) -> list[str]:
@@ -197,11 +197,6 @@ def taken_for_the_same(first: dx.Run, other: dx.Run, split: str) -> bool:
     return not hashed and ours.meta.data != theirs.meta.data and np.array_equal(ours.labels, theirs.labels)
 
 
-def reference_gflops(runs: Sequence[dx.Run], split: str) -> dict[str, float]:
-    """Run → GFLOPs of its plain backbone, to which its shares of compute are relative."""
-    return {run.name: records.record(run, split).meta.reference_flops / 1e9 for run in runs}
-
-
 def budget_range(runs: Sequence[dx.Run], split: str, wanted: Wanted) -> tuple[float, float]:
     """From what the cheapest exit costs to the dearest full depth, in the unit of the budget."""
     found = []
@@ -222,25 +217,6 @@ def upwards(number: float) -> float:
 # -- numbers --
 
 
-def table(sides: Sequence[Side], base: Side) -> pd.DataFrame:
-    """One row per run: numbers of its outcome, and the difference to ``base`` with its interval, as fractions."""
-    rows = []
-    for side in sides:
-        s = side.outcome.summary()
-        difference = dx.bootstrap_difference(side.outcome.correct, base.outcome.correct)
-        rows.append(
-            {
-                "run": side.name,
-                "accuracy": s["accuracy"],
-                "compute": s["flops_fraction"],
-                "flops": s["flops_fraction"] * side.record.meta.reference_flops,
-                "mean_exit": s["mean_exit"],
-                **dict(zip(("difference", "low", "high"), difference, strict=True)),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 def interval(difference: float, low: float, high: float) -> str:
     """``+3.04 [+2.49, +3.58]``, in points."""
     return f"{100 * difference:+z.2f} [{100 * low:+z.2f}, {100 * high:+z.2f}]".replace("-", "−")
@@ -248,13 +224,10 @@ def interval(difference: float, low: float, high: float) -> str:
 
 def class_accuracy(sides: Sequence[Side]) -> pd.DataFrame:
     """Accuracy by class, one column per run, sorted by how much the runs differ; classes without images are absent."""
-    labels, names = np.asarray(sides[0].record.labels), sides[0].record.meta.class_names
-    counts, labelled = np.bincount(labels, minlength=len(names)), dx.figures.unique_labels(names, 200)
-    with np.errstate(invalid="ignore"):
-        columns = {s.name: np.bincount(labels, s.outcome.correct, len(names)) / counts for s in sides}
-    frame = pd.DataFrame(columns, index=pd.Index(labelled, name="class"))[counts > 0]
-    spread = frame.max(axis=1) - frame.min(axis=1)
-    return frame.iloc[np.argsort(-spread.to_numpy(), kind="stable")]
+    index = pd.Index(dx.figures.unique_labels(sides[0].record.meta.class_names, 200), name="class")
+    columns = {s.name: dx.analysis.class_metrics(s.outcome)["accuracy"].to_numpy() for s in sides}
+    frame = pd.DataFrame(columns, index).dropna()
+    return frame.iloc[np.argsort(-np.ptp(frame.to_numpy(), axis=1), kind="stable")]
 
 
 def disagreements(a: Side, b: Side) -> Mapping[str, np.ndarray]:

@@ -5,10 +5,9 @@ In: `comparison.Side`s, the split and the policy. Out: text.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
-from dmpo_explore_app.services import code_export, own_runs, policies
+from dmpo_explore_app.services import code_export, own_runs
 from dmpo_explore_app.services.comparison import AT_DEPTH, Side
 
 import dmpo_explore as dx
@@ -16,31 +15,8 @@ import dmpo_explore as dx
 
 def python_code(sides: Sequence[Side], base: Side, split: str, policy: str) -> str:
     """A program that prints accuracy, compute and the difference to ``base`` of every run."""
-    if any(own_runs.is_own(side.point.run) for side in sides):
-        return _with_own_scores(sides, base, split, policy)
     lines = "".join(
-        f"    {code_export.reference(side.point.run)!r}: dx.Target.{_target(side)},\n"
-        for side in [base, *(side for side in sides if side is not base)]
-    )
-    some = dx.POLICIES[policy].learns or not all(side.fitted for side in sides)  # at full depth not all have it
-    name = f'{policy!r} if target.kind != "full_depth" else {AT_DEPTH!r}' if some else repr(policy)
-    return (
-        f"{code_export.imports(policy)}"
-        f"targets = {{  # of calibration or val; the others are compared with the first\n{lines}}}\noutcomes = {{}}\n"
-        "for name, target in targets.items():\n"
-        "    run = dx.load_run(name)\n"
-        f"    policy = dx.fit_run_policy(run, {name}, target)\n"
-        f"    outcome = outcomes[name] = dx.apply(policy, run.record({split!r}))\n"
-        "    s = outcome.summary()\n"
-        "    difference = dx.bootstrap_difference(outcome.correct, next(iter(outcomes.values())).correct)\n"
-        '    print(name, s["accuracy"], s["flops_fraction"], *difference)'
-    )
-
-
-def _with_own_scores(sides: Sequence[Side], base: Side, split: str, policy: str) -> str:
-    """The same where some scores belong to no run folder: every record is named."""
-    lines = "".join(
-        f"    {side.name!r}: (\n        {_record(side.point.run, split)},\n"
+        f"    {_name(side)!r}: (\n        {_record(side.point.run, split)},\n"
         f"        {_record(side.point.run, side.point.run.fitting_split if side.fitted else split)},\n"
         f"        {(policy if side.fitted else AT_DEPTH)!r},\n        dx.Target.{_target(side)},\n    ),\n"
         for side in [base, *(side for side in sides if side is not base)]
@@ -55,6 +31,10 @@ def _with_own_scores(sides: Sequence[Side], base: Side, split: str, policy: str)
         "    difference = dx.bootstrap_difference(outcome.correct, next(iter(outcomes.values())).correct)\n"
         '    print(name, s["accuracy"], s["flops_fraction"], *difference, sep="\\t")'
     )
+
+
+def _name(side: Side) -> str:
+    return side.name if own_runs.is_own(side.point.run) else code_export.reference(side.point.run)
 
 
 def _record(run: dx.Run, split: str) -> str:
@@ -72,29 +52,9 @@ def target(side: Side) -> dx.Target:
     return dx.Target.from_dict(side.point.policy.fitted["target"])
 
 
-def command_line(sides: Sequence[Side], base: Side, split: str, policy: str) -> str:
-    """The same from the shell: runs that are fitted to the same against ``base``; others in a line each.
-
-    Empty with own scores, which no command can name.
-    """
-    if any(own_runs.is_own(side.point.run) for side in sides):
+def command_line(sides: Sequence[Side], split: str) -> str:
+    """The numbers of every run from the shell; empty with own scores, which no command can name."""
+    points = [side.point for side in sides]
+    if any(own_runs.is_own(point.run) for point in points):
         return ""
-    free, quoted = [side for side in sides if side.fitted], shlex.quote(split)
-    names = {" ".join(target(side).to_options()): "" for side in free}
-    for side in free:
-        names[" ".join(target(side).to_options())] += f" {code_export.quoted(side.point.run)}"
-    against = f" --against {code_export.quoted(base.point.run)}" if len(names) == 1 and _fits(base) else ""
-    lines = [
-        f"{code_export.evaluate(policy)}{some} --policy {shlex.quote(policy)} {options} --split {quoted}{against}"
-        for options, some in names.items()
-    ]
-    lines += [
-        f"dmpo-explore evaluate {code_export.quoted(side.point.run)} --split {quoted}"
-        for side in sides
-        if side.record.n_exits == 1 and policies.can_fit(side.point.run)
-    ]
-    return "\n".join(lines)
-
-
-def _fits(base: Side) -> bool:
-    return base.fitted or base.record.n_exits == 1
+    return "\n".join(code_export.command_line(point.run, split, point.policy) for point in points)

@@ -15,14 +15,14 @@ from dmpo_explore_app.state import choices, url
 
 import dmpo_explore as dx
 
-RUNS, AGAINST, OTHER, SHOW, FIND = "runs", "against", "other", "show", "find"
+RUNS, AGAINST, OTHER, SHOW = "runs", "against", "other", "show"
 UNIT, BUDGETS = "unit", {"GFLOPs": "gflops", "ms": "ms"}  # unit of the budget → key of its number
 COMPUTE = "compute"  # of older links: the budget in per cent of the plain backbone
 LIMIT, LOSE, RISK = "limit", "lose", "early_errors"  # which of the two that follow is set
 LIMITS = {LOSE: "points of accuracy", RISK: "% early-exit errors"}
 KEYS = (
     *(RUNS, AGAINST, choices.SPLIT, choices.POLICY, UNIT, *BUDGETS.values(), COMPUTE, LIMIT, LOSE, RISK),
-    *(OTHER, SHOW, FIND),
+    *(OTHER, SHOW),
 )  # of the address and the state
 FIRST = 1.0  # points, or per cent
 SLIDER, TIMES, MEASURE, TIMING = "budget slider", "times", "measure", "timing"  # keys of widgets

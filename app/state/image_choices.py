@@ -19,10 +19,10 @@ import dmpo_explore as dx
 IMAGE, SOURCE = "image", "source"  # of the address and of the state
 ADDRESS = (IMAGE, SOURCE)
 ROW, FILE, PHOTO, QUERY, TOKENS = "row", "file", "photo", "query the model", "show tokens"  # of widgets
+EDIT, AMOUNT, CAMERA = "edit", "edit amount", "camera on"
 OTHER = "Any other"  # a button's key and label
 SOURCES = {"record": "of the record", "file": "a file of yours", "camera": "the camera"}
-_UPLOAD, _REFUSAL, _CAMERA_ON, _WITH_MODEL = "_upload", "_upload_refusal", "_camera_on", "_with_model"
-_TOKENS_SHOWN = "_tokens_shown"
+_UPLOAD, _REFUSAL = "_upload", "_upload_refusal"
 _UPLOAD_FROM = "_upload_from"  # the widget that received the upload
 _ABSENT = "_upload_absent"  # an address was followed that says that there was one
 
@@ -128,34 +128,9 @@ def refusal() -> str:
     return str(st.session_state.get(_REFUSAL) or "")
 
 
-def camera_on() -> bool:
-    """Whether the camera may be used."""
-    return bool(st.session_state.get(_CAMERA_ON))
-
-
-def turn_camera_on() -> None:
-    """Allow the camera."""
-    st.session_state[_CAMERA_ON] = True
-
-
 def with_model() -> bool:
     """Whether the model answers where the record holds no logits."""
-    return bool(st.session_state.get(_WITH_MODEL))
-
-
-def use_model() -> None:
-    """Let the model answer where the record holds no logits."""
-    st.session_state[_WITH_MODEL] = True
-
-
-def tokens_shown() -> bool:
-    """Whether the patch tokens of every exit are shown."""
-    return bool(st.session_state.get(_TOKENS_SHOWN))
-
-
-def show_tokens() -> None:
-    """Show the patch tokens of every exit, of this image and of those that follow."""
-    st.session_state[_TOKENS_SHOWN] = True
+    return bool(st.session_state.get(QUERY))
 
 
 def address(image: ChosenImage | None) -> dict[str, str]:

@@ -15,12 +15,9 @@ from dmpo_explore_app import messages
 from dmpo_explore_app.components import (
     comparison_panels,
     decision_panels,
+    run_differences,
     run_picker,
-    setting_differences,
-    study_results,
-    training_comparison,
     widgets,
-    width_depth_panel,
 )
 from dmpo_explore_app.services import comparison
 from dmpo_explore_app.state import choices, decide_choices, opened_scores, url
@@ -39,7 +36,6 @@ def page() -> None:
     url.follow(decide_choices.KEYS)
     with messages.problems("These runs cannot be compared."):
         workbench(names)
-    study_results.show()
 
 
 def workbench(names: Sequence[str]) -> None:
@@ -95,8 +91,8 @@ def show(runs: Sequence[dx.Run], split: str, policy: str, row: DeltaGenerator) -
     with right:
         charts = {"trade-off": comparison_panels.curves(sides, split, policy, wanted, choice)}
     opened = [side.point.run for side in sides]
-    setting_differences.section(opened)
-    training_comparison.section(opened)
+    run_differences.settings(opened)
+    run_differences.learning(opened)
     with st.container(key="charts"):
         by_class, over_budgets = st.columns(2, gap="medium")
     with by_class:
@@ -105,8 +101,6 @@ def show(runs: Sequence[dx.Run], split: str, policy: str, row: DeltaGenerator) -
         base = comparison_panels.base(sides)
         if figure := comparison_panels.differences(sides, base, split, policy):
             charts["at every budget"] = figure
-    if figure := width_depth_panel.panel(sides, split, policy, wanted):
-        charts["width and depth"] = figure
     with row:
         comparison_panels.share(sides, base, split, policy, charts)
     comparison_panels.images(sides, base, split)

@@ -15,7 +15,7 @@ from dmpo_explore_app import messages
 from dmpo_explore_app.components import (
     answer_panels,
     attribution_panel,
-    class_table,
+    image_edit,
     image_picker,
     run_picker,
     share,
@@ -103,6 +103,7 @@ def show(chosen: ChosenImage, record: dx.ExitRecord, policy: dx.Policy, top: Del
         answer_panels.decision(answers)
     charts: dict[str, go.Figure] = {}
     if has_model:
+        image_edit.section(answers)
         charts |= attribution_panel.section(answers)
         charts |= token_pca.row(answers)
     else:
@@ -118,7 +119,7 @@ def share_popover(answers: ImageAnswers, charts: Mapping[str, go.Figure]) -> Non
     share.popover(
         f"{answers.image.run.name}-{answers.image.name(answers.record)}",
         {"thresholds": answers.policy} if answers.record.n_exits > 1 else {},
-        {"exits": partial(class_table.table, answers.calibrated, answers.trace)},
+        {"exits": partial(dx.analysis.trace_table, answers.calibrated, answers.trace)},
         {name: partial(go.Figure, figure) for name, figure in charts.items()},
         partial(python_code, answers, question),
         link=answers.image.row is not None and not own_runs.is_own(answers.image.run),

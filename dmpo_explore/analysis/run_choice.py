@@ -90,3 +90,31 @@ def choose_run(
     second = next((name for name in left if name != best), None)
     lead = bootstrap_difference(outcomes[best].correct, outcomes[second].correct) if second else None
     return RunChoice(table, reference, best, second, lead)
+
+
+def run_differences(outcomes: Mapping[str, Outcome], base: str) -> pd.DataFrame:
+    """Numbers of every run, and its accuracy above that of ``base`` with the paired 95 % interval; fractions.
+
+    Args:
+        outcomes: name → outcome on the same images. base: one of the names.
+
+    Returns:
+        ``run``, ``accuracy``, ``compute``, ``flops``, ``mean_exit``, ``difference``, ``low``, ``high``.
+
+    Example:
+        >>> import dmpo_explore as dx, numpy as np
+        >>> record = dx.load_run("demo").record("test")
+        >>> outcomes = {name: dx.Outcome(record, np.full(record.n_images, k)) for k, name in enumerate("ab")}
+        >>> run_differences(outcomes, "a")["difference"].round(4).tolist()
+        [0.0, 0.0109]
+    """
+    import pandas as pd
+
+    rows = []
+    for name, outcome in outcomes.items():
+        s = outcome.summary()
+        flops = s["flops_fraction"] * outcome.record.meta.reference_flops
+        difference = bootstrap_difference(outcome.correct, outcomes[base].correct)
+        rows.append((name, s["accuracy"], s["flops_fraction"], flops, s["mean_exit"], *difference))
+    columns = ["run", "accuracy", "compute", "flops", "mean_exit", "difference", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dmpo_explore_app.components.setting_differences import MEANING, remarks, table
+from dmpo_explore_app.components.run_differences import MEANING, remarks, table
 
 import dmpo_explore as dx
 

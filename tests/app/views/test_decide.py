@@ -24,7 +24,8 @@ def test_the_table_is_what_evaluate_says(runs: Path, policy: str) -> None:
     rows = evaluate_runs(["four", "six"], policy, targets=dx.Target.flops(0.62), against="six")
     assert expected(rows).items() <= numbers(app).items()
     assert not app.warning and not app.error
-    assert answered(code(app, "sh").splitlines()[0]) == rows  # the command that the page offers
+    (four,) = evaluate_runs(["four"], policy, targets=dx.Target.flops(0.62))
+    assert answered(code(app, "sh").splitlines()[0]) == four  # the command that the page offers
     assert printed(code(app, "python")).splitlines()[0].split()[1] == str(rows[1]["accuracy"])
 
 
@@ -79,7 +80,7 @@ def test_a_bound_on_early_exit_errors_in_the_place_of_points(runs: Path) -> None
     target = dx.Target.risk("too_early", epsilon=0.02)
     rows = evaluate_runs(["demo", "demo-naive"], targets=target)
     assert expected(rows) == numbers(app) and "at most 2% (95% confidence)" in answer(app)
-    assert answered(code(app, "sh").splitlines()[0])[0]["accuracy"] == rows[0]["accuracy"]
+    assert answered(code(app, "sh").splitlines()[0])["accuracy"] == rows[0]["accuracy"]
 
 
 def test_a_budget_of_milliseconds_is_fitted_on_the_stages_times(runs: Path) -> None:
@@ -146,16 +147,6 @@ def test_on_calibration_the_reader_is_warned(runs: Path) -> None:
     assert "on which the thresholds were fitted too" in texts(app)
 
 
-def test_the_study_is_read_when_its_section_is_opened(runs: Path) -> None:
-    closed = start(runs="four,six")
-    app = start(panels.STUDY, runs="four,six")
-    assert [tab.label for tab in app.tabs][:3] == ["caltech", "fashion", "fashion-cnn"]
-    specs = [chart.proto.spec for chart in app.get("plotly_chart")]
-    assert len(specs) == len(closed.get("plotly_chart")) + len(app.tabs)
-    claims = dx.course.study_table("claims")
-    assert all(any(question in spec for spec in specs) for question in claims["question"])
-
-
 # -- the arithmetic --
 
 HALF = 0.5e-6  # GFLOPs: half of the runs' plain backbone
@@ -183,7 +174,7 @@ def test_the_difference_at_a_budget_is_the_tables(runs: Path) -> None:
     table = comparison.difference_table(
         both[0], both[1], "test", "confidence", [comparison.Wanted(b) for b in (HALF, 2 * HALF)]
     )
-    row = comparison.table(both, both[1]).iloc[0]
+    row = dx.analysis.run_differences({side.name: side.outcome for side in both}, "six").iloc[0]
     assert table.iloc[0][["difference", "low", "high"]].tolist() == row[["difference", "low", "high"]].tolist()
 
 

@@ -25,8 +25,8 @@ def test_a_single_exit_is_taken_as_it_is(runs: Path) -> None:
     accuracy, _, reason = shown(app)["one"]
     assert expected(rows).items() <= numbers(app).items()
     assert accuracy == f"{dx.load_run('one').record('test').correct.mean():.2%}" and not reason
-    several, single = code(app, "sh").splitlines()
-    assert answered(several) == rows
+    first, _, single = code(app, "sh").splitlines()
+    assert answered(first)["accuracy"] == rows[0]["accuracy"]
     assert f"{answered(single)['accuracy']:.2%}" == accuracy
 
 

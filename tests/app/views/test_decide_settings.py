@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import visiting
 from decide_page import PAGE, start, texts
-from dmpo_explore_app.components.setting_differences import MEANING
+from dmpo_explore_app.components.run_differences import MEANING
 from dmpo_explore_app.services import own_runs
 from dmpo_explore_app.state import panels
 from streamlit.testing.v1 import AppTest

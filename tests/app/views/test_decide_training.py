@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from decide_page import start, texts
-from dmpo_explore_app.components.training_comparison import LEGEND, alternatives, histories
+from dmpo_explore_app.components.run_differences import LEGEND, alternatives, histories
 from dmpo_explore_app.state import panels
 
 import dmpo_explore as dx

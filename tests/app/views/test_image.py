@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from dmpo_explore_app.services import images, model_queries, models
 from made_up import HOSTILE, MAIN
-from one_image import VIEW, address_of, bodies, opened, press, reason, said, tiny
+from one_image import VIEW, address_of, bodies, opened, reason, said, tiny
 from streamlit.testing.v1 import AppTest
 from visiting import checked
 
@@ -71,7 +71,7 @@ def test_without_weights_the_record_still_answers_and_a_notice_names_the_fix(tra
     record = dx.load_run("bare").record("test")
     policy = dx.fit_run_policy(dx.load_run("bare"))
     assert reason(app) == trace_decision(record, policy, 5).sentence()
-    press(app, "Query the model for the other classes")
+    checked(app.toggle(key="query the model").set_value(True).run())
     assert "no weights yet" in said(app) and "train it" in said(app)
     assert reason(app) == trace_decision(record, policy, 5).sentence() and HOSTILE not in bodies(app)
 
@@ -93,7 +93,7 @@ def test_the_model_is_asked_where_the_record_keeps_no_logits(trained_runs: Path,
             (trained_runs / "short" / "records" / split / "logits.npy").unlink()
         app = opened(run="short", image="4")
         assert bodies(app).count("<i>") == 3
-        press(app, "Query the model for the other classes")
+        checked(app.toggle(key="query the model").set_value(True).run())
         run, record = tiny()
         now = run.model("cpu")(run.inputs("test", [4]))[0].detach().numpy()
         classes, _ = most_probable(now.astype(np.float16))
@@ -211,13 +211,15 @@ def test_the_shared_code_says_what_the_page_says(trained_runs: Path) -> None:
 
 
 def test_what_each_exit_sees_is_the_librarys(trained_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = press(opened(run="tiny", image="5", method="integrated_gradients"), "Show the patch tokens")
+    app = opened(run="tiny", image="5", method="integrated_gradients")
+    checked(app.toggle(key="show tokens").set_value(True).run())
     run, _ = tiny()
     tokens = dx.stage_tokens(run.model("cpu"), run.inputs("test", [5]))
     found = dx.inspection.patch_components(tokens)
     shares = "; ".join(f"Exit {k} {one.shares.sum():.0%}" for k, one in enumerate(found, start=1))
-    assert any(shares in text.proto.help for text in app.markdown)
+    assert any(shares in text.value for text in app.caption)
     spec = json.loads(app.get("plotly_chart")[0].proto.spec)
     assert len(spec["data"]) == 1 + len(found) == 4
-    bare = press(opened(run="bare", image="5"), "Show the patch tokens")
+    bare = opened(run="bare", image="5")
+    checked(bare.toggle(key="show tokens").set_value(True).run())
     assert any("The patch tokens cannot be shown here" in error.value for error in bare.error)

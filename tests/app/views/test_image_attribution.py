@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import visiting
 from dmpo_explore_app import messages
 from dmpo_explore_app.services import images, model_queries, models
-from one_image import bodies, opened, press, said, tiny
+from dmpo_explore_app.state import panels
+from one_image import VIEW, opened, press, said, tiny
 from visiting import checked
 
 import dmpo_explore as dx
@@ -19,7 +21,8 @@ import dmpo_explore as dx
 @pytest.mark.filterwarnings("ignore:.*convergence delta")
 def test_maps_and_their_quality_are_the_librarys(trained_runs: Path) -> None:
     run, _ = tiny()
-    app = opened(run="tiny", image="3", target="2", baseline="mean", method="integrated_gradients")
+    address = {"run": "tiny", "image": "3", "target": "2", "baseline": "mean", "method": "integrated_gradients"}
+    app = visiting.opened(VIEW, state={panels.QUALITY: True}, **address)
     assert not app.get("plotly_chart")  # nothing is explained before one asks
     press(app, "Explain every exit")
     expected = dx.compare_exits(run.model("cpu"), run.inputs("test", [3])[0], 1, baseline="mean")
@@ -29,11 +32,12 @@ def test_maps_and_their_quality_are_the_librarys(trained_runs: Path) -> None:
     for one, there in zip(found.attributions, expected.attributions, strict=True):
         assert one.delta == pytest.approx(there.delta, abs=1e-4)
         numbers = (messages.signed(there.logit).removeprefix("+"), messages.signed(there.difference))
-        assert all(text in bodies(app) for text in numbers)
-    assert len(app.get("plotly_chart")) == 1 and "not checked" in bodies(app)
+        assert all(text in app.table[0].value.to_string() for text in numbers)
+    assert len(app.get("plotly_chart")) == 1 and "not checked" in app.table[0].value.to_string()
     press(app, "Check them by hiding parts")
     quality = expected.attributions[0].quality(perturbations=0, orders=4)
-    assert f"{quality.unexplained:.0%} " in bodies(app) and f"{quality.insertion_area:.2f} (" in bodies(app)
+    checked_numbers = app.table[0].value.to_string()
+    assert f"{quality.unexplained:.0%} " in checked_numbers and f"{quality.insertion_area:.2f} (" in checked_numbers
     models._model.clear()
     assert not models._shared()  # maps would keep the model in memory
 

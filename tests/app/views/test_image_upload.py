@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from dmpo_explore_app.services import models
-from one_image import address_of, bodies, opened, press, reason, said, tiny, uploaded
+from one_image import address_of, bodies, opened, reason, said, tiny, uploaded
 from PIL import Image
 from sent_pictures import REFUSED, TAKEN, encoded
 from visiting import checked
@@ -90,7 +90,7 @@ def test_the_camera_waits_for_its_button(trained_runs: Path) -> None:
     assert "dx-why" in bodies(app)
     checked(app.segmented_control(key="source").set_value("camera").run())
     assert "dx-why" not in bodies(app)  # the file is not the camera's
-    press(app, "Turn the camera on")
+    checked(app.toggle(key="camera on").set_value(True).run())
     (camera,) = app.get("camera_input")
     photo = io.BytesIO()
     Image.fromarray(read_image(TAKEN["colour.png"], "colour.png")).save(photo, "JPEG")
