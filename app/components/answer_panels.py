@@ -22,13 +22,9 @@ WALKING = 40  # pixels of the one that goes through the stages
 COARSE = 256  # images of fewer pixels are enlarged without smoothing
 
 
-def original(image: ChosenImage, record: dx.ExitRecord) -> tuple[int, int] | None:
-    """The image at its own colours and aspect, its name, its class and size.
-
-    Returns:
-        width and height; None where the image cannot be read.
-    """
-    name, facts, size = image.name(record), [], None
+def original(image: ChosenImage, record: dx.ExitRecord) -> None:
+    """The image at its own colours and aspect, its name, its class and size."""
+    name, facts = image.name(record), []
     if image.upload is None:
         facts.append(f"class {record.meta.class_names[record.labels[image.row or 0]]}")
     try:
@@ -45,7 +41,6 @@ def original(image: ChosenImage, record: dx.ExitRecord) -> tuple[int, int] | Non
         if max(size) > dx.figures.LONGEST_SHAPE * min(size):
             facts.append("the middle is shown")
     st.caption(f"**{escape_markdown(name, 80)}**  \n{escape_markdown(', '.join(facts), 120)}")
-    return size
 
 
 def draw(pixels: npt.NDArray[np.uint8], alt: str) -> None:

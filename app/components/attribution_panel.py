@@ -58,28 +58,13 @@ def _controls(answers: ImageAnswers) -> DeltaGenerator:
         return names[target - 1] if isinstance(target, int) else state.TARGETS[target]
 
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="explain"):
-        st.selectbox("Method", list(METHODS), format_func=_title, key=state.METHOD, width=210, persist_state="session")
-        st.selectbox(
-            "What is explained",
-            [*state.TARGETS, *range(1, len(names) + 1)],
-            format_func=words,
-            key=state.TARGET,
-            width=270,
-            persist_state="session",
-        )
-        st.selectbox(
-            "Baseline",
-            list(BASELINES),
-            format_func=BASELINES.__getitem__,
-            key=state.BASELINE,
-            width=200,
-            persist_state="session",
-        )
+        for label, key, options, shown, width in (
+            ("Method", state.METHOD, list(METHODS), lambda method: METHODS[method].title, 210),
+            ("What is explained", state.TARGET, [*state.TARGETS, *range(1, len(names) + 1)], words, 270),
+            ("Baseline", state.BASELINE, list(BASELINES), BASELINES.__getitem__, 200),
+        ):
+            st.selectbox(label, options, format_func=shown, key=key, width=width, persist_state="session")
         return st.container(horizontal=True, gap="small", width="content", key="drawn")
-
-
-def _title(method: str) -> str:
-    return METHODS[method].title
 
 
 # -- maps --
@@ -100,11 +85,10 @@ def _maps(image: ChosenImage, question: Question) -> dx.ExitComparison | None:
         )
         st.caption("This takes many passes of the model, on two CPU cores usually several seconds.")
         return None
-    title = _title(question.method)
+    title, place = METHODS[question.method].title, st.empty()
+    if not METHODS[question.method].cheap:
+        place.button("Cancel", icon=":material/close:", on_click=state.request_maps, args=(None,), key=state.CANCEL)
     try:
-        if not METHODS[question.method].cheap:
-            place = st.empty()
-            place.button("Cancel", icon=":material/close:", on_click=state.request_maps, args=(None,), key=state.CANCEL)
         with progress_bar(title) as progress:
             return model_queries.attribution_maps(image, question, progress)
     except model_queries.UNAVAILABLE as error:
@@ -117,6 +101,8 @@ def _maps(image: ChosenImage, question: Question) -> dx.ExitComparison | None:
         else:
             fetch_offer.offer(wanted, f"{title} needs the model. The answers above are recorded.", " maps")
         return None
+    finally:
+        place.empty()
 
 
 def _charts(
@@ -143,7 +129,7 @@ def _charts(
     figure = dx.figures.exit_maps_figure(pixels, heats, labels, signed=signed, unit=unit, columns=columns)
     with st.container(key="scrolled_maps"):  # on a phone, where maps would be too small to read
         st.html('<p class="dx-sideways" tabindex="0">Scroll sideways to see all exits.</p>')
-        alt = f"{_title(question.method)} for {words}: one map for each exit."
+        alt = f"{METHODS[question.method].title} for {words}: one map for each exit."
         st.plotly_chart(figure, key="maps", config={"displayModeBar": False}, alt=alt)
     height, width = pixels.shape[:2]
     resizing = answers.image.run.config.model.resizing

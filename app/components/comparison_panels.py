@@ -85,8 +85,9 @@ def remarks(sides: Sequence[Side], split: str, policy: str, wanted: Wanted) -> l
             notes.append(f"{name} has no calibration or val record to fit on, so every image exits at its last: {fix}.")
         if (drawn := comparison.policy_of_curve(side, policy)) != policy and side.record.n_exits > 1:
             notes.append(f"{name}: its curve is that of {drawn}, as {policy} is unavailable.")
-        elif side.fitted and (text := _few_images(run)):
-            notes.append(f"Caution, {name}: {messages.escape_markdown(text, 400)}.")
+        elif side.fitted:
+            text = dx.fitting.few_images(records.record(run, run.fitting_split).n_images, run.fitting_split)
+            notes += [f"Caution, {name}: {messages.escape_markdown(text, 400)}."] if text else []
         limit, cost = f"{wanted.budget:.3g}", f"{side.cost(wanted):.3g}"
         if side.fitted and not side.refused and float(cost) > float(limit):
             text = f"{limit} {wanted.unit} on {run.fitting_split} are {cost} on {split}"
@@ -96,10 +97,6 @@ def remarks(sides: Sequence[Side], split: str, policy: str, wanted: Wanted) -> l
         if comparison.taken_for_the_same(sides[0].point.run, side.point.run, split):
             notes.append(f"{name}: its labels are equal in the same order, so its images are taken for the same.")
     return notes
-
-
-def _few_images(run: dx.Run) -> str:
-    return dx.fitting.few_images(records.record(run, run.fitting_split).n_images, run.fitting_split) or ""
 
 
 # -- charts --
@@ -159,7 +156,7 @@ def images(sides: Sequence[Side], base: Side, split: str) -> None:
     others = [side.name for side in sides if side is not base]
     other, kind = decide_choices.validate_images(others)
     a = next(side for side in sides if side.name == other)
-    masks = comparison.disagreements(a, base)
+    masks = dx.analysis.parts(a.outcome, base.outcome)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="pairs"):
         label = f"A (B is {messages.escape_markdown(base.name)})"
         st.selectbox(label, others, key=decide_choices.OTHER, width=220, persist_state="session")

@@ -29,6 +29,7 @@ from dmpo_explore_app.services import (
     records,
 )
 from dmpo_explore_app.services.comparison import Side, Wanted
+from dmpo_explore_app.state import choices
 from dmpo_explore_app.state import decide_choices as state
 
 import dmpo_explore as dx
@@ -50,7 +51,7 @@ NO_TIMES = "No milliseconds are known yet, so the budget is in GFLOPs. Measure t
 def question(runs: Sequence[dx.Run], split: str) -> Wanted:
     """I have so much compute or time, and may lose so much: two numbers with their units, and a slider."""
     times = {run.name: state.times()[run.name] for run in runs if run.name in state.times()}
-    wished = state.choices.validate(state.UNIT, list(state.BUDGETS), "GFLOPs", "unit")
+    wished = choices.validate(state.UNIT, list(state.BUDGETS), "GFLOPs", "unit")
     unit = wished if times else "GFLOPs"
     first = Wanted(0.0, times=times if unit == "ms" else None)
     low, high = comparison.budget_range(runs, split, first)
@@ -99,7 +100,7 @@ def _times(runs: Sequence[dx.Run]) -> None:
             ["json"], max_upload_size=1, key=state.TIMING, on_change=state.receive_times,
         )  # fmt: skip
         if reason := state.refusal():
-            messages.problem("These times cannot be used.", reason)
+            messages.notice(f"These times cannot be used: {messages.with_code(reason)}.")
         for name, found in state.times().items():
             text = f"{name}: {found.exits[-1]:.3g} ms for all stages, one image at a time, on {found.device}."
             st.caption(messages.escape_markdown(text, 300))

@@ -230,11 +230,6 @@ def class_accuracy(sides: Sequence[Side]) -> pd.DataFrame:
     return frame.iloc[np.argsort(-np.ptp(frame.to_numpy(), axis=1), kind="stable")]
 
 
-def disagreements(a: Side, b: Side) -> Mapping[str, np.ndarray]:
-    """Kind of disagreement → (B,) mask."""
-    return dx.analysis.parts(a.outcome, b.outcome)
-
-
 # -- figures --
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services.attribution_methods import BASELINES, METHODS, REFUSED, refusal_reason
@@ -12,7 +14,8 @@ import dmpo_explore as dx
 
 METHOD, TARGET, BASELINE = ADDRESS = ("method", "target", "baseline")  # of the address and of the state
 DEFAULT_METHOD, DEFAULT_BASELINE = "token_grad_cam", "black"
-SCORE, LAST, HERE = "score", "last", "here"
+SCORE: Final = "score"  # as `dx.compare_exits` takes it
+LAST, HERE = "last", "here"
 TARGETS = {
     SCORE: "each exit's confidence, which decides",
     LAST: "the last exit's prediction",

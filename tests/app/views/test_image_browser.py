@@ -71,7 +71,9 @@ def test_an_explanation_method_by_method_and_as_a_link(trained: Visit, browser: 
     wait_for_address(page, "**method=saliency**")
     trained.settle_on(QUALITY)
     page.get_by_role("button", name="Check them by hiding parts").click()
-    page.wait_for_function("() => !document.querySelector('[data-testid=stTable]').innerText.includes('not checked')")
+    page.wait_for_function(
+        "() => !(document.querySelector('[data-testid=stTable]')?.innerText ?? 'not checked').includes('not checked')"
+    )
     trained.settle_on(QUALITY)
     shown, link = page.locator(QUALITY).inner_text(), page.url.removeprefix(trained.server.address)
     with new_visit(browser, trained.server) as other:
