@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -191,3 +192,14 @@ def test_a_side_is_fitted_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("dmpo_explore.fit_policy", None)
     again = comparison.side(run, "test", "confidence", comparison.Wanted(HALF))
     assert again.point.policy is first.point.policy and again.outcome is first.outcome
+
+
+def test_times_of_another_device_come_from_its_file(runs: Path) -> None:
+    app = start(runs="demo,demo-naive")
+    stages = [{"p50_ms": 10.0}] * 6
+    text = json.dumps({"run": "demo", "processor": "a phone's", "stages": stages})
+    checked(app.file_uploader(key="timing").set_value(("timing.json", text.encode(), "application/json")).run())
+    assert app.session_state["unit"] == "ms" and "on a phone's" in texts(app)
+    assert shown(app)["demo-naive"][2] == "it is not timed on this device"
+    checked(app.file_uploader(key="timing").set_value(("timing.json", b"{}", "application/json")).run())
+    assert "These times cannot be used: this timing.json has no" in texts(app)
