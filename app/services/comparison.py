@@ -199,13 +199,10 @@ def taken_for_the_same(first: dx.Run, other: dx.Run, split: str) -> bool:
 
 def budget_range(runs: Sequence[dx.Run], split: str, wanted: Wanted) -> tuple[float, float]:
     """From what the cheapest exit costs to the dearest full depth, in the unit of the budget."""
-    found = []
-    for run in runs:
-        record = records.record(run, split)
-        if wanted.times is None or run.name in wanted.times:
-            costed = wanted.costed(run.name, record).flops_fraction * wanted.reference(run.name, record)
-            found += [float(costed[0]), float(costed[-1])]
-    return min(found), upwards(max(found))
+    timed = [run for run in runs if wanted.times is None or run.name in wanted.times]
+    read = {run.name: records.record(run, split) for run in timed}
+    costs = [wanted.costed(*one).flops_fraction * wanted.reference(*one) for one in read.items()]
+    return float(min(cost[0] for cost in costs)), upwards(float(max(cost[-1] for cost in costs)))
 
 
 def upwards(number: float) -> float:
