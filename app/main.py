@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -19,7 +20,7 @@ st.html(HERE / "style.css")
 st.html(HERE / "narrow.css")
 pages = {  # page → whether it shows one run
     st.Page("views/explore.py", title="Explore", icon=":material/tune:", default=True): True,
-    st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:"): False,
+    (decide := st.Page("views/decide.py", title="Decide", icon=":material/balance:")): False,
     st.Page("views/image.py", title="One image", icon=":material/image_search:", url_path="image"): True,
     st.Page("views/live.py", title="Live", icon=":material/speed:"): True,
     st.Page("views/data.py", title="Data", icon=":material/photo_library:", url_path="data"): False,
@@ -28,6 +29,7 @@ pages = {  # page → whether it shows one run
         "views/own_scores.py", title="Your own scores", icon=":material/folder_open:", url_path="own-scores"
     ): False,
 }
-page = st.navigation([*pages], position="top")
-app_header.draw(dx.list_runs(), pages[page])
+former = st.Page(partial(app_header.lead_to, decide), url_path="compare", title="Decide", visibility="hidden")
+page = st.navigation([*pages, former], position="top")
+app_header.draw(dx.list_runs(), pages.get(page, False))
 page.run()

@@ -224,7 +224,7 @@ def test_its_images_are_one_error(make: Callable[[Path], None], tried: list[str]
     assert tried == [] and not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("view", ["explore", "compare", "image", "training", "live"])
+@pytest.mark.parametrize("view", ["explore", "decide", "image", "training", "live"])
 @pytest.mark.parametrize("make", [hub, folder_with_address, manifest_elsewhere, backbone_of_hub])
 def test_no_page_opens_what_a_run_names(
     make: Callable[[Path], None], view: str, tried: list[str], tmp_path: Path

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 from calls import call, fails
-from compare_page import shown, texts
-from compare_page import start as start_compare
+from decide_page import shown, texts
+from decide_page import start as start_compare
 from explore_page import address_of, cards, checked, expected, move, shown_threshold, slider, start
 from made_up import save_run
 from PIL import Image

@@ -1,4 +1,4 @@
-"""What is shown about one image without attribution: the image, the model's input, the decision, probable classes."""
+"""What is shown about one image without attribution: the image, the decision, probable classes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import html
 
 import numpy as np
 import numpy.typing as npt
-import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.components import class_table, fetch_offer, widgets
+from dmpo_explore_app.components import fetch_offer, image_walk
 from dmpo_explore_app.messages import escape_markdown, with_code
 from dmpo_explore_app.services import downloads, image_answers, model_queries, own_runs
 from dmpo_explore_app.services.image_answers import ImageAnswers
@@ -18,18 +17,14 @@ from dmpo_explore_app.state import image_choices as image_state
 
 import dmpo_explore as dx
 
-SIDE = 144  # pixels of the images on top; a click on one shows it large
+SIDE = 200  # pixels of the image; a click shows it large
+WALKING = 40  # pixels of the one that goes through the stages
 COARSE = 256  # images of fewer pixels are enlarged without smoothing
-LONGEST_NAME = 16  # letters of a class name in the chart
 
 
-def original(image: ChosenImage, record: dx.ExitRecord) -> tuple[int, int] | None:
-    """The image at its own colours and aspect, its name, its class and size.
-
-    Returns:
-        width and height; None where the image cannot be read.
-    """
-    name, facts, size = image.name(record), [], None
+def original(image: ChosenImage, record: dx.ExitRecord) -> None:
+    """The image at its own colours and aspect, its name, its class and size."""
+    name, facts = image.name(record), []
     if image.upload is None:
         facts.append(f"class {record.meta.class_names[record.labels[image.row or 0]]}")
     try:
@@ -46,7 +41,6 @@ def original(image: ChosenImage, record: dx.ExitRecord) -> tuple[int, int] | Non
         if max(size) > dx.figures.LONGEST_SHAPE * min(size):
             facts.append("the middle is shown")
     st.caption(f"**{escape_markdown(name, 80)}**  \n{escape_markdown(', '.join(facts), 120)}")
-    return size
 
 
 def draw(pixels: npt.NDArray[np.uint8], alt: str) -> None:
@@ -58,39 +52,13 @@ def draw(pixels: npt.NDArray[np.uint8], alt: str) -> None:
         st.image(pixels, alt=alt, width="stretch", output_format="PNG" if coarse else "JPEG")
 
 
-def model_input(image: ChosenImage, size: tuple[int, int] | None) -> None:
-    """The resized input of the model, before colours are normalised, beside an image of this width and height."""
-    try:
-        with st.spinner("Preparing the image …"):
-            pixels = model_queries.model_input(image)
-    except model_queries.UNAVAILABLE as error:
-        if image.upload is not None:
-            st.caption(f"The model's input cannot be shown. {with_code(error, 300)}")
-        return
-    model = image.run.config.model
-    shape = f"{pixels.shape[1]} × {pixels.shape[0]} pixels, {model.resizing}"
-    words = f"**Input of the model**  \n{shape}; colours not normalised yet"
-    if size == pixels.shape[1::-1] and np.array_equal(pixels, image.pixels()):
-        st.caption(f"{words}: the image itself")
-        return
-    draw(pixels, "Input of the model")
-    same = size is None or size[0] * pixels.shape[0] == size[1] * pixels.shape[1] or model.resize == "crop"
-    st.caption(words if same else f"{words}; not in the image's own aspect")
-
-
 def answers_about(image: ChosenImage, record: dx.ExitRecord, policy: dx.Policy) -> ImageAnswers | None:
     """The answers about ``image``; None, and a notice, where the model is needed and unavailable."""
+    answers = None
     try:
         with st.spinner("Computing the answers …"):
             answers = image_answers.answers_about(image, record, policy)
-            if image.row is None or not image_state.with_model():
-                return answers
-    except model_queries.UNAVAILABLE as error:
-        unavailable(error, image.run)
-        return None
-    try:
-        with st.spinner("Computing the answers …"):
-            return image_answers.with_logits(answers)
+            return image_answers.with_logits(answers) if image_state.with_model() else answers
     except model_queries.UNAVAILABLE as error:
         unavailable(error, image.run)
         return answers
@@ -105,8 +73,8 @@ def unavailable(error: Exception, run: dx.Run) -> None:
     messages.notice(f"The model is not available, so only recorded images have answers. {with_code(error)}")
 
 
-def decision(answers: ImageAnswers) -> dict[str, go.Figure]:
-    """The exit taken and why, confidence at every exit, the most probable classes; the figures that are shown."""
+def decision(answers: ImageAnswers) -> None:
+    """The exit taken and why, and the way of the image through the stages."""
     names, exit = answers.record.meta.class_names, answers.exit
     known = "" if answers.label is None else ", correct" if answers.prediction == answers.label else ", incorrect"
     confidence, share = answers.calibrated.confidence[0, exit], answers.record.flops_fraction[exit]
@@ -115,41 +83,17 @@ def decision(answers: ImageAnswers) -> dict[str, go.Figure]:
         f'<p class="dx-why">{html.escape(answers.trace.sentence())} <b>Prediction: {prediction}</b>, for {share:.1%} '
         "of the plain backbone's compute.</p>"
     )
-    figure = _trace_figure(answers)
-    height = 290 if len(figure.data) < 3 else 420
-    widgets.chart(figure, "decision", height, f"Confidence at every exit. {answers.trace.sentence()}")
-    _most_probable(answers)
-    return {"decision": figure}
-
-
-def _trace_figure(answers: ImageAnswers) -> go.Figure:
-    meta, trace = answers.record.meta, answers.trace
-    predicted = answers.one.prediction[0]
-    marks = ["" if answers.label is None else " ✓" if label == answers.label else " ✗" for label in predicted]
-    short = [dx.figures.abbreviated(meta.class_names[c], LONGEST_NAME) for c in predicted]
-    texts = [dx.figures.as_text(name) + mark for name, mark in zip(short, marks, strict=True)]
-    labels = [f"exit {k}<br>block {block}" for k, block in enumerate(meta.exit_blocks, start=1)]
-    compared = None if trace.compares == "confidence" else trace.values
-    confidence = answers.calibrated.confidence[0]
-    return dx.figures.decision_trace_figure(
-        confidence, texts, trace.exit, labels, trace.thresholds, compared, trace.compares
-    )
-
-
-def _most_probable(answers: ImageAnswers) -> None:
-    """A table of the most probable classes; without logits a button that queries the model."""
-    found = answers.most_probable(5)
-    if found is None and own_runs.is_own(answers.image.run):
+    st.html(image_walk.walk(answers, small(answers.image), answers.label))
+    if answers.one.logits is None and own_runs.is_own(answers.image.run):
         st.caption("These scores hold no logits, so only the predicted class of every exit is known.")
-        return
-    if found is None:
-        st.button(
-            "Query the model for the other classes",
-            icon=":material/leaderboard:",
-            on_click=image_state.use_model,
-            key=image_state.QUERY,
-        )
-        st.caption("The record holds no logits, so only the predicted class of every exit is known.")
-        return
-    table = class_table.best(answers.record.meta.class_names, *found, answers.exit, answers.label)
-    st.html(f'<div class="dx-wide" tabindex="0" role="region" aria-label="Most probable classes">{table}</div>')
+    elif answers.record.logits is None and answers.image.row is not None:
+        text = "The record holds no logits, so only the predicted class of every exit is known."
+        st.toggle("Other classes, from the model", key=image_state.QUERY, help=text, persist_state="session")
+
+
+def small(image: ChosenImage) -> str | None:
+    """A data URI of the image as it goes through the stages; None where it cannot be read."""
+    try:
+        return dx.figures.thumbnail_address(image.preview_and_size()[0], WALKING)
+    except (OSError, ValueError):
+        return None

@@ -31,6 +31,11 @@ def draw(names: Sequence[str], of_a_run: bool = True) -> None:
             _runs(names, of_a_run)
 
 
+def lead_to(page: st.Page) -> None:
+    """From a former address of a page to the present one, with what the link says."""
+    st.switch_page(page, query_params=st.query_params.to_dict())
+
+
 def _runs(names: Sequence[str], of_a_run: bool) -> None:
     """A popover with all runs: what each is, its two numbers, and a button that shows it."""
     with st.popover("Runs", icon=":material/deployed_code:", key=panels.RUNS, on_change="rerun") as box:

@@ -20,11 +20,13 @@ from dmpo_explore_app.services.image_answers import ImageAnswers
 from dmpo_explore_app.services.images import ChosenImage
 from dmpo_explore_app.services.model_queries import Question
 from dmpo_explore_app.state import attribution as state
+from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
 
-UNITS = {"share": "share of the map", "logit": "as measured"}
+UNITS = {"share": "share", "logit": "as measured"}
 GRAINS = ("patches", "pixels")
+PANELS = 7  # maps in a row
 UNIT_HELP = (
     "**Share of the map**: every map divided by the sum of its absolute values, so that locations can be compared. "
     "**As measured**: logits have another scale at every exit."
@@ -34,46 +36,35 @@ UNIT_HELP = (
 def section(answers: ImageAnswers) -> dict[str, go.Figure]:
     """Choices, maps and their quality; the figures that are shown."""
     st.header("Where does each exit look?", anchor=False)
-    _controls(answers)
+    drawn = _controls(answers)
     question = state.question(answers.one, answers.exit)
     st.caption(METHODS[question.method].explanation)
     maps = _maps(answers.image, question)
     if maps is None:
         return {}
     labels = [f"Exit {k + 1}" for k in maps.exits]
-    charts = _charts(answers, maps, labels, question)
+    with drawn:
+        as_shares, shown = _display_choices(maps)
+    charts = _charts(answers, shown, labels, question, as_shares)
     attribution_quality.section(answers.image, maps, question, labels)
     return charts
 
 
-def _controls(answers: ImageAnswers) -> None:
+def _controls(answers: ImageAnswers) -> DeltaGenerator:
+    """What is explained, and how; a place in the row for how it is drawn."""
     names = dx.figures.unique_labels(answers.record.meta.class_names, 60)
 
     def words(target: str | int) -> str:  # the same for every image: a browser keeps a choice by its words
         return names[target - 1] if isinstance(target, int) else state.TARGETS[target]
 
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="explain"):
-        st.selectbox("Method", list(METHODS), format_func=_title, key=state.METHOD, width=230, persist_state="session")
-        st.selectbox(
-            "Target class",
-            [state.LAST, state.HERE, *range(1, len(names) + 1)],
-            format_func=words,
-            key=state.TARGET,
-            width=300,
-            persist_state="session",
-        )
-        st.selectbox(
-            "Baseline",
-            list(BASELINES),
-            format_func=BASELINES.__getitem__,
-            key=state.BASELINE,
-            width=270,
-            persist_state="session",
-        )
-
-
-def _title(method: str) -> str:
-    return METHODS[method].title
+        for label, key, options, shown, width in (
+            ("Method", state.METHOD, list(METHODS), lambda method: METHODS[method].title, 210),
+            ("What is explained", state.TARGET, [*state.TARGETS, *range(1, len(names) + 1)], words, 270),
+            ("Baseline", state.BASELINE, list(BASELINES), BASELINES.__getitem__, 200),
+        ):
+            st.selectbox(label, options, format_func=shown, key=key, width=width, persist_state="session")
+        return st.container(horizontal=True, gap="small", width="content", key="drawn")
 
 
 # -- maps --
@@ -94,65 +85,69 @@ def _maps(image: ChosenImage, question: Question) -> dx.ExitComparison | None:
         )
         st.caption("This takes many passes of the model, on two CPU cores usually several seconds.")
         return None
-    title = _title(question.method)
+    title, place = METHODS[question.method].title, st.empty()
+    if not METHODS[question.method].cheap:
+        place.button("Cancel", icon=":material/close:", on_click=state.request_maps, args=(None,), key=state.CANCEL)
     try:
         with progress_bar(title) as progress:
             return model_queries.attribution_maps(image, question, progress)
     except model_queries.UNAVAILABLE as error:
         state.request_maps(None)
         wanted = downloads.missing_weights_of(image.run)
-        if wanted is None:
+        if isinstance(error, FileNotFoundError) and wanted is None:
+            st.caption(f"The maps need the image and the model. {messages.with_code(error)}")
+        elif wanted is None:
             messages.problem(f"{title} is not available here.", error)
         else:
             fetch_offer.offer(wanted, f"{title} needs the model. The answers above are recorded.", " maps")
         return None
+    finally:
+        place.empty()
 
 
 def _charts(
-    answers: ImageAnswers, found: dx.ExitComparison, labels: Sequence[str], question: Question
+    answers: ImageAnswers, maps: dx.ExitComparison, labels: Sequence[str], question: Question, as_shares: bool
 ) -> dict[str, go.Figure]:
-    """The map of every exit, and the difference to the exit before."""
-    as_shares, maps = _display_choices(found)
-    heats = maps.shares if as_shares else maps.heat
-    unit = "share" if as_shares else found.attributions[0].unit
-    signed = METHODS[question.method].signed
-    pixels = model_queries.model_input(answers.image)
-    name = answers.record.meta.class_names[question.target]
-    figure = dx.figures.exit_maps_figure(pixels, heats, labels, signed=signed, unit=unit)
-    charts = {"maps": figure}
-    _drawn(figure, "maps", f"{_title(question.method)} for {name}: one map for each exit.")
-    against = " (orange) and evidence against it (blue)" if signed else ""
-    st.caption(f"Evidence for {escape_markdown(name)}{against}, on one scale.")
-    if len(labels) > 1:
-        st.subheader("Difference of each exit to the one before", anchor=False)
-        changes = maps.differences(shares=as_shares)
-        figure = dx.figures.difference_maps_figure(pixels, changes, labels, unit=unit)
-        charts["differences"] = figure
-        values = maps.similarity().diagonal(1)
-        similarities = ", ".join(messages.signed(float(value)).removeprefix("+") for value in values)
-        _drawn(figure, "differences", "Each exit's map minus the one before it.")
-        st.caption(f"Cosine similarity of neighbouring maps: {similarities}. 1: the same locations.")
-    return charts
+    """The map of every exit, and what an exit that was correct looks at more than the incorrect one before."""
+    heats, labels = [*(maps.shares if as_shares else maps.heat)], [*labels]
+    signed, pair = METHODS[question.method].signed, answers.contrast
+    words = "the logarithm of each exit's confidence" if question.target == state.SCORE else ""
+    words = words or answers.record.meta.class_names[int(question.target)]
+    text = f"Evidence for {escape_markdown(words)}" + " (orange) and against it (blue)" * signed + ", on one scale."
+    if pair is not None:
+        between = replace(maps, attributions=tuple(maps.attributions[k] for k in pair))
+        heats.append(between.differences(shares=as_shares)[0])
+        labels.append(f"{labels[pair[1]]} − {labels[pair[0]]}")
+        similarity = messages.signed(float(between.similarity()[0, 1])).removeprefix("+")
+        text += (
+            f" Last: the map of exit {pair[1] + 1}, correct, minus that of exit {pair[0] + 1}, incorrect; their cosine "
+            f"similarity is {similarity}."
+        )
+    unit = "share" if as_shares else maps.attributions[0].unit
+    pixels, columns = model_queries.model_input(answers.image), min(len(heats), PANELS)
+    signed = signed or pair is not None
+    figure = dx.figures.exit_maps_figure(pixels, heats, labels, signed=signed, unit=unit, columns=columns)
+    with st.container(key="scrolled_maps"):  # on a phone, where maps would be too small to read
+        st.html('<p class="dx-sideways" tabindex="0">Scroll sideways to see all exits.</p>')
+        alt = f"{METHODS[question.method].title} for {words}: one map for each exit."
+        st.plotly_chart(figure, key="maps", config={"displayModeBar": False}, alt=alt)
+    height, width = pixels.shape[:2]
+    resizing = answers.image.run.config.model.resizing
+    st.caption(f"{text} Behind them: the model's input, {width} × {height} pixels, {resizing}.")
+    return {"maps": figure}
 
 
 def _display_choices(found: dx.ExitComparison) -> tuple[bool, dx.ExitComparison]:
     """Whether maps are shown as shares; the maps at the chosen resolution."""
     grids = {attribution.tokens.shape for attribution in found.attributions}
-    with st.container(horizontal=True, gap="small", key="drawn"):
-        unit = st.segmented_control(
-            "Scale", list(UNITS), format_func=UNITS.__getitem__, default="share", required=True, help=UNIT_HELP
-        )
-        grain = "pixels"
-        if len(grids) == 1:  # else the cells of two exits are not the same locations
-            grain = st.segmented_control("Grain", GRAINS, default=GRAINS[0], required=True)
+    unit = st.segmented_control(
+        "Scale", list(UNITS), format_func=UNITS.__getitem__, default="share", required=True, help=UNIT_HELP
+    )
+    grain = "pixels"
+    if len(grids) == 1:  # else the cells of two exits are not the same locations
+        grain = st.segmented_control("Grain", GRAINS, default=GRAINS[0], required=True)
     if grain == "pixels":
         return unit == "share", found
     return unit == "share", replace(
         found, attributions=tuple(replace(one, heat=one.tokens) for one in found.attributions)
     )
-
-
-def _drawn(figure: go.Figure, key: str, alt: str) -> None:
-    with st.container(key=f"scrolled_{key}"):  # on a phone, where maps would be too small to read
-        st.html('<p class="dx-sideways" tabindex="0">Scroll sideways to see all exits.</p>')
-        st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=alt)

@@ -1,11 +1,10 @@
-"""Parts of the page Compare: which runs can be compared, the table, the charts, the images, the downloads.
+"""Parts of the page Decide: which runs can be compared, the table, the charts, the images, the downloads.
 
 In: runs, or `Side`s: runs under one budget. Out: elements of the page. Runs that cannot be compared are named.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
@@ -14,10 +13,10 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import compute_help, disagreement_tiles, widgets
 from dmpo_explore_app.components import share as share_popover
-from dmpo_explore_app.services import class_rows, comparison, comparison_code, own_runs, records, run_facts, selection
-from dmpo_explore_app.services.comparison import Side
+from dmpo_explore_app.services import comparison, comparison_code, own_runs, policies, records, selection
+from dmpo_explore_app.services.comparison import Side, Wanted
 from dmpo_explore_app.services.images import shuffled
-from dmpo_explore_app.state import choices, compare_choices, links, opened_scores, operating_point, targets
+from dmpo_explore_app.state import choices, decide_choices, links, opened_scores, operating_point, targets
 
 import dmpo_explore as dx
 
@@ -67,110 +66,32 @@ def on_the_same_images(runs: Sequence[dx.Run], split: str) -> list[dx.Run]:
     return found
 
 
-RUNS_HELP = (
-    "Every run with several exits gets the same budget. A run with one exit cannot exit early: it uses its full "
-    "compute. Predictions are compared image by image, so all runs must have recorded the same images."
-)
-BUDGET_HELP = (
-    "everything that runs counted. Each run gets its most accurate threshold on **calibration** (**val** where it has "
-    "none) within this budget."
-)
-
-
-def budget(runs: Sequence[dx.Run], split: str) -> comparison.Budget:
-    """One budget for all: a share of the plain backbone's compute, or GFLOPs where the backbones differ."""
-    if comparison.mixed(runs, split):
-        return _budget_in_gflops(runs, split)
-    low, high = comparison.budget_range(runs, split)
-    compare_choices.validate_compute(low, high, math.ceil(100 * comparison.usual_budget(runs)))
-    percent = st.slider(
-        "Max compute (%)",
-        low,
-        high,
-        key=compare_choices.COMPUTE,
-        format="%d%%",
-        help=f"Share of the plain backbone's compute, {BUDGET_HELP}",
-        persist_state="session",
-    )
-    return comparison.Budget(percent / 100)
-
-
-def _budget_in_gflops(runs: Sequence[dx.Run], split: str) -> comparison.Budget:
-    stops, gflops = comparison.gflops_stops(runs, split), comparison.reference_gflops(runs, split)
-    compare_choices.validate_gflops(stops, comparison.usual_budget(runs, gflops=True))
-    value = st.select_slider(
-        "Max compute (GFLOPs)",
-        stops,
-        key=compare_choices.GFLOPS,
-        format_func=lambda stop: f"{stop:.3g}",
-        help=f"Mean GFLOPs of an image, {BUDGET_HELP} 1 MAC is 2 FLOPs.",
-        persist_state="session",
-    )
-    models = {run_facts.backbone(records.record(run, split).meta.model): gflops[run.name] for run in runs}
-    each = ", ".join(f"{messages.escape_markdown(name)} {number:.3g}" for name, number in models.items())
-    st.caption(f"In GFLOPs, because the backbones differ. Without exits: {each}.")
-    return comparison.Budget(float(value), gflops=True)
-
-
 # -- numbers --
 
 
-def summary(sides: Sequence[Side], base: Side, split: str, policy: str) -> None:
-    """The table as text, and remarks on it."""
-    rows = comparison.table(sides, base)
-    differences = rows[["run", "difference", "low", "high"]].to_numpy().tolist()
-    compute = {"compute": [f"{value:.1%}" for value in rows["compute"]]}
-    if comparison.mixed([side.point.run for side in sides], split):
-        compute = {"GFLOPs": [f"{value / 1e9:.3g}" for value in rows["flops"]], "of its backbone": compute["compute"]}
-    shown = pd.DataFrame(
-        {
-            "run": [messages.escape_markdown(name) for name in rows["run"]],
-            "accuracy": [f"{value:.2%}" for value in rows["accuracy"]],
-            **compute,
-            f"points above {messages.escape_markdown(base.name)} [95%]": [
-                "–" if name == base.name else comparison.interval(*numbers) for name, *numbers in differences
-            ],
-        }
-    )
-    st.table(shown, hide_index=True, alt="Accuracy and compute of each run, and the difference in accuracy.")
-    st.caption("  \n".join(remarks(sides, split, policy)))
-
-
-def remarks(sides: Sequence[Side], split: str, policy: str) -> list[str]:
+def remarks(sides: Sequence[Side], split: str, policy: str, wanted: Wanted) -> list[str]:
     """Remarks on the table, as Markdown."""
     images = f"{sides[0].record.n_images:,} images of {messages.escape_markdown(split)}"
-    fitted_on = " and ".join(dict.fromkeys(side.point.run.fitting_split for side in sides if side.budget is not None))
+    fitted_on = " and ".join(dict.fromkeys(side.point.run.fitting_split for side in sides if side.fitted))
     fits = f"thresholds fitted on {fitted_on}; " if fitted_on else ""
     notes = [f"{images}; {fits}intervals by a paired bootstrap over images."]
     if split in fitted_on.split():
         notes = [f"{images}, on which the thresholds were fitted too: test shows their result on other images."]
     for side in sides:
-        name = messages.escape_markdown(side.name)
-        if side.record.n_exits == 1:
-            notes.append(f"{name} has a single exit: no threshold is fitted; all its compute is used at every budget.")
-        elif side.least is not None:
-            notes.append(
-                f"{name} cannot meet this budget: its exit 1, where all images exit, needs {side.least:.3g} GFLOPs."
-            )
-        elif side.unavailable:
-            reason = messages.escape_markdown(side.unavailable, 300)
-            notes.append(f"{name}: every image exits at its last exit, as {policy} is unavailable: {reason}.")
-        elif side.budget is None and own_runs.is_own(side.point.run):
-            notes.append(
-                f"{name} has no held-out scores to fit on, so every image exits at its last exit. The page Your own "
-                "scores takes them."
-            )
-        elif side.budget is None:
+        name, run = messages.escape_markdown(side.name), side.point.run
+        if not policies.can_fit(run) and side.record.n_exits > 1:
             fix = f"`dmpo-explore record {side.name} --split val`"
-            notes.append(
-                f"{name} has no calibration or val record to fit on, so every image exits at its last exit: {fix}"
-            )
-            if (drawn := comparison.policy_of_curve(side, policy)) != policy:
-                notes.append(f"Its curve is that of {drawn}: {policy} learns on these.")
-        elif text := dx.fitting.few_images(
-            records.record(side.point.run, side.point.run.fitting_split).n_images, side.point.run.fitting_split
-        ):
-            notes.append(f"Caution, {name}: {messages.escape_markdown(text, 400)}.")
+            fix = "the page Your own scores takes them" if own_runs.is_own(run) else fix
+            notes.append(f"{name} has no calibration or val record to fit on, so every image exits at its last: {fix}.")
+        if (drawn := comparison.policy_of_curve(side, policy)) != policy and side.record.n_exits > 1:
+            notes.append(f"{name}: its curve is that of {drawn}, as {policy} is unavailable.")
+        elif side.fitted:
+            text = dx.fitting.few_images(records.record(run, run.fitting_split).n_images, run.fitting_split)
+            notes += [f"Caution, {name}: {messages.escape_markdown(text, 400)}."] if text else []
+        limit, cost = f"{wanted.budget:.3g}", f"{side.cost(wanted):.3g}"
+        if side.fitted and not side.refused and float(cost) > float(limit):
+            text = f"{limit} {wanted.unit} on {run.fitting_split} are {cost} on {split}"
+            notes.append(f"{name}: {messages.escape_markdown(text)}.")
         if text := compute_help.recount(side.point.run, side.record):
             notes.append(f"Caution, {name}: its {text}")
         if comparison.taken_for_the_same(sides[0].point.run, side.point.run, split):
@@ -181,17 +102,16 @@ def remarks(sides: Sequence[Side], split: str, policy: str) -> list[str]:
 # -- charts --
 
 
-def curves(sides: Sequence[Side], split: str, policy: str) -> go.Figure:
-    """Accuracy over compute of every run, and the operating point of each."""
-    st.header("Accuracy over compute", anchor=False)
-    mixed = comparison.mixed([side.point.run for side in sides], split)
-    numbers = comparison.table(sides, sides[0])[["run", "accuracy", "compute", "flops"]].to_numpy().tolist()
+def curves(sides: Sequence[Side], split: str, policy: str, wanted: Wanted, choice: dx.analysis.RunChoice) -> go.Figure:
+    """Accuracy over cost of every run, the operating point of each, and the limits."""
+    reference = next(side for side in sides if side.name == choice.reference)
+    least = None if wanted.lose is None else float(reference.record.correct[:, -1].mean()) - wanted.lose
+    figure = comparison.curves_figure(sides, split, policy, wanted, least)
     now = "; ".join(
-        f"{name} {accuracy:.1%} at {f'{flops / 1e9:.3g} GFLOPs' if mixed else f'{compute:.1%}'}"
-        for name, accuracy, compute, flops in numbers
+        f"{side.name} {side.outcome.summary()['accuracy']:.1%} at {side.cost(wanted):.3g} {wanted.unit}"
+        for side in sides
     )
-    figure = comparison.curves_figure(sides, split, policy)
-    widgets.chart(figure, "compare curves", 400, f"Accuracy over compute. Now: {now}.")
+    widgets.chart(figure, "decide curves", 400, f"Accuracy over {wanted.unit}. Now: {now}.")
     return figure
 
 
@@ -199,42 +119,31 @@ def classes(sides: Sequence[Side]) -> go.Figure:
     """The classes on which the runs differ most."""
     st.header("Class by class", anchor=False)
     frame = comparison.class_accuracy(sides)
-    top = frame.head(CLASSES)
-    if len(frame) > len(top):
-        text = (
-            st.text_input(
-                "Find classes",
-                key=compare_choices.FIND,
-                placeholder="part of a name",
-                width=220,
-                persist_state="session",
-            )
-            or ""
-        )
-        found = frame.iloc[class_rows.found(tuple(frame.index), text)]
-        top = top if found.empty else found.head(CLASSES)
-        st.caption(_which_classes(len(top), len(found), len(frame), text))
+    if len(top := frame.head(CLASSES)) < len(frame):
+        st.caption(f"The {CLASSES} of {len(frame):,} classes on which the runs differ most.")
     figure = dx.figures.class_accuracy_figure(top, list(comparison.run_numbers(sides).values()))
     alt = f"Accuracy of each run on each class; they differ most on {frame.index[0]}."
-    widgets.chart(figure, "compare classes", 110 + 26 * len(top), alt)
+    widgets.chart(figure, "decide classes", 110 + 26 * len(top), alt)
     return figure
 
 
-def _which_classes(shown: int, found: int, classes: int, text: str) -> str:
-    words = f" that contain “{messages.escape_markdown(text[:60])}”" if text.strip() else ""
-    none = "" if found else f"No class{words.replace('contain', 'contains')}. "
-    return f"{none}The {shown} of {found or classes:,} classes{words if found else ''} on which the runs differ most."
+def base(sides: Sequence[Side]) -> Side:
+    """The run that the others are compared with."""
+    name = decide_choices.validate_against([side.name for side in sides])
+    st.header("At every budget", anchor=False)
+    names = [side.name for side in sides]
+    st.selectbox("Compared with", names, key=decide_choices.AGAINST, width=220, persist_state="session")
+    return next(side for side in sides if side.name == name)
 
 
 def differences(sides: Sequence[Side], base: Side, split: str, policy: str) -> go.Figure | None:
     """The difference to the base run at every budget."""
-    st.header("At every budget", anchor=False)
     figure = comparison.differences_figure(sides, base, split, policy)
     if figure is None:
         st.caption("None of these runs has a budget to vary.")
         return None
     alt = f"Points of accuracy above {base.name} at budgets from small to full, with 95% intervals."
-    widgets.chart(figure, "compare differences", 370, alt)
+    widgets.chart(figure, "decide differences", 370, alt)
     return figure
 
 
@@ -245,24 +154,24 @@ def images(sides: Sequence[Side], base: Side, split: str) -> None:
     """Images on which two of the runs disagree."""
     st.header("Images on which they disagree", anchor=False)
     others = [side.name for side in sides if side is not base]
-    other, kind = compare_choices.validate_images(others)
+    other, kind = decide_choices.validate_images(others)
     a = next(side for side in sides if side.name == other)
-    masks = comparison.disagreements(a, base)
+    masks = dx.analysis.parts(a.outcome, base.outcome)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="pairs"):
         label = f"A (B is {messages.escape_markdown(base.name)})"
-        st.selectbox(label, others, key=compare_choices.OTHER, width=220, persist_state="session")
+        st.selectbox(label, others, key=decide_choices.OTHER, width=220, persist_state="session")
         st.segmented_control(
             "Show",
-            list(compare_choices.SHOWN),
-            format_func=lambda key: f"{compare_choices.SHOWN[key]} · {int(masks[key].sum()):,}",
-            key=compare_choices.SHOW,
+            list(decide_choices.SHOWN),
+            format_func=lambda key: f"{decide_choices.SHOWN[key]} · {int(masks[key].sum()):,}",
+            key=decide_choices.SHOW,
             required=True,
             persist_state="session",
         )
-        if st.button("Show others", icon=":material/shuffle:", key=compare_choices.OTHERS):
-            compare_choices.next_page()
+        if st.button("Show others", icon=":material/shuffle:", key=decide_choices.OTHERS):
+            decide_choices.next_page()
     order = shuffled(a.record.n_images)
-    rows = selection.page_of(order[masks[kind][order]], compare_choices.page(), IMAGES)
+    rows = selection.page_of(order[masks[kind][order]], decide_choices.page(), IMAGES)
     if not rows.size:
         st.caption("No image.")
         return
@@ -281,8 +190,8 @@ def link(side: Side, row: int) -> str:
     """The address of an image in One image, under the side's thresholds and target."""
     run, split, policy = side.point.run, side.point.split, side.point.policy
     more = {choices.POLICY: policy.name, **operating_point.thresholds_and_record(side.point)}
-    if side.budget is not None and side.least is None:
-        more["budget"] = targets.offered_budget(run, policy.name, side.budget)
+    if side.fitted and (target := comparison_code.target(side)).kind == "flops" and not side.refused:
+        more["budget"] = targets.offered_budget(run, policy.name, target.value)
     return links.href(run, split, row, **more)
 
 
@@ -291,17 +200,17 @@ def link(side: Side, row: int) -> str:
 
 def share(sides: Sequence[Side], base: Side, split: str, policy: str, charts: Mapping[str, go.Figure]) -> None:
     """Thresholds, tables, figures and the code of this comparison."""
-    policies = {f"thresholds of {side.name}": side.point.policy for side in sides if side.budget is not None}
+    thresholds = {f"thresholds of {side.name}": side.point.policy for side in sides if side.fitted}
     tables: dict[str, Callable[[], pd.DataFrame]] = {
-        "comparison": lambda: comparison.table(sides, base),
+        "comparison": lambda: dx.analysis.run_differences({side.name: side.outcome for side in sides}, base.name),
         "classes": lambda: comparison.class_accuracy(sides).reset_index(),
     }
     share_popover.popover(
-        f"compare-{split}",
-        policies,
+        f"decide-{split}",
+        thresholds,
         tables,
         {name: (lambda figure=figure: figure) for name, figure in charts.items()},  # type: ignore[misc]
         lambda: comparison_code.python_code(sides, base, split, policy),
-        lambda: comparison_code.command_line(sides, base, split, policy),
+        lambda: comparison_code.command_line(sides, split),
         link=not any(own_runs.is_own(side.point.run) for side in sides),
     )

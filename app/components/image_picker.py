@@ -18,7 +18,7 @@ import dmpo_explore as dx
 def choose(point: OperatingPoint) -> ChosenImage | None:
     """The chosen image and the widgets that choose it; None while nothing has been uploaded."""
     run, record = point.run, point.record
-    chosen, selected = state.chosen(run, point.split, record), ""
+    chosen, selected = state.chosen(point), ""
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="picture"):
         st.segmented_control(
             "Image",
@@ -26,6 +26,7 @@ def choose(point: OperatingPoint) -> ChosenImage | None:
             format_func=state.SOURCES.__getitem__,
             key=state.SOURCE,
             required=True,
+            label_visibility="collapsed",
             persist_state="session",
         )
         if chosen is not None and chosen.row is not None:
@@ -41,7 +42,9 @@ def choose(point: OperatingPoint) -> ChosenImage | None:
 def _row_widgets(record: dx.ExitRecord, row: int, place: SelectionPlace) -> None:
     last, order = record.n_images - 1, images.shuffled(record.n_images)
     other = int(order[(int(np.flatnonzero(order == row)[0]) + 1) % len(order)])
-    st.number_input("Row", 0, last, key=state.ROW, width=130, on_change=state.open_typed_row)
+    st.number_input(
+        "Row", 0, last, key=state.ROW, width=130, on_change=state.open_typed_row, label_visibility="collapsed"
+    )
     for label, key, target in (("Previous", "Left", place.before), ("Next", "Right", place.after)):
         st.button(
             label,
@@ -79,7 +82,9 @@ def _upload_widgets() -> None:
             on_change=state.receive_upload,
             args=(state.FILE,),
         )
-    elif source == "camera" and state.camera_on():
+    elif source == "camera" and st.toggle(
+        "Turn the camera on", key=state.CAMERA, help="One photo, when its button is pressed; nothing is recorded."
+    ):
         st.camera_input(
             "A photo. It stays in this session's memory.",
             key=state.PHOTO,
@@ -87,9 +92,6 @@ def _upload_widgets() -> None:
             args=(state.PHOTO,),
             width=420,
         )
-    elif source == "camera":
-        st.button("Turn the camera on", icon=":material/photo_camera:", on_click=state.turn_camera_on)
-        st.caption("The browser requests permission first. Nothing is recorded; the button takes one photo.")
     if source != "record" and state.absent():
         notice("The image stayed in its session: a reload or a link does not bring it back. Choose it again.")
     if source != "record" and (reason := state.refusal()):

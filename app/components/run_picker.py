@@ -126,12 +126,6 @@ def policy(point: OperatingPoint, offered: Sequence[str]) -> None:
             st.checkbox(text, key=choices.WITH_BASELINES, persist_state="session")
 
 
-def split_and_policy(splits: Sequence[str], offered: Sequence[str]) -> None:
-    """The two choices that pages share; they are kept on the way to another page."""
-    choose_split(splits)
-    choose_policy(offered)
-
-
 def choose_split(splits: Sequence[str], label: Literal["visible", "collapsed"] = "visible") -> None:
     """The validated split."""
     st.segmented_control(
@@ -145,9 +139,9 @@ def choose_split(splits: Sequence[str], label: Literal["visible", "collapsed"] =
     )
 
 
-def choose_policy(offered: Sequence[str]) -> None:
+def choose_policy(offered: Sequence[str], label: Literal["visible", "collapsed"] = "visible") -> None:
     """The validated policy."""
-    st.selectbox("Exit policy", offered, key=choices.POLICY, width=220, persist_state="session")
+    st.selectbox("Exit policy", offered, key=choices.POLICY, width=220, label_visibility=label, persist_state="session")
 
 
 def choose_beside(name: str, others: Mapping[str, dx.Run], several: bool) -> None:

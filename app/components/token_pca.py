@@ -1,6 +1,6 @@
-"""Patch tokens at each exit: their principal components as colours, in a thin row below the decision.
+"""Patch tokens at each exit: their principal components as colours, in a thin row below the maps.
 
-In: `ImageAnswers`. Out: a button, then a panel for every exit. The model runs once the button is pressed.
+In: `ImageAnswers`. Out: a switch, then a panel for every exit, for which the model runs.
 """
 
 from __future__ import annotations
@@ -20,20 +20,13 @@ EXPLANATION = (
     "Patches of one colour have similar tokens at that exit, as the predictor reads them. Red, green and blue are the "
     "first three principal components of the image's patch tokens, grey is the mean patch. Components are matched from "
     "exit to exit, so that colours can be compared. They show what differs **within** this image. What the "
-    "prediction depends on is shown by the maps below."
+    "prediction depends on is shown by the maps above."
 )
 
 
 def row(answers: ImageAnswers) -> dict[str, go.Figure]:
-    """The button or the panels; the figure that is shown."""
-    if not state.tokens_shown():
-        st.button(
-            "Show the patch tokens",
-            icon=":material/palette:",
-            on_click=state.show_tokens,
-            key=state.TOKENS,
-            help="One pass of the model: its patch tokens at each exit, as colours.",
-        )
+    """The switch and the panels; the figure that is shown."""
+    if not st.toggle("Patch tokens at each exit", key=state.TOKENS, help=EXPLANATION, persist_state="session"):
         return {}
     try:
         with st.spinner("Computing the patch tokens …"):
@@ -45,7 +38,7 @@ def row(answers: ImageAnswers) -> dict[str, go.Figure]:
     pixels = model_queries.model_input(answers.image)
     figure = dx.figures.token_colours_figure([one.rgb() for one in found], labels, pixels)
     shares = "; ".join(f"{name} {one.shares.sum():.0%}" for name, one in zip(labels, found, strict=True))
-    st.markdown("**Patch tokens at each exit**", help=f"{EXPLANATION} Share of the variance in the three: {shares}.")
+    st.caption(f"Share of the variance in the three: {shares}.")
     thin = HIGH * -(-(len(found) + 1) // PANELS)
     widgets.chart(figure, "tokens", thin, f"Patch tokens of every exit as colours: {shares}.")
     return {"tokens": figure}

@@ -1,4 +1,4 @@
-"""Several runs on the same images under one compute budget: their numbers and their figures.
+"""Several runs on the same images under one budget of compute or time: their numbers and their figures.
 
 In: runs and their records. Out: tables and figures; nothing is drawn here. Thresholds are fitted on calibration
 (val where a run has none); a run with a single exit, or without either, is compared at full depth.
@@ -6,13 +6,14 @@ In: runs and their records. Out: tables and figures; nothing is drawn here. Thre
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from dmpo_explore_app.services import own_runs, policies, records, run_facts, run_styles
+from dmpo_explore_app.services import own_runs, policies, records, run_styles
 from dmpo_explore_app.services.policies import OperatingPoint
 
 import dmpo_explore as dx
@@ -20,28 +21,47 @@ import dmpo_explore as dx
 CURVE = 12  # budgets of the curve of differences
 AT_DEPTH = "confidence"  # the policy of a run at full depth; any policy that learns nothing
 ROUNDING = 1e-9  # of a mean of equal numbers, relative
-STOPS = 60  # budgets in GFLOPs
 FIRST = 3  # runs compared unless others are chosen
 
 
-class Budget(NamedTuple):
-    """Compute that every run may spend on an image in the mean."""
+class Wanted(NamedTuple):
+    """What an image may cost in the mean, and what may be lost for it.
 
-    value: float
-    gflops: bool = False  # the unit: GFLOPs, or the share of a run's plain backbone
+    Args:
+        budget: GFLOPs, or milliseconds where there are ``times`` (run → its stages' times). lose: accuracy below the
+            best full model, a fraction; None: any. risk: instead, a bound on early-exit errors, with 95 % confidence.
+    """
 
-    def share(self, record: dx.ExitRecord) -> float:
-        """The budget as a share of the record's plain backbone."""
-        return self.value * 1e9 / record.meta.reference_flops if self.gflops else self.value
+    budget: float
+    lose: float | None = None
+    risk: float | None = None
+    times: Mapping[str, dx.runs.StageTimes] | None = None
+
+    @property
+    def unit(self) -> str:
+        """The unit of the budget."""
+        return "GFLOPs" if self.times is None else "ms"
+
+    def costed(self, name: str, record: dx.ExitRecord) -> dx.ExitRecord:
+        """The record with FLOPs or, on the scale of GFLOPs, milliseconds; ValueError where a run is not timed."""
+        if self.times is None:
+            return record
+        if name not in self.times:
+            raise ValueError("it is not timed on this device")
+        return self.times[name].timed(record)
+
+    def reference(self, name: str, record: dx.ExitRecord) -> float:
+        """The cost, in the unit, to which the record's fractions are relative."""
+        found = self.costed(name, record).meta.reference_flops
+        return found / 1e9 if self.times is None else found
 
 
 class Side(NamedTuple):
     """One run under one budget."""
 
     point: OperatingPoint
-    budget: float | None  # share of compute; None: every image exits at the last exit
-    least: float | None = None  # GFLOPs of exit 1 where the budget is below them: every image exits there
-    unavailable: str = ""  # why it is at full depth although it has a record to fit on: it cannot have the policy
+    fitted: bool  # to the budget or to the risk; else every image exits at the last exit
+    refused: str = ""  # why it cannot keep the budget or the bound
 
     @property
     def name(self) -> str:
@@ -58,27 +78,71 @@ class Side(NamedTuple):
         """The exit and prediction of every image."""
         return self.point.outcome
 
+    def cost(self, wanted: Wanted) -> float:
+        """Mean cost of an image in the unit of the budget; NaN where the run is not timed."""
+        try:
+            record = wanted.costed(self.name, self.record)
+        except ValueError:
+            return math.nan
+        share = float(record.flops_fraction[self.outcome.exits].mean())
+        return share * wanted.reference(self.name, self.record)
 
-def side(run: dx.Run, split: str, policy: str, budget: Budget) -> Side:
-    """The run under the budget; one with a single exit, without a record to fit on, or that cannot have the policy, at
-    full depth.
+
+def side(run: dx.Run, split: str, policy: str, wanted: Wanted) -> Side:
+    """The run under the budget; at full depth with a single exit, without a record to fit on, or without the policy.
 
     No run spends more than its full depth; where exit 1 costs more than the budget, every image exits there.
     """
     record = records.record(run, split)
-    whole = Side(OperatingPoint(run, split, policies.full_depth(AT_DEPTH)), None)
-    if record.n_exits == 1 or not policies.can_fit(run):
-        return whole
-    if reason := policies.unavailable_reason(run, split, policy):
-        return whole._replace(unavailable=reason)
-    share, cheapest = budget.share(record), float(record.flops_fraction[0])
-    least = cheapest * record.meta.reference_flops / 1e9 if share < cheapest else None
-    share = max(share, cheapest * (1 + ROUNDING))
-    target = dx.Target.flops(share).capped(records.record(run, run.fitting_split))
+    whole = Side(OperatingPoint(run, split, policies.full_depth(AT_DEPTH)), fitted=False)
     try:
-        return Side(OperatingPoint(run, split, policies.fitted(run, policy, target)), share, least)
-    except Exception as error:  # of a plug-in's policy: the other runs stay on the page
-        return whole._replace(unavailable=str(error) or type(error).__name__)
+        unit, scale = wanted.unit, wanted.reference(run.name, record)
+        costs = wanted.costed(run.name, record).flops_fraction * scale
+        if record.n_exits == 1 or not policies.can_fit(run):
+            why = "it has a single exit" if record.n_exits == 1 else "nothing to fit thresholds on"
+            over = f"{why}: every image needs {costs[-1]:.3g} {unit}" if costs[-1] > wanted.budget else ""
+            return whole._replace(refused=over)
+        if reason := policies.unavailable_reason(run, split, policy):
+            return whole._replace(refused=f"{policy} is unavailable: {reason}")
+        if wanted.risk is not None:
+            return _under_risk(run, split, policy, wanted)
+        share = float(f"{max(wanted.budget, costs[0] * (1 + ROUNDING)) / scale:.12g}")
+        fitted = _fitted(run, policy, share, wanted)
+    except Exception as error:  # of a plug-in's policy, or a run without times: the other runs stay on the page
+        return whole._replace(refused=str(error) or type(error).__name__)
+    over = f"its exit 1, where all images exit, needs {costs[0]:.3g} {unit}" if costs[0] > wanted.budget else ""
+    return Side(OperatingPoint(run, split, fitted), fitted=True, refused=over)
+
+
+def _fitted(run: dx.Run, policy: str, share: float, wanted: Wanted) -> dx.Policy:
+    """The most accurate thresholds within a share of the reference cost."""
+    held_out = records.record(run, run.fitting_split)
+    timed = wanted.costed(run.name, held_out)
+    target = dx.Target.flops(share).capped(timed)
+    if wanted.times is None:
+        return policies.fitted(run, policy, target)
+    thresholds = dx.fit_policy(timed, policy, target=target).thresholds  # on milliseconds: only these can be repeated
+    return dx.fit_policy(held_out, policy, target=dx.Target.threshold(thresholds))
+
+
+def _under_risk(run: dx.Run, split: str, policy: str, wanted: Wanted) -> Side:
+    """The run with the cheapest thresholds that keep the bound, whatever they cost."""
+    found = Side(OperatingPoint(run, split, policies.fitted(run, policy, bound(wanted.risk))), fitted=True)
+    cost = found.cost(wanted)
+    text = f"that bound needs {cost:.3g} {wanted.unit}" if cost > wanted.budget else ""
+    return found._replace(refused=text)
+
+
+def bound(risk: float | None) -> dx.Target:
+    """The target of a bound on early-exit errors; None: the library's usual one."""
+    return dx.Target.risk("too_early") if risk is None else dx.Target.risk("too_early", epsilon=risk)
+
+
+def choose(sides: Sequence[Side], wanted: Wanted) -> dx.analysis.RunChoice:
+    """The runs in order, and the best that keeps the budget and what may be lost."""
+    refused = {side.name: side.refused for side in sides if side.refused}
+    costs = {side.name: side.cost(wanted) for side in sides}
+    return dx.analysis.choose_run({side.name: side.outcome for side in sides}, wanted.lose, refused, costs)
 
 
 def in_order(sides: Sequence[Side]) -> list[Side]:
@@ -110,7 +174,7 @@ def _same_backbone(ours: dx.Run, theirs: dx.Run) -> bool:
     split = ours.splits()[0]
     if not same_images(ours, theirs, split):
         raise ValueError(f"{theirs.name} has other images")
-    return not mixed([ours, theirs], split)
+    return len({records.record(run, split).meta.reference_flops for run in (ours, theirs)}) == 1
 
 
 def common_splits(runs: Sequence[dx.Run]) -> list[str]:
@@ -133,72 +197,21 @@ def taken_for_the_same(first: dx.Run, other: dx.Run, split: str) -> bool:
     return not hashed and ours.meta.data != theirs.meta.data and np.array_equal(ours.labels, theirs.labels)
 
 
-def reference_gflops(runs: Sequence[dx.Run], split: str) -> dict[str, float]:
-    """Run → GFLOPs of its plain backbone, to which its shares of compute are relative."""
-    return {run.name: records.record(run, split).meta.reference_flops / 1e9 for run in runs}
+def budget_range(runs: Sequence[dx.Run], split: str, wanted: Wanted) -> tuple[float, float]:
+    """From what the cheapest exit costs to the dearest full depth, in the unit of the budget."""
+    timed = [run for run in runs if wanted.times is None or run.name in wanted.times]
+    read = {run.name: records.record(run, split) for run in timed}
+    costs = [wanted.costed(*one).flops_fraction * wanted.reference(*one) for one in read.items()]
+    return float(min(cost[0] for cost in costs)), upwards(float(max(cost[-1] for cost in costs)))
 
 
-def budget_range(runs: Sequence[dx.Run], split: str) -> tuple[int, int]:
-    """Per cent of compute: from what the cheapest exit costs everywhere to the dearest full depth."""
-    found = [records.record(run, split) for run in runs]
-    costs = [record.flops_fraction for record in found if record.n_exits > 1] or [np.array([0.0, 1.0])]
-    low = int(np.ceil(100 * max(float(cost[0]) for cost in costs) + 1e-9))
-    return low, max(int(np.ceil(100 * max(float(cost[-1]) for cost in costs))), low + 1)
-
-
-def usual_budget(runs: Sequence[dx.Run], gflops: bool = False) -> float:
-    """What the first run with several exits uses under the usual policy where that is fitted; else full compute.
-
-    A share of its plain backbone's compute, or GFLOPs.
-    """
-    for run in runs:
-        if policies.can_fit(run) and (record := records.record(run, run.fitting_split)).n_exits > 1:
-            point = OperatingPoint(run, run.fitting_split, run_facts.usual_policy(run, run.fitting_split))
-            share = float(point.outcome.flops_fraction.mean())
-            return share * record.meta.reference_flops / 1e9 if gflops else share
-    return max(reference_gflops(runs, runs[0].splits()[0]).values()) if gflops else 1.0
-
-
-def mixed(runs: Sequence[dx.Run], split: str) -> bool:
-    """Whether the runs have different backbones: the same share of compute is not the same compute."""
-    return len(set(reference_gflops(runs, split).values())) > 1
-
-
-def gflops_stops(runs: Sequence[dx.Run], split: str) -> list[float]:
-    """Budgets in GFLOPs from the cheapest exit to the dearest full depth, evenly on a logarithmic scale."""
-    found = [np.asarray(records.record(run, split).meta.flops) / 1e9 for run in runs]
-    costs = [cost for cost in found if len(cost) > 1] or found
-    low, high = min(float(cost[0]) for cost in costs), max(float(cost[-1]) for cost in costs)
-    inner = [float(f"{stop:.3g}") for stop in np.geomspace(low, max(high, 1.01 * low), STOPS)]
-    return sorted({_upwards(low), *(stop for stop in inner if low < stop < high), _upwards(high)})
-
-
-def _upwards(number: float) -> float:
+def upwards(number: float) -> float:
     """The next number of three digits that is not smaller."""
     unit = 10.0 ** (np.floor(np.log10(number)) - 2)
     return float(f"{np.ceil(number / unit - 1e-9) * unit:.3g}")
 
 
 # -- numbers --
-
-
-def table(sides: Sequence[Side], base: Side) -> pd.DataFrame:
-    """One row per run: numbers of its outcome, and the difference to ``base`` with its interval, as fractions."""
-    rows = []
-    for side in sides:
-        s = side.outcome.summary()
-        difference = dx.bootstrap_difference(side.outcome.correct, base.outcome.correct)
-        rows.append(
-            {
-                "run": side.name,
-                "accuracy": s["accuracy"],
-                "compute": s["flops_fraction"],
-                "flops": s["flops_fraction"] * side.record.meta.reference_flops,
-                "mean_exit": s["mean_exit"],
-                **dict(zip(("difference", "low", "high"), difference, strict=True)),
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def interval(difference: float, low: float, high: float) -> str:
@@ -208,18 +221,10 @@ def interval(difference: float, low: float, high: float) -> str:
 
 def class_accuracy(sides: Sequence[Side]) -> pd.DataFrame:
     """Accuracy by class, one column per run, sorted by how much the runs differ; classes without images are absent."""
-    labels, names = np.asarray(sides[0].record.labels), sides[0].record.meta.class_names
-    counts, labelled = np.bincount(labels, minlength=len(names)), dx.figures.unique_labels(names, 200)
-    with np.errstate(invalid="ignore"):
-        columns = {s.name: np.bincount(labels, s.outcome.correct, len(names)) / counts for s in sides}
-    frame = pd.DataFrame(columns, index=pd.Index(labelled, name="class"))[counts > 0]
-    spread = frame.max(axis=1) - frame.min(axis=1)
-    return frame.iloc[np.argsort(-spread.to_numpy(), kind="stable")]
-
-
-def disagreements(a: Side, b: Side) -> Mapping[str, np.ndarray]:
-    """Kind of disagreement → (B,) mask."""
-    return dx.analysis.parts(a.outcome, b.outcome)
+    index = pd.Index(dx.figures.unique_labels(sides[0].record.meta.class_names, 200), name="class")
+    columns = {s.name: dx.analysis.class_metrics(s.outcome)["accuracy"].to_numpy() for s in sides}
+    frame = pd.DataFrame(columns, index).dropna()
+    return frame.iloc[np.argsort(-np.ptp(frame.to_numpy(), axis=1), kind="stable")]
 
 
 # -- figures --
@@ -230,18 +235,25 @@ def policy_of_curve(side: Side, policy: str) -> str:
     return AT_DEPTH if policies.unavailable_reason(side.point.run, side.point.split, policy) else policy
 
 
-def curves_figure(sides: Sequence[Side], split: str, policy: str) -> go.Figure:
-    """Accuracy over compute of every run (from `in_order`), and the operating point of each."""
-    summaries = {side.name: side.outcome.summary() for side in sides}
-    points = {name: (s["flops_fraction"], s["accuracy"]) for name, s in summaries.items()}
-    several = [side for side in sides if side.record.n_exits > 1]
-    lines = {s.name: policies.trade_off(s.point.run, split, policy_of_curve(s, policy)) for s in several}
+def curves_figure(sides: Sequence[Side], split: str, policy: str, wanted: Wanted, least: float | None) -> go.Figure:
+    """Accuracy over cost of every run (from `in_order`), its operating point, the budget, and the least accuracy."""
+    sides = [side for side in sides if not math.isnan(side.cost(wanted))]
+    scales = {side.name: wanted.reference(side.name, side.record) for side in sides}
+    points = {s.name: (s.cost(wanted) / scales[s.name], s.outcome.summary()["accuracy"]) for s in sides}
+    lines = {s.name: _curve(s, split, policy, wanted) for s in sides if s.record.n_exits > 1}
     singles = {name: point for name, point in points.items() if name not in lines}
     numbers = run_numbers(sides)
     figure = run_styles.coloured(dx.figures.trade_off_figure(lines, None, singles), numbers)
     figure = dx.figures.mark_points(figure, {n: points[n] for n in lines}, [numbers[n] for n in lines])
-    references = reference_gflops([side.point.run for side in sides], split)
-    return dx.figures.in_gflops(figure, references) if len(set(references.values())) > 1 else figure
+    words = "" if wanted.lose is None else f"points lost: {100 * wanted.lose:g}"
+    return dx.figures.mark_limits(dx.figures.in_gflops(figure, scales, wanted.unit), wanted.budget, least, words)
+
+
+def _curve(side: Side, split: str, policy: str, wanted: Wanted) -> pd.DataFrame:
+    run, policy = side.point.run, policy_of_curve(side, policy)
+    if wanted.times is None:
+        return policies.trade_off(run, split, policy)
+    return dx.trade_off(wanted.costed(side.name, side.record), policies.base(run, split, policy))
 
 
 def run_numbers(sides: Sequence[Side]) -> dict[str, int]:
@@ -252,23 +264,21 @@ def run_numbers(sides: Sequence[Side]) -> dict[str, int]:
 
 def differences_figure(sides: Sequence[Side], base: Side, split: str, policy: str) -> go.Figure | None:
     """`dx.figures.accuracy_difference_figure` on budgets that all runs can meet; None if no run has a budget."""
-    found_records = [side.record for side in sides if side.budget is not None]
-    if not found_records:
+    costs = [np.asarray(side.record.meta.flops) / 1e9 for side in sides if side.fitted]
+    if not costs:
         return None
-    gflops = mixed([side.point.run for side in sides], split)
-    costs = [np.asarray(r.meta.flops) / 1e9 if gflops else r.flops_fraction for r in found_records]
     low, high = max(float(c[0]) for c in costs), max(float(c[-1]) for c in costs)
-    budgets = [Budget(float(b), gflops) for b in np.geomspace(low * (1 + 1e-6), max(high, 1.01 * low), CURVE)]
+    budgets = [Wanted(float(b)) for b in np.geomspace(low * (1 + 1e-6), max(high, 1.01 * low), CURVE)]
     others, numbers = [side for side in sides if side is not base], run_numbers(sides)
     tables = {side.name: difference_table(side, base, split, policy, budgets) for side in others}
     colours = [numbers[side.name] for side in others]
-    return dx.figures.accuracy_difference_figure(tables, colours, base.name, gflops=gflops)
+    return dx.figures.accuracy_difference_figure(tables, colours, base.name, gflops=True)
 
 
-def difference_table(one: Side, base: Side, split: str, policy: str, budgets: Sequence[Budget]) -> pd.DataFrame:
+def difference_table(one: Side, base: Side, split: str, policy: str, budgets: Sequence[Wanted]) -> pd.DataFrame:
     """One row per budget: the difference in accuracy with its interval; runs at full depth stay there."""
     rows = []
     for budget in budgets:
-        a, b = (s if s.budget is None else side(s.point.run, split, policy, budget) for s in (one, base))
-        rows.append((budget.value, *dx.bootstrap_difference(a.outcome.correct, b.outcome.correct)))
+        a, b = (side(s.point.run, split, policy, budget) if s.fitted else s for s in (one, base))
+        rows.append((budget.budget, *dx.bootstrap_difference(a.outcome.correct, b.outcome.correct)))
     return pd.DataFrame(rows, columns=["budget", "difference", "low", "high"])

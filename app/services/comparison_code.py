@@ -5,10 +5,9 @@ In: `comparison.Side`s, the split and the policy. Out: text.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
-from dmpo_explore_app.services import code_export, own_runs, policies
+from dmpo_explore_app.services import code_export, own_runs
 from dmpo_explore_app.services.comparison import AT_DEPTH, Side
 
 import dmpo_explore as dx
@@ -16,33 +15,10 @@ import dmpo_explore as dx
 
 def python_code(sides: Sequence[Side], base: Side, split: str, policy: str) -> str:
     """A program that prints accuracy, compute and the difference to ``base`` of every run."""
-    if any(own_runs.is_own(side.point.run) for side in sides):
-        return _with_own_scores(sides, base, split, policy)
     lines = "".join(
-        f"    {code_export.reference(side.point.run)!r}: dx.Target.{_target(side)},\n"
-        for side in [base, *(side for side in sides if side is not base)]
-    )
-    some = dx.POLICIES[policy].learns or any(side.unavailable for side in sides)  # at full depth not all have it
-    name = f'{policy!r} if target.kind == "flops" else {AT_DEPTH!r}' if some else repr(policy)
-    return (
-        f"{code_export.imports(policy)}"
-        f"targets = {{  # of calibration or val; the others are compared with the first\n{lines}}}\noutcomes = {{}}\n"
-        "for name, target in targets.items():\n"
-        "    run = dx.load_run(name)\n"
-        f"    policy = dx.fit_run_policy(run, {name}, target)\n"
-        f"    outcome = outcomes[name] = dx.apply(policy, run.record({split!r}))\n"
-        "    s = outcome.summary()\n"
-        "    difference = dx.bootstrap_difference(outcome.correct, next(iter(outcomes.values())).correct)\n"
-        '    print(name, s["accuracy"], s["flops_fraction"], *difference)'
-    )
-
-
-def _with_own_scores(sides: Sequence[Side], base: Side, split: str, policy: str) -> str:
-    """The same where some scores belong to no run folder: every record is named."""
-    lines = "".join(
-        f"    {side.name!r}: (\n        {_record(side.point.run, split)},\n"
-        f"        {_record(side.point.run, split if side.budget is None else side.point.run.fitting_split)},\n"
-        f"        {(AT_DEPTH if side.budget is None else policy)!r},\n        dx.Target.{_target(side)},\n    ),\n"
+        f"    {_name(side)!r}: (\n        {_record(side.point.run, split)},\n"
+        f"        {_record(side.point.run, side.point.run.fitting_split if side.fitted else split)},\n"
+        f"        {(policy if side.fitted else AT_DEPTH)!r},\n        dx.Target.{_target(side)},\n    ),\n"
         for side in [base, *(side for side in sides if side is not base)]
     )
     return (
@@ -57,6 +33,10 @@ def _with_own_scores(sides: Sequence[Side], base: Side, split: str, policy: str)
     )
 
 
+def _name(side: Side) -> str:
+    return side.name if own_runs.is_own(side.point.run) else code_export.reference(side.point.run)
+
+
 def _record(run: dx.Run, split: str) -> str:
     if isinstance(run, own_runs.OwnRun):
         return run.scores[split].code
@@ -64,33 +44,17 @@ def _record(run: dx.Run, split: str) -> str:
 
 
 def _target(side: Side) -> str:
-    if side.budget is None:
-        return "full_depth()"
-    return f"flops({side.point.policy.fitted['target']['flops']!r})"
+    return f"from_arguments({target(side).to_code()})" if side.fitted else "full_depth()"
 
 
-def command_line(sides: Sequence[Side], base: Side, split: str, policy: str) -> str:
-    """The same from the shell: runs that have a budget against ``base``; what has none in a line of its own.
+def target(side: Side) -> dx.Target:
+    """What the side's thresholds were fitted to."""
+    return dx.Target.from_dict(side.point.policy.fitted["target"])
 
-    Empty with own scores, which no command can name.
-    """
-    if any(own_runs.is_own(side.point.run) for side in sides):
+
+def command_line(sides: Sequence[Side], split: str) -> str:
+    """The numbers of every run from the shell; empty with own scores, which no command can name."""
+    points = [side.point for side in sides]
+    if any(own_runs.is_own(point.run) for point in points):
         return ""
-    free = [side for side in sides if side.budget is not None]
-    against, quoted, lines = code_export.quoted(base.point.run), shlex.quote(split), []
-    if len({side.record.meta.reference_flops for side in sides}) > 1:  # every run has its own share
-        lines += [
-            f"{code_export.evaluate(policy)} {code_export.quoted(side.point.run)} --policy {shlex.quote(policy)} "
-            f"--flops {side.point.policy.fitted['target']['flops']!r} --split {quoted}"
-            for side in free
-        ]
-    elif free and (base.budget is not None or base.record.n_exits == 1):
-        names = " ".join(code_export.quoted(side.point.run) for side in free)
-        options = f"--policy {shlex.quote(policy)} --flops {free[0].budget!r} --split {quoted} --against {against}"
-        lines.append(f"{code_export.evaluate(policy)} {names} {options}")
-    lines += [
-        f"dmpo-explore evaluate {code_export.quoted(side.point.run)} --split {quoted}"
-        for side in sides
-        if side.record.n_exits == 1 and policies.can_fit(side.point.run)
-    ]
-    return "\n".join(lines)
+    return "\n".join(code_export.command_line(point.run, split, point.policy) for point in points)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +51,13 @@ class ImageAnswers(NamedTuple):
     def prediction(self) -> int:
         """The class predicted at the exit taken."""
         return int(self.one.prediction[0, self.exit])
+
+    @property
+    def contrast(self) -> tuple[int, int] | None:
+        """An incorrect exit and the correct one after it, the exit taken if that is one; None without such a pair."""
+        correct = self.one.correct[0].tolist() if self.label is not None else []
+        found = [(k, k + 1) for k, pair in enumerate(pairwise(correct)) if pair == (False, True)]
+        return max(found, key=lambda pair: pair[1] == self.exit, default=None)
 
     def most_probable(self, n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]] | None:
         """(K, n) most probable classes of every exit, and their probabilities; None without logits."""
@@ -130,5 +138,5 @@ def python_code(answers: ImageAnswers, question: Question) -> str:
             "out = dx.infer(model, image[None], policy)",
             "print(out.exit + 1, [run.class_names[label] for label in out.label], out.confidence)",
         ]
-    options = f"target={question.target}, method={question.method!r}, baseline={question.baseline!r}"
+    options = f"target={question.target!r}, method={question.method!r}, baseline={question.baseline!r}"
     return "\n".join([*lines, f"maps = dx.compare_exits(model, image, {options})"])

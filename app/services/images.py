@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from dmpo_explore_app.services import model_queue, records, thumbnails
+from PIL import Image
 
 import dmpo_explore as dx
 
@@ -83,6 +85,13 @@ def read_upload(name: str, data: bytes) -> UploadedImage:
         preview = _shown(pixels)
     size = (pixels.shape[1], pixels.shape[0])
     return UploadedImage(name, data, hashlib.sha256(data).hexdigest(), size, preview)
+
+
+def edited(image: ChosenImage, name: str, amount: float) -> ChosenImage:
+    """The image after an edit of `dx.data.EDITS`, as if it had been uploaded; raises as `ChosenImage.pixels`."""
+    stream = io.BytesIO()
+    Image.fromarray(dx.data.edited(image.pixels(), name, amount)).save(stream, "PNG")
+    return image._replace(row=None, upload=read_upload(f"{name}.png", stream.getvalue()))
 
 
 def _shown(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +29,10 @@ UNKNOWN = -1  # label of an uploaded image
 
 
 class Question(NamedTuple):
-    """Attribution settings: method, target class (0-based) and baseline."""
+    """Attribution settings: method, target (a class, 0-based, or ``score``) and baseline."""
 
     method: str
-    target: int
+    target: int | Literal["score"]
     baseline: str
 
 

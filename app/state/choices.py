@@ -69,7 +69,7 @@ def validate_run(names: Sequence[str]) -> str:
     if value not in names and value.endswith(own_runs.YOURS):
         name = escape_markdown(value, 60)
         notice(
-            f"{name}: own scores have no model and stay in their session, which a reload ends. Explore, Compare and "
+            f"{name}: own scores have no model and stay in their session, which a reload ends. Explore, Decide and "
             f"One image show those that are open. Showing {escape_markdown(usual_run(names))}."
         )
         state[_AWAY], state[RUN] = (value, state.get(SPLIT), usual_run(names)), None

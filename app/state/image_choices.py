@@ -5,10 +5,13 @@ An uploaded image is checked when it arrives and stays in the session's memory: 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services import own_runs
 from dmpo_explore_app.services.images import ChosenImage, UploadedImage, read_upload
+from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.state import choices
 
 import dmpo_explore as dx
@@ -16,10 +19,10 @@ import dmpo_explore as dx
 IMAGE, SOURCE = "image", "source"  # of the address and of the state
 ADDRESS = (IMAGE, SOURCE)
 ROW, FILE, PHOTO, QUERY, TOKENS = "row", "file", "photo", "query the model", "show tokens"  # of widgets
+EDIT, AMOUNT, CAMERA = "edit", "edit amount", "camera on"
 OTHER = "Any other"  # a button's key and label
 SOURCES = {"record": "of the record", "file": "a file of yours", "camera": "the camera"}
-_UPLOAD, _REFUSAL, _CAMERA_ON, _WITH_MODEL = "_upload", "_upload_refusal", "_camera_on", "_with_model"
-_TOKENS_SHOWN = "_tokens_shown"
+_UPLOAD, _REFUSAL = "_upload", "_upload_refusal"
 _UPLOAD_FROM = "_upload_from"  # the widget that received the upload
 _ABSENT = "_upload_absent"  # an address was followed that says that there was one
 
@@ -40,12 +43,12 @@ def validate_source(run: dx.Run) -> str:
     return str(given)
 
 
-def validate_row(record: dx.ExitRecord) -> int:
-    """The chosen row of ``record``, 0 by default and for other images; one that it does not have is reported."""
+def validate_row(record: dx.ExitRecord, first: Callable[[], int]) -> int:
+    """The chosen row of ``record``, ``first`` by default and for other images; one that it lacks is reported."""
     choices.keep_for(IMAGE, choices.images_of(record))
     given = st.session_state.get(IMAGE)
     try:
-        row = 0 if given is None else int(given)
+        row = first() if given is None else int(given)
     except (TypeError, ValueError):
         row = -1
     if not 0 <= row < record.n_images:
@@ -53,9 +56,8 @@ def validate_row(record: dx.ExitRecord) -> int:
             f"There is no image {escape_markdown(repr(given), 60)} here: they go from 0 to {record.n_images - 1}. "
             "Showing 0."
         )
-        st.session_state[IMAGE] = None
         row = 0
-    st.session_state[ROW] = row
+    st.session_state[IMAGE] = st.session_state[ROW] = row
     return row
 
 
@@ -81,9 +83,10 @@ def open_clicked(what: str) -> None:
         open_row(int(number))
 
 
-def chosen(run: dx.Run, split: str, record: dx.ExitRecord) -> ChosenImage | None:
-    """The image that the validated choices describe; None while nothing has been uploaded."""
-    source, row = validate_source(run), validate_row(record)
+def chosen(point: OperatingPoint) -> ChosenImage | None:
+    """The image that the validated choices describe, at first one that tells much; None without an upload."""
+    run, split = point.run, point.split
+    source, row = validate_source(run), validate_row(point.record, lambda: dx.analysis.telling_image(point.outcome))
     if source == "record":
         st.session_state.pop(_ABSENT, None)
         return ChosenImage(run, split, row)
@@ -125,34 +128,9 @@ def refusal() -> str:
     return str(st.session_state.get(_REFUSAL) or "")
 
 
-def camera_on() -> bool:
-    """Whether the camera may be used."""
-    return bool(st.session_state.get(_CAMERA_ON))
-
-
-def turn_camera_on() -> None:
-    """Allow the camera."""
-    st.session_state[_CAMERA_ON] = True
-
-
 def with_model() -> bool:
     """Whether the model answers where the record holds no logits."""
-    return bool(st.session_state.get(_WITH_MODEL))
-
-
-def use_model() -> None:
-    """Let the model answer where the record holds no logits."""
-    st.session_state[_WITH_MODEL] = True
-
-
-def tokens_shown() -> bool:
-    """Whether the patch tokens of every exit are shown."""
-    return bool(st.session_state.get(_TOKENS_SHOWN))
-
-
-def show_tokens() -> None:
-    """Show the patch tokens of every exit, of this image and of those that follow."""
-    st.session_state[_TOKENS_SHOWN] = True
+    return bool(st.session_state.get(QUERY))
 
 
 def address(image: ChosenImage | None) -> dict[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 from dmpo_explore_app.services import own_runs, record_folder
-from dmpo_explore_app.state import choices, compare_choices, filters, operating_point
+from dmpo_explore_app.state import choices, decide_choices, filters, operating_point
 
 import dmpo_explore as dx
 
@@ -59,12 +59,12 @@ def open_run(run: own_runs.OwnRun) -> None:
 
 
 def choose() -> None:
-    """Let Explore, Compare and One image show the run that is open."""
+    """Let Explore, Decide and One image show the run that is open."""
     own = opened()
     if own is not None:
         choices.choose_run(own.name)
         st.session_state[choices.SPLIT] = own.splits()[0]
-        compare_choices.forget()
+        decide_choices.forget()
 
 
 def close() -> None:

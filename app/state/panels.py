@@ -2,9 +2,9 @@
 
 SHARE = "share"
 EXPLAINED = "explained"
-STUDY = "study"
 SETTINGS = "settings"
 LEARNED = "learned"
+QUALITY = "quality"
 POLICY = "policy_panel"
 TARGETS = "targets_panel"
 FILTERS = "filters_panel"

@@ -15,7 +15,7 @@ from dmpo_explore_app import messages
 from dmpo_explore_app.components import (
     answer_panels,
     attribution_panel,
-    class_table,
+    image_edit,
     image_picker,
     run_picker,
     share,
@@ -28,6 +28,7 @@ from dmpo_explore_app.components.progress import waiting_notice
 from dmpo_explore_app.services import model_queries, models, own_runs
 from dmpo_explore_app.services.image_answers import ImageAnswers, python_code
 from dmpo_explore_app.services.images import ChosenImage
+from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.state import (
     attribution,
     choices,
@@ -48,19 +49,20 @@ KEYS = (*choices.KEYS, *operating_point.KEYS, *image_choices.ADDRESS, *sequence.
 def page() -> None:
     """Title, then the workbench, or the reason why the run cannot be shown."""
     events.keep_choices(False)
-    top = widgets.title_row("Why does it exit here?")
+    widgets.title_row("Why does it exit here?")
     names = opened_scores.names()
     if not names:
         widgets.no_runs()
         return
     sequence.follow(KEYS)
     with messages.problems("This run cannot be shown."), waiting_notice():
-        workbench(names, top)
+        workbench(names)
 
 
-def workbench(names: Sequence[str], top: DeltaGenerator) -> None:
+def workbench(names: Sequence[str]) -> None:
     """Choices on top, then the image, its answers and explanations."""
-    point = run_picker.choose(names, threshold_controls.text_field)
+    places: list[DeltaGenerator] = []
+    point = run_picker.choose(names, lambda point: places.append(row(point)))
     if point is None:
         return
     chosen = image_picker.choose(point)
@@ -68,8 +70,14 @@ def workbench(names: Sequence[str], top: DeltaGenerator) -> None:
     if chosen is None:
         prepare_model(point.run)
     else:
-        show(chosen, point.record, point.policy, top)
+        show(chosen, point.record, point.policy, places[0])
     url.write(**operating_point.address(point), **sequence.address(chosen, point.record), **attribution.address())
+
+
+def row(point: OperatingPoint) -> DeltaGenerator:
+    """The threshold in the row of choices, and a place after it."""
+    threshold_controls.text_field(point)
+    return st.container(width="content")
 
 
 def prepare_model(run: dx.Run) -> None:
@@ -81,31 +89,26 @@ def prepare_model(run: dx.Run) -> None:
 
 
 def show(chosen: ChosenImage, record: dx.ExitRecord, policy: dx.Policy, top: DeltaGenerator) -> None:
-    """Everything about one image: recorded answers first, then what needs a model."""
+    """Everything about one image: its way through the stages as recorded first, then what needs a model."""
     has_model = not own_runs.is_own(chosen.run)
     with st.container(key="halves"):
-        left, right = st.columns([3, 9], gap="medium")
-    with left, st.container(horizontal=True, gap="small"):
-        with st.container(width=answer_panels.SIDE):
-            size = answer_panels.original(chosen, record)
-        input_place = st.container(width=answer_panels.SIDE)
-    charts: dict[str, go.Figure] = {}
+        left, right = st.columns([2, 9], gap="medium")
+    with left:
+        answer_panels.original(chosen, record)
     with right:
         answers = answer_panels.answers_about(chosen, record, policy)
-        if answers is not None:
-            similar_images.novelty_warning(answers)
-            charts |= answer_panels.decision(answers)
-            if has_model:
-                charts |= token_pca.row(answers)
-    with input_place:
-        answer_panels.model_input(chosen, size)
-    if answers is None:
-        return
-    similar_images.similar_images(answers)
+        if answers is None:
+            return
+        similar_images.novelty_warning(answers)
+        answer_panels.decision(answers)
+    charts: dict[str, go.Figure] = {}
     if has_model:
+        image_edit.section(answers)
         charts |= attribution_panel.section(answers)
+        charts |= token_pca.row(answers)
     else:
         st.caption("Patch tokens and the maps of where each exit looks need the model itself. Own scores have none.")
+    similar_images.similar_images(answers)
     with top:
         share_popover(answers, charts)
 
@@ -116,7 +119,7 @@ def share_popover(answers: ImageAnswers, charts: Mapping[str, go.Figure]) -> Non
     share.popover(
         f"{answers.image.run.name}-{answers.image.name(answers.record)}",
         {"thresholds": answers.policy} if answers.record.n_exits > 1 else {},
-        {"exits": partial(class_table.table, answers.calibrated, answers.trace)},
+        {"exits": partial(dx.analysis.trace_table, answers.calibrated, answers.trace)},
         {name: partial(go.Figure, figure) for name, figure in charts.items()},
         partial(python_code, answers, question),
         link=answers.image.row is not None and not own_runs.is_own(answers.image.run),

@@ -1,4 +1,4 @@
-"""Your own scores: scores of any model, from a file or a record folder, opened in Explore, Compare or One image.
+"""Your own scores: scores of any model, from a file or a record folder, opened in Explore, Decide or One image.
 
 In: uploads, and paths that the reader types; they never come from the address. Out: a run of this session, without a
 model. Nothing is written, no model runs.
@@ -18,7 +18,7 @@ import dmpo_explore as dx
 
 PAGES = {  # that need no model: view → name, icon
     "views/explore.py": ("Explore", ":material/tune:"),
-    "views/compare.py": ("Compare", ":material/compare_arrows:"),
+    "views/decide.py": ("Decide", ":material/balance:"),
     "views/image.py": ("One image", ":material/image_search:"),
 }
 
@@ -27,7 +27,7 @@ def page() -> None:
     """Title; how to write a file; beside it the form, what was read, and the buttons that open it."""
     widgets.title_row("Open the scores of your own model", "small")
     st.markdown(
-        "You have an early-exit model that was not trained here. Bring its outputs at every exit: *Explore*, *Compare* "
+        "You have an early-exit model that was not trained here. Bring its outputs at every exit: *Explore*, *Decide* "
         "and *One image* then show them as they show a run. An upload stays in this session, and nothing is changed."
     )
     url.follow(())  # nothing of this page is in the address

@@ -23,7 +23,7 @@ KEYS = (state.RUN, *form_state.ADDRESS)  # of the address and of the state
 
 
 def page() -> None:
-    """Title; background trainings; a run's curves; the form."""
+    """Title; background trainings; the form; a run's curves."""
     top = widgets.title_row("How does it learn?")
     if name := state.take_started():
         text = f"{messages.escape_markdown(name)} is being trained; its card is on top of this page."
@@ -32,9 +32,11 @@ def page() -> None:
     if url.follow(KEYS):
         form_state.follow_link()
     job_cards.panel(names)
+    first = st.container()  # the form, which begins with the run whose curves stand below it
     if names:
         curves(names, top)
-    form(names)
+    with first:
+        form(names)
 
 
 def curves(names: Sequence[str], top: DeltaGenerator) -> None:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from .class_metrics import class_metrics as class_metrics
     from .decision_trace import DecisionTrace as DecisionTrace
     from .decision_trace import most_probable as most_probable
+    from .decision_trace import telling_image as telling_image
     from .decision_trace import trace_decision as trace_decision
+    from .decision_trace import trace_table as trace_table
     from .evaluation import BUDGETS as BUDGETS
     from .evaluation import PROTOCOLS as PROTOCOLS
     from .evaluation import evaluate_policies as evaluate_policies
@@ -47,6 +49,9 @@ if TYPE_CHECKING:
     from .outcome import Outcome as Outcome
     from .outcome import apply as apply
     from .outcome import parts as parts
+    from .run_choice import RunChoice as RunChoice
+    from .run_choice import choose_run as choose_run
+    from .run_choice import run_differences as run_differences
     from .shift import excess_p_value as excess_p_value
     from .shift import shift_table as shift_table
     from .sliders import Slider as Slider

@@ -8,6 +8,7 @@ policy's state for that row, so a trace ends at the exit of `Policy.exits`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,12 @@ from scipy.special import softmax
 
 from ..policies.base import Policy
 from ..records.record import ExitRecord
-from ..records.scores import tempered
+from ..records.scores import SCORES, tempered
 from ..utils.typing import Bools, Floats, Ints
+from .outcome import Outcome
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +120,55 @@ def trace_decision(record: ExitRecord, policy: Policy, row: int) -> DecisionTrac
         np.array([comparison.threshold for comparison in found], np.float64),
         np.array(reached, bool),
     )
+
+
+def trace_table(read: ExitRecord, trace: DecisionTrace) -> pd.DataFrame:
+    """A row per exit of one image: its prediction and scores, and what the policy compared.
+
+    Args:
+        read: of this image alone. trace: of the same image.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record = dx.load_run("demo").record("test")
+        >>> trace = trace_decision(record, dx.POLICIES["confidence"]((0.9,)), 0)
+        >>> trace_table(record.subset([0]), trace)[["prediction", "exits here"]].iloc[0].astype(str).tolist()
+        ['Ankle boot', 'True']
+    """
+    import pandas as pd
+
+    names, K = read.meta.class_names, read.n_exits
+    scores = [name for name, kind in SCORES.items() if kind.better and not read.unavailable_reason(name)]
+    padded = [np.append(column, np.nan) for column in (trace.values, trace.thresholds)]
+    return pd.DataFrame(
+        {
+            "exit": np.arange(1, K + 1),
+            "block": read.meta.exit_blocks,
+            "prediction": [names[label] for label in read.prediction[0]],
+            **{name: read.score(name)[0] for name in scores},
+            "compared": padded[0],
+            "threshold": padded[1],
+            "exits here": np.arange(K) == trace.exit,
+        }
+    )
+
+
+def telling_image(outcome: Outcome) -> int:
+    """The row of an image that shows what a threshold does: incorrect at exit 1, correct at the exit that it takes.
+
+    Of those the one that goes deepest without using the last exit; where there is none, the deepest of all.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> record = dx.load_run("demo").record("test")
+        >>> outcome = dx.apply(dx.POLICIES["confidence"]((0.9,)), record)
+        >>> row = telling_image(outcome)
+        >>> int(outcome.exits[row]) + 1, record.correct[row].tolist()[:2], bool(outcome.correct[row])
+        (5, [False, True], True)
+    """
+    mended = outcome.correct & ~outcome.record.correct[:, 0]
+    early = outcome.exits < outcome.record.n_exits - 1
+    return int(np.lexsort((outcome.exits, early, mended))[-1])
 
 
 def most_probable(

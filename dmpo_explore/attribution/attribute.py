@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import cache as once
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -87,7 +88,7 @@ def attribute(
 def compare_exits(
     model: DMPO,
     image: Tensor,
-    target: int | None = None,
+    target: int | Literal["score"] | None = None,
     method: str = "integrated_gradients",
     *,
     exits: Sequence[int] | None = None,
@@ -99,10 +100,11 @@ def compare_exits(
     cache: str | Path | bool | None = None,
     progress: Progress | None = None,
 ) -> ExitComparison:
-    """Heat maps of several exits for the same class.
+    """Heat maps of several exits, for the same class or for what each exit decides by.
 
     Args:
-        target: class; default: the prediction of the last of the compared exits.
+        target: class; default: the prediction of the last of the compared exits. ``score``: of every exit the logarithm
+            of its confidence, so of its own prediction.
         exits: 0-based, rising; default: all. Stages after the last of them do not run.
         others: as `attribute`; so are warnings.
 
@@ -118,17 +120,19 @@ def compare_exits(
         ((2, 32, 32), (2, 2))
     """
     chosen = rising_exits(model, exits)
-    first, _ = _check(model, image, chosen[-1], target, method, baseline, steps, layer, seed, batch)
-    target = first.target
+    score = target == "score"
+    asked = None if target == "score" else target
+    first, _ = _check(model, image, chosen[-1], asked, method, baseline, steps, layer, seed, batch)
+    asked = None if score else first.target
     folder = kept.cache_folder(cache)
     weights, found = kept.fingerprint(model) if folder else "", []
     progress = _rising(progress)
-    together = _together(first, method, chosen, progress) if len(chosen) > 1 else None
+    together = _together(first, method, chosen, progress) if len(chosen) > 1 and not score else None
     for i, exit in enumerate(chosen):
-        query, logits = _check(model, image, exit, target, method, baseline, steps, layer, seed, batch)
+        query, logits = _check(model, image, exit, asked, method, baseline, steps, layer, seed, batch, score)
         query = replace(query, precomputed=together and partial(together, exit))
         found.append(_attribution(query, logits, method, folder, weights, _part(progress, i, len(chosen))))
-    return ExitComparison(tuple(found), target, method)
+    return ExitComparison(tuple(found), asked, method)
 
 
 def _check(
@@ -142,6 +146,7 @@ def _check(
     layer: int | None,
     seed: int,
     batch: int,
+    score: bool = False,
 ) -> tuple[Query, Tensor]:
     """The query of checked arguments, and the exit's logits (2,C) for image and baseline."""
     if method in REFUSED:
@@ -153,7 +158,7 @@ def _check(
         raise ValueError(f"batch={batch} must be at least 1")
     if layer is not None and method not in ("layer_integrated_gradients", "token_grad_cam"):
         raise ValueError(f"layer={layer} is for layer_integrated_gradients and token_grad_cam, not for {method}")
-    view, pixels = ExitView(model, exit), one_image(model, image)
+    view, pixels = ExitView(model, exit, score=score), one_image(model, image)
     nothing = make_baseline(model, pixels, baseline)
     if len(nothing) > 1 and method != "gradient_shap":
         raise ValueError(f"a stack of {len(nothing)} baselines fits gradient_shap only; {method} takes one baseline")
@@ -202,6 +207,7 @@ def _cached(
     """The heat map as the cache has it, else computed and written there; a warning where it cannot be written."""
     arguments = {"method": method, "exit": query.view.exit, "target": query.target, "steps": query.steps}
     arguments |= {"layer": query.layer, "seed": query.seed, "batch": query.batch}
+    arguments |= {"score": True} if query.view.score else {}
     tensors = {"image": query.image, "baseline": query.baseline, "said": logits.mul(1000).round()}
     name = kept.key(weights, tensors, arguments)
     if old := kept.read(folder, name, query.side):

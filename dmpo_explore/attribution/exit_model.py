@@ -18,14 +18,15 @@ from ..models.dmpo import DMPO, evaluating
 class ExitView(nn.Module):
     """Images (B,3,S,S) → logits (B,C) of exit ``exit`` (0-based); stages after it do not run.
 
-    Its logits are those of ``model(images)[:, exit]``: the same stages, stopped early. ``on_rows`` is called with the
-    number of rows after each call.
+    Its logits are those of ``model(images)[:, exit]``: the same stages, stopped early. With ``score`` they are
+    normalised: logarithms of the probabilities, so that of the prediction is the confidence's. ``on_rows`` is called
+    with the number of rows after each call.
     """
 
-    def __init__(self, model: DMPO, exit: int) -> None:
+    def __init__(self, model: DMPO, exit: int, *, score: bool = False) -> None:
         super().__init__()
         check_exit(model, exit)
-        self.model, self.exit = model, exit
+        self.model, self.exit, self.score = model, exit, score
         self.on_rows: Callable[[int], None] | None = None
 
     def forward(self, images: Tensor) -> Tensor:
@@ -33,7 +34,7 @@ class ExitView(nn.Module):
         logits = exit_logits(self.model, images, (self.exit,))[:, 0]
         if self.on_rows:
             self.on_rows(len(images))
-        return logits
+        return logits.log_softmax(-1) if self.score else logits
 
 
 def exit_logits(model: DMPO, images: Tensor, exits: Sequence[int]) -> Tensor:

@@ -112,7 +112,7 @@ class ExitComparison:
     """Heat maps of the same image and class at K exits.
 
     Args:
-        attributions: one per exit, in order. target: the class. method: its name.
+        attributions: one per exit, in order. target: the class; None: each exit's own prediction. method: its name.
 
     Example:
         >>> import dmpo_explore as dx, torch
@@ -124,7 +124,7 @@ class ExitComparison:
     """
 
     attributions: tuple[Attribution, ...]
-    target: int
+    target: int | None
     method: str
 
     @property

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from .check import DataCheck as DataCheck
     from .check import check_data as check_data
     from .check import training_plan as training_plan
+    from .edits import EDITS as EDITS
+    from .edits import edited as edited
     from .findings import CHECKS as CHECKS
     from .findings import Finding as Finding
     from .image_data import ImageData as ImageData

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .compare import accuracy_difference_figure as accuracy_difference_figure
     from .compare import class_accuracy_figure as class_accuracy_figure
     from .compare import in_gflops as in_gflops
+    from .compare import mark_limits as mark_limits
     from .compare import mark_points as mark_points
     from .data import class_counts_figure as class_counts_figure
     from .fixed_sequence import fixed_sequence_figure as fixed_sequence_figure

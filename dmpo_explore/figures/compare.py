@@ -6,6 +6,7 @@ one colour and one symbol a model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -92,11 +93,12 @@ def accuracy_difference_figure(
     )
 
 
-def in_gflops(figure: go.Figure, gflops: Mapping[str, float]) -> go.Figure:
+def in_gflops(figure: go.Figure, gflops: Mapping[str, float], unit: str = "GFLOPs") -> go.Figure:
     """Turn a `trade_off_figure`'s axis of FLOPs fractions into one of GFLOPs, logarithmic; the figure is returned.
 
     Args:
         gflops: name → GFLOPs of the plain backbone, to which that model's fractions are relative. Other traces stay.
+        unit: another one of what the fractions are of, such as ms.
 
     Example:
         >>> import dmpo_explore as dx
@@ -108,8 +110,33 @@ def in_gflops(figure: go.Figure, gflops: Mapping[str, float]) -> go.Figure:
     for trace in figure.data:
         if trace.name in gflops:
             trace.x = [float(x) * gflops[trace.name] for x in trace.x]
-            trace.hovertemplate = trace.hovertemplate.replace("compute %{x:.1%}", "%{x:.3g} GFLOPs")
-    return figure.update_xaxes(**GFLOPS_AXIS, title="compute (GFLOPs, mean of an image)")
+            trace.hovertemplate = trace.hovertemplate.replace("compute %{x:.1%}", f"%{{x:.3g}} {unit}")
+    return figure.update_xaxes(**GFLOPS_AXIS, title=f"{unit} (mean of an image)")
+
+
+def mark_limits(figure: go.Figure, most: float, least: float | None = None, words: str = "") -> go.Figure:
+    """Grey out what is beyond a budget on an `in_gflops` figure, and draw the least accuracy that is allowed.
+
+    Args:
+        most: the budget, in the axis's unit. least: an accuracy, as a fraction; None draws none. words: for its line.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> figure = dx.figures.in_gflops(dx.figures.trade_off_figure({}, singles={"vit": (1.0, 0.91)}), {"vit": 1.1})
+        >>> [shape.type for shape in dx.figures.mark_limits(figure, 0.5, 0.9).layout.shapes]
+        ['rect', 'line', 'line']
+    """
+    seen = [float(x) for trace in figure.data for x in trace.x]
+    low, high = min([most, *seen]) / 1.1, max([most, *seen]) * 1.1
+    line = {"color": GREY, "width": 2}
+    figure.add_shape(
+        type="rect", x0=most, x1=high, y0=0, y1=1, yref="paper", fillcolor=GREY, opacity=0.15, line={"width": 0}
+    )
+    figure.add_shape(type="line", x0=most, x1=most, y0=0, y1=1, yref="paper", line=line)
+    if least is not None:
+        figure.add_shape(type="line", x0=0, x1=1, xref="paper", y0=least, y1=least, line=line | {"dash": "dash"})
+        figure.add_annotation(text=words, x=1, xref="paper", y=least, xanchor="right", yanchor="top", showarrow=False)
+    return figure.update_xaxes(range=[math.log10(low), math.log10(high)])
 
 
 def mark_points(figure: go.Figure, points: Mapping[str, tuple[float, float]], colours: Sequence[int]) -> go.Figure:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .torch_recording import record_split as record_split
     from .torch_recount import recount_run as recount_run
     from .torch_recount import run_flops as run_flops
+    from .torch_stage_times import time_stages as time_stages
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)
 

@@ -183,7 +183,8 @@ for stage in MODEL["stages"]:
     ROWS.append({"file": stage["file"], "p50_ms": round(float(middle), 4), "p95_ms": round(float(high), 4)})
     print(f"{stage['file']}: p50 {middle:.2f} ms, p95 {high:.2f} ms")
 device = {"machine": platform.machine(), "processor": platform.processor(), "system": platform.system()}
-facts = {"format_version": 1, "batch": 1, "runs": RUNS, "onnxruntime": onnxruntime.__version__, **device}
+facts = {"format_version": 1, "run": MODEL.get("run", ""), "batch": 1, "runs": RUNS}
+facts |= {"onnxruntime": onnxruntime.__version__, **device}
 facts |= {"providers": session.get_providers(), "stages": ROWS}
 (HERE / "timing.json").write_text(json.dumps(facts, indent=2) + "\\n", "utf-8")
 '''

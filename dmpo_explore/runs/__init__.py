@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from .store import new_run_path as new_run_path
     from .store import present_name as present_name
     from .store import runs_root as runs_root
+    from .timings import StageTimes as StageTimes
     from .timings import Timings as Timings
+    from .timings import read_stage_times as read_stage_times
     from .timings import read_timings as read_timings
     from .torch_weights import read_weights as read_weights
     from .torch_weights import save_weights as save_weights

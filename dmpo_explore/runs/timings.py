@@ -1,19 +1,22 @@
-"""Recorded timings of a run: speed of early exits and of the full model, measured once on a named machine.
+"""Timings of a run: speeds of early exits and of the full model, or milliseconds of every stage.
 
-In: ``timings.json``, which `scripts/bench bundled_runs --timings` writes into the bundled runs. Out: `Timings`. The
-app's race plays them where the model itself cannot run.
+In: ``timings.json``, which `scripts/bench bundled_runs --timings` writes into the bundled runs, or ``timing.json``,
+which an export's ``time_stages.py`` writes where it runs. Out: `Timings`, which the app's race plays where the model
+itself cannot run; `StageTimes`, with which a record is read in milliseconds instead of FLOPs.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os.path import lexists
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..records.record import ExitRecord
 from ..utils.files import read_json
 
 TIMINGS = "timings.json"
@@ -100,3 +103,69 @@ def _timings(values: dict[str, Any]) -> Timings:
     if (np.diff(found.flops_fraction) <= 0).any():
         raise ValueError("FLOPs fractions must rise")
     return found
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """Milliseconds of every stage of a run on one device, for one image at a time.
+
+    Args:
+        run: its name. device: what was timed, in words. stages: (K,) median milliseconds of each stage.
+
+    Example:
+        >>> times = StageTimes("demo", "a phone", (3.0, 2.0, 2.0))
+        >>> times.exits
+        (3.0, 5.0, 7.0)
+    """
+
+    run: str
+    device: str
+    stages: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.stages or not all(math.isfinite(one) and one > 0 for one in self.stages):
+            raise ValueError(f"stages {self.stages!r} must be positive milliseconds, one for each stage")
+
+    @property
+    def exits(self) -> tuple[float, ...]:
+        """(K,) milliseconds until each exit has answered."""
+        return tuple(np.cumsum(self.stages).tolist())
+
+    def timed(self, record: ExitRecord) -> ExitRecord:
+        """The record with milliseconds in the place of FLOPs: budgets and curves are those of time then.
+
+        Raises:
+            ValueError: another number of exits.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> record = dx.load_run("demo").record("test")
+            >>> StageTimes("demo", "a phone", (3.0, 2.0, 2.0, 2.0, 2.0, 2.0)).timed(record).meta.flops[-1]
+            13.0
+        """
+        if len(self.stages) != record.n_exits:
+            raise ValueError(f"{len(self.stages)} stages were timed, but {self.run} has {record.n_exits} exits")
+        meta = replace(record.meta, flops=self.exits, reference_flops=self.exits[-1], flops_trained=())
+        return replace(record, meta=meta)
+
+
+def read_stage_times(text: str | bytes) -> StageTimes:
+    """The contents of a ``timing.json`` that an export's ``time_stages.py`` wrote.
+
+    Raises:
+        ValueError: no such file, or one without the run's name, which earlier exports wrote.
+
+    Example:
+        >>> read_stage_times('{"run": "demo", "machine": "arm64", "stages": [{"p50_ms": 2.5}]}').device
+        'arm64'
+    """
+    try:
+        values = json.loads(text)
+        stages = tuple(float(row["p50_ms"]) for row in values["stages"])
+        words = [str(values[key]) for key in ("processor", "machine", "system") if values.get(key)]
+        return StageTimes(str(values["run"]), ", ".join(dict.fromkeys(words))[:100] or "another device", stages)
+    except KeyError as error:
+        fix = "make it with the time_stages.py of a new export"
+        raise ValueError(f"this timing.json has no {error}: {fix}") from None
+    except (TypeError, AttributeError, UnicodeDecodeError, ValueError) as error:
+        raise ValueError(f"this is no timing.json of an export: {error}") from None

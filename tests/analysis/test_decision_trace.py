@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import DEPLOYABLE, make_record, ready_policy
 
-from dmpo_explore.analysis.decision_trace import most_probable, trace_decision
+from dmpo_explore.analysis.decision_trace import most_probable, telling_image, trace_decision
+from dmpo_explore.analysis.outcome import Outcome, apply
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.controls import OraclePolicy
@@ -111,3 +112,13 @@ def test_most_probable_wants_one_image() -> None:
         most_probable(np.zeros((2, 3, 4)))
     with pytest.raises(ValueError, match="2 temperatures"):
         most_probable(np.zeros((3, 4)), 5, (1.0, 2.0))
+
+
+def test_the_image_that_is_shown_first_was_mended_on_its_way() -> None:
+    record = make_record(300, 4, 10, seed=2)
+    outcome = apply(ConfidencePolicy((0.6,)), record)
+    row = telling_image(outcome)
+    assert outcome.correct[row] and not record.correct[row, 0]
+    mended = outcome.correct & ~record.correct[:, 0] & (outcome.exits < 3)
+    assert outcome.exits[row] == outcome.exits[mended].max()
+    assert telling_image(Outcome(record, np.zeros(300, int))) in range(300)

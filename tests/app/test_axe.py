@@ -18,7 +18,7 @@ PAGES = {
     "confusion": ("?run=four&threshold=0.8&view=confusion", ".matrix td"),
     "map": ("?run=four&threshold=0.8&view=map", ".map-labels span"),
     "gallery": ("?run=four&threshold=0.8&view=images&image=5", ".dx-gallery li"),
-    "compare": ("compare?runs=four,six,one&against=six&compute=50", ".dx-pairs li"),
+    "decide": ("compare?runs=four,six,one&against=six&compute=50", ".dx-pairs li"),
     "live": ("live?run=four", ".st-key-begin button"),
     "one image": ("image?run=four&image=5", ".dx-near li"),
     "one image of yours": ("image?run=four&source=file", ".stFileUploader"),

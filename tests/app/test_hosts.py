@@ -136,7 +136,7 @@ def test_a_private_session_may_train_and_open_folders(local: int, root: Path) ->
     assert b"Start training" not in foreign  # a page of another server on this machine
 
 
-@pytest.mark.parametrize("page", ["", "compare", "image", "live", "training", "own-scores"])
+@pytest.mark.parametrize("page", ["", "decide", "image", "live", "training", "own-scores"])
 def test_other_machines_learn_no_folder(shared: int, root: Path, page: str) -> None:
     secrets = [str(Path.home()) + "/", str(root), root.parent.name, sys.prefix, sys.executable, str(MAIN.parents[1])]
     for host in (EVIL, f"localhost:{shared}"):  # also on the machine itself: a proxy may have sent it

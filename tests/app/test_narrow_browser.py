@@ -19,7 +19,7 @@ FIRST = {  # path → what the page is about, and how far below the top it may e
     "?run=four&threshold=0.8": {".track": 400, ".cards": 520},
     "live?run=four": {".track": 400, ".cards": 750, ".st-key-begin button": 850},
     "image?run=four&image=3": {".st-key-halves img": 650},
-    "compare?runs=four,six": {".st-key-compute": 500, "table": 790},
+    "compare?runs=four,six": {".st-key-question": 400, ".dx-answer": 700},
 }
 PHONE = {"width": 400, "height": 800}
 SCROLLED = (

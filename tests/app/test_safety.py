@@ -19,7 +19,7 @@ import dmpo_explore as dx
 SCRIPT = "<script>window.hacked=1</script>"
 VIEWS = MAIN.parent / "views"
 # view → its parameter that names runs
-PAGES = {"explore.py": "run", "compare.py": "runs", "image.py": "run", "live.py": "run"}
+PAGES = {"explore.py": "run", "decide.py": "runs", "image.py": "run", "live.py": "run"}
 
 
 def opened(view: str, **parameters: str) -> AppTest:
@@ -91,7 +91,7 @@ def test_no_name_leads_out_of_the_runs_root(kept: Path, view: str, name: str) ->
 
 @pytest.mark.parametrize("view", PAGES)
 def test_a_link_cannot_name_another_folder_as_split(kept: Path, view: str) -> None:
-    run = {PAGES[view]: "good,other" if view == "compare.py" else "good"}
+    run = {PAGES[view]: "good,other" if view == "decide.py" else "good"}
     assert "There is no split" in said(opened(view, **run, split="../../../outside/secret/records/test"))
 
 
@@ -105,7 +105,7 @@ def test_a_folder_whose_name_is_html_is_no_run(root: Path) -> None:
 @pytest.mark.parametrize("value", [SCRIPT, "", "\x00", "a" * 5000, "-1", "nan", "1e999", ",,,", "${7*7}", "✓"])
 def test_any_parameter_may_hold_anything(kept: Path, view: str, value: str) -> None:
     names = {"split", "policy", "threshold", "exit", "label", "answers", "compute", "against", "other", "show"}
-    run = {PAGES[view]: "good,other" if view == "compare.py" else "good"}
+    run = {PAGES[view]: "good,other" if view == "decide.py" else "good"}
     opened(view, **(dict.fromkeys(names, value) | run))
 
 
@@ -117,7 +117,7 @@ def test_long_parameters_are_cut() -> None:
 @pytest.mark.parametrize("view", PAGES)
 @pytest.mark.parametrize("damage", ["config", "meta", "scores", "labels", "records", "all", "unreadable"])
 def test_a_run_that_breaks_while_it_is_shown_is_a_notice(root: Path, view: str, damage: str) -> None:
-    app = opened(view, **{PAGES[view]: "good,other" if view == "compare.py" else "good"})
+    app = opened(view, **{PAGES[view]: "good,other" if view == "decide.py" else "good"})
     assert not said(app).count("cannot")
     run = root / "good"
     record = run / "records" / "test"

@@ -94,3 +94,18 @@ def test_nothing_runs_behind_the_last_exit_that_is_compared() -> None:
         np.testing.assert_allclose(found.heat, alone.heat, atol=1e-5)
     last = compare_exits(model, image(), 1, exits=[0, 2], baseline="mean").attributions[1]
     np.testing.assert_allclose(last.heat, attribute(model, image(), 2, 1, baseline="mean").heat, atol=1e-5)
+
+
+def test_the_score_of_every_exit_is_explained_for_its_own_prediction() -> None:
+    model, pixels = made(), image()
+    found = compare_exits(model, pixels, "score", "input_x_gradient")
+    assert found.target is None
+    with torch.no_grad():
+        log_confidence = model(pixels[None])[0].log_softmax(-1).amax(-1)
+        predicted = model(pixels[None])[0].argmax(-1)
+    assert [one.target for one in found.attributions] == predicted.tolist()
+    assert [one.logit for one in found.attributions] == pytest.approx(log_confidence.tolist(), abs=1e-5)
+    whole = pixels[None].clone().requires_grad_()
+    model(whole)[0, 1].log_softmax(-1).max().backward()
+    expected = (whole.grad * whole)[0].sum(0).detach().numpy()
+    assert np.allclose(found.attributions[1].heat, expected, atol=1e-5)

@@ -12,6 +12,7 @@ from dmpo_explore.figures.compare import (
     accuracy_difference_figure,
     class_accuracy_figure,
     in_gflops,
+    mark_limits,
     mark_points,
 )
 from dmpo_explore.figures.style import MODEL_COLOURS
@@ -55,6 +56,15 @@ def test_points_lie_where_the_models_stand() -> None:
     point = figure.data[-1]
     assert (point.x, point.y, point.marker.color) == ((0.4,), (0.7,), MODEL_COLOURS[0])
     assert not point.showlegend
+
+
+def test_limits_are_a_grey_part_and_a_line() -> None:
+    figure = in_gflops(trade_off_figure({"a": trade_off(make_record())}), {"a": 20.0}, "ms")
+    assert "ms" in figure.layout.xaxis.title.text and "%{x:.3g} ms" in figure.data[0].hovertemplate
+    grey, budget, least = mark_limits(figure, 8.0, 0.75, "points lost: 1").layout.shapes
+    assert grey.x0 == budget.x0 == budget.x1 == 8.0 and grey.x1 > 20 * max(trade_off(make_record())["flops_fraction"])
+    assert least.y0 == least.y1 == 0.75 and figure.layout.annotations[-1].text == "points lost: 1"
+    assert len(mark_limits(in_gflops(trade_off_figure({}), {}), 1.0).layout.shapes) == 2
 
 
 def test_fractions_of_two_backbones_become_gflops() -> None:

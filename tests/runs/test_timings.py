@@ -1,4 +1,4 @@
-"""timings.json: speeds of both models and the machine, or an error that names the file."""
+"""timings.json: speeds of both models and the machine; timing.json: times of stages; or an error that names why."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from synthetic import make_record
 
 import dmpo_explore as dx
 from dmpo_explore.runs.store import BUNDLED_RUNS
-from dmpo_explore.runs.timings import read_timings
+from dmpo_explore.runs.timings import read_stage_times, read_timings
 from dmpo_explore.utils.files import write_json
 
 ROW = {"threshold": 0.9, "flops_fraction": 0.5, "images_per_s": 200.0}
@@ -76,3 +77,30 @@ def test_other_json_and_none_at_all_are_named(tmp_path: Path) -> None:
         (tmp_path / "timings.json").write_text(text)
         with pytest.raises(ValueError, match=rf"timings\.json {message}|timings\.json holds no timings: {message}"):
             read_timings(tmp_path)
+
+
+def test_stage_times_are_those_of_the_exports_script_and_stand_for_flops() -> None:
+    text = '{"run": "demo", "machine": "aarch64", "system": "Linux", "stages": [{"p50_ms": 2.0}, {"p50_ms": 3.0}]}'
+    times = read_stage_times(text)
+    assert (times.run, times.device, times.exits) == ("demo", "aarch64, Linux", (2.0, 5.0))
+    record = make_record(50, 2, 4)
+    timed = times.timed(record)
+    assert timed.flops_fraction.tolist() == [0.4, 1.0] and (timed.prediction == record.prediction).all()
+    with pytest.raises(ValueError, match="2 stages were timed, but demo has 3 exits"):
+        times.timed(make_record(50, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"stages": [{"p50_ms": 2.0}]}', "no 'run'"),
+        ("[]", "no timing.json"),
+        (b"\xff", "no timing.json"),
+        ('{"run": "demo", "stages": [{"p50_ms": 0}]}', "positive milliseconds"),
+        ('{"run": "demo", "stages": []}', "positive milliseconds"),
+    ],
+)
+def test_other_files_are_refused_in_one_line(text: str | bytes, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as error:
+        read_stage_times(text)
+    assert "\n" not in str(error.value)

@@ -85,7 +85,7 @@ def test_the_runs_open_in_the_app(finished: SearchFront, monkeypatch: pytest.Mon
     monkeypatch.setenv("DMPO_EXPLORE_SLIDER", "native")
     names = finished.runs[:2]
     assert len(names) == 2
-    for view, address in (("explore", {"run": names[0]}), ("compare", {"runs": ",".join(names)})):
+    for view, address in (("explore", {"run": names[0]}), ("decide", {"runs": ",".join(names)})):
         app = AppTest.from_file(str(ROOT / "app" / "views" / f"{view}.py"), default_timeout=120)
         for key, value in address.items():
             app.query_params[key] = value

@@ -1,4 +1,4 @@
-"""Links of Compare to One image."""
+"""Links of Decide to One image."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from dmpo_explore_app.state import targets
 import dmpo_explore as dx
 
 
-@pytest.mark.parametrize(("budget", "expected"), [(0.5, 50.0), (1.2, 90.0), (0.1, None)])
+@pytest.mark.parametrize(("budget", "expected"), [(0.5e-6, 50.0), (1.2e-6, 90.0), (0.1e-6, None)])
 def test_a_link_holds_the_target_as_one_image_offers_it(runs: Path, budget: float, expected: float | None) -> None:
     """Full depth of the run has 90 % of the plain backbone's FLOPs, exit 1 has 30 %."""
     run = dx.load_run("four")
-    side = comparison.side(run, "test", "confidence", comparison.Budget(budget))
+    side = comparison.side(run, "test", "confidence", comparison.Wanted(budget))
     address = parse_qs(urlsplit(comparison_panels.link(side, 7)).query)
     assert address["image"] == ["7"] and float(address["threshold"][0]) == side.point.policy.thresholds[0]
     if expected is None:

@@ -1,8 +1,8 @@
-"""The section of Compare with the settings in which the runs differ."""
+"""The section of Decide with the settings in which the runs differ."""
 
 from __future__ import annotations
 
-from dmpo_explore_app.components.setting_differences import MEANING, remarks, table
+from dmpo_explore_app.components.run_differences import MEANING, remarks, table
 
 import dmpo_explore as dx
 

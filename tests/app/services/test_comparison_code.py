@@ -19,8 +19,8 @@ def test_a_split_is_quoted(runs: Path, tmp_path: Path) -> None:
         meta = json.loads((record / "meta.json").read_text())
         (record / "meta.json").write_text(json.dumps(meta | {"split": split}))
         record.rename(record.with_name(split))
-        sides.append(comparison.side(dx.load_run(tmp_path / name), split, "confidence", comparison.Budget(0.5)))
-    lines = comparison_code.command_line(sides, sides[0], split, "confidence").splitlines()
+        sides.append(comparison.side(dx.load_run(tmp_path / name), split, "confidence", comparison.Wanted(0.5)))
+    lines = comparison_code.command_line(sides, split).splitlines()
     assert len(lines) == 2
     for words in map(shlex.split, lines):
         assert words[words.index("--split") + 1] == split

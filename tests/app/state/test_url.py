@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from dmpo_explore_app.state import compare_choices, url
+from dmpo_explore_app.state import decide_choices, url
 
 from dmpo_explore.runs import store
 
@@ -33,7 +33,7 @@ def chosen(state: dict[str, Any], **values: str) -> None:
 
 
 def test_the_longest_choice_of_runs_is_an_address(state: dict[str, Any]) -> None:
-    runs = ",".join([100 * "x"] * compare_choices.MOST)
+    runs = ",".join([100 * "x"] * decide_choices.MOST)
     chosen(state, runs=runs)
     assert url.st.query_params["runs"] == runs and not url.follow(["runs"]) and state["runs"] == runs
 

@@ -84,7 +84,7 @@ def test_going_to_another_page_and_back_keeps_the_view(runs: Path) -> None:
     app = start(run="four", threshold="0.8", split="val", policy="entropy")
     before, link = cards(app), address_of(app)
     app.query_params.clear()  # as the menu does
-    app.switch_page("views/compare.py")
+    app.switch_page("views/decide.py")
     checked(app.run())
     assert app.session_state["split"] == "val" and app.session_state["policy"] == "entropy"
     app.query_params.clear()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from dmpo_explore_app.services import images, model_queries, models
 from made_up import HOSTILE, MAIN
-from one_image import VIEW, address_of, bodies, opened, press, reason, said, tiny
+from one_image import VIEW, address_of, bodies, opened, reason, said, tiny
 from streamlit.testing.v1 import AppTest
 from visiting import checked
 
@@ -34,7 +34,7 @@ def test_a_recorded_image_says_what_the_record_knows(trained_runs: Path, policy:
         assert record.logits is not None
         classes, _ = most_probable(record.logits[row])
         cells = re.findall(r'title="([^":]*): [\d.]+%"', bodies(app))
-        assert cells == [record.meta.class_names[classes[k, n]] for n in range(5) for k in range(3)]
+        assert cells == [record.meta.class_names[classes[k, n]] for k in range(3) for n in range(5)]
         near = novelty_detector(record).nearest(record.subset([row]), 10, without=row)
         assert re.findall(r'data-pick="image (\d+)"', bodies(app)) == [str(n) for n in near]
         assert not app.error and "cannot" not in said(app)
@@ -45,17 +45,25 @@ def test_every_exit_is_marked_and_a_target_keeps_its_words(trained_runs: Path) -
     rows = [int(np.flatnonzero(record.correct[:, 0] == correct)[0]) for correct in (True, False)]
     found = [opened(run="tiny", image=str(row)) for row in rows]
     for app, row in zip(found, rows, strict=True):
-        written = json.loads(app.get("plotly_chart")[0].proto.spec)
-        figure = json.dumps(written, ensure_ascii=False)  # the version of plotly decides between "✗" and "\u2717"
-        assert figure.count("✗") == int((~record.correct[row]).sum())
-        assert figure.count("✓") == int(record.correct[row].sum())
+        marks = re.findall(r"<ul><li [^>]*><span>(.) ", bodies(app))
+        assert marks == ["✓" if correct else "✗" for correct in record.correct[row]]
     targets = [app.selectbox(key="target").options for app in found]
     assert targets[0] == targets[1]  # a browser keeps a choice by its words: with an image's class it would be lost
 
 
+def test_it_opens_on_an_image_that_tells_something_and_stays_there(trained_runs: Path) -> None:
+    run, record = tiny()
+    app = opened(run="tiny", method="integrated_gradients")
+    row = dx.analysis.telling_image(dx.apply(dx.fit_run_policy(run), record))
+    assert app.number_input(key="row").value == row
+    checked(app.text_input(key="threshold").set_value("0.2").run())
+    assert app.number_input(key="row").value == row and address_of(app)["image"] == str(row)
+
+
 def test_no_model_is_loaded_for_what_the_record_knows(trained_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "model", None)
-    assert "Exits at" in (text := reason(opened(run="tiny", image="3"))) or "last exit" in text
+    slow = {"method": "integrated_gradients"}  # waits until it is asked for
+    assert "Exits at" in (text := reason(opened(run="tiny", image="3", **slow))) or "last exit" in text
 
 
 def test_without_weights_the_record_still_answers_and_a_notice_names_the_fix(trained_runs: Path) -> None:
@@ -63,7 +71,7 @@ def test_without_weights_the_record_still_answers_and_a_notice_names_the_fix(tra
     record = dx.load_run("bare").record("test")
     policy = dx.fit_run_policy(dx.load_run("bare"))
     assert reason(app) == trace_decision(record, policy, 5).sentence()
-    press(app, "Query the model for the other classes")
+    checked(app.toggle(key="query the model").set_value(True).run())
     assert "no weights yet" in said(app) and "train it" in said(app)
     assert reason(app) == trace_decision(record, policy, 5).sentence() and HOSTILE not in bodies(app)
 
@@ -71,8 +79,7 @@ def test_without_weights_the_record_still_answers_and_a_notice_names_the_fix(tra
 def test_a_backbone_that_is_not_fetched_is_named(trained_runs: Path) -> None:
     """The cache is empty here."""
     app = opened(run="demo", image="5")
-    assert "Most probable classes" in bodies(app)  # the record keeps logits
-    press(app, "Explain every exit")
+    assert bodies(app).count("<i>") == 5 * 6  # the record keeps logits
     assert any("dmpo-explore fetch --backbone vit_small_patch14_dinov2" in one.value for one in app.caption)
     assert any(button.label == "Fetch 90 MB" for button in app.button) and not app.error
 
@@ -85,13 +92,13 @@ def test_the_model_is_asked_where_the_record_keeps_no_logits(trained_runs: Path,
         for split in ("val", "test"):
             (trained_runs / "short" / "records" / split / "logits.npy").unlink()
         app = opened(run="short", image="4")
-        assert "dx-best" not in bodies(app)
-        press(app, "Query the model for the other classes")
+        assert bodies(app).count("<i>") == 3
+        checked(app.toggle(key="query the model").set_value(True).run())
         run, record = tiny()
         now = run.model("cpu")(run.inputs("test", [4]))[0].detach().numpy()
         classes, _ = most_probable(now.astype(np.float16))
         cells = re.findall(r'title="([^":]*): [\d.]+%"', bodies(app))
-        assert cells[:3] == [record.meta.class_names[c] for c in classes[:, 0]]
+        assert cells[:5] == [record.meta.class_names[c] for c in classes[0]]
     finally:
         shutil.rmtree(trained_runs / "short")
 
@@ -130,18 +137,18 @@ def test_a_link_may_hold_anything(trained_runs: Path, value: str) -> None:
     keys = ("image", "source", "method", "target", "baseline", "threshold", "split", "policy")
     app = opened(run="bare", **dict.fromkeys(keys, value))
     assert HOSTILE not in bodies(app) and said(app).count("There is no") >= 5
-    assert (app.session_state["source"], app.session_state["target"]) == ("record", "last")
+    assert (app.session_state["source"], app.session_state["target"]) == ("record", "score")
 
 
 def test_a_class_is_read_whole(trained_runs: Path) -> None:
     app = opened(run="bare", target="0000000042")  # its first nine digits alone would be a class
-    assert "There is no class '0000000042'" in said(app) and app.session_state["target"] == "last"
+    assert "There is no class '0000000042'" in said(app) and app.session_state["target"] == "score"
 
 
 def test_a_refused_method_says_why(trained_runs: Path) -> None:
     app = opened(run="bare", method="deep_lift")
     assert "DeepLift's rules cover layers that act on one number at a time" in said(app)
-    assert app.session_state["method"] == "integrated_gradients"
+    assert app.session_state["method"] == "token_grad_cam"
 
 
 def test_an_image_with_unusual_answers_is_said_to_have_them(
@@ -162,7 +169,7 @@ def test_one_confidence_is_too_little_for_novelty() -> None:
     assert "unlike" not in text and "Not novel" not in text
 
 
-def test_links_lead_here_from_explore_and_compare(runs: Path) -> None:
+def test_links_lead_here_from_explore_and_decide(runs: Path) -> None:
     app = AppTest.from_file(str(MAIN), default_timeout=60)
     for key, value in {"run": "four", "threshold": "0.8", "image": "7"}.items():
         app.query_params[key] = value
@@ -172,12 +179,12 @@ def test_links_lead_here_from_explore_and_compare(runs: Path) -> None:
         "run": ["four"], "split": ["test"], "policy": ["confidence"], "threshold": ["0.8"], "image": ["7"],
         "record": [dx.load_run("four").record("val").digest],
     }  # fmt: skip
-    compare = AppTest.from_file(str(VIEW.with_name("compare.py")), default_timeout=60)
+    decide = AppTest.from_file(str(VIEW.with_name("decide.py")), default_timeout=60)
     for key, value in {"runs": "four,six", "against": "six", "compute": "50"}.items():
-        compare.query_params[key] = value
-    checked(compare.run())
-    links = [html.unescape(link) for link in re.findall(r'<a href="([^"]*)"', bodies(compare))]
-    tiles = re.findall(r'title="test image (\d+)', bodies(compare))
+        decide.query_params[key] = value
+    checked(decide.run())
+    links = [html.unescape(link) for link in re.findall(r'<a href="([^"]*)"', bodies(decide))]
+    tiles = re.findall(r'title="test image (\d+)', bodies(decide))
     assert len(links) == 2 * len(tiles) > 0 and all(link.startswith("image?run=") for link in links)
     asked = parse_qs(links[0].partition("?")[2])
     fitted = dx.fit_policy(dx.load_run("four").record("val"), "confidence", flops=0.5)
@@ -204,13 +211,15 @@ def test_the_shared_code_says_what_the_page_says(trained_runs: Path) -> None:
 
 
 def test_what_each_exit_sees_is_the_librarys(trained_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = press(opened(run="tiny", image="5"), "Show the patch tokens")
+    app = opened(run="tiny", image="5", method="integrated_gradients")
+    checked(app.toggle(key="show tokens").set_value(True).run())
     run, _ = tiny()
     tokens = dx.stage_tokens(run.model("cpu"), run.inputs("test", [5]))
     found = dx.inspection.patch_components(tokens)
     shares = "; ".join(f"Exit {k} {one.shares.sum():.0%}" for k, one in enumerate(found, start=1))
-    assert any(shares in text.proto.help for text in app.markdown)
-    spec = json.loads(app.get("plotly_chart")[1].proto.spec)
+    assert any(shares in text.value for text in app.caption)
+    spec = json.loads(app.get("plotly_chart")[0].proto.spec)
     assert len(spec["data"]) == 1 + len(found) == 4
-    bare = press(opened(run="bare", image="5"), "Show the patch tokens")
+    bare = opened(run="bare", image="5")
+    checked(bare.toggle(key="show tokens").set_value(True).run())
     assert any("The patch tokens cannot be shown here" in error.value for error in bare.error)

@@ -15,6 +15,7 @@ from visiting import Visit, new_visit, wait_for_address
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+QUALITY = "[data-testid=stTable]"
 pytestmark = pytest.mark.slow  # a model is trained and served
 
 
@@ -60,20 +61,26 @@ def image_in(address: str) -> str:
 
 
 def test_an_explanation_method_by_method_and_as_a_link(trained: Visit, browser: Browser) -> None:
-    page = trained.show("image?run=tiny&threshold=0.4&image=3", ".dx-why", ".dx-near li")
+    page = trained.show("image?run=tiny&threshold=0.4&image=3&method=integrated_gradients", ".dx-why", ".dx-near li")
     page.get_by_role("button", name="Explain every exit").click()
-    trained.settle_on(".dx-quality")
-    assert page.locator(".js-plotly-plot").count() == 3
+    trained.settle_on(".js-plotly-plot")
+    page.get_by_text("Can these maps be trusted?").click()
+    trained.settle_on(QUALITY)
+    assert page.locator(".js-plotly-plot").count() == 1
     choose(page, "Method", "Saliency")
     wait_for_address(page, "**method=saliency**")
-    trained.settle_on(".dx-quality")
+    trained.settle_on(QUALITY)
     page.get_by_role("button", name="Check them by hiding parts").click()
-    page.wait_for_function("() => !document.querySelector('.dx-quality').innerText.includes('not checked')")
-    trained.settle_on(".dx-quality")
-    shown, link = page.locator(".dx-quality").inner_text(), page.url.removeprefix(trained.server.address)
+    page.wait_for_function(
+        "() => !(document.querySelector('[data-testid=stTable]')?.innerText ?? 'not checked').includes('not checked')"
+    )
+    trained.settle_on(QUALITY)
+    shown, link = page.locator(QUALITY).inner_text(), page.url.removeprefix(trained.server.address)
     with new_visit(browser, trained.server) as other:
-        other.show(link, ".dx-why", ".dx-quality")
-        assert other.page.locator(".dx-quality").inner_text() == shown
+        other.show(link, ".dx-why", ".js-plotly-plot")
+        other.page.get_by_text("Can these maps be trusted?").click()
+        other.settle_on(QUALITY)
+        assert other.page.locator(QUALITY).inner_text() == shown
 
 
 def choose(page: Page, label: str, option: str) -> None:
@@ -84,19 +91,15 @@ def choose(page: Page, label: str, option: str) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_maps_have_no_serious_violation(trained: Visit, scheme: str) -> None:
     trained.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-    trained.show("image?run=tiny&image=3&method=saliency", ".dx-quality", ".js-plotly-plot")
+    trained.show("image?run=tiny&image=3&method=saliency", ".dx-walk", ".js-plotly-plot")
     assert not (found := violations(trained)), "\n".join(found)
 
 
 def test_maps_on_a_phone_are_scrolled_instead_of_tiny(trained: Visit) -> None:
     trained.page.set_viewport_size({"width": 400, "height": 800})
-    page = trained.show(
-        "image?run=tiny&image=3&method=saliency", ".dx-quality", ".st-key-scrolled_maps .js-plotly-plot"
-    )
-    trained.settle_on(".dx-quality")
+    page = trained.show("image?run=tiny&image=3&method=saliency", ".dx-walk", ".st-key-scrolled_maps .js-plotly-plot")
     inner = "selector => document.querySelector(selector).clientWidth"
     assert page.evaluate(inner, ".st-key-scrolled_maps .main-svg") >= 700
-    assert page.evaluate(inner, ".st-key-scrolled_differences .main-svg") >= 700
     assert page.evaluate("() => document.querySelector('.stMain').scrollWidth") <= 400
     assert not (found := violations(trained)), "\n".join(found)
 

@@ -26,9 +26,9 @@ def test_every_page_opens_it(runs: tuple[dx.Run, dx.Run], view: str) -> None:
     assert not app.exception and not app.error and app.selectbox(key="run").value == "thin"
 
 
-def test_compare_shows_the_plane(runs: tuple[dx.Run, dx.Run]) -> None:
-    app = opened(MAIN.parent / "views" / "compare.py", runs="wide,thin")
-    assert not app.exception and not app.error and "Width and depth" in [header.value for header in app.header]
+def test_decide_takes_it_beside_the_wide_one(runs: tuple[dx.Run, dx.Run]) -> None:
+    app = opened(MAIN.parent / "views" / "decide.py", runs="wide,thin")
+    assert not app.error and {row[0].strip("~") for row in app.table[0].value.to_numpy().tolist()} == {"wide", "thin"}
 
 
 @pytest.mark.slow

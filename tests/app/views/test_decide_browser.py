@@ -1,4 +1,4 @@
-"""The page Compare as its reader uses it, in Chromium."""
+"""The page Decide as its reader uses it, in Chromium."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
-from compare_page import expected
+from decide_page import expected
 from made_up import HOSTILE
 from playwright.sync_api import expect
 from visiting import Visit, new_visit
@@ -27,16 +27,17 @@ TABLE = "document.querySelector('[data-testid=stTable]').innerText"
 @pytest.mark.slow
 def test_a_reader_compares(visit: Visit, browser: Browser) -> None:
     page = visit.show("compare?runs=four,six&against=six&compute=50", ".dx-pairs li", "table")
+    assert "/decide?" in page.url  # where an old link leads
     table = page.get_by_test_id("stTable").first
     before, pictures = table.inner_text(), page.locator(".dx-pairs li").first.get_attribute("title")
-    slider = page.get_by_role("slider", name="Max compute (%)")
-    slider.focus()
-    slider.press("ArrowRight")
+    number = page.get_by_role("spinbutton", name="Budget")
+    number.fill("5.1e-7")
+    number.press("Enter")
     page.wait_for_function(f"text => {TABLE} !== text", arg=before)
     visit.settle_on("table")
     rows = evaluate_rows(visit, ["four", "six"], 0.51)
-    assert [cell in table.inner_text() for row in expected(rows) for cell in row] == [True] * 8
-    assert "compute=51" in page.url
+    assert [cell in table.inner_text() for row in expected(rows).values() for cell in row] == [True] * 4
+    assert "gflops=5.1e-07" in page.url
     page.get_by_role("radio", name=re.compile("Only B correct")).click()
     expect(page.locator(".dx-pairs li").first).not_to_have_attribute("title", str(pictures))
     visit.settle_on("table")
@@ -71,7 +72,7 @@ def test_files_arrive(visit: Visit) -> None:
         with page.expect_download() as download:
             page.get_by_role("button", name=label).click()
         contents[label] = Path(download.value.path()).read_bytes()
-        assert download.value.suggested_filename.startswith("compare-test-")
+        assert download.value.suggested_filename.startswith("decide-test-")
     rows = evaluate_rows(visit, ["four", "six"], 0.5)
     table = pd.read_csv(io.BytesIO(contents["Comparison · CSV"]))
     assert table["accuracy"].tolist() == [row["accuracy"] for row in rows]
@@ -96,7 +97,7 @@ def test_coming_back_by_the_menu_finds_the_page_as_it_was(visit: Visit) -> None:
     page.get_by_role("link", name="Explore").click()
     page.wait_for_selector(".tabs button")
     visit.settle_on(".tabs button")
-    page.get_by_role("link", name="Compare").click()
+    page.get_by_role("link", name="Decide").click()
     page.wait_for_selector(".dx-pairs li")
     visit.settle_on("table")
-    assert page.get_by_test_id("stTable").first.inner_text() == table and "compute=77" in page.url
+    assert page.get_by_test_id("stTable").first.inner_text() == table and "gflops=7.7e-07" in page.url

@@ -1,4 +1,4 @@
-"""The section of Compare with the settings in which the runs differ: closed at first, then a table and its remarks."""
+"""The section of Decide with the settings in which the runs differ: closed at first, then a table and its remarks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import visiting
-from compare_page import PAGE, start, texts
-from dmpo_explore_app.components.setting_differences import MEANING
+from decide_page import PAGE, start, texts
+from dmpo_explore_app.components.run_differences import MEANING
 from dmpo_explore_app.services import own_runs
 from dmpo_explore_app.state import panels
 from streamlit.testing.v1 import AppTest

@@ -1,4 +1,4 @@
-"""The section of Compare with the training curves of the runs: closed at first, then a line per run."""
+"""The section of Decide with the training curves of the runs: closed at first, then a line per run."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from compare_page import start, texts
-from dmpo_explore_app.components.training_comparison import LEGEND, alternatives, histories
+from decide_page import start, texts
+from dmpo_explore_app.components.run_differences import LEGEND, alternatives, histories
 from dmpo_explore_app.state import panels
 
 import dmpo_explore as dx

@@ -1,18 +1,19 @@
-"""The page Compare without a browser: its numbers are the library's, whatever is asked for."""
+"""The page Decide without a browser: its numbers are the library's, whatever is asked for."""
 
 from __future__ import annotations
 
-import math
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from compare_page import code, expected, shown, start, texts, tiles
+from decide_page import PAGE, answer, code, expected, numbers, shown, start, texts, tiles
 from dmpo_explore_app.components import disagreement_tiles
 from dmpo_explore_app.services import comparison
 from dmpo_explore_app.state import choices, panels
 from explore_page import checked
 from programs import answered, printed
+from visiting import opened
 
 import dmpo_explore as dx
 from dmpo_explore.analysis.evaluation import evaluate_runs
@@ -22,41 +23,79 @@ from dmpo_explore.analysis.evaluation import evaluate_runs
 def test_the_table_is_what_evaluate_says(runs: Path, policy: str) -> None:
     app = start(runs="four,six,one", against="six", compute="62", policy=policy)
     rows = evaluate_runs(["four", "six"], policy, targets=dx.Target.flops(0.62), against="six")
-    assert shown(app)[:2] == expected(rows)
+    assert expected(rows).items() <= numbers(app).items()
     assert not app.warning and not app.error
-    assert answered(code(app, "sh").splitlines()[0]) == rows  # the command that the page offers
+    (four,) = evaluate_runs(["four"], policy, targets=dx.Target.flops(0.62))
+    assert answered(code(app, "sh").splitlines()[0]) == four  # the command that the page offers
     assert printed(code(app, "python")).splitlines()[0].split()[1] == str(rows[1]["accuracy"])
 
 
 def test_the_program_gives_the_table(runs: Path) -> None:
     app = start(runs="four,six,one", against="six", compute="50")
     lines = [line.split() for line in printed(code(app, "python")).splitlines()]
-    said = {}
-    for name, *numbers in lines:
-        accuracy, flops, difference, low, high = map(float, numbers)
-        text = "–" if name == "six" else comparison.interval(difference, low, high)
-        said[name] = [name, f"{accuracy:.2%}", f"{flops:.1%}", text]
-    assert [said[row[0]] for row in shown(app)] == shown(app) and len(said) == 3
+    said = {name: [f"{float(accuracy):.2%}", f"{float(share):.0%}"] for name, accuracy, share, *_ in lines}
+    assert said == numbers(app) and len(said) == 3
 
 
 def test_opens_with_runs_on_the_same_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     app = start()
     assert app.session_state["runs"] == ["demo", "demo-naive", "demo-single"]
-    held_out = dx.load_run("demo").record("calibration")  # what demo needs there to be within a point of its best exit
-    share = dx.apply(dx.fit_policy(held_out, near_best=0.01), held_out).summary()["flops_fraction"]
-    budget = dx.Target.flops(math.ceil(100 * share) / 100)
+    reference = dx.load_run("demo").record("test").meta.reference_flops / 1e9
+    gflops = app.session_state["gflops"]
+    assert 0 <= gflops / (reference / 2) - 1 < 0.01
+    budget = dx.Target.flops(gflops / reference)
     rows = evaluate_runs(["demo", "demo-naive"], targets=budget, against="demo-naive")
-    assert app.session_state["compute"] == 100 * budget.value and 18 < 100 * budget.value < 25
-    assert shown(app)[:2] == expected(rows)
+    assert expected(rows).items() <= numbers(app).items()
     assert tiles(app).count("<img ") == 24
     assert len(app.get("plotly_chart")) == 3
     assert dict(app.query_params) == {}  # bare until something is changed
-    checked(app.slider(key="compute").set_value(60).run())
-    assert {key: app.query_params[key] for key in ("compute", "runs")} == {
-        "compute": "60",
+    checked(app.slider(key="budget slider").set_value(0.6).run())
+    assert app.number_input(key="gflops").value == 0.6
+    assert {key: app.query_params[key] for key in ("gflops", "runs")} == {
+        "gflops": "0.6",
         "runs": "demo,demo-naive,demo-single",
     }
+
+
+def test_the_best_run_is_the_librarys_and_others_are_struck_out_with_the_reason(runs: Path) -> None:
+    app = start(runs="demo,demo-naive,demo-single", gflops="0.3", lose="1")
+    outcomes = {}
+    for name in ("demo", "demo-naive", "demo-single"):
+        run = dx.load_run(name)
+        record, budget = run.record("test"), 0.3e9 / run.record("test").meta.reference_flops
+        target = dx.Target.flops(budget) if record.n_exits > 1 else dx.Target.full_depth()
+        outcomes[name] = dx.apply(dx.fit_policy(run.record("calibration"), target=target), record)
+    found = dx.analysis.choose_run(outcomes, 0.01, {"demo-single": "dear"})
+    assert found.best == "demo" and answer(app).startswith("demo is best: 91.33%") and "The only run" in answer(app)
+    reasons = {name: cells[2] for name, cells in shown(app).items()}
+    assert reasons["demo"] == "" and reasons["demo-naive"] == found.table["reason"].iloc[-1]
+    assert reasons["demo-single"] == "it has a single exit: every image needs 1.13 GFLOPs"
+    app = start(runs="demo,demo-naive,demo-single", gflops="2", lose="5")
+    assert not any(cells[2] for cells in shown(app).values()) and "the next" in answer(app)
+    assert "No run keeps both" in answer(start(runs="demo,demo-naive", gflops="0.1"))
+
+
+def test_a_bound_on_early_exit_errors_in_the_place_of_points(runs: Path) -> None:
+    app = start(runs="demo,demo-naive", gflops="2", limit="early_errors", early_errors="2")
+    target = dx.Target.risk("too_early", epsilon=0.02)
+    rows = evaluate_runs(["demo", "demo-naive"], targets=target)
+    assert expected(rows) == numbers(app) and "at most 2% (95% confidence)" in answer(app)
+    assert answered(code(app, "sh").splitlines()[0])["accuracy"] == rows[0]["accuracy"]
+
+
+def test_a_budget_of_milliseconds_is_fitted_on_the_stages_times(runs: Path) -> None:
+    stages = {"demo": (4.0,) * 6, "demo-naive": (9.0, 1.0, 1.0, 1.0, 1.0, 1.0)}
+    times = {name: dx.runs.StageTimes(name, "a phone", each) for name, each in stages.items()}
+    app = opened(PAGE, state={panels.SHARE: True, "_stage_times": times}, runs="demo,demo-naive", unit="ms", ms="7.5")
+    assert shown(app)["demo-naive"][2] == "its exit 1, where all images exit, needs 9 ms"
+    run = dx.load_run("demo")
+    policy = dx.fit_policy(times["demo"].timed(run.record("calibration")), flops=7.5 / 24)
+    outcome = dx.apply(policy, run.record("test"))
+    assert shown(app)["demo"][0] == f"{outcome.summary()['accuracy']:.2%}"
+    mean = np.asarray(times["demo"].exits)[outcome.exits].mean()
+    assert f"at {mean:.3g} ms" in answer(app) and "ms" in app.table[0].value
+    assert "No milliseconds are known" in texts(start(runs="demo,demo-naive", unit="ms", ms="7.5"))
 
 
 @pytest.mark.parametrize("kind", ["only a", "only b", "both wrong"])
@@ -75,7 +114,7 @@ def test_images_on_which_they_disagree(runs: Path, kind: str) -> None:
     marks = {"only a": ("A ✓", "B ✗"), "only b": ("A ✗", "B ✓"), "both wrong": ("A ✗", "B ✗")}[kind]
     assert tiles(app).count("<li ") == 24 == tiles(app).count(marks[0]) == tiles(app).count(marks[1])
     before = tiles(app)
-    checked(app.button(key="compare others").click().run())
+    checked(app.button(key="decide others").click().run())
     assert tiles(app) != before and tiles(app).count("<li ") == 24
 
 
@@ -87,9 +126,9 @@ def test_images_on_which_they_disagree(runs: Path, kind: str) -> None:
         ({"runs": "/etc,six,four"}, "There is no run '/etc' here"),
         ({"runs": "<script>alert(1)</script>"}, "There is no run '<script>alert(1)</script>' here"),
         ({"runs": "four,six", "against": "one"}, "There is no run to compare with among these, 'one' here"),
-        ({"runs": "four,six", "compute": "lots"}, "compute 'lots' must be a whole number from"),
-        ({"runs": "four,six", "compute": "1e9"}, "compute '1e9' must be"),
-        ({"runs": "four,six", "compute": "5"}, "compute '5' must be"),
+        ({"runs": "four,six", "compute": "lots"}, "compute 'lots' must be a number"),
+        ({"runs": "four,six", "gflops": "-1"}, "gflops '-1' must be"),
+        ({"runs": "four,six", "lose": "nan"}, "lose 'nan' must be"),
         ({"runs": "four,six", "policy": "mood"}, "There is no policy 'mood' here"),
         ({"runs": "four,six", "split": "train"}, "There is no split 'train' here"),
         ({"runs": "four,six", "show": "all"}, "There is no filter 'all' here"),
@@ -109,21 +148,13 @@ def test_on_calibration_the_reader_is_warned(runs: Path) -> None:
     assert "on which the thresholds were fitted too" in texts(app)
 
 
-def test_the_study_is_read_when_its_section_is_opened(runs: Path) -> None:
-    closed = start(runs="four,six")
-    app = start(panels.STUDY, runs="four,six")
-    assert [tab.label for tab in app.tabs][:3] == ["caltech", "fashion", "fashion-cnn"]
-    specs = [chart.proto.spec for chart in app.get("plotly_chart")]
-    assert len(specs) == len(closed.get("plotly_chart")) + len(app.tabs)
-    claims = dx.course.study_table("claims")
-    assert all(any(question in spec for spec in specs) for question in claims["question"])
-
-
 # -- the arithmetic --
 
+HALF = 0.5e-6  # GFLOPs: half of the runs' plain backbone
 
-def sides(*names: str, budget: float = 0.5) -> list[comparison.Side]:
-    return [comparison.side(dx.load_run(name), "test", "confidence", comparison.Budget(budget)) for name in names]
+
+def sides(*names: str, budget: float = HALF) -> list[comparison.Side]:
+    return [comparison.side(dx.load_run(name), "test", "confidence", comparison.Wanted(budget)) for name in names]
 
 
 def test_class_accuracy_is_sorted_by_difference(runs: Path) -> None:
@@ -142,9 +173,9 @@ def test_class_accuracy_is_sorted_by_difference(runs: Path) -> None:
 def test_the_difference_at_a_budget_is_the_tables(runs: Path) -> None:
     both = sides("four", "six")
     table = comparison.difference_table(
-        both[0], both[1], "test", "confidence", [comparison.Budget(b) for b in (0.5, 0.9)]
+        both[0], both[1], "test", "confidence", [comparison.Wanted(b) for b in (HALF, 2 * HALF)]
     )
-    row = comparison.table(both, both[1]).iloc[0]
+    row = dx.analysis.run_differences({side.name: side.outcome for side in both}, "six").iloc[0]
     assert table.iloc[0][["difference", "low", "high"]].tolist() == row[["difference", "low", "high"]].tolist()
 
 
@@ -157,7 +188,18 @@ def test_texts_in_tiles_are_text(runs: Path) -> None:
 
 def test_a_side_is_fitted_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = dx.load_run("four")
-    first = comparison.side(run, "test", "confidence", comparison.Budget(0.5))
+    first = comparison.side(run, "test", "confidence", comparison.Wanted(HALF))
     monkeypatch.setattr("dmpo_explore.fit_policy", None)
-    again = comparison.side(run, "test", "confidence", comparison.Budget(0.5))
+    again = comparison.side(run, "test", "confidence", comparison.Wanted(HALF))
     assert again.point.policy is first.point.policy and again.outcome is first.outcome
+
+
+def test_times_of_another_device_come_from_its_file(runs: Path) -> None:
+    app = start(runs="demo,demo-naive")
+    stages = [{"p50_ms": 10.0}] * 6
+    text = json.dumps({"run": "demo", "processor": "a phone's", "stages": stages})
+    checked(app.file_uploader(key="timing").set_value(("timing.json", text.encode(), "application/json")).run())
+    assert app.session_state["unit"] == "ms" and "on a phone's" in texts(app)
+    assert shown(app)["demo-naive"][2] == "it is not timed on this device"
+    checked(app.file_uploader(key="timing").set_value(("timing.json", b"{}", "application/json")).run())
+    assert "These times cannot be used: this timing.json has no" in texts(app)

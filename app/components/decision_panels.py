@@ -1,0 +1,230 @@
+"""The decision of the page Decide: the budget and what may be lost, the run to take, and what is needed to take it.
+
+In: runs; `Side`s under a `Wanted`. Out: elements of the page, from the question to the files of the best run.
+"""
+
+from __future__ import annotations
+
+import html
+import shlex
+import shutil
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+from dmpo_explore_app import messages
+from dmpo_explore_app.components import share
+from dmpo_explore_app.components.progress import progress_bar
+from dmpo_explore_app.services import (
+    code_export,
+    comparison,
+    model_queries,
+    model_queue,
+    models,
+    own_runs,
+    policies,
+    records,
+)
+from dmpo_explore_app.services.comparison import Side, Wanted
+from dmpo_explore_app.state import choices
+from dmpo_explore_app.state import decide_choices as state
+
+import dmpo_explore as dx
+
+BUDGET_HELP = (
+    "Mean cost of an image, everything that runs counted; 1 MAC is 2 FLOPs. Each run gets its most accurate threshold "
+    "on **calibration** (**val** where it has none) within this budget."
+)
+LIMIT_HELP = (
+    "**Points**: accuracy below the best full model of these runs. **Early-exit errors**: images that are incorrect "
+    "where they exit although the last exit is correct; the bound holds with 95% confidence (Learn then Test)."
+)
+NO_TIMES = "No milliseconds are known yet, so the budget is in GFLOPs. Measure them, or open another device's."
+
+
+# -- the question --
+
+
+def question(runs: Sequence[dx.Run], split: str) -> Wanted:
+    """I have so much compute or time, and may lose so much: two numbers with their units, and a slider."""
+    times = {run.name: state.times()[run.name] for run in runs if run.name in state.times()}
+    wished = choices.validate(state.UNIT, list(state.BUDGETS), "GFLOPs", "unit")
+    unit = wished if times else "GFLOPs"
+    first = Wanted(0.0, times=times if unit == "ms" else None)
+    low, high = comparison.budget_range(runs, split, first)
+    reference = records.record(runs[0], split).meta.reference_flops / 1e9
+    usual = comparison.upwards(reference / 2) if unit == "GFLOPs" else high
+    budget = state.validate_budget(unit, low, high, usual, reference)
+    lose, risk = state.validate_limit()
+    with st.container(horizontal=True, gap="small", vertical_alignment="center", key="question"):
+        st.markdown("I have", width="content")
+        _number("Budget", state.BUDGETS[unit], 10.0 ** (len(f"{high:.0f}") - 3), BUDGET_HELP)
+        _unit("Unit", state.UNIT, {name: name for name in state.BUDGETS}, 110)
+        st.markdown("an image and may lose", width="content")
+        _number("Limit", state.LOSE if risk is None else state.RISK, 0.1, LIMIT_HELP)
+        _unit("What may be lost", state.LIMIT, state.LIMITS, 200)
+        _times(runs)
+    st.slider(
+        "Budget", low, max(high, 1.01 * low), key=state.SLIDER, step=(high - low) / 200 or low, format="%.3g",
+        on_change=state.slid, args=(unit,), label_visibility="collapsed",
+    )  # fmt: skip
+    if wished != unit:
+        messages.notice(NO_TIMES)
+    return Wanted(budget, lose, risk, first.times)
+
+
+def _number(label: str, key: str, step: float, text: str) -> None:
+    st.number_input(
+        label, 0.0, None, step=step, format="%.4g", key=key, width=140, help=text, label_visibility="collapsed",
+        persist_state="session",
+    )  # fmt: skip
+
+
+def _unit(label: str, key: str, options: dict[str, str], width: int) -> None:
+    st.selectbox(
+        label, list(options), format_func=options.__getitem__, key=key, width=width, label_visibility="collapsed",
+        persist_state="session",
+    )  # fmt: skip
+
+
+def _times(runs: Sequence[dx.Run]) -> None:
+    """Milliseconds of this machine by one click, or of another device from its file."""
+    with st.popover("Milliseconds", icon=":material/timer:", key=state.TIMES):
+        if st.button("Measure on this machine", icon=":material/speed:", key=state.MEASURE):
+            _measure([run for run in runs if not own_runs.is_own(run)])
+        st.file_uploader(
+            "Another device: the timing.json that an export's time_stages.py writes there",
+            ["json"], max_upload_size=1, key=state.TIMING, on_change=state.receive_times,
+        )  # fmt: skip
+        if reason := state.refusal():
+            messages.notice(f"These times cannot be used: {messages.with_code(reason)}.")
+        for name, found in state.times().items():
+            text = f"{name}: {found.exits[-1]:.3g} ms for all stages, one image at a time, on {found.device}."
+            st.caption(messages.escape_markdown(text, 300))
+
+
+def _measure(runs: Sequence[dx.Run]) -> None:
+    for run in runs:
+        try:
+            text = f"Timing {messages.escape_markdown(run.name)}"
+            with progress_bar(text) as progress, model_queue.exclusive_use("a measurement"):
+                model = models.model(run, merge=True)
+                state.keep_times(dx.inference.time_stages(model, run.name, progress=progress))
+        except model_queries.UNAVAILABLE as error:
+            messages.problem(f"{messages.escape_markdown(run.name)} cannot be timed here.", error)
+    st.rerun()
+
+
+# -- the answer --
+
+
+def answer(sides: Sequence[Side], found: dx.analysis.RunChoice, wanted: Wanted) -> None:
+    """The best run in a sentence, with its interval against the next and what a bound would cost."""
+    if found.best is None:
+        _answered("No run keeps both", [_nearest(found)])
+        return
+    best, row = next(side for side in sides if side.name == found.best), found.table.iloc[0]
+    name, cost = html.escape(best.name), f"{best.cost(wanted):.3g} {wanted.unit}"
+    lost = f"{_points(row['lost'])} {found.reference} at full depth, the best of them. {_lead(found)}"
+    title = f"{name} <small>is best:</small> {row['accuracy']:.2%} <small>at</small> {cost}"
+    _answered(title, [lost, _bound(best, wanted)])
+
+
+def _answered(title: str, lines: Sequence[str]) -> None:
+    texts = "".join(f"<p>{html.escape(line)}</p>" for line in lines if line)
+    st.html(f'<div class="dx-answer"><h2>{title}</h2>{texts}</div>')
+
+
+def _nearest(found: dx.analysis.RunChoice) -> str:
+    """Of the runs that keep the budget, the one that loses least."""
+    rows = found.table[found.table["reason"].str.startswith("loses")]
+    if rows.empty:
+        return "None of them is as cheap; the reasons stand below."
+    return f"Within the budget {rows['run'].iloc[0]} comes nearest: it loses {100 * rows['lost'].iloc[0]:.2f} points."
+
+
+def _lead(found: dx.analysis.RunChoice) -> str:
+    if found.next is None or found.lead is None:
+        return "The only run that keeps both."
+    difference, low, high = found.lead
+    text = f"{comparison.interval(difference, low, high)} points above {found.next}, the next"
+    return text + (": neither is shown to be better, and it is cheaper." if low <= 0 <= high else ".")
+
+
+def _points(lost: float) -> str:
+    points = f"{100 * abs(lost):.2f}"
+    return "Level with" if points == "0.00" else f"{points} points {'below' if lost > 0 else 'above'}"
+
+
+def _bound(best: Side, wanted: Wanted) -> str:
+    """What a bound on early-exit errors would cost the best run, or costs it."""
+    if not best.fitted:
+        return ""
+    target = comparison.bound(wanted.risk)
+    words = f"early-exit errors of at most {100 * target.epsilon:g}% (95% confidence)"
+    if wanted.risk is not None:
+        return f"Its thresholds keep {words}."
+    try:
+        policy = policies.fitted(best.point.run, best.point.policy.name, target)
+    except (OSError, ValueError):
+        return ""
+    cost = best._replace(point=policies.OperatingPoint(best.point.run, best.point.split, policy)).cost(wanted)
+    return f"With {words} it would need {cost:.3g} {wanted.unit}."
+
+
+def table(sides: Sequence[Side], found: dx.analysis.RunChoice, wanted: Wanted) -> None:
+    """All runs, the best first; what cannot be taken is struck out, with the reason."""
+    named = {side.name: side for side in sides}
+    by_time = Wanted(0.0, times=state.times())
+    rows = []
+    for row in found.table.to_dict("records"):
+        side, struck = named[row["run"]], "~~" if row["reason"] else ""
+        cells = {
+            "run": f"{struck}{messages.escape_markdown(row['run'])}{struck}",
+            "accuracy": f"{struck}{row['accuracy']:.2%}{struck}",
+            "GFLOPs": f"{row['flops'] / 1e9:.3g} ({row['flops_fraction']:.0%})",
+            "ms": f"{side.cost(by_time):.3g}".replace("nan", "–"),
+            "points lost [95%]": comparison.interval(row["lost"], row["low"], row["high"]).replace("+", ""),
+            "": messages.escape_markdown(row["reason"], 300),
+        }
+        rows.append({name: cell for name, cell in cells.items() if name != "ms" or state.times()})
+    with st.container(key="decision"):
+        st.table(pd.DataFrame(rows), hide_index=True, alt="Every run: accuracy, cost, points lost, why it is refused.")
+
+
+# -- taking it --
+
+
+def take(best: Side, split: str) -> None:
+    """Thresholds, command and exported folder of the best run."""
+    run, policy = best.point.run, best.point.policy
+    with st.container(horizontal=True, gap="small", vertical_alignment="center", key="take"):
+        st.markdown(f"**Take {messages.escape_markdown(run.name)}**", width="content")
+        if best.fitted:
+            share.button(run.name, "thresholds", "json", share.policy_json(policy))
+        if not own_runs.is_own(run):
+            with st.popover("Command", icon=":material/terminal:", key=state.COMMAND):
+                st.code(code_export.command_line(run, split, policy), language="sh", wrap_lines=True)
+                st.code(_export_command(run, policy), language="sh", wrap_lines=True)
+            st.download_button(
+                "Exported folder · ZIP", partial(exported, run, policy), f"{run.name}-onnx.zip", "application/zip",
+                key=state.EXPORT, on_click="ignore", icon=":material/folder_zip:",
+                help="ONNX graphs, one per stage, with the thresholds; run.py runs them without torch, time_stages.py "
+                "times them on a device. Made when pressed, which takes a minute.",
+            )  # fmt: skip
+
+
+def _export_command(run: dx.Run, policy: dx.Policy) -> str:
+    options = code_export.target_of(policy) or dx.Target.threshold(policy.thresholds)
+    words = ["--policy", policy.name, *options.to_options()]
+    return f"dmpo-explore export {code_export.quoted(run)} --out onnx {shlex.join(words)}"
+
+
+def exported(run: dx.Run, policy: dx.Policy) -> bytes:
+    """The run's export as a ZIP; raises as `dx.inference.export_run`."""
+    with tempfile.TemporaryDirectory() as place, model_queue.exclusive_use("an export"):
+        folder = dx.inference.export_run(run, Path(place) / f"{run.name}-onnx", policy)
+        return Path(shutil.make_archive(str(folder), "zip", place, folder.name)).read_bytes()

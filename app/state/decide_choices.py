@@ -1,0 +1,158 @@
+"""Choices of the page Decide: runs, the budget, what may be lost, the run to compare with, and which images are shown.
+
+In: ``st.session_state`` (perhaps filled from the address). Out: valid choices; what was not valid gives a notice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import streamlit as st
+from dmpo_explore_app.messages import escape_markdown, notice
+from dmpo_explore_app.services import own_runs
+from dmpo_explore_app.state import choices, url
+
+import dmpo_explore as dx
+
+RUNS, AGAINST, OTHER, SHOW = "runs", "against", "other", "show"
+UNIT, BUDGETS = "unit", {"GFLOPs": "gflops", "ms": "ms"}  # unit of the budget → key of its number
+COMPUTE = "compute"  # of older links: the budget in per cent of the plain backbone
+LIMIT, LOSE, RISK = "limit", "lose", "early_errors"  # which of the two that follow is set
+LIMITS = {LOSE: "points of accuracy", RISK: "% early-exit errors"}
+KEYS = (
+    *(RUNS, AGAINST, choices.SPLIT, choices.POLICY, UNIT, *BUDGETS.values(), COMPUTE, LIMIT, LOSE, RISK),
+    *(OTHER, SHOW),
+)  # of the address and the state
+FIRST = 1.0  # points, or per cent
+SLIDER, TIMES, MEASURE, TIMING = "budget slider", "times", "measure", "timing"  # keys of widgets
+COMMAND, EXPORT = "take command", "take export"
+MOST = 6  # runs
+SHOWN = {"only a": "Only A correct", "only b": "Only B correct", "both wrong": "Both incorrect, different answers"}
+OTHERS = "decide others"  # key of the button that shows other images
+_PAGE, _TIMES, _REFUSAL = "_decide_page", "_stage_times", "_times_refused"
+
+
+def validate_runs(names: Sequence[str], usual: Callable[[], Sequence[str]]) -> None:
+    """The chosen runs, or the usual ones; from the address they come as one text.
+
+    Only names of runs that are there get through.
+    """
+    given = st.session_state.get(RUNS)
+    if given is None:
+        st.session_state[RUNS] = list(usual())
+        return
+    wanted = list(dict.fromkeys(given.split(",") if isinstance(given, str) else given))
+    known = [name for name in wanted if name in names][:MOST]
+    for name in wanted:
+        if name not in names and name.endswith(own_runs.YOURS):
+            notice(f"{escape_markdown(name, 60)}: own scores stay in the session that opened them; they are left out.")
+        elif name not in names:
+            notice(f"There is no run {escape_markdown(repr(name), 60)} here; it is left out.")
+    if known != given:
+        st.session_state[RUNS] = known or list(usual())
+
+
+def validate_against(names: Sequence[str]) -> str:
+    """The run to compare with, one of ``names``."""
+    return choices.validate(AGAINST, list(names), list(names)[1], "run to compare with among these,")
+
+
+def validate_budget(unit: str, low: float, high: float, usual: float, reference: float) -> float:
+    """The budget in ``unit``, at first ``usual``; the slider beside it, from ``low`` to ``high``, as near as it can.
+
+    Args:
+        reference: GFLOPs of the first run's plain backbone, of which older links have a share in per cent.
+    """
+    state, key = st.session_state, BUDGETS[unit]
+    if share := _number(COMPUTE, 0.0, "per cent"):
+        usual = float(f"{share / 100 * reference:.9g}")
+    state[COMPUTE] = None
+    value = _number(key, usual, unit) or usual
+    state[key], state[SLIDER] = value, min(max(value, low), high)
+    return value
+
+
+def slid(unit: str) -> None:
+    """The slider of the budget was moved."""
+    st.session_state[BUDGETS[unit]] = float(f"{st.session_state[SLIDER]:.3g}")
+
+
+def validate_limit() -> tuple[float | None, float | None]:
+    """What may be lost, or instead the bound on early-exit errors; fractions."""
+    if choices.validate(LIMIT, list(LIMITS), LOSE, "limit") == LOSE:
+        return _number(LOSE, FIRST, "points") / 100, None
+    value = min(_number(RISK, FIRST, "per cent"), 99.0) or FIRST
+    st.session_state[RISK] = value
+    return None, value / 100
+
+
+def _number(key: str, usual: float, unit: str) -> float:
+    """A number from the address or its field, 0 or more; ``usual`` in the place of none."""
+    given, value = st.session_state.get(key), usual
+    try:
+        value = usual if given is None else float(given)
+        if not 0 <= value < math.inf:
+            raise ValueError
+    except (TypeError, ValueError):
+        notice(f"The link's {key} {escape_markdown(repr(given), 40)} must be a number of {unit}, 0 or more.")
+        value = usual
+    st.session_state[key] = value
+    return value
+
+
+def times() -> dict[str, dx.runs.StageTimes]:
+    """Run → its stages' times on the device that was timed last."""
+    found: dict[str, dx.runs.StageTimes] = st.session_state.setdefault(_TIMES, {})
+    return found
+
+
+def keep_times(found: dx.runs.StageTimes) -> None:
+    """Keep the times of a run; those of another device are dropped."""
+    same = {name: one for name, one in times().items() if one.device == found.device}
+    st.session_state[_TIMES] = same | {found.run: found}
+
+
+def receive_times() -> None:
+    """Read the file with another device's times that was sent."""
+    state, file = st.session_state, st.session_state.get(TIMING)
+    state[_REFUSAL] = ""
+    try:
+        if file is not None:
+            keep_times(dx.runs.read_stage_times(file.getvalue()))
+            state[UNIT] = "ms"
+    except ValueError as error:
+        state[_REFUSAL] = str(error)
+
+
+def refusal() -> str:
+    """Why the last file with times was refused; empty if it was not."""
+    return str(st.session_state.get(_REFUSAL) or "")
+
+
+def validate_images(others: Sequence[str]) -> tuple[str, str]:
+    """The run whose images are compared with the base run's, and which of them are shown."""
+    other = choices.validate(OTHER, others, others[0], "other run among these,")
+    return other, choices.validate(SHOW, list(SHOWN), "only a", "filter")
+
+
+def forget() -> None:
+    """Begin as on a first visit, from the session's run."""
+    for key in (RUNS, AGAINST, OTHER):
+        st.session_state.pop(key, None)
+
+
+def next_page() -> None:
+    """Show other images of the same kind."""
+    st.session_state[_PAGE] = page() + 1
+
+
+def page() -> int:
+    """The page of images on screen, from 0."""
+    return int(st.session_state.get(_PAGE, 0))
+
+
+def write(runs: Sequence[str]) -> None:
+    """Keep the choices in the address."""
+    kept = {key: str(value) for key in KEYS if key != RUNS and (value := st.session_state.get(key)) not in (None, "")}
+    url.write(**{RUNS: ",".join(runs)}, **kept)

@@ -1,0 +1,110 @@
+"""Decide: which of several runs to take, on the same images, for a budget and what may be lost for it.
+
+In: runs (bundled, under the runs root, and this session's own scores). Out: the best run of `dx.analysis.choose_run`
+with its thresholds and its export, curves of `dx.trade_off`; below, accuracy by class, differences with paired
+intervals (`dx.bootstrap_difference`), images on which two runs disagree. Settings in which they differ and how they
+learned are behind a click. Thresholds are fitted on calibration or val.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+from dmpo_explore_app import messages
+from dmpo_explore_app.components import (
+    comparison_panels,
+    decision_panels,
+    run_differences,
+    run_picker,
+    widgets,
+)
+from dmpo_explore_app.services import comparison
+from dmpo_explore_app.state import choices, decide_choices, opened_scores, url
+from streamlit.delta_generator import DeltaGenerator
+
+import dmpo_explore as dx
+
+
+def page() -> None:
+    """Title, choices, and what they show."""
+    widgets.title_row("Which run to take?")
+    names = opened_scores.without_links(opened_scores.names())
+    if not names:
+        widgets.no_runs()
+        return
+    url.follow(decide_choices.KEYS)
+    with messages.problems("These runs cannot be compared."):
+        workbench(names)
+
+
+def workbench(names: Sequence[str]) -> None:
+    """Runs, split and policy; below them the decision."""
+    decide_choices.validate_runs(names, lambda: usual_runs(names))
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="compared"):
+        chosen = st.multiselect(
+            "Runs",
+            names,
+            key=decide_choices.RUNS,
+            max_selections=decide_choices.MOST,
+            width=520,
+            label_visibility="collapsed",
+            persist_state="session",
+        )
+        row = st.container(horizontal=True, gap="small", width="content")
+    opened = comparison_panels.open_runs(chosen)
+    splits = comparison.common_splits(opened)
+    if not splits:
+        message = "Choose at least two runs." if not opened else "These runs have no split in common that is recorded."
+        st.info(message, icon=":material/compare_arrows:")
+        return
+    split, policy = choices.validate_split(splits), choices.validate_policy()
+    with row:
+        run_picker.choose_split(splits, "collapsed")
+        run_picker.choose_policy([*choices.rules()], "collapsed")
+    runs = comparison_panels.on_the_same_images(opened, split)
+    if len(runs) < 2:
+        st.info("Choose at least two runs that were recorded on the same images.", icon=":material/compare_arrows:")
+        return
+    show(runs, split, policy, row)
+
+
+def usual_runs(names: Sequence[str]) -> list[str]:
+    """The session's run and others on the same images; where there are none, those that a new session compares."""
+    found = comparison.usual_runs(names, choices.chosen_run(names), opened_scores.load)
+    return found if len(found) > 1 else comparison.usual_runs(names, choices.usual_run(names), opened_scores.load)
+
+
+def show(runs: Sequence[dx.Run], split: str, policy: str, row: DeltaGenerator) -> None:
+    """The question, the answer and the curves; then what differs: settings, learning, classes, budgets, images."""
+    wanted = decision_panels.question(runs, split)
+    sides = comparison.in_order([comparison.side(run, split, policy, wanted) for run in runs])
+    choice = comparison.choose(sides, wanted)
+    with st.container(key="halves"):
+        left, right = st.columns([6, 6], gap="medium")
+    with left:
+        decision_panels.answer(sides, choice, wanted)
+        if choice.best is not None:
+            decision_panels.take(next(side for side in sides if side.name == choice.best), split)
+        decision_panels.table(sides, choice, wanted)
+        st.caption("  \n".join(comparison_panels.remarks(sides, split, policy, wanted)))
+    with right:
+        charts = {"trade-off": comparison_panels.curves(sides, split, policy, wanted, choice)}
+    opened = [side.point.run for side in sides]
+    run_differences.settings(opened)
+    run_differences.learning(opened)
+    with st.container(key="charts"):
+        by_class, over_budgets = st.columns(2, gap="medium")
+    with by_class:
+        charts["by class"] = comparison_panels.classes(sides)
+    with over_budgets:
+        base = comparison_panels.base(sides)
+        if figure := comparison_panels.differences(sides, base, split, policy):
+            charts["at every budget"] = figure
+    with row:
+        comparison_panels.share(sides, base, split, policy, charts)
+    comparison_panels.images(sides, base, split)
+    decide_choices.write([run.name for run in runs])
+
+
+page()

@@ -1,0 +1,120 @@
+"""Which of several runs to take where compute is limited and some accuracy may be lost.
+
+In: outcomes of the runs on the same images, each at the thresholds that its budget allows. Out: a `RunChoice`: the runs
+in order, why some are refused, and the best with its interval against the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from .metrics import bootstrap_difference
+from .outcome import Outcome
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class RunChoice(NamedTuple):
+    """The runs in order and the best of them.
+
+    Args:
+        table: a row for each run, the best first and refused ones last: ``run``, ``accuracy``, ``flops``,
+            ``flops_fraction``, ``lost`` with ``low`` and ``high`` (accuracy below ``reference``, 95 %), ``reason``.
+        reference: the run whose last exit is the most accurate of all; its accuracy there is what can be lost.
+        best: the cheapest of the runs that are not shown to be less accurate than the most accurate one that is left.
+        next: the most accurate of the others. None where no run, or only one, is left.
+        lead: accuracy of ``best`` above that of ``next`` with its paired 95 % interval; None without a next.
+    """
+
+    table: pd.DataFrame
+    reference: str
+    best: str | None
+    next: str | None
+    lead: tuple[float, float, float] | None
+
+
+def choose_run(
+    outcomes: Mapping[str, Outcome],
+    lose: float | None = None,
+    refused: Mapping[str, str] | None = None,
+    costs: Mapping[str, float] | None = None,
+) -> RunChoice:
+    """The best run of those that lose at most ``lose`` against the best full model of all.
+
+    The most accurate one, or a cheaper one whose accuracy is not shown to be lower: the paired 95 % interval of the
+    difference holds 0.
+
+    Args:
+        outcomes: name → outcome on the same images. lose: a fraction; None: any loss is allowed.
+        refused: name → reason, of runs that cannot be taken, such as those that cannot keep the budget.
+        costs: name → mean cost of an image; by default its FLOPs.
+
+    Raises:
+        ValueError: no outcomes, or of different images (as `bootstrap_difference`).
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> budget, outcomes = dx.Target.flops(0.3), {}
+        >>> for name in ("demo", "demo-naive"):
+        ...     run = dx.load_run(name)
+        ...     outcomes[name] = dx.apply(dx.fit_policy(run.record("calibration"), target=budget), run.record("test"))
+        >>> found = choose_run(outcomes, lose=0.01)
+        >>> found.best, found.table["reason"].tolist()
+        ('demo', ['', 'loses 1.43 points, more than 1'])
+    """
+    import pandas as pd
+
+    if not outcomes:
+        raise ValueError("choose_run needs the outcome of at least one run")
+    whole = {name: outcome.record.correct[:, -1] for name, outcome in outcomes.items()}
+    reference = max(whole, key=lambda name: float(whole[name].mean()))
+    rows = []
+    for name, outcome in outcomes.items():
+        numbers, reason = outcome.summary(), (refused or {}).get(name, "")
+        lost, low, high = bootstrap_difference(whole[reference], outcome.correct)
+        if not reason and lose is not None and lost > lose + 1e-12:
+            reason = f"loses {100 * lost:.2f} points, more than {100 * lose:g}"
+        flops = numbers["flops_fraction"] * outcome.record.meta.reference_flops
+        rows.append((name, numbers["accuracy"], flops, numbers["flops_fraction"], lost, low, high, reason))
+    rows.sort(key=lambda row: (bool(row[-1]), -row[1]))
+    columns = ["run", "accuracy", "flops", "flops_fraction", "lost", "low", "high", "reason"]
+    table, price = pd.DataFrame(rows, columns=columns), costs or {row[0]: row[2] for row in rows}
+    left = [row[0] for row in rows if not row[-1]]
+    if not left:
+        return RunChoice(table, reference, None, None, None)
+    above = {name: bootstrap_difference(outcomes[left[0]].correct, outcomes[name].correct)[1] for name in left[1:]}
+    best = min([left[0], *(name for name, low in above.items() if low <= 0)], key=lambda name: price[name])
+    table = pd.concat([table[table["run"] == best], table[table["run"] != best]], ignore_index=True)
+    second = next((name for name in left if name != best), None)
+    lead = bootstrap_difference(outcomes[best].correct, outcomes[second].correct) if second else None
+    return RunChoice(table, reference, best, second, lead)
+
+
+def run_differences(outcomes: Mapping[str, Outcome], base: str) -> pd.DataFrame:
+    """Numbers of every run, and its accuracy above that of ``base`` with the paired 95 % interval; fractions.
+
+    Args:
+        outcomes: name → outcome on the same images. base: one of the names.
+
+    Returns:
+        ``run``, ``accuracy``, ``compute``, ``flops``, ``mean_exit``, ``difference``, ``low``, ``high``.
+
+    Example:
+        >>> import dmpo_explore as dx, numpy as np
+        >>> record = dx.load_run("demo").record("test")
+        >>> outcomes = {name: dx.Outcome(record, np.full(record.n_images, k)) for k, name in enumerate("ab")}
+        >>> run_differences(outcomes, "a")["difference"].round(4).tolist()
+        [0.0, 0.0175]
+    """
+    import pandas as pd
+
+    rows = []
+    for name, outcome in outcomes.items():
+        s = outcome.summary()
+        flops = s["flops_fraction"] * outcome.record.meta.reference_flops
+        difference = bootstrap_difference(outcome.correct, outcomes[base].correct)
+        rows.append((name, s["accuracy"], s["flops_fraction"], flops, s["mean_exit"], *difference))
+    columns = ["run", "accuracy", "compute", "flops", "mean_exit", "difference", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,51 @@
+"""Which of several runs to take: the best that keeps the limits, and why others are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from synthetic import make_record
+
+import dmpo_explore as dx
+from dmpo_explore.analysis.run_choice import choose_run, run_differences
+
+RECORD = make_record(400, 4, 10, seed=3)
+
+
+def at(exit: int) -> dx.Outcome:
+    return dx.Outcome(RECORD, np.full(RECORD.n_images, exit))
+
+
+def test_the_most_accurate_run_that_is_allowed_is_best_and_the_next_is_named() -> None:
+    outcomes = {"early": at(0), "late": at(3)}
+    found = choose_run(outcomes)
+    assert (found.best, found.next, found.reference) == ("late", "early", "early")
+    assert found.lead == dx.bootstrap_difference(at(3).correct, at(0).correct) and found.lead[1] > 0
+    found = choose_run(outcomes, refused={"late": "too dear"})
+    assert (found.best, found.next, found.lead) == ("early", None, None)
+    assert found.table["reason"].tolist() == ["", "too dear"]
+
+
+def test_of_runs_that_cannot_be_told_apart_the_cheaper_one_is_best() -> None:
+    outcomes = {"dear": at(3), "cheap": at(3)}
+    assert choose_run(outcomes, costs={"dear": 2.0, "cheap": 1.0}).best == "cheap"
+    assert choose_run(outcomes, costs={"dear": 1.0, "cheap": 2.0}).best == "dear"
+    assert choose_run({"all": at(3), "first": at(0)}, costs={"all": 9.0, "first": 1.0}).best == "all"
+
+
+def test_what_loses_more_than_is_allowed_is_refused_with_the_number() -> None:
+    lost = float(RECORD.correct[:, 3].mean() - RECORD.correct[:, 0].mean())
+    table = choose_run({"early": at(0), "late": at(3)}, lose=lost - 0.001).table
+    assert table["reason"].tolist() == ["", f"loses {100 * lost:.2f} points, more than {100 * (lost - 0.001):g}"]
+    assert not choose_run({"early": at(0)}, lose=lost).table["reason"].any()
+    nobody = choose_run({"early": at(0)}, lose=0.0)
+    assert nobody.best is nobody.next is nobody.lead is None
+    with pytest.raises(ValueError, match="at least one run"):
+        choose_run({})
+
+
+def test_differences_are_those_of_the_bootstrap() -> None:
+    table = run_differences({"early": at(0), "late": at(3)}, "early")
+    expected = dx.bootstrap_difference(at(3).correct, at(0).correct)
+    assert tuple(table[["difference", "low", "high"]].iloc[1]) == expected
+    assert table["compute"].tolist() == RECORD.flops_fraction[[0, 3]].tolist()

@@ -1,0 +1,15 @@
+"""Times of stages: one for each, rising over the exits, and nothing of the model is changed."""
+
+from __future__ import annotations
+
+from small_model import made
+
+from dmpo_explore.inference.torch_stage_times import time_stages
+
+
+def test_every_stage_has_a_time_and_progress_ends() -> None:
+    seen = list[tuple[int, int]]()
+    model = made()
+    found = time_stages(model, "tiny", passes=3, progress=lambda *both: seen.append(both))
+    assert len(found.stages) == len(model.stages) and list(found.exits) == sorted(found.exits)
+    assert found.run == "tiny" and "CPU" in found.device and seen == [(1, 3), (2, 3), (3, 3)]
