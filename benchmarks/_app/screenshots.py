@@ -18,15 +18,14 @@ LOOKS = {"light": (1440, 900, "light"), "dark": (1440, 900, "dark"), "narrow": (
 PAGES = {  # name → path, what must be present, and the name of a button to press first
     "explore": ("?run=demo", ".tabs button", ""),
     "explore-wrong": ("?run=demo&answers=wrong&view=images", ".dx-gallery li", ""),
-    "compare": ("compare", ".dx-pairs li", ""),
+    "decide": ("decide", ".js-plotly-plot", ""),
     "live": ("live", ".st-key-begin button", ""),
     "live-done": ("live?count=200", ".st-key-begin button", "Start"),
     "training": ("training?run=demo", ".js-plotly-plot", ""),
     "image": ("image?run=demo&image=290", ".dx-near li", ""),
-    "image-explained": ("image?run=demo&image=290", ".dx-near li", "Explain every exit"),
     "own-scores": ("own-scores", "[data-testid=stCode]", ""),
     "own-scores-opened": ("own-scores", "[data-testid=stCode]", "Try it with a bundled record"),
-    "share": ("compare", ".dx-pairs li", "Share"),
+    "share": ("decide", ".js-plotly-plot", "Share"),
     "no-such-run": ("?run=missing", ".tabs button", ""),
 }
 
