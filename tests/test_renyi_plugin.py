@@ -14,7 +14,7 @@ import pytest
 import torch
 from calls import call, fails
 from decide_page import shown, texts
-from decide_page import start as start_compare
+from decide_page import start as start_decide
 from explore_page import address_of, cards, checked, expected, move, shown_threshold, slider, start
 from made_up import save_run
 from PIL import Image
@@ -307,9 +307,9 @@ def test_explore_without_a_record_to_fit_on_and_without_logits() -> None:
 
 
 @pytest.mark.usefixtures("app_runs")
-def test_compare_shows_the_reason_and_goes_on() -> None:
-    app = start_compare(runs="full,bare", policy="renyi", compute="50")
-    assert [row[0] for row in shown(app)] == ["full", "bare"]
-    note = texts(app)
-    assert "bare: every image exits at its last exit, as renyi is unavailable" in note and "needs logits" in note
+def test_decide_shows_the_reason_and_goes_on() -> None:
+    app = start_decide(runs="full,bare", policy="renyi", compute="50")
+    reasons = {name: reason for name, (*_, reason) in shown(app).items()}
+    assert set(reasons) == {"full", "bare"} and "needs logits" in reasons["bare"]
+    assert "bare: its curve is that of confidence, as renyi is unavailable" in texts(app)
     assert SCORES["renyi"].better == "low"

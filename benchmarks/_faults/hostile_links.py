@@ -19,7 +19,7 @@ SCRIPT = "<script>window.hacked=1</script>"
 # view → a run that is there, so that the other parameters are read too
 PAGES = {
     "explore.py": {"run": "demo"},
-    "compare.py": {"runs": "demo,demo-single"},
+    "decide.py": {"runs": "demo,demo-single"},
     "image.py": {"run": "demo"},
     "live.py": {"run": "demo"},
     "data.py": {"data": "digits"},

@@ -26,6 +26,11 @@ class RunChoice(NamedTuple):
         best: the cheapest of the runs that are not shown to be less accurate than the most accurate one that is left.
         next: the most accurate of the others. None where no run, or only one, is left.
         lead: accuracy of ``best`` above that of ``next`` with its paired 95 % interval; None without a next.
+
+    Example:
+        >>> import pandas as pd
+        >>> RunChoice(pd.DataFrame(), "wide", best="wide", next=None, lead=None).best
+        'wide'
     """
 
     table: pd.DataFrame

@@ -92,6 +92,7 @@ def test_every_command_and_option_that_a_page_names_exists() -> None:
         "--all", "--check", "--lowest", "--seeds", "--write", "--vectors", "--build-arg", "--nproc_per_node",
         "--nnodes", "--rdzv-endpoint", "--seed", "--minutes", "--only", "--measure", "--serve", "--page",
         "--run", "--wait", "--numprocesses", "--dist", "--server", "--no-browser", "--quick", "--time", "--first",
+        "--commands", "--shm-size",
     }  # fmt: skip
     for page, text in TEXTS.items():
         named = set(re.findall(r"`[^`\n]*?(--[a-z][\w-]*)", text))

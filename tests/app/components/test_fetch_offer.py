@@ -32,7 +32,8 @@ FAILS = "import sys; sys.exit('error: pip could not download it')"
 
 @pytest.fixture
 def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """An empty cache; sets what a download does in place of the command line."""
+    """An empty cache and no loaded model; sets what a download does in place of the command line."""
+    models._model.clear()
     monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
 
     def become(code: str) -> None:
