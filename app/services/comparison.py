@@ -276,9 +276,10 @@ def differences_figure(sides: Sequence[Side], base: Side, split: str, policy: st
 
 
 def difference_table(one: Side, base: Side, split: str, policy: str, budgets: Sequence[Wanted]) -> pd.DataFrame:
-    """One row per budget: the difference in accuracy with its interval; runs at full depth stay there."""
-    rows = []
-    for budget in budgets:
+    """One row per budget that ``one`` can meet: the difference in accuracy with its interval; ``base`` may be at full
+    depth, at whatever budget."""
+    least, rows = 0.0 if one.fitted else float(one.record.meta.flops[-1]) / 1e9, []
+    for budget in [budget for budget in budgets if budget.budget >= least] or [Wanted(least)]:
         a, b = (side(s.point.run, split, policy, budget) if s.fitted else s for s in (one, base))
         rows.append((budget.budget, *dx.bootstrap_difference(a.outcome.correct, b.outcome.correct)))
     return pd.DataFrame(rows, columns=["budget", "difference", "low", "high"])

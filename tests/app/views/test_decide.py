@@ -179,6 +179,14 @@ def test_the_difference_at_a_budget_is_the_tables(runs: Path) -> None:
     assert table.iloc[0][["difference", "low", "high"]].tolist() == row[["difference", "low", "high"]].tolist()
 
 
+def test_a_run_with_one_exit_differs_from_the_budget_on_that_it_needs(runs: Path) -> None:
+    single, four = sides("one", "four")
+    cost = single.record.meta.flops[-1] / 1e9
+    for budgets, left in (([0.5 * cost, 2 * cost], [2 * cost]), ([0.5 * cost], [cost])):
+        table = comparison.difference_table(single, four, "test", "confidence", [comparison.Wanted(b) for b in budgets])
+        assert table["budget"].tolist() == left
+
+
 def test_texts_in_tiles_are_text(runs: Path) -> None:
     (side,) = sides("hostile")
     named = (side.name, side.outcome)
