@@ -21,7 +21,7 @@ import dmpo_explore as dx
 CURVE = 12  # budgets of the curve of differences
 AT_DEPTH = "confidence"  # the policy of a run at full depth; any policy that learns nothing
 ROUNDING = 1e-9  # of a mean of equal numbers, relative
-FIRST = 3  # runs compared unless others are chosen
+FIRST = 5  # runs compared unless others are chosen
 
 
 class Wanted(NamedTuple):
@@ -154,17 +154,16 @@ def in_order(sides: Sequence[Side]) -> list[Side]:
 
 
 def usual_runs(names: Sequence[str], start: str, load: Callable[[str], dx.Run] = dx.load_run) -> list[str]:
-    """``start`` and the first others on the same test images with the same backbone; for own scores with any."""
+    """``start`` and the first others on the same test images, those with the same backbone first."""
     found: dict[bool, list[str]] = {True: [], False: []}  # by whether the backbone is the same
     for name in names:
         try:
             ours, theirs = load(start), load(name)
-            if name != start and len(found[True]) < FIRST - 1:
+            if name != start:
                 found[_same_backbone(ours, theirs)].append(name)
         except (OSError, ValueError):  # among them: other images
             continue
-    others = found[True] or (found[False] if start.endswith(own_runs.YOURS) else [])
-    return [start, *others][:FIRST]
+    return [start, *found[True], *found[False]][:FIRST]
 
 
 def _same_backbone(ours: dx.Run, theirs: dx.Run) -> bool:

@@ -40,7 +40,8 @@ def test_the_program_gives_the_table(runs: Path) -> None:
 def test_opens_with_runs_on_the_same_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     app = start()
-    assert app.session_state["runs"] == ["demo", "demo-naive", "demo-single"]
+    names = ["demo", "demo-naive", "demo-single", "demo-cnn", "demo-cnn-single"]
+    assert app.session_state["runs"] == names  # those of the same backbone first
     reference = dx.load_run("demo").record("test").meta.reference_flops / 1e9
     gflops = app.session_state["gflops"]
     assert 0 <= gflops / (reference / 2) - 1 < 0.01
@@ -54,7 +55,7 @@ def test_opens_with_runs_on_the_same_images(tmp_path: Path, monkeypatch: pytest.
     assert app.number_input(key="gflops").value == 0.6
     assert {key: app.query_params[key] for key in ("gflops", "runs")} == {
         "gflops": "0.6",
-        "runs": "demo,demo-naive,demo-single",
+        "runs": ",".join(names),
     }
 
 
