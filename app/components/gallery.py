@@ -101,28 +101,48 @@ def heat_map(
     cells = record.labels * n_exits + exits
     of = np.ones(len(cells), bool) if of is None else of
     counts = np.bincount(cells[of], minlength=classes * n_exits).reshape(classes, n_exits)
+    full = np.bincount(record.labels[of & record.correct[:, -1]], minlength=classes)
     correct = np.bincount(cells[of & outcome.correct], minlength=classes * n_exits).reshape(classes, n_exits)
     marked = (0, 0) if image is None else (int(record.labels[image]) + 1, int(exits[image]) + 1)
     heads = "".join(
-        f'<th scope="col">{_button(f"exit {k + 1}", str(k + 1), f"exit {k + 1}", chosen == (0, k + 1))}</th>'
-        for k in range(n_exits)
+        f'<th scope="col" data-compute="{share:.6g}">'
+        f"{_button(f'exit {k + 1}', str(k + 1), f'exit {k + 1}', chosen == (0, k + 1))}</th>"
+        for k, share in enumerate(record.flops_fraction)
     )
     places, names = range(classes) if shown is None else shown, record.meta.class_names
-    gap = f'<tr><td colspan="{n_exits + 2}">… {classes - sum(c is not None for c in places):,} more classes …</td></tr>'
+    gap = f'<tr><td colspan="{n_exits + 4}">… {classes - sum(c is not None for c in places):,} more classes …</td></tr>'
+    paid_heads = "".join(f'<th scope="col">{head}</th>' for head in ("correct", "points", "compute"))
+    paid = [_paid(*numbers, record) for numbers in zip(counts, correct, full.tolist(), strict=True)]
     rows = "".join(
-        gap if c is None else _heat_row(names[c], c + 1, counts[c].tolist(), correct[c].tolist(), chosen, marked)
-        for c in places
+        gap if c is None else _heat_row(names[c], c + 1, counts[c], correct[c], paid[c], chosen, marked) for c in places
     )
     return (
-        '<table class="dx-heat-map"><caption>Share of each class that exits at exit …</caption>'
-        f'<thead><tr><td></td>{heads}<th scope="col">correct</th></tr></thead><tbody>{rows}</tbody></table>'
+        '<table class="dx-heat-map"><caption>Share of each class that exits at exit …; its accuracy, points against '
+        "the last exit, and mean compute</caption>"
+        f"<thead><tr><td></td>{heads}{paid_heads}</tr></thead><tbody>{rows}</tbody></table>"
     )
+
+
+def _paid(counts: npt.NDArray[np.int64], correct: npt.NDArray[np.int64], full: int, record: dx.ExitRecord) -> list[str]:
+    """Of a class: its accuracy, the points to the last exit's on the same images, and its compute."""
+    images = int(counts.sum())
+    if not images:
+        return ["–"] * 3
+    points = f"{100 * (int(correct.sum()) - full) / images:+.1f}".replace("-", "−")
+    return [f"{correct.sum() / images:.1%}", points, f"{counts @ np.asarray(record.flops_fraction) / images:.1%}"]
 
 
 def _heat_row(
-    name: str, number: int, counts: list[int], correct: list[int], chosen: tuple[int, int], marked: tuple[int, int]
+    name: str,
+    number: int,
+    counts: npt.NDArray[np.int64],
+    correct: npt.NDArray[np.int64],
+    paid: Sequence[str],
+    chosen: tuple[int, int],
+    marked: tuple[int, int],
 ) -> str:
-    images, total = sum(counts), max(1, sum(counts))
+    images = int(counts.sum())
+    total = max(1, images)
     shown = "".join(
         f'<td style="--share: {n / total:.1%}"{" data-marked" if marked == (number, k) else ""}>'
         + _button(
@@ -132,11 +152,10 @@ def _heat_row(
             chosen == (number, k),
         )
         + "</td>"
-        for k, (n, y) in enumerate(zip(counts, correct, strict=True), start=1)
+        for k, (n, y) in enumerate(zip(counts.tolist(), correct.tolist(), strict=True), start=1)
     )
     head = _button(f"class {number}", short(name), f"class {name}: {images:,} images", chosen == (number, 0))
-    accuracy = f"{sum(correct) / total:.1%}" if images else "–"
-    return f'<tr><th scope="row">{head}</th>{shown}<td>{accuracy}</td></tr>'
+    return f'<tr><th scope="row">{head}</th>{shown}{"".join(f"<td>{text}</td>" for text in paid)}</tr>'
 
 
 def _button(pick: str, shown: str, label: str, pressed: bool) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import html
 
-import numpy as np
 from dmpo_explore_app.services.image_answers import ImageAnswers
 
 import dmpo_explore as dx
@@ -63,7 +62,7 @@ def _meter(trace: dx.analysis.DecisionTrace, k: int) -> str:
         text = "the last exit answers" if trace.exit == k else "not needed"
         return f"<p><b>{text}</b></p>"
     value, threshold = trace.formatted(k)
-    most = max(float(np.abs([*trace.values, *trace.thresholds]).max()), 1e-12)
+    most = max(1.0, *map(abs, (*trace.values, *trace.thresholds)))  # scores that are shares have one scale
     places = f"--share: {max(trace.values[k], 0) / most:.1%}; --threshold: {max(trace.thresholds[k], 0) / most:.1%}"
     signs = ("≤", "&gt;") if trace.policy.falling else ("≥", "&lt;")
     verdict = "not needed" if k > trace.exit else "stops here" if trace.reached[k] else "goes on"

@@ -16,6 +16,8 @@ FEW = 24  # up to so many classes are shown in their own order, without choices
 ENDS = 10  # classes of each end
 PAGE = 40
 ORDERS = {
+    "points": "those that lose the most against the last exit first",
+    "compute": "those that need the most compute first",
     "accuracy": "the least accurate first",
     "mean exit": "the latest first",
     "images": "those with the most images first",
@@ -30,7 +32,7 @@ class ClassView(NamedTuple):
     """What is chosen: a text that names contain, an order of `ORDERS`, one of `VIEWS`."""
 
     find: str = ""
-    order: str = "accuracy"
+    order: str = "points"
     view: str = "ends"
 
 
@@ -48,7 +50,13 @@ def ordered(outcome: dx.Outcome, classes: Numbers, order: str) -> Numbers:
     if order == "name":
         return np.array(sorted(classes, key=lambda c: (names[c].casefold(), c)), np.int64)
     counts = np.bincount(labels, minlength=len(names))
-    sums = np.bincount(labels, outcome.correct if order == "accuracy" else -outcome.exits, len(names))
+    of = {
+        "points": outcome.correct.astype(int) - outcome.record.correct[:, -1],
+        "compute": -outcome.flops_fraction,
+        "accuracy": outcome.correct,
+        "mean exit": -outcome.exits,
+    }
+    sums = np.bincount(labels, of.get(order), len(names))
     means = np.divide(sums, counts, out=np.full(len(names), np.inf), where=counts > 0)
     keys = -counts if order == "images" else means
     return classes[np.argsort(keys[classes], kind="stable")]
@@ -68,7 +76,7 @@ def rows(outcome: dx.Outcome, view: ClassView, pinned: set[int], page: int = 0) 
     shown: list[int | None]
     if view.view == "ends" and not view.find:
         counts = np.bincount(outcome.record.labels, minlength=len(names))
-        some = [c for c in order if counts[c]] if view.order in ("accuracy", "mean exit", "images") else order
+        some = order if view.order in ("name", "number") else [c for c in order if counts[c]]
         shown, pages = [*some[:ENDS], None, *some[max(ENDS, len(some) - ENDS) :]], 1
     else:
         shown = [*order[page * PAGE : (page + 1) * PAGE]]

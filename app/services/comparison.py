@@ -21,7 +21,7 @@ import dmpo_explore as dx
 CURVE = 12  # budgets of the curve of differences
 AT_DEPTH = "confidence"  # the policy of a run at full depth; any policy that learns nothing
 ROUNDING = 1e-9  # of a mean of equal numbers, relative
-FIRST = 3  # runs compared unless others are chosen
+FIRST = 5  # runs compared unless others are chosen
 
 
 class Wanted(NamedTuple):
@@ -154,17 +154,16 @@ def in_order(sides: Sequence[Side]) -> list[Side]:
 
 
 def usual_runs(names: Sequence[str], start: str, load: Callable[[str], dx.Run] = dx.load_run) -> list[str]:
-    """``start`` and the first others on the same test images with the same backbone; for own scores with any."""
+    """``start`` and the first others on the same test images, those with the same backbone first."""
     found: dict[bool, list[str]] = {True: [], False: []}  # by whether the backbone is the same
     for name in names:
         try:
             ours, theirs = load(start), load(name)
-            if name != start and len(found[True]) < FIRST - 1:
+            if name != start:
                 found[_same_backbone(ours, theirs)].append(name)
         except (OSError, ValueError):  # among them: other images
             continue
-    others = found[True] or (found[False] if start.endswith(own_runs.YOURS) else [])
-    return [start, *others][:FIRST]
+    return [start, *found[True], *found[False]][:FIRST]
 
 
 def _same_backbone(ours: dx.Run, theirs: dx.Run) -> bool:
@@ -276,9 +275,10 @@ def differences_figure(sides: Sequence[Side], base: Side, split: str, policy: st
 
 
 def difference_table(one: Side, base: Side, split: str, policy: str, budgets: Sequence[Wanted]) -> pd.DataFrame:
-    """One row per budget: the difference in accuracy with its interval; runs at full depth stay there."""
-    rows = []
-    for budget in budgets:
+    """One row per budget that ``one`` can meet: the difference in accuracy with its interval; ``base`` may be at full
+    depth, at whatever budget."""
+    least, rows = 0.0 if one.fitted else float(one.record.meta.flops[-1]) / 1e9, []
+    for budget in [budget for budget in budgets if budget.budget >= least] or [Wanted(least)]:
         a, b = (side(s.point.run, split, policy, budget) if s.fitted else s for s in (one, base))
         rows.append((budget.budget, *dx.bootstrap_difference(a.outcome.correct, b.outcome.correct)))
     return pd.DataFrame(rows, columns=["budget", "difference", "low", "high"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import (
@@ -20,6 +21,7 @@ from dmpo_explore_app.components import (
     widgets,
 )
 from dmpo_explore_app.services import comparison
+from dmpo_explore_app.services.comparison import Side
 from dmpo_explore_app.state import choices, decide_choices, opened_scores, url
 from streamlit.delta_generator import DeltaGenerator
 
@@ -55,7 +57,7 @@ def workbench(names: Sequence[str]) -> None:
     opened = comparison_panels.open_runs(chosen)
     splits = comparison.common_splits(opened)
     if not splits:
-        message = "Choose at least two runs." if not opened else "These runs have no split in common that is recorded."
+        message = "Choose a run." if not opened else "These runs have no split in common that is recorded."
         st.info(message, icon=":material/compare_arrows:")
         return
     split, policy = choices.validate_split(splits), choices.validate_policy()
@@ -63,16 +65,12 @@ def workbench(names: Sequence[str]) -> None:
         run_picker.choose_split(splits, "collapsed")
         run_picker.choose_policy([*choices.rules()], "collapsed")
     runs = comparison_panels.on_the_same_images(opened, split)
-    if len(runs) < 2:
-        st.info("Choose at least two runs that were recorded on the same images.", icon=":material/compare_arrows:")
-        return
     show(runs, split, policy, row)
 
 
 def usual_runs(names: Sequence[str]) -> list[str]:
-    """The session's run and others on the same images; where there are none, those that a new session compares."""
-    found = comparison.usual_runs(names, choices.chosen_run(names), opened_scores.load)
-    return found if len(found) > 1 else comparison.usual_runs(names, choices.usual_run(names), opened_scores.load)
+    """The session's run and others on the same images."""
+    return comparison.usual_runs(names, choices.chosen_run(names), opened_scores.load)
 
 
 def show(runs: Sequence[dx.Run], split: str, policy: str, row: DeltaGenerator) -> None:
@@ -90,6 +88,16 @@ def show(runs: Sequence[dx.Run], split: str, policy: str, row: DeltaGenerator) -
         st.caption("  \n".join(comparison_panels.remarks(sides, split, policy, wanted)))
     with right:
         charts = {"trade-off": comparison_panels.curves(sides, split, policy, wanted, choice)}
+    base = sides[0]
+    if len(sides) > 1:
+        base = below(sides, split, policy, charts)
+    with row:
+        comparison_panels.share(sides, base, split, policy, charts)
+    decide_choices.write([run.name for run in runs])
+
+
+def below(sides: Sequence[Side], split: str, policy: str, charts: dict[str, go.Figure]) -> Side:
+    """What differs between several runs; the one that the others are compared with."""
     opened = [side.point.run for side in sides]
     run_differences.settings(opened)
     run_differences.learning(opened)
@@ -101,10 +109,8 @@ def show(runs: Sequence[dx.Run], split: str, policy: str, row: DeltaGenerator) -
         base = comparison_panels.base(sides)
         if figure := comparison_panels.differences(sides, base, split, policy):
             charts["at every budget"] = figure
-    with row:
-        comparison_panels.share(sides, base, split, policy, charts)
     comparison_panels.images(sides, base, split)
-    decide_choices.write([run.name for run in runs])
+    return base
 
 
 page()

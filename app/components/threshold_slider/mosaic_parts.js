@@ -160,10 +160,11 @@ const listenToTiles = (mosaic) => {
   });
 };
 
-// The page's table of classes by exits follows the slider: shares of each class, and how many of it are correct.
+// The page's table of classes by exits follows the slider: shares of each class, and what it pays.
 const showClasses = (table, { n_exits: exits, names }) => {
+  const compute = [...document.querySelectorAll(".dx-heat-map th[data-compute]")].map((head) => Number(head.dataset.compute));
   for (const cell of document.querySelectorAll('.dx-heat-map [data-pick^="cell "]')) {
-    const [label, exit] = cell.dataset.pick.split(" ").slice(1).map(Number), row = (label - 1) * (exits + 1);
+    const [label, exit] = cell.dataset.pick.split(" ").slice(1).map(Number), row = (label - 1) * (exits + 2);
     const counts = table.subarray(row, row + exits), images = counts.reduce((sum, n) => sum + n, 0), n = counts[exit - 1];
     const text = n ? percent(n / images, 0) : "·";
     if (cell.textContent !== text) cell.textContent = text;
@@ -174,7 +175,9 @@ const showClasses = (table, { n_exits: exits, names }) => {
       cell.setAttribute("aria-label", words);
     }
     if (exit !== exits) continue;
-    const correct = cell.parentElement.nextElementSibling;
-    if (correct) correct.textContent = images ? percent(table[row + exits] / images, 1) : "–";
+    const paid = [percent(table[row + exits] / images, 1), change((table[row + exits] - table[row + exits + 1]) / images),
+      percent(counts.reduce((sum, n, k) => sum + n * compute[k], 0) / images, 1)];
+    let place = cell.parentElement;
+    for (const text of paid) (place = place.nextElementSibling).textContent = images ? text : "–";
   }
 };

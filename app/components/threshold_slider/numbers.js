@@ -29,6 +29,9 @@ const percent = (x, digits) => fixed(100 * x, digits) + "%";
 // A percentage with a minus sign, and none before zero.
 const signed = (x, digits) => percent(x, digits).replace(/^-(?=[0.]+%$)/, "").replace("-", "−");
 
+// Points of accuracy, with a sign.
+const change = (x) => (x < 0 ? "−" : "+") + fixed(Math.abs(100 * x), 1);
+
 const points = (x) => {
   const text = fixed(Math.abs(100 * x), 2);
   return Number(text) === 0 ? "as good as" : (x > 0 ? "+" : "−") + text + " points vs";

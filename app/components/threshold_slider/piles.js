@@ -13,14 +13,16 @@ const exitsAt = (found, places, line, images, exits, into) => {
   return undefined;
 };
 
-// Images of every class at every exit, and how many of the class are correct: (classes, exits + 1); of `region` only.
+// Images of every class at every exit, how many of it are correct there, and at the last exit: (classes, exits + 2); of
+// `region` only.
 const classTable = (pictures, exitOf, region) => {
-  const { labels, answers, n_exits: exits } = pictures, table = new Uint32Array(pictures.names.length * (exits + 1));
+  const { labels, answers, n_exits: exits } = pictures, table = new Uint32Array(pictures.names.length * (exits + 2));
   for (let i = 0; i < labels.length; i++) {
     if (region && !region[i]) continue;
-    const row = labels[i] * (exits + 1);
+    const row = labels[i] * (exits + 2);
     table[row + exitOf[i]] += 1;
     if (answers[i * exits + exitOf[i]] === labels[i]) table[row + exits] += 1;
+    if (answers[i * exits + exits - 1] === labels[i]) table[row + exits + 1] += 1;
   }
   return table;
 };

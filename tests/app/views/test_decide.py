@@ -40,7 +40,8 @@ def test_the_program_gives_the_table(runs: Path) -> None:
 def test_opens_with_runs_on_the_same_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     app = start()
-    assert app.session_state["runs"] == ["demo", "demo-naive", "demo-single"]
+    names = ["demo", "demo-naive", "demo-single", "demo-cnn", "demo-cnn-single"]
+    assert app.session_state["runs"] == names  # those of the same backbone first
     reference = dx.load_run("demo").record("test").meta.reference_flops / 1e9
     gflops = app.session_state["gflops"]
     assert 0 <= gflops / (reference / 2) - 1 < 0.01
@@ -54,7 +55,7 @@ def test_opens_with_runs_on_the_same_images(tmp_path: Path, monkeypatch: pytest.
     assert app.number_input(key="gflops").value == 0.6
     assert {key: app.query_params[key] for key in ("gflops", "runs")} == {
         "gflops": "0.6",
-        "runs": "demo,demo-naive,demo-single",
+        "runs": ",".join(names),
     }
 
 
@@ -177,6 +178,14 @@ def test_the_difference_at_a_budget_is_the_tables(runs: Path) -> None:
     )
     row = dx.analysis.run_differences({side.name: side.outcome for side in both}, "six").iloc[0]
     assert table.iloc[0][["difference", "low", "high"]].tolist() == row[["difference", "low", "high"]].tolist()
+
+
+def test_a_run_with_one_exit_differs_from_the_budget_on_that_it_needs(runs: Path) -> None:
+    single, four = sides("one", "four")
+    cost = single.record.meta.flops[-1] / 1e9
+    for budgets, left in (([0.5 * cost, 2 * cost], [2 * cost]), ([0.5 * cost], [cost])):
+        table = comparison.difference_table(single, four, "test", "confidence", [comparison.Wanted(b) for b in budgets])
+        assert table["budget"].tolist() == left
 
 
 def test_texts_in_tiles_are_text(runs: Path) -> None:

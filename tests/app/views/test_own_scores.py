@@ -281,9 +281,9 @@ def test_from_other_machines_there_are_uploads_and_no_paths(tmp_path: Path, monk
     assert "no file meta.json" in errors(app) and str(tmp_path) not in texts(app)
 
 
-def test_decide_begins_with_runs_of_the_same_backbone() -> None:
+def test_decide_begins_with_the_scores_and_runs_of_the_same_images() -> None:
     app = page(own_folder=dx.load_run("demo").path / "records" / "test")
     checked(app.button(key="own_open views/decide.py").click().run())
     app = checked(app.switch_page("views/decide.py").run())
-    assert app.session_state["runs"] == ["fashion-mnist (yours)", "demo", "demo-naive"]
+    assert app.session_state["runs"] == ["fashion-mnist (yours)", "demo", "demo-naive", "demo-single", "demo-cnn"]
     assert "so every image exits at its last: the page Your own scores takes them" in texts(app)
