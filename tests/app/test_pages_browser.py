@@ -13,7 +13,7 @@ SHOWN = {  # page → the choices of a link that it has widgets for
     "Live": ("run", "split", "policy", "threshold"),
     "One image": ("run", "split", "policy", "threshold"),
     "Training": ("run",),
-    "Compare": ("split", "policy"),
+    "Decide": ("split", "policy"),
 }
 
 
@@ -21,7 +21,7 @@ def go(visit: Visit, name: str) -> Page:
     visit.page.get_by_role("link", name=name, exact=True).click()
     place = "/" if name == "Explore" else f"/{name.lower().removeprefix('one ')}"
     visit.page.wait_for_function("place => location.pathname === place", arg=place)
-    visit.settle_on(".stMain h1", *([] if name in ("Data", "Compare", "Training") else [".st-key-choices"]))
+    visit.settle_on(".stMain h1", *([] if name in ("Data", "Decide", "Training") else [".st-key-choices"]))
     return visit.page
 
 
@@ -44,20 +44,20 @@ def test_a_link_is_kept_on_every_page(visit: Visit, name: str) -> None:
     visit.open(f"?{urlencode(LINK)}")
     page = go(visit, name)
     expect_chosen(page, SHOWN[name])
-    if name == "Compare":  # it starts with the chosen run
+    if name == "Decide":  # it starts with the chosen run
         assert dict(parse_qsl(urlsplit(page.url).query))["runs"].split(",")[0] == LINK["run"]
     address = page.url
     go(visit, "Explore")
     expect_chosen(page, tuple(LINK))
     page.goto(address)  # in a new session the address alone shows the same
-    visit.settle_on(".stMain h1", *([] if name in ("Compare", "Training") else [".st-key-choices"]))
+    visit.settle_on(".stMain h1", *([] if name in ("Decide", "Training") else [".st-key-choices"]))
     expect_chosen(page, SHOWN[name])
 
 
 def test_a_target_is_kept_past_pages_without_it(visit: Visit) -> None:
     visit.open("?run=six&budget=60")
     threshold = dict(parse_qsl(urlsplit(visit.page.url).query)).get("threshold")
-    for name in ("Data", "Compare", "Live"):
+    for name in ("Data", "Decide", "Live"):
         page = go(visit, name)
     expect(page.get_by_role("button", name="compute ≤ 60%")).to_be_visible()
     address = dict(parse_qsl(urlsplit(page.url).query))

@@ -27,7 +27,7 @@ def test_a_page_is_one_entry_and_a_choice_another(visit: Visit) -> None:
     page = visit.open("?run=four&threshold=0.8")
     first = page.url
     before = entries(page)
-    for name in ("Compare", "One image"):
+    for name in ("Decide", "One image"):
         go(visit, name)
         wait_for_address(page, lambda url: "?" in url)
     assert entries(page) == before + 2

@@ -60,12 +60,14 @@ def test_tiles_flow_with_the_thumb_and_say_what_the_library_says(visit: Visit, r
     cell = page.locator('[data-pick="cell 3 1"]')
     own = record.labels == 2
     assert cell.inner_text() == f"{(exits[own] == 0).mean():.0%}"
-    accuracy = page.locator('tr:has([data-pick="cell 3 1"]) td').last
-    assert accuracy.inner_text() == f"{correct[own].mean():.1%}"
+    paid = page.locator('tr:has([data-pick="cell 3 1"]) td')
+    lost = f"{100 * (correct[own].mean() - record.correct[own, -1].mean()):+.1f}".replace("-", "−")
+    expected = [f"{correct[own].mean():.1%}", lost, f"{record.flops_fraction[exits[own]].mean():.1%}"]
+    assert paid.all_inner_texts()[-3:] == expected
     page.mouse.up()
     visit.settle()
     assert tiles(page)["exits"] == now["exits"]  # the answer changes nothing
-    assert accuracy.inner_text() == f"{correct[own].mean():.1%}"
+    assert paid.all_inner_texts()[-3:] == expected
 
 
 def test_a_tile_a_heading_and_the_amount_are_chosen(visit: Visit, runs: Path) -> None:
