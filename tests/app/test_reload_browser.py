@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from serving import serving
 from visiting import Visit, around, new_visit, wait_for_address
 
-EXPLORE, COMPARE = "When may the model stop?", "Which model gives more for the same compute?"
+EXPLORE, DECIDE = "When may the model stop?", "Which run to take?"
 
 
 def entries(page: Page) -> int:
@@ -32,7 +32,7 @@ def test_a_page_is_one_entry_and_a_choice_another(visit: Visit) -> None:
         wait_for_address(page, lambda url: "?" in url)
     assert entries(page) == before + 2
     page.go_back()
-    expect(page.get_by_role("heading", name=COMPARE)).to_be_visible()
+    expect(page.get_by_role("heading", name=DECIDE)).to_be_visible()
     visit.settle_on(".stMain h1")
     page.go_back()
     expect(page.get_by_role("heading", name=EXPLORE)).to_be_visible()

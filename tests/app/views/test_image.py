@@ -77,7 +77,8 @@ def test_without_weights_the_record_still_answers_and_a_notice_names_the_fix(tra
 
 
 def test_a_backbone_that_is_not_fetched_is_named(trained_runs: Path) -> None:
-    """The cache is empty here."""
+    """The cache is empty here, and so is that of loaded models."""
+    models._model.clear()
     app = opened(run="demo", image="5")
     assert bodies(app).count("<i>") == 5 * 6  # the record keeps logits
     assert any("dmpo-explore fetch --backbone vit_small_patch14_dinov2" in one.value for one in app.caption)
