@@ -185,7 +185,7 @@ def load(port: int, files: Sequence[bytes], clients: int, seconds: float, rate: 
     """Requests of some clients for a time, each over a connection that stays open.
 
     Args:
-        rate: requests a second at random times, whoever of the clients is free; 0: as fast as they are answered.
+        rate: requests a second at random times, by any client that is free; 0: as fast as they are answered.
             Seconds then count from when a request was due.
     """
     found, lock, begin = Answered([]), threading.Lock(), time.perf_counter()

@@ -64,8 +64,8 @@ def workbench(names: Sequence[str]) -> None:
     with row:
         run_picker.choose_split(splits, "collapsed")
         run_picker.choose_policy([*choices.rules()], "collapsed")
-    runs = comparison_panels.on_the_same_images(opened, split)
-    show(runs, split, policy, row)
+    if runs := comparison_panels.on_the_same_images(opened, split):
+        show(runs, split, policy, row)
 
 
 def usual_runs(names: Sequence[str]) -> list[str]:

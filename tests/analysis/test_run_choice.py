@@ -38,8 +38,8 @@ def test_what_loses_more_than_is_allowed_is_refused_with_the_number() -> None:
     table = choose_run({"early": at(0), "late": at(3)}, lose=lost - 0.001).table
     assert table["reason"].tolist() == ["", f"loses {100 * lost:.2f} points, more than {100 * (lost - 0.001):g}"]
     assert not choose_run({"early": at(0)}, lose=lost).table["reason"].any()
-    nobody = choose_run({"early": at(0)}, lose=0.0)
-    assert nobody.best is nobody.next is nobody.lead is None
+    none = choose_run({"early": at(0)}, lose=0.0)
+    assert none.best is none.next is none.lead is None
     with pytest.raises(ValueError, match="at least one run"):
         choose_run({})
 

@@ -47,6 +47,15 @@ def test_one_run_is_judged_alone_and_none_says_what_to_do(runs: Path) -> None:
     assert "Choose a run." in texts(app) and not app.error
 
 
+def test_a_run_that_cannot_be_read_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    save_run(tmp_path, "cut", images=60)
+    with (tmp_path / "cut/records/test/scores/confidence.npy").open("r+b") as stream:
+        stream.truncate(100)
+    app = start(runs="cut")
+    assert "cut cannot be read and is left out" in texts(app) and len(app.error) == 1 and not app.table
+
+
 def test_no_runs_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     monkeypatch.setattr("dmpo_explore.runs.store.BUNDLED_RUNS", tmp_path / "none")
