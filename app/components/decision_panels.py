@@ -15,12 +15,13 @@ from pathlib import Path
 
 import pandas as pd
 import streamlit as st
-from dmpo_explore_app import messages
+from dmpo_explore_app import access, messages
 from dmpo_explore_app.components import share
 from dmpo_explore_app.components.progress import progress_bar
 from dmpo_explore_app.services import (
     code_export,
     comparison,
+    downloads,
     model_queries,
     model_queue,
     models,
@@ -209,12 +210,17 @@ def take(best: Side, split: str) -> None:
             with st.popover("Command", icon=":material/terminal:", key=state.COMMAND):
                 st.code(code_export.command_line(run, split, policy), language="sh", wrap_lines=True)
                 st.code(_export_command(run, policy), language="sh", wrap_lines=True)
-            st.download_button(
-                "Exported folder · ZIP", partial(exported, run, policy), f"{run.name}-onnx.zip", "application/zip",
-                key=state.EXPORT, on_click="ignore", icon=":material/folder_zip:",
-                help="ONNX graphs, one per stage, with the thresholds; run.py runs them without torch, time_stages.py "
-                "times them on a device. Made when pressed, which takes a minute.",
-            )  # fmt: skip
+            if access.is_private() and _has_weights(run):  # as with Live in ONNX, others cause no export
+                st.download_button(
+                    "Exported folder · ZIP", partial(exported, run, policy), f"{run.name}-onnx.zip", "application/zip",
+                    key=state.EXPORT, on_click="ignore", icon=":material/folder_zip:",
+                    help="ONNX graphs, one per stage, with the thresholds; run.py runs them without torch, "
+                    "time_stages.py times them on a device. Made when pressed, which takes a minute.",
+                )  # fmt: skip
+
+
+def _has_weights(run: dx.Run) -> bool:
+    return (run.path / dx.runs.WEIGHTS).is_file() and downloads.missing_weights_of(run) is None
 
 
 def _export_command(run: dx.Run, policy: dx.Policy) -> str:

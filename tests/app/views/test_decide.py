@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from decide_page import PAGE, answer, code, expected, numbers, shown, start, texts, tiles
+from dmpo_explore_app import access
 from dmpo_explore_app.components import disagreement_tiles
-from dmpo_explore_app.services import comparison
+from dmpo_explore_app.services import comparison, downloads
 from dmpo_explore_app.state import choices, panels
 from explore_page import checked
 from programs import answered, printed
@@ -186,6 +187,17 @@ def test_a_run_with_one_exit_differs_from_the_budget_on_that_it_needs(runs: Path
     for budgets, left in (([0.5 * cost, 2 * cost], [2 * cost]), ([0.5 * cost], [cost])):
         table = comparison.difference_table(single, four, "test", "confidence", [comparison.Wanted(b) for b in budgets])
         assert table["budget"].tolist() == left
+
+
+@pytest.mark.parametrize(("private", "missing"), [(True, False), (False, False), (True, True)])
+def test_a_folder_is_exported_on_the_apps_own_machine_with_weights(
+    private: bool, missing: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    monkeypatch.setattr(access, "is_private", lambda: private)
+    monkeypatch.setattr(downloads, "missing_weights_of", lambda run: "weights" if missing else None)
+    labels = [button.label for button in start(runs="demo,demo-naive").get("download_button")]
+    assert ("Exported folder · ZIP" in labels) == (private and not missing) and "thresholds" in str(labels).lower()
 
 
 def test_texts_in_tiles_are_text(runs: Path) -> None:
