@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 QUIET = """() => document.querySelector('[data-test-script-state=notRunning]')
     && window.lastReceived >= window.lastSent && window.lastAsked <= window.lastBegun
     && window.lastBegun <= window.lastFinished
-    && !document.querySelector('[data-testid=stSkeleton]') && performance.now() - window.lastChange > 600"""
+    && !document.querySelector('[data-testid=stSkeleton]') && performance.now() - window.lastChange > 600
+    && !document.getAnimations().some(one =>
+        one.playState === 'running' && one.effect.getComputedTiming().endTime < Infinity)"""
 # What QUIET reads: when the page last changed, sent and received something; when it last asked for a run of the script,
 # and when the server last began and finished one. A page that has asked is not quiet before the answer is whole,
-# however late a busy machine sends it.
+# however late a busy machine sends it, nor while something moves that will end.
 NUMBERS = {
     "RUN": BackMsg.RERUN_SCRIPT_FIELD_NUMBER,
     "CLOCK": ClientState.IS_AUTO_RERUN_FIELD_NUMBER,
