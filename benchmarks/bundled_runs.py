@@ -2,8 +2,8 @@
 
 In: `_bundled.plan.PLAN`. Out: ``dmpo_explore/runs/bundled/NAME`` for each run of it. Trained weights are rounded to
 float16, half the bytes, before recording, so that records are of the weights that are shipped. An interrupted training
-resumes after its last epoch; a run that is bundled already, by its config, is kept, and gets its present name. Names of
-runs make, measure or time these alone.
+resumes after its last epoch; a run that is bundled already, by its config, is kept. Names of runs make, measure or time
+these alone.
 
 `scripts/bench bundled_runs --measure` trains nothing: it records the calibration images of every bundled run, where it
 has none, counts FLOPs anew, as deployed, and fits policies.json and writes the card anew. It resumes as well.
@@ -80,14 +80,6 @@ def embed(run: dx.Run, root: Path) -> None:
     shutil.copytree(run.path, copy, ignore=shutil.ignore_patterns("records"), dirs_exist_ok=True)
     dx.record_run(dx.load_run(copy), "test", device="cpu", keep_logits=False, keep_features=True, force=True)
     shutil.copy(copy / "records" / "test" / "embedding.npy", run.path / "records" / "test")
-
-
-def rename(former: str, name: str, target: Path) -> None:
-    """Give the run ``former`` in ``target`` its present name, in its card too."""
-    (target / former).rename(target / name)
-    heading, text = dx.load_run(target / name).card().split("\n", 1)
-    commands = text.replace(f"`dmpo-explore evaluate {former} ", f"`dmpo-explore evaluate {name} ")
-    write_text(target / name / "card.md", f"{heading.replace(former, name)}\n{commands}")
 
 
 def has(config: dx.Config, folder: Path) -> bool:
@@ -178,9 +170,6 @@ def main(arguments: list[str] | None = None) -> int:
                 measure(name, options.root, dx.runs.BUNDLED_RUNS, bar.set_postfix_str)
         return 0
     target = dx.runs.BUNDLED_RUNS
-    for name, plan in PLAN.items():  # all of them first: a new run may take the former name of another one
-        if plan.former and has(plan.config, target / plan.former):
-            rename(plan.former, name, target)
     missing = [name for name in names if not has(with_own_teacher(PLAN[name].config, name), target / name)]
     with tqdm(missing, unit="run", disable=None) as bar:
         for name in bar:

@@ -32,7 +32,7 @@ def as_markdown(table: pd.DataFrame) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """Fit on calibration, read on test, write, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("run", nargs="?", default="demo")
+    parser.add_argument("run", nargs="?", default="fashion")
     run = dx.load_run(parser.parse_args(arguments).run)
     test, temperatures = run.record("test"), dx.fitting.fit_temperatures(run.record(run.fitting_split))
     table = dx.analysis.calibration_table(test, temperatures)

@@ -1,11 +1,11 @@
 """Novelty detection: share of images of other kinds, and of test images, flagged as unlike val. `scripts/bench novelty`
 
-In: runs (default: the bundled `demo` and `demo-cnn`) and their fetched backbones. Out: a table, and
+In: runs (default: the bundled `fashion` and `demo-cnn`) and their fetched backbones. Out: a table, and
 benchmarks/results/novelty.csv: of each kind, the share of images that the app flags as novel (`NoveltyDetector.score`
 of at least 99 %), by logits where the record keeps them and by scores.
 
     scripts/bench novelty                      # a few minutes on two cores
-    scripts/bench novelty --images 50 demo     # fewer images, one run
+    scripts/bench novelty --images 50 fashion     # fewer images, one run
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def measure(name: str, count: int) -> Iterator[dict[str, object]]:
 def main() -> None:
     """Measure every run, print the table and write it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("runs", nargs="*", default=["demo", "demo-cnn"])
+    parser.add_argument("runs", nargs="*", default=["fashion", "demo-cnn"])
     parser.add_argument("--images", type=int, default=200, help="of each kind")
     options = parser.parse_args()
     table = pd.DataFrame([row for name in options.runs for row in measure(name, options.images)])

@@ -129,7 +129,7 @@ def large_record(images: int = 50_000, n_exits: int = 12) -> dx.ExitRecord:
 def main(arguments: list[str] | None = None) -> int:
     """Measure, write, print the verdict."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("runs", nargs="*", default=["demo", "demo-naive"])
+    parser.add_argument("runs", nargs="*", default=["fashion", "fashion-naive"])
     parser.add_argument("--resamples", type=int, default=RESAMPLES)
     parser.add_argument("--vectors", action="store_true")
     options = parser.parse_args(arguments)

@@ -104,7 +104,7 @@ def as_markdown(table: pd.DataFrame) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """Simulate, write, print; exit status 1 if violations are more frequent than δ and chance allow."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("run", nargs="?", default="demo")
+    parser.add_argument("run", nargs="?", default="fashion")
     parser.add_argument("--policy", default="confidence")
     parser.add_argument("--resamples", type=int, default=RESAMPLES)
     options = parser.parse_args(arguments)

@@ -97,7 +97,7 @@ def summary(table: pd.DataFrame) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the model where it has not run yet, write, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("run", nargs="?", default="demo")
+    parser.add_argument("run", nargs="?", default="fashion")
     parser.add_argument("--folder", type=Path, help="folder of the records of corrupted images; default runs/shift/RUN")
     parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--streams", type=int, default=50, help="of online thresholds, for every record")

@@ -68,7 +68,7 @@ def _measured(net: EarlyExitCNN, test: Images, **what: str | float) -> Iterator[
 
 def narrow_rows(seed: int) -> Iterator[Row]:
     """Accuracies of the narrow network with one seed."""
-    data, test = halves(dx.load_run("demo"), 5000)
+    data, test = halves(dx.load_run("fashion"), 5000)
     for arm, at in (("one exit", [5]), ("six exits", range(6))):
         net = trained(data, at, seed, epochs=16, channels=NARROW)
         yield from _measured(net, test, network="narrow", arm=arm, early=1.0, epochs=16, seed=seed)
@@ -76,7 +76,7 @@ def narrow_rows(seed: int) -> Iterator[Row]:
 
 def rows(seed: int) -> Iterator[Row]:
     """Accuracies of all arms of one seed, but those of `narrow_rows`."""
-    data, test = halves(dx.load_run("demo"))
+    data, test = halves(dx.load_run("fashion"))
 
     def measured(arm: str, net: EarlyExitCNN, early: float = 1.0, epochs: int = 8) -> Iterator[Row]:
         return _measured(net, test, network="small", arm=arm, early=early, epochs=epochs, seed=seed)

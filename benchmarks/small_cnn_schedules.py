@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results (%(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(1)  # such small convolutions gain nothing from a second one
-    parts = small_cnn.thirds(dx.load_run("demo"))
+    parts = small_cnn.thirds(dx.load_run("fashion"))
     options.out.mkdir(parents=True, exist_ok=True)
     for seed in range(options.seeds):
         for arm in ARMS:

@@ -49,7 +49,7 @@ KEYS = {"early-exit": "leaving"}  # of the result, where a part's name is newer
 def main(arguments: list[str] | None = None) -> int:
     """Measure the parts, print their tables and write them if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", default="demo", help="a run on a plain ViT")
+    parser.add_argument("--run", default="fashion", help="a run on a plain ViT")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--batch", nargs="+", type=int, choices=IMAGES, default=list(IMAGES))
     parser.add_argument("--rounds", type=int, default=3)

@@ -2,7 +2,7 @@
 
 `scripts/bench training_loop [--write]`
 
-In: the bundled run `demo`'s recipe on its bundled images, and a tiny model for the worst case. Out: tables on stdout;
+In: the bundled run `fashion`'s recipe on its images, and a tiny model for the worst case. Out: tables on stdout;
 with ``--write`` ``benchmarks/results/training-loop.json``, and the table of docs/compute.md between its markers.
 
 - overhead: CPU seconds of a step of `fit` over those of a plain PyTorch loop with the same model, loss, optimizer,
@@ -46,9 +46,9 @@ CLASSES = 10
 
 
 def recipe(name: str) -> dx.Config:
-    """``demo``: the bundled run's; ``tiny``: the smallest model, whose steps take a few dozen milliseconds."""
-    config = dx.load_run("demo").config
-    if name == "demo":
+    """``fashion``: the bundled run's; ``tiny``: the smallest model, whose steps take a few dozen milliseconds."""
+    config = dx.load_run("fashion").config
+    if name == "fashion":
         return config
     model = replace(config.model, backbone="test_vit", weights="random", image_size=32, exits=(2, 4, 6), channels=8)
     return replace(config, model=model, training=replace(config.training, precision="no", batch_size=20))
@@ -205,7 +205,7 @@ PARTS = ("overhead", "waiting", "clipping")
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Rows of the chosen parts and recipes, each with the load average of the minute before it ended."""
-    steps = {"tiny": options.steps or 30, "demo": options.steps or 3}
+    steps = {"tiny": options.steps or 30, "fashion": options.steps or 3}
     found: dict[str, Any] = {"machine": machine(torch.get_num_threads())}
     for part in options.parts:
         rows = found[part] = list[dict[str, Any]]()
@@ -271,10 +271,10 @@ def with_tables(page: str, found: dict[str, Any]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print the tables and write them if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipes", nargs="+", choices=("tiny", "demo"), default=["tiny", "demo"])
+    parser.add_argument("--recipes", nargs="+", choices=("tiny", "fashion"), default=["tiny", "fashion"])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, help="of a round; default: 30 of tiny, 3 of demo")
+    parser.add_argument("--steps", type=int, help="of a round; default: 30 of tiny, 3 of fashion")
     parser.add_argument("--images", type=int, default=512, help="of each epoch in which clipping is counted")
     parser.add_argument("--write", action="store_true", help="keep the rows and renew docs/compute.md")
     parser.add_argument("--page", action="store_true", help="only renew docs/compute.md from the kept result")

@@ -33,7 +33,7 @@ from dmpo_explore.course.interactive import choice, live, numbers, slider, widge
 from dmpo_explore.course.moving import travel
 from dmpo_explore.course.rivals import beside_rivals, random_mixture
 
-run = dx.load_run("demo")  # a trained model that comes with the project
+run = dx.load_run("fashion")  # a trained model that comes with the project
 record, calibration = run.record("test"), run.record("calibration")
 records = {"calibration": calibration, "test": record}
 images, names = run.image_set("test"), record.meta.class_names
@@ -137,25 +137,25 @@ print("accuracy minus that of the last exit: {:+.2f} points, 95 % interval {:+.2
 # within it the fit takes the threshold with the best accuracy on calibration, here a cheaper one.
 #
 # But does it take a policy? A simpler way to save compute is to stop *all* images at the same exit. And does it take
-# this method, DMPO? Two rivals have the same backbone and training images. `demo-naive` has ordinary linear exits.
-# `demo-single` has no exits.
+# this method, DMPO? Two rivals have the same backbone and training images. `fashion-naive` has ordinary linear exits.
+# `fashion-single` has no exits.
 #
 # A third rival is chance. It sends images drawn at random to exit 2 and stops the others at exit 1. It draws as many as
 # make its compute *equal* to the policy's.
 #
 # **Predict.** Which is the cheapest fixed exit whose accuracy cannot be distinguished from the policy's? And how many
-# points is the policy ahead of `demo-naive`, and of chance?
+# points is the policy ahead of `fashion-naive`, and of chance?
 
 # %%
-naive, single = dx.load_run("demo-naive"), dx.load_run("demo-single").record("test")
+naive, single = dx.load_run("fashion-naive"), dx.load_run("fashion-single").record("test")
 naive_policy = dx.fit_policy(naive.record("calibration"), flops=0.30)  # the same budget, its own calibration images
 naive_outcome = dx.apply(naive_policy, naive.record("test"))
 used = summary["flops_fraction"]
 
 rivals = {f"all at exit {k + 1}": (hits, record.flops_fraction[k]) for k, hits in enumerate(record.correct.T)}
 rivals |= dict([random_mixture(record, used)])
-rivals["demo-naive"] = (naive_outcome.correct, naive_outcome.flops_fraction.mean())
-rivals["demo-single"] = (single.correct[:, 0], single.flops_fraction[0])
+rivals["fashion-naive"] = (naive_outcome.correct, naive_outcome.flops_fraction.mean())
+rivals["fashion-single"] = (single.correct[:, 0], single.flops_fraction[0])
 beside_rivals("policy", (correct, used), rivals).round(3)
 
 # %% [markdown]
@@ -166,9 +166,9 @@ beside_rivals("policy", (correct, used), rivals).round(3)
 # The row *random* is the fair control: equal compute, but the images that go deeper are drawn. So choosing them by
 # confidence gains 1.4 points here.
 #
-# `demo-naive` is 1.3 points behind, though it uses more compute. At a budget of 20 % it is four points behind:
-# [05](05_thresholds_and_compute.ipynb) draws the whole curve. From `demo-single` at full compute the policy cannot be
-# distinguished. These two rows are what the method claims. They are **preliminary**: one training of each model. The
+# `fashion-naive` is 1.3 points behind, though it uses more compute. At a budget of 20 % it is four points behind:
+# [05](05_thresholds_and_compute.ipynb) draws the whole curve. From `fashion-single` at full compute the policy cannot
+# be distinguished. These two rows are what the method claims. They are **preliminary**: one training of each model. The
 # rival that is missing here, a shorter net without exits, stands in 05 as well.
 #
 # The first exit is good after two of twelve blocks: 89.3 %. In this model that exit has a *bypass*, a side path of its

@@ -42,7 +42,7 @@ from dmpo_explore.course import on_tokens
 from dmpo_explore.course.exercises.bypass_decomposition import check_1, check_2, check_3, check_build
 from dmpo_explore.course.interactive import live, numbers, slider
 
-run = dx.load_run("demo")
+run = dx.load_run("fashion")
 config = run.config.model
 dx.fetch_weights(config.backbone)
 model = run.model()
@@ -51,7 +51,7 @@ few = dx.stage_tokens(model, run.inputs("test", range(240)))  # for a slider
 few_labels = torch.tensor(run.record("test").labels[:240])
 
 # %% [markdown]
-# `demo` is used from *Where it acts* on; the build before it needs a frozen backbone only.
+# `fashion` is used from *Where it acts* on; the build before it needs a frozen backbone only.
 #
 # ## Build it
 #
@@ -267,8 +267,8 @@ dx.figures.gains_figure(pd.DataFrame(ahead)).update_layout(height=360)
 #
 # ## Where it acts
 #
-# From here on no exit is trained. We take the trained `demo` apart, with its tokens of 1,000 bundled test images, which
-# it was not trained on. `tokens.trunk[k]` is what the trunk passes on behind exit k + 1; the next stage reads it.
+# From here on no exit is trained. We take the trained `fashion` apart, with its tokens of 1,000 bundled test images,
+# which it was not trained on. `tokens.trunk[k]` is what the trunk passes on behind exit k + 1; the next stage reads it.
 # `tokens.read[k]` is trunk *plus* bypass, which the predictor reads and no later stage receives.
 #
 # Brackets and bars from here on are 95 % intervals over images. They hold for this run: another training may differ by
@@ -313,7 +313,7 @@ pd.Series(
 
 # %%
 plain = dx.stage_tokens(untuned, images)
-naive = dx.stage_tokens(dx.load_run("demo-naive").model(), images)
+naive = dx.stage_tokens(dx.load_run("fashion-naive").model(), images)
 groups = [slice(start, start + 100) for start in range(0, 1000, 100)]
 
 
@@ -390,7 +390,7 @@ pd.Series(differences[:5], exits[:5], name="CKA with the last stage, read less t
 by_seed("read like the last stage (CKA)", ("dmpo", "dmpo-no-bypass"))
 
 # %% [markdown]
-# There the models with a bypass are ahead with every seed. (The study's recipe differs from that of `demo`, too.) So
+# There the models with a bypass are ahead with every seed. (The study's recipe differs from that of `fashion`, too.) So
 # whether a bypass imitates the deep stages stays open. In neither case does the similarity show what a predictor gains.
 # Probe for the label instead.
 #
@@ -493,8 +493,8 @@ numbers(
 #
 # Switching off a part that others were trained with is no fair ablation. [The study](../benchmarks/RESULTS.md) trained
 # `dmpo` and the same model without bypass three times each, on 2,000 images. (Its tuning and its head are variants of
-# those of the bundled `demo`.) The figure has the points of test accuracy that the bypass adds. The *score* is the mean
-# over all budgets from 30 to 100 %, by which the study compares.
+# those of the bundled `fashion`.) The figure has the points of test accuracy that the bypass adds. The *score* is the
+# mean over all budgets from 30 to 100 %, by which the study compares.
 #
 # **Predict.** Where does it add most: at the first exit, at 30 % of the compute, or at the last exit, which has none?
 

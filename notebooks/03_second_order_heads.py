@@ -40,7 +40,7 @@ from dmpo_explore.course import on_tokens
 from dmpo_explore.course.exercises.second_order_heads import check_1, check_2, check_3, check_build
 from dmpo_explore.course.interactive import live, numbers, slider
 
-run = dx.load_run("demo")
+run = dx.load_run("fashion")
 config = run.config.model
 dx.fetch_weights(config.backbone)
 model = run.model()
@@ -503,8 +503,8 @@ numbers(
 # ## In trained models, three times
 #
 # [The study](../benchmarks/RESULTS.md) trained `dmpo` and the same model with linear predictors three times each, on
-# 2,000 images. Its `dmpo` is not the bundled `demo`: it has the *signed root*, and another kind of tuning (adapters in
-# place of LoRA). The figure has the points of test accuracy that second order adds. The *score* is the mean over all
+# 2,000 images. Its `dmpo` is not the bundled `fashion`: it has the *signed root*, and another kind of tuning (adapters
+# in place of LoRA). The figure has the points of test accuracy that second order adds. The *score* is the mean over all
 # budgets from 30 to 100 %. The last line is another comparison: only the root differs.
 #
 # **Predict.** Which exit gains most? And does it matter which root it is?

@@ -37,7 +37,7 @@ from dmpo_explore.course.interactive import choice, live, numbers, slider
 
 EPOCHS = 100  # as in the authors' release
 torch.set_num_threads(1)  # such small convolutions gain nothing from a second one
-data, test = small_cnn.halves(dx.load_run("demo"))  # 2,000 images to train on, 5,000 others to test on
+data, test = small_cnn.halves(dx.load_run("fashion"))  # 2,000 images to train on, 5,000 others to test on
 kept = dx.course.study_table("schedules")  # accuracies from a benchmark, five seeds of every arm
 gains = dx.course.study_table("schedule-gains")  # differences between its arms
 

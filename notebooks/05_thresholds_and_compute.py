@@ -29,7 +29,7 @@ import dmpo_explore as dx
 from dmpo_explore.course.exercises.thresholds_and_compute import check_1, check_2, check_3, check_build
 from dmpo_explore.course.interactive import choice, live, numbers, slider
 
-demo, naive = dx.load_run("demo"), dx.load_run("demo-naive")
+demo, naive = dx.load_run("fashion"), dx.load_run("fashion-naive")
 calibration, test = demo.record("calibration"), demo.record("test")
 exit_names = [f"exit {k + 1}" for k in range(test.n_exits)]
 curves = {name: dx.trade_off(test, name, points=None) for name in ("confidence", "entropy", "margin", "patience")}
@@ -110,16 +110,16 @@ pd.DataFrame(points).T.rename_axis("threshold").round(3)
 #
 # ## Does it pay?
 #
-# The rivals of `demo` have the same backbone and the same training images. `demo-naive` has linear exits, no bypass and
-# uniform loss weights. `demo-single` has no exits.
+# The rivals of `fashion` have the same backbone and the same training images. `fashion-naive` has linear exits, no
+# bypass and uniform loss weights. `fashion-single` has no exits.
 #
-# **Predict.** At 20 % of the compute: how many points is `demo` ahead of `demo-naive`? And from which budget on is it
-# as accurate as `demo-single`, which takes 100 %?
+# **Predict.** At 20 % of the compute: how many points is `fashion` ahead of `fashion-naive`? And from which budget on
+# is it as accurate as `fashion-single`, which takes 100 %?
 
 # %%
-single = dx.load_run("demo-single").record("test").correct[:, 0]
+single = dx.load_run("fashion-single").record("test").correct[:, 0]
 rivals = {run.name: dx.trade_off(run.record("test")) for run in (demo, naive)}
-dx.figures.trade_off_figure(rivals, singles={"demo-single": (1.0, single.mean())})
+dx.figures.trade_off_figure(rivals, singles={"fashion-single": (1.0, single.mean())})
 
 
 # %%
@@ -132,10 +132,10 @@ def ahead_of(more, less):
 
 
 def paid(budget):
-    both = {"demo": spent(demo, budget), "naive": spent(naive, budget)}
+    both = {"fashion": spent(demo, budget), "naive": spent(naive, budget)}
     row = {f"{name}, {what}": value for name, of in both.items() for what, value in seen_in(of)}
     gaps = {"demo − naive": both["naive"].correct, "demo − single": single}
-    return row | {name: ahead_of(both["demo"].correct, other) for name, other in gaps.items()}
+    return row | {name: ahead_of(both["fashion"].correct, other) for name, other in gaps.items()}
 
 
 def seen_in(outcome):
@@ -149,15 +149,15 @@ pd.DataFrame([paid(budget) for budget in limits], index=pd.Index(limits, name="b
 # For this table every threshold was fitted on calibration. Differences are in points, image by image, with the 95 %
 # interval of 00 (*bootstrap*, 2,000 draws).
 #
-# At 20 % `demo` is four points ahead of the naive exits. The lead shrinks with the budget, to 0.4 points at 50 %. From
-# 22 % on no difference from the full single model is shown. At 22 % up to 0.7 points behind are not excluded. From 25 %
-# on the difference itself is 0.01, give or take 0.4. `demo` stays at 24 % used, for on calibration no threshold with
-# more compute is more accurate.
+# At 20 % `fashion` is four points ahead of the naive exits. The lead shrinks with the budget, to 0.4 points at 50 %.
+# From 22 % on no difference from the full single model is shown. At 22 % up to 0.7 points behind are not excluded. From
+# 25 % on the difference itself is 0.01, give or take 0.4. `fashion` stays at 24 % used, for on calibration no threshold
+# with more compute is more accurate.
 #
 # That is one training of each model: **preliminary**. And two simpler explanations remain. A *static net*, cut after a
-# few blocks and with DMPO's head, saves compute without any policy. And `demo` has more trained weights than
-# `demo-naive`. [The study's second edition](../benchmarks/RESULTS.md) trained both controls, on 2,000 images, three or
-# five times each:
+# few blocks and with DMPO's head, saves compute without any policy. And `fashion` has more trained weights than
+# `fashion-naive`. [The study's second edition](../benchmarks/RESULTS.md) trained both controls, on 2,000 images, three
+# or five times each:
 
 # %%
 controls = dx.course.study_table("static").set_index("question").rename_axis("dmpo against")
@@ -334,8 +334,8 @@ pd.DataFrame([risky(epsilon) for epsilon in risks], index=pd.Index([f"{r:.1%}" f
 # One can also plan: *60 % of the images exit at exit 1, 20 % at exit 2, …*, and report the compute of the plan. What
 # the model then uses on other images is another number. Below are five plans.
 #
-# **Predict.** Which line stays on the diagonal: thresholds fitted on `demo`'s own calibration images, or thresholds
-# fitted on those of `demo-naive`, a model of the same shape, and borrowed?
+# **Predict.** Which line stays on the diagonal: thresholds fitted on `fashion`'s own calibration images, or thresholds
+# fitted on those of `fashion-naive`, a model of the same shape, and borrowed?
 
 
 # %%
@@ -353,12 +353,12 @@ dx.figures.nominal_figure({f"thresholds of {name}": table for name, table in tab
 less = {f"used less planned, {name}": 100 * (t["realised"] - t["nominal"]) for name, t in tables.items()}
 for run in (demo, naive):
     print(f"{run.name}: mean confidence at exit 1 {run.record('calibration').confidence[:, 0].mean():.3f}")
-pd.DataFrame(less).round(1).set_index(tables["demo"]["nominal"].mul(100).round(1).rename("planned, %"))
+pd.DataFrame(less).round(1).set_index(tables["fashion"]["nominal"].mul(100).round(1).rename("planned, %"))
 
 # %% [markdown]
-# `demo`'s own thresholds: planned and used compute differ by 0.2 points at most. With the borrowed ones the model uses
-# up to 12 points *less* than planned: `demo`'s exit 1 is more confident, 0.915 against 0.831, so more exit there.
-# A threshold belongs to the model and the kind of images on which it was fitted.
+# `fashion`'s own thresholds: planned and used compute differ by 0.2 points at most. With the borrowed ones the model
+# uses up to 12 points *less* than planned: `fashion`'s exit 1 is more confident, 0.915 against 0.831, so more exit
+# there. A threshold belongs to the model and the kind of images on which it was fitted.
 #
 # ## One threshold or one per exit?
 #

@@ -37,7 +37,7 @@ import dmpo_explore as dx
 from dmpo_explore.course.exercises.where_each_exit_looks import check_1, check_2, check_3, check_build
 from dmpo_explore.course.interactive import live, numbers, slider
 
-run = dx.load_run("demo")  # a trained model that comes with the project
+run = dx.load_run("fashion")  # a trained model that comes with the project
 record = run.record("test")
 names = record.meta.class_names
 exit_names = [f"exit {k + 1}" for k in range(record.n_exits)]
@@ -172,7 +172,7 @@ dx.figures.patch_maps_figure(images[290], found, kinds, ["sandal"], own_scales=T
 #
 # ## Six exits
 #
-# The CNN has one exit. From here on it is `demo` with its six, on garments; six exits on photographs come below. Now
+# The CNN has one exit. From here on it is `fashion` with its six, on garments; six exits on photographs come below. Now
 # one class at all six exits: the class that the last one predicts, against black.
 #
 # **Predict.** Will the first exit, two blocks deep, use the same places as the last one, twelve blocks deep?
@@ -344,14 +344,14 @@ live(strongest, exit=slider("exit", 1, record.n_exits, 1), patches=slider("patch
 # %% [markdown]
 # ## Six exits on a photograph
 #
-# `demo-photos` comes with the project, too: the same method on Caltech-101, 101 classes, images of 140 pixels, exits
+# `caltech` comes with the project, too: the same method on Caltech-101, 101 classes, images of 140 pixels, exits
 # after blocks 3, 4, 5, 6, 8 and 12. Any photograph will do for it. Four of scikit-image: a cat, a cup of coffee seen
 # from above, a rocket, a man with a camera on a tripod. Caltech-101 has cups, cameras and wild cats, but no rocket.
 #
 # **Predict.** Which exit is the first to recognise the cup?
 
 # %%
-photo_run = dx.load_run("demo-photos")
+photo_run = dx.load_run("caltech")
 photo_model = photo_run.model(device="cpu")
 to_input = dx.data.make_transform(photo_run.preprocess())
 pictures = dx.course.public_photographs(4)

@@ -38,7 +38,7 @@ from dmpo_explore.course.exercises.which_images_exit_early import check_1, check
 from dmpo_explore.course.interactive import choice, live, numbers, slider
 from dmpo_explore.course.moving import travel
 
-run = dx.load_run("demo")
+run = dx.load_run("fashion")
 calibration, test = run.record("calibration"), run.record("test")
 names = np.array(test.meta.class_names)
 short = np.array([name.removesuffix("/top") for name in names], object)
@@ -330,14 +330,14 @@ table.assign(low=table["late"] - half, high=table["late"] + half).round(3)
 #
 # ## Do other models sort the images alike?
 #
-# All this was `demo`. Here are `demo-naive`, the same backbone with linear exits, and `demo-cnn`, DMPO on an
+# All this was `fashion`. Here are `fashion-naive`, the same backbone with linear exits, and `demo-cnn`, DMPO on an
 # EfficientNet. Each has a policy of its own, fitted for the same budget.
 #
-# **Predict.** An image exits late in `demo`. Is it late in the others, too? In which more often?
+# **Predict.** An image exits late in `fashion`. Is it late in the others, too? In which more often?
 
 # %%
 rows = {}
-for name in ("demo", "demo-naive", "demo-cnn"):
+for name in ("fashion", "fashion-naive", "demo-cnn"):
     record = dx.load_run(name).record("test")
     other = dx.fit_policy(dx.load_run(name).record("calibration"), flops=0.30).exits(record)
     ranks = np.stack([run.record("test").confidence[:, 0], record.confidence[:, 0]]).argsort(axis=1).argsort(axis=1)
@@ -351,12 +351,12 @@ for name in ("demo", "demo-naive", "demo-cnn"):
 pd.DataFrame(rows).T.round(2)
 
 # %% [markdown]
-# Shares of images that exit late: of all, of those that are late in `demo`, and of those that are early there. Of
-# `demo`'s late images 81 % are late in `demo-naive`, too, and 71 % in the CNN; of its early ones about a quarter. So
-# most of `demo`'s late images are late in the others, too; theirs are a set twice as large. Exit 1's confidences rank
-# all images much alike (correlation 0.80 and 0.74). Ambiguity goes with late exits of all three. Both others send twice
-# as many images deeper at this budget. Poorer first exits may be a reason, or another compute of exit 1; that is not
-# tested. So the models differ in how *many* images exit late, and share much of the order.
+# Shares of images that exit late: of all, of those that are late in `fashion`, and of those that are early there. Of
+# `fashion`'s late images 81 % are late in `fashion-naive`, too, and 71 % in the CNN; of its early ones about a quarter.
+# So most of `fashion`'s late images are late in the others, too; theirs are a set twice as large. Exit 1's confidences
+# rank all images much alike (correlation 0.80 and 0.74). Ambiguity goes with late exits of all three. Both others send
+# twice as many images deeper at this budget. Poorer first exits may be a reason, or another compute of exit 1; that is
+# not tested. So the models differ in how *many* images exit late, and share much of the order.
 #
 # ## Two kinds of mistakes
 #

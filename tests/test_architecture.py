@@ -42,7 +42,7 @@ PACKAGES = {
     "analysis": "fitting policies records runs",
     "training": "analysis config data inference joints models plugin_needs pretrained records runs",
     "inspection": "models training",
-    "figures": "inference",
+    "figures": "analysis inference",
     "web": "analysis data figures inference policies pretrained records runs",
     "reports": "policies runs web",  # a report is a page without the model
     "search": "config data fitting joints models plugin_needs records runs training",

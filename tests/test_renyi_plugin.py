@@ -181,7 +181,7 @@ def test_all_policies_name_the_reason_where_a_run_has_no_logits() -> None:
     table = call("evaluate", "demo-cnn", "--all-policies").stdout
     assert reason in next(line for line in table.splitlines() if "| renyi" in line)
     assert "needs logits" in fails("evaluate", "demo-cnn", "--policy", "renyi", "--flops", 0.5)
-    row = json.loads(call("evaluate", "demo", "--policy", "renyi", "--flops", 0.3, "--json").stdout)
+    row = json.loads(call("evaluate", "fashion", "--policy", "renyi", "--flops", 0.3, "--json").stdout)
     assert row["accuracy"] > 0.9 and row["flops_fraction"] < 0.35
     assert "renyi" in call("policies").stdout
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import streamlit as st
-from dmpo_explore_app.components import class_heat_map, gallery, widgets
+from dmpo_explore_app.components import class_heat_map, gallery, transfer_panel, widgets
 from dmpo_explore_app.components.threshold_slider import supplies
 from dmpo_explore_app.services import chosen_image, exploration, selection
 from dmpo_explore_app.services.chosen_image import ChosenFacts
@@ -33,6 +33,9 @@ def draw(point: OperatingPoint, chosen: Selection, fragments: Fragments) -> None
     """What the chosen tab has below the slider; without the slider's component classes, and images or their table."""
     outcome, native = point.outcome, not widgets.live()
     thumbnail = widgets.thumbnail_source(point.run, point.split)
+    if chosen.view == "elsewhere":
+        transfer_panel.draw(point)
+        return
     if not (native or chosen.view in ("classes", "images", "table")):
         return
     rows = selection.ordered(outcome, selection.mask(outcome, chosen), chosen.sort)

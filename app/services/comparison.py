@@ -159,21 +159,13 @@ def usual_runs(names: Sequence[str], start: str, load: Callable[[str], dx.Run] =
     for name in names:
         try:
             ours, theirs = load(start), load(name)
-            if name != start:
-                found[_same_backbone(ours, theirs)].append(name)
-        except (OSError, ValueError):  # among them: other images
+            split = "test" if "test" in ours.splits() else ours.splits()[0]
+            prints = records.fingerprint(ours, split), records.fingerprint(theirs, split)
+            if name != start and (prints[0].same_images(prints[1]) or taken_for_the_same(ours, theirs, split)):
+                found[prints[0].reference_flops == prints[1].reference_flops].append(name)
+        except (OSError, ValueError):
             continue
     return [start, *found[True], *found[False]][:FIRST]
-
-
-def _same_backbone(ours: dx.Run, theirs: dx.Run) -> bool:
-    """Whether two runs on the same images have the same backbone; raises ValueError for other images."""
-    if not own_runs.is_own(ours):
-        return records.fingerprint(ours, "test").comparable(records.fingerprint(theirs, "test"))
-    split = ours.splits()[0]
-    if not same_images(ours, theirs, split):
-        raise ValueError(f"{theirs.name} has other images")
-    return len({records.record(run, split).meta.reference_flops for run in (ours, theirs)}) == 1
 
 
 def common_splits(runs: Sequence[dx.Run]) -> list[str]:

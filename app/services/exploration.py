@@ -20,11 +20,16 @@ Figures = Mapping[str, Callable[[], go.Figure]]
 
 
 def curves(point: OperatingPoint, beside: Mapping[str, dx.Run]) -> dict[str, pd.DataFrame]:
-    """Name → trade-off of the run and of the runs beside it, under its policy where they can have it."""
-    found = {point.run.name: curve(point)}
+    """Name → trade-off of the run and of the runs beside it, under its policy where they can have it.
+
+    All shares of compute are of the run's own plain backbone, so that other backbones and image sizes can stand beside.
+    """
+    found, own = {point.run.name: curve(point)}, point.record.meta.reference_flops
     for name, run in beside.items():
         other = policies.unavailable_reason(run, point.split, point.policy.name)
-        found[name] = policies.trade_off(run, point.split, "confidence" if other else point.policy.name)
+        table = policies.trade_off(run, point.split, "confidence" if other else point.policy.name)
+        theirs = records.record(run, point.split).meta.reference_flops
+        found[name] = table.assign(flops_fraction=table["flops_fraction"] * (theirs / own))
     return found
 
 

@@ -24,8 +24,8 @@ from dmpo_explore_app.services.selection import Selection
 
 import dmpo_explore as dx
 
-AMOUNTS = (250, 500, 1000, 2000, 10_000)  # tiles, as the reader may choose
-USUAL = 500  # tiles of which one can see what they show, on a laptop too
+AMOUNTS = (100, 250, 500, 1000, 2000, 10_000)  # tiles, as the reader may choose
+USUAL = 250  # tiles of which one can see what they show, on a laptop too
 BINS = 48  # of the histograms of scores
 
 
@@ -239,6 +239,7 @@ def with_mosaic(
     return {
         **data,
         "map_note": map_note(point),
+        "elsewhere": bool(dx.runs.recorded_elsewhere(point.run.splits())),
         "exit_colours": dx.figures.exit_colours(point.record.n_exits),
         "region": packed(chosen.region, np.uint32) if chosen.region else "",
         "pictures": shown.key,

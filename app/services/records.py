@@ -81,13 +81,12 @@ class Fingerprint(NamedTuple):
     indices: bytes | None  # a digest, or None where they were not recorded
     reference_flops: float  # shares of compute are relative to it
 
-    def comparable(self, other: Fingerprint) -> bool:
-        """Same images (as `dx.analysis.same_images`), and shares of compute relative to the same backbone."""
+    def same_images(self, other: Fingerprint) -> bool:
+        """As `dx.analysis.same_images`."""
         indices = self.indices is None or other.indices is None or self.indices == other.indices
         known = self.images_sha256 and other.images_sha256
         images = self.images_sha256 == other.images_sha256 if known else self.data == other.data
-        rest = (self.labels, self.reference_flops) == (other.labels, other.reference_flops)
-        return indices and images and rest
+        return indices and images and self.labels == other.labels
 
 
 def fingerprint(run: dx.Run, split: str) -> Fingerprint:
@@ -109,12 +108,12 @@ def _digest(numbers: npt.ArrayLike) -> bytes:
 
 
 def comparable_runs(names: Sequence[str], run: dx.Run, split: str) -> dict[str, dx.Run]:
-    """Other runs on the same images with the same backbone, by name; runs that cannot be read are left out."""
+    """Other runs on the same images, by name; runs that cannot be read are left out."""
     found, own = {}, fingerprint(run, split)
     for name in names:
         try:
             other = dx.load_run(name)
-            if name != run.name and own.comparable(fingerprint(other, split)):
+            if name != run.name and own.same_images(fingerprint(other, split)):
                 found[name] = other
         except (OSError, ValueError):
             continue

@@ -1,9 +1,9 @@
 """One colour, dash and symbol for every run, the same on every page and whatever runs stand beside it.
 
-In: names of runs. Out: their numbers in the palette of `dx.figures`. Bundled runs have fixed numbers; those on
-photographs have the colours of their counterparts and another dash. Every other run takes a number by its name; where
-an earlier run has it, the next free one. Earlier is the run whose first record was created earlier, by the record's own
-date: files that are copied or touched change no colour.
+In: names of runs. Out: their numbers in the palette of `dx.figures`. Bundled runs have fixed numbers; those on other
+data than groceries have the colours of their counterparts and another dash. Every other run takes a number by its name;
+where an earlier run has it, the next free one. Earlier is the run whose first record was created earlier, by the
+record's own date: files that are copied or touched change no colour.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ import streamlit as st
 import dmpo_explore as dx
 
 ROUND = len(dx.figures.MODEL_COLOURS)  # from here on colours come again, with another dash
-FASHION = ("demo", "demo-naive", "demo-single", "demo-cnn", "demo-cnn-single")
-PHOTOS = ("demo-photos", "demo-photos-naive", "demo-photos-single")  # in the colours of their counterparts
-FIXED = {name: k for k, name in enumerate(FASHION)} | {name: ROUND + k for k, name in enumerate(PHOTOS)}
+GROCERIES = ("demo", "demo-naive", "demo-single", "demo-cnn", "demo-cnn-single")
+FASHION = ("fashion", "fashion-naive", "fashion-single")  # in the colours of their counterparts
+FIXED = {name: k for k, name in enumerate(GROCERIES)} | {name: ROUND + k for k, name in enumerate(FASHION)}
+FIXED |= {"caltech": 2 * ROUND, "shops": 3 * ROUND}
 NEVER = "~"  # sorts behind every date
-FIRST = len(FASHION)  # number of the first other run
+FIRST = len(GROCERIES)  # number of the first other run
 OTHERS = ROUND - FIRST  # colours for all other runs
 
 

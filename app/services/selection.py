@@ -38,7 +38,7 @@ ORDERS = {
 }
 SORTS = tuple(ORDERS)
 REGION = "the region that you drew"
-VIEWS = ("mosaic", "classes", "confusion", "confidence", "map", "images", "table")  # tabs of Explore
+VIEWS = ("mosaic", "classes", "confusion", "confidence", "map", "images", "table", "elsewhere")  # tabs of Explore
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 

@@ -2,7 +2,7 @@
 
 In: nothing. Out: `PLAN`, name → `Planned`. The runs on groceries are the recipe ``photographs`` with one change each,
 trained on all training images; they keep their logits, since temperatures are shown on them. Those on Fashion-MNIST and
-Caltech-101 are the runs of earlier versions, which had other names.
+Caltech-101 were made by earlier versions.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dmpo_explore as dx
-from _photos.trials import SHIPPED as PHOTOS
+from _photos.trials import SHIPPED as CALTECH
 from _study.grids import CNN, GRIDS, NAIVE, SHIPPED, change
 from dmpo_explore.training.own_teacher import own_teacher
 from dmpo_explore.training.recipes import with_recipe
@@ -25,14 +25,12 @@ class Planned:
         config: that it is trained with. logits: whether its records keep them, in float16.
         embedding: whether the record of test keeps the map of its images.
         other_data: a further data set, whose calibration and test images are recorded too.
-        former: the name of the same run in earlier versions.
     """
 
     config: dx.Config
     logits: bool = True
     embedding: bool = False
     other_data: str = ""
-    former: str = ""
 
 
 BASE = dx.Config(dx.DataConfig("grocery"), training=dx.TrainingConfig(precision="no"))
@@ -55,12 +53,10 @@ PLAN: dict[str, Planned] = {  # in this order: full models teach the others
     "demo-cnn": Planned(change(SMALL, teacher="demo-cnn-single")),
     "shops": Planned(RECIPE.updated({"data.name": "grocery-same-shops"}), other_data="grocery-shops"),
     **{
-        former.replace("demo", "fashion"): Planned(
-            change(GRIDS["shipped"][arm], seed=0), logits=former == "demo", embedding=former == "demo", former=former
-        )
-        for former, arm in SHIPPED.items()
+        name: Planned(change(GRIDS["shipped"][arm], seed=0), logits=name == "fashion", embedding=name == "fashion")
+        for name, arm in SHIPPED.items()
     },
-    "caltech": Planned(PHOTOS["demo-photos"], logits=False, embedding=True, former="demo-photos"),
+    "caltech": Planned(CALTECH, logits=False, embedding=True),
 }
 
 

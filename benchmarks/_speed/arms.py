@@ -69,7 +69,7 @@ class Bench:
     """The models of the benchmark, each built at first use, and the arms made from them.
 
     Args:
-        run: a run on a ViT without prefix-tuning extras, e.g. ``demo``. images: (B,3,S,S) of its test split.
+        run: a run on a ViT without prefix-tuning extras, e.g. ``fashion``. images: (B,3,S,S) of its test split.
         device: where torch runs. folder: for the export. threads: of onnxruntime.
         n_images: batch size → number of images. sizes: batch sizes at which early exit is measured.
     """

@@ -18,7 +18,7 @@ AIMS = {  # (batch, arms) → least efficiency at 30 % and 50 %
 }
 
 AIMED = {"30 %": 0.85, "50 %": 0.85, NO_EARLY_EXIT: 1 / 1.03}  # least efficiency of `infer` at batch 1
-PUBLISHED = "demo"
+PUBLISHED = "fashion"
 
 INTRO = """# How much time early exit saves
 
@@ -34,7 +34,7 @@ over the full plain model (timm's, LayerScale folded as in ours) in float32, as 
 compiler, onnxruntime or fewer bits gain. *Like with like* is the speed-up over the plain model in the same runtime and
 precision: early exit alone. *Efficiency* is like with like over expected: at 1, all saved compute is saved time.
 *Budget*: the threshold whose compute on calibration is the largest within this share of the plain model's. `--flops`
-takes the most accurate threshold within it, which may use less: on `demo` 24 % under a budget of 30 %.
+takes the most accurate threshold within it, which may use less: on `fashion` 24 % under a budget of 30 %.
 *earlyon* is another early-exit library, here around the same ViT with the same exits and shares of images. Its *loop*
 takes one image at a time; in its *batched* mode a batch runs until its hardest image exits.
 With "no early exit" all images go to the last exit.

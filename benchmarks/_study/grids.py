@@ -181,7 +181,7 @@ GRIDS: dict[str, dict[str, dx.Config]] = {
     "combined": _arms(DEMO, {"lora-all-isqrt": BETTER}),
     "rank": _arms(DEMO, {f"lora-all-isqrt-rank-{RANK}": BETTER | {"rank": RANK}}),
 }
-SHIPPED = {"demo": "dmpo", "demo-naive": "naive-equilibrium", "demo-single": "single"}  # bundled run → arm, seed 0
+SHIPPED = {"fashion": "dmpo", "fashion-naive": "naive-equilibrium", "fashion-single": "single"}  # bundled run → arm
 # Precision of records, as of the bundled ones.
 RECORDED = dict.fromkeys(GRIDS, "bf16") | dict.fromkeys(("headline", "improved", "shipped", "cnn"), "no")
 # Thresholds from the first, read on the last.

@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from .transfer import HeldOut as HeldOut
     from .transfer import Transfer as Transfer
     from .transfer import transfer as transfer
+    from .transfer import transfer_places as transfer_places
     from .transfer import transfer_run as transfer_run
     from .width_depth import best_buys as best_buys
     from .width_depth import width_depth as width_depth

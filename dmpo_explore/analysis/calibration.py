@@ -39,7 +39,7 @@ def adaptive_calibration_error(record: ExitRecord, bins: int = 15) -> npt.NDArra
 
     Example:
         >>> import dmpo_explore as dx
-        >>> bool((adaptive_calibration_error(dx.load_run("demo").record("test")) < 0.05).all())
+        >>> bool((adaptive_calibration_error(dx.load_run("fashion").record("test")) < 0.05).all())
         True
     """
     _check(bins)
@@ -67,7 +67,7 @@ def brier_score(record: ExitRecord, temperatures: Sequence[float] | None = None)
 
     Example:
         >>> import dmpo_explore as dx
-        >>> bool((brier_score(dx.load_run("demo").record("val")) < 0.2).all())
+        >>> bool((brier_score(dx.load_run("fashion").record("val")) < 0.2).all())
         True
     """
     errors = probabilities(record, temperatures)
@@ -98,7 +98,7 @@ def probabilities(record: ExitRecord, temperatures: Sequence[float] | None = Non
 
     Example:
         >>> import dmpo_explore as dx
-        >>> found = probabilities(dx.load_run("demo").record("val").subset(range(4)))
+        >>> found = probabilities(dx.load_run("fashion").record("val").subset(range(4)))
         >>> found.shape, bool(np.allclose(found.sum(axis=2), 1))
         ((4, 6, 10), True)
     """
@@ -125,10 +125,10 @@ def reliability_table(record: ExitRecord, bins: int = 15, least: int = 1) -> pd.
 
     Example:
         >>> import dmpo_explore as dx
-        >>> table = reliability_table(dx.load_run("demo").record("val"), bins=10)
+        >>> table = reliability_table(dx.load_run("fashion").record("val"), bins=10)
         >>> int(table[table["exit"] == 1]["images"].sum())
         5000
-        >>> bool((reliability_table(dx.load_run("demo").record("val"), least=20)["images"] >= 20).all())
+        >>> bool((reliability_table(dx.load_run("fashion").record("val"), least=20)["images"] >= 20).all())
         True
     """
     which, rows = _wide_bins(record.confidence, bins), []

@@ -25,7 +25,7 @@ def write_card_results(run: Run) -> None:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> "| 1 | 0.9048 | 0.9032 | 0.8932 |" in dx.load_run("demo").card()
+        >>> "| 1 | 0.9048 | 0.9032 | 0.8932 |" in dx.load_run("fashion").card()
         True
     """
     if card := run.card():
@@ -44,7 +44,7 @@ def card_results(run: Run, splits: list[str] | None = None) -> str:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> print(card_results(dx.load_run("demo-single"), ["val", "test"]))
+        >>> print(card_results(dx.load_run("fashion-single"), ["val", "test"]))
         ## Results
         <BLANKLINE>
         Accuracy of every exit on the images of each record, written by `dmpo-explore record`.

@@ -22,7 +22,7 @@ def class_metrics(outcome: Outcome) -> pd.DataFrame:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> record = dx.load_run("demo").record("test")
+        >>> record = dx.load_run("fashion").record("test")
         >>> table = dx.analysis.class_metrics(dx.Outcome(record, np.zeros(record.n_images, int)))
         >>> table.nsmallest(1, "accuracy")[["class", "images", "mean_exit"]].values.tolist()
         [['Shirt', 1000, 1.0]]

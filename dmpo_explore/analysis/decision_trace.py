@@ -97,7 +97,7 @@ def trace_decision(record: ExitRecord, policy: Policy, row: int) -> DecisionTrac
 
     Example:
         >>> import dmpo_explore as dx
-        >>> record = dx.load_run("demo").record("test")
+        >>> record = dx.load_run("fashion").record("test")
         >>> trace = trace_decision(record, dx.POLICIES["confidence"]((0.9,)), 0)
         >>> trace.exit, trace.values.shape
         (0, (5,))
@@ -133,7 +133,7 @@ def trace_table(read: ExitRecord, trace: DecisionTrace) -> pd.DataFrame:
         >>> record = dx.load_run("demo").record("test")
         >>> trace = trace_decision(record, dx.POLICIES["confidence"]((0.9,)), 0)
         >>> trace_table(record.subset([0]), trace)[["prediction", "exits here"]].iloc[0].astype(str).tolist()
-        ['Ankle boot', 'True']
+        ['Golden Delicious', 'False']
     """
     import pandas as pd
 
@@ -161,10 +161,10 @@ def telling_image(outcome: Outcome) -> int:
     Example:
         >>> import dmpo_explore as dx
         >>> record = dx.load_run("demo").record("test")
-        >>> outcome = dx.apply(dx.POLICIES["confidence"]((0.9,)), record)
+        >>> outcome = dx.apply(dx.POLICIES["confidence"]((0.6,)), record)
         >>> row = telling_image(outcome)
         >>> int(outcome.exits[row]) + 1, record.correct[row].tolist()[:2], bool(outcome.correct[row])
-        (5, [False, True], True)
+        (5, [False, False], True)
     """
     mended = outcome.correct & ~outcome.record.correct[:, 0]
     early = outcome.exits < outcome.record.n_exits - 1

@@ -110,8 +110,9 @@ def evaluate_runs(
 
     Returns:
         Rows that JSON can hold. ``target`` is `Target.to_dict`'s, ``fitted_on`` the split of its fit, if any;
-        ``interval`` is `accuracy_interval`'s. A run with a single exit has one row, at full depth. ``note`` states
-        that, what `fit_policy` notes, or how far an accuracy drop is from the last exit on ``split``.
+        ``interval`` is `accuracy_interval`'s, ``gflops`` the mean compute of an image. A run with a single exit has
+        one row, at full depth. ``note`` states that, what `fit_policy` notes, or how far an accuracy drop is from the
+        last exit on ``split``.
         ``against`` has ``difference``, ``low`` and ``high`` of the accuracies (95 %), or is None where the other run
         cannot meet a default budget.
 
@@ -120,7 +121,7 @@ def evaluate_runs(
 
     Example:
         >>> import dmpo_explore as dx
-        >>> (row,) = dx.evaluate_runs(["demo"], targets=dx.Target.flops(0.30), against="demo-single")
+        >>> (row,) = dx.evaluate_runs(["fashion"], targets=dx.Target.flops(0.30), against="fashion-single")
         >>> round(row["accuracy"], 4), round(row["flops_fraction"], 3), row["target"]
         (0.9133, 0.242, {'flops': 0.3})
         >>> round(row["against"]["difference"], 4)
@@ -289,6 +290,7 @@ def _row(
         "threshold": fitted.thresholds[0] if len(fitted.thresholds) == 1 else list(fitted.thresholds),
         "fitted_on": fitted.fitted.get("split"),
         **outcome.summary(),
+        "gflops": _gflops(outcome),
         "interval": list(accuracy_interval(outcome.correct)),
     }
     if fitted.temperatures:
@@ -327,4 +329,10 @@ def _compare(ours: Outcome, other: Run, policy: str, target: Target, *, strict: 
     difference, low, high = bootstrap_difference(ours.correct, theirs.correct)
     result = theirs.summary()
     kept = {key: result[key] for key in ("accuracy", "flops_fraction", "mean_exit")}
-    return {"run": other.name, **kept, "difference": difference, "low": low, "high": high}
+    found = {"difference": difference, "low": low, "high": high}
+    return {"run": other.name, **kept, "gflops": _gflops(theirs), **found}
+
+
+def _gflops(outcome: Outcome) -> float:
+    """Mean compute of an image, in GFLOPs: it compares runs with other backbones or image sizes."""
+    return float(outcome.flops_fraction.mean() * outcome.record.meta.reference_flops / 1e9)

@@ -36,7 +36,7 @@ def image_table(outcome: Outcome, paths: Sequence[str | Path] = ()) -> pd.DataFr
 
     Example:
         >>> import dmpo_explore as dx
-        >>> record = dx.load_run("demo").record("test").subset(slice(2))
+        >>> record = dx.load_run("fashion").record("test").subset(slice(2))
         >>> table = image_table(dx.Outcome(record, np.array([0, 5])))
         >>> table[["label", "exit", "prediction", "correct"]].values.tolist()
         [['Ankle boot', 1, 'Ankle boot', True], ['Pullover', 6, 'Pullover', True]]

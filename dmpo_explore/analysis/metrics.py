@@ -40,7 +40,7 @@ def summarise(record: ExitRecord, exits: npt.ArrayLike) -> dict[str, Any]:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> record = dx.load_run("demo").record("test")
+        >>> record = dx.load_run("fashion").record("test")
         >>> numbers = dx.summarise(record, np.zeros(record.n_images, int))  # all images exit at exit 1
         >>> round(numbers["accuracy"], 4), numbers["mean_exit"], numbers["exit_shares"]
         (0.8932, 1.0, [1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
@@ -122,7 +122,7 @@ def trade_off(record: ExitRecord, policy: str | Policy = "confidence", points: i
 
     Example:
         >>> import dmpo_explore as dx
-        >>> table = dx.trade_off(dx.load_run("demo").record("test"), "confidence", points=5)
+        >>> table = dx.trade_off(dx.load_run("fashion").record("test"), "confidence", points=5)
         >>> table["mean_exit"].round(2).tolist()
         [1.0, 2.25, 3.5, 4.33, 6.0]
     """
@@ -155,7 +155,7 @@ def area(record: ExitRecord, policy: str = "confidence") -> float:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> round(area(dx.load_run("demo").record("test")), 4)
+        >>> round(area(dx.load_run("fashion").record("test")), 4)
         0.9141
     """
     swept = sweep(record, policy)
@@ -210,7 +210,7 @@ def bootstrap_difference(
 
     Example:
         >>> import dmpo_explore as dx
-        >>> correct = dx.load_run("demo").record("test").correct
+        >>> correct = dx.load_run("fashion").record("test").correct
         >>> difference, low, high = dx.bootstrap_difference(correct[:, -1], correct[:, 0])
         >>> low < difference < high, round(difference, 4)
         (True, 0.0215)

@@ -36,7 +36,7 @@ class NoveltyDetector:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> val = dx.load_run("demo").record("val")
+        >>> val = dx.load_run("fashion").record("val")
         >>> novelty_detector(val).distances(val.subset([0])).shape
         (5000,)
     """

@@ -31,7 +31,7 @@ class Outcome:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> record = dx.load_run("demo").record("test")
+        >>> record = dx.load_run("fashion").record("test")
         >>> last = dx.Outcome(record, np.full(record.n_images, record.n_exits - 1))  # every image at the last exit
         >>> round(float(last.correct.mean()), 4), round(last.summary()["flops_fraction"], 3)
         (0.9147, 1.028)
@@ -89,7 +89,7 @@ def apply(policy: Policy, record: ExitRecord) -> Outcome:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> run = dx.load_run("demo")
+        >>> run = dx.load_run("fashion")
         >>> policy = dx.fit_policy(run.record("calibration"), "confidence", flops=0.30)
         >>> outcome = dx.apply(policy, run.record("test"))
         >>> outcome.exits.shape == outcome.correct.shape == (10000,)

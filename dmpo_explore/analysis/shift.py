@@ -40,7 +40,7 @@ def shift_table(
 
     Example:
         >>> import dmpo_explore as dx
-        >>> run = dx.load_run("demo")
+        >>> run = dx.load_run("fashion")
         >>> policy = dx.fit_policy(run.record("calibration"), flops=0.30)
         >>> shift_table([("none", 0, run.record("test"))], {"30 %": policy})["accuracy"].round(4).tolist()
         [0.9133]

@@ -121,7 +121,7 @@ def slider_counts(
 
     Example:
         >>> import dmpo_explore as dx
-        >>> run = dx.load_run("demo")
+        >>> run = dx.load_run("fashion")
         >>> policy = dx.fit_policy(run.record("calibration"), "confidence", flops=0.30)
         >>> seen = slider_counts(run.record("test"), policy)
         >>> (slider,) = seen.sliders

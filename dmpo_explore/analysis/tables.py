@@ -21,19 +21,22 @@ ROUNDING = 1e-9  # difference of two accuracies that are the same
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """`evaluate_runs`'s rows as the lines of a Markdown table.
 
-    Balanced accuracy gets a column where classes differ in size. Calibration error and early-exit failure prediction
-    get columns in rows of single exits.
+    Balanced accuracy gets a column where classes differ in size, GFLOPs where shares of compute are of different
+    backbones or image sizes. Calibration error and early-exit failure prediction get columns in rows of single exits.
 
     Example:
         >>> import dmpo_explore as dx
-        >>> for line in table(dx.evaluate_runs(["demo"], targets=dx.Target.flops(0.30))):
+        >>> for line in table(dx.evaluate_runs(["fashion"], targets=dx.Target.flops(0.30))):
         ...     print(line)
-        | run  | target | accuracy | compute | mean exit | exit shares (%) | threshold |
-        |------|--------|----------|---------|-----------|-----------------|-----------|
-        | demo | 30 %   | 91.33 %  | 24.2 %  | 1.36      | 85 7 3 1 1 4    | 0.755     |
+        | run     | target | accuracy | compute | mean exit | exit shares (%) | threshold |
+        |---------|--------|----------|---------|-----------|-----------------|-----------|
+        | fashion | 30 %   | 91.33 %  | 24.2 %  | 1.36      | 85 7 3 1 1 4    | 0.755     |
     """
     balanced = any(abs(row.get("balanced_accuracy", row["accuracy"]) - row["accuracy"]) > ROUNDING for row in rows)
-    head = ["run", "target", "accuracy", *(["balanced"] if balanced else []), "compute", "mean exit"]
+    seen = [*rows, *(row["against"] for row in rows if row.get("against"))]
+    wholes = {float(f"{row['gflops'] / row['flops_fraction']:.6g}") for row in seen if "gflops" in row}
+    gflops = len(wholes) > 1  # what 100 % is differs
+    head = ["run", "target", "accuracy", *["balanced"] * balanced, "compute", *["GFLOPs"] * gflops, "mean exit"]
     scored = any("ece" in row for row in rows)  # an exit each
     cells = [[*head, "exit shares (%)", "threshold", *(["ECE", "EEFP"] if scored else [])]]
     against = next((row["against"]["run"] for row in rows if row.get("against")), None)
@@ -43,14 +46,15 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         shares = " ".join(f"{100 * share:.0f}" for share in row["exit_shares"])
         accuracy, compute = percent(row["accuracy"]), percent(row["flops_fraction"], 1)
         both = [accuracy, *([percent(row["balanced_accuracy"])] if balanced else [])]
-        line = [row["run"], describe(row["target"]), *both, compute, f"{row['mean_exit']:.2f}", shares]
+        spent = [compute, *([f"{row['gflops']:.3g}"] if gflops else [])]
+        line = [row["run"], describe(row["target"]), *both, *spent, f"{row['mean_exit']:.2f}", shares]
         line.append(_threshold(row))
         if scored:
             line += [percent(row["ece"]), "–" if row["eefp"] is None else f"{row['eefp']:.3f}"]
         if against:
-            seen = row["against"]
-            numbers = [100 * seen[key] for key in ("difference", "low", "high")] if seen else []
-            line.append("{:+.2f} [{:+.2f}, {:+.2f}]".format(*numbers) if seen else "–")
+            found = row["against"]
+            numbers = [100 * found[key] for key in ("difference", "low", "high")] if found else []
+            line.append("{:+.2f} [{:+.2f}, {:+.2f}]".format(*numbers) if found else "–")
         cells.append(line)
     return markdown(cells)
 
@@ -94,7 +98,7 @@ def transfer_lines(found: Transfer, home: str, away: str) -> list[str]:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> run = dx.load_run("demo")
+        >>> run = dx.load_run("fashion")
         >>> here = dx.analysis.HeldOut(run.record("calibration"), run.record("test"))
         >>> found = dx.analysis.transfer(here, here, [dx.Target.flops(0.3)])
         >>> print(transfer_lines(found, "this shop", "the other")[-1])
@@ -139,7 +143,7 @@ def class_table(row: Mapping[str, Any], n: int = 10) -> list[str]:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> (row,) = dx.evaluate_runs(["demo"], targets=dx.Target.flops(0.30), per_class=True)
+        >>> (row,) = dx.evaluate_runs(["fashion"], targets=dx.Target.flops(0.30), per_class=True)
         >>> for line in class_table(row, n=2)[-3:]:
         ...     print(line)
         |-------|--------|----------|---------|-----------|---------------------------|

@@ -19,7 +19,7 @@ from ..fitting.target import DEFAULT_TARGET, Target
 from ..policies.catalogue import POLICIES
 from ..policies.running import hold_budget
 from ..records.record import ExitRecord
-from ..runs.other_data import record_name
+from ..runs.other_data import record_name, recorded_elsewhere
 from ..runs.run import Run
 from ..utils.registry import lookup
 from .metrics import accuracy_interval
@@ -37,7 +37,7 @@ class HeldOut(NamedTuple):
 
     Example:
         >>> import dmpo_explore as dx
-        >>> run = dx.load_run("demo")
+        >>> run = dx.load_run("fashion")
         >>> HeldOut(run.record("calibration"), run.record("test")).test.n_images
         10000
     """
@@ -74,7 +74,7 @@ def transfer(home: HeldOut, away: HeldOut, targets: Sequence[Target] = TARGETS, 
 
     Example:
         >>> import dmpo_explore as dx
-        >>> run = dx.load_run("demo")
+        >>> run = dx.load_run("fashion")
         >>> here = HeldOut(run.record("calibration"), run.record("test"))
         >>> found = transfer(here, here, [dx.Target.flops(0.3)])
         >>> float(found.exits["lost"].abs().max()), found.thresholds["flops_fraction"].round(3).tolist()
@@ -115,6 +115,17 @@ def transfer_run(run: Run, data: str, targets: Sequence[Target] = TARGETS, polic
         if record.meta.data not in (data, os.path.abspath(os.path.expanduser(data))):
             raise ValueError(f"{record.described} is no record of {data}; give the data it was made of")
     return transfer(home, away, targets, policy)
+
+
+def transfer_places(run: Run) -> list[str]:
+    """The data, besides its own, of which a run has recorded calibration and test: those that it can be transferred to.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> transfer_places(dx.load_run("fashion"))
+        []
+    """
+    return [run.record(f"{name}-test").meta.data for name in recorded_elsewhere(run.splits())]
 
 
 def _exits(home: ExitRecord, away: ExitRecord) -> pd.DataFrame:

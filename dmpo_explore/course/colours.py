@@ -13,10 +13,10 @@ from ..figures.style import GREY, dash, model_colour, symbol, translucent
 INK = "#444444"  # words on white, 9.7:1
 
 COLOURS = {  # name of a line → number of its colour, dash and symbol
-    **dict.fromkeys(("demo", "DMPO", "demo (DMPO)", "as trained", "thresholds of demo", "trunk", "linear"), 0),
-    **dict.fromkeys(("demo-naive", "naive", "thresholds of demo-naive", "uniform"), 1),
+    **dict.fromkeys(("fashion", "DMPO", "demo (DMPO)", "as trained", "thresholds of demo", "trunk", "linear"), 0),
+    **dict.fromkeys(("fashion-naive", "naive", "thresholds of fashion-naive", "uniform"), 1),
     **dict.fromkeys(("six exits", "six exits, uniform"), 1),
-    **dict.fromkeys(("demo-single", "one exit"), 2),
+    **dict.fromkeys(("fashion-single", "one exit"), 2),
     "untuned": 3,
     **dict.fromkeys(("read", "read (trunk + bypass)", "trunk + share × bypass"), 4),
     **{"early-only": 10, "deep-only": 6, "yours": 7, "cosine": 7, "exits on a finished trunk": 8},

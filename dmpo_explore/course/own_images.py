@@ -127,7 +127,7 @@ def _caltech(most: int) -> dict[str, list[npt.NDArray[Any]]]:
 
 
 def _garments(most: int) -> dict[str, list[npt.NDArray[Any]]]:
-    run = dx.load_run("demo")
+    run = dx.load_run("fashion")
     images, labels, names = run.image_set("test"), run.record("test").labels, run.record("test").meta.class_names
     rows = {name: np.flatnonzero(labels == names.index(name))[:most] for name in GARMENTS}
     return {name: [np.asarray(images[int(row)]) for row in found] for name, found in rows.items()}

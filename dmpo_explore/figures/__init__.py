@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from .training import kept_epoch as kept_epoch
     from .training import learning_figure as learning_figure
     from .training import second_phase as second_phase
+    from .transfer import transfer_figure as transfer_figure
     from .wall import image_wall_figure as image_wall_figure
     from .width_depth import width_depth_figure as width_depth_figure
 else:

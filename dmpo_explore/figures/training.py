@@ -24,7 +24,7 @@ def kept_epoch(history: pd.DataFrame) -> int:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> dx.figures.kept_epoch(dx.load_run("demo").history())
+        >>> dx.figures.kept_epoch(dx.load_run("fashion").history())
         4
     """
     if words := list(history.columns.difference(history.select_dtypes("number").columns)):
@@ -42,7 +42,7 @@ def second_phase(history: pd.DataFrame) -> int | None:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> dx.figures.second_phase(dx.load_run("demo").history())
+        >>> dx.figures.second_phase(dx.load_run("fashion").history())
         3
     """
     n_exits = sum(str(column).startswith("lambda_") for column in history.columns)

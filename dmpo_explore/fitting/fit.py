@@ -76,7 +76,7 @@ def fit_policy(
 
     Example:
         >>> import dmpo_explore as dx
-        >>> record = dx.load_run("demo").record("calibration")
+        >>> record = dx.load_run("fashion").record("calibration")
         >>> dx.fit_policy(record, "confidence", flops=0.30) == dx.fit_policy(record, target=dx.Target.flops(0.30))
         True
         >>> dx.fit_policy(record, "patience", accuracy_drop=0.01).thresholds

@@ -54,7 +54,7 @@ def sweep(record: ExitRecord, policy: str | Policy = "confidence") -> Sweep:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> swept = sweep(dx.load_run("demo").record("val"), "patience")
+        >>> swept = sweep(dx.load_run("fashion").record("val"), "patience")
         >>> swept.thresholds.tolist(), swept.exit_counts[0].tolist()
         ([0, 1, 2, 3, 4, 5], [5000, 0, 0, 0, 0, 0])
     """

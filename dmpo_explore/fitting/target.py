@@ -201,11 +201,11 @@ class Target:
 
         Example:
             >>> import dmpo_explore as dx
-            >>> Target.flops(1.9).check(dx.load_run("demo").record("val"))
+            >>> Target.flops(1.9).check(dx.load_run("fashion").record("val"))
             Traceback (most recent call last):
             ...
             ValueError: flops=1.9 is above this run's full depth, which costs 1.028; use Target.full_depth()
-            >>> Target.flops(7).check(dx.load_run("demo").record("val"))
+            >>> Target.flops(7).check(dx.load_run("fashion").record("val"))
             Traceback (most recent call last):
             ...
             ValueError: flops=7 is above this run's full depth, which costs 1.028; did you mean 0.07?

@@ -24,7 +24,7 @@ def fit_temperatures(record: ExitRecord) -> tuple[float, ...]:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> fit_temperatures(dx.load_run("demo").record("val"))[:2]
+        >>> fit_temperatures(dx.load_run("fashion").record("val"))[:2]
         (1.08605, 1.09202)
     """
     logits = checked_logits(record)

@@ -23,7 +23,7 @@ class Candidates:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> record = dx.load_run("demo").record("val")
+        >>> record = dx.load_run("fashion").record("val")
         >>> found = dx.POLICIES["fixed"]((1,)).candidates(record)
         >>> found.thresholds.tolist(), found.exit_counts[0].tolist()
         ([1, 2, 3, 4, 5, 6], [5000, 0, 0, 0, 0, 0])

@@ -79,7 +79,7 @@ class GatePolicy(ScorePolicy):
 
     Example:
         >>> import dmpo_explore as dx
-        >>> val = dx.load_run("demo").record("val")
+        >>> val = dx.load_run("fashion").record("val")
         >>> policy = GatePolicy((0.9,)).learn(val)
         >>> len(policy.learned), len(policy.learned[0]) == len(FEATURES) + 1
         (5, True)

@@ -177,7 +177,7 @@ def hold_budget(policy: Policy, record: ExitRecord, *, window: int = WINDOW) -> 
 
     Example:
         >>> import dmpo_explore as dx
-        >>> run = dx.load_run("demo")
+        >>> run = dx.load_run("fashion")
         >>> policy = dx.fit_policy(run.record("calibration"), flops=0.30)
         >>> held = hold_budget(policy, run.record("calibration"))
         >>> [round(dx.apply(one, run.record("test")).summary()["flops_fraction"], 3) for one in (policy, held)]

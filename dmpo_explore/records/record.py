@@ -63,7 +63,7 @@ class RecordMeta:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> meta = dx.load_run("demo").record("test").meta
+        >>> meta = dx.load_run("fashion").record("test").meta
         >>> meta.data, meta.split, meta.exit_blocks
         ('fashion-mnist', 'test', (2, 4, 6, 8, 10, 12))
         >>> RecordMeta.from_dict(meta.to_dict()).to_dict() == meta.to_dict()
@@ -134,7 +134,7 @@ class ExitRecord:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> record = dx.load_run("demo").record("test")
+        >>> record = dx.load_run("fashion").record("test")
         >>> record.n_images, record.n_exits, record.confidence.shape
         (10000, 6, (10000, 6))
         >>> round(float(record.correct[:, -1].mean()), 4)  # accuracy of the last exit
@@ -343,7 +343,7 @@ logits
 
         Example:
             >>> import dmpo_explore as dx
-            >>> folder = dx.load_run("demo").path / "records" / "test"
+            >>> folder = dx.load_run("fashion").path / "records" / "test"
             >>> ExitRecord.load(folder).n_images
             10000
         """

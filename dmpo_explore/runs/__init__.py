@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .hub import write_hub_folder as write_hub_folder
     from .hub_space import push_page as push_page
     from .other_data import record_name as record_name
+    from .other_data import recorded_elsewhere as recorded_elsewhere
     from .run import Run as Run
     from .run import outdated_splits as outdated_splits
     from .run_data import check_images as check_images

@@ -15,7 +15,7 @@ def read_config(path: Path) -> Config:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> read_config(dx.load_run("demo").path / "config.json").model.exits
+        >>> read_config(dx.load_run("fashion").path / "config.json").model.exits
         (2, 4, 6, 8, 10, 12)
     """
     return _read(path, with_defaults)

@@ -6,6 +6,7 @@ In: the data set, or a folder. Out: the name of their record in the run's folder
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import PurePath
 
 from ..config import DataConfig
@@ -35,6 +36,17 @@ def short_name(data: str) -> str:
         'My-holiday-2024'
     """
     return re.sub(r"[^A-Za-z0-9_]+", "-", PurePath(data).stem)[:LONGEST].strip("-") or "images"
+
+
+def recorded_elsewhere(splits: Sequence[str]) -> list[str]:
+    """Short names of the other data of which both calibration and test are among these records of a run.
+
+    Example:
+        >>> recorded_elsewhere(["calibration", "test", "shop-B-calibration", "shop-B-test", "shop-C-test"])
+        ['shop-B']
+    """
+    tested = (split.removesuffix("-test") for split in splits if split.endswith("-test"))
+    return [name for name in tested if f"{name}-calibration" in splits]
 
 
 def images_again(meta: RecordMeta, root: str | None) -> ImageSet:

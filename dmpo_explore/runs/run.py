@@ -50,9 +50,9 @@ class Run:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> run = dx.load_run("demo")
+        >>> run = dx.load_run("fashion")
         >>> run.name, run.path.name, run.config.model.bypass
-        ('demo', 'demo', 'conv')
+        ('fashion', 'fashion', 'conv')
         >>> run.record("test").n_images
         10000
     """
@@ -70,7 +70,7 @@ class Run:
 
         Example:
             >>> import dmpo_explore as dx
-            >>> dx.load_run("demo").config.data.name
+            >>> dx.load_run("fashion").config.data.name
             'fashion-mnist'
         """
         self.__dict__["_config"] = self._config.complete()
@@ -102,7 +102,7 @@ class Run:
 
         Example:
             >>> import dmpo_explore as dx
-            >>> record = dx.load_run("demo").record("test")
+            >>> record = dx.load_run("fashion").record("test")
             >>> record.n_images, record.n_exits
             (10000, 6)
         """
@@ -206,8 +206,8 @@ class Run:
 
         Example:
             >>> import dmpo_explore as dx
-            >>> dx.load_run("demo").card().splitlines()[0]
-            '# demo'
+            >>> dx.load_run("fashion").card().splitlines()[0]
+            '# fashion'
         """
         path = self.path / "card.md"
         return read_text(path) if lexists(path) else ""
@@ -218,7 +218,7 @@ class Run:
 
         Example:
             >>> import dmpo_explore as dx
-            >>> dx.load_run("demo").class_names[:2]
+            >>> dx.load_run("fashion").class_names[:2]
             ('T-shirt/top', 'Trouser')
         """
         if lexists(self.path / WEIGHTS) and (names := read_class_names(self.path)):
@@ -249,7 +249,7 @@ class Run:
 
         Example:
             >>> import dmpo_explore as dx
-            >>> dx.load_run("demo").data.rule
+            >>> dx.load_run("fashion").data.rule
             'train and test are the published ones; val is 5,000 images of train, equally from every class...'
         """
         return open_data(self.config.data)
@@ -296,7 +296,7 @@ class Run:
 
         Example:
             >>> import dmpo_explore as dx
-            >>> dx.load_run("demo").image_set("test")[0].shape
+            >>> dx.load_run("fashion").image_set("test")[0].shape
             (28, 28, 3)
         """
         whole = images = self.split_images(split)
@@ -319,7 +319,7 @@ class Run:
 
         Example:
             >>> import dmpo_explore as dx
-            >>> dx.load_run("demo").preprocess().image_size
+            >>> dx.load_run("fashion").preprocess().image_size
             70
         """
         from .torch_model import preprocess_of
@@ -338,7 +338,7 @@ class Run:
 
         Example:
             >>> import dmpo_explore as dx
-            >>> tuple(dx.load_run("demo").inputs("test", slice(0, 2)).shape)
+            >>> tuple(dx.load_run("fashion").inputs("test", slice(0, 2)).shape)
             (2, 3, 70, 70)
         """
         from .torch_model import stack_inputs

@@ -112,7 +112,7 @@ def checked_images(run: Run, split: str, progress: Progress | None = None) -> Im
 
     Example:
         >>> import dmpo_explore as dx
-        >>> len(checked_images(dx.load_run("demo"), "test"))
+        >>> len(checked_images(dx.load_run("fashion"), "test"))
         10000
     """
     check_images(run, [split], progress)
@@ -152,7 +152,7 @@ def present_record(run: Run, split: str, other: DataConfig | None = None) -> Exi
 
     Example:
         >>> import dmpo_explore as dx
-        >>> present_record(dx.load_run("demo"), "test").n_images
+        >>> present_record(dx.load_run("fashion"), "test").n_images
         10000
     """
     name = split if other is None else record_name(other.name, split)

@@ -56,13 +56,14 @@ def config_differences(runs: Sequence[Run]) -> pd.DataFrame:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> found = config_differences([dx.load_run("demo"), dx.load_run("demo-naive"), dx.load_run("demo-single")])
+        >>> names = ("fashion", "fashion-naive", "fashion-single")
+        >>> found = config_differences([dx.load_run(name) for name in names])
         >>> print(found.loc[["model.exits", "model.predictor", "training.schedule"]])
-                                    demo      demo-naive demo-single
-        option
-        model.exits        2,4,6,8,10,12  2,4,6,8,10,12           1
-        model.predictor       covariance          linear  covariance
-        training.schedule         linear         uniform      linear
+                                 fashion  fashion-naive fashion-single
+        option...
+        model.exits        2,4,6,8,10,12  2,4,6,8,10,12              1
+        model.predictor       covariance         linear     covariance
+        training.schedule         linear        uniform         linear
     """
     import pandas as pd
 

@@ -16,7 +16,7 @@ from .run import Run
 
 BUNDLED_RUNS = Path(__file__).parent / "bundled"
 OF_RECORD = "open it with dx.ExitRecord.load, or in the app on the page Your own scores"
-FORMER: dict[str, str] = {}  # former name of a bundled run → its present one, for one version
+FORMER: dict[str, str] = {"demo-photos": "caltech"}  # former name of a bundled run → its present one, for one version
 RUN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 

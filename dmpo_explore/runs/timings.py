@@ -67,7 +67,7 @@ def read_timings(folder: Path) -> Timings | None:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> timings = read_timings(dx.load_run("demo").path)
+        >>> timings = read_timings(dx.load_run("fashion").path)
         >>> timings.batch_size, timings.early_seconds(0.3) < timings.full_seconds
         (64, True)
     """

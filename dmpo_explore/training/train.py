@@ -210,7 +210,7 @@ def other_options(config: Config, run: Run, device: str = "auto") -> str:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> run = dx.load_run("demo")
+        >>> run = dx.load_run("fashion")
         >>> other_options(run.config, run), other_options(run.config.updated({"training.epochs": 99}), run)
         ('', 'training.epochs')
     """

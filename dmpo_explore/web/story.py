@@ -34,7 +34,7 @@ def story_numbers(run: Run, outcome: Outcome, against: Run | None = None) -> dic
 
     Example:
         >>> import dmpo_explore as dx
-        >>> run = dx.load_run("demo")
+        >>> run = dx.load_run("fashion")
         >>> found = story_numbers(run, dx.apply(dx.fit_run_policy(run), run.record("test")))
         >>> found["accuracies"][-1], sorted(found)
         (0.9147, ['accuracies', 'calibration', 'classes', 'made', 'targets', 'too_early', 'training'])

@@ -67,7 +67,7 @@ def runner_rows(outcome: Outcome, score: Array, *, falling: bool = False) -> lis
 
     Example:
         >>> import dmpo_explore as dx
-        >>> record = dx.load_run("demo").record("test")
+        >>> record = dx.load_run("fashion").record("test")
         >>> outcome = dx.apply(dx.fit_policy(record, threshold=0.8), record)
         >>> rows = runner_rows(outcome, record.confidence)
         >>> [int(outcome.exits[row]) + 1 for row in rows], outcome.correct[rows].tolist()

@@ -129,7 +129,7 @@ def test_the_committed_claims_follow_from_the_committed_runs(name: str) -> None:
     [
         ("fashion", "## Five trainings, and simpler rivals", 18),
         ("caltech", "### Several trainings on fewer photographs", 22),
-        ("fashion-cnn", "### Several trainings of the CNN", 4),
+        ("fashion-cnn", "## A CNN on Fashion-MNIST", 4),
     ],
 )
 def test_every_interval_on_the_results_page_is_one_of_the_claims(study: str, heading: str, number: int) -> None:

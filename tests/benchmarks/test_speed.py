@@ -76,7 +76,7 @@ def result() -> dict[str, Any]:
     rows = [early_exit.row(name, 1, timings, exits, record) for name in timings]
     facts = {"cpu": "a CPU", "threads": 2, "device": "cpu", "torch": "2", "onnxruntime": "1", "load": 0.1}
     return {
-        "command": "scripts/bench speed --write", "run": "demo", "rounds": 2, "minutes": 3.1, "machine": facts,
+        "command": "scripts/bench speed --write", "run": "fashion", "rounds": 2, "minutes": 3.1, "machine": facts,
         "image_size": 70, "leaving": {"policies": {}, "rows": rows},
     }  # fmt: skip
 
@@ -101,7 +101,7 @@ def test_early_exit_is_compared_in_its_own_runtime() -> None:
     assert found == {"onnx, 30 %": (4.0, 2.0), "onnx int8, 30 %": (8.0, 3.0), "infer bf16, 30 %": (2.667, 2.0)}
     assert rows["onnx, 30 %"]["efficiency"] == pytest.approx(2.0 * 0.3, abs=1e-2)
     assert rows["plain model, onnx"]["speed_up"] == 2.0
-    given = {"run": "demo", "machine": {"device": "cpu"}, "leaving": {"rows": list(rows.values())}}
+    given = {"run": "fashion", "machine": {"device": "cpu"}, "leaving": {"rows": list(rows.values())}}
     assert "| batch 1, onnx int8: times the plain model" in "\n".join(report.render_tables(given))
 
 
@@ -136,7 +136,7 @@ def test_a_reason_stands_only_under_rows_that_it_explains() -> None:
     assert "dozens of small operations. For" in slow and "earlyon's loop" in slow
     assert "faster than the plain model" not in slow and "onnxruntime" not in slow and "torch.compile" not in slow
     assert "even without early exits" in reasons(infer_30=2.0, onnx_nobody=1.4)
-    assert "covariance" in reasons(infer_30=2.0, run="demo") and "covariance" not in reasons(infer_30=2.0)
+    assert "covariance" in reasons(infer_30=2.0, run="fashion") and "covariance" not in reasons(infer_30=2.0)
     assert "In onnxruntime ours are ahead" in reasons(infer_30=2.0, onnx_30=3.3)
     assert "In onnxruntime ours are ahead" not in reasons(infer_30=2.0, onnx_30=3.3, onnx_50=2.9)
     assert "Reasons" not in reasons(infer_30=3.3, onnx_nobody=0.9)  # no aim is missed

@@ -157,11 +157,11 @@ def test_a_run_that_was_queued_twice_is_made_once(tmp_path: Path) -> None:
 
 
 def test_the_score_is_the_mean_over_budgets() -> None:
-    run = dx.load_run("demo")
+    run = dx.load_run("fashion")
     val, test = run.record("val"), run.record("test")
     accuracy = [dx.summarise(test, dx.fit_policy(val, flops=b).exits(test))["accuracy"] for b in grids.BUDGETS]
     assert run_module.score(val, test) == pytest.approx(np.mean(accuracy))
-    single = dx.load_run("demo-single")
+    single = dx.load_run("fashion-single")
     assert run_module.score(single.record("val"), single.record("test")) is None
     assert run_module.at_budget(val, test, 0.05) is None
 

@@ -19,10 +19,10 @@ def test_the_page_is_that_of_the_kept_result() -> None:
 
 
 def test_rows_take_the_place_of_those_of_their_recipe() -> None:
-    kept = {"machine": {}, "overhead": [{"recipe": "tiny", "ratio": 1}, {"recipe": "demo", "ratio": 2}]}
-    found = {"machine": {"cpu": "new"}, "overhead": [{"recipe": "demo", "ratio": 3}]}
+    kept = {"machine": {}, "overhead": [{"recipe": "tiny", "ratio": 1}, {"recipe": "fashion", "ratio": 2}]}
+    found = {"machine": {"cpu": "new"}, "overhead": [{"recipe": "fashion", "ratio": 3}]}
     both = bench.merged(kept, found)
-    assert [(row["recipe"], row["ratio"]) for row in both["overhead"]] == [("tiny", 1), ("demo", 3)]
+    assert [(row["recipe"], row["ratio"]) for row in both["overhead"]] == [("tiny", 1), ("fashion", 3)]
     assert both["machine"] == {"cpu": "new"} and both["waiting"] == []
 
 

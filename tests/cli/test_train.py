@@ -99,9 +99,9 @@ def _stop_at(name: str) -> Any:
 def test_a_file_that_leaves_things_out_has_todays_defaults(no_runs: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text('{"data": {"name": "digits"}}')
     assert train_module.base_config(str(tmp_path / "mine.json")).data.calibration is None
-    own = load_run("demo").path / "config.json"  # of a version without calibration splits
-    assert train_module.base_config(str(own)) == load_run("demo").config
-    assert load_run("demo").config.data.calibration is False
+    own = load_run("fashion").path / "config.json"  # of a version without calibration splits
+    assert train_module.base_config(str(own)) == load_run("fashion").config
+    assert load_run("fashion").config.data.calibration is False
 
 
 def test_a_run_on_the_hub_is_a_base(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from dmpo_explore.figures.style import BYPASS, GREY, MODEL_COLOURS, translucent
 
 
 def test_a_line_has_its_colour_wherever_it_stands() -> None:
-    figure = coloured(dx.figures.depth_figure({"other": [0.5], "naive": [0.5], "demo": [0.5]}, "accuracy"))
+    figure = coloured(dx.figures.depth_figure({"other": [0.5], "naive": [0.5], "fashion": [0.5]}, "accuracy"))
     found = [(line.line.color, line.marker.color, line.line.dash, line.marker.symbol) for line in figure.data]
     assert found[0][:2] == (MODEL_COLOURS[0], None)  # not in the table: as it was
     assert found[1] == (MODEL_COLOURS[1], MODEL_COLOURS[1], "dash", "square")
@@ -32,7 +32,7 @@ def test_notebooks_show_figures_in_these_colours() -> None:
 
 
 def test_models_have_the_first_colours_and_the_bypass_its_own() -> None:
-    assert [COLOURS[name] for name in ("demo", "demo-naive", "demo-single", "untuned")] == [0, 1, 2, 3]
+    assert [COLOURS[name] for name in ("fashion", "fashion-naive", "fashion-single", "untuned")] == [0, 1, 2, 3]
     assert MODEL_COLOURS[COLOURS["read"]] == BYPASS
     assert set(COLOURS.values()) <= set(range(len(MODEL_COLOURS)))
 

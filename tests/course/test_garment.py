@@ -38,7 +38,7 @@ def test_an_even_image_is_black_and_another_shape_is_refused() -> None:
 
 
 def test_an_enlarged_image_of_the_data_set_stays_like_itself() -> None:
-    images = dx.load_run("demo").image_set("test")
+    images = dx.load_run("fashion").image_set("test")
     first = np.stack([images[i] for i in range(100)]).reshape(100, -1)
     for i in (0, 2, 3):
         small = like_fashion_mnist(np.asarray(Image.fromarray(images[i]).resize((280, 280))))

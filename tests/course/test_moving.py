@@ -14,7 +14,7 @@ from dmpo_explore.course.moving import Moving, still, travel
 
 @pytest.fixture(scope="module")
 def shown() -> Moving:
-    run = dx.load_run("demo")
+    run = dx.load_run("fashion")
     policy = dx.fit_policy(run.record("calibration"), flops=0.30)
     return travel(run.image_set("test"), dx.apply(policy, run.record("test")), range(40))
 

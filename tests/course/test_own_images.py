@@ -26,7 +26,7 @@ def test_bundled_clothes_are_a_folder_per_class_and_no_image_comes_twice(
         assert [path.parent.name for path in files[part]] == [name for name in GARMENTS for _ in range(count)]
     pixels = {path.read_bytes() for path in files["images"] + files["new"]}
     assert len(pixels) == 15 * len(GARMENTS)
-    run = dx.load_run("demo")
+    run = dx.load_run("fashion")
     first = int(np.flatnonzero(run.record("test").labels == run.class_names.index("Sandal"))[0])
     with Image.open(tmp_path / "images" / "Sandal" / "0000.png") as image:
         assert np.array_equal(np.asarray(image), run.image_set("test")[first])

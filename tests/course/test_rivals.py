@@ -8,7 +8,7 @@ import pytest
 import dmpo_explore as dx
 from dmpo_explore.course.rivals import beside_rivals, points_ahead, random_mixture
 
-TEST = dx.load_run("demo").record("test")
+TEST = dx.load_run("fashion").record("test")
 
 
 def test_the_random_mixture_is_what_drawing_images_gives() -> None:
@@ -43,7 +43,7 @@ def test_points_ahead_are_paired_for_decisions_and_for_probabilities() -> None:
 
 
 def test_the_table_has_a_row_for_each_with_the_policy_first() -> None:
-    policy = dx.apply(dx.fit_policy(dx.load_run("demo").record("calibration"), flops=0.3), TEST)
+    policy = dx.apply(dx.fit_policy(dx.load_run("fashion").record("calibration"), flops=0.3), TEST)
     used = float(policy.flops_fraction.mean())
     rivals = {"all at exit 2": (TEST.correct[:, 1], TEST.flops_fraction[1])} | dict([random_mixture(TEST, used)])
     table = beside_rivals("policy", (policy.correct, used), rivals)

@@ -35,7 +35,7 @@ def uniform(epoch: int, epochs: int, n_exits: int) -> list[float]:
 
 
 def test_no_image_is_in_both_halves() -> None:
-    run = dx.load_run("demo")
+    run = dx.load_run("fashion")
     data, test = halves(run, 300, 200)
     assert data.pixels.shape == (300, 1, 14, 14) and test.pixels.shape == (200, 1, 14, 14)
     labels = run.record("test").labels
@@ -44,7 +44,7 @@ def test_no_image_is_in_both_halves() -> None:
 
 
 def test_what_is_between_the_halves_is_in_neither() -> None:
-    run = dx.load_run("demo")
+    run = dx.load_run("fashion")
     data, between, test = thirds(run, 300, 200)
     joined = torch.cat([part.labels for part in (data, between, test)])
     assert np.array_equal(joined, run.record("test").labels) and len(between.labels) == 9500

@@ -125,6 +125,6 @@ def test_the_command_writes_one_file_and_replaces_none(tmp_path: Path, monkeypat
 
 def test_a_target_of_a_single_exit_is_full_depth_and_noted(tmp_path: Path) -> None:
     path = tmp_path / "single.html"
-    done = call("report", "demo-single", "--flops", "0.3", "--images", "0", "--out", path)
+    done = call("report", "fashion-single", "--flops", "0.3", "--images", "0", "--out", path)
     assert "has a single exit: all images exit there, whatever the target" in done.stderr
     assert "91.34 %" in path.read_text(encoding="utf-8")

@@ -25,7 +25,7 @@ GOOD: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", ["demo", "demo-naive", "demo-cnn", "demo-photos", "demo-photos-naive"])
+@pytest.mark.parametrize("name", ["demo", "demo-naive", "demo-cnn", "fashion", "fashion-naive", "caltech"])
 def test_bundled_runs_carry_timings_over_their_whole_range(name: str) -> None:
     run = dx.load_run(BUNDLED_RUNS / name)
     timings, record = read_timings(run.path), run.record("test")

@@ -36,5 +36,5 @@ def test_a_single_exit_has_the_last_ones_parts() -> None:
     for exits in (1, (6,)):
         card = run_card("mine", Config(model=ModelConfig(exits=exits, last_predictor="moment")), cost, history, 20)
         assert "bypass `none`, predictor `moment`" in card
-    for name in ("demo-single", "demo-cnn-single", "demo-photos-single"):
+    for name in ("demo-single", "demo-cnn-single", "fashion-single"):
         assert "bypass `none`, predictor `linear`" in load_run(name).card()

@@ -23,9 +23,9 @@ def test_facts_are_the_records() -> None:
     policy = dx.fit_policy(run.record("calibration"), flops=0.3)
     facts = facts_at(run, policy)
     assert facts["slider"]["thresholds"][facts["slider"]["place"]] == policy.thresholds[0]
-    assert facts["blocks"] == [2, 4, 6, 8, 10, 12] and len(facts["colours"]) == 6
+    assert facts["blocks"] == [3, 4, 5, 6, 8, 12] and len(facts["colours"]) == 6
     assert facts["notes"][0].startswith("The slider begins at the policy confidence, fitted on calibration")
-    assert "91.33 %" in facts["notes"][0]
+    assert "86.69 %" in facts["notes"][0]
     counts = dx.analysis.slider_counts(run.record("test"), policy).sliders[0].counts
     assert facts["slider"]["counts"] == counts.tolist()
 

@@ -56,7 +56,7 @@ def test_images_are_published_only_where_that_is_known_to_be_permitted(
     assert "pictures" in data_of(page_html(mine, pictures=True))
     assert "pictures" in data_of(dx.reports.report_html(mine))  # for oneself
     monkeypatch.setenv("DMPO_EXPLORE_DATA", str(tmp_path))  # the photographs are not here
-    photos = dx.load_run("demo-photos")
+    photos = dx.load_run("caltech")
     assert NOT_PUBLISHED in data_of(page_html(photos))["notes"]
     assert NOT_HERE in data_of(dx.reports.report_html(photos))["notes"]
 
@@ -82,5 +82,5 @@ def test_another_run_stands_beside_in_the_story() -> None:
     record = other.record("test")
     assert found["name"] == "demo-naive" and found["flops"] == list(record.meta.flops)
     assert found["accuracies"] == record.correct.mean(axis=0).tolist()
-    with pytest.raises(ValueError, match="'demo-photos' has other images in its test record"):
-        page_html(run, pictures=False, against=dx.load_run("demo-photos"))
+    with pytest.raises(ValueError, match="'caltech' has other images in its test record"):
+        page_html(run, pictures=False, against=dx.load_run("caltech"))

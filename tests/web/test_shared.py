@@ -36,4 +36,4 @@ def test_rule_and_facts_are_in_words() -> None:
     policy = dx.POLICIES["confidence"]((0.81,))
     assert rule_of(policy, fixed=True).startswith("Exit at the first exit whose confidence is at least 0.81")
     assert "at least the threshold" in rule_of(policy, fixed=False)
-    assert facts_of(run, run.record("test"))[1] == "6 exits, after blocks 2, 4, 6, 8, 10, 12"
+    assert facts_of(run, run.record("test"))[1] == "6 exits, after blocks 3, 4, 5, 6, 8, 12"

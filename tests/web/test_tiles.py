@@ -56,7 +56,7 @@ def test_what_is_drawn_is_what_the_policy_compares_where_a_page_knows_it() -> No
 
 
 def test_an_easy_a_hard_and_an_early_incorrect_image_run() -> None:
-    record = dx.load_run("demo-photos").record("test")
+    record = dx.load_run("caltech").record("test")
     for policy in (dx.fit_policy(record, threshold=0.64), dx.fit_policy(record, "entropy", threshold=0.9)):
         outcome = dx.apply(policy, record)
         easy, hard, wrong = runner_rows(outcome, record.score(policy.reads[0]), falling=policy.falling)

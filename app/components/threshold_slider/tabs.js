@@ -1,6 +1,6 @@
 // The tabs: what stands below the slider. Those of this component are shown at once; classes, images and table are the page's.
 
-const TABS = { mosaic: "Mosaic", classes: "Classes", confusion: "Confusion", confidence: "Confidence", map: "Map", images: "Gallery", table: "Table" };
+const TABS = { mosaic: "Mosaic", classes: "Classes", confusion: "Confusion", confidence: "Confidence", map: "Map", images: "Gallery", table: "Table", elsewhere: "Elsewhere" };
 
 class Tabs {
   constructor(root, choose) {

@@ -33,7 +33,7 @@ def check_build(answer: type[Any]) -> Lines:
 @exercise
 def check_1(answer: Callable[[float], int]) -> Lines:
     """FLOPs grow in proportion to the hidden width, and nearly all are in the two linear layers."""
-    config = replace(dx.load_run("demo").config.model, bypass="none", weights="random")
+    config = replace(dx.load_run("fashion").config.model, bypass="none", weights="random")
     two = dx.models.measure_flops(dx.build_model(config, 10), dx.models.build_reference(config, 10)).trunk[0]
 
     def takes(hidden: int) -> float:

@@ -12,7 +12,7 @@ from . import Lines, exercise
 @exercise
 def check_1(answer: tuple[int, int]) -> Lines:
     """Deeper exits also make images incorrect that exit 1 had correct."""
-    run = dx.load_run("demo")
+    run = dx.load_run("fashion")
     record = run.record("test")
     policy = dx.apply(dx.fit_policy(run.record("calibration"), flops=0.30), record).correct
     first = record.correct[:, 0]
@@ -25,7 +25,7 @@ def check_1(answer: tuple[int, int]) -> Lines:
 @exercise
 def check_2(answer: list[str]) -> Lines:
     """For these two, exit 1 is more accurate than the last exit. Over all images 208 are lost so, and 423 corrected."""
-    record = dx.load_run("demo").record("test")
+    record = dx.load_run("fashion").record("test")
     first, last = record.correct[:, 0].astype(int), record.correct[:, -1].astype(int)
     names = record.meta.class_names
     lost = {name: int((first - last)[record.labels == c].sum()) for c, name in enumerate(names)}
@@ -39,7 +39,7 @@ def check_2(answer: list[str]) -> Lines:
 @exercise
 def check_3(answer: Callable[[dx.ExitRecord], float]) -> Lines:
     """It meets the target on the calibration records of two models, and no threshold of the table is cheaper."""
-    for name in ("demo", "demo-naive"):
+    for name in ("fashion", "fashion-naive"):
         record = dx.load_run(name).record("calibration")
         seen = dx.summarise(record, dx.fit_policy(record, threshold=float(answer(record))).exits(record))
         found, full = f"for the run {name} that is {seen['accuracy']:.2%} correct", record.correct[:, -1].mean()

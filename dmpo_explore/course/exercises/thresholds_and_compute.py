@@ -16,7 +16,7 @@ from . import Lines, exercise, gives
 @exercise
 def check_build(answer: Callable[..., Any]) -> Lines:
     """It reads the prefix alone and computes no exit in vain: on a real model this is the saving."""
-    test = dx.load_run("demo").record("test").subset(np.arange(500))
+    test = dx.load_run("fashion").record("test").subset(np.arange(500))
     for threshold in (0.0, 0.5, 0.8, float(test.confidence[0, 0]), 1.01):
         looked = np.zeros((test.n_images, test.n_exits), int)
 
@@ -66,7 +66,7 @@ def check_2(answer: Callable[[Any, int, float, float], Any]) -> Lines:
 @exercise
 def check_3(answer: Callable[[Any, Any, Any, float], float]) -> Lines:
     """It is what `fit_policy` does: a budget is a limit, and the most accurate threshold may use less."""
-    for name, budget in (("demo", 0.22), ("demo", 0.3), ("demo", 0.6), ("demo-naive", 0.3)):
+    for name, budget in (("fashion", 0.22), ("fashion", 0.3), ("fashion", 0.6), ("fashion-naive", 0.3)):
         record = dx.load_run(name).record("calibration")
         threshold = float(answer(record.confidence.copy(), record.correct.copy(), record.flops_fraction.copy(), budget))
         found = dx.summarise(record, dx.fit_policy(record, threshold=threshold).exits(record))

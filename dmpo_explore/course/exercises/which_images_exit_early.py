@@ -52,7 +52,7 @@ def check_2(answer: Callable[[Any, Any], Any]) -> Lines:
 def check_3(answer: Callable[[Any, Any, Any], Any]) -> Lines:
     """From there on more images are sent deeper, and no gain is shown for them."""
     grids = (0.5, 0.6, 0.7, 0.8, 0.9, 0.99), (0.3, 0.32, 0.34), (0.4, 0.75, 0.76, 0.77, 1.01), (0.9, 0.95, 0.99)
-    for record in (dx.load_run("demo").record(split) for split in ("test", "calibration")):
+    for record in (dx.load_run("fashion").record(split) for split in ("test", "calibration")):
         for grid in grids:
             hint = f"the thresholds {grid} on {record.meta.split}"
             yield gives(answer, (record.confidence, record.correct, grid), _last_that_pays(record, grid), hint)
@@ -71,12 +71,12 @@ def _last_that_pays(record: dx.ExitRecord, thresholds: tuple[float, ...]) -> flo
 @cache
 def _labels_nearby(n: int = 10) -> Any:
     """Labels of the nearest test images by pixels (cosine), without the image itself: (B, n)."""
-    run = dx.load_run("demo")
+    run = dx.load_run("fashion")
     images, labels = run.image_set("test"), run.record("test").labels
     flat = np.stack([images[i][..., 0].ravel() for i in range(len(labels))]).astype(np.float32)
     return labels[NearestNeighbors(n_neighbors=n, metric="cosine").fit(flat).kneighbors(return_distance=False)]
 
 
 def _outcome() -> dx.Outcome:
-    run = dx.load_run("demo")
+    run = dx.load_run("fashion")
     return dx.apply(dx.fit_policy(run.record("calibration"), flops=0.30), run.record("test"))

@@ -157,7 +157,7 @@ def fit_bandit(
 
     Example:
         >>> import dmpo_explore as dx
-        >>> record = dx.load_run("demo").record("calibration")
+        >>> record = dx.load_run("fashion").record("calibration")
         >>> bandit = fit_bandit(record, dx.fit_policy(record, flops=0.3), n_arms=5)
         >>> bandit.thresholds.round(3).tolist()
         [0.0, 0.755, 0.962, 0.997, 1.0, 1.01]

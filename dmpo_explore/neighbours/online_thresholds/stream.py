@@ -72,7 +72,7 @@ def online_thresholds(
     Example:
         >>> import dmpo_explore as dx
         >>> from dmpo_explore.neighbours.online_thresholds import fit_bandit
-        >>> run = dx.load_run("demo")
+        >>> run = dx.load_run("fashion")
         >>> calibration, test = run.record("calibration"), run.record("test")
         >>> bandit = fit_bandit(calibration, dx.fit_policy(calibration, flops=0.30))
         >>> found = online_thresholds(test, bandit)

@@ -51,5 +51,5 @@ def test_a_chosen_image_shows_its_upload_and_its_name() -> None:
     upload = images.read_upload("colour.png", TAKEN["colour.png"])
     chosen, recorded = images.ChosenImage(run, "test", None, upload), images.ChosenImage(run, "test", 3)
     assert chosen.preview_and_size()[0] is upload.preview and chosen.name(run.record("test")) == "colour.png"
-    assert recorded.name(run.record("test")).startswith("test image ") and recorded.pixels().shape == (28, 28, 3)
+    assert recorded.name(run.record("test")).startswith("test image ") and recorded.pixels().shape == (128, 128, 3)
     assert chosen.key != recorded.key and recorded.key == images.ChosenImage(run, "test", 3).key

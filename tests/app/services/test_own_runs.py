@@ -32,6 +32,11 @@ def test_compare_begins_without_scores_of_another_split() -> None:
     assert found == ["demo", "demo-naive"]
 
 
+def test_decide_begins_with_runs_on_the_same_images_whatever_their_image_size() -> None:
+    found = comparison.usual_runs(dx.list_runs(), "demo")
+    assert found[:2] == ["demo", "demo-naive"] and "demo-single" in found and "fashion" not in found
+
+
 def test_nothing_of_their_records_is_kept_when_they_are_closed() -> None:
     kept = []
     for seed in range(3):

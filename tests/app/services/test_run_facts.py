@@ -15,7 +15,7 @@ def test_the_facts_of_the_bundled_runs() -> None:
     for name in ("demo", "demo-naive", "demo-single", "demo-cnn"):
         run = dx.load_run(name)
         said[name] = run_facts.facts(OperatingPoint(run, "test", run_facts.usual_policy(run, "test")))
-    assert said["demo"] == ("DMPO", "ViT-S/14", "Fashion-MNIST", "6 exits", "10,000 test images")
+    assert said["demo"] == ("DMPO", "ViT-S/14", "Groceries", "6 exits", "1,300 test images")
     assert said["demo-naive"][0] == "linear exits"
     assert said["demo-single"][::3] == ("plain model", "1 exit")
     assert said["demo-cnn"][1] == "EfficientNet-Lite0"
@@ -26,7 +26,7 @@ def test_the_two_numbers_are_the_library_s() -> None:
     policy = dx.fit_run_policy(run)
     expected, found = dx.apply(policy, run.record("test")).summary(), run_facts.summary("demo")
     assert (found.accuracy, found.compute) == (expected["accuracy"], expected["flops_fraction"])
-    assert found.text == "DMPO on ViT-S/14, Fashion-MNIST, 6 exits" and not found.problem
+    assert found.text == "DMPO on ViT-S/14, Groceries, 6 exits" and not found.problem
     single = run_facts.summary("demo-single")
     assert single.accuracy == dx.load_run("demo-single").record("test").correct[:, -1].mean()
 

@@ -28,7 +28,7 @@ def test_bundled_runs_have_fixed_colours_that_differ(root: Path) -> None:
     assert run_styles.places(names) == [3, 0, 1] == [run_styles.places([name])[0] for name in names]
     looks = {(run_styles.colour(number), run_styles.dash(number)) for number in run_styles.FIXED.values()}
     assert len(looks) == len(run_styles.FIXED)
-    for family in (run_styles.FASHION, run_styles.PHOTOS):
+    for family in (run_styles.GROCERIES, run_styles.FASHION):
         assert len({run_styles.colour(run_styles.FIXED[name]) for name in family}) == len(family)
 
 

@@ -41,7 +41,7 @@ def test_the_program_gives_the_table(runs: Path) -> None:
 def test_opens_with_runs_on_the_same_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     app = start()
-    names = ["demo", "demo-naive", "demo-single", "demo-cnn", "demo-cnn-single"]
+    names = ["demo", "demo-naive", "demo-single"]
     assert app.session_state["runs"] == names  # those of the same backbone first
     reference = dx.load_run("demo").record("test").meta.reference_flops / 1e9
     gflops = app.session_state["gflops"]
@@ -61,43 +61,45 @@ def test_opens_with_runs_on_the_same_images(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_best_run_is_the_librarys_and_others_are_struck_out_with_the_reason(runs: Path) -> None:
-    app = start(runs="demo,demo-naive,demo-single", gflops="0.3", lose="1")
+    app = start(runs="fashion,fashion-naive,fashion-single", gflops="0.3", lose="1")
     outcomes = {}
-    for name in ("demo", "demo-naive", "demo-single"):
+    for name in ("fashion", "fashion-naive", "fashion-single"):
         run = dx.load_run(name)
         record, budget = run.record("test"), 0.3e9 / run.record("test").meta.reference_flops
         target = dx.Target.flops(budget) if record.n_exits > 1 else dx.Target.full_depth()
         outcomes[name] = dx.apply(dx.fit_policy(run.record("calibration"), target=target), record)
-    found = dx.analysis.choose_run(outcomes, 0.01, {"demo-single": "dear"})
-    assert found.best == "demo" and answer(app).startswith("demo is best: 91.33%") and "The only run" in answer(app)
+    found = dx.analysis.choose_run(outcomes, 0.01, {"fashion-single": "dear"})
+    assert found.best == "fashion" and "The only run" in answer(app)
+    assert answer(app).startswith("fashion is best: 91.33%")
     reasons = {name: cells[2] for name, cells in shown(app).items()}
-    assert reasons["demo"] == "" and reasons["demo-naive"] == found.table["reason"].iloc[-1]
-    assert reasons["demo-single"] == "it has a single exit: every image needs 1.13 GFLOPs"
-    app = start(runs="demo,demo-naive,demo-single", gflops="2", lose="5")
+    assert reasons["fashion"] == "" and reasons["fashion-naive"] == found.table["reason"].iloc[-1]
+    assert reasons["fashion-single"] == "it has a single exit: every image needs 1.13 GFLOPs"
+    app = start(runs="fashion,fashion-naive,fashion-single", gflops="2", lose="5")
     assert not any(cells[2] for cells in shown(app).values()) and "the next" in answer(app)
-    assert "No run keeps both" in answer(start(runs="demo,demo-naive", gflops="0.1"))
+    assert "No run keeps both" in answer(start(runs="fashion,fashion-naive", gflops="0.1"))
 
 
 def test_a_bound_on_early_exit_errors_in_the_place_of_points(runs: Path) -> None:
-    app = start(runs="demo,demo-naive", gflops="2", limit="early_errors", early_errors="2")
+    app = start(runs="fashion,fashion-naive", gflops="2", limit="early_errors", early_errors="2")
     target = dx.Target.risk("too_early", epsilon=0.02)
-    rows = evaluate_runs(["demo", "demo-naive"], targets=target)
+    rows = evaluate_runs(["fashion", "fashion-naive"], targets=target)
     assert expected(rows) == numbers(app) and "at most 2% (95% confidence)" in answer(app)
     assert answered(code(app, "sh").splitlines()[0])["accuracy"] == rows[0]["accuracy"]
 
 
 def test_a_budget_of_milliseconds_is_fitted_on_the_stages_times(runs: Path) -> None:
-    stages = {"demo": (4.0,) * 6, "demo-naive": (9.0, 1.0, 1.0, 1.0, 1.0, 1.0)}
+    stages = {"fashion": (4.0,) * 6, "fashion-naive": (9.0, 1.0, 1.0, 1.0, 1.0, 1.0)}
     times = {name: dx.runs.StageTimes(name, "a phone", each) for name, each in stages.items()}
-    app = opened(PAGE, state={panels.SHARE: True, "_stage_times": times}, runs="demo,demo-naive", unit="ms", ms="7.5")
-    assert shown(app)["demo-naive"][2] == "its exit 1, where all images exit, needs 9 ms"
-    run = dx.load_run("demo")
-    policy = dx.fit_policy(times["demo"].timed(run.record("calibration")), flops=7.5 / 24)
+    state = {panels.SHARE: True, "_stage_times": times}
+    app = opened(PAGE, state=state, runs="fashion,fashion-naive", unit="ms", ms="7.5")
+    assert shown(app)["fashion-naive"][2] == "its exit 1, where all images exit, needs 9 ms"
+    run = dx.load_run("fashion")
+    policy = dx.fit_policy(times["fashion"].timed(run.record("calibration")), flops=7.5 / 24)
     outcome = dx.apply(policy, run.record("test"))
-    assert shown(app)["demo"][0] == f"{outcome.summary()['accuracy']:.2%}"
-    mean = np.asarray(times["demo"].exits)[outcome.exits].mean()
+    assert shown(app)["fashion"][0] == f"{outcome.summary()['accuracy']:.2%}"
+    mean = np.asarray(times["fashion"].exits)[outcome.exits].mean()
     assert f"at {mean:.3g} ms" in answer(app) and "ms" in app.table[0].value
-    assert "No milliseconds are known" in texts(start(runs="demo,demo-naive", unit="ms", ms="7.5"))
+    assert "No milliseconds are known" in texts(start(runs="fashion,fashion-naive", unit="ms", ms="7.5"))
 
 
 @pytest.mark.parametrize("kind", ["only a", "only b", "both wrong"])
@@ -196,7 +198,7 @@ def test_a_folder_is_exported_on_the_apps_own_machine_with_weights(
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     monkeypatch.setattr(access, "is_private", lambda: private)
     monkeypatch.setattr(downloads, "missing_weights_of", lambda run: "weights" if missing else None)
-    labels = [button.label for button in start(runs="demo,demo-naive").get("download_button")]
+    labels = [button.label for button in start(runs="fashion,fashion-naive").get("download_button")]
     assert ("Exported folder · ZIP" in labels) == (private and not missing) and "thresholds" in str(labels).lower()
 
 
@@ -216,11 +218,11 @@ def test_a_side_is_fitted_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_times_of_another_device_come_from_its_file(runs: Path) -> None:
-    app = start(runs="demo,demo-naive")
+    app = start(runs="fashion,fashion-naive")
     stages = [{"p50_ms": 10.0}] * 6
-    text = json.dumps({"run": "demo", "processor": "a phone's", "stages": stages})
+    text = json.dumps({"run": "fashion", "processor": "a phone's", "stages": stages})
     checked(app.file_uploader(key="timing").set_value(("timing.json", text.encode(), "application/json")).run())
     assert app.session_state["unit"] == "ms" and "on a phone's" in texts(app)
-    assert shown(app)["demo-naive"][2] == "it is not timed on this device"
+    assert shown(app)["fashion-naive"][2] == "it is not timed on this device"
     checked(app.file_uploader(key="timing").set_value(("timing.json", b"{}", "application/json")).run())
     assert "These times cannot be used: this timing.json has no" in texts(app)

@@ -34,9 +34,9 @@ def test_a_run_without_curves_is_named_and_a_damaged_one_reported(
 
 
 def test_every_panel_has_the_last_values_as_text() -> None:
-    found, without = histories([dx.load_run("demo"), dx.load_run("demo-single")])
-    assert list(found) == ["demo", "demo-single"] and not without
+    found, without = histories([dx.load_run("fashion"), dx.load_run("fashion-single")])
+    assert list(found) == ["fashion", "fashion-single"] and not without
     texts = alternatives(dx.figures.histories_figure(found, [0, 1]), found)
-    assert texts[0] == "Area on val, by epoch. demo 91.1% after 4 epochs; demo-single 91.4% after 4 epochs."
-    assert texts[1] == "Exit 1, accuracy on val, by epoch. demo 88.6% after 4 epochs."
+    assert texts[0] == "Area on val, by epoch. fashion 91.1% after 4 epochs; fashion-single 91.4% after 4 epochs."
+    assert texts[1] == "Exit 1, accuracy on val, by epoch. fashion 88.6% after 4 epochs."
     assert len(texts) == 3

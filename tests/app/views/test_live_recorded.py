@@ -25,7 +25,7 @@ def said(app: AppTest) -> str:
 
 def test_recorded_timings_are_shown_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path))  # no weights are there
-    app, run = visiting.opened(PAGE, run="demo"), dx.load_run("demo")
+    app, run = visiting.opened(PAGE, run="fashion"), dx.load_run("fashion")
     outcome = dx.apply(dx.fit_run_policy(run), run.record("test"))
     timings, share = dx.runs.read_timings(run.path), outcome.summary()["flops_fraction"]
     assert timings is not None

@@ -84,20 +84,21 @@ def command(app: AppTest) -> list[str]:
 
 @pytest.mark.usefixtures("all_fetched")
 def test_every_run_shows_how_it_learned(root: Path) -> None:
-    app = opened(run="demo")
-    assert app.selectbox(key="run").value == "demo" and len(app.get("plotly_chart")) == 4  # three panels and the plan
+    app = opened(run="fashion")
+    assert app.selectbox(key="run").value == "fashion"
+    assert len(app.get("plotly_chart")) == 4  # three panels and the plan
     assert "λ: weight of each exit's loss" in texts(app) and "Loss: on training images" in texts(app)
     assert "Dotted: epoch 4" in texts(app) and "from epoch 3 on, exit 1 weighs" in texts(app)
     assert len(app.dataframe[0].value) == 4
     checked(app.selectbox(key="run").set_value("learned").run())
     assert app.dataframe[0].value["accuracy_2"].tolist() == [0.6, 0.7] and "epoch 2 on" in texts(app)
     assert "run" in app.query_params and app.query_params["run"] == "learned"
-    for name in ("demo-naive", "demo-single", "demo-cnn"):
+    for name in ("fashion-naive", "fashion-single", "demo-cnn"):
         app = opened(run=name)
         assert not app.error and not app.exception
         facts = next(block.value.replace("\\", "") for block in app.markdown if " images of " in block.value)
         legends = [e for e in app.get("html") if 'class="dx-legend"' in str(e.proto.body)]
-        if name == "demo-single":  # its exit's own bypass and predictor, and no schedule of one weight
+        if name == "fashion-single":  # its exit's own bypass and predictor, and no schedule of one weight
             assert "**Fashion-MNIST** · ViT-S/14 · bypass **none** · predictor **linear** · 4 of" in facts
             assert not legends
         else:

@@ -22,13 +22,13 @@ def always_projected(first: Tensor, second: Tensor) -> Tensor:
 
 def numbers() -> dict[str, float]:
     """The notebook's key numbers, computed again."""
-    runs = {name: dx.load_run(name) for name in ("demo", "demo-naive", "demo-single")}
+    runs = {name: dx.load_run(name) for name in ("fashion", "fashion-naive", "fashion-single")}
     accuracy = {name: run.record("test").correct.mean(axis=0) for name, run in runs.items()}
     return {
-        "naive_exit_1": float(accuracy["demo-naive"][0]),
-        "dmpo_exit_1": float(accuracy["demo"][0]),
-        "naive_last": float(accuracy["demo-naive"][-1]),
-        "single_last": float(accuracy["demo-single"][0]),
+        "naive_exit_1": float(accuracy["fashion-naive"][0]),
+        "dmpo_exit_1": float(accuracy["fashion"][0]),
+        "naive_last": float(accuracy["fashion-naive"][-1]),
+        "single_last": float(accuracy["fashion-single"][0]),
     }
 
 

@@ -34,7 +34,7 @@ def test_shares_that_remove_nothing_are_refused() -> None:
 
 
 def test_the_config_keeps_the_parents_images_and_model() -> None:
-    parent = dx.load_run("demo")
+    parent = dx.load_run("fashion")
     config = slimmed_config(parent, SlimSettings(epochs=10, lr=1e-4))
     before, after = parent.config, config
     assert (after.model.exits, after.model.predictor, after.data.name) == (
@@ -42,7 +42,7 @@ def test_the_config_keeps_the_parents_images_and_model() -> None:
         "covariance",
         before.data.name,
     )
-    assert after.model.tuning == "full" and after.model.train_norm and after.model.slimming.run == "demo"
+    assert after.model.tuning == "full" and after.model.train_norm and after.model.slimming.run == "fashion"
     training = after.training
     assert (training.epochs, training.tuning_lr, training.predictor_lr, training.warmup_epochs) == (10, 1e-4, 1e-4, 1)
     assert (training.schedule, training.coupling, training.weight_decay) == ("uniform", "none", 0.01)
