@@ -20,12 +20,7 @@ from builder.pages import DOCS
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-WIDTH, HEIGHT, TALL, SHOWN = (
-    1100,
-    1600,
-    1180,
-    820,
-)  # pixels of the window; height of what is shown; width of the animation
+WIDTH, HEIGHT, TOP, SHOWN = 1280, 720, 56, 900  # pixels: of the window, left out above, width of the animation
 STOPS = (0.02, 0.9, 0.28)  # places on the track at which the slider is let go
 STEPS, STEP_MS, REST_MS = 10, 90, 2200  # frames of a drag, their duration, that of a stop
 MOST_BYTES = 3_000_000
@@ -57,12 +52,10 @@ def frames(page: Page) -> Iterator[tuple[Image.Image, int]]:
 
 
 def picture(page: Page) -> Image.Image:
-    """The page from the slider down, scaled to the animation's width."""
-    top = page.get_by_role("slider").first.bounding_box()
-    assert top
-    clip = {"x": 0, "y": top["y"] - 36, "width": WIDTH, "height": TALL}
+    """The page below its navigation, scaled to the animation's width."""
+    clip = {"x": 0, "y": TOP, "width": WIDTH, "height": HEIGHT - TOP}
     image = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")  # type: ignore[arg-type]
-    return image.resize((SHOWN, round(SHOWN * TALL / WIDTH)), Image.Resampling.LANCZOS)
+    return image.resize((SHOWN, round(SHOWN * (HEIGHT - TOP) / WIDTH)), Image.Resampling.LANCZOS)
 
 
 def main() -> None:
