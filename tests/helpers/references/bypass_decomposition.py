@@ -9,7 +9,7 @@ from torch import Tensor
 
 import dmpo_explore as dx
 
-CONFIG = replace(dx.load_run("demo").config.model, weights="random")
+CONFIG = replace(dx.load_run("fashion").config.model, weights="random")
 BLOCKS = dx.models.measure_flops(dx.build_model(CONFIG, 10), dx.models.build_reference(CONFIG, 10)).trunk[0]
 SPACE = {"blocks": BLOCKS / 1e6}  # names of the notebook
 TOLERANCE = 0.01  # accuracies of 1,000 images and CKA follow rounding, which differs between machines
@@ -27,7 +27,7 @@ def rotate(rows: Tensor) -> Tensor:
 
 def numbers() -> dict[str, float | int]:
     """The notebook's key numbers, computed again."""
-    run = dx.load_run("demo")
+    run = dx.load_run("fashion")
     config, model = run.config.model, run.model()
     images, labels = run.inputs("test", range(1000)), torch.tensor(run.record("test").labels[:1000])
     flops = dx.models.measure_flops(model, dx.models.build_reference(config, 10))

@@ -30,7 +30,7 @@ class ByOneLess(nn.Module):
 
 def numbers() -> dict[str, float | int]:
     """The notebook's key numbers, computed again."""
-    run = dx.load_run("demo")
+    run = dx.load_run("fashion")
     model = run.model()
     stage = model.stages[0]
     width, grid, prefix = stage.width, stage.grid, stage.prefix

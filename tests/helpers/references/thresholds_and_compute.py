@@ -9,7 +9,7 @@ from scipy.stats import binom
 
 import dmpo_explore as dx
 
-DEMO = dx.load_run("demo")
+DEMO = dx.load_run("fashion")
 VAL, TEST = DEMO.record("calibration"), DEMO.record("test")
 EXITS = dx.fit_policy(VAL, flops=0.3).exits(TEST)
 

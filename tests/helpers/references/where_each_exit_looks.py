@@ -15,7 +15,7 @@ TOLERANCE = 1e-3  # logits of float32: threads and processors differ in the last
 
 @cache
 def _maps() -> tuple[np.ndarray, float]:
-    run = dx.load_run("demo")
+    run = dx.load_run("fashion")
     maps = dx.compare_exits(run.model(device="cpu"), run.inputs("test", [0])[0], method="feature_ablation")
     return np.stack([a.tokens for a in maps.attributions]), maps.attributions[-1].difference
 
@@ -27,12 +27,12 @@ def _black(model: Any) -> torch.Tensor:
 
 
 def _sandal_on_black() -> float:
-    model = dx.load_run("demo").model(device="cpu")
+    model = dx.load_run("fashion").model(device="cpu")
     with torch.no_grad():
         return float(model(_black(model))[0, 1].softmax(dim=0)[NAMES.index("Sandal")])
 
 
-NAMES = dx.load_run("demo").record("test").meta.class_names
+NAMES = dx.load_run("fashion").record("test").meta.class_names
 
 
 def at_the_image_alone(f: Any, x: Any, b: Any, steps: int) -> Any:

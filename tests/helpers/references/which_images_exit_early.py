@@ -8,7 +8,7 @@ import numpy as np
 
 import dmpo_explore as dx
 
-RUN = dx.load_run("demo")
+RUN = dx.load_run("fashion")
 TEST = RUN.record("test")
 OUTCOME = dx.apply(dx.fit_policy(RUN.record("calibration"), flops=0.30), TEST)
 HOPELESS = (~TEST.correct).all(axis=1)
