@@ -180,7 +180,7 @@ def test_exits_and_labels_are_the_python_engines_on_200_images(
     visit: Visit, run: dx.Run, policy: Policy, folder: Path, tmp_path: Path
 ) -> None:
     images = run.image_set("test")
-    chosen = [images[int(row)] for row in np.linspace(0, 9999, 200)]
+    chosen = [images[int(row)] for row in np.linspace(0, len(images) - 1, 200)]
     codes = [base64.b64encode(png(image)).decode() for image in chosen]
     exits, labels, confidence = np.array(visit.page.evaluate(COMPARE, codes)).T
     dx.inference.export_run(run, tmp_path / "plain", policy)
@@ -208,7 +208,7 @@ def test_every_position_of_the_slider_has_the_librarys_numbers(visit: Visit, run
     visit.page.wait_for_function(
         "text => document.getElementById('accuracy').textContent === text", arg=f"{100 * first:.2f} %"
     )
-    assert "accuracy 89.3 %" in str(thumb.get_attribute("aria-valuetext"))
+    assert f"accuracy {100 * first:.1f} %" in str(thumb.get_attribute("aria-valuetext"))
 
 
 def test_it_works_without_a_network_once_loaded(
