@@ -580,7 +580,7 @@ for k, (mean, sigma_k) in enumerate(pooled[:2]):
 pd.DataFrame(rows).set_index("question").drop(columns=["seeds", "over"]).round(1)
 
 # %% [markdown]
-# At exits 1 and 2 the correlation adds 4.7 and 4.1 points to the mean, the signed root 5.5 and 3.5. Between the two,
+# At exits 1 and 2 the correlation adds 5.4 and 4.0 points to the mean, the signed root 5.5 and 3.5. Between the two,
 # both intervals include 0. So that the lost scale is missed is not shown: most of what helps is *which* channels vary
 # together. (The probe standardises every entry over the images, which may restore some of the scale.)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dmpo_explore as dx
 
-RECORD, VAL = dx.load_run("fashion").record("test"), dx.load_run("demo").record("calibration")
+RECORD, VAL = dx.load_run("fashion").record("test"), dx.load_run("fashion").record("calibration")
 POLICY = dx.fit_policy(VAL, flops=0.30)
 EXITS = POLICY.exits(RECORD)
 CORRECT = dx.apply(POLICY, RECORD).correct
