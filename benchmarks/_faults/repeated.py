@@ -1,6 +1,6 @@
 """Kills (SIGKILL) of every command at random moments, and then the very same command again, word for word.
 
-In: a kind of command, a seed and a number. Out: `Trials.trial`, one of `ENDINGS`. A trial is ``clean`` if the command,
+In: a kind of command, a seed and a number. Out: `Trials.trial`, how it ended, as `trials.ENDINGS` has it. A trial is ``clean`` if the command,
 given again, ends with 0 and all files have the content of an undisturbed one, bit by bit but for dates and durations.
 After every kill each file that was there before must have its old or its final content, else it is ``lost``.
 
@@ -12,16 +12,13 @@ from __future__ import annotations
 import hashlib
 import random
 import shutil
-import sys
-import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -31,8 +28,6 @@ from .commands import EPOCHS, TRAIN, Done, perform
 from .contents import contents
 
 NAME, CPU, BATCH = "mine", ("--device", "cpu"), ("--batch-size", "20", "--device", "cpu")
-ENDINGS = ("clean", "clear error", "traceback", "silent wrong", "lost", "hang")
-ROWS = ["kind", "seed", "number", "ending", "words"]
 AGAIN = 0.3  # share of the trials whose second command is killed, too
 LEAST, LONGEST = 60.0, 10.0  # seconds that a command may take, and how often its time undisturbed
 MOVING = {"card.md", "checkpoint.pt", "history.csv", "weights.safetensors", "policies.json"}  # of a run in training
@@ -178,33 +173,6 @@ class Trials:
 def _failed(done: Done) -> str:
     lines = [line for line in done.errors.splitlines() if line.startswith("error: ")]
     return "clear error" if len(lines) == 1 and "Traceback" not in done.errors else "traceback"
-
-
-def run(names: Sequence[str], number: int, seed: int, rows: Path) -> pd.DataFrame:
-    """Add trials to the file ``rows`` until it has ``number`` of every kind with this seed; all that it holds then."""
-    if not rows.exists():
-        rows.parent.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(columns=ROWS).to_csv(rows, index=False)
-    done = pd.read_csv(rows)
-    done = {(row.kind, row.number) for row in done[done["seed"] == seed].itertuples()}
-    with tempfile.TemporaryDirectory() as folder:
-        trials = Trials(Path(folder))
-        for name in names:
-            for trial in range(number):
-                if (name, trial) not in done:
-                    values = [name, seed, trial, *trials.trial(name, seed, trial)]
-                    print(", ".join(map(str, values)), file=sys.stderr, flush=True)
-                    pd.DataFrame([values], columns=ROWS).to_csv(rows, mode="a", header=False, index=False)
-    return pd.read_csv(rows)
-
-
-def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row per kind: its trials, how many ended how, and the seeds."""
-    counts = pd.crosstab(rows["kind"], rows["ending"]).reindex(columns=list(ENDINGS), fill_value=0)
-    counts = counts.reindex([name for name in KINDS if name in counts.index])
-    counts.insert(0, "trials", counts.sum(axis=1))
-    counts["seeds"] = rows.groupby("kind")["seed"].unique().map(lambda seeds: " ".join(map(str, sorted(seeds))))
-    return counts.reset_index()
 
 
 SOURCE = """
