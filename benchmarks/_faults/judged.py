@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -33,8 +34,10 @@ def judged(trial: Callable[[], Any], longest: float) -> tuple[str, str]:
         return "silent wrong" if isinstance(error, Wrong) else "lost", str(error)
     except (_Hang, subprocess.TimeoutExpired) as error:
         return "hang", str(error)
-    except Exception as error:
+    except (Exception, SystemExit, GeneratorExit) as error:
         clear = isinstance(error, CLEAR) and 0 < len(str(error)) <= CHARACTERS
+        if not clear:
+            traceback.print_exc()
         return "clear error" if clear else "traceback", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     return "clean", ""
 
