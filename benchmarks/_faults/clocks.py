@@ -1,7 +1,7 @@
 """Clocks that jump: times of change of a run's and its images' files years away, and `time.time` that leaps to and fro.
 
-Records stay those of the run's weights, and become outdated with other ones; work under a leaping clock leaves the files
-of undisturbed work, but for dates; a finished folder that a killed writer moved aside comes back.
+Records stay those of the run's weights, and become outdated with other ones; work under a leaping clock leaves the
+files of undisturbed work, but for dates; a finished folder that a killed writer moved aside comes back.
 """
 
 from __future__ import annotations

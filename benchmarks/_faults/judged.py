@@ -1,4 +1,4 @@
-"""How a trial that runs in this process ended: as it must, with a clear error, or in one of the ways that must not be."""
+"""How a trial in this process ended: as it must, with a clear error, or in one of the ways that must not be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs of the app whose process is killed at a random moment, or whose app is, before it has written which process it is.
+"""Jobs of the app whose process is killed at a random moment, or whose app is before it has written which one that is.
 
 After it the status says so, and going on as the app offers it ends with the files of an undisturbed job. The processes
 are those of `commands`, which need no second for their imports; their number stands for their command line.
@@ -108,11 +108,15 @@ def _processes(root: Path) -> Iterator[list[BaseProcess]]:
 
     root.mkdir()
     stand_in = SimpleNamespace(Popen=popen, DEVNULL=None, STDOUT=None)
-    with runs_in(root), patch.object(starting, "subprocess", stand_in):
-        with patch.object(starting, "process_of", process_of), patch.object(status, "process_of", process_of):
-            try:
-                yield started
-            finally:
-                for process in started:
-                    process.kill()
-                    process.join()
+    with (
+        runs_in(root),
+        patch.object(starting, "subprocess", stand_in),
+        patch.object(starting, "process_of", process_of),
+        patch.object(status, "process_of", process_of),
+    ):
+        try:
+            yield started
+        finally:
+            for process in started:
+                process.kill()
+                process.join()

@@ -1,8 +1,8 @@
 """Odd events, such as images that change while they are recorded: each ends as without it, or with a clear error.
 
 In: a kind, a seed and a number. Out: `Trials.trial`, how it ended. A kind is a module with ``make``, what its trials
-share, made once in a folder; and ``trial``, which gets that, a folder of its own and a source of chance. It returns what
-it did in words if all is right, and raises as `judged` describes.
+share, made once in a folder; and ``trial``, which gets that, a folder of its own and a source of chance. It returns
+what it did in words if all is right, and raises as `judged` describes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Plug-ins that raise, end the process, change, take each other's names or lie about themselves, loaded and used.
 
-A plug-in that fails is an error that names it and leaves nothing behind; a run states the SHA-256 of the bytes that ran,
-and a run whose plug-in is another one says so.
+A plug-in that fails is an error that names it and leaves nothing behind; a run states the SHA-256 of the bytes that
+ran, and a run whose plug-in is another one says so.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ FAILING = (
 # it works, whatever it says of itself
 LYING = (
     "", "open(__file__, 'a').write('# more')", "os.remove(__file__)", "__file__ = '/dev/null'", "__name__ = 'other'",
-    "LOADED['odd'] = Plugin('odd', '0' * 64, __file__)", "sys.modules.pop(__name__)", "SCORES.update(odder=SCORES['odd'])",
+    "LOADED['odd'] = Plugin('odd', '0' * 64, __file__)", "sys.modules.pop(__name__)",
+    "SCORES.update(odder=SCORES['odd'])",
     "sys.modules['odd'] = sys", "os.environ['DMPO_EXPLORE_PLUGINS'] = ''",
 )  # fmt: skip
 # what stands in the score: it fails when it is used

@@ -1,4 +1,4 @@
-"""Data sets of `datasets` (``hfds/``) and of torchvision (``torch/``), written with random classes and orders, and read.
+"""Data sets of `datasets` (``hfds/``) and of torchvision (``torch/``), written with random classes, and read.
 
 Every image's colour tells its number, and what was written says which class that has. All images must be read once
 each, with their class; only data with a planted mistake may be an error.
@@ -28,7 +28,7 @@ EACH, TESTED = 12, 9  # training images of a class; test images
 
 @dataclass
 class Written:
-    """What was written: the class of every image, by part; the name under which it is read; whether it must be refused."""
+    """What was written: the class of every image, by part; the name to read it by; whether it must be refused."""
 
     parts: dict[str, dict[int, str]]
     name: str = ""
@@ -99,7 +99,7 @@ def _tables(written: Written, chance: random.Random) -> dict[str, Any]:
     """A table of `datasets` for every part: classes by place of their name, as texts or as numbers; in any order."""
     import datasets
 
-    kind, tables, first = chance.choice(("places", "places", "texts")), {}
+    kind, tables = chance.choice(("places", "places", "texts")), dict[str, Any]()
     for part, classes in written.parts.items():
         order = chance.sample(list(classes), len(classes))
         names = sorted({*classes.values()} | {*written.parts["train"].values()}, key=lambda _: chance.random())

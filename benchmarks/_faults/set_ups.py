@@ -1,4 +1,4 @@
-"""Several `scripts/setup` of one folder at once, one of which may be killed, with a Python that only pretends to install.
+"""Several `scripts/setup` of one folder at once, one of which may be killed, with a Python that pretends to install.
 
 All that were not killed must end with 0, no two may install at the same time, and the environment must be whole.
 """
