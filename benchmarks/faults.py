@@ -1,7 +1,8 @@
 """What becomes of runs, records and readers under faults. `scripts/bench faults [--minutes 10] [--seed 0] [--write]`
 
 ``--commands N`` instead kills every command N times, gives the very same command again, and compares all files with
-those of an undisturbed one. It goes on where ``--rows FILE`` ends. Its table is the second one of the document.
+those of an undisturbed one; and lets N odd events of every kind happen, such as images that change while they are
+recorded. It goes on where ``--rows FILE`` ends. Its table is the second one of the document.
 
 In: nothing; everything is made in temporary folders. Out: a table of trials for each kind of fault, those that ended as
 they must, and finished files that were lost; with ``--write`` ``benchmarks/results/faults.csv`` and the table in
@@ -23,7 +24,7 @@ import pandas as pd
 
 import dmpo_explore as dx
 from _common.results import RESULTS, write_table
-from _faults import full_disk, hostile, kill_points, kills, memory, repeated, rewritten
+from _faults import full_disk, hostile, kill_points, kills, memory, rewritten, trials
 from _faults.outcome import Outcome
 from dmpo_explore.utils.files import write_text
 
@@ -119,8 +120,8 @@ def read_table(folder: Path = RESULTS) -> pd.DataFrame:
 
 
 def commands_as_markdown(table: pd.DataFrame) -> list[str]:
-    """The table of `repeated.summary` as Markdown, with the sum of all kinds."""
-    columns = ["trials", *repeated.ENDINGS]
+    """The table of `trials.summary` as Markdown, with the sum of all kinds."""
+    columns = ["trials", *trials.ENDINGS]
     rows = [[row["kind"], *(f"{row[name]:,}" for name in columns)] for row in table.to_dict("records")]
     rows.append(["all", *(f"{table[name].sum():,}" for name in columns)])
     seeds = sorted({int(seed) for text in table["seeds"] for seed in str(text).split()})
@@ -135,14 +136,14 @@ def put_in_document(lines: list[str], begin: str, document: Path = DOCUMENT) -> 
 
 
 def commands(names: list[str], number: int, seed: int, rows: Path, write: bool) -> int:
-    """Kill commands and repeat them, print the table, and write it if requested."""
-    table = repeated.summary(repeated.run(names, number, seed, rows))
+    """Kill commands and repeat them, let odd events happen, print the table, and write it if requested."""
+    table = trials.summary(trials.run(names, number, seed, rows))
     lines = commands_as_markdown(table)
     print("\n".join(lines))
     if write:
         write_table("fault_commands", table)
         put_in_document(lines, BEGIN_COMMANDS)
-    return 0 if (table["trials"] == table["clean"]).all() else 1
+    return 0 if trials.all_well(table) else 1
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -150,16 +151,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0, help="for all kinds together, about")
     parser.add_argument("--seed", type=int, default=0)
-    kinds_help = f"{', '.join(KINDS)}; with --commands: {', '.join(repeated.KINDS)}"
-    parser.add_argument("--only", nargs="+", choices=[*KINDS, *repeated.KINDS], metavar="KIND", help=kinds_help)
-    parser.add_argument("--commands", type=int, metavar="N", help="kill every command N times, and give it again")
+    kinds_help = f"{', '.join(KINDS)}; with --commands: {', '.join(trials.KINDS)}"
+    parser.add_argument("--only", nargs="+", choices=[*KINDS, *trials.KINDS], metavar="KIND", help=kinds_help)
+    parser.add_argument("--commands", type=int, metavar="N", help="kill every command, and have every event, N times")
     parser.add_argument("--rows", type=Path, default=TRIALS, metavar="FILE", help="of --commands: a row per trial")
     parser.add_argument("--write", action="store_true", help="keep the table: faults.csv and docs/reliability.md")
     options = parser.parse_args(arguments)
     if options.commands:
-        return commands(
-            options.only or list(repeated.KINDS), options.commands, options.seed, options.rows, options.write
-        )
+        return commands(options.only or list(trials.KINDS), options.commands, options.seed, options.rows, options.write)
     if options.write and options.only:
         parser.error("--write keeps all kinds; leave out --only")
     kinds = {name: kind for name, kind in KINDS.items() if not options.only or name in options.only}

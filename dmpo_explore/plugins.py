@@ -98,6 +98,8 @@ def _load(path: str | Path) -> Plugin:
         same = before.path == found.path
         what = "has changed since it was loaded: start Python anew" if same else "has the same name as a loaded one"
         raise ValueError(f"plug-in {found.path} {what} (loaded: {before.path}, SHA-256 {before.sha256[:12]}…)")
+    if found.module in sys.modules:
+        raise ValueError(f"plug-in {found.path} loads itself, or a plug-in that loads it")
     loader = SourceFileLoader(found.module, found.path)
     spec = spec_from_file_location(found.module, found.path, loader=loader)
     assert spec is not None
@@ -110,17 +112,25 @@ def _load(path: str | Path) -> Plugin:
 
 @contextmanager
 def _adding(found: Plugin, said: str) -> Iterator[None]:
-    """Take entries as those of a plug-in; one that fails leaves none behind."""
+    """Take entries as those of a plug-in; one that fails leaves none behind, and takes none of others away."""
+    before = {kind: dict(joint) for kind, joint in JOINTS.items()}
     try:
         with Joint.adding(found.name):
             yield
+        for kind, joint in JOINTS.items():
+            if lost := joint.put_back(before[kind]):
+                raise TakenNameError(f"{kind} {lost[0]!r} is not its own; it may not be removed")
         for part in (ModelConfig, TrainingConfig):
             part.check_groups()
         spelled = [option.spelling for option in OPTIONS.values()]
         if twice := [name for name in spelled if spelled.count(name) > 1]:
             raise TakenNameError(f"option --{twice[0]} exists already; rename it")
-    except (Exception, SystemExit) as error:  # sys.exit() in it would end a command that has done nothing
+    except BaseException as error:  # sys.exit() in it would end a command that has done nothing
         unload(found.name)
+        for kind, joint in JOINTS.items():
+            joint.put_back(before[kind])
+        if isinstance(error, KeyboardInterrupt):
+            raise
         if isinstance(error, TakenNameError):
             raise ValueError(f"plug-in {said}: {error}") from error
         raise ImportError(f"plug-in {said} failed: {type(error).__name__}: {one_line(error)}") from error
@@ -133,7 +143,9 @@ def unload(name: str) -> None:
         os.environ[VARIABLE] = os.pathsep.join(path for path in known.split(os.pathsep) if path != LOADED[name].path)
     for joint in JOINTS.values():
         for entry in [entry for entry, origin in joint.origins.items() if origin == name]:
-            del joint[entry]
+            joint.origins.pop(entry)
+            if entry in joint:  # else the plug-in took it away itself
+                del joint[entry]
     LOADED.pop(name, None)
     sys.modules.pop(f"{MODULES}.{name}", None)
 

@@ -73,6 +73,12 @@ def test_loaded_twice_it_is_loaded_once(tmp_path: Path) -> None:
         ("import nothing_of_that_name", ImportError, "nothing_of_that_name"),
         ("def f(:", ImportError, "SyntaxError"),
         ("from dmpo_explore.models import BYPASSES\nBYPASSES['conv'] = None", ValueError, "'conv' exists already"),
+        ("from dmpo_explore.models import BYPASSES\nBYPASSES.update(conv=None)", ValueError, "'conv' exists already"),
+        ("from dmpo_explore.models import BYPASSES\ndel BYPASSES['conv']", ValueError, "'conv' is not its own"),
+        ("from dmpo_explore.models import BYPASSES\nBYPASSES.clear(); raise KeyError", ImportError, "KeyError"),
+        ("COMMANDS.clear()", ValueError, "is not its own; it may not be removed"),
+        ("from dmpo_explore.plugins import load_plugin\nload_plugin(__file__)", ImportError, "loads itself"),
+        ("class Mute(Exception):\n    def __str__(self): 1 / 0\nraise Mute", ImportError, "Mute has no text"),
     ],
 )
 def test_a_broken_one_is_named_and_leaves_nothing(
@@ -294,6 +300,28 @@ def test_a_score_for_one_library_only_is_named(tmp_path: Path) -> None:
     wrong = pytest.raises(ValueError, match="score 'gap' failed on numpy arrays: TypeError")
     with plugged(write(tmp_path / "gap.py", SCORE.format(compute=compute, more=GRID))), wrong:
         record.score("gap")
+
+
+@pytest.mark.parametrize(
+    ("compute", "message"),
+    [
+        ("lambda logits: logits.__imul__(0)[..., 0]", "score 'gap' failed on numpy arrays: ValueError: .* read-only"),
+        ("lambda logits: __import__('sys').exit(0)", "score 'gap' failed on numpy arrays: SystemExit"),
+        ("lambda logits: 1 / 0", "score 'gap' failed on numpy arrays: ZeroDivisionError"),
+        ("lambda logits: None", "score 'gap' failed on numpy arrays: TypeError"),
+        ("lambda logits: logits[..., 0] * float('nan')", "score 'gap' is NaN for 5 of 5 images"),
+    ],
+)
+def test_a_score_that_fails_is_named_and_changes_nothing(tmp_path: Path, compute: str, message: str) -> None:
+    record = dx.load_run("demo").record("calibration").subset(slice(0, 5))
+    assert record.logits is not None
+    before = record.logits.copy()
+    with (
+        plugged(write(tmp_path / "gap.py", SCORE.format(compute=compute, more=GRID))),
+        pytest.raises(ValueError, match=message),
+    ):
+        record.score("gap")
+    assert (record.logits == before).all()
 
 
 def test_a_changed_plug_in_is_named_where_its_weights_or_options_no_longer_fit(

@@ -112,6 +112,14 @@ def test_ctrl_c_waits_for_pip_to_clean_up(checkout: Path) -> None:
     assert not (checkout / ".venv.lock").exists() and (checkout / ".venv/dmpo-explore.installing").exists()
 
 
+@pytest.mark.parametrize("text", ["", "2147483646\n", "no number\n"])
+def test_the_lock_of_a_killed_one_is_removed(checkout: Path, text: str) -> None:
+    """Also of one that was killed before it had written its number."""
+    (checkout / ".venv.lock").write_text(text)
+    assert setup(checkout, "app").returncode == 0
+    assert not list(checkout.glob(".venv.lock*"))
+
+
 def test_locked_hands_pip_the_constraints(checkout: Path) -> None:
     assert setup(checkout, "--locked", "app").returncode == 0
     assert asked(checkout) == "-m pip install --disable-pip-version-check --no-compile -c constraints.txt -e .[app]"

@@ -99,7 +99,7 @@ def clear(runs: Path) -> None:
 
 
 def _perform(arguments: list[str], environment: Mapping[str, str], runs: Path, log: Path) -> None:
-    with log.open("wb") as errors, open(os.devnull, "wb") as nothing:
+    with log.open("ab") as errors, open(os.devnull, "wb") as nothing:
         os.dup2(errors.fileno(), 2)
         os.dup2(nothing.fileno(), 1)
     os.environ.update(environment, DMPO_EXPLORE_RUNS=str(runs))

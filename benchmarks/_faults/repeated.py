@@ -1,7 +1,8 @@
 """Kills (SIGKILL) of every command at random moments, and then the very same command again, word for word.
 
-In: a kind of command, a seed and a number. Out: `Trials.trial`, one of `ENDINGS`. A trial is ``clean`` if the command,
-given again, ends with 0 and all files have the content of an undisturbed one, bit by bit but for dates and durations.
+In: a kind of command, a seed and a number. Out: `Trials.trial`, how it ended, as `trials.ENDINGS` has it: ``clean`` if
+the command, given again, ends with 0 and all files have the content of an undisturbed one, bit by bit but for dates and
+durations. Two kinds are not killed, but another command works on the same run beside them.
 After every kill each file that was there before must have its old or its final content, else it is ``lost``.
 
 Stages are converted to ONNX once and copied from then on: that takes an export most of its time, and writes no file.
@@ -12,27 +13,23 @@ from __future__ import annotations
 import hashlib
 import random
 import shutil
-import sys
-import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 from safetensors.numpy import save_file
 
 from dmpo_explore.pretrained.content import hash_tensors
 
-from .commands import EPOCHS, TRAIN, Done, perform
+from .commands import EPOCHS, TRAIN, Done, perform, start
 from .contents import contents
 
 NAME, CPU, BATCH = "mine", ("--device", "cpu"), ("--batch-size", "20", "--device", "cpu")
-ENDINGS = ("clean", "clear error", "traceback", "silent wrong", "lost", "hang")
-ROWS = ["kind", "seed", "number", "ending", "words"]
 AGAIN = 0.3  # share of the trials whose second command is killed, too
 LEAST, LONGEST = 60.0, 10.0  # seconds that a command may take, and how often its time undisturbed
 MOVING = {"card.md", "checkpoint.pt", "history.csv", "weights.safetensors", "policies.json"}  # of a run in training
@@ -64,10 +61,14 @@ def _exported(made: Path, root: Path) -> None:
 
 @dataclass(frozen=True)
 class Kind:
-    """A command and what is there at first; ``{root}`` in it is its runs root, ``{made}`` what was made before."""
+    """A command and what is there at first; ``{root}`` in it is its runs root, ``{made}`` what was made before.
+
+    ``beside``: not killed, but disturbed: this one is given, too, at a random moment.
+    """
 
     command: tuple[str, ...]
     prepare: Prepare = _run
+    beside: tuple[str, ...] = ()
 
 
 TRAINED = ("train", "--name", NAME, *TRAIN, "--record")
@@ -76,6 +77,8 @@ PUBLISH = ("publish", NAME, "--out", "{root}/page")
 SEARCH = ("search", "--name", "study", "--trials", "3", "--search-seed", "0", *TRAIN)
 KINDS: dict[str, Kind] = {
     "train --record": Kind(TRAINED, _nothing),
+    "train, and record beside it": Kind(TRAINED, _nothing, beside=("record", NAME, *BATCH)),
+    "train, twice at once": Kind(TRAINED, _nothing, beside=TRAINED),
     "train --resume --record": Kind(("train", "--resume", NAME, "--epochs", str(EPOCHS), "--record", *CPU), _begun),
     "train --teacher own": Kind((*TRAINED, "--teacher", "own", "--teacher-epochs", "2"), _nothing),
     "record": Kind(("record", NAME, *BATCH), _unrecorded),
@@ -117,6 +120,12 @@ class Trials:
             self._undisturbed(name)
         kind, chance = KINDS[name], random.Random(f"{seed} {name} {number}")
         before = self._lay_out(kind)
+        if kind.beside:
+            after = chance.uniform(0, self.seconds[name])
+            words = f"{kind.beside[0]} after {after:.2f} s"
+            if found := self._disturbed(kind, after):
+                return found[0], f"{words}: {found[1]}"
+            return self._repeated(name, words)
         kills = [chance.uniform(0, self.seconds[name]) for _ in range(1 + (chance.random() < AGAIN))]
         words = "killed after " + " and ".join(f"{after:.2f}" for after in kills) + " s"
         for after in kills:
@@ -125,6 +134,27 @@ class Trials:
                 return _failed(done), f"{words}: {done.errors.strip()[-300:]}"
             if lost := self._lost(name, before):
                 return "lost", f"{words}: {', '.join(lost[:5])}"
+        return self._repeated(name, words)
+
+    def _disturbed(self, kind: Kind, after: float) -> tuple[str, str] | None:
+        """Give both commands, the second one ``after`` seconds; what is wrong but clear errors."""
+        log = self.log.with_name("beside")
+        first = self._start(kind.command, self.log)
+        first.join(after)
+        second = self._start(kind.beside, log)
+        for process, file in ((first, self.log), (second, log)):
+            process.join(LEAST)
+            if process.is_alive():
+                process.kill()
+                return "hang", file.name
+            errors = file.read_text(encoding="utf-8", errors="replace")
+            if process.exitcode and (found := _failed(Done(process.exitcode, errors))) != "clear error":
+                return found, errors.strip()[-300:]
+        return None
+
+    def _repeated(self, name: str, words: str) -> tuple[str, str]:
+        """Give the very same command, and compare what it leaves."""
+        kind = KINDS[name]
         longest, began = max(LEAST, LONGEST * self.seconds[name]), time.monotonic()
         done = self._perform(kind.command, self.root, kill_after=longest)
         if time.monotonic() - began >= longest:
@@ -159,7 +189,8 @@ class Trials:
         kept = [file for file in before if Path(file).name not in moving]
         return [file for file in kept if found.get(file) not in (before[file], self.whole[name].get(file))]
 
-    def _perform(self, command: tuple[str, ...], root: Path, kill_after: float | None = None) -> Done:
+    def _given(self, command: tuple[str, ...], root: Path) -> tuple[list[str], dict[str, str]]:
+        """A command with its places, and its variables."""
         words = [word.format(root=root, made=self.made) for word in command]
         environment = {
             "FAULTS_STAGES": str(self.place / "stages"),
@@ -168,6 +199,15 @@ class Trials:
         }
         if "fetch" in command:
             environment["DMPO_EXPLORE_CACHE"] = str(root)
+        return words, environment
+
+    def _start(self, command: tuple[str, ...], log: Path) -> BaseProcess:
+        words, environment = self._given(command, self.root)
+        log.unlink(missing_ok=True)
+        return start(words, self.root, log, environment)
+
+    def _perform(self, command: tuple[str, ...], root: Path, kill_after: float | None = None) -> Done:
+        words, environment = self._given(command, root)
         return perform(words, root, self.log, kill_after=kill_after, environment=environment)
 
     def _succeed(self, command: tuple[str, ...], root: Path) -> None:
@@ -178,33 +218,6 @@ class Trials:
 def _failed(done: Done) -> str:
     lines = [line for line in done.errors.splitlines() if line.startswith("error: ")]
     return "clear error" if len(lines) == 1 and "Traceback" not in done.errors else "traceback"
-
-
-def run(names: Sequence[str], number: int, seed: int, rows: Path) -> pd.DataFrame:
-    """Add trials to the file ``rows`` until it has ``number`` of every kind with this seed; all that it holds then."""
-    if not rows.exists():
-        rows.parent.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(columns=ROWS).to_csv(rows, index=False)
-    done = pd.read_csv(rows)
-    done = {(row.kind, row.number) for row in done[done["seed"] == seed].itertuples()}
-    with tempfile.TemporaryDirectory() as folder:
-        trials = Trials(Path(folder))
-        for name in names:
-            for trial in range(number):
-                if (name, trial) not in done:
-                    values = [name, seed, trial, *trials.trial(name, seed, trial)]
-                    print(", ".join(map(str, values)), file=sys.stderr, flush=True)
-                    pd.DataFrame([values], columns=ROWS).to_csv(rows, mode="a", header=False, index=False)
-    return pd.read_csv(rows)
-
-
-def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row per kind: its trials, how many ended how, and the seeds."""
-    counts = pd.crosstab(rows["kind"], rows["ending"]).reindex(columns=list(ENDINGS), fill_value=0)
-    counts = counts.reindex([name for name in KINDS if name in counts.index])
-    counts.insert(0, "trials", counts.sum(axis=1))
-    counts["seeds"] = rows.groupby("kind")["seed"].unique().map(lambda seeds: " ".join(map(str, sorted(seeds))))
-    return counts.reset_index()
 
 
 SOURCE = """

@@ -8,6 +8,7 @@ and a limit on the bytes.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import os
@@ -106,15 +107,19 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def open_image(path: str | Path) -> NDArray[np.uint8]:
+def open_image(path: str | Path, sha256: str | None = None) -> NDArray[np.uint8]:
     """Read an image file: uint8 (H, W, 3), RGB, upright.
 
     Ours: the formats `FORMATS`, recognised by the content, of at most 25 megapixels (WebP: 18) and 20,000 pixels a
     side.
 
+    Args:
+        sha256: of the file; the very bytes that are decoded are compared with it.
+
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it cannot be read as an image (truncated, another format or too large); the file is named.
+        ValueError: it cannot be read as an image (truncated, another format or too large), or has another SHA-256; the
+            file is named.
 
     Warns:
         UserWarning: a warning of Pillow, e.g. about damaged EXIF data; the file is named.
@@ -128,7 +133,7 @@ def open_image(path: str | Path) -> NDArray[np.uint8]:
         (2, 4, 3)
     """
     with read_errors(path), Path(path).open("rb") as file:
-        image, remarks = _decoded(file, known_formats())
+        image, remarks = _decoded(file if sha256 is None else _verified(file, sha256), known_formats())
     for remark in remarks:
         warnings.warn(f"{path}: {remark}", UserWarning, stacklevel=2)
     return image
@@ -214,7 +219,15 @@ def read_image(data: bytes, name: str) -> NDArray[np.uint8]:
 
 
 class Refused(Exception):
-    """The image is larger than what is accepted; the message continues after the file's name."""
+    """The image is larger than what is accepted, or another; the message continues after the file's name."""
+
+
+def _verified(file: IO[bytes], sha256: str) -> IO[bytes]:
+    """What ``file`` holds, if that has this SHA-256."""
+    content = file.read()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise Refused("has been changed since the training (its SHA-256 differs); restore it")
+    return io.BytesIO(content)
 
 
 def _decoded(file: IO[bytes], formats: list[str]) -> tuple[NDArray[np.uint8], list[str]]:

@@ -17,6 +17,7 @@ from ..data.image_files import open_image
 from ..models.image_check import check_images
 from ..policies.base import Policy
 from ..policies.catalogue import load_policy
+from ..utils.abbreviate import short
 from ..utils.extras import extra_imports
 from ..utils.files import read_json, sha256
 from ..utils.preprocess import RESIZING, Preprocess
@@ -229,23 +230,23 @@ def _wrong_facts(class_names: list[Any], preprocess: dict[str, Any], stages: lis
         yield "'class_names' must be texts"
     size = preprocess.get("image_size")
     if type(size) is not int or size < 1:
-        yield f"image_size={size!r} must be a whole number of pixels"
+        yield f"image_size={short(size)} must be a whole number of pixels"
     if preprocess.get("resize", "squash") not in (*RESIZING, SQUASHED):
-        yield f"resize={preprocess.get('resize')!r} must be one of {', '.join(RESIZING)}"
+        yield f"resize={short(preprocess.get('resize'))} must be one of {', '.join(RESIZING)}"
     crop_pct = preprocess.get("crop_pct", 1.0)
     if type(crop_pct) not in (int, float) or not 0 < crop_pct <= 1:
-        yield f"crop_pct={crop_pct!r} must be a number from 0 to 1, above 0"
+        yield f"crop_pct={short(crop_pct)} must be a number from 0 to 1, above 0"
     if preprocess.get("interpolation") not in INTERPOLATIONS:
-        yield f"interpolation={preprocess.get('interpolation')!r} must be one of {', '.join(INTERPOLATIONS)}"
+        yield f"interpolation={short(preprocess.get('interpolation'))} must be one of {', '.join(INTERPOLATIONS)}"
     for key in ("mean", "std"):
         values = preprocess.get(key)
         numbers = isinstance(values, list) and len(values) == 3 and all(type(v) in (int, float) for v in values)
         if not numbers or (key == "std" and min(values) <= 0):  # type: ignore[arg-type]
-            yield f"{key}={values!r} must be three numbers{', above 0' if key == 'std' else ''}"
+            yield f"{key}={short(values)} must be three numbers{', above 0' if key == 'std' else ''}"
     for k, stage in enumerate(stages):
         file = stage.get("file") if isinstance(stage, dict) else None
         if file != stage_file(k):
-            yield f"file={file!r} of stage {k + 1} must be {stage_file(k)!r}"
+            yield f"file={short(file)} of stage {k + 1} must be {stage_file(k)!r}"
 
 
 def _array(images: Any) -> Images:

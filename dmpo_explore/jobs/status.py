@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import psutil
@@ -99,19 +100,26 @@ def _planned(job: Job) -> int:
 
 
 def _recorded(run: Run) -> tuple[str, ...]:
-    """Splits whose record is of the present weights; these are read only where they were written after a record."""
-    weights, records = _written(run.path / WEIGHTS), run.path / "records"
-    made = {split: _written(records / split / "meta.json") for split in default_splits(run.path)}
-    outdated = outdated_splits(run) if any(0 < time < weights for time in made.values()) else []
-    return tuple(split for split, time in made.items() if time and weights and split not in outdated)
+    """Splits whose record is of the present weights; these are read again only where a file has changed."""
+    splits, records = default_splits(run.path), run.path / "records"
+    weights, *made = stamps = [_stamp(run.path / WEIGHTS), *(_stamp(records / name / "meta.json") for name in splits)]
+    outdated = _outdated(run.path, tuple(stamps))
+    return tuple(name for name, stamp in zip(splits, made, strict=True) if stamp and weights and name not in outdated)
 
 
-def _written(path: Path) -> int:
-    """When, in nanoseconds since 1970; 0 if there is no such file."""
+@lru_cache(maxsize=64)
+def _outdated(path: Path, stamps: tuple[object, ...]) -> tuple[str, ...]:
+    del stamps
+    return tuple(outdated_splits(Run(path)))
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Values that change with a file; empty if there is no such file. No order of times is assumed: clocks jump."""
     try:
-        return path.stat().st_mtime_ns
+        found = path.stat()
     except OSError:
-        return 0
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _ended(job: Job, *, complete: bool, progress: Progress | None, run: Run) -> tuple[str, str]:

@@ -211,7 +211,7 @@ class ExitRecord:
         """(B, K) values of a score of `SCORES`: as stored, else computed from what it needs on first use and kept.
 
         Raises:
-            ValueError: as `unavailable_reason`; NaN or infinite logits.
+            ValueError: as `unavailable_reason`; NaN or infinite logits, or NaN values.
         """
         if name in STORED:
             return np.asarray(getattr(self, name))
@@ -223,7 +223,10 @@ class ExitRecord:
                 raise ValueError(reason)
             if LOGITS in leaves([name], () if self.temperatures else self.stored) and self.logits is not None:
                 _raise_first(validation.logits_problems(self.logits, self.described))
-            computed |= self.scores_at([name], self.temperatures)
+            values = self.scores_at([name], self.temperatures)
+            if bad := int(np.isnan(values[name]).any(axis=1).sum()):
+                raise ValueError(f"score {name!r} is NaN for {bad:,} of {self.n_images:,} images of {self.described}")
+            computed |= values
         return computed[name]
 
     def unavailable_reason(self, name: str) -> str | None:

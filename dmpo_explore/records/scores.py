@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 from array_api_compat import array_namespace, device
 
 from .. import joints
@@ -208,10 +209,12 @@ class _Values(dict[str, Any]):
         return self[LOGITS] - self.xp.max(self[LOGITS], axis=-1, keepdims=True)
 
     def _score(self, score: Score) -> Any:
-        given = [self[name] for name in score.needs]
+        given = [_unchangeable(self[name]) for name in score.needs]
         try:
             found = score.compute(*given)
-        except (TypeError, AttributeError, NameError, LookupError, ValueError) as error:
+            xp = array_namespace(found)
+            values = xp.astype(found, getattr(xp, score.kind), copy=False)
+        except (Exception, SystemExit) as error:  # a plug-in may do anything
             kind = type(given[0]).__module__.partition(".")[0]
             raise ValueError(
                 f"score {score.name!r} failed on {kind} arrays: {type(error).__name__}: {one_line(error)}"
@@ -222,8 +225,15 @@ class _Values(dict[str, Any]):
                 f"score {score.name!r} has shape {tuple(found.shape)}; compute must return one number per row, "
                 f"{tuple(like.shape)}"
             )
-        xp = array_namespace(found)
-        return xp.astype(found, getattr(xp, score.kind), copy=False)
+        return values
+
+
+def _unchangeable(values: Any) -> Any:
+    """A view of NumPy's arrays that cannot be written to: other scores are computed from the same values."""
+    if isinstance(values, np.ndarray):
+        values = values.view()
+        values.flags.writeable = False
+    return values
 
 
 def _named(values: _Values, reads: Sequence[str]) -> dict[str, Any]:

@@ -53,7 +53,11 @@ def is_text(value: str, most: int) -> bool:
 
 def one_line(message: object, longest: int = MESSAGE) -> str:
     """A message on one line without control characters; the middle of a long one is left out."""
-    text = " ".join(_cut(str(message), 10 * longest).split())
+    try:
+        text = str(message)
+    except Exception:  # of an exception that a plug-in defines
+        text = f"{type(message).__name__} has no text"
+    text = " ".join(_cut(text, 10 * longest).split())
     text = "".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
     return _cut(text, longest)
 

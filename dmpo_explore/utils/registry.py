@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from .abbreviate import LONGEST, short
 
@@ -50,6 +50,14 @@ class Joint(dict[str, T]):
         Joint.changes += 1
         super().__setitem__(name, entry)
 
+    def update(self, *args: Any, **more: T) -> None:
+        for name, entry in dict(*args, **more).items():
+            self[name] = entry
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override, misc]
+        self.update(other)
+        return self
+
     def __delitem__(self, name: str) -> None:
         self.origins.pop(name, None)
         Joint.changes += 1
@@ -71,9 +79,15 @@ class Joint(dict[str, T]):
             raise ValueError(f"plug-in {self.origins[name]!r} adds {self.kind} {name!r}, a name of the library's own")
         later = dict(self)
         self.clear()
-        self.update({**entries, **later})
+        super().update({**entries, **later})
         Joint.changes += 1
         return self
+
+    def put_back(self, before: Mapping[str, T]) -> list[str]:
+        """Names of ``before`` that are gone or stand for another entry now; they get theirs again."""
+        lost = [name for name, entry in before.items() if self.get(name) is not entry]
+        super().update({name: before[name] for name in lost})
+        return lost
 
     @staticmethod
     @contextmanager

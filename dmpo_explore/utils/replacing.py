@@ -166,7 +166,8 @@ def _clear(part: Path, path: Path) -> None:
         written = max((place.lstat().st_ctime for place in (part, old) if os.path.lexists(place)), default=None)
         if written is None:
             return  # its writer has ended meanwhile
-        if time.time() - written < (WAIT if old.exists() and not path.exists() else UNKNOWN):
+        longest = WAIT if old.exists() and not path.exists() else UNKNOWN
+        if 0 <= time.time() - written < longest:  # negative: the clock was set back since
             return
     try:
         with FileLock(lock, timeout=0):

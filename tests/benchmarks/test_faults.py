@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +15,7 @@ from run_folders import make_run
 from synthetic import make_record
 
 import faults
-from _faults import commands, full_disk, hostile, kill_points, kills, memory, repeated, rewritten
+from _faults import commands, full_disk, hostile, judged, kill_points, kills, memory, odd, repeated, rewritten, trials
 from _faults.contents import contents
 from _faults.outcome import Outcome
 from _faults.states import damaged, different
@@ -123,11 +125,11 @@ def test_a_command_that_is_repeated_ends_in_one_of_six_ways(tmp_path: Path, monk
 
     monkeypatch.setattr(repeated, "Trials", Trials)
     rows, page = tmp_path / "rows.csv", tmp_path / "page.md"
-    repeated.run(["record", "fetch"], 1, 0, rows)
-    table = repeated.summary(repeated.run(["record", "fetch"], 2, 0, rows))  # goes on behind the first of each
+    trials.run(["record", "fetch"], 1, 0, rows)
+    table = trials.summary(trials.run(["record", "fetch"], 2, 0, rows))  # goes on behind the first of each
     assert table["kind"].tolist() == ["record", "fetch"] and next(ends, None) is None
     counts = table[["trials", "clean", "traceback", "lost", "hang"]].to_numpy().tolist()
-    assert counts == [[2, 2, 0, 0, 0], [2, 0, 1, 1, 0]]
+    assert counts == [[2, 2, 0, 0, 0], [2, 0, 1, 1, 0]] and not trials.all_well(table)
     page.write_text(f"a\n{faults.BEGIN_COMMANDS}\n{faults.END}\nb\n")
     faults.put_in_document(faults.commands_as_markdown(table), faults.BEGIN_COMMANDS, page)
     assert page.read_text().splitlines()[-4:-2] == ["", "Seeds: 0."] and "| all     | 4 " in page.read_text()
@@ -135,10 +137,47 @@ def test_a_command_that_is_repeated_ends_in_one_of_six_ways(tmp_path: Path, monk
         assert repeated._failed(commands.Done(status, errors)) == ending
 
 
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("trial", "ending"),
+    [
+        (lambda: None, "clean"),
+        (lambda: _raise(OSError("the disk is full")), "clear error"),
+        (lambda: _raise(ValueError("x" * 1001)), "traceback"),
+        (lambda: _raise(ValueError()), "traceback"),
+        (lambda: _raise(SystemExit(0)), "traceback"),
+        (lambda: _raise(judged.Wrong("other weights")), "silent wrong"),
+        (lambda: _raise(judged.Lost("a record")), "lost"),
+        pytest.param(
+            lambda: time.sleep(5), "hang", marks=pytest.mark.skipif(os.name == "nt", reason="Windows has no alarms")
+        ),
+    ],
+)
+def test_a_trial_ends_in_one_of_six_ways(trial: Callable[[], None], ending: str) -> None:
+    assert judged.judged(trial, 0.2)[0] == ending
+
+
+QUICK = ("images that change", "pages and odd files", "plug-ins that fail, change or lie")
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [(kind, 8) if kind in QUICK else pytest.param(kind, 2, marks=pytest.mark.slow) for kind in odd.KINDS],
+)
+def test_odd_events_end_clean_or_with_a_clear_error(kind: str, number: int, tmp_path: Path) -> None:
+    made = odd.Trials(tmp_path)
+    for trial in range(number):
+        ending, words = made.trial(kind, 9, trial)
+        assert ending in ("clean", "clear error"), words
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_command_given_again_after_a_kill_makes_it_so(tmp_path: Path) -> None:
-    rows = repeated.run(list(repeated.KINDS), 1, 0, tmp_path / "rows.csv")
+    rows = trials.run(list(repeated.KINDS), 1, 0, tmp_path / "rows.csv")
     assert rows["ending"].tolist() == ["clean"] * len(repeated.KINDS), rows.to_string()
 
 

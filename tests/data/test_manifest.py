@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,6 +112,24 @@ def test_reading_an_image_compares_its_bytes(tmp_path: Path) -> None:
         made.images(data, "test")
     with pytest.raises(ValueError, match=r"no split 'calibration' when it was trained \(it had train, val, test\)"):
         made.images(data, "calibration")
+
+
+def test_the_bytes_that_are_compared_are_those_that_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = DataConfig(str(fill(tmp_path / "own")))
+    images = make_manifest(data).images(data, "test")
+    first, second, opened, opens = images.pixels.paths[0], images.pixels.paths[1], Path.open, list[Path]()
+    kept = images[0]
+
+    def changing(path: Path, *args: Any, **kwargs: Any) -> Any:
+        opens.append(path)
+        if opens.count(first) == 2:
+            shutil.copyfile(second, first)
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", changing)
+    np.testing.assert_array_equal(images[0], kept)
 
 
 def test_a_class_without_training_images_is_named(tmp_path: Path) -> None:

@@ -276,6 +276,7 @@ FACTS: dict[str, Any] = {
         ({"preprocess": {"mean": 1}}, "image_size=None"),
         ({"preprocess": FACTS["preprocess"] | {"image_size": True}}, "image_size=True"),
         ({"preprocess": FACTS["preprocess"] | {"interpolation": "psychic"}}, "interpolation='psychic'"),
+        ({"preprocess": FACTS["preprocess"] | {"interpolation": "x" * 10**5}}, "interpolation='x.{,80} must be one of"),
         ({"preprocess": FACTS["preprocess"] | {"resize": "cut"}}, "resize='cut' must be one of squash, crop"),
         ({"preprocess": FACTS["preprocess"] | {"crop_pct": 0}}, "crop_pct=0 must be a number from 0 to 1"),
         ({"preprocess": FACTS["preprocess"] | {"mean": [1, 2]}}, "mean=.* must be three numbers"),

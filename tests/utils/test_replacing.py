@@ -201,6 +201,14 @@ def test_leftovers_of_earlier_versions_have_no_lock_and_may_be_in_use_for_an_hou
     assert list(tmp_path.iterdir()) == [other]  # a name that is none of ours
 
 
+def test_a_clock_that_was_set_back_keeps_no_leftover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (".record.abcd_123.old", ".other.abcd_123.part"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    clear_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["record"]
+
+
 def test_the_old_version_of_a_killed_earlier_program_comes_back(tmp_path: Path) -> None:
     old = tmp_path / ".record.abcd_123.old"
     old.mkdir()

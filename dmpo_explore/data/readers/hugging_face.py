@@ -6,7 +6,9 @@ put it there, which is the one function here that connects. A folder is data: wh
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
@@ -39,7 +41,43 @@ def hugging_face_parts(name: ReaderName, root: Path | None = None) -> tuple[str,
         if saved := _saved(name):
             found = datasets.load_from_disk(str(saved))
             return tuple(found) if isinstance(found, datasets.DatasetDict) else ("train",)
-        return tuple(map(str, datasets.get_dataset_split_names(_path(name), cache_dir=path_text(root))))
+        listed = datasets.load_dataset_builder(_path(name), cache_dir=path_text(root)).config.data_files
+        parts = tuple(map(str, datasets.get_dataset_split_names(_path(name), cache_dir=path_text(root))))
+    if name.folder is not None and listed:
+        files = [str(file) for part in listed.values() for file in part]
+        _check_files(name, name.folder.resolve(), files)
+        _check_classes(name, files)
+    return parts
+
+
+def _check_files(name: ReaderName, folder: Path, files: list[str]) -> None:
+    """Raise ValueError where ``datasets``, which finds parts by words in paths, takes a file twice or not at all."""
+    cure = f"`datasets` looks for train, test and the like in all of a path; give the folder itself: --data {folder}"
+    if twice := next((file for file, count in Counter(files).items() if count > 1), None):
+        raise ValueError(f"{name}: {twice} is taken for two parts, or twice. {cure}")
+    suffixes, listed = {PurePath(file).suffix for file in files}, {*files}
+    if any((folder / card).exists() for card in CARDS):
+        return  # it may choose some of its files
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix in suffixes and not hidden and path.is_file() and str(path) not in listed:
+            raise ValueError(f"{name}: {path} is in no part. {cure}")
+
+
+def _check_classes(name: ReaderName, files: list[str]) -> None:
+    """Raise ValueError for tables of Parquet that number classes differently: ``datasets`` goes by the first one."""
+    import pyarrow.parquet
+
+    first: dict[str, tuple[str, Any]] = {}
+    for file in files:
+        if PurePath(file).suffix == ".parquet":
+            stated = json.loads((pyarrow.parquet.read_schema(file).metadata or {}).get(b"huggingface", b"{}"))
+            for field, kind in stated.get("info", {}).get("features", {}).items():
+                names = kind.get("names") if isinstance(kind, dict) else None
+                if names and first.setdefault(field, (file, names))[1] != names:
+                    other = first[field][0]
+                    cure = "write them anew with one list of names, or save the parts with save_to_disk"
+                    raise ValueError(f"{name}: {file} and {other} number the classes of {field!r} differently; {cure}")
 
 
 def fetch_hugging_face(name: ReaderName, root: Path | None) -> None:

@@ -196,6 +196,29 @@ def test_tables_of_datasets(tmp_path: Path) -> None:
 
 
 @slow
+def test_what_datasets_itself_misreads_is_refused(tmp_path: Path) -> None:
+    """It looks for the words train and test in whole paths, and takes class names from the first table alone."""
+    for part in ("train", "test"):
+        fill(tmp_path / "words" / part, ("bus", "train"), 10)
+    with pytest.raises(
+        ValueError, match=r"test/train/00\.png is taken for two parts, or twice.*give the folder itself"
+    ):
+        images_of(DataConfig(f"hfds/{tmp_path / 'words'}", root=str(tmp_path / "cache")), "train")
+    fill(tmp_path / "classes", ("bus", "train"), 10)
+    with pytest.raises(ValueError, match=r"bus/\d+\.png is in no part.*give the folder itself"):
+        images_of(DataConfig(f"hfds/{tmp_path / 'classes'}", root=str(tmp_path / "cache")), "train")
+    import datasets
+
+    for part, names in (("train", ["even", "odd"]), ("test", ["odd", "even"])):
+        kinds = table(range(1)).features | {"label": datasets.ClassLabel(names=names)}
+        table(range(20)).cast(datasets.Features(kinds)).to_parquet(tmp_path / "tables" / f"{part}.parquet")
+    with pytest.raises(
+        ValueError, match=r"(train|test)\.parquet number the classes of 'label' differently; write them"
+    ):
+        images_of(DataConfig(f"hfds/{tmp_path / 'tables'}", root=str(tmp_path / "cache")), "test")
+
+
+@slow
 def test_rows_without_a_class_are_named(tmp_path: Path) -> None:
     rows = table(range(40))
     rows.add_column("kind", [None if n == 7 else "ab"[n % 2] for n in range(40)]).save_to_disk(tmp_path / "bare")
