@@ -81,7 +81,7 @@ def remarks(sides: Sequence[Side], split: str, policy: str, wanted: Wanted) -> l
         name, run = messages.escape_markdown(side.name), side.point.run
         if not policies.can_fit(run) and side.record.n_exits > 1:
             fix = f"`dmpo-explore record {side.name} --split val`"
-            fix = "the page Your own scores takes them" if own_runs.is_own(run) else fix
+            fix = "the page Bring your own takes them" if own_runs.is_own(run) else fix
             notes.append(f"{name} has no calibration or val record to fit on, so every image exits at its last: {fix}.")
         if (drawn := comparison.policy_of_curve(side, policy)) != policy and side.record.n_exits > 1:
             notes.append(f"{name}: its curve is that of {drawn}, as {policy} is unavailable.")

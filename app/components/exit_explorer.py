@@ -14,7 +14,7 @@ import pandas as pd
 import streamlit as st
 from dmpo_explore_app.components import class_heat_map, gallery, widgets
 from dmpo_explore_app.components.threshold_slider import supplies
-from dmpo_explore_app.services import chosen_image, exploration, selection
+from dmpo_explore_app.services import chosen_image, exploration, own_runs, run_facts, selection
 from dmpo_explore_app.services.chosen_image import ChosenFacts
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.selection import Rows, Selection
@@ -32,8 +32,11 @@ Thumbnail = Callable[[int], str] | None
 def draw(point: OperatingPoint, chosen: Selection, fragments: Fragments) -> None:
     """What the chosen tab has below the slider; without the slider's component classes, and images or their table."""
     outcome, native = point.outcome, not widgets.live()
+    drawn = native or chosen.view in ("classes", "images", "table")
+    if not drawn and own_runs.is_own(point.run):
+        return  # where there are no images, the mosaic explains its tiles
     thumbnail = widgets.thumbnail_source(point.run, point.split)
-    if not (native or chosen.view in ("classes", "images", "table")):
+    if not drawn:
         return
     rows = selection.ordered(outcome, selection.mask(outcome, chosen), chosen.sort)
     with st.container(key="linked", gap="small"):
@@ -58,13 +61,13 @@ def draw_chosen(point: OperatingPoint, facts: ChosenFacts, chosen: Selection) ->
 
 def draw_filters(record: dx.ExitRecord) -> None:
     """A popover with the widgets of the selection, whose values are validated; its button names those that are set."""
-    names, blocks = record.meta.class_names, record.meta.exit_blocks
+    names, blocks = record.meta.class_names, run_facts.blocks(record)
     shared: dict[str, Any] = {"on_change": filters.first_page, "persist_state": "session"}
     with st.popover(filters.in_words(record) or "Filter", icon=":material/filter_alt:", key=panels.FILTERS):
         st.pills(
             "Exits at",
             range(record.n_exits + 1),
-            format_func=lambda k: f"{k} (block {blocks[k - 1]})" if k else "any",
+            format_func=lambda k: f"{k} (block {blocks[k - 1]})" if k and blocks else str(k or "any"),
             key=filters.EXIT,
             required=True,
             **shared,

@@ -85,7 +85,7 @@ def source(point: OperatingPoint) -> str:
     if point.record.n_exits == 1:
         return ""
     if not policies.can_fit(run) and own_runs.is_own(run):
-        return "Set by hand. Give held-out scores on the page Your own scores to have thresholds fitted."
+        return "Not fitted: the page Bring your own takes held-out scores to fit it on."
     if not policies.can_fit(run):
         return f"Record val to have thresholds chosen: dmpo-explore record {run.name} --split val"
     try:

@@ -11,7 +11,7 @@ from functools import partial
 
 import pandas as pd
 import plotly.graph_objects as go
-from dmpo_explore_app.services import policies, records, run_styles
+from dmpo_explore_app.services import policies, records, run_facts, run_styles
 from dmpo_explore_app.services.policies import OperatingPoint
 
 import dmpo_explore as dx
@@ -20,11 +20,16 @@ Figures = Mapping[str, Callable[[], go.Figure]]
 
 
 def curves(point: OperatingPoint, beside: Mapping[str, dx.Run]) -> dict[str, pd.DataFrame]:
-    """Name → trade-off of the run and of the runs beside it, under its policy where they can have it."""
-    found = {point.run.name: curve(point)}
+    """Name → trade-off of the run and of the runs beside it, under its policy where they can have it.
+
+    All shares of compute are of the run's own plain backbone, so that other backbones and image sizes can stand beside.
+    """
+    found, own = {point.run.name: curve(point)}, point.record.meta.reference_flops
     for name, run in beside.items():
         other = policies.unavailable_reason(run, point.split, point.policy.name)
-        found[name] = policies.trade_off(run, point.split, "confidence" if other else point.policy.name)
+        table = policies.trade_off(run, point.split, "confidence" if other else point.policy.name)
+        theirs = records.record(run, point.split).meta.reference_flops
+        found[name] = table.assign(flops_fraction=table["flops_fraction"] * (theirs / own))
     return found
 
 
@@ -52,7 +57,8 @@ def images_key(point: OperatingPoint, with_images: bool) -> str:
 
 def exit_names(record: dx.ExitRecord) -> list[str]:
     """Two lines for each exit: its number and its block."""
-    return [f"exit {k}<br>block {block}" for k, block in enumerate(record.meta.exit_blocks, start=1)]
+    blocks = run_facts.blocks(record)
+    return [f"exit {k}<br>block {blocks[k - 1]}" if blocks else f"exit {k}" for k in range(1, record.n_exits + 1)]
 
 
 def _trade_off(point: OperatingPoint, tables: Mapping[str, pd.DataFrame], oracle: bool) -> go.Figure:

@@ -17,7 +17,7 @@ from typing import NotRequired, TypedDict
 import numpy as np
 import pandas as pd
 import streamlit as st
-from dmpo_explore_app.services import policies, records, run_styles
+from dmpo_explore_app.services import own_runs, policies, records, run_facts, run_styles
 from dmpo_explore_app.services.chosen_image import ChosenFacts
 from dmpo_explore_app.services.policies import OperatingPoint
 
@@ -25,7 +25,7 @@ import dmpo_explore as dx
 
 EARLIEST, LATEST = "all at exit 1", "none early"
 Row = list[int]  # correct and incorrect images at exit 1, correct and incorrect at exit 2, …
-AXIS = "compute (share of the plain backbone)"
+AXIS, OWN_AXIS = "compute (share of the plain backbone)", "compute (share of the reference)"
 
 
 class Line(TypedDict):
@@ -200,12 +200,12 @@ class _SliderInputs:
             "line": _line(found.single),
             "curves": drawn,
             "bound": bound(self.point) if self.oracle else None,
-            "blocks": list(record.meta.exit_blocks),
+            "blocks": list(run_facts.blocks(record)),
             "costs": record.flops_fraction.tolist(),
             "full": {"accuracy": float(record.correct[:, -1].mean()), "compute": float(record.flops_fraction[-1])},
             "rule": rule(self.point.policy, record.n_exits),
             "ends": ends_in_words(self.point.policy.name),
-            "axis": AXIS,
+            "axis": OWN_AXIS if own_runs.is_own(self.point.run) else AXIS,
             "alt": f"Accuracy over compute of {', '.join(self.tables)}",
             "one": _one_class(record, self.label),
             "compact": self.compact,

@@ -13,7 +13,7 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import compute_help, exit_explorer, run_picker, share, threshold_controls, widgets
 from dmpo_explore_app.components.threshold_slider import supplies, threshold_slider
-from dmpo_explore_app.services import chosen_image, exploration, mosaic_data, records, run_styles
+from dmpo_explore_app.services import chosen_image, comparison, exploration, mosaic_data, records, run_styles
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.records import Stamp
 from dmpo_explore_app.services.slider_data import counts, slider_data
@@ -56,8 +56,10 @@ def workbench() -> None:
 
 
 def comparable(names: Sequence[str], point: OperatingPoint) -> Mapping[str, dx.Run]:
-    """Runs whose curves can stand beside the run's."""
-    return records.comparable_runs(names, point.run, point.split)
+    """Runs whose curves can stand beside the run's: own scores of the same images, then other runs."""
+    own = [run for run in opened_scores.opened() if point.split in run.splits() and run.name != point.run.name]
+    same = {run.name: run for run in own if comparison.same_images(point.run, run, point.split)}
+    return same | records.comparable_runs(names, point.run, point.split)
 
 
 def prepare(others: Callable[[OperatingPoint], Mapping[str, dx.Run]], point: OperatingPoint) -> None:

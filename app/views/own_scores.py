@@ -46,16 +46,16 @@ def page() -> None:
 
 
 def current() -> None:
-    """The run that this session has open."""
-    run = opened_scores.opened()
-    if run is None:
-        return
-    with st.container(horizontal=True, gap="small", vertical_alignment="center", key="own_current"):
-        st.markdown(f"Open now: **{messages.escape_markdown(run.name)}**")
-        for page, (name, icon) in PAGES.items():
-            if st.button(f"Show in {name}", key=opened_scores.show_key(page), on_click=opened_scores.choose, icon=icon):
-                st.switch_page(page)
-        st.button("Close", key=opened_scores.CLOSE, on_click=opened_scores.close, icon=":material/close:")
+    """The runs that this session has open."""
+    for i, run in enumerate(opened_scores.opened()):
+        with st.container(horizontal=True, gap="small", vertical_alignment="center", key=f"own_current_{i}"):
+            st.markdown(f"Open now: **{messages.escape_markdown(run.name)}**", width="content")
+            for page, (name, icon) in PAGES.items():
+                key = opened_scores.show_key(page, run)
+                if st.button(f"Show in {name}", key=key, on_click=opened_scores.choose, args=(run,), icon=icon):
+                    st.switch_page(page)
+            key = opened_scores.close_key(run)
+            st.button("Close", key=key, on_click=opened_scores.close, args=(run,), icon=":material/close:")
 
 
 def ready(title: str, scores: scores_form.Scores) -> None:
@@ -76,7 +76,7 @@ def ready(title: str, scores: scores_form.Scores) -> None:
         if place:
             with st.spinner("Looking for the images …"):
                 files = dx.runs.image_list(scores_form.image_place(place), records[0].n_images)
-        opened_scores.open_run(own_runs.opened(title, scores, files))
+        opened_scores.open_run(title, scores, files)
         st.switch_page(pressed)
     st.caption(
         "*Live* and the maps of *One image* run a model, and *Training* shows how it was trained: scores have neither."

@@ -69,7 +69,7 @@ class EmbeddingMap {
     const exits = element("span", { class: "choice", role: "group", "aria-label": "Exit of the map" });
     for (let k = 0; k < K; k++) {
       const button = element("button", { type: "button", "aria-pressed": k === this.exit }, String(k + 1));
-      button.setAttribute("aria-label", `exit ${k + 1}, after block ${this.data.blocks[k]}`);
+      button.setAttribute("aria-label", exitName(this.data, k));
       button.addEventListener("click", () => this.choose(exits, button, () => (this.exit = k)));
       exits.append(button);
     }
