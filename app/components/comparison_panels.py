@@ -119,8 +119,9 @@ def classes(sides: Sequence[Side]) -> go.Figure:
     """The classes on which the runs differ most."""
     st.header("Class by class", anchor=False)
     frame = comparison.class_accuracy(sides)
-    if len(top := frame.head(CLASSES)) < len(frame):
-        st.caption(f"The {CLASSES} of {len(frame):,} classes on which the runs differ most.")
+    top = frame.head(CLASSES)
+    some = f"The {CLASSES} of {len(frame):,} classes on which the runs differ most" if len(top) < len(frame) else ""
+    st.caption(f"{some or 'Those on which the runs differ most'} at this budget, in that order.")
     figure = dx.figures.class_accuracy_figure(top, list(comparison.run_numbers(sides).values()))
     alt = f"Accuracy of each run on each class; they differ most on {frame.index[0]}."
     widgets.chart(figure, "decide classes", 110 + 26 * len(top), alt)
@@ -158,7 +159,7 @@ def images(sides: Sequence[Side], base: Side, split: str) -> None:
     a = next(side for side in sides if side.name == other)
     masks = dx.analysis.parts(a.outcome, base.outcome)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="pairs"):
-        label = f"A (B is {messages.escape_markdown(base.name)})"
+        label = f"A (B is {messages.escape_markdown(base.name)}, compared with above)"
         st.selectbox(label, others, key=decide_choices.OTHER, width=220, persist_state="session")
         st.segmented_control(
             "Show",

@@ -26,6 +26,7 @@ import dmpo_explore as dx
 LINES = {4: 20}  # images of each exit at a time for up to so many exits
 FEW, PAGE = 15, 60  # the same for more exits, and where one exit is chosen
 ROWS = 100  # of the table at a time
+LAST = "last exit's prediction"  # a column
 Thumbnail = Callable[[int], str] | None
 
 
@@ -125,7 +126,6 @@ def as_table(outcome: dx.Outcome, rows: Rows, thumbnail: Thumbnail, fragments: t
     if thumbnail is not None:
         shown.insert(0, "thumbnail", [thumbnail(int(row)) for row in here])
     key = f"table {hash(here.tobytes())}"  # a selection belongs to these rows
-    st.caption(f"{rows.size:,} images. Select a row to see the prediction of every exit.")
     st.dataframe(
         shown,
         key=key,
@@ -136,10 +136,13 @@ def as_table(outcome: dx.Outcome, rows: Rows, thumbnail: Thumbnail, fragments: t
         selection_mode="single-row",
         column_config={
             "thumbnail": st.column_config.ImageColumn("thumbnail", width=60),
+            **{name: st.column_config.Column(width=64) for name in ("image", "exit", "correct")},
             "confidence": st.column_config.ProgressColumn("confidence", format="percent", min_value=0, max_value=1),
         },
+        column_order=("thumbnail", "image", "exit", "correct", "prediction", "class", "confidence", LAST),
         alt="Images with the exit at which they exit and its prediction.",
     )
+    st.caption(f"{rows.size:,} images. Select a row to see the prediction of every exit.")
     _pager()
 
 
@@ -156,7 +159,7 @@ def table(outcome: dx.Outcome, rows: Rows) -> pd.DataFrame:
             "prediction": names[outcome.prediction[rows]],
             "correct": outcome.correct[rows],
             "confidence": outcome.confidence[rows],
-            "last exit's prediction": names[record.prediction[rows, -1]],
+            LAST: names[record.prediction[rows, -1]],
         }
     )
 

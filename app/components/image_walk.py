@@ -29,7 +29,8 @@ def walk(answers: ImageAnswers, picture: str | None, truth: int | None) -> str:
         _stage(answers, k, list(zip(classes[k].tolist(), shares[k].tolist(), strict=True)), picture, truth)
         for k in range(read.n_exits)
     )
-    return f'<ol class="dx-walk">{stages}</ol>'
+    columns = min(3, -(-read.n_exits // 2)) if read.n_exits > 1 else 1  # on a tablet; no row with a single stage
+    return f'<ol class="dx-walk" style="--columns: {columns}">{stages}</ol>'
 
 
 def _stage(answers: ImageAnswers, k: int, best: list[tuple[int, float]], picture: str | None, truth: int | None) -> str:

@@ -60,7 +60,7 @@ def data(name: str) -> str:
 
 
 def blocks(record: dx.ExitRecord) -> tuple[int, ...]:
-    """The block after which each exit stands; empty where a file of scores gave none: then they only count the exits."""
+    """The block after which each exit stands; empty where a file of scores gave none, so that they count the exits."""
     meta = record.meta
     counted = meta.image_size is None and meta.exit_blocks == tuple(range(1, record.n_exits + 1))
     return () if counted else meta.exit_blocks

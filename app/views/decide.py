@@ -49,7 +49,7 @@ def workbench(names: Sequence[str]) -> None:
             names,
             key=decide_choices.RUNS,
             max_selections=decide_choices.MOST,
-            width=520,
+            width=640,
             label_visibility="collapsed",
             persist_state="session",
         )

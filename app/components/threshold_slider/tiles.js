@@ -42,7 +42,7 @@ class Atlas {
   fill(tiles, look, sheet, columns, labels) {
     const { side, edge, full, inner } = this, wide = columns * inner;
     const colourOf = tileColour(look.dark);
-    const soft = mixed(look.states[1], look.ground, 0.5); // most are correct: their edges are calm
+    const soft = mixed(look.states[1], look.ground, look.dark ? 0.2 : 0.5); // most are correct: their edges are calm
     const states = [packedColour(look.states[0]), packedColour(soft)]; // incorrect, correct
     for (let i = 0; i < tiles; i++) {
       const left = (i % columns) * inner, top = Math.floor(i / columns) * inner;

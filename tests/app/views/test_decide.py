@@ -74,6 +74,7 @@ def test_the_best_run_is_the_librarys_and_others_are_struck_out_with_the_reason(
     assert reasons["demo"] == "" and reasons["demo-naive"] == found.table["reason"].iloc[-1]
     assert reasons["demo-single"] == "it has a single exit: every image needs 1.13 GFLOPs"
     app = start(runs="demo,demo-naive,demo-single", gflops="2", lose="5")
+    assert app.slider(key="budget slider").value == app.slider(key="budget slider").max == 2
     assert not any(cells[2] for cells in shown(app).values()) and "the next" in answer(app)
     assert "No run keeps both" in answer(start(runs="demo,demo-naive", gflops="0.1"))
 
