@@ -201,8 +201,10 @@ def places(record: dx.ExitRecord, rows: npt.NDArray[np.int64]) -> npt.NDArray[np
 
 
 def map_note(point: OperatingPoint) -> tuple[str, str]:
-    """Why there is no map, and the command that makes one; empty where there is one, or where none can be made."""
+    """What the map is, or the command that makes one; empty where the record has one, or where none can be made."""
     run, record = point.run, point.record
+    if record.embedding is None and (source := dx.analysis.map_source(record)):
+        return f"Near each other: images whose {source} at the last exit are alike (t-SNE).", ""
     if record.embedding is not None or run.path.parent == dx.runs.BUNDLED_RUNS.resolve():
         return "", ""
     if not (run.path / "weights.safetensors").is_file():

@@ -97,8 +97,8 @@ class SliderData(TypedDict):
     the chosen image, from 1, or 0. ``source``: where the thresholds come from, ``by_hand``: the same while they are
     moved. ``pictures``, ``exits``: keys of what the mosaic is drawn from (`mosaic_data.Pictures`, `Exits`).
     ``answers``, ``image``, ``region``: the chosen kind of answer, row or -1, and rows (u32 in base64, empty for all).
-    ``map_note``: in place of a map, a text and a command. ``view``: the tab, of `selection.VIEWS`. ``drawer``: the
-    chosen image, if there is one.
+    ``map_note``: about the map, a text and a command. ``neighbours``: key of `image_maps.Neighbours`, or empty.
+    ``view``: the tab, of `selection.VIEWS`. ``drawer``: the chosen image, if there is one.
     """
 
     stays: Lasting
@@ -117,6 +117,7 @@ class SliderData(TypedDict):
     image: NotRequired[int]
     region: NotRequired[str]
     map_note: NotRequired[tuple[str, str]]
+    neighbours: NotRequired[str]
     exit_colours: NotRequired[list[str]]
     view: NotRequired[str]
     drawer: NotRequired[ChosenFacts | None]
