@@ -115,13 +115,17 @@ def curves(sides: Sequence[Side], split: str, policy: str, wanted: Wanted, choic
     return figure
 
 
-def classes(sides: Sequence[Side]) -> go.Figure:
+def classes(sides: Sequence[Side], choice: dx.analysis.RunChoice) -> go.Figure:
     """The classes on which the runs differ most."""
     st.header("Class by class", anchor=False)
     frame = comparison.class_accuracy(sides)
     top = frame.head(CLASSES)
     some = f"The {CLASSES} of {len(frame):,} classes on which the runs differ most" if len(top) < len(frame) else ""
-    st.caption(f"{some or 'Those on which the runs differ most'} at this budget, in that order.")
+    struck = ", ".join(messages.escape_markdown(row["run"]) for _, row in choice.table.iterrows() if row["reason"])
+    st.caption(
+        f"{some or 'Those on which the runs differ most'} at this budget, in that order."
+        + f" Struck out above: {struck}." * bool(struck)
+    )
     figure = dx.figures.class_accuracy_figure(top, list(comparison.run_numbers(sides).values()))
     alt = f"Accuracy of each run on each class; they differ most on {frame.index[0]}."
     widgets.chart(figure, "decide classes", 110 + 26 * len(top), alt)
