@@ -33,7 +33,7 @@ class EmbeddingMap {
     const note = this.figure.querySelector(".map-note");
     const [text, command] = data.map_note ?? ["", ""];
     note.replaceChildren(text, ...(command ? [" ", element("code", {}, command)] : []));
-    note.hidden = !text || Boolean(command && this.pictures);
+    note.hidden = !text;
   }
 
   // The size that there is, read as rarely as the mosaic's.
@@ -79,6 +79,7 @@ class EmbeddingMap {
     for (const k of [...(near ? [NEAR] : []), ...Array(K).keys()]) {
       const button = element("button", { type: "button", "aria-pressed": k === this.exit }, k === NEAR ? "last, t-SNE" : String(k + 1));
       if (k !== NEAR) button.setAttribute("aria-label", exitName(this.data, k));
+      button.title = k === NEAR ? "images near each other are alike at the last exit" : "two principal components of its features";
       button.addEventListener("click", () => this.choose(exits, button, () => (this.exit = k)));
       exits.append(button);
     }
@@ -146,7 +147,7 @@ class EmbeddingMap {
   listenToZoom() {
     const { canvas } = this;
     canvas.addEventListener("wheel", (event) => {
-      if (!this.made) return;
+      if (!this.made || (this.zoom.by === LEAST_ZOOM && event.deltaY > 0)) return; // the page scrolls
       event.preventDefault();
       this.zoomBy(2 ** (-event.deltaY / 300), event.offsetX, event.offsetY);
     }, { passive: false });
