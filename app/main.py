@@ -23,13 +23,13 @@ pages = {  # page → whether it shows one run
     (decide := st.Page("views/decide.py", title="Decide", icon=":material/balance:")): False,
     st.Page("views/image.py", title="One image", icon=":material/image_search:", url_path="image"): True,
     st.Page("views/live.py", title="Live", icon=":material/speed:"): True,
-    st.Page("views/data.py", title="Data", icon=":material/photo_library:", url_path="data"): False,
     st.Page("views/training.py", title="Training", icon=":material/model_training:"): True,
-    st.Page(
-        "views/own_scores.py", title="Your own scores", icon=":material/folder_open:", url_path="own-scores"
-    ): False,
+    (own := st.Page("views/own.py", title="Bring your own", icon=":material/folder_open:")): False,
 }
-former = st.Page(partial(app_header.lead_to, decide), url_path="compare", title="Decide", visibility="hidden")
-page = st.navigation([*pages, former], position="top")
+former = [  # addresses of earlier versions
+    st.Page(partial(app_header.lead_to, page, **more), url_path=path, title=page.title, visibility="hidden")
+    for path, page, more in (("compare", decide, {}), ("data", own, {}), ("own-scores", own, {"bring": "scores"}))
+]
+page = st.navigation([*pages, *former], position="top")
 app_header.draw(dx.list_runs(), pages.get(page, False))
 page.run()

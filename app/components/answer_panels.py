@@ -31,7 +31,7 @@ def original(image: ChosenImage, record: dx.ExitRecord) -> None:
         pixels, size = image.preview_and_size()
     except (OSError, ValueError) as error:
         if isinstance(image.run, own_runs.OwnRun) and image.run.files is None:
-            st.caption("No images were given. The page Your own scores takes them too.")
+            st.caption("No images were given. The page Bring your own takes them too.")
         else:
             text = f"The image file is missing; the recorded answers are shown all the same. {with_code(error)}"
             st.info(text, icon=":material/hide_image:")
@@ -81,7 +81,7 @@ def decision(answers: ImageAnswers) -> None:
     prediction = f"{html.escape(names[answers.prediction])} at {confidence:.1%}{known}"
     st.html(
         f'<p class="dx-why">{html.escape(answers.trace.sentence())} <b>Prediction: {prediction}</b>, for {share:.1%} '
-        "of the plain backbone's compute.</p>"
+        f"of the {'reference' if own_runs.is_own(answers.image.run) else 'plain backbone'}'s compute.</p>"
     )
     st.html(image_walk.walk(answers, small(answers.image), answers.label))
     if answers.one.logits is None and own_runs.is_own(answers.image.run):

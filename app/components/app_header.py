@@ -31,9 +31,9 @@ def draw(names: Sequence[str], of_a_run: bool = True) -> None:
             _runs(names, of_a_run)
 
 
-def lead_to(page: st.Page) -> None:
-    """From a former address of a page to the present one, with what the link says."""
-    st.switch_page(page, query_params=st.query_params.to_dict())
+def lead_to(page: st.Page, **more: str) -> None:
+    """From a former address of a page to the present one, with what the link says and ``more``."""
+    st.switch_page(page, query_params=st.query_params.to_dict() | more)
 
 
 def _runs(names: Sequence[str], of_a_run: bool) -> None:

@@ -64,7 +64,7 @@ def _controls(answers: ImageAnswers) -> DeltaGenerator:
             ("Baseline", state.BASELINE, list(BASELINES), BASELINES.__getitem__, 200),
         ):
             st.selectbox(label, options, format_func=shown, key=key, width=width, persist_state="session")
-        return st.container(horizontal=True, gap="small", width="content", key="drawn")
+        return st.container(horizontal=True, gap="small", width="content", vertical_alignment="bottom", key="drawn")
 
 
 # -- maps --

@@ -81,7 +81,7 @@ def remarks(sides: Sequence[Side], split: str, policy: str, wanted: Wanted) -> l
         name, run = messages.escape_markdown(side.name), side.point.run
         if not policies.can_fit(run) and side.record.n_exits > 1:
             fix = f"`dmpo-explore record {side.name} --split val`"
-            fix = "the page Your own scores takes them" if own_runs.is_own(run) else fix
+            fix = "the page Bring your own takes them" if own_runs.is_own(run) else fix
             notes.append(f"{name} has no calibration or val record to fit on, so every image exits at its last: {fix}.")
         if (drawn := comparison.policy_of_curve(side, policy)) != policy and side.record.n_exits > 1:
             notes.append(f"{name}: its curve is that of {drawn}, as {policy} is unavailable.")
@@ -115,12 +115,17 @@ def curves(sides: Sequence[Side], split: str, policy: str, wanted: Wanted, choic
     return figure
 
 
-def classes(sides: Sequence[Side]) -> go.Figure:
+def classes(sides: Sequence[Side], choice: dx.analysis.RunChoice) -> go.Figure:
     """The classes on which the runs differ most."""
     st.header("Class by class", anchor=False)
     frame = comparison.class_accuracy(sides)
-    if len(top := frame.head(CLASSES)) < len(frame):
-        st.caption(f"The {CLASSES} of {len(frame):,} classes on which the runs differ most.")
+    top = frame.head(CLASSES)
+    some = f"The {CLASSES} of {len(frame):,} classes on which the runs differ most" if len(top) < len(frame) else ""
+    struck = ", ".join(messages.escape_markdown(row["run"]) for _, row in choice.table.iterrows() if row["reason"])
+    st.caption(
+        f"{some or 'Those on which the runs differ most'} at this budget, in that order."
+        + f" Struck out above: {struck}." * bool(struck)
+    )
     figure = dx.figures.class_accuracy_figure(top, list(comparison.run_numbers(sides).values()))
     alt = f"Accuracy of each run on each class; they differ most on {frame.index[0]}."
     widgets.chart(figure, "decide classes", 110 + 26 * len(top), alt)
@@ -158,7 +163,7 @@ def images(sides: Sequence[Side], base: Side, split: str) -> None:
     a = next(side for side in sides if side.name == other)
     masks = dx.analysis.parts(a.outcome, base.outcome)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="pairs"):
-        label = f"A (B is {messages.escape_markdown(base.name)})"
+        label = f"A (B is {messages.escape_markdown(base.name)}, compared with above)"
         st.selectbox(label, others, key=decide_choices.OTHER, width=220, persist_state="session")
         st.segmented_control(
             "Show",

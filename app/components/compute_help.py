@@ -8,7 +8,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown
-from dmpo_explore_app.services import own_runs, policies
+from dmpo_explore_app.services import own_runs, policies, run_facts
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.state import panels
 from dmpo_explore_app.state.calibration import unavailable_reason
@@ -27,17 +27,18 @@ def explain(point: OperatingPoint) -> None:
     """FLOPs, thresholds, the exits in a table, and temperatures where there can be any."""
     record = point.record
     meta, split = record.meta, point.run.fitting_split
+    own = own_runs.is_own(point.run)
     fitted_on = (
-        "calibration, which is used for nothing else" if split == "calibration" else "val, which chose the epoch"
+        "the held-out scores"
+        if own
+        else "calibration, which is used for nothing else"
+        if split == "calibration"
+        else "val, which chose the epoch"
     )
     if text := recount(point.run, record):
         st.caption(f"These {text}")
     st.markdown(
-        f"**Compute** is counted in FLOPs ({escape_markdown(meta.flops_convention)}). An image that exits at an exit "
-        "costs everything that has run so far: embedding, blocks, and every bypass and predictor up to there. "
-        "Shares are relative to the *plain backbone*: the same network with one linear predictor at its end and "
-        f"nothing added, at the same image size ({meta.reference_flops / 1e9:.3g} GFLOPs an image). A run's own full "
-        "depth may therefore exceed 100%.\n\n"
+        f"{_given(meta) if own else _counted(meta)}\n\n"
         f"**Thresholds** for a target (max compute, max accuracy drop, max early-exit error) are fitted on "
         f"{fitted_on}, and applied unchanged to test. Moving the slider while looking at test is for exploring; "
         "a number to report comes from a fit.\n\n"
@@ -48,10 +49,29 @@ def explain(point: OperatingPoint) -> None:
     explain_failure_prediction(record)
     explain_calibration(point)
     size = f"{meta.image_size} px" if meta.image_size else "unknown size"
-    resizing = "" if own_runs.is_own(point.run) else f", images {point.run.config.model.resizing}"
+    resizing = "" if own else f", images {point.run.config.model.resizing}"
     st.caption(
         f"Model: {escape_markdown(meta.model)} · {size}{resizing} · "
         f"recorded {escape_markdown(meta.created or 'at an unknown time')}"
+    )
+
+
+def _counted(meta: dx.records.RecordMeta) -> str:
+    return (
+        f"**Compute** is counted in FLOPs ({escape_markdown(meta.flops_convention)}). An image that exits at an exit "
+        "costs everything that has run so far: embedding, blocks, and every bypass and predictor up to there. "
+        "Shares are relative to the *plain backbone*: the same network with one linear predictor at its end and "
+        f"nothing added, at the same image size ({meta.reference_flops / 1e9:.3g} GFLOPs an image). A run's own full "
+        "depth may therefore exceed 100%."
+    )
+
+
+def _given(meta: dx.records.RecordMeta) -> str:
+    """The same for scores that a reader brought."""
+    of = "the last exit" if meta.reference_flops == meta.flops[-1] else "the reference_flops"
+    return (
+        "**Compute** is what you gave for each exit: everything that has run when an image exits there. Shares are "
+        f"relative to {of} ({meta.reference_flops / 1e9:.3g} GFLOPs an image)."
     )
 
 
@@ -73,9 +93,9 @@ def exits(record: dx.ExitRecord) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "exit": [str(k) for k in range(1, record.n_exits + 1)],
-            "after block": [str(block) for block in meta.exit_blocks],
+            **({"after block": [str(block) for block in blocks]} if (blocks := run_facts.blocks(record)) else {}),
             "GFLOPs": [f"{flops / 1e9:.3g}" for flops in meta.flops],
-            "share of the plain backbone": [f"{share:.1%}" for share in record.flops_fraction],
+            "share": [f"{share:.1%}" for share in record.flops_fraction],
             **({"as trained": [f"{share:.1%}" for share in as_trained]} if as_trained else {}),
             "accuracy if all exit here": [f"{share:.2%}" for share in accuracy],
         }

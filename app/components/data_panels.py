@@ -1,4 +1,4 @@
-"""Parts of Data: what stops a training, what to know, counts by class, a contact sheet, what a training does.
+"""Parts of Bring your own for images: what stops a training, counts by class, a contact sheet, what a training does.
 
 In: a `dx.data.DataCheck`. Out: elements of the page. Names of classes and files are data: they are escaped.
 """
@@ -13,10 +13,11 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 from dmpo_explore_app import access, messages
-from dmpo_explore_app.components import class_controls, gallery, widgets
+from dmpo_explore_app.components import class_controls, gallery, progress, training_form, widgets
 from dmpo_explore_app.services import class_rows, data_check
 from dmpo_explore_app.services.class_rows import ClassView
 from dmpo_explore_app.state import data_choices as state
+from dmpo_explore_app.state import training_choices
 
 import dmpo_explore as dx
 
@@ -47,7 +48,7 @@ def numbers(found: dx.data.DataCheck) -> None:
         st.metric("Images", f"{found.n_images:,}", border=True, help=splits)
         st.metric("Classes", f"{len(found.class_names):,}", border=True)
         shown = "–" if ratio is None else "∞" if math.isinf(ratio) else f"{ratio:.1f}"
-        st.metric("Imbalance", shown, border=True)
+        st.metric("Largest class / smallest", shown, border=True)
         size = f"{sizes.median[0]:,} × {sizes.median[1]:,}" if sizes else "–"
         st.metric("Median size", size, border=True)
     facts = [splits]
@@ -121,5 +122,36 @@ def plan(found: dx.data.DataCheck) -> None:
     st.table(table, hide_index=True, alt="What a training does with these images.")
     command = ["dmpo-explore", "train", *config.to_arguments(), "--name", "mine", "--record"]
     if access.is_private():
-        st.caption("In a terminal; *Training* has a form with the same options:")
         st.code(shlex.join(command), language="sh", wrap_lines=True)
+
+
+def next_steps(found: dx.data.DataCheck, *, weights: bool) -> None:
+    """Buttons to a training's form and to a forecast, which a frozen backbone makes; below them the forecast.
+
+    Args:
+        weights: whether the backbone is here.
+    """
+    with st.container(horizontal=True, gap="small", vertical_alignment="center", key="next_steps"):
+        start = training_form.presets()[training_form.OWN].updated({"data.name": found.data.name})
+        if st.button(
+            "Train on these images", key=state.TRAIN, type="primary", icon=":material/model_training:",
+            on_click=training_choices.start_with, args=(training_form.OWN, start),
+        ):  # fmt: skip
+            st.switch_page("views/training.py")
+        asked = weights and state.forecast_asked(found.data)
+        if weights and not asked:
+            st.button(
+                "What could early exits save here?", key=state.FORECAST, icon=":material/query_stats:",
+                on_click=state.ask_forecast, args=(found.data,),
+                help=f"Ridge probes behind every block of the frozen backbone, on {data_check.PROBED} training "
+                "images: a minute or a few.",
+            )  # fmt: skip
+    if asked:
+        try:
+            with progress.progress_bar("Reading images through the backbone") as shown:
+                forecast = data_check.forecast(found.data, shown)
+        except (OSError, ValueError) as error:
+            state.ask_forecast(None)
+            messages.problem("There is no forecast for these images.", error)
+            return
+        st.info("  \n".join(map(messages.escape_markdown, forecast.lines())), icon=":material/query_stats:")

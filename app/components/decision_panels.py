@@ -58,8 +58,9 @@ def question(runs: Sequence[dx.Run], split: str) -> Wanted:
     low, high = comparison.budget_range(runs, split, first)
     reference = records.record(runs[0], split).meta.reference_flops / 1e9
     usual = comparison.upwards(reference / 2) if unit == "GFLOPs" else high
-    budget = state.validate_budget(unit, low, high, usual, reference)
+    budget = state.validate_budget(unit, low, usual, reference)
     lose, risk = state.validate_limit()
+    high = max(high, budget)
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="question"):
         st.markdown("I have", width="content")
         _number("Budget", state.BUDGETS[unit], 10.0 ** (len(f"{high:.0f}") - 3), BUDGET_HELP)
@@ -189,7 +190,7 @@ def table(sides: Sequence[Side], found: dx.analysis.RunChoice, wanted: Wanted) -
             "GFLOPs": f"{row['flops'] / 1e9:.3g} ({row['flops_fraction']:.0%})",
             "ms": f"{side.cost(by_time):.3g}".replace("nan", "–"),
             "points lost [95%]": comparison.interval(row["lost"], row["low"], row["high"]).replace("+", ""),
-            "": messages.escape_markdown(row["reason"], 300),
+            "why not": messages.escape_markdown(row["reason"], 300),
         }
         rows.append({name: cell for name, cell in cells.items() if name != "ms" or state.times()})
     with st.container(key="decision"):

@@ -14,7 +14,7 @@ import pandas as pd
 import streamlit as st
 from dmpo_explore_app.components import class_heat_map, gallery, transfer_panel, widgets
 from dmpo_explore_app.components.threshold_slider import supplies
-from dmpo_explore_app.services import chosen_image, exploration, selection
+from dmpo_explore_app.services import chosen_image, exploration, own_runs, run_facts, selection
 from dmpo_explore_app.services.chosen_image import ChosenFacts
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.selection import Rows, Selection
@@ -26,17 +26,21 @@ import dmpo_explore as dx
 LINES = {4: 20}  # images of each exit at a time for up to so many exits
 FEW, PAGE = 15, 60  # the same for more exits, and where one exit is chosen
 ROWS = 100  # of the table at a time
+LAST = "last exit's prediction"  # a column
 Thumbnail = Callable[[int], str] | None
 
 
 def draw(point: OperatingPoint, chosen: Selection, fragments: Fragments) -> None:
     """What the chosen tab has below the slider; without the slider's component classes, and images or their table."""
     outcome, native = point.outcome, not widgets.live()
+    drawn = native or chosen.view in ("classes", "images", "table")
+    if not drawn and own_runs.is_own(point.run):
+        return  # where there are no images, the mosaic explains its tiles
     thumbnail = widgets.thumbnail_source(point.run, point.split)
     if chosen.view == "elsewhere":
         transfer_panel.draw(point)
         return
-    if not (native or chosen.view in ("classes", "images", "table")):
+    if not drawn:
         return
     rows = selection.ordered(outcome, selection.mask(outcome, chosen), chosen.sort)
     with st.container(key="linked", gap="small"):
@@ -61,13 +65,13 @@ def draw_chosen(point: OperatingPoint, facts: ChosenFacts, chosen: Selection) ->
 
 def draw_filters(record: dx.ExitRecord) -> None:
     """A popover with the widgets of the selection, whose values are validated; its button names those that are set."""
-    names, blocks = record.meta.class_names, record.meta.exit_blocks
+    names, blocks = record.meta.class_names, run_facts.blocks(record)
     shared: dict[str, Any] = {"on_change": filters.first_page, "persist_state": "session"}
     with st.popover(filters.in_words(record) or "Filter", icon=":material/filter_alt:", key=panels.FILTERS):
         st.pills(
             "Exits at",
             range(record.n_exits + 1),
-            format_func=lambda k: f"{k} (block {blocks[k - 1]})" if k else "any",
+            format_func=lambda k: f"{k} (block {blocks[k - 1]})" if k and blocks else str(k or "any"),
             key=filters.EXIT,
             required=True,
             **shared,
@@ -125,7 +129,6 @@ def as_table(outcome: dx.Outcome, rows: Rows, thumbnail: Thumbnail, fragments: t
     if thumbnail is not None:
         shown.insert(0, "thumbnail", [thumbnail(int(row)) for row in here])
     key = f"table {hash(here.tobytes())}"  # a selection belongs to these rows
-    st.caption(f"{rows.size:,} images. Select a row to see the prediction of every exit.")
     st.dataframe(
         shown,
         key=key,
@@ -136,10 +139,13 @@ def as_table(outcome: dx.Outcome, rows: Rows, thumbnail: Thumbnail, fragments: t
         selection_mode="single-row",
         column_config={
             "thumbnail": st.column_config.ImageColumn("thumbnail", width=60),
+            **{name: st.column_config.Column(width=64) for name in ("image", "exit", "correct")},
             "confidence": st.column_config.ProgressColumn("confidence", format="percent", min_value=0, max_value=1),
         },
+        column_order=("thumbnail", "image", "exit", "correct", "prediction", "class", "confidence", LAST),
         alt="Images with the exit at which they exit and its prediction.",
     )
+    st.caption(f"{rows.size:,} images. Select a row to see the prediction of every exit.")
     _pager()
 
 
@@ -156,7 +162,7 @@ def table(outcome: dx.Outcome, rows: Rows) -> pd.DataFrame:
             "prediction": names[outcome.prediction[rows]],
             "correct": outcome.correct[rows],
             "confidence": outcome.confidence[rows],
-            "last exit's prediction": names[record.prediction[rows, -1]],
+            LAST: names[record.prediction[rows, -1]],
         }
     )
 

@@ -1,4 +1,4 @@
-"""Parts of Your own scores: the problems of a record folder, what a record holds, and how to write one.
+"""Parts of Bring your own for scores: the problems of a record folder, what a record holds, and how to write one.
 
 In: a folder or a record. Out: elements of the page.
 """
@@ -16,6 +16,8 @@ from dmpo_explore_app.services.run_facts import exits
 from dmpo_explore_app.state import opened_scores
 
 import dmpo_explore as dx
+
+LEAST_FLOPS = 1e5  # of a whole model; smaller numbers are shares, or costs in another unit
 
 
 def report(folder: Path) -> bool:
@@ -68,6 +70,12 @@ def summary(record: dx.ExitRecord, held_out: dx.ExitRecord | None) -> None:
     text = f"{sizes}: {data} {split}, model {model}."
     more = f" Thresholds are fitted on {held_out.n_images:,} held-out images." if held_out is not None else ""
     st.success(text + more, icon=":material/check_circle:")
+    if meta.flops[-1] < LEAST_FLOPS:
+        numbers = ", ".join(f"{flops:g}" for flops in meta.flops)
+        messages.notice(
+            f"{numbers} FLOPs are less than any network needs. Shares of compute are right where they are costs in "
+            "another unit; GFLOPs are not: 1.2 GFLOPs are 1.2e9."
+        )
 
 
 def recipe() -> None:

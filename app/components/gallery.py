@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+from dmpo_explore_app.services import run_facts
 from dmpo_explore_app.services.images import number_of
 
 import dmpo_explore as dx
@@ -172,7 +173,7 @@ def exit_header(record: dx.ExitRecord, exit: int, chosen: int, total: int, accur
     facts = [f"{total:,} exit here" if chosen == total else f"{chosen:,} chosen of {total:,} that exit here"]
     if chosen:
         facts.append(f"{accuracy:.1%} correct")
+    after = f"<small>after block {blocks[exit]}</small>" if (blocks := run_facts.blocks(record)) else ""
     return (
-        f'<div class="dx-exit" style="--exit: {colour}"><h3>Exit {exit + 1}'
-        f"<small>after block {record.meta.exit_blocks[exit]}</small></h3><p>{' · '.join(facts)}</p></div>"
+        f'<div class="dx-exit" style="--exit: {colour}"><h3>Exit {exit + 1}{after}</h3><p>{" · ".join(facts)}</p></div>'
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 
+from dmpo_explore_app.services import run_facts
 from dmpo_explore_app.services.image_answers import ImageAnswers
 
 import dmpo_explore as dx
@@ -28,11 +29,13 @@ def walk(answers: ImageAnswers, picture: str | None, truth: int | None) -> str:
         _stage(answers, k, list(zip(classes[k].tolist(), shares[k].tolist(), strict=True)), picture, truth)
         for k in range(read.n_exits)
     )
-    return f'<ol class="dx-walk">{stages}</ol>'
+    columns = min(3, -(-read.n_exits // 2)) if read.n_exits > 1 else 1  # on a tablet; no row with a single stage
+    return f'<ol class="dx-walk" style="--columns: {columns}">{stages}</ol>'
 
 
 def _stage(answers: ImageAnswers, k: int, best: list[tuple[int, float]], picture: str | None, truth: int | None) -> str:
-    exit, block = answers.exit, answers.record.meta.exit_blocks[k]
+    exit, blocks = answers.exit, run_facts.blocks(answers.record)
+    block = f" <small>block {blocks[k]}</small>" if blocks else "<small></small>"
     state = "here" if k == exit else "later" if k > exit else "passed"
     image = f'<img src="{html.escape(picture)}" alt="">' if picture and state != "later" else ""
     names = answers.record.meta.class_names
@@ -41,7 +44,7 @@ def _stage(answers: ImageAnswers, k: int, best: list[tuple[int, float]], picture
         for place, (label, share) in enumerate(best)
     )
     return (
-        f'<li class="{state}" style="--k: {k}"><h3>Exit {k + 1} <small>block {block}</small>{image}</h3>'
+        f'<li class="{state}" style="--k: {k}"><h3>Exit {k + 1}{block}{image}</h3>'
         f"<ul>{rows}</ul>{_meter(answers.trace, k)}</li>"
     )
 

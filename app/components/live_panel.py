@@ -51,8 +51,8 @@ def panel(session: LiveSession, record: dx.ExitRecord, image: Link | None, link:
     measured = look.count.measured
     if measured is not None:
         headline(
-            f"{measured.speed_up:.2f}×",
-            "Measured speed-up",
+            f"{measured.speed_up:.2f}×" if measured.calls >= RANGE_CALLS else f"about {measured.speed_up:.1f}×",
+            "Measured speed-up" + f", {measured.calls} calls so far" * (measured.calls < RANGE_CALLS),
             f"expected from FLOPs {measured.expected_speed_up:.2f}×",
             f"from call to call {after(RANGE_CALLS, measured, f'{measured.low:.2f} to {measured.high:.2f}×')}",
             live_race.measured(record, look, measured, image),
@@ -226,7 +226,7 @@ def notes(session: LiveSession, look: dx.inference.Look) -> None:
         st.info(
             f"The machine was not idle before the start (load average {session.load:.1f} on {cores} cores): other "
             "programs, or an earlier live run. Calls take longer than alone, and the speed-up may be smaller, although "
-            "the arms are measured in turn.",
+            "the two models take turns.",
             icon=":material/monitor_heart:",
         )
     st.caption(

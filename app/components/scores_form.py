@@ -1,4 +1,4 @@
-"""The form of Your own scores: a file or a record folder, held-out scores, FLOPs, images.
+"""The form of Bring your own for scores: a file or a record folder, held-out scores, FLOPs, images.
 
 In: what the reader uploads or types. Out: records by split with the Python that reads them. Problems stand beside the
 field that they belong to, and nothing is written.
@@ -33,7 +33,10 @@ def choose() -> tuple[str, Scores]:
 
 
 def from_file() -> tuple[str, Scores]:
-    """Two uploads and the FLOPs; raises as `dx.runs.read_scores`."""
+    """Two uploads and the FLOPs; held-out scores alone are those of the run that was opened last.
+
+    Raises as `dx.runs.read_scores`.
+    """
     with st.container(horizontal=True, gap="medium", vertical_alignment="top", key="own_uploads"):
         shown = st.file_uploader(
             "Scores of every exit (NPZ or CSV)",
@@ -56,16 +59,19 @@ def from_file() -> tuple[str, Scores]:
             help="Of everything that has run when an image exits there. One multiply-add is two FLOPs.",
         )
         images()
-    if shown is None:
-        return "", {}
-    flops, found = state.flops(), dict[str, own_runs.OwnScores]()
-    splits = {"test": shown} | ({"val": held_out} if held_out is not None else {})
-    for split, file in splits.items():
+    flops, found, title = state.flops(), dict[str, own_runs.OwnScores](), ""
+    if shown is not None:
+        title = shown.name.rpartition(".")[0]
+    elif held_out is not None and (opened := state.opened()):
+        title, found = opened[0].title, {split: opened[0].scores[split] for split in opened[0].splits()[:1]}
+    for split, file in {"test": shown, "val": held_out}.items():
+        if file is None or not title:
+            continue
         make = partial(dx.runs.read_scores, file.getvalue(), file.name, flops=flops, split=split)
         record = state.read_once((split, file.file_id, flops), make)
         typed = "" if flops is None else f", flops={flops}"
         found[split] = own_runs.OwnScores(record, f"dx.runs.read_scores({file.name!r}, split={split!r}{typed})")
-    return shown.name.rpartition(".")[0], found
+    return title, found
 
 
 def from_folder() -> tuple[str, Scores]:

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -30,6 +31,14 @@ Tables = Mapping[str, Callable[[], pd.DataFrame]]
 Figures = Mapping[str, Callable[[], go.Figure]]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")  # for kaleido
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet computes
+_copy_link = st.components.v2.component(
+    "dmpo_explore.copy_link",
+    html='<button type="button">Copy link</button>',
+    css="button { min-height: 2.5rem; padding: 0 0.75rem; font: inherit; color: var(--st-text-color); cursor: pointer; "
+    "background: var(--st-background-color); border: 1px solid var(--st-border-color); "
+    "border-radius: var(--st-button-radius); }",
+    js=Path(__file__).with_name("copy_link.js").read_text(encoding="utf-8"),
+)
 SIZE = (1000, 560)  # of an exported figure, in pixels; PNG has twice as many
 
 
@@ -43,9 +52,15 @@ def bar(point: OperatingPoint, tables: Tables, figures: Figures) -> None:
     thresholds = {"thresholds": policy} if point.record.n_exits > 1 else {}
     texts = (lambda: python_code(run, split, policy)), (lambda: command_line(run, split, policy))
     own = own_runs.is_own(run)
-    report = None if own else lambda: dx.reports.report_html(run, policy, split=split)
+    wholes: dict[str, Callable[[], str]] = {
+        "report": lambda: dx.reports.report_html(run, policy, split=split),
+        "page": lambda: dx.web.page_html(run, policy, split=split),
+    }
     besides = filters.not_in_address(point.record)
-    popover(f"{run.name}-{split}", thresholds, tables, figures, *texts, link=not own, besides=besides, report=report)
+    popover(
+        f"{run.name}-{split}", thresholds, tables, figures, *texts, link=not own, besides=besides,
+        wholes={} if own else wholes,
+    )  # fmt: skip
 
 
 def popover(
@@ -58,7 +73,7 @@ def popover(
     *,
     link: bool = True,
     besides: str = "",
-    report: Callable[[], str] | None = None,
+    wholes: Mapping[str, Callable[[], str]] = MappingProxyType({}),
 ) -> None:
     """The popover of a page; its inside is made when it is opened.
 
@@ -66,16 +81,24 @@ def popover(
         name: beginning of the files' names. policies: name → policy, each a JSON file that `dx.load_policy` reads.
         python, command: code that gives the numbers on screen; without a command that part is left out.
         link: whether the page's address is a link to what is on screen. besides: what is on screen and not in it.
-        report: makes the run's report as HTML, if there is one.
+        wholes: name → function that makes a page of its own as HTML, such as the run's report.
     """
     with st.popover("Share", icon=":material/ios_share:", key=panels.SHARE, on_change="rerun") as box:
         if not box.open:
             return
+        first = dict([*figures.items()][: int(can_draw())])  # one picture; the others are files
+        with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+            if link:
+                _copy_link(key=panels.COPY, width="content")
+            for title, figure in first.items():
+                button(name, title, "png", lambda figure=figure: figure_png(figure()))  # type: ignore[misc]
+            for title, whole in wholes.items():
+                button(name, title, "html", whole)
         if link:
             but = f", but for {besides}" if besides else ""
             st.caption(f"The address of this page is a link to what you see{but}.")
         _code(python(), command() if command else "")
-        _files(name, policies, tables, figures, report)
+        _files(name, policies, tables, figures, first)
 
 
 def _code(python: str, command: str) -> None:
@@ -92,19 +115,17 @@ def _files(
     policies: Mapping[str, dx.Policy],
     tables: Tables,
     figures: Figures,
-    report: Callable[[], str] | None = None,
+    drawn: Figures,
 ) -> None:
     st.markdown("**As files**")
     with st.container(horizontal=True, gap="small"):
-        if report:  # all in one file, with a slider of its own
-            button(name, "report", "html", report)
         for title, policy in policies.items():
             button(name, title, "json", policy_json(policy))
         for title, table in tables.items():
             button(name, title, "csv", lambda table=table: csv(table()))  # type: ignore[misc]
         for title, figure in figures.items():
             button(name, title, "html", lambda figure=figure: figure_html(figure()))  # type: ignore[misc]
-            if can_draw():
+            if can_draw() and title not in drawn:
                 button(name, title, "png", lambda figure=figure: figure_png(figure()))  # type: ignore[misc]
     if figures and not can_draw():
         st.caption("For a PNG open the HTML file and press its camera.")

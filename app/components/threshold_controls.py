@@ -57,7 +57,7 @@ def text_field(point: OperatingPoint) -> None:
     st.text_input(
         "Threshold",
         key=targets.THRESHOLD,
-        width=170,
+        width=230,
         on_change=operating_point.typed,
         persist_state="session",
     )
@@ -85,14 +85,15 @@ def source(point: OperatingPoint) -> str:
     if point.record.n_exits == 1:
         return ""
     if not policies.can_fit(run) and own_runs.is_own(run):
-        return "Set by hand. Give held-out scores on the page Your own scores to have thresholds fitted."
+        return "Not fitted: the page Bring your own takes held-out scores to fit it on."
     if not policies.can_fit(run):
         return f"Record val to have thresholds chosen: dmpo-explore record {run.name} --split val"
     try:
         fitted = operating_point.fitted(run, policy.name)
     except (OSError, ValueError):
         fitted = None
-    if fitted is None:
+    target = targets.chosen()
+    if fitted is None or target is None:
         return by_hand(point)
     note = fitted.fitted.get("note", "")
     if note and "certificate" in fitted.fitted:
@@ -103,4 +104,5 @@ def source(point: OperatingPoint) -> str:
     too = ", temperatures too" if fitted.temperatures else ""
     caution = " Val chose the epoch too." if run.fitting_split == "val" and not own_runs.is_own(run) else ""
     more = f" There {note}." if note else ""
-    return f"Chosen on {run.fitting_split}{too}{certified}: {result} there.{more}{caution} The numbers show {split}."
+    kept = "" if split == run.fitting_split else f" {policies.kept(point, target)}"
+    return f"Chosen on {run.fitting_split}{too}{certified}: {result} there.{kept}{more}{caution}"

@@ -26,8 +26,9 @@ ABOUT = {
     "accuracy. Nothing is fetched.",
     "DMPO on Fashion-MNIST": "The method of this app, on 1,000 images of clothes: minutes on a CPU.",
     OWN: "DMPO on a folder with one subfolder per class, by the recipe for photographs: a full model is trained first "
-    "and teaches the exits. The page *Data* checks the folder first.",
-    "naive exits": "Early exits without bypass and second-order statistics: what DMPO is compared with.",
+    "and teaches the exits. The page *Bring your own* checks the folder first.",
+    "naive exits": "Early exits without a bypass (a path beside the blocks) and without second-order statistics "
+    "(covariances of features): what DMPO is compared with.",
     "single exit": "The plain model: what early exits are compared with.",
 }
 
@@ -98,7 +99,7 @@ def _begin(offered: Mapping[str, dx.Config]) -> None:
         state.fill(config)
 
 
-def _widgets(options: Sequence[str], columns: int = 4) -> None:
+def _widgets(options: Sequence[str], columns: int = 3) -> None:
     with st.grid(columns, min_column_width=140, gap="small", vertical_alignment="bottom"):
         for option in options:
             _widget(option)

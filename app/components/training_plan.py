@@ -26,7 +26,8 @@ def planned(config: dx.Config) -> None:
     except ValueError as error:  # of a schedule that plans no weights
         st.caption(messages.escape_markdown(str(error)))
         return
-    st.caption(f"Planned by schedule {messages.escape_markdown(training.schedule)}")
+    schedule = messages.escape_markdown(training.schedule)
+    st.caption(f"How much the loss of each exit weighs (λ) as training goes on, by the schedule {schedule}")
     figure = dx.figures.schedule_figure(rows).update_xaxes(dtick=-(-training.epochs // 8))
     if training.epochs == 1:
         figure.update_traces(mode="markers")

@@ -76,7 +76,7 @@ def thumbnail_source(run: dx.Run, split: str, most: int = thumbnails.THUMBNAIL) 
         return thumbnails.thumbnails(run, split, most)
     except (OSError, ValueError) as error:
         if own_runs.is_own(run):
-            st.caption("No images were given: a tile stands for an image. The page Your own scores takes images too.")
+            st.caption("No images were given: a tile stands for an image. The page Bring your own takes images too.")
             return None
         absent = isinstance(error, FileNotFoundError)  # else they are here, and not those that were recorded
         wanted = downloads.missing_images(records.record(run, split).meta.data, split) if absent else None

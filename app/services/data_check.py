@@ -16,6 +16,7 @@ from dmpo_explore_app.services import class_rows, model_queue, models, record_fo
 import dmpo_explore as dx
 
 IMAGES = 4  # of every class on the contact sheet
+PROBED = 600  # training images that a forecast reads
 ORDERS = {
     "most images": "those with the most images first",
     "fewest images": "those with the fewest images first",
@@ -46,6 +47,18 @@ def check(data: dx.DataConfig, progress: Callable[[int, int], None]) -> dx.data.
         _kept().keep(key, found)
     checked: dx.data.DataCheck = found
     return checked
+
+
+def forecast(data: dx.DataConfig, progress: Callable[[int, int], None]) -> dx.analysis.Forecast:
+    """`dx.probe` of a few of the images with the usual model; raises as it."""
+    key = ("forecast", data, dx.data.data_stamp(data))
+    found = _kept().get(key)
+    if found is None:
+        with model_queue.exclusive_use("a forecast"):
+            found = dx.probe(data, images=PROBED, progress=progress)
+        _kept().keep(key, found)
+    forecast: dx.analysis.Forecast = found
+    return forecast
 
 
 @st.cache_resource(show_spinner=False)

@@ -11,7 +11,7 @@ from functools import partial
 
 import pandas as pd
 import plotly.graph_objects as go
-from dmpo_explore_app.services import policies, records, run_styles
+from dmpo_explore_app.services import policies, records, run_facts, run_styles
 from dmpo_explore_app.services.policies import OperatingPoint
 
 import dmpo_explore as dx
@@ -57,7 +57,8 @@ def images_key(point: OperatingPoint, with_images: bool) -> str:
 
 def exit_names(record: dx.ExitRecord) -> list[str]:
     """Two lines for each exit: its number and its block."""
-    return [f"exit {k}<br>block {block}" for k, block in enumerate(record.meta.exit_blocks, start=1)]
+    blocks = run_facts.blocks(record)
+    return [f"exit {k}<br>block {blocks[k - 1]}" if blocks else f"exit {k}" for k in range(1, record.n_exits + 1)]
 
 
 def _trade_off(point: OperatingPoint, tables: Mapping[str, pd.DataFrame], oracle: bool) -> go.Figure:

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import shlex
 from functools import lru_cache
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ import dmpo_explore as dx
 AMOUNTS = (100, 250, 500, 1000, 2000, 10_000)  # tiles, as the reader may choose
 USUAL = 250  # tiles of which one can see what they show, on a laptop too
 BINS = 48  # of the histograms of scores
+RARE = 4  # at most one tile in so many is there because few images exit where it does
 
 
 class Pictures(TypedDict):
@@ -102,6 +103,40 @@ def sample(labels: npt.NDArray[np.int64], amount: int, label: int | None = None)
     return np.asarray(np.argsort(among, kind="stable")[:amount])
 
 
+def shown(record: dx.ExitRecord, amount: int, label: int | None = None) -> npt.NDArray[np.int64]:
+    """The rows of the tiles: those of `sample`, and an image of every exit at which any image exits."""
+    rows = sample(record.labels, amount, label)
+    if len(rows) < amount:
+        return rows
+    among = np.arange(record.n_images) if label is None else np.flatnonzero(record.labels == label)
+    needed = among[one_at_every_exit(record.confidence[among])][: amount // RARE]
+    return np.concatenate((rows[~np.isin(rows, needed)][: amount - len(needed)], needed))
+
+
+def one_at_every_exit(confidence: npt.NDArray[Any]) -> list[int]:
+    """Few rows of (B, K): where a threshold on confidence lets any row exit at an exit, one of them exits there.
+
+    A row exits at an exit for the thresholds between its largest confidence before and the one there: the fewest
+    intervals are taken that cover all of them.
+    """
+    found, n_exits = list[int](), confidence.shape[1]
+    before = np.maximum.accumulate(confidence, axis=1)
+    for k in range(n_exits):
+        low = before[:, k - 1] if k else np.full(len(confidence), -1.0)
+        high = confidence[:, k] if k < n_exits - 1 else np.full(len(confidence), 2.0)
+        covered, best = -2.0, -1
+        order = np.argsort(low, kind="stable")
+        for row in order[(high > low)[order]].tolist():
+            if low[row] > covered and best >= 0:
+                found.append(best)
+                covered, best = float(high[best]), -1
+            if high[row] > covered and (best < 0 or high[row] > high[best]):
+                best = row
+        if best >= 0:
+            found.append(best)
+    return list(dict.fromkeys(found))
+
+
 def tiles(point: OperatingPoint, amount: int, label: int | None = None) -> Tiles:
     """What `pictures` will be called, before they are drawn."""
     of = point.record.n_images if label is None else int((point.record.labels == label).sum())
@@ -136,7 +171,7 @@ def _digest(*facts: object) -> str:
 def _pictures(stamp: Stamp, temperatures: tuple[float, ...], amount: int, label: int | None, here: bool) -> Pictures:
     """`pictures` by its key."""
     record = records.calibrated_at(stamp, temperatures) if temperatures else records.record_at(stamp)
-    rows = sample(record.labels, amount, label)
+    rows = shown(record, amount, label)
     drawn = sprite_sheet.sheet_at(stamp, tuple(rows.tolist())) if here else sprite_sheet.Sheet("", 1, 1)
     return {
         "key": _digest(stamp, temperatures, amount, label, here),
@@ -166,8 +201,10 @@ def places(record: dx.ExitRecord, rows: npt.NDArray[np.int64]) -> npt.NDArray[np
 
 
 def map_note(point: OperatingPoint) -> tuple[str, str]:
-    """Why there is no map, and the command that makes one; empty where there is one, or where none can be made."""
+    """What the map is, or the command that makes one; empty where the record has one, or where none can be made."""
     run, record = point.run, point.record
+    if record.embedding is None and (source := dx.analysis.map_source(record)):
+        return f"Near each other: images whose {source} at the last exit are alike (t-SNE).", ""
     if record.embedding is not None or run.path.parent == dx.runs.BUNDLED_RUNS.resolve():
         return "", ""
     if not (run.path / "weights.safetensors").is_file():

@@ -81,6 +81,11 @@ class OwnRun(dx.Run):
             state = int.from_bytes(digest[:7], "big")
         return str(self.path), split, state
 
+    def begins_with(self, scores: Mapping[str, OwnScores]) -> bool:
+        """Whether what it has on screen are the first of ``scores``: the same record, or the same folder."""
+        ours, theirs = (next(iter(one.values())).source for one in (self.scores, scores))
+        return ours is theirs or (isinstance(ours, Path) and ours == theirs)
+
     def _scores(self, split: str) -> OwnScores:
         if split not in self.scores:
             raise FileNotFoundError(f"{self.name} has no scores of split {split!r} (it has {', '.join(self.scores)})")
@@ -103,7 +108,7 @@ def run_at(path: str) -> dx.Run:
         return dx.load_run(path)
     run = _open.get(path)
     if run is None:
-        raise FileNotFoundError("these scores have been closed; open them again on the page Your own scores")
+        raise FileNotFoundError("these scores have been closed; open them again on the page Bring your own")
     return run
 
 

@@ -104,6 +104,20 @@ def digest(run: dx.Run, split: str) -> str:
     return records.record(run, run.fitting_split if can_fit(run) else split).digest
 
 
+def kept(point: OperatingPoint, target: dx.Target) -> str:
+    """Whether the target that thresholds were fitted to elsewhere is kept on this record, as a sentence."""
+    found, value = point.outcome.summary(), target.epsilon if target.kind == "risk" else target.value
+    measured, words = {
+        "flops": (found["flops_fraction"], "{:.1%} compute"),
+        "accuracy_drop": (found["accuracy_drop"], "{points} the last exit"),
+        "near_best": (max(found["exit_accuracy"]) - found["accuracy"], "{points} the best exit"),
+        "risk": (found["too_early"], "{:.2%} early-exit errors"),
+    }[target.kind]
+    points = f"{100 * abs(measured):.2f} points {'below' if measured > 0 else 'above'}"
+    verdict = "kept" if measured <= value else "missed"
+    return f"On {point.split} it is {verdict}: {words.format(measured, points=points)}."
+
+
 def unavailable_reason(run: dx.Run, split: str, policy: str) -> str | None:
     """Why the run cannot have this policy on a split, as plain text; None if it can."""
     kind, record = dx.POLICIES[policy], records.record(run, split)

@@ -59,6 +59,13 @@ def data(name: str) -> str:
     return source.title.split(":")[0] if source else PurePath(name).name if PurePath(name).is_absolute() else name
 
 
+def blocks(record: dx.ExitRecord) -> tuple[int, ...]:
+    """The block after which each exit stands; empty where a file of scores gave none, so that they count the exits."""
+    meta = record.meta
+    counted = meta.image_size is None and meta.exit_blocks == tuple(range(1, record.n_exits + 1))
+    return () if counted else meta.exit_blocks
+
+
 def exits(n: int) -> str:
     """The number of exits."""
     return f"{n} exits" if n > 1 else "1 exit"

@@ -30,8 +30,13 @@ OTHERS = ROUND - FIRST  # colours for all other runs
 
 def places(names: Sequence[str]) -> list[int]:
     """Number in the palette of each of ``names``."""
-    known = _places()
-    return [known.get(name, _wanted(name)) for name in names]
+    known, found = _places(), list[int]()
+    for name in names:
+        number = known.get(name, _wanted(name))
+        while name not in known and number in found:  # own scores, of which several may be open
+            number += 1
+        found.append(number)
+    return found
 
 
 def _places() -> dict[str, int]:

@@ -17,7 +17,7 @@ from typing import NotRequired, TypedDict
 import numpy as np
 import pandas as pd
 import streamlit as st
-from dmpo_explore_app.services import policies, records, run_styles
+from dmpo_explore_app.services import own_runs, policies, records, run_facts, run_styles
 from dmpo_explore_app.services.chosen_image import ChosenFacts
 from dmpo_explore_app.services.policies import OperatingPoint
 
@@ -25,7 +25,7 @@ import dmpo_explore as dx
 
 EARLIEST, LATEST = "all at exit 1", "none early"
 Row = list[int]  # correct and incorrect images at exit 1, correct and incorrect at exit 2, …
-AXIS = "compute (share of the plain backbone)"
+AXIS, OWN_AXIS = "compute (share of the plain backbone)", "compute (share of the reference)"
 
 
 class Line(TypedDict):
@@ -97,7 +97,8 @@ class SliderData(TypedDict):
     the chosen image, from 1, or 0. ``source``: where the thresholds come from, ``by_hand``: the same while they are
     moved. ``pictures``, ``exits``: keys of what the mosaic is drawn from (`mosaic_data.Pictures`, `Exits`).
     ``answers``, ``image``, ``region``: the chosen kind of answer, row or -1, and rows (u32 in base64, empty for all).
-    ``map_note``: in place of a map, a text and a command. ``elsewhere``: whether the run has recorded other places.
+    ``map_note``: about the map, a text and a command. ``neighbours``: key of `image_maps.Neighbours`, or empty.
+    ``elsewhere``: whether the run has recorded other places.
     ``view``: the tab, of `selection.VIEWS`. ``drawer``: the chosen image, if there is one.
     """
 
@@ -118,6 +119,7 @@ class SliderData(TypedDict):
     region: NotRequired[str]
     map_note: NotRequired[tuple[str, str]]
     elsewhere: NotRequired[bool]
+    neighbours: NotRequired[str]
     exit_colours: NotRequired[list[str]]
     view: NotRequired[str]
     drawer: NotRequired[ChosenFacts | None]
@@ -201,12 +203,12 @@ class _SliderInputs:
             "line": _line(found.single),
             "curves": drawn,
             "bound": bound(self.point) if self.oracle else None,
-            "blocks": list(record.meta.exit_blocks),
+            "blocks": list(run_facts.blocks(record)),
             "costs": record.flops_fraction.tolist(),
             "full": {"accuracy": float(record.correct[:, -1].mean()), "compute": float(record.flops_fraction[-1])},
             "rule": rule(self.point.policy, record.n_exits),
             "ends": ends_in_words(self.point.policy.name),
-            "axis": AXIS,
+            "axis": OWN_AXIS if own_runs.is_own(self.point.run) else AXIS,
             "alt": f"Accuracy over compute of {', '.join(self.tables)}",
             "one": _one_class(record, self.label),
             "compact": self.compact,

@@ -1,19 +1,30 @@
-"""Choices of the page Data. A known data set is in the address; a folder is not: a link names no folder."""
+"""Choices of the page Bring your own: images or scores; of images a data set, which is in the address, or a folder,
+which is not: a link names no folder.
+"""
 
 from __future__ import annotations
 
 import streamlit as st
+from dmpo_explore_app import access
 from dmpo_explore_app.services import class_rows, data_check
 from dmpo_explore_app.state import choices
 
 import dmpo_explore as dx
 
+WHAT, WAYS = "bring", {"images": "images to train on", "scores": "scores of a model"}
 DATA, PLACE, CALIBRATION = "data", "data_place", "data_calibration"
+ZIP, FORECAST, TRAIN = "data_zip", "data_forecast", "data_train"  # keys of widgets
 FIND, ORDER, VIEW = "data_find", "data_order", "data_rows"
-KEYS = (DATA,)  # of the address and of the state
+KEYS = (WHAT, DATA)  # of the address and of the state
 FOLDER = "a folder of mine"
 DEFAULT = "digits"  # where no run says more
 LONGEST = 60  # characters of a search
+_REFUSED, _ASKED = "_zip_refused", "_forecast_of"
+
+
+def validate_way() -> str:
+    """What is brought, a key of `WAYS`."""
+    return choices.validate(WHAT, list(WAYS), "images", "choice")
 
 
 def offered(private: bool) -> list[str]:
@@ -52,6 +63,34 @@ def config() -> dx.DataConfig:
     return dx.DataConfig(name, calibration=True if st.session_state.get(CALIBRATION) else None)
 
 
+def receive_zip() -> None:
+    """In a callback: unpack the ZIP file that was sent, and look at its folder."""
+    state, file = st.session_state, st.session_state.get(ZIP)
+    state[_REFUSED] = ""
+    if file is None:
+        return
+    try:
+        access.check_private("ZIP files are unpacked")
+        state.update({DATA: FOLDER, PLACE: str(dx.data.unpack_images(file.getvalue()))})
+    except (OSError, ValueError) as error:
+        state[_REFUSED] = str(error)
+
+
+def refusal() -> str:
+    """Why the last ZIP file was refused; empty if it was not."""
+    return str(st.session_state.get(_REFUSED) or "")
+
+
+def ask_forecast(data: dx.DataConfig | None) -> None:
+    """Request a forecast for these data; None withdraws it."""
+    st.session_state[_ASKED] = data
+
+
+def forecast_asked(data: dx.DataConfig) -> bool:
+    """Whether a forecast for these data is requested."""
+    return bool(st.session_state.get(_ASKED) == data)
+
+
 def view() -> class_rows.ClassView:
     """Which classes are shown, and in which order."""
     state = st.session_state
@@ -67,6 +106,8 @@ def typed() -> bool:
 
 
 def address() -> dict[str, str]:
-    """The known data set that is shown; a folder is left out."""
+    """What is brought where it is scores; else the known data set that is shown. A folder is left out."""
+    if st.session_state[WHAT] != "images":
+        return {WHAT: str(st.session_state[WHAT])}
     chosen = str(st.session_state[DATA])
     return {} if chosen == FOLDER else {DATA: chosen}

@@ -58,8 +58,8 @@ def validate_against(names: Sequence[str]) -> str:
     return choices.validate(AGAINST, list(names), list(names)[1], "run to compare with among these,")
 
 
-def validate_budget(unit: str, low: float, high: float, usual: float, reference: float) -> float:
-    """The budget in ``unit``, at first ``usual``; the slider beside it, from ``low`` to ``high``, as near as it can.
+def validate_budget(unit: str, low: float, usual: float, reference: float) -> float:
+    """The budget in ``unit``, at first ``usual``; the slider beside it begins at ``low``.
 
     Args:
         reference: GFLOPs of the first run's plain backbone, of which older links have a share in per cent.
@@ -69,7 +69,7 @@ def validate_budget(unit: str, low: float, high: float, usual: float, reference:
         usual = float(f"{share / 100 * reference:.9g}")
     state[COMPUTE] = None
     value = _number(key, usual, unit) or usual
-    state[key], state[SLIDER] = value, min(max(value, low), high)
+    state[key], state[SLIDER] = value, max(value, low)
     return value
 
 

@@ -1,4 +1,4 @@
-"""Session state of own scores: the form of their page, and the run that this session has opened from it.
+"""Session state of own scores: the form of their page, and the runs that this session has opened from it.
 
 In: ``st.session_state``. Out: names of runs with the session's own, and runs by name. The address
 names no folder, and another session has no such run.
@@ -6,7 +6,7 @@ names no folder, and another session has no such run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
 from dmpo_explore_app.services import own_runs, record_folder
@@ -18,23 +18,22 @@ FROM, FILE, HELD_OUT, FLOPS, FOLDER, VAL, IMAGES = (
     "own_from", "own_file", "own_held_out", "own_flops", "own_folder", "own_val", "own_images",
 )  # fmt: skip
 FROM_FILE, FROM_FOLDER = WAYS = ("a file", "a record folder")
-OPEN, SHOW, CLOSE = "own_open", "own_show", "own_close"  # keys of buttons, of the first two one for each page
-_OPENED, _READ = "_own_run", "_own_read"
+OPEN, SHOW, CLOSE = "own_open", "own_show", "own_close"  # beginnings of keys of buttons
+NUMBER = 4  # characters of the number of a second run of the same name
+_OPENED, _READ = "_own_runs", "_own_read"
 
 
-# -- the run that is open --
+# -- the runs that are open --
 
 
-def opened() -> own_runs.OwnRun | None:
-    """The session's own scores, if any are open."""
-    found = st.session_state.get(_OPENED)
-    return found if isinstance(found, own_runs.OwnRun) else None
+def opened() -> list[own_runs.OwnRun]:
+    """The session's own scores, those that were opened last first."""
+    return list(st.session_state.get(_OPENED, []))
 
 
 def names() -> list[str]:
-    """The session's own run, if one is open, then all others."""
-    own = opened()
-    return [*([own.name] if own else []), *dx.list_runs()]
+    """The session's own runs, then all others."""
+    return [*(run.name for run in opened()), *dx.list_runs()]
 
 
 def without_links(names: Sequence[str]) -> list[str]:
@@ -45,34 +44,37 @@ def without_links(names: Sequence[str]) -> list[str]:
 
 
 def load(name: str) -> dx.Run:
-    """The session's own run, or another by its name; raises as `dx.load_run`."""
-    own = opened()
-    return own if own is not None and own.name == name else dx.load_run(name)
+    """One of the session's own runs, or another by its name; raises as `dx.load_run`."""
+    return next((own for own in opened() if own.name == name), None) or dx.load_run(name)
 
 
-def open_run(run: own_runs.OwnRun) -> None:
-    """Keep the run and let every page show it, with thresholds, filters and image as on a first visit."""
-    st.session_state[_OPENED] = run
+def open_run(title: str, scores: Mapping[str, own_runs.OwnScores], files: dx.data.ImageFiles | None) -> None:
+    """Keep a run of these scores beside those that are open, and let every page show it as on a first visit.
+
+    The same scores are not open twice; other scores of the same title get a number.
+    """
+    others = [run for run in opened() if not run.begins_with(scores)]
+    title, taken = dx.figures.abbreviated(title, own_runs.LONGEST - NUMBER), {run.title for run in others}
+    numbered = (title if n == 1 else f"{title} {n}" for n in range(1, len(taken) + 2))
+    run = own_runs.opened(next(name for name in numbered if name not in taken), scores, files)
+    st.session_state[_OPENED] = [run, *others]
     operating_point.forget()
     filters.clear()
-    choose()
+    choose(run)
 
 
-def choose() -> None:
-    """Let Explore, Decide and One image show the run that is open."""
-    own = opened()
-    if own is not None:
-        choices.choose_run(own.name)
-        st.session_state[choices.SPLIT] = own.splits()[0]
-        decide_choices.forget()
+def choose(own: own_runs.OwnRun) -> None:
+    """Let Explore, Decide and One image show a run that is open."""
+    choices.choose_run(own.name)
+    st.session_state[choices.SPLIT] = own.splits()[0]
+    decide_choices.forget()
 
 
-def close() -> None:
-    """Forget the run: the pages show their usual ones."""
-    own = opened()
-    if own is not None and st.session_state.get(choices.RUN) == own.name:
+def close(own: own_runs.OwnRun) -> None:
+    """Forget a run: pages that show it show their usual one."""
+    if st.session_state.get(choices.RUN) == own.name:
         st.session_state.update({choices.RUN: None, choices.SPLIT: None})
-    st.session_state.pop(_OPENED, None)
+    st.session_state[_OPENED] = [run for run in opened() if run is not own]
 
 
 def open_key(page: str) -> str:
@@ -80,9 +82,14 @@ def open_key(page: str) -> str:
     return f"{OPEN} {page}"
 
 
-def show_key(page: str) -> str:
-    """Key of the button that shows the run that is open on a page."""
-    return f"{SHOW} {page}"
+def show_key(page: str, run: own_runs.OwnRun) -> str:
+    """Key of the button that shows a run that is open on a page."""
+    return f"{SHOW} {page} {run.name}"
+
+
+def close_key(run: own_runs.OwnRun) -> str:
+    """Key of the button that closes a run."""
+    return f"{CLOSE} {run.name}"
 
 
 # -- the form --

@@ -1,6 +1,6 @@
 """Keys of the popovers and sections whose inside is drawn only while they are open, and of the list of runs."""
 
-SHARE = "share"
+SHARE, COPY = "share", "copy link"
 EXPLAINED = "explained"
 SETTINGS = "settings"
 LEARNED = "learned"

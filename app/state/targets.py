@@ -47,14 +47,14 @@ TARGETS = {  # key of the address and of the widget → field
     ),
     "drop": TargetField(
         "accuracy_drop",
-        "Max accuracy drop",
-        "accuracy drop ≤ {:g}",
+        "Max points below the last exit",
+        "≤ {:g} pt below the last exit",
         0.1,
     ),
     "near_best": TargetField(
         "near_best",
-        "Max below the best exit",
-        "≤ {:g} below the best exit",
+        "Max points below the best exit",
+        "≤ {:g} pt below the best exit",
         0.1,
     ),
     "risk": TargetField(

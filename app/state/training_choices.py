@@ -93,6 +93,12 @@ def begin_with(offered: Mapping[str, dx.Config]) -> None:
         state[NAME] = given[RUN_NAME]
 
 
+def start_with(name: str, config: dx.Config) -> None:
+    """In a callback: let the form begin as start ``name``, with the data of ``config``."""
+    st.session_state[PRESET] = name
+    fill(config)
+
+
 def follow_link() -> None:
     """Take over the form of the address, which `url.follow` has put into the state: `begin_with` reads it."""
     given = {part: st.session_state.get(part) for part in ADDRESS}

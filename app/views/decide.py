@@ -49,7 +49,7 @@ def workbench(names: Sequence[str]) -> None:
             names,
             key=decide_choices.RUNS,
             max_selections=decide_choices.MOST,
-            width=520,
+            width=640,
             label_visibility="collapsed",
             persist_state="session",
         )
@@ -90,13 +90,15 @@ def show(runs: Sequence[dx.Run], split: str, policy: str, row: DeltaGenerator) -
         charts = {"trade-off": comparison_panels.curves(sides, split, policy, wanted, choice)}
     base = sides[0]
     if len(sides) > 1:
-        base = below(sides, split, policy, charts)
+        base = below(sides, split, policy, charts, choice)
     with row:
         comparison_panels.share(sides, base, split, policy, charts)
     decide_choices.write([run.name for run in runs])
 
 
-def below(sides: Sequence[Side], split: str, policy: str, charts: dict[str, go.Figure]) -> Side:
+def below(
+    sides: Sequence[Side], split: str, policy: str, charts: dict[str, go.Figure], choice: dx.analysis.RunChoice
+) -> Side:
     """What differs between several runs; the one that the others are compared with."""
     opened = [side.point.run for side in sides]
     run_differences.settings(opened)
@@ -104,7 +106,7 @@ def below(sides: Sequence[Side], split: str, policy: str, charts: dict[str, go.F
     with st.container(key="charts"):
         by_class, over_budgets = st.columns(2, gap="medium")
     with by_class:
-        charts["by class"] = comparison_panels.classes(sides)
+        charts["by class"] = comparison_panels.classes(sides, choice)
     with over_budgets:
         base = comparison_panels.base(sides)
         if figure := comparison_panels.differences(sides, base, split, policy):

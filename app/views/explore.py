@@ -13,7 +13,15 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import compute_help, exit_explorer, run_picker, share, threshold_controls, widgets
 from dmpo_explore_app.components.threshold_slider import supplies, threshold_slider
-from dmpo_explore_app.services import chosen_image, exploration, mosaic_data, records, run_styles
+from dmpo_explore_app.services import (
+    chosen_image,
+    comparison,
+    exploration,
+    image_maps,
+    mosaic_data,
+    records,
+    run_styles,
+)
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.records import Stamp
 from dmpo_explore_app.services.slider_data import counts, slider_data
@@ -27,6 +35,7 @@ KEYS = (*choices.KEYS, *operating_point.KEYS, *beside.KEYS, *filters.KEYS, *clas
 WORKBENCH = "workbench"  # keys of fragments: the whole page,
 FOLLOWING, SLIDER, BELOW = "following", "sliding", "showing"  # what is below the choices; two parts of it
 FRAGMENTS = Fragments((WORKBENCH,), (SLIDER, BELOW), (WORKBENCH,), (FOLLOWING,))
+REFRESH = 2.0  # seconds between two looks at a map that is made
 PROBLEM = "This run cannot be shown."
 
 
@@ -56,8 +65,10 @@ def workbench() -> None:
 
 
 def comparable(names: Sequence[str], point: OperatingPoint) -> Mapping[str, dx.Run]:
-    """Runs whose curves can stand beside the run's."""
-    return records.comparable_runs(names, point.run, point.split)
+    """Runs whose curves can stand beside the run's: own scores of the same images, then other runs."""
+    own = [run for run in opened_scores.opened() if point.split in run.splits() and run.name != point.run.name]
+    same = {run.name: run for run in own if comparison.same_images(point.run, run, point.split)}
+    return same | records.comparable_runs(names, point.run, point.split)
 
 
 def prepare(others: Callable[[OperatingPoint], Mapping[str, dx.Run]], point: OperatingPoint) -> None:
@@ -92,7 +103,28 @@ def following(run: dx.Run, split: str, stamp: Stamp, others: Mapping[str, dx.Run
         if live:
             pictures = mosaic_data.pictures(point, amount, label)
             supplies.supply("pictures", pictures["key"], pictures)
+            if selected.view == "map" and image_maps.key(point):
+                neighbours(point)
         showing(run, split, stamp, others, chosen)
+
+
+def neighbours(point: OperatingPoint) -> None:
+    """The map by t-SNE; while it is made, a look every few seconds."""
+    try:
+        found = image_maps.found(point)
+    except (OSError, ValueError) as error:
+        messages.problem("The map cannot be made.", error)
+        return
+    if found is not None:
+        supplies.supply("neighbours", found["key"], found)
+    else:
+        st.fragment(wait_for_neighbours, run_every=REFRESH)(point)
+
+
+def wait_for_neighbours(point: OperatingPoint) -> None:
+    """Draw the page again once the map is there."""
+    if image_maps.is_made(point):
+        st.rerun()
 
 
 @st.fragment(key=SLIDER)
@@ -119,7 +151,10 @@ def sliding(
             numbers=numbers,
         )
         exits, facts = mosaic_data.exits(point, found), chosen_image.facts(point, selected)
-        data = mosaic_data.with_mosaic(data, point, tiles, exits["key"], selected) | {"drawer": facts}
+        data = mosaic_data.with_mosaic(data, point, tiles, exits["key"], selected) | {
+            "drawer": facts,
+            "neighbours": image_maps.key(point),
+        }
         figures = exploration.figures(point, tables, beside.oracle())
         threshold_slider(point, data, figures, exits, FRAGMENTS)
         if facts is not None:

@@ -28,7 +28,7 @@ REFRESH = 1.0  # seconds between two updates
 def page() -> None:
     """Title, then the workbench, or the reason why the run cannot be shown."""
     events.keep_choices(False)
-    top = widgets.title_row("How much time do early exits save here?", "small")
+    widgets.title_row("How much time do early exits save here?")
     names = dx.list_runs()
     if not names:
         widgets.no_runs()
@@ -36,10 +36,6 @@ def page() -> None:
     operating_point.follow(KEYS)
     with messages.problems("This run cannot be shown."), waiting_notice():
         workbench(names)
-    with top:
-        live_controls.measurement_help()
-        device = dx.inference.describe_device()  # last: it imports torch
-        st.caption(f":material/memory: {messages.escape_markdown(device)}", width="content")
 
 
 def workbench(names: Sequence[str]) -> None:
@@ -79,14 +75,24 @@ def measured(point: OperatingPoint) -> None:
         session.live.use(point.policy)
     with row:
         live_controls.controls(point.record, session, available=reason is None)
+        about = st.container(horizontal=True, gap="small", vertical_alignment="center", width="content")
+    statistics(point, session, alive, available=reason is None)
+    with about:
+        live_controls.measurement_help()
+        device = dx.inference.describe_device()  # last: it imports torch
+        st.caption(f":material/memory: {messages.escape_markdown(device)}", width="content")
+
+
+def statistics(point: OperatingPoint, session: LiveSession | None, alive: bool, *, available: bool) -> None:
+    """The live run's numbers, or the race as recorded before it."""
     image = widgets.thumbnail_source(point.run, point.split)
     if session is not None:
         st.fragment(watch, run_every=REFRESH if alive else None)(session, point, image, alive)
         return
     live_panel.preview(point, image)
-    if reason is None:
+    if available:
         meanwhile = " Move the threshold meanwhile." if point.record.n_exits > 1 else ""
-        st.caption(f"**Start** measures both on this machine, on the same images in turn.{meanwhile}")
+        st.caption(f"**Start** runs both on this machine: they take turns on the same images.{meanwhile}")
 
 
 def watch(session: LiveSession, point: OperatingPoint, image: Callable[[int], str] | None, alive: bool) -> None:

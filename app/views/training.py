@@ -15,7 +15,6 @@ from dmpo_explore_app.services import downloads, models
 from dmpo_explore_app.state import choices, url
 from dmpo_explore_app.state import jobs as state
 from dmpo_explore_app.state import training_choices as form_state
-from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
 
@@ -24,7 +23,7 @@ KEYS = (state.RUN, *form_state.ADDRESS)  # of the address and of the state
 
 def page() -> None:
     """Title; background trainings; the form; a run's curves."""
-    top = widgets.title_row("How does it learn?")
+    widgets.title_row("How does it learn?")
     if name := state.take_started():
         text = f"{messages.escape_markdown(name)} is being trained; its card is on top of this page."
         st.toast(text, icon=":material/check:")
@@ -34,17 +33,17 @@ def page() -> None:
     job_cards.panel(names)
     first = st.container()  # the form, which begins with the run whose curves stand below it
     if names:
-        curves(names, top)
+        curves(names)
     with first:
         form(names)
 
 
-def curves(names: Sequence[str], top: DeltaGenerator) -> None:
+def curves(names: Sequence[str]) -> None:
     """The training curves of a chosen run."""
     name = choices.validate_run(names)
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="choices"):
         st.selectbox("Run", names, key=state.RUN, width=240, persist_state="session")
-        facts = st.container()
+        facts, top = st.container(), st.container(width="content")
     try:
         run = dx.load_run(name)
         learning_curves.curves(run, facts, top)

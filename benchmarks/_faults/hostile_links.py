@@ -1,6 +1,6 @@
 """Links to the app's pages that hold what no page expects, and what becomes of each.
 
-In: nothing. Out: `LINKS`, 280 of them, and `run`, counts of pages that were drawn and that failed. No browser and no
+In: nothing. Out: `LINKS`, 240 of them, and `run`, counts of pages that were drawn and that failed. No browser and no
 server: Streamlit's AppTest draws the pages. `scripts/bench faults` prints the counts.
 """
 
@@ -22,16 +22,15 @@ PAGES = {
     "decide.py": {"runs": "demo,demo-single"},
     "image.py": {"run": "demo"},
     "live.py": {"run": "demo"},
-    "data.py": {"data": "digits"},
+    "own.py": {"data": "digits"},
     "training.py": {"run": "demo"},
-    "own_scores.py": {},
 }
 NAMES = (
     "run", "runs", "split", "policy", "threshold", "exit", "label", "answers", "sort", "view", "image", "source",
     "method", "target", "baseline", "compute", "against", "other", "show", "beside", "calibrated", "budget",
     "drop", "near_best", "record",
     "flops", "accuracy_drop", "shares", "risk", "epsilon", "delta", "batch", "engine", "images", "kind", "page",
-    "own_folder", "folder", "data", "data_place",
+    "own_folder", "folder", "data", "data_place", "bring",
 )  # fmt: skip
 VALUES = [
     *(

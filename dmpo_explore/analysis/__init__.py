@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from .evaluation import unavailable_reason as unavailable_reason
     from .failure_prediction import failure_prediction as failure_prediction
     from .failure_prediction import failure_prediction_curves as failure_prediction_curves
+    from .image_map import image_map as image_map
+    from .image_map import kept_map as kept_map
+    from .image_map import map_source as map_source
     from .image_table import image_paths as image_paths
     from .image_table import image_table as image_table
     from .image_table import to_fiftyone as to_fiftyone

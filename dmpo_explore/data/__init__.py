@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import moved, public_names
 
 if TYPE_CHECKING:
+    from .archive import unpack_images as unpack_images
     from .check import DataCheck as DataCheck
     from .check import check_data as check_data
     from .check import training_plan as training_plan

@@ -111,7 +111,7 @@ def in_gflops(figure: go.Figure, gflops: Mapping[str, float], unit: str = "GFLOP
         if trace.name in gflops:
             trace.x = [float(x) * gflops[trace.name] for x in trace.x]
             trace.hovertemplate = trace.hovertemplate.replace("compute %{x:.1%}", f"%{{x:.3g}} {unit}")
-    return figure.update_xaxes(**GFLOPS_AXIS, title=f"{unit} (mean of an image)")
+    return figure.update_xaxes(**GFLOPS_AXIS, title=f"{unit} (mean of an image, logarithmic)")
 
 
 def mark_limits(figure: go.Figure, most: float, least: float | None = None, words: str = "") -> go.Figure:

@@ -278,9 +278,11 @@ def _classes(given: Array, names: tuple[str, ...], what: str, kind: type) -> Arr
     where = tuple(int(axis[0]) for axis in np.nonzero(bad))
     value = short(given[where].item())
     at = f" of exit {where[1] + 1}" if len(where) > 1 else ""
+    from_one = given.dtype.kind in "iuf" and given.min() == 1 and given.max() == len(names)
+    hint = "; they seem to count from 1: subtract 1" if from_one else ""
     raise ValueError(
         f"{what} {value}{at} in row {where[0] + 1} is not a class; use a number from 0 to {len(names) - 1} or a name: "
-        f"{some(names)}"
+        f"{some(names)}{hint}"
     )
 
 

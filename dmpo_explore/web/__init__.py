@@ -7,6 +7,7 @@ from ..utils.lazy import public_names
 if TYPE_CHECKING:
     from .export import export_web as export_web
     from .licences import may_be_published as may_be_published
+    from .publish import page_html as page_html
     from .publish import publish as publish
     from .runtime import fetch_runtime as fetch_runtime
 

@@ -116,7 +116,7 @@ def test_a_target_a_shared_link_and_the_back_button(visit: Visit, browser: Brows
     page = visit.open("?run=six")
     before, accuracy = visit.numbers(), page.locator("[data-number=accuracy]")
     was = accuracy.inner_text()
-    page.get_by_role("button", name="≤ 1 below the best exit").click()
+    page.get_by_role("button", name="≤ 1 pt below the best exit").click()
     box = page.get_by_role("spinbutton", name="Max compute (%)")
     box.fill("70")
     box.press("Enter")

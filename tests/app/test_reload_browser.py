@@ -98,6 +98,6 @@ def test_a_deleted_run_gives_way_to_the_usual_one(visit: Visit, tmp_path: Path) 
             expect(notice).to_be_visible()
             other.settle()
             assert page.get_by_role("alert").count() == 1
-            expect(page.get_by_role("button", name="≤ 1 below the best exit")).to_be_visible()  # as on a first visit
+            expect(page.get_by_role("button", name="≤ 1 pt below the best exit")).to_be_visible()  # as on a first visit
             other.show("image?run=dead&threshold=0.83&image=3", ".dx-why")
             assert page.get_by_label("Threshold").first.input_value() != "0.83"

@@ -1,4 +1,4 @@
-"""The page Your own scores in Streamlit's AppTest: fill its form, open what it has read."""
+"""Bring your own with scores in Streamlit's AppTest: fill its form, open what it has read."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import io
 from typing import Any
 
 import numpy as np
-from dmpo_explore_app.state import panels
+from dmpo_explore_app.state import data_choices, panels
 from explore_page import checked
 from made_up import MAIN
 from streamlit.testing.v1 import AppTest
 
 import dmpo_explore as dx
 
-PAGE = "views/own_scores.py"
+PAGE = "views/own.py"
 
 
 def page(**state: object) -> AppTest:
     """The page, whose fields hold these values; bytes are uploaded as ``mine.npz``."""
     app = AppTest.from_file(str(MAIN), default_timeout=240)
     app.session_state[panels.SHARE] = True
+    app.session_state[data_choices.WHAT] = "scores"
     checked(app.run())
     checked(app.switch_page(PAGE).run())
     if "own_folder" in state:

@@ -99,6 +99,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "rows": ({"labels": LABELS[:19]}, r"logits has 20 rows for 19 labels; give both one row per image"),
     "label": ({"labels": np.where(np.arange(20) == 4, 7, LABELS)}, r"label 7 in row 5 is not a class.* cat, dog, bird"),
     "name": ({"labels": np.array(["cat"] * 19 + ["cow"])}, r"label 'cow' in row 20 is not a class.* cat, dog, bird"),
+    "from 1": ({"labels": LABELS + 1}, r"label 3 in row \d+ is not a class.*they seem to count from 1: subtract 1"),
     "half": ({"labels": LABELS + 0.5}, r"label \d\.5 in row 1 is not a class"),
     "no labels": ({"labels": None}, r"no array 'labels' \(it has logits, flops, class_names\); add it$"),
     "no scores": ({"logits": None}, r"no array 'prediction'.* add it, or logits"),

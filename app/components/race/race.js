@@ -53,12 +53,12 @@ class Race {
     const state = this.lanes[lane];
     if (!state.next || now - state.next > 4 * JOURNEY) state.next = now - (this.still.matches ? 0 : JOURNEY * 0.6);
     while (state.next <= now) {
-      state.out.push({ at: state.next, runner: this.data.runners[state.number % this.data.runners.length] });
+      state.out.push({ at: state.next, aside: (state.number % 5) - 2, runner: this.data.runners[state.number % this.data.runners.length] });
       state.number += 1;
       state.next += every;
     }
     state.out = state.out.filter(({ at, runner }) => now - at < JOURNEY * this.end(lane, runner) + 700);
-    return state.out.map(({ at, runner }) => ({ runner, way: (now - at) / JOURNEY }));
+    return state.out.map(({ at, runner, aside }) => ({ runner, aside, way: (now - at) / JOURNEY }));
   }
 
   end(lane, runner) {
@@ -93,7 +93,7 @@ class Race {
   // Without motion: one image at every exit, the last one at the end.
   posed(lane) {
     const seen = new Map(this.data.runners.map((runner) => [lane ? 0 : runner.exit, runner]));
-    return [...seen.values()].map((runner) => ({ runner, way: this.end(lane, runner) }));
+    return [...seen.values()].map((runner) => ({ runner, aside: 0, way: this.end(lane, runner) }));
   }
 
   text(words, x, y, size = 13, weight = 400, align = "left") {
@@ -120,14 +120,15 @@ class Race {
       if (lane) return;
       pen.fillStyle = this.ink;
       const room = (x(1) - x(0)) / gates.length, share = data.counts[k] / total;
-      const words = room > 84 ? `exit ${k + 1} · ${(100 * share).toFixed(share < 0.1 ? 1 : 0)}%` : `${(100 * share).toFixed(0)}%`;
-      if (room > 34) this.text(words, x(gate), way + 56, 12, 400, k === gates.length - 1 ? "right" : "center");
+      const name = `exit ${k + 1}`, part = `${(100 * share).toFixed(share < 0.1 ? 1 : 0)}%`;
+      const lines = room > 84 ? [`${name} · ${part}`] : [name, part], align = k === gates.length - 1 ? "right" : "center";
+      if (room > 34) lines.forEach((words, i) => this.text(words, x(gate), way + 52 + 14 * i, 12, 400, align));
     });
   }
 
-  image(lane, { runner, way }, x) {
+  image(lane, { runner, aside, way }, x) {
     const { pen } = this, end = this.end(lane, runner), over = Math.max(0, way - end) * JOURNEY / 700;
-    const left = x(Math.min(way, end)) - SIDE / 2, top = LANES[lane].way - SIDE / 2 + (lane ? 0 : 26 * Math.min(1, over));
+    const left = x(Math.min(way, end)) - SIDE / 2 + over * aside * SIDE, top = LANES[lane].way - SIDE / 2 + (lane ? 0 : 26 * Math.min(1, over));
     pen.globalAlpha = Math.max(0, Math.min(1, 1.6 - 1.6 * over));
     const picture = this.pictures.get(runner.src);
     const correct = lane ? runner.full : runner.correct;

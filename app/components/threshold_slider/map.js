@@ -3,6 +3,10 @@
 
 const KINDS = { class: "class", answer: "correct / incorrect", exit: "exit" };
 const REACH = 9; // css pixels around a point that belong to it
+const NEAR = -1; // in place of an exit: the places by t-SNE
+const [LEAST_ZOOM, MOST_ZOOM, CLOSE] = [1, 40, 4]; // CLOSE: from here on points are images
+const ZOOMED = 30; // css pixels of an image
+const AWAY = -1e6; // of a point that has no place on the map
 
 const hueColour = (label, dark) => classColour(label, dark ? 0.6 : 0.62, (dark ? 0.55 : 0.42) + (label % 2) * 0.13);
 
@@ -14,8 +18,10 @@ class EmbeddingMap {
     this.preview = new Preview(figure, ".map-preview");
     this.labels = figure.querySelector(".map-labels");
     this.kind = "class";
+    this.zoom = { by: 1, x: 0, y: 0 }; // device pixels of the corner
     this.canvas.map = this;
     listenToTiles(this);
+    this.listenToZoom();
   }
 
   close() {
@@ -46,30 +52,34 @@ class EmbeddingMap {
 
   // `mosaic`: whose tiles these are; their exits and answers are known.
   show(mosaic) {
-    const { pictures, piles } = mosaic, there = Boolean(pictures?.map?.length && piles);
+    const { pictures, piles } = mosaic, near = supplied(this.data.neighbours), byExit = Boolean(pictures?.map?.length);
+    const there = Boolean((byExit || near) && piles);
     this.figure.classList.toggle("without", !there);
+    this.figure.querySelector(".map-wait").hidden = Boolean(near) || !this.data.neighbours;
     if (!there) return;
     this.piles = piles;
-    if (this.pictures !== pictures) this.build(pictures);
+    if (this.pictures !== pictures || this.near !== near) this.build(pictures, near);
     this.measure();
     if (this.size) this.start(true);
   }
 
-  build(pictures) {
-    const n = pictures.rows.length, K = pictures.n_exits;
-    const same = this.pictures?.n_exits === K;
-    this.pictures = pictures;
-    if (!same) this.exit = 0;
+  build(pictures, near) {
+    const n = pictures.rows.length, K = pictures.n_exits, byExit = Boolean(pictures.map.length);
+    const same = this.pictures?.n_exits === K && this.near === near;
+    [this.pictures, this.near] = [pictures, near];
+    if (!same) this.exit = near ? NEAR : 0;
+    this.place = near && new Map(Array.from(near.near, (row, at) => [row, at]));
     for (const name of ["x", "y", "toX", "toY"]) this[name] = new Float32Array(n);
-    this.drawCaption(K);
+    this.drawCaption(byExit ? K : 0, Boolean(near));
     if (this.size) this.aim(true);
   }
 
-  drawCaption(K) {
+  drawCaption(K, near) {
     const exits = element("span", { class: "choice", role: "group", "aria-label": "Exit of the map" });
-    for (let k = 0; k < K; k++) {
-      const button = element("button", { type: "button", "aria-pressed": k === this.exit }, String(k + 1));
-      button.setAttribute("aria-label", `exit ${k + 1}, after block ${this.data.blocks[k]}`);
+    for (const k of [...(near ? [NEAR] : []), ...Array(K).keys()]) {
+      const button = element("button", { type: "button", "aria-pressed": k === this.exit }, k === NEAR ? "last, t-SNE" : String(k + 1));
+      if (k !== NEAR) button.setAttribute("aria-label", exitName(this.data, k));
+      button.title = k === NEAR ? "images near each other are alike at the last exit" : "two principal components of its features";
       button.addEventListener("click", () => this.choose(exits, button, () => (this.exit = k)));
       exits.append(button);
     }
@@ -79,11 +89,18 @@ class EmbeddingMap {
       button.addEventListener("click", () => this.choose(kinds, button, () => (this.kind = kind)));
       kinds.append(button);
     }
+    const zooms = element("span", { class: "choice", role: "group", "aria-label": "Zoom" });
+    for (const [text, name, by] of [["−", "smaller", 1 / 1.5], ["+", "larger", 1.5], ["all", "all of the map", 0]]) {
+      const button = element("button", { type: "button", "aria-label": name }, text);
+      button.addEventListener("click", () => this.zoomBy(by));
+      zooms.append(button);
+    }
     this.figure.querySelector("figcaption").replaceChildren(
-      element("b", {}, "Map of the images by features"),
+      element("b", {}, "Map of the images"),
       element("span", { class: "key" }, "at exit ", exits),
       element("span", { class: "key" }, "coloured by ", kinds),
-      element("span", { class: "key" }, "two principal components · faint: exited before"),
+      element("span", { class: "key" }, zooms),
+      element("span", { class: "key" }, "wheel: zoom · Shift and drag: move · drag: select · faint: exited before"),
     );
   }
 
@@ -99,13 +116,54 @@ class EmbeddingMap {
     const { pictures, toX, toY, unit } = this, [width, height] = this.size, K = pictures.n_exits;
     const side = pictures.rows.length > 4000 ? 3 : pictures.rows.length > 1500 ? 5 : 7;
     this.made = { atlas: { side: Math.round(side * unit), full: Math.round(side * unit) } };
-    const edge = 10 * unit, half = this.made.atlas.side / 2;
+    const edge = 10 * unit, half = this.made.atlas.side / 2, near = this.exit === NEAR, { by, x, y } = this.zoom;
+    const places = near ? this.near.spots : pictures.map;
     for (let i = 0; i < toX.length; i++) {
-      const at = (i * K + this.exit) * 2;
-      toX[i] = edge + (pictures.map[at] / 65535) * (width - 2 * edge) - half;
-      toY[i] = height - edge - (pictures.map[at + 1] / 65535) * (height - 2 * edge) - half;
+      const at = near ? 2 * (this.place.get(pictures.rows[i]) ?? -1) : (i * K + this.exit) * 2;
+      if (at < 0) {
+        toX[i] = toY[i] = AWAY;
+        continue;
+      }
+      toX[i] = (edge + (places[at] / 65535) * (width - 2 * edge)) * by - x - half;
+      toY[i] = (height - edge - (places[at + 1] / 65535) * (height - 2 * edge)) * by - y - half;
     }
     if (at_once) this.jump();
+  }
+
+  // About a point in css pixels, by default the middle; 0 shows all.
+  zoomBy(factor, left = this.size[0] / this.unit / 2, top = this.size[1] / this.unit / 2) {
+    const { zoom, unit } = this, by = factor ? Math.min(MOST_ZOOM, Math.max(LEAST_ZOOM, zoom.by * factor)) : LEAST_ZOOM;
+    const kept = (corner, at) => ((corner + at * unit) / zoom.by) * by - at * unit;
+    this.moveTo(by, kept(zoom.x, left), kept(zoom.y, top));
+  }
+
+  moveTo(by, x, y) {
+    const within = (corner, size) => Math.min(Math.max(0, corner), size * (by - 1));
+    this.zoom = { by, x: within(x, this.size[0]), y: within(y, this.size[1]) };
+    this.aim(true);
+    this.start(true);
+  }
+
+  listenToZoom() {
+    const { canvas } = this;
+    canvas.addEventListener("wheel", (event) => {
+      if (!this.made || (this.zoom.by === LEAST_ZOOM && event.deltaY > 0)) return; // the page scrolls
+      event.preventDefault();
+      this.zoomBy(2 ** (-event.deltaY / 300), event.offsetX, event.offsetY);
+    }, { passive: false });
+    canvas.addEventListener("pointerdown", (event) => (this.pan = event.shiftKey && this.made ? [event.offsetX, event.offsetY] : null), true);
+    canvas.addEventListener("pointermove", (event) => {
+      if (!this.pan || !event.buttons) return;
+      const { by, x, y } = this.zoom, [left, top] = this.pan;
+      this.pan = [event.offsetX, event.offsetY];
+      this.path = null; // no region
+      this.clicked = false;
+      this.moveTo(by, x - (event.offsetX - left) * this.unit, y - (event.offsetY - top) * this.unit);
+    }, true);
+    canvas.addEventListener("keydown", (event) => {
+      const by = { "+": 1.5, "=": 1.5, "-": 1 / 1.5, 0: 0 }[event.key];
+      if (this.made && by !== undefined) this.zoomBy(by);
+    });
   }
 
   jump() {
@@ -172,34 +230,57 @@ class EmbeddingMap {
     pixels.fill(0);
     for (let over = 0; over < 2; over++) {
       for (let i = 0; i < x.length; i++) {
-        const faint = Boolean(faded[i]) || (!filtered && kind !== "exit" && piles.exit[i] < exit);
+        const faint = Boolean(faded[i]) || (!filtered && kind !== "exit" && exit !== NEAR && piles.exit[i] < exit);
         if (faint === Boolean(over)) continue;
-        const at = kind === "class" ? pictures.labels[pictures.rows[i]] : kind === "answer" ? piles.yes[i] : piles.exit[i];
-        const colour = (over ? full : soft)[at], [left, top] = [Math.round(x[i]), Math.round(y[i])];
+        const colour = (over ? full : soft)[this.of(i)], [left, top] = [Math.round(x[i]), Math.round(y[i])];
         if (left < 0 || top < 0 || left + side > width || top + side > height) continue;
         for (const step of disc) pixels[(top + Math.floor(step / side)) * width + left + (step % side)] = colour;
       }
     }
     const context = (this.context ??= this.canvas.getContext("2d", { willReadFrequently: true }));
     context.putImageData(this.image, 0, 0);
+    if (this.zoom.by >= CLOSE && pictures.picture) this.drawImages(context, faded);
     ring(this, context, pictures.rows.indexOf(this.data.image), 2.5);
     ring(this, context, this.over ?? -1, 1.5);
     drawPath(this, context);
     this.name(rests);
   }
 
+  // At close range images, in a frame of the point's colour.
+  drawImages(context, faded) {
+    const { x, y, pictures, unit, size: [width, height], made: { atlas: { side } } } = this, wide = ZOOMED * unit;
+    const { columns, side: cut, picture } = pictures;
+    for (let i = 0; i < x.length; i++) {
+      const left = x[i] + side / 2 - wide / 2, top = y[i] + side / 2 - wide / 2;
+      if (left < -wide || top < -wide || left > width || top > height) continue;
+      context.globalAlpha = faded[i] ? 0.3 : 1;
+      context.drawImage(picture, (i % columns) * cut, Math.floor(i / columns) * cut, cut, cut, left, top, wide, wide);
+      context.lineWidth = 2 * unit;
+      context.strokeStyle = `rgb(${this.colours.css[this.of(i)]})`;
+      context.strokeRect(left, top, wide, wide);
+    }
+    context.globalAlpha = 1;
+  }
+
+  // Which colour a point has.
+  of(i) {
+    const { kind, pictures, piles } = this;
+    return kind === "class" ? pictures.labels[pictures.rows[i]] : kind === "answer" ? piles.yes[i] : piles.exit[i];
+  }
+
   // Classes by name, where the middle of their points is. Of many classes those whose points lie closest together, as
   // far as names do not overlap; in flight none.
   name(rests) {
     const { pictures, toX, toY, unit } = this, n = pictures.names.length;
-    const key = rests && this.kind === "class" ? `${this.exit} ${this.size} ${pictures.key} ${this.colours.key}` : "";
+    const { by, x, y } = this.zoom;
+    const key = rests ? `${this.exit} ${this.size} ${pictures.key} ${this.colours.key} ${by} ${x} ${y}` : "";
     if (this.named === key) return;
     this.named = key;
     this.labels.replaceChildren();
     if (!key) return;
     const middle = (values) => values.sort((a, b) => a - b)[values.length >> 1] / unit, many = n > MOST_CLASSES;
     const points = Array.from({ length: n }, () => []), placed = [];
-    pictures.rows.forEach((row, i) => points[pictures.labels[row]].push(i));
+    pictures.rows.forEach((row, i) => toX[i] === AWAY || points[pictures.labels[row]].push(i));
     const found = points.map((own, label) => {
       const left = middle(own.map((i) => toX[i])), top = middle(own.map((i) => toY[i]));
       const spread = many ? middle(own.map((i) => Math.hypot(toX[i] - left * unit, toY[i] - top * unit))) : label;
@@ -213,7 +294,7 @@ class EmbeddingMap {
       while (hit()) top += 8;
       placed.push([left, top]);
       const name = pictures.names[label], text = element("span", {}, name.length > 20 ? `${name.slice(0, 19)}…` : name);
-      text.style.cssText = `left:${left}px;top:${top}px;--own:rgb(${this.colours.css[label]})`;
+      text.style.cssText = `left:${left}px;top:${top}px;--own:${this.kind === "class" ? `rgb(${this.colours.css[label]})` : "inherit"}`;
       this.labels.append(text);
     }
   }

@@ -29,7 +29,7 @@ class Mosaic {
     const focused = this.figure.getRootNode().activeElement?.getAttribute("data-pick");
     this.heads.replaceChildren(...drawHeads(this));
     if (focused) this.heads.querySelector(`[data-pick="${focused}"]`)?.focus();
-    if (this.headX?.length === data.blocks.length) this.placeHeads();
+    if (this.headX?.length === data.costs.length) this.placeHeads();
   }
 
   // The size that there is. Read when it may have changed, not while the slider moves: reading makes the browser lay out.
@@ -100,6 +100,7 @@ class Mosaic {
     const states = ["--incorrect", "--correct"].map((name) => hexColour(style.getPropertyValue(name)));
     const root = this.figure.closest(".threshold-slider");
     const look = { unit: this.unit, dark: isDark(root), states, ground: rgb(getComputedStyle(root).backgroundColor) };
+    drawClassKey(root.querySelector(".classes"), pictures, look.dark);
     const made = (this.made = { atlas: new Atlas(n, side, look), rows: Math.floor(height / side) });
     made.columns = Math.max(1, Math.floor((this.least - this.gap) / side));
     this.image = new ImageData(width, height);
@@ -226,7 +227,7 @@ class Mosaic {
       const [, count, correct] = head.children;
       count.textContent = whole(all);
       correct.firstChild.textContent = all ? percent(yes / all, all < 1000 ? 0 : 1) : "–";
-      const words = `exit ${k + 1}, after block ${data.blocks[k]}: ${whole(all)} images exit here, ${whole(yes)} correct`;
+      const words = `${exitName(data, k)}: ${whole(all)} images exit here, ${whole(yes)} correct`;
       head.setAttribute("aria-label", words);
       if (ready && this.places) head.style.width = `${this.places.widths[k] / this.unit}px`;
     });

@@ -5,18 +5,21 @@ const hexColour = (text) => {
   return [0, 2, 4].map((at) => parseInt(digits.slice(at, at + 2), 16));
 };
 
+const exitName = ({ blocks }, k) => `exit ${k + 1}${blocks.length ? `, after block ${blocks[k]}` : ""}`;
+
 const drawHeads = (mosaic) => {
   const { data } = mosaic;
-  return data.blocks.map((block, k) => {
+  return data.costs.map((cost, k) => {
+    const block = data.blocks[k];
     const head = element(
       "button",
       { type: "button", class: "head", "data-pick": k + 1, "aria-pressed": data.exit === k + 1 },
-      element("span", { class: "name" }, element("b", {}, `Exit ${k + 1}`), element("i", {}, ` block ${block}`)),
+      element("span", { class: "name" }, element("b", {}, `Exit ${k + 1}`), element("i", {}, block ? ` block ${block}` : "")),
       element("span", { class: "count" }),
       element("span", {}, element("span"), element("i", {}, " correct")),
-      element("span", {}, percent(data.costs[k], 0), element("i", {}, " compute")),
+      element("span", {}, percent(cost, 0), element("i", {}, " compute")),
     );
-    head.title = `after block ${block}: ${percent(data.costs[k], 1)} of the plain backbone's compute`;
+    head.title = `${exitName(data, k)}: ${percent(cost, 1)} compute`;
     if (data.marked === k + 1) head.classList.add("marked");
     head.addEventListener("click", () => mosaic.pick({ exit: k + 1 }));
     return head;
@@ -36,6 +39,19 @@ const drawCaption = (mosaic) => {
     element("span", { class: "key" }, element("i", { class: "swatch incorrect" }), "incorrect"),
     ...(choices.length > 1 ? [element("label", { class: "key drawn" }, "Show ", more, ` of ${whole(of)}`)] : []),
   );
+};
+
+// Where there are no images: what the colours of the tiles mean.
+const drawClassKey = (box, pictures, dark) => {
+  const colourOf = tileColour(dark), named = pictures.names.length <= MOST_CLASSES ? pictures.names : [];
+  const swatch = (label) => {
+    const found = element("i", { class: "swatch" });
+    found.style.background = `rgb(${colourOf(label)})`;
+    return found;
+  };
+  const text = `No images are here: a tile has the colour of its class${named.length ? ":" : "."}`;
+  box.hidden = Boolean(pictures.sheet);
+  box.replaceChildren(text, ...named.map((name, label) => element("span", { class: "key" }, swatch(label), name)));
 };
 
 // (n,) whether a tile is faded: another exit, another kind of answer or a region without it is chosen.

@@ -46,7 +46,7 @@ class ThresholdSlider {
   // A message from Python: `SliderData` of services/slider_data.py without `stays`, which has come already, or comes soon.
   receive(moving, send) {
     const lasting = kept(moving.lasting), before = this.data;
-    for (const key of [moving.pictures, moving.exits]) kept(key);
+    for (const key of [moving.pictures, moving.exits, moving.neighbours]) kept(key);
     this.send = send;
     const missed = moving === this.heard ? [] : moving.sent_before.filter((key) => !supplies.kept.has(key));
     if (missed.length) send("missed", missed);

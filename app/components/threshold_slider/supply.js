@@ -39,7 +39,7 @@ const unpackedOnce = new WeakMap();
 const supplied = (key) => {
   const data = supplies.kept.get(key);
   if (!data || unpackedOnce.has(data)) return data && unpackedOnce.get(data);
-  const kinds = { rows: Uint32Array, numbers: Uint32Array, labels: Uint16Array, answers: Uint16Array, confidence: Uint16Array, map: Uint16Array };
+  const kinds = { rows: Uint32Array, numbers: Uint32Array, labels: Uint16Array, answers: Uint16Array, confidence: Uint16Array, map: Uint16Array, near: Uint32Array, spots: Uint16Array };
   const limits = data.bytes === 2 ? Uint16Array : Uint8Array;
   const all = { ...kinds, scores: Uint8Array, limits, line: limits, exits: Uint8Array };
   const found = Object.fromEntries(

@@ -23,6 +23,9 @@ const classColour = (label, s, l) => {
   return [part(0), part(8), part(4)];
 };
 
+// Of a class, for tiles without images.
+const tileColour = (dark) => (label) => classColour(label, ...(dark ? [0.32, 0.42] : [0.42, 0.72]));
+
 // The pixels of every tile at `side`: incorrect, correct, and the same faded. `look`: colours and one device pixel's size.
 class Atlas {
   constructor(tiles, side, look) {
@@ -38,11 +41,12 @@ class Atlas {
   // Tiles from the pixels of a sheet that was scaled to `inner`, `columns` in a row; without one in their class's colour.
   fill(tiles, look, sheet, columns, labels) {
     const { side, edge, full, inner } = this, wide = columns * inner;
-    const soft = mixed(look.states[1], look.ground, 0.5); // most are correct: their edges are calm
+    const colourOf = tileColour(look.dark);
+    const soft = mixed(look.states[1], look.ground, look.dark ? 0.2 : 0.5); // most are correct: their edges are calm
     const states = [packedColour(look.states[0]), packedColour(soft)]; // incorrect, correct
     for (let i = 0; i < tiles; i++) {
       const left = (i % columns) * inner, top = Math.floor(i / columns) * inner;
-      const plain = sheet ? 0 : packedColour(classColour(labels[i], ...(look.dark ? [0.32, 0.42] : [0.42, 0.72])));
+      const plain = sheet ? 0 : packedColour(colourOf(labels[i]));
       for (let y = 0; y < full; y++) {
         for (let x = 0; x < full; x++) {
           const at = i * side * side + y * side + x, u = x - edge, v = y - edge;

@@ -32,6 +32,16 @@ def test_every_beginning_of_the_sample_has_the_classes_in_proportion() -> None:
     assert (labels[mosaic_data.sample(labels, 50, label=2)] == 2).all()
 
 
+def test_an_exit_with_few_images_has_a_tile_wherever_the_threshold_stands() -> None:
+    record = dx.load_run("demo").record("test")
+    rows = mosaic_data.shown(record, 250)
+    assert len(set(rows.tolist())) == 250
+    for threshold in np.linspace(0.2, 1, 60):
+        exits = dx.fit_policy(record, threshold=float(threshold)).exits(record)
+        assert set(exits[rows]) == set(exits)
+    assert (record.labels[mosaic_data.shown(record, 100, label=2)] == 2).all()
+
+
 @pytest.mark.parametrize("name", ["confidence", "patience", "budgeted"])
 def test_exits_are_the_policys(runs: Path, name: str) -> None:
     run = dx.load_run("six")

@@ -73,8 +73,11 @@ def test_the_best_run_is_the_librarys_and_others_are_struck_out_with_the_reason(
     assert answer(app).startswith("fashion is best: 91.33%")
     reasons = {name: cells[2] for name, cells in shown(app).items()}
     assert reasons["fashion"] == "" and reasons["fashion-naive"] == found.table["reason"].iloc[-1]
+    (struck,) = (line for line in texts(app).splitlines() if "Struck out above: " in line)
+    assert sorted(struck.partition("above: ")[2].rstrip(".").split(", ")) == ["fashion-naive", "fashion-single"]
     assert reasons["fashion-single"] == "it has a single exit: every image needs 1.13 GFLOPs"
     app = start(runs="fashion,fashion-naive,fashion-single", gflops="2", lose="5")
+    assert app.slider(key="budget slider").value == app.slider(key="budget slider").max == 2
     assert not any(cells[2] for cells in shown(app).values()) and "the next" in answer(app)
     assert "No run keeps both" in answer(start(runs="fashion,fashion-naive", gflops="0.1"))
 

@@ -17,7 +17,7 @@ import dmpo_explore as dx
 
 def opened(runs: str, own: own_runs.OwnRun | None = None) -> AppTest:
     """The page with the section open."""
-    return visiting.opened(PAGE, state={panels.SETTINGS: True, "_own_run": own}, runs=runs)
+    return visiting.opened(PAGE, state={panels.SETTINGS: True, "_own_runs": [own] if own else []}, runs=runs)
 
 
 def test_settings_that_differ_are_a_table_and_the_others_a_number(

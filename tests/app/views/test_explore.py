@@ -40,6 +40,30 @@ def test_opens_with_a_threshold_from_val(runs: Path) -> None:
     assert not app.warning and not app.error
 
 
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ({"near_best": "1"}, dx.Target.near_best(0.01)),
+        ({"budget": "40"}, dx.Target.flops(0.4)),
+        ({"drop": "5"}, dx.Target.accuracy_drop(0.05)),
+        ({"risk": "3"}, dx.Target.risk("too_early", epsilon=0.03)),
+    ],
+)
+def test_whether_a_target_is_kept_on_test(link: dict[str, str], target: dx.Target) -> None:
+    run = dx.load_run("demo")
+    test = dx.apply(dx.fit_policy(run.record("calibration"), target=target), run.record("test")).summary()
+    best = max(test["exit_accuracy"]) - test["accuracy"]
+    found = {"near_best": best, "flops": test["flops_fraction"], "accuracy_drop": test["accuracy_drop"]}
+    value = target.epsilon if target.kind == "risk" else target.value
+    kept = found.get(target.kind, test["too_early"]) <= value
+    app = start(run="demo", **link)
+    said = " ".join(caption.value for caption in app.caption).replace("\\", "")
+    assert f"On test it is {'kept' if kept else 'missed'}: " in said
+    assert target.kind != "near_best" or f"{100 * best:.2f} points below the best exit." in said
+    on_calibration = start(run="demo", split="calibration", **link)
+    assert not any("it is" in caption.value for caption in on_calibration.caption)
+
+
 def test_a_budget_that_exit_1_alone_keeps_says_so(runs: Path) -> None:
     fitted = dx.fit_policy(dx.load_run("four").record("val"), "confidence", flops=0.3)
     app = start(run="four", budget="30")

@@ -33,7 +33,7 @@ def test_while_dragging_nothing_is_said_that_no_longer_holds(visit: Visit) -> No
     page = visit.open("?run=four&view=classes")
     source, target = page.locator(".words .from"), page.locator(".st-key-targets_panel button p").first
     expect(source).to_contain_text("Chosen on val")
-    expect(target).to_have_text("≤ 1 below the best exit")
+    expect(target).to_have_text("≤ 1 pt below the best exit")
     thumb = page.locator(".thumb").bounding_box()
     assert thumb
     page.mouse.move(thumb["x"] + 11, thumb["y"] + 11)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import visiting
+from dmpo_explore_app.components import live_panel
 from dmpo_explore_app.services import live_export, live_session
 from dmpo_explore_app.state import live_choices as live_state
 from made_up import HOSTILE, MAIN
@@ -108,7 +109,9 @@ def test_all_images_leave_where_the_record_says(root: Path, engine: str) -> None
     assert counted is not None
     assert shown["agreed"] == f"{IMAGES} of {IMAGES} | full model as recorded: {IMAGES}"
     assert shown["accuracy"] == f"{summary['accuracy']:.1%} | full model {summary['full_accuracy']:.1%}"
-    assert shown["speed-up"] == f"{counted.speed_up:.2f}× | expected from FLOPs {1 / summary['flops_fraction']:.2f}×"
+    few = counted.calls < live_panel.RANGE_CALLS  # then not as if it were exact
+    value = f"about {counted.speed_up:.1f}×" if few else f"{counted.speed_up:.2f}×"
+    assert shown["speed-up"] == f"{value} | expected from FLOPs {1 / summary['flops_fraction']:.2f}×"
     assert counted.speed_up > 0
     assert 'data-state="done"' in bodies(app) and f"{IMAGES} of {IMAGES} images" in bodies(app)
     assert "images · confidence 0.5<" in bodies(app)
@@ -293,4 +296,7 @@ def test_who_leaves_the_page_ends_it(root: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_run_with_a_single_exit_offers_no_threshold_to_move(runs: Path) -> None:
     texts = {name: " ".join(c.value for c in opened(run=name).caption) for name in ("demo", "demo-single")}
     assert "Move the threshold" in texts["demo"]
-    assert "on the same images in turn" in texts["demo-single"] and "Move the threshold" not in texts["demo-single"]
+    assert (
+        "they take turns on the same images" in texts["demo-single"]
+        and "Move the threshold" not in texts["demo-single"]
+    )

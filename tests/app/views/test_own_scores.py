@@ -164,7 +164,7 @@ def test_images_that_do_not_fit_are_one_line(tmp_path: Path, n: int, damage: str
 
 def test_another_session_cannot_open_them() -> None:
     app = explore(page(own_file=packed(TEST)))
-    key = str(app.session_state["_own_run"].path)
+    key = str(app.session_state["_own_runs"][0].path)
     other = AppTest.from_file(str(MAIN), default_timeout=60)
     for name, value in app.query_params.items():
         other.query_params[name] = value
@@ -205,15 +205,54 @@ def test_they_can_be_closed() -> None:
     app = explore(page(own_file=packed(TEST)))
     checked(app.switch_page(PAGE).run())
     assert "mine" in "".join(element.value for element in app.markdown)
-    checked(app.button(key="own_show views/explore.py").click().run())
+    checked(app.button(key="own_show views/explore.py mine (yours)").click().run())
     assert is_explore(app) and app.selectbox(key="run").value == "mine (yours)"
     on_explore(app)
     checked(app.switch_page(PAGE).run())
-    checked(app.button(key="own_close").click().run())
-    assert not any(button.key == "own_show views/explore.py" for button in app.button)
+    checked(app.button(key="own_close mine (yours)").click().run())
+    assert not any(button.label == "Close" for button in app.button)
     app.query_params.clear()  # as a browser does when the page is changed by the menu
     checked(app.switch_page("views/explore.py").run())
     assert app.selectbox(key="run").value == "demo" and not app.warning
+
+
+def test_several_files_are_open_side_by_side() -> None:
+    other = make_record(120, seed=0, split="test", with_logits=False)
+    app = page(own_file=packed(TEST), own_held_out=packed(VAL))
+    checked(app.button(key="own_open views/explore.py").click().run())
+    checked(app.switch_page(PAGE).run())
+    app.file_uploader(key="own_file").set_value(("mine.npz", packed(other), "application/octet-stream"))
+    app = explore(checked(app.run()))
+    assert app.selectbox(key="run").options[:2] == ["mine 2 (yours)", "mine (yours)"]
+    assert "mine (yours)" in app.pills(key="beside mine 2 (yours)").value  # the same images: its curve is drawn too
+    app = opened_on_again(app)
+    assert app.session_state["runs"][:2] == ["mine 2 (yours)", "mine (yours)"] and not app.error
+
+
+def opened_on_again(app: AppTest) -> AppTest:
+    """Decide with what is open."""
+    checked(app.switch_page(PAGE).run())
+    checked(app.button(key="own_show views/decide.py mine 2 (yours)").click().run())
+    return checked(app.switch_page("views/decide.py").run())
+
+
+def test_held_out_scores_may_come_later() -> None:
+    app = explore(page(own_file=packed(TEST)))
+    assert not any(field.key == "budget" for field in app.number_input)
+    checked(app.switch_page(PAGE).run())
+    app.file_uploader(key="own_held_out").set_value(("mine.npz", packed(VAL), "application/octet-stream"))
+    app = explore(checked(app.run()))
+    assert app.selectbox(key="run").options.count("mine (yours)") == 1 and len(app.session_state["_own_runs"]) == 1
+    checked(app.number_input(key="budget").set_value(70.0).run())
+    assert cards(app) == expected_of(TEST, dx.fit_policy(VAL, "confidence", flops=0.7))
+
+
+def test_nothing_is_invented_about_them() -> None:
+    app = page(own_file=packed(TEST, flops=[1, 2, 3, 4], reference_flops=4))
+    assert "1, 2, 3, 4 FLOPs are less than any network needs" in texts(app)
+    app = explore(app)
+    shown = " ".join([*html(app), texts(app), *(block.value for block in app.markdown)])
+    assert "after block" not in shown and "plain backbone" not in shown and "chose the epoch" not in shown
 
 
 def test_a_page_that_needs_a_model_names_why_it_shows_another_run() -> None:
@@ -286,4 +325,4 @@ def test_decide_begins_with_the_scores_and_runs_of_the_same_images() -> None:
     checked(app.button(key="own_open views/decide.py").click().run())
     app = checked(app.switch_page("views/decide.py").run())
     assert app.session_state["runs"] == ["grocery (yours)", "demo", "demo-naive", "demo-single"]
-    assert "so every image exits at its last: the page Your own scores takes them" in texts(app)
+    assert "so every image exits at its last: the page Bring your own takes them" in texts(app)

@@ -67,7 +67,7 @@ def test_a_folder_with_hostile_names_is_repaired_and_opened(visit: Visit, tmp_pa
     button = page.get_by_role("button", name="Open in Explore")
     expect(button).to_be_visible()
     visit.settle_on("h1")
-    assert HOSTILE in page.get_by_test_id("stAlert").inner_text()
+    assert HOSTILE in page.get_by_test_id("stAlert").first.inner_text()
     button.click()
     page.wait_for_selector(".tabs button")
     visit.settle()

@@ -1,13 +1,14 @@
-"""Data: known data sets and own folders are checked; other machines open no folder; many classes stay readable."""
+"""Bring your own images: known data and own folders are checked; other machines open no folder; many classes fit."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import visiting
 from dirty_folder import BROKEN, clean_folder, dirty_folder, draw
-from dmpo_explore_app.services import class_rows, data_check
+from dmpo_explore_app.services import class_rows, data_check, downloads
 from dmpo_explore_app.state import data_choices as state
 from listening import listen
 from made_up import HOSTILE, MAIN
@@ -18,7 +19,7 @@ from visiting import checked
 import dmpo_explore as dx
 from dmpo_explore.utils.files import write_text
 
-VIEW = MAIN.parent / "views" / "data.py"
+VIEW = MAIN.parent / "views" / "own.py"
 
 
 def opened(place: Path | None = None, **parameters: str) -> AppTest:
@@ -100,6 +101,42 @@ def test_a_dirty_folder_has_all_its_findings(tmp_path: Path) -> None:
     for path in BROKEN:
         (own / path).unlink()
     assert len(checked(app.run()).error) == 2  # looked at anew
+
+
+def test_checked_images_are_the_form_of_a_training(tmp_path: Path) -> None:
+    own = clean_folder(tmp_path / "own")
+    app = AppTest.from_file(str(MAIN), default_timeout=120)
+    app.session_state[state.DATA], app.session_state[state.PLACE] = state.FOLDER, str(own)
+    checked(app.run())
+    checked(app.switch_page("views/own.py").run())
+    checked(app.button(key=state.TRAIN).click().run())
+    assert [title.value for title in app.title] == ["How does it learn?"]
+    app = checked(app.switch_page("views/training.py").run())
+    assert app.session_state["train start"] == "my own images" and app.text_input(key="train folder").value == str(own)
+
+
+def test_a_zip_file_is_unpacked_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
+    clean_folder(tmp_path / "packed" / "photos")
+    file = Path(shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path / "packed"))
+    app = visiting.opened(VIEW)
+    checked(app.selectbox(key=state.DATA).set_value(state.FOLDER).run())
+    for content in (b"no archive", file.read_bytes()):
+        app.file_uploader(key=state.ZIP).set_value(("photos.zip", content, "application/zip"))
+        checked(app.run())
+        assert ("not a ZIP file" in texts(app)) == (content == b"no archive")
+    assert "Nothing stops a training" in texts(app) and cards(app)[:2] == ["39", "3"]
+    assert app.text_input(key=state.PLACE).value.endswith("photos") and "cache" not in str(app.query_params)
+
+
+def test_a_forecast_is_the_library_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = dx.ModelConfig("test_vit", "random", 32, channels=8, bypass_width=8)
+    made = dx.probe(dx.DataConfig("digits"), tiny, images=90)
+    monkeypatch.setattr(dx, "probe", lambda data, *, images, progress: made)
+    monkeypatch.setattr(downloads, "missing_weights", lambda model: None)
+    app = opened(data="digits")
+    checked(app.button(key=state.FORECAST).click().run())
+    assert all(line in texts(app) for line in made.lines())
 
 
 def test_a_clean_folder_is_ready_and_nothing_typed_is_no_error(tmp_path: Path) -> None:

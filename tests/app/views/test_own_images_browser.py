@@ -15,7 +15,7 @@ def test_a_reader_checks_a_folder_and_mends_it(visit: Visit, tmp_path: Path) -> 
     whole = (own / BROKEN[0]).read_bytes()
     (own / BROKEN[0]).write_bytes(whole[:200])
     page = visit.show("data?data=digits", ".js-plotly-plot", ".dx-contact li")
-    page.get_by_role("combobox", name="Data").click()
+    page.get_by_role("combobox", name="Images").click()
     page.get_by_role("option", name="a folder of mine").click()
     box = page.get_by_label("Folder or table of images", exact=True)
     box.fill(str(own))

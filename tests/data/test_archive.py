@@ -1,0 +1,46 @@
+"""ZIP files of images: unpacked whole or not at all, inside their folder, once."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from dmpo_explore.data import archive
+from dmpo_explore.data.archive import unpack_images
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def zipped(*names: str) -> bytes:
+    with zipfile.ZipFile(file := io.BytesIO(), "w") as packed:
+        for name in names:
+            packed.writestr(name, b"an image")
+    return file.getvalue()
+
+
+def test_no_file_leaves_its_folder(cache: Path) -> None:
+    folder = unpack_images(zipped("../../a/1.png", "/b/2.png", "__MACOSX/c/3.png"))
+    assert sorted(path.name for path in folder.rglob("*.png")) == ["1.png", "2.png"]
+    assert folder.is_relative_to(cache) and not [*cache.parent.glob("*.png")]
+    assert unpack_images(zipped("../../a/1.png", "/b/2.png", "__MACOSX/c/3.png")) == folder
+
+
+@pytest.mark.parametrize("damage", [b"no archive", zipped(), zipped("a/1.png", "b/2.png")[:-30]])
+def test_what_cannot_be_unpacked_leaves_nothing(cache: Path, damage: bytes) -> None:
+    with pytest.raises(ValueError, match="ZIP file"):
+        unpack_images(damage)
+    assert not [*cache.rglob("*.png")]
+
+
+def test_a_large_one_is_refused_before_it_is_unpacked(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "MOST_UNPACKED", 10)
+    with pytest.raises(ValueError, match="unpack it yourself"):
+        unpack_images(zipped("a/1.png", "b/2.png"))
+    assert not [*cache.rglob("*.png")]
