@@ -32,14 +32,14 @@ Thumbnail = Callable[[int], str] | None
 
 def draw(point: OperatingPoint, chosen: Selection, fragments: Fragments) -> None:
     """What the chosen tab has below the slider; without the slider's component classes, and images or their table."""
+    if chosen.view == "elsewhere":
+        transfer_panel.draw(point)
+        return
     outcome, native = point.outcome, not widgets.live()
     drawn = native or chosen.view in ("classes", "images", "table")
     if not drawn and own_runs.is_own(point.run):
         return  # where there are no images, the mosaic explains its tiles
     thumbnail = widgets.thumbnail_source(point.run, point.split)
-    if chosen.view == "elsewhere":
-        transfer_panel.draw(point)
-        return
     if not drawn:
         return
     rows = selection.ordered(outcome, selection.mask(outcome, chosen), chosen.sort)
