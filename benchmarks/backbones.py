@@ -3,7 +3,7 @@
 In: the smallest architecture of every model class of timm (``benchmarks/results/timm-classes.csv``, renewed by
 ``--classes``). Out: one row for each: whether it is cut, and if so its blocks, tokens or maps and the exits' shares of
 compute; whether it trains a step, its executed exits are the recorded ones, and its export to ONNX answers the same; if
-not, the reason. With ``--write`` ``benchmarks/results/backbones.csv``, and from it the table of ``docs/backbones.md``.
+not, the reason. With ``--write`` ``benchmarks/results/backbones.csv``, and from it the table of ``BACKBONES.md``.
 
 Weights are random, the image side is the nearest to ``--side`` that a backbone takes, exits and their sizes are the
 defaults for three exits. Each backbone has a process and ``--seconds`` of its own.
@@ -27,7 +27,7 @@ from dmpo_explore.utils.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 CLASSES, RESULT = RESULTS / "timm-classes.csv", RESULTS / "backbones.csv"
-PAGE = Path(__file__).parents[1] / "docs" / "backbones.md"
+PAGE = Path(__file__).parent / "BACKBONES.md"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,8 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--no-export", dest="export", action="store_false", help="leave the export to ONNX out")
     parser.add_argument("--classes", action="store_true", help="only renew the list of classes (minutes)")
-    parser.add_argument("--page", action="store_true", help="only renew docs/backbones.md from the kept result")
-    parser.add_argument("--write", action="store_true", help="keep the result and renew docs/backbones.md")
+    parser.add_argument("--page", action="store_true", help="only renew benchmarks/BACKBONES.md from the kept result")
+    parser.add_argument("--write", action="store_true", help="keep the result and renew benchmarks/BACKBONES.md")
     options = parser.parse_args(arguments)
     if options.classes:
         smallest_of_each_class().to_csv(CLASSES, index=False)

@@ -1,7 +1,7 @@
 """Everything that a GPU is asked here, in one command of at most ten minutes. `scripts/bench gpu [--write]`
 
 In: one NVIDIA GPU; nothing has to be fetched before. Out: tables on stdout; with ``--write``
-``benchmarks/results/gpu.json``, and from it the part of ``docs/gpu.md`` between its markers, with the card's name.
+``benchmarks/results/gpu.json``, and from it the part of ``GPU.md`` between its markers, with the card's name.
 
 Parts, each in a process of its own with seconds of its own: tests that need a card; plain model, infer, stream with
 refill, CUDA graphs and bf16 at batch 1, 8, 64 and 256, a ViT-S and a ViT-B at 224 px with random weights (time does not
@@ -39,7 +39,7 @@ from _gpu.work import LeftOut, run_live, run_tests, train_and_record
 from dmpo_explore.utils.files import atomic_file, read_json, write_json, write_text
 
 RESULT = Path(__file__).parent / "results" / "gpu.json"
-PAGE = Path(__file__).parents[1] / "docs" / "gpu.md"
+PAGE = Path(__file__).parent / "GPU.md"
 SECONDS = 600
 SMALL, BASE = "vit_small_patch14_dinov2", "vit_base_patch14_dinov2"
 PARTS = {  # name → seconds at most
@@ -125,8 +125,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--quick", action="store_true", help="every part small, to try it out; never written")
     parser.add_argument("--seconds", type=float, help=f"for all parts together; default: {SECONDS}")
-    parser.add_argument("--write", action="store_true", help="keep the result and renew docs/gpu.md")
-    parser.add_argument("--page", action="store_true", help="only renew docs/gpu.md from the kept result")
+    parser.add_argument("--write", action="store_true", help="keep the result and renew benchmarks/GPU.md")
+    parser.add_argument("--page", action="store_true", help="only renew benchmarks/GPU.md from the kept result")
     parser.add_argument("--first", action="store_true", help="the first minutes on a card: what works, on one page")
     parser.add_argument("--part", choices=(*PARTS, *CHECKS), help=argparse.SUPPRESS)  # in a process of its own
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)

@@ -4,7 +4,7 @@ In: nothing. Tar shards of small JPEGs (32 px, 100 classes, 2,000 different pict
 folder (2.6 GB for a million), and a tiny model (timm's `test_vit`, two exits, random weights) is trained on a few of
 them. Out: a row per number of images: seconds and images/s of ``dmpo-explore record`` in processes of torchrun, and
 the peak resident memory of the largest one and of all together; with ``--write``
-``benchmarks/results/recording.json`` and docs/scale.md. The model is as cheap as can be, so what is measured is
+``benchmarks/results/recording.json`` and benchmarks/SCALE.md. The model is as cheap as can be, so what is measured is
 everything else: the manifest's check, decoding, scores, writing.
 
     scripts/bench recording                             # 10,000, 100,000 and 1,000,000 images, two processes

@@ -3,7 +3,7 @@
 In: a run whose images and backbone are here. Out: a row per runtime and form of the export (its stages, the single
 graph, the single graph without compaction): how many images have the exit and the label that the library's record has
 for them. Nothing is timed. With ``--write`` ``benchmarks/results/runtimes.csv``, and from it the table of
-``docs/export.md``. A runtime that is not installed is a row that says so.
+``benchmarks/EVIDENCE.md``. A runtime that is not installed is a row that says so.
 
 ``pip install openvino tract`` brings two of them, ``--python`` names the Python that has them;
 ``npm install onnxruntime-node onnxruntime-web`` in a folder, which ``--node`` names, brings the others.
@@ -29,7 +29,7 @@ from _runtimes.answers import FILES, RUNTIMES
 from dmpo_explore.utils.files import write_text
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "export.md"
+PAGE = HERE / "EVIDENCE.md"
 FORMS = {"stages": "stages", "single": "single graph", "whole": "single graph, `compact=False`"}
 NODE = ("onnxruntime-node", "onnxruntime-web")
 ROWS = [
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--flops", type=float, default=0.3, help="budget of the policy")
     parser.add_argument("--python", default=sys.executable, help="a Python with the runtimes, numpy and Pillow")
     parser.add_argument("--node", type=Path, default=Path(), help="the folder in which npm installed its packages")
-    parser.add_argument("--write", action="store_true", help="keep the result and renew docs/export.md")
+    parser.add_argument("--write", action="store_true", help="keep the result and renew benchmarks/EVIDENCE.md")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as place:
         table = pd.DataFrame(compared(options, Path(place)))
@@ -99,7 +99,7 @@ def answers(name: str, form: str, options: argparse.Namespace, place: Path, side
 
 
 def as_markdown(table: pd.DataFrame) -> str:
-    """The table of docs/export.md."""
+    """The table of benchmarks/EVIDENCE.md."""
     lines = ["| runtime | version | form | same exits | same labels |", "|---|---|---|---|---|"]
     for row in table.to_dict("records"):
         same = [f"{row[name]} of {row['images']}" for name in ("same_exits", "same_labels")]

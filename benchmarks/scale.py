@@ -3,7 +3,7 @@
 In: nothing; synthetic records of 1,000 to 1,000,000 images at 4 to 24 exits, and of 10,000,000 at 12, are written to a
 temporary folder (2.4 GB at most). Out: a table of seconds to open one, to fit a policy, to compute the trade-off, and
 to apply one threshold, with the peak resident memory of the fresh process that did it; with ``--write``
-``benchmarks/results/scale.json`` and docs/scale.md. No torch
+``benchmarks/results/scale.json`` and benchmarks/SCALE.md. No torch
 where it measures.
 """
 

@@ -1,7 +1,7 @@
 """Measured speed-up of early exit against the speed-up expected from FLOPs. `scripts/bench speed [--write]`
 
 In: a run with calibration (or val) and test records (its backbone is fetched if it is missing). Out: tables on stdout;
-with ``--write`` ``benchmarks/results/speed.json``, and ``docs/speed.md`` from it. All arms process the same test
+with ``--write`` ``benchmarks/results/speed.json``, and ``benchmarks/SPEED.md`` from it. All arms process the same test
 images, in turn within one run (`_common.timing`). Thresholds are fitted on calibration so that they use 30, 50, 70 and
 100 % of the plain model's compute.
 
@@ -34,7 +34,7 @@ from _speed.report import render_page, render_tables
 from dmpo_explore.utils.files import read_json, write_json, write_text
 
 RESULT = Path(__file__).parent / "results" / "speed.json"
-PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
+PAGE = Path(__file__).parent / "SPEED.md"
 IMAGES = {1: 48, 8: 80, 64: 192, 256: 256}  # of the test split, by batch size
 PARTS = {
     "early-exit": measure_early_exit,
@@ -56,8 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--images", type=int, help="at most so many per batch size (to try it out)")
     parser.add_argument("--threads", type=int, help="of torch and onnxruntime; default: torch's choice")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--write", action="store_true", help="keep the result and renew docs/speed.md")
-    parser.add_argument("--page", action="store_true", help="only renew docs/speed.md from the kept result")
+    parser.add_argument("--write", action="store_true", help="keep the result and renew benchmarks/SPEED.md")
+    parser.add_argument("--page", action="store_true", help="only renew benchmarks/SPEED.md from the kept result")
     parser.add_argument("--peak", choices=MEMORY, help=argparse.SUPPRESS)  # for a fresh process
     options = parser.parse_args(arguments)
     if options.page:
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.write:
         write_json(RESULT, result)
         write_text(PAGE, render_page(result))
-        write_page(RESULT.parent)  # docs/scale.md takes the plain model's rate from it
+        write_page(RESULT.parent)  # SCALE.md takes the plain model's rate from it
     return 0
 
 

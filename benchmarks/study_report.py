@@ -190,7 +190,7 @@ def _gains_table(gains: pd.DataFrame) -> str:
 
 
 def summary_table(gains: pd.DataFrame) -> str:
-    """The core grid's parts, also at the first exit, and claims, as docs/results.md shows them."""
+    """The core grid's parts, also at the first exit, and claims, as EVIDENCE.md shows them."""
     of_parts = (gains["kind"] == "part") | gains["question"].str.match("gain of .*, first exit$")
     return _gains_table(gains[(gains["grid"] == "core") & (of_parts | (gains["kind"] == "claim"))])
 

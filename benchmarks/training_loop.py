@@ -3,7 +3,7 @@
 `scripts/bench training_loop [--write]`
 
 In: the bundled run `fashion`'s recipe on its images, and a tiny model for the worst case. Out: tables on stdout;
-with ``--write`` ``benchmarks/results/training-loop.json``, and the table of docs/compute.md between its markers.
+with ``--write`` ``benchmarks/results/training-loop.json``, and the table of benchmarks/EVIDENCE.md between its markers.
 
 - overhead: CPU seconds of a step of `fit` over those of a plain PyTorch loop with the same model, loss, optimizer,
   rates, clipping and autocast; epochs in turn, the first step of each left out. CPU seconds do not count what other
@@ -39,7 +39,7 @@ from dmpo_explore.utils.files import read_json, write_json, write_text
 from dmpo_explore.utils.torch_seeding import seeded
 
 RESULT = Path(__file__).parent / "results" / "training-loop.json"
-PAGE = Path(__file__).parents[1] / "docs" / "compute.md"
+PAGE = Path(__file__).parent / "EVIDENCE.md"
 BEGIN, END = "<!-- table: scripts/bench training_loop --write -->", "<!-- end of table -->"
 AIM = 1.10  # CPU seconds of `fit` over those of the plain loop
 CLASSES = 10
@@ -276,8 +276,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, help="of a round; default: 30 of tiny, 3 of fashion")
     parser.add_argument("--images", type=int, default=512, help="of each epoch in which clipping is counted")
-    parser.add_argument("--write", action="store_true", help="keep the rows and renew docs/compute.md")
-    parser.add_argument("--page", action="store_true", help="only renew docs/compute.md from the kept result")
+    parser.add_argument("--write", action="store_true", help="keep the rows and renew benchmarks/EVIDENCE.md")
+    parser.add_argument("--page", action="store_true", help="only renew benchmarks/EVIDENCE.md from the kept result")
     options = parser.parse_args(arguments)
     found = read_json(RESULT) if options.page else measure(options)
     print("\n".join(render(found)))

@@ -336,7 +336,7 @@ dx.figures.gains_figure(study[study["question"].str.startswith("gain of two-phas
 # ## Weights that are learned
 #
 # Need anybody choose a schedule? `--schedule learned` moves the K weights on held-out training images while the model
-# trains ([how](../docs/learned-weights.md)). They begin equal. Here are three trainings on Fashion-MNIST, four exits,
+# trains ([how](../docs/experiments.md)). They begin equal. Here are three trainings on Fashion-MNIST, four exits,
 # four epochs.
 #
 # **Predict.** Will the weights pass from the deep exits to the early ones, as in two phases? Will three seeds agree?

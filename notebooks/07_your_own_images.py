@@ -459,7 +459,7 @@ answers.iloc[::5]
 # `dmpo-explore export mine --out exported` writes ONNX files that run without torch (it needs
 # `pip install "dmpo-explore[onnx]"`); `dx.OnnxEngine` runs no stage behind an image's exit, as the model does here.
 #
-# [Several GPUs](../docs/several-gpus.md) train one run with one process each.
+# [Several GPUs](../docs/scale.md) train one run with one process each.
 #
 # ## Try it: three exercises
 #

@@ -1,4 +1,4 @@
-"""The bundled runs: whole, small, as good as docs/results.md says, and live inference exits where their records do."""
+"""The bundled runs: whole, small, as good as EVIDENCE.md says, and live inference exits where their records do."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_the_cnn_and_its_control_differ_in_their_exits_only() -> None:
 
 
 def test_the_headline() -> None:
-    """Thresholds from calibration, read on test: what docs/results.md claims of `fashion` against its two controls."""
+    """Thresholds from calibration, read on test: what EVIDENCE.md claims of `fashion` against its two controls."""
     fashion, naive, single = (str(BUNDLED_RUNS / name) for name in VIT_RUNS)
     (row,) = evaluate_runs([fashion], targets=dx.Target.flops(0.30), against=single)
     assert row["flops_fraction"] <= 0.30

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from dmpo_explore.models.bypass import BYPASSES
 from dmpo_explore.models.predictors import PREDICTORS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "extending.md"
+PAGE, PANEL = ROOT / "docs" / "extending.md", ROOT / "app" / "README.md"
 NAME = "mean confidence"
 
 
@@ -50,15 +51,30 @@ def test_the_page_adds_one_part_of_each_kind(page: dict[str, Any]) -> None:
     assert page["model"](torch.rand(2, 3, 32, 32))[0].shape == (2, 10)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_idea_is_trained_compared_and_exported(tmp_path: Path) -> None:
+    """Every command of the page, as printed but for the app's; each a process, as plug-ins bring options along."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    shell = "".join(re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL))
+    lines = [shlex.split(line)[1:] for line in shell.splitlines() if not line.endswith(" app")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "DMPO_EXPLORE_RUNS": str(tmp_path / "runs")}
+    for words in lines:
+        command = [sys.executable, "-m", "dmpo_explore.cli", *words]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (words, done.stderr)
+    assert len(lines) == 6 and len(dx.OnnxEngine(tmp_path / "mine-onnx").class_names) == 10
+
+
 def test_its_files_are_those_of_the_examples() -> None:
     shown = {title: code for title, code in titled_blocks(PAGE).items() if title.startswith("examples/")}
     assert shown == {title: (ROOT / title).read_text(encoding="utf-8") for title in shown} and len(shown) == 2
 
 
 @pytest.mark.slow
-def test_the_panel_of_the_page_works_in_the_app(tmp_path: Path) -> None:
-    """The page's edit, made in a copy of the app, and its own test."""
-    blocks = titled_blocks(PAGE)
+def test_the_panel_of_the_readme_works_in_the_app(tmp_path: Path) -> None:
+    """The edit of app/README.md, made in a copy of the app, and its own test."""
+    blocks = titled_blocks(PANEL)
     app = shutil.copytree(ROOT / "app", tmp_path / "dmpo_explore_app", ignore=shutil.ignore_patterns("__pycache__"))
     (app / "components/confidence_panel.py").write_text(blocks["app/components/confidence_panel.py"], encoding="utf-8")
     file = app / "components/exit_explorer.py"
@@ -79,9 +95,10 @@ def test_the_panel_of_the_page_works_in_the_app(tmp_path: Path) -> None:
 
 
 def test_files_and_names_of_the_pages_exist() -> None:
-    """Every file that docs/extending.md names, and every function of CONTRIBUTING's table of one event."""
-    for path in re.findall(r"`((?:dmpo_explore|examples|app)/[\w/.]+)`", PAGE.read_text(encoding="utf-8")):
-        assert (ROOT / path).exists() or path in titled_blocks(PAGE), path
+    """Every file that docs/extending.md and app/README.md name, and CONTRIBUTING's table of one event."""
+    text = PAGE.read_text(encoding="utf-8") + PANEL.read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:dmpo_explore|examples|app)/[\w/.]+)`", text):
+        assert (ROOT / path).exists() or path in titled_blocks(PANEL), path
     section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## One event")[1].split("\n## ")[0]
     rows = re.findall(r"^\|[^|]*\| \[[^|]*\]\((\S+)\) \| ([^|]*) \|", section, re.MULTILINE)
     assert len(rows) == 11

@@ -1,4 +1,4 @@
-"""The table of backbones, as text and as the part of docs/backbones.md between its markers."""
+"""The table of backbones, as text and as the part of benchmarks/BACKBONES.md between its markers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def with_table(page: str, table: pd.DataFrame) -> str:
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"docs/backbones.md has no part between {BEGIN} and {END}")
+        raise ValueError(f"the page has no part between {BEGIN} and {END}")
     return f"{before}{BEGIN}\n\n{render_table(table)}\n\n{END}{after}"
 
 

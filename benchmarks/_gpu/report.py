@@ -1,4 +1,4 @@
-"""Report of the GPU benchmark: Markdown tables of its result, and the part of ``docs/gpu.md`` between its markers.
+"""Report of the GPU benchmark: Markdown tables of its result, and the part of ``GPU.md`` between its markers.
 
 In: what `gpu` measured (``benchmarks/results/gpu.json``), or None. Every number comes from there.
 """
@@ -13,7 +13,7 @@ from _speed.report import early_exit_table
 
 BEGIN, END = "<!-- table: scripts/bench gpu --write -->", "<!-- end of table -->"
 PICTURE = "gpu-live.png"
-PAGES = Path(__file__).resolve().parents[2] / "docs"
+PAGES = Path(__file__).resolve().parents[1]
 NOT_MEASURED = "**Not measured.** No GPU has been at hand yet: there is no figure for any card."
 EXTRA = {"peak MiB": "peak_mib", "W": "watts", "J per image": "joules"}
 

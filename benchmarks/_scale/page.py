@@ -1,4 +1,4 @@
-"""docs/scale.md: what recording and records cost by number of images, and what that makes for ImageNet.
+"""benchmarks/SCALE.md: what recording and records cost by number of images, and what that makes for ImageNet.
 
 In: ``recording.json``, ``scale.json`` and ``speed.json`` of benchmarks/results. Out: the page. What is calculated from
 them is said to be calculated.
@@ -13,7 +13,7 @@ from typing import Any
 import dmpo_explore as dx
 from dmpo_explore.utils.files import read_json, write_text
 
-PAGE = Path(__file__).parents[2] / "docs" / "scale.md"
+PAGE = Path(__file__).parents[1] / "SCALE.md"
 STEPS = ("open_s", "fit_s", "trade_off_s", "threshold_s")
 Row = dict[str, Any]
 TARGETS = {  # data → images and classes
@@ -27,8 +27,9 @@ IMAGE_BYTES = 2 * 8  # label and number of an image
 
 PAGE_TEXT = """# Large data sets
 
-*For practitioners with more images than fit a laptop.* What each step costs by number of images, and which part runs
-it. Nothing here was measured on ImageNet: it was not at hand. The last table is calculated from the measured ones.
+*For practitioners with more images than fit a laptop.* What recording and records cost by number of images. ImageNet
+was not at hand: the last table is calculated from the measured ones. [Several GPUs and large data](../docs/scale.md)
+has the commands.
 
 ## Recording, measured
 
@@ -41,8 +42,8 @@ scores, logits, writing. *CPU s* is of both processes and their start.
 - One image more costs {image_ms:.2f} ms of CPU on average.
 - Batches are written as they are computed, so logits and scores take no memory. What grows is the list of the images
   with their hashes: {image_kib:.1f} KiB an image in every process.
-- A stopped recording continues at the batch that is missing. Processes share the batches ([Use several
-  GPUs](several-gpus.md)); the files are those of one process.
+- A stopped recording continues at the batch that is missing. Processes share the batches; the files
+  are those of one process.
 
 ## Records, measured
 
@@ -57,29 +58,23 @@ Synthetic records in one fresh process each (`scripts/bench scale --write`), wit
 
 {model}, on two cores of the machine above. A photograph of 500 × 375 pixels takes {photograph:.1f} ms of CPU to
 decode and resize (measured). The model's time is its FLOPs at {gflops:.0f} GFLOP/s, the plain model's rate in batches
-of 64 ([Speed](speed.md#batch-64)).
+of 64 ([Speed](SPEED.md#batch-64)).
 
 {imagenet}
 
 What follows:
 
-- On a CPU the model takes nearly all of the time: record ImageNet's train split on GPUs. A GPU was [not
-  measured](gpu.md).
+- On a CPU the model takes nearly all of the time: record ImageNet's train split on GPUs. [No GPU was
+  measured](GPU.md).
 - Leave out logits of many classes (`--no-logits`): all policies but calibrated ones work on the scores.
 - The list of ImageNet-21k takes {listed:.0f} GiB in every process. Divide such data into several runs, or record a
   sample of it: the accuracies of 50,000 images have a standard error of 0.22 points at most.
 - Thresholds, curves and the app read scores only, so they work for all three. The app's mosaic shows a stated sample.
-
-## Next
-
-- Several processes and machines: [Use several GPUs](several-gpus.md).
-- How long a training takes, before it begins: `dmpo-explore train … --estimate`.
-- Shards, tables and Hugging Face data: [Data sets by timm's names](timm-data.md).
 """
 
 
 def write_page(results: Path) -> None:
-    """Write docs/scale.md from the results that are there; nothing without all of them."""
+    """Write benchmarks/SCALE.md from the results that are there; nothing without all of them."""
     files = [results / f"{name}.json" for name in ("recording", "scale", "speed")]
     if all(file.is_file() for file in files):
         write_text(PAGE, page(*map(read_json, files)))

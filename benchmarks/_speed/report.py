@@ -1,4 +1,4 @@
-"""Report of the speed benchmark: Markdown tables of its result, and the page ``docs/speed.md`` around them.
+"""Report of the speed benchmark: Markdown tables of its result, and the page ``benchmarks/SPEED.md`` around them.
 
 In: what `speed` measured (``benchmarks/results/speed.json``). Every number comes from there.
 """
@@ -20,10 +20,9 @@ AIMS = {  # (batch, arms) → least efficiency at 30 % and 50 %
 AIMED = {"30 %": 0.85, "50 %": 0.85, NO_EARLY_EXIT: 1 / 1.03}  # least efficiency of `infer` at batch 1
 PUBLISHED = "fashion"
 
-INTRO = """# How much time early exit saves
+INTRO = """# Speed, measured
 
-*For practitioners.* Early exit saves compute. The time it saves depends on how the images arrive;
-[what to expect](#what-to-expect) is at the end of the page. The numbers come from
+*For sceptics.* What stands behind [Speed](../docs/speed.md). The numbers come from
 `{command}` ({minutes} minutes on {cpu}, {threads} threads, {device}; torch {torch}, onnxruntime {onnxruntime}). Repeat
 it on your machine, or measure a run of your own: `scripts/bench speed --run RUN --parts early-exit --batch 1`. Here:
 run `{run}`, {size} px, {rounds} rounds with all arms in turn. Numbers are medians, in
@@ -39,28 +38,6 @@ takes the most accurate threshold within it, which may use less: on `fashion` 24
 takes one image at a time; in its *batched* mode a batch runs until its hardest image exits.
 With "no early exit" all images go to the last exit.
 """
-
-ADVICE = """## What to expect
-
-- **One image at a time** is the simplest case: after its exit an image needs no more compute. Beyond its FLOPs an exit
-  costs dozens of small operations, each with a fixed overhead. `dmpo-explore export` and `dx.OnnxEngine` nearly remove
-  that overhead: use them on a CPU, with `--precision int8` if its accuracy on your run is enough.
-- **Batches** (`dx.infer`) are compacted after every exit. Deep stages then process few images, and small batches use
-  a machine inefficiently. For a data set use `dx.stream(…, refill=True)`, continuous batching: remaining images are
-  collected until a batch is full again.
-- **Merge the tuning** (`run.model(merge=True)`): the same predictions with fewer products.
-
-## When it does not pay
-
-- When no image exits early: the compute of the early exits is lost. See the rows "no early exit".
-- When a model cut at a fixed depth is accurate enough: it has no exits to evaluate and no policy. Compare the row of
-  half the plain model, and the accuracy of your run's middle exits (`dmpo-explore evaluate`).
-- When all predictions of a batch are needed at once: its hardest image sets the latency. Early exit then saves
-  throughput, not the time until the last prediction.
-- On a large GPU with small batches, where launching kernels takes longer than running them. CUDA graphs
-  (`dx.inference.graphed`) are meant for that.
-"""
-
 
 REASONS = "Remarks, most of them on missed aims:"
 EAGER = """- **One image, eager torch.** An exit of ours is dozens of small operations{parts}. For
@@ -92,7 +69,7 @@ def render_page(result: dict[str, Any]) -> str:
     facts = result["machine"]
     load = f"The load average of the minute before it began was {facts['load']}." if facts.get("load") else ""
     intro = INTRO.format(**result | facts | {"size": result["image_size"], "load": load})
-    return "\n".join([intro, *render_tables(result), "", ADVICE])
+    return "\n".join([intro, *render_tables(result)])
 
 
 def render_tables(result: dict[str, Any]) -> list[str]:

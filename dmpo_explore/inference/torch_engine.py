@@ -102,7 +102,7 @@ def _check_model(model: object) -> None:
     if not isinstance(model, DMPO):
         raise TypeError(
             f"model is a {type(model).__name__}, not one of dx.build_model or Run.model; "
-            "for another model give its stages to dx.inference.run_early_exit (docs/any-model.md)"
+            "for another model give its stages to dx.inference.run_early_exit (docs/your-scores.md)"
         )
 
 

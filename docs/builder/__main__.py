@@ -15,6 +15,7 @@ from builder.llms import write_llms
 from builder.notebooks import write_notebooks
 from builder.pages import DOCS, ROOT, sources, write_explained, write_pages
 from builder.reference import write_reference
+from builder.search import slim
 
 BUILD = ROOT / "build" / "docs"
 
@@ -40,6 +41,7 @@ def build(folder: Path) -> list[str]:
     done = subprocess.run(command, cwd=folder, check=False)
     if done.returncode:
         return ["zensical build --strict failed; its warnings stand above"]
+    slim(folder / "site")
     return sorted(problems(folder / "site"))
 
 

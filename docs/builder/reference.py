@@ -23,17 +23,21 @@ from dmpo_explore.cli import app
 from dmpo_explore.config import Config
 from dmpo_explore.utils.options import Option, options_of
 
-PACKAGES = (  # in the order of the work
-    "data", "pretrained", "models", "training", "runs", "records", "policies", "fitting", "analysis", "inference",
-    "attribution", "inspection", "figures", "reports", "web", "search", "slimming", "jobs", "course",
-    "neighbours.online_thresholds", "neighbours.trajectory_search",
-)  # fmt: skip
+TASKS = {  # what one wants to do → packages and modules, in the order of the work
+    "Bring images and a model": ("config", "data", "pretrained", "models", "plugins"),
+    "Train": ("training", "runs", "jobs", "search", "slimming"),
+    "Record and decide": ("records", "policies", "fitting", "analysis"),
+    "Run and publish": ("inference", "reports", "web"),
+    "Look": ("figures", "attribution", "inspection", "course"),
+    "Other methods": ("neighbours.online_thresholds", "neighbours.trajectory_search"),
+}
 MODULES = {  # modules with public names: the title of their page, and what it says first
     "config": (
         "dx.Config", "Configuration of a run: frozen dataclasses with a JSON round trip. [Their fields](../config.md)."
     ),
     "plugins": ("Plug-ins", "Modules that add parts: [Extending](../../extending.md)."),
 }  # fmt: skip
+PACKAGES = tuple(name for names in TASKS.values() for name in names if name not in MODULES)
 COMMAND = "dmpo-explore"
 
 
@@ -216,10 +220,11 @@ def _index_page() -> str:
         "",
         "Shapes: B images, K exits, N tokens, D width, C classes. Exits count from 0 in Python.",
     ]
-    for package in (*MODULES, *PACKAGES):
+    for package in (name for names in TASKS.values() for name in names):
+        lines += [f"\n## {task}" for task, (first, *_) in TASKS.items() if first == package]
         names = [name for name in public_names("") if _home("", name) == package]
         title = _module(package).__doc__ or ""
-        lines += ["", f"## [dx.{package}]({package}.md)", "", _first_paragraph(title)]
+        lines += ["", f"### [dx.{package}]({package}.md)", "", _first_paragraph(title)]
         if names:
             lines += ["", "| name | is |", "|---|---|"]
             lines += [f"| [`dx.{name}`][{_shown(package, name)}] | {_what(_shown(package, name))} |" for name in names]

@@ -52,8 +52,8 @@ def test_the_table_has_the_lowest_and_the_highest_coverage() -> None:
 
 
 @pytest.mark.parametrize("S", interval_coverage.SEEDS)
-def test_the_results_page_has_the_ends_of_every_interval(S: int) -> None:
+def test_the_evidence_has_the_ends_of_every_interval(S: int) -> None:
     ends = TABLE[TABLE["seeds"] == S].groupby("interval")["coverage"].agg(["min", "max"]) * 100
     cells = (f"{ends.loc[name, 'min']:.1f} – {ends.loc[name, 'max']:.1f}" for name in interval_coverage.INTERVALS)
-    page = (RESULTS.parents[1] / "docs" / "results.md").read_text(encoding="utf-8")
+    page = (RESULTS.parent / "EVIDENCE.md").read_text(encoding="utf-8")
     assert f"| {S} | {' | '.join(cells)} |" in page

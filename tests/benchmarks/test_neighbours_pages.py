@@ -1,4 +1,4 @@
-"""The tables of the neighbours' pages are those of the committed results."""
+"""The tables of the experiments are those of the committed results."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from _tuning import protocol
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "benchmarks" / "results" / "neighbours"
-
-
-def page(name: str) -> str:
-    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+PAGE = (ROOT / "benchmarks" / "NEIGHBOURS.md").read_text(encoding="utf-8")
 
 
 def cell(points: float, low: float, high: float) -> str:
@@ -29,7 +26,7 @@ def test_width_and_depth(study: str) -> None:
         accuracies = " | ".join(f"{ways.loc[way, 'accuracy']:.1f}" for way in ("width", "depth", "both"))
         cells = [cell(*ways.loc[pair, ["accuracy", "low", "high"]]) for pair in ("depth - width", "both - depth")]
         share = {"w67": "two thirds", "w50": "half", "w33": "a third"}[ways["budget_of"].iloc[0]]
-        assert f"| {budget:.3f} ({share}) | {accuracies} | {' | '.join(cells)} |" in page("slim.md")
+        assert f"| {budget:.3f} ({share}) | {accuracies} | {' | '.join(cells)} |" in PAGE
 
 
 def test_width_and_depth_at_equal_time() -> None:
@@ -41,7 +38,7 @@ def test_width_and_depth_at_equal_time() -> None:
             cells.append(f"{1000 * ways['budget'].iloc[0]:.1f}")
             pairs = ("depth - width", "both - depth")
             cells += [cell(*ways.loc[pair, ["accuracy", "low", "high"]]) for pair in pairs]
-        assert f"| {name} | {' | '.join(cells)} |" in page("slim.md")
+        assert f"| {name} | {' | '.join(cells)} |" in PAGE
 
 
 def test_learned_weights() -> None:
@@ -49,7 +46,7 @@ def test_learned_weights() -> None:
     for other, rows in table.groupby("against"):
         name = {"random": "a random search of the same cost"}.get(str(other), f"`{other}`")
         cells = " | ".join(cell(row.points, row.low, row.high) for row in rows.itertuples())
-        assert f"| {name} | {cells} |" in page("learned-weights.md")
+        assert f"| {name} | {cells} |" in PAGE
 
 
 def test_tunings() -> None:
@@ -62,4 +59,4 @@ def test_tunings() -> None:
                 cells = " | ".join(f"{row.accuracy:.1f}" for row in found.itertuples())
             else:
                 cells = " | ".join(cell(row.difference, row.low, row.high) for row in found.itertuples())
-            assert f"| {reading.split()[0]} | `{arm}` | {cells} |" in page("orthogonal-tuning.md")
+            assert f"| {reading.split()[0]} | `{arm}` | {cells} |" in PAGE

@@ -132,8 +132,8 @@ def test_the_committed_claims_follow_from_the_committed_runs(name: str) -> None:
         ("fashion-cnn", "## A CNN on Fashion-MNIST", 4),
     ],
 )
-def test_every_interval_on_the_results_page_is_one_of_the_claims(study: str, heading: str, number: int) -> None:
-    page = (RESULTS.parents[1] / "docs" / "results.md").read_text(encoding="utf-8")
+def test_every_interval_of_the_evidence_is_one_of_the_claims(study: str, heading: str, number: int) -> None:
+    page = (RESULTS.parent / "EVIDENCE.md").read_text(encoding="utf-8")
     section = re.split(r"\n##+ ", page.split(f"{heading}\n")[1])[0].replace("−", "-")
     said = re.findall(r"([+-]\d+\.\d\d) \[([+-]\d+\.\d\d), ([+-]\d+\.\d\d)\]", section)
     rows = pd.read_csv(RESULTS / f"second-{study}-claims.csv")

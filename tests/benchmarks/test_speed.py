@@ -217,3 +217,24 @@ def test_an_incorrect_engine_is_refused_and_bf16_is_reported(monkeypatch: pytest
             patch.setitem(exits_of, engine, other)
             with pytest.raises(RuntimeError, match=f"{name} at 30 %: 1[0-9]* exits"):
                 early_exit.check_answers(bench, *given)
+
+
+def test_the_guide_says_what_was_measured() -> None:
+    """Every multiple of docs/speed.md's table, from the committed result."""
+    page = (Path(__file__).parents[2] / "docs" / "speed.md").read_text(encoding="utf-8")
+    rows = json.loads(speed.RESULT.read_text(encoding="utf-8"))["leaving"]["rows"]
+    found = {(row["arm"], row["batch"], row["share"]): f"{row['speed_up']:.2f}" for row in rows if "speed_up" in row}
+    named = {
+        "eager torch, `dx.infer`": (("infer", 1, "30 %"), ("infer", 64, "30 %")),
+        "eager torch, `dx.stream` with refill": (None, ("stream with refill", 64, "30 %")),
+        "exported, stage by stage": (("onnx", 1, "30 %"), ("onnx", 64, "30 %")),
+        "exported, one graph": (("onnx one graph", 1, "30 %"), None),
+        "exported, int8, one graph (in batches: stage by stage)": (
+            ("onnx int8 one graph", 1, "30 %"),
+            ("onnx int8", 64, "30 %"),
+        ),
+        "no early exit, `dx.infer`": (("infer", 1, early_exit.NO_EARLY_EXIT), ("infer", 64, early_exit.NO_EARLY_EXIT)),
+    }
+    for arm, keys in named.items():
+        cells = " | ".join(found[key] if key else "" for key in keys).replace("  ", " ")
+        assert f"| {arm} | {cells} |".replace("|  |", "| |") in page, arm

@@ -1,4 +1,4 @@
-"""docs/check-your-images.md: its output is the command's, and it explains every check."""
+"""docs/your-images.md: its output is the command's, and it explains every check."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from dmpo_explore.cli import app
 from dmpo_explore.data.findings import CHECKS
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "check-your-images.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "your-images.md").read_text(encoding="utf-8")
 
 
 def test_the_output_for_a_dirty_folder_is_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,4 +27,4 @@ def test_the_output_for_a_dirty_folder_is_the_commands(tmp_path: Path, monkeypat
 
 
 def test_every_check_is_explained() -> None:
-    assert re.findall(r"^\| ([a-z ]+) \|", PAGE.split("## What it finds")[1].split("## ")[0], re.M)[1:] == [*CHECKS]
+    assert re.findall(r"^\| ([a-z ]+) \|", PAGE.split("### What it finds")[1].split("## ")[0], re.M)[1:] == [*CHECKS]

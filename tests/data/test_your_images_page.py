@@ -34,6 +34,9 @@ def test_its_options_columns_and_numbers_are_the_programs() -> None:
         "name",
         "record",
         "out",
+        "contact-sheet",
+        "json",
+        "teacher",
     }
     named = set(re.findall(r"--([a-z][a-z-]+)", PAGE))
     assert named <= spellings

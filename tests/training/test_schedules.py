@@ -151,7 +151,7 @@ def test_bad_numbers(arguments: dict[str, Any], message: str) -> None:
 
 
 def test_which_schedules_change_the_sum_of_the_weights() -> None:
-    """docs/compute.md names them: the gradient's norm, which is clipped, grows with the sum."""
+    """benchmarks/EVIDENCE.md names them: the gradient's norm, which is clipped, grows with the sum."""
     for name in PLANNED:
         for n_exits in (4, 6, 12):
             sums = [sum(loss_weights(name, epoch, 21, n_exits)) for epoch in range(21)]
