@@ -149,9 +149,9 @@ def next_steps(found: dx.data.DataCheck, *, weights: bool) -> None:
     if asked:
         try:
             with progress.progress_bar("Reading images through the backbone") as shown:
-                forecast = data_check.forecast(found.data, shown)
+                lines = data_check.forecast(found.data, shown)
         except (OSError, ValueError) as error:
             state.ask_forecast(None)
             messages.problem("There is no forecast for these images.", error)
             return
-        st.info("  \n".join(map(messages.escape_markdown, forecast.lines())), icon=":material/query_stats:")
+        st.info("  \n".join(map(messages.escape_markdown, lines)), icon=":material/query_stats:")

@@ -49,16 +49,16 @@ def check(data: dx.DataConfig, progress: Callable[[int, int], None]) -> dx.data.
     return checked
 
 
-def forecast(data: dx.DataConfig, progress: Callable[[int, int], None]) -> dx.analysis.Forecast:
-    """`dx.probe` of a few of the images with the usual model; raises as it."""
+def forecast(data: dx.DataConfig, progress: Callable[[int, int], None]) -> list[str]:
+    """What `dx.probe` says of a few of the images with the usual model; raises as it."""
     key = ("forecast", data, dx.data.data_stamp(data))
     found = _kept().get(key)
     if found is None:
         with model_queue.exclusive_use("a forecast"):
-            found = dx.probe(data, images=PROBED, progress=progress)
+            found = dx.probe(data, images=PROBED, progress=progress).lines()
         _kept().keep(key, found)
-    forecast: dx.analysis.Forecast = found
-    return forecast
+    lines: list[str] = found
+    return lines
 
 
 @st.cache_resource(show_spinner=False)

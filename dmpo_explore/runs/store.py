@@ -15,7 +15,7 @@ from .hub import PREFIX, download_run
 from .run import Run
 
 BUNDLED_RUNS = Path(__file__).parent / "bundled"
-OF_RECORD = "open it with dx.ExitRecord.load, or in the app on the page Your own scores"
+OF_RECORD = "open it with dx.ExitRecord.load, or in the app on the page Bring your own"
 FORMER: dict[str, str] = {"demo-photos": "caltech"}  # former name of a bundled run → its present one, for one version
 RUN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 

@@ -111,7 +111,7 @@ def test_a_second_folder_that_does_not_fit_is_named(
         val.save(tmp_path / "other")
     app = opened(folders[0], tmp_path / "other")
     assert words in texts(app) and "held-out images" not in texts(app)
-    assert "Give held-out scores" in texts(explore(app))
+    assert "takes held-out scores to fit it on" in texts(explore(app))
 
 
 def test_a_second_folder_that_is_no_held_out_one_gets_a_notice(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -141,6 +141,7 @@ def test_the_address_names_no_folder(folders: tuple[Path, Path]) -> None:
     app = AppTest.from_file(str(MAIN), default_timeout=60)
     for key in ("own_folder", "folder", "path", "record"):
         app.query_params[key] = str(folders[0])
+    app.session_state["bring"] = "scores"
     checked(app.run())
     checked(app.switch_page(PAGE).run())
     checked(app.segmented_control(key="own_from").set_value("a record folder").run())
