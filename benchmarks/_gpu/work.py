@@ -82,8 +82,9 @@ def train_and_record(device: str, seconds: float, *, quick: bool, keep: Keep) ->
 
 
 def recipe(*, quick: bool) -> tuple[dx.Config, list[str]]:
-    """The bundled run's config, and what it lacks on this machine in words."""
+    """The bundled run's config without its teacher, and what it lacks on this machine in words."""
     config, notes = dx.load_run(BUNDLED).config, []
+    config = config.updated({"training.teacher": ""})
     if quick:
         model = replace(config.model, backbone="test_vit", weights="random", image_size=32, exits=(2, 4, 6), channels=8)
         settings = replace(config.training, epochs=1, batch_size=20, precision="no", validation_size=20)
@@ -91,8 +92,8 @@ def recipe(*, quick: bool) -> tuple[dx.Config, list[str]]:
     try:
         images_of(config.data, "train")
     except (FileNotFoundError, OSError) as error:
+        notes.append(f"digits instead of {config.data.name}, whose images are not here ({_first_line(error)})")
         config = replace(config, data=dx.DataConfig("digits"))
-        notes.append(f"digits instead of Fashion-MNIST, whose training images are not here ({_first_line(error)})")
     try:
         dx.fetch_weights(config.model.backbone)
     except Exception as error:  # no network, no pip: each has an error of its own

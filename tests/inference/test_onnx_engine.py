@@ -250,7 +250,7 @@ def test_the_demo_leaves_as_recorded(tmp_path: Path) -> None:
     expected = policy.exits(record)
     for out in (
         engine.infer(images.numpy()),
-        engine.stream(images.numpy().reshape(4, 50, 3, 70, 70), refill=True),
+        engine.stream(images.numpy().reshape(4, 50, *images.shape[1:]), refill=True),
         infer(run.model("cpu", merge=True), images, policy),
     ):
         np.testing.assert_array_equal(out.exit, expected)
