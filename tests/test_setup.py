@@ -112,6 +112,15 @@ def test_ctrl_c_waits_for_pip_to_clean_up(checkout: Path) -> None:
     assert not (checkout / ".venv.lock").exists() and (checkout / ".venv/dmpo-explore.installing").exists()
 
 
+def test_versions_names_a_python_that_is_not_here(checkout: Path) -> None:
+    shutil.copy(ROOT / "scripts/versions", checkout / "scripts")
+    (checkout / ".venv/bin/python").write_text("#!/bin/sh\nexit 1\n")  # as uv, which finds none
+    done = subprocess.run(["scripts/versions", "3.14"], cwd=checkout, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "Python 3.14: not here" in done.stdout
+    wrong = subprocess.run(["scripts/versions", "2.7"], cwd=checkout, capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2 and "scripts/versions 3.13 [ARGUMENT" in wrong.stdout
+
+
 @pytest.mark.parametrize("text", ["", "2147483646\n", "no number\n"])
 def test_the_lock_of_a_killed_one_is_removed(checkout: Path, text: str) -> None:
     """Also of one that was killed before it had written its number."""

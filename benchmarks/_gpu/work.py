@@ -21,6 +21,7 @@ from _gpu.models import BUNDLED
 from dmpo_explore.data.images import images_of
 from dmpo_explore.jobs.estimate import measure_rates
 from dmpo_explore.training.accelerator import device_use
+from dmpo_explore.training.part_options import TeacherOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDING = 0.4  # of the time for the training part: starting, its estimate, and the records afterwards
@@ -84,7 +85,8 @@ def train_and_record(device: str, seconds: float, *, quick: bool, keep: Keep) ->
 def recipe(*, quick: bool) -> tuple[dx.Config, list[str]]:
     """The bundled run's config without its teacher, and what it lacks on this machine in words."""
     config, notes = dx.load_run(BUNDLED).config, []
-    config = config.updated({"training.teacher": ""})
+    untaught = tuple(part for part in config.training.more if not isinstance(part, TeacherOptions))
+    config = replace(config, training=replace(config.training, more=untaught))
     if quick:
         model = replace(config.model, backbone="test_vit", weights="random", image_size=32, exits=(2, 4, 6), channels=8)
         settings = replace(config.training, epochs=1, batch_size=20, precision="no", validation_size=20)

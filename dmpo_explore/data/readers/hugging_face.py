@@ -66,7 +66,7 @@ def _check_files(name: ReaderName, folder: Path, files: list[str]) -> None:
 
 def _check_classes(name: ReaderName, files: list[str]) -> None:
     """Raise ValueError for tables of Parquet that number classes differently: ``datasets`` goes by the first one."""
-    import pyarrow.parquet
+    import pyarrow.parquet  # type: ignore[import-untyped, unused-ignore]  # it comes with datasets
 
     first: dict[str, tuple[str, Any]] = {}
     for file in files:
