@@ -182,6 +182,7 @@ def test_the_wheel_carries_package_app_and_assets(tmp_path: Path) -> None:
     source = tmp_path / "source"
     for name in ("dmpo_explore", "app"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (source / "app/README.md").unlink()  # for those who change the app
     for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, source / name)
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", tmp_path, source]
