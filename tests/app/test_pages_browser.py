@@ -57,7 +57,7 @@ def test_a_link_is_kept_on_every_page(visit: Visit, name: str) -> None:
 def test_a_target_is_kept_past_pages_without_it(visit: Visit) -> None:
     visit.open("?run=six&budget=60")
     threshold = dict(parse_qsl(urlsplit(visit.page.url).query)).get("threshold")
-    for name in ("Data", "Decide", "Live"):
+    for name in ("Bring your own", "Decide", "Live"):
         page = go(visit, name)
     expect(page.get_by_role("button", name="compute ≤ 60%")).to_be_visible()
     address = dict(parse_qsl(urlsplit(page.url).query))
