@@ -19,9 +19,9 @@ SHOWN = {  # page → the choices of a link that it has widgets for
 
 def go(visit: Visit, name: str) -> Page:
     visit.page.get_by_role("link", name=name, exact=True).click()
-    place = "/" if name == "Explore" else f"/{name.lower().removeprefix('one ')}"
+    place = {"Explore": "/", "Bring your own": "/own"}.get(name, f"/{name.lower().removeprefix('one ')}")
     visit.page.wait_for_function("place => location.pathname === place", arg=place)
-    visit.settle_on(".stMain h1", *([] if name in ("Data", "Decide", "Training") else [".st-key-choices"]))
+    visit.settle_on(".stMain h1", *([] if name in ("Decide", "Training") else [".st-key-choices"]))
     return visit.page
 
 
