@@ -16,6 +16,7 @@ import dmpo_explore as dx
 from dmpo_explore.inference.onnx_engine import MODEL, POLICY, OnnxEngine, stage_file
 from dmpo_explore.inference.onnx_single import SINGLE
 
+from .changed_images import folder, link
 from .edited_folders import EDITS
 from .judged import CLEAR, Wrong
 from .small import runs_in, small_run
@@ -92,15 +93,4 @@ def exchanged(file: Path, other: Path) -> None:
         shutil.copyfile(other, file)
 
 
-def linked(file: Path, other: Path) -> None:
-    file.unlink()
-    file.symlink_to(other)
-
-
-def a_folder(file: Path, other: Path) -> None:
-    del other
-    file.unlink()
-    file.mkdir()
-
-
-MOVES = (gone, exchanged, exchanged, linked, a_folder)
+MOVES = (gone, exchanged, exchanged, link, folder)

@@ -297,6 +297,11 @@ class EmbeddingMap {
       text.style.cssText = `left:${left}px;top:${top}px;--own:${this.kind === "class" ? `rgb(${this.colours.css[label]})` : "inherit"}`;
       this.labels.append(text);
     }
+    const shown = [...this.labels.children], halves = shown.map((text) => text.offsetWidth / 2);
+    shown.forEach((text, i) => {  // whole at the edges
+      const left = Math.min(parseFloat(text.style.left), this.labels.clientWidth - halves[i]);
+      text.style.left = `${Math.max(halves[i], left)}px`;
+    });
   }
 }
 
