@@ -22,8 +22,8 @@ TEXT = README.read_text(encoding="utf-8")
 SHELL = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.strip().splitlines()]
 COMMANDS = [line.partition("#")[0].strip() for line in SHELL]
 TINY = {
-    "grocery": "digits --backbone test_vit --weights random --image-size 32 --exits 2 --bypass none --predictor linear",
-    "800": "200",
+    "grocery": "digits --train-size 200 --backbone test_vit --weights random --image-size 32 --exits 2 --bypass none "
+    "--predictor linear",
 }
 
 

@@ -148,7 +148,7 @@ def no_runs() -> None:
         )
         st.code(
             "dmpo-explore fetch\n"
-            "dmpo-explore train --data fashion-mnist --train-size 1000 --epochs 2 --name mine\n"
+            "dmpo-explore train --data grocery --epochs 3 --name mine\n"
             "dmpo-explore record mine",
             language="sh",
         )

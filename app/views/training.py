@@ -57,7 +57,7 @@ def form(names: Sequence[str]) -> None:
     if not access.is_private():
         st.info(
             "This app can be reached from other machines, so trainings are started on its own machine: "
-            "`dmpo-explore train --data fashion-mnist --train-size 1000 --epochs 3 --name mine --record`.",
+            "`dmpo-explore train --data grocery --epochs 3 --name mine --record`.",
             icon=":material/lock:",
         )
         url.write(run=state.shown_run())
