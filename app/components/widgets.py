@@ -147,9 +147,7 @@ def no_runs() -> None:
             "folder `runs` where the app was started, or in the one that `DMPO_EXPLORE_RUNS` names. Train a small one:"
         )
         st.code(
-            "dmpo-explore fetch\n"
-            "dmpo-explore train --data grocery --epochs 3 --name mine\n"
-            "dmpo-explore record mine",
+            "dmpo-explore fetch\ndmpo-explore train --data grocery --epochs 3 --name mine\ndmpo-explore record mine",
             language="sh",
         )
 

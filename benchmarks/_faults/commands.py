@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -62,7 +63,11 @@ def start(
     """Start ``dmpo-explore ARGUMENTS`` with the runs root ``runs`` and more variables; stderr goes to ``log``."""
     made = environment or {}, runs, log
     process = CONTEXT.Process(target=_perform, args=(list(map(str, arguments)), *made), daemon=True)
-    process.start()
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:  # a page that a test has drawn stands there, and the process would begin by running it
+        process.start()
+    finally:
+        sys.modules["__main__"] = main
     return process
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import sys
 import time
 
 from . import edited_folders, hostile_images
@@ -47,7 +46,6 @@ def images(seconds: float, seed: int = 0, quick: bool = False) -> Outcome:
 
 def links(seconds: float, seed: int = 0, most: int = 10**9) -> Outcome:
     """The pages of hostile links, in random order, as far as the time goes."""
-    main = sys.modules["__main__"]
     from . import hostile_links  # imports Streamlit, which no other kind needs
 
     outcome, end = Outcome(), time.monotonic() + seconds
@@ -59,6 +57,5 @@ def links(seconds: float, seed: int = 0, most: int = 10**9) -> Outcome:
         outcome.trials += 1
         if hostile_links.run([(view, parameters)])["failed"]:
             outcome.wrong(f"{view} with {next(iter(parameters.values()))[:80]!r}")
-        sys.modules["__main__"] = main  # a page takes its place, and new processes would run the page
     outcome.note = f"of {len(hostile_links.LINKS)} links"
     return outcome

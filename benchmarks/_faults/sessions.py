@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import random
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -54,14 +53,11 @@ def _concurrent() -> Iterator[None]:
     from streamlit.runtime.memory_media_file_storage import MemoryMediaFileStorage
 
     logging.getLogger("streamlit.runtime.scriptrunner_utils.script_run_context").disabled = True
-    runtime, main = MagicMock(), sys.modules["__main__"]
+    runtime = MagicMock()
     runtime.bidi_component_registry = components = BidiComponentManager()
     components.discover_and_register_components(start_file_watching=False)
     runtime.media_file_mgr = MediaFileManager(MemoryMediaFileStorage("/mock/media"))
     runtime.cache_storage_manager = MemoryCacheStorageManager()
     stand_in = SimpleNamespace(_instance=None)
-    try:
-        with patch("streamlit.testing.v1.app_test.Runtime", stand_in), patch.object(Runtime, "_instance", runtime):
-            yield
-    finally:
-        sys.modules["__main__"] = main
+    with patch("streamlit.testing.v1.app_test.Runtime", stand_in), patch.object(Runtime, "_instance", runtime):
+        yield
