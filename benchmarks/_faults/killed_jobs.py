@@ -6,12 +6,10 @@ are those of `commands`, which need no second for their imports; their number st
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +21,7 @@ from dmpo_explore import jobs
 from dmpo_explore.jobs import jobs as starting
 from dmpo_explore.jobs import status
 from dmpo_explore.jobs.job import MODULE, Job
+from dmpo_explore.jobs.process import NOT_KNOWN
 
 from .commands import start
 from .contents import contents
@@ -33,6 +32,7 @@ CONFIG = dx.Config(
     dx.DataConfig("digits", train_size=100), MODEL,
     dx.TrainingConfig(epochs=2, precision="no", batch_size=20, validation_size=60),
 )  # fmt: skip
+WRITE = starting._write
 
 
 class Made(NamedTuple):
@@ -58,14 +58,15 @@ def trial(made: Made, place: Path, chance: random.Random) -> str:
     with _processes(root) as started:
         for _ in range(chance.randint(1, 2)):
             if app := chance.random() < 0.2:  # it is killed before it has written the job's process
-                with patch.object(starting, "_write", lambda job: None), suppress(FileExistsError, ValueError):
-                    _go_on()
+                with patch.object(starting, "_write", _unless_started):
+                    if not _go_on():
+                        break
             elif not _go_on():
                 break
             time.sleep(chance.uniform(0, made.seconds))
             done.append("the app as it started the job" if app else "the job")
             if not app or chance.random() < 0.5:
-                os.kill(started[-1].pid or 0, signal.SIGKILL)
+                started[-1].kill()
             started[-1].join()
         while _go_on():
             started[-1].join()
@@ -92,6 +93,11 @@ def _go_on() -> bool:
     return now.resumable
 
 
+def _unless_started(job: Job) -> None:
+    if job.pid == NOT_KNOWN:
+        WRITE(job)
+
+
 @contextmanager
 def _processes(root: Path) -> Iterator[list[BaseProcess]]:
     """Within it jobs under ``root`` are started as `commands` are; all that were, the last one last."""
@@ -103,7 +109,7 @@ def _processes(root: Path) -> Iterator[list[BaseProcess]]:
         return SimpleNamespace(pid=process.pid, wait=lambda: None, kill=process.kill)
 
     def process_of(job: Job) -> Any:
-        alive = any(process.pid == job.pid and process.is_alive() for process in started)
+        alive = started and started[-1].is_alive() and job.pid in (NOT_KNOWN, started[-1].pid)
         return SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=0)) if alive else None
 
     root.mkdir()

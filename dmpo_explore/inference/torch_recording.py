@@ -23,7 +23,7 @@ from ..fitting.fit import fit_again, fit_policy, made_for
 from ..models.dmpo import DMPO, feature_width, forward_features
 from ..models.flops import CONVENTION, ModelFlops, config_flops
 from ..policies.catalogue import write_policies
-from ..records.record import ExitRecord, RecordMeta
+from ..records.record import ExitRecord, RecordMeta, refuse_overwriting
 from ..records.scores import STORED, scores_of_record
 from ..records.writer import RecordWriter
 from ..runs.other_data import record_name
@@ -203,6 +203,8 @@ def record_run(
     how: dict[str, Any] = {"made_from": made_from, "keep_logits": keep_logits, "n_features": width, "more": scores}
     writer = RecordWriter(target, meta, len(images), batch_size=batch_size, **how)
     with writer.begin() if processes.is_main else nullcontext() as changed:
+        if processes.is_main:
+            refuse_overwriting(target, force)  # it may be there by now, of newer weights: so may its policies
         if changed:
             text = f"{target}: what was recorded has another {', '.join(changed)}; recording starts again"
             warnings.warn(text, stacklevel=2)

@@ -10,6 +10,7 @@ from ..config import Config
 from ..runs.config_file import read_config
 from ..runs.store import RUN_NAME, runs_root
 from ..utils.files import read_json
+from .process import NOT_KNOWN
 
 MODULE = ["-m", "dmpo_explore.cli"]
 
@@ -71,7 +72,7 @@ def load_job(name: str) -> Job:
         values = read_json(path)
         job = Job(**values | {"name": name, "arguments": tuple(values["arguments"])})
         kinds = [type(value) for value in (job.pid, job.began, job.log_from, job.progress)]
-        if kinds != [int, float, int, str] or job.pid < 1:
+        if kinds != [int, float, int, str] or job.pid < NOT_KNOWN:
             raise TypeError
     except (TypeError, LookupError):
         raise ValueError(f"{path} does not describe a job; remove its folder") from None

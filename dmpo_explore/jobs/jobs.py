@@ -35,7 +35,7 @@ from ..runs.store import BUNDLED_RUNS, clear_runs, new_run_path, runs_root
 from ..utils.files import write_json, write_text
 from .estimate import Rates
 from .job import MODULE, Job, job_folder, list_jobs, load_job
-from .process import KIND, child_environment, detached, end_process, process_of
+from .process import KIND, NOT_KNOWN, child_environment, detached, end_process, process_of
 from .status import PROCESS_GONE, error_line, job_status
 
 MOST_AT_ONCE = 4  # jobs of one runs root
@@ -224,6 +224,7 @@ def measure(config: Config, timeout: float = 600) -> Rates:
 
 
 def _launch(name: str, command: list[str]) -> Job:
+    """Start a job's process; it is written before, so that a starter killed meanwhile leaves no unknown training."""
     folder = job_folder(name)
     for old in folder.glob("progress-*.json"):
         old.unlink(missing_ok=True)
@@ -233,12 +234,17 @@ def _launch(name: str, command: list[str]) -> Job:
         begin = f"{time.strftime('%Y-%m-%d %H:%M:%S')}  dmpo-explore {' '.join(command)}\n"
         stream.write(begin.encode())
         stream.flush()
-        log_from = stream.seek(0, os.SEEK_END)
-        process = subprocess.Popen([*KIND, sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=stream,
-                                   stderr=subprocess.STDOUT, env=child_environment(), **detached())  # fmt: skip
+        job = Job(name, NOT_KNOWN, tuple(arguments), time.time(), stream.seek(0, os.SEEK_END), progress)
+        _write(job)
+        try:
+            process = subprocess.Popen([*KIND, sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=stream,
+                                       stderr=subprocess.STDOUT, env=child_environment(), **detached())  # fmt: skip
+        except OSError as error:
+            stream.write(f"error: {error}\n".encode())
+            raise
     threading.Thread(target=process.wait, daemon=True).start()  # so that it does not stay a zombie
     try:
-        job = Job(name, process.pid, tuple(arguments), time.time(), log_from, progress)
+        job = replace(job, pid=process.pid)
         _write(job)
     except BaseException:
         process.kill()

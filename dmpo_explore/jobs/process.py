@@ -16,6 +16,7 @@ import psutil
 from ..runs.store import runs_root
 
 KIND = ["nice", "-n", "10"] if shutil.which("nice") else []  # a lower priority than the app's
+NOT_KNOWN = 0  # the number of a process whose starter was killed before it could write it
 
 
 class Started(Protocol):
@@ -48,16 +49,21 @@ def stop_signals() -> tuple[int, ...]:
 
 def process_of(job: Started) -> psutil.Process | None:
     """A job's process, if it runs; None also for a process that may not be inspected."""
+    if job.pid == NOT_KNOWN:
+        return next((process for process in psutil.process_iter() if _command(process, job) == job.arguments), None)
     with suppress(psutil.Error):
         process = psutil.Process(job.pid)
         for _ in range(20):
-            line = process.cmdline()
-            if line:
-                break
+            if command := _command(process, job):
+                return process if command == job.arguments else None
             time.sleep(0.01)  # it has none for a moment while it becomes another program
-        if tuple(line[-len(job.arguments) :]) == job.arguments:
-            return process
     return None
+
+
+def _command(process: psutil.Process, job: Started) -> tuple[str, ...]:
+    with suppress(psutil.Error):
+        return tuple(process.cmdline()[-len(job.arguments) :])
+    return ()
 
 
 def end_process(job: Started, grace: float) -> None:

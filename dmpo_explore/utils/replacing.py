@@ -173,6 +173,7 @@ def _clear(part: Path, path: Path) -> None:
         with FileLock(lock, timeout=0):
             if old.exists() and not path.exists():
                 os.replace(old, path)
+            clear_leftovers(part.parent, part.name)  # of a writer within the writer
             remove(part)
             remove(old)
     except Timeout:

@@ -14,6 +14,7 @@ from ..analysis.outcome import apply
 from ..policies.base import Policy
 from ..runs.run import Run
 from ..utils.files import write_text
+from ..utils.replacing import clear_leftovers
 from .export import NOT_HERE, NOT_PUBLISHED, Report, export_web, played
 from .licences import PUBLIC_IMAGES
 from .places import InPage
@@ -60,6 +61,7 @@ def publish(
     text = page_html(run, policy, split=split, pictures=pictures, against=against)
     if (file := page_file(out)) == out:
         return write_page(file, text, force=force)
+    clear_leftovers(out, INDEX)
     if out.is_dir() and (others := sorted({path.name for path in out.iterdir()} - {INDEX})):
         raise FileExistsError(f"{out} holds more than a page ({', '.join(others[:3])}); name another folder")
     write_page(file, text, force=force)

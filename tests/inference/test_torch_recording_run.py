@@ -364,3 +364,22 @@ def test_weights_that_change_while_they_are_read_are_refused(run: Run, monkeypat
     with pytest.raises(ValueError, match="'run' has got new weights while they were read"):
         record_run(run, "test", **HOW)
     assert not list((run.path / "records").glob("*"))
+
+
+def test_a_record_that_another_made_meanwhile_keeps_its_policies(
+    run: Run, trained: Path, seen: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training beside it ends and records val, of its last weights, after this one has read those of an epoch."""
+    known = torch_recording.facts
+
+    def meanwhile(*arguments: Any) -> Any:
+        found = known(*arguments)
+        shutil.copytree(trained / "records" / "test", run.path / "records" / "val")
+        (run.path / "policies.json").write_text("theirs")
+        return found
+
+    monkeypatch.setattr(torch_recording, "facts", meanwhile)
+    with pytest.raises(FileExistsError, match=r"val exists.*--force"):
+        record_run(run, "val", **HOW)
+    assert seen == [] and (run.path / "policies.json").read_text() == "theirs"
+    assert [path.name for path in (run.path / "records").iterdir()] == ["val"]

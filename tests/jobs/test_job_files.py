@@ -64,7 +64,7 @@ def test_a_job_cannot_name_another_process_or_file(root: Path, tmp_path: Path, m
     ours = psutil.Process().cmdline()[1:]
     changes: list[dict[str, object]] = [
         {"arguments": ours, "pid": os.getpid()}, {"arguments": []}, {"progress": "../../../x.json"}, {"progress": 5},
-        {"pid": "x"}, {"pid": -1}, {"pid": 0}, {"pid": True}, {"began": "x"}, {"log_from": None},
+        {"pid": "x"}, {"pid": -1}, {"pid": True}, {"began": "x"}, {"log_from": None},
     ]  # fmt: skip
     for change in changes:
         path.write_text(json.dumps(good | change))

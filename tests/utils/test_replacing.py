@@ -249,3 +249,12 @@ def test_a_writer_removes_what_killed_writers_of_the_same_name_left(tmp_path: Pa
     with atomic_folder(tmp_path / "a"), atomic_folder(tmp_path / "a"):  # of which neither removes the other's
         assert len(list(tmp_path.glob(".a.????????.part"))) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == [".a.b.0123abcd.lock", ".a.b.0123abcd.part", "a"]
+
+
+def test_what_a_writer_within_a_killed_writer_left_is_removed_too(tmp_path: Path) -> None:
+    for name in (".a.0123abcd.part", "..a.0123abcd.part.4567cdef.part"):
+        (tmp_path / name).write_text("half")
+        (tmp_path / name).with_suffix(".lock").touch()
+    with atomic_folder(tmp_path / "a"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -22,6 +22,10 @@ def test_the_page_is_one_small_file(tmp_path: Path) -> None:
     folder = publish(dx.load_run("demo"), tmp_path / "page")
     (index,) = folder.iterdir()
     assert index.name == "index.html" and index.stat().st_size < 6e6
+    for kind in ("lock", "part"):  # of a page whose writer was killed
+        (folder / f".index.html.0123abcd.{kind}").touch()
+    publish(dx.load_run("demo"), folder, force=True)
+    assert [path.name for path in folder.iterdir()] == ["index.html"]
     file = publish(dx.load_run("demo"), tmp_path / "one.html")
     assert file.read_bytes() == index.read_bytes()
 
