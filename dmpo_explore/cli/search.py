@@ -47,7 +47,15 @@ def space_from(file: Path | None, settings: Mapping[str, Any], resume: bool) -> 
         return space
     default = Config()
     in_file = [key for key in OPTIONS if space.base.get(key) != default.get(key)]
-    return dataclasses.replace(space, base=fitted(space.base, [*typed, *space.domains, *in_file]))
+    space = dataclasses.replace(space, base=fitted(space.base, [*typed, *space.domains, *in_file]))
+    if file or not any(key.startswith("model.") for key in typed):
+        return space
+    from ..training.refusal import refusal
+
+    space, left_out = space.without(refusal)  # the default space was made for the default backbone
+    for reason in left_out:
+        say(f"not tried: {reason}")
+    return space
 
 
 def sampler_from(name: str | None, settings: Mapping[str, Any]) -> SamplerConfig | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from math import isqrt
 from typing import Any
 
@@ -56,18 +56,15 @@ def split(parts: Parts, exits: Sequence[int] | int, preprocess: Preprocess, *, w
 
 
 def block_costs(parts: Parts, image_size: int) -> list[int]:
-    """FLOPs of one image up to the end of each block, the tail with the last."""
+    """FLOPs of one image up to the end of each block, the embedding counted, the tail with the last."""
     counts = []
     with counting() as counter:
         state = parts.embed(_black(parts, image_size))
-        pieces = [*parts.blocks[:-1], [*parts.blocks[-1], *parts.tail]]
-        before = counter.get_total_flops()
-        for piece in pieces:
+        for piece in [*parts.blocks[:-1], [*parts.blocks[-1], *parts.tail]]:
             for module in piece:
                 state = module(state)
-            counts.append(counter.get_total_flops() - before)
-            before = counter.get_total_flops()
-    return list(accumulate(counts))
+            counts.append(counter.get_total_flops())
+    return counts
 
 
 def _black(parts: Parts, image_size: int) -> Tensor:

@@ -64,11 +64,12 @@ def remove_partial(folder: Path) -> None:
 
 
 def clear_recorded(records: Path) -> None:
-    """Remove the partial folders in ``records`` whose record is complete: leftovers of a kill in between."""
+    """Remove the partial folders in ``records`` whose record is complete, or that have no state: leftovers of kills."""
     for folder in records.glob(".*.partial"):
         place = records / folder.name.removeprefix(".").removesuffix(".partial")
         with suppress(OSError, ValueError, KeyError, TypeError, Timeout), FileLock(folder / LOCK, timeout=0):
-            if read_json(folder / STATE)["created"] == read_json(place / "meta.json")["created"]:
+            state = folder / STATE
+            if not state.exists() or read_json(state)["created"] == read_json(place / "meta.json")["created"]:
                 remove_partial(folder)
 
 

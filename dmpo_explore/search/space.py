@@ -22,7 +22,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,24 @@ class SearchSpace:
         if not rest:
             raise ValueError(f"nothing is left to try: {', '.join(self.domains)} are all fixed")
         return SearchSpace(updated(self.base, settings, "fixed"), rest, self.goal)
+
+    def without(self, refused: Callable[[Config], str]) -> tuple[SearchSpace, list[str]]:
+        """The space without the choices that are refused where all else is as in the base; and the reasons.
+
+        Args:
+            refused: config → why it cannot be trained, empty if it can; such as `training.refusal.refusal`.
+        """
+        reasons: list[str] = []
+        domains, fixed = dict(self.domains), Params()
+        for key, domain in self.domains.items():
+            if isinstance(domain, Choice):
+                found = [refused(updated(self.base, {key: value}, "space")) for value in domain.values]
+                kept = tuple(value for value, reason in zip(domain.values, found, strict=True) if not reason)
+                reasons += filter(None, found)
+                domains[key] = Choice(kept or domain.values)
+                fixed |= {key: kept[0]} if len(kept) == 1 < len(found) else {}
+        rest = SearchSpace(self.base, domains, self.goal)
+        return rest.fix(fixed) if fixed else rest, reasons
 
     def config(self, params: Mapping[str, Any]) -> Config:
         """The config of a trial; ``params``: ``part.name`` → label."""

@@ -161,3 +161,10 @@ def test_steps_in_words() -> None:
         "front: 0.0% at 0%, 4.0% at 4%, 8.0% at 8%, 12.0% at 12%, 16.0% at 16%, 20.0% at 20%"
     )
     assert step_line(SearchStep("finished", 0, 1, 1, 1, (), 0.0)).endswith("front: none yet")
+
+
+def test_the_default_space_of_another_backbone_is_what_it_can_have(capsys: pytest.CaptureFixture[str]) -> None:
+    typed = NOTHING | {"backbone": "resnet10t", "weights": "random", "image_size": 32}
+    space = space_from(None, typed, resume=False)
+    assert space is not None and {"vpt", "oft"}.isdisjoint(space.domains["model.tuning"].values)
+    assert "not tried: tuning='vpt'" in capsys.readouterr().err

@@ -292,7 +292,7 @@ def test_torchs_encoder_layers_are_counted_and_tuned_in_eval_mode() -> None:
     n, width, inner = 16, 16, 32
     layer = 2 * n * (4 * width**2 + 2 * width * inner) + 4 * n**2 * width
     embedding = 2 * n * 3 * 8**2 * width
-    assert block_costs(parts, 32) == [layer, 2 * layer, 3 * layer]
+    assert block_costs(parts, 32) == [embedding + k * layer for k in (1, 2, 3)]
     settings = ModelConfig(image_size=32, exits=2, channels=4, bypass_width=4)
     assert parts.preprocess is not None
     model = build_model(settings, 3, backbone=split(parts, (1, 2, 3), parts.preprocess)).eval()

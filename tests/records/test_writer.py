@@ -133,6 +133,10 @@ def test_a_finished_recording_is_cleared_and_an_unfinished_one_kept(
     assert {path.name for path in writer.folder.iterdir()} == {STATE, LOCK}
     clear_recorded(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["val"]
+    writer.folder.mkdir()
+    (writer.folder / LOCK).touch()  # killed a moment later
+    clear_recorded(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["val"]
 
     again = made(tmp_path, replace(RECORD, meta=replace(RECORD.meta, created="2031-01-01T00:00:00+00:00")))
     with again.begin():

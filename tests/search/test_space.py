@@ -148,3 +148,13 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
         read_space(write(tmp_path, "[space]\nx = [1]"))
     with pytest.raises(FileNotFoundError, match="no file .*missing.toml"):
         read_space(tmp_path / "missing.toml")
+
+
+def test_choices_that_cannot_be_trained_are_left_out_one_by_one() -> None:
+    def refused(config: Config) -> str:
+        return {"conv": "no conv", "none": ""}.get(config.model.bypass, "no mlp")
+
+    space = SearchSpace.from_dict({"space": {"bypass": ["none", "mlp", "conv"], "rank": {"low": 4, "high": 8}}})
+    rest, reasons = space.without(refused)
+    assert {*rest.domains} == {"model.rank"} and rest.base.model.bypass == "none"  # the only one left
+    assert reasons == ["no mlp", "no conv"]
