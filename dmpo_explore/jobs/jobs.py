@@ -73,7 +73,7 @@ def start(config: Config, name: str, *, beside: bool = False) -> Job:
 
 
 def resume(name: str, *, beside: bool = False) -> Job:
-    """Continue a job after its last finished epoch, or record the missing splits; without an epoch, start again.
+    """Continue a job after its last finished epoch, or record what is missing; without an epoch, start again.
 
     Raises:
         ValueError: no such job, or it is finished. FileExistsError: it runs, or another one does.
@@ -101,7 +101,7 @@ def resume(name: str, *, beside: bool = False) -> Job:
             command = ["train", f"--resume={name}", "--record"]
         else:
             missing = [f"--split={split}" for split in default_splits(runs_root() / name) if split not in now.recorded]
-            command = ["record", "--force", *missing, "--", name]
+            command = ["record", *(["--force", *missing] if missing else []), "--", name]
         return _launch(name, command)
 
 

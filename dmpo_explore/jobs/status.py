@@ -87,7 +87,8 @@ def job_status(job: Job) -> Status:
             memory = process.memory_info().rss
     state, reason = STOPPING if job.stop_asked else RUNNING, ""
     if process is None:
-        complete = 0 < epochs <= epoch and recorded == default_splits(run.path)
+        ended = progress is None or progress.what == DONE  # else the card's results may be missing
+        complete = 0 < epochs <= epoch and recorded == default_splits(run.path) and ended
         state, reason = _ended(job, complete=complete, progress=progress, run=run)
     return Status(state, reason, epoch, epochs, recorded, progress, memory)
 

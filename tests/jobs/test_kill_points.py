@@ -26,6 +26,7 @@ from _faults.kill_points import Killed, copied_at_renames
 from dmpo_explore import jobs
 from dmpo_explore.cli import app
 from dmpo_explore.jobs.job import Job
+from dmpo_explore.jobs.progress_file import DONE
 from dmpo_explore.jobs.status import PROCESS_GONE
 from dmpo_explore.runs.history import CHECKPOINT, checkpoint_epoch, finished_epochs
 from dmpo_explore.runs.run import Run
@@ -129,7 +130,8 @@ def test_a_status_is_true_at_every_moment(killed: list[Killed]) -> None:
         assert status.epoch < 2 or (run / WEIGHTS).read_bytes() == (end.run / WEIGHTS).read_bytes(), where
         assert list(status.recorded) == sorted(Run(run).splits(), reverse=True), where
         same_records(run, end.run, status.recorded)
-        finished = status.epoch == 2 and status.recorded == ("val", "test")
+        ended = status.progress is not None and status.progress.what == DONE
+        finished = status.epoch == 2 and status.recorded == ("val", "test") and ended
         assert status.state == (jobs.FINISHED if finished else jobs.FAILED), where
         assert status.resumable != finished, where
 
