@@ -36,6 +36,7 @@ def example(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2}
     config = transformers.Dinov2Config(**sizes, image_size=56, patch_size=14)
     transformers.Dinov2Model(config).save_pretrained(tmp_path / "my-model")
+    transformers.BitImageProcessor().save_pretrained(tmp_path / "my-model")
     yield request.param
     unload(request.param)
 

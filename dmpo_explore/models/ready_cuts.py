@@ -118,15 +118,14 @@ def _here_or_hub(place: str, read: Callable[..., Any]) -> Any:
 
 
 def _normalisation(place: str) -> tuple[Any, Any]:
-    """Mean and deviation of the image processor beside a model; 0.5 without one, with a warning where a hub has none
-    that can be read."""
+    """Mean and deviation of the image processor beside a model; 0.5, with a warning, without one."""
     from transformers.utils.hub import cached_file
 
     try:
         file = _here_or_hub(place, partial(cached_file, filename=PROCESSOR))
     except OSError:
-        if not Path(place).exists():
-            warnings.warn(f"{place}: {PROCESSOR} cannot be read; images get mean and deviation 0.5", stacklevel=3)
+        text = f"{place} has no {PROCESSOR} that can be read; images get mean and deviation 0.5"
+        warnings.warn(f"{text}. Save its image processor there, too (save_pretrained)", stacklevel=3)
         return HALF, HALF
     found = read_json(Path(file))
     return tuple(found.get("image_mean", HALF)), tuple(found.get("image_std", HALF))

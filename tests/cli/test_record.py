@@ -5,15 +5,17 @@ from __future__ import annotations
 import inspect
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from calls import call, fails
 from tiny import tiny_config, tiny_options
 
 from dmpo_explore.analysis.metrics import summarise
-from dmpo_explore.cli.record import command_of, record
+from dmpo_explore.cli.record import command_of, one_answer, record
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.inference.torch_recording import record_run
 from dmpo_explore.records.writer import STATE, RecordWriter
@@ -142,3 +144,11 @@ def test_a_record_without_what_is_asked_or_of_other_weights_or_images_is_an_erro
     path = path.parents[1] / "val" / "meta.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"images_sha256": "0" * 64}))
     assert "the val record of run 'mine' is of other images" in fails("record", "mine")
+
+
+def test_an_exit_that_calls_all_images_the_same_is_said_to_have_learned_nothing(runs: Path) -> None:
+    found = load_run("mine").record("test")
+    prediction = found.prediction.copy()
+    prediction[:, 1] = 3
+    assert one_answer(replace(found, prediction=prediction)) == ["exit 2 calls every image '3': it has learned nothing"]
+    assert one_answer(replace(found, prediction=prediction, labels=np.full_like(found.labels, 3))) == []

@@ -110,6 +110,8 @@ def test_a_local_folder_of_transformers_brings_its_normalisation(
     torch.manual_seed(0)
     TRANSFORMERS["Dinov2"][0]().save_pretrained(tmp_path)
     capsys.readouterr()
+    with pytest.warns(UserWarning, match=r"has no preprocessor_config.json .* deviation 0.5. Save its image processor"):
+        assert cut_transformers(tmp_path).preprocess.mean == (0.5, 0.5, 0.5)
     (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}')
     parts = cut_transformers(tmp_path)
     assert parts.preprocess is not None and not capsys.readouterr().err  # no bar each time that it is opened
@@ -131,7 +133,7 @@ def test_so_does_a_name_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (folder / "refs").mkdir(parents=True)
     (folder / "refs" / "main").write_text("0" * 40)
     TRANSFORMERS["Dinov2"][0]().save_pretrained(snapshot)
-    with pytest.warns(UserWarning, match="somebody/tiny: preprocessor_config.json cannot be read; .* deviation 0.5"):
+    with pytest.warns(UserWarning, match="somebody/tiny has no preprocessor_config.json .* deviation 0.5"):
         assert cut_transformers("somebody/tiny").preprocess.mean == (0.5, 0.5, 0.5)
     (snapshot / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}')
     parts = cut_transformers("somebody/tiny")
