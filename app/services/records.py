@@ -9,7 +9,7 @@ Streamlit takes 0.3 ms to find an entry.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -72,6 +72,9 @@ def _novelty_detector(stamp: Stamp, logits: bool) -> dx.analysis.NoveltyDetector
     return dx.analysis.novelty_detector(record_at(stamp), logits=logits)
 
 
+USUAL, LIKE = 3, 4  # runs whose curves are drawn unless others are chosen
+
+
 class Fingerprint(NamedTuple):
     """What decides whether two records can be compared, small enough to keep thousands."""
 
@@ -87,6 +90,13 @@ class Fingerprint(NamedTuple):
         known = self.images_sha256 and other.images_sha256
         images = self.images_sha256 == other.images_sha256 if known else self.data == other.data
         return indices and images and self.labels == other.labels
+
+
+def of_like_compute(run: dx.Run, others: Mapping[str, dx.Run], split: str) -> list[str]:
+    """The first `USUAL` of the other runs whose plain backbone is at most `LIKE` times as large or small."""
+    own = fingerprint(run, split).reference_flops
+    ratios = {name: fingerprint(other, split).reference_flops / own for name, other in others.items()}
+    return [name for name, ratio in ratios.items() if 1 / LIKE <= ratio <= LIKE][:USUAL]
 
 
 def fingerprint(run: dx.Run, split: str) -> Fingerprint:

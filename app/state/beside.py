@@ -9,7 +9,6 @@ from dmpo_explore_app.messages import escape_markdown, notice
 
 BESIDE, ORACLE = KEYS = ("beside", "oracle")  # of the address; whether the oracle's curve is drawn too
 _NONE = ","  # in the address: no run
-_USUAL = 3  # runs unless others are chosen
 
 
 def key(run: str) -> str:
@@ -17,9 +16,9 @@ def key(run: str) -> str:
     return f"beside {run}"
 
 
-def validate(run: str, others: Sequence[str]) -> list[str]:
-    """The chosen ones of ``others``; a name in the address that is not among them gives a notice."""
-    state, usual = st.session_state, list(others)[:_USUAL]
+def validate(run: str, others: Sequence[str], usual: Sequence[str]) -> list[str]:
+    """The chosen ones of ``others``, at first the ``usual`` ones; another name in the address gives a notice."""
+    state = st.session_state
     state[ORACLE] = oracle()
     if BESIDE in state:  # an address was followed; None: it holds nothing about it
         given = state.pop(BESIDE)
@@ -43,8 +42,7 @@ def oracle() -> bool:
     return st.session_state.get(ORACLE) in (True, "1")
 
 
-def address(beside: Sequence[str], others: Sequence[str]) -> dict[str, str]:
+def address(beside: Sequence[str], usual: Sequence[str]) -> dict[str, str]:
     """What differs from the defaults, for the address."""
-    usual = list(beside) == list(others)[:_USUAL]
-    found = {} if usual else {BESIDE: ",".join(beside) or _NONE}
+    found = {} if list(beside) == list(usual) else {BESIDE: ",".join(beside) or _NONE}
     return found | ({ORACLE: "1"} if oracle() else {})

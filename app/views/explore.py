@@ -74,7 +74,8 @@ def comparable(names: Sequence[str], point: OperatingPoint) -> Mapping[str, dx.R
 def prepare(others: Callable[[OperatingPoint], Mapping[str, dx.Run]], point: OperatingPoint) -> None:
     """Validate what the row of choices shows."""
     filters.validate(point.record)
-    beside.validate(point.run.name, list(others(point)))
+    runs = others(point)
+    beside.validate(point.run.name, list(runs), records.of_like_compute(point.run, runs, point.split))
 
 
 def row(others: Callable[[OperatingPoint], Mapping[str, dx.Run]], point: OperatingPoint) -> None:
@@ -169,7 +170,8 @@ def showing(run: dx.Run, split: str, stamp: Stamp, others: Mapping[str, dx.Run],
         point, selected = operating_point.current(run, split), filters.selection()
         exit_explorer.draw(point, selected, FRAGMENTS)
         operating_point.keep_compute(point)
-        parts = operating_point.address(point) | beside.address(chosen, list(others))
+        usual = records.of_like_compute(run, others, split)
+        parts = operating_point.address(point) | beside.address(chosen, usual)
         url.write(**parts, **filters.address(selected, point.record), **class_view.address())
         if widgets.live():
             supplies.answered(events.last())
