@@ -157,7 +157,7 @@ def ready(title: str, found: scores_form.Scores) -> None:
     """What was read, where images lie, and a button for every page; raises as `dx.runs.image_list`."""
     splits = list(found)
     records = [own_runs.opened(title, found, None).record(split) for split in splits]
-    own_runs.check_together(records)
+    dx.runs.check_same_model(records)
     folder_panels.summary(records[0], records[1] if len(records) > 1 else None)
     place = opened_scores.image_place()
     pressed = None
