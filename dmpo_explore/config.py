@@ -5,6 +5,12 @@ search space and `config_table` are made from them (`OPTIONS`), and from the opt
 (`utils.open_options`). Blocks are counted from 1. A ``Literal`` lists the library's names; ``| str`` beside it admits
 those that were added to a joint, which checks them.
 Values marked *release* are those of the authors' partial script; the others were chosen on validation data.
+
+Example:
+    >>> import dmpo_explore as dx
+    >>> config = dx.Config(dx.DataConfig("digits"), dx.ModelConfig(exits=2), dx.TrainingConfig(epochs=3))
+    >>> dx.Config.from_dict(config.to_dict()) == config
+    True
 """
 
 from __future__ import annotations

@@ -1,4 +1,13 @@
-"""Runs: folders with a trained model's configuration, weights, history and records."""
+"""Runs: folders with a trained model's configuration, weights, history and records.
+
+Example:
+    >>> import dmpo_explore as dx
+    >>> run = dx.load_run("demo")
+    >>> run.splits(), run.config.data.name
+    (['calibration', 'test', 'val'], 'grocery')
+    >>> dx.runs.check_folder(run.path).valid
+    True
+"""
 
 from typing import TYPE_CHECKING
 
