@@ -124,7 +124,7 @@ class ModelConfig(OpenPart):
         "lora-all", "Tuning.", joint=TUNINGS, search=["lora-all", "lora", "adapter"]
     )
     rank: int = option(
-        8, "Inner width of the tuning (the release: lora with 8); what else a kind makes of it.",
+        8, "Inner width of the tuning (the release: lora with 8); other kinds may read it otherwise.",
         ge=1, search={"low": 4, "high": 32, "log": True},
     )  # fmt: skip
     dropout: float = option(0.0, "Dropout of the tuning (the release: 0.2).", ge=0, lt=1)

@@ -119,7 +119,7 @@ def report(found: dx.data.DataCheck) -> None:
         st.header("A few of every class", anchor=False)
         data_panels.contact_sheet(found, rows)
     if weights is not None:
-        fetch_offer.offer(weights, "The check needs no model. A training with the usual settings starts from them.")
+        fetch_offer.offer(weights, "The check needs no model; a training usually starts from these weights.")
 
 
 # -- scores --

@@ -29,7 +29,7 @@ PROTOCOL = "Standard protocol: anytime (a row per exit) or budgeted (a row per s
 FEW_EVALUATED = 1000  # images; with fewer, the interval of an accuracy of 90 % is about four points wide, or wider
 ON_VAL = "it has no calibration record; thresholds are fitted on val, which also chose the epoch"
 AGAINST = "Add the accuracy difference to this run, with a 95 % interval."
-TRANSFER = "What the exits and thresholds of one run do on these other images; see `record --other-data`."
+TRANSFER = "Tell what the exits and thresholds of one run do on these other images; see `record --other-data`."
 PER_IMAGE = "Write one row per image to this file, for other tools: exit, answers of every exit. One run, one target."
 PER_CLASS = "Write one line per class to this file, and print the best and the worst classes."
 
@@ -66,9 +66,10 @@ def evaluate(
     --risk is Learn-then-Test risk control: with probability 1 - delta over the draw of the calibration images, the risk
     on new images of the same distribution is at most epsilon. If no threshold can be certified, no image exits early.
 
-    --transfer NAME tells what thresholds do on images of another place: what every exit loses there, what thresholds
-    reached on calibration and what they do on test, and what fitting them again on calibration images of that place
-    repairs.
+    --transfer NAME tells what happens on images of another place: what every exit loses there, how far the thresholds
+    miss their target, and what fitting them again on calibration images of that place repairs.
+
+    A RUN may also be a folder of own scores (docs/your-scores.md).
 
     With --json, one row is an object and several rows are an array.
     """

@@ -25,7 +25,7 @@ FORMS = ("{}.npz", "{}.csv", "{}/meta.json")  # of a split's scores
 
 @dataclass(frozen=True)
 class ScoreFolder(Run):
-    """Own scores in a folder, by split; ``name`` is the folder's.
+    """A folder of own scores, evaluated as a run is; ``name`` is the folder's.
 
     Example:
         >>> import dmpo_explore as dx
@@ -79,7 +79,7 @@ class ScoreFolder(Run):
 
 
 def load_scored(name_or_path: str | Path) -> Run:
-    """A run, as `load_run` opens it, or else the `ScoreFolder` of a path.
+    """Open a run, or a folder of own scores: `load_run`, or a `ScoreFolder`.
 
     Raises:
         ValueError: a folder with neither, or the record of one split alone; otherwise as `load_run`.
