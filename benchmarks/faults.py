@@ -6,7 +6,7 @@ recorded. It goes on where ``--rows FILE`` ends. Its table is the second one of 
 
 In: nothing; everything is made in temporary folders. Out: a table of trials for each kind of fault, those that ended as
 they must, and finished files that were lost; with ``--write`` ``benchmarks/results/faults.csv`` and the table in
-docs/reliability.md, which describes the kinds. Exit status 1 if a trial did not end as it must.
+benchmarks/FAULTS.md, which describes the kinds. Exit status 1 if a trial did not end as it must.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from _faults import full_disk, hostile, kill_points, kills, memory, rewritten, t
 from _faults.outcome import Outcome
 from dmpo_explore.utils.files import write_text
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "reliability.md"
+DOCUMENT = Path(__file__).parent / "FAULTS.md"
 BEGIN, END = "<!-- table: scripts/bench faults --write -->", "<!-- end of table -->"
 COLUMNS = ("fault", "trials", "survived", "files lost", "besides")
 
@@ -155,7 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=[*KINDS, *trials.KINDS], metavar="KIND", help=kinds_help)
     parser.add_argument("--commands", type=int, metavar="N", help="kill every command, and have every event, N times")
     parser.add_argument("--rows", type=Path, default=TRIALS, metavar="FILE", help="of --commands: a row per trial")
-    parser.add_argument("--write", action="store_true", help="keep the table: faults.csv and docs/reliability.md")
+    parser.add_argument("--write", action="store_true", help="keep the table: faults.csv and benchmarks/FAULTS.md")
     options = parser.parse_args(arguments)
     if options.commands:
         return commands(options.only or list(trials.KINDS), options.commands, options.seed, options.rows, options.write)

@@ -3,7 +3,7 @@
 In: a run whose images and backbone are here. Out: a row per arm: the plain model, early exit as one graph, early exit
 in stages with a queue before each (refill), with batches and image by image. Every arm is the same `serve.py` in a
 process of its own; only the graphs and ``--batch`` differ. With ``--write`` ``benchmarks/results/serve.csv``, and from
-it the table of ``docs/export.md``.
+it the table of ``benchmarks/EVIDENCE.md``.
 
 Two loads: ``--clients`` that send the next image when they have the answer (requests a second), then images at random
 times, at the same rate for all arms: ``--share`` of what the plain model with batches answered (p50, p95 from the time
@@ -39,7 +39,7 @@ from _common.timing import machine
 from _speed.arms import export_plain
 from dmpo_explore.utils.files import read_json, write_json, write_text
 
-PAGE = Path(__file__).parents[1] / "docs" / "export.md"
+PAGE = Path(__file__).parent / "EVIDENCE.md"
 WARM_UP = 1.5  # seconds
 SENT = 200  # different images
 ARMS = {  # name → folder, --batch or its default
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2, help="of a stage")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--write", action="store_true", help="keep the result and renew docs/export.md")
+    parser.add_argument("--write", action="store_true", help="keep the result and renew benchmarks/EVIDENCE.md")
     options = parser.parse_args(arguments)
     if options.arms[0] != next(iter(ARMS)):
         parser.error(f"--arms must begin with {next(iter(ARMS))!r}, which sets the rate of the others")
@@ -243,7 +243,7 @@ def about(table: pd.DataFrame, options: argparse.Namespace) -> str:
 
 
 def as_markdown(table: pd.DataFrame) -> str:
-    """The table of docs/export.md."""
+    """The table of benchmarks/EVIDENCE.md."""
     lines = [
         "| form | requests/s | p50 ms | p95 ms | images of a batch at the last stage | failed |",
         "|---|---|---|---|---|---|",

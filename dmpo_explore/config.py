@@ -5,6 +5,12 @@ search space and `config_table` are made from them (`OPTIONS`), and from the opt
 (`utils.open_options`). Blocks are counted from 1. A ``Literal`` lists the library's names; ``| str`` beside it admits
 those that were added to a joint, which checks them.
 Values marked *release* are those of the authors' partial script; the others were chosen on validation data.
+
+Example:
+    >>> import dmpo_explore as dx
+    >>> config = dx.Config(dx.DataConfig("digits"), dx.ModelConfig(exits=2), dx.TrainingConfig(epochs=3))
+    >>> dx.Config.from_dict(config.to_dict()) == config
+    True
 """
 
 from __future__ import annotations
@@ -118,7 +124,7 @@ class ModelConfig(OpenPart):
         "lora-all", "Tuning.", joint=TUNINGS, search=["lora-all", "lora", "adapter"]
     )
     rank: int = option(
-        8, "Inner width of the tuning (the release: lora with 8); what else a kind makes of it.",
+        8, "Inner width of the tuning (the release: lora with 8); other kinds may read it otherwise.",
         ge=1, search={"low": 4, "high": 32, "log": True},
     )  # fmt: skip
     dropout: float = option(0.0, "Dropout of the tuning (the release: 0.2).", ge=0, lt=1)

@@ -4,6 +4,12 @@ In: a file (``--plugin FILE.py``, `load_plugin`), the files of DMPO_EXPLORE_PLUG
 ``dmpo_explore.plugins``. Out: entries in joints (`dmpo_explore.joints`), and which plug-in added them. The environment
 reaches every child process, so a training's processes, search workers and jobs of the app load the same files. Nothing
 else loads code: a run states what it needs, by name and SHA-256 (`plugin_needs`), and never loads it by itself.
+
+Example:
+    >>> import dmpo_explore as dx
+    >>> dx.load_plugin("examples/renyi_policy.py")  # doctest: +SKIP
+    >>> "confidence" in dx.POLICIES
+    True
 """
 
 from __future__ import annotations

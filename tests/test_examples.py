@@ -15,9 +15,9 @@ PACKAGES = sorted(
     if "public_names(" in path.read_text(encoding="utf-8")
 )
 MODULES = sorted(
-    "dmpo_explore." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    "dmpo_explore." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
     for path in PACKAGE.rglob("*.py")
-    if not path.stem.startswith("__") and ">>>" in path.read_text(encoding="utf-8")
+    if ">>>" in path.read_text(encoding="utf-8")
 )
 
 

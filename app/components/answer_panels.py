@@ -33,7 +33,7 @@ def original(image: ChosenImage, record: dx.ExitRecord) -> None:
         if isinstance(image.run, own_runs.OwnRun) and image.run.files is None:
             st.caption("No images were given. The page Bring your own takes them too.")
         else:
-            text = f"The image file is missing; the recorded answers are shown all the same. {with_code(error)}"
+            text = f"The image file is missing; these are its recorded answers. {with_code(error)}"
             st.info(text, icon=":material/hide_image:")
     else:
         draw(pixels, name)

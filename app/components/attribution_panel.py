@@ -83,7 +83,7 @@ def _maps(image: ChosenImage, question: Question) -> dx.ExitComparison | None:
             on_click=state.request_maps,
             args=(request,),
         )
-        st.caption("This takes many passes of the model, on two CPU cores usually several seconds.")
+        st.caption("Many passes of the model: several seconds on two CPU cores.")
         return None
     title, place = METHODS[question.method].title, st.empty()
     if not METHODS[question.method].cheap:

@@ -121,7 +121,7 @@ def as_images(
 def as_table(outcome: dx.Outcome, rows: Rows, thumbnail: Thumbnail, fragments: tuple[str, ...]) -> None:
     """The same images as rows; selecting one shows the prediction of every exit for it."""
     if not rows.size:
-        st.caption("No images: the filters keep none.")
+        st.caption("No image passes these filters.")
         return
     page = filters.page_among(selection.pages(outcome, rows, False, ROWS))
     here = rows[page * ROWS : (page + 1) * ROWS]

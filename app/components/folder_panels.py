@@ -73,8 +73,8 @@ def summary(record: dx.ExitRecord, held_out: dx.ExitRecord | None) -> None:
     if meta.flops[-1] < LEAST_FLOPS:
         numbers = ", ".join(f"{flops:g}" for flops in meta.flops)
         messages.notice(
-            f"{numbers} FLOPs are less than any network needs. Shares of compute are right where they are costs in "
-            "another unit; GFLOPs are not: 1.2 GFLOPs are 1.2e9."
+            f"{numbers} FLOPs are less than any network needs. If they are costs in another unit, shares of "
+            "compute are right and GFLOPs are not; 1.2 GFLOPs are 1.2e9."
         )
 
 

@@ -82,7 +82,7 @@ def _unrecorded(run: dx.Run, before: str) -> None:
     if run.splits() or bool(now) != bool(before):
         st.rerun()
     if now:
-        text = "It is shown here as soon as its first split is recorded."
+        text = "It appears here once its first split is recorded."
         messages.notice(f"Run {name} is at work in the background ({now}). {text}")
     else:
         messages.notice(f"Run {name} has no record yet: `dmpo-explore record {run.name}` makes it.")

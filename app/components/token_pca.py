@@ -19,8 +19,8 @@ HIGH, PANELS = 150, 7  # pixels of a line of panels; panels in it
 EXPLANATION = (
     "Patches of one colour have similar tokens at that exit, as the predictor reads them. Red, green and blue are the "
     "first three principal components of the image's patch tokens, grey is the mean patch. Components are matched from "
-    "exit to exit, so that colours can be compared. They show what differs **within** this image. What the "
-    "prediction depends on is shown by the maps above."
+    "exit to exit, so that colours can be compared. They show what differs **within** this image; the maps above "
+    "show what the prediction depends on."
 )
 
 

@@ -10,10 +10,9 @@ import hashlib
 import inspect
 import secrets
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import wraps
-from itertools import permutations
 from pathlib import Path
 from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
@@ -126,25 +125,6 @@ def kept_apart(cached: Callable[Concatenate[Stamp, P], T]) -> Callable[Concatena
         return value
 
     return found
-
-
-def check_together(records: Sequence[dx.ExitRecord]) -> None:
-    """Raise ValueError unless held-out scores have the exits and classes of the scores on screen."""
-    for other in records[1:]:
-        ours, theirs = records[0].meta, other.meta
-        if records[0].n_exits != other.n_exits:
-            raise ValueError(
-                f"the held-out scores have {other.n_exits} exits, the others {records[0].n_exits}; give scores of the "
-                "same model"
-            )
-        if ours.class_names != theirs.class_names:
-            ours_only, theirs_only = (
-                sorted({*a} - {*b}) for a, b in permutations((ours.class_names, theirs.class_names))
-            )
-            named = repr((theirs_only or ours_only or [theirs.class_names[0]])[0])
-            raise ValueError(
-                f"the held-out scores have other classes, first {named}; give both files the same class_names"
-            )
 
 
 def is_own(run: dx.Run) -> bool:

@@ -119,7 +119,7 @@ def report(found: dx.data.DataCheck) -> None:
         st.header("A few of every class", anchor=False)
         data_panels.contact_sheet(found, rows)
     if weights is not None:
-        fetch_offer.offer(weights, "The check needs no model. A training with the usual settings starts from them.")
+        fetch_offer.offer(weights, "The check needs no model; a training usually starts from these weights.")
 
 
 # -- scores --
@@ -157,7 +157,7 @@ def ready(title: str, found: scores_form.Scores) -> None:
     """What was read, where images lie, and a button for every page; raises as `dx.runs.image_list`."""
     splits = list(found)
     records = [own_runs.opened(title, found, None).record(split) for split in splits]
-    own_runs.check_together(records)
+    dx.runs.check_same_model(records)
     folder_panels.summary(records[0], records[1] if len(records) > 1 else None)
     place = opened_scores.image_place()
     pressed = None

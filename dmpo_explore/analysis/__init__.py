@@ -1,4 +1,16 @@
-"""Analysis: metrics of a policy on a record, calibration, decision traces, novelty, shift."""
+"""Analysis: metrics of a policy on a record, calibration, decision traces, novelty, shift.
+
+Example:
+    >>> import dmpo_explore as dx
+    >>> run = dx.load_run("demo")
+    >>> policy = dx.fit_policy(run.record("calibration"), flops=0.40)
+    >>> found = dx.apply(policy, run.record("test")).summary()
+    >>> round(found["accuracy"], 3), round(found["mean_exit"], 1)
+    (0.892, 2.1)
+    >>> trace = dx.analysis.trace_decision(run.record("test"), policy, 290)
+    >>> trace.sentence()
+    'Goes to the last exit: its confidence never rises to the threshold; closest was exit 5 with 29.2%...'
+"""
 
 from typing import TYPE_CHECKING
 

@@ -35,7 +35,7 @@ def calibration_error(record: ExitRecord, bins: int = 15) -> npt.NDArray[np.floa
 
 
 def adaptive_calibration_error(record: ExitRecord, bins: int = 15) -> npt.NDArray[np.float64]:
-    """(K,) adaptive calibration error: the same over bins of equally many images, as nearly as can be.
+    """(K,) adaptive calibration error: `calibration_error` over bins of equally many images, or nearly so.
 
     Example:
         >>> import dmpo_explore as dx

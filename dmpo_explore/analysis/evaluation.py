@@ -20,7 +20,7 @@ from ..policies.base import Policy
 from ..policies.catalogue import POLICIES
 from ..records.record import ExitRecord
 from ..runs.run import Run
-from ..runs.store import load_run
+from ..runs.score_folder import load_scored
 from ..utils.abbreviate import one_line
 from ..utils.registry import lookup
 from .calibration import calibration_error
@@ -100,8 +100,8 @@ def evaluate_runs(
     """One row per run and target: `summarise`'s numbers with ``run``, ``policy``, ``target``, ``threshold``.
 
     Args:
-        runs: names or folders. policy: one of `POLICIES`, or a saved policy with its own target. split: the record to
-            evaluate on.
+        runs: names or folders, also of own scores (`runs.load_scored`). policy: one of `POLICIES`, or a saved policy
+            with its own target. split: the record to evaluate on.
         targets: one or several; without any: `BUDGETS` as far as the run can meet them, and full depth. ``per_exit``
             and ``calibrate`` are for these.
         against: a run to compare with under the same target; one with a single exit is compared at full depth.
@@ -127,7 +127,7 @@ def evaluate_runs(
         >>> round(row["against"]["difference"], 4)
         -0.0001
     """
-    other = load_run(against) if against else None
+    other = load_scored(against) if against else None
     given = [targets] if isinstance(targets, Target) else list(targets or ())
     if not isinstance(policy, str):
         if given:
@@ -135,7 +135,7 @@ def evaluate_runs(
         given = [target_of(policy)]
     fitted = other.name if other and other.record(split).n_exits > 1 else ""
     rows = []
-    for run in map(load_run, runs):
+    for run in map(load_scored, runs):
         chosen = given or default_targets(run.record(run.fitting_split), per_exit=per_exit, calibrate=calibrate)
         single = run.record(split).n_exits == 1
         if single and not fitted:
@@ -160,7 +160,7 @@ def evaluate_policies(runs: Sequence[str], *, split: str = "test") -> list[Row]:
         ('confidence', {'flops': 0.3})
     """
     rows = []
-    for run in map(load_run, runs):
+    for run in map(load_scored, runs):
         held_out, record = run.record(run.fitting_split), run.record(split)
         found = [(name, how) for name in POLICIES for how in ({}, *VARIANTS.get(name, ()))]
         met = [target for target in TARGETS if _can_meet(target, held_out)]
@@ -224,7 +224,7 @@ def evaluate_protocol(runs: Sequence[str], protocol: str, *, split: str = "test"
     """
     policy = lookup(PROTOCOLS, protocol, "protocol")
     rows = []
-    for run in map(load_run, runs):
+    for run in map(load_scored, runs):
         settings = range(1, run.record(split).n_exits + 1) if protocol == "anytime" else np.linspace(0, 1, 11).round(1)
         for setting in map(float, settings):
             row = _row(run, policy, Target.threshold(setting), split)

@@ -23,7 +23,7 @@ class RunChoice(NamedTuple):
         table: a row for each run, the best first and refused ones last: ``run``, ``accuracy``, ``flops``,
             ``flops_fraction``, ``lost`` with ``low`` and ``high`` (accuracy below ``reference``, 95 %), ``reason``.
         reference: the run whose last exit is the most accurate of all; its accuracy there is what can be lost.
-        best: the cheapest of the runs that are not shown to be less accurate than the most accurate one that is left.
+        best: the cheapest of the runs that are, within the interval, as accurate as the most accurate one that is left.
         next: the most accurate of the others. None where no run, or only one, is left.
         lead: accuracy of ``best`` above that of ``next`` with its paired 95 % interval; None without a next.
 
@@ -48,7 +48,7 @@ def choose_run(
 ) -> RunChoice:
     """The best run of those that lose at most ``lose`` against the best full model of all.
 
-    The most accurate one, or a cheaper one whose accuracy is not shown to be lower: the paired 95 % interval of the
+    The most accurate one, or a cheaper one that is too close to tell from it: the paired 95 % interval of their
     difference holds 0.
 
     Args:

@@ -67,7 +67,7 @@ class Transfer(NamedTuple):
 
 
 def transfer(home: HeldOut, away: HeldOut, targets: Sequence[Target] = TARGETS, policy: str = "confidence") -> Transfer:
-    """The tables of a `Transfer`; a compute budget below the cost of exit 1 is left out.
+    """What exits and thresholds do in another place, as tables; budgets below the cost of exit 1 are left out.
 
     Raises:
         ValueError: records of other classes or exits, or as `fit_policy`.

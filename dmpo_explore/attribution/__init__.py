@@ -2,6 +2,14 @@
 
 A method is a function in `gradients.py`, `token_gradients.py`, `perturbation.py` or `rollout.py` and one line in
 `methods.py`.
+
+Example:
+    >>> import dmpo_explore as dx, torch
+    >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, predictor="linear", bypass_width=4)
+    >>> model = dx.build_model(config, n_classes=3).eval()
+    >>> maps = dx.compare_exits(model, torch.rand(3, 32, 32), target=0)  # integrated gradients at every exit
+    >>> maps.heat.shape
+    (2, 32, 32)
 """
 
 from typing import TYPE_CHECKING

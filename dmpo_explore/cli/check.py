@@ -18,7 +18,7 @@ def check(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help=FOLDER)],
     as_json: Json = False,
 ) -> None:
-    """Check the files of a run or record: every problem, with the file, the value and what it must be.
+    """Check the files of a run or record; list every problem with its file and value, and what it must be.
 
     No image is read and no file is changed. The exit status is 0 if the folder is valid, else 1. The page *Files* of
     the documentation has the format.

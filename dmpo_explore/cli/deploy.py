@@ -98,10 +98,9 @@ def report(
     as_json: Json = False,
     **settings: Any,
 ) -> None:
-    """Write a run as one HTML file for oneself, with its images: `publish` without the model, which leaves out images
-    that may not be published.
+    """Write a run as one HTML file for yourself, its images included; what others may see is made by `publish`.
 
-    It plays images and a threshold, and holds accuracy over compute, classes, calibration and training. The slider
+    It plays images and a threshold, and shows accuracy over compute, classes, calibration and training. The slider
     begins at the policy for the target; without one that is the cheapest within one point of the best exit on
     calibration.
     """

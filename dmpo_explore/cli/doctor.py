@@ -152,7 +152,7 @@ def app_command(
         list[str] | None,
         typer.Option(metavar="NAME", help="Host name that browsers may use, e.g. a proxy's; may be repeated."),
     ] = None,
-    token: Annotated[bool, typer.Option("--token", help="Answer only who opens the address that is printed.")] = False,
+    token: Annotated[bool, typer.Option("--token", help="Answer only browsers that open the printed address.")] = False,
     browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
 ) -> None:
     """Start the app in a browser; Ctrl-C ends it.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..policies.base import Policy
     from ..runs.run import Run
 
+RUNS = "Names of runs, their folders, or folders of own scores: val.npz and test.npz, as `dx.runs.read_scores` reads."
 ALL_POLICIES = "Evaluate every policy, at 30, 50 and 70 % compute and at an accuracy drop of 1 point."
 NO_AGAINST = (
     "has no target to compare under; leave out --protocol to compare at every budget, or leave out --against and name "
@@ -28,7 +29,7 @@ PROTOCOL = "Standard protocol: anytime (a row per exit) or budgeted (a row per s
 FEW_EVALUATED = 1000  # images; with fewer, the interval of an accuracy of 90 % is about four points wide, or wider
 ON_VAL = "it has no calibration record; thresholds are fitted on val, which also chose the epoch"
 AGAINST = "Add the accuracy difference to this run, with a 95 % interval."
-TRANSFER = "What the exits and thresholds of one run do on these other images; see `record --other-data`."
+TRANSFER = "Tell what the exits and thresholds of one run do on these other images; see `record --other-data`."
 PER_IMAGE = "Write one row per image to this file, for other tools: exit, answers of every exit. One run, one target."
 PER_CLASS = "Write one line per class to this file, and print the best and the worst classes."
 
@@ -36,7 +37,7 @@ PER_CLASS = "Write one line per class to this file, and print the best and the w
 @app.command()
 @target_options
 def evaluate(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names of runs or their folders.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help=RUNS)],
     flops: Flops = None,
     all_policies: Annotated[bool, typer.Option("--all-policies", help=ALL_POLICIES)] = False,
     protocol: Annotated[str | None, typer.Option(help=PROTOCOL)] = None,
@@ -65,9 +66,10 @@ def evaluate(
     --risk is Learn-then-Test risk control: with probability 1 - delta over the draw of the calibration images, the risk
     on new images of the same distribution is at most epsilon. If no threshold can be certified, no image exits early.
 
-    --transfer NAME tells what thresholds do on images of another place: what every exit loses there, what thresholds
-    reached on calibration and what they do on test, and what fitting them again on calibration images of that place
-    repairs.
+    --transfer NAME tells what happens on images of another place: what every exit loses there, how far the thresholds
+    miss their target, and what fitting them again on calibration images of that place repairs.
+
+    A RUN may also be a folder of own scores (docs/your-scores.md).
 
     With --json, one row is an object and several rows are an array.
     """
@@ -160,12 +162,12 @@ def write_images(path: Path, names: list[str], split: str, policy: str | Policy,
     from ..analysis.image_table import image_paths, image_table, write_image_table
     from ..analysis.outcome import apply
     from ..fitting.target import Target
-    from ..runs.store import load_run
+    from ..runs.score_folder import load_scored
 
     targets = targets if isinstance(policy, str) else [target_of(policy)]
     if (len(names), len(targets)) != (1, 1):
         raise typer.BadParameter("needs one run and one target, such as --flops 0.3", param_hint="--per-image")
-    run = load_run(names[0])
+    run = load_scored(names[0])
     record = run.record(split)
     target = targets[0] if record.n_exits > 1 else Target.full_depth()
     with warnings_said():
@@ -175,9 +177,9 @@ def write_images(path: Path, names: list[str], split: str, policy: str | Policy,
 
 def caution_all(runs: list[str], rows: Sequence[dict[str, Any]] = (), *, fitted: bool = True) -> None:
     """Print what limits these numbers: few images, thresholds fitted on val, FLOPs counted as trained."""
-    from ..runs.store import load_run
+    from ..runs.score_folder import load_scored
 
-    for run in map(load_run, runs):
+    for run in map(load_scored, runs):
         own = (row for row in rows if row["run"] == run.name and "unavailable" not in row)
         wide = [_wide(row) for row in own if row["images"] < FEW_EVALUATED][:1]
         for text in [*wide, *(_cautions(run) if fitted else [])]:
@@ -203,8 +205,10 @@ def _few(run: Run) -> list[str]:
 
 def _cautions(run: Run) -> list[str]:
     """Too few images to fit on, images that chose the epoch too, FLOPs as earlier versions counted them."""
-    if (split := run.fitting_split) not in run.splits():
-        return []
+    from ..runs.score_folder import ScoreFolder
+
+    if isinstance(run, ScoreFolder) or (split := run.fitting_split) not in run.splits():
+        return _few(run)
     record, found = run.record(split), _few(run)
     if record.n_exits > 1 and split == "val":
         found.append(ON_VAL)

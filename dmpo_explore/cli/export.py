@@ -22,7 +22,7 @@ PRECISIONS = ("float32", "int8")
 Precision = Annotated[
     str,
     typer.Option(
-        help="float32, or int8: faster on a CPU; ranges and thresholds are measured on images of calibration.",
+        help="float32, or int8: faster on a CPU; its ranges and thresholds are measured on images of the run.",
         rich_help_panel="Options of graphs",
     ),
 ]
@@ -30,7 +30,7 @@ Single = Annotated[
     bool,
     typer.Option(
         "--single",
-        help="Also single.onnx: all stages in one graph, for one image at a time.",
+        help="Also single.onnx: all stages in one graph, for batches of any size.",
         rich_help_panel="Options of graphs",
     ),
 ]
@@ -44,7 +44,7 @@ Hold = Annotated[
     bool,
     typer.Option(
         "--hold",
-        help="Keep the exit shares of calibration on any images: a budget, without a bound on the risk.",
+        help="Keep the exit shares of calibration on whatever images come: a budget, without a bound on the risk.",
         rich_help_panel="Options of graphs",
     ),
 ]
@@ -59,7 +59,7 @@ Licence = Annotated[str | None, typer.Option(metavar="NAME", help="See `publish`
 @target_options
 def export(
     run: RunName,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the graphs.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write.")] = None,
     web: Annotated[Path | None, typer.Option(metavar="DIR", help="`publish --model` now.", rich_help_panel=OLD)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing export.")] = False,
     precision: Precision = "float32",
@@ -73,11 +73,12 @@ def export(
     as_json: Json = False,
     **settings: Any,
 ) -> None:
-    """Write a run as ONNX graphs, one per stage, with the policy; --web DIR is `publish --model --out DIR` now.
+    """Export a run for onnxruntime: one ONNX graph per stage, and the policy.
 
     `dx.OnnxEngine(DIR)` runs them without torch, and the README in DIR describes them for other engines. Without a
     target the policy is the cheapest one within one point of the best exit on calibration. With --precision int8 it is
-    fitted to the same target again, on the int8 graphs' answers. With --hold its thresholds follow the images.
+    fitted to the same target again, on the int8 graphs' answers. With --hold its thresholds follow the images. What
+    --web DIR made, `publish --model --out DIR` makes now.
 
     A whole export of the same weights, policy and options is kept; any other is an error, and --force replaces it.
     """

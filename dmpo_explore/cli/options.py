@@ -54,7 +54,7 @@ TARGET: dict[str, tuple[Any, Any, str]] = {
     "delta": (
         float,
         DELTA,
-        "With --risk: probability, over the draw of the calibration images, that the risk is larger.",
+        "With --risk: allowed chance that the true risk exceeds --epsilon.",
     ),
     "per_exit": (bool, False, "With --flops, --accuracy-drop or --near-best: fit one threshold per exit."),
     "calibrate": (bool, False, "First fit one temperature per exit; the record must have logits."),

@@ -20,7 +20,7 @@ def probe(
     config: PlannedConfig = None,
     images: Annotated[int, typer.Option(min=60, help="Training images that are read, at most.")] = 3000,
     drop: Annotated[float, typer.Option(help="Accuracy that may be lost, as a fraction: 0.01 is one point.")] = 0.01,
-    seed: Annotated[int, typer.Option(help="Of the choice of images.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of images.")] = 0,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Keep the probes' answers as a record, which the app opens.")
     ] = None,
@@ -28,11 +28,11 @@ def probe(
     as_json: Json = False,
     **settings: Any,
 ) -> None:
-    """Say where exits should stand and what they could save, in minutes and before any training.
+    """Forecast in minutes, before any training, where exits should stand and what they could save.
 
-    Ridge probes of the frozen backbone are fitted behind every block, on training images alone. They tell the depth at
-    which your classes can be told apart. The forecast ranks data and backbones; a trained model is more accurate at
-    every exit.
+    Ridge probes of the frozen backbone, fitted behind every block on training images alone, tell from which depth on
+    your classes come apart. Use the forecast to rank data and backbones: a trained model is more accurate at every
+    exit.
     """
     from ..analysis.tables import markdown
     from ..training.block_probes import probe as run_probe

@@ -61,12 +61,12 @@ def publish(
     as_json: Json = False,
     **settings: Any,
 ) -> None:
-    """Write a run as a page that explains early exit: three images run, a thousand exit, a threshold slider.
+    """Make a web page that plays a run and explains early exit with its images and numbers.
 
-    Without the model: one HTML file that plays the run's record and opens from a disk. With --model: a folder for any
-    web server of static files, whose visitors also classify pictures of their own. A page asks no other server for
-    anything. The slider begins at the policy for the target; without one that is the cheapest within one point of the
-    best exit on calibration.
+    Without the model it is one HTML file that opens from a disk. With --model it is a folder for any web server of
+    static files, whose visitors also classify pictures of their own. A page asks no other server for anything. The
+    slider begins at the policy for the target; without one at the cheapest within one point of the best exit on
+    calibration.
 
     A whole page of the same weights, policy and options is kept; any other is an error, and --force replaces it.
     """

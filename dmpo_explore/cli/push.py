@@ -31,7 +31,7 @@ def push(
     message: Annotated[str, typer.Option(help="Message of the commit.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Push a run to the Hugging Face Hub: config, weights, records, policies and a card. No image is pushed.
+    """Push a run to the Hugging Face Hub: config, weights, records, policies and a card, but no images.
 
     Log in first: `hf auth login`, or set HF_TOKEN. The printed address opens that very commit, also in other commands:
     `dmpo-explore evaluate hf://OWNER/NAME@COMMIT`.

@@ -51,7 +51,7 @@ def record(
     progress: ProgressPath = None,
     as_json: Json = False,
 ) -> None:
-    """Run every exit of a run over a split and keep the scores.
+    """Run a split through every exit of a run, and keep the scores.
 
     All evaluations read these scores; the model does not run again. Next: `dmpo-explore evaluate RUN`.
 

@@ -160,7 +160,7 @@ def search(
     as_json: Json = False,
     **settings: Any,
 ) -> None:
-    """Search training settings for high accuracy on val at low compute.
+    """Search for training settings with high accuracy on val at low compute.
 
     The answer is a Pareto front: a set of runs. Every epoch of every trial is a candidate. Without --trials or
     --minutes no search starts. Several workers may search together: start one, then others with --resume STUDY. Ctrl-C

@@ -2,6 +2,11 @@
 
 Live figures (which need the extra ``notebooks``), exercises with their checks, small trainings on frozen tokens, the
 study's tables, photographs of clothing, the animation of images that exit, and the drawing of the network.
+
+Example:
+    >>> import dmpo_explore as dx
+    >>> sorted(dx.course.study_table("gradients")["arm"].unique())  # what the notebooks compare
+    ['dmpo', 'dmpo-no-bypass', 'dmpo-uniform', 'naive-both']
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,13 @@
-"""Images: known data sets, the user's folders, files; loaders and corruptions for torch."""
+"""Images: known data sets, the user's folders, files; loaders and corruptions for torch.
+
+Example:
+    >>> import dmpo_explore as dx
+    >>> images = dx.data.load_images("digits", "train", train_size=40)
+    >>> len(images), images[0].shape, images.class_names[:3]
+    (40, (8, 8, 3), ('0', '1', '2'))
+    >>> dx.data.check_data(dx.DataConfig("digits")).ready  # nothing would stop a training on them
+    True
+"""
 
 from typing import TYPE_CHECKING
 

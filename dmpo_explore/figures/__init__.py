@@ -2,6 +2,14 @@
 
 Every function ends in ``_figure`` and only returns the figure; `exit_animation` returns a drawing in SVG.
 Colours, symbols and layout are in `style.py`.
+
+Example:
+    >>> import dmpo_explore as dx
+    >>> record = dx.load_run("demo").record("test")
+    >>> figure = dx.figures.trade_off_figure({"demo": dx.trade_off(record, "confidence")})
+    >>> figure.data[0].name
+    'demo'
+    >>> figure.write_html("trade-off.html")  # doctest: +SKIP
 """
 
 from typing import TYPE_CHECKING

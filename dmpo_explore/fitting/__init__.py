@@ -1,4 +1,14 @@
-"""Fitting: a record and a target in, a frozen policy out; temperatures and risk control."""
+"""Fitting: a record and a target in, a frozen policy out; temperatures and risk control.
+
+Example:
+    >>> import dmpo_explore as dx
+    >>> run = dx.load_run("demo")
+    >>> policy = dx.fit_policy(run.record("calibration"), "confidence", flops=0.40)
+    >>> dx.apply(policy, run.record("test")).summary()["flops_fraction"] < 0.42
+    True
+    >>> dx.fitting.images_needed(epsilon=0.05, delta=0.05)  # calibration images that can certify an error of 5 %
+    59
+"""
 
 from typing import TYPE_CHECKING
 

@@ -118,7 +118,7 @@ def export_model(
     model: DMPO, out: str | Path, policy: Policy, class_names: Sequence[str], *,
     facts: dict[str, Any] | None = None, force: bool = False, progress: Progress | None = None,
 ) -> Path:  # fmt: skip
-    """Write the folder ``out``.
+    """Export a model as ONNX graphs, one per stage, with its policy, into the folder ``out``.
 
     Args:
         model: on the CPU, in eval mode, best with its tuning merged. policy: for its K exits.

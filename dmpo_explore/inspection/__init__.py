@@ -1,6 +1,14 @@
 """Inspection: tokens of every stage, CKA similarity, principal components of patches, linear probes, gradient conflict.
 
 Functions take a `DMPO` or its tokens and return tables and arrays; `dx.figures` draws them.
+
+Example:
+    >>> import dmpo_explore as dx, torch
+    >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, bypass_width=4, channels=8)
+    >>> tokens = dx.stage_tokens(dx.build_model(config, n_classes=3), torch.rand(8, 3, 32, 32))
+    >>> first, last = (trunk.flatten(1) for trunk in tokens.trunk)
+    >>> round(dx.linear_cka(first, first), 3), dx.linear_cka(first, last) < 1
+    (1.0, True)
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,13 @@
-"""Jobs: trainings and downloads in the background, their status, progress and estimated duration."""
+"""Jobs: trainings and downloads in the background, their status, progress and estimated duration.
+
+Example:
+    >>> import dmpo_explore as dx
+    >>> job = dx.jobs.start(dx.Config(), "mine")  # doctest: +SKIP
+    >>> dx.jobs.job_status(job).state  # doctest: +SKIP
+    'running'
+    >>> dx.jobs.fetchable("data", "caltech101").command
+    'dmpo-explore fetch --data caltech101'
+"""
 
 from typing import TYPE_CHECKING
 

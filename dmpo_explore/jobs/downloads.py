@@ -149,7 +149,7 @@ def start_download(kind: Kind, name: str) -> Download:
 
 
 def find_download(kind: Kind, name: str) -> Download | None:
-    """The last download of it, running or ended; None if there is none, or its file is broken.
+    """The last download of these weights or data, running or ended; None if there is none, or its file is broken.
 
     Example:
         >>> find_download("data", "flowers102") is None

@@ -138,7 +138,7 @@ def estimate_training(config: Config, rates: Rates) -> Estimate:
 
 
 def probe(config: Config) -> Config:
-    """The short training that is timed. Configs with equal probes have equal rates.
+    """The config of the short training that an estimate times. Configs with equal probes have equal rates.
 
     Example:
         >>> import dmpo_explore as dx

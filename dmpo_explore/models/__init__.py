@@ -1,4 +1,12 @@
-"""The network: backbone, stages, bypass, exit predictors, tuning, and its FLOPs."""
+"""The network: backbone, stages, bypass, exit predictors, tuning, and its FLOPs.
+
+Example:
+    >>> import dmpo_explore as dx, torch
+    >>> config = dx.ModelConfig("test_vit", "random", image_size=32, exits=2, bypass_width=4, channels=8)
+    >>> model = dx.build_model(config, n_classes=3).eval()
+    >>> model.exits, tuple(model(torch.rand(5, 3, 32, 32)).shape)  # (B, K, C): the logits of every exit
+    ((3, 6), (5, 2, 3))
+"""
 
 from typing import TYPE_CHECKING
 

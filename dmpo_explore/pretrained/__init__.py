@@ -1,4 +1,12 @@
-"""Pre-trained backbones: sources, verification and conversion of their weights."""
+"""Pre-trained backbones: sources, verification and conversion of their weights.
+
+Example:
+    >>> import dmpo_explore as dx
+    >>> sorted(dx.pretrained.SOURCES)  # backbones that `dmpo-explore fetch` brings without a model hub
+    ['tf_efficientnet_lite0', 'vit_small_patch14_dinov2']
+    >>> dx.pretrained.find_weights("test_vit", "random") is None  # random weights need no file
+    True
+"""
 
 from typing import TYPE_CHECKING
 

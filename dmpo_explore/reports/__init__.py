@@ -1,4 +1,12 @@
-"""Reports: a run and a policy in, one HTML file out that opens without a network."""
+"""Reports: a run and a policy in, one HTML file out that opens without a network.
+
+Example:
+    >>> import dmpo_explore as dx
+    >>> run = dx.load_run("demo")
+    >>> policy = dx.fit_policy(run.record("calibration"), flops=0.40)
+    >>> "confidence" in dx.reports.report_html(run, policy, images=0)
+    True
+"""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,13 @@
-"""Runs: folders with a trained model's configuration, weights, history and records."""
+"""Runs: folders with a trained model's configuration, weights, history and records.
+
+Example:
+    >>> import dmpo_explore as dx
+    >>> run = dx.load_run("demo")
+    >>> run.splits(), run.config.data.name
+    (['calibration', 'test', 'val'], 'grocery')
+    >>> dx.runs.check_folder(run.path).valid
+    True
+"""
 
 from typing import TYPE_CHECKING
 
@@ -21,6 +30,9 @@ if TYPE_CHECKING:
     from .run_data import default_splits as default_splits
     from .run_data import move_data as move_data
     from .score_files import read_scores as read_scores
+    from .score_folder import ScoreFolder as ScoreFolder
+    from .score_folder import check_same_model as check_same_model
+    from .score_folder import load_scored as load_scored
     from .score_images import image_list as image_list
     from .setting_differences import COMPARED as COMPARED
     from .setting_differences import config_differences as config_differences

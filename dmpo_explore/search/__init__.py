@@ -1,4 +1,12 @@
-"""Search: training settings for a trade-off, over every epoch of every trial, shared by workers."""
+"""Search: training settings for a trade-off, over every epoch of every trial, shared by workers.
+
+Example:
+    >>> import dmpo_explore as dx
+    >>> error_and_compute = [[0.10, 0.9], [0.12, 0.4], [0.13, 0.6]]
+    >>> dx.search.non_dominated(error_and_compute).tolist()  # the last one is worse in both than the second
+    [True, True, False]
+    >>> study = dx.run_search("mine", minutes=10)  # doctest: +SKIP
+"""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,14 @@
-"""Training: losses, loss-weight schedules, training parts, the training loop, checkpoints, the model card."""
+"""Training: losses, loss-weight schedules, training parts, the training loop, checkpoints, the model card.
+
+Example:
+    >>> import dmpo_explore as dx
+    >>> [dx.training.loss_weights("switch", epoch, 4, n_exits=4) for epoch in (0, 3)]  # early exits gain weight
+    [(0.01, 0.01, 1.0, 2.0), (1.5, 1.0, 0.2475, 0.2675)]
+    >>> config = dx.training.with_recipe("photographs", dx.Config())
+    >>> config.training.epochs, config.model.image_size
+    (24, 84)
+    >>> run = dx.train(config, "mine")  # doctest: +SKIP
+"""
 
 from typing import TYPE_CHECKING
 

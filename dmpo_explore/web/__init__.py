@@ -1,4 +1,12 @@
-"""Web pages: a run and a policy in; out one HTML file that plays its record, or a folder that also classifies."""
+"""Web pages: a run and a policy in; out one HTML file that plays its record, or a folder that also classifies.
+
+Example:
+    >>> import dmpo_explore as dx
+    >>> run = dx.load_run("demo")
+    >>> dx.publish(run, "demo.html")  # doctest: +SKIP
+    >>> dx.web.may_be_published(run).name  # the licence of the weights in a page with the model
+    'MIT'
+"""
 
 from typing import TYPE_CHECKING
 

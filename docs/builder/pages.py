@@ -24,6 +24,7 @@ ELSEWHERE = {  # repository path → page; everything in docs/ keeps its name
     "SECURITY.md": "security.md",
     "benchmarks/BACKBONES.md": "backbone-results.md",
     "benchmarks/EVIDENCE.md": "evidence.md",
+    "benchmarks/FAULTS.md": "fault-results.md",
     "benchmarks/GPU.md": "gpu.md",
     "benchmarks/NEIGHBOURS.md": "experiment-results.md",
     "benchmarks/PHOTOS.md": "photographs.md",

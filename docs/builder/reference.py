@@ -180,7 +180,7 @@ def api_pages() -> dict[str, str]:
     for module, (title, about) in MODULES.items():
         names = [name for name in public_names("") if _home("", name) == module]
         shown = (f"::: dmpo_explore.{module}.{name}\n" for name in names)
-        pages[f"{module}.md"] = "\n".join([f"# {title}", "", about, "", *shown])
+        pages[f"{module}.md"] = "\n".join([f"# {title}", "", about, "", *_example(_module(module)), *shown])
     pages["index.md"] = _index_page()
     return pages
 
@@ -201,10 +201,17 @@ def _path(package: str, name: str) -> str:
 
 def _package_page(package: str) -> str:
     module = _module(package)
-    lines = [f"# dx.{package}", "", _prose(module.__doc__).replace("`dx.figures`", "[`dx.figures`](figures.md)"), ""]
+    about = _prose(module.__doc__).partition("\n\nExample:")[0].replace("`dx.figures`", "[`dx.figures`](figures.md)")
+    lines = [f"# dx.{package}", "", about, "", *_example(module)]
     paths = documented(package)
     lines += ["| name | is |", "|---|---|", *(f"| [`{p.rsplit('.')[-1]}`][{p}] | {_what(p)} |" for p in paths), ""]
     return "\n".join(lines + [f"::: {path}\n" for path in paths])
+
+
+def _example(module: ModuleType) -> list[str]:
+    """The example of a module's docstring, as a block."""
+    example = inspect.cleandoc(_prose(module.__doc__).partition("\nExample:\n")[2])
+    return ["```pycon", re.sub(r"  # doctest: \+SKIP$", "", example, flags=re.MULTILINE), "```", ""]
 
 
 def _index_page() -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 API, CHANGELOG = "reference/api/", "changelog/"
-LAST = ("reference/", "study/", "evidence/", "photographs/", "contributing/")  # after the guides, in this order
+# after the guides, in this order
+LAST = ("reference/", "study/", "evidence/", "fault-results/", "photographs/", "contributing/")
 
 
 def slim(site: Path) -> None:

@@ -1,4 +1,4 @@
-"""docs/your-images.md: its output is the command's, and it explains every check."""
+"""docs/your-images.md: the lines that it shows are the command's, and it explains every check."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def test_the_output_for_a_dirty_folder_is_the_commands(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
     dirty_folder(Path("photos"))
-    shown, error = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
+    (shown,) = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
     done = CliRunner().invoke(app, ["data", "photos"])
-    assert shown.strip() == done.stdout.strip() and done.exit_code == 1
-    done = CliRunner().invoke(app, ["train", "--data", "photos", "--name", "mine", "--weights", "random"])
-    assert error.strip() == done.stderr.strip().replace(f"{tmp_path}/", "/home/me/")
+    for part in shown.split("\n…\n"):
+        assert all(line in done.stdout.splitlines() for line in part.splitlines())
+    assert done.exit_code == 1 and "STOPS" in shown
 
 
 def test_every_check_is_explained() -> None:

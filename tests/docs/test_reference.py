@@ -74,6 +74,13 @@ def test_every_public_name_of_a_package_is_on_its_page_once(package: str) -> Non
     assert all(any(f".{name}\n" in text for text in API.values()) for name in elsewhere), elsewhere
 
 
+@pytest.mark.parametrize("name", [*PACKAGES, *MODULES])
+def test_a_page_begins_with_an_example(name: str) -> None:
+    """Which tests/test_examples.py runs."""
+    example = API[f"{name}.md"].split("\n## ")[0].split("\n::: ")[0].partition("```pycon\n")[2]
+    assert example.startswith(">>> ") and "doctest" not in example
+
+
 def test_every_public_name_is_in_the_index_and_on_a_page() -> None:
     index = API["index.md"]
     for name in public_names(""):

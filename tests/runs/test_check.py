@@ -147,9 +147,9 @@ def test_the_documented_format_is_the_one_that_is_checked() -> None:
     axes = {1: "(B,)", 2: "(B, K)", 3: "(B, K, C)"}
     last = {"features.npy": "(B, K, D)", "embedding.npy": "(B, K, 2)"}
     for file, kind in (FILES | OPTIONAL).items():
-        needed, documented, shape, _, since = found.pop(file)
+        needed, documented, shape, _ = found.pop(file)
         assert (needed, documented) == ("yes" if file in FILES else "no", np.dtype(kind).name), file
-        assert (shape, since) == (last.get(file, axes[AXES.get(file, 2)]), "1"), file
+        assert shape == last.get(file, axes[AXES.get(file, 2)]), file
     assert found.pop("meta.json")[0] == found.pop("format_version")[0] == "yes"
     assert {key: row[0] for key, row in found.items()} == {
         key: "yes" if needed else "no" for key, (_, needed) in META_FIELDS.items()

@@ -1,4 +1,14 @@
-"""Online thresholds: a bandit that chooses a threshold for every image, without labels (UAT, arXiv 2509.23666)."""
+"""Online thresholds: a bandit that chooses a threshold for every image, without labels (UAT, arXiv 2509.23666).
+
+Example:
+    >>> import dmpo_explore as dx
+    >>> from dmpo_explore.neighbours.online_thresholds import fit_bandit
+    >>> run = dx.load_run("demo")
+    >>> calibration, test = run.record("calibration"), run.record("test")
+    >>> bandit = fit_bandit(calibration, dx.fit_policy(calibration, flops=0.40))
+    >>> dx.online_thresholds(test.subset(slice(100)), bandit).exits.shape
+    (100,)
+"""
 
 from typing import TYPE_CHECKING
 

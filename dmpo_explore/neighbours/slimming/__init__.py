@@ -2,6 +2,10 @@
 
 The trunk change ``slimming`` is the record of what was done, from which a slimmed run's narrower blocks are built; the
 command ``slim`` makes such a run.
+
+Example:
+    >>> from dmpo_explore.neighbours.slimming import slim
+    >>> run = slim("demo", name="half")  # doctest: +SKIP
 """
 
 from __future__ import annotations

@@ -1,4 +1,10 @@
-"""Search over learning curves: proposes settings whose predicted curve extends the front (arXiv 2405.15303)."""
+"""Search over learning curves: proposes settings whose predicted curve extends the front (arXiv 2405.15303).
+
+Example:
+    >>> import dmpo_explore as dx
+    >>> "trajectory" in dx.search.SAMPLERS  # `dmpo-explore search --sampler trajectory`, the default
+    True
+"""
 
 from typing import TYPE_CHECKING, Any
 

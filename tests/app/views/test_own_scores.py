@@ -103,8 +103,8 @@ def test_a_bad_file_is_one_line_and_a_good_one_clears_it(changes: dict[str, Any]
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        (make_record(50, 3, with_logits=False), "the held-out scores have 3 exits, the others 4"),
-        (make_record(50, 4, 6, with_logits=False), "the held-out scores have other classes, first 'class 5'"),
+        (make_record(50, 3, with_logits=False), "have 3 exits, those of test 4"),
+        (make_record(50, 4, 6, with_logits=False), "have other classes than those of test, first 'class 5'"),
     ],
 )
 def test_held_out_scores_of_another_model_are_refused(other: dx.ExitRecord, words: str) -> None:

@@ -1,0 +1,130 @@
+"""A folder of own scores: those of several splits, evaluated as a run is, without a config and without a model.
+
+In: ``FOLDER/SPLIT.npz``, ``FOLDER/SPLIT.csv`` (`read_scores`) or a record folder ``FOLDER/SPLIT`` for each split. Out:
+`ScoreFolder`, which `analysis.evaluation` takes in place of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import permutations
+from os.path import lexists
+from pathlib import Path
+
+from ..data.splits import SPLITS
+from ..records.record import ExitRecord
+from .hub import PREFIX
+from .run import Run
+from .score_files import read_scores
+from .store import list_runs, load_run
+
+FORMS = ("{}.npz", "{}.csv", "{}/meta.json")  # of a split's scores
+
+
+@dataclass(frozen=True)
+class ScoreFolder(Run):
+    """A folder of own scores, evaluated as a run is; ``name`` is the folder's.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> scores = ScoreFolder(dx.load_run("demo").path / "records")
+        >>> "test" in scores.splits(), scores.record("test").n_exits
+        (True, 6)
+    """
+
+    def splits(self) -> list[str]:
+        """The splits that have scores here, sorted."""
+        return sorted(self._sources)
+
+    def record(self, split: str) -> ExitRecord:
+        """The scores of ``split`` as a record.
+
+        Raises:
+            ValueError: there are none, or several of one split; as `read_scores` and `ExitRecord.load`; splits of two
+                models.
+        """
+        if split not in self._sources:
+            raise ValueError(
+                f"{self.path} has no scores of split {split!r} (it has {', '.join(self.splits())}); save them as "
+                f"{self.path / split}.npz"
+            )
+        if split not in self._read:
+            file = self._sources[split]
+            of_record = file.name == "meta.json"
+            found = ExitRecord.load(file.parent) if of_record else read_scores(file, str(file))
+            self._read[split] = replace(found, meta=replace(found.meta, split=split))
+            try:
+                check_same_model(list(self._read.values()))
+            except ValueError as error:
+                raise ValueError(f"{self.path}: {error}") from None
+        return self._read[split]
+
+    @cached_property
+    def _read(self) -> dict[str, ExitRecord]:
+        return {}
+
+    @cached_property
+    def _sources(self) -> dict[str, Path]:
+        """Split → its file."""
+        found: dict[str, Path] = {}
+        for split in SPLITS:
+            files = [file for form in FORMS if lexists(file := self.path / form.format(split))]
+            if len(files) > 1:
+                raise ValueError(f"{files[0]} and {files[1]} are both scores of {split}; keep one of them")
+            if files:
+                found[split] = files[0]
+        return found
+
+
+def load_scored(name_or_path: str | Path) -> Run:
+    """Open a run, or a folder of own scores: `load_run`, or a `ScoreFolder`.
+
+    Raises:
+        ValueError: a folder with neither, or the record of one split alone; otherwise as `load_run`.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> load_scored("demo").name, load_scored(dx.load_run("demo").path / "records").splits()
+        ('demo', ['calibration', 'test', 'val'])
+    """
+    folder = Path(name_or_path)
+    own = not str(name_or_path).startswith(PREFIX) and str(name_or_path) not in list_runs() and folder.is_dir()
+    if not own or lexists(folder / "config.json"):
+        return load_run(name_or_path)
+    if lexists(folder / "meta.json"):
+        raise ValueError(f"{folder} is the record of one split; give the folder that holds it, with the one to fit on")
+    found = ScoreFolder(folder.resolve())
+    if not found.splits():
+        raise ValueError(
+            f"{folder} is no run (it has no config.json) and no folder of scores: save them as {folder / 'val'}.npz "
+            f"and {folder / 'test'}.npz"
+        )
+    return found
+
+
+def check_same_model(records: Sequence[ExitRecord]) -> None:
+    """Raise ValueError unless the records have the exits and classes of the first.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo")
+        >>> check_same_model([run.record("test"), run.record("calibration")])
+    """
+    for other in records[1:]:
+        ours, theirs = records[0].meta, other.meta
+        if records[0].n_exits != other.n_exits:
+            raise ValueError(
+                f"scores of {theirs.split} have {other.n_exits} exits, those of {ours.split} {records[0].n_exits}; "
+                "give scores of the same model"
+            )
+        if ours.class_names != theirs.class_names:
+            ours_only, theirs_only = (
+                sorted({*a} - {*b}) for a, b in permutations((ours.class_names, theirs.class_names))
+            )
+            named = repr((theirs_only or ours_only or [theirs.class_names[0]])[0])
+            raise ValueError(
+                f"scores of {theirs.split} have other classes than those of {ours.split}, first {named}; give both "
+                "the same class_names"
+            )

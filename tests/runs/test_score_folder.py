@@ -1,0 +1,60 @@
+"""A folder of own scores under `dmpo-explore evaluate`: the numbers of its records, and one line for what is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from calls import call, fails
+from synthetic import make_record
+
+import dmpo_explore as dx
+from dmpo_explore.runs.score_folder import load_scored
+
+
+def save(path: Path, record: dx.ExitRecord, **changes: object) -> None:
+    values = {"labels": record.labels, "logits": record.logits, "flops": record.meta.flops}
+    np.savez(path, **values | {"class_names": record.meta.class_names} | changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """``mine``: val as a file, test as a record folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "mine").mkdir()
+    save(tmp_path / "mine/val.npz", make_record(300, 3, seed=1))
+    make_record(400, 3, seed=2).save(tmp_path / "mine/test")
+    return Path("mine")
+
+
+def test_own_scores_are_evaluated_as_a_run(folder: Path, tmp_path: Path) -> None:
+    row = json.loads(call("evaluate", folder, "--flops", 0.8, "--per-image", "images.csv", "--json").stdout)
+    policy = dx.fit_policy(dx.runs.read_scores(folder / "val.npz", split="val"), "confidence", flops=0.8)
+    outcome = dx.apply(policy, dx.ExitRecord.load(folder / "test"))
+    assert row["threshold"] == policy.thresholds[0] and row["fitted_on"] == "val" and row["run"] == "mine"
+    assert row["accuracy"] == outcome.summary()["accuracy"] and row["exit_shares"] == outcome.summary()["exit_shares"]
+    assert len(Path("images.csv").read_text().splitlines()) == 401
+    (tmp_path / "second").mkdir()
+    for split in ("val", "test"):
+        save(tmp_path / "second" / f"{split}.npz", load_scored("mine").record(split))
+    found = call("evaluate", "second", "--flops", 0.8, "--against", "second")
+    assert "+0.00 [+0.00, +0.00]" in found.stdout and "epoch" not in found.stderr
+    assert call("evaluate", "second", "--all-policies").stdout.startswith("| run ")
+
+
+def test_what_is_wrong_with_a_folder_is_named(folder: Path) -> None:
+    assert "mine/test is the record of one split" in fails("evaluate", folder / "test")
+    save(folder / "val.npz", make_record(300, 4), labels=np.full(300, 9))
+    assert "mine/val.npz: label 9 in row 1 is not a class" in fails("evaluate", folder)
+    save(folder / "val.npz", make_record(300, 4))
+    assert "scores of test have 3 exits, those of val 4; give scores of the same model" in fails("evaluate", folder)
+    make_record(300, 3).save(folder / "val")
+    assert "val.npz and" in fails("evaluate", folder) and "are both scores of val" in fails("evaluate", folder)
+    (folder / "val.npz").rename(folder / "vall.npz")
+    (folder / "val").rename(folder / "old")
+    assert "no scores of split 'val' (it has test); save them as" in fails("evaluate", folder)
+    Path("empty").mkdir()
+    assert "save them as empty/val.npz and empty/test.npz" in fails("evaluate", "empty")
