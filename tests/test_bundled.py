@@ -15,6 +15,7 @@ import dmpo_explore as dx
 from dmpo_explore.analysis.evaluation import evaluate_runs
 from dmpo_explore.data.known import BUNDLED
 from dmpo_explore.data.splits import stratified_rows
+from dmpo_explore.fitting.target import DEFAULT_TARGET
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.store import BUNDLED_RUNS
 
@@ -22,10 +23,11 @@ GROCERIES = ("demo", "demo-naive", "demo-single")
 VIT_RUNS = ("fashion", "fashion-naive", "fashion-single")
 CNN_RUNS = ("demo-cnn", "demo-cnn-single")
 FASHION = (*VIT_RUNS, *CNN_RUNS)
-ALL_RUNS = (*GROCERIES, *FASHION, "caltech")
+ALL_RUNS = (*GROCERIES, *FASHION, "caltech", "shops")
 SPLITS = ("val", "calibration", "test")
 IMAGES = dict.fromkeys(GROCERIES, (649, 655, 1_300)) | dict.fromkeys(FASHION, (5_000, 5_000, 10_000))
-IMAGES |= {"caltech": (867, 867, 1_734)}
+IMAGES |= {"caltech": (867, 867, 1_734), "shops": (414, 355, 674)}
+ELSEWHERE = {"shops": ["grocery-shops-calibration", "grocery-shops-test"]}
 CHUNK = 500
 ROOT = Path(__file__).parents[1]
 
@@ -46,7 +48,7 @@ def test_bundled_runs_and_pictures_stay_small() -> None:
 @pytest.mark.parametrize("name", ALL_RUNS)
 def test_bundled_run_is_whole(name: str) -> None:
     run = bundled(name)
-    assert run.splits() == ["calibration", "test", "val"] and run.fitting_split == "calibration"
+    assert run.splits() == sorted([*SPLITS, *ELSEWHERE.get(name, [])]) and run.fitting_split == "calibration"
     assert tuple(run.record(split).n_images for split in SPLITS) == IMAGES[name]
     policies = run.policies().values()
     assert all(policy.fitted["split"] == "calibration" for policy in policies)
@@ -157,6 +159,21 @@ def test_the_headline() -> None:
     assert 0.0125 <= wide["against"]["difference"] < 0.013 and wide["against"]["low"] > 0.008
     (scarce,) = evaluate_runs([fashion], targets=dx.Target.flops(0.20), against=naive)
     assert 0.040 <= scarce["against"]["difference"] < 0.0405
+
+
+def test_other_shops_are_told_as_they_are() -> None:
+    """The table of docs/choose-a-policy.md: what thresholds of some shops promised, and what became of it in others."""
+    targets = DEFAULT_TARGET, dx.Target.risk("too_early", epsilon=0.05)
+    found = dx.analysis.transfer_run(bundled("shops"), "grocery-shops", targets)
+    page = (ROOT / "docs" / "choose-a-policy.md").read_text(encoding="utf-8")
+    first, *_, last = found.exits["lost"]
+    assert f"loses {100 * first:.1f} points in the other shops, the last exit {100 * last:.1f}." in page
+    assert f"{bundled('shops').record('grocery-shops-calibration').n_images} labelled" in page
+    cheap, careful = (rows.to_dict("records") for _, rows in found.thresholds.groupby("target", sort=False))
+    for one, other in zip(cheap, careful, strict=True):
+        cells = one["accuracy"], one["flops_fraction"], other["accuracy"], other["too_early"]
+        line = " | ".join(f"{100 * cell:.1f} %" for cell in cells)
+        assert f"| {line}{': broken' * other['violated']} |" in page
 
 
 def clear_threshold(record: ExitRecord, score: str, near: float) -> float:
