@@ -13,6 +13,19 @@ export const element = (name, attributes = {}, ...children) => {
   return made;
 };
 
+/** Buttons of which one is pressed: `act(i)`, or `act(null)` where none is any more. With `first` always one is. */
+export const chips = (title, names, act, first = null) => {
+  const buttons = names.map((name) => element("button", { type: "button", "aria-pressed": "false" }, name));
+  const press = (i) => {
+    buttons.forEach((one, k) => one.setAttribute("aria-pressed", String(k === i)));
+    act(i);
+  };
+  buttons.forEach((button, i) => button.addEventListener("click", () => press(first === null && button.getAttribute("aria-pressed") === "true" ? null : i)));
+  if (first !== null) press(first);
+  return element("div", { class: "buttons", role: "group", "aria-label": title }, ...buttons);
+};
+export const exitNames = (facts) => facts.flops.map((_, k) => `exit ${k + 1}`);
+
 export const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
 /** A text in which numbers and their units stay on one line. */
 export const bound = (text) => text.replace(/(\d) (%|MB|GFLOPs)/g, "$1\u00a0$2");
