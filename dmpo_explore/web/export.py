@@ -55,6 +55,7 @@ POLICY = (
 SERVER = " and a web server. In its folder: <code>python -m http.server 8000</code>, then open http://localhost:8000"
 HEAD = """<link rel="icon" href="icon.svg">
 <link rel="stylesheet" href="page.css">
+<link rel="preload" href="page.json" as="fetch" crossorigin>
 <script type="module" src="page.js"></script>"""
 Report = Callable[[str, int, int], None]
 
