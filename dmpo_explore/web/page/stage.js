@@ -65,7 +65,7 @@ export class Stage {
     let most = width - apart / 2;
     for (const one of wanted.toReversed()) most = (one.x = Math.min(one.x, most)) - apart;
     const found = wanted.sort((a, b) => a.i - b.i).map(({ x }) => x);
-    this.room = Math.min(340, ...found.flatMap((x, i) => found.slice(0, i).map((other) => Math.abs(x - other)))) - 8; // for an answer below an image
+    this.room = found.map((x, i) => Math.min(340, ...found.map((other, j) => (i === j ? Infinity : Math.abs(x - other)))) - 8); // for the answer below it
     return found;
   }
 
@@ -238,7 +238,7 @@ export class Stage {
 
   #rest(i, share, shown) {
     const { pen, colours, world: { facts, running } } = this, one = running[i], answer = one.predictions[one.exit], x = this.slots[i], y = this.#restY();
-    const right = answer === one.label, most = this.room;
+    const right = answer === one.label, most = this.room[i];
     pen.globalAlpha = shown * share;
     pen.strokeStyle = facts.colours[one.exit];
     pen.lineWidth = 2;

@@ -21,7 +21,7 @@ const bar = (share, colour, words, amount) => {
 
 const depth = ({ facts }) => {
   const { flops, reference_flops: reference, blocks, colours, story: { accuracies } } = facts, K = flops.length, said = element("p", { role: "status" });
-  const rows = flops.map((cost, k) => bar(cost / Math.max(...flops, reference), colours[k], `exit ${k + 1} · block ${blocks[k]}`, `${percent(cost / reference, 0)} · ${percent(accuracies[k])} correct`));
+  const rows = flops.map((cost, k) => bar(cost / Math.max(...flops, reference), colours[k], `exit ${k + 1}`, `${percent(cost / reference, 0)} · ${percent(accuracies[k])} correct`));
   const tell = (k) => said.textContent = bound(`All ${whole(facts.images)} images stopped at exit ${k + 1}: ${points(accuracies[K - 1], accuracies[k])} of accuracy against the last exit, ${percent(1 - flops[k] / flops[K - 1], 0)} of its compute saved.`);
   return {
     title: "Depth costs",
@@ -170,8 +170,8 @@ const conflict = ({ facts }) => {
 
 const budget = ({ facts }) => {
   const { story } = facts, { split, rows } = story.targets, said = element("p", { role: "status" }), most = Math.max(1, ...rows.map(({ compute }) => compute));
-  const called = (target) => (/^\d/.test(target) ? `budget ${target}` : target), names = rows.map(({ targets }) => called(targets[0]));
-  const bars = rows.map(({ targets, compute, accuracy }, i) => bar(compute / most, facts.colours[Math.min(i, facts.colours.length - 1)], targets.map(called).join(", "), `${percent(compute, 0)} · ${percent(accuracy)} correct`));
+  const names = rows.map(({ targets: [target] }) => (/^\d/.test(target) ? `Budget ${target}` : `Target ${target}`));
+  const bars = rows.map(({ targets, compute, accuracy }, i) => bar(compute / most, facts.colours[Math.min(i, facts.colours.length - 1)], targets.join(", "), `${percent(compute, 0)} · ${percent(accuracy)} correct`));
   const tell = (i) => said.textContent = bound(`${names[i]}: ${percent(rows[i].accuracy, 2)} correct, and with other images of this kind it could be ${rows[i].interval.map((end) => percent(end)).join(" to ")}. Mean exit ${rows[i].mean.toFixed(2)}.`);
   const { too_early: early } = story, K = facts.flops.length;
   return {
