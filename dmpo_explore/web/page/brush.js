@@ -19,6 +19,9 @@ export const covered = ({ pixels, width, height }, x, y) => {
  */
 export const brush = (canvas, spot, isOn, pictureOf, take) => {
   let at = [0.5, 0.5]; // of the square, for keys
+  const show = () => Object.assign(spot.style, { left: `${100 * at[0]}%`, top: `${100 * at[1]}%` });
+  spot.style.width = spot.style.height = `${200 * WIDE}%`;
+  show();
   const paint = (across, down) => {
     const picture = pictureOf();
     if (!picture || !isOn()) return;
@@ -39,7 +42,7 @@ export const brush = (canvas, spot, isOn, pictureOf, take) => {
     if (!step || !isOn()) return;
     event.preventDefault();
     at = at.map((place, i) => Math.min(1, Math.max(0, place + WIDE * step[i])));
-    Object.assign(spot.style, { left: `${100 * at[0]}%`, top: `${100 * at[1]}%`, width: `${200 * WIDE}%`, height: `${200 * WIDE}%` });
+    show();
     if (!step[0] && !step[1]) paint(...at);
   });
 };

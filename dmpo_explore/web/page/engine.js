@@ -96,12 +96,12 @@ export class Engine {
     }
   }
 
-  /** Run stage `k` on `input` (for the first one) or on what the stage before gave: { label, score, ranked, milliseconds }. */
+  /** Run stage `k` on `input` (for the first one) or on what the stage before gave: { label, score, ranked, logits, milliseconds }. */
   async run(k, input) {
     const { inputs, outputs } = this.facts.stages[k], size = this.facts.preprocess.image_size, { policy } = this.facts;
     const shape = [1, 3, size, size];
     const { logits, milliseconds } = await this.#ask({ task: "run", stage: k, inputs, outputs, input, shape });
-    return { ...scoresOf(logits, policy.score, policy.temperatures[k]), milliseconds };
+    return { ...scoresOf(logits, policy.score, policy.temperatures[k]), logits: [...logits], milliseconds };
   }
 }
 

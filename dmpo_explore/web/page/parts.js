@@ -13,6 +13,14 @@ export const element = (name, attributes = {}, ...children) => {
   return made;
 };
 
+/** A bar with words; in the story it grows when its step is seen. */
+export const bar = (share, colour, words, amount) => {
+  const filled = element("i"), node = element("div", { class: "grows" }, filled, element("span", {}, words), element("b", {}, amount));
+  filled.style.width = length(share);
+  filled.style.setProperty("--own", colour);
+  return node;
+};
+
 /** Buttons of which one is pressed: `act(i)`, or `act(null)` where none is any more. With `first` always one is. */
 export const chips = (title, names, act, first = null) => {
   const buttons = names.map((name) => element("button", { type: "button", "aria-pressed": "false" }, name));

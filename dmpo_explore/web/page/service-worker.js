@@ -2,7 +2,7 @@
 
 const SHELL = [
   "./", "index.html", "page.css", "icon.svg", "page.json", "page.js", "brush.js", "changes.js", "engine.js", "exits.js", "fetching.js", "chart.js", "curve.js", "details.js",
-  "parts.js", "picture.js", "piles.js", "record.js", "resize.js", "scores.js", "show.js", "stage.js", "story.js", "threshold.js", "worker.js", "yours.js",
+  "parts.js", "picture.js", "piles.js", "record.js", "resize.js", "scores.js", "show.js", "stage.js", "story.js", "teach.js", "threshold.js", "worker.js", "yours.js",
 ];
 const opened = () => caches.open(`dmpo-explore ${new URL(self.registration.scope).pathname}`);
 

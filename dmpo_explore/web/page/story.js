@@ -3,19 +3,11 @@
 import { changes } from "./changes.js";
 import { Chart, overEpochs, ticksOf } from "./chart.js";
 import { Curve } from "./curve.js";
-import { bound, calm, chips, element, exitNames, find, gigaflops, length, percent, scoreText, whole } from "./parts.js";
+import { bar, bound, calm, chips, element, exitNames, find, gigaflops, length, percent, scoreText, whole } from "./parts.js";
 
 const BINS = 20, SHOWN = 14;
 const row = (...nodes) => element("div", { class: "story-row" }, ...nodes);
 const points = (from, to) => `${(100 * (to - from)).toFixed(1).replace("-", "−")} points`;
-
-// A bar with words; it grows when its step is seen.
-const bar = (share, colour, words, amount) => {
-  const filled = element("i"), node = element("div", { class: "grows" }, filled, element("span", {}, words), element("b", {}, amount));
-  filled.style.width = length(share);
-  filled.style.setProperty("--own", colour);
-  return node;
-};
 
 // -- the steps: { title, text, hint, figure } --
 

@@ -8,12 +8,13 @@ import { element, find, megabytes } from "./parts.js";
 import { Camera, draw, opened } from "./picture.js";
 import { prepared } from "./resize.js";
 import { exitsWith } from "./scores.js";
+import { teach } from "./teach.js";
 
 /** Begin; returns `takeTile(tile)`, which runs a tile's picture. What plays moves the threshold; here the chosen one counts. */
 export const begin = async ({ facts, tiles, pictures }, bar) => {
   if (!globalThis.WebAssembly) throw new Error("this browser has no WebAssembly, or it is turned off");
   const { policy, slider } = facts, engine = new Engine(facts), last = facts.stages.length - 1;
-  const state = { picture: null, input: null, answers: [], busy: null, failed: null, note: "", whole: null };
+  const state = { picture: null, input: null, answers: [], busy: null, failed: null, note: "", whole: null, toEnd: false };
   const threshold = () => slider.thresholds[bar.chosen];
 
   const exits = new Exits(facts, (value) => bar.aim(value));
@@ -43,7 +44,7 @@ export const begin = async ({ facts, tiles, pictures }, bar) => {
   const advance = () => (turn = running ? turn : run());
   const run = async () => {
     running = true;
-    while (state.picture && !state.failed && stopOf() === null) {
+    while (state.picture && !state.failed && (state.toEnd ? state.answers.length <= last : stopOf() === null)) {
       const { picture, answers } = state, k = answers.length; // `take` replaces both
       try {
         state.busy = engine.loaded[k] ? null : { stage: k, done: 0 };
@@ -191,6 +192,15 @@ export const begin = async ({ facts, tiles, pictures }, bar) => {
   choice.addEventListener("change", () => {
     computeOn(choice.value); // the stage that runs fails; that is no error, for its answers are replaced
     if (state.picture) advance();
+  });
+
+  teach(facts, async () => {
+    stopCamera();
+    state.toEnd = true;
+    await advance();
+    state.toEnd = false;
+    const { picture, answers } = state;
+    return answers.length > last ? { picture, logits: answers.map(({ logits }) => logits) } : null;
   });
 
   bar.listen((_, byHand) => {
