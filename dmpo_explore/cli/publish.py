@@ -23,7 +23,7 @@ AGAINST = "Another run on the same images, such as one with naive exits: its exi
 Weights = Annotated[
     str,
     typer.Option(
-        help="float32, float16, int8; auto: the smallest with which 1,000 images keep exit and label.",
+        help="float32, float16, int8; auto: the smallest with which 99 % of 1,000 images keep exit and label.",
         rich_help_panel=PANEL,
     ),
 ]

@@ -2,8 +2,8 @@
 
 In: a graph as `torch_export` writes it. Out: the same graph, its large weights stored in fewer bytes. The graph's own
 first nodes widen them, and a runtime evaluates these once, when it loads the graph. Every runtime can do that: it needs
-no operator for half precision or quantised products. int8 weights have one scale for each output channel of a matrix
-product or convolution, symmetric around 0; other large weights become float16.
+no operator for half precision or quantised products. int8 weights of a matrix product or convolution are symmetric
+around 0, with one scale for each output channel and group of inputs; other large weights become float16.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ..utils.registry import unknown
 
 KINDS = ("float32", "float16", "int8")  # of weights, the largest first
 LEAST = 256  # numbers of a weight that is worth it
+GROUP = 32  # inputs with one scale in int8; all of a channel where their number is no multiple
 
 
 def shrink_graph(source: Path, target: Path, kind: str) -> None:
@@ -67,14 +68,20 @@ def _half(name: str, array: Any) -> tuple[list[Any], list[Any]]:
 def _bytes(name: str, array: Any, axis: int) -> tuple[list[Any], list[Any]]:
     from onnx import TensorProto, helper, numpy_helper
 
-    others = tuple(d for d in range(array.ndim) if d != axis)
-    scale = (np.abs(array).max(axis=others, keepdims=True) / 127).astype(np.float32)
+    channels = array.shape[axis]
+    inputs = array.size // channels
+    group = GROUP if inputs % GROUP == 0 else inputs
+    parts = (channels, inputs // group, group) if axis == 0 else (inputs // group, group, channels)
+    blocks = array.reshape(parts)
+    scale = (np.abs(blocks).max(axis=2 if axis == 0 else 1, keepdims=True) / 127).astype(np.float16)
     scale[scale == 0] = 1
-    whole = np.clip(np.rint(array / scale), -127, 127).astype(np.int8)
-    kept = [numpy_helper.from_array(whole, f"{name}.bytes"), numpy_helper.from_array(scale, f"{name}.scale")]
-    return kept, [
+    whole = np.clip(np.rint(blocks / scale.astype(np.float32)), -127, 127).astype(np.int8)
+    kept = {"bytes": whole, "scale": scale, "shape": np.array(array.shape, np.int64)}
+    return [numpy_helper.from_array(value, f"{name}.{part}") for part, value in kept.items()], [
         helper.make_node("Cast", [f"{name}.bytes"], [f"{name}.wide"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", [f"{name}.wide", f"{name}.scale"], [name]),
+        helper.make_node("Cast", [f"{name}.scale"], [f"{name}.scales"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", [f"{name}.wide", f"{name}.scales"], [f"{name}.blocks"]),
+        helper.make_node("Reshape", [f"{name}.blocks", f"{name}.shape"], [name]),
     ]
 
 

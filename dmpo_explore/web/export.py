@@ -55,6 +55,7 @@ POLICY = (
 SERVER = " and a web server. In its folder: <code>python -m http.server 8000</code>, then open http://localhost:8000"
 HEAD = """<link rel="icon" href="icon.svg">
 <link rel="stylesheet" href="page.css">
+<link rel="preload" href="page.json" as="fetch" crossorigin>
 <script type="module" src="page.js"></script>"""
 Report = Callable[[str, int, int], None]
 
@@ -71,8 +72,8 @@ def export_web(
         policy: where the slider begins: one threshold on confidence, margin or entropy; by default the cheapest
             within one point of the best exit on calibration.
         split: the recorded split of the mosaic.
-        weights: float32, float16 or int8, computed in float32; ``auto``: the smallest with which up to 1,000 images
-            of ``split`` keep their exits and labels.
+        weights: float32, float16 or int8, computed in float32; ``auto``: the smallest with which 99 % of up to
+            1,000 images of ``split`` keep their exit, and as many their label.
         pictures: publish images of ``split``: 1,000 small ones, three that run, and 18 to classify. By default only of
             data that are known to permit it; else coloured tiles stand for them.
         licence: under which the backbone's weights may be published, where that is not known here.
@@ -227,7 +228,7 @@ def played(
     running = runner_rows(outcome, outcome.record.score(drawn_score(policy)), falling=policy.falling)
     record, split = outcome.record, outcome.record.meta.split
     facts = run_facts(run, policy, outcome, slider)
-    facts["story"] = story_numbers(run, outcome, against)
+    facts["story"] = story_numbers(run, outcome, against, sorted({int(record.labels[row]) for row in running}))
     facts["tiles"] = write_tiles(place, rows, policy, outcome, slider)
     facts["running"] = [
         {

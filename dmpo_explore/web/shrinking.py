@@ -1,7 +1,7 @@
 """The smallest weights that answer alike, chosen by measuring on images.
 
-In: an export (`torch_export`) and images. Out: the same export with float16 or int8 weights, where every image keeps
-its exit and its label, and what was measured.
+In: an export (`torch_export`) and images. Out: the same export with float16 or int8 weights, where nearly all images
+(`ALIKE`) keep their exit and their label, and what was measured.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ..inference.onnx_weights import KINDS, shrink_graph
 from ..utils.typing import Ints
 
 MEASURED = 1000  # images on which kinds of weights are compared
+ALIKE = 0.99  # of the images keep their exit, and as many their label
 BATCH = 50
 
 
@@ -35,9 +36,9 @@ class Agreement(NamedTuple):
     labels: int
 
     @property
-    def whole(self) -> bool:
-        """Whether every image has the same exit and the same label."""
-        return self.images == self.exits == self.labels
+    def alike(self) -> bool:
+        """Whether at least `ALIKE` of the images have the same exit, and as many the same label."""
+        return min(self.exits, self.labels) >= ALIKE * self.images
 
     def described(self) -> str:
         """In words."""
@@ -57,8 +58,8 @@ def shrink_export(
 
     Args:
         folder: an export with float32 weights. images: (H, W, 3) uint8 each, any number.
-        kind: one of `KINDS`, or ``auto``: the smallest with which every image keeps exit and label; float32 if none
-            does, or without images.
+        kind: one of `KINDS`, or ``auto``: the smallest with which the images answer alike (`Agreement.alike`); float32
+            if they do with none, or without images.
         progress: called with (text, images done, images in all).
 
     Raises:
@@ -76,7 +77,7 @@ def shrink_export(
         found = _answers(trial, images, one, progress)
         same = [int((a == b).sum()) for a, b in zip(expected, found, strict=True)]
         agreement = Agreement(one, len(images), *same)
-        if kind != "auto" or agreement.whole:
+        if kind != "auto" or agreement.alike:
             shutil.rmtree(folder)
             trial.rename(folder)
             return agreement

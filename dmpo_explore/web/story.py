@@ -6,11 +6,15 @@ learning curves, and targets fitted on the held-out split.
 
 from __future__ import annotations
 
+import base64
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from ..analysis.calibration import reliability_table
 from ..analysis.class_metrics import best_and_worst, class_metrics
@@ -18,15 +22,19 @@ from ..analysis.evaluation import evaluate_runs
 from ..analysis.outcome import Outcome
 from ..analysis.tables import describe
 from ..runs.run import Run
+from ..runs.weights_file import WEIGHTS
 
 LEAST = 20  # images of a point of the reliability diagram
 CLASSES = 10  # of the earliest, and of the deepest
 
 
-def story_numbers(run: Run, outcome: Outcome, against: Run | None = None) -> dict[str, Any]:
+def story_numbers(
+    run: Run, outcome: Outcome, against: Run | None = None, classes: Sequence[int] = ()
+) -> dict[str, Any]:
     """What the story and the tables of a page show; a part that the run does not have is left out.
 
     Args:
+        classes: whose weights on second-order statistics are shown.
         against: another run on the same images, such as one with naive exits, whose exits stand beside.
 
     Raises:
@@ -54,6 +62,8 @@ def story_numbers(run: Run, outcome: Outcome, against: Run | None = None) -> dic
             "bypass": model.bypass, "predictor": model.predictor, "tuning": model.tuning, "schedule": training.schedule,
             "epochs": training.epochs,
         }  # fmt: skip
+        with suppress(OSError, SafetensorError, KeyError):  # no weights, or those of a plug-in
+            found["made"] |= _first_exit(run, classes)
     with suppress(OSError, ValueError):
         found["training"] = _training(run, record.n_exits)
     if targets := _targets(run, record.meta.split):
@@ -71,6 +81,23 @@ def _beside(outcome: Outcome, against: Run) -> dict[str, Any]:
         )
     flops = [float(flops) for flops in record.meta.flops]
     return {"name": against.name, "accuracies": record.correct.mean(axis=0).tolist(), "flops": flops}
+
+
+def _first_exit(run: Run, classes: Sequence[int]) -> dict[str, Any]:
+    """Of exit 1's weights: how many its bypass has, and those on second-order statistics that each of ``classes`` has.
+
+    ``pairs``: of each class the weights of a `covariance` predictor, (d(d+1)/2,) int8 in base64, the largest one 127.
+    """
+    weights, first = load_file(run.path / WEIGHTS), "stages.0."
+    bypass = sum(array.size for name, array in weights.items() if name.startswith(f"{first}bypass."))
+    if run.config.model.predictor != "covariance":
+        return {"bypass_weights": bypass}
+    of_pairs = weights[f"{first}predictor.second.weight"][list(classes)].astype(np.float32)
+    largest = np.abs(of_pairs).max(axis=1, keepdims=True)
+    whole = np.rint(127 * of_pairs / np.where(largest > 0, largest, 1)).astype(np.int8)
+    packed = {c: base64.b64encode(row.tobytes()).decode() for c, row in zip(classes, whole, strict=True)}
+    singles = weights[f"{first}predictor.first.fc.weight"].shape[1]
+    return {"bypass_weights": bypass, "pairs": {"singles": singles, "classes": packed}}
 
 
 def _calibration(outcome: Outcome) -> list[list[list[float]]]:

@@ -18,7 +18,8 @@ def graph(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     weights = {
         "kernel": rng.normal(size=(8, 3, 5, 5)) * np.geomspace(0.01, 10, 8)[:, None, None, None],
-        "matrix": rng.normal(size=(8, 64)),
+        "wide": rng.normal(size=(8, 64)),
+        "matrix": rng.normal(size=(64, 64)),
         "bias": rng.normal(size=64),
         "table": rng.normal(size=(8, 64)),  # added, not multiplied: no output channels
     }
@@ -26,7 +27,8 @@ def graph(tmp_path: Path) -> Path:
         helper.make_node("Conv", ["images", "kernel"], ["found"]),
         helper.make_node("GlobalAveragePool", ["found"], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["flat"]),
-        helper.make_node("MatMul", ["flat", "matrix"], ["product"]),
+        helper.make_node("MatMul", ["flat", "wide"], ["broad"]),
+        helper.make_node("MatMul", ["broad", "matrix"], ["product"]),
         helper.make_node("Add", ["product", "bias"], ["sum"]),
         helper.make_node("Add", ["sum", "row"], ["logits"]),
         helper.make_node("ReduceMean", ["table"], ["row"], axes=[0], keepdims=1),
@@ -58,11 +60,12 @@ def test_weights_are_smaller_and_answers_close(graph: Path, kind: str, share: fl
     assert np.abs(logits(small) - expected).max() <= close * np.abs(expected).max()
 
 
-def test_each_output_channel_has_its_scale(graph: Path) -> None:
+def test_each_output_channel_and_group_of_inputs_has_its_scale(graph: Path) -> None:
     shrink_graph(graph, graph.with_name("b.onnx"), "int8")
     stored = {one.name: numpy_helper.to_array(one) for one in onnx.load(graph.with_name("b.onnx")).graph.initializer}
-    assert stored["kernel.scale"].shape == (8, 1, 1, 1) and stored["matrix.scale"].shape == (1, 64)
-    assert np.abs(stored["kernel.bytes"].astype(int)).max(axis=(1, 2, 3)).tolist() == [127] * 8
+    assert stored["kernel.scale"].shape == (8, 1, 1) and stored["wide.scale"].shape == (1, 1, 64)
+    assert stored["matrix.scale"].shape == (2, 1, 64)  # groups of 32 inputs
+    assert np.abs(stored["kernel.bytes"].astype(int)).max(axis=(1, 2)).tolist() == [127] * 8
     assert stored["table.half"].dtype == np.float16 and stored["bias"].dtype == np.float32
 
 

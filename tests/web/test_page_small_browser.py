@@ -167,7 +167,51 @@ def test_parts_of_a_picture_are_covered_and_uncovered(folder: Path, page: Page) 
         page.wait_for_function(stopped)
         page.get_by_role("button", name="Uncover").click()
         page.wait_for_function(stopped)
+        assert page.evaluate(middle) == before[1]
+        canvas = page.get_by_role("application", name="Sample: ")
+        for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowLeft", "Space"):  # the brush is at the middle again
+            canvas.press(key)
+        assert page.evaluate(middle) == [128, 128, 128, 255]
+        page.wait_for_function(stopped)
+        page.get_by_role("button", name="Uncover").click()
+        page.wait_for_function(stopped)
         assert (page.locator("#answer").inner_text(), page.evaluate(middle)) == before
+
+
+def test_pictures_of_two_classes_are_compared_at_every_exit(folder: Path, page: Page) -> None:
+    with served(folder) as (address, _):
+        page.goto(address)
+        page.wait_for_selector("html[data-ready=yes]")
+        samples, teach = page.locator("#samples .tile"), page.locator("#teach")
+        labels = [str(samples.nth(i).get_attribute("aria-label")) for i in range(samples.count())]
+        often = [label for label in dict.fromkeys(labels) if labels.count(label) > 1][:2]
+        teach.get_by_text("Teach it two classes").click()
+        for own, label in enumerate(often):
+            teach.get_by_role("textbox").nth(own).fill(f"a {label}")
+            for i in [i for i, other in enumerate(labels) if other == label][:2]:
+                samples.nth(i).click()
+                page.wait_for_selector(f"#samples .tile:nth-child({i + 1})[aria-pressed=true]")
+                page.wait_for_function("() => document.documentElement.dataset.stop")
+                teach.get_by_role("button", name=f"This picture is a {label}").click()
+                teach.locator("button:enabled", has_text=f"a {label}").wait_for()
+        assert "of 4 pictures are nearer to their own class" in teach.get_by_role("status").inner_text()
+        assert teach.locator(".grows").count() == 3
+        teach.get_by_role("button", name=f"This picture is a {label}").click()
+        teach.get_by_text("This picture was shown already").wait_for()
+
+
+def test_a_picture_counts_where_it_is_nearer_to_its_class_itself_left_out(folder: Path, page: Page) -> None:
+    rng = np.random.default_rng(0)
+    own, logits = np.repeat([0, 1], 6), rng.normal(size=(12, 3, 5))
+    logits[own == 1] += np.array([0, 0.8, 3])[:, None]  # later exits separate
+    means = np.array([[(logits[(own == c) & (np.arange(12) != i)]).mean(axis=0) for c in (0, 1)] for i in range(12)])
+    away = np.linalg.norm(logits[:, None] - means, axis=3)
+    expected = (away.argmin(axis=1) == own[:, None]).mean(axis=0)
+    taught = [{"own": int(c), "logits": rows.tolist()} for c, rows in zip(own, logits, strict=True)]
+    with served(folder) as (address, _):
+        page.goto(address)
+        found = page.evaluate("async (taught) => (await import('./teach.js')).separated(taught)", taught)
+    assert np.allclose(found, expected) and expected[2] == 1 > expected[0]
 
 
 def test_the_download_is_stated_before_it_starts(folder: Path, page: Page) -> None:
@@ -175,8 +219,10 @@ def test_the_download_is_stated_before_it_starts(folder: Path, page: Page) -> No
 
     facts = read_json(folder / "page.json")
     runtime = sum(part["bytes"] for part in facts["runtime"]["wasm"].values())
-    every = runtime + sum(stage["bytes"] for stage in facts["stages"])
+    stages = [stage["bytes"] for stage in facts["stages"]]
     with served(folder) as (address, _):
         page.goto(address)
         page.wait_for_selector("html[data-ready=yes]")
-        assert f"all 3 together {every / 1e6:.1f} MB" in page.locator("#total").inner_text()
+        text = page.locator("#total").inner_text()
+        assert f"two stages {sum(stages[:2]) / 1e6:.1f} MB and onnxruntime-web {runtime / 1e6:.1f} MB" in text
+        assert f"all 3 stages are {sum(stages) / 1e6:.1f} MB" in text

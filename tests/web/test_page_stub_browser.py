@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick")]
 
-# A stage takes longer than a frame of the webcam; all its logits are 0. On the CPU, one kind of task has no answer.
+# A stage takes longer than a frame of the webcam; all its logits are 0. On the GPU, one kind of task has no answer.
 WORKER = """let backend;
 self.onmessage = ({data: {id, task, on}}) => {
     backend ??= on;
     const answer = {id, logits: new Float32Array(10), milliseconds: 1};
-    if (task !== "SILENT" || backend !== "wasm") setTimeout(() => self.postMessage(answer), task === "run" ? 250 : 0);
+    if (task !== "SILENT" || backend !== "webgpu") setTimeout(() => self.postMessage(answer), task === "run" ? 250 : 0);
 };"""
 BEFORE = """() => {
     window.asked = [];
@@ -102,27 +102,70 @@ class Held:
 
 
 @pytest.mark.parametrize("silent", ["start", "load", "run"])
-def test_the_gpu_is_taken_while_the_cpu_computes(export: Callable[..., Path], page: Page, silent: str) -> None:
+def test_the_cpu_is_taken_while_the_gpu_computes(export: Callable[..., Path], page: Page, silent: str) -> None:
     with served(export(silent=silent)) as (address, _):
         page.goto(address)
         page.wait_for_selector("html[data-ready=yes]")
         page.wait_for_function("task => asked.includes(task)", arg=silent)
-        page.get_by_label("Compute on").select_option("webgpu")
+        page.get_by_label("Compute on").select_option("wasm")
         page.wait_for_function(LAST)
         assert page.evaluate("() => failures") == []
         assert page.evaluate("() => asked").count("start") == 2
+        assert "WebAssembly, one thread" in page.locator("#spent").inner_text()
+
+
+def test_where_the_gpu_fails_the_cpu_computes_and_a_line_says_so(export: Callable[..., Path], page: Page) -> None:
+    folder = export()
+    failing = "milliseconds: 1, error: backend === 'webgpu' && task === 'load' ? 'no device' : undefined"
+    write_text(folder / "worker.js", WORKER.replace("SILENT", "").replace("milliseconds: 1", failing))
+    with served(folder) as (address, _):
+        page.goto(address)
+        page.wait_for_function(LAST)
+        assert "WebAssembly, one thread; the GPU failed: no device" in page.locator("#spent").inner_text()
+        assert page.get_by_label("Compute on").input_value() == "wasm"
+        assert page.evaluate("() => failures") == []
+
+
+def test_the_gpu_computes_where_there_is_one(export: Callable[..., Path], page: Page) -> None:
+    with served(export()) as (address, _):
+        page.goto(address)
+        page.wait_for_function(LAST)
+        found = page.locator("#spent").inner_text()
+        assert "3 ms" in found and "on this device, WebGPU" in found
+
+
+@pytest.mark.parametrize(
+    ("without", "line"),
+    [
+        ("delete globalThis.WebAssembly", "Pictures cannot be run here: this browser has no WebAssembly"),
+        ("caches.open = async () => { throw new DOMException('', 'SecurityError'); }", "this browser keeps no files"),
+    ],
+    ids=["WebAssembly", "storage"],
+)
+def test_what_a_browser_lacks_is_one_line_and_the_story_goes_on(
+    export: Callable[..., Path], page: Page, without: str, line: str
+) -> None:
+    page.add_init_script(without)
+    with served(export()) as (address, _):
+        page.goto(address)
+        page.wait_for_selector("html[data-ready=yes]")
+        assert line in page.locator("#total").inner_text()
+        assert page.locator("#story .step").count() >= 5
+        if "caches" in without:
+            page.wait_for_function(LAST)
+            assert page.get_by_role("button", name="Keep all stages").count() == 0
 
 
 @pytest.mark.parametrize(
     "order",
     [
-        ("choice", CPU, GPU, STAGE),
         ("choice", GPU, CPU, STAGE),
-        ("choice", STAGE, GPU, CPU),
-        (CPU, "choice", STAGE, GPU),
+        ("choice", CPU, GPU, STAGE),
+        ("choice", STAGE, CPU, GPU),
+        (GPU, "choice", STAGE, CPU),
     ],
 )
-def test_the_gpu_is_taken_in_whatever_order_files_arrive(
+def test_the_cpu_is_taken_in_whatever_order_files_arrive(
     export: Callable[..., Path], page: Page, order: tuple[str, ...]
 ) -> None:
     held = Held(page, *FILES)
@@ -131,7 +174,7 @@ def test_the_gpu_is_taken_in_whatever_order_files_arrive(
         page.wait_for_selector("html[data-ready=yes]")
         for event in order:
             if event == "choice":
-                page.get_by_label("Compute on").select_option("webgpu")
+                page.get_by_label("Compute on").select_option("wasm")
             else:
                 held.release(event)
         page.wait_for_function(LAST)

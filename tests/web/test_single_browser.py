@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from axe import violations_of
+from safetensors.numpy import load_file
 
 import dmpo_explore as dx
+from dmpo_explore.runs.weights_file import WEIGHTS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -81,7 +84,6 @@ def test_the_story_is_short_and_its_numbers_are_the_runs(page: Page, path: Path)
 @pytest.mark.parametrize("path", ["confidence"], indirect=True)  # the only page with all eight steps
 def test_each_step_has_something_to_try(page: Page) -> None:
     step, first = page.locator("#story .step"), dx.load_run("demo").record("test").correct[:, 0].mean()
-    step.nth(0).get_by_role("button", name="exit 1").click()
     assert "All 1,300 images stopped at exit 1: −5.8 points" in step.nth(0).inner_text()
     before = step.nth(1).inner_text()
     step.nth(1).get_by_role("button", name="Another image").click()
@@ -95,15 +97,36 @@ def test_each_step_has_something_to_try(page: Page) -> None:
     assert "1,000 of 1,000 images exit at exit 1" in step.nth(2).inner_text()
     step.nth(4).locator(".strip button").first.click()
     assert step.nth(4).get_by_role("status").inner_text().count("exit ") == 6
-    step.nth(5).get_by_role("button", name="exit 1").click()
-    naive = 100 * dx.load_run("demo-naive").record("test").correct[:, 0].mean()
-    assert f"demo-naive {naive:.1f} % correct" in step.nth(5).get_by_role("status").inner_text()
-    step.nth(6).get_by_role("button", name="exit 2").click()
-    assert step.nth(6).locator(".run.dim").count() == 5
-    step.nth(7).get_by_role("group", name="Target").get_by_role("button").first.click()
+    step.nth(5).get_by_role("button", name="exit 2").click()
+    naive = 100 * dx.load_run("demo-naive").record("test").correct[:, 1].mean()
+    assert f"demo-naive {naive:.1f}\u00a0% correct" in step.nth(5).get_by_role("status").inner_text()
+    step.nth(7).get_by_role("group", name="Target").get_by_role("button").last.click()
     assert "with other images of this kind" in step.nth(7).inner_text()
     page.keyboard.press("n")
     page.wait_for_function("() => document.activeElement.id.startsWith('step-')")
+
+
+@pytest.mark.parametrize("path", ["confidence"], indirect=True)
+def test_each_part_of_dmpo_has_a_figure_of_the_run(page: Page) -> None:
+    run, step = dx.load_run("demo"), page.locator("#story .step").nth(6)
+    record, weights = run.record("test"), load_file(run.path / WEIGHTS)
+    amount = sum(array.size for name, array in weights.items() if name.startswith("stages.0.bypass."))
+    assert f"{amount:,} weights" in step.inner_text()
+    assert f"add {100 * (record.flops_fraction[-1] - 1):.1f}\u00a0%" in step.inner_text()
+    step.get_by_role("button", name="Second order").click()
+    step.get_by_text("1,176 pairs").wait_for()
+    name = step.get_by_role("group", name="Class").get_by_role("button").first.inner_text()
+    label = [one.replace("_", " ") for one in record.meta.class_names].index(name)
+    pairs = weights["stages.0.predictor.second.weight"][label]
+    largest = np.abs(pairs).argmax()
+    row, column = (int(of[largest]) for of in np.triu_indices(48))
+    look = "(c, [x, y]) => [...c.getContext('2d').getImageData(x, y, 1, 1).data]"
+    red, _, blue, alpha = step.locator(".matrix").evaluate(look, [row, column])
+    assert (blue > red) == (pairs[largest] > 0) and alpha == 255
+    step.get_by_role("button", name="Two phases").click()
+    step.get_by_role("button", name="exit 2").click()
+    assert step.locator(".run.dim").count() == 5
+    assert "First the loss of exit 6 counts most, at the end that of exit 1" in step.inner_text()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -13,18 +13,36 @@ export const covered = ({ pixels, width, height }, x, y) => {
   return { pixels: found, width, height };
 };
 
-/** Let a pointer cover the picture in a square canvas while the brush is on; `take(picture)` gets each new picture. */
-export const brush = (canvas, isOn, pictureOf, take) => {
-  const paint = (event) => {
+/** Let a pointer, or the arrow keys and the space bar, cover the picture in a square canvas while the brush is on.
+ *
+ * `spot`: the element that shows where keys paint; `take(picture)` gets each new picture.
+ */
+export const brush = (canvas, spot, isOn, pictureOf, take) => {
+  let at = [0.5, 0.5]; // of the square, for keys
+  const show = () => Object.assign(spot.style, { left: `${100 * at[0]}%`, top: `${100 * at[1]}%` });
+  spot.style.width = spot.style.height = `${200 * WIDE}%`;
+  show();
+  const paint = (across, down) => {
     const picture = pictureOf();
     if (!picture || !isOn()) return;
-    const { left, top, width: side } = canvas.getBoundingClientRect(), { width, height } = picture, scale = Math.min(side / width, side / height);
-    const x = (event.clientX - left - (side - width * scale) / 2) / scale, y = (event.clientY - top - (side - height * scale) / 2) / scale;
-    take(covered(picture, x, y));
+    const { width, height } = picture, side = Math.max(width, height);
+    take(covered(picture, across * side - (side - width) / 2, down * side - (side - height) / 2));
+  };
+  const point = (event) => {
+    const { left, top, width } = canvas.getBoundingClientRect();
+    paint((event.clientX - left) / width, (event.clientY - top) / width);
   };
   canvas.addEventListener("pointerdown", (event) => {
     if (isOn()) canvas.setPointerCapture(event.pointerId);
-    paint(event);
+    point(event);
   });
-  canvas.addEventListener("pointermove", (event) => canvas.hasPointerCapture(event.pointerId) && paint(event));
+  canvas.addEventListener("pointermove", (event) => canvas.hasPointerCapture(event.pointerId) && point(event));
+  canvas.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1], " ": [0, 0], Enter: [0, 0] }[event.key];
+    if (!step || !isOn()) return;
+    event.preventDefault();
+    at = at.map((place, i) => Math.min(1, Math.max(0, place + WIDE * step[i])));
+    show();
+    if (!step[0] && !step[1]) paint(...at);
+  });
 };

@@ -19,7 +19,7 @@ const calibration = (exits, colours) => section(
   "On the diagonal, as many answers are correct as the confidence says. Above it an exit is too cautious, below it too sure. Bins with fewer than 20 images are joined.",
   element("div", { class: "small" }, ...exits.map((bins, k) => {
     const chart = new Chart({
-      title: `Exit ${k + 1}: accuracy over confidence`, label: "confidence", wide: 260, high: 230, diagonal: true, xs: [0, 1, 0.5], ys: [0, 1, 0.5],
+      title: `Exit ${k + 1}: accuracy over confidence`, label: "confidence", wide: 200, high: 180, diagonal: true, xs: [0, 1, 0.5], ys: [0, 1, 0.5],
       lines: [{ points: bins, colour: colours[k], dots: 4 }],
     });
     return element("figure", {}, element("figcaption", {}, `Exit ${k + 1}`), chart.node);

@@ -19,11 +19,15 @@ export class Engine {
 
   /** Where the model computes, in words. */
   get where() {
-    return this.backend === "webgpu" ? "WebGPU" : `WebAssembly, ${this.threads === 1 ? "one thread" : `${this.threads} threads`}`;
+    if (this.backend === "webgpu") return "WebGPU";
+    return `WebAssembly, ${this.threads === 1 ? "one thread" : `${this.threads} threads`}${this.instead ? `; the GPU failed: ${this.instead}` : ""}`;
   }
 
-  /** Where the model computes: `wasm`, or `webgpu` where the browser has it. Tasks of an earlier start fail. */
-  async start(backend = "wasm") {
+  /** Where the model computes: `wasm`, or `webgpu` where the browser has it; `instead`: why the other one failed.
+   *
+   * Tasks of an earlier start fail. */
+  async start(backend = "wasm", instead = "") {
+    this.instead = instead;
     this.worker?.terminate();
     for (const { failed } of this.waiting.values()) failed(new Error("the model was started again"));
     this.waiting = new Map();
@@ -55,11 +59,11 @@ export class Engine {
     this.worker.onmessage = ({ data }) => {
       const { done, failed } = waiting.get(data.id);
       waiting.delete(data.id);
-      if (data.error) failed(new Error(data.error));
+      if (data.error) failed(Object.assign(new Error(data.error), { computing: true }));
       else done(data);
     };
     this.worker.onerror = (event) => {
-      for (const { failed } of waiting.values()) failed(new Error(event.message || "the worker does not start"));
+      for (const { failed } of waiting.values()) failed(Object.assign(new Error(event.message || "the worker does not start"), { computing: true }));
       waiting.clear();
     };
     await this.#ask({ task: "start", script: blobOf(code), wasm, threads: this.threads, on: backend }, [wasm]);
@@ -92,12 +96,12 @@ export class Engine {
     }
   }
 
-  /** Run stage `k` on `input` (for the first one) or on what the stage before gave: { label, score, ranked, milliseconds }. */
+  /** Run stage `k` on `input` (for the first one) or on what the stage before gave: { label, score, ranked, logits, milliseconds }. */
   async run(k, input) {
     const { inputs, outputs } = this.facts.stages[k], size = this.facts.preprocess.image_size, { policy } = this.facts;
     const shape = [1, 3, size, size];
     const { logits, milliseconds } = await this.#ask({ task: "run", stage: k, inputs, outputs, input, shape });
-    return { ...scoresOf(logits, policy.score, policy.temperatures[k]), milliseconds };
+    return { ...scoresOf(logits, policy.score, policy.temperatures[k]), logits: [...logits], milliseconds };
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { details } from "./details.js";
 import { filesOf } from "./fetching.js";
-import { calm, element, find } from "./parts.js";
+import { bound, calm, element, find } from "./parts.js";
 import { Pictures } from "./picture.js";
 import { numbersOf, readTiles } from "./record.js";
 import { Show } from "./show.js";
@@ -30,7 +30,7 @@ const begin = async () => {
   tell({ ...world, threshold });
   const hint = facts.pictures?.exact ? " Click an image to run it below." : facts.pictures ? " Of these images, only the samples below can be run." : "";
   find("rule").textContent = facts.policy.rule + (facts.stages ? hint : "");
-  find("notes").replaceChildren(...[...facts.facts, ...facts.notes, `Made by ${facts.made_by}.`].map((text) => element("li", {}, text)));
+  find("notes").replaceChildren(...[...facts.facts, ...facts.notes, `Made by ${facts.made_by}.`].map((text) => element("li", {}, bound(text))));
   details(find("details"), facts);
   if (facts.stages) await yours(world, threshold, show).catch((error) => (find("total").textContent = `Pictures cannot be run here: ${error.message}`));
   document.documentElement.dataset.ready = "yes";

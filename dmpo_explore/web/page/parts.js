@@ -13,12 +13,34 @@ export const element = (name, attributes = {}, ...children) => {
   return made;
 };
 
+/** A bar with words; in the story it grows when its step is seen. */
+export const bar = (share, colour, words, amount) => {
+  const filled = element("i"), node = element("div", { class: "grows" }, filled, element("span", {}, words), element("b", {}, amount));
+  filled.style.width = length(share);
+  filled.style.setProperty("--own", colour);
+  return node;
+};
+
+/** Buttons of which one is pressed: `act(i)`, or `act(null)` where none is any more. With `first` always one is. */
+export const chips = (title, names, act, first = null) => {
+  const buttons = names.map((name) => element("button", { type: "button", "aria-pressed": "false" }, name));
+  const press = (i) => {
+    buttons.forEach((one, k) => one.setAttribute("aria-pressed", String(k === i)));
+    act(i);
+  };
+  buttons.forEach((button, i) => button.addEventListener("click", () => press(first === null && button.getAttribute("aria-pressed") === "true" ? null : i)));
+  if (first !== null) press(first);
+  return element("div", { class: "buttons", role: "group", "aria-label": title }, ...buttons);
+};
+export const exitNames = (facts) => facts.flops.map((_, k) => `exit ${k + 1}`);
+
 export const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
 /** A text in which numbers and their units stay on one line. */
 export const bound = (text) => text.replace(/(\d) (%|MB|GFLOPs)/g, "$1\u00a0$2");
 /** A share as a length of CSS. */
 export const length = (share) => `${(100 * Math.min(1, Math.max(0, share))).toFixed(2)}%`;
-export const whole = (n) => n.toLocaleString("en");
+/** 12345 → 12,345; `toLocaleString` takes a tenth of a second when it is first called. */
+export const whole = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, ",");
 export const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
 export const gigaflops = (flops) => `${(flops / 1e9).toFixed(2)} GFLOPs`;
 

@@ -1,8 +1,8 @@
 // The page without a network: its small files are kept and renewed; what has a hash in its address is put there by the page.
 
 const SHELL = [
-  "./", "index.html", "page.css", "icon.svg", "page.json", "page.js", "brush.js", "engine.js", "exits.js", "fetching.js", "chart.js", "curve.js", "details.js",
-  "parts.js", "picture.js", "piles.js", "record.js", "resize.js", "scores.js", "show.js", "stage.js", "story.js", "threshold.js", "worker.js", "yours.js",
+  "./", "index.html", "page.css", "icon.svg", "page.json", "page.js", "brush.js", "changes.js", "engine.js", "exits.js", "fetching.js", "chart.js", "curve.js", "details.js",
+  "parts.js", "picture.js", "piles.js", "record.js", "resize.js", "scores.js", "show.js", "stage.js", "story.js", "teach.js", "threshold.js", "worker.js", "yours.js",
 ];
 const opened = () => caches.open(`dmpo-explore ${new URL(self.registration.scope).pathname}`);
 

@@ -64,7 +64,9 @@ export class Stage {
     wanted.forEach((one, place) => place && (one.x = Math.max(one.x, wanted[place - 1].x + apart)));
     let most = width - apart / 2;
     for (const one of wanted.toReversed()) most = (one.x = Math.min(one.x, most)) - apart;
-    return wanted.sort((a, b) => a.i - b.i).map(({ x }) => x);
+    const found = wanted.sort((a, b) => a.i - b.i).map(({ x }) => x);
+    this.room = found.map((x, i) => Math.min(340, ...found.map((other, j) => (i === j ? Infinity : Math.abs(x - other)))) - 8); // for the answer below it
+    return found;
   }
 
   /** Draw a scene.
@@ -175,7 +177,7 @@ export class Stage {
   }
 
   #bars(run, threshold, shown) {
-    const { pen, colours, trunk, ways, world: { facts } } = this, { policy } = facts, top = 14 + 26 * this.type, base = trunk - 20, high = base - top;
+    const { pen, colours, trunk, ways, world: { facts } } = this, { policy } = facts, top = 14 + (this.narrow ? 44 : 26) * this.type, base = trunk - 20, high = base - top;
     const wide = clamp(this.gap * 0.5, 8, 44), last = ways.length - 1, y = (score) => base - (score / policy.highest) * high;
     pen.globalAlpha = shown;
     ways.forEach((way, k) => {
@@ -216,7 +218,7 @@ export class Stage {
       if (grown < 0.3) return;
       const x = this.x(ways[k]), level = Math.min(y(run.scores[k]), y(0) - 4), current = k === run.grown.length - 1;
       pen.globalAlpha = shown * clamp((grown - 0.3) * 2);
-      if (current) this.text(facts.class_names[run.predictions[k]], x, level - 8 - 16 * this.type, { size: 15, weight: 650, most: 180 });
+      if (current) this.text(facts.class_names[run.predictions[k]], x, level - 8 - 16 * this.type, { size: 15, weight: 650, most: this.width * 0.6 });
       if (current || this.gap > 40) this.text(scoreText(run.scores[k], policy, 0), x, level - 8, { weight: current ? 650 : 400, colour: current ? colours.ink : colours.quiet });
     });
     pen.globalAlpha = 1;
@@ -236,7 +238,7 @@ export class Stage {
 
   #rest(i, share, shown) {
     const { pen, colours, world: { facts, running } } = this, one = running[i], answer = one.predictions[one.exit], x = this.slots[i], y = this.#restY();
-    const right = answer === one.label, most = this.side + (this.narrow ? 8 : 24);
+    const right = answer === one.label, most = this.room[i];
     pen.globalAlpha = shown * share;
     pen.strokeStyle = facts.colours[one.exit];
     pen.lineWidth = 2;

@@ -1,42 +1,25 @@
 // The story: eight steps, each one idea, one figure that moves once, one thing to try. All numbers are the run's own.
 
-import { Chart, ticksOf } from "./chart.js";
+import { changes } from "./changes.js";
+import { Chart, overEpochs, ticksOf } from "./chart.js";
 import { Curve } from "./curve.js";
-import { bound, calm, element, find, gigaflops, length, percent, scoreText, whole } from "./parts.js";
+import { bar, bound, calm, chips, element, exitNames, find, gigaflops, length, percent, scoreText, whole } from "./parts.js";
 
 const BINS = 20, SHOWN = 14;
 const row = (...nodes) => element("div", { class: "story-row" }, ...nodes);
 const points = (from, to) => `${(100 * (to - from)).toFixed(1).replace("-", "−")} points`;
 
-// A bar with words; it grows when its step is seen.
-const bar = (share, colour, words, amount) => {
-  const filled = element("i"), node = element("div", { class: "grows" }, filled, element("span", {}, words), element("b", {}, amount));
-  filled.style.width = length(share);
-  filled.style.setProperty("--own", colour);
-  return node;
-};
-const chips = (title, names, act) => {
-  const buttons = names.map((name) => element("button", { type: "button", "aria-pressed": "false" }, name));
-  buttons.forEach((button, i) => button.addEventListener("click", () => {
-    const on = button.getAttribute("aria-pressed") === "false";
-    for (const one of buttons) one.setAttribute("aria-pressed", String(on && one === button));
-    act(on ? i : null);
-  }));
-  return element("div", { class: "buttons", role: "group", "aria-label": title }, ...buttons);
-};
-const exitNames = (facts) => facts.flops.map((_, k) => `exit ${k + 1}`);
-
 // -- the steps: { title, text, hint, figure } --
 
 const depth = ({ facts }) => {
   const { flops, reference_flops: reference, blocks, colours, story: { accuracies } } = facts, K = flops.length, said = element("p", { role: "status" });
-  const rows = flops.map((cost, k) => bar(cost / Math.max(...flops, reference), colours[k], `block ${blocks[k]}`, `${percent(cost / reference, 0)} · ${percent(accuracies[k])} correct`));
-  const tell = (k) => said.textContent = k === null ? "" : `All ${whole(facts.images)} images stopped at exit ${k + 1}: ${points(accuracies[K - 1], accuracies[k])} of accuracy against the last exit, ${percent(1 - flops[k] / flops[K - 1], 0)} of its compute saved.`;
+  const rows = flops.map((cost, k) => bar(cost / Math.max(...flops, reference), colours[k], `exit ${k + 1}`, `${percent(cost / reference, 0)} · ${percent(accuracies[k])} correct`));
+  const tell = (k) => said.textContent = bound(`All ${whole(facts.images)} images stopped at exit ${k + 1}: ${points(accuracies[K - 1], accuracies[k])} of accuracy against the last exit, ${percent(1 - flops[k] / flops[K - 1], 0)} of its compute saved.`);
   return {
     title: "Depth costs",
     text: `A deep network computes block after block, ${gigaflops(reference)} for one image here. Most of that is spent on images that need less: after block ${blocks[0]}, at ${percent(flops[0] / reference, 0)} of the compute, ${percent(accuracies[0])} could be answered correctly; at the end ${percent(accuracies[K - 1])}.`,
     hint: "Stop all images at one exit.",
-    figure: [element("div", {}, ...rows), chips("Stop all images at", exitNames(facts), tell), said],
+    figure: [element("div", {}, ...rows), chips("Stop all images at", exitNames(facts), tell, 0), said],
   };
 };
 
@@ -86,7 +69,7 @@ const confidence = ({ facts, tiles, threshold }) => {
     }
     line.style.left = length(value / policy.highest);
     const share = ([n, right]) => (n ? percent(right / n, 0) : "none");
-    said.textContent = `At ${scoreText(value, policy, 0)}, ${whole(out[0])} of ${whole(tiles.n)} images exit at exit 1, ${share(out)} of them correct. Of the ${whole(on[0])} that go on, it would have had ${share(on)} correct.`;
+    said.textContent = bound(`At ${scoreText(value, policy, 0)}, ${whole(out[0])} of ${whole(tiles.n)} images exit at exit 1, ${share(out)} of them correct. Of the ${whole(on[0])} that go on, it would have had ${share(on)} correct.`);
   };
   threshold.listen(show);
   show();
@@ -110,7 +93,7 @@ const curve = ({ facts, numbers, threshold }) => {
   const show = (place) => {
     const { accuracy, compute } = numbers[place];
     drawn.show(place);
-    said.textContent = `${scoreText(facts.slider.thresholds[place], facts.policy)}: ${percent(accuracy, 2)} correct with ${percent(compute)} of the compute.`;
+    said.textContent = bound(`${scoreText(facts.slider.thresholds[place], facts.policy)}: ${percent(accuracy, 2)} correct with ${percent(compute)} of the compute.`);
   };
   threshold.listen(show);
   show(threshold.place);
@@ -147,16 +130,6 @@ const classes = ({ facts, tiles, pictures }) => {
   };
 };
 
-const overEpochs = (facts, values, title, high, asText) => {
-  const { epochs } = facts.story.training, step = Math.max(1, Math.ceil((epochs.at(-1) - epochs[0]) / 6));
-  const chart = new Chart({
-    title, label: "epoch", high, xs: [epochs[0], Math.max(epochs.at(-1), epochs[0] + 1), step], ys: asText, across: String,
-    lines: values.map((own, k) => ({ points: own.map((value, i) => [epochs[i], value]), colour: facts.colours[k], dots: 3 })),
-  });
-  const light = (k) => chart.lines.forEach((line, i) => line.classList.toggle("dim", k !== null && i !== k));
-  return { chart, light };
-};
-
 const SHARED = "All exits share the blocks. An early exit wants them to decide now; the last one wants them to keep what is needed later.";
 
 // The exits of two trainings on the same images.
@@ -168,17 +141,17 @@ const beside = ({ facts }) => {
     lines: [{ points: line(facts.flops, accuracies), colour: "var(--blue)", dots: 5 }, { points: line(against.flops, against.accuracies), colour: "var(--orange)", dots: 3 }],
   });
   const ends = (values) => `${percent(values[0])} at its first exit and ${percent(values.at(-1))} at its last`;
-  const tell = (k) => said.textContent = k === null ? "" : `Exit ${k + 1}: ${name} ${percent(accuracies[k])}${k < against.flops.length ? `, ${against.name} ${percent(against.accuracies[k])}` : ""} correct.`;
+  const tell = (k) => said.textContent = bound(`Exit ${k + 1}: ${name} ${percent(accuracies[k])}${k < against.flops.length ? `, ${against.name} ${percent(against.accuracies[k])}` : ""} correct.`);
   return {
     title: "Training exits together is hard",
     text: `${SHARED} Two trainings, the same images: ${against.name} is ${ends(against.accuracies)} correct, ${name} ${ends(accuracies)}.`,
     hint: "Compare them at one exit.",
-    figure: [element("p", { class: "legend" }, element("span", {}, name), element("span", { class: "other" }, against.name)), chart.node, chips("Compare at", exitNames(facts), tell), said],
+    figure: [element("p", { class: "legend" }, element("span", {}, name), element("span", { class: "other" }, against.name)), chart.node, chips("Compare at", exitNames(facts), tell, 0), said],
   };
 };
 
 const conflict = ({ facts }) => {
-  const { accuracy } = facts.story.training, K = facts.flops.length, { chart, light } = overEpochs(facts, accuracy, "Validation accuracy of every exit over the epochs", 300, ticksOf(accuracy.flat()));
+  const { accuracy } = facts.story.training, K = facts.flops.length, { chart, light } = overEpochs(facts, accuracy, "Validation accuracy of every exit over the epochs", ticksOf(accuracy.flat()));
   return {
     title: "Training exits together is hard",
     text: `${SHARED} With one sum of losses both pull at the same weights. In this training exit 1 went from ${percent(accuracy[0][0], 0)} to ${percent(accuracy[0].at(-1), 0)}, exit ${K} from ${percent(accuracy[K - 1][0], 0)} to ${percent(accuracy[K - 1].at(-1), 0)}.`,
@@ -187,35 +160,17 @@ const conflict = ({ facts }) => {
   };
 };
 
-const parts = ({ facts }) => {
-  const { made, training } = facts.story, { weight } = training, most = Math.max(...weight.flat());
-  const shares = weight.map((own) => own.map((value) => value / most)), { chart, light } = overEpochs(facts, shares, "Weight of every exit's loss over the epochs", 250, [0, 1, 0.5]);
-  const part = (name, value, words) => element("div", { class: "part" }, element("h4", {}, name, " ", element("code", {}, value)), element("p", {}, words));
-  return {
-    title: "What DMPO changes",
-    text: "It decouples the two tasks. A bypass lets each exit change its own features only. Early exits read second-order statistics, which separate classes sooner. And the loss weights shift: first the deep exits count most, then the early ones.",
-    hint: "Choose an exit and see when its loss counts.",
-    figure: [
-      element("div", { class: "pair" },
-        part("Bypass", made.bypass, made.bypass === "none" ? "This run has none: an exit reads the tokens of the network itself." : "Added for this exit's classifier alone; the next block gets the tokens unchanged."),
-        part("Classifier", made.predictor, made.predictor === "linear" ? "This run's exits are linear: they read means, no second-order statistics." : "It also reads how features vary together over the image."),
-      ),
-      element("h4", {}, "Phases ", element("code", {}, made.schedule), ": weight of each exit's loss, largest = 100 %"), chart.node, chips("Follow", exitNames(facts), light),
-    ],
-  };
-};
-
 const budget = ({ facts }) => {
   const { story } = facts, { split, rows } = story.targets, said = element("p", { role: "status" }), most = Math.max(1, ...rows.map(({ compute }) => compute));
-  const names = rows.map(({ targets }) => targets[0]);
+  const names = rows.map(({ targets: [target] }) => (/^\d/.test(target) ? `Budget ${target}` : `Target ${target}`));
   const bars = rows.map(({ targets, compute, accuracy }, i) => bar(compute / most, facts.colours[Math.min(i, facts.colours.length - 1)], targets.join(", "), `${percent(compute, 0)} · ${percent(accuracy)} correct`));
-  const tell = (i) => said.textContent = i === null ? "" : `Target ${names[i]}: ${percent(rows[i].accuracy, 2)} correct, and with other images of this kind it could be ${rows[i].interval.map((end) => percent(end)).join(" to ")}. Mean exit ${rows[i].mean.toFixed(2)}.`;
+  const tell = (i) => said.textContent = bound(`${names[i]}: ${percent(rows[i].accuracy, 2)} correct, and with other images of this kind it could be ${rows[i].interval.map((end) => percent(end)).join(" to ")}. Mean exit ${rows[i].mean.toFixed(2)}.`);
   const { too_early: early } = story, K = facts.flops.length;
   return {
     title: "Budget, risk, other images",
     text: `A budget fixes the threshold on images set aside (${split}), never on those it is judged by. The risk at the threshold above: ${percent(early)} of all images exit with an error that exit ${K} would not make. Images of another place shift both numbers: fit again there.`,
     hint: "Choose a target and read what it gives.",
-    figure: [element("div", {}, ...bars), chips("Target", names, tell), said],
+    figure: [element("div", {}, ...bars), chips("Target", names, tell, 0), said],
   };
 };
 
@@ -224,7 +179,7 @@ export const tell = (world) => {
   const { facts } = world, { story } = facts, several = facts.flops.length > 1, slides = facts.slider.thresholds.length > 1;
   const steps = [
     several && depth, several && exits, slides && facts.policy.compared && confidence, slides && curve, several && classes,
-    several && (story.against ? beside : story.training?.accuracy && story.training.epochs.length > 1 && conflict), several && story.made && story.training?.weight && parts, several && story.targets && budget,
+    several && (story.against ? beside : story.training?.accuracy && story.training.epochs.length > 1 && conflict), several && story.made && story.training?.weight && changes, several && story.targets && budget,
   ].filter(Boolean).map((make) => make(world));
   const sections = steps.map(({ title, text, hint, figure }, i) => {
     const words = element("div", { class: "telling" }, element("p", { class: "kicker" }, `${i + 1} of ${steps.length}`), element("h2", { id: `step-${i + 1}`, tabindex: -1 }, title), element("p", {}, bound(text)), element("p", { class: "try" }, element("b", {}, "Try: "), hint));

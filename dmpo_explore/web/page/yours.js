@@ -8,11 +8,13 @@ import { element, find, megabytes } from "./parts.js";
 import { Camera, draw, opened } from "./picture.js";
 import { prepared } from "./resize.js";
 import { exitsWith } from "./scores.js";
+import { teach } from "./teach.js";
 
 /** Begin; returns `takeTile(tile)`, which runs a tile's picture. What plays moves the threshold; here the chosen one counts. */
 export const begin = async ({ facts, tiles, pictures }, bar) => {
+  if (!globalThis.WebAssembly) throw new Error("this browser has no WebAssembly, or it is turned off");
   const { policy, slider } = facts, engine = new Engine(facts), last = facts.stages.length - 1;
-  const state = { picture: null, input: null, answers: [], busy: null, failed: null, note: "", whole: null };
+  const state = { picture: null, input: null, answers: [], busy: null, failed: null, note: "", whole: null, toEnd: false };
   const threshold = () => slider.thresholds[bar.chosen];
 
   const exits = new Exits(facts, (value) => bar.aim(value));
@@ -31,12 +33,18 @@ export const begin = async ({ facts, tiles, pictures }, bar) => {
     document.documentElement.dataset.stop = stop === null ? "" : String(stop + 1);
   };
 
+  // Compute elsewhere, from the first stage on; `instead`: why not where it was.
+  const computeOn = (backend, instead) => {
+    Object.assign(state, { input: null, answers: [], failed: null });
+    choice.value = backend;
+    return engine.start(backend, instead).then(showPicture);
+  };
   let running = false, turn = null;
   // Run one stage after another until the picture exits; a stage is fetched when it is its turn. Resolves when that is done.
   const advance = () => (turn = running ? turn : run());
   const run = async () => {
     running = true;
-    while (state.picture && !state.failed && stopOf() === null) {
+    while (state.picture && !state.failed && (state.toEnd ? state.answers.length <= last : stopOf() === null)) {
       const { picture, answers } = state, k = answers.length; // `take` replaces both
       try {
         state.busy = engine.loaded[k] ? null : { stage: k, done: 0 };
@@ -49,6 +57,10 @@ export const begin = async ({ facts, tiles, pictures }, bar) => {
       } catch (error) {
         state.busy = null;
         if (state.answers !== answers) continue;
+        if (error.computing && engine.backend === "webgpu") {
+          computeOn("wasm", error.message);
+          continue;
+        }
         state.failed = { stage: k, text: navigator.onLine ? `Stage ${k + 1}: ${error.message}` : `Stage ${k + 1} is not here, and there is no network.` };
       }
     }
@@ -73,11 +85,16 @@ export const begin = async ({ facts, tiles, pictures }, bar) => {
   };
   const isOn = () => find("brush").getAttribute("aria-pressed") === "true";
   find("brush").addEventListener("click", () => {
-    find("brush").setAttribute("aria-pressed", String(!isOn()));
-    document.documentElement.dataset.brush = isOn() ? "on" : "";
+    const on = !isOn(), canvas = find("picture");
+    find("brush").setAttribute("aria-pressed", String(on));
+    document.documentElement.dataset.brush = on ? "on" : "";
+    find("spot").hidden = !on;
+    canvas.setAttribute("role", on ? "application" : "img");
+    canvas.tabIndex = on ? 0 : -1;
+    if (on) canvas.focus({ preventScroll: true });
   });
   find("uncover").addEventListener("click", () => uncover(state.whole));
-  brush(find("picture"), isOn, () => state.picture, (picture) => {
+  brush(find("picture"), find("spot"), isOn, () => state.picture, (picture) => {
     stopCamera();
     state.whole ??= state.picture;
     find("uncover").hidden = false;
@@ -171,15 +188,20 @@ export const begin = async ({ facts, tiles, pictures }, bar) => {
     }
     showPicture();
   });
-  const offerGpu = async () => {
-    if (!(await hasGpu())) return;
-    const choice = element("select", { "aria-label": "Compute on" }, element("option", { value: "wasm" }, "Compute on the CPU"), element("option", { value: "webgpu" }, "Compute on the GPU"));
-    choice.addEventListener("change", () => {
-      engine.start(choice.value); // the stage that runs fails; that is no error, for `take` replaces its answers
-      if (state.picture) take(state.picture, nameOf());
-    });
-    offers.push(choice);
-  };
+  const choice = element("select", { "aria-label": "Compute on" }, element("option", { value: "webgpu" }, "Compute on the GPU"), element("option", { value: "wasm" }, "Compute on the CPU"));
+  choice.addEventListener("change", () => {
+    computeOn(choice.value); // the stage that runs fails; that is no error, for its answers are replaced
+    if (state.picture) advance();
+  });
+
+  teach(facts, async () => {
+    stopCamera();
+    state.toEnd = true;
+    await advance();
+    state.toEnd = false;
+    const { picture, answers } = state;
+    return answers.length > last ? { picture, logits: answers.map(({ logits }) => logits) } : null;
+  });
 
   bar.listen((_, byHand) => {
     if (!byHand) return;
@@ -194,15 +216,15 @@ export const begin = async ({ facts, tiles, pictures }, bar) => {
     sample.addEventListener("click", () => takeTile(tile, sample));
     find("samples").append(sample);
   }
-  const sum = (files) => files.reduce((all, { bytes }) => all + bytes, 0), { script, binary } = facts.runtime.wasm;
-  const first = sum([...(script ? [script, binary] : []), ...facts.stages.slice(0, 2)]), all = first + sum(facts.stages.slice(2));
-  find("total").textContent = `Pictures stay on this device. The first two stages are ${megabytes(first)} to download, all ${facts.stages.length} together ${megabytes(all)}; a stage comes when a picture needs it.`;
+  const backend = (await hasGpu()) ? "webgpu" : "wasm", cache = await kept();
+  const sum = (files) => megabytes(files.reduce((all, file) => all + (file?.bytes ?? 0), 0)), { script, binary } = facts.runtime[backend];
+  const stays = cache ? "they stay here for the next visit, also without a network" : "this browser keeps no files, so they come again at the next visit";
+  find("total").textContent = `Pictures stay on this device. To download: the first two stages ${sum(facts.stages.slice(0, 2))} and onnxruntime-web ${sum([script, binary])}; all ${facts.stages.length} stages are ${sum(facts.stages)}. A stage comes when a picture needs it; ${stays}.`;
+  if (backend === "webgpu") offers.push(choice);
+  if (cache) offers.push(keep);
   showPicture();
-  engine.start().then(showPicture, refuse);
-  if (await kept()) offers.push(keep);
-  await offerGpu();
-  showPicture();
-  navigator.serviceWorker?.register("service-worker.js").catch(() => {});
+  engine.start(backend).then(showPicture, refuse);
+  (async () => navigator.serviceWorker?.register("service-worker.js"))().catch(() => {}); // not everywhere permitted
   const runtime = Object.values(facts.runtime).filter((parts) => parts.script).flatMap((parts) => [parts.script, parts.binary]);
   const { labels, predictions, scores, exits: exited } = facts.tiles, drawn = facts.pictures, ran = facts.running.flatMap(({ picture }) => picture ?? []);
   tidy([...facts.stages, ...runtime, labels, predictions, scores, exited, ...ran, ...(drawn ? [drawn.sheet, ...Object.values(drawn.samples)] : [])]);
