@@ -6,6 +6,9 @@ import { bound, calm, element, find, length, percent, scoreText, whole } from ".
 
 const RISE = 700, STREAM = 3300, SWEEP = [[0, 900], ["last", 1700], ["last", 700], [0, 3400], [0, 900], ["own", 1900]]; // ms
 
+// The part of the compute that is saved; exits on the way make it negative at full depth.
+const saved = (compute) => percent(1 - compute).replace("-", "−");
+
 export class Show {
   constructor(world, threshold) {
     Object.assign(this, { world, threshold, act: 0, time: 0, playing: false });
@@ -130,19 +133,20 @@ export class Show {
     const { act, last, world, threshold } = this, { facts } = world;
     if (act === last) {
       const now = world.numbers[threshold.place];
-      this.#cards(now.compute, [["Accuracy", percent(now.accuracy, 2)], ["Exit early", percent(now.early)]], "Mean compute");
+      this.#cards(now.compute, saved(now.compute), [["Accuracy", percent(now.accuracy, 2)], ["Exit early", percent(now.early)]], "Mean compute");
       return this.#detail(now);
     }
     const one = world.running[act], run = this.#runOf(act, this.time), k = run.fall > 0 ? one.exit : run.grown.length - 1;
     const right = one.predictions[one.exit] === one.label ? " ✓" : " ✗", shown = facts.class_names[one.predictions[k]];
-    this.#cards(run.at, [["Answer", k < 0 ? "…" : `${shown}${run.fall > 0 ? right : "?"}`], ["Exit", k < 0 ? "–" : `${k + 1} of ${facts.flops.length}`]], "Compute");
+    const exited = run.fall > 0, exit = `${k + 1} of ${facts.flops.length}`;
+    this.#cards(run.at, exited ? saved(run.at) : "…", [["Answer", exited ? `${shown}${right}` : "…"], ["Exit", exited ? exit : "…"]], "Compute");
   }
 
-  #cards(compute, [third, fourth], title) {
+  #cards(compute, kept, [third, fourth], title) {
     const set = (id, text) => find(id).textContent === text || (find(id).textContent = text);
     set("compute-title", title);
     set("compute", percent(compute));
-    set("saved", percent(Math.max(0, 1 - compute)));
+    set("saved", kept);
     find("computed").style.width = length(compute);
     [third, fourth].forEach(([name, text], i) => {
       set(`${["third", "fourth"][i]}-title`, name);
@@ -167,7 +171,7 @@ export class Show {
     }
     if (!ended) return [`Image ${act + 1} runs through the network`, `At every exit its ${policy.score} is compared with the threshold. Where will it exit?`];
     const one = running[act], k = one.exit, answer = names[one.predictions[k]], right = one.predictions[k] === one.label;
-    const score = `${policy.score} ${scoreText(one.scores[k], policy, 0)}`, way = this.#ways()[k], side = policy.falling ? "below" : "above";
+    const score = `${policy.score} ${scoreText(one.scores[k], policy)}`, way = this.#ways()[k], side = policy.falling ? "below" : "above";
     const passed = policy.compared ? `, ${side} the threshold` : "", saved = percent(1 - way, 0), late = one.predictions.at(-1) === one.label;
     if (!right) {
       const after = k === K - 1 ? "Even the last exit is incorrect." : late ? "The last exit would have been correct: the price of a low threshold." : "The last exit would have been incorrect, too.";

@@ -208,7 +208,7 @@ export class Stage {
         pen.stroke();
       }
       pen.setLineDash([]);
-      const words = threshold === undefined ? "thresholds" : `threshold ${scoreText(threshold, policy, 0)}`;
+      const words = threshold === undefined ? "thresholds" : `threshold ${scoreText(threshold, policy)}`;
       const look = { weight: 600, colour: colours.mark, inside: false }, room = this.x(ways[0]) - wide / 2 - this.x(0);
       if (room < 96 * this.type) this.text(words, this.x(ways[last]) + wide / 2, 20, { align: "right", ...look });
       else this.text(words, this.x(0), y(threshold ?? policy.thresholds[0]) - 7, { align: "left", ...look });
@@ -219,7 +219,7 @@ export class Stage {
       const x = this.x(ways[k]), level = Math.min(y(run.scores[k]), y(0) - 4), current = k === run.grown.length - 1;
       pen.globalAlpha = shown * clamp((grown - 0.3) * 2);
       if (current) this.text(facts.class_names[run.predictions[k]], x, level - 8 - 16 * this.type, { size: 15, weight: 650, most: this.width * 0.6 });
-      if (current || this.gap > 40) this.text(scoreText(run.scores[k], policy, 0), x, level - 8, { weight: current ? 650 : 400, colour: current ? colours.ink : colours.quiet });
+      if (current || this.gap > 40) this.text(scoreText(run.scores[k], policy), x, level - 8, { weight: current ? 650 : 400, colour: current ? colours.ink : colours.quiet });
     });
     pen.globalAlpha = 1;
   }

@@ -165,10 +165,10 @@ const budget = ({ facts }) => {
   const names = rows.map(({ targets: [target] }) => (/^\d/.test(target) ? `Budget ${target}` : `Target ${target}`));
   const bars = rows.map(({ targets, compute, accuracy }, i) => bar(compute / most, facts.colours[Math.min(i, facts.colours.length - 1)], targets.join(", "), `${percent(compute, 0)} · ${percent(accuracy)} correct`));
   const tell = (i) => said.textContent = bound(`${names[i]}: ${percent(rows[i].accuracy, 2)} correct, and with other images of this kind it could be ${rows[i].interval.map((end) => percent(end)).join(" to ")}. Mean exit ${rows[i].mean.toFixed(2)}.`);
-  const { too_early: early } = story, K = facts.flops.length;
+  const { too_early: early } = story, K = facts.flops.length, { thresholds, place } = facts.slider, at = scoreText(thresholds[place], facts.policy);
   return {
     title: "Budget, risk, other images",
-    text: `A budget fixes the threshold on images set aside (${split}), never on those it is judged by. The risk at the threshold above: ${percent(early)} of all images exit with an error that exit ${K} would not make. Images of another place shift both numbers: fit again there.`,
+    text: `A budget fixes the threshold on images set aside (${split}), never on those it is judged by. The risk at the threshold ${at}: ${percent(early)} of all images exit with an error that exit ${K} would not make. Images of another place shift both numbers: fit again there.`,
     hint: "Choose a target and read what it gives.",
     figure: [element("div", {}, ...bars), chips("Target", names, tell, 0), said],
   };
