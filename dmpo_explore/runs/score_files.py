@@ -144,8 +144,8 @@ def refuse_probabilities(parts: Sequence[Array], name: str) -> None:
     """Raise ValueError where all logits are probabilities: a softmax of these would be far too flat."""
     if all(part.dtype.kind in "fiu" and part.ndim == 3 and are_probabilities(part) for part in parts):
         raise ValueError(
-            f"{name}: all rows of the logits sum to 1, so they are probabilities; give logits, or their logarithms"
-            f"{' as the array probabilities' if name.endswith('.npz') else ''}"
+            f"{name}: all rows of the logits sum to 1, so they are probabilities; give logits, "
+            f"{'name the array probabilities, ' if name.endswith('.npz') else ''}or give their logarithms"
         )
 
 
@@ -296,7 +296,7 @@ def _meta(
 ) -> RecordMeta:
     costs = tuple(float(one) for one in np.ravel(found.get("flops", ()) if flops is None or not len(flops) else flops))
     if not costs:
-        raise ValueError(f"{name} has no FLOPs; give those of its {n_exits} exits, such as 1.2, 2.4, 3.6 GFLOPs")
+        raise ValueError(f"{name} has no FLOPs; give those of its {n_exits} exits, such as 1.2, 2.4, 3.6 GFLOPs (flops=[…])")
     if len(costs) != n_exits:
         raise ValueError(f"{name}: {len(costs)} FLOPs for {n_exits} exits; give one number per exit")
     if any(later <= before for before, later in itertools.pairwise(costs)) or not costs[0] > 0:
