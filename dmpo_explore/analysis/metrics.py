@@ -164,6 +164,21 @@ def area(record: ExitRecord, policy: str = "confidence") -> float:
     return float(np.trapezoid(accuracy, flops)) / width if width > 0 else float(accuracy[-1])
 
 
+def one_answer(record: ExitRecord) -> list[str]:
+    """A sentence for every exit that gives all images the same class, of several: it has learned nothing.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> one_answer(dx.load_run("demo").record("test"))
+        []
+    """
+    if record.labels.min() == record.labels.max():
+        return []
+    names, found = record.meta.class_names, record.prediction
+    dull = [k for k, (low, high) in enumerate(zip(found.min(axis=0), found.max(axis=0), strict=True)) if low == high]
+    return [f"exit {k + 1} calls every image {names[found[0, k]]!r}: it has learned nothing" for k in dull]
+
+
 def accuracy_interval(correct: npt.ArrayLike) -> tuple[float, float]:
     """Wilson's 95 % interval of an accuracy (Wilson 1927): the accuracies on all such images that fit these ones.
 

@@ -20,7 +20,6 @@ from .output import Bar, percents, print_result, say, warnings_said
 from .root import Device, Json, ProgressPath, RunName, app
 
 if TYPE_CHECKING:
-    from ..records.record import ExitRecord
     from ..runs.run import Run
 
 FEATURES = "Also keep the features of every exit; Explore draws a map of the images from them."
@@ -154,6 +153,7 @@ def record_splits(
         kept: split → its record. how: arguments of `record_run`.
     """
     from ..analysis.card_results import write_card_results
+    from ..analysis.metrics import one_answer
     from ..fitting.fit import few_images
     from ..inference.torch_recording import record_run
     from ..runs.other_data import record_name
@@ -193,21 +193,6 @@ def record_splits(
             if is_main_process():
                 write_card_results(run)
     return rows
-
-
-def one_answer(record: ExitRecord) -> list[str]:
-    """A sentence for every exit that gives all images the same class, of several: it has learned nothing.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> one_answer(dx.load_run("demo").record("test"))
-        []
-    """
-    if record.labels.min() == record.labels.max():
-        return []
-    names, found = record.meta.class_names, record.prediction
-    dull = [k for k, (low, high) in enumerate(zip(found.min(axis=0), found.max(axis=0), strict=True)) if low == high]
-    return [f"exit {k + 1} calls every image {names[found[0, k]]!r}: it has learned nothing" for k in dull]
 
 
 def command_of(

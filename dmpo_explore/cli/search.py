@@ -48,7 +48,7 @@ def space_from(file: Path | None, settings: Mapping[str, Any], resume: bool) -> 
     default = Config()
     in_file = [key for key in OPTIONS if space.base.get(key) != default.get(key)]
     space = dataclasses.replace(space, base=fitted(space.base, [*typed, *space.domains, *in_file]))
-    if file or not any(key.startswith("model.") for key in typed):
+    if file or not {"model.backbone", "model.image_size"} & typed.keys():
         return space
     from ..training.refusal import refusal
 

@@ -296,7 +296,9 @@ def _meta(
 ) -> RecordMeta:
     costs = tuple(float(one) for one in np.ravel(found.get("flops", ()) if flops is None or not len(flops) else flops))
     if not costs:
-        raise ValueError(f"{name} has no FLOPs; give those of its {n_exits} exits, such as 1.2, 2.4, 3.6 GFLOPs (flops=[…])")
+        raise ValueError(
+            f"{name} has no FLOPs; give those of its {n_exits} exits, such as 1.2, 2.4, 3.6 GFLOPs (flops=[…])"
+        )
     if len(costs) != n_exits:
         raise ValueError(f"{name}: {len(costs)} FLOPs for {n_exits} exits; give one number per exit")
     if any(later <= before for before, later in itertools.pairwise(costs)) or not costs[0] > 0:

@@ -14,8 +14,8 @@ import pytest
 from calls import call, fails
 from tiny import tiny_config, tiny_options
 
-from dmpo_explore.analysis.metrics import summarise
-from dmpo_explore.cli.record import command_of, one_answer, record
+from dmpo_explore.analysis.metrics import one_answer, summarise
+from dmpo_explore.cli.record import command_of, record
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.inference.torch_recording import record_run
 from dmpo_explore.records.writer import STATE, RecordWriter

@@ -269,7 +269,8 @@ def test_bundled_records_are_read_as_they_were_written(path: Path) -> None:
     assert on_disk["format_version"] == FORMAT_VERSION == 1
     assert record.meta.to_dict() == on_disk
     assert record.meta.exit_blocks == tuple(on_disk["exits"]) and record.n_exits == len(on_disk["exits"])
-    assert record.meta.split == path.name and record.n_images == len(np.load(path / "labels.npy"))
+    assert path.name in (record.meta.split, f"{record.meta.data}-{record.meta.split}")
+    assert record.n_images == len(np.load(path / "labels.npy"))
 
 
 def test_there_are_bundled_records() -> None:

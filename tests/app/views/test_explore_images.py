@@ -90,7 +90,7 @@ def test_the_table_shows_the_same_images(runs: Path) -> None:
 
 def test_filters_that_keep_no_image_give_a_notice(runs: Path) -> None:
     app = start(run="four", threshold="0.0", exit="3", view="table")
-    assert any("No images" in caption.value for caption in app.caption)
+    assert any("No image passes" in caption.value for caption in app.caption)
     assert "No images." in bodies(start(run="four", threshold="0.0", exit="3"))[0]
 
 
