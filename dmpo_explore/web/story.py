@@ -57,11 +57,7 @@ def story_numbers(
     if against is not None:
         found["against"] = _beside(outcome, against)
     with suppress(OSError, ValueError):  # scores of another model
-        model, training = run.config.model, run.config.training
-        found["made"] = {
-            "bypass": model.bypass, "predictor": model.predictor, "tuning": model.tuning, "schedule": training.schedule,
-            "epochs": training.epochs,
-        }  # fmt: skip
+        found["made"] = _made(run)
         with suppress(OSError, SafetensorError, KeyError):  # no weights, or those of a plug-in
             found["made"] |= _first_exit(run, classes)
     with suppress(OSError, ValueError):
@@ -80,7 +76,19 @@ def _beside(outcome: Outcome, against: Run) -> dict[str, Any]:
             "compared on the same ones"
         )
     flops = [float(flops) for flops in record.meta.flops]
-    return {"name": against.name, "accuracies": record.correct.mean(axis=0).tolist(), "flops": flops}
+    found = {"name": against.name, "accuracies": record.correct.mean(axis=0).tolist(), "flops": flops}
+    with suppress(OSError, ValueError):  # scores of another model
+        found["made"] = _made(against)
+    return found
+
+
+def _made(run: Run) -> dict[str, Any]:
+    """The parts of a run's training that the story names."""
+    model, training = run.config.model, run.config.training
+    return {
+        "bypass": model.bypass, "predictor": model.predictor, "tuning": model.tuning, "schedule": training.schedule,
+        "epochs": training.epochs,
+    }  # fmt: skip
 
 
 def _first_exit(run: Run, classes: Sequence[int]) -> dict[str, Any]:

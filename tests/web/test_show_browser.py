@@ -75,7 +75,7 @@ def test_it_plays_without_a_click(page: Page, mine: Run, policy: ConfidencePolic
     page.clock.run_for(700)
     assert page.locator("#accuracy").inner_text() == "…"  # on its way to exit 1
     assert number(page, "compute") > before[0] and ink(page) != before[1]
-    page.clock.run_for(2500)
+    page.clock.run_for(1500)
     found = outcome.prediction[rows[0]]
     assert page.locator("#accuracy").inner_text() == f"{record.meta.class_names[found]} ✓"
     compute = 100 * record.flops_fraction[outcome.exits[rows[0]]]

@@ -49,7 +49,8 @@ const secondOrder = ({ facts }) => {
     canvas.setAttribute("aria-label", `Weights of all pairs of features for ${name}`);
     said.textContent = `Beside ${whole(pairs.singles)} single features exit 1 reads how ${d} mixtures of them vary together: ${whole((d * (d + 1)) / 2)} pairs. A square is a pair's weight for “${name}”: blue speaks for it, orange against it.`;
   });
-  return [element("div", { class: "beside" }, canvas, said), chips("Class", of.map(([c]) => names[c]), show, 0)];
+  const plain = "A linear classifier asks: is there green, is there round? This one also asks whether they occur together.";
+  return [element("p", {}, plain), element("div", { class: "beside" }, canvas, said), chips("Class", of.map(([c]) => names[c]), show, 0)];
 };
 
 const phases = ({ facts }) => {
@@ -64,7 +65,7 @@ export const changes = (world) => {
   const parts = [["Bypass", bypass], ["Second order", secondOrder], ["Two phases", phases]], place = element("div", { class: "part" });
   return {
     title: "What DMPO changes",
-    text: "It decouples the two tasks. A bypass lets each exit change its own features only. Early exits read second-order statistics, which separate classes sooner. And the loss weights shift: first the deep exits count most, then the early ones.",
+    text: "DMPO, Decoupled Multi-Predictor Optimization, separates the two tasks. A bypass lets each exit change its own features only. Early exits read second-order statistics, which separate classes sooner. And the loss weights shift: first the deep exits count most, then the early ones.",
     hint: "Look at one part after the other.",
     figure: [chips("Part", parts.map(([name]) => name), (i) => place.replaceChildren(...parts[i][1](world)), 0), place],
   };

@@ -2,7 +2,7 @@
 
 import { details } from "./details.js";
 import { filesOf } from "./fetching.js";
-import { bound, calm, element, find } from "./parts.js";
+import { bound, calm, element, find, percent, whole } from "./parts.js";
 import { Pictures } from "./picture.js";
 import { numbersOf, readTiles } from "./record.js";
 import { Show } from "./show.js";
@@ -17,6 +17,7 @@ const begin = async () => {
   const sheet = pictures.open(facts).catch((error) => error); // may come later: the first images run without it
   const [tiles, running] = await Promise.all([readTiles(facts), pictures.running(facts)]);
   const world = { facts, tiles, numbers, pictures, running };
+  find("result").textContent = bound(result(facts, numbers));
   const threshold = new Threshold(facts, numbers), show = new Show(world, threshold);
   document.documentElement.dataset.plays = "yes";
   const missing = await sheet;
@@ -34,6 +35,14 @@ const begin = async () => {
   details(find("details"), facts);
   if (facts.stages) await yours(world, threshold, show).catch((error) => (find("total").textContent = `Pictures cannot be run here: ${error.message}`));
   document.documentElement.dataset.ready = "yes";
+};
+
+// What the page comes to, in a sentence; a model of one exit has nothing to save.
+const result = ({ images, slider }, numbers) => {
+  const now = numbers[slider.place], full = numbers.at(-1), change = 100 * (full.accuracy - now.accuracy);
+  if (numbers.length === 1) return "";
+  const loss = Math.abs(change) < 0.05 ? "none the less accurate" : `${Math.abs(change).toFixed(1)} points ${change > 0 ? "less" : "more"} accurate`;
+  return `Here, over ${whole(images)} images: ${percent(now.compute, 0)} of the compute, and ${loss} than the whole network.`;
 };
 
 const yours = async (world, threshold, show) => {

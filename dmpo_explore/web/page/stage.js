@@ -4,7 +4,7 @@
 import { Piles } from "./piles.js";
 import { percent, scoreText } from "./parts.js";
 
-const BEAT = { enter: 350, travel: 420, grow: 360, look: 300, fall: 460, hold: 1900 }; // milliseconds of one image's run
+const BEAT = { enter: 300, travel: 300, grow: 280, look: 200, fall: 400, hold: 1500 }; // milliseconds of one image's run
 const clamp = (x, low = 0, high = 1) => Math.min(high, Math.max(low, x));
 export const eased = (x) => (x < 0.5 ? 4 * x ** 3 : 1 - (2 - 2 * x) ** 3 / 2);
 const mix = (a, b, share) => a + (b - a) * share;

@@ -132,9 +132,12 @@ const classes = ({ facts, tiles, pictures }) => {
 
 const SHARED = "All exits share the blocks. An early exit wants them to decide now; the last one wants them to keep what is needed later.";
 
+// How a run's exits are trained, in brackets behind its name.
+const kind = (made) => (!made ? "" : made.bypass === "none" && made.predictor === "linear" ? " (ordinary exits)" : made.bypass !== "none" && made.predictor !== "linear" ? " (DMPO)" : "");
+
 // The exits of two trainings on the same images.
 const beside = ({ facts }) => {
-  const { name, story: { accuracies, against } } = facts, said = element("p", { role: "status" });
+  const { name, story: { accuracies, against, made } } = facts, said = element("p", { role: "status" });
   const line = (flops, values) => flops.map((cost, k) => [cost / 1e9, values[k]]), most = Math.max(...facts.flops, ...against.flops) / 1e9;
   const chart = new Chart({
     title: `Accuracy of every exit over compute: ${name} and ${against.name}`, label: "GFLOPs for an image", xs: [0, most, most / 4], ys: ticksOf([...accuracies, ...against.accuracies]), across: (x) => x.toFixed(1),
@@ -142,11 +145,12 @@ const beside = ({ facts }) => {
   });
   const ends = (values) => `${percent(values[0])} at its first exit and ${percent(values.at(-1))} at its last`;
   const tell = (k) => said.textContent = bound(`Exit ${k + 1}: ${name} ${percent(accuracies[k])}${k < against.flops.length ? `, ${against.name} ${percent(against.accuracies[k])}` : ""} correct.`);
+  const [ours, theirs] = [made, against.made].map((parts, i) => `${[name, against.name][i]}${kind(parts)}`);
   return {
     title: "Training exits together is hard",
-    text: `${SHARED} Two trainings, the same images: ${against.name} is ${ends(against.accuracies)} correct, ${name} ${ends(accuracies)}.`,
+    text: `${SHARED} Two trainings, the same images: ${theirs} is ${ends(against.accuracies)} correct, ${ours} ${ends(accuracies)}.`,
     hint: "Compare them at one exit.",
-    figure: [element("p", { class: "legend" }, element("span", {}, name), element("span", { class: "other" }, against.name)), chart.node, chips("Compare at", exitNames(facts), tell, 0), said],
+    figure: [element("p", { class: "legend" }, element("span", {}, ours), element("span", { class: "other" }, theirs)), chart.node, chips("Compare at", exitNames(facts), tell, 0), said],
   };
 };
 
