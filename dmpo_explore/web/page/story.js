@@ -130,7 +130,7 @@ const classes = ({ facts, tiles, pictures }) => {
   };
 };
 
-const SHARED = "All exits share the blocks. An early exit wants them to decide now; the last one wants them to keep what is needed later.";
+const SHARED = "All exits share the blocks. An early exit wants them to decide now; the last wants them to keep what is needed later.";
 
 // How a run's exits are trained, in brackets behind its name.
 const kind = (made) => (!made ? "" : made.bypass === "none" && made.predictor === "linear" ? " (ordinary exits)" : made.bypass !== "none" && made.predictor !== "linear" ? " (DMPO)" : "");
@@ -148,7 +148,7 @@ const beside = ({ facts }) => {
   const [ours, theirs] = [made, against.made].map((parts, i) => `${[name, against.name][i]}${kind(parts)}`);
   return {
     title: "Training exits together is hard",
-    text: `${SHARED} Two trainings, the same images: ${theirs} is ${ends(against.accuracies)} correct, ${ours} ${ends(accuracies)}.`,
+    text: `${SHARED} On the same images ${theirs} is correct on ${ends(against.accuracies)}, ${ours} on ${ends(accuracies)}.`,
     hint: "Compare them at one exit.",
     figure: [element("p", { class: "legend" }, element("span", {}, ours), element("span", { class: "other" }, theirs)), chart.node, chips("Compare at", exitNames(facts), tell, 0), said],
   };
