@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -95,8 +96,8 @@ class Fingerprint(NamedTuple):
 def of_like_compute(run: dx.Run, others: Mapping[str, dx.Run], split: str) -> list[str]:
     """The first `USUAL` of the other runs whose plain backbone is at most `LIKE` times as large or small."""
     own = fingerprint(run, split).reference_flops
-    ratios = {name: fingerprint(other, split).reference_flops / own for name, other in others.items()}
-    return [name for name, ratio in ratios.items() if 1 / LIKE <= ratio <= LIKE][:USUAL]
+    ratios = ((name, fingerprint(other, split).reference_flops / own) for name, other in others.items())
+    return list(islice((name for name, ratio in ratios if 1 / LIKE <= ratio <= LIKE), USUAL))
 
 
 def fingerprint(run: dx.Run, split: str) -> Fingerprint:

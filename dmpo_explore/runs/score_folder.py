@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import permutations
 from os.path import lexists
 from pathlib import Path
@@ -52,8 +52,9 @@ class ScoreFolder(Run):
             )
         if split not in self._read:
             file = self._sources[split]
-            of_record = file.name == "meta.json"
-            found = ExitRecord.load(file.parent) if of_record else read_scores(file, str(file))
+            found = (
+                ExitRecord.load(file.parent) if file.name == "meta.json" else _scores(file, file.lstat().st_mtime_ns)
+            )
             self._read[split] = replace(found, meta=replace(found.meta, split=split))
             try:
                 check_same_model(list(self._read.values()))
@@ -78,6 +79,12 @@ class ScoreFolder(Run):
         return found
 
 
+@lru_cache(maxsize=8)  # a command opens a folder several times
+def _scores(file: Path, changed: int) -> ExitRecord:
+    del changed
+    return read_scores(file, str(file))
+
+
 def load_scored(name_or_path: str | Path) -> Run:
     """Open a run, or a folder of own scores: `load_run`, or a `ScoreFolder`.
 
@@ -90,8 +97,8 @@ def load_scored(name_or_path: str | Path) -> Run:
         ('demo', ['calibration', 'test', 'val'])
     """
     folder = Path(name_or_path)
-    own = not str(name_or_path).startswith(PREFIX) and str(name_or_path) not in list_runs() and folder.is_dir()
-    if not own or lexists(folder / "config.json"):
+    own = folder.is_dir() and not lexists(folder / "config.json") and not str(name_or_path).startswith(PREFIX)
+    if not own or str(name_or_path) in list_runs():
         return load_run(name_or_path)
     if lexists(folder / "meta.json"):
         raise ValueError(f"{folder} is the record of one split; give the folder that holds it, with the one to fit on")

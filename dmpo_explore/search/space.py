@@ -108,17 +108,21 @@ class SearchSpace:
     def without(self, refused: Callable[[Config], str]) -> tuple[SearchSpace, list[str]]:
         """The space without the choices that are refused where all else is as in the base; and the reasons.
 
+        An option of which every choice is refused is kept whole, as another one is the cause.
+
         Args:
             refused: config → why it cannot be trained, empty if it can; such as `training.refusal.refusal`.
         """
         reasons: list[str] = []
-        domains, fixed = dict(self.domains), Params()
+        domains, fixed, usual = dict(self.domains), Params(), refused(self.base)
         for key, domain in self.domains.items():
             if isinstance(domain, Choice):
-                found = [refused(updated(self.base, {key: value}, "space")) for value in domain.values]
+                configs = [updated(self.base, {key: value}, "space") for value in domain.values]
+                found = [usual if config == self.base else refused(config) for config in configs]
                 kept = tuple(value for value, reason in zip(domain.values, found, strict=True) if not reason)
-                reasons += filter(None, found)
-                domains[key] = Choice(kept or domain.values)
+                if kept:
+                    reasons += filter(None, found)
+                    domains[key] = Choice(kept)
                 fixed |= {key: kept[0]} if len(kept) == 1 < len(found) else {}
         rest = SearchSpace(self.base, domains, self.goal)
         return rest.fix(fixed) if fixed else rest, reasons

@@ -2,7 +2,7 @@
 
 import { details } from "./details.js";
 import { filesOf } from "./fetching.js";
-import { bound, calm, element, find, percent, whole } from "./parts.js";
+import { besides, bound, calm, element, find, percent, whole } from "./parts.js";
 import { Pictures } from "./picture.js";
 import { numbersOf, readTiles } from "./record.js";
 import { Show } from "./show.js";
@@ -39,10 +39,9 @@ const begin = async () => {
 
 // What the page comes to, in a sentence; a model of one exit has nothing to save.
 const result = ({ images, slider }, numbers) => {
-  const now = numbers[slider.place], full = numbers.at(-1), change = 100 * (full.accuracy - now.accuracy);
+  const now = numbers[slider.place], full = numbers.at(-1);
   if (numbers.length === 1) return "";
-  const loss = Math.abs(change) < 0.05 ? "none the less accurate" : `${Math.abs(change).toFixed(1)} points ${change > 0 ? "less" : "more"} accurate`;
-  return `Here, over ${whole(images)} images: ${percent(now.compute, 0)} of the compute, and ${loss} than the whole network.`;
+  return `Here, over ${whole(images)} images: ${percent(now.compute, 0)} of the compute, ${besides(now.accuracy, full.accuracy)} the whole network.`;
 };
 
 const yours = async (world, threshold, show) => {

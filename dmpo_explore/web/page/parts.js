@@ -44,6 +44,14 @@ export const whole = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, ",");
 export const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
 export const gigaflops = (flops) => `${(flops / 1e9).toFixed(2)} GFLOPs`;
 
+/** A difference of two shares, in points. */
+export const points = (from, to) => `${(100 * (to - from)).toFixed(1).replace("-", "−")} points`;
+/** How accurate one is beside another, in words before its name. */
+export const besides = (accuracy, other) => {
+  const change = other - accuracy;
+  return Math.abs(change) < 0.0005 ? "as accurate as" : `${points(0, Math.abs(change))} ${change > 0 ? "less" : "more"} accurate than`;
+};
+
 /** A score of the policy as text. */
 export const scoreText = (score, { unit }, digits = 1) => (unit === "%" ? percent(score, digits) : `${score.toFixed(2)} ${unit}`);
 

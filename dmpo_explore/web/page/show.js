@@ -7,7 +7,7 @@ import { bound, calm, element, find, length, percent, scoreText, whole } from ".
 const RISE = 700, STREAM = 3300, SWEEP = [[0, 900], ["last", 1700], ["last", 700], [0, 3400], [0, 900], ["own", 1900]]; // ms
 
 // The part of the compute that is saved; exits on the way make it negative at full depth.
-const saved = (compute) => percent(1 - compute).replace("-", "−");
+const saved = (compute) => percent(Math.round(1000 * (1 - compute)) / 1000 || 0).replace("-", "−");
 
 export class Show {
   constructor(world, threshold) {

@@ -3,11 +3,10 @@
 import { changes } from "./changes.js";
 import { Chart, overEpochs, ticksOf } from "./chart.js";
 import { Curve } from "./curve.js";
-import { bar, bound, calm, chips, element, exitNames, find, gigaflops, length, percent, scoreText, whole } from "./parts.js";
+import { bar, besides, bound, calm, chips, element, exitNames, find, gigaflops, length, percent, points, scoreText, whole } from "./parts.js";
 
 const BINS = 20, SHOWN = 14;
 const row = (...nodes) => element("div", { class: "story-row" }, ...nodes);
-const points = (from, to) => `${(100 * (to - from)).toFixed(1).replace("-", "−")} points`;
 
 // -- the steps: { title, text, hint, figure } --
 
@@ -97,10 +96,9 @@ const curve = ({ facts, numbers, threshold }) => {
   };
   threshold.listen(show);
   show(threshold.place);
-  const change = full.accuracy - now.accuracy, against = Math.abs(change) < 0.0005 ? "as accurate as" : `${points(0, Math.abs(change))} ${change > 0 ? "less" : "more"} accurate than`;
   return {
     title: "What the threshold trades",
-    text: `Every threshold is one point: compute across, accuracy upwards. A low one saves much and makes errors; a high one runs deep. Near the bend little is lost: at ${percent(now.compute, 0)} of the compute the network is ${against} at ${percent(full.compute, 0)}, its full depth.`,
+    text: `Every threshold is one point: compute across, accuracy upwards. A low one saves much and makes errors; a high one runs deep. Near the bend little is lost: at ${percent(now.compute, 0)} of the compute the network is ${besides(now.accuracy, full.accuracy)} at ${percent(full.compute, 0)}, its full depth.`,
     hint: "Drag along the curve and watch the thousand above.",
     figure: [drawn.node, said],
   };
