@@ -155,8 +155,9 @@ class Figure:
     def drag(self, slider: Locator) -> None:
         """Drag a slider by a quarter towards its longer side: the figure follows while it is held."""
         handle, target = slider.locator(".noUi-handle"), slider.locator(".noUi-target")
-        handle.evaluate("handle => handle.scrollIntoView({block: 'center'})")
-        before, box, track = self.drawn(), handle.bounding_box(), target.bounding_box()
+        before = self.drawn()
+        handle.hover()  # waits until it lies still and nothing lies over it
+        box, track = handle.bounding_box(), target.bounding_box()
         assert box and track
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         step = track["width"] / 4 if x < track["x"] + track["width"] / 2 else -track["width"] / 4
