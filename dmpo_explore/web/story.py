@@ -148,6 +148,7 @@ def _targets(run: Run, split: str) -> list[dict[str, Any]]:
         numbers = {
             "accuracy": float(row["accuracy"]), "interval": [float(end) for end in row["interval"]],
             "compute": float(row["flops_fraction"]), "mean": float(row["mean_exit"]), "shares": shares,
+            "threshold": row["threshold"],
         }  # fmt: skip
         key = (numbers["accuracy"], numbers["compute"], *shares)
         found.setdefault(key, numbers | {"targets": []})["targets"].append(describe(row["target"]))

@@ -83,7 +83,8 @@ def test_the_story_is_short_and_its_numbers_are_the_runs(page: Page, path: Path)
 
 @pytest.mark.parametrize("path", ["confidence"], indirect=True)  # the only page with all eight steps
 def test_each_step_has_something_to_try(page: Page) -> None:
-    step, first = page.locator("#story .step"), dx.load_run("demo").record("test").correct[:, 0].mean()
+    step, correct = page.locator("#story .step"), dx.load_run("demo").record("test").correct.mean(axis=0)
+    shows = "share => document.getElementById('accuracy').textContent === `${(100 * share).toFixed(2)} %`"
     assert "All 1,300 images stopped at exit 1: −5.8 points" in step.nth(0).inner_text()
     before = step.nth(1).inner_text()
     step.nth(1).get_by_role("button", name="Another image").click()
@@ -91,9 +92,7 @@ def test_each_step_has_something_to_try(page: Page) -> None:
     box = step.nth(2).locator(".columns").bounding_box()
     assert box
     page.mouse.click(box["x"] + 5, box["y"] + 50)  # almost the lowest threshold
-    page.wait_for_function(
-        "text => document.getElementById('accuracy').textContent === text", arg=f"{100 * first:.2f} %"
-    )
+    page.wait_for_function(shows, arg=float(correct[0]))
     assert "1,000 of 1,000 images exit at exit 1" in step.nth(2).inner_text()
     step.nth(4).locator(".strip button").first.click()
     assert step.nth(4).get_by_role("status").inner_text().count("exit ") == 6
@@ -102,6 +101,7 @@ def test_each_step_has_something_to_try(page: Page) -> None:
     assert f"demo-naive {naive:.1f}\u00a0% correct" in step.nth(5).get_by_role("status").inner_text()
     step.nth(7).get_by_role("group", name="Target").get_by_role("button").last.click()
     assert "with other images of this kind" in step.nth(7).inner_text()
+    page.wait_for_function(shows, arg=float(correct[-1]))  # the slider went to full depth
     page.keyboard.press("n")
     page.wait_for_function("() => document.activeElement.id.startsWith('step-')")
 

@@ -162,17 +162,23 @@ const conflict = ({ facts }) => {
   };
 };
 
-const budget = ({ facts }) => {
-  const { story } = facts, { split, rows } = story.targets, said = element("p", { role: "status" }), most = Math.max(1, ...rows.map(({ compute }) => compute));
+const budget = ({ facts, threshold }) => {
+  const { story, policy: { name, temperatures } } = facts, { split, rows } = story.targets, said = element("p", { role: "status" }), most = Math.max(1, ...rows.map(({ compute }) => compute));
   const names = rows.map(({ targets: [target] }) => (/^\d/.test(target) ? `Budget ${target}` : `Target ${target}`));
   const bars = rows.map(({ targets, compute, accuracy }, i) => bar(compute / most, facts.colours[Math.min(i, facts.colours.length - 1)], targets.join(", "), `${percent(compute, 0)} · ${percent(accuracy)} correct`));
-  const tell = (i) => said.textContent = bound(`${names[i]}: ${percent(rows[i].accuracy, 2)} correct, and with other images of this kind it could be ${rows[i].interval.map((end) => percent(end)).join(" to ")}. Mean exit ${rows[i].mean.toFixed(2)}.`);
+  let byHand = false;
+  const tell = (i) => {
+    said.textContent = bound(`${names[i]}: ${percent(rows[i].accuracy, 2)} correct, and with other images of this kind it could be ${rows[i].interval.map((end) => percent(end)).join(" to ")}. Mean exit ${rows[i].mean.toFixed(2)}.`);
+    if (byHand) threshold.aim(rows[i].threshold);
+  };
+  const buttons = chips("Target", names, tell, 0);
+  byHand = name === "confidence" && !temperatures.length && facts.slider.thresholds.length > 1; // by which the targets are fitted
   const { too_early: early } = story, K = facts.flops.length, { thresholds, place } = facts.slider, at = scoreText(thresholds[place], facts.policy);
   return {
     title: "Budget, risk, other images",
     text: `A budget fixes the threshold on images set aside (${split}), never on those it is judged by. The risk at the threshold ${at}: ${percent(early)} of all images exit with an error that exit ${K} would not make. Images of another place shift both numbers: fit again there.`,
-    hint: "Choose a target and read what it gives.",
-    figure: [element("div", {}, ...bars), chips("Target", names, tell, 0), said],
+    hint: byHand ? "Choose a target: the slider goes there." : "Choose a target and read what it gives.",
+    figure: [element("div", {}, ...bars), buttons, said],
   };
 };
 
