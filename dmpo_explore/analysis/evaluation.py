@@ -134,8 +134,13 @@ def evaluate_runs(
             raise ValueError("give either a saved policy, which has a target of its own, or targets, not both")
         given = [target_of(policy)]
     fitted = other.name if other and other.record(split).n_exits > 1 else ""
-    rows = []
-    for run in map(load_scored, runs):
+    rows, loaded = [], [*map(load_scored, runs)]
+    if other and fitted and {run.path for run in loaded} == {other.path}:
+        raise ValueError(
+            f"{other.name} would be compared with itself under the same policy; name another run, or see the policies "
+            "of one run side by side with --all-policies"
+        )
+    for run in loaded:
         chosen = given or default_targets(run.record(run.fitting_split), per_exit=per_exit, calibrate=calibrate)
         single = run.record(split).n_exits == 1
         if single and not fitted:

@@ -58,9 +58,9 @@ def read_scores(
     ``confidence``, ``entropy`` and ``margin`` (B, K), and ``flops`` or ``costs`` (K,). It may have ``reference_flops``
     (by default the FLOPs of the last exit), ``class_names`` (C,), ``exit_blocks`` (K,), ``data`` and ``model``. A CSV
     file has a column ``label``, and for exits k from 1 ``prediction_k``, ``confidence_k``, ``entropy_k`` and
-    ``margin_k``, or ``logit_k_c`` for classes c from 0. Labels and predictions are numbers from 0 or names of
-    classes. Beside the four scores a file may have others of `SCORES`, under their names; with logits all scores
-    are computed from these.
+    ``margin_k``, or ``logit_k_c`` for classes c from 0; ``flops_k`` may stand in every row. Labels and predictions are
+    numbers from 0 or names of classes. Beside the four scores a file may have others of `SCORES`, under their names;
+    with logits all scores are computed from these.
 
     Raises:
         FileNotFoundError: no such file.
@@ -297,7 +297,8 @@ def _meta(
     costs = tuple(float(one) for one in np.ravel(found.get("flops", ()) if flops is None or not len(flops) else flops))
     if not costs:
         raise ValueError(
-            f"{name} has no FLOPs; give those of its {n_exits} exits, such as 1.2, 2.4, 3.6 GFLOPs (flops=[…])"
+            f"{name} has no FLOPs; give those of its {n_exits} exits, such as 1.2, 2.4, 3.6 GFLOPs: as flops=[…], as "
+            f"the array flops of an NPZ file, or as the columns flops_1 to flops_{n_exits} of a CSV file"
         )
     if len(costs) != n_exits:
         raise ValueError(f"{name}: {len(costs)} FLOPs for {n_exits} exits; give one number per exit")

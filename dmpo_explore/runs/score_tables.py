@@ -20,7 +20,7 @@ LISTED = 12  # names that a message lists
 
 
 def read_table(data: bytes, name: str) -> dict[str, Array]:
-    """The columns of a CSV file as arrays: ``labels`` (B,), and ``logits`` (B, K, C) or the four scores (B, K).
+    """The columns of a CSV file: ``labels`` (B,), ``logits`` (B, K, C) or the four scores (B, K), and ``flops`` (K,).
 
     Raises:
         ValueError: no CSV file, or a column that is missing, there twice, or not of numbers; ``name`` is named.
@@ -47,7 +47,8 @@ def read_table(data: bytes, name: str) -> dict[str, Array]:
         exits, classes = _exits({k for k, _ in places}, "logit_0_0", name), range(max(c for _, c in places) + 1)
         _check_columns(table, (f"logit_{k}_{c}" for k in exits for c in classes), name)
         parts = [_numbers(table, [f"logit_{k}_{c}" for c in classes], name) for k in exits]
-        return {"labels": _names_or_numbers(table[["label"]])[:, 0], "logits": np.stack(parts, axis=1)}
+        found = {"labels": _names_or_numbers(table[["label"]])[:, 0], "logits": np.stack(parts, axis=1)}
+        return found | _flops(table, exits, name)
     numbers = {int(hit[1]) for column in table.columns if (hit := re.fullmatch(r"prediction_(\d{1,9})", column))}
     if not numbers:
         raise ValueError(f"{name} has no column 'prediction_1' (it has {some(table.columns)}); exits count from 1")
@@ -56,10 +57,22 @@ def read_table(data: bytes, name: str) -> dict[str, Array]:
     scored = [*STORED, *further]
     _check_columns(table, (f"{score}_{k}" for score in scored for k in exits), name)
     answers = _names_or_numbers(table[["label", *(f"prediction_{k}" for k in exits)]])
-    found = {"labels": answers[:, 0], "prediction": answers[:, 1:]}
+    found = {"labels": answers[:, 0], "prediction": answers[:, 1:], **_flops(table, exits, name)}
     return found | {
         score: _numbers(table, [f"{score}_{k}" for k in exits], name) for score in scored if score != "prediction"
     }
+
+
+def _flops(table: Any, exits: range, name: str) -> dict[str, Array]:
+    """The columns ``flops_1`` to ``flops_K``, which say the same in every row; none without the first."""
+    columns = [f"flops_{k}" for k in exits]
+    if columns[0] not in table.columns:
+        return {}
+    _check_columns(table, columns, name)
+    values = _numbers(table, columns, name)
+    if (values != values[:1]).any():
+        raise ValueError(f"{name}: flops_1 to {columns[-1]} differ from row to row; give each exit one number")
+    return {"flops": values[:1].ravel()}
 
 
 def _exits(numbers: set[int], zero: str, name: str) -> range:

@@ -93,6 +93,11 @@ def test_every_kind_of_target() -> None:
         evaluate_runs(["a"], targets=Target.flops(0.1))
 
 
+def test_a_run_is_not_compared_with_itself() -> None:
+    with pytest.raises(ValueError, match="a would be compared with itself under the same policy"):
+        evaluate_runs(["a"], "margin", against="a")
+
+
 def test_given_thresholds_need_no_record(root: Path) -> None:
     (root / "bare").mkdir()
     (root / "bare" / "config.json").write_text(Config().to_json())

@@ -29,3 +29,10 @@ def test_a_column_that_is_there_twice_is_refused(twice: str) -> None:
     text = f"label,logit_1_0,logit_1_1,{twice}\n1,0.5,2,0\n"
     with pytest.raises(ValueError, match=f"t.csv has two columns '{twice}'; remove one"):
         read_table(text.encode(), "t.csv")
+
+
+def test_flops_are_the_same_in_every_row() -> None:
+    head = "label,flops_1,flops_2,logit_1_0,logit_1_1,logit_2_0,logit_2_1\n"
+    assert read_table(f"{head}0,1e9,2e9,1,2,3,4\n1,1e9,2e9,1,2,3,4\n".encode(), "t.csv")["flops"].tolist() == [1e9, 2e9]
+    with pytest.raises(ValueError, match=r"flops_1 to flops_2 differ from row to row"):
+        read_table(f"{head}0,1e9,2e9,1,2,3,4\n1,1e9,3e9,1,2,3,4\n".encode(), "t.csv")

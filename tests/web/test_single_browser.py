@@ -93,9 +93,12 @@ def test_each_step_has_something_to_try(page: Page) -> None:
     assert box
     page.mouse.click(box["x"] + 5, box["y"] + 50)  # almost the lowest threshold
     page.wait_for_function(shows, arg=float(correct[0]))
-    assert "1,000 of 1,000 images exit at exit 1" in step.nth(2).inner_text()
+    assert "1,000 of the 1,000 images above exit at exit 1" in step.nth(2).inner_text()
     step.nth(4).locator(".strip button").first.click()
-    assert step.nth(4).get_by_role("status").inner_text().count("exit ") == 6
+    assert step.nth(4).get_by_role("status").locator(".grows").count() == 6
+    assert step.nth(4).locator(".strip").count() == 1  # all images exit at exit 1
+    page.get_by_role("button", name="Back to").click()
+    assert step.nth(4).locator(".strip").count() == 2
     step.nth(5).get_by_role("button", name="exit 2").click()
     naive = 100 * dx.load_run("demo-naive").record("test").correct[:, 1].mean()
     assert f"demo-naive {naive:.1f}\u00a0% correct" in step.nth(5).get_by_role("status").inner_text()

@@ -29,13 +29,13 @@ export class Exits {
    *
    * `answers`: of the exits computed so far; `stop`: the exit where it stops, or null; `busy`: { stage, done } while a stage
    * is fetched; `failed`: { stage, text }, without a stage where
-   * something else went wrong; `here`: the graphs that need no download; `threshold`; `where` it computes, in words.
+   * something else went wrong; `here`: the graphs that need no download; `threshold`; `where` it computes, in words; `truth`: a sample's class.
    */
-  show({ answers, stop, busy, failed, here, threshold, where }) {
+  show({ answers, stop, busy, failed, here, threshold, where, truth }) {
     const { policy, class_names: names, stages, flops } = this.facts;
     find("exits").style.setProperty("--threshold", length(threshold / policy.highest));
     this.rows.forEach(({ row, bar, words, amount, state, five }, k) => {
-      const answer = answers[k], past = stop !== null && k > stop, loading = busy?.stage === k;
+      const answer = answers[k], past = stop !== null && k > stop, loading = busy?.stage === k && !failed;
       row.className = ["row", answer && "computed", stop === k && "stops", past && "past", loading && "loading"].filter(Boolean).join(" ");
       bar.style.width = length(answer ? answer.score / policy.highest : loading ? busy.done / stages[k].bytes : 0);
       five.textContent = answer ? mostLikely(answer.ranked).map(([c, p]) => `${names[c]} ${percent(p, p < 0.01 ? 1 : 0)}`).join(" · ") : "";
@@ -43,7 +43,7 @@ export class Exits {
       amount.textContent = answer ? scoreText(answer.score, policy) : "";
       state.textContent = stateOf({ answer, stop, past, k, here: here[k], last: stages.length - 1, loading, busy, stage: stages[k], failed, policy });
     });
-    this.#headline({ answers, stop, busy, failed });
+    this.#headline({ answers, stop, busy, failed, truth });
     const computed = answers.length ? flops[answers.length - 1] : 0, model = flops.at(-1);
     const bytes = stages.reduce((sum, { bytes: n }) => sum + n, 0), fetched = stages.reduce((sum, { bytes: n }, k) => sum + (here[k] ? n : 0), 0);
     const time = answers.reduce((sum, { milliseconds }) => sum + milliseconds, 0);
@@ -55,7 +55,7 @@ export class Exits {
   }
 
   // Screen readers read it out when it changes, so it is left alone while it does not.
-  #headline({ answers, stop, busy, failed }) {
+  #headline({ answers, stop, busy, failed, truth }) {
     const now = JSON.stringify([answers.length, stop, busy?.stage, failed?.text, answers.at(-1)]);
     if (this.said === now) return;
     this.said = now;
@@ -70,6 +70,7 @@ export class Exits {
       const score = `${policy.score} ${scoreText(answer.score, policy)}`;
       text = stop === stages.length - 1 ? `Only the last exit answers: ${score}` : `Stops at exit ${stop + 1} of ${stages.length}: ${score}`;
     } else if (busy) text = `Stage ${busy.stage + 1} is needed`;
+    if (answer && truth !== undefined) text += answer.label === truth ? ". Correct ✓" : `. It is: ${names[truth]} ✗`;
     find("answer").replaceChildren(label, element("p", { class: "quiet" }, text));
   }
 }

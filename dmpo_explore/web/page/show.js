@@ -4,7 +4,7 @@
 import { Stage, eased, lengthOf, runAt } from "./stage.js";
 import { bound, calm, element, find, length, percent, scoreText, whole } from "./parts.js";
 
-const RISE = 700, STREAM = 3300, SWEEP = [[0, 900], ["last", 1700], ["last", 700], [0, 3400], [0, 900], ["own", 1900]]; // ms
+const LOOK = 3000, RISE = 700, STREAM = 3300, SWEEP = [[0, 900], ["last", 1700], ["last", 700], [0, 3400], [0, 900], ["own", 1900]]; // ms
 
 // The part of the compute that is saved; exits on the way make it negative at full depth.
 const saved = (compute) => percent(Math.round(1000 * (1 - compute)) / 1000 || 0).replace("-", "−");
@@ -45,6 +45,7 @@ export class Show {
     const { piles } = this.stage;
     piles.streaming = undefined;
     if (act === this.last) {
+      this.seen = true;
       this.threshold.show(this.threshold.chosen);
       piles.show(this.threshold.chosen, true);
       if (play) piles.start();
@@ -85,7 +86,11 @@ export class Show {
     this.before = now;
     if (this.playing) this.time += ms;
     let moving = this.playing;
-    if (this.playing && this.act < this.last && this.time >= lengthOf(this.world.running[this.act].exit)) return this.go(this.act + 1);
+    if (this.playing && this.act < this.last && this.time >= this.#lengthOf(this.act)) {
+      if (!this.stay) return this.go(this.act + 1);
+      this.time = Infinity;
+      return this.play(false);
+    }
     if (this.act === this.last) {
       if (this.playing) this.#sweep();
       moving = this.stage.piles.step(this.playing || this.done ? ms : 0, this.stage) || this.playing;
@@ -113,6 +118,12 @@ export class Show {
     this.threshold.show(own);
     this.#say();
     this.play(false);
+  }
+
+  // An error is looked at for longer.
+  #lengthOf(act) {
+    const one = this.world.running[act];
+    return lengthOf(one.exit) + (one.predictions[one.exit] === one.label ? 0 : LOOK);
   }
 
   // -- what is seen --
@@ -167,7 +178,7 @@ export class Show {
     if (act === this.last) {
       const now = numbers[slider.place], at = numbers.length > 1 ? `At ${scoreText(slider.thresholds[slider.place], policy)}` : "Here", drag = numbers.length > 1 ? " Drag it." : "";
       const shown = this.world.tiles.n < facts.images ? `${whole(this.world.tiles.n)} of ${whole(facts.images)}` : whole(facts.images);
-      return [`${shown} ${facts.split} images fall to their exits`, `${at}, ${percent(now.accuracy)} are correct with ${percent(now.compute, 0)} of the compute. A lower threshold lets more of them exit early: less compute, more errors.${drag}`];
+      return [`${shown} ${facts.split} images fall to their exits`, `${at}, ${percent(now.accuracy)} are correct (the others have an orange frame) with ${percent(now.compute, 0)} of the compute. A lower threshold lets more of them exit early: less compute, more errors.${drag}`];
     }
     if (!ended) return [`Image ${act + 1} runs through the network`, `At every exit its ${policy.score} is compared with the threshold. Where will it exit?`];
     const one = running[act], k = one.exit, answer = names[one.predictions[k]], right = one.predictions[k] === one.label;
@@ -198,12 +209,18 @@ export class Show {
     const titles = [...this.world.running.map((_, i) => `Image ${i + 1}`), "A thousand"];
     find("acts").replaceChildren(...titles.map((title, i) => {
       const button = element("button", { type: "button", title: this.words(i)[0] }, title);
-      button.addEventListener("click", () => this.go(i, !calm.matches));
+      button.addEventListener("click", () => {
+        this.stay = this.seen; // once all was seen, until the visitor goes on
+        this.go(i, !calm.matches);
+      });
       return element("li", {}, button);
     }));
     find("play").addEventListener("click", () => {
-      if (!this.playing && this.done && this.act === this.last) this.go(0);
-      else if (!this.playing && this.time === Infinity) this.go(this.act);
+      if (!this.playing && this.time === Infinity && this.act < this.last) this.go(this.act + 1);
+      else if (!this.playing && this.done && this.act === this.last) {
+        this.stay = false;
+        this.go(0);
+      }
       else this.play(!this.playing);
     });
     document.addEventListener("visibilitychange", () => document.hidden || (this.before = undefined));

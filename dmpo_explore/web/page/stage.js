@@ -149,7 +149,7 @@ export class Stage {
     pen.stroke();
     if (stopped && !this.narrow && to - at > 320) {
       pen.globalAlpha = Math.min(1, run.fall * 2) * (1 - many);
-      const y = trunk + (this.gap > 52 ? 32 + 46 * this.type : 48), words = `${percent(1 - ways[run.stop] / ways.at(-1), 0)} of the network is not computed`;
+      const y = trunk + (this.gap > 52 ? 32 + 46 * this.type : 48), words = "the rest is not computed";
       this.text(words, (at + to) / 2, y, { size: 15, colour: colours.quiet });
       pen.globalAlpha = 1;
     }

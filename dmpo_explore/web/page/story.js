@@ -40,7 +40,7 @@ const exits = ({ facts, tiles, pictures }) => {
   other.addEventListener("click", next);
   return {
     title: "An exit is a small classifier",
-    text: `After some blocks a small classifier reads what the network knows so far, and answers. Here are ${K} of them. Later ones have seen more blocks, so they are correct more often. The answer of one exit can differ from the next one's.`,
+    text: `After some blocks a small classifier reads what the network knows so far, and answers. Here are ${K} of them. Later ones have seen more blocks, so they are correct more often. The answer of one exit can differ from the next one's, and a later one is not always surer.`,
     hint: "Follow another image through the exits.",
     figure: [element("div", { class: "beside" }, frame, place), other],
   };
@@ -68,7 +68,7 @@ const confidence = ({ facts, tiles, threshold }) => {
     }
     line.style.left = length(value / policy.highest);
     const share = ([n, right]) => (n ? percent(right / n, 0) : "none");
-    said.textContent = bound(`At ${scoreText(value, policy, 0)}, ${whole(out[0])} of ${whole(tiles.n)} images exit at exit 1, ${share(out)} of them correct. Of the ${whole(on[0])} that go on, it would have had ${share(on)} correct.`);
+    said.textContent = bound(`At ${scoreText(value, policy, 0)}, ${whole(out[0])} of the ${whole(tiles.n)} images above exit at exit 1, ${share(out)} of them correct. Of the ${whole(on[0])} that go on, it would have had ${share(on)} correct.`);
   };
   threshold.listen(show);
   show();
@@ -104,27 +104,40 @@ const curve = ({ facts, numbers, threshold }) => {
   };
 };
 
-const classes = ({ facts, tiles, pictures }) => {
-  const { story, class_names: names, colours } = facts, K = tiles.exits, [early, deep] = story.classes, said = element("p", { role: "status" });
+const classes = ({ facts, tiles, pictures, threshold }) => {
+  const { story, class_names: names, colours, policy } = facts, K = tiles.exits, [early, deep] = story.classes, said = element("p", { role: "status" }), strips = element("div");
+  const at = scoreText(facts.slider.thresholds[facts.slider.place], policy, 0);
   const list = (title, rows, colour) => element("div", {}, element("h4", {}, title), ...rows.slice(0, 6).map(([c, mean]) => bar(K > 1 ? (mean - 1) / (K - 1) : 1, colour, names[c], mean.toFixed(1))));
-  const byExit = (k, falling) => {
-    const own = [...Array(tiles.n).keys()].filter((i) => tiles.exitOf(i, facts.slider.place) === k);
+  const byExit = (k, place, falling) => {
+    const own = [...Array(tiles.n).keys()].filter((i) => tiles.exitOf(i, place) === k);
     return own.sort((a, b) => (falling ? 1 : -1) * (tiles.scores[a * K] - tiles.scores[b * K])).slice(0, SHOWN);
   };
-  const tell = (i) => said.textContent = `${names[tiles.labels[i]]}: ${facts.flops.map((_, k) => `exit ${k + 1} ${names[tiles.predictions[i * K + k]]} ${tiles.correct(i, k) ? "✓" : "✗"}`).join(" · ")}`;
+  const tell = (i, tile) => {
+    for (const one of strips.querySelectorAll("button")) one.setAttribute("aria-pressed", String(one === tile));
+    const rows = colours.map((colour, k) => bar(tiles.scores[i * K + k] / policy.highest, colour, `exit ${k + 1}: ${names[tiles.predictions[i * K + k]]} ${tiles.correct(i, k) ? "✓" : "✗"}`, scoreText(tiles.scores[i * K + k], policy, 0)));
+    said.replaceChildren(element("b", {}, names[tiles.labels[i]]), ...rows);
+  };
   const strip = (title, rows) => element("div", {}, element("h4", {}, title), element("div", { class: "strip", role: "group", "aria-label": title }, ...rows.map((i) => {
-    const tile = element("button", { type: "button", class: "tile", "aria-label": names[tiles.labels[i]] });
+    const tile = element("button", { type: "button", class: "tile", "aria-label": names[tiles.labels[i]], "aria-pressed": "false" });
     if (pictures.facts) pictures.dress(tile, i);
     else tile.textContent = names[tiles.labels[i]];
-    tile.addEventListener("click", () => tell(i));
+    tile.addEventListener("click", () => tell(i, tile));
     return tile;
   })));
-  const sign = facts.policy.falling, deepest = Math.max(...facts.running.map(({ exit }) => exit), 0) || K - 1;
+  const fill = (place, byHand) => {
+    if (!byHand) return; // not while it sweeps
+    const first = byExit(0, place, policy.falling), deep = [...Array(K - 1).keys()].map((k) => K - 1 - k).find((k) => byExit(k, place).length);
+    const shown = [first.length && strip("Clearest at exit 1", first), deep && strip(`Exit only at exit ${deep + 1}`, byExit(deep, place, !policy.falling))];
+    strips.replaceChildren(...shown.filter(Boolean));
+    said.replaceChildren();
+  };
+  threshold.listen(fill);
+  fill(threshold.place, true);
   return {
     title: "Which images go deep",
-    text: `Images that look typical of their class tend to exit early; unusual views and look-alikes tend to need depth. The mean exit of “${names[early[0][0]]}” is ${early[0][1].toFixed(1)}, of “${names[deep[0][0]]}” ${deep[0][1].toFixed(1)}.`,
-    hint: "Press an image to read its answers.",
-    figure: [strip("Clearest at exit 1", byExit(0, sign)), strip(`Exit only at exit ${deepest + 1}`, byExit(deepest, !sign)), element("div", { class: "pair" }, list("Classes with the lowest mean exit", early, colours[0]), list("… and the highest", deep, colours.at(-1))), said],
+    text: `Images that look typical of their class tend to exit early; unusual views and look-alikes tend to need depth. At ${at} the mean exit of “${names[early[0][0]]}” is ${early[0][1].toFixed(1)}, of “${names[deep[0][0]]}” ${deep[0][1].toFixed(1)}.`,
+    hint: "Press an image, and see how sure every exit is; move the slider, and others stand here.",
+    figure: [strips, said, element("div", { class: "pair" }, list(`Lowest mean exit, at ${at}`, early, colours[0]), list("… and the highest", deep, colours.at(-1)))],
   };
 };
 
@@ -166,19 +179,19 @@ const budget = ({ facts, threshold }) => {
   const { story, policy: { name, temperatures } } = facts, { split, rows } = story.targets, said = element("p", { role: "status" }), most = Math.max(1, ...rows.map(({ compute }) => compute));
   const names = rows.map(({ targets: [target] }) => (/^\d/.test(target) ? `Budget ${target}` : `Target ${target}`));
   const bars = rows.map(({ targets, compute, accuracy }, i) => bar(compute / most, facts.colours[Math.min(i, facts.colours.length - 1)], targets.join(", "), `${percent(compute, 0)} · ${percent(accuracy)} correct`));
-  let byHand = false;
+  const moves = name === "confidence" && !temperatures.length && facts.slider.thresholds.length > 1; // the targets' policy
   const tell = (i) => {
+    if (i === null) return void (said.textContent = "");
     said.textContent = bound(`${names[i]}: ${percent(rows[i].accuracy, 2)} correct, and with other images of this kind it could be ${rows[i].interval.map((end) => percent(end)).join(" to ")}. Mean exit ${rows[i].mean.toFixed(2)}.`);
-    if (byHand) threshold.aim(rows[i].threshold);
+    if (moves) threshold.aim(rows[i].threshold);
   };
-  const buttons = chips("Target", names, tell, 0);
-  byHand = name === "confidence" && !temperatures.length && facts.slider.thresholds.length > 1; // by which the targets are fitted
   const { too_early: early } = story, K = facts.flops.length, { thresholds, place } = facts.slider, at = scoreText(thresholds[place], facts.policy);
+  const spare = rows.some(({ targets: [first, second] }) => /^\d/.test(first) && second) ? " What gains nothing is not spent." : "";
   return {
     title: "Budget, risk, other images",
-    text: `A budget fixes the threshold on images set aside (${split}), never on those it is judged by. The risk at the threshold ${at}: ${percent(early)} of all images exit with an error that exit ${K} would not make. Images of another place shift both numbers: fit again there.`,
-    hint: byHand ? "Choose a target: the slider goes there." : "Choose a target and read what it gives.",
-    figure: [element("div", {}, ...bars), buttons, said],
+    text: `A budget fixes the threshold on images set aside (${split}), never on those it is judged by. The risk at the threshold ${at}: ${percent(early)} of all images exit with an error that exit ${K} would not make. Elsewhere errors and compute may both rise: fit again there.${spare}`,
+    hint: moves ? "Choose a target: the slider goes there." : "Choose a target and read what it gives.",
+    figure: [element("div", {}, ...bars), chips("Target", names, tell), said],
   };
 };
 

@@ -2,14 +2,34 @@
 
 import { find, percent, scoreText } from "./parts.js";
 
+const nearest = (values, value) => {
+  const distances = values.map((one) => Math.abs(one - value));
+  return distances.indexOf(Math.min(...distances));
+};
+
+// Where positions lie on the slider: at their thresholds, rising; "all" and "none" lie beside the others, not far off.
+const evenly = (thresholds) => {
+  const sign = thresholds[0] <= thresholds.at(-1) ? 1 : -1, values = thresholds.map((t) => sign * t);
+  if (values.length < 4) return values;
+  const low = values[1], high = values.at(-2), gap = (high - low) / 40;
+  return values.map((value) => Math.min(high + gap, Math.max(low - gap, value)));
+};
+
 export class Threshold {
   constructor({ slider, policy }, numbers) {
     Object.assign(this, { slider, policy, numbers, place: slider.place, chosen: slider.place, listeners: [] });
     this.range = find("threshold");
-    this.range.max = String(slider.thresholds.length - 1);
+    this.scale = evenly(slider.thresholds);
+    [this.range.min, this.range.max] = [this.scale[0], this.scale.at(-1)].map(String);
     find("back").textContent = `Back to ${scoreText(this.value, policy)}`;
     find("pick").hidden = slider.thresholds.length < 2;
-    this.range.addEventListener("input", () => this.choose(Number(this.range.value)));
+    this.range.addEventListener("input", () => this.choose(nearest(this.scale, Number(this.range.value))));
+    this.range.addEventListener("keydown", (event) => { // from position to position, however near they lie
+      const step = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10 }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      this.choose(Math.min(slider.thresholds.length - 1, Math.max(0, this.place + step)));
+    });
     find("back").addEventListener("click", () => this.choose(slider.place));
     this.#show();
     this.range.disabled = find("back").disabled = false;
@@ -36,8 +56,7 @@ export class Threshold {
 
   /** Choose the position whose threshold is nearest. */
   aim(value) {
-    const near = this.slider.thresholds.map((t) => Math.abs(t - value));
-    this.choose(near.indexOf(Math.min(...near)));
+    this.choose(nearest(this.slider.thresholds, value));
   }
 
   #move(place, byHand) {
@@ -49,7 +68,7 @@ export class Threshold {
 
   #show() {
     const text = scoreText(this.value, this.policy), { accuracy, compute } = this.numbers[this.place];
-    this.range.value = String(this.place);
+    this.range.value = String(this.scale[this.place]);
     find("value").textContent = text;
     this.range.setAttribute("aria-valuetext", `${text}: accuracy ${percent(accuracy)}, compute ${percent(compute)}`);
   }

@@ -14,7 +14,7 @@ import { teach } from "./teach.js";
 export const begin = async ({ facts, tiles, pictures }, bar) => {
   if (!globalThis.WebAssembly) throw new Error("this browser has no WebAssembly, or it is turned off");
   const { policy, slider } = facts, engine = new Engine(facts), last = facts.stages.length - 1;
-  const state = { picture: null, input: null, answers: [], busy: null, failed: null, note: "", whole: null, toEnd: false };
+  const state = { picture: null, input: null, answers: [], busy: null, failed: null, note: "", whole: null, toEnd: false, truth: undefined };
   const threshold = () => slider.thresholds[bar.chosen];
 
   const exits = new Exits(facts, (value) => bar.aim(value));
@@ -24,7 +24,7 @@ export const begin = async ({ facts, tiles, pictures }, bar) => {
   };
   const showPicture = () => {
     const { answers, busy, failed, note } = state, stop = stopOf();
-    exits.show({ answers, stop, busy, failed: failed ?? (note && { text: note }), here: engine.here, threshold: threshold(), where: engine.where });
+    exits.show({ answers, stop, busy, truth: state.truth, failed: failed ?? (note && { text: note }), here: engine.here, threshold: threshold(), where: engine.where });
     const retry = element("button", { type: "button" }, "Try again");
     retry.addEventListener("click", () => ((state.failed = null), advance()));
     showKeep();
@@ -68,8 +68,8 @@ export const begin = async ({ facts, tiles, pictures }, bar) => {
     showPicture();
   };
 
-  const take = (picture, name) => {
-    Object.assign(state, { picture, input: null, answers: [], failed: null, note: "" });
+  const take = (picture, name, truth) => {
+    Object.assign(state, { picture, truth, input: null, answers: [], failed: null, note: "" });
     draw(find("picture"), picture);
     find("picture").setAttribute("aria-label", name);
     find("brush").disabled = false;
@@ -81,7 +81,7 @@ export const begin = async ({ facts, tiles, pictures }, bar) => {
   const uncover = (picture) => {
     state.whole = null;
     find("uncover").hidden = true;
-    if (picture) take(picture, nameOf());
+    if (picture) take(picture, nameOf(), state.truth);
   };
   const isOn = () => find("brush").getAttribute("aria-pressed") === "true";
   find("brush").addEventListener("click", () => {
@@ -98,7 +98,7 @@ export const begin = async ({ facts, tiles, pictures }, bar) => {
     stopCamera();
     state.whole ??= state.picture;
     find("uncover").hidden = false;
-    take(picture, nameOf());
+    take(picture, nameOf(), state.truth);
   });
   const refuse = (error) => {
     state.note = error.message;
@@ -116,8 +116,8 @@ export const begin = async ({ facts, tiles, pictures }, bar) => {
     stopCamera();
     uncover();
     press(node ?? [...find("samples").children].find((one) => one.dataset.tile === String(tile)));
-    const label = facts.class_names[tiles.labels[tile]];
-    await pictures.at(tile).then(ifNewest((picture) => take(picture, `Sample: ${label}`)), refuse);
+    const truth = tiles.labels[tile];
+    await pictures.at(tile).then(ifNewest((picture) => take(picture, `Sample: ${facts.class_names[truth]}`, truth)), refuse);
   };
   const takeFile = (file) => {
     stopCamera();
