@@ -9,10 +9,12 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import random
 import shutil
 import signal
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +57,12 @@ hypothesis.settings.register_profile("project", deadline=None, derandomize=True,
 hypothesis.settings.load_profile("project")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--sample", metavar="N:SEED", help="of a slow test with many sets of parameters run N of them, chosen by SEED"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """An empty runs root, and a cache with links to what the user has fetched: tests read that and write beside it."""
     from dmpo_explore.utils.files import cache_dir
@@ -78,12 +86,24 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Who uses a fixture that may skip carries its mark."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Who uses a fixture that may skip carries its mark; with ``--sample`` slow tests keep some of their parameters."""
     for item in items:
         for fixture, mark in MARK_OF_FIXTURE.items():
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(mark)
+    if config.option.sample:
+        count, seed = config.option.sample.split(":")
+        families = defaultdict[str, list[pytest.Item]](list)
+        for item in items:
+            families[item.nodeid.partition("[")[0] if item.get_closest_marker("slow") else item.nodeid].append(item)
+        chosen = {
+            id(item)
+            for name, family in families.items()
+            for item in random.Random(seed + name).sample(family, min(int(count), len(family)))
+        }
+        config.hook.pytest_deselected(items=[item for item in items if id(item) not in chosen])
+        items[:] = [item for item in items if id(item) in chosen]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
