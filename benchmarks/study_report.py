@@ -87,7 +87,7 @@ def _grid_lines(grid: str, table: pd.DataFrame, gains: pd.DataFrame, against: pd
 
 def verdict(gains: pd.DataFrame) -> list[str]:
     """A line per part, and the table of claims about the whole."""
-    words = {"yes": "helps", "no": "is not shown to help", "opposite": "harms"}
+    words = {"yes": "helps", "no": "may help or not", "opposite": "harms"}
     parts = gains[(gains["grid"] == "core") & (gains["kind"] == "part")].set_index("question")
     lines = []
     for part in PARTS:

@@ -25,7 +25,7 @@ NAMES = {
 }  # by training images
 FIGURE = "second"
 FAMILIES = ("dmpo", "naive", "single", "static")  # arms whose names begin so have one colour
-HOLDS = {"yes": "yes", "no": "not shown", "opposite": "no, the opposite"}
+HOLDS = {"yes": "yes", "no": "undecided", "opposite": "no, the opposite"}
 SENTENCES = {  # how a part was tried → the claim
     "left out": "`dmpo` is above `dmpo` without {part}",
     "added": "naive exits with {part} are above naive exits",
