@@ -20,7 +20,7 @@ def draw(point: OperatingPoint, chosen: Selection, fragments: tuple[str, ...]) -
     """The heat map; a cell, a row's name or a column's number sets a filter and draws ``fragments`` again."""
     outcome, view = point.outcome, state.validate()
     names = outcome.record.meta.class_names
-    if many := len(names) > class_rows.FEW:
+    if len(names) > class_rows.FEW:
         _controls(view)
     else:
         view = ClassView()
@@ -28,8 +28,7 @@ def draw(point: OperatingPoint, chosen: Selection, fragments: tuple[str, ...]) -
     pinned |= set() if chosen.image is None else {int(outcome.record.labels[chosen.image])}
     _, pages = class_rows.rows(outcome, view, pinned)
     shown, _ = class_rows.rows(outcome, view, pinned, state.page(view, pages))
-    if many:
-        st.caption(_summary(names, view))
+    st.caption(_summary(names, view, *class_rows.moved(outcome)))
     of = within(outcome.record, chosen)
     body = gallery.heat_map(outcome, (chosen.label, chosen.exit), chosen.image, shown, of)
     text = operating_point.text(point.policy)
@@ -50,9 +49,9 @@ def _controls(view: ClassView) -> None:
     )
 
 
-def _summary(names: tuple[str, ...], view: ClassView) -> str:
+def _summary(names: tuple[str, ...], view: ClassView, lose: int, gain: int) -> str:
     order = class_rows.ORDERS[view.order]
     if not view.find:
-        return f"{len(names):,} classes, {order}."
+        return f"{len(names):,} classes, {order}. Against the last exit {lose:,} lose and {gain:,} gain."
     count = len(class_rows.found(names, view.find))
     return f"{count:,} of {len(names):,} classes contain “{escape_markdown(view.find)}”, {order}."

@@ -58,8 +58,8 @@ def explain(point: OperatingPoint) -> None:
 
 def _counted(meta: dx.records.RecordMeta) -> str:
     return (
-        f"**Compute** is counted in FLOPs ({escape_markdown(meta.flops_convention)}). An image that exits at an exit "
-        "costs everything that has run so far: embedding, blocks, and every bypass and predictor up to there. "
+        f"**Compute** is counted in FLOPs ({escape_markdown(meta.flops_convention, 400)}). An image that exits at an "
+        "exit costs everything that has run so far: embedding, blocks, and every bypass and predictor up to there. "
         "Shares are relative to the *plain backbone*: the same network with one linear predictor at its end and "
         f"nothing added, at the same image size ({meta.reference_flops / 1e9:.3g} GFLOPs an image). A run's own full "
         "depth may therefore exceed 100%."

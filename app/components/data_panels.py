@@ -27,14 +27,14 @@ MOST_PLACES = 200
 def verdict(found: dx.data.DataCheck) -> None:
     """Whether a training would start, and every finding with its files."""
     if found.ready:
-        st.success("Nothing stops a training on these images.", icon=":material/check_circle:")
+        st.success("A training can start on these images.", icon=":material/check_circle:")
     for finding in found.findings:
         show, icon = (st.error, ":material/block:") if finding.stops else (st.warning, ":material/info:")
         kind = "Stops a training" if finding.stops else finding.check.capitalize()
         text = finding.text[:1].upper() + finding.text[1:]
         show(f"**{kind}**  \n{messages.with_code(text, 700)}", icon=icon)
         if len(finding.places) > 1:
-            with st.expander(f"All {len(finding.places):,}: {finding.check}"):
+            with st.expander(f"{len(finding.places):,} {finding.check}"):
                 lines = [access.without_paths(place) for place in finding.places[:MOST_PLACES]]
                 more = len(finding.places) - len(lines)
                 st.text("\n".join(lines + [f"… {more:,} more"] * (more > 0)))
@@ -91,7 +91,7 @@ def counts(found: dx.data.DataCheck, rows: Sequence[int]) -> None:
     with st.expander("As a table", icon=":material/table:"):
         st.dataframe(table, hide_index=True, key="data table")
     for place, line in found.ledger.items():
-        st.caption(f"Inputs of {place}: {line.described()}.")
+        st.caption(f"{place.capitalize()}: {line.described()}.")
 
 
 def contact_sheet(found: dx.data.DataCheck, rows: Sequence[int]) -> None:

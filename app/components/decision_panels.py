@@ -126,7 +126,10 @@ def _measure(runs: Sequence[dx.Run]) -> None:
 def answer(sides: Sequence[Side], found: dx.analysis.RunChoice, wanted: Wanted) -> None:
     """The best run in a sentence, with its interval against the next and what a bound would cost."""
     if found.best is None:
-        _answered("No run keeps both", [_nearest(found)])
+        _answered("No run keeps the budget and the limit", [_nearest(found)])
+        if enough := comparison.least_budget(sides, wanted):
+            text = f"{enough.budget:.3g} {wanted.unit} would do: {messages.escape_markdown(enough.name)}"
+            st.button(text, on_click=state.take_budget, args=(wanted.unit, enough.budget), key=state.ENOUGH)
         return
     best, row = next(side for side in sides if side.name == found.best), found.table.iloc[0]
     name, cost = html.escape(best.name), f"{best.cost(wanted):.3g} {wanted.unit}"
@@ -150,7 +153,7 @@ def _nearest(found: dx.analysis.RunChoice) -> str:
 
 def _lead(found: dx.analysis.RunChoice) -> str:
     if found.next is None or found.lead is None:
-        return "The only run that keeps both."
+        return "The only one within the budget and the limit."
     difference, low, high = found.lead
     text = f"{comparison.interval(difference, low, high)} points above {found.next}, the next"
     return text + (": too close to tell, and it is cheaper." if low <= 0 <= high else ".")
@@ -174,20 +177,21 @@ def _bound(best: Side, wanted: Wanted) -> str:
     except (OSError, ValueError):
         return ""
     cost = best._replace(point=policies.OperatingPoint(best.point.run, best.point.split, policy)).cost(wanted)
-    return f"With {words} it would need {cost:.3g} {wanted.unit}."
+    return f"The threshold that keeps {words} uses {cost:.3g} {wanted.unit}."
 
 
 def table(sides: Sequence[Side], found: dx.analysis.RunChoice, wanted: Wanted) -> None:
     """All runs, the best first; what cannot be taken is struck out, with the reason."""
     named = {side.name: side for side in sides}
     by_time = Wanted(0.0, times=state.times())
+    alike = len({side.record.meta.reference_flops for side in sides}) == 1  # else shares are not of the same
     rows = []
     for row in found.table.to_dict("records"):
         side, struck = named[row["run"]], "~~" if row["reason"] else ""
         cells = {
             "run": f"{struck}{messages.escape_markdown(row['run'])}{struck}",
             "accuracy": f"{struck}{row['accuracy']:.2%}{struck}",
-            "GFLOPs": f"{row['flops'] / 1e9:.3g} ({row['flops_fraction']:.0%})",
+            "GFLOPs": f"{row['flops'] / 1e9:.3g}" + f" ({row['flops_fraction']:.0%})" * alike,
             "ms": f"{side.cost(by_time):.3g}".replace("nan", "–"),
             "points lost [95%]": comparison.interval(row["lost"], row["low"], row["high"]).replace("+", ""),
             "why not": messages.escape_markdown(row["reason"], 300),

@@ -111,26 +111,31 @@ def heat_map(
         for k, share in enumerate(record.flops_fraction)
     )
     places, names = range(classes) if shown is None else shown, record.meta.class_names
-    gap = f'<tr><td colspan="{n_exits + 4}">… {classes - sum(c is not None for c in places):,} more classes …</td></tr>'
-    paid_heads = "".join(f'<th scope="col">{head}</th>' for head in ("correct", "points", "compute"))
+    gap = f'<tr><td colspan="{n_exits + 5}">… {classes - sum(c is not None for c in places):,} more classes …</td></tr>'
+    paid_heads = "".join(f'<th scope="col">{head}</th>' for head in ("images", "correct", "points", "compute"))
     paid = [_paid(*numbers, record) for numbers in zip(counts, correct, full.tolist(), strict=True)]
     rows = "".join(
         gap if c is None else _heat_row(names[c], c + 1, counts[c], correct[c], paid[c], chosen, marked) for c in places
     )
     return (
-        '<table class="dx-heat-map"><caption>Share of each class that exits at exit …; its accuracy, points against '
-        "the last exit, and mean compute</caption>"
+        '<table class="dx-heat-map"><caption>Of each class the share that exits at each exit, its images, accuracy, '
+        "points against the last exit, and mean compute</caption>"
         f"<thead><tr><td></td>{heads}{paid_heads}</tr></thead><tbody>{rows}</tbody></table>"
     )
 
 
 def _paid(counts: npt.NDArray[np.int64], correct: npt.NDArray[np.int64], full: int, record: dx.ExitRecord) -> list[str]:
-    """Of a class: its accuracy, the points to the last exit's on the same images, and its compute."""
+    """Of a class: its images, its accuracy, the points to the last exit's on the same images, and its compute."""
     images = int(counts.sum())
     if not images:
-        return ["–"] * 3
+        return ["0", *["–"] * 3]
     points = f"{100 * (int(correct.sum()) - full) / images:+.1f}".replace("-", "−")
-    return [f"{correct.sum() / images:.1%}", points, f"{counts @ np.asarray(record.flops_fraction) / images:.1%}"]
+    return [
+        f"{images:,}",
+        f"{correct.sum() / images:.1%}",
+        points,
+        f"{counts @ np.asarray(record.flops_fraction) / images:.1%}",
+    ]
 
 
 def _heat_row(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 import dmpo_explore as dx
 
-FEW = 24  # up to so many classes are shown in their own order, without choices
+FEW = 24  # up to so many classes are all shown, without choices
 ENDS = 10  # classes of each end
 PAGE = 40
 ORDERS = {
@@ -62,6 +62,12 @@ def ordered(outcome: dx.Outcome, classes: Numbers, order: str) -> Numbers:
     return classes[np.argsort(keys[classes], kind="stable")]
 
 
+def moved(outcome: dx.Outcome) -> tuple[int, int]:
+    """How many classes have fewer, and how many more correct images than at the last exit."""
+    change = np.bincount(outcome.record.labels, outcome.correct.astype(int) - outcome.record.correct[:, -1])
+    return int((change < 0).sum()), int((change > 0).sum())
+
+
 def rows(outcome: dx.Outcome, view: ClassView, pinned: set[int], page: int = 0) -> tuple[list[int | None], int]:
     """The classes of one page, and how many pages there are.
 
@@ -70,7 +76,7 @@ def rows(outcome: dx.Outcome, view: ClassView, pinned: set[int], page: int = 0) 
     """
     names = outcome.record.meta.class_names
     if len(names) <= FEW:
-        return list(range(len(names))), 1
+        return [*ordered(outcome, np.arange(len(names)), view.order).tolist()], 1
     order = ordered(outcome, found(names, view.find), view.order).tolist()
     pages = max(1, -(-len(order) // PAGE))
     shown: list[int | None]

@@ -56,6 +56,13 @@ class Wanted(NamedTuple):
         return found / 1e9 if self.times is None else found
 
 
+class Enough(NamedTuple):
+    """A budget that would do, and the run that keeps it."""
+
+    budget: float
+    name: str
+
+
 class Side(NamedTuple):
     """One run under one budget."""
 
@@ -106,7 +113,7 @@ def side(run: dx.Run, split: str, policy: str, wanted: Wanted) -> Side:
             return whole._replace(refused=f"{policy} is unavailable: {reason}")
         if wanted.risk is not None:
             return _under_risk(run, split, policy, wanted)
-        share = float(f"{max(wanted.budget, costs[0] * (1 + ROUNDING)) / scale:.12g}")
+        share = max(np.floor(wanted.budget / scale * 1e5) / 1e5, float(f"{costs[0] * (1 + ROUNDING) / scale:.12g}"))
         fitted = _fitted(run, policy, share, wanted)
     except Exception as error:  # of a plug-in's policy, or a run without times: the other runs stay on the page
         return whole._replace(refused=str(error) or type(error).__name__)
@@ -143,6 +150,19 @@ def choose(sides: Sequence[Side], wanted: Wanted) -> dx.analysis.RunChoice:
     refused = {side.name: side.refused for side in sides if side.refused}
     costs = {side.name: side.cost(wanted) for side in sides}
     return dx.analysis.choose_run({side.name: side.outcome for side in sides}, wanted.lose, refused, costs)
+
+
+def least_budget(sides: Sequence[Side], wanted: Wanted) -> Enough | None:
+    """The smallest of `CURVE` budgets above the wanted one at which a run keeps the limit, and that run."""
+    runs = [side.point.run for side in sides]
+    split, policy = sides[0].point.split, next((s.point.policy.name for s in sides if s.fitted), AT_DEPTH)
+    low, high = budget_range(runs, split, wanted)
+    for budget in np.geomspace(max(low, wanted.budget), max(high, 1.01 * wanted.budget), CURVE)[1:]:
+        more = wanted._replace(budget=upwards(float(budget)))
+        found = choose([side(run, split, policy, more) for run in runs], more)
+        if found.best is not None:
+            return Enough(more.budget, found.best)
+    return None
 
 
 def in_order(sides: Sequence[Side]) -> list[Side]:

@@ -26,7 +26,7 @@ KEYS = (
 )  # of the address and the state
 FIRST = 1.0  # points, or per cent
 SLIDER, TIMES, MEASURE, TIMING = "budget slider", "times", "measure", "timing"  # keys of widgets
-COMMAND, EXPORT = "take command", "take export"
+COMMAND, EXPORT, ENOUGH = "take command", "take export", "take budget"
 MOST = 6  # runs
 SHOWN = {"only a": "Only A correct", "only b": "Only B correct", "both wrong": "Both incorrect, different answers"}
 OTHERS = "decide others"  # key of the button that shows other images
@@ -76,6 +76,11 @@ def validate_budget(unit: str, low: float, usual: float, reference: float) -> fl
 def slid(unit: str) -> None:
     """The slider of the budget was moved."""
     st.session_state[BUDGETS[unit]] = float(f"{st.session_state[SLIDER]:.3g}")
+
+
+def take_budget(unit: str, budget: float) -> None:
+    """The budget that would do was taken."""
+    st.session_state[BUDGETS[unit]] = budget
 
 
 def validate_limit() -> tuple[float | None, float | None]:

@@ -292,7 +292,7 @@ def test_the_first_visit_sweeps_once_and_any_key_stops_it(browser: Browser, serv
         sent = watch_socket(visit.page)
         page = visit.page
         page.goto(f"{server.address}?run=four&threshold=0.8")
-        expect(page.locator(".words .from")).to_contain_text("Any key stops this")
+        expect(page.locator(".words .from")).to_contain_text("A demonstration")
         before = len(sent)
         assert len(thresholds(page, 2)) > 3 and len(sent) == before
         page.keyboard.press("Shift")

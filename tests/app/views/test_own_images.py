@@ -49,7 +49,7 @@ def test_a_known_data_set_is_shown_and_in_the_address() -> None:
         "What a training does",
         "A few of every class",
     ]
-    assert cards(app) == ["1,797", "10", "1.0", "8 × 8"] and "Nothing stops a training" in texts(app)
+    assert cards(app) == ["1,797", "10", "1.0", "8 × 8"] and "A training can start" in texts(app)
     assert "1,295 train, 143 val, 359 test · all 8 × 8 pixels · width / height 1.00 · " in texts(app)
     assert "dmpo-explore train --data digits --name mine --record" in [code.value for code in app.code]
     assert app.checkbox(key=state.CALIBRATION).label == "Calibration split even if small"  # large ones are made anyway
@@ -86,7 +86,7 @@ def test_tar_shards_are_checked_and_looked_at_anew(tmp_path: Path) -> None:
     app = visiting.opened(VIEW)
     checked(app.selectbox(key=state.DATA).set_value(state.FOLDER).run())
     checked(app.text_input(key=state.PLACE).set_value(f"wds/{folder}").run())
-    assert cards(app) == ["28", "2", "1.0", "9 × 7"] and "Nothing stops a training" in texts(app)
+    assert cards(app) == ["28", "2", "1.0", "9 × 7"] and "A training can start" in texts(app)
     shard(folder / "train-0001.tar", 40, 2)
     assert cards(checked(app.run()))[0] == "30"
 
@@ -125,7 +125,7 @@ def test_a_zip_file_is_unpacked_and_checked(tmp_path: Path, monkeypatch: pytest.
         app.file_uploader(key=state.ZIP).set_value(("photos.zip", content, "application/zip"))
         checked(app.run())
         assert ("not a ZIP file" in texts(app)) == (content == b"no archive")
-    assert "Nothing stops a training" in texts(app) and cards(app)[:2] == ["39", "3"]
+    assert "A training can start" in texts(app) and cards(app)[:2] == ["39", "3"]
     assert app.text_input(key=state.PLACE).value.endswith("photos") and "cache" not in str(app.query_params)
 
 
@@ -143,7 +143,7 @@ def test_a_clean_folder_is_ready_and_nothing_typed_is_no_error(tmp_path: Path) -
     app = visiting.opened(VIEW)
     assert "Type where your images lie" in texts(checked(app.selectbox(key=state.DATA).set_value(state.FOLDER).run()))
     app = opened(clean_folder(tmp_path / "own"))
-    assert "Nothing stops a training" in texts(app) and not app.error and not app.warning
+    assert "A training can start" in texts(app) and not app.error and not app.warning
     assert cards(app)[:2] == ["39", "3"]
     app = opened(tmp_path / "nowhere")
     assert "Unknown data" in texts(app) and not app.metric

@@ -25,7 +25,7 @@ def test_a_reader_checks_a_folder_and_mends_it(visit: Visit, tmp_path: Path) -> 
     (own / BROKEN[0]).write_bytes(whole)
     page.locator("h1").click()
     page.keyboard.press("r")
-    expect(page.get_by_text("Nothing stops a training on these images.")).to_be_visible()
+    expect(page.get_by_text("A training can start on these images.")).to_be_visible()
     visit.settle_on(".js-plotly-plot", ".dx-contact li")
     assert page.locator(".dx-contact img").count() == 12
     assert not violations(visit)
