@@ -40,7 +40,8 @@ def section(image: ChosenImage, maps: dx.ExitComparison, question: Question, lab
             except model_queries.UNAVAILABLE as error:
                 state.request_check(None)
                 messages.problem("The maps cannot be checked here.", error)
-        st.table(table(maps, qualities, labels), hide_index=True, alt="Numbers of every map.")
+        if qualities or any(one.delta is not None for one in maps.attributions):  # else nothing is known yet
+            st.table(table(maps, qualities, labels), hide_index=True, alt="Numbers of every map.")
         if qualities is None:
             st.button("Check them by hiding parts", on_click=state.request_check, args=(request,))
         st.caption("  \n".join(EXPLANATIONS))
