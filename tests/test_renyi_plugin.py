@@ -174,13 +174,13 @@ def test_failure_prediction_reads_the_direction_and_tables_the_column() -> None:
 
 
 def test_all_policies_name_the_reason_where_a_run_has_no_logits() -> None:
-    rows = json.loads(call("evaluate", "demo-cnn", "--all-policies", "--json").stdout)
+    rows = json.loads(call("evaluate", "fashion-naive", "--all-policies", "--json").stdout)
     (reason,) = {row["unavailable"] for row in rows if row["policy"] == "renyi"}
     assert "needs logits; this record of fashion-mnist calibration has none" in reason
     assert all("accuracy" in row for row in rows if row["policy"] == "margin")
-    table = call("evaluate", "demo-cnn", "--all-policies").stdout
+    table = call("evaluate", "fashion-naive", "--all-policies").stdout
     assert reason in next(line for line in table.splitlines() if "| renyi" in line)
-    assert "needs logits" in fails("evaluate", "demo-cnn", "--policy", "renyi", "--flops", 0.5)
+    assert "needs logits" in fails("evaluate", "fashion-naive", "--policy", "renyi", "--flops", 0.5)
     row = json.loads(call("evaluate", "fashion", "--policy", "renyi", "--flops", 0.3, "--json").stdout)
     assert row["accuracy"] > 0.9 and row["flops_fraction"] < 0.35
     assert "renyi" in call("policies").stdout

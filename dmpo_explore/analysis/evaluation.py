@@ -225,7 +225,7 @@ def evaluate_protocol(runs: Sequence[str], protocol: str, *, split: str = "test"
     Example:
         >>> import dmpo_explore as dx
         >>> [round(row["accuracy"], 3) for row in dx.analysis.evaluate_protocol(["demo-cnn"], "anytime")]
-        [0.828, 0.885, 0.907, 0.908, 0.904]
+        [0.789, 0.828, 0.838, 0.854, 0.865]
     """
     policy = lookup(PROTOCOLS, protocol, "protocol")
     rows = []

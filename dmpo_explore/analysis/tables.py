@@ -68,7 +68,7 @@ def policy_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         >>> import dmpo_explore as dx
         >>> lines = policy_table(dx.analysis.evaluate_policies(["demo-cnn"]))
         >>> [cell.strip() for cell in lines[2].split("|")[1:4]]
-        ['demo-cnn', 'confidence', '89.62 % at 29.9 %']
+        ['demo-cnn', 'confidence', '85.92 % at 30.9 %']
     """
     lines: dict[tuple[str, str], dict[str, str]] = {}
     columns: dict[str, None] = {}

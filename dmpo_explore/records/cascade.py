@@ -30,7 +30,7 @@ def cascade(*records: ExitRecord) -> ExitRecord:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> small, large = (dx.load_run(name).record("test") for name in ("demo-cnn", "fashion-single"))
+        >>> small, large = (dx.load_run(name).record("test") for name in ("demo-cnn", "demo-single"))
         >>> both = cascade(small, large)
         >>> both.n_exits, both.meta.exit_blocks, both.flops_fraction.round(2).tolist()
         (6, (3, 5, 8, 11, 16, 28), [0.01, 0.02, 0.02, 0.04, 0.06, 1.06])

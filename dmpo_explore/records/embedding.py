@@ -26,7 +26,7 @@ def feature_embedding(features: Array) -> npt.NDArray[np.float16]:
     Example:
         >>> import numpy as np
         >>> line = np.array([0.0, 1.0, 2.0])[:, None, None] * np.ones((1, 2, 4))
-        >>> feature_embedding(line)[:, 0].tolist()  # on a line, from end to end
+        >>> (feature_embedding(line)[:, 0].round() + 0.0).tolist()  # on a line, from end to end
         [[-100.0, 0.0], [0.0, 0.0], [100.0, 0.0]]
     """
     if features.ndim != 3 or not len(features):

@@ -276,7 +276,7 @@ class ExitRecord:
 
         Example:
             >>> import dmpo_explore as dx
-            >>> dx.load_run("demo-cnn").record("test").tempered([2.0] * 5)
+            >>> dx.load_run("fashion-naive").record("test").tempered([2.0] * 6)
             Traceback (most recent call last):
             ...
             ValueError: this record of fashion-mnist test has no logits, which temperatures need; record it again with \

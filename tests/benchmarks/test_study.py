@@ -209,19 +209,17 @@ def test_bundled_runs_are_the_first_seed_of_the_headlines() -> None:
         return replace(record, meta=replace(record.meta, flops=record.meta.flops_trained))
 
     names = {arm: name for name, arm in grids.SHIPPED.items()}
-    cnn = {"dmpo": "demo-cnn", "single": "demo-cnn-single"}
-    for grid, arms in (("shipped", names), ("cnn", cnn)):
-        table = pd.read_csv(study.RESULTS / f"study-{grid}.csv").set_index("run")
-        for arm, name in arms.items():
-            run = run_module.bundled(study.plan(grids.GRIDS[grid])[f"{arm}-s0"])
-            assert run is not None and run.name == name
-            published = table.loc[f"{arm}-s0"].dropna()
-            records = as_trained(run.record("val")), as_trained(run.record("test"))
-            assert published.to_dict() == pytest.approx(run_module.measure(run, *records), rel=1e-4), name
-            with np.load(study.RESULTS / "study" / grid / f"{arm}-s0" / "outcomes.npz", allow_pickle=False) as kept:
-                again = run_module.outcomes(*records)
-                assert set(kept) == set(again)
-                assert all((kept[what] == correct).all() for what, correct in again.items())
+    table = pd.read_csv(study.RESULTS / "study-shipped.csv").set_index("run")
+    for arm, name in names.items():
+        run = run_module.bundled(study.plan(grids.GRIDS["shipped"])[f"{arm}-s0"])
+        assert run is not None and run.name == name
+        published = table.loc[f"{arm}-s0"].dropna()
+        records = as_trained(run.record("val")), as_trained(run.record("test"))
+        assert published.to_dict() == pytest.approx(run_module.measure(run, *records), rel=1e-4), name
+        with np.load(study.RESULTS / "study" / "shipped" / f"{arm}-s0" / "outcomes.npz", allow_pickle=False) as kept:
+            again = run_module.outcomes(*records)
+            assert set(kept) == set(again)
+            assert all((kept[what] == correct).all() for what, correct in again.items())
 
 
 def test_the_command_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

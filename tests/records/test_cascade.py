@@ -17,7 +17,7 @@ from dmpo_explore.records.record import ExitRecord
 
 
 def recorded(split: str) -> list[ExitRecord]:
-    return [dx.load_run(name).record(split) for name in ("demo-cnn", "fashion-single")]
+    return [dx.load_run(name).record(split) for name in ("demo-cnn", "demo-single")]
 
 
 def test_a_small_model_then_a_large_one(tmp_path: Path) -> None:

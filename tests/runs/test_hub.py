@@ -201,7 +201,7 @@ def test_the_card_has_the_metadata_that_the_hub_reads() -> None:
     values = yaml.safe_load(head)
     (model,) = values.pop("model-index")
     assert values == {
-        "base_model": "timm/x", "datasets": ["fashion-mnist"], "library_name": "dmpo-explore", "license": "apache-2.0",
+        "base_model": "timm/x", "datasets": ["grocery"], "library_name": "dmpo-explore", "license": "apache-2.0",
         "metrics": ["accuracy"], "pipeline_tag": "image-classification",
         "tags": ["early-exit", "dynamic-inference", "dmpo", "vision"],
     }  # fmt: skip
