@@ -90,9 +90,9 @@ HOW = (
     "the budgets 30, 35, … 100 % of the plain backbone's "
     "compute, which is the area under accuracy by budget. A budget is the compute that may be used *at most*. Under "
     "each the best threshold on val is taken. Many models are at their best far below it, so the compute *used* is "
-    "shown beside. A part *helps* if the interval lies above 0 and all seeds agree; *may help or not*, which includes 0, is not the "
-    "same as *useless*. The interval covers the choice of test images, not another training: that is what the seeds "
-    "are for. Numbers are means over seeds, in brackets the lowest and the highest."
+    "shown beside. A part *helps* if the interval lies above 0 and all seeds agree; *may help or not*, which includes "
+    "0, is not the same as *useless*. The interval covers the choice of test images, not another training: that is "
+    "what the seeds are for. Numbers are means over seeds, in brackets the lowest and the highest."
 )
 MADE = (
     "Made by `scripts/bench study GRID` and `scripts/bench training_time GRID`, then `scripts/bench study_report`; "

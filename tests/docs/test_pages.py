@@ -114,7 +114,7 @@ def test_commands_on_bundled_runs_work(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_tables_are_what_the_commands_print() -> None:
     tables = re.findall(r"<!-- table: (dmpo-explore .*?) -->\n(.*?)<!-- end of table -->", RESULTS, re.DOTALL)
-    assert len(tables) == 5
+    assert len(tables) == 6
     for command, table in tables:
         result = CliRunner().invoke(app, shlex.split(command)[1:])
         assert result.exit_code == 0, result.output
