@@ -119,7 +119,7 @@ def test_the_tables_are_what_the_commands_print() -> None:
         result = CliRunner().invoke(app, shlex.split(command)[1:])
         assert result.exit_code == 0, result.output
         assert table.strip() == result.stdout.strip()
-    assert all(name in tables[2][1] for name in ("fashion-naive", "fashion-single", "30 %", "full"))
+    assert all(name in tables[3][1] for name in ("fashion-naive", "fashion-single", "30 %", "full"))
 
 
 def test_the_groceries_of_results_are_those_of_the_evidence() -> None:
