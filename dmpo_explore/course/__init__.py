@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from . import own_images as own_images
     from . import rivals as rivals
     from . import small_cnn as small_cnn
+    from .camera import Camera as Camera
     from .drawing import Drawing as Drawing
     from .drawing import network as network
+    from .guesses import Guess as Guess
+    from .guesses import guess as guess
     from .photographs import photographs as photographs
     from .photographs import public_photographs as public_photographs
     from .tables import study_table as study_table
