@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
+    from . import checks as checks
     from . import colours as colours
     from . import exercises as exercises
     from . import garment as garment
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from . import moving as moving
     from . import on_tokens as on_tokens
     from . import own_images as own_images
+    from . import parts as parts
     from . import rivals as rivals
     from . import small_cnn as small_cnn
+    from . import training as training
     from .camera import Camera as Camera
     from .drawing import Drawing as Drawing
     from .drawing import network as network
@@ -31,5 +34,6 @@ if TYPE_CHECKING:
     from .photographs import photographs as photographs
     from .photographs import public_photographs as public_photographs
     from .tables import study_table as study_table
+    from .workbook import mine as mine
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -25,8 +25,8 @@ from ..data.splits import stratified_rows
 from ..pretrained.weights import find_weights
 from ..utils.files import atomic_file, cache_dir
 
-BACKBONE, SIZE, BLOCKS = "vit_small_patch14_dinov2", 84, (3, 6, 9, 12)
-IMAGES = {"train": 1500, "val": 600, "test": 800}  # drawn once, equally from every class
+BACKBONE, SIZE, BLOCKS = "vit_small_patch14_dinov2", 70, (3, 6, 9, 12)
+IMAGES = {"train": 1200, "val": 600, "test": 800}  # drawn once, equally from every class
 WIDTH, GRID = 384, (SIZE // 14, SIZE // 14)
 
 
