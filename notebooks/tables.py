@@ -98,6 +98,22 @@ def static() -> str:
     return pd.DataFrame(rows).round(3).to_csv(index=False)
 
 
+def last_exit() -> str:
+    """Photographs (second edition, Caltech-101): the last exit of naive exits and of DMPO against a net of one exit.
+
+    That net has DMPO's head behind the last block, and the same pixels; every pair over the seeds that both have.
+    """
+    folder, rows = RESULTS / "second" / "caltech", []
+    for name, arm in {"naive exits": "naive", "naive exits with bypass": "naive-bypass", "DMPO": "dmpo"}.items():
+        sides = []
+        for one, number in ((arm, "exit 6"), ("single-head-84", "exit 1")):
+            paths = folder.glob(f"{one}-s[0-9]")
+            sides.append({path.name[-1]: np.load(path / "outcomes.npz")[number] for path in paths})
+        shared = sorted(sides[0].keys() & sides[1].keys())
+        rows.append(gain(f"{name}, last exit", *(np.stack([of[seed] for seed in shared]) for of in sides)))
+    return pd.DataFrame(rows).round(3).to_csv(index=False)
+
+
 def evidence() -> str:
     """Similarity and probes of the arms of the grid ``core``, means over the early stages, as they are."""
     return (RESULTS / "evidence.csv").read_text(encoding="utf-8")
@@ -193,6 +209,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "evidence": evidence,
     "gains": gains,
     "gradients": gradients,
+    "last-exit": last_exit,
     "learned-weights": learned_weights,
     "photos-pixels": pixels,
     "schedule-gains": schedule_gains,

@@ -106,9 +106,9 @@ def stage(answer: Any) -> Lines:
     ours, theirs = answer(8, 3).double(), parts.Stage(8, 3).double()
     yield from same_weights(ours, theirs)
     tokens, state = (torch.randn(2, 7, d, dtype=torch.float64) for d in (8, 3))
-    hints = {0: "the new state is u + MLP(u), u = Down(LN tokens) + state", 1: "the exit reads tokens + Up(state)"}
+    hints = {0: "the new state is u + MLP(u), u = Down(tokens) + state", 1: "the exit reads tokens, then the new state"}
     yield from same_results(ours, theirs, (tokens, state), hints)
-    first = "without a state, as at the first stage, u is Down(LN tokens) alone"
+    first = "without a state, as at the first stage, u is Down(tokens) alone"
     yield from same_results(ours, theirs, (tokens, None), {0: first, 1: first})
 
 
@@ -157,7 +157,7 @@ def weights(answer: Callable[[int, int], Any]) -> Lines:
 def assembled(answer: Any) -> Lines:
     """Correct: bypasses stay aside, every exit has its norm, and the logits are (images, exits, classes)."""
     def of(kind: Any) -> Any:
-        stages = [parts.Stage(8, 3) for _ in range(3)]
+        stages = [parts.Stage(5, 3) for _ in range(3)]
         bypasses = [parts.Bypass(8, 3, (2, 2)), parts.Bypass(8, 3, (2, 2)), nn.Identity()]
         heads = [parts.Head(8, 4, 5), parts.Head(8, 4, 5), parts.MeanHead(8, 5)]
         return kind(stages, bypasses, heads, 8).double()
@@ -165,4 +165,4 @@ def assembled(answer: Any) -> Lines:
     ours, theirs = of(answer), of(parts.EarlyExitNet)
     yield from same_weights(ours, theirs)
     hint = "stage k gets the state of stage k − 1; the exit's way is bypass, norm, head; stack along dimension 1"
-    yield from same_results(ours, theirs, (torch.randn(3, 2, 5, 8, dtype=torch.float64),), {0: hint})
+    yield from same_results(ours, theirs, (torch.randn(3, 2, 5, 5, dtype=torch.float64),), {0: hint})

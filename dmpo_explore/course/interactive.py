@@ -62,12 +62,51 @@ def live(draw: Draw, **controls: widgets.Widget) -> Live:
     return Live(draw, controls)
 
 
+# Plotly's widget carries its 5 MB of JavaScript in its state, which a notebook saves once per figure. This one asks the
+# kernel for them, once per page.
+CODE = """
+const code = model => globalThis.dmpoPlotly ??= new Promise(done => {
+    const take = message => {
+        if (!message.plotly) return;
+        model.off("msg:custom", take);
+        done(import(URL.createObjectURL(new Blob([message.plotly], {type: "text/javascript"}))));
+    };
+    model.on("msg:custom", take);
+    model.send({plotly: true});
+});
+export default () => {
+    let parts;
+    return {
+        async initialize(context) {
+            parts = (await code(context.model)).default();
+            parts.initialize(context);
+        },
+        render: context => parts.render(context),
+    };
+};
+"""
+
+
+class SmallFigure(go.FigureWidget):  # type: ignore[misc]
+    """Plotly's figure widget, but for its JavaScript, which is no part of its state."""
+
+    _esm = CODE
+
+    def __init__(self, figure: go.Figure) -> None:
+        super().__init__(figure)
+        self.on_msg(self._answer)
+
+    def _answer(self, _: object, message: dict[str, Any], __: object) -> None:
+        if message.get("plotly"):
+            self.send({"plotly": str(go.FigureWidget._esm)})
+
+
 class Live(widgets.VBox):  # type: ignore[misc]
     """A widget of controls above a figure that follows them."""
 
     def __init__(self, draw: Draw, controls: dict[str, widgets.Widget]) -> None:
         self.draw, self.controls = draw, controls
-        self.figure = go.FigureWidget(self.drawn())
+        self.figure = SmallFigure(self.drawn())
         super().__init__([*controls.values(), self.figure])
         for control in controls.values():
             control.observe(self.redraw, names="value")

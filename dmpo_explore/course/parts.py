@@ -18,36 +18,37 @@ import dmpo_explore as dx
 from ..training.schedules import loss_weights
 from .camera import GRID, WIDTH, Camera
 
+NARROW = 32  # numbers of a token's state in the narrow trunk
+READ = WIDTH + NARROW  # numbers of a token that an exit reads
+
 
 class Stage(nn.Module):
     """One stage of the narrow trunk: (tokens, state of the stage before) → (state, what the exit reads).
 
-    state ← u + MLP(LN u), u = Down(LN tokens) + state; the exit reads tokens + Up(state).
+    state ← u + MLP(u), u = Down(tokens) + state; the exit reads tokens and state side by side.
 
     Args:
-        width: D of the backbone's tokens. narrow: width of the state.
+        width: of the tokens. narrow: of the state.
     """
 
-    def __init__(self, width: int = WIDTH, narrow: int = 48) -> None:
+    def __init__(self, width: int = WIDTH, narrow: int = NARROW) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
         self.down = nn.Linear(width, narrow)
         self.mlp = nn.Sequential(
             nn.LayerNorm(narrow), nn.Linear(narrow, 2 * narrow), nn.GELU(), nn.Linear(2 * narrow, narrow)
         )
-        self.up = nn.Linear(narrow, width)
 
     def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(B, N, D), (B, N, narrow) or None at the first stage → (B, N, narrow), (B, N, D)."""
-        state = self.down(self.norm(tokens)) + (0 if state is None else state)
+        """(B, N, width), (B, N, narrow) or None at the first stage → (B, N, narrow), (B, N, width + narrow)."""
+        state = self.down(tokens) + (0 if state is None else state)
         state = state + self.mlp(state)
-        return state, tokens + self.up(state)
+        return state, torch.cat((tokens, state), dim=-1)
 
 
 class Bypass(dx.models.ConvBypass):
     """`dx.models.ConvBypass` with tokens alone as its result."""
 
-    def __init__(self, width: int = WIDTH, hidden: int = 64, grid: tuple[int, int] = GRID) -> None:
+    def __init__(self, width: int = READ, hidden: int = 32, grid: tuple[int, int] = GRID) -> None:
         super().__init__(width, hidden, grid, 1)
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
@@ -58,7 +59,7 @@ class Bypass(dx.models.ConvBypass):
 class MeanHead(nn.Module):
     """One linear layer on the mean of the patch tokens."""
 
-    def __init__(self, width: int = WIDTH, n_classes: int = 81) -> None:
+    def __init__(self, width: int = READ, n_classes: int = 81) -> None:
         super().__init__()
         self.first = nn.Linear(width, n_classes)
 
@@ -70,7 +71,7 @@ class MeanHead(nn.Module):
 class Head(nn.Module):
     """Mean plus root of the covariance, as `dx.models.CovariancePredictor` with ``isqrt``."""
 
-    def __init__(self, width: int = WIDTH, channels: int = 48, n_classes: int = 81) -> None:
+    def __init__(self, width: int = READ, channels: int = 24, n_classes: int = 81) -> None:
         super().__init__()
         self.first = nn.Linear(width, n_classes)
         self.reduce = nn.Linear(width, channels, bias=False)
@@ -100,7 +101,7 @@ class EarlyExitNet(nn.Module):
         stages: Sequence[nn.Module],
         bypasses: Sequence[nn.Module],
         heads: Sequence[nn.Module],
-        width: int = WIDTH,
+        width: int = READ,
     ) -> None:
         super().__init__()
         self.stages, self.bypasses, self.heads = nn.ModuleList(stages), nn.ModuleList(bypasses), nn.ModuleList(heads)
@@ -120,13 +121,14 @@ class EarlyExitNet(nn.Module):
 class _Joined(nn.Module):
     """A frozen trunk and a stage beside it; its state is tokens, narrow state and what the exit reads, side by side."""
 
-    def __init__(self, trunk: nn.Module, stage: nn.Module, first: bool) -> None:
+    def __init__(self, trunk: nn.Module, reduce: nn.Module, stage: nn.Module, width: int | None) -> None:
         super().__init__()
-        self.trunk, self.stage, self.first = trunk, stage, first
+        self.trunk, self.reduce, self.stage, self.width = trunk, reduce, stage, width
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = self.trunk(x if self.first else x[..., :WIDTH])
-        state, read = self.stage(tokens, None if self.first else x[..., WIDTH:-WIDTH])
+        width = self.width  # of the tokens before; None at the first stage
+        tokens = self.trunk(x if width is None else x[..., :width])
+        state, read = self.stage(self.reduce(tokens), None if width is None else x[..., width:-READ])
         return torch.cat((tokens, state, read), dim=-1)
 
 
@@ -143,7 +145,7 @@ class _Aside(nn.Module):
 
 class _BesideBackbone(dx.models.Stage):
     def tokens(self, state: Tensor) -> Tensor:
-        return state[..., -WIDTH:]
+        return state[..., -READ:]
 
 
 def on_images(net: Any, camera: Camera) -> dx.DMPO:
@@ -155,8 +157,9 @@ def on_images(net: Any, camera: Camera) -> dx.DMPO:
     stages, old = [], camera.backbone.stages
     for k, of in enumerate(zip(net.stages, net.bypasses, net.norms, net.heads, strict=True)):
         stage, bypass, norm, head = of
-        trunk = _Joined(old[k].trunk, stage, first=k == 0)
-        shape = {"width": WIDTH, "grid": old[k].grid, "prefix": old[k].prefix, "class_token": True}
+        trunk = _Joined(old[k].trunk, camera.reduce[k], stage, old[k].width if k else None)
+        shape = {"width": READ, "grid": old[k].grid, "prefix": old[k].prefix, "class_token": True}
         stages.append(_BesideBackbone(trunk, _Aside(bypass), norm, head, **shape))
-    made = dx.DMPO(camera.backbone.embed, stages, camera.backbone.exits, camera.backbone.preprocess)
+    blocks = camera.backbone.exits[: len(stages)]
+    made = dx.DMPO(camera.backbone.embed, stages, blocks, camera.backbone.preprocess)
     return made.eval()

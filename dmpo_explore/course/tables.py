@@ -37,5 +37,5 @@ def study_table(name: str) -> pd.DataFrame:
     names = sorted(path.stem for path in FOLDER.glob("*.csv"))
     if name not in names:
         raise ValueError(f"no table {name!r}. Valid: {', '.join(names)}")
-    differences = name in ("claims", "gains", "photos-pixels", "schedule-gains", "static")
+    differences = name in ("claims", "gains", "last-exit", "photos-pixels", "schedule-gains", "static")
     return pd.read_csv(FOLDER / f"{name}.csv", dtype={"seeds": str} if differences else None)

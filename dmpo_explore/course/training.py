@@ -25,6 +25,11 @@ Weights = Callable[[int, int], Sequence[float]]  # (epoch from 0, epochs) → K
 Net = TypeVar("Net", bound=nn.Module)
 
 
+def only(exit: int, n_exits: int = 4) -> Weights:
+    """Loss weights that are 1 for one exit (0-based) and 0 for the others, in every epoch."""
+    return lambda epoch, epochs: [float(k == exit) for k in range(n_exits)]
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Torch on one thread inside: two of them wait for each other in layers as small as these."""
@@ -54,7 +59,7 @@ def train(
     """
     torch.manual_seed(seed)
     net = make().train()
-    steps = epochs * -(-len(part) // batch)
+    steps = max(1, epochs * -(-len(part) // batch))
     optimizer = torch.optim.AdamW(net.parameters(), rate, weight_decay=0.05)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     with one_thread():
