@@ -110,10 +110,10 @@ trunks = [training.train(network, train, training.only(3), seed=seed) for seed i
 
 
 # %%
-class Behind(nn.Module):  # two layers on the mean patch, with as many weights as the bypass adds
+class Behind(nn.Module):  # two layers on the mean patch, with as many weights as bypass and linear layer together
     def __init__(self):
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(160, 64), nn.GELU(), nn.Linear(64, 81))
+        self.layers = nn.Sequential(nn.Linear(160, 100), nn.GELU(), nn.Linear(100, 81))
 
     def forward(self, x):
         return self.layers(x[:, 1:].mean(dim=1))

@@ -28,7 +28,7 @@ from address import repository, with_cells, with_outputs
 from editions import METADATA, read, read_script, same_cells, student
 
 FOLDER = Path(__file__).resolve().parent
-MAX_BYTES, MAX_SECONDS = 400_000, 60
+MAX_BYTES, MAX_SECONDS = 450_000, 60
 LIVE = ("application/vnd.jupyter.widget-view+json", "application/vnd.plotly.v1+json")  # needs a kernel or scripts
 
 

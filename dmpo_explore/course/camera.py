@@ -28,8 +28,11 @@ from ..pretrained.weights import find_weights
 from ..utils.files import atomic_file, cache_dir
 
 BACKBONE, SIZE, BLOCKS = "vit_small_patch14_dinov2", 70, (2, 3, 4, 6)
-IMAGES = {"train": 1200, "val": 600, "test": 800}  # drawn once, equally from every class
+IMAGES = {"train": 1200, "val": 600, "calibration": 600, "test": 800}  # drawn once, equally from every class
 WIDTH, GRID = 128, (SIZE // 14, SIZE // 14)
+CONFIG = dx.ModelConfig(
+    BACKBONE, image_size=SIZE, exits=BLOCKS, tuning="none", bypass="none", predictor="linear", read="mean"
+)
 
 
 class Reduce(nn.Module):
@@ -80,7 +83,7 @@ class Camera:
     """Photographs of 81 kinds of groceries, and what the frozen backbone makes of them.
 
     Attributes:
-        train, val, test: `Part`; val chooses, test is read last.
+        train, val, calibration, test: `Part`; val chooses, calibration fits thresholds, test is read last.
         names: class names.
     """
 
@@ -97,6 +100,10 @@ class Camera:
         return self._part("val")
 
     @cached_property
+    def calibration(self) -> Part:
+        return self._part("calibration")
+
+    @cached_property
     def test(self) -> Part:
         return self._part("test")
 
@@ -104,9 +111,7 @@ class Camera:
     def backbone(self) -> dx.DMPO:
         """The frozen backbone, cut into stages that end at `BLOCKS`; its exits are not trained."""
         dx.fetch_weights(BACKBONE)
-        plain = {"tuning": "none", "bypass": "none", "predictor": "linear"}
-        config = dx.ModelConfig(BACKBONE, image_size=SIZE, exits=BLOCKS, **plain)
-        return dx.build_model(config, len(self.names)).eval().requires_grad_(False)
+        return dx.build_model(CONFIG, len(self.names)).eval().requires_grad_(False)
 
     @cached_property
     def reduce(self) -> nn.ModuleList:

@@ -106,9 +106,9 @@ def stage(answer: Any) -> Lines:
     ours, theirs = answer(8, 3).double(), parts.Stage(8, 3).double()
     yield from same_weights(ours, theirs)
     tokens, state = (torch.randn(2, 7, d, dtype=torch.float64) for d in (8, 3))
-    hints = {0: "the new state is u + MLP(u), u = Down(tokens) + state", 1: "the exit reads tokens, then the new state"}
+    hints = {0: "the new state is MLP(Down(tokens) + state)", 1: "the exit reads tokens, then the new state"}
     yield from same_results(ours, theirs, (tokens, state), hints)
-    first = "without a state, as at the first stage, u is Down(tokens) alone"
+    first = "without a state, as at the first stage, the MLP reads Down(tokens) alone"
     yield from same_results(ours, theirs, (tokens, None), {0: first, 1: first})
 
 

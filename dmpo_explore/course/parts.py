@@ -25,7 +25,7 @@ READ = WIDTH + NARROW  # numbers of a token that an exit reads
 class Stage(nn.Module):
     """One stage of the narrow trunk: (tokens, state of the stage before) → (state, what the exit reads).
 
-    state ← u + MLP(u), u = Down(tokens) + state; the exit reads tokens and state side by side.
+    new state = MLP(Down(tokens) + state); the exit reads tokens and state side by side.
 
     Args:
         width: of the tokens. narrow: of the state.
@@ -40,8 +40,7 @@ class Stage(nn.Module):
 
     def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(B, N, width), (B, N, narrow) or None at the first stage → (B, N, narrow), (B, N, width + narrow)."""
-        state = self.down(tokens) + (0 if state is None else state)
-        state = state + self.mlp(state)
+        state = self.mlp(self.down(tokens) + (0 if state is None else state))
         return state, torch.cat((tokens, state), dim=-1)
 
 

@@ -18,7 +18,10 @@ from torch.nn import functional as F
 
 import dmpo_explore as dx
 
-from .camera import Part
+from ..inference.torch_recording import as_batch
+from ..records.record import RecordMeta
+from . import parts
+from .camera import CONFIG, SIZE, Camera, Part
 
 Bools = npt.NDArray[np.bool_]
 Weights = Callable[[int, int], Sequence[float]]  # (epoch from 0, epochs) → K
@@ -85,6 +88,18 @@ def answers(net: nn.Module, part: Part) -> torch.Tensor:
 def correct(net: nn.Module, part: Part) -> Bools:
     """(K, B): whether each exit classifies each image correctly."""
     return (answers(net, part).argmax(dim=-1) == part.labels[:, None]).T.numpy()
+
+
+def record(net: nn.Module, camera: Camera, split: str) -> dx.ExitRecord:
+    """What every exit answers for a split's images, with the FLOPs of the model on images (`parts.on_images`)."""
+    part, model = getattr(camera, split), parts.on_images(net, camera)
+    flops = dx.models.measure_flops(model, dx.models.build_reference(CONFIG, len(camera.names)))
+    meta = RecordMeta(
+        "grocery", split, tuple(camera.names), model.exits, tuple(flops.cumulative), flops.reference,
+        indices=part.images.indices, model="yours", image_size=SIZE,
+    )  # fmt: skip
+    logits = answers(net, part)
+    return dx.ExitRecord.of_arrays(as_batch(logits, part.labels.numpy(), keep_logits=True), meta)
 
 
 def gain(question: str, more: Bools, less: Bools) -> dict[str, float | str]:
