@@ -286,7 +286,7 @@ wall(first, exits)
 # So the mean hides two things. On 40 % of the compute accuracy falls by 1.7 points: by 3 for cartons and by nothing for
 # vegetables. And 40 % is the mean of *this* mixture. A shop that sells cartons alone would take 47 %.
 #
-# ## What you cannot conclude
+# <div class="admonition note" markdown="1"><p><b>What you cannot conclude.</b></p>
 #
 # - *That the method is why `demo` is ahead of `demo-naive`.* One training of each. Lessons 2 to 5 take it apart, with
 #   several trainings and intervals.
@@ -294,6 +294,8 @@ wall(first, exits)
 #   looked at after the fact, so count the difference between them as a question for the next test.
 # - *That a certain answer is a correct one.* 40 % is a score; what it says about errors is the subject of lesson 6.
 # - *That 40 % of the compute is 40 % of the time.* [Compute and speed](../docs/speed.md) measures time.
+#
+# </div>
 #
 # **In your own words:** what is a threshold traded for, and why does a mean over all images not tell who pays?
 #

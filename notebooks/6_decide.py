@@ -3,9 +3,12 @@
 #
 # *Where should an image stop, and who vouches for the threshold?*
 #
-# **Today** you build the loop that really stops, set a budget and a limit on errors for your model, and then carry the
+# **Today.** You build the loop that really stops, set a budget and a limit on errors for your model, and carry a
 # threshold into a shop that it has never seen. At the end the parts of the course stand side by side. 45 minutes; it
-# runs in under a minute. You need [1 · See it](1_see_it.ipynb).
+# runs in under a minute.
+#
+# **Before.** [1 · See it](1_see_it.ipynb), and [5 · Two phases](5_two_phases.ipynb) if it is to be your model. Words
+# are in the [glossary](../docs/glossary.md).
 
 # %% tags=["drawing"]
 import dmpo_explore as dx
@@ -105,8 +108,8 @@ steps.on(figure)
 #
 # ## Your model, and a budget
 #
-# If you trained a model in lesson 5, its record lies beside this notebook and is used from here on. Else `demo` stands
-# in, and the numbers below are those of `demo`.
+# The record of the model that you trained in lesson 5 lies beside this notebook and is used from here on. Without it
+# `demo` stands in, and the numbers in the text are those of `demo`.
 
 # %%
 mine = Path("my_parts/record")
@@ -338,7 +341,7 @@ strongest.on(dx.figures.gains_figure(gains.assign(question=what + ": " + sets)).
 # | one threshold on confidence | on the bundled runs no other policy gains more than half a point |
 # | risk control on labelled images *from the place of use* | 60 repair the limit, more of them the compute |
 #
-# ## What you cannot conclude
+# <div class="admonition note" markdown="1"><p><b>What you cannot conclude.</b></p>
 #
 # - *That a limit holds because it was tested.* It holds for images like those of calibration, in all but a share δ of
 #   the draws. Nothing in a threshold tells you that the images have changed.
@@ -346,6 +349,8 @@ strongest.on(dx.figures.gains_figure(gains.assign(question=what + ": " + sets)).
 # - *That 60 photographs are enough anywhere.* Where early-exit errors are more frequent, the test needs more.
 # - *That your lesson-5 model does what whole networks do.* It is a narrow trunk beside a frozen backbone.
 # - *What a paper's authors would have measured.* These are our trainings of our implementation, on two small data sets.
+#
+# </div>
 #
 # **In your own words:** bypass, second order, two phases, threshold, risk. One sentence each, without this page.
 #

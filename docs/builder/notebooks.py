@@ -1,6 +1,6 @@
 """Render the notebooks as pages, with the outputs that are committed in them.
 
-In: notebooks/NN_name.ipynb. Out: ``notebooks/NN_name.md`` and their pictures.
+In: notebooks/NAME.ipynb, the edition to read. Out: ``notebooks/NAME.md`` and their pictures.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def render(path: Path, page: str, folder: Path) -> str:
         if cell.cell_type == "markdown":
             parts.append(cell.source)
         else:
-            parts += [] if "network" in cell.metadata.get("tags", []) else [f"```python\n{cell.source}\n```"]
+            parts += [] if "drawing" in cell.metadata.get("tags", []) else [f"```python\n{cell.source}\n```"]
             parts += [_output(output, f"{cell.id}-{i}", page, folder) for i, output in enumerate(cell.outputs)]
     title, _, rest = "\n\n".join(part for part in parts if part).partition("\n")
     return with_links(f"{title}\n\n{NOTE}\n{rest}\n", path.relative_to(ROOT).as_posix(), page, folder)
