@@ -6,8 +6,8 @@
 # **Today.** You build the schedule of the loss weights, put your parts together to **your DMPO**, train it beside naive
 # exits, and look where each of its exits looks. 45 minutes; the cells run in about two.
 #
-# **Before.** Lessons [2](2_why_it_is_hard.ipynb), [3](3_bypass.ipynb) and [4](4_second_order.ipynb). Parts that you built
-# there are found by themselves; for those that are missing the course's stand in. Words are in the
+# **Before.** Lessons [2](2_why_it_is_hard.ipynb), [3](3_bypass.ipynb) and [4](4_second_order.ipynb). Parts that you
+# built there are found by themselves; for those that are missing the course's stand in. Words are in the
 # [glossary](../docs/glossary.md).
 
 # %% tags=["drawing"]
@@ -23,7 +23,6 @@ from torch import nn
 
 import dmpo_explore as dx
 from dmpo_explore.course import checks, guess, mine, parts, training
-from dmpo_explore.course.interactive import live, slider
 
 camera = dx.course.Camera()
 train, val, test = camera.train, camera.val, camera.test
@@ -129,8 +128,8 @@ checks.assembled(DMPO)
 # %% [markdown]
 # <details><summary>Hint: the loop</summary>
 #
-# Start with `state = None` and an empty list. In the loop: `state, read = self.stages[k](tokens[k], state)`. Only `read`
-# goes to the exit, and only `state` to the next stage. At the end `torch.stack(logits, dim=1)`.
+# Start with `state = None` and an empty list. In the loop: `state, read = self.stages[k](tokens[k], state)`. Only
+# `read` goes to the exit, and only `state` to the next stage. At the end `torch.stack(logits, dim=1)`.
 #
 # </details>
 #
@@ -166,9 +165,9 @@ dx.figures.seeds_figure(lines, "correct on val, %").update_yaxes(range=[0, 80])
 # And with the library's parts in place of yours, from the same seed:
 
 # %%
-bypasses = [*(parts.Bypass() for _ in range(3)), nn.Identity()]
+bypasses = [*(parts.PatchBypass() for _ in range(3)), nn.Identity()]
 library = training.train(
-    lambda: parts.EarlyExitNet([parts.Stage() for _ in exits], bypasses, [parts.Head() for _ in exits]),
+    lambda: parts.EarlyExitNet([parts.SideStage() for _ in exits], bypasses, [parts.CovarianceHead() for _ in exits]),
     train,
     parts.weights,
 )

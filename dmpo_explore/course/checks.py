@@ -103,7 +103,7 @@ def same_results(found: nn.Module, due: nn.Module, inputs: tuple[Any, ...], hint
 @build("Stage")
 def stage(answer: Any) -> Lines:
     """Correct: with the same weights your stage gives what the course's gives, and the same gradients."""
-    ours, theirs = answer(8, 3).double(), parts.Stage(8, 3).double()
+    ours, theirs = answer(8, 3).double(), parts.SideStage(8, 3).double()
     yield from same_weights(ours, theirs)
     tokens, state = (torch.randn(2, 7, d, dtype=torch.float64) for d in (8, 3))
     hints = {0: "the new state is MLP(Down(tokens) + state)", 1: "the exit reads tokens, then the new state"}
@@ -115,7 +115,7 @@ def stage(answer: Any) -> Lines:
 @build("Bypass")
 def bypass(answer: Any) -> Lines:
     """Correct: it starts as the identity, and with the same weights it gives what `dx.models.ConvBypass` gives."""
-    ours, theirs = answer(8, 3, (2, 4)).double(), parts.Bypass(8, 3, (2, 4)).double()
+    ours, theirs = answer(8, 3, (2, 4)).double(), parts.PatchBypass(8, 3, (2, 4)).double()
     yield from same_weights(ours, theirs)
     tokens = torch.randn(2, 9, 8, dtype=torch.float64)
     start = ours(tokens)
@@ -128,7 +128,7 @@ def bypass(answer: Any) -> Lines:
 @build("Head")
 def head(answer: Any) -> Lines:
     """Correct: with the same weights it gives what `dx.models.CovariancePredictor` gives."""
-    ours, theirs = answer(8, 4, 3).double(), parts.Head(8, 4, 3).double()
+    ours, theirs = answer(8, 4, 3).double(), parts.CovarianceHead(8, 4, 3).double()
     yield from same_weights(ours, theirs)
     tokens = 3 * torch.randn(2, 10, 8, dtype=torch.float64) + 1
     for module in (ours, theirs):
@@ -156,10 +156,11 @@ def weights(answer: Callable[[int, int], Any]) -> Lines:
 @build("DMPO")
 def assembled(answer: Any) -> Lines:
     """Correct: bypasses stay aside, every exit has its norm, and the logits are (images, exits, classes)."""
+
     def of(kind: Any) -> Any:
-        stages = [parts.Stage(5, 3) for _ in range(3)]
-        bypasses = [parts.Bypass(8, 3, (2, 2)), parts.Bypass(8, 3, (2, 2)), nn.Identity()]
-        heads = [parts.Head(8, 4, 5), parts.Head(8, 4, 5), parts.MeanHead(8, 5)]
+        stages = [parts.SideStage(5, 3) for _ in range(3)]
+        bypasses = [parts.PatchBypass(8, 3, (2, 2)), parts.PatchBypass(8, 3, (2, 2)), nn.Identity()]
+        heads = [parts.CovarianceHead(8, 4, 5), parts.CovarianceHead(8, 4, 5), parts.MeanHead(8, 5)]
         return kind(stages, bypasses, heads, 8).double()
 
     ours, theirs = of(answer), of(parts.EarlyExitNet)

@@ -1,8 +1,8 @@
 """The parts that the lessons build, as the library has them, and the network on images that any of them make.
 
-In: sizes. Out: modules with the same names and arguments as those that a student writes: `Stage`, `Bypass`, `Head`,
-`weights` and `EarlyExitNet`. `on_images` puts a trained one behind the frozen backbone, as an ordinary `dx.DMPO`.
-The narrow trunk beside a frozen backbone follows Ladder Side-Tuning (arXiv 2206.06522); its shape is ours.
+In: sizes. Out: modules with the arguments and weights of those that a student writes (`PARTS`). `on_images` puts a
+trained network behind the frozen backbone, as an ordinary `dx.DMPO`. A narrow trunk beside a frozen backbone is the idea
+of Ladder Side-Tuning (arXiv 2206.06522); its shape is ours.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from torch import Tensor, nn
 
 import dmpo_explore as dx
 
-from ..training.schedules import loss_weights
 from .camera import GRID, WIDTH, Camera
 
 NARROW = 32  # numbers of a token's state in the narrow trunk
 READ = WIDTH + NARROW  # numbers of a token that an exit reads
 
 
-class Stage(nn.Module):
+class SideStage(nn.Module):
     """One stage of the narrow trunk: (tokens, state of the stage before) → (state, what the exit reads).
 
     new state = MLP(Down(tokens) + state); the exit reads tokens and state side by side.
@@ -44,7 +43,7 @@ class Stage(nn.Module):
         return state, torch.cat((tokens, state), dim=-1)
 
 
-class Bypass(dx.models.ConvBypass):
+class PatchBypass(dx.models.ConvBypass):
     """`dx.models.ConvBypass` with tokens alone as its result."""
 
     def __init__(self, width: int = READ, hidden: int = 32, grid: tuple[int, int] = GRID) -> None:
@@ -67,7 +66,7 @@ class MeanHead(nn.Module):
         return self.first(x[:, 1:].mean(dim=1))  # type: ignore[no-any-return]
 
 
-class Head(nn.Module):
+class CovarianceHead(nn.Module):
     """Mean plus root of the covariance, as `dx.models.CovariancePredictor` with ``isqrt``."""
 
     def __init__(self, width: int = READ, channels: int = 24, n_classes: int = 81) -> None:
@@ -89,7 +88,7 @@ def weights(epoch: int, epochs: int) -> tuple[float, ...]:
         >>> weights(0, 5), weights(4, 5)
         ((0.01, 0.01, 1.0, 2.0), (1.5, 1.0, 0.2475, 0.2675))
     """
-    return loss_weights("linear", epoch, epochs, 4)
+    return dx.training.loss_weights("linear", epoch, epochs, 4)
 
 
 class EarlyExitNet(nn.Module):
@@ -115,6 +114,15 @@ class EarlyExitNet(nn.Module):
             state, read = stage(at, state)
             logits.append(head(norm(bypass(read))))
         return torch.stack(logits, dim=1)
+
+
+PARTS: dict[str, Any] = {  # by the name that a student gives them
+    "Stage": SideStage,
+    "Bypass": PatchBypass,
+    "Head": CovarianceHead,
+    "weights": weights,
+    "DMPO": EarlyExitNet,
+}
 
 
 class _Joined(nn.Module):

@@ -18,8 +18,6 @@ from torch.nn import functional as F
 
 import dmpo_explore as dx
 
-from ..inference.torch_recording import as_batch
-from ..records.record import RecordMeta
 from . import parts
 from .camera import CONFIG, SIZE, Camera, Part
 
@@ -94,12 +92,14 @@ def record(net: nn.Module, camera: Camera, split: str) -> dx.ExitRecord:
     """What every exit answers for a split's images, with the FLOPs of the model on images (`parts.on_images`)."""
     part, model = getattr(camera, split), parts.on_images(net, camera)
     flops = dx.models.measure_flops(model, dx.models.build_reference(CONFIG, len(camera.names)))
-    meta = RecordMeta(
+    meta = dx.records.RecordMeta(
         "grocery", split, tuple(camera.names), model.exits, tuple(flops.cumulative), flops.reference,
         indices=part.images.indices, model="yours", image_size=SIZE,
     )  # fmt: skip
     logits = answers(net, part)
-    return dx.ExitRecord.of_arrays(as_batch(logits, part.labels.numpy(), keep_logits=True), meta)
+    arrays = {name: values.numpy() for name, values in dx.records.scores(logits).items()}
+    arrays |= {"labels": part.labels.numpy(), "logits": logits.half().numpy()}
+    return dx.ExitRecord.of_arrays(arrays, meta)
 
 
 def gain(question: str, more: Bools, less: Bools) -> dict[str, float | str]:

@@ -62,9 +62,9 @@ def test_splits_share_no_photograph(camera: Camera) -> None:
 def test_on_images_it_answers_as_on_tokens(camera: Camera) -> None:
     torch.manual_seed(0)
     net = parts.EarlyExitNet(
-        [parts.Stage() for _ in range(4)],
-        [*(parts.Bypass() for _ in range(3)), nn.Identity()],
-        [parts.Head() for _ in range(4)],
+        [parts.SideStage() for _ in range(4)],
+        [*(parts.PatchBypass() for _ in range(3)), nn.Identity()],
+        [parts.CovarianceHead() for _ in range(4)],
     )
     for bypass in net.bypasses[:3]:
         nn.init.normal_(bypass.up.weight, std=0.1)
@@ -81,7 +81,7 @@ def test_on_images_it_answers_as_on_tokens(camera: Camera) -> None:
 
 def test_a_record_has_growing_flops_below_the_whole_backbones(camera: Camera) -> None:
     heads = [parts.MeanHead() for _ in range(4)]
-    net = parts.EarlyExitNet([parts.Stage() for _ in range(4)], [nn.Identity() for _ in range(4)], heads)
+    net = parts.EarlyExitNet([parts.SideStage() for _ in range(4)], [nn.Identity() for _ in range(4)], heads)
     record = training.record(net.eval(), camera, "test")
     shares = record.flops_fraction
     assert record.n_images == 81 and (shares[1:] > shares[:-1]).all() and 0.15 < shares[0] < shares[-1] < 0.6

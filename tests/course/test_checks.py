@@ -12,34 +12,34 @@ from torch.nn import functional as F
 from dmpo_explore.course import checks, parts
 
 
-class DetachedStage(parts.Stage):
+class DetachedStage(parts.SideStage):
     def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return super().forward(tokens, None if state is None else state.detach() * 1)
 
 
-class SkippedState(parts.Stage):
+class SkippedState(parts.SideStage):
     def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return super().forward(tokens, None)
 
 
-class StateFirst(parts.Stage):
+class StateFirst(parts.SideStage):
     def forward(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         state, _ = super().forward(tokens, state)
         return state, torch.cat((state, tokens), dim=-1)
 
 
-class RandomStart(parts.Bypass):
+class RandomStart(parts.PatchBypass):
     def __init__(self, *sizes: Any) -> None:
         super().__init__(*sizes)
         nn.init.normal_(self.up.weight)
 
 
-class NoResidual(parts.Bypass):
+class NoResidual(parts.PatchBypass):
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         return super().forward(x) - x
 
 
-class ColumnsFirst(parts.Bypass):
+class ColumnsFirst(parts.PatchBypass):
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         hidden = self.down(self.norm(x))
         patches = hidden[:, 1:].transpose(1, 2).unflatten(2, self.grid[::-1])
@@ -47,12 +47,12 @@ class ColumnsFirst(parts.Bypass):
         return x + self.up(F.gelu(torch.cat((hidden[:, :1], mixed), dim=1)))
 
 
-class WithClassToken(parts.Head):
+class WithClassToken(parts.CovarianceHead):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(torch.cat((x[:, :1], x), dim=1))
 
 
-class NoRoot(parts.Head):
+class NoRoot(parts.CovarianceHead):
     def forward(self, x: Tensor) -> Tensor:
         from dmpo_explore.models import covariance, upper_triangle
 
@@ -79,8 +79,7 @@ class NormFirst(parts.EarlyExitNet):
         return torch.stack(logits, dim=1)
 
 
-LIBRARY = {"Stage": parts.Stage, "Bypass": parts.Bypass, "Head": parts.Head, "weights": parts.weights}
-LIBRARY["DMPO"] = parts.EarlyExitNet
+LIBRARY = parts.PARTS
 
 INCORRECT: list[tuple[str, Any, str]] = [
     ("Stage", SkippedState, r"Down\(tokens\) \+ state"),
@@ -118,7 +117,7 @@ def test_what_is_no_part_is_refused_in_one_line(name: str, answer: Any) -> None:
 
 
 def test_a_value_without_its_gradient_is_refused() -> None:
-    class Detached(parts.Head):
+    class Detached(parts.CovarianceHead):
         def forward(self, x: Tensor) -> Tensor:
             found = super().forward(x)
             return found.detach() + 0 * self.first.bias.sum() + 0 * sum(w.sum() for w in self.parameters())
@@ -131,5 +130,5 @@ def test_a_check_does_not_move_the_dice() -> None:
     torch.manual_seed(3)
     due = torch.rand(3)
     torch.manual_seed(3)
-    checks.stage(parts.Stage)
+    checks.stage(parts.SideStage)
     assert torch.equal(torch.rand(3), due)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from dmpo_explore.course import interactive
-from dmpo_explore.course.interactive import choice, live, numbers, picture, slider
+from dmpo_explore.course.interactive import INK, SmallFigure, _Renderer, choice, live, picture, slider
 from dmpo_explore.figures.style import image_address
 
 pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
@@ -92,9 +92,18 @@ def test_pale_bands_and_images_keep_their_colours_in_a_picture(monkeypatch: pyte
     assert palette is not None and len(palette) > 64  # an image has more colours than bands
 
 
-def test_numbers_stand_one_a_line() -> None:
-    title, *lines = repr(numbers(a=0.5, longer=3)).splitlines()
-    assert title.endswith(":") and lines == ["a       0.5000", "longer  3"]
+def test_a_figure_has_a_white_ground_and_dark_words() -> None:
+    drawn = _Renderer().to_mimebundle(go.Figure(go.Scatter(y=[0, 1])).to_dict())["application/vnd.plotly.v1+json"]
+    assert (drawn["layout"]["paper_bgcolor"], drawn["layout"]["font"]["color"]) == ("white", INK)
+
+
+def test_a_saved_figure_holds_no_copy_of_plotlys_javascript(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is sent when a page asks for it, and is no part of the state, which a notebook saves for every figure."""
+    figure, sent = SmallFigure(go.Figure(go.Scatter(y=[0, 1]))), []
+    assert len(str(figure.get_state())) < 20_000
+    monkeypatch.setattr(figure, "send", sent.append)
+    figure._answer(None, {"plotly": True}, None)
+    assert len(sent[0]["plotly"]) > 1_000_000
 
 
 @pytest.mark.parametrize(

@@ -19,17 +19,18 @@ def part() -> Part:
     """Two classes of 40 images that a mean tells apart, at two exits."""
     torch.manual_seed(0)
     labels = torch.arange(40) % 2
-    tokens = torch.randn(2, 40, 26, parts.WIDTH) + labels[None, :, None, None]
+    tokens = torch.randn(2, 40, 26, parts.WIDTH)
+    tokens[..., :20] += 2 * labels[None, :, None, None]
     return Part(tokens.half(), labels, SimpleNamespace())  # type: ignore[arg-type]
 
 
 def net() -> parts.EarlyExitNet:
     heads = [parts.MeanHead(n_classes=2) for _ in range(2)]
-    return parts.EarlyExitNet([parts.Stage(), parts.Stage()], [nn.Identity(), nn.Identity()], heads)
+    return parts.EarlyExitNet([parts.SideStage(), parts.SideStage()], [nn.Identity(), nn.Identity()], heads)
 
 
 def test_it_learns_and_a_seed_repeats_it(part: Part) -> None:
-    one, other = (training.train(net, part, epochs=3, seed=5) for _ in range(2))
+    one, other = (training.train(net, part, epochs=20, seed=5) for _ in range(2))
     assert training.correct(one, part).shape == (2, 40) and training.correct(one, part).mean() == 1
     assert torch.equal(training.answers(one, part), training.answers(other, part))
 
@@ -45,7 +46,7 @@ def test_an_exit_without_weight_learns_nothing(part: Part) -> None:
 
 def test_it_runs_on_one_thread_and_gives_the_others_back(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
     seen, before = [], torch.get_num_threads()
-    monkeypatch.setattr(parts.Stage, "forward", counting(seen, parts.Stage.forward))
+    monkeypatch.setattr(parts.SideStage, "forward", counting(seen, parts.SideStage.forward))
     torch.set_num_threads(2)
     try:
         training.train(net, part, epochs=1)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from dmpo_explore.course import checks, parts, workbook
-from dmpo_explore.course.workbook import mine
+from dmpo_explore.course.my_parts import mine
 
 CELL = "class Stage(nn.Module):\n    pass\n\n\nchecks.stage(Stage)"
-OWN = "from dmpo_explore.course.parts import Stage\n"
+OWN = "from dmpo_explore.course.parts import SideStage as Stage\n"
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def test_the_running_cell_is_kept_without_its_check(monkeypatch: pytest.MonkeyPa
 
 
 def test_outside_of_a_notebook_nothing_is_written(here: Path) -> None:
-    checks.stage(parts.Stage)
+    checks.stage(parts.SideStage)
     assert list(here.iterdir()) == []
 
 
@@ -36,7 +36,7 @@ def test_a_missing_part_is_the_courses_and_one_in_the_folder_is_yours() -> None:
     Path("my_parts").mkdir()
     Path("my_parts/Stage.py").write_text(OWN)
     my = mine("Stage", "Head")
-    assert (my.Stage, my.Head) == (parts.Stage, parts.Head)
+    assert (my.Stage, my.Head) == (parts.SideStage, parts.CovarianceHead)
     assert [line.split(maxsplit=1)[1] for line in repr(my).splitlines()] == [
         f"yours, from {Path('my_parts/Stage.py')}",
         "the course's",
@@ -47,7 +47,10 @@ def test_a_missing_part_is_the_courses_and_one_in_the_folder_is_yours() -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("Stage = 1 / 0\n", "cannot be run .ZeroDivisionError"), ("from torch.nn import Identity as Stage\n", "is missing")],
+    [
+        ("Stage = 1 / 0\n", "cannot be run .ZeroDivisionError"),
+        ("from torch.nn import Identity as Stage\n", "is missing"),
+    ],
 )
 def test_a_part_that_no_longer_passes_is_named(text: str, said: str) -> None:
     Path("my_parts").mkdir()
