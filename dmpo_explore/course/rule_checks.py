@@ -43,7 +43,7 @@ def same(found: Any, due: Any, hint: str) -> Lines:
 def exits(answer: Callable[[Any, float], Any]) -> Lines:
     """Correct: the exits are those of the library's policy, at every threshold that was tried."""
     confidence = _record().confidence
-    for threshold in (0.0, 0.25, 0.4, 0.9, float(confidence[0, 2]), 1.01):
+    for threshold in (0.0, 0.25, 0.4, 0.9, float(confidence[:, 0].max()), 1.01):
         given = confidence.copy()
         due = dx.fit_policy(_record(), threshold=threshold).exits(_record())
         hint = f"exits at the threshold {threshold:.3f}; reaching it is enough, and the last exit takes what is left"
