@@ -52,8 +52,8 @@ class Reduce(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, D) → (…, `WIDTH`)."""
-        normed = F.layer_norm(x, x.shape[-1:])
-        return (normed - self.mean) @ self.directions
+        reduced: Tensor = (F.layer_norm(x, x.shape[-1:]) - self.mean) @ self.directions
+        return reduced
 
 
 @dataclass(frozen=True)

@@ -77,10 +77,16 @@ class Guess(widgets.VBox):  # type: ignore[misc]
             draw = figure.add_hline if axis == "y" else figure.add_vline
             note = {"annotation_text": "your guess", "annotation_font_color": COLOUR}
             return draw(self.value, line={"color": COLOUR, "dash": "dot"}, **note, **place)
-        note = {"xref": "paper", "yref": "paper", "x": 1, "y": 1.01, "xanchor": "right", "yanchor": "bottom"}
-        return figure.add_annotation(
-            text=f"your guess: {self.value}", font={"color": COLOUR}, showarrow=False, **note, **place
-        )
+        corner: dict[str, Any] = {
+            "xref": "paper",
+            "yref": "paper",
+            "x": 1,
+            "y": 1.01,
+            "xanchor": "right",
+            "yanchor": "bottom",
+        }
+        text = f"your guess: {self.value}"
+        return figure.add_annotation(text=text, font={"color": COLOUR}, showarrow=False, **corner, **place)
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**options)

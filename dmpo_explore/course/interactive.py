@@ -149,10 +149,13 @@ def picture(figure: go.Figure) -> dict[str, str]:
         return {}
     from PIL import Image
 
-    size = {"width": figure.layout.width or WIDTH, "height": figure.layout.height or HEIGHT, "scale": SCALE}
-    png = _kaleido().calc_fig_sync(figure.to_plotly_json(), opts={"format": "png", **size})
+    maps = any(trace.type in ("image", "heatmap") for trace in figure.data)
+    tiles = not maps and any(image.sizing == "stretch" for image in figure.layout.images)  # no sharper when larger
+    size = {"width": figure.layout.width or WIDTH, "height": figure.layout.height or HEIGHT}
+    options = {"format": "png", "scale": 1 if tiles else SCALE, **size}
+    png = _kaleido().calc_fig_sync(figure.to_plotly_json(), opts=options)
     whole, out = Image.open(io.BytesIO(png)).convert("RGBA"), io.BytesIO()
-    if figure.layout.images or any(trace.type in ("image", "heatmap") for trace in figure.data):  # many, smooth
+    if figure.layout.images or maps:  # many colours, smooth
         small = whole.quantize(128, method=Image.Quantize.FASTOCTREE)
     else:  # few colours, which must not be taken for each other
         small = whole.convert("RGB").quantize(64, method=Image.Quantize.MEDIANCUT, kmeans=1)

@@ -1,7 +1,7 @@
 """The parts that the lessons build, as the library has them, and the network on images that any of them make.
 
 In: sizes. Out: modules with the arguments and weights of those that a student writes (`PARTS`). `on_images` puts a
-trained network behind the frozen backbone, as an ordinary `dx.DMPO`. A narrow trunk beside a frozen backbone is the idea
+trained network behind the frozen backbone, as an ordinary `dx.DMPO`. A narrow trunk beside a frozen one is the idea
 of Ladder Side-Tuning (arXiv 2206.06522); its shape is ours.
 """
 
@@ -165,7 +165,7 @@ def on_images(net: Any, camera: Camera) -> dx.DMPO:
     for k, of in enumerate(zip(net.stages, net.bypasses, net.norms, net.heads, strict=True)):
         stage, bypass, norm, head = of
         trunk = _Joined(old[k].trunk, camera.reduce[k], stage, old[k].width if k else None)
-        shape = {"width": READ, "grid": old[k].grid, "prefix": old[k].prefix, "class_token": True}
+        shape: dict[str, Any] = {"width": READ, "grid": old[k].grid, "prefix": old[k].prefix, "class_token": True}
         stages.append(_BesideBackbone(trunk, _Aside(bypass), norm, head, **shape))
     blocks = camera.backbone.exits[: len(stages)]
     made = dx.DMPO(camera.backbone.embed, stages, blocks, camera.backbone.preprocess)

@@ -21,7 +21,7 @@ def cell() -> str:
         from IPython import get_ipython
     except ImportError:
         return ""
-    shell = get_ipython()  # type: ignore[no-untyped-call]
+    shell = get_ipython()
     return str(shell.history_manager.input_hist_raw[-1]) if shell is not None else ""
 
 
