@@ -19,6 +19,7 @@ from nbformat import NotebookNode
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 SOLUTION = re.compile(rf"(?ms)^([ \t]*){BEGIN}[ \t]*\n(.*?)^[ \t]*{END}[ \t]*(?:\n|\Z)")
+LINK = re.compile(r"\]\((?!\w+:|\w+\.ipynb)([\w-]*[./][\w./#-]*)\)")  # to a file of another folder
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -50,7 +51,7 @@ def student(script: NotebookNode) -> NotebookNode:
     notebook = _changed(script, lambda source: SOLUTION.sub(r"\1...\n", source))
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = re.sub(r"\]\((?!\w+:|#|\w+\.ipynb)([^)]+)\)", _up, cell.source)
+            cell.source = LINK.sub(_up, cell.source)
     return notebook
 
 
