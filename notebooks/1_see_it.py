@@ -34,12 +34,19 @@ from dmpo_explore.course import rule_checks as checks
 from dmpo_explore.course.interactive import choice, live, slider
 
 run = dx.load_run("demo")  # a trained model that comes with the project
-calibration, test = run.record("calibration"), run.record("test")
+test = run.record("test")
 names = np.array(test.meta.class_names)
 goods = np.select([test.labels < 28, test.labels < 59], ["fruit", "cartons"], "vegetables")  # the data set's groups
 exit_names = [f"exit {k + 1}" for k in range(test.n_exits)]
 images = run.image_set("test")
-pixels = np.stack([Image.fromarray(images[i]).resize((128, 128)) for i in range(test.n_images)])  # (1300, 128, 128, 3)
+pixels = [Image.fromarray(images[i]).resize((84, 84)) for i in range(test.n_images)]  # as the network reads them
+pixels = np.stack(pixels)  # (1300, 84, 84, 3)
+apples = 104
+
+
+def answers(i):
+    return pixels[i], names[test.prediction[i]].tolist(), test.confidence[i], test.correct[i]
+
 
 # %% [markdown]
 # ## Six answers to one photograph
@@ -55,18 +62,11 @@ recognised = guess("Which exit is the first to recognise the apples?", *exit_nam
 recognised
 
 # %%
-apples = 104
-
-
-def answers(i):
-    return pixels[i], names[test.prediction[i]].tolist(), test.confidence[i], test.correct[i]
-
-
 recognised.on(dx.figures.exit_predictions_figure(*answers(apples), exit=5))
 
 # %% [markdown]
 # Exit 1 sees a red pepper, without much confidence. From exit 2 on all agree on the apples, and all that changes is how
-# sure they are. The four exits behind it, and nine of the twelve blocks, confirm what is known.
+# sure they are. The four exits behind it, and eight of the twelve blocks, confirm what is known.
 #
 # ## Build the rule
 #
@@ -144,14 +144,14 @@ def wall(rows, found):
     shown = dx.Outcome(test, np.broadcast_to(found, test.n_images))
     said = zip(names[test.labels], names[shown.prediction], shown.confidence, strict=True)
     texts = [f"{label}, predicted {answer} ({sure:.0%})" for label, answer, sure in said]
-    return dx.figures.image_wall_figure(pixels, rows, shown.correct, texts, columns=10)
+    return dx.figures.image_wall_figure(pixels, rows, shown.correct, texts, columns=8)
 
 
 def sorted_wall(threshold, kind):
     found, of_kind = exits_of(test.confidence, threshold), (goods == kind) | (kind == "all")
     sure = dx.Outcome(test, found).confidence
     rows = [np.flatnonzero(of_kind & (found == k)) for k in range(test.n_exits)]
-    rows = {f"exit {k + 1}: {len(row):,}": row[np.argsort(sure[row])][:10] for k, row in enumerate(rows)}
+    rows = {f"exit {k + 1}: {len(row):,}": row[np.argsort(sure[row])][:8] for k, row in enumerate(rows)}
     hits, share = dx.Outcome(test, found).correct[of_kind], test.flops_fraction[found][of_kind]
     return wall(rows, found), f"compute {share.mean():.0%}, accuracy {hits.mean():.1%}"
 
@@ -187,22 +187,22 @@ reached.on(figure.add_vline(0.3 * whole["demo-single"], line={"dash": "dot", "wi
 #
 # ## Which images need more?
 #
-# First the extremes. On top the ten photographs that exit 1 is most certain of, below the ten it doubts most.
+# First the extremes. On top the eight photographs that exit 1 is most certain of, below the eight it doubts most.
 
 # %%
 order = np.argsort(-test.confidence[:, 0], kind="stable")
-wall({"most certain": order[:10], "least certain": order[-10:]}, 0)
+wall({"most certain": order[:8], "least certain": order[-8:]}, 0)
 
 # %% [markdown]
 # In the first row one kind of thing fills the picture. In the second the goods are small, dark or half hidden, and
-# seven of the ten answers are incorrect. Is it the photograph, then, or the article?
+# six of the eight answers are incorrect. Is it the photograph, then, or the article?
 
 # %% tags=["guess"]
 deepest = guess("Which goods take the most compute, on average?", "fruit", "cartons", "vegetables")
 deepest
 
 # %%
-deepest.on(dx.figures.class_exit_figure(test.labels, exits, names, exit_names).update_layout(height=640))
+deepest.on(dx.figures.class_exit_figure(test.labels, exits, names, exit_names).update_layout(height=640, title_x=0.02))
 
 # %% [markdown]
 # Each row is one of the 81 and adds up to 100 %; above those that exit earliest, below the latest. Nine of the latest
@@ -212,7 +212,7 @@ deepest.on(dx.figures.class_exit_figure(test.labels, exits, names, exit_names).u
 
 # %%
 asparagus = np.flatnonzero(names[test.labels] == "Asparagus")
-wall({"asparagus at exit 6": asparagus[:10]}, 5)
+wall({"asparagus at exit 6": asparagus[:8]}, 5)
 
 # %% [markdown]
 # Nothing: cucumber, leek, pineapple. The training had 14 photographs of asparagus, fewer than of any other article. So
@@ -276,7 +276,7 @@ poorest.on(figure.update_layout(height=260))
 # %%
 sure = dx.Outcome(test, exits).confidence
 first = {"lost": lost, "saved": saved, "no exit is correct": ~test.correct.any(axis=1)}
-first = {name: np.flatnonzero(mask)[np.argsort(-sure[mask])][:10] for name, mask in first.items()}
+first = {name: np.flatnonzero(mask)[np.argsort(-sure[mask])][:8] for name, mask in first.items()}
 wall(first, exits)
 
 # %% [markdown]

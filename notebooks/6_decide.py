@@ -100,7 +100,7 @@ assert (stopped == dx.fit_policy(calibration, threshold=0.4).exits(test)[rows]).
 # %%
 all_stages = len(rows) * np.arange(1, test.n_exits + 1)
 figure = dx.figures.depth_figure({"your loop": np.cumsum(ran), "without early exit": all_stages}, "stages that ran")
-steps.on(figure)
+steps.on(figure.update_yaxes(rangemode="tozero"))
 
 # %% [markdown]
 # It stops where the record says, image by image. That is a check and no proof, but it is why a record will do from here

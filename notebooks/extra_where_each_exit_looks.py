@@ -198,7 +198,7 @@ lines["same less shuffled"] = lines["exits 1 and 6"] - lines["… patches shuffl
 lines["same less two photographs"] = lines["exits 1 and 6"] - lines["… of two photographs"]
 means, halves = zip(*(with_interval(values) for values in lines.values()), strict=True)
 figure = go.Figure().add_scatter(x=means, y=list(lines), error_x={"array": halves}, mode="markers", marker_size=10)
-figure.update_layout(template="none", margin={"l": 190, "t": 40}).update_xaxes(range=[0, 1], title="cosine")
+figure.update_layout(template="none", margin={"l": 190, "t": 40}).update_xaxes(range=[-0.05, 1], title="cosine")
 alike.on(figure.update_yaxes(autorange="reversed"), "x")
 
 # %% [markdown]
