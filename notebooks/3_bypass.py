@@ -172,7 +172,7 @@ torch.equal(before, after)
 # ## What passes where
 #
 # Put the two exits behind the real backbone, so that they read pixels. Then cover one patch of a photograph after the
-# other with black and see how far the logit of the right class falls: *occlusion*, here by Captum's `FeatureAblation`.
+# other with black and see how far the logit of the true class falls: *occlusion*, here by Captum's `FeatureAblation`.
 # Orange patches speak for the class, blue ones against it; one scale for all maps.
 
 # %%
@@ -203,7 +203,7 @@ dx.figures.patch_maps_figure(pictures, covered, [f"exit 1, {name}" for name in m
 # inputs give each of the two its share; the shares add up to the logit.
 
 # %% tags=["guess"]
-share = guess("Of the evidence for the right class at exit 1, which part comes through the bypass, in %?", 0, 100)
+share = guess("Of the evidence for the true class at exit 1, which part comes through the bypass, in %?", 0, 100)
 share
 
 # %%

@@ -23,6 +23,7 @@ from torch import nn
 
 import dmpo_explore as dx
 from dmpo_explore.course import checks, guess, mine, parts, training
+from dmpo_explore.course.interactive import live, slider
 
 camera = dx.course.Camera()
 train, val, test = camera.train, camera.val, camera.test
@@ -68,12 +69,18 @@ checks.weights(weights)
 cross = guess("Of 100 epochs: in which does exit 1 begin to count more than exit 4?", 1, 100)
 cross
 
-# %%
+
+# %% tags=["live"]
+def at(epoch):
+    shown = ", ".join(f"λ_{k} = {value:.2f}" for k, value in enumerate(lambdas[epoch - 1], 1))
+    return cross.on(dx.figures.schedule_figure(lambdas, epoch - 1), axis="x"), f"epoch {epoch}: {shown}"
+
+
 lambdas = np.array([weights(epoch, 100) for epoch in range(100)])
-cross.on(dx.figures.schedule_figure(lambdas), axis="x")
+live(at, epoch=slider("epoch", 1, 100, 20))
 
 # %% [markdown]
-# In epoch 63. Until then the last exit leads, and with it the wish for a state that keeps everything.
+# In epoch 63. Until then the last exit leads, and with it the need for a state that keeps everything.
 #
 # One thing is easily overlooked. Not only the weights change over the epochs; the **learning rate** does, too. It rises
 # quickly and then falls almost to nothing. A step is about the product of the two.
@@ -221,7 +228,7 @@ dx.figures.gains_figure(phases.assign(question=phases["study"] + ": " + phases["
 # ## Where does each exit look?
 #
 # Put your network behind the backbone, so that it reads pixels, and let Captum attribute each exit's logit for the
-# right class: integrated gradients, with a black photograph as the start of the path, summed over each of the 5 × 5
+# true class: integrated gradients, with a black photograph as the start of the path, summed over each of the 5 × 5
 # patches. Orange speaks for the class, blue against it. **One colour scale for all exits and photographs.**
 
 # %%

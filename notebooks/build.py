@@ -53,6 +53,9 @@ def run(notebook: NotebookNode, pictures: bool) -> None:
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
                 raise RuntimeError(f"stderr of the cell below is not empty:\n{cell.source}\n---\n{output.text}")
+            data = output.get("data", {})
+            if pictures and LIVE[1] in data and "image/png" not in data:
+                raise RuntimeError(f"the cell below has no picture: import the course's interactive\n{cell.source}")
 
 
 def strip(notebook: NotebookNode) -> None:

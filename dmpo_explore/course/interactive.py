@@ -63,16 +63,19 @@ def live(draw: Draw, **controls: widgets.Widget) -> Live:
 
 
 # Plotly's widget carries its 5 MB of JavaScript in its state, which a notebook saves once per figure. This one asks the
-# kernel for them, once per page.
+# kernel for them, once per page. They come in the state of another widget, which is closed when they have arrived: a
+# message of that size would be above Jupyter's limit of data per second.
 CODE = """
 const code = model => globalThis.dmpoPlotly ??= new Promise(done => {
-    const take = message => {
-        if (!message.plotly) return;
+    const take = async message => {
+        if (!message.carrier) return;
         model.off("msg:custom", take);
-        done(import(URL.createObjectURL(new Blob([message.plotly], {type: "text/javascript"}))));
+        const text = (await model.widget_manager.get_model(message.carrier)).get("value");
+        model.send("taken");
+        done(import(URL.createObjectURL(new Blob([text], {type: "text/javascript"}))));
     };
     model.on("msg:custom", take);
-    model.send({plotly: true});
+    model.send("wanted");
 });
 export default () => {
     let parts;
@@ -96,9 +99,12 @@ class SmallFigure(go.FigureWidget):  # type: ignore[misc]
         super().__init__(figure)
         self.on_msg(self._answer)
 
-    def _answer(self, _: object, message: dict[str, Any], __: object) -> None:
-        if message.get("plotly"):
-            self.send({"plotly": str(go.FigureWidget._esm)})
+    def _answer(self, _: object, message: object, __: object) -> None:
+        if message == "wanted":
+            self._carrier = widgets.HTML(str(go.FigureWidget._esm))
+            self.send({"carrier": self._carrier.model_id})
+        elif message == "taken":
+            self._carrier.close()
 
 
 class Live(widgets.VBox):  # type: ignore[misc]
