@@ -102,8 +102,11 @@ def test_a_saved_figure_holds_no_copy_of_plotlys_javascript(monkeypatch: pytest.
     figure, sent = SmallFigure(go.Figure(go.Scatter(y=[0, 1]))), []
     assert len(str(figure.get_state())) < 20_000
     monkeypatch.setattr(figure, "send", sent.append)
-    figure._answer(None, {"plotly": True}, None)
-    assert len(sent[0]["plotly"]) > 1_000_000
+    figure._answer(None, "wanted", None)
+    carrier = figure._carrier
+    assert sent == [{"carrier": carrier.model_id}] and len(carrier.value) > 1_000_000
+    figure._answer(None, "taken", None)
+    assert carrier.comm is None  # closed: a notebook does not save it
 
 
 @pytest.mark.parametrize(
