@@ -315,9 +315,9 @@ for better, worse in (("its own map", "the last exit's map"), ("the last exit's 
 
 # %% [markdown]
 # In its own map's order 28 patches are enough, and with 32 it is *surer* than with all: the last patches speak against
-# the class, as the map says. The last exit's map orders them worse for exit 1, and whether it is better than chance at
-# all, sixteen photographs leave open. So a map belongs to its exit. (Exit 1's map has an advantage in this test: it was
-# made by hiding patches, too.)
+# the class, as the map says. The last exit's map orders them worse for exit 1; over chance it gains little, and with
+# sixteen photographs the interval of that gain ends just about at 0. So a map belongs to its exit. (Exit 1's map has an
+# advantage in this test: it was made by hiding patches, too.)
 #
 # <div class="admonition note" markdown="1"><p><b>What you cannot conclude.</b></p>
 #
