@@ -203,7 +203,8 @@ pd.DataFrame({name: 100 * of.mean(axis=(0, 2)) for name, of in on_test.items()},
 
 # %% [markdown]
 # **Your DMPO beats naive exits at every exit**, on photographs that took no part in anything: by 10 points at exit 1
-# (6.8 to 13.7), by 8, 5 and 6 at the others. RESULT3B
+# (6.8 to 13.7), by 8, 5 and 6 at the others. Your second exit is as good as the last naive one (1.7 points ahead, −2.8
+# to 6.3), and it needs 26 % of the plain backbone's compute where that one needs 52. This is what early exit is about.
 #
 # ## And the two phases?
 #
@@ -242,7 +243,8 @@ names = [camera.names[val.labels[i]] for i in photographs]
 dx.figures.patch_maps_figure([val.images[i] for i in photographs], maps, exits, names, columns=4)
 
 # %% [markdown]
-# RESULT5
+# The two upper photographs are correct at every exit, the two lower ones at all but the first. No exit looks at one place
+# alone: evidence for the class comes from all over the picture, and the exits agree on few patches.
 #
 # A map is a claim, so check it. The sum of a map must be the difference between the photograph's logit and that of
 # black (what is missing is the *convergence delta*). And if a map marks what matters, then covering its five most
@@ -279,7 +281,8 @@ print(f"your guess: {check.value}" if check.value else "no guess was locked")
 table.round(2)
 
 # %% [markdown]
-# RESULT6
+# The deltas vanish, so the maps add up. And they mark something: with the five most orange patches covered the logit
+# falls 1.4 to 1.8 times as far as with any five. That is a check over four photographs and ten draws, no more.
 #
 # ## Keep it
 #

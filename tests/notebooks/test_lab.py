@@ -38,6 +38,8 @@ MOST_BYTES = 1_000_000  # of a notebook that is saved after a run, with what its
 LAB = ["-m", "jupyter", "lab", "--no-browser", "--allow-root", "--IdentityProvider.token=", "--LabApp.news_url=None"]
 LAB += ["--LabApp.expose_app_in_browser=True", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
 ERROR = "[data-mime-type='application/vnd.jupyter.error'], [data-mime-type='application/vnd.jupyter.stderr']"
+LIVE = ".jp-OutputArea-output:has(.widget-slider, .widget-toggle-buttons, .widget-dropdown)"
+LIVE += ":not(:has(button:has-text('Lock my guess')))"  # figures that follow controls
 # The kernel of the first notebook serves all; a session binds it to the next file before that is opened.
 OPEN = """async path => {
     const {serviceManager, commands, shell} = window.jupyterapp;
@@ -220,10 +222,9 @@ def test_every_control_moves_its_figure(
         page.evaluate(OPEN, f"{script.stem}.ipynb")
         assert page.locator(ERROR).all_inner_texts() == []
         moved = 0
-        for place, output in enumerate(page.locator(".jp-OutputArea-output:has(.js-plotly-plot)").all()):
-            controls = output.locator(".widget-slider, .widget-toggle-buttons, .widget-dropdown")
-            if not controls.count():
-                continue
+        figures = page.locator(LIVE)
+        assert figures.count() == count_of(script, "live")
+        for place, output in enumerate(figures.all()):
             figure = Figure(page, output)
             for slider in output.locator(".widget-slider").all():
                 figure.drag(slider)
