@@ -243,8 +243,8 @@ names = [camera.names[val.labels[i]] for i in photographs]
 dx.figures.patch_maps_figure([val.images[i] for i in photographs], maps, exits, names, columns=4)
 
 # %% [markdown]
-# The two upper photographs are correct at every exit, the two lower ones at all but the first. No exit looks at one place
-# alone: evidence for the class comes from all over the picture, and the exits agree on few patches.
+# The two upper photographs are correct at every exit, the two lower ones at all but the first. No exit looks at one
+# place alone: evidence for the class comes from all over the picture, and the exits agree on few patches.
 #
 # A map is a claim, so check it. The sum of a map must be the difference between the photograph's logit and that of
 # black (what is missing is the *convergence delta*). And if a map marks what matters, then covering its five most

@@ -71,7 +71,6 @@ NO_TORCH = ("neighbours/*/__init__.py", "neighbours/*/options.py", "neighbours/*
 HEAVY = ("torch", "torchvision", "timm", "peft", "accelerate", "transformers")
 ONLY_IN = {  # third-party package: the only files that may know it
     "accelerate": ("training/*", "inference/torch_processes.py"),
-    "anywidget": ("course/interactive.py",),
     "captum": ("attribution/*",),
     "datasets": ("data/readers/hugging_face.py",),
     "fastapi": ("inference/serve.py",),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -24,7 +25,6 @@ from ..figures.style import GREY
 from ..utils.extras import extra_imports
 
 with extra_imports("a notebook's interactive figure", "notebooks"):
-    import anywidget  # noqa: F401 (of plotly's FigureWidget)
     import ipywidgets as widgets
 
 LETTER = 8  # pixels that a letter of a line above a figure takes at most, on average
@@ -62,58 +62,16 @@ def live(draw: Draw, **controls: widgets.Widget) -> Live:
     return Live(draw, controls)
 
 
-# Plotly's widget carries its 5 MB of JavaScript in its state, which a notebook saves once per figure. This one asks the
-# kernel for them, once per page. They come in the state of another widget, which is closed when they have arrived: a
-# message of that size would be above Jupyter's limit of data per second.
-CODE = """
-const code = model => globalThis.dmpoPlotly ??= new Promise(done => {
-    const take = async message => {
-        if (!message.carrier) return;
-        model.off("msg:custom", take);
-        const text = (await model.widget_manager.get_model(message.carrier)).get("value");
-        model.send("taken");
-        done(import(URL.createObjectURL(new Blob([text], {type: "text/javascript"}))));
-    };
-    model.on("msg:custom", take);
-    model.send("wanted");
-});
-export default () => {
-    let parts;
-    return {
-        async initialize(context) {
-            parts = (await code(context.model)).default();
-            parts.initialize(context);
-        },
-        render: context => parts.render(context),
-    };
-};
-"""
-
-
-class SmallFigure(go.FigureWidget):  # type: ignore[misc]
-    """Plotly's figure widget, but for its JavaScript, which is no part of its state."""
-
-    _esm = CODE
-
-    def __init__(self, figure: go.Figure) -> None:
-        super().__init__(figure)
-        self.on_msg(self._answer)
-
-    def _answer(self, _: object, message: object, __: object) -> None:
-        if message == "wanted":
-            self._carrier = widgets.HTML(str(go.FigureWidget._esm))
-            self.send({"carrier": self._carrier.model_id})
-        elif message == "taken":
-            self._carrier.close()
-
-
 class Live(widgets.VBox):  # type: ignore[misc]
-    """A widget of controls above a figure that follows them."""
+    """A widget of controls above a figure that follows them.
+
+    The figure is an output and no `go.FigureWidget`, which keeps 5 MB of JavaScript in every notebook that is saved.
+    """
 
     def __init__(self, draw: Draw, controls: dict[str, widgets.Widget]) -> None:
-        self.draw, self.controls = draw, controls
-        self.figure = SmallFigure(self.drawn())
-        super().__init__([*controls.values(), self.figure])
+        self.draw, self.controls, self.output = draw, controls, widgets.Output()
+        self.redraw()
+        super().__init__([*controls.values(), self.output])
         for control in controls.values():
             control.observe(self.redraw, names="value")
 
@@ -130,23 +88,16 @@ class Live(widgets.VBox):  # type: ignore[misc]
         return on_white(figure).update_layout(height=layout.height or HEIGHT, width=layout.width or WIDTH)
 
     def redraw(self, change: object = None) -> None:
-        """Send the browser the differences to the figure that is shown."""
-        new, shown = self.drawn(), self.figure
-        if [trace.type for trace in new.data] != [trace.type for trace in shown.data]:
-            shown.data = ()
-            shown.add_traces(new.data)
-        gone = dict.fromkeys(shown.layout.to_plotly_json())  # what the new figure has not
-        layout = {**gone, **new.layout.to_plotly_json()}
-        del layout["template"]
-        with shown.batch_update():
-            for old, trace in zip(shown.data, new.data, strict=True):
-                old.update(trace.to_plotly_json(), overwrite=True)
-            shown.layout.update(layout, overwrite=True)
+        """Show the figure for the controls' present values."""
+        self.figure = self.drawn()
+        data = {PLOTLY: json.loads(self.figure.to_json()), "text/plain": "a figure"}
+        self.output.layout.min_height = f"{self.figure.layout.height + 20}px"  # the page does not jump
+        self.output.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
         bundle["text/plain"] = "a live figure: run the notebook to move it"
-        return bundle | picture(go.Figure(self.figure))
+        return bundle | picture(self.figure)
 
 
 def picture(figure: go.Figure) -> dict[str, str]:

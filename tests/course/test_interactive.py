@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from dmpo_explore.course import interactive
-from dmpo_explore.course.interactive import INK, SmallFigure, _Renderer, choice, live, picture, slider
+from dmpo_explore.course.interactive import INK, _Renderer, choice, live, picture, slider
 from dmpo_explore.figures.style import image_address
 
 pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
@@ -38,14 +38,16 @@ def test_a_long_line_above_a_figure_is_broken_and_takes_no_height_from_it() -> N
         return go.Figure(go.Scatter(y=[0, 1])), " ".join(["threshold"] * words)
 
     shown = live(draw, words=slider("words", 1, 40, 3))
-    layout = shown.figure.layout
-    assert "<br>" not in layout.title.text and (layout.height, layout.margin.t) == (380, 80)
+    assert "<br>" not in shown.figure.layout.title.text and (
+        shown.figure.layout.height,
+        shown.figure.layout.margin.t,
+    ) == (380, 80)
     shown.controls["words"].value = 25
-    assert layout.title.text.count("<br>") == 2 and layout.title.text.count("threshold") == 25
-    assert max(map(len, layout.title.text.split("<br>"))) <= 102
-    assert layout.height - layout.margin.t == 380 - 80
+    assert shown.figure.layout.title.text.count("<br>") == 2 and shown.figure.layout.title.text.count("threshold") == 25
+    assert max(map(len, shown.figure.layout.title.text.split("<br>"))) <= 102
+    assert shown.figure.layout.height - shown.figure.layout.margin.t == 380 - 80
     shown.controls["words"].value = 3
-    assert (layout.height, layout.margin.t) == (380, 80)
+    assert (shown.figure.layout.height, shown.figure.layout.margin.t) == (380, 80)
 
 
 def test_shapes_of_an_earlier_figure_do_not_stay() -> None:
@@ -97,16 +99,11 @@ def test_a_figure_has_a_white_ground_and_dark_words() -> None:
     assert (drawn["layout"]["paper_bgcolor"], drawn["layout"]["font"]["color"]) == ("white", INK)
 
 
-def test_a_saved_figure_holds_no_copy_of_plotlys_javascript(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is sent when a page asks for it, and is no part of the state, which a notebook saves for every figure."""
-    figure, sent = SmallFigure(go.Figure(go.Scatter(y=[0, 1]))), []
-    assert len(str(figure.get_state())) < 20_000
-    monkeypatch.setattr(figure, "send", sent.append)
-    figure._answer(None, "wanted", None)
-    carrier = figure._carrier
-    assert sent == [{"carrier": carrier.model_id}] and len(carrier.value) > 1_000_000
-    figure._answer(None, "taken", None)
-    assert carrier.comm is None  # closed: a notebook does not save it
+def test_a_saved_figure_holds_no_copy_of_plotlys_javascript() -> None:
+    shown = live(line, height=slider("height", 0.0, 10.0, 4.0))
+    (sent,) = shown.output.outputs
+    assert sent["data"][interactive.PLOTLY]["data"][0]["y"] == [0, 4.0]
+    assert len(str(shown.output.get_state())) < 50_000
 
 
 @pytest.mark.parametrize(
