@@ -56,7 +56,8 @@ PACKAGES = {
 }
 # The one rule that file names show: where torch may be imported. Everything else works on arrays.
 TORCH = ("models/*", "training/*", "attribution/*", "inspection/*", "*/torch_*.py")
-TORCH += ("neighbours/*/*", "course/on_tokens.py", "course/small_cnn.py", "course/exercises/*")
+TORCH += ("neighbours/*/*", "course/camera.py", "course/checks.py", "course/my_parts.py", "course/parts.py")
+TORCH += ("course/rule_checks.py", "course/training.py")
 # Importing these imports no torch; some of their functions do.
 TORCH_INSIDE = (
     "data/known.py",
@@ -70,18 +71,17 @@ NO_TORCH = ("neighbours/*/__init__.py", "neighbours/*/options.py", "neighbours/*
 HEAVY = ("torch", "torchvision", "timm", "peft", "accelerate", "transformers")
 ONLY_IN = {  # third-party package: the only files that may know it
     "accelerate": ("training/*", "inference/torch_processes.py"),
-    "anywidget": ("course/interactive.py",),
     "captum": ("attribution/*",),
     "datasets": ("data/readers/hugging_face.py",),
     "fastapi": ("inference/serve.py",),
     "fiftyone": ("analysis/image_table.py",),
     "huggingface_hub": ("runs/hub_card.py",),
-    "IPython": (),
-    "ipywidgets": ("course/interactive.py", "course/moving.py"),
+    "IPython": ("course/workbook.py",),
+    "ipywidgets": ("course/interactive.py", "course/guesses.py"),
     "kaleido": ("course/interactive.py",),
     "optuna": ("search/*", "neighbours/trajectory_search/*"),
     "peft": ("models/*", "neighbours/*"),
-    "plotly": ("figures/*", "neighbours/*", "course/colours.py", "course/interactive.py", "course/moving.py"),
+    "plotly": ("figures/*", "neighbours/*", "course/interactive.py", "course/guesses.py"),
     "streamlit": (),
     "tensorflow_datasets": ("data/readers/parts.py",),
     "timm": ("models/*", "data/readers/opening.py", "neighbours/*/*"),
@@ -319,10 +319,9 @@ def test_every_file_has_tests_beside_it() -> None:
 
     A neighbour's tests are in tests/neighbours/NAME/.
     """
-    # exercises are named after their notebooks, and tests/course/test_exercises.py finds them by those names
     untested = []
     for file in FILES:
-        if "/" not in file or Path(file).name.startswith("__") or file.startswith("course/exercises/"):
+        if "/" not in file or Path(file).name.startswith("__"):
             continue
         texts = [p.read_text(encoding="utf-8") for p in (ROOT / "tests" / file).parent.glob("test_*.py")]
         name = Path(file).stem

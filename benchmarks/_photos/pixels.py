@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import dmpo_explore as dx
-from dmpo_explore.course.on_tokens import gain
+from dmpo_explore.course.training import gain
 from dmpo_explore.data.images import images_of
 from dmpo_explore.inspection.probes import ALPHAS
 
@@ -24,7 +24,7 @@ from dmpo_explore.inspection.probes import ALPHAS
 def correct_on_pixels(config: dx.Config) -> npt.NDArray[np.bool_]:
     """Which val images a ridge on grey pixels of ``config``'s image size has correct, (B,); fitted on train.
 
-    Its penalty is chosen by leave-one-out among the training images, as in notebook 07.
+    Its penalty is chosen by leave-one-out among the training images.
     """
     prepare = dx.data.make_transform(dx.Preprocess(config.model.image_size, mean=(0, 0, 0), std=(1, 1, 1)))
     parts = {split: images_of(config.data, split) for split in ("train", "val")}

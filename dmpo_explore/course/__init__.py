@@ -1,12 +1,12 @@
-"""The course: what the notebooks share, so that one downloaded notebook runs beside an installed package.
+"""The course: what the lessons share, so that one downloaded notebook runs beside an installed package.
 
-Live figures (which need the extra ``notebooks``), exercises with their checks, small trainings on frozen tokens, the
-study's tables, photographs of clothing, the animation of images that exit, and the drawing of the network.
+Live figures and guesses (which need the extra ``notebooks``), the checkout camera, the parts that a reader builds and
+their checks, a small training loop, the study's tables, and the drawing of the network.
 
 Example:
     >>> import dmpo_explore as dx
-    >>> sorted(dx.course.study_table("gradients")["arm"].unique())  # what the notebooks compare
-    ['dmpo', 'dmpo-no-bypass', 'dmpo-uniform', 'naive-both']
+    >>> dx.course.study_table("last-exit")["question"].tolist()
+    ['naive exits, last exit', 'naive exits with bypass, last exit', 'DMPO, last exit']
 """
 
 from typing import TYPE_CHECKING
@@ -14,19 +14,16 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
-    from . import colours as colours
-    from . import exercises as exercises
-    from . import garment as garment
+    from . import checks as checks
     from . import interactive as interactive
-    from . import moving as moving
-    from . import on_tokens as on_tokens
-    from . import own_images as own_images
-    from . import rivals as rivals
-    from . import small_cnn as small_cnn
+    from . import parts as parts
+    from . import training as training
+    from .camera import Camera as Camera
     from .drawing import Drawing as Drawing
     from .drawing import network as network
-    from .photographs import photographs as photographs
-    from .photographs import public_photographs as public_photographs
+    from .guesses import Guess as Guess
+    from .guesses import guess as guess
+    from .my_parts import mine as mine
     from .tables import study_table as study_table
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)

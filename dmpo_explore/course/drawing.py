@@ -1,20 +1,22 @@
 """The drawing of one stage of the network, with the part that a notebook is about marked.
 
-In: the name of a part. Out: an SVG image that ends a cell; it stays in the saved notebook, wherever that goes.
+In: the name of a part. Out: an image that ends a cell, as SVG and as PNG: JupyterLab shows no SVG of a notebook that
+it does not trust.
 """
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "network"  # python -m builder.diagrams, in docs/, draws what is in it
 
 
 class Drawing:
-    """An SVG image that a notebook shows.
+    """An image that a notebook shows.
 
     Args:
-        svg: its text.
+        svg: its text. png: the same as a PNG, if there is one.
 
     Example:
         >>> import dmpo_explore as dx
@@ -22,12 +24,13 @@ class Drawing:
         ['image/svg+xml', 'text/plain']
     """
 
-    def __init__(self, svg: str) -> None:
-        self.svg = svg
+    def __init__(self, svg: str, png: bytes = b"") -> None:
+        self.svg, self.png = svg, png
 
     def _repr_mimebundle_(self, **options: object) -> dict[str, str]:
         label = self.svg.partition('aria-label="')[2].partition('"')[0]
-        return {"image/svg+xml": self.svg, "text/plain": label or "a drawing"}
+        bundle = {"image/svg+xml": self.svg, "text/plain": label or "a drawing"}
+        return bundle | ({"image/png": base64.b64encode(self.png).decode("ascii")} if self.png else {})
 
 
 def network(today: str = "all") -> Drawing:
@@ -47,4 +50,5 @@ def network(today: str = "all") -> Drawing:
     parts = sorted(path.stem for path in FOLDER.glob("*.svg"))
     if today not in parts:
         raise ValueError(f"no part {today!r}. Valid: {', '.join(parts)}")
-    return Drawing((FOLDER / f"{today}.svg").read_text(encoding="utf-8"))
+    svg, png = (FOLDER / f"{today}.{kind}" for kind in ("svg", "png"))
+    return Drawing(svg.read_text(encoding="utf-8"), png.read_bytes())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -20,18 +21,17 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from plotly.io.base_renderers import MimetypeRenderer
 
+from ..figures.style import GREY
 from ..utils.extras import extra_imports
-from .colours import coloured, on_white
 
 with extra_imports("a notebook's interactive figure", "notebooks"):
-    import anywidget  # noqa: F401 (of plotly's FigureWidget)
     import ipywidgets as widgets
 
 LETTER = 8  # pixels that a letter of a line above a figure takes at most, on average
 PLOTLY = "application/vnd.plotly.v1+json"
 WIDTH, HEIGHT, SCALE = 820, 380, 1.5  # of a PNG: CSS pixels, pixels per CSS pixel
 
-CHECKED = "Numbers to check your run against:"
+INK = "#444444"  # words on white, 9.7:1
 
 Draw = Callable[..., go.Figure | tuple[go.Figure, str]]
 
@@ -63,12 +63,15 @@ def live(draw: Draw, **controls: widgets.Widget) -> Live:
 
 
 class Live(widgets.VBox):  # type: ignore[misc]
-    """A widget of controls above a figure that follows them."""
+    """A widget of controls above a figure that follows them.
+
+    The figure is an output and no `go.FigureWidget`, which keeps 5 MB of JavaScript in every notebook that is saved.
+    """
 
     def __init__(self, draw: Draw, controls: dict[str, widgets.Widget]) -> None:
-        self.draw, self.controls = draw, controls
-        self.figure = go.FigureWidget(self.drawn())
-        super().__init__([*controls.values(), self.figure])
+        self.draw, self.controls, self.output = draw, controls, widgets.Output()
+        self.redraw()
+        super().__init__([*controls.values(), self.output])
         for control in controls.values():
             control.observe(self.redraw, names="value")
 
@@ -82,26 +85,19 @@ class Live(widgets.VBox):  # type: ignore[misc]
             height = (figure.layout.height or HEIGHT) + 20 * (len(rows) - 1)
             figure.update_layout(title=title, margin_t=60 + 20 * len(rows), height=height)
         layout = figure.layout
-        return on_white(coloured(figure)).update_layout(height=layout.height or HEIGHT, width=layout.width or WIDTH)
+        return on_white(figure).update_layout(height=layout.height or HEIGHT, width=layout.width or WIDTH)
 
     def redraw(self, change: object = None) -> None:
-        """Send the browser the differences to the figure that is shown."""
-        new, shown = self.drawn(), self.figure
-        if [trace.type for trace in new.data] != [trace.type for trace in shown.data]:
-            shown.data = ()
-            shown.add_traces(new.data)
-        gone = dict.fromkeys(shown.layout.to_plotly_json())  # what the new figure has not
-        layout = {**gone, **new.layout.to_plotly_json()}
-        del layout["template"]
-        with shown.batch_update():
-            for old, trace in zip(shown.data, new.data, strict=True):
-                old.update(trace.to_plotly_json(), overwrite=True)
-            shown.layout.update(layout, overwrite=True)
+        """Show the figure for the controls' present values."""
+        self.figure = self.drawn()
+        data = {PLOTLY: json.loads(self.figure.to_json()), "text/plain": "a figure"}
+        self.output.layout.min_height = f"{self.figure.layout.height + 20}px"  # the page does not jump
+        self.output.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},)
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
         bundle["text/plain"] = "a live figure: run the notebook to move it"
-        return bundle | picture(go.Figure(self.figure))
+        return bundle | picture(self.figure)
 
 
 def picture(figure: go.Figure) -> dict[str, str]:
@@ -110,10 +106,13 @@ def picture(figure: go.Figure) -> dict[str, str]:
         return {}
     from PIL import Image
 
-    size = {"width": figure.layout.width or WIDTH, "height": figure.layout.height or HEIGHT, "scale": SCALE}
-    png = _kaleido().calc_fig_sync(figure.to_plotly_json(), opts={"format": "png", **size})
+    maps = any(trace.type in ("image", "heatmap") for trace in figure.data)
+    tiles = not maps and any(image.sizing == "stretch" for image in figure.layout.images)  # no sharper when larger
+    size = {"width": figure.layout.width or WIDTH, "height": figure.layout.height or HEIGHT}
+    options = {"format": "png", "scale": 1 if tiles else SCALE, **size}
+    png = _kaleido().calc_fig_sync(figure.to_plotly_json(), opts=options)
     whole, out = Image.open(io.BytesIO(png)).convert("RGBA"), io.BytesIO()
-    if figure.layout.images or any(trace.type in ("image", "heatmap") for trace in figure.data):  # many, smooth
+    if figure.layout.images or maps:  # many colours, smooth
         small = whole.quantize(128, method=Image.Quantize.FASTOCTREE)
     else:  # few colours, which must not be taken for each other
         small = whole.convert("RGB").quantize(64, method=Image.Quantize.MEDIANCUT, kmeans=1)
@@ -121,21 +120,13 @@ def picture(figure: go.Figure) -> dict[str, str]:
     return {"image/png": base64.b64encode(out.getvalue()).decode("ascii")}
 
 
-class Numbers(dict[str, Any]):
-    """Key numbers of a notebook below a title, one a line; a test compares the printed ones with the library's."""
+def on_white(figure: go.Figure) -> go.Figure:
+    """Give ``figure`` a white ground and darker words, so that it reads alike on light and dark pages.
 
-    def __repr__(self) -> str:
-        width = max(map(len, self), default=0)
-        shown = {name: f"{value:.4f}" if isinstance(value, float) else str(value) for name, value in self.items()}
-        return "\n".join([CHECKED, *(f"{name:<{width}}  {value}" for name, value in shown.items())])
-
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        printer.text(repr(self))
-
-
-def numbers(**values: float | str) -> Numbers:
-    """Key numbers to show, one a line, below a title."""
-    return Numbers(values)
+    No colour of words has a contrast of 4.5:1 both on white and on a dark page.
+    """
+    figure.update_layout(paper_bgcolor="white")
+    return figure.update_layout(font_color=INK) if figure.layout.font.color in (GREY, None) else figure
 
 
 def _look(label: str) -> dict[str, Any]:
@@ -154,7 +145,7 @@ class _Renderer(MimetypeRenderer):  # type: ignore[misc]
     """Interactive in JupyterLab and VS Code, a PNG elsewhere."""
 
     def to_mimebundle(self, fig_dict: dict[str, Any]) -> dict[str, Any]:
-        figure = on_white(coloured(go.Figure(fig_dict))).update_layout(height=fig_dict["layout"].get("height", HEIGHT))
+        figure = on_white(go.Figure(fig_dict)).update_layout(height=fig_dict["layout"].get("height", HEIGHT))
         return {PLOTLY: figure.to_plotly_json(), "text/plain": "a figure"} | picture(figure)
 
 

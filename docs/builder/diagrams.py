@@ -1,14 +1,18 @@
 """Draw the diagrams of the pages: python -m builder.diagrams writes docs/assets/*.svg and
-dmpo_explore/course/network/*.svg.
+dmpo_explore/course/network/*.svg, the latter as PNG, too, by Chromium.
 
 The numbers in them are the library's: exit shares, FLOPs, trade-offs and loss weights. A test draws them anew.
 """
 
 from __future__ import annotations
 
+import io
+import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 import dmpo_explore as dx
 from builder.pages import DOCS, ROOT
@@ -199,6 +203,22 @@ def main() -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_text(drawing.to_svg(), encoding="utf-8")
         print(path.relative_to(ROOT))
+    photograph(NETWORK)
+
+
+def photograph(folder: Path) -> None:
+    """Write a PNG beside every SVG of ``folder``, on white."""
+    from playwright.sync_api import sync_playwright
+
+    system = shutil.which("chromium")  # else playwright's own
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=system, args=["--no-sandbox"])
+        page = browser.new_page(device_scale_factor=2)
+        for path in sorted(folder.glob("*.svg")):
+            page.set_content(f"<body style='margin:0;background:white;width:820px'>{path.read_text('utf-8')}</body>")
+            drawn = Image.open(io.BytesIO(page.locator("svg").screenshot())).convert("RGB")
+            drawn.quantize(64).save(path.with_suffix(".png"), optimize=True)
+        browser.close()
 
 
 if __name__ == "__main__":

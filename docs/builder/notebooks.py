@@ -1,6 +1,6 @@
 """Render the notebooks as pages, with the outputs that are committed in them.
 
-In: notebooks/NN_name.ipynb. Out: ``notebooks/NN_name.md`` and their pictures.
+In: notebooks/NAME.ipynb, the edition to read. Out: ``notebooks/NAME.md`` and their pictures.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import nbformat
 
 from builder.pages import ROOT, figure, repository, sources, with_links
 
-NOTE = "*Shown with the outputs that are kept in the repository. `scripts/lab` opens it with sliders that move.*"
+UNSEEN, GUESS = {"drawing", "guess"}, "a guess to lock: "  # tags of cells without their code; a guess's text
+NOTE = "*Shown with the outputs that are kept in the repository. `scripts/lab` opens the edition to write in.*"
 
 
 def render(path: Path, page: str, folder: Path) -> str:
@@ -22,10 +23,10 @@ def render(path: Path, page: str, folder: Path) -> str:
     for cell in nbformat.read(path, 4).cells:
         if skipped(cell):
             continue
-        if cell.cell_type == "markdown":
-            parts.append(cell.source)
+        if cell.cell_type == "markdown":  # hints are Markdown, too
+            parts.append(cell.source.replace("<details>", '<details markdown="1">'))
         else:
-            parts += [] if "network" in cell.metadata.get("tags", []) else [f"```python\n{cell.source}\n```"]
+            parts += [] if UNSEEN & set(cell.metadata.get("tags", [])) else [f"```python\n{cell.source}\n```"]
             parts += [_output(output, f"{cell.id}-{i}", page, folder) for i, output in enumerate(cell.outputs)]
     title, _, rest = "\n\n".join(part for part in parts if part).partition("\n")
     return with_links(f"{title}\n\n{NOTE}\n{rest}\n", path.relative_to(ROOT).as_posix(), page, folder)
@@ -56,6 +57,8 @@ def _output(output: nbformat.NotebookNode, name: str, page: str, folder: Path) -
 
 
 def _text(text: str) -> str:
+    if text.startswith(GUESS):
+        return f"**Your guess?** {text.removeprefix(GUESS)}"
     return f"```text\n{text.rstrip()}\n```" if text.strip() else ""
 
 

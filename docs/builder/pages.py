@@ -55,7 +55,7 @@ def repository() -> str:
 def sources() -> dict[str, str]:
     """Repository path → page, of every page that is written by hand or by a benchmark."""
     own = {f"docs/{path.name}": path.name for path in sorted(DOCS.glob("*.md"))}
-    notebooks = {f"notebooks/{p.name}": f"notebooks/{p.stem}.md" for p in sorted(ROOT.glob("notebooks/[0-9]*.ipynb"))}
+    notebooks = {f"notebooks/{p.name}": f"notebooks/{p.stem}.md" for p in sorted(ROOT.glob("notebooks/*.ipynb"))}
     return {**own, **{path: page for path, page in ELSEWHERE.items() if path != "README.md"}, **notebooks}
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from dmpo_explore.course import interactive
-from dmpo_explore.course.interactive import choice, live, numbers, picture, slider
+from dmpo_explore.course.interactive import INK, _Renderer, choice, live, picture, slider
 from dmpo_explore.figures.style import image_address
 
 pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
@@ -38,14 +38,16 @@ def test_a_long_line_above_a_figure_is_broken_and_takes_no_height_from_it() -> N
         return go.Figure(go.Scatter(y=[0, 1])), " ".join(["threshold"] * words)
 
     shown = live(draw, words=slider("words", 1, 40, 3))
-    layout = shown.figure.layout
-    assert "<br>" not in layout.title.text and (layout.height, layout.margin.t) == (380, 80)
+    assert "<br>" not in shown.figure.layout.title.text and (
+        shown.figure.layout.height,
+        shown.figure.layout.margin.t,
+    ) == (380, 80)
     shown.controls["words"].value = 25
-    assert layout.title.text.count("<br>") == 2 and layout.title.text.count("threshold") == 25
-    assert max(map(len, layout.title.text.split("<br>"))) <= 102
-    assert layout.height - layout.margin.t == 380 - 80
+    assert shown.figure.layout.title.text.count("<br>") == 2 and shown.figure.layout.title.text.count("threshold") == 25
+    assert max(map(len, shown.figure.layout.title.text.split("<br>"))) <= 102
+    assert shown.figure.layout.height - shown.figure.layout.margin.t == 380 - 80
     shown.controls["words"].value = 3
-    assert (layout.height, layout.margin.t) == (380, 80)
+    assert (shown.figure.layout.height, shown.figure.layout.margin.t) == (380, 80)
 
 
 def test_shapes_of_an_earlier_figure_do_not_stay() -> None:
@@ -92,9 +94,16 @@ def test_pale_bands_and_images_keep_their_colours_in_a_picture(monkeypatch: pyte
     assert palette is not None and len(palette) > 64  # an image has more colours than bands
 
 
-def test_numbers_stand_one_a_line() -> None:
-    title, *lines = repr(numbers(a=0.5, longer=3)).splitlines()
-    assert title.endswith(":") and lines == ["a       0.5000", "longer  3"]
+def test_a_figure_has_a_white_ground_and_dark_words() -> None:
+    drawn = _Renderer().to_mimebundle(go.Figure(go.Scatter(y=[0, 1])).to_dict())["application/vnd.plotly.v1+json"]
+    assert (drawn["layout"]["paper_bgcolor"], drawn["layout"]["font"]["color"]) == ("white", INK)
+
+
+def test_a_saved_figure_holds_no_copy_of_plotlys_javascript() -> None:
+    shown = live(line, height=slider("height", 0.0, 10.0, 4.0))
+    (sent,) = shown.output.outputs
+    assert sent["data"][interactive.PLOTLY]["data"][0]["y"] == [0, 4.0]
+    assert len(str(shown.output.get_state())) < 50_000
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,9 @@ def test_the_copy_is_what_the_results_hold(name: str) -> None:
 
 def test_every_table_is_written_and_read() -> None:
     assert sorted(path.stem for path in FOLDER.iterdir()) == sorted(TABLES)
-    assert study_table("gains")["seeds"].map(type).eq(str).all()  # "+0.50 +0.10", or a single "+1.10"
-    assert set(study_table("gradients").groupby("arm")["seed"].nunique()) == {3}
-    assert set(study_table("schedules").groupby(["arm", "exit"])["seed"].nunique()) == {5}
+    assert study_table("claims")["seeds"].map(type).eq(str).all()  # "+0.50 +0.10", or a single "+1.10"
 
 
 def test_an_unknown_table_is_named() -> None:
-    with pytest.raises(ValueError, match="no table 'nonsense'. Valid: claims, equal-compute, evidence"):
+    with pytest.raises(ValueError, match="no table 'nonsense'. Valid: claims, last-exit"):
         study_table("nonsense")

@@ -58,8 +58,8 @@ def test_the_first_page_shows_the_page_that_plays(site: Path) -> None:
 @pytest.mark.slow
 def test_learn_pages_show_their_diagrams_and_notebooks_their_figures(site: Path) -> None:
     assert "<svg" in (site / "early-exit/index.html").read_text(encoding="utf-8")
-    assert (site / "notebooks/00_quickstart").is_dir()
-    assert len(list((site / "notebooks/00_quickstart").glob("*.png"))) >= 3
+    assert (site / "notebooks/1_see_it").is_dir()
+    assert len(list((site / "notebooks/1_see_it").glob("*.png"))) >= 3
     assert "- [Install](install/): You need Python" in (site / "llms.txt").read_text(encoding="utf-8")
 
 
@@ -117,12 +117,13 @@ def test_all_pages_of_the_navigation_are_gathered(tmp_path: Path) -> None:
 
 
 def test_a_notebook_is_shown_with_its_outputs(tmp_path: Path) -> None:
-    text = render(ROOT / "notebooks/00_quickstart.ipynb", "notebooks/00_quickstart.md", tmp_path)
-    assert text.startswith("# 0 · Quickstart\n\n*Shown with the outputs")
-    pictures = re.findall(r"!\[[^\]]+\]\((00_quickstart/[\w-]+\.png)\)", text)
+    text = render(ROOT / "notebooks/1_see_it.ipynb", "notebooks/1_see_it.md", tmp_path)
+    assert text.startswith("# 1 · See it\n\n*Shown with the outputs")
+    pictures = re.findall(r"!\[[^\]]+\]\((1_see_it/[\w-]+\.png)\)", text)
     assert text.count('<div class="dx-diagram"><svg') == 1 and "course.network" not in text
     assert len(pictures) >= 3 and all((tmp_path / "notebooks" / name).stat().st_size > 1000 for name in pictures)
     assert ".ipynb" not in text and "<style" not in text
+    assert "**Your guess?** Which exit" in text and "guess(" not in text  # the question, without its code
 
 
 def test_programs_get_every_page_with_its_first_sentence(tmp_path: Path) -> None:

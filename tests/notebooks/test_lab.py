@@ -1,13 +1,14 @@
-"""The notebooks in JupyterLab, in Chromium: every slider, button, list and upload of every notebook is moved.
+"""The lessons in JupyterLab, in Chromium: every slider, list and button is moved, and every guess is locked.
 
-One JupyterLab, one page and one kernel serve all nine, and only the cells tagged ``setup`` and ``live`` run: what is
-imported once stays imported. Between two notebooks the kernel's names are deleted. Nothing waits for a time.
+One JupyterLab, one page and one kernel serve all of them: what is imported once stays imported. Between two lessons the
+kernel's names are deleted. Trainings take one epoch here. Nothing waits for a time.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -17,18 +18,28 @@ from typing import TYPE_CHECKING
 
 import nbformat
 import pytest
-from PIL import Image
 from serving import wait_for
 
-from build import find, read_script
+from build import find
+from editions import read, read_script
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
 SCRIPTS = find([])
+QUICK = """
+from dmpo_explore.course import training
+
+if not hasattr(training, "whole"):
+    training.whole = training.train
+training.train = lambda *given, **named: training.whole(*given, **named | {"epochs": 1})
+"""
+MOST_BYTES = 1_000_000  # of a notebook that is saved after a run, with what its widgets hold
 LAB = ["-m", "jupyter", "lab", "--no-browser", "--allow-root", "--IdentityProvider.token=", "--LabApp.news_url=None"]
 LAB += ["--LabApp.expose_app_in_browser=True", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
 ERROR = "[data-mime-type='application/vnd.jupyter.error'], [data-mime-type='application/vnd.jupyter.stderr']"
+LIVE = ".jp-OutputArea-output:has(.widget-slider, .widget-toggle-buttons, .widget-dropdown)"
+LIVE += ":not(:has(button:has-text('Lock my guess')))"  # figures that follow controls
 # The kernel of the first notebook serves all; a session binds it to the next file before that is opened.
 OPEN = """async path => {
     const {serviceManager, commands, shell} = window.jupyterapp;
@@ -76,12 +87,14 @@ ANSWERED = """async () => {
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """JupyterLab on trimmed notebooks in a folder of their own."""
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The address of a JupyterLab on the lessons' code, and its folder."""
     folder = tmp_path_factory.mktemp("lab")
     for script in SCRIPTS:
-        notebook = read_script(script)
-        notebook.cells = [c for c in notebook.cells if {"setup", "live"} & set(c.metadata.get("tags", []))]
+        notebook = read(read_script(script))
+        notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        if script.stem[0] in "2345":
+            notebook.cells.insert(0, nbformat.v4.new_code_cell(QUICK))
         nbformat.write(notebook, folder / f"{script.stem}.ipynb")
     settings = {  # cells outside the window are in the page, too; no news lies over a slider
         "notebook-extension/tracker": {"windowingMode": "none"},
@@ -104,7 +117,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
     try:
         wait_for(f"{address}/api/status", process, folder / "lab.log")
-        yield address
+        yield address, folder
     finally:
         process.terminate()
         try:
@@ -115,12 +128,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def page(lab: str, browser: Browser) -> Iterator[Page]:
+def page(lab: tuple[str, Path], browser: Browser) -> Iterator[Page]:
     """JupyterLab in a browser, loaded once."""
     context = browser.new_context(viewport={"width": 1300, "height": 1000})
     context.set_default_timeout(120_000)
     page = context.new_page()
-    page.goto(f"{lab}/lab?reset")
+    page.goto(f"{lab[0]}/lab?reset")
     page.wait_for_function(READY)
     page.evaluate("() => window.jupyterapp.restored")
     yield page
@@ -182,33 +195,37 @@ class Figure:
             self.follows(before)
         return max(len(buttons), len(options))
 
-    def upload(self, button: Locator, file: Path) -> None:
-        before = self.drawn()
-        with self.page.expect_file_chooser() as chooser:
-            button.click()
-        chooser.value.set_files(file)
-        self.follows(before)
+
+def count_of(script: Path, *kinds: str) -> int:
+    """How often a lesson's code calls one of ``kinds``."""
+    code = "\n".join(cell.source for cell in read_script(script).cells if cell.cell_type == "code")
+    return sum(len(re.findall(rf"\b{kind}\(", code)) for kind in kinds)
 
 
-def controls_of(script: Path) -> int:
-    """How many controls the live figures of a notebook have, by its text."""
-    cells = [c.source for c in read_script(script).cells if "live" in c.metadata.get("tags", [])]
-    return sum(text.count(f"{kind}(") for text in cells for kind in ("slider", "choice", "FileUpload"))
+def lock_guesses(page: Page) -> int:
+    """Press every guess's button; how many there were, all of which are locked now."""
+    buttons = page.get_by_role("button", name="Lock my guess")
+    found = buttons.count()
+    for _ in range(found):
+        buttons.first.click()
+    page.evaluate(ANSWERED)
+    assert page.get_by_role("button", name="Locked", disabled=True).count() == found
+    return found
 
 
 @pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize("script", SCRIPTS, ids=[script.stem for script in SCRIPTS])
-def test_every_control_moves_its_figure(script: Path, page: Page, fetched_backbone: Path, tmp_path: Path) -> None:
-    photo = tmp_path / "photo.png"
-    Image.linear_gradient("L").save(photo)
+def test_every_control_moves_its_figure(
+    script: Path, lab: tuple[str, Path], page: Page, fetched_backbone: Path, tmp_path: Path
+) -> None:
     try:
         page.evaluate(OPEN, f"{script.stem}.ipynb")
         assert page.locator(ERROR).all_inner_texts() == []
         moved = 0
-        outputs = page.locator(".jp-OutputArea-output:has(.js-plotly-plot)")
-        outputs.first.wait_for(state="attached")
-        for place, output in enumerate(outputs.all()):
+        figures = page.locator(LIVE)
+        assert figures.count() == count_of(script, "live")
+        for place, output in enumerate(figures.all()):
             figure = Figure(page, output)
             for slider in output.locator(".widget-slider").all():
                 figure.drag(slider)
@@ -216,12 +233,12 @@ def test_every_control_moves_its_figure(script: Path, page: Page, fetched_backbo
             for choice in output.locator(".widget-toggle-buttons, .widget-dropdown").all():
                 assert figure.choose(choice) > 1
                 moved += 1
-            for button in output.locator(".jupyter-button.widget-upload").all():
-                figure.upload(button, photo)
-                moved += 1
             figure.drawn()
             output.screenshot(path=tmp_path / f"{script.stem}-{place}.png")
-        assert moved == controls_of(script) > 0
+        assert moved == count_of(script, "slider", "choice")
+        assert lock_guesses(page) == count_of(script, "guess") > 0
         assert page.locator(ERROR).all_inner_texts() == []
+        page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+        assert 10_000 < (lab[1] / f"{script.stem}.ipynb").stat().st_size < MOST_BYTES
     finally:
         page.evaluate(CLOSE, RESET)

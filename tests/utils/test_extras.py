@@ -53,11 +53,10 @@ def test_the_command_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
     assert fails("search", "--front", "s").endswith('pip install "dmpo-explore[search]"')
 
 
-@pytest.mark.parametrize(("package", "extra"), [("ipywidgets", "notebooks"), ("anywidget", "notebooks")])
-def test_notebooks_without_widgets(package: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notebooks_without_widgets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "dmpo_explore.course.interactive", raising=False)
-    hide(monkeypatch, package)
-    with pytest.raises(ImportError, match=rf'needs {package}, .* "dmpo-explore\[{extra}\]"'):
+    hide(monkeypatch, "ipywidgets")
+    with pytest.raises(ImportError, match=r'needs ipywidgets, .* "dmpo-explore\[notebooks\]"'):
         importlib.import_module("dmpo_explore.course.interactive")
 
 
@@ -79,7 +78,7 @@ def test_every_optional_import_of_the_package_names_its_extra() -> None:
     texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / "dmpo_explore").rglob("*.py")}
     found = [(path.name, *one) for path, text in texts.items() for one in _imports(ast.parse(text))]
     assert {name for _, name, _ in found if name in optional} == {
-        "onnxruntime", "optuna", "sqlalchemy", "datasets", "huggingface_hub", "webdataset", "anywidget", "ipywidgets",
+        "onnxruntime", "optuna", "sqlalchemy", "datasets", "huggingface_hub", "webdataset", "ipywidgets",
         "torch_pruning", "transformers",
         "kaleido", "fastapi", "uvicorn",
     }  # fmt: skip

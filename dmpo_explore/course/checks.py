@@ -1,0 +1,169 @@
+"""Checks of what a reader builds: each compares it with the library's part, with the same weights and inputs.
+
+In: a class or function as the student's edition asks for it. Out: a line that says it is correct, after which the cell
+is kept (`workbook.keep`), or `NotYet`, which a notebook shows as one line: what is not right yet, and a hint.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import parts, workbook
+
+Lines = Iterator[tuple[bool, str]]  # whether it holds, and the hint if not
+EMPTY = "nothing is written here yet: put your lines in place of the three dots, and run the cell again"
+
+
+class NotYet(Exception):
+    """What is built does not pass; a notebook shows the message alone."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"✘ Not yet: {self}"]
+
+
+class Passed(str):
+    """The line of a check that is passed."""
+
+    def __repr__(self) -> str:
+        return f"✔ {self}"
+
+
+CHECKS: dict[str, Callable[[Any], Passed]] = {}  # name of the part → its check
+
+
+def build(name: str) -> Callable[[Callable[[Any], Lines]], Callable[[Any], Passed]]:
+    """Make a check of ``name`` from lines: the first that does not hold is what it says. Its docstring says correct."""
+
+    def made(lines: Callable[[Any], Lines]) -> Callable[[Any], Passed]:
+        @wraps(lines)
+        def check(answer: Any) -> Passed:
+            if re.search(r"(?m)^\s*\.\.\.\s*$", workbook.cell()):
+                raise NotYet(EMPTY)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                try:
+                    for holds, hint in lines(answer):
+                        if not holds:
+                            raise NotYet(hint)
+                except NotYet:
+                    raise
+                except Exception as error:  # anything may be written
+                    raise NotYet(f"it cannot be run ({type(error).__name__}: {error})") from None
+            workbook.keep(name)
+            return Passed(lines.__doc__ or "")
+
+        CHECKS[name] = check
+        return check
+
+    return made
+
+
+def same_weights(found: nn.Module, due: nn.Module) -> Lines:
+    """Lines of a check: a module has the weights of another, by name and shape."""
+    ours, theirs = found.state_dict(), due.state_dict()
+    for name in [*theirs, *ours]:
+        yield name in theirs, f"a weight {name} is not needed: there are {', '.join(theirs)}"
+        yield name in ours, f"{name} is missing: it needs the shape {tuple(theirs[name].shape)}"
+        shapes = [tuple(weights[name].shape) for weights in (ours, theirs)]
+        yield shapes[0] == shapes[1], f"{name} has the shape {shapes[0]}, and it needs {shapes[1]}"
+
+
+def same_results(found: nn.Module, due: nn.Module, inputs: tuple[Any, ...], hints: Mapping[int, str]) -> Lines:
+    """Lines of a check: with random weights, two modules give the same, and the same gradients; a hint per output."""
+    for weight in due.parameters():
+        nn.init.normal_(weight, std=0.5)
+    found.load_state_dict(due.state_dict())
+    ours, theirs = (module(*inputs) for module in (found, due))
+    several = isinstance(theirs, tuple)
+    if several:
+        yield isinstance(ours, tuple) and len(ours) == len(theirs), f"it must return {len(theirs)} things"
+    for i, (own, wanted) in enumerate(zip(ours, theirs, strict=True) if several else [(ours, theirs)]):
+        yield isinstance(own, Tensor), f"it returns {'nothing' if own is None else type(own).__name__}: {hints[i]}"
+        yield own.shape == wanted.shape, f"it returns the shape {tuple(own.shape)}, not {tuple(wanted.shape)}"
+        yield torch.allclose(own, wanted, rtol=1e-5, atol=1e-6), f"other values than the library's: {hints[i]}"
+        slopes = [torch.autograd.grad((x**2).sum(), list(of.parameters()), retain_graph=True, allow_unused=True)
+                  for x, of in ((own, found), (wanted, due))]  # fmt: skip
+        names = [name for name, _ in due.named_parameters()]
+        by_name = [dict(zip([n for n, _ in of.named_parameters()], s, strict=True))
+                   for of, s in zip((found, due), slopes, strict=True)]  # fmt: skip
+        for name in names:
+            one, other = (of[name] for of in by_name)
+            same = (one is None) == (other is None) and (
+                other is None or torch.allclose(one, other, rtol=1e-4, atol=1e-6)
+            )
+            yield same, f"the values are correct, the gradient of {name} is not: detach nothing"
+
+
+@build("Stage")
+def stage(answer: Any) -> Lines:
+    """Correct: with the same weights your stage gives what the course's gives, and the same gradients."""
+    ours, theirs = answer(8, 3).double(), parts.SideStage(8, 3).double()
+    yield from same_weights(ours, theirs)
+    tokens, state = (torch.randn(2, 7, d, dtype=torch.float64) for d in (8, 3))
+    hints = {0: "the new state is MLP(Down(tokens) + state)", 1: "the exit reads tokens, then the new state"}
+    yield from same_results(ours, theirs, (tokens, state), hints)
+    first = "without a state, as at the first stage, the MLP reads Down(tokens) alone"
+    yield from same_results(ours, theirs, (tokens, None), {0: first, 1: first})
+
+
+@build("Bypass")
+def bypass(answer: Any) -> Lines:
+    """Correct: it starts as the identity, and with the same weights it gives what `dx.models.ConvBypass` gives."""
+    ours, theirs = answer(8, 3, (2, 4)).double(), parts.PatchBypass(8, 3, (2, 4)).double()
+    yield from same_weights(ours, theirs)
+    tokens = torch.randn(2, 9, 8, dtype=torch.float64)
+    start = ours(tokens)
+    yield isinstance(start, Tensor), "forward must return the tokens, (B, N, D)"
+    yield torch.equal(start, tokens), "at the start it must be the identity: set weight and bias of `up` to zero"
+    hint = "the class token skips the convolution, but not GELU and `up`; token 1 + 4·row + column is one patch"
+    yield from same_results(ours, theirs, (tokens,), {0: hint})
+
+
+@build("Head")
+def head(answer: Any) -> Lines:
+    """Correct: with the same weights it gives what `dx.models.CovariancePredictor` gives."""
+    ours, theirs = answer(8, 4, 3).double(), parts.CovarianceHead(8, 4, 3).double()
+    yield from same_weights(ours, theirs)
+    tokens = 3 * torch.randn(2, 10, 8, dtype=torch.float64) + 1
+    for module in (ours, theirs):
+        nn.init.zeros_(module.second.weight)
+    first = "`first` reads the mean over the patches, without the class token"
+    ours.first.load_state_dict(theirs.first.state_dict())
+    yield torch.allclose(ours(tokens), theirs(tokens)), first
+    second = "`second` reads patches alone, centred, over N; five iterations; times √tr; the triangle row by row"
+    yield from same_results(ours, theirs, (tokens,), {0: second})
+
+
+@build("weights")
+def weights(answer: Callable[[int, int], Any]) -> Lines:
+    """Correct: the release's cross-over, as `--schedule linear` has it."""
+    for epochs in (2, 5, 12, 100):
+        for epoch in (0, epochs // 2, epochs - 1):
+            due, found = parts.weights(epoch, epochs), answer(epoch, epochs)
+            yield found is not None and len(found) == 4, "it must return four numbers, one for each exit"
+            near = torch.allclose(torch.as_tensor(found, dtype=torch.float64), torch.tensor(due).double(), atol=1e-6)
+            shown = ", ".join(f"{float(value):.3g}" for value in found)
+            wanted = ", ".join(f"{value:.3g}" for value in due)
+            yield near, f"epoch {epoch} of {epochs} (from 0): ({shown}), and it should be ({wanted})"
+
+
+@build("DMPO")
+def assembled(answer: Any) -> Lines:
+    """Correct: bypasses stay aside, every exit has its norm, and the logits are (images, exits, classes)."""
+
+    def of(kind: Any) -> Any:
+        stages = [parts.SideStage(5, 3) for _ in range(3)]
+        bypasses = [parts.PatchBypass(8, 3, (2, 2)), parts.PatchBypass(8, 3, (2, 2)), nn.Identity()]
+        heads = [parts.CovarianceHead(8, 4, 5), parts.CovarianceHead(8, 4, 5), parts.MeanHead(8, 5)]
+        return kind(stages, bypasses, heads, 8).double()
+
+    ours, theirs = of(answer), of(parts.EarlyExitNet)
+    yield from same_weights(ours, theirs)
+    hint = "stage k gets the state of stage k − 1; the exit's way is bypass, norm, head; stack along dimension 1"
+    yield from same_results(ours, theirs, (torch.randn(3, 2, 5, 5, dtype=torch.float64),), {0: hint})

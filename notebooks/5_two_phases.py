@@ -1,0 +1,312 @@
+# %% [markdown]
+# # 5 · Two phases
+#
+# *Which exit should count, and when? And what do all parts give together?*
+#
+# **Today.** You build the schedule of the loss weights, put your parts together to **your DMPO**, train it beside naive
+# exits, and look where each of its exits looks. 45 minutes; the cells run in about two.
+#
+# **Before.** Lessons [2](2_why_it_is_hard.ipynb), [3](3_bypass.ipynb) and [4](4_second_order.ipynb). Parts that you
+# built there are found by themselves; for those that are missing the course's stand in. Words are in the
+# [glossary](../docs/glossary.md).
+
+# %% tags=["drawing"]
+import dmpo_explore as dx
+
+dx.course.network("all")
+
+# %% tags=["setup"]
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+import dmpo_explore as dx
+from dmpo_explore.course import checks, guess, mine, parts, training
+from dmpo_explore.course.interactive import live, slider
+
+camera = dx.course.Camera()
+train, val, test = camera.train, camera.val, camera.test
+exits = [f"exit {k}" for k in range(1, 5)]
+my = mine("Stage", "Bypass", "Head")
+my
+
+# %% [markdown]
+# ## One loss, four weights
+#
+# Exit k has a loss ℓ_k, its cross-entropy. Naive exits add the four. DMPO weighs them, and the weights change with the
+# epoch e:
+#
+#     L(e) = λ_1(e) ℓ_1 + λ_2(e) ℓ_2 + λ_3(e) ℓ_3 + λ_4(e) ℓ_4
+#
+# In the first phase the deep exits lead, so that the early stages learn to keep what those need. In the second the
+# weight moves to the early exits. The authors' code goes in a straight line from one end to the other; with E epochs,
+# counted from 0,
+#
+#     λ_k(e) = Start_k + (End_k − Start_k) · e / (E − 1)
+#
+# | | exit 1 | exit 2 | exit 3 | exit 4 |
+# |---|---|---|---|---|
+# | Start | 0.01 | 0.01 | 1.0 | 2.0 |
+# | End | 1.5 | 1.0 | 0.2475 | 0.2675 |
+#
+# ## Build the schedule
+
+
+# %% tags=["build"]
+def weights(epoch, epochs):
+    # epoch from 0 to epochs − 1; return four numbers, λ_1 to λ_4
+    start, end = (0.01, 0.01, 1.0, 2.0), (1.5, 1.0, 0.2475, 0.2675)
+    ### BEGIN SOLUTION
+    share = epoch / (epochs - 1)
+    return [a + (b - a) * share for a, b in zip(start, end, strict=True)]
+    ### END SOLUTION
+
+
+checks.weights(weights)
+
+# %% tags=["guess"]
+cross = guess("Of 100 epochs: in which does exit 1 begin to count more than exit 4?", 1, 100)
+cross
+
+
+# %% tags=["live"]
+def at(epoch):
+    shown = ", ".join(f"λ_{k} = {value:.2f}" for k, value in enumerate(lambdas[epoch - 1], 1))
+    return cross.on(dx.figures.schedule_figure(lambdas, epoch - 1), axis="x"), f"epoch {epoch}: {shown}"
+
+
+lambdas = np.array([weights(epoch, 100) for epoch in range(100)])
+live(at, epoch=slider("epoch", 1, 100, 20))
+
+# %% [markdown]
+# In epoch 63. Until then the last exit leads, and with it the need for a state that keeps everything.
+#
+# One thing is easily overlooked. Not only the weights change over the epochs; the **learning rate** does, too. It rises
+# quickly and then falls almost to nothing. A step is about the product of the two.
+
+# %%
+layer = torch.nn.Linear(1, 1)
+optimizer = torch.optim.AdamW(layer.parameters(), 1.0)
+cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=100)
+rates = []
+for _ in range(100):
+    rates.append(cycle.get_last_lr()[0])
+    optimizer.step()
+    cycle.step()
+rates = np.array(rates)
+second = lambdas[:, 0] > lambdas[:, 3]
+print(f"exit 1 leads in {second.mean():.0%} of the epochs, and in {rates[second].sum() / rates.sum():.0%} of all rates")
+dx.figures.schedule_figure(lambdas * rates[:, None]).update_yaxes(title="learning rate × λ")
+
+# %% [markdown]
+# Exit 1 leads in 38 % of the epochs, but only 15 % of what the trunk learns falls into them. When the second phase
+# comes, the learning rate is nearly gone. So this recipe is deep-weighted for the most part, and less of two phases
+# than the first figure suggests. Keep that for the result.
+#
+# ## Put it together
+#
+# Now assemble your network. Each of the K stages hands its state to the next one. What a stage gives its exit passes
+# the bypass, a LayerNorm and the head, in this order. (Where there is no bypass, `nn.Identity` stands in.)
+
+
+# %% tags=["build"]
+class DMPO(nn.Module):
+    def __init__(self, stages, bypasses, heads, width=160):
+        # three lists of K modules. Keep them as self.stages, self.bypasses, self.heads (nn.ModuleList),
+        # and make self.norms: K LayerNorms of this width
+        super().__init__()
+        ### BEGIN SOLUTION
+        self.stages, self.bypasses, self.heads = nn.ModuleList(stages), nn.ModuleList(bypasses), nn.ModuleList(heads)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in stages)
+        ### END SOLUTION
+
+    def forward(self, tokens):
+        # tokens (K, B, N, 128), those of a stage at each place; return logits (B, K, classes)
+        ### BEGIN SOLUTION
+        state, logits = None, []
+        for k, stage in enumerate(self.stages):
+            state, read = stage(tokens[k], state)
+            logits.append(self.heads[k](self.norms[k](self.bypasses[k](read))))
+        return torch.stack(logits, dim=1)
+        ### END SOLUTION
+
+
+checks.assembled(DMPO)
+
+# %% [markdown]
+# <details><summary>Hint: the loop</summary>
+#
+# Start with `state = None` and an empty list. In the loop: `state, read = self.stages[k](tokens[k], state)`. Only
+# `read` goes to the exit, and only `state` to the next stage. At the end `torch.stack(logits, dim=1)`.
+#
+# </details>
+#
+# The first three exits get a bypass. The last needs none: no stage comes after it. The paper speaks of early exits when
+# it comes to heads; that our last exit has one too is our choice.
+
+
+# %%
+def yours():
+    bypasses = [*(my.Bypass() for _ in range(3)), nn.Identity()]
+    return DMPO([my.Stage() for _ in exits], bypasses, [my.Head() for _ in exits])
+
+
+def naive():
+    plain = [nn.Identity() for _ in exits], [parts.MeanHead() for _ in exits]
+    return DMPO([my.Stage() for _ in exits], *plain)
+
+
+# %% tags=["guess"]
+ahead = guess("How many points will exit 1 of your DMPO be above naive exit 1?", -5, 20)
+ahead
+
+# %%
+seeds = range(3)
+plans = {"naive exits": (naive, None), "your DMPO": (yours, weights), "your parts, all λ = 1": (yours, None)}
+nets = {name: [training.train(make, train, schedule, seed=seed)
+               for seed in seeds] for name, (make, schedule) in plans.items()}  # fmt: skip
+on_val = {name: np.stack([training.correct(net, val) for net in of]) for name, of in nets.items()}
+lines = {name: 100 * of.mean(axis=2) for name, of in on_val.items()}
+dx.figures.seeds_figure(lines, "correct on val, %").update_yaxes(range=[0, 80])
+
+# %% [markdown]
+# And with the library's parts in place of yours, from the same seed:
+
+# %%
+bypasses = [*(parts.PatchBypass() for _ in range(3)), nn.Identity()]
+library = training.train(
+    lambda: parts.EarlyExitNet([parts.SideStage() for _ in exits], bypasses, [parts.CovarianceHead() for _ in exits]),
+    train,
+    parts.weights,
+)
+table = {"your parts": lines["your DMPO"][0], "the library's": 100 * training.correct(library, val).mean(axis=1)}
+pd.DataFrame(table, exits).T.round(1)
+
+# %% [markdown]
+# The library's parts start from other random weights, so the last digits differ; the picture does not.
+#
+# Now the test photographs, which nothing has looked at yet:
+
+# %%
+on_test = {name: np.stack([training.correct(net, test) for net in nets[name]]) for name in plans}
+rows = [
+    training.gain(f"{exits[k]}, your DMPO over naive exits", on_test["your DMPO"][:, k], on_test["naive exits"][:, k])
+    for k in range(4)
+]
+rows.append(training.gain("your exit 2 over naive exit 4", on_test["your DMPO"][:, 1], on_test["naive exits"][:, 3]))
+figure = dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=340)
+ahead.on(figure.update_xaxes(title="points on test"), axis="x")
+
+# %%
+pd.DataFrame({name: 100 * of.mean(axis=(0, 2)) for name, of in on_test.items()}, exits).T.round(1)
+
+# %% [markdown]
+# **Your DMPO beats naive exits at every exit**, on photographs that took no part in anything: by 10 points at exit 1
+# (6.8 to 13.7), by 8, 5 and 6 at the others. Your second exit is as good as the last naive one (1.7 points ahead, −2.8
+# to 6.3), and it needs 26 % of the plain backbone's compute where that one needs 52. This is what early exit is about.
+#
+# ## And the two phases?
+#
+# The third line of the figure above has your parts without your schedule. On the test photographs:
+
+# %%
+names = "your DMPO", "your parts, all λ = 1"
+rows = [training.gain(f"{exits[k]}, schedule over λ = 1", *(on_test[name][:, k] for name in names)) for k in range(4)]
+dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=300).update_xaxes(title="points on test")
+
+# %%
+claims = dx.course.study_table("claims")
+phases = claims[claims["question"].str.startswith("two-phase")]
+dx.figures.gains_figure(phases.assign(question=phases["study"] + ": " + phases["question"]))
+
+# %% [markdown]
+# The schedule gains nothing here that three trainings could show; if anything, the last exit loses a point by it. The
+# study says the same of whole networks: *left out* of DMPO, the two phases are not missed. *Added* to naive exits they
+# gain, but only one of the intervals begins above 0 (0.4 points). You have seen a reason above: the second phase comes
+# when little is learnt any more. Another: exits with parts of their own no longer need to pull.
+#
+# ## Where does each exit look?
+#
+# Put your network behind the backbone, so that it reads pixels, and let Captum attribute each exit's logit for the
+# true class: integrated gradients, with a black photograph as the start of the path, summed over each of the 5 × 5
+# patches. Orange speaks for the class, blue against it. **One colour scale for all exits and photographs.**
+
+# %%
+model = parts.on_images(nets["your DMPO"][0], camera)
+hits = on_val["your DMPO"][0]
+always, late = np.flatnonzero(hits.all(axis=0)), np.flatnonzero(~hits[0] & hits[1:].all(axis=0))
+photographs = [*always[[20, 140]], *late[[4, 20]]]  # correct at every exit; incorrect at exit 1 alone
+compared = [dx.compare_exits(model, camera.inputs("val", [i])[0], target=int(val.labels[i])) for i in photographs]
+maps = np.stack([of.heat.reshape(4, 5, 14, 5, 14).sum(axis=(2, 4)) for of in compared])  # (photographs, exits, 5, 5)
+names = [camera.names[val.labels[i]] for i in photographs]
+dx.figures.patch_maps_figure([val.images[i] for i in photographs], maps, exits, names, columns=4)
+
+# %% [markdown]
+# The two upper photographs are correct at every exit, the two lower ones at all but the first. No exit looks at one
+# place alone: evidence for the class comes from all over the picture, and the exits agree on few patches.
+#
+# A map is a claim, so check it. The sum of a map must be the difference between the photograph's logit and that of
+# black (what is missing is the *convergence delta*). And if a map marks what matters, then covering its five most
+# orange patches must cost more than covering five at random.
+
+# %% tags=["guess"]
+check = guess("How much more does the logit fall with the five most orange patches covered than with any five?",
+              "hardly more", "half as much again", "twice as much or more")  # fmt: skip
+check
+
+
+# %%
+def covered(image, patches):
+    image = image.clone()
+    for row, column in (divmod(int(patch), 5) for patch in patches):
+        image[:, 14 * row : 14 * row + 14, 14 * column : 14 * column + 14] = black
+    return image
+
+
+black = dx.attribution.make_baseline(model, camera.inputs("val", [0]), "black")[0, :, :1, :1]
+dice = [np.random.default_rng(seed).permutation(25)[:5] for seed in range(10)]
+falls = np.zeros((2, len(photographs), 4))  # most orange and at random, photographs, exits
+for p, i in enumerate(photographs):
+    image, label = camera.inputs("val", [i])[0], int(val.labels[i])
+    for k in range(4):
+        tried = [np.argsort(-maps[p, k].ravel())[:5], *dice]
+        with torch.no_grad():
+            logits = model(torch.stack([image, *(covered(image, patches) for patches in tried)]))[:, k, label]
+        fell = (logits[0] - logits[1:]).numpy()
+        falls[:, p, k] = fell[0], fell[1:].mean()
+table = pd.DataFrame({"most orange": falls[0].mean(axis=0), "at random": falls[1].mean(axis=0)}, exits)
+table["largest delta"] = [max(abs(of.attributions[k].delta) for of in compared) for k in range(4)]
+print(f"your guess: {check.value}" if check.value else "no guess was locked")
+table.round(2)
+
+# %% [markdown]
+# The deltas vanish, so the maps add up. And they mark something: with the five most orange patches covered the logit
+# falls 1.4 to 1.8 times as far as with any five. That is a check over four photographs and ten draws, no more.
+#
+# ## Keep it
+#
+# The next lesson decides where images exit. It reads what every exit answered, so keep that: for the *calibration*
+# photographs, 600 more that no choice has seen, and for test.
+
+# %%
+for split in ("calibration", "test"):
+    training.record(nets["your DMPO"][0], camera, split).save(f"my_parts/record/{split}", force=True)
+record = training.record(nets["your DMPO"][0], camera, "test")
+{exit: f"{share:.0%} of the plain backbone's compute" for exit, share in zip(exits, record.flops_fraction, strict=True)}
+
+# %% [markdown]
+# <div class="admonition note" markdown="1"><p><b>What you cannot conclude.</b></p>
+#
+# - *That DMPO is this far ahead everywhere.* The trunk here is frozen and cut after six blocks, and naive exits have
+#   fewer weights. The study's whole networks, on two data sets, are the better answer.
+# - *That a two-phase schedule is of no use.* These are twelve epochs of one recipe. That it helps is not shown, either.
+# - *What an exit thinks.* Four photographs were chosen by number; the maps say which patches its logit depends on.
+#
+# </div>
+#
+# ## What you have now
+#
+# An early-exit network of your own, and for each of its exits a picture of what it depends on.
+#
+# Next: [6 · Decide](6_decide.ipynb)

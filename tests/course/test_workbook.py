@@ -1,0 +1,59 @@
+"""What a reader builds is kept, found by later lessons, and not trusted blindly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dmpo_explore.course import checks, parts, workbook
+from dmpo_explore.course.my_parts import mine
+
+CELL = "class Stage(nn.Module):\n    pass\n\n\nchecks.stage(Stage)"
+OWN = "from dmpo_explore.course.parts import SideStage as Stage\n"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_running_cell_is_kept_without_its_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workbook, "cell", lambda: CELL)
+    workbook.keep("Stage")
+    text = Path("my_parts/Stage.py").read_text()
+    assert text.startswith("# Written by the course") and text.endswith("class Stage(nn.Module):\n    pass\n")
+    assert "from torch import nn" in text
+
+
+def test_outside_of_a_notebook_nothing_is_written(here: Path) -> None:
+    checks.stage(parts.SideStage)
+    assert list(here.iterdir()) == []
+
+
+def test_a_missing_part_is_the_courses_and_one_in_the_folder_is_yours() -> None:
+    Path("my_parts").mkdir()
+    Path("my_parts/Stage.py").write_text(OWN)
+    my = mine("Stage", "Head")
+    assert (my.Stage, my.Head) == (parts.SideStage, parts.CovarianceHead)
+    assert [line.split(maxsplit=1)[1] for line in repr(my).splitlines()] == [
+        f"yours, from {Path('my_parts/Stage.py')}",
+        "the course's",
+    ]
+    with pytest.raises(AttributeError, match="no part 'Bypass'. There are: Stage, Head"):
+        _ = my.Bypass
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Stage = 1 / 0\n", "cannot be run .ZeroDivisionError"),
+        ("from torch.nn import Identity as Stage\n", "is missing"),
+    ],
+)
+def test_a_part_that_no_longer_passes_is_named(text: str, said: str) -> None:
+    Path("my_parts").mkdir()
+    Path("my_parts/Stage.py").write_text(text)
+    with pytest.raises(checks.NotYet, match=said):
+        mine("Stage")
