@@ -160,26 +160,38 @@ class Figure:
         text: str = self.output.evaluate(DRAWN)
         return text
 
-    def follows(self, before: str) -> None:
-        """Wait until something else than ``before`` is drawn."""
+    def follows(self, before: str, most: int = 120_000) -> None:
+        """Wait until something else than ``before`` is drawn, at most so many milliseconds."""
         arg = [self.output.element_handle(), before]
-        self.page.wait_for_function(f"([output, before]) => ({DRAWN})(output) !== before", arg=arg)
+        self.page.wait_for_function(f"([output, before]) => ({DRAWN})(output) !== before", arg=arg, timeout=most)
 
     def drag(self, slider: Locator) -> None:
-        """Drag a slider by a quarter towards its longer side: the figure follows while it is held."""
+        """Drag a slider by a quarter towards its longer side: the figure follows while it is held.
+
+        A busy machine may move the page under the pointer: then once more, as a reader would.
+        """
+        from playwright.sync_api import TimeoutError as Missed
+
         handle, target = slider.locator(".noUi-handle"), slider.locator(".noUi-target")
-        before = self.drawn()
-        handle.hover()  # waits until it lies still and nothing lies over it
-        box, track = handle.bounding_box(), target.bounding_box()
-        assert box and track
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        step = track["width"] / 4 if x < track["x"] + track["width"] / 2 else -track["width"] / 4
-        self.page.mouse.move(x, y)
-        self.page.mouse.down()
-        for part in (0.3, 0.6, 1.0):
-            self.page.mouse.move(x + part * step, y)
-        self.follows(before)
-        self.page.mouse.up()
+        for wait in (30_000, 30_000, 120_000):
+            before = self.drawn()
+            handle.hover()  # waits until it lies still and nothing lies over it
+            box, track = handle.bounding_box(), target.bounding_box()
+            assert box and track
+            x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+            step = track["width"] / 4 if x < track["x"] + track["width"] / 2 else -track["width"] / 4
+            self.page.mouse.move(x, y)
+            self.page.mouse.down()
+            for part in (0.3, 0.6, 1.0):
+                self.page.mouse.move(x + part * step, y)
+            try:
+                self.follows(before, wait)
+                return
+            except Missed:
+                if wait > 30_000:
+                    raise
+            finally:
+                self.page.mouse.up()
 
     def choose(self, choice: Locator) -> int:
         """Press every button of a row, the pressed one last, or take every option of a list; how many there are."""
