@@ -45,7 +45,7 @@ def story_numbers(
         >>> run = dx.load_run("fashion")
         >>> found = story_numbers(run, dx.apply(dx.fit_run_policy(run), run.record("test")))
         >>> found["accuracies"][-1], sorted(found)
-        (0.9147, ['accuracies', 'calibration', 'classes', 'made', 'targets', 'too_early', 'training'])
+        (0.9147, ['accuracies', 'calibration', 'classes', 'made', 'rescued', 'targets', 'too_early', 'training'])
     """
     record = outcome.record
     found: dict[str, Any] = {
@@ -53,6 +53,7 @@ def story_numbers(
         "calibration": _calibration(outcome),
         "classes": _classes(outcome),
         "too_early": float(outcome.early_exit_error.mean()),
+        "rescued": float(outcome.overthinking.mean()),
     }
     if against is not None:
         found["against"] = _beside(outcome, against)

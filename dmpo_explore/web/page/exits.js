@@ -70,7 +70,7 @@ export class Exits {
       const score = `${policy.score} ${scoreText(answer.score, policy)}`;
       text = stop === stages.length - 1 ? `Only the last exit answers: ${score}` : `Stops at exit ${stop + 1} of ${stages.length}: ${score}`;
     } else if (busy) text = `Stage ${busy.stage + 1} is needed`;
-    if (answer && truth !== undefined) text += answer.label === truth ? ". Correct ✓" : `. It is: ${names[truth]} ✗`;
+    if (stop !== null && truth !== undefined) text += answer.label === truth ? ". Correct ✓" : `. It is: ${names[truth]} ✗`;
     find("answer").replaceChildren(label, element("p", { class: "quiet" }, text));
   }
 }

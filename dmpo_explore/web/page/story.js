@@ -185,11 +185,10 @@ const budget = ({ facts, threshold }) => {
     said.textContent = bound(`${names[i]}: ${percent(rows[i].accuracy, 2)} correct, and with other images of this kind it could be ${rows[i].interval.map((end) => percent(end)).join(" to ")}. Mean exit ${rows[i].mean.toFixed(2)}.`);
     if (moves) threshold.aim(rows[i].threshold);
   };
-  const { too_early: early } = story, K = facts.flops.length, { thresholds, place } = facts.slider, at = scoreText(thresholds[place], facts.policy);
-  const spare = rows.some(({ targets: [first, second] }) => /^\d/.test(first) && second) ? " What gains nothing is not spent." : "";
+  const { too_early: early, rescued } = story, K = facts.flops.length, { thresholds, place } = facts.slider, at = scoreText(thresholds[place], facts.policy);
   return {
     title: "Budget, risk, other images",
-    text: `A budget fixes the threshold on images set aside (${split}), never on those it is judged by. The risk at the threshold ${at}: ${percent(early)} of all images exit with an error that exit ${K} would not make. Elsewhere errors and compute may both rise: fit again there.${spare}`,
+    text: `A budget fixes the threshold on images set aside (${split}), not on those it is judged by. At ${at}, ${percent(early)} of all images exit with an error that exit ${K} would not make, and ${percent(rescued)} with a correct answer that it would spoil. Elsewhere errors and compute may rise: fit the threshold again.`,
     hint: moves ? "Choose a target: the slider goes there." : "Choose a target and read what it gives.",
     figure: [element("div", {}, ...bars), chips("Target", names, tell), said],
   };
