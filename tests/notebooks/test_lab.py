@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
 SCRIPTS = find([])
-MOST_BYTES = 1_000_000  # of a notebook that is saved after a run, with what its widgets hold
+MOST_BYTES = 3_000_000  # of a notebook that is saved after a run, with what its widgets hold
 LAB = ["-m", "jupyter", "lab", "--no-browser", "--allow-root", "--IdentityProvider.token=", "--LabApp.news_url=None"]
 LAB += ["--LabApp.expose_app_in_browser=True", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
 ERROR = "[data-mime-type='application/vnd.jupyter.error'], [data-mime-type='application/vnd.jupyter.stderr']"
