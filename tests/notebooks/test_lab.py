@@ -1,7 +1,7 @@
 """The lessons in JupyterLab, in Chromium: every slider, list and button is moved, and every guess is locked.
 
 One JupyterLab, one page and one kernel serve all of them: what is imported once stays imported. Between two lessons the
-kernel's names are deleted. Trainings take one epoch here. Nothing waits for a time.
+kernel's names are deleted. Nothing waits for a time.
 """
 
 from __future__ import annotations
@@ -27,14 +27,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
 SCRIPTS = find([])
-QUICK = """
-from dmpo_explore.course import training
-
-if not hasattr(training, "whole"):
-    training.whole = training.train
-training.train = lambda *given, **named: training.whole(*given, **named | {"epochs": 1})
-"""
-MOST_BYTES = 1_000_000  # of a notebook that is saved after a run, with what its widgets hold
+MOST_BYTES = 3_000_000  # of a notebook that is saved after a run, with what its widgets hold
 LAB = ["-m", "jupyter", "lab", "--no-browser", "--allow-root", "--IdentityProvider.token=", "--LabApp.news_url=None"]
 LAB += ["--LabApp.expose_app_in_browser=True", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
 ERROR = "[data-mime-type='application/vnd.jupyter.error'], [data-mime-type='application/vnd.jupyter.stderr']"
@@ -93,8 +86,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     for script in SCRIPTS:
         notebook = read(read_script(script))
         notebook.cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-        if script.stem[0] in "2345":
-            notebook.cells.insert(0, nbformat.v4.new_code_cell(QUICK))
         nbformat.write(notebook, folder / f"{script.stem}.ipynb")
     settings = {  # cells outside the window are in the page, too; no news lies over a slider
         "notebook-extension/tracker": {"windowingMode": "none"},
@@ -216,13 +207,11 @@ def count_of(script: Path, *kinds: str) -> int:
 
 def lock_guesses(page: Page) -> int:
     """Press every guess's button; how many there were, all of which are locked now."""
-    buttons = page.get_by_role("button", name="Lock my guess")
-    found = buttons.count()
-    for _ in range(found):
-        buttons.first.click()
-    page.evaluate(ANSWERED)
-    assert page.get_by_role("button", name="Locked", disabled=True).count() == found
-    return found
+    buttons = page.locator("button:has-text('Lock my guess')").element_handles()
+    for button in buttons:
+        button.click()
+    page.locator("button:disabled:has-text('Locked')").nth(len(buttons) - 1).wait_for()
+    return len(buttons)
 
 
 @pytest.mark.slow
