@@ -247,7 +247,8 @@ wider.on(dx.figures.patch_maps_figure(pictures, covered, [f"{name} head" for nam
 
 # %% [markdown]
 # Three photographs are a picture and no result. The apples in the middle would say *wider*, the others would not. Take
-# 40 photographs: how many of the 25 patches does it take to hold half of the evidence, whatever its sign?
+# 40 photographs (of the first kinds, apples to melons): how many of the 25 patches does it take to hold half of the
+# evidence, whatever its sign?
 
 # %%
 some = np.flatnonzero(hits["covariance"][0] & hits["mean"][0])[:40]
@@ -276,9 +277,11 @@ second = claims[claims["question"].str.startswith("second-order")]
 dx.figures.gains_figure(second.assign(question=second["study"] + ": " + second["question"]))
 
 # %% [markdown]
-# Added, they gain most where compute is scarce and classes are many: 9 points on photographs at 30 % of the compute.
-# They are also the one part whose loss costs the whole method something there: 4 points. There, bypass and second-order
-# head largely replace each other. In our exit they do not. So do not carry such a finding from one network to another.
+# Added, they gain most on photographs at 30 % of the compute: 9 points. They are also the one part whose loss costs the
+# whole method something there: 4 points. There the head stands in for the bypass: with it, the bypass is not missed. A
+# reason may be that the mean of something *non-linear* in the tokens, which the bypass makes, tells of more than their
+# mean, as the covariance does. In our exit they add up all the same. So do not carry such a finding from one network to
+# another.
 #
 # <div class="admonition note" markdown="1"><p><b>What you cannot conclude.</b></p>
 #

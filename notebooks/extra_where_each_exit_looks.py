@@ -206,7 +206,7 @@ alike.on(figure.update_yaxes(autorange="reversed"), "x")
 # Neighbouring exits are alike, exits 1 and 6 are so in part. Is 0.3 much? **Check:** two controls. The map of *another*
 # photograph has 0.1, for goods tend to lie in the middle, and so has the same map with its patches in a random order.
 # The last two rows are the differences, photograph by photograph. Against shuffled patches the interval stays well
-# above 0; against other photographs it just includes it. So exits 1 and 6 share some places, and by far not all.
+# above 0; against other photographs it just includes it. So exits 1 and 6 may share some places, and by far not all.
 #
 # Drag the exit yourself:
 

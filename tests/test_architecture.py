@@ -199,6 +199,7 @@ def test_files_called_torch_import_it_at_once() -> None:
     assert files and [file for file in files if not at_once.search((PACKAGE / file).read_text("utf-8"))] == []
 
 
+@pytest.mark.slow
 def test_light_files_load_no_model_library() -> None:
     modules = ["dmpo_explore." + file.removesuffix(".py").replace("/", ".") for file in LIGHT]
     modules = [module.removesuffix(".__init__") for module in modules]

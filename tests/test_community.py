@@ -51,6 +51,7 @@ def test_the_space_is_a_static_one() -> None:
     assert len(facts["short_description"]) <= 60 and facts["title"] and text.strip()
 
 
+@pytest.mark.slow
 def test_the_files_of_a_space_are_written(tmp_path: Path) -> None:
     if not (ROOT / ".venv").exists():
         pytest.skip("no environment of a checkout")

@@ -173,6 +173,7 @@ def test_failure_prediction_reads_the_direction_and_tables_the_column() -> None:
 # -- the command line --
 
 
+@pytest.mark.slow
 def test_all_policies_name_the_reason_where_a_run_has_no_logits() -> None:
     rows = json.loads(call("evaluate", "fashion-naive", "--all-policies", "--json").stdout)
     (reason,) = {row["unavailable"] for row in rows if row["policy"] == "renyi"}

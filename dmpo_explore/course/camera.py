@@ -84,6 +84,10 @@ class Camera:
     Attributes:
         train, val, calibration, test: `Part`; val chooses, calibration fits thresholds, test is read last.
         names: class names.
+
+    Example:
+        >>> len(Camera().names)
+        81
     """
 
     def __init__(self) -> None:

@@ -39,6 +39,10 @@ class Guess(widgets.VBox):  # type: ignore[misc]
 
     Raises:
         ValueError: fewer than two options.
+
+    Example:
+        >>> Guess("How many points?", (0, 20)).number
+        True
     """
 
     def __init__(self, question: str, options: Sequence[Any]) -> None:

@@ -26,7 +26,8 @@ def cell() -> str:
 
 
 def keep(name: str) -> None:
-    """Write the running cell, without its check, to ``my_parts/NAME.py``; nothing outside of a notebook."""
-    if text := re.sub(r"(?m)^checks\..*\n?", "", cell()).strip():
+    """Write the running cell, without its check, to ``my_parts/NAME.py``, if it is the cell that builds the part."""
+    text = re.sub(r"(?m)^checks\..*\n?", "", cell()).strip()
+    if re.search(rf"(?m)^(class|def) {name}\b", text):  # not one that reads it again
         FOLDER.mkdir(exist_ok=True)
         write_text(FOLDER / f"{name}.py", HEADER + text + "\n")

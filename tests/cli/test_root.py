@@ -52,6 +52,7 @@ def test_debug_shows_where_it_comes_from(no_runs: Path, monkeypatch: pytest.Monk
     assert isinstance(CliRunner().invoke(app, ["evaluate", "nobody"]).exception, ValueError)
 
 
+@pytest.mark.slow
 def test_the_quick_commands_load_no_torch(runs: Path) -> None:
     code = """
 import json, sys
@@ -68,6 +69,7 @@ print(json.dumps(seen))
     assert json.loads(done.stdout) == {line: [0, []] for line in lines}
 
 
+@pytest.mark.slow
 def test_exit_status_and_streams(runs: Path) -> None:
     done = run_python("-m", "dmpo_explore.cli", "evaluate", "mine", "--json", "--flops", "0.9")
     assert done.returncode == 0 and json.loads(done.stdout)["run"] == "mine"

@@ -122,6 +122,7 @@ def test_what_is_typed_is_fixed(tmp_path: Path) -> None:
     assert from_file is not None and list(from_file.domains) == ["model.bypass", "training.predictor_lr"]
 
 
+@pytest.mark.slow
 def test_sizes_suit_the_backbone_as_in_train(tmp_path: Path) -> None:
     def sizes(file: Path | None = None, **typed: Any) -> tuple[int, int, int]:
         space = space_from(file, NOTHING | {"weights": "random", **typed}, resume=False)

@@ -27,6 +27,13 @@ def test_the_running_cell_is_kept_without_its_check(monkeypatch: pytest.MonkeyPa
     assert "from torch import nn" in text
 
 
+def test_a_cell_that_reads_a_part_again_leaves_its_file_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("my_parts").mkdir()
+    Path("my_parts/Stage.py").write_text(OWN)
+    monkeypatch.setattr(workbook, "cell", lambda: 'import torch\n\nmy = mine("Stage")\nmy')
+    assert mine("Stage").Stage is parts.SideStage and Path("my_parts/Stage.py").read_text() == OWN
+
+
 def test_outside_of_a_notebook_nothing_is_written(here: Path) -> None:
     checks.stage(parts.SideStage)
     assert list(here.iterdir()) == []

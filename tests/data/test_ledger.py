@@ -94,6 +94,7 @@ def test_a_linked_subfolder_is_reported_and_a_linked_class_is_read(tmp_path: Pat
     assert finding.places == ("cat/more",) and not finding.stops and "not read" in finding.text
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(["cat/a.png", "cat/b/c.png", "dog/n.txt", "x.png", "dog/.h/q.png", "dog/é.png"])))
 def test_the_sums_of_any_tree_agree(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:

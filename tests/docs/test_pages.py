@@ -103,6 +103,7 @@ def test_every_command_and_option_that_a_page_names_exists() -> None:
         assert named <= spelled | others | OF_EXAMPLES, (page, named - spelled - others - OF_EXAMPLES)
 
 
+@pytest.mark.slow
 def test_commands_on_bundled_runs_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # some write files
     lines = {shlex.join(words) for _, words in commands() if words[1] == "evaluate" and {"demo", "shops"} & {*words}}

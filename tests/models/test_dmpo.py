@@ -241,4 +241,4 @@ def test_equilibrium_rescales_gradients_and_nothing_else() -> None:
             model(pictures())[:, exit].square().sum().backward()
             heard.append(next(p.grad for p in model.stages[0].trunk.parameters() if p.grad is not None))
         assert heard[0].abs().max() > 1e-3
-        torch.testing.assert_close(heard[1], factor * heard[0])
+        torch.testing.assert_close(heard[1], factor * heard[0], rtol=1e-4, atol=1e-4)

@@ -82,6 +82,7 @@ def test_steps_and_exits_read_alone_equal_the_walk() -> None:
     assert to_the_end(model, pictures()).tolist() == logits[:, -1].argmax(-1).tolist()
 
 
+@pytest.mark.slow
 def test_executed_exits_equal_simulated_ones() -> None:
     model = reading()
     record, used = recorded(model), set()

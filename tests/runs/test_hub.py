@@ -89,6 +89,7 @@ def test_a_branch_is_resolved_and_a_commit_stays(hub: FakeHub, tmp_path: Path) -
     assert load_run(first).source == first and hub.asked == []  # a commit in the cache needs no network
 
 
+@pytest.mark.slow
 def test_a_run_of_hundreds_of_files_is_one_commit(hub: FakeHub, tmp_path: Path) -> None:
     many = Run(shutil.copytree(DEMO, tmp_path / "many"))
     for number in range(45):  # more files than `upload_folder` puts into a commit

@@ -37,10 +37,11 @@ def test_own_scores_are_evaluated_as_a_run(folder: Path, tmp_path: Path) -> None
     assert row["threshold"] == policy.thresholds[0] and row["fitted_on"] == "val" and row["run"] == "mine"
     assert row["accuracy"] == outcome.summary()["accuracy"] and row["exit_shares"] == outcome.summary()["exit_shares"]
     assert len(Path("images.csv").read_text().splitlines()) == 401
-    (tmp_path / "second").mkdir()
-    for split in ("val", "test"):
-        save(tmp_path / "second" / f"{split}.npz", load_scored("mine").record(split))
-    found = call("evaluate", "second", "--flops", 0.8, "--against", "second")
+    for name in ("second", "third"):
+        (tmp_path / name).mkdir()
+        for split in ("val", "test"):
+            save(tmp_path / name / f"{split}.npz", load_scored("mine").record(split))
+    found = call("evaluate", "second", "--flops", 0.8, "--against", "third")
     assert "+0.00 [+0.00, +0.00]" in found.stdout and "epoch" not in found.stderr
     assert call("evaluate", "second", "--all-policies").stdout.startswith("| run ")
 

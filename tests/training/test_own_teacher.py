@@ -28,6 +28,7 @@ def never(done: int, total: int) -> None:
     raise AssertionError("a teacher is trained")
 
 
+@pytest.mark.slow
 def test_it_is_a_run_of_its_own_and_teaches_as_any_other() -> None:
     done: list[tuple[int, int]] = []
     run = train(own(), "mine", device="cpu", on_teacher=lambda *step: done.append(step))

@@ -74,6 +74,7 @@ def plugin() -> Iterator[Config]:
     del TRAINING_PARTS["mean answer"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("runs")
 def test_a_plugins_part_is_trained_and_resumed_bit_by_bit(plugin: Config, straight: tuple[Run, Any]) -> None:
     plain, _ = straight

@@ -188,6 +188,7 @@ def test_a_calibration_split_that_can_be_made_afterwards_counts(teacher: Run) ->
     refused(replace(taught(teacher), data=data), r"this run holds out: \d+ of calibration \(image \d+")
 
 
+@pytest.mark.slow
 def test_what_a_teachers_teacher_was_trained_on(tmp_path: Path, runs: Path) -> None:
     """The images of the first are in no split of the second, and in val of the third."""
     first, config = fill(tmp_path / "first"), tiny_config(batch_size=16, epochs=1)

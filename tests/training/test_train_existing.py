@@ -62,6 +62,7 @@ def test_names_that_climb_out_are_refused(name: str, runs: Path) -> None:
     assert not runs.exists()
 
 
+@pytest.mark.slow
 def test_a_training_does_not_write_into_the_run_that_has_replaced_its_own(runs: Path) -> None:
     running = train_epochs(CONFIG, "run", device="cpu")
     next(running)

@@ -159,6 +159,7 @@ def test_a_teacher_that_must_not_teach_answers_no_held_out_image(
     assert not answered
 
 
+@pytest.mark.slow
 def test_moved_ones_are_found_again_and_changed_ones_before_the_first_step(
     folder: Path, runs: Path, tmp_path: Path
 ) -> None:

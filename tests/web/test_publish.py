@@ -18,6 +18,7 @@ from dmpo_explore.web.publish import page_html, publish
 from dmpo_explore.web.single import PAGE, joined_modules
 
 
+@pytest.mark.slow
 def test_the_page_is_one_small_file(tmp_path: Path) -> None:
     folder = publish(dx.load_run("demo"), tmp_path / "page")
     (index,) = folder.iterdir()
@@ -65,6 +66,7 @@ def test_images_are_published_only_where_that_is_known_to_be_permitted(
     assert NOT_HERE in data_of(dx.reports.report_html(photos))["notes"]
 
 
+@pytest.mark.slow
 def test_only_a_page_is_replaced(tmp_path: Path) -> None:
     run, place = dx.load_run("demo"), tmp_path / "page"
     publish(run, place)

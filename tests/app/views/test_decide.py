@@ -41,7 +41,7 @@ def test_the_program_gives_the_table(runs: Path) -> None:
 def test_opens_with_runs_on_the_same_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     app = start()
-    names = ["demo", "demo-naive", "demo-single"]
+    names = ["demo", "demo-naive", "demo-cnn", "demo-cnn-single", "demo-single"]
     assert app.session_state["runs"] == names  # those of the same backbone first
     reference = dx.load_run("demo").record("test").meta.reference_flops / 1e9
     gflops = app.session_state["gflops"]

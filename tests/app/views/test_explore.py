@@ -233,6 +233,7 @@ def test_moving_the_threshold_reads_nothing_anew(runs: Path, monkeypatch: pytest
     assert not app.error and len(app.metric) == 2
 
 
+@pytest.mark.slow
 def test_stops_are_told_apart_and_in_order(runs: Path) -> None:
     run = dx.load_run("six")
     for name in choices.rules():

@@ -39,6 +39,7 @@ def cards(app: AppTest) -> list[str]:
     return [metric.value for metric in app.metric]
 
 
+@pytest.mark.slow
 def test_a_known_data_set_is_shown_and_in_the_address() -> None:
     app = opened(data="digits")
     assert "from 8 × 8 (median) to 70 × 70 pixels" in app.table[-1].value.to_csv()
@@ -115,6 +116,7 @@ def test_checked_images_are_the_form_of_a_training(tmp_path: Path) -> None:
     assert app.session_state["train start"] == "my own images" and app.text_input(key="train folder").value == str(own)
 
 
+@pytest.mark.slow
 def test_a_zip_file_is_unpacked_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
     clean_folder(tmp_path / "packed" / "photos")
