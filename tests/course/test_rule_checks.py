@@ -40,6 +40,16 @@ def computes_all(look: Callable[..., Any], n_images: int, n_exits: int, threshol
     return passes.argmax(axis=1)
 
 
+def skips_the_last(look: Callable[..., Any], n_images: int, n_exits: int, threshold: float) -> Any:
+    """The right exits, but the last one is never computed."""
+    exits, rows = np.full(n_images, n_exits - 1), np.arange(n_images)
+    for k in range(n_exits - 1):
+        sure = look(k, rows) >= threshold
+        exits[rows[sure]] = k
+        rows = rows[~sure]
+    return exits
+
+
 def goes_on(errors: Any, n: int, epsilon: float, delta: float) -> int:
     """All that pass, also behind the first failure."""
     return int((binom.cdf(errors, n, epsilon) <= delta).sum())
@@ -54,6 +64,7 @@ INCORRECT = [
     ("exits_of", without_last, "the last exit takes what is left"),
     ("mistakes", swapped, "lost: incorrect at its exit"),
     ("loop", computes_all, "computed twice, or for an image that had exited"),
+    ("loop", skips_the_last, "it must answer them"),
     ("passing", goes_on, "before the first failure"),
     ("drops_of", keeps_sign_wrong, "the logit of the last exit's class"),
 ]
