@@ -214,6 +214,7 @@ def lock_guesses(page: Page) -> int:
     return len(buttons)
 
 
+@pytest.mark.timeout(1800)  # lessons train
 @pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize("script", SCRIPTS, ids=[script.stem for script in SCRIPTS])
