@@ -76,7 +76,7 @@ def rows(outcome: dx.Outcome, view: ClassView, pinned: set[int], page: int = 0) 
     """
     names = outcome.record.meta.class_names
     if len(names) <= FEW:
-        return [*ordered(outcome, np.arange(len(names)), view.order).tolist()], 1
+        return ordered(outcome, np.arange(len(names)), view.order).tolist(), 1
     order = ordered(outcome, found(names, view.find), view.order).tolist()
     pages = max(1, -(-len(order) // PAGE))
     shown: list[int | None]

@@ -13,9 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -127,10 +125,6 @@ class Camera:
         """Photographs of a split as the backbone takes them, (B, 3, S, S)."""
         prepare, images = dx.data.make_transform(self.backbone.preprocess), self._images(split)
         return torch.stack([prepare(images[int(row)]) for row in rows])
-
-    def photograph(self, split: str, row: int) -> NDArray[np.uint8]:
-        """One photograph, uint8 (H, W, 3)."""
-        return self._images(split)[row]
 
     def _images(self, split: str) -> dx.data.ImageSet:
         images = self.data.images(split)

@@ -120,7 +120,10 @@ def bypass(answer: Any) -> Lines:
     tokens = torch.randn(2, 9, 8, dtype=torch.float64)
     start = ours(tokens)
     yield isinstance(start, Tensor), "forward must return the tokens, (B, N, D)"
-    yield torch.equal(start, tokens), "at the start it must be the identity: x + up(…), with weight and bias of `up` zero"
+    yield (
+        torch.equal(start, tokens),
+        "at the start it must be the identity: x + up(…), weight and bias of `up` zero",
+    )
     hint = "the class token skips the convolution, but not GELU and `up`; token 1 + 4·row + column is one patch"
     yield from same_results(ours, theirs, (tokens,), {0: hint})
 
