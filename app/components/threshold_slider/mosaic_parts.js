@@ -193,7 +193,7 @@ const showClasses = (table, { n_exits: exits, names }) => {
     if (exit !== exits) continue;
     const paid = [percent(table[row + exits] / images, 1), change((table[row + exits] - table[row + exits + 1]) / images),
       percent(counts.reduce((sum, n, k) => sum + n * compute[k], 0) / images, 1)];
-    let place = cell.parentElement;
+    let place = cell.parentElement.nextElementSibling; // its images, which no threshold moves
     for (const text of paid) (place = place.nextElementSibling).textContent = images ? text : "–";
   }
 };
