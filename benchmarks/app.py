@@ -15,7 +15,7 @@ What is measured, and where:
   the page, images' HTML included, once everything shows the new threshold.
 - key: the same for a key that is pressed and let go at once, so that what the press itself changes is counted, too.
 - start: from starting the server's process to the first heading, and until everything is drawn; the files are in the
-  system's cache (the first of the starts is not counted).
+  system's cache (the first of the starts is not counted). Beside it an empty page of Streamlit's on the same machine.
 - sessions: all pages are opened; then every session moves its slider, waits until all is repainted, pauses half a
   second to a second and a half, and so on. Browser and server share the machine, so the table splits CPU time:
   milliseconds of CPU for a move, of the server's scripts and event loop, of the browser's pages, drawing and the rest
@@ -179,18 +179,31 @@ def waited(page: Page, name: str, move: Callable[[int], None], moves: int) -> di
 
 
 def start(browser: Browser, runs: Path, times: int) -> dict[str, Any]:
-    """Start the server and open the page at once."""
-    first, whole = [], []
-    for _ in range(times + 1):
-        page = new_page(browser)
-        with serve(runs) as server:
-            page.goto(server.address)
-            page.wait_for_selector("h1", timeout=1000 * PATIENCE)
-            first.append(time.perf_counter() - server.started)
-            page.wait_for_selector(READY[1], timeout=1000 * PATIENCE)
-            whole.append(time.perf_counter() - server.started)
-        page.context.close()
-    return {"start, first paint s": statistics.median(first[1:]), "start, pictures s": statistics.median(whole[1:])}
+    """Start the server and open the page at once; in turn with an empty page of Streamlit's, which is the least."""
+    first, whole, least = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        empty = Path(folder) / "empty.py"
+        write_text(empty, "import streamlit\nstreamlit.title('empty')\n")
+        for _ in range(times + 1):
+            page = new_page(browser)
+            with serve(script=empty) as server:
+                least.append(_heading(page, server))
+            page.context.close()
+            page = new_page(browser)
+            with serve(runs) as server:
+                first.append(_heading(page, server))
+                page.wait_for_selector(READY[1], timeout=1000 * PATIENCE)
+                whole.append(time.perf_counter() - server.started)
+            page.context.close()
+    found = {"first paint s": first, "pictures s": whole, "an empty page of Streamlit s": least}
+    return {f"start, {name}": statistics.median(seconds[1:]) for name, seconds in found.items()}
+
+
+def _heading(page: Page, server: Server) -> float:
+    """Seconds from the server's start to the page's heading."""
+    page.goto(server.address)
+    page.wait_for_selector("h1", timeout=1000 * PATIENCE)
+    return time.perf_counter() - server.started
 
 
 # -- the table --

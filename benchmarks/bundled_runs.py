@@ -52,6 +52,8 @@ def bundle(name: str, plan: Planned, root: Path, target: Path, progress: Progres
     write_card_results(run)
     with atomic_folder(target / name) as folder:
         shutil.copytree(run.path, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        for file in plan.left_out:
+            (folder / file).unlink(missing_ok=True)
     return target / name
 
 
@@ -72,6 +74,8 @@ def measure(name: str, root: Path, target: Path, progress: Progress) -> None:
     write_card_results(run)
     with atomic_folder(target / name) as folder:
         shutil.copytree(run.path, folder, dirs_exist_ok=True)
+        for file in plan.left_out:
+            (folder / file).unlink(missing_ok=True)
 
 
 def embed(run: dx.Run, root: Path) -> None:

@@ -1,7 +1,9 @@
 """Measured speed-up of early exit against the speed-up expected from FLOPs. `scripts/bench speed [--write]`
 
 In: a run with calibration (or val) and test records (its backbone is fetched if it is missing). Out: tables on stdout;
-with ``--write`` ``benchmarks/results/speed.json``, and ``benchmarks/SPEED.md`` from it. All arms process the same test
+with ``--write`` ``benchmarks/results/speed.json``, of another run than `fashion` ``speed-RUN-PIXELS.json``, and
+``benchmarks/SPEED.md`` from all of them. ``--image-size`` gives a run other images than it was trained with: their
+answers are worth little, and what they cost is measured. All arms process the same test
 images, in turn within one run (`_common.timing`). Thresholds are fitted on calibration so that they use 30, 50, 70 and
 100 % of the plain model's compute.
 
@@ -13,6 +15,7 @@ programs first: the load average at the start is noted.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
@@ -29,8 +32,16 @@ from _common.timing import machine
 from _scale.page import write_page
 from _speed.arms import Bench
 from _speed.early_exit import measure_early_exit
-from _speed.overheads import MEMORY, measure_memory, measure_profile, measure_recording, measure_training, peak_mib
-from _speed.report import render_page, render_tables
+from _speed.overheads import (
+    MEMORY,
+    measure_exits,
+    measure_memory,
+    measure_profile,
+    measure_recording,
+    measure_training,
+    peak_mib,
+)
+from _speed.report import PUBLISHED, render_page, render_tables
 from dmpo_explore.utils.files import read_json, write_json, write_text
 
 RESULT = Path(__file__).parent / "results" / "speed.json"
@@ -38,6 +49,7 @@ PAGE = Path(__file__).parent / "SPEED.md"
 IMAGES = {1: 48, 8: 80, 64: 192, 256: 256}  # of the test split, by batch size
 PARTS = {
     "early-exit": measure_early_exit,
+    "exits": measure_exits,
     "profile": measure_profile,
     "recording": measure_recording,
     "training": measure_training,
@@ -50,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure the parts, print their tables and write them if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", default="fashion", help="a run on a plain ViT")
+    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="other images than the run was trained with")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--batch", nargs="+", type=int, choices=IMAGES, default=list(IMAGES))
     parser.add_argument("--rounds", type=int, default=3)
@@ -61,17 +74,35 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--peak", choices=MEMORY, help=argparse.SUPPRESS)  # for a fresh process
     options = parser.parse_args(arguments)
     if options.page:
-        write_text(PAGE, render_page(read_json(RESULT)))
+        write_kept_page()
         return 0
     result = measure(options)
     if options.peak:
         return 0
     print("\n".join(render_tables(result)))
     if options.write:
-        write_json(RESULT, result)
-        write_text(PAGE, render_page(result))
+        own = result["run"] == PUBLISHED and not options.image_size
+        write_json(RESULT if own else RESULT.with_name(f"speed-{result['run']}-{result['image_size']}.json"), result)
+        write_kept_page()
         write_page(RESULT.parent)  # SCALE.md takes the plain model's rate from it
     return 0
+
+
+def write_kept_page() -> None:
+    """The page, from every kept result."""
+    others = map(read_json, sorted(RESULT.parent.glob("speed-*.json")))
+    write_text(PAGE, render_page(read_json(RESULT), others))
+
+
+def resized(run: dx.Run, size: int, folder: Path, progress: Callable[[str], None]) -> dx.Run:
+    """A copy of the run that reads images of ``size`` pixels, with records of them."""
+    shutil.copytree(run.path, folder / run.name, ignore=shutil.ignore_patterns("records", "policies.json"))
+    write_json(folder / run.name / "config.json", run.config.updated({"model.image_size": size}).to_dict())
+    copy = dx.load_run(folder / run.name)
+    for split in (run.fitting_split, "test"):
+        progress(f"recording {split} at {size} px")
+        dx.record_run(copy, split)
+    return copy
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -86,11 +117,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         images = run.inputs("test", range(options.images))
         print(peak_mib(Bench(run, images, options.device, Path(), threads, n_images, [64]), options.peak))
         return {}
-    images = run.inputs("test", range(min(max(256, *n_images.values()), run.record("test").n_images)))
     start = time.perf_counter()
     result: dict[str, Any] = {"command": "scripts/bench speed --write", "run": run.name, "rounds": options.rounds}
-    result |= {"machine": machine(threads), "image_size": run.config.model.image_size}
+    result |= {"machine": machine(threads)}
     with tempfile.TemporaryDirectory() as folder, shown_progress() as progress:
+        if options.image_size:
+            run = resized(run, options.image_size, Path(folder), progress)
+        result["image_size"] = run.config.model.image_size
+        images = run.inputs("test", range(min(max(256, *n_images.values()), run.record("test").n_images)))
         bench = Bench(run, images, options.device, Path(folder) / "export", threads, n_images, options.batch)
         for part in options.parts:
             result[KEYS.get(part, part)] = PARTS[part](bench, options.rounds, progress)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).resolve().parents[2]
+APP = ROOT / "app" / "server.py"
 PATIENCE = 120.0  # seconds for anything: a busy machine is slow, not broken
 SWEPT = "try { localStorage.setItem('dmpo-explore-hint', 'seen') } catch {}"  # no sweep of a first visit
 # Streamlit says when its script has run; a page that has not changed for a while after that is drawn.
@@ -49,15 +50,18 @@ class Server:
 
 
 @contextmanager
-def serve(runs: Path | None = None, wait: bool = True) -> Iterator[Server]:
-    """The app on a free port of this machine, on the runs under ``runs`` and the bundled ones; ends with the block."""
+def serve(runs: Path | None = None, wait: bool = True, script: Path = APP) -> Iterator[Server]:
+    """The app, or another ``script`` of Streamlit's, on a free port of this machine; ends with the block.
+
+    The app shows the runs under ``runs`` and the bundled ones.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as empty:
         environment = os.environ | {"DMPO_EXPLORE_RUNS": str(runs or empty)}
         options = ["--server.headless=true", f"--server.port={port}", "--server.fileWatcherType=none"]
-        command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app" / "server.py"), *options]
+        command = [sys.executable, "-m", "streamlit", "run", str(script), *options]
         started = time.perf_counter()
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         server = Server(process, f"http://localhost:{port}/", started)

@@ -25,12 +25,14 @@ class Planned:
         config: that it is trained with. logits: whether its records keep them, in float16.
         embedding: whether the record of test keeps the map of its images.
         other_data: a further data set, whose calibration and test images are recorded too.
+        left_out: files that are not shipped, to keep the package small.
     """
 
     config: dx.Config
     logits: bool = True
     embedding: bool = False
     other_data: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 BASE = dx.Config(dx.DataConfig("grocery"), training=dx.TrainingConfig(precision="no"))
@@ -53,10 +55,17 @@ PLAN: dict[str, Planned] = {  # in this order: full models teach the others
     "demo-cnn": Planned(change(SMALL, teacher="demo-cnn-single")),
     "shops": Planned(RECIPE.updated({"data.name": "grocery-same-shops"}), other_data="grocery-shops"),
     **{
-        name: Planned(change(GRIDS["shipped"][arm], seed=0), logits=name == "fashion", embedding=name == "fashion")
+        name: Planned(
+            change(GRIDS["shipped"][arm], seed=0),
+            logits=name == "fashion",
+            embedding=name == "fashion",
+            left_out=("records/val/logits.npy",),
+        )
         for name, arm in SHIPPED.items()
     },
-    "caltech": Planned(CALTECH, logits=False, embedding=True),
+    "caltech": Planned(
+        CALTECH, logits=False, embedding=True, left_out=(dx.runs.WEIGHTS,)
+    ),  # its images are in no package
 }
 
 

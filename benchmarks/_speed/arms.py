@@ -267,12 +267,16 @@ class Bench:
         return arm
 
 
-def export_plain(run: dx.Run, folder: Path, policy: dx.Policy) -> Path:
-    """The plain backbone with a linear classifier, its weights random, exported as one stage."""
-    changes: dict[str, Any] = {"weights": "random", "exits": 1, "tuning": "none", "last_bypass": "none"}
-    config = replace(run.config.model, **changes, last_predictor="linear")
+def plain_config(config: dx.ModelConfig, exits: int | tuple[int, ...] = 1) -> dx.ModelConfig:
+    """The plain backbone with a linear classifier, its weights random; cut at a block with ``exits=(block,)``."""
+    changes: dict[str, Any] = {"weights": "random", "exits": exits, "tuning": "none", "last_bypass": "none"}
+    return replace(config, **changes, last_predictor="linear")
+
+
+def export_plain(run: dx.Run, folder: Path, policy: dx.Policy, exits: int | tuple[int, ...] = 1) -> Path:
+    """The model of `plain_config` exported as one stage."""
     with seeded(0):
-        model = dx.build_model(config, len(run.class_names)).eval()
+        model = dx.build_model(plain_config(run.config.model, exits), len(run.class_names)).eval()
     dx.models.merge(model)
     return dx.inference.export_model(model, folder, policy, run.class_names, force=True)
 

@@ -1,4 +1,5 @@
-"""Overheads of early exit: the time of each step of `infer`, of recording and of training, and peak memory.
+"""Overheads of early exit: the time of each step of `infer`, of each exit of an exported graph, of recording and of
+training, and peak memory.
 
 In: a `Bench`. Out: parts of the result, each with ``rows`` and the ratio to the same work without early exit.
 """
@@ -10,15 +11,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 import dmpo_explore as dx
 from _common.timing import PeakMemory, in_turn, ratio
-from _speed.arms import Bench, in_one, use_budget
+from _speed.arms import Bench, export_plain, in_one, plain_config, use_budget
 from _speed.early_exit import PLAIN, Progress
+from dmpo_explore.models.flops import config_flops
 
 PROFILED = (1, 64)  # batch sizes
 MEMORY = (PLAIN, "infer, 30 %", "stream with refill, 30 %")
@@ -42,6 +44,32 @@ def measure_profile(bench: Bench, rounds: int, progress: Progress) -> dict[str, 
             numbers = {"ms": 1000 * float(np.median(timing.rounds)) / len(images), **ratio(timing, timings[PLAIN])}
             found.append({"batch": size, "step": name} | {key: float(f"{v:.4g}") for key, v in numbers.items()})
     return {"rows": found, "exits": len(fractions), "flops_ratio": float(f"{fractions[-1]:.4g}")}
+
+
+def measure_exits(bench: Bench, rounds: int, progress: Progress) -> dict[str, Any]:
+    """One image in onnxruntime: one graph that always ends at exit k, and the plain net cut at its block, beside FLOPs.
+
+    Both are shares of the whole plain net's time. What the graph takes above the cut net is the price of its exits.
+    """
+    bench.images, images = bench.images[: bench.n_images[1]], bench.images
+    config, classes = bench.run.config.model, len(bench.run.class_names)
+    blocks = cast(tuple[int, ...], config.exits)
+    arms = {PLAIN: bench.by_onnx(bench.plain_onnx, bench.threshold_none, 1)}
+    for k, block in enumerate(blocks):
+        folder = export_plain(bench.run, bench.folder / f"cut-{block}", bench.threshold_none, (block,))
+        arms[f"cut {k}"] = bench.by_onnx(dx.OnnxEngine(folder, threads=bench.threads), bench.threshold_none, 1)
+        before = [dx.policies.ConfidencePolicy.threshold_none] * k
+        at_exit = dx.policies.ConfidencePolicy((*before, *[0.0] * (len(blocks) - 1 - k)))
+        arms[f"graph {k}"] = bench.single(bench.onnx, "float32", at_exit)
+    timings = in_turn(arms, rounds, lambda text: progress(f"exits of one graph, {text}"))
+    bench.images = images
+    found, shares = [], bench.run.record("test").flops_fraction
+    for k, block in enumerate(blocks):
+        cut = config_flops(plain_config(config, (block,)), classes)
+        numbers = {name: ratio(timings[f"{name} {k}"], timings[PLAIN])["ratio"] for name in ("cut", "graph")}
+        numbers |= {"cut_flops": cut.cumulative[0] / cut.reference, "graph_flops": float(shares[k])}
+        found.append({"exit": k + 1, "block": block} | {key: float(f"{v:.4g}") for key, v in numbers.items()})
+    return {"rows": found}
 
 
 def measure_recording(bench: Bench, rounds: int, progress: Progress) -> dict[str, Any]:

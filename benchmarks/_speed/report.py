@@ -60,8 +60,11 @@ COMPILED = """- **torch.compile** gains little or nothing for one image. On a CP
 LITTLE = 1.15  # times as fast: "little or nothing"
 
 
-def render_page(result: dict[str, Any]) -> str:
+def render_page(result: dict[str, Any], others: Iterable[dict[str, Any]] = ()) -> str:
     """The page as Markdown.
+
+    Args:
+        others: results of other runs and image sizes, each in a section of its own.
 
     Raises:
         KeyError: an incomplete result.
@@ -69,7 +72,22 @@ def render_page(result: dict[str, Any]) -> str:
     facts = result["machine"]
     load = f"The load average of the minute before it began was {facts['load']}." if facts.get("load") else ""
     intro = INTRO.format(**result | facts | {"size": result["image_size"], "load": load})
-    return "\n".join([intro, *render_tables(result)])
+    return "\n".join([intro, *render_tables(result), *(line for other in others for line in _section(other))])
+
+
+def _section(result: dict[str, Any]) -> list[str]:
+    """Early exit and exits of another run, one image and batches under one heading."""
+    run, size, rows = result["run"], result["image_size"], result["leaving"]["rows"]
+    trained = dx.load_run(run).config.model.image_size
+    other = "" if size == trained else f" --image-size {size}"
+    lines = [f"## `{run}` at {size} pixels", ""]
+    lines += [f"`scripts/bench speed --run {run}{other} --write`, {result['minutes']} minutes.", ""]
+    if other:
+        lines += [f"It was trained at {trained} pixels: here its answers are worth less, and its cost is right.", ""]
+    for batch in sorted({row["batch"] for row in rows}):
+        table = early_exit_table([row for row in rows if row["batch"] == batch])
+        lines += [f"### Batch {batch}, {size} pixels", "", *table, ""]
+    return lines + (["### Its exits in one graph", "", *_exits(result["exits"]), ""] if "exits" in result else [])
 
 
 def render_tables(result: dict[str, Any]) -> list[str]:
@@ -85,6 +103,8 @@ def render_tables(result: dict[str, Any]) -> list[str]:
             counts = ", ".join(f"{_budget(key)}: {n}" for key, n in rounded["exits_differ"].items())
             moved = f"In {precision} rounding moves scores. Of {rounded['images']} images"
             lines += [f"{moved}, so many have another exit at the same threshold: {counts}.", ""]
+    if "exits" in result:
+        lines += ["## The exits of one graph", "", *_exits(result["exits"]), ""]
     if "profile" in result:
         lines += ["## Where the time goes without early exits", "", *_profile(result["profile"]), ""]
     if "recording" in result:
@@ -138,6 +158,24 @@ def _profile(found: dict[str, Any]) -> list[str]:
         cells.append([str(row["batch"]), row["step"], f"{row['ms']:.2f}", share])
     expected = f"{found['flops_ratio']:.3f}"
     note = f"{found['exits']} exits; from FLOPs {expected} is expected in the last line of each batch size."
+    return [*dx.analysis.markdown(cells), "", note]
+
+
+def _exits(found: dict[str, Any]) -> list[str]:
+    """Time and FLOPs of one image up to each exit, as shares of the whole plain net's."""
+    cells = [["exit", "block", "plain net cut there: FLOPs", "time", "one graph to this exit: FLOPs", "time"]]
+    cells += [
+        [
+            str(row["exit"]),
+            str(row["block"]),
+            *(f"{row[key]:.3f}" for key in ("cut_flops", "cut", "graph_flops", "graph")),
+        ]
+        for row in found["rows"]
+    ]
+    note = (
+        "One image, onnxruntime, shares of the whole plain net. A cut net takes more than its share of the FLOPs where "
+        "embedding and call weigh more; what the graph takes beyond that are its exits."
+    )
     return [*dx.analysis.markdown(cells), "", note]
 
 

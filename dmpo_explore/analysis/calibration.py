@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import log_softmax, softmax
 
 from ..fitting.temperature import checked_logits, tempered_record
 from ..policies.learned import gate_target
@@ -86,6 +85,8 @@ def negative_log_likelihood(record: ExitRecord, temperatures: Sequence[float] | 
         >>> bool((fitted < negative_log_likelihood(val)).all())
         True
     """
+    from scipy.special import log_softmax  # a fifth of a second of every page's start
+
     logs = log_softmax(_divided(record, temperatures), axis=2)
     return np.asarray(-logs[np.arange(record.n_images), :, record.labels].mean(axis=0))
 
@@ -102,6 +103,8 @@ def probabilities(record: ExitRecord, temperatures: Sequence[float] | None = Non
         >>> found.shape, bool(np.allclose(found.sum(axis=2), 1))
         ((4, 6, 10), True)
     """
+    from scipy.special import softmax
+
     return np.asarray(softmax(_divided(record, temperatures), axis=2))
 
 

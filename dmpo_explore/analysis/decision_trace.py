@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import softmax
 
 from ..policies.base import Policy
 from ..records.record import ExitRecord
@@ -187,6 +186,8 @@ def most_probable(
         >>> classes.tolist(), probabilities.round(2).tolist()[0]
         ([[1, 2], [0, 1]], [0.6000000238418579, 0.30000001192092896])
     """
+    from scipy.special import softmax  # a fifth of a second of every page's start
+
     z = np.asarray(logits, np.float32)
     if z.ndim != 2 or len(temperatures) not in (0, len(z)):
         raise ValueError(f"logits {z.shape} and {len(temperatures)} temperatures must be (K, C) and K or none")

@@ -223,7 +223,7 @@ def push_run(
         ``hf://owner/name@commit``, which `load_run` opens.
 
     Raises:
-        ValueError: no such name or split. FileNotFoundError: no weights yet, or no such repository for this login.
+        ValueError: no such name or split. FileNotFoundError: no weights, or no such repository for this login.
         OSError: the Hub refuses, or cannot be reached.
 
     Example:

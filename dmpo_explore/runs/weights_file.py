@@ -24,7 +24,7 @@ def read_weights_meta(path: Path) -> dict[str, str]:
     of one's own, `DMPO.frozen_sha256`) and class_names (JSON).
 
     Raises:
-        FileNotFoundError: no weights yet. ValueError: not a safetensors file.
+        FileNotFoundError: no weights. ValueError: not a safetensors file.
 
     Example:
         >>> import dmpo_explore as dx
@@ -33,7 +33,7 @@ def read_weights_meta(path: Path) -> dict[str, str]:
     """
     file = path / WEIGHTS
     if not lexists(file):
-        raise FileNotFoundError(f"run {path.name!r} has no weights yet: no file {file}; train it (--resume continues)")
+        raise FileNotFoundError(f"run {path.name!r} has no weights: no file {file}; train it (--resume continues)")
     check_regular(file)
     try:
         with safe_open(file, framework="numpy") as stream:

@@ -23,7 +23,7 @@ EARLIER = ("fashion", "fashion-naive", "fashion-single", "caltech")  # made by e
 def test_a_run_is_rounded_recorded_and_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
     told: list[str] = []
-    plan = Planned(tiny_config(epochs=1), logits=False)
+    plan = Planned(tiny_config(epochs=1), logits=False, left_out=("records/val/scores/entropy.npy",))
     path = bundled_runs.bundle("tiny", plan, tmp_path / "runs", tmp_path / "bundled", told.append)
     assert path == tmp_path / "bundled" / "tiny" and told[-1] == "tiny: recording test"
     run, weights = dx.load_run(path), read_weights(path)
@@ -31,6 +31,7 @@ def test_a_run_is_rounded_recorded_and_copied(tmp_path: Path, monkeypatch: pytes
     best = read_checkpoint(tmp_path / "runs" / "tiny" / "checkpoint.pt")["best"]
     assert all(torch.equal(weights[key], value.half()) for key, value in best.items())
     assert run.card().startswith("# tiny\n") and len(run.class_names) == 10
+    assert not (path / plan.left_out[0]).exists()
     assert not (path / "checkpoint.pt").exists() and not (path / "records" / "test" / "logits.npy").exists()
     record, model = run.record("test"), run.model(device="cpu")
     assert record.meta.indices is None and run.record("val").meta.indices is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import re
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -158,7 +159,8 @@ def test_the_kept_page_is_that_of_the_kept_result() -> None:
     if not speed.RESULT.is_file():
         assert not speed.PAGE.is_file()  # no page without its numbers
         return
-    assert speed.PAGE.read_text(encoding="utf-8") == report.render_page(json.loads(speed.RESULT.read_text()))
+    others = [json.loads(path.read_text()) for path in sorted(speed.RESULT.parent.glob("speed-*.json"))]
+    assert speed.PAGE.read_text(encoding="utf-8") == report.render_page(json.loads(speed.RESULT.read_text()), others)
 
 
 def test_the_machine_is_named() -> None:
@@ -179,6 +181,7 @@ def test_a_small_run_from_end_to_end(
     small = ["--run", "tiny", "--batch", "8", "--rounds", "1", "--images", "16", "--threads", "1", "--device", "cpu"]
     assert speed.main(small) == 0
     text = capsys.readouterr().out
+    assert len(re.findall(r"^\| [123] +\| [246] +\|", text, re.MULTILINE)) == 3  # the exits of one graph
     for arm in ("plain model", "half the plain model", "onnx stream with refill", "earlyon batched"):
         assert f"| {arm} " in text
     assert all(f"## {part}" in text for part in ("Recording", "Training", "Memory"))

@@ -21,7 +21,7 @@ def test_broken_weights_are_named(trained: Run) -> None:
         with pytest.raises(ValueError, match=r"weights\.safetensors is not a readable safetensors file"):
             load_run("mine").model("cpu")
     path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"run 'mine' has no weights yet.*--resume"):
+    with pytest.raises(FileNotFoundError, match=r"run 'mine' has no weights.*--resume"):
         load_run("mine").model("cpu")
 
 

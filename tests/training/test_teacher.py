@@ -103,7 +103,7 @@ def test_a_missing_or_unfinished_one(teacher: Run, tmp_path: Path) -> None:
     refused(taught(teacher, teacher="half"), "teacher 'half' has 1 of 3 epochs: it is still training, or was stopped")
     shutil.copytree(teacher.path, tmp_path / "bare")
     (tmp_path / "bare" / "weights.safetensors").unlink()
-    refused(taught(teacher, teacher=str(tmp_path / "bare")), "run 'bare' has no weights yet", FileNotFoundError)
+    refused(taught(teacher, teacher=str(tmp_path / "bare")), "run 'bare' has no weights", FileNotFoundError)
     refused(taught(teacher, teacher_exit=3), "teacher_exit=3: teacher 'big' has 2 exits")
 
 

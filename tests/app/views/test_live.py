@@ -212,7 +212,7 @@ def test_a_record_of_other_weights_is_found_out(root: Path) -> None:
 
 def test_a_run_without_weights_is_a_notice(root: Path) -> None:
     app = opened(run="scores")
-    assert "has no weights yet" in said(app) and "train it" in said(app)
+    assert "has no weights" in said(app) and "train it" in said(app)
     assert app.button(key="begin").disabled
     assert cards(app)["Accuracy"]  # the record's numbers are there all the same
 
