@@ -126,6 +126,7 @@ def as_table(outcome: dx.Outcome, rows: Rows, thumbnail: Thumbnail, fragments: t
     page = filters.page_among(selection.pages(outcome, rows, False, ROWS))
     here = rows[page * ROWS : (page + 1) * ROWS]
     shown = table(outcome, here)
+    shown["correct"] = np.where(shown["correct"], "✓", "✗")  # a box would ask to be ticked
     if thumbnail is not None:
         shown.insert(0, "thumbnail", [thumbnail(int(row)) for row in here])
     key = f"table {hash(here.tobytes())}"  # a selection belongs to these rows

@@ -18,10 +18,12 @@ from dmpo_explore_app.components.clickable import clickable as clickable_html
 from dmpo_explore_app.components.clickable import clickable_images
 from dmpo_explore_app.messages import escape_markdown, with_code
 from dmpo_explore_app.services import downloads, own_runs, records, thumbnails
+from plotly.colors import find_intermediate_color, hex_to_rgb
 from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
 
+LIFT = 0.35  # of the way to white, of a line's colour on a dark page
 PANEL = 230  # pixels, the least width of a panel in a row
 GLYPHS = {"circle": "●", "square": "■", "diamond": "◆", "cross": "✚", "x": "✖", "triangle-up": "▲"}
 
@@ -125,16 +127,28 @@ def legend(figure: go.Figure) -> str:
     if len(named) < 2:
         return ""
     items = "".join(
-        f'<li><i style="color: {one.line.color}" aria-hidden="true">{GLYPHS[one.marker.symbol]}</i> '
+        f'<li><i style="color: {seen(one.line.color)}" aria-hidden="true">{GLYPHS[one.marker.symbol]}</i> '
         f"{html.escape(one.name)}</li>"
         for one in named
     )
     return f'<ul class="dx-legend">{items}</ul>'
 
 
+def seen(colour: str) -> str:
+    """A colour of a line or a point; on a dark page lighter, as the darkest of the palette are lost there."""
+    if st.context.theme.type != "dark":
+        return colour
+    rgb = f"rgb{hex_to_rgb(colour)}" if colour.startswith("#") else colour
+    return find_intermediate_color(rgb, "rgb(255, 255, 255)", LIFT, colortype="rgb") if rgb.startswith("rgb(") else rgb
+
+
 def chart(figure: go.Figure, key: str, height: int, alt: str) -> None:
-    """A figure of `dx.figures`; style.css gives its words the page's colour."""
+    """A figure of `dx.figures`; style.css gives its words the page's colour, `seen` its lines theirs."""
     figure.update_layout(height=height, margin={"t": 24, "r": 8})
+    for trace in figure.data:
+        for part in (trace[name] for name in ("line", "marker") if name in trace):
+            if "color" in part and isinstance(part.color, str):
+                part.color = seen(part.color)
     st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=alt)
 
 

@@ -63,6 +63,11 @@ def config() -> dx.DataConfig:
     return dx.DataConfig(name, calibration=True if st.session_state.get(CALIBRATION) else None)
 
 
+def use_folder() -> None:
+    """In a callback: ask for a folder of the reader's."""
+    st.session_state[DATA] = FOLDER
+
+
 def receive_zip() -> None:
     """In a callback: unpack the ZIP file that was sent, and look at its folder."""
     state, file = st.session_state, st.session_state.get(ZIP)

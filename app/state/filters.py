@@ -38,6 +38,7 @@ OLD_LINKS = {  # what links of earlier versions may hold
     "least sure": "least confident",
     "most sure": "most confident",
     "pictures": "images",
+    "gallery": "images",  # as its tab is called
 }
 _REGION_OF = "_region_of"  # the images that they belong to
 _AMOUNT = "_mosaic_amount"  # how many tiles the mosaic has

@@ -73,6 +73,8 @@ def choose() -> str:
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="filters"):
         offered = data_choices.offered(access.is_private())
         st.selectbox("Images", offered, key=data_choices.DATA, width=240, persist_state="session")
+        if access.is_private() and chosen != data_choices.FOLDER:
+            st.button("Use a folder or ZIP of mine", on_click=data_choices.use_folder, icon=":material/folder_open:")
         if chosen == data_choices.FOLDER:
             st.text_input(
                 "Folder or table of images",

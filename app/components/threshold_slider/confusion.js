@@ -2,7 +2,7 @@
 // most frequent confusions instead. A cell chooses its class, and correct or incorrect answers.
 
 const MOST_CLASSES = 16;
-const CONFUSIONS = 12;
+const CONFUSIONS = 24;
 
 // (classes, classes) images by class and by the prediction of the exit where they exit; `exit` from 0, or -1: any.
 const confusionCounts = (pictures, exitOf, exit, region, counts) => {

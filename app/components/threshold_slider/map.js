@@ -287,13 +287,15 @@ class EmbeddingMap {
       return { label, left, top, spread, images: own.length };
     });
     const least = many ? 3 : 1; // images of a class, fewer have no middle
+    const shortened = (name) => (name.length > 20 ? `${name.slice(0, 19)}…` : name), half = (name) => 3.5 * name.length + 4;
     for (const { label, left, top: aim } of found.filter((one) => one.images >= least).sort((a, b) => a.spread - b.spread)) {
-      let top = aim;
-      const hit = () => placed.some(([l, t]) => Math.abs(l - left) < (many ? 100 : 72) && Math.abs(t - top) < 15);
+      let top = aim - (many ? 14 : 0); // above the few points of one of many classes
+      const name = shortened(pictures.names[label]);
+      const hit = () => placed.some(([l, t, wide]) => Math.abs(l - left) < wide + half(name) && Math.abs(t - top) < 15);
       if (many && hit()) continue;
       while (hit()) top += 8;
-      placed.push([left, top]);
-      const name = pictures.names[label], text = element("span", {}, name.length > 20 ? `${name.slice(0, 19)}…` : name);
+      placed.push([left, top, half(name)]);
+      const text = element("span", {}, name);
       text.style.cssText = `left:${left}px;top:${top}px;--own:${this.kind === "class" ? `rgb(${this.colours.css[label]})` : "inherit"}`;
       this.labels.append(text);
     }

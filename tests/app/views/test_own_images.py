@@ -143,7 +143,8 @@ def test_a_forecast_is_the_library_s(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_clean_folder_is_ready_and_nothing_typed_is_no_error(tmp_path: Path) -> None:
     app = visiting.opened(VIEW)
-    assert "Type where your images lie" in texts(checked(app.selectbox(key=state.DATA).set_value(state.FOLDER).run()))
+    (mine,) = (button for button in app.button if button.label == "Use a folder or ZIP of mine")
+    assert "Type where your images lie" in texts(checked(mine.click().run()))
     app = opened(clean_folder(tmp_path / "own"))
     assert "A training can start" in texts(app) and not app.error and not app.warning
     assert cards(app)[:2] == ["39", "3"]
