@@ -145,10 +145,12 @@ def seen(colour: str) -> str:
 def chart(figure: go.Figure, key: str, height: int, alt: str) -> None:
     """A figure of `dx.figures`; style.css gives its words the page's colour, `seen` its lines theirs."""
     figure.update_layout(height=height, margin={"t": 24, "r": 8})
-    for trace in figure.data:
-        for part in (trace[name] for name in ("line", "marker") if name in trace):
-            if "color" in part and isinstance(part.color, str):
-                part.color = seen(part.color)
+    if st.context.theme.type == "dark":
+        figure = go.Figure(figure)  # what is shared of it stays as it is
+        for trace in figure.data:
+            for part in (trace[name] for name in ("line", "marker") if name in trace):
+                if "color" in part and isinstance(part.color, str):
+                    part.color = seen(part.color)
     st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=alt)
 
 
