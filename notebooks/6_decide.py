@@ -280,7 +280,7 @@ elsewhere.on(figure.update_layout(template="none", yaxis_title="early-exit error
 
 # %% [markdown]
 # No: 7.7 %, where 5 % were allowed. The other shops are other images, and the statement was never about them. The
-# compute rises, too, from 37 to 52 %: images go deeper. That is a sign that needs no label, so watch it.
+# compute rises, too, from 37 to 51 %: images go deeper. That is a sign that needs no label, so watch it.
 #
 # The third bar is the same test on 830 labelled photographs from there: the limit is kept again. How few would do? For
 # ε = 5 % at least 59, with no error among them; [Control a risk](../docs/control-a-risk.md) says how many it takes. But
