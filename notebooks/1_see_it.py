@@ -218,7 +218,7 @@ deepest.on(dx.figures.class_exit_figure(test.labels, exits, names, exit_names).u
 # %% [markdown]
 # Each row is one of the 81 and adds up to 100 %; above those that exit earliest, below the latest. Nine of the latest
 # twelve are cartons: milks and yoghurts that differ by a line of print or the colour of a lid. But five of the earliest
-# twelve are cartons, too: the group does not settle it. Papaya and green pepper never need more than exit 1. And
+# twelve are cartons, too: the group alone does not decide. Papaya and green pepper never need more than exit 1. And
 # asparagus? All twelve photographs travel to the last exit. What does the whole network make of them?
 
 # %%
