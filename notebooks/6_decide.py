@@ -3,9 +3,9 @@
 #
 # *Where should an image stop, and who vouches for the threshold?*
 #
-# **Today.** You build the loop that really stops, set a budget and a limit on errors for your model, and carry a
-# threshold into a shop that it has never seen. At the end the parts of the course stand side by side. 45 minutes; it
-# runs in under a minute.
+# **Today.** You build the loop that really stops, set a budget and a limit on errors for your model, and see what
+# becomes of a limit in a shop that the model has never seen. At the end the parts of the course stand side by side. 45
+# minutes; it runs in under a minute.
 #
 # **Before.** [1 · See it](1_see_it.ipynb), and [5 · Two phases](5_two_phases.ipynb) if it is to be your model. Words
 # are in the [glossary](../docs/glossary.md).
@@ -22,7 +22,6 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 from PIL import Image
-from plotly.subplots import make_subplots
 from scipy.stats import binom
 
 import dmpo_explore as dx
@@ -36,8 +35,8 @@ record = run.record("test")
 # %% [markdown]
 # ## Build the loop
 #
-# In lesson 1 all exits had been recorded, and your rule picked one afterwards. That saves nothing. A model that saves
-# compute runs one exit after another, each only for the images that have not stopped yet.
+# In lesson 1 your rule picked one of recorded exits. That saves nothing. A model that saves compute runs one exit after
+# another, each only for the images that have not stopped yet.
 #
 # `look(k, rows)` computes exit k for the images numbered `rows` and returns their confidences. Never ask it for an
 # image that has stopped: the check counts. At the last exit the remaining images stop, whatever it says.
@@ -103,18 +102,18 @@ figure = dx.figures.depth_figure({"your loop": np.cumsum(ran), "without early ex
 steps.on(figure.update_yaxes(rangemode="tozero"))
 
 # %% [markdown]
-# It stops where the record says, image by image. That is a check and no proof, but it is why a record will do from here
-# on: every question below is a question to recorded scores.
+# It stops where the record says, image by image. So a record will do from here on.
 #
 # ## Your model, and a budget
 #
-# The record of the model that you trained in lesson 5 lies beside this notebook and is used from here on. Without it
-# `demo` stands in, and the numbers in the text are those of `demo`.
+# If the record of your model of lesson 5 lies beside this notebook, it is used from here on; without it `demo` stands
+# in. Figures and printed lines are about the model that is used. Where the text says "with `demo`", yours may differ.
 
 # %%
 splits, mine = ("calibration", "test"), Path("my_parts/record")
 calibration, test = (dx.ExitRecord.load(mine / split) if mine.is_dir() else run.record(split) for split in splits)
-print(f"{calibration.n_images} calibration and {test.n_images} test images, {test.n_exits} exits")
+whose = "yours" if mine.is_dir() else "demo"
+print(f"{whose}: {calibration.n_images} calibration and {test.n_images} test images, {test.n_exits} exits")
 
 # %% [markdown]
 # A shop does not ask for a threshold. It asks for *at most 40 % of the compute*. `fit_policy` looks for the threshold
@@ -138,16 +137,16 @@ least, most = test.flops_fraction[[0, -1]].tolist()  # all images at exit 1, or 
 live(at_budget, budget=slider("budget", np.ceil(100 * least) / 100, np.floor(100 * most) / 100, 0.4, 0.01))
 
 # %% [markdown]
-# Drag it: from some budget on the dot stays where it is, for `demo` at six tenths. A budget is a limit, and the fit
-# takes the most accurate threshold within it; where the curve is flat, that need not be a dear one. And 40 % on
-# calibration became 41 % on test: other images, another mean.
+# From some budget on the dot stays where it is, with `demo` at six tenths: the fit takes the most accurate threshold
+# within the budget, and where the curve is flat, that need not be a dear one. And the compute on test is not just the
+# one allowed (41 instead of 40 % with `demo`): other images, another mean.
 #
 # ## A limit on errors
 #
 # Another shop asks: *at most 5 of 100 answers may be incorrect because they came early*, where the last exit's would
 # be correct. That is the risk of an early-exit error, and the limit is ε = 5 %. The obvious way: lower the threshold
-# until 5 % of the calibration images are early-exit errors. On the next photographs it would then be 5 %, more or
-# less, and *more* as often as less.
+# until 5 % of the calibration images are early-exit errors. On the next photographs it is then *more* than 5 % as often
+# as less.
 #
 # **Learn then Test** ([Angelopoulos et al. 2021](https://arxiv.org/abs/2110.01052)) leaves room for that:
 #
@@ -178,24 +177,27 @@ checks.passing(passing)
 #
 # </details>
 #
-# The obvious way allows 5 % of the 655 calibration images to be errors: 32.
-
-# %% tags=["guess"]
-allowed = guess("With how many does the last threshold pass?", "all of these", "nine tenths", "seven tenths", "half")
-allowed
+# The obvious way allows 5 % of the calibration images to be errors, with `demo` 32 of 655. And the test?
 
 # %%
 tests = dx.fitting.fixed_sequence(calibration, dx.fit_policy(calibration, threshold=0.4), epsilon=0.05)
 taken = passing(tests["errors"].to_numpy(), calibration.n_images, 0.05, 0.05) - 1
 assert tests["passed"].sum() == taken + 1  # the library's walk stops where yours does
-allowed.on(dx.figures.fixed_sequence_figure(tests))
+at_the_end = tests["errors"].iloc[taken : taken + 2].tolist()
+print(f"{whose}: errors of the last that passes, and of the next: {at_the_end} of {calibration.n_images}")
+dx.figures.fixed_sequence_figure(tests)
 
 # %% [markdown]
-# Each dot is a threshold; the cheaper it is, the more errors it has as a rule, and the higher its p-value. With 23
-# errors it still passes: if the risk were 5 %, so few would be rare. With 24 it could be chance.
+# Each dot is a threshold; the cheaper it is, the more errors it has as a rule, and the higher its p-value. The last
+# that passes has so few errors that they would be rare if the risk were 5 %. With those of the next one it could be
+# chance.
 #
-# Why may one test hundreds of thresholds at δ = 5 % each? In a fixed order a bad threshold can only be taken if the
-# *first* bad one passes, and that has a probability of at most δ.
+# <details markdown="1"><summary>Why may one test hundreds of thresholds at δ = 5 % each?</summary>
+#
+# In a fixed order a bad threshold can only be taken if the *first* bad one passes, and that has a probability of at
+# most δ.
+#
+# </details>
 #
 # ## Does it hold?
 #
@@ -226,13 +228,13 @@ figure = go.Figure()
 for name, risk in risks.items():
     figure.add_scatter(x=np.sort(risk), y=np.arange(1000, 0, -1), name=f"{name}: {(risk > 0.05).sum()} above 5 %")
 figure.add_vline(0.05, line={"dash": "dash", "width": 1}, annotation_text="ε")
-figure.update_layout(template="none", legend={"orientation": "h", "y": 1.2})
+figure.update_layout(template="none", legend={"orientation": "h", "y": 1.15}, margin_t=40)
 figure.update_xaxes(title="true risk", tickformat=".0%").update_yaxes(title="draws with at least this risk")
 broken.on(figure)
 
 # %% [markdown]
-# The obvious way breaks the limit nearly every second time. Learn then Test breaks it in fewer than 50 of 1,000, as δ
-# says. The price is a stricter threshold than most draws would have needed.
+# With `demo` the obvious way breaks the limit in 450 of 1,000 draws, nearly every second time. Learn then Test breaks
+# it in 35, and δ allows 50. The price is a stricter threshold than most draws would have needed.
 #
 # ## Another shop
 #
@@ -261,59 +263,26 @@ dx.figures.image_wall_figure(np.stack(here + there), shown, [*seen, *unseen], te
 
 # %%
 moved = dx.analysis.transfer_run(shops, "grocery-shops", [dx.Target.risk("too_early", epsilon=0.05)])
-lines = {"its own shops": moved.exits["home"], "other shops": moved.exits["away"]}
-dx.figures.depth_figure(lines, "accuracy").update_yaxes(tickformat=".0%")
-
-# %% [markdown]
-# Each exit loses 22 to 30 points there, the first one most. Images go deeper, and the compute rises from 37 to 52 %: a
-# sign that needs no label, so watch it. Is the limit kept, at least?
-
-# %%
 used = moved.thresholds[~moved.thresholds["held"]]
-figure = go.Figure().add_bar(x=["its own shops", "other shops", "there, fitted again"], y=100 * used["too_early"])
-figure.add_hline(5, line={"dash": "dash", "width": 1}, annotation_text="ε")
-elsewhere.on(figure.update_layout(template="none", yaxis_title="early-exit errors, %", bargap=0.5))
+bars = [f"{name}<br>{share:.0%} of the compute" for name, share in zip(
+    ("its own shops", "other shops", "there, fitted again"), used["flops_fraction"], strict=True)]  # fmt: skip
+figure = go.Figure().add_bar(x=bars, y=100 * used["too_early"], texttemplate="%{y:.1f}")
+figure.add_hline(5, line={"dash": "dash", "width": 1}, annotation_text="ε").update_layout(margin_t=30, bargap=0.5)
+last = [f"{shops.record(split).correct[:, -1].mean():.0%}" for split in ("test", "grocery-shops-test")]
+print("accuracy of the last exit, at home and there:", *last)
+elsewhere.on(figure.update_layout(template="none", yaxis_title="early-exit errors, %"))
 
 # %% [markdown]
-# No: 7.7 %, where 5 % were allowed. The other shops are other images, and the statement was never about them. The third
-# bar is the same test on 830 labelled photographs from there: it holds again. But labels are work.
-
-# %% tags=["guess"]
-enough = guess("How many labelled photographs from there does it take to get back below 5 %?", 0, 830)
-enough
-
-# %%
-new, away = (shops.record(f"grocery-shops-{split}") for split in ("calibration", "test"))
-own = errors_at(shops.record("calibration"), ladder).sum(axis=0)
-there, risk = errors_at(new, ladder), errors_at(away, ladder).mean(axis=0)
-compute = [away.flops_fraction[dx.fit_policy(new, threshold=t).exits(away)].mean() for t in ladder]
-rng, passed = np.random.default_rng(0), {0: [passing(own, 355, 0.05, 0.05)]}  # 0: the threshold from home
-for n in (60, 100, 200, 400, 830):
-    some = [there[rng.choice(len(there), n, replace=False)].sum(axis=0) for _ in range(200)]
-    passed[n] = [passing(errors, n, 0.05, 0.05) for errors in some]
-taken = {n: np.maximum(np.array(steps) - 1, 0) for n, steps in passed.items()}
-risks_there = {n: risk[at].mean() for n, at in taken.items()}
-compute_there = {n: np.array(compute)[at].mean() for n, at in taken.items()}
-
-# %%
-figure = make_subplots(cols=2, subplot_titles=["early-exit errors there", "compute there"])
-for column, share in enumerate((risks_there, compute_there), start=1):
-    figure.add_scatter(x=list(share), y=list(share.values()), mode="lines+markers", row=1, col=column)
-figure.add_hline(0.05, line={"dash": "dash", "width": 1}, annotation_text="ε", col=1)
-figure.update_layout(template="none", showlegend=False).update_yaxes(tickformat=".0%", rangemode="tozero")
-enough.on(figure.update_xaxes(title="labelled photographs from there"), "x")
-
-# %% [markdown]
-# Sixty are enough: 59 are the fewest with which this test can pass 5 % at all, with no error among them. (A dot is a
-# mean over 200 draws.) With fewer, nothing passes and no image may exit early. Sixty let some exit, at 81 % of the
-# compute; more photographs bring it down to 68 %, for with more evidence the test need not be so strict. No threshold
-# brings back the accuracy. The last exit is correct on 68 % there, and on 89 % at home.
+# 7.7 %, where 5 % were allowed: the statement was never about images from there. The compute rises, too, from 37 to
+# 51 %. That is a sign that needs no label, so watch it. The third bar is the same test on 830 labelled photographs from
+# there; it keeps the limit. ([Control a risk](../docs/control-a-risk.md) says how few can do: for ε = 5 % at least 59.)
+# But no threshold brings back the accuracy: the last exit is correct on 68 % there, and on 89 % at home.
 #
 # ## What you built
 #
 # Three parts against one conflict: a bypass, a second-order head, weights in two phases. You measured each on a small
-# trunk. The study trained whole networks, three to five of each arm, on two data sets. There every part was *added* to
-# naive exits, and *left out* of the whole, at 30 % of the compute.
+# trunk; the study trained whole networks, three to five of each arm, on two data sets. At 30 % of the compute: what a
+# part gains when it is *added* to naive exits, and what DMPO loses when it is *left out*.
 
 # %% tags=["guess"]
 strongest = guess("Which part, added to naive exits, gains most?", "bypass", "second-order head", "two phases")
@@ -328,9 +297,9 @@ strongest.on(dx.figures.gains_figure(gains.assign(question=what + ": " + sets)).
 
 # %% [markdown]
 # Read it in pairs. Added alone, the second-order head gains most, and the bypass most of that. Left out of the whole,
-# the bypass costs nothing measurable, the head 4 points on photographs: the head can stand in for the bypass, not the
-# bypass for the head. The two phases are a question still open: on photographs their intervals reach from −4 to +9
-# points.
+# the bypass costs nothing measurable, the head 4 points on photographs: both make something non-linear of the patches,
+# and here the head can stand in for the bypass, not the bypass for the head. The two phases are a question still open:
+# on photographs their intervals reach from −4 to +9 points.
 #
 # | to build an early-exit model today, I would use | because |
 # |---|---|
@@ -338,20 +307,21 @@ strongest.on(dx.figures.gains_figure(gains.assign(question=what + ": " + sets)).
 # | a bypass, where there is no such head | alone it gives most of the same |
 # | two-phase weights only if val prefers them | they cost nothing at inference, and their gain is open |
 # | one threshold on confidence | on the bundled runs no other policy gains more than half a point |
-# | risk control on labelled images *from the place of use* | 60 let images exit again, more of them save compute |
+# | risk control on labelled images *from the place of use* | a limit from elsewhere did not hold |
 #
 # <div class="admonition note" markdown="1"><p><b>What you cannot conclude.</b></p>
 #
 # - *That a limit holds because it was tested.* It holds for images like those of calibration, in all but a share δ of
 #   the draws. A threshold does not tell you that the images have changed; the compute that it uses may.
 # - *That a budget bounds every hour.* It is a mean; ten cartons in a row use more.
-# - *That 60 photographs are enough anywhere.* Where early-exit errors are more frequent, the test needs more.
-# - *That your lesson-5 model does what whole networks do.* It is a narrow trunk beside a frozen backbone.
 # - *What a paper's authors would have measured.* These are our trainings of our implementation, on two small data sets.
 #
 # </div>
 #
 # **In your own words:** bypass, second order, two phases, threshold, risk. One sentence each, without this page.
+#
+# **Try it.** In your shop a wrong carton costs ten times as much as a wrong apple. Which threshold would you take, and
+# what would you test?
 #
 # Next: [Extra · Where each exit looks](extra_where_each_exit_looks.ipynb), or your own photographs:
 # [from the folder to a model in your program](../docs/photographs-road.md).

@@ -332,4 +332,7 @@ for better, worse in (("its own map", "the last exit's map"), ("the last exit's 
 #
 # **In your own words:** what must stand beside a map before you believe it?
 #
+# **Try it.** Find a photograph that exit 1 and exit 6 answer differently. Write down what both maps should show; then
+# look.
+#
 # Back to [6 · Decide](6_decide.ipynb). More ways to look: [Look inside](../docs/look-inside.md).

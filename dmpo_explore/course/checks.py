@@ -27,6 +27,20 @@ class NotYet(Exception):
         return [f"✘ Not yet: {self}"]
 
 
+class Missing:
+    """Stands in for a part whose cell still has its three dots: whatever uses it says which part that is."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        raise NotYet(
+            f"this cell needs your {self.name}, and its three dots are still there: build it above, then go on"
+        )
+
+    __mro_entries__ = __call__  # of a class that is derived from it
+
+
 class Passed(str):
     """The line of a check that is passed."""
 
@@ -44,6 +58,7 @@ def build(name: str) -> Callable[[Callable[[Any], Lines]], Callable[[Any], Passe
         @wraps(lines)
         def check(answer: Any) -> Passed:
             if re.search(r"(?m)^\s*\.\.\.\s*$", workbook.cell()):
+                workbook.put(name, Missing(name))
                 raise NotYet(EMPTY)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)

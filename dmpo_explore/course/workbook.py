@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from ..utils.files import write_text
 
@@ -15,14 +16,24 @@ HEADER = "# Written by the course from your notebook: run the cell there again t
 HEADER += "from torch import nn\nfrom torch.nn import functional as F\n\n\n"
 
 
-def cell() -> str:
-    """The text of the notebook cell that runs at present; empty outside of IPython."""
+def shell() -> Any:
+    """The IPython that runs the notebook; None outside of it."""
     try:
         from IPython import get_ipython
     except ImportError:
-        return ""
-    shell = get_ipython()
-    return str(shell.history_manager.input_hist_raw[-1]) if shell is not None else ""
+        return None
+    return get_ipython()
+
+
+def cell() -> str:
+    """The text of the notebook cell that runs at present; empty outside of IPython."""
+    return str(shell().history_manager.input_hist_raw[-1]) if shell() is not None else ""
+
+
+def put(name: str, value: object) -> None:
+    """Let ``name`` mean ``value`` in the notebook."""
+    if shell() is not None:
+        shell().user_ns[name] = value
 
 
 def keep(name: str) -> None:

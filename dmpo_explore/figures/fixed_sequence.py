@@ -70,6 +70,6 @@ def fixed_sequence_figure(table: pd.DataFrame, delta: float = 0.05, template: st
 def _note(figure: go.Figure, what: str, test: pd.DataFrame, **look: Any) -> None:
     """The numbers of one test beside an arrow that points to it; of no test, nothing."""
     for threshold, errors, p in test[["threshold", "errors", "p_value"]].to_numpy(np.float64):
-        text = f"{what}: {threshold:.3f}<br>{errors:.0f} errors, p = {p:.3f}"
+        text = f"{what}: {threshold:.3f}<br>{errors:.0f} errors, p = {p:.3g}"
         place = {"x": threshold, "y": np.log10(max(p, _LEAST))}
         figure.add_annotation(text=text, align="left", arrowwidth=1.5, standoff=6, **place, **look)

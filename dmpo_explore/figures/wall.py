@@ -26,6 +26,7 @@ def image_wall_figure(
     texts: Sequence[str] | npt.NDArray[np.str_],
     captions: Sequence[str] | npt.NDArray[np.str_] = (),
     columns: int | None = None,
+    room: int = 0,
     template: str | None = None,
 ) -> go.Figure:
     """Rows of images: blue frames where a prediction is correct, orange ones with a notched corner where it is not.
@@ -34,7 +35,7 @@ def image_wall_figure(
         pixels: (B, H, W, 3) uint8. rows: title → numbers of its images, from left to right; a row may be empty.
         correct: (B,) bool. texts: B texts, shown while the pointer is on an image. captions: B short texts that stand
             below the images, or none; a text may have several lines. columns: places in a row; as many as the longest
-            row needs by default.
+            row needs by default. room: pixels more between columns, for captions that are wider than an image.
 
     Raises:
         ValueError: no rows, lengths that differ, or a row longer than ``columns``.
@@ -56,14 +57,14 @@ def image_wall_figure(
         raise ValueError(f"a row has {longest} images; there are {across} columns")
     places = [(x, y, int(i)) for y, row in enumerate(rows.values()) for x, i in enumerate(row)]
     below = LINE * max((str(caption).count("\n") + 1 for caption in captions), default=0)  # the height of captions
-    wide, tall = TILE + GAP, TILE + GAP + below
+    wide, tall = TILE + GAP + room, TILE + GAP + below
     size = across * wide, len(rows) * tall
     figure = new_figure(template, "", "")
-    sheet = _sheet(images, hits, places, size, tall)
+    sheet = _sheet(images, hits, places, size, (wide, tall))
     where = {"xref": "x", "yref": "y", "x": 0, "y": 0, "sizex": size[0], "sizey": size[1], "sizing": "stretch"}
     figure.add_layout_image(source=sheet, layer="below", **where)
     figure.add_scatter(
-        x=[x * wide + TILE / 2 for x, _, _ in places],
+        x=[x * wide + (TILE + room) / 2 for x, _, _ in places],
         y=[y * tall + (TILE + below / 2 if len(captions) else TILE / 2) for _, y, _ in places],
         mode="markers+text" if len(captions) else "markers",
         text=[as_text(captions[i]).replace("\n", "<br>") for *_, i in places] if len(captions) else None,
@@ -95,16 +96,16 @@ def _sheet(
     correct: npt.NDArray[np.bool_],
     places: Sequence[tuple[int, int, int]],
     size: tuple[int, int],
-    tall: int,
+    pitch: tuple[int, int],
 ) -> str:
     """All tiles at their places as one PNG in a ``data:`` address."""
     sheet = Image.new("RGBA", size)
-    inner = TILE - 2 * FRAME
+    inner, (wide, tall) = TILE - 2 * FRAME, pitch
     for x, y, i in places:
         colour = CORRECT if correct[i] else INCORRECT
         tile = Image.new("RGBA", (TILE, TILE), colour)
         tile.paste(Image.fromarray(images[i]).resize((inner, inner), Image.Resampling.BILINEAR), (FRAME, FRAME))
         if not correct[i]:
             ImageDraw.Draw(tile).polygon([(TILE - 16, 0), (TILE, 0), (TILE, 16)], fill=colour, outline="white")
-        sheet.paste(tile, (x * (TILE + GAP), y * tall))
+        sheet.paste(tile, (x * wide + (wide - TILE - GAP) // 2, y * tall))
     return image_address(np.asarray(sheet), 1)

@@ -132,3 +132,13 @@ def test_a_check_does_not_move_the_dice() -> None:
     torch.manual_seed(3)
     checks.stage(parts.SideStage)
     assert torch.equal(torch.rand(3), due)
+
+
+def test_what_is_not_written_yet_is_named_where_it_is_used() -> None:
+    part = checks.Missing("Stage")
+    with pytest.raises(checks.NotYet, match="needs your Stage"):
+        part(128, 32)
+    with pytest.raises(checks.NotYet, match="needs your Stage"):
+
+        class Derived(part):  # type: ignore[valid-type, misc]
+            pass

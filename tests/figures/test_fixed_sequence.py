@@ -27,7 +27,7 @@ def test_a_small_p_value_behind_the_first_failure_is_not_passed() -> None:
     }
     assert len({trace.marker.symbol for trace in figure.data}) == 3
     texts = [note.text for note in figure.layout.annotations]
-    assert texts == ["δ = 0.05", "taken: 0.700<br>2 errors, p = 0.030", "fails: 0.600<br>3 errors, p = 0.080"]
+    assert texts == ["δ = 0.05", "taken: 0.700<br>2 errors, p = 0.03", "fails: 0.600<br>3 errors, p = 0.08"]
     assert figure.layout.annotations[1].y == pytest.approx(np.log10(0.03))
     assert (figure.layout.yaxis.type, figure.layout.xaxis.autorange) == ("log", "reversed")
     assert json.loads(figure.to_json())["layout"]["paper_bgcolor"] == "rgba(0,0,0,0)"

@@ -56,6 +56,14 @@ def test_texts_and_captions_stand_at_their_tiles() -> None:
     assert [trace.name for trace in figure.data[1:]] == ["correct", "incorrect"]
 
 
+def test_room_for_captions_lies_on_both_sides_of_a_tile() -> None:
+    figure = image_wall_figure(*ARGUMENTS, captions=["c0", "c1", "c2"], room=20)
+    pixels = sheet(figure)
+    assert pixels.shape[1] == 2 * (TILE + GAP + 20) == figure.layout.xaxis.range[1]
+    assert not pixels[:, :10].any() and pixels[TILE // 2, 10 : 10 + TILE, 3].all()
+    assert list(figure.data[0].x) == [TILE / 2 + 10, TILE + GAP + 20 + TILE / 2 + 10, TILE / 2 + 10]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

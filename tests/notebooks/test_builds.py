@@ -47,6 +47,11 @@ def test_an_empty_cell_says_in_one_line_what_to_do(script: Path, shell: Interact
         assert type(result.error_in_exec).__name__ == "NotYet"
         (line,) = shown.stdout.strip().splitlines()
         assert "✘ Not yet: nothing is written here yet" in line
+        (name,) = re.findall(r"(?m)^(?:class|def) (\w+)", cell)
+        with capture_output() as shown:
+            shell.run_cell(f"{name}(1)")
+        (line,) = shown.stdout.strip().splitlines()
+        assert f"needs your {name}" in line  # where a later cell uses it
 
 
 @every_lesson
