@@ -60,7 +60,7 @@ def gains(run: dx.Run, judged: str, resamples: int = RESAMPLES) -> pd.DataFrame:
         for arm, (name, how) in ARMS.items():
             if "temperatures" in how and fitted_on.logits is None:
                 continue
-            for budget in BUDGETS:
+            for budget in (budget for budget in BUDGETS if budget >= fitted_on.flops_fraction[0]):
                 outcome = dx.apply(dx.fit_policy(fitted_on, name, flops=budget, **how), held_out)
                 accuracy, flops = outcome.correct.mean(), outcome.flops_fraction.mean()
                 there = np.interp(flops, curve.flops_fraction, curve.correct / held_out.n_images)
@@ -129,7 +129,7 @@ def large_record(images: int = 50_000, n_exits: int = 12) -> dx.ExitRecord:
 def main(arguments: list[str] | None = None) -> int:
     """Measure, write, print the verdict."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("runs", nargs="*", default=["fashion", "fashion-naive"])
+    parser.add_argument("runs", nargs="*", default=["demo", "demo-naive", "fashion", "fashion-naive"])
     parser.add_argument("--resamples", type=int, default=RESAMPLES)
     parser.add_argument("--vectors", action="store_true")
     options = parser.parse_args(arguments)

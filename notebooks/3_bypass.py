@@ -160,10 +160,10 @@ more.on(figure.update_xaxes(title="points on val, exit 1"), axis="x")
 # pulling at the trunk; this time the trunk stood still.
 #
 # Is it the weights? On the mean, the same bypass gains 2 points, and yours is 5 ahead of it (2.7 to 7.9). So in this
-# shape it pays to read single patches. And yet two layers behind the mean are as good, to within about 4 points one way
-# and 7 the other. So nothing here says that an exit must read single patches: *something non-linear of its own* does as
-# well. Two layers are also cheaper. They are not what the paper proposes, and they leave nothing to a head that reads
-# more than a mean: lesson 4 needs the tokens.
+# shape it pays to read single patches. And yet it is not told apart from two layers behind the mean: 1.3 points, −4 to
+# +7. So nothing here says that an exit must read single patches; *something non-linear of its own* may do. Two layers
+# are also cheaper. They are not what the paper proposes, and they leave nothing to a head that reads more than a mean:
+# lesson 4 needs the tokens.
 #
 # And the last exit? Its answers have not changed, bit by bit: the trunk was frozen, and what stands beside it is read
 # by its own exit alone. (Lesson 5 trains all parts together. There the *gradient* of an early exit still flows through
@@ -203,7 +203,7 @@ dx.figures.patch_maps_figure(pictures, covered, list(models), names)
 
 # %% [markdown]
 # The bare exit finds a little evidence almost everywhere: the mean of the patches makes every patch count alike. With
-# the bypass the limes and the carton stand out, and floor and shelf count little or against the class. The control
+# the bypass the limes and the carton stand out, though a shelf may count as much. The control
 # marks much as well, but hardly the goods: most against the mushrooms speaks a corner of the shelf. (Three photographs,
 # taken evenly from those where the exit with bypass is correct and the bare one is not; so they speak for the bypass.)
 #
@@ -273,9 +273,9 @@ def with_share(share):
 live(with_share, share=slider("share", 0.0, 1.5, 0.0, 0.05))
 
 # %% [markdown]
-# With the bypass off the exit classifies 28 % correctly, far less than the bare exit's 39 %: its linear layer has
-# learnt to read with it. To know what a part is worth, train without it; to know what a trained model depends on, turn
-# it off.
+# With the bypass off the exit classifies 28 % correctly, far less than the bare exit's 39 % (both of the first
+# training): its linear layer has learnt to read with it. To know what a part is worth, train without it; to know what a
+# trained model depends on, turn it off.
 #
 # ## Its price, and what the study found
 #

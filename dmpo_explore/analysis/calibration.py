@@ -66,7 +66,7 @@ def brier_score(record: ExitRecord, temperatures: Sequence[float] | None = None)
 
     Example:
         >>> import dmpo_explore as dx
-        >>> bool((brier_score(dx.load_run("fashion").record("val")) < 0.2).all())
+        >>> bool((brier_score(dx.load_run("fashion").record("calibration")) < 0.2).all())
         True
     """
     errors = probabilities(record, temperatures)
@@ -99,7 +99,7 @@ def probabilities(record: ExitRecord, temperatures: Sequence[float] | None = Non
 
     Example:
         >>> import dmpo_explore as dx
-        >>> found = probabilities(dx.load_run("fashion").record("val").subset(range(4)))
+        >>> found = probabilities(dx.load_run("fashion").record("calibration").subset(range(4)))
         >>> found.shape, bool(np.allclose(found.sum(axis=2), 1))
         ((4, 6, 10), True)
     """

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..fitting.fit import fit_policy
-from ..fitting.target import DEFAULT_TARGET, Target
+from ..fitting.target import DEFAULT_TARGET, RISK_NAMES, Target
 from ..policies.base import Policy
 from ..policies.catalogue import POLICIES
 from ..records.record import ExitRecord
@@ -33,6 +33,7 @@ BUDGETS = (0.3, 0.5, 0.7, 1.0)  # where no target is given
 TARGETS = (Target.flops(0.3), Target.flops(0.5), Target.flops(0.7), Target.accuracy_drop(0.01))  # for every policy
 VARIANTS = {"confidence": ({"per_exit": True}, {"calibrate": True})}  # policy → options that are evaluated too
 ONE_EXIT = "it has one exit, so it runs at full depth whatever the target"
+AS_SUMMED = {"disagreement": "changed"}  # risk → its key in `Outcome.summary`, where it is another
 MOST_REASON = 300  # characters
 PROTOCOLS = {"anytime": "fixed", "budgeted": "budgeted"}  # protocol → policy
 
@@ -310,15 +311,28 @@ def _row(
 
 
 def _noted(row: Row, target: Target, other: str) -> Row:
-    """A note where one exit leaves nothing to fit, and on an accuracy drop: what it is on the evaluated images."""
+    """A note where one exit leaves nothing to fit, and what became of a limit on the evaluated images."""
     if row["target"] != target.to_dict():
         return {"note": f"{ONE_EXIT}; {target.describe()} applies to {other} alone" if other else ONE_EXIT}
-    if target.kind != "accuracy_drop":
+    if target.kind == "risk" and row["certificate"]["certified"]:
+        certificate, words = row["certificate"], RISK_NAMES.get(target.value, target.value)
+        counts = (
+            f"{round(share * images)} of {images:,} images on {split} ({100 * share:.1f} %)"
+            for share, images, split in (
+                (certificate["risk"], certificate["images"], row["fitted_on"]),
+                (row[AS_SUMMED.get(target.value, target.value)], row["images"], row["split"]),
+            )
+        )
+        return {"note": f"{words}: {', '.join(counts)}"}
+    if target.kind not in ("accuracy_drop", "near_best"):
         return {}
-    points = -100 * row["accuracy_drop"]
+    which, best = (
+        ("last", row["full_accuracy"]) if target.kind == "accuracy_drop" else ("best", max(row["exit_accuracy"]))
+    )
+    points = 100 * (row["accuracy"] - best)
     far = f"{abs(points):.1f} points {'above' if points > 0 else 'below'}" if abs(points) >= 0.05 else "as accurate as"
-    both = f"{100 * row['accuracy']:.2f} % against {100 * row['full_accuracy']:.2f} %"
-    return {"note": f"on {row['split']} it is {far} the last exit ({both})"}
+    both = f"{100 * row['accuracy']:.2f} % against {100 * best:.2f} %"
+    return {"note": f"on {row['split']} it is {far} the {which} exit ({both})"}
 
 
 def _compare(ours: Outcome, other: Run, policy: str, target: Target, *, strict: bool) -> Row | None:

@@ -121,7 +121,10 @@ def stage(answer: Any) -> Lines:
     ours, theirs = answer(8, 3).double(), parts.SideStage(8, 3).double()
     yield from same_weights(ours, theirs)
     tokens, state = (torch.randn(2, 7, d, dtype=torch.float64) for d in (8, 3))
-    hints = {0: "the new state is MLP(Down(tokens) + state)", 1: "the exit reads tokens, then the new state"}
+    hints = {
+        0: "first comes the new state, MLP(Down(tokens) + state), with a GELU in the MLP",
+        1: "the exit reads tokens, then the new state",
+    }
     yield from same_results(ours, theirs, (tokens, state), hints)
     first = "without a state, as at the first stage, the MLP reads Down(tokens) alone"
     yield from same_results(ours, theirs, (tokens, None), {0: first, 1: first})
@@ -139,7 +142,7 @@ def bypass(answer: Any) -> Lines:
         torch.equal(start, tokens),
         "at the start it must be the identity: x + up(…), weight and bias of `up` zero",
     )
-    hint = "the class token skips the convolution, but not GELU and `up`; token 1 + 4·row + column is one patch"
+    hint = "the class token skips the convolution, but not GELU and `up`; patches lie row by row in `self.grid`"
     yield from same_results(ours, theirs, (tokens,), {0: hint})
 
 
@@ -156,6 +159,8 @@ def head(answer: Any) -> Lines:
     yield torch.allclose(ours(tokens), theirs(tokens)), first
     second = "`second` reads patches alone, centred, over N; five iterations; times √tr; the triangle row by row"
     yield from same_results(ours, theirs, (tokens,), {0: second})
+    alike = tokens[:, :1].expand_as(tokens)
+    yield bool(torch.isfinite(ours(alike)).all()), "where all patches are alike Σ is 0: add 1e-6 to the trace"
 
 
 @build("weights")

@@ -18,6 +18,7 @@ import numpy as np
 from ..policies.base import Policy
 from ..policies.catalogue import POLICIES, learned_policy
 from ..records.record import ExitRecord
+from ..utils.abbreviate import data_name
 from ..utils.at_exits import at_exits
 from ..utils.registry import lookup
 from .per_exit import best_thresholds, budget_key, floor_key
@@ -162,7 +163,8 @@ def few_images(images: int, split: str = "val") -> str:
 
 
 def _fit(record: ExitRecord, name: str, target: Target, temperatures: Sequence[float] | str | None) -> Policy:
-    about: dict[str, Any] = {"data": record.meta.data, "split": record.meta.split, "images": record.n_images}
+    meta = record.meta
+    about: dict[str, Any] = {"data": data_name(meta.data), "split": meta.split, "images": record.n_images}
     about["target"] = target.to_dict()
     if target.kind == "full_depth":  # nothing is fitted or learned
         return POLICIES[name]((POLICIES[name].threshold_none,), about)

@@ -24,8 +24,8 @@ def fit_temperatures(record: ExitRecord) -> tuple[float, ...]:
 
     Example:
         >>> import dmpo_explore as dx
-        >>> fit_temperatures(dx.load_run("fashion").record("val"))[:2]
-        (1.08605, 1.09202)
+        >>> fit_temperatures(dx.load_run("fashion").record("calibration"))[:2]
+        (1.12772, 1.13504)
     """
     logits = checked_logits(record)
     return tuple(_temperature(logits[:, k].astype(np.float64), record.labels) for k in range(record.n_exits))

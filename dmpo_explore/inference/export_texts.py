@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..policies.base import Policy
+from ..policies.catalogue import policy_plugin
 from ..utils.files import write_text
 from ..utils.preprocess import Preprocess
 
@@ -223,7 +224,9 @@ the largest logit there. Else hand `next_state` (and `next_side`) to the next gr
 exits. In OpenVINO set `INFERENCE_PRECISION_HINT` to `f32`: in bf16, which it may choose, some exits change.
 """
     else:
-        own = f"""Its policy, `{policy.base.name}`, decides by {policy.base.summary}; the engine below has it,
+        file = policy_plugin(policy.base.name)
+        loaded = f", once `dx.load_plugin({Path(file).name!r})` has loaded its plug-in" if file else ""
+        own = f"""Its policy, `{policy.base.name}`, decides by {policy.base.summary}; the engine below has it{loaded},
 and other languages have to follow its source.
 """
     if policy.base is not policy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 import unicodedata
 from collections.abc import Sequence
@@ -65,3 +66,14 @@ def one_line(message: object, longest: int = MESSAGE) -> str:
 def _cut(text: str, longest: int) -> str:
     kept = longest - 3
     return text if len(text) <= longest else f"{text[: kept // 2]} … {text[len(text) - kept + kept // 2 :]}"
+
+
+def data_name(data: str) -> str:
+    """The name of the data; of a folder or file of the user's the last part of its path.
+
+    Example:
+        >>> data_name("fashion-mnist"), data_name("/home/me/pets"), data_name("C:\\\\pets\\\\list.csv")
+        ('fashion-mnist', 'pets', 'list.csv')
+    """
+    own = re.match(r"/|[A-Za-z]:[/\\]", data)
+    return re.split(r"[/\\]", data.rstrip("/\\"))[-1] if own else data

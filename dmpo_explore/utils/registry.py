@@ -117,7 +117,10 @@ def lookup(registry: Mapping[str, T], name: str, kind: str) -> T:
     """
     if name in registry:
         return registry[name]
-    raise ValueError(unknown(kind, name, registry))
+    more = (
+        " (of a plug-in: load its file first, --plugin FILE or dx.load_plugin)" if isinstance(registry, Joint) else ""
+    )
+    raise ValueError(unknown(kind, name, registry) + more)
 
 
 def unknown(kind: str, name: object, valid: Iterable[str]) -> str:

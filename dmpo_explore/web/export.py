@@ -26,6 +26,7 @@ from ..inference.onnx_weights import KINDS
 from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..runs.run import Run
+from ..utils.abbreviate import data_name
 from ..utils.files import atomic_folder, is_whole, read_json, sealed, write_json, write_text
 from ..utils.registry import unknown
 from ..utils.typing import Ints
@@ -36,7 +37,7 @@ from .pictures import Pixels, varied, write_pictures, write_running
 from .places import InFolder, PageFiles, file_facts
 from .runtime import PACKAGE, fetch_runtime, vendor_runtime
 from .runtime import VERSION as RUNTIME
-from .shared import data_name, slider_of
+from .shared import slider_of
 from .single import PAGE, module_names, page_text
 from .story import story_numbers
 from .tiles import TILES, drawn_score, runner_rows, tile_rows, write_tiles

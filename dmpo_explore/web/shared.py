@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 
 from ..analysis.outcome import Outcome
@@ -12,6 +10,7 @@ from ..policies.base import Policy
 from ..policies.candidates import count_answers
 from ..records.record import ExitRecord
 from ..runs.run import Run
+from ..utils.abbreviate import data_name
 from ..utils.typing import Array, Ints
 
 
@@ -42,17 +41,6 @@ def rule_of(policy: Policy, fixed: bool) -> str:
     """When an image exits, in words; ``fixed``: with the thresholds' values, else with "the threshold"."""
     rule = policy.rule.replace("**", "")
     return rule.format(", ".join(f"{threshold:.4g}" for threshold in policy.thresholds) if fixed else "the threshold")
-
-
-def data_name(data: str) -> str:
-    """The name of the data; of a folder or file of the user's the last part of its path.
-
-    Example:
-        >>> data_name("fashion-mnist"), data_name("/home/me/pets"), data_name("C:\\\\pets\\\\list.csv")
-        ('fashion-mnist', 'pets', 'list.csv')
-    """
-    own = re.match(r"/|[A-Za-z]:[/\\]", data)
-    return re.split(r"[/\\]", data.rstrip("/\\"))[-1] if own else data
 
 
 def facts_of(run: Run, record: ExitRecord) -> list[str]:

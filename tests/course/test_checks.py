@@ -59,6 +59,12 @@ class NoRoot(parts.CovarianceHead):
         return self.first(x[:, 1:].mean(dim=1)) + self.second(upper_triangle(covariance(self.reduce(x[:, 1:]))))
 
 
+class NoFloor(parts.CovarianceHead):
+    def forward(self, x: Tensor) -> Tensor:
+        spread = (x[:, 1:] - x[:, 1:].mean(dim=1, keepdim=True)).square().sum(dim=(1, 2))
+        return super().forward(x) * (spread / spread)[:, None]  # 0 / 0 where all patches are alike
+
+
 class TrunkReadsBypass(parts.EarlyExitNet):
     def forward(self, tokens: Tensor) -> Tensor:
         state, logits = None, []
@@ -86,9 +92,10 @@ INCORRECT: list[tuple[str, Any, str]] = [
     ("Stage", StateFirst, "tokens, then the new state"),
     ("Bypass", RandomStart, "at the start it must be the identity"),
     ("Bypass", NoResidual, "at the start it must be the identity"),
-    ("Bypass", ColumnsFirst, r"1 \+ 4·row \+ column"),
+    ("Bypass", ColumnsFirst, "row by row in `self.grid`"),
     ("Head", WithClassToken, "without the class token"),
     ("Head", NoRoot, "five iterations"),
+    ("Head", NoFloor, "add 1e-6 to the trace"),
     ("weights", lambda epoch, epochs: parts.weights(0, epochs), "and it should be"),
     ("weights", lambda epoch, epochs: parts.weights(min(epoch + 1, epochs - 1), epochs), "and it should be"),
     ("DMPO", TrunkReadsBypass, "bypass, norm, head"),

@@ -11,6 +11,7 @@ import pytest
 from calls import call
 from own_images_folder import fill
 from page_files import titled_blocks
+from scipy.stats import binom
 
 import dmpo_explore as dx
 from builder.pages import DOCS
@@ -22,21 +23,12 @@ SHORT = shlex.split(
 )
 
 
-def images_needed(wrong: float, epsilon: float = 0.05, delta: float = 0.05) -> int:
-    """The fewest images whose binomial tail certifies ``epsilon`` if a share ``wrong`` of them are errors."""
-    from scipy.stats import binom
-
-    return next(n for n in range(20, 1000) if binom.cdf(round(wrong * n), n, epsilon) <= delta)
-
-
 def test_how_many_images_a_bound_needs() -> None:
-    rows = dict(
-        re.findall(r"^\| (no|[123] %).*\| (?:about )?(\d+) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    )
-    assert int(rows.pop("no")) == dx.fitting.images_needed(0.05, 0.05)
-    for wrong, said in rows.items():
-        assert abs(images_needed(int(wrong[0]) / 100) - int(said)) < 5
-    assert len(rows) == 3
+    rows = re.findall(r"^\| (none|\d)(?: \([\d.]+ %\))? \| (\d+) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    found = [(0 if wrong == "none" else int(wrong), int(images)) for wrong, images in rows]
+    assert found[0] == (0, dx.fitting.images_needed(0.05, 0.05)) and len(found) == 4
+    for wrong, images in found:  # the fewest
+        assert binom.cdf(wrong, images, 0.05) <= 0.05 < binom.cdf(wrong, images - 1, 0.05)
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ def test_the_form_survives_a_reload(empty_root: Path) -> None:
         ('{"model.exits":"x"}', "has no choice"),
         ('{"model.exits":[6,3]}', "rising"),
         ('{"training.predictor_lr":[1]}', "predictor_lr"),
-        ("[" * 1000, "nested too deeply"),
+        ("[" * 100_000, "nested too deeply"),
     ],
 )
 def test_a_link_fills_in_only_what_the_form_offers(empty_root: Path, form: str, why: str) -> None:
