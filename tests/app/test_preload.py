@@ -22,6 +22,7 @@ print(sorted(name for name in ("torch", "dmpo_explore_app.components.gallery") i
 """
 
 
+@pytest.mark.slow
 def test_it_imports_no_torch_and_says_nothing() -> None:
     found = subprocess.run([sys.executable, "-W", "error", "-c", ALONE], capture_output=True, text=True, timeout=300)
     assert (found.returncode, found.stdout.strip()) == (0, "[]"), found.stderr

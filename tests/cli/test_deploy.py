@@ -64,6 +64,7 @@ def test_ctrl_c_keeps_what_was_predicted(
     assert listing(tmp_path) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--out", "--web"])
 def test_ctrl_c_in_an_export_leaves_nothing(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str

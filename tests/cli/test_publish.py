@@ -41,6 +41,7 @@ def test_wrong_usage_is_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.slow
 def test_a_page_is_pushed_as_a_static_space(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = call("publish", "demo", "--flops", 0.3, "--hub", "me/demo", "--json")
     answer = json.loads(done.stdout)

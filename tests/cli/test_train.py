@@ -69,6 +69,7 @@ def test_a_teacher_reports_its_answers(no_runs: Path, tmp_path: Path, monkeypatc
     assert told.count("teacher answers") == 2 and load_run("small").config.get("training.teacher") == "big"
 
 
+@pytest.mark.slow
 def test_its_own_teacher_reports_and_is_kept_on_ctrl_c(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["train", *tiny_options(epochs=1, teacher="own", teacher_epochs=1), "--name", "small", "--device", "cpu"]
     with monkeypatch.context() as patch:
@@ -123,6 +124,7 @@ def test_a_static_net_may_have_the_head_of_the_early_exits(no_runs: Path) -> Non
     assert (logits[:, 0].argmax(axis=1) == record.prediction[:8, 0]).all()
 
 
+@pytest.mark.slow
 def test_resume_goes_on_and_replacing_needs_force(no_runs: Path) -> None:
     running = train_epochs(tiny_config(), "half", device="cpu")
     next(running)
@@ -142,6 +144,7 @@ def test_resume_goes_on_and_replacing_needs_force(no_runs: Path) -> None:
     assert len(load_run("half").history()) == 1
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_and_makes_only_what_is_missing(no_runs: Path) -> None:
     words = ["train", *tiny_options(), "--name", "half", "--record", "--device", "cpu", "--json"]
     running = train_epochs(tiny_config(), "half", device="cpu")

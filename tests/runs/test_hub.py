@@ -75,6 +75,7 @@ def test_a_run_comes_back_bit_by_bit(hub: FakeHub) -> None:
     assert hub.cards == [hub.files("me/demo", "main")[1][CARD].decode()]  # type: ignore[index]  the Hub has checked it
 
 
+@pytest.mark.slow
 def test_a_branch_is_resolved_and_a_commit_stays(hub: FakeHub, tmp_path: Path) -> None:
     first = push_run(RUN, "me/demo", splits=["val"])
     changed = Run(shutil.copytree(DEMO, tmp_path / "demo-cnn"))

@@ -205,6 +205,7 @@ def test_a_damaged_archive_is_refused_whatever_is_damaged() -> None:
             read_scores(bytes(data), "x.npz")
 
 
+@pytest.mark.slow
 def test_an_archive_that_unpacks_to_too_much_is_not_unpacked() -> None:
     stream = io.BytesIO()
     np.savez_compressed(stream, labels=np.zeros(MOST_UNPACKED + 1, np.uint8))

@@ -43,6 +43,7 @@ def test_it_is_a_run_of_its_own_and_teaches_as_any_other() -> None:
     train(replace(own(), model=run.config.model), "mine", device="cpu", force=True, on_teacher=never)  # it is there
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was_stopped_and_another_is_not_replaced() -> None:
     steps = 0
 

@@ -196,6 +196,7 @@ def test_a_part_sets_the_rates_of_the_exits_and_the_trunk_keeps_its_own() -> Non
     assert seen["exits"][::2] == pytest.approx([*planned[:4], *[1.0] * 4])
 
 
+@pytest.mark.slow
 def test_further_images_may_have_no_label(monkeypatch: pytest.MonkeyPatch, runs: Any) -> None:
     """The unlabelled ones reach the model and no loss of labels; a part's own loss sees them."""
     seen: list[Batch] = []

@@ -51,6 +51,7 @@ def test_a_schedule_without_a_second_phase_is_refused() -> None:
             rates(replace(CONFIG, schedule=schedule))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("runs")
 def test_a_run_with_it_resumes_bit_by_bit_and_differs_from_one_without() -> None:
     config = tiny_config(epochs=3, schedule_rate="full", schedule="switch", phase_ratio=0.3)

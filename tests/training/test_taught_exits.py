@@ -206,6 +206,7 @@ def test_a_part_that_adds_images_is_refused_beside_a_teacher(teacher: Run, monke
     assert not answered
 
 
+@pytest.mark.slow
 def test_a_run_names_its_teacher(teacher: Run, runs: Path) -> None:
     run = train(taught(teacher, epochs=1), "student", device="cpu")
     assert f"Taught by run `{teacher.path}` (its last exit): 1 view an image, share of the loss 0.9" in run.card()

@@ -225,6 +225,7 @@ def test_settings_that_another_part_refuses_before_the_teacher_answers(
     assert not answered
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [{"name": "own", "seed": 1}, {"name": "digits", "train_size": 400}])
 def test_an_estimate_holds_out_what_the_training_does(
     data: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

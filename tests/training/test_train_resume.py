@@ -22,6 +22,7 @@ from dmpo_explore.training.train import train, train_epochs
 pytestmark = pytest.mark.usefixtures("runs")
 
 
+@pytest.mark.slow
 def test_train_goes_on_with_a_run(straight: tuple[Run, list[EpochResult]]) -> None:
     stop_after(2)
     epochs: list[int] = []

@@ -140,6 +140,7 @@ def test_of_few_labelled_images_one_is_held_out(folder: Path, runs: Path, tmp_pa
     assert "8 training images" in run.card() and "and 24 unlabelled ones" in run.card()
 
 
+@pytest.mark.slow
 def test_a_teacher_that_must_not_teach_answers_no_held_out_image(
     folder: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

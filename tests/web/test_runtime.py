@@ -67,6 +67,7 @@ def test_a_package_with_the_pinned_hash_is_kept_and_not_fetched_twice(
         vendor_runtime(tmp_path / "page")  # another content than was checked
 
 
+@pytest.mark.slow
 def test_files_in_a_folder_are_those_that_were_checked(tmp_path: Path, onnxruntime_web: Path) -> None:
     for backend, parts in vendor_runtime(tmp_path).items():
         for role, file in parts.items():

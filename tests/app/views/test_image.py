@@ -113,6 +113,7 @@ def test_what_the_model_sees_is_the_preprocessed_input(trained_runs: Path) -> No
     assert seen.shape == (32, 32, 3) and np.abs(seen / 255 - shown).max() < 0.51 / 255
 
 
+@pytest.mark.slow
 def test_previous_next_and_number(trained_runs: Path) -> None:
     app = opened(run="tiny", image="5")
     for key, row in (("Next", 6), ("Previous", 5), ("Previous", 4)):

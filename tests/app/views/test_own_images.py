@@ -82,6 +82,7 @@ def test_missing_images_and_weights_are_offered(tmp_path: Path, monkeypatch: pyt
     assert "Weights not fetched yet" in texts(app) and len(app.metric) == 4
 
 
+@pytest.mark.slow
 def test_tar_shards_are_checked_and_looked_at_anew(tmp_path: Path) -> None:
     folder = split_shards(tmp_path / "shards")
     app = visiting.opened(VIEW)
@@ -141,6 +142,7 @@ def test_a_forecast_is_the_library_s(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(line in texts(app) for line in made.lines())
 
 
+@pytest.mark.slow
 def test_a_clean_folder_is_ready_and_nothing_typed_is_no_error(tmp_path: Path) -> None:
     app = visiting.opened(VIEW)
     (mine,) = (button for button in app.button if button.label == "Use a folder or ZIP of mine")

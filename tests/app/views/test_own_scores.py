@@ -123,6 +123,7 @@ def save_images(folder: Path, n: int) -> list[Path]:
     return paths
 
 
+@pytest.mark.slow
 def test_images_of_a_folder_or_a_list_are_the_tiles(tmp_path: Path) -> None:
     paths = save_images(tmp_path / "images", 120)
     (tmp_path / "paths.csv").write_text("path\n" + "\n".join(map(str, paths[::-1])))
@@ -303,6 +304,7 @@ def test_decide_takes_them_where_the_labels_are_those_of_a_run(
     assert not app.error
 
 
+@pytest.mark.slow
 def test_from_other_machines_there_are_uploads_and_no_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "root"
     save_run(root, "four", images=120)
