@@ -218,7 +218,7 @@ deepest.on(dx.figures.class_exit_figure(test.labels, exits, names, exit_names).u
 # %% [markdown]
 # Each row is one of the 81 and adds up to 100 %; above those that exit earliest, below the latest. Nine of the latest
 # twelve are cartons: milks and yoghurts that differ by a line of print or the colour of a lid. But five of the earliest
-# twelve are cartons, too: the group alone does not decide. Papaya and green pepper never need more than exit 1. And
+# twelve are cartons, too: the group alone does not decide. Papaya and green pepper all stop at exit 1. And
 # asparagus? All twelve photographs travel to the last exit. What does the whole network make of them?
 
 # %%
@@ -280,9 +280,10 @@ figure = dx.figures.gains_figure(table).update_xaxes(title="points of early exit
 poorest.on(figure.update_layout(height=260))
 
 # %% [markdown]
-# Cartons: they get the most compute and lose the most accuracy. No carton is saved. Vegetables lose as many as they
-# save. (The bars are **95 % intervals**: made so that about 95 of 100 of them contain the true value, over a new draw
-# of photographs. That of the cartons does not reach 0.) Here are the images that are lost, most confident first:
+# In this sample cartons: they get the most compute and lose the most accuracy. No carton is saved. Vegetables lose as
+# many as they save. (The bars are **95 % intervals**: made so that about 95 of 100 of them contain the true value, over
+# a new draw of photographs. That of the cartons does not reach 0, and it overlaps with that of fruit: other photographs
+# may turn the two round.) Here are the images that are lost, most confident first:
 
 # %%
 sure = dx.Outcome(test, exits).confidence
@@ -294,8 +295,9 @@ wall(first, exits)
 # Oranges taken for satsumas, satsumas for oranges, soy milk for soy milk: pairs that look alike at 84 pixels. Below
 # stands the larger group. 62 images are correct at no exit, and no threshold helps these.
 #
-# So the mean hides two things. On 40 % of the compute accuracy falls by 1.7 points: by 3 for cartons and by nothing for
-# vegetables. And 40 % is the mean of *this* mixture. A shop that sells cartons alone would take 47 %.
+# So the mean hides two things. On 40 % of the compute accuracy falls by 1.7 points: by 3 for cartons, and for
+# vegetables somewhere between a loss and a gain of two. And 40 % is the mean of *this* mixture. A shop that sells
+# cartons alone would take 47 %.
 #
 # <div class="admonition note" markdown="1"><p><b>What you cannot conclude.</b></p>
 #

@@ -3,11 +3,11 @@
 #
 # *How does an early exit get something of its own, which no later stage reads?*
 #
-# **Today.** You build the bypass, put it beside a finished trunk, and see what passes through it. 45 minutes; the cells
-# run in about a minute. You need to know what a convolution is.
+# **Today.** You build the bypass, put it beside a finished trunk, and see what passes through it. 45 minutes; the
+# cells run in about a minute. You need to know what a convolution is.
 #
-# **Before.** [Lesson 2](2_why_it_is_hard.ipynb): on the trunk that serves the last exit, exit 1 is five points worse
-# than where it may pull at the trunk itself. Words are in the [glossary](../docs/glossary.md).
+# **Before.** [Lesson 2](2_why_it_is_hard.ipynb): a trunk that learns for the last exit does little for the first.
+# Words are in the [glossary](../docs/glossary.md).
 
 # %% tags=["drawing"]
 import dmpo_explore as dx
@@ -80,8 +80,8 @@ checks.bypass(Bypass)
 # %% [markdown]
 # <details><summary>Hint 1: the layers</summary>
 #
-# `nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)` is depthwise; `nn.init.zeros_(self.up.weight)` sets a weight
-# to zero, and there is a bias, too.
+# `nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)` is depthwise; `nn.init.zeros_(self.up.weight)` sets a
+# weight to zero, and there is a bias, too.
 #
 # </details>
 #
@@ -96,8 +96,8 @@ checks.bypass(Bypass)
 #
 # As in lesson 2, train the trunk for the last exit alone, then freeze it. Exit 1 now stands on its first stage, once
 # bare and once with your bypass. Two more are **controls**, with as many weights, that cannot tell one patch from
-# another. The first is your bypass itself, but every patch is replaced by the mean of all. The second has no bypass and
-# two layers *behind* the mean.
+# another. The first is your bypass itself, but every patch is replaced by the mean of all. The second has no bypass
+# and two layers *behind* the mean.
 
 
 # %%
@@ -156,18 +156,18 @@ figure = dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=320)
 more.on(figure.update_xaxes(title="points on val, exit 1"), axis="x")
 
 # %% [markdown]
-# The bypass adds 7 points (0.2 to 14.2; every one of the three trainings gains at least 4). In lesson 2 exit 1 got 5 by
-# pulling at the trunk; this time the trunk stood still.
+# The bypass adds 7 points (0.2 to 14.2; every one of the three trainings gains at least 4). In lesson 2 exit 1 got 5
+# by pulling at the trunk; this time the trunk stood still.
 #
 # Is it the weights? On the mean, the same bypass gains 2 points, and yours is 5 ahead of it (2.7 to 7.9). So in this
-# shape it pays to read single patches. And yet it is not told apart from two layers behind the mean: 1.3 points, −4 to
-# +7. So nothing here says that an exit must read single patches; *something non-linear of its own* may do. Two layers
-# are also cheaper. They are not what the paper proposes, and they leave nothing to a head that reads more than a mean:
-# lesson 4 needs the tokens.
+# shape it pays to read single patches. And yet it is not told apart from two layers behind the mean: 1.3 points, −4
+# to +7. So nothing here says that an exit must read single patches; *something non-linear of its own* may do. Two
+# layers are also cheaper. They are not what the paper proposes, and they leave nothing to a head that reads more than
+# a mean: lesson 4 needs the tokens.
 #
 # And the last exit? Its answers have not changed, bit by bit: the trunk was frozen, and what stands beside it is read
-# by its own exit alone. (Lesson 5 trains all parts together. There the *gradient* of an early exit still flows through
-# its bypass into the trunk; what stays out of the trunk is what the bypass computes.)
+# by its own exit alone. (Lesson 5 trains all parts together. There the *gradient* of an early exit still flows
+# through its bypass into the trunk; what stays out of the trunk is what the bypass computes.)
 
 # %%
 beside = network(Bypass)
@@ -179,9 +179,9 @@ torch.equal(before, after)
 # %% [markdown]
 # ## What passes where
 #
-# Put the three exits behind the real backbone, so that they read pixels. Then cover one patch of a photograph after the
-# other with black and see how far the logit of the true class falls: *occlusion*, here by Captum's `FeatureAblation`.
-# Orange patches speak for the class, blue ones against it; one scale for all maps.
+# Put the three exits behind the real backbone, so that they read pixels. Then cover one patch of a photograph after
+# the other with black and see how far the logit of the true class falls: *occlusion*, here by Captum's
+# `FeatureAblation`. Orange patches speak for the class, blue ones against it; one scale for all maps.
 
 # %%
 models = {name: parts.on_images(trained[name][0], camera) for name in ("bare", "bypass on the mean", "bypass")}
@@ -203,9 +203,9 @@ dx.figures.patch_maps_figure(pictures, covered, list(models), names)
 
 # %% [markdown]
 # The bare exit finds a little evidence almost everywhere: the mean of the patches makes every patch count alike. With
-# the bypass the limes and the carton stand out, though a shelf may count as much. The control
-# marks much as well, but hardly the goods: most against the mushrooms speaks a corner of the shelf. (Three photographs,
-# taken evenly from those where the exit with bypass is correct and the bare one is not; so they speak for the bypass.)
+# the bypass the limes and the carton stand out, though a shelf may count as much. The control marks much as well, but
+# hardly the goods: most against the mushrooms speaks a corner of the shelf. (Three photographs, taken evenly from
+# those where the exit with bypass is correct and the bare one is not; so they speak for the bypass.)
 #
 # The next figure divides a logit in another way. An exit reads trunk *plus* bypass. Integrated gradients along both
 # inputs give each of the two its share; the shares add up to the logit, less that of a black photograph.
@@ -252,10 +252,10 @@ pd.Series({
 # %% [markdown]
 # The numbers answer different questions. *How does the logit of one class come about?* Nearly all of it comes through
 # the bypass: 97 %, or 92 % if evidence for and against is counted alike. *What can the exit do with one way alone?*
-# With the bypass as much as with both, with the trunk still 28 %. That is no contradiction: a class needs no high logit
-# to be the first of 81, only a higher one than the others. And the two thirds that the
-# [extra](extra_where_each_exit_looks.ipynb) finds are about another exit, that of `demo`, whose trunk was trained along
-# with it; both signs are counted there.
+# With the bypass as much as with both, with the trunk still 28 %. That is no contradiction: a class needs no high
+# logit to be the first of 81, only a higher one than the others. And the two thirds that the
+# [extra](extra_where_each_exit_looks.ipynb) finds are about another exit, that of `demo`, whose trunk was trained
+# along with it; both signs are counted there.
 #
 # ## Turn it down
 #
@@ -274,15 +274,15 @@ live(with_share, share=slider("share", 0.0, 1.5, 0.0, 0.05))
 
 # %% [markdown]
 # With the bypass off the exit classifies 28 % correctly, far less than the bare exit's 39 % (both of the first
-# training): its linear layer has learnt to read with it. To know what a part is worth, train without it; to know what a
-# trained model depends on, turn it off.
+# training): its linear layer has learnt to read with it. To know what a part is worth, train without it; to know what
+# a trained model depends on, turn it off.
 #
 # ## Its price, and what the study found
 #
 # <details><summary>Multiply it out: how many multiplications does the bypass take for a photograph?</summary>
 #
-# Down and Up: 26 tokens × 160 × 32, twice; the convolution: 25 patches × 32 × 9. Together 273,440, about 0.27 million.
-# Two blocks of the backbone take 26 × 12 × 384² each and a little for attention: 93 million.
+# Down and Up: 26 tokens × 160 × 32, twice; the convolution: 25 patches × 32 × 9. Together 273,440, about 0.27
+# million. Two blocks of the backbone take 26 × 12 × 384² each and a little for attention: 93 million.
 #
 # </details>
 #
@@ -296,10 +296,10 @@ dx.figures.gains_figure(claims.assign(question=claims["study"] + ": " + claims["
 
 # %% [markdown]
 # *Added* to naive exits the bypass gains on both data sets, most on photographs (*caltech*): 6 points at 30 % of the
-# compute. *Left out* means: how much DMPO loses without it. There it is not missed, the intervals lie around 0 on both.
-# A likely reason is the head of the next lesson, which the whole method has: it too makes something non-linear of each
-# patch before the mean is taken, by products where the bypass has GELU. What one brings, the other need not. Whether
-# that holds in our small network, you see in lesson 4.
+# compute. *Left out* means: how much DMPO loses without it. There it is not missed, the intervals lie around 0 on
+# both. A likely reason is the head of the next lesson, which the whole method has: it too makes something non-linear
+# of each patch before the mean is taken, by products where the bypass has GELU. What one brings, the other need not.
+# Whether that holds in our small network, you see in lesson 4.
 #
 # <div class="admonition note" markdown="1"><p><b>What you cannot conclude.</b></p>
 #

@@ -173,7 +173,7 @@ panels = [photographs[rows[i]] for i in four], shares[four].reshape(4, -1, 6, 6)
 dx.figures.patch_maps_figure(*panels, exit_names, [names[test.labels[rows[i]]][:16] for i in four], unit="share, %")
 
 # %% [markdown]
-# Each exit finds the carton, and exit 6 a part of it: on the juice two patches with name and picture hold most of its
+# Each exit finds the carton, and exit 6 a part of it: on the juice two patches with name and picture hold much of its
 # map. On the leek exits 2 to 4 spread over the bundle, exit 6 relies on little of it. Four photographs are an anecdote.
 # The **cosine** of two maps says how far they use the same places; 1 is the same.
 
@@ -261,9 +261,9 @@ figure = go.Figure().add_bar(x=exit_names, y=means, error_y={"array": halves}, w
 through.on(figure.update_layout(template="none", yaxis_title="share through the bypass", yaxis_tickformat=".0%"))
 
 # %% [markdown]
-# Two thirds at exit 1, and less at every later exit; the last has no bypass. Behind block 3 the trunk alone says little
-# about the 81 kinds, and the exit adds what it lacks; behind block 8 nine tenths are in the trunk. **Check:** the parts
-# add up to the difference, with an error below a thousandth of a logit.
+# Two thirds at exit 1, and less at every later exit; the last has no bypass. Behind block 3 most of this exit's logit
+# comes from its bypass (what it *could* read from the trunk alone is another question, lesson 3); behind block 8 nine
+# tenths are in the trunk. **Check:** the parts add up to the difference, with an error below a thousandth of a logit.
 #
 # ## Can the map be trusted?
 #
