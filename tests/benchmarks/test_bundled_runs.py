@@ -23,7 +23,7 @@ EARLIER = ("fashion", "fashion-naive", "fashion-single", "caltech")  # made by e
 def test_a_run_is_rounded_recorded_and_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
     told: list[str] = []
-    plan = Planned(tiny_config(epochs=1), logits=False, left_out=("records/val/scores/entropy.npy",))
+    plan = Planned(tiny_config(epochs=1), logits=False, left_out=("history.csv",))
     path = bundled_runs.bundle("tiny", plan, tmp_path / "runs", tmp_path / "bundled", told.append)
     assert path == tmp_path / "bundled" / "tiny" and told[-1] == "tiny: recording test"
     run, weights = dx.load_run(path), read_weights(path)
