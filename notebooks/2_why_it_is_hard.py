@@ -169,8 +169,8 @@ def exits_on(net):
 
 later = [training.train(lambda n=net: exits_on(n), train, seed=seed) for seed, net in enumerate(only_last)]
 correct["on the last exit's trunk"] = np.stack([training.correct(net, val) for net in later])
-nobodys = [training.train(lambda: exits_on(naive()), train, seed=seed) for seed in seeds]
-correct["on a trunk that nobody trained"] = np.stack([training.correct(net, val) for net in nobodys])
+untrained = [training.train(lambda: exits_on(naive()), train, seed=seed) for seed in seeds]
+correct["on an untrained trunk"] = np.stack([training.correct(net, val) for net in untrained])
 lines = {name: 100 * of.mean(axis=2) for name, of in correct.items()}
 dx.figures.seeds_figure(lines, "correct on val, %").update_yaxes(range=[0, 70])
 
@@ -178,7 +178,7 @@ dx.figures.seeds_figure(lines, "correct on val, %").update_yaxes(range=[0, 70])
 ours, finished, drawn = correct.values()
 rows = [training.gain(f"{exits[k]}, naive over the last exit's trunk", ours[:, k], finished[:, k]) for k in range(3)]
 rows.append(training.gain("exits 1 to 3, mean", *(of[:, :3].mean(axis=1) for of in (ours, finished))))
-rows.append(training.gain("exit 1, the last exit's trunk over nobody's", finished[:, 0], drawn[:, 0]))
+rows.append(training.gain("exit 1, the last exit's trunk over an untrained one", finished[:, 0], drawn[:, 0]))
 alone = np.stack([training.correct(net, val)[3] for net in only_last])
 rows.append(training.gain("exit 4, naive over trained alone", ours[:, 3], alone))
 figure = dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=330)
