@@ -140,7 +140,7 @@ def _refuse(all_policies: bool, protocol: str | None, others: dict[str, Any]) ->
 
 
 def say_splits(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """Print below a table on which split its thresholds were fitted, by run where they differ; in JSON each row says."""
+    """Print below a table on which split its thresholds were fitted, by run where they differ; rows in JSON say it."""
     fitted: dict[str, dict[str, None]] = {}
     for row in rows:
         if row.get("fitted_on"):
