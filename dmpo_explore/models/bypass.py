@@ -249,8 +249,8 @@ down 8→4, conv 4→4, up 4→8
             f"bypass {type(bypass).__name__} must turn tokens {tuple(x.shape)} into tokens of the same width "
             f"{shape.width}; {problem}" + f". Its layers: {layers}" * bool(layers)
         )
-    found: Tensor | None = answer[1]
-    return found
+    handed_on: Tensor | None = answer[1]
+    return handed_on
 
 
 def _widths(name: str, layer: nn.Module) -> str:
