@@ -230,7 +230,7 @@ def try_bypass(bypass: nn.Module, shape: ExitShape, side: Tensor | None = None) 
         ...
         ValueError: bypass ConvBypass must turn tokens (1, 10, 16) into tokens of the same width 16; it stops with: \
 Given normalized_shape=[8], expected input with shape [*, 8], but got input of size[1, 10, 16]. Its layers: norm 8, \
-down 8→4, conv 4→4, up 4→8
+down 8→4, conv 4→4, up 4→8; build them from `width`
     """
     like = next(bypass.parameters(), torch.empty(0))
     x = torch.zeros(1, shape.prefix + math.prod(shape.grid), shape.width, device=like.device, dtype=like.dtype)
@@ -247,7 +247,7 @@ down 8→4, conv 4→4, up 4→8
         layers = ", ".join(found for name, layer in bypass.named_modules() if (found := _widths(name, layer)))
         raise ValueError(
             f"bypass {type(bypass).__name__} must turn tokens {tuple(x.shape)} into tokens of the same width "
-            f"{shape.width}; {problem}" + f". Its layers: {layers}" * bool(layers)
+            f"{shape.width}; {problem}" + f". Its layers: {layers}; build them from `width`" * bool(layers)
         )
     handed_on: Tensor | None = answer[1]
     return handed_on
