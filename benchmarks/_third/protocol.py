@@ -25,7 +25,7 @@ Fixed beforehand:
   larger or smaller if its interval lies on one side of 0; with fewer seeds than planned it is preliminary. Nothing is
   corrected for the number of comparisons: about one interval in twenty misses by chance alone, and the table has
   hundreds.
-- Order of the runs: parts a, b, c, d; in each, a seed of every set and arm before the next seed of any. More seeds may
+- Order of the runs: parts a, b, c, d; in each, a seed of every arm and set before the next seed of any. More seeds may
   be added, to all arms of a part alike. A null result is a result: no arm is added because of another one's result.
 """
 
@@ -59,10 +59,10 @@ RELEASED: dict[str, Any] = {  # as the authors' script has it
 }  # fmt: skip
 
 MAIN: dict[str, dict[str, Any]] = {
+    "dmpo": {},
     "single": {"exits": 1},
     "naive": SPREAD,
     "static-6": HEAD | {"exits": (6,)},
-    "dmpo": {},
 }
 ORDERS: dict[str, dict[str, Any]] = {
     "dmpo-uniform": {"schedule": "uniform"},
@@ -83,7 +83,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "naive-mixed": SPREAD | {"schedule": "mixed"},
     "naive-combined": SPREAD | {"earlier_exits": True},
 }
-SMALL_ARMS: dict[str, dict[str, Any]] = {"single": {"exits": 1}, "naive": NAIVE | {"read": "mean"}, "dmpo": {}}
+SMALL_ARMS: dict[str, dict[str, Any]] = {"dmpo": {}, "single": {"exits": 1}, "naive": NAIVE | {"read": "mean"}}
 DEEP = ("birds100", "caltech101")
 
 
@@ -155,7 +155,7 @@ def plan(parts: tuple[str, ...]) -> list[tuple[str, str, str, int]]:
     for name in parts:
         part = PARTS_OF_STUDY[name]
         for seed in range(part.seeds):
-            for data in part.sets:
-                for arm in part.arms:
+            for arm in part.arms:
+                for data in part.sets:
                     found.setdefault(part.config(data, arm, seed), (name, data, arm, seed))
     return [*found.values()]
