@@ -181,7 +181,8 @@ def test_all_policies_name_the_reason_where_a_run_has_no_logits() -> None:
     assert all("accuracy" in row for row in rows if row["policy"] == "margin")
     table = call("evaluate", "fashion-naive", "--all-policies").stdout
     assert reason in next(line for line in table.splitlines() if "| renyi" in line)
-    assert "needs logits" in fails("evaluate", "fashion-naive", "--policy", "renyi", "--flops", 0.5)
+    bare = fails("evaluate", "fashion-naive", "--policy", "renyi", "--flops", 0.5)
+    assert "needs logits" in bare and "`dmpo-explore record RUN --force` makes them" in bare
     row = json.loads(call("evaluate", "fashion", "--policy", "renyi", "--flops", 0.3, "--json").stdout)
     assert row["accuracy"] > 0.9 and row["flops_fraction"] < 0.35
     assert "renyi" in call("policies").stdout

@@ -24,6 +24,7 @@ EARLY = 5  # exits before the last one, at most
 LEAST_GAIN = 0.01  # of the plain model's compute, which another exit must save
 DIVISIONS = 200  # of the images into halves
 LITTLE = 0.1  # a saving that is not worth the trouble
+NEXT = "This is a forecast; begin with a recipe's exits, which trainings chose, and try these in a second run"
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +92,7 @@ class Forecast:
         saved = f"{share:.0%} of the plain model's compute ({low:.0%} to {high:.0%}; {lost})"
         if self.pays:
             exits = ",".join(map(str, self.exits))
-            lines += [f"With exits behind blocks {exits} early exit should take about {saved}: --exits {exits}"]
+            lines += [f"With exits behind blocks {exits} early exit should take about {saved}. {NEXT}: --exits {exits}"]
         else:
             lines += [
                 f"Early exit would save little here: about {saved}. A plain model, on smaller images or cut behind "

@@ -94,6 +94,7 @@ def evaluate(
         with warnings_said():
             rows = evaluate_policies(runs, split=split)
         print_result(rows, as_json, policy_table(rows))
+        say_splits(rows, as_json)
         say_notes(rows)
         caution_all(runs, rows)
         return
@@ -109,6 +110,7 @@ def evaluate(
     if per_class:
         write_classes(per_class, rows)
     print_result(rows[0] if len(rows) == 1 else rows, as_json, table(rows) + more)
+    say_splits(rows, as_json)
     say_notes(rows)
     caution_all(runs, rows, fitted=not protocol)
 
@@ -135,6 +137,18 @@ def _refuse(all_policies: bool, protocol: str | None, others: dict[str, Any]) ->
     if all_policies or protocol:
         option = "--all-policies" if all_policies else "--protocol"
         refuse_beside(option, {"--protocol": all_policies and protocol, **others})
+
+
+def say_splits(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Print below a table on which split its thresholds were fitted, by run where they differ; rows in JSON say it."""
+    fitted: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if row.get("fitted_on"):
+            fitted.setdefault(row["fitted_on"], {})[row["run"]] = None
+    if fitted and not as_json:
+        several = len(fitted) > 1
+        on = " and ".join(split + f" ({', '.join(runs)})" * several for split, runs in fitted.items())
+        say(f"thresholds fitted on {on}, numbers of {rows[0]['split']}")
 
 
 def say_notes(rows: list[dict[str, Any]]) -> None:

@@ -43,7 +43,7 @@ TARGET: dict[str, tuple[Any, Any, str]] = {
     ),
     "accuracy_drop": (float | None, None, "Largest accuracy loss against the last exit, as a fraction, e.g. 0.01."),
     "near_best": (float | None, None, "Largest accuracy loss against the best exit, as a fraction, e.g. 0.01."),
-    "shares": (str | None, None, "Shares of images that exit at each exit, e.g. 0.4,0.3,0.1,0.2."),
+    "shares": (str | None, None, "Shares of images that exit at each exit, e.g. 0.4,0.3,0.1,0.2; a threshold each."),
     "threshold": (str | None, None, "One threshold, or one per exit but the last: 0.9 or 0.9,0.8,0.7."),
     "risk": (
         str | None,

@@ -61,10 +61,10 @@ def fit_policy(
     Args:
         record: to fit on: of ``calibration``, whose images are used for nothing else, or of ``val`` if a run has none
             (see `Run.fitting_split`); ``fitted["record"]`` keeps its digest. policy: one of `POLICIES`.
-        target: what to fit to; or one of its kinds as a keyword: flops, accuracy_drop, near_best, shares, threshold,
-            or risk with epsilon and delta (see `certify`). With risk, a policy that learns or has temperatures is
-            fitted on half of the record. ``fitted["note"]`` states that none can be certified or is accurate enough, or
-            that a budget leaves exit 1 alone.
+        target: what to fit to; or one of its kinds as a keyword: flops, accuracy_drop, near_best, shares (a threshold
+            for every exit), threshold, or risk with epsilon and delta (see `certify`). With risk, a policy that learns
+            or has temperatures is fitted on half of the record. ``fitted["note"]`` states that none can be certified or
+            is accurate enough, or that a budget leaves exit 1 alone.
         per_exit: with flops, accuracy_drop or near_best, a threshold of its own for every exit but the last.
         temperatures: K numbers, or ``"fit"`` to fit them here (see `fit_temperatures`); the record must have logits.
 

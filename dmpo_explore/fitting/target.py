@@ -99,9 +99,10 @@ class Target:
 
     @classmethod
     def shares(cls, shares: Sequence[float], *, calibrate: bool = False) -> Target:
-        """Thresholds with which these shares of the images exit at each exit; K shares that sum to 1.
+        """Thresholds, one for every exit, with which these shares of the images exit there; K shares that sum to 1.
 
-        The protocol of MSDNet (Huang et al. 2018).
+        The protocol of MSDNet (Huang et al. 2018). A policy with one threshold has less freedom: in a comparison give
+        both policies shares.
         """
         return cls("shares", shares, calibrate=calibrate)
 

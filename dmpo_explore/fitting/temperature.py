@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..policies.base import Policy
-from ..records.record import ExitRecord
+from ..records.record import MAKE_LOGITS, ExitRecord
 from ..records.validation import logits_problems
 from ..utils.typing import Array
 
@@ -91,7 +91,7 @@ def scored_record(record: ExitRecord, policy: Policy) -> ExitRecord:
 
 def checked_logits(record: ExitRecord) -> Array:
     if record.logits is None:
-        raise ValueError(f"{record.described} has no logits, which temperatures need; record it again with logits")
+        raise ValueError(f"{record.described} has no logits, which temperatures need; {MAKE_LOGITS}")
     for problem in logits_problems(record.logits, record.described):
         raise problem
     return record.logits

@@ -9,6 +9,7 @@ Every bypass ends in a zero-initialised layer: training starts from the plain pr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 
 from .. import joints
 from ..config import ModelConfig
+from ..utils.abbreviate import one_line
 from ..utils.registry import Joint
 from .backbone import ExitShape
 
@@ -214,6 +216,49 @@ BYPASSES: Joint[type[Bypass]] = joints.BYPASSES.fill({
     "ladder": LadderBypass,
     "none": NoBypass,
 })  # fmt: skip
+
+
+def try_bypass(bypass: nn.Module, shape: ExitShape, side: Tensor | None = None) -> Tensor | None:
+    """The side output of a bypass for one image of zeros, before anything is trained; no random number is drawn.
+
+    Raises:
+        ValueError: it cannot read tokens of ``shape``, or gives tokens of another; its layers and widths are named.
+
+    Example:
+        >>> try_bypass(ConvBypass(8, 4, grid=(3, 3), prefix=1), ExitShape(16, (3, 3), 1, True))
+        Traceback (most recent call last):
+        ...
+        ValueError: bypass ConvBypass must turn tokens (1, 10, 16) into tokens of the same width 16; it stops with: \
+Given normalized_shape=[8], expected input with shape [*, 8], but got input of size[1, 10, 16]. Its layers: norm 8, \
+down 8→4, conv 4→4, up 4→8
+    """
+    like = next(bypass.parameters(), torch.empty(0))
+    x = torch.zeros(1, shape.prefix + math.prod(shape.grid), shape.width, device=like.device, dtype=like.dtype)
+    given = side if getattr(bypass, "reads_side", True) else None
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            answer = bypass(x, given)
+        if not (isinstance(answer, tuple) and len(answer) == 2):
+            raise ValueError(f"bypass {type(bypass).__name__}: forward must return (tokens, side), side None if unused")
+        problem = "" if answer[0].shape == x.shape else f"it gives {tuple(answer[0].shape)}"
+    except RuntimeError as error:  # torch's, of shapes
+        problem = f"it stops with: {one_line(error)}"
+    if problem:
+        layers = ", ".join(found for name, layer in bypass.named_modules() if (found := _widths(name, layer)))
+        raise ValueError(
+            f"bypass {type(bypass).__name__} must turn tokens {tuple(x.shape)} into tokens of the same width "
+            f"{shape.width}; {problem}" + f". Its layers: {layers}" * bool(layers)
+        )
+    found: Tensor | None = answer[1]
+    return found
+
+
+def _widths(name: str, layer: nn.Module) -> str:
+    """``down 8→4``: a layer's name and what goes in and comes out; empty for one without widths."""
+    for ends in (("in_features", "out_features"), ("in_channels", "out_channels"), ("normalized_shape",)):
+        if all(hasattr(layer, end) for end in ends):
+            return f"{name} " + "→".join(str(getattr(layer, end)).strip("(),") for end in ends)
+    return ""
 
 
 def _zero_linear(inputs: int, outputs: int) -> nn.Linear:

@@ -17,7 +17,7 @@ from ..utils.python_function import python_function
 from ..utils.registry import lookup
 from ..utils.torch_seeding import seeded
 from .backbone import Backbone, ExitShape, check_backbone, with_exits
-from .bypass import BYPASSES
+from .bypass import BYPASSES, try_bypass
 from .dmpo import DMPO, hash_frozen
 from .earlier_exits import EarlierExits
 from .own import own_backbone
@@ -152,11 +152,14 @@ def _wire(backbone: Backbone, config: ModelConfig, n_classes: int, reads: Sequen
     earlier = config.earlier_exits and len(shapes) > 1
     if earlier and any(kind.reads_side for kind in bypasses):
         raise ValueError("earlier_exits needs a bypass that does not read the previous one: 'conv', not 'ladder'")
-    stages = []
+    stages, side = [], None
     for k, shape in enumerate(shapes):
+        bypass = bypasses[k].at(shape, config)
+        with _named(k, backbone):
+            side = try_bypass(bypass, shape, side)
         stage = Stage(
             backbone.trunks[k],
-            bypasses[k].at(shape, config),
+            bypass,
             backbone.norms[k].requires_grad_(config.train_norm),
             _predictor(predictors[k], backbone, k, config, n_classes, reads[k]),
             width=shape.width,
@@ -177,8 +180,15 @@ def _wire(backbone: Backbone, config: ModelConfig, n_classes: int, reads: Sequen
 def _predictor(
     kind: type[Predictor], backbone: Backbone, k: int, config: ModelConfig, n_classes: int, read: str
 ) -> Predictor:
-    try:
+    with _named(k, backbone):
         return kind.at(backbone.shapes()[k], n_classes, config, read)
+
+
+@contextmanager
+def _named(k: int, backbone: Backbone) -> Iterator[None]:
+    """Context in which a ValueError names exit ``k``."""
+    try:
+        yield
     except ValueError as error:
         raise ValueError(f"exit {k + 1}, after block {backbone.exits[k]}: {error}") from None
 

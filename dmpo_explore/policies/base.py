@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ..records.record import ExitRecord
+from ..records.record import MAKE_LOGITS, ExitRecord
 from ..records.scores import scores_of_record
 from ..utils.abbreviate import short
 from ..utils.files import write_json
@@ -178,8 +178,7 @@ class Policy:
             return must_not_learn(self.name)
         if self._heats(record) and record.logits is None:
             return (
-                f"policy {self.name!r} has temperatures, which need logits; {record.described} has none: record it "
-                "again with logits"
+                f"policy {self.name!r} has temperatures, which need logits; {record.described} has none: {MAKE_LOGITS}"
             )
         try:
             self.check(record.n_exits)

@@ -38,6 +38,7 @@ LEFT_OUT = (
     "precision",
 )  # keys that are not written where empty
 BLOCK = 65_536  # images whose logits at one exit are scored together
+MAKE_LOGITS = "`dmpo-explore record RUN --force` makes them from a run's weights"
 OF_IMAGES = ("logits", "features", "embedding")  # attributes that a record may lack
 DEPLOYED, TRAINED = "as deployed", "as trained"
 CONVENTION_OF_OLD = (  # of `flops_convention` in records of versions that counted unmerged tuning
@@ -245,7 +246,7 @@ class ExitRecord:
         for need in sorted(needs - {LOGITS}):
             return unknown("score", need, [*SCORES, *self.more, *((LOGITS, *SHARED) if need != name else ())])
         if LOGITS in needs and self.logits is None:
-            return f"the score {name!r} needs logits; {self.described} has none: record it again with logits"
+            return f"the score {name!r} needs logits; {self.described} has none: {MAKE_LOGITS}"
         return None
 
     @property
@@ -279,8 +280,8 @@ class ExitRecord:
             >>> dx.load_run("fashion-naive").record("test").tempered([2.0] * 6)
             Traceback (most recent call last):
             ...
-            ValueError: this record of fashion-mnist test has no logits, which temperatures need; record it again with \
-logits
+            ValueError: this record of fashion-mnist test has no logits, which temperatures need; `dmpo-explore record \
+RUN --force` makes them from a run's weights
         """
         found = tuple(float(t) for t in temperatures)
         if found == self.temperatures:
@@ -288,7 +289,7 @@ logits
         if len(found) != self.n_exits:
             raise ValueError(f"{len(found)} temperatures for {self.n_exits} exits")
         if self.logits is None:
-            raise ValueError(f"{self.described} has no logits, which temperatures need; record it again with logits")
+            raise ValueError(f"{self.described} has no logits, which temperatures need; {MAKE_LOGITS}")
         values: dict[str, Any] = self.scores_at([name for name in STORED if name != "prediction"], found)
         return dataclasses.replace(self, **values, more={}, temperatures=found)
 

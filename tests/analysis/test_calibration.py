@@ -138,7 +138,7 @@ def test_a_tempered_record_softens_scores_only() -> None:
     np.testing.assert_array_equal(again.confidence, once.confidence)
     np.testing.assert_array_equal(brier_score(found), brier_score(record, (2.0, 1.0, 0.5)))
     for ask in (fit_temperatures, brier_score, lambda r: tempered_record(r, (1.0,) * 3)):
-        with pytest.raises(ValueError, match=r"no logits, which temperatures need; record it again"):
+        with pytest.raises(ValueError, match=r"no logits, which temperatures need; `dmpo-explore record RUN --force`"):
             ask(replace(record, logits=None))
     with pytest.raises(ValueError, match="2 temperatures for 3 exits"):
         tempered_record(record, (1.0, 2.0))

@@ -222,6 +222,15 @@ def test_few_images_get_an_interval_and_a_drop_is_written_out(runs: Path, monkey
     assert "interval of" not in call("evaluate", "mine", "other", "--accuracy-drop", 0.5).stderr
 
 
+def test_the_split_that_thresholds_were_fitted_on_stands_below_the_table(runs: Path) -> None:
+    for options in (["--flops", 0.9], ["--all-policies"]):
+        assert "thresholds fitted on val, numbers of test" in call("evaluate", "mine", *options).stderr.splitlines()
+    mixed = call("evaluate", "mine", "demo", "--near-best", 0.05).stderr
+    assert "thresholds fitted on val (mine) and calibration (demo), numbers of test" in mixed.splitlines()
+    assert "fitted on" not in call("evaluate", "other").stderr  # one exit: nothing was fitted
+    assert "numbers of" not in call("evaluate", "mine", "--flops", 0.9, "--json").stderr  # each row has it
+
+
 def test_a_tiny_val_is_a_caution(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dmpo_explore.cli.evaluate.FEW_EVALUATED", 0)
     (chose,) = call("evaluate", "mine", "--threshold", 0.5).stderr.splitlines()

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dmpo_explore.config import ModelConfig
 from dmpo_explore.models.bypass import BYPASSES, Bypass, ConvBypass, LadderBypass, MLPBypass, NoBypass, convolve_patches
+from dmpo_explore.models.factory import build_model
 
 B, D, HIDDEN, GRID, PREFIX = 3, 12, 5, (3, 4), 2
 N = PREFIX + GRID[0] * GRID[1]
@@ -215,3 +217,54 @@ def test_ladder_refuses_another_shape() -> None:
 def test_sizes_below_one(sizes: tuple[int, int, tuple[int, int], int]) -> None:
     with pytest.raises(ValueError, match="at least"):
         MLPBypass(*sizes)
+
+
+class OwnBypass(Bypass):
+    """As a plug-in writes one: two layers, of any widths."""
+
+    widths = (64, 64)  # that go in, and that come out
+
+    def __init__(self, width: int, hidden: int, grid: tuple[int, int], prefix: int) -> None:
+        super().__init__(width, hidden, grid, prefix)
+        self.down, self.up = torch.nn.Linear(self.widths[0], hidden), torch.nn.Linear(hidden, self.widths[1])
+
+    def forward(self, x: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        return self.up(self.down(x)), None
+
+
+class ReturnsOne(Bypass):
+    def forward(self, x: Tensor, side: Tensor | None = None) -> Any:
+        return x
+
+
+@pytest.mark.parametrize(
+    ("widths", "reason", "layer"),
+    [((48, 64), "mat1 and mat2", "down 48→20"), ((64, 65), r"it gives \(1, 5, 65\)", "up 20→65")],
+)
+def test_one_that_does_not_fit_is_named_with_its_layers_and_the_width(
+    widths: tuple[int, int], reason: str, layer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OwnBypass, "widths", widths)
+    monkeypatch.setitem(BYPASSES, "own", OwnBypass)
+    with pytest.raises(ValueError, match=f"exit 1, after block 3: .*OwnBypass.*tokens .*64.*{reason}.*{layer}"):
+        build_model(ModelConfig("test_vit", "random", 32, exits=2, bypass="own", bypass_width=20), 3)
+
+
+def test_one_that_forgets_the_side_output_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BYPASSES, "own", ReturnsOne)
+    with pytest.raises(ValueError, match=r"ReturnsOne.*\(tokens, side\)"):
+        build_model(ModelConfig("test_vit", "random", 32, exits=2, bypass="own"), 3)
+
+
+def test_the_trial_of_a_bypass_draws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Drops(Bypass):
+        def forward(self, x: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+            return F.dropout(x, 0.5), None
+
+    seen = []
+    for kind in (NoBypass, Drops):
+        monkeypatch.setitem(BYPASSES, "own", kind)
+        torch.manual_seed(0)
+        build_model(ModelConfig("test_vit", "random", 32, exits=2, bypass="own"), 3)
+        seen.append(torch.rand(1).item())
+    assert seen[0] == seen[1]

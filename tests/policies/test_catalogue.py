@@ -220,7 +220,7 @@ def test_temperatures_soften_what_is_read(name: str, seed: int) -> None:
 def test_temperatures_need_logits_and_one_number_per_exit() -> None:
     bare = make_record(10, 3, 4, with_logits=False)
     policy = ConfidencePolicy((0.5,), temperatures=(1.0, 2.0, 3.0))
-    with pytest.raises(ValueError, match=r"temperatures, which need logits; .*record it again"):
+    with pytest.raises(ValueError, match=r"temperatures, which need logits; .*`dmpo-explore record RUN --force`"):
         policy.exits(bare)
     assert PatiencePolicy((1,), temperatures=(1.0, 2.0, 3.0)).exits(bare).shape == (10,)  # answers do not change
     with pytest.raises(ValueError, match="has 2 temperatures for 3 exits"):
