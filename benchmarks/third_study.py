@@ -20,7 +20,7 @@ from _common.results import RESULTS, write_table
 from _photos.run import make_row
 from _study.run import is_done
 from _third import comparisons, data, orders
-from _third.protocol import BUDGETS, PARTS_OF_STUDY, plan
+from _third.protocol import BUDGETS, DROP, PARTS_OF_STUDY, plan
 from dmpo_explore.utils.files import read_json
 
 
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         results.mkdir(parents=True, exist_ok=True)
         statics = [static for static in part.arms if static.startswith("static-")] if arm == "dmpo" else []
         rivals = {static: part.config(name, static, seed) for static in statics}
-        how = {"image_size": part.reference, "read": "test", "rivals": rivals, "budgets": BUDGETS}
+        how = {"image_size": part.reference, "read": "test", "rivals": rivals, "budgets": BUDGETS, "drop": DROP}
         make_row(root / run, results / run, config, lambda text, at=folder: print(f"{at} {text}"), **how)
         write_table("third-comparisons", comparisons.table(RESULTS / "third"), RESULTS)
         write_all()

@@ -40,13 +40,15 @@ def make_row(
     read: str = "val",
     rivals: Mapping[str, dx.Config] | None = None,
     budgets: Mapping[str, float] = BUDGETS,
+    drop: float | None = None,
 ) -> dict[str, Any]:
     """Train (or go on), record and measure; gives the row, which is not made again once ``result`` is there.
 
     Args:
         image_size: of the reference. read: the split whose accuracy is given.
         rivals: name → config of models of one exit; the row also has a budget of each one's compute, by its name.
-        budgets: name → share of the reference's compute.
+        budgets: name → share of the reference's compute. drop: accuracy that may be lost on calibration, 0.01 is a
+            point; then the row has what that threshold uses and reaches.
 
     Raises:
         ValueError: ``result`` or the run folder is of another config.
@@ -65,6 +67,9 @@ def make_row(
     costs = {name: config_flops(rival.model, n_classes).cumulative[-1] for name, rival in (rivals or {}).items()}
     shares = {**budgets, **{name: cost / reference for name, cost in costs.items()}}
     row, correct = measure(run.record("calibration"), seen, reference, shares)
+    if drop is not None and seen.n_exits > 1:
+        found = dx.apply(dx.fit_policy(run.record("calibration"), accuracy_drop=drop), seen).summary()
+        row |= {"accuracy_drop": found["accuracy"], "share_drop": found["flops_fraction"]}
     if read != "val":
         chosen, _ = measure(run.record("calibration"), run.record("val"), reference, budgets)
         row |= {f"val_{name}": chosen[name] for name in chosen if name.startswith(("exit_", "accuracy_"))}

@@ -21,11 +21,12 @@ from torch import Tensor, nn
 
 import dmpo_explore as dx
 from _common.timing import Arm
-from dmpo_explore.inference.onnx_engine import POLICY, open_session
+from dmpo_explore.inference.onnx_engine import MODEL, POLICY, open_session
 from dmpo_explore.inference.onnx_int8 import quantise_export
 from dmpo_explore.inference.torch_compile import SIZES, Replayed, record_cuda_graph
 from dmpo_explore.inference.torch_export_int8 import RANGES
 from dmpo_explore.utils.extras import extra_imports
+from dmpo_explore.utils.files import unseal
 from dmpo_explore.utils.torch_seeding import seeded
 
 CHECKED = 32  # images on which an export as one graph is compared with its stages
@@ -145,6 +146,7 @@ class Bench:
         """The same in int8."""
         path = self.folder / "plain-int8"
         shutil.copytree(self._plain_export, path, dirs_exist_ok=True)
+        unseal(path, MODEL)
         quantise_export(path, self.images[:RANGES].cpu().numpy())
         return dx.OnnxEngine(path, threads=self.threads)
 

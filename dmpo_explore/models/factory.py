@@ -18,7 +18,7 @@ from ..utils.registry import lookup
 from ..utils.torch_seeding import seeded
 from .backbone import Backbone, ExitShape, check_backbone, with_exits
 from .bypass import BYPASSES, try_bypass
-from .dmpo import DMPO, hash_frozen
+from .dmpo import DMPO, evaluating, hash_frozen
 from .earlier_exits import EarlierExits
 from .own import own_backbone
 from .predictors import PREDICTORS, Predictor
@@ -155,7 +155,7 @@ def _wire(backbone: Backbone, config: ModelConfig, n_classes: int, reads: Sequen
     stages, side = [], None
     for k, shape in enumerate(shapes):
         bypass = bypasses[k].at(shape, config)
-        with _named(k, backbone):
+        with _named(k, backbone), evaluating(bypass):
             side = try_bypass(bypass, shape, side)
         stage = Stage(
             backbone.trunks[k],

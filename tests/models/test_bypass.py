@@ -268,3 +268,18 @@ def test_the_trial_of_a_bypass_draws_nothing(monkeypatch: pytest.MonkeyPatch) ->
         build_model(ModelConfig("test_vit", "random", 32, exits=2, bypass="own"), 3)
         seen.append(torch.rand(1).item())
     assert seen[0] == seen[1]
+
+
+def test_the_trial_of_a_bypass_moves_no_running_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Normalised(Bypass):
+        def __init__(self, width: int, hidden: int, grid: tuple[int, int], prefix: int) -> None:
+            super().__init__(width, hidden, grid, prefix)
+            self.batch_norm = torch.nn.BatchNorm1d(width)
+
+        def forward(self, x: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+            return self.batch_norm(x.mT).mT, None
+
+    monkeypatch.setitem(BYPASSES, "own", Normalised)
+    model = build_model(ModelConfig("test_vit", "random", 32, exits=2, bypass="own"), 3)
+    found: Any = model.stages[0].bypass
+    assert found.batch_norm.num_batches_tracked == 0 and found.training

@@ -1,0 +1,112 @@
+"""What `dmpo-explore probe` forecasts before any training, beside what trained models reach: `scripts/bench forecast`
+
+In: the data sets of the third study (`_third.data`), its backbones and exits' parts, and its finished runs. Out:
+``benchmarks/results/forecast.csv``, a row per set and backbone: the block from which frozen features know the classes
+best, the share of the compute forecast at one point lost, the share and the loss of the trained DMPOs (thresholds that
+lose at most a point on calibration, read on test; mean of the trainings), and the seconds of the forecast; and
+``forecast.png``. Forecasts are made once and kept; ``--again`` makes them anew. Only training images are probed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from tqdm import tqdm
+
+import dmpo_explore as dx
+from _common.results import RESULTS, write_figure, write_table
+from _third import data
+from _third.protocol import DROP, PARTS_OF_STUDY
+from dmpo_explore.utils.files import read_json
+
+NAME, PARTS = "forecast", ("a", "a-cnn")
+LEAST = 4  # sets of which a rank correlation says something
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make what is missing, then the table and the figure of all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", nargs="+", choices=data.SETS, default=[*data.SETS], metavar="SET", help="only these")
+    parser.add_argument("--again", action="store_true", help="make the forecasts anew")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the table and of the study's runs")
+    options = parser.parse_args(arguments)
+    data.register()
+    path = options.results / f"{NAME}.csv"
+    kept = [] if options.again or not path.is_file() else pd.read_csv(path).to_dict("records")
+    rows = {(row["set"], row["backbone"]): row for row in kept}
+    wanted = [(letter, name) for letter in PARTS for name in PARTS_OF_STUDY[letter].sets if name in options.sets]
+    for letter, name in tqdm(wanted, desc=NAME):
+        config = PARTS_OF_STUDY[letter].base
+        if (name, config.model.backbone) not in rows:
+            rows[name, config.model.backbone] = forecast_of(name, config.model)
+            write_table(NAME, pd.DataFrame([*rows.values()]), options.results)
+    table = reached(pd.DataFrame([*rows.values()]), options.results / "third")
+    write_table(NAME, table, options.results)
+    print(table.to_string(index=False, float_format="%.3f"))
+    if (both := table.dropna(subset=["reached"])).shape[0] >= LEAST:
+        print(f"rank correlation of forecast and reached shares, {len(both)} sets: {correlation(both):.2f}")
+        write_figure(NAME, figure(both), 560, 420, options.results)
+    return 0
+
+
+def forecast_of(name: str, model: dx.ModelConfig) -> dict[str, Any]:
+    """A row of one set and backbone, and how long it took."""
+    start = time.perf_counter()
+    found = dx.probe(dx.DataConfig(f"third-{name}"), model, drop=DROP)
+    share, low, high = found.interval
+    return {
+        "set": name, "backbone": model.backbone, "images": found.n_train + found.record.n_images,
+        "enough": found.enough, "blocks": found.record.meta.exit_blocks[-1], "share": share, "low": low, "high": high,
+        "exits": " ".join(map(str, found.exits)), "seconds": time.perf_counter() - start,
+    }  # fmt: skip
+
+
+def reached(forecasts: pd.DataFrame, results: Path) -> pd.DataFrame:
+    """The table with what trained DMPOs use and lose on test; NaN where none is finished."""
+    more = []
+    for row in forecasts.itertuples():
+        part = next(part for letter in PARTS if (part := PARTS_OF_STUDY[letter]).base.model.backbone == row.backbone)
+        files = sorted((results / f"{row.set}{part.suffix}").glob("dmpo-s*/row.json"))
+        runs = [read_json(file) for file in files]
+        last = max((name for run in runs for name in run if name.startswith("exit_")), default="")
+        shares = [run["share_drop"] for run in runs]
+        lost = [run[last] - run["accuracy_drop"] for run in runs]
+        more.append({"reached": _mean(shares), "lost": _mean(lost), "trainings": len(runs)})
+    kept = forecasts.drop(columns=["reached", "lost", "trainings"], errors="ignore")
+    return pd.concat([kept, pd.DataFrame(more)], axis=1)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")
+
+
+def correlation(table: pd.DataFrame) -> float:
+    """Spearman's, of forecast and reached shares of the compute."""
+    return float(table["share"].corr(table["reached"], method="spearman"))
+
+
+def figure(table: pd.DataFrame) -> go.Figure:
+    """Reached over forecast shares, a point per set and backbone; on the dotted line both are equal."""
+    found = go.Figure()
+    found.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dot", "color": "#999999"})
+    found.add_scatter(
+        x=table["share"], y=table["reached"], mode="markers+text", textposition="top center",
+        text=[f"{row.set}{' (CNN)' if 'vit' not in row.backbone else ''}" for row in table.itertuples()],
+        error_x={"array": table["high"] - table["share"], "arrayminus": table["share"] - table["low"]},
+    )  # fmt: skip
+    percent = {"range": [0, 1.05], "tickformat": ".0%"}
+    return found.update_layout(
+        xaxis=percent | {"title": "forecast by probes: compute at one point lost"},
+        yaxis=percent | {"title": "reached by the trained DMPO"},
+        showlegend=False, margin={"l": 60, "r": 20, "t": 20, "b": 60},
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())
