@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # ``part.name`` of a config → name of its parameter.
 CONFIG = {key: found.spelling.replace("-", "_") for key, found in OPTIONS.items()}
 
+LIKE_POINTS = 1  # a typed loss of accuracy from here on was meant in points
+
 # The policy and the target that it is fitted to: option → type, default, help.
 TARGET_PANEL = "Policy options"
 TARGET: dict[str, tuple[Any, Any, str]] = {
@@ -172,6 +174,10 @@ def target_from(settings: Mapping[str, Any]) -> Target | None:
     for name in ("epsilon", "delta"):
         if settings[name] != TARGET[name][1] and settings["risk"] is None:
             raise typer.BadParameter("belongs to --risk; add it, such as --risk too_early", param_hint=f"--{name}")
+    for name in ("accuracy_drop", "near_best"):
+        if (settings[name] or 0) >= LIKE_POINTS:
+            hint = f"--{name.replace('_', '-')}"
+            raise typer.BadParameter(f"{settings[name]:g} is {settings[name]:.0%}; one point is 0.01", param_hint=hint)
     values = {
         "flops": settings.get("flops"),
         "accuracy_drop": settings["accuracy_drop"],

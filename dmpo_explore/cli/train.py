@@ -13,9 +13,10 @@ import typer
 
 from ..jobs.progress_file import ProgressFile
 from ..training.own_teacher import has_own_teacher, teacher_name
+from ..training.part_options import TeacherOptions
 from ..training.recipes import described_recipes, with_recipe
 from .options import changed, config_from, config_options, fitted, typed_values
-from .output import Bar, EpochReports, best_epoch, clock, print_result
+from .output import Bar, EpochReports, best_epoch, clock, print_result, say
 from .record import enable_ctrl_c, is_main_process, record_line, record_trained
 from .root import Device, Json, ProgressPath, app
 
@@ -74,6 +75,7 @@ RECIPES
 
 **Several GPUs**, one process each: `torchrun --nproc_per_node 2 -m dmpo_explore.cli train --name RUN …`.
 """.replace("RECIPES", described_recipes())
+FAR_BEHIND = 0.1  # in accuracy on val, behind the own teacher
 WORKERS_END = 10.0  # seconds after which processes that load images have ended with a killed command
 ESTIMATE = "Time a few steps, print the expected duration and memory of the training, and stop."
 
@@ -244,6 +246,8 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
         "on_step": reports.on_step, "progress": on_epoch, "on_check": reports.on_check,
         "on_teacher": reports.on_teacher, "on_answers": reports.on_answers,
     }  # fmt: skip
+    if has_own_teacher(config) and not first and is_main_process():
+        bar.write(f"run {name!r}: first its teacher, the run {teacher_name(name)!r}, then its own epochs")
     try:
         with ExitStack() as held, warnings.catch_warnings():  # of what is found in the images, each as it comes
             warnings.filterwarnings("always", category=UserWarning, module=r"dmpo_explore\.training\.train_data")
@@ -260,8 +264,26 @@ def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:
     """The best epoch of a run, those before a resumption included, as JSON values and as lines."""
     from ..runs.run import outdated_splits
 
-    again = " --force" * bool(outdated_splits(run))
-    return best_epoch(run), [str(run.path), f"next: dmpo-explore record {run.name}{again}"]
+    again, found = " --force" * bool(outdated_splits(run)), best_epoch(run)
+    if behind := behind_teacher(run, found["exit_accuracy"][-1]):
+        say(behind)
+    return found, [str(run.path), f"next: dmpo-explore record {run.name}{again}"]
+
+
+def behind_teacher(run: Run, last: float) -> str:
+    """What to do where the last exit's accuracy on val is far below that of the run's own teacher, or an empty text."""
+    from ..runs.store import list_runs, load_run
+
+    teacher = run.config.training.part(TeacherOptions).teacher
+    if teacher != teacher_name(run.name) or teacher not in list_runs():
+        return ""
+    taught = best_epoch(load_run(teacher))["exit_accuracy"][-1]
+    if taught - last < FAR_BEHIND:
+        return ""
+    return (
+        f"caution: on val the last exit is correct on {last:.0%} and its teacher {teacher} on {taught:.0%}: the run "
+        f"has not learned what its teacher knows. Train it longer (--resume {run.name} --epochs N) or with more images"
+    )
 
 
 def estimate_lines(config: Config, device: str) -> tuple[dict[str, Any], list[str]]:
@@ -283,7 +305,7 @@ def estimate_lines(config: Config, device: str) -> tuple[dict[str, Any], list[st
               "exits": list(exits[: len(shares)]), "flops_fractions": shares,
               "reference_flops": flops.reference, "rates": dataclasses.asdict(rates),
               "smallest_risk": smallest_risk(rates.calibration)}  # fmt: skip
-    low, high, n = *map(clock, found.seconds), config.training.epochs
+    low, high, n, timed = *map(clock, found.seconds), config.training.epochs, len(rates.steps)
     small, large = (size / 2**30 for size in found.memory)
     taught = f", {clock(found.teaching)} of it for its teacher" if found.teaching else ""
     at = ", ".join(f"{block} ({share:.0%})" for block, share in zip(exits, shares, strict=False))
@@ -292,6 +314,7 @@ def estimate_lines(config: Config, device: str) -> tuple[dict[str, Any], list[st
         f"{low} to {high} (minutes:seconds) for {n} epoch{'s' * (n > 1)}, {clock(found.recording)} of it to record"
         + taught,
         f"{small:.1f} to {large:.1f} GiB of memory",
-        f"measured on {len(rates.steps)} steps of {rates.batch_size} images on {rates.device} under its present load",
+        f"measured on {timed} step{'s' * (timed > 1)} of {rates.batch_size} images on {rates.device} under its present "
+        "load; beside other work it may take several times as long",
         certifiable(rates.calibration),
     ]

@@ -7,6 +7,8 @@ path of a table; else the path of a folder.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,9 +72,19 @@ def is_table(name: str) -> bool:
 
 def unknown_data(name: str) -> ValueError:
     """The error of a name that is no data set, and of which there is no folder and no table."""
+    if near := _near(Path(name).expanduser()):
+        return ValueError(f"no folder or table {name}. Did you mean {str(near)!r}?")
     readers = ", ".join(f"{reader}/…" for reader in READERS)
     either = f"or the path of an image folder or of a table ({', '.join(TABLES)}), or timm's {readers}"
     return ValueError(f"{unknown('data', name, DATASETS)}, {either}")
+
+
+def _near(place: Path) -> Path | None:
+    """The folder or table beside ``place`` whose name is most like it."""
+    names: list[str] = []
+    with suppress(OSError):
+        names = [path.name for path in place.parent.iterdir() if path.is_dir() or path.suffix.lower() in TABLES]
+    return next((place.with_name(found) for found in get_close_matches(place.name, names, n=1, cutoff=0.8)), None)
 
 
 def data_dir(root: Path | None) -> Path:

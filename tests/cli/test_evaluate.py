@@ -43,7 +43,7 @@ def test_every_kind_of_target_on_either_split(runs: Path) -> None:
     record = load_run("mine").record("test")
     assert ask("--threshold", 0.5)["threshold"] == 0.5
     assert ask("--threshold", 0.5)["exit_shares"][0] == pytest.approx((record.confidence[:, 0] >= 0.5).mean())
-    assert ask("--accuracy-drop", 1)["mean_exit"] == ask("--near-best", 1)["mean_exit"] == 1
+    assert ask("--accuracy-drop", 0.9)["mean_exit"] == ask("--near-best", 0.9)["mean_exit"] == 1
     assert ask("--shares", "0.25,0.75", "--split", "val")["exit_shares"][0] == pytest.approx(0.25, abs=0.01)
     assert ask("--threshold", 1, "--policy", "patience")["mean_exit"] == 2
     for policy in POLICIES:
@@ -74,7 +74,8 @@ def test_against_another_run(runs: Path) -> None:
         (["--flops", -1], "must be a fraction"),
         (["--flops", "nan"], "must be a fraction"),
         (["--flops", "x"], "--flops"),
-        (["--accuracy-drop", 2], "accuracy_drop=2.0 must be a fraction from 0 to 1"),
+        (["--accuracy-drop", 2], "2 is 200%; one point is 0.01"),
+        (["--near-best", 1], "1 is 100%; one point is 0.01"),
         (["--shares", "0.5,0.1"], "that sum to 1"),
         (["--shares", "a,b"], "must be numbers separated by commas"),
         (["--threshold", "0.5,0.5,0.5"], "3 thresholds; 2 exits need 1"),

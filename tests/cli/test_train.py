@@ -78,7 +78,12 @@ def test_its_own_teacher_reports_and_is_kept_on_ctrl_c(no_runs: Path, monkeypatc
     assert stopped.endswith("stopped; its teacher is kept; go on with the same command and --name small\n")
     told: list[str] = []
     monkeypatch.setattr(output.EpochReports, "_before", lambda self, what, *rest: told.append(what))
-    call(*words)
+    monkeypatch.setattr(train_module, "FAR_BEHIND", -1.0)
+    done = call(*words).stderr
+    assert "run 'small': first its teacher, the run 'small-teacher'" in done
+    assert "caution: on val the last exit is correct on " in done and "and its teacher small-teacher on " in done
+    monkeypatch.setattr(train_module, "FAR_BEHIND", 1.1)
+    assert "caution" not in call("train", "--resume", "small", "--epochs", 2).stderr
     assert "training its teacher" not in told and "teacher answers" in told
     assert load_run("small").config.get("training.teacher") == "small-teacher"
     monkeypatch.setattr("dmpo_explore.jobs.estimate.STEPS", 1)

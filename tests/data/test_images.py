@@ -152,7 +152,7 @@ def test_bad_folders(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no images"):
         load_images(str(tmp_path), "train")
     _paint(tmp_path / "train" / "a" / "0.png")
-    with pytest.raises(ValueError, match="class 'a' has 1 images; it needs at least 3"):
+    with pytest.raises(ValueError, match="class 'a' has 1 image; it needs at least 3"):
         load_images(str(tmp_path), "val")
     with pytest.raises(FileNotFoundError, match=r"no folder 'test' \(it has train\)"):
         load_images(str(tmp_path), "test")

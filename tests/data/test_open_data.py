@@ -42,6 +42,14 @@ def test_paths_become_absolute_and_names_stay(tmp_path: Path, monkeypatch: pytes
             ask()
 
 
+def test_a_misspelt_folder_or_table_is_named(tmp_path: Path) -> None:
+    fill(tmp_path / "photos")
+    (tmp_path / "list.csv").write_text("path,label\n")
+    for typed, meant in (("photo", "photos"), ("lists.csv", "list.csv")):
+        with pytest.raises(ValueError, match=rf"no folder or table .*{typed}\. Did you mean '.*{meant}'\?"):
+            _ = open_data(DataConfig(str(tmp_path / typed))).splits
+
+
 def test_moved_to_another_kind_of_place(tmp_path: Path) -> None:
     own = DataConfig(str(fill(tmp_path / "own")))
     (tmp_path / "list.csv").write_text("path,label\n")

@@ -36,6 +36,8 @@ def test_shares_are_60_10_10_20_with_calibration() -> None:
     }  # fmt: skip
     with pytest.raises(ValueError, match="class 'b' has 6 images; it needs at least 7 to be divided"):
         divide(np.repeat([0, 1], [20, 6]), seed=0, calibration=True, class_names=("a", "b"))
+    with pytest.raises(ValueError, match="class 2 has 5 images; .* divided, and so do 2 other classes"):
+        divide(np.repeat([0, 1, 2, 3], [20, 6, 5, 6]), seed=0, calibration=True)
 
 
 @given(seed=st.integers(0, 99), n_groups=st.integers(4, 25), calibration=st.booleans())
