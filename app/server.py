@@ -58,7 +58,6 @@ def content_policy() -> str:
 
 
 def security_headers() -> list[tuple[bytes, bytes]]:
-    """Headers of every answer."""
     headers = {
         "content-security-policy": content_policy(),
         "x-frame-options": "SAMEORIGIN",

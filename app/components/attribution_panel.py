@@ -34,7 +34,6 @@ UNIT_HELP = (
 
 
 def section(answers: ImageAnswers) -> dict[str, go.Figure]:
-    """Choices, maps and their quality; the figures that are shown."""
     st.header("Where does each exit look?", anchor=False)
     drawn = _controls(answers)
     question = state.question(answers.one, answers.exit)

@@ -50,7 +50,6 @@ def section(image: ChosenImage, maps: dx.ExitComparison, question: Question, lab
 def table(
     maps: dx.ExitComparison, qualities: Sequence[dx.attribution.Quality] | None, labels: Sequence[str]
 ) -> pd.DataFrame:
-    """The numbers of every exit, as text with a verdict on each."""
     return pd.DataFrame(
         {
             "exit": labels,

@@ -70,7 +70,6 @@ def on_the_same_images(runs: Sequence[dx.Run], split: str) -> list[dx.Run]:
 
 
 def remarks(sides: Sequence[Side], split: str, policy: str, wanted: Wanted) -> list[str]:
-    """Remarks on the table, as Markdown."""
     images = f"{sides[0].record.n_images:,} images of {messages.escape_markdown(split)}"
     fitted_on = " and ".join(dict.fromkeys(side.point.run.fitting_split for side in sides if side.fitted))
     fits = f"thresholds fitted on {fitted_on}; " if fitted_on else ""
@@ -103,7 +102,6 @@ def remarks(sides: Sequence[Side], split: str, policy: str, wanted: Wanted) -> l
 
 
 def curves(sides: Sequence[Side], split: str, policy: str, wanted: Wanted, choice: dx.analysis.RunChoice) -> go.Figure:
-    """Accuracy over cost of every run, the operating point of each, and the limits."""
     reference = next(side for side in sides if side.name == choice.reference)
     least = None if wanted.lose is None else float(reference.record.correct[:, -1].mean()) - wanted.lose
     figure = comparison.curves_figure(sides, split, policy, wanted, least)
@@ -116,7 +114,6 @@ def curves(sides: Sequence[Side], split: str, policy: str, wanted: Wanted, choic
 
 
 def classes(sides: Sequence[Side], choice: dx.analysis.RunChoice) -> go.Figure:
-    """The classes on which the runs differ most."""
     st.header("Class by class", anchor=False)
     frame = comparison.class_accuracy(sides)
     top = frame.head(CLASSES)
@@ -142,7 +139,6 @@ def base(sides: Sequence[Side]) -> Side:
 
 
 def differences(sides: Sequence[Side], base: Side, split: str, policy: str) -> go.Figure | None:
-    """The difference to the base run at every budget."""
     figure = comparison.differences_figure(sides, base, split, policy)
     if figure is None:
         st.caption("None of these runs has a budget to vary.")
@@ -156,7 +152,6 @@ def differences(sides: Sequence[Side], base: Side, split: str, policy: str) -> g
 
 
 def images(sides: Sequence[Side], base: Side, split: str) -> None:
-    """Images on which two of the runs disagree."""
     st.header("Images on which they disagree", anchor=False)
     others = [side.name for side in sides if side is not base]
     other, kind = decide_choices.validate_images(others)
@@ -204,7 +199,6 @@ def link(side: Side, row: int) -> str:
 
 
 def share(sides: Sequence[Side], base: Side, split: str, policy: str, charts: Mapping[str, go.Figure]) -> None:
-    """Thresholds, tables, figures and the code of this comparison."""
     thresholds = {f"thresholds of {side.name}": side.point.policy for side in sides if side.fitted}
     tables: dict[str, Callable[[], pd.DataFrame]] = {
         "comparison": lambda: dx.analysis.run_differences({side.name: side.outcome for side in sides}, base.name),

@@ -17,7 +17,6 @@ import dmpo_explore as dx
 
 
 def popover(point: OperatingPoint) -> None:
-    """The button, and behind it the explanation."""
     with st.popover("What is counted", icon=":material/help:", key=panels.EXPLAINED, on_change="rerun") as box:
         if box.open:
             explain(point)

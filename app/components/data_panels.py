@@ -25,7 +25,6 @@ MOST_PLACES = 200
 
 
 def verdict(found: dx.data.DataCheck) -> None:
-    """Whether a training would start, and every finding with its files."""
     if found.ready:
         st.success("A training can start on these images.", icon=":material/check_circle:")
     for finding in found.findings:
@@ -41,7 +40,6 @@ def verdict(found: dx.data.DataCheck) -> None:
 
 
 def numbers(found: dx.data.DataCheck) -> None:
-    """Images, classes, imbalance and sizes as cards."""
     sizes, ratio = found.sizes(), found.imbalance
     splits = ", ".join(f"{int(counts.sum()):,} {split}" for split, counts in found.counts.items())
     with st.grid(4, min_column_width=180, gap="xsmall"):
@@ -80,7 +78,6 @@ def choose_classes(found: dx.data.DataCheck) -> ClassView:
 
 
 def counts(found: dx.data.DataCheck, rows: Sequence[int]) -> None:
-    """A bar for each class, and the numbers as a table."""
     names = [found.class_names[c] for c in rows]
     by_split = {split: values[list(rows)] for split, values in found.counts.items()}
     labels = dx.figures.unique_labels(found.class_names)  # of all: their numbers do not depend on what is shown
@@ -95,7 +92,6 @@ def counts(found: dx.data.DataCheck, rows: Sequence[int]) -> None:
 
 
 def contact_sheet(found: dx.data.DataCheck, rows: Sequence[int]) -> None:
-    """A few images of every class."""
     items = []
     for c in rows:
         name = html.escape(found.class_names[c])

@@ -165,7 +165,6 @@ def _points(lost: float) -> str:
 
 
 def _bound(best: Side, wanted: Wanted) -> str:
-    """What a bound on early-exit errors would cost the best run, or costs it."""
     if not best.fitted:
         return ""
     target = comparison.bound(wanted.risk)
@@ -205,7 +204,6 @@ def table(sides: Sequence[Side], found: dx.analysis.RunChoice, wanted: Wanted) -
 
 
 def take(best: Side, split: str) -> None:
-    """Thresholds, command and exported folder of the best run."""
     run, policy = best.point.run, best.point.policy
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="take"):
         st.markdown(f"**Take {messages.escape_markdown(run.name)}**", width="content")

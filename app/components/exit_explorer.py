@@ -88,7 +88,6 @@ def draw_filters(record: dx.ExitRecord) -> None:
 def as_images(
     point: OperatingPoint, rows: Rows, thumbnail: Thumbnail, chosen: Selection, fragments: tuple[str, ...]
 ) -> None:
-    """Images: a section for each exit, or one for the chosen exit."""
     outcome, record = point.outcome, point.outcome.record
     shown = [chosen.exit - 1] if chosen.exit else list(range(record.n_exits))
     few = next((n for most, n in LINES.items() if record.n_exits <= most), FEW)
@@ -169,7 +168,6 @@ def table(outcome: dx.Outcome, rows: Rows) -> pd.DataFrame:
 
 
 def downloads(point: OperatingPoint) -> dict[str, Callable[[], pd.DataFrame]]:
-    """Name → function that makes the table."""
     rows = np.arange(point.record.n_images)
     return {
         "classes": partial(dx.analysis.class_metrics, point.outcome),

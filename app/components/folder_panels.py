@@ -63,7 +63,6 @@ def val_record(text: str, folder: Path) -> Path | None:
 
 
 def summary(record: dx.ExitRecord, held_out: dx.ExitRecord | None) -> None:
-    """What the record holds, in a line."""
     meta = record.meta
     data, split, model = map(messages.escape_markdown, (meta.data, meta.split, meta.model))
     sizes = f"{record.n_images:,} images, {exits(record.n_exits)}, {len(meta.class_names)} classes"
@@ -79,7 +78,6 @@ def summary(record: dx.ExitRecord, held_out: dx.ExitRecord | None) -> None:
 
 
 def recipe() -> None:
-    """How to write such a file or folder."""
     npz, csv, folder = st.tabs(["NPZ file", "CSV file", "Record folder"])
     with npz:
         st.markdown("One file from NumPy arrays:")

@@ -71,7 +71,6 @@ def figure(
 
 
 def name(record: dx.ExitRecord, row: int) -> str:
-    """Split and number of an image."""
     return f"{record.meta.split} image {number_of(record, row)}"
 
 

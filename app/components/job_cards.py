@@ -44,7 +44,6 @@ def panel(names: Sequence[str]) -> None:
 
 
 def running() -> list[str]:
-    """Names of the jobs that run."""
     return [job.name for job, status in _jobs() if status.active]
 
 
@@ -114,7 +113,6 @@ def _buttons(job: dx.jobs.Job, status: dx.jobs.Status) -> None:
 
 
 def _act(action: Callable[[str], object], name: str) -> None:
-    """Run an action of a button; an error is shown when the page is drawn next."""
     try:
         access.check_private("Trainings are controlled")
         action(name)

@@ -44,7 +44,6 @@ def live(name: str) -> None:
 
 
 def described(run: dx.Run, history: pd.DataFrame) -> str:
-    """Data, model, schedule and duration of a training, in a line of Markdown."""
     config = run.config
     single = (config.model.exits if isinstance(config.model.exits, int) else len(config.model.exits)) == 1
     model = config.model
@@ -64,7 +63,6 @@ def described(run: dx.Run, history: pd.DataFrame) -> str:
 
 
 def legend(history: pd.DataFrame) -> str:
-    """What the dotted line and the shaded part mean."""
     kept, second = dx.figures.kept_epoch(history), dx.figures.second_phase(history)
     texts = ["λ: weight of each exit's loss in the sum that is minimised. Loss: on training images; accuracy: on val."]
     texts.append(f"Dotted: epoch {kept}, the one that is kept (the largest area under accuracy over compute on val).")
@@ -74,7 +72,6 @@ def legend(history: pd.DataFrame) -> str:
 
 
 def _alternatives(history: pd.DataFrame) -> list[str]:
-    """Of the three panels, each with its last numbers."""
     last, epochs = history.iloc[-1], job_texts.counted(len(history), "epoch")
     n_exits, found = sum(str(column).startswith("accuracy_") for column in history.columns), []
     for what, column, form in (

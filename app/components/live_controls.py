@@ -104,7 +104,6 @@ def _engine(*, disabled: bool) -> None:
 
 
 def measurement_help() -> None:
-    """A popover that explains the measurement."""
     with st.popover("How it is measured", icon=":material/help:", key=state.HELP, on_change="rerun") as box:
         if box.open:
             st.markdown(MEASURED_HELP)

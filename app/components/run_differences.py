@@ -90,7 +90,6 @@ def histories(runs: Sequence[dx.Run]) -> tuple[dict[str, pd.DataFrame], list[str
 
 
 def alternatives(figure: go.Figure, found: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Of every panel, each run's last value."""
     epochs = {name: counted(len(history), "epoch") for name, history in found.items()}
     texts = []
     for x, y in zip(figure.select_xaxes(), figure.select_yaxes(), strict=True):

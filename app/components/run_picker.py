@@ -99,14 +99,12 @@ def check_unchanged(run: dx.Run, split: str, stamp: Stamp) -> None:
 
 
 def draw_choices(names: Sequence[str], splits: Sequence[str], offered: Sequence[str]) -> None:
-    """The validated choices, in the row that is open."""
     run_and_split(names, splits)
     if splits:
         choose_policy(offered)
 
 
 def run_and_split(names: Sequence[str], splits: Sequence[str]) -> None:
-    """Run and, where it has records, split; in the row that is open."""
     st.selectbox("Run", names, key=choices.RUN, width=160, label_visibility="collapsed", persist_state="session")
     if splits:
         choose_split(splits, "collapsed")
@@ -127,7 +125,6 @@ def policy(point: OperatingPoint, offered: Sequence[str]) -> None:
 
 
 def choose_split(splits: Sequence[str], label: Literal["visible", "collapsed"] = "visible") -> None:
-    """The validated split."""
     st.segmented_control(
         "Split",
         splits,
@@ -140,7 +137,6 @@ def choose_split(splits: Sequence[str], label: Literal["visible", "collapsed"] =
 
 
 def choose_policy(offered: Sequence[str], label: Literal["visible", "collapsed"] = "visible") -> None:
-    """The validated policy."""
     st.selectbox("Exit policy", offered, key=choices.POLICY, width=220, label_visibility=label, persist_state="session")
 
 

@@ -105,7 +105,6 @@ def from_folder() -> tuple[str, Scores]:
 
 
 def of_folder(folder: Path) -> own_runs.OwnScores:
-    """The scores of a record folder."""
     return own_runs.OwnScores(folder, f"dx.ExitRecord.load({record_folder.code_of(folder)})")
 
 

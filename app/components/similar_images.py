@@ -17,7 +17,6 @@ NOVEL = 0.99  # share of the val images with closer neighbours from which an ima
 
 
 def novelty_warning(answers: ImageAnswers) -> None:
-    """Warning where the image is novel."""
     share, _ = image_answers.novelty(answers)
     if share >= NOVEL:
         messages.notice(

@@ -51,7 +51,6 @@ def controls(point: OperatingPoint) -> None:
 
 
 def text_field(point: OperatingPoint) -> None:
-    """The threshold as text, and the targets."""
     if point.record.n_exits == 1:
         return
     st.text_input(

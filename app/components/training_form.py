@@ -90,7 +90,6 @@ def draw(beside: Mapping[str, dx.Config]) -> None:
 
 
 def warn(error: Exception) -> None:
-    """Show what is wrong with the form; the library's errors name the fix."""
     st.warning(messages.with_code(error), icon=":material/edit:")
 
 

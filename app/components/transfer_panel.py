@@ -26,7 +26,6 @@ WAYS = {  # as `dx.analysis.transfer` has them: fitted on, tested on, held
 
 
 def draw(point: OperatingPoint) -> None:
-    """A figure and a table for each place that the run can be transferred to."""
     run, target = point.run, targets.chosen() or dx.fitting.DEFAULT_TARGET
     for place in dx.analysis.transfer_places(run):
         with st.container(key=f"transfer {place}"):

@@ -39,7 +39,6 @@ class Wanted(NamedTuple):
 
     @property
     def unit(self) -> str:
-        """The unit of the budget."""
         return "GFLOPs" if self.times is None else "ms"
 
     def costed(self, name: str, record: dx.ExitRecord) -> dx.ExitRecord:
@@ -72,17 +71,14 @@ class Side(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The run's name."""
         return self.point.run.name
 
     @property
     def record(self) -> dx.ExitRecord:
-        """The run's record."""
         return self.point.record
 
     @property
     def outcome(self) -> dx.Outcome:
-        """The exit and prediction of every image."""
         return self.point.outcome
 
     def cost(self, wanted: Wanted) -> float:
@@ -189,7 +185,6 @@ def usual_runs(names: Sequence[str], start: str, load: Callable[[str], dx.Run] =
 
 
 def common_splits(runs: Sequence[dx.Run]) -> list[str]:
-    """Splits that all runs have recorded."""
     return sorted(set.intersection(*(set(run.splits()) for run in runs))) if runs else []
 
 

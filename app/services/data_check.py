@@ -82,5 +82,4 @@ def rows(found: dx.data.DataCheck, view: class_rows.ClassView) -> list[int]:
 
 
 def sheet(found: dx.data.DataCheck, label: int) -> list[str]:
-    """A few images of a class as data URIs."""
     return [dx.figures.thumbnail_address(image) for image in found.thumbnails.get(found.class_names[label], [])]

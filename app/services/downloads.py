@@ -54,7 +54,6 @@ def missing_images(name: str, split: str, root: str | None = None) -> dx.jobs.Fe
 
 
 def status(wanted: dx.jobs.Fetchable) -> dx.jobs.DownloadStatus | None:
-    """Of its last download; None if there was none."""
     found = dx.jobs.find_download(wanted.kind, wanted.name)
     return None if found is None else dx.jobs.download_status(found)
 

@@ -34,7 +34,6 @@ def curves(point: OperatingPoint, beside: Mapping[str, dx.Run]) -> dict[str, pd.
 
 
 def curve(point: OperatingPoint) -> pd.DataFrame:
-    """The trade-off of the run under its policy."""
     return policies.trade_off(point.run, point.split, point.policy.name, bool(point.policy.temperatures))
 
 

@@ -49,7 +49,6 @@ class ImageAnswers(NamedTuple):
 
     @property
     def prediction(self) -> int:
-        """The class predicted at the exit taken."""
         return int(self.one.prediction[0, self.exit])
 
     @property
@@ -112,7 +111,6 @@ def similar(answers: ImageAnswers) -> tuple[npt.NDArray[np.int64], str]:
 
 
 def python_code(answers: ImageAnswers, question: Question) -> str:
-    """Program that prints the exit taken and makes the attribution maps."""
     image = answers.image
     if isinstance(image.run, own_runs.OwnRun):
         return (

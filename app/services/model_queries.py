@@ -112,7 +112,6 @@ def attribution_maps(image: ChosenImage, question: Question, progress: Progress)
 
 
 def cached_maps(image: ChosenImage, question: Question) -> dx.ExitComparison | None:
-    """Result of `attribution_maps` if it is cached."""
     return cast("dx.ExitComparison | None", _answers_about(image).get(("maps", *image.key, *question)))
 
 
@@ -130,7 +129,6 @@ def map_qualities(image: ChosenImage, question: Question, progress: Progress) ->
 
 
 def cached_qualities(image: ChosenImage, question: Question) -> list[dx.attribution.Quality] | None:
-    """Result of `map_qualities` if it is cached."""
     found = _answers_about(image).get(("quality", *image.key, *question))
     return cast("list[dx.attribution.Quality] | None", found)
 

@@ -55,7 +55,6 @@ class ModelQueue:
             return ""
 
     def leave(self) -> None:
-        """Remove this thread from the queue."""
         with self._changed:
             mine = next(entry for entry in self._waiting if entry[0] == threading.get_ident())
             self._waiting.remove(mine)
@@ -99,7 +98,6 @@ def waiting_reports(report: Report) -> Iterator[None]:
 
 
 def _wait() -> None:
-    """Wait until this thread is first."""
     purpose, report = _QUEUE.wait(REPORT_AFTER), _report.get()
     if not purpose:
         return

@@ -26,7 +26,6 @@ class Kept(OrderedDict[tuple[Any, ...], Any]):
         self.most, self.lock = most, threading.Lock()
 
     def keep(self, key: tuple[Any, ...], value: Any) -> None:
-        """Add ``value`` as the newest entry."""
         with self.lock:
             self[key] = value
             self.move_to_end(key)
@@ -34,7 +33,6 @@ class Kept(OrderedDict[tuple[Any, ...], Any]):
                 self.popitem(last=False)
 
     def forget(self) -> None:
-        """Drop all entries."""
         with self.lock:
             self.clear()
 

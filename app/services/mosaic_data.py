@@ -169,7 +169,6 @@ def _digest(*facts: object) -> str:
 @lru_cache(maxsize=24)
 @st.cache_resource(max_entries=24, show_spinner=False)
 def _pictures(stamp: Stamp, temperatures: tuple[float, ...], amount: int, label: int | None, here: bool) -> Pictures:
-    """`pictures` by its key."""
     record = records.calibrated_at(stamp, temperatures) if temperatures else records.record_at(stamp)
     rows = shown(record, amount, label)
     drawn = sprite_sheet.sheet_at(stamp, tuple(rows.tolist())) if here else sprite_sheet.Sheet("", 1, 1)
@@ -224,7 +223,6 @@ def exits(point: OperatingPoint, found: dx.analysis.SliderCounts) -> Exits:
 @lru_cache(maxsize=24)
 @st.cache_resource(max_entries=24, show_spinner=False)
 def _exits(stamp: Stamp, start: policies.Untuned, stops: tuple[bytes, ...]) -> Exits:
-    """`exits` by its key."""
     single, *sliders = (tuple(np.frombuffer(part).tolist()) for part in stops)
     sliders = sliders or [single]
     policy = policies.base_at(start)

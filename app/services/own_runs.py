@@ -53,7 +53,6 @@ class OwnRun(dx.Run):
 
     @property
     def name(self) -> str:
-        """What lists of runs show."""
         return dx.figures.abbreviated(self.title, LONGEST) + YOURS
 
     def splits(self) -> list[str]:
@@ -128,5 +127,4 @@ def kept_apart(cached: Callable[Concatenate[Stamp, P], T]) -> Callable[Concatena
 
 
 def is_own(run: dx.Run) -> bool:
-    """Whether the run is scores without a model."""
     return isinstance(run, OwnRun)

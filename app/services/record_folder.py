@@ -152,7 +152,6 @@ def problems(stamp: FolderStamp) -> list[str]:
 
 @st.cache_resource(max_entries=32, show_spinner=False)
 def record(stamp: FolderStamp) -> dx.ExitRecord:
-    """`dx.ExitRecord.load` of a folder."""
     return dx.ExitRecord.load(stamp[0])
 
 

@@ -44,7 +44,6 @@ def record(run: dx.Run, split: str) -> dx.ExitRecord:
 @lru_cache(maxsize=32)
 @st.cache_resource(max_entries=32, show_spinner=False)
 def record_at(stamp: Stamp) -> dx.ExitRecord:
-    """The record of a stamp."""
     path, split, *_ = stamp
     return own_runs.run_at(path).record(split)
 
@@ -58,7 +57,6 @@ def calibrated(run: dx.Run, split: str, temperatures: tuple[float, ...]) -> dx.E
 @lru_cache(maxsize=8)
 @st.cache_resource(max_entries=8, show_spinner=False)
 def calibrated_at(stamp: Stamp, temperatures: tuple[float, ...]) -> dx.ExitRecord:
-    """`calibrated` by its key."""
     return dx.fitting.tempered_record(record_at(stamp), temperatures)
 
 
@@ -101,7 +99,6 @@ def of_like_compute(run: dx.Run, others: Mapping[str, dx.Run], split: str) -> li
 
 
 def fingerprint(run: dx.Run, split: str) -> Fingerprint:
-    """The fingerprint of a record; raises as `Run.record`."""
     return _fingerprint(stamp(run, split))
 
 

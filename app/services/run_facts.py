@@ -67,7 +67,6 @@ def blocks(record: dx.ExitRecord) -> tuple[int, ...]:
 
 
 def exits(n: int) -> str:
-    """The number of exits."""
     return f"{n} exits" if n > 1 else "1 exit"
 
 

@@ -86,12 +86,10 @@ def _read_created(file: str, mtime: int, size: int) -> str:
 
 
 def colour(number: int) -> str:
-    """The colour of a number."""
     return dx.figures.MODEL_COLOURS[number % ROUND]
 
 
 def dash(number: int) -> str:
-    """The dash of a number."""
     return dx.figures.DASHES[number % len(dx.figures.DASHES)]
 
 

@@ -26,7 +26,6 @@ def image_set(run: dx.Run, split: str) -> dx.data.ImageSet:
 
 
 def image_set_at(stamp: Stamp) -> dx.data.ImageSet:
-    """`image_set` by its key."""
     if reason := _mismatch(stamp):
         raise ValueError(reason)
     return _images(stamp)

@@ -94,12 +94,10 @@ def usual_run(names: Sequence[str]) -> str:
 
 
 def validate_split(splits: Sequence[str]) -> str:
-    """The chosen recorded split."""
     return validate(SPLIT, splits, "test" if "test" in splits else splits[0], "split")
 
 
 def validate_policy() -> str:
-    """The chosen policy's name."""
     return validate(POLICY, [*rules()], USUAL_POLICY, "policy")
 
 
@@ -113,7 +111,6 @@ def validate_policy_of(run: dx.Run, split: str) -> str:
 
 
 def baselines() -> bool:
-    """Whether the baselines are offered too."""
     return st.session_state.get(WITH_BASELINES) is True
 
 

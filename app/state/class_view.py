@@ -11,7 +11,6 @@ LONGEST = 60  # characters of a search
 
 
 def validate() -> ClassView:
-    """The values in the state, made valid; what was not gives a notice."""
     state = st.session_state
     state[FIND] = str(state.get(FIND) or "")[:LONGEST]
     for key, options in ((ORDER, ORDERS), (VIEW, VIEWS)):
@@ -23,7 +22,6 @@ def validate() -> ClassView:
 
 
 def address() -> dict[str, str]:
-    """What differs from the defaults, for the address."""
     chosen = ((key, st.session_state.get(key), default) for key, default in zip(KEYS, ClassView(), strict=True))
     return {key: value for key, value, default in chosen if value not in (None, default)}
 

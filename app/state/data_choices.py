@@ -23,7 +23,6 @@ _REFUSED, _ASKED = "_zip_refused", "_forecast_of"
 
 
 def validate_way() -> str:
-    """What is brought, a key of `WAYS`."""
     return choices.validate(WHAT, list(WAYS), "images", "choice")
 
 
@@ -64,7 +63,6 @@ def config() -> dx.DataConfig:
 
 
 def use_folder() -> None:
-    """In a callback: ask for a folder of the reader's."""
     st.session_state[DATA] = FOLDER
 
 
@@ -82,22 +80,18 @@ def receive_zip() -> None:
 
 
 def refusal() -> str:
-    """Why the last ZIP file was refused; empty if it was not."""
     return str(st.session_state.get(_REFUSED) or "")
 
 
 def ask_forecast(data: dx.DataConfig | None) -> None:
-    """Request a forecast for these data; None withdraws it."""
     st.session_state[_ASKED] = data
 
 
 def forecast_asked(data: dx.DataConfig) -> bool:
-    """Whether a forecast for these data is requested."""
     return bool(st.session_state.get(_ASKED) == data)
 
 
 def view() -> class_rows.ClassView:
-    """Which classes are shown, and in which order."""
     state = st.session_state
     state[FIND] = str(state.get(FIND) or "")[:LONGEST]
     state.setdefault(ORDER, next(iter(data_check.ORDERS)))
@@ -106,7 +100,6 @@ def view() -> class_rows.ClassView:
 
 
 def typed() -> bool:
-    """Whether a folder has been typed."""
     return bool(str(st.session_state.get(PLACE) or "").strip())
 
 

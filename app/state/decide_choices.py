@@ -54,7 +54,6 @@ def validate_runs(names: Sequence[str], usual: Callable[[], Sequence[str]]) -> N
 
 
 def validate_against(names: Sequence[str]) -> str:
-    """The run to compare with, one of ``names``."""
     return choices.validate(AGAINST, list(names), list(names)[1], "run to compare with among these,")
 
 
@@ -74,12 +73,10 @@ def validate_budget(unit: str, low: float, usual: float, reference: float) -> fl
 
 
 def slid(unit: str) -> None:
-    """The slider of the budget was moved."""
     st.session_state[BUDGETS[unit]] = float(f"{st.session_state[SLIDER]:.3g}")
 
 
 def take_budget(unit: str, budget: float) -> None:
-    """The budget that would do was taken."""
     st.session_state[BUDGETS[unit]] = budget
 
 
@@ -131,7 +128,6 @@ def receive_times() -> None:
 
 
 def refusal() -> str:
-    """Why the last file with times was refused; empty if it was not."""
     return str(st.session_state.get(_REFUSAL) or "")
 
 
@@ -148,16 +144,13 @@ def forget() -> None:
 
 
 def next_page() -> None:
-    """Show other images of the same kind."""
     st.session_state[_PAGE] = page() + 1
 
 
 def page() -> int:
-    """The page of images on screen, from 0."""
     return int(st.session_state.get(_PAGE, 0))
 
 
 def write(runs: Sequence[str]) -> None:
-    """Keep the choices in the address."""
     kept = {key: str(value) for key in KEYS if key != RUNS and (value := st.session_state.get(key)) not in (None, "")}
     url.write(**{RUNS: ",".join(runs)}, **kept)

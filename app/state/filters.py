@@ -116,7 +116,6 @@ def _whole(key: str, given: Any, most: int, first: int = 1, none: int | None = 0
 
 
 def address(selection: Selection, record: dx.ExitRecord) -> dict[str, str]:
-    """What differs from the defaults, for the address."""
     parts = {}
     if selection.exit:
         parts[EXIT] = str(selection.exit)
@@ -156,7 +155,6 @@ def choose_answer(answer: object, label: object) -> None:
 
 
 def choose_view(view: object) -> None:
-    """Another tab."""
     if view in VIEWS:
         st.session_state[VIEW] = view
 
@@ -170,7 +168,6 @@ def in_words(record: dx.ExitRecord) -> str:
 
 
 def clear() -> None:
-    """No filter is set and no image is chosen."""
     st.session_state.update({EXIT: 0, CLASS: 0, ANSWER: "all", IMAGE: None, REGION: ()})
     first_page()
 
@@ -189,7 +186,6 @@ def choose_region(rows: object) -> None:
 
 
 def amount() -> int:
-    """How many images the mosaic shows at most."""
     return int(st.session_state.get(_AMOUNT, USUAL))
 
 
@@ -214,12 +210,10 @@ def page_among(pages: int) -> int:
 
 
 def n_pages() -> int:
-    """How many pages there are, as `page_among` found them."""
     return int(st.session_state[_PAGES])
 
 
 def pager_key() -> str:
-    """Key of the pagination widget of these pages."""
     return f"page of {st.session_state[_PAGES]}, {st.session_state.get(_TURN, 0)}"
 
 

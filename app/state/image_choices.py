@@ -62,17 +62,14 @@ def validate_row(record: dx.ExitRecord, first: Callable[[], int]) -> int:
 
 
 def source() -> str:
-    """The valid source; see `validate_source`."""
     return str(st.session_state[SOURCE])
 
 
 def open_row(row: int) -> None:
-    """Choose another row of the record."""
     st.session_state.update({IMAGE: row, SOURCE: "record"})
 
 
 def open_typed_row() -> None:
-    """Choose the row that was typed."""
     open_row(st.session_state[ROW])
 
 
@@ -124,12 +121,10 @@ def absent() -> bool:
 
 
 def refusal() -> str:
-    """Why the last upload was refused; empty if it was not."""
     return str(st.session_state.get(_REFUSAL) or "")
 
 
 def with_model() -> bool:
-    """Whether the model answers where the record holds no logits."""
     return bool(st.session_state.get(QUERY))
 
 

@@ -17,12 +17,10 @@ BESIDE = "train beside"
 
 
 def shown_run() -> str:
-    """Name of the run whose curves are shown."""
     return str(st.session_state.get(RUN))
 
 
 def show_run(name: str) -> None:
-    """Choose a run, on this page and on the others."""
     st.session_state[RUN] = name
 
 
@@ -33,7 +31,6 @@ def rates_of(config: dx.Config) -> dx.jobs.Rates | None:
 
 
 def keep_rates(config: dx.Config, rates: dx.jobs.Rates) -> None:
-    """Keep a measurement."""
     st.session_state.setdefault(_RATES, {})[dx.jobs.probe(config).to_json()] = rates
 
 
@@ -76,7 +73,6 @@ def _followed() -> set[str]:
 
 
 def keep_snapshot(snapshot: Snapshot) -> None:
-    """Keep the jobs that the whole page was drawn with."""
     st.session_state[_SNAPSHOT] = snapshot
 
 
@@ -86,15 +82,12 @@ def outdated(snapshot: Snapshot) -> bool:
 
 
 def keep_error(error: Exception) -> None:
-    """Keep an error of a button until the page is drawn again."""
     st.session_state[_ERROR] = str(error)
 
 
 def take_error() -> str:
-    """The error that was kept, once; empty if there is none."""
     return str(st.session_state.pop(_ERROR, ""))
 
 
 def card_key(part: str, name: str) -> str:
-    """Key of a button or section on the card of job ``name``."""
     return f"{part} {name}"

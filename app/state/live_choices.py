@@ -48,17 +48,14 @@ def validate(record: dx.ExitRecord) -> None:
 
 
 def engine() -> str:
-    """The chosen engine."""
     return str(st.session_state[ENGINE])
 
 
 def precisions() -> tuple[str, ...]:
-    """The precisions that the chosen engine can run in."""
     return OFFERED.get(engine(), ("no", "bf16"))
 
 
 def counts_for(record: dx.ExitRecord) -> list[str]:
-    """The numbers of images that can be chosen."""
     return [count for count in COUNTS if not count.isdecimal() or int(count) < record.n_images]
 
 
@@ -69,19 +66,16 @@ def n_images(record: dx.ExitRecord) -> int | None:
 
 
 def address() -> dict[str, str]:
-    """Query parameters of the choices that differ from the defaults."""
     state, session = st.session_state, current()
     chosen = {key: str(state[key]) for key, default in DEFAULTS.items() if state[key] != default}
     return chosen | ({} if session is None else {TOKEN: session.token})
 
 
 def request_start() -> None:
-    """Request a new live run."""
     st.session_state[_START] = True
 
 
 def take_start_request() -> bool:
-    """Whether a new live run is requested; withdraws the request."""
     return bool(st.session_state.pop(_START, False))
 
 

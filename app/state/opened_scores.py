@@ -78,17 +78,14 @@ def close(own: own_runs.OwnRun) -> None:
 
 
 def open_key(page: str) -> str:
-    """Key of the button that opens the scores on a page."""
     return f"{OPEN} {page}"
 
 
 def show_key(page: str, run: own_runs.OwnRun) -> str:
-    """Key of the button that shows a run that is open on a page."""
     return f"{SHOW} {page} {run.name}"
 
 
 def close_key(run: own_runs.OwnRun) -> str:
-    """Key of the button that closes a run."""
     return f"{CLOSE} {run.name}"
 
 
@@ -96,7 +93,6 @@ def close_key(run: own_runs.OwnRun) -> str:
 
 
 def validate_way() -> str:
-    """Where the scores come from."""
     return choices.validate(FROM, WAYS, FROM_FILE, "source")
 
 
@@ -111,7 +107,6 @@ def flops() -> tuple[float, ...] | None:
 
 
 def image_place() -> str:
-    """Where images lie, as typed."""
     return str(st.session_state.get(IMAGES) or "").strip()
 
 
@@ -127,7 +122,6 @@ def read_once(key: tuple[object, ...], make: Callable[[], dx.ExitRecord]) -> dx.
 
 
 def open_folder(folder: str) -> None:
-    """Look at another folder."""
     st.session_state[FOLDER] = folder
 
 
@@ -138,5 +132,4 @@ def open_bundled() -> None:
 
 
 def suggestion_key(number: int) -> str:
-    """Key of the button that opens a suggested folder."""
     return f"own_meant {number}"

@@ -205,7 +205,6 @@ def _controls() -> list[object]:
 
 
 def typed() -> None:
-    """The text field `THRESHOLD` was changed."""
     set_by_hand(str(st.session_state[THRESHOLD]))
 
 
@@ -217,12 +216,10 @@ def put_slider(number: int, place: int) -> str:
 
 
 def slider_key(number: int) -> str:
-    """Key of Streamlit's own slider ``number``."""
     return f"slider {number}"
 
 
 def slider_place(number: int) -> int:
-    """Where Streamlit's own slider ``number`` was moved."""
     return int(st.session_state[slider_key(number)])
 
 

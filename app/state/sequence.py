@@ -41,7 +41,6 @@ def _selected(record: dx.ExitRecord) -> Selection | None:
 
 
 def leave() -> None:
-    """Go through all images instead."""
     st.session_state[_LEFT] = filters.selection().alone
 
 

@@ -31,7 +31,6 @@ class TargetField(NamedTuple):
     help: str = ""
 
     def target(self, value: float, *, per_exit: bool, calibrate: bool) -> dx.Target:
-        """The target of a value of the field."""
         if self.kind == "risk":
             return dx.Target.risk("too_early", epsilon=value / 100, calibrate=calibrate)
         make = {"flops": dx.Target.flops, "accuracy_drop": dx.Target.accuracy_drop, "near_best": dx.Target.near_best}
@@ -87,7 +86,6 @@ def offered_budget(run: dx.Run, name: str, share: float) -> str:
 
 
 def per_exit() -> bool:
-    """Whether every exit has a threshold of its own."""
     return st.session_state.get(KIND) == "per exit"
 
 
@@ -102,13 +100,11 @@ def chosen() -> dx.Target | None:
 
 
 def in_words() -> str:
-    """The target that is set, shortly; empty where none is."""
     values = ((field.words, st.session_state.get(key)) for key, field in TARGETS.items())
     return next((words.format(value) for words, value in values if value is not None), "")
 
 
 def clear() -> None:
-    """No target is set: thresholds are set by hand."""
     st.session_state.update(dict.fromkeys(TARGETS))
 
 

@@ -34,12 +34,10 @@ UPRIGHT = ("digits",)  # data whose images must not be mirrored
 
 
 def key(option: str) -> str:
-    """The key of an option's widget; ``option`` is ``part.name``."""
     return f"train {option}"
 
 
 def choices(option: str) -> tuple[str, ...]:
-    """The names that an option's selectbox offers."""
     return (*dx.OPTIONS[option].names, *([FOLDER] if option == "data.name" else []))
 
 
@@ -59,7 +57,6 @@ def bounds(option: str) -> tuple[float, float | None]:
 
 
 def begun() -> bool:
-    """Whether the widgets have values."""
     return _BASE in st.session_state
 
 
@@ -153,7 +150,6 @@ def _changes(text: str) -> dict[str, object]:
 
 
 def value(option: str) -> object:
-    """The value of an option's widget; None before it is filled."""
     return st.session_state.get(key(option))
 
 
@@ -164,7 +160,6 @@ def is_table() -> bool:
 
 
 def fill(config: dx.Config) -> None:
-    """Let the widgets show ``config``."""
     st.session_state[_BASE] = config
     for option, found in dx.OPTIONS.items():
         value = config.get(option)

@@ -29,7 +29,6 @@ import dmpo_explore as dx
 
 
 def page() -> None:
-    """Title, choices, and what they show."""
     widgets.title_row("Which run to take?")
     names = opened_scores.without_links(opened_scores.names())
     if not names:
@@ -41,7 +40,6 @@ def page() -> None:
 
 
 def workbench(names: Sequence[str]) -> None:
-    """Runs, split and policy; below them the decision."""
     decide_choices.validate_runs(names, lambda: usual_runs(names))
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="compared"):
         chosen = st.multiselect(
@@ -69,12 +67,10 @@ def workbench(names: Sequence[str]) -> None:
 
 
 def usual_runs(names: Sequence[str]) -> list[str]:
-    """The session's run and others on the same images."""
     return comparison.usual_runs(names, choices.chosen_run(names), opened_scores.load)
 
 
 def show(runs: Sequence[dx.Run], split: str, policy: str, row: DeltaGenerator) -> None:
-    """The question, the answer and the curves; then what differs: settings, learning, classes, budgets, images."""
     wanted = decision_panels.question(runs, split)
     sides = comparison.in_order([comparison.side(run, split, policy, wanted) for run in runs])
     choice = comparison.choose(sides, wanted)

@@ -40,7 +40,6 @@ PROBLEM = "This run cannot be shown."
 
 
 def page() -> None:
-    """Take over the address, then draw the workbench."""
     widgets.title_row(TITLE)
     if not opened_scores.names():
         widgets.no_runs()
@@ -72,7 +71,6 @@ def comparable(names: Sequence[str], point: OperatingPoint) -> Mapping[str, dx.R
 
 
 def prepare(others: Callable[[OperatingPoint], Mapping[str, dx.Run]], point: OperatingPoint) -> None:
-    """Validate what the row of choices shows."""
     filters.validate(point.record)
     runs = others(point)
     beside.validate(point.run.name, list(runs), records.of_like_compute(point.run, runs, point.split))
@@ -164,7 +162,6 @@ def sliding(
 
 @st.fragment(key=BELOW)
 def showing(run: dx.Run, split: str, stamp: Stamp, others: Mapping[str, dx.Run], chosen: Sequence[str]) -> None:
-    """What the chosen tab has below the slider."""
     with messages.problems(PROBLEM):
         run_picker.check_unchanged(run, split, stamp)
         point, selected = operating_point.current(run, split), filters.selection()

@@ -26,7 +26,6 @@ REFRESH = 1.0  # seconds between two updates
 
 
 def page() -> None:
-    """Title, then the workbench, or the reason why the run cannot be shown."""
     events.keep_choices(False)
     widgets.title_row("How much time do early exits save here?")
     names = dx.list_runs()
@@ -39,7 +38,6 @@ def page() -> None:
 
 
 def workbench(names: Sequence[str]) -> None:
-    """Choices, the threshold with its expected outcome, then the live run."""
     point = run_picker.choose(names)
     if point is None:
         return
@@ -51,7 +49,6 @@ def workbench(names: Sequence[str]) -> None:
 
 
 def threshold(point: OperatingPoint) -> None:
-    """The threshold slider and the recorded outcome of its threshold."""
     source = f"{threshold_controls.source(point)} These numbers are the record's; timings are below.".strip()
     tables = {point.run.name: exploration.curve(point)}
     if widgets.live():
@@ -60,7 +57,6 @@ def threshold(point: OperatingPoint) -> None:
 
 
 def measured(point: OperatingPoint) -> None:
-    """Settings and buttons; below them the live statistics."""
     session = live_controls.current(point.run, point.split)
     reason = live_session.unavailable_reason(point.run)
     row = st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="engine_room")

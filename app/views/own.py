@@ -26,7 +26,6 @@ MOST_MB = 1000  # of a ZIP file; larger ones are unpacked by hand
 
 
 def page() -> None:
-    """Title, what is brought, and its half of the page."""
     widgets.title_row("What can early exits do for yours?")
     url.follow(data_choices.KEYS)
     way = data_choices.validate_way()
@@ -49,7 +48,6 @@ def page() -> None:
 
 
 def images() -> None:
-    """The choice of images, then their check."""
     chosen = choose()
     if chosen == data_choices.FOLDER and not data_choices.typed():
         st.info(
@@ -68,7 +66,6 @@ def images() -> None:
 
 
 def choose() -> str:
-    """The data set, or a folder of one's own."""
     chosen = data_choices.validate(access.is_private())
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="filters"):
         offered = data_choices.offered(access.is_private())
@@ -128,7 +125,6 @@ def report(found: dx.data.DataCheck) -> None:
 
 
 def scores() -> None:
-    """How to write a file; beside it the form, what was read, and the buttons that open it."""
     with st.container(key="halves"):
         left, right = st.columns(2, gap="medium")
     with right:
@@ -143,7 +139,6 @@ def scores() -> None:
 
 
 def current() -> None:
-    """The runs that this session has open."""
     for i, run in enumerate(opened_scores.opened()):
         with st.container(horizontal=True, gap="small", vertical_alignment="center", key=f"own_current_{i}"):
             st.markdown(f"Open now: **{messages.escape_markdown(run.name)}**", width="content")

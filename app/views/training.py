@@ -22,7 +22,6 @@ KEYS = (state.RUN, *form_state.ADDRESS)  # of the address and of the state
 
 
 def page() -> None:
-    """Title; background trainings; the form; a run's curves."""
     widgets.title_row("How does it learn?")
     if name := state.take_started():
         text = f"{messages.escape_markdown(name)} is being trained; its card is on top of this page."
@@ -39,7 +38,6 @@ def page() -> None:
 
 
 def curves(names: Sequence[str]) -> None:
-    """The training curves of a chosen run."""
     name = choices.validate_run(names)
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="choices"):
         st.selectbox("Run", names, key=state.RUN, width=240, persist_state="session")

@@ -36,7 +36,6 @@ HIDDEN = "hidden"  # beginning of the keys of what style.css gives no room
 
 
 def read(name: str) -> str:
-    """A file of this folder."""
     return (HERE / name).read_text(encoding="utf-8")
 
 
