@@ -68,6 +68,6 @@ def _run(run: run_facts.RunSummary, of_a_run: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.markdown(f"**{name}** · {text}  \n{result}" if text else f"**{name}** · {result}", width="stretch")
         if text:
-            label, key = "Show" if of_a_run else "Explore", panels.run_key(run.name)
+            label, key = "Show" if of_a_run else "Explore", panels.key(panels.RUNS, run.name)
             if st.button(label, key=key, on_click=choices.choose_run, args=(run.name,)) and not of_a_run:
                 st.switch_page(EXPLORE)

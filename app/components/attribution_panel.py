@@ -20,6 +20,7 @@ from dmpo_explore_app.services.image_answers import ImageAnswers
 from dmpo_explore_app.services.images import ChosenImage
 from dmpo_explore_app.services.model_queries import Question
 from dmpo_explore_app.state import attribution as state
+from dmpo_explore_app.state import notes
 from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
@@ -74,24 +75,24 @@ def _maps(image: ChosenImage, question: Question) -> dx.ExitComparison | None:
     if (cached := model_queries.cached_maps(image, question)) is not None:
         return cached
     request = (*image.key, *question)
-    if not METHODS[question.method].cheap and not state.maps_requested(request):
+    if not METHODS[question.method].cheap and notes.read(notes.MAPS) != request:
         st.button(
             "Explain every exit",
             icon=":material/frame_inspect:",
             type="primary",
-            on_click=state.request_maps,
-            args=(request,),
+            on_click=notes.write,
+            args=(notes.MAPS, request),
         )
         st.caption("Many passes of the model: several seconds on two CPU cores.")
         return None
     title, place = METHODS[question.method].title, st.empty()
     if not METHODS[question.method].cheap:
-        place.button("Cancel", icon=":material/close:", on_click=state.request_maps, args=(None,), key=state.CANCEL)
+        place.button("Cancel", icon=":material/close:", on_click=notes.write, args=(notes.MAPS, None), key=state.CANCEL)
     try:
         with progress_bar(title) as progress:
             return model_queries.attribution_maps(image, question, progress)
     except model_queries.UNAVAILABLE as error:
-        state.request_maps(None)
+        notes.write(notes.MAPS, None)
         wanted = downloads.missing_weights_of(image.run)
         if isinstance(error, FileNotFoundError) and wanted is None:
             st.caption(f"The maps need the image and the model. {messages.with_code(error)}")

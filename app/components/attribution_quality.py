@@ -11,8 +11,7 @@ from dmpo_explore_app.components.progress import progress_bar
 from dmpo_explore_app.services import model_queries
 from dmpo_explore_app.services.images import ChosenImage
 from dmpo_explore_app.services.model_queries import Question
-from dmpo_explore_app.state import attribution as state
-from dmpo_explore_app.state import panels
+from dmpo_explore_app.state import notes, panels
 
 import dmpo_explore as dx
 
@@ -33,17 +32,17 @@ def section(image: ChosenImage, maps: dx.ExitComparison, question: Question, lab
         if not box.open:
             return
         qualities, request = model_queries.cached_qualities(image, question), (*image.key, *question)
-        if qualities is None and state.check_requested(request):
+        if qualities is None and notes.read(notes.CHECK) == request:
             try:
                 with progress_bar("Hiding parts of the image") as progress:
                     qualities = model_queries.map_qualities(image, question, progress)
             except model_queries.UNAVAILABLE as error:
-                state.request_check(None)
+                notes.write(notes.CHECK, None)
                 messages.problem("The maps cannot be checked here.", error)
         if qualities or any(one.delta is not None for one in maps.attributions):  # else nothing is known yet
             st.table(table(maps, qualities, labels), hide_index=True, alt="Numbers of every map.")
         if qualities is None:
-            st.button("Check them by hiding parts", on_click=state.request_check, args=(request,))
+            st.button("Check them by hiding parts", on_click=notes.write, args=(notes.CHECK, request))
         st.caption("  \n".join(EXPLANATIONS))
 
 

@@ -17,7 +17,7 @@ from dmpo_explore_app.components import class_controls, gallery, progress, train
 from dmpo_explore_app.services import class_rows, data_check
 from dmpo_explore_app.services.class_rows import ClassView
 from dmpo_explore_app.state import data_choices as state
-from dmpo_explore_app.state import training_choices
+from dmpo_explore_app.state import notes, training_choices
 
 import dmpo_explore as dx
 
@@ -134,11 +134,11 @@ def next_steps(found: dx.data.DataCheck, *, weights: bool) -> None:
             on_click=training_choices.start_with, args=(training_form.OWN, start),
         ):  # fmt: skip
             st.switch_page("views/training.py")
-        asked = weights and state.forecast_asked(found.data)
+        asked = weights and notes.read(notes.FORECAST) == found.data
         if weights and not asked:
             st.button(
                 "What could early exits save here?", key=state.FORECAST, icon=":material/query_stats:",
-                on_click=state.ask_forecast, args=(found.data,),
+                on_click=notes.write, args=(notes.FORECAST, found.data),
                 help=f"Ridge probes behind every block of the frozen backbone, on {data_check.PROBED} training "
                 "images: a minute or a few.",
             )  # fmt: skip
@@ -147,7 +147,7 @@ def next_steps(found: dx.data.DataCheck, *, weights: bool) -> None:
             with progress.progress_bar("Reading images through the backbone") as shown:
                 lines = data_check.forecast(found.data, shown)
         except (OSError, ValueError) as error:
-            state.ask_forecast(None)
+            notes.write(notes.FORECAST, None)
             messages.problem("There is no forecast for these images.", error)
             return
         st.info("  \n".join(map(messages.escape_markdown, lines)), icon=":material/query_stats:")

@@ -30,7 +30,7 @@ from dmpo_explore_app.services import (
     records,
 )
 from dmpo_explore_app.services.comparison import Side, Wanted
-from dmpo_explore_app.state import choices
+from dmpo_explore_app.state import choices, notes
 from dmpo_explore_app.state import decide_choices as state
 
 import dmpo_explore as dx
@@ -101,7 +101,7 @@ def _times(runs: Sequence[dx.Run]) -> None:
             "Another device: the timing.json that an export's time_stages.py writes there",
             ["json"], max_upload_size=1, key=state.TIMING, on_change=state.receive_times,
         )  # fmt: skip
-        if reason := state.refusal():
+        if reason := notes.read(notes.TIMES):
             messages.notice(f"These times cannot be used: {messages.with_code(reason)}.")
         for name, found in state.times().items():
             text = f"{name}: {found.exits[-1]:.3g} ms for all stages, one image at a time, on {found.device}."

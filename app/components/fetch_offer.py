@@ -14,7 +14,7 @@ from dmpo_explore_app import access
 from dmpo_explore_app.components import job_texts
 from dmpo_explore_app.messages import escape_markdown
 from dmpo_explore_app.services import downloads
-from dmpo_explore_app.state import download_buttons as state
+from dmpo_explore_app.state import notes, panels
 
 import dmpo_explore as dx
 
@@ -36,7 +36,7 @@ def offer(wanted: dx.jobs.Fetchable, without: str, place: str = "") -> None:
     """
     status = downloads.status(wanted)
     active = status is not None and status.active
-    with st.container(border=True, key=state.key(f"offer{place}", wanted)):
+    with st.container(border=True, key=panels.key(f"offer{place}", wanted.kind, wanted.name)):
         st.markdown(f":material/cloud_download: **{heading(wanted)}**  \n{escape_markdown(without)}")
         st.caption(facts(wanted))
         st.fragment(_download, run_every=REFRESH if active else None)(wanted, active, place)
@@ -64,7 +64,7 @@ def _download(wanted: dx.jobs.Fetchable, was_active: bool, place: str) -> None:
     status = downloads.status(wanted)
     if was_active and (status is None or not status.active):
         st.rerun()
-    if text := state.take_error():
+    if text := notes.take(notes.DOWNLOAD):
         st.warning(escape_markdown(text, 500), icon=":material/info:")
     if status is not None and status.active:
         _progress(wanted, status, place)
@@ -107,9 +107,9 @@ def _button(
     kind: Literal["primary", "secondary"] = "secondary",
     disabled: bool = False,
 ) -> None:
-    if st.button(label, key=state.key(part, wanted), icon=icon, type=kind, disabled=disabled):
+    if st.button(label, key=panels.key(part, wanted.kind, wanted.name), icon=icon, type=kind, disabled=disabled):
         try:
             action(wanted)
         except (OSError, ValueError) as error:
-            state.keep_error(error)
+            notes.write(notes.DOWNLOAD, str(error))
         st.rerun()

@@ -13,7 +13,7 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.services import record_folder
 from dmpo_explore_app.services.run_facts import exits
-from dmpo_explore_app.state import opened_scores
+from dmpo_explore_app.state import opened_scores, panels
 
 import dmpo_explore as dx
 
@@ -34,7 +34,7 @@ def report(folder: Path) -> bool:
         st.markdown("Did you mean one of the records in it?")
         with st.container(horizontal=True, gap="small"):
             for i, path in enumerate(meant):
-                name, key = messages.escape_markdown(path.relative_to(folder)), opened_scores.suggestion_key(i)
+                name, key = messages.escape_markdown(path.relative_to(folder)), panels.key(opened_scores.MEANT, i)
                 st.button(name, key=key, on_click=opened_scores.open_folder, args=(record_folder.name_of(path),))
     return False
 

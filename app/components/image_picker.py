@@ -10,7 +10,7 @@ from dmpo_explore_app.services.images import ChosenImage
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.selection import SelectionPlace
 from dmpo_explore_app.state import image_choices as state
-from dmpo_explore_app.state import sequence
+from dmpo_explore_app.state import notes, sequence
 
 import dmpo_explore as dx
 
@@ -94,5 +94,5 @@ def _upload_widgets() -> None:
         )
     if source != "record" and state.absent():
         notice("The image stayed in its session: a reload or a link does not bring it back. Choose it again.")
-    if source != "record" and (reason := state.refusal()):
+    if source != "record" and (reason := notes.read(notes.UPLOAD)):
         notice(f"That image cannot be used: {with_code(reason, 300)}.")

@@ -10,6 +10,7 @@ from dmpo_explore_app.components import fetch_offer
 from dmpo_explore_app.services import downloads, live_session
 from dmpo_explore_app.services.live_session import LiveSession
 from dmpo_explore_app.state import live_choices as state
+from dmpo_explore_app.state import notes
 
 import dmpo_explore as dx
 
@@ -50,7 +51,8 @@ def controls(record: dx.ExitRecord, session: LiveSession | None, *, available: b
             key=state.BEGIN,
             icon=":material/play_arrow:",
             type="primary",
-            on_click=state.request_start,
+            on_click=notes.write,
+            args=(notes.LIVE, True),
             disabled=not available,
         )
         return

@@ -22,9 +22,6 @@ TARGETS = {
     HERE: "the prediction of the exit taken",
 }
 CANCEL = "cancel maps"  # key of a button
-_MAPS_REQUESTED, _CHECK_REQUESTED = "_maps_requested", "_check_requested"
-
-Request = tuple[object, ...]
 
 
 def validate(class_names: tuple[str, ...]) -> None:
@@ -58,23 +55,3 @@ def question(one: dx.ExitRecord, exit: int) -> Question:
         return Question(st.session_state[METHOD], SCORE, st.session_state[BASELINE])
     target = int(predicted[-1]) if asked == LAST else int(predicted[exit]) if asked == HERE else int(asked) - 1
     return Question(st.session_state[METHOD], target, st.session_state[BASELINE])
-
-
-def maps_requested(request: Request) -> bool:
-    """Whether these maps are requested."""
-    return bool(st.session_state.get(_MAPS_REQUESTED) == request)
-
-
-def request_maps(request: Request | None) -> None:
-    """Request maps; None withdraws the request."""
-    st.session_state[_MAPS_REQUESTED] = request
-
-
-def check_requested(request: Request) -> bool:
-    """Whether a check of these maps is requested."""
-    return bool(st.session_state.get(_CHECK_REQUESTED) == request)
-
-
-def request_check(request: Request | None) -> None:
-    """Request a check of maps; None withdraws the request."""
-    st.session_state[_CHECK_REQUESTED] = request

@@ -7,7 +7,7 @@ from __future__ import annotations
 import streamlit as st
 from dmpo_explore_app import access
 from dmpo_explore_app.services import class_rows, data_check
-from dmpo_explore_app.state import choices
+from dmpo_explore_app.state import choices, notes
 
 import dmpo_explore as dx
 
@@ -19,7 +19,6 @@ KEYS = (WHAT, DATA)  # of the address and of the state
 FOLDER = "a folder of mine"
 DEFAULT = "digits"  # where no run says more
 LONGEST = 60  # characters of a search
-_REFUSED, _ASKED = "_zip_refused", "_forecast_of"
 
 
 def validate_way() -> str:
@@ -69,26 +68,14 @@ def use_folder() -> None:
 def receive_zip() -> None:
     """In a callback: unpack the ZIP file that was sent, and look at its folder."""
     state, file = st.session_state, st.session_state.get(ZIP)
-    state[_REFUSED] = ""
+    notes.write(notes.ZIP, None)
     if file is None:
         return
     try:
         access.check_private("ZIP files are unpacked")
         state.update({DATA: FOLDER, PLACE: str(dx.data.unpack_images(file.getvalue()))})
     except (OSError, ValueError) as error:
-        state[_REFUSED] = str(error)
-
-
-def refusal() -> str:
-    return str(st.session_state.get(_REFUSED) or "")
-
-
-def ask_forecast(data: dx.DataConfig | None) -> None:
-    st.session_state[_ASKED] = data
-
-
-def forecast_asked(data: dx.DataConfig) -> bool:
-    return bool(st.session_state.get(_ASKED) == data)
+        notes.write(notes.ZIP, str(error))
 
 
 def view() -> class_rows.ClassView:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services import own_runs
-from dmpo_explore_app.state import choices, url
+from dmpo_explore_app.state import choices, notes, url
 
 import dmpo_explore as dx
 
@@ -30,7 +30,7 @@ COMMAND, EXPORT, ENOUGH = "take command", "take export", "take budget"
 MOST = 6  # runs
 SHOWN = {"only a": "Only A correct", "only b": "Only B correct", "both wrong": "Both incorrect, different answers"}
 OTHERS = "decide others"  # key of the button that shows other images
-_PAGE, _TIMES, _REFUSAL = "_decide_page", "_stage_times", "_times_refused"
+_PAGE, _TIMES = "_decide_page", "_stage_times"
 
 
 def validate_runs(names: Sequence[str], usual: Callable[[], Sequence[str]]) -> None:
@@ -118,17 +118,13 @@ def keep_times(found: dx.runs.StageTimes) -> None:
 def receive_times() -> None:
     """Read the file with another device's times that was sent."""
     state, file = st.session_state, st.session_state.get(TIMING)
-    state[_REFUSAL] = ""
+    notes.write(notes.TIMES, None)
     try:
         if file is not None:
             keep_times(dx.runs.read_stage_times(file.getvalue()))
             state[UNIT] = "ms"
     except ValueError as error:
-        state[_REFUSAL] = str(error)
-
-
-def refusal() -> str:
-    return str(st.session_state.get(_REFUSAL) or "")
+        notes.write(notes.TIMES, str(error))
 
 
 def validate_images(others: Sequence[str]) -> tuple[str, str]:

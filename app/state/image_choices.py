@@ -12,7 +12,7 @@ from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services import own_runs
 from dmpo_explore_app.services.images import ChosenImage, UploadedImage, read_upload
 from dmpo_explore_app.services.policies import OperatingPoint
-from dmpo_explore_app.state import choices
+from dmpo_explore_app.state import choices, notes
 
 import dmpo_explore as dx
 
@@ -22,8 +22,7 @@ ROW, FILE, PHOTO, QUERY, TOKENS = "row", "file", "photo", "query the model", "sh
 EDIT, AMOUNT, CAMERA = "edit", "edit amount", "camera on"
 OTHER = "Any other"  # a button's key and label
 SOURCES = {"record": "of the record", "file": "a file of yours", "camera": "the camera"}
-_UPLOAD, _REFUSAL = "_upload", "_upload_refusal"
-_UPLOAD_FROM = "_upload_from"  # the widget that received the upload
+_UPLOAD, _UPLOAD_FROM = "_upload", "_upload_from"  # what was uploaded, and the widget that received it
 _ABSENT = "_upload_absent"  # an address was followed that says that there was one
 
 
@@ -103,11 +102,12 @@ def receive_upload(key: str) -> None:
     try:
         state[_UPLOAD] = read_upload(file.name, file.getvalue())
     except ValueError as error:
-        state[_REFUSAL] = str(error)
+        notes.write(notes.UPLOAD, str(error))
 
 
 def _forget_upload() -> None:
-    st.session_state[_UPLOAD], st.session_state[_REFUSAL] = None, ""
+    st.session_state[_UPLOAD] = None
+    notes.write(notes.UPLOAD, None)
 
 
 def follow_link() -> None:
@@ -118,10 +118,6 @@ def follow_link() -> None:
 def absent() -> bool:
     """Whether an upload is missing that a link, or the page before it was loaded again, had."""
     return bool(st.session_state.get(_ABSENT)) and not st.session_state.get(_UPLOAD)
-
-
-def refusal() -> str:
-    return str(st.session_state.get(_REFUSAL) or "")
 
 
 def with_model() -> bool:

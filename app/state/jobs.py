@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import streamlit as st
+from dmpo_explore_app.state import notes
 
 import dmpo_explore as dx
 
 Snapshot = tuple[tuple[str, str, int, tuple[str, ...]], ...]  # of every job: name, state, epochs, recorded splits
 _RATES, _RATES_OF = "_rates", "_rates_of"
-_FOLLOWED, _STARTED = "_followed_jobs", "_started_job"
-_SNAPSHOT, _ERROR = "_jobs_snapshot", "_job_error"
+_FOLLOWED, _SNAPSHOT = "_followed_jobs", "_jobs_snapshot"
 RUN = "run"  # of the address and of the state
 BESIDE = "train beside"
 
@@ -43,13 +43,8 @@ def rates_before(name: str) -> dx.jobs.Rates | None:
 def follow_started(name: str, config: dx.Config) -> None:
     """Remember a job that was just started: it is announced, and its run is shown when it has ended."""
     st.session_state.setdefault(_RATES_OF, {})[name] = rates_of(config)
-    st.session_state[_STARTED] = name
+    notes.write(notes.STARTED, name)
     _followed().add(name)
-
-
-def take_started() -> str:
-    """Name of the job that was just started, once; empty if there is none."""
-    return str(st.session_state.pop(_STARTED, ""))
 
 
 def show_ended(active: Mapping[str, bool], names: Sequence[str]) -> None:
@@ -78,16 +73,4 @@ def keep_snapshot(snapshot: Snapshot) -> None:
 
 def outdated(snapshot: Snapshot) -> bool:
     """Whether the whole page has to be drawn again: a job changed, or an error is to be shown."""
-    return bool(snapshot != st.session_state.get(_SNAPSHOT)) or _ERROR in st.session_state
-
-
-def keep_error(error: Exception) -> None:
-    st.session_state[_ERROR] = str(error)
-
-
-def take_error() -> str:
-    return str(st.session_state.pop(_ERROR, ""))
-
-
-def card_key(part: str, name: str) -> str:
-    return f"{part} {name}"
+    return bool(snapshot != st.session_state.get(_SNAPSHOT)) or notes.read(notes.JOB) is not None

@@ -27,7 +27,7 @@ DEFAULTS = {
     DEVICE: DEFAULT_DEVICE,
 }
 BEGIN, RESUME, PAUSE, STOP, HELP, MORE = "begin", "resume", "pause", "stop", "measured", "live_settings"
-_SESSION, _START = "_live", "_start_live"
+_SESSION = "_live"
 
 
 def validate(record: dx.ExitRecord) -> None:
@@ -69,14 +69,6 @@ def address() -> dict[str, str]:
     state, session = st.session_state, current()
     chosen = {key: str(state[key]) for key, default in DEFAULTS.items() if state[key] != default}
     return chosen | ({} if session is None else {TOKEN: session.token})
-
-
-def request_start() -> None:
-    st.session_state[_START] = True
-
-
-def take_start_request() -> bool:
-    return bool(st.session_state.pop(_START, False))
 
 
 def current() -> LiveSession | None:

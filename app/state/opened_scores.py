@@ -18,7 +18,7 @@ FROM, FILE, HELD_OUT, FLOPS, FOLDER, VAL, IMAGES = (
     "own_from", "own_file", "own_held_out", "own_flops", "own_folder", "own_val", "own_images",
 )  # fmt: skip
 FROM_FILE, FROM_FOLDER = WAYS = ("a file", "a record folder")
-OPEN, SHOW, CLOSE = "own_open", "own_show", "own_close"  # beginnings of keys of buttons
+OPEN, SHOW, CLOSE, MEANT = "own_open", "own_show", "own_close", "own_meant"  # beginnings of keys of buttons
 NUMBER = 4  # characters of the number of a second run of the same name
 _OPENED, _READ = "_own_runs", "_own_read"
 
@@ -77,18 +77,6 @@ def close(own: own_runs.OwnRun) -> None:
     st.session_state[_OPENED] = [run for run in opened() if run is not own]
 
 
-def open_key(page: str) -> str:
-    return f"{OPEN} {page}"
-
-
-def show_key(page: str, run: own_runs.OwnRun) -> str:
-    return f"{SHOW} {page} {run.name}"
-
-
-def close_key(run: own_runs.OwnRun) -> str:
-    return f"{CLOSE} {run.name}"
-
-
 # -- the form --
 
 
@@ -129,7 +117,3 @@ def open_bundled() -> None:
     """Fill the form with the bundled demo's records."""
     st.session_state[FROM] = FROM_FOLDER
     st.session_state[FOLDER], st.session_state[VAL] = record_folder.bundled()
-
-
-def suggestion_key(number: int) -> str:
-    return f"own_meant {number}"

@@ -17,7 +17,7 @@ from dmpo_explore_app.services import exploration, live_session
 from dmpo_explore_app.services.live_session import LiveSession
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.slider_data import slider_data
-from dmpo_explore_app.state import choices, events, links, live_choices, operating_point, url
+from dmpo_explore_app.state import choices, events, links, live_choices, notes, operating_point, url
 
 import dmpo_explore as dx
 
@@ -62,7 +62,7 @@ def measured(point: OperatingPoint) -> None:
     row = st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="engine_room")
     place = st.container()
     with place:
-        if live_choices.take_start_request() and reason is None:
+        if notes.take(notes.LIVE) and reason is None:
             session = live_controls.start(point.run, point.split, point.policy, point.record)
         if reason is not None:
             live_controls.unavailable(point.run, reason)

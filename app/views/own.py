@@ -13,7 +13,7 @@ import streamlit as st
 from dmpo_explore_app import access, messages
 from dmpo_explore_app.components import data_panels, fetch_offer, folder_panels, progress, scores_form, widgets
 from dmpo_explore_app.services import data_check, downloads, own_runs
-from dmpo_explore_app.state import data_choices, opened_scores, url
+from dmpo_explore_app.state import data_choices, notes, opened_scores, panels, url
 
 import dmpo_explore as dx
 
@@ -89,7 +89,7 @@ def choose() -> str:
             "Or the folder as a ZIP file", ["zip"], key=data_choices.ZIP, max_upload_size=MOST_MB,
             on_change=data_choices.receive_zip, width=420,
         )  # fmt: skip
-        if reason := data_choices.refusal():
+        if reason := notes.read(notes.ZIP):
             messages.notice(f"That ZIP file cannot be used: {messages.with_code(reason, 300)}.")
     if not access.is_private():
         st.caption("From here the app checks known data sets only; folders are opened on its own machine.")
@@ -143,10 +143,10 @@ def current() -> None:
         with st.container(horizontal=True, gap="small", vertical_alignment="center", key=f"own_current_{i}"):
             st.markdown(f"Open now: **{messages.escape_markdown(run.name)}**", width="content")
             for page, (name, icon) in PAGES.items():
-                key = opened_scores.show_key(page, run)
+                key = panels.key(opened_scores.SHOW, page, run.name)
                 if st.button(f"Show in {name}", key=key, on_click=opened_scores.choose, args=(run,), icon=icon):
                     st.switch_page(page)
-            key = opened_scores.close_key(run)
+            key = panels.key(opened_scores.CLOSE, run.name)
             st.button("Close", key=key, on_click=opened_scores.close, args=(run,), icon=":material/close:")
 
 
@@ -161,7 +161,7 @@ def ready(title: str, found: scores_form.Scores) -> None:
     with st.container(horizontal=True, gap="small"):
         for page, (name, icon) in PAGES.items():
             kind: Literal["primary", "secondary"] = "primary" if page == next(iter(PAGES)) else "secondary"
-            if st.button(f"Open in {name}", key=opened_scores.open_key(page), type=kind, icon=icon):
+            if st.button(f"Open in {name}", key=panels.key(opened_scores.OPEN, page), type=kind, icon=icon):
                 pressed = page
     if pressed is not None:
         files = None
