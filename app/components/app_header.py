@@ -19,11 +19,7 @@ _one_entry = st.components.v2.component(
 
 
 def draw(names: Sequence[str], of_a_run: bool = True) -> None:
-    """Draw it.
-
-    Args:
-        of_a_run: whether the page shows one run; else a run from the list is opened in Explore.
-    """
+    """Brand and runs; ``of_a_run``: whether the page shows one run, else a run is opened in Explore."""
     _one_entry(key=panels.ENTRY)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="app_header"):
         st.html(f'<b class="dx-brand">{NAME}</b>', width="content")

@@ -14,12 +14,8 @@ from dmpo_explore_app.services import class_rows
 def draw(
     row: str, find: str, order: str, view: str, orders: Mapping[str, str], *, longest: int, searching: bool, width: int
 ) -> None:
-    """The three widgets.
-
-    Args:
-        row: key of the row. find, order, view: keys of the widgets. orders: their names are on offer.
-        longest: characters of a search. searching: whether there is one: what is found is shown whole. width: pixels.
-    """
+    """The three widgets: keys of their row and of each; ``orders`` on offer; ``searching``: what is found is shown
+    whole."""
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key=row):
         st.text_input(
             "Find classes",

@@ -20,11 +20,8 @@ Named = tuple[str, dx.Outcome]  # a run's name and its outcome
 
 
 def tiles(a: Named, b: Named, rows: Rows, thumbnail: Callable[[int], str] | None, link: Link | None = None) -> str:
-    """A list of images with the prediction of each model.
-
-    Args:
-        thumbnail: row → data URI; without it numbers stand for the images. link: name of a run and row → address.
-    """
+    """Images with the prediction of each model; ``thumbnail``: row → data URI; ``link``: name of a run and row →
+    address."""
     items = "".join(_tile(a, b, int(row), thumbnail, link) for row in rows)
     return f'<ul class="dx-gallery dx-pairs">{items}</ul>'
 

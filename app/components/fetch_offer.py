@@ -29,11 +29,8 @@ def offers(wanted: Sequence[dx.jobs.Fetchable], without: str) -> None:
 
 
 def offer(wanted: dx.jobs.Fetchable, without: str, place: str = "") -> None:
-    """What is missing, and its download; the whole page is drawn again when it has ended.
-
-    Args:
-        place: distinguishes two offers of the same on a page.
-    """
+    """What is missing, and its download, after which the whole page is drawn again; ``place`` tells two offers of a
+    page apart."""
     status = downloads.status(wanted)
     active = status is not None and status.active
     with st.container(border=True, key=panels.key(f"offer{place}", wanted.kind, wanted.name)):

@@ -32,13 +32,8 @@ def figures(
     thumbnail: Callable[[int], str] | None,
     buttons: bool = False,
 ) -> str:
-    """A list of images with the prediction of an exit for each.
-
-    Args:
-        exit: which one, 0-based; or (B,) the one of every image of the record.
-        thumbnail: row → data URI; None where there are no images: then their numbers are shown.
-        buttons: whether images can be chosen.
-    """
+    """Images with the prediction of an exit, 0-based, or of each image's own (B,); numbers where there is no
+    ``thumbnail``."""
     exits = np.broadcast_to(np.asarray(exit), (record.n_images,))
     items = "".join(figure(record, int(exits[row]), int(row), thumbnail, buttons) for row in rows)
     return f'<ul class="dx-gallery">{items}</ul>'
@@ -89,13 +84,9 @@ def heat_map(
     shown: Sequence[int | None] | None = None,
     of: npt.NDArray[np.bool_] | None = None,
 ) -> str:
-    """Where the images of each class exit, in per cent of the class; every cell is a button.
-
-    Args:
-        chosen: class and exit that are filtered for, from 1, or 0. image: the chosen row, whose cell is marked.
-        shown: the classes, 0-based, from top to bottom; None among them is a gap. By default all.
-        of: (B,) which images are counted. By default all.
-    """
+    """Where the images of each class exit, in per cent of the class; every cell is a button. ``chosen``: class and exit
+    that are filtered for, from 1, or 0. ``image``: the row whose cell is marked. ``shown``: classes, 0-based; None
+    among them is a gap. ``of``: (B,) which images are counted."""
     record, exits = outcome.record, outcome.exits
     classes, n_exits = len(record.meta.class_names), record.n_exits
     cells = record.labels * n_exits + exits
@@ -169,11 +160,7 @@ def _button(pick: str, shown: str, label: str, pressed: bool) -> str:
 
 
 def exit_header(record: dx.ExitRecord, exit: int, chosen: int, total: int, accuracy: float, colour: str) -> str:
-    """Heading of one exit: how many images exit there, how many the filters keep, and their accuracy.
-
-    Args:
-        chosen: images of ``total`` that the filters keep. accuracy: of the chosen ones.
-    """
+    """Heading of one exit: how many images exit there, how many of them the filters keep, and the accuracy of these."""
     facts = [f"{total:,} exit here" if chosen == total else f"{chosen:,} chosen of {total:,} that exit here"]
     if chosen:
         facts.append(f"{accuracy:.1%} correct")

@@ -17,11 +17,7 @@ CLASSES = 5  # at each exit, the most probable first
 
 
 def walk(answers: ImageAnswers, picture: str | None, truth: int | None) -> str:
-    """A list of the stages; those after the exit are not needed and pale.
-
-    Args:
-        picture: a data URI. truth: the class, where it is known.
-    """
+    """The stages; those after the exit are pale. ``picture``: a data URI; ``truth``: the class, where it is known."""
     found = answers.most_probable(CLASSES)
     read = answers.calibrated
     classes, shares = found or (read.prediction[0][:, None], read.confidence[0][:, None])

@@ -13,14 +13,7 @@ import dmpo_explore as dx
 
 
 def curves(run: dx.Run, facts: DeltaGenerator, top: DeltaGenerator) -> None:
-    """The curves, their legend and their numbers.
-
-    Args:
-        facts: place for what was trained. top: place for the share popover.
-
-    Raises:
-        OSError, ValueError: as `Run.history`, before anything is drawn.
-    """
+    """The curves, their legend and numbers; raises as `Run.history`, before anything is drawn."""
     history = run.history()
     figure, text = dx.figures.learning_figure(history), described(run, history)
     facts.markdown(text)

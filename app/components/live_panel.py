@@ -38,12 +38,7 @@ BUSY = 0.5  # load average above which other programs are at work
 
 
 def panel(session: LiveSession, record: dx.ExitRecord, image: Link | None, link: Link) -> dx.inference.Look:
-    """Everything about a live run as it stands now.
-
-    Args:
-        record: that it is compared with. image: row → data URI, None without images. link: row → address that an image
-            leads to once the live run has ended.
-    """
+    """A live run as it stands now; ``image``: row → data URI; ``link``: row → address, once the run has ended."""
     look = session.look()
     st.html(status(look))
     if look.error is not None:

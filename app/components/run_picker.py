@@ -31,15 +31,9 @@ def choose(
     controls: Callable[[OperatingPoint], None] = threshold_controls.controls,
     prepare: Callable[[OperatingPoint], object] = bool,
 ) -> OperatingPoint | None:
-    """Validate the choices and draw their row; None, with a notice, if the run has no record yet.
-
-    Args:
-        controls: draws the widgets of the threshold, and what else the page has, into the row. prepare: validates what
-            they show before the row begins, so that notices stand above it.
-
-    Raises:
-        OSError, ValueError: the run cannot be read; its choices have been drawn.
-    """
+    """Validate the choices and draw their row, into which ``controls`` draws the rest; None, with a notice, without a
+    record. ``prepare`` validates what they show, so that its notices stand above the row. Raises OSError or ValueError
+    where the run cannot be read; its choices have been drawn."""
     name, splits, offered = choices.validate_run(names), [], []
     try:
         run = opened_scores.load(name)

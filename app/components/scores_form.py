@@ -33,10 +33,8 @@ def choose() -> tuple[str, Scores]:
 
 
 def from_file() -> tuple[str, Scores]:
-    """Two uploads and the FLOPs; held-out scores alone are those of the run that was opened last.
-
-    Raises as `dx.runs.read_scores`.
-    """
+    """Two uploads and the FLOPs; held-out scores alone are those of the run that was opened last. Raises as
+    `dx.runs.read_scores`."""
     with st.container(horizontal=True, gap="medium", vertical_alignment="top", key="own_uploads"):
         shown = st.file_uploader(
             "Scores of every exit (NPZ or CSV)",

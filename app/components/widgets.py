@@ -29,19 +29,13 @@ GLYPHS = {"circle": "●", "square": "■", "diamond": "◆", "cross": "✚", "x
 
 
 def live() -> bool:
-    """Whether the app's own components are used, or (``DMPO_EXPLORE_SLIDER=native``) Streamlit's widgets.
-
-    The components redraw while a thumb is dragged; the widgets also serve tests without a browser.
-    """
+    """Whether the app's own components are used, or (``DMPO_EXPLORE_SLIDER=native``, as in tests without a browser)
+    Streamlit's."""
     return os.environ.get("DMPO_EXPLORE_SLIDER", "live") != "native"
 
 
 def clickable(body: str, key: str, on_picked: Callable[[str], None], fragments: tuple[str, ...] = ()) -> None:
-    """HTML of `gallery` that can be clicked; without the component, widgets above it do the same.
-
-    Args:
-        fragments: keys of what is drawn again; by default the fragment that holds this.
-    """
+    """HTML of `gallery` that can be clicked; without the component, widgets above it do the same."""
     if live():
         clickable_html(body, key, on_picked, fragments)
     else:
@@ -91,11 +85,7 @@ def thumbnail_source(run: dx.Run, split: str, most: int = thumbnails.THUMBNAIL) 
 
 
 def panels(figure: go.Figure, key: str, height: int, alts: Sequence[str]) -> None:
-    """As `chart`, for panels in a row: each is a figure of its own, so that a narrow screen stacks them.
-
-    Args:
-        alts: of every panel, from left to right.
-    """
+    """As `chart`, for panels in a row, each a figure of its own with its text: a narrow screen stacks them."""
     if named := legend(figure):
         st.html(named)
     with st.grid(len(alts), min_column_width=PANEL, gap="small", key=f"{key}_panels".replace(" ", "_")):

@@ -6,11 +6,8 @@ from typing import NamedTuple
 
 
 class OfferedMethod(NamedTuple):
-    """Title and explanation of a method.
-
-    Args:
-        cheap: one or two passes of the model per exit. signed: whether values below zero count against the class.
-    """
+    """``cheap``: one or two passes of the model per exit. ``signed``: whether values below zero count against the
+    class."""
 
     title: str
     explanation: str

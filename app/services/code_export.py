@@ -32,12 +32,8 @@ def own_code(run: own_runs.OwnRun, split: str, policy: dx.Policy) -> str:
 
 
 def program(load: str, policy: dx.Policy, held_out: str, target: dx.Target | None) -> str:
-    """The program.
-
-    Args:
-        load: lines that make ``record``. held_out: expression for the record that it was fitted on; empty: none.
-        target: what it was fitted to there; None: thresholds were set by hand.
-    """
+    """The program: ``load`` makes ``record``; ``held_out``: expression for the record that it was fitted on, or empty;
+    ``target``: None where thresholds were set by hand."""
     split = policy.fitted.get("split")
     if target is not None and held_out:
         fit = f"dx.fit_policy({held_out}, {policy.name!r}, {target.to_code()})  # fitted on {split}"

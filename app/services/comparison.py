@@ -25,12 +25,8 @@ FIRST = 5  # runs compared unless others are chosen
 
 
 class Wanted(NamedTuple):
-    """What an image may cost in the mean, and what may be lost for it.
-
-    Args:
-        budget: GFLOPs, or milliseconds where there are ``times`` (run → its stages' times). lose: accuracy below the
-            best full model, a fraction; None: any. risk: instead, a bound on early-exit errors, with 95 % confidence.
-    """
+    """The mean budget of an image, in GFLOPs or, with ``times`` of stages, in milliseconds; and what may be ``lost``: a
+    fraction of accuracy below the best full model, or a ``risk`` of early-exit errors, with 95 % confidence."""
 
     budget: float
     lose: float | None = None
@@ -93,9 +89,7 @@ class Side(NamedTuple):
 
 def side(run: dx.Run, split: str, policy: str, wanted: Wanted) -> Side:
     """The run under the budget; at full depth with a single exit, without a record to fit on, or without the policy.
-
-    No run spends more than its full depth; where exit 1 costs more than the budget, every image exits there.
-    """
+    Where exit 1 costs more than the budget, every image exits there."""
     record = records.record(run, split)
     whole = Side(OperatingPoint(run, split, policies.full_depth(AT_DEPTH)), fitted=False)
     try:
@@ -282,8 +276,7 @@ def differences_figure(sides: Sequence[Side], base: Side, split: str, policy: st
 
 
 def difference_table(one: Side, base: Side, split: str, policy: str, budgets: Sequence[Wanted]) -> pd.DataFrame:
-    """One row per budget that ``one`` can meet: the difference in accuracy with its interval; ``base`` may be at full
-    depth, at whatever budget."""
+    """One row per budget that ``one`` can meet: the difference in accuracy with its interval."""
     least, rows = 0.0 if one.fitted else float(one.record.meta.flops[-1]) / 1e9, []
     for budget in [budget for budget in budgets if budget.budget >= least] or [Wanted(least)]:
         a, b = (side(s.point.run, split, policy, budget) if s.fitted else s for s in (one, base))

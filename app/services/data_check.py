@@ -26,11 +26,8 @@ ORDERS = {
 
 
 def place(text: str) -> str:
-    """The folder or table that a reader typed, absolute; timm's name of a data set as it was typed.
-
-    Raises:
-        ValueError: nothing was typed, it is no path, or the request comes from another machine.
-    """
+    """The folder or table that a reader typed, absolute, or timm's name of a data set; ValueError where it may not be
+    opened."""
     access.check_private("Folders of images are opened")
     if not text.strip():
         raise ValueError("Type the path of a folder or table of images.")

@@ -20,10 +20,7 @@ Figures = Mapping[str, Callable[[], go.Figure]]
 
 
 def curves(point: OperatingPoint, beside: Mapping[str, dx.Run]) -> dict[str, pd.DataFrame]:
-    """Name → trade-off of the run and of the runs beside it, under its policy where they can have it.
-
-    All shares of compute are of the run's own plain backbone, so that other backbones and image sizes can stand beside.
-    """
+    """Name → trade-off of the run and of those beside it, all in shares of the run's own plain backbone."""
     found, own = {point.run.name: curve(point)}, point.record.meta.reference_flops
     for name, run in beside.items():
         other = policies.unavailable_reason(run, point.split, point.policy.name)

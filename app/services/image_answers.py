@@ -19,11 +19,8 @@ SIMILAR = 10  # images of the record that are shown
 
 
 class ImageAnswers(NamedTuple):
-    """Answers of all exits about an image, and the decision of a policy.
-
-    Args:
-        record: of the image's run and split. one: of this image alone.
-    """
+    """Answers of all exits about an image, and the decision of a policy; ``record``: of its split, ``one``: of it
+    alone."""
 
     image: ChosenImage
     record: dx.ExitRecord
@@ -66,11 +63,8 @@ class ImageAnswers(NamedTuple):
 
 
 def answers_about(image: ChosenImage, record: dx.ExitRecord, policy: dx.Policy) -> ImageAnswers:
-    """Read a recorded image's answers, or query the model about an uploaded one.
-
-    Raises:
-        `model_queries.UNAVAILABLE`: only for an uploaded image.
-    """
+    """Read a recorded image's answers, or query the model about an uploaded one: may raise
+    `model_queries.UNAVAILABLE`."""
     if image.row is not None:
         one, trace = record.subset([image.row]), dx.analysis.trace_decision(record, policy, image.row)
         return ImageAnswers(image, record, policy, one, trace)
@@ -79,11 +73,7 @@ def answers_about(image: ChosenImage, record: dx.ExitRecord, policy: dx.Policy) 
 
 
 def with_logits(answers: ImageAnswers) -> ImageAnswers:
-    """``answers`` with the model's logits where the record holds none; the recorded scores stay.
-
-    Raises:
-        `model_queries.UNAVAILABLE`: the model cannot be queried.
-    """
+    """``answers`` with the model's logits where the record holds none; raises as `model_queries.exit_answers`."""
     one = answers.one
     if one.logits is not None:
         return answers
@@ -92,10 +82,8 @@ def with_logits(answers: ImageAnswers) -> ImageAnswers:
 
 
 def novelty(answers: ImageAnswers) -> tuple[float, str]:
-    """Share of the val images with closer neighbours than this image, NaN if unknown; what was compared.
-
-    The prediction and confidence of a single exit are too little to compare.
-    """
+    """Share of the val images with closer neighbours than this image, NaN if unknown (the prediction and confidence of
+    a single exit are too little to compare); what was compared."""
     run, split, row = answers.image.run, answers.image.split, answers.image.row
     if "val" not in run.splits() or (answers.one.n_exits == 1 and answers.one.logits is None):
         return math.nan, ""

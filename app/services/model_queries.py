@@ -37,11 +37,8 @@ class Question(NamedTuple):
 
 
 def model_input(image: ChosenImage) -> npt.NDArray[np.uint8]:
-    """(S, S, 3) uint8: the resized input of the model before colours are normalised; needs no weights.
-
-    Raises:
-        `UNAVAILABLE`: the image cannot be read, or there is no backbone of that name.
-    """
+    """(S, S, 3) uint8: the resized input of the model before colours are normalised; needs no weights. Raises
+    `UNAVAILABLE`."""
     key, kept = ("model input", *image.key), _answers_about(image)
     if (known := kept.get(key)) is not None:
         return cast("npt.NDArray[np.uint8]", known)
@@ -54,14 +51,8 @@ def model_input(image: ChosenImage) -> npt.NDArray[np.uint8]:
 
 
 def exit_answers(image: ChosenImage, record: dx.ExitRecord) -> dx.ExitRecord:
-    """Answers of all exits as a record of one image, with logits; the label of an uploaded image is `UNKNOWN`.
-
-    Args:
-        record: of the image's run and split, for its metadata.
-
-    Raises:
-        `UNAVAILABLE`: as `Run.model`, or the image cannot be read.
-    """
+    """Answers of all exits as a record of one image, with logits; the label of an uploaded image is `UNKNOWN`. Raises
+    `UNAVAILABLE`."""
     key, kept = ("answers", *image.key), _answers_about(image)
     if (known := kept.get(key)) is not None:
         return cast(dx.ExitRecord, known)
@@ -88,11 +79,8 @@ def patch_components(image: ChosenImage) -> list[dx.inspection.PatchComponents]:
 
 
 def attribution_maps(image: ChosenImage, question: Question, progress: Progress) -> dx.ExitComparison:
-    """`dx.compare_exits` for all exits; warnings about convergence deltas are silenced because the page shows them.
-
-    Raises:
-        `UNAVAILABLE`: as `Run.model` and `dx.compare_exits`.
-    """
+    """`dx.compare_exits`, raising `UNAVAILABLE`; warnings about convergence deltas are silenced: the page shows
+    them."""
     if (known := cached_maps(image, question)) is not None:
         return known
     with model_queue.exclusive_use("an explanation of one image"), _without_delta_warnings():

@@ -30,11 +30,7 @@ class ModelQueue:
         self._waiting: deque[tuple[int, str]] = deque()  # (thread, purpose); the first one uses the model
 
     def enter(self, purpose: str) -> bool:
-        """Join the end of the queue; False if this thread is first already.
-
-        Raises:
-            ValueError: too many threads wait.
-        """
+        """Join the end of the queue; False if this thread is first already. ValueError where too many threads wait."""
         with self._changed:
             if self._waiting and self._waiting[0][0] == threading.get_ident():
                 return False
@@ -66,14 +62,8 @@ _QUEUE = ModelQueue()
 
 @contextmanager
 def exclusive_use(purpose: str) -> Iterator[None]:
-    """Context in which no other thread of this process uses a model; entered in order of arrival.
-
-    Args:
-        purpose: noun phrase that waiting callers report, such as "an explanation".
-
-    Raises:
-        ValueError: too many threads wait.
-    """
+    """Context in which no other thread of this process uses a model, entered in order of arrival; ``purpose`` is what
+    waiting callers report, such as "an explanation". ValueError where too many wait."""
     if not _QUEUE.enter(purpose):  # nested
         yield
         return

@@ -53,10 +53,8 @@ def _of_this_session() -> Kept:
 
 
 def model(run: dx.Run, device: str = "auto", merge: bool = False, precision: str = "no") -> dx.DMPO:
-    """The trained model, shared between sessions and not to be changed; use it inside `model_queue.exclusive_use`.
-
-    Loading takes a turn in that queue too. Raises as `Run.model`.
-    """
+    """The trained model, shared and not to be changed; used inside `model_queue.exclusive_use`. Raises as
+    `Run.model`."""
     with model_queue.exclusive_use("a model that is being loaded"):
         return _model(weights_stamp(run), device, merge, precision)
 

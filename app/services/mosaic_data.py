@@ -61,9 +61,8 @@ class Tiles(NamedTuple):
 
 
 class ScoreBins(TypedDict):
-    """What is compared at every exit: its name, and where the first bin begins and the last ends.
-
-    ``falling``: images exit at low values. ``moves``: the sliders move its threshold."""
+    """What is compared at every exit, and its range; ``falling``: images exit at low values; ``moves``: sliders move
+    its threshold."""
 
     name: str
     low: float
@@ -87,11 +86,8 @@ class Exits(TypedDict):
 
 
 def sample(labels: npt.NDArray[np.int64], amount: int, label: int | None = None) -> npt.NDArray[np.int64]:
-    """``amount`` rows drawn at random, seed 0, from every class in proportion; so is every beginning of them.
-
-    Args:
-        label: draw from this class only.
-    """
+    """``amount`` rows drawn at random, seed 0, from every class in proportion (as is every beginning of them), or from
+    one class."""
     rng = np.random.default_rng(0)
     order = rng.permutation(len(labels))
     if label is not None:
@@ -266,11 +262,7 @@ def _ends(values: npt.NDArray[np.float64]) -> tuple[float, float]:
 def with_mosaic(
     data: slider_data.SliderData, point: OperatingPoint, shown: Tiles, exits: str, chosen: Selection
 ) -> slider_data.SliderData:
-    """The slider's data with what its mosaic and its map are drawn from and which of it is chosen.
-
-    Args:
-        exits: their key.
-    """
+    """The slider's data with what its mosaic and its map are drawn from and which of it is chosen."""
     return {
         **data,
         "map_note": map_note(point),

@@ -25,8 +25,8 @@ SEED = 0  # of the images that run before anything is measured: those that a liv
 
 
 class Runner(TypedDict):
-    """An image: data URI, or "" without one; exit, from 0; whether the early-exit model's and the full one's
-    predictions are correct."""
+    """An image: data URI or "", its exit from 0, whether the early-exit model's and the full one's predictions are
+    correct."""
 
     src: str
     exit: int
@@ -35,12 +35,8 @@ class Runner(TypedDict):
 
 
 class RaceData(TypedDict):
-    """Everything that is drawn.
-
-    ``origin``: of the speeds. ``running``: images keep coming.
-    ``gates``: (K,) where each exit stands, as a share of the way. ``counts``: (K,) images that exited there.
-    ``speed_up``: of the upper lane. ``lanes``: a text for each lane. ``alt``: all of it in words.
-    """
+    """Everything that is drawn; ``gates``: (K,) where each exit stands, a share of the way; ``counts``: (K,) images
+    that exited there; ``speed_up``: of the upper lane; ``lanes``: a text for each; ``alt``: all of it in words."""
 
     origin: Origin
     running: bool

@@ -71,10 +71,8 @@ def exits(n: int) -> str:
 
 
 def summary(name: str) -> RunSummary:
-    """What the run ``name`` is, and its test result at the usual setting; a run that cannot be read names its problem.
-
-    The setting: thresholds fitted on `Run.fitting_split` to the default target; the last exit where nothing is fitted.
-    """
+    """What the run ``name`` is, and its test result under `usual_policy`; a run that cannot be read names its
+    problem."""
     try:
         run = dx.load_run(name)
         split = "test" if "test" in run.splits() else run.splits()[0]

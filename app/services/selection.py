@@ -75,12 +75,8 @@ ALL = Selection(0, 0, "all", SORTS[0], None)  # no filter is set, and no order
 
 
 class SelectionPlace(NamedTuple):
-    """The place of an image in a sequence of images.
-
-    Args:
-        number: from 1, of ``total``. before, after: the rows beside it, None at an end. selection: what keeps these
-            images in this order; None where they are all images of the record.
-    """
+    """The place of an image, from 1, in a sequence; the rows beside it; what selects these images, None for all of the
+    record."""
 
     number: int
     total: int

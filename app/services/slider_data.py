@@ -140,15 +140,9 @@ def slider_data(
     found: dx.analysis.SliderCounts | None = None,
     numbers: Sequence[int] | None = None,
 ) -> SliderData:
-    """Everything that the slider draws.
-
-    Args:
-        tables: name → `dx.trade_off` of the run (first) and of those beside it.
-        exit: the chosen bar, from 1, or 0. image: the chosen row. label: the chosen class, 0-based.
-        oracle: whether its bound is drawn too.
-        found: `counts` of the point and the class, where they are known already.
-        numbers: `run_styles.places` of the tables, where they are known already.
-    """
+    """Everything that the slider draws. ``tables``: name → `dx.trade_off` of the run (first) and of those beside it;
+    ``exit``: the chosen one, from 1, or 0; ``found``, ``numbers``: `counts` and `run_styles.places`, where they are
+    known already."""
     found = found or counts(point, label)
     numbers = run_styles.places([*tables]) if numbers is None else numbers
     inputs = _SliderInputs(point, tables, numbers, label, compact, oracle, found)

@@ -48,11 +48,8 @@ def _images(stamp: Stamp) -> dx.data.ImageSet:
 
 
 def thumbnails(run: dx.Run, split: str, most: int = THUMBNAIL) -> Callable[[int], str]:
-    """Row of the record → data URI of its image, or of `not_read`; raises as `Run.image_set`.
-
-    Args:
-        most: pixels of the longer side.
-    """
+    """Row of the record → data URI of its image, at most ``most`` pixels, or of `not_read`; raises as
+    `Run.image_set`."""
     return _thumbnails(records.stamp(run, split), most)
 
 

@@ -50,11 +50,7 @@ def _of_the_run(private: bool) -> str:
 
 
 def config() -> dx.DataConfig:
-    """The data that are chosen.
-
-    Raises:
-        ValueError: no folder is typed, or none may be opened.
-    """
+    """The data that are chosen; ValueError where no folder is typed, or none may be opened."""
     name = str(st.session_state[DATA])
     if name == FOLDER:
         name = data_check.place(str(st.session_state.get(PLACE) or ""))

@@ -34,10 +34,7 @@ _PAGE, _TIMES = "_decide_page", "_stage_times"
 
 
 def validate_runs(names: Sequence[str], usual: Callable[[], Sequence[str]]) -> None:
-    """The chosen runs, or the usual ones; from the address they come as one text.
-
-    Only names of runs that are there get through.
-    """
+    """The chosen runs that are there, or the usual ones; from the address they come as one text."""
     given = st.session_state.get(RUNS)
     if given is None:
         st.session_state[RUNS] = list(usual())
@@ -58,11 +55,8 @@ def validate_against(names: Sequence[str]) -> str:
 
 
 def validate_budget(unit: str, low: float, usual: float, reference: float) -> float:
-    """The budget in ``unit``, at first ``usual``; the slider beside it begins at ``low``.
-
-    Args:
-        reference: GFLOPs of the first run's plain backbone, of which older links have a share in per cent.
-    """
+    """The budget in ``unit``, at first ``usual``; ``reference``: GFLOPs of the plain backbone, of which older links
+    have a share."""
     state, key = st.session_state, BUDGETS[unit]
     if share := _number(COMPUTE, 0.0, "per cent"):
         usual = float(f"{share / 100 * reference:.9g}")

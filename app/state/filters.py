@@ -218,11 +218,7 @@ def pager_key() -> str:
 
 
 def row_selected(table: str, rows: Rows, fragments: tuple[str, ...]) -> None:
-    """A row of the table with key ``table``, which shows ``rows`` of the record, was selected or deselected.
-
-    Args:
-        fragments: keys of what is drawn again.
-    """
+    """A row of the table, which shows ``rows`` of the record, was selected or deselected."""
     places = st.session_state[table].selection.rows
     st.session_state[IMAGE] = int(rows[places[0]]) if places else None
     redraw(fragments)

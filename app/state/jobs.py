@@ -48,11 +48,8 @@ def follow_started(name: str, config: dx.Config) -> None:
 
 
 def show_ended(active: Mapping[str, bool], names: Sequence[str]) -> None:
-    """Show the run of a job that ended since this session saw it run; on a first visit that of the newest job.
-
-    Args:
-        active: name of each job → whether it runs, the newest last. names: of all runs.
-    """
+    """Show the run of a job (``active``: name → whether it runs, the newest last) that has ended; on a first visit the
+    newest."""
     first = st.session_state.get(RUN) is None
     for name, runs in active.items():
         if runs:

@@ -78,11 +78,8 @@ def current() -> LiveSession | None:
 
 
 def start(run: dx.Run, split: str, policy: dx.Policy, record: dx.ExitRecord) -> LiveSession:
-    """End this session's live run and start another with the validated choices.
-
-    Raises:
-        OSError, ValueError, RuntimeError: as `live_session.open_session`.
-    """
+    """End this session's live run and start another with the validated choices; raises as
+    `live_session.open_session`."""
     end()
     state, count = st.session_state, n_images(record)
     settings = LiveSettings(int(state[BATCH]), count, *(str(state[key]) for key in (ENGINE, PRECISION, DEVICE)))

@@ -49,10 +49,8 @@ def load(name: str) -> dx.Run:
 
 
 def open_run(title: str, scores: Mapping[str, own_runs.OwnScores], files: dx.data.ImageFiles | None) -> None:
-    """Keep a run of these scores beside those that are open, and let every page show it as on a first visit.
-
-    The same scores are not open twice; other scores of the same title get a number.
-    """
+    """Keep a run of these scores beside those that are open, and let every page show it. The same scores are not open
+    twice; other ones of the same title get a number."""
     others = [run for run in opened() if not run.begins_with(scores)]
     title, taken = dx.figures.abbreviated(title, own_runs.LONGEST - NUMBER), {run.title for run in others}
     numbered = (title if n == 1 else f"{title} {n}" for n in range(1, len(taken) + 2))

@@ -188,11 +188,7 @@ def forget() -> None:
 
 
 def set_by_hand(thresholds: str, fragments: Fragments = Fragments()) -> None:  # noqa: B008 - it cannot change
-    """In a callback: take over thresholds from a slider, the curve or a text field; `validate` checks them.
-
-    Args:
-        fragments: of the page, where the slider is not in the one that shows everything.
-    """
+    """In a callback: take over thresholds from a slider, the curve or a text field; `validate` checks them."""
     state, before = st.session_state, _controls()
     targets.clear()
     state[THRESHOLD], state[KIND] = thresholds[:MOST_TEXT], KINDS["," in thresholds]

@@ -104,10 +104,7 @@ def follow_link() -> None:
 
 
 def address() -> dict[str, str]:
-    """Query parameters of the form: its start, a name that was typed, and what differs from the start.
-
-    A folder is left out, as is a form that cannot be read.
-    """
+    """Query parameters of the form: its start, a typed name, what differs from the start; no folder."""
     if not begun():
         return {}
     state, parts = st.session_state, {}
@@ -128,11 +125,8 @@ def address() -> dict[str, str]:
 
 
 def _changes(text: str) -> dict[str, object]:
-    """Options and values of an address: numbers, switches, and names that the form offers; never a path.
-
-    Raises:
-        ValueError: something else.
-    """
+    """Options and values of an address: numbers, switches, names that the form offers; ValueError for anything else,
+    such as a path."""
     try:
         found = json.loads(text)
     except RecursionError:
@@ -172,14 +166,8 @@ def fill(config: dx.Config) -> None:
 
 
 def read(folder: bool = True) -> dx.Config:
-    """The config of the widgets' values.
-
-    Args:
-        folder: read the folder of images too; else `FOLDER` stands for it.
-
-    Raises:
-        ValueError: a value out of range; the message names it.
-    """
+    """The config of the widgets' values; without ``folder`` `FOLDER` stands for it. ValueError names what is out of
+    range."""
     state, base = st.session_state, st.session_state[_BASE]
     values = {option: state.get(key(option), base.get(option)) for option in dx.OPTIONS if option not in LEFT_OUT}
     values["model.exits"] = _exits(str(values["model.exits"]))

@@ -22,14 +22,9 @@ _CHOSEN = "_address_chosen"  # whether any page showed something else than its b
 
 
 def follow(keys: Iterable[str]) -> bool:
-    """Take over the address into the widgets' state if it is not the one that `write` left on this page.
-
-    After a change of page by the menu, so without parameters, the page is as it was left. What pages share is as it
-    was chosen last.
-
-    Returns:
-        whether it was taken over. All of ``keys`` are set then, to None where the address has no value.
-    """
+    """Take over the address into the widgets' state, and return True, if it is not the one that `write` left on this
+    page. All of ``keys`` are set then, to None where the address has no value. After a change of page by the menu, so
+    without parameters, the page is as it was left."""
     keys = tuple(keys)
     came_from, st.session_state[_PAGE] = st.session_state.get(_PAGE, keys), keys
     now = {key: st.query_params[key][:LONGEST] for key in keys if key in st.query_params}
@@ -61,11 +56,8 @@ def _of_today(names: str | None) -> str | None:
 
 
 def _carry_over(keys: tuple[str, ...]) -> None:
-    """Hand the state to the widgets of the page that was just opened.
-
-    For Streamlit a widget with the same key on another page is a different widget. Unless its value is set again, the
-    browser shows the first option and sends it.
-    """
+    """Hand the state to the widgets of the page that was just opened: for Streamlit they are other ones than those with
+    the same key elsewhere, and unless their values are set again the browser sends the first option."""
     state = st.session_state
     state.update({key: state[key] for key in keys if key in state})
     if state.get(_CHOSEN):  # in a new session the bare address would show something else
@@ -78,10 +70,8 @@ def keep_choices() -> None:
 
 
 def write(**values: str) -> None:
-    """Bring the address up to date; where there is none yet it stays bare until something is changed.
-
-    A value that `follow` would cut is left out.
-    """
+    """Bring the address up to date; a bare one stays bare until something is changed. A value that `follow` would cut
+    is left out."""
     values = {key: value for key, value in values.items() if len(value) <= LONGEST}
     first = _SEEN not in st.session_state or st.session_state[_SEEN] == {}
     bare: dict[object, dict[str, str]] = st.session_state.setdefault(_BARE, {})

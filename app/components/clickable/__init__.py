@@ -27,12 +27,8 @@ _component = st.components.v2.component(
 
 
 def clickable(body: str, key: str, on_picked: Callable[[str], None], fragments: tuple[str, ...] = ()) -> None:
-    """Show ``body``, one element; ``on_picked`` is called with the value of what was clicked, before the page is drawn
-    again.
-
-    Args:
-        fragments: keys of what is drawn again; by default the fragment that holds this.
-    """
+    """Show ``body``, one element; ``on_picked`` gets the value of what was clicked, then ``fragments`` are drawn again,
+    by default the one that holds this."""
     _draw({"parts": [SAID_TWICE.sub("data-titled ", body)]}, key, on_picked, fragments)
 
 
@@ -44,12 +40,8 @@ def clickable_images(
     on_picked: Callable[[str], None],
     fragments: tuple[str, ...] = (),
 ) -> None:
-    """As `clickable`, for parts one below the other: each the HTML of an element, or a list of images by their names.
-
-    Args:
-        threshold: what the parts are of. image: name → its HTML, for those that were not sent. An image that could not
-            be read does not count as sent: it may be there next time.
-    """
+    """As `clickable`, for parts one below the other: each the HTML of an element, or a list of names of images, of
+    which ``image`` makes the HTML where it was not sent. One that could not be read does not count as sent."""
     names = [name for part in parts if not isinstance(part, str) for name in part]
     lacking = {name: image(name) for name in sent.lacking(names)}
     sent.keep(name for name, html in lacking.items() if thumbnails.not_read() not in html)

@@ -34,13 +34,8 @@ def threshold_slider(
     exits: mosaic_data.Exits | None = None,
     fragments: Fragments = Fragments(),  # noqa: B008 - it cannot change
 ) -> None:
-    """The component, on a page that has `supplies.code`; or Streamlit's own widgets (see `widgets.live`).
-
-    Args:
-        figures: name → chart that Streamlit draws in place of the component's.
-        exits: what the mosaic is drawn from.
-        fragments: of the page, where the slider is not in the one that shows everything.
-    """
+    """The component, on a page that has `supplies.code`; or Streamlit's own widgets and ``figures`` (see
+    `widgets.live`). ``fragments``: of the page, where the slider is not in the one that shows everything."""
     if widgets.live():
         keys = [data["lasting"], *([] if exits is None else [exits["key"]])]
         lacking = sent.lacking(keys)

@@ -64,8 +64,7 @@ def supply(name: str, key: str, arrays: Mapping[str, Any]) -> None:
 
 
 def answered(event: int) -> None:
-    """At the end of a page: the number of the last event that was handled, whose answer the browser has drawn when this
-    arrives."""
+    """At the end of a page: the number of the last event that was handled, whose answer is drawn when this arrives."""
     _answered(key=f"{HIDDEN}_answered", data={"event": event})
 
 
