@@ -1,7 +1,5 @@
-"""Attribution of One image: method, class and baseline, and the maps of all exits side by side.
-
-Cheap methods run at once; the others, like the check of the maps, run when their button is pressed.
-"""
+"""Attribution of One image: method, class, baseline, and the maps of all exits; dear ones run when their button is
+pressed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Which of many classes a page shows: a search, an order, and both ends of it or all.
-
-In: keys of the widgets, the orders on offer. Out: the widgets in a row; their values are in the state.
-"""
+"""Which of many classes a page shows: a search, an order, and both ends of it or all."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""Heat map of classes by exits; with many classes a search, an order, and both ends of it or pages.
-
-In: an `OperatingPoint` and a `Selection`. Out: widgets and HTML whose parts filter the images.
-"""
+"""Classes by exits, whose parts filter the images; with many classes a search, an order, and both ends of it or
+pages."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Parts of the page Decide: which runs can be compared, the table, the charts, the images, the downloads.
-
-In: runs, or `Side`s: runs under one budget. Out: elements of the page. Runs that cannot be compared are named.
-"""
+"""Parts of the page Decide: which runs can be compared, the charts, the images, the downloads."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""How compute is counted and where thresholds come from, one click away.
-
-In: an `OperatingPoint`. Out: a popover; its inside is made when it is opened.
-"""
+"""How compute is counted and where thresholds come from, in a popover."""
 
 from __future__ import annotations
 

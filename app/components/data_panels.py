@@ -1,7 +1,4 @@
-"""Parts of Bring your own for images: what stops a training, counts by class, a contact sheet, what a training does.
-
-In: a `dx.data.DataCheck`. Out: elements of the page. Names of classes and files are data: they are escaped.
-"""
+"""Parts of Bring your own for images: what stops a training, counts by class, a contact sheet, what a training does."""
 
 from __future__ import annotations
 

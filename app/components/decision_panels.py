@@ -1,7 +1,4 @@
-"""The decision of the page Decide: the budget and what may be lost, the run to take, and what is needed to take it.
-
-In: runs; `Side`s under a `Wanted`. Out: elements of the page, from the question to the files of the best run.
-"""
+"""The decision of the page Decide: the budget and what may be lost, the run to take, and the files to take it with."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Images on which two models disagree, with both predictions, as HTML.
-
-In: two outcomes on the same images. Out: a string of HTML in which every text is escaped; its looks are in style.css.
-"""
+"""Images on which two models disagree, with both predictions, as HTML in which every text is escaped."""
 
 from __future__ import annotations
 

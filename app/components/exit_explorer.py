@@ -1,7 +1,5 @@
-"""The tabs of Explore that the page draws: classes by exits, images by exit or as a table; filters; the chosen image.
-
-In: an `OperatingPoint` and a `Selection`. Out: elements of the page; every part filters the others.
-"""
+"""The tabs of Explore that the page draws: classes by exits, images by exit or as a table; filters; the chosen
+image."""
 
 from __future__ import annotations
 

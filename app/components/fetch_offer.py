@@ -1,8 +1,6 @@
-"""An offer to fetch what a page lacks: what it is, size, licence and source, a button, progress and cancel.
-
-The download is a process of its own: it continues while other pages are open, and after the browser is closed. Browsers
-on other machines are shown the command alone.
-"""
+"""An offer to fetch what a page lacks: what it is, size, licence, source, a button (a command for other machines),
+progress. The download is a process of its own: it continues while other pages are open, and after the browser is
+closed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Parts of Bring your own for scores: the problems of a record folder, what a record holds, and how to write one.
-
-In: a folder or a record. Out: elements of the page.
-"""
+"""Parts of Bring your own for scores: the problems of a record folder, what a record holds, and how to write one."""
 
 from __future__ import annotations
 

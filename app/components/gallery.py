@@ -1,8 +1,5 @@
-"""Images with the predictions of exits, as HTML.
-
-In: a record or an outcome. Out: a string of HTML in which every text is escaped; its looks are in style.css. Parts that
-can be clicked are buttons whose ``data-pick`` is an argument of `filters.toggle`.
-"""
+"""Images with the predictions of exits, as HTML in which every text is escaped. Parts that can be clicked are buttons
+whose ``data-pick`` is an argument of `filters.toggle`."""
 
 from __future__ import annotations
 

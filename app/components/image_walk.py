@@ -1,8 +1,5 @@
-"""The way of an image through the stages: at each exit its answers, the score, the threshold that decides.
-
-In: `ImageAnswers`, and a small picture. Out: HTML in which every text is escaped; its looks and its motion are in
-style.css. No model is needed: the record has the answers, and the probabilities of other classes where it has logits.
-"""
+"""The way of an image through the stages, as HTML in which every text is escaped: at each exit its answers, the score,
+the threshold that decides. The record has them; no model is needed."""
 
 from __future__ import annotations
 

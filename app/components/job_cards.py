@@ -1,8 +1,5 @@
-"""Cards of the background trainings: progress, log, and buttons that stop, resume, open or remove a job.
-
-The cards are drawn again every second while a job runs. A browser on another machine is shown no log and no
-buttons, because a log names folders of the app's machine.
-"""
+"""Cards of the background trainings, drawn again every second while one runs: progress, and on the app's own machine
+log and buttons."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""Live statistics as numbers, charts, images and notes, drawn again while the live run is at work.
-
-Limits of the measurement (warm-up, load of the machine, disagreements with the record) are always shown.
-"""
+"""Live statistics as numbers, charts, images and notes, with what limits them: warm-up, load, disagreements with the
+record."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""How the runs of the page Decide differ: their settings and their training curves, each one click away.
-
-In: runs. Out: two closed sections of the page; what is in them is read when they are opened.
-"""
+"""How the runs of the page Decide differ: their settings and their training curves, read when their section is
+opened."""
 
 from __future__ import annotations
 

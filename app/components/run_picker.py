@@ -1,8 +1,5 @@
-"""Run, split and policy: the choices that come first on every page about one record; other runs beside it.
-
-In: the names of the runs. Out: an `OperatingPoint`, and the row of its widgets. A run that cannot be read leaves its
-choices on the page, so that another one can be taken.
-"""
+"""Run, split and policy: the choices that come first on every page about one record; other runs beside it. A run that
+cannot be read leaves its choices on the page, so that another one can be taken."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
-"""The form of Bring your own for scores: a file or a record folder, held-out scores, FLOPs, images.
-
-In: what the reader uploads or types. Out: records by split with the Python that reads them. Problems stand beside the
-field that they belong to, and nothing is written.
-"""
+"""The form of Bring your own for scores: a file or a record folder, held-out scores, FLOPs, images. Out: records by
+split with the Python that reads them; problems stand beside the field that they belong to."""
 
 from __future__ import annotations
 

@@ -1,9 +1,5 @@
-"""Share what is on screen: as a link, as Python, as a command, as files.
-
-In: an `OperatingPoint`, and functions that make tables and figures. Out: one popover. The Python and the command give
-the numbers of the page (the tests execute both). Files are made when their button is pressed, so that the popover costs
-nothing while a threshold moves.
-"""
+"""Share what is on screen: as a link, as Python and a command that give the numbers of the page, as files that are made
+when their button is pressed."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The training form: a widget per option of a run's config, with the config's own help, choices and bounds.
-
-In: presets and further configs to begin with; the values in `state.training_choices`. Out: widgets. Every name is one
-of a list; numbers, blocks, the name and, on this machine, a folder of images are typed, and checked before a start.
-"""
+"""The training form: a widget per option of a run's config, with the config's own help, choices and bounds."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What a run and the chosen target do on images of another place, and what fitting again there repairs.
-
-In: an `OperatingPoint` of a run that has recorded other data. Out: a figure, a table and a sentence.
-"""
+"""What a run and the chosen target do on images of another place, and what fitting again there repairs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
-"""Parts that pages share: titles, charts, numbers, clickable HTML, a notice where something is missing.
-
-In: runs, numbers, figures. Out: elements of the page. Names of runs and texts of files are data: they pass through
-`escape_markdown` or `html.escape`.
-"""
+"""Parts that pages share: titles, charts, numbers, clickable HTML, a notice where something is missing. Names of runs
+and texts of files are data: they pass through `escape_markdown` or `html.escape`."""
 
 from __future__ import annotations
 

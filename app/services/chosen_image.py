@@ -1,8 +1,5 @@
-"""The chosen image of Explore: what every exit answers, where it stops and why, and the images beside it.
-
-In: an `OperatingPoint` and a `Selection`. Out: `ChosenFacts`, plain values for the slider's drawer; its picture comes
-apart from them, once.
-"""
+"""The chosen image of Explore, for the slider's drawer: what every exit answers, where it stops and why, the images
+beside it."""
 
 from __future__ import annotations
 

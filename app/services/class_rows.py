@@ -1,7 +1,4 @@
-"""The classes that a table of many classes shows: found by name, in an order, both ends of it or page by page.
-
-In: a `dx.Outcome` and a `ClassView`. Out: numbers of classes; None stands for those that are left out between.
-"""
+"""The classes that a table of many classes shows: found by name, in an order, both ends of it or page by page."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""Several runs on the same images under one budget of compute or time: their numbers and their figures.
-
-In: runs and their records. Out: tables and figures; nothing is drawn here. Thresholds are fitted on calibration
-(val where a run has none); a run with a single exit, or without either, is compared at full depth.
-"""
+"""Several runs on the same images under one budget of compute or time: their numbers and their figures. Thresholds are
+fitted on calibration (val where a run has none); a run with a single exit, or without either, is compared at full
+depth."""
 
 from __future__ import annotations
 
@@ -25,8 +23,8 @@ FIRST = 5  # runs compared unless others are chosen
 
 
 class Wanted(NamedTuple):
-    """The mean budget of an image, in GFLOPs or, with ``times`` of stages, in milliseconds; and what may be ``lost``: a
-    fraction of accuracy below the best full model, or a ``risk`` of early-exit errors, with 95 % confidence."""
+    """The mean budget of an image, in GFLOPs or, with ``times`` of stages, in milliseconds; and what may be lost for it:
+    ``lose``, a fraction of accuracy below the best full model, or a ``risk`` of early-exit errors, with 95 % confidence."""
 
     budget: float
     lose: float | None = None

@@ -1,8 +1,5 @@
-"""Checks of images: made once for a state of their files and kept; which of many classes are shown.
-
-In: a `dx.DataConfig`. Out: `dx.data.DataCheck`, which is not to be changed. A check reads every file, so one runs at a
-time. Folders are opened for browsers on the app's own machine only; others may look at known data sets.
-"""
+"""Checks of images, made one at a time and kept for a state of their files; which of many classes are shown. Folders
+are opened for browsers on the app's own machine only; others may look at known data sets."""
 
 from __future__ import annotations
 

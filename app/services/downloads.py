@@ -1,7 +1,5 @@
-"""What a run or a training lacks that can be fetched; downloads are started for browsers on the app's own machine only.
-
-In: model and data configurations. Out: `dx.jobs.Fetchable`s, and their downloads in the background.
-"""
+"""What a run or a training lacks that can be fetched; downloads are started for browsers on the app's own machine
+only."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Figures and tables of Explore, for the page and to be downloaded.
-
-In: an `OperatingPoint`, curves of runs. Out: functions that make plotly figures and data frames.
-"""
+"""Figures and tables of Explore, for the page and to be downloaded."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
-"""Queries to a run's model about one image: answers of all exits, attribution maps, and their quality.
-
-Answers are cached: for images of a record across sessions; for uploaded images in their session, and not on disk.
-Every query goes through the model queue. Importing this module does not import torch; a query does.
-"""
+"""Queries to a run's model about one image: answers of all exits, attribution maps, and their quality. Answers about
+images of a record are cached across sessions, about uploaded ones in their session. A query imports torch."""
 
 from __future__ import annotations
 

@@ -1,9 +1,6 @@
-"""Model queue: one user of a model at a time in this process, in order of arrival.
-
-Sessions share models and the random state, so that concurrent use would slow them down or mix their seeds. A caller
-that uses the model batch by batch joins the queue once per batch; the others then wait for at most one batch. A waiting
-caller reports the current user through `waiting_reports`; without one it waits silently.
-"""
+"""Model queue: one user of a model at a time in this process, in order of arrival: sessions share models and the random
+state. Who uses it batch by batch joins once per batch. A waiting caller reports the current user through
+`waiting_reports`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
-"""Trained models and their outputs, loaded once and kept.
-
-In: a run. Out: its `dx.DMPO`, shared between sessions, and a bounded store of what models have computed. Importing this
-module imports no torch.
-"""
+"""Trained models, shared between sessions, and a bounded store of what they have computed; importing it imports no
+torch."""
 
 from __future__ import annotations
 

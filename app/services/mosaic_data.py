@@ -1,9 +1,6 @@
 """What the mosaic draws: images as tiles, where each of them exits at every position of the sliders, and its answers.
-
-In: an `OperatingPoint`, a chosen class, how many tiles. Out: two plain dictionaries for JavaScript. `Pictures` belong
-to run and split, `Exits` to the policy too: both stay the same while the slider moves, so that they are sent once.
-Arrays are little-endian, in base64.
-"""
+`Pictures` belong to run and split, `Exits` to the policy too: they stay while the slider moves, and are sent once.
+Arrays are little-endian, in base64."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
-"""Scores that a reader brings, as a run without a model: records in memory or in a folder, and perhaps images.
-
-In: records or their folders, image files. Out: `OwnRun`, which the services of Explore take like any run. It belongs to
-the session that opened it and ends with it. Others cannot find it: its key is random, and only that session holds it.
-"""
+"""Scores that a reader brings, as a run without a model, which the services of Explore take like any run. It belongs to
+the session that opened it and ends with it; its key is random, and only that session holds it."""
 
 from __future__ import annotations
 

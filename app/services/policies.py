@@ -1,8 +1,4 @@
-"""Policies fitted on calibration (or val), their trade-off curves and their outcomes, each computed once and kept.
-
-In: a run, a split, a policy's name and target. Out: fitted `dx.Policy`s, tables of `dx.trade_off`, `dx.Outcome`s. One
-noun joins them: an `OperatingPoint` is a run, a split and a policy with its thresholds.
-"""
+"""Policies fitted on calibration (or val), their trade-off curves and their outcomes, each computed once and kept."""
 
 from __future__ import annotations
 

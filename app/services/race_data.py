@@ -1,8 +1,5 @@
-"""The race of Live as data: two lanes, the early-exit model and the full model, and the images that run in them.
-
-In: an `OperatingPoint`, perhaps the measurements of a live run. Out: `RaceData`, plain values for the component. Before
-anything is measured the speeds are the run's recorded timings; without those, expected from FLOPs. The data name it.
-"""
+"""The race of Live as data: two lanes, the early-exit model and the full model, and the images that run in them. Before
+anything is measured the speeds are the run's recorded timings, or expected from FLOPs; the data say which."""
 
 from __future__ import annotations
 

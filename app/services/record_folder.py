@@ -1,10 +1,6 @@
 """Record folders that a reader brings: where they are, whether they may be read, what is in them, how one is written.
-
-In: a path that the reader typed. Out: a folder and its record, or ValueError with a remedy. The path never
-comes from the address: a link cannot make the app read a folder. From other machines only folders under the runs root
-may be opened, named from there; everything else is refused before it is looked up. What is read is kept by the state of
-every file in the folder, because other programs rewrite them one at a time.
-"""
+The path is typed, never of the address: a link cannot make the app read a folder. Other machines may only open folders
+under the runs root. What is read is kept by the state of every file."""
 
 from __future__ import annotations
 

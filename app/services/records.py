@@ -1,10 +1,6 @@
-"""Exit records, each read once and kept: the records of runs, and what is derived from them without a policy.
-
-In: a run and a split. Out: `dx.ExitRecord`s and their fingerprints. Every entry is keyed by the states of the files
-meta.json and weights.safetensors: a record is read again when it is written again, and checked again when the weights
-change. A missing one raises FileNotFoundError. What is asked for at every move is looked up by `lru_cache` first:
-Streamlit takes 0.3 ms to find an entry.
-"""
+"""Exit records, each read once and kept, and what is derived from them without a policy. Entries are keyed by the
+states of meta.json and weights.safetensors. What is asked for at every move is looked up by `lru_cache` first:
+Streamlit takes 0.3 ms to find an entry."""
 
 from __future__ import annotations
 

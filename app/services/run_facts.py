@@ -1,7 +1,4 @@
-"""What a run is, in words and numbers: method, backbone, data, exits, images; its result at the usual setting.
-
-In: a `dx.Run`, an `OperatingPoint`. Out: plain text and numbers, derived from the run's own files. No model runs.
-"""
+"""What a run is, in words and numbers: method, backbone, data, exits, images; its result at the usual setting."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The images that a page shows: a selection by exit, class and correctness, in an order, on pages.
-
-In: a `dx.Outcome` and a `Selection`. Out: masks over the record, rows, numbers of pages, the place of an image.
-"""
+"""The images that a page shows: a selection by exit, class and correctness, in an order, on pages."""
 
 from __future__ import annotations
 

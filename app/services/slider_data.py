@@ -1,9 +1,5 @@
-"""What the threshold slider shows at every stop, as data for its component or for Streamlit's own widgets.
-
-In: an `OperatingPoint`, curves of runs. Out: `SliderData`, plain values for JavaScript. The numbers are those of
-`dx.analysis.slider_counts`; here they get their words and colours. Most of it, `Lasting`, stays the same while the
-slider moves: it is made once, and the browser keeps it.
-"""
+"""What the threshold slider shows at every stop, as plain values: the numbers of `dx.analysis.slider_counts` with their
+words and colours. Most of it, `Lasting`, stays while the slider moves: it is made once, and the browser keeps it."""
 
 from __future__ import annotations
 

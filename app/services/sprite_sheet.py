@@ -1,8 +1,5 @@
-"""Many small images in one picture: the tiles of the mosaic.
-
-In: a run, a split, rows of its record. Out: a data URI of one picture, the tiles row by row, read and written once for
-each choice of rows. An image that is not square is cut to its middle square, never distorted.
-"""
+"""Many small images in one picture, row by row: the tiles of the mosaic. Of an image that is not square the middle is
+taken."""
 
 from __future__ import annotations
 

@@ -1,9 +1,5 @@
-"""The images of a record, small enough for a page; of any shape, and never distorted.
-
-In: a run and a split. Out: uint8 images, and functions from row to data URI. Each data set is read once and kept.
-
-They are drawn as `dx.figures.thumbnail_address` draws them; pages put them into squares of a neutral colour.
-"""
+"""The images of a record, small enough for a page, in their own shape (`dx.figures.thumbnail_address`). Each data set
+is read once and kept."""
 
 from __future__ import annotations
 

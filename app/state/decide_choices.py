@@ -1,7 +1,5 @@
-"""Choices of the page Decide: runs, the budget, what may be lost, the run to compare with, and which images are shown.
-
-In: ``st.session_state`` (perhaps filled from the address). Out: valid choices; what was not valid gives a notice.
-"""
+"""Choices of the page Decide: runs, the budget, what may be lost, the run to compare with, and which images are
+shown."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Filters of the images on Explore, as widgets, clicks and links set them.
-
-In: a record, ``st.session_state`` (perhaps filled from the address). Out: a `Selection`. A bar, a cell, an image, a row
-of the table and the widgets all set the same values; `clear` resets them.
-"""
+"""Filters of the images on Explore, which widgets, clicks and links set alike."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""Session state of the image choice on One image: a row of the record, an uploaded file, or a photo.
-
-An uploaded image is checked when it arrives and stays in the session's memory: it is neither written nor linked to.
-"""
+"""Session state of the image choice on One image: a row of the record, or an upload, which stays in the session's
+memory."""
 
 from __future__ import annotations
 

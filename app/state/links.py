@@ -1,8 +1,4 @@
-"""Links to One image, from wherever an image is shown.
-
-In: run, split, row, and what else the link should hold. Out: query parameters, or a relative address for HTML. Their
-values are validated where they arrive.
-"""
+"""Links to One image, from wherever an image is shown; their values are validated where they arrive."""
 
 from __future__ import annotations
 

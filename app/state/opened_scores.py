@@ -1,8 +1,4 @@
-"""Session state of own scores: the form of their page, and the runs that this session has opened from it.
-
-In: ``st.session_state``. Out: names of runs with the session's own, and runs by name. The address
-names no folder, and another session has no such run.
-"""
+"""Session state of own scores: the form of their page, and the runs that this session has opened from it."""
 
 from __future__ import annotations
 

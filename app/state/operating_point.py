@@ -1,11 +1,7 @@
-"""The operating point: thresholds set by hand, one for all exits or one each, or fitted to a target.
-
-In: a run, a split, a policy's name, ``st.session_state`` (perhaps filled from the address). Out: a `dx.Policy`. The
-thresholds are kept as text under `THRESHOLD`: numbers with commas between, as in the address. The slider, the curve and
-links only write that text; `validate` checks it before the widgets are drawn, and `current` reads it afterwards. When
-run or policy change, the target is fitted again, and thresholds set by hand become the one of equal
-compute. An address carries the digest of the record that its thresholds belong to: those of another one are dropped.
-"""
+"""The operating point: thresholds set by hand, one for all exits or one each, or fitted to a target. They are kept as
+text under `THRESHOLD`, numbers with commas between, as in the address. Slider, curve and links only write that text;
+`validate` checks it before the widgets are drawn, `current` reads it afterwards. When run or policy change, the target
+is fitted again, and thresholds set by hand become the one of equal compute."""
 
 from __future__ import annotations
 

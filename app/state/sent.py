@@ -1,9 +1,5 @@
 """What this session has sent to its browser, which keeps it: images by their names, arrays by their keys, each once.
-
-In: names. Out: those that were not sent. What the browser lacks all the same it names in an event: a drawing may be
-replaced by the next before it arrives. Streamlit would send a reference to an equal element by itself, but one element
-holds many images, and of arrays the browser would read megabytes again at every release.
-"""
+What the browser lacks all the same it names in an event: a drawing may be replaced by the next before it arrives."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
-"""The images that Previous and Next go through on One image: those of the selection on Explore, or all of the record.
-
-In: an `OperatingPoint` and a row; the filters in ``st.session_state``, which Explore has too. Out: a `SelectionPlace`.
-The selection can be left for all images; Explore keeps its filters.
-"""
+"""The images that Previous and Next go through on One image: those of the selection on Explore, which can be left, or
+all."""
 
 from __future__ import annotations
 

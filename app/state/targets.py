@@ -1,8 +1,5 @@
-"""The target that thresholds are fitted to: its number fields, their ranges, and the `dx.Target` that they stand for.
-
-In: a run, a policy's name, ``st.session_state``: one value per field, in per cent or points. Out: a `dx.Target`, or
-None where thresholds are set by hand.
-"""
+"""The target that thresholds are fitted to: its number fields, their ranges, and the `dx.Target` that they stand
+for."""
 
 from __future__ import annotations
 

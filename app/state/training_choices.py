@@ -1,8 +1,5 @@
-"""State of the training form: the values of its widgets in the session, and the config that they stand for.
-
-In: a `dx.Config` that the widgets should show. Out: values under one key per option of the config, and, read back, a
-checked config and a name. Options without a widget keep the values of the config that the form began with.
-"""
+"""State of the training form: values under one key per option of the config, and the checked config that they stand
+for. Options without a widget keep the values of the config that the form began with."""
 
 from __future__ import annotations
 

@@ -1,9 +1,6 @@
-"""The page's address and the widgets' state, kept equal: a link shows what its sender saw.
-
-In: the query parameters, which anybody can write; a bundled run's former name is replaced by its present one. Out:
-values in ``st.session_state``, to be validated before a widget gets them. The address wins whenever it was changed from
-outside (a link, the back button); otherwise the widgets win and rewrite it.
-"""
+"""The page's address and the widgets' state, kept equal: a link shows what its sender saw. The address, which anybody
+can write, wins where it was changed from outside (a link, the back button); otherwise the widgets win and rewrite
+it."""
 
 from __future__ import annotations
 

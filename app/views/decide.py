@@ -1,10 +1,5 @@
-"""Decide: which of several runs to take, on the same images, for a budget and what may be lost for it.
-
-In: runs (bundled, under the runs root, and this session's own scores). Out: the best run of `dx.analysis.choose_run`
-with its thresholds and its export, curves of `dx.trade_off`; below, accuracy by class, differences with paired
-intervals (`dx.bootstrap_difference`), images on which two runs disagree. Settings in which they differ and how they
-learned are behind a click. Thresholds are fitted on calibration or val.
-"""
+"""Decide: which of several runs to take, on the same images, for a budget and what may be lost for it; below, what
+differs between them: settings, learning, classes, budgets, images."""
 
 from __future__ import annotations
 

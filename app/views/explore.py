@@ -1,8 +1,5 @@
-"""Explore: move the threshold; see which images exit where, the compute that is saved and the accuracy.
-
-In: runs (bundled and under the runs root). Out: `dx.Outcome`s, curves of `dx.trade_off`, images. While the
-thumb moves the browser redraws alone; its release computes on arrays only: no model runs, torch is not imported.
-"""
+"""Explore: move the threshold; see which images exit where, the compute that is saved and the accuracy. While the thumb
+moves the browser redraws alone; its release computes on arrays only: torch is not imported."""
 
 from __future__ import annotations
 

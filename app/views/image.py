@@ -1,8 +1,5 @@
-"""One image: the answers of all exits, the decision of a policy, similar images, and attribution maps.
-
-Recorded images need no model until an explanation is requested; an uploaded image needs the run's model. Own scores
-have none: their recorded answers are shown.
-"""
+"""One image: the answers of all exits, the decision of a policy, similar images, and attribution maps. Recorded images
+need no model until an explanation is requested; own scores have none."""
 
 from __future__ import annotations
 

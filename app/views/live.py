@@ -1,7 +1,5 @@
-"""Live: measured speed-up of early exits on this machine, beside the speed-up expected from FLOPs.
-
-The early-exit engine and the full model answer the same recorded images in turn; the threshold may move meanwhile.
-"""
+"""Live: measured speed-up of early exits on this machine, beside the one expected from FLOPs; the threshold may move
+meanwhile."""
 
 from __future__ import annotations
 

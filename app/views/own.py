@@ -1,9 +1,5 @@
 """Bring your own: images, which are checked before a training, or the scores of a model that was trained elsewhere.
-
-In: a known data set; on the app's own machine a folder, table or ZIP file of images; score files and record folders.
-None of the reader's places comes from the address. Out: `dx.data.check_data` and `dx.probe` of images; of scores a run
-of this session, without a model. Nothing of the reader's is changed.
-"""
+None of the reader's places comes from the address, and nothing of the reader's is changed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""Training: the background trainings, the training curves of any run, and a form that starts a training.
-
-A training is a process of its own: no model runs here, and torch is not imported.
-"""
+"""Training: background trainings, each a process of its own, the curves of any run, and a form that starts a
+training."""
 
 from __future__ import annotations
 

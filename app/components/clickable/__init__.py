@@ -1,9 +1,5 @@
-"""HTML whose parts can be clicked: a component around HTML that the page writes.
-
-In: HTML in which every text is escaped and every choice is a ``<button data-pick="…">``; or images by exit, each a
-piece of HTML that is sent once. Out: the event ``picked`` {what: that value}, and ``missed`` with the images that the
-browser lacks. Its looks are in style.css.
-"""
+"""HTML whose parts can be clicked: an element of ``<button data-pick="…">``, or images by exit, each sent once. Every
+text in it is escaped. Events: ``picked`` {what: that value}, and ``missed`` with the images that the browser lacks."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
-"""The race: images run through the early-exit model and the full model; a component of a canvas and plain JavaScript.
-
-In: `RaceData`. Out: nothing. The images move for a while after new data have come, and stand still where the reader
-prefers reduced motion; the numbers beside it are HTML.
-"""
+"""The race of `RaceData` through the early-exit model and the full model, on a canvas; still where the reader prefers
+reduced motion."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The threshold slider without its component: Streamlit's own sliders, numbers and charts.
-
-In: `SliderData`. Out: the same events in the state when a slider is released. It also serves tests without a browser.
-"""
+"""The threshold slider without its component: Streamlit's own sliders, numbers and charts."""
 
 from __future__ import annotations
 

@@ -1,9 +1,6 @@
-"""Hands the browser what stays while the slider moves: components that draw nothing.
-
-In: the slider's code, `slider_data.Lasting`, `mosaic_data.Pictures` and `Exits`, the number of an event. Code and
-pictures stand outside of the fragment that a release draws again. Arrays are handed over as bytes, the key and then
-JSON, made once: Streamlit would write the JSON of a dictionary again at every drawing, and the browser would read it.
-"""
+"""Hands the browser what stays while the slider moves: components that draw nothing. Arrays are bytes, the key and then
+JSON, made once: Streamlit would write the JSON of a dictionary again at every drawing, and the browser would read
+it."""
 
 from __future__ import annotations
 
