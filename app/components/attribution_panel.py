@@ -65,9 +65,6 @@ def _controls(answers: ImageAnswers) -> DeltaGenerator:
         return st.container(horizontal=True, gap="small", width="content", vertical_alignment="bottom", key="drawn")
 
 
-# -- maps --
-
-
 def _maps(image: ChosenImage, question: Question) -> dx.ExitComparison | None:
     """The maps if they are cached, cheap or requested; else None, and the button that requests them."""
     if (cached := model_queries.cached_maps(image, question)) is not None:

@@ -21,9 +21,6 @@ CLASSES = 12  # classes shown; where there are more, those that differ most
 IMAGES = 24  # at a time
 
 
-# -- runs --
-
-
 def open_runs(names: Sequence[str]) -> list[dx.Run]:
     """Runs that can be opened and have a record; the others are named."""
     found = []
@@ -63,9 +60,6 @@ def on_the_same_images(runs: Sequence[dx.Run], split: str) -> list[dx.Run]:
     return found
 
 
-# -- numbers --
-
-
 def remarks(sides: Sequence[Side], split: str, policy: str, wanted: Wanted) -> list[str]:
     images = f"{sides[0].record.n_images:,} images of {messages.escape_markdown(split)}"
     fitted_on = " and ".join(dict.fromkeys(side.point.run.fitting_split for side in sides if side.fitted))
@@ -93,9 +87,6 @@ def remarks(sides: Sequence[Side], split: str, policy: str, wanted: Wanted) -> l
         if comparison.taken_for_the_same(sides[0].point.run, side.point.run, split):
             notes.append(f"{name}: its labels are equal in the same order, so its images are taken for the same.")
     return notes
-
-
-# -- charts --
 
 
 def curves(sides: Sequence[Side], split: str, policy: str, wanted: Wanted, choice: dx.analysis.RunChoice) -> go.Figure:
@@ -145,9 +136,6 @@ def differences(sides: Sequence[Side], base: Side, split: str, policy: str) -> g
     return figure
 
 
-# -- images --
-
-
 def images(sides: Sequence[Side], base: Side, split: str) -> None:
     st.header("Images on which they disagree", anchor=False)
     others = [side.name for side in sides if side is not base]
@@ -190,9 +178,6 @@ def link(side: Side, row: int) -> str:
     if side.fitted and (target := comparison_code.target(side)).kind == "flops" and not side.refused:
         more["budget"] = targets.offered_budget(run, policy.name, target.value)
     return links.href(run, split, row, **more)
-
-
-# -- downloads --
 
 
 def share(sides: Sequence[Side], base: Side, split: str, policy: str, charts: Mapping[str, go.Figure]) -> None:

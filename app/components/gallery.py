@@ -15,6 +15,7 @@ import dmpo_explore as dx
 
 Ints = npt.NDArray[np.int64]
 LONGEST = 32  # characters of a class's name
+PAID = ("images", "correct", "points", "compute")  # what the table of classes has beside the exits
 
 
 def short(name: str, longest: int = LONGEST) -> str:
@@ -99,7 +100,7 @@ def heat_map(
     )
     places, names = range(classes) if shown is None else shown, record.meta.class_names
     gap = f'<tr><td colspan="{n_exits + 5}">… {classes - sum(c is not None for c in places):,} more classes …</td></tr>'
-    paid_heads = "".join(f'<th scope="col">{head}</th>' for head in ("images", "correct", "points", "compute"))
+    paid_heads = "".join(f'<th scope="col" data-paid="{name}">{name}</th>' for name in PAID)
     paid = [_paid(*numbers, record) for numbers in zip(counts, correct, full.tolist(), strict=True)]
     rows = "".join(
         gap if c is None else _heat_row(names[c], c + 1, counts[c], correct[c], paid[c], chosen, marked) for c in places
@@ -137,7 +138,7 @@ def _heat_row(
     images = int(counts.sum())
     total = max(1, images)
     shown = "".join(
-        f'<td style="--share: {n / total:.1%}"{" data-marked" if marked == (number, k) else ""}>'
+        f'<td data-exit="{k - 1}" style="--share: {n / total:.1%}"{" data-marked" if marked == (number, k) else ""}>'
         + _button(
             f"cell {number} {k}",
             f"{n / total:.0%}" if n else "·",
@@ -148,7 +149,8 @@ def _heat_row(
         for k, (n, y) in enumerate(zip(counts.tolist(), correct.tolist(), strict=True), start=1)
     )
     head = _button(f"class {number}", short(name), f"class {name}: {images:,} images", chosen == (number, 0))
-    return f'<tr><th scope="row">{head}</th>{shown}{"".join(f"<td>{text}</td>" for text in paid)}</tr>'
+    pays = "".join(f'<td data-paid="{what}">{text}</td>' for what, text in zip(PAID, paid, strict=True))
+    return f'<tr data-class="{number - 1}"><th scope="row">{head}</th>{shown}{pays}</tr>'
 
 
 def _button(pick: str, shown: str, label: str, pressed: bool) -> str:

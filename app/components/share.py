@@ -118,9 +118,6 @@ def _files(
         st.caption("For a PNG open the HTML file and press its camera.")
 
 
-# -- files --
-
-
 def policy_json(policy: dx.Policy) -> str:
     """The policy as JSON, as `dx.Policy.save` writes it; to other machines without the path of its data."""
     return access.without_paths(json.dumps(policy.to_dict(), indent=2, allow_nan=False)) + "\n"

@@ -23,8 +23,8 @@ FIRST = 5  # runs compared unless others are chosen
 
 
 class Wanted(NamedTuple):
-    """The mean budget of an image, in GFLOPs or, with ``times`` of stages, in milliseconds; and what may be lost for it:
-    ``lose``, a fraction of accuracy below the best full model, or a ``risk`` of early-exit errors, with 95 % confidence."""
+    """The mean budget of an image, in GFLOPs or, with ``times`` of stages, in milliseconds; and what may be lost: a
+    fraction of accuracy below the best full model, or a ``risk`` of early-exit errors, with 95 % confidence."""
 
     budget: float
     lose: float | None = None

@@ -40,9 +40,6 @@ def page() -> None:
     url.write(**data_choices.address())
 
 
-# -- images --
-
-
 def images() -> None:
     chosen = choose()
     if chosen == data_choices.FOLDER and not data_choices.typed():
@@ -115,9 +112,6 @@ def report(found: dx.data.DataCheck) -> None:
         data_panels.contact_sheet(found, rows)
     if weights is not None:
         fetch_offer.offer(weights, "The check needs no model; a training usually starts from these weights.")
-
-
-# -- scores --
 
 
 def scores() -> None:

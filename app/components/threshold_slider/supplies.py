@@ -20,6 +20,7 @@ PARTS = (
     "tiles.js",
     "lasso.js",
     "mosaic_parts.js",
+    "flock.js",
     "mosaic.js",
     "map.js",
     "scores.js",
