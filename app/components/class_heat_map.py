@@ -19,7 +19,7 @@ def draw(point: OperatingPoint, chosen: Selection, fragments: tuple[str, ...]) -
     outcome, view = point.outcome, state.validate()
     names = outcome.record.meta.class_names
     if len(names) > class_rows.FEW:
-        _controls(view)
+        class_controls.draw("class_rows", state.KEYS, class_rows.ORDERS, searching=bool(view.find))
     else:
         view = ClassView()
     pinned = {chosen.label - 1} if chosen.label else set()
@@ -34,17 +34,6 @@ def draw(point: OperatingPoint, chosen: Selection, fragments: tuple[str, ...]) -
     widgets.clickable(body, "heat", filters.toggle, fragments)
     if pages > 1:
         st.pagination(pages, key=state.pager_key(view, pages))
-
-
-def _controls(view: ClassView) -> None:
-    class_controls.draw(
-        "class_rows",
-        *state.KEYS,
-        class_rows.ORDERS,
-        longest=state.LONGEST,
-        searching=bool(view.find),
-        width=150,
-    )
 
 
 def _summary(names: tuple[str, ...], view: ClassView, lose: int, gain: int) -> str:

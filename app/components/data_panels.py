@@ -61,16 +61,7 @@ def choose_classes(found: dx.data.DataCheck) -> ClassView:
     view = state.view()
     if len(found.class_names) <= class_rows.FEW:
         return ClassView(order="number", view="all")
-    class_controls.draw(
-        "data_classes",
-        state.FIND,
-        state.ORDER,
-        state.VIEW,
-        data_check.ORDERS,
-        longest=state.LONGEST,
-        searching=bool(view.find),
-        width=180,
-    )
+    class_controls.draw("data_classes", state.CLASSES, data_check.ORDERS, searching=bool(view.find))
     return view
 
 

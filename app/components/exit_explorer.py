@@ -109,7 +109,7 @@ def as_images(
 
     def image(name: str) -> str:
         exit, row, picked = map(int, name.split()[1:])
-        return gallery.figure(record, exit, row, thumbnail, True, bool(picked))
+        return gallery.figure(record, exit, row, thumbnail, bool(picked))
 
     widgets.shown_images(operating_point.text(point.policy), parts, image, filters.toggle, fragments)
     _pager()

@@ -4,7 +4,7 @@ closed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal
 
 import streamlit as st
@@ -18,12 +18,6 @@ import dmpo_explore as dx
 
 REFRESH = 1.0  # seconds between two updates
 WHAT = {"backbone": "Weights", "data": "Images"}
-
-
-def offers(wanted: Sequence[dx.jobs.Fetchable], without: str) -> None:
-    """An offer for each; ``without``: what the page shows or lacks meanwhile, as a sentence."""
-    for one in wanted:
-        offer(one, without)
 
 
 def offer(wanted: dx.jobs.Fetchable, without: str, place: str = "") -> None:

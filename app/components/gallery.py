@@ -28,22 +28,16 @@ def figures(
     exit: int | Ints,
     rows: Sequence[int] | Ints,
     thumbnail: Callable[[int], str] | None,
-    buttons: bool = False,
 ) -> str:
     """Images with the prediction of an exit, 0-based, or of each image's own (B,); numbers where there is no
     ``thumbnail``."""
     exits = np.broadcast_to(np.asarray(exit), (record.n_images,))
-    items = "".join(figure(record, int(exits[row]), int(row), thumbnail, buttons) for row in rows)
+    items = "".join(figure(record, int(exits[row]), int(row), thumbnail) for row in rows)
     return f'<ul class="dx-gallery">{items}</ul>'
 
 
 def figure(
-    record: dx.ExitRecord,
-    exit: int,
-    row: int,
-    thumbnail: Callable[[int], str] | None,
-    button: bool,
-    picked: bool = False,
+    record: dx.ExitRecord, exit: int, row: int, thumbnail: Callable[[int], str] | None, picked: bool = False
 ) -> str:
     """One item of `figures`; ``picked``: whether it is chosen."""
     names = record.meta.class_names
@@ -51,10 +45,8 @@ def figure(
     correct = bool(record.prediction[row, exit] == record.labels[row])  # two classes may share a name
     confidence = f"{record.confidence[row, exit]:.1%} confidence"
     title = f"{name(record, row)}: {label}; exit {exit + 1} predicts {predicted} at {confidence}"
-    shown = image(record, row, thumbnail)
-    if button:
-        about = f'aria-label="{html.escape(title)}" aria-pressed="{str(picked).lower()}"'
-        shown = f'<button type="button" data-pick="image {row}" {about}>{shown}</button>'
+    about = f'aria-label="{html.escape(title)}" aria-pressed="{str(picked).lower()}"'
+    shown = f'<button type="button" data-pick="image {row}" {about}>{image(record, row, thumbnail)}</button>'
     answer = f"<b>{'✓' if correct else '✗'}</b> {short(predicted)}"
     truth_line = "" if correct else f"<small>is {short(label)}</small>"
     return (

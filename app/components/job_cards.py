@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 from dmpo_explore_app import access, messages
 from dmpo_explore_app.components import job_texts, learning_curves
+from dmpo_explore_app.state import choices, notes, panels
 from dmpo_explore_app.state import jobs as state
-from dmpo_explore_app.state import notes, panels
 
 import dmpo_explore as dx
 
@@ -89,7 +89,7 @@ def _card(job: dx.jobs.Job, status: dx.jobs.Status) -> None:
 def _buttons(job: dx.jobs.Job, status: dx.jobs.Status) -> None:
     finished = status.state == dx.jobs.FINISHED
     if finished and st.button("Open in Explore", key=panels.key("open", job.name), icon=":material/tune:"):
-        state.show_run(job.name)
+        choices.choose_run(job.name)
         st.switch_page("views/explore.py", query_params={"run": job.name})
     if not access.is_private():
         return

@@ -17,10 +17,6 @@ from dmpo_explore_app.state import beside, calibration, choices, opened_scores, 
 import dmpo_explore as dx
 
 REFRESH = 2.0  # seconds between two looks at a run that is being made
-SPLIT_HELP = (
-    "**val** chose the epoch; thresholds are fitted on **calibration** (on val where there is none); **test** measures "
-    "their result."
-)
 
 
 def choose(
@@ -98,7 +94,7 @@ def draw_choices(names: Sequence[str], splits: Sequence[str], offered: Sequence[
 def run_and_split(names: Sequence[str], splits: Sequence[str]) -> None:
     st.selectbox("Run", names, key=choices.RUN, width=160, label_visibility="collapsed", persist_state="session")
     if splits:
-        choose_split(splits, "collapsed")
+        choose_split(splits)
 
 
 def policy(point: OperatingPoint, offered: Sequence[str]) -> None:
@@ -115,16 +111,9 @@ def policy(point: OperatingPoint, offered: Sequence[str]) -> None:
             st.checkbox(text, key=choices.WITH_BASELINES, persist_state="session")
 
 
-def choose_split(splits: Sequence[str], label: Literal["visible", "collapsed"] = "visible") -> None:
-    st.segmented_control(
-        "Split",
-        splits,
-        key=choices.SPLIT,
-        required=True,
-        help=SPLIT_HELP if label == "visible" else None,
-        label_visibility=label,
-        persist_state="session",
-    )
+def choose_split(splits: Sequence[str]) -> None:
+    options = {"key": choices.SPLIT, "required": True, "label_visibility": "collapsed", "persist_state": "session"}
+    st.segmented_control("Split", splits, **options)  # type: ignore[call-overload]
 
 
 def choose_policy(offered: Sequence[str], label: Literal["visible", "collapsed"] = "visible") -> None:

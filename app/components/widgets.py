@@ -6,7 +6,7 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -56,17 +56,17 @@ def shown_images(
     st.html(f'<div class="dx-shown" data-threshold="{threshold}">{"".join(items)}</div>')
 
 
-def title_row(text: str, gap: Literal["xsmall", "small"] = "xsmall") -> DeltaGenerator:
+def title_row(text: str) -> DeltaGenerator:
     """The page's title, which stands beside the navigation where there is room, and the row for popovers."""
-    row = st.container(horizontal=True, vertical_alignment="center", gap=gap, key="title_row")
+    row = st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="title_row")
     row.title(text, anchor=False)
     return row
 
 
-def thumbnail_source(run: dx.Run, split: str, most: int = thumbnails.THUMBNAIL) -> Callable[[int], str] | None:
-    """Row → data URI of its image, of at most ``most`` pixels; None, with a notice, if there are no images."""
+def thumbnail_source(run: dx.Run, split: str) -> Callable[[int], str] | None:
+    """Row → data URI of its image; None, with a notice, if there are no images."""
     try:
-        return thumbnails.thumbnails(run, split, most)
+        return thumbnails.thumbnails(run, split)
     except (OSError, ValueError) as error:
         if own_runs.is_own(run):
             st.caption("No images were given: a tile stands for an image. The page Bring your own takes images too.")

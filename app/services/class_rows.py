@@ -12,6 +12,7 @@ import dmpo_explore as dx
 FEW = 24  # up to so many classes are all shown, without choices
 ENDS = 10  # classes of each end
 PAGE = 40
+LONGEST = 60  # characters of a search
 ORDERS = {
     "points": "those that lose the most against the last exit first",
     "compute": "those that need the most compute first",

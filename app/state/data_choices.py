@@ -14,11 +14,10 @@ import dmpo_explore as dx
 WHAT, WAYS = "bring", {"images": "images to train on", "scores": "scores of a model"}
 DATA, PLACE, CALIBRATION = "data", "data_place", "data_calibration"
 ZIP, FORECAST, TRAIN = "data_zip", "data_forecast", "data_train"  # keys of widgets
-FIND, ORDER, VIEW = "data_find", "data_order", "data_rows"
+FIND, ORDER, VIEW = CLASSES = ("data_find", "data_order", "data_rows")
 KEYS = (WHAT, DATA)  # of the address and of the state
 FOLDER = "a folder of mine"
 DEFAULT = "digits"  # where no run says more
-LONGEST = 60  # characters of a search
 
 
 def validate_way() -> str:
@@ -76,7 +75,7 @@ def receive_zip() -> None:
 
 def view() -> class_rows.ClassView:
     state = st.session_state
-    state[FIND] = str(state.get(FIND) or "")[:LONGEST]
+    state[FIND] = str(state.get(FIND) or "")[: class_rows.LONGEST]
     state.setdefault(ORDER, next(iter(data_check.ORDERS)))
     state.setdefault(VIEW, "ends")
     return class_rows.ClassView(state[FIND], state[ORDER], state[VIEW])

@@ -20,10 +20,6 @@ def shown_run() -> str:
     return str(st.session_state.get(RUN))
 
 
-def show_run(name: str) -> None:
-    st.session_state[RUN] = name
-
-
 def rates_of(config: dx.Config) -> dx.jobs.Rates | None:
     """What was measured for configs whose training steps are like those of ``config``."""
     measured: dict[str, dx.jobs.Rates] = st.session_state.get(_RATES, {})
@@ -56,7 +52,7 @@ def show_ended(active: Mapping[str, bool], names: Sequence[str]) -> None:
             _followed().add(name)
         elif name in names and (first or name in _followed()):
             _followed().discard(name)
-            show_run(name)
+            st.session_state[RUN] = name
 
 
 def _followed() -> set[str]:

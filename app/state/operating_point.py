@@ -202,17 +202,13 @@ def typed() -> None:
 
 def put_slider(number: int, place: int) -> str:
     """Let Streamlit's own slider ``number`` stand at ``place``; its key."""
-    key = slider_key(number)
-    st.session_state[key] = place
+    st.session_state[key := f"slider {number}"] = place
     return key
 
 
-def slider_key(number: int) -> str:
-    return f"slider {number}"
-
-
 def slider_place(number: int) -> int:
-    return int(st.session_state[slider_key(number)])
+    """Where Streamlit's own slider ``number`` was moved."""
+    return int(st.session_state[f"slider {number}"])
 
 
 # -- the address --

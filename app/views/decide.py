@@ -55,7 +55,7 @@ def workbench(names: Sequence[str]) -> None:
         return
     split, policy = choices.validate_split(splits), choices.validate_policy()
     with row:
-        run_picker.choose_split(splits, "collapsed")
+        run_picker.choose_split(splits)
         run_picker.choose_policy([*choices.rules()], "collapsed")
     if runs := comparison_panels.on_the_same_images(opened, split):
         show(runs, split, policy, row)

@@ -76,7 +76,8 @@ def _form(names: Sequence[str]) -> None:
             training_plan.planned(config)
         except (OSError, ValueError) as error:
             wanted = [] if config is None else downloads.missing(config)
-            fetch_offer.offers(wanted, "A training needs it; the form and the curves do not.")
+            for one in wanted:
+                fetch_offer.offer(one, "A training needs it; the form and the curves do not.")
             if not wanted:
                 training_form.warn(error)
             return

@@ -28,14 +28,14 @@ def test_a_started_job_is_announced_once(state: dict[str, Any]) -> None:
 
 
 def test_the_run_of_a_job_that_ended_is_shown_once(state: dict[str, Any]) -> None:
-    jobs.show_run("demo")
+    state[jobs.RUN] = "demo"
     jobs.show_ended({"old": False, "mine": True}, ["demo", "old"])  # one that this session did not see
     assert jobs.shown_run() == "demo"
     jobs.show_ended({"mine": False}, ["demo"])  # it ended without a run
     assert jobs.shown_run() == "demo"
     jobs.show_ended({"mine": False}, ["demo", "mine"])
     assert jobs.shown_run() == "mine"
-    jobs.show_run("demo")
+    state[jobs.RUN] = "demo"
     jobs.show_ended({"mine": False}, ["demo", "mine"])
     assert jobs.shown_run() == "demo"
     jobs.follow_started("fast", CONFIG)  # it ended before the page saw it run
