@@ -31,8 +31,8 @@ def explain(point: OperatingPoint) -> None:
     given = f"**Compute** is what you gave for each exit; shares are relative to {of} ({size})."
     counted = (
         f"**Compute** is counted in FLOPs ({escape_markdown(meta.flops_convention, 400)}): everything that has run "
-        "when an image exits, bypasses and predictors too. Shares are relative to the *plain backbone*, the same network "
-        f"with one linear predictor at its end ({size}), so a run's own full depth may exceed 100%."
+        "when an image exits, bypasses and predictors too. Shares are relative to the *plain backbone*, the same "
+        f"network with one linear predictor at its end ({size}), so a run's own full depth may exceed 100%."
     )
     st.markdown(
         f"{given if own else counted}\n\n"

@@ -24,10 +24,7 @@ def short(name: str, longest: int = LONGEST) -> str:
 
 
 def figures(
-    record: dx.ExitRecord,
-    exit: int | Ints,
-    rows: Sequence[int] | Ints,
-    thumbnail: Callable[[int], str] | None,
+    record: dx.ExitRecord, exit: int | Ints, rows: Sequence[int] | Ints, thumbnail: Callable[[int], str] | None
 ) -> str:
     """Images with the prediction of an exit, 0-based, or of each image's own (B,); numbers where there is no
     ``thumbnail``."""

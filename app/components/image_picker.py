@@ -61,12 +61,7 @@ def _selected(place: str) -> None:
     """The image's place among those that Explore's filters keep, and the way back to all images."""
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="selected"):
         st.markdown(escape_markdown(place, 300), width="content")
-        st.button(
-            sequence.EVERY,
-            icon=":material/filter_alt_off:",
-            key=sequence.EVERY,
-            on_click=sequence.leave,
-        )
+        st.button(sequence.EVERY, icon=":material/filter_alt_off:", key=sequence.EVERY, on_click=sequence.leave)
 
 
 def _upload_widgets() -> None:

@@ -34,10 +34,7 @@ def from_file() -> tuple[str, Scores]:
     `dx.runs.read_scores`."""
     with st.container(horizontal=True, gap="medium", vertical_alignment="top", key="own_uploads"):
         shown = st.file_uploader(
-            "Scores of every exit (NPZ or CSV)",
-            type=["npz", "csv"],
-            key=state.FILE,
-            max_upload_size=MOST_MB,
+            "Scores of every exit (NPZ or CSV)", type=["npz", "csv"], key=state.FILE, max_upload_size=MOST_MB
         )
         held_out = st.file_uploader(
             "Held-out scores, to fit thresholds on (optional)",
@@ -72,10 +69,7 @@ def from_file() -> tuple[str, Scores]:
 def from_folder() -> tuple[str, Scores]:
     """Two paths; raises as `record_folder.find`."""
     text = st.text_input(
-        "Record folder",
-        key=state.FOLDER,
-        placeholder="/home/me/my-records/test",
-        persist_state="session",
+        "Record folder", key=state.FOLDER, placeholder="/home/me/my-records/test", persist_state="session"
     )
     val_text = st.text_input(
         "Folder to fit thresholds on (optional)",

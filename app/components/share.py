@@ -97,13 +97,7 @@ def _code(python: str, command: str) -> None:
         st.caption("Both look for runs where the app does.")
 
 
-def _files(
-    name: str,
-    policies: Mapping[str, dx.Policy],
-    tables: Tables,
-    figures: Figures,
-    drawn: Figures,
-) -> None:
+def _files(name: str, policies: Mapping[str, dx.Policy], tables: Tables, figures: Figures, drawn: Figures) -> None:
     st.markdown("**As files**")
     with st.container(horizontal=True, gap="small"):
         for title, policy in policies.items():

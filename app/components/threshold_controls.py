@@ -54,11 +54,7 @@ def text_field(point: OperatingPoint) -> None:
     if point.record.n_exits == 1:
         return
     st.text_input(
-        "Threshold",
-        key=targets.THRESHOLD,
-        width=230,
-        on_change=operating_point.typed,
-        persist_state="session",
+        "Threshold", key=targets.THRESHOLD, width=230, on_change=operating_point.typed, persist_state="session"
     )
     controls(point)
 

@@ -7,15 +7,7 @@ from typing import Any
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services.mosaic_data import AMOUNTS, USUAL
-from dmpo_explore_app.services.selection import (
-    ANSWERS,
-    SORTS,
-    VIEWS,
-    Rows,
-    Selection,
-    packed_region,
-    unpacked_region,
-)
+from dmpo_explore_app.services.selection import ANSWERS, SORTS, VIEWS, Rows, Selection, packed_region, unpacked_region
 from dmpo_explore_app.services.selection import REGION as REGION_IN_WORDS
 from dmpo_explore_app.state import choices, url
 from dmpo_explore_app.state.redraw import redraw

@@ -35,24 +35,9 @@ class TargetField(NamedTuple):
 
 
 TARGETS = {  # key of the address and of the widget → field
-    "budget": TargetField(
-        "flops",
-        "Max compute (%)",
-        "compute ≤ {:g}%",
-        1.0,
-    ),
-    "drop": TargetField(
-        "accuracy_drop",
-        "Max points below the last exit",
-        "≤ {:g} pt below the last exit",
-        0.1,
-    ),
-    "near_best": TargetField(
-        "near_best",
-        "Max points below the best exit",
-        "≤ {:g} pt below the best exit",
-        0.1,
-    ),
+    "budget": TargetField("flops", "Max compute (%)", "compute ≤ {:g}%", 1.0),
+    "drop": TargetField("accuracy_drop", "Max points below the last exit", "≤ {:g} pt below the last exit", 0.1),
+    "near_best": TargetField("near_best", "Max points below the best exit", "≤ {:g} pt below the best exit", 0.1),
     "risk": TargetField(
         "risk",
         "Max early-exit error (%)",

@@ -8,13 +8,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.components import (
-    comparison_panels,
-    decision_panels,
-    run_differences,
-    run_picker,
-    widgets,
-)
+from dmpo_explore_app.components import comparison_panels, decision_panels, run_differences, run_picker, widgets
 from dmpo_explore_app.services import comparison
 from dmpo_explore_app.services.comparison import Side
 from dmpo_explore_app.state import choices, decide_choices, opened_scores, url
