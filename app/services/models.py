@@ -3,6 +3,7 @@ torch."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from typing import Any
@@ -59,7 +60,7 @@ def model(run: dx.Run, device: str = "auto", merge: bool = False, precision: str
 def weights_stamp(run: dx.Run) -> WeightsStamp:
     """Which state of a run's weights is on disk; zeros where there are none."""
     try:
-        status = (run.path / dx.runs.WEIGHTS).stat()
+        status = os.stat(f"{run.path}/{dx.runs.WEIGHTS}")
     except OSError:
         return str(run.path), 0, 0, 0  # `Run.model` raises and names what is missing
     return str(run.path), status.st_mtime_ns, status.st_ino, status.st_size

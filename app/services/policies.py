@@ -89,7 +89,7 @@ def fitted(run: dx.Run, policy: str, target: dx.Target) -> dx.Policy:
 
 
 def can_fit(run: dx.Run) -> bool:
-    return run.fitting_split in run.splits()
+    return not {"calibration", "val"}.isdisjoint(run.splits())  # those of `Run.fitting_split`
 
 
 def digest(run: dx.Run, split: str) -> str:

@@ -5,6 +5,7 @@ Streamlit takes 0.3 ms to find an entry."""
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
@@ -25,7 +26,7 @@ def stamp(run: dx.Run, split: str) -> Stamp:
     if isinstance(run, own_runs.OwnRun):
         return run.stamp(split)
     try:
-        status = (run.path / "records" / split / "meta.json").stat()
+        status = os.stat(f"{run.path}/records/{split}/meta.json")
     except FileNotFoundError:
         raise FileNotFoundError(f"the {split} record of run {run.name!r} is gone: deleted, or being replaced") from None
     return str(run.path), split, status.st_mtime_ns, status.st_ino, *models.weights_stamp(run)[1:]

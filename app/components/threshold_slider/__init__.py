@@ -10,10 +10,9 @@ lacks. They go straight to the state.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
-import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app.components import widgets
 from dmpo_explore_app.components.threshold_slider import native, supplies
@@ -30,7 +29,7 @@ _component = st.components.v2.component("dmpo_explore.threshold_slider", js=supp
 def threshold_slider(
     point: OperatingPoint,
     data: SliderData,
-    figures: Mapping[str, Callable[[], go.Figure]] | None = None,
+    figures: Callable[[], native.Figures] = dict,
     exits: mosaic_data.Exits | None = None,
     fragments: Fragments = Fragments(),  # noqa: B008 - it cannot change
 ) -> None:
@@ -53,7 +52,7 @@ def threshold_slider(
         if exits is not None and exits["key"] in lacking:
             supplies.supply("exits", exits["key"], exits)
     else:
-        native.draw(point, data, figures or {}, fragments)
+        native.draw(point, data, figures(), fragments)
 
 
 def _moved(fragments: Fragments) -> None:

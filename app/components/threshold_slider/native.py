@@ -13,10 +13,10 @@ from dmpo_explore_app.services.slider_data import SliderData
 from dmpo_explore_app.state import operating_point
 from dmpo_explore_app.state.redraw import Fragments
 
+Figures = Mapping[str, Callable[[], go.Figure]]
 
-def draw(
-    point: OperatingPoint, data: SliderData, figures: Mapping[str, Callable[[], go.Figure]], fragments: Fragments
-) -> None:
+
+def draw(point: OperatingPoint, data: SliderData, figures: Figures, fragments: Fragments) -> None:
     """Sliders, rule, source, numbers, charts; ``fragments`` as in `operating_point.set_by_hand`."""
     for i, (slider, place) in enumerate(zip(data["stays"]["sliders"], data["places"], strict=True)):
         key = operating_point.put_slider(i, place)
