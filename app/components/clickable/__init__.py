@@ -41,7 +41,12 @@ def clickable_images(
     names = [name for part in parts if not isinstance(part, str) for name in part]
     lacking = {name: image(name) for name in sent.lacking(names)}
     sent.keep(name for name, html in lacking.items() if thumbnails.not_read() not in html)
-    _draw({"threshold": threshold, "parts": parts, "images": lacking}, key, on_picked, fragments)
+    _draw(
+        {"threshold": threshold, "parts": parts, "images": lacking, "missed": sent.times_missed()},
+        key,
+        on_picked,
+        fragments,
+    )
 
 
 def _draw(data: dict[str, Any], key: str, on_picked: Callable[[str], None], fragments: tuple[str, ...]) -> None:

@@ -44,7 +44,8 @@ def threshold_slider(
         moving = {name: value for name, value in data.items() if name != "stays"}
         _component(
             key=operating_point.SLIDER,
-            data=moving | {"sent_before": [key for key in keys if key not in lacking]},
+            data=moving
+            | {"sent_before": [key for key in keys if key not in lacking], "times_missed": sent.times_missed()},
             on_moved_change=partial(_moved, fragments),
             on_picked_change=partial(_picked, fragments),
             on_missed_change=partial(_missed, fragments),
