@@ -16,7 +16,6 @@ from dmpo_explore_app.components.clickable import clickable_images
 from dmpo_explore_app.messages import escape_markdown, with_code
 from dmpo_explore_app.services import downloads, own_runs, records, thumbnails
 from plotly.colors import find_intermediate_color, hex_to_rgb
-from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
 
@@ -54,13 +53,6 @@ def shown_images(
         part if isinstance(part, str) else f'<ul class="dx-gallery">{"".join(map(image, part))}</ul>' for part in parts
     ]
     st.html(f'<div class="dx-shown" data-threshold="{threshold}">{"".join(items)}</div>')
-
-
-def title_row(text: str) -> DeltaGenerator:
-    """The page's title, which stands beside the navigation where there is room, and the row for popovers."""
-    row = st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="title_row")
-    row.title(text, anchor=False)
-    return row
 
 
 def thumbnail_source(run: dx.Run, split: str) -> Callable[[int], str] | None:

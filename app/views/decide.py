@@ -18,7 +18,6 @@ import dmpo_explore as dx
 
 
 def page() -> None:
-    widgets.title_row("Which run to take?")
     names = opened_scores.without_links(opened_scores.names())
     if not names:
         widgets.no_runs()

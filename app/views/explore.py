@@ -27,7 +27,6 @@ from dmpo_explore_app.state.redraw import Fragments
 
 import dmpo_explore as dx
 
-TITLE = "When may the model stop?"
 KEYS = (*choices.KEYS, *operating_point.KEYS, *beside.KEYS, *filters.KEYS, *class_view.KEYS)
 WORKBENCH = "workbench"  # keys of fragments: the whole page,
 FOLLOWING, SLIDER, BELOW = "following", "sliding", "showing"  # what is below the choices; two parts of it
@@ -37,7 +36,6 @@ PROBLEM = "This run cannot be shown."
 
 
 def page() -> None:
-    widgets.title_row(TITLE)
     if not opened_scores.names():
         widgets.no_runs()
         return

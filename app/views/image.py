@@ -45,7 +45,6 @@ KEYS = (*choices.KEYS, *operating_point.KEYS, *image_choices.ADDRESS, *sequence.
 
 def page() -> None:
     events.keep_choices(False)
-    widgets.title_row("Why does it exit here?")
     names = opened_scores.names()
     if not names:
         widgets.no_runs()

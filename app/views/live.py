@@ -25,7 +25,6 @@ REFRESH = 1.0  # seconds between two updates
 
 def page() -> None:
     events.keep_choices(False)
-    widgets.title_row("How much time do early exits save here?")
     names = dx.list_runs()
     if not names:
         widgets.no_runs()

@@ -7,7 +7,7 @@ from typing import Literal
 
 import streamlit as st
 from dmpo_explore_app import access, messages
-from dmpo_explore_app.components import data_panels, fetch_offer, folder_panels, progress, scores_form, widgets
+from dmpo_explore_app.components import data_panels, fetch_offer, folder_panels, progress, scores_form
 from dmpo_explore_app.services import data_check, downloads, own_runs
 from dmpo_explore_app.state import data_choices, notes, opened_scores, panels, url
 
@@ -22,7 +22,6 @@ MOST_MB = 1000  # of a ZIP file; larger ones are unpacked by hand
 
 
 def page() -> None:
-    widgets.title_row("What can early exits do for yours?")
     url.follow(data_choices.KEYS)
     way = data_choices.validate_way()
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="choices"):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 from dmpo_explore_app import access, messages
-from dmpo_explore_app.components import fetch_offer, job_cards, learning_curves, training_form, training_plan, widgets
+from dmpo_explore_app.components import fetch_offer, job_cards, learning_curves, training_form, training_plan
 from dmpo_explore_app.services import downloads, models
 from dmpo_explore_app.state import choices, notes, url
 from dmpo_explore_app.state import jobs as state
@@ -20,7 +20,6 @@ KEYS = (state.RUN, *form_state.ADDRESS)  # of the address and of the state
 
 
 def page() -> None:
-    widgets.title_row("How does it learn?")
     if name := notes.take(notes.STARTED):
         text = f"{messages.escape_markdown(name)} is being trained; its card is on top of this page."
         st.toast(text, icon=":material/check:")
