@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.components import compute_help, disagreement_tiles, widgets
+from dmpo_explore_app.components import compute_help, gallery, widgets
 from dmpo_explore_app.components import share as share_popover
 from dmpo_explore_app.services import comparison, comparison_code, own_runs, policies, records, selection
 from dmpo_explore_app.services.comparison import Side, Wanted
@@ -19,6 +22,9 @@ import dmpo_explore as dx
 
 CLASSES = 12  # classes shown; where there are more, those that differ most
 IMAGES = 24  # at a time
+Rows = Sequence[int] | npt.NDArray[np.int64]
+Link = Callable[[str, int], str]
+Named = tuple[str, dx.Outcome]  # a run's name and its outcome
 
 
 def open_runs(names: Sequence[str]) -> list[dx.Run]:
@@ -166,9 +172,38 @@ def images(sides: Sequence[Side], base: Side, split: str) -> None:
     first, second = ((side.name, side.outcome) for side in (a, base))
     leads = not any(own_runs.is_own(side.point.run) for side in sides)  # a link opens a session without own scores
     to_image = (lambda name, row: link(both[name], row)) if leads else None
-    st.html(disagreement_tiles.tiles(first, second, rows, thumbnail, to_image))
+    st.html(tiles(first, second, rows, thumbnail, to_image))
     if leads:
         st.caption("A prediction is a link to its explanation.")
+
+
+def tiles(a: Named, b: Named, rows: Rows, thumbnail: Callable[[int], str] | None, link: Link | None = None) -> str:
+    """Images with the prediction of each model; ``thumbnail``: row → data URI; ``link``: name of a run and row →
+    address."""
+    items = "".join(_tile(a, b, int(row), thumbnail, link) for row in rows)
+    return f'<ul class="dx-gallery dx-pairs">{items}</ul>'
+
+
+def _tile(a: Named, b: Named, row: int, thumbnail: Callable[[int], str] | None, link: Link | None) -> str:
+    record = a[1].record
+    label = record.meta.class_names[record.labels[row]]
+    lines = [_line(letter, *named, row, link) for letter, named in (("A", a), ("B", b))]
+    title = f"{gallery.name(record, row)}: {label}"
+    return (
+        f'<li title="{html.escape(title)}"><figure>{gallery.image(record, row, thumbnail)}<figcaption>'
+        f"<strong>{gallery.short(label)}</strong>{''.join(lines)}</figcaption></figure></li>"
+    )
+
+
+def _line(letter: str, run: str, outcome: dx.Outcome, row: int, link: Link | None) -> str:
+    record, correct = outcome.record, bool(outcome.correct[row])
+    predicted = gallery.short(record.meta.class_names[outcome.prediction[row]])
+    where = f" · exit\N{NO-BREAK SPACE}{outcome.exits[row] + 1}" if record.n_exits > 1 else ""
+    text = f"<b>{letter} {'✓' if correct else '✗'}</b> {predicted}{where}"
+    if link is not None:
+        title = html.escape(f"Open in One image: {run}")
+        text = f'<a href="{html.escape(link(run, row))}" target="_self" title="{title}">{text}</a>'
+    return f'<small class="{"correct" if correct else "incorrect"}">{text}</small>'
 
 
 def link(side: Side, row: int) -> str:
@@ -177,7 +212,7 @@ def link(side: Side, row: int) -> str:
     more = {choices.POLICY: policy.name, **operating_point.thresholds_and_record(side.point)}
     if side.fitted and (target := comparison_code.target(side)).kind == "flops" and not side.refused:
         more["budget"] = targets.offered_budget(run, policy.name, target.value)
-    return links.href(run, split, row, **more)
+    return links.href(links.query(run, split, row, **more))
 
 
 def share(sides: Sequence[Side], base: Side, split: str, policy: str, charts: Mapping[str, go.Figure]) -> None:

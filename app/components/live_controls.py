@@ -96,7 +96,7 @@ def _engine(*, disabled: bool) -> None:
         "elsewhere than recorded.",
         **options,
     )
-    if live_session.has_gpu():
+    if dx.inference.gpu_use() is not None:
         devices = state.DEVICES
         st.segmented_control("Device", list(devices), format_func=devices.__getitem__, key=state.DEVICE, **options)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -145,28 +144,3 @@ def no_runs() -> None:
             "dmpo-explore fetch\ndmpo-explore train --data grocery --epochs 3 --name mine\ndmpo-explore record mine",
             language="sh",
         )
-
-
-def headline(s: Mapping[str, Any]) -> None:
-    """Two cards; ``s`` is `dx.summarise`'s."""
-    with st.grid(2, min_column_width=150, gap="xsmall"):
-        st.metric(
-            "Accuracy",
-            f"{s['accuracy']:.2%}",
-            _points(-s["accuracy_drop"]),
-            delta_description="points vs the last exit",
-            border=True,
-        )
-        st.metric(
-            "Compute saved",
-            f"{1 - s['flops_fraction']:z.1%}".replace("-", "−"),
-            f"{s['flops_fraction']:.1%} of the backbone",
-            delta_color="off",
-            delta_arrow="off",
-            border=True,
-        )
-
-
-def _points(difference: float) -> float | str:
-    shown = round(100 * difference, 2)
-    return f"{shown:+.2f}" if shown else 0

@@ -46,10 +46,3 @@ BASELINES = {
     "blur": "the image, blurred",
 }
 REFUSED = ("deep_lift", "deep_lift_shap", "layer_grad_cam", "lrp")
-
-
-def refusal_reason(method: str) -> str:
-    """Why a method of `REFUSED` is not offered; imports torch."""
-    import dmpo_explore as dx
-
-    return dx.attribution.REFUSED[method]

@@ -47,7 +47,7 @@ def facts(point: OperatingPoint, chosen: Selection) -> ChosenFacts | None:
         "why": dx.analysis.trace_decision(record, point.policy, row).sentence(),
         "before": place.before,
         "after": place.after,
-        "picture": _key(point, row),
+        "picture": hashlib.sha256(repr((records.stamp(point.run, point.split), row)).encode()).hexdigest()[:16],
     }
 
 
@@ -57,7 +57,3 @@ def picture(point: OperatingPoint, facts: ChosenFacts) -> dict[str, str]:
         return {"image": thumbnails.thumbnails(point.run, point.split, thumbnails.LARGE)(facts["row"])}
     except (OSError, ValueError):
         return {"image": ""}
-
-
-def _key(point: OperatingPoint, row: int) -> str:
-    return hashlib.sha256(repr((records.stamp(point.run, point.split), row)).encode()).hexdigest()[:16]

@@ -10,7 +10,7 @@ import dmpo_explore as dx
 
 def missing(config: dx.Config) -> list[dx.jobs.Fetchable]:
     """Weights and data of a config that are not here and can be fetched."""
-    found = (missing_weights(config.model), missing_data(config.data))
+    found = (missing_weights(config.model), missing_images(config.data.name, "train", config.data.root))
     return [one for one in found if one is not None]
 
 
@@ -31,11 +31,6 @@ def missing_weights_of(run: dx.Run) -> dx.jobs.Fetchable | None:
         return missing_weights(run.config.model) if (run.path / dx.runs.WEIGHTS).is_file() else None
     except (OSError, ValueError):
         return None
-
-
-def missing_data(data: dx.DataConfig) -> dx.jobs.Fetchable | None:
-    """The data set's training images, if they are not here and can be fetched."""
-    return missing_images(data.name, "train", data.root)
 
 
 def missing_images(name: str, split: str, root: str | None = None) -> dx.jobs.Fetchable | None:

@@ -120,8 +120,3 @@ def unavailable_reason(run: dx.Run) -> Exception | None:
     except (OSError, ValueError) as error:
         return error
     return None
-
-
-def has_gpu() -> bool:
-    """Whether `Run.model` has a GPU to choose; imports torch."""
-    return dx.inference.gpu_use() is not None

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 import numpy.typing as npt
 import streamlit as st
-from dmpo_explore_app.services import policies, records, slider_data, sprite_sheet, thumbnails
+from dmpo_explore_app.services import policies, records, slider_data, thumbnails
 from dmpo_explore_app.services.images import number_of
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.records import Stamp
@@ -164,7 +164,7 @@ def _digest(*facts: object) -> str:
 def _pictures(stamp: Stamp, temperatures: tuple[float, ...], amount: int, label: int | None, here: bool) -> Pictures:
     record = records.calibrated_at(stamp, temperatures) if temperatures else records.record_at(stamp)
     rows = shown(record, amount, label)
-    drawn = sprite_sheet.sheet_at(stamp, tuple(rows.tolist())) if here else sprite_sheet.Sheet("", 1, 1)
+    drawn = thumbnails.sheet_at(stamp, tuple(rows.tolist())) if here else thumbnails.Sheet("", 1, 1)
     return {
         "key": _digest(stamp, temperatures, amount, label, here),
         "rows": packed(rows, np.uint32),

@@ -6,7 +6,7 @@ from typing import Final
 
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
-from dmpo_explore_app.services.attribution_methods import BASELINES, METHODS, REFUSED, refusal_reason
+from dmpo_explore_app.services.attribution_methods import BASELINES, METHODS, REFUSED
 from dmpo_explore_app.services.model_queries import Question
 from dmpo_explore_app.state import choices
 
@@ -28,7 +28,8 @@ def validate(class_names: tuple[str, ...]) -> None:
     """Replace choices that are not offered by the defaults, and report them; a class of other names without words."""
     state, asked = st.session_state, st.session_state.get(METHOD)
     if asked in REFUSED:
-        notice(f"{escape_markdown(asked)} is not offered: {escape_markdown(refusal_reason(str(asked)), 400)}.")
+        reason = escape_markdown(dx.attribution.REFUSED[str(asked)], 400)
+        notice(f"{escape_markdown(asked)} is not offered: {reason}.")
         state[METHOD] = None
     choices.validate(METHOD, list(METHODS), DEFAULT_METHOD, "method")
     choices.validate(BASELINE, list(BASELINES), DEFAULT_BASELINE, "baseline")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice, with_code
-from dmpo_explore_app.services import record_folder
+from dmpo_explore_app.services import data_check
 from dmpo_explore_app.state import url
 
 import dmpo_explore as dx
@@ -169,7 +169,7 @@ def read(folder: bool = True) -> dx.Config:
     values = {option: state.get(key(option), base.get(option)) for option in dx.OPTIONS if option not in LEFT_OUT}
     values["model.exits"] = _exits(str(values["model.exits"]))
     if values["data.name"] == FOLDER and folder:
-        values["data.name"] = _folder(str(state.get(FOLDER_PATH) or ""))
+        values["data.name"] = data_check.place(str(state.get(FOLDER_PATH) or ""))
     if values["data.name"] != base.data.name:  # other data than the folders of splits that it began with
         values |= dict.fromkeys((*DIRS, *KEYS, "data.class_names", "data.unlabelled"))
     values |= {option: (value(option) or None) if is_table() else None for option in TABLE}
@@ -210,11 +210,3 @@ def _exits(text: str) -> int | list[int]:
     if (exits if isinstance(exits, int) else len(exits)) > MOST_EXITS:
         raise ValueError(f"Exits: {text} are too many; at most {MOST_EXITS} can be trained here")
     return exits
-
-
-def _folder(text: str) -> str:
-    if not text.strip():
-        raise ValueError("Say where the folder of images lies.")
-    if dx.data.reader_name(text.strip()):
-        return text.strip()
-    return str(record_folder.find(text))

@@ -28,7 +28,8 @@ def page() -> None:
 
 
 def workbench(names: Sequence[str]) -> None:
-    decide_choices.validate_runs(names, lambda: usual_runs(names))
+    own = choices.chosen_run(names)
+    decide_choices.validate_runs(names, lambda: comparison.usual_runs(names, own, opened_scores.load))
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="compared"):
         chosen = st.multiselect(
             "Runs",
@@ -52,10 +53,6 @@ def workbench(names: Sequence[str]) -> None:
         run_picker.choose_policy([*choices.rules()], "collapsed")
     if runs := comparison_panels.on_the_same_images(opened, split):
         show(runs, split, policy, row)
-
-
-def usual_runs(names: Sequence[str]) -> list[str]:
-    return comparison.usual_runs(names, choices.chosen_run(names), opened_scores.load)
 
 
 def show(runs: Sequence[dx.Run], split: str, policy: str, row: DeltaGenerator) -> None:

@@ -4,7 +4,6 @@ meanwhile."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import streamlit as st
 from dmpo_explore_app import messages
@@ -90,7 +89,7 @@ def statistics(point: OperatingPoint, session: LiveSession | None, alive: bool, 
 
 def watch(session: LiveSession, point: OperatingPoint, image: Callable[[int], str] | None, alive: bool) -> None:
     """The live statistics so far; the page is drawn again when the live run ends."""
-    look = live_panel.panel(session, point.record, image, partial(links.to_image_href, point))
+    look = live_panel.panel(session, point.record, image, lambda row: links.href(links.to_image(point, row)))
     if alive and not look.alive:
         st.rerun()
 

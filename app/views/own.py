@@ -49,7 +49,7 @@ def images() -> None:
         )
         return
     config = data_choices.config()
-    if (wanted := downloads.missing_data(config)) is not None:
+    if (wanted := downloads.missing_images(config.name, "train", config.root)) is not None:
         fetch_offer.offer(wanted, "They are checked as soon as they are here.")
         return
     with progress.waiting_notice(), progress.progress_bar("Checking images") as shown:

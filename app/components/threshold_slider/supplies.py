@@ -12,24 +12,8 @@ from typing import Any
 import streamlit as st
 
 HERE = Path(__file__).parent
-PARTS = (
-    "numbers.js",
-    "curve.js",
-    "supply.js",
-    "piles.js",
-    "tiles.js",
-    "lasso.js",
-    "mosaic_parts.js",
-    "flock.js",
-    "mosaic.js",
-    "map.js",
-    "scores.js",
-    "confusion.js",
-    "drawer.js",
-    "tabs.js",
-    "sweep.js",
-    "slider.js",
-)  # one module, in this order
+_NAMES = "numbers curve supply piles tiles lasso mosaic_parts flock mosaic map scores confusion drawer tabs sweep"
+PARTS = [f"{name}.js" for name in (*_NAMES.split(), "slider")]  # one module, in this order
 HIDDEN = "hidden"  # beginning of the keys of what style.css gives no room
 
 
