@@ -4,7 +4,7 @@ pages."""
 from __future__ import annotations
 
 import streamlit as st
-from dmpo_explore_app.components import class_controls, gallery, widgets
+from dmpo_explore_app.components import gallery, widgets
 from dmpo_explore_app.messages import escape_markdown
 from dmpo_explore_app.services import class_rows
 from dmpo_explore_app.services.class_rows import ClassView
@@ -19,7 +19,7 @@ def draw(point: OperatingPoint, chosen: Selection, fragments: tuple[str, ...]) -
     outcome, view = point.outcome, state.validate()
     names = outcome.record.meta.class_names
     if len(names) > class_rows.FEW:
-        class_controls.draw("class_rows", state.KEYS, class_rows.ORDERS, searching=bool(view.find))
+        widgets.class_choices("class_rows", state.KEYS, class_rows.ORDERS, searching=bool(view.find))
     else:
         view = ClassView()
     pinned = {chosen.label - 1} if chosen.label else set()

@@ -119,7 +119,7 @@ def classes(sides: Sequence[Side], choice: dx.analysis.RunChoice) -> go.Figure:
     )
     figure = dx.figures.class_accuracy_figure(top, list(comparison.run_numbers(sides).values()))
     alt = f"Accuracy of each run on each class; they differ most on {frame.index[0]}."
-    widgets.chart(figure, "decide classes", 110 + 26 * len(top), alt)
+    widgets.chart(figure, "decide classes", 110 + (16 + 5 * len(sides)) * len(top), alt)
     return figure
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 from dmpo_explore_app import access, messages
-from dmpo_explore_app.components import class_controls, gallery, progress, training_form, widgets
+from dmpo_explore_app.components import gallery, progress, training_form, widgets
 from dmpo_explore_app.services import class_rows, data_check
 from dmpo_explore_app.services.class_rows import ClassView
 from dmpo_explore_app.state import data_choices as state
@@ -61,7 +61,7 @@ def choose_classes(found: dx.data.DataCheck) -> ClassView:
     view = state.view()
     if len(found.class_names) <= class_rows.FEW:
         return ClassView(order="number", view="all")
-    class_controls.draw("data_classes", state.CLASSES, data_check.ORDERS, searching=bool(view.find))
+    widgets.class_choices("data_classes", state.CLASSES, data_check.ORDERS, searching=bool(view.find))
     return view
 
 

@@ -5,7 +5,7 @@ closed."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any
 
 import streamlit as st
 from dmpo_explore_app import access
@@ -65,7 +65,7 @@ def _download(wanted: dx.jobs.Fetchable, was_active: bool, place: str) -> None:
         if access.is_private():
             again = status is not None and status.state in (dx.jobs.FAILED, dx.jobs.STOPPED)
             label = "Try again" if again else f"Fetch {size(wanted.n_bytes).removeprefix('about ')}".strip()
-            _button(label, ":material/download:", f"fetch{place}", wanted, downloads.start, kind="primary")
+            _button(label, ":material/download:", f"fetch{place}", wanted, downloads.start, type="primary")
         where = "Or in a terminal" if access.is_private() else "In a terminal on the app's own machine"
         st.caption(f"{where}: `{wanted.command}`")
 
@@ -87,18 +87,11 @@ def _progress(wanted: dx.jobs.Fetchable, status: dx.jobs.DownloadStatus, place: 
 
 
 def _button(
-    label: str,
-    icon: str,
-    part: str,
-    wanted: dx.jobs.Fetchable,
-    action: Callable[[dx.jobs.Fetchable], None],
-    *,
-    kind: Literal["primary", "secondary"] = "secondary",
-    disabled: bool = False,
+    label: str, icon: str, part: str, wanted: dx.jobs.Fetchable, act: Callable[[dx.jobs.Fetchable], None], **looks: Any
 ) -> None:
-    if st.button(label, key=panels.key(part, wanted.kind, wanted.name), icon=icon, type=kind, disabled=disabled):
+    if st.button(label, key=panels.key(part, wanted.kind, wanted.name), icon=icon, **looks):
         try:
-            action(wanted)
+            act(wanted)
         except (OSError, ValueError) as error:
             notes.write(notes.DOWNLOAD, str(error))
         st.rerun()

@@ -12,7 +12,7 @@ from dmpo_explore_app.components import job_texts, threshold_controls
 from dmpo_explore_app.services import records
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.records import Stamp
-from dmpo_explore_app.state import beside, calibration, choices, opened_scores, operating_point, panels
+from dmpo_explore_app.state import beside, calibration, choices, opened_scores, operating_point, panels, targets
 
 import dmpo_explore as dx
 
@@ -104,8 +104,10 @@ def policy(point: OperatingPoint, offered: Sequence[str]) -> None:
         found = [other for other in offered if other not in choices.BASELINES or other == name or choices.baselines()]
         choose_policy(found)
         st.caption(f"{dx.POLICIES[name].summary}.")
-        threshold_controls.toggle(point)
-        threshold_controls.kind(point)
+        if not calibration.unavailable_reason(point.run, point.split, name):
+            st.toggle("Calibrated", key=calibration.KEY, persist_state="session")
+        if operating_point.per_exit_possible(point.run, point.split, name):
+            st.segmented_control("Thresholds", targets.KINDS, key=targets.KIND, required=True, persist_state="session")
         if len(found) < len(offered) or choices.baselines():
             text = f"Offer baselines too: {', '.join(choices.BASELINES)}"
             st.checkbox(text, key=choices.WITH_BASELINES, persist_state="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -13,7 +13,7 @@ from dmpo_explore_app.components import fetch_offer
 from dmpo_explore_app.components.clickable import clickable as clickable_html
 from dmpo_explore_app.components.clickable import clickable_images
 from dmpo_explore_app.messages import escape_markdown, with_code
-from dmpo_explore_app.services import downloads, own_runs, records, thumbnails
+from dmpo_explore_app.services import class_rows, downloads, own_runs, records, thumbnails
 from plotly.colors import find_intermediate_color, hex_to_rgb
 
 import dmpo_explore as dx
@@ -143,4 +143,29 @@ def no_runs() -> None:
         st.code(
             "dmpo-explore fetch\ndmpo-explore train --data grocery --epochs 3 --name mine\ndmpo-explore record mine",
             language="sh",
+        )
+
+
+def class_choices(row: str, keys: tuple[str, str, str], orders: Mapping[str, str], *, searching: bool) -> None:
+    """A search, an order of ``orders`` and a view; keys of their row and of each. What is found is shown whole."""
+    find, order, view = keys
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key=row):
+        st.text_input(
+            "Find classes",
+            key=find,
+            placeholder="part of a name",
+            max_chars=class_rows.LONGEST,
+            width=160,
+            persist_state="session",
+        )
+        st.selectbox("Order of classes", list(orders), key=order, width=160, persist_state="session")
+        st.segmented_control(
+            "Show",
+            list(class_rows.VIEWS),
+            format_func=class_rows.VIEWS.__getitem__,
+            key=view,
+            required=True,
+            label_visibility="collapsed",
+            disabled=searching,
+            persist_state="session",
         )

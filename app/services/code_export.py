@@ -14,7 +14,9 @@ FITTING = ("calibration", "val")  # splits that policies of a run are fitted on
 def python_code(run: dx.Run, split: str, policy: dx.Policy) -> str:
     """A program that prints the summary of ``policy``'s outcome on the run's record."""
     if isinstance(run, own_runs.OwnRun):
-        return own_code(run, split, policy)
+        fitted = run.scores.get(run.fitting_split)
+        load = f"record = {run.scores[split].code}"
+        return program(load, policy, fitted.code if fitted else "", target_of(policy))
     load = f"run = dx.load_run({reference(run)!r})\nrecord = run.record({split!r})"
     return program(load, policy, fitting_record(run), target_of(policy))
 
@@ -22,13 +24,6 @@ def python_code(run: dx.Run, split: str, policy: dx.Policy) -> str:
 def fitting_record(run: dx.Run) -> str:
     """The expression for the record that a run's policies are fitted on."""
     return f'run.record("{run.fitting_split}")'
-
-
-def own_code(run: own_runs.OwnRun, split: str, policy: dx.Policy) -> str:
-    """The same for scores that belong to no run folder."""
-    fitted = run.scores.get(run.fitting_split)
-    load = f"record = {run.scores[split].code}"
-    return program(load, policy, fitted.code if fitted else "", target_of(policy))
 
 
 def program(load: str, policy: dx.Policy, held_out: str, target: dx.Target | None) -> str:

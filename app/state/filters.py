@@ -170,9 +170,6 @@ def choose_region(rows: object) -> None:
         first_page()
 
 
-# -- tiles of the mosaic --
-
-
 def amount() -> int:
     return int(st.session_state.get(_AMOUNT, USUAL))
 
@@ -181,9 +178,6 @@ def choose_amount(wanted: object) -> None:
     """The reader chose another number of tiles; what is not among `AMOUNTS` is not used."""
     if wanted in AMOUNTS:
         st.session_state[_AMOUNT] = wanted
-
-
-# -- pages and rows of the table --
 
 
 def first_page() -> None:

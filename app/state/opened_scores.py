@@ -19,9 +19,6 @@ NUMBER = 4  # characters of the number of a second run of the same name
 _OPENED, _READ = "_own_runs", "_own_read"
 
 
-# -- the runs that are open --
-
-
 def opened() -> list[own_runs.OwnRun]:
     """The session's own scores, those that were opened last first."""
     return list(st.session_state.get(_OPENED, []))
@@ -69,9 +66,6 @@ def close(own: own_runs.OwnRun) -> None:
     if st.session_state.get(choices.RUN) == own.name:
         st.session_state.update({choices.RUN: None, choices.SPLIT: None})
     st.session_state[_OPENED] = [run for run in opened() if run is not own]
-
-
-# -- the form --
 
 
 def validate_way() -> str:

@@ -70,20 +70,16 @@ def _picked(fragments: Fragments) -> None:
     picked = event(operating_point.SLIDER, "picked")
     if not isinstance(picked, dict):
         return
-    redrawn = fragments.filters
     if "amount" in picked:
         filters.choose_amount(picked["amount"])
-    elif "view" in picked:
-        handle(picked, lambda: filters.choose_view(picked["view"]))
-        redrawn = fragments.images
-    elif "clear" in picked:
-        handle(picked, filters.clear)
-    elif "answer" in picked:
-        handle(picked, lambda: filters.choose_answer(picked["answer"], picked.get("class")))
-    elif "region" in picked:
-        handle(picked, lambda: filters.choose_region(picked["region"]))
-    else:
-        kind = "image" if "image" in picked else "exit"
-        handle(picked, lambda: filters.toggle(f"{kind} {picked.get(kind)}"))
-        redrawn = fragments.images if kind == "image" else redrawn
-    redraw(redrawn)
+    acts: dict[str, Callable[[], None]] = {
+        "view": lambda: filters.choose_view(picked["view"]),
+        "clear": filters.clear,
+        "answer": lambda: filters.choose_answer(picked["answer"], picked.get("class")),
+        "region": lambda: filters.choose_region(picked["region"]),
+        "image": lambda: filters.toggle(f"image {picked['image']}"),
+        "exit": lambda: filters.toggle(f"exit {picked['exit']}"),
+    }
+    if act := next((act for what, act in acts.items() if what in picked), None):
+        handle(picked, act)
+    redraw(fragments.images if {"view", "image"} & {*picked} else fragments.filters)

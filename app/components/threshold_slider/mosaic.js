@@ -32,8 +32,13 @@ class Mosaic extends Flock {
     this.made = null;
   }
 
+  // The tile under a point of the canvas, in css pixels; -1 if there is none.
   at(left, top) {
-    return tileAt(this, left, top);
+    const { x, y, made, unit } = this, side = made.atlas.side, [px, py] = [left * unit, top * unit];
+    for (let i = x.length - 1; i >= 0; i--) {
+      if (px >= x[i] && px < x[i] + side && py >= y[i] && py < y[i] + side) return i;
+    }
+    return -1;
   }
 
   // The sliders stand at `places` (or the curve's single threshold at places[0], with `line`); `counts()`: exact ones.

@@ -125,15 +125,6 @@ class Preview {
   }
 }
 
-// The tile under a point of the canvas, in css pixels; -1 if there is none.
-const tileAt = ({ x, y, made, unit }, left, top) => {
-  const side = made.atlas.side, [px, py] = [left * unit, top * unit];
-  for (let i = x.length - 1; i >= 0; i--) {
-    if (px >= x[i] && px < x[i] + side && py >= y[i] && py < y[i] + side) return i;
-  }
-  return -1;
-};
-
 // The tile beside `from` in its pile, or at the same height of the pile next to it.
 const tileBeside = ({ piles, toX, toY, made }, from, key) => {
   const side = made.atlas.side, aim = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[key];
