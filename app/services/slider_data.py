@@ -86,11 +86,11 @@ class Lasting(TypedDict):
 
 
 class SliderData(TypedDict):
-    """Everything that is drawn: ``stays``, its key ``lasting``, and a few words and numbers. ``places``: where the sliders
-    stand. ``answered``: the last event that Python has handled. ``exit``, ``marked``: the chosen exit and that of the
-    chosen image, from 1, or 0. ``source``, ``by_hand``: where the thresholds come from, and from the reader's hand.
-    ``pictures``, ``exits``, ``neighbours``: keys of `mosaic_data.Pictures`, `Exits`, `image_maps.Neighbours`. ``image``:
-    the chosen row or -1; ``region``: rows, u32 in base64; ``map_note``: about the map, a text and a command;
+    """Everything that is drawn: ``stays``, its key ``lasting``, and a few words and numbers. ``places``: where the
+    sliders stand. ``answered``: the last event that Python has handled. ``exit``, ``marked``: the chosen exit and that
+    of the chosen image, from 1, or 0. ``source``, ``by_hand``: where the thresholds come from, and from the reader's
+    hand. ``pictures``, ``exits``, ``neighbours``: keys of `mosaic_data.Pictures`, `Exits`, `image_maps.Neighbours`.
+    ``image``: the chosen row or -1; ``region``: rows, u32 in base64; ``map_note``: about the map, a text and a command;
     ``elsewhere``: whether the run has recorded other places; ``view``: the tab, of `selection.VIEWS`."""
 
     stays: Lasting

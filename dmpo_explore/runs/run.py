@@ -92,7 +92,7 @@ class Run:
         records, found = f"{self.path}/records", set[str]()
         with suppress(OSError):  # a slider asks at every move: a glob takes five times as long
             names = (name for name in os.listdir(records) if not name.startswith("."))
-            found = {name for name in names if os.path.isfile(f"{records}/{name}/meta.json")}
+            found = {name for name in names if os.path.exists(f"{records}/{name}/meta.json")}
         return sorted(found | self._replaced())
 
     def _replaced(self) -> set[str]:
