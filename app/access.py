@@ -62,8 +62,7 @@ def is_local_request(headers: Headers) -> bool:
 
 
 def is_allowed(headers: Headers) -> bool:
-    """Whether the host of these headers is one of ``server.allowedHosts``; where the app listens locally, at least a
-    name of this machine."""
+    """Whether the headers' host is one of ``server.allowedHosts``; of a local app, at least a name of this machine."""
     hosts = [value for name, value in headers if name.lower() == "host"]
     allowed = list(st.get_option("server.allowedHosts") or (LOCAL_NAMES if listens_locally() else ["*"]))
     name = host_name(hosts[0]) if len(hosts) == 1 else ""

@@ -1,5 +1,4 @@
-"""What the first page needs, imported and read once, in a thread, while the reader's browser still loads Streamlit's
-own page."""
+"""What the first page needs, imported and read in a thread, while the browser still loads Streamlit's own page."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Attribution of One image: method, class, baseline, and the maps of all exits; dear ones run when their button is
-pressed."""
+"""Attribution of One image: method, class, baseline, and the maps of all exits; dear ones wait for a button."""
 
 from __future__ import annotations
 

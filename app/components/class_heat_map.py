@@ -1,5 +1,4 @@
-"""Classes by exits, whose parts filter the images; with many classes a search, an order, and both ends of it or
-pages."""
+"""Classes by exits, whose parts filter the images; of many a search, an order, and both ends of it or pages."""
 
 from __future__ import annotations
 

@@ -178,8 +178,7 @@ def images(sides: Sequence[Side], base: Side, split: str) -> None:
 
 
 def tiles(a: Named, b: Named, rows: Rows, thumbnail: Callable[[int], str] | None, link: Link | None = None) -> str:
-    """Images with the prediction of each model; ``thumbnail``: row → data URI; ``link``: name of a run and row →
-    address."""
+    """Images with the prediction of each model; ``thumbnail``: row → data URI; ``link``: run and row → address."""
     items = "".join(_tile(a, b, int(row), thumbnail, link) for row in rows)
     return f'<ul class="dx-gallery dx-pairs">{items}</ul>'
 

@@ -110,8 +110,7 @@ def plan(found: dx.data.DataCheck) -> None:
 
 
 def next_steps(found: dx.data.DataCheck, *, weights: bool) -> None:
-    """Buttons to a training's form and, where the backbone's ``weights`` are here, to a forecast; below them the
-    forecast."""
+    """Buttons to a training's form and, where the backbone's ``weights`` are here, to a forecast, which follows."""
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="next_steps"):
         start = training_form.presets()[training_form.OWN].updated({"data.name": found.data.name})
         if st.button(

@@ -1,5 +1,4 @@
-"""The tabs of Explore that the page draws: classes by exits, images by exit or as a table; filters; the chosen
-image."""
+"""What the page draws of Explore's tabs: classes by exits, images by exit or as a table; filters; the chosen image."""
 
 from __future__ import annotations
 

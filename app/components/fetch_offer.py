@@ -1,6 +1,5 @@
 """An offer to fetch what a page lacks: what it is, size, licence, source, a button (a command for other machines),
-progress. The download is a process of its own: it continues while other pages are open, and after the browser is
-closed."""
+progress. The download is a process of its own: it outlives the page and the browser."""
 
 from __future__ import annotations
 
@@ -21,8 +20,7 @@ WHAT = {"backbone": "Weights", "data": "Images"}
 
 
 def offer(wanted: dx.jobs.Fetchable, without: str, place: str = "") -> None:
-    """What is missing, and its download, after which the whole page is drawn again; ``place`` tells two offers of a
-    page apart."""
+    """What is missing, and its download, which draws the page again; ``place`` tells two offers of a page apart."""
     status = downloads.status(wanted)
     active = status is not None and status.active
     with st.container(border=True, key=panels.key(f"offer{place}", wanted.kind, wanted.name)):

@@ -26,8 +26,7 @@ def short(name: str, longest: int = LONGEST) -> str:
 def figures(
     record: dx.ExitRecord, exit: int | Ints, rows: Sequence[int] | Ints, thumbnail: Callable[[int], str] | None
 ) -> str:
-    """Images with the prediction of an exit, 0-based, or of each image's own (B,); numbers where there is no
-    ``thumbnail``."""
+    """Images with the prediction of an exit, 0-based, or of each image's own (B,); without ``thumbnail`` numbers."""
     exits = np.broadcast_to(np.asarray(exit), (record.n_images,))
     items = "".join(figure(record, int(exits[row]), int(row), thumbnail) for row in rows)
     return f'<ul class="dx-gallery">{items}</ul>'

@@ -1,5 +1,4 @@
-"""Cards of the background trainings, drawn again every second while one runs: progress, and on the app's own machine
-log and buttons."""
+"""Cards of the background trainings, drawn every second while one runs: progress; on this machine log and buttons."""
 
 from __future__ import annotations
 

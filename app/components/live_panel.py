@@ -1,5 +1,4 @@
-"""Live statistics as numbers, charts, images and notes, with what limits them: warm-up, load, disagreements with the
-record."""
+"""Live statistics: numbers, charts, images, and what limits them: warm-up, load, disagreements with the record."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""How the runs of the page Decide differ: their settings and their training curves, read when their section is
-opened."""
+"""How the runs of the page Decide differ: settings and training curves, read when their section is opened."""
 
 from __future__ import annotations
 

@@ -24,8 +24,7 @@ GLYPHS = {"circle": "●", "square": "■", "diamond": "◆", "cross": "✚", "x
 
 
 def live() -> bool:
-    """Whether the app's own components are used, or (``DMPO_EXPLORE_SLIDER=native``, as in tests without a browser)
-    Streamlit's."""
+    """Whether the app's own components are used, or (``DMPO_EXPLORE_SLIDER=native``, as in tests) Streamlit's."""
     return os.environ.get("DMPO_EXPLORE_SLIDER", "live") != "native"
 
 

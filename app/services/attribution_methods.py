@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 
 class OfferedMethod(NamedTuple):
-    """``cheap``: one or two passes of the model per exit. ``signed``: whether values below zero count against the
-    class."""
+    """``cheap``: one or two passes of the model per exit. ``signed``: values below zero count against the class."""
 
     title: str
     explanation: str

@@ -1,5 +1,4 @@
-"""The chosen image of Explore, for the slider's drawer: what every exit answers, where it stops and why, the images
-beside it."""
+"""The chosen image, for the slider's drawer: what every exit answers, where it stops and why, the images beside it."""
 
 from __future__ import annotations
 

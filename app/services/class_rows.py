@@ -67,8 +67,7 @@ def moved(outcome: dx.Outcome) -> tuple[int, int]:
 
 
 def rows(outcome: dx.Outcome, view: ClassView, pinned: set[int], page: int = 0) -> tuple[list[int | None], int]:
-    """The classes of one page (from 0), ``pinned`` ones first where they are not among the others; how many pages there
-    are."""
+    """The classes of one page (from 0), ``pinned`` ones first where they are not among them; the number of pages."""
     names = outcome.record.meta.class_names
     if len(names) <= FEW:
         return ordered(outcome, np.arange(len(names)), view.order).tolist(), 1

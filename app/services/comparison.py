@@ -1,6 +1,5 @@
 """Several runs on the same images under one budget of compute or time: their numbers and their figures. Thresholds are
-fitted on calibration (val where a run has none); a run with a single exit, or without either, is compared at full
-depth."""
+fitted on calibration (val where a run has none); a run with a single exit, or without either, has full depth."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What a run or a training lacks that can be fetched; downloads are started for browsers on the app's own machine
-only."""
+"""What a run or a training lacks that can be fetched; only browsers on the app's own machine start downloads."""
 
 from __future__ import annotations
 

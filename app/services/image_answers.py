@@ -19,8 +19,7 @@ SIMILAR = 10  # images of the record that are shown
 
 
 class ImageAnswers(NamedTuple):
-    """Answers of all exits about an image, and the decision of a policy; ``record``: of its split, ``one``: of it
-    alone."""
+    """Answers of all exits about an image, and a policy's decision; ``record``: of its split, ``one``: of it alone."""
 
     image: ChosenImage
     record: dx.ExitRecord

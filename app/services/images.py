@@ -31,8 +31,7 @@ def number_of(record: dx.ExitRecord, row: int) -> int:
 
 
 class UploadedImage(NamedTuple):
-    """Image file that a user uploaded, in the memory of the session: bytes, SHA-256, width and height, what is shown of
-    it."""
+    """Image file that a user uploaded, in the session's memory: bytes, SHA-256, width and height, what is shown."""
 
     name: str
     data: bytes

@@ -68,8 +68,7 @@ class LiveSession:
 
 
 def open_session(run: dx.Run, split: str, policy: dx.Policy, settings: LiveSettings) -> LiveSession:
-    """A live run that is not started yet; raises as `Run.model` and `dx.inference.open_arms`, or as too many are at
-    work."""
+    """A live run, not started yet; raises as `Run.model` and `dx.inference.open_arms`, or as too many are at work."""
     with _GUARD:
         others = sum(one.working for one in _ALL)
     if others >= MOST_AT_ONCE:

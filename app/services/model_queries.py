@@ -34,8 +34,7 @@ class Question(NamedTuple):
 
 
 def model_input(image: ChosenImage) -> npt.NDArray[np.uint8]:
-    """(S, S, 3) uint8: the resized input of the model before colours are normalised; needs no weights. Raises
-    `UNAVAILABLE`."""
+    """(S, S, 3) uint8: the resized input before colours are normalised; needs no weights. Raises `UNAVAILABLE`."""
     key, kept = ("model input", *image.key), _answers_about(image)
     if (known := kept.get(key)) is not None:
         return cast("npt.NDArray[np.uint8]", known)
@@ -48,8 +47,7 @@ def model_input(image: ChosenImage) -> npt.NDArray[np.uint8]:
 
 
 def exit_answers(image: ChosenImage, record: dx.ExitRecord) -> dx.ExitRecord:
-    """Answers of all exits as a record of one image, with logits; the label of an uploaded image is `UNKNOWN`. Raises
-    `UNAVAILABLE`."""
+    """Answers of all exits as a record of one image, with logits; label `UNKNOWN` of an upload. Raises `UNAVAILABLE`."""
     key, kept = ("answers", *image.key), _answers_about(image)
     if (known := kept.get(key)) is not None:
         return cast(dx.ExitRecord, known)
@@ -76,8 +74,7 @@ def patch_components(image: ChosenImage) -> list[dx.inspection.PatchComponents]:
 
 
 def attribution_maps(image: ChosenImage, question: Question, progress: Progress) -> dx.ExitComparison:
-    """`dx.compare_exits`, raising `UNAVAILABLE`; warnings about convergence deltas are silenced: the page shows
-    them."""
+    """`dx.compare_exits`, raising `UNAVAILABLE`; no warnings about convergence deltas: the page shows them."""
     if (known := cached_maps(image, question)) is not None:
         return known
     with model_queue.exclusive_use("an explanation of one image"), _without_delta_warnings():

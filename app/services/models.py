@@ -1,5 +1,4 @@
-"""Trained models, shared between sessions, and a bounded store of what they have computed; importing it imports no
-torch."""
+"""Trained models, shared between sessions, and a bounded store of what they have computed; imports no torch."""
 
 from __future__ import annotations
 
@@ -51,8 +50,7 @@ def _of_this_session() -> Kept:
 
 
 def model(run: dx.Run, device: str = "auto", merge: bool = False, precision: str = "no") -> dx.DMPO:
-    """The trained model, shared and not to be changed; used inside `model_queue.exclusive_use`. Raises as
-    `Run.model`."""
+    """The trained model, not to be changed; used inside `model_queue.exclusive_use`. Raises as `Run.model`."""
     with model_queue.exclusive_use("a model that is being loaded"):
         return _model(weights_stamp(run), device, merge, precision)
 

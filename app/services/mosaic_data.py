@@ -58,8 +58,7 @@ class Tiles(NamedTuple):
 
 
 class ScoreBins(TypedDict):
-    """What is compared at every exit, and its range; ``falling``: images exit at low values; ``moves``: sliders move
-    its threshold."""
+    """What is compared at every exit, its range; ``falling``: images exit at low values; ``moves``: sliders move it."""
 
     name: str
     low: float

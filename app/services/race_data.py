@@ -22,8 +22,7 @@ SEED = 0  # of the images that run before anything is measured: those that a liv
 
 
 class Runner(TypedDict):
-    """An image: data URI or "", its exit from 0, whether the early-exit model's and the full one's predictions are
-    correct."""
+    """An image: data URI or "", its exit from 0, whether the early-exit model and the full one are correct."""
 
     src: str
     exit: int

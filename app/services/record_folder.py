@@ -59,8 +59,7 @@ def bundled() -> tuple[str, str]:
 
 
 def find(text: str) -> Path:
-    """The folder that ``text`` names, absolute and without links; ValueError where it is no path or may not be opened
-    here."""
+    """The folder that ``text`` names, absolute and without links; ValueError where it may not be opened here."""
     typed = _unquoted(text.strip())
     if not access.is_private():
         return _find_shared(typed)
@@ -71,8 +70,7 @@ def find(text: str) -> Path:
 
 
 def _find_shared(typed: str) -> Path:
-    """The folder under the runs root, or of a bundled run, that ``typed`` names; one refusal, whether it is there or
-    not."""
+    """The folder under the runs root, or of a bundled run, that ``typed`` names; one refusal, there or not."""
     if not Path(typed).anchor and ".." not in Path(typed).parts:
         for root in _roots():
             try:

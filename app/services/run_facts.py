@@ -68,8 +68,7 @@ def exits(n: int) -> str:
 
 
 def summary(name: str) -> RunSummary:
-    """What the run ``name`` is, and its test result under `usual_policy`; a run that cannot be read names its
-    problem."""
+    """What the run ``name`` is, and its test result under `usual_policy`; or the problem why it cannot be read."""
     try:
         run = dx.load_run(name)
         split = "test" if "test" in run.splits() else run.splits()[0]

@@ -72,8 +72,7 @@ ALL = Selection(0, 0, "all", SORTS[0], None)  # no filter is set, and no order
 
 
 class SelectionPlace(NamedTuple):
-    """The place of an image, from 1, in a sequence; the rows beside it; what selects these images, None for all of the
-    record."""
+    """The place of an image, from 1, in a sequence; the rows beside it; what selects these images, None for all."""
 
     number: int
     total: int

@@ -1,5 +1,4 @@
-"""The images of a record, small enough for a page, in their own shape (`dx.figures.thumbnail_address`). Each data set
-is read once and kept."""
+"""The images of a record, small enough for a page, in their own shape, and many as one picture of square tiles."""
 
 from __future__ import annotations
 
@@ -50,8 +49,7 @@ def _images(stamp: Stamp) -> dx.data.ImageSet:
 
 
 def thumbnails(run: dx.Run, split: str, most: int = THUMBNAIL) -> Callable[[int], str]:
-    """Row of the record → data URI of its image, at most ``most`` pixels, or of `not_read`; raises as
-    `Run.image_set`."""
+    """Row → data URI of its image, at most ``most`` pixels, or of `not_read`; raises as `Run.image_set`."""
     return _thumbnails(records.stamp(run, split), most)
 
 

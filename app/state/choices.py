@@ -26,8 +26,7 @@ def rules() -> dict[str, str]:
 
 
 def validate(key: str, options: Sequence[str], default: str, what: str, names: Mapping[str, str] | None = None) -> str:
-    """The value of widget ``key``, one of ``options``, else ``default`` with a notice; ``names``: what the widget shows
-    for them."""
+    """The value of widget ``key``, one of ``options``, else ``default`` with a notice; ``names``: as they are shown."""
     value = st.session_state.get(key)
     if value in options:
         return str(value)

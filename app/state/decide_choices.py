@@ -1,5 +1,4 @@
-"""Choices of the page Decide: runs, the budget, what may be lost, the run to compare with, and which images are
-shown."""
+"""Choices of the page Decide: runs, the budget, what may be lost, the run to compare with, which images are shown."""
 
 from __future__ import annotations
 

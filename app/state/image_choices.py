@@ -1,5 +1,4 @@
-"""Session state of the image choice on One image: a row of the record, or an upload, which stays in the session's
-memory."""
+"""The image of One image: a row of the record, or an upload, which stays in the session's memory."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The images that Previous and Next go through on One image: those of the selection on Explore, which can be left, or
-all."""
+"""The images that Previous and Next go through on One image: the selection of Explore, which can be left, or all."""
 
 from __future__ import annotations
 

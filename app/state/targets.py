@@ -1,5 +1,4 @@
-"""The target that thresholds are fitted to: its number fields, their ranges, and the `dx.Target` that they stand
-for."""
+"""The target that thresholds are fitted to: its number fields, their ranges, and their `dx.Target`."""
 
 from __future__ import annotations
 

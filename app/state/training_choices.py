@@ -163,8 +163,7 @@ def fill(config: dx.Config) -> None:
 
 
 def read(folder: bool = True) -> dx.Config:
-    """The config of the widgets' values; without ``folder`` `FOLDER` stands for it. ValueError names what is out of
-    range."""
+    """The config of the widgets' values; without ``folder`` `FOLDER` stands for it. ValueError: out of range."""
     state, base = st.session_state, st.session_state[_BASE]
     values = {option: state.get(key(option), base.get(option)) for option in dx.OPTIONS if option not in LEFT_OUT}
     values["model.exits"] = _exits(str(values["model.exits"]))

@@ -1,6 +1,5 @@
 """The page's address and the widgets' state, kept equal: a link shows what its sender saw. The address, which anybody
-can write, wins where it was changed from outside (a link, the back button); otherwise the widgets win and rewrite
-it."""
+can write, wins where it was changed from outside (a link, the back button); otherwise the widgets win."""
 
 from __future__ import annotations
 

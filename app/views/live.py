@@ -1,5 +1,4 @@
-"""Live: measured speed-up of early exits on this machine, beside the one expected from FLOPs; the threshold may move
-meanwhile."""
+"""Live: measured speed-up of early exits on this machine, beside the one expected from FLOPs."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Training: background trainings, each a process of its own, the curves of any run, and a form that starts a
-training."""
+"""Training: background trainings, each a process of its own, the curves of any run, and a form that starts one."""
 
 from __future__ import annotations
 

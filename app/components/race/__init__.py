@@ -1,5 +1,4 @@
-"""The race of `RaceData` through the early-exit model and the full model, on a canvas; still where the reader prefers
-reduced motion."""
+"""The race through the early-exit model and the full model, on a canvas; still where reduced motion is preferred."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """Hands the browser what stays while the slider moves: components that draw nothing. Arrays are bytes, the key and then
-JSON, made once: Streamlit would write the JSON of a dictionary again at every drawing, and the browser would read
-it."""
+JSON, made once: Streamlit would write a dictionary's JSON at every drawing, and the browser would read it."""
 
 from __future__ import annotations
 
