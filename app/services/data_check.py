@@ -23,7 +23,7 @@ ORDERS = {
 
 
 def place(text: str) -> str:
-    """The folder or table that was typed, absolute, or timm's name of a data set; ValueError where none may be opened."""
+    """The folder or table that was typed, absolute, or timm's name of data; ValueError where none may be opened."""
     access.check_private("Folders of images are opened")
     if not text.strip():
         raise ValueError("Type the path of a folder or table of images.")

@@ -47,7 +47,7 @@ def model_input(image: ChosenImage) -> npt.NDArray[np.uint8]:
 
 
 def exit_answers(image: ChosenImage, record: dx.ExitRecord) -> dx.ExitRecord:
-    """Answers of all exits as a record of one image, with logits; label `UNKNOWN` of an upload. Raises `UNAVAILABLE`."""
+    """Answers of all exits as a record of one image, with logits; label `UNKNOWN` of uploads. Raises `UNAVAILABLE`."""
     key, kept = ("answers", *image.key), _answers_about(image)
     if (known := kept.get(key)) is not None:
         return cast(dx.ExitRecord, known)
