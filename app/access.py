@@ -50,10 +50,8 @@ def listens_locally() -> bool:
 
 
 def is_local_request(headers: Headers) -> bool:
-    """Whether a browser on this machine sent these headers to this app: they name this machine, and no other site.
-
-    Without any headers there is no browser: true.
-    """
+    """Whether a browser on this machine sent these headers to this app: they name this machine and no other site. True
+    without any headers: then there is no browser."""
     pairs = [(name.lower(), value) for name, value in headers]
     if not pairs:
         return True
@@ -64,10 +62,7 @@ def is_local_request(headers: Headers) -> bool:
 
 
 def is_allowed(headers: Headers) -> bool:
-    """Whether the app answers a request with these headers: its host is one of ``server.allowedHosts``.
-
-    An app that listens locally answers only to names of this machine, also where that option is empty.
-    """
+    """Whether the headers' host is one of ``server.allowedHosts``; of a local app, at least a name of this machine."""
     hosts = [value for name, value in headers if name.lower() == "host"]
     allowed = list(st.get_option("server.allowedHosts") or (LOCAL_NAMES if listens_locally() else ["*"]))
     name = host_name(hosts[0]) if len(hosts) == 1 else ""

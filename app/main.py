@@ -7,11 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 from dmpo_explore_app import preload
-
-preload.wait()  # before the imports
-from dmpo_explore_app.components import app_header  # noqa: E402
-
-import dmpo_explore as dx  # noqa: E402
+from dmpo_explore_app.components import app_header
 
 HERE = Path(__file__).parent
 
@@ -31,5 +27,11 @@ former = [  # addresses of earlier versions
     for path, page, more in (("compare", decide, {}), ("data", own, {}), ("own-scores", own, {"bring": "scores"}))
 ]
 page = st.navigation([*pages, *former], position="top")
-app_header.draw(dx.list_runs(), pages.get(page, False))
+runs = app_header.draw(page.title)
+preload.wait()  # for what the page imports; its heading is there meanwhile
+if runs.open:
+    from dmpo_explore_app.components import run_list
+
+    with runs:
+        run_list.draw(pages.get(page, False))
 page.run()

@@ -1,8 +1,4 @@
-"""What the first page needs, imported and read while the browser of the reader still loads Streamlit's own page.
-
-In: the runs that are there. Out: modules, and what services keep of the usual run. It is done once, in a thread, when
-the server is ready.
-"""
+"""What the first page needs, imported and read in a thread, while the browser still loads Streamlit's own page."""
 
 from __future__ import annotations
 

@@ -34,10 +34,7 @@ LOCKED = "This app is opened by the address that was printed where it was starte
 
 def content_policy() -> str:
     """The Content-Security-Policy: scripts of this server alone, framed by no other site, nothing from elsewhere.
-
-    Streamlit needs inline styles, and blob: for the scripts of components. Its page's own inline scripts are admitted
-    by their hash.
-    """
+    Streamlit needs inline styles, blob: for components, and its page's own scripts, admitted by their hash."""
     page = Path(st.__file__).parent / "static" / "index.html"
     inline = re.findall(r"<script>(.*?)</script>", page.read_text("utf-8"), re.DOTALL) if page.is_file() else []
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in inline]
@@ -58,7 +55,6 @@ def content_policy() -> str:
 
 
 def security_headers() -> list[tuple[bytes, bytes]]:
-    """Headers of every answer."""
     headers = {
         "content-security-policy": content_policy(),
         "x-frame-options": "SAMEORIGIN",

@@ -74,7 +74,6 @@ def unavailable(error: Exception, run: dx.Run) -> None:
 
 
 def decision(answers: ImageAnswers) -> None:
-    """The exit taken and why, and the way of the image through the stages."""
     names, exit = answers.record.meta.class_names, answers.exit
     known = "" if answers.label is None else ", correct" if answers.prediction == answers.label else ", incorrect"
     confidence, share = answers.calibrated.confidence[0, exit], answers.record.flops_fraction[exit]

@@ -1,17 +1,15 @@
-"""Attribution of One image: method, class and baseline, and the maps of all exits side by side.
-
-Cheap methods run at once; the others, like the check of the maps, run when their button is pressed.
-"""
+"""Attribution of One image: method, class, baseline, and the maps of all exits; dear ones wait for a button."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.components import attribution_quality, fetch_offer
+from dmpo_explore_app.components import fetch_offer
 from dmpo_explore_app.components.progress import progress_bar
 from dmpo_explore_app.messages import escape_markdown
 from dmpo_explore_app.services import downloads, model_queries
@@ -20,6 +18,7 @@ from dmpo_explore_app.services.image_answers import ImageAnswers
 from dmpo_explore_app.services.images import ChosenImage
 from dmpo_explore_app.services.model_queries import Question
 from dmpo_explore_app.state import attribution as state
+from dmpo_explore_app.state import notes, panels
 from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
@@ -32,9 +31,17 @@ UNIT_HELP = (
     "**As measured**: logits have another scale at every exit."
 )
 
+QUALITY_HELP = (
+    "**Convergence delta**: difference between the sum of the map and the change in what is explained; up to 5% of "
+    "it, or of 1 logit if that is more, counts as good (our bound).",
+    "**Unexplained** (infidelity as a share): random patches are hidden; 0%: the map predicts the change exactly, "
+    "100%: no better than an empty map.",
+    "**Insertion**: mean probability of the class while patches are shown, most important first; it should exceed that "
+    "of a random order.",
+)
+
 
 def section(answers: ImageAnswers) -> dict[str, go.Figure]:
-    """Choices, maps and their quality; the figures that are shown."""
     st.header("Where does each exit look?", anchor=False)
     drawn = _controls(answers)
     question = state.question(answers.one, answers.exit)
@@ -46,7 +53,7 @@ def section(answers: ImageAnswers) -> dict[str, go.Figure]:
     with drawn:
         as_shares, shown = _display_choices(maps)
     charts = _charts(answers, shown, labels, question, as_shares)
-    attribution_quality.section(answers.image, maps, question, labels)
+    quality(answers.image, maps, question, labels)
     return charts
 
 
@@ -67,32 +74,29 @@ def _controls(answers: ImageAnswers) -> DeltaGenerator:
         return st.container(horizontal=True, gap="small", width="content", vertical_alignment="bottom", key="drawn")
 
 
-# -- maps --
-
-
 def _maps(image: ChosenImage, question: Question) -> dx.ExitComparison | None:
     """The maps if they are cached, cheap or requested; else None, and the button that requests them."""
     if (cached := model_queries.cached_maps(image, question)) is not None:
         return cached
     request = (*image.key, *question)
-    if not METHODS[question.method].cheap and not state.maps_requested(request):
+    if not METHODS[question.method].cheap and notes.read(notes.MAPS) != request:
         st.button(
             "Explain every exit",
             icon=":material/frame_inspect:",
             type="primary",
-            on_click=state.request_maps,
-            args=(request,),
+            on_click=notes.write,
+            args=(notes.MAPS, request),
         )
         st.caption("Many passes of the model: several seconds on two CPU cores.")
         return None
     title, place = METHODS[question.method].title, st.empty()
     if not METHODS[question.method].cheap:
-        place.button("Cancel", icon=":material/close:", on_click=state.request_maps, args=(None,), key=state.CANCEL)
+        place.button("Cancel", icon=":material/close:", on_click=notes.write, args=(notes.MAPS, None), key=state.CANCEL)
     try:
         with progress_bar(title) as progress:
             return model_queries.attribution_maps(image, question, progress)
     except model_queries.UNAVAILABLE as error:
-        state.request_maps(None)
+        notes.write(notes.MAPS, None)
         wanted = downloads.missing_weights_of(image.run)
         if isinstance(error, FileNotFoundError) and wanted is None:
             st.caption(f"The maps need the image and the model. {messages.with_code(error)}")
@@ -151,3 +155,60 @@ def _display_choices(found: dx.ExitComparison) -> tuple[bool, dx.ExitComparison]
     return unit == "share", replace(
         found, attributions=tuple(replace(one, heat=one.tokens) for one in found.attributions)
     )
+
+
+def quality(image: ChosenImage, maps: dx.ExitComparison, question: Question, labels: Sequence[str]) -> None:
+    """A closed section with a row for each exit; infidelity and insertion after a button: they take many passes."""
+    title = "Can these maps be trusted?"
+    with st.expander(title, icon=":material/fact_check:", key=panels.QUALITY, on_change="rerun") as box:
+        if not box.open:
+            return
+        qualities, request = model_queries.cached_qualities(image, question), (*image.key, *question)
+        if qualities is None and notes.read(notes.CHECK) == request:
+            try:
+                with progress_bar("Hiding parts of the image") as progress:
+                    qualities = model_queries.map_qualities(image, question, progress)
+            except model_queries.UNAVAILABLE as error:
+                notes.write(notes.CHECK, None)
+                messages.problem("The maps cannot be checked here.", error)
+        if qualities or any(one.delta is not None for one in maps.attributions):  # else nothing is known yet
+            st.table(quality_table(maps, qualities, labels), hide_index=True, alt="Numbers of every map.")
+        if qualities is None:
+            st.button("Check them by hiding parts", on_click=notes.write, args=(notes.CHECK, request))
+        st.caption("  \n".join(QUALITY_HELP))
+
+
+def quality_table(
+    maps: dx.ExitComparison, qualities: Sequence[dx.attribution.Quality] | None, labels: Sequence[str]
+) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "exit": labels,
+            "value": [messages.signed(one.logit).removeprefix("+") for one in maps.attributions],
+            "change from baseline": [messages.signed(one.difference) for one in maps.attributions],
+            "convergence delta": [_delta(one) for one in maps.attributions],
+            "unexplained": [*map(_unexplained, qualities)] if qualities else "not checked",
+            "insertion (random order)": [*map(_insertion, qualities)] if qualities else "not checked",
+        }
+    )
+
+
+def _delta(attribution: dx.Attribution) -> str:
+    if attribution.delta is None:
+        return "not defined"
+    good = dx.attribution.within_bound(attribution.delta, attribution.difference)
+    steps = f", {attribution.steps} steps" if attribution.steps else ""
+    size = messages.signed(attribution.delta, 3) if abs(attribution.delta) >= 0.0005 else "below 0.001"
+    return f"{size} {'✓ adds up' if good else '! too large'}{steps}"
+
+
+def _unexplained(quality: dx.attribution.Quality) -> str:
+    share = quality.unexplained
+    word = "✓ explains most" if share < 0.5 else "! explains little" if share < 1 else "! no better than nothing"
+    return f"{share:.0%} {word}"
+
+
+def _insertion(quality: dx.attribution.Quality) -> str:
+    better = quality.insertion_area > quality.random_insertion_area
+    area = f"{quality.insertion_area:.2f} ({quality.random_insertion_area:.2f})"
+    return f"{area} {'✓ above random' if better else '! not above random'}"

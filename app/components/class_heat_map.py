@@ -1,12 +1,9 @@
-"""Heat map of classes by exits; with many classes a search, an order, and both ends of it or pages.
-
-In: an `OperatingPoint` and a `Selection`. Out: widgets and HTML whose parts filter the images.
-"""
+"""Classes by exits, whose parts filter the images; of many a search, an order, and both ends of it or pages."""
 
 from __future__ import annotations
 
 import streamlit as st
-from dmpo_explore_app.components import class_controls, gallery, widgets
+from dmpo_explore_app.components import gallery, widgets
 from dmpo_explore_app.messages import escape_markdown
 from dmpo_explore_app.services import class_rows
 from dmpo_explore_app.services.class_rows import ClassView
@@ -21,7 +18,7 @@ def draw(point: OperatingPoint, chosen: Selection, fragments: tuple[str, ...]) -
     outcome, view = point.outcome, state.validate()
     names = outcome.record.meta.class_names
     if len(names) > class_rows.FEW:
-        _controls(view)
+        widgets.class_choices("class_rows", state.KEYS, class_rows.ORDERS, searching=bool(view.find))
     else:
         view = ClassView()
     pinned = {chosen.label - 1} if chosen.label else set()
@@ -36,17 +33,6 @@ def draw(point: OperatingPoint, chosen: Selection, fragments: tuple[str, ...]) -
     widgets.clickable(body, "heat", filters.toggle, fragments)
     if pages > 1:
         st.pagination(pages, key=state.pager_key(view, pages))
-
-
-def _controls(view: ClassView) -> None:
-    class_controls.draw(
-        "class_rows",
-        *state.KEYS,
-        class_rows.ORDERS,
-        longest=state.LONGEST,
-        searching=bool(view.find),
-        width=150,
-    )
 
 
 def _summary(names: tuple[str, ...], view: ClassView, lose: int, gain: int) -> str:

@@ -1,17 +1,17 @@
-"""Parts of the page Decide: which runs can be compared, the table, the charts, the images, the downloads.
-
-In: runs, or `Side`s: runs under one budget. Out: elements of the page. Runs that cannot be compared are named.
-"""
+"""Parts of the page Decide: which runs can be compared, the charts, the images, the downloads."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.components import compute_help, disagreement_tiles, widgets
+from dmpo_explore_app.components import compute_help, gallery, widgets
 from dmpo_explore_app.components import share as share_popover
 from dmpo_explore_app.services import comparison, comparison_code, own_runs, policies, records, selection
 from dmpo_explore_app.services.comparison import Side, Wanted
@@ -22,9 +22,9 @@ import dmpo_explore as dx
 
 CLASSES = 12  # classes shown; where there are more, those that differ most
 IMAGES = 24  # at a time
-
-
-# -- runs --
+Rows = Sequence[int] | npt.NDArray[np.int64]
+Link = Callable[[str, int], str]
+Named = tuple[str, dx.Outcome]  # a run's name and its outcome
 
 
 def open_runs(names: Sequence[str]) -> list[dx.Run]:
@@ -66,11 +66,7 @@ def on_the_same_images(runs: Sequence[dx.Run], split: str) -> list[dx.Run]:
     return found
 
 
-# -- numbers --
-
-
 def remarks(sides: Sequence[Side], split: str, policy: str, wanted: Wanted) -> list[str]:
-    """Remarks on the table, as Markdown."""
     images = f"{sides[0].record.n_images:,} images of {messages.escape_markdown(split)}"
     fitted_on = " and ".join(dict.fromkeys(side.point.run.fitting_split for side in sides if side.fitted))
     fits = f"thresholds fitted on {fitted_on}; " if fitted_on else ""
@@ -99,11 +95,7 @@ def remarks(sides: Sequence[Side], split: str, policy: str, wanted: Wanted) -> l
     return notes
 
 
-# -- charts --
-
-
 def curves(sides: Sequence[Side], split: str, policy: str, wanted: Wanted, choice: dx.analysis.RunChoice) -> go.Figure:
-    """Accuracy over cost of every run, the operating point of each, and the limits."""
     reference = next(side for side in sides if side.name == choice.reference)
     least = None if wanted.lose is None else float(reference.record.correct[:, -1].mean()) - wanted.lose
     figure = comparison.curves_figure(sides, split, policy, wanted, least)
@@ -116,7 +108,6 @@ def curves(sides: Sequence[Side], split: str, policy: str, wanted: Wanted, choic
 
 
 def classes(sides: Sequence[Side], choice: dx.analysis.RunChoice) -> go.Figure:
-    """The classes on which the runs differ most."""
     st.header("Class by class", anchor=False)
     frame = comparison.class_accuracy(sides)
     top = frame.head(CLASSES)
@@ -128,7 +119,7 @@ def classes(sides: Sequence[Side], choice: dx.analysis.RunChoice) -> go.Figure:
     )
     figure = dx.figures.class_accuracy_figure(top, list(comparison.run_numbers(sides).values()))
     alt = f"Accuracy of each run on each class; they differ most on {frame.index[0]}."
-    widgets.chart(figure, "decide classes", 110 + 26 * len(top), alt)
+    widgets.chart(figure, "decide classes", 110 + (16 + 5 * len(sides)) * len(top), alt)
     return figure
 
 
@@ -142,7 +133,6 @@ def base(sides: Sequence[Side]) -> Side:
 
 
 def differences(sides: Sequence[Side], base: Side, split: str, policy: str) -> go.Figure | None:
-    """The difference to the base run at every budget."""
     figure = comparison.differences_figure(sides, base, split, policy)
     if figure is None:
         st.caption("None of these runs has a budget to vary.")
@@ -152,11 +142,7 @@ def differences(sides: Sequence[Side], base: Side, split: str, policy: str) -> g
     return figure
 
 
-# -- images --
-
-
 def images(sides: Sequence[Side], base: Side, split: str) -> None:
-    """Images on which two of the runs disagree."""
     st.header("Images on which they disagree", anchor=False)
     others = [side.name for side in sides if side is not base]
     other, kind = decide_choices.validate_images(others)
@@ -186,9 +172,37 @@ def images(sides: Sequence[Side], base: Side, split: str) -> None:
     first, second = ((side.name, side.outcome) for side in (a, base))
     leads = not any(own_runs.is_own(side.point.run) for side in sides)  # a link opens a session without own scores
     to_image = (lambda name, row: link(both[name], row)) if leads else None
-    st.html(disagreement_tiles.tiles(first, second, rows, thumbnail, to_image))
+    st.html(tiles(first, second, rows, thumbnail, to_image))
     if leads:
         st.caption("A prediction is a link to its explanation.")
+
+
+def tiles(a: Named, b: Named, rows: Rows, thumbnail: Callable[[int], str] | None, link: Link | None = None) -> str:
+    """Images with the prediction of each model; ``thumbnail``: row → data URI; ``link``: run and row → address."""
+    items = "".join(_tile(a, b, int(row), thumbnail, link) for row in rows)
+    return f'<ul class="dx-gallery dx-pairs">{items}</ul>'
+
+
+def _tile(a: Named, b: Named, row: int, thumbnail: Callable[[int], str] | None, link: Link | None) -> str:
+    record = a[1].record
+    label = record.meta.class_names[record.labels[row]]
+    lines = [_line(letter, *named, row, link) for letter, named in (("A", a), ("B", b))]
+    title = f"{gallery.name(record, row)}: {label}"
+    return (
+        f'<li title="{html.escape(title)}"><figure>{gallery.image(record, row, thumbnail)}<figcaption>'
+        f"<strong>{gallery.short(label)}</strong>{''.join(lines)}</figcaption></figure></li>"
+    )
+
+
+def _line(letter: str, run: str, outcome: dx.Outcome, row: int, link: Link | None) -> str:
+    record, correct = outcome.record, bool(outcome.correct[row])
+    predicted = gallery.short(record.meta.class_names[outcome.prediction[row]])
+    where = f" · exit\N{NO-BREAK SPACE}{outcome.exits[row] + 1}" if record.n_exits > 1 else ""
+    text = f"<b>{letter} {'✓' if correct else '✗'}</b> {predicted}{where}"
+    if link is not None:
+        title = html.escape(f"Open in One image: {run}")
+        text = f'<a href="{html.escape(link(run, row))}" target="_self" title="{title}">{text}</a>'
+    return f'<small class="{"correct" if correct else "incorrect"}">{text}</small>'
 
 
 def link(side: Side, row: int) -> str:
@@ -197,14 +211,10 @@ def link(side: Side, row: int) -> str:
     more = {choices.POLICY: policy.name, **operating_point.thresholds_and_record(side.point)}
     if side.fitted and (target := comparison_code.target(side)).kind == "flops" and not side.refused:
         more["budget"] = targets.offered_budget(run, policy.name, target.value)
-    return links.href(run, split, row, **more)
-
-
-# -- downloads --
+    return links.href(links.query(run, split, row, **more))
 
 
 def share(sides: Sequence[Side], base: Side, split: str, policy: str, charts: Mapping[str, go.Figure]) -> None:
-    """Thresholds, tables, figures and the code of this comparison."""
     thresholds = {f"thresholds of {side.name}": side.point.policy for side in sides if side.fitted}
     tables: dict[str, Callable[[], pd.DataFrame]] = {
         "comparison": lambda: dx.analysis.run_differences({side.name: side.outcome for side in sides}, base.name),

@@ -1,7 +1,4 @@
-"""How compute is counted and where thresholds come from, one click away.
-
-In: an `OperatingPoint`. Out: a popover; its inside is made when it is opened.
-"""
+"""How compute is counted and where thresholds come from, in a popover."""
 
 from __future__ import annotations
 
@@ -17,7 +14,6 @@ import dmpo_explore as dx
 
 
 def popover(point: OperatingPoint) -> None:
-    """The button, and behind it the explanation."""
     with st.popover("What is counted", icon=":material/help:", key=panels.EXPLAINED, on_change="rerun") as box:
         if box.open:
             explain(point)
@@ -25,54 +21,32 @@ def popover(point: OperatingPoint) -> None:
 
 def explain(point: OperatingPoint) -> None:
     """FLOPs, thresholds, the exits in a table, and temperatures where there can be any."""
-    record = point.record
-    meta, split = record.meta, point.run.fitting_split
+    record, meta = point.record, point.record.meta
     own = own_runs.is_own(point.run)
-    fitted_on = (
-        "the held-out scores"
-        if own
-        else "calibration, which is used for nothing else"
-        if split == "calibration"
-        else "val, which chose the epoch"
-    )
     if text := recount(point.run, record):
         st.caption(f"These {text}")
+    fitted_on = "the held-out scores" if own else point.run.fitting_split
+    size = f"{meta.reference_flops / 1e9:.3g} GFLOPs an image"
+    of = "the last exit" if meta.reference_flops == meta.flops[-1] else "the reference_flops"
+    given = f"**Compute** is what you gave for each exit; shares are relative to {of} ({size})."
+    counted = (
+        f"**Compute** is counted in FLOPs ({escape_markdown(meta.flops_convention, 400)}): everything that has run "
+        "when an image exits, bypasses and predictors too. Shares are relative to the *plain backbone*, the same "
+        f"network with one linear predictor at its end ({size}), so a run's own full depth may exceed 100%."
+    )
     st.markdown(
-        f"{_given(meta) if own else _counted(meta)}\n\n"
-        f"**Thresholds** for a target (max compute, max accuracy drop, max early-exit error) are fitted on "
-        f"{fitted_on}, and applied unchanged to test. Moving the slider while looking at test is for exploring; "
-        "a number to report comes from a fit.\n\n"
-        "**The oracle bound** uses the labels: no choice of exits is correct more often for its compute. It shows how "
-        "much room is left and is not for use."
+        f"{given if own else counted}\n\n"
+        f"**Thresholds** for a target are fitted on {fitted_on} and applied unchanged to test. Moving the slider while "
+        "looking at test is for exploring; a number to report comes from a fit.\n\n"
+        "**The oracle bound** uses the labels: no choice of exits is correct more often for its compute."
     )
     st.table(exits(record), hide_index=True, width="content")
     explain_failure_prediction(record)
     explain_calibration(point)
     size = f"{meta.image_size} px" if meta.image_size else "unknown size"
     resizing = "" if own else f", images {point.run.config.model.resizing}"
-    st.caption(
-        f"Model: {escape_markdown(meta.model)} · {size}{resizing} · "
-        f"recorded {escape_markdown(meta.created or 'at an unknown time')}"
-    )
-
-
-def _counted(meta: dx.records.RecordMeta) -> str:
-    return (
-        f"**Compute** is counted in FLOPs ({escape_markdown(meta.flops_convention, 400)}). An image that exits at an "
-        "exit costs everything that has run so far: embedding, blocks, and every bypass and predictor up to there. "
-        "Shares are relative to the *plain backbone*: the same network with one linear predictor at its end and "
-        f"nothing added, at the same image size ({meta.reference_flops / 1e9:.3g} GFLOPs an image). A run's own full "
-        "depth may therefore exceed 100%."
-    )
-
-
-def _given(meta: dx.records.RecordMeta) -> str:
-    """The same for scores that a reader brought."""
-    of = "the last exit" if meta.reference_flops == meta.flops[-1] else "the reference_flops"
-    return (
-        "**Compute** is what you gave for each exit: everything that has run when an image exits there. Shares are "
-        f"relative to {of} ({meta.reference_flops / 1e9:.3g} GFLOPs an image)."
-    )
+    created = escape_markdown(meta.created or "at an unknown time")
+    st.caption(f"Model: {escape_markdown(meta.model)} · {size}{resizing} · recorded {created}")
 
 
 def recount(run: dx.Run, record: dx.ExitRecord) -> str:
@@ -108,9 +82,8 @@ def explain_failure_prediction(record: dx.ExitRecord) -> None:
         return
     st.markdown(
         "**Early-exit failure prediction** (EEFP, [arXiv 2508.21495](https://arxiv.org/abs/2508.21495)): how well the "
-        "confidence of an exit separates images that may exit there from the others. An image may exit where the "
-        "exit is correct, or no later exit is. 1: some threshold stops exactly these; ½: no better than chance. "
-        "An exit may be well calibrated and still stop the wrong images:"
+        "confidence of an exit separates images that may exit there, as it is correct or no later exit is, from the "
+        "others. 1: some threshold stops exactly these; ½: no better than chance."
     )
     table = dx.analysis.failure_prediction_table(record)
     shown = {
@@ -129,10 +102,8 @@ def explain_calibration(point: OperatingPoint) -> None:
         return
     temperatures = policy.temperatures or policies.base(run, split, policy.name, True).temperatures
     st.markdown(
-        f"**Calibrated** divides each exit's logits by a temperature before the policy reads them. It is fitted on "
-        f"{run.fitting_split}, to the least negative log-likelihood. Of the predictions with 80% confidence, about 80% "
-        "are then correct. The expected calibration error is the mean distance between the two; "
-        f"on {escape_markdown(split)}:"
+        f"**Calibrated** divides each exit's logits by a temperature, fitted on {run.fitting_split}, so that about 80% "
+        f"of the predictions with 80% confidence are correct. Expected calibration error on {escape_markdown(split)}:"
     )
     st.table(errors(point.record, temperatures), hide_index=True, width="content")
 

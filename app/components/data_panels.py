@@ -1,7 +1,4 @@
-"""Parts of Bring your own for images: what stops a training, counts by class, a contact sheet, what a training does.
-
-In: a `dx.data.DataCheck`. Out: elements of the page. Names of classes and files are data: they are escaped.
-"""
+"""Parts of Bring your own for images: what stops a training, counts by class, a contact sheet, what a training does."""
 
 from __future__ import annotations
 
@@ -13,11 +10,11 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 from dmpo_explore_app import access, messages
-from dmpo_explore_app.components import class_controls, gallery, progress, training_form, widgets
+from dmpo_explore_app.components import gallery, progress, training_form, widgets
 from dmpo_explore_app.services import class_rows, data_check
 from dmpo_explore_app.services.class_rows import ClassView
 from dmpo_explore_app.state import data_choices as state
-from dmpo_explore_app.state import training_choices
+from dmpo_explore_app.state import notes, training_choices
 
 import dmpo_explore as dx
 
@@ -25,7 +22,6 @@ MOST_PLACES = 200
 
 
 def verdict(found: dx.data.DataCheck) -> None:
-    """Whether a training would start, and every finding with its files."""
     if found.ready:
         st.success("A training can start on these images.", icon=":material/check_circle:")
     for finding in found.findings:
@@ -41,7 +37,6 @@ def verdict(found: dx.data.DataCheck) -> None:
 
 
 def numbers(found: dx.data.DataCheck) -> None:
-    """Images, classes, imbalance and sizes as cards."""
     sizes, ratio = found.sizes(), found.imbalance
     splits = ", ".join(f"{int(counts.sum()):,} {split}" for split, counts in found.counts.items())
     with st.grid(4, min_column_width=180, gap="xsmall"):
@@ -66,21 +61,11 @@ def choose_classes(found: dx.data.DataCheck) -> ClassView:
     view = state.view()
     if len(found.class_names) <= class_rows.FEW:
         return ClassView(order="number", view="all")
-    class_controls.draw(
-        "data_classes",
-        state.FIND,
-        state.ORDER,
-        state.VIEW,
-        data_check.ORDERS,
-        longest=state.LONGEST,
-        searching=bool(view.find),
-        width=180,
-    )
+    widgets.class_choices("data_classes", state.CLASSES, data_check.ORDERS, searching=bool(view.find))
     return view
 
 
 def counts(found: dx.data.DataCheck, rows: Sequence[int]) -> None:
-    """A bar for each class, and the numbers as a table."""
     names = [found.class_names[c] for c in rows]
     by_split = {split: values[list(rows)] for split, values in found.counts.items()}
     labels = dx.figures.unique_labels(found.class_names)  # of all: their numbers do not depend on what is shown
@@ -95,7 +80,6 @@ def counts(found: dx.data.DataCheck, rows: Sequence[int]) -> None:
 
 
 def contact_sheet(found: dx.data.DataCheck, rows: Sequence[int]) -> None:
-    """A few images of every class."""
     items = []
     for c in rows:
         name = html.escape(found.class_names[c])
@@ -126,11 +110,7 @@ def plan(found: dx.data.DataCheck) -> None:
 
 
 def next_steps(found: dx.data.DataCheck, *, weights: bool) -> None:
-    """Buttons to a training's form and to a forecast, which a frozen backbone makes; below them the forecast.
-
-    Args:
-        weights: whether the backbone is here.
-    """
+    """Buttons to a training's form and, where the backbone's ``weights`` are here, to a forecast, which follows."""
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="next_steps"):
         start = training_form.presets()[training_form.OWN].updated({"data.name": found.data.name})
         if st.button(
@@ -138,11 +118,11 @@ def next_steps(found: dx.data.DataCheck, *, weights: bool) -> None:
             on_click=training_choices.start_with, args=(training_form.OWN, start),
         ):  # fmt: skip
             st.switch_page("views/training.py")
-        asked = weights and state.forecast_asked(found.data)
+        asked = weights and notes.read(notes.FORECAST) == found.data
         if weights and not asked:
             st.button(
                 "What could early exits save here?", key=state.FORECAST, icon=":material/query_stats:",
-                on_click=state.ask_forecast, args=(found.data,),
+                on_click=notes.write, args=(notes.FORECAST, found.data),
                 help=f"Ridge probes behind every block of the frozen backbone, on {data_check.PROBED} training "
                 "images: a minute or a few.",
             )  # fmt: skip
@@ -151,7 +131,7 @@ def next_steps(found: dx.data.DataCheck, *, weights: bool) -> None:
             with progress.progress_bar("Reading images through the backbone") as shown:
                 lines = data_check.forecast(found.data, shown)
         except (OSError, ValueError) as error:
-            state.ask_forecast(None)
+            notes.write(notes.FORECAST, None)
             messages.problem("There is no forecast for these images.", error)
             return
         st.info("  \n".join(map(messages.escape_markdown, lines)), icon=":material/query_stats:")

@@ -1,7 +1,4 @@
-"""The decision of the page Decide: the budget and what may be lost, the run to take, and what is needed to take it.
-
-In: runs; `Side`s under a `Wanted`. Out: elements of the page, from the question to the files of the best run.
-"""
+"""The decision of the page Decide: the budget and what may be lost, the run to take, and the files to take it with."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ from dmpo_explore_app.services import (
     records,
 )
 from dmpo_explore_app.services.comparison import Side, Wanted
-from dmpo_explore_app.state import choices
+from dmpo_explore_app.state import choices, notes
 from dmpo_explore_app.state import decide_choices as state
 
 import dmpo_explore as dx
@@ -101,7 +98,7 @@ def _times(runs: Sequence[dx.Run]) -> None:
             "Another device: the timing.json that an export's time_stages.py writes there",
             ["json"], max_upload_size=1, key=state.TIMING, on_change=state.receive_times,
         )  # fmt: skip
-        if reason := state.refusal():
+        if reason := notes.read(notes.TIMES):
             messages.notice(f"These times cannot be used: {messages.with_code(reason)}.")
         for name, found in state.times().items():
             text = f"{name}: {found.exits[-1]:.3g} ms for all stages, one image at a time, on {found.device}."
@@ -165,7 +162,6 @@ def _points(lost: float) -> str:
 
 
 def _bound(best: Side, wanted: Wanted) -> str:
-    """What a bound on early-exit errors would cost the best run, or costs it."""
     if not best.fitted:
         return ""
     target = comparison.bound(wanted.risk)
@@ -205,7 +201,6 @@ def table(sides: Sequence[Side], found: dx.analysis.RunChoice, wanted: Wanted) -
 
 
 def take(best: Side, split: str) -> None:
-    """Thresholds, command and exported folder of the best run."""
     run, policy = best.point.run, best.point.policy
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="take"):
         st.markdown(f"**Take {messages.escape_markdown(run.name)}**", width="content")

@@ -1,7 +1,4 @@
-"""The tabs of Explore that the page draws: classes by exits, images by exit or as a table; filters; the chosen image.
-
-In: an `OperatingPoint` and a `Selection`. Out: elements of the page; every part filters the others.
-"""
+"""What the page draws of Explore's tabs: classes by exits, images by exit or as a table; filters; the chosen image."""
 
 from __future__ import annotations
 
@@ -88,7 +85,6 @@ def draw_filters(record: dx.ExitRecord) -> None:
 def as_images(
     point: OperatingPoint, rows: Rows, thumbnail: Thumbnail, chosen: Selection, fragments: tuple[str, ...]
 ) -> None:
-    """Images: a section for each exit, or one for the chosen exit."""
     outcome, record = point.outcome, point.outcome.record
     shown = [chosen.exit - 1] if chosen.exit else list(range(record.n_exits))
     few = next((n for most, n in LINES.items() if record.n_exits <= most), FEW)
@@ -112,7 +108,7 @@ def as_images(
 
     def image(name: str) -> str:
         exit, row, picked = map(int, name.split()[1:])
-        return gallery.figure(record, exit, row, thumbnail, True, bool(picked))
+        return gallery.figure(record, exit, row, thumbnail, bool(picked))
 
     widgets.shown_images(operating_point.text(point.policy), parts, image, filters.toggle, fragments)
     _pager()
@@ -169,7 +165,6 @@ def table(outcome: dx.Outcome, rows: Rows) -> pd.DataFrame:
 
 
 def downloads(point: OperatingPoint) -> dict[str, Callable[[], pd.DataFrame]]:
-    """Name → function that makes the table."""
     rows = np.arange(point.record.n_images)
     return {
         "classes": partial(dx.analysis.class_metrics, point.outcome),

@@ -1,20 +1,17 @@
-"""An offer to fetch what a page lacks: what it is, size, licence and source, a button, progress and cancel.
-
-The download is a process of its own: it continues while other pages are open, and after the browser is closed. Browsers
-on other machines are shown the command alone.
-"""
+"""An offer to fetch what a page lacks: what it is, size, licence, source, a button (a command for other machines),
+progress. The download is a process of its own: it outlives the page and the browser."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable
+from typing import Any
 
 import streamlit as st
 from dmpo_explore_app import access
 from dmpo_explore_app.components import job_texts
 from dmpo_explore_app.messages import escape_markdown
 from dmpo_explore_app.services import downloads
-from dmpo_explore_app.state import download_buttons as state
+from dmpo_explore_app.state import notes, panels
 
 import dmpo_explore as dx
 
@@ -22,21 +19,11 @@ REFRESH = 1.0  # seconds between two updates
 WHAT = {"backbone": "Weights", "data": "Images"}
 
 
-def offers(wanted: Sequence[dx.jobs.Fetchable], without: str) -> None:
-    """An offer for each; ``without``: what the page shows or lacks meanwhile, as a sentence."""
-    for one in wanted:
-        offer(one, without)
-
-
 def offer(wanted: dx.jobs.Fetchable, without: str, place: str = "") -> None:
-    """What is missing, and its download; the whole page is drawn again when it has ended.
-
-    Args:
-        place: distinguishes two offers of the same on a page.
-    """
+    """What is missing, and its download, which draws the page again; ``place`` tells two offers of a page apart."""
     status = downloads.status(wanted)
     active = status is not None and status.active
-    with st.container(border=True, key=state.key(f"offer{place}", wanted)):
+    with st.container(border=True, key=panels.key(f"offer{place}", wanted.kind, wanted.name)):
         st.markdown(f":material/cloud_download: **{heading(wanted)}**  \n{escape_markdown(without)}")
         st.caption(facts(wanted))
         st.fragment(_download, run_every=REFRESH if active else None)(wanted, active, place)
@@ -64,7 +51,7 @@ def _download(wanted: dx.jobs.Fetchable, was_active: bool, place: str) -> None:
     status = downloads.status(wanted)
     if was_active and (status is None or not status.active):
         st.rerun()
-    if text := state.take_error():
+    if text := notes.take(notes.DOWNLOAD):
         st.warning(escape_markdown(text, 500), icon=":material/info:")
     if status is not None and status.active:
         _progress(wanted, status, place)
@@ -76,7 +63,7 @@ def _download(wanted: dx.jobs.Fetchable, was_active: bool, place: str) -> None:
         if access.is_private():
             again = status is not None and status.state in (dx.jobs.FAILED, dx.jobs.STOPPED)
             label = "Try again" if again else f"Fetch {size(wanted.n_bytes).removeprefix('about ')}".strip()
-            _button(label, ":material/download:", f"fetch{place}", wanted, downloads.start, kind="primary")
+            _button(label, ":material/download:", f"fetch{place}", wanted, downloads.start, type="primary")
         where = "Or in a terminal" if access.is_private() else "In a terminal on the app's own machine"
         st.caption(f"{where}: `{wanted.command}`")
 
@@ -98,18 +85,11 @@ def _progress(wanted: dx.jobs.Fetchable, status: dx.jobs.DownloadStatus, place: 
 
 
 def _button(
-    label: str,
-    icon: str,
-    part: str,
-    wanted: dx.jobs.Fetchable,
-    action: Callable[[dx.jobs.Fetchable], None],
-    *,
-    kind: Literal["primary", "secondary"] = "secondary",
-    disabled: bool = False,
+    label: str, icon: str, part: str, wanted: dx.jobs.Fetchable, act: Callable[[dx.jobs.Fetchable], None], **looks: Any
 ) -> None:
-    if st.button(label, key=state.key(part, wanted), icon=icon, type=kind, disabled=disabled):
+    if st.button(label, key=panels.key(part, wanted.kind, wanted.name), icon=icon, **looks):
         try:
-            action(wanted)
+            act(wanted)
         except (OSError, ValueError) as error:
-            state.keep_error(error)
+            notes.write(notes.DOWNLOAD, str(error))
         st.rerun()

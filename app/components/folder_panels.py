@@ -1,7 +1,4 @@
-"""Parts of Bring your own for scores: the problems of a record folder, what a record holds, and how to write one.
-
-In: a folder or a record. Out: elements of the page.
-"""
+"""Parts of Bring your own for scores: the problems of a record folder, what a record holds, and how to write one."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.services import record_folder
 from dmpo_explore_app.services.run_facts import exits
-from dmpo_explore_app.state import opened_scores
+from dmpo_explore_app.state import opened_scores, panels
 
 import dmpo_explore as dx
 
@@ -34,7 +31,7 @@ def report(folder: Path) -> bool:
         st.markdown("Did you mean one of the records in it?")
         with st.container(horizontal=True, gap="small"):
             for i, path in enumerate(meant):
-                name, key = messages.escape_markdown(path.relative_to(folder)), opened_scores.suggestion_key(i)
+                name, key = messages.escape_markdown(path.relative_to(folder)), panels.key(opened_scores.MEANT, i)
                 st.button(name, key=key, on_click=opened_scores.open_folder, args=(record_folder.name_of(path),))
     return False
 
@@ -63,7 +60,6 @@ def val_record(text: str, folder: Path) -> Path | None:
 
 
 def summary(record: dx.ExitRecord, held_out: dx.ExitRecord | None) -> None:
-    """What the record holds, in a line."""
     meta = record.meta
     data, split, model = map(messages.escape_markdown, (meta.data, meta.split, meta.model))
     sizes = f"{record.n_images:,} images, {exits(record.n_exits)}, {len(meta.class_names)} classes"
@@ -79,7 +75,6 @@ def summary(record: dx.ExitRecord, held_out: dx.ExitRecord | None) -> None:
 
 
 def recipe() -> None:
-    """How to write such a file or folder."""
     npz, csv, folder = st.tabs(["NPZ file", "CSV file", "Record folder"])
     with npz:
         st.markdown("One file from NumPy arrays:")

@@ -1,8 +1,5 @@
-"""Images with the predictions of exits, as HTML.
-
-In: a record or an outcome. Out: a string of HTML in which every text is escaped; its looks are in style.css. Parts that
-can be clicked are buttons whose ``data-pick`` is an argument of `filters.toggle`.
-"""
+"""Images with the predictions of exits, as HTML in which every text is escaped. Parts that can be clicked are buttons
+whose ``data-pick`` is an argument of `filters.toggle`."""
 
 from __future__ import annotations
 
@@ -18,6 +15,7 @@ import dmpo_explore as dx
 
 Ints = npt.NDArray[np.int64]
 LONGEST = 32  # characters of a class's name
+PAID = ("images", "correct", "points", "compute")  # what the table of classes has beside the exits
 
 
 def short(name: str, longest: int = LONGEST) -> str:
@@ -26,31 +24,16 @@ def short(name: str, longest: int = LONGEST) -> str:
 
 
 def figures(
-    record: dx.ExitRecord,
-    exit: int | Ints,
-    rows: Sequence[int] | Ints,
-    thumbnail: Callable[[int], str] | None,
-    buttons: bool = False,
+    record: dx.ExitRecord, exit: int | Ints, rows: Sequence[int] | Ints, thumbnail: Callable[[int], str] | None
 ) -> str:
-    """A list of images with the prediction of an exit for each.
-
-    Args:
-        exit: which one, 0-based; or (B,) the one of every image of the record.
-        thumbnail: row → data URI; None where there are no images: then their numbers are shown.
-        buttons: whether images can be chosen.
-    """
+    """Images with the prediction of an exit, 0-based, or of each image's own (B,); without ``thumbnail`` numbers."""
     exits = np.broadcast_to(np.asarray(exit), (record.n_images,))
-    items = "".join(figure(record, int(exits[row]), int(row), thumbnail, buttons) for row in rows)
+    items = "".join(figure(record, int(exits[row]), int(row), thumbnail) for row in rows)
     return f'<ul class="dx-gallery">{items}</ul>'
 
 
 def figure(
-    record: dx.ExitRecord,
-    exit: int,
-    row: int,
-    thumbnail: Callable[[int], str] | None,
-    button: bool,
-    picked: bool = False,
+    record: dx.ExitRecord, exit: int, row: int, thumbnail: Callable[[int], str] | None, picked: bool = False
 ) -> str:
     """One item of `figures`; ``picked``: whether it is chosen."""
     names = record.meta.class_names
@@ -58,10 +41,8 @@ def figure(
     correct = bool(record.prediction[row, exit] == record.labels[row])  # two classes may share a name
     confidence = f"{record.confidence[row, exit]:.1%} confidence"
     title = f"{name(record, row)}: {label}; exit {exit + 1} predicts {predicted} at {confidence}"
-    shown = image(record, row, thumbnail)
-    if button:
-        about = f'aria-label="{html.escape(title)}" aria-pressed="{str(picked).lower()}"'
-        shown = f'<button type="button" data-pick="image {row}" {about}>{shown}</button>'
+    about = f'aria-label="{html.escape(title)}" aria-pressed="{str(picked).lower()}"'
+    shown = f'<button type="button" data-pick="image {row}" {about}>{image(record, row, thumbnail)}</button>'
     answer = f"<b>{'✓' if correct else '✗'}</b> {short(predicted)}"
     truth_line = "" if correct else f"<small>is {short(label)}</small>"
     return (
@@ -71,7 +52,6 @@ def figure(
 
 
 def name(record: dx.ExitRecord, row: int) -> str:
-    """Split and number of an image."""
     return f"{record.meta.split} image {number_of(record, row)}"
 
 
@@ -90,13 +70,9 @@ def heat_map(
     shown: Sequence[int | None] | None = None,
     of: npt.NDArray[np.bool_] | None = None,
 ) -> str:
-    """Where the images of each class exit, in per cent of the class; every cell is a button.
-
-    Args:
-        chosen: class and exit that are filtered for, from 1, or 0. image: the chosen row, whose cell is marked.
-        shown: the classes, 0-based, from top to bottom; None among them is a gap. By default all.
-        of: (B,) which images are counted. By default all.
-    """
+    """Where the images of each class exit, in per cent of the class; every cell is a button. ``chosen``: class and exit
+    that are filtered for, from 1, or 0. ``image``: the row whose cell is marked. ``shown``: classes, 0-based; None
+    among them is a gap. ``of``: (B,) which images are counted."""
     record, exits = outcome.record, outcome.exits
     classes, n_exits = len(record.meta.class_names), record.n_exits
     cells = record.labels * n_exits + exits
@@ -112,7 +88,7 @@ def heat_map(
     )
     places, names = range(classes) if shown is None else shown, record.meta.class_names
     gap = f'<tr><td colspan="{n_exits + 5}">… {classes - sum(c is not None for c in places):,} more classes …</td></tr>'
-    paid_heads = "".join(f'<th scope="col">{head}</th>' for head in ("images", "correct", "points", "compute"))
+    paid_heads = "".join(f'<th scope="col" data-paid="{name}">{name}</th>' for name in PAID)
     paid = [_paid(*numbers, record) for numbers in zip(counts, correct, full.tolist(), strict=True)]
     rows = "".join(
         gap if c is None else _heat_row(names[c], c + 1, counts[c], correct[c], paid[c], chosen, marked) for c in places
@@ -150,7 +126,7 @@ def _heat_row(
     images = int(counts.sum())
     total = max(1, images)
     shown = "".join(
-        f'<td style="--share: {n / total:.1%}"{" data-marked" if marked == (number, k) else ""}>'
+        f'<td data-exit="{k - 1}" style="--share: {n / total:.1%}"{" data-marked" if marked == (number, k) else ""}>'
         + _button(
             f"cell {number} {k}",
             f"{n / total:.0%}" if n else "·",
@@ -161,7 +137,8 @@ def _heat_row(
         for k, (n, y) in enumerate(zip(counts.tolist(), correct.tolist(), strict=True), start=1)
     )
     head = _button(f"class {number}", short(name), f"class {name}: {images:,} images", chosen == (number, 0))
-    return f'<tr><th scope="row">{head}</th>{shown}{"".join(f"<td>{text}</td>" for text in paid)}</tr>'
+    pays = "".join(f'<td data-paid="{what}">{text}</td>' for what, text in zip(PAID, paid, strict=True))
+    return f'<tr data-class="{number - 1}"><th scope="row">{head}</th>{shown}{pays}</tr>'
 
 
 def _button(pick: str, shown: str, label: str, pressed: bool) -> str:
@@ -170,11 +147,7 @@ def _button(pick: str, shown: str, label: str, pressed: bool) -> str:
 
 
 def exit_header(record: dx.ExitRecord, exit: int, chosen: int, total: int, accuracy: float, colour: str) -> str:
-    """Heading of one exit: how many images exit there, how many the filters keep, and their accuracy.
-
-    Args:
-        chosen: images of ``total`` that the filters keep. accuracy: of the chosen ones.
-    """
+    """Heading of one exit: how many images exit there, how many of them the filters keep, and the accuracy of these."""
     facts = [f"{total:,} exit here" if chosen == total else f"{chosen:,} chosen of {total:,} that exit here"]
     if chosen:
         facts.append(f"{accuracy:.1%} correct")

@@ -14,7 +14,6 @@ import dmpo_explore as dx
 
 
 def section(answers: ImageAnswers) -> None:
-    """The choice of an edit, the edited image and its way; the model answers."""
     with st.container(horizontal=True, gap="medium", vertical_alignment="center", key="picture_edit"):
         st.markdown("**Edit and see**", width="content")
         name = st.pills("Edit", list(dx.data.EDITS), key=state.EDIT, label_visibility="collapsed", width="content")

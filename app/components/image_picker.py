@@ -10,7 +10,7 @@ from dmpo_explore_app.services.images import ChosenImage
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.selection import SelectionPlace
 from dmpo_explore_app.state import image_choices as state
-from dmpo_explore_app.state import sequence
+from dmpo_explore_app.state import notes, sequence
 
 import dmpo_explore as dx
 
@@ -34,7 +34,10 @@ def choose(point: OperatingPoint) -> ChosenImage | None:
             _row_widgets(record, chosen.row, place)
             selected = selection.sentence(place, record.meta.class_names)
     if selected:
-        _selected(selected)
+        with st.container(horizontal=True, gap="small", vertical_alignment="center", key="selected"):
+            st.markdown(escape_markdown(selected, 300), width="content")
+            every, icon = sequence.EVERY, ":material/filter_alt_off:"
+            st.button(every, icon=icon, key=sequence.EVERY, on_click=sequence.leave)
     _upload_widgets()
     return chosen
 
@@ -55,18 +58,6 @@ def _row_widgets(record: dx.ExitRecord, row: int, place: SelectionPlace) -> None
             shortcut=key,
         )
     st.button(state.OTHER, icon=":material/shuffle:", key=state.OTHER, on_click=state.open_row, args=(other,))
-
-
-def _selected(place: str) -> None:
-    """The image's place among those that Explore's filters keep, and the way back to all images."""
-    with st.container(horizontal=True, gap="small", vertical_alignment="center", key="selected"):
-        st.markdown(escape_markdown(place, 300), width="content")
-        st.button(
-            sequence.EVERY,
-            icon=":material/filter_alt_off:",
-            key=sequence.EVERY,
-            on_click=sequence.leave,
-        )
 
 
 def _upload_widgets() -> None:
@@ -94,5 +85,5 @@ def _upload_widgets() -> None:
         )
     if source != "record" and state.absent():
         notice("The image stayed in its session: a reload or a link does not bring it back. Choose it again.")
-    if source != "record" and (reason := state.refusal()):
+    if source != "record" and (reason := notes.read(notes.UPLOAD)):
         notice(f"That image cannot be used: {with_code(reason, 300)}.")

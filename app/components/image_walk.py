@@ -1,8 +1,5 @@
-"""The way of an image through the stages: at each exit its answers, the score, the threshold that decides.
-
-In: `ImageAnswers`, and a small picture. Out: HTML in which every text is escaped; its looks and its motion are in
-style.css. No model is needed: the record has the answers, and the probabilities of other classes where it has logits.
-"""
+"""The way of an image through the stages, as HTML in which every text is escaped: at each exit its answers, the score,
+the threshold that decides. The record has them; no model is needed."""
 
 from __future__ import annotations
 
@@ -17,11 +14,7 @@ CLASSES = 5  # at each exit, the most probable first
 
 
 def walk(answers: ImageAnswers, picture: str | None, truth: int | None) -> str:
-    """A list of the stages; those after the exit are not needed and pale.
-
-    Args:
-        picture: a data URI. truth: the class, where it is known.
-    """
+    """The stages; those after the exit are pale. ``picture``: a data URI; ``truth``: the class, where it is known."""
     found = answers.most_probable(CLASSES)
     read = answers.calibrated
     classes, shares = found or (read.prediction[0][:, None], read.confidence[0][:, None])

@@ -1,8 +1,4 @@
-"""Cards of the background trainings: progress, log, and buttons that stop, resume, open or remove a job.
-
-The cards are drawn again every second while a job runs. A browser on another machine is shown no log and no
-buttons, because a log names folders of the app's machine.
-"""
+"""Cards of the background trainings, drawn every second while one runs: progress; on this machine log and buttons."""
 
 from __future__ import annotations
 
@@ -11,6 +7,7 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 from dmpo_explore_app import access, messages
 from dmpo_explore_app.components import job_texts, learning_curves
+from dmpo_explore_app.state import choices, notes, panels
 from dmpo_explore_app.state import jobs as state
 
 import dmpo_explore as dx
@@ -30,7 +27,7 @@ Found = list[tuple[dx.jobs.Job, dx.jobs.Status]]
 
 def panel(names: Sequence[str]) -> None:
     """An error of the last button, and a card for every job; ``names``: of all runs."""
-    if text := state.take_error():
+    if text := notes.take(notes.JOB):
         st.error(messages.with_code(text), icon=":material/error:")
     found = _jobs()
     if not found:
@@ -44,7 +41,6 @@ def panel(names: Sequence[str]) -> None:
 
 
 def running() -> list[str]:
-    """Names of the jobs that run."""
     return [job.name for job, status in _jobs() if status.active]
 
 
@@ -85,14 +81,14 @@ def _card(job: dx.jobs.Job, status: dx.jobs.Status) -> None:
         messages.notice("Its run is missing: the folder was removed or renamed.")
     if access.is_private():
         # The height is the container's and by key, so that the code's own copy button stays reachable by keyboard.
-        log = st.expander("Log", icon=":material/terminal:", key=state.card_key("log", job.name))
+        log = st.expander("Log", icon=":material/terminal:", key=panels.key("log", job.name))
         log.container(height=LOG_HEIGHT, border=False).code(job.log() or " ", language=None, wrap_lines=True)
 
 
 def _buttons(job: dx.jobs.Job, status: dx.jobs.Status) -> None:
     finished = status.state == dx.jobs.FINISHED
-    if finished and st.button("Open in Explore", key=state.card_key("open", job.name), icon=":material/tune:"):
-        state.show_run(job.name)
+    if finished and st.button("Open in Explore", key=panels.key("open", job.name), icon=":material/tune:"):
+        choices.choose_run(job.name)
         st.switch_page("views/explore.py", query_params={"run": job.name})
     if not access.is_private():
         return
@@ -105,7 +101,7 @@ def _buttons(job: dx.jobs.Job, status: dx.jobs.Status) -> None:
         # A callback: a click counts even if an epoch ends at this moment and the page is drawn again.
         st.button(
             label,
-            key=state.card_key(label, job.name),
+            key=panels.key(label, job.name),
             icon=icon,
             disabled=status.state == dx.jobs.STOPPING,
             on_click=_act,
@@ -114,9 +110,8 @@ def _buttons(job: dx.jobs.Job, status: dx.jobs.Status) -> None:
 
 
 def _act(action: Callable[[str], object], name: str) -> None:
-    """Run an action of a button; an error is shown when the page is drawn next."""
     try:
         access.check_private("Trainings are controlled")
         action(name)
     except (OSError, ValueError) as error:
-        state.keep_error(error)
+        notes.write(notes.JOB, str(error))

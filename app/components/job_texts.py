@@ -6,7 +6,6 @@ import dmpo_explore as dx
 
 
 def headline(status: dx.jobs.Status) -> str:
-    """State of a job in words."""
     epochs, progress = f"{status.epoch} of {counted(status.epochs, 'epoch')}", status.progress
     match status.state:
         case dx.jobs.RUNNING:

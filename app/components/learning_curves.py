@@ -13,14 +13,7 @@ import dmpo_explore as dx
 
 
 def curves(run: dx.Run, facts: DeltaGenerator, top: DeltaGenerator) -> None:
-    """The curves, their legend and their numbers.
-
-    Args:
-        facts: place for what was trained. top: place for the share popover.
-
-    Raises:
-        OSError, ValueError: as `Run.history`, before anything is drawn.
-    """
+    """The curves, their legend and numbers; raises as `Run.history`, before anything is drawn."""
     history = run.history()
     figure, text = dx.figures.learning_figure(history), described(run, history)
     facts.markdown(text)
@@ -44,7 +37,6 @@ def live(name: str) -> None:
 
 
 def described(run: dx.Run, history: pd.DataFrame) -> str:
-    """Data, model, schedule and duration of a training, in a line of Markdown."""
     config = run.config
     single = (config.model.exits if isinstance(config.model.exits, int) else len(config.model.exits)) == 1
     model = config.model
@@ -64,7 +56,6 @@ def described(run: dx.Run, history: pd.DataFrame) -> str:
 
 
 def legend(history: pd.DataFrame) -> str:
-    """What the dotted line and the shaded part mean."""
     kept, second = dx.figures.kept_epoch(history), dx.figures.second_phase(history)
     texts = ["λ: weight of each exit's loss in the sum that is minimised. Loss: on training images; accuracy: on val."]
     texts.append(f"Dotted: epoch {kept}, the one that is kept (the largest area under accuracy over compute on val).")
@@ -74,7 +65,6 @@ def legend(history: pd.DataFrame) -> str:
 
 
 def _alternatives(history: pd.DataFrame) -> list[str]:
-    """Of the three panels, each with its last numbers."""
     last, epochs = history.iloc[-1], job_texts.counted(len(history), "epoch")
     n_exits, found = sum(str(column).startswith("accuracy_") for column in history.columns), []
     for what, column, form in (

@@ -68,7 +68,6 @@ def disagreements(look: dx.inference.Look, record: dx.ExitRecord, precision: str
 
 
 def table(record: dx.ExitRecord, shown: Sequence[dx.inference.Disagreement]) -> pd.DataFrame:
-    """One row for each disagreement, as text."""
     names = [messages.escape_markdown(name) for name in record.meta.class_names]
     return pd.DataFrame(
         {

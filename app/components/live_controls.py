@@ -10,6 +10,7 @@ from dmpo_explore_app.components import fetch_offer
 from dmpo_explore_app.services import downloads, live_session
 from dmpo_explore_app.services.live_session import LiveSession
 from dmpo_explore_app.state import live_choices as state
+from dmpo_explore_app.state import notes
 
 import dmpo_explore as dx
 
@@ -19,23 +20,19 @@ ENGINE_HELP = (
     "**ONNX** runs the exported stages with onnxruntime on the CPU, in float32 or int8; the first start exports them."
 )
 MEASURED_HELP = (
-    "**Two arms** answer the same images, call by call, and alternate in coming first, so that a disturbance of the "
-    "machine affects both. One exits where the threshold allows. The other, the full model, has the same weights and "
-    "runs every block, but only the last predictor: the model without early exits.\n\n"
-    "**A call** is timed from resized images in the device's memory to answers on the host. Both arms run in the "
-    "chosen precision, with the tuning merged into the weights where that is possible. With ONNX the full model runs "
-    "the predictors of all exits too.\n\n"
-    "**Expected from FLOPs** is the ratio of FLOPs: those of the plain backbone over the mean of the exits taken, "
-    "everything that ran counted. Measured is the ratio of seconds. Small batches, short layers and the work between "
-    "the stages keep it below the expected one.\n\n"
-    "**Latency** is that of a call: half of the calls take at most p50, 95% at most p95. A call ends when all of its "
-    "images are answered; smaller ones at the end do not count for it. The spread of the speed-up lies between the "
-    "lowest and the highest tenth of the calls. The histogram counts images: from the begin of their call until their "
-    "exit's stage ended.\n\n"
-    "**Energy**, where a counter can be read, is measured every ten seconds: each arm repeats a call for a second, as "
-    "a GPU's counter is slow. The idle power beside it was measured before the first call.\n\n"
+    "**Two arms** answer the same images, call by call, and alternate in coming first. One exits where the threshold "
+    "allows. The other, the full model, has the same weights and runs every block, but only the last predictor (with "
+    "ONNX those of all exits).\n\n"
+    "**A call** is timed from resized images in the device's memory to answers on the host, in the chosen precision, "
+    "with the tuning merged into the weights where that is possible.\n\n"
+    "**Expected from FLOPs**: those of the plain backbone over the mean of the exits taken. Measured is the ratio of "
+    "seconds, which small batches, short layers and the work between the stages keep smaller. Its spread lies between "
+    "the lowest and the highest tenth of the calls.\n\n"
+    "**Latency** is that of a call: half of them take at most p50, 95% at most p95. The histogram counts images: from "
+    "the begin of their call until their exit's stage ended.\n\n"
+    "**Energy**, where a counter can be read: every ten seconds each arm repeats a call for a second.\n\n"
     "**Matches recorded exits**: every exit and answer is compared with the record, under the threshold of its call. "
-    "When the threshold moves, speed, exits and accuracy are counted again; the comparison continues."
+    "When the threshold moves, all else is counted again."
 )
 
 
@@ -50,7 +47,8 @@ def controls(record: dx.ExitRecord, session: LiveSession | None, *, available: b
             key=state.BEGIN,
             icon=":material/play_arrow:",
             type="primary",
-            on_click=state.request_start,
+            on_click=notes.write,
+            args=(notes.LIVE, True),
             disabled=not available,
         )
         return
@@ -98,13 +96,12 @@ def _engine(*, disabled: bool) -> None:
         "elsewhere than recorded.",
         **options,
     )
-    if live_session.has_gpu():
+    if dx.inference.gpu_use() is not None:
         devices = state.DEVICES
         st.segmented_control("Device", list(devices), format_func=devices.__getitem__, key=state.DEVICE, **options)
 
 
 def measurement_help() -> None:
-    """A popover that explains the measurement."""
     with st.popover("How it is measured", icon=":material/help:", key=state.HELP, on_change="rerun") as box:
         if box.open:
             st.markdown(MEASURED_HELP)

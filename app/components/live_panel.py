@@ -1,7 +1,4 @@
-"""Live statistics as numbers, charts, images and notes, drawn again while the live run is at work.
-
-Limits of the measurement (warm-up, load of the machine, disagreements with the record) are always shown.
-"""
+"""Live statistics: numbers, charts, images, and what limits them: warm-up, load, disagreements with the record."""
 
 from __future__ import annotations
 
@@ -38,12 +35,7 @@ BUSY = 0.5  # load average above which other programs are at work
 
 
 def panel(session: LiveSession, record: dx.ExitRecord, image: Link | None, link: Link) -> dx.inference.Look:
-    """Everything about a live run as it stands now.
-
-    Args:
-        record: that it is compared with. image: row → data URI, None without images. link: row → address that an image
-            leads to once the live run has ended.
-    """
+    """A live run as it stands now; ``image``: row → data URI; ``link``: row → address, once the run has ended."""
     look = session.look()
     st.html(status(look))
     if look.error is not None:
@@ -92,7 +84,6 @@ def preview(point: OperatingPoint, image: Link | None) -> None:
 
 
 def headline(value: str, title: str, versus: str, more: str, data: live_race.RaceData) -> None:
-    """A large speed-up beside the race."""
     with st.container(key="halves"):
         left, right = st.columns([3, 9], gap="medium", vertical_alignment="center")
     key = "speed-up" if data["origin"] == "measured" else data["origin"]
@@ -105,7 +96,6 @@ def headline(value: str, title: str, versus: str, more: str, data: live_race.Rac
 
 
 def status(look: dx.inference.Look) -> str:
-    """State and progress, as HTML."""
     count, total = look.count, look.images
     facts = [f"<b>{STATES[look.state]}</b>", f"{count.images:,} {f'of {total:,} ' if total else ''}images"]
     if count.policy is not None:  # the measured one; the slider may have moved since
@@ -172,7 +162,6 @@ def after(calls: int, measured: dx.inference.Measured, text: str) -> str:
 
 
 def charts(run: str, look: dx.inference.Look, m: dx.inference.Measured) -> None:
-    """Latency by exit, exit shares over images, and the speed of every call, in the run's own colour."""
     timeline = look.count.timeline
     moves = [(answered, thresholds(policy)) for answered, policy in look.count.moves]
     with st.container(key="charts"):
@@ -197,7 +186,6 @@ def charts(run: str, look: dx.inference.Look, m: dx.inference.Measured) -> None:
 
 
 def files(session: LiveSession, m: dx.inference.Measured) -> None:
-    """The results as files."""
     name = "-".join(["live", Path(session.record_key[0]).name, session.record_key[1]])
     with st.container(horizontal=True, gap="small"):
         share.button(name, "results", "json", live_export.as_json(session))  # not later: paths depend on the request
@@ -205,7 +193,6 @@ def files(session: LiveSession, m: dx.inference.Measured) -> None:
 
 
 def thresholds(policy: dx.Policy) -> str:
-    """Thresholds in a few characters."""
     ends = {policy.threshold_all: "all at exit 1", policy.threshold_none: "none early"}
     if len(policy.thresholds) == 1 and policy.thresholds[0] in ends:
         return ends[policy.thresholds[0]]

@@ -1,7 +1,4 @@
-"""How the runs of the page Decide differ: their settings and their training curves, each one click away.
-
-In: runs. Out: two closed sections of the page; what is in them is read when they are opened.
-"""
+"""How the runs of the page Decide differ: settings and training curves, read when their section is opened."""
 
 from __future__ import annotations
 
@@ -90,7 +87,6 @@ def histories(runs: Sequence[dx.Run]) -> tuple[dict[str, pd.DataFrame], list[str
 
 
 def alternatives(figure: go.Figure, found: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Of every panel, each run's last value."""
     epochs = {name: counted(len(history), "epoch") for name, history in found.items()}
     texts = []
     for x, y in zip(figure.select_xaxes(), figure.select_yaxes(), strict=True):

@@ -1,8 +1,5 @@
-"""Run, split and policy: the choices that come first on every page about one record; other runs beside it.
-
-In: the names of the runs. Out: an `OperatingPoint`, and the row of its widgets. A run that cannot be read leaves its
-choices on the page, so that another one can be taken.
-"""
+"""Run, split and policy: the choices that come first on every page about one record; other runs beside it. A run that
+cannot be read leaves its choices on the page, so that another one can be taken."""
 
 from __future__ import annotations
 
@@ -15,15 +12,11 @@ from dmpo_explore_app.components import job_texts, threshold_controls
 from dmpo_explore_app.services import records
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.records import Stamp
-from dmpo_explore_app.state import beside, calibration, choices, opened_scores, operating_point, panels
+from dmpo_explore_app.state import beside, calibration, choices, opened_scores, operating_point, panels, targets
 
 import dmpo_explore as dx
 
 REFRESH = 2.0  # seconds between two looks at a run that is being made
-SPLIT_HELP = (
-    "**val** chose the epoch; thresholds are fitted on **calibration** (on val where there is none); **test** measures "
-    "their result."
-)
 
 
 def choose(
@@ -31,15 +24,9 @@ def choose(
     controls: Callable[[OperatingPoint], None] = threshold_controls.controls,
     prepare: Callable[[OperatingPoint], object] = bool,
 ) -> OperatingPoint | None:
-    """Validate the choices and draw their row; None, with a notice, if the run has no record yet.
-
-    Args:
-        controls: draws the widgets of the threshold, and what else the page has, into the row. prepare: validates what
-            they show before the row begins, so that notices stand above it.
-
-    Raises:
-        OSError, ValueError: the run cannot be read; its choices have been drawn.
-    """
+    """Validate the choices and draw their row, into which ``controls`` draws the rest; None, with a notice, without a
+    record. ``prepare`` validates what they show, so that its notices stand above the row. Raises OSError or ValueError
+    where the run cannot be read; its choices have been drawn."""
     name, splits, offered = choices.validate_run(names), [], []
     try:
         run = opened_scores.load(name)
@@ -99,17 +86,15 @@ def check_unchanged(run: dx.Run, split: str, stamp: Stamp) -> None:
 
 
 def draw_choices(names: Sequence[str], splits: Sequence[str], offered: Sequence[str]) -> None:
-    """The validated choices, in the row that is open."""
     run_and_split(names, splits)
     if splits:
         choose_policy(offered)
 
 
 def run_and_split(names: Sequence[str], splits: Sequence[str]) -> None:
-    """Run and, where it has records, split; in the row that is open."""
     st.selectbox("Run", names, key=choices.RUN, width=160, label_visibility="collapsed", persist_state="session")
     if splits:
-        choose_split(splits, "collapsed")
+        choose_split(splits)
 
 
 def policy(point: OperatingPoint, offered: Sequence[str]) -> None:
@@ -119,28 +104,21 @@ def policy(point: OperatingPoint, offered: Sequence[str]) -> None:
         found = [other for other in offered if other not in choices.BASELINES or other == name or choices.baselines()]
         choose_policy(found)
         st.caption(f"{dx.POLICIES[name].summary}.")
-        threshold_controls.toggle(point)
-        threshold_controls.kind(point)
+        if not calibration.unavailable_reason(point.run, point.split, name):
+            st.toggle("Calibrated", key=calibration.KEY, persist_state="session")
+        if operating_point.per_exit_possible(point.run, point.split, name):
+            st.segmented_control("Thresholds", targets.KINDS, key=targets.KIND, required=True, persist_state="session")
         if len(found) < len(offered) or choices.baselines():
             text = f"Offer baselines too: {', '.join(choices.BASELINES)}"
             st.checkbox(text, key=choices.WITH_BASELINES, persist_state="session")
 
 
-def choose_split(splits: Sequence[str], label: Literal["visible", "collapsed"] = "visible") -> None:
-    """The validated split."""
-    st.segmented_control(
-        "Split",
-        splits,
-        key=choices.SPLIT,
-        required=True,
-        help=SPLIT_HELP if label == "visible" else None,
-        label_visibility=label,
-        persist_state="session",
-    )
+def choose_split(splits: Sequence[str]) -> None:
+    options = {"key": choices.SPLIT, "required": True, "label_visibility": "collapsed", "persist_state": "session"}
+    st.segmented_control("Split", splits, **options)  # type: ignore[call-overload]
 
 
 def choose_policy(offered: Sequence[str], label: Literal["visible", "collapsed"] = "visible") -> None:
-    """The validated policy."""
     st.selectbox("Exit policy", offered, key=choices.POLICY, width=220, label_visibility=label, persist_state="session")
 
 

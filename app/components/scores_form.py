@@ -1,8 +1,5 @@
-"""The form of Bring your own for scores: a file or a record folder, held-out scores, FLOPs, images.
-
-In: what the reader uploads or types. Out: records by split with the Python that reads them. Problems stand beside the
-field that they belong to, and nothing is written.
-"""
+"""The form of Bring your own for scores: a file or a record folder, held-out scores, FLOPs, images. Out: records by
+split with the Python that reads them; problems stand beside the field that they belong to."""
 
 from __future__ import annotations
 
@@ -33,16 +30,11 @@ def choose() -> tuple[str, Scores]:
 
 
 def from_file() -> tuple[str, Scores]:
-    """Two uploads and the FLOPs; held-out scores alone are those of the run that was opened last.
-
-    Raises as `dx.runs.read_scores`.
-    """
+    """Two uploads and the FLOPs; held-out scores alone are those of the run that was opened last. Raises as
+    `dx.runs.read_scores`."""
     with st.container(horizontal=True, gap="medium", vertical_alignment="top", key="own_uploads"):
         shown = st.file_uploader(
-            "Scores of every exit (NPZ or CSV)",
-            type=["npz", "csv"],
-            key=state.FILE,
-            max_upload_size=MOST_MB,
+            "Scores of every exit (NPZ or CSV)", type=["npz", "csv"], key=state.FILE, max_upload_size=MOST_MB
         )
         held_out = st.file_uploader(
             "Held-out scores, to fit thresholds on (optional)",
@@ -77,10 +69,7 @@ def from_file() -> tuple[str, Scores]:
 def from_folder() -> tuple[str, Scores]:
     """Two paths; raises as `record_folder.find`."""
     text = st.text_input(
-        "Record folder",
-        key=state.FOLDER,
-        placeholder="/home/me/my-records/test",
-        persist_state="session",
+        "Record folder", key=state.FOLDER, placeholder="/home/me/my-records/test", persist_state="session"
     )
     val_text = st.text_input(
         "Folder to fit thresholds on (optional)",
@@ -105,7 +94,6 @@ def from_folder() -> tuple[str, Scores]:
 
 
 def of_folder(folder: Path) -> own_runs.OwnScores:
-    """The scores of a record folder."""
     return own_runs.OwnScores(folder, f"dx.ExitRecord.load({record_folder.code_of(folder)})")
 
 

@@ -1,9 +1,5 @@
-"""Share what is on screen: as a link, as Python, as a command, as files.
-
-In: an `OperatingPoint`, and functions that make tables and figures. Out: one popover. The Python and the command give
-the numbers of the page (the tests execute both). Files are made when their button is pressed, so that the popover costs
-nothing while a threshold moves.
-"""
+"""Share what is on screen: as a link, as Python and a command that give the numbers of the page, as files that are made
+when their button is pressed."""
 
 from __future__ import annotations
 
@@ -43,11 +39,7 @@ SIZE = (1000, 560)  # of an exported figure, in pixels; PNG has twice as many
 
 
 def bar(point: OperatingPoint, tables: Tables, figures: Figures) -> None:
-    """The popover for one operating point. A policy that was fitted on val is fitted again by the code.
-
-    Args:
-        tables, figures: name → function that makes it, called when its file is downloaded.
-    """
+    """The popover for one operating point, with functions that make its tables and figures."""
     run, split, policy = point.run, point.split, point.policy
     thresholds = {"thresholds": policy} if point.record.n_exits > 1 else {}
     texts = (lambda: python_code(run, split, policy)), (lambda: command_line(run, split, policy))
@@ -75,14 +67,9 @@ def popover(
     besides: str = "",
     wholes: Mapping[str, Callable[[], str]] = MappingProxyType({}),
 ) -> None:
-    """The popover of a page; its inside is made when it is opened.
-
-    Args:
-        name: beginning of the files' names. policies: name → policy, each a JSON file that `dx.load_policy` reads.
-        python, command: code that gives the numbers on screen; without a command that part is left out.
-        link: whether the page's address is a link to what is on screen. besides: what is on screen and not in it.
-        wholes: name → function that makes a page of its own as HTML, such as the run's report.
-    """
+    """The popover of a page; its inside is made when it is opened. ``policies``, ``tables``, ``figures``, ``wholes``
+    (pages of HTML): name → file or function that makes it; ``link``: whether the address shows what is on screen,
+    ``besides`` what it lacks."""
     with st.popover("Share", icon=":material/ios_share:", key=panels.SHARE, on_change="rerun") as box:
         if not box.open:
             return
@@ -110,13 +97,7 @@ def _code(python: str, command: str) -> None:
         st.caption("Both look for runs where the app does.")
 
 
-def _files(
-    name: str,
-    policies: Mapping[str, dx.Policy],
-    tables: Tables,
-    figures: Figures,
-    drawn: Figures,
-) -> None:
+def _files(name: str, policies: Mapping[str, dx.Policy], tables: Tables, figures: Figures, drawn: Figures) -> None:
     st.markdown("**As files**")
     with st.container(horizontal=True, gap="small"):
         for title, policy in policies.items():
@@ -129,9 +110,6 @@ def _files(
                 button(name, title, "png", lambda figure=figure: figure_png(figure()))  # type: ignore[misc]
     if figures and not can_draw():
         st.caption("For a PNG open the HTML file and press its camera.")
-
-
-# -- files --
 
 
 def policy_json(policy: dx.Policy) -> str:

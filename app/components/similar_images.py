@@ -17,7 +17,6 @@ NOVEL = 0.99  # share of the val images with closer neighbours from which an ima
 
 
 def novelty_warning(answers: ImageAnswers) -> None:
-    """Warning where the image is novel."""
     share, _ = image_answers.novelty(answers)
     if share >= NOVEL:
         messages.notice(
@@ -31,7 +30,7 @@ def similar_images(answers: ImageAnswers) -> None:
     st.header("Images with similar answers", anchor=False)
     rows, by = image_answers.similar(answers)
     exits = answers.policy.exits(answers.record)
-    body = gallery.figures(answers.record, exits, rows, _thumbnails(answers.image), buttons=True)
+    body = gallery.figures(answers.record, exits, rows, _thumbnails(answers.image))
     widgets.clickable(f'<div class="dx-near">{body}</div>', "near", image_state.open_clicked)
     what = "all exits' logits" if by == "logits" else "every exit's prediction and confidence"
     split = escape_markdown(answers.image.split)

@@ -6,22 +6,9 @@ import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.services import own_runs, policies, records
 from dmpo_explore_app.services.policies import OperatingPoint
-from dmpo_explore_app.state import calibration, operating_point, panels, targets
+from dmpo_explore_app.state import operating_point, panels, targets
 
 import dmpo_explore as dx
-
-
-def toggle(point: OperatingPoint) -> None:
-    """The validated calibration switch, where there is one; in the row that is open."""
-    if not calibration.unavailable_reason(point.run, point.split, point.policy.name):
-        st.toggle("Calibrated", key=calibration.KEY, persist_state="session")
-
-
-def kind(point: OperatingPoint) -> None:
-    """One threshold or one per exit, as `operating_point.validate` left it."""
-    run, name = point.run, point.policy.name
-    if operating_point.per_exit_possible(run, point.split, name):
-        st.segmented_control("Thresholds", targets.KINDS, key=targets.KIND, required=True, persist_state="session")
 
 
 def controls(point: OperatingPoint) -> None:
@@ -51,15 +38,10 @@ def controls(point: OperatingPoint) -> None:
 
 
 def text_field(point: OperatingPoint) -> None:
-    """The threshold as text, and the targets."""
     if point.record.n_exits == 1:
         return
     st.text_input(
-        "Threshold",
-        key=targets.THRESHOLD,
-        width=230,
-        on_change=operating_point.typed,
-        persist_state="session",
+        "Threshold", key=targets.THRESHOLD, width=230, on_change=operating_point.typed, persist_state="session"
     )
     controls(point)
 

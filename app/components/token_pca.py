@@ -1,7 +1,4 @@
-"""Patch tokens at each exit: their principal components as colours, in a thin row below the maps.
-
-In: `ImageAnswers`. Out: a switch, then a panel for every exit, for which the model runs.
-"""
+"""Patch tokens at each exit: their principal components as colours, in a thin row below the maps."""
 
 from __future__ import annotations
 

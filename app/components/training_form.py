@@ -1,8 +1,4 @@
-"""The training form: a widget per option of a run's config, with the config's own help, choices and bounds.
-
-In: presets and further configs to begin with; the values in `state.training_choices`. Out: widgets. Every name is one
-of a list; numbers, blocks, the name and, on this machine, a folder of images are typed, and checked before a start.
-"""
+"""The training form: a widget per option of a run's config, with the config's own help, choices and bounds."""
 
 from __future__ import annotations
 
@@ -90,7 +86,6 @@ def draw(beside: Mapping[str, dx.Config]) -> None:
 
 
 def warn(error: Exception) -> None:
-    """Show what is wrong with the form; the library's errors name the fix."""
     st.warning(messages.with_code(error), icon=":material/edit:")
 
 

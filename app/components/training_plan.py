@@ -72,7 +72,6 @@ def start(config: dx.Config, name: str, beside: bool) -> None:
 
 
 def measure(config: dx.Config) -> None:
-    """Time a few steps of a training."""
     try:
         with st.spinner("Timing a few steps …"):
             state.keep_rates(config, dx.jobs.measure(config))
@@ -81,7 +80,6 @@ def measure(config: dx.Config) -> None:
 
 
 def show_estimate(found: dx.jobs.Estimate, rates: dx.jobs.Rates) -> None:
-    """Ranges of time and memory, and what they are based on."""
     low, high = map(job_texts.duration, found.seconds)
     small, large = (size / 2**30 for size in found.memory)
     with st.container(horizontal=True, gap="medium"):

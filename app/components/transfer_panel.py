@@ -1,7 +1,4 @@
-"""What a run and the chosen target do on images of another place, and what fitting again there repairs.
-
-In: an `OperatingPoint` of a run that has recorded other data. Out: a figure, a table and a sentence.
-"""
+"""What a run and the chosen target do on images of another place, and what fitting again there repairs."""
 
 from __future__ import annotations
 
@@ -26,7 +23,6 @@ WAYS = {  # as `dx.analysis.transfer` has them: fitted on, tested on, held
 
 
 def draw(point: OperatingPoint) -> None:
-    """A figure and a table for each place that the run can be transferred to."""
     run, target = point.run, targets.chosen() or dx.fitting.DEFAULT_TARGET
     for place in dx.analysis.transfer_places(run):
         with st.container(key=f"transfer {place}"):

@@ -1,15 +1,11 @@
-"""Parts that pages share: titles, charts, numbers, clickable HTML, a notice where something is missing.
-
-In: runs, numbers, figures. Out: elements of the page. Names of runs and texts of files are data: they pass through
-`escape_markdown` or `html.escape`.
-"""
+"""Parts that pages share: titles, charts, numbers, clickable HTML, a notice where something is missing. Names of runs
+and texts of files are data: they pass through `escape_markdown` or `html.escape`."""
 
 from __future__ import annotations
 
 import html
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -17,9 +13,8 @@ from dmpo_explore_app.components import fetch_offer
 from dmpo_explore_app.components.clickable import clickable as clickable_html
 from dmpo_explore_app.components.clickable import clickable_images
 from dmpo_explore_app.messages import escape_markdown, with_code
-from dmpo_explore_app.services import downloads, own_runs, records, thumbnails
+from dmpo_explore_app.services import class_rows, downloads, own_runs, records, thumbnails
 from plotly.colors import find_intermediate_color, hex_to_rgb
-from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
 
@@ -29,19 +24,12 @@ GLYPHS = {"circle": "●", "square": "■", "diamond": "◆", "cross": "✚", "x
 
 
 def live() -> bool:
-    """Whether the app's own components are used, or (``DMPO_EXPLORE_SLIDER=native``) Streamlit's widgets.
-
-    The components redraw while a thumb is dragged; the widgets also serve tests without a browser.
-    """
+    """Whether the app's own components are used, or (``DMPO_EXPLORE_SLIDER=native``, as in tests) Streamlit's."""
     return os.environ.get("DMPO_EXPLORE_SLIDER", "live") != "native"
 
 
 def clickable(body: str, key: str, on_picked: Callable[[str], None], fragments: tuple[str, ...] = ()) -> None:
-    """HTML of `gallery` that can be clicked; without the component, widgets above it do the same.
-
-    Args:
-        fragments: keys of what is drawn again; by default the fragment that holds this.
-    """
+    """HTML of `gallery` that can be clicked; without the component, widgets above it do the same."""
     if live():
         clickable_html(body, key, on_picked, fragments)
     else:
@@ -65,17 +53,10 @@ def shown_images(
     st.html(f'<div class="dx-shown" data-threshold="{threshold}">{"".join(items)}</div>')
 
 
-def title_row(text: str, gap: Literal["xsmall", "small"] = "xsmall") -> DeltaGenerator:
-    """The page's title, which stands beside the navigation where there is room, and the row for popovers."""
-    row = st.container(horizontal=True, vertical_alignment="center", gap=gap, key="title_row")
-    row.title(text, anchor=False)
-    return row
-
-
-def thumbnail_source(run: dx.Run, split: str, most: int = thumbnails.THUMBNAIL) -> Callable[[int], str] | None:
-    """Row → data URI of its image, of at most ``most`` pixels; None, with a notice, if there are no images."""
+def thumbnail_source(run: dx.Run, split: str) -> Callable[[int], str] | None:
+    """Row → data URI of its image; None, with a notice, if there are no images."""
     try:
-        return thumbnails.thumbnails(run, split, most)
+        return thumbnails.thumbnails(run, split)
     except (OSError, ValueError) as error:
         if own_runs.is_own(run):
             st.caption("No images were given: a tile stands for an image. The page Bring your own takes images too.")
@@ -91,11 +72,7 @@ def thumbnail_source(run: dx.Run, split: str, most: int = thumbnails.THUMBNAIL) 
 
 
 def panels(figure: go.Figure, key: str, height: int, alts: Sequence[str]) -> None:
-    """As `chart`, for panels in a row: each is a figure of its own, so that a narrow screen stacks them.
-
-    Args:
-        alts: of every panel, from left to right.
-    """
+    """As `chart`, for panels in a row, each a figure of its own with its text: a narrow screen stacks them."""
     if named := legend(figure):
         st.html(named)
     with st.grid(len(alts), min_column_width=PANEL, gap="small", key=f"{key}_panels".replace(" ", "_")):
@@ -168,26 +145,26 @@ def no_runs() -> None:
         )
 
 
-def headline(s: Mapping[str, Any]) -> None:
-    """Two cards; ``s`` is `dx.summarise`'s."""
-    with st.grid(2, min_column_width=150, gap="xsmall"):
-        st.metric(
-            "Accuracy",
-            f"{s['accuracy']:.2%}",
-            _points(-s["accuracy_drop"]),
-            delta_description="points vs the last exit",
-            border=True,
+def class_choices(row: str, keys: tuple[str, str, str], orders: Mapping[str, str], *, searching: bool) -> None:
+    """A search, an order of ``orders`` and a view; keys of their row and of each. What is found is shown whole."""
+    find, order, view = keys
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key=row):
+        st.text_input(
+            "Find classes",
+            key=find,
+            placeholder="part of a name",
+            max_chars=class_rows.LONGEST,
+            width=160,
+            persist_state="session",
         )
-        st.metric(
-            "Compute saved",
-            f"{1 - s['flops_fraction']:z.1%}".replace("-", "−"),
-            f"{s['flops_fraction']:.1%} of the backbone",
-            delta_color="off",
-            delta_arrow="off",
-            border=True,
+        st.selectbox("Order of classes", list(orders), key=order, width=160, persist_state="session")
+        st.segmented_control(
+            "Show",
+            list(class_rows.VIEWS),
+            format_func=class_rows.VIEWS.__getitem__,
+            key=view,
+            required=True,
+            label_visibility="collapsed",
+            disabled=searching,
+            persist_state="session",
         )
-
-
-def _points(difference: float) -> float | str:
-    shown = round(100 * difference, 2)
-    return f"{shown:+.2f}" if shown else 0

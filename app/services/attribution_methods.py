@@ -6,11 +6,7 @@ from typing import NamedTuple
 
 
 class OfferedMethod(NamedTuple):
-    """Title and explanation of a method.
-
-    Args:
-        cheap: one or two passes of the model per exit. signed: whether values below zero count against the class.
-    """
+    """``cheap``: one or two passes of the model per exit. ``signed``: values below zero count against the class."""
 
     title: str
     explanation: str
@@ -49,10 +45,3 @@ BASELINES = {
     "blur": "the image, blurred",
 }
 REFUSED = ("deep_lift", "deep_lift_shap", "layer_grad_cam", "lrp")
-
-
-def refusal_reason(method: str) -> str:
-    """Why a method of `REFUSED` is not offered; imports torch."""
-    import dmpo_explore as dx
-
-    return dx.attribution.REFUSED[method]

@@ -1,8 +1,4 @@
-"""The chosen image of Explore: what every exit answers, where it stops and why, and the images beside it.
-
-In: an `OperatingPoint` and a `Selection`. Out: `ChosenFacts`, plain values for the slider's drawer; its picture comes
-apart from them, once.
-"""
+"""The chosen image, for the slider's drawer: what every exit answers, where it stops and why, the images beside it."""
 
 from __future__ import annotations
 
@@ -50,7 +46,7 @@ def facts(point: OperatingPoint, chosen: Selection) -> ChosenFacts | None:
         "why": dx.analysis.trace_decision(record, point.policy, row).sentence(),
         "before": place.before,
         "after": place.after,
-        "picture": _key(point, row),
+        "picture": hashlib.sha256(repr((records.stamp(point.run, point.split), row)).encode()).hexdigest()[:16],
     }
 
 
@@ -60,7 +56,3 @@ def picture(point: OperatingPoint, facts: ChosenFacts) -> dict[str, str]:
         return {"image": thumbnails.thumbnails(point.run, point.split, thumbnails.LARGE)(facts["row"])}
     except (OSError, ValueError):
         return {"image": ""}
-
-
-def _key(point: OperatingPoint, row: int) -> str:
-    return hashlib.sha256(repr((records.stamp(point.run, point.split), row)).encode()).hexdigest()[:16]

@@ -1,7 +1,4 @@
-"""The classes that a table of many classes shows: found by name, in an order, both ends of it or page by page.
-
-In: a `dx.Outcome` and a `ClassView`. Out: numbers of classes; None stands for those that are left out between.
-"""
+"""The classes that a table of many classes shows: found by name, in an order, both ends of it or page by page."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ import dmpo_explore as dx
 FEW = 24  # up to so many classes are all shown, without choices
 ENDS = 10  # classes of each end
 PAGE = 40
+LONGEST = 60  # characters of a search
 ORDERS = {
     "points": "those that lose the most against the last exit first",
     "compute": "those that need the most compute first",
@@ -69,11 +67,7 @@ def moved(outcome: dx.Outcome) -> tuple[int, int]:
 
 
 def rows(outcome: dx.Outcome, view: ClassView, pinned: set[int], page: int = 0) -> tuple[list[int | None], int]:
-    """The classes of one page, and how many pages there are.
-
-    Args:
-        pinned: classes that stand first where they are not among the others. page: from 0.
-    """
+    """The classes of one page (from 0), ``pinned`` ones first where they are not among them; the number of pages."""
     names = outcome.record.meta.class_names
     if len(names) <= FEW:
         return ordered(outcome, np.arange(len(names)), view.order).tolist(), 1

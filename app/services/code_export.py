@@ -14,7 +14,9 @@ FITTING = ("calibration", "val")  # splits that policies of a run are fitted on
 def python_code(run: dx.Run, split: str, policy: dx.Policy) -> str:
     """A program that prints the summary of ``policy``'s outcome on the run's record."""
     if isinstance(run, own_runs.OwnRun):
-        return own_code(run, split, policy)
+        fitted = run.scores.get(run.fitting_split)
+        load = f"record = {run.scores[split].code}"
+        return program(load, policy, fitted.code if fitted else "", target_of(policy))
     load = f"run = dx.load_run({reference(run)!r})\nrecord = run.record({split!r})"
     return program(load, policy, fitting_record(run), target_of(policy))
 
@@ -24,20 +26,9 @@ def fitting_record(run: dx.Run) -> str:
     return f'run.record("{run.fitting_split}")'
 
 
-def own_code(run: own_runs.OwnRun, split: str, policy: dx.Policy) -> str:
-    """The same for scores that belong to no run folder."""
-    fitted = run.scores.get(run.fitting_split)
-    load = f"record = {run.scores[split].code}"
-    return program(load, policy, fitted.code if fitted else "", target_of(policy))
-
-
 def program(load: str, policy: dx.Policy, held_out: str, target: dx.Target | None) -> str:
-    """The program.
-
-    Args:
-        load: lines that make ``record``. held_out: expression for the record that it was fitted on; empty: none.
-        target: what it was fitted to there; None: thresholds were set by hand.
-    """
+    """The program: ``load`` makes ``record``; ``held_out``: expression for the record that it was fitted on, or empty;
+    ``target``: None where thresholds were set by hand."""
     split = policy.fitted.get("split")
     if target is not None and held_out:
         fit = f"dx.fit_policy({held_out}, {policy.name!r}, {target.to_code()})  # fitted on {split}"

@@ -1,8 +1,5 @@
-"""Several runs on the same images under one budget of compute or time: their numbers and their figures.
-
-In: runs and their records. Out: tables and figures; nothing is drawn here. Thresholds are fitted on calibration
-(val where a run has none); a run with a single exit, or without either, is compared at full depth.
-"""
+"""Several runs on the same images under one budget of compute or time: their numbers and their figures. Thresholds are
+fitted on calibration (val where a run has none); a run with a single exit, or without either, has full depth."""
 
 from __future__ import annotations
 
@@ -25,12 +22,8 @@ FIRST = 5  # runs compared unless others are chosen
 
 
 class Wanted(NamedTuple):
-    """What an image may cost in the mean, and what may be lost for it.
-
-    Args:
-        budget: GFLOPs, or milliseconds where there are ``times`` (run → its stages' times). lose: accuracy below the
-            best full model, a fraction; None: any. risk: instead, a bound on early-exit errors, with 95 % confidence.
-    """
+    """The mean budget of an image, in GFLOPs or, with ``times`` of stages, in milliseconds; and what may be lost: a
+    fraction of accuracy below the best full model, or a ``risk`` of early-exit errors, with 95 % confidence."""
 
     budget: float
     lose: float | None = None
@@ -39,7 +32,6 @@ class Wanted(NamedTuple):
 
     @property
     def unit(self) -> str:
-        """The unit of the budget."""
         return "GFLOPs" if self.times is None else "ms"
 
     def costed(self, name: str, record: dx.ExitRecord) -> dx.ExitRecord:
@@ -72,17 +64,14 @@ class Side(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The run's name."""
         return self.point.run.name
 
     @property
     def record(self) -> dx.ExitRecord:
-        """The run's record."""
         return self.point.record
 
     @property
     def outcome(self) -> dx.Outcome:
-        """The exit and prediction of every image."""
         return self.point.outcome
 
     def cost(self, wanted: Wanted) -> float:
@@ -97,9 +86,7 @@ class Side(NamedTuple):
 
 def side(run: dx.Run, split: str, policy: str, wanted: Wanted) -> Side:
     """The run under the budget; at full depth with a single exit, without a record to fit on, or without the policy.
-
-    No run spends more than its full depth; where exit 1 costs more than the budget, every image exits there.
-    """
+    Where exit 1 costs more than the budget, every image exits there."""
     record = records.record(run, split)
     whole = Side(OperatingPoint(run, split, policies.full_depth(AT_DEPTH)), fitted=False)
     try:
@@ -189,7 +176,6 @@ def usual_runs(names: Sequence[str], start: str, load: Callable[[str], dx.Run] =
 
 
 def common_splits(runs: Sequence[dx.Run]) -> list[str]:
-    """Splits that all runs have recorded."""
     return sorted(set.intersection(*(set(run.splits()) for run in runs))) if runs else []
 
 
@@ -287,8 +273,7 @@ def differences_figure(sides: Sequence[Side], base: Side, split: str, policy: st
 
 
 def difference_table(one: Side, base: Side, split: str, policy: str, budgets: Sequence[Wanted]) -> pd.DataFrame:
-    """One row per budget that ``one`` can meet: the difference in accuracy with its interval; ``base`` may be at full
-    depth, at whatever budget."""
+    """One row per budget that ``one`` can meet: the difference in accuracy with its interval."""
     least, rows = 0.0 if one.fitted else float(one.record.meta.flops[-1]) / 1e9, []
     for budget in [budget for budget in budgets if budget.budget >= least] or [Wanted(least)]:
         a, b = (side(s.point.run, split, policy, budget) if s.fitted else s for s in (one, base))

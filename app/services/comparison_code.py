@@ -1,7 +1,4 @@
-"""A comparison of runs as a Python program and as commands, which print the numbers of the page.
-
-In: `comparison.Side`s, the split and the policy. Out: text.
-"""
+"""A comparison of runs as a Python program and as commands, which print the numbers of the page."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
-"""Checks of images: made once for a state of their files and kept; which of many classes are shown.
-
-In: a `dx.DataConfig`. Out: `dx.data.DataCheck`, which is not to be changed. A check reads every file, so one runs at a
-time. Folders are opened for browsers on the app's own machine only; others may look at known data sets.
-"""
+"""Checks of images, made one at a time and kept for a state of their files; which of many classes are shown. Folders
+are opened for browsers on the app's own machine only; others may look at known data sets."""
 
 from __future__ import annotations
 
@@ -26,11 +23,7 @@ ORDERS = {
 
 
 def place(text: str) -> str:
-    """The folder or table that a reader typed, absolute; timm's name of a data set as it was typed.
-
-    Raises:
-        ValueError: nothing was typed, it is no path, or the request comes from another machine.
-    """
+    """The folder or table that was typed, absolute, or timm's name of data; ValueError where none may be opened."""
     access.check_private("Folders of images are opened")
     if not text.strip():
         raise ValueError("Type the path of a folder or table of images.")
@@ -82,5 +75,4 @@ def rows(found: dx.data.DataCheck, view: class_rows.ClassView) -> list[int]:
 
 
 def sheet(found: dx.data.DataCheck, label: int) -> list[str]:
-    """A few images of a class as data URIs."""
     return [dx.figures.thumbnail_address(image) for image in found.thumbnails.get(found.class_names[label], [])]

@@ -1,7 +1,4 @@
-"""What a run or a training lacks that can be fetched; downloads are started for browsers on the app's own machine only.
-
-In: model and data configurations. Out: `dx.jobs.Fetchable`s, and their downloads in the background.
-"""
+"""What a run or a training lacks that can be fetched; only browsers on the app's own machine start downloads."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import dmpo_explore as dx
 
 def missing(config: dx.Config) -> list[dx.jobs.Fetchable]:
     """Weights and data of a config that are not here and can be fetched."""
-    found = (missing_weights(config.model), missing_data(config.data))
+    found = (missing_weights(config.model), missing_images(config.data.name, "train", config.data.root))
     return [one for one in found if one is not None]
 
 
@@ -35,11 +32,6 @@ def missing_weights_of(run: dx.Run) -> dx.jobs.Fetchable | None:
         return None
 
 
-def missing_data(data: dx.DataConfig) -> dx.jobs.Fetchable | None:
-    """The data set's training images, if they are not here and can be fetched."""
-    return missing_images(data.name, "train", data.root)
-
-
 def missing_images(name: str, split: str, root: str | None = None) -> dx.jobs.Fetchable | None:
     """The images of a split of a known data set, if they are not here and can be fetched."""
     if root is not None or name not in dx.data.DATASETS:
@@ -54,7 +46,6 @@ def missing_images(name: str, split: str, root: str | None = None) -> dx.jobs.Fe
 
 
 def status(wanted: dx.jobs.Fetchable) -> dx.jobs.DownloadStatus | None:
-    """Of its last download; None if there was none."""
     found = dx.jobs.find_download(wanted.kind, wanted.name)
     return None if found is None else dx.jobs.download_status(found)
 

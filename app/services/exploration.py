@@ -1,7 +1,4 @@
-"""Figures and tables of Explore, for the page and to be downloaded.
-
-In: an `OperatingPoint`, curves of runs. Out: functions that make plotly figures and data frames.
-"""
+"""Figures and tables of Explore, for the page and to be downloaded."""
 
 from __future__ import annotations
 
@@ -20,10 +17,7 @@ Figures = Mapping[str, Callable[[], go.Figure]]
 
 
 def curves(point: OperatingPoint, beside: Mapping[str, dx.Run]) -> dict[str, pd.DataFrame]:
-    """Name → trade-off of the run and of the runs beside it, under its policy where they can have it.
-
-    All shares of compute are of the run's own plain backbone, so that other backbones and image sizes can stand beside.
-    """
+    """Name → trade-off of the run and of those beside it, all in shares of the run's own plain backbone."""
     found, own = {point.run.name: curve(point)}, point.record.meta.reference_flops
     for name, run in beside.items():
         other = policies.unavailable_reason(run, point.split, point.policy.name)
@@ -34,7 +28,6 @@ def curves(point: OperatingPoint, beside: Mapping[str, dx.Run]) -> dict[str, pd.
 
 
 def curve(point: OperatingPoint) -> pd.DataFrame:
-    """The trade-off of the run under its policy."""
     return policies.trade_off(point.run, point.split, point.policy.name, bool(point.policy.temperatures))
 
 

@@ -19,11 +19,7 @@ SIMILAR = 10  # images of the record that are shown
 
 
 class ImageAnswers(NamedTuple):
-    """Answers of all exits about an image, and the decision of a policy.
-
-    Args:
-        record: of the image's run and split. one: of this image alone.
-    """
+    """Answers of all exits about an image, and a policy's decision; ``record``: of its split, ``one``: of it alone."""
 
     image: ChosenImage
     record: dx.ExitRecord
@@ -49,7 +45,6 @@ class ImageAnswers(NamedTuple):
 
     @property
     def prediction(self) -> int:
-        """The class predicted at the exit taken."""
         return int(self.one.prediction[0, self.exit])
 
     @property
@@ -67,11 +62,8 @@ class ImageAnswers(NamedTuple):
 
 
 def answers_about(image: ChosenImage, record: dx.ExitRecord, policy: dx.Policy) -> ImageAnswers:
-    """Read a recorded image's answers, or query the model about an uploaded one.
-
-    Raises:
-        `model_queries.UNAVAILABLE`: only for an uploaded image.
-    """
+    """Read a recorded image's answers, or query the model about an uploaded one: may raise
+    `model_queries.UNAVAILABLE`."""
     if image.row is not None:
         one, trace = record.subset([image.row]), dx.analysis.trace_decision(record, policy, image.row)
         return ImageAnswers(image, record, policy, one, trace)
@@ -80,11 +72,7 @@ def answers_about(image: ChosenImage, record: dx.ExitRecord, policy: dx.Policy) 
 
 
 def with_logits(answers: ImageAnswers) -> ImageAnswers:
-    """``answers`` with the model's logits where the record holds none; the recorded scores stay.
-
-    Raises:
-        `model_queries.UNAVAILABLE`: the model cannot be queried.
-    """
+    """``answers`` with the model's logits where the record holds none; raises as `model_queries.exit_answers`."""
     one = answers.one
     if one.logits is not None:
         return answers
@@ -93,10 +81,8 @@ def with_logits(answers: ImageAnswers) -> ImageAnswers:
 
 
 def novelty(answers: ImageAnswers) -> tuple[float, str]:
-    """Share of the val images with closer neighbours than this image, NaN if unknown; what was compared.
-
-    The prediction and confidence of a single exit are too little to compare.
-    """
+    """Share of the val images with closer neighbours than this image, NaN if unknown (the prediction and confidence of
+    a single exit are too little to compare); what was compared."""
     run, split, row = answers.image.run, answers.image.split, answers.image.row
     if "val" not in run.splits() or (answers.one.n_exits == 1 and answers.one.logits is None):
         return math.nan, ""
@@ -112,7 +98,6 @@ def similar(answers: ImageAnswers) -> tuple[npt.NDArray[np.int64], str]:
 
 
 def python_code(answers: ImageAnswers, question: Question) -> str:
-    """Program that prints the exit taken and makes the attribution maps."""
     image = answers.image
     if isinstance(image.run, own_runs.OwnRun):
         return (

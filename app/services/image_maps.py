@@ -1,8 +1,5 @@
-"""Maps of images by t-SNE, made in the background, one at a time, and kept on disk (`dx.analysis.image_map`).
-
-In: an `OperatingPoint`. Out: `Neighbours`, plain values for JavaScript, once they are there. Of a record with many
-images some are on the map, drawn as the mosaic's are.
-"""
+"""Maps of images by t-SNE, made in the background, one at a time, and kept on disk (`dx.analysis.image_map`). Of a
+record with many images some are on the map, drawn as the mosaic's are."""
 
 from __future__ import annotations
 

@@ -31,12 +31,7 @@ def number_of(record: dx.ExitRecord, row: int) -> int:
 
 
 class UploadedImage(NamedTuple):
-    """Image file that a user uploaded; it stays in the memory of the session.
-
-    Args:
-        data: the file's bytes. digest: their SHA-256. size: width and height in pixels. preview: as
-            of `ChosenImage.preview_and_size`.
-    """
+    """Image file that a user uploaded, in the session's memory: bytes, SHA-256, width and height, what is shown."""
 
     name: str
     data: bytes
@@ -66,8 +61,7 @@ class ChosenImage(NamedTuple):
         return thumbnails.image_set(self.run, self.split)[self.row or 0]
 
     def preview_and_size(self) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
-        """(H, W, 3) uint8 for display, at most `PREVIEW` pixels, see `dx.figures.middle_part`; width and height of the
-        whole image. Raises as `pixels`."""
+        """What is shown of it, (H, W, 3) uint8, and width and height of the whole image; raises as `pixels`."""
         if self.upload is not None:
             return self.upload.preview, self.upload.size
         pixels = self.pixels()

@@ -49,8 +49,7 @@ def table(measured: dx.inference.Measured) -> pd.DataFrame:
 
 
 def rows(measured: dx.inference.Measured) -> list[dict[str, float | int | None]]:
-    """Of each exit: images, share, and latency in ms (mean, p50, p95), None without images or where stages are not
-    timed."""
+    """Of each exit: images, share, and latency in ms (mean, p50, p95), None where stages are not timed."""
     found = []
     for k, images in enumerate(measured.exits):
         row: dict[str, float | int | None] = {"exit": k + 1, "images": images, "share": images / sum(measured.exits)}

@@ -1,8 +1,5 @@
-"""Live runs of this server: the early-exit model and the full model answer recorded images in turn.
-
-A session holds at most one (state/live). A live run ends by itself when no page has read it for `dx.inference.IDLE`
-seconds.
-"""
+"""Live runs of this server: the early-exit model and the full model answer recorded images in turn. A session holds at
+most one (state/live_choices); it ends when no page has read it for `dx.inference.IDLE` seconds."""
 
 from __future__ import annotations
 
@@ -44,13 +41,8 @@ class LiveSettings:
 
 @dataclass
 class LiveSession:
-    """A live run and the conditions under which it was measured.
-
-    Args:
-        record_key: folder of the run, and split. load: load average before the start, None where unknown.
-        others: largest number of live runs of other sessions at work at the same time. device: in words. began: when
-            it was made, in seconds since 1970. token: under which a reloaded page finds it.
-    """
+    """A live run and how it was measured: ``load`` average before it, the most ``others`` at work beside it, ``device``
+    in words, ``began`` in seconds since 1970, and the ``token`` under which a reloaded page finds it."""
 
     live: dx.inference.LiveRun
     record_key: tuple[str, str]
@@ -76,11 +68,7 @@ class LiveSession:
 
 
 def open_session(run: dx.Run, split: str, policy: dx.Policy, settings: LiveSettings) -> LiveSession:
-    """A live run that is not started yet.
-
-    Raises:
-        OSError, ValueError, RuntimeError: as `Run.model` and `dx.inference.open_arms`; or too many are at work.
-    """
+    """A live run, not started yet; raises as `Run.model` and `dx.inference.open_arms`, or as too many are at work."""
     with _GUARD:
         others = sum(one.working for one in _ALL)
     if others >= MOST_AT_ONCE:
@@ -131,8 +119,3 @@ def unavailable_reason(run: dx.Run) -> Exception | None:
     except (OSError, ValueError) as error:
         return error
     return None
-
-
-def has_gpu() -> bool:
-    """Whether `Run.model` has a GPU to choose; imports torch."""
-    return dx.inference.gpu_use() is not None

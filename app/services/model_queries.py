@@ -1,8 +1,5 @@
-"""Queries to a run's model about one image: answers of all exits, attribution maps, and their quality.
-
-Answers are cached: for images of a record across sessions; for uploaded images in their session, and not on disk.
-Every query goes through the model queue. Importing this module does not import torch; a query does.
-"""
+"""Queries to a run's model about one image: answers of all exits, attribution maps, and their quality. Answers about
+images of a record are cached across sessions, about uploaded ones in their session. A query imports torch."""
 
 from __future__ import annotations
 
@@ -37,11 +34,7 @@ class Question(NamedTuple):
 
 
 def model_input(image: ChosenImage) -> npt.NDArray[np.uint8]:
-    """(S, S, 3) uint8: the resized input of the model before colours are normalised; needs no weights.
-
-    Raises:
-        `UNAVAILABLE`: the image cannot be read, or there is no backbone of that name.
-    """
+    """(S, S, 3) uint8: the resized input before colours are normalised; needs no weights. Raises `UNAVAILABLE`."""
     key, kept = ("model input", *image.key), _answers_about(image)
     if (known := kept.get(key)) is not None:
         return cast("npt.NDArray[np.uint8]", known)
@@ -54,14 +47,7 @@ def model_input(image: ChosenImage) -> npt.NDArray[np.uint8]:
 
 
 def exit_answers(image: ChosenImage, record: dx.ExitRecord) -> dx.ExitRecord:
-    """Answers of all exits as a record of one image, with logits; the label of an uploaded image is `UNKNOWN`.
-
-    Args:
-        record: of the image's run and split, for its metadata.
-
-    Raises:
-        `UNAVAILABLE`: as `Run.model`, or the image cannot be read.
-    """
+    """Answers of all exits as a record of one image, with logits; label `UNKNOWN` of uploads. Raises `UNAVAILABLE`."""
     key, kept = ("answers", *image.key), _answers_about(image)
     if (known := kept.get(key)) is not None:
         return cast(dx.ExitRecord, known)
@@ -88,11 +74,7 @@ def patch_components(image: ChosenImage) -> list[dx.inspection.PatchComponents]:
 
 
 def attribution_maps(image: ChosenImage, question: Question, progress: Progress) -> dx.ExitComparison:
-    """`dx.compare_exits` for all exits; warnings about convergence deltas are silenced because the page shows them.
-
-    Raises:
-        `UNAVAILABLE`: as `Run.model` and `dx.compare_exits`.
-    """
+    """`dx.compare_exits`, raising `UNAVAILABLE`; no warnings about convergence deltas: the page shows them."""
     if (known := cached_maps(image, question)) is not None:
         return known
     with model_queue.exclusive_use("an explanation of one image"), _without_delta_warnings():
@@ -112,7 +94,6 @@ def attribution_maps(image: ChosenImage, question: Question, progress: Progress)
 
 
 def cached_maps(image: ChosenImage, question: Question) -> dx.ExitComparison | None:
-    """Result of `attribution_maps` if it is cached."""
     return cast("dx.ExitComparison | None", _answers_about(image).get(("maps", *image.key, *question)))
 
 
@@ -130,7 +111,6 @@ def map_qualities(image: ChosenImage, question: Question, progress: Progress) ->
 
 
 def cached_qualities(image: ChosenImage, question: Question) -> list[dx.attribution.Quality] | None:
-    """Result of `map_qualities` if it is cached."""
     found = _answers_about(image).get(("quality", *image.key, *question))
     return cast("list[dx.attribution.Quality] | None", found)
 

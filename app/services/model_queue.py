@@ -1,9 +1,6 @@
-"""Model queue: one user of a model at a time in this process, in order of arrival.
-
-Sessions share models and the random state, so that concurrent use would slow them down or mix their seeds. A caller
-that uses the model batch by batch joins the queue once per batch; the others then wait for at most one batch. A waiting
-caller reports the current user through `waiting_reports`; without one it waits silently.
-"""
+"""Model queue: one user of a model at a time in this process, in order of arrival: sessions share models and the random
+state. Who uses it batch by batch joins once per batch. A waiting caller reports the current user through
+`waiting_reports`."""
 
 from __future__ import annotations
 
@@ -30,11 +27,7 @@ class ModelQueue:
         self._waiting: deque[tuple[int, str]] = deque()  # (thread, purpose); the first one uses the model
 
     def enter(self, purpose: str) -> bool:
-        """Join the end of the queue; False if this thread is first already.
-
-        Raises:
-            ValueError: too many threads wait.
-        """
+        """Join the end of the queue; False if this thread is first already. ValueError where too many threads wait."""
         with self._changed:
             if self._waiting and self._waiting[0][0] == threading.get_ident():
                 return False
@@ -55,7 +48,6 @@ class ModelQueue:
             return ""
 
     def leave(self) -> None:
-        """Remove this thread from the queue."""
         with self._changed:
             mine = next(entry for entry in self._waiting if entry[0] == threading.get_ident())
             self._waiting.remove(mine)
@@ -67,14 +59,8 @@ _QUEUE = ModelQueue()
 
 @contextmanager
 def exclusive_use(purpose: str) -> Iterator[None]:
-    """Context in which no other thread of this process uses a model; entered in order of arrival.
-
-    Args:
-        purpose: noun phrase that waiting callers report, such as "an explanation".
-
-    Raises:
-        ValueError: too many threads wait.
-    """
+    """Context in which no other thread of this process uses a model, entered in order of arrival; ``purpose`` is what
+    waiting callers report, such as "an explanation". ValueError where too many wait."""
     if not _QUEUE.enter(purpose):  # nested
         yield
         return
@@ -99,7 +85,6 @@ def waiting_reports(report: Report) -> Iterator[None]:
 
 
 def _wait() -> None:
-    """Wait until this thread is first."""
     purpose, report = _QUEUE.wait(REPORT_AFTER), _report.get()
     if not purpose:
         return

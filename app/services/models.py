@@ -1,11 +1,8 @@
-"""Trained models and their outputs, loaded once and kept.
-
-In: a run. Out: its `dx.DMPO`, shared between sessions, and a bounded store of what models have computed. Importing this
-module imports no torch.
-"""
+"""Trained models, shared between sessions, and a bounded store of what they have computed; imports no torch."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from typing import Any
@@ -26,7 +23,6 @@ class Kept(OrderedDict[tuple[Any, ...], Any]):
         self.most, self.lock = most, threading.Lock()
 
     def keep(self, key: tuple[Any, ...], value: Any) -> None:
-        """Add ``value`` as the newest entry."""
         with self.lock:
             self[key] = value
             self.move_to_end(key)
@@ -34,7 +30,6 @@ class Kept(OrderedDict[tuple[Any, ...], Any]):
                 self.popitem(last=False)
 
     def forget(self) -> None:
-        """Drop all entries."""
         with self.lock:
             self.clear()
 
@@ -55,10 +50,7 @@ def _of_this_session() -> Kept:
 
 
 def model(run: dx.Run, device: str = "auto", merge: bool = False, precision: str = "no") -> dx.DMPO:
-    """The trained model, shared between sessions and not to be changed; use it inside `model_queue.exclusive_use`.
-
-    Loading takes a turn in that queue too. Raises as `Run.model`.
-    """
+    """The trained model, not to be changed; used inside `model_queue.exclusive_use`. Raises as `Run.model`."""
     with model_queue.exclusive_use("a model that is being loaded"):
         return _model(weights_stamp(run), device, merge, precision)
 
@@ -66,7 +58,7 @@ def model(run: dx.Run, device: str = "auto", merge: bool = False, precision: str
 def weights_stamp(run: dx.Run) -> WeightsStamp:
     """Which state of a run's weights is on disk; zeros where there are none."""
     try:
-        status = (run.path / dx.runs.WEIGHTS).stat()
+        status = os.stat(f"{run.path}/{dx.runs.WEIGHTS}")
     except OSError:
         return str(run.path), 0, 0, 0  # `Run.model` raises and names what is missing
     return str(run.path), status.st_mtime_ns, status.st_ino, status.st_size

@@ -1,9 +1,6 @@
 """What the mosaic draws: images as tiles, where each of them exits at every position of the sliders, and its answers.
-
-In: an `OperatingPoint`, a chosen class, how many tiles. Out: two plain dictionaries for JavaScript. `Pictures` belong
-to run and split, `Exits` to the policy too: both stay the same while the slider moves, so that they are sent once.
-Arrays are little-endian, in base64.
-"""
+`Pictures` belong to run and split, `Exits` to the policy too: they stay while the slider moves, and are sent once.
+Arrays are little-endian, in base64."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 import numpy.typing as npt
 import streamlit as st
-from dmpo_explore_app.services import policies, records, slider_data, sprite_sheet, thumbnails
+from dmpo_explore_app.services import policies, records, slider_data, thumbnails
 from dmpo_explore_app.services.images import number_of
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.records import Stamp
@@ -61,9 +58,7 @@ class Tiles(NamedTuple):
 
 
 class ScoreBins(TypedDict):
-    """What is compared at every exit: its name, and where the first bin begins and the last ends.
-
-    ``falling``: images exit at low values. ``moves``: the sliders move its threshold."""
+    """What is compared at every exit, its range; ``falling``: images exit at low values; ``moves``: sliders move it."""
 
     name: str
     low: float
@@ -87,11 +82,8 @@ class Exits(TypedDict):
 
 
 def sample(labels: npt.NDArray[np.int64], amount: int, label: int | None = None) -> npt.NDArray[np.int64]:
-    """``amount`` rows drawn at random, seed 0, from every class in proportion; so is every beginning of them.
-
-    Args:
-        label: draw from this class only.
-    """
+    """``amount`` rows drawn at random, seed 0, from every class in proportion (as is every beginning of them), or from
+    one class."""
     rng = np.random.default_rng(0)
     order = rng.permutation(len(labels))
     if label is not None:
@@ -169,10 +161,9 @@ def _digest(*facts: object) -> str:
 @lru_cache(maxsize=24)
 @st.cache_resource(max_entries=24, show_spinner=False)
 def _pictures(stamp: Stamp, temperatures: tuple[float, ...], amount: int, label: int | None, here: bool) -> Pictures:
-    """`pictures` by its key."""
     record = records.calibrated_at(stamp, temperatures) if temperatures else records.record_at(stamp)
     rows = shown(record, amount, label)
-    drawn = sprite_sheet.sheet_at(stamp, tuple(rows.tolist())) if here else sprite_sheet.Sheet("", 1, 1)
+    drawn = thumbnails.sheet_at(stamp, tuple(rows.tolist())) if here else thumbnails.Sheet("", 1, 1)
     return {
         "key": _digest(stamp, temperatures, amount, label, here),
         "rows": packed(rows, np.uint32),
@@ -224,7 +215,6 @@ def exits(point: OperatingPoint, found: dx.analysis.SliderCounts) -> Exits:
 @lru_cache(maxsize=24)
 @st.cache_resource(max_entries=24, show_spinner=False)
 def _exits(stamp: Stamp, start: policies.Untuned, stops: tuple[bytes, ...]) -> Exits:
-    """`exits` by its key."""
     single, *sliders = (tuple(np.frombuffer(part).tolist()) for part in stops)
     sliders = sliders or [single]
     policy = policies.base_at(start)
@@ -268,11 +258,7 @@ def _ends(values: npt.NDArray[np.float64]) -> tuple[float, float]:
 def with_mosaic(
     data: slider_data.SliderData, point: OperatingPoint, shown: Tiles, exits: str, chosen: Selection
 ) -> slider_data.SliderData:
-    """The slider's data with what its mosaic and its map are drawn from and which of it is chosen.
-
-    Args:
-        exits: their key.
-    """
+    """The slider's data with what its mosaic and its map are drawn from and which of it is chosen."""
     return {
         **data,
         "map_note": map_note(point),

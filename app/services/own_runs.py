@@ -1,8 +1,5 @@
-"""Scores that a reader brings, as a run without a model: records in memory or in a folder, and perhaps images.
-
-In: records or their folders, image files. Out: `OwnRun`, which the services of Explore take like any run. It belongs to
-the session that opened it and ends with it. Others cannot find it: its key is random, and only that session holds it.
-"""
+"""Scores that a reader brings, as a run without a model, which the services of Explore take like any run. It belongs to
+the session that opened it and ends with it; its key is random, and only that session holds it."""
 
 from __future__ import annotations
 
@@ -53,7 +50,6 @@ class OwnRun(dx.Run):
 
     @property
     def name(self) -> str:
-        """What lists of runs show."""
         return dx.figures.abbreviated(self.title, LONGEST) + YOURS
 
     def splits(self) -> list[str]:
@@ -128,5 +124,4 @@ def kept_apart(cached: Callable[Concatenate[Stamp, P], T]) -> Callable[Concatena
 
 
 def is_own(run: dx.Run) -> bool:
-    """Whether the run is scores without a model."""
     return isinstance(run, OwnRun)

@@ -1,8 +1,4 @@
-"""Policies fitted on calibration (or val), their trade-off curves and their outcomes, each computed once and kept.
-
-In: a run, a split, a policy's name and target. Out: fitted `dx.Policy`s, tables of `dx.trade_off`, `dx.Outcome`s. One
-noun joins them: an `OperatingPoint` is a run, a split and a policy with its thresholds.
-"""
+"""Policies fitted on calibration (or val), their trade-off curves and their outcomes, each computed once and kept."""
 
 from __future__ import annotations
 
@@ -69,7 +65,6 @@ def base(run: dx.Run, split: str, policy: str, calibrated: bool = False) -> dx.P
 @lru_cache(maxsize=256)
 @st.cache_resource(max_entries=256, show_spinner=False)
 def base_at(start: Untuned) -> dx.Policy:
-    """`base` by its key."""
     target = dx.Target.threshold(dx.POLICIES[start.policy].threshold_all, calibrate=start.calibrated)
     return dx.fit_policy(records.record_at(start.learned_on), start.policy, target=target)
 
@@ -82,7 +77,6 @@ def trade_off(run: dx.Run, split: str, policy: str, calibrated: bool = False) ->
 @lru_cache(maxsize=256)
 @st.cache_resource(max_entries=256, show_spinner="Drawing the curve …")
 def trade_off_at(stamp: Stamp, start: Untuned) -> pd.DataFrame:
-    """`trade_off` by its keys."""
     policy = base_at(start)
     table = dx.trade_off(records.record_at(stamp), policy)
     kept = [replace(policy, thresholds=(t,)).thresholds[0] for t in table["threshold"]]
@@ -95,8 +89,7 @@ def fitted(run: dx.Run, policy: str, target: dx.Target) -> dx.Policy:
 
 
 def can_fit(run: dx.Run) -> bool:
-    """Whether the run has a record to fit on."""
-    return run.fitting_split in run.splits()
+    return not {"calibration", "val"}.isdisjoint(run.splits())  # those of `Run.fitting_split`
 
 
 def digest(run: dx.Run, split: str) -> str:

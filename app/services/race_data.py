@@ -1,8 +1,5 @@
-"""The race of Live as data: two lanes, the early-exit model and the full model, and the images that run in them.
-
-In: an `OperatingPoint`, perhaps the measurements of a live run. Out: `RaceData`, plain values for the component. Before
-anything is measured the speeds are the run's recorded timings; without those, expected from FLOPs. The data name it.
-"""
+"""The race of Live as data: two lanes, the early-exit model and the full model, and the images that run in them. Before
+anything is measured the speeds are the run's recorded timings, or expected from FLOPs; the data say which."""
 
 from __future__ import annotations
 
@@ -25,8 +22,7 @@ SEED = 0  # of the images that run before anything is measured: those that a liv
 
 
 class Runner(TypedDict):
-    """An image: data URI, or "" without one; exit, from 0; whether the early-exit model's and the full one's
-    predictions are correct."""
+    """An image: data URI or "", its exit from 0, whether the early-exit model and the full one are correct."""
 
     src: str
     exit: int
@@ -35,12 +31,8 @@ class Runner(TypedDict):
 
 
 class RaceData(TypedDict):
-    """Everything that is drawn.
-
-    ``origin``: of the speeds. ``running``: images keep coming.
-    ``gates``: (K,) where each exit stands, as a share of the way. ``counts``: (K,) images that exited there.
-    ``speed_up``: of the upper lane. ``lanes``: a text for each lane. ``alt``: all of it in words.
-    """
+    """Everything that is drawn; ``gates``: (K,) where each exit stands, a share of the way; ``counts``: (K,) images
+    that exited there; ``speed_up``: of the upper lane; ``lanes``: a text for each; ``alt``: all of it in words."""
 
     origin: Origin
     running: bool
@@ -58,14 +50,12 @@ def before(point: OperatingPoint, timings: dx.runs.Timings | None, image: Callab
     outcome, record = point.outcome, point.record
     rows = np.random.default_rng(SEED).permutation(record.n_images)[:SHOWN]
     answers = [(int(row), int(outcome.exits[row]), bool(outcome.correct[row])) for row in rows]
-    share = outcome.summary()["flops_fraction"]
-    counts = np.bincount(outcome.exits, minlength=record.n_exits).tolist()
+    share, counts = outcome.summary()["flops_fraction"], np.bincount(outcome.exits, minlength=record.n_exits).tolist()
     if timings is None:
-        lanes = [f"Early exits · {share:.1%} of the backbone's FLOPs", "Full model · 100% of the backbone's FLOPs"]
-        return _data(record, answers, image, counts, 1 / share, lanes, origin="expected", running=False)
+        texts = [f"Early exits · {share:.1%} of the backbone's FLOPs", "Full model · 100% of the backbone's FLOPs"]
+        return _race("expected", record, _runners(record, answers, image), counts, 1 / share, texts)
     early, full = timings.early_seconds(share), timings.full_seconds
-    lanes = [_lane("Early exits", early), _lane("Full model", full)]
-    return _data(record, answers, image, counts, full / early, lanes, origin="recorded", running=False)
+    return _race("recorded", record, _runners(record, answers, image), counts, full / early, _lanes(early, full))
 
 
 def measured(
@@ -73,11 +63,9 @@ def measured(
 ) -> RaceData:
     """The race of a live run: its last answers, exits and measured speeds."""
     answers = [(one.row, one.exit, one.label == int(record.labels[one.row])) for one in look.count.last[:SHOWN]]
-    lanes = [
-        _lane(name, speed.seconds / speed.images) for name, speed in (("Early exits", m.early), ("Full model", m.full))
-    ]
-    running = look.state == "running"
-    return _data(record, answers, image, list(m.exits), m.speed_up, lanes, origin="measured", running=running)
+    lanes = _lanes(m.early.seconds / m.early.images, m.full.seconds / m.full.images)
+    race = _race("measured", record, _runners(record, answers, image), [*m.exits], m.speed_up, lanes)
+    return {**race, "running": look.state == "running"}
 
 
 def per_image(speed: dx.inference.Speed) -> str:
@@ -89,42 +77,36 @@ def _milliseconds(seconds: float) -> str:
     return f"{1000 * seconds:.3g} ms"
 
 
-def _lane(name: str, seconds: float) -> str:
-    return f"{name} · {_milliseconds(seconds)} an image · {1 / seconds:,.0f} images/s"
+def _lanes(early: float, full: float) -> list[str]:
+    """Texts of both lanes from the seconds of an image."""
+    both = (("Early exits", early), ("Full model", full))
+    return [f"{name} · {_milliseconds(each)} an image · {1 / each:,.0f} images/s" for name, each in both]
 
 
-def _data(
-    record: dx.ExitRecord,
-    answers: Sequence[tuple[int, int, bool]],
-    image: Callable[[int], str] | None,
-    counts: list[int],
-    speed_up: float,
-    lanes: list[str],
-    *,
-    origin: Origin,
-    running: bool,
-) -> RaceData:
+def _runners(
+    record: dx.ExitRecord, answers: Sequence[tuple[int, int, bool]], image: Callable[[int], str] | None
+) -> list[Runner]:
     whole = record.correct[:, -1]
-    runners: list[Runner] = [
+    return [
         {"src": image(row) if image else "", "exit": exit, "correct": correct, "full": bool(whole[row])}
         for row, exit, correct in answers
     ]
+
+
+def _race(
+    origin: Origin, record: dx.ExitRecord, runners: list[Runner], counts: list[int], speed_up: float, lanes: list[str]
+) -> RaceData:
     total = max(1, sum(counts))
     shares = ", ".join(f"exit {k} {n / total:.0%}" for k, n in enumerate(counts, start=1))
-    alt = (
-        f"Two lanes: with early exits images are answered {speed_up:.2f} times as fast, {ORIGINS[origin]}. "
-        f"They exit at {shares}."
-    )
-    gates = (record.flops_fraction / record.flops_fraction[-1]).tolist()
-    colours = dx.figures.exit_colours(record.n_exits)
     return {
         "origin": origin,
-        "running": running,
-        "gates": gates,
-        "colours": colours,
+        "running": False,
+        "gates": (record.flops_fraction / record.flops_fraction[-1]).tolist(),
+        "colours": dx.figures.exit_colours(record.n_exits),
         "counts": counts,
         "speed_up": speed_up,
         "runners": runners,
         "lanes": lanes,
-        "alt": alt,
+        "alt": f"Two lanes: with early exits images are answered {speed_up:.2f} times as fast, {ORIGINS[origin]}. "
+        f"They exit at {shares}.",
     }

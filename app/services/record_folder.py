@@ -1,10 +1,6 @@
 """Record folders that a reader brings: where they are, whether they may be read, what is in them, how one is written.
-
-In: a path that the reader typed. Out: a folder and its record, or ValueError with a remedy. The path never
-comes from the address: a link cannot make the app read a folder. From other machines only folders under the runs root
-may be opened, named from there; everything else is refused before it is looked up. What is read is kept by the state of
-every file in the folder, because other programs rewrite them one at a time.
-"""
+The path is typed, never of the address: a link cannot make the app read a folder. Other machines may only open folders
+under the runs root. What is read is kept by the state of every file."""
 
 from __future__ import annotations
 
@@ -63,11 +59,7 @@ def bundled() -> tuple[str, str]:
 
 
 def find(text: str) -> Path:
-    """The folder that ``text`` names, absolute and without links.
-
-    Raises:
-        ValueError: it cannot be a path, or may not be opened here.
-    """
+    """The folder that ``text`` names, absolute and without links; ValueError where it may not be opened here."""
     typed = _unquoted(text.strip())
     if not access.is_private():
         return _find_shared(typed)
@@ -78,10 +70,7 @@ def find(text: str) -> Path:
 
 
 def _find_shared(typed: str) -> Path:
-    """The folder under the runs root, or of a bundled run, that ``typed`` names from there.
-
-    The refusal is the same whether there is such a folder or not.
-    """
+    """The folder under the runs root, or of a bundled run, that ``typed`` names; one refusal, there or not."""
     if not Path(typed).anchor and ".." not in Path(typed).parts:
         for root in _roots():
             try:
@@ -152,7 +141,6 @@ def problems(stamp: FolderStamp) -> list[str]:
 
 @st.cache_resource(max_entries=32, show_spinner=False)
 def record(stamp: FolderStamp) -> dx.ExitRecord:
-    """`dx.ExitRecord.load` of a folder."""
     return dx.ExitRecord.load(stamp[0])
 
 

@@ -1,14 +1,11 @@
-"""Exit records, each read once and kept: the records of runs, and what is derived from them without a policy.
-
-In: a run and a split. Out: `dx.ExitRecord`s and their fingerprints. Every entry is keyed by the states of the files
-meta.json and weights.safetensors: a record is read again when it is written again, and checked again when the weights
-change. A missing one raises FileNotFoundError. What is asked for at every move is looked up by `lru_cache` first:
-Streamlit takes 0.3 ms to find an entry.
-"""
+"""Exit records, each read once and kept, and what is derived from them without a policy. Entries are keyed by the
+states of meta.json and weights.safetensors. What is asked for at every move is looked up by `lru_cache` first:
+Streamlit takes 0.3 ms to find an entry."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
@@ -29,7 +26,7 @@ def stamp(run: dx.Run, split: str) -> Stamp:
     if isinstance(run, own_runs.OwnRun):
         return run.stamp(split)
     try:
-        status = (run.path / "records" / split / "meta.json").stat()
+        status = os.stat(f"{run.path}/records/{split}/meta.json")
     except FileNotFoundError:
         raise FileNotFoundError(f"the {split} record of run {run.name!r} is gone: deleted, or being replaced") from None
     return str(run.path), split, status.st_mtime_ns, status.st_ino, *models.weights_stamp(run)[1:]
@@ -44,7 +41,6 @@ def record(run: dx.Run, split: str) -> dx.ExitRecord:
 @lru_cache(maxsize=32)
 @st.cache_resource(max_entries=32, show_spinner=False)
 def record_at(stamp: Stamp) -> dx.ExitRecord:
-    """The record of a stamp."""
     path, split, *_ = stamp
     return own_runs.run_at(path).record(split)
 
@@ -58,7 +54,6 @@ def calibrated(run: dx.Run, split: str, temperatures: tuple[float, ...]) -> dx.E
 @lru_cache(maxsize=8)
 @st.cache_resource(max_entries=8, show_spinner=False)
 def calibrated_at(stamp: Stamp, temperatures: tuple[float, ...]) -> dx.ExitRecord:
-    """`calibrated` by its key."""
     return dx.fitting.tempered_record(record_at(stamp), temperatures)
 
 
@@ -101,7 +96,6 @@ def of_like_compute(run: dx.Run, others: Mapping[str, dx.Run], split: str) -> li
 
 
 def fingerprint(run: dx.Run, split: str) -> Fingerprint:
-    """The fingerprint of a record; raises as `Run.record`."""
     return _fingerprint(stamp(run, split))
 
 

@@ -1,7 +1,4 @@
-"""What a run is, in words and numbers: method, backbone, data, exits, images; its result at the usual setting.
-
-In: a `dx.Run`, an `OperatingPoint`. Out: plain text and numbers, derived from the run's own files. No model runs.
-"""
+"""What a run is, in words and numbers: method, backbone, data, exits, images; its result at the usual setting."""
 
 from __future__ import annotations
 
@@ -67,15 +64,11 @@ def blocks(record: dx.ExitRecord) -> tuple[int, ...]:
 
 
 def exits(n: int) -> str:
-    """The number of exits."""
     return f"{n} exits" if n > 1 else "1 exit"
 
 
 def summary(name: str) -> RunSummary:
-    """What the run ``name`` is, and its test result at the usual setting; a run that cannot be read names its problem.
-
-    The setting: thresholds fitted on `Run.fitting_split` to the default target; the last exit where nothing is fitted.
-    """
+    """What the run ``name`` is, and its test result under `usual_policy`; or the problem why it cannot be read."""
     try:
         run = dx.load_run(name)
         split = "test" if "test" in run.splits() else run.splits()[0]

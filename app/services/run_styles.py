@@ -1,10 +1,6 @@
-"""One colour, dash and symbol for every run, the same on every page and whatever runs stand beside it.
-
-In: names of runs. Out: their numbers in the palette of `dx.figures`. Bundled runs have fixed numbers; those on other
-data than groceries have the colours of their counterparts and another dash. Every other run takes a number by its name;
-where an earlier run has it, the next free one. Earlier is the run whose first record was created earlier, by the
-record's own date: files that are copied or touched change no colour.
-"""
+"""One colour, dash and symbol for every run, the same on every page and whatever runs stand beside it. Bundled runs
+have fixed numbers in the palette of `dx.figures`. Every other run takes one by its name or, where an earlier run has
+it, the next free one; earlier by the record's own date, which copying does not change."""
 
 from __future__ import annotations
 
@@ -86,12 +82,10 @@ def _read_created(file: str, mtime: int, size: int) -> str:
 
 
 def colour(number: int) -> str:
-    """The colour of a number."""
     return dx.figures.MODEL_COLOURS[number % ROUND]
 
 
 def dash(number: int) -> str:
-    """The dash of a number."""
     return dx.figures.DASHES[number % len(dx.figures.DASHES)]
 
 

@@ -1,7 +1,4 @@
-"""The images that a page shows: a selection by exit, class and correctness, in an order, on pages.
-
-In: a `dx.Outcome` and a `Selection`. Out: masks over the record, rows, numbers of pages, the place of an image.
-"""
+"""The images that a page shows: a selection by exit, class and correctness, in an order, on pages."""
 
 from __future__ import annotations
 
@@ -75,12 +72,7 @@ ALL = Selection(0, 0, "all", SORTS[0], None)  # no filter is set, and no order
 
 
 class SelectionPlace(NamedTuple):
-    """The place of an image in a sequence of images.
-
-    Args:
-        number: from 1, of ``total``. before, after: the rows beside it, None at an end. selection: what keeps these
-            images in this order; None where they are all images of the record.
-    """
+    """The place of an image, from 1, in a sequence; the rows beside it; what selects these images, None for all."""
 
     number: int
     total: int

@@ -1,9 +1,5 @@
-"""What the threshold slider shows at every stop, as data for its component or for Streamlit's own widgets.
-
-In: an `OperatingPoint`, curves of runs. Out: `SliderData`, plain values for JavaScript. The numbers are those of
-`dx.analysis.slider_counts`; here they get their words and colours. Most of it, `Lasting`, stays the same while the
-slider moves: it is made once, and the browser keeps it.
-"""
+"""What the threshold slider shows at every stop, as plain values: the numbers of `dx.analysis.slider_counts` with their
+words and colours. Most of it, `Lasting`, stays while the slider moves: it is made once, and the browser keeps it."""
 
 from __future__ import annotations
 
@@ -90,17 +86,12 @@ class Lasting(TypedDict):
 
 
 class SliderData(TypedDict):
-    """Everything that is drawn.
-
-    ``stays``: all but a few words and numbers, ``lasting``: its key. ``places``: where the sliders stand.
-    ``answered``: number of the last event that Python has handled. ``exit``, ``marked``: the chosen exit and that of
-    the chosen image, from 1, or 0. ``source``: where the thresholds come from, ``by_hand``: the same while they are
-    moved. ``pictures``, ``exits``: keys of what the mosaic is drawn from (`mosaic_data.Pictures`, `Exits`).
-    ``answers``, ``image``, ``region``: the chosen kind of answer, row or -1, and rows (u32 in base64, empty for all).
-    ``map_note``: about the map, a text and a command. ``neighbours``: key of `image_maps.Neighbours`, or empty.
-    ``elsewhere``: whether the run has recorded other places.
-    ``view``: the tab, of `selection.VIEWS`. ``drawer``: the chosen image, if there is one.
-    """
+    """Everything that is drawn: ``stays``, its key ``lasting``, and a few words and numbers. ``places``: where the
+    sliders stand. ``answered``: the last event that Python has handled. ``exit``, ``marked``: the chosen exit and that
+    of the chosen image, from 1, or 0. ``source``, ``by_hand``: where the thresholds come from, and from the reader's
+    hand. ``pictures``, ``exits``, ``neighbours``: keys of `mosaic_data.Pictures`, `Exits`, `image_maps.Neighbours`.
+    ``image``: the chosen row or -1; ``region``: rows, u32 in base64; ``map_note``: about the map, a text and a command;
+    ``elsewhere``: whether the run has recorded other places; ``view``: the tab, of `selection.VIEWS`."""
 
     stays: Lasting
     lasting: str
@@ -140,15 +131,9 @@ def slider_data(
     found: dx.analysis.SliderCounts | None = None,
     numbers: Sequence[int] | None = None,
 ) -> SliderData:
-    """Everything that the slider draws.
-
-    Args:
-        tables: name → `dx.trade_off` of the run (first) and of those beside it.
-        exit: the chosen bar, from 1, or 0. image: the chosen row. label: the chosen class, 0-based.
-        oracle: whether its bound is drawn too.
-        found: `counts` of the point and the class, where they are known already.
-        numbers: `run_styles.places` of the tables, where they are known already.
-    """
+    """Everything that the slider draws. ``tables``: name → `dx.trade_off` of the run (first) and of those beside it;
+    ``exit``: the chosen one, from 1, or 0; ``found``, ``numbers``: `counts` and `run_styles.places`, where they are
+    known already."""
     found = found or counts(point, label)
     numbers = run_styles.places([*tables]) if numbers is None else numbers
     inputs = _SliderInputs(point, tables, numbers, label, compact, oracle, found)

@@ -1,23 +1,24 @@
-"""The images of a record, small enough for a page; of any shape, and never distorted.
-
-In: a run and a split. Out: uint8 images, and functions from row to data URI. Each data set is read once and kept.
-
-They are drawn as `dx.figures.thumbnail_address` draws them; pages put them into squares of a neutral colour.
-"""
+"""The images of a record, small enough for a page, in their own shape, and many as one picture of square tiles."""
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Callable
 from functools import cache, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import streamlit as st
 from dmpo_explore_app.services import own_runs, records
 from dmpo_explore_app.services.records import Stamp
+from PIL import Image, ImageOps
 
 import dmpo_explore as dx
 
 THUMBNAIL, LARGE = 160, 384  # pixels of the longer side; larger images are made smaller
+SIDES = {300: 72, 2500: 32}  # up to so many tiles → pixels of a tile's side
+SMALL = 16  # of more
 
 
 def image_set(run: dx.Run, split: str) -> dx.data.ImageSet:
@@ -26,7 +27,6 @@ def image_set(run: dx.Run, split: str) -> dx.data.ImageSet:
 
 
 def image_set_at(stamp: Stamp) -> dx.data.ImageSet:
-    """`image_set` by its key."""
     if reason := _mismatch(stamp):
         raise ValueError(reason)
     return _images(stamp)
@@ -49,11 +49,7 @@ def _images(stamp: Stamp) -> dx.data.ImageSet:
 
 
 def thumbnails(run: dx.Run, split: str, most: int = THUMBNAIL) -> Callable[[int], str]:
-    """Row of the record → data URI of its image, or of `not_read`; raises as `Run.image_set`.
-
-    Args:
-        most: pixels of the longer side.
-    """
+    """Row → data URI of its image, at most ``most`` pixels, or of `not_read`; raises as `Run.image_set`."""
     return _thumbnails(records.stamp(run, split), most)
 
 
@@ -82,3 +78,31 @@ def not_read() -> str:
     rows = np.arange(56)
     tile[rows, rows] = tile[rows, 55 - rows] = (150, 60, 60)
     return dx.figures.thumbnail_address(tile)
+
+
+class Sheet(NamedTuple):
+    """A picture of square tiles: its data URI, pixels of a tile's side, tiles in a row."""
+
+    uri: str
+    side: int
+    columns: int
+
+
+@st.cache_resource(max_entries=24, show_spinner="Drawing the images small …")
+def sheet_at(stamp: Stamp, rows: tuple[int, ...]) -> Sheet:
+    """The sheet of these images of a record, in their order; raises as `Run.image_set`."""
+    images = image_set_at(stamp)
+    side = next((side for most, side in SIDES.items() if len(rows) <= most), SMALL)
+    columns = max(1, round(len(rows) ** 0.5))
+    lines = -(-len(rows) // columns)
+    picture = Image.new("RGB", (columns * side, lines * side), (128, 128, 128))
+    for place, row in enumerate(rows):
+        try:
+            tile = Image.fromarray(np.ascontiguousarray(images[row]))
+        except (OSError, ValueError):  # gone or changed since it was recorded: a grey tile
+            continue
+        corner = (place % columns * side, place // columns * side)
+        picture.paste(ImageOps.fit(tile, (side, side), Image.Resampling.BOX), corner)
+    stream = io.BytesIO()
+    picture.save(stream, "WEBP", quality=75, method=0)
+    return Sheet("data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode(), side, columns)

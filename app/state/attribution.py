@@ -6,7 +6,7 @@ from typing import Final
 
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
-from dmpo_explore_app.services.attribution_methods import BASELINES, METHODS, REFUSED, refusal_reason
+from dmpo_explore_app.services.attribution_methods import BASELINES, METHODS, REFUSED
 from dmpo_explore_app.services.model_queries import Question
 from dmpo_explore_app.state import choices
 
@@ -22,16 +22,14 @@ TARGETS = {
     HERE: "the prediction of the exit taken",
 }
 CANCEL = "cancel maps"  # key of a button
-_MAPS_REQUESTED, _CHECK_REQUESTED = "_maps_requested", "_check_requested"
-
-Request = tuple[object, ...]
 
 
 def validate(class_names: tuple[str, ...]) -> None:
     """Replace choices that are not offered by the defaults, and report them; a class of other names without words."""
     state, asked = st.session_state, st.session_state.get(METHOD)
     if asked in REFUSED:
-        notice(f"{escape_markdown(asked)} is not offered: {escape_markdown(refusal_reason(str(asked)), 400)}.")
+        reason = escape_markdown(dx.attribution.REFUSED[str(asked)], 400)
+        notice(f"{escape_markdown(asked)} is not offered: {reason}.")
         state[METHOD] = None
     choices.validate(METHOD, list(METHODS), DEFAULT_METHOD, "method")
     choices.validate(BASELINE, list(BASELINES), DEFAULT_BASELINE, "baseline")
@@ -58,23 +56,3 @@ def question(one: dx.ExitRecord, exit: int) -> Question:
         return Question(st.session_state[METHOD], SCORE, st.session_state[BASELINE])
     target = int(predicted[-1]) if asked == LAST else int(predicted[exit]) if asked == HERE else int(asked) - 1
     return Question(st.session_state[METHOD], target, st.session_state[BASELINE])
-
-
-def maps_requested(request: Request) -> bool:
-    """Whether these maps are requested."""
-    return bool(st.session_state.get(_MAPS_REQUESTED) == request)
-
-
-def request_maps(request: Request | None) -> None:
-    """Request maps; None withdraws the request."""
-    st.session_state[_MAPS_REQUESTED] = request
-
-
-def check_requested(request: Request) -> bool:
-    """Whether a check of these maps is requested."""
-    return bool(st.session_state.get(_CHECK_REQUESTED) == request)
-
-
-def request_check(request: Request | None) -> None:
-    """Request a check of maps; None withdraws the request."""
-    st.session_state[_CHECK_REQUESTED] = request

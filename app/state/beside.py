@@ -12,7 +12,6 @@ _NONE = ","  # in the address: no run
 
 
 def key(run: str) -> str:
-    """Key of the widget for ``run``."""
     return f"beside {run}"
 
 
@@ -33,16 +32,13 @@ def validate(run: str, others: Sequence[str], usual: Sequence[str]) -> list[str]
 
 
 def chosen(run: str, others: Sequence[str]) -> list[str]:
-    """As `validate` left them."""
     return [other for other in st.session_state.get(key(run), []) if other in others]
 
 
 def oracle() -> bool:
-    """Whether the oracle's curve is drawn too."""
     return st.session_state.get(ORACLE) in (True, "1")
 
 
 def address(beside: Sequence[str], usual: Sequence[str]) -> dict[str, str]:
-    """What differs from the defaults, for the address."""
     found = {} if list(beside) == list(usual) else {BESIDE: ",".join(beside) or _NONE}
     return found | ({ORACLE: "1"} if oracle() else {})

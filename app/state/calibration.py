@@ -1,9 +1,6 @@
-"""The choice "Calibrated": temperature scaling, one temperature per exit, fitted before the policy reads scores.
-
-In: a run, a split, a policy's name, ``st.session_state`` (``calibrated``, perhaps "1" from the address). Out: whether
-it is on, and why it cannot be. It is offered only where it could change exits: with logits on the fitting split and on
-the one on screen, for a policy that reads more than the prediction.
-"""
+"""The choice "Calibrated": temperature scaling, one temperature per exit, fitted before the policy reads scores. It is
+offered only where it could change exits: with logits on both splits, for a policy that reads more than the
+prediction."""
 
 from __future__ import annotations
 

@@ -26,11 +26,7 @@ def rules() -> dict[str, str]:
 
 
 def validate(key: str, options: Sequence[str], default: str, what: str, names: Mapping[str, str] | None = None) -> str:
-    """The value of widget ``key``, before it is drawn: one of ``options``, else ``default`` with a notice.
-
-    Args:
-        names: option → what the widget shows for it, where that differs.
-    """
+    """The value of widget ``key``, one of ``options``, else ``default`` with a notice; ``names``: as they are shown."""
     value = st.session_state.get(key)
     if value in options:
         return str(value)
@@ -55,10 +51,7 @@ def images_of(record: dx.ExitRecord) -> tuple[str, str, int, str]:
 
 
 def validate_run(names: Sequence[str]) -> str:
-    """The chosen run; ``names`` are all there are, so that no name can lead elsewhere.
-
-    Own scores that a page cannot show come back on the next page that can, unless a run was chosen meanwhile.
-    """
+    """The chosen run, one of ``names``. Own scores that a page cannot show come back on the next page that can."""
     state = st.session_state
     own, split, instead = state.get(_AWAY, ("", None, None))
     if own in names:
@@ -94,12 +87,10 @@ def usual_run(names: Sequence[str]) -> str:
 
 
 def validate_split(splits: Sequence[str]) -> str:
-    """The chosen recorded split."""
     return validate(SPLIT, splits, "test" if "test" in splits else splits[0], "split")
 
 
 def validate_policy() -> str:
-    """The chosen policy's name."""
     return validate(POLICY, [*rules()], USUAL_POLICY, "policy")
 
 
@@ -113,7 +104,6 @@ def validate_policy_of(run: dx.Run, split: str) -> str:
 
 
 def baselines() -> bool:
-    """Whether the baselines are offered too."""
     return st.session_state.get(WITH_BASELINES) is True
 
 

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import streamlit as st
-from dmpo_explore_app.messages import escape_markdown, notice
-from dmpo_explore_app.services.class_rows import ORDERS, VIEWS, ClassView
+from dmpo_explore_app.services.class_rows import LONGEST, ORDERS, VIEWS, ClassView
+from dmpo_explore_app.state import choices
 
 FIND, ORDER, VIEW = KEYS = ("find", "order", "rows")  # of the address and of the state
-LONGEST = 60  # characters of a search
 
 
 def validate() -> ClassView:
-    """The values in the state, made valid; what was not gives a notice."""
     state = st.session_state
     state[FIND] = str(state.get(FIND) or "")[:LONGEST]
     for key, options in ((ORDER, ORDERS), (VIEW, VIEWS)):
-        if (given := state.get(key)) not in options:
-            if given is not None:
-                notice(f"There is no {key} {escape_markdown(repr(given), 60)} here; showing {next(iter(options))}.")
-            state[key] = next(iter(options))
+        choices.validate(key, list(options), next(iter(options)), key)
     return ClassView(state[FIND], state[ORDER], state[VIEW])
 
 
 def address() -> dict[str, str]:
-    """What differs from the defaults, for the address."""
     chosen = ((key, st.session_state.get(key), default) for key, default in zip(KEYS, ClassView(), strict=True))
     return {key: value for key, value, default in chosen if value not in (None, default)}
 

@@ -7,23 +7,20 @@ from __future__ import annotations
 import streamlit as st
 from dmpo_explore_app import access
 from dmpo_explore_app.services import class_rows, data_check
-from dmpo_explore_app.state import choices
+from dmpo_explore_app.state import choices, notes
 
 import dmpo_explore as dx
 
 WHAT, WAYS = "bring", {"images": "images to train on", "scores": "scores of a model"}
 DATA, PLACE, CALIBRATION = "data", "data_place", "data_calibration"
 ZIP, FORECAST, TRAIN = "data_zip", "data_forecast", "data_train"  # keys of widgets
-FIND, ORDER, VIEW = "data_find", "data_order", "data_rows"
+FIND, ORDER, VIEW = CLASSES = ("data_find", "data_order", "data_rows")
 KEYS = (WHAT, DATA)  # of the address and of the state
 FOLDER = "a folder of mine"
 DEFAULT = "digits"  # where no run says more
-LONGEST = 60  # characters of a search
-_REFUSED, _ASKED = "_zip_refused", "_forecast_of"
 
 
 def validate_way() -> str:
-    """What is brought, a key of `WAYS`."""
     return choices.validate(WHAT, list(WAYS), "images", "choice")
 
 
@@ -52,11 +49,7 @@ def _of_the_run(private: bool) -> str:
 
 
 def config() -> dx.DataConfig:
-    """The data that are chosen.
-
-    Raises:
-        ValueError: no folder is typed, or none may be opened.
-    """
+    """The data that are chosen; ValueError where no folder is typed, or none may be opened."""
     name = str(st.session_state[DATA])
     if name == FOLDER:
         name = data_check.place(str(st.session_state.get(PLACE) or ""))
@@ -64,49 +57,31 @@ def config() -> dx.DataConfig:
 
 
 def use_folder() -> None:
-    """In a callback: ask for a folder of the reader's."""
     st.session_state[DATA] = FOLDER
 
 
 def receive_zip() -> None:
     """In a callback: unpack the ZIP file that was sent, and look at its folder."""
     state, file = st.session_state, st.session_state.get(ZIP)
-    state[_REFUSED] = ""
+    notes.write(notes.ZIP, None)
     if file is None:
         return
     try:
         access.check_private("ZIP files are unpacked")
         state.update({DATA: FOLDER, PLACE: str(dx.data.unpack_images(file.getvalue()))})
     except (OSError, ValueError) as error:
-        state[_REFUSED] = str(error)
-
-
-def refusal() -> str:
-    """Why the last ZIP file was refused; empty if it was not."""
-    return str(st.session_state.get(_REFUSED) or "")
-
-
-def ask_forecast(data: dx.DataConfig | None) -> None:
-    """Request a forecast for these data; None withdraws it."""
-    st.session_state[_ASKED] = data
-
-
-def forecast_asked(data: dx.DataConfig) -> bool:
-    """Whether a forecast for these data is requested."""
-    return bool(st.session_state.get(_ASKED) == data)
+        notes.write(notes.ZIP, str(error))
 
 
 def view() -> class_rows.ClassView:
-    """Which classes are shown, and in which order."""
     state = st.session_state
-    state[FIND] = str(state.get(FIND) or "")[:LONGEST]
+    state[FIND] = str(state.get(FIND) or "")[: class_rows.LONGEST]
     state.setdefault(ORDER, next(iter(data_check.ORDERS)))
     state.setdefault(VIEW, "ends")
     return class_rows.ClassView(state[FIND], state[ORDER], state[VIEW])
 
 
 def typed() -> bool:
-    """Whether a folder has been typed."""
     return bool(str(st.session_state.get(PLACE) or "").strip())
 
 

@@ -1,7 +1,4 @@
-"""Choices of the page Decide: runs, the budget, what may be lost, the run to compare with, and which images are shown.
-
-In: ``st.session_state`` (perhaps filled from the address). Out: valid choices; what was not valid gives a notice.
-"""
+"""Choices of the page Decide: runs, the budget, what may be lost, the run to compare with, which images are shown."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services import own_runs
-from dmpo_explore_app.state import choices, url
+from dmpo_explore_app.state import choices, notes, url
 
 import dmpo_explore as dx
 
@@ -30,14 +27,11 @@ COMMAND, EXPORT, ENOUGH = "take command", "take export", "take budget"
 MOST = 6  # runs
 SHOWN = {"only a": "Only A correct", "only b": "Only B correct", "both wrong": "Both incorrect, different answers"}
 OTHERS = "decide others"  # key of the button that shows other images
-_PAGE, _TIMES, _REFUSAL = "_decide_page", "_stage_times", "_times_refused"
+_PAGE, _TIMES = "_decide_page", "_stage_times"
 
 
 def validate_runs(names: Sequence[str], usual: Callable[[], Sequence[str]]) -> None:
-    """The chosen runs, or the usual ones; from the address they come as one text.
-
-    Only names of runs that are there get through.
-    """
+    """The chosen runs that are there, or the usual ones; from the address they come as one text."""
     given = st.session_state.get(RUNS)
     if given is None:
         st.session_state[RUNS] = list(usual())
@@ -54,16 +48,12 @@ def validate_runs(names: Sequence[str], usual: Callable[[], Sequence[str]]) -> N
 
 
 def validate_against(names: Sequence[str]) -> str:
-    """The run to compare with, one of ``names``."""
     return choices.validate(AGAINST, list(names), list(names)[1], "run to compare with among these,")
 
 
 def validate_budget(unit: str, low: float, usual: float, reference: float) -> float:
-    """The budget in ``unit``, at first ``usual``; the slider beside it begins at ``low``.
-
-    Args:
-        reference: GFLOPs of the first run's plain backbone, of which older links have a share in per cent.
-    """
+    """The budget in ``unit``, at first ``usual``; ``reference``: GFLOPs of the plain backbone, of which older links
+    have a share."""
     state, key = st.session_state, BUDGETS[unit]
     if share := _number(COMPUTE, 0.0, "per cent"):
         usual = float(f"{share / 100 * reference:.9g}")
@@ -74,12 +64,10 @@ def validate_budget(unit: str, low: float, usual: float, reference: float) -> fl
 
 
 def slid(unit: str) -> None:
-    """The slider of the budget was moved."""
     st.session_state[BUDGETS[unit]] = float(f"{st.session_state[SLIDER]:.3g}")
 
 
 def take_budget(unit: str, budget: float) -> None:
-    """The budget that would do was taken."""
     st.session_state[BUDGETS[unit]] = budget
 
 
@@ -121,18 +109,13 @@ def keep_times(found: dx.runs.StageTimes) -> None:
 def receive_times() -> None:
     """Read the file with another device's times that was sent."""
     state, file = st.session_state, st.session_state.get(TIMING)
-    state[_REFUSAL] = ""
+    notes.write(notes.TIMES, None)
     try:
         if file is not None:
             keep_times(dx.runs.read_stage_times(file.getvalue()))
             state[UNIT] = "ms"
     except ValueError as error:
-        state[_REFUSAL] = str(error)
-
-
-def refusal() -> str:
-    """Why the last file with times was refused; empty if it was not."""
-    return str(st.session_state.get(_REFUSAL) or "")
+        notes.write(notes.TIMES, str(error))
 
 
 def validate_images(others: Sequence[str]) -> tuple[str, str]:
@@ -148,16 +131,13 @@ def forget() -> None:
 
 
 def next_page() -> None:
-    """Show other images of the same kind."""
     st.session_state[_PAGE] = page() + 1
 
 
 def page() -> int:
-    """The page of images on screen, from 0."""
     return int(st.session_state.get(_PAGE, 0))
 
 
 def write(runs: Sequence[str]) -> None:
-    """Keep the choices in the address."""
     kept = {key: str(value) for key in KEYS if key != RUNS and (value := st.session_state.get(key)) not in (None, "")}
     url.write(**{RUNS: ",".join(runs)}, **kept)

@@ -1,9 +1,7 @@
-"""Events of the app's own components, as their callbacks read them; those that come before an answer lose nothing.
-
-A browser that sends an event also sends what its widgets hold. If it has not drawn the answer to the event before,
-those values are old: they would undo that choice. So it numbers its events, and every event carries the number of the
-last one whose answer it has drawn. Where others were handled since, the choices are put back to what they were then.
-"""
+"""Events of the app's own components, as their callbacks read them; those that come before an answer lose nothing. An
+event comes with what the browser's widgets hold, which is old where it has not drawn the answer to the one before. So
+events are numbered and carry the number of the last one whose answer is drawn; where others were handled since, the
+choices are put back to what they were then."""
 
 from __future__ import annotations
 

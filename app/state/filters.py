@@ -1,8 +1,4 @@
-"""Filters of the images on Explore, as widgets, clicks and links set them.
-
-In: a record, ``st.session_state`` (perhaps filled from the address). Out: a `Selection`. A bar, a cell, an image, a row
-of the table and the widgets all set the same values; `clear` resets them.
-"""
+"""Filters of the images on Explore, which widgets, clicks and links set alike."""
 
 from __future__ import annotations
 
@@ -11,15 +7,7 @@ from typing import Any
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services.mosaic_data import AMOUNTS, USUAL
-from dmpo_explore_app.services.selection import (
-    ANSWERS,
-    SORTS,
-    VIEWS,
-    Rows,
-    Selection,
-    packed_region,
-    unpacked_region,
-)
+from dmpo_explore_app.services.selection import ANSWERS, SORTS, VIEWS, Rows, Selection, packed_region, unpacked_region
 from dmpo_explore_app.services.selection import REGION as REGION_IN_WORDS
 from dmpo_explore_app.state import choices, url
 from dmpo_explore_app.state.redraw import redraw
@@ -116,7 +104,6 @@ def _whole(key: str, given: Any, most: int, first: int = 1, none: int | None = 0
 
 
 def address(selection: Selection, record: dx.ExitRecord) -> dict[str, str]:
-    """What differs from the defaults, for the address."""
     parts = {}
     if selection.exit:
         parts[EXIT] = str(selection.exit)
@@ -156,7 +143,6 @@ def choose_answer(answer: object, label: object) -> None:
 
 
 def choose_view(view: object) -> None:
-    """Another tab."""
     if view in VIEWS:
         st.session_state[VIEW] = view
 
@@ -170,7 +156,6 @@ def in_words(record: dx.ExitRecord) -> str:
 
 
 def clear() -> None:
-    """No filter is set and no image is chosen."""
     st.session_state.update({EXIT: 0, CLASS: 0, ANSWER: "all", IMAGE: None, REGION: ()})
     first_page()
 
@@ -185,11 +170,7 @@ def choose_region(rows: object) -> None:
         first_page()
 
 
-# -- tiles of the mosaic --
-
-
 def amount() -> int:
-    """How many images the mosaic shows at most."""
     return int(st.session_state.get(_AMOUNT, USUAL))
 
 
@@ -197,9 +178,6 @@ def choose_amount(wanted: object) -> None:
     """The reader chose another number of tiles; what is not among `AMOUNTS` is not used."""
     if wanted in AMOUNTS:
         st.session_state[_AMOUNT] = wanted
-
-
-# -- pages and rows of the table --
 
 
 def first_page() -> None:
@@ -214,21 +192,15 @@ def page_among(pages: int) -> int:
 
 
 def n_pages() -> int:
-    """How many pages there are, as `page_among` found them."""
     return int(st.session_state[_PAGES])
 
 
 def pager_key() -> str:
-    """Key of the pagination widget of these pages."""
     return f"page of {st.session_state[_PAGES]}, {st.session_state.get(_TURN, 0)}"
 
 
 def row_selected(table: str, rows: Rows, fragments: tuple[str, ...]) -> None:
-    """A row of the table with key ``table``, which shows ``rows`` of the record, was selected or deselected.
-
-    Args:
-        fragments: keys of what is drawn again.
-    """
+    """A row of the table, which shows ``rows`` of the record, was selected or deselected."""
     places = st.session_state[table].selection.rows
     st.session_state[IMAGE] = int(rows[places[0]]) if places else None
     redraw(fragments)

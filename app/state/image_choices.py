@@ -1,7 +1,4 @@
-"""Session state of the image choice on One image: a row of the record, an uploaded file, or a photo.
-
-An uploaded image is checked when it arrives and stays in the session's memory: it is neither written nor linked to.
-"""
+"""The image of One image: a row of the record, or an upload, which stays in the session's memory."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from dmpo_explore_app.messages import escape_markdown, notice
 from dmpo_explore_app.services import own_runs
 from dmpo_explore_app.services.images import ChosenImage, UploadedImage, read_upload
 from dmpo_explore_app.services.policies import OperatingPoint
-from dmpo_explore_app.state import choices
+from dmpo_explore_app.state import choices, notes
 
 import dmpo_explore as dx
 
@@ -22,8 +19,7 @@ ROW, FILE, PHOTO, QUERY, TOKENS = "row", "file", "photo", "query the model", "sh
 EDIT, AMOUNT, CAMERA = "edit", "edit amount", "camera on"
 OTHER = "Any other"  # a button's key and label
 SOURCES = {"record": "of the record", "file": "a file of yours", "camera": "the camera"}
-_UPLOAD, _REFUSAL = "_upload", "_upload_refusal"
-_UPLOAD_FROM = "_upload_from"  # the widget that received the upload
+_UPLOAD, _UPLOAD_FROM = "_upload", "_upload_from"  # what was uploaded, and the widget that received it
 _ABSENT = "_upload_absent"  # an address was followed that says that there was one
 
 
@@ -62,17 +58,14 @@ def validate_row(record: dx.ExitRecord, first: Callable[[], int]) -> int:
 
 
 def source() -> str:
-    """The valid source; see `validate_source`."""
     return str(st.session_state[SOURCE])
 
 
 def open_row(row: int) -> None:
-    """Choose another row of the record."""
     st.session_state.update({IMAGE: row, SOURCE: "record"})
 
 
 def open_typed_row() -> None:
-    """Choose the row that was typed."""
     open_row(st.session_state[ROW])
 
 
@@ -106,11 +99,12 @@ def receive_upload(key: str) -> None:
     try:
         state[_UPLOAD] = read_upload(file.name, file.getvalue())
     except ValueError as error:
-        state[_REFUSAL] = str(error)
+        notes.write(notes.UPLOAD, str(error))
 
 
 def _forget_upload() -> None:
-    st.session_state[_UPLOAD], st.session_state[_REFUSAL] = None, ""
+    st.session_state[_UPLOAD] = None
+    notes.write(notes.UPLOAD, None)
 
 
 def follow_link() -> None:
@@ -123,13 +117,7 @@ def absent() -> bool:
     return bool(st.session_state.get(_ABSENT)) and not st.session_state.get(_UPLOAD)
 
 
-def refusal() -> str:
-    """Why the last upload was refused; empty if it was not."""
-    return str(st.session_state.get(_REFUSAL) or "")
-
-
 def with_model() -> bool:
-    """Whether the model answers where the record holds no logits."""
     return bool(st.session_state.get(QUERY))
 
 

@@ -5,25 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import streamlit as st
+from dmpo_explore_app.state import notes
 
 import dmpo_explore as dx
 
 Snapshot = tuple[tuple[str, str, int, tuple[str, ...]], ...]  # of every job: name, state, epochs, recorded splits
 _RATES, _RATES_OF = "_rates", "_rates_of"
-_FOLLOWED, _STARTED = "_followed_jobs", "_started_job"
-_SNAPSHOT, _ERROR = "_jobs_snapshot", "_job_error"
+_FOLLOWED, _SNAPSHOT = "_followed_jobs", "_jobs_snapshot"
 RUN = "run"  # of the address and of the state
 BESIDE = "train beside"
 
 
 def shown_run() -> str:
-    """Name of the run whose curves are shown."""
     return str(st.session_state.get(RUN))
-
-
-def show_run(name: str) -> None:
-    """Choose a run, on this page and on the others."""
-    st.session_state[RUN] = name
 
 
 def rates_of(config: dx.Config) -> dx.jobs.Rates | None:
@@ -33,7 +27,6 @@ def rates_of(config: dx.Config) -> dx.jobs.Rates | None:
 
 
 def keep_rates(config: dx.Config, rates: dx.jobs.Rates) -> None:
-    """Keep a measurement."""
     st.session_state.setdefault(_RATES, {})[dx.jobs.probe(config).to_json()] = rates
 
 
@@ -46,28 +39,20 @@ def rates_before(name: str) -> dx.jobs.Rates | None:
 def follow_started(name: str, config: dx.Config) -> None:
     """Remember a job that was just started: it is announced, and its run is shown when it has ended."""
     st.session_state.setdefault(_RATES_OF, {})[name] = rates_of(config)
-    st.session_state[_STARTED] = name
+    notes.write(notes.STARTED, name)
     _followed().add(name)
 
 
-def take_started() -> str:
-    """Name of the job that was just started, once; empty if there is none."""
-    return str(st.session_state.pop(_STARTED, ""))
-
-
 def show_ended(active: Mapping[str, bool], names: Sequence[str]) -> None:
-    """Show the run of a job that ended since this session saw it run; on a first visit that of the newest job.
-
-    Args:
-        active: name of each job → whether it runs, the newest last. names: of all runs.
-    """
+    """Show the run of a job (``active``: name → whether it runs, the newest last) that has ended; on a first visit the
+    newest."""
     first = st.session_state.get(RUN) is None
     for name, runs in active.items():
         if runs:
             _followed().add(name)
         elif name in names and (first or name in _followed()):
             _followed().discard(name)
-            show_run(name)
+            st.session_state[RUN] = name
 
 
 def _followed() -> set[str]:
@@ -76,25 +61,9 @@ def _followed() -> set[str]:
 
 
 def keep_snapshot(snapshot: Snapshot) -> None:
-    """Keep the jobs that the whole page was drawn with."""
     st.session_state[_SNAPSHOT] = snapshot
 
 
 def outdated(snapshot: Snapshot) -> bool:
     """Whether the whole page has to be drawn again: a job changed, or an error is to be shown."""
-    return bool(snapshot != st.session_state.get(_SNAPSHOT)) or _ERROR in st.session_state
-
-
-def keep_error(error: Exception) -> None:
-    """Keep an error of a button until the page is drawn again."""
-    st.session_state[_ERROR] = str(error)
-
-
-def take_error() -> str:
-    """The error that was kept, once; empty if there is none."""
-    return str(st.session_state.pop(_ERROR, ""))
-
-
-def card_key(part: str, name: str) -> str:
-    """Key of a button or section on the card of job ``name``."""
-    return f"{part} {name}"
+    return bool(snapshot != st.session_state.get(_SNAPSHOT)) or notes.read(notes.JOB) is not None

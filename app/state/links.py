@@ -1,8 +1,4 @@
-"""Links to One image, from wherever an image is shown.
-
-In: run, split, row, and what else the link should hold. Out: query parameters, or a relative address for HTML. Their
-values are validated where they arrive.
-"""
+"""Links to One image, from wherever an image is shown; their values are validated where they arrive."""
 
 from __future__ import annotations
 
@@ -21,17 +17,12 @@ def query(run: dx.Run, split: str, row: int, **more: str) -> dict[str, str]:
     return {choices.RUN: run.name, choices.SPLIT: split, **more, "image": str(row)}
 
 
-def href(run: dx.Run, split: str, row: int, **more: str) -> str:
-    """The same as an address, relative to any page of the app; to be escaped in HTML."""
-    return f"image?{urlencode(query(run, split, row, **more))}"
-
-
 def to_image(point: OperatingPoint, row: int) -> dict[str, str]:
     """Parameters of the link to an image under the operating point on screen."""
     more = {choices.POLICY: point.policy.name, **operating_point.thresholds_and_record(point)}
     return query(point.run, point.split, row, **more, **operating_point.settings())
 
 
-def to_image_href(point: OperatingPoint, row: int) -> str:
-    """The same as an address, relative to any page of the app; to be escaped in HTML."""
-    return f"image?{urlencode(to_image(point, row))}"
+def href(parameters: dict[str, str]) -> str:
+    """The link as an address, relative to any page of the app; to be escaped in HTML."""
+    return f"image?{urlencode(parameters)}"

@@ -13,52 +13,43 @@ import dmpo_explore as dx
 BATCH, COUNT, ENGINE, PRECISION, DEVICE = SETTINGS = ("batch", "count", "engine", "precision", "device")
 TOKEN = "live"  # of the session's live run: a reloaded page finds it again
 ADDRESS = (*SETTINGS, TOKEN)  # of the address and of the state
-BATCHES, DEFAULT_BATCH = ("1", "8", "32", "64", "128", "256"), "64"
-COUNTS, DEFAULT_COUNT = ("200", "1000", "all", "endless"), "1000"
-ENGINES, DEFAULT_ENGINE = {"infer": "torch", "stream": "torch, refill", "onnx": "ONNX"}, "infer"
-PRECISIONS, DEFAULT_PRECISION = {"no": "float32", "bf16": "bf16", "int8": "int8"}, "no"
+BATCHES = ("1", "8", "32", "64", "128", "256")
+COUNTS = ("200", "1000", "all", "endless")
+ENGINES = {"infer": "torch", "stream": "torch, refill", "onnx": "ONNX"}
+PRECISIONS = {"no": "float32", "bf16": "bf16", "int8": "int8"}
 OFFERED = {"onnx": ("no", "int8")}  # engine → precisions, where they are not those of torch
-DEVICES, DEFAULT_DEVICE = {"auto": "GPU", "cpu": "CPU"}, "auto"  # offered where there is a GPU
-DEFAULTS = {
-    BATCH: DEFAULT_BATCH,
-    COUNT: DEFAULT_COUNT,
-    ENGINE: DEFAULT_ENGINE,
-    PRECISION: DEFAULT_PRECISION,
-    DEVICE: DEFAULT_DEVICE,
-}
+DEVICES = {"auto": "GPU", "cpu": "CPU"}  # offered where there is a GPU
+DEFAULTS = {BATCH: "64", COUNT: "1000", ENGINE: "infer", PRECISION: "no", DEVICE: "auto"}
 BEGIN, RESUME, PAUSE, STOP, HELP, MORE = "begin", "resume", "pause", "stop", "measured", "live_settings"
-_SESSION, _START = "_live", "_start_live"
+_SESSION = "_live"
 
 
 def validate(record: dx.ExitRecord) -> None:
     """Replace choices that are not offered by the defaults, and report them."""
     counts = counts_for(record)
-    choices.validate(BATCH, BATCHES, DEFAULT_BATCH, "batch size")
-    choices.validate(COUNT, counts, DEFAULT_COUNT if DEFAULT_COUNT in counts else "all", "number of images")
-    choices.validate(ENGINE, live_session.engines(), DEFAULT_ENGINE, "engine", ENGINES)
-    choices.validate(PRECISION, tuple(PRECISIONS), DEFAULT_PRECISION, "precision", PRECISIONS)
+    choices.validate(BATCH, BATCHES, DEFAULTS[BATCH], "batch size")
+    choices.validate(COUNT, counts, DEFAULTS[COUNT] if DEFAULTS[COUNT] in counts else "all", "number of images")
+    choices.validate(ENGINE, live_session.engines(), DEFAULTS[ENGINE], "engine", ENGINES)
+    choices.validate(PRECISION, tuple(PRECISIONS), DEFAULTS[PRECISION], "precision", PRECISIONS)
     if st.session_state[PRECISION] not in precisions():
         name, able = PRECISIONS[st.session_state[PRECISION]], " or ".join(PRECISIONS[one] for one in precisions())
         notice(f"{ENGINES[engine()]} runs in {able} here, not in {name}, so the precision is float32 now.")
-        st.session_state[PRECISION] = DEFAULT_PRECISION
-    choices.validate(DEVICE, tuple(DEVICES), DEFAULT_DEVICE, "device", DEVICES)
+        st.session_state[PRECISION] = DEFAULTS[PRECISION]
+    choices.validate(DEVICE, tuple(DEVICES), DEFAULTS[DEVICE], "device", DEVICES)
     token = st.session_state.get(TOKEN)
     if current() is None and isinstance(token, str) and (found := live_session.kept(token)) is not None:
         st.session_state[_SESSION] = found
 
 
 def engine() -> str:
-    """The chosen engine."""
     return str(st.session_state[ENGINE])
 
 
 def precisions() -> tuple[str, ...]:
-    """The precisions that the chosen engine can run in."""
     return OFFERED.get(engine(), ("no", "bf16"))
 
 
 def counts_for(record: dx.ExitRecord) -> list[str]:
-    """The numbers of images that can be chosen."""
     return [count for count in COUNTS if not count.isdecimal() or int(count) < record.n_images]
 
 
@@ -69,20 +60,9 @@ def n_images(record: dx.ExitRecord) -> int | None:
 
 
 def address() -> dict[str, str]:
-    """Query parameters of the choices that differ from the defaults."""
     state, session = st.session_state, current()
     chosen = {key: str(state[key]) for key, default in DEFAULTS.items() if state[key] != default}
     return chosen | ({} if session is None else {TOKEN: session.token})
-
-
-def request_start() -> None:
-    """Request a new live run."""
-    st.session_state[_START] = True
-
-
-def take_start_request() -> bool:
-    """Whether a new live run is requested; withdraws the request."""
-    return bool(st.session_state.pop(_START, False))
 
 
 def current() -> LiveSession | None:
@@ -92,11 +72,8 @@ def current() -> LiveSession | None:
 
 
 def start(run: dx.Run, split: str, policy: dx.Policy, record: dx.ExitRecord) -> LiveSession:
-    """End this session's live run and start another with the validated choices.
-
-    Raises:
-        OSError, ValueError, RuntimeError: as `live_session.open_session`.
-    """
+    """End this session's live run and start another with the validated choices; raises as
+    `live_session.open_session`."""
     end()
     state, count = st.session_state, n_images(record)
     settings = LiveSettings(int(state[BATCH]), count, *(str(state[key]) for key in (ENGINE, PRECISION, DEVICE)))

@@ -1,8 +1,4 @@
-"""Session state of own scores: the form of their page, and the runs that this session has opened from it.
-
-In: ``st.session_state``. Out: names of runs with the session's own, and runs by name. The address
-names no folder, and another session has no such run.
-"""
+"""Session state of own scores: the form of their page, and the runs that this session has opened from it."""
 
 from __future__ import annotations
 
@@ -18,12 +14,9 @@ FROM, FILE, HELD_OUT, FLOPS, FOLDER, VAL, IMAGES = (
     "own_from", "own_file", "own_held_out", "own_flops", "own_folder", "own_val", "own_images",
 )  # fmt: skip
 FROM_FILE, FROM_FOLDER = WAYS = ("a file", "a record folder")
-OPEN, SHOW, CLOSE = "own_open", "own_show", "own_close"  # beginnings of keys of buttons
+OPEN, SHOW, CLOSE, MEANT = "own_open", "own_show", "own_close", "own_meant"  # beginnings of keys of buttons
 NUMBER = 4  # characters of the number of a second run of the same name
 _OPENED, _READ = "_own_runs", "_own_read"
-
-
-# -- the runs that are open --
 
 
 def opened() -> list[own_runs.OwnRun]:
@@ -49,10 +42,8 @@ def load(name: str) -> dx.Run:
 
 
 def open_run(title: str, scores: Mapping[str, own_runs.OwnScores], files: dx.data.ImageFiles | None) -> None:
-    """Keep a run of these scores beside those that are open, and let every page show it as on a first visit.
-
-    The same scores are not open twice; other scores of the same title get a number.
-    """
+    """Keep a run of these scores beside those that are open, and let every page show it. The same scores are not open
+    twice; other ones of the same title get a number."""
     others = [run for run in opened() if not run.begins_with(scores)]
     title, taken = dx.figures.abbreviated(title, own_runs.LONGEST - NUMBER), {run.title for run in others}
     numbered = (title if n == 1 else f"{title} {n}" for n in range(1, len(taken) + 2))
@@ -77,26 +68,7 @@ def close(own: own_runs.OwnRun) -> None:
     st.session_state[_OPENED] = [run for run in opened() if run is not own]
 
 
-def open_key(page: str) -> str:
-    """Key of the button that opens the scores on a page."""
-    return f"{OPEN} {page}"
-
-
-def show_key(page: str, run: own_runs.OwnRun) -> str:
-    """Key of the button that shows a run that is open on a page."""
-    return f"{SHOW} {page} {run.name}"
-
-
-def close_key(run: own_runs.OwnRun) -> str:
-    """Key of the button that closes a run."""
-    return f"{CLOSE} {run.name}"
-
-
-# -- the form --
-
-
 def validate_way() -> str:
-    """Where the scores come from."""
     return choices.validate(FROM, WAYS, FROM_FILE, "source")
 
 
@@ -111,7 +83,6 @@ def flops() -> tuple[float, ...] | None:
 
 
 def image_place() -> str:
-    """Where images lie, as typed."""
     return str(st.session_state.get(IMAGES) or "").strip()
 
 
@@ -127,7 +98,6 @@ def read_once(key: tuple[object, ...], make: Callable[[], dx.ExitRecord]) -> dx.
 
 
 def open_folder(folder: str) -> None:
-    """Look at another folder."""
     st.session_state[FOLDER] = folder
 
 
@@ -135,8 +105,3 @@ def open_bundled() -> None:
     """Fill the form with the bundled demo's records."""
     st.session_state[FROM] = FROM_FOLDER
     st.session_state[FOLDER], st.session_state[VAL] = record_folder.bundled()
-
-
-def suggestion_key(number: int) -> str:
-    """Key of the button that opens a suggested folder."""
-    return f"own_meant {number}"

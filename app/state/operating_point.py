@@ -1,11 +1,7 @@
-"""The operating point: thresholds set by hand, one for all exits or one each, or fitted to a target.
-
-In: a run, a split, a policy's name, ``st.session_state`` (perhaps filled from the address). Out: a `dx.Policy`. The
-thresholds are kept as text under `THRESHOLD`: numbers with commas between, as in the address. The slider, the curve and
-links only write that text; `validate` checks it before the widgets are drawn, and `current` reads it afterwards. When
-run or policy change, the target is fitted again, and thresholds set by hand become the one of equal
-compute. An address carries the digest of the record that its thresholds belong to: those of another one are dropped.
-"""
+"""The operating point: thresholds set by hand, one for all exits or one each, or fitted to a target. They are kept as
+text under `THRESHOLD`, numbers with commas between, as in the address. Slider, curve and links only write that text;
+`validate` checks it before the widgets are drawn, `current` reads it afterwards. When run or policy change, the target
+is fitted again, and thresholds set by hand become the one of equal compute."""
 
 from __future__ import annotations
 
@@ -188,11 +184,7 @@ def forget() -> None:
 
 
 def set_by_hand(thresholds: str, fragments: Fragments = Fragments()) -> None:  # noqa: B008 - it cannot change
-    """In a callback: take over thresholds from a slider, the curve or a text field; `validate` checks them.
-
-    Args:
-        fragments: of the page, where the slider is not in the one that shows everything.
-    """
+    """In a callback: take over thresholds from a slider, the curve or a text field; `validate` checks them."""
     state, before = st.session_state, _controls()
     targets.clear()
     state[THRESHOLD], state[KIND] = thresholds[:MOST_TEXT], KINDS["," in thresholds]
@@ -205,25 +197,18 @@ def _controls() -> list[object]:
 
 
 def typed() -> None:
-    """The text field `THRESHOLD` was changed."""
     set_by_hand(str(st.session_state[THRESHOLD]))
 
 
 def put_slider(number: int, place: int) -> str:
     """Let Streamlit's own slider ``number`` stand at ``place``; its key."""
-    key = slider_key(number)
-    st.session_state[key] = place
+    st.session_state[key := f"slider {number}"] = place
     return key
-
-
-def slider_key(number: int) -> str:
-    """Key of Streamlit's own slider ``number``."""
-    return f"slider {number}"
 
 
 def slider_place(number: int) -> int:
     """Where Streamlit's own slider ``number`` was moved."""
-    return int(st.session_state[slider_key(number)])
+    return int(st.session_state[f"slider {number}"])
 
 
 # -- the address --

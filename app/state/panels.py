@@ -13,6 +13,6 @@ RUNS, FIND_RUNS = "runs_list", "find_runs"  # in the header
 ENTRY = "hidden_entry"  # style.css gives it no room
 
 
-def run_key(name: str) -> str:
-    """Key of the button that shows run ``name``."""
-    return f"{RUNS} {name}"
+def key(*parts: object) -> str:
+    """Key of one of several widgets of a kind: what it is, and what of."""
+    return " ".join(map(str, parts))

@@ -1,9 +1,5 @@
 """What this session has sent to its browser, which keeps it: images by their names, arrays by their keys, each once.
-
-In: names. Out: those that were not sent. What the browser lacks all the same it names in an event: a drawing may be
-replaced by the next before it arrives. Streamlit would send a reference to an equal element by itself, but one element
-holds many images, and of arrays the browser would read megabytes again at every release.
-"""
+What the browser lacks all the same it names in an event: a drawing may be replaced by the next before it arrives."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ import streamlit as st
 from dmpo_explore_app.state.redraw import redraw
 
 MOST = 2000  # that count as sent; clickable.js keeps twice as many images
-_SENT = "_sent"  # names
+_SENT, _MISSED = "_sent", "_times_missed"  # names; how often the browser lacked some
 
 
 def lacking(names: Iterable[str]) -> list[str]:
@@ -31,5 +27,12 @@ def keep(names: Iterable[str]) -> None:
 def missed(names: object, fragments: tuple[str, ...]) -> None:
     """In a callback: the browser lacks these; the page's ``fragments`` are drawn again with them."""
     if isinstance(names, list):
-        st.session_state[_SENT] = set(st.session_state.get(_SENT, set())).difference(map(str, names))
+        state = st.session_state
+        state[_SENT], state[_MISSED] = set(state.get(_SENT, set())).difference(map(str, names)), times_missed() + 1
         redraw(fragments)
+
+
+def times_missed() -> int:
+    """How often the browser lacked something. Messages hold it: a busy browser draws the last of several alone, and one
+    equal to what it has drawn already, before its supplies were replaced, would not make it ask again."""
+    return int(st.session_state.get(_MISSED, 0))

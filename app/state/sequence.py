@@ -1,8 +1,4 @@
-"""The images that Previous and Next go through on One image: those of the selection on Explore, or all of the record.
-
-In: an `OperatingPoint` and a row; the filters in ``st.session_state``, which Explore has too. Out: a `SelectionPlace`.
-The selection can be left for all images; Explore keeps its filters.
-"""
+"""The images that Previous and Next go through on One image: the selection of Explore, which can be left, or all."""
 
 from __future__ import annotations
 
@@ -41,7 +37,6 @@ def _selected(record: dx.ExitRecord) -> Selection | None:
 
 
 def leave() -> None:
-    """Go through all images instead."""
     st.session_state[_LEFT] = filters.selection().alone
 
 

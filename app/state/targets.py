@@ -1,8 +1,4 @@
-"""The target that thresholds are fitted to: its number fields, their ranges, and the `dx.Target` that they stand for.
-
-In: a run, a policy's name, ``st.session_state``: one value per field, in per cent or points. Out: a `dx.Target`, or
-None where thresholds are set by hand.
-"""
+"""The target that thresholds are fitted to: its number fields, their ranges, and their `dx.Target`."""
 
 from __future__ import annotations
 
@@ -31,7 +27,6 @@ class TargetField(NamedTuple):
     help: str = ""
 
     def target(self, value: float, *, per_exit: bool, calibrate: bool) -> dx.Target:
-        """The target of a value of the field."""
         if self.kind == "risk":
             return dx.Target.risk("too_early", epsilon=value / 100, calibrate=calibrate)
         make = {"flops": dx.Target.flops, "accuracy_drop": dx.Target.accuracy_drop, "near_best": dx.Target.near_best}
@@ -39,24 +34,9 @@ class TargetField(NamedTuple):
 
 
 TARGETS = {  # key of the address and of the widget → field
-    "budget": TargetField(
-        "flops",
-        "Max compute (%)",
-        "compute ≤ {:g}%",
-        1.0,
-    ),
-    "drop": TargetField(
-        "accuracy_drop",
-        "Max points below the last exit",
-        "≤ {:g} pt below the last exit",
-        0.1,
-    ),
-    "near_best": TargetField(
-        "near_best",
-        "Max points below the best exit",
-        "≤ {:g} pt below the best exit",
-        0.1,
-    ),
+    "budget": TargetField("flops", "Max compute (%)", "compute ≤ {:g}%", 1.0),
+    "drop": TargetField("accuracy_drop", "Max points below the last exit", "≤ {:g} pt below the last exit", 0.1),
+    "near_best": TargetField("near_best", "Max points below the best exit", "≤ {:g} pt below the best exit", 0.1),
     "risk": TargetField(
         "risk",
         "Max early-exit error (%)",
@@ -87,7 +67,6 @@ def offered_budget(run: dx.Run, name: str, share: float) -> str:
 
 
 def per_exit() -> bool:
-    """Whether every exit has a threshold of its own."""
     return st.session_state.get(KIND) == "per exit"
 
 
@@ -102,13 +81,11 @@ def chosen() -> dx.Target | None:
 
 
 def in_words() -> str:
-    """The target that is set, shortly; empty where none is."""
     values = ((field.words, st.session_state.get(key)) for key, field in TARGETS.items())
     return next((words.format(value) for words, value in values if value is not None), "")
 
 
 def clear() -> None:
-    """No target is set: thresholds are set by hand."""
     st.session_state.update(dict.fromkeys(TARGETS))
 
 

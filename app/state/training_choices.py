@@ -1,8 +1,5 @@
-"""State of the training form: the values of its widgets in the session, and the config that they stand for.
-
-In: a `dx.Config` that the widgets should show. Out: values under one key per option of the config, and, read back, a
-checked config and a name. Options without a widget keep the values of the config that the form began with.
-"""
+"""State of the training form: values under one key per option of the config, and the checked config that they stand
+for. Options without a widget keep the values of the config that the form began with."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 from dmpo_explore_app.messages import escape_markdown, notice, with_code
-from dmpo_explore_app.services import record_folder
+from dmpo_explore_app.services import data_check
 from dmpo_explore_app.state import url
 
 import dmpo_explore as dx
@@ -34,12 +31,10 @@ UPRIGHT = ("digits",)  # data whose images must not be mirrored
 
 
 def key(option: str) -> str:
-    """The key of an option's widget; ``option`` is ``part.name``."""
     return f"train {option}"
 
 
 def choices(option: str) -> tuple[str, ...]:
-    """The names that an option's selectbox offers."""
     return (*dx.OPTIONS[option].names, *([FOLDER] if option == "data.name" else []))
 
 
@@ -59,7 +54,6 @@ def bounds(option: str) -> tuple[float, float | None]:
 
 
 def begun() -> bool:
-    """Whether the widgets have values."""
     return _BASE in st.session_state
 
 
@@ -107,10 +101,7 @@ def follow_link() -> None:
 
 
 def address() -> dict[str, str]:
-    """Query parameters of the form: its start, a name that was typed, and what differs from the start.
-
-    A folder is left out, as is a form that cannot be read.
-    """
+    """Query parameters of the form: its start, a typed name, what differs from the start; no folder."""
     if not begun():
         return {}
     state, parts = st.session_state, {}
@@ -131,11 +122,8 @@ def address() -> dict[str, str]:
 
 
 def _changes(text: str) -> dict[str, object]:
-    """Options and values of an address: numbers, switches, and names that the form offers; never a path.
-
-    Raises:
-        ValueError: something else.
-    """
+    """Options and values of an address: numbers, switches, names that the form offers; ValueError for anything else,
+    such as a path."""
     try:
         found = json.loads(text)
     except RecursionError:
@@ -153,7 +141,6 @@ def _changes(text: str) -> dict[str, object]:
 
 
 def value(option: str) -> object:
-    """The value of an option's widget; None before it is filled."""
     return st.session_state.get(key(option))
 
 
@@ -164,7 +151,6 @@ def is_table() -> bool:
 
 
 def fill(config: dx.Config) -> None:
-    """Let the widgets show ``config``."""
     st.session_state[_BASE] = config
     for option, found in dx.OPTIONS.items():
         value = config.get(option)
@@ -177,19 +163,12 @@ def fill(config: dx.Config) -> None:
 
 
 def read(folder: bool = True) -> dx.Config:
-    """The config of the widgets' values.
-
-    Args:
-        folder: read the folder of images too; else `FOLDER` stands for it.
-
-    Raises:
-        ValueError: a value out of range; the message names it.
-    """
+    """The config of the widgets' values; without ``folder`` `FOLDER` stands for it. ValueError: out of range."""
     state, base = st.session_state, st.session_state[_BASE]
     values = {option: state.get(key(option), base.get(option)) for option in dx.OPTIONS if option not in LEFT_OUT}
     values["model.exits"] = _exits(str(values["model.exits"]))
     if values["data.name"] == FOLDER and folder:
-        values["data.name"] = _folder(str(state.get(FOLDER_PATH) or ""))
+        values["data.name"] = data_check.place(str(state.get(FOLDER_PATH) or ""))
     if values["data.name"] != base.data.name:  # other data than the folders of splits that it began with
         values |= dict.fromkeys((*DIRS, *KEYS, "data.class_names", "data.unlabelled"))
     values |= {option: (value(option) or None) if is_table() else None for option in TABLE}
@@ -230,11 +209,3 @@ def _exits(text: str) -> int | list[int]:
     if (exits if isinstance(exits, int) else len(exits)) > MOST_EXITS:
         raise ValueError(f"Exits: {text} are too many; at most {MOST_EXITS} can be trained here")
     return exits
-
-
-def _folder(text: str) -> str:
-    if not text.strip():
-        raise ValueError("Say where the folder of images lies.")
-    if dx.data.reader_name(text.strip()):
-        return text.strip()
-    return str(record_folder.find(text))

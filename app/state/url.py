@@ -1,9 +1,5 @@
-"""The page's address and the widgets' state, kept equal: a link shows what its sender saw.
-
-In: the query parameters, which anybody can write; a bundled run's former name is replaced by its present one. Out:
-values in ``st.session_state``, to be validated before a widget gets them. The address wins whenever it was changed from
-outside (a link, the back button); otherwise the widgets win and rewrite it.
-"""
+"""The page's address and the widgets' state, kept equal: a link shows what its sender saw. The address, which anybody
+can write, wins where it was changed from outside (a link, the back button); otherwise the widgets win."""
 
 from __future__ import annotations
 
@@ -22,14 +18,9 @@ _CHOSEN = "_address_chosen"  # whether any page showed something else than its b
 
 
 def follow(keys: Iterable[str]) -> bool:
-    """Take over the address into the widgets' state if it is not the one that `write` left on this page.
-
-    After a change of page by the menu, so without parameters, the page is as it was left. What pages share is as it
-    was chosen last.
-
-    Returns:
-        whether it was taken over. All of ``keys`` are set then, to None where the address has no value.
-    """
+    """Take over the address into the widgets' state, and return True, if it is not the one that `write` left on this
+    page. All of ``keys`` are set then, to None where the address has no value. After a change of page by the menu, so
+    without parameters, the page is as it was left."""
     keys = tuple(keys)
     came_from, st.session_state[_PAGE] = st.session_state.get(_PAGE, keys), keys
     now = {key: st.query_params[key][:LONGEST] for key in keys if key in st.query_params}
@@ -61,11 +52,8 @@ def _of_today(names: str | None) -> str | None:
 
 
 def _carry_over(keys: tuple[str, ...]) -> None:
-    """Hand the state to the widgets of the page that was just opened.
-
-    For Streamlit a widget with the same key on another page is a different widget. Unless its value is set again, the
-    browser shows the first option and sends it.
-    """
+    """Hand the state to the widgets of the page that was just opened: for Streamlit they are other ones than those with
+    the same key elsewhere, and unless their values are set again the browser sends the first option."""
     state = st.session_state
     state.update({key: state[key] for key in keys if key in state})
     if state.get(_CHOSEN):  # in a new session the bare address would show something else
@@ -78,10 +66,8 @@ def keep_choices() -> None:
 
 
 def write(**values: str) -> None:
-    """Bring the address up to date; where there is none yet it stays bare until something is changed.
-
-    A value that `follow` would cut is left out.
-    """
+    """Bring the address up to date; a bare one stays bare until something is changed. A value that `follow` would cut
+    is left out."""
     values = {key: value for key, value in values.items() if len(value) <= LONGEST}
     first = _SEEN not in st.session_state or st.session_state[_SEEN] == {}
     bare: dict[object, dict[str, str]] = st.session_state.setdefault(_BARE, {})

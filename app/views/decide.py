@@ -1,10 +1,5 @@
-"""Decide: which of several runs to take, on the same images, for a budget and what may be lost for it.
-
-In: runs (bundled, under the runs root, and this session's own scores). Out: the best run of `dx.analysis.choose_run`
-with its thresholds and its export, curves of `dx.trade_off`; below, accuracy by class, differences with paired
-intervals (`dx.bootstrap_difference`), images on which two runs disagree. Settings in which they differ and how they
-learned are behind a click. Thresholds are fitted on calibration or val.
-"""
+"""Decide: which of several runs to take, on the same images, for a budget and what may be lost for it; below, what
+differs between them: settings, learning, classes, budgets, images."""
 
 from __future__ import annotations
 
@@ -13,13 +8,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.components import (
-    comparison_panels,
-    decision_panels,
-    run_differences,
-    run_picker,
-    widgets,
-)
+from dmpo_explore_app.components import comparison_panels, decision_panels, run_differences, run_picker, widgets
 from dmpo_explore_app.services import comparison
 from dmpo_explore_app.services.comparison import Side
 from dmpo_explore_app.state import choices, decide_choices, opened_scores, url
@@ -29,8 +18,6 @@ import dmpo_explore as dx
 
 
 def page() -> None:
-    """Title, choices, and what they show."""
-    widgets.title_row("Which run to take?")
     names = opened_scores.without_links(opened_scores.names())
     if not names:
         widgets.no_runs()
@@ -41,8 +28,8 @@ def page() -> None:
 
 
 def workbench(names: Sequence[str]) -> None:
-    """Runs, split and policy; below them the decision."""
-    decide_choices.validate_runs(names, lambda: usual_runs(names))
+    own = choices.chosen_run(names)
+    decide_choices.validate_runs(names, lambda: comparison.usual_runs(names, own, opened_scores.load))
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="compared"):
         chosen = st.multiselect(
             "Runs",
@@ -62,19 +49,13 @@ def workbench(names: Sequence[str]) -> None:
         return
     split, policy = choices.validate_split(splits), choices.validate_policy()
     with row:
-        run_picker.choose_split(splits, "collapsed")
+        run_picker.choose_split(splits)
         run_picker.choose_policy([*choices.rules()], "collapsed")
     if runs := comparison_panels.on_the_same_images(opened, split):
         show(runs, split, policy, row)
 
 
-def usual_runs(names: Sequence[str]) -> list[str]:
-    """The session's run and others on the same images."""
-    return comparison.usual_runs(names, choices.chosen_run(names), opened_scores.load)
-
-
 def show(runs: Sequence[dx.Run], split: str, policy: str, row: DeltaGenerator) -> None:
-    """The question, the answer and the curves; then what differs: settings, learning, classes, budgets, images."""
     wanted = decision_panels.question(runs, split)
     sides = comparison.in_order([comparison.side(run, split, policy, wanted) for run in runs])
     choice = comparison.choose(sides, wanted)

@@ -1,8 +1,5 @@
-"""Explore: move the threshold; see which images exit where, the compute that is saved and the accuracy.
-
-In: runs (bundled and under the runs root). Out: `dx.Outcome`s, curves of `dx.trade_off`, images. While the
-thumb moves the browser redraws alone; its release computes on arrays only: no model runs, torch is not imported.
-"""
+"""Explore: move the threshold; see which images exit where, the compute that is saved and the accuracy. While the thumb
+moves the browser redraws alone; its release computes on arrays only: torch is not imported."""
 
 from __future__ import annotations
 
@@ -30,7 +27,6 @@ from dmpo_explore_app.state.redraw import Fragments
 
 import dmpo_explore as dx
 
-TITLE = "When may the model stop?"
 KEYS = (*choices.KEYS, *operating_point.KEYS, *beside.KEYS, *filters.KEYS, *class_view.KEYS)
 WORKBENCH = "workbench"  # keys of fragments: the whole page,
 FOLLOWING, SLIDER, BELOW = "following", "sliding", "showing"  # what is below the choices; two parts of it
@@ -40,8 +36,6 @@ PROBLEM = "This run cannot be shown."
 
 
 def page() -> None:
-    """Take over the address, then draw the workbench."""
-    widgets.title_row(TITLE)
     if not opened_scores.names():
         widgets.no_runs()
         return
@@ -61,7 +55,8 @@ def workbench() -> None:
         if point is None:
             return
         run, split, others = point.run, point.split, beside_it(point)
-        following(run, split, records.stamp(run, split), others, beside.chosen(run.name, list(others)))
+        chosen, usual = beside.chosen(run.name, list(others)), records.of_like_compute(run, others, split)
+        following(run, split, records.stamp(run, split), {name: others[name] for name in chosen}, usual)
 
 
 def comparable(names: Sequence[str], point: OperatingPoint) -> Mapping[str, dx.Run]:
@@ -72,7 +67,6 @@ def comparable(names: Sequence[str], point: OperatingPoint) -> Mapping[str, dx.R
 
 
 def prepare(others: Callable[[OperatingPoint], Mapping[str, dx.Run]], point: OperatingPoint) -> None:
-    """Validate what the row of choices shows."""
     filters.validate(point.record)
     runs = others(point)
     beside.validate(point.run.name, list(runs), records.of_like_compute(point.run, runs, point.split))
@@ -90,8 +84,9 @@ def row(others: Callable[[OperatingPoint], Mapping[str, dx.Run]], point: Operati
 
 
 @st.fragment(key=FOLLOWING)
-def following(run: dx.Run, split: str, stamp: Stamp, others: Mapping[str, dx.Run], chosen: Sequence[str]) -> None:
-    """Slider, tabs and what they show: another tab or image redraws all of it, a release of the slider two parts."""
+def following(run: dx.Run, split: str, stamp: Stamp, shown: Mapping[str, dx.Run], usual: Sequence[str]) -> None:
+    """Slider, tabs and what they show: another tab or image redraws all of it, a release of the slider two parts.
+    ``shown``: runs whose curves stand beside; ``usual``: names of those that would unless others were chosen."""
     events.before_drawing()
     with messages.problems(PROBLEM):
         run_picker.check_unchanged(run, split, stamp)
@@ -99,14 +94,14 @@ def following(run: dx.Run, split: str, stamp: Stamp, others: Mapping[str, dx.Run
         point, amount, label = operating_point.current(run, split), filters.amount(), selected.class_number
         if live := widgets.live():
             supplies.code()
-        numbers, shown = run_styles.places([run.name, *chosen]), {name: others[name] for name in chosen}
+        numbers = run_styles.places([run.name, *shown])
         sliding(run, split, stamp, shown, numbers, mosaic_data.tiles(point, amount, label))
         if live:
             pictures = mosaic_data.pictures(point, amount, label)
             supplies.supply("pictures", pictures["key"], pictures)
             if selected.view == "map" and image_maps.key(point):
                 neighbours(point)
-        showing(run, split, stamp, others, chosen)
+        showing(run, split, stamp, list(shown), usual)
 
 
 def neighbours(point: OperatingPoint) -> None:
@@ -156,21 +151,18 @@ def sliding(
             "drawer": facts,
             "neighbours": image_maps.key(point),
         }
-        figures = exploration.figures(point, tables, beside.oracle())
-        threshold_slider(point, data, figures, exits, FRAGMENTS)
+        threshold_slider(point, data, partial(exploration.figures, point, tables, beside.oracle()), exits, FRAGMENTS)
         if facts is not None:
             exit_explorer.draw_chosen(point, facts, selected)
 
 
 @st.fragment(key=BELOW)
-def showing(run: dx.Run, split: str, stamp: Stamp, others: Mapping[str, dx.Run], chosen: Sequence[str]) -> None:
-    """What the chosen tab has below the slider."""
+def showing(run: dx.Run, split: str, stamp: Stamp, chosen: Sequence[str], usual: Sequence[str]) -> None:
     with messages.problems(PROBLEM):
         run_picker.check_unchanged(run, split, stamp)
         point, selected = operating_point.current(run, split), filters.selection()
         exit_explorer.draw(point, selected, FRAGMENTS)
         operating_point.keep_compute(point)
-        usual = records.of_like_compute(run, others, split)
         parts = operating_point.address(point) | beside.address(chosen, usual)
         url.write(**parts, **filters.address(selected, point.record), **class_view.address())
         if widgets.live():

@@ -1,8 +1,5 @@
-"""One image: the answers of all exits, the decision of a policy, similar images, and attribution maps.
-
-Recorded images need no model until an explanation is requested; an uploaded image needs the run's model. Own scores
-have none: their recorded answers are shown.
-"""
+"""One image: the answers of all exits, the decision of a policy, similar images, and attribution maps. Recorded images
+need no model until an explanation is requested; own scores have none."""
 
 from __future__ import annotations
 
@@ -47,9 +44,7 @@ KEYS = (*choices.KEYS, *operating_point.KEYS, *image_choices.ADDRESS, *sequence.
 
 
 def page() -> None:
-    """Title, then the workbench, or the reason why the run cannot be shown."""
     events.keep_choices(False)
-    widgets.title_row("Why does it exit here?")
     names = opened_scores.names()
     if not names:
         widgets.no_runs()
@@ -60,7 +55,6 @@ def page() -> None:
 
 
 def workbench(names: Sequence[str]) -> None:
-    """Choices on top, then the image, its answers and explanations."""
     places: list[DeltaGenerator] = []
     point = run_picker.choose(names, lambda point: places.append(row(point)))
     if point is None:
@@ -89,7 +83,6 @@ def prepare_model(run: dx.Run) -> None:
 
 
 def show(chosen: ChosenImage, record: dx.ExitRecord, policy: dx.Policy, top: DeltaGenerator) -> None:
-    """Everything about one image: its way through the stages as recorded first, then what needs a model."""
     has_model = not own_runs.is_own(chosen.run)
     with st.container(key="halves"):
         left, right = st.columns([2, 9], gap="medium")
@@ -114,7 +107,6 @@ def show(chosen: ChosenImage, record: dx.ExitRecord, policy: dx.Policy, top: Del
 
 
 def share_popover(answers: ImageAnswers, charts: Mapping[str, go.Figure]) -> None:
-    """The numbers of all exits, the figures on screen, and the code for them."""
     question = attribution.question(answers.one, answers.exit)
     share.popover(
         f"{answers.image.run.name}-{answers.image.name(answers.record)}",

@@ -1,12 +1,8 @@
-"""Live: measured speed-up of early exits on this machine, beside the speed-up expected from FLOPs.
-
-The early-exit engine and the full model answer the same recorded images in turn; the threshold may move meanwhile.
-"""
+"""Live: measured speed-up of early exits on this machine, beside the one expected from FLOPs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import streamlit as st
 from dmpo_explore_app import messages
@@ -17,7 +13,7 @@ from dmpo_explore_app.services import exploration, live_session
 from dmpo_explore_app.services.live_session import LiveSession
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.slider_data import slider_data
-from dmpo_explore_app.state import choices, events, links, live_choices, operating_point, url
+from dmpo_explore_app.state import choices, events, links, live_choices, notes, operating_point, url
 
 import dmpo_explore as dx
 
@@ -26,9 +22,7 @@ REFRESH = 1.0  # seconds between two updates
 
 
 def page() -> None:
-    """Title, then the workbench, or the reason why the run cannot be shown."""
     events.keep_choices(False)
-    widgets.title_row("How much time do early exits save here?")
     names = dx.list_runs()
     if not names:
         widgets.no_runs()
@@ -39,7 +33,6 @@ def page() -> None:
 
 
 def workbench(names: Sequence[str]) -> None:
-    """Choices, the threshold with its expected outcome, then the live run."""
     point = run_picker.choose(names)
     if point is None:
         return
@@ -51,7 +44,6 @@ def workbench(names: Sequence[str]) -> None:
 
 
 def threshold(point: OperatingPoint) -> None:
-    """The threshold slider and the recorded outcome of its threshold."""
     source = f"{threshold_controls.source(point)} These numbers are the record's; timings are below.".strip()
     tables = {point.run.name: exploration.curve(point)}
     if widgets.live():
@@ -60,13 +52,12 @@ def threshold(point: OperatingPoint) -> None:
 
 
 def measured(point: OperatingPoint) -> None:
-    """Settings and buttons; below them the live statistics."""
     session = live_controls.current(point.run, point.split)
     reason = live_session.unavailable_reason(point.run)
     row = st.container(horizontal=True, gap="small", vertical_alignment="bottom", key="engine_room")
     place = st.container()
     with place:
-        if live_choices.take_start_request() and reason is None:
+        if notes.take(notes.LIVE) and reason is None:
             session = live_controls.start(point.run, point.split, point.policy, point.record)
         if reason is not None:
             live_controls.unavailable(point.run, reason)
@@ -97,7 +88,7 @@ def statistics(point: OperatingPoint, session: LiveSession | None, alive: bool, 
 
 def watch(session: LiveSession, point: OperatingPoint, image: Callable[[int], str] | None, alive: bool) -> None:
     """The live statistics so far; the page is drawn again when the live run ends."""
-    look = live_panel.panel(session, point.record, image, partial(links.to_image_href, point))
+    look = live_panel.panel(session, point.record, image, lambda row: links.href(links.to_image(point, row)))
     if alive and not look.alive:
         st.rerun()
 

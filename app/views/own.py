@@ -1,9 +1,5 @@
 """Bring your own: images, which are checked before a training, or the scores of a model that was trained elsewhere.
-
-In: a known data set; on the app's own machine a folder, table or ZIP file of images; score files and record folders.
-None of the reader's places comes from the address. Out: `dx.data.check_data` and `dx.probe` of images; of scores a run
-of this session, without a model. Nothing of the reader's is changed.
-"""
+None of the reader's places comes from the address, and nothing of the reader's is changed."""
 
 from __future__ import annotations
 
@@ -11,9 +7,9 @@ from typing import Literal
 
 import streamlit as st
 from dmpo_explore_app import access, messages
-from dmpo_explore_app.components import data_panels, fetch_offer, folder_panels, progress, scores_form, widgets
+from dmpo_explore_app.components import data_panels, fetch_offer, folder_panels, progress, scores_form
 from dmpo_explore_app.services import data_check, downloads, own_runs
-from dmpo_explore_app.state import data_choices, opened_scores, url
+from dmpo_explore_app.state import data_choices, notes, opened_scores, panels, url
 
 import dmpo_explore as dx
 
@@ -26,8 +22,6 @@ MOST_MB = 1000  # of a ZIP file; larger ones are unpacked by hand
 
 
 def page() -> None:
-    """Title, what is brought, and its half of the page."""
-    widgets.title_row("What can early exits do for yours?")
     url.follow(data_choices.KEYS)
     way = data_choices.validate_way()
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="choices"):
@@ -45,11 +39,7 @@ def page() -> None:
     url.write(**data_choices.address())
 
 
-# -- images --
-
-
 def images() -> None:
-    """The choice of images, then their check."""
     chosen = choose()
     if chosen == data_choices.FOLDER and not data_choices.typed():
         st.info(
@@ -59,7 +49,7 @@ def images() -> None:
         )
         return
     config = data_choices.config()
-    if (wanted := downloads.missing_data(config)) is not None:
+    if (wanted := downloads.missing_images(config.name, "train", config.root)) is not None:
         fetch_offer.offer(wanted, "They are checked as soon as they are here.")
         return
     with progress.waiting_notice(), progress.progress_bar("Checking images") as shown:
@@ -68,7 +58,6 @@ def images() -> None:
 
 
 def choose() -> str:
-    """The data set, or a folder of one's own."""
     chosen = data_choices.validate(access.is_private())
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="filters"):
         offered = data_choices.offered(access.is_private())
@@ -92,7 +81,7 @@ def choose() -> str:
             "Or the folder as a ZIP file", ["zip"], key=data_choices.ZIP, max_upload_size=MOST_MB,
             on_change=data_choices.receive_zip, width=420,
         )  # fmt: skip
-        if reason := data_choices.refusal():
+        if reason := notes.read(notes.ZIP):
             messages.notice(f"That ZIP file cannot be used: {messages.with_code(reason, 300)}.")
     if not access.is_private():
         st.caption("From here the app checks known data sets only; folders are opened on its own machine.")
@@ -124,11 +113,7 @@ def report(found: dx.data.DataCheck) -> None:
         fetch_offer.offer(weights, "The check needs no model; a training usually starts from these weights.")
 
 
-# -- scores --
-
-
 def scores() -> None:
-    """How to write a file; beside it the form, what was read, and the buttons that open it."""
     with st.container(key="halves"):
         left, right = st.columns(2, gap="medium")
     with right:
@@ -143,15 +128,14 @@ def scores() -> None:
 
 
 def current() -> None:
-    """The runs that this session has open."""
     for i, run in enumerate(opened_scores.opened()):
         with st.container(horizontal=True, gap="small", vertical_alignment="center", key=f"own_current_{i}"):
             st.markdown(f"Open now: **{messages.escape_markdown(run.name)}**", width="content")
             for page, (name, icon) in PAGES.items():
-                key = opened_scores.show_key(page, run)
+                key = panels.key(opened_scores.SHOW, page, run.name)
                 if st.button(f"Show in {name}", key=key, on_click=opened_scores.choose, args=(run,), icon=icon):
                     st.switch_page(page)
-            key = opened_scores.close_key(run)
+            key = panels.key(opened_scores.CLOSE, run.name)
             st.button("Close", key=key, on_click=opened_scores.close, args=(run,), icon=":material/close:")
 
 
@@ -166,7 +150,7 @@ def ready(title: str, found: scores_form.Scores) -> None:
     with st.container(horizontal=True, gap="small"):
         for page, (name, icon) in PAGES.items():
             kind: Literal["primary", "secondary"] = "primary" if page == next(iter(PAGES)) else "secondary"
-            if st.button(f"Open in {name}", key=opened_scores.open_key(page), type=kind, icon=icon):
+            if st.button(f"Open in {name}", key=panels.key(opened_scores.OPEN, page), type=kind, icon=icon):
                 pressed = page
     if pressed is not None:
         files = None

@@ -1,7 +1,4 @@
-"""Training: the background trainings, the training curves of any run, and a form that starts a training.
-
-A training is a process of its own: no model runs here, and torch is not imported.
-"""
+"""Training: background trainings, each a process of its own, the curves of any run, and a form that starts one."""
 
 from __future__ import annotations
 
@@ -10,9 +7,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 from dmpo_explore_app import access, messages
-from dmpo_explore_app.components import fetch_offer, job_cards, learning_curves, training_form, training_plan, widgets
+from dmpo_explore_app.components import fetch_offer, job_cards, learning_curves, training_form, training_plan
 from dmpo_explore_app.services import downloads, models
-from dmpo_explore_app.state import choices, url
+from dmpo_explore_app.state import choices, notes, url
 from dmpo_explore_app.state import jobs as state
 from dmpo_explore_app.state import training_choices as form_state
 
@@ -22,9 +19,7 @@ KEYS = (state.RUN, *form_state.ADDRESS)  # of the address and of the state
 
 
 def page() -> None:
-    """Title; background trainings; the form; a run's curves."""
-    widgets.title_row("How does it learn?")
-    if name := state.take_started():
+    if name := notes.take(notes.STARTED):
         text = f"{messages.escape_markdown(name)} is being trained; its card is on top of this page."
         st.toast(text, icon=":material/check:")
     names = dx.list_runs()
@@ -39,7 +34,6 @@ def page() -> None:
 
 
 def curves(names: Sequence[str]) -> None:
-    """The training curves of a chosen run."""
     name = choices.validate_run(names)
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="choices"):
         st.selectbox("Run", names, key=state.RUN, width=240, persist_state="session")
@@ -80,7 +74,8 @@ def _form(names: Sequence[str]) -> None:
             training_plan.planned(config)
         except (OSError, ValueError) as error:
             wanted = [] if config is None else downloads.missing(config)
-            fetch_offer.offers(wanted, "A training needs it; the form and the curves do not.")
+            for one in wanted:
+                fetch_offer.offer(one, "A training needs it; the form and the curves do not.")
             if not wanted:
                 training_form.warn(error)
             return

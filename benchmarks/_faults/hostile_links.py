@@ -104,4 +104,4 @@ def _drawn(view: str, parameters: dict[str, str]) -> bool:
     except Exception:
         return False
     bodies = "".join(str(element.proto.body) for element in app.get("html"))
-    return not app.exception and bool(app.title) and SCRIPT not in bodies and "onerror=window" not in bodies
+    return not app.exception and bool(app.main.children) and SCRIPT not in bodies and "onerror=window" not in bodies

@@ -69,9 +69,9 @@ def photographs() -> Photographs:
     names = list(dict.fromkeys(row["class"] for row in rows))
     labels = np.asarray([names.index(row["class"]) for row in rows], np.int64)
     ends = np.cumsum([int(row["bytes"]) for row in rows]).tolist()
-    samples, hashes = list[Sample](), list[str]()
+    samples, hashes, archive = list[Sample](), list[str](), FOLDER / IMAGES
     for row, label, start, end in zip(rows, labels.tolist(), [0, *ends], ends, strict=False):
-        samples.append(Sample(Member(FOLDER / IMAGES, row["file"], start, end - start), label))
+        samples.append(Sample(Member(archive, row["file"], start, end - start), label))
         hashes.append(hashlib.sha256(content[start:end]).hexdigest())
     images = StoredImages([row["file"] for row in rows], ShardContent(samples))
     groups = np.asarray([int(row["group"]) for row in rows], np.int64)

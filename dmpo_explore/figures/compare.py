@@ -10,16 +10,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from .style import GREY, WHITE, add_band, as_text, class_labels, model_colour, model_line, new_figure, symbol
 
+LANES = 0.7  # of the room between two classes: for the marks of all models
 GFLOPS_AXIS: dict[str, Any] = {"type": "log", "tickformat": "~g", "dtick": "D2"}  # ticks at 1, 2, 5, 10 …
 
 
 def class_accuracy_figure(accuracy: pd.DataFrame, colours: Sequence[int], template: str | None = None) -> go.Figure:
-    """Accuracy on each class, one row a class and one mark a model, joined by a line.
+    """Accuracy on each class, one row a class and one mark a model, each in a lane of its own, joined by a line.
 
     Args:
         accuracy: index classes (from top to bottom), one column a model, fractions.
@@ -34,20 +36,23 @@ def class_accuracy_figure(accuracy: pd.DataFrame, colours: Sequence[int], templa
     """
     figure = new_figure(template, "accuracy", "")
     names, whole = class_labels(list(accuracy.index)), [as_text(name) for name in accuracy.index]
-    for name, (low, high) in zip(names, zip(accuracy.min(axis=1), accuracy.max(axis=1), strict=True), strict=True):
+    rows = np.arange(len(names))
+    for row, (low, high) in enumerate(zip(accuracy.min(axis=1), accuracy.max(axis=1), strict=True)):
         line = {"color": GREY, "width": 2}
-        figure.add_scatter(x=[low, high], y=[name, name], mode="lines", line=line, showlegend=False, hoverinfo="skip")
-    for column, i in zip(accuracy.columns, colours, strict=True):
+        figure.add_scatter(x=[low, high], y=[row, row], mode="lines", line=line, showlegend=False, hoverinfo="skip")
+    lanes = LANES * (np.arange(len(colours)) - (len(colours) - 1) / 2) / len(colours)
+    for column, i, lane in zip(accuracy.columns, colours, lanes, strict=True):
         figure.add_scatter(
             x=accuracy[column],
-            y=names,
+            y=rows + lane,
             text=whole,
             name=str(column),
             mode="markers",
-            marker={"color": model_colour(i), "symbol": symbol(i), "size": 11},
+            marker={"color": model_colour(i), "symbol": symbol(i), "size": 9},
             hovertemplate="%{text}<br>%{fullData.name}: %{x:.1%}<extra></extra>",
         )
-    return figure.update_xaxes(tickformat=".0%").update_yaxes(type="category", autorange="reversed")
+    figure.update_xaxes(tickformat=".0%")
+    return figure.update_yaxes(tickvals=rows, ticktext=names, range=[len(names) - 0.5, -0.5], zeroline=False)
 
 
 def accuracy_difference_figure(

@@ -125,7 +125,11 @@ def settle(path: Path) -> None:
 
 def moved_aside(folder: Path) -> set[str]:
     """Names of what is being replaced in two steps, or was when its writer was killed."""
-    return {m["name"] for old in folder.glob(".*.old") if (m := LEFTOVER.fullmatch(old.name))}
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return set()
+    return {found["name"] for name in names if name.endswith(".old") and (found := LEFTOVER.fullmatch(name))}
 
 
 def clear_leftovers(folder: Path, only: str | None = None) -> None:

@@ -29,6 +29,13 @@ def test_it_imports_no_torch_and_says_nothing() -> None:
     assert "ScriptRunContext" not in found.stderr
 
 
+@pytest.mark.slow
+def test_the_heading_waits_for_none_of_it() -> None:
+    code = "import sys; from dmpo_explore_app.components import app_header; print({'pandas', 'torch'} & {*sys.modules})"
+    found = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=300)
+    assert (found.returncode, found.stdout.strip()) == (0, "set()"), found.stderr
+
+
 def test_the_first_page_fits_and_sweeps_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
     preload._usual()
     for name in ("trade_off", "fit_policy"):

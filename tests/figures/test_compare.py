@@ -34,8 +34,14 @@ def test_each_class_has_a_mark_of_each_model_and_a_line_between() -> None:
     assert by_name(figure, "a").marker.symbol != by_name(figure, "b").marker.symbol
     lines = [t for t in figure.data if t.mode == "lines"]
     assert [list(line.x) for line in lines] == [[0.5, 0.8], [0.7, 0.9]]
-    assert figure.layout.yaxis.autorange == "reversed"  # the first class on top
-    assert list(by_name(figure, "a").y) == ["cat", "&lt;img src=x&gt;"]
+    assert figure.layout.yaxis.range == (1.5, -0.5)  # the first class on top
+    assert list(figure.layout.yaxis.ticktext) == ["cat", "&lt;img src=x&gt;"]
+
+
+def test_equal_marks_do_not_cover_each_other() -> None:
+    figure = class_accuracy_figure(pd.DataFrame({name: [0.5, 0.5] for name in "abc"}, index=["cat", "dog"]), [0, 1, 2])
+    rows = [by_name(figure, name).y for name in "abc"]
+    assert [row.round().tolist() for row in rows] == [[0, 1]] * 3 and len({row[0] for row in rows}) == 3
 
 
 def test_differences_are_points_with_their_band() -> None:

@@ -1,9 +1,5 @@
-"""HTML whose parts can be clicked: a component around HTML that the page writes.
-
-In: HTML in which every text is escaped and every choice is a ``<button data-pick="…">``; or images by exit, each a
-piece of HTML that is sent once. Out: the event ``picked`` {what: that value}, and ``missed`` with the images that the
-browser lacks. Its looks are in style.css.
-"""
+"""HTML whose parts can be clicked: an element of ``<button data-pick="…">``, or images by exit, each sent once. Every
+text in it is escaped. Events: ``picked`` {what: that value}, and ``missed`` with the images that the browser lacks."""
 
 from __future__ import annotations
 
@@ -27,12 +23,8 @@ _component = st.components.v2.component(
 
 
 def clickable(body: str, key: str, on_picked: Callable[[str], None], fragments: tuple[str, ...] = ()) -> None:
-    """Show ``body``, one element; ``on_picked`` is called with the value of what was clicked, before the page is drawn
-    again.
-
-    Args:
-        fragments: keys of what is drawn again; by default the fragment that holds this.
-    """
+    """Show ``body``, one element; ``on_picked`` gets the value of what was clicked, then ``fragments`` are drawn again,
+    by default the one that holds this."""
     _draw({"parts": [SAID_TWICE.sub("data-titled ", body)]}, key, on_picked, fragments)
 
 
@@ -44,16 +36,17 @@ def clickable_images(
     on_picked: Callable[[str], None],
     fragments: tuple[str, ...] = (),
 ) -> None:
-    """As `clickable`, for parts one below the other: each the HTML of an element, or a list of images by their names.
-
-    Args:
-        threshold: what the parts are of. image: name → its HTML, for those that were not sent. An image that could not
-            be read does not count as sent: it may be there next time.
-    """
+    """As `clickable`, for parts one below the other: each the HTML of an element, or a list of names of images, of
+    which ``image`` makes the HTML where it was not sent. One that could not be read does not count as sent."""
     names = [name for part in parts if not isinstance(part, str) for name in part]
     lacking = {name: image(name) for name in sent.lacking(names)}
     sent.keep(name for name, html in lacking.items() if thumbnails.not_read() not in html)
-    _draw({"threshold": threshold, "parts": parts, "images": lacking}, key, on_picked, fragments)
+    _draw(
+        {"threshold": threshold, "parts": parts, "images": lacking, "missed": sent.times_missed()},
+        key,
+        on_picked,
+        fragments,
+    )
 
 
 def _draw(data: dict[str, Any], key: str, on_picked: Callable[[str], None], fragments: tuple[str, ...]) -> None:

@@ -1,8 +1,4 @@
-"""The race: images run through the early-exit model and the full model; a component of a canvas and plain JavaScript.
-
-In: `RaceData`. Out: nothing. The images move for a while after new data have come, and stand still where the reader
-prefers reduced motion; the numbers beside it are HTML.
-"""
+"""The race through the early-exit model and the full model, on a canvas; still where reduced motion is preferred."""
 
 from __future__ import annotations
 

@@ -10,10 +10,9 @@ lacks. They go straight to the state.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
-import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app.components import widgets
 from dmpo_explore_app.components.threshold_slider import native, supplies
@@ -30,17 +29,12 @@ _component = st.components.v2.component("dmpo_explore.threshold_slider", js=supp
 def threshold_slider(
     point: OperatingPoint,
     data: SliderData,
-    figures: Mapping[str, Callable[[], go.Figure]] | None = None,
+    figures: Callable[[], native.Figures] = dict,
     exits: mosaic_data.Exits | None = None,
     fragments: Fragments = Fragments(),  # noqa: B008 - it cannot change
 ) -> None:
-    """The component, on a page that has `supplies.code`; or Streamlit's own widgets (see `widgets.live`).
-
-    Args:
-        figures: name → chart that Streamlit draws in place of the component's.
-        exits: what the mosaic is drawn from.
-        fragments: of the page, where the slider is not in the one that shows everything.
-    """
+    """The component, on a page that has `supplies.code`; or Streamlit's own widgets and ``figures`` (see
+    `widgets.live`). ``fragments``: of the page, where the slider is not in the one that shows everything."""
     if widgets.live():
         keys = [data["lasting"], *([] if exits is None else [exits["key"]])]
         lacking = sent.lacking(keys)
@@ -50,7 +44,8 @@ def threshold_slider(
         moving = {name: value for name, value in data.items() if name != "stays"}
         _component(
             key=operating_point.SLIDER,
-            data=moving | {"sent_before": [key for key in keys if key not in lacking]},
+            data=moving
+            | {"sent_before": [key for key in keys if key not in lacking], "times_missed": sent.times_missed()},
             on_moved_change=partial(_moved, fragments),
             on_picked_change=partial(_picked, fragments),
             on_missed_change=partial(_missed, fragments),
@@ -58,7 +53,7 @@ def threshold_slider(
         if exits is not None and exits["key"] in lacking:
             supplies.supply("exits", exits["key"], exits)
     else:
-        native.draw(point, data, figures or {}, fragments)
+        native.draw(point, data, figures(), fragments)
 
 
 def _moved(fragments: Fragments) -> None:
@@ -75,20 +70,16 @@ def _picked(fragments: Fragments) -> None:
     picked = event(operating_point.SLIDER, "picked")
     if not isinstance(picked, dict):
         return
-    redrawn = fragments.filters
     if "amount" in picked:
         filters.choose_amount(picked["amount"])
-    elif "view" in picked:
-        handle(picked, lambda: filters.choose_view(picked["view"]))
-        redrawn = fragments.images
-    elif "clear" in picked:
-        handle(picked, filters.clear)
-    elif "answer" in picked:
-        handle(picked, lambda: filters.choose_answer(picked["answer"], picked.get("class")))
-    elif "region" in picked:
-        handle(picked, lambda: filters.choose_region(picked["region"]))
-    else:
-        kind = "image" if "image" in picked else "exit"
-        handle(picked, lambda: filters.toggle(f"{kind} {picked.get(kind)}"))
-        redrawn = fragments.images if kind == "image" else redrawn
-    redraw(redrawn)
+    acts: dict[str, Callable[[], None]] = {
+        "view": lambda: filters.choose_view(picked["view"]),
+        "clear": filters.clear,
+        "answer": lambda: filters.choose_answer(picked["answer"], picked.get("class")),
+        "region": lambda: filters.choose_region(picked["region"]),
+        "image": lambda: filters.toggle(f"image {picked['image']}"),
+        "exit": lambda: filters.toggle(f"exit {picked['exit']}"),
+    }
+    if act := next((act for what, act in acts.items() if what in picked), None):
+        handle(picked, act)
+    redraw(fragments.images if {"view", "image"} & {*picked} else fragments.filters)

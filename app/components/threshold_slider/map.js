@@ -10,22 +10,25 @@ const AWAY = -1e6; // of a point that has no place on the map
 
 const hueColour = (label, dark) => classColour(label, dark ? 0.6 : 0.62, (dark ? 0.55 : 0.42) + (label % 2) * 0.13);
 
-class EmbeddingMap {
+// Buttons side by side: each its text, attributes and value, with which `act` is called.
+const choice = (label, options, act) => {
+  const group = element("span", { class: "choice", role: "group", "aria-label": label });
+  for (const [text, attributes, value] of options) {
+    const button = element("button", { type: "button", ...attributes }, text);
+    button.addEventListener("click", () => act(value, button));
+    group.append(button);
+  }
+  return group;
+};
+
+class EmbeddingMap extends Flock {
   constructor(figure, pick) {
-    this.figure = figure;
-    this.pick = pick;
-    this.canvas = figure.querySelector("canvas");
-    this.preview = new Preview(figure, ".map-preview");
+    super(figure, pick, ".map-preview");
     this.labels = figure.querySelector(".map-labels");
     this.kind = "class";
     this.zoom = { by: 1, x: 0, y: 0 }; // device pixels of the corner
     this.canvas.map = this;
-    listenToTiles(this);
     this.listenToZoom();
-  }
-
-  close() {
-    cancelAnimationFrame(this.waiting);
   }
 
   receive(data) {
@@ -38,14 +41,8 @@ class EmbeddingMap {
 
   // The size that there is, read as rarely as the mosaic's.
   measure() {
-    const { width, height } = this.canvas.getBoundingClientRect(), unit = devicePixelRatio || 1;
-    const size = [Math.round(width * unit), Math.round(height * unit)];
-    if (!width || this.size?.join() === size.join()) return;
-    this.size = size;
-    this.unit = unit;
-    [this.canvas.width, this.canvas.height] = size;
-    this.image = new ImageData(...size);
-    this.pixels = new Uint32Array(this.image.data.buffer);
+    const { width, height } = this.canvas.getBoundingClientRect();
+    if (!width || !this.resized(width, height)) return;
     this.colours = null;
     if (this.pictures) this.aim(true);
   }
@@ -69,32 +66,23 @@ class EmbeddingMap {
     [this.pictures, this.near] = [pictures, near];
     if (!same) this.exit = near ? NEAR : 0;
     this.place = near && new Map(Array.from(near.near, (row, at) => [row, at]));
-    for (const name of ["x", "y", "toX", "toY"]) this[name] = new Float32Array(n);
+    this.allot(n);
     this.drawCaption(byExit ? K : 0, Boolean(near));
     if (this.size) this.aim(true);
   }
 
   drawCaption(K, near) {
-    const exits = element("span", { class: "choice", role: "group", "aria-label": "Exit of the map" });
-    for (const k of [...(near ? [NEAR] : []), ...Array(K).keys()]) {
-      const button = element("button", { type: "button", "aria-pressed": k === this.exit }, k === NEAR ? "last, t-SNE" : String(k + 1));
-      if (k !== NEAR) button.setAttribute("aria-label", exitName(this.data, k));
-      button.title = k === NEAR ? "images near each other are alike at the last exit" : "two principal components of its features";
-      button.addEventListener("click", () => this.choose(exits, button, () => (this.exit = k)));
-      exits.append(button);
-    }
-    const kinds = element("span", { class: "choice", role: "group", "aria-label": "Colour of the points" });
-    for (const [kind, text] of Object.entries(KINDS)) {
-      const button = element("button", { type: "button", "aria-pressed": kind === this.kind }, text);
-      button.addEventListener("click", () => this.choose(kinds, button, () => (this.kind = kind)));
-      kinds.append(button);
-    }
-    const zooms = element("span", { class: "choice", role: "group", "aria-label": "Zoom" });
-    for (const [text, name, by] of [["−", "smaller", 1 / 1.5], ["+", "larger", 1.5], ["all", "all of the map", 0]]) {
-      const button = element("button", { type: "button", "aria-label": name }, text);
-      button.addEventListener("click", () => this.zoomBy(by));
-      zooms.append(button);
-    }
+    const tSNE = ["last, t-SNE", { "aria-pressed": this.exit === NEAR, title: "images near each other are alike at the last exit" }, NEAR];
+    const byExit = Array.from({ length: K }, (_, k) => [
+      String(k + 1),
+      { "aria-pressed": k === this.exit, "aria-label": exitName(this.data, k), title: "two principal components of its features" },
+      k,
+    ]);
+    const exits = choice("Exit of the map", [...(near ? [tSNE] : []), ...byExit], (k, button) => this.choose(button, { exit: k }));
+    const kindsOf = Object.entries(KINDS).map(([kind, text]) => [text, { "aria-pressed": kind === this.kind }, kind]);
+    const kinds = choice("Colour of the points", kindsOf, (kind, button) => this.choose(button, { kind }));
+    const steps = [["−", { "aria-label": "smaller" }, 1 / 1.5], ["+", { "aria-label": "larger" }, 1.5], ["all", { "aria-label": "all of the map" }, 0]];
+    const zooms = choice("Zoom", steps, (by) => this.zoomBy(by));
     this.figure.querySelector("figcaption").replaceChildren(
       element("b", {}, "Map of the images"),
       element("span", { class: "key" }, "at exit ", exits),
@@ -104,9 +92,9 @@ class EmbeddingMap {
     );
   }
 
-  choose(group, button, act) {
-    act();
-    for (const other of group.children) other.setAttribute("aria-pressed", other === button);
+  choose(button, what) {
+    Object.assign(this, what);
+    for (const other of button.parentElement.children) other.setAttribute("aria-pressed", other === button);
     if (this.size) this.aim(calm.matches);
     this.start(true);
   }
@@ -166,11 +154,6 @@ class EmbeddingMap {
     });
   }
 
-  jump() {
-    this.x.set(this.toX);
-    this.y.set(this.toY);
-  }
-
   at(left, top) {
     const { x, y, unit, made } = this, half = made.atlas.side / 2, [px, py] = [left * unit - half, top * unit - half];
     let best = -1, least = (REACH * unit) ** 2;
@@ -179,32 +162,6 @@ class EmbeddingMap {
       if (away < least) [best, least] = [i, away];
     }
     return best;
-  }
-
-  start(paint = false) {
-    this.dirty ||= paint;
-    if (this.waiting || !this.size || !this.pictures) return;
-    this.before = performance.now();
-    this.waiting = requestAnimationFrame((now) => this.frame(now));
-  }
-
-  frame(now) {
-    this.waiting = 0;
-    const part = 1 - Math.exp(-Math.min(50, Math.max(4, now - this.before)) / STEP), { x, y, toX, toY } = this;
-    this.before = now;
-    let moving = false;
-    for (let i = 0; i < x.length; i++) {
-      const dx = toX[i] - x[i], dy = toY[i] - y[i];
-      if (dx === 0 && dy === 0) continue;
-      const near = Math.abs(dx) < 0.6 && Math.abs(dy) < 0.6;
-      x[i] = near ? toX[i] : x[i] + dx * part;
-      y[i] = near ? toY[i] : y[i] + dy * part;
-      moving = true;
-    }
-    if (moving || this.moved || this.dirty) this.paint(!moving); // once more at rest, for the names
-    this.moved = moving;
-    this.dirty = false;
-    if (moving) this.waiting = requestAnimationFrame((later) => this.frame(later));
   }
 
   // Packed colours by kind, faint ones after them.
@@ -223,7 +180,7 @@ class EmbeddingMap {
     return this.colours;
   }
 
-  paint(rests) {
+  paint(moving) {
     const { x, y, pictures, piles, pixels, exit, kind } = this, [width, height] = this.size, { side } = this.made.atlas;
     const { full, soft } = this.look(), faded = fadedTiles(this), disc = discOf(side);
     const filtered = this.data.region || this.data.exit || this.data.answers !== "all";
@@ -243,7 +200,7 @@ class EmbeddingMap {
     ring(this, context, pictures.rows.indexOf(this.data.image), 2.5);
     ring(this, context, this.over ?? -1, 1.5);
     drawPath(this, context);
-    this.name(rests);
+    this.name(!moving);
   }
 
   // At close range images, in a frame of the point's colour.

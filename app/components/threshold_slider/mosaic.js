@@ -1,25 +1,14 @@
 // The mosaic: images as tiles in piles, one for each exit. While the slider moves, tiles whose exit changes fly to their
 // new pile; nothing is sent. A click on a tile sends `picked` with the image, one on a heading with the exit.
 
-const STEP = 95; // ms in which a tile covers about two thirds of its way
 const MOST = 72; // css pixels of a tile
 const LEAST = { wide: 88, narrow: 44 }; // css pixels of a pile's heading
-const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
-class Mosaic {
+class Mosaic extends Flock {
   constructor(figure, pick) {
-    this.figure = figure;
-    this.pick = pick;
-    this.canvas = figure.querySelector("canvas");
+    super(figure, pick, ".preview");
     this.heads = figure.querySelector(".heads");
-    this.preview = new Preview(figure);
-    this.frames = 0;
     this.canvas.mosaic = this; // measured by benchmarks/app.py
-    listenToTiles(this);
-  }
-
-  close() {
-    cancelAnimationFrame(this.waiting);
   }
 
   // `data`: the slider's. Headings are made anew, tiles only where other ones came.
@@ -34,22 +23,22 @@ class Mosaic {
 
   // The size that there is. Read when it may have changed, not while the slider moves: reading makes the browser lay out.
   resize() {
-    const { width, height } = this.canvas.parentElement.getBoundingClientRect(), unit = devicePixelRatio || 1;
+    const { width, height } = this.canvas.parentElement.getBoundingClientRect();
     if (!width || !this.data) return;
     this.figure.classList.toggle("narrow", width < 560);
     const head = this.heads.getBoundingClientRect().height;
-    if (height <= head) return;
-    const size = [Math.round(width * unit), Math.round((height - head) * unit)];
-    if (this.size?.join() === size.join()) return;
-    this.size = size;
-    this.unit = unit;
-    [this.canvas.width, this.canvas.height] = size;
-    this.canvas.style.height = `${size[1] / unit}px`;
+    if (height <= head || !this.resized(width, height - head)) return;
+    this.canvas.style.height = `${this.size[1] / this.unit}px`;
     this.made = null;
   }
 
+  // The tile under a point of the canvas, in css pixels; -1 if there is none.
   at(left, top) {
-    return tileAt(this, left, top);
+    const { x, y, made, unit } = this, side = made.atlas.side, [px, py] = [left * unit, top * unit];
+    for (let i = x.length - 1; i >= 0; i--) {
+      if (px >= x[i] && px < x[i] + side && py >= y[i] && py < y[i] + side) return i;
+    }
+    return -1;
   }
 
   // The sliders stand at `places` (or the curve's single threshold at places[0], with `line`); `counts()`: exact ones.
@@ -103,8 +92,6 @@ class Mosaic {
     drawClassKey(root.querySelector(".classes"), pictures, look.dark);
     const made = (this.made = { atlas: new Atlas(n, side, look), rows: Math.floor(height / side) });
     made.columns = Math.max(1, Math.floor((this.least - this.gap) / side));
-    this.image = new ImageData(width, height);
-    this.pixels = new Uint32Array(this.image.data.buffer);
     const fill = (sheet) => {
       if (this.made !== made) return;
       made.atlas.fill(n, look, sheet, pictures.columns, Array.from(pictures.rows, (row) => pictures.labels[row]));
@@ -115,7 +102,8 @@ class Mosaic {
     if (this.pictures === pictures && this.piles) return void this.aim();
     this.pictures = pictures;
     this.piles = new Piles(n, K);
-    for (const name of ["x", "y", "toX", "toY", "rate"]) this[name] = new Float32Array(n);
+    this.allot(n);
+    this.rate = new Float32Array(n);
     this.flies = new Uint8Array(n);
     this.tileYes = new Uint8Array(n);
     this.tileExit = null;
@@ -136,57 +124,28 @@ class Mosaic {
   }
 
   jump() {
-    this.x.set(this.toX);
-    this.y.set(this.toY);
+    super.jump();
     this.flies.fill(0);
     this.headX = [...this.headTo];
   }
 
-  start(paint = false) {
-    this.dirty ||= paint;
-    if (this.waiting) return;
-    this.before = performance.now();
-    this.waiting = requestAnimationFrame((now) => this.frame(now));
-  }
-
-  frame(now) {
-    this.waiting = 0;
-    if (!this.made || !this.size) return;
-    const moving = this.step(Math.min(50, Math.max(4, now - this.before)));
-    this.before = now;
-    if (moving || this.dirty || this.faded !== this.fading()) this.paint();
-    this.dirty = false;
-    this.frames += 1;
-    if (moving) this.waiting = requestAnimationFrame((later) => this.frame(later));
-  }
-
-  // Everything goes a part of its way; whether something still moves.
+  // Headings go with their piles.
   step(passed) {
-    const { x, y, toX, toY, rate, flies } = this, calmly = 1 - Math.exp(-passed / STEP);
-    let moving = false;
-    for (let i = 0; i < x.length; i++) {
-      const dx = toX[i] - x[i], dy = toY[i] - y[i];
-      if (dx === 0 && dy === 0) continue;
-      moving = true;
-      if (Math.abs(dx) < 0.6 && Math.abs(dy) < 0.6) {
-        x[i] = toX[i];
-        y[i] = toY[i];
-        flies[i] = 0;
-        continue;
-      }
-      const part = flies[i] ? 1 - Math.exp((-passed * rate[i]) / STEP) : calmly;
-      x[i] += dx * part;
-      y[i] += dy * part;
-    }
+    let moving = super.step(passed);
     this.headX ??= [...this.headTo];
     this.headTo.forEach((to, k) => {
       if (k === this.headTo.length - 1) this.headX[k] = to; // its right edge stays
       const way = to - this.headX[k];
       if (way === 0) return;
       moving = true;
-      this.headX[k] = Math.abs(way) < 0.6 ? to : this.headX[k] + way * calmly;
+      this.headX[k] = Math.abs(way) < 0.6 ? to : this.headX[k] + way * partIn(passed);
     });
     return moving;
+  }
+
+  // Whether other tiles are to be faded.
+  changed() {
+    return this.faded !== this.fading();
   }
 
   fading() {

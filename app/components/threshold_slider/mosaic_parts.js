@@ -82,7 +82,7 @@ const ring = ({ x, y, made, unit, figure }, context, tile, thick) => {
 
 // The enlarged image beside the pointer, and the same in words for screen readers.
 class Preview {
-  constructor(figure, box = ".preview") {
+  constructor(figure, box) {
     this.box = figure.querySelector(box);
     this.words = figure.querySelector(".words-of-tile");
     this.figure = figure;
@@ -124,15 +124,6 @@ class Preview {
     if (said) this.words.textContent = words;
   }
 }
-
-// The tile under a point of the canvas, in css pixels; -1 if there is none.
-const tileAt = ({ x, y, made, unit }, left, top) => {
-  const side = made.atlas.side, [px, py] = [left * unit, top * unit];
-  for (let i = x.length - 1; i >= 0; i--) {
-    if (px >= x[i] && px < x[i] + side && py >= y[i] && py < y[i] + side) return i;
-  }
-  return -1;
-};
 
 // The tile beside `from` in its pile, or at the same height of the pile next to it.
 const tileBeside = ({ piles, toX, toY, made }, from, key) => {
@@ -176,24 +167,26 @@ const listenToTiles = (mosaic) => {
   });
 };
 
-// The page's table of classes by exits follows the slider: shares of each class, and what it pays.
+// The page's table of classes by exits follows the slider: shares of each class, and what it pays. Cells have names.
 const showClasses = (table, { n_exits: exits, names }) => {
-  const compute = [...document.querySelectorAll(".dx-heat-map th[data-compute]")].map((head) => Number(head.dataset.compute));
-  for (const cell of document.querySelectorAll('.dx-heat-map [data-pick^="cell "]')) {
-    const [label, exit] = cell.dataset.pick.split(" ").slice(1).map(Number), row = (label - 1) * (exits + 2);
-    const counts = table.subarray(row, row + exits), images = counts.reduce((sum, n) => sum + n, 0), n = counts[exit - 1];
-    const text = n ? percent(n / images, 0) : "·";
-    if (cell.textContent !== text) cell.textContent = text;
-    cell.parentElement.style.setProperty("--share", percent(n / Math.max(1, images), 1));
-    const words = `${names[label - 1]}: ${percent(n / Math.max(1, images), 1)} exit at exit ${exit} (${whole(n)} images)`;
-    if (!cell.title.startsWith(words.slice(0, -1))) {
-      cell.title = words;
-      cell.setAttribute("aria-label", words);
+  const compute = [...document.querySelectorAll(".dx-heat-map [data-compute]")].map((head) => Number(head.dataset.compute));
+  for (const line of document.querySelectorAll(".dx-heat-map [data-class]")) {
+    const label = Number(line.dataset.class), counts = table.subarray(label * (exits + 2), (label + 1) * (exits + 2));
+    const exited = [...counts.subarray(0, exits)], images = exited.reduce((sum, n) => sum + n, 0), [correct, last] = counts.subarray(exits);
+    for (const cell of line.querySelectorAll("[data-exit]")) {
+      const button = cell.firstChild, k = Number(cell.dataset.exit), n = exited[k], share = n / Math.max(1, images);
+      const words = `${names[label]}: ${percent(share, 1)} exit at exit ${k + 1} (${whole(n)} images)`;
+      cell.style.setProperty("--share", percent(share, 1));
+      if (button.title.startsWith(words.slice(0, -1))) continue; // Python's also say how many are correct
+      button.textContent = n ? percent(share, 0) : "·";
+      button.title = words;
+      button.setAttribute("aria-label", words);
     }
-    if (exit !== exits) continue;
-    const paid = [percent(table[row + exits] / images, 1), change((table[row + exits] - table[row + exits + 1]) / images),
-      percent(counts.reduce((sum, n, k) => sum + n * compute[k], 0) / images, 1)];
-    let place = cell.parentElement.nextElementSibling; // its images, which no threshold moves
-    for (const text of paid) (place = place.nextElementSibling).textContent = images ? text : "–";
+    const paid = {
+      correct: percent(correct / images, 1),
+      points: change((correct - last) / images),
+      compute: percent(exited.reduce((sum, n, k) => sum + n * compute[k], 0) / images, 1),
+    };
+    for (const [name, text] of Object.entries(paid)) line.querySelector(`[data-paid="${name}"]`).textContent = images ? text : "–";
   }
 };

@@ -1,7 +1,4 @@
-"""The threshold slider without its component: Streamlit's own sliders, numbers and charts.
-
-In: `SliderData`. Out: the same events in the state when a slider is released. It also serves tests without a browser.
-"""
+"""The threshold slider without its component: Streamlit's own sliders, numbers and charts."""
 
 from __future__ import annotations
 
@@ -16,10 +13,10 @@ from dmpo_explore_app.services.slider_data import SliderData
 from dmpo_explore_app.state import operating_point
 from dmpo_explore_app.state.redraw import Fragments
 
+Figures = Mapping[str, Callable[[], go.Figure]]
 
-def draw(
-    point: OperatingPoint, data: SliderData, figures: Mapping[str, Callable[[], go.Figure]], fragments: Fragments
-) -> None:
+
+def draw(point: OperatingPoint, data: SliderData, figures: Figures, fragments: Fragments) -> None:
     """Sliders, rule, source, numbers, charts; ``fragments`` as in `operating_point.set_by_hand`."""
     for i, (slider, place) in enumerate(zip(data["stays"]["sliders"], data["places"], strict=True)):
         key = operating_point.put_slider(i, place)
@@ -27,7 +24,10 @@ def draw(
         st.select_slider(slider["name"], places, format_func=text, key=key, on_change=_slid, args=(data, i, fragments))
     st.caption(data["stays"]["rule"].replace("{}", "the threshold"))
     st.caption(messages.escape_markdown(data["source"], 500))
-    widgets.headline(point.outcome.summary())
+    found = point.outcome.summary()
+    with st.grid(2, min_column_width=150, gap="xsmall"):
+        st.metric("Accuracy", f"{found['accuracy']:.2%}", _points(-found["accuracy_drop"]), border=True)
+        st.metric("Compute saved", f"{1 - found['flops_fraction']:z.1%}".replace("-", "−"), border=True)
     for name, figure in figures.items():
         widgets.chart(figure(), name, 260, f"{data['stays']['alt']}." if name == "trade-off" else name)
 
@@ -41,3 +41,9 @@ def _slid(data: SliderData, number: int, fragments: Fragments) -> None:
     places[number] = operating_point.slider_place(number)
     stops = (slider["stops"][place] for slider, place in zip(data["stays"]["sliders"], places, strict=True))
     operating_point.set_by_hand(",".join(stops), fragments)
+
+
+def _points(difference: float) -> str:
+    """Against the last exit; empty where there is none to see."""
+    shown = round(100 * difference, 2)
+    return f"{shown:+.2f} points vs the last exit" if shown else ""

@@ -9,7 +9,7 @@ const views = new WeakMap();
 // Whether a message only confirms where the sliders stand: then all that is drawn of them is there already. The same
 // message twice is none: the page's colours have changed.
 const isAnswer = (before, now) => {
-  const rest = ({ answered, threshold, places, source, sent_before, drawer, ...others }) => JSON.stringify(others);
+  const rest = ({ answered, threshold, places, source, sent_before, times_missed, drawer, ...others }) => JSON.stringify(others);
   return Boolean(before) && before !== now && rest(before) === rest(now);
 };
 

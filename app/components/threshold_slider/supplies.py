@@ -1,9 +1,5 @@
-"""Hands the browser what stays while the slider moves: components that draw nothing.
-
-In: the slider's code, `slider_data.Lasting`, `mosaic_data.Pictures` and `Exits`, the number of an event. Code and
-pictures stand outside of the fragment that a release draws again. Arrays are handed over as bytes, the key and then
-JSON, made once: Streamlit would write the JSON of a dictionary again at every drawing, and the browser would read it.
-"""
+"""Hands the browser what stays while the slider moves: components that draw nothing. Arrays are bytes, the key and then
+JSON, made once: Streamlit would write a dictionary's JSON at every drawing, and the browser would read it."""
 
 from __future__ import annotations
 
@@ -15,28 +11,12 @@ from typing import Any
 import streamlit as st
 
 HERE = Path(__file__).parent
-PARTS = (
-    "numbers.js",
-    "curve.js",
-    "supply.js",
-    "piles.js",
-    "tiles.js",
-    "lasso.js",
-    "mosaic_parts.js",
-    "mosaic.js",
-    "map.js",
-    "scores.js",
-    "confusion.js",
-    "drawer.js",
-    "tabs.js",
-    "sweep.js",
-    "slider.js",
-)  # one module, in this order
+_NAMES = "numbers curve supply piles tiles lasso mosaic_parts flock mosaic map scores confusion drawer tabs sweep"
+PARTS = [f"{name}.js" for name in (*_NAMES.split(), "slider")]  # one module, in this order
 HIDDEN = "hidden"  # beginning of the keys of what style.css gives no room
 
 
 def read(name: str) -> str:
-    """A file of this folder."""
     return (HERE / name).read_text(encoding="utf-8")
 
 
@@ -65,8 +45,7 @@ def supply(name: str, key: str, arrays: Mapping[str, Any]) -> None:
 
 
 def answered(event: int) -> None:
-    """At the end of a page: the number of the last event that was handled, whose answer the browser has drawn when this
-    arrives."""
+    """At the end of a page: the number of the last event that was handled, whose answer is drawn when this arrives."""
     _answered(key=f"{HIDDEN}_answered", data={"event": event})
 
 

@@ -149,6 +149,6 @@ def test_what_is_here_is_not_offered() -> None:
 
 def test_images_that_are_not_here_are_offered(bare: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_DATA", "")
-    wanted = downloads.missing_data(dx.DataConfig("caltech101"))
+    wanted = downloads.missing_images("caltech101", "train")
     assert wanted is not None and "licence CC BY 4.0" in fetch_offer.facts(wanted).replace("\\", "")
     assert "Images not fetched yet: Caltech" in fetch_offer.heading(wanted)

@@ -53,7 +53,7 @@ def test_class_names_are_text() -> None:
 
 def test_pictures_can_be_buttons() -> None:
     record = make_record(20, 3, 4, class_names=(HOSTILE, "b", "c", "d"))
-    text = "".join(gallery.figure(record, 1, row, lambda row: f"data:,{row}", True, row == 4) for row in (3, 4))
+    text = "".join(gallery.figure(record, 1, row, lambda row: f"data:,{row}", row == 4) for row in (3, 4))
     assert re.findall(r'data-pick="image (\d+)".*?aria-pressed="(\w+)"', text) == [("3", "false"), ("4", "true")]
     assert HOSTILE not in text
 

@@ -64,6 +64,35 @@ def test_what_the_browser_has_lost_is_sent_again(visit: Visit, runs: Path) -> No
     assert page.locator(".dx-shown li").count() > 40
 
 
+def test_what_a_busy_browser_has_lost_is_sent_again(visit: Visit, runs: Path) -> None:
+    """It asks for arrays and for images, and draws nothing until both are answered; the arrays are gone again then."""
+    page = visit.open("?run=four&threshold=0.5&view=images")
+    slider = page.get_by_role("slider")
+    for key in ("PageUp", "PageUp"):
+        before = page.url
+        slider.press(key)
+        wait_for_address(page, lambda now, before=before: now != before)
+        visit.settle()
+    page.evaluate("""() => {
+        globalThis[Symbol.for("dmpo_explore.images")].clear();
+        globalThis[Symbol.for("dmpo_explore.supplies")].kept.clear();
+        const send = WebSocket.prototype.send, asked = [];
+        WebSocket.prototype.send = function (data) {
+            asked.push(data);
+            if (asked.length !== 2) send.call(this, data);  // the release; the arrays, which wait; the images
+            if (asked.length !== 3) return;
+            send.call(this, asked[1]);
+            for (const until = performance.now() + 3000; performance.now() < until; );
+        };
+    }""")
+    before = page.url
+    slider.press("PageDown")
+    wait_for_address(page, lambda now: now != before)
+    page.wait_for_function("() => globalThis[Symbol.for('dmpo_explore.supplies')].kept.size >= 2")
+    visit.settle()
+    assert page.locator(".dx-shown li").count() > 40
+
+
 def test_an_image_that_could_not_be_read_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[list[str]] = []
     monkeypatch.setattr(clickable.sent, "keep", lambda names: counted.append([*names]))

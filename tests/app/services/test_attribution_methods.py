@@ -19,4 +19,4 @@ def test_unsigned_methods() -> None:
 
 
 def test_a_refused_method_has_a_reason() -> None:
-    assert all(attribution_methods.refusal_reason(name) for name in attribution_methods.REFUSED)
+    assert all(dx.attribution.REFUSED[name] for name in attribution_methods.REFUSED)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from dmpo_explore_app.components.threshold_slider import supplies
-from dmpo_explore_app.services import exploration, mosaic_data, policies, records, slider_data, sprite_sheet, thumbnails
+from dmpo_explore_app.services import exploration, mosaic_data, policies, records, slider_data, thumbnails
 from dmpo_explore_app.services.policies import OperatingPoint
 from synthetic import make_record
 
@@ -133,8 +133,8 @@ def test_arrays_are_written_once_for_the_browser(runs: Path) -> None:
 def test_a_sheet_shows_the_images_in_their_order(runs: Path) -> None:
     run = dx.load_run("four")
     images = run.image_set("test")
-    found = sprite_sheet.sheet_at(records.stamp(run, "test"), (5, 0, 9))
-    assert (found.side, found.columns) == (sprite_sheet.SIDES[300], 2)
+    found = thumbnails.sheet_at(records.stamp(run, "test"), (5, 0, 9))
+    assert (found.side, found.columns) == (thumbnails.SIDES[300], 2)
     pixels = dx.data.read_image(base64.b64decode(found.uri.split(",")[1]), "sheet")
     side = found.side
     assert pixels.shape == (2 * side, 2 * side, 3)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from dmpo_explore_app.state import attribution, image_choices
+from dmpo_explore_app.state import attribution, image_choices, notes
 from sent_pictures import REFUSED, TAKEN
 from synthetic import make_record
 
@@ -62,7 +62,7 @@ def test_an_upload_comes_and_goes(state: dict[str, Any]) -> None:
     assert image_choices.address(chosen) == {"source": "file"}
     state[image_choices.FILE] = None
     image_choices.receive_upload(image_choices.FILE)
-    assert image_choices.chosen(POINT) is None and not image_choices.refusal()
+    assert image_choices.chosen(POINT) is None and not notes.read(notes.UPLOAD)
 
 
 def test_the_camera_does_not_keep_the_file(state: dict[str, Any]) -> None:
@@ -73,16 +73,16 @@ def test_the_camera_does_not_keep_the_file(state: dict[str, Any]) -> None:
     assert image_choices.chosen(POINT) is None
     state[image_choices.PHOTO] = Upload("text.png", REFUSED["text.png"][0])
     image_choices.receive_upload(image_choices.PHOTO)
-    assert image_choices.refusal()
+    assert notes.read(notes.UPLOAD)
     state[image_choices.SOURCE] = "file"  # its widget is drawn anew, and empty
-    assert image_choices.chosen(POINT) is None and not image_choices.refusal()
+    assert image_choices.chosen(POINT) is None and not notes.read(notes.UPLOAD)
 
 
 def test_a_refused_upload_has_a_reason(state: dict[str, Any]) -> None:
     data, reason = REFUSED["text.png"]
     state |= {image_choices.SOURCE: "file", image_choices.FILE: Upload("text.png", data)}
     image_choices.receive_upload(image_choices.FILE)
-    assert reason in image_choices.refusal() and image_choices.chosen(POINT) is None
+    assert reason in notes.read(notes.UPLOAD) and image_choices.chosen(POINT) is None
 
 
 def test_a_click_opens_an_image_of_the_record(state: dict[str, Any]) -> None:
@@ -129,11 +129,3 @@ def test_choices_that_are_not_offered_are_reported(state: dict[str, Any]) -> Non
     attribution.validate(NAMES)
     assert attribution.question(RECORD.subset([0]), 0).method == "token_grad_cam" and len(state["said"]) == 3
     assert attribution.address() == {}
-
-
-def test_a_request_is_for_one_image_and_question(state: dict[str, Any]) -> None:
-    attribution.request_maps(("run", 3, "saliency"))
-    assert attribution.maps_requested(("run", 3, "saliency")) and not attribution.maps_requested(("run", 4, "saliency"))
-    attribution.request_maps(None)
-    assert not attribution.maps_requested(("run", 3, "saliency"))
-    assert not attribution.check_requested(("run", 3, "saliency"))

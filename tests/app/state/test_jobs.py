@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from dmpo_explore_app.state import jobs
+from dmpo_explore_app.state import jobs, notes
 
 import dmpo_explore as dx
 
@@ -23,19 +23,19 @@ def test_a_measurement_counts_for_configs_with_the_same_steps(state: dict[str, A
 def test_a_started_job_is_announced_once(state: dict[str, Any]) -> None:
     jobs.keep_rates(CONFIG, RATES)
     jobs.follow_started("mine", CONFIG)
-    assert (jobs.take_started(), jobs.take_started()) == ("mine", "")
+    assert (notes.take(notes.STARTED), notes.take(notes.STARTED)) == ("mine", None)
     assert jobs.rates_before("mine") == RATES and jobs.rates_before("other") is None
 
 
 def test_the_run_of_a_job_that_ended_is_shown_once(state: dict[str, Any]) -> None:
-    jobs.show_run("demo")
+    state[jobs.RUN] = "demo"
     jobs.show_ended({"old": False, "mine": True}, ["demo", "old"])  # one that this session did not see
     assert jobs.shown_run() == "demo"
     jobs.show_ended({"mine": False}, ["demo"])  # it ended without a run
     assert jobs.shown_run() == "demo"
     jobs.show_ended({"mine": False}, ["demo", "mine"])
     assert jobs.shown_run() == "mine"
-    jobs.show_run("demo")
+    state[jobs.RUN] = "demo"
     jobs.show_ended({"mine": False}, ["demo", "mine"])
     assert jobs.shown_run() == "demo"
     jobs.follow_started("fast", CONFIG)  # it ended before the page saw it run
@@ -52,6 +52,6 @@ def test_the_page_is_outdated_by_a_change_or_an_error(state: dict[str, Any]) -> 
     snapshot: jobs.Snapshot = (("mine", "running", 1, ()),)
     jobs.keep_snapshot(snapshot)
     assert not jobs.outdated(snapshot) and jobs.outdated((("mine", "running", 2, ()),))
-    jobs.keep_error(ValueError("there is no job"))
+    notes.write(notes.JOB, "there is no job")
     assert jobs.outdated(snapshot)
-    assert (jobs.take_error(), jobs.take_error()) == ("there is no job", "")
+    assert (notes.take(notes.JOB), jobs.outdated(snapshot)) == ("there is no job", False)

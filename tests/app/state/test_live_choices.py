@@ -1,4 +1,4 @@
-"""Session state of Live: settings are validated, a start is taken once."""
+"""Session state of Live: settings are validated."""
 
 from __future__ import annotations
 
@@ -29,11 +29,6 @@ def test_the_address_holds_what_differs_from_the_defaults(state: dict[str, Any])
     state |= {live_choices.BATCH: "8", live_choices.ENGINE: "../x"}
     live_choices.validate(make_record(1500))
     assert live_choices.address() == {"batch": "8"} and len(state["said"]) == 1
-
-
-def test_a_start_is_taken_once(state: dict[str, Any]) -> None:
-    live_choices.request_start()
-    assert live_choices.take_start_request() and not live_choices.take_start_request()
 
 
 def test_without_a_live_run_there_is_nothing_to_end(state: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from decide_page import PAGE, answer, code, expected, numbers, shown, start, texts, tiles
 from dmpo_explore_app import access
-from dmpo_explore_app.components import disagreement_tiles
+from dmpo_explore_app.components import comparison_panels
 from dmpo_explore_app.services import comparison, downloads
 from dmpo_explore_app.state import choices, panels
 from explore_page import checked
@@ -216,7 +216,7 @@ def test_a_folder_is_exported_on_the_apps_own_machine_with_weights(
 def test_texts_in_tiles_are_text(runs: Path) -> None:
     (side,) = sides("hostile")
     named = (side.name, side.outcome)
-    html = disagreement_tiles.tiles(named, named, range(60), None)
+    html = comparison_panels.tiles(named, named, range(60), None)
     assert "<img" not in html and "&lt;img src=x" in html
 
 

@@ -211,7 +211,7 @@ def test_data_that_are_not_here_name_the_command(root: Path, tmp_path: Path, mon
 def test_a_folder_of_ones_own(root: Path, tmp_path: Path) -> None:
     app = begin_with(opened(), training_form.OWN)
     assert app.selectbox(key="train data.name").value == form_state.FOLDER
-    assert "Say where the folder" in texts(app)
+    assert "Type the path of a folder" in texts(app)
     checked(app.selectbox(key="train model.weights").set_value("random").run())  # else missing ones are offered first
     checked(app.text_input(key="train folder").set_value(str(tmp_path / "nothing")).run())
     assert "unknown data" in texts(app)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from dmpo_explore_app.components import app_header
+from dmpo_explore_app.components import run_list
 from dmpo_explore_app.services import run_facts
 from made_up import MAIN
 from streamlit.testing.v1 import AppTest
@@ -47,7 +47,7 @@ def test_the_list_of_runs_shows_their_numbers_and_chooses_one(runs: Path) -> Non
 
 
 def test_a_long_list_of_runs_is_searched_by_name(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app_header, "LISTED", 2)
+    monkeypatch.setattr(run_list, "LISTED", 2)
     app = opened("")
     app.session_state["runs_list"] = True
     app.run()
