@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 import dmpo_explore as dx
@@ -183,8 +184,77 @@ def trade_off() -> Drawing:
     return d
 
 
+def results() -> Drawing:
+    """DMPO, naive exits, the full model and simpler networks on three data sets, over the full model's compute."""
+    about = "DMPO lies above naive exits everywhere, and above networks that are cut short on Caltech-101"
+    d = Drawing("results", 318, f"Accuracy over compute on groceries, Caltech-101 and Fashion-MNIST: {about}")
+    texts = (
+        (70, "DMPO"),
+        (150, "naive exits"),
+        (268, "network cut short"),
+        (430, "smaller images"),
+        (570, "full model"),
+    )
+    for (x, text), colour in zip(texts, SERIES.values(), strict=True):
+        d.bar(x, 8, 10, 10, colour)
+        d.text(x + 16, 18, text, small=True, anchor="start")
+    for i, (title, low, high, step, series) in enumerate((
+        ("Groceries (demo)", 78, 92, 4, _bundled()),
+        ("Caltech-101", 72, 90, 6, _second("caltech", "single-head-56")),
+        ("Fashion-MNIST", 84, 89, 2, _second("fashion", "single-head-42")),
+    )):  # fmt: skip
+        left, top, bottom, width = 52 + 244 * i, 64, 270, 186
+        d.text(left + width / 2, 42, title)
+        d.axes(left, top, left + width, bottom, "compute (% of the full model's)", "")
+        if not i:
+            d.text(left - 40, 54, "accuracy (%)", small=True, anchor="start")
+
+        def place(x: float, y: float, left: float = left, low: float = low, high: float = high) -> tuple[float, float]:
+            return left + 186 * x / 1.1, 270 - 206 * (100 * y - low) / (high - low)
+
+        d.ticks(
+            [(place(x / 100, 0)[0], str(x)) for x in (0, 50, 100)],
+            [(place(0, y / 100)[1], str(y)) for y in range(low, high + 1, step)], left, bottom,
+        )  # fmt: skip
+        for name, points in series.items():
+            shown = [place(x, y) for x, y in points if 100 * y >= low]
+            if len(shown) > 1 and name in ("dmpo", "naive"):
+                d.line(*shown, colour=SERIES[name], width=2.4, dash="7 4" if name == "naive" else "")
+            for x, y in shown if len(shown) < 8 else ():
+                d.bar(x - 4, y - 4, 8, 8, SERIES[name])
+    return d
+
+
+SERIES = {"dmpo": "blue", "naive": "orange", "cut": "amber", "small": "soft", "full": "ink"}
+Series = dict[str, list[tuple[float, float]]]
+
+
+def _bundled() -> Series:
+    """(compute, accuracy) of the bundled groceries, one training each."""
+    full = dx.load_run("demo-single").record("test")
+    found: Series = {"full": [(1.0, float(full.correct.mean()))]}
+    for name, run in (("dmpo", "demo"), ("naive", "demo-naive")):
+        record = dx.load_run(run).record("test")
+        curve, scale = dx.trade_off(record, points=60), record.meta.reference_flops / full.meta.flops[-1]
+        found[name] = [(x * scale, y) for x, y in zip(curve["flops_fraction"], curve["accuracy"], strict=True)]
+    return found
+
+
+def _second(data: str, small: str) -> Series:
+    """The same of the second study, means over its trainings."""
+    rows = pd.read_csv(ROOT / "benchmarks" / "results" / f"second-{data}.csv")
+    means = rows.groupby(rows["run"].str.replace(r"-s\d$", "", regex=True)).mean(numeric_only=True)
+    found: Series = {
+        arm: [(row[f"share_{b}%"], row[f"accuracy_{b}%"]) for b in (30, 40, 50)]
+        for arm in ("dmpo", "naive") for row in [means.loc[arm]]
+    }  # fmt: skip
+    for name, arms in (("cut", ("static-4", "static-6", "static-8")), ("small", (small,)), ("full", ("single",))):
+        found[name] = [(means.loc[arm, "full_share"], means.loc[arm, "exit_1"]) for arm in arms]
+    return found
+
+
 DIAGRAMS: tuple[Callable[[], Drawing], ...] = (
-    early_exit, stage, second_order, phases, record, flops, exit_shares, trade_off,
+    early_exit, stage, second_order, phases, record, flops, exit_shares, trade_off, results,
 )  # fmt: skip
 PARTS = ("trunk", "bypass", "predictor", "exit")
 NETWORK = ROOT / "dmpo_explore" / "course" / "network"  # opens the notebooks, a part marked
