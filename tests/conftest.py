@@ -76,10 +76,18 @@ def pytest_configure(config: pytest.Config) -> None:
             (own / "cache" / folder / path.name).symlink_to(path.resolve())
     os.environ["DMPO_EXPLORE_CACHE"] = str(own / "cache")
     os.environ["DMPO_EXPLORE_RUNS"] = str(own / "runs")  # does not exist: bundled runs only
+    os.environ.setdefault("TESTS_GRAPHS", str(own / "graphs"))  # the processes of pytest-xdist share it
 
 
 def pytest_collection_finish() -> None:
-    """What importing every test has made lives as long as the process: later garbage collections pass it by."""
+    """What importing every test has made lives as long as the process: later garbage collections pass it by.
+
+    A stage that several tests export is converted once.
+    """
+    if "dmpo_explore.inference.torch_export" in sys.modules:
+        from _common.kept_graphs import keep_graphs
+
+        keep_graphs(Path(os.environ["TESTS_GRAPHS"]))
     gc.collect()
     gc.freeze()
     gc.enable()

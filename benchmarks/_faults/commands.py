@@ -5,10 +5,8 @@ The processes are forked from a server that has imported what the commands need 
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -115,7 +113,9 @@ def _perform(arguments: list[str], environment: Mapping[str, str], runs: Path, l
     from dmpo_explore.plugins import load_plugin
 
     if stages := environment.get("FAULTS_STAGES"):
-        _keep_stages(Path(stages))
+        from _common.kept_graphs import keep_graphs
+
+        keep_graphs(Path(stages))
     torch.set_num_threads(1)
     with suppress(RuntimeError):
         torch.set_num_interop_threads(1)
@@ -124,26 +124,3 @@ def _perform(arguments: list[str], environment: Mapping[str, str], runs: Path, l
         load_plugin(plugin or "")
     sys.argv = ["dmpo-explore", *arguments]
     app(arguments, prog_name="dmpo-explore")
-
-
-def _keep_stages(folder: Path) -> None:
-    """Let exports copy a stage that was converted to ONNX before, in place of converting it again."""
-    import torch
-
-    from dmpo_explore.inference import torch_export
-    from dmpo_explore.utils.files import atomic_folder
-
-    convert = torch_export._export_stage
-
-    def stage(model: Any, k: int, x: Any, side: Any, path: Path, entries: dict[str, str]) -> Any:
-        weights = [value.flatten().double().sum().item() for value in model.state_dict().values()]
-        kept = folder / hashlib.sha256(repr((k, weights, sorted(entries.items()))).encode()).hexdigest()[:16]
-        if not kept.exists():
-            found = convert(model, k, x, side, path, entries)
-            with atomic_folder(kept) as made:
-                shutil.copyfile(path, made / "stage.onnx")
-                torch.save(found, made / "found.pt")
-        shutil.copyfile(kept / "stage.onnx", path)
-        return torch.load(kept / "found.pt", weights_only=True)
-
-    torch_export._export_stage = stage

@@ -97,7 +97,7 @@ def test_a_graph_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 def test_exporting_leaves_the_model_as_it_was(tmp_path: Path) -> None:
-    model = made(exits=1)
+    model = made(exits=1, seed=3)  # which no other test exports: a graph that was kept leaves any model alone
     with torch.no_grad():
         before = model(pictures())
         export_model(model, tmp_path / "out", ConfidencePolicy((0.5,)), CLASSES)
