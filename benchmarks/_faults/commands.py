@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 from unittest.mock import patch
 
 from dmpo_explore.runs.store import clear_runs
