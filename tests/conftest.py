@@ -45,6 +45,9 @@ MARK_OF_FIXTURE = {
 
 WITHOUT_NPM = "needs onnxruntime-web, and npm to fetch it: `dmpo-explore fetch --web`"  # CI may have no npm
 
+# jsonschema's check of international addresses, which reading a notebook brings along, compiles grammars for seconds.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
 os.fsync = lambda handle: None  # what tests write need not survive a power cut
 
 # Ctrl-C counts for the processes that tests start and stop, also where a shell ignores it: in its background.

@@ -287,21 +287,20 @@ def _short_memory(device: str, model: dx.DMPO) -> Iterator[None]:
 def check_kill(device: str, folder: Path) -> Figures:
     """A bf16 training that is killed after an epoch is resumed, and ends as one that was not."""
     config = config_on(device)
-    settings = replace(config.training, epochs=EPOCHS, precision="bf16")
-    write_json(folder / "bf16.json", replace(config, training=settings).to_dict())
+    config = replace(config, training=replace(config.training, epochs=EPOCHS, precision="bf16"))
+    write_json(folder / "bf16.json", config.to_dict())
     command = [sys.executable, "-m", "dmpo_explore.cli", "train", "--device", device]
-    begin = [*command, "--config", str(folder / "bf16.json"), "--force", "--name"]
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run([*begin, "whole"], check=True, **quiet)
+    begin = [*command, "--config", str(folder / "bf16.json"), "--force", "--name", "killed"]
     killed = runs_root() / "killed"
-    process = subprocess.Popen([*begin, "killed"], **quiet)
+    process = subprocess.Popen(begin, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not (killed.exists() and finished_epochs(killed)):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     at = finished_epochs(killed)
+    dx.train(config, "whole", device=device, force=True)
     if at < EPOCHS:
-        subprocess.run([*command, "--resume", "killed"], check=True, **quiet)
+        dx.train(config, "killed", device=device, resume=True)
     losses = [dx.load_run(name).history()["loss"].to_numpy() for name in ("whole", "killed")]
     found = {"killed after epoch": at, "losses": " ".join(f"{loss:.4f}" for loss in losses[1])}
     found["largest difference of a loss"] = f"{np.abs(losses[0] - losses[1]).max():.1e}"
