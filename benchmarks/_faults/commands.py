@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from unittest.mock import patch
 
 from dmpo_explore.runs.store import clear_runs
@@ -33,7 +34,7 @@ LONGEST = 300.0  # seconds that a command may take before it counts as failed
 # The smallest training, of a second or so: test_vit of timm with random weights on scikit-learn's digits.
 EPOCHS = 3
 TRAIN = (
-    "--data digits --train-size 100 --backbone test_vit --weights random --image-size 32 --exits 2 --rank 4 "
+    "--data digits --train-size 100 --backbone test_vit --weights random --image-size 32 --exits 1,2 --rank 4 "
     f"--bypass-width 8 --channels 8 --epochs {EPOCHS} --batch-size 20 --precision no --validation-size 60 "
     "--predictor-lr 0.01 --device cpu"
 ).split()
@@ -58,8 +59,12 @@ def start(
     arguments: Sequence[str | Path], runs: Path, log: Path, environment: Mapping[str, str] | None = None
 ) -> BaseProcess:
     """Start ``dmpo-explore ARGUMENTS`` with the runs root ``runs`` and more variables; stderr goes to ``log``."""
-    made = environment or {}, runs, log
-    process = CONTEXT.Process(target=_perform, args=(list(map(str, arguments)), *made), daemon=True)
+    return fork(_perform, list(map(str, arguments)), environment or {}, runs, log)
+
+
+def fork(target: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """Start ``target(*arguments)`` in a process of its own."""
+    process = CONTEXT.Process(target=target, args=arguments, daemon=True)
     main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     try:  # a page that a test has drawn stands there, and the process would begin by running it
         process.start()

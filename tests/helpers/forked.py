@@ -8,10 +8,8 @@ import sys
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import ModuleType
-from unittest.mock import patch
 
-from _faults.commands import CONTEXT
+from _faults.commands import fork
 
 COMMAND_LINE = "import runpy; runpy.run_module('dmpo_explore.cli', run_name='__main__')"
 
@@ -40,10 +38,8 @@ def start(code: str, folder: Path, *words: object, **environment: str) -> Progra
     number = len(list(folder.glob("program-*.err")))
     out, errors = (folder / f"program-{number}.{kind}" for kind in ("out", "err"))
     errors.touch()
-    given = (code, ["program", *map(str, words)], os.environ | environment, os.getcwd(), out, errors)
-    process = CONTEXT.Process(target=_run, args=given, daemon=True)
-    with patch.dict(sys.modules, __main__=ModuleType("__main__")):  # else the process begins by running pytest's
-        process.start()
+    words = "program", *map(str, words)
+    process = fork(_run, code, words, dict(os.environ) | environment, os.getcwd(), out, errors)
     return Program(process, out, errors)
 
 
@@ -59,7 +55,7 @@ def run_in_two(code: str, folder: Path, *words: object) -> str:
     return first
 
 
-def _run(code: str, words: list[str], environment: dict[str, str], place: str, out: Path, errors: Path) -> None:
+def _run(code: str, words: tuple[str, ...], environment: dict[str, str], place: str, out: Path, errors: Path) -> None:
     for path, handle in ((out, 1), (errors, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), handle)
     import torch
