@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,9 @@ MARK_OF_FIXTURE = {
 
 WITHOUT_NPM = "needs onnxruntime-web, and npm to fetch it: `dmpo-explore fetch --web`"  # CI may have no npm
 
+# jsonschema's check of international addresses, which reading a notebook brings along, compiles grammars for seconds.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
 os.fsync = lambda handle: None  # what tests write need not survive a power cut
 
 # Ctrl-C counts for the processes that tests start and stop, also where a shell ignores it: in its background.
@@ -67,6 +70,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """An empty runs root, and a cache with links to what the user has fetched: tests read that and write beside it."""
     from dmpo_explore.utils.files import cache_dir
 
+    if config.option.sample:
+        config.option.loadscopereorder = False  # pytest-xdist keeps the order of `pytest_collection_modifyitems`
     gc.disable()  # until everything is imported: `pytest_collection_finish`
     fetched, own = cache_dir(), Path(tempfile.mkdtemp(prefix="dmpo-explore-tests-"))
     config.add_cleanup(lambda: shutil.rmtree(own, ignore_errors=True))
@@ -76,10 +81,18 @@ def pytest_configure(config: pytest.Config) -> None:
             (own / "cache" / folder / path.name).symlink_to(path.resolve())
     os.environ["DMPO_EXPLORE_CACHE"] = str(own / "cache")
     os.environ["DMPO_EXPLORE_RUNS"] = str(own / "runs")  # does not exist: bundled runs only
+    os.environ.setdefault("TESTS_GRAPHS", str(own / "graphs"))  # the processes of pytest-xdist share it
 
 
-def pytest_collection_finish() -> None:
-    """What importing every test has made lives as long as the process: later garbage collections pass it by."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What importing every test has made lives as long as the process: later garbage collections pass it by.
+
+    A stage that several tests export is converted once.
+    """
+    if any(item.get_closest_marker("slow") for item in session.items):
+        from _common.kept_graphs import keep_graphs
+
+        keep_graphs(Path(os.environ["TESTS_GRAPHS"]))
     gc.collect()
     gc.freeze()
     gc.enable()
@@ -87,7 +100,10 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Who uses a fixture that may skip carries its mark; with ``--sample`` slow tests keep some of their parameters."""
+    """Who uses a fixture that may skip carries its mark; with ``--sample`` slow tests keep some of their parameters.
+
+    Files whose tests may take the longest come first, then those with the most: else one process ends alone with them.
+    """
     for item in items:
         for fixture, mark in MARK_OF_FIXTURE.items():
             if fixture in getattr(item, "fixturenames", ()):
@@ -104,6 +120,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         }
         config.hook.pytest_deselected(items=[item for item in items if id(item) not in chosen])
         items[:] = [item for item in items if id(item) in chosen]
+        tests, longest = Counter[Path](), Counter[Path]()
+        for item in items:
+            tests[item.path] += 1
+            if mark := item.get_closest_marker("timeout"):
+                longest[item.path] = max(longest[item.path], mark.args[0])
+        items.sort(key=lambda item: (-longest[item.path], -tests[item.path]))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

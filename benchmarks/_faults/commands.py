@@ -5,10 +5,8 @@ The processes are forked from a server that has imported what the commands need 
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +34,7 @@ LONGEST = 300.0  # seconds that a command may take before it counts as failed
 # The smallest training, of a second or so: test_vit of timm with random weights on scikit-learn's digits.
 EPOCHS = 3
 TRAIN = (
-    "--data digits --train-size 100 --backbone test_vit --weights random --image-size 32 --exits 2 --rank 4 "
+    "--data digits --train-size 100 --backbone test_vit --weights random --image-size 32 --exits 1,2 --rank 4 "
     f"--bypass-width 8 --channels 8 --epochs {EPOCHS} --batch-size 20 --precision no --validation-size 60 "
     "--predictor-lr 0.01 --device cpu"
 ).split()
@@ -61,8 +59,12 @@ def start(
     arguments: Sequence[str | Path], runs: Path, log: Path, environment: Mapping[str, str] | None = None
 ) -> BaseProcess:
     """Start ``dmpo-explore ARGUMENTS`` with the runs root ``runs`` and more variables; stderr goes to ``log``."""
-    made = environment or {}, runs, log
-    process = CONTEXT.Process(target=_perform, args=(list(map(str, arguments)), *made), daemon=True)
+    return fork(_perform, list(map(str, arguments)), environment or {}, runs, log)
+
+
+def fork(target: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """Start ``target(*arguments)`` in a process of its own."""
+    process = CONTEXT.Process(target=target, args=arguments, daemon=True)
     main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     try:  # a page that a test has drawn stands there, and the process would begin by running it
         process.start()
@@ -115,7 +117,9 @@ def _perform(arguments: list[str], environment: Mapping[str, str], runs: Path, l
     from dmpo_explore.plugins import load_plugin
 
     if stages := environment.get("FAULTS_STAGES"):
-        _keep_stages(Path(stages))
+        from _common.kept_graphs import keep_graphs
+
+        keep_graphs(Path(stages))
     torch.set_num_threads(1)
     with suppress(RuntimeError):
         torch.set_num_interop_threads(1)
@@ -124,26 +128,3 @@ def _perform(arguments: list[str], environment: Mapping[str, str], runs: Path, l
         load_plugin(plugin or "")
     sys.argv = ["dmpo-explore", *arguments]
     app(arguments, prog_name="dmpo-explore")
-
-
-def _keep_stages(folder: Path) -> None:
-    """Let exports copy a stage that was converted to ONNX before, in place of converting it again."""
-    import torch
-
-    from dmpo_explore.inference import torch_export
-    from dmpo_explore.utils.files import atomic_folder
-
-    convert = torch_export._export_stage
-
-    def stage(model: Any, k: int, x: Any, side: Any, path: Path, entries: dict[str, str]) -> Any:
-        weights = [value.flatten().double().sum().item() for value in model.state_dict().values()]
-        kept = folder / hashlib.sha256(repr((k, weights, sorted(entries.items()))).encode()).hexdigest()[:16]
-        if not kept.exists():
-            found = convert(model, k, x, side, path, entries)
-            with atomic_folder(kept) as made:
-                shutil.copyfile(path, made / "stage.onnx")
-                torch.save(found, made / "found.pt")
-        shutil.copyfile(kept / "stage.onnx", path)
-        return torch.load(kept / "found.pt", weights_only=True)
-
-    torch_export._export_stage = stage

@@ -33,7 +33,7 @@ from ..utils.progress import Progress
 from ..utils.replacing import clear_leftovers
 from .export_service import SERVE
 from .export_texts import README, RUN, TIME, TIMING, write_texts
-from .onnx_description import metadata, simplify
+from .onnx_description import describe, metadata, simplify
 from .onnx_engine import FORMAT_VERSION, MODEL, POLICY, RECORD_DIGEST, OnnxEngine, read_facts, stage_file
 from .onnx_int8 import PART
 from .onnx_single import SINGLE
@@ -217,6 +217,13 @@ def _export_stage(
         "inputs": ["images" if k == 0 else "state", "side"][: len(inputs)],
         "outputs": ["logits", "next_state", "next_side"][: len(outputs)],
     }
+    convert(stage, inputs, graph, path)
+    describe(path, entries)
+    return graph, (outputs[1] if len(outputs) > 1 else x), (outputs[2] if len(outputs) > 2 else None)
+
+
+def convert(stage: nn.Module, inputs: tuple[Tensor, ...], graph: dict[str, Any], path: Path) -> None:
+    """Write a module as a graph whose inputs and outputs have the names in ``graph``, for any batch size."""
     batch = torch.export.Dim("batch", min=1, max=2**31 - 1)  # torch 2.7 refuses a ladder's batch without upper bound
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
@@ -226,10 +233,8 @@ def _export_stage(
         )  # fmt: skip
     assert program is not None
     _forget_source(program.model)
-    program.model.metadata_props.update(entries)
     program.save(str(path))
     simplify(path, {name: value.numpy() for name, value in zip(graph["inputs"], inputs, strict=True)})
-    return graph, (outputs[1] if len(outputs) > 1 else x), (outputs[2] if len(outputs) > 2 else None)
 
 
 def _forget_source(model: Any) -> None:

@@ -224,7 +224,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("here")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_every_part_runs_small_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    parts = [name for name in gpu.PARTS if name not in ("ViT-B", "ViT-B, compiled")]  # the same code as ViT-S
+    others = ("ViT-B", "ViT-B, compiled", "tests")  # the same code as ViT-S, and a check of the first minutes
+    parts = [name for name in gpu.PARTS if name not in others]
     if not any(map(shutil.which, ("g++", "c++", "clang++"))):
         parts.remove("ViT-S, compiled")
     assert gpu.main(["--device", "cpu", "--quick", "--folder", str(tmp_path), "--parts", *parts]) == 0

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable
@@ -17,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from forked import Program, start
 from tiny import tiny_config
 
 import dmpo_explore as dx
@@ -25,11 +22,11 @@ from _study import grids
 from _study import run as run_module
 from dmpo_explore.utils.files import read_json
 
-ROOT = Path(__file__).resolve().parents[2]
+EPOCHS = 4
+EPOCHS_ONCE = [*range(1, EPOCHS + 1)]
 NAMES = ["one-s0", "two-s0", "one-s1", "two-s1"]
 WORKER = """
 import os, sys
-sys.path[:0] = ["tests/helpers", "benchmarks"]
 import study
 from argparse import Namespace
 from collections.abc import Callable
@@ -37,7 +34,8 @@ from pathlib import Path
 from tiny import tiny_config
 root, epochs = Path(sys.argv[1]), int(sys.argv[2])
 study.RESULTS = root / "results"
-arms = {"one": tiny_config(epochs=epochs), "two": tiny_config(epochs=epochs, schedule="uniform")}
+how = {"model": {"exits": (1, 2)}, "epochs": epochs}
+arms = {"one": tiny_config(**how), "two": tiny_config(**how, schedule="uniform")}
 study.EVIDENCE["core"] = {"two": ("gradients", "stages")}
 make_run = study.make_run
 def noted(path, result, config, progress, **how):
@@ -53,10 +51,8 @@ study.run_grid("core", study.plan(arms, seeds=(0, 1)), options)
 """
 
 
-def worker(root: Path, epochs: int) -> subprocess.Popen[str]:
-    environment = os.environ | {"DMPO_EXPLORE_RUNS": str(root), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", WORKER, str(root), str(epochs)]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stderr=subprocess.PIPE)
+def worker(root: Path) -> Program:
+    return start(WORKER, root, root, EPOCHS, DMPO_EXPLORE_RUNS=str(root))
 
 
 def test_every_grid_can_be_planned() -> None:
@@ -81,32 +77,27 @@ def test_arms_differ_from_dmpo_in_what_their_name_says() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
-    first = worker(tmp_path, epochs=6)
-    try:
-        end = time.monotonic() + 90
-        while not list(tmp_path.glob("core/[!.]*/checkpoint.pt")) and time.monotonic() < end and first.poll() is None:
-            time.sleep(0.05)  # it has finished an epoch of its first run
-    finally:
-        first.send_signal(signal.SIGKILL)
-        first.communicate()
-    both = [worker(tmp_path, epochs=6) for _ in range(2)]
-    for process in both:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
-    last = worker(tmp_path, epochs=6)  # for the killed one's run, should the other two have gone before it was free
-    assert last.communicate(timeout=120) and last.returncode == 0
+    first = worker(tmp_path).process
+    end = time.monotonic() + 90
+    while not list(tmp_path.glob("core/[!.]*/checkpoint.pt")) and time.monotonic() < end and first.is_alive():
+        time.sleep(0.01)  # it has finished an epoch of its first run
+    first.kill()
+    first.join()
+    for program in [worker(tmp_path), worker(tmp_path)]:
+        program.ended(120)
+    worker(tmp_path).ended(120)  # for the killed one's run, should the other two have gone before it was free
     told = [line.split(" ", 2) for line in (tmp_path / "told.txt").read_text().splitlines()]  # pid, run:, what
     begun = {name: [pid for pid, who, what in told if (who, what) == (f"{name}:", "begins")] for name in NAMES}
     (shared,) = (name for name, pids in begun.items() if str(first.pid) in pids)
     assert [len(pids) for name, pids in begun.items() if name != shared] == [1, 1, 1]
     heir = begun[shared][1:]
-    assert len(heir) == 1 and f"{heir[0]} {shared}: epoch 1/6" not in (tmp_path / "told.txt").read_text()
+    assert len(heir) == 1 and f"{heir[0]} {shared}: epoch 1/{EPOCHS}" not in (tmp_path / "told.txt").read_text()
     results = tmp_path / "results"
     table = pd.read_csv(results / "study-core.csv")
     assert table["run"].tolist() == NAMES
     for name in table["run"]:
         run = dx.load_run(tmp_path / "core" / name)
-        assert run.history()["epoch"].tolist() == [1, 2, 3, 4, 5, 6]  # each epoch once
+        assert run.history()["epoch"].tolist() == EPOCHS_ONCE
         kept = results / "study" / "core" / name
         assert {"run": name, **run_module.measure(run, run.record("val"), run.record("test"))} == read_json(
             kept / "row.json"
@@ -118,7 +109,7 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
             assert (outcomes["last exit"] == record.correct[:, -1]).all()
         if name.startswith("two"):
             gradients, stages = (pd.read_csv(kept / f"{what}.csv") for what in ("gradients", "stages"))
-            assert gradients["epoch"].tolist() == [1, 2, 3, 4, 5, 6] and gradients["cosine"].between(-1, 1).all()
+            assert gradients["epoch"].tolist() == EPOCHS_ONCE and gradients["cosine"].between(-1, 1).all()
             assert stages["exit"].tolist() == [1, 2] and stages["kept"].between(0, 1 + 1e-9).all()
             assert stages["label_trunk"].between(0, 1).all()
         else:

@@ -350,6 +350,7 @@ def test_ctrl_c_in_a_training(no_runs: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_write_one_run(no_runs: Path) -> None:
+    """By torchrun; accelerate's own launcher would silently start one process on a CPU."""
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "dmpo_explore.cli"]
     options = [*tiny_options(predictor="linear"), "--no-flip", "--name", "new", "--record", "--json"]
     done = run_python(*start, "train", *options, CUDA_VISIBLE_DEVICES="")

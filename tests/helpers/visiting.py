@@ -15,7 +15,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.testing.v1 import AppTest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 QUIET = """() => document.querySelector('[data-test-script-state=notRunning]')
     && window.lastReceived >= window.lastSent && window.lastAsked <= window.lastBegun
@@ -86,6 +86,7 @@ WATCH = (
 PATIENCE = 240_000  # milliseconds: a busy machine is late, not wrong
 BELOW = {"classes": ".dx-heat", "images": ".dx-shown", "table": ".stDataFrame"}  # tab → what the page draws for it
 SWEPT = "try { localStorage.setItem('dmpo-explore-hint', 'seen') } catch {}"
+KEPT: dict[Browser, BrowserContext] = {}  # a profile that has fetched and compiled the app; for most visits
 LOUD = ("Failed to load resource", "ERR_ABORTED")  # what a browser says of a page that is left while it loads
 
 
@@ -141,24 +142,36 @@ class Visit:
 
 @contextmanager
 def new_visit(browser: Browser, server: Server, *, new: bool = False, **options: Any) -> Iterator[Visit]:
-    """A fresh browser profile on the app; ``options`` are those of `Browser.new_context`.
+    """A new page of a browser on the app, without cookies; ``options`` are those of `Browser.new_context`.
 
-    ``new``: the first visit, on which the threshold is swept.
+    ``new``: the first visit, on which the threshold is swept. It has a browser profile of its own, and so has a page
+    with options.
 
     Afterwards: no error in the console, no exception shown or logged.
     """
-    context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}} | options)
-    try:
+    own = new or bool(options)
+    if own or browser not in KEPT:
+        context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}} | options)
         context.set_default_timeout(PATIENCE)
         for script in (WATCH, *([] if new else [SWEPT])):
             context.add_init_script(script)
-        visit = Visit(context.new_page(), server)
+        if not own:
+            KEPT[browser] = context
+    else:
+        context = KEPT[browser]
+    visit = Visit(context.new_page(), server)
+    try:
         visit.page.on("pageerror", lambda error: visit.errors.append(str(error)))
         visit.page.on("console", lambda said: visit.errors.append(said.text) if said.type == "error" else None)
         yield visit
         shown = visit.page.get_by_test_id("stException").all_inner_texts()
     finally:
-        context.close()
+        if own:
+            context.close()
+        else:
+            visit.page.close()
+            context.clear_cookies()
+            context.clear_permissions()
     errors = [error for error in visit.errors if not any(word in error for word in LOUD)]
     assert not errors + shown
     assert "Traceback" not in server.log.read_text(errors="replace")

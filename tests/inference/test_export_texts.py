@@ -21,6 +21,7 @@ from dmpo_explore.inference.onnx_single import join_stages
 from dmpo_explore.inference.torch_export import check_place
 from dmpo_explore.policies import ConfidencePolicy, EntropyPolicy, MarginPolicy, PatiencePolicy, Policy, RunningPolicy
 from dmpo_explore.utils.files import read_json, write_json, write_text
+from dmpo_explore.utils.torch_seeding import seeded
 
 SQUASH = Preprocess(32, (0.5, 0.4, 0.3), (0.5, 0.6, 0.7))
 CROP = Preprocess(32, (0.5, 0.4, 0.3), (0.5, 0.6, 0.7), resize="crop", crop_pct=0.875, interpolation="bilinear")
@@ -35,7 +36,9 @@ GRAPHS = [{"file": f"stage-{k}.onnx", "inputs": ["images"], "outputs": ["logits"
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("onnx")
     config = dx.ModelConfig("test_vit", "random", 32, exits=3, channels=8, bypass_width=8)
-    model, place = dx.build_model(config, 3).eval(), tmp_path_factory.mktemp("export") / "out"
+    with seeded(0):  # as in test_serve.py, so that its graphs are converted once
+        model = dx.build_model(config, 3).eval()
+    place = tmp_path_factory.mktemp("export") / "out"
     return dx.inference.export_model(model, place, ConfidencePolicy((0.36,)), CLASSES, facts=FACTS)
 
 

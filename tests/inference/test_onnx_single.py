@@ -110,7 +110,7 @@ def test_exits_that_no_noise_takes_are_compared_too(export: Path, monkeypatch: p
 
 @pytest.mark.slow
 def test_a_model_with_one_exit(tmp_path: Path) -> None:
-    model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=1), n_classes=3).eval()
+    model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=(1,)), n_classes=3).eval()
     export = dx.inference.export_model(model, tmp_path / "a", dx.policies.ConfidencePolicy((0.5,)), list("abc"))
     logits, exit = open_session(join_stages(export)).run(None, {INPUT: np.zeros((1, 3, 32, 32), np.float32)})
     assert logits.shape == (1, 3) and exit.tolist() == [0]

@@ -7,8 +7,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import subprocess
-import sys
 from collections import namedtuple
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forked import run_in_two
 from PIL import Image
 from tiny import tiny_config
 
@@ -336,15 +335,10 @@ with open({path!r} + f"/process-{{state.process_index}}.json", "w") as stream:
 
 @pytest.mark.slow
 def test_two_processes_write_what_one_writes(run: Run, trained: Path, tmp_path: Path) -> None:
-    """They continue what one process has begun; accelerate's own launcher would silently start a single one."""
+    """They continue what one process has begun."""
     with pytest.raises(KeyboardInterrupt):
         record_run(run, "test", **HOW, progress=interrupt_at(1))
-    script = tmp_path / "two.py"
-    script.write_text(SCRIPT.format(path=str(run.path), size=SIZE))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
+    run_in_two(SCRIPT.format(path=str(run.path), size=SIZE), tmp_path)
     (one, steps), (two, silent) = (json.loads((run.path / f"process-{i}.json").read_text()) for i in (0, 1))
     assert one[:2] == [100, 59] and two[0] == 100  # batches 1 and 3, and batch 2, of test
     assert steps[0] == SIZE and steps == sorted(steps) and silent == []

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from forked import start
 from search_settings import PATIENCE, make_space, points
 
 from dmpo_explore.search.search_run import SearchStep, run_search
 from dmpo_explore.search.study import SearchFront, load_front, load_study
 from dmpo_explore.search.trial_storage import State, give_back
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.usefixtures("runs"), pytest.mark.slow]
 
 
@@ -91,8 +87,7 @@ def test_another_machine_begins_at_the_first_epoch_and_says_so(runs: Path) -> No
 
 
 FIRST = """
-import sys, time
-sys.path.insert(0, "tests/helpers")
+import time
 from search_settings import PATIENCE, make_space
 from dmpo_explore.search.search_run import run_search
 
@@ -107,29 +102,28 @@ run_search("k", make_space(epochs=4), trials=3, device="cpu", patience=PATIENCE,
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_two_workers_share_a_study_and_a_killed_one_loses_nothing(runs: Path) -> None:
+def test_two_workers_share_a_study_and_a_killed_one_loses_nothing(runs: Path, tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     before: list[SearchFront] = []
 
     def progress(step: SearchStep) -> None:
         told.append((step.what, step.trial, step.epoch))
         if told == [("epoch", 2, 1)]:
-            assert first.poll() is None
+            assert first.is_alive()
             before.append(load_front("k"))
-            first.send_signal(signal.SIGKILL)
+            first.kill()
             time.sleep(PATIENCE + 2)  # the database counts whole seconds
 
-    with subprocess.Popen([sys.executable, "-c", FIRST], cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as first:  # fmt: skip
-        try:
-            assert first.stdout is not None
-            said: list[str] = []
-            while "epoch 1 2" not in said and (line := first.stdout.readline()):
-                said.append(line.strip())
-            assert "finished 0 4" in said and "epoch 1 2" in said, said
-            after = run_search("k", resume=True, trials=3, device="cpu", patience=PATIENCE, progress=progress)
-        finally:
-            first.kill()
+    program = start(FIRST, tmp_path)
+    first = program.process
+    try:
+        while "epoch 1 2\n" not in program.said() and first.is_alive():
+            time.sleep(0.05)
+        said = program.said().splitlines()
+        assert "finished 0 4" in said and "epoch 1 2" in said, said
+        after = run_search("k", resume=True, trials=3, device="cpu", patience=PATIENCE, progress=progress)
+    finally:
+        first.kill()
 
     assert before[0].trials["finished"] == 1 and before[0].trials["running"] == 2
     assert told == [("epoch", 2, n) for n in (1, 2, 3, 4)] + [("finished", 2, 4)] + [

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
-import subprocess
-import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +12,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
 from fake_gpu import bytes_on_fake_gpu, fake_gpu
+from forked import run_in_two
 from small_model import made, pictures
 from torch import nn
 from two_exits import CONFIG, make_model
@@ -141,8 +139,6 @@ def test_every_trained_weight_has_a_gradient_also_where_losses_weigh_nothing(cha
 
 
 TWO = """
-import sys
-sys.path[:0] = {paths}
 from dataclasses import replace
 import torch
 from small_model import made, pictures
@@ -174,13 +170,7 @@ except ValueError as error:
 
 @pytest.mark.slow
 def test_two_processes_train_exits_of_weight_zero_and_name_an_unused_weight(tmp_path: Path) -> None:
-    script = tmp_path / "two.py"
-    script.write_text(TWO.format(paths=[str(Path(__file__).parents[1] / "helpers")]))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "no gradient reaches spare.weight, spare.bias; freeze" in done.stdout
+    assert "no gradient reaches spare.weight, spare.bias; freeze" in run_in_two(TWO, tmp_path)
 
 
 def test_another_device_than_the_first_is_refused() -> None:

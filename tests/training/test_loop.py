@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from device_reads import DeviceReads
+from forked import run_in_two
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader, TensorDataset
@@ -266,8 +264,7 @@ def test_unknown_names_list_the_valid_ones(change: dict[str, Any], text: str) ->
 # -- two processes --
 
 SCRIPT = """
-import json, sys
-sys.path[:0] = {paths}
+import json
 from dataclasses import replace
 from dmpo_explore.training.accelerator import make_accelerator
 from two_exits import CONFIG, run, weights_of
@@ -282,15 +279,7 @@ if accelerator.is_main_process:
 
 @pytest.mark.slow
 def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
-    """accelerate's own launcher would silently start one process on a CPU; torchrun starts two."""
-    helpers = Path(__file__).parents[1] / "helpers"
-    script = tmp_path / "two.py"
-    script.write_text(SCRIPT.format(paths=[str(helpers)]))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    processes, two, weights = json.loads(done.stdout.strip().splitlines()[-1])
+    processes, two, weights = json.loads(run_in_two(SCRIPT, tmp_path).splitlines()[-1])
     model, one = run()
     assert processes == 2
     for (loss, losses, accuracy, area), (result, _) in zip(two, one, strict=True):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked import COMMAND_LINE, run_in_two
 from teaching import count_images, taught, train_teacher
 from tiny import tiny_config
 from tiny_training import same_history, stop_after
@@ -219,13 +217,9 @@ def test_a_run_names_its_teacher(teacher: Run, runs: Path) -> None:
 def test_two_processes_do_what_one_does(teacher: Run, runs: Path, cache: Path, tmp_path: Path) -> None:
     config = taught(teacher, epochs=2, model={"predictor": "linear"})
     (tmp_path / "config.json").write_text(config.to_json())
-    start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "dmpo_explore.cli"]
-    command = [*start, "train", "--config", str(tmp_path / "config.json"), "--name", "two", "--device", "cpu", "--json"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment, check=False,
-                          timeout=300)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["run"] == "two" and len([*cache.rglob("view-*.npy")]) == 2
+    words = ["train", "--config", tmp_path / "config.json", "--name", "two", "--device", "cpu", "--json"]
+    said = run_in_two(COMMAND_LINE, tmp_path, *words)
+    assert json.loads(said)["run"] == "two" and len([*cache.rglob("view-*.npy")]) == 2
     shutil.rmtree(cache)
     one = train(config, "one", device="cpu").history()
     assert load_run("two").history()["loss"].tolist() == pytest.approx(one["loss"].tolist(), rel=1e-4)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from device_reads import DeviceReads
+from forked import run_in_two
 from tiny import MODEL
 from tiny_training import CONFIG as TRAINING
 from tiny_training import same_history, stop_after
@@ -266,7 +264,7 @@ def test_a_step_reads_nothing_from_the_device(monkeypatch: pytest.MonkeyPatch) -
 
 SCRIPT = """
 import json, sys
-sys.path[:0] = {paths}
+sys.path.insert(0, sys.argv[1])
 from test_learned_weights import LEARNED, learn, make_accelerator, weights_of
 accelerator = make_accelerator(LEARNED)
 assert accelerator.num_processes == 2, accelerator.num_processes
@@ -278,14 +276,7 @@ if accelerator.is_main_process:
 
 @pytest.mark.slow
 def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
-    paths = [str(Path(__file__).parents[2] / "helpers"), str(Path(__file__).parent)]
-    script = tmp_path / "two.py"
-    script.write_text(SCRIPT.format(paths=paths))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    used, weights = json.loads(done.stdout.strip().splitlines()[-1])
+    used, weights = json.loads(run_in_two(SCRIPT, tmp_path, Path(__file__).parent).splitlines()[-1])
     model, one = learn()
     for found, (result, _) in zip(used, one, strict=True):
         assert found == pytest.approx(result.weights, rel=1e-4)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forked import run_in_two
 from sklearn.linear_model import LogisticRegression
 from tiny import tiny_config
 from tiny_training import same_history, stop_after
@@ -167,9 +165,6 @@ def test_resuming_is_bit_equal_and_a_run_holds_no_anchor(config: Config, runs: P
 
 
 SCRIPT = """
-import sys
-sys.path[:0] = {paths}
-from pathlib import Path
 from tiny import tiny_config
 from dmpo_explore.training.train import train
 train(tiny_config({n}, **{settings}), "two", device="cpu")
@@ -181,12 +176,7 @@ def test_two_processes_do_what_one_does(tmp_path: Path, runs: Path) -> None:
     """Every process fits the same anchor; attentive CutOut draws nothing, flips would."""
     settings = {"epochs": 2, "self_regularise": 0.5, "cutout": "attentive", "flip": False}
     settings |= {"model": {"tuning": "oft"}, "class_balance": "weights"}
-    script = tmp_path / "two.py"
-    script.write_text(SCRIPT.format(paths=[str(Path(__file__).parents[2] / "helpers")], n=100, settings=settings))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=500)
-    assert done.returncode == 0, done.stderr
+    run_in_two(SCRIPT.format(n=100, settings=settings), tmp_path)
     one, two = train(tiny_config(100, **settings), "one", device="cpu"), load_run("two")  # type: ignore[arg-type]
     for column in ("loss", "loss_1", "loss_2"):
         assert two.history()[column].tolist() == pytest.approx(one.history()[column].tolist(), rel=1e-4)
