@@ -178,7 +178,8 @@ def _folds(labels: Ints, groups: Array, n_folds: int, least: int, seed: int) -> 
 def _require_images(classes: Ints, counts: Ints, least: int, class_names: tuple[str, ...] | None) -> None:
     if counts.size and counts.min() < least:
         label = int(classes[counts.argmin()])
-        named, has, others = class_names[label] if class_names else label, int(counts.min()), int((counts < least).sum()) - 1
+        named, has = class_names[label] if class_names else label, int(counts.min())
+        others = int((counts < least).sum()) - 1
         raise ValueError(
             f"class {named!r} has {has} image{'s' * (has != 1)}; it needs at least {least} to be divided"
             + (f", and so do {others} other classes" if others > 1 else ", and so does another class" * others)

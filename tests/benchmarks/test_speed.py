@@ -179,7 +179,7 @@ def test_a_small_run_from_end_to_end(
     for split in ("val", "test"):
         dx.record_run(run, split, device="cpu")
     monkeypatch.setattr(overheads, "MEMORY", overheads.MEMORY[-1:])  # each arm is a process
-    small = ["--run", "tiny", "--batch", "8", "--rounds", "1", "--images", "16", "--threads", "1", "--device", "cpu"]
+    small = ["--run", "tiny", "--batch", "1", "--rounds", "1", "--images", "16", "--threads", "1", "--device", "cpu"]
     assert speed.main(small) == 0
     text = capsys.readouterr().out
     assert len(re.findall(r"^\| [12] +\| [12] +\|", text, re.MULTILINE)) == 2  # the exits of one graph
