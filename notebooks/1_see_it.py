@@ -36,7 +36,6 @@ import pandas as pd
 import plotly.graph_objects as go
 from PIL import Image
 
-import dmpo_explore as dx
 from dmpo_explore.course import guess
 from dmpo_explore.course import rule_checks as checks
 from dmpo_explore.course.interactive import choice, live, slider

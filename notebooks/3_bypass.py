@@ -25,7 +25,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-import dmpo_explore as dx
 from dmpo_explore.course import checks, guess, mine, parts, training
 from dmpo_explore.course.interactive import live, slider
 

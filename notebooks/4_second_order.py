@@ -25,7 +25,6 @@ import plotly.graph_objects as go
 import torch
 from torch import nn
 
-import dmpo_explore as dx
 from dmpo_explore.course import checks, guess, mine, parts, training
 from dmpo_explore.course.interactive import live, slider
 

@@ -23,7 +23,6 @@ import pandas as pd
 import torch
 from torch import nn
 
-import dmpo_explore as dx
 from dmpo_explore.course import checks, guess, mine, parts, training
 from dmpo_explore.course.interactive import live, slider
 

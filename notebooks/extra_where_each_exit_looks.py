@@ -21,7 +21,6 @@ import torch
 from captum.attr import IntegratedGradients
 from scipy.stats import t as student
 
-import dmpo_explore as dx
 from dmpo_explore.course import guess
 from dmpo_explore.course import rule_checks as checks
 from dmpo_explore.course.interactive import live, slider
@@ -82,8 +81,7 @@ total.on(figure.update_layout(template="none", height=300))
 #
 # ## Compared with what?
 #
-# **Question.** Would the map be the same against another baseline? A baseline is to stand for *no evidence*. So ask the
-# model first what it makes of a black image.
+# **Question.** A baseline is to stand for *no evidence*. Is there such an image? Ask the model what it makes of three.
 
 # %% tags=["guess"]
 dark = guess("What does exit 2 see in a black image?", "all 81 alike", "aubergine", "orange", "garlic")
@@ -92,15 +90,6 @@ dark
 # %%
 kinds = ("black", "mean", "blur")
 baselines = torch.cat([dx.attribution.make_baseline(model, x, kind) for kind in kinds])
-others = [exit_1.attribute(x, baseline[None], **options)[0].sum(dim=1)[0].numpy() for baseline in baselines[1:]]
-cells = np.stack([patches, *(dx.attribution.to_cells(one, (6, 6)) for one in others)])
-dx.figures.patch_maps_figure(photographs[milk], cells, kinds, [names[label]])
-
-# %% [markdown]
-# One photograph, one exit, one class and three maps, on one colour scale. They agree on where the carton is and differ
-# in what it is worth. **Check:** the answers to the baselines themselves.
-
-# %%
 with torch.no_grad():
     sure, best = model(torch.cat((x, baselines))).softmax(dim=-1).max(dim=-1)  # (4, 6)
 rows = ("the photograph", *kinds)
@@ -158,27 +147,28 @@ checks.drops(drops_of)
 # </details>
 #
 # Sixteen photographs, drawn evenly from the test images. One hidden patch moves exit 1 about twice as much as exit 6.
-# So each map is divided by the sum of its absolute values, and shows a patch's *share*. Then one colour scale serves
-# all.
+# So each map is divided by the sum of its absolute values, and shows a patch's *share*. Look at all sixteen.
 
 # %%
 rows = list(range(40, 1300, 80))
 sixteen, hidden = run.inputs("test", rows), black[0]
 drops = np.stack([drops_of(model, one, hidden, 14) for one in sixteen])  # (16, 6, 36)
-print("16 photographs, each with one of 36 patches hidden: done")
-blurred = (dx.attribution.make_baseline(model, one[None], "blur")[0] for one in sixteen)
-drops_blurred = np.stack([drops_of(model, *pair, 14) for pair in zip(sixteen, blurred, strict=True)])  # the ceiling
 shares = 100 * drops / np.abs(drops).sum(axis=2, keepdims=True)
 
-# %%
-four = [7, 10, 13, 14]
-panels = [photographs[rows[i]] for i in four], shares[four].reshape(4, -1, 6, 6)
-dx.figures.patch_maps_figure(*panels, exit_names, [names[test.labels[rows[i]]][:16] for i in four], unit="share, %")
+
+# %% tags=["live"]
+def all_exits(photograph):
+    row = rows[photograph]
+    panel = photographs[row], shares[photograph].reshape(6, 6, 6), exit_names, [names[test.labels[row]]]
+    return dx.figures.patch_maps_figure(*panel, unit="share, %")
+
+
+live(all_exits, photograph=slider("photograph", 0, 15, 7))
 
 # %% [markdown]
-# Each exit finds the carton, and exit 6 a part of it: on the juice two patches with name and picture hold much of its
-# map. On the leek exits 2 to 4 spread over the bundle, exit 6 relies on little of it. Four photographs are an anecdote.
-# The **cosine** of two maps says how far they use the same places; 1 is the same.
+# On the apple juice each exit finds the carton, and exit 6 a part of it: two patches with name and picture hold much of
+# its map. On the leek, number 13, exits 2 to 4 spread over the bundle, and exit 6 relies on little of it. The
+# **cosine** of two maps says how far they use the same places; 1 is the same.
 
 # %% tags=["guess"]
 alike = guess("What is the cosine of the maps of exits 1 and 6, as a mean over the sixteen?", 0.0, 1.0)
@@ -186,6 +176,8 @@ alike
 
 
 # %%
+blurred = (dx.attribution.make_baseline(model, one[None], "blur")[0] for one in sixteen)
+drops_blurred = np.stack([drops_of(model, *pair, 14) for pair in zip(sixteen, blurred, strict=True)])  # for a ceiling
 unit, unit_blurred = (of / np.linalg.norm(of, axis=2, keepdims=True) for of in (drops, drops_blurred))
 one_and_six = unit[:, 0] @ unit[:, last].T  # (16, 16): exit 1 of the row's photograph, exit 6 of the column's
 same = one_and_six.diagonal()
@@ -208,23 +200,6 @@ alike.on(figure.update_yaxes(autorange="reversed"), "x")
 # differences, photograph by photograph. Against shuffled patches the interval stays well above 0; against other
 # photographs it just includes it. So exits 1 and 6 may share some places, and by far not all.
 #
-# Drag the exit yourself:
-
-
-# %% tags=["live"]
-def strongest(photograph, exit, patches):
-    one, row = shares[photograph, exit - 1], rows[photograph]
-    shown = np.where(np.abs(one) >= np.sort(np.abs(one))[-patches], one, 0).reshape(1, 6, 6)
-    panel = photographs[row], shown, [f"exit {exit}"], [names[test.labels[row]]]
-    figure = dx.figures.patch_maps_figure(*panel, scale=20, unit="share, %")
-    line = f"{patches} of 36 patches hold {np.abs(shown).sum():.0f} %"
-    return figure.update_layout(height=figure.layout.height + 60), line
-
-
-numbers = {"exit": slider("exit", 1, 6, 1), "patches": slider("patches", 1, 36, 6)}
-live(strongest, photograph=slider("photograph", 0, 15, 9), **numbers)
-
-# %% [markdown]
 # ## Through the trunk, or through the bypass?
 #
 # **Question.** An exit reads the trunk's tokens *plus* what its bypass adds (lesson 3). Which of the two does its logit
