@@ -4,8 +4,8 @@
 # *Put four exits on one trunk. Who pays for it, and what does the first one lack?*
 #
 # **Today.** You build a stage of a trunk and hang four exits on it. Then you train the same trunk for different masters
-# and see who suffers. 45 minutes, of which the cells take TTT. The very first time the photographs take another. You
-# need to have met a linear layer, a loss and a gradient.
+# and see who suffers. 45 minutes, of which the cells take one or two. The very first time the photographs take another.
+# You need to have met a linear layer, a loss and a gradient.
 #
 # **Before.** [Lesson 1](1_see_it.ipynb): what an exit is. Words are in the [glossary](../docs/glossary.md).
 

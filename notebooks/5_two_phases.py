@@ -4,7 +4,7 @@
 # *Which exit should count, and when? And what do all parts give together?*
 #
 # **Today.** You build the schedule of the loss weights, put your parts together to **your DMPO** and train it beside
-# naive exits. 45 minutes, of which twelve trainings take TTT.
+# naive exits. 45 minutes, of which twelve trainings take two to four, and more beside other work.
 #
 # **Before.** Lessons [2](2_why_it_is_hard.ipynb), [3](3_bypass.ipynb) and [4](4_second_order.ipynb). Parts that you
 # built there are found by themselves; the course's stand in for those that are missing. Words are in the
@@ -202,9 +202,9 @@ table
 # **Your DMPO beats naive exits at every exit**, on photographs that took no part in anything: by 10 points at exit 1
 # (6.8 to 13.7), by 8, 5 and 6 at the others.
 #
-# But it has 2.7 times their weights. Beside naive exits with two layers and as many weights the lead is 4.4, 1.3, 0.0
-# and 3.1 points, and every interval includes 0: three trainings do not tell the two apart. At exit 1 more than half of
-# the ten points, at the others nearly all, come with *any* non-linear exit of that size. In the study's whole networks,
+# But it has 2.7 times their weights. Beside naive exits with two layers and as many weights the lead is 2.9, 1.6, 0.6
+# and 2.2 points, and every interval includes 0: three trainings do not tell the two apart. At exit 1 seven of the ten
+# points, at the others more than half, come with *any* non-linear exit of that size. In the study's whole networks,
 # naive exits with as many weights are behind DMPO by 9 points on photographs, 2 to 17 (lesson 6).
 #
 # ## And the two phases?

@@ -5,7 +5,7 @@
 #
 # **Today.** You build the loop that really stops, set a budget and a limit on errors for your model, and see what
 # becomes of a limit in a shop that the model has never seen. At the end the parts of the course stand side by side. 45
-# minutes, of which the cells take TTT.
+# minutes; the cells run in under one.
 #
 # **Before.** [1 · See it](1_see_it.ipynb), and [5 · Two phases](5_two_phases.ipynb) if it is to be your model. Words
 # are in the [glossary](../docs/glossary.md).
@@ -192,8 +192,8 @@ dx.figures.fixed_sequence_figure(tests)
 # %% [markdown]
 # Each dot is a threshold; the cheaper it is, the more errors it has as a rule, and the higher its p-value. The last
 # that passes has so few errors that they would be rare if the risk were 5 %. With those of the next one it could be
-# chance. On test its lost images are within the limit. The limit counts these alone: what early exit *saves*, images
-# that are correct at their exit and not at the last, is not set against them.
+# chance. On test `demo` then loses 41 of 1,300, 3 %. It also *saves* 15, which are correct at their exit and not at the
+# last; the limit does not set them against each other.
 #
 # <details markdown="1"><summary>Why may one test hundreds of thresholds at δ = 5 % each?</summary>
 #
@@ -271,11 +271,11 @@ elsewhere.on(figure.update_layout(template="none", yaxis_title="early-exit error
 
 # %% [markdown]
 # 7.7 %, where 5 % were allowed: the statement was never about images from there. The compute rises, too, from 37 to
-# 51 %. That is a sign that needs no label, so watch it. The third bar is the same test on 830 photographs from there;
-# it keeps the limit, at CCC of the compute. Its price is the labels: somebody has to name the goods on each of them, in
-# that shop. With no early-exit error at all 59 would do for ε = 5 %, with each error it takes more ([Control a
-# risk](../docs/control-a-risk.md)). And no threshold brings back the accuracy: the last exit is correct on 68 % there,
-# and on 89 % at home.
+# 51 %. That is a sign that needs no label, so watch it. The third bar is the same test on 830 photographs from there:
+# the limit is kept, and that costs compute, 68 %, and labels: somebody has to name the goods on photographs of *that*
+# shop. For ε = 5 % it takes at least 59 of them if none is an early-exit error, and more with each one that is
+# ([Control a risk](../docs/control-a-risk.md)). And no threshold brings back the accuracy: the last exit is correct on
+# 68 % there, and on 89 % at home.
 #
 # ## What you built
 #

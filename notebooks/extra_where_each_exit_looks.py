@@ -5,7 +5,7 @@
 #
 # **Today.** You build an attribution of all exits at once, compare its maps from exit to exit, and see how much of an
 # exit's evidence comes through the bypass. Each map comes with a question and with a check. 45 minutes, of which the
-# cells take TTT.
+# cells take one or two.
 #
 # **Before.** [3 · Bypass](3_bypass.ipynb). Words are in the [glossary](../docs/glossary.md).
 

@@ -162,7 +162,7 @@ MISTAKES: dict[str, dict[str, Any]] = {  # in Σ and its root: what a check says
 
 def _otherwise(of: Any, x: Tensor, mistake: Mapping[str, Any]) -> Tensor:
     """The logits (B, C) of a predictor ``of`` with one of `MISTAKES`."""
-    usual = {"begin": 1, "centre": 1, "less": 0, "rounds": 5, "back": 0, "indices": torch.triu_indices}
+    usual: dict[str, Any] = {"begin": 1, "centre": 1, "less": 0, "rounds": 5, "back": 0, "indices": torch.triu_indices}
     begin, centre, less, rounds, back, indices = (usual | dict(mistake)).values()
     reduced = of.reduce(x[:, begin:])
     centred = reduced - centre * reduced.mean(dim=1, keepdim=True)
