@@ -159,8 +159,9 @@ shares = 100 * drops / np.abs(drops).sum(axis=2, keepdims=True)
 # %% tags=["live"]
 def all_exits(photograph):
     row = rows[photograph]
-    panel = [photographs[row]], shares[photograph].reshape(1, 6, 6, 6), exit_names, [names[test.labels[row]][:16]]
-    return dx.figures.patch_maps_figure(*panel, unit="share, %", scale=25)
+    panel = [photographs[row]], shares[photograph].reshape(1, 6, 6, 6), exit_names, [""]
+    figure = dx.figures.patch_maps_figure(*panel, unit="share, %", scale=25)
+    return figure.update_layout(height=figure.layout.height + 60), names[test.labels[row]]
 
 
 live(all_exits, photograph=slider("photograph", 0, 15, 7))
