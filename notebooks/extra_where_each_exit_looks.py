@@ -161,7 +161,7 @@ def all_exits(photograph):
     row = rows[photograph]
     panel = [photographs[row]], shares[photograph].reshape(1, 6, 6, 6), exit_names, [""]
     figure = dx.figures.patch_maps_figure(*panel, unit="share, %", scale=25)
-    return figure.update_layout(height=figure.layout.height + 60), names[test.labels[row]]
+    return figure.update_layout(height=figure.layout.height + 80), names[test.labels[row]]
 
 
 live(all_exits, photograph=slider("photograph", 0, 15, 7))

@@ -70,9 +70,9 @@ class Guess(widgets.VBox):  # type: ignore[misc]
             draw = figure.add_hline if axis == "y" else figure.add_vline
             note = {"annotation_text": "your guess", "annotation_font_color": COLOUR}
             return draw(self.value, line={"color": COLOUR, "dash": "dot"}, **note, **place)
-        corner = {"xref": "paper", "yref": "paper", "x": 1, "y": 1.01, "xanchor": "right", "yanchor": "bottom"}
-        note = {"text": f"your guess: {self.value}", "font": {"color": COLOUR}, "showarrow": False}
-        return figure.add_annotation(**note, **corner, **place)
+        place = {"x": 1, "y": 1.01, "xref": "paper", "yref": "paper"} | place
+        place |= {"text": f"your guess: {self.value}", "font": {"color": COLOUR}, "showarrow": False}
+        return figure.add_annotation(xanchor="right", yanchor="bottom", **place)
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
