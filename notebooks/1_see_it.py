@@ -16,9 +16,8 @@
 # has three dots, you write, and the check below compares yours with the library. Hints fold out.
 #
 # **Today.** You build the rule by which an image exits, and find out which images pay for what is saved. 45 minutes;
-# the cells run in seconds. (In every lesson the first cell loads the libraries: the first time that can take half a
-# minute, without a word.) You need to know what a classifier and a softmax are. Other words are in the
-# [glossary](../docs/glossary.md).
+# the cells run in seconds. (In every lesson the first cell loads the libraries, which can take half a minute.) You need
+# to know what a classifier and a softmax are. Other words are in the [glossary](../docs/glossary.md).
 
 # %% tags=["drawing"]
 import dmpo_explore as dx
@@ -30,13 +29,13 @@ dx.course.network("exit")
 # small classifier. The other boxes are lessons 2 to 4.
 
 # %% tags=["setup"]
-from textwrap import shorten
+from textwrap import wrap
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 from PIL import Image
 
-import dmpo_explore as dx
 from dmpo_explore.course import guess
 from dmpo_explore.course import rule_checks as checks
 from dmpo_explore.course.interactive import choice, live, slider
@@ -65,12 +64,8 @@ def answers(i):
 #
 # The first photograph shows red apples, *Red Delicious*, in a box.
 
-# %% tags=["guess"]
-recognised = guess("Which exit is the first to recognise the apples?", *exit_names)
-recognised
-
 # %%
-recognised.on(dx.figures.exit_predictions_figure(*answers(apples), exit=5))
+dx.figures.exit_predictions_figure(*answers(apples), exit=5)
 
 # %% [markdown]
 # Exit 1 sees a red pepper, without much confidence. From exit 2 on all agree on the apples, and all that changes is how
@@ -127,7 +122,8 @@ live(one, number=slider("photograph", 0, 1299, apples), threshold=slider("thresh
 #
 # ## All 1,300
 #
-# Take a threshold of 0.4: an exit that gives 40 % to one of 81 classes is already a good deal surer than chance.
+# Take a threshold of 0.4: an exit that gives 40 % to one of 81 classes is already a good deal surer than chance. You
+# have a sample: set the slider above to 0.4, look at ten photographs, and count those that stop at exit 1.
 
 # %% tags=["guess"]
 at_once = guess("Of 1,300 photographs, how many stop at exit 1?", 0, 1300)
@@ -139,8 +135,8 @@ correct = test.correct[np.arange(test.n_images), exits]
 at_once.on(dx.figures.exit_histogram_figure(exits, correct, exit_names))
 
 # %% [markdown]
-# Seven of ten stop at exit 1, and most of those answers are correct. Then look at the other end: more images reach the
-# last exit than stop at exits 2 to 5 together. An image that exit 1 doubts tends to be doubted to the end.
+# Seven of ten stop at exit 1, and most of those answers are correct. At the other end more images reach the last exit
+# than stop at exits 2 to 5 together. An image that exit 1 doubts tends to be doubted to the end.
 #
 # Now drag it for all of them. A row holds the photographs that stop at one exit, the least certain first. A blue frame
 # is correct; an orange one with a notched corner is not. **Before you drag:** which images move down first when the
@@ -152,10 +148,12 @@ def wall(rows, found, below=True):  # what it is below each photograph and, wher
     shown = dx.Outcome(test, np.broadcast_to(found, test.n_images))
     said = list(zip(names[test.labels], names[shown.prediction], shown.confidence, strict=True))
     texts = [f"{label}, predicted {answer} ({sure:.0%})" for label, answer, sure in said]
-    short = {name: shorten(name, 14, placeholder="…") for name in names}
-    lines = [f"{short[label]}\n" + f"→ {short[answer]}" * (label != answer) for label, answer, _ in said]
-    options = {"columns": 8, "captions": lines, "room": 28} if below else {"columns": 6}
-    return dx.figures.image_wall_figure(pixels, rows, shown.correct, texts, **options)
+    lines = [""] * test.n_images
+    for i in np.concatenate([*rows.values()]) if below else ():
+        label, answer, _ = said[i]
+        lines[i] = "\n".join(wrap(label, 17) + wrap(f"→ {answer}", 17) * (label != answer))
+    options = {"captions": lines, "room": 52} if below else {}
+    return dx.figures.image_wall_figure(pixels, rows, shown.correct, texts, columns=6, **options)
 
 
 def sorted_wall(threshold, kind):
@@ -198,32 +196,32 @@ reached.on(figure.add_vline(0.3 * whole["demo-single"], line={"dash": "dot", "wi
 #
 # ## Which images need more?
 #
-# First the extremes. On top the eight photographs that exit 1 is most certain of, below the eight it doubts most.
-
-# %%
-order = np.argsort(-test.confidence[:, 0], kind="stable")
-wall({"most certain": order[:8], "least certain": order[-8:]}, 0)
-
-# %% [markdown]
-# In the first row one kind of thing fills the picture. In the second the goods are small, dark or half hidden, and
-# six of the eight answers are incorrect. Is it the photograph, then, or the article?
+# The least certain are often small, dark or half hidden, as your wall shows. Is it the photograph, then, or the
+# article?
 
 # %% tags=["guess"]
 deepest = guess("Which goods take the most compute, on average?", "fruit", "cartons", "vegetables")
 deepest
 
 # %%
-deepest.on(dx.figures.class_exit_figure(test.labels, exits, names, exit_names).update_layout(height=640, title_x=0.02))
+used, figure = test.flops_fraction[exits], go.Figure()
+for kind in ("vegetables", "cartons", "fruit"):
+    articles = np.unique(names[test.labels[goods == kind]])
+    means = np.array([used[names[test.labels] == name].mean() for name in articles])
+    figure.add_box(x=means, text=articles, name=kind, boxpoints="all", pointpos=0, jitter=0.7, boxmean=True)
+    figure.add_annotation(x=means.max(), y=kind, text=articles[means.argmax()], yshift=24, showarrow=False)
+figure.update_layout(template="none", showlegend=False, margin={"l": 90, "t": 30})
+deepest.on(figure.update_xaxes(title="mean compute of an article", tickformat=".0%", range=[0.2, 1.15]))
 
 # %% [markdown]
-# Each row is one of the 81 and adds up to 100 %; above those that exit earliest, below the latest. Nine of the latest
-# twelve are cartons: milks and yoghurts that differ by a line of print or the colour of a lid. But five of the earliest
-# twelve are cartons, too: the group alone does not decide. Papaya and green pepper all stop at exit 1. And
-# asparagus? All twelve photographs travel to the last exit. What does the whole network make of them?
+# A dot is one of the 81 articles; a box holds the middle half of a group, its dashed line is the mean. Cartons take the
+# most: milks and yoghurts that differ by a line of print or the colour of a lid. But every group has articles that all
+# stop at exit 1, so the group alone does not decide. And asparagus? All twelve photographs travel to the last exit.
+# What does the whole network make of them?
 
 # %%
 asparagus = np.flatnonzero(names[test.labels] == "Asparagus")
-wall({"asparagus at exit 6": asparagus[:8]}, 5)
+wall({"asparagus at exit 6": asparagus[:6]}, 5)
 
 # %% [markdown]
 # Nothing: cucumber, leek, pineapple. The training had 14 photographs of asparagus, fewer than of any other article. So
@@ -281,19 +279,19 @@ poorest.on(figure.update_layout(height=260))
 
 # %% [markdown]
 # In this sample cartons: they get the most compute and lose the most accuracy. No carton is saved. Vegetables lose as
-# many as they save. (The bars are **95 % intervals**: made so that about 95 of 100 of them contain the true value, over
-# a new draw of photographs. That of the cartons does not reach 0, and it overlaps with that of fruit: other photographs
-# may turn the two round.) Here are the images that are lost, most confident first:
+# many as they save. (The bars are **95 % intervals**: made so that about 95 of 100 of them contain the true value. That
+# of the cartons does not reach 0, and it overlaps with that of fruit: other photographs may turn the two round.) Here
+# are images that are lost, saved, or correct at no exit, most confident first:
 
 # %%
 sure = dx.Outcome(test, exits).confidence
 first = {"lost": lost, "saved": saved, "none correct": ~test.correct.any(axis=1)}
-first = {f"{name}: {mask.sum()}": np.flatnonzero(mask)[np.argsort(-sure[mask])][:8] for name, mask in first.items()}
+first = {f"{name}: {mask.sum()}": np.flatnonzero(mask)[np.argsort(-sure[mask])][:6] for name, mask in first.items()}
 wall(first, exits)
 
 # %% [markdown]
-# Oranges taken for satsumas, satsumas for oranges, soy milk for soy milk: pairs that look alike at 84 pixels. Below
-# stands the larger group. 62 images are correct at no exit, and no threshold helps these.
+# Oranges taken for satsumas, satsumas for oranges, soy milk for soy milk: pairs that look alike at 84 pixels. The last
+# group is the largest: 62 images are correct at no exit, and no threshold helps these.
 #
 # So the mean hides two things. On 40 % of the compute accuracy falls by 1.7 points: by 3 for cartons, and for
 # vegetables somewhere between a loss and a gain of two. And 40 % is the mean of *this* mixture. A shop that sells
@@ -303,8 +301,8 @@ wall(first, exits)
 #
 # - *That the method is why `demo` is ahead of `demo-naive`.* One training of each. Lessons 2 to 5 take it apart, with
 #   several trainings and intervals.
-# - *That cartons are hard to tell apart for any network.* These are the weak pairs of one model. Three groups were
-#   looked at after the fact, so count the difference between them as a question for the next test.
+# - *That cartons are hard to tell apart for any network.* These are the weak pairs of one model, and the groups were
+#   looked at after the fact: a question for the next test.
 # - *That a certain answer is a correct one.* 40 % is a score; what it says about errors is the subject of lesson 6.
 # - *That 40 % of the compute is 40 % of the time.* [Compute and speed](../docs/speed.md) measures time.
 #

@@ -3,9 +3,9 @@
 #
 # *Put four exits on one trunk. Who pays for it, and what does the first one lack?*
 #
-# **Today.** You build a stage of a trunk and hang four exits on it. Then you train the same trunk for different
-# masters and see who suffers. 45 minutes; the cells run in about a minute, and the very first time the photographs
-# take another. You need to have met a linear layer, a loss and a gradient.
+# **Today.** You build a stage of a trunk and hang four exits on it. Then you train the same trunk for different masters
+# and see who suffers. 45 minutes, of which the cells take one or two. The very first time the photographs take another.
+# You need to have met a linear layer, a loss and a gradient.
 #
 # **Before.** [Lesson 1](1_see_it.ipynb): what an exit is. Words are in the [glossary](../docs/glossary.md).
 
@@ -24,7 +24,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-import dmpo_explore as dx
 from dmpo_explore.course import checks, guess, parts, training
 from dmpo_explore.course.interactive import live, slider
 
@@ -44,8 +43,8 @@ print(" · ".join(camera.names[val.labels[i]] for i in shown))
 Image.fromarray(np.hstack(small)).quantize(96)
 
 # %% [markdown]
-# A frozen vision transformer turns each photograph into 26 **tokens**: one for the whole image and one for each of 5
-# × 5 patches. It has been trained on other photographs, and nothing of it changes in this course. Its tokens behind
+# A frozen vision transformer turns each photograph into 26 **tokens**: one for the whole image and one for each of 5 ×
+# 5 patches. It has been trained on other photographs, and nothing of it changes in this course. Its tokens behind
 # blocks 2, 3, 4 and 6 are computed once and kept, reduced to 128 numbers each. That is why a training takes seconds
 # here.
 #
@@ -102,15 +101,14 @@ checks.stage(Stage)
 #
 # ## Four exits on one trunk
 #
-# Behind each of four stages stands the plainest exit: LayerNorm, the mean of the 25 patches, one linear layer. The
-# loss is the sum of the four exits' cross-entropies. These are **naive exits**: every exit pulls at the trunk with
-# the same right.
+# Behind each of four stages stands the plainest exit: LayerNorm, the mean of the 25 patches, one linear layer. The loss
+# is the sum of the four exits' cross-entropies. These are **naive exits**: every exit pulls at the trunk with the same
+# right.
 
 
 # %%
 def naive():
-    nothing = [nn.Identity() for _ in exits]
-    return parts.EarlyExitNet([Stage() for _ in exits], nothing, [parts.MeanHead() for _ in exits])
+    return parts.EarlyExitNet([Stage() for _ in exits])
 
 
 # %% tags=["guess"]
@@ -150,25 +148,28 @@ live(of_all_exits, photograph=slider("photograph", 0, 599, 60))
 # edges, colours, textures, also those that separate nothing yet. The first kind of state is called *discriminative*,
 # the second *representative*.
 #
-# Do they differ, and do they harm each other? Train the trunk for the last exit alone: the other three get no say.
-# Then freeze it, and put exits on the finished trunk. Each is trained as long as before. For comparison there is
-# an untrained trunk, frozen as it was drawn.
+# Do they differ, and do they harm each other? Train a trunk that has the last exit alone. Then freeze it, and put exits
+# on it. Each is trained as long as before. For comparison there is an untrained trunk, frozen as it was drawn.
 
 # %% tags=["guess"]
 below = guess("Naive exit 1 over an exit 1 on the last exit's trunk: how many points?", -15, 15)
 below
 
+
 # %%
-only_last = [training.train(naive, train, training.only(3), seed=seed) for seed in seeds]
+def only_last():
+    return parts.EarlyExitNet([Stage() for _ in exits], only=3)
 
 
-def exits_on(net):
-    net.stages.requires_grad_(False)
-    return parts.EarlyExitNet(net.stages, [nn.Identity() for _ in exits], [parts.MeanHead() for _ in exits])
+def exits_on(trunk):
+    return parts.EarlyExitNet(trunk.stages.requires_grad_(False))
 
 
-later = [training.train(lambda n=net: exits_on(n), train, seed=seed) for seed, net in enumerate(only_last)]
+trunks = [training.train(only_last, train, seed=seed) for seed in seeds]
+print("three trunks for the last exit are trained")
+later = [training.train(lambda t=trunk: exits_on(t), train, seed=seed) for seed, trunk in enumerate(trunks)]
 correct["on the last exit's trunk"] = np.stack([training.correct(net, val) for net in later])
+print("and exits on each of them")
 untrained = [training.train(lambda: exits_on(naive()), train, seed=seed) for seed in seeds]
 correct["on an untrained trunk"] = np.stack([training.correct(net, val) for net in untrained])
 lines = {name: 100 * of.mean(axis=2) for name, of in correct.items()}
@@ -179,52 +180,46 @@ ours, finished, drawn = correct.values()
 rows = [training.gain(f"{exits[k]}, naive over the last exit's trunk", ours[:, k], finished[:, k]) for k in range(3)]
 rows.append(training.gain("exits 1 to 3, mean", *(of[:, :3].mean(axis=1) for of in (ours, finished))))
 rows.append(training.gain("exit 1, the last exit's trunk over an untrained one", finished[:, 0], drawn[:, 0]))
-alone = np.stack([training.correct(net, val)[3] for net in only_last])
+alone = np.stack([training.correct(net, val)[0] for net in trunks])
 rows.append(training.gain("exit 4, naive over trained alone", ours[:, 3], alone))
 figure = dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=330)
 below.on(figure.update_xaxes(title="points on val"), axis="x")
 
 # %% [markdown]
 # On a trunk that serves the last exit alone, the early exits are 3.8 points worse on average over the three, with an
-# interval from 2.0 to 5.6. Does that trunk harm them? No: exit 1 is as good on it as on an untrained trunk,
-# within a point below and 2.4 above. It is simply not made for exit 1. What naive exit 1 has beyond that is a stage
-# that learnt for it, too.
+# interval from 2.0 to 5.6. Does that trunk harm them? No: exit 1 is as good on it as on an untrained trunk, within a
+# point below and 2.4 above. It is simply not made for exit 1. What naive exit 1 has beyond that is a stage that learnt
+# for it, too.
 #
 # (A cross is one training, the bar a **95 % interval over images and trainings**. Two spreads make it: how far the
 # three trainings differ, by Student's t, which for three values is 4.3 standard errors; and how far the photographs
 # differ in what all trainings have in common. The two are added as squares. With three trainings it is wide, and at
 # exits 1 and 3 alone it includes 0.)
 #
-# The last row is the other half of the question: does the last exit pay when all pull? Here it does not: a loss of
-# more than 0.8 points is excluded. (Trained twice, on its finished trunk, it is where naive exit 4 is.) **So in our
-# small trunk there is no conflict to see, only a lack.** There is a reason. In each stage our trunk gets fresh tokens
-# from a frozen backbone: what the state forgets for exit 1's sake, stage 2 can look up again. A trunk that is itself
-# tuned cannot.
+# The last row is the other half of the question: does the last exit pay when all pull? Here it does not: a loss of more
+# than 0.8 points is excluded. (Trained twice, on its finished trunk, it is where naive exit 4 is.) **So in our small
+# trunk there is no conflict to see, only a lack.** There is a reason. In each stage our trunk gets fresh tokens from a
+# frozen backbone: what the state forgets for exit 1's sake, stage 2 can look up again. A trunk that is itself tuned
+# cannot.
 #
 # And the opposite: a first stage that serves exit 1 alone?
 
-
 # %%
-def first_alone():
-    return parts.EarlyExitNet([Stage()], [nn.Identity()], [parts.MeanHead()])
-
-
-spoilt = np.stack(
-    [training.correct(training.train(first_alone, train.at(0), seed=seed), val.at(0))[0] for seed in seeds]
-)
-at_1 = {"the last exit's trunk": finished[:, 0], "a trunk for all": ours[:, 0], "a trunk of its own": spoilt}
+own = [training.train(lambda: parts.EarlyExitNet([Stage()]), train.at(0), seed=seed) for seed in seeds]
+own = np.stack([training.correct(net, val.at(0))[0] for net in own])
+at_1 = {"the last exit's trunk": finished[:, 0], "a trunk for all": ours[:, 0], "a trunk of its own": own}
 pd.DataFrame({"exit 1, correct on val, %": {name: 100 * hits.mean() for name, hits in at_1.items()}}).round(1)
 
 # %% [markdown]
-# About two points more than sharing. Even with a trunk all of its own, exit 1 stays 12 points behind exit 4, which
-# has seen six blocks where exit 1 has seen two. What else could help it? Something of its own *beside* the trunk
-# (lesson 3), and a head that reads more of the tokens than their mean (lesson 4).
+# About two points more than sharing. Even with a trunk all of its own, exit 1 stays 12 points behind exit 4, which has
+# seen six blocks where exit 1 has seen two. What else could help it? Something of its own *beside* the trunk (lesson
+# 3), and a predictor that reads more of the tokens than their mean (lesson 4).
 #
 # ## The tug at one weight
 #
 # Why does the last exit's trunk do so little for the first? Both exits send a gradient into the first stage. If they
-# pulled in one direction, a step for one would also help the other. The cosine between two gradients says how far
-# they agree: 1 for the same direction, 0 for directions that have nothing to do with each other.
+# pulled in one direction, a step for one would also help the other. The cosine between two gradients says how far they
+# agree: 1 for the same direction, 0 for directions that have nothing to do with each other.
 
 # %% tags=["guess"]
 agree = guess("The gradients of exit 1 and exit 4 at the first stage's weights, after one epoch: their cosine?", -1, 1)
@@ -246,58 +241,37 @@ def cosines(net):  # of each exit, on every fourth photograph, with exit 4 on ev
 
 
 found = {}
-for epochs in (0, 1, 4):
+for epochs in (0, 1):
     nets = [training.train(naive, train, seed=seed, epochs=epochs) for seed in seeds]
-    found[f"after {epochs} epochs"] = np.array([cosines(net) for net in nets])
+    found["after one epoch" if epochs else "before the training"] = np.array([cosines(net) for net in nets])
 figure = dx.figures.seeds_figure(found, "cosine with exit 4 on other photographs")
 agree.on(figure.update_yaxes(range=[-0.5, 1]))
 
 # %% [markdown]
 # How near to 1 can such a cosine come? No two samples of photographs give quite the same gradient. So the figure
-# compares each exit, on a quarter of the photographs, with exit 4 on *another* quarter: the point at exit 4 is the
-# most that can be expected. After one epoch exit 4 agrees with itself to 0.77, exit 1 with it to 0.03. So the two do
-# not pull against each other. They pull in directions that have *nothing to do* with each other, and a step for one
-# does nothing for the other. (After four epochs exit 4 agrees with itself to no more than 0.34: what is left of its
-# gradient differs much from photograph to photograph, and a low cosine says less.)
+# compares each exit, on a quarter of the photographs, with exit 4 on *another* quarter: the point at exit 4 is the most
+# that can be expected. After one epoch exit 4 agrees with itself to 0.77, exit 1 with it to 0.03. So the two do not
+# pull against each other. They pull in directions that have *nothing to do* with each other, and a step for one does
+# nothing for the other.
 #
 # Such pulls can both be followed, so this is no conflict yet. But what is learnt for the last exit does not help the
 # first, so somebody must decide for whom the trunk learns, and *when*. That is the question of lesson 5.
 #
 # ## With whole networks
 #
-# Our trunk is small. The project's bundled models tune a whole network on all 2,817 training photographs:
-# `demo-naive` has naive exits, `demo-single` has the last exit alone, `demo` is DMPO.
-
-# %%
-records = {name: dx.load_run(name).record("test") for name in ("demo-single", "demo-naive", "demo")}
-rows = {name: [f"{100 * hits:.1f}" for hits in of.correct.mean(axis=0)] for name, of in records.items()}
-rows = {name: ["–"] * (6 - len(row)) + row for name, row in rows.items()}
-pd.DataFrame.from_dict(rows, orient="index", columns=[f"exit {k}" for k in range(1, 7)])
-
-# %%
-rows = [
-    training.gain(
-        f"{name}, exit 6 over the last exit alone", *(records[n].correct[None, :, -1] for n in (name, "demo-single"))
-    )
-    for name in ("demo-naive", "demo")
-]
-dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=250)
-
-# %% [markdown]
-# At its last exit `demo-naive` is 0.3 points behind the net that has no other exit, within −1.8 and +1.2; it pays at
-# exit 1, with 76 % where `demo` has 85 %. These are single trainings, and `demo-single` reads larger photographs, 98
-# pixels where the others read 84. The study repeated the comparison on other photographs (101 classes, three
-# trainings each, a whole network with DMPO's head and no early exits as the rival):
+# Our trunk is small and its backbone frozen. The study tuned whole networks on other photographs (101 classes, three
+# trainings each) and compared their last exit with a network that has no other, of the same pixels and with DMPO's
+# predictor:
 
 # %%
 study = dx.course.study_table("last-exit")
 dx.figures.gains_figure(study).update_layout(height=300)
 
 # %% [markdown]
-# Naive exits cost the last one 2.2 points on average, and something in every training; the interval of three
-# trainings, −6.0 to +1.6, includes 0. DMPO's last exit stands at +0.5, −2.4 to +3.5. So where a whole network is
-# tuned there may be a conflict, which the paper starts from. Three trainings leave it open, and some of the 2.2
-# points may be the rival's better head. (The row with *bypass* is naive exits with the part of lesson 3.)
+# Naive exits cost the last one 2.2 points on average, and something in every training; the interval, −6.0 to +1.6,
+# includes 0. DMPO's last exit stands at +0.5, −2.4 to +3.5. So where a whole network is tuned there may be a conflict,
+# which the paper starts from. Three trainings leave it open, and some of the 2.2 points may be the rival's better
+# predictor. (The row with *bypass* is naive exits with the part of lesson 3.)
 #
 # <div class="admonition note" markdown="1"><p><b>What you cannot conclude.</b></p>
 #
@@ -312,11 +286,11 @@ dx.figures.gains_figure(study).update_layout(height=300)
 #
 # ## What you have now
 #
-# A stage, and a finding: a trunk that learns for the last exit does little for the first. One cure is to let all
-# exits teach it, at the risk of a conflict. DMPO's is to give the early exit something of its own, which later stages
-# never see. You build it next.
+# A stage, and a finding: a trunk that learns for the last exit does little for the first. One cure is to let all exits
+# teach it, at the risk of a conflict. DMPO's is to give the early exit something of its own, which later stages never
+# see. You build it next.
 #
-# **Try it.** Let the early exits count half: `training.train(naive, train, lambda epoch, epochs: [0.5, 0.5, 0.5,
-# 1])`. Who gains by it, and is it more than three trainings differ?
+# **Try it.** Let the early exits count half: `training.train(naive, train, lambda epoch, epochs: [0.5, 0.5, 0.5, 1])`.
+# Who gains by it, and is it more than three trainings differ?
 #
 # Next: [3 · Bypass](3_bypass.ipynb)

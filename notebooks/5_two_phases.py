@@ -3,11 +3,11 @@
 #
 # *Which exit should count, and when? And what do all parts give together?*
 #
-# **Today.** You build the schedule of the loss weights, put your parts together to **your DMPO**, train it beside naive
-# exits, and look where each of its exits looks. 45 minutes; the cells run in about two.
+# **Today.** You build the schedule of the loss weights, put your parts together to **your DMPO** and train it beside
+# naive exits. 45 minutes, of which twelve trainings take two to four, and more beside other work.
 #
 # **Before.** Lessons [2](2_why_it_is_hard.ipynb), [3](3_bypass.ipynb) and [4](4_second_order.ipynb). Parts that you
-# built there are found by themselves; for those that are missing the course's stand in. Words are in the
+# built there are found by themselves; the course's stand in for those that are missing. Words are in the
 # [glossary](../docs/glossary.md).
 
 # %% tags=["drawing"]
@@ -16,19 +16,20 @@ import dmpo_explore as dx
 dx.course.network("all")
 
 # %% tags=["setup"]
+import itertools
+
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
-import dmpo_explore as dx
 from dmpo_explore.course import checks, guess, mine, parts, training
 from dmpo_explore.course.interactive import live, slider
 
 camera = dx.course.Camera()
 train, val, test = camera.train, camera.val, camera.test
 exits = [f"exit {k}" for k in range(1, 5)]
-my = mine("Stage", "Bypass", "Head")
+my = mine("Stage", "Bypass", "Predictor")
 my
 
 # %% [markdown]
@@ -82,14 +83,13 @@ live(at, epoch=slider("epoch", 1, 100, 20))
 # %% [markdown]
 # In epoch 63. Until then the last exit leads, and with it the need for a state that keeps everything.
 #
-# One thing is easily overlooked. Not only the weights change over the epochs; the **learning rate** does, too. It rises
-# quickly and then falls almost to nothing. The weights λ say how the exits *share* a step, the learning rate how long
-# it is. (AdamW evens out the size of a loss. So only the ratio of the λ counts, and only in weights that several exits
-# share: an exit's own bypass and head hardly notice it.)
+# One thing is easily overlooked: the **learning rate** changes over the epochs, too. It rises quickly and then falls
+# almost to nothing. The weights λ say how the exits *share* a step, the learning rate how long it is. (AdamW evens out
+# the size of a loss. So only the ratio of the λ counts, and only in weights that several exits share: an exit's own
+# bypass and predictor hardly notice it.)
 
 # %%
-layer = torch.nn.Linear(1, 1)
-optimizer = torch.optim.AdamW(layer.parameters(), 1.0)
+optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], 1.0)
 cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=100)
 rates = []
 for _ in range(100):
@@ -99,28 +99,27 @@ for _ in range(100):
 rates = np.array(rates)
 second = lambdas[:, 0] > lambdas[:, 3]
 print(f"exit 1 leads in {second.mean():.0%} of the epochs, and in {rates[second].sum() / rates.sum():.0%} of all rates")
-print(f"learning rate when it begins to lead: {rates[second][0] / rates.max():.0%} of its peak")
 dx.figures.schedule_figure(lambdas * rates[:, None]).update_yaxes(title="learning rate × λ")
 
 # %% [markdown]
-# Exit 1 leads in 38 % of the epochs, but only 15 % of the summed learning rates fall into them. When it begins
-# to lead, the learning rate is half of its peak, and from there it falls to nothing. So for the trunk this recipe is
-# deep-weighted for the most part, and less of two phases than the first figure suggests. Keep that for the result.
+# Exit 1 leads in 38 % of the epochs, but only 15 % of the summed learning rates fall into them. So for the trunk this
+# recipe is deep-weighted for the most part, and less of two phases than the first figure suggests.
 #
 # ## Put it together
 #
 # Now assemble your network. Each of the K stages hands its state to the next one. What a stage gives its exit passes
-# the bypass, a LayerNorm and the head, in this order. (Where there is no bypass, `nn.Identity` stands in.)
+# the bypass, the exit norm and the predictor, in this order. (Where there is no bypass, `nn.Identity` stands in.)
 
 
 # %% tags=["build"]
 class DMPO(nn.Module):
-    def __init__(self, stages, bypasses, heads, width=160):
-        # three lists of K modules. Keep them as self.stages, self.bypasses, self.heads (nn.ModuleList),
-        # and make self.norms: K LayerNorms of this width
+    def __init__(self, stages, bypasses, predictors, width=160):
+        # three lists of K modules. Keep them as self.stages, self.bypasses, self.predictors (nn.ModuleList),
+        # and make the exit norms, self.norms: K LayerNorms of this width
         super().__init__()
         ### BEGIN SOLUTION
-        self.stages, self.bypasses, self.heads = nn.ModuleList(stages), nn.ModuleList(bypasses), nn.ModuleList(heads)
+        self.stages, self.bypasses = nn.ModuleList(stages), nn.ModuleList(bypasses)
+        self.predictors = nn.ModuleList(predictors)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in stages)
         ### END SOLUTION
 
@@ -130,7 +129,7 @@ class DMPO(nn.Module):
         state, logits = None, []
         for k, stage in enumerate(self.stages):
             state, read = stage(tokens[k], state)
-            logits.append(self.heads[k](self.norms[k](self.bypasses[k](read))))
+            logits.append(self.predictors[k](self.norms[k](self.bypasses[k](read))))
         return torch.stack(logits, dim=1)
         ### END SOLUTION
 
@@ -146,64 +145,43 @@ checks.assembled(DMPO)
 # </details>
 #
 # The first three exits get a bypass. The last needs none: no stage comes after it. The paper speaks of early exits when
-# it comes to heads; that our last exit has one too is our choice.
+# it comes to second order; that our last exit has it, too, is our choice. Beside your DMPO train naive exits, and
+# lesson 3's control, naive exits with two layers and as many weights as your bypasses and predictors have. The fourth
+# has your parts without your schedule: every λ is 1.
 
 
 # %%
 def yours():
     bypasses = [*(my.Bypass() for _ in range(3)), nn.Identity()]
-    return DMPO([my.Stage() for _ in exits], bypasses, [my.Head() for _ in exits])
+    return DMPO([my.Stage() for _ in exits], bypasses, [my.Predictor() for _ in exits])
 
 
-def naive():
-    plain = [nn.Identity() for _ in exits], [parts.MeanHead() for _ in exits]
+def naive(hidden=0):
+    plain = [nn.Identity() for _ in exits], [parts.MeanPredictor(hidden=hidden) for _ in exits]
     return DMPO([my.Stage() for _ in exits], *plain)
 
 
-class TwoLayers(nn.Module):  # lesson 3's control, with as many weights as your bypasses and heads have
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(160, 204), nn.GELU(), nn.Linear(204, 81))
-
-    def forward(self, x):
-        return self.layers(x[:, 1:].mean(dim=1))
-
-
-def two_layers():
-    return DMPO([my.Stage() for _ in exits], [nn.Identity() for _ in exits], [TwoLayers() for _ in exits])
-
+plans = {"naive exits": (naive, None), "naive, two layers": (lambda: naive(204), None),
+         "your DMPO": (yours, weights), "your parts, all λ = 1": (yours, None)}  # fmt: skip
 
 # %% tags=["guess"]
 ahead = guess("How many points will exit 1 of your DMPO be above naive exit 1?", -5, 20)
 ahead
 
 # %%
-seeds = range(3)
-plans = {"naive exits": (naive, None), "naive, two layers": (two_layers, None), "your DMPO": (yours, weights),
-         "your parts, all λ = 1": (yours, None)}  # fmt: skip
-nets = {name: [training.train(make, train, schedule, seed=seed)
-               for seed in seeds] for name, (make, schedule) in plans.items()}  # fmt: skip
+nets = {name: [] for name in plans}
+for seed, (name, (make, schedule)) in itertools.product(range(3), plans.items()):
+    nets[name].append(training.train(make, train, schedule, seed=seed))
+    print(f"{name}, training {seed + 1} of 3")
 on_val = {name: np.stack([training.correct(net, val) for net in of]) for name, of in nets.items()}
+
+# %%
 lines = {name: 100 * of.mean(axis=2) for name, of in on_val.items()}
 dx.figures.seeds_figure(lines, "correct on val, %").update_yaxes(range=[0, 80])
 
 # %% [markdown]
-# And with the library's parts in place of yours, from the same seed:
-
-# %%
-bypasses = [*(parts.PatchBypass() for _ in range(3)), nn.Identity()]
-library = training.train(
-    lambda: parts.EarlyExitNet([parts.SideStage() for _ in exits], bypasses, [parts.CovarianceHead() for _ in exits]),
-    train,
-    parts.weights,
-)
-table = {"your parts": lines["your DMPO"][0], "the library's": 100 * training.correct(library, val).mean(axis=1)}
-pd.DataFrame(table, exits).T.round(1)
-
-# %% [markdown]
-# The library's parts start from other random weights, so the last digits differ; the picture does not.
-#
-# Now the test photographs, which nothing has looked at yet:
+# (The checks compared your parts with the library's, values and gradients: theirs would learn alike.) Now the test
+# photographs, which nothing has looked at yet:
 
 # %%
 on_test = {name: np.stack([training.correct(net, test) for net in nets[name]]) for name in plans}
@@ -224,43 +202,36 @@ table
 # **Your DMPO beats naive exits at every exit**, on photographs that took no part in anything: by 10 points at exit 1
 # (6.8 to 13.7), by 8, 5 and 6 at the others.
 #
-# But it has 2.7 times their weights. Beside naive exits with two layers and as many weights the lead is 4.4, 1.3, 0.0
-# and 3.1 points, and every interval includes 0: three trainings do not tell the two apart. At exit 1 more than half of
-# the ten points, at the others nearly all, come with *any* non-linear exit of that size. In the study's whole networks,
+# But it has 2.7 times their weights. Beside naive exits with two layers and as many weights the lead is 2.9, 1.6, 0.6
+# and 2.2 points, and every interval includes 0: three trainings do not tell the two apart. At exit 1 seven of the ten
+# points, at the others more than half, come with *any* non-linear exit of that size. In the study's whole networks,
 # naive exits with as many weights are behind DMPO by 9 points on photographs, 2 to 17 (lesson 6).
 #
 # ## And the two phases?
 #
-# The third line of the figure above has your parts without your schedule. On the test photographs:
+# Your parts with your schedule, over the same parts without it:
 
 # %%
 names = "your DMPO", "your parts, all λ = 1"
 rows = [training.gain(f"{exits[k]}, schedule over λ = 1", *(on_test[name][:, k] for name in names)) for k in range(4)]
 dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=300).update_xaxes(title="points on test")
 
-# %%
-claims = dx.course.study_table("claims")
-phases = claims[claims["question"].str.startswith("two-phase")]
-dx.figures.gains_figure(phases.assign(question=phases["study"] + ": " + phases["question"]))
-
 # %% [markdown]
-# The schedule gains nothing here that three trainings could show; if anything, the last exit loses a point by it. In
-# whole networks it is the same: *left out* (how much DMPO loses without them), the two phases are worth between −3 and
-# +3 points on photographs. *Added* to naive exits, one interval begins above 0 (Fashion-MNIST at 40 %, 0.4 points), the
-# others include it. Two reasons are possible, and neither was tested here: the second phase has 15 % of the learning,
-# and exits with parts of their own need to pull less.
+# With the schedule exits 1 to 3 are level with λ = 1, to within 3.5 points, and the last is a point behind (−2.0 to
+# 0.1). In whole networks the two phases are a question still open, too (lesson 6). Two reasons are possible, and
+# neither was tested here: the second phase has 15 % of the learning, and exits with parts of their own need to pull
+# less.
 #
 # ## Where does each exit look?
 #
-# Now all exits beside each other, on one colour scale. Lesson 3 covered patches; here Captum's *integrated gradients*
-# divide each exit's logit for the true class, less that of a black photograph, among the 5 × 5 patches. The sum of a
-# map is that difference (the assertion checks it). Orange speaks for the class, blue against it.
+# Lesson 3 covered patches; here Captum's *integrated gradients* divide each exit's logit for the true class, less that
+# of a black photograph, among the 5 × 5 patches, on one colour scale. The sum of a map is that difference (the
+# assertion checks it).
 
 # %%
-model = parts.on_images(nets["your DMPO"][0], camera)
-hits = on_val["your DMPO"][0]
+model, hits = parts.on_images(nets["your DMPO"][0], camera), on_val["your DMPO"][0]
 always, late = np.flatnonzero(hits.all(axis=0)), np.flatnonzero(~hits[0] & hits[1:].all(axis=0))
-photographs = [*always[:: len(always) // 3][1:3], *late[:: len(late) // 3][1:3]]  # the latter: all but exit 1
+photographs = [always[len(always) // 3], late[len(late) // 3]]  # correct at every exit, and at all but the first
 compared = [dx.compare_exits(model, camera.inputs("val", [i])[0], target=int(val.labels[i])) for i in photographs]
 maps = np.stack([of.heat.reshape(4, 5, 14, 5, 14).sum(axis=(2, 4)) for of in compared])  # (photographs, exits, 5, 5)
 assert max(abs(one.delta) for of in compared for one in of.attributions) < 0.01
@@ -268,9 +239,9 @@ names = [camera.names[val.labels[i]] for i in photographs]
 dx.figures.patch_maps_figure([val.images[i] for i in photographs], maps, exits, names, columns=4)
 
 # %% [markdown]
-# The two upper photographs are correct at every exit, the two lower ones at all but the first. No exit looks at one
-# place alone: evidence for the class comes from all over the picture. Four photographs are a picture and no result; how
-# far maps like these can be trusted, the [extra](extra_where_each_exit_looks.ipynb) tests.
+# The upper photograph is correct at every exit, the lower one at all but the first. No exit looks at one place alone.
+# Two photographs are a picture and no result: how far such maps can be trusted, the
+# [extra](extra_where_each_exit_looks.ipynb) tests.
 #
 # ## Keep it
 #

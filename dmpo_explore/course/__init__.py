@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from . import parts as parts
     from . import training as training
     from .camera import Camera as Camera
-    from .drawing import Drawing as Drawing
     from .drawing import network as network
-    from .guesses import Guess as Guess
     from .guesses import guess as guess
     from .my_parts import mine as mine
     from .tables import study_table as study_table

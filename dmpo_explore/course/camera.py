@@ -79,34 +79,28 @@ class Part:
 class Camera:
     """Photographs of 81 kinds of groceries, and what the frozen backbone makes of them.
 
-    Attributes:
-        train, val, calibration, test: `Part`; val chooses, calibration fits thresholds, test is read last.
-        names: class names.
-
     Example:
-        >>> len(Camera().names)
+        >>> len(Camera().names)  # of the classes
         81
     """
+
+    train: Part
+    val: Part  # chooses
+    calibration: Part  # fits thresholds
+    test: Part  # is read last
 
     def __init__(self) -> None:
         self.data = dx.data.open_data(dx.DataConfig("grocery"))
         self.names = list(self.data.images("val").class_names)
 
-    @cached_property
-    def train(self) -> Part:
-        return self._part("train")
-
-    @cached_property
-    def val(self) -> Part:
-        return self._part("val")
-
-    @cached_property
-    def calibration(self) -> Part:
-        return self._part("calibration")
-
-    @cached_property
-    def test(self) -> Part:
-        return self._part("test")
+    def __getattr__(self, split: str) -> Part:
+        """A split, made when it is first read."""
+        if split not in IMAGES:
+            raise AttributeError(split)
+        images, tokens = self._images(split), self._stored(split)["tokens"]
+        part = Part(tokens, torch.tensor(images.labels, dtype=torch.long), images)
+        setattr(self, split, part)
+        return part
 
     @cached_property
     def backbone(self) -> dx.DMPO:
@@ -129,10 +123,6 @@ class Camera:
     def _images(self, split: str) -> dx.data.ImageSet:
         images = self.data.images(split)
         return images.subset(stratified_rows(images.labels, min(IMAGES[split], len(images))))
-
-    def _part(self, split: str) -> Part:
-        images, tokens = self._images(split), self._stored(split)["tokens"]
-        return Part(tokens, torch.tensor(images.labels, dtype=torch.long), images)
 
     def _stored(self, split: str) -> dict[str, Tensor]:
         """Tokens of a split from the cache, computed if they are not there; of train with what they were reduced by."""

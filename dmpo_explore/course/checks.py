@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import dmpo_explore as dx
+
 from . import parts, workbook
 
 Lines = Iterator[tuple[bool, str]]  # whether it holds, and the hint if not
@@ -102,17 +104,19 @@ def same_results(found: nn.Module, due: nn.Module, inputs: tuple[Any, ...], hint
         yield isinstance(own, Tensor), f"it returns {'nothing' if own is None else type(own).__name__}: {hints[i]}"
         yield own.shape == wanted.shape, f"it returns the shape {tuple(own.shape)}, not {tuple(wanted.shape)}"
         yield torch.allclose(own, wanted, rtol=1e-5, atol=1e-6), f"other values than the library's: {hints[i]}"
-        slopes = [torch.autograd.grad((x**2).sum(), list(of.parameters()), retain_graph=True, allow_unused=True)
-                  for x, of in ((own, found), (wanted, due))]  # fmt: skip
-        names = [name for name, _ in due.named_parameters()]
-        by_name = [dict(zip([n for n, _ in of.named_parameters()], s, strict=True))
-                   for of, s in zip((found, due), slopes, strict=True)]  # fmt: skip
-        for name in names:
-            one, other = (of[name] for of in by_name)
-            same = (one is None) == (other is None) and (
-                other is None or torch.allclose(one, other, rtol=1e-4, atol=1e-6)
-            )
+        slopes = _slopes(found, own)
+        for name, other in _slopes(due, wanted).items():
+            one = slopes[name]
+            both = one is not None and other is not None
+            same = torch.allclose(one, other, rtol=1e-4, atol=1e-6) if both else one is other  # type: ignore[arg-type]
             yield same, f"the values are correct, the gradient of {name} is not: detach nothing"
+
+
+def _slopes(module: nn.Module, output: Tensor) -> dict[str, Tensor | None]:
+    """The gradient of a module's every weight; None where ``output`` does not depend on it."""
+    names, weights = zip(*module.named_parameters(), strict=True)
+    found = torch.autograd.grad(output.square().sum(), weights, retain_graph=True, allow_unused=True)
+    return dict(zip(names, found, strict=True))
 
 
 @build("Stage")
@@ -138,26 +142,53 @@ def bypass(answer: Any) -> Lines:
     tokens = torch.randn(2, 9, 8, dtype=torch.float64)
     start = ours(tokens)
     yield isinstance(start, Tensor), "forward must return the tokens, (B, N, D)"
-    yield (
-        torch.equal(start, tokens),
-        "at the start it must be the identity: x + up(…), weight and bias of `up` zero",
-    )
+    identity = "at the start it must be the identity: x + up(…), weight and bias of `up` zero"
+    yield torch.equal(start, tokens), identity
     hint = "the class token skips the convolution, but not GELU and `up`; patches lie row by row in `self.grid`"
     yield from same_results(ours, theirs, (tokens,), {0: hint})
 
 
-@build("Head")
-def head(answer: Any) -> Lines:
+MISTAKES: dict[str, dict[str, Any]] = {  # in Σ and its root: what a check says, and what `_otherwise` then does
+    "the class token is in Σ, which is that of the patches, `x[:, 1:]`": {"begin": 0},
+    "Σ is not centred: subtract each channel's mean over the patches first": {"centre": 0},
+    "Σ is divided by N − 1, not by N": {"less": 1},
+    "the root is missing: `second` reads the triangle of √Σ, not of Σ": {"rounds": 0},
+    "Newton–Schulz runs four rounds, not five": {"rounds": 4},
+    "Newton–Schulz runs six rounds, not five": {"rounds": 6},
+    "this is the root of A = Σ / tr Σ: multiply it by √(tr Σ)": {"back": 0.5},
+    "the triangle is the upper one, row by row: `torch.triu_indices`": {"indices": torch.tril_indices},
+}
+
+
+def _otherwise(of: Any, x: Tensor, mistake: Mapping[str, Any]) -> Tensor:
+    """The logits (B, C) of a predictor ``of`` with one of `MISTAKES`."""
+    usual: dict[str, Any] = {"begin": 1, "centre": 1, "less": 0, "rounds": 5, "back": 0, "indices": torch.triu_indices}
+    begin, centre, less, rounds, back, indices = (usual | dict(mistake)).values()
+    reduced = of.reduce(x[:, begin:])
+    centred = reduced - centre * reduced.mean(dim=1, keepdim=True)
+    sigma = centred.mT @ centred / (centred.shape[1] - less)
+    trace = sigma.diagonal(dim1=1, dim2=2).sum(dim=1)[:, None, None]
+    root = dx.models.newton_schulz(sigma, rounds) / trace**back if rounds else sigma
+    rows, columns = indices(*sigma.shape[1:])
+    return of.first(x[:, 1:].mean(dim=1)) + of.second(root[:, rows, columns])  # type: ignore[no-any-return]
+
+
+@build("Predictor")
+def predictor(answer: Any) -> Lines:
     """Correct: with the same weights it gives what `dx.models.CovariancePredictor` gives."""
-    ours, theirs = answer(8, 4, 3).double(), parts.CovarianceHead(8, 4, 3).double()
+    ours, theirs = answer(8, 4, 3).double(), parts.SecondOrderPredictor(8, 4, 3).double()
     yield from same_weights(ours, theirs)
     tokens = 3 * torch.randn(2, 10, 8, dtype=torch.float64) + 1
-    for module in (ours, theirs):
-        nn.init.zeros_(module.second.weight)
-    first = "`first` reads the mean over the patches, without the class token"
-    ours.first.load_state_dict(theirs.first.state_dict())
-    yield torch.allclose(ours(tokens), theirs(tokens)), first
-    second = "`second` reads patches alone, centred, over N; five iterations; times √tr; the triangle row by row"
+    ours.load_state_dict(theirs.state_dict())
+    found = ours(tokens)
+    if isinstance(found, Tensor) and found.shape == (2, 3):
+        yield bool((found.abs() < 1e6).all()), "it grows without bound: the rounds begin with A = Σ / tr Σ"
+        for hint, mistake in MISTAKES.items():
+            yield not torch.allclose(found, _otherwise(theirs, tokens, mistake)), hint
+        rest = found - theirs(tokens) + theirs.first(tokens[:, 1:].mean(dim=1))
+        for hint, read in {"the class token": tokens[:, 0], "the mean of all tokens": tokens.mean(dim=1)}.items():
+            yield not torch.allclose(rest, theirs.first(read)), f"`first` reads {hint}, not the mean of the patches"
+    second = "`second` reads patches alone, centred, over N; five rounds; times √tr; the triangle row by row"
     yield from same_results(ours, theirs, (tokens,), {0: second})
     empty = ours(torch.zeros_like(tokens))
     yield bool(torch.isfinite(empty).all()), "where all patches are alike Σ is 0: add 1e-6 to the trace"
@@ -183,10 +214,10 @@ def assembled(answer: Any) -> Lines:
     def of(kind: Any) -> Any:
         stages = [parts.SideStage(5, 3) for _ in range(3)]
         bypasses = [parts.PatchBypass(8, 3, (2, 2)), parts.PatchBypass(8, 3, (2, 2)), nn.Identity()]
-        heads = [parts.CovarianceHead(8, 4, 5), parts.CovarianceHead(8, 4, 5), parts.MeanHead(8, 5)]
-        return kind(stages, bypasses, heads, 8).double()
+        second, mean = parts.SecondOrderPredictor, parts.MeanPredictor
+        return kind(stages, bypasses, [second(8, 4, 5), second(8, 4, 5), mean(8, 5)], 8).double()
 
     ours, theirs = of(answer), of(parts.EarlyExitNet)
     yield from same_weights(ours, theirs)
-    hint = "stage k gets the state of stage k − 1; the exit's way is bypass, norm, head; stack along dimension 1"
+    hint = "stage k gets the state of stage k − 1; the exit's way is bypass, norm, predictor; stack along dimension 1"
     yield from same_results(ours, theirs, (torch.randn(3, 2, 5, 5, dtype=torch.float64),), {0: hint})

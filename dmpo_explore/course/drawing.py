@@ -13,31 +13,19 @@ FOLDER = Path(__file__).parent / "network"  # python -m builder.diagrams, in doc
 
 
 class Drawing:
-    """An image that a notebook shows.
+    """An image that a notebook shows: the text of its SVG, and the same as a PNG."""
 
-    Args:
-        svg: its text. png: the same as a PNG, if there is one.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> sorted(dx.course.Drawing("<svg/>")._repr_mimebundle_())
-        ['image/svg+xml', 'text/plain']
-    """
-
-    def __init__(self, svg: str, png: bytes = b"") -> None:
+    def __init__(self, svg: str, png: bytes) -> None:
         self.svg, self.png = svg, png
 
     def _repr_mimebundle_(self, **options: object) -> dict[str, str]:
         label = self.svg.partition('aria-label="')[2].partition('"')[0]
-        bundle = {"image/svg+xml": self.svg, "text/plain": label or "a drawing"}
-        return bundle | ({"image/png": base64.b64encode(self.png).decode("ascii")} if self.png else {})
+        png = base64.b64encode(self.png).decode("ascii")
+        return {"image/svg+xml": self.svg, "image/png": png, "text/plain": label}
 
 
 def network(today: str = "all") -> Drawing:
-    """Trunk, bypass, predictor and exit of one stage, with one of them marked.
-
-    Args:
-        today: the part that is marked: ``trunk``, ``bypass``, ``predictor``, ``exit``, or ``all`` of them.
+    """Trunk, bypass, predictor and exit of one stage, with one of them marked, or ``all``.
 
     Raises:
         ValueError: no such part; the parts are listed.

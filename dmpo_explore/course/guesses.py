@@ -6,7 +6,6 @@ is pressed, and stays as it is afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -20,32 +19,22 @@ COLOUR = "#a0522d"
 OPEN = "Lock my guess"
 
 
-def guess(question: str, *options: Any) -> Guess:
-    """A guess at a number, by a slider from the first to the second of two numbers, or at one of several words.
+class Guess(widgets.VBox):  # type: ignore[misc]
+    """A question, a control and a button that locks it: a slider between two numbers, or one of several words.
+
+    Raises:
+        ValueError: fewer than two options.
 
     Example:
-        >>> asked = guess("Which part gains more?", "bypass", "head")
+        >>> asked = Guess("Which part gains more?", "bypass", "predictor")
         >>> asked.value is None
         True
         >>> asked.lock()
         >>> asked.value
         'bypass'
     """
-    return Guess(question, options)
 
-
-class Guess(widgets.VBox):  # type: ignore[misc]
-    """A question, a control and a button that locks it.
-
-    Raises:
-        ValueError: fewer than two options.
-
-    Example:
-        >>> Guess("How many points?", (0, 20)).number
-        True
-    """
-
-    def __init__(self, question: str, options: Sequence[Any]) -> None:
+    def __init__(self, question: str, *options: Any) -> None:
         if len(options) < 2:
             raise ValueError(f"{len(options)} options: a guess needs two numbers, or two words")
         self.question = question
@@ -81,17 +70,13 @@ class Guess(widgets.VBox):  # type: ignore[misc]
             draw = figure.add_hline if axis == "y" else figure.add_vline
             note = {"annotation_text": "your guess", "annotation_font_color": COLOUR}
             return draw(self.value, line={"color": COLOUR, "dash": "dot"}, **note, **place)
-        corner: dict[str, Any] = {
-            "xref": "paper",
-            "yref": "paper",
-            "x": 1,
-            "y": 1.01,
-            "xanchor": "right",
-            "yanchor": "bottom",
-        }
-        text = f"your guess: {self.value}"
-        return figure.add_annotation(text=text, font={"color": COLOUR}, showarrow=False, **corner, **place)
+        place = {"x": 1, "y": 1.01, "xref": "paper", "yref": "paper"} | place
+        place |= {"text": f"your guess: {self.value}", "font": {"color": COLOUR}, "showarrow": False}
+        return figure.add_annotation(xanchor="right", yanchor="bottom", **place)
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**options)
         return bundle | {"text/plain": f"a guess to lock: {self.question}"}
+
+
+guess = Guess  # as the lessons call it

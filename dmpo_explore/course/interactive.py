@@ -41,16 +41,15 @@ def slider(label: str, low: float, high: float, value: float, step: float | None
     whole = all(isinstance(number, int) for number in (low, high, value, step or 1))
     kind = widgets.IntSlider if whole else widgets.FloatSlider
     options = {"step": step or (1 if whole else (high - low) / 200), "continuous_update": True}
-    return kind(value, min=low, max=high, description=label, **options, **_look(label))
+    look = {"style": {"description_width": "110px"}, "layout": {"width": "520px"}}
+    return kind(value, min=low, max=high, description=label, **options, **look)
 
 
-def choice(label: str, options: Sequence[Any], value: Any = None) -> widgets.Widget:
-    """A choice of one option: a row of buttons for at most five, else a list."""
-    kind = widgets.ToggleButtons if len(options) <= 5 else widgets.Dropdown
+def choice(label: str, options: Sequence[Any]) -> widgets.Widget:
+    """A choice of one option by a row of buttons, the first pressed."""
     row = {"display": "flex", "flex_flow": "row", "width": f"{WIDTH}px", "margin": "2px 2px 8px"}  # label, then buttons
-    buttons = {"style": {"description_width": "110px", "button_width": "auto"}, "layout": row}
-    look = buttons if len(options) <= 5 else _look(label)
-    return kind(options=options, value=options[0] if value is None else value, description=label, **look)
+    style = {"description_width": "110px", "button_width": "auto"}
+    return widgets.ToggleButtons(options=options, description=label, style=style, layout=row)
 
 
 def live(draw: Draw, **controls: widgets.Widget) -> Live:
@@ -127,10 +126,6 @@ def on_white(figure: go.Figure) -> go.Figure:
     """
     figure.update_layout(paper_bgcolor="white")
     return figure.update_layout(font_color=INK) if figure.layout.font.color in (GREY, None) else figure
-
-
-def _look(label: str) -> dict[str, Any]:
-    return {"style": {"description_width": "110px"}, "layout": {"width": "520px"}}
 
 
 @cache

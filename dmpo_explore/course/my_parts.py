@@ -26,36 +26,32 @@ class Mine:
         return self.parts[name]
 
     def __repr__(self) -> str:
-        rows = [f"{name:<8} {self._from(name)}" for name in self.parts]
-        return "\n".join(rows)
-
-    def _from(self, name: str) -> str:
-        return f"yours, from {self.where[name]}" if name in self.where else "the course's"
+        where = dict.fromkeys(self.parts, "the course's") | {k: f"yours, from {v}" for k, v in self.where.items()}
+        return "\n".join(f"{name:<9} {of}" for name, of in where.items())
 
 
 def mine(*names: str) -> Mine:
-    """The named parts: `Stage`, `Bypass`, `Head`, `weights`; those that you built where they still pass their check.
+    """The named parts: `Stage`, `Bypass`, `Predictor`, `weights`; those that you built if they still pass.
 
     Raises:
         checks.NotYet: a file of yours that cannot be run, or no longer passes.
 
     Example:
         >>> mine("Bypass")
-        Bypass   the course's
+        Bypass    the course's
     """
     found, where = {}, {}
     for name in names:
         path = FOLDER / f"{name}.py"
-        if path.is_file():
-            space: dict[str, Any] = {"__name__": "my_parts"}
-            try:
-                exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), space)
-                found[name] = space[name]
-            except Exception as error:
-                said = f"{path} cannot be run ({type(error).__name__}: {error}); delete it, or mend it"
-                raise checks.NotYet(said) from None
-            checks.CHECKS[name](found[name])
-            where[name] = path
-        else:
+        if not path.is_file():
             found[name] = parts.PARTS[name]
+            continue
+        space: dict[str, Any] = {"__name__": "my_parts"}
+        try:
+            exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), space)
+            found[name], where[name] = space[name], path
+        except Exception as error:
+            said = f"{path} cannot be run ({type(error).__name__}: {error}); delete it, or mend it"
+            raise checks.NotYet(said) from None
+        checks.CHECKS[name](found[name])
     return Mine(found, where)

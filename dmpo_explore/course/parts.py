@@ -7,7 +7,7 @@ of Ladder Side-Tuning (arXiv 2206.06522); its shape is ours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -22,13 +22,7 @@ READ = WIDTH + NARROW  # numbers of a token that an exit reads
 
 
 class SideStage(nn.Module):
-    """One stage of the narrow trunk: (tokens, state of the stage before) → (state, what the exit reads).
-
-    new state = MLP(Down(tokens) + state); the exit reads tokens and state side by side.
-
-    Args:
-        width: of the tokens. narrow: of the state.
-    """
+    """One stage of the narrow trunk: new state = MLP(Down(tokens) + state); the exit reads tokens and state."""
 
     def __init__(self, width: int = WIDTH, narrow: int = NARROW) -> None:
         super().__init__()
@@ -54,19 +48,20 @@ class PatchBypass(dx.models.ConvBypass):
         return super().forward(x)[0]
 
 
-class MeanHead(nn.Module):
-    """One linear layer on the mean of the patch tokens."""
+class MeanPredictor(nn.Module):
+    """One linear layer on the mean of the patch tokens; with ``hidden`` two, GELU between them: a control."""
 
-    def __init__(self, width: int = READ, n_classes: int = 81) -> None:
+    def __init__(self, width: int = READ, n_classes: int = 81, hidden: int = 0) -> None:
         super().__init__()
-        self.first = nn.Linear(width, n_classes)
+        before = [nn.Linear(width, hidden), nn.GELU()] if hidden else []
+        self.first = nn.Sequential(*before, nn.Linear(hidden or width, n_classes))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) → (B, C)."""
         return self.first(x[:, 1:].mean(dim=1))  # type: ignore[no-any-return]
 
 
-class CovarianceHead(nn.Module):
+class SecondOrderPredictor(nn.Module):
     """Mean plus root of the covariance, as `dx.models.CovariancePredictor` with ``isqrt``."""
 
     def __init__(self, width: int = READ, channels: int = 24, n_classes: int = 81) -> None:
@@ -92,34 +87,46 @@ def weights(epoch: int, epochs: int) -> tuple[float, ...]:
 
 
 class EarlyExitNet(nn.Module):
-    """Stages, and behind each of them bypass, norm and head: (K, B, N, D) tokens → logits (B, K, C)."""
+    """Stages, and behind each bypass, exit norm and predictor; naive exits where no bypasses and predictors are given.
+
+    Args:
+        only: the one stage (0-based) that has an exit, instead of all.
+
+    Example:
+        >>> net = EarlyExitNet([SideStage(), SideStage()])
+        >>> tuple(net(torch.zeros(2, 5, 26, WIDTH)).shape)
+        (5, 2, 81)
+    """
 
     def __init__(
         self,
-        stages: Sequence[nn.Module],
-        bypasses: Sequence[nn.Module],
-        heads: Sequence[nn.Module],
+        stages: Iterable[nn.Module],
+        bypasses: Sequence[nn.Module] = (),
+        predictors: Sequence[nn.Module] = (),
         width: int = READ,
+        only: int | None = None,
     ) -> None:
         super().__init__()
-        self.stages, self.bypasses, self.heads = nn.ModuleList(stages), nn.ModuleList(bypasses), nn.ModuleList(heads)
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in stages)
+        self.only = only
+        self.stages = nn.ModuleList(stages)
+        self.bypasses = nn.ModuleList(bypasses or [nn.Identity() for _ in self.stages])
+        self.predictors = nn.ModuleList(predictors or [MeanPredictor() for _ in self.stages])
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in self.stages)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(K, B, N, D) → (B, K, C)."""
+        """(K, B, N, D) → (B, K, C), or (B, 1, C)."""
         state, logits = None, []
-        for stage, bypass, norm, head, at in zip(
-            self.stages, self.bypasses, self.norms, self.heads, tokens, strict=True
-        ):
-            state, read = stage(at, state)
-            logits.append(head(norm(bypass(read))))
+        for k, stage in enumerate(self.stages):
+            state, read = stage(tokens[k], state)
+            if self.only in (None, k):
+                logits.append(self.predictors[k](self.norms[k](self.bypasses[k](read))))
         return torch.stack(logits, dim=1)
 
 
 PARTS: dict[str, Any] = {  # by the name that a student gives them
     "Stage": SideStage,
     "Bypass": PatchBypass,
-    "Head": CovarianceHead,
+    "Predictor": SecondOrderPredictor,
     "weights": weights,
     "DMPO": EarlyExitNet,
 }
@@ -156,17 +163,11 @@ class _BesideBackbone(dx.models.Stage):
 
 
 def on_images(net: Any, camera: Camera) -> dx.DMPO:
-    """A network on tokens put behind the frozen backbone: a `dx.DMPO` on images, in eval mode, with the same answers.
-
-    Args:
-        net: with ``stages``, ``bypasses``, ``norms`` and ``heads`` as `EarlyExitNet` has them.
-    """
+    """A network on tokens, with the parts of `EarlyExitNet`, behind the frozen backbone: the same answers to images."""
     stages, old = [], camera.backbone.stages
-    for k, of in enumerate(zip(net.stages, net.bypasses, net.norms, net.heads, strict=True)):
-        stage, bypass, norm, head = of
+    for k, (stage, *behind) in enumerate(zip(net.stages, net.bypasses, net.norms, net.predictors, strict=True)):
         trunk = _Joined(old[k].trunk, camera.reduce[k], stage, old[k].width if k else None)
         shape: dict[str, Any] = {"width": READ, "grid": old[k].grid, "prefix": old[k].prefix, "class_token": True}
-        stages.append(_BesideBackbone(trunk, _Aside(bypass), norm, head, **shape))
+        stages.append(_BesideBackbone(trunk, _Aside(behind[0]), *behind[1:], **shape))
     blocks = camera.backbone.exits[: len(stages)]
-    made = dx.DMPO(camera.backbone.embed, stages, blocks, camera.backbone.preprocess)
-    return made.eval()
+    return dx.DMPO(camera.backbone.embed, stages, blocks, camera.backbone.preprocess).eval()

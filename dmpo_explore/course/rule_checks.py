@@ -15,7 +15,7 @@ from scipy.stats import binom
 
 import dmpo_explore as dx
 
-from .checks import Lines, build
+from .checks import Lines, NotYet, build
 
 KINDS = {"b": ("b", "true or false"), "i": ("iu", "whole numbers"), "f": ("fiu", "numbers")}  # of numpy's dtypes
 
@@ -73,6 +73,8 @@ def loop(answer: Callable[..., Any]) -> Lines:
 
         def look(k: int, rows: Any, looked: Any = looked) -> Any:
             rows = np.arange(record.n_images)[rows]  # numbers, or a mask
+            if not len(rows):
+                raise NotYet(f"exit {k + 1} is computed for no image at all: stop when every image has exited")
             looked[rows, k] += 1
             return record.confidence[rows, k]
 

@@ -1,7 +1,4 @@
-"""The study's tables that lessons read: copies of those in ``benchmarks/results``.
-
-In: a table's name. Out: a `pandas.DataFrame`. ``notebooks/tables.py`` writes the copies, a test compares them.
-"""
+"""The study's tables that lessons read: copies of those in ``benchmarks/results``, by ``notebooks/tables.py``."""
 
 from __future__ import annotations
 
@@ -13,11 +10,11 @@ FOLDER = Path(__file__).parent / "study"
 
 
 def study_table(name: str) -> pd.DataFrame:
-    """A table of the study's results.
+    """Differences of accuracy over images and trainings, a row each.
 
     Args:
-        name: ``claims`` (differences of accuracy that the second edition claims, by data set) or ``last-exit`` (on
-            photographs: the last exit of naive exits and of DMPO against a net that has no other).
+        name: ``claims`` (those that the second edition claims, by data set) or ``last-exit`` (on photographs: the last
+            exit of naive exits and of DMPO against a net that has no other).
 
     Raises:
         ValueError: no such table; the tables are listed.

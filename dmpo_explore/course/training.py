@@ -26,11 +26,6 @@ Weights = Callable[[int, int], Sequence[float]]  # (epoch from 0, epochs) → K
 Net = TypeVar("Net", bound=nn.Module)
 
 
-def only(exit: int, n_exits: int = 4) -> Weights:
-    """Loss weights that are 1 for one exit (0-based) and 0 for the others, in every epoch."""
-    return lambda epoch, epochs: [float(k == exit) for k in range(n_exits)]
-
-
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Torch on one thread inside: two of them wait for each other in layers as small as these."""
@@ -43,25 +38,14 @@ def one_thread() -> Iterator[None]:
 
 
 def train(
-    make: Callable[[], Net],
-    part: Part,
-    weights: Weights | None = None,
-    *,
-    epochs: int = 12,
-    rate: float = 3e-3,
-    seed: int = 0,
-    batch: int = 50,
+    make: Callable[[], Net], part: Part, weights: Weights | None = None, *, epochs: int = 12, seed: int = 0
 ) -> Net:
-    """A network that is made and trained with ``seed``, in eval mode.
-
-    Args:
-        make: makes it, with fresh weights.
-        weights: loss weights of the exits; None: 1 for each.
-    """
+    """The network that ``make`` makes, trained with these loss weights of the exits (1 for each), in eval mode."""
+    rate, batch = 3e-3, 50
     torch.manual_seed(seed)
     net = make().train()
     steps = max(1, epochs * -(-len(part) // batch))
-    optimizer = torch.optim.AdamW(net.parameters(), rate, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(net.parameters(), rate, weight_decay=0.05, fused=True)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     with one_thread():
         for epoch in range(epochs):
@@ -69,9 +53,9 @@ def train(
                 logits = net(part.tokens[:, rows].float())  # (B, K, C)
                 n_exits = logits.shape[1]
                 losses = [F.cross_entropy(logits[:, k], part.labels[rows]) for k in range(n_exits)]
-                lambdas = weights(epoch, epochs) if weights else [1.0] * n_exits
+                lambdas = torch.tensor(weights(epoch, epochs) if weights else [1.0] * n_exits)
                 optimizer.zero_grad()
-                torch.stack([factor * loss for factor, loss in zip(lambdas, losses, strict=True)]).sum().backward()
+                (lambdas * torch.stack(losses)).sum().backward()
                 optimizer.step()
                 cycle.step()
     return net.eval()

@@ -65,11 +65,11 @@ def image_wall_figure(
     figure.add_layout_image(source=sheet, layer="below", **where)
     figure.add_scatter(
         x=[x * wide + (TILE + room) / 2 for x, _, _ in places],
-        y=[y * tall + (TILE + below / 2 if len(captions) else TILE / 2) for _, y, _ in places],
+        y=[y * tall + TILE / 2 for _, y, _ in places],
         mode="markers+text" if len(captions) else "markers",
         text=[as_text(captions[i]).replace("\n", "<br>") for *_, i in places] if len(captions) else None,
         textfont={"size": 10},
-        textposition="middle center",
+        textposition="bottom center",
         marker={"size": TILE, "symbol": "square", "opacity": 0},
         customdata=[as_text(texts[i]) for *_, i in places],
         hovertemplate="%{customdata}<extra></extra>",

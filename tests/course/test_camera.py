@@ -68,7 +68,7 @@ def test_on_images_it_answers_as_on_tokens(camera: Camera) -> None:
     net = parts.EarlyExitNet(
         [parts.SideStage() for _ in range(4)],
         [*(parts.PatchBypass() for _ in range(3)), nn.Identity()],
-        [parts.CovarianceHead() for _ in range(4)],
+        [parts.SecondOrderPredictor() for _ in range(4)],
     )
     for bypass in net.bypasses[:3]:
         nn.init.normal_(bypass.up.weight, std=0.1)
@@ -76,7 +76,7 @@ def test_on_images_it_answers_as_on_tokens(camera: Camera) -> None:
     with torch.no_grad():
         found = model(camera.inputs("val", range(6)))
     torch.testing.assert_close(found, training.answers(net, camera.val)[:6], atol=0.02, rtol=0.02)
-    alone = parts.EarlyExitNet([net.stages[0]], [net.bypasses[0]], [net.heads[0]])
+    alone = parts.EarlyExitNet([net.stages[0]], [net.bypasses[0]], [net.predictors[0]])
     alone.norms.load_state_dict({k: v for k, v in net.norms.state_dict().items() if k.startswith("0.")})
     with torch.no_grad():
         first = parts.on_images(alone.eval(), camera)(camera.inputs("val", range(6)))
@@ -84,8 +84,8 @@ def test_on_images_it_answers_as_on_tokens(camera: Camera) -> None:
 
 
 def test_a_record_has_growing_flops_below_the_whole_backbones(camera: Camera) -> None:
-    heads = [parts.MeanHead() for _ in range(4)]
-    net = parts.EarlyExitNet([parts.SideStage() for _ in range(4)], [nn.Identity() for _ in range(4)], heads)
+    predictors = [parts.MeanPredictor() for _ in range(4)]
+    net = parts.EarlyExitNet([parts.SideStage() for _ in range(4)], [nn.Identity() for _ in range(4)], predictors)
     record = training.record(net.eval(), camera, "test")
     shares = record.flops_fraction
     assert record.n_images == 81 and (shares[1:] > shares[:-1]).all() and 0.15 < shares[0] < shares[-1] < 0.6

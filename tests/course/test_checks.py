@@ -47,22 +47,69 @@ class ColumnsFirst(parts.PatchBypass):
         return x + self.up(F.gelu(torch.cat((hidden[:, :1], mixed), dim=1)))
 
 
-class WithClassToken(parts.CovarianceHead):
+class Own(parts.SecondOrderPredictor):
+    """The predictor as a student writes it, with places for mistakes."""
+
+    begin, centred, fewer, divided, rounds, back, floor = 1, 1, 0, True, 5, 0.5, 1e-6
+    triangle = staticmethod(torch.triu_indices)
+
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(torch.cat((x[:, :1], x), dim=1))
+        reduced = self.reduce(x[:, self.begin :])
+        reduced = reduced - self.centred * reduced.mean(dim=1, keepdim=True)
+        sigma = reduced.mT @ reduced / (reduced.shape[1] - self.fewer)
+        rows, columns = self.triangle(*sigma.shape[1:])
+        return self.first(self.read(x)) + self.second(self.root(sigma)[:, rows, columns])  # type: ignore[no-any-return]
+
+    def root(self, sigma: Tensor) -> Tensor:
+        trace = sigma.diagonal(dim1=1, dim2=2).sum(dim=1)[:, None, None] + self.floor
+        eye = torch.eye(sigma.shape[1], dtype=sigma.dtype)
+        y, z = sigma / trace if self.divided else sigma, eye
+        for _ in range(self.rounds):
+            step = (3 * eye - z @ y) / 2
+            y, z = y @ step, step @ z
+        return y * trace**self.back
+
+    def read(self, x: Tensor) -> Tensor:
+        return x[:, 1:].mean(dim=1)
 
 
-class NoRoot(parts.CovarianceHead):
-    def forward(self, x: Tensor) -> Tensor:
-        from dmpo_explore.models import covariance, upper_triangle
+class OneMore(Own):
+    def __init__(self, width: int = 160, channels: int = 24, n_classes: int = 81) -> None:
+        super().__init__(width, channels, n_classes)
+        self.reduce = nn.Linear(width, channels)
 
-        return self.first(x[:, 1:].mean(dim=1)) + self.second(upper_triangle(covariance(self.reduce(x[:, 1:]))))
+
+class WholeMatrix(Own):
+    def __init__(self, width: int = 160, channels: int = 24, n_classes: int = 81) -> None:
+        super().__init__(width, channels, n_classes)
+        self.second = nn.Linear(channels**2, n_classes, bias=False)
 
 
-class NoFloor(parts.CovarianceHead):
-    def forward(self, x: Tensor) -> Tensor:
-        spread = (x[:, 1:] - x[:, 1:].mean(dim=1, keepdim=True)).square().sum(dim=(1, 2))
-        return super().forward(x) * (spread / spread)[:, None]  # 0 / 0 where all patches are alike
+def own(**mistake: Any) -> Any:
+    return type("Own", (Own,), mistake)
+
+
+def no_root(self: Own, sigma: Tensor) -> Tensor:
+    return sigma
+
+
+PREDICTORS: dict[str, tuple[Any, str]] = {
+    "bias": (OneMore, r"a weight reduce.bias is not needed"),
+    "shape": (WholeMatrix, r"second.weight has the shape \(3, 16\), and it needs \(3, 10\)"),
+    "class token": (own(begin=0), "the class token is in Σ"),
+    "not centred": (own(centred=0), "Σ is not centred"),
+    "N - 1": (own(fewer=1), "by N − 1, not by N"),
+    "no root": (own(root=no_root), "the root is missing"),
+    "four rounds": (own(rounds=4), "four rounds, not five"),
+    "six rounds": (own(rounds=6), "six rounds, not five"),
+    "not scaled back": (own(back=0), "multiply it by √"),
+    "not divided": (own(divided=False), "begin with A = Σ / tr Σ"),
+    "lower triangle": (own(triangle=staticmethod(torch.tril_indices)), "the triangle is the upper one"),
+    "no floor": (own(floor=0), "add 1e-6 to the trace"),
+    "first reads the class token": (own(read=lambda self, x: x[:, 0]), "`first` reads the class token"),
+    "first reads all tokens": (own(read=lambda self, x: x.mean(dim=1)), "`first` reads the mean of all tokens"),
+    "only the mean": (own(root=lambda self, sigma: 0 * sigma), "`second` reads patches alone, centred"),
+}
 
 
 class TrunkReadsBypass(parts.EarlyExitNet):
@@ -72,7 +119,7 @@ class TrunkReadsBypass(parts.EarlyExitNet):
             state, read = stage(tokens[k], state)
             read = self.bypasses[k](read)
             state = read[..., -state.shape[-1] :]
-            logits.append(self.heads[k](self.norms[k](read)))
+            logits.append(self.predictors[k](self.norms[k](read)))
         return torch.stack(logits, dim=1)
 
 
@@ -81,7 +128,7 @@ class NormFirst(parts.EarlyExitNet):
         state, logits = None, []
         for k, stage in enumerate(self.stages):
             state, read = stage(tokens[k], state)
-            logits.append(self.heads[k](self.bypasses[k](self.norms[k](read))))
+            logits.append(self.predictors[k](self.bypasses[k](self.norms[k](read))))
         return torch.stack(logits, dim=1)
 
 
@@ -93,13 +140,10 @@ INCORRECT: list[tuple[str, Any, str]] = [
     ("Bypass", RandomStart, "at the start it must be the identity"),
     ("Bypass", NoResidual, "at the start it must be the identity"),
     ("Bypass", ColumnsFirst, "row by row in `self.grid`"),
-    ("Head", WithClassToken, "without the class token"),
-    ("Head", NoRoot, "five iterations"),
-    ("Head", NoFloor, "add 1e-6 to the trace"),
     ("weights", lambda epoch, epochs: parts.weights(0, epochs), "and it should be"),
     ("weights", lambda epoch, epochs: parts.weights(min(epoch + 1, epochs - 1), epochs), "and it should be"),
-    ("DMPO", TrunkReadsBypass, "bypass, norm, head"),
-    ("DMPO", NormFirst, "bypass, norm, head"),
+    ("DMPO", TrunkReadsBypass, "bypass, norm, predictor"),
+    ("DMPO", NormFirst, "bypass, norm, predictor"),
 ]
 
 
@@ -114,6 +158,16 @@ def test_a_plausible_build_is_refused_with_a_hint(name: str, answer: Any, hint: 
         checks.CHECKS[name](answer)
 
 
+@pytest.mark.parametrize(("answer", "hint"), PREDICTORS.values(), ids=PREDICTORS)
+def test_each_mistake_in_a_predictor_is_named(answer: Any, hint: str) -> None:
+    with pytest.raises(checks.NotYet, match=hint):
+        checks.predictor(answer)
+
+
+def test_a_predictor_written_as_in_the_lesson_passes() -> None:
+    assert repr(checks.predictor(Own)).startswith("✔ Correct")
+
+
 @pytest.mark.parametrize("name", LIBRARY)
 @pytest.mark.parametrize("answer", [None, object, nn.Identity, lambda *_: None])
 def test_what_is_no_part_is_refused_in_one_line(name: str, answer: Any) -> None:
@@ -124,13 +178,13 @@ def test_what_is_no_part_is_refused_in_one_line(name: str, answer: Any) -> None:
 
 
 def test_a_value_without_its_gradient_is_refused() -> None:
-    class Detached(parts.CovarianceHead):
+    class Detached(parts.SecondOrderPredictor):
         def forward(self, x: Tensor) -> Tensor:
             found = super().forward(x)
             return found.detach() + 0 * self.first.bias.sum() + 0 * sum(w.sum() for w in self.parameters())
 
     with pytest.raises(checks.NotYet, match="gradient of .* is not: detach nothing"):
-        checks.head(Detached)
+        checks.predictor(Detached)
 
 
 def test_a_check_does_not_move_the_dice() -> None:

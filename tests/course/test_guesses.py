@@ -27,13 +27,13 @@ def test_a_locked_number_is_a_line_across_the_axis(axis: str, shape: tuple[str, 
 
 
 def test_a_locked_word_stands_above_the_figure() -> None:
-    asked = guess("Which?", "bypass", "head")
-    asked.control.value = "head"
+    asked = guess("Which?", "bypass", "predictor")
+    asked.control.value = "predictor"
     asked.lock()
     (note,) = asked.on(go.Figure()).layout.annotations
-    assert note.text == "your guess: head"
+    assert note.text == "your guess: predictor"
 
 
 def test_a_guess_between_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="1 options: a guess needs two"):
-        guess("Which?", "head")
+        guess("Which?", "predictor")

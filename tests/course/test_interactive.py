@@ -65,11 +65,6 @@ def test_a_slider_of_integers_gives_integers() -> None:
     assert isinstance(slider("k", 1, 6, 2).value, int) and isinstance(slider("x", 0.0, 1.0, 0.5).value, float)
 
 
-def test_more_options_than_five_are_a_list() -> None:
-    kinds = [type(choice("x", list(range(n)))).__name__ for n in (5, 6)]
-    assert kinds == ["ToggleButtons", "Dropdown"]
-
-
 def test_pictures_are_made_only_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTEBOOK_PICTURES", raising=False)
     shown = live(line, height=slider("height", 0, 10, 4))

@@ -44,6 +44,18 @@ def skips_the_last(look: Callable[..., Any], n_images: int, n_exits: int, thresh
     """The right exits, but the last one is never computed."""
     exits, rows = np.full(n_images, n_exits - 1), np.arange(n_images)
     for k in range(n_exits - 1):
+        if not len(rows):
+            break
+        sure = look(k, rows) >= threshold
+        exits[rows[sure]] = k
+        rows = rows[~sure]
+    return exits
+
+
+def never_ends(look: Callable[..., Any], n_images: int, n_exits: int, threshold: float) -> Any:
+    """The right exits, but exits are also computed when no image is left."""
+    exits, rows = np.full(n_images, n_exits - 1), np.arange(n_images)
+    for k in range(n_exits):
         sure = look(k, rows) >= threshold
         exits[rows[sure]] = k
         rows = rows[~sure]
@@ -65,6 +77,7 @@ INCORRECT = [
     ("mistakes", swapped, "lost: incorrect at its exit"),
     ("loop", computes_all, "computed twice, or for an image that had exited"),
     ("loop", skips_the_last, "it must answer them"),
+    ("loop", never_ends, "for no image at all"),
     ("passing", goes_on, "before the first failure"),
     ("drops_of", keeps_sign_wrong, "the logit of the last exit's class"),
 ]

@@ -25,8 +25,8 @@ def part() -> Part:
 
 
 def net() -> parts.EarlyExitNet:
-    heads = [parts.MeanHead(n_classes=2) for _ in range(2)]
-    return parts.EarlyExitNet([parts.SideStage(), parts.SideStage()], [nn.Identity(), nn.Identity()], heads)
+    predictors = [parts.MeanPredictor(n_classes=2) for _ in range(2)]
+    return parts.EarlyExitNet([parts.SideStage(), parts.SideStage()], [nn.Identity(), nn.Identity()], predictors)
 
 
 def test_it_learns_and_a_seed_repeats_it(part: Part) -> None:
@@ -35,13 +35,22 @@ def test_it_learns_and_a_seed_repeats_it(part: Part) -> None:
     assert torch.equal(training.answers(one, part), training.answers(other, part))
 
 
-def test_an_exit_without_weight_learns_nothing(part: Part) -> None:
+def test_a_trunk_for_one_exit_teaches_no_other(part: Part) -> None:
+    def only_last() -> parts.EarlyExitNet:
+        predictors = [parts.MeanPredictor(n_classes=2) for _ in range(2)]
+        return parts.EarlyExitNet([parts.SideStage(), parts.SideStage()], predictors=predictors, only=1)
+
     torch.manual_seed(1)
-    fresh = net()
-    trained = training.train(net, part, training.only(1, 2), epochs=2, seed=1)
-    decayed = fresh.heads[0].first.weight / trained.heads[0].first.weight
-    assert torch.allclose(decayed, decayed.mean(), rtol=1e-3)  # weight decay alone
-    assert not torch.allclose(fresh.heads[1].first.weight, trained.heads[1].first.weight, rtol=1e-2)
+    fresh, trained = only_last(), training.train(only_last, part, epochs=2, seed=1)
+    assert training.answers(trained, part).shape == (40, 1, 2)
+    changed = [not torch.equal(*(net.predictors[k].first[0].weight for net in (fresh, trained))) for k in range(2)]
+    assert changed == [False, True] and not torch.equal(fresh.stages[0].down.weight, trained.stages[0].down.weight)
+
+
+def test_loss_weights_choose_who_teaches(part: Part) -> None:
+    nets = [training.train(net, part, lambda epoch, epochs, w=w: w, epochs=1, seed=1) for w in ([0, 1], [0, 2])]
+    first, other = (of.predictors[0].first[0].weight for of in nets)
+    assert torch.equal(first, other)  # weight decay alone
 
 
 def test_it_runs_on_one_thread_and_gives_the_others_back(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,13 +42,13 @@ def test_outside_of_a_notebook_nothing_is_written(here: Path) -> None:
 def test_a_missing_part_is_the_courses_and_one_in_the_folder_is_yours() -> None:
     Path("my_parts").mkdir()
     Path("my_parts/Stage.py").write_text(OWN)
-    my = mine("Stage", "Head")
-    assert (my.Stage, my.Head) == (parts.SideStage, parts.CovarianceHead)
+    my = mine("Stage", "Predictor")
+    assert (my.Stage, my.Predictor) == (parts.SideStage, parts.SecondOrderPredictor)
     assert [line.split(maxsplit=1)[1] for line in repr(my).splitlines()] == [
         f"yours, from {Path('my_parts/Stage.py')}",
         "the course's",
     ]
-    with pytest.raises(AttributeError, match="no part 'Bypass'. There are: Stage, Head"):
+    with pytest.raises(AttributeError, match="no part 'Bypass'. There are: Stage, Predictor"):
         _ = my.Bypass
 
 
