@@ -92,7 +92,8 @@ class Forecast:
         saved = f"{share:.0%} of the plain model's compute ({low:.0%} to {high:.0%}; {lost})"
         if self.pays:
             exits = ",".join(map(str, self.exits))
-            lines += [f"With exits behind blocks {exits} early exit should take about {saved}. {NEXT}: --exits {exits}"]
+            lines += [f"With exits behind blocks {exits} early exit should take about {saved}."]
+            lines += [f"{NEXT}: --exits {exits}"]
         else:
             lines += [
                 f"Early exit would save little here: about {saved}. A plain model, on smaller images or cut behind "

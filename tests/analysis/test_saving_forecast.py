@@ -50,7 +50,7 @@ def test_an_exit_stands_where_the_images_are_known() -> None:
     assert (
         "--exits 2,6" in "\n".join(found.lines()) and "1,200 training images, read on 600 others" in found.lines()[-1]
     )
-    assert "a forecast; begin with a recipe's exits" in found.lines()[1]
+    assert "a forecast; begin with a recipe's exits" in found.lines()[2]
 
 
 def test_where_depth_alone_knows_the_classes_it_says_that_little_is_saved() -> None:

@@ -70,7 +70,7 @@ def test_a_tenth_of_the_training_images_is_held_out() -> None:
     assert hold_out(images, CONFIG, 3) == (images, None) and hold_out(images, READING, 1) == (images, None)
     threes = images.labels == 3
     lonely = images.subset(np.r_[np.flatnonzero(~threes)[:50], np.flatnonzero(threes)[:1]])
-    with pytest.raises(ValueError, match="class '3' has 1 images"):
+    with pytest.raises(ValueError, match="class '3' has 1 image;"):
         hold_out(lonely, READING, 3)
 
 
