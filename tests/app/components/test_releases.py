@@ -76,12 +76,19 @@ def test_what_a_busy_browser_has_lost_is_sent_again(visit: Visit, runs: Path) ->
     page.evaluate("""() => {
         globalThis[Symbol.for("dmpo_explore.images")].clear();
         globalThis[Symbol.for("dmpo_explore.supplies")].kept.clear();
-        const send = WebSocket.prototype.send, asked = [];
+        const send = WebSocket.prototype.send;
+        let asked = 0, held = null;
+        const release = (socket) => { if (held) send.call(socket, held); held = null; };
         WebSocket.prototype.send = function (data) {
-            asked.push(data);
-            if (asked.length !== 2) send.call(this, data);  // the release; the arrays, which wait; the images
-            if (asked.length !== 3) return;
-            send.call(this, asked[1]);
+            asked += 1;  // the release; the arrays, which wait for the next one, or a while; the images
+            if (asked === 2) {
+                held = data;
+                setTimeout(() => release(this), 5000);
+                return;
+            }
+            send.call(this, data);
+            if (asked !== 3) return;
+            release(this);
             for (const until = performance.now() + 3000; performance.now() < until; );
         };
     }""")
