@@ -79,4 +79,11 @@ class Guess(widgets.VBox):  # type: ignore[misc]
         return bundle | {"text/plain": f"a guess to lock: {self.question}"}
 
 
-guess = Guess  # as the lessons call it
+def guess(question: str, *options: Any) -> Guess:
+    """A guess at a number, by a slider from the first to the second of two numbers, or at one of several words.
+
+    Example:
+        >>> guess("How many points?", 0, 20).number
+        True
+    """
+    return Guess(question, *options)

@@ -175,11 +175,12 @@ def test_a_small_run_from_end_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    monkeypatch.setattr(early_exit, "INT8_AT", (8,))
     run = dx.train(tiny_config(model={"exits": (1, 2)}, epochs=1), "tiny", device="cpu")
     for split in ("val", "test"):
         dx.record_run(run, split, device="cpu")
     monkeypatch.setattr(overheads, "MEMORY", overheads.MEMORY[-1:])  # each arm is a process
-    small = ["--run", "tiny", "--batch", "1", "--rounds", "1", "--images", "16", "--threads", "1", "--device", "cpu"]
+    small = ["--run", "tiny", "--batch", "8", "--rounds", "1", "--images", "16", "--threads", "1", "--device", "cpu"]
     assert speed.main(small) == 0
     text = capsys.readouterr().out
     assert len(re.findall(r"^\| [12] +\| [12] +\|", text, re.MULTILINE)) == 2  # the exits of one graph
