@@ -38,12 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     data.register()
     path = options.results / f"{NAME}.csv"
-    kept = [] if options.again or not path.is_file() else pd.read_csv(path).to_dict("records")
+    kept = pd.read_csv(path).to_dict("records") if path.is_file() else []
     rows = {(row["set"], row["backbone"]): row for row in kept}
     wanted = [(letter, name) for letter in PARTS for name in PARTS_OF_STUDY[letter].sets if name in options.sets]
     for letter, name in tqdm(wanted, desc=NAME):
         config = PARTS_OF_STUDY[letter].base
-        if (name, config.model.backbone) not in rows:
+        if options.again or (name, config.model.backbone) not in rows:
             rows[name, config.model.backbone] = forecast_of(name, config.model)
             write_table(NAME, pd.DataFrame([*rows.values()]), options.results)
     table = reached(pd.DataFrame([*rows.values()]), options.results / "third")
@@ -73,17 +73,12 @@ def reached(forecasts: pd.DataFrame, results: Path) -> pd.DataFrame:
     for row in forecasts.itertuples():
         part = next(part for letter in PARTS if (part := PARTS_OF_STUDY[letter]).base.model.backbone == row.backbone)
         files = sorted((results / f"{row.set}{part.suffix}").glob("dmpo-s*/row.json"))
-        runs = [read_json(file) for file in files]
-        last = max((name for run in runs for name in run if name.startswith("exit_")), default="")
-        shares = [run["share_drop"] for run in runs]
-        lost = [run[last] - run["accuracy_drop"] for run in runs]
-        more.append({"reached": _mean(shares), "lost": _mean(lost), "trainings": len(runs)})
+        last = f"exit_{len(part.base.model.exits)}"
+        runs = pd.DataFrame([read_json(file) for file in files], columns=["share_drop", "accuracy_drop", last])
+        lost = runs[last] - runs["accuracy_drop"]
+        more.append({"reached": runs["share_drop"].mean(), "lost": lost.mean(), "trainings": len(runs)})
     kept = forecasts.drop(columns=["reached", "lost", "trainings"], errors="ignore")
     return pd.concat([kept, pd.DataFrame(more)], axis=1)
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else float("nan")
 
 
 def correlation(table: pd.DataFrame) -> float:

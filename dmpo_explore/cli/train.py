@@ -148,6 +148,8 @@ def train(
     file.end()
     if is_main:
         print_result(answer, as_json, lines)
+        if caution := behind_teacher(run, answer["exit_accuracy"][-1]):
+            say(caution)
 
 
 def base_config(place: str | None) -> Config:
@@ -247,7 +249,7 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
         "on_teacher": reports.on_teacher, "on_answers": reports.on_answers,
     }  # fmt: skip
     if has_own_teacher(config) and not first and is_main_process():
-        bar.write(f"run {name!r}: first its teacher, the run {teacher_name(name)!r}, then its own epochs")
+        bar.write(f"run {name!r}: its teacher, the run {teacher_name(name)!r}, is trained first")
     try:
         with ExitStack() as held, warnings.catch_warnings():  # of what is found in the images, each as it comes
             warnings.filterwarnings("always", category=UserWarning, module=r"dmpo_explore\.training\.train_data")
@@ -264,10 +266,8 @@ def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:
     """The best epoch of a run, those before a resumption included, as JSON values and as lines."""
     from ..runs.run import outdated_splits
 
-    again, found = " --force" * bool(outdated_splits(run)), best_epoch(run)
-    if behind := behind_teacher(run, found["exit_accuracy"][-1]):
-        say(behind)
-    return found, [str(run.path), f"next: dmpo-explore record {run.name}{again}"]
+    again = " --force" * bool(outdated_splits(run))
+    return best_epoch(run), [str(run.path), f"next: dmpo-explore record {run.name}{again}"]
 
 
 def behind_teacher(run: Run, last: float) -> str:

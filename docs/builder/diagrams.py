@@ -188,29 +188,24 @@ def results() -> Drawing:
     """DMPO, naive exits, the full model and simpler networks on three data sets, over the full model's compute."""
     about = "DMPO lies above naive exits everywhere, and above networks that are cut short on Caltech-101"
     d = Drawing("results", 318, f"Accuracy over compute on groceries, Caltech-101 and Fashion-MNIST: {about}")
-    texts = (
-        (70, "DMPO"),
-        (150, "naive exits"),
-        (268, "network cut short"),
-        (430, "smaller images"),
-        (570, "full model"),
-    )
-    for (x, text), colour in zip(texts, SERIES.values(), strict=True):
+    texts = {70: "DMPO", 150: "naive exits", 268: "network cut short", 430: "smaller images", 570: "full model"}
+    for (x, text), colour in zip(texts.items(), SERIES.values(), strict=True):
         d.bar(x, 8, 10, 10, colour)
         d.text(x + 16, 18, text, small=True, anchor="start")
+    top, bottom, width = 64, 270, 186
     for i, (title, low, high, step, series) in enumerate((
         ("Groceries (demo)", 78, 92, 4, _bundled()),
         ("Caltech-101", 72, 90, 6, _second("caltech", "single-head-56")),
         ("Fashion-MNIST", 84, 89, 2, _second("fashion", "single-head-42")),
     )):  # fmt: skip
-        left, top, bottom, width = 52 + 244 * i, 64, 270, 186
+        left = 52 + 244 * i
         d.text(left + width / 2, 42, title)
         d.axes(left, top, left + width, bottom, "compute (% of the full model's)", "")
         if not i:
             d.text(left - 40, 54, "accuracy (%)", small=True, anchor="start")
 
         def place(x: float, y: float, left: float = left, low: float = low, high: float = high) -> tuple[float, float]:
-            return left + 186 * x / 1.1, 270 - 206 * (100 * y - low) / (high - low)
+            return left + width * x / 1.1, bottom - (bottom - top) * (100 * y - low) / (high - low)
 
         d.ticks(
             [(place(x / 100, 0)[0], str(x)) for x in (0, 50, 100)],

@@ -19,7 +19,7 @@ ROW = {"images": 1000, "enough": 8, "blocks": 12, "low": 0.2, "high": 0.5, "exit
 
 def finish(root: Path, folder: str, seed: int, share: float) -> None:
     (place := root / "third" / folder / f"dmpo-s{seed}").mkdir(parents=True)
-    write_json(place / "row.json", {"exit_1": 0.5, "exit_2": 0.9, "share_drop": share, "accuracy_drop": 0.88})
+    write_json(place / "row.json", {"exit_1": 0.5, "exit_6": 0.9, "share_drop": share, "accuracy_drop": 0.88})
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_its_own_teacher_reports_and_is_kept_on_ctrl_c(no_runs: Path, monkeypatc
     monkeypatch.setattr(output.EpochReports, "_before", lambda self, what, *rest: told.append(what))
     monkeypatch.setattr(train_module, "FAR_BEHIND", -1.0)
     done = call(*words).stderr
-    assert "run 'small': first its teacher, the run 'small-teacher'" in done
+    assert "run 'small': its teacher, the run 'small-teacher', is trained first" in done
     assert "caution: on val the last exit is correct on " in done and "and its teacher small-teacher on " in done
     monkeypatch.setattr(train_module, "FAR_BEHIND", 1.1)
     assert "caution" not in call("train", "--resume", "small", "--epochs", 2).stderr

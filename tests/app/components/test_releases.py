@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from dmpo_explore_app.components import clickable, gallery
 from dmpo_explore_app.services import thumbnails
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 from synthetic import make_record
 from visiting import Visit, elements_sent, wait_for_address
 
@@ -21,13 +21,11 @@ def test_a_release_sends_words_and_numbers_but_nothing_that_is_there(visit: Visi
     sent = elements_sent(visit.page)
     page = visit.open("?run=four&threshold=0.5&view=images")
     first = max(size for _, name, size in sent if name == "dmpo_explore.clickable")  # all images
-    slider, seen, height = page.get_by_role("slider"), [], "shown => shown.getBoundingClientRect().top + scrollY"
+    seen, height = [], "shown => shown.getBoundingClientRect().top + scrollY"
     top = page.locator(".st-key-linked").evaluate(height)
     for key in ("PageUp", "PageUp", "PageDown", "PageDown", "PageUp"):
         sent.clear()
-        before = page.url
-        slider.press(key)
-        wait_for_address(page, lambda now, before=before: now != before)
+        released(page, key)
         visit.settle()
         seen.append(
             [(name.removeprefix("dmpo_explore."), size) for kind, name, size in sent if kind == "bidi_component"]
@@ -42,21 +40,29 @@ def test_a_release_sends_words_and_numbers_but_nothing_that_is_there(visit: Visi
     assert again < 8_000 < 30_000 < first
 
 
-def test_what_the_browser_has_lost_is_sent_again(visit: Visit, runs: Path) -> None:
+def released(page: Page, key: str) -> None:
+    """The slider moved by a key, and the address after it."""
+    before = page.url
+    page.get_by_role("slider").press(key)
+    wait_for_address(page, lambda now: now != before)
+
+
+def with_images(visit: Visit) -> Page:
+    """The gallery after two moves, which have shown its images."""
     page = visit.open("?run=four&threshold=0.5&view=images")
-    slider = page.get_by_role("slider")
-    for key in ("PageUp", "PageUp"):
-        before = page.url
-        slider.press(key)
-        wait_for_address(page, lambda now, before=before: now != before)
+    for _ in range(2):
+        released(page, "PageUp")
         visit.settle()
+    return page
+
+
+def test_what_the_browser_has_lost_is_sent_again(visit: Visit, runs: Path) -> None:
+    page = with_images(visit)
     page.evaluate("""() => {
         globalThis[Symbol.for("dmpo_explore.images")].clear();
         globalThis[Symbol.for("dmpo_explore.supplies")].kept.clear();
     }""")
-    before = page.url
-    slider.press("PageDown")
-    wait_for_address(page, lambda now: now != before)
+    released(page, "PageDown")
     page.wait_for_function("() => globalThis[Symbol.for('dmpo_explore.supplies')].kept.size >= 2")
     visit.settle()
     there = parse_qs(urlsplit(page.url).query)["threshold"][0]
@@ -66,13 +72,7 @@ def test_what_the_browser_has_lost_is_sent_again(visit: Visit, runs: Path) -> No
 
 def test_what_a_busy_browser_has_lost_is_sent_again(visit: Visit, runs: Path) -> None:
     """It asks for arrays and for images, and draws nothing until both are answered; the arrays are gone again then."""
-    page = visit.open("?run=four&threshold=0.5&view=images")
-    slider = page.get_by_role("slider")
-    for key in ("PageUp", "PageUp"):
-        before = page.url
-        slider.press(key)
-        wait_for_address(page, lambda now, before=before: now != before)
-        visit.settle()
+    page = with_images(visit)
     page.evaluate("""() => {
         globalThis[Symbol.for("dmpo_explore.images")].clear();
         globalThis[Symbol.for("dmpo_explore.supplies")].kept.clear();
@@ -92,9 +92,7 @@ def test_what_a_busy_browser_has_lost_is_sent_again(visit: Visit, runs: Path) ->
             for (const until = performance.now() + 3000; performance.now() < until; );
         };
     }""")
-    before = page.url
-    slider.press("PageDown")
-    wait_for_address(page, lambda now: now != before)
+    released(page, "PageDown")
     page.wait_for_function("() => globalThis[Symbol.for('dmpo_explore.supplies')].kept.size >= 2")
     visit.settle()
     assert page.locator(".dx-shown li").count() > 40
