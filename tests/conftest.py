@@ -43,6 +43,9 @@ MARK_OF_FIXTURE = {
     "browser": "browser",
 }
 
+IN_BROWSER = ("browser", "visit")  # one of these words stands in a file with a test in a browser
+LATER = ("slow", *IN_BROWSER, *MARK_OF_FIXTURE)  # and one of these in one with any test that is left to scripts/check
+
 WITHOUT_NPM = "needs onnxruntime-web, and npm to fetch it: `dmpo-explore fetch --web`"  # CI may have no npm
 
 # jsonschema's check of international addresses, which reading a notebook brings along, compiles grammars for seconds.
@@ -62,7 +65,7 @@ hypothesis.settings.load_profile("project")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--sample", metavar="N:SEED", help="of a slow test with many sets of parameters run N of them, chosen by SEED"
+        "--sample", metavar="N:SEED", help="of a test that is slow or needs something run N sets of parameters, by SEED"
     )
 
 
@@ -84,6 +87,19 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("TESTS_GRAPHS", str(own / "graphs"))  # the processes of pytest-xdist share it
 
 
+@functools.cache
+def _has(path: Path, words: tuple[str, ...]) -> bool:
+    text = path.read_text(encoding="utf-8")
+    return any(word in text for word in words)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``--sample`` files without a test that is left to scripts/check are not read: imports take seconds."""
+    words = IN_BROWSER if config.option.markexpr.endswith("and browser") else LATER
+    tests = config.option.sample and collection_path.name.startswith("test_")
+    return True if tests and not _has(collection_path, words) else None
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """What importing every test has made lives as long as the process: later garbage collections pass it by.
 
@@ -100,7 +116,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Who uses a fixture that may skip carries its mark; with ``--sample`` slow tests keep some of their parameters.
+    """Who uses a fixture that may skip carries its mark; with ``--sample`` tests keep some of their parameters.
 
     Files whose tests may take the longest come first, then those with the most: else one process ends alone with them.
     """
@@ -108,15 +124,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for fixture, mark in MARK_OF_FIXTURE.items():
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(mark)
+        for mark, words in (("slow", LATER), ("data", LATER), ("browser", IN_BROWSER)):
+            if item.get_closest_marker(mark) and not _has(item.path, words):
+                raise pytest.UsageError(f"{item.nodeid}: `--sample` would not find it: its file has no word of {words}")
     if config.option.sample:
         count, seed = config.option.sample.split(":")
         families = defaultdict[str, list[pytest.Item]](list)
         for item in items:
-            families[item.nodeid.partition("[")[0] if item.get_closest_marker("slow") else item.nodeid].append(item)
-        chosen = {
+            marked = any(map(item.get_closest_marker, ("slow", "data", "browser")))
+            families[item.nodeid.partition("[")[0] if marked else item.nodeid].append(item)
+        chosen = {  # of tests of one file that share a fixture with parameters the same ones
             id(item)
             for name, family in families.items()
-            for item in random.Random(seed + name).sample(family, min(int(count), len(family)))
+            for item in random.Random(seed + name.partition("::")[0]).sample(family, min(int(count), len(family)))
         }
         config.hook.pytest_deselected(items=[item for item in items if id(item) not in chosen])
         items[:] = [item for item in items if id(item) in chosen]

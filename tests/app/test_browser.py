@@ -27,8 +27,8 @@ FITS = """() => [...document.querySelectorAll('.stApp *')].flatMap(e => [...(e.s
     .map(({left, right, top, bottom}) => [left, right, top, bottom])"""
 
 
-@pytest.mark.parametrize(("width", "height"), [(1280, 720), (1440, 900)])
-def test_explore_is_one_screen(visit: Visit, width: int, height: int) -> None:
+def test_explore_is_one_screen(visit: Visit) -> None:
+    width, height = 1280, 720
     visit.page.set_viewport_size({"width": width, "height": height})
     page = visit.open("?run=six&threshold=0.8")
     main = page.evaluate(

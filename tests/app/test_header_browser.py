@@ -9,8 +9,8 @@ from visiting import Visit
 PARTS = (".dx-brand", "[data-testid=stHeader]", ".stMain h1", ".st-key-app_header button")
 
 
-@pytest.mark.parametrize("path", ["?run=four", "image?run=four&image=3", "compare?runs=four,six", "own-scores"])
-def test_brand_navigation_title_and_runs_are_one_line(visit: Visit, path: str) -> None:
+@pytest.mark.parametrize("path", ["image?run=four&image=3", "compare?runs=four,six"])
+def test_brand_navigation_title_and_runs_are_one_line_and_small_on_every_screen(visit: Visit, path: str) -> None:
     visit.page.set_viewport_size({"width": 1280, "height": 720})
     page = visit.show(path)
     boxes = [box for part in PARTS if (box := page.locator(part).first.bounding_box())]
@@ -19,12 +19,6 @@ def test_brand_navigation_title_and_runs_are_one_line(visit: Visit, path: str) -
     title = boxes[2]
     assert links and links["x"] + links["width"] <= title["x"]
     assert title["x"] + title["width"] <= boxes[3]["x"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", ["image?run=four&image=3", "training?run=demo"])
-def test_it_is_small_on_every_screen(visit: Visit, path: str) -> None:
-    page = visit.show(path)
     for width in (800, 400):
         page.set_viewport_size({"width": width, "height": 900})
         visit.settle_on(".st-key-app_header")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-import pytest
 from playwright.sync_api import Page, expect
 from visiting import Visit
 
@@ -39,19 +38,19 @@ def expect_chosen(page: Page, keys: tuple[str, ...]) -> None:
     assert {key: address.get(key) for key in keys} == {key: LINK[key] for key in keys}
 
 
-@pytest.mark.parametrize("name", SHOWN)
-def test_a_link_is_kept_on_every_page(visit: Visit, name: str) -> None:
-    visit.open(f"?{urlencode(LINK)}")
-    page = go(visit, name)
-    expect_chosen(page, SHOWN[name])
-    if name == "Decide":  # it starts with the chosen run
-        assert dict(parse_qsl(urlsplit(page.url).query))["runs"].split(",")[0] == LINK["run"]
-    address = page.url
+def test_a_link_is_kept_from_page_to_page(visit: Visit) -> None:
+    page, addresses = visit.open(f"?{urlencode(LINK)}"), dict[str, str]()
+    for name, keys in SHOWN.items():
+        go(visit, name)
+        expect_chosen(page, keys)
+        addresses[name] = page.url
+    assert dict(parse_qsl(urlsplit(page.url).query))["runs"].split(",")[0] == LINK["run"]  # Decide starts with it
     go(visit, "Explore")
     expect_chosen(page, tuple(LINK))
-    page.goto(address)  # in a new session the address alone shows the same
-    visit.settle_on(".stMain h1", *([] if name in ("Decide", "Training") else [".st-key-choices"]))
-    expect_chosen(page, SHOWN[name])
+    for name in ("Live", "Decide"):
+        page.goto(addresses[name])  # in a new session the address alone shows the same
+        visit.settle_on(".stMain h1", *([] if name == "Decide" else [".st-key-choices"]))
+        expect_chosen(page, SHOWN[name])
 
 
 def test_a_target_is_kept_past_pages_without_it(visit: Visit) -> None:

@@ -66,20 +66,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("view", PAGES)
-@pytest.mark.parametrize(
-    "name",
-    [
-        "../outside/secret",
-        "..",
-        ".",
-        "good/../../outside/secret",
-        "{abs}",
-        "link",
-        "good/records",
-        "~",
-        SCRIPT,
-    ],
-)
+@pytest.mark.parametrize("name", ["../outside/secret", "{abs}", "link", SCRIPT])  # others: tests/runs/test_store.py
 def test_no_name_leads_out_of_the_runs_root(kept: Path, view: str, name: str) -> None:
     name = name.format(abs=kept.parent / "outside" / "secret")
     app = opened(view, **{PAGES[view]: name})
@@ -101,21 +88,13 @@ def test_a_folder_whose_name_is_html_is_no_run(root: Path) -> None:
     assert not {"<img src=x>", ".hidden", "link"} & set(dx.list_runs())
 
 
-@pytest.mark.parametrize("view", PAGES)
-@pytest.mark.parametrize("value", [SCRIPT, "", "\x00", "a" * 5000, "-1", "nan", "1e999", ",,,", "${7*7}", "✓"])
-def test_any_parameter_may_hold_anything(kept: Path, view: str, value: str) -> None:
-    names = {"split", "policy", "threshold", "exit", "label", "answers", "compute", "against", "other", "show"}
-    run = {PAGES[view]: "good,other" if view == "decide.py" else "good"}
-    opened(view, **(dict.fromkeys(names, value) | run))
-
-
 def test_long_parameters_are_cut() -> None:
     assert 100 <= url.LONGEST <= 2000
     assert len(messages.escape_markdown("<" * 5000)) <= 400
 
 
 @pytest.mark.parametrize("view", PAGES)
-@pytest.mark.parametrize("damage", ["config", "meta", "scores", "labels", "records", "all", "unreadable"])
+@pytest.mark.parametrize("damage", ["config", "scores", "all", "unreadable"])
 def test_a_run_that_breaks_while_it_is_shown_is_a_notice(root: Path, view: str, damage: str) -> None:
     app = opened(view, **{PAGES[view]: "good,other" if view == "decide.py" else "good"})
     assert not said(app).count("cannot")
@@ -124,16 +103,9 @@ def test_a_run_that_breaks_while_it_is_shown_is_a_notice(root: Path, view: str, 
     match damage:
         case "config":
             (run / "config.json").write_text("[1]")
-        case "meta":
-            (record / "meta.json").write_text("{")
         case "scores":
             (record / "scores" / "margin.npy").unlink()
             (record / "meta.json").write_text((record / "meta.json").read_text() + "\n")  # recorded anew, badly
-        case "labels":
-            (record / "labels.npy").write_bytes(b"")
-            (record / "meta.json").write_text((record / "meta.json").read_text() + "\n")
-        case "records":
-            shutil.rmtree(run / "records")
         case "all":
             shutil.rmtree(run)
         case "unreadable":
@@ -163,7 +135,6 @@ def test_a_run_that_breaks_while_it_is_shown_is_a_notice(root: Path, view: str, 
     "text",
     [
         pytest.param(HOSTILE, id="img"),
-        pytest.param(SCRIPT, id="script", marks=pytest.mark.slow),
         pytest.param("javascript:window.hacked=1", id="url", marks=pytest.mark.slow),
     ],
 )

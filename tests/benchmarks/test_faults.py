@@ -174,25 +174,34 @@ def test_odd_events_end_clean_or_with_a_clear_error(kind: str, number: int, tmp_
         assert ending in ("clean", "clear error"), words
 
 
+@pytest.fixture(scope="module")
+def given_again(tmp_path_factory: pytest.TempPathFactory) -> repeated.Trials:
+    """What trials of every kind begin with, made once."""
+    return repeated.Trials(tmp_path_factory.mktemp("repeated"))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_command_given_again_after_a_kill_makes_it_so(tmp_path: Path) -> None:
-    sample = ["train --record", "record", "export", "search", "fetch"]
-    assert {*sample} <= {*repeated.KINDS}  # the others, minutes more, by `scripts/bench faults --commands 1`
-    rows = trials.run(sample, 1, 0, tmp_path / "rows.csv")
-    assert rows["ending"].tolist() == ["clean"] * len(sample), rows.to_string()
+@pytest.mark.parametrize("kind", repeated.KINDS)
+def test_a_command_given_again_after_a_kill_makes_it_so(kind: str, given_again: repeated.Trials) -> None:
+    ending, words = given_again.trial(kind, 0, 0)
+    assert ending == "clean", words
+
+
+SMALL: dict[str, Callable[[], Outcome]] = {
+    "folders": lambda: hostile.folders(0, most=5),
+    "links": lambda: hostile.links(0, most=1),
+    "rewritten": lambda: rewritten.run(5, most=50),
+    "memory": lambda: memory.run((250, 500)),
+    "kills": lambda: kills.run(0),
+    "kill_points": lambda: kill_points.run(0),
+    "disk": lambda: full_disk.run(0, least=len(full_disk.COMMANDS)),
+}
 
 
 @pytest.mark.slow
-def test_every_kind_in_small() -> None:
-    for found in (
-        hostile.folders(0, most=5),
-        hostile.links(0, most=1),
-        rewritten.run(5, most=50),
-        memory.run((250, 500)),
-        kills.run(0),
-        kill_points.run(0),
-        full_disk.run(0, least=len(full_disk.COMMANDS)),
-    ):
-        assert found.skipped or found.trials > 0
-        assert (found.failed, found.lost) == (0, 0), found.examples
+@pytest.mark.parametrize("kind", SMALL)
+def test_every_kind_in_small(kind: str) -> None:
+    found = SMALL[kind]()
+    assert found.skipped or found.trials > 0
+    assert (found.failed, found.lost) == (0, 0), found.examples

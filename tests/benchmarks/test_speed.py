@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import mmap
-import re
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from synthetic import make_record
-from tiny import tiny_config
+from tiny import recorded_run, tiny_config
 
 import dmpo_explore as dx
 import speed
@@ -170,25 +169,38 @@ def test_the_machine_is_named() -> None:
     assert facts["threads"] == 3 and facts["cores"] >= 1 and facts["cpu"]
 
 
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs root with a tiny run, `tiny`."""
+    root = tmp_path_factory.mktemp("runs")
+    recorded_run(root, tiny_config(model={"exits": (1, 2)}, epochs=1), "tiny")
+    return root
+
+
+SHOWN = {  # part → what its tables have
+    "early-exit": ("| plain model ", "| half the plain model ", "| onnx stream with refill ", "| earlyon batched "),
+    "exits": ("## The exits of one graph", "| 1    | 1     |", "| 2    | 2     |"),
+    "profile": ("2 exits; from FLOPs",),
+    "recording": ("## Recording", "| record_split "),
+    "training": ("## Training", "| fit, all exits "),
+    "memory": ("## Memory", "| stream with refill, 30 % "),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-def test_a_small_run_from_end_to_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("part", SHOWN)
+def test_a_part_runs_small(
+    part: str, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(root))
     monkeypatch.setattr(early_exit, "INT8_AT", (8,))
-    run = dx.train(tiny_config(model={"exits": (1, 2)}, epochs=1), "tiny", device="cpu")
-    for split in ("val", "test"):
-        dx.record_run(run, split, device="cpu")
     monkeypatch.setattr(overheads, "MEMORY", overheads.MEMORY[-1:])  # each arm is a process
     small = ["--run", "tiny", "--batch", "8", "--rounds", "1", "--images", "16", "--threads", "1", "--device", "cpu"]
-    assert speed.main(small) == 0
+    assert speed.main([*small, "--parts", part]) == 0 and [*SHOWN] == [*speed.PARTS]
     text = capsys.readouterr().out
-    assert len(re.findall(r"^\| [12] +\| [12] +\|", text, re.MULTILINE)) == 2  # the exits of one graph
-    for arm in ("plain model", "half the plain model", "onnx stream with refill", "earlyon batched"):
-        assert f"| {arm} " in text
-    assert all(f"## {part}" in text for part in ("Recording", "Training", "Memory"))
+    assert all(words in text for words in SHOWN[part]), text
 
 
 def test_an_incorrect_engine_is_refused_and_bf16_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from small_model import C, K, made, pictures
 from synthetic import between, make_record
 from tiny import tiny_config
 
+from dmpo_explore.data.splits import stratified_rows
 from dmpo_explore.data.torch_loaders import make_transform
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.inference.onnx_device import GATHER
@@ -34,19 +35,27 @@ from dmpo_explore.utils.files import unseal, write_text
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(kind, marks=pytest.mark.slow) for kind in ("conv lora", "ladder lora", "conv vpt")],
-)
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path, Policy]:
-    """A merged model, its export and its policy; slow, because torch.onnx is."""
-    bypass, tuning = request.param.split()
+Export = tuple[Any, Path, Policy]  # a merged model, its export and its policy
+
+
+@pytest.fixture(scope="module", params=["conv lora", "ladder lora", "conv vpt"])
+def of_any_kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Export:
+    """Slow, because torch.onnx is."""
+    return export_of(request.param, tmp_path_factory.mktemp("export") / "exported")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Export:
+    """One kind for all tests that need any."""
+    return export_of("conv lora", tmp_path_factory.mktemp("export") / "exported")
+
+
+def export_of(kind: str, folder: Path) -> Export:
+    bypass, tuning = kind.split()
     model = made(bypass=bypass, tuning=tuning)
     merge(model)
-    all_confidences = infer_all(model)
-    policy = ConfidencePolicy((between(all_confidences[:, :-1], 0.6),))
-    path = export_model(model, tmp_path_factory.mktemp("export") / "exported", policy, tuple("abcde"))
-    return model, path, policy
+    policy = ConfidencePolicy((between(infer_all(model)[:, :-1], 0.6),))
+    return model, export_model(model, folder, policy, tuple("abcde")), policy
 
 
 def infer_all(model: Any) -> Any:
@@ -56,8 +65,9 @@ def infer_all(model: Any) -> Any:
         return model(pictures(60)).softmax(-1).amax(-1).numpy()
 
 
-def test_same_exits_same_labels(exported: tuple[Any, Path, Policy]) -> None:
-    model, path, policy = exported
+@pytest.mark.slow
+def test_same_exits_same_labels(of_any_kind: Export) -> None:
+    model, path, policy = of_any_kind
     engine, images = OnnxEngine(path, threads=1), pictures(60)
     for asked in (policy, PatiencePolicy((1,)), ConfidencePolicy((0.0,)), ConfidencePolicy((1.01,))):
         expected = infer(model, images, asked)
@@ -73,8 +83,9 @@ def test_same_exits_same_labels(exported: tuple[Any, Path, Policy]) -> None:
     np.testing.assert_array_equal(own.exit, infer(model, images, policy).exit)  # the export's own policy
 
 
-def test_later_stages_are_skipped(exported: tuple[Any, Path, Policy]) -> None:
-    engine, images = OnnxEngine(exported[1]), pictures(60).numpy()
+@pytest.mark.slow
+def test_later_stages_are_skipped(of_any_kind: Export) -> None:
+    engine, images = OnnxEngine(of_any_kind[1]), pictures(60).numpy()
     ran: list[tuple[int, int]] = []
 
     def watched(k: int, step: Any) -> Any:
@@ -92,7 +103,8 @@ def test_later_stages_are_skipped(exported: tuple[Any, Path, Policy]) -> None:
     assert ran == [(k, n) for k in range(K) if (n := int((out.exit >= k).sum()))]
 
 
-def test_the_requirements_of_an_export_are_all_that_it_needs(exported: tuple[Any, Path, Policy]) -> None:
+@pytest.mark.slow
+def test_the_requirements_of_an_export_are_all_that_it_needs(exported: Export) -> None:
     """Every other installed package is refused as if it were not there."""
     code = f"""
 import importlib.metadata, sys
@@ -114,7 +126,8 @@ print(engine.infer(engine.prepare([np.zeros((40, 50, 3), np.uint8)] * 2)).exit.s
     assert done.stdout.split() == ["2", "True"], done.stderr
 
 
-def test_pictures_are_prepared_as_in_training(exported: tuple[Any, Path, Policy], tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_pictures_are_prepared_as_in_training(exported: Export, tmp_path: Path) -> None:
     model, path, _ = exported
     engine = OnnxEngine(path)
     rng = np.random.default_rng(0)
@@ -130,6 +143,7 @@ def test_pictures_are_prepared_as_in_training(exported: tuple[Any, Path, Policy]
         engine.prepare([])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("images", "message"),
     [
@@ -138,7 +152,7 @@ def test_pictures_are_prepared_as_in_training(exported: tuple[Any, Path, Policy]
         (np.zeros((2, 3, 32, 32), np.uint8), "type uint8"),
     ],
 )
-def test_wrong_images_are_refused(exported: tuple[Any, Path, Policy], images: Any, message: str) -> None:
+def test_wrong_images_are_refused(exported: Export, images: Any, message: str) -> None:
     engine = OnnxEngine(exported[1])
     with pytest.raises(ValueError, match=message):
         engine.infer(images)
@@ -146,7 +160,8 @@ def test_wrong_images_are_refused(exported: tuple[Any, Path, Policy], images: An
         engine.stream([images])
 
 
-def test_a_policy_of_another_record_is_told(exported: tuple[Any, Path, Policy], tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_policy_of_another_record_is_told(exported: Export, tmp_path: Path) -> None:
     path = shutil.copytree(exported[1], tmp_path / "copy")
     facts = json.loads((path / "model.json").read_text())
     policies = [fit_policy(make_record(50, K, C, seed), flops=0.7) for seed in (1, 2)]
@@ -159,7 +174,8 @@ def test_a_policy_of_another_record_is_told(exported: tuple[Any, Path, Policy], 
         OnnxEngine(path)
 
 
-def test_broken_folders_are_named(exported: tuple[Any, Path, Policy], tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_broken_folders_are_named(exported: Export, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="is not an export.*dmpo-explore export"):
         OnnxEngine(tmp_path)
     path = shutil.copytree(exported[1], tmp_path / "copy")
@@ -229,7 +245,8 @@ def test_float32_is_float32_on_a_gpu_of_onnxruntime(graph: Path, monkeypatch: py
     assert asked == [[(GPU, whole), (CPU, {})], [(GPU, whole | {"use_tf32": "1", "device_id": "1"})]]
 
 
-def test_onnxruntime_may_be_missing(exported: tuple[Any, Path, Policy], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_onnxruntime_may_be_missing(exported: Export, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ImportError, match=r'an exported model needs onnxruntime, .*"dmpo-explore\[onnx\]"'):
         OnnxEngine(exported[1])
@@ -238,24 +255,24 @@ def test_onnxruntime_may_be_missing(exported: tuple[Any, Path, Policy], monkeypa
 @pytest.mark.slow
 @pytest.mark.usefixtures("fetched_backbone")
 def test_the_demo_leaves_as_recorded(tmp_path: Path) -> None:
-    """200 test images: the torch engine, the ONNX engine and the record agree on every exit and label."""
-    from dmpo_explore.fitting.fit import fit_policy
+    """About 60 test images, some of every exit: both engines and the record agree on every exit and label."""
     from dmpo_explore.inference.torch_export import export_run
 
-    run, rows = load_run("demo"), np.arange(200)
+    run = load_run("demo")
     policy = fit_policy(run.record("val"), "confidence", flops=0.30)
+    rows = stratified_rows(policy.exits(run.record("test")), 60, least=4)
     engine = OnnxEngine(export_run(run, tmp_path / "demo", policy))
     assert engine.class_names == run.class_names and engine.facts["flops"] == list(run.record("test").meta.flops)
     record, images = run.record("test").subset(rows), run.inputs("test", rows)
     expected = policy.exits(record)
     for out in (
         engine.infer(images.numpy()),
-        engine.stream(images.numpy().reshape(4, 50, *images.shape[1:]), refill=True),
+        engine.stream(np.array_split(images.numpy(), 4), refill=True),
         infer(run.model("cpu", merge=True), images, policy),
     ):
         np.testing.assert_array_equal(out.exit, expected)
-        np.testing.assert_array_equal(out.label, record.prediction[rows, expected])
-    assert C and len(set(expected.tolist())) > 3
+        np.testing.assert_array_equal(out.label, record.prediction[np.arange(len(rows)), expected])
+    assert len(set(expected.tolist())) > 3
 
 
 FACTS: dict[str, Any] = {

@@ -30,7 +30,7 @@ FACTORS: dict[str, Sequence[Any]] = {
     "tuning": sorted(TUNINGS),
     "bypass": sorted(BYPASSES),
     "predictor": sorted(PREDICTORS),
-    "exits": (1, 2, 4, 6, 12),
+    "exits": (1, 4, 12),
     "read": ("cls", "mean", "both"),
     "normalisation": ("sqrt", "isqrt"),
 }

@@ -1,6 +1,7 @@
 """Edited and broken run folders: each reader gives the right numbers or one short error that names the file.
 
-A broken run never hides the others. The table of ways to break a folder is `broken_folders.BROKEN`.
+So does the check of a folder. A broken run never hides the others. The table of ways to break a folder is
+`broken_folders.BROKEN`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from typer.main import get_command
 import dmpo_explore as dx
 from _common.timing import PeakMemory
 from dmpo_explore.cli import app
+from dmpo_explore.records.validation import FILES
 from dmpo_explore.runs import store
+from dmpo_explore.runs.check import Problem, check_folder
 
 SECONDS, MIB, CHARACTERS = 1.0, 300, 1000
 
@@ -41,6 +44,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def expected(root: Path) -> dict[str, Any]:
     return answers(root / "whole")
+
+
+@pytest.fixture(scope="module")
+def problems(root: Path) -> set[Problem]:
+    """What the check finds before anything is broken: the run's config and weights are made up."""
+    path = shutil.copytree(root / "whole", root / "broken")
+    found = {*check_folder(path).problems}
+    shutil.rmtree(path)
+    return found
 
 
 @pytest.fixture
@@ -96,7 +108,7 @@ def check_error(text: str, broken: Broken) -> None:
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.name)
 def test_the_right_numbers_or_one_error_that_names_the_file(
-    run: Path, expected: dict[str, Any], broken: Broken
+    problems: set[Problem], expected: dict[str, Any], run: Path, broken: Broken
 ) -> None:
     broken.change(run)
     started = time.process_time()
@@ -114,4 +126,17 @@ def test_the_right_numbers_or_one_error_that_names_the_file(
     for text in texts:
         check_error(text, broken)
     assert bool(texts) == (broken.file is not None)
+    check_problems([problem for problem in check_folder(run).problems if problem not in problems], broken)
     assert not Path("trap").exists()
+
+
+def check_problems(new: list[Problem], broken: Broken) -> None:
+    if broken.file is None:
+        assert new == []
+    elif broken.name == "the record is a file":
+        assert "is a file, not a record folder" in new[0].text
+    elif broken.file == "scores":
+        assert {problem.file for problem in new} == {f"records/test/{file}" for file in FILES if "scores" in file}
+    else:
+        assert any(problem.file.endswith(broken.file) and broken.file in problem.text for problem in new)
+        assert all(len(problem.text) < CHARACTERS for problem in new)

@@ -51,7 +51,7 @@ def coded(pixels: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(pixels).tobytes()).decode()
 
 
-@pytest.mark.parametrize("name", ["box", "bilinear", "hamming", "bicubic", "lanczos"])
+@pytest.mark.parametrize("name", ["box", "bicubic", "lanczos"])
 def test_resizing_is_pillows_to_the_bit(page: Page, name: str) -> None:
     rng = np.random.default_rng(0)
     for width, height, to_width, to_height in (

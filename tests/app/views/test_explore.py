@@ -88,7 +88,7 @@ def test_a_link_of_another_record_is_fitted_again_and_says_so(runs: Path) -> Non
         assert address_of(app)["record"] == record.digest
 
 
-@pytest.mark.parametrize("policy", list(choices.rules()))
+@pytest.mark.parametrize("policy", ["confidence", "entropy", "patience", "gate", "fixed"])  # a kind each
 def test_moving_the_slider_shows_the_librarys_numbers(runs: Path, policy: str) -> None:
     app = start(run="six", policy=policy)
     seen = []

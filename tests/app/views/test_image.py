@@ -134,7 +134,7 @@ def test_a_threshold_set_by_hand_moves_where_it_leaves(trained_runs: Path) -> No
     assert "cannot be used" in said(app)
 
 
-@pytest.mark.parametrize("value", ["-1", "1e9", "", HOSTILE, "\x00", "a" * 5000, "nan", "²"])
+@pytest.mark.parametrize("value", [HOSTILE, "²"])  # others: tests/app/test_hostile_links.py
 def test_a_link_may_hold_anything(trained_runs: Path, value: str) -> None:
     keys = ("image", "source", "method", "target", "baseline", "threshold", "split", "policy")
     app = opened(run="bare", **dict.fromkeys(keys, value))

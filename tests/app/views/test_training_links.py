@@ -56,14 +56,9 @@ def test_the_form_survives_a_reload(empty_root: Path) -> None:
     [
         ("[1]", "not options of this form"),
         ("{", "cannot be used"),
-        ('{"data.root":"/etc"}', "not options of this form"),
         ('{"model.weights":"/etc/passwd"}', "has no choice '/etc/passwd'"),
-        ('{"data.name":"/etc"}', "has no choice"),
-        ('{"training.epochs":1e9}', "cannot be 1000000000.0"),
         ('{"training.epochs":-1}', "cannot be -1"),
-        ('{"model.exits":"x"}', "has no choice"),
         ('{"model.exits":[6,3]}', "rising"),
-        ('{"training.predictor_lr":[1]}', "predictor_lr"),
         ("[" * 100_000, "nested too deeply"),
     ],
 )
