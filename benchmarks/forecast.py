@@ -3,8 +3,8 @@
 In: the data sets of the third study (`_third.data`), its backbones and exits' parts, and its finished runs. Out:
 ``benchmarks/results/forecast.csv``, a row per set and backbone: the block from which frozen features know the classes
 best, the share of the compute forecast at one point lost, the share and the loss of the trained DMPOs (thresholds that
-lose at most a point on calibration, read on test; mean of the trainings), and the seconds of the forecast; and
-``forecast.png``. Forecasts are made once and kept; ``--again`` makes them anew. Only training images are probed.
+lose at most a point on calibration, read on test; mean of the trainings), and the seconds of the forecast;
+``forecast.png``; with ``--write`` the table of ``benchmarks/EVIDENCE.md``. Forecasts are made once and kept; ``--again`` makes them anew. Only training images are probed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ import plotly.graph_objects as go
 from tqdm import tqdm
 
 import dmpo_explore as dx
-from _common.results import RESULTS, write_figure, write_table
+from _common.results import RESULTS, with_part, write_figure, write_table
 from _third import data
 from _third.protocol import DROP, PARTS_OF_STUDY
-from dmpo_explore.utils.files import read_json
+from dmpo_explore.utils.files import read_json, write_text
 
+PAGE = Path(__file__).parent / "EVIDENCE.md"
 NAME, PARTS = "forecast", ("a", "a-cnn")
 LEAST = 4  # sets of which a rank correlation says something
 
@@ -34,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", choices=data.SETS, default=[*data.SETS], metavar="SET", help="only these")
     parser.add_argument("--again", action="store_true", help="make the forecasts anew")
+    parser.add_argument("--write", action="store_true", help="renew the table of EVIDENCE.md")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the table and of the study's runs")
     options = parser.parse_args(arguments)
     data.register()
@@ -50,9 +52,24 @@ def main(arguments: list[str] | None = None) -> int:
     write_table(NAME, table, options.results)
     print(table.to_string(index=False, float_format="%.3f"))
     if (both := table.dropna(subset=["reached"])).shape[0] >= LEAST:
-        print(f"rank correlation of forecast and reached shares, {len(both)} sets: {correlation(both):.2f}")
+        print(f"rank correlation of forecast and reached shares, {len(both)} models: {correlation(both):.2f}")
         write_figure(NAME, figure(both), 560, 420, options.results)
+        if options.write:
+            write_text(PAGE, with_part(PAGE.read_text(encoding="utf-8"), NAME, "\n".join(lines_of(table))))
     return 0
+
+
+def lines_of(table: pd.DataFrame) -> list[str]:
+    """The table of EVIDENCE.md, by forecast, and the rank correlation below it."""
+    cells = [["data", "backbone", "forecast", "reached", "points lost", "seconds"]]
+    for row in table.sort_values("share").itertuples():
+        backbone = "ViT-S/14" if "vit" in row.backbone else "EfficientNet-Lite0"
+        forecast = f"{100 * row.share:.0f} % [{100 * row.low:.0f}, {100 * row.high:.0f}]"
+        trained = [f"{100 * row.reached:.0f} %", f"{100 * row.lost:.1f}"] if row.trainings else ["", ""]
+        cells.append([row.set, backbone, forecast, *trained, f"{row.seconds:.0f}"])
+    both = table.dropna(subset=["reached"])
+    ranks = f"Rank correlation of forecast and reached compute, {len(both)} models: {correlation(both):.2f}."
+    return [*dx.analysis.markdown(cells), "", ranks]
 
 
 def forecast_of(name: str, model: dx.ModelConfig) -> dict[str, Any]:

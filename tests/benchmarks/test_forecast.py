@@ -50,7 +50,12 @@ def test_kept_forecasts_stand_beside_the_mean_of_the_trainings(
     found = pd.read_csv(tmp_path / "forecast.csv")
     assert found["reached"][:4].tolist() == pytest.approx([0.81, 0.71, 0.61, 0.51])
     assert found["lost"][0] == pytest.approx(0.02) and found["trainings"].tolist()[:5] == [2, 2, 2, 2, 0]
-    assert "4 sets: -1.00" in capsys.readouterr().out and len(drawn[0].data[1].x) == 4
+    assert "4 models: -1.00" in capsys.readouterr().out and len(drawn[0].data[1].x) == 4
+
+
+def test_the_page_shows_the_kept_table() -> None:
+    lines = forecast.lines_of(pd.read_csv(forecast.RESULTS / "forecast.csv"))
+    assert "\n".join(lines) in forecast.PAGE.read_text(encoding="utf-8")
 
 
 def test_a_forecast_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
