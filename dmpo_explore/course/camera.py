@@ -79,8 +79,10 @@ class Camera:
         reduce: K times `Reduce`, fitted on the training images.
 
     Example:
-        >>> [len(split.labels) for split in (Camera().train, Camera().test)]  # doctest: +SKIP
-        [1200, 800]
+        >>> IMAGES  # in each split
+        {'train': 1200, 'val': 600, 'calibration': 600, 'test': 800}
+        >>> len(Camera().names)  # doctest: +SKIP
+        81
     """
 
     def __init__(self) -> None:

@@ -125,8 +125,8 @@ def same_results(found: nn.Module, due: nn.Module, inputs: Sequence[Any], *hints
 def _slopes(module: nn.Module, output: Tensor) -> dict[str, Tensor]:
     """The gradient of a module's every weight; 0 where ``output`` does not depend on it."""
     names, weights = zip(*module.named_parameters(), strict=True)
-    options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
-    return dict(zip(names, torch.autograd.grad(output.square().sum(), weights, **options), strict=True))
+    slopes = torch.autograd.grad(output.square().sum(), weights, retain_graph=True, materialize_grads=True)
+    return dict(zip(names, slopes, strict=True))
 
 
 @build("Stage")
