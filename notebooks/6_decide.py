@@ -33,10 +33,9 @@ record = run.record("test")
 # ## Build the loop
 #
 # In lesson 1 your rule picked one of recorded exits. That saves nothing. A model that saves compute runs one exit after
-# another, each only for the images that have not stopped yet.
-#
-# `look(k, rows)` computes exit k for the images numbered `rows` and returns their confidences. Never ask it for an
-# image that has stopped, nor for none: the check counts. At the last exit all remaining images stop.
+# another, each only for the images that have not stopped yet. `look(k, rows)` computes exit k for the images numbered
+# `rows` and returns their confidences. Never ask it for an image that has stopped, nor for none: the check counts. At
+# the last exit all remaining images stop.
 
 
 # %% tags=["build"]
@@ -60,8 +59,7 @@ checks.loop(loop)
 # <details markdown="1"><summary>Hint</summary>
 #
 # Keep the numbers of the images that have not stopped in an array, at first all of them; when it is empty, `break`.
-# `look` answers in the order of `rows`, not of all images. With the mask `sure` of those that stop, `rows[sure]` are
-# their numbers and `rows[~sure]` those that go on.
+# `look` answers in the order of `rows`. With the mask `sure` of those that stop, `rows[~sure]` are those that go on.
 #
 # </details>
 #
@@ -163,8 +161,7 @@ checks.passing(passing)
 # %% [markdown]
 # <details markdown="1"><summary>Hint</summary>
 #
-# `binom.cdf` takes the whole array. `mask.argmin()` is the place of the first `False`; what does it give if there is
-# none?
+# `binom.cdf` takes the whole array. `mask.argmin()` is the place of the first `False`; what is it if there is none?
 #
 # </details>
 #
@@ -185,8 +182,8 @@ dx.figures.fixed_sequence_figure(tests)
 # Each dot is a threshold; the cheaper it is, the more errors it has as a rule, and the higher its p-value. The last
 # that passes has so few errors that they would be rare if the risk were 5 %. With those of the next one it could be
 # chance. On test `demo` then loses 41 of 1,300, 3 %. It also *saves* 15, which are correct at their exit and not at the
-# last; the limit does not set them against each other. (Why may one test hundreds of thresholds at δ = 5 % each? In a
-# fixed order a bad one can only be taken if the *first* bad one passes, and that has a probability of at most δ.)
+# last; the limit does not set them against each other. (Hundreds of thresholds may be tested at δ = 5 % each: in a
+# fixed order a bad one can only be taken if the *first* bad one passes, which has a probability of at most δ.)
 #
 # ## Does it hold?
 #
