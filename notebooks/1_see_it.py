@@ -12,12 +12,11 @@
 # the last. Its abstract says that with 30 % of the FLOPs it is comparable with its counterparts or even better. Code
 # and measurements of this course are ours.
 #
-# **How it works.** Lock a guess before you run what is below it: the figure shows it beside the result. Where a cell
-# has three dots, you write, and the check below compares yours with the library. Hints fold out.
-#
-# **Today.** You build the rule by which an image exits, and find out which images pay for what is saved. 45 minutes;
-# the cells run in seconds. (In every lesson the first cell loads the libraries, which can take half a minute.) You need
-# to know what a classifier and a softmax are. Other words are in the [glossary](../docs/glossary.md).
+# **Today.** You build the rule by which an image exits, and find out which images pay for what is saved. Lock a guess
+# before you run what is below it: the figure shows it beside the result. Where a cell has three dots, you write, and
+# the check compares yours with the library; hints fold out. 45 minutes; the cells run in seconds. (In every lesson the
+# first one loads the libraries, which can take half a minute.) You need to know what a classifier and a softmax are.
+# Other words are in the [glossary](../docs/glossary.md).
 
 # %% tags=["drawing"]
 import dmpo_explore as dx
@@ -36,14 +35,13 @@ import pandas as pd
 import plotly.graph_objects as go
 from PIL import Image
 
-from dmpo_explore.course import guess
-from dmpo_explore.course import rule_checks as checks
-from dmpo_explore.course.interactive import choice, live, slider
+from dmpo_explore.course import checks
+from dmpo_explore.course.interactive import Guess, Live, widgets
 
 run = dx.load_run("demo")  # a trained model that comes with the project
 test = run.record("test")
 names = np.array(test.meta.class_names)
-goods = np.select([test.labels < 28, test.labels < 59], ["fruit", "cartons"], "vegetables")  # the data set's groups
+groups = np.select([test.labels < 28, test.labels < 59], ["fruit", "cartons"], "vegetables")  # the data set's groups
 exit_names = [f"exit {k + 1}" for k in range(test.n_exits)]
 images = run.image_set("test")
 pixels = [Image.fromarray(images[i]).resize((84, 84)) for i in range(test.n_images)]  # as the network reads them
@@ -91,15 +89,10 @@ def exits_of(confidence, threshold):
 checks.exits(exits_of)
 
 # %% [markdown]
-# <details markdown="1"><summary>Hint 1</summary>
+# <details markdown="1"><summary>Hint</summary>
 #
-# `confidence >= threshold` is a mask (B, K). What must its last column be?
-#
-# </details>
-#
-# <details markdown="1"><summary>Hint 2</summary>
-#
-# `mask.argmax(axis=1)` is the place of the first `True` in each row.
+# `confidence >= threshold` is a mask (B, K). What must its last column be? `mask.argmax(axis=1)` is the place of the
+# first `True` in each row.
 #
 # </details>
 #
@@ -108,13 +101,13 @@ checks.exits(exits_of)
 
 
 # %% tags=["live"]
-def one(number, threshold):
-    exit = exits_of(test.confidence[number : number + 1], threshold)[0]
-    line = f"{names[test.labels[number]]}: stops at exit {exit + 1}, {test.flops_fraction[exit]:.0%} of the compute"
-    return dx.figures.exit_predictions_figure(*answers(number), exit, threshold), line
+def one(photograph, threshold):
+    exit = exits_of(test.confidence[[photograph]], threshold)[0]
+    line = f"{names[test.labels[photograph]]}: stops at exit {exit + 1}, {test.flops_fraction[exit]:.0%} of the compute"
+    return dx.figures.exit_predictions_figure(*answers(photograph), exit, threshold), line
 
 
-live(one, number=slider("photograph", 0, 1299, apples), threshold=slider("threshold", 0.0, 1.0, 0.4))
+Live(one, photograph=widgets.IntSlider(apples, 0, 1299), threshold=widgets.FloatSlider(0.4, max=1, step=0.01))
 
 # %% [markdown]
 # Compute is counted in FLOPs, additions and multiplications. 100 % is the *plain backbone*: the same network with one
@@ -126,7 +119,7 @@ live(one, number=slider("photograph", 0, 1299, apples), threshold=slider("thresh
 # have a sample: set the slider above to 0.4, look at ten photographs, and count those that stop at exit 1.
 
 # %% tags=["guess"]
-at_once = guess("Of 1,300 photographs, how many stop at exit 1?", 0, 1300)
+at_once = Guess("Of 1,300 photographs, how many stop at exit 1?", 0, 1300)
 at_once
 
 # %%
@@ -156,8 +149,8 @@ def wall(rows, found, below=True):  # what it is below each photograph and, wher
     return dx.figures.image_wall_figure(pixels, rows, shown.correct, texts, columns=6, **options)
 
 
-def sorted_wall(threshold, kind):
-    found, of_kind = exits_of(test.confidence, threshold), (goods == kind) | (kind == "all")
+def sorted_wall(threshold, goods):
+    found, of_kind = exits_of(test.confidence, threshold), (groups == goods) | (goods == "all")
     sure = dx.Outcome(test, found).confidence
     rows = [np.flatnonzero(of_kind & (found == k)) for k in range(test.n_exits)]
     rows = {f"exit {k + 1}: {len(row):,}": row[np.argsort(sure[row])][:6] for k, row in enumerate(rows)}
@@ -165,8 +158,8 @@ def sorted_wall(threshold, kind):
     return wall(rows, found, below=False), f"compute {share.mean():.0%}, accuracy {hits.mean():.1%}"
 
 
-kinds = choice("goods", ["all", "fruit", "cartons", "vegetables"])
-live(sorted_wall, threshold=slider("threshold", 0.1, 1.0, 0.4, 0.01), kind=kinds)
+kinds = widgets.ToggleButtons(options=["all", "fruit", "cartons", "vegetables"], style={"button_width": "auto"})
+Live(sorted_wall, threshold=widgets.FloatSlider(0.4, min=0.1, max=1, step=0.01), goods=kinds)
 
 # %% [markdown]
 # ## What does it cost?
@@ -177,7 +170,7 @@ live(sorted_wall, threshold=slider("threshold", 0.1, 1.0, 0.4, 0.01), kind=kinds
 # GFLOPs.
 
 # %% tags=["guess"]
-reached = guess("`demo-single` is correct on 0.899 of them. And `demo`, on 30 % of its compute?", 0.7, 0.95)
+reached = Guess("`demo-single` is correct on 0.899 of them. And `demo`, on 30 % of its compute?", 0.7, 0.95)
 reached
 
 # %%
@@ -200,13 +193,13 @@ reached.on(figure.add_vline(0.3 * whole["demo-single"], line={"dash": "dot", "wi
 # article?
 
 # %% tags=["guess"]
-deepest = guess("Which goods take the most compute, on average?", "fruit", "cartons", "vegetables")
+deepest = Guess("Which goods take the most compute, on average?", "fruit", "cartons", "vegetables")
 deepest
 
 # %%
 used, figure = test.flops_fraction[exits], go.Figure()
 for kind in ("vegetables", "cartons", "fruit"):
-    articles = np.unique(names[test.labels[goods == kind]])
+    articles = np.unique(names[test.labels[groups == kind]])
     means = np.array([used[names[test.labels] == name].mean() for name in articles])
     figure.add_box(x=means, text=articles, name=kind, boxpoints="all", pointpos=0, jitter=0.7, boxmean=True)
     figure.add_annotation(x=means.max(), y=kind, text=articles[means.argmax()], yshift=24, showarrow=False)
@@ -258,7 +251,7 @@ checks.mistakes(mistakes)
 # You know which goods take the most compute. The more exits an image may pass, the safer it should be.
 
 # %% tags=["guess"]
-poorest = guess("Which goods lose the most accuracy by exiting early?", "fruit", "cartons", "vegetables")
+poorest = Guess("Which goods lose the most accuracy by exiting early?", "fruit", "cartons", "vegetables")
 poorest
 
 # %%
@@ -266,7 +259,7 @@ lost, saved = mistakes(test.correct, exits)
 
 
 def of_goods(kind):
-    own = goods == kind
+    own = groups == kind
     used, n_lost, n_saved = test.flops_fraction[exits][own].mean(), lost[own].sum(), saved[own].sum()
     ahead = dx.bootstrap_difference(correct[own], test.correct[own, -1])  # on the same images
     row = dict(zip(("points", "low", "high"), (100 * value for value in ahead), strict=True))

@@ -24,8 +24,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from dmpo_explore.course import checks, guess, parts, training
-from dmpo_explore.course.interactive import live, slider
+from dmpo_explore.course import checks, parts, training
+from dmpo_explore.course.interactive import Guess
 
 camera = dx.course.Camera()
 train, val = camera.train, camera.val
@@ -112,7 +112,7 @@ def naive():
 
 
 # %% tags=["guess"]
-first = guess("Exit 4 will classify about 60 % of the photographs correctly. How many will exit 1, in %?", 0, 100)
+first = Guess("Exit 4 will classify about 60 % of the photographs correctly. How many will exit 1, in %?", 0, 100)
 first
 
 # %%
@@ -124,23 +124,8 @@ first.on(dx.figures.seeds_figure(lines, "correct on val, %").update_yaxes(range=
 
 # %% [markdown]
 # Each stage adds something: the first exit has seen two blocks and is well behind. (The band is the spread of three
-# trainings.) Look at single photographs:
-
-
-# %% tags=["live"]
-def of_all_exits(photograph):
-    answers = logits[photograph].softmax(dim=-1)
-    sure, said = answers.max(dim=-1)
-    names = [camera.names[c] for c in said]
-    right = (said == val.labels[photograph]).numpy()
-    figure = dx.figures.exit_predictions_figure(val.images[photograph], names, sure.numpy(), right, exit=3)
-    return figure, f"it is {camera.names[val.labels[photograph]]}"
-
-
-logits = training.answers(together[0], val)
-live(of_all_exits, photograph=slider("photograph", 0, 599, 60))
-
-# %% [markdown]
+# trainings.)
+#
 # ## Two masters
 #
 # What does an exit want from the trunk? The *first* one wants a state that already separates pepper from apple: its
@@ -148,24 +133,25 @@ live(of_all_exits, photograph=slider("photograph", 0, 599, 60))
 # edges, colours, textures, also those that separate nothing yet. The first kind of state is called *discriminative*,
 # the second *representative*.
 #
-# Do they differ, and do they harm each other? Train a trunk that has the last exit alone. Then freeze it, and put exits
-# on it. Each is trained as long as before. For comparison there is an untrained trunk, frozen as it was drawn.
+# Do they differ, and do they harm each other? Train a trunk for the last exit alone: the losses of the others get the
+# weight 0. Then freeze it, and put exits on it. Each is trained as long as before. For comparison there is an untrained
+# trunk, frozen as it was drawn.
 
 # %% tags=["guess"]
-below = guess("Naive exit 1 over an exit 1 on the last exit's trunk: how many points?", -15, 15)
+below = Guess("Naive exit 1 over an exit 1 on the last exit's trunk: how many points?", -15, 15)
 below
 
 
 # %%
-def only_last():
-    return parts.EarlyExitNet([Stage() for _ in exits], only=3)
+def only_last(epoch, epochs):  # weights of the four losses
+    return 0, 0, 0, 1
 
 
 def exits_on(trunk):
     return parts.EarlyExitNet(trunk.stages.requires_grad_(False))
 
 
-trunks = [training.train(only_last, train, seed=seed) for seed in seeds]
+trunks = [training.train(naive, train, only_last, seed=seed) for seed in seeds]
 print("three trunks for the last exit are trained")
 later = [training.train(lambda t=trunk: exits_on(t), train, seed=seed) for seed, trunk in enumerate(trunks)]
 correct["on the last exit's trunk"] = np.stack([training.correct(net, val) for net in later])
@@ -177,11 +163,11 @@ dx.figures.seeds_figure(lines, "correct on val, %").update_yaxes(range=[0, 70])
 
 # %%
 ours, finished, drawn = correct.values()
-rows = [training.gain(f"{exits[k]}, naive over the last exit's trunk", ours[:, k], finished[:, k]) for k in range(3)]
-rows.append(training.gain("exits 1 to 3, mean", *(of[:, :3].mean(axis=1) for of in (ours, finished))))
-rows.append(training.gain("exit 1, the last exit's trunk over an untrained one", finished[:, 0], drawn[:, 0]))
-alone = np.stack([training.correct(net, val)[0] for net in trunks])
-rows.append(training.gain("exit 4, naive over trained alone", ours[:, 3], alone))
+rows = [dx.analysis.gain(f"{exits[k]}, naive over the last exit's trunk", ours[:, k], finished[:, k]) for k in range(3)]
+rows.append(dx.analysis.gain("exits 1 to 3, mean", *(of[:, :3].mean(axis=1) for of in (ours, finished))))
+rows.append(dx.analysis.gain("exit 1, the last exit's trunk over an untrained one", finished[:, 0], drawn[:, 0]))
+alone = np.stack([training.correct(net, val)[3] for net in trunks])
+rows.append(dx.analysis.gain("exit 4, naive over trained alone", ours[:, 3], alone))
 figure = dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=330)
 below.on(figure.update_xaxes(title="points on val"), axis="x")
 
@@ -205,8 +191,8 @@ below.on(figure.update_xaxes(title="points on val"), axis="x")
 # And the opposite: a first stage that serves exit 1 alone?
 
 # %%
-own = [training.train(lambda: parts.EarlyExitNet([Stage()]), train.at(0), seed=seed) for seed in seeds]
-own = np.stack([training.correct(net, val.at(0))[0] for net in own])
+own = [training.train(lambda: parts.EarlyExitNet([Stage()]), train, seed=seed) for seed in seeds]
+own = np.stack([training.correct(net, val)[0] for net in own])
 at_1 = {"the last exit's trunk": finished[:, 0], "a trunk for all": ours[:, 0], "a trunk of its own": own}
 pd.DataFrame({"exit 1, correct on val, %": {name: 100 * hits.mean() for name, hits in at_1.items()}}).round(1)
 
@@ -222,7 +208,7 @@ pd.DataFrame({"exit 1, correct on val, %": {name: 100 * hits.mean() for name, hi
 # agree: 1 for the same direction, 0 for directions that have nothing to do with each other.
 
 # %% tags=["guess"]
-agree = guess("The gradients of exit 1 and exit 4 at the first stage's weights, after one epoch: their cosine?", -1, 1)
+agree = Guess("The gradients of exit 1 and exit 4 at the first stage's weights, after one epoch: their cosine?", -1, 1)
 agree
 
 

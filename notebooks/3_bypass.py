@@ -22,11 +22,12 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
+from captum.attr import FeatureAblation, IntegratedGradients
 from torch import nn
 from torch.nn import functional as F
 
-from dmpo_explore.course import checks, guess, mine, parts, training
-from dmpo_explore.course.interactive import live, slider
+from dmpo_explore.course import checks, mine, parts, training
+from dmpo_explore.course.interactive import Guess, Live, widgets
 
 camera = dx.course.Camera()
 train, val = camera.train, camera.val
@@ -99,8 +100,8 @@ checks.bypass(Bypass)
 
 
 # %%
-def last_exit():
-    return parts.EarlyExitNet([my.Stage() for _ in range(4)], only=3)
+def four_exits():
+    return parts.EarlyExitNet([my.Stage() for _ in range(4)])
 
 
 class OnTheMean(Bypass):
@@ -115,19 +116,18 @@ def exit_1(trunk, bypass=nn.Identity, predictor=parts.MeanPredictor):
 
 kinds = {"bare": {}, "bypass on the mean": {"bypass": OnTheMean},
          "two layers": {"predictor": lambda: parts.MeanPredictor(hidden=99)}, "bypass": {"bypass": Bypass}}  # fmt: skip
-trunks = [training.train(last_exit, train, seed=seed) for seed in range(3)]
+trunks = [training.train(four_exits, train, lambda *_: (0, 0, 0, 1), seed=seed) for seed in range(3)]
 
 # %% tags=["guess"]
-more = guess("How many points does the bypass add to the bare exit 1?", 0, 25)
+more = Guess("How many points does the bypass add to the bare exit 1?", 0, 25)
 more
 
 # %%
 trained = {}
 for name, kind in kinds.items():
-    of = [training.train(lambda t=t, k=kind: exit_1(t, **k), train.at(0), seed=seed) for seed, t in enumerate(trunks)]
-    trained[name] = of
+    trained[name] = [training.train(lambda t=t, k=kind: exit_1(t, **k), train, seed=s) for s, t in enumerate(trunks)]
     print(f"three trainings: {name}")
-hits = {name: np.stack([training.correct(net, val.at(0))[0] for net in nets]) for name, nets in trained.items()}
+hits = {name: np.stack([training.correct(net, val)[0] for net in nets]) for name, nets in trained.items()}
 table = pd.DataFrame({"correct on val, %": {name: 100 * hit.mean() for name, hit in hits.items()}})
 table["weights"] = [sum(p.numel() for p in nets[0].parameters() if p.requires_grad) for nets in trained.values()]
 table.round(1)
@@ -135,7 +135,7 @@ table.round(1)
 # %%
 controls = ["bypass on the mean", "two layers"]
 pairs = [("bypass", "bare"), *((name, "bare") for name in controls), *(("bypass", name) for name in controls)]
-rows = [training.gain(f"{one} over {other}", hits[one], hits[other]) for one, other in pairs]
+rows = [dx.analysis.gain(f"{one} over {other}", hits[one], hits[other]) for one, other in pairs]
 figure = dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=320)
 more.on(figure.update_xaxes(title="points on val, exit 1"), axis="x")
 
@@ -155,18 +155,28 @@ more.on(figure.update_xaxes(title="points on val, exit 1"), axis="x")
 # %% [markdown]
 # ## What passes where
 #
-# Put the three exits behind the real backbone, so that they read pixels. Then cover one patch of a photograph after the
-# other with black and see how far the logit of the true class falls: *occlusion*, here by Captum's `FeatureAblation`.
-# Orange patches speak for the class, blue ones against it; one scale for all maps.
+# `camera.look` runs the backbone, so the exits read pixels. Cover one patch of a photograph after the other with black,
+# and see how far the logit of the true class falls: *occlusion*, here by Captum's `FeatureAblation`. Orange patches
+# speak for the class, blue ones against it; one scale for all maps.
 
 # %%
-models = {name: parts.on_images(trained[name][0], camera) for name in ("bare", "bypass on the mean", "bypass")}
 better = np.flatnonzero(hits["bypass"][0] & ~hits["bare"][0])  # sorted by class, so three from all over it
 photographs = better[len(better) // 6 :: len(better) // 3][:3]
-asked = list(zip(camera.inputs("val", photographs), val.labels[photographs].tolist(), strict=True))
-covered = [[dx.attribute(model, x, 0, c, "feature_ablation").tokens for model in models.values()] for x, c in asked]
-pictures, names = [val.images[i] for i in photographs], [camera.names[val.labels[i]][:22] for i in photographs]
-dx.figures.patch_maps_figure(pictures, np.array(covered), list(models), names)
+x, labels = camera.inputs("val", photographs), val.labels[photographs]
+black = dx.attribution.make_baseline(camera.backbone, x, "black")
+patch = torch.arange(25).view(5, 5).repeat_interleave(14, dim=0).repeat_interleave(14, dim=1)  # of each pixel
+
+
+def covered(net):  # (B, 5, 5): what exit 1 loses with each patch
+    cover = FeatureAblation(lambda images: net(camera.look(images, exits=1))[:, 0])
+    options = {"target": labels, "feature_mask": patch.expand(1, 3, 70, 70), "perturbations_per_eval": 25}
+    return cover.attribute(x, black, **options)[:, 0, ::14, ::14]
+
+
+nets = {name: trained[name][0] for name in ("bare", "bypass on the mean", "bypass")}
+maps = np.stack([covered(net) for net in nets.values()], axis=1)
+pictures, names = [val.images[i] for i in photographs], [camera.names[c][:22] for c in labels]
+dx.figures.patch_maps_figure(pictures, maps, list(nets), names)
 
 # %% [markdown]
 # The bare exit finds a little evidence almost everywhere: the mean of the patches makes every patch count alike. With
@@ -178,20 +188,27 @@ dx.figures.patch_maps_figure(pictures, np.array(covered), list(models), names)
 # inputs give each of the two its share; the shares add up to the logit, less that of a black photograph.
 
 # %% tags=["guess"]
-share = guess("Of the evidence for the true class at exit 1, which part comes through the bypass, in %?", 0, 100)
+share = Guess("Of the evidence for the true class at exit 1, which part comes through the bypass, in %?", 0, 100)
 share
 
 # %%
+net = nets["bypass"].requires_grad_(False)
+answer = nn.Sequential(net.norms[0], net.predictors[0])
+
+
+def ways(tokens):  # what exit 1 reads of the trunk, and what the bypass adds to it
+    read = net.stages[0](tokens)[1]
+    return read, net.bypasses[0](read) - read
+
+
 many = np.flatnonzero(hits["bypass"][0])
 many = many[np.linspace(0, len(many) - 1, 24).astype(int)]  # of photographs that are correct
-found = [
-    dx.attribute_pathways(models["bypass"], x, int(val.labels[i]), steps=64)
-    for x, i in zip(camera.inputs("val", many), many, strict=True)
-]
-trunk, bypass = (np.array([getattr(of, way)[0] for of in found]) for way in ("trunk", "bypass"))
+both = IntegratedGradients(lambda trunk, bypass: answer(trunk + bypass))
+inputs, without = ways(val.tokens[0, many].float()), ways(camera.look(black[:1], exits=1)[0])
+found = both.attribute(inputs, without, target=val.labels[many], n_steps=64)
+trunk, bypass = (of.sum(dim=(1, 2)).detach().numpy() for of in found)
 order = np.argsort(bypass / (trunk + bypass))
-labels = [f"{i}" for i in range(1, len(many) + 1)]
-figure = dx.figures.pathways_figure(trunk[order], bypass[order], labels)
+figure = dx.figures.pathways_figure(trunk[order], bypass[order], [f"{i}" for i in range(1, len(many) + 1)])
 figure.update_xaxes(title=f"{len(many)} photographs that exit 1 classifies correctly")
 
 # %%
@@ -220,12 +237,8 @@ def with_share(share):
     return figure.update_layout(template="none").update_yaxes(range=[0, 70], title="correct on val, %")
 
 
-with torch.no_grad():
-    net = trained["bypass"][0].requires_grad_(False)
-    read = net.stages[0](val.tokens[0].float())[1]
-    added = net.bypasses[0](read) - read
-    answer = nn.Sequential(net.norms[0], net.predictors[0])
-live(with_share, share=slider("share", 0.0, 1.5, 0.0, 0.05))
+read, added = ways(val.tokens[0].float())
+Live(with_share, share=widgets.FloatSlider(0, max=1.5, step=0.05))
 
 # %% [markdown]
 # With the bypass off it classifies 25 % correctly, far less than the bare exit: its linear layer has learnt to read
@@ -263,10 +276,6 @@ dx.figures.gains_figure(claims.assign(question=claims["study"] + ": " + claims["
 #   patch is something that the network has never seen.
 #
 # </div>
-#
-# ## What you have now
-#
-# An exit with room of its own: no later stage reads what it does there.
 #
 # **Try it.** Put the 25 patches in another order before the convolution, and back behind it. Do neighbours matter?
 #

@@ -23,10 +23,11 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
+from captum.attr import FeatureAblation
 from torch import nn
 
-from dmpo_explore.course import checks, guess, mine, parts, training
-from dmpo_explore.course.interactive import live, slider
+from dmpo_explore.course import checks, mine, parts, training
+from dmpo_explore.course.interactive import Guess, Live, widgets
 
 camera = dx.course.Camera()
 train, val = camera.train, camera.val
@@ -54,7 +55,7 @@ def clouds(together):
 white = torch.randn(2, 150, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 white = white - white.mean(dim=1, keepdim=True)
 white = white @ torch.linalg.inv(torch.linalg.cholesky(dx.models.covariance(white))).mT  # mean 0, Σ = I, exactly
-live(clouds, together=slider("together", -0.95, 0.95, 0.8, 0.05))
+Live(clouds, together=widgets.FloatSlider(0.8, min=-0.95, max=0.95, step=0.05))
 
 # %% [markdown]
 # No linear layer on the mean can tell these clouds apart. One number can: the entry of the **covariance** beside its
@@ -73,7 +74,7 @@ live(clouds, together=slider("together", -0.95, 0.95, 0.8, 0.05))
 # While it runs, Y tends to √A and Z to its inverse. Then Z Y is I, S is I, and nothing moves any more.
 
 # %% tags=["guess"]
-needed = guess("After how many rounds is the error below 10 %?", 1, 15)
+needed = Guess("After how many rounds is the error below 10 %?", 1, 15)
 needed
 
 # %%
@@ -104,7 +105,7 @@ def spectra(n):
     return figure.update_xaxes(title="direction"), f"of the sum, the five largest have: {', '.join(held)}"
 
 
-live(spectra, n=slider("rounds", 1, 15, 5))
+Live(spectra, n=widgets.IntSlider(5, 1, 15, description="rounds"))
 
 # %% [markdown]
 # In Σ the five largest directions have 61 % of the sum, in √Σ 44 %: *more directions have a say*. The rounds get the
@@ -180,33 +181,29 @@ checks.predictor(Predictor)
 
 
 # %%
-def last_exit():
-    return parts.EarlyExitNet([my.Stage() for _ in range(4)], only=3)
+def four_exits():
+    return parts.EarlyExitNet([my.Stage() for _ in range(4)])
 
 
 def exit_1(trunk, bypass, predictor):
     return parts.EarlyExitNet([trunk.stages[0].requires_grad_(False)], [bypass()], [predictor()])
 
 
-kinds = {"mean": parts.MeanPredictor, "two layers": lambda: parts.MeanPredictor(hidden=170), "covariance": Predictor}
-kinds = {
-    name + also: (bypass, kind)
-    for also, bypass in (("", nn.Identity), (", bypass", my.Bypass))
-    for name, kind in kinds.items()
-}
-trunks = [training.train(last_exit, train, seed=seed) for seed in range(3)]
+reads = {"mean": parts.MeanPredictor, "two layers": lambda: parts.MeanPredictor(hidden=170), "covariance": Predictor}
+kinds = {name: (nn.Identity, read) for name, read in reads.items()}
+kinds |= {f"{name}, bypass": (my.Bypass, read) for name, read in reads.items()}
+trunks = [training.train(four_exits, train, lambda *_: (0, 0, 0, 1), seed=seed) for seed in range(3)]
 
 # %% tags=["guess"]
-best = guess("Added to the plain exit: which gains more?", "the bypass", "the covariance", "about the same")
+best = Guess("Added to the plain exit: which gains more?", "the bypass", "the covariance", "about the same")
 best
 
 # %%
 trained = {}
 for name, kind in kinds.items():
-    of = [training.train(lambda t=t, k=kind: exit_1(t, *k), train.at(0), seed=seed) for seed, t in enumerate(trunks)]
-    trained[name] = of
+    trained[name] = [training.train(lambda t=t, k=kind: exit_1(t, *k), train, seed=s) for s, t in enumerate(trunks)]
     print(f"three trainings: {name}")
-hits = {name: np.stack([training.correct(net, val.at(0))[0] for net in nets]) for name, nets in trained.items()}
+hits = {name: np.stack([training.correct(net, val)[0] for net in nets]) for name, nets in trained.items()}
 pairs = {
     "bypass, added to the plain exit": ("mean, bypass", "mean"),
     "covariance, added to the plain exit": ("covariance", "mean"),
@@ -216,7 +213,7 @@ pairs = {
     "covariance over two layers": ("covariance", "two layers"),
     "covariance over two layers, both with bypass": ("covariance, bypass", "two layers, bypass"),
 }
-rows = [training.gain(name, hits[one], hits[other]) for name, (one, other) in pairs.items()]
+rows = [dx.analysis.gain(name, hits[one], hits[other]) for name, (one, other) in pairs.items()]
 figure = dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=400)
 best.on(figure.update_xaxes(title="points on val, exit 1"))
 
@@ -241,23 +238,31 @@ table.round(1)
 # how many of the 25 patches does it take to hold half of the evidence, whatever its sign? Two of them are drawn.
 
 # %% tags=["guess"]
-wider = guess("For which do more patches matter?", "the mean", "the covariance", "neither")
+wider = Guess("For which do more patches matter?", "the mean", "the covariance", "neither")
 wider
 
 # %%
-models = [parts.on_images(trained[name][0], camera) for name in ("mean", "covariance")]
 both = np.flatnonzero(hits["covariance"][0] & hits["mean"][0])  # both are correct; sorted by class
 some = both[np.linspace(0, len(both) - 1, 24).astype(int)]
-asked = list(zip(camera.inputs("val", some), val.labels[some].tolist(), strict=True))
-covered = [[dx.attribute(model, x, 0, c, "feature_ablation").tokens for model in models] for x, c in asked]
-covered = np.array(covered)  # (24, 2, 5, 5)
-falling = np.sort(np.abs(covered).reshape(24, 2, 25))[..., ::-1].cumsum(axis=2)
+x, labels = camera.inputs("val", some), val.labels[some]
+black = dx.attribution.make_baseline(camera.backbone, x, "black")
+patch = torch.arange(25).view(5, 5).repeat_interleave(14, dim=0).repeat_interleave(14, dim=1)  # of each pixel
+
+
+def covered(net):  # as in lesson 3
+    cover = FeatureAblation(lambda images: net(camera.look(images, exits=1))[:, 0])
+    options = {"target": labels, "feature_mask": patch.expand(1, 3, 70, 70), "perturbations_per_eval": 25}
+    return cover.attribute(x, black, **options)[:, 0, ::14, ::14]
+
+
+maps = np.stack([covered(trained[name][0]) for name in ("mean", "covariance")], axis=1)  # (24, 2, 5, 5)
+falling = np.sort(np.abs(maps).reshape(24, 2, 25))[..., ::-1].cumsum(axis=2)
 halves = 1 + (falling < falling[..., -1:] / 2).sum(axis=2)
 mean, low, high = dx.analysis.seeds_interval(halves[None, :, 1] - halves[None, :, 0])
 print("patches that hold half, of mean and covariance:", halves.mean(axis=0).round(1))
 print(f"covariance less mean: {mean:+.1f} patches [{low:+.1f}, {high:+.1f}]")
-shown, names = [5, 15], [camera.names[c][:22] for _, c in asked]
-pictures = [val.images[some[i]] for i in shown], covered[shown], ["mean", "covariance"], [names[i] for i in shown]
+shown, names = [5, 15], [camera.names[c][:22] for c in labels]
+pictures = [val.images[some[i]] for i in shown], maps[shown], ["mean", "covariance"], [names[i] for i in shown]
 wider.on(dx.figures.patch_maps_figure(*pictures))
 
 # %% [markdown]
@@ -287,10 +292,6 @@ dx.figures.gains_figure(second.assign(question=second["study"] + ": " + second["
 # - *That a patch with a large value is what the predictor sees.* It has never met a photograph with a black patch.
 #
 # </div>
-#
-# ## What you have now
-#
-# Three parts: a stage, a bypass, a predictor. Next you put them together, and decide which exit counts, and when.
 #
 # **Try it.** Let `second` read the triangle of Σ itself. What is the root worth here, and at which learning rate?
 #

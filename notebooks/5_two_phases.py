@@ -21,10 +21,12 @@ import itertools
 import numpy as np
 import pandas as pd
 import torch
+from captum.attr import IntegratedGradients
 from torch import nn
 
-from dmpo_explore.course import checks, guess, mine, parts, training
-from dmpo_explore.course.interactive import live, slider
+from dmpo_explore.course import checks, mine, parts, training
+from dmpo_explore.course.camera import CONFIG
+from dmpo_explore.course.interactive import Guess, Live, widgets
 
 camera = dx.course.Camera()
 train, val, test = camera.train, camera.val, camera.test
@@ -67,7 +69,7 @@ def weights(epoch, epochs):
 checks.weights(weights)
 
 # %% tags=["guess"]
-cross = guess("Of 100 epochs: in which does exit 1 begin to count more than exit 4?", 1, 100)
+cross = Guess("Of 100 epochs: in which does exit 1 begin to count more than exit 4?", 1, 100)
 cross
 
 
@@ -78,7 +80,7 @@ def at(epoch):
 
 
 lambdas = np.array([weights(epoch, 100) for epoch in range(100)])
-live(at, epoch=slider("epoch", 1, 100, 20))
+Live(at, epoch=widgets.IntSlider(20, 1, 100))
 
 # %% [markdown]
 # In epoch 63. Until then the last exit leads, and with it the need for a state that keeps everything.
@@ -165,7 +167,7 @@ plans = {"naive exits": (naive, None), "naive, two layers": (lambda: naive(204),
          "your DMPO": (yours, weights), "your parts, all λ = 1": (yours, None)}  # fmt: skip
 
 # %% tags=["guess"]
-ahead = guess("How many points will exit 1 of your DMPO be above naive exit 1?", -5, 20)
+ahead = Guess("How many points will exit 1 of your DMPO be above naive exit 1?", -5, 20)
 ahead
 
 # %%
@@ -186,7 +188,7 @@ dx.figures.seeds_figure(lines, "correct on val, %").update_yaxes(range=[0, 80])
 # %%
 on_test = {name: np.stack([training.correct(net, test) for net in nets[name]]) for name in plans}
 rows = [
-    training.gain(f"{exits[k]}, your DMPO over {other}", on_test["your DMPO"][:, k], on_test[other][:, k])
+    dx.analysis.gain(f"{exits[k]}, your DMPO over {other}", on_test["your DMPO"][:, k], on_test[other][:, k])
     for other in ("naive exits", "naive, two layers")
     for k in range(4)
 ]
@@ -212,8 +214,8 @@ table
 # Your parts with your schedule, over the same parts without it:
 
 # %%
-names = "your DMPO", "your parts, all λ = 1"
-rows = [training.gain(f"{exits[k]}, schedule over λ = 1", *(on_test[name][:, k] for name in names)) for k in range(4)]
+with_it, without = on_test["your DMPO"], on_test["your parts, all λ = 1"]
+rows = [dx.analysis.gain(f"{exits[k]}, schedule over λ = 1", with_it[:, k], without[:, k]) for k in range(4)]
 dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=300).update_xaxes(title="points on test")
 
 # %% [markdown]
@@ -228,14 +230,26 @@ dx.figures.gains_figure(pd.DataFrame(rows)).update_layout(height=300).update_xax
 # of a black photograph, among the 5 × 5 patches, on one colour scale. The sum of a map is that difference (the
 # assertion checks it).
 
+
 # %%
-model, hits = parts.on_images(nets["your DMPO"][0], camera), on_val["your DMPO"][0]
+def until(k):  # your DMPO, cut behind exit k
+    cut = DMPO(net.stages[:k], net.bypasses[:k], net.predictors[:k]).eval()
+    cut.norms = net.norms[:k]
+    return cut
+
+
+net, hits = nets["your DMPO"][0], on_val["your DMPO"][0]
 always, late = np.flatnonzero(hits.all(axis=0)), np.flatnonzero(~hits[0] & hits[1:].all(axis=0))
 photographs = [always[len(always) // 3], late[len(late) // 3]]  # correct at every exit, and at all but the first
-compared = [dx.compare_exits(model, camera.inputs("val", [i])[0], target=int(val.labels[i])) for i in photographs]
-maps = np.stack([of.heat.reshape(4, 5, 14, 5, 14).sum(axis=(2, 4)) for of in compared])  # (photographs, exits, 5, 5)
-assert max(abs(one.delta) for of in compared for one in of.attributions) < 0.01
-names = [camera.names[val.labels[i]] for i in photographs]
+x, labels, maps = camera.inputs("val", photographs), val.labels[photographs], []
+black = dx.attribution.make_baseline(camera.backbone, x, "black")
+for k in range(1, 5):
+    exit_k = IntegratedGradients(lambda images, k=k: until(k)(camera.look(images, exits=k))[:, -1])
+    options = {"target": labels, "n_steps": 64, "internal_batch_size": 32, "return_convergence_delta": True}
+    found, delta = exit_k.attribute(x, black, **options)
+    assert delta.abs().max() < 0.01
+    maps.append(found.sum(dim=1).view(-1, 5, 14, 5, 14).sum(dim=(2, 4)))  # the 14 × 14 pixels of each patch
+names, maps = [camera.names[c] for c in labels], torch.stack(maps, dim=1).numpy()  # (photographs, exits, 5, 5)
 dx.figures.patch_maps_figure([val.images[i] for i in photographs], maps, exits, names, columns=4)
 
 # %% [markdown]
@@ -246,12 +260,16 @@ dx.figures.patch_maps_figure([val.images[i] for i in photographs], maps, exits, 
 # ## Keep it
 #
 # The next lesson decides where images exit. It reads what every exit answered, so keep that: for the *calibration*
-# photographs, 600 more that no choice has seen, and for test.
+# photographs, 600 more that no choice has seen, and for test. An image that exits at exit k has taken the backbone's
+# blocks, the stages, and every bypass and predictor up to there.
 
 # %%
-for split in ("calibration", "test"):
-    training.record(nets["your DMPO"][0], camera, split).save(f"my_parts/record/{split}", force=True)
-record = training.record(nets["your DMPO"][0], camera, "test")
+flops = [dx.models.count_flops(lambda k=k: until(k)(camera.look(x[:1], exits=k))) for k in range(1, 5)]
+plain = dx.models.measure_flops(camera.backbone, dx.models.build_reference(CONFIG, 81)).reference
+about = {"flops": flops, "reference_flops": plain, "class_names": camera.names}
+for split, part in (("calibration", camera.calibration), ("test", test)):
+    record = dx.runs.record_logits([(training.answers(net, part), part.labels)], split=split, **about)
+    record.save(f"my_parts/record/{split}", force=True)
 {exit: f"{share:.0%} of the plain backbone's compute" for exit, share in zip(exits, record.flops_fraction, strict=True)}
 
 # %% [markdown]
@@ -263,10 +281,6 @@ record = training.record(nets["your DMPO"][0], camera, "test")
 # - *What an exit thinks.* The maps say which patches its logit depends on.
 #
 # </div>
-#
-# ## What you have now
-#
-# An early-exit network of your own, and for each of its exits a picture of what it depends on.
 #
 # **Try it.** Change your `DMPO` so that a later stage *does* read what the bypass adds to the state. What do you expect
 # of exit 4, and what does it get?

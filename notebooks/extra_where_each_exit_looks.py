@@ -21,9 +21,8 @@ import torch
 from captum.attr import IntegratedGradients
 from scipy.stats import t as student
 
-from dmpo_explore.course import guess
-from dmpo_explore.course import rule_checks as checks
-from dmpo_explore.course.interactive import live, slider
+from dmpo_explore.course import checks
+from dmpo_explore.course.interactive import Guess, Live, widgets
 
 run = dx.load_run("demo")
 dx.fetch_weights(run.config.model.backbone)  # 90 MB, the first time
@@ -65,7 +64,7 @@ dx.figures.patch_maps_figure(photographs[milk], patches[None], ["exit 1"], [name
 # value for each. The carton counts, and the shelf behind it hardly. **Check:** are these numbers a share of anything?
 
 # %% tags=["guess"]
-total = guess("All values are added up. To what?", "1", "the logit", "the logit less that of black", "nothing special")
+total = Guess("All values are added up. To what?", "1", "the logit", "the logit less that of black", "nothing special")
 total
 
 # %%
@@ -84,7 +83,7 @@ total.on(figure.update_layout(template="none", height=300))
 # **Question.** A baseline is to stand for *no evidence*. Is there such an image? Ask the model what it makes of three.
 
 # %% tags=["guess"]
-dark = guess("What does exit 2 see in a black image?", "all 81 alike", "aubergine", "orange", "garlic")
+dark = Guess("What does exit 2 see in a black image?", "all 81 alike", "aubergine", "orange", "garlic")
 dark
 
 # %%
@@ -133,16 +132,11 @@ def drops_of(model, x, hidden, patch):
 checks.drops(drops_of)
 
 # %% [markdown]
-# <details markdown="1"><summary>Hint 1</summary>
+# <details markdown="1"><summary>Hint</summary>
 #
 # `x.repeat(n, 1, 1, 1)` has n copies: all hidden versions are one batch. Patch n begins at the pixel row `patch * (n //
-# side)` and the column `patch * (n % side)`.
-#
-# </details>
-#
-# <details markdown="1"><summary>Hint 2</summary>
-#
-# Under `torch.no_grad()`, `model(x[None])[0]` is (K, C) and the batch gives (patches, K, C).
+# side)` and the column `patch * (n % side)`. Under `torch.no_grad()`, `model(x[None])[0]` is (K, C) and the batch gives
+# (patches, K, C).
 #
 # </details>
 #
@@ -164,7 +158,7 @@ def all_exits(photograph):
     return figure.update_layout(height=figure.layout.height + 80), names[test.labels[row]]
 
 
-live(all_exits, photograph=slider("photograph", 0, 15, 7))
+Live(all_exits, photograph=widgets.IntSlider(7, 0, 15))
 
 # %% [markdown]
 # On the apple juice each exit finds the carton, and exit 6 a part of it: two patches with name and picture hold much of
@@ -172,7 +166,7 @@ live(all_exits, photograph=slider("photograph", 0, 15, 7))
 # **cosine** of two maps says how far they use the same places; 1 is the same.
 
 # %% tags=["guess"]
-alike = guess("What is the cosine of the maps of exits 1 and 6, as a mean over the sixteen?", 0.0, 1.0)
+alike = Guess("What is the cosine of the maps of exits 1 and 6, as a mean over the sixteen?", 0.0, 1.0)
 alike
 
 
@@ -208,7 +202,7 @@ alike.on(figure.update_yaxes(autorange="reversed"), "x")
 # to black falls into two parts. 48 photographs, for the class that the last exit predicts.
 
 # %% tags=["guess"]
-through = guess("Which share comes through the bypass at exit 1?", 0.0, 1.0)
+through = Guess("Which share comes through the bypass at exit 1?", 0.0, 1.0)
 through
 
 # %%
@@ -247,7 +241,7 @@ through.on(figure.update_layout(template="none", yaxis_title="share through the 
 # 2018](https://arxiv.org/abs/1806.07421).) Three orders: exit 1's own map, that of the last exit, and chance.
 
 # %% tags=["guess"]
-needed = guess("In its own order: after how many of 36 patches is it as sure as with all of them?", 0, 36)
+needed = Guess("In its own order: after how many of 36 patches is it as sure as with all of them?", 0, 36)
 needed
 
 

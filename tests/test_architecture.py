@@ -52,12 +52,11 @@ PACKAGES = {
     "search web training",
     "neighbours": "analysis cli config data figures inference jobs joints models policies records runs search "
     "training",  # what a plug-in may use
-    "course": "data figures",  # otherwise by the public names of `dx`, as the notebooks that it serves
+    "course": "data",  # otherwise by the public names of `dx`, as the notebooks that it serves
 }
 # The one rule that file names show: where torch may be imported. Everything else works on arrays.
 TORCH = ("models/*", "training/*", "attribution/*", "inspection/*", "*/torch_*.py")
-TORCH += ("neighbours/*/*", "course/camera.py", "course/checks.py", "course/my_parts.py", "course/parts.py")
-TORCH += ("course/rule_checks.py", "course/training.py")
+TORCH += ("neighbours/*/*", "course/camera.py", "course/checks.py", "course/parts.py", "course/training.py")
 # Importing these imports no torch; some of their functions do.
 TORCH_INSIDE = (
     "data/known.py",
@@ -76,12 +75,12 @@ ONLY_IN = {  # third-party package: the only files that may know it
     "fastapi": ("inference/serve.py",),
     "fiftyone": ("analysis/image_table.py",),
     "huggingface_hub": ("runs/hub_card.py",),
-    "IPython": ("course/workbook.py",),
-    "ipywidgets": ("course/interactive.py", "course/guesses.py"),
-    "kaleido": ("course/interactive.py",),
+    "IPython": (),
+    "ipywidgets": ("course/interactive.py",),
+    "kaleido": (),
     "optuna": ("search/*", "neighbours/trajectory_search/*"),
     "peft": ("models/*", "neighbours/*"),
-    "plotly": ("figures/*", "neighbours/*", "course/interactive.py", "course/guesses.py"),
+    "plotly": ("figures/*", "neighbours/*", "course/interactive.py"),
     "streamlit": (),
     "tensorflow_datasets": ("data/readers/parts.py",),
     "timm": ("models/*", "data/readers/opening.py", "neighbours/*/*"),

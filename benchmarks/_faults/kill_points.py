@@ -105,15 +105,9 @@ def run(seconds: float, seed: int = 0, least: int = 1) -> Outcome:
 
 
 def _train_here(root: Path) -> None:
-    import torch
-
     from dmpo_explore.cli import app
+    from dmpo_explore.utils.torch_threads import one_thread
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in the other processes
-    try:
-        environment, silent = patch.dict(os.environ, DMPO_EXPLORE_RUNS=str(root)), io.StringIO()
-        with environment, redirect_stdout(silent), redirect_stderr(silent):
-            app(["train", "--name", NAME, "--force", "--record", *TRAIN], standalone_mode=False)
-    finally:
-        torch.set_num_threads(threads)
+    environment, silent = patch.dict(os.environ, DMPO_EXPLORE_RUNS=str(root)), io.StringIO()
+    with one_thread(), environment, redirect_stdout(silent), redirect_stderr(silent):  # as in the other processes
+        app(["train", "--name", NAME, "--force", "--record", *TRAIN], standalone_mode=False)

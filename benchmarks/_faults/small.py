@@ -22,15 +22,10 @@ TRAINING = dx.TrainingConfig(epochs=1, precision="no", batch_size=10, validation
 @contextmanager
 def runs_in(root: Path) -> Iterator[None]:
     """Within it ``root`` is the runs root, and torch takes one thread."""
-    import torch
+    from dmpo_explore.utils.torch_threads import one_thread
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with patch.dict(os.environ, DMPO_EXPLORE_RUNS=str(root)):
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread(), patch.dict(os.environ, DMPO_EXPLORE_RUNS=str(root)):
+        yield
 
 
 def paint(data: Path) -> Path:

@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import dmpo_explore as dx
-from dmpo_explore.course.training import gain
+from dmpo_explore.analysis import gain
 from dmpo_explore.data.images import images_of
 from dmpo_explore.inspection.probes import ALPHAS
 

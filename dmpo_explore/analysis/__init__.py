@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from .metrics import area as area
     from .metrics import balanced_accuracy as balanced_accuracy
     from .metrics import bootstrap_difference as bootstrap_difference
+    from .metrics import gain as gain
     from .metrics import seeds_interval as seeds_interval
     from .metrics import summarise as summarise
     from .metrics import trade_off as trade_off

@@ -295,3 +295,26 @@ def seeds_interval(
         alone = quantile**2 * (left**2).sum() / max(1, S - 1) / (B - 1) / (S * B)
     half = math.sqrt(max(images, trainings + max(0.0, images - alone)))
     return float(mean), float(mean - half), float(mean + half)
+
+
+def gain(question: str, more: npt.ArrayLike, less: npt.ArrayLike) -> dict[str, float | str]:
+    """Points of accuracy that one model is ahead of another: a row for `figures.gains_figure`.
+
+    Args:
+        question: the row's name. more, less: (S, B) bool, which of the same B images S trainings of each model have
+            correct; the rows of a pair have the same seed.
+
+    Returns:
+        question, points, low and high (`seeds_interval`), seeds (the points of each, as text), and over: what the
+        interval is over, images alone with one training.
+
+    Example:
+        >>> row = gain("ours over theirs", [[True, True], [True, False]], [[True, False], [False, False]])
+        >>> row["points"], row["seeds"], row["over"]
+        (50.0, '+50.00 +50.00', 'images and trainings')
+    """
+    points = 100 * (np.asarray(more, np.float64) - np.asarray(less, np.float64))
+    mean, low, high = seeds_interval(points)
+    seeds = " ".join(f"{value:+.2f}" for value in points.mean(axis=1))
+    over = "images and trainings" if len(points) > 1 else "images"
+    return {"question": question, "points": mean, "low": low, "high": high, "seeds": seeds, "over": over}

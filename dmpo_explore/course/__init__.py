@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from . import parts as parts
     from . import training as training
     from .camera import Camera as Camera
-    from .drawing import network as network
-    from .guesses import guess as guess
-    from .my_parts import mine as mine
-    from .tables import study_table as study_table
+    from .checks import mine as mine
+    from .interactive import Guess as Guess
+    from .materials import network as network
+    from .materials import study_table as study_table
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)

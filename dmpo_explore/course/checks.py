@@ -1,25 +1,31 @@
-"""Checks of what a reader builds: each compares it with the library's part, with the same weights and inputs.
+"""Checks of what a reader builds: each compares it with the library's, on the same inputs and with the same weights.
 
 In: a class or function as the student's edition asks for it. Out: a line that says it is correct, after which the cell
-is kept (`workbook.keep`), or `NotYet`, which a notebook shows as one line: what is not right yet, and a hint.
+is kept (`workbook.keep`), or `NotYet`, which a notebook shows as one line: what is not right yet, and a hint. `mine`
+reads what was kept, if it still passes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from functools import wraps
+import runpy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, wraps
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.stats import binom
 from torch import Tensor, nn
 
 import dmpo_explore as dx
 
+from ..utils.torch_seeding import seeded
 from . import parts, workbook
 
 Lines = Iterator[tuple[bool, str]]  # whether it holds, and the hint if not
-EMPTY = "nothing is written here yet: put your lines in place of the three dots, and run the cell again"
+KINDS = {"b": ("b", "true or false"), "i": ("iu", "whole numbers"), "f": ("fiu", "numbers")}  # of numpy's dtypes
 
 
 class NotYet(Exception):
@@ -29,18 +35,13 @@ class NotYet(Exception):
         return [f"✘ Not yet: {self}"]
 
 
-class Missing:
+def missing(name: str) -> type:
     """Stands in for a part whose cell still has its three dots: whatever uses it says which part that is."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def refuse(*args: Any, **options: Any) -> None:
+        raise NotYet(f"this cell needs your {name}: build it above, where its three dots are, then go on")
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        raise NotYet(
-            f"this cell needs your {self.name}, and its three dots are still there: build it above, then go on"
-        )
-
-    __mro_entries__ = __call__  # of a class that is derived from it
+    return type(name, (), {"__new__": refuse, "__init_subclass__": refuse})
 
 
 class Passed(str):
@@ -60,18 +61,17 @@ def build(name: str) -> Callable[[Callable[[Any], Lines]], Callable[[Any], Passe
         @wraps(lines)
         def check(answer: Any) -> Passed:
             if re.search(r"(?m)^\s*\.\.\.\s*$", workbook.cell()):
-                workbook.put(name, Missing(name))
-                raise NotYet(EMPTY)
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                try:
-                    for holds, hint in lines(answer):
-                        if not holds:
-                            raise NotYet(hint)
-                except NotYet:
-                    raise
-                except Exception as error:  # anything may be written
-                    raise NotYet(f"it cannot be run ({type(error).__name__}: {error})") from None
+                workbook.shell().user_ns[name] = missing(name)
+                raise NotYet("nothing is written here yet: put your lines in place of the three dots, and run it again")
+            try:
+                with seeded(0):
+                    wrong = next((hint for holds, hint in lines(answer) if not holds), None)
+            except NotYet:
+                raise
+            except Exception as error:  # anything may be written
+                raise NotYet(f"it cannot be run ({type(error).__name__}: {error})") from None
+            if wrong:
+                raise NotYet(wrong)
             workbook.keep(name)
             return Passed(lines.__doc__ or "")
 
@@ -81,42 +81,52 @@ def build(name: str) -> Callable[[Callable[[Any], Lines]], Callable[[Any], Passe
     return made
 
 
+def same(found: Any, due: Any, hint: str) -> Lines:
+    """Lines of a check: an array has the kind, shape and values of another."""
+    values, wanted = np.asarray(found), np.asarray(due)
+    kinds, name = KINDS[wanted.dtype.kind]
+    yield found is not None, f"it returns nothing: {hint}"
+    yield values.shape == wanted.shape, f"it returns the shape {values.shape}, not {wanted.shape}: {hint}"
+    yield values.dtype.kind in kinds, f"it must return {name}, not {values.dtype}: {hint}"
+    for where in np.argwhere(~np.isclose(values.astype(float), wanted.astype(float), rtol=1e-4, atol=1e-5)):
+        at = f" at {', '.join(map(str, where))}" if len(where) else ""
+        yield False, f"it returns {values[*where]}{at}, and it should be {wanted[*where]}: {hint}"
+
+
 def same_weights(found: nn.Module, due: nn.Module) -> Lines:
     """Lines of a check: a module has the weights of another, by name and shape."""
-    ours, theirs = found.state_dict(), due.state_dict()
+    ours, theirs = ({name: tuple(w.shape) for name, w in module.state_dict().items()} for module in (found, due))
     for name in [*theirs, *ours]:
         yield name in theirs, f"a weight {name} is not needed: there are {', '.join(theirs)}"
-        yield name in ours, f"{name} is missing: it needs the shape {tuple(theirs[name].shape)}"
-        shapes = [tuple(weights[name].shape) for weights in (ours, theirs)]
-        yield shapes[0] == shapes[1], f"{name} has the shape {shapes[0]}, and it needs {shapes[1]}"
+        yield name in ours, f"{name} is missing: it needs the shape {theirs[name]}"
+        yield ours[name] == theirs[name], f"{name} has the shape {ours[name]}, and it needs {theirs[name]}"
 
 
-def same_results(found: nn.Module, due: nn.Module, inputs: tuple[Any, ...], hints: Mapping[int, str]) -> Lines:
+def same_results(found: nn.Module, due: nn.Module, inputs: Sequence[Any], *hints: str) -> Lines:
     """Lines of a check: with random weights, two modules give the same, and the same gradients; a hint per output."""
     for weight in due.parameters():
         nn.init.normal_(weight, std=0.5)
     found.load_state_dict(due.state_dict())
     ours, theirs = (module(*inputs) for module in (found, due))
-    several = isinstance(theirs, tuple)
-    if several:
+    if isinstance(theirs, tuple):
         yield isinstance(ours, tuple) and len(ours) == len(theirs), f"it must return {len(theirs)} things"
-    for i, (own, wanted) in enumerate(zip(ours, theirs, strict=True) if several else [(ours, theirs)]):
-        yield isinstance(own, Tensor), f"it returns {'nothing' if own is None else type(own).__name__}: {hints[i]}"
+    else:
+        ours, theirs = (ours,), (theirs,)
+    for own, wanted, hint in zip(ours, theirs, hints, strict=True):
+        yield isinstance(own, Tensor), f"it returns {'nothing' if own is None else type(own).__name__}: {hint}"
         yield own.shape == wanted.shape, f"it returns the shape {tuple(own.shape)}, not {tuple(wanted.shape)}"
-        yield torch.allclose(own, wanted, rtol=1e-5, atol=1e-6), f"other values than the library's: {hints[i]}"
+        yield torch.allclose(own, wanted, rtol=1e-5, atol=1e-6), f"other values than the library's: {hint}"
         slopes = _slopes(found, own)
-        for name, other in _slopes(due, wanted).items():
-            one = slopes[name]
-            both = one is not None and other is not None
-            same = torch.allclose(one, other, rtol=1e-4, atol=1e-6) if both else one is other  # type: ignore[arg-type]
+        for name, slope in _slopes(due, wanted).items():
+            same = torch.allclose(slopes[name], slope, rtol=1e-4, atol=1e-6)
             yield same, f"the values are correct, the gradient of {name} is not: detach nothing"
 
 
-def _slopes(module: nn.Module, output: Tensor) -> dict[str, Tensor | None]:
-    """The gradient of a module's every weight; None where ``output`` does not depend on it."""
+def _slopes(module: nn.Module, output: Tensor) -> dict[str, Tensor]:
+    """The gradient of a module's every weight; 0 where ``output`` does not depend on it."""
     names, weights = zip(*module.named_parameters(), strict=True)
-    found = torch.autograd.grad(output.square().sum(), weights, retain_graph=True, allow_unused=True)
-    return dict(zip(names, found, strict=True))
+    slopes = torch.autograd.grad(output.square().sum(), weights, retain_graph=True, materialize_grads=True)
+    return dict(zip(names, slopes, strict=True))
 
 
 @build("Stage")
@@ -125,13 +135,10 @@ def stage(answer: Any) -> Lines:
     ours, theirs = answer(8, 3).double(), parts.SideStage(8, 3).double()
     yield from same_weights(ours, theirs)
     tokens, state = (torch.randn(2, 7, d, dtype=torch.float64) for d in (8, 3))
-    hints = {
-        0: "first comes the new state, MLP(Down(tokens) + state), with a GELU in the MLP",
-        1: "the exit reads tokens, then the new state",
-    }
-    yield from same_results(ours, theirs, (tokens, state), hints)
+    new = "first comes the new state, MLP(Down(tokens) + state), with a GELU in the MLP"
+    yield from same_results(ours, theirs, (tokens, state), new, "the exit reads tokens, then the new state")
     first = "without a state, as at the first stage, the MLP reads Down(tokens) alone"
-    yield from same_results(ours, theirs, (tokens, None), {0: first, 1: first})
+    yield from same_results(ours, theirs, (tokens, None), first, first)
 
 
 @build("Bypass")
@@ -145,7 +152,7 @@ def bypass(answer: Any) -> Lines:
     identity = "at the start it must be the identity: x + up(…), weight and bias of `up` zero"
     yield torch.equal(start, tokens), identity
     hint = "the class token skips the convolution, but not GELU and `up`; patches lie row by row in `self.grid`"
-    yield from same_results(ours, theirs, (tokens,), {0: hint})
+    yield from same_results(ours, theirs, (tokens,), hint)
 
 
 MISTAKES: dict[str, dict[str, Any]] = {  # in Σ and its root: what a check says, and what `_otherwise` then does
@@ -189,7 +196,7 @@ def predictor(answer: Any) -> Lines:
         for hint, read in {"the class token": tokens[:, 0], "the mean of all tokens": tokens.mean(dim=1)}.items():
             yield not torch.allclose(rest, theirs.first(read)), f"`first` reads {hint}, not the mean of the patches"
     second = "`second` reads patches alone, centred, over N; five rounds; times √tr; the triangle row by row"
-    yield from same_results(ours, theirs, (tokens,), {0: second})
+    yield from same_results(ours, theirs, (tokens,), second)
     empty = ours(torch.zeros_like(tokens))
     yield bool(torch.isfinite(empty).all()), "where all patches are alike Σ is 0: add 1e-6 to the trace"
 
@@ -199,12 +206,8 @@ def weights(answer: Callable[[int, int], Any]) -> Lines:
     """Correct: the release's cross-over, as `--schedule linear` has it."""
     for epochs in (2, 5, 12, 100):
         for epoch in (0, epochs // 2, epochs - 1):
-            due, found = parts.weights(epoch, epochs), answer(epoch, epochs)
-            yield found is not None and len(found) == 4, "it must return four numbers, one for each exit"
-            near = torch.allclose(torch.as_tensor(found, dtype=torch.float64), torch.tensor(due).double(), atol=1e-6)
-            shown = ", ".join(f"{float(value):.3g}" for value in found)
-            wanted = ", ".join(f"{value:.3g}" for value in due)
-            yield near, f"epoch {epoch} of {epochs} (from 0): ({shown}), and it should be ({wanted})"
+            due = dx.training.loss_weights("linear", epoch, epochs, 4)
+            yield from same(answer(epoch, epochs), due, f"epoch {epoch} of {epochs}, counted from 0")
 
 
 @build("DMPO")
@@ -220,4 +223,118 @@ def assembled(answer: Any) -> Lines:
     ours, theirs = of(answer), of(parts.EarlyExitNet)
     yield from same_weights(ours, theirs)
     hint = "stage k gets the state of stage k − 1; the exit's way is bypass, norm, predictor; stack along dimension 1"
-    yield from same_results(ours, theirs, (torch.randn(3, 2, 5, 5, dtype=torch.float64),), {0: hint})
+    yield from same_results(ours, theirs, (torch.randn(3, 2, 5, 5, dtype=torch.float64),), hint)
+
+
+@cache
+def _record() -> dx.ExitRecord:
+    return dx.load_run("demo").record("test").subset(np.arange(0, 1300, 3))
+
+
+@build("exits_of")
+def exits(answer: Callable[[Any, float], Any]) -> Lines:
+    """Correct: the exits are those of the library's policy, at every threshold that was tried."""
+    confidence = _record().confidence
+    for threshold in (0.0, 0.25, 0.4, 0.9, float(confidence[:, 0].max()), 1.01):
+        given = confidence.copy()
+        due = dx.fit_policy(_record(), threshold=threshold).exits(_record())
+        hint = f"exits at the threshold {threshold:.3f}; reaching it is enough, and the last exit takes what is left"
+        yield from same(answer(given, threshold), due, hint)
+        yield bool((given == confidence).all()), "the exits are correct, but the confidences were changed on the way"
+
+
+@build("mistakes")
+def mistakes(answer: Callable[[Any, Any], Any]) -> Lines:
+    """Correct: they are the images that `dx.Outcome` finds, at any exits."""
+    record = _record()
+    anywhere = np.random.default_rng(0).integers(0, record.n_exits, record.n_images)
+    for found in (anywhere, dx.fit_policy(record, threshold=0.4).exits(record)):
+        outcome, given = dx.Outcome(record, found), answer(record.correct.copy(), found.copy())
+        yield isinstance(given, tuple) and len(given) == 2, "it must return two masks"
+        yield from same(given[0], outcome.early_exit_error, "lost: incorrect at its exit, correct at the last")
+        avoided = outcome.correct & ~record.correct[:, -1]
+        yield from same(given[1], avoided, "saved: correct at its exit, incorrect at the last")
+
+
+@build("loop")
+def loop(answer: Callable[..., Any]) -> Lines:
+    """Correct: it reads the exits so far and computes none in vain. On a real model that is the saving."""
+    record = _record()
+    for threshold in (0.0, 0.4, 0.8, float(record.confidence[0, 0]), 1.01):
+        looked = np.zeros((record.n_images, record.n_exits), int)
+
+        def look(k: int, rows: Any, looked: Any = looked) -> Any:
+            rows = np.arange(record.n_images)[rows]  # numbers, or a mask
+            if not len(rows):
+                raise NotYet(f"exit {k + 1} is computed for no image at all: stop when every image has exited")
+            looked[rows, k] += 1
+            return record.confidence[rows, k]
+
+        due = dx.fit_policy(record, threshold=threshold).exits(record)
+        yield from same(answer(look, record.n_images, record.n_exits, threshold), due, f"threshold {threshold:.3f}")
+        needed = np.arange(record.n_exits) <= due[:, None]
+        twice = "the exits are correct, but one was computed twice, or for an image that had exited before it"
+        yield bool((looked <= needed).all()), twice
+        never = "the exits are correct, but images that reach the last exit never had it computed: it must answer them"
+        yield bool((looked >= needed).all()), never
+
+
+@build("passing")
+def passing(answer: Callable[[Any, int, float, float], Any]) -> Lines:
+    """Correct: it is Learn then Test, a fixed order, a p-value per threshold, and a stop at the first failure."""
+    for errors, n, epsilon, delta in (
+        ([0, 3, 9, 2, 1, 8], 500, 0.01, 0.05),
+        ([9, 0, 0], 500, 0.01, 0.05),
+        ([0, 0, 1], 500, 0.01, 0.05),
+        ([0, 0], 50, 0.05, 0.05),
+        (range(40), 655, 0.05, 0.05),
+        (range(40), 655, 0.03, 0.2),
+    ):
+        due = np.minimum.accumulate(binom.cdf(errors, n, epsilon) <= delta).sum()
+        hint = f"thresholds that pass before the first failure, for errors {list(errors)[:6]} of {n}"
+        yield from same(answer(np.array(errors), n, epsilon, delta), due, hint)
+
+
+@build("drops_of")
+def drops(answer: Callable[..., Any]) -> Lines:
+    """Correct: it is what `dx.attribute(…, method="feature_ablation")` gives, for all exits at once."""
+    config = dx.ModelConfig("test_vit", "random", 32, exits=2, predictor="linear", bypass_width=4)
+    model = dx.build_model(config, n_classes=5).eval()
+    for x in torch.randn(2, 3, 32, 32):
+        hidden = dx.attribution.make_baseline(model, x[None], "black")[0]
+        maps = dx.compare_exits(model, x, method="feature_ablation").attributions
+        due = np.stack([one.tokens.ravel() for one in maps])
+        hint = "the logit of the last exit's class, less the same with one patch hidden; patches row by row"
+        yield from same(answer(model, x.clone(), hidden, 16), due, hint)
+
+
+class Mine(SimpleNamespace):
+    """Parts by name; printed, it says of each whether it is the reader's own or the course's."""
+
+    def __repr__(self) -> str:
+        whose = {True: "the course's", False: f"yours, from {workbook.FOLDER}"}
+        return "\n".join(f"{name:<9} {whose[part is parts.PARTS[name]]}" for name, part in vars(self).items())
+
+
+def mine(*names: str) -> Mine:
+    """The named parts, `Stage`, `Bypass` or `Predictor`: those that you built, or else the course's.
+
+    Raises:
+        NotYet: a file of yours that cannot be run, or no longer passes.
+
+    Example:
+        >>> mine("Bypass")
+        Bypass    the course's
+    """
+    found = Mine()
+    for name in names:
+        path, part = workbook.FOLDER / f"{name}.py", parts.PARTS[name]
+        if path.is_file():
+            try:
+                part = runpy.run_path(str(path), run_name="my_parts")[name]
+            except Exception as error:
+                said = f"{path} cannot be run ({type(error).__name__}: {error}); delete it, or mend it"
+                raise NotYet(said) from None
+            CHECKS[name](part)
+        setattr(found, name, part)
+    return found

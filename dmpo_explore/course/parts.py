@@ -1,13 +1,12 @@
-"""The parts that the lessons build, as the library has them, and the network on images that any of them make.
+"""The parts that the lessons build, as the library has them.
 
-In: sizes. Out: modules with the arguments and weights of those that a student writes (`PARTS`). `on_images` puts a
-trained network behind the frozen backbone, as an ordinary `dx.DMPO`. A narrow trunk beside a frozen one is the idea
-of Ladder Side-Tuning (arXiv 2206.06522); its shape is ours.
+In: sizes. Out: modules with the arguments and weights of those that a student writes (`PARTS`). A narrow trunk beside a
+frozen one is the idea of Ladder Side-Tuning (arXiv 2206.06522); its shape is ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -15,10 +14,11 @@ from torch import Tensor, nn
 
 import dmpo_explore as dx
 
-from .camera import GRID, WIDTH, Camera
+from .camera import GRID, WIDTH
 
 NARROW = 32  # numbers of a token's state in the narrow trunk
 READ = WIDTH + NARROW  # numbers of a token that an exit reads
+Modules = Iterable[nn.Module]
 
 
 class SideStage(nn.Module):
@@ -76,98 +76,23 @@ class SecondOrderPredictor(nn.Module):
         return self.first(x[:, 1:].mean(dim=1)) + self.second(dx.models.upper_triangle(root))  # type: ignore[no-any-return]
 
 
-def weights(epoch: int, epochs: int) -> tuple[float, ...]:
-    """λ of the four exits in an epoch (0-based): the release's cross-over, the schedule ``linear``.
-
-    Example:
-        >>> weights(0, 5), weights(4, 5)
-        ((0.01, 0.01, 1.0, 2.0), (1.5, 1.0, 0.2475, 0.2675))
-    """
-    return dx.training.loss_weights("linear", epoch, epochs, 4)
+PARTS: dict[str, Any] = {"Stage": SideStage, "Bypass": PatchBypass, "Predictor": SecondOrderPredictor}  # as students'
 
 
 class EarlyExitNet(nn.Module):
-    """Stages, and behind each bypass, exit norm and predictor; naive exits where no bypasses and predictors are given.
+    """Stages, and behind each bypass, exit norm and predictor; naive exits if no bypasses and predictors are given."""
 
-    Args:
-        only: the one stage (0-based) that has an exit, instead of all.
-
-    Example:
-        >>> net = EarlyExitNet([SideStage(), SideStage()])
-        >>> tuple(net(torch.zeros(2, 5, 26, WIDTH)).shape)
-        (5, 2, 81)
-    """
-
-    def __init__(
-        self,
-        stages: Iterable[nn.Module],
-        bypasses: Sequence[nn.Module] = (),
-        predictors: Sequence[nn.Module] = (),
-        width: int = READ,
-        only: int | None = None,
-    ) -> None:
+    def __init__(self, stages: Modules, bypasses: Modules = (), predictors: Modules = (), width: int = READ) -> None:
         super().__init__()
-        self.only = only
         self.stages = nn.ModuleList(stages)
         self.bypasses = nn.ModuleList(bypasses or [nn.Identity() for _ in self.stages])
         self.predictors = nn.ModuleList(predictors or [MeanPredictor() for _ in self.stages])
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in self.stages)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(K, B, N, D) → (B, K, C), or (B, 1, C)."""
+        """(K, B, N, D) → (B, K, C)."""
         state, logits = None, []
         for k, stage in enumerate(self.stages):
             state, read = stage(tokens[k], state)
-            if self.only in (None, k):
-                logits.append(self.predictors[k](self.norms[k](self.bypasses[k](read))))
+            logits.append(self.predictors[k](self.norms[k](self.bypasses[k](read))))
         return torch.stack(logits, dim=1)
-
-
-PARTS: dict[str, Any] = {  # by the name that a student gives them
-    "Stage": SideStage,
-    "Bypass": PatchBypass,
-    "Predictor": SecondOrderPredictor,
-    "weights": weights,
-    "DMPO": EarlyExitNet,
-}
-
-
-class _Joined(nn.Module):
-    """A frozen trunk and a stage beside it; its state is tokens, narrow state and what the exit reads, side by side."""
-
-    def __init__(self, trunk: nn.Module, reduce: nn.Module, stage: nn.Module, width: int | None) -> None:
-        super().__init__()
-        self.trunk, self.reduce, self.stage, self.width = trunk, reduce, stage, width
-
-    def forward(self, x: Tensor) -> Tensor:
-        width = self.width  # of the tokens before; None at the first stage
-        tokens = self.trunk(x if width is None else x[..., :width])
-        state, read = self.stage(self.reduce(tokens), None if width is None else x[..., width:-READ])
-        return torch.cat((tokens, state, read), dim=-1)
-
-
-class _Aside(nn.Module):
-    reads_side = False
-
-    def __init__(self, bypass: nn.Module) -> None:
-        super().__init__()
-        self.bypass = bypass
-
-    def forward(self, x: Tensor, side: Any = None) -> tuple[Tensor, None]:
-        return self.bypass(x), None
-
-
-class _BesideBackbone(dx.models.Stage):
-    def tokens(self, state: Tensor) -> Tensor:
-        return state[..., -READ:]
-
-
-def on_images(net: Any, camera: Camera) -> dx.DMPO:
-    """A network on tokens, with the parts of `EarlyExitNet`, behind the frozen backbone: the same answers to images."""
-    stages, old = [], camera.backbone.stages
-    for k, (stage, *behind) in enumerate(zip(net.stages, net.bypasses, net.norms, net.predictors, strict=True)):
-        trunk = _Joined(old[k].trunk, camera.reduce[k], stage, old[k].width if k else None)
-        shape: dict[str, Any] = {"width": READ, "grid": old[k].grid, "prefix": old[k].prefix, "class_token": True}
-        stages.append(_BesideBackbone(trunk, _Aside(behind[0]), *behind[1:], **shape))
-    blocks = camera.backbone.exits[: len(stages)]
-    return dx.DMPO(camera.backbone.embed, stages, blocks, camera.backbone.preprocess).eval()

@@ -6,6 +6,7 @@ In: the cell that a check has accepted. Out: ``my_parts/NAME.py``, plain Python,
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,12 @@ HEADER += "from torch import nn\nfrom torch.nn import functional as F\n\n\n"
 
 def shell() -> Any:
     """The IPython that runs the notebook; None outside of it."""
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return None
-    return get_ipython()
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
 
 
 def cell() -> str:
     """The text of the notebook cell that runs at present; empty outside of IPython."""
     return str(shell().history_manager.input_hist_raw[-1]) if shell() is not None else ""
-
-
-def put(name: str, value: object) -> None:
-    """Let ``name`` mean ``value`` in the notebook."""
-    if shell() is not None:
-        shell().user_ns[name] = value
 
 
 def keep(name: str) -> None:

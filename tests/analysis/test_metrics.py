@@ -16,6 +16,7 @@ from dmpo_explore.analysis.metrics import (
     accuracy_interval,
     area,
     bootstrap_difference,
+    gain,
     seeds_interval,
     summarise,
     trade_off,
@@ -227,3 +228,12 @@ def test_arguments_of_resampling_warn_and_change_nothing() -> None:
     values = [[0.0, 1.0], [1.0, 3.0]]
     with pytest.warns(DeprecationWarning, match="nothing is resampled"):
         assert seeds_interval(values, 50, seed=1) == seeds_interval(values)
+
+
+def test_a_gain_is_the_interval_of_the_paired_difference() -> None:
+    dice = np.random.default_rng(0)
+    more, less = dice.random((3, 50)) < 0.8, dice.random((3, 50)) < 0.6
+    row = gain("more over less", more, less)
+    assert (row["points"], row["low"], row["high"]) == seeds_interval(100 * (more.astype(float) - less))
+    assert len(str(row["seeds"]).split()) == 3 and row["over"] == "images and trainings"
+    assert gain("one", more[:1], less[:1])["over"] == "images"

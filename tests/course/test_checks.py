@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import binom
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import dmpo_explore as dx
 from dmpo_explore.course import checks, parts
 
 
@@ -132,7 +136,66 @@ class NormFirst(parts.EarlyExitNet):
         return torch.stack(logits, dim=1)
 
 
-LIBRARY = parts.PARTS
+def above(confidence: Any, threshold: float) -> Any:
+    """Above the threshold instead of from it on."""
+    passes = confidence > threshold
+    passes[:, -1] = True
+    return passes.argmax(axis=1)
+
+
+def without_last(confidence: Any, threshold: float) -> Any:
+    return (confidence >= threshold).argmax(axis=1)
+
+
+def swapped(correct: Any, exits: Any) -> Any:
+    here, last = correct[np.arange(len(exits)), exits], correct[:, -1]
+    return here & ~last, ~here & last
+
+
+def computes_all(look: Callable[..., Any], n_images: int, n_exits: int, threshold: float) -> Any:
+    """The right exits, but every exit is computed for every image."""
+    confidence = np.stack([look(k, np.arange(n_images)) for k in range(n_exits)], axis=1)
+    passes = confidence >= threshold
+    passes[:, -1] = True
+    return passes.argmax(axis=1)
+
+
+def skips_the_last(look: Callable[..., Any], n_images: int, n_exits: int, threshold: float) -> Any:
+    """The right exits, but the last one is never computed."""
+    exits, rows = np.full(n_images, n_exits - 1), np.arange(n_images)
+    for k in range(n_exits - 1):
+        if not len(rows):
+            break
+        sure = look(k, rows) >= threshold
+        exits[rows[sure]] = k
+        rows = rows[~sure]
+    return exits
+
+
+def never_ends(look: Callable[..., Any], n_images: int, n_exits: int, threshold: float) -> Any:
+    """The right exits, but exits are also computed when no image is left."""
+    exits, rows = np.full(n_images, n_exits - 1), np.arange(n_images)
+    for k in range(n_exits):
+        sure = look(k, rows) >= threshold
+        exits[rows[sure]] = k
+        rows = rows[~sure]
+    return exits
+
+
+def goes_on(errors: Any, n: int, epsilon: float, delta: float) -> int:
+    """All that pass, also behind the first failure."""
+    return int((binom.cdf(errors, n, epsilon) <= delta).sum())
+
+
+def keeps_sign_wrong(model: Any, image: Any, hidden: Any, size: int) -> Any:
+    return -np.ones((2, 4))
+
+
+def schedule(epoch: int, epochs: int) -> Any:
+    return dx.training.loss_weights("linear", epoch, epochs, 4)
+
+
+LIBRARY = parts.PARTS | {"weights": schedule, "DMPO": parts.EarlyExitNet}
 
 INCORRECT: list[tuple[str, Any, str]] = [
     ("Stage", SkippedState, r"Down\(tokens\) \+ state"),
@@ -140,10 +203,18 @@ INCORRECT: list[tuple[str, Any, str]] = [
     ("Bypass", RandomStart, "at the start it must be the identity"),
     ("Bypass", NoResidual, "at the start it must be the identity"),
     ("Bypass", ColumnsFirst, "row by row in `self.grid`"),
-    ("weights", lambda epoch, epochs: parts.weights(0, epochs), "and it should be"),
-    ("weights", lambda epoch, epochs: parts.weights(min(epoch + 1, epochs - 1), epochs), "and it should be"),
+    ("weights", lambda epoch, epochs: schedule(0, epochs), "and it should be"),
+    ("weights", lambda epoch, epochs: schedule(min(epoch + 1, epochs - 1), epochs), "and it should be"),
     ("DMPO", TrunkReadsBypass, "bypass, norm, predictor"),
     ("DMPO", NormFirst, "bypass, norm, predictor"),
+    ("exits_of", above, "reaching it is enough"),
+    ("exits_of", without_last, "the last exit takes what is left"),
+    ("mistakes", swapped, "lost: incorrect at its exit"),
+    ("loop", computes_all, "computed twice, or for an image that had exited"),
+    ("loop", skips_the_last, "it must answer them"),
+    ("loop", never_ends, "for no image at all"),
+    ("passing", goes_on, "before the first failure"),
+    ("drops_of", keeps_sign_wrong, "the logit of the last exit's class"),
 ]
 
 
@@ -168,8 +239,8 @@ def test_a_predictor_written_as_in_the_lesson_passes() -> None:
     assert repr(checks.predictor(Own)).startswith("✔ Correct")
 
 
-@pytest.mark.parametrize("name", LIBRARY)
-@pytest.mark.parametrize("answer", [None, object, nn.Identity, lambda *_: None])
+@pytest.mark.parametrize("name", checks.CHECKS)
+@pytest.mark.parametrize("answer", [None, object, nn.Identity, lambda *_, **__: None, lambda *_, **__: 0.5])
 def test_what_is_no_part_is_refused_in_one_line(name: str, answer: Any) -> None:
     with pytest.raises(checks.NotYet) as refused:
         checks.CHECKS[name](answer)
@@ -196,7 +267,7 @@ def test_a_check_does_not_move_the_dice() -> None:
 
 
 def test_what_is_not_written_yet_is_named_where_it_is_used() -> None:
-    part = checks.Missing("Stage")
+    part = checks.missing("Stage")
     with pytest.raises(checks.NotYet, match="needs your Stage"):
         part(128, 32)
     with pytest.raises(checks.NotYet, match="needs your Stage"):

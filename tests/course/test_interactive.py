@@ -1,21 +1,16 @@
-"""Live figures: they follow their controls, keep what they show, and become pictures where asked to."""
+"""Live figures follow their controls and keep what they show; guesses are locked once, and drawn only then."""
 
 from __future__ import annotations
 
-import base64
-import io
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import plotly.graph_objects as go
 import pytest
-from PIL import Image
 
 from dmpo_explore.course import interactive
-from dmpo_explore.course.interactive import INK, _Renderer, choice, live, picture, slider
-from dmpo_explore.figures.style import image_address
+from dmpo_explore.course.interactive import INK, Guess, Live, _Renderer, widgets
 
 pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
 
@@ -25,7 +20,9 @@ def line(height: float, kind: str = "lines") -> tuple[go.Figure, str]:
 
 
 def test_the_figure_follows_its_controls() -> None:
-    shown = live(line, height=slider("height", 0.0, 10.0, 4.0), kind=choice("kind", ["lines", "markers"]))
+    kind = widgets.ToggleButtons(options=["lines", "markers"])
+    shown = Live(line, height=widgets.FloatSlider(4, max=10), kind=kind)
+    assert [control.description for control in shown.controls.values()] == ["height", "kind"]
     assert list(shown.figure.data[0].y) == [0, 4] and shown.figure.layout.title.text == "height 4.0"
     shown.controls["height"].value = 7.0
     shown.controls["kind"].value = "markers"
@@ -37,7 +34,7 @@ def test_a_long_line_above_a_figure_is_broken_and_takes_no_height_from_it() -> N
     def draw(words: int) -> tuple[go.Figure, str]:
         return go.Figure(go.Scatter(y=[0, 1])), " ".join(["threshold"] * words)
 
-    shown = live(draw, words=slider("words", 1, 40, 3))
+    shown = Live(draw, words=widgets.IntSlider(3, 1, 40))
     assert "<br>" not in shown.figure.layout.title.text and (
         shown.figure.layout.height,
         shown.figure.layout.margin.t,
@@ -54,39 +51,11 @@ def test_shapes_of_an_earlier_figure_do_not_stay() -> None:
     def draw(marked: int) -> go.Figure:
         return go.Figure(go.Scatter(y=[0, 1])).update_layout(shapes=[{"type": "line", "x0": k} for k in range(marked)])
 
-    shown = live(draw, marked=slider("marked", 0, 3, 2))
+    shown = Live(draw, marked=widgets.IntSlider(2, 0, 3))
     for marked in (0, 3, 1, 0):
         shown.controls["marked"].value = marked
         assert [shape.x0 for shape in shown.figure.layout.shapes or ()] == list(range(marked))
     assert shown.figure.layout.height == 380
-
-
-def test_a_slider_of_integers_gives_integers() -> None:
-    assert isinstance(slider("k", 1, 6, 2).value, int) and isinstance(slider("x", 0.0, 1.0, 0.5).value, float)
-
-
-def test_pictures_are_made_only_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NOTEBOOK_PICTURES", raising=False)
-    shown = live(line, height=slider("height", 0, 10, 4))
-    assert "image/png" not in shown._repr_mimebundle_()
-
-
-@pytest.mark.browser
-def test_pale_bands_and_images_keep_their_colours_in_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NOTEBOOK_PICTURES", "1")
-    pale = ["#d1e6f1", "#d1eee6", "#efe2d7"]
-    bands = [go.Bar(x=[k], y=[1], marker={"color": colour}) for k, colour in enumerate(pale)]
-    png = base64.b64decode(picture(go.Figure(bands))["image/png"])
-    pixels = np.random.default_rng(0).integers(256, size=(40, 40, 3), dtype=np.uint8)
-    photograph = {"source": image_address(pixels, 4), "xref": "paper", "yref": "paper", "y": 1, "sizex": 1, "sizey": 1}
-    many = base64.b64decode(picture(go.Figure(layout={"images": [photograph]}))["image/png"])
-    interactive._kaleido().stop_sync_server(silence_warnings=True)
-    interactive._kaleido.cache_clear()
-    shown = Image.open(io.BytesIO(png)).convert("RGB").getcolors(1 << 20)
-    often = {f"#{r:02x}{g:02x}{b:02x}" for count, (r, g, b) in shown if count > 10_000}
-    assert {*pale} <= often
-    palette = Image.open(io.BytesIO(many)).getcolors(256)
-    assert palette is not None and len(palette) > 64  # an image has more colours than bands
 
 
 def test_a_figure_has_a_white_ground_and_dark_words() -> None:
@@ -95,7 +64,7 @@ def test_a_figure_has_a_white_ground_and_dark_words() -> None:
 
 
 def test_a_saved_figure_holds_no_copy_of_plotlys_javascript() -> None:
-    shown = live(line, height=slider("height", 0.0, 10.0, 4.0))
+    shown = Live(line, height=widgets.FloatSlider(4, max=10))
     (sent,) = shown.output.outputs
     assert sent["data"][interactive.PLOTLY]["data"][0]["y"] == [0, 4.0]
     assert len(str(shown.output.get_state())) < 50_000
@@ -104,7 +73,7 @@ def test_a_saved_figure_holds_no_copy_of_plotlys_javascript() -> None:
 @pytest.mark.parametrize(
     ("before", "expected"),
     [
-        ("", "notebook_with_picture False"),
+        ("", "on_white False"),
         ("import types; colab = types.ModuleType('google.colab'); sys.modules['google.colab'] = colab; "
          "colab.output = types.SimpleNamespace(enable_custom_widget_manager=lambda: told.append(1))", "True"),
     ],
@@ -122,3 +91,34 @@ def test_a_missing_extra_is_named() -> None:
     code += "try:\n    import dmpo_explore.course.interactive\nexcept ImportError as error:\n    print(error)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 'needs ipywidgets, which is not installed: pip install "dmpo-explore[notebooks]"' in done.stdout
+
+
+def test_a_guess_has_no_value_until_it_is_locked_and_keeps_it_afterwards() -> None:
+    asked = Guess("How many?", 0, 10)
+    asked.control.value = 7.0
+    assert asked.value is None
+    asked.button.click()
+    assert asked.value == 7.0 and asked.button.disabled and asked.control.disabled
+
+
+@pytest.mark.parametrize(("axis", "shape"), [("y", ("y0", "y1")), ("x", ("x0", "x1"))])
+def test_a_locked_number_is_a_line_across_the_axis(axis: str, shape: tuple[str, str]) -> None:
+    asked, figure = Guess("How many?", 0, 10), go.Figure(go.Scatter(y=[1, 2]))
+    assert not asked.on(figure, axis).layout.shapes
+    asked.control.value = 3.0
+    asked.lock()
+    (line,) = asked.on(figure, axis).layout.shapes
+    assert [line[end] for end in shape] == [3.0, 3.0]
+
+
+def test_a_locked_word_stands_above_the_figure() -> None:
+    asked = Guess("Which?", "bypass", "predictor")
+    asked.control.value = "predictor"
+    asked.lock()
+    (note,) = asked.on(go.Figure()).layout.annotations
+    assert note.text == "your guess: predictor"
+
+
+def test_a_guess_between_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="1 options: a guess needs two"):
+        Guess("Which?", "predictor")

@@ -226,7 +226,7 @@ def test_every_control_moves_its_figure(
         assert page.locator(ERROR).all_inner_texts() == []
         moved = 0
         figures = page.locator(LIVE)
-        assert figures.count() == count_of(script, "live")
+        assert figures.count() == count_of(script, "Live")
         for place, output in enumerate(figures.all()):
             figure = Figure(page, output)
             for slider in output.locator(".widget-slider").all():
@@ -237,8 +237,8 @@ def test_every_control_moves_its_figure(
                 moved += 1
             figure.drawn()
             output.screenshot(path=tmp_path / f"{script.stem}-{place}.png")
-        assert moved == count_of(script, "slider", "choice")
-        assert lock_guesses(page) == count_of(script, "guess") > 0
+        assert moved == count_of(script, "IntSlider", "FloatSlider", "ToggleButtons")
+        assert lock_guesses(page) == count_of(script, "Guess") > 0
         assert page.locator(ERROR).all_inner_texts() == []
         page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
         assert 10_000 < (lab[1] / f"{script.stem}.ipynb").stat().st_size < MOST_BYTES

@@ -85,7 +85,7 @@ def test_a_guess_stands_before_its_answer(script: Path) -> None:
     """It is read in a later cell than the one that asks for it, and every one is read."""
     code = [cell for cell in read_script(script).cells if cell.cell_type == "code"]
     for place, cell in enumerate(code):
-        for name in re.findall(r"(?m)^(\w+) = guess\(", cell.source):
+        for name in re.findall(r"(?m)^(\w+) = Guess\(", cell.source):
             later = "\n".join(after.source for after in code[place + 1 :])
             assert re.search(rf"\b{name}\.(on|value)\b", later), name
 

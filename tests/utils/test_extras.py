@@ -80,7 +80,7 @@ def test_every_optional_import_of_the_package_names_its_extra() -> None:
     assert {name for _, name, _ in found if name in optional} == {
         "onnxruntime", "optuna", "sqlalchemy", "datasets", "huggingface_hub", "webdataset", "ipywidgets",
         "torch_pruning", "transformers",
-        "kaleido", "fastapi", "uvicorn",
+        "fastapi", "uvicorn",
     }  # fmt: skip
     outside = [(file, name) for file, name, inside in found if name in optional and not inside]
     assert {*outside} == {

@@ -1,4 +1,4 @@
-"""The drawing of the network: one part marked, shown by a cell's output, an unknown part named."""
+"""Drawings mark one part and show everywhere; the study's tables are those of benchmarks/results; others are named."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import xml.etree.ElementTree as ET
 import pytest
 from PIL import Image
 
-from dmpo_explore.course.drawing import network
+import tables
+from dmpo_explore.course.materials import TABLES, network, study_table
 
 
 @pytest.mark.parametrize(("today", "marked"), [("trunk", 1), ("bypass", 1), ("predictor", 1), ("exit", 1), ("all", 4)])
@@ -28,6 +29,21 @@ def test_its_text_is_its_label() -> None:
     assert network("trunk")._repr_mimebundle_()["text/plain"].endswith("Today: trunk")
 
 
-def test_an_unknown_part_is_named() -> None:
-    with pytest.raises(ValueError, match="no part 'head'. Valid: all, bypass, exit, predictor, trunk"):
+@pytest.mark.slow
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_the_copy_is_what_the_results_hold(name: str) -> None:
+    text = TABLES[name].read_text(encoding="utf-8")
+    assert text == tables.TABLES[name](), "run python notebooks/tables.py"
+    assert len(text) < 50_000
+
+
+def test_every_table_is_written_and_read() -> None:
+    assert sorted(TABLES) == sorted(tables.TABLES)
+    assert study_table("claims")["seeds"].map(type).eq(str).all()  # "+0.50 +0.10", or a single "+1.10"
+
+
+def test_what_is_not_there_is_named() -> None:
+    with pytest.raises(ValueError, match=r"unknown part 'head'. Valid: all, bypass, exit, predictor, trunk"):
         network("head")
+    with pytest.raises(ValueError, match=r"unknown table 'nonsense'. Valid: claims, last-exit"):
+        study_table("nonsense")
