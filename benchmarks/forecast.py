@@ -4,7 +4,8 @@ In: the data sets of the third study (`_third.data`), its backbones and exits' p
 ``benchmarks/results/forecast.csv``, a row per set and backbone: the block from which frozen features know the classes
 best, the share of the compute forecast at one point lost, the share and the loss of the trained DMPOs (thresholds that
 lose at most a point on calibration, read on test; mean of the trainings), and the seconds of the forecast;
-``forecast.png``; with ``--write`` the table of ``benchmarks/EVIDENCE.md``. Forecasts are made once and kept; ``--again`` makes them anew. Only training images are probed.
+``forecast.png``; with ``--write`` the table of ``benchmarks/EVIDENCE.md``. Forecasts are made once and kept;
+``--again`` makes them anew. Only training images are probed.
 """
 
 from __future__ import annotations
