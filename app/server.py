@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 import streamlit as st
-from dmpo_explore_app import access, preload
+from dmpo_explore_app import access, poster, preload
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse, RedirectResponse
 
@@ -136,4 +136,6 @@ def without_folders(send: Send) -> Send:
     return masked
 
 
-app = st.App(HERE / "main.py", middleware=[Middleware(Guard)], lifespan=preload.while_starting)
+app = st.App(
+    HERE / "main.py", middleware=[Middleware(Guard), Middleware(poster.Poster)], lifespan=preload.while_starting
+)

@@ -48,7 +48,10 @@ BASE = dx.Config(
         validation_size=500,
     ),
 )  # fmt: skip
-SMALL = change(CNN, image_size=96, epochs=EPOCHS, label_smoothing=0.1, augment="light", crop_scale=0.7)
+SMALL = change(
+    dx.Config(BASE.data, CNN.model, CNN.training), image_size=96, resize=BASE.model.resize, epochs=EPOCHS,
+    label_smoothing=0.1, augment="light", crop_scale=0.7, validation_size=500,
+)  # fmt: skip
 BUDGETS = {f"{share} %": share / 100 for share in (20, 30, 40, 50, 70)}
 DROP = 0.01
 HEAD: dict[str, Any] = {"last_bypass": BASE.model.bypass, "last_predictor": BASE.model.predictor}

@@ -140,7 +140,7 @@ def mark_limits(figure: go.Figure, most: float, least: float | None = None, word
     figure.add_shape(type="line", x0=most, x1=most, y0=0, y1=1, yref="paper", line=line)
     if least is not None:
         figure.add_shape(type="line", x0=0, x1=1, xref="paper", y0=least, y1=least, line=line | {"dash": "dash"})
-        figure.add_annotation(text=words, x=1, xref="paper", y=least, xanchor="right", yanchor="top", showarrow=False)
+        figure.add_annotation(text=words, x=0, xref="paper", y=least, xanchor="left", yanchor="bottom", showarrow=False)
     return figure.update_xaxes(range=[math.log10(low), math.log10(high)])
 
 

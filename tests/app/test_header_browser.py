@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from playwright.sync_api import expect
 from visiting import Visit
 
 PARTS = (".dx-brand", "[data-testid=stHeader]", ".stMain h1", ".st-key-app_header button")
@@ -31,3 +32,14 @@ def test_it_is_small_on_every_screen(visit: Visit, path: str) -> None:
         assert header and header["height"] <= 56
         inside = "() => [...document.querySelectorAll('.st-key-app_header *')]"
         assert page.evaluate(f"{inside}.every(e => e.getBoundingClientRect().right <= innerWidth)")
+
+
+def test_the_outline_of_a_page_stands_until_its_heading_does(visit: Visit) -> None:
+    page, poster, busy = visit.page, visit.page.locator("#poster"), [True]
+    page.route_web_socket("**/_stcore/stream*", lambda socket: busy or socket.connect_to_server())
+    page.goto(visit.server.address)
+    expect(poster).to_be_visible()
+    busy.clear()
+    page.reload()
+    expect(page.locator(".stMain h1")).to_be_visible()
+    expect(poster).to_be_hidden()

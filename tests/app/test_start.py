@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import urllib.request
 
+import pytest
+from dmpo_explore_app.components import app_header
 from visiting import Server
 
 
@@ -11,3 +14,13 @@ def test_the_app_answers(server: Server) -> None:
     with urllib.request.urlopen(server.address, timeout=60) as answer:
         assert answer.status == 200 and b"<title>" in answer.read()
     assert "Traceback" not in server.log.read_text(errors="replace")
+
+
+@pytest.mark.parametrize(("path", "piles"), [("", True), ("decide?run=demo", False)])
+def test_streamlits_empty_page_carries_the_outline_of_ours(server: Server, path: str, piles: bool) -> None:
+    with urllib.request.urlopen(server.address + path, timeout=60) as answer:
+        page, said = answer.read().decode(), answer.headers
+    poster = page.partition('<div id="poster"')[2].partition('<div id="root">')[0]
+    assert poster and int(said["content-length"]) == len(page.encode()) and said["etag"] is None
+    assert re.findall(r"<span>(.+?)</span>", poster) == list(app_header.QUESTIONS)
+    assert poster.startswith(' class="explore"') == piles and "<title>DMPO explore<" in page

@@ -143,6 +143,8 @@ def test_a_reason_stands_only_under_rows_that_it_explains() -> None:
     assert "Reasons" not in reasons(infer_30=3.3, onnx_nobody=0.9)  # no aim is missed
     assert "torch.compile" in reasons(infer_30=2.0, compiled_30=2.1)
     assert "torch.compile" not in reasons(infer_30=2.0, compiled_30=2.6)
+    int8 = {"plain model, onnx int8_30": 2.5, "onnx int8 one graph_30": 7.0}
+    assert "no more than 7.5 can come out" in " ".join(reasons(**int8).split())
     stream = {"stream with refill_30": 1.9}
     assert "hardest image" in reasons(64, **stream) and "small operations" not in reasons(64, **stream)
     assert "Reasons" not in reasons(64, **{"stream with refill_30": 2.1})

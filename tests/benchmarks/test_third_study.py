@@ -36,8 +36,9 @@ def test_every_run_is_planned_once_and_every_comparison_has_its_arms() -> None:
     tests = [(data_, arm, seed) for part, data_, arm, seed in runs if part == "b"]
     assert ("birds100", "dmpo", 0) not in tests and ("birds100", "dmpo-uniform", 0) in tests  # the first is in part a
     for part, *run in runs:
-        schedule = PARTS_OF_STUDY[part].config(*run).training.schedule
-        assert len(loss_weights(schedule, 0, 12, 6)) == 6
+        config = PARTS_OF_STUDY[part].config(*run)
+        assert len(loss_weights(config.training.schedule, 0, 12, 6)) == 6
+        assert config.data == dx.DataConfig(f"third-{run[0]}")  # all training images, and calibration
 
 
 def test_orders_have_the_mean_of_linear_and_its_reverse() -> None:

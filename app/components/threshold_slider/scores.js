@@ -1,7 +1,9 @@
 // Histograms of the score at every exit, of the images that get there: correct above the line, incorrect below it. The
 // threshold stands in each and can be dragged there; what lies beyond it exits.
 
-const HIGH = 150; // pixels of a histogram
+const HIGH = [150, 280]; // pixels of a histogram, as there is room
+const TITLE = 36; // pixels above and below it
+const ABOVE = 0.62; // of the height: correct ones, which are more
 const BAND = { left: 4, right: 8, top: 16, bottom: 18 };
 
 // (exits − 1, bins, 2) images that reach an exit, by bin of their score and by whether its answer is incorrect.
@@ -25,20 +27,23 @@ class Scores {
     this.plots = figure.querySelector(".histograms");
   }
 
-  // The width that there is, read as rarely as the mosaic's size.
+  // The size that there is, read as rarely as the mosaic's.
   measure() {
-    this.wide = this.plots.getBoundingClientRect().width;
+    const { width, top } = this.plots.getBoundingClientRect(), { bottom } = this.figure.closest(".stage").getBoundingClientRect();
+    const columns = getComputedStyle(this.plots).gridTemplateColumns.split(" ").length, rows = Math.ceil((this.slider.data.costs.length - 1) / columns);
+    this.wide = width;
+    this.high = Math.round(Math.max(HIGH[0], Math.min(HIGH[1], (bottom - top) / rows - TITLE)));
   }
 
-  // The frames; anew for another run, policy or width.
+  // The frames; anew for another run, policy or size.
   build(pictures, exits) {
     if (!this.wide) this.measure(); // hidden until now
-    const key = `${exits.key} ${this.wide} ${this.slider.data.sliders.length}`;
+    const key = `${exits.key} ${this.wide} ${this.high} ${this.slider.data.sliders.length}`;
     if (this.key === key || !this.wide) return;
     this.key = key;
     const { score, bins } = exits, { blocks } = this.slider.data;
     this.drawn = Array.from({ length: pictures.n_exits - 1 }, (_, k) => {
-      const svg = element("svg", { height: HIGH, role: "img" });
+      const svg = element("svg", { height: this.high, role: "img" });
       const correct = element("path", { class: "correct" }), incorrect = element("path", { class: "incorrect" });
       const shade = element("rect", { class: "shade", y: BAND.top - 4 }), mark = element("line", { class: "mark-line" });
       const base = element("line", { class: "base" }), grip = element("circle", { class: "grip", r: 5 });
@@ -76,19 +81,20 @@ class Scores {
     this.build(pictures, exits);
     if (!this.drawn) return;
     const region = regionOf(data.region, exitOf.length);
-    const { bins } = this, counts = scoreCounts(pictures, exits, exitOf, data.one?.label ?? -1, region);
+    const { bins, high: all } = this, counts = scoreCounts(pictures, exits, exitOf, data.one?.label ?? -1, region);
     this.drawn.forEach((one, k) => {
       const part = counts.subarray(k * bins * 2, (k + 1) * bins * 2), { width } = one;
-      const inner = width - BAND.left - BAND.right, step = inner / bins, high = HIGH - BAND.top - BAND.bottom;
-      const line = BAND.top + high * 0.62; // incorrect ones are fewer
-      const most = Math.sqrt(part.reduce((highest, n) => Math.max(highest, n), 1)), paths = ["", ""];
+      const inner = width - BAND.left - BAND.right, step = inner / bins, high = all - BAND.top - BAND.bottom;
+      const line = BAND.top + high * ABOVE, paths = ["", ""];
+      const most = (wrong) => Math.sqrt(part.reduce((highest, n, i) => (i % 2 === wrong ? Math.max(highest, n) : highest), 1));
+      const scale = high * Math.min(ABOVE / most(0), (1 - ABOVE) / most(1)); // both fit
       let images = 0;
       for (let bin = 0; bin < bins; bin++) {
         for (let wrong = 0; wrong < 2; wrong++) {
           const n = part[bin * 2 + wrong];
           images += n;
           if (!n) continue;
-          const tall = (Math.sqrt(n) / most) * high * 0.6, x = BAND.left + bin * step;
+          const tall = Math.sqrt(n) * scale, x = BAND.left + bin * step;
           const y = wrong ? line + 0.5 : line - tall;
           paths[wrong] += `M${x.toFixed(1)} ${y.toFixed(1)}h${Math.max(0.5, step - 0.75).toFixed(2)}v${tall.toFixed(1)}H${x.toFixed(1)}z`;
         }
@@ -96,8 +102,8 @@ class Scores {
       one.correct.setAttribute("d", paths[0]);
       one.incorrect.setAttribute("d", paths[1]);
       place(one.base, { x1: BAND.left, x2: width - BAND.right, y1: line, y2: line });
-      place(one.low, { x: BAND.left, y: HIGH - 2 });
-      place(one.high, { x: width - BAND.right, y: HIGH - 2 });
+      place(one.low, { x: BAND.left, y: all - 2 });
+      place(one.high, { x: width - BAND.right, y: all - 2 });
       one.reach.textContent = `${whole(images)} reach it`;
       one.svg.setAttribute("aria-label", `exit ${k + 1}: ${this.score.name} of ${whole(images)} images that reach it`);
       if (this.score.moves) this.mark(one, Number(thresholds[k] ?? thresholds[0]), inner, high);

@@ -167,6 +167,11 @@ def test_histograms_and_confusion_are_the_librarys_and_move_the_threshold(visit:
     reach = [f"{(outcome.exits >= k).sum():,} reach it" for k in range(3)]
     titles = page.locator(".histogram .title").all_inner_texts()
     assert len(titles) == 3 and all(text.endswith(end) for text, end in zip(titles, reach, strict=True))
+    within = """svgs => svgs.map(svg => {
+        const [up, down, shade] = ['.correct', '.incorrect', '.shade'].map(name => svg.querySelector(name).getBBox());
+        return up.y >= shade.y && down.y + down.height <= shade.y + shade.height + 1;
+    })"""
+    assert page.locator(".histogram svg").evaluate_all(within) == [True] * 3  # bars, and not their axis
     page.locator(".tabs").get_by_role("button", name="Confusion").click()
     cells = [int(text or 0) for text in page.locator(".matrix tbody td").all_inner_texts()]
     wanted = np.zeros((10, 10), int)
