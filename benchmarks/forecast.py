@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"rank correlation of forecast and reached shares, {len(both)} models: {correlation(both):.2f}")
         write_figure(NAME, figure(both), 560, 420, options.results)
         if options.write:
-            write_text(PAGE, with_part(PAGE.read_text(encoding="utf-8"), NAME, "\n".join(lines_of(table))))
+            write_text(PAGE, with_part(PAGE.read_text(encoding="utf-8"), NAME, "\n".join(lines_of(pd.read_csv(path)))))
     return 0
 
 
