@@ -91,7 +91,7 @@ def test_dependencies_are_those_that_are_imported() -> None:
     assert third_party - declared == {
         "onnxruntime", "optuna", "sqlalchemy", "datasets", "fiftyone", "huggingface-hub", "pyarrow", "webdataset",
         "tensorflow_datasets", "torch-pruning", "transformers",
-        "IPython", "ipywidgets", "kaleido", "fastapi", "starlette", "uvicorn",
+        "ipywidgets", "fastapi", "starlette", "uvicorn",
     }  # fmt: skip
     assert declared - third_party == {"pip"}  # weights.py runs it
 
