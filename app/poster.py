@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 HTML = Path(__file__).with_name("poster.html")
 ROOT = b'<div id="root">'  # of Streamlit's page
-OF_THE_FILE = ("content-length", "etag", "last-modified")
+OF_THE_FILE = (b"content-length", b"etag", b"last-modified")
 
 
 class Poster(BaseHTTPMiddleware):
@@ -26,8 +26,9 @@ class Poster(BaseHTTPMiddleware):
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         """The answer to one request."""
         response = await call_next(request)
-        page = response.headers.get("content-type", "").startswith("text/html") and request.method == "GET"
-        if not page or "content-encoding" in response.headers:
+        page = response.headers.get("content-type", "").startswith("text/html")
+        whole = (request.method, response.status_code) == ("GET", 200) and "content-encoding" not in response.headers
+        if not (page and whole):
             return response
         body = b"".join([part async for part in response.body_iterator])  # type: ignore[attr-defined]
         if ROOT in body:
@@ -35,5 +36,6 @@ class Poster(BaseHTTPMiddleware):
             if request.url.path == "/":
                 poster = poster.replace(b'id="poster"', b'id="poster" class="explore"', 1)
             body = body.replace(b"<title>Streamlit<", b"<title>DMPO explore<").replace(ROOT, poster + ROOT)
-        headers = {name: value for name, value in response.headers.items() if name not in OF_THE_FILE}
-        return Response(body, response.status_code, headers)
+        answer = Response(body)
+        answer.raw_headers += [header for header in response.raw_headers if header[0] not in OF_THE_FILE]
+        return answer

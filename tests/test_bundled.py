@@ -216,7 +216,7 @@ def test_images_leave_live_where_the_record_says(fetched_backbone: Path) -> None
             np.testing.assert_array_equal(out.exit, exits, err_msg=policy.name)
             said = part.prediction[np.arange(part.n_images), exits]
             np.testing.assert_array_equal(out.label, said, err_msg=policy.name)
-    for policy in policies:  # patience 1 cannot leave at exit 1; five thresholds send nobody to the end
+    for policy in policies:  # patience 1 cannot exit at exit 1; five thresholds send no image to the end
         assert len(np.unique(policy.exits(record))) >= record.n_exits - 1, policy
 
 

@@ -88,7 +88,7 @@ def same(found: Any, due: Any, hint: str) -> Lines:
     yield found is not None, f"it returns nothing: {hint}"
     yield values.shape == wanted.shape, f"it returns the shape {values.shape}, not {wanted.shape}: {hint}"
     yield values.dtype.kind in kinds, f"it must return {name}, not {values.dtype}: {hint}"
-    for where in np.argwhere(~np.isclose(values.astype(float), wanted.astype(float), rtol=1e-4, atol=1e-5)):
+    for where in np.argwhere(~np.isclose(values.astype(float), wanted.astype(float), rtol=1e-5, atol=1e-6)):
         at = f" at {', '.join(map(str, where))}" if len(where) else ""
         yield False, f"it returns {values[*where]}{at}, and it should be {wanted[*where]}: {hint}"
 

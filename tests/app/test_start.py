@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import tomllib
 import urllib.request
+from pathlib import Path
 
 import pytest
 from dmpo_explore_app.components import app_header
 from visiting import Server
+
+APP = Path(__file__).parents[2] / "app"
 
 
 def test_the_app_answers(server: Server) -> None:
@@ -24,3 +28,7 @@ def test_streamlits_empty_page_carries_the_outline_of_ours(server: Server, path:
     assert poster and int(said["content-length"]) == len(page.encode()) and said["etag"] is None
     assert re.findall(r"<span>(.+?)</span>", poster) == list(app_header.QUESTIONS)
     assert poster.startswith(' class="explore"') == piles and "<title>DMPO explore<" in page
+    assert len(said.get_all("content-length")) == len(said.get_all("content-type")) == 1
+    themes = tomllib.loads((APP / ".streamlit" / "config.toml").read_text(encoding="utf-8"))["theme"]
+    colours = [themes[name][key] for name in ("light", "dark") for key in ("backgroundColor", "textColor")]
+    assert re.findall(r"--(?:page|ink): (#\w+)", poster) == colours
