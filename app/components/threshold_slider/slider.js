@@ -85,7 +85,7 @@ class ThresholdSlider {
   showTabs(view) {
     if (this.data.compact) return;
     const exits = supplied(this.data.exits), pictures = supplied(this.data.pictures);
-    const lacks = { confidence: exits && !exits.bins, map: pictures && !pictures.map.length && !this.data.map_note[0], elsewhere: !this.data.elsewhere };
+    const lacks = { confidence: this.data.costs.length < 2 || (exits && !exits.bins), map: pictures && !pictures.map.length && !this.data.map_note[0], elsewhere: !this.data.elsewhere };
     const lacking = Object.keys(lacks).filter((name) => lacks[name]);
     this.tabs.show(lacking.includes(view) ? "mosaic" : view, lacking);
   }

@@ -160,6 +160,12 @@ def test_only_tiles_that_change_their_pile_or_lie_beyond_its_end_move(browser: B
         assert sorted(after[other == exit].tolist()) == list(range(sizes[exit]))  # no gap
 
 
+def test_a_single_exit_has_no_tab_of_histograms(visit: Visit, runs: Path) -> None:
+    page = visit.open("?run=one&view=confidence")
+    assert page.locator(".threshold-slider").get_attribute("data-view") == "mosaic"
+    assert not page.locator(".tabs").get_by_role("button", name="Confidence").is_visible()
+
+
 def test_histograms_and_confusion_are_the_librarys_and_move_the_threshold(visit: Visit, runs: Path) -> None:
     page = visit.open("?run=four&threshold=0.8&view=confidence")
     record = dx.load_run("four").record("test")
