@@ -207,6 +207,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dx.Run]:
         yield run
 
 
+@pytest.mark.slow
 def test_a_record_without_logits_stores_it_if_asked(run: dx.Run) -> None:
     place = run.path / "records/test"
     before = run.record("test").score("renyi")

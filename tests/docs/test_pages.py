@@ -114,6 +114,7 @@ def test_commands_on_bundled_runs_work(tmp_path: Path, monkeypatch: pytest.Monke
         assert result.exit_code == 0, (line, result.output)
 
 
+@pytest.mark.slow
 def test_the_tables_are_what_the_commands_print() -> None:
     tables = re.findall(r"<!-- table: (dmpo-explore .*?) -->\n(.*?)<!-- end of table -->", RESULTS, re.DOTALL)
     assert len(tables) == 6

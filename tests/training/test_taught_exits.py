@@ -55,9 +55,8 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
     return seen
 
 
-@pytest.mark.parametrize(
-    "augment", [*(pytest.param(kind, marks=pytest.mark.slow) for kind in ("none", "light")), "strong"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("augment", ["none", "light", "strong"])
 def test_the_student_sees_the_very_view_that_the_teacher_answered(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, augment: str
 ) -> None:

@@ -22,6 +22,7 @@ from dmpo_explore.web.runtime import integrity
 POLICY = ConfidencePolicy((0.5,))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_folder_holds_what_its_page_names(mine: Run, tmp_path: Path) -> None:
     said: list[str] = []

@@ -37,6 +37,7 @@ def assert_gives(run: dx.Run, split: str, policy: dx.Policy) -> None:
         assert row["split"] == split
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", list(choices.rules()))
 def test_code_and_command_give_the_numbers_of_a_policy(runs: Path, policy: str) -> None:
     run = dx.load_run("six")

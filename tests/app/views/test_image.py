@@ -21,6 +21,7 @@ from dmpo_explore.analysis.decision_trace import most_probable, trace_decision
 from dmpo_explore.analysis.novelty import novelty_detector
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["confidence", "entropy", "patience", "gate"])
 def test_a_recorded_image_says_what_the_record_knows(trained_runs: Path, policy: str) -> None:
     run, record = tiny()

@@ -20,6 +20,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dx.Run, dx.
         yield wide_and_slim()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", ["explore", "image", "live", "training"])
 def test_every_page_opens_it(runs: tuple[dx.Run, dx.Run], view: str) -> None:
     app = opened(MAIN.parent / "views" / f"{view}.py", run="thin")

@@ -175,6 +175,7 @@ def test_the_command_says_the_same(root: Path) -> None:
     assert typed[-3:] == ["--name", "mine", "--record"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_said_and_cannot_be_started(root: Path) -> None:
     app = begin_with(opened(), "toy, in seconds")
     for field, value, said in (
@@ -257,6 +258,7 @@ def test_what_was_measured_is_shown_and_grows_with_the_epochs(root: Path, monkey
 # -- jobs --
 
 
+@pytest.mark.slow
 def test_a_job_is_started_stopped_resumed_and_put_away(root: Path) -> None:
     app = begin_with(opened(), "toy, in seconds")
     button(app, "Start training")
