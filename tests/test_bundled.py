@@ -85,6 +85,7 @@ def test_the_controls_of_demo_differ_where_they_should() -> None:
     assert demo.get("training.teacher") == naive.get("training.teacher") == "demo-single"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in ("demo", "demo-cnn") else [pytest.mark.slow]) for name in ALL_RUNS]
 )

@@ -219,6 +219,7 @@ def test_a_record_without_logits_stores_it_if_asked(run: dx.Run) -> None:
     assert not (place / "scores/renyi.npy").exists()
 
 
+@pytest.mark.slow
 def test_predict(run: dx.Run, tmp_path: Path) -> None:
     for i in range(3):
         pixels = np.random.default_rng(i).integers(0, 255, (32, 32, 3), np.uint8)
@@ -284,6 +285,7 @@ def app_runs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_SLIDER", "native")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("app_runs")
 @pytest.mark.parametrize("calibrated", ["", "1"])
 def test_explore_with_and_without_temperatures(calibrated: str) -> None:

@@ -94,6 +94,7 @@ def test_long_parameters_are_cut() -> None:
     assert len(messages.escape_markdown("<" * 5000)) <= 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", PAGES)
 @pytest.mark.parametrize("damage", ["config", "scores", "all", "unreadable"])
 def test_a_run_that_breaks_while_it_is_shown_is_a_notice(root: Path, view: str, damage: str) -> None:

@@ -149,6 +149,7 @@ def test_every_interval_of_a_page_is_one_of_the_measurements() -> None:
         assert len(said) > 5 and [one for one in said if one not in measured] == [], page
 
 
+@pytest.mark.slow
 def test_every_row_of_the_policies_is_the_commands() -> None:
     """The table of all policies, cell by cell, against the machine-readable answer."""
     table = RESULTS.split("<!-- table: dmpo-explore evaluate fashion --all-policies -->\n")[1].split("<!-- end")[0]

@@ -80,6 +80,7 @@ def test_last_exit_equals_forward_features() -> None:
         torch.testing.assert_close(cut.norms[1](tokens), whole.forward_features(pictures(48)), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["vit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2", "deit_tiny_distilled_patch16_224"]
 )

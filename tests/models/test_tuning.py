@@ -218,6 +218,7 @@ def named_layers(name: str, kind: str, chosen: str = "") -> tuple[set[str], tupl
     return found, tuned_layers(backbone.trunks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "lora", "lora_all", "of"),
     [

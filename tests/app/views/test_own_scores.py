@@ -54,6 +54,7 @@ def test_an_upload_opens_in_explore_with_the_library_s_numbers(tmp_path: Path, m
     assert cards(app)["Accuracy"] == f"{summary['accuracy']:.2%}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["entropy", "margin", "patience"])
 def test_every_policy_of_explore_reads_them(policy: str) -> None:
     app = explore(page(own_file=packed(TEST)))
@@ -179,6 +180,7 @@ def test_another_session_cannot_open_them() -> None:
         own_runs.run_at(key + "0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chosen", [None, "demo-naive"])
 def test_they_come_back_after_a_page_without_them_unless_another_run_was_chosen(chosen: str | None) -> None:
     app = explore(page(own_file=packed(TEST)))
