@@ -138,6 +138,7 @@ def test_a_status_is_true_at_every_moment(killed: list[Killed]) -> None:
         assert status.resumable != finished, where
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [CHECKPOINT, "policies.json"])
 def test_a_job_killed_behind_its_last_epoch_or_within_recording_goes_on(name: str, killed: list[Killed]) -> None:
     same_result(go_on(at(killed, "after", name)), killed[-1].run)

@@ -176,6 +176,7 @@ def test_weights_of_hierarchical_backbones_load_strictly_without_their_classifie
         create_backbone("test_convnext", 64, native("test_resnet").state_dict())
 
 
+@pytest.mark.slow
 def test_swins_position_tables_are_resized_as_timm_does() -> None:
     name = "swin_tiny_patch4_window7_224"
     whole = native(name)

@@ -86,6 +86,7 @@ def stacked(run: dx.Run, shop: Path) -> object:
     return stack_inputs(images.subset(slice(0, 5)), run.preprocess())
 
 
+@pytest.mark.slow
 def test_those_of_a_known_data_set_are_found_again(root: Path) -> None:
     run = dx.load_run("mine")
     record = dx.record_run(run, "test", device="cpu", other_data="digits")

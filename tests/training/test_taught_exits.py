@@ -180,6 +180,7 @@ def test_a_teacher_that_changed_is_refused_before_it_answers(
     assert not answered and len(load_run("run").history()) == 1
 
 
+@pytest.mark.slow
 def test_kept_answers_depend_on_the_rules_that_draw_a_view(teacher: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     images, config = teacher.split_images("train"), taught(teacher)
     found = open_teacher(config.training.part(TeacherOptions))

@@ -189,6 +189,7 @@ def test_file_names_are_safe(name: str, title: str, expected: str) -> None:
     assert share.file_name(name, title, "csv") == expected
 
 
+@pytest.mark.slow
 def test_a_command_runs_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a reader would: in a fresh process."""
     import os

@@ -87,6 +87,7 @@ def test_every_exit_its_own_threshold(root: Path) -> None:
     assert cards(app) == expected("full", "test", fit(accuracy_drop=0.01, per_exit=True))
 
 
+@pytest.mark.slow
 def test_risk_control_keeps_the_temperatures_of_its_certificate(root: Path) -> None:
     """They are fitted on another half of val than the certificate, so they differ from those of other stops."""
     app = start(run="full", risk="20", calibrated="1")

@@ -134,6 +134,7 @@ def test_images_on_which_they_disagree(runs: Path, kind: str) -> None:
     assert tiles(app) != before and tiles(app).count("<li ") == 24
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("address", "said"),
     [

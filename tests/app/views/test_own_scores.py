@@ -219,6 +219,7 @@ def test_they_can_be_closed() -> None:
     assert app.selectbox(key="run").value == "demo" and not app.warning
 
 
+@pytest.mark.slow
 def test_several_files_are_open_side_by_side() -> None:
     other = make_record(120, seed=0, split="test", with_logits=False)
     app = page(own_file=packed(TEST), own_held_out=packed(VAL))
@@ -289,6 +290,7 @@ def test_one_image_shows_their_recorded_answers(tmp_path: Path, monkeypatch: pyt
     assert "test image 5" in texts(app)
 
 
+@pytest.mark.slow
 def test_decide_takes_them_where_the_labels_are_those_of_a_run(
     runs_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
