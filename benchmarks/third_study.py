@@ -2,7 +2,8 @@
 
 In: parts of the protocol. Out: a run folder per set, arm and seed under ``--root``; what is kept of it in
 ``benchmarks/results/third/SET/RUN``, a row per finished run in ``benchmarks/results/third.csv``, and the comparisons so
-far in ``third-comparisons.csv``, to be committed as they end. Start it as often as you like: a training goes on at its
+far in ``third-comparisons.csv``, to be committed as they end; with ``--write`` those that are complete in the table of
+``benchmarks/EVIDENCE.md``. Start it as often as you like: a training goes on at its
 last epoch, a finished run is never made again. ``--list`` shows what is left. Test is read once per run, when that run
 is finished.
 """
@@ -16,12 +17,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from _common.results import RESULTS, write_table
+import dmpo_explore as dx
+from _common.results import RESULTS, with_part, write_table
 from _photos.run import make_row
 from _study.run import is_done
 from _third import comparisons, data, orders
 from _third.protocol import BUDGETS, DROP, PARTS_OF_STUDY, plan
-from dmpo_explore.utils.files import read_json
+from dmpo_explore.utils.files import read_json, write_text
+
+PAGE = Path(__file__).parent / "EVIDENCE.md"
+SHOWN = ("exit 1", comparisons.EARLY, comparisons.LAST, "30 %", "50 %", "70 %")  # endpoints in the page's table
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,7 +36,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sets", nargs="+", choices=data.SETS, default=[*data.SETS], metavar="SET", help="only these")
     parser.add_argument("--root", type=Path, default=Path("runs/third"), help="folder of the runs")
     parser.add_argument("--list", action="store_true", help="what is left, without making it")
+    parser.add_argument("--write", action="store_true", help="renew the table of EVIDENCE.md, and make no run")
     options = parser.parse_args(arguments)
+    if options.write:
+        text = "\n".join(lines_of(pd.read_csv(RESULTS / "third-comparisons.csv")))
+        write_text(PAGE, with_part(PAGE.read_text(encoding="utf-8"), "third", text))
+        return 0
     if foreign := {*options.parts} - {*PARTS_OF_STUDY}:
         parser.error(f"no part {min(foreign)}; there are {', '.join(PARTS_OF_STUDY)}")
     data.register()
@@ -56,6 +66,15 @@ def main(arguments: list[str] | None = None) -> int:
         write_table("third-comparisons", comparisons.table(RESULTS / "third"), RESULTS)
         write_all()
     return 0
+
+
+def lines_of(table: pd.DataFrame) -> list[str]:
+    """The table of EVIDENCE.md: comparisons with all seeds that the protocol plans."""
+    cells = [["data", "", "at", "first, %", "second, %", "difference, points"]]
+    for row in table[~table["preliminary"] & table["at"].isin(SHOWN)].itertuples():
+        found = f"{row.points:+.1f} [{row.low:.1f}, {row.high:.1f}]"
+        cells.append([row.set, row.comparison, row.at, f"{row.a_accuracy:.1f}", f"{row.b_accuracy:.1f}", found])
+    return [*dx.analysis.markdown(cells)]
 
 
 def write_all() -> None:

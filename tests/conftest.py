@@ -273,7 +273,10 @@ def browser() -> Iterator[Browser]:
 
     expect.set_options(timeout=120_000)  # a busy machine is late, not wrong
 
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    found = next(
+        filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"))),
+        None,
+    )
     with sync_playwright() as playwright:
         try:
             chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])

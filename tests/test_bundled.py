@@ -33,6 +33,7 @@ def bundled(name: str) -> dx.Run:
     return dx.load_run(BUNDLED_RUNS / name)
 
 
+@pytest.mark.slow
 def test_the_package_stays_small() -> None:
     files = [path for path in (ROOT / "dmpo_explore").rglob("*") if path.is_file() and path.suffix != ".pyc"]
     assert sum(len(zlib.compress(path.read_bytes())) for path in files) / 1e6 <= 55  # as in a wheel
@@ -84,6 +85,7 @@ def test_the_controls_of_demo_differ_where_they_should() -> None:
     assert demo.get("training.teacher") == naive.get("training.teacher") == "demo-single"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in ("demo", "demo-cnn") else [pytest.mark.slow]) for name in ALL_RUNS]
 )

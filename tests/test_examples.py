@@ -37,7 +37,8 @@ def _texts(value: object) -> str:
     return "\n".join(str(getattr(one, "__doc__", "")) for one in (value, *functions))
 
 
-SLOW = tuple(f"dmpo_explore.inference.{name}" for name in ("export_service", "onnx_engine", "onnx_single"))  # export
+EXPORT = ("inference.export_service", "inference.onnx_engine", "inference.onnx_single", "web.publish")
+SLOW = tuple(f"dmpo_explore.{name}" for name in (*EXPORT, "search.search_run", "training.block_probes"))
 
 
 @pytest.mark.parametrize("name", [pytest.param(m, marks=[pytest.mark.slow] if m in SLOW else []) for m in MODULES])

@@ -135,6 +135,7 @@ def test_what_is_no_plug_in(tmp_path: Path, name: str) -> None:
 # -- every process --
 
 
+@pytest.mark.slow
 def test_the_environment_loads_it_in_another_process_and_a_broken_one_warns(tmp_path: Path) -> None:
     broken = write(tmp_path / "broken.py", "1 / 0")
     done = program(

@@ -207,6 +207,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dx.Run]:
         yield run
 
 
+@pytest.mark.slow
 def test_a_record_without_logits_stores_it_if_asked(run: dx.Run) -> None:
     place = run.path / "records/test"
     before = run.record("test").score("renyi")
@@ -218,6 +219,7 @@ def test_a_record_without_logits_stores_it_if_asked(run: dx.Run) -> None:
     assert not (place / "scores/renyi.npy").exists()
 
 
+@pytest.mark.slow
 def test_predict(run: dx.Run, tmp_path: Path) -> None:
     for i in range(3):
         pixels = np.random.default_rng(i).integers(0, 255, (32, 32, 3), np.uint8)
@@ -283,6 +285,7 @@ def app_runs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_SLIDER", "native")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("app_runs")
 @pytest.mark.parametrize("calibrated", ["", "1"])
 def test_explore_with_and_without_temperatures(calibrated: str) -> None:

@@ -121,6 +121,7 @@ def test_versions_names_a_python_that_is_not_here(checkout: Path) -> None:
     assert wrong.returncode == 2 and "scripts/versions 3.13 [ARGUMENT" in wrong.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", "2147483646\n", "no number\n"])
 def test_the_lock_of_a_killed_one_is_removed(checkout: Path, text: str) -> None:
     """Also of one that was killed before it had written its number."""

@@ -7,10 +7,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import plotly.graph_objects as go
-import streamlit as st
 
 import dmpo_explore as dx
 
@@ -70,7 +70,7 @@ def _created_of(file: Path) -> str:
         return NEVER
 
 
-@st.cache_resource(max_entries=4096, show_spinner=False)
+@lru_cache(maxsize=4096)
 def _read_created(file: str, mtime: int, size: int) -> str:
     del mtime, size
     try:

@@ -4,7 +4,7 @@ moves the browser redraws alone; its release computes on arrays only: torch is n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 
 import streamlit as st
 from dmpo_explore_app import messages
@@ -49,34 +49,34 @@ def workbench() -> None:
     """One row of choices, and what follows the slider; a choice redraws only this."""
     events.before_drawing()
     names = opened_scores.names()
-    beside_it = partial(comparable, opened_scores.without_links(names))
+    beside_it = cache(partial(comparable, opened_scores.without_links(names)))  # asked three times
     with messages.problems(PROBLEM):
         point = run_picker.choose(names, partial(row, beside_it), partial(prepare, beside_it))
         if point is None:
             return
-        run, split, others = point.run, point.split, beside_it(point)
+        run, split, others = point.run, point.split, beside_it(point.run, point.split)
         chosen, usual = beside.chosen(run.name, list(others)), records.of_like_compute(run, others, split)
         following(run, split, records.stamp(run, split), {name: others[name] for name in chosen}, usual)
 
 
-def comparable(names: Sequence[str], point: OperatingPoint) -> Mapping[str, dx.Run]:
+def comparable(names: Sequence[str], run: dx.Run, split: str) -> Mapping[str, dx.Run]:
     """Runs whose curves can stand beside the run's: own scores of the same images, then other runs."""
-    own = [run for run in opened_scores.opened() if point.split in run.splits() and run.name != point.run.name]
-    same = {run.name: run for run in own if comparison.same_images(point.run, run, point.split)}
-    return same | records.comparable_runs(names, point.run, point.split)
+    own = [other for other in opened_scores.opened() if split in other.splits() and other.name != run.name]
+    same = {other.name: other for other in own if comparison.same_images(run, other, split)}
+    return same | records.comparable_runs(names, run, split)
 
 
-def prepare(others: Callable[[OperatingPoint], Mapping[str, dx.Run]], point: OperatingPoint) -> None:
+def prepare(others: Callable[[dx.Run, str], Mapping[str, dx.Run]], point: OperatingPoint) -> None:
     filters.validate(point.record)
-    runs = others(point)
+    runs = others(point.run, point.split)
     beside.validate(point.run.name, list(runs), records.of_like_compute(point.run, runs, point.split))
 
 
-def row(others: Callable[[OperatingPoint], Mapping[str, dx.Run]], point: OperatingPoint) -> None:
+def row(others: Callable[[dx.Run, str], Mapping[str, dx.Run]], point: OperatingPoint) -> None:
     """The rest of the row of choices: targets, filters, curves, explanation, sharing."""
     threshold_controls.controls(point)
     exit_explorer.draw_filters(point.record)
-    runs = others(point)
+    runs = others(point.run, point.split)
     run_picker.choose_beside(point.run.name, runs, point.record.n_exits > 1)
     compute_help.popover(point)
     tables = exploration.curves(point, {name: runs[name] for name in beside.chosen(point.run.name, list(runs))})

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ..config import Config
 from ..utils.files import read_json
+from ..utils.registry import Joint
 
 
 def read_config(path: Path) -> Config:
@@ -18,7 +21,7 @@ def read_config(path: Path) -> Config:
         >>> read_config(dx.load_run("fashion").path / "config.json").model.exits
         (2, 4, 6, 8, 10, 12)
     """
-    return _read(path, with_defaults)
+    return _read(path, _of_run)
 
 
 def read_config_file(path: Path) -> Config:
@@ -32,12 +35,24 @@ def read_config_file(path: Path) -> Config:
         >>> read_config_file(path).data.calibration is None
         True
     """
-    return _read(path, lambda values: values)
+    return _read(path, Config.from_dict)
 
 
-def _read(path: Path, prepared: Callable[[Any], Any]) -> Config:
+def _of_run(values: Any) -> Config:
+    """The config of a run; the app asks for those of all runs at every choice."""
+    if isinstance(values, dict) and "plugins" in values:  # which of them are loaded decides what can be read
+        return Config.from_dict(with_defaults(values))
+    return _known(json.dumps(values), Joint.changes)
+
+
+@lru_cache(maxsize=1024)
+def _known(text: str, changes: int) -> Config:
+    return Config.from_dict(with_defaults(json.loads(text)))
+
+
+def _read(path: Path, made: Callable[[Any], Config]) -> Config:
     try:
-        return Config.from_dict(prepared(read_json(path)))
+        return made(read_json(path))
     except ValueError as error:
         raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 

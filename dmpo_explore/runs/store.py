@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import suppress
 from os.path import lexists
 from pathlib import Path
 
@@ -90,10 +92,15 @@ def list_runs() -> list[str]:
         >>> "demo" in dx.list_runs()
         True
     """
-    folders = ((root, folder) for root in (runs_root(), BUNDLED_RUNS) for folder in root.glob("*"))
-    found = ((root, folder) for root, folder in folders if lexists(folder / "config.json"))
-    inside = (folder.name for root, folder in found if folder.resolve().is_relative_to(root.resolve()))
-    return sorted({name for name in inside if RUN_NAME.fullmatch(name)})
+    return sorted({name for root in (runs_root(), BUNDLED_RUNS) for name in _names(root)})
+
+
+def _names(root: Path) -> Iterator[str]:
+    with suppress(OSError), os.scandir(root) as entries:
+        for entry in entries:
+            inside = not entry.is_symlink() or Path(entry.path).resolve().is_relative_to(root.resolve())
+            if inside and RUN_NAME.fullmatch(entry.name) and lexists(f"{entry.path}/config.json"):
+                yield entry.name
 
 
 def runs_root() -> Path:

@@ -38,8 +38,8 @@ def _settings() -> None:
 
     Without magic a page is compiled quicker. A collection after every page takes the longer the more tests are loaded.
     """
-    for name in ("magicEnabled", "postScriptGC"):
-        config.set_option(f"runner.{name}", False)
+    for name in ("browser.gatherUsageStats", "runner.magicEnabled", "runner.postScriptGC"):
+        config.set_option(name, False)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,6 +13,7 @@ def test_every_page_gets_every_value() -> None:
     assert {view for view, _ in LINKS} == set(PAGES) == {path.name for path in hostile_links.VIEWS.glob("[a-z]*.py")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number", [*range(0, len(LINKS), 11), VALUES.index("1_000")]
 )  # all pages, other values of each

@@ -65,6 +65,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", PAGES)
 @pytest.mark.parametrize("name", ["../outside/secret", "{abs}", "link", SCRIPT])  # others: tests/runs/test_store.py
 def test_no_name_leads_out_of_the_runs_root(kept: Path, view: str, name: str) -> None:
@@ -93,6 +94,7 @@ def test_long_parameters_are_cut() -> None:
     assert len(messages.escape_markdown("<" * 5000)) <= 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", PAGES)
 @pytest.mark.parametrize("damage", ["config", "scores", "all", "unreadable"])
 def test_a_run_that_breaks_while_it_is_shown_is_a_notice(root: Path, view: str, damage: str) -> None:

@@ -64,6 +64,7 @@ def test_the_target_defaults_to_the_prediction() -> None:
     assert compare_exits(model, image(), method="saliency", exits=[0, 1]).target == said[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["test_convnext", "test_efficientnet"])
 def test_maps_of_convolutional_backbones(backbone: str) -> None:
     model = made(backbone=backbone, exits=2, predictor="linear")

@@ -46,6 +46,7 @@ def test_an_interruption_restores_too() -> None:
     assert any(p.requires_grad for p in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:gradient_shap at exit 2. convergence delta")
 @pytest.mark.parametrize("method", METHODS)
 def test_progress_rises_to_its_end(method: str) -> None:

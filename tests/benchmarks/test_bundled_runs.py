@@ -58,6 +58,7 @@ def test_logits_and_records_of_other_data_are_kept_as_planned(tmp_path: Path, mo
     np.testing.assert_array_equal(out.label, run.record(away[1]).prediction[rows, -1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLAN)
 def test_every_planned_config_is_valid(name: str) -> None:
     plan = PLAN[name]

@@ -118,6 +118,7 @@ def test_the_committed_verdict_follows_from_the_committed_numbers() -> None:
     assert bench.page() == Path(bench.RESULTS / "search.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_committed_curves_are_those_of_the_committed_table() -> None:
     """Of the ways without a model: theirs are quick to replay, and all use the table, the seeds and the counting."""
     ways = ["random, last epoch", "random, every epoch"]

@@ -55,6 +55,7 @@ def port() -> Iterator[int]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_clients_send_as_fast_as_they_are_answered_or_at_a_rate(port: int) -> None:
     busy = serve.load(port, [b"a"], clients=4, seconds=0.5)
     assert len(busy.seconds) > 20 and busy.failed == 0 and busy.ms(0.5) >= 5

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import dmpo_explore as dx
+import third_study
 from _photos.run import keep
 from _third import comparisons, data, orders
 from _third.protocol import BASE, COMPARISONS, PARTS_OF_STUDY, plan
@@ -39,6 +41,13 @@ def test_every_run_is_planned_once_and_every_comparison_has_its_arms() -> None:
         config = PARTS_OF_STUDY[part].config(*run)
         assert len(loss_weights(config.training.schedule, 0, 12, 6)) == 6
         assert (config.data.train_size, config.data.calibration) == (None, None)  # all of the set, and with one
+
+
+def test_the_page_shows_what_is_complete() -> None:
+    table = pd.read_csv(third_study.RESULTS / "third-comparisons.csv")
+    assert "\n".join(third_study.lines_of(table)) in third_study.PAGE.read_text(encoding="utf-8")
+    again = comparisons.table(third_study.RESULTS / "third")
+    pd.testing.assert_frame_equal(again, table, check_exact=False)
 
 
 def test_orders_have_the_mean_of_linear_and_its_reverse() -> None:

@@ -20,6 +20,7 @@ from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.runs.store import load_run
 
 
+@pytest.mark.slow
 def test_the_default_table_and_several_budgets(runs: Path) -> None:
     rows = json.loads(call("evaluate", "mine", "other", "--json").stdout)
     assert [(row["run"], row["target"]) for row in rows] == [

@@ -17,6 +17,7 @@ def hub(tmp_path: Path) -> Iterator[FakeHub]:
         yield found
 
 
+@pytest.mark.slow
 def test_the_dry_run_writes_what_a_push_sends(hub: FakeHub, tmp_path: Path) -> None:
     how = ("--license", "mit", "--split", "test", "--split", "val")
     done = call("push", "demo-cnn", "me/demo", "--dry-run", tmp_path / "repo", *how, "--json")

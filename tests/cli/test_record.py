@@ -53,6 +53,7 @@ def test_train_record_evaluate(no_runs: Path) -> None:
     assert {"accuracy", "flops_fraction", "threshold", "exit_shares", "mean_exit", "full_accuracy"} <= row.keys()
 
 
+@pytest.mark.slow
 def test_record_and_evaluate_print_accuracies_alike(runs: Path) -> None:
     row = json.loads(call("evaluate", "mine", "--protocol", "anytime", "--json").stdout)[-1]
     line = call("record", "mine", "--split", "test", "--force", "--device", "cpu").stdout

@@ -164,6 +164,7 @@ def test_steps_in_words() -> None:
     assert step_line(SearchStep("finished", 0, 1, 1, 1, (), 0.0)).endswith("front: none yet")
 
 
+@pytest.mark.slow
 def test_the_default_space_of_another_backbone_is_what_it_can_have(capsys: pytest.CaptureFixture[str]) -> None:
     typed = NOTHING | {"backbone": "resnet10t", "weights": "random", "image_size": 32}
     space = space_from(None, typed, resume=False)

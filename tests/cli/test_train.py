@@ -53,6 +53,7 @@ def test_a_recipe_is_a_base_and_options_change_it(no_runs: Path) -> None:
     assert "photographs: --image-size 84 --exits 3,4,5,6,8,12 --epochs 24 --tuning-lr 0.0005" in shown
 
 
+@pytest.mark.slow
 def test_a_teacher_reports_its_answers(no_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
     told: list[str] = []
@@ -196,6 +197,7 @@ def test_a_training_holds_its_run_from_the_first_epoch(no_runs: Path, monkeypatc
     assert seen == [1, 2] and [path.name for path in no_runs.iterdir()] == ["new"]
 
 
+@pytest.mark.slow
 def test_the_best_epoch_may_lie_before_a_resumption(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     areas = iter([0.9, 0.1])
     monkeypatch.setattr("dmpo_explore.training.validator.area", lambda record, name: next(areas))

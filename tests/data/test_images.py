@@ -186,6 +186,7 @@ def test_grey_alpha_and_rotated_files_become_rgb(tmp_path: Path) -> None:
     assert quarter.shape == (3, 2, 3)
 
 
+@pytest.mark.slow
 def test_pictures_need_no_torch() -> None:
     code = (
         "import sys, dmpo_explore.data.images as i; i.load_images('fashion-mnist', 'test')[0]; "

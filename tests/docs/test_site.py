@@ -107,6 +107,7 @@ def test_what_is_not_there_or_comes_from_elsewhere_is_named(tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.slow
 def test_all_pages_of_the_navigation_are_gathered(tmp_path: Path) -> None:
     from builder.llms import nav_pages, site_config
 
@@ -126,6 +127,7 @@ def test_a_notebook_is_shown_with_its_outputs(tmp_path: Path) -> None:
     assert "**Your guess?** Which goods" in text and "guess(" not in text  # the question, without its code
 
 
+@pytest.mark.slow
 def test_programs_get_every_page_with_its_first_sentence(tmp_path: Path) -> None:
     pages = gather(tmp_path).parent / "pages"
     write_llms(pages)

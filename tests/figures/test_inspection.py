@@ -44,6 +44,7 @@ def figures(template: str | None = None) -> dict[str, go.Figure]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(figures()))
 def test_backgrounds_are_transparent_and_the_template_is_the_callers(name: str) -> None:
     plain, themed = figures()[name], figures("plotly_white")[name]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -51,6 +53,7 @@ def shift() -> pd.DataFrame:
     return shift_table([(name, s, make_record(200, 4, 5, seed=9 + i)) for i, (name, s) in enumerate(names)], policies)
 
 
+@functools.cache
 def figures(template: str | None = None) -> dict[str, go.Figure]:
     return {
         "reliability": reliability_figure(reliability(), template),

@@ -147,6 +147,7 @@ def test_what_no_calibration_image_has_tested_is_not_taken() -> None:
     assert found.tested > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("risk", sorted(RISKS))
 def test_the_bound_is_kept(risk: str) -> None:
     """The made-up population is 4,000 images, so that true risks are known; 60 calibration sets are drawn from it."""

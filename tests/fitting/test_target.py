@@ -164,6 +164,7 @@ def test_policies_of_earlier_versions_say_what_they_were_fitted_to() -> None:
             assert target.to_dict() == policy.fitted["target"] and target.kind == "flops"
 
 
+@pytest.mark.slow
 @given(targets.filter(lambda t: t.kind not in ("shares", "threshold", "risk")))
 def test_a_target_and_its_short_form_fit_alike(target: Target) -> None:
     record = make_record(60, 4)

@@ -54,6 +54,7 @@ def test_only_what_changes_the_rate_asks_for_another_measurement() -> None:
     assert probe(config).data.train_size == 20 * (STEPS + 1) and probe(config).training.epochs == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train_size", [None, 15])
 def test_real_steps_are_timed_and_nothing_is_left(runs: Path, train_size: int | None) -> None:
     config = tiny_config()
@@ -110,6 +111,7 @@ def own(tmp_path: Path, *counts: int, **data: Any) -> Config:
     return replace(config, data=DataConfig(str(tmp_path / "own"), **data))
 
 
+@pytest.mark.slow
 def test_a_rare_class_and_held_out_images_do_not_stop_it(tmp_path: Path) -> None:
     config = own(tmp_path, 200, 200, 8)
     config = replace(config, training=replace(config.training, schedule="learned", batch_size=4))

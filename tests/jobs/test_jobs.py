@@ -82,6 +82,7 @@ def test_measuring_is_real_and_what_is_missing_names_the_way_out(root: Path, mon
         jobs.check_ready(absent)
 
 
+@pytest.mark.slow
 def test_train_records_and_says_how_far_it_is(root: Path, tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(tiny_config(epochs=1).to_json())
     options = ["--config", "c.json", "--name", "new", "--record", "--progress", "p.json", "--device", "cpu", "--json"]

@@ -112,6 +112,7 @@ def go_on(moment: Killed) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_all_renames_of_a_job_are_watched(killed: list[Killed]) -> None:
     seen = {k.name for k in killed}
     assert seen >= {CHECKPOINT, WEIGHTS, "history.csv", "card.md", "mine", "policies.json", "val", "test"}
@@ -119,6 +120,7 @@ def test_all_renames_of_a_job_are_watched(killed: list[Killed]) -> None:
     assert (first.run / WEIGHTS).read_bytes() != (last.run / WEIGHTS).read_bytes()  # else all tests here see nothing
 
 
+@pytest.mark.slow
 def test_a_status_is_true_at_every_moment(killed: list[Killed]) -> None:
     """What counts as finished has the weights, history and records of the undisturbed job."""
     end = killed[-1]
@@ -136,6 +138,7 @@ def test_a_status_is_true_at_every_moment(killed: list[Killed]) -> None:
         assert status.resumable != finished, where
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [CHECKPOINT, "policies.json"])
 def test_a_job_killed_behind_its_last_epoch_or_within_recording_goes_on(name: str, killed: list[Killed]) -> None:
     same_result(go_on(at(killed, "after", name)), killed[-1].run)

@@ -72,6 +72,7 @@ def cut_net(net: nn.Module) -> Parts:
     return cut_by_rule(net, "forward", [f"blocks.{i}" for i in range(4)], images(16))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in KINDS])
 def test_the_state_is_timms_own(name: str) -> None:
     size, layout, depth = KINDS[name]

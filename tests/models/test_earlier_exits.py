@@ -141,6 +141,7 @@ def test_a_run_stores_the_weights() -> None:
         other.load_trainable({name: v for name, v in state.items() if "earlier" not in name})
 
 
+@pytest.mark.slow
 def test_flops_and_parameters_count_the_products() -> None:
     (_, plain), (_, cost) = measured(), measured(earlier_exits=True)
     added = [matmul(1, k, FLOP_CLASSES) for k in (1, 2, 3)]

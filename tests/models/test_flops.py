@@ -188,6 +188,7 @@ def test_one_multiply_add_is_two_flops() -> None:
     assert "1 MAC = 2 FLOPs" in CONVENTION
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
 def test_the_mode_is_restored(training: bool) -> None:
     model = assemble(config(), C).train(training)
@@ -212,6 +213,7 @@ def test_a_reference_with_other_exits_is_refused() -> None:
         measure_flops(model, build_reference(config(exits=2), C))
 
 
+@pytest.mark.slow
 def test_a_configs_flops_are_its_models_and_no_random_number_is_used() -> None:
     before = torch.get_rng_state()
     found = config_flops(config(weights="nowhere.safetensors"), C)

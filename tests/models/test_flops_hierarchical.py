@@ -66,6 +66,7 @@ def swin_tiny(size: int) -> tuple[int, list[int]]:
     return stem, stages
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "exits", "formula", "published"),
     [

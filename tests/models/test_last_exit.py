@@ -20,6 +20,7 @@ def small(**changes: Any) -> ModelConfig:
     return ModelConfig(**(values | {"exits": 3, "rank": 4, "channels": 8} | changes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exits", [(2, 5), (5,)])
 @pytest.mark.parametrize(("bypass", "predictor"), [("conv", "covariance"), ("ladder", "moment"), ("mlp", "linear")])
 def test_the_last_and_the_only_exit_may_have_any_bypass_and_predictor(

@@ -95,6 +95,7 @@ def test_ready_cuts_of_transformers(name: str) -> None:
     torch.testing.assert_close(features(parts, images), wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_ready_cuts_of_torchvision(name: str) -> None:
     make, depth, layout = TORCHVISION[name]

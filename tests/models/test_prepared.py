@@ -87,6 +87,7 @@ def test_only_what_has_a_faster_form_is_changed() -> None:
     assert prepare(model) == 0  # a second time
 
 
+@pytest.mark.slow
 def test_a_merged_model_is_prepared_and_counted_by_the_methods_products() -> None:
     model = {"exits": 3, "normalisation": "isqrt"}
     run = dx.train(tiny_config(model=model, epochs=1), "run", device="cpu")

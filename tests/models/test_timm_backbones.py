@@ -80,6 +80,7 @@ def test_last_exit_equals_forward_features() -> None:
         torch.testing.assert_close(cut.norms[1](tokens), whole.forward_features(pictures(48)), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["vit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2", "deit_tiny_distilled_patch16_224"]
 )
@@ -175,6 +176,7 @@ def test_weights_of_hierarchical_backbones_load_strictly_without_their_classifie
         create_backbone("test_convnext", 64, native("test_resnet").state_dict())
 
 
+@pytest.mark.slow
 def test_swins_position_tables_are_resized_as_timm_does() -> None:
     name = "swin_tiny_patch4_window7_224"
     whole = native(name)

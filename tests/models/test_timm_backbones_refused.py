@@ -32,6 +32,7 @@ def test_an_unknown_backbone_names_near_ones(name: str, near: str) -> None:
     assert near in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

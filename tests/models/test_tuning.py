@@ -218,6 +218,7 @@ def named_layers(name: str, kind: str, chosen: str = "") -> tuple[set[str], tupl
     return found, tuned_layers(backbone.trunks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "lora", "lora_all", "of"),
     [
@@ -262,6 +263,7 @@ def test_nothing_to_tune_names_what_there_is() -> None:
         tune(Tunable([nn.Identity(), trunk], named=False), "lora-all", 2, 0.0)
 
 
+@pytest.mark.slow
 def test_layers_that_are_not_called_are_left_out() -> None:
     """Swin V2 multiplies with its qkv's weight itself: LoRA in the layer's place would do nothing."""
     model = build_model(ModelConfig("swinv2_tiny_window8_256", "random", 64, exits=2), 3)

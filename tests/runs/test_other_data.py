@@ -37,6 +37,7 @@ def test_a_name_is_that_of_the_data_and_the_split() -> None:
     assert record_name("/a/b c/../d?.csv", "val") == "d-val" and record_name("///", "val") == "images-val"
 
 
+@pytest.mark.slow
 def test_other_images_are_recorded_beside_the_run_s_own(root: Path, tmp_path: Path) -> None:
     digits = tuple("0123456789")
     shop = tmp_path / "shop"
@@ -85,6 +86,7 @@ def stacked(run: dx.Run, shop: Path) -> object:
     return stack_inputs(images.subset(slice(0, 5)), run.preprocess())
 
 
+@pytest.mark.slow
 def test_those_of_a_known_data_set_are_found_again(root: Path) -> None:
     run = dx.load_run("mine")
     record = dx.record_run(run, "test", device="cpu", other_data="digits")

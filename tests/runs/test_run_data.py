@@ -81,6 +81,7 @@ def split_up(folder: Path, i: int) -> None:
 EVENTS = (add, remove, rename, rename_class, swap_classes, change, move, split_up)
 
 
+@pytest.mark.slow
 @given(events=st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 30)), min_size=1, max_size=3))
 @settings(max_examples=25)
 def test_the_numbers_are_the_original_ones_or_there_is_one_clear_error(events: list[tuple[object, int]]) -> None:

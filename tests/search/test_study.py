@@ -80,6 +80,7 @@ def test_the_front_is_over_every_epoch_of_every_trial(runs: Path) -> None:
     assert front.table["settings"][0] == study.get_trials()[1].params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_the_front_is_what_brute_force_finds(seed: int) -> None:
     rng, study = np.random.default_rng(seed), begin()

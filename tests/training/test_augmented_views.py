@@ -57,8 +57,9 @@ def test_without_mixing_a_batch_stays_as_it_is() -> None:
     assert part.views(batch) is batch
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("runs")
-@pytest.mark.parametrize("augment", [pytest.param("light", marks=pytest.mark.slow), "strong"])
+@pytest.mark.parametrize("augment", ["light", "strong"])
 def test_a_run_resumes_bit_by_bit_whatever_the_workers(augment: str) -> None:
     config = tiny_config(epochs=3, augment=augment, coupling="sigmoid", label_smoothing=0.1)
     whole = train(config, "whole", device="cpu")

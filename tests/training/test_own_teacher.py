@@ -84,6 +84,7 @@ def test_what_cannot_be_is_said_before_it_is_trained(
     assert "\n" not in str(error.value) and not [*runs.glob("mine*")]
 
 
+@pytest.mark.slow
 def test_an_estimate_counts_it(tmp_path: Path) -> None:
     config = own(teacher_epochs=20)
     rates = measure_rates(config, "cpu")

@@ -55,9 +55,8 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
     return seen
 
 
-@pytest.mark.parametrize(
-    "augment", [*(pytest.param(kind, marks=pytest.mark.slow) for kind in ("none", "light")), "strong"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("augment", ["none", "light", "strong"])
 def test_the_student_sees_the_very_view_that_the_teacher_answered(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, augment: str
 ) -> None:
@@ -181,6 +180,7 @@ def test_a_teacher_that_changed_is_refused_before_it_answers(
     assert not answered and len(load_run("run").history()) == 1
 
 
+@pytest.mark.slow
 def test_kept_answers_depend_on_the_rules_that_draw_a_view(teacher: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     images, config = teacher.split_images("train"), taught(teacher)
     found = open_teacher(config.training.part(TeacherOptions))

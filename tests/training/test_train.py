@@ -122,18 +122,12 @@ def test_the_run_opens_without_its_data_and_gives_the_trained_model(
     assert accuracy.tolist() == pytest.approx(best.accuracy, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [
-        {"tuning": "lora"},
-        pytest.param({"tuning": "adapter"}, marks=pytest.mark.slow),
-        pytest.param({"tuning": "oft"}, marks=pytest.mark.slow),
-        pytest.param({"tuning": "vpt"}, marks=pytest.mark.slow),
-        pytest.param({"tuning": "full"}, marks=pytest.mark.slow),
-        pytest.param(
-            {"tuning": "lora", "backbone": "test_efficientnet", "image_size": 64, "exits": (1, 2, 5)},
-            marks=pytest.mark.slow,
-        ),
+        *({"tuning": tuning} for tuning in ("lora", "adapter", "oft", "vpt", "full")),
+        {"tuning": "lora", "backbone": "test_efficientnet", "image_size": 64, "exits": (1, 2, 5)},
     ],
 )
 def test_frozen_weights_in_bf16_change_no_number(

@@ -21,6 +21,7 @@ def digest(folder: Path) -> dict[str, str]:
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files(folder)}
 
 
+@pytest.mark.slow
 def test_an_existing_run_is_kept_unless_forced_and_then_until_the_first_epoch_is_done() -> None:
     stop_after(1)
     path = load_run("run").path

@@ -35,6 +35,7 @@ def copied(run: Run) -> Run:
     return load_run("run")
 
 
+@pytest.mark.slow
 def test_what_a_reader_wrote_into_the_card_stays(straight: tuple[Run, list[EpochResult]]) -> None:
     card = copied(straight[0]).path / "card.md"
     card.write_text(card.read_text() + "\n## Licence\n\nMIT\n\n## Results\n\nof earlier weights\n", encoding="utf-8")
@@ -43,6 +44,7 @@ def test_what_a_reader_wrote_into_the_card_stays(straight: tuple[Run, list[Epoch
     assert text.endswith("\n\n## Licence\n\nMIT\n") and text.startswith("# run\n") and "4 epochs" in text
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_trained_longer(straight: tuple[Run, list[EpochResult]]) -> None:
     copied(straight[0])
     longer = planned_for(5)

@@ -72,6 +72,7 @@ def test_a_resumed_run_is_bit_equal(folder: Path, runs: Path, more: dict[str, An
     same_history(train(config(folder, **more), "run", resume=True, device="cpu"), whole)
 
 
+@pytest.mark.slow
 def test_those_held_out_for_earlier_exits_are_unlabelled_and_have_the_teachers_classes(
     folder: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +119,7 @@ def test_without_a_teacher_or_with_held_out_images_no_step_is_made(folder: Path,
         next(train_epochs(leaking, "run", device="cpu"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [{}, {"model": {"earlier_exits": True}}], ids=["plain", "earlier exits"])
 def test_an_estimate_counts_them_and_the_teachers_answers_and_leaves_no_file(
     folder: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
@@ -128,6 +130,7 @@ def test_an_estimate_counts_them_and_the_teachers_answers_and_leaves_no_file(
     assert not (tmp_path / "cache").exists() and not runs.exists()
 
 
+@pytest.mark.slow
 def test_of_few_labelled_images_one_is_held_out(folder: Path, runs: Path, tmp_path: Path) -> None:
     for part, first, count in (("train", 0, 4), ("val", 300, 2), ("test", 320, 2)):
         fill(tmp_path / "few" / part, first=first, count=count)
@@ -188,6 +191,7 @@ def test_moved_ones_are_found_again_and_changed_ones_before_the_first_step(
         move_data(load_run("plain"), None, unlabelled=str(tmp_path / "new"))
 
 
+@pytest.mark.slow
 def test_changed_ones_stop_a_resumed_training_at_once(folder: Path, runs: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "more", tmp_path / "more")
     one = config(folder, epochs=2)
@@ -201,6 +205,7 @@ def test_changed_ones_stop_a_resumed_training_at_once(folder: Path, runs: Path, 
     assert not steps
 
 
+@pytest.mark.slow
 def test_beside_a_known_data_set_a_reader_hears_of_them(runs: Path, tmp_path: Path) -> None:
     teacher = train_teacher(tmp_path, tiny_config(40, epochs=1))
     paint(tmp_path / "more" / "good.png", 1)

@@ -22,6 +22,7 @@ from dmpo_explore.web.runtime import integrity
 POLICY = ConfidencePolicy((0.5,))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_folder_holds_what_its_page_names(mine: Run, tmp_path: Path) -> None:
     said: list[str] = []
@@ -45,6 +46,7 @@ def test_a_folder_holds_what_its_page_names(mine: Run, tmp_path: Path) -> None:
     assert "stages" in said and said[-1] == "files"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_images_are_published_only_where_that_is_known_to_be_permitted(mine: Run, tmp_path: Path) -> None:
     folder = export_web(mine, tmp_path / "page", POLICY, weights="float32")

@@ -53,6 +53,7 @@ def test_modules_are_joined_whole() -> None:
     assert len(found) == len(set(found)) and found[-1] == "page" and "engine" not in found
 
 
+@pytest.mark.slow
 def test_images_are_published_only_where_that_is_known_to_be_permitted(
     mine: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

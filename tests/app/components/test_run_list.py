@@ -23,6 +23,7 @@ def opened(page: str, **parameters: str) -> AppTest:
     return app
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["views/decide.py", "views/own.py"])
 def test_pages_of_no_single_run_open_one_in_explore(runs: Path, page: str) -> None:
     app = opened(page, run="six", threshold="0.8")

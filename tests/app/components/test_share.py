@@ -37,6 +37,7 @@ def assert_gives(run: dx.Run, split: str, policy: dx.Policy) -> None:
         assert row["split"] == split
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", list(choices.rules()))
 def test_code_and_command_give_the_numbers_of_a_policy(runs: Path, policy: str) -> None:
     run = dx.load_run("six")
@@ -188,6 +189,7 @@ def test_file_names_are_safe(name: str, title: str, expected: str) -> None:
     assert share.file_name(name, title, "csv") == expected
 
 
+@pytest.mark.slow
 def test_a_command_runs_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a reader would: in a fresh process."""
     import os

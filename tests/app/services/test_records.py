@@ -23,6 +23,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("whole", "most"), [(arrays.WHOLE, 0), (0, arrays.MANY)])
 def test_300_records_viewed(run: Path, monkeypatch: pytest.MonkeyPatch, whole: int, most: int) -> None:
     monkeypatch.setattr(arrays, "WHOLE", whole)

@@ -45,6 +45,7 @@ def said(app: AppTest) -> str:
     return " ".join(caption.value for caption in app.caption).replace("\\", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", TOUCHED)
 def test_target_slider_and_stops_are_those_of_the_calibrated_policy(policy: str) -> None:
     app = start(run="full", policy=policy, budget="50", calibrated="1")
@@ -86,6 +87,7 @@ def test_every_exit_its_own_threshold(root: Path) -> None:
     assert cards(app) == expected("full", "test", fit(accuracy_drop=0.01, per_exit=True))
 
 
+@pytest.mark.slow
 def test_risk_control_keeps_the_temperatures_of_its_certificate(root: Path) -> None:
     """They are fitted on another half of val than the certificate, so they differ from those of other stops."""
     app = start(run="full", risk="20", calibrated="1")
@@ -136,6 +138,7 @@ def test_the_explanation_shows_the_error_of_every_exit_before_and_after(root: Pa
     assert shown["error before"].tolist() != shown["error after"].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("address", "why"),
     [

@@ -20,6 +20,7 @@ import dmpo_explore as dx
 from dmpo_explore.analysis.evaluation import evaluate_runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["confidence", "patience", "gate", "fixed"])  # a kind each
 def test_the_table_is_what_evaluate_says(runs: Path, policy: str) -> None:
     app = start(runs="four,six,one", against="six", compute="62", policy=policy)
@@ -133,6 +134,7 @@ def test_images_on_which_they_disagree(runs: Path, kind: str) -> None:
     assert tiles(app) != before and tiles(app).count("<li ") == 24
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("address", "said"),
     [

@@ -78,6 +78,7 @@ def test_without_val_all_images_exit_at_the_last_exit(tmp_path: Path, monkeypatc
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["gate", "budgeted"])
 def test_without_val_a_rule_that_learns_does_not_break_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str

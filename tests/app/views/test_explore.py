@@ -40,6 +40,7 @@ def test_opens_with_a_threshold_from_val(runs: Path) -> None:
     assert not app.warning and not app.error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("link", "target"),
     [

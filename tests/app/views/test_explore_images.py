@@ -26,6 +26,7 @@ ANSWERS = ("correct", "incorrect", "overthinking avoided", "early-exit error")
 OLD = {"correct": "right", "incorrect": "wrong", "overthinking avoided": "overthought", "early-exit error": "too early"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_answers_are_filtered_as_they_are_defined(runs: Path, answer: str) -> None:
     app = start(run="four", threshold="0.8")

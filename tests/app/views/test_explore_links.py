@@ -46,6 +46,7 @@ def test_a_link_sets_the_target_that_it_came_from(runs: Path) -> None:
     assert start(run="four", budget="50").session_state["threshold"] == link["threshold"]  # the target is enough
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("address", "said"),
     [

@@ -21,6 +21,7 @@ from dmpo_explore.analysis.decision_trace import most_probable, trace_decision
 from dmpo_explore.analysis.novelty import novelty_detector
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["confidence", "entropy", "patience", "gate"])
 def test_a_recorded_image_says_what_the_record_knows(trained_runs: Path, policy: str) -> None:
     run, record = tiny()
@@ -40,6 +41,7 @@ def test_a_recorded_image_says_what_the_record_knows(trained_runs: Path, policy:
         assert not app.error and "cannot" not in said(app)
 
 
+@pytest.mark.slow
 def test_every_exit_is_marked_and_a_target_keeps_its_words(trained_runs: Path) -> None:
     _, record = tiny()
     rows = [int(np.flatnonzero(record.correct[:, 0] == correct)[0]) for correct in (True, False)]

@@ -18,6 +18,7 @@ from visiting import checked
 import dmpo_explore as dx
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*convergence delta")
 def test_maps_and_their_quality_are_the_librarys(trained_runs: Path) -> None:
     run, _ = tiny()

@@ -69,6 +69,7 @@ def test_taking_the_file_away_forgets_it(trained_runs: Path) -> None:
 
 
 def test_without_weights_a_sent_picture_is_shown_and_the_fix_is_named(trained_runs: Path) -> None:
+    models._model.clear()  # type: ignore[attr-defined]  # another test may have loaded it
     app = opened(run="demo", source="file")
     assert any("dmpo-explore fetch" in one.value for one in app.caption)  # before one looks for a picture
     uploaded(app, "colour.png", TAKEN["colour.png"])

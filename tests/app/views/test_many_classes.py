@@ -33,6 +33,7 @@ def _root(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(root))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("run", "classes"), [("a101", 101), ("c1000", 1000)])
 def test_the_heat_map_has_both_ends_and_a_search(run: str, classes: int) -> None:
     app = start(run=run)

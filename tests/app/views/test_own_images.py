@@ -93,6 +93,7 @@ def test_tar_shards_are_checked_and_looked_at_anew(tmp_path: Path) -> None:
     assert cards(checked(app.run()))[0] == "30"
 
 
+@pytest.mark.slow
 def test_a_dirty_folder_has_all_its_findings(tmp_path: Path) -> None:
     own = dirty_folder(tmp_path / "own")
     app = opened(own)
@@ -190,6 +191,7 @@ def test_hundreds_of_classes_are_found_ordered_and_cut(tmp_path: Path) -> None:
     assert app.dataframe[0].value["class"].tolist() == ["class 29"]
 
 
+@pytest.mark.slow
 def test_names_are_shown_literally(tmp_path: Path) -> None:
     name = HOSTILE.replace("/", "_")
     for folder in (name, "b"):

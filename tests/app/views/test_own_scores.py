@@ -54,6 +54,7 @@ def test_an_upload_opens_in_explore_with_the_library_s_numbers(tmp_path: Path, m
     assert cards(app)["Accuracy"] == f"{summary['accuracy']:.2%}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["entropy", "margin", "patience"])
 def test_every_policy_of_explore_reads_them(policy: str) -> None:
     app = explore(page(own_file=packed(TEST)))
@@ -179,6 +180,7 @@ def test_another_session_cannot_open_them() -> None:
         own_runs.run_at(key + "0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chosen", [None, "demo-naive"])
 def test_they_come_back_after_a_page_without_them_unless_another_run_was_chosen(chosen: str | None) -> None:
     app = explore(page(own_file=packed(TEST)))
@@ -217,6 +219,7 @@ def test_they_can_be_closed() -> None:
     assert app.selectbox(key="run").value == "demo" and not app.warning
 
 
+@pytest.mark.slow
 def test_several_files_are_open_side_by_side() -> None:
     other = make_record(120, seed=0, split="test", with_logits=False)
     app = page(own_file=packed(TEST), own_held_out=packed(VAL))
@@ -287,6 +290,7 @@ def test_one_image_shows_their_recorded_answers(tmp_path: Path, monkeypatch: pyt
     assert "test image 5" in texts(app)
 
 
+@pytest.mark.slow
 def test_decide_takes_them_where_the_labels_are_those_of_a_run(
     runs_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

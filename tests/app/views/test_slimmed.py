@@ -20,12 +20,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dx.Run, dx.
         yield wide_and_slim()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", ["explore", "image", "live", "training"])
 def test_every_page_opens_it(runs: tuple[dx.Run, dx.Run], view: str) -> None:
     app = opened(MAIN.parent / "views" / f"{view}.py", run="thin")
     assert not app.exception and not app.error and app.selectbox(key="run").value == "thin"
 
 
+@pytest.mark.slow
 def test_decide_takes_it_beside_the_wide_one(runs: tuple[dx.Run, dx.Run]) -> None:
     app = opened(MAIN.parent / "views" / "decide.py", runs="wide,thin")
     assert not app.error and {row[0].strip("~") for row in app.table[0].value.to_numpy().tolist()} == {"wide", "thin"}

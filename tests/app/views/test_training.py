@@ -175,6 +175,7 @@ def test_the_command_says_the_same(root: Path) -> None:
     assert typed[-3:] == ["--name", "mine", "--record"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_said_and_cannot_be_started(root: Path) -> None:
     app = begin_with(opened(), "toy, in seconds")
     for field, value, said in (
@@ -196,6 +197,7 @@ def test_what_cannot_be_is_said_and_cannot_be_started(root: Path) -> None:
     assert [b.label for b in checked(app.run()).button if b.label == "Start training"]
 
 
+@pytest.mark.slow
 def test_data_that_are_not_here_name_the_command(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
     app = begin_with(opened(), "toy, in seconds")
@@ -208,6 +210,7 @@ def test_data_that_are_not_here_name_the_command(root: Path, tmp_path: Path, mon
     assert "dmpo-explore fetch --backbone vit_small_patch14_dinov2" in texts(app)
 
 
+@pytest.mark.slow
 def test_a_folder_of_ones_own(root: Path, tmp_path: Path) -> None:
     app = begin_with(opened(), training_form.OWN)
     assert app.selectbox(key="train data.name").value == form_state.FOLDER
@@ -233,6 +236,7 @@ def test_others_may_look_but_not_start_or_stop(
 # -- time and memory --
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_shown_and_grows_with_the_epochs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Config] = []
 
@@ -257,6 +261,7 @@ def test_what_was_measured_is_shown_and_grows_with_the_epochs(root: Path, monkey
 # -- jobs --
 
 
+@pytest.mark.slow
 def test_a_job_is_started_stopped_resumed_and_put_away(root: Path) -> None:
     app = begin_with(opened(), "toy, in seconds")
     button(app, "Start training")
@@ -279,6 +284,7 @@ def test_a_job_is_started_stopped_resumed_and_put_away(root: Path) -> None:
     assert not jobs.list_jobs() and "Background trainings" not in [h.value for h in app.header]
 
 
+@pytest.mark.slow
 def test_what_fails_meanwhile_is_a_notice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = begin_with(opened(), "toy, in seconds")
     with pytest.MonkeyPatch.context() as patch:

@@ -51,6 +51,7 @@ def test_the_form_survives_a_reload(empty_root: Path) -> None:
     assert "training.epochs" not in address_of(again)["form"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "why"),
     [

@@ -55,6 +55,7 @@ def test_the_least_important_go_step_by_step() -> None:
     torch.testing.assert_close(model(IMAGES), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuning", ["lora", "lora-all", "adapter"])
 @pytest.mark.parametrize("backbone", ["test_vit", "test_vit3"])  # the second has LayerScale
 def test_tuning_is_merged_and_layer_scale_stays(tuning: str, backbone: str) -> None:
