@@ -74,7 +74,7 @@ def lines_of(table: pd.DataFrame) -> list[str]:
     for row in table[~table["preliminary"] & table["at"].isin(SHOWN)].itertuples():
         found = f"{row.points:+.1f} [{row.low:.1f}, {row.high:.1f}]"
         cells.append([row.set, row.comparison, row.at, f"{row.a_accuracy:.1f}", f"{row.b_accuracy:.1f}", found])
-    return [*dx.analysis.markdown(cells)]
+    return dx.analysis.markdown(cells)
 
 
 def write_all() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ..config import Config
 from ..utils.files import read_json
+from ..utils.reading import read_text
 from ..utils.registry import Joint
 
 
@@ -35,14 +37,15 @@ def read_config_file(path: Path) -> Config:
         >>> read_config_file(path).data.calibration is None
         True
     """
-    return _read(path, Config.from_dict)
+    return _read(path, lambda path: Config.from_dict(read_json(path)))
 
 
-def _of_run(values: Any) -> Config:
-    """The config of a run; the app asks for those of all runs at every choice."""
-    if isinstance(values, dict) and "plugins" in values:  # which of them are loaded decides what can be read
-        return Config.from_dict(with_defaults(values))
-    return _known(json.dumps(values), Joint.changes)
+def _of_run(path: Path) -> Config:
+    """The config of a run, made once per text: the app asks for those of all runs at every choice."""
+    with suppress(ValueError, RecursionError):  # named below
+        if '"plugins"' not in (text := read_text(path)):  # which of them are loaded decides what can be read
+            return _known(text, Joint.changes)
+    return Config.from_dict(with_defaults(read_json(path)))
 
 
 @lru_cache(maxsize=1024)
@@ -50,9 +53,9 @@ def _known(text: str, changes: int) -> Config:
     return Config.from_dict(with_defaults(json.loads(text)))
 
 
-def _read(path: Path, made: Callable[[Any], Config]) -> Config:
+def _read(path: Path, made: Callable[[Path], Config]) -> Config:
     try:
-        return made(read_json(path))
+        return made(path)
     except ValueError as error:
         raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 

@@ -98,8 +98,8 @@ def list_runs() -> list[str]:
 def _names(root: Path) -> Iterator[str]:
     with suppress(OSError), os.scandir(root) as entries:
         for entry in entries:
-            inside = not entry.is_symlink() or Path(entry.path).resolve().is_relative_to(root.resolve())
-            if inside and RUN_NAME.fullmatch(entry.name) and lexists(f"{entry.path}/config.json"):
+            found = RUN_NAME.fullmatch(entry.name) and lexists(f"{entry.path}/config.json")
+            if found and (not entry.is_symlink() or Path(entry.path).resolve().is_relative_to(root.resolve())):
                 yield entry.name
 
 

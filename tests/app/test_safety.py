@@ -65,7 +65,6 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("view", PAGES)
 @pytest.mark.parametrize("name", ["../outside/secret", "{abs}", "link", SCRIPT])  # others: tests/runs/test_store.py
 def test_no_name_leads_out_of_the_runs_root(kept: Path, view: str, name: str) -> None:

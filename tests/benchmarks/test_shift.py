@@ -17,6 +17,7 @@ from _common import results
 from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
 

@@ -56,7 +56,8 @@ def test_the_code_of_a_page_runs(name: str, tmp_path: Path, monkeypatch: pytest.
             (tmp_path / "photos" / photo).parent.mkdir(parents=True)
             Image.new("RGB", (40, 30)).save(tmp_path / "photos" / photo)
     for code in blocks(name, "python"):
-        exec(compile(code.replace("96", "24"), name, "exec"), names)  # images of which look-inside.md reads gradients
+        fewer = code.replace("range(96)", "range(24)").replace("[:96]", "[:24]")  # look-inside.md's gradients take long
+        exec(compile(fewer, name, "exec"), names)
     own = [words for page, words in commands() if page == name and "my-scores" in words]
     assert own or name != "your-scores.md"
     for words in own:

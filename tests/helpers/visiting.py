@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 QUIET = """() => document.querySelector('[data-test-script-state=notRunning]')
     && window.lastReceived >= window.lastSent && window.lastAsked <= window.lastBegun
     && window.lastBegun <= window.lastFinished
-    && !document.querySelector('[data-testid=stSkeleton]') && performance.now() - window.lastChange > 250
+    && !document.querySelector('[data-testid=stSkeleton]') && performance.now() - window.lastChange > 600
     && !document.getAnimations().some(one =>
         one.playState === 'running' && one.effect.getComputedTiming().endTime < Infinity)"""
 # What QUIET reads: when the page last changed, sent and received something; when it last asked for a run of the script,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,14 @@ def test_a_config_is_read_and_an_error_names_its_file(mine: Path) -> None:
     with pytest.raises(ValueError) as raised:
         read_config(path)
     assert str(raised.value) == f"{path}: epochs=0 must be at least 1"
+
+
+def test_no_depth_of_nesting_is_another_error(mine: Path) -> None:
+    path = mine / "config.json"
+    for depth in (500, *range(950, 1010), 20_000):
+        path.write_text('{"model": ' + "[" * depth + "]" * depth + "}")
+        with pytest.raises(ValueError, match=re.escape(str(path))):
+            read_config(path)
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,7 @@ def test_a_budget_of_milliseconds_is_fitted_on_the_stages_times(runs: Path) -> N
     assert "No milliseconds are known" in texts(start(runs="fashion,fashion-naive", unit="ms", ms="7.5"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["only a", "only b", "both wrong"])
 def test_images_on_which_they_disagree(runs: Path, kind: str) -> None:
     app = start(runs="four,six", against="six", compute="50", show=kind)

@@ -172,6 +172,7 @@ def test_onnx_after_bf16_names_the_precision(root: Path) -> None:
     assert any("showing float32" in warning.value for warning in app.warning)
 
 
+@pytest.mark.slow
 def test_it_pauses_and_goes_on(root: Path) -> None:
     app = until(started(run="tiny", batch="8", count="endless"), lambda look: look.count.images > 0)
     app = checked(app.button(key="pause").click().run())
