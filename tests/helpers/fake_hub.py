@@ -57,6 +57,7 @@ class FakeHub(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
+    disable_nagle_algorithm = True  # else the next packet waits for the answer to the one before
     server: FakeHub
     protocol_version = "HTTP/1.1"
 
