@@ -65,9 +65,7 @@ hypothesis.settings.load_profile("project")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--sample",
-        metavar="N:SEED",
-        help="run N sets of parameters of a test that is slow or needs something, N such tests of a benchmark; by SEED",
+        "--sample", metavar="N:SEED", help="of a test that is slow or needs something run N sets of parameters, by SEED"
     )
 
 
@@ -134,8 +132,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         families = defaultdict[str, list[pytest.Item]](list)
         for item in items:
             marked = any(map(item.get_closest_marker, ("slow", "data", "browser")))
-            end = "::" if item.path.parent.name == "benchmarks" else "["  # of what measures one test of a file is run
-            families[item.nodeid.partition(end)[0] if marked else item.nodeid].append(item)
+            families[item.nodeid.partition("[")[0] if marked else item.nodeid].append(item)
         chosen = {  # of tests of one file that share a fixture with parameters the same ones
             id(item)
             for name, family in families.items()

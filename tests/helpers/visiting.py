@@ -145,14 +145,13 @@ def new_visit(browser: Browser, server: Server, *, new: bool = False, **options:
     """A new page of a browser on the app, without cookies; ``options`` are those of `Browser.new_context`.
 
     ``new``: the first visit, on which the threshold is swept. It has a browser profile of its own, and so has a page
-    with options. On all others images do not fly: drawing that takes a CPU longer than the rest of a page.
+    with options.
 
     Afterwards: no error in the console, no exception shown or logged.
     """
     own = new or bool(options)
     if own or browser not in KEPT:
-        usual: dict[str, Any] = {"viewport": {"width": 1440, "height": 900}}
-        context = browser.new_context(**usual | ({} if own else {"reduced_motion": "reduce"}) | options)
+        context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}} | options)
         context.set_default_timeout(PATIENCE)
         for script in (WATCH, *([] if new else [SWEPT])):
             context.add_init_script(script)
