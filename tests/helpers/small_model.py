@@ -27,7 +27,7 @@ def made(seed: int = 0, spread: float = 0.2, **changes: Any) -> DMPO:
     with torch.no_grad():
         for weight in model.parameters():
             if weight.requires_grad:
-                weight.add_(torch.randn_like(weight) * spread)
+                weight.add_(torch.randn(weight.shape) * spread)
     return model
 
 

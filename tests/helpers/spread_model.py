@@ -31,7 +31,7 @@ def made(bypass: str = "conv", **changes: Any) -> Any:
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.requires_grad and not name.endswith("scale"):
-                weight.add_(torch.randn_like(weight) * 0.1)
+                weight.add_(torch.randn(weight.shape) * 0.1)
     return model
 
 
