@@ -8,6 +8,8 @@ with ``--write`` ``benchmarks/results/training-loop.json``, and the table of ben
 - overhead: CPU seconds of a step of `fit` over those of a plain PyTorch loop with the same model, loss, optimizer,
   rates, clipping and autocast; epochs in turn, the first step of each left out. CPU seconds do not count what other
   programs use, but a busy machine slows both.
+- layout: the same of a plain loop with the half of LoRA that widens laid by rows, over one with it by columns, as
+  `models.tuning` lays it; in float32.
 - waiting: share of the time in which the loop waits for its next batch, the first one left out.
 - clipping: share of steps at which `clip_norm` acts, and the gradient's norm, by epoch.
 """
@@ -102,16 +104,41 @@ def measure_overhead(name: str, steps: int, rounds: int) -> dict[str, Any]:
     def plain() -> list[float]:
         return [time.process_time() for _ in plain_epoch(theirs, data, settings, n_exits)]
 
+    return compared(name, fitted, plain, steps, rounds)
+
+
+def measure_layout(name: str, steps: int, rounds: int) -> dict[str, Any]:
+    """The same of a plain loop with LoRA's B by rows, over one with it by columns."""
+    config, size = recipe(name), recipe(name).model.image_size
+    settings = replace(config.training, epochs=1, precision="no")
+    with seeded(0):
+        by_rows, by_columns = (dx.build_model(config.model, CLASSES) for _ in range(2))
+        images = torch.randn(steps * settings.batch_size, 3, size, size)
+    for weight in (weight for path, weight in by_rows.named_parameters() if "lora_B" in path):
+        weight.data = weight.data.contiguous()
+    data = torch.utils.data.TensorDataset(images, torch.arange(len(images)) % CLASSES)
+
+    def arm(model: nn.Module) -> Callable[[], list[float]]:
+        return lambda: [time.process_time() for _ in plain_epoch(model, data, settings, len(by_rows.stages))]
+
+    return compared(name, arm(by_rows), arm(by_columns), steps, rounds)
+
+
+def compared(
+    name: str, first: Callable[[], list[float]], second: Callable[[], list[float]], steps: int, rounds: int
+) -> dict[str, Any]:
+    """Two arms in turn, each of which gives the CPU seconds at the end of every step of an epoch: a row."""
+
     def step_of(arm: Callable[[], list[float]]) -> float:
         ends = arm()
         return (ends[-1] - ends[0]) / (len(ends) - 1)
 
-    fitted(), plain()
+    first(), second()
     ratios, seconds = [], []
     for r in range(rounds):
-        found = {arm: step_of(arm) for arm in ((fitted, plain) if r % 2 else (plain, fitted))}
-        ratios.append(found[fitted] / found[plain])
-        seconds.append(found[plain])
+        found = {arm: step_of(arm) for arm in ((first, second) if r % 2 else (second, first))}
+        ratios.append(found[first] / found[second])
+        seconds.append(found[second])
     return {
         "recipe": name, "steps": steps, "rounds": rounds, "plain_ms": round(1000 * statistics.median(seconds), 1),
         "ratio": round(statistics.median(ratios), 3), "lowest": round(min(ratios), 3), "highest": round(max(ratios), 3),
@@ -200,7 +227,7 @@ def measure_clipping(name: str, images: int) -> list[dict[str, Any]]:
     return rows
 
 
-PARTS = ("overhead", "waiting", "clipping")
+PARTS = ("overhead", "layout", "waiting", "clipping")
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -212,6 +239,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         for name in options.recipes:
             if part == "overhead":
                 rows.append(measure_overhead(name, steps[name], options.rounds))
+            elif part == "layout":
+                rows.append(measure_layout(name, steps[name], options.rounds))
             elif part == "waiting":
                 rows += [measure_waiting(name, workers, options.steps or 6) for workers in (0, 2)]
             else:
@@ -239,6 +268,11 @@ def render(found: dict[str, Any]) -> list[str]:
         spread, size = f"{row['lowest']:.2f}–{row['highest']:.2f}", f"{row['rounds']} × {row['steps']}"
         shown = [f"{row['plain_ms']:.4g}", f"{row['ratio']:.3f}", spread, size, f"≤ {AIM:.2f}", str(row["load"])]
         cells.append([row["recipe"], *shown])
+    tables.append(cells)
+    cells = [["recipe", "step by columns, CPU ms", "by rows over it", "lowest–highest", "rounds × steps", "load"]]
+    for row in found.get("layout", []):
+        spread, size = f"{row['lowest']:.2f}–{row['highest']:.2f}", f"{row['rounds']} × {row['steps']}"
+        cells.append([row["recipe"], f"{row['plain_ms']:.4g}", f"{row['ratio']:.3f}", spread, size, str(row["load"])])
     tables.append(cells)
     cells = [["recipe", "`--workers`", "waits for data, ms a step", "share of the time", "load"]]
     for row in found.get("waiting", []):

@@ -297,7 +297,7 @@ VERIFIED = (VerifiedFiles, VerifiedImages)
 def loaded(run: Run, device: str, n_classes: int) -> tuple[DMPO, ModelFlops, str]:
     """A run's model, its FLOPs, and the SHA-256 that its weights file had before it was read; empty without one."""
     weights = sha256(run.path / WEIGHTS) if (run.path / WEIGHTS).is_file() else ""
-    return run.model(device), config_flops(run.config.model, n_classes), weights
+    return run.model(device, merge=True), config_flops(run.config.model, n_classes), weights
 
 
 def facts(run: Run, images: ImageSet, model: DMPO, precision: str, weights: str) -> dict[str, Any]:

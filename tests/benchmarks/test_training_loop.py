@@ -48,5 +48,5 @@ def test_every_part_runs_small(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     small = ["--recipes", "tiny", "--rounds", "1", "--steps", "2", "--images", "40"]
     assert bench.main(small) == 0
     text = capsys.readouterr().out
-    assert text.count("| tiny ") == 1 + 2 + 4  # overhead, with and without workers, four epochs
+    assert text.count("| tiny ") == 2 + 2 + 4  # overhead, layout, with and without workers, four epochs
     assert bench.nn.utils.clip_grad_norm_ is clip

@@ -44,7 +44,7 @@ HOW: dict[str, Any] = {"device": "cpu", "batch_size": SIZE}
 
 @cache
 def model_of(path: Path) -> DMPO:
-    return load_model(path, load_run(path).config, 10, "cpu")
+    return load_model(path, load_run(path).config, 10, "cpu", merge=True)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The run without a record; its model is made once."""
-    monkeypatch.setattr(Run, "model", lambda self, device: model_of(trained))
+    monkeypatch.setattr(Run, "model", lambda self, device, merge: model_of(trained))
     shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("records"))
     return load_run(tmp_path / "run")
 
@@ -99,7 +99,7 @@ def test_a_written_record_is_the_one_in_memory(trained: Path) -> None:
     run = load_run(trained)
     loader = torch_recording.make_loader(run.image_set("test"), run.preprocess(), batch_size=SIZE)
     written = run.record("test")
-    held = record_split(run.model("cpu"), loader, written.meta)
+    held = record_split(run.model("cpu", merge=True), loader, written.meta)
     for name in ("labels", "prediction", "confidence", "entropy", "margin", "logits"):
         np.testing.assert_array_equal(getattr(written, name), getattr(held, name))
     assert [p.name for p in (trained / "records").iterdir()] == ["test"]

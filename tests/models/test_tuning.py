@@ -69,6 +69,15 @@ def test_lora_adds_ba_without_scaling() -> None:
     torch.testing.assert_close(qkv(x), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["lora-all", "adapter"])
+def test_what_widens_lies_by_columns_and_so_do_its_gradients(kind: str) -> None:
+    vit = made(kind=kind)
+    vit(pictures()).sum().backward()
+    weights = [p for name, p in vit.named_parameters() if re.search(r"lora_B|\.up\.weight", name)]
+    assert weights and all(p.t().is_contiguous() for p in weights)
+    assert all(p.grad is not None and p.grad.t().is_contiguous() for p in weights)
+
+
 def test_lora_drops_its_own_input_only() -> None:
     vit = opened(made(kind="lora", dropout=0.5)).train()
     qkv = vit.blocks[0].attn.qkv
