@@ -83,14 +83,20 @@ def fitted_epoch(model: nn.Module, loader: Any, settings: dx.TrainingConfig, n_e
         break
 
 
+def two_models(config: dx.Config, steps: int) -> tuple[Any, Any, Any]:
+    """Two models of a config, and noise with labels for so many steps."""
+    size = config.model.image_size
+    with seeded(0):
+        first, second = (dx.build_model(config.model, CLASSES) for _ in range(2))
+        images = torch.randn(steps * config.training.batch_size, 3, size, size)
+    return first, second, torch.utils.data.TensorDataset(images, torch.arange(len(images)) % CLASSES)
+
+
 def measure_overhead(name: str, steps: int, rounds: int) -> dict[str, Any]:
     """Median ratio of CPU seconds a step, its lowest and highest round, and the seconds of the plain loop."""
-    config, size = recipe(name), recipe(name).model.image_size
+    config = recipe(name)
     settings = replace(config.training, epochs=1)
-    with seeded(0):
-        ours, theirs = (dx.build_model(config.model, CLASSES) for _ in range(2))
-        images = torch.randn(steps * settings.batch_size, 3, size, size)
-    data = torch.utils.data.TensorDataset(images, torch.arange(len(images)) % CLASSES)
+    ours, theirs, data = two_models(config, steps)
     n_exits = len(ours.stages)
 
     def fitted() -> list[float]:
@@ -108,15 +114,12 @@ def measure_overhead(name: str, steps: int, rounds: int) -> dict[str, Any]:
 
 
 def measure_layout(name: str, steps: int, rounds: int) -> dict[str, Any]:
-    """The same of a plain loop with LoRA's B by rows, over one with it by columns."""
-    config, size = recipe(name), recipe(name).model.image_size
+    """As `measure_overhead`, of two plain loops: LoRA's B by rows over B by columns."""
+    config = recipe(name)
     settings = replace(config.training, epochs=1, precision="no")
-    with seeded(0):
-        by_rows, by_columns = (dx.build_model(config.model, CLASSES) for _ in range(2))
-        images = torch.randn(steps * settings.batch_size, 3, size, size)
+    by_rows, by_columns, data = two_models(config, steps)
     for weight in (weight for path, weight in by_rows.named_parameters() if "lora_B" in path):
         weight.data = weight.data.contiguous()
-    data = torch.utils.data.TensorDataset(images, torch.arange(len(images)) % CLASSES)
 
     def arm(model: nn.Module) -> Callable[[], list[float]]:
         return lambda: [time.process_time() for _ in plain_epoch(model, data, settings, len(by_rows.stages))]
@@ -260,34 +263,37 @@ def merged(kept: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
+def shown(row: dict[str, Any]) -> list[str]:
+    """The cells of a row of `compared`."""
+    spread, size = f"{row['lowest']:.2f}–{row['highest']:.2f}", f"{row['rounds']} × {row['steps']}"
+    return [row["recipe"], f"{row['plain_ms']:.4g}", f"{row['ratio']:.3f}", spread, size]
+
+
 def render(found: dict[str, Any]) -> list[str]:
     """The tables as Markdown."""
     facts, tables = found["machine"], list[list[list[str]]]()
     cells = [["recipe", "plain step, CPU ms", "`fit` over plain", "lowest–highest", "rounds × steps", "aim", "load"]]
     for row in found.get("overhead", []):
-        spread, size = f"{row['lowest']:.2f}–{row['highest']:.2f}", f"{row['rounds']} × {row['steps']}"
-        shown = [f"{row['plain_ms']:.4g}", f"{row['ratio']:.3f}", spread, size, f"≤ {AIM:.2f}", str(row["load"])]
-        cells.append([row["recipe"], *shown])
+        cells.append([*shown(row), f"≤ {AIM:.2f}", str(row["load"])])
     tables.append(cells)
     cells = [["recipe", "step by columns, CPU ms", "by rows over it", "lowest–highest", "rounds × steps", "load"]]
     for row in found.get("layout", []):
-        spread, size = f"{row['lowest']:.2f}–{row['highest']:.2f}", f"{row['rounds']} × {row['steps']}"
-        cells.append([row["recipe"], f"{row['plain_ms']:.4g}", f"{row['ratio']:.3f}", spread, size, str(row["load"])])
+        cells.append([*shown(row), str(row["load"])])
     tables.append(cells)
     cells = [["recipe", "`--workers`", "waits for data, ms a step", "share of the time", "load"]]
     for row in found.get("waiting", []):
-        shown = [str(row["workers"]), f"{row['ms']:.3g}", f"{100 * row['share']:.1f} %", str(row["load"])]
-        cells.append([row["recipe"], *shown])
+        more = [str(row["workers"]), f"{row['ms']:.3g}", f"{100 * row['share']:.1f} %", str(row["load"])]
+        cells.append([row["recipe"], *more])
     tables.append(cells)
     cells = [["recipe", "epoch", "steps", "`--clip-norm`", "steps clipped", "median norm", "Σλ"]]
     for row in found.get("clipping", []):
-        shown = [
+        more = [
             f"{row['clip_norm']:g}",
             f"{100 * row['clipped']:.0f} %",
             f"{row['norm']:.3g}",
             f"{row['weights']:.2f}",
         ]
-        cells.append([row["recipe"], str(row["epoch"]), str(row["steps"]), *shown])
+        cells.append([row["recipe"], str(row["epoch"]), str(row["steps"]), *more])
     tables.append(cells)
     threads = f"{facts['threads']} thread{'s' * (facts['threads'] != 1)}"
     lines = [f"{facts['cpu']}, {threads}, torch {facts['torch']}. *Load*: processes that ran or waited meanwhile."]
