@@ -59,11 +59,11 @@ def outcomes(run: Path) -> dict[str, Floats]:
 
 
 def endpoints(a: dict[str, Floats], b: dict[str, Floats], other: str) -> list[tuple[str, str]]:
-    """(of a, of b), the same ones but for models of one exit, whose only answer is compared."""
+    """(of a, of b), the same ones but for models of one exit, which have one answer."""
     if EARLY in b:
         exits = [name for name in a if name.startswith("exit ")][:-1]
         return [(name, name) for name in (*exits, EARLY, LAST, *BUDGETS) if name in a and name in b]
-    return [(name, LAST) for name in (other if other in a else LAST,)]
+    return [(name, LAST) for name in (LAST, *([other] if other in a else BUDGETS)) if name in a]
 
 
 def planned(folder: str, *arms: str) -> int:

@@ -20,7 +20,9 @@ Fixed beforehand:
 - Endpoints: accuracy of every exit, the mean of the early exits, the last exit, and accuracy at 20, 30, 40, 50 and 70 %
   of the compute. An arm whose exit 1 uses more than a budget has no value there. Against a model of one exit the last
   exit is compared, and for static nets also the accuracy at their own compute. For `scripts/bench forecast` alone, and
-  added before the first row of DMPO: what the threshold uses that loses at most a point on calibration.
+  added before the first row of DMPO: what the threshold uses that loses at most a point on calibration. Added when 66
+  rows were there, for all sets and budgets alike: accuracy at a budget against the single model, which has one answer
+  and uses all of the compute.
 - Intervals: `dx.analysis.seeds_interval`, 95 %, trainings × images, of the paired difference. A difference is called
   larger or smaller if its interval lies on one side of 0; with fewer seeds than planned it is preliminary. Nothing is
   corrected for the number of comparisons: about one interval in twenty misses by chance alone, and the table has

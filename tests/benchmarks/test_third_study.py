@@ -76,7 +76,7 @@ def test_comparisons_take_the_endpoints_that_both_arms_have(tmp_path: Path) -> N
     assert rows.loc["exit 1", "points"] == 0 and rows.loc["exit 1", "verdict"] == "open"
     assert rows.preliminary.all() and (rows.seeds == 2).all()
     assert found[found["a"] == "dmpo"].groupby("b")["at"].apply(list).to_dict() == {
-        "naive": rows.index.tolist(), "single": ["last exit"], "static-6": ["static-6"]
+        "naive": rows.index.tolist(), "single": ["last exit", "30 %"], "static-6": ["last exit", "static-6"]
     }  # fmt: skip
     expected = dx.analysis.seeds_interval(100.0 * np.stack([better * 1.0 - right] * 2))
     assert tuple(rows.loc["30 %", ["points", "low", "high"]]) == pytest.approx(expected)
