@@ -2,8 +2,8 @@
 
 In: parts of the protocol. Out: a run folder per set, arm and seed under ``--root``; what is kept of it in
 ``benchmarks/results/third/SET/RUN``, a row per finished run in ``benchmarks/results/third.csv``, and the comparisons so
-far in ``third-comparisons.csv``, to be committed as they end; with ``--write`` those that are complete in the table of
-``benchmarks/EVIDENCE.md``. Start it as often as you like: a training goes on at its
+far in ``third-comparisons.csv``, to be committed as they end; with ``--write`` those that are complete in the tables of
+``benchmarks/EVIDENCE.md`` and ``docs/results.md``. Start it as often as you like: a training goes on at its
 last epoch, a finished run is never made again. ``--list`` shows what is left. Test is read once per run, when that run
 is finished.
 """
@@ -14,6 +14,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -26,9 +27,24 @@ from _third.protocol import BUDGETS, DROP, PARTS_OF_STUDY, plan
 from dmpo_explore.utils.files import read_json, write_text
 
 PAGE = Path(__file__).parent / "EVIDENCE.md"
+SUMMARY = Path(__file__).parent.parent / "docs" / "results.md"
 SHOWN = {at: at for at in ("exit 1", comparisons.EARLY, comparisons.LAST, "30 %", "50 %", "70 %")} | {
     "static-6": "at a static net's compute"
 }  # endpoint → column of the page's table
+NAIVE, SINGLE, STATIC = "DMPO and naive exits", "DMPO and a single model", "DMPO and a static net of six blocks"
+COLUMNS = (
+    ("naive exits, at 30 %", NAIVE, "30 %"),
+    ("at 50 %", NAIVE, "50 %"),
+    ("six blocks, at 51 %", STATIC, "static-6"),
+    ("the full model, at 30 %", SINGLE, "30 %"),
+    ("at 50 %", SINGLE, "50 %"),
+    ("with all exits run", SINGLE, comparisons.LAST),
+)
+NAMES = {
+    "fashion-mnist": "Fashion-MNIST", "trashnet": "TrashNet", "grocery": "groceries", "grocery-shops": "other shops",
+    "scenes15": "scenes", "caltech101": "Caltech-101", "birds100": "birds",
+    "grocery-cnn": "groceries, CNN", "caltech101-cnn": "Caltech-101, CNN",
+}  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,11 +54,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sets", nargs="+", choices=data.SETS, default=[*data.SETS], metavar="SET", help="only these")
     parser.add_argument("--root", type=Path, default=Path("runs/third"), help="folder of the runs")
     parser.add_argument("--list", action="store_true", help="what is left, without making it")
-    parser.add_argument("--write", action="store_true", help="renew the table of EVIDENCE.md, and make no run")
+    parser.add_argument("--write", action="store_true", help="renew the tables of the pages, and make no run")
     options = parser.parse_args(arguments)
     if options.write:
-        text = "\n".join(lines_of(pd.read_csv(RESULTS / "third-comparisons.csv")))
-        write_text(PAGE, with_part(PAGE.read_text(encoding="utf-8"), "third", text))
+        table = pd.read_csv(RESULTS / "third-comparisons.csv")
+        for page, lines in ((PAGE, lines_of(table)), (SUMMARY, summary_of(table))):
+            write_text(page, with_part(page.read_text(encoding="utf-8"), "third", "\n".join(lines)))
         return 0
     if foreign := {*options.parts} - {*PARTS_OF_STUDY}:
         parser.error(f"no part {min(foreign)}; there are {', '.join(PARTS_OF_STUDY)}")
@@ -75,9 +92,27 @@ def lines_of(table: pd.DataFrame) -> list[str]:
     shown = table[~table["preliminary"] & table["at"].isin(SHOWN)]
     cells = [["data", "first and second", *SHOWN.values()]]
     for (data_set, text), rows in shown.groupby(["set", "comparison"], sort=False):
-        found = {row.at: f"{row.points:+.1f} [{row.low:.1f}, {row.high:.1f}]" for row in rows.itertuples()}
+        found = {row.at: _interval(row) for row in rows.itertuples()}
         cells.append([data_set, text, *(found.get(at, "") for at in SHOWN)])
     return dx.analysis.markdown(cells)
+
+
+def summary_of(table: pd.DataFrame) -> list[str]:
+    """The table of docs/results.md: what DMPO gains on each data set, in points, beside the forecast of `probe`."""
+    forecast = {
+        row.set + ("-cnn" if "efficientnet" in row.backbone else ""): f"{row.share:.0%}".replace("%", " %")
+        for row in pd.read_csv(RESULTS / "forecast.csv").itertuples()
+    }
+    cells = [["DMPO less …", "forecast", *(column for column, *_ in COLUMNS)]]
+    for name, title in NAMES.items():
+        rows = table[(table["set"] == name) & ~table["preliminary"]].set_index(["comparison", "at"])
+        found = (_interval(rows.loc[*at]) if tuple(at) in rows.index else "" for _, *at in COLUMNS)
+        cells.append([title, forecast[name], *found])
+    return dx.analysis.markdown(cells)
+
+
+def _interval(row: Any) -> str:
+    return f"{row.points:+.1f} [{row.low:+.1f}, {row.high:+.1f}]".replace("-", "−")
 
 
 def write_all() -> None:

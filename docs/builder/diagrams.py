@@ -185,67 +185,55 @@ def trade_off() -> Drawing:
 
 
 def results() -> Drawing:
-    """DMPO, naive exits, the full model and simpler networks on three data sets, over the full model's compute."""
-    about = "DMPO lies above naive exits everywhere, and above networks that are cut short on Caltech-101"
-    d = Drawing("results", 318, f"Accuracy over compute on groceries, Caltech-101 and Fashion-MNIST: {about}")
-    texts = {70: "DMPO", 150: "naive exits", 268: "network cut short", 430: "smaller images", 570: "full model"}
+    """DMPO, naive exits, the full model and a network cut short on six data sets of the third study."""
+    titles = ", ".join(title for title, *_ in PANELS.values())
+    about = "DMPO lies above naive exits, most where compute is short"
+    d = Drawing("results", 516, f"Accuracy over compute on {titles}: {about}")
+    texts = {96: "DMPO", 192: "naive exits", 324: "network of six blocks", 514: "full model"}
     for (x, text), colour in zip(texts.items(), SERIES.values(), strict=True):
         d.bar(x, 8, 10, 10, colour)
         d.text(x + 16, 18, text, small=True, anchor="start")
-    top, bottom, width = 64, 270, 186
-    for i, (title, low, high, step, series) in enumerate((
-        ("Groceries (demo)", 78, 92, 4, _bundled()),
-        ("Caltech-101", 72, 90, 6, _second("caltech", "single-head-56")),
-        ("Fashion-MNIST", 84, 89, 2, _second("fashion", "single-head-42")),
-    )):  # fmt: skip
-        left = 52 + 244 * i
-        d.text(left + width / 2, 42, title)
-        d.axes(left, top, left + width, bottom, "compute (% of the full model's)", "")
-        if not i:
-            d.text(left - 40, 54, "accuracy (%)", small=True, anchor="start")
-
-        def place(x: float, y: float, left: float = left, low: float = low, high: float = high) -> tuple[float, float]:
-            return left + width * x / 1.1, bottom - (bottom - top) * (100 * y - low) / (high - low)
-
-        d.ticks(
-            [(place(x / 100, 0)[0], str(x)) for x in (0, 50, 100)],
-            [(place(0, y / 100)[1], str(y)) for y in range(low, high + 1, step)], left, bottom,
-        )  # fmt: skip
-        for name, points in series.items():
-            shown = [place(x, y) for x, y in points if 100 * y >= low]
-            if len(shown) > 1 and name in ("dmpo", "naive"):
-                d.line(*shown, colour=SERIES[name], width=2.4, dash="7 4" if name == "naive" else "")
-            for x, y in shown if len(shown) < 8 else ():
-                d.bar(x - 4, y - 4, 8, 8, SERIES[name])
+    rows = pd.read_csv(ROOT / "benchmarks" / "results" / "third.csv")
+    means = rows.groupby(["set", rows["run"].str.replace(r"-s\d$", "", regex=True)]).mean(numeric_only=True)
+    for i, (name, shown) in enumerate(PANELS.items()):
+        _panel(d, 52 + 244 * (i % 3), 64 + 246 * (i // 3), *shown, means.loc[name])
     return d
 
 
-SERIES = {"dmpo": "blue", "naive": "orange", "cut": "amber", "small": "soft", "full": "ink"}
-Series = dict[str, list[tuple[float, float]]]
+def _panel(d: Drawing, left: float, top: float, title: str, low: int, high: int, step: int, arms: pd.DataFrame) -> None:
+    """One data set of `results`; ``arms``: means over the trainings, a row per model."""
+    right, bottom = left + 186, top + 150
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return left + (right - left) * x / 1.1, bottom - (bottom - top) * (100 * y - low) / (high - low)
+
+    d.text((left + right) / 2, top - 22, title)
+    d.text(left - 40, top - 10, "accuracy (%)", small=True, anchor="start")
+    d.axes(left, top, right, bottom, "compute (% of the full model's)", "")
+    d.ticks(
+        [(place(x / 100, 0)[0], str(x)) for x in (0, 50, 100)],
+        [(place(0, y / 100)[1], str(y)) for y in range(low, high + 1, step)], left, bottom,
+    )  # fmt: skip
+    for arm, colour in SERIES.items():
+        row = arms.loc[arm]
+        early = [(row[f"share_{at} %"], row[f"accuracy_{at} %"]) for at in (20, 30, 40, 50, 70)]
+        last = (row["full_share"], row["exit_6"] if row.notna()["exit_6"] else row["exit_1"])
+        points = [place(x, y) for x, y in (*early, last) if x == x]  # an exit 1 above a budget has no value there
+        if len(points) > 1:
+            d.line(*points, colour=colour, width=2.4, dash="7 4" if arm == "naive" else "")
+        for x, y in points:
+            d.bar(x - 4, y - 4, 8, 8, colour)
 
 
-def _bundled() -> Series:
-    """(compute, accuracy) of the bundled groceries, one training each."""
-    full = dx.load_run("demo-single").record("test")
-    found: Series = {"full": [(1.0, float(full.correct.mean()))]}
-    for name, run in (("dmpo", "demo"), ("naive", "demo-naive")):
-        record = dx.load_run(run).record("test")
-        curve, scale = dx.trade_off(record, points=60), record.meta.reference_flops / full.meta.flops[-1]
-        found[name] = [(x * scale, y) for x, y in zip(curve["flops_fraction"], curve["accuracy"], strict=True)]
-    return found
-
-
-def _second(data: str, small: str) -> Series:
-    """The same of the second study, means over its trainings."""
-    rows = pd.read_csv(ROOT / "benchmarks" / "results" / f"second-{data}.csv")
-    means = rows.groupby(rows["run"].str.replace(r"-s\d$", "", regex=True)).mean(numeric_only=True)
-    found: Series = {
-        arm: [(row[f"share_{b}%"], row[f"accuracy_{b}%"]) for b in (30, 40, 50)]
-        for arm in ("dmpo", "naive") for row in [means.loc[arm]]
-    }  # fmt: skip
-    for name, arms in (("cut", ("static-4", "static-6", "static-8")), ("small", (small,)), ("full", ("single",))):
-        found[name] = [(means.loc[arm, "full_share"], means.loc[arm, "exit_1"]) for arm in arms]
-    return found
+PANELS = {  # data set → title, and the range and step of its accuracy in per cent
+    "birds100": ("Birds", 10, 70, 20),
+    "caltech101": ("Caltech-101", 35, 75, 10),
+    "grocery": ("Groceries", 40, 70, 10),
+    "scenes15": ("Scenes", 65, 85, 5),
+    "trashnet": ("TrashNet", 65, 85, 5),
+    "fashion-mnist": ("Fashion-MNIST", 65, 85, 5),
+}
+SERIES = {"dmpo": "blue", "naive": "orange", "static-6": "amber", "single": "ink"}
 
 
 DIAGRAMS: tuple[Callable[[], Drawing], ...] = (

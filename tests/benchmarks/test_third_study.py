@@ -43,9 +43,10 @@ def test_every_run_is_planned_once_and_every_comparison_has_its_arms() -> None:
         assert (config.data.train_size, config.data.calibration) == (None, None)  # all of the set, and with one
 
 
-def test_the_page_shows_what_is_complete() -> None:
+def test_the_pages_show_what_is_complete() -> None:
     table = pd.read_csv(third_study.RESULTS / "third-comparisons.csv")
     assert "\n".join(third_study.lines_of(table)) in third_study.PAGE.read_text(encoding="utf-8")
+    assert "\n".join(third_study.summary_of(table)) in third_study.SUMMARY.read_text(encoding="utf-8")
     again = comparisons.table(third_study.RESULTS / "third")
     pd.testing.assert_frame_equal(again, table, check_exact=False)
 
