@@ -33,17 +33,17 @@ SHOWN = {at: at for at in ("exit 1", comparisons.EARLY, comparisons.LAST, "30 %"
 }  # endpoint → column of the page's table
 NAIVE, SINGLE, STATIC = "DMPO and naive exits", "DMPO and a single model", "DMPO and a static net of six blocks"
 COLUMNS = (
-    ("naive exits, both on 30 %", NAIVE, "30 %"),
-    ("both on 50 %", NAIVE, "50 %"),
-    ("six blocks, both on 51 %", STATIC, "static-6"),
-    ("the full model, on 30 %", SINGLE, "30 %"),
-    ("on 50 %", SINGLE, "50 %"),
-    ("at the last exit", SINGLE, comparisons.LAST),
+    ("naive exits,<br>both on 30 %", NAIVE, "30 %"),
+    ("naive exits,<br>both on 50 %", NAIVE, "50 %"),
+    ("the full model,<br>on 30 %", SINGLE, "30 %"),
+    ("the full model,<br>on 50 %", SINGLE, "50 %"),
+    ("six blocks,<br>both on 51 %", STATIC, "static-6"),
+    ("the full model,<br>at the last exit", SINGLE, comparisons.LAST),
 )
 NAMES = {
     "fashion-mnist": "Fashion-MNIST", "trashnet": "TrashNet", "grocery": "groceries", "grocery-shops": "other shops",
     "scenes15": "scenes", "caltech101": "Caltech-101", "birds100": "birds",
-    "grocery-cnn": "groceries, CNN", "caltech101-cnn": "Caltech-101, CNN",
+    "grocery-cnn": "groceries,<br>CNN", "caltech101-cnn": "Caltech-101,<br>CNN",
 }  # fmt: skip
 
 
@@ -98,22 +98,17 @@ def lines_of(table: pd.DataFrame) -> list[str]:
 
 
 def summary_of(table: pd.DataFrame) -> list[str]:
-    """The table of docs/results.md: what DMPO gains on each data set, in points, beside the forecast of `probe`."""
-    forecast = {
-        row.set
-        + ("-cnn" if "efficientnet" in row.backbone else ""): f"{100 * row.share:.0f} ({100 * row.reached:.0f}) %"
-        for row in pd.read_csv(RESULTS / "forecast.csv").itertuples()
-    }
-    cells = [["DMPO less …", "forecast (reached)", *(column for column, *_ in COLUMNS)]]
+    """The table of docs/results.md: what DMPO gains on each data set, in points."""
+    cells = [["DMPO less …", *(column for column, *_ in COLUMNS)]]
     for name, title in NAMES.items():
         rows = table[(table["set"] == name) & ~table["preliminary"]].set_index(["comparison", "at"])
-        found = (_interval(rows.loc[*at]) if tuple(at) in rows.index else "" for _, *at in COLUMNS)
-        cells.append([title, forecast[name], *found])
+        found = (_interval(rows.loc[*at], "<br>") if tuple(at) in rows.index else "" for _, *at in COLUMNS)
+        cells.append([title, *found])
     return dx.analysis.markdown(cells)
 
 
-def _interval(row: Any) -> str:
-    return f"{row.points:+.1f} [{row.low:+.1f}, {row.high:+.1f}]".replace("-", "−")
+def _interval(row: Any, between: str = " ") -> str:
+    return f"{row.points:+.1f}{between}[{row.low:+.1f}, {row.high:+.1f}]".replace("-", "−")
 
 
 def write_all() -> None:
