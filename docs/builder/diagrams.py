@@ -217,8 +217,8 @@ def _panel(d: Drawing, left: float, top: float, title: str, low: int, high: int,
     for arm, colour in SERIES.items():
         row = arms.loc[arm]
         early = [(row[f"share_{at} %"], row[f"accuracy_{at} %"]) for at in (20, 30, 40, 50, 70)]
-        last = (row["full_share"], row["exit_6"] if row.notna()["exit_6"] else row["exit_1"])
-        points = [place(x, y) for x, y in (*early, last) if x == x]  # an exit 1 above a budget has no value there
+        last = (row["full_share"], row["exit_6"] if pd.notna(row["exit_6"]) else row["exit_1"])
+        points = [place(x, y) for x, y in (*early, last) if pd.notna(x)]  # an exit 1 above a budget has no value there
         if len(points) > 1:
             d.line(*points, colour=colour, width=2.4, dash="7 4" if arm == "naive" else "")
         for x, y in points:
