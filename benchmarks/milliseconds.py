@@ -2,17 +2,16 @@
 
 `scripts/bench milliseconds [--write]`. In: runs of the third study that lie under ``--root`` (`scripts/bench
 third_study a --sets caltech101` makes them). A full model on smaller images is trained if it is missing, with the same
-options. Out: ``benchmarks/results/milliseconds.csv``, a row per model and budget: accuracy on all test images, and
-milliseconds an image in onnxruntime, one image at a time, as one graph with its thresholds inside, over some of them
-(median of the rounds, lowest, highest; all arms in turn within a round); with ``--write`` the table of
-``benchmarks/EVIDENCE.md``. Thresholds are those of the study. Let nothing else run.
+options. Out: ``benchmarks/results/milliseconds.csv``, a row per model and budget: accuracy and compute on all test
+images, and milliseconds an image in onnxruntime, one at a time, as one graph with its thresholds inside, over some of
+them, whose compute stands beside (median of the rounds, lowest, highest; all arms in turn within a round); with
+``--write`` the table of ``benchmarks/EVIDENCE.md``. Thresholds are those of the study. Let nothing else run.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -24,11 +23,11 @@ import pandas as pd
 import dmpo_explore as dx
 from _common.results import RESULTS, with_part, write_table
 from _common.timing import Arm, Timing, in_turn, machine
-from _speed.arms import per_call
+from _speed.arms import NEVER, one_graph, per_call
 from _study.grids import change
+from _study.run import record, train
 from _third import data
 from _third.protocol import BUDGETS, PARTS_OF_STUDY
-from dmpo_explore.inference.onnx_engine import POLICY, open_session
 from dmpo_explore.utils.files import write_text
 
 PAGE = Path(__file__).parent / "EVIDENCE.md"
@@ -63,11 +62,11 @@ def measured(options: argparse.Namespace) -> pd.DataFrame:
     part = PARTS_OF_STUDY["a"]
     small = change(part.config(options.data, "single", options.seed), image_size=SMALL)
     runs = {
-        "DMPO": found(f"dmpo-s{options.seed}"),
-        "naive exits": found(f"naive-s{options.seed}"),
-        "network of six blocks": found(f"static-6-s{options.seed}"),
-        "full model": found(f"single-s{options.seed}"),
-        f"full model on {SMALL} pixels": found(f"single-{SMALL}-s{options.seed}", small),
+        "DMPO": dx.load_run(f"dmpo-s{options.seed}"),
+        "naive exits": dx.load_run(f"naive-s{options.seed}"),
+        "network of six blocks": dx.load_run(f"static-6-s{options.seed}"),
+        "full model": dx.load_run(f"single-s{options.seed}"),
+        f"full model on {SMALL} pixels": small_model(f"single-{SMALL}-s{options.seed}", small),
     }
     reference = runs["full model"].record("test").meta.reference_flops
     rows: list[dict[str, Any]] = []
@@ -77,13 +76,16 @@ def measured(options: argparse.Namespace) -> pd.DataFrame:
             seen, folder = run.record("test"), Path(temporary) / run.name
             chosen = np.random.default_rng(0).choice(seen.n_images, options.images, replace=False)
             images = [image[None] for image in run.inputs("test", chosen).numpy()]
+            dx.inference.export_run(run, folder, NEVER, force=True)
             for budget in SHOWN if seen.n_exits > 1 else ("",):
                 policy = dx.fit_policy(run.record("calibration"), flops=BUDGETS[budget]) if budget else NEVER
-                summary = dx.apply(policy, seen).summary()
-                share = summary["flops_fraction"] * seen.meta.reference_flops / reference
-                row = {"model": name, "budget": budget, "accuracy": summary["accuracy"], "share": share}
-                rows.append(row)
-                arms[f"{name} {budget}"] = graph(run, policy, folder, images)
+                outcome = dx.apply(policy, seen)
+                used = np.asarray(seen.meta.flops)[outcome.exits] / reference
+                row = {"model": name, "budget": budget, "accuracy": float(outcome.correct.mean())}
+                rows.append(row | {"share": used.mean(), "timed_share": used[chosen].mean()})
+                place = Path(temporary) / f"{run.name}-{budget.removesuffix(' %')}"
+                session = one_graph(folder, place, policy, THREADS)
+                arms[f"{name} {budget}"] = per_call(lambda x, graph=session: graph.run(None, {"images": x}), images)
         timings = in_turn(arms, options.rounds, print)
     plain = timings["full model "]
     each = [row | _times(timing, plain, options.images) for row, timing in zip(rows, timings.values(), strict=True)]
@@ -91,27 +93,11 @@ def measured(options: argparse.Namespace) -> pd.DataFrame:
     return pd.DataFrame([row | {"data": options.data, "cpu": host["cpu"], "load": host["load"]} for row in each])
 
 
-NEVER = dx.policies.ConfidencePolicy((dx.policies.ConfidencePolicy.threshold_none,))
-
-
-def found(name: str, config: dx.Config | None = None) -> dx.Run:
-    """A finished run with its records, trained first where a config is given."""
-    if config is not None and not (Path(os.environ["DMPO_EXPLORE_RUNS"]) / name).is_dir():
-        run = dx.train(config, name)
-        for split in ("calibration", "test"):
-            dx.record_run(run, split, precision=config.training.precision, device="cpu")
-    return dx.load_run(name)
-
-
-def graph(run: dx.Run, policy: dx.Policy, folder: Path, images: list[Any]) -> Arm:
-    """The run as one graph with its policy, on one image after another."""
-    if not folder.is_dir():
-        dx.inference.export_run(run, folder, NEVER, force=True)
-    place = Path(tempfile.mkdtemp(dir=folder.parent))
-    shutil.copytree(folder, place, dirs_exist_ok=True)
-    policy.save(place / POLICY)
-    session = open_session(dx.inference.join_stages(place), THREADS)
-    return per_call(lambda image: session.run(None, {"images": image}), images)
+def small_model(name: str, config: dx.Config) -> dx.Run:
+    """The full model on smaller images, trained or gone on with first, with its records."""
+    run = train(Path(os.environ["DMPO_EXPLORE_RUNS"]) / name, config, print, None, "cpu")
+    record(run, ("test",), config.training.precision, print, "cpu")
+    return run
 
 
 def _times(timing: Timing, plain: Timing, images: int) -> dict[str, float]:
@@ -122,11 +108,13 @@ def _times(timing: Timing, plain: Timing, images: int) -> dict[str, float]:
 
 def lines_of(table: pd.DataFrame) -> list[str]:
     """The table of EVIDENCE.md."""
-    cells = [["model", "budget", "accuracy, %", "compute", "ms an image", "times as fast as the full model"]]
+    cells = [
+        ["model", "budget", "accuracy, %", "compute", "of the timed", "ms an image", "times as fast as the full model"]
+    ]
     for row in table.fillna("").itertuples():
         spread = f"{row.ms:.2f} ({row.lowest:.2f} to {row.highest:.2f})"
-        share = f"{100 * row.share:.0f} %"
-        cells.append([row.model, row.budget, f"{100 * row.accuracy:.1f}", share, spread, f"{row.times:.2f}"])
+        shares = [f"{100 * share:.1f} %" for share in (row.share, row.timed_share)]
+        cells.append([row.model, row.budget, f"{100 * row.accuracy:.1f}", *shares, spread, f"{row.times:.2f}"])
     return dx.analysis.markdown(cells)
 
 

@@ -28,6 +28,7 @@ from torch import Tensor
 import dmpo_explore as dx
 from _gpu.models import BUDGETS
 from _gpu.work import LeftOut, recipe, run_tests
+from _speed.arms import NEVER
 from dmpo_explore.inference.live_arms import open_arms
 from dmpo_explore.inference.live_run import LiveRun, Look
 from dmpo_explore.inference.torch_compile import (
@@ -50,7 +51,6 @@ LEFT_FREE = 256 << 20  # bytes, while memory is to run out
 WORKSPACES = 64 << 20  # bytes that cuBLAS may keep for a thread
 BENCHMARK = 100  # seconds
 EPOCHS = 3  # of the training that is killed
-NEVER = dx.policies.ConfidencePolicy((dx.policies.ConfidencePolicy.threshold_none,))
 
 
 def config_on(device: str, **changes: Any) -> dx.Config:

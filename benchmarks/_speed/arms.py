@@ -30,6 +30,7 @@ from dmpo_explore.utils.files import unseal
 from dmpo_explore.utils.torch_seeding import seeded
 
 CHECKED = 32  # images on which an export as one graph is compared with its stages
+NEVER = dx.policies.ConfidencePolicy((dx.policies.ConfidencePolicy.threshold_none,))  # no image exits early
 
 
 def use_budget(record: dx.ExitRecord, budget: float) -> dx.Policy:
@@ -60,6 +61,13 @@ def in_one(function: Callable[[], Any]) -> Arm:
     return per_call(lambda _: function(), [None])
 
 
+def one_graph(export: Path, folder: Path, policy: dx.Policy, threads: int) -> Any:
+    """A session of an export as one graph with another policy in it, written to ``folder``."""
+    shutil.copytree(export, folder, dirs_exist_ok=True)
+    policy.save(folder / POLICY)
+    return open_session(dx.inference.join_stages(folder), threads)
+
+
 def graphed_model(model: Callable[[Tensor], Tensor], record: Any) -> Callable[[Tensor], Tensor]:
     """A model as graphs of fixed batch sizes, as `Replayed` records a stage."""
     step = Replayed(lambda x, side: (x, model(x), side), SIZES, record, last=True)
@@ -88,7 +96,7 @@ class Bench:
         self.run, self.device, self.folder, self.threads = run, device, folder, threads
         self.n_images, self.sizes = n_images, sizes
         self.images = images.to(device)
-        self.threshold_none = dx.policies.ConfidencePolicy((dx.policies.ConfidencePolicy.threshold_none,))
+        self.threshold_none = NEVER
 
     @cached_property
     def model(self) -> dx.DMPO:
@@ -124,10 +132,7 @@ class Bench:
 
     def single(self, engine: dx.OnnxEngine, name: str, policy: dx.Policy) -> Arm:
         """The export ``name`` as one graph with the policy in it, image by image; answers are the engine's."""
-        folder = self.folder / f"{name}-single"
-        shutil.copytree(self.folder / name, folder, dirs_exist_ok=True)
-        policy.save(folder / POLICY)
-        session = open_session(dx.inference.join_stages(folder), self.threads)
+        session = one_graph(self.folder / name, self.folder / f"{name}-single", policy, self.threads)
         arrays = [image.cpu().numpy() for image in self.batches(1)]
         for array in arrays[:CHECKED]:
             logits, exit = session.run(None, {"images": array})

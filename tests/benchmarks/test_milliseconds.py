@@ -1,4 +1,4 @@
-"""Accuracy over milliseconds: the page's table, and the order of times that any machine gives."""
+"""Accuracy over milliseconds: the page's table, and what is made of the rounds."""
 
 from __future__ import annotations
 

@@ -51,6 +51,29 @@ def test_the_pages_show_what_is_complete() -> None:
     pd.testing.assert_frame_equal(again, table, check_exact=False)
 
 
+def test_the_sentences_of_results_follow_from_the_table() -> None:
+    table = pd.read_csv(third_study.RESULTS / "third-comparisons.csv").set_index(["comparison", "at", "set"])["points"]
+    text = third_study.SUMMARY.read_text(encoding="utf-8").replace("−", "-")
+    naive, single, static = (table.loc[name] for name in (third_study.NAIVE, third_study.SINGLE, third_study.STATIC))
+    low, half, last = naive["30 %"], naive["50 %"], naive["last exit"].abs()
+    assert f"by {low.min():.0f} to {low.max():.0f} points on 30 % of the compute" in text
+    assert (
+        f"by {half.min():.0f} to {half.max():.0f} on 50 %. Their last exits differ by at most {last.max():.1f}" in text
+    )
+    small = [name for name in single["50 %"].index if name.endswith("-cnn")]
+    half, low = (-single[at].drop(small) for at in ("50 %", "30 %"))
+    five = half.drop(["caltech101", "birds100"])
+    assert f"between {five.max():.1f} points behind the full model and {-five.min():.1f} ahead on five sets" in text
+    assert f"{half['caltech101']:.1f} behind on Caltech-101 and {half['birds100']:.1f} on birds" in text
+    assert (low > 0).all() and f"by {low['grocery']:.1f} to {low.max():.1f} points, the interval leaves 0 out" in text
+    behind = -single["30 %"]
+    assert f"The CNN is {behind['grocery-cnn']:.0f} and {behind['caltech101-cnn']:.0f} behind" in text
+    static = static["static-6"]
+    ahead = static.drop(["caltech101", "grocery-shops"])
+    assert f"{static['caltech101']:.1f} points behind on Caltech-101 and {static['grocery-shops']:.1f} on other" in text
+    assert f"three trainings do not decide ({ahead.min():.1f} to +{ahead.max():.1f})" in text
+
+
 def test_orders_have_the_mean_of_linear_and_its_reverse() -> None:
     mean = loss_weights("third-constant", 3, 12, 6)
     assert mean == loss_weights("third-constant", 11, 12, 6)
