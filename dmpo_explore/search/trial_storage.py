@@ -8,6 +8,7 @@ objectives, so the points of every epoch are stored in user attributes. Its jour
 from __future__ import annotations
 
 import secrets
+import sqlite3
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +30,8 @@ with extra_imports("search", "search"):
     from optuna.exceptions import ExperimentalWarning
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
     from optuna.trial import FrozenTrial, TrialState
-    from sqlalchemy import NullPool, make_url
+    from sqlalchemy import Connection, NullPool, event, make_url
+    from sqlalchemy.exc import OperationalError
 
 
 LOCKED = 60  # seconds to wait for other workers that write into an SQLite file
@@ -62,13 +64,29 @@ def _connect(url: str, patience: int) -> RDBStorage:
     if make_url(url).database not in (None, "", ":memory:"):
         options["poolclass"] = NullPool
     with _experimental():
-        return RDBStorage(
+        storage = RDBStorage(
             url,
             engine_kwargs=options,
             heartbeat_interval=min(30, max(1, patience // 5)),
             grace_period=patience,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
         )
+    if url.startswith("sqlite"):
+        event.listen(storage.engine, "begin", _begin_alone)
+    return storage
+
+
+def _begin_alone(connection: Connection) -> None:
+    """Begin a transaction that no other one overlaps.
+
+    optuna reads a trial's state and then takes it. SQLite has no lock for one row, so of two workers that read at the
+    same time both would take the same trial.
+    """
+    try:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    except OperationalError as error:
+        if not isinstance(error.orig, sqlite3.Error) or error.orig.sqlite_errorcode != sqlite3.SQLITE_READONLY:
+            raise  # a file that may only be read needs no lock
 
 
 def free_stale_trials(study: optuna.Study) -> None:

@@ -23,16 +23,17 @@ from _study import run as run_module
 from dmpo_explore.utils.files import read_json
 
 EPOCHS = 4
+PATIENCE = 5  # seconds without a heartbeat until a run is free again
 EPOCHS_ONCE = [*range(1, EPOCHS + 1)]
 NAMES = ["one-s0", "two-s0", "one-s1", "two-s1"]
 WORKER = """
-import os, sys
+import os, sys, time
 import study
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from tiny import tiny_config
-root, epochs = Path(sys.argv[1]), int(sys.argv[2])
+root, epochs, patience, last = Path(sys.argv[1]), *map(int, sys.argv[2:])
 study.RESULTS = root / "results"
 how = {"model": {"exits": (1, 2)}, "epochs": epochs}
 arms = {"one": tiny_config(**how), "two": tiny_config(**how, schedule="uniform")}
@@ -43,16 +44,19 @@ def noted(path, result, config, progress, **how):
         with (root / "told.txt").open("a") as stream:
             stream.write(f"{os.getpid()} {text}\\n")
         progress(text)
+        if f"epoch {last}/" in text:
+            time.sleep(180)
     tell(f"{path.name}: begins")
     return make_run(path, result, config, tell, **how)
 study.make_run = noted
-options = Namespace(root=root, storage=None, patience=5, device="cpu")
+options = Namespace(root=root, storage=None, patience=patience, device="cpu")
 study.run_grid("core", study.plan(arms, seeds=(0, 1)), options)
 """
 
 
-def worker(root: Path) -> Program:
-    return start(WORKER, root, root, EPOCHS, DMPO_EXPLORE_RUNS=str(root))
+def worker(root: Path, last: int = 0) -> Program:
+    """A worker; one with a ``last`` epoch does nothing more after it."""
+    return start(WORKER, root, root, EPOCHS, PATIENCE, last, DMPO_EXPLORE_RUNS=str(root))
 
 
 def test_every_grid_can_be_planned() -> None:
@@ -77,15 +81,17 @@ def test_arms_differ_from_dmpo_in_what_their_name_says() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_killed_worker_loses_nothing(tmp_path: Path) -> None:
-    first = worker(tmp_path).process
+    first = worker(tmp_path, last=2).process
     end = time.monotonic() + 90
     while not list(tmp_path.glob("core/[!.]*/checkpoint.pt")) and time.monotonic() < end and first.is_alive():
         time.sleep(0.01)  # it has finished an epoch of its first run
     first.kill()
     first.join()
+    free = time.monotonic() + PATIENCE
     for program in [worker(tmp_path), worker(tmp_path)]:
         program.ended(120)
-    worker(tmp_path).ended(120)  # for the killed one's run, should the other two have gone before it was free
+    time.sleep(max(0, free + 1 - time.monotonic()))  # the other two may have gone before the killed one's run was free
+    worker(tmp_path).ended(120)
     told = [line.split(" ", 2) for line in (tmp_path / "told.txt").read_text().splitlines()]  # pid, run:, what
     begun = {name: [pid for pid, who, what in told if (who, what) == (f"{name}:", "begins")] for name in NAMES}
     (shared,) = (name for name, pids in begun.items() if str(first.pid) in pids)

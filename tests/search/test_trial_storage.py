@@ -127,6 +127,28 @@ def test_a_file_that_others_write_into_is_waited_for_and_opened_again(
         assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 1000 * LOCKED
 
 
+def test_no_two_workers_take_the_same_trial(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    storage = open_storage(f"sqlite:///{path}")
+    with storage.engine.begin() as reading:
+        reading.exec_driver_sql("SELECT state FROM trials").all()  # a worker that looks whether a trial is free
+        other = sqlite3.connect(path, timeout=0)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")  # and one that would take it
+    other.execute("BEGIN IMMEDIATE")
+    other.close()
+
+
+def test_a_study_that_may_only_be_read_is_opened(make_study: Make, tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    ask(make_study(f"sqlite:///{path}"), entry(0.5))
+    read_only = open_storage(f"sqlite:///file:{path}?mode=ro&uri=true")
+    (study,) = read_only.get_all_studies()
+    assert read_only.get_n_trials(study._study_id) == 1
+    with pytest.raises(optuna.exceptions.StorageInternalError):
+        read_only.create_new_trial(study._study_id)
+
+
 def test_no_connection_stays_open(make_study: Make, tmp_path: Path) -> None:
     study = make_study(f"sqlite:///{tmp_path / 'a.db'}")
     study.tell(ask(study, entry(0.5)), (0.5, 0.2))
