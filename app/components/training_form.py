@@ -11,11 +11,13 @@ from dmpo_explore_app import messages
 from dmpo_explore_app.state import training_choices as state
 
 import dmpo_explore as dx
+from dmpo_explore.utils.options import Option
 
 MAIN = (
     "data.name", "data.train_size", "training.epochs", "model.exits", "model.bypass", "model.predictor",
 )  # fmt: skip
 ADVANCED = tuple(option for option in dx.OPTIONS if option not in (*MAIN, *state.LEFT_OUT))
+TEACHERS = {state.NO_TEACHER: "none", state.OWN_TEACHER: "a full model, trained first"}  # beside runs
 TOY, OWN = "toy, in seconds", "my own images"
 ABOUT = {
     TOY: "200 handwritten digits, a tiny untrained ViT and two exits: the whole way to *Explore* in seconds, with low "
@@ -75,8 +77,8 @@ def draw(beside: Mapping[str, dx.Config]) -> None:
             for option in state.TABLE:
                 found = dx.OPTIONS[option]
                 shared: dict[str, Any] = {"help": found.help, "persist_state": "session"}
-                default = found.help.partition("default: ")[2].rstrip(".")
-                st.text_input(found.title, key=state.key(option), max_chars=200, placeholder=default, **shared)
+                shared |= {"key": state.key(option), "placeholder": _default(found)}
+                st.text_input(found.title, max_chars=200, **shared)
     _widgets(MAIN, columns=3)
     st.text_input("Name of the run", key=state.NAME, max_chars=100, width=240, persist_state="session")
     with st.expander(f"{len(ADVANCED)} more settings", icon=":material/settings:"):
@@ -94,6 +96,11 @@ def _begin(offered: Mapping[str, dx.Config]) -> None:
         state.fill(config)
 
 
+def _default(option: Option) -> str:
+    """What its help names for an empty field."""
+    return option.help.partition("default: ")[2].rstrip(".")
+
+
 def _widgets(options: Sequence[str], columns: int = 3) -> None:
     with st.grid(columns, min_column_width=140, gap="small", vertical_alignment="bottom"):
         for option in options:
@@ -105,10 +112,12 @@ def _widget(option: str) -> None:
     shared: dict[str, Any] = {"key": key, "help": found.help, "persist_state": "session"}
     if option == "data.name":
         shared["on_change"] = state.follow_data
-    if found.names:
+    if offered := state.choices(option):
         now = state.value(option)
-        own = () if now in state.choices(option) or now is None else (now,)  # of the config that the form began with
-        st.selectbox(found.title, (*state.choices(option), *own), **shared)
+        own = () if now in offered or now is None else (now,)  # of the config that the form began with
+        if option == state.TEACHER:
+            shared["format_func"] = lambda name: TEACHERS.get(name, name)
+        st.selectbox(found.title, (*offered, *own), **shared)
     elif bool in found.kinds and found.optional:
         answers = {True: "yes", False: "no"}
         st.selectbox(found.title, list(answers), None, answers.__getitem__, placeholder="if large enough", **shared)
@@ -121,7 +130,7 @@ def _widget(option: str) -> None:
         if int not in found.kinds:
             shared |= {"step": 0.0005 if "_lr" in found.name else 0.05, "format": "%g"}
         elif found.optional:
-            shared |= {"step": 100, "value": None, "placeholder": "all"}
+            shared |= {"step": 100, "value": None, "placeholder": _default(found)}
         kind = int if int in found.kinds else float
         shared |= {"min_value": kind(least), "max_value": None if most is None else kind(most)}
         st.number_input(found.title, **shared)

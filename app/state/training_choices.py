@@ -21,9 +21,13 @@ FOLDER = "a folder of mine"  # the choice of a data set that is none of the know
 DIRS = ("data.train_dir", "data.val_dir", "data.calibration_dir", "data.test_dir")
 KEYS = ("data.image_key", "data.label_key")
 TABLE = ("data.path_column", "data.label_column", "data.suffix", "data.image_dir")  # typed where a table is
-TAUGHT = ("data.unlabelled", *(option for option in dx.OPTIONS if option.startswith("training.teacher")))  # no widgets
+TEACHER, NO_TEACHER, OWN_TEACHER = "training.teacher", "", "own"
+NO_WIDGET = (
+    "data.unlabelled", "model.tune_layers", f"{TEACHER}_exit", f"{TEACHER}_views", f"{TEACHER}_share",
+    f"{TEACHER}_temperature",
+)  # fmt: skip
 LEFT_OUT = (
-    "data.root", "data.seed", "data.class_names", *KEYS, *DIRS, *TABLE, *TAUGHT, "training.workers",
+    "data.root", "data.seed", "data.class_names", *KEYS, *DIRS, *TABLE, *NO_WIDGET, "training.workers",
 )  # of the address  # fmt: skip
 SMALLEST, LARGEST, MOST_EPOCHS = 1e-6, 10**6, 10_000  # typed here; the schedule is drawn for every epoch
 MOST_EXITS = 64  # more than any backbone on offer has blocks
@@ -35,6 +39,8 @@ def key(option: str) -> str:
 
 
 def choices(option: str) -> tuple[str, ...]:
+    if option == TEACHER:
+        return (NO_TEACHER, OWN_TEACHER, *dx.list_runs())
     return (*dx.OPTIONS[option].names, *([FOLDER] if option == "data.name" else []))
 
 

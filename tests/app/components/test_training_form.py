@@ -12,6 +12,8 @@ from dmpo_explore.data.images import DATASETS
 def test_every_option_is_in_the_form_or_left_out_on_purpose() -> None:
     drawn = [*training_form.MAIN, *training_form.ADVANCED, *state.LEFT_OUT]
     assert sorted(drawn) == sorted(OPTIONS)
+    for option in (*training_form.MAIN, *training_form.ADVANCED):  # there is no widget for a text
+        assert state.choices(option) or {int, float, bool, tuple} & {*OPTIONS[option].kinds}, option
 
 
 def test_choices_are_the_configs() -> None:

@@ -175,6 +175,17 @@ def test_the_command_says_the_same(root: Path) -> None:
     assert typed[-3:] == ["--name", "mine", "--record"]
 
 
+def test_a_teacher_is_chosen(root: Path) -> None:
+    assert begin_with(opened(), training_form.OWN).selectbox(key="train training.teacher").value == "own"
+    app = begin_with(opened(), training_form.TOY, teacher_epochs=3)
+    teacher = app.selectbox(key="train training.teacher")
+    assert teacher.value == "" and teacher.options[:2] == ["none", "a full model, trained first"]
+    assert "--teacher" not in command(app) and "learned" in teacher.options
+    checked(teacher.set_value("learned").run())
+    typed = command(app)
+    assert typed[typed.index("--teacher") + 1] == "learned" and typed[typed.index("--teacher-epochs") + 1] == "3"
+
+
 @pytest.mark.slow
 def test_what_cannot_be_is_said_and_cannot_be_started(root: Path) -> None:
     app = begin_with(opened(), "toy, in seconds")

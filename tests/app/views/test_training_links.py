@@ -41,6 +41,7 @@ def test_the_form_survives_a_reload(empty_root: Path) -> None:
     app.number_input(key="train training.epochs").set_value(7)
     app.number_input(key="train data.train_size").set_value(None)
     app.text_input(key="train model.exits").set_value("2,6")
+    app.selectbox(key="train training.teacher").set_value("own")
     checked(app.text_input(key="train name").set_value("again").run())
     typed, address = command(app), address_of(app)
     assert set(address) == {"run", "begin", "name", "form"} and "training.epochs" in address["form"]
@@ -58,6 +59,7 @@ def test_the_form_survives_a_reload(empty_root: Path) -> None:
         ("[1]", "not options of this form"),
         ("{", "cannot be used"),
         ('{"model.weights":"/etc/passwd"}', "has no choice '/etc/passwd'"),
+        ('{"training.teacher":"../x"}', "has no choice '../x'"),
         ('{"training.epochs":-1}', "cannot be -1"),
         ('{"model.exits":[6,3]}', "rising"),
         ("[" * 100_000, "nested too deeply"),
