@@ -153,7 +153,7 @@ def _lead(found: dx.analysis.RunChoice) -> str:
         return "The only one within the budget and the limit."
     difference, low, high = found.lead
     text = f"{comparison.interval(difference, low, high)} points above {found.next}, the next"
-    return text + (": too close to tell, and it is cheaper." if low <= 0 <= high else ".")
+    return text + (": too close to tell, and it costs no more." if low <= 0 <= high else ".")
 
 
 def _points(lost: float) -> str:

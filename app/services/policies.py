@@ -107,7 +107,7 @@ def kept(point: OperatingPoint, target: dx.Target) -> str:
         "risk": (found["too_early"], "{:.2%} early-exit errors"),
     }[target.kind]
     points = f"{100 * abs(measured):.2f} points {'below' if measured > 0 else 'above'}"
-    verdict = "kept" if measured <= value else "missed"
+    verdict = "kept" if measured <= value + 1e-9 else "missed"  # a difference of two shares is not exact
     return f"On {point.split} it is {verdict}: {words.format(measured, points=points)}."
 
 

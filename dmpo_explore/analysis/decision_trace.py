@@ -90,6 +90,8 @@ class DecisionTrace:
 def trace_decision(record: ExitRecord, policy: Policy, row: int) -> DecisionTrace:
     """The decision trace of ``policy`` for the image at ``row`` of ``record``.
 
+    A policy that holds its exit shares is traced at the thresholds that a stream begins with.
+
     Raises:
         ValueError: a policy that does not fit the record (as `Policy.exits`) or reads the labels.
         IndexError: no such row.

@@ -62,7 +62,7 @@ def fit_run_policy(run: Run, policy: str | Policy = "confidence", target: Target
     if not isinstance(policy, str):
         if target != Target.full_depth():
             return run.fitted_here(policy)
-        policy = policy.name
+        policy = policy.base.name
     kind, target = lookup(POLICIES, policy, "policy"), target or DEFAULT_TARGET
     free = not (kind.learns or target.calibrate)
     if target.kind == "full_depth" or (target.kind == "threshold" and free):
@@ -306,7 +306,7 @@ def _row(
         table = class_metrics(outcome)
         row["classes"] = table.astype(object).where(table.notna(), None).to_dict("records")
     if other is not None:
-        row["against"] = _compare(outcome, other, fitted.name, theirs or target, strict=strict)
+        row["against"] = _compare(outcome, other, fitted.base.name, theirs or target, strict=strict)
     return row
 
 
@@ -314,7 +314,7 @@ def _noted(row: Row, target: Target, other: str) -> Row:
     """A note where one exit leaves nothing to fit, and what became of a limit on the evaluated images."""
     if row["target"] != target.to_dict():
         return {"note": f"{ONE_EXIT}; {target.describe()} applies to {other} alone" if other else ONE_EXIT}
-    if target.kind == "risk" and row["certificate"]["certified"]:
+    if target.kind == "risk" and row.get("certificate", {}).get("certified"):
         certificate, words = row["certificate"], RISK_NAMES.get(target.value, target.value)
         counts = (
             f"{round(share * images)} of {images:,} images on {split} ({100 * share:.1f} %)"

@@ -89,11 +89,15 @@ def choose_run(
     left = [row[0] for row in rows if not row[-1]]
     if not left:
         return RunChoice(table, reference, None, None, None)
-    above = {name: bootstrap_difference(outcomes[left[0]].correct, outcomes[name].correct)[1] for name in left[1:]}
-    best = min([left[0], *(name for name, low in above.items() if low <= 0)], key=lambda name: price[name])
+    first = left[0]
+    ahead = {name: bootstrap_difference(outcomes[first].correct, outcomes[name].correct) for name in left[1:]}
+    best = min([first, *(name for name, (_, low, _) in ahead.items() if low <= 0)], key=lambda name: price[name])
     table = pd.concat([table[table["run"] == best], table[table["run"] != best]], ignore_index=True)
     second = next((name for name in left if name != best), None)
-    lead = bootstrap_difference(outcomes[best].correct, outcomes[second].correct) if second else None
+    lead = ahead.get(second or "")
+    if second == first:  # the same interval from the other side
+        difference, low, high = ahead[best]
+        lead = (0 - difference, 0 - high, 0 - low)
     return RunChoice(table, reference, best, second, lead)
 
 

@@ -2,8 +2,9 @@
 
 In: a fitted policy and the record that it was fitted on. Out: `RunningPolicy`, which at every exit compares an image
 with the last images that came there, without labels, in one pass and constant memory. Ours: the running quantile is
-that of a window; if images come in random order, the share that exits is exact, whatever the scores are worth. What the
-answers are worth is another matter: no bound on risk or accuracy holds.
+that of a window of W images; if they come in random order, the share that exits is W/(W + 1) of what is held, whatever
+the scores are worth, and more where scores tie. What the answers are worth is another matter: no bound on risk or
+accuracy holds.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ class RunningPolicy(Policy):
             raise ValueError(f"shares={list(self.shares)} must be numbers in [0, 1], one per exit but the last")
         if self.window < 1:
             raise ValueError(f"window={self.window!r} must be at least 1 image")
-        for name in ("thresholds", "fitted", "temperatures", "learned", "reads", "compares", "unit", "falling"):
+        of_base = ("thresholds", "fitted", "temperatures", "learned", "reads", "compares", "unit", "falling")
+        for name in (*of_base, "threshold_all", "threshold_none"):
             object.__setattr__(self, name, getattr(self.base, name))
 
     def begin(self) -> RunningPolicy:

@@ -53,7 +53,7 @@ def story_numbers(
         "calibration": _calibration(outcome),
         "classes": _classes(outcome),
         "too_early": float(outcome.early_exit_error.mean()),
-        "rescued": float(outcome.overthinking.mean()),
+        "rescued": float((outcome.correct & ~record.correct[:, -1]).mean()),
     }
     if against is not None:
         found["against"] = _beside(outcome, against)

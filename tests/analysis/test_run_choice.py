@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from synthetic import make_record
@@ -31,6 +33,22 @@ def test_of_runs_that_cannot_be_told_apart_the_cheaper_one_is_best() -> None:
     assert choose_run(outcomes, costs={"dear": 2.0, "cheap": 1.0}).best == "cheap"
     assert choose_run(outcomes, costs={"dear": 1.0, "cheap": 2.0}).best == "dear"
     assert choose_run({"all": at(3), "first": at(0)}, costs={"all": 9.0, "first": 1.0}).best == "all"
+
+
+def test_a_tie_and_the_interval_beside_it_never_contradict_each_other() -> None:
+    correct = np.arange(400) < 200
+    better = correct.copy()
+    better[200:204] = True  # four images in favour of one run, none of the other
+    outcomes = {}
+    for name, right in (("dear", better), ("cheap", correct)):
+        answers = np.where(right, RECORD.labels, (RECORD.labels + 1) % 10)
+        record = replace(RECORD, logits=None, prediction=answers[:, None].repeat(4, 1).astype(np.int32))
+        outcomes[name] = dx.Outcome(record, np.full(400, 3))
+    found = choose_run(outcomes, costs={"dear": 2.0, "cheap": 1.0})
+    assert found.lead is not None
+    difference, low, high = found.lead
+    assert (found.best == "cheap") == (low <= 0 <= high) and abs(difference) == pytest.approx(0.01)
+    assert (difference < 0) == (found.best == "cheap")
 
 
 def test_what_loses_more_than_is_allowed_is_refused_with_the_number() -> None:

@@ -115,6 +115,18 @@ def test_a_broken_file_is_one_clear_error(running: object, match: str) -> None:
         dx.policy_from_dict({"policy": "confidence", "thresholds": [0.5], "running": running})
 
 
+def test_what_is_held_is_evaluated_as_any_policy() -> None:
+    run = dx.load_run("fashion")
+    policy = dx.fit_policy(run.record("calibration"), risk="too_early", epsilon=0.05)
+    held = hold_budget(policy, run.record("calibration"))
+    (row,) = dx.evaluate_runs(["fashion"], held, against="fashion-naive")
+    assert row["policy"] == "running" and "certificate" not in row and "note" not in row
+    (base,) = dx.evaluate_runs(["fashion"], policy, against="fashion-naive")
+    assert row["against"]["accuracy"] == base["against"]["accuracy"]
+    assert held.unavailable_reason(run.record("test")) is None
+    assert dx.fit_run_policy(run, held, dx.Target.full_depth()).name == "confidence"
+
+
 def test_what_cannot_be_held() -> None:
     with pytest.raises(ValueError, match="'patience' compares no score"):
         hold_budget(dx.fit_policy(CALIBRATION, "patience", threshold=1), CALIBRATION)

@@ -16,6 +16,7 @@ from dmpo_explore.runs.run import Run
 from dmpo_explore.web.export import NOT_HERE, NOT_PUBLISHED
 from dmpo_explore.web.publish import page_html, publish
 from dmpo_explore.web.single import PAGE, joined_modules
+from dmpo_explore.web.story import story_numbers
 
 
 @pytest.mark.slow
@@ -81,6 +82,14 @@ def test_only_a_page_is_replaced(tmp_path: Path) -> None:
     (place / "diary.txt").write_text("dear diary")
     with pytest.raises(FileExistsError, match=r"holds more than a page \(diary.txt\)"):
         publish(run, place, force=True)
+
+
+def test_what_early_exits_lose_and_win_is_the_difference_to_full_depth() -> None:
+    run = dx.load_run("fashion")
+    outcome = dx.apply(dx.fit_run_policy(run), run.record("test"))
+    story, found = story_numbers(run, outcome), outcome.summary()
+    assert story["rescued"] > 0 and story["too_early"] > 0
+    assert story["rescued"] - story["too_early"] == pytest.approx(found["accuracy"] - found["full_accuracy"])
 
 
 def test_another_run_stands_beside_in_the_story() -> None:

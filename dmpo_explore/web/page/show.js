@@ -178,15 +178,15 @@ export class Show {
     if (act === this.last) {
       const now = numbers[slider.place], at = numbers.length > 1 ? `At ${scoreText(slider.thresholds[slider.place], policy)}` : "Here", drag = numbers.length > 1 ? " Drag it." : "";
       const shown = this.world.tiles.n < facts.images ? `${whole(this.world.tiles.n)} of ${whole(facts.images)}` : whole(facts.images);
-      return [`${shown} ${facts.split} images fall to their exits`, `${at}, ${percent(now.accuracy)} are correct (the others have an orange frame) with ${percent(now.compute, 0)} of the compute. A lower threshold lets more of them exit early: less compute, more errors.${drag}`];
+      return [`${shown} ${facts.split} images fall to their exits`, `${at}, ${percent(now.accuracy)} are correct (the others have an orange frame) with ${percent(now.compute, 0)} of the compute. A ${policy.falling ? "higher" : "lower"} threshold lets more of them exit early: less compute, more errors.${drag}`];
     }
     if (!ended) return [`Image ${act + 1} runs through the network`, `At every exit its ${policy.score} is compared with the threshold. Where will it exit?`];
     const one = running[act], k = one.exit, answer = names[one.predictions[k]], right = one.predictions[k] === one.label;
     const score = `${policy.score} ${scoreText(one.scores[k], policy)}`, way = this.#ways()[k], side = policy.falling ? "below" : "above";
     const passed = policy.compared ? `, ${side} the threshold` : "", saved = percent(1 - way, 0), late = one.predictions.at(-1) === one.label;
     if (!right) {
-      const after = k === K - 1 ? "Even the last exit is incorrect." : late ? "The last exit would have been correct: the price of a low threshold." : "The last exit would have been incorrect, too.";
-      return ["Early and incorrect", `Exit ${k + 1} answers “${answer}”, ${score}${k < K - 1 ? passed : ""}. It is “${names[one.label]}”. ${after}`];
+      const after = k === K - 1 ? "Even the last exit is incorrect." : late ? "The last exit would have been correct: the price of an early exit." : "The last exit would have been incorrect, too.";
+      return [k === K - 1 ? "Incorrect to the end" : "Early and incorrect", `Exit ${k + 1} answers “${answer}”, ${score}${k < K - 1 ? passed : ""}. It is “${names[one.label]}”. ${after}`];
     }
     if (k < K - 1) return ["An easy image exits early", `At exit ${k + 1} the answer is “${answer}”, ${score}${passed}. The network stops there and saves ${saved} of the compute.`];
     const more = way > 1 ? ` and ${percent(way - 1, 0)} more, for the exits on the way` : "";

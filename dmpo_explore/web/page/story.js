@@ -4,6 +4,7 @@ import { changes } from "./changes.js";
 import { Chart, overEpochs, ticksOf } from "./chart.js";
 import { Curve } from "./curve.js";
 import { bar, besides, bound, calm, chips, element, exitNames, find, gigaflops, length, percent, points, scoreText, whole } from "./parts.js";
+import { exitsWith } from "./scores.js";
 
 const BINS = 20, SHOWN = 14;
 const row = (...nodes) => element("div", { class: "story-row" }, ...nodes);
@@ -62,7 +63,7 @@ const confidence = ({ facts, tiles, threshold }) => {
   const show = () => {
     const value = threshold.value, out = [0, 0], on = [0, 0];
     for (let i = 0; i < tiles.n; i++) {
-      const passes = policy.falling ? tiles.scores[i * K] <= value : tiles.scores[i * K] >= value, counts = passes ? out : on;
+      const counts = exitsWith(tiles.scores[i * K], value, policy.falling) ? out : on;
       counts[0] += 1;
       counts[1] += tiles.correct(i, 0);
     }
@@ -98,7 +99,7 @@ const curve = ({ facts, numbers, threshold }) => {
   show(threshold.place);
   return {
     title: "What the threshold trades",
-    text: `Every threshold is one point: compute across, accuracy upwards. A low one saves much and makes errors; a high one runs deep. Near the bend little is lost: at ${percent(now.compute, 0)} of the compute the network is ${besides(now.accuracy, full.accuracy)} at ${percent(full.compute, 0)}, its full depth.`,
+    text: `Every threshold is one point: compute across, accuracy upwards. A ${facts.policy.falling ? "high" : "low"} one saves much and makes errors; a ${facts.policy.falling ? "low" : "high"} one runs deep. Near the bend little is lost: at ${percent(now.compute, 0)} of the compute the network is ${besides(now.accuracy, full.accuracy)} at ${percent(full.compute, 0)}, its full depth.`,
     hint: "Drag along the curve and watch the thousand above.",
     figure: [drawn.node, said],
   };
