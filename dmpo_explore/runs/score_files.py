@@ -88,6 +88,8 @@ def read_scores(
     if (steps := found.get("costs") if costs is None else np.asarray(costs)) is not None:
         if flops is not None or "flops" in found:
             raise ValueError(f"{name}: costs and flops are given; give one of them")
+        if (dtype := np.asarray(steps).dtype).kind not in "iuf":
+            raise ValueError(f"{name}: costs must be numbers, not {dtype}")
         flops = np.cumsum(np.ravel(steps), dtype=np.float64).tolist()
     return _record(found, name, flops, split)
 

@@ -52,14 +52,14 @@ class ScoreFolder(Run):
             )
         if split not in self._read:
             file = self._sources[split]
-            found = (
-                ExitRecord.load(file.parent) if file.name == "meta.json" else _scores(file, file.lstat().st_mtime_ns)
-            )
-            self._read[split] = replace(found, meta=replace(found.meta, split=split))
+            changed = file.stat().st_mtime_ns if file.exists() else 0
+            found = ExitRecord.load(file.parent) if file.name == "meta.json" else _scores(file, changed)
+            found = replace(found, meta=replace(found.meta, split=split))
             try:
-                check_same_model(list(self._read.values()))
+                check_same_model([*self._read.values(), found])
             except ValueError as error:
                 raise ValueError(f"{self.path}: {error}") from None
+            self._read[split] = found
         return self._read[split]
 
     @cached_property

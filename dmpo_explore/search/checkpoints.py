@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,14 +20,16 @@ import pandas as pd
 from ..config import Config
 from ..data.manifest import PACKED, PLAIN, Manifest, write_manifest
 from ..runs.history import CHECKPOINT
-from ..runs.run_data import located
+from ..runs.run import Run
 from ..runs.store import load_run, runs_root
+from ..training.own_teacher import teacher_name
+from ..training.part_options import TeacherOptions
 from ..utils.extras import extra_imports
 from ..utils.files import atomic_file, atomic_folder, read_json, write_json, write_text
 from ..utils.replacing import remove_at_once
 from .goal import Goal, operating_points
-from .study import POINT, kept_name, read_front, settings_text, trial_name
-from .trial_storage import EPOCH, State, latest, points_of, read_curves
+from .study import IDENTITY, POINT, kept_name, read_front, settings_text, trial_name
+from .trial_storage import EPOCH, State, epochs_of, latest, points_of, read_curves
 
 with extra_imports("search", "search"):
     import optuna
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from ..records.record import ExitRecord
     from ..training.loop import EpochResult
 
-MARK = "search.json"  # in a run folder that a search keeps: study, trial, epoch
+MARK = "search.json"  # in a run folder that a search keeps: study and its id, trial, epoch
 FILES = {"config.json", "history.csv", "weights.safetensors", "records", "card.md", PLAIN, PACKED, MARK}  # all of them
 
 
@@ -44,11 +47,14 @@ class Keeper:
     """Callback after every epoch: store its points; if it extends the front, keep it as a run.
 
     Args:
-        trial: the running attempt. number: of the trial. config: of the trial. goal: of the study.
+        trial: the running attempt. number: of the trial. config: of the trial. goal: of the study. device: that trains.
     """
 
-    def __init__(self, study: optuna.Study, trial: optuna.Trial, number: int, config: Config, goal: Goal) -> None:
+    def __init__(
+        self, study: optuna.Study, trial: optuna.Trial, number: int, config: Config, goal: Goal, device: str = "auto"
+    ) -> None:
         self.study, self.trial, self.number, self.config, self.goal = study, trial, number, config, goal
+        self.device = device
         self.run = trial_name(study, number)
         self.manifest: Manifest | None = None
 
@@ -63,12 +69,26 @@ class Keeper:
         assert result.record is not None  # a search trains in one process
         points = operating_points(result.record, self.goal)
         entry: dict[str, Any] = {column: points[column].tolist() for column in POINT}
-        entry |= {"seconds": float(rows["seconds"].sum()), "ended": time.time()}
+        entry |= {"seconds": float(rows["seconds"].sum()), "ended": self._now()}
         together = np.concatenate([self._before(result.epoch), points_of(entry)])
         entry["hypervolume"] = self.goal.hypervolume(together)
         self.trial.set_user_attr(f"{EPOCH}{result.epoch}", entry)
         if len(points) and self.goal.front(together)[-len(points) :].any():
             self._keep(model, result.epoch, result.record, rows, entry)
+
+    def _now(self) -> float:
+        """Now, and after every epoch that is stored: of equal points the first is kept, whatever clocks say."""
+        trials = latest(self.study.get_trials(deepcopy=False)).values()
+        last = max((entry["ended"] for trial in trials for entry in epochs_of(trial).values()), default=0.0)
+        return max(time.time(), float(np.nextafter(last, np.inf)))
+
+    def _trained_with(self, epoch: int) -> Config:
+        """The config with all that the training has decided; its run is not there before the first epoch is kept."""
+        from ..training.train import prepared
+
+        if epoch == 1:
+            return prepared(self.config, self.run, self.device, resume=False)
+        return load_run(runs_root() / self.run).config
 
     def _before(self, epoch: int) -> npt.NDArray[np.float64]:
         """(P, 3): all points of other trials, and of this one those before ``epoch``."""
@@ -80,8 +100,10 @@ class Keeper:
     ) -> None:
         from ..runs.torch_weights import save_weights
 
-        config = located(self.config)
-        with atomic_folder(runs_root() / kept_name(self.study, self.number, epoch)) as folder:
+        config, path = self._trained_with(epoch), runs_root() / kept_name(self.study, self.number, epoch)
+        if path.exists() and not is_kept(path, self.study):
+            raise FileExistsError(f"{path} is not of this search; rename it, or search under another name")
+        with atomic_folder(path) as folder:
             write_text(folder / "config.json", config.to_json() + "\n")
             if self.manifest is not None:
                 write_manifest(folder, self.manifest)
@@ -90,8 +112,26 @@ class Keeper:
             save_weights(folder, model.trainable_state(), config.model, record.meta.class_names, model.frozen_sha256)
             record.save(folder / "records" / "val")
             about = {"study": self.study.study_name, "trial": self.number, "epoch": epoch}
-            write_json(folder / MARK, about)
+            write_json(folder / MARK, about | {IDENTITY: self.study.user_attrs.get(IDENTITY)})
             write_text(folder / "card.md", _card(about, self.trial.params, entry, record.n_images))
+
+
+def is_kept(folder: Path, study: optuna.Study) -> bool:
+    """Whether this study keeps the run, and not another of its name in another storage."""
+    try:
+        mark = read_json(folder / MARK)
+    except (OSError, ValueError):
+        return False
+    return (mark.get("study"), mark.get(IDENTITY)) == (study.study_name, study.user_attrs.get(IDENTITY))
+
+
+def remove_trial(folder: Path) -> None:
+    """Remove the run of a trial, and the teacher that was trained for it."""
+    with suppress(OSError, ValueError):
+        teacher = teacher_name(folder.name)
+        if Run(folder).config.training.part(TeacherOptions).teacher == teacher:
+            remove_at_once(folder.parent / teacher)
+    remove_at_once(folder)
 
 
 def tidy(study: optuna.Study) -> None:
@@ -104,12 +144,12 @@ def tidy(study: optuna.Study) -> None:
             ours = {path.name for path in folder.iterdir()} <= FILES | {CHECKPOINT}
             ended = trial.datetime_complete if trial.state in (State.COMPLETE, State.PRUNED) else None
             if ours and ended and folder.stat().st_mtime <= ended.timestamp():  # else it is a later run of that name
-                remove_at_once(folder)
+                remove_trial(folder)
     kept = [path.parent for path in runs_root().glob(f"{name}-*/{MARK}")]  # listed before the front is read
     front = set(read_front(study).table["run"])
     for folder in kept:
         with suppress(OSError, ValueError):  # another worker has removed it meanwhile
-            ours = read_json(folder / MARK).get("study") == name and {path.name for path in folder.iterdir()} <= FILES
+            ours = is_kept(folder, study) and {path.name for path in folder.iterdir()} <= FILES
             if ours and folder.name not in front and [path.name for path in (folder / "records").iterdir()] == ["val"]:
                 remove_at_once(folder)
 

@@ -130,7 +130,7 @@ class Goal:
 
     def values(self, points: npt.ArrayLike) -> tuple[float, ...]:
         """Objectives of the representative point, which has the largest hypervolume of its own; else the reference."""
-        costs = np.concatenate([self.costs(points), self.reference[None]])
+        costs = np.concatenate([self.reference[None], self.costs(points)])
         best = costs[int(np.argmax((self.reference - costs).clip(min=0).prod(axis=1)))]
         return (0.0 - float(best[0]), *best[1:].tolist())
 

@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..data.images import open_data
 from ..runs.history import finished_epochs
-from ..runs.store import clear_runs, runs_root
+from ..runs.store import clear_runs, new_run_path, runs_root
 from ..utils.extras import extra_imports
 from ..utils.options import read_options
-from ..utils.replacing import remove_at_once
-from .checkpoints import Keeper, tidy
+from .checkpoints import Keeper, remove_trial, tidy
 from .goal import Goal
 from .learning_curves import LearningCurve, all_points
 from .samplers import SamplerConfig
@@ -192,6 +191,10 @@ class _Worker:
             except KeyboardInterrupt as stop:
                 pressed.append(stop)
                 raise
+            except FileExistsError as error:  # the run folder is not this study's: leave it
+                with suppress(optuna.exceptions.UpdateFinishedTrialError):
+                    trial.set_user_attr("error", str(error))
+                raise
 
         try:
             self.study.optimize(objective, n_trials=1, catch=(_Untrainable,))
@@ -201,7 +204,7 @@ class _Worker:
             if pressed:
                 raise pressed[0] from None
         except (Exception, KeyboardInterrupt) as stop:
-            if taken and not isinstance(stop, FileExistsError):  # then the run folder is not this study's: leave it
+            if taken and not isinstance(stop, FileExistsError):
                 give_back(self.study, taken[0].number)
             if not isinstance(stop, _TimeIsUp):
                 raise
@@ -227,14 +230,16 @@ class _Worker:
         from ..training.train import train_epochs
 
         begun = "planned" in self._stored(trial.number).user_attrs  # then the folder of that name is its own
-        config = self.space.config(suggest(trial, self.space))
+        config, folder = self.space.config(suggest(trial, self.space)), runs_root() / trial_name(self.study, number)
+        if not begun:
+            new_run_path(folder.name)
         trial.set_user_attr("planned", config.training.epochs)
-        folder = runs_root() / trial_name(self.study, number)
         started = begun and (folder / "checkpoint.pt").is_file()
         if started and finished_epochs(folder) >= config.training.epochs:
             return  # it was killed behind its last epoch
-        keep = Keeper(self.study, trial, number, config, self.space.goal)  # raises where the trial was given away
-        epochs = train_epochs(config, folder.name, resume=started, force=begun and not started, device=self.device,
+        goal, device = self.space.goal, self.device
+        keep = Keeper(self.study, trial, number, config, goal, device)  # raises where the trial was given away
+        epochs = train_epochs(config, folder.name, resume=started, force=begun and not started, device=device,
                               on_step=self.on_step, on_epoch=keep, on_data=keep.on_data)  # fmt: skip
         for result in epochs:
             now = self._state(number)  # where the folder is on another machine, epochs are known before they are made
@@ -253,7 +258,7 @@ class _Worker:
         ended = self._stored(attempt)
         number, note = identity(ended), str(ended.user_attrs.get("error", ""))
         if ended.state is not State.FAIL or not self.refused:  # what refused to train may be no fault of its epochs
-            remove_at_once(runs_root() / trial_name(self.study, number))
+            remove_trial(runs_root() / trial_name(self.study, number))
         self._tell(STATES[ended.state], self._state(number), note)
         self.failures = self.failures + 1 if ended.state is State.FAIL else 0
         if self.failures >= FAILURES:

@@ -193,7 +193,9 @@ def _flat(table: Any, where: str) -> Params:
     for key, value in table.items():
         inner = key in parts and isinstance(value, dict)
         for name, item in ({f"{key}.{k}": v for k, v in value.items()} if inner else {key: value}).items():
-            found[_full_name(name, where)] = item
+            if (full := _full_name(name, where)) in found:
+                raise ValueError(f"setting {full!r} stands twice in {where}; keep one")
+            found[full] = item
     return found
 
 

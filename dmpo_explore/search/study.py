@@ -6,6 +6,7 @@ carries its space, or a `SearchFront`. No model is trained here and no torch is 
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ with extra_imports("search", "search"):
     import optuna
     from optuna.study import StudyDirection
 
+IDENTITY = "id"  # user attribute that tells studies of one name in two storages apart; earlier versions had none
 POINT = ["accuracy", "flops_fraction", "threshold"]
 STATES = {
     State.COMPLETE: "finished",
@@ -154,6 +156,7 @@ def open_study(
         if not new:  # else the worker that began it was killed before it had its space
             raise ValueError(f"study {name!r} exists; continue it (--resume {name}) or choose another name") from None
     study.set_user_attr("space", wanted.to_dict())
+    study.set_user_attr(IDENTITY, secrets.token_hex(8))
     return study
 
 

@@ -112,7 +112,8 @@ def working(study: optuna.Study, folder: Path) -> Iterator[None]:
     """Context of a worker of a study whose database lies in ``folder``: it holds a lock there while it searches.
 
     If no other worker holds one, trials that count as running are those of killed workers: they go back to the queue as
-    they are, at once, as the same trials. Where the file system has no locks, their heartbeats decide.
+    they are, at once, as the same trials, and so do those that failed without an error: their worker was killed before
+    it gave them back. Where the file system has no locks, their heartbeats decide.
     """
     running = study.get_trials(deepcopy=False, states=(State.RUNNING,))  # read first: who made them holds a lock by now
     own = FileLock(folder / f".{study.study_name}.{secrets.token_hex(4)}.lock")
@@ -122,11 +123,15 @@ def working(study: optuna.Study, folder: Path) -> Iterator[None]:
         yield
         return
     try:
-        others = [lock for lock in folder.glob(f".{study.study_name}.????????.lock") if str(lock) != own.lock_file]
+        workers = folder.glob(f".{study.study_name}.{8 * '[0-9a-f]'}.lock")
+        others = [lock for lock in workers if str(lock) != own.lock_file]
         if not any(list(map(_is_held, others))):
             for trial in running:
                 with suppress(optuna.exceptions.UpdateFinishedTrialError):
                     study._storage.set_trial_state_values(trial._trial_id, State.WAITING)
+            for trial in latest(study.get_trials(deepcopy=False)).values():
+                if trial.state is State.FAIL and "error" not in trial.user_attrs:
+                    give_back(study, trial.number)
         yield
     finally:
         own.release()

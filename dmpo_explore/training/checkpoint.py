@@ -126,9 +126,9 @@ def held_run(name: str, wait: float = 0.0) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
-        with suppress(OSError):
+        with suppress(OSError):  # while it is held: later it may be another command's. Windows does it on release
             Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 class RunWriter:

@@ -158,7 +158,7 @@ def train_epochs(
     name = name or default_name(config)
     if has_own_teacher(config):
         _train_teacher(config, name, on_check, on_teacher, new=not resume, force=force, device=device)
-    config = _prepared(config, name, device, resume=resume)
+    config = prepared(config, name, device, resume=resume)
     path, saved = open_run(name, config, resume=resume)
     require_another(config, path)
     old = Run(path) if saved else None
@@ -214,7 +214,7 @@ def other_options(config: Config, run: Run, device: str = "auto") -> str:
         >>> other_options(run.config, run), other_options(run.config.updated({"training.epochs": 99}), run)
         ('', 'training.epochs')
     """
-    config, before = _prepared(config, str(run.path), device, resume=True), located(run.config)
+    config, before = prepared(config, str(run.path), device, resume=True), located(run.config)
     return ", ".join(key for key in OPTIONS if before.get(key) != config.get(key))
 
 
@@ -242,7 +242,7 @@ def _train_teacher(
         done = result.epoch
 
 
-def _prepared(config: Config, name: str | None, device: str, *, resume: bool) -> Config:
+def prepared(config: Config, name: str | None, device: str, *, resume: bool) -> Config:
     """The config as a run keeps it, with all that this machine decides; raises where it cannot be trained."""
     config = config.require_plugins("this config" if name is None else f"run {name!r}")
     config = config if name is None else with_own_teacher(config, Path(name).name)

@@ -180,9 +180,10 @@ def _clear(part: Path, path: Path) -> None:
             clear_leftovers(part.parent, part.name)  # of a writer within the writer
             remove(part)
             remove(old)
+            with suppress(OSError):  # while it is held: later it may be another's. Windows does it on release
+                lock.unlink(missing_ok=True)
     except Timeout:
         return  # it is being written
-    lock.unlink(missing_ok=True)
 
 
 def _version(path: Path) -> tuple[int, ...] | None:

@@ -101,6 +101,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "name": ({"labels": np.array(["cat"] * 19 + ["cow"])}, r"label 'cow' in row 20 is not a class.* cat, dog, bird"),
     "from 1": ({"labels": LABELS + 1}, r"label 3 in row \d+ is not a class.*they seem to count from 1: subtract 1"),
     "half": ({"labels": LABELS + 0.5}, r"label \d\.5 in row 1 is not a class"),
+    "costs as text": ({"flops": None, "costs": np.array(["a", "b", "c"])}, "costs must be numbers, not <U1$"),
     "no labels": ({"labels": None}, r"no array 'labels' \(it has logits, flops, class_names\); add it$"),
     "no scores": ({"logits": None}, r"no array 'prediction'.* add it, or logits"),
     "no entropy": ({"logits": None, **FOUR, "entropy": None}, r"no array 'entropy'"),

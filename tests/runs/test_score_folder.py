@@ -46,6 +46,22 @@ def test_own_scores_are_evaluated_as_a_run(folder: Path, tmp_path: Path) -> None
     assert call("evaluate", "second", "--all-policies").stdout.startswith("| run ")
 
 
+def test_a_refused_split_stays_refused_and_a_replaced_one_is_read_again(folder: Path) -> None:
+    names = make_record(1, 3).meta.class_names
+    save(folder / "val.npz", make_record(300, 3), class_names=names[::-1])
+    scores = load_scored(folder)
+    scores.record("test")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="scores of val have other classes than those of test"):
+            scores.record("val")
+    save(folder.parent / "elsewhere.npz", make_record(200, 3))
+    (folder / "val.npz").unlink()
+    (folder / "val.npz").symlink_to(folder.parent.resolve() / "elsewhere.npz")
+    assert load_scored(folder).record("val").n_images == 200
+    save(folder.parent / "elsewhere.npz", make_record(210, 3))
+    assert load_scored(folder).record("val").n_images == 210
+
+
 def test_what_is_wrong_with_a_folder_is_named(folder: Path) -> None:
     assert "mine/test is the record of one split" in fails("evaluate", folder / "test")
     save(folder / "val.npz", make_record(300, 4), labels=np.full(300, 9))

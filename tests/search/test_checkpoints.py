@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.runs.torch_weights import read_weights
 from dmpo_explore.search import checkpoints
-from dmpo_explore.search.checkpoints import MARK, Keeper, tidy
+from dmpo_explore.search.checkpoints import MARK, Keeper, remove_trial, tidy
 from dmpo_explore.search.goal import Goal, operating_points
 from dmpo_explore.search.space import SearchSpace
 from dmpo_explore.search.study import open_study, read_front
 from dmpo_explore.search.trial_storage import epochs_of, suggest
 from dmpo_explore.training.loop import EpochResult
+from dmpo_explore.training.train import prepared
 
 pytestmark = [
     pytest.mark.usefixtures("runs"),
@@ -49,18 +51,20 @@ def test_points_are_noted_and_what_extends_the_front_is_kept(runs: Path) -> None
     trial = study.ask()
     suggest(trial, SPACE)
     trial.set_user_attr("planned", 3)
-    keep, model = Keeper(study, trial, 0, CONFIG, Goal()), made(exits=3)
+    keep, model = Keeper(study, trial, 0, CONFIG, Goal(), "cpu"), made(exits=3)
     keep(model, result(1, record))
     entry = epochs_of(study.get_trials()[0])[1]
     assert entry["accuracy"] == operating_points(record, Goal())["accuracy"].tolist() and entry["seconds"] == 2.0
     assert entry["hypervolume"] == pytest.approx(read_front(study).hypervolume)
 
     run = load_run("s-000-e1")
-    assert run.config == CONFIG and run.splits() == ["val"] and run.history()["epoch"].tolist() == [1]
+    assert run.config == prepared(CONFIG, "s-000", "cpu", resume=False) != CONFIG
+    assert run.splits() == ["val"] and run.history()["epoch"].tolist() == [1]
     assert np.array_equal(run.record("val").prediction, record.prediction)
     weights, state = read_weights(run.path), model.trainable_state()
     assert weights.keys() == state.keys() and all((weights[name] == state[name]).all() for name in state)
-    assert json.loads((run.path / MARK).read_text()) == {"study": "s", "trial": 0, "epoch": 1}
+    mark = {"study": "s", "trial": 0, "epoch": 1, "id": study.user_attrs["id"]}
+    assert json.loads((run.path / MARK).read_text()) == mark
     assert run.class_names == record.meta.class_names and "| 0.3000 |" in run.card() and "rank" in run.card()
 
     (runs / "s-000").mkdir()
@@ -97,12 +101,15 @@ def test_what_is_off_the_front_goes_but_for_what_is_not_ours(runs: Path, monkeyp
             make_record().save(runs / name / "records" / split)
         (runs / name / "config.json").write_text(CONFIG.to_json())
         if study_name:
-            (runs / name / MARK).write_text(json.dumps({"study": study_name, "trial": 0, "epoch": 1}))
+            mark = {"study": study_name, "trial": 0, "epoch": 1, "id": study.user_attrs["id"]}
+            (runs / name / MARK).write_text(json.dumps(mark))
     shutil.copytree(runs / "s-000-e1", runs / "s-000-e5")
     (runs / "s-000-e5" / "notes.txt").write_text("mine")
     shutil.copytree(runs / "s-000-e1", runs / "s-000-e6")
     (runs / "s-000-e6" / "records" / ".test.partial").mkdir()
     shutil.copytree(runs / "s-000-e1", runs / "s-000-e7")
+    shutil.copytree(runs / "s-000-e1", runs / "s-000-e8")  # of a study of that name in another storage
+    (runs / "s-000-e8" / MARK).write_text(json.dumps({**mark, "study": "s", "id": "another"}))
     front = checkpoints.read_front
 
     def meanwhile(of: Any) -> Any:
@@ -111,4 +118,36 @@ def test_what_is_off_the_front_goes_but_for_what_is_not_ours(runs: Path, monkeyp
 
     monkeypatch.setattr(checkpoints, "read_front", meanwhile)
     tidy(study)
-    assert sorted(path.name for path in runs.glob("s-*")) == [f"s-000-e{k}" for k in (2, 3, 4, 5, 6)]
+    assert sorted(path.name for path in runs.glob("s-*")) == [f"s-000-e{k}" for k in (2, 3, 4, 5, 6, 8)]
+
+
+def test_a_run_of_another_search_is_not_replaced(runs: Path) -> None:
+    make_record().save(runs / "s-000-e1" / "records" / "val")
+    study = open_study("s", SPACE, None, resume=False, patience=60)
+    trial = study.ask()
+    suggest(trial, SPACE)
+    with pytest.raises(FileExistsError, match="s-000-e1 is not of this search; rename it"):
+        Keeper(study, trial, 0, CONFIG, Goal(), "cpu")(made(exits=3), result(1, make_record()))
+
+
+def test_of_equal_points_the_first_is_kept_whatever_the_clocks_say(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, now = open_study("s", SPACE, None, resume=False, patience=60), time.time()
+    for number, clock in enumerate((now, now - 60)):  # the second worker's is behind
+        monkeypatch.setattr(checkpoints.time, "time", lambda clock=clock: clock)
+        trial = study.ask()
+        suggest(trial, SPACE)
+        trial.set_user_attr("planned", 1)
+        Keeper(study, trial, number, CONFIG, Goal(), "cpu")(made(exits=3), result(1, make_record()))
+        tidy(study)
+    assert read_front(study).runs == ["s-000-e1"] and set(read_front(study).table["run"]) == {"s-000-e1"}
+
+
+def test_a_trials_own_teacher_goes_with_it(runs: Path) -> None:
+    for name, teacher in (("s-000", "s-000-teacher"), ("s-001", "s-000")):
+        (runs / name).mkdir(parents=True)
+        (runs / name / "config.json").write_text(CONFIG.updated({"training.teacher": teacher}).to_json())
+    (runs / "s-000-teacher").mkdir()
+    remove_trial(runs / "s-001")
+    assert sorted(path.name for path in runs.iterdir()) == ["s-000", "s-000-teacher"]
+    remove_trial(runs / "s-000")
+    assert not list(runs.iterdir())

@@ -77,6 +77,7 @@ def test_one_point_stands_for_all() -> None:
     assert GOAL.values([[0.5, 0.2, 9], [0.9, 0.6, 9]]) == (0.5, 0.2)  # 0.40 against 0.36
     assert Goal(2.0, 10.0).values([[0.5, 0.2, 9], [0.9, 0.6, 9]]) == (0.9, 0.6, 9)
     assert GOAL.values(np.empty((0, 3))) == (0, 1)
+    assert Goal(1.0, 10.0).values([[0.9, 0.5, 20], [0.95, 0.6, 30]]) == (0, 1, 10)  # no point is within the limits
 
 
 @pytest.mark.parametrize("seed", range(3))

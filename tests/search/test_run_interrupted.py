@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 from forked import start
 from search_settings import PATIENCE, make_space, points
 
+from dmpo_explore.search import search_run
 from dmpo_explore.search.search_run import SearchStep, run_search
 from dmpo_explore.search.study import SearchFront, load_front, load_study
 from dmpo_explore.search.trial_storage import State, give_back
@@ -42,6 +45,36 @@ def test_ctrl_c_leaves_a_study_that_goes_on_with_the_same_trial(
     assert after.trials["finished"] == 2 and after.trials["waiting"] == 0 and not (runs / "c-001").exists()
     straight = [p for p in points(done[1]) if p[0] < 2]
     assert points(after) == straight  # as if nothing had happened
+
+
+def test_a_second_ctrl_c_loses_no_trial(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def second(study: optuna.Study, attempt: int) -> None:
+        raise KeyboardInterrupt  # between the trial's failure and its return to the queue; a kill leaves the same
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(search_run, "give_back", second)
+        run_search("d", make_space(), trials=1, device="cpu", seed=0, progress=interrupt_at(0, 1))
+    assert load_front("d").trials["failed"] == 1
+    steps: list[SearchStep] = []
+    after = run_search("d", resume=True, trials=1, device="cpu", seed=0, progress=steps.append)
+    assert [(s.what, s.trial, s.epoch) for s in steps] == [("epoch", 0, 2), ("finished", 0, 2)]
+    assert after.trials["finished"] == 1 and after.trials["failed"] == 0
+
+
+def test_a_run_of_the_users_is_left_after_ctrl_c(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (runs / "u-000").mkdir(parents=True)
+    (runs / "u-000" / "config.json").write_text(make_space().base.to_json())
+    (runs / "u-000" / "notes.txt").write_text("mine")
+
+    def pressed(*args: Any, **how: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, FileExistsError)):
+        patch.setattr("dmpo_explore.training.train_data.check_data", pressed)
+        run_search("u", make_space(), trials=1, device="cpu", seed=0)
+    with suppress(FileExistsError):
+        run_search("u", resume=True, trials=1, device="cpu", seed=0)
+    assert (runs / "u-000" / "notes.txt").read_text() == "mine"
 
 
 def test_when_time_is_up_the_trial_waits(runs: Path) -> None:

@@ -130,6 +130,7 @@ def test_the_default_space_holds_the_defaults() -> None:
         ({"space": {"train_size": [100, 200]}}, "data.train_size cannot be tried"),
         ({"fixed": {"rank": 0}, "space": {"bypass": ["none"]}}, "fixed: rank=0 must be at least 1"),
         ({"fixed": 3, "space": {"bypass": ["none"]}}, "fixed=3 must be a table"),
+        ({"space": {"rank": [4], "model": {"rank": [8]}}}, "setting 'model.rank' stands twice in space; keep one"),
         ([], "a search space must be a table"),
     ],
 )

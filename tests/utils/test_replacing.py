@@ -12,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from dmpo_explore.training.checkpoint import held_run
 from dmpo_explore.utils import files, replacing
 from dmpo_explore.utils.files import atomic_folder
 from dmpo_explore.utils.replacing import clear_leftovers, exchange, read_whole, settle
@@ -87,6 +89,25 @@ def test_a_writer_that_ends_while_leftovers_are_cleared_is_no_error(
     clear_leftovers(tmp_path)
     monkeypatch.undo()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a file that is open cannot be removed there")
+def test_a_lock_file_goes_while_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there: list[bool] = []
+    release = FileLock.release
+
+    def noted(self: FileLock, force: bool = False) -> None:
+        there.append(Path(self.lock_file).exists())  # later it may be another's
+        release(self, force)
+
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    monkeypatch.setattr(FileLock, "release", noted)
+    with held_run("mine"):
+        assert (tmp_path / ".mine.training.lock").exists()
+    (tmp_path / ".record.abcd1234.part").mkdir()
+    (tmp_path / ".record.abcd1234.lock").touch()  # of a killed writer
+    clear_leftovers(tmp_path)
+    assert there and not any(there) and not list(tmp_path.iterdir())
 
 
 def test_a_folder_is_never_absent_where_the_system_can_exchange(
