@@ -208,7 +208,8 @@ def take(best: Side, split: str) -> None:
             share.button(run.name, "thresholds", "json", share.policy_json(policy))
         if not own_runs.is_own(run):
             with st.popover("Command", icon=":material/terminal:", key=state.COMMAND):
-                st.code(code_export.command_line(run, split, policy), language="sh", wrap_lines=True)
+                if evaluation := code_export.command_line(run, split, policy):
+                    st.code(evaluation, language="sh", wrap_lines=True)
                 st.code(_export_command(run, policy), language="sh", wrap_lines=True)
             if access.is_private() and _has_weights(run):  # as with Live in ONNX, others cause no export
                 st.download_button(
@@ -226,7 +227,7 @@ def _has_weights(run: dx.Run) -> bool:
 def _export_command(run: dx.Run, policy: dx.Policy) -> str:
     options = code_export.target_of(policy) or dx.Target.threshold(policy.thresholds)
     words = ["--policy", policy.name, *options.to_options()]
-    return f"dmpo-explore export {code_export.quoted(run)} --out onnx {shlex.join(words)}"
+    return f"dmpo-explore export {run.quoted} --out onnx {shlex.join(words)}"
 
 
 def exported(run: dx.Run, policy: dx.Policy) -> bytes:

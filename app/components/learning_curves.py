@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 from dmpo_explore_app.components import job_texts, share, widgets
 from dmpo_explore_app.messages import escape_markdown
-from dmpo_explore_app.services import code_export, run_facts
+from dmpo_explore_app.services import run_facts
 from streamlit.delta_generator import DeltaGenerator
 
 import dmpo_explore as dx
@@ -22,7 +22,7 @@ def curves(run: dx.Run, facts: DeltaGenerator, top: DeltaGenerator) -> None:
     with st.expander("Numbers", icon=":material/table:"):
         st.dataframe(history, hide_index=True)
     with top:
-        code = f"import dmpo_explore as dx\n\nprint(dx.load_run({code_export.reference(run)!r}).history())"
+        code = f"import dmpo_explore as dx\n\nprint(dx.load_run({run.reference!r}).history())"
         share.popover(f"{run.name}-training", {}, {"epochs": lambda: history}, {"curves": lambda: figure}, lambda: code)
 
 

@@ -17,7 +17,7 @@ def python_code(run: dx.Run, split: str, policy: dx.Policy) -> str:
         fitted = run.scores.get(run.fitting_split)
         load = f"record = {run.scores[split].code}"
         return program(load, policy, fitted.code if fitted else "", target_of(policy))
-    load = f"run = dx.load_run({reference(run)!r})\nrecord = run.record({split!r})"
+    load = f"run = dx.load_run({run.reference!r})\nrecord = run.record({split!r})"
     return program(load, policy, fitting_record(run), target_of(policy))
 
 
@@ -64,7 +64,7 @@ def command_line(run: dx.Run, split: str, policy: dx.Policy) -> str:
             return ""
         target = _by_hand(policy)
     options = shlex.join(["--policy", policy.name, *target.to_options(), "--split", split])
-    return f"{evaluate(policy.name)} {quoted(run)} {options}"
+    return f"{evaluate(policy.name)} {run.quoted} {options}"
 
 
 def target_of(policy: dx.Policy) -> dx.Target | None:
@@ -91,16 +91,3 @@ def is_calibrated(policy: dx.Policy) -> bool:
     target = policy.fitted.get("target", {})
     fitted = policy.fitted.get("split") in FITTING and target.get("temperatures") == "fit"
     return bool(policy.temperatures) and fitted and not policy.learned
-
-
-def reference(run: dx.Run) -> str:
-    """The run's name where that finds it, else its path."""
-    try:
-        return run.name if dx.load_run(run.name).path == run.path else str(run.path)
-    except (OSError, ValueError):
-        return str(run.path)
-
-
-def quoted(run: dx.Run) -> str:
-    """`reference` for a shell."""
-    return shlex.quote(reference(run))

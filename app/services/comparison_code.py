@@ -31,13 +31,13 @@ def python_code(sides: Sequence[Side], base: Side, split: str, policy: str) -> s
 
 
 def _name(side: Side) -> str:
-    return side.name if own_runs.is_own(side.point.run) else code_export.reference(side.point.run)
+    return side.name if own_runs.is_own(side.point.run) else side.point.run.reference
 
 
 def _record(run: dx.Run, split: str) -> str:
     if isinstance(run, own_runs.OwnRun):
         return run.scores[split].code
-    return f"dx.load_run({code_export.reference(run)!r}).record({split!r})"
+    return f"dx.load_run({run.reference!r}).record({split!r})"
 
 
 def _target(side: Side) -> str:
@@ -54,4 +54,4 @@ def command_line(sides: Sequence[Side], split: str) -> str:
     points = [side.point for side in sides]
     if any(own_runs.is_own(point.run) for point in points):
         return ""
-    return "\n".join(code_export.command_line(point.run, split, point.policy) for point in points)
+    return "\n".join(filter(None, (code_export.command_line(point.run, split, point.policy) for point in points)))

@@ -104,7 +104,7 @@ def python_code(answers: ImageAnswers, question: Question) -> str:
             f"{code_export.python_code(image.run, image.split, answers.policy)}\n"
             f"print(policy.exits(record)[{image.row}] + 1, record.confidence[{image.row}])"
         )
-    load = f"run = dx.load_run({code_export.reference(image.run)!r})\nrecord = run.record({image.split!r})"
+    load = f"run = dx.load_run({image.run.reference!r})\nrecord = run.record({image.split!r})"
     lines = [
         code_export.program(
             load, answers.policy, code_export.fitting_record(image.run), code_export.target_of(answers.policy)

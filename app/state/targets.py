@@ -14,6 +14,7 @@ import dmpo_explore as dx
 
 THRESHOLD, KIND = "threshold", "kind"  # thresholds as text, which is in the address too; one for all exits or one each
 KINDS = ("one", "per exit")
+MOST_POINTS = 99.0  # a command takes fewer than 100
 FIRST = 100 * dx.fitting.DEFAULT_TARGET.value  # points below the best exit, on a first visit
 
 
@@ -54,7 +55,7 @@ def offers(run: dx.Run, name: str) -> dict[str, tuple[float, float]]:
         return {}
     costs = 100 * records.record(run, run.fitting_split).flops_fraction
     found = {"budget": (math.ceil(10 * costs[0]) / 10, math.ceil(10 * costs[-1]) / 10)}
-    found |= dict.fromkeys(("drop", "near_best"), (0.0, 100.0))
+    found |= dict.fromkeys(("drop", "near_best"), (0.0, MOST_POINTS))
     if not per_exit() and dx.POLICIES[name].deployable:
         found["risk"] = (0.01, 100.0)
     return found

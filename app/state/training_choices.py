@@ -106,6 +106,11 @@ def follow_link() -> None:
         st.session_state[_LINK] = given
 
 
+def linked() -> str:
+    """Name of the start that the address asks for, until `begin_with` has read it."""
+    return str((st.session_state.get(_LINK) or {}).get(BEGIN) or "")
+
+
 def address() -> dict[str, str]:
     """Query parameters of the form: its start, a typed name, what differs from the start; no folder."""
     if not begun():

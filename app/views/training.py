@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 
 import streamlit as st
 from dmpo_explore_app import access, messages
@@ -15,6 +16,7 @@ from dmpo_explore_app.state import training_choices as form_state
 
 import dmpo_explore as dx
 
+LIKE = "like "  # before a run's name: a start of the form
 KEYS = (state.RUN, *form_state.ADDRESS)  # of the address and of the state
 
 
@@ -87,12 +89,12 @@ def _form(names: Sequence[str]) -> None:
 
 
 def _shown_config(names: Sequence[str]) -> dict[str, dx.Config]:
-    """The config of the run whose curves are shown, as a preset."""
-    name = state.shown_run()
-    try:
-        return {f"like {name}": dx.load_run(name).config} if name in names else {}
-    except (OSError, ValueError):
-        return {}  # `curves` reports it
+    """The configs of the run whose curves are shown, and of one that a link's form begins with, as presets."""
+    found = dict[str, dx.Config]()
+    for name in (state.shown_run(), form_state.linked().removeprefix(LIKE)):
+        with suppress(OSError, ValueError):  # `curves` reports it
+            found |= {f"{LIKE}{name}": dx.load_run(name).config} if name in names else {}
+    return found
 
 
 page()

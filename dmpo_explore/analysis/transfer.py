@@ -8,6 +8,7 @@ that they were fitted on and what they do on test, at home, away, and away after
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -108,7 +109,7 @@ def transfer_run(run: Run, data: str, targets: Sequence[Target] = TARGETS, polic
         if name not in run.splits():
             raise ValueError(
                 f"run {run.name!r} has no record of {data} {split}; make it with "
-                f"`dmpo-explore record {run.name} --other-data {data}`"
+                f"`dmpo-explore record {run.quoted} --other-data {shlex.quote(data)}`"
             )
     home, away = HeldOut(run.record(run.fitting_split), run.record("test")), HeldOut(*map(run.record, names))
     for record in away:  # folders of one name share it

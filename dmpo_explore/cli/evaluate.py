@@ -228,7 +228,7 @@ def _cautions(run: Run) -> list[str]:
         found.append(ON_VAL)
     if record.meta.counted == "as trained" and run.config.model.tuning not in ("none", "full"):
         found.append(
-            f"FLOPs are counted as trained; `dmpo-explore record {run.name} --recount` counts them as deployed"
+            f"FLOPs are counted as trained; `dmpo-explore record {run.quoted} --recount` counts them as deployed"
         )
     return found
 

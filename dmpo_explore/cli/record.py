@@ -180,7 +180,7 @@ def record_splits(
             except KeyboardInterrupt:
                 bar.clear()
                 if is_main_process():
-                    say(f"stopped; continue with: {command_of(run.name, splits[len(rows) :], **how)}")
+                    say(f"stopped; continue with: {command_of(run.quoted, splits[len(rows) :], **how)}")
                 raise typer.Exit(130) from None
             accuracy = made.correct.mean(axis=0).tolist()
             path = str(run.path / "records" / name)
@@ -210,7 +210,8 @@ def command_of(
 
     usual = inspect.signature(record_run).parameters
     options = [f"--split {name}" for name in splits]
-    options += [f"--{name.replace('_', '-')} {how[name]}" for name in how if how[name] != usual[name].default]
+    given = {name: str(value) for name, value in how.items() if value != usual[name].default}
+    options += [f"--{name.replace('_', '-')} {shlex.quote(value)}" for name, value in given.items()]
     options += [f"--score {shlex.quote(name)}" for name in scores]
     options += ["--no-logits"] * (not keep_logits) + ["--features"] * keep_features + ["--force"] * force
     return f"dmpo-explore record {run} {' '.join(options)}"

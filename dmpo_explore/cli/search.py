@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -191,7 +192,10 @@ def search(
                                    on_step=shown.tick)  # fmt: skip
             except KeyboardInterrupt:
                 bar.clear()
-                say(f"stopped; continue with: dmpo-explore search --resume {study}")
+                limits = {"--trials": trials, "--minutes": minutes, "--storage": storage}
+                again = [word for name, value in limits.items() if value is not None for word in (name, f"{value}")]
+                again += ["--stopping"] * stopping
+                say(f"stopped; continue with: {shlex.join(['dmpo-explore', 'search', '--resume', study, *again])}")
                 raise typer.Exit(130) from None
     if figure:
         draw_front(found, figure)

@@ -39,7 +39,7 @@ def recount_run(run: Run) -> dict[str, RecordMeta]:
     if run.path.parent == BUNDLED_RUNS.resolve():
         raise ValueError(f"run {run.name!r} is bundled and stays as it is; copy {run.path} to runs/ and count that")
     if not run.splits():
-        raise ValueError(f"run {run.name!r} has no record; make one with `dmpo-explore record {run.name}`")
+        raise ValueError(f"run {run.name!r} has no record; make one with `dmpo-explore record {run.quoted}`")
     flops, found = run_flops(run), {split: run.record(split).meta for split in run.splits()}
     for split, meta in found.items():
         if len(meta.flops) != len(flops.cumulative):

@@ -8,6 +8,7 @@ history.csv, policies.json, card.md, records/<split>/, weights.safetensors. Only
 from __future__ import annotations
 
 import os
+import shlex
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -66,6 +67,27 @@ class Run:
         return self.path.name
 
     @property
+    def reference(self) -> str:
+        """What `load_run` finds the run by: its name, or its path where that name is no run or another one.
+
+        Example:
+            >>> import dmpo_explore as dx
+            >>> dx.load_run("demo").reference
+            'demo'
+        """
+        from .store import load_run
+
+        with suppress(OSError, ValueError):
+            if load_run(self.name).path == self.path:
+                return self.name
+        return str(self.path)
+
+    @property
+    def quoted(self) -> str:
+        """`reference` for a shell."""
+        return shlex.quote(self.reference)
+
+    @property
     def config(self) -> Config:
         """The configuration it was trained with; ValueError naming config.json if that is not a config.
 
@@ -115,14 +137,14 @@ class Run:
             has = ", ".join(self.splits()) or "none yet"
             raise ValueError(
                 f"run {self.name!r} has no record of split {split!r} (records: {has}); "
-                f"make it with `dmpo-explore record {self.name}`"
+                f"make it with `dmpo-explore record {self.quoted}`"
             )
         record = ExitRecord.load(self.path / "records" / split)
         if of_other_weights(self.path, record.meta.weights_sha256):
-            other = "" if split in SPLITS else f" --other-data {record.meta.data}"
+            other = "" if split in SPLITS else f" --other-data {shlex.quote(record.meta.data)}"
             raise ValueError(
                 f"the {split} record of run {self.name!r} is of earlier weights: {WEIGHTS} has changed since; make it "
-                f"again with `dmpo-explore record {self.name}{other} --split {record.meta.split} --force`"
+                f"again with `dmpo-explore record {self.quoted}{other} --split {record.meta.split} --force`"
             )
         return record
 

@@ -10,6 +10,7 @@ Every epoch of every trial is a candidate. Settings are proposed by a sampler of
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
@@ -113,8 +114,8 @@ def run_search(
     if trials is None and minutes is None:
         raise ValueError("a search needs an end: give trials, minutes or both")
     for name, limit in (("trials", trials), ("minutes", minutes), ("patience", patience)):
-        if limit is not None and not limit > 0:
-            raise ValueError(f"{name}={limit!r} must be above 0")
+        if limit is not None and not 0 < limit < math.inf:
+            raise ValueError(f"{name}={limit!r} must be above 0, and finite")
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would write to stderr
     named = SamplerConfig(sampler) if isinstance(sampler, str) else sampler
     opened = open_study(study, space, storage, resume=resume, patience=patience)

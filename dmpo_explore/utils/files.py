@@ -27,8 +27,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that replaces ``path`` on success and is removed on an error.
 
     Raises:
-        DiskFullError: the disk is full, with any library's error.
+        IsADirectoryError: there is a folder. DiskFullError: the disk is full, with any library's error.
     """
+    require_no_folder(path)
     with full_disk_named(path), staged(path) as temporary, full_disk_named(path):
         temporary.touch()
         mode = stat.S_IMODE(temporary.stat().st_mode)  # as the umask wants it, whatever a library writes
@@ -37,6 +38,12 @@ def atomic_file(path: Path) -> Iterator[Path]:
         flush(temporary)
         os.replace(temporary, path)
         flush_names(path.parent)
+
+
+def require_no_folder(path: Path) -> None:
+    """Raise IsADirectoryError where a file cannot be written, before work is lost for it."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file")
 
 
 @contextmanager

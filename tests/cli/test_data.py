@@ -18,6 +18,7 @@ from dmpo_explore.runs.store import load_run
 
 def test_a_dirty_folder_is_shown_whole_and_fails(tmp_path: Path) -> None:
     own = dirty_folder(tmp_path / "own")
+    assert "own is a folder; name a file" in call("data", own, "--contact-sheet", own, status=1).stderr
     done = call("data", own, "--contact-sheet", tmp_path / "sheet.png", status=1)
     assert done.stderr.splitlines()[-1].startswith("error: a training cannot start")
     assert (

@@ -89,6 +89,7 @@ def test_the_command_leaves_out_what_is_usual() -> None:
         "dmpo-explore record mine --split val --split test"
     )
     assert command_of("mine", ["val"], precision="bf16", force=True).endswith("--precision bf16 --force")
+    assert command_of("mine", ["test"], other_data="my photos").endswith("--other-data 'my photos'")
     options = inspect.signature(record).parameters
     usual = inspect.signature(record_run).parameters
     for name in ("device", "precision", "batch_size", "force"):

@@ -90,8 +90,10 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run_module, "run_search", interrupted)
-    stopped = call("--name", "s", "--minutes", 1, "--stopping", status=130)
-    assert stopped.stderr == "stopped; continue with: dmpo-explore search --resume s\n" and stopped.stdout == ""
+    typed = ["--minutes", 1.0, "--storage", "sqlite:///my runs.db", "--stopping"]
+    stopped = call("--name", "s", *typed, status=130)
+    again = "dmpo-explore search --resume s --minutes 1.0 --storage 'sqlite:///my runs.db' --stopping"
+    assert stopped.stderr == f"stopped; continue with: {again}\n" and stopped.stdout == ""
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_every_step_is_told(done: tuple[Path, SearchFront, list[SearchStep]]) ->
 
 @pytest.mark.slow
 def test_going_on_adds_trials_and_a_better_epoch_replaces_a_run(finished: SearchFront, runs: Path) -> None:
-    mark = {"study": "s", "trial": 0, "epoch": 9}
+    mark = json.loads((runs / finished.runs[0] / checkpoints.MARK).read_text()) | {"epoch": 9}
     for name, splits in (("s-000-e9", ["val"]), ("s-001-e9", ["val", "test"]), ("s-002-e9", ["val"])):
         shutil.copytree(runs / finished.runs[0], runs / name)
         if "test" in splits:
@@ -219,6 +219,7 @@ def test_a_setting_that_cannot_be_trained_is_left_out_until_there_are_too_many(r
         ({}, "a search needs an end"),
         ({"trials": 0}, "trials=0 must be above 0"),
         ({"minutes": -1}, "minutes=-1 must be above 0"),
+        ({"minutes": float("inf")}, "minutes=inf must be above 0, and finite"),
         ({"trials": 1, "resume": True}, "there is no search yet: no file .*searches.db"),
         ({"trials": 1, "sampler": "tp"}, "unknown sampler 'tp'. Did you mean 'tpe'"),
         ({"trials": 1, "study": "../x"}, "study name '../x' must be"),

@@ -29,6 +29,16 @@ def test_atomic_file_appears_whole_and_readable(tmp_path: Path) -> None:
     assert list(target.parent.iterdir()) == [target]
 
 
+def test_a_folder_in_the_place_of_a_file_is_named_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    with (
+        pytest.raises(IsADirectoryError, match="results is a folder; name a file"),
+        files.atomic_file(tmp_path / "results"),
+    ):
+        raise AssertionError("work that would be lost")
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
 @pytest.mark.parametrize(("umask", "file", "folder"), [(0o077, 0o600, 0o700), (0o002, 0o664, 0o775)])
 def test_who_may_read_is_what_the_umask_says(tmp_path: Path, umask: int, file: int, folder: int) -> None:
     before = os.umask(umask)

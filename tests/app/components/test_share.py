@@ -106,15 +106,15 @@ def test_temperatures_of_the_page_are_fitted_again(runs: Path) -> None:
 
 
 def test_a_run_that_its_name_does_not_find_goes_by_its_path(runs: Path, tmp_path: Path) -> None:
-    assert code_export.reference(dx.load_run("four")) == "four"
+    assert dx.load_run("four").reference == "four"
     folder = tmp_path / 'my run\'s $(touch hacked) "copy"'
     shutil.copytree(runs / "four", folder)
     run = dx.load_run(folder)
-    assert code_export.reference(run) == str(folder)
+    assert run.reference == str(folder)
     assert_gives(run, "test", dx.fit_policy(run.record("val"), flops=0.5))
     shadowed = tmp_path / "four"  # a run under the root has this name
     shutil.copytree(runs / "six", shadowed)
-    assert code_export.reference(dx.load_run(shadowed)) == str(shadowed)
+    assert dx.load_run(shadowed).reference == str(shadowed)
 
 
 def test_own_scores_have_a_program_of_their_own(tmp_path: Path) -> None:

@@ -111,6 +111,8 @@ def test_a_budget_of_milliseconds_is_fitted_on_the_stages_times(runs: Path) -> N
     assert shown(app)["fashion"][0] == f"{outcome.summary()['accuracy']:.2%}"
     mean = np.asarray(times["fashion"].exits)[outcome.exits].mean()
     assert f"at {mean:.3g} ms" in answer(app) and "ms" in app.table[0].value
+    gate = opened(PAGE, state=state, runs="fashion,fashion-naive", policy="gate", unit="ms", ms="20", lose="50")
+    assert all(block.value for block in gate.code)  # no command prints what was learned for a device's times
     assert "No milliseconds are known" in texts(start(runs="fashion,fashion-naive", unit="ms", ms="7.5"))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import visiting
 from dmpo_explore_app.components import training_form
-from made_up import MAIN
+from made_up import MAIN, save_run
 from one_image import address_of, said
 from streamlit.testing.v1 import AppTest
 from visiting import checked
@@ -50,6 +50,17 @@ def test_the_form_survives_a_reload(empty_root: Path) -> None:
     assert again.number_input(key="train training.epochs").value == 7
     checked(again.number_input(key="train training.epochs").set_value(3).run())  # the start's own
     assert "training.epochs" not in address_of(again)["form"]
+
+
+def test_a_form_that_began_with_another_run_survives_a_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    monkeypatch.setattr(jobs, "check_ready", lambda config: None)
+    for name in ("one", "two"):
+        save_run(tmp_path, name, images=40)
+    app = opened(run="two", begin="like one", form='{"training.epochs":9}', name="again")
+    assert app.pills(key="train start").value == "like one" and app.selectbox(key="run").value == "two"
+    assert app.number_input(key="train training.epochs").value == 9
+    assert app.text_input(key="train name").value == "again" and "There is no start" not in said(app)
 
 
 @pytest.mark.slow
