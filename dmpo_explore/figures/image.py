@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
-from .style import MODEL_COLOURS, THRESHOLD, new_figure
+from .style import MODEL_COLOURS, THRESHOLD, as_text, new_figure
 
 _HALF_BAR = 0.36  # half of a threshold's bar, in exits
 _TEXT_HEIGHT = 0.2  # of the axis, that a text needs
@@ -96,7 +96,7 @@ def _line(
         y=values,
         name=name,
         mode="lines+markers+text",
-        text=list(texts),
+        text=[as_text(text) for text in texts],
         textposition=np.where(below, "bottom center", "top center").tolist(),
         line={"color": MODEL_COLOURS[0], "width": 2},
         marker={

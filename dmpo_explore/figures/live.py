@@ -112,7 +112,7 @@ def latency_figure(latency: Sequence[Latency], full_s: float | None = None, temp
     """
     figure = new_figure(template, "latency (ms)", "images")
     seconds = [second for one in latency for second in one.seconds] + ([full_s] if full_s else [])
-    if not seconds:
+    if not latency or not seconds:
         return figure
     edges = np.linspace(0, 1000 * max(seconds) * 1.02, _BINS + 1)
     for k, (one, colour) in enumerate(zip(latency, exit_colours(len(latency)), strict=True), start=1):

@@ -14,7 +14,19 @@ import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 
-from .style import CORRECT, GREY, HATCH, INCORRECT, dash, exit_colours, image_address, model_line, new_figure, symbol
+from .style import (
+    CORRECT,
+    GREY,
+    HATCH,
+    INCORRECT,
+    as_text,
+    dash,
+    exit_colours,
+    image_address,
+    model_line,
+    new_figure,
+    symbol,
+)  # fmt: skip
 
 _FAINT = 0.3  # opacity of exits that are never reached
 _LINES = 0.2  # of the axis: what two lines of text above a bar need
@@ -61,7 +73,7 @@ def exit_predictions_figure(
     figure.add_bar(
         x=[f"exit {k + 1}" for k in range(n_exits)],
         y=confidence,
-        text=[f"{answer}<br>{value:.0%}" for answer, value in zip(answers, confidence, strict=True)],
+        text=[f"{as_text(answer)}<br>{value:.0%}" for answer, value in zip(answers, confidence, strict=True)],
         textposition=np.where((above > 0) & (above < _LINES), "inside", "outside").tolist(),
         insidetextfont={"color": np.where(reached, "white", GREY).tolist()},
         constraintext="none",

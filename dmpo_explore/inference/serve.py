@@ -286,7 +286,7 @@ class Service:
             raise HTTPException(
                 400, f"{width:,} x {height:,} pixels; one side may be at most {LONGEST} times as long as the other"
             )
-        if image.format == "JPEG" and data.count(b"\xff\xda") > MOST_SCANS:
+        if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MOST_SCANS:
             raise HTTPException(400, f"a progressive JPEG of more than {MOST_SCANS} scans")
 
     def metrics(self) -> str:

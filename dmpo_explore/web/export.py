@@ -25,6 +25,7 @@ from ..inference.onnx_engine import MODEL
 from ..inference.onnx_weights import KINDS
 from ..policies.base import Policy
 from ..records.record import ExitRecord
+from ..records.scores import SCORES
 from ..runs.run import Run
 from ..utils.abbreviate import data_name
 from ..utils.files import atomic_folder, is_whole, read_json, sealed, write_json, write_text
@@ -226,7 +227,8 @@ def played(
         against: as `story_numbers`.
     """
     slider, rows = slider_of(policy, outcome), tile_rows(outcome.record, tiles)
-    running = runner_rows(outcome, outcome.record.score(drawn_score(policy)), falling=policy.falling)
+    score = drawn_score(policy)
+    running = runner_rows(outcome, outcome.record.score(score), falling=SCORES[score].better == "low")
     record, split = outcome.record, outcome.record.meta.split
     facts = run_facts(run, policy, outcome, slider)
     facts["story"] = story_numbers(run, outcome, against, sorted({int(record.labels[row]) for row in running}))

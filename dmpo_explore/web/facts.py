@@ -67,6 +67,8 @@ def run_facts(run: Run, policy: Policy, outcome: Outcome, slider: Slider) -> dic
             "score": score,
             "compared": score == policy.compared_score(),
             "falling": policy.falling,
+            "threshold_unit": policy.unit,
+            "score_falls": SCORES[score].better == "low",
             "unit": policy.unit if score == policy.compared_score() else "%",
             "thresholds": list(policy.thresholds),
             "temperatures": list(policy.temperatures),

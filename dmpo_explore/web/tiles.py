@@ -63,7 +63,7 @@ def runner_rows(outcome: Outcome, score: Array, *, falling: bool = False) -> lis
     next best one is taken, or none.
 
     Args:
-        score: (B, K) by which the policy decides; ``falling``: small values exit.
+        score: (B, K) that is drawn; ``falling``: an exit is sure at small values.
 
     Example:
         >>> import dmpo_explore as dx

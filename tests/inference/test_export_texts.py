@@ -51,7 +51,7 @@ def run(folder: Path, *words: object) -> str:
 
 
 def paint(folder: Path) -> list[Path]:
-    """Images of several shapes, one of which lies on its side by its EXIF orientation, and one is transparent."""
+    """Images of several shapes: one lies on its side by its EXIF orientation, one is transparent, two are deep grey."""
     paths = []
     for i, shape in enumerate([(40, 60), (61, 37), (32, 32), (50, 90), (33, 34), (45, 44)]):
         channels = 4 if i == 4 else 3  # with transparent parts
@@ -60,6 +60,10 @@ def paint(folder: Path) -> list[Path]:
         exif[0x0112] = 6 if i == 3 else 1
         paths.append(folder / f"image {i}.png")
         Image.fromarray(pixels).save(paths[-1], exif=exif)
+    grey = np.random.default_rng(9).random((40, 48), np.float32)
+    for name, deep in (("16 bits.png", (65535 * grey).astype(np.uint16)), ("float.tiff", grey)):
+        paths.append(folder / name)
+        Image.fromarray(deep).save(paths[-1])
     return paths
 
 

@@ -50,6 +50,13 @@ def file_of(seed: int, size: tuple[int, int] = (40, 36), kind: str = "PNG") -> b
     return stream.getvalue()
 
 
+def two_pictures() -> bytes:
+    """A JPEG file that says it holds two."""
+    stream, picture = io.BytesIO(), Image.new("RGB", (40, 36))
+    picture.save(stream, "MPO", save_all=True, append_images=[picture])
+    return stream.getvalue()
+
+
 def many(files: Sequence[bytes]) -> bytes:
     return json.dumps({"images": [base64.b64encode(file).decode() for file in files]}).encode()
 
@@ -172,6 +179,7 @@ BAD = {
     "large": (413, claimed(5001, 5000), "5,001 x 5,000 pixels; at most 25,000,000"),
     "bomb": (413, claimed(20_000, 20_000), "more than 25,000,000 pixels"),
     "scans": (400, JPEG + b"\xff\xda" * 201, "a progressive JPEG of more than 200 scans"),
+    "scans of two": (400, two_pictures() + b"\xff\xda" * 201, "a progressive JPEG of more than 200 scans"),
     "body": (413, bytes(1_000_001), "the body has 1,000,001 bytes; at most 1,000,000 are taken"),
 }
 

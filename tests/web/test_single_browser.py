@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,13 @@ def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def page(path: Path, browser: Browser) -> Iterator[Page]:
+    with opened(path, browser) as page:
+        yield page
+
+
+@contextmanager
+def opened(path: Path, browser: Browser) -> Iterator[Page]:
+    """The page from a disk, which asks for nothing and reports nothing wrong."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page, wrong = context.new_page(), list[str]()
     page.on("request", lambda request: wrong.append(request.url) if request.url.startswith("http") else None)
@@ -138,3 +147,38 @@ def test_it_is_accessible_and_nothing_sticks_out_on_a_phone(page: Page, scheme: 
     assert violations_of(page) == []
     page.set_viewport_size({"width": 400, "height": 800})
     page.wait_for_function("() => document.documentElement.scrollWidth <= innerWidth")
+
+
+ODD = {
+    "patience": lambda run: dx.POLICIES["patience"]((1,)),
+    "fixed": lambda run: dx.POLICIES["fixed"]((3,)),
+    "held entropy": lambda run: dx.hold_budget(
+        dx.fit_policy(run.record("calibration"), "entropy", flops=0.4), run.record("calibration")
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_threshold_has_its_own_unit_whatever_score_is_drawn(name: str, browser: Browser, tmp_path: Path) -> None:
+    run = dx.load_run("demo")
+    with opened(dx.publish(run, tmp_path / "page.html", ODD[name](run)), browser) as page:
+        value = page.locator("#value").text_content() or ""
+        assert "%" not in value and (name == "held entropy") == value.endswith(" nats"), value
+        story = page.locator("#story").inner_text().replace("\u00a0", " ")
+        at = {"patience": "At 1.00", "fixed": "At 3.00", "held entropy": "Here"}[name]
+        assert f"{at}, " in story and " % of all images exit with an error" in story
+        if name == "held entropy":
+            clearest = page.get_by_role("group", name="Clearest at exit 1")
+            clearest.get_by_role("button").first.click()
+            surest = run.record("test").confidence[:, 0].max()
+            said = page.locator(".step", has=clearest).get_by_role("status").inner_text().replace("\u00a0", " ")
+            assert int(said.split("%")[0].split()[-1]) > 90 * surest
+
+
+def test_a_split_of_one_class_has_a_page(browser: Browser, tmp_path: Path) -> None:
+    shutil.copytree(dx.load_run("demo").path, tmp_path / "one")
+    record = dx.load_run("demo").record("test")
+    shutil.rmtree(tmp_path / "one" / "records" / "test")
+    record.subset(np.flatnonzero(record.labels == 5)).save(tmp_path / "one" / "records" / "test")
+    with opened(dx.publish(dx.load_run(tmp_path / "one"), tmp_path / "page.html", pictures=False), browser) as page:
+        assert page.locator("#story .step").count() >= 5 and page.locator("#details table").count() == 1

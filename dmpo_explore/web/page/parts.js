@@ -53,6 +53,14 @@ export const besides = (accuracy, other) => {
 };
 
 /** A score of the policy as text. */
-export const scoreText = (score, { unit }, digits = 1) => (unit === "%" ? percent(score, digits) : `${score.toFixed(2)} ${unit}`);
+export const scoreText = (score, { unit }, digits = 1) => (unit === "%" ? percent(score, digits) : `${score.toFixed(2)} ${unit}`.trimEnd());
+
+/** A threshold of the policy as text: it need not be one of the score that is drawn. */
+export const thresholdText = (threshold, { threshold_unit: unit }, digits) => scoreText(threshold, { unit }, digits);
+
+/** "at …" the threshold that the page begins with; "here" where no single one decides. */
+export const atStart = ({ slider: { thresholds, place }, policy }, digits) => (thresholds.length > 1 ? `at ${thresholdText(thresholds[place], policy, digits)}` : "here");
+
+export const capital = (text) => text[0].toUpperCase() + text.slice(1);
 
 export const calm = matchMedia("(prefers-reduced-motion: reduce)");

@@ -21,7 +21,7 @@ export class Piles {
   fit({ left, right, top, bottom, scale }) {
     const { n, exits } = this.world.tiles, wide = right - left, high = bottom - top;
     if (wide <= 0 || high <= 0) return;
-    this.least = Math.min(64, Math.max(18, wide / (exits * 4)));
+    this.least = Math.min(64, Math.max(18, wide / (exits * 4)), (wide - (exits - 1) * GAP) / (exits + 1)); // a pile has room
     const room = wide - (exits - 1) * (this.least + GAP); // where all lie in one pile
     this.size = Math.max(4, Math.floor(Math.sqrt((room * high) / n)));
     while (this.size > 4 && Math.ceil(n / Math.floor(high / this.size)) * this.size > room) this.size -= 1;
@@ -65,7 +65,7 @@ export class Piles {
   }
 
   #arrange() {
-    const { tiles, facts } = this.world, K = tiles.exits, { size, rows } = this, sign = facts.policy.falling ? 1 : -1;
+    const { tiles, facts } = this.world, K = tiles.exits, { size, rows } = this, sign = facts.policy.score_falls ? 1 : -1;
     if (!size) return;
     const found = Array.from({ length: K }, () => []);
     for (let i = 0; i < tiles.n; i++) found[(this.exits[i] = tiles.exitOf(i, this.place))].push(i);

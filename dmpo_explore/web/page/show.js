@@ -2,7 +2,7 @@
 // threshold sweeps once. Without motion the same is four still pictures.
 
 import { Stage, eased, lengthOf, runAt } from "./stage.js";
-import { bound, calm, element, find, length, percent, scoreText, whole } from "./parts.js";
+import { atStart, bound, calm, capital, element, find, length, percent, scoreText, whole } from "./parts.js";
 
 const LOOK = 3000, RISE = 700, STREAM = 3300, SWEEP = [[0, 900], ["last", 1700], ["last", 700], [0, 3400], [0, 900], ["own", 1900]]; // ms
 
@@ -128,9 +128,14 @@ export class Show {
 
   // -- what is seen --
 
+  /** The threshold of the line; undefined where every exit has its own. */
+  #line() {
+    const { slider, policy } = this.world.facts;
+    return slider.thresholds.length > 1 || policy.thresholds.length < 2 ? slider.thresholds[slider.place] : undefined;
+  }
+
   #draw() {
-    const { act, last, stage, time } = this, { slider } = this.world.facts;
-    const line = slider.thresholds.length > 1 ? slider.thresholds[slider.place] : this.world.facts.policy.thresholds.length > 1 ? undefined : slider.thresholds[0];
+    const { act, last, stage, time } = this, line = this.#line();
     if (!stage) return;
     if (act < last) {
       const rested = [...Array(act).keys()];
@@ -176,11 +181,11 @@ export class Show {
   words(act, ended = true) {
     const { facts, running, numbers } = this.world, { policy, slider } = facts, K = facts.flops.length, names = facts.class_names;
     if (act === this.last) {
-      const now = numbers[slider.place], at = numbers.length > 1 ? `At ${scoreText(slider.thresholds[slider.place], policy)}` : "Here", drag = numbers.length > 1 ? " Drag it." : "";
+      const now = numbers[slider.place], drag = numbers.length > 1 ? ` A ${policy.falling ? "higher" : "lower"} threshold lets more of them exit early: less compute, more errors. Drag it.` : "";
       const shown = this.world.tiles.n < facts.images ? `${whole(this.world.tiles.n)} of ${whole(facts.images)}` : whole(facts.images);
-      return [`${shown} ${facts.split} images fall to their exits`, `${at}, ${percent(now.accuracy)} are correct (the others have an orange frame) with ${percent(now.compute, 0)} of the compute. A ${policy.falling ? "higher" : "lower"} threshold lets more of them exit early: less compute, more errors.${drag}`];
+      return [`${shown} ${facts.split} images fall to their exits`, `${capital(atStart(facts))}, ${percent(now.accuracy)} are correct (the others have an orange frame) with ${percent(now.compute, 0)} of the compute.${drag}`];
     }
-    if (!ended) return [`Image ${act + 1} runs through the network`, `At every exit its ${policy.score} is compared with the threshold. Where will it exit?`];
+    if (!ended) return [`Image ${act + 1} runs through the network`, policy.compared ? `At every exit its ${policy.score} is compared with the threshold. Where will it exit?` : "Where will it exit?"];
     const one = running[act], k = one.exit, answer = names[one.predictions[k]], right = one.predictions[k] === one.label;
     const score = `${policy.score} ${scoreText(one.scores[k], policy)}`, way = this.#ways()[k], side = policy.falling ? "below" : "above";
     const passed = policy.compared ? `, ${side} the threshold` : "", saved = percent(1 - way, 0), late = one.predictions.at(-1) === one.label;
@@ -269,7 +274,7 @@ export class Show {
   // -- without motion --
 
   #stills() {
-    const { running, facts } = this.world, line = facts.slider.thresholds[facts.slider.place];
+    const { running } = this.world, line = this.#line();
     find("stills").hidden = false;
     find("stills").replaceChildren(...running.map((_, i) => {
       const canvas = element("canvas", { "aria-hidden": "true" }), figure = element("figure", {}, canvas, element("figcaption", {}));

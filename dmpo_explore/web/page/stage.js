@@ -2,7 +2,7 @@
 // their exits. A scene is drawn from its description alone, so that it can also be a still picture.
 
 import { Piles } from "./piles.js";
-import { percent, scoreText } from "./parts.js";
+import { percent, scoreText, thresholdText } from "./parts.js";
 
 const BEAT = { enter: 300, travel: 300, grow: 280, look: 200, fall: 400, hold: 1500 }; // milliseconds of one image's run
 const clamp = (x, low = 0, high = 1) => Math.min(high, Math.max(low, x));
@@ -208,7 +208,7 @@ export class Stage {
         pen.stroke();
       }
       pen.setLineDash([]);
-      const words = threshold === undefined ? "thresholds" : `threshold ${scoreText(threshold, policy)}`;
+      const words = threshold === undefined ? "thresholds" : `threshold ${thresholdText(threshold, policy)}`;
       const look = { weight: 600, colour: colours.mark, inside: false }, room = this.x(ways[0]) - wide / 2 - this.x(0);
       if (room < 96 * this.type) this.text(words, this.x(ways[last]) + wide / 2, 20, { align: "right", ...look });
       else this.text(words, this.x(0), y(threshold ?? policy.thresholds[0]) - 7, { align: "left", ...look });

@@ -3,7 +3,7 @@
 import { changes } from "./changes.js";
 import { Chart, overEpochs, ticksOf } from "./chart.js";
 import { Curve } from "./curve.js";
-import { bar, besides, bound, calm, chips, element, exitNames, find, gigaflops, length, percent, points, scoreText, whole } from "./parts.js";
+import { atStart, bar, besides, bound, calm, capital, chips, element, exitNames, find, gigaflops, length, percent, points, scoreText, thresholdText, whole } from "./parts.js";
 import { exitsWith } from "./scores.js";
 
 const BINS = 20, SHOWN = 14;
@@ -28,9 +28,9 @@ const exits = ({ facts, tiles, pictures }) => {
   let turn = 0;
   // images on which the exits do not agree say most
   const unlike = [...Array(tiles.n).keys()].filter((i) => tiles.predictions[i * K] !== tiles.predictions[i * K + K - 1]);
-  const order = unlike.length ? unlike : [...Array(tiles.n).keys()];
+  const order = unlike.length ? unlike : [...Array(tiles.n).keys()], jump = order.length % 37 ? 37 : 1; // through all of them
   const next = () => {
-    const i = order[(turn++ * 37) % order.length];
+    const i = order[(turn++ * jump) % order.length];
     frame.setAttribute("aria-label", names[tiles.labels[i]]);
     if (pictures.facts) pictures.dress(frame, i);
     else frame.textContent = names[tiles.labels[i]];
@@ -93,7 +93,7 @@ const curve = ({ facts, numbers, threshold }) => {
   const show = (place) => {
     const { accuracy, compute } = numbers[place];
     drawn.show(place);
-    said.textContent = bound(`${scoreText(facts.slider.thresholds[place], facts.policy)}: ${percent(accuracy, 2)} correct with ${percent(compute)} of the compute.`);
+    said.textContent = bound(`${thresholdText(facts.slider.thresholds[place], facts.policy)}: ${percent(accuracy, 2)} correct with ${percent(compute)} of the compute.`);
   };
   threshold.listen(show);
   show(threshold.place);
@@ -107,7 +107,7 @@ const curve = ({ facts, numbers, threshold }) => {
 
 const classes = ({ facts, tiles, pictures, threshold }) => {
   const { story, class_names: names, colours, policy } = facts, K = tiles.exits, [early, deep] = story.classes, said = element("p", { role: "status" }), strips = element("div");
-  const at = scoreText(facts.slider.thresholds[facts.slider.place], policy, 0);
+  const at = atStart(facts, 0);
   const list = (title, rows, colour) => element("div", {}, element("h4", {}, title), ...rows.slice(0, 6).map(([c, mean]) => bar(K > 1 ? (mean - 1) / (K - 1) : 1, colour, names[c], mean.toFixed(1))));
   const byExit = (k, place, falling) => {
     const own = [...Array(tiles.n).keys()].filter((i) => tiles.exitOf(i, place) === k);
@@ -127,8 +127,8 @@ const classes = ({ facts, tiles, pictures, threshold }) => {
   })));
   const fill = (place, byHand) => {
     if (!byHand) return; // not while it sweeps
-    const first = byExit(0, place, policy.falling), deep = [...Array(K - 1).keys()].map((k) => K - 1 - k).find((k) => byExit(k, place).length);
-    const shown = [first.length && strip("Clearest at exit 1", first), deep && strip(`Exit only at exit ${deep + 1}`, byExit(deep, place, !policy.falling))];
+    const first = byExit(0, place, policy.score_falls), deep = [...Array(K - 1).keys()].map((k) => K - 1 - k).find((k) => byExit(k, place).length);
+    const shown = [first.length && strip("Clearest at exit 1", first), deep && strip(`Exit only at exit ${deep + 1}`, byExit(deep, place, !policy.score_falls))];
     strips.replaceChildren(...shown.filter(Boolean));
     said.replaceChildren();
   };
@@ -136,9 +136,9 @@ const classes = ({ facts, tiles, pictures, threshold }) => {
   fill(threshold.place, true);
   return {
     title: "Which images go deep",
-    text: `Images that look typical of their class tend to exit early; unusual views and look-alikes tend to need depth. At ${at} the mean exit of “${names[early[0][0]]}” is ${early[0][1].toFixed(1)}, of “${names[deep[0][0]]}” ${deep[0][1].toFixed(1)}.`,
+    text: `Images that look typical of their class tend to exit early; unusual views and look-alikes tend to need depth. ${capital(at)} the mean exit of “${names[early[0][0]]}” is ${early[0][1].toFixed(1)}, of “${names[deep[0][0]]}” ${deep[0][1].toFixed(1)}.`,
     hint: "Press an image, and see how sure every exit is; move the slider, and others stand here.",
-    figure: [strips, said, element("div", { class: "pair" }, list(`Lowest mean exit, at ${at}`, early, colours[0]), list("… and the highest", deep, colours.at(-1)))],
+    figure: [strips, said, element("div", { class: "pair" }, list(`Lowest mean exit, ${at}`, early, colours[0]), list("… and the highest", deep, colours.at(-1)))],
   };
 };
 
@@ -186,10 +186,10 @@ const budget = ({ facts, threshold }) => {
     said.textContent = bound(`${names[i]}: ${percent(rows[i].accuracy, 2)} correct, and with other images of this kind it could be ${rows[i].interval.map((end) => percent(end)).join(" to ")}. Mean exit ${rows[i].mean.toFixed(2)}.`);
     if (moves) threshold.aim(rows[i].threshold);
   };
-  const { too_early: early, rescued } = story, K = facts.flops.length, { thresholds, place } = facts.slider, at = scoreText(thresholds[place], facts.policy);
+  const { too_early: early, rescued } = story, K = facts.flops.length;
   return {
     title: "Budget, risk, other images",
-    text: `A budget fixes the threshold on images set aside (${split}), not on those it is judged by. At ${at}, ${percent(early)} of all images exit with an error that exit ${K} would not make, and ${percent(rescued)} with a correct answer that it would spoil. Elsewhere errors and compute may rise: fit the threshold again.`,
+    text: `A budget fixes the threshold on images set aside (${split}), ${split === facts.split ? "and this page shows those very images: its numbers are a little too good" : "not on those it is judged by"}. ${capital(atStart(facts))}, ${percent(early)} of all images exit with an error that exit ${K} would not make, and ${percent(rescued)} with a correct answer that it would spoil. Elsewhere errors and compute may rise: fit the threshold again.`,
     hint: moves ? "Choose a target: the slider goes there." : "Choose a target and read what it gives.",
     figure: [element("div", {}, ...bars), chips("Target", names, tell), said],
   };
@@ -199,7 +199,7 @@ const budget = ({ facts, threshold }) => {
 export const tell = (world) => {
   const { facts } = world, { story } = facts, several = facts.flops.length > 1, slides = facts.slider.thresholds.length > 1;
   const steps = [
-    several && depth, several && exits, slides && facts.policy.compared && confidence, slides && curve, several && classes,
+    several && depth, several && exits, slides && facts.policy.compared && confidence, slides && curve, several && story.classes[0].length && classes,
     several && (story.against ? beside : story.training?.accuracy && story.training.epochs.length > 1 && conflict), several && story.made && story.training?.weight && changes, several && story.targets && budget,
   ].filter(Boolean).map((make) => make(world));
   const sections = steps.map(({ title, text, hint, figure }, i) => {

@@ -1,6 +1,6 @@
 // The threshold: one slider for everything on the page. What plays moves it too; only a visitor's hand chooses.
 
-import { find, percent, scoreText } from "./parts.js";
+import { find, percent, thresholdText } from "./parts.js";
 
 const nearest = (values, value) => {
   const distances = values.map((one) => Math.abs(one - value));
@@ -21,7 +21,7 @@ export class Threshold {
     this.range = find("threshold");
     this.scale = evenly(slider.thresholds);
     [this.range.min, this.range.max] = [this.scale[0], this.scale.at(-1)].map(String);
-    find("back").textContent = `Back to ${scoreText(this.value, policy)}`;
+    find("back").textContent = `Back to ${thresholdText(this.value, policy)}`;
     find("pick").hidden = slider.thresholds.length < 2;
     this.range.addEventListener("input", () => this.choose(nearest(this.scale, Number(this.range.value))));
     this.range.addEventListener("keydown", (event) => { // from position to position, however near they lie
@@ -67,7 +67,7 @@ export class Threshold {
   }
 
   #show() {
-    const text = scoreText(this.value, this.policy), { accuracy, compute } = this.numbers[this.place];
+    const text = thresholdText(this.value, this.policy), { accuracy, compute } = this.numbers[this.place];
     this.range.value = String(this.scale[this.place]);
     find("value").textContent = text;
     this.range.setAttribute("aria-valuetext", `${text}: accuracy ${percent(accuracy)}, compute ${percent(compute)}`);
