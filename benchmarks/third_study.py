@@ -23,7 +23,7 @@ from _common.results import RESULTS, with_part, write_table
 from _photos.run import make_row
 from _study.run import is_done
 from _third import comparisons, data, orders
-from _third.protocol import BUDGETS, DROP, PARTS_OF_STUDY, plan
+from _third.protocol import BUDGETS, DEEP, DROP, PARTED, PARTS_OF_STUDY, plan
 from dmpo_explore.utils.files import read_json, write_text
 
 PAGE = Path(__file__).parent / "EVIDENCE.md"
@@ -58,8 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.write:
         table = pd.read_csv(RESULTS / "third-comparisons.csv")
-        for page, lines in ((PAGE, lines_of(table)), (SUMMARY, summary_of(table))):
-            write_text(page, with_part(page.read_text(encoding="utf-8"), "third", "\n".join(lines)))
+        for page, name, lines in tables(table):
+            write_text(page, with_part(page.read_text(encoding="utf-8"), name, "\n".join(lines)))
         return 0
     if foreign := {*options.parts} - {*PARTS_OF_STUDY}:
         parser.error(f"no part {min(foreign)}; there are {', '.join(PARTS_OF_STUDY)}")
@@ -87,6 +87,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def tables(table: pd.DataFrame) -> list[tuple[Path, str, list[str]]]:
+    """(page, name of its part, lines) of every table that is written."""
+    of = {"third": (PAGE, lines_of), "third-summary": (SUMMARY, summary_of), "third-parts": (SUMMARY, parts_of)}
+    return [(page, name, lines(table)) for name, (page, lines) in of.items()]
+
+
 def lines_of(table: pd.DataFrame) -> list[str]:
     """The table of EVIDENCE.md: comparisons with all seeds that the protocol plans, a row each, in points."""
     shown = table[~table["preliminary"] & table["at"].isin(SHOWN)]
@@ -105,6 +111,18 @@ def summary_of(table: pd.DataFrame) -> list[str]:
         found = (_interval(rows.loc[*at], "<br>") if tuple(at) in rows.index else "" for _, *at in COLUMNS)
         cells.append([title, *found])
     return dx.analysis.markdown(cells)
+
+
+def parts_of(table: pd.DataFrame) -> list[str]:
+    """The second table of docs/results.md: parts, orders of the loss weights and other methods, in points."""
+    places = [(name, at) for name in DEEP for at in ("exit 1", "30 %", comparisons.LAST)]
+    found = table[~table["preliminary"]].set_index(["comparison", "set", "at"])
+    cells = [["", *(f"{NAMES[name]},<br>{at}" for name, at in places)]]
+    for text in (comparison.text for comparison in PARTED):
+        row = [_interval(found.loc[text, *at], "<br>") if (text, *at) in found.index else "" for at in places]
+        if any(row):
+            cells.append([text, *row])
+    return dx.analysis.markdown(cells) if len(cells) > 1 else []  # no comparison is complete yet
 
 
 def _interval(row: Any, between: str = " ") -> str:

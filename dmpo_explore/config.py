@@ -60,7 +60,11 @@ class DataConfig:
     )  # fmt: skip
     root: str | None = option(None, "Folder of known data sets; default: DMPO_EXPLORE_DATA.", flag="data-root")
     train_size: int | None = option(
-        None, "Training images, equally from every class; default: all.", label="Training images", ge=1, unit="images"
+        None,
+        "Training images, in proportion to the classes; default: all.",
+        label="Training images",
+        ge=1,
+        unit="images",
     )
     seed: int = option(0, "Seed of drawn training images and of the split.", flag="data-seed", ge=0, le=MOST_SEED)
     train_dir: str | None = option(None, "Folder of training images by class, in place of --data.")

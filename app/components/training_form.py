@@ -11,7 +11,6 @@ from dmpo_explore_app import messages
 from dmpo_explore_app.state import training_choices as state
 
 import dmpo_explore as dx
-from dmpo_explore.utils.options import Option
 
 MAIN = (
     "data.name", "data.train_size", "training.epochs", "model.exits", "model.bypass", "model.predictor",
@@ -77,7 +76,7 @@ def draw(beside: Mapping[str, dx.Config]) -> None:
             for option in state.TABLE:
                 found = dx.OPTIONS[option]
                 shared: dict[str, Any] = {"help": found.help, "persist_state": "session"}
-                shared |= {"key": state.key(option), "placeholder": _default(found)}
+                shared |= {"key": state.key(option), "placeholder": _default(found.help)}
                 st.text_input(found.title, max_chars=200, **shared)
     _widgets(MAIN, columns=3)
     st.text_input("Name of the run", key=state.NAME, max_chars=100, width=240, persist_state="session")
@@ -96,9 +95,9 @@ def _begin(offered: Mapping[str, dx.Config]) -> None:
         state.fill(config)
 
 
-def _default(option: Option) -> str:
-    """What its help names for an empty field."""
-    return option.help.partition("default: ")[2].rstrip(".")
+def _default(help: str) -> str:
+    """What an option's help names for an empty field."""
+    return help.partition("default: ")[2].rstrip(".")
 
 
 def _widgets(options: Sequence[str], columns: int = 3) -> None:
@@ -130,7 +129,7 @@ def _widget(option: str) -> None:
         if int not in found.kinds:
             shared |= {"step": 0.0005 if "_lr" in found.name else 0.05, "format": "%g"}
         elif found.optional:
-            shared |= {"step": 100, "value": None, "placeholder": _default(found)}
+            shared |= {"step": 100, "value": None, "placeholder": _default(found.help)}
         kind = int if int in found.kinds else float
         shared |= {"min_value": kind(least), "max_value": None if most is None else kind(most)}
         st.number_input(found.title, **shared)

@@ -140,11 +140,13 @@ class Comparison:
     other: str
 
 
-COMPARISONS = (
+WHOLE = (
     Comparison("DMPO and naive exits", "dmpo", "naive"),
     Comparison("DMPO and a single model", "dmpo", "single"),
     Comparison("naive exits and a single model", "naive", "single"),
     Comparison("DMPO and a static net of six blocks", "dmpo", "static-6"),
+)
+PARTED = (
     *(Comparison(f"{part}, left out", "dmpo", without) for part, (without, _) in PARTS.items()),
     *(Comparison(f"{part}, added", alone, "naive") for part, (_, alone) in PARTS.items()),
     *(Comparison(f"order: {arm.removeprefix('dmpo-')}", "dmpo", arm) for arm in ORDERS if arm != "dmpo-uniform"),
@@ -152,6 +154,7 @@ COMPARISONS = (
     Comparison("mixed training", "naive-mixed", "naive"),
     Comparison("answers combined over exits", "naive-combined", "naive"),
 )
+COMPARISONS = (*WHOLE, *PARTED)
 
 
 def plan(parts: tuple[str, ...]) -> list[tuple[str, str, str, int]]:

@@ -74,7 +74,7 @@ def look_at(path: Path, thumbnail: bool = False) -> FileLook:
     try:
         digest, size = sha256(path), path.stat().st_size
     except OSError as error:
-        missing = not path.is_file()
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
         return FileLook("", 0, problem=f"no file {path}" if missing else str(named(error, path)))
     except ValueError as error:
         return FileLook("", 0, problem=str(error))

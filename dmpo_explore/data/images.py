@@ -64,7 +64,8 @@ def load_images(
             timm's name of a data set (``torch/``, ``hfds/``, ``wds/``, ``tfds/``).
         split: train, val, test, or calibration where the data have one.
         root: folder of a known data set; default: ``DMPO_EXPLORE_DATA`` or the cache.
-        train_size: number of images to draw from ``train``, equally from every class. Other splits do not depend on it.
+        train_size: number of images to draw from ``train``, the same share of every class. Other splits do not depend
+            on it.
         seed: of that draw, and of the 80/10/10 split of images that have none.
         calibration: make a calibration split; None: if there are enough images, as `train` does.
 

@@ -128,10 +128,10 @@ class TableData(ImageData):
 
     def located(self) -> DataConfig:
         found = super().located()
-        return replace(found, name=str(absolute(self.path))) if self.path.exists() else found
+        return replace(found, name=str(_in_place(self.path))) if self.path.exists() else found
 
     def moved(self, place: str | Path) -> DataConfig:
-        new = absolute(place)
+        new = _in_place(Path(place))
         if not new.exists():
             raise FileNotFoundError(f"no folder {new}")
         return replace(self.config, name=str(new / self.path.name if new.is_dir() else new))
@@ -153,6 +153,11 @@ class TableData(ImageData):
 
     def inputs(self, listing: Listing) -> Mapping[str, int]:
         return Counter(image.split or ALL for image in listing.images)
+
+
+def _in_place(path: Path) -> Path:
+    """An absolute path in a folder without links. The table itself may be one: its images lie beside the link."""
+    return absolute(path.parent) / path.name
 
 
 def refuse_table_options(config: DataConfig) -> None:

@@ -159,9 +159,16 @@ class DMPO(nn.Module):
         return next(self.parameters()).device
 
     def trainable_state(self) -> dict[str, Tensor]:
-        """The trainable weights by name, and those fitted after each epoch (`EarlierExits`): all that a run stores."""
+        """All that a run stores: the trainable weights by name, those fitted after each epoch (`EarlierExits`), and the
+        buffers of the exits' own parts, such as a batch norm's statistics."""
         fitted = {id(w) for stage in self.stages if stage.earlier is not None for w in stage.earlier.parameters()}
-        return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad or id(p) in fitted}
+        found = {name: p.detach() for name, p in self.named_parameters() if p.requires_grad or id(p) in fitted}
+        for k, stage in enumerate(self.stages):
+            for part in ("bypass", "norm", "predictor"):
+                module, prefix = getattr(stage, part), f"stages.{k}.{part}."
+                weights = dict(module.named_parameters(remove_duplicate=False))
+                found |= {prefix + name: v for name, v in module.state_dict().items() if name not in weights}
+        return found
 
     def load_trainable(self, state: Mapping[str, Tensor]) -> None:
         """Load a `trainable_state`.

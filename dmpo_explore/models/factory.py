@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import ModelConfig
 from ..pretrained.weights import KEYWORDS, find_weights, is_hub
@@ -34,6 +34,9 @@ PLAIN: dict[str, Any] = {
     "last_predictor": "linear",
     "earlier_exits": False,
 }
+
+
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
 def with_own_weights(model: ModelConfig) -> ModelConfig:
@@ -129,11 +132,22 @@ def _tuned(backbone: Backbone, config: ModelConfig, n_classes: int) -> DMPO:
     if not backbone.named:
         like = next(parts.parameters())
         parts.find_idle(torch.zeros(1, 3, config.image_size, config.image_size, device=like.device, dtype=like.dtype))
+    if config.tuning != "full":
+        _without_dropout(parts)
     tune(parts, config.tuning, config.rank, config.dropout)
     embed, *trunks = parts
     backbone = replace(backbone, embed=embed, trunks=trunks)  # one that is a single layer has been replaced
     reads = [read_of(config, shape) for shape in backbone.shapes()]
     return _wire(backbone, config, n_classes, reads)
+
+
+def _without_dropout(trunk: nn.Module) -> None:
+    """Switch a trunk's own dropout and stochastic depth off, as timm's are: frozen layers give what they will give."""
+    for module in trunk.modules():
+        if isinstance(module, DROPOUTS) or type(module).__name__ == "StochasticDepth":
+            module.p = 0.0  # type: ignore[assignment]
+        elif type(module).__name__.endswith("DropPath"):
+            module.drop_prob = 0.0  # type: ignore[assignment]
 
 
 def _wire(backbone: Backbone, config: ModelConfig, n_classes: int, reads: Sequence[str]) -> DMPO:

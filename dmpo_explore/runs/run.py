@@ -11,7 +11,7 @@ import os
 import shlex
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from os.path import lexists
 from pathlib import Path
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """One training's folder; ``path`` is the folder, ``name`` its name.
+    """One training's folder; ``path`` is the folder, ``name`` its name, ``found_by`` the name that `load_run` found.
 
     Example:
         >>> import dmpo_explore as dx
@@ -60,6 +60,7 @@ class Run:
     """
 
     path: Path
+    found_by: str = field(default="", compare=False, repr=False, kw_only=True)
 
     @property
     def name(self) -> str:
@@ -68,19 +69,14 @@ class Run:
 
     @property
     def reference(self) -> str:
-        """What `load_run` finds the run by: its name, or its path where that name is no run or another one.
+        """What `load_run` opens the run by, whatever other runs have its name: the name that found it, or its path.
 
         Example:
             >>> import dmpo_explore as dx
             >>> dx.load_run("demo").reference
             'demo'
         """
-        from .store import load_run
-
-        with suppress(OSError, ValueError):
-            if load_run(self.name).path == self.path:
-                return self.name
-        return str(self.path)
+        return self.found_by or str(self.path)
 
     @property
     def quoted(self) -> str:

@@ -242,7 +242,7 @@ def move_data(run: Run, place: str | None, progress: Progress | None = None, *, 
         check_unlabelled(run, progress, data)
     if data != before:
         write_text(run.path / "config.json", replace(run.config, data=data).to_json() + "\n")
-    return Run(run.path)
+    return Run(run.path, found_by=run.found_by)
 
 
 def located(config: Config) -> Config:

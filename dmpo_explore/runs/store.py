@@ -43,10 +43,10 @@ def load_run(name_or_path: str | Path) -> Run:
         name_or_path = download_run(name_or_path)
     is_name = isinstance(name_or_path, str) and RUN_NAME.fullmatch(name_or_path) is not None
     roots = (runs_root(), BUNDLED_RUNS, Path()) if is_name else (Path(),)
-    for folder in (root / name_or_path for root in roots):
-        settle(folder)
+    for root in roots:
+        settle(folder := root / name_or_path)
         if lexists(folder / "config.json"):
-            run = Run(folder.resolve())
+            run = Run(folder.resolve(), found_by=str(name_or_path) if is_name and root != Path() else "")
             _ = run.config
             return run
     if is_name and (now := present_name(str(name_or_path))) != name_or_path:

@@ -90,7 +90,8 @@ def probe(
     with seeded(seed):  # of random weights
         frozen = build_model(replace(plain, exits=min(depth, BLOCKS)), len(names)).to(find_device(device))
     features = _features(frozen, make_loader(chosen, frozen.preprocess, batch_size=BATCH), len(chosen), progress)
-    probes = {kind: [_fit(block[kind], chosen.labels, held) for block in features] for kind in KINDS}
+    given = chosen.labels, held, len(names)
+    probes = {kind: [_fit(block[kind], *given) for block in features] for kind in KINDS}
     labels, cost = chosen.labels[held], config_flops(replace(model, exits=frozen.exits), len(names))
     trunk = cost.embed + np.cumsum(np.add(cost.trunk, cost.tuning))
     table: dict[str, Any] = {"block": frozen.exits, "share": trunk / cost.reference}
@@ -143,7 +144,7 @@ def _components(tokens: Tensor, channels: int) -> Tensor:
     return found
 
 
-def _fit(features: Array, labels: Ints, held: Ints) -> BlockProbe:
+def _fit(features: Array, labels: Ints, held: Ints, n_classes: int) -> BlockProbe:
     """A ridge classifier on standardised features of the images that are not held out; its penalty by leave-one-out."""
     from sklearn.linear_model import RidgeClassifierCV
     from sklearn.pipeline import make_pipeline
@@ -154,6 +155,6 @@ def _fit(features: Array, labels: Ints, held: Ints) -> BlockProbe:
     scores = chain.decision_function(features[held])
     if scores.ndim == 1:
         scores = np.stack((-scores, scores), axis=1)
-    every = np.full((len(held), int(labels.max()) + 1), scores.min())  # classes of held-out images alone score least
+    every = np.full((len(held), n_classes), scores.min())  # classes without a fitted image score least
     every[:, chain.classes_] = scores
     return BlockProbe(every, -float(chain[-1].best_score_))

@@ -20,6 +20,8 @@ from ..data.image_set import ImageSet
 from ..utils.typing import Floats, Ints
 from .parts import Batch, TrainingContext, TrainingPart
 
+MIXED = "class balance"  # note of a batch: the weights of its mixed images
+
 
 def class_weights(counts: npt.ArrayLike, beta: float = 1.0) -> Floats:
     """Weight of each class: the inverse of its effective number of images, (1 − β) / (1 − β^n), scaled.
@@ -127,9 +129,17 @@ class ClassBalance(TrainingPart):
             return None
         return BalancedSampler(labels, beta=self.config.balance_beta, seed=self.config.seed)
 
+    def views(self, batch: Batch) -> Batch:
+        """In mixed images every class's share of the target has the weight of that class, and the image their sum."""
+        if self.of_class is None or batch.targets is None:
+            return batch
+        weighted = batch.targets * self.of_class
+        total = weighted.sum(dim=1)
+        return batch._replace(targets=weighted / total[:, None], notes={**batch.notes, MIXED: total})
+
     def image_weights(self, batch: Batch) -> Tensor | None:
-        """(b,) that of each image's class; 1 without a label."""
+        """(b,) that of each image's class, of a mixed one its classes'; 1 without a label."""
         if self.of_class is None:
             return None
-        weights = self.of_class[batch.labels]
+        weights = batch.notes.get(MIXED, self.of_class[batch.labels])
         return weights if batch.labelled is None else weights.where(batch.labelled, 1.0)

@@ -171,11 +171,11 @@ def _reads_earlier(config: Config) -> bool:
 
 TRAINING_PARTS: Joint[PartKind] = joints.TRAINING_PARTS.fill(
     {
-        "class balance": PartKind(_class_balance),
         "earlier exits": PartKind(_earlier_exits, wants_held_out=_reads_earlier),
         "augmented views": PartKind(
             _augmented_views, AugmentationOptions, timed=lambda config: ("augment",), described=_augmented
         ),
+        "class balance": PartKind(_class_balance),  # behind what mixes images
         "teacher": PartKind(
             _taught_exits,
             TeacherOptions,

@@ -199,7 +199,7 @@ def train_epochs(
                 accelerator.init_trackers(path.name)
             accelerator.log({k: v for k, v in result.row().items() if k != "epoch"}, step=result.epoch)
             accelerator.wait_for_everyone()
-            yield replace(result, run=Run(path)) if result.epoch == result.epochs else result
+            yield replace(result, run=Run(path, found_by=path.name)) if result.epoch == result.epochs else result
     finally:
         for tracker in accelerator.trackers:
             tracker.finish()

@@ -230,6 +230,7 @@ def test_a_look_agrees_with_what_a_training_reads(tmp_path: Path, suffix: str) -
         except ValueError:
             readable = False
         assert (image_facts.look_at(path).problem == "") == readable, end
+    assert "name too long" in image_facts.look_at(tmp_path / f"{300 * 'x'}.png").problem
 
 
 def test_a_look_is_upright(tmp_path: Path) -> None:

@@ -51,6 +51,17 @@ def test_a_table_is_divided_like_a_folder(table: Path, kind: str) -> None:
     assert len(open_data(DataConfig(str(path))).names()) == 40
 
 
+def test_images_lie_beside_a_table_that_is_a_link(table: Path) -> None:
+    columns(table, "path", "label", "split").to_csv(table, index=False)
+    (table.parent / "annex").mkdir()
+    stored = table.rename(table.parent / "annex" / "KEY.csv")
+    table.symlink_to(stored)
+    config = open_data(DataConfig(str(table))).located()
+    assert Path(config.name).name == "list.csv" and len(load_images(config.name, "train")) == 16
+    moved = open_data(DataConfig(str(table))).moved(table.parent)
+    assert moved.name == config.name
+
+
 def test_its_splits_are_taken_as_they_are(table: Path) -> None:
     columns(table, "path", "label", "split").to_csv(table, index=False)
     assert {split: len(load_images(str(table), split)) for split in ("train", "val", "test")} == {

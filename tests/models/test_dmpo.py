@@ -10,7 +10,7 @@ from small_model import C, K, made, pictures
 from torch import Tensor, nn
 
 from dmpo_explore.config import ModelConfig, Preprocess
-from dmpo_explore.models.dmpo import DMPO
+from dmpo_explore.models.dmpo import DMPO, hash_frozen
 from dmpo_explore.models.factory import assemble
 from dmpo_explore.models.stage import Stage
 
@@ -202,6 +202,17 @@ def test_trainable_state_round_trip() -> None:
         assert not torch.equal(other(pictures()), model(pictures()))
         other.load_trainable(state)
         assert torch.equal(other(pictures()), model(pictures()))
+
+
+def test_statistics_of_an_exits_own_parts_are_stored_and_change_no_hash() -> None:
+    model, other = made(), made()
+    for one in (model, other):
+        one.stages[0].bypass.add_module("own", nn.BatchNorm1d(4))
+    before = hash_frozen(model)
+    with torch.no_grad():
+        model.stages[0].bypass.own.running_mean.fill_(7.0)
+    other.load_trainable(model.trainable_state())
+    assert other.stages[0].bypass.own.running_mean.tolist() == [7.0] * 4 and hash_frozen(model) == before
 
 
 def test_loaded_weights_are_copies() -> None:

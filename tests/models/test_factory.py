@@ -255,6 +255,17 @@ def test_a_backbone_of_ones_own(tuning: str) -> None:
     assert out.exit.shape == (4,)
 
 
+@pytest.mark.parametrize("tuning", ["none", "lora", "full"])
+def test_a_backbones_own_dropout_is_off_unless_all_of_it_is_tuned(tuning: str) -> None:
+    backbone = own_backbone()
+    backbone.trunks[0] = nn.Sequential(backbone.trunks[0], nn.Dropout(0.9))
+    model = build_model(small(tuning=tuning, channels=8), C, backbone=backbone).train()
+    first, second = (model.stages[0].trunk(model.embed(pictures())) for _ in range(2))
+    assert torch.equal(first, second) == (tuning != "full")
+    if tuning == "lora":  # its own stays
+        assert any(isinstance(one, nn.Dropout) and one.p == small().dropout for one in model.modules())
+
+
 @pytest.mark.parametrize("tuning", ["lora", "lora-all"])
 def test_every_layer_of_a_backbone_of_ones_own_is_tuned(tuning: str) -> None:
     model = build_model(small(tuning=tuning, channels=8), C, backbone=own_backbone())

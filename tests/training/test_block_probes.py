@@ -60,8 +60,8 @@ def test_a_probe_ranks_a_class_that_it_never_saw_last() -> None:
     labels = np.arange(40) % 3
     labels[-1] = 3
     features = np.eye(4)[labels] + rng.normal(0, 0.01, (40, 4))
-    found = _fit(features, labels, np.arange(30, 40))
-    assert found.scores.shape == (10, 4) and (found.scores[:, 3] == found.scores.min()).all()
+    found = _fit(features, labels, np.arange(30, 40), 5)
+    assert found.scores.shape == (10, 5) and (found.scores[:, 3:] == found.scores.min()).all()
     assert (found.scores[:-1].argmax(1) == labels[30:-1]).all() and found.error < 0.1
 
 

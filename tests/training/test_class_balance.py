@@ -61,6 +61,18 @@ def test_the_loss_is_weighted_only_where_that_is_chosen() -> None:
     assert loss_class_weights(LABELS, 4, replace(CONFIG, class_balance="sampler")) is None
 
 
+def test_every_class_of_a_mixed_image_has_its_own_weight() -> None:
+    images = ImageSet("made", "train", LABELS, tuple("abcd"), np.arange(len(LABELS)), np.zeros((len(LABELS), 1, 1)))
+    balance = ClassBalance(images, replace(CONFIG, class_balance="weights"))
+    balance.of_class = torch.tensor([0.5, 2.0, 0.0])
+    targets = torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.1, 0.9, 0.0]])
+    batch = balance.views(Batch(torch.zeros(3, 3, 8, 8), torch.tensor([0, 0, 1]), targets=targets))
+    assert batch.targets is not None and batch.targets.sum(dim=1).tolist() == pytest.approx([1.0] * 3)
+    weights = balance.image_weights(batch)
+    assert weights is not None
+    torch.testing.assert_close(weights[:, None] * batch.targets, targets * balance.of_class)
+
+
 def test_classes_are_drawn_equally_often() -> None:
     sampler = BalancedSampler(LABELS, seed=3)
     rows = [row for epoch in range(10) for row in (sampler.set_epoch(epoch), *sampler)[1:]]

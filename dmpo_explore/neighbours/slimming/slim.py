@@ -145,7 +145,7 @@ def slim_epochs(
         if accelerator.is_main_process:
             writer.write(model, result, state | made_from)
         accelerator.wait_for_everyone()
-        yield replace(result, run=Run(path)) if result.epoch == result.epochs else result
+        yield replace(result, run=Run(path, found_by=path.name)) if result.epoch == result.epochs else result
 
 
 def other_settings(slimmed: Run, run: Run, settings: dict[str, Any]) -> str:

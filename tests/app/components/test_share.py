@@ -115,6 +115,8 @@ def test_a_run_that_its_name_does_not_find_goes_by_its_path(runs: Path, tmp_path
     shadowed = tmp_path / "four"  # a run under the root has this name
     shutil.copytree(runs / "six", shadowed)
     assert dx.load_run(shadowed).reference == str(shadowed)
+    with pytest.raises(ValueError, match=f"make it with `dmpo-explore record {shadowed}`"):
+        dx.load_run(shadowed).record("elsewhere")
 
 
 def test_own_scores_have_a_program_of_their_own(tmp_path: Path) -> None:
