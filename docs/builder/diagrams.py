@@ -194,7 +194,8 @@ def results() -> Drawing:
         d.bar(x, 8, 10, 10, colour)
         d.text(x + 16, 18, text, small=True, anchor="start")
     rows = pd.read_csv(ROOT / "benchmarks" / "results" / "third.csv")
-    means = rows.groupby(["set", rows["run"].str.replace(r"-s\d$", "", regex=True)]).mean(numeric_only=True)
+    arms = rows["run"].str.replace(r"-s\d$", "", regex=True)
+    means = rows.groupby(["set", arms]).mean(numeric_only=True).round(6)  # whatever columns stand beside
     for i, (name, shown) in enumerate(PANELS.items()):
         _panel(d, 52 + 244 * (i % 3), 64 + 246 * (i // 3), *shown, means.loc[name])
     return d
