@@ -112,8 +112,9 @@ def working(study: optuna.Study, folder: Path) -> Iterator[None]:
     """Context of a worker of a study whose database lies in ``folder``: it holds a lock there while it searches.
 
     If no other worker holds one, trials that count as running are those of killed workers: they go back to the queue as
-    they are, at once, as the same trials, and so do those that failed without an error: their worker was killed before
-    it gave them back. Where the file system has no locks, their heartbeats decide.
+    they are, at once, as the same trials, and so do those that failed behind an epoch without an error: their worker
+    was killed before it gave them back. Without an epoch, a run of that name may be the user's. Where the file system
+    has no locks, their heartbeats decide.
     """
     running = study.get_trials(deepcopy=False, states=(State.RUNNING,))  # read first: who made them holds a lock by now
     own = FileLock(folder / f".{study.study_name}.{secrets.token_hex(4)}.lock")
@@ -130,7 +131,7 @@ def working(study: optuna.Study, folder: Path) -> Iterator[None]:
                 with suppress(optuna.exceptions.UpdateFinishedTrialError):
                     study._storage.set_trial_state_values(trial._trial_id, State.WAITING)
             for trial in latest(study.get_trials(deepcopy=False)).values():
-                if trial.state is State.FAIL and "error" not in trial.user_attrs:
+                if trial.state is State.FAIL and "error" not in trial.user_attrs and epochs_of(trial):
                     give_back(study, trial.number)
         yield
     finally:

@@ -27,6 +27,7 @@ from dmpo_explore.search.trial_storage import (
     open_storage,
     read_curves,
     suggest,
+    working,
 )
 
 pytestmark = [pytest.mark.filterwarnings("ignore:Heartbeat of storage"), pytest.mark.slow]  # asked for without a worker
@@ -177,6 +178,18 @@ def test_a_silent_workers_trial_goes_back_to_the_queue(make_study: Make, tmp_pat
     time.sleep(2.1)  # the database counts whole seconds
     free_stale_trials(study)
     assert [t.state for t in study.get_trials()] == [State.FAIL, State.WAITING]
+
+
+def test_a_lone_worker_frees_what_failed_behind_an_epoch_without_an_error(make_study: Make, tmp_path: Path) -> None:
+    study = make_study(f"sqlite:///{tmp_path / 'a.db'}")
+    for epochs, error in (([entry(0.5)], ""), ([], ""), ([entry(0.5)], "out of memory")):
+        trial = ask(study, *epochs)
+        if error:
+            trial.set_user_attr("error", error)
+        study.tell(trial, state=State.FAIL)
+    with working(study, tmp_path):
+        waiting = study.get_trials(states=(State.WAITING,))
+    assert [identity(trial) for trial in waiting] == [0]
 
 
 def test_a_bad_url_is_named(tmp_path: Path) -> None:
