@@ -72,7 +72,7 @@ class RunningPolicy(Policy):
     """
 
     name = "running"
-    rule = "Exit so that the shares of a threshold of **{}** hold: its thresholds follow the images."
+    rule = "Exit so that the shares that **{}** gave hold: thresholds follow the images."
     summary = "another policy, with thresholds that keep its exit shares on the images that come"
 
     thresholds: tuple[float, ...] = ()
