@@ -117,7 +117,9 @@ def _charts(
     signed, pair = METHODS[question.method].signed, answers.contrast
     words = "the logarithm of each exit's confidence" if question.target == state.SCORE else ""
     words = words or answers.record.meta.class_names[int(question.target)]
-    text = f"Evidence for {escape_markdown(words)}" + " (orange) and against it (blue)" * signed + ", on one scale."
+    title = METHODS[question.method].title + f" for {words}" * maps.attributions[0].is_attribution
+    text = f"Evidence for {escape_markdown(words)} (orange) and against it (blue)" if signed else escape_markdown(title)
+    text += ", on one scale."
     if pair is not None:
         between = replace(maps, attributions=tuple(maps.attributions[k] for k in pair))
         heats.append(between.differences(shares=as_shares)[0])
@@ -133,7 +135,7 @@ def _charts(
     figure = dx.figures.exit_maps_figure(pixels, heats, labels, signed=signed, unit=unit, columns=columns)
     with st.container(key="scrolled_maps"):  # on a phone, where maps would be too small to read
         st.html('<p class="dx-sideways" tabindex="0">Scroll sideways to see all exits.</p>')
-        alt = f"{METHODS[question.method].title} for {words}: one map for each exit."
+        alt = f"{title}: one map for each exit."
         st.plotly_chart(figure, key="maps", config={"displayModeBar": False}, alt=alt)
     height, width = pixels.shape[:2]
     resizing = answers.image.run.config.model.resizing

@@ -194,7 +194,7 @@ def _attribution(
         method=method,
         logit=logit,
         difference=logit - nothing,
-        unit=kind.unit,
+        unit=kind.unit.replace("logit", "log-probability") if query.view.score else kind.unit,
         additive=kind.additive,
         is_attribution=kind.is_attribution,
         query=replace(query, precomputed=None),

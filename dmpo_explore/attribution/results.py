@@ -27,7 +27,8 @@ class Attribution:
             in pixels.
         prefix: (P,) values of class and register tokens (`layer_integrated_gradients`, `token_grad_cam`), else empty.
         target: the class. exit: 0-based. method: its name.
-        logit: the target's logit at the exit. difference: the same minus the baseline's.
+        logit: the target's logit at the exit, for the target ``score`` its log-probability. difference: the same minus
+            the baseline's.
         delta: convergence delta, the sum of all values minus ``difference``, where the method defines one.
         steps: number of steps or samples. layer: where tokens were read. unit: of the values.
         additive: whether values (and ``prefix``) add up to ``difference`` within ``delta``.
@@ -72,6 +73,8 @@ class Attribution:
         progress: Progress | None = None,
     ) -> Quality:
         """Infidelity, max-sensitivity, insertion and deletion of the map; see `Quality`.
+
+        What is hidden shows the baseline, the first of them where the method took a stack.
 
         Args:
             samples: random masks for infidelity. perturbations: noisy copies for max-sensitivity. Each of them computes

@@ -25,9 +25,9 @@ def rollout(attentions: list[Tensor]) -> Tensor:
 
 
 def roll_out(view: ExitView, image: Tensor) -> Array:
-    """Rollout from the tokens that the exit reads to the patches: (rows, columns), summing to at most 1.
+    """Rollout from the class token under an exit to the patches: (rows, columns), summing to at most 1.
 
-    Read from the class token, or from the mean patch where there is none (registers are not read).
+    From the class token where there is one, whatever the exit's predictor reads; else from the mean patch.
 
     Raises:
         ValueError: a backbone whose attention does not cover all tokens (windows, convolutions), or blocks of

@@ -335,6 +335,9 @@ def mine(*names: str) -> Mine:
             except Exception as error:
                 said = f"{path} cannot be run ({type(error).__name__}: {error}); delete it, or mend it"
                 raise NotYet(said) from None
-            CHECKS[name](part)
+            try:
+                CHECKS[name](part)
+            except NotYet as error:
+                raise NotYet(f"{path}: {error} Delete the file, or mend it.") from None
         setattr(found, name, part)
     return found

@@ -13,8 +13,9 @@ from typing import Any
 from ..utils.files import write_text
 
 FOLDER = Path("my_parts")  # beside the notebook
-HEADER = "# Written by the course from your notebook: run the cell there again to renew it.\n\nimport torch\n"
-HEADER += "from torch import nn\nfrom torch.nn import functional as F\n\n\n"
+HEADER = "# Written by the course from your notebook: run the cell there again to renew it.\n\n"
+HEADER += "import numpy as np\nimport torch\nfrom torch import nn\nfrom torch.nn import functional as F\n\n"
+HEADER += "import dmpo_explore as dx\n\n\n"
 
 
 def shell() -> Any:

@@ -1,7 +1,6 @@
 """Figures: tables and arrays in, Plotly figures out.
 
-Every function ends in ``_figure`` and only returns the figure; `exit_animation` returns a drawing in SVG.
-Colours, symbols and layout are in `style.py`.
+Every function ends in ``_figure`` and only returns the figure. Colours, symbols and layout are in `style.py`.
 
 Example:
     >>> import dmpo_explore as dx
@@ -17,10 +16,7 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
-    from .animation import exit_animation as exit_animation
-    from .attribution import difference_maps_figure as difference_maps_figure
     from .attribution import exit_maps_figure as exit_maps_figure
-    from .attribution import insertion_deletion_figure as insertion_deletion_figure
     from .attribution import pathways_figure as pathways_figure
     from .compare import accuracy_difference_figure as accuracy_difference_figure
     from .compare import class_accuracy_figure as class_accuracy_figure
@@ -29,13 +25,10 @@ if TYPE_CHECKING:
     from .compare import mark_points as mark_points
     from .data import class_counts_figure as class_counts_figure
     from .fixed_sequence import fixed_sequence_figure as fixed_sequence_figure
-    from .image import decision_trace_figure as decision_trace_figure
     from .inspection import cka_figure as cka_figure
     from .inspection import depth_figure as depth_figure
-    from .inspection import forecast_figure as forecast_figure
     from .inspection import gradient_conflict_figure as gradient_conflict_figure
     from .inspection import matrix_figure as matrix_figure
-    from .inspection import predictor_compute_figure as predictor_compute_figure
     from .inspection import probe_figure as probe_figure
     from .inspection import spectrum_figure as spectrum_figure
     from .inspection import token_colours_figure as token_colours_figure
@@ -43,8 +36,6 @@ if TYPE_CHECKING:
     from .live import latency_figure as latency_figure
     from .live import speed_figure as speed_figure
     from .method import exit_predictions_figure as exit_predictions_figure
-    from .method import flips_figure as flips_figure
-    from .method import nominal_figure as nominal_figure
     from .method import schedule_figure as schedule_figure
     from .patch_maps import patch_maps_figure as patch_maps_figure
     from .reliability import failure_prediction_figure as failure_prediction_figure
@@ -76,7 +67,6 @@ if TYPE_CHECKING:
     from .thumbnails import smaller_image as smaller_image
     from .thumbnails import thumbnail_address as thumbnail_address
     from .trade_off import class_exit_figure as class_exit_figure
-    from .trade_off import confidence_figure as confidence_figure
     from .trade_off import exit_histogram_figure as exit_histogram_figure
     from .trade_off import trade_off_figure as trade_off_figure
     from .training import histories_figure as histories_figure

@@ -1,6 +1,6 @@
-"""Attribution of exits: heat maps over the image, insertion and deletion curves, trunk and bypass.
+"""Attribution of exits: heat maps over the image, trunk and bypass.
 
-In: arrays of `dx.attribute`, `dx.compare_exits`, `dx.attribute_pathways` and `Attribution.quality`, and the image.
+In: arrays of `dx.attribute`, `dx.compare_exits` and `dx.attribute_pathways`, and the image.
 Out: `plotly.graph_objects.Figure`, never shown here. Signed maps use one diverging scale on all panels: orange supports
 the class, blue opposes it, and zero is transparent over the grey image.
 """
@@ -8,22 +8,17 @@ the class, blue opposes it, and zero is transparent over the grey image.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 from PIL import Image
 
-from ..utils.typing import Array
 from .style import (
     BYPASS,
     GREY,
     HATCH,
-    OPPOSES,
     SIGNED_OVERLAY,
-    SUPPORTS,
     TRUNK,
     UNSIGNED_OVERLAY,
     WHITE,
@@ -33,31 +28,6 @@ from .style import (
 )
 
 _LEAST = 140  # pixels of the backdrop's width
-
-
-class Curves(Protocol):
-    """Insertion and deletion curves, as `dmpo_explore.attribution.quality.Quality` has them.
-
-    Args:
-        shares: (n,) share of cells changed. insertion, deletion: (n,) probability of the class.
-        insertion_area, deletion_area: areas under them.
-        random_insertion_area, random_deletion_area: mean areas of random orders.
-    """
-
-    @property
-    def shares(self) -> Array: ...
-    @property
-    def insertion(self) -> Array: ...
-    @property
-    def deletion(self) -> Array: ...
-    @property
-    def insertion_area(self) -> float: ...
-    @property
-    def deletion_area(self) -> float: ...
-    @property
-    def random_insertion_area(self) -> float: ...
-    @property
-    def random_deletion_area(self) -> float: ...
 
 
 def exit_maps_figure(
@@ -100,6 +70,7 @@ def exit_maps_figure(
     figure.set_subplots(
         rows=-(-len(maps) // n), cols=n, subplot_titles=list(labels), horizontal_spacing=0.01, vertical_spacing=0.09
     )
+    figure.update_xaxes(visible=False).update_yaxes(visible=False)  # also where the last row has no map
     bar = {"title": {"text": unit, "side": "right"}, "thickness": 12, "len": 0.8, "tickformat": ".2~g"}
     figure.update_layout(
         coloraxis={
@@ -115,66 +86,6 @@ def exit_maps_figure(
         _panel(figure, backdrop, heat, row + 1, column + 1, i)
     figure.update_annotations(font={"size": 13})
     return figure.update_layout(margin={"l": 10, "r": 10, "t": 50, "b": 10}, height=90 + 140 * (-(-len(maps) // n)))
-
-
-def difference_maps_figure(
-    image: npt.ArrayLike, differences: npt.ArrayLike, labels: Sequence[str], **options: Any
-) -> go.Figure:
-    """Differences of heat maps from each exit to the next (`ExitComparison.differences`), as `exit_maps_figure`.
-
-    Args:
-        image: (h,w) or (h,w,3) uint8. differences: (K-1,rows,columns).
-        labels: names of the K exits; panels are titled ``later − earlier``.
-        options: of `exit_maps_figure`.
-
-    Raises:
-        ValueError: another number of labels, or as `exit_maps_figure`.
-
-    Example:
-        >>> import dmpo_explore as dx, numpy as np
-        >>> image, changes = np.zeros((28, 28), np.uint8), np.ones((1, 4, 4))
-        >>> figure = dx.figures.difference_maps_figure(image, changes, ["exit 1", "exit 2"])
-        >>> figure.layout.annotations[0].text
-        'exit 2 − exit 1'
-    """
-    maps = np.asarray(differences)
-    if len(labels) != len(maps) + 1:
-        raise ValueError(f"{len(maps)} differences need {len(maps) + 1} labels, not {len(labels)}")
-    titles = [f"{later} − {earlier}" for earlier, later in pairwise(labels)]
-    return exit_maps_figure(image, maps, titles, **{"unit": "difference", **options})
-
-
-def insertion_deletion_figure(quality: Curves, template: str | None = None) -> go.Figure:
-    """Insertion and deletion curves: probability of the class while cells are shown or hidden in the map's order.
-
-    Args:
-        quality: of `Attribution.quality`. The legend gives the areas, beside those of random orders if there are any.
-
-    Example:
-        >>> import dmpo_explore as dx, numpy as np
-        >>> from types import SimpleNamespace
-        >>> curve = {"shares": np.array([0, 1]), "insertion": np.array([0.1, 0.9]), "deletion": np.array([0.9, 0.1])}
-        >>> areas = {"insertion_area": 0.5, "random_insertion_area": 0.5}
-        >>> areas |= {"deletion_area": 0.5, "random_deletion_area": 0.5}
-        >>> dx.figures.insertion_deletion_figure(SimpleNamespace(**curve, **areas)).data[0].name
-        'insertion: area 0.50 (random order 0.50)'
-    """
-    figure = new_figure(template, "share of cells shown or hidden, most important first", "probability of the class")
-    areas = {"insertion": quality.insertion_area, "deletion": quality.deletion_area}
-    chance = {"insertion": quality.random_insertion_area, "deletion": quality.random_deletion_area}
-    looks = {"insertion": (SUPPORTS, "solid", "circle"), "deletion": (OPPOSES, "dash", "square")}
-    for name, (colour, dash, symbol) in looks.items():
-        random = "" if np.isnan(chance[name]) else f" (random order {chance[name]:.2f})"
-        figure.add_scatter(
-            x=quality.shares,
-            y=getattr(quality, name),
-            name=f"{name}: area {areas[name]:.2f}{random}",
-            mode="lines+markers",
-            line={"color": colour, "dash": dash, "width": 2},
-            marker={"symbol": symbol, "size": 6},
-            hovertemplate=f"{name}: %{{x:.0%}} of cells, probability %{{y:.3f}}<extra></extra>",
-        )
-    return figure.update_xaxes(tickformat=".0%", range=[-0.02, 1.02]).update_yaxes(range=[-0.02, 1.05])
 
 
 def pathways_figure(
@@ -246,7 +157,7 @@ def _panel(figure: go.Figure, backdrop: str, heat: np.ndarray, row: int, column:
         row=row,
         col=column,
     )
-    hidden = {"visible": False, "showgrid": False, "constrain": "domain"}
+    hidden = {"showgrid": False, "constrain": "domain"}
     figure.update_xaxes(**hidden, range=[-0.5, columns - 0.5], row=row, col=column)
     shape = {"scaleanchor": f"x{axis}", "scaleratio": columns / rows, "constraintoward": "top"}
     figure.update_yaxes(**hidden, **shape, range=[rows - 0.5, -0.5], row=row, col=column)

@@ -63,7 +63,8 @@ def fixed_sequence_figure(table: pd.DataFrame, delta: float = 0.05, template: st
     figure.add_annotation(text=f"δ = {delta:g}", y=np.log10(delta), **level)  # on a logarithmic axis: by the exponent
     _note(figure, "taken", passed.tail(1), arrowcolor=CORRECT, ax=60, ay=90, xanchor="left")
     _note(figure, "fails", failed.head(1), arrowcolor=INCORRECT, ax=-45, ay=-24, xanchor="right")
-    figure.update_xaxes(autorange="reversed", tickformat=".2f")
+    falling = bool(table["threshold"].iloc[0] > table["threshold"].iloc[-1])  # else a low score is the surer one
+    figure.update_xaxes(autorange="reversed" if falling else True, tickformat=".2f")
     return figure.update_yaxes(type="log", dtick=1, exponentformat="power", range=[np.log10(_LEAST) - 0.2, 0.9])
 
 

@@ -1,4 +1,4 @@
-"""Inside the model: matrices, CKA, probes, gradient conflict, spectra, compute of predictors.
+"""Inside the model: matrices, CKA, probes, gradient conflict, spectra.
 
 In: arrays and the tables of `dmpo_explore.inspection`, no tensors. Out: `plotly.graph_objects.Figure`, never shown
 here. Signed matrices take orange, white and blue around 0, sizes cividis, images grey.
@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 
 from ..utils.registry import lookup
 from ..utils.typing import Array, Floats
-from .style import GREY, MATRIX_SCALES, model_colour, model_line, new_figure, styled, symbol
+from .style import GREY, MATRIX_SCALES, model_line, new_figure, styled, symbol
 
 
 def matrix_figure(
@@ -194,32 +194,6 @@ def probe_figure(tables: Mapping[str, pd.DataFrame], template: str | None = None
     return figure.update_yaxes(tickformat=".0%", col=2)
 
 
-def forecast_figure(probes: pd.DataFrame, exits: Sequence[int] = (), template: str | None = None) -> go.Figure:
-    """Accuracy of the probes behind every block over the compute up to there; lines at the proposed exits.
-
-    Args:
-        probes: of a `Forecast`: ``block``, ``share``, ``mean``, ``second_order``. exits: block numbers.
-
-    Example:
-        >>> import dmpo_explore as dx, pandas as pd
-        >>> rows = {"block": [1, 2], "share": [0.5, 1.0], "mean": [0.5, 0.75], "second_order": [0.5, 0.875]}
-        >>> figure = dx.figures.forecast_figure(pd.DataFrame(rows), exits=[1, 2])
-        >>> [trace.name for trace in figure.data], len(figure.layout.shapes)
-        (['class token and mean', 'second order'], 2)
-    """
-    figure = new_figure(template, "compute up to the block, of the plain model's", "accuracy of a probe, frozen")
-    for i, (column, name) in enumerate({"mean": "class token and mean", "second_order": "second order"}.items()):
-        figure.add_scatter(
-            x=probes["share"], y=probes[column], customdata=probes[["block"]], name=name, mode="lines+markers",
-            line=model_line(i, 2), marker={"symbol": symbol(i)},
-            hovertemplate="block %{customdata[0]}<br>%{x:.0%} of the compute<br>accuracy %{y:.1%}<extra></extra>",
-        )  # fmt: skip
-    for row in probes[probes["block"].isin([*exits])].itertuples():
-        line = {"color": GREY, "dash": "dot", "width": 1}
-        figure.add_vline(row.share, line=line, annotation_text=f"{row.block}", annotation_position="top")
-    return figure.update_xaxes(tickformat=".0%", rangemode="tozero").update_yaxes(tickformat=".0%")
-
-
 def gradient_conflict_figure(tables: Mapping[str, pd.DataFrame], template: str | None = None) -> go.Figure:
     """Cosine between each early exit's gradient and the last exit's; negative values are conflicts.
 
@@ -259,38 +233,6 @@ def spectrum_figure(spectra: Mapping[str, npt.ArrayLike], template: str | None =
             raise ValueError(f"spectrum {name!r} has no eigenvalue above 0")
         figure.add_scatter(x=np.arange(1, len(kept) + 1), y=kept / kept[0], name=name, **_line(i))
     return figure.update_yaxes(type="log", exponentformat="power", dtick=1)
-
-
-def predictor_compute_figure(table: pd.DataFrame, template: str | None = None) -> go.Figure:
-    """Probe accuracy over compute of several predictors, a named point each.
-
-    Args:
-        table: ``name``, ``flops`` (per image, 1 MAC = 2 FLOPs), ``accuracy`` and optionally ``parameters``.
-
-    Example:
-        >>> import dmpo_explore as dx, pandas as pd
-        >>> table = pd.DataFrame({"name": ["mean", "cov"], "flops": [1e6, 2.5e6], "accuracy": [0.5, 0.75]})
-        >>> [(trace.name, trace.x) for trace in dx.figures.predictor_compute_figure(table).data]
-        [('mean', (1.0,)), ('cov', (2.5,))]
-    """
-    figure = new_figure(template, "compute of the predictor (MFLOPs an image; 1 MAC = 2 FLOPs)", "label found")
-    for i, row in enumerate(table.to_dict("records")):
-        parameters = f"<br>{row['parameters']:,} parameters" if "parameters" in row else ""
-        figure.add_scatter(
-            x=[row["flops"] / 1e6],
-            y=[row["accuracy"]],
-            name=str(row["name"]),
-            text=[str(row["name"])],
-            mode="markers+text",
-            textposition="top center",
-            cliponaxis=False,
-            showlegend=False,
-            marker={"size": 11, "symbol": symbol(i), "color": model_colour(i)},
-            hovertemplate="%{text}<br>%{x:.2f} MFLOPs<br>%{y:.1%}" + parameters + "<extra></extra>",
-        )
-    spread = table["flops"].max() / 1e6 * 0.2  # room for the names
-    figure.update_xaxes(range=[table["flops"].min() / 1e6 - spread, table["flops"].max() / 1e6 + spread])
-    return figure.update_yaxes(tickformat=".0%")
 
 
 def _add_lines(figure: go.Figure, lines: Mapping[str, Floats], x: Sequence[str] | None, **place: Any) -> None:

@@ -1,17 +1,15 @@
-"""Parts of the method: predictions of every exit, loss schedules, nominal compute, predictions that change.
+"""Parts of the method: predictions of every exit, loss schedules.
 
-In: one image with its predictions, loss weights over the epochs, planned and realised compute, correctness by exit.
-Out: `plotly.graph_objects.Figure`, never shown here.
+In: one image with its predictions, loss weights over the epochs. Out: `plotly.graph_objects.Figure`, never shown here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import plotly.graph_objects as go
 
 from .style import (
@@ -23,7 +21,6 @@ from .style import (
     dash,
     exit_colours,
     image_address,
-    model_line,
     new_figure,
     symbol,
 )  # fmt: skip
@@ -125,70 +122,3 @@ def schedule_figure(weights: npt.ArrayLike, epoch: int | None = None, template: 
     if epoch is not None:
         figure.add_vline(x=epoch + 1, line={"color": GREY, "width": 1, "dash": "dot"})
     return figure.update_yaxes(rangemode="tozero")
-
-
-def nominal_figure(points: Mapping[str, pd.DataFrame], template: str | None = None) -> go.Figure:
-    """Realised against nominal compute; on the diagonal they are equal.
-
-    Args:
-        points: name → table with the columns ``nominal`` and ``realised``, fractions of the plain backbone's FLOPs.
-
-    Example:
-        >>> import dmpo_explore as dx, pandas as pd
-        >>> table = pd.DataFrame({"nominal": [0.3, 0.6], "realised": [0.35, 0.5]})
-        >>> [trace.name for trace in dx.figures.nominal_figure({"demo": table}).data]
-        ['as planned', 'demo']
-    """
-    figure = new_figure(template, "planned compute", "used compute")
-    both = np.concatenate([table[["nominal", "realised"]].to_numpy().ravel() for table in points.values()])
-    ends = [float(both.min()), float(both.max())]
-    figure.add_scatter(x=ends, y=ends, name="as planned", mode="lines", line={"color": GREY, "dash": "dot"})
-    for i, (name, table) in enumerate(points.items()):
-        figure.add_scatter(
-            x=table["nominal"],
-            y=table["realised"],
-            name=name,
-            mode="lines+markers",
-            line=model_line(i),
-            marker={"size": 9, "symbol": symbol(i)},
-            hovertemplate="%{fullData.name}<br>planned %{x:.1%}, used %{y:.1%}<extra></extra>",
-        )
-    return figure.update_xaxes(tickformat=".0%").update_yaxes(tickformat=".0%")
-
-
-def flips_figure(correct: npt.ArrayLike, template: str | None = None) -> go.Figure:
-    """Number of predictions that turn correct and that turn incorrect from one exit to the next.
-
-    Args:
-        correct: (B, K) bool, K ≥ 2.
-
-    Raises:
-        ValueError: another shape.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> figure = dx.figures.flips_figure(dx.load_run("demo").record("test").correct)
-        >>> [trace.name for trace in figure.data]
-        ['turns correct', 'turns incorrect']
-    """
-    correct = np.asarray(correct, bool)
-    if correct.ndim != 2 or correct.shape[1] < 2:
-        raise ValueError(f"correct {correct.shape} must be (B, K) with at least two exits")
-    before, after = correct[:, :-1], correct[:, 1:]
-    steps = [f"{k} → {k + 1}" for k in range(1, correct.shape[1])]
-    figure = new_figure(template, "from exit to exit", "images").update_layout(barmode="relative")
-    turned = (
-        ("turns correct", ~before & after, CORRECT, "", 1),
-        ("turns incorrect", before & ~after, INCORRECT, "/", -1),
-    )
-    for name, changed, colour, pattern, sign in turned:
-        count = changed.sum(axis=0)
-        figure.add_bar(
-            x=steps,
-            y=sign * count,
-            text=[f"{n:,}" for n in count],
-            name=name,
-            marker={"color": colour, "pattern": {"shape": pattern, **HATCH}},
-            hovertemplate="%{x}: %{text} " + name + "<extra></extra>",
-        )
-    return figure.update_xaxes(type="category").update_yaxes(zeroline=True, zerolinecolor=GREY)

@@ -30,7 +30,7 @@ def reliability_figure(tables: Mapping[str, pd.DataFrame], template: str | None 
 
     Args:
         tables: name (before, after) → `reliability_table`: ``exit`` (from 1), ``confidence``, ``accuracy``,
-            ``images``. A point's area is its share of the images.
+            ``images``. A point's area is its share of the images, and at least 5 pixels wide.
 
     Raises:
         ValueError: no table.
@@ -69,8 +69,12 @@ def reliability_figure(tables: Mapping[str, pd.DataFrame], template: str | None 
                 **where,
             )
     figure.update_xaxes(range=[0, 1.03], tickformat=".0%").update_yaxes(range=[0, 1.03], tickformat=".0%")
-    last = {"row": -(-len(exits) // columns)}
-    return figure.update_xaxes(title="confidence", **last).update_yaxes(title="accuracy", col=1)
+    for place in range(max(0, len(exits) - columns), len(exits)):  # the lowest of each column
+        figure.update_xaxes(title="confidence", row=place // columns + 1, col=place % columns + 1)
+    for place in range(len(exits), columns * -(-len(exits) // columns)):
+        empty = {"row": place // columns + 1, "col": place % columns + 1}
+        figure.update_xaxes(visible=False, **empty).update_yaxes(visible=False, **empty)
+    return figure.update_yaxes(title="accuracy", col=1)
 
 
 def failure_prediction_figure(
@@ -230,7 +234,7 @@ def shift_figure(table: pd.DataFrame, rows: Sequence[str] = tuple(_PANELS), temp
             seen = pd.concat([clean, table[table["corruption"] == corruption]])
             seen = seen[seen["policy"] == policy].sort_values("strength")
             for row, measure in enumerate(rows, start=1):
-                broken = seen["violated"] & (measure == "too_early")
+                broken = seen["violated"] & (seen.get("risk", "too_early") == measure)
                 figure.add_scatter(
                     x=seen["strength"],
                     y=seen[measure],

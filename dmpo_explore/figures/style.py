@@ -38,7 +38,6 @@ CORRECT = BLUE
 INCORRECT = ORANGE
 SUPPORTS, OPPOSES = ORANGE, BLUE  # an attribution's sign
 TRUNK, BYPASS = BLUE, "#E69F00"
-THRESHOLD = ORANGE
 SHADE = "rgba(0,114,178,0.10)"  # of the second phase of a training
 HATCH = {"fillmode": "overlay", "solidity": 0.3}
 

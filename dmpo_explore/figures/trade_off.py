@@ -168,7 +168,7 @@ def class_exit_figure(
     if labels.size and not (0 <= labels.min() <= labels.max() < size[0] and 0 <= exits.min() <= exits.max() < size[1]):
         raise ValueError(f"labels to {labels.max()} and exits to {exits.max()} but {size[0]} and {size[1]} names")
     counts = np.bincount(labels * size[1] + exits, minlength=size[0] * size[1]).reshape(size)
-    rows = _rows_drawn(counts)
+    rows, with_images = _rows_drawn(counts), int((counts.sum(axis=1) > 0).sum())
     names = class_labels(class_names)
     counts = counts[rows]
     figure = new_figure(template, "", "").add_heatmap(
@@ -186,7 +186,8 @@ def class_exit_figure(
         hovertemplate="%{y}, %{x}: %{customdata:,} images, %{z:.1%}<extra></extra>",
     )
     if len(rows) < len(names):
-        figure.update_layout(title=f"{len(rows)} of {len(names):,} classes: those that exit earliest and latest")
+        which = "exit earliest and latest" if len(rows) < with_images else "have images"
+        figure.update_layout(title=f"{len(rows)} of {len(names):,} classes: those that {which}")
     figure.update_xaxes(type="category", showgrid=False)
     return figure.update_yaxes(type="category", autorange="reversed", showgrid=False)
 
@@ -200,45 +201,3 @@ def _rows_drawn(counts: Ints) -> Ints:
     order = np.argsort(means, kind="stable")[: int((images > 0).sum())]
     half = MOST_CLASSES // 2
     return order if len(order) <= MOST_CLASSES else np.concatenate([order[:half], order[-half:]])
-
-
-def confidence_figure(
-    confidence: npt.ArrayLike, correct: npt.ArrayLike, exit_labels: Sequence[str], template: str | None = None
-) -> go.Figure:
-    """Confidence of correct and incorrect predictions at each exit: boxes of the 5, 25, 50, 75 and 95 % quantiles.
-
-    Args:
-        confidence: (B, K). correct: (B, K) bool. exit_labels: K axis labels.
-
-    Raises:
-        ValueError: shapes that do not agree.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> record = dx.load_run("demo").record("test")
-        >>> labels = [f"exit {k + 1}" for k in range(record.n_exits)]
-        >>> figure = dx.figures.confidence_figure(record.confidence, record.correct, labels)
-        >>> [trace.name for trace in figure.data]
-        ['correct', 'incorrect']
-    """
-    confidence, correct = np.asarray(confidence), np.asarray(correct, bool)
-    if confidence.shape != correct.shape or confidence.ndim != 2 or confidence.shape[1] != len(exit_labels):
-        shapes = f"confidence {confidence.shape}, correct {correct.shape}"
-        raise ValueError(f"{shapes} and {len(exit_labels)} labels must be (B, K), (B, K) and K")
-    figure = new_figure(template, "exit", "confidence").update_layout(boxmode="group")
-    for name, mask, colour in (("correct", correct, CORRECT), ("incorrect", ~correct, INCORRECT)):
-        columns = [confidence[mask[:, k], k] for k in range(len(exit_labels))]
-        shown = [k for k, column in enumerate(columns) if column.size]
-        numbers = np.array([np.quantile(columns[k], [0.05, 0.25, 0.5, 0.75, 0.95]) for k in shown]).reshape(-1, 5)
-        low, first, median, third, high = numbers.T
-        figure.add_box(
-            x=[exit_labels[k] for k in shown],
-            lowerfence=low,
-            q1=first,
-            median=median,
-            q3=third,
-            upperfence=high,
-            name=name,
-            marker={"color": colour},
-        )
-    return figure.update_yaxes(range=[0, 1.02])

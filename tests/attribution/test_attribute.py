@@ -100,7 +100,7 @@ def test_nothing_runs_behind_the_last_exit_that_is_compared() -> None:
 def test_the_score_of_every_exit_is_explained_for_its_own_prediction() -> None:
     model, pixels = made(), image()
     found = compare_exits(model, pixels, "score", "input_x_gradient")
-    assert found.target is None
+    assert found.target is None and {one.unit for one in found.attributions} == {"log-probability, to first order"}
     with torch.no_grad():
         log_confidence = model(pixels[None])[0].log_softmax(-1).amax(-1)
         predicted = model(pixels[None])[0].argmax(-1)

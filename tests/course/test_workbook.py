@@ -34,6 +34,13 @@ def test_a_cell_that_reads_a_part_again_leaves_its_file_alone(monkeypatch: pytes
     assert issubclass(mine("Stage").Stage, parts.SideStage) and Path("my_parts/Stage.py").read_text() == OWN
 
 
+def test_a_part_may_use_what_the_lesson_has_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = "class Stage(dx.course.parts.SideStage):\n    factor = np.float32(1)\n"
+    monkeypatch.setattr(workbook, "cell", lambda: own)
+    workbook.keep("Stage")
+    assert issubclass(mine("Stage").Stage, parts.SideStage)
+
+
 def test_outside_of_a_notebook_nothing_is_written(here: Path) -> None:
     checks.stage(parts.SideStage)
     assert list(here.iterdir()) == []
@@ -53,8 +60,8 @@ def test_a_missing_part_is_the_courses_and_one_in_the_folder_is_yours() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("Stage = 1 / 0\n", "cannot be run .ZeroDivisionError"),
-        ("from torch.nn import Identity as Stage\n", "is missing"),
+        ("Stage = 1 / 0\n", "my_parts/Stage.py cannot be run .ZeroDivisionError"),
+        ("from torch.nn import Identity as Stage\n", "^my_parts/Stage.py: .* is missing.* Delete the file, or mend it"),
     ],
 )
 def test_a_part_that_no_longer_passes_is_named(text: str, said: str) -> None:

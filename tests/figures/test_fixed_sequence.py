@@ -33,6 +33,11 @@ def test_a_small_p_value_behind_the_first_failure_is_not_passed() -> None:
     assert json.loads(figure.to_json())["layout"]["paper_bgcolor"] == "rgba(0,0,0,0)"
 
 
+def test_the_strictest_is_on_the_left_also_where_a_low_score_is_sure() -> None:
+    table = table_of(P).assign(threshold=np.linspace(0.1, 2.0, len(P)))  # of entropy
+    assert fixed_sequence_figure(table).layout.xaxis.autorange is True
+
+
 def test_only_some_of_what_lies_behind_is_drawn() -> None:
     assert len(fixed_sequence_figure(table_of([0.01, *[0.9] * 300])).data[2].y) == 25
 

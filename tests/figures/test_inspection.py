@@ -12,10 +12,8 @@ import pytest
 from dmpo_explore.figures.inspection import (
     cka_figure,
     depth_figure,
-    forecast_figure,
     gradient_conflict_figure,
     matrix_figure,
-    predictor_compute_figure,
     probe_figure,
     spectrum_figure,
     token_colours_figure,
@@ -24,11 +22,7 @@ from dmpo_explore.figures.style import MATRIX_SCALES
 
 MATRIX = np.array([[1.0, -3.0], [0.5, 2.0]])
 PROBES = pd.DataFrame({"exit": [1, 2], "low_level": [0.99, 0.9], "label": [0.5, 0.75]})
-FORECAST = pd.DataFrame({"block": [1, 2], "share": [0.5, 1.0], "mean": [0.5, 0.75], "second_order": [0.5, 0.8]})
 GRADIENTS = pd.DataFrame({"exit": [1, 2], "cosine": [-0.5, 0.25]})
-HEADS = pd.DataFrame(
-    {"name": ["mean", "moments"], "flops": [1e6, 2.5e6], "parameters": [10, 2000], "accuracy": [0.5, 0.75]}
-)
 
 
 def figures(template: str | None = None) -> dict[str, go.Figure]:
@@ -37,10 +31,8 @@ def figures(template: str | None = None) -> dict[str, go.Figure]:
         "cka": cka_figure(MATRIX, ["r1", "r2"], ["c1", "c2"], template),
         "depth": depth_figure({"a": [1, 2]}, "y", template),
         "probes": probe_figure({"trunk": PROBES, "read": PROBES}, template),
-        "forecast": forecast_figure(FORECAST, [2], template),
         "gradients": gradient_conflict_figure({"naive": GRADIENTS}, template),
         "spectrum": spectrum_figure({"a": [1.0, 4.0]}, template),
-        "cost": predictor_compute_figure(HEADS, template),
     }
 
 
@@ -126,15 +118,6 @@ def test_spectra_fall_from_one() -> None:
     figure = spectrum_figure({"a": [1.0, 4.0, 0.0, -1e-9, 2.0]})
     assert list(figure.data[0].y) == [1.0, 0.5, 0.25]
     assert list(figure.data[0].x) == [1, 2, 3]
-
-
-def test_heads_are_named_points() -> None:
-    figure = predictor_compute_figure(HEADS)
-    assert [trace.name for trace in figure.data] == ["mean", "moments"]
-    assert [(trace.x[0], trace.y[0]) for trace in figure.data] == [(1.0, 0.5), (2.5, 0.75)]
-    assert "2,000 parameters" in figure.data[1].hovertemplate
-    low, high = figure.layout.xaxis.range  # names have room on both sides
-    assert low < 0.6 and high > 2.9
 
 
 def test_wrong_arguments_are_refused() -> None:

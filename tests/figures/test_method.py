@@ -6,11 +6,10 @@ import base64
 import io
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
-from dmpo_explore.figures.method import exit_predictions_figure, flips_figure, nominal_figure, schedule_figure
+from dmpo_explore.figures.method import exit_predictions_figure, schedule_figure
 from dmpo_explore.figures.style import CORRECT, GREY, INCORRECT
 
 PIXELS = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
@@ -67,22 +66,3 @@ def test_a_schedule_is_a_line_per_exit_with_the_epoch_marked() -> None:
 def test_a_schedule_refuses_other_shapes(weights: object, epoch: int | None) -> None:
     with pytest.raises(ValueError, match="must be .epochs, exits."):
         schedule_figure(weights, epoch)  # type: ignore[arg-type]
-
-
-def test_planned_and_used_compute_have_a_diagonal() -> None:
-    table = pd.DataFrame({"nominal": [0.3, 0.6], "realised": [0.35, 0.5]})
-    figure = nominal_figure({"demo": table, "other": table + 0.1})
-    assert list(figure.data[0].x) == list(figure.data[0].y) == [0.3, 0.7]
-    assert [trace.name for trace in figure.data] == ["as planned", "demo", "other"]
-    np.testing.assert_array_equal(figure.data[1].y, [0.35, 0.5])
-
-
-def test_flips_count_both_ways() -> None:
-    correct = np.array([[0, 1, 1], [1, 0, 1], [1, 0, 0], [1, 1, 1]])
-    up, down = flips_figure(correct).data
-    assert list(up.y) == [1, 1] and list(down.y) == [-2, 0]
-    assert list(up.x) == ["1 → 2", "2 → 3"]
-    net = np.diff(correct.sum(axis=0))
-    np.testing.assert_array_equal(np.asarray(up.y) + np.asarray(down.y), net)  # what accuracy gains
-    with pytest.raises(ValueError, match="at least two exits"):
-        flips_figure(correct[:, :1])

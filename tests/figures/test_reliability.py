@@ -79,6 +79,9 @@ def test_reliability_has_a_panel_per_exit() -> None:
     seen = tables["after"][tables["after"]["exit"] == 2]
     assert list(drawn[1].x) == list(seen["confidence"]) and list(drawn[1].y) == list(seen["accuracy"])
     assert len({(trace.line.dash, trace.marker.symbol) for trace in figure.data if trace.name}) == 2
+    titles = {axis: figure.layout[axis].title.text or None for axis in ("xaxis", "xaxis2", "xaxis3", "xaxis4")}
+    assert titles == {"xaxis": None, "xaxis2": "confidence", "xaxis3": "confidence", "xaxis4": "confidence"}
+    assert [figure.layout[f"xaxis{k}"].visible for k in (3, 4, 5, 6)] == [None, None, False, False]
     with pytest.raises(ValueError, match="tables is empty"):
         reliability_figure({})
 
@@ -120,6 +123,8 @@ def test_shift_marks_exceeded_risks() -> None:
     early = certified[list(_PANELS).index("too_early")]
     assert set(early.marker.symbol) == {"x-thin-open"}  # all images exit at exit 1: the risk exceeds ε everywhere
     assert set(certified[0].marker.symbol) == {"square"}
+    other = shift_figure(table.assign(risk="disagreement"), ["too_early"])
+    assert "x-thin-open" not in {symbol for trace in other.data[:-1] for symbol in trace.marker.symbol}
     assert list(early.x) == [0, 1, 2] and list(figure.data[0].x) == [0, 1, 2]
     assert len(shift_figure(table, ["accuracy"]).data) == 5
     assert np.isfinite(np.concatenate([t.y for t in figure.data[:-1]])).all()

@@ -9,7 +9,7 @@ from synthetic import make_record
 
 from dmpo_explore.analysis.metrics import trade_off
 from dmpo_explore.figures.style import MODEL_COLOURS
-from dmpo_explore.figures.trade_off import class_exit_figure, confidence_figure, exit_histogram_figure, trade_off_figure
+from dmpo_explore.figures.trade_off import class_exit_figure, exit_histogram_figure, trade_off_figure
 
 LABELS = ("exit 1", "exit 2", "exit 3")
 
@@ -38,19 +38,6 @@ def test_histogram_counts() -> None:
         exit_histogram_figure([0, 3], [True, True], LABELS)
     with pytest.raises(ValueError, match=r"must both be \(B,\)"):
         exit_histogram_figure([0, 1], [True], LABELS)
-
-
-def test_confidence_boxes_hold_the_quantiles() -> None:
-    confidence = np.tile(np.linspace(0, 1, 101)[:, None], (1, 2))
-    correct = np.ones((101, 2), bool)
-    correct[:, 1] = False
-    figure = confidence_figure(confidence, correct, ["a", "b"])
-    right, wrong = figure.data
-    assert (list(right.x), list(wrong.x)) == (["a"], ["b"])
-    five = [right.lowerfence, right.q1, right.median, right.q3, right.upperfence]
-    assert np.ravel(five).tolist() == pytest.approx([0.05, 0.25, 0.5, 0.75, 0.95])
-    with pytest.raises(ValueError, match="and 3 labels"):
-        confidence_figure(confidence, correct, LABELS)
 
 
 def test_the_heat_map_of_classes_and_exits_shows_shares() -> None:
@@ -85,6 +72,8 @@ def test_of_many_classes_those_at_both_ends_are_drawn() -> None:
     assert list(figure.data[0].y) == [names[c] for c in (*order[:12], *order[-12:])]
     assert "24 of 101 classes" in figure.layout.title.text
     assert figure.data[0].z.sum(axis=1) == pytest.approx(1)
+    few = class_exit_figure([0, 1], [0, 1], names, LABELS)
+    assert few.layout.title.text == "2 of 101 classes: those that have images"
 
 
 def test_names_of_classes_are_short_told_apart_and_text() -> None:
