@@ -17,8 +17,7 @@ from _common.results import RESULTS, write_table
 from _learned.protocol import STUDIES, arm_of
 from _learned.report import gains, learned
 from _learned.run import make_row
-from _photos.run import write_rows
-from _study.run import is_done
+from _study.run import is_done, write_rows
 
 
 def main(arguments: list[str] | None = None) -> int:

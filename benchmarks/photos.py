@@ -31,12 +31,12 @@ from _photos.experimental import offered
 from _photos.fitted_on import compare, with_differences
 from _photos.pixels import beside_pixels
 from _photos.probes import START, merged_after, probe
-from _photos.run import commit, keep, make_row, reference_flops, write_rows
+from _photos.run import commit, make_row, reference_flops
 from _photos.screen import screen
 from _photos.tokens import cache_tokens
 from _photos.trials import BASE, SCREENS, SMALL_SCREENS, TRIALS, Trial
 from _study.grids import change
-from _study.run import is_done
+from _study.run import is_done, keep, write_rows
 
 BLOCKS = tuple(range(2, 13))
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from _common.results import RESULTS, write_table
 from _photos.claims import table
 from _photos.protocol import STUDIES
-from _photos.run import make_row, write_rows
+from _photos.run import make_row
 from _study.grids import change
-from _study.run import is_done
+from _study.run import is_done, write_rows
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -19,10 +19,10 @@ import pandas as pd
 
 import dmpo_explore as dx
 from _common.results import RESULTS, write_figure, write_table
-from _photos.run import write_rows
 from _slimming.protocol import ARMS, LR, STUDIES, WIDTHS
 from _slimming.report import importance_table, plane, table
 from _slimming.run import make_row, times
+from _study.run import write_rows
 
 FOLDER = RESULTS / "neighbours"
 

@@ -15,6 +15,7 @@ programs first: the load average at the start is noted.
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 import sys
 import tempfile
@@ -76,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.page:
         write_kept_page()
         return 0
-    result = measure(options)
+    result = measure(options, sys.argv[1:] if arguments is None else arguments)
     if options.peak:
         return 0
     print("\n".join(render_tables(result)))
@@ -105,8 +106,8 @@ def resized(run: dx.Run, size: int, folder: Path, progress: Callable[[str], None
     return copy
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """The result: machine, settings and the chosen parts. With ``--peak`` one arm's peak memory is printed instead."""
+def measure(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]:
+    """The result: command, machine, settings and the chosen parts. With ``--peak`` only one arm's peak is printed."""
     threads = options.threads or torch.get_num_threads()
     torch.set_num_threads(threads)
     run = dx.load_run(options.run)
@@ -118,8 +119,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         print(peak_mib(Bench(run, images, options.device, Path(), threads, n_images, [64]), options.peak))
         return {}
     start = time.perf_counter()
-    result: dict[str, Any] = {"command": "scripts/bench speed --write", "run": run.name, "rounds": options.rounds}
-    result |= {"machine": machine(threads)}
+    result: dict[str, Any] = {"command": shlex.join(["scripts/bench", "speed", *arguments]), "run": run.name}
+    result |= {"rounds": options.rounds, "machine": machine(threads)}
     with tempfile.TemporaryDirectory() as folder, shown_progress() as progress:
         if options.image_size:
             run = resized(run, options.image_size, Path(folder), progress)

@@ -27,11 +27,10 @@ from optuna.trial import TrialState
 from tqdm import tqdm
 
 import dmpo_explore as dx
-from _common.results import RESULTS, write_table
+from _common.results import RESULTS
 from _study.grids import EVIDENCE, GRIDS, RECORDED, SEEDS, SPLITS, change
-from _study.run import is_done, make_run
+from _study.run import is_done, make_run, write_rows
 from dmpo_explore.search.trial_storage import free_stale_trials, open_storage
-from dmpo_explore.utils.files import read_json
 
 
 def plan(grid: Mapping[str, dx.Config], seeds: tuple[int, ...] = SEEDS) -> dict[str, dx.Config]:
@@ -123,14 +122,6 @@ def run_grid(grid: str, configs: Mapping[str, dx.Config], options: argparse.Name
         elif absent := [name for name in missing if not (results / name).is_dir()]:
             print(f"made elsewhere, so bring their folders to {results}: {', '.join(absent)}")
     return write_rows(results, order, RESULTS / f"study-{grid}.csv")
-
-
-def write_rows(results: Path, names: Iterable[str], path: Path) -> pd.DataFrame:
-    """All finished runs' rows as CSV, in the grid's order; written whole, so that workers cannot tear it."""
-    rows = [read_json(results / name / "row.json") for name in names if (results / name / "row.json").is_file()]
-    table = pd.DataFrame(rows)
-    write_table(path.stem, table, path.parent)
-    return table
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,8 +1,8 @@
 """Report of the study: comparisons, evidence, figures and RESULTS.md from its runs. `scripts/bench study_report`
 
 In: what `study` keeps in ``benchmarks/results``. Out: comparisons (``gains.csv``, ``contrasts.csv``) and evidence
-(``evidence.csv``) beside it, ``benchmarks/RESULTS.md`` and its figures. How arms are judged: `_study.grids`. Nothing
-here trains or chooses.
+(``evidence.csv``) beside it, ``benchmarks/RESULTS.md`` with its figures, and the table of parts in ``EVIDENCE.md``. How
+arms are judged: `_study.grids`. Nothing here trains or chooses.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 import dmpo_explore as dx
-from _common.results import RESULTS, write_figure, write_table
+from _common.results import RESULTS, with_part, write_figure, write_table
 from _photos import opening
 from _study.gains import AGAINST, CLAIMS, PARTS, SEEN, all_gains, choices, contrasts, evidence
 from _study.grids import REPORTED, SEEDS, SPLITS
@@ -281,9 +281,12 @@ def write_tables() -> None:
 def main(arguments: list[str] | None = None) -> int:
     argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args(arguments)
     write_tables()
-    write_figures(pd.read_csv(RESULTS / "gains.csv", dtype={"seeds": str}))
+    gains, evidence_page = pd.read_csv(RESULTS / "gains.csv", dtype={"seeds": str}), RESULTS.parent / "EVIDENCE.md"
+    write_figures(gains)
     text = document()
     write_text(RESULTS.parent / "RESULTS.md", text)
+    shown = evidence_page.read_text(encoding="utf-8")
+    write_text(evidence_page, with_part(shown, "study parts", summary_table(gains)))
     print(text)
     return 0
 

@@ -17,8 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from _common.results import RESULTS, write_table
-from _photos.run import write_rows
-from _study.run import is_done, train
+from _study.run import is_done, train, write_rows
 from _tuning.protocol import ARMS, CHOSEN, STUDIES, Study
 from _tuning.report import table
 from _tuning.run import make_row

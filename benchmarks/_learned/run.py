@@ -13,8 +13,8 @@ from typing import Any
 
 import dmpo_explore as dx
 from _learned.protocol import BUDGETS, Study, passes
-from _photos.run import at_budget, commit, keep
-from _study.run import is_done, train
+from _photos.run import at_budget, commit
+from _study.run import is_done, keep, train
 from dmpo_explore.data.torch_loaders import make_loader
 from dmpo_explore.inference.torch_recording import RECORD_BATCH, record_meta
 from dmpo_explore.models.flops import config_flops

@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 import dmpo_explore as dx
-from _common.results import write_table
-from _study.run import is_done, train
+from _study.run import is_done, keep, train
 from dmpo_explore.models.flops import config_flops
-from dmpo_explore.utils.files import atomic_file, atomic_folder, read_json, write_json, write_text
+from dmpo_explore.utils.files import read_json
 
 BUDGETS = {"30%": 0.3, "40%": 0.4, "50%": 0.5}  # name → share of the reference's compute
 Progress = Callable[[str], None]
@@ -108,23 +105,6 @@ def at_budget(calibration: dx.ExitRecord, read: dx.ExitRecord, flops: float) -> 
         return None
     allowed = min(flops, calibration.meta.flops[-1]) / calibration.meta.reference_flops
     return dx.apply(dx.fit_policy(calibration, flops=allowed), read)
-
-
-def keep(result: Path, config: dx.Config, row: dict[str, Any], correct: dict[str, npt.NDArray[Any]]) -> dict[str, Any]:
-    """Write the result folder, whole or not at all; gives ``row`` back."""
-    with atomic_folder(result) as folder:
-        with atomic_file(folder / "outcomes.npz") as temporary, temporary.open("wb") as stream:
-            np.savez_compressed(stream, **correct)  # type: ignore[arg-type]
-        write_text(folder / "config.json", config.to_json() + "\n")
-        write_json(folder / "row.json", row)
-    return row
-
-
-def write_rows(results: Path, names: Iterable[str], path: Path) -> pd.DataFrame:
-    """The rows of all finished runs among ``names`` as CSV, in that order."""
-    table = pd.DataFrame([read_json(f) for name in names if (f := results / name / "row.json").is_file()])
-    write_table(path.stem, table, path.parent)
-    return table
 
 
 def commit() -> str:

@@ -11,9 +11,9 @@ import pandas as pd
 import torch
 
 import dmpo_explore as dx
-from _photos.run import commit, keep
+from _photos.run import commit
 from _slimming.protocol import SLIM, SLIMMED, WIDE, WIDTHS, Study
-from _study.run import is_done, train
+from _study.run import is_done, keep, train
 from _tuning.protocol import CALIBRATION, TEST
 from _tuning.run import drawn, reader
 from dmpo_explore.neighbours.slimming.settings import read_settings, slimmed_config

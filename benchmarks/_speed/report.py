@@ -83,10 +83,9 @@ def _section(result: dict[str, Any]) -> list[str]:
     """Early exit and exits of another run, one image and batches under one heading."""
     run, size, rows = result["run"], result["image_size"], result["leaving"]["rows"]
     trained = dx.load_run(run).config.model.image_size
-    other = "" if size == trained else f" --image-size {size}"
     lines = [f"## `{run}` at {size} pixels", ""]
-    lines += [f"`scripts/bench speed --run {run}{other} --write`, {result['minutes']} minutes.", ""]
-    if other:
+    lines += [f"`{result['command']}`, {result['minutes']} minutes.", ""]
+    if size != trained:
         lines += [f"It was trained at {trained} pixels: here its answers are worth less, and its cost is right.", ""]
     for batch in sorted({row["batch"] for row in rows}):
         table = early_exit_table([row for row in rows if row["batch"] == batch])

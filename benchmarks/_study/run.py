@@ -7,7 +7,7 @@ machine), and for some arms ``gradients.csv`` and ``stages.csv``. A diverged tra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 
 import dmpo_explore as dx
+from _common.results import write_table
 from _study.evidence import GradientLog, stage_table
 from _study.grids import BUDGETS, REPORTED
 from dmpo_explore.training.own_teacher import with_own_teacher
@@ -58,7 +59,7 @@ def make_run(
             run = train(path, config, progress, watch, device)
         except FloatingPointError as error:
             progress(f"{name}: {error}")
-            return _keep(result, config, {"run": name, "diverged": True})
+            return keep(result, config, {"run": name, "diverged": True})
         record(run, splits, precision, progress, device)
         card = _card(device)
         if watch:
@@ -68,7 +69,8 @@ def make_run(
         tables["stages"] = stage_table(run)
     val, read = (run.record(split) for split in (splits[0], splits[-1]))
     seen = {} if read.meta.split == "test" else {"read_on": read.meta.split}
-    return _keep(result, config, {"run": name, **measure(run, val, read)} | seen | card, tables, outcomes(val, read))
+    row = {"run": name, **measure(run, val, read)} | seen | card
+    return keep(result, config, row, outcomes(val, read), tables)
 
 
 def is_done(result: Path, config: dx.Config) -> bool:
@@ -84,14 +86,14 @@ def is_done(result: Path, config: dx.Config) -> bool:
     return True
 
 
-def _keep(
+def keep(
     result: Path,
     config: dx.Config,
     row: dict[str, Any],
-    tables: Mapping[str, pd.DataFrame] | None = None,
     correct: Mapping[str, npt.NDArray[Any]] | None = None,
+    tables: Mapping[str, pd.DataFrame] | None = None,
 ) -> dict[str, Any]:
-    """The result folder, whole or not at all; gives ``row`` back."""
+    """Write the result folder, whole or not at all; gives ``row`` back."""
     with atomic_folder(result) as folder:
         if correct is not None:
             with atomic_file(folder / "outcomes.npz") as temporary, temporary.open("wb") as stream:
@@ -101,6 +103,13 @@ def _keep(
         write_text(folder / "config.json", config.to_json() + "\n")
         write_json(folder / "row.json", row)
     return row
+
+
+def write_rows(results: Path, names: Iterable[str], path: Path) -> pd.DataFrame:
+    """The rows of all finished runs among ``names`` as CSV, in that order; written whole, so no worker can tear it."""
+    table = pd.DataFrame([read_json(f) for name in names if (f := results / name / "row.json").is_file()])
+    write_table(path.stem, table, path.parent)
+    return table
 
 
 def bundled(config: dx.Config) -> dx.Run | None:

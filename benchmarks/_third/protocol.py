@@ -27,8 +27,9 @@ Fixed beforehand:
   larger or smaller if its interval lies on one side of 0; with fewer seeds than planned it is preliminary. Nothing is
   corrected for the number of comparisons: about one interval in twenty misses by chance alone, and the table has
   hundreds.
-- Order of the runs: parts a, b, c, d; in each, a seed of every arm and set before the next seed of any. More seeds may
-  be added, to all arms of a part alike. A null result is a result: no arm is added because of another one's result.
+- Order of the runs: parts a, b, c, d; in each, a seed of every arm and set before the next seed of any. Part c went
+  before the second and third seed of b. More seeds may be added, to all arms of a part alike. A null result is a
+  result: no arm is added because of another one's result.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 import dmpo_explore as dx
-from _photos.run import commit, keep
-from _study.run import is_done, train
+from _photos.run import commit
+from _study.run import is_done, keep, train
 from _tuning.protocol import BUDGET, CALIBRATION, CORRUPTED, TEST
 from dmpo_explore.data.image_set import ImageSet
 from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS, corrupted

@@ -19,7 +19,7 @@ from _common.results import RESULTS
 from _learned.protocol import ARMS, STUDIES, Study, arm_of, passes
 from _learned.report import finished, gains, learned
 from _learned.run import make_row
-from _photos.run import keep
+from _study.run import keep
 
 STUDY = Study(tiny_config(epochs=1), images=60)
 

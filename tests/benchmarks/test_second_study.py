@@ -12,7 +12,8 @@ import pytest
 import dmpo_explore as dx
 from _common.results import RESULTS
 from _photos import claims, opening, protocol
-from _photos.run import keep
+from _study.run import keep
+from _third import comparisons
 from dmpo_explore.utils.files import read_json
 
 STUDY = protocol.Study({arm: dx.Config() for arm in protocol.STUDIES["fashion"].arms}, 70)
@@ -23,7 +24,7 @@ def make(results: Path, arm: str, seed: int) -> None:
     """A finished run: its first images are correct, one fewer with every seed."""
     right = np.arange(1000) < RIGHT.get(arm, 740) - seed
     static = arm.startswith(("single", "static"))
-    names = ["exit 1"] if static else ["30%", "40%", *STUDY.statics]
+    names = ["exit 1"] if static else ["exit 1", "exit 2", "30%", "40%", *STUDY.statics]
     row = {"exit_1": right.mean(), "val_exit_1": right.mean(), "full_share": 1.0}
     for name in () if static else names:
         row |= {f"accuracy_{name}": right.mean(), f"val_accuracy_{name}": right.mean(), f"share_{name}": 0.25}
@@ -92,6 +93,21 @@ def test_the_opening_says_what_the_claims_say(tmp_path: Path, monkeypatch: pytes
     make(tmp_path / "second" / "caltech", "static-4", 0)
     text = "\n".join(opening.lines(tmp_path))
     assert "ahead of 1 of 1 (1 preliminary) on Caltech-101" in text and "Not finished" not in text
+
+
+def test_the_parts_by_exit_stand_in_the_pages(tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    assert opening.parts_by_exit(tmp_path) == []
+    lines = opening.parts_by_exit(RESULTS)
+    assert "\n".join(lines) in (RESULTS.parent / "RESULTS.md").read_text(encoding="utf-8")
+    points = comparisons.table(RESULTS / "second").set_index(["set", "comparison", "at"])["points"]
+    page = (RESULTS.parents[1] / "docs" / "results.md").read_text(encoding="utf-8")
+    for data, part, text in (
+        ("caltech", "second-order predictors", "and {} at exit 1"),
+        ("fashion", "second-order predictors", "on Fashion-MNIST {} at exit 1"),
+        ("fashion", "bypass", "Without the bypass it loses {} points at exit 1 of Fashion-MNIST"),
+    ):
+        assert text.format(f"{points[data, f'{part}, left out', 'exit 1']:.1f}") in page
 
 
 def test_the_figure_has_dmpo_first_and_no_arm_of_a_part(tmp_path: Path) -> None:

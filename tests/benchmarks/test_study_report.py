@@ -254,7 +254,7 @@ def test_the_tables_are_made_from_what_is_kept_of_the_runs(tmp_path: Path) -> No
 
 def test_the_evidence_shows_the_parts_as_the_report_has_them() -> None:
     page = (PUBLISHED / "EVIDENCE.md").read_text(encoding="utf-8")
-    table = page.split("<!-- table: scripts/bench study_report -->\n")[1].split("<!-- end of table -->")[0]
+    table = page.split("<!-- study parts -->\n")[1].split("<!-- end of study parts -->")[0]
     assert table.strip() == study_report.summary_table(
         pd.read_csv(PUBLISHED / "results" / "gains.csv", dtype={"seeds": str})
     )

@@ -11,7 +11,7 @@ import pytest
 
 import dmpo_explore as dx
 import third_study
-from _photos.run import keep
+from _study.run import keep
 from _third import comparisons, data, orders
 from _third.protocol import BASE, COMPARISONS, PARTS_OF_STUDY, plan
 from dmpo_explore.data import DATASETS
