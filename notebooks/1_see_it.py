@@ -13,10 +13,11 @@
 # and measurements of this course are ours.
 #
 # **Today.** You build the rule by which an image exits, and find out which images pay for what is saved. Lock a guess
-# before you run what is below it: the figure shows it beside the result. Where a cell has three dots, you write, and
-# the check compares yours with the library; hints fold out. 45 minutes; the cells run in seconds. (In every lesson the
-# first one loads the libraries, which can take half a minute.) You need to know what a classifier and a softmax are.
-# Other words are in the [glossary](../docs/glossary.md).
+# before you run what is below it: the figure shows it beside the result. There are two editions: to read, with
+# solutions, and [to write in](student/1_see_it.ipynb), with three dots in their place, hints, and a check that
+# compares yours with the library. 45 minutes; the cells run in seconds. (In every lesson the first one loads the
+# libraries, which can take half a minute.) You need to know what a classifier and a softmax are. Other words are in
+# the [glossary](../docs/glossary.md).
 
 # %% tags=["drawing"]
 import dmpo_explore as dx
@@ -24,8 +25,8 @@ import dmpo_explore as dx
 dx.course.network("exit")
 
 # %% [markdown]
-# This is one stage of the network, and there are six in a row. Only the right-hand box matters today: an *exit*, a
-# small classifier. The other boxes are lessons 2 to 4.
+# This is one stage of the network, and there are six in a row. An *exit* is its lower row: a small classifier, and a
+# rule by which an image stops there. Today is about the rule, the last box. The other boxes are lessons 2 to 4.
 
 # %% tags=["setup"]
 from textwrap import wrap
@@ -166,11 +167,12 @@ Live(sorted_wall, threshold=widgets.FloatSlider(0.4, min=0.1, max=1, step=0.01),
 #
 # Each threshold is one point: mean compute, accuracy. All thresholds together are the **trade-off** of a model. Two
 # rivals stand beside `demo`. `demo-naive` is the same network, trained in the same way, with ordinary linear exits.
-# `demo-single` has one classifier, at its end. It reads larger images, 98 pixels instead of 84, so the axis is in
-# GFLOPs.
+# `demo-single` has one classifier, at its end: the full model. It reads larger images, 98 pixels instead of 84, so the
+# axis is in GFLOPs. And it was the *teacher* of the other two: they learnt from its answers, on mildly cropped images
+# and for 24 epochs. It learnt from labels alone, uncropped, for six.
 
 # %% tags=["guess"]
-reached = Guess("`demo-single` is correct on 0.899 of them. And `demo`, on 30 % of its compute?", 0.7, 0.95)
+reached = Guess("`demo-single` is correct on 0.899 of them. And `demo`, on 30 % of that compute?", 0.7, 0.95)
 reached
 
 # %%
@@ -271,10 +273,11 @@ figure = dx.figures.gains_figure(table).update_xaxes(title="points of early exit
 poorest.on(figure.update_layout(height=260))
 
 # %% [markdown]
-# In this sample cartons: they get the most compute and lose the most accuracy. No carton is saved. Vegetables lose as
-# many as they save. (The bars are **95 % intervals**: made so that about 95 of 100 of them contain the true value. That
-# of the cartons does not reach 0, and it overlaps with that of fruit: other photographs may turn the two round.) Here
-# are images that are lost, saved, or correct at no exit, most confident first:
+# In this sample cartons: they get the most compute and lose the most accuracy. Compute goes to images that exit 1
+# *doubts*; accuracy is lost on those of which it is sure, and wrong. No carton is saved. Vegetables lose as many as
+# they save. (The bars are **95 % intervals**: made so that about 95 of 100 of them contain the true value. That of the
+# cartons does not reach 0, and it overlaps with that of fruit: other photographs may turn the two round.) Here are
+# images that are lost, saved, or correct at no exit, most confident first:
 
 # %%
 sure = dx.Outcome(test, exits).confidence
@@ -283,8 +286,9 @@ first = {f"{name}: {mask.sum()}": np.flatnonzero(mask)[np.argsort(-sure[mask])][
 wall(first, exits)
 
 # %% [markdown]
-# Oranges taken for satsumas, satsumas for oranges, soy milk for soy milk: pairs that look alike at 84 pixels. The last
-# group is the largest: 62 images are correct at no exit, and no threshold helps these.
+# Oranges taken for satsumas, satsumas for oranges, soy milk for soy milk: pairs that look alike at 84 pixels. (Not all
+# of them: one is ginger, taken for mushrooms.) The last group is the largest: 62 images are correct at no exit, and no
+# threshold helps these.
 #
 # So the mean hides two things. On 40 % of the compute accuracy falls by 1.7 points: by 3 for cartons, and for
 # vegetables somewhere between a loss and a gain of two. And 40 % is the mean of *this* mixture. A shop that sells
@@ -294,6 +298,9 @@ wall(first, exits)
 #
 # - *That the method is why `demo` is ahead of `demo-naive`.* One training of each. Lessons 2 to 5 take it apart, with
 #   several trainings and intervals.
+# - *That early exits alone come within a point of the full model.* `demo` had a teacher, crops and four times the
+#   epochs; without them it loses six points at this place (on val, [results](../docs/results.md#with-more-images)).
+#   The full model with these options was not trained.
 # - *That cartons are hard to tell apart for any network.* These are the weak pairs of one model, and the groups were
 #   looked at after the fact: a question for the next test.
 # - *That a certain answer is a correct one.* 40 % is a score; what it says about errors is the subject of lesson 6.
@@ -304,6 +311,7 @@ wall(first, exits)
 # **In your own words:** what is a threshold traded for, and why does a mean over all images not tell who pays?
 #
 # **Try it.** Find a rule of your own that loses fewer cartons at the same compute: a threshold for each exit, perhaps,
-# or one that also asks how far the second-best class is behind. What do you pay for it elsewhere?
+# or one that also asks how far the second-best class is behind (`test.score("margin")`). What do you pay for it
+# elsewhere? And would it hold on images that you did not choose it on?
 #
 # Next: [2 · Why it is hard](2_why_it_is_hard.ipynb). The same slider over all images, without code: `scripts/app`.

@@ -63,15 +63,16 @@ Live(clouds, together=widgets.FloatSlider(0.8, min=-0.95, max=0.95, step=0.05))
 #
 # ## Take a root
 #
-# In a covariance Σ a few directions are large and drown the others. Its square root (as a matrix: √Σ · √Σ = Σ) brings
-# them closer: every eigenvalue becomes its root. Eigenvalues are slow to compute on a GPU. **Newton–Schulz** needs
-# multiplications alone:
+# In a covariance Σ a few directions are large, and what the others say counts for little. Its square root (as a
+# matrix: √Σ · √Σ = Σ) brings them closer: every eigenvalue becomes its root. Eigenvalues are slow to compute on a GPU.
+# **Newton–Schulz** needs multiplications alone:
 #
 #     A = Σ / tr Σ        Y = A, Z = I
 #     repeat:  S = ½ (3I − Z Y)     Y ← Y S     Z ← S Z
 #     √Σ ≈ √(tr Σ) · Y
 #
-# While it runs, Y tends to √A and Z to its inverse. Then Z Y is I, S is I, and nothing moves any more.
+# While it runs, Y tends to √A and Z to its inverse. Then Z Y is I, S is I, and nothing moves any more. (The division
+# by the trace, the sum of the eigenvalues, puts all of them between 0 and 1; without it the rounds may diverge.)
 
 # %% tags=["guess"]
 needed = Guess("After how many rounds is the error below 10 %?", 1, 15)
@@ -85,10 +86,7 @@ root = vectors @ values.clamp_min(0).sqrt().diag() @ vectors.T  # exact
 rounds = [dx.models.newton_schulz(sigma, n)[0] for n in range(1, 16)]
 errors = [float((now - root).norm() / root.norm()) for now in rounds]
 figure = dx.figures.depth_figure({"error": errors}, "relative error of the root", x=[str(n) for n in range(1, 16)])
-figure.update_yaxes(tickformat=".0%", rangemode="tozero").update_xaxes(title="rounds")
-if needed.value is not None:
-    figure.add_vline(x=needed.value - 1, line={"color": "#a0522d", "dash": "dot"}, annotation_text="your guess")
-figure
+needed.on(figure.update_yaxes(tickformat=".0%", rangemode="tozero").update_xaxes(title="rounds"), "x")
 
 # %% [markdown]
 # After six; five, as the library and many papers take, leave 10 %. What does the root do to the 24 directions? Here are
@@ -108,8 +106,8 @@ def spectra(n):
 Live(spectra, n=widgets.IntSlider(5, 1, 15, description="rounds"))
 
 # %% [markdown]
-# In Σ the five largest directions have 61 % of the sum, in √Σ 44 %: *more directions have a say*. The rounds get the
-# large ones right first.
+# In Σ the five largest directions have 61 % of the sum, in √Σ 44 %, after five rounds 49 %: *more directions have a
+# say*. The rounds get the large ones right first. Whether that helps an exit is not tested here.
 #
 # ## Build the predictor
 #
@@ -226,16 +224,16 @@ table.round(1)
 # Each gains: the covariance 6 points over the plain exit (1.7 to 9.5), the bypass 8 (4.8 to 10.6). And here they *add
 # up*: on top of each other each gains about as much again, and both together 14 points, from 40 to 54 %.
 #
-# Is it the covariance, or its 28,140 weights? Without a bypass it may be the weights: two layers on the mean do no
-# worse, 49 against 46 %. With the bypass the covariance is 3 points ahead of them, in each training, by 1 to 7; the
-# interval, −3.9 to 10.4, includes 0. So three trainings leave it open, and hint that the covariance earns its weights
-# where a bypass has made something of each patch.
+# Is it the covariance, or its 28,140 weights? Without a bypass the covariance is 3 points *behind* two layers on the
+# mean, in each training (46 against 49 %). With one it is 3 points *ahead* of them, in each training, by 1 to 7. Both
+# intervals include 0, so three trainings leave both open.
 #
 # ## What each of them depends on
 #
-# Cover patches again, as in lesson 3. The mean predictor adds up what 25 patches say, each on its own. The covariance
-# reads *pairs*: a patch counts for what it does together with others. Here for 24 photographs, evenly from all kinds:
-# how many of the 25 patches does it take to hold half of the evidence, whatever its sign? Two of them are drawn.
+# Cover patches again, as in lesson 3. The mean adds up features, one by one. The covariance adds up *products* of two
+# features of a patch, so a patch counts for the combinations that it has. Here for 24 photographs, evenly from all
+# kinds: how many of the 25 patches does it take to hold half of the evidence, whatever its sign? Two of them are
+# drawn.
 
 # %% tags=["guess"]
 wider = Guess("For which do more patches matter?", "the mean", "the covariance", "neither")
@@ -263,11 +261,12 @@ print("patches that hold half, of mean and covariance:", halves.mean(axis=0).rou
 print(f"covariance less mean: {mean:+.1f} patches [{low:+.1f}, {high:+.1f}]")
 shown, names = [5, 15], [camera.names[c][:22] for c in labels]
 pictures = [val.images[some[i]] for i in shown], maps[shown], ["mean", "covariance"], [names[i] for i in shown]
-wider.on(dx.figures.patch_maps_figure(*pictures))
+figure = dx.figures.patch_maps_figure(*pictures)
+wider.on(figure.update_layout(margin_t=30, height=figure.layout.height + 30))
 
 # %% [markdown]
-# Neither: half of the evidence is in 8 patches under both. That one of them reads pairs cannot be seen in such a map:
-# covering one patch changes all the pairs that it is in. A map shows *where*, not *how*.
+# Neither: half of the evidence is in 8 patches under both. That one of them reads products cannot be seen in such a
+# map. It shows *where*, not *which combination*.
 #
 # ## What the study found
 #
@@ -280,9 +279,9 @@ second = claims[claims["question"].str.startswith("second-order")]
 dx.figures.gains_figure(second.assign(question=second["study"] + ": " + second["question"]))
 
 # %% [markdown]
-# Added, they gain most on photographs at 30 % of the compute: 9 points. *Left out* is again how much DMPO loses without
-# them: 4 points there, the one loss of a part that can be measured. With them in place the bypass is not missed (lesson
-# 3). In our exit both add up all the same. So do not carry such a finding from one network to another.
+# Added, they gain most on photographs at 30 % of the compute: 9 points. *Left out* is again how much DMPO loses
+# without them: 4 points there, and 9 at exit 1. With them in place the bypass is not missed (lesson 3). In our exit
+# both add up all the same. So do not carry such a finding from one network to another.
 #
 # <div class="admonition note" markdown="1"><p><b>What you cannot conclude.</b></p>
 #
@@ -293,6 +292,7 @@ dx.figures.gains_figure(second.assign(question=second["study"] + ": " + second["
 #
 # </div>
 #
-# **Try it.** Let `second` read the triangle of Σ itself. What is the root worth here, and at which learning rate?
+# **Try it.** Let `second` read the triangle of Σ itself, and train it on the same three trunks. What is the root worth
+# here?
 #
 # Next: [5 · Two phases](5_two_phases.ipynb)
