@@ -36,7 +36,13 @@ Pictures = Annotated[
 ]
 Licence = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Licence of a backbone that `fetch` does not bring.", rich_help_panel=PANEL),
+    typer.Option(
+        "--licence",
+        "--license",
+        metavar="NAME",
+        help="Licence of a backbone that `fetch` does not bring.",
+        rich_help_panel=PANEL,
+    ),
 ]
 
 

@@ -22,7 +22,7 @@ def push(
     run: RunName,
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hub; made if there is none.")],
     dry_run: Annotated[Path | None, typer.Option("--dry-run", metavar="DIR", help=DRY_RUN)] = None,
-    license: Annotated[str, typer.Option(help=LICENSE)] = "",
+    license: Annotated[str, typer.Option("--license", "--licence", help=LICENSE)] = "",
     base_model: Annotated[str, typer.Option(metavar="OWNER/NAME", help=BASE_MODEL)] = "",
     split: Annotated[list[str] | None, typer.Option(help=SPLIT)] = None,
     manifest: Annotated[bool, typer.Option("--manifest", help=MANIFEST)] = False,

@@ -155,7 +155,10 @@ where 1 in 100 is an error'
         '1,000 calibration images can certify a risk of 0.3 % at best (95 % confidence)'
     """
     if not images:
-        return "no calibration images: thresholds are fitted on val, which chose the epoch, so no risk can be certified"
+        on_val = (
+            "thresholds are fitted on val, which chose the epoch; a certificate would hold less strictly than it says"
+        )
+        return f"no calibration images: {on_val}"
     best = math.ceil(1000 * smallest_risk(images) - 1e-9) / 10
     which = f"{images:,} calibration image{'s' * (images > 1)}"
     text = f"{which} can certify a risk of {best:g} % at best (95 % confidence)"

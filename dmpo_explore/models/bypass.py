@@ -1,7 +1,7 @@
 """Bypasses: side paths between trunk and predictor, tokens (B, N, D) → tokens (B, N, D).
 
 The trunk never reads a bypass, so it can stay representative while the bypass makes its exit's features
-discriminative (DMPO, arXiv 2511.03245: the idea is in the abstract, the module's shape is not public).
+discriminative (DMPO, arXiv 2511.03245: the idea is in the abstract, from which and from the release we worked).
 `mlp` follows the authors' release; `conv` (default) and `ladder` are ours. Tokens are ordered as in timm: ``prefix``
 tokens (class, distillation, registers), then the patches of ``grid`` = (h, w) row by row, N = prefix + h*w.
 Every bypass ends in a zero-initialised layer: training starts from the plain predictor.

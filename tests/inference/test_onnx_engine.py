@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -101,6 +102,17 @@ def test_later_stages_are_skipped(of_any_kind: Export) -> None:
     ran.clear()
     out = engine.infer(images)
     assert ran == [(k, n) for k in range(K) if (n := int((out.exit >= k).sum()))]
+
+
+@pytest.mark.slow
+def test_several_threads_share_an_engine(exported: Export) -> None:
+    engine, images = OnnxEngine(exported[1], threads=1), pictures(60).numpy()
+    expected = engine.infer(images)
+    assert len(set(expected.exit.tolist())) > 1
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda k: engine.infer(images[k : k + 1]), [*range(60)] * 4))
+    np.testing.assert_array_equal([int(one.exit[0]) for one in answers], np.tile(expected.exit, 4))
+    np.testing.assert_array_equal([int(one.label[0]) for one in answers], np.tile(expected.label, 4))
 
 
 @pytest.mark.slow

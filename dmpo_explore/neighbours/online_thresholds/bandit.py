@@ -4,9 +4,9 @@ In: the exit that each image took, and its confidence there. Out: the frozen pol
 "UCB-based adaptive thresholds": the arms are thresholds; the reward of an image is its confidence times a reliability
 g, less a penalty on late exits; the arm with the largest upper confidence bound is used.
 
-The abstract and a review of the paper are public, its code is not. Ours are therefore: g, a logistic regression of
-"correct" on the confidence's log-odds at every exit (the paper trains a network g with the model); the penalty, per
-share of compute, at which a fitted policy's threshold is the best arm; the arms, evenly spaced in compute; UCB1 (Auer
+Written from the paper's abstract and a review, without its full text or code. Ours are therefore: g, a logistic
+regression of "correct" on the confidence's log-odds at every exit (the paper trains a network g with the model); the
+penalty, per share of compute, at which a fitted policy's threshold is the best arm; the arms, evenly spaced in compute; UCB1 (Auer
 et al. 2002) with a small exploration; ``lower``: an image also shows the reward of every lower threshold, as
 it passed the exits before; and ``memory``, the discounted UCB of Garivier & Moulines (2011).
 """
