@@ -6,9 +6,9 @@ g, less a penalty on late exits; the arm with the largest upper confidence bound
 
 Written from the paper's abstract and a review, without its full text or code. Ours are therefore: g, a logistic
 regression of "correct" on the confidence's log-odds at every exit (the paper trains a network g with the model); the
-penalty, per share of compute, at which a fitted policy's threshold is the best arm; the arms, evenly spaced in compute; UCB1 (Auer
-et al. 2002) with a small exploration; ``lower``: an image also shows the reward of every lower threshold, as
-it passed the exits before; and ``memory``, the discounted UCB of Garivier & Moulines (2011).
+penalty, per share of compute, at which a fitted policy's threshold is the best arm; the arms, evenly spaced in compute;
+UCB1 (Auer et al. 2002) with a small exploration; ``lower``: an image also shows the reward of every lower threshold,
+as it passed the exits before; and ``memory``, the discounted UCB of Garivier & Moulines (2011).
 """
 
 from __future__ import annotations
