@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from .inspection import cka_figure as cka_figure
     from .inspection import depth_figure as depth_figure
     from .inspection import gradient_conflict_figure as gradient_conflict_figure
-    from .inspection import matrix_figure as matrix_figure
     from .inspection import probe_figure as probe_figure
-    from .inspection import spectrum_figure as spectrum_figure
     from .inspection import token_colours_figure as token_colours_figure
     from .live import exit_shares_figure as exit_shares_figure
     from .live import latency_figure as latency_figure

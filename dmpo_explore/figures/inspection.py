@@ -1,7 +1,7 @@
-"""Inside the model: matrices, CKA, probes, gradient conflict, spectra.
+"""Inside the model: CKA, probes, gradient conflict, tokens as colours.
 
 In: arrays and the tables of `dmpo_explore.inspection`, no tensors. Out: `plotly.graph_objects.Figure`, never shown
-here. Signed matrices take orange, white and blue around 0, sizes cividis, images grey.
+here.
 """
 
 from __future__ import annotations
@@ -14,69 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 
-from ..utils.registry import lookup
-from ..utils.typing import Array, Floats
-from .style import GREY, MATRIX_SCALES, model_line, new_figure, styled, symbol
-
-
-def matrix_figure(
-    matrices: Mapping[str, npt.ArrayLike],
-    *,
-    scale: str = "signed",
-    shared: bool = True,
-    columns: int | None = None,
-    bar: str = "",
-    axes: tuple[str, str] | None = None,
-    template: str | None = None,
-) -> go.Figure:
-    """Matrices or grey images as panels, first row on top, one heat map trace each in the order given.
-
-    Args:
-        matrices: title → (h, w).
-        scale: ``signed`` (symmetric around 0), ``size`` (from 0) or ``image`` (from the lowest value to the highest).
-        shared: one colour scale for all panels, with one bar; otherwise each panel has its own, with a bar below it.
-        columns: panels in a row; all in one by default.
-        bar: title of the colour bar, what the colours measure. axes: what rows and what columns are, of every panel.
-
-    Raises:
-        ValueError: nothing to draw, something that is not a matrix, an unknown scale.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> figure = dx.figures.matrix_figure({"a": [[1.0, -3.0]], "b": [[0.5, 2.0]]})
-        >>> [(trace.zmin, trace.zmax) for trace in figure.data]
-        [(-3.0, 3.0), (-3.0, 3.0)]
-    """
-    panels = {title: np.asarray(matrix) for title, matrix in matrices.items()}
-    if not panels or any(panel.ndim != 2 for panel in panels.values()):
-        raise ValueError(f"matrices must be (h, w): { ({title: panel.shape for title, panel in panels.items()}) }")
-    colours, width = lookup(MATRIX_SCALES, scale, "scale"), columns or len(panels)
-    figure = new_figure(template, "", "")
-    rows = -(-len(panels) // width)
-    figure.set_subplots(rows, width, subplot_titles=list(panels), horizontal_spacing=0.04, vertical_spacing=0.25 / rows)
-    figure.update_annotations(font={"size": 13})
-    limits = _limits(list(panels.values()), scale)
-    for i, panel in enumerate(panels.values()):
-        low, high = limits if shared else _limits([panel], scale)
-        figure.add_heatmap(
-            z=panel,
-            zmin=low,
-            zmax=high,
-            colorscale=colours,
-            showscale=scale != "image" and (i == 0 or not shared),
-            colorbar=_bar(bar, None if shared else figure.layout[f"xaxis{i + 1}"].domain, axes is not None),
-            hovertemplate="row %{y}, column %{x}: %{z:.4g}<extra></extra>",
-            row=i // width + 1,
-            col=i % width + 1,
-        )
-    styled(figure)
-    for i in range(1, len(panels) + 1):
-        figure.layout[f"yaxis{i}"].update(scaleanchor=f"x{i}", autorange="reversed", constrain="domain")
-        figure.layout[f"xaxis{i}"].update(constrain="domain")
-    if axes is None:
-        return figure.update_xaxes(visible=False).update_yaxes(visible=False).update_layout(margin_b=20)
-    plain = {"showticklabels": False, "showgrid": False, "ticks": ""}
-    return figure.update_xaxes(title=axes[1], **plain).update_yaxes(plain).update_yaxes(title=axes[0], col=1)
+from ..utils.typing import Floats
+from .style import GREY, model_line, new_figure, styled, symbol
 
 
 def token_colours_figure(
@@ -138,7 +77,7 @@ def cka_figure(
         y=list(rows),
         zmin=0,
         zmax=1,
-        colorscale=MATRIX_SCALES["size"],
+        colorscale="cividis",
         texttemplate="%{z:.2f}",
         colorbar={"title": "CKA", "thickness": 12, "outlinewidth": 0},
         hovertemplate="%{y} and %{x}: %{z:.3f}<extra></extra>",
@@ -211,30 +150,6 @@ def gradient_conflict_figure(tables: Mapping[str, pd.DataFrame], template: str |
     return figure.add_hline(y=0, line={"color": GREY, "dash": "dot", "width": 1}).update_yaxes(range=[-1, 1])
 
 
-def spectrum_figure(spectra: Mapping[str, npt.ArrayLike], template: str | None = None) -> go.Figure:
-    """Eigenvalues from the largest down, each as a share of the largest, on a logarithmic axis.
-
-    Args:
-        spectra: name → eigenvalues, any order; those not above 0 are left out.
-
-    Raises:
-        ValueError: a spectrum without anything above 0.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> dx.figures.spectrum_figure({"a": [1.0, 4.0, 2.0]}).data[0].y.tolist()
-        [1.0, 0.5, 0.25]
-    """
-    figure = new_figure(template, "eigenvalue, from the largest", "share of the largest")
-    for i, (name, values) in enumerate(spectra.items()):
-        kept = np.sort(np.asarray(values, np.float64))[::-1]
-        kept = kept[kept > 0]
-        if not kept.size:
-            raise ValueError(f"spectrum {name!r} has no eigenvalue above 0")
-        figure.add_scatter(x=np.arange(1, len(kept) + 1), y=kept / kept[0], name=name, **_line(i))
-    return figure.update_yaxes(type="log", exponentformat="power", dtick=1)
-
-
 def _add_lines(figure: go.Figure, lines: Mapping[str, Floats], x: Sequence[str] | None, **place: Any) -> None:
     longest = max((len(values) for values in lines.values()), default=0)
     labels = [f"exit {k}" for k in range(1, longest + 1)] if x is None else list(x)
@@ -246,23 +161,3 @@ def _add_lines(figure: go.Figure, lines: Mapping[str, Floats], x: Sequence[str] 
 
 def _line(i: int) -> dict[str, Any]:
     return {"mode": "lines+markers", "line": model_line(i, 2), "marker": {"symbol": symbol(i), "size": 8}}
-
-
-def _bar(title: str, below: tuple[float, float] | None, titled: bool) -> dict[str, Any]:
-    """A colour bar at the right of all panels, or below the one with this part of the width."""
-    look: dict[str, Any] = {"thickness": 12, "outlinewidth": 0, "title": {"text": title, "side": "right"}}
-    if below is None:
-        return look
-    place = {"orientation": "h", "x": sum(below) / 2, "y": -0.12 if titled else -0.02, "yanchor": "top"}
-    return look | place | {"len": 0.6 * (below[1] - below[0]), "nticks": 5, "title": {"text": title, "side": "bottom"}}
-
-
-def _limits(panels: Sequence[Array], scale: str) -> tuple[float, float]:
-    """Ends of the colour scale, over the finite values of all panels."""
-    values = np.concatenate([np.asarray(panel, np.float64).ravel() for panel in panels])
-    values = values[np.isfinite(values)]
-    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
-    if scale == "signed":
-        high = max(-low, high) or 1.0
-        return -high, high
-    return (0.0, high or 1.0) if scale == "size" else (low, high if high > low else low + 1.0)

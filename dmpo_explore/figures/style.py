@@ -47,11 +47,6 @@ UNSIGNED_OVERLAY = [[0.0, "rgba(255,255,255,0)"], [1.0, "rgba(213,94,0,0.85)"]]
 SIGNED_CELLS = [[0.0, BLUE], [0.5, "#e2e2e2"], [1.0, ORANGE]]  # opaque: cells beside the image, OPPOSES to SUPPORTS
 BORDER = "rgba(150,150,150,0.6)"  # of patches, over an image
 SHARES = [[0, "#dce9f3"], [1, BLUE]]  # opaque: a text's colour is chosen for its cell, not for the page behind it
-MATRIX_SCALES: dict[str, Any] = {
-    "signed": [[0.0, ORANGE], [0.5, "#f7f7f7"], [1.0, BLUE]],
-    "size": "cividis",
-    "image": "gray",
-}
 
 AXIS = {"gridcolor": "rgba(128,128,128,0.3)", "zeroline": False, "automargin": True}  # thin grid
 LAYOUT = {  # transparent background, legend above

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .probes import half_of as half_of
     from .probes import patch_means as patch_means
     from .probes import probe_stages as probe_stages
-    from .probes import reconstruct as reconstruct
     from .probes import ridge_accuracy as ridge_accuracy
     from .probes import ridge_r2 as ridge_r2
     from .tokens import StageTokens as StageTokens

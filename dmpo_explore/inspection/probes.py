@@ -1,6 +1,6 @@
 """Linear probes: ridge regressions from frozen tokens to the image under a patch and to the label.
 
-In: `StageTokens`, the images and labels they come from. Out: R² and accuracy on held-out images, and reconstructions.
+In: `StageTokens`, the images and labels they come from. Out: R² and accuracy on held-out images.
 A linear probe measures which information is linearly decodable, not what the model uses (Alain & Bengio 2016, arXiv
 1610.01644). Ours: a patch's grey mean and its pixels as low-level targets.
 """
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.linear_model import Ridge, RidgeClassifierCV, RidgeCV
+from sklearn.linear_model import RidgeClassifierCV, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
@@ -23,7 +23,6 @@ from .tokens import StageTokens
 
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(-1, 5, 7))  # ridge penalties on standardised features
 SOURCES = ("trunk", "read")
-PENALTY = 10.0  # of `reconstruct`
 
 
 def patch_means(images: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -86,36 +85,6 @@ def _split(x: npt.ArrayLike, y: npt.ArrayLike, train: npt.ArrayLike) -> tuple[Fl
     if chosen.all() or not chosen.any():
         raise ValueError("a probe needs images to fit on and held-out images; the mask has only one kind")
     return features, targets, chosen
-
-
-def reconstruct(patches: Tensor, images: Tensor, grid: tuple[int, int], train: npt.ArrayLike) -> Floats:
-    """Linear reconstruction of grey images from patch tokens (ours): (B,S,S).
-
-    One ridge regression with a fixed penalty predicts each patch's pixels from its own token. It is fitted on the
-    images in ``train``; the others show what is linearly decodable.
-
-    Args:
-        patches: (B,h·w,D) tokens. images: (B,3,S,S). grid: (h, w). train: (B,) bool.
-
-    Raises:
-        ValueError: images that the grid does not divide, or as `ridge_r2`.
-
-    Example:
-        >>> import dmpo_explore as dx, torch
-        >>> images, patches = torch.rand(8, 3, 4, 4), torch.rand(8, 4, 6)
-        >>> dx.inspection.reconstruct(patches, images, (2, 2), dx.inspection.half_of(8)).shape
-        (8, 4, 4)
-    """
-    grey = images.float().mean(dim=1)
-    (B, rows, columns), (h, w) = grey.shape, grid
-    if rows % h or columns % w:
-        raise ValueError(f"images of {rows}x{columns} do not divide into {h}x{w} patches")
-    tiles = grey.reshape(B, h, rows // h, w, columns // w).transpose(2, 3).reshape(B, h * w, -1)
-    x, y, mask = _split(patches.numpy(), tiles.numpy(), train)
-    probe = make_pipeline(StandardScaler(), Ridge(PENALTY))
-    probe.fit(x[mask].reshape(-1, x.shape[-1]), y[mask].reshape(-1, y.shape[-1]))
-    seen = probe.predict(x.reshape(-1, x.shape[-1])).reshape(B, h, w, rows // h, columns // w)
-    return np.asarray(seen.swapaxes(2, 3).reshape(B, rows, columns), np.float64)
 
 
 def half_of(n_images: int, seed: int = 0) -> Bools:

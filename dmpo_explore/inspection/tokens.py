@@ -32,8 +32,8 @@ class StageTokens:
         >>> import dmpo_explore as dx, torch
         >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, bypass_width=4, channels=8)
         >>> tokens = dx.stage_tokens(dx.build_model(config, n_classes=3), torch.rand(2, 3, 32, 32))
-        >>> tokens.grids, [tuple(share.shape) for share in tokens.bypass_maps()]
-        (((2, 2), (2, 2)), [(2, 2, 2), (2, 2, 2)])
+        >>> tokens.grids, tuple(tokens.patches(1, "read").shape)
+        (((2, 2), (2, 2)), (2, 4, 64))
     """
 
     trunk: tuple[Tensor, ...]
@@ -47,15 +47,6 @@ class StageTokens:
             raise ValueError(f"source={source!r} must be 'trunk' or 'read'")
         tokens: Tensor = getattr(self, source)[stage]
         return tokens[:, self.prefix[stage] :]
-
-    def bypass_maps(self) -> list[Tensor]:
-        """Norm of the bypass's addition to each patch token over the trunk token's norm: K of (B, h, w)."""
-        maps = []
-        for k, grid in enumerate(self.grids):
-            trunk, read = self.patches(k), self.patches(k, "read")
-            share = (read - trunk).norm(dim=-1) / trunk.norm(dim=-1).clamp_min(1e-12)
-            maps.append(share.unflatten(1, grid))
-        return maps
 
 
 def stage_tokens(model: DMPO, images: Tensor, *, batch_size: int = 64) -> StageTokens:

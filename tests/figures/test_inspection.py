@@ -13,12 +13,9 @@ from dmpo_explore.figures.inspection import (
     cka_figure,
     depth_figure,
     gradient_conflict_figure,
-    matrix_figure,
     probe_figure,
-    spectrum_figure,
     token_colours_figure,
 )
-from dmpo_explore.figures.style import MATRIX_SCALES
 
 MATRIX = np.array([[1.0, -3.0], [0.5, 2.0]])
 PROBES = pd.DataFrame({"exit": [1, 2], "low_level": [0.99, 0.9], "label": [0.5, 0.75]})
@@ -27,12 +24,10 @@ GRADIENTS = pd.DataFrame({"exit": [1, 2], "cosine": [-0.5, 0.25]})
 
 def figures(template: str | None = None) -> dict[str, go.Figure]:
     return {
-        "matrix": matrix_figure({"a": MATRIX, "b": MATRIX}, template=template),
         "cka": cka_figure(MATRIX, ["r1", "r2"], ["c1", "c2"], template),
         "depth": depth_figure({"a": [1, 2]}, "y", template),
         "probes": probe_figure({"trunk": PROBES, "read": PROBES}, template),
         "gradients": gradient_conflict_figure({"naive": GRADIENTS}, template),
-        "spectrum": spectrum_figure({"a": [1.0, 4.0]}, template),
     }
 
 
@@ -45,37 +40,6 @@ def test_backgrounds_are_transparent_and_the_template_is_the_callers(name: str) 
     assert plain.layout.font.color == "#767676"
     assert themed.layout.font.color is None
     assert json.loads(plain.to_json())["data"]
-
-
-def test_matrices_stand_side_by_side_on_one_scale_with_the_first_row_on_top() -> None:
-    figure = matrix_figure({"small": MATRIX / 10, "large": MATRIX, "odd": MATRIX[:1]}, columns=2)
-    assert [list(trace.z[0]) for trace in figure.data] == [[0.1, -0.3], [1, -3], [1, -3]]
-    assert [(trace.zmin, trace.zmax) for trace in figure.data] == [(-3, 3)] * 3  # symmetric around 0
-    assert [trace.showscale for trace in figure.data] == [True, False, False]
-    assert [note.text for note in figure.layout.annotations] == ["small", "large", "odd"]
-    assert figure.layout.yaxis3.autorange == "reversed"
-    assert figure.layout.yaxis3.scaleanchor == "x3"
-    assert figure.data[2].yaxis == "y3"
-
-
-def test_each_panel_may_have_its_own_scale() -> None:
-    figure = matrix_figure({"small": MATRIX / 10, "large": MATRIX}, shared=False)
-    assert [trace.zmax for trace in figure.data] == pytest.approx([0.3, 3])
-    bars = [trace.colorbar for trace in figure.data]  # each below its panel
-    assert all(trace.showscale for trace in figure.data) and bars[0].x < 0.5 < bars[1].x
-    sizes = matrix_figure({"a": MATRIX + 10, "nothing": np.zeros((2, 2))}, scale="size", shared=False)
-    assert [(trace.zmin, trace.zmax) for trace in sizes.data] == [(0, 12), (0, 1)]
-    (image,) = matrix_figure({"a": np.array([[np.nan, 5.0], [2.0, 3.0]])}, scale="image").data
-    assert (image.zmin, image.zmax, image.showscale) == (2, 5, False)
-    assert MATRIX_SCALES["image"] == "gray"
-
-
-def test_rows_columns_and_colours_are_named_where_they_are_given() -> None:
-    figure = matrix_figure({"a": MATRIX, "b": MATRIX}, bar="cosine", axes=("tokens", "channels"))
-    assert figure.data[0].colorbar.title.text == "cosine"
-    assert [axis.title.text for axis in figure.select_xaxes()] == ["channels"] * 2
-    assert [axis.title.text for axis in figure.select_yaxes()] == ["tokens", None]
-    assert not any(axis.visible for axis in matrix_figure({"a": MATRIX}).select_xaxes())
 
 
 def test_cka_shows_its_numbers_from_the_top() -> None:
@@ -114,25 +78,11 @@ def test_gradients_have_a_line_at_zero() -> None:
     assert figure.layout.yaxis.range == (-1, 1)
 
 
-def test_spectra_fall_from_one() -> None:
-    figure = spectrum_figure({"a": [1.0, 4.0, 0.0, -1e-9, 2.0]})
-    assert list(figure.data[0].y) == [1.0, 0.5, 0.25]
-    assert list(figure.data[0].x) == [1, 2, 3]
-
-
 def test_wrong_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"\(h, w\): \{'a': \(3,\)\}"):
-        matrix_figure({"a": [1, 2, 3]})
-    with pytest.raises(ValueError, match="unknown scale 'loud'"):
-        matrix_figure({"a": MATRIX}, scale="loud")
-    with pytest.raises(ValueError, match="matrices must be"):
-        matrix_figure({})
     with pytest.raises(ValueError, match="1 row and 2 column labels"):
         cka_figure(MATRIX, ["r"], ["c", "d"])
     with pytest.raises(ValueError, match="3 values but 1 labels"):
         depth_figure({"a": [1, 2, 3]}, "y", x=["one"])
-    with pytest.raises(ValueError, match="spectrum 'a' has no eigenvalue above 0"):
-        spectrum_figure({"a": [0.0, -1.0]})
 
 
 def test_tokens_as_colours_stand_beside_the_image() -> None:

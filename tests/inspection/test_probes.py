@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_model import made, pictures
 
-from dmpo_explore.inspection.probes import half_of, patch_means, probe_stages, reconstruct, ridge_accuracy, ridge_r2
+from dmpo_explore.inspection.probes import half_of, patch_means, probe_stages, ridge_accuracy, ridge_r2
 from dmpo_explore.inspection.tokens import StageTokens, stage_tokens
 
 RNG = np.random.default_rng(0)
@@ -58,20 +58,6 @@ def test_halves_are_halves_and_repeat() -> None:
     assert half_of(11).sum() == 5
     assert (half_of(50, seed=3) == half_of(50, seed=3)).all()
     assert (half_of(50, seed=3) != half_of(50, seed=4)).any()
-
-
-def test_tokens_that_hold_the_pixels_give_the_image_back() -> None:
-    images = torch.randn(400, 3, 6, 4, generator=torch.Generator().manual_seed(0))
-    grey = images.mean(dim=1)
-    tiles = torch.stack([grey[:, r : r + 3, c : c + 2].flatten(1) for r in (0, 3) for c in (0, 2)], dim=1)  # (B, 4, 6)
-    train, mixing = half_of(400), torch.linalg.qr(torch.randn(6, 6)).Q
-    seen = reconstruct(tiles @ mixing, images, (2, 2), train)
-    assert seen.shape == (400, 6, 4)
-    np.testing.assert_allclose(seen[~train], grey.numpy()[~train], atol=0.05)  # the penalty shrinks by about 1 %
-    blind = reconstruct(torch.randn(400, 4, 6), images, (2, 2), train)
-    assert ((blind - grey.numpy())[~train] ** 2).mean() > 0.9 * float(grey.var())
-    with pytest.raises(ValueError, match="6x4 do not divide into 4x2"):
-        reconstruct(tiles, images, (4, 2), train)
 
 
 def test_a_table_tells_trunk_from_read() -> None:

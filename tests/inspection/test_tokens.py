@@ -32,17 +32,6 @@ def test_tokens_are_those_of_the_models_own_stages(bypass: str) -> None:
     assert not any(t.requires_grad for t in (*seen.trunk, *seen.read))
 
 
-def test_bypass_maps_are_the_share_that_the_bypass_adds() -> None:
-    seen = stage_tokens(made(), pictures())
-    maps = seen.bypass_maps()
-    h, w = seen.grids[0]
-    added = (seen.read[0] - seen.trunk[0])[1, seen.prefix[0] + w + 1]  # the patch in row 1, column 1 of image 1
-    assert maps[0].shape == (4, h, w)
-    expected = added.norm() / seen.trunk[0][1, seen.prefix[0] + w + 1].norm()
-    torch.testing.assert_close(maps[0][1, 1, 1], expected)
-    assert (maps[-1] == 0).all()
-
-
 @pytest.mark.parametrize("bypass", ["conv", "ladder"])
 def test_kept_tokens_give_the_models_logits_again(bypass: str) -> None:
     model = made(bypass=bypass)
@@ -98,7 +87,6 @@ def test_maps_are_seen_as_tokens() -> None:
     seen = stage_tokens(model, pictures(3, 64))
     for k, stage in enumerate(model.stages):
         assert seen.patches(k).shape == (3, stage.grid[0] * stage.grid[1], stage.width)
-        assert seen.bypass_maps()[k].shape == (3, *stage.grid)
     assert len({stage.grid for stage in model.stages}) > 1
     with torch.no_grad():
         torch.testing.assert_close(read_out(model, seen), model(pictures(3, 64)), rtol=1e-5, atol=1e-5)
