@@ -88,6 +88,17 @@ def test_what_a_method_cannot_do_is_a_notice(trained_runs: Path, monkeypatch: py
     assert "attention cannot be read here" in said(app)
 
 
+def test_only_a_map_with_signs_is_called_evidence(trained_runs: Path) -> None:
+    methods = ("token_grad_cam", "saliency", "attention_rollout")
+    cam, saliency, rollout = (
+        " ".join(caption.value for caption in opened(run="tiny", image="3", method=method).caption).replace("\\", "")
+        for method in methods
+    )
+    assert "Evidence for the logarithm of each exit's confidence (orange) and against it (blue), on one scale." in cam
+    assert "Evidence for" not in saliency and "for the logarithm of each exit's confidence, on one scale." in saliency
+    assert "Evidence for" not in rollout and "Attention rollout, on one scale." in rollout  # of no class
+
+
 def test_a_negative_similarity_has_a_minus_sign(trained_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dx.ExitComparison, "similarity", lambda self: -0.125 * np.ones((len(self.exits),) * 2))
     row = int(np.flatnonzero(~tiny()[1].correct[:, 0] & tiny()[1].correct[:, 1])[0])
