@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,6 +73,26 @@ def test_the_sentences_of_results_follow_from_the_table() -> None:
     ahead = static.drop(["caltech101", "grocery-shops"])
     assert f"{static['caltech101']:.1f} points behind on Caltech-101 and {static['grocery-shops']:.1f} on other" in text
     assert f"three trainings do not decide ({ahead.min():.1f} to +{ahead.max():.1f})" in text
+
+
+def test_the_sentences_about_the_parts_follow_from_the_table() -> None:
+    table = pd.read_csv(third_study.RESULTS / "third-comparisons.csv").set_index(["comparison", "set", "at"])["points"]
+    results, parts = (
+        path.read_text(encoding="utf-8").replace("−", "-")
+        for path in (third_study.SUMMARY, third_study.SUMMARY.with_name("dmpo-parts.md"))
+    )
+    part = {
+        (name, how): [table[f"{name}, {how}", data, "30 %"] for data in ("birds100", "caltech101")]
+        for name in ("second-order predictors", "bypass")
+        for how in ("left out", "added")
+    }
+    (birds, caltech), (b_birds, b_caltech) = (part[name, "left out"] for name in ("second-order predictors", "bypass"))
+    assert f"loses {birds:.1f} points on birds and {caltech:.1f} on Caltech-101, on 30 % of the compute" in results
+    assert f"without the bypass {b_birds:.1f} and {b_caltech:.1f}." in results
+    for name in ("second-order predictors", "bypass"):
+        added, left = part[name, "added"], part[name, "left out"]
+        row = next(line for line in parts.splitlines() if line.startswith(f"| {name} |"))
+        assert re.findall(r"[+-]\d+\.\d", row) == [f"{value:+.1f}" for value in (*added, -left[0], -left[1])]
 
 
 def test_orders_have_the_mean_of_linear_and_its_reverse() -> None:
