@@ -1,4 +1,4 @@
-"""What the files of a folder hold, without dates and durations: equal texts for equal work.
+"""What the files of a folder hold, without dates, durations and drawn ids: equal texts for equal work.
 
 In: a folder. Out: `contents`, the relative path of every file, hidden ones included → a hash of what it holds.
 """
@@ -15,7 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-from dmpo_explore.search.study import load_front
+from dmpo_explore.search.checkpoints import MARK
+from dmpo_explore.search.study import IDENTITY, load_front
 from dmpo_explore.utils.torch_reading import load_tensors
 
 TIMES = {"created", "seconds", "ended"}  # keys of JSON
@@ -39,6 +40,9 @@ def content(path: Path) -> str:
 
 
 def _held(path: Path) -> bytes | str:
+    if path.name == MARK:  # a kept run names its study by an id that is drawn for each new one
+        mark = json.loads(path.read_text(encoding="utf-8"))
+        return json.dumps(mark | {IDENTITY: len(mark[IDENTITY])})
     if path.suffix == ".json":
         return json.dumps(_timeless(json.loads(path.read_text(encoding="utf-8"))))
     if path.name == "history.csv":
