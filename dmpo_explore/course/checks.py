@@ -332,12 +332,11 @@ def mine(*names: str) -> Mine:
         if path.is_file():
             try:
                 part = runpy.run_path(str(path), run_name="my_parts")[name]
-            except Exception as error:
-                said = f"{path} cannot be run ({type(error).__name__}: {error}); delete it, or mend it"
-                raise NotYet(said) from None
-            try:
                 CHECKS[name](part)
             except NotYet as error:
                 raise NotYet(f"{path}: {error} Delete the file, or mend it.") from None
+            except Exception as error:
+                said = f"{path} cannot be run ({type(error).__name__}: {error}); delete it, or mend it"
+                raise NotYet(said) from None
         setattr(found, name, part)
     return found

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 from address import UNSET, repository, with_cells, with_outputs
-from build import FOLDER, LIVE, MAX_BYTES, find, student_of
+from build import FOLDER, LIVE, MAX_BYTES, find, lines, renew_address, student_of
 from editions import BEGIN, END, HIDDEN, METADATA, read, read_script, same_cells, student
 
 SCRIPTS = find([])
@@ -141,3 +141,9 @@ def test_a_solution_that_does_not_end_is_named(tmp_path: Path) -> None:
     path.write_text(f"# %%\n{BEGIN}\nx = 1\n")
     with pytest.raises(ValueError, match=r"1_x.py, cell 0: .* must stand in pairs"):
         read_script(path)
+
+
+@pytest.mark.slow
+def test_a_lesson_that_cannot_be_read_stops_no_other(tmp_path: Path) -> None:
+    found = list(lines(renew_address, [tmp_path / "1_gone.py", tmp_path / "2_gone.py"], 2))
+    assert [(well, text.partition(":")[0]) for well, text in found] == [(False, "1_gone"), (False, "2_gone")]
