@@ -84,11 +84,12 @@ def test_a_search_its_front_and_its_figure(tmp_path: Path, runs: Path) -> None:
     assert "model.rank" in refused and "--resume s" in refused
 
 
-def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, stopping: bool, **__: Any) -> None:
         assert stopping
         raise KeyboardInterrupt
 
+    monkeypatch.chdir(tmp_path)  # the storage is a file beside the user's other ones
     monkeypatch.setattr(run_module, "run_search", interrupted)
     typed = ["--minutes", 1.0, "--storage", "sqlite:///my runs.db", "--stopping"]
     stopped = call("--name", "s", *typed, status=130)
