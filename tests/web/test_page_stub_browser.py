@@ -114,14 +114,24 @@ def test_the_cpu_is_taken_while_the_gpu_computes(export: Callable[..., Path], pa
         assert "WebAssembly, one thread" in page.locator("#spent").inner_text()
 
 
-def test_where_the_gpu_fails_the_cpu_computes_and_a_line_says_so(export: Callable[..., Path], page: Page) -> None:
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("error: backend === 'webgpu' && task === 'load' ? 'no device' : undefined", "no device"),
+        ("logits: new Float32Array(10).fill(backend === 'webgpu' ? NaN : 0)", "its logits are NaN or infinite"),
+    ],
+)
+def test_where_the_gpu_fails_the_cpu_computes_and_a_line_says_so(
+    export: Callable[..., Path], page: Page, answer: str, why: str
+) -> None:
     folder = export()
-    failing = "milliseconds: 1, error: backend === 'webgpu' && task === 'load' ? 'no device' : undefined"
-    write_text(folder / "worker.js", WORKER.replace("SILENT", "").replace("milliseconds: 1", failing))
+    write_text(
+        folder / "worker.js", WORKER.replace("SILENT", "").replace("milliseconds: 1", f"milliseconds: 1, {answer}")
+    )
     with served(folder) as (address, _):
         page.goto(address)
         page.wait_for_function(LAST)
-        assert "WebAssembly, one thread; the GPU failed: no device" in page.locator("#spent").inner_text()
+        assert f"WebAssembly, one thread; the GPU failed: {why}" in page.locator("#spent").inner_text()
         assert page.get_by_label("Compute on").input_value() == "wasm"
         assert page.evaluate("() => failures") == []
 
