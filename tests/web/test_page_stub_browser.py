@@ -246,7 +246,8 @@ def test_the_images_that_can_be_run_are_named(
 
 
 def test_without_its_pictures_the_story_goes_on(export: Callable[..., Path], page: Page) -> None:
-    page.route("**/sheet.png*", lambda route: route.fulfill(body="cut short"))
+    for file in ("sheet.png*", "running-1.*"):
+        page.route(f"**/{file}", lambda route: route.fulfill(body="cut short"))
     with served(export()) as (address, _):
         page.goto(address)
         page.wait_for_selector("html[data-ready=yes]")

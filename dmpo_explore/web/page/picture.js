@@ -32,6 +32,8 @@ export const opened = async (file) => {
   return picture;
 };
 
+const bitmapOf = async (file) => createImageBitmap(new Blob([await bytesOf(file)]));
+
 /** The pictures that came with the page: `address` of the sheet, and `at(tile)`, a picture or null. */
 export class Pictures {
   async open({ pictures }) {
@@ -44,7 +46,7 @@ export class Pictures {
 
   /** The images that run through the network, with their bitmaps. */
   running({ running }) {
-    return Promise.all(running.map(async (one) => ({ ...one, bitmap: one.picture && (await createImageBitmap(new Blob([await bytesOf(one.picture)]))) })));
+    return Promise.all(running.map(async (one) => ({ ...one, bitmap: one.picture && (await bitmapOf(one.picture).catch(() => null)) }))); // a colour stands for one that is missing
   }
 
   has(tile) {
