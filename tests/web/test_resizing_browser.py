@@ -13,6 +13,7 @@ from PIL import Image
 from static_server import served
 
 from dmpo_explore.inference import onnx_engine
+from dmpo_explore.policies import ConfidencePolicy
 from dmpo_explore.web.export import PAGE
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,6 +104,11 @@ def test_each_step_has_something_to_try(page: Page) -> None:
     page.mouse.click(box["x"] + 5, box["y"] + 50)  # almost the lowest threshold
     page.wait_for_function(shows, arg=float(correct[0]))
     assert "1,000 of the 1,000 images above exit at exit 1" in step.nth(2).inner_text()
+    thumb = page.get_by_role("slider", name="Threshold")
+    thumb.press("End")
+    none = "At more than 100 %, 0 of the 1,000 images above exit at exit 1. Of the 1,000 that go on"
+    assert none in step.nth(2).inner_text().replace("\u00a0", " ")
+    thumb.press("Home")
     step.nth(4).locator(".strip button").first.click()
     assert step.nth(4).get_by_role("status").locator(".grows").count() == 6
     assert step.nth(4).locator(".strip").count() == 1  # all images exit at exit 1

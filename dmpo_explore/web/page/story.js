@@ -3,7 +3,7 @@
 import { changes } from "./changes.js";
 import { Chart, overEpochs, ticksOf } from "./chart.js";
 import { Curve } from "./curve.js";
-import { atStart, bar, besides, bound, calm, capital, chips, element, exitNames, find, gigaflops, length, percent, points, scoreText, thresholdText, whole } from "./parts.js";
+import { atStart, bar, besides, bound, calm, capital, chips, element, exitNames, find, fixed, gigaflops, length, modified, percent, points, scoreText, thresholdText, whole } from "./parts.js";
 import { exitsWith } from "./scores.js";
 
 const BINS = 20, SHOWN = 14;
@@ -68,8 +68,8 @@ const confidence = ({ facts, tiles, threshold }) => {
       counts[1] += tiles.correct(i, 0);
     }
     line.style.left = length(value / policy.highest);
-    const share = ([n, right]) => (n ? percent(right / n, 0) : "none");
-    said.textContent = bound(`At ${scoreText(value, policy, 0)}, ${whole(out[0])} of the ${whole(tiles.n)} images above exit at exit 1, ${share(out)} of them correct. Of the ${whole(on[0])} that go on, it would have had ${share(on)} correct.`);
+    const share = ([n, right], text) => (n ? text(percent(right / n, 0)) : "");
+    said.textContent = bound(`At ${thresholdText(value, policy)}, ${whole(out[0])} of the ${whole(tiles.n)} images above exit at exit 1${share(out, (part) => `, ${part} of them correct`)}.${share(on, (part) => ` Of the ${whole(on[0])} that go on, it would have had ${part} correct.`)}`);
   };
   threshold.listen(show);
   show();
@@ -107,8 +107,8 @@ const curve = ({ facts, numbers, threshold }) => {
 
 const classes = ({ facts, tiles, pictures, threshold }) => {
   const { story, class_names: names, colours, policy } = facts, K = tiles.exits, [early, deep] = story.classes, said = element("p", { role: "status" }), strips = element("div");
-  const at = atStart(facts, 0);
-  const list = (title, rows, colour) => element("div", {}, element("h4", {}, title), ...rows.slice(0, 6).map(([c, mean]) => bar(K > 1 ? (mean - 1) / (K - 1) : 1, colour, names[c], mean.toFixed(1))));
+  const at = atStart(facts);
+  const list = (title, rows, colour) => element("div", {}, element("h4", {}, title), ...rows.slice(0, 6).map(([c, mean]) => bar(K > 1 ? (mean - 1) / (K - 1) : 1, colour, names[c], fixed(mean, 1))));
   const byExit = (k, place, falling) => {
     const own = [...Array(tiles.n).keys()].filter((i) => tiles.exitOf(i, place) === k);
     return own.sort((a, b) => (falling ? 1 : -1) * (tiles.scores[a * K] - tiles.scores[b * K])).slice(0, SHOWN);
@@ -136,7 +136,7 @@ const classes = ({ facts, tiles, pictures, threshold }) => {
   fill(threshold.place, true);
   return {
     title: "Which images go deep",
-    text: `Images that look typical of their class tend to exit early; unusual views and look-alikes tend to need depth. ${capital(at)} the mean exit of “${names[early[0][0]]}” is ${early[0][1].toFixed(1)}, of “${names[deep[0][0]]}” ${deep[0][1].toFixed(1)}.`,
+    text: `Images that look typical of their class tend to exit early; unusual views and look-alikes tend to need depth. ${capital(at)} the mean exit of “${names[early[0][0]]}” is ${fixed(early[0][1], 1)}, of “${names[deep[0][0]]}” ${fixed(deep[0][1], 1)}.`,
     hint: "Press an image, and see how sure every exit is; move the slider, and others stand here.",
     figure: [strips, said, element("div", { class: "pair" }, list(`Lowest mean exit, ${at}`, early, colours[0]), list("… and the highest", deep, colours.at(-1)))],
   };
