@@ -126,6 +126,9 @@ def test_keys_go_from_image_to_image(page: Page, mine: Run) -> None:
     stage.press("ArrowDown")
     assert page.locator("#detail").inner_text() != first
     assert "in a pile for each exit" in str(stage.get_attribute("aria-label"))
+    back = "new KeyboardEvent('keydown', {key: 'ArrowLeft', altKey: true, cancelable: true})"
+    left = f"node => node.dispatchEvent({back})"
+    assert stage.evaluate(left) and page.locator("#threshold").evaluate(left)  # the browser goes back
 
 
 def test_without_motion_there_are_still_pictures_with_captions(page: Page, policy: ConfidencePolicy) -> None:

@@ -120,8 +120,27 @@ def test_each_step_has_something_to_try(page: Page) -> None:
     step.nth(7).get_by_role("group", name="Target").get_by_role("button").last.click()
     assert "with other images of this kind" in step.nth(7).inner_text()
     page.wait_for_function(shows, arg=float(correct[-1]))  # the slider went to full depth
+
+
+@pytest.mark.parametrize("path", ["confidence"], indirect=True)
+@pytest.mark.parametrize("width", [400, 1280])
+def test_keys_go_from_step_to_step_and_a_step_is_seen_on_a_small_screen(page: Page, width: int) -> None:
+    page.emulate_media(reduced_motion="reduce")
+    page.set_viewport_size({"width": width, "height": 240})
+    focus = "() => document.activeElement.id"
     page.keyboard.press("n")
-    page.wait_for_function("() => document.activeElement.id.startsWith('step-')")
+    assert page.evaluate(focus) == ""  # keys are the page's own only in the story
+    page.locator("#story > p").focus()
+    for key, place in (("n", 1), ("n", 2), ("n", 3), ("p", 2)):
+        page.keyboard.press(key)
+        assert page.evaluate(focus) == f"step-{place}"
+        page.evaluate("() => new Promise(requestAnimationFrame)")
+        heading, bar = page.locator(f"#step-{place}").bounding_box(), page.locator("#pick").bounding_box()
+        assert heading and bar and bar["y"] + bar["height"] <= heading["y"] < 240
+        page.wait_for_selector(f".step.seen #step-{place}")
+    page.emulate_media(media="print", reduced_motion="no-preference")
+    unseen = page.locator(".step:not(.seen) .grows i").last
+    assert unseen.evaluate("node => getComputedStyle(node).transform") == "none"
 
 
 @pytest.mark.parametrize("path", ["confidence"], indirect=True)

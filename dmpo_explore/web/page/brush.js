@@ -1,5 +1,7 @@
 // A brush that covers parts of the picture with grey, so that a visitor sees which parts an answer needs.
 
+import { modified } from "./parts.js";
+
 const GREY = 128, WIDE = 0.07; // radius, as a share of the picture's longer side
 
 /** A picture with grey discs around points, in pixels. */
@@ -43,7 +45,7 @@ export const brush = (canvas, spot, isOn, pictureOf, take) => {
   canvas.addEventListener("pointermove", (event) => canvas.hasPointerCapture(event.pointerId) && point(event));
   canvas.addEventListener("keydown", (event) => {
     const step = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1], " ": [0, 0], Enter: [0, 0] }[event.key];
-    if (!step || !isOn()) return;
+    if (!step || !isOn() || modified(event)) return;
     event.preventDefault();
     at = at.map((place, i) => Math.min(1, Math.max(0, place + WIDE * step[i])));
     show();

@@ -2,7 +2,7 @@
 // threshold sweeps once. Without motion the same is four still pictures.
 
 import { Stage, eased, lengthOf, runAt } from "./stage.js";
-import { atStart, bound, calm, capital, element, find, length, percent, scoreText, whole } from "./parts.js";
+import { atStart, bound, calm, capital, element, find, length, modified, percent, scoreText, whole } from "./parts.js";
 
 const LOOK = 3000, RISE = 700, STREAM = 3300, SWEEP = [[0, 900], ["last", 1700], ["last", 700], [0, 3400], [0, 900], ["own", 1900]]; // ms
 
@@ -241,6 +241,7 @@ export class Show {
     canvas.addEventListener("click", (event) => at(event) !== undefined && this.picked?.(at(event)));
     canvas.addEventListener("keydown", (event) => {
       const step = { ArrowRight: piles.rows, ArrowDown: 1, ArrowLeft: -piles.rows, ArrowUp: -1 }[event.key];
+      if (modified(event)) return;
       if (event.key === "Enter" && piles.marked !== undefined) this.picked?.(piles.marked);
       if (!step) return;
       event.preventDefault();

@@ -206,15 +206,17 @@ export const tell = (world) => {
     const words = element("div", { class: "telling" }, element("p", { class: "kicker" }, `${i + 1} of ${steps.length}`), element("h2", { id: `step-${i + 1}`, tabindex: -1 }, title), element("p", {}, bound(text)), element("p", { class: "try" }, element("b", {}, "Try: "), hint));
     return element("section", { class: "step", "aria-labelledby": `step-${i + 1}` }, words, element("div", { class: "figure" }, ...figure));
   });
-  const keys = element("p", { class: "quiet" }, `${steps.length} steps: scroll, or press n for the next and p for the previous one.`);
-  find("story").replaceChildren(...(steps.length > 1 ? [keys] : []), ...sections);
-  const seen = new IntersectionObserver((entries) => entries.forEach(({ target, isIntersecting }) => isIntersecting && target.classList.add("seen")), { threshold: 0.3 });
+  const keys = element("p", { class: "quiet", tabindex: 0 }, `${steps.length} steps: scroll. After a click or Tab in here, n goes to the next one and p to the previous one.`);
+  const place = find("story"), edge = () => parseFloat(getComputedStyle(document.documentElement).scrollPaddingTop) + 8;
+  place.replaceChildren(...(steps.length > 1 ? [keys] : []), ...sections);
+  place.tabIndex = -1; // a click puts the focus in here
+  const seen = new IntersectionObserver((entries) => entries.forEach(({ target, isIntersecting }) => isIntersecting && target.classList.add("seen")), { rootMargin: "0px 0px -25% 0px" });
   for (const section of sections) seen.observe(section);
   // n and p go to the next and the previous step
-  document.addEventListener("keydown", (event) => {
+  place.addEventListener("keydown", (event) => {
     const step = { n: 1, p: -1 }[event.key];
-    if (!step || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select")) return;
-    const tops = sections.map((section) => section.getBoundingClientRect().top), here = tops.filter((top) => top < 80).length - 1;
+    if (!step || modified(event)) return;
+    const tops = sections.map((section) => section.getBoundingClientRect().top), here = tops.filter((top) => top < edge()).length - 1;
     const next = sections[Math.min(sections.length - 1, Math.max(0, here + step))];
     next.scrollIntoView({ behavior: calm.matches ? "auto" : "smooth" });
     next.querySelector("h2").focus({ preventScroll: true });

@@ -1,6 +1,6 @@
 // The threshold: one slider for everything on the page. What plays moves it too; only a visitor's hand chooses.
 
-import { find, percent, thresholdText } from "./parts.js";
+import { find, modified, percent, thresholdText } from "./parts.js";
 
 const nearest = (values, value) => {
   const distances = values.map((one) => Math.abs(one - value));
@@ -26,7 +26,7 @@ export class Threshold {
     this.range.addEventListener("input", () => this.choose(nearest(this.scale, Number(this.range.value))));
     this.range.addEventListener("keydown", (event) => { // from position to position, however near they lie
       const step = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10 }[event.key];
-      if (!step) return;
+      if (!step || modified(event)) return;
       event.preventDefault();
       this.choose(Math.min(slider.thresholds.length - 1, Math.max(0, this.place + step)));
     });
