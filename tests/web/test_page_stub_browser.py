@@ -231,6 +231,11 @@ def test_a_row_names_the_side_of_the_threshold(
         page.goto(address)
         page.wait_for_function(LAST)
         assert page.locator("#exits .state").first.text_content() == f"{side}: the next stage is needed"
+        page.get_by_role("slider", name="Threshold").press("Home")
+        chosen = page.locator("#value").inner_text()
+        page.get_by_role("button", name="Image 1").click()  # which plays with the policy's own threshold
+        assert page.locator("#value").inner_text() != chosen
+        assert f", threshold {chosen}" in page.locator("#answer").inner_text().replace("\u00a0", " ")
 
 
 def test_the_images_that_can_be_run_are_named(

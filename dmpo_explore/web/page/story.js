@@ -176,15 +176,17 @@ const conflict = ({ facts }) => {
   };
 };
 
-const budget = ({ facts, threshold }) => {
+const budget = ({ facts, numbers, threshold }) => {
   const { story, policy: { name, temperatures } } = facts, { split, rows } = story.targets, said = element("p", { role: "status" }), most = Math.max(1, ...rows.map(({ compute }) => compute));
   const names = rows.map(({ targets: [target] }) => (/^\d/.test(target) ? `Budget ${target}` : `Target ${target}`));
   const bars = rows.map(({ targets, compute, accuracy }, i) => bar(compute / most, facts.colours[Math.min(i, facts.colours.length - 1)], targets.join(", "), `${percent(compute, 0)} · ${percent(accuracy)} correct`));
   const moves = name === "confidence" && !temperatures.length && facts.slider.thresholds.length > 1; // the targets' policy
   const tell = (i) => {
     if (i === null) return void (said.textContent = "");
-    said.textContent = bound(`${names[i]}: ${percent(rows[i].accuracy, 2)} correct, and with other images of this kind it could be ${rows[i].interval.map((end) => percent(end)).join(" to ")}. Mean exit ${rows[i].mean.toFixed(2)}.`);
     if (moves) threshold.aim(rows[i].threshold);
+    const gives = ({ accuracy, compute }) => `${percent(accuracy, 2)} correct with ${percent(compute)} of the compute`, own = gives(rows[i]), near = moves ? gives(numbers[threshold.place]) : own;
+    const other = near === own ? "" : ` The slider's nearest position, ${thresholdText(threshold.value, facts.policy)}, has ${near}.`;
+    said.textContent = bound(`${names[i]}: ${own}, mean exit ${fixed(rows[i].mean, 2)}; with other images of this kind ${rows[i].interval.map((end) => percent(end)).join(" to ")} could be correct.${other}`);
   };
   const { too_early: early, rescued } = story, K = facts.flops.length;
   return {
