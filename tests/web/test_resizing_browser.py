@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from static_server import served
 
+from dmpo_explore.figures.style import exit_colours
 from dmpo_explore.inference import onnx_engine
 from dmpo_explore.policies import ConfidencePolicy
 from dmpo_explore.web.export import PAGE
@@ -88,7 +89,7 @@ TEXTS = """async ([shares, thresholds]) => {
 
 @pytest.fixture
 def page(browser: Browser, tmp_path: Path) -> Any:
-    for path in PAGE.glob("*.js"):
+    for path in (*PAGE.glob("*.js"), PAGE / "page.css"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "empty.html").write_text("<!doctype html><title>empty</title>")
     with served(tmp_path) as (address, _):
@@ -147,3 +148,18 @@ def test_scores_are_the_policys(page: Page, temperature: float | None) -> None:
             label, score = page.evaluate(SCORES, [logits.tolist(), name, temperature])
             expected = policy.read(0, logits[None], ("prediction",))
             assert label == expected["prediction"][0] and score == pytest.approx(expected[name][0], abs=1e-6)
+
+
+def test_numbers_are_written_as_the_library_writes_them(page: Page) -> None:
+    shares = [729 / 800, 0.25, 0.125, 0.005, 0.015, 0.00125, 1 / 3, 0.0, 1.0, 0.9996, -0.125]
+    thresholds = [0.0, 0.9125, 0.996, 1.0, 1.01]
+    texts, points, limits = page.evaluate(TEXTS, [shares, thresholds])
+    assert texts == [[f"{100 * share:.{digits}f} %" for digits in (0, 1, 2)] for share in shares]
+    assert points == "0.0 points"
+    assert limits == [ConfidencePolicy.format_value(one).replace("%", " %") for one in thresholds]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_on_bars_are_legible_in_all_colours(page: Page, scheme: Any) -> None:
+    page.emulate_media(color_scheme=scheme)
+    assert page.evaluate(CONTRAST, [sorted({c for n in range(2, 13) for c in exit_colours(n)}), scheme]) >= 4.5

@@ -175,6 +175,12 @@ def test_it_is_accessible_and_nothing_sticks_out_on_a_phone(page: Page, scheme: 
     assert violations_of(page) == []
     page.set_viewport_size({"width": 400, "height": 800})
     page.wait_for_function("() => document.documentElement.scrollWidth <= innerWidth")
+    page.locator(".kicker").first.evaluate("node => (node.textContent = 'a-long-name'.repeat(9))")
+    page.wait_for_function("() => document.documentElement.scrollWidth <= innerWidth")
+    page.emulate_media(forced_colors="active")
+    for button in page.locator("#story [aria-pressed=true]").all()[:1]:
+        ground = "node => [node, node.nextElementSibling].map(one => getComputedStyle(one).backgroundColor)"
+        assert len(set(button.evaluate(ground))) == 2
 
 
 ODD = {
