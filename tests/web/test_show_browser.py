@@ -87,8 +87,8 @@ def test_it_plays_without_a_click(page: Page, mine: Run, policy: ConfidencePolic
     assert number(page, "compute") == pytest.approx(100 * outcome.flops_fraction.mean(), abs=0.06)
 
 
-def test_the_threshold_sweeps_once_and_comes_back(page: Page) -> None:
-    page.get_by_role("button", name="A thousand").click()
+def test_the_threshold_sweeps_once_and_comes_back(page: Page, mine: Run) -> None:
+    page.get_by_role("button", name=f"{mine.record('test').n_images} images").click()
     thumb, seen = page.get_by_role("slider", name="Threshold"), set[float]()
     own = thumb.input_value()
     for _ in range(70):

@@ -195,7 +195,7 @@ export class Show {
     }
     if (k < K - 1) return ["An easy image exits early", `At exit ${k + 1} the answer is “${answer}”, ${score}${passed}. The network stops there and saves ${saved} of the compute.`];
     const more = way > 1 ? ` and ${percent(way - 1, 0)} more, for the exits on the way` : "";
-    return ["A hard image needs the whole network", `No early exit reaches the threshold. The last one answers “${answer}”, ${score}, with all of the compute${more}.`];
+    return ["A hard image needs the whole network", `No early exit ${policy.compared ? "reaches the threshold" : "stops it"}. The last one answers “${answer}”, ${score}, with all of the compute${more}.`];
   }
 
   #say() {
@@ -211,7 +211,7 @@ export class Show {
   // -- hands --
 
   #controls() {
-    const titles = [...this.world.running.map((_, i) => `Image ${i + 1}`), "A thousand"];
+    const titles = [...this.world.running.map((_, i) => `Image ${i + 1}`), `${whole(this.world.tiles.n)} images`];
     find("acts").replaceChildren(...titles.map((title, i) => {
       const button = element("button", { type: "button", title: this.words(i)[0] }, title);
       button.addEventListener("click", () => {

@@ -100,7 +100,7 @@ const curve = ({ facts, numbers, threshold }) => {
   return {
     title: "What the threshold trades",
     text: `Every threshold is one point: compute across, accuracy upwards. A ${facts.policy.falling ? "high" : "low"} one saves much and makes errors; a ${facts.policy.falling ? "low" : "high"} one runs deep. Near the bend little is lost: at ${percent(now.compute, 0)} of the compute the network is ${besides(now.accuracy, full.accuracy)} at ${percent(full.compute, 0)}, its full depth.`,
-    hint: "Drag along the curve and watch the thousand above.",
+    hint: "Drag along the curve and watch the images above.",
     figure: [drawn.node, said],
   };
 };
