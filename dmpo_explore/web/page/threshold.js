@@ -1,6 +1,6 @@
 // The threshold: one slider for everything on the page. What plays moves it too; only a visitor's hand chooses.
 
-import { find, modified, percent, thresholdText } from "./parts.js";
+import { bound, find, modified, percent, thresholdText } from "./parts.js";
 
 const nearest = (values, value) => {
   const distances = values.map((one) => Math.abs(one - value));
@@ -69,7 +69,7 @@ export class Threshold {
   #show() {
     const text = thresholdText(this.value, this.policy), { accuracy, compute } = this.numbers[this.place];
     this.range.value = String(this.scale[this.place]);
-    find("value").textContent = text;
+    find("value").textContent = bound(text);
     this.range.setAttribute("aria-valuetext", `${text}: accuracy ${percent(accuracy)}, compute ${percent(compute)}`);
   }
 }
