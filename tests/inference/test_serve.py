@@ -168,6 +168,14 @@ def claimed(width: int, height: int) -> bytes:
     return grey(0)[:12] + header + struct.pack(">I", zlib.crc32(header)) + grey(0)[33:]
 
 
+def claimed_webp(width: int, height: int) -> bytes:
+    """A lossless WebP file of few bytes whose header claims this size."""
+    stream = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(stream, "WEBP", lossless=True)
+    data = stream.getvalue()
+    return data[:21] + struct.pack("<I", (width - 1) | (height - 1) << 14) + data[25:]
+
+
 PNG, JPEG = file_of(0), file_of(0, kind="JPEG")
 BAD = {
     "text": (400, b"no image", "not an image of a known format: PNG, JPEG, WEBP, BMP"),
@@ -177,6 +185,7 @@ BAD = {
     "cut": (400, PNG[: len(PNG) // 2], "a damaged image: "),
     "long": (400, grey(0, (3, 90)), "3 x 90 pixels; one side may be at most 20 times as long"),
     "large": (413, claimed(5001, 5000), "5,001 x 5,000 pixels; at most 25,000,000"),
+    "large webp": (413, claimed_webp(5000, 4000), "5,000 x 4,000 pixels; at most 18,000,000"),
     "bomb": (413, claimed(20_000, 20_000), "more than 25,000,000 pixels"),
     "scans": (400, JPEG + b"\xff\xda" * 201, "a progressive JPEG of more than 200 scans"),
     "scans of two": (400, two_pictures() + b"\xff\xda" * 201, "a progressive JPEG of more than 200 scans"),
@@ -193,6 +202,25 @@ def test_a_bad_image_is_one_line(name: str) -> None:
         assert web.get("/health").json()["images"] == 0  # its place is free again
         if name == "cut":
             assert "image 2: a damaged image" in web.post("/images", content=many([PNG, data])).json()["detail"]
+
+
+def test_of_large_images_one_is_unpacked_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve.os, "cpu_count", lambda: 64)
+    inside, peaks = Counter[bool](), {False: 0, True: 0}
+
+    def prepare(image: Any) -> Any:
+        large = image.width > 2000
+        inside[large] += 1
+        peaks[large] = max(peaks[large], inside[large])
+        time.sleep(0.05)
+        inside[large] -= 1
+        return np.zeros(2)
+
+    service = serve.Service(FakeModel().refill(), prepare, "a", waiting=50, body=10**6, images=50, seconds=5.0)
+    for size in ((4, 4), (2001, 2000)):
+        list(service.pool.map(service.array, [grey(0, size)] * 12))
+    service.pool.shutdown()
+    assert peaks[True] == 1 < peaks[False] <= 8
 
 
 @pytest.mark.parametrize(
