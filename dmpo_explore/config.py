@@ -44,7 +44,7 @@ class DataConfig:
     """Which images a run is trained on.
 
     Raises:
-        ValueError: a value out of range.
+        ValueError: a value of the wrong type or out of range.
 
     Example:
         >>> DataConfig("digits", train_size=200).seed
@@ -100,7 +100,7 @@ class ModelConfig(OpenPart):
     Options of parts that others added are arguments too, and kept in ``more``: ``ModelConfig(context=0.5)``.
 
     Raises:
-        ValueError: a value out of range. Unknown names of parts are refused by `build_model`.
+        ValueError: a value of the wrong type or out of range. Unknown names of parts are refused by `build_model`.
 
     Example:
         >>> ModelConfig(exits=(3, 6, 9, 12), predictor="linear").tuning
@@ -216,7 +216,7 @@ class ModelConfig(OpenPart):
             raise ValueError(f"exits={short(list(self.exits))}: blocks are counted from 1")
 
 
-def parse_exits(text: str) -> int | list[int]:
+def parse_exits(text: str) -> int | tuple[int, ...]:
     """Read exits from text: ``4`` for four equal parts; ``3,6,9,12`` (or ``12,``) for these blocks.
 
     Raises:
@@ -224,10 +224,10 @@ def parse_exits(text: str) -> int | list[int]:
 
     Example:
         >>> parse_exits("3,6"), parse_exits("4")
-        ([3, 6], 4)
+        ((3, 6), 4)
     """
     try:
-        return [int(part) for part in text.split(",") if part.strip()] if "," in text else int(text)
+        return tuple(int(part) for part in text.split(",") if part.strip()) if "," in text else int(text)
     except ValueError:
         raise ValueError(f"{text!r} is neither a number nor blocks like 3,6,9,12") from None
 
@@ -240,7 +240,7 @@ class TrainingConfig(OpenPart):
     Options of parts that others added are arguments too, and kept in ``more``.
 
     Raises:
-        ValueError: a value out of range, or ``frozen_precision`` beside a ``precision`` of float32 or fp16.
+        ValueError: a value of the wrong type or out of range, or ``frozen_precision`` beside a ``precision`` of float32 or fp16.
 
     Example:
         >>> TrainingConfig(epochs=3).schedule

@@ -254,7 +254,7 @@ def test_bad_train_size(size: int) -> None:
 
 
 def test_exits_are_read_from_text() -> None:
-    assert (parse_exits("4"), parse_exits("3,6, 9"), parse_exits("12,")) == (4, [3, 6, 9], [12])
+    assert (parse_exits("4"), parse_exits("3,6, 9"), parse_exits("12,")) == (4, (3, 6, 9), (12,))
     for text in ("four", "3;6", "3,x", ""):
         with pytest.raises(ValueError, match="neither a number nor blocks"):
             parse_exits(text)
