@@ -141,10 +141,8 @@ class Target:
     ) -> Target:
         """The target of `fit_policy`'s short form: exactly one of the first six.
 
-        ``epsilon`` and ``delta`` are used with ``risk`` only.
-
         Raises:
-            ValueError: none or several of the six, or a value out of range.
+            ValueError: none or several of the six, epsilon or delta without ``risk``, or a value out of range.
 
         Example:
             >>> Target.from_arguments(accuracy_drop=0.01) == Target.accuracy_drop(0.01)
@@ -162,8 +160,9 @@ class Target:
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(values)}; got {', '.join(given) or 'none'}")
         ((kind, value),) = given.items()
-        risks = (epsilon, delta) if kind == "risk" else (EPSILON, DELTA)
-        return cls(kind, value, *risks, per_exit=bool(per_exit), calibrate=bool(calibrate))
+        if kind != "risk" and (epsilon, delta) != (EPSILON, DELTA):
+            raise ValueError(f"epsilon and delta belong to risk, not {kind}; leave them out, or give risk='too_early'")
+        return cls(kind, value, epsilon, delta, per_exit=bool(per_exit), calibrate=bool(calibrate))
 
     # -- saying and checking it --
 

@@ -221,6 +221,22 @@ def test_temperatures_are_fitted_and_kept() -> None:
         fit_policy(make_record(20, 3, 4, with_logits=False), flops=0.5, temperatures="fit")
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"flops": 0.5, "epsilon": 0.2}, "epsilon and delta belong to risk, not flops"),
+        ({"target": Target.flops(0.5), "delta": 0.2}, "give either target= or its short form"),
+        ({"target": Target.full_depth(), "temperatures": "fit"}, "temperatures do not fit full_depth"),
+        ({"target": Target.full_depth(), "temperatures": [2.0] * 3}, "temperatures do not fit full_depth"),
+        ({"target": Target.flops(0.5, calibrate=True), "temperatures": [2.0] * 3}, "not both"),
+        ({"target": Target.flops(0.5, calibrate=True), "temperatures": "fitt"}, "temperatures='fitt' must be 3 numbers"),
+    ],
+)
+def test_arguments_that_would_not_be_used_are_refused(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        fit_policy(make_record(50, 3), **given)
+
+
 def test_fitting_again_keeps_given_temperatures() -> None:
     record, temperatures = make_record(300, 3), np.array([3.0, 0.5, 2.0])
     policy = fit_policy(record, flops=0.6, temperatures=temperatures)
