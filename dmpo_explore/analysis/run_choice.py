@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..fitting.target import loss_fraction
 from .metrics import bootstrap_difference
 from .outcome import Outcome
 
@@ -57,7 +58,7 @@ def choose_run(
         costs: name → mean cost of an image; by default its FLOPs.
 
     Raises:
-        ValueError: no outcomes, or of different images (as `bootstrap_difference`).
+        ValueError: no outcomes, or of different images (as `bootstrap_difference`); ``lose`` is no fraction below 1.
 
     Example:
         >>> import dmpo_explore as dx
@@ -73,6 +74,7 @@ def choose_run(
 
     if not outcomes:
         raise ValueError("choose_run needs the outcome of at least one run")
+    lose = None if lose is None else loss_fraction(lose, "lose")
     whole = {name: outcome.record.correct[:, -1] for name, outcome in outcomes.items()}
     reference = max(whole, key=lambda name: float(whole[name].mean()))
     rows = []

@@ -303,9 +303,10 @@ def _flops(value: Any) -> float:
     return float(value)
 
 
-def _accuracy(value: Any, name: str) -> float:
-    if not (is_number(value) and 0 <= value <= 1):
-        raise ValueError(f"{name}={value!r} must be a fraction from 0 to 1, e.g. 0.01")
+def loss_fraction(value: Any, name: str) -> float:
+    """A loss of accuracy that was given as ``name``; ValueError if it is no fraction below 1."""
+    if not (is_number(value) and 0 <= value < 1):
+        raise ValueError(f"{name}={value!r} must be a fraction from 0 and below 1: 1 is 100 %, one point is 0.01")
     return float(value)
 
 
@@ -346,8 +347,8 @@ def _full_depth(value: Any) -> bool:
 
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "flops": _flops,
-    "accuracy_drop": partial(_accuracy, name="accuracy_drop"),
-    "near_best": partial(_accuracy, name="near_best"),
+    "accuracy_drop": partial(loss_fraction, name="accuracy_drop"),
+    "near_best": partial(loss_fraction, name="near_best"),
     "shares": _shares,
     "threshold": _threshold,
     "risk": _risk,

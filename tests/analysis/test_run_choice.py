@@ -56,6 +56,8 @@ def test_what_loses_more_than_is_allowed_is_refused_with_the_number() -> None:
     table = choose_run({"early": at(0), "late": at(3)}, lose=lost - 0.001).table
     assert table["reason"].tolist() == ["", f"loses {100 * lost:.2f} points, more than {100 * (lost - 0.001):g}"]
     assert not choose_run({"early": at(0)}, lose=lost).table["reason"].any()
+    with pytest.raises(ValueError, match="lose=5 must be a fraction .* one point is 0.01"):
+        choose_run({"early": at(0)}, lose=5)
     none = choose_run({"early": at(0)}, lose=0.0)
     assert none.best is none.next is none.lead is None
     with pytest.raises(ValueError, match="at least one run"):
