@@ -21,7 +21,7 @@ from ..records.cascade import may_be_same_images
 from ..records.record import ExitRecord
 from ..utils.at_exits import at_exits
 from ..utils.typing import Array, Bools, Floats, Ints
-from .metrics import overthinking, summarise
+from .metrics import checked_exits, overthinking, summarise
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +31,9 @@ class Outcome:
     Args:
         record: the record that the policy was applied to, with the scores that the policy reads. exits: (B,) 0-based
             exit of every image.
+
+    Raises:
+        ValueError: exits of another length or outside the record's.
 
     Example:
         >>> import dmpo_explore as dx
@@ -42,6 +45,9 @@ class Outcome:
 
     record: ExitRecord
     exits: Ints
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "exits", checked_exits(self.record, self.exits))
 
     @cached_property
     def prediction(self) -> Array:
