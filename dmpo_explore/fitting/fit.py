@@ -17,7 +17,7 @@ import numpy as np
 
 from ..policies.base import Policy
 from ..policies.catalogue import POLICIES, learned_policy
-from ..records.record import ExitRecord
+from ..records.record import ExitRecord, checked_temperatures
 from ..utils.abbreviate import data_name
 from ..utils.at_exits import at_exits
 from ..utils.registry import lookup
@@ -252,9 +252,7 @@ def _temperatures(record: ExitRecord, given: Sequence[float] | str | None) -> tu
                 "fit_policy(run.record('calibration'), …)"
             )
         return fit_temperatures(record)
-    if len(given) != record.n_exits:
-        raise ValueError(f"{len(given)} temperatures for {record.n_exits} exits; give one per exit, or 'fit'")
-    return tuple(_floats(given))
+    return checked_temperatures(given, record.n_exits)
 
 
 def _described(certificate: Certificate, target: Target, *, half: bool) -> dict[str, Any]:

@@ -283,11 +283,9 @@ class ExitRecord:
             ValueError: this record of fashion-mnist test has no logits, which temperatures need; `dmpo-explore record \
 RUN --force` makes them from a run's weights
         """
-        found = tuple(float(t) for t in temperatures)
+        found = checked_temperatures(temperatures, self.n_exits)
         if found == self.temperatures:
             return self
-        if len(found) != self.n_exits:
-            raise ValueError(f"{len(found)} temperatures for {self.n_exits} exits")
         if self.logits is None:
             raise ValueError(f"{self.described} has no logits, which temperatures need; {MAKE_LOGITS}")
         values: dict[str, Any] = self.scores_at([name for name in STORED if name != "prediction"], found)
@@ -372,6 +370,17 @@ _COMPUTED: weakref.WeakKeyDictionary[ExitRecord, dict[str, Array]] = weakref.Wea
 
 _DIGESTS: weakref.WeakKeyDictionary[ExitRecord, str] = weakref.WeakKeyDictionary()
 _WHOLE: weakref.WeakKeyDictionary[ExitRecord, ExitRecord] = weakref.WeakKeyDictionary()  # subset → its record
+
+
+def checked_temperatures(temperatures: npt.ArrayLike, n_exits: int) -> tuple[float, ...]:
+    """Temperatures as K numbers; ValueError for another number of them, or one that is not positive."""
+    found = tuple(np.asarray(temperatures, np.float64).ravel().tolist())
+    if len(found) != n_exits:
+        raise ValueError(f"{len(found)} temperatures for {n_exits} exits; give one per exit")
+    for value in found:
+        if not 0 < value < np.inf:
+            raise ValueError(f"temperature={value!r} must be a positive number")
+    return found
 
 
 def refuse_overwriting(path: Path, force: bool) -> None:
