@@ -155,7 +155,7 @@ def default_space(base: Config | None = None) -> SearchSpace:
     return SearchSpace.from_dict({"space": {key: found.domain for key, found in OPTIONS.items() if found.domain}}, base)
 
 
-def read_space(path: Path, base: Config | None = None) -> SearchSpace:
+def read_space(path: str | Path, base: Config | None = None) -> SearchSpace:
     """Read a search space from a TOML file.
 
     Raises:
@@ -170,6 +170,7 @@ def read_space(path: Path, base: Config | None = None) -> SearchSpace:
         ...     read_space(path).domains
         {'model.rank': Choice(values=(4, 8))}
     """
+    path = Path(path)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
