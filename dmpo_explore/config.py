@@ -240,7 +240,8 @@ class TrainingConfig(OpenPart):
     Options of parts that others added are arguments too, and kept in ``more``.
 
     Raises:
-        ValueError: a value of the wrong type or out of range, or ``frozen_precision`` beside a ``precision`` of float32 or fp16.
+        ValueError: a value of the wrong type or out of range, or ``frozen_precision`` beside a ``precision`` of float32
+            or fp16.
 
     Example:
         >>> TrainingConfig(epochs=3).schedule

@@ -262,6 +262,10 @@ def test_exits_are_read_from_text() -> None:
 
 def test_options_are_changed_by_their_names_too() -> None:
     assert Config().updated({"rank": 4}) == Config().updated({"model.rank": 4}) != Config()
-    for key, words in (("rnk", "Did you mean 'rank'"), ("modle.rank", "unknown setting"), ("seed", "write data.seed or")):
+    for key, words in (
+        ("rnk", "Did you mean 'rank'"),
+        ("modle.rank", "unknown setting"),
+        ("seed", "write data.seed or"),
+    ):
         with pytest.raises(ValueError, match=words):
             Config().updated({key: 4})

@@ -68,7 +68,9 @@ def expected_error(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int 
             "and (B,) bool, of at least one image"
         )
     if not (confidence.min() >= -SLACK and confidence.max() <= 1 + SLACK):
-        raise ValueError(f"confidences from {confidence.min():g} to {confidence.max():g} must be from 0 to 1; 1 is 100 %")
+        raise ValueError(
+            f"confidences from {confidence.min():g} to {confidence.max():g} must be from 0 to 1; 1 is 100 %"
+        )
     return _gap(confidence, correct, _wide_bins(confidence, bins), bins)
 
 

@@ -108,8 +108,8 @@ def evaluate_runs(
     """One row per run and target: `summarise`'s numbers with ``run``, ``policy``, ``target``, ``threshold``.
 
     Args:
-        runs: runs, or their names or folders, also of own scores (`runs.load_scored`). policy: one of `POLICIES`, or a saved policy
-            with its own target. split: the record to evaluate on.
+        runs: runs, or their names or folders, also of own scores (`runs.load_scored`). split: the record to evaluate
+            on. policy: one of `POLICIES`, or a saved policy with its own target.
         targets: one or several; without any: `BUDGETS` as far as the run can meet them, and full depth. ``per_exit``
             and ``calibrate`` are for these.
         against: a run to compare with under the same target; one with a single exit is compared at full depth.
@@ -144,7 +144,9 @@ def evaluate_runs(
         given = [target_of(policy)]
     for name, wanted in {"per_exit": per_exit, "calibrate": calibrate}.items():
         if wanted and not all(getattr(target, name) for target in given):
-            raise ValueError(f"{name}=True is for the default budgets; make the target with it: Target.…(…, {name}=True)")
+            raise ValueError(
+                f"{name}=True is for the default budgets; make the target with it: Target.…(…, {name}=True)"
+            )
     fitted = other.name if other and other.record(split).n_exits > 1 else ""
     rows, loaded = [], _opened(runs)
     if other and fitted and {run.path for run in loaded} == {other.path}:

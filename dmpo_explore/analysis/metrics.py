@@ -99,7 +99,9 @@ def balanced_accuracy(correct: npt.ArrayLike, labels: npt.ArrayLike) -> Floats:
     """
     found, classes = np.asarray(correct), np.asarray(labels)
     if found.ndim not in (1, 2) or found.dtype != bool:
-        raise ValueError(f"correct {found.shape} of type {found.dtype} must be (B,) or (B, K) bool, such as record.correct")
+        raise ValueError(
+            f"correct {found.shape} of type {found.dtype} must be (B,) or (B, K) bool, such as record.correct"
+        )
     if classes.shape != found.shape[:1] or not classes.size:
         raise ValueError(f"labels {classes.shape} must be ({len(found)},), one per image, and at least one")
     counts = np.bincount(classes)

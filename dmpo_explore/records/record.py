@@ -138,7 +138,7 @@ class ExitRecord:
         >>> record = dx.load_run("fashion").record("test")
         >>> record.n_images, record.n_exits, record.confidence.shape
         (10000, 6, (10000, 6))
-        >>> round(float(record.correct[:, -1].mean()), 4)  # accuracy of the last exit
+        >>> round(float(record.accuracy[-1]), 4)
         0.9147
     """
 
@@ -175,6 +175,17 @@ class ExitRecord:
     def correct(self) -> npt.NDArray[np.bool_]:
         """(B, K) whether each exit's prediction is correct."""
         return np.asarray(self.prediction == self.labels[:, None])
+
+    @property
+    def accuracy(self) -> npt.NDArray[np.float64]:
+        """(K,) share of the images that each exit classifies correctly."""
+        return np.asarray(self.correct.mean(axis=0))
+
+    def __repr__(self) -> str:
+        """Data, split, numbers of images and exits, and the exits' accuracies."""
+        shares = f", accuracy {' '.join(f'{100 * one:.1f}' for one in self.accuracy)} %" if self.n_images else ""
+        size = f"{self.n_images:,} images, {self.n_exits} exits"
+        return f"<ExitRecord of {self.meta.data} {self.meta.split}: {size}{shares}>"
 
     @property
     def flops_fraction(self) -> npt.NDArray[np.float64]:
@@ -228,6 +239,7 @@ class ExitRecord:
             if bad := int(np.isnan(values[name]).any(axis=1).sum()):
                 raise ValueError(f"score {name!r} is NaN for {bad:,} of {self.n_images:,} images of {self.described}")
             computed |= values
+        computed[name].flags.writeable = False  # it is kept
         return computed[name]
 
     def unavailable_reason(self, name: str) -> str | None:

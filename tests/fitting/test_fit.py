@@ -229,7 +229,10 @@ def test_temperatures_are_fitted_and_kept() -> None:
         ({"target": Target.full_depth(), "temperatures": "fit"}, "temperatures do not fit full_depth"),
         ({"target": Target.full_depth(), "temperatures": [2.0] * 3}, "temperatures do not fit full_depth"),
         ({"target": Target.flops(0.5, calibrate=True), "temperatures": [2.0] * 3}, "not both"),
-        ({"target": Target.flops(0.5, calibrate=True), "temperatures": "fitt"}, "temperatures='fitt' must be 3 numbers"),
+        (
+            {"target": Target.flops(0.5, calibrate=True), "temperatures": "fitt"},
+            "temperatures='fitt' must be 3 numbers",
+        ),
     ],
 )
 def test_arguments_that_would_not_be_used_are_refused(given: dict[str, Any], words: str) -> None:
