@@ -42,7 +42,8 @@ def gradient_conflict(
         (Euclidean lengths), ``opposed`` (share of the batches whose own two gradients have a negative cosine).
 
     Raises:
-        ValueError: a single exit, no tuned weight that is shared, labels and images that do not fit, or a batch size below 1.
+        ValueError: a single exit, no tuned weight that is shared, labels and images that do not fit, or a batch size
+            below 1.
 
     Example:
         >>> import dmpo_explore as dx, torch

@@ -45,8 +45,8 @@ def publish(
 
     Raises:
         FileExistsError: something else is there, or without ``force`` another page.
-        ValueError: no record of ``split``, a policy that does not fit it, or weights and a licence of no model; with the
-            model as `export_web`.
+        ValueError: no record of ``split``, a policy that does not fit it, or weights and a licence without the
+            model; with it as `export_web`.
 
     Example:
         >>> import tempfile
