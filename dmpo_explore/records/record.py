@@ -295,7 +295,7 @@ class ExitRecord:
             ValueError: this record of fashion-mnist test has no logits, which temperatures need; `dmpo-explore record \
 RUN --force` makes them from a run's weights
         """
-        found = checked_temperatures(temperatures, self.n_exits)
+        found = checked_temperatures(tuple(temperatures), self.n_exits)
         if found == self.temperatures:
             return self
         if self.logits is None:
