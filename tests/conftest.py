@@ -250,7 +250,7 @@ def fashion_train() -> ImageSet:
     from dmpo_explore.data.images import load_images
 
     try:
-        return load_images("fashion-mnist", "train")
+        return load_images("fashion-mnist", "train", calibration=False)
     except FileNotFoundError:
         pytest.skip("needs Fashion-MNIST's training images: `dmpo-explore fetch --data fashion-mnist`")
 

@@ -254,7 +254,18 @@ def test_bad_train_size(size: int) -> None:
 
 
 def test_exits_are_read_from_text() -> None:
-    assert (parse_exits("4"), parse_exits("3,6, 9"), parse_exits("12,")) == (4, [3, 6, 9], [12])
+    assert (parse_exits("4"), parse_exits("3,6, 9"), parse_exits("12,")) == (4, (3, 6, 9), (12,))
     for text in ("four", "3;6", "3,x", ""):
         with pytest.raises(ValueError, match="neither a number nor blocks"):
             parse_exits(text)
+
+
+def test_options_are_changed_by_their_names_too() -> None:
+    assert Config().updated({"rank": 4}) == Config().updated({"model.rank": 4}) != Config()
+    for key, words in (
+        ("rnk", "Did you mean 'rank'"),
+        ("modle.rank", "unknown setting"),
+        ("seed", "write data.seed or"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Config().updated({key: 4})

@@ -18,7 +18,7 @@ from ..fitting.sweep import realised_flops, sweep
 from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..utils.at_exits import at_exits
-from ..utils.typing import Bools, Floats
+from ..utils.typing import Bools, Floats, Ints
 
 
 def summarise(record: ExitRecord, exits: npt.ArrayLike) -> dict[str, Any]:
@@ -45,13 +45,9 @@ def summarise(record: ExitRecord, exits: npt.ArrayLike) -> dict[str, Any]:
         >>> round(numbers["accuracy"], 4), numbers["mean_exit"], numbers["exit_shares"]
         (0.8932, 1.0, [1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     """
-    exits = np.asarray(exits)
+    exits = checked_exits(record, exits)
     if not record.n_images:
         raise ValueError("a record without images has no accuracy; choose images of it")
-    if exits.shape != (record.n_images,) or not np.issubdtype(exits.dtype, np.integer):
-        raise ValueError(f"exits of shape {exits.shape} and type {exits.dtype} must be {record.n_images} integers")
-    if exits.min() < 0 or exits.max() >= record.n_exits:
-        raise ValueError(f"exits from {exits.min()} to {exits.max()} must lie in 0 to {record.n_exits - 1}")
     counts = np.bincount(exits, minlength=record.n_exits)
     every, prediction = record.correct, at_exits(record.prediction, exits)
     correct = prediction == record.labels
@@ -73,6 +69,16 @@ def summarise(record: ExitRecord, exits: npt.ArrayLike) -> dict[str, Any]:
     }
 
 
+def checked_exits(record: ExitRecord, exits: npt.ArrayLike) -> Ints:
+    """Exits (B,) of a record's images; ValueError for another length or type, or an exit that the record lacks."""
+    found = np.asarray(exits)
+    if found.shape != (record.n_images,) or not np.issubdtype(found.dtype, np.integer):
+        raise ValueError(f"exits of shape {found.shape} and type {found.dtype} must be {record.n_images} integers")
+    if found.size and (found.min() < 0 or found.max() >= record.n_exits):
+        raise ValueError(f"exits from {found.min()} to {found.max()} must lie in 0 to {record.n_exits - 1}")
+    return found
+
+
 def balanced_accuracy(correct: npt.ArrayLike, labels: npt.ArrayLike) -> Floats:
     """Mean over the classes that have images of the share of their images that is correct.
 
@@ -85,13 +91,17 @@ def balanced_accuracy(correct: npt.ArrayLike, labels: npt.ArrayLike) -> Floats:
         A 0-d array, or (K,) one value per exit.
 
     Raises:
-        ValueError: no images, or labels of another number of images.
+        ValueError: no images, labels of another number of images, or ``correct`` that is not bool.
 
     Example:
         >>> balanced_accuracy([True, True, True, False], [0, 0, 0, 1]).tolist()  # accuracy: 0.75
         0.5
     """
-    found, classes = np.asarray(correct, np.float64), np.asarray(labels)
+    found, classes = np.asarray(correct), np.asarray(labels)
+    if found.ndim not in (1, 2) or found.dtype != bool:
+        raise ValueError(
+            f"correct {found.shape} of type {found.dtype} must be (B,) or (B, K) bool, such as record.correct"
+        )
     if classes.shape != found.shape[:1] or not classes.size:
         raise ValueError(f"labels {classes.shape} must be ({len(found)},), one per image, and at least one")
     counts = np.bincount(classes)
@@ -308,12 +318,21 @@ def gain(question: str, more: npt.ArrayLike, less: npt.ArrayLike) -> dict[str, f
         question, points, low and high (`seeds_interval`), seeds (the points of each, as text), and over: what the
         interval is over, images alone with one training.
 
+    Raises:
+        ValueError: arrays of other shapes, or not bool.
+
     Example:
         >>> row = gain("ours over theirs", [[True, True], [True, False]], [[True, False], [False, False]])
         >>> row["points"], row["seeds"], row["over"]
         (50.0, '+50.00 +50.00', 'images and trainings')
     """
-    points = 100 * (np.asarray(more, np.float64) - np.asarray(less, np.float64))
+    a, b = np.asarray(more), np.asarray(less)
+    if a.shape != b.shape or a.ndim != 2 or a.dtype != bool or b.dtype != bool:
+        raise ValueError(
+            f"more {a.shape} of type {a.dtype} and less {b.shape} of type {b.dtype} must be (S, B) bool: a row per "
+            "training, a column per image, the same ones in both"
+        )
+    points = 100 * (a.astype(np.float64) - b)
     mean, low, high = seeds_interval(points)
     seeds = " ".join(f"{value:+.2f}" for value in points.mean(axis=1))
     over = "images and trainings" if len(points) > 1 else "images"

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..fitting.target import loss_fraction
 from .metrics import bootstrap_difference
-from .outcome import Outcome
+from .outcome import Outcome, check_same_images
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +58,7 @@ def choose_run(
         costs: name → mean cost of an image; by default its FLOPs.
 
     Raises:
-        ValueError: no outcomes, or of different images (as `bootstrap_difference`).
+        ValueError: no outcomes, or of different images; ``lose`` is no fraction below 1.
 
     Example:
         >>> import dmpo_explore as dx
@@ -73,6 +74,8 @@ def choose_run(
 
     if not outcomes:
         raise ValueError("choose_run needs the outcome of at least one run")
+    lose = None if lose is None else loss_fraction(lose, "lose")
+    check_same_images(outcomes)
     whole = {name: outcome.record.correct[:, -1] for name, outcome in outcomes.items()}
     reference = max(whole, key=lambda name: float(whole[name].mean()))
     rows = []
@@ -110,6 +113,9 @@ def run_differences(outcomes: Mapping[str, Outcome], base: str) -> pd.DataFrame:
     Returns:
         ``run``, ``accuracy``, ``compute``, ``flops``, ``mean_exit``, ``difference``, ``low``, ``high``.
 
+    Raises:
+        ValueError: outcomes of different images.
+
     Example:
         >>> import dmpo_explore as dx, numpy as np
         >>> record = dx.load_run("demo").record("test")
@@ -119,6 +125,7 @@ def run_differences(outcomes: Mapping[str, Outcome], base: str) -> pd.DataFrame:
     """
     import pandas as pd
 
+    check_same_images(outcomes)
     rows = []
     for name, outcome in outcomes.items():
         s = outcome.summary()

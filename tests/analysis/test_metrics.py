@@ -15,6 +15,7 @@ from synthetic import make_record, record_from_logits
 from dmpo_explore.analysis.metrics import (
     accuracy_interval,
     area,
+    balanced_accuracy,
     bootstrap_difference,
     gain,
     seeds_interval,
@@ -228,6 +229,25 @@ def test_arguments_of_resampling_warn_and_change_nothing() -> None:
     values = [[0.0, 1.0], [1.0, 3.0]]
     with pytest.warns(DeprecationWarning, match="nothing is resampled"):
         assert seeds_interval(values, 50, seed=1) == seeds_interval(values)
+
+
+@pytest.mark.parametrize(
+    ("more", "less"),
+    [
+        ([[True, False]], [True, False]),  # would be broadcast
+        ([True, False], [True, False]),
+        ([[1, 0]], [[True, False]]),
+        ([[0.9, 0.8]], [[0.7, 0.6]]),  # accuracies
+    ],
+)
+def test_a_gain_needs_the_same_images_correct_or_not(more: object, less: object) -> None:
+    with pytest.raises(ValueError, match=r"must be \(S, B\) bool"):
+        gain("more over less", more, less)  # type: ignore[arg-type]
+
+
+def test_balanced_accuracy_takes_no_labels_for_what_is_correct() -> None:
+    with pytest.raises(ValueError, match=r"correct \(3,\) of type int64 must be"):
+        balanced_accuracy([0, 1, 2], [0, 1, 2])
 
 
 def test_a_gain_is_the_interval_of_the_paired_difference() -> None:

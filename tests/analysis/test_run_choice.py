@@ -9,6 +9,7 @@ import pytest
 from synthetic import make_record
 
 import dmpo_explore as dx
+from dmpo_explore.analysis.outcome import parts
 from dmpo_explore.analysis.run_choice import choose_run, run_differences
 
 RECORD = make_record(400, 4, 10, seed=3)
@@ -56,6 +57,8 @@ def test_what_loses_more_than_is_allowed_is_refused_with_the_number() -> None:
     table = choose_run({"early": at(0), "late": at(3)}, lose=lost - 0.001).table
     assert table["reason"].tolist() == ["", f"loses {100 * lost:.2f} points, more than {100 * (lost - 0.001):g}"]
     assert not choose_run({"early": at(0)}, lose=lost).table["reason"].any()
+    with pytest.raises(ValueError, match="lose=5 must be a fraction .* one point is 0.01"):
+        choose_run({"early": at(0)}, lose=5)
     none = choose_run({"early": at(0)}, lose=0.0)
     assert none.best is none.next is none.lead is None
     with pytest.raises(ValueError, match="at least one run"):
@@ -67,3 +70,13 @@ def test_differences_are_those_of_the_bootstrap() -> None:
     expected = dx.bootstrap_difference(at(3).correct, at(0).correct)
     assert tuple(table[["difference", "low", "high"]].iloc[1]) == expected
     assert table["compute"].tolist() == RECORD.flops_fraction[[0, 3]].tolist()
+
+
+def test_outcomes_of_other_images_are_not_compared() -> None:
+    other = make_record(400, 4, 10, seed=3, indices=np.arange(400) + 400)  # even where the labels are alike
+    outcomes = {"mine": at(0), "theirs": dx.Outcome(other, np.zeros(400, int))}
+    for ask in (choose_run, lambda found: run_differences(found, "mine"), lambda found: parts(*found.values())):
+        with pytest.raises(ValueError, match="are of different images"):
+            ask(outcomes)
+    named = dx.Outcome(replace(RECORD, meta=replace(RECORD.meta, data="my-data")), np.zeros(400, int))
+    assert choose_run({"mine": at(3), "named otherwise": named}).best == "mine"

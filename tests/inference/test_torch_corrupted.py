@@ -60,7 +60,7 @@ def test_records_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert made[:2] == ["test, noise 1", "test, noise 2"] and len(made) == 20 and run.asked == 1
     assert all(record.n_images == 4 for *_, record in first)
     shutil.rmtree(tmp_path / "blur-2")
-    again = list(record_corrupted(run, tmp_path, rows=slice(0, 4)))
+    again = list(record_corrupted(run, str(tmp_path), rows=slice(0, 4)))
     assert len(again) == 20 and made[20:] == ["test, blur 2"]
     again = list(record_corrupted(run, tmp_path, rows=slice(0, 4)))
     assert len(again) == 20 and len(made) == 21

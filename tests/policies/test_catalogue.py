@@ -217,6 +217,12 @@ def test_temperatures_soften_what_is_read(name: str, seed: int) -> None:
     assert again == policy != replace(policy, temperatures=())
 
 
+def test_a_change_of_the_values_leaves_the_policy_as_it_is() -> None:
+    policy = ConfidencePolicy((0.5,), {"target": {"flops": 0.3}})
+    policy.to_dict()["fitted"]["target"]["flops"] = 0.9
+    assert policy.fitted == {"target": {"flops": 0.3}}
+
+
 def test_temperatures_need_logits_and_one_number_per_exit() -> None:
     bare = make_record(10, 3, 4, with_logits=False)
     policy = ConfidencePolicy((0.5,), temperatures=(1.0, 2.0, 3.0))

@@ -273,5 +273,13 @@ def test_bundled_records_are_read_as_they_were_written(path: Path) -> None:
     assert record.n_images == len(np.load(path / "labels.npy"))
 
 
+def test_a_record_is_shown_on_one_line() -> None:
+    record = make_record(1200, 3)
+    np.testing.assert_allclose(record.accuracy, record.correct.mean(axis=0))
+    first = f"{100 * record.correct[:, 0].mean():.1f}"
+    assert repr(record).startswith(f"<ExitRecord of synthetic val: 1,200 images, 3 exits, accuracy {first} ")
+    assert repr(record.subset(slice(0, 0))) == "<ExitRecord of synthetic val: 0 images, 3 exits>"
+
+
 def test_there_are_bundled_records() -> None:
     assert len(RUNS) >= 10

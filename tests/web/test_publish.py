@@ -100,3 +100,9 @@ def test_another_run_stands_beside_in_the_story() -> None:
     assert found["accuracies"] == record.correct.mean(axis=0).tolist()
     with pytest.raises(ValueError, match="'caltech' has other images in its test record"):
         page_html(run, pictures=False, against=dx.load_run("caltech"))
+
+
+@pytest.mark.parametrize("given", [{"weights": "int8"}, {"licence": "MIT"}])
+def test_options_of_the_model_need_the_model(tmp_path: Path, given: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="weights and licence are of the model"):
+        publish(dx.load_run("demo"), tmp_path / "page", **given)  # type: ignore[arg-type]
