@@ -1,4 +1,4 @@
-"""`dmpo-explore publish`: a run as a page, with or without its model; `export --web` and `report` lead here."""
+"""`dmpo-explore publish`: a run as a page, with or without its model; `export --web` leads here."""
 
 from __future__ import annotations
 

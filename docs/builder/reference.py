@@ -27,7 +27,7 @@ TASKS = {  # what one wants to do → packages and modules, in the order of the 
     "Bring images and a model": ("config", "data", "pretrained", "models", "plugins"),
     "Train": ("training", "runs", "jobs", "search", "slimming"),
     "Record and decide": ("records", "policies", "fitting", "analysis"),
-    "Run and publish": ("inference", "reports", "web"),
+    "Run and publish": ("inference", "web"),
     "Look": ("figures", "attribution", "inspection", "course"),
     "Other methods": ("neighbours.online_thresholds", "neighbours.trajectory_search"),
 }

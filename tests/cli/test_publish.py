@@ -33,6 +33,13 @@ def test_the_command_writes_both_kinds(runs: Path, tmp_path: Path) -> None:
     assert "replace the page in it with --force" in fails(*words, tmp_path / "b", "--model")
 
 
+def test_a_target_of_a_single_exit_is_full_depth_and_noted(tmp_path: Path) -> None:
+    path = tmp_path / "single.html"
+    done = call("publish", "fashion-single", "--flops", 0.3, "--no-pictures", "--out", path)
+    assert "has a single exit: all images exit there, whatever the target" in done.stderr
+    assert "91.34 %" in path.read_text(encoding="utf-8")
+
+
 def test_wrong_usage_is_one_line(tmp_path: Path) -> None:
     assert "give a place: --out DIR" in fails("publish", "demo")
     assert "leave out --weights" in fails("publish", "demo", "--out", tmp_path / "a", "--weights", "int8")
