@@ -26,10 +26,12 @@ def test_the_command_writes_both_kinds(runs: Path, tmp_path: Path) -> None:
     assert "it was there and is kept" in call(*words, tmp_path / "a").stdout
     (tmp_path / "empty").mkdir()
     assert "it was there" not in call(*words, tmp_path / "empty").stdout
-    said = call(*words, tmp_path / "b", "--model", "--weights", "float32").stdout
+    model = [*words, tmp_path / "b", "--model", "--weights", "float32", "--pictures", "--licence", "MIT"]
+    said = call(*model).stdout
     assert f"python -m http.server 8000 --directory {tmp_path / 'b'}" in said
     assert (tmp_path / "b" / "stages" / "stage-1.onnx").is_file()
-    assert "it was there and is kept" in call(*words, tmp_path / "b", "--model", "--weights", "float32").stdout
+    assert (tmp_path / "b" / "pictures").is_dir()
+    assert "it was there and is kept" in call(*model).stdout
     assert "replace the page in it with --force" in fails(*words, tmp_path / "b", "--model")
 
 
