@@ -52,9 +52,7 @@ def draw(pixels: npt.NDArray[np.uint8], alt: str) -> None:
         st.image(pixels, alt=alt, width="stretch", output_format="PNG" if coarse else "JPEG")
 
 
-def answers_about(
-    image: ChosenImage, record: dx.ExitRecord, policy: dx.Policy, place: str = ""
-) -> ImageAnswers | None:
+def answers_about(image: ChosenImage, record: dx.ExitRecord, policy: dx.Policy, place: str = "") -> ImageAnswers | None:
     """The answers about ``image``; None, and a notice, where the model is needed and unavailable. ``place``: as in
     `fetch_offer.offer`."""
     answers = None
