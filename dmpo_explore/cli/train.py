@@ -157,7 +157,7 @@ def base_config(place: str | None) -> Config:
     from ..config import Config
     from ..runs.config_file import read_config, read_config_file
     from ..runs.hub import PREFIX
-    from ..runs.store import list_runs, load_run, present_name
+    from ..runs.store import list_runs, load_run
     from ..utils.registry import unknown
 
     if place is None:
@@ -166,7 +166,7 @@ def base_config(place: str | None) -> Config:
         of_a_run = path.name == "config.json" and (path.parent / "history.csv").is_file()
         return read_config(path) if of_a_run else read_config_file(path)
     runs = list_runs()
-    if present_name(place) in runs or place.startswith(PREFIX) or (path / "config.json").is_file():
+    if place in runs or place.startswith(PREFIX) or (path / "config.json").is_file():
         return load_run(place).config
     raise FileNotFoundError(f"--config takes a file or a run: no file {place}, and {unknown('run', place, runs)}")
 
