@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -134,9 +135,10 @@ def train(
     is_main = is_main_process()
     file = ProgressFile(progress if is_main else None)
     name, how = resume or name or default_name(chosen), {"force": force, "device": device, "trackers": tracker or ()}
-    begun = load_run(resume) if resume else None if force else _begun(name, chosen, device)
+    others = partial(other_options, chosen, device=device)
+    begun = load_run(resume) if resume else None if force else begun_run(name, others)
     with Bar(hide=not is_main, lines=True) as bar:
-        if begun and is_finished(begun) and (and_record or not resume) and not other_options(chosen, begun, device):
+        if begun and is_finished(begun) and (and_record or not resume) and not others(begun):
             bar.write(f"run {name!r} is trained with this config; it is kept")
             run = begun
         else:
@@ -197,25 +199,46 @@ def _resumed(name: str, settings: dict[str, Any]) -> Config:
         return move_data(run, place, report, unlabelled=more).config
 
 
-def _begun(name: str, config: Config, device: str) -> Run | None:
+def begun_run(name: str, others: Callable[[Run], str], command: str = "train") -> Run | None:
     """The run of that name, if it was begun with this very config; None if there is none that could go on.
+
+    Args:
+        others: the options in which a run differs, as text. command: that goes on with a run.
 
     Raises:
         FileExistsError: it has another config.
     """
     from ..runs.history import CHECKPOINT
     from ..runs.store import RUN_NAME, load_run, runs_root
-    from ..training.train import other_options
 
     path = runs_root() / name
     if not RUN_NAME.fullmatch(name) or not (path / CHECKPOINT).is_file():
         return None
-    if others := other_options(config, run := load_run(path), device):
+    if found := others(run := load_run(path)):
         raise FileExistsError(
-            f"run {name!r} exists in {runs_root()}, with another config ({others}); choose another name, replace it "
-            f"with --force, or go on with it as it is: dmpo-explore train --resume {name} --record"
+            f"run {name!r} exists in {runs_root()}, with another config ({found}); choose another --name, replace it "
+            f"with --force, or go on with it as it is: dmpo-explore {command} --resume {name} --record"
         )
     return run
+
+
+@contextmanager
+def held_for(name: str, reports: EpochReports, *, resume: bool) -> Iterator[Callable[[EpochResult], None]]:
+    """Hold a run for this command: at once where it goes on, else after its first epoch; yields what takes epochs."""
+    from ..runs.store import load_run
+    from ..training.checkpoint import held_run
+
+    with ExitStack() as held:
+
+        def on_epoch(result: EpochResult) -> None:
+            if not resume and not reports.results and is_main_process():  # the run is there now
+                with suppress(FileExistsError):
+                    held.enter_context(held_run(name))
+            reports.on_epoch(result)
+
+        if resume and is_main_process():
+            held.enter_context(held_run(load_run(name).name, wait=WORKERS_END))
+        yield on_epoch
 
 
 def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: bool, **how: Any) -> Run:
@@ -224,17 +247,10 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
     from ..fitting.risk_control import certifiable
     from ..runs.history import CHECKPOINT, checkpoint_epoch
     from ..runs.store import load_run, runs_root
-    from ..training.checkpoint import held_run
     from ..training.train import train as train_run
 
     first = (checkpoint_epoch(load_run(name).path / CHECKPOINT) or 0) if resume else 0
     reports = EpochReports(bar, file, "training", first, config.training.epochs)
-
-    def on_epoch(result: EpochResult) -> None:
-        if not first and len(reports.results) == 0 and is_main_process():  # the run is there now
-            with suppress(FileExistsError):
-                held.enter_context(held_run(name))
-        reports.on_epoch(result)
 
     def on_data(manifest: Manifest) -> None:
         bar.clear()
@@ -245,17 +261,16 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
         bar.write(certifiable(manifest.counts.get("calibration", 0)))
 
     hooks: dict[str, Any] = {
-        "on_step": reports.on_step, "progress": on_epoch, "on_check": reports.on_check,
-        "on_teacher": reports.on_teacher, "on_answers": reports.on_answers,
+        "on_step": reports.on_step, "on_check": reports.on_check, "on_teacher": reports.on_teacher,
+        "on_answers": reports.on_answers,
     }  # fmt: skip
     if has_own_teacher(config) and not first and is_main_process():
         bar.write(f"run {name!r}: its teacher, the run {teacher_name(name)!r}, is trained first")
     try:
-        with ExitStack() as held, warnings.catch_warnings():  # of what is found in the images, each as it comes
+        with held_for(name, reports, resume=resume) as on_epoch, warnings.catch_warnings():
+            # of what is found in the images, each as it comes
             warnings.filterwarnings("always", category=UserWarning, module=r"dmpo_explore\.training\.train_data")
-            if resume and is_main_process():
-                held.enter_context(held_run(load_run(name).name, wait=WORKERS_END))
-            return train_run(config, name, resume=resume, on_data=on_data, **hooks, **how)
+            return train_run(config, name, resume=resume, on_data=on_data, progress=on_epoch, **hooks, **how)
     except KeyboardInterrupt:
         taught = has_own_teacher(config) and (runs_root() / teacher_name(name)).exists()
         again = f"its teacher is kept; go on with the same command and --name {name}" if taught else ""
