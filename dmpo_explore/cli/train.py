@@ -209,7 +209,8 @@ def begun_run(name: str, others: Callable[[Run], str], command: str = "train") -
         FileExistsError: it has another config.
     """
     from ..runs.history import CHECKPOINT
-    from ..runs.store import RUN_NAME, load_run, runs_root
+    from ..runs.run_files import RUN_NAME
+    from ..runs.store import load_run, runs_root
 
     path = runs_root() / name
     if not RUN_NAME.fullmatch(name) or not (path / CHECKPOINT).is_file():

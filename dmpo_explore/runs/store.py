@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from os.path import lexists
@@ -14,10 +13,10 @@ from ..utils.registry import unknown
 from ..utils.replacing import clear_leftovers, settle
 from .hub import PREFIX, download_run
 from .run import Run
+from .run_files import RUN_NAME
 
 BUNDLED_RUNS = Path(__file__).parent / "bundled"
 OF_RECORD = "open it with dx.ExitRecord.load, or in the app on the page Bring your own"
-RUN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
 def load_run(name_or_path: str | Path) -> Run:
