@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from ..records.scores import SCORES
 from ..runs.run import Run
 from ..utils.abbreviate import data_name
 from ..utils.files import atomic_folder, is_whole, read_json, sealed, write_json, write_text
+from ..utils.progress import Report
 from ..utils.registry import unknown
 from ..utils.typing import Ints
 from . import shrinking
@@ -57,7 +57,6 @@ HEAD = """<link rel="icon" href="icon.svg">
 <link rel="stylesheet" href="page.css">
 <link rel="preload" href="page.json" as="fetch" crossorigin>
 <script type="module" src="page.js"></script>"""
-Report = Callable[[str, int, int], None]
 
 
 def export_web(
