@@ -99,7 +99,7 @@ def publish(
         if hub is not None:
             from ..runs.hub_space import push_page
 
-            address = push_page(path, hub, opened.name, private=private)
+            address = push_page(path, hub, opened.name, private=private, license=licence or "")
             answer, lines = answer | {"address": address}, [*(lines if out else []), address]
     if out is None:
         del answer["path"]  # it was a temporary one

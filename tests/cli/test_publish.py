@@ -50,6 +50,13 @@ def test_wrong_usage_is_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.usefixtures("quick")
+def test_the_card_of_a_space_has_the_licence_that_was_stated(runs: Path, hub: FakeHub) -> None:
+    call("publish", "mine", "--threshold", 0.4, "--model", "--weights", "float32", "--licence", "mit", "--hub", "me/m")
+    _, files = hub.files("spaces/me/m", "main") or ("", {})
+    assert b"\nlicense: mit\n" in files["README.md"]
+
+
 @pytest.mark.slow
 def test_a_page_is_pushed_as_a_static_space(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = call("publish", "demo", "--flops", 0.3, "--hub", "me/demo", "--json")
@@ -60,5 +67,6 @@ def test_a_page_is_pushed_as_a_static_space(hub: FakeHub, tmp_path: Path, monkey
     said = call("publish", "demo", "--flops", 0.3, "--hub", "me/demo", "--out", tmp_path / "kept").stdout
     assert said.splitlines()[-1] == answer["address"]
     assert (tmp_path / "kept" / "index.html").read_bytes() == files["index.html"]
+    assert b"\nlicense:" not in files["README.md"]  # none was stated
     monkeypatch.setenv("HF_TOKEN", "wrong")
     assert "hf auth login" in fails("publish", "demo", "--hub", "me/another")
