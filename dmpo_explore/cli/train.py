@@ -16,7 +16,7 @@ from ..jobs.progress_file import ProgressFile
 from ..training.own_teacher import has_own_teacher, teacher_name
 from ..training.part_options import TeacherOptions
 from ..training.recipes import described_recipes, with_recipe
-from .options import changed, config_from, config_options, fitted, typed_values
+from .options import changed, config_options, fitted, typed_values
 from .output import Bar, EpochReports, best_epoch, clock, print_result, say
 from .record import enable_ctrl_c, is_main_process, record_line, record_trained
 from .root import Device, Json, ProgressPath, app
@@ -120,9 +120,10 @@ def train(
 
     base = _resumed(resume, settings) if resume else base_config(config)
     base = with_recipe(recipe, base) if recipe else base
-    chosen = config_from(base, settings)
+    typed = typed_values(settings)
+    chosen = changed(base, typed)
     if not resume and config is None:
-        chosen = fitted(chosen, typed_values(settings))
+        chosen = fitted(chosen, typed)
     chosen = dataclasses.replace(chosen, data=open_data(chosen.data).config)
     if estimate:
         answer, lines = estimate_lines(chosen, device)
