@@ -52,7 +52,7 @@ def test_wrong_usage_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_the_card_of_a_space_has_the_licence_that_was_stated(runs: Path, hub: FakeHub) -> None:
-    call("publish", "mine", "--threshold", 0.4, "--model", "--weights", "float32", "--licence", "mit", "--hub", "me/m")
+    call("publish", "mine", "--threshold", 0.4, "--model", "--weights", "float32", "--licence", "MIT", "--hub", "me/m")
     _, files = hub.files("spaces/me/m", "main") or ("", {})
     assert b"\nlicense: mit\n" in files["README.md"]
 
