@@ -9,6 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from dmpo_explore.cli import app
 from dmpo_explore.cli.options import (
     CONFIG,
     TARGET,
@@ -19,7 +20,6 @@ from dmpo_explore.cli.options import (
     target_options,
     typed_values,
 )
-from dmpo_explore.cli.root import app
 from dmpo_explore.config import Config, DataConfig, ModelConfig, TrainingConfig
 from dmpo_explore.fitting.target import Target
 
