@@ -27,7 +27,7 @@ def section(answers: ImageAnswers) -> None:
     except (OSError, ValueError):
         st.caption("The image itself is needed, and it is not here.")
         return
-    now = answer_panels.answers_about(image, answers.record, answers.policy, " edited")
+    now = answer_panels.answers_about(image, answers.record, answers.policy)
     if now is None:
         return
     names = answers.record.meta.class_names
