@@ -1,7 +1,7 @@
 """Configuration of a run: frozen dataclasses with a JSON round trip.
 
 Every field carries its choices, help text and bounds once. The command line, the app's training form, the default
-search space and `config_table` are made from them (`OPTIONS`), and from the options that entries of joints bring along
+search space and the reference are made from them (`OPTIONS`), and from the options that entries of joints bring along
 (`utils.open_options`). Blocks are counted from 1. A ``Literal`` lists the library's names; ``| str`` beside it admits
 those that were added to a joint, which checks them.
 Values marked *release* are those of the authors' partial script; the others were chosen on validation data.
@@ -476,13 +476,3 @@ def full_name(name: str, where: str) -> str:
         valid = {found.name for key, found in OPTIONS.items() if key.startswith(f"{part}.")}
         raise ValueError(unknown(f"setting in {where}", name, valid or {found.name for found in OPTIONS.values()}))
     return keys[0]
-
-
-def config_table() -> list[dict[str, str]]:
-    """The options of a run as rows of a table: ``name``, ``option`` (command line), ``type``, ``default``, ``help``.
-
-    Example:
-        >>> next(row for row in config_table() if row["name"] == "model.rank")["option"]
-        '--rank'
-    """
-    return [{"name": key, **found.row()} for key, found in OPTIONS.items()]

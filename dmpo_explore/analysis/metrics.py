@@ -7,7 +7,6 @@ Kaya et al. (2019).
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
@@ -255,9 +254,7 @@ def bootstrap_difference(
     return float(difference.mean()), float(low), float(high)
 
 
-def seeds_interval(
-    differences: npt.ArrayLike, n: int | None = None, seed: int | None = None
-) -> tuple[float, float, float]:
+def seeds_interval(differences: npt.ArrayLike) -> tuple[float, float, float]:
     """Mean of paired differences over several trainings, with its 95 % interval for crossed random effects.
 
     Trainings and images are both a sample. The half-width is the root of two squares: that of Student's interval over
@@ -268,7 +265,7 @@ def seeds_interval(
 
     Args:
         differences: (S, B), of S trainings (seeds) on the same B images, at least two values. With one training the
-            interval is Student's over the images. n, seed: without effect, nothing is resampled any more.
+            interval is Student's over the images.
 
     Returns:
         mean and the interval's ends, in the unit of ``differences``.
@@ -286,8 +283,6 @@ def seeds_interval(
     """
     from scipy.special import stdtrit
 
-    if n is not None or seed is not None:
-        warnings.warn("n and seed have no effect: nothing is resampled any more", DeprecationWarning, stacklevel=2)
     values = np.asarray(differences, np.float64)
     if values.ndim != 2 or values.size < 2:
         raise ValueError(

@@ -18,6 +18,7 @@ from ..config import TrainingConfig
 from ..inference.torch_engine import fast_precision
 from ..inference.torch_processes import LONGEST_WAIT
 from ..runs.torch_model import find_device
+from ..utils.abbreviate import few
 from ..utils.registry import unknown
 
 SHORT = 101  # tokens up to which plain attention trains at least as fast on a CPU (measured, bfloat16, AVX-512)
@@ -68,9 +69,8 @@ def require_gradients(models: Iterable[nn.Module]) -> None:
     """
     names = [name for model in models for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     if names:
-        shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         raise ValueError(
-            f"no gradient reaches {shown}; freeze what the logits do not depend on (requires_grad_(False))"
+            f"no gradient reaches {few(names)}; freeze what the logits do not depend on (requires_grad_(False))"
         )
 
 

@@ -9,7 +9,7 @@ on. Ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ from ..models.flops import config_flops
 from ..models.predictors import CovariancePredictor
 from ..runs.score_files import record_of, values_of
 from ..runs.torch_model import find_device
+from ..utils.progress import Progress
 from ..utils.torch_seeding import seeded
 from ..utils.typing import Array, Floats, Ints
 from .train_data import groups_of, rows_to_hold
@@ -58,7 +59,7 @@ def probe(
     drop: float = 0.01,
     seed: int = 0,
     device: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Forecast:
     """Where exits should stand on some data, and what they could save, from a frozen backbone.
 
@@ -122,9 +123,7 @@ def _use_components(model: DMPO, loader: Iterable[Any]) -> None:
             reduction.copy_(_components(tokens[:, predictor.prefix :], len(reduction)))
 
 
-def _features(
-    model: DMPO, loader: Iterable[Any], total: int, progress: Callable[[int, int], None] | None
-) -> list[dict[str, Array]]:
+def _features(model: DMPO, loader: Iterable[Any], total: int, progress: Progress | None) -> list[dict[str, Array]]:
     """What the probes read behind every block: kind → (n, p)."""
     found: list[dict[str, list[Array]]] = [{kind: [] for kind in KINDS} for _ in model.stages]
     done = 0

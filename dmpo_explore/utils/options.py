@@ -120,12 +120,6 @@ class Option:
             return self.help
         return f"{self.help.removesuffix('.')}: {', '.join(most)}{' or ' if most else ''}{last}."
 
-    def row(self) -> dict[str, str]:
-        """The option as a row of a table: ``option`` (command line), ``type``, ``default``, ``help``."""
-        kind = self.type_name + (f" ({self.unit})" if self.unit else "")
-        text = {"default": self.shown_default, "help": self.described()}
-        return {"option": f"--{self.spelling}", "type": kind, **text}
-
     def check(self, value: Any) -> None:
         """Raise ValueError, naming field, value and the valid values, for a value out of range."""
         if self.closed and value not in self.choices:

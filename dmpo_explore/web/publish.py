@@ -14,8 +14,9 @@ from ..analysis.outcome import apply
 from ..policies.base import Policy
 from ..runs.run import Run
 from ..utils.files import write_text
+from ..utils.progress import Report
 from ..utils.replacing import clear_leftovers
-from .export import NOT_HERE, NOT_PUBLISHED, Report, export_web, played
+from .export import NOT_HERE, NOT_PUBLISHED, export_web, played
 from .licences import PUBLIC_IMAGES
 from .places import InPage
 from .single import single_page

@@ -225,12 +225,6 @@ def test_the_interval_over_trainings_wants_a_row_for_each(bad: object) -> None:
         seeds_interval(bad)  # type: ignore[arg-type]
 
 
-def test_arguments_of_resampling_warn_and_change_nothing() -> None:
-    values = [[0.0, 1.0], [1.0, 3.0]]
-    with pytest.warns(DeprecationWarning, match="nothing is resampled"):
-        assert seeds_interval(values, 50, seed=1) == seeds_interval(values)
-
-
 @pytest.mark.parametrize(
     ("more", "less"),
     [

@@ -121,6 +121,20 @@ def test_the_figure_has_dmpo_first_and_no_arm_of_a_part(tmp_path: Path) -> None:
     assert len(looks) == len({look[1:] for look in looks}) == len(set(names))  # an arm has one look in all panels
 
 
+def test_figures_stand_side_by_side_with_their_lines_and_one_legend() -> None:
+    rows = pd.DataFrame({"question": ["b", "a"], "points": 1.0, "low": 0.0, "high": 2.0, "seeds": "+1 +1"})
+    figure = dx.figures.gains_figure(rows).update_xaxes(tickformat=".0%")
+    before = figure.to_json()
+    both = opening.side_by_side({"8 epochs": figure, "24 epochs": figure})
+    assert figure.to_json() == before  # the parts stay as they are
+    assert [note.text for note in both.layout.annotations] == ["8 epochs", "24 epochs"]
+    assert [trace.showlegend for trace in both.data].count(True) == 2 and len(both.data) == 4
+    assert [(line.xref, line.yref) for line in both.layout.shapes] == [("x", "y domain"), ("x2", "y2 domain")]
+    assert both.layout.xaxis2.matches == "x" and both.layout.yaxis2.matches is None
+    assert list(both.layout.yaxis.categoryarray) == ["a", "b"] and both.layout.xaxis2.title.text.startswith("points")
+    assert both.layout.xaxis.tickformat == both.layout.xaxis2.tickformat == ".0%"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", protocol.STUDIES)
 def test_the_committed_claims_follow_from_the_committed_runs(name: str) -> None:

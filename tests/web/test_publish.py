@@ -61,11 +61,11 @@ def test_images_are_published_only_where_that_is_known_to_be_permitted(
     assert "pictures" in data_of(page_html(dx.load_run("demo")))
     assert "pictures" not in data_of(page_html(mine))  # scikit-learn's digits
     assert "pictures" in data_of(page_html(mine, pictures=True))
-    assert "pictures" in data_of(dx.reports.report_html(mine))  # for oneself
+    assert "pictures" in data_of(page_html(mine, private=True))  # for oneself
     monkeypatch.setenv("DMPO_EXPLORE_DATA", str(tmp_path))  # the photographs are not here
     photos = dx.load_run("caltech")
     assert NOT_PUBLISHED in data_of(page_html(photos))["notes"]
-    assert NOT_HERE in data_of(dx.reports.report_html(photos))["notes"]
+    assert NOT_HERE in data_of(page_html(photos, private=True))["notes"]
 
 
 @pytest.mark.slow
