@@ -19,6 +19,7 @@ from dmpo_explore_app.services import (
     code_export,
     comparison,
     downloads,
+    live_session,
     model_queries,
     model_queue,
     models,
@@ -211,13 +212,17 @@ def take(best: Side, split: str) -> None:
                 if evaluation := code_export.command_line(run, split, policy):
                     st.code(evaluation, language="sh", wrap_lines=True)
                 st.code(_export_command(run, policy), language="sh", wrap_lines=True)
-            if access.is_private() and _has_weights(run):  # as with Live in ONNX, others cause no export
+            if not access.is_private() or not _has_weights(run):  # as with Live in ONNX, others cause no export
+                return
+            if live_session.has_onnx():
                 st.download_button(
                     "Exported folder · ZIP", partial(exported, run, policy), f"{run.name}-onnx.zip", "application/zip",
                     key=state.EXPORT, on_click="ignore", icon=":material/folder_zip:",
                     help="ONNX graphs, one per stage, with the thresholds; run.py runs them without torch, "
                     "time_stages.py times them on a device. Made when pressed, which takes a minute.",
                 )  # fmt: skip
+            else:
+                st.caption('As a folder of ONNX graphs: `pip install "dmpo-explore[onnx]"` first.', width="content")
 
 
 def _has_weights(run: dx.Run) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import fetch_offer
-from dmpo_explore_app.services import downloads, live_session
+from dmpo_explore_app.services import downloads, live_session, model_queries
 from dmpo_explore_app.services.live_session import LiveSession
 from dmpo_explore_app.state import live_choices as state
 from dmpo_explore_app.state import notes
@@ -120,7 +120,7 @@ def start(run: dx.Run, split: str, policy: dx.Policy, record: dx.ExitRecord) -> 
     """Start a live run with the chosen settings; None, and the reason, if that fails."""
     try:
         return state.start(run, split, policy, record)
-    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError of the device, such as out of memory
+    except model_queries.UNAVAILABLE as error:
         messages.problem("The live run could not start.", error)
         return None
 

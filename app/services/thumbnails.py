@@ -45,7 +45,10 @@ def _mismatch(stamp: Stamp) -> str:
 @st.cache_resource(max_entries=8, show_spinner="Reading the images …")
 def _images(stamp: Stamp) -> dx.data.ImageSet:
     path, split, *_ = stamp
-    return own_runs.run_at(path).image_set(split)
+    try:
+        return own_runs.run_at(path).image_set(split)
+    except ImportError as error:  # of a reader's package: as images that are not here
+        raise FileNotFoundError(str(error)) from error
 
 
 def thumbnails(run: dx.Run, split: str, most: int = THUMBNAIL) -> Callable[[int], str]:

@@ -10,7 +10,7 @@ import pytest
 from decide_page import PAGE, answer, code, expected, numbers, shown, start, texts, tiles
 from dmpo_explore_app import access
 from dmpo_explore_app.components import comparison_panels
-from dmpo_explore_app.services import comparison, downloads
+from dmpo_explore_app.services import comparison, downloads, live_session
 from dmpo_explore_app.state import panels
 from explore_page import checked
 from programs import answered, printed
@@ -202,15 +202,21 @@ def test_a_run_with_one_exit_differs_from_the_budget_on_that_it_needs(runs: Path
         assert table["budget"].tolist() == left
 
 
-@pytest.mark.parametrize(("private", "missing"), [(True, False), (False, False), (True, True)])
-def test_a_folder_is_exported_on_the_apps_own_machine_with_weights(
-    private: bool, missing: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("private", "missing", "onnx"),
+    [(True, False, True), (False, False, True), (True, True, True), (True, False, False)],
+)
+def test_a_folder_is_exported_on_the_apps_own_machine_with_weights_and_the_extra(
+    private: bool, missing: bool, onnx: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     monkeypatch.setattr(access, "is_private", lambda: private)
     monkeypatch.setattr(downloads, "missing_weights_of", lambda run: "weights" if missing else None)
-    labels = [button.label for button in start(runs="fashion,fashion-naive").get("download_button")]
-    assert ("Exported folder · ZIP" in labels) == (private and not missing) and "thresholds" in str(labels).lower()
+    monkeypatch.setattr(live_session, "find_spec", lambda name: name if onnx or name != "onnxscript" else None)
+    app = start(runs="fashion,fashion-naive")
+    labels = [button.label for button in app.get("download_button")]
+    assert ("Exported folder · ZIP" in labels) == (private and not missing and onnx)
+    assert ("dmpo-explore[onnx]" in texts(app)) == (not onnx) and "thresholds" in str(labels).lower()
 
 
 def test_texts_in_tiles_are_text(runs: Path) -> None:
