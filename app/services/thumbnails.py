@@ -32,6 +32,15 @@ def image_set_at(stamp: Stamp) -> dx.data.ImageSet:
     return _images(stamp)
 
 
+def are_here(stamp: Stamp) -> bool:
+    """Whether there are images, which may be fetched later; the reason why not stands in the gallery."""
+    try:
+        image_set_at(stamp)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 @st.cache_data(max_entries=64, ttl=10, show_spinner=False)
 def _mismatch(stamp: Stamp) -> str:
     """Why these are not the record's images, which takes as long as to read them; empty where they are."""
