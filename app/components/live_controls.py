@@ -21,7 +21,7 @@ ENGINE_HELP = (
 )
 MEASURED_HELP = (
     "**Two arms** answer the same images, call by call, and alternate in coming first. One exits where the threshold "
-    "allows. The other, the full model, has the same weights and runs every block, but only the last predictor (with "
+    "allows. The other, at full depth, has the same weights and runs every block, but only the last predictor (with "
     "ONNX those of all exits).\n\n"
     "**A call** is timed from resized images in the device's memory to answers on the host, in the chosen precision, "
     "with the tuning merged into the weights where that is possible.\n\n"
@@ -29,7 +29,7 @@ MEASURED_HELP = (
     "seconds, which small batches, short layers and the work between the stages keep smaller. Its spread lies between "
     "the lowest and the highest tenth of the calls.\n\n"
     "**Latency** is that of a call: half of them take at most p50, 95% at most p95. The histogram counts images: from "
-    "the begin of their call until their exit's stage ended.\n\n"
+    "the beginning of their call until their exit's stage ended.\n\n"
     "**Energy**, where a counter can be read: every ten seconds each arm repeats a call for a second.\n\n"
     "**Matches recorded exits**: every exit and answer is compared with the record, under the threshold of its call. "
     "When the threshold moves, all else is counted again."
