@@ -69,7 +69,7 @@ def unavailable(error: Exception, run: dx.Run, place: str = "") -> None:
     """What is shown without a model; weights that can be fetched are offered, else the reason is named."""
     wanted = downloads.missing_weights_of(run)
     if wanted is not None:
-        without = "Recorded images have their recorded answers; files and attribution need the model."
+        without = "Recorded images have their recorded answers; files, edits and attribution need the model."
         fetch_offer.offer(wanted, without, place)
         return
     messages.notice(f"The model is not available, so only recorded images have answers. {with_code(error)}")

@@ -28,10 +28,12 @@ def curves(point: OperatingPoint, beside: Mapping[str, dx.Run]) -> dict[str, pd.
 
 def remarks(point: OperatingPoint, beside: Mapping[str, dx.Run]) -> list[str]:
     """Which of these curves are of another rule than the run's own."""
-    rules = {name: _policy_beside(point, run) for name, run in beside.items()}
-    own, others = point.policy.name, [name for name in rules if rules[name] != point.policy.name]
-    found = [f"{name}: its curve is that of {rules[name]}, as {own} is unavailable." for name in others]
-    return found + [f"Calibrated is the curve of {point.run.name} alone."] * bool(beside and point.policy.temperatures)
+    lines = {name: run for name, run in beside.items() if records.record(run, point.split).n_exits > 1}
+    rules, own = {name: _policy_beside(point, run) for name, run in lines.items()}, point.policy.name
+    found = [
+        f"{name}: its curve is that of {rule}, as {own} is unavailable." for name, rule in rules.items() if rule != own
+    ]
+    return found + [f"Only the curve of {point.run.name} is calibrated."] * bool(rules and point.policy.temperatures)
 
 
 def _policy_beside(point: OperatingPoint, run: dx.Run) -> str:

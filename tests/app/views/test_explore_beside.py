@@ -57,7 +57,7 @@ def test_curves_of_another_rule_are_said_to_be(tmp_path: Path, monkeypatch: pyte
     app = start(run="mine", policy="gate", beside="other", calibrated="1")
     said = "\n".join(caption.value for caption in app.caption).replace("\\", "")
     assert "other: its curve is that of confidence, as gate is unavailable." in said
-    assert "Calibrated is the curve of mine alone." in said
+    assert "Only the curve of mine is calibrated." in said
     assert "its curve is" not in "".join(c.value for c in start(run="mine", beside="other").caption)
 
 
