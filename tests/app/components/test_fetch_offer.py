@@ -140,6 +140,15 @@ def test_what_is_fetched_is_there_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     models.check_ready(config)
 
 
+def test_a_package_that_is_missing_is_an_error_of_the_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(config: dx.Config) -> None:
+        raise ImportError("needs datasets, which is not installed")
+
+    monkeypatch.setattr("dmpo_explore.jobs.check_ready", check)
+    with pytest.raises(ValueError, match="needs datasets"):
+        models.check_ready(dx.Config(dx.DataConfig("hfds/no-such-name")))
+
+
 def test_what_is_here_is_not_offered() -> None:
     assert downloads.missing(dx.Config(dx.DataConfig("digits"), dx.ModelConfig("test_vit", "random", 32))) == []
     assert downloads.missing_images("no-such-data", "test") is None

@@ -107,8 +107,8 @@ def test_all_images_leave_where_the_record_says(root: Path, engine: str) -> None
     summary = dx.summarise(record, policy.exits(record))
     shown, counted = measured(app), live_of(app).look().count.measured
     assert counted is not None
-    assert shown["agreed"] == f"{IMAGES} of {IMAGES} | full model as recorded: {IMAGES}"
-    assert shown["accuracy"] == f"{summary['accuracy']:.1%} | full model {summary['full_accuracy']:.1%}"
+    assert shown["agreed"] == f"{IMAGES} of {IMAGES} | full depth as recorded: {IMAGES}"
+    assert shown["accuracy"] == f"{summary['accuracy']:.1%} | full depth {summary['full_accuracy']:.1%}"
     few = counted.calls < live_panel.RANGE_CALLS  # then not as if it were exact
     value = f"about {counted.speed_up:.1f}×" if few else f"{counted.speed_up:.2f}×"
     assert shown["speed-up"] == f"{value} | expected from FLOPs {1 / summary['flops_fraction']:.2f}×"
