@@ -133,20 +133,20 @@ def reasons(batch: int = 1, run: str = "mine", **speed_ups: float) -> str:
 
 def test_a_reason_stands_only_under_rows_that_it_explains() -> None:
     slow = reasons(infer_30=2.0, infer_nobody=2.0, onnx_nobody=0.9)
-    assert "dozens of small operations. For" in slow and "earlyon's loop" in slow
+    assert report.REASONS in slow and "dozens of small operations. For" in slow and "earlyon's loop" in slow
     assert "faster than the plain model" not in slow and "onnxruntime" not in slow and "torch.compile" not in slow
     assert "even without early exits" in reasons(infer_30=2.0, onnx_nobody=1.4)
     assert "covariance" in reasons(infer_30=2.0, run="fashion") and "covariance" not in reasons(infer_30=2.0)
     assert "In onnxruntime ours are ahead" in reasons(infer_30=2.0, onnx_30=3.3)
     assert "In onnxruntime ours are ahead" not in reasons(infer_30=2.0, onnx_30=3.3, onnx_50=2.9)
-    assert "Reasons" not in reasons(infer_30=3.3, onnx_nobody=0.9)  # no aim is missed
+    assert report.REASONS not in reasons(infer_30=3.3, onnx_nobody=0.9)  # no aim is missed
     assert "torch.compile" in reasons(infer_30=2.0, compiled_30=2.1)
     assert "torch.compile" not in reasons(infer_30=2.0, compiled_30=2.6)
     int8 = {"plain model, onnx int8_30": 2.5, "onnx int8 one graph_30": 7.0}
     assert "no more than 7.5 can come out" in " ".join(reasons(**int8).split())
     stream = {"stream with refill_30": 1.9}
     assert "hardest image" in reasons(64, **stream) and "small operations" not in reasons(64, **stream)
-    assert "Reasons" not in reasons(64, **{"stream with refill_30": 2.1})
+    assert report.REASONS not in reasons(64, **{"stream with refill_30": 2.1})
 
 
 def test_without_a_terminal_every_arm_and_round_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
