@@ -33,8 +33,8 @@ has the commands.
 
 ## Recording, measured
 
-`dmpo-explore record` in two processes of torchrun (`{command}`, {cpu}, load {load}): tar shards of small JPEGs, 100
-classes, a tiny model. So the table has everything but the model: checking the images against the manifest, decoding,
+`dmpo-explore record` in two processes of torchrun (`{command}`, {cpu}, load {load} of {load_of}): tar shards
+of small JPEGs, 100 classes, a tiny model. So the table has everything but the model: checking the images against the manifest, decoding,
 scores, logits, writing. *CPU s* is of both processes and their start.
 
 {recordings}
@@ -91,6 +91,7 @@ def page(recording: Mapping[str, Any], scale: Mapping[str, Any], speed: Mapping[
         command=recording["command"],
         cpu=recording["cpu"],
         load=recording["load"],
+        load_of=recording["load_of"],
         recordings="\n".join(recordings(recording["rows"])),
         image_ms=image_ms,
         image_kib=1024 * image_mib,
