@@ -34,7 +34,7 @@ import pandas as pd
 from PIL import Image
 
 import dmpo_explore as dx
-from _common.results import RESULTS, with_part, write_table
+from _common.results import with_part, write_table
 from _common.timing import machine
 from _speed.arms import export_plain
 from dmpo_explore.utils.files import read_json, write_json, write_text

@@ -13,6 +13,7 @@ import pytest
 from tiny import recorded_run, tiny_config
 
 import serve
+from _common.results import RESULTS
 
 METRICS = """# TYPE early_exit_stage_images_total counter
 early_exit_stage_images_total{exit="1"} 9
@@ -81,7 +82,7 @@ def test_a_service_that_does_not_start_is_an_error(tmp_path: Path) -> None:
 
 def test_the_page_shows_the_committed_table() -> None:
     page = serve.PAGE.read_text(encoding="utf-8")
-    assert serve.as_markdown(pd.read_csv(serve.RESULTS / "serve.csv")) in page
+    assert serve.as_markdown(pd.read_csv(RESULTS / "serve.csv")) in page
 
 
 @pytest.mark.slow
