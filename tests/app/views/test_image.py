@@ -171,7 +171,7 @@ def test_one_confidence_is_too_little_for_novelty(monkeypatch: pytest.MonkeyPatc
     from dmpo_explore.analysis.novelty import NoveltyDetector
 
     monkeypatch.setattr(NoveltyDetector, "score", lambda *args, **options: 0.996)
-    assert "unlike" not in said(opened(run="demo-single", image="290"))
+    assert "unlike" not in said(opened(run="fashion-single", image="3"))  # a record without logits
 
 
 def test_links_lead_here_from_explore_and_decide(runs: Path) -> None:
