@@ -80,9 +80,8 @@ TRIALS: dict[str, Trial] = {
 PHOTOS: dict[str, Any] = LARGER | {"image_size": 140, "label_smoothing": 0.1, "train_size": None, "epochs": 4}
 SHIPPED: dx.Config = change(BASE, **PHOTOS)  # of the bundled run `caltech`
 
-FROZEN: dict[str, Any] = {"schedule": "uniform", "epochs": 8, "tuning": "none"}
 # Exits on frozen tokens of the smallest image, where weights of earlier answers are fitted on different images.
-SMALL_FROZEN: dict[str, Any] = TINY | FROZEN
+SMALL_FROZEN: dict[str, Any] = TINY | {"schedule": "uniform", "epochs": 8, "tuning": "none"}
 SMALL_SCREENS: dict[str, Trial] = {
     "frozen-56": Trial("exits by cost, today's heads", SMALL_FROZEN),
     "smoothing-0.1": Trial("label smoothing", SMALL_FROZEN, smoothing=0.1),
