@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import socket
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,7 @@ import pandas as pd
 from PIL import Image
 
 import dmpo_explore as dx
+from _common.ports import free_port
 from _common.results import with_part, write_table
 from _common.timing import machine
 from _speed.arms import export_plain
@@ -132,9 +132,7 @@ def _png(pixels: Any) -> bytes:
 @contextmanager
 def started(folder: Path, batch: int | None, threads: int) -> Iterator[int]:
     """The service of a folder, as long as the block lasts; its port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
     command = [sys.executable, folder / "serve.py", "--port", port, "--threads", threads]
     command += [] if batch is None else ["--batch", batch]
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL)

@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from ports import free_port
 from serving import wait_for
 
 import dmpo_explore as dx
+from _common.ports import free_port
 from dmpo_explore.inference.export_service import SECTION, add_service, check_service
 from dmpo_explore.inference.export_texts import README, write_texts
 from dmpo_explore.inference.torch_export import check_place
