@@ -28,6 +28,7 @@ import pytest
 import typer.main
 
 if TYPE_CHECKING:
+    from fake_hub import FakeHub
     from playwright.sync_api import Browser
 
     from dmpo_explore.data.image_set import ImageSet
@@ -203,6 +204,15 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache of the test's own."""
     monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[FakeHub]:
+    """A fake of the Hugging Face Hub, and a cache of its own."""
+    from fake_hub import serving
+
+    with serving(tmp_path / "cache") as found:
+        yield found
 
 
 def _fetched_weights(backbone: str) -> Path:

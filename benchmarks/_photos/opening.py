@@ -85,7 +85,7 @@ def lines(results: Path) -> list[str]:
 
 
 def parts_by_exit(results: Path) -> list[str]:
-    """A row per data set and part, a column per exit that all rows have; none while no pair of arms is finished."""
+    """A row per data set and part, a column per exit that any row has; none while no pair of arms is finished."""
     parts = [comparison.text for comparison in PARTED if comparison.text.rpartition(", ")[0] in PARTS]
     found = comparisons.table(results / "second")
     found = found[found["comparison"].isin(parts)] if len(found) else found

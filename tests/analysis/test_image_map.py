@@ -16,10 +16,7 @@ ROWS = np.arange(10, 70)
 MODULE = import_module("dmpo_explore.analysis.image_map")  # its function has the same name
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def test_images_that_the_last_exit_sees_alike_are_near() -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from small_model import pictures
+from torch import nn
 from torch.nn import functional as F
 
 from dmpo_explore.config import ModelConfig
@@ -64,10 +65,6 @@ def small(**changes: Any) -> ModelConfig:
     values: dict[str, Any] = {"backbone": "test_vit", "weights": "random", "image_size": 32}
     values |= {"exits": 3, "rank": 4, "bypass_width": 6, "channels": 8}
     return ModelConfig(**(values | changes))
-
-
-def pictures(n: int = 4) -> Tensor:
-    return torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
 def test_the_cases_are_few_and_hold_every_pair() -> None:

@@ -18,12 +18,6 @@ from dmpo_explore.records.record import ExitRecord, RecordMeta
 from dmpo_explore.records.validation import FORMAT_VERSION, SCORE_TYPES
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    make_record(8, 3, 5).save(tmp_path / "val")
-    return tmp_path / "val"
-
-
 @pytest.mark.parametrize("mapped", [False, True])
 def test_round_trip_is_exact_and_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mapped: bool) -> None:
     monkeypatch.setattr("dmpo_explore.records.arrays.WHOLE", 0 if mapped else 2**20)

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from fake_hub import FakeHub, serving
+from fake_hub import FakeHub
 
 from dmpo_explore.runs.hub_space import push_page, space_card
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[FakeHub]:
-    with serving(tmp_path / "cache") as found:
-        yield found
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from dmpo_explore_app.components import live_panel
 from dmpo_explore_app.services import live_export, live_session
 from dmpo_explore_app.state import live_choices as live_state
 from made_up import HOSTILE, MAIN
+from one_image import bodies
 from streamlit.testing.v1 import AppTest
 from visiting import checked
 
@@ -66,10 +67,6 @@ def ended(look: Look) -> bool:
 
 def cards(app: AppTest) -> dict[str, tuple[str, str]]:
     return {metric.label: (metric.value, metric.delta) for metric in app.metric}
-
-
-def bodies(app: AppTest) -> str:
-    return "".join(str(element.proto.body) for element in app.get("html"))
 
 
 def said(app: AppTest) -> str:
