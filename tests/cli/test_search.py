@@ -116,7 +116,7 @@ def test_wrong_usage_and_failures(arguments: list[str], status: int, words: str)
 
 def test_what_is_typed_is_fixed(tmp_path: Path) -> None:
     typed = typed_values(NOTHING | {"rank": 8, "exits": "2,4", "clip_norm": 0.0})
-    assert typed == {"model.rank": 8, "model.exits": [2, 4], "training.clip_norm": None} and typed_values(NOTHING) == {}
+    assert typed == {"model.rank": 8, "model.exits": (2, 4), "training.clip_norm": None} and typed_values(NOTHING) == {}
     space = space_from(None, NOTHING | {"rank": 8, "epochs": 3}, resume=False)
     assert space is not None and space.base.model.rank == 8 and space.base.training.epochs == 3
     assert space.domains.keys() == default_space().domains.keys() - {"model.rank"}
