@@ -78,7 +78,8 @@ def choose_run(
     rows = []
     for name, outcome in outcomes.items():
         numbers, reason = outcome.summary(), (refused or {}).get(name, "")
-        lost, low, high = bootstrap_difference(whole[reference], outcome.correct)
+        itself = name == reference and bool((outcome.exits == outcome.record.n_exits - 1).all())
+        lost, low, high = (0.0, 0.0, 0.0) if itself else bootstrap_difference(whole[reference], outcome.correct)
         if not reason and lose is not None and lost > lose + 1e-12:
             reason = f"loses {100 * lost:.2f} points, more than {100 * lose:g}"
         flops = numbers["flops_fraction"] * outcome.record.meta.reference_flops
@@ -123,7 +124,8 @@ def run_differences(outcomes: Mapping[str, Outcome], base: str) -> pd.DataFrame:
     for name, outcome in outcomes.items():
         s = outcome.summary()
         flops = s["flops_fraction"] * outcome.record.meta.reference_flops
-        difference = bootstrap_difference(outcome.correct, outcomes[base].correct)
+        itself = name == base
+        difference = (0.0, 0.0, 0.0) if itself else bootstrap_difference(outcome.correct, outcomes[base].correct)
         rows.append((name, s["accuracy"], s["flops_fraction"], flops, s["mean_exit"], *difference))
     columns = ["run", "accuracy", "compute", "flops", "mean_exit", "difference", "low", "high"]
     return pd.DataFrame(rows, columns=columns)

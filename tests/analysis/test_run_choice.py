@@ -67,3 +67,11 @@ def test_differences_are_those_of_the_bootstrap() -> None:
     expected = dx.bootstrap_difference(at(3).correct, at(0).correct)
     assert tuple(table[["difference", "low", "high"]].iloc[1]) == expected
     assert table["compute"].tolist() == RECORD.flops_fraction[[0, 3]].tolist()
+
+
+def test_a_run_beside_itself_differs_by_nothing() -> None:
+    assert run_differences({"run": at(3)}, "run")[["difference", "low", "high"]].to_numpy().tolist() == [[0, 0, 0]]
+    best = int(RECORD.correct.mean(axis=0).argmax())
+    alone = RECORD if best == 3 else replace(RECORD, labels=RECORD.prediction[:, 3])  # its last exit is its best
+    table = choose_run({"run": dx.Outcome(alone, np.full(RECORD.n_images, 3))}).table
+    assert table[["lost", "low", "high"]].to_numpy().tolist() == [[0, 0, 0]]
