@@ -2,7 +2,8 @@
 
 In: a model whose tuning is merged. Out: the same object, changed in place; it can no longer be trained. An exit for one
 image costs the fixed overhead of its operations, not its FLOPs, so fewer and smaller ones count. FLOPs are counted
-without this (`flops`): the method's own products, an upper bound of what runs.
+without this (`flops`), as the method's own products. That is more than what runs where there are fewer tokens than
+channels, and elsewhere one d × d product less for each such exit.
 """
 
 from __future__ import annotations

@@ -79,6 +79,12 @@ def test_fewer_flops_where_tokens_are_few() -> None:
     assert count_flops(PreparedCovariance(predictor), x) < count_flops(predictor, x)
 
 
+def test_one_product_more_where_tokens_are_many() -> None:
+    x = torch.zeros(1, 25, 16)
+    plain = count_flops(lambda x: newton_schulz(covariance(x)), x)
+    assert count_flops(root_of_covariance, x) == plain + 2 * 16**3
+
+
 def test_only_what_has_a_faster_form_is_changed() -> None:
     config = dx.ModelConfig("test_vit", "random", 32, exits=3, normalisation="sqrt")
     assert prepare(dx.build_model(config, 3).eval()) == 0
