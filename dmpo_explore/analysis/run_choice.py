@@ -7,7 +7,7 @@ in order, why some are refused, and the best with its interval against the next.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .metrics import bootstrap_difference
 from .outcome import Outcome
@@ -85,7 +85,7 @@ def choose_run(
         return _read_on(outcomes, choose_run(chosen, lose, refused, costs))
     whole = {name: outcome.record.correct[:, -1] for name, outcome in outcomes.items()}
     reference = max(whole, key=lambda name: float(whole[name].mean()))
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for name, outcome in outcomes.items():
         numbers, reason = _numbers(outcome, outcomes[reference]), (refused or {}).get(name, "")
         lost = numbers[3]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
-from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+Shape = Sequence[int]
 
-def _of_lstm(tokens: Any, of_input: Any, of_state: Any, *_: object, **__: object) -> int:
+
+def _of_lstm(tokens: Shape, of_input: Shape, of_state: Shape, *_: object, **__: object) -> int:
     """FLOPs of a layer of an LSTM in one direction, from the shapes of its input and its two matrices."""
     return 2 * prod(tokens[:-1]) * (prod(of_input) + prod(of_state))
 
