@@ -323,7 +323,7 @@ def _row(
         table = class_metrics(outcome)
         row["classes"] = table.astype(object).where(table.notna(), None).to_dict("records")
     if other is not None:
-        row["against"] = _compare(outcome, other, fitted.base.name, theirs or target, strict=strict)
+        row["against"] = _compare(run, outcome, other, fitted.base.name, theirs or target, strict=strict)
     return row
 
 
@@ -352,7 +352,7 @@ def _noted(row: Row, target: Target, other: str) -> Row:
     return {"note": f"on {row['split']} it is {far} the {which} exit ({both})"}
 
 
-def _compare(ours: Outcome, other: Run, policy: str, target: Target, *, strict: bool) -> Row | None:
+def _compare(run: Run, ours: Outcome, other: Run, policy: str, target: Target, *, strict: bool) -> Row | None:
     split = ours.record.meta.split
     record = other.record(split)
     if not same_images(ours.record, record):
@@ -362,7 +362,8 @@ def _compare(ours: Outcome, other: Run, policy: str, target: Target, *, strict: 
     if not strict and not _can_meet(target, record):
         return None  # a default budget that it cannot meet
     theirs = apply(fit_run_policy(other, policy, target.capped(record)), record)
-    difference, low, high = bootstrap_difference(ours.correct, theirs.correct)
+    itself = run.path == other.path
+    difference, low, high = (0.0, 0.0, 0.0) if itself else bootstrap_difference(ours.correct, theirs.correct)
     result = theirs.summary()
     kept = {key: result[key] for key in ("accuracy", "flops_fraction", "mean_exit")}
     found = {"difference": difference, "low": low, "high": high}

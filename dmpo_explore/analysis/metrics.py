@@ -19,6 +19,8 @@ from ..records.record import ExitRecord
 from ..utils.at_exits import at_exits
 from ..utils.typing import Bools, Floats, Ints
 
+FEW = 20  # answers that differ: with fewer, resampled ones say little of other images
+
 
 def summarise(record: ExitRecord, exits: npt.ArrayLike) -> dict[str, Any]:
     """Accuracy, FLOPs and exit shares of one policy in plain numbers.
@@ -221,13 +223,17 @@ def accuracy_interval(correct: npt.ArrayLike) -> tuple[float, float]:
 def bootstrap_difference(
     correct_a: npt.ArrayLike, correct_b: npt.ArrayLike, n: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Accuracy of a minus accuracy of b on the same images, with its paired bootstrap interval (95 %).
+    """Accuracy of a minus accuracy of b on the same images, with its paired 95 % interval.
+
+    The interval is a percentile bootstrap over the images. Where fewer than 20 images are correct for one and incorrect
+    for the other, that would be too narrow (without any, zero): there it is Bonett and Price's (2012), a Wald interval
+    with one such image of each kind added. That of identical answers is not empty: other images may tell the two apart.
 
     Args:
         correct_a, correct_b: (B,) bool, image by image. n: resamples.
 
     Returns:
-        difference and the 2.5 % and 97.5 % quantiles, as fractions.
+        difference and the interval's ends, as fractions.
 
     Raises:
         ValueError: other lengths, no images, or arrays that are not bool.
@@ -238,6 +244,9 @@ def bootstrap_difference(
         >>> difference, low, high = dx.bootstrap_difference(correct[:, -1], correct[:, 0])
         >>> low < difference < high, round(difference, 4)
         (True, 0.0215)
+        >>> four = np.arange(34) < 4  # of 34 images that only one of two models has correct
+        >>> [round(value, 3) for value in dx.bootstrap_difference(four, np.zeros(34, bool))]
+        [0.118, -0.017, 0.239]
     """
     a, b = np.asarray(correct_a), np.asarray(correct_b)
     if a.shape != b.shape or a.ndim != 1 or not a.size:
@@ -248,10 +257,21 @@ def bootstrap_difference(
     if a.dtype != bool or b.dtype != bool:
         raise ValueError(f"correct_a and correct_b must be bool, not {a.dtype} and {b.dtype}")
     difference = a.astype(np.int64) - b  # -1, 0 or 1, so a resample is a multinomial draw
-    shares = np.bincount(difference + 1, minlength=3) / a.size
-    draws = np.random.default_rng(seed).multinomial(a.size, shares, size=n)
+    counts = np.bincount(difference + 1, minlength=3)
+    if counts[0] + counts[2] < FEW:
+        return float(difference.mean()), *_bonett_price(int(counts[2]), int(counts[0]), a.size)
+    draws = np.random.default_rng(seed).multinomial(a.size, counts / a.size, size=n)
     low, high = np.quantile((draws[:, 2] - draws[:, 0]) / a.size, [0.025, 0.975])
     return float(difference.mean()), float(low), float(high)
+
+
+def _bonett_price(only_a: int, only_b: int, n: int) -> tuple[float, float]:
+    """95 % interval of a paired difference of shares, of ``n`` images (Bonett and Price 2012)."""
+    from scipy.special import ndtri
+
+    a, b = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
+    half = float(ndtri(0.975)) * math.sqrt((a + b - (a - b) ** 2) / (n + 2))
+    return max(-1.0, a - b - half), min(1.0, a - b + half)
 
 
 def seeds_interval(differences: npt.ArrayLike) -> tuple[float, float, float]:

@@ -65,10 +65,10 @@ where an image is missing or changed. If the images were moved, name the new pla
 
 **A teacher.** `--teacher RUN` lets the exits learn the answers of a finished run to augmented views of the images, and
 `--unlabelled FOLDER` adds images that it alone answers. It may have larger images, but must have the same classes and
-must not have been trained on images that this run holds out. Its answers are computed once, before the first step, and
-kept in the cache for all trainings on the same images. With `--teacher own` it is made first, as the run
-NAME-teacher: the full model, trained on the same images without crops for `--teacher-epochs`; the same command goes on
-with it where it was stopped.
+must not have been trained on images that this run holds out, nor its epoch be chosen on images of calibration or test.
+Its answers are computed once, before the first step, and kept in the cache for all trainings on the same images. With
+`--teacher own` it is made first, as the run NAME-teacher: the full model, trained on the same images without crops for
+`--teacher-epochs`; the same command goes on with it where it was stopped.
 
 **Recipes** (`--recipe NAME --data FOLDER`) are options that were chosen together. What you type changes them.
 

@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..config import TrainingConfig
 from ..inference.torch_engine import fast_precision
 from ..inference.torch_processes import LONGEST_WAIT
+from ..models.prepared import plain_products
 from ..runs.torch_model import find_device
 from ..utils.abbreviate import few
 from ..utils.registry import unknown
@@ -119,7 +120,7 @@ def device_use(device: torch.device) -> tuple[str, int]:
 
 @contextmanager
 def frozen_in(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
-    """Frozen weights and biases of linear and 2D convolutional layers in ``dtype`` inside; restored afterwards.
+    """Frozen weights and biases of `plain_products` in ``dtype`` inside; restored afterwards.
 
     The originals wait in the computer's memory: on a GPU the weights take half of theirs, on a CPU half as much again.
     Under autocast to ``dtype`` no number changes: autocast would cast these weights at every step, and it leaves norms,
@@ -128,7 +129,7 @@ def frozen_in(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
     Args:
         dtype: None for no change.
     """
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    layers = plain_products(model)
     frozen = [p for layer in layers for p in layer.parameters(recurse=False) if not p.requires_grad] if dtype else []
     originals: list[Tensor] = []
     try:

@@ -168,7 +168,21 @@ def test_bootstrap_is_paired_and_covers() -> None:
     assert high - low == pytest.approx(2 * 1.96 * flips / 4000**0.5, rel=0.1)  # unpaired, it would be 10 times as wide
     assert (difference, low, high) == bootstrap_difference(a, b)
     assert bootstrap_difference(b, a)[0] == -difference
-    assert bootstrap_difference(a, a) == (0, 0, 0)
+
+
+def test_where_few_answers_differ_the_interval_still_covers() -> None:
+    a = np.arange(34) < 20
+    same, low, high = bootstrap_difference(a, a)
+    assert same == 0 and -low == high == pytest.approx(1.96 * 2**0.5 / 36, rel=1e-3)
+    difference, low, high = bootstrap_difference(a, a & (np.arange(34) >= 4))  # 4 to 0: McNemar's exact p is 0.125
+    assert difference == pytest.approx(4 / 34) and low < 0 < high
+    rng, hits, n, p, q = np.random.default_rng(0), 0, 100, 0.03, 0.01
+    for only_a, only_b, _ in rng.multinomial(n, [p, q, 1 - p - q], size=500):
+        where = np.arange(n)
+        a, b = where < only_a, (only_a <= where) & (where < only_a + only_b)
+        _, low, high = bootstrap_difference(a, b)
+        hits += low <= p - q <= high
+    assert hits >= 470  # a percentile bootstrap's: 450
 
 
 def test_bootstrap_wants_the_same_images() -> None:
