@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 
 import dmpo_explore as dx
-from _common.results import RESULTS, write_table
+from _common.results import RESULTS, between, write_table
 from _faults import full_disk, hostile, kill_points, kills, memory, rewritten, trials
 from _faults.outcome import Outcome
 from dmpo_explore.utils.files import write_text
@@ -130,9 +130,7 @@ def commands_as_markdown(table: pd.DataFrame) -> list[str]:
 
 def put_in_document(lines: list[str], begin: str, document: Path = DOCUMENT) -> None:
     """Replace a table in a document."""
-    before, rest = document.read_text(encoding="utf-8").split(begin)
-    after = rest.split(END, 1)[1]
-    write_text(document, "\n".join([f"{before}{begin}", *lines, f"{END}{after}"]))
+    write_text(document, between(document.read_text(encoding="utf-8"), begin, END, "\n".join(lines)))
 
 
 def commands(names: list[str], number: int, seed: int, rows: Path, write: bool) -> int:

@@ -1,7 +1,7 @@
 """Learned exit-loss weights against fixed ones, run by run: `scripts/bench learned_weights STUDY`; `_learned.protocol`.
 
-In: a study of `STUDIES`. Out: what is kept of every finished run in ``benchmarks/results/neighbours/STUDY/RUN``, a row
-each in ``benchmarks/results/neighbours/learned-STUDY.csv``, the comparisons in ``…-gains.csv`` and the learned weights
+In: a study of `STUDIES`. Out, in ``benchmarks/results/neighbours``: what is kept of every finished run in
+``learned-STUDY/RUN``, a row each in ``learned-STUDY.csv``, the comparisons in ``…-gains.csv`` and the learned weights
 in ``…-lambda.csv``. Start it as often as you like: a training goes on at its last epoch, a finished run is never made
 again. ``--list`` shows what is left; ``--report`` writes the tables of what there is.
 """

@@ -57,6 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def measured(options: argparse.Namespace) -> pd.DataFrame:
     """A row per arm."""
+    host = machine(THREADS)
     data.register()
     os.environ["DMPO_EXPLORE_RUNS"] = str(options.root / options.data)
     part = PARTS_OF_STUDY["a"]
@@ -89,7 +90,6 @@ def measured(options: argparse.Namespace) -> pd.DataFrame:
         timings = in_turn(arms, options.rounds, print)
     plain = timings["full model "]
     each = [row | _times(timing, plain, options.images) for row, timing in zip(rows, timings.values(), strict=True)]
-    host = machine(THREADS)
     return pd.DataFrame([row | {"data": options.data, "cpu": host["cpu"], "load": host["load"]} for row in each])
 
 

@@ -1,8 +1,8 @@
 """Novelty detection: share of images of other kinds, and of test images, flagged as unlike val. `scripts/bench novelty`
 
-In: runs (default: the bundled `fashion` and `demo-cnn`) and their fetched backbones. Out: a table, and
-benchmarks/results/novelty.csv: of each kind, the share of images that the app flags as novel (`NoveltyDetector.score`
-of at least 99 %), by logits where the record keeps them and by scores.
+In: runs (default: the bundled `demo`, `demo-cnn` and `fashion`) and their fetched backbones. Out: a table,
+benchmarks/results/novelty.csv and the table of benchmarks/EVIDENCE.md: of each kind, the share of images that the app
+flags as novel (`NoveltyDetector.score` of at least 99 %), by logits where the record keeps them and by scores.
 
     scripts/bench novelty                      # a few minutes on two cores
     scripts/bench novelty --images 50 fashion     # fewer images, one run
@@ -22,10 +22,11 @@ import torch
 from sklearn.datasets import load_digits, load_sample_images
 
 import dmpo_explore as dx
+from _common.results import RESULTS, with_part
 from dmpo_explore.utils.files import write_text
 
-RESULTS = Path(__file__).parent / "results" / "novelty.csv"
-NOVEL = 0.99  # as in the app
+TABLE, PAGE = RESULTS / "novelty.csv", Path(__file__).parent / "EVIDENCE.md"
+RUNS, NOVEL = ["demo", "demo-cnn", "fashion"], 0.99  # the share as in the app
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -96,16 +97,27 @@ def measure(name: str, count: int) -> Iterator[dict[str, object]]:
             }
 
 
+def lines_of(table: pd.DataFrame) -> list[str]:
+    """The page's table: per cent flagged, a row per kind, a column per run and way of comparing."""
+    wide = table.pivot(index="kind", columns=["run", "by"], values="flagged").loc[table["kind"].unique()]
+    wide = wide[list(dict.fromkeys(zip(table["run"], table["by"], strict=True)))]
+    cells = [["images", *(f"`{run}`, by {by}" for run, by in wide.columns)]]
+    cells += [[str(kind), *(f"{100 * share:.1f}" for share in row)] for kind, *row in wide.itertuples()]
+    return dx.analysis.markdown(cells)
+
+
 def main() -> None:
     """Measure every run, print the table and write it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("runs", nargs="*", default=["fashion", "demo-cnn"])
+    parser.add_argument("runs", nargs="*", default=RUNS)
     parser.add_argument("--images", type=int, default=200, help="of each kind")
     options = parser.parse_args()
     table = pd.DataFrame([row for name in options.runs for row in measure(name, options.images)])
     print(table.to_markdown(index=False, floatfmt=".3f"))
-    if options.images >= 200:
-        write_text(RESULTS, table.to_csv(index=False, lineterminator="\n"))
+    if options.images >= 200 and options.runs == RUNS:
+        write_text(TABLE, table.to_csv(index=False, lineterminator="\n"))
+        text = "\n".join(lines_of(table))
+        write_text(PAGE, with_part(PAGE.read_text(encoding="utf-8"), "novelty", text))
 
 
 if __name__ == "__main__":

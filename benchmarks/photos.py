@@ -1,8 +1,7 @@
-"""Research on photographs: trials on Caltech-101, read on val alone: `scripts/bench photos [--screen] [TRIAL …]`.
+"""Research on photographs: trials on Caltech-101, read on val alone: `scripts/bench photos [TRIAL …]`.
 
 In: trials of `_photos.trials` (default: all) and seeds. Out: a run folder per trial and seed under ``--root``;
-a result folder in ``benchmarks/results/photos/`` and a row in ``benchmarks/results/photos.csv`` per finished one
-(``photos-screen`` for ``--screen``: exits trained on frozen tokens, which are kept under ``--root``, 5 GB).
+a result folder in ``benchmarks/results/photos/`` and a row in ``benchmarks/results/photos.csv`` per finished one.
 ``--merged-after 0 4`` writes ``photos-merged.csv``: trained runs with tokens merged afterwards, nothing retrained.
 ``--fitted-on`` writes ``photos-fitted-on.csv``: on which images the weights of earlier answers are fitted, exits on
 frozen tokens (``SMALL_SCREENS``; 0.3 GB under ``--root``).
@@ -18,7 +17,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,29 +25,14 @@ import pandas as pd
 import dmpo_explore as dx
 from _common.results import RESULTS, write_table
 from _photos.ensembles import ensembled
-from _photos.experimental import offered
 from _photos.fitted_on import compare, with_differences
 from _photos.pixels import beside_pixels
 from _photos.probes import START, merged_after, probe
-from _photos.run import commit, make_row, reference_flops
-from _photos.screen import screen
+from _photos.run import make_row, reference_flops
 from _photos.tokens import cache_tokens
-from _photos.trials import BASE, SCREENS, SMALL_SCREENS, TRIALS, Trial
+from _photos.trials import BASE, SMALL_SCREENS, TRIALS
 from _study.grids import change
-from _study.run import is_done, keep, write_rows
-
-BLOCKS = tuple(range(2, 13))
-
-
-def screened(folder: Path, result: Path, trial: Trial, seed: int) -> None:
-    """One screening's result folder."""
-    config = trial.config(seed)
-    if is_done(result, config):
-        return
-    cache_tokens(folder, replace(BASE, data=config.data), BLOCKS)
-    row, correct = screen(folder, config, smoothing=trial.smoothing, average=trial.average)
-    row = {"run": result.name, "smoothing": trial.smoothing, "average": trial.average, **row, "commit": commit()}
-    keep(result, config, row, {f"exit {k + 1}": correct[:, k] for k in range(correct.shape[1])})
+from _study.run import write_rows
 
 
 def probed(folder: Path, merges: list[int], size: int) -> None:
@@ -100,19 +83,17 @@ def ensembles(path: Path, kinds: list[str]) -> None:
 def fitted_on(folder: Path, name: str, seed: int) -> None:
     """Write the table of where weights of earlier answers are fitted; the trial's earlier rows are replaced."""
     table, trial = RESULTS / "photos-fitted-on.csv", SMALL_SCREENS[name]
-    how = {"smoothing": trial.smoothing, "average": trial.average}
-    rows = with_differences(name, *compare(folder, trial.config(seed), BASE.model.image_size, **how))
+    made = compare(folder, trial.config(seed), BASE.model.image_size, smoothing=trial.smoothing)
+    rows = with_differences(name, *made)
     print(rows.to_string(index=False), flush=True)
     kept = pd.read_csv(table) if table.is_file() else pd.DataFrame({"trial": []})
     write_table(table.stem, pd.concat([kept[kept["trial"] != name], rows]), table.parent)
 
 
-@offered()
 def main(arguments: list[str] | None = None) -> int:
     """Run the trials, write the table and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trials", nargs="*", metavar="TRIAL")
-    parser.add_argument("--screen", action="store_true", help="exits alone, on frozen tokens")
     parser.add_argument("--probe", type=int, nargs="+", metavar="MERGE", help="ridge probes alone")
     parser.add_argument("--pixels", action="store_true", help="a ridge on pixels alone")
     parser.add_argument("--image-size", type=int, default=BASE.model.image_size, help="of --probe")
@@ -141,23 +122,18 @@ def main(arguments: list[str] | None = None) -> int:
         for name in options.trials or SMALL_SCREENS:
             fitted_on(options.root / "tokens", name, options.seeds[0])
         return 0
-    known, title = (SCREENS, "photos-screen") if options.screen else (TRIALS, "photos")
-    if foreign := [name for name in options.trials if name not in known]:
-        parser.error(f"{foreign[0]} is no trial; there are {', '.join(known)}")
-    results = RESULTS / title
+    if foreign := [name for name in options.trials if name not in TRIALS]:
+        parser.error(f"{foreign[0]} is no trial; there are {', '.join(TRIALS)}")
+    results = RESULTS / "photos"
     os.environ["DMPO_EXPLORE_RUNS"] = str(options.root)  # where the library puts runs
     options.root.mkdir(parents=True, exist_ok=True)
     results.mkdir(parents=True, exist_ok=True)
-    order = [f"{name}-s{seed}" for name in known for seed in range(10)]
+    order = [f"{name}-s{seed}" for name in TRIALS for seed in range(10)]
     for seed in options.seeds:
-        for name in options.trials or known:
-            run, trial = f"{name}-s{seed}", known[name]
-            if options.screen:
-                screened(options.root / "tokens", results / run, trial, seed)
-            else:
-                size = BASE.model.image_size
-                make_row(options.root / run, results / run, trial.config(seed), print, image_size=size)
-            table = write_rows(results, order, RESULTS / f"{title}.csv")
+        for name in options.trials or TRIALS:
+            run, size = f"{name}-s{seed}", BASE.model.image_size
+            make_row(options.root / run, results / run, TRIALS[name].config(seed), print, image_size=size)
+            table = write_rows(results, order, RESULTS / "photos.csv")
             print(table[table["run"] == run].to_string(index=False), flush=True)
     return 0
 

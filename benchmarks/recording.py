@@ -161,26 +161,6 @@ def measure(images: int, processes: int) -> dict[str, Any]:
     }
 
 
-def table(rows: list[dict[str, Any]]) -> list[str]:
-    """The rows as Markdown."""
-    cells = [
-        [
-            "images",
-            "processes",
-            "seconds",
-            "CPU s",
-            "images/s",
-            "largest process, MiB",
-            "all processes, MiB",
-            "record, MiB",
-        ]
-    ]
-    for row in rows:
-        names = ("seconds", "cpu_s", "images_per_s", "largest_process_mib", "together_mib", "record_mib")
-        cells.append([f"{row['images']:,}", str(row["processes"]), *(f"{row[name]:,}" for name in names)])
-    return dx.analysis.markdown(cells)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Record every number of images, print the table, and write the result if requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -188,12 +168,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=PROCESSES)
     parser.add_argument("--write", action="store_true", help="keep the result as recording.json")
     options = parser.parse_args(arguments)
-    rows = []
+    facts, rows = machine(threads=options.processes), []
     for images in options.images:
         rows.append(measure(images, options.processes))
         print("\n".join(recordings(rows[-1:])), flush=True)
     if options.write:
-        facts = {"command": "scripts/bench recording --write", **machine(threads=options.processes)}
+        facts = {"command": "scripts/bench recording --write", **facts, "load_of": "the minute before"}
         write_json(RESULTS / "recording.json", facts | {"photograph_ms": photograph_ms(), "rows": rows})
         write_page(RESULTS)
     return 0

@@ -20,11 +20,11 @@ import pandas as pd
 import dmpo_explore as dx
 from _common.results import RESULTS, write_figure, write_table
 from dmpo_explore.fitting.risk_control import RISKS, hoeffding_bentkus
+from dmpo_explore.fitting.target import RISK_NAMES
 
 SIZES = (500, 1000, 2500, 5000)
 EPSILON, DELTA, RESAMPLES = 0.01, 0.05, 1000
 CHUNK = 100
-RISK_NAMES = {"too_early": "early-exit error"}  # as shown
 
 
 def pooled(run: dx.Run) -> dx.ExitRecord:

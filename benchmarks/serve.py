@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ import pandas as pd
 from PIL import Image
 
 import dmpo_explore as dx
+from _common.ports import free_port
 from _common.results import with_part, write_table
 from _common.timing import machine
 from _speed.arms import export_plain
@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def measured(options: argparse.Namespace, place: Path) -> pd.DataFrame:
     """A row per arm: medians over the rounds."""
-    files, found, facts = exports(options, place), [], machine(options.threads)
+    facts, files, found = machine(options.threads), exports(options, place), []
     rate = 0.0
     for r in range(options.rounds):
         for name in options.arms[:: 1 if r % 2 == 0 else -1]:
@@ -132,23 +132,29 @@ def _png(pixels: Any) -> bytes:
 @contextmanager
 def started(folder: Path, batch: int | None, threads: int) -> Iterator[int]:
     """The service of a folder, as long as the block lasts; its port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
     command = [sys.executable, folder / "serve.py", "--port", port, "--threads", threads]
     command += [] if batch is None else ["--batch", batch]
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL)
     try:
-        for _ in range(600):
-            try:
-                read(port, "/health")
-                break
-            except OSError:
-                time.sleep(0.1)
+        wait_for(port, process)
         yield port
     finally:
         process.terminate()
         process.wait(60)
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Until the service answers; RuntimeError once it has ended, or after a minute."""
+    for _ in range(600):
+        try:
+            read(port, "/health")
+            return
+        except OSError:
+            if process.poll() is not None:
+                break
+            time.sleep(0.1)
+    raise RuntimeError(f"no service at port {port}: {process.args!r}")
 
 
 def read(port: int, path: str) -> str:
@@ -203,12 +209,17 @@ def load(port: int, files: Sequence[bytes], clients: int, seconds: float, rate: 
         sent = 0
         while (at := next_time()) is not None:
             time.sleep(max(0.0, at - time.perf_counter()))
-            connection.request("POST", "/image", files[rows[sent % len(rows)]])
-            answer = connection.getresponse()
-            answer.read()
+            try:
+                connection.request("POST", "/image", files[rows[sent % len(rows)]])
+                answer = connection.getresponse()
+                answer.read()
+                answered = answer.status == 200
+            except (OSError, HTTPException):  # it took too long or broke off; the next request connects anew
+                connection.close()
+                answered = False
             sent += 1
             with lock:
-                if answer.status == 200:
+                if answered:
                     found.seconds.append(time.perf_counter() - at)
                 else:
                     found.failed += 1

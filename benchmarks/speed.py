@@ -56,7 +56,6 @@ PARTS = {
     "training": measure_training,
     "memory": measure_memory,
 }
-KEYS = {"early-exit": "leaving"}  # of the result, where a part's name is newer
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -128,7 +127,7 @@ def measure(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]
         images = run.inputs("test", range(min(max(256, *n_images.values()), run.record("test").n_images)))
         bench = Bench(run, images, options.device, Path(folder) / "export", threads, n_images, options.batch)
         for part in options.parts:
-            result[KEYS.get(part, part)] = PARTS[part](bench, options.rounds, progress)
+            result[part] = PARTS[part](bench, options.rounds, progress)
     return result | {"minutes": round((time.perf_counter() - start) / 60, 1)}
 
 

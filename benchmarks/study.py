@@ -1,7 +1,6 @@
 """Train and measure every arm of a grid over its seeds: `scripts/bench study core`, as often and wherever you like.
 
-``--gpu`` is the headline on an NVIDIA GPU (the grid ``gpu``), ``--seeds 1`` begins with one seed of
-every arm, ``--arms`` with some of the arms.
+``--seeds 1`` begins with one seed of every arm, ``--arms`` with some of the arms.
 
 In: a grid of `_study.grids.GRIDS`. Out: a run folder per arm and seed under ``--root``; what is kept of it in
 ``benchmarks/results/study/GRID/RUN`` (`_study.run`), a row per finished run in ``benchmarks/results/study-GRID.csv``.
@@ -127,8 +126,7 @@ def run_grid(grid: str, configs: Mapping[str, dx.Config], options: argparse.Name
 def main(arguments: list[str] | None = None) -> int:
     """Run the grid, write its table and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("grid", nargs="?", choices=GRIDS)
-    parser.add_argument("--gpu", action="store_true", help="the grid gpu, on a GPU")
+    parser.add_argument("grid", choices=GRIDS)
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="of every arm, the first ones")
     parser.add_argument("--arms", nargs="+", metavar="ARM", help="only these of the grid")
     parser.add_argument("--root", type=Path, default=Path("runs/study"), help="folder of the runs")
@@ -138,17 +136,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="one for all runs of a grid")
     options = parser.parse_args(arguments)
-    if options.gpu:
-        options.grid, options.device = "gpu", "cuda"
-    if options.grid is None:
-        parser.error("name a grid, or give --gpu")
     if not 1 <= options.seeds <= len(SEEDS):
         parser.error(f"--seeds {options.seeds} must lie between 1 and {len(SEEDS)}")
     arms = options.arms or list(GRIDS[options.grid])
     if foreign := [arm for arm in arms if arm not in GRIDS[options.grid]]:
         parser.error(f"--arms {foreign[0]}: the grid {options.grid} has {', '.join(GRIDS[options.grid])}")
     if options.device == "cuda" and not torch.cuda.is_available():
-        print("study: there is no usable NVIDIA GPU here; leave out --gpu and --device cuda", file=sys.stderr)
+        print("study: there is no usable NVIDIA GPU here; leave out --device cuda", file=sys.stderr)
         return 1
     wanted = plan({arm: GRIDS[options.grid][arm] for arm in arms}, SEEDS[: options.seeds])
     print(run_grid(options.grid, wanted, options).to_string(index=False))

@@ -18,7 +18,7 @@ import dmpo_explore as dx
 from _common.results import RESULTS, with_part, write_figure, write_table
 from _photos import opening
 from _study.gains import AGAINST, CLAIMS, PARTS, SEEN, all_gains, choices, contrasts, evidence
-from _study.grids import REPORTED, SEEDS, SPLITS
+from _study.grids import NEVER_RUN, REPORTED, SEEDS, SPLITS
 from _study.tables import cannot_meet, kept, strongest_naive, tables, unfinished, with_references
 from _study.texts import (
     ABOUT_ARMS,
@@ -48,6 +48,7 @@ def document() -> str:
     gains, against, seen, tried = (pd.read_csv(RESULTS / f"{name}.csv", dtype={"seeds": str}) for name in TABLES)
     lines = ["# What the study found", "", *opening.lines(RESULTS), "", "## The first edition", "", *verdict(gains), ""]
     lines += [BRACKETS, "", HOW, "", MADE, "", "**What it cannot show.** " + LIMITS, ""]
+    lines += [f"Planned and never run: {'; '.join(NEVER_RUN.values())}.", ""]
     for grid, table in tables(RESULTS).items():
         lines += [*_grid_lines(grid, table, gains[gains["grid"] == grid], against[against["grid"] == grid])]
         if grid == "core" and len(seen):

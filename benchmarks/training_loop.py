@@ -30,6 +30,7 @@ import torch
 from torch import nn
 
 import dmpo_explore as dx
+from _common.results import between
 from _common.timing import machine
 from dmpo_explore.training import loop as training_loop
 from dmpo_explore.training.accelerator import make_accelerator
@@ -304,8 +305,7 @@ def render(found: dict[str, Any]) -> list[str]:
 
 def with_tables(page: str, found: dict[str, Any]) -> str:
     """The page with its tables made anew."""
-    before, rest = page.split(BEGIN)
-    return "\n".join([before + BEGIN, *render(found), END]) + rest.partition(END)[2]
+    return between(page, BEGIN, END, "\n".join(render(found)))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from . import policies as policies
     from . import pretrained as pretrained
     from . import records as records
-    from . import reports as reports
     from . import runs as runs
     from . import search as search
     from . import training as training
@@ -77,7 +76,6 @@ if TYPE_CHECKING:
     from .policies.running import hold_budget as hold_budget
     from .pretrained.weights import fetch_weights as fetch_weights
     from .records.record import ExitRecord as ExitRecord
-    from .reports.report import write_report as write_report
     from .runs.any_model import record_logits as record_logits
     from .runs.run import Run as Run
     from .runs.store import list_runs as list_runs

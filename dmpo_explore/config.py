@@ -1,7 +1,7 @@
 """Configuration of a run: frozen dataclasses with a JSON round trip.
 
 Every field carries its choices, help text and bounds once. The command line, the app's training form, the default
-search space and `config_table` are made from them (`OPTIONS`), and from the options that entries of joints bring along
+search space and the reference are made from them (`OPTIONS`), and from the options that entries of joints bring along
 (`utils.open_options`). Blocks are counted from 1. A ``Literal`` lists the library's names; ``| str`` beside it admits
 those that were added to a joint, which checks them.
 Values marked *release* are those of the authors' partial script; the others were chosen on validation data.
@@ -29,7 +29,7 @@ from .utils.open_options import OpenPart, open_part
 from .utils.options import Option, check_options, is_key, option, option_problems, options_of, read_options
 from .utils.preprocess import RESIZING
 from .utils.preprocess import Preprocess as Preprocess
-from .utils.registry import Joint
+from .utils.registry import Joint, unknown
 
 MOST_SEED = 2**32 - 1
 TABLE_OPTIONS = ("path_column", "label_column", "suffix", "image_dir")  # of `DataConfig`, for a table of images
@@ -44,7 +44,7 @@ class DataConfig:
     """Which images a run is trained on.
 
     Raises:
-        ValueError: a value out of range.
+        ValueError: a value of the wrong type or out of range.
 
     Example:
         >>> DataConfig("digits", train_size=200).seed
@@ -100,7 +100,7 @@ class ModelConfig(OpenPart):
     Options of parts that others added are arguments too, and kept in ``more``: ``ModelConfig(context=0.5)``.
 
     Raises:
-        ValueError: a value out of range. Unknown names of parts are refused by `build_model`.
+        ValueError: a value of the wrong type or out of range. Unknown names of parts are refused by `build_model`.
 
     Example:
         >>> ModelConfig(exits=(3, 6, 9, 12), predictor="linear").tuning
@@ -216,7 +216,7 @@ class ModelConfig(OpenPart):
             raise ValueError(f"exits={short(list(self.exits))}: blocks are counted from 1")
 
 
-def parse_exits(text: str) -> int | list[int]:
+def parse_exits(text: str) -> int | tuple[int, ...]:
     """Read exits from text: ``4`` for four equal parts; ``3,6,9,12`` (or ``12,``) for these blocks.
 
     Raises:
@@ -224,10 +224,10 @@ def parse_exits(text: str) -> int | list[int]:
 
     Example:
         >>> parse_exits("3,6"), parse_exits("4")
-        ([3, 6], 4)
+        ((3, 6), 4)
     """
     try:
-        return [int(part) for part in text.split(",") if part.strip()] if "," in text else int(text)
+        return tuple(int(part) for part in text.split(",") if part.strip()) if "," in text else int(text)
     except ValueError:
         raise ValueError(f"{text!r} is neither a number nor blocks like 3,6,9,12") from None
 
@@ -240,7 +240,8 @@ class TrainingConfig(OpenPart):
     Options of parts that others added are arguments too, and kept in ``more``.
 
     Raises:
-        ValueError: a value out of range, or ``frozen_precision`` beside a ``precision`` of float32 or fp16.
+        ValueError: a value of the wrong type or out of range, or ``frozen_precision`` beside a ``precision`` of float32
+            or fp16.
 
     Example:
         >>> TrainingConfig(epochs=3).schedule
@@ -399,10 +400,14 @@ class Config:
         return getattr(getattr(self, part), name)
 
     def updated(self, settings: Mapping[str, Any]) -> Config:
-        """The config with these options (``part.name`` → JSON value) changed; raises ValueError as `from_dict`."""
+        """The config with these options (``part.name``, or ``name`` where one part alone has it → JSON value) changed.
+
+        Raises:
+            ValueError: as `from_dict`; no such option.
+        """
         values = self.to_dict()
         for key, value in settings.items():
-            part, _, name = key.partition(".")
+            part, _, name = full_name(key, "a config").partition(".")
             values[part][name] = value
         return Config.from_dict(values)
 
@@ -453,11 +458,21 @@ def _all_options() -> dict[str, Option]:
 OPTIONS = LiveOptions(_all_options)
 
 
-def config_table() -> list[dict[str, str]]:
-    """The options of a run as rows of a table: ``name``, ``option`` (command line), ``type``, ``default``, ``help``.
+def full_name(name: str, where: str) -> str:
+    """``part.name`` of an option that is named so, or by ``name`` alone; ValueError that names ``where`` if none is.
 
     Example:
-        >>> next(row for row in config_table() if row["name"] == "model.rank")["option"]
-        '--rank'
+        >>> full_name("rank", "fixed")
+        'model.rank'
     """
-    return [{"name": key, **found.row()} for key, found in OPTIONS.items()]
+    if name in OPTIONS:
+        return name
+    keys = [key for key in OPTIONS if key.endswith(f".{name}") and "." not in name]
+    if len(keys) > 1:
+        parts = " and of ".join(key.partition(".")[0] for key in keys)
+        raise ValueError(f"setting {name!r} in {where} is a field of {parts}; write {' or '.join(keys)}")
+    if not keys:
+        part, _, _ = name.rpartition(".")
+        valid = {found.name for key, found in OPTIONS.items() if key.startswith(f"{part}.")}
+        raise ValueError(unknown(f"setting in {where}", name, valid or {found.name for found in OPTIONS.values()}))
+    return keys[0]

@@ -28,6 +28,7 @@ import pytest
 import typer.main
 
 if TYPE_CHECKING:
+    from fake_hub import FakeHub
     from playwright.sync_api import Browser
 
     from dmpo_explore.data.image_set import ImageSet
@@ -205,6 +206,15 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[FakeHub]:
+    """A fake of the Hugging Face Hub, and a cache of its own."""
+    from fake_hub import serving
+
+    with serving(tmp_path / "cache") as found:
+        yield found
+
+
 def _fetched_weights(backbone: str) -> Path:
     from dmpo_explore.pretrained.weights import cached_weights
 
@@ -250,7 +260,7 @@ def fashion_train() -> ImageSet:
     from dmpo_explore.data.images import load_images
 
     try:
-        return load_images("fashion-mnist", "train")
+        return load_images("fashion-mnist", "train", calibration=False)
     except FileNotFoundError:
         pytest.skip("needs Fashion-MNIST's training images: `dmpo-explore fetch --data fashion-mnist`")
 

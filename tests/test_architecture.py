@@ -44,11 +44,10 @@ PACKAGES = {
     "inspection": "models training",
     "figures": "analysis inference",
     "web": "analysis data figures inference policies pretrained records runs",
-    "reports": "policies runs web",  # a report is a page without the model
     "search": "config data fitting joints models plugin_needs records runs training",
     "jobs": "config data inference models pretrained runs training",
     "plugins": "config joints plugin_needs",  # finds the shelf by its folder, and imports none of it by name
-    "cli": "analysis config data figures fitting inference jobs joints models plugins pretrained policies reports runs "
+    "cli": "analysis config data figures fitting inference jobs joints models plugins pretrained policies runs "
     "search web training",
     "neighbours": "analysis cli config data figures inference jobs joints models policies records runs search "
     "training",  # what a plug-in may use

@@ -18,7 +18,6 @@ from dmpo_explore.config import (
     ModelConfig,
     Preprocess,
     TrainingConfig,
-    config_table,
     parse_exits,
 )
 from dmpo_explore.data.images import DATASETS
@@ -131,14 +130,13 @@ def test_a_name_that_was_added_to_a_registry_is_valid(monkeypatch: pytest.Monkey
     assert Config.from_dict({"model": {"bypass": "mine"}}).model.bypass == "mine"
 
 
-def test_the_table_for_the_documents() -> None:
-    rows = {row["name"]: row for row in config_table()}
-    bypass = rows["model.bypass"]
-    assert (bypass["option"], bypass["type"], bypass["default"]) == ("--bypass", "str", "conv")
-    assert "conv" in bypass["help"] and "none" in bypass["help"]
-    assert rows["model.exits"]["type"] == "list of int or int"
-    assert (rows["training.clip_norm"]["type"], rows["training.flip"]["default"]) == ("float or null", "on")
-    assert rows["model.image_size"]["type"] == "int (pixels)"
+def test_options_describe_themselves() -> None:
+    bypass = OPTIONS["model.bypass"]
+    assert (bypass.spelling, bypass.type_name, bypass.shown_default) == ("bypass", "str", "conv")
+    assert "conv" in bypass.described() and "none" in bypass.described()
+    assert OPTIONS["model.exits"].type_name == "list of int or int"
+    assert (OPTIONS["training.clip_norm"].type_name, OPTIONS["training.flip"].shown_default) == ("float or null", "on")
+    assert OPTIONS["model.image_size"].unit == "pixels"
 
 
 @pytest.mark.parametrize(
@@ -254,7 +252,18 @@ def test_bad_train_size(size: int) -> None:
 
 
 def test_exits_are_read_from_text() -> None:
-    assert (parse_exits("4"), parse_exits("3,6, 9"), parse_exits("12,")) == (4, [3, 6, 9], [12])
+    assert (parse_exits("4"), parse_exits("3,6, 9"), parse_exits("12,")) == (4, (3, 6, 9), (12,))
     for text in ("four", "3;6", "3,x", ""):
         with pytest.raises(ValueError, match="neither a number nor blocks"):
             parse_exits(text)
+
+
+def test_options_are_changed_by_their_names_too() -> None:
+    assert Config().updated({"rank": 4}) == Config().updated({"model.rank": 4}) != Config()
+    for key, words in (
+        ("rnk", "Did you mean 'rank'"),
+        ("modle.rank", "unknown setting"),
+        ("seed", "write data.seed or"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Config().updated({key: 4})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import socket
 import subprocess
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from serving import wait_for
 from typer.testing import CliRunner
 
 import dmpo_explore as dx
+from _common.ports import free_port
 from dmpo_explore.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,9 +97,7 @@ def test_clone_app_and_environment(tmp_path: Path) -> None:
     activate = ["sh", "-ec", f"{COMMANDS[2]} && dmpo-explore --version"]
     activated = subprocess.run(activate, cwd=ROOT, capture_output=True, text=True, check=True)
     assert activated.stdout.startswith("dmpo-explore ")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command, log = ["scripts/app", "--server.headless=true", f"--server.port={port}"], tmp_path / "log"
     with log.open("wb") as stream:
         process = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=stream)  # the script becomes the server

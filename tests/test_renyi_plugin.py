@@ -81,6 +81,8 @@ def test_a_record_computes_it_from_its_logits_and_keeps_it() -> None:
     assert record.logits is not None and record.unavailable_reason("renyi") is None
     np.testing.assert_allclose(record.score("renyi"), renyi(record.logits), atol=2e-6)
     assert record.score("renyi") is record.score("renyi")
+    with pytest.raises(ValueError, match="read-only"):
+        record.score("renyi")[0] = 1
     rows = np.arange(5, 50)
     np.testing.assert_array_equal(record.subset(rows).score("renyi"), record.score("renyi")[rows])
     np.testing.assert_array_equal(replace(record.subset(rows)).score("renyi"), record.score("renyi")[rows])

@@ -52,23 +52,25 @@ def draw(pixels: npt.NDArray[np.uint8], alt: str) -> None:
         st.image(pixels, alt=alt, width="stretch", output_format="PNG" if coarse else "JPEG")
 
 
-def answers_about(image: ChosenImage, record: dx.ExitRecord, policy: dx.Policy) -> ImageAnswers | None:
-    """The answers about ``image``; None, and a notice, where the model is needed and unavailable."""
+def answers_about(image: ChosenImage, record: dx.ExitRecord, policy: dx.Policy, place: str = "") -> ImageAnswers | None:
+    """The answers about ``image``; None, and a notice, where the model is needed and unavailable. ``place``: as in
+    `fetch_offer.offer`."""
     answers = None
     try:
         with st.spinner("Computing the answers …"):
             answers = image_answers.answers_about(image, record, policy)
             return image_answers.with_logits(answers) if image_state.with_model() else answers
     except model_queries.UNAVAILABLE as error:
-        unavailable(error, image.run)
+        unavailable(error, image.run, place)
         return answers
 
 
-def unavailable(error: Exception, run: dx.Run) -> None:
+def unavailable(error: Exception, run: dx.Run, place: str = "") -> None:
     """What is shown without a model; weights that can be fetched are offered, else the reason is named."""
     wanted = downloads.missing_weights_of(run)
     if wanted is not None:
-        fetch_offer.offer(wanted, "Recorded images have their recorded answers; files and attribution need the model.")
+        without = "Recorded images have their recorded answers; files, edits and attribution need the model."
+        fetch_offer.offer(wanted, without, place)
         return
     messages.notice(f"The model is not available, so only recorded images have answers. {with_code(error)}")
 

@@ -19,6 +19,7 @@ from dmpo_explore_app.services import (
     code_export,
     comparison,
     downloads,
+    live_session,
     model_queries,
     model_queue,
     models,
@@ -27,8 +28,8 @@ from dmpo_explore_app.services import (
     records,
 )
 from dmpo_explore_app.services.comparison import Side, Wanted
-from dmpo_explore_app.state import choices, notes
 from dmpo_explore_app.state import decide_choices as state
+from dmpo_explore_app.state import notes
 
 import dmpo_explore as dx
 
@@ -48,8 +49,7 @@ NO_TIMES = "No milliseconds are known yet, so the budget is in GFLOPs. Measure t
 
 def question(runs: Sequence[dx.Run], split: str) -> Wanted:
     """I have so much compute or time, and may lose so much: two numbers with their units, and a slider."""
-    times = {run.name: state.times()[run.name] for run in runs if run.name in state.times()}
-    wished = choices.validate(state.UNIT, list(state.BUDGETS), "GFLOPs", "unit")
+    wished, (times, refused) = state.validate_unit(), _usable_times(runs, split)
     unit = wished if times else "GFLOPs"
     first = Wanted(0.0, times=times if unit == "ms" else None)
     low, high = comparison.budget_range(runs, split, first)
@@ -70,9 +70,23 @@ def question(runs: Sequence[dx.Run], split: str) -> Wanted:
         "Budget", low, max(high, 1.01 * low), key=state.SLIDER, step=(high - low) / 200 or low, format="%.3g",
         on_change=state.slid, args=(unit,), label_visibility="collapsed",
     )  # fmt: skip
-    if wished != unit:
-        messages.notice(NO_TIMES)
+    for reason in (refused or ([] if times else [NO_TIMES])) if wished == "ms" else []:
+        messages.notice(reason)
     return Wanted(budget, lose, risk, first.times)
+
+
+def _usable_times(runs: Sequence[dx.Run], split: str) -> tuple[dict[str, dx.runs.StageTimes], list[str]]:
+    """The known times of these runs; and of those that are of another number of exits, why they cannot be used."""
+    found, refused = dict[str, dx.runs.StageTimes](), []
+    for run in runs:
+        if (times := state.times().get(run.name)) is not None:
+            try:
+                times.timed(records.record(run, split))
+            except ValueError as error:
+                refused.append(f"These times cannot be used: {messages.escape_markdown(error, 300)}.")
+            else:
+                found[run.name] = times
+    return found, refused
 
 
 def _number(label: str, key: str, step: float, text: str) -> None:
@@ -99,13 +113,14 @@ def _times(runs: Sequence[dx.Run]) -> None:
             ["json"], max_upload_size=1, key=state.TIMING, on_change=state.receive_times,
         )  # fmt: skip
         if reason := notes.read(notes.TIMES):
-            messages.notice(f"These times cannot be used: {messages.with_code(reason)}.")
+            messages.notice(messages.with_code(reason))
         for name, found in state.times().items():
             text = f"{name}: {found.exits[-1]:.3g} ms for all stages, one image at a time, on {found.device}."
             st.caption(messages.escape_markdown(text, 300))
 
 
 def _measure(runs: Sequence[dx.Run]) -> None:
+    problems = []
     for run in runs:
         try:
             text = f"Timing {messages.escape_markdown(run.name)}"
@@ -113,7 +128,8 @@ def _measure(runs: Sequence[dx.Run]) -> None:
                 model = models.model(run, merge=True)
                 state.keep_times(dx.inference.time_stages(model, run.name, progress=progress))
         except model_queries.UNAVAILABLE as error:
-            messages.problem(f"{messages.escape_markdown(run.name)} cannot be timed here.", error)
+            problems.append(f"{run.name} cannot be timed here: {error}")
+    notes.write(notes.TIMES, "; ".join(problems))
     st.rerun()
 
 
@@ -125,13 +141,15 @@ def answer(sides: Sequence[Side], found: dx.analysis.RunChoice, wanted: Wanted) 
     if found.best is None:
         _answered("No run keeps the budget and the limit", [_nearest(found)])
         if enough := comparison.least_budget(sides, wanted):
-            text = f"{enough.budget:.3g} {wanted.unit} would do: {messages.escape_markdown(enough.name)}"
+            name = messages.escape_markdown(enough.name)
+            text = f"Raise the budget to {enough.budget:.3g} {wanted.unit}: then {name} qualifies"
             st.button(text, on_click=state.take_budget, args=(wanted.unit, enough.budget), key=state.ENOUGH)
         return
     best, row = next(side for side in sides if side.name == found.best), found.table.iloc[0]
     name, cost = html.escape(best.name), f"{best.cost(wanted):.3g} {wanted.unit}"
     lost = f"{_points(row['lost'])} {found.reference} at full depth, the best of them. {_lead(found)}"
-    title = f"{name} <small>is best:</small> {row['accuracy']:.2%} <small>at</small> {cost}"
+    verdict = "is the one to take" if _too_close(found) else "is best"
+    title = f"{name} <small>{verdict}:</small> {row['accuracy']:.2%} <small>at</small> {cost}"
     _answered(title, [lost, _bound(best, wanted)])
 
 
@@ -144,21 +162,32 @@ def _nearest(found: dx.analysis.RunChoice) -> str:
     """Of the runs that keep the budget, the one that loses least."""
     rows = found.table[found.table["reason"].str.startswith("loses")]
     if rows.empty:
-        return "None of them is as cheap; the reasons stand below."
+        return "No run fits this budget; the table says why."
     return f"Within the budget {rows['run'].iloc[0]} comes nearest: it loses {100 * rows['lost'].iloc[0]:.2f} points."
 
 
 def _lead(found: dx.analysis.RunChoice) -> str:
     if found.next is None or found.lead is None:
         return "The only one within the budget and the limit."
-    difference, low, high = found.lead
-    text = f"{comparison.interval(difference, low, high)} points above {found.next}, the next"
-    return text + (": too close to tell, and it costs no more." if low <= 0 <= high else ".")
+    difference, *ends = found.lead
+    low, high = (_apart(end) or "0" for end in ends)
+    text = f"{_points(-difference)} {found.next}, the next (95%: {low} to {high})"
+    return text + (f": too close to tell, and {found.best} costs no more." if _too_close(found) else ".")
+
+
+def _too_close(found: dx.analysis.RunChoice) -> bool:
+    """Whether the best run and the next cannot be told apart: their interval holds 0."""
+    return found.lead is not None and found.lead[1] <= 0 <= found.lead[2]
 
 
 def _points(lost: float) -> str:
-    points = f"{100 * abs(lost):.2f}"
-    return "Level with" if points == "0.00" else f"{points} points {'below' if lost > 0 else 'above'}"
+    return _apart(-lost, " points") or "Level with"
+
+
+def _apart(difference: float, unit: str = "") -> str:
+    """``0.31 below``; empty where it is none after rounding."""
+    points = f"{100 * abs(difference):.2f}"
+    return "" if points == "0.00" else f"{points}{unit} {'below' if difference < 0 else 'above'}"
 
 
 def _bound(best: Side, wanted: Wanted) -> str:
@@ -166,12 +195,16 @@ def _bound(best: Side, wanted: Wanted) -> str:
         return ""
     target = comparison.bound(wanted.risk)
     words = f"early-exit errors of at most {100 * target.epsilon:g}% (95% confidence)"
+    policy = best.point.policy
+    if wanted.risk is None:
+        try:
+            policy = policies.fitted(best.point.run, policy.name, target)
+        except (OSError, ValueError):
+            return ""
+    if note := policy.fitted.get("note"):
+        return f"A bound of {words} cannot be certified: {note}."
     if wanted.risk is not None:
         return f"Its thresholds keep {words}."
-    try:
-        policy = policies.fitted(best.point.run, best.point.policy.name, target)
-    except (OSError, ValueError):
-        return ""
     cost = best._replace(point=policies.OperatingPoint(best.point.run, best.point.split, policy)).cost(wanted)
     return f"The threshold that keeps {words} uses {cost:.3g} {wanted.unit}."
 
@@ -211,13 +244,17 @@ def take(best: Side, split: str) -> None:
                 if evaluation := code_export.command_line(run, split, policy):
                     st.code(evaluation, language="sh", wrap_lines=True)
                 st.code(_export_command(run, policy), language="sh", wrap_lines=True)
-            if access.is_private() and _has_weights(run):  # as with Live in ONNX, others cause no export
+            if not access.is_private() or not _has_weights(run):  # as with Live in ONNX, others cause no export
+                return
+            if live_session.has_onnx():
                 st.download_button(
                     "Exported folder · ZIP", partial(exported, run, policy), f"{run.name}-onnx.zip", "application/zip",
                     key=state.EXPORT, on_click="ignore", icon=":material/folder_zip:",
                     help="ONNX graphs, one per stage, with the thresholds; run.py runs them without torch, "
                     "time_stages.py times them on a device. Made when pressed, which takes a minute.",
                 )  # fmt: skip
+            else:
+                st.caption('As a folder of ONNX graphs: `pip install "dmpo-explore[onnx]"` first.', width="content")
 
 
 def _has_weights(run: dx.Run) -> bool:

@@ -6,6 +6,7 @@ import html
 
 import streamlit as st
 from dmpo_explore_app.components import answer_panels, image_walk
+from dmpo_explore_app.messages import with_code
 from dmpo_explore_app.services import images
 from dmpo_explore_app.services.image_answers import ImageAnswers
 from dmpo_explore_app.state import image_choices as state
@@ -24,10 +25,10 @@ def section(answers: ImageAnswers) -> None:
         )
     try:
         image = images.edited(answers.image, name, amount / 100)
-    except (OSError, ValueError):
-        st.caption("The image itself is needed, and it is not here.")
+    except (OSError, ValueError) as error:
+        st.caption(f"The image itself is needed. {with_code(error)}")
         return
-    now = answer_panels.answers_about(image, answers.record, answers.policy)
+    now = answer_panels.answers_about(image, answers.record, answers.policy, " edited")
     if now is None:
         return
     names = answers.record.meta.class_names

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.components import fetch_offer
-from dmpo_explore_app.services import downloads, live_session
+from dmpo_explore_app.services import downloads, live_session, model_queries
 from dmpo_explore_app.services.live_session import LiveSession
 from dmpo_explore_app.state import live_choices as state
 from dmpo_explore_app.state import notes
@@ -21,7 +21,7 @@ ENGINE_HELP = (
 )
 MEASURED_HELP = (
     "**Two arms** answer the same images, call by call, and alternate in coming first. One exits where the threshold "
-    "allows. The other, the full model, has the same weights and runs every block, but only the last predictor (with "
+    "allows. The other, at full depth, has the same weights and runs every block, but only the last predictor (with "
     "ONNX those of all exits).\n\n"
     "**A call** is timed from resized images in the device's memory to answers on the host, in the chosen precision, "
     "with the tuning merged into the weights where that is possible.\n\n"
@@ -29,7 +29,7 @@ MEASURED_HELP = (
     "seconds, which small batches, short layers and the work between the stages keep smaller. Its spread lies between "
     "the lowest and the highest tenth of the calls.\n\n"
     "**Latency** is that of a call: half of them take at most p50, 95% at most p95. The histogram counts images: from "
-    "the begin of their call until their exit's stage ended.\n\n"
+    "the beginning of their call until their exit's stage ended.\n\n"
     "**Energy**, where a counter can be read: every ten seconds each arm repeats a call for a second.\n\n"
     "**Matches recorded exits**: every exit and answer is compared with the record, under the threshold of its call. "
     "When the threshold moves, all else is counted again."
@@ -120,7 +120,7 @@ def start(run: dx.Run, split: str, policy: dx.Policy, record: dx.ExitRecord) -> 
     """Start a live run with the chosen settings; None, and the reason, if that fails."""
     try:
         return state.start(run, split, policy, record)
-    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError of the device, such as out of memory
+    except model_queries.UNAVAILABLE as error:
         messages.problem("The live run could not start.", error)
         return None
 

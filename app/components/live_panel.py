@@ -115,26 +115,26 @@ def cards(session: LiveSession, look: dx.inference.Look, m: dx.inference.Measure
         "time": (
             "Time per image",
             live_race.per_image(early),
-            f"full model {live_race.per_image(full)}",
+            f"full depth {live_race.per_image(full)}",
             f"batches of {session.settings.batch_size}, {PRECISIONS[session.settings.precision]}",
         ),
-        "rate": ("Images per second", _rate(early.rate), f"full model {_rate(full.rate)}", "inside calls"),
+        "rate": ("Images per second", _rate(early.rate), f"full depth {_rate(full.rate)}", "inside calls"),
         "latency": (
             "Latency of a call" + ", p50" * (m.calls > 1),
             _time(early.p50),
             f"p95 {after(P95_CALLS, m, _time(early.p95))}",
-            f"full model {_time(full.p50)}" + f", p95 {_time(full.p95)}" * (m.calls >= P95_CALLS),
+            f"full depth {_time(full.p50)}" + f", p95 {_time(full.p95)}" * (m.calls >= P95_CALLS),
         ),
         "agreed": (
             "Matches recorded exits",
             f"{count.agreed:,} of {count.images:,}",
-            f"full model as recorded: {count.full_agreed:,}",
+            f"full depth as recorded: {count.full_agreed:,}",
             "since the start",
         ),
         "accuracy": (
             "Accuracy, executed",
             f"{m.accuracy:.1%}",
-            f"full model {m.full_accuracy:.1%}",
+            f"full depth {m.full_accuracy:.1%}",
             f"the same {early.images:,} images",
         ),
     }
@@ -142,7 +142,7 @@ def cards(session: LiveSession, look: dx.inference.Look, m: dx.inference.Measure
         shown["energy"] = (
             "Energy per image",
             f"{early.joules / early.images:.3g} J",
-            f"full model {full.joules / full.images:.3g} J",
+            f"full depth {full.joules / full.images:.3g} J",
             "whole device" + (f", idle {look.idle_watts:.0f} W included" if look.idle_watts else ""),
         )
     if session.settings.engine != "onnx" and (gpu := dx.inference.gpu_use(session.settings.device)):
@@ -170,7 +170,7 @@ def charts(run: str, look: dx.inference.Look, m: dx.inference.Measured) -> None:
         with first:
             st.markdown("**Latency by exit**, images")
             means = ", ".join(f"exit {k} {_time(o.mean)}" for k, o in enumerate(m.latency, 1) if o.images)
-            alt = f"Mean latency: {means}; a call of the full model {_time(m.full.p50)}."
+            alt = f"Mean latency: {means}; a call at full depth {_time(m.full.p50)}."
             figure = dx.figures.latency_figure(m.latency, m.full.p50)
             figure.update_layout(showlegend=False)  # the race names the exits
             widgets.chart(figure, "live latency", 240, alt)
@@ -180,8 +180,8 @@ def charts(run: str, look: dx.inference.Look, m: dx.inference.Measured) -> None:
         widgets.chart(dx.figures.exit_shares_figure(timeline, moves), "live shares", 240, alt)
     with right:
         st.markdown("**Images per second**, call by call")
-        alt = f"Images per second: early exits {_rate(m.early.rate)}, full model {_rate(m.full.rate)}."
-        figure = run_styles.beside_reference(dx.figures.speed_figure(timeline, moves), "early exit", run, "full model")
+        alt = f"Images per second: early exits {_rate(m.early.rate)}, full depth {_rate(m.full.rate)}."
+        figure = run_styles.beside_reference(dx.figures.speed_figure(timeline, moves), "early exit", run, "full depth")
         widgets.chart(figure, "live speed", 240, alt)
 
 

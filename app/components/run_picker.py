@@ -126,7 +126,7 @@ def choose_beside(name: str, others: Mapping[str, dx.Run], several: bool) -> Non
     """Which other curves are drawn too; in the row that is open. ``several``: whether the run has exits to choose."""
     with st.popover("Curves", icon=":material/stacked_line_chart:", key=panels.CURVES):
         if others:
-            text = "Other runs whose record is of the same images, with the same backbone"
+            text = "Other runs recorded on the same images; their compute is a share of this run's plain backbone"
             options = {"format_func": messages.escape_markdown, "key": beside.key(name), "persist_state": "session"}
             st.pills(text, list(others), selection_mode="multi", **options)  # type: ignore[call-overload]
         if several:

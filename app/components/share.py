@@ -45,8 +45,8 @@ def bar(point: OperatingPoint, tables: Tables, figures: Figures) -> None:
     texts = (lambda: python_code(run, split, policy)), (lambda: command_line(run, split, policy))
     own = own_runs.is_own(run)
     wholes: dict[str, Callable[[], str]] = {
-        "report": lambda: dx.reports.report_html(run, policy, split=split),
-        "page": lambda: dx.web.page_html(run, policy, split=split),
+        "report with images, for yourself": lambda: dx.web.page_html(run, policy, split=split, private=True),
+        "page to publish": lambda: dx.web.page_html(run, policy, split=split),
     }
     besides = filters.not_in_address(point.record)
     popover(

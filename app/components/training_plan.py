@@ -40,7 +40,8 @@ def start_controls(config: dx.Config, name: str) -> None:
     shown, running, beside = st.container(), job_cards.running(), False
     if running:
         names = ", ".join(map(messages.escape_markdown, running))
-        beside = st.checkbox(f"Start although {names} is being trained (both take longer)", key=state.BESIDE)
+        are, all_of = ("is", "both") if len(running) == 1 else ("are", "all")
+        beside = st.checkbox(f"Start although {names} {are} being trained ({all_of} take longer)", key=state.BESIDE)
     with st.container(horizontal=True, gap="small"):
         begin = st.button(
             "Start training", type="primary", icon=":material/play_arrow:", disabled=bool(running) and not beside

@@ -34,7 +34,8 @@ def facts(point: OperatingPoint, chosen: Selection) -> ChosenFacts | None:
         return None
     record, outcome = point.record, point.outcome
     names, label, read = record.meta.class_names, int(record.labels[row]), outcome.record
-    place = selection.place(outcome, chosen.alone, row)
+    place, stamp = selection.place(outcome, chosen.alone, row), records.stamp(point.run, point.split)
+    pictured = stamp, row, thumbnails.are_here(stamp)
     return {
         "row": row,
         "name": f"{record.meta.split} image {number_of(record, row)}",
@@ -46,7 +47,7 @@ def facts(point: OperatingPoint, chosen: Selection) -> ChosenFacts | None:
         "why": dx.analysis.trace_decision(record, point.policy, row).sentence(),
         "before": place.before,
         "after": place.after,
-        "picture": hashlib.sha256(repr((records.stamp(point.run, point.split), row)).encode()).hexdigest()[:16],
+        "picture": hashlib.sha256(repr(pictured).encode()).hexdigest()[:16],
     }
 
 

@@ -20,11 +20,26 @@ def curves(point: OperatingPoint, beside: Mapping[str, dx.Run]) -> dict[str, pd.
     """Name → trade-off of the run and of those beside it, all in shares of the run's own plain backbone."""
     found, own = {point.run.name: curve(point)}, point.record.meta.reference_flops
     for name, run in beside.items():
-        other = policies.unavailable_reason(run, point.split, point.policy.name)
-        table = policies.trade_off(run, point.split, "confidence" if other else point.policy.name)
+        table = policies.trade_off(run, point.split, _policy_beside(point, run))
         theirs = records.record(run, point.split).meta.reference_flops
         found[name] = table.assign(flops_fraction=table["flops_fraction"] * (theirs / own))
     return found
+
+
+def remarks(point: OperatingPoint, beside: Mapping[str, dx.Run]) -> list[str]:
+    """Which of these curves are of another rule than the run's own."""
+    lines = {name: run for name, run in beside.items() if records.record(run, point.split).n_exits > 1}
+    rules, own = {name: _policy_beside(point, run) for name, run in lines.items()}, point.policy.name
+    found = [
+        f"{name}: its curve is that of {rule}, as {own} is unavailable." for name, rule in rules.items() if rule != own
+    ]
+    return found + [f"Only the curve of {point.run.name} is calibrated."] * bool(rules and point.policy.temperatures)
+
+
+def _policy_beside(point: OperatingPoint, run: dx.Run) -> str:
+    """The policy of another run's curve: the run's own, unless that one cannot have it."""
+    name = point.policy.name
+    return "confidence" if policies.unavailable_reason(run, point.split, name) else name
 
 
 def curve(point: OperatingPoint) -> pd.DataFrame:

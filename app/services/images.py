@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import streamlit as st
 from dmpo_explore_app.services import model_queue, records, thumbnails
-from PIL import Image
 
 import dmpo_explore as dx
 
@@ -31,13 +30,15 @@ def number_of(record: dx.ExitRecord, row: int) -> int:
 
 
 class UploadedImage(NamedTuple):
-    """Image file that a user uploaded, in the session's memory: bytes, SHA-256, width and height, what is shown."""
+    """Image file that a user uploaded, in the session's memory: bytes, SHA-256, width and height, what is shown. Of an
+    edited image the ``pixels``, and no bytes."""
 
     name: str
     data: bytes
     digest: str
     size: tuple[int, int]
     preview: npt.NDArray[np.uint8]
+    pixels: npt.NDArray[np.uint8] | None = None
 
 
 class ChosenImage(NamedTuple):
@@ -57,7 +58,8 @@ class ChosenImage(NamedTuple):
     def pixels(self) -> npt.NDArray[np.uint8]:
         """(H, W, 3) uint8 at full size; raises as `Run.image_set`."""
         if self.upload is not None:
-            return dx.data.read_image(self.upload.data, self.upload.name)
+            kept = self.upload.pixels
+            return dx.data.read_image(self.upload.data, self.upload.name) if kept is None else kept
         return thumbnails.image_set(self.run, self.split)[self.row or 0]
 
     def preview_and_size(self) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
@@ -83,9 +85,17 @@ def read_upload(name: str, data: bytes) -> UploadedImage:
 
 def edited(image: ChosenImage, name: str, amount: float) -> ChosenImage:
     """The image after an edit of `dx.data.EDITS`, as if it had been uploaded; raises as `ChosenImage.pixels`."""
-    stream = io.BytesIO()
-    Image.fromarray(dx.data.edited(image.pixels(), name, amount)).save(stream, "PNG")
-    return image._replace(row=None, upload=read_upload(f"{name}.png", stream.getvalue()))
+    return _edited((image.key, name, amount), image)
+
+
+@st.cache_resource(max_entries=2, show_spinner=False, scope="session")
+def _edited(key: tuple[tuple[object, ...], str, float], _image: ChosenImage) -> ChosenImage:
+    _, name, amount = key
+    with model_queue.exclusive_use("an edited image"):
+        pixels = dx.data.edited(_image.pixels(), name, amount)
+        preview, digest = _shown(pixels), hashlib.sha256(repr(key).encode()).hexdigest()
+    size = (pixels.shape[1], pixels.shape[0])
+    return _image._replace(row=None, upload=UploadedImage(name, b"", digest, size, preview, pixels))
 
 
 def _shown(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

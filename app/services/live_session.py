@@ -101,8 +101,13 @@ def kept(token: str) -> LiveSession | None:
 
 def engines() -> list[str]:
     """The engines of `dx.inference.ENGINES` that can be chosen; ONNX, which writes an export, for private sessions."""
-    onnx = access.is_private() and all(map(find_spec, ("onnx", "onnxruntime", "onnxscript")))
+    onnx = access.is_private() and has_onnx()
     return [name for name in dx.inference.ENGINES if name != "onnx" or onnx]
+
+
+def has_onnx() -> bool:
+    """Whether the packages of the extra ``onnx`` are installed."""
+    return all(map(find_spec, ("onnx", "onnxruntime", "onnxscript")))
 
 
 def record_key(run: dx.Run, split: str) -> tuple[str, str]:

@@ -51,11 +51,13 @@ def exit_answers(image: ChosenImage, record: dx.ExitRecord) -> dx.ExitRecord:
     key, kept = ("answers", *image.key), _answers_about(image)
     if (known := kept.get(key)) is not None:
         return cast(dx.ExitRecord, known)
-    label = UNKNOWN if image.row is None else int(record.labels[image.row])
+    label = 0 if image.row is None else int(record.labels[image.row])
     with model_queue.exclusive_use("an answer about one image"):
         model = models.model(image.run)
         batch = _transformed(image, model.preprocess)[None]
         answers = dx.record_split(model, [(batch, np.array([label]))], replace(record.meta, indices=None))
+    if image.row is None:
+        answers = replace(answers, labels=np.array([UNKNOWN]))
     kept.keep(key, answers)
     return answers
 

@@ -82,10 +82,14 @@ def _preprocess(model: str, _run: dx.Run) -> dx.Preprocess:
 
 
 def check_ready(config: dx.Config) -> None:
-    """`dx.jobs.check_ready`; what is present is looked up again after some seconds, what is missing at once."""
+    """`dx.jobs.check_ready`; what is present is looked up again after some seconds, what is missing at once. ValueError
+    for a package that is not installed."""
     _ready(config.data, config.model.backbone, config.model.weights)
 
 
 @st.cache_data(max_entries=64, ttl=10, show_spinner="Looking for images and weights …")
 def _ready(data: dx.DataConfig, backbone: str, weights: str) -> None:
-    dx.jobs.check_ready(dx.Config(data, dx.ModelConfig(backbone, weights)))  # an error is not kept
+    try:
+        dx.jobs.check_ready(dx.Config(data, dx.ModelConfig(backbone, weights)))  # an error is not kept
+    except ImportError as error:
+        raise ValueError(str(error)) from error

@@ -143,15 +143,9 @@ def pictures(point: OperatingPoint, amount: int, label: int | None = None) -> Pi
 def _pictured(
     point: OperatingPoint, amount: int, label: int | None
 ) -> tuple[Stamp, tuple[float, ...], int, int | None, bool]:
-    """What `Pictures` follow from; last whether there are images, which may be fetched later."""
+    """What `Pictures` follow from; last `thumbnails.are_here`."""
     stamp = records.stamp(point.run, point.split)
-    try:
-        thumbnails.image_set_at(stamp)
-    except (OSError, ValueError):  # the reason stands in the gallery
-        here = False
-    else:
-        here = True
-    return stamp, point.policy.temperatures, amount, label, here
+    return stamp, point.policy.temperatures, amount, label, thumbnails.are_here(stamp)
 
 
 def _digest(*facts: object) -> str:

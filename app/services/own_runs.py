@@ -56,6 +56,11 @@ class OwnRun(dx.Run):
         """The split on screen first, then the one to fit thresholds on."""
         return list(self.scores)
 
+    @property
+    def fitting_split(self) -> str:
+        """The split that is not on screen, where there are two."""
+        return self.splits()[-1] if len(self.scores) > 1 else super().fitting_split
+
     def record(self, split: str) -> dx.ExitRecord:
         """The record of ``split``; FileNotFoundError where there is none; raises as `dx.ExitRecord.load`."""
         return self._scores(split).record(split)

@@ -52,7 +52,7 @@ def before(point: OperatingPoint, timings: dx.runs.Timings | None, image: Callab
     answers = [(int(row), int(outcome.exits[row]), bool(outcome.correct[row])) for row in rows]
     share, counts = outcome.summary()["flops_fraction"], np.bincount(outcome.exits, minlength=record.n_exits).tolist()
     if timings is None:
-        texts = [f"Early exits · {share:.1%} of the backbone's FLOPs", "Full model · 100% of the backbone's FLOPs"]
+        texts = [f"Early exits · {share:.1%} of the backbone's FLOPs", "Plain backbone · 100% of its FLOPs"]
         return _race("expected", record, _runners(record, answers, image), counts, 1 / share, texts)
     early, full = timings.early_seconds(share), timings.full_seconds
     return _race("recorded", record, _runners(record, answers, image), counts, full / early, _lanes(early, full))
@@ -79,7 +79,7 @@ def _milliseconds(seconds: float) -> str:
 
 def _lanes(early: float, full: float) -> list[str]:
     """Texts of both lanes from the seconds of an image."""
-    both = (("Early exits", early), ("Full model", full))
+    both = (("Early exits", early), ("Full depth", full))
     return [f"{name} · {_milliseconds(each)} an image · {1 / each:,.0f} images/s" for name, each in both]
 
 

@@ -32,6 +32,15 @@ def image_set_at(stamp: Stamp) -> dx.data.ImageSet:
     return _images(stamp)
 
 
+def are_here(stamp: Stamp) -> bool:
+    """Whether there are images, which may be fetched later; the reason why not stands in the gallery."""
+    try:
+        image_set_at(stamp)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 @st.cache_data(max_entries=64, ttl=10, show_spinner=False)
 def _mismatch(stamp: Stamp) -> str:
     """Why these are not the record's images, which takes as long as to read them; empty where they are."""
@@ -45,7 +54,10 @@ def _mismatch(stamp: Stamp) -> str:
 @st.cache_resource(max_entries=8, show_spinner="Reading the images …")
 def _images(stamp: Stamp) -> dx.data.ImageSet:
     path, split, *_ = stamp
-    return own_runs.run_at(path).image_set(split)
+    try:
+        return own_runs.run_at(path).image_set(split)
+    except ImportError as error:  # of a reader's package: as images that are not here
+        raise FileNotFoundError(str(error)) from error
 
 
 def thumbnails(run: dx.Run, split: str, most: int = THUMBNAIL) -> Callable[[int], str]:

@@ -25,7 +25,7 @@ def validate(run: str, others: Sequence[str], usual: Sequence[str]) -> list[str]
         for other in wanted:
             if other not in others:
                 shown = f"{escape_markdown(repr(other), 60)} cannot stand beside {escape_markdown(run)}"
-                notice(f"{shown}: there is no such run on the same images with the same backbone.")
+                notice(f"{shown}: there is no such run recorded on the same images.")
         state[key(run)] = list(dict.fromkeys(wanted))
     state[key(run)] = [other for other in state.get(key(run), usual) if other in others]
     return list(state[key(run)])

@@ -48,7 +48,23 @@ def validate_runs(names: Sequence[str], usual: Callable[[], Sequence[str]]) -> N
 
 
 def validate_against(names: Sequence[str]) -> str:
-    return choices.validate(AGAINST, list(names), list(names)[1], "run to compare with among these,")
+    return _one_of(AGAINST, names, names[1])
+
+
+def _one_of(key: str, names: Sequence[str], usual: str) -> str:
+    """A run of ``names``, else the usual one; with a notice, unless another choice took the earlier one away."""
+    state, kept = st.session_state, f"_{key}_before"
+    if state.get(key) not in names and state.get(key) == state.get(kept):
+        state[key] = None
+    state[kept] = found = choices.validate(key, names, usual, "compared run")
+    return found
+
+
+def validate_unit() -> str:
+    """The unit of the budget: milliseconds as soon as there are new times."""
+    if notes.take(notes.TIMED):
+        st.session_state[UNIT] = "ms"
+    return choices.validate(UNIT, list(BUDGETS), "GFLOPs", "unit")
 
 
 def validate_budget(unit: str, low: float, usual: float, reference: float) -> float:
@@ -101,26 +117,26 @@ def times() -> dict[str, dx.runs.StageTimes]:
 
 
 def keep_times(found: dx.runs.StageTimes) -> None:
-    """Keep the times of a run; those of another device are dropped."""
+    """Keep the times of a run, which become the unit; those of another device are dropped."""
     same = {name: one for name, one in times().items() if one.device == found.device}
     st.session_state[_TIMES] = same | {found.run: found}
+    notes.write(notes.TIMED, True)
 
 
 def receive_times() -> None:
     """Read the file with another device's times that was sent."""
-    state, file = st.session_state, st.session_state.get(TIMING)
+    file = st.session_state.get(TIMING)
     notes.write(notes.TIMES, None)
     try:
         if file is not None:
             keep_times(dx.runs.read_stage_times(file.getvalue()))
-            state[UNIT] = "ms"
     except ValueError as error:
-        notes.write(notes.TIMES, str(error))
+        notes.write(notes.TIMES, f"These times cannot be used: {error}.")
 
 
 def validate_images(others: Sequence[str]) -> tuple[str, str]:
     """The run whose images are compared with the base run's, and which of them are shown."""
-    other = choices.validate(OTHER, others, others[0], "other run among these,")
+    other = _one_of(OTHER, others, others[0])
     return other, choices.validate(SHOW, list(SHOWN), "only a", "filter")
 
 
@@ -128,6 +144,16 @@ def forget() -> None:
     """Begin as on a first visit, from the session's run."""
     for key in (RUNS, AGAINST, OTHER):
         st.session_state.pop(key, None)
+
+
+def drop(name: str) -> None:
+    """A run has been closed: it is compared with nothing any more."""
+    state = st.session_state
+    if isinstance(runs := state.get(RUNS), list):
+        state[RUNS] = [run for run in runs if run != name] or None
+    for key in (AGAINST, OTHER):
+        if state.get(key) == name:
+            state[key] = None
 
 
 def next_page() -> None:

@@ -6,13 +6,14 @@ from typing import Any
 
 import streamlit as st
 
-MAPS, CHECK, FORECAST, LIVE, STARTED = (
+MAPS, CHECK, FORECAST, LIVE, STARTED, TIMED = (
     "maps",
     "check of maps",
     "forecast",
     "live run",
     "started job",
-)  # what was asked for
+    "timed",
+)  # what was asked for, or done
 JOB, DOWNLOAD, UPLOAD, ZIP, TIMES = "job", "download", "upload", "zip", "times"  # what was refused, as text
 
 

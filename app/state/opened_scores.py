@@ -66,6 +66,7 @@ def close(own: own_runs.OwnRun) -> None:
     if st.session_state.get(choices.RUN) == own.name:
         st.session_state.update({choices.RUN: None, choices.SPLIT: None})
     st.session_state[_OPENED] = [run for run in opened() if run is not own]
+    decide_choices.drop(own.name)
 
 
 def validate_way() -> str:

@@ -111,7 +111,7 @@ def _of_absent_run(run: dx.Run, link: bool) -> bool:
     name = st.query_params.get(choices.RUN) if link else before and before[0]
     if name in (None, run.name) or (not link and name.endswith(own_runs.YOURS)):  # own scores may come back
         return False
-    return dx.runs.present_name(name) not in dx.list_runs()
+    return name not in dx.list_runs()
 
 
 def text(policy: dx.Policy) -> str:

@@ -212,7 +212,7 @@ def follow_data() -> None:
     st.session_state[key("training.flip")] = st.session_state[key("data.name")] not in UPRIGHT
 
 
-def _exits(text: str) -> int | list[int]:
+def _exits(text: str) -> int | tuple[int, ...]:
     try:
         exits = dx.parse_exits(text)
     except ValueError as error:

@@ -6,12 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import streamlit as st
-from dmpo_explore_app.messages import escape_markdown, notice
-
-import dmpo_explore as dx
 
 LONGEST = 2000  # of one value: thresholds, the names of some runs, or a region
-OF_RUNS = ("run", "runs", "against", "other", "beside")  # keys whose values are names of runs
 _SEEN, _PAGE = "_address", "_address_of"
 _BARE = "_address_bare"  # page → what its bare address shows
 _CHOSEN = "_address_chosen"  # whether any page showed something else than its bare address
@@ -36,19 +32,8 @@ def follow(keys: Iterable[str]) -> bool:
     else:
         st.session_state.setdefault(_BARE, {}).pop(keys, None)  # to be learned by `write`
     for key in keys:
-        st.session_state[key] = _of_today(now.get(key)) if key in OF_RUNS else now.get(key)
+        st.session_state[key] = now.get(key)
     return True
-
-
-def _of_today(names: str | None) -> str | None:
-    """Names of runs as they are now, with a notice where a bundled run has another name than in an earlier version."""
-    if names is None:
-        return None
-    found = {name: dx.runs.present_name(name) for name in names.split(",")}
-    for name, now in found.items():
-        if name != now:
-            notice(f"The run {escape_markdown(name, 60)} is called {escape_markdown(now)} now.")
-    return ",".join(found.values())
 
 
 def _carry_over(keys: tuple[str, ...]) -> None:

@@ -95,6 +95,8 @@ def following(run: dx.Run, split: str, stamp: Stamp, shown: Mapping[str, dx.Run]
         if live := widgets.live():
             supplies.code()
         numbers = run_styles.places([run.name, *shown])
+        if remarks := exploration.remarks(point, shown):
+            st.caption(messages.escape_markdown(" ".join(remarks), 400))
         sliding(run, split, stamp, shown, numbers, mosaic_data.tiles(point, amount, label))
         if live:
             pictures = mosaic_data.pictures(point, amount, label)

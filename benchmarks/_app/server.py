@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from _common.ports import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -55,9 +56,7 @@ def serve(runs: Path | None = None, wait: bool = True, script: Path = APP) -> It
 
     The app shows the runs under ``runs`` and the bundled ones.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory() as empty:
         environment = os.environ | {"DMPO_EXPLORE_RUNS": str(runs or empty)}
         options = ["--server.headless=true", f"--server.port={port}", "--server.fileWatcherType=none"]

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from _common.results import between
+
 BEGIN, END = "<!-- begin: scripts/bench backbones -->", "<!-- end: scripts/bench backbones -->"
 
 
@@ -25,11 +27,7 @@ def render_summary(table: pd.DataFrame) -> str:
 
 def with_table(page: str, table: pd.DataFrame) -> str:
     """The page with its part between the markers made anew; ValueError without markers."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page has no part between {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{render_table(table)}\n\n{END}{after}"
+    return between(page, BEGIN, END, f"\n{render_table(table)}\n")
 
 
 def render_table(table: pd.DataFrame) -> str:

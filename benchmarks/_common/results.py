@@ -21,8 +21,12 @@ def write_table(name: str, table: pd.DataFrame, folder: Path = RESULTS) -> Path:
 
 
 def with_part(page: str, name: str, text: str) -> str:
-    """A page with its part between ``<!-- name -->`` and ``<!-- end of name -->`` made anew; ValueError without it."""
-    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    """`between` for the lines ``<!-- name -->`` and ``<!-- end of name -->``."""
+    return between(page, f"<!-- {name} -->", f"<!-- end of {name} -->", text)
+
+
+def between(page: str, begin: str, end: str, text: str) -> str:
+    """A page with its part between two lines made anew; ValueError without them."""
     before, found, rest = page.partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:

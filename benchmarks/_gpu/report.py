@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import dmpo_explore as dx
+from _common.results import between
 from _speed.report import early_exit_table
 
 BEGIN, END = "<!-- table: scripts/bench gpu --write -->", "<!-- end of table -->"
@@ -19,17 +20,8 @@ EXTRA = {"peak MiB": "peak_mib", "W": "watts", "J per image": "joules"}
 
 
 def with_tables(page: str, result: dict[str, Any] | None) -> str:
-    """The page with its part between the markers made anew.
-
-    Raises:
-        ValueError: a page without the markers.
-    """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page needs the lines {BEGIN!r} and {END!r}")
-    lines = render_tables(result) if result else [NOT_MEASURED]
-    return "\n".join([before + BEGIN, *lines, END]) + after
+    """The page with its part between the markers made anew; ValueError without markers."""
+    return between(page, BEGIN, END, "\n".join(render_tables(result)) if result else NOT_MEASURED)
 
 
 def render_tables(result: dict[str, Any]) -> list[str]:

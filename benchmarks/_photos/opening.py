@@ -6,6 +6,8 @@ true difference (`interval_coverage`). Out: Markdown, and the figure.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from _photos.protocol import STUDIES
 from _photos.run import BUDGETS
 from _third import comparisons
 from _third.protocol import PARTED
-from dmpo_explore.figures.style import side_by_side
+from dmpo_explore.figures.style import panels
 
 NAMES = {
     "fashion": "Fashion-MNIST, ViT-S/14, 2,000 images",
@@ -83,7 +85,7 @@ def lines(results: Path) -> list[str]:
 
 
 def parts_by_exit(results: Path) -> list[str]:
-    """A row per data set and part, a column per exit that all rows have; none while no pair of arms is finished."""
+    """A row per data set and part, a column per exit that any row has; none while no pair of arms is finished."""
     parts = [comparison.text for comparison in PARTED if comparison.text.rpartition(", ")[0] in PARTS]
     found = comparisons.table(results / "second")
     found = found[found["comparison"].isin(parts)] if len(found) else found
@@ -118,7 +120,7 @@ def looks() -> dict[str, tuple[int, int]]:
 
 def figure(results: Path) -> go.Figure | None:
     """Accuracy over compute, a panel per study that has rows; None while none has."""
-    panels, look = {}, looks()
+    drawn, look = {}, looks()
     for name in STUDIES:
         if not (path := results / f"second-{name}.csv").is_file():
             continue
@@ -128,15 +130,36 @@ def figure(results: Path) -> go.Figure | None:
         own |= {"last_exit": rows["exit_1"]} | {f"flops_{b}": rows[f"share_{b}"] for b in BUDGETS}
         means = rows.assign(**own).groupby(arms, sort=False).mean(numeric_only=True)
         kept = [arm for arm in look if arm in means.index]
-        panels[NAMES[name].replace(", ", "<br>", 1)] = dx.figures.budgets_figure(
+        drawn[NAMES[name].replace(", ", "<br>", 1)] = dx.figures.budgets_figure(
             means.loc[kept], list(BUDGETS.values()), looks=look
         )
-    if not panels:
+    if not drawn:
         return None
-    joined = side_by_side(panels, same_y=False)
+    joined = side_by_side(drawn)
     for rank, arm in enumerate(look):  # by family in the legend, which a later panel's arms would end
         joined.update_traces(legendrank=rank, selector={"name": arm})
     return joined
+
+
+def side_by_side(figures: Mapping[str, go.Figure]) -> go.Figure:
+    """Figures (by title) of the same quantities as panels in a row, each with a vertical scale of its own.
+
+    Lines and bands come along, annotations do not. A name must look the same in all; it stands in the legend once.
+    """
+    first = next(iter(figures.values()))
+    joined, named = panels(None, 1, len(figures), list(figures), shared_yaxes=False), set[str]()
+    for column, figure in enumerate(figures.values(), start=1):
+        for trace in figure.data:
+            shown = trace.showlegend is not False and trace.name not in named
+            named |= {trace.name} if shown else set()
+            joined.add_trace(copy.copy(trace).update(showlegend=shown), 1, column)
+        for shape in figure.layout.shapes:
+            joined.add_shape(shape, row=1, col=column)
+        joined.update_xaxes(title=figure.layout.xaxis.title, col=column)
+    y = first.layout.yaxis
+    kept = {name: y[name] for name in ("categoryorder", "categoryarray", "rangemode", "tickformat")}
+    joined.update_xaxes(matches="x", tickformat=first.layout.xaxis.tickformat)
+    return joined.update_yaxes(kept).update_yaxes(title=y.title, col=1)
 
 
 def _statics(tables: dict[str, pd.DataFrame]) -> str:

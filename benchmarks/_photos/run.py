@@ -66,7 +66,8 @@ def make_row(
     row, correct = measure(run.record("calibration"), seen, reference, shares)
     if drop is not None and seen.n_exits > 1:
         found = dx.apply(dx.fit_policy(run.record("calibration"), accuracy_drop=drop), seen).summary()
-        row |= {"accuracy_drop": found["accuracy"], "share_drop": found["flops_fraction"]}
+        share = found["flops_fraction"] * (seen.meta.reference_flops / reference)
+        row |= {"accuracy_drop": found["accuracy"], "share_drop": share}
     if read != "val":
         chosen, _ = measure(run.record("calibration"), run.record("val"), reference, budgets)
         row |= {f"val_{name}": chosen[name] for name in chosen if name.startswith(("exit_", "accuracy_"))}
@@ -108,6 +109,10 @@ def at_budget(calibration: dx.ExitRecord, read: dx.ExitRecord, flops: float) -> 
 
 
 def commit() -> str:
-    """The commit of the code, with a plus sign where files differ from it."""
-    found = subprocess.run(["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=False)
+    """The commit of the code, with a plus sign where files differ from it; empty where git or its folder is missing."""
+    command = ["git", "describe", "--always", "--dirty=+"]
+    try:
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
     return found.stdout.strip()

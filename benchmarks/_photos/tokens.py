@@ -1,7 +1,7 @@
 """Tokens of the frozen trunk, kept on disk: one forward pass, after which heads train without the trunk.
 
-In: a config. Out: per split, ``SIZE-SPLIT-bBLOCK.npy`` (n, N, D) float16 and ``SIZE-SPLIT-labels.npy``; of the training
-images also their mirror images (``train-flip``). What is there already is not made again.
+In: a config. Out: per split, ``SIZE-SPLIT-bBLOCK.npy`` (n, N, D) float16 and ``SIZE-SPLIT-labels.npy``. What is there
+already is not made again.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from dmpo_explore.data.images import images_of
 from dmpo_explore.data.torch_loaders import make_loader
 from dmpo_explore.utils.files import atomic_file
 
-PARTS = ("train", "train-flip", "val")
-
 
 def read_tokens(folder: Path, config: dx.Config, part: str, block: int) -> Tensor:
     """(n, N, D) float16 behind a block."""
@@ -34,7 +32,7 @@ def read_labels(folder: Path, config: dx.Config, part: str) -> npt.NDArray[np.in
     return labels
 
 
-def cache_tokens(folder: Path, config: dx.Config, blocks: Sequence[int], parts: Sequence[str] = PARTS) -> None:
+def cache_tokens(folder: Path, config: dx.Config, blocks: Sequence[int], parts: Sequence[str]) -> None:
     """Write the tokens behind ``blocks`` that are missing."""
     names = {part: [folder / f"{_images(config, part)}-b{block}.npy" for block in blocks] for part in parts}
     missing = [part for part in parts if not all(name.is_file() for name in names[part])]
@@ -43,12 +41,12 @@ def cache_tokens(folder: Path, config: dx.Config, blocks: Sequence[int], parts: 
     folder.mkdir(parents=True, exist_ok=True)
     plain = replace(config.model.untuned(), exits=tuple(blocks), bypass="none", predictor="linear", merge=0)
     for part in missing:
-        images = images_of(config.data, part.removesuffix("-flip"))
+        images = images_of(config.data, part)
         model = dx.build_model(plain, len(images.class_names)).eval()
         found: list[list[npt.NDArray[np.float16]]] = [[] for _ in blocks]
         with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
             for batch, _ in make_loader(images, model.preprocess, batch_size=50):
-                for output in model.walk(batch.flip(-1) if part.endswith("-flip") else batch):
+                for output in model.walk(batch):
                     found[output.k].append(output.state.half().numpy())
         for name, arrays in zip(names[part], found, strict=True):
             _save(name, np.concatenate(arrays))
@@ -57,7 +55,7 @@ def cache_tokens(folder: Path, config: dx.Config, blocks: Sequence[int], parts: 
 
 def _images(config: dx.Config, part: str) -> str:
     """A name for the images of a part: by their size, and by what draws those of train."""
-    drawn = f"{config.data.train_size}-s{config.data.seed}" if part.startswith("train") else "all"
+    drawn = f"{config.data.train_size}-s{config.data.seed}" if part == "train" else "all"
     return f"{config.model.image_size}-{drawn}-{part}"
 
 

@@ -33,9 +33,9 @@ has the commands.
 
 ## Recording, measured
 
-`dmpo-explore record` in two processes of torchrun (`{command}`, {cpu}, load {load}): tar shards of small JPEGs, 100
-classes, a tiny model. So the table has everything but the model: checking the images against the manifest, decoding,
-scores, logits, writing. *CPU s* is of both processes and their start.
+`dmpo-explore record` in two processes of torchrun (`{command}`, {cpu}, load {load} of {load_of}): tar shards
+of small JPEGs, 100 classes, a tiny model. So the table has everything but the model: checking the images against the
+manifest, decoding, scores, logits, writing. *CPU s* is of both processes and their start.
 
 {recordings}
 
@@ -91,6 +91,7 @@ def page(recording: Mapping[str, Any], scale: Mapping[str, Any], speed: Mapping[
         command=recording["command"],
         cpu=recording["cpu"],
         load=recording["load"],
+        load_of=recording["load_of"],
         recordings="\n".join(recordings(recording["rows"])),
         image_ms=image_ms,
         image_kib=1024 * image_mib,
@@ -114,7 +115,7 @@ def slopes(rows: Sequence[Row]) -> tuple[float, float, float]:
 
 def plain_rate(speed: Mapping[str, Any]) -> float:
     """Images per second of the plain model in batches of 64."""
-    rows = speed["leaving"]["rows"]
+    rows = speed["early-exit"]["rows"]
     return float(next(row["images_per_s"] for row in rows if (row["arm"], row["batch"]) == ("plain model", 64)))
 
 

@@ -1,7 +1,6 @@
 """Throughput and latency of early exit, by batch size, engine and compute budget.
 
-In: a `Bench`. Out: rows of the result: images per second, latencies, expected and measured speed-up, efficiency. The
-keys ``leaving``, ``nobody`` and ``promised`` of benchmarks/results/speed.json are older than the names used here.
+In: a `Bench`. Out: rows of the result: images per second, latencies, expected and measured speed-up, efficiency.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from _common.timing import Arm, Timing, in_turn, ratio
 from _speed.arms import Bench, use_budget
 
 BUDGETS = (0.3, 0.5, 0.7, 1.0)
-NO_EARLY_EXIT = "nobody"  # the key, beside "30 %" …, of the threshold at which no image exits early
+NO_EARLY_EXIT = "no early exit"  # the budget, beside "30 %" …, of the threshold at which no image exits early
 CHECKED = 96  # images on which every engine's answers are compared with the record
 ALL_BUDGETS_AT = (1, 64)  # batch sizes at which all budgets are timed; elsewhere the smallest, and no early exit
 PLAIN = "plain model"
@@ -27,10 +26,6 @@ RUNTIMES = {  # engine → runtime of the plain model beside it
 Exits = dict[str, Any]  # budget → (B,) exit of every image
 Row = dict[str, Any]
 Progress = Callable[[str], None]
-
-
-def _shown(text: str) -> str:
-    return text.replace(NO_EARLY_EXIT, "no early exit")
 
 
 def arms_of(bench: Bench, size: int, policies: dict[str, dx.Policy], exits: Exits) -> dict[str, Arm]:
@@ -94,7 +89,7 @@ def measure_early_exit(bench: Bench, rounds: int, progress: Progress) -> dict[st
         part = record.subset(slice(len(bench.images)))
         exits = {key: policy.exits(part) for key, policy in policies.items()}
         arms = arms_of(bench, size, policies, exits)
-        timings = in_turn(arms, rounds, lambda text, size=size: progress(f"batch {size}, {_shown(text)}"))  # type: ignore[misc]
+        timings = in_turn(arms, rounds, lambda text, size=size: progress(f"batch {size}, {text}"))  # type: ignore[misc]
         rows += [row(name, size, timings, exits, part) for name in arms]
     bench.images = images
     return {
@@ -122,7 +117,7 @@ def row(name: str, size: int, timings: dict[str, Timing], exits: Exits, record: 
         if f"earlyon {other}, {budget}" in timings and not engine.endswith("bf16")
     }
     like = ratio(timings[plain_of(engine)], timings[name])["ratio"]
-    found |= {"promised": float(f"{expected:.4g}"), "like": like, "efficiency": float(f"{like / expected:.3g}")}
+    found |= {"expected": float(f"{expected:.4g}"), "like": like, "efficiency": float(f"{like / expected:.3g}")}
     return found | {"earlyon": against}
 
 
@@ -156,7 +151,7 @@ def check_answers(
     differ: dict[str, dict[str, int]] = {"bf16": {}, "int8": {}}
     batches = list(images.split(7)), [arrays[i : i + 7] for i in range(0, len(arrays), 7)]  # queues of odd sizes
     for budget, policy in policies.items():
-        progress(f"comparing every engine's answers with the record, {_shown(budget)}")
+        progress(f"comparing every engine's answers with the record, {budget}")
         answers = {
             "infer": dx.infer(bench.model, images, policy),
             "onnx": bench.onnx.infer(arrays, policy),

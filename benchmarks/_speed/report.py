@@ -81,7 +81,7 @@ def render_page(result: dict[str, Any], others: Iterable[dict[str, Any]] = ()) -
 
 def _section(result: dict[str, Any]) -> list[str]:
     """Early exit and exits of another run, one image and batches under one heading."""
-    run, size, rows = result["run"], result["image_size"], result["leaving"]["rows"]
+    run, size, rows = result["run"], result["image_size"], result["early-exit"]["rows"]
     trained = dx.load_run(run).config.model.image_size
     lines = [f"## `{run}` at {size} pixels", ""]
     lines += [f"`{result['command']}`, {result['minutes']} minutes.", ""]
@@ -96,14 +96,14 @@ def _section(result: dict[str, Any]) -> list[str]:
 def render_tables(result: dict[str, Any]) -> list[str]:
     """Every table that the result has numbers for."""
     lines: list[str] = []
-    early = result.get("leaving", {}).get("rows", [])
+    early = result.get("early-exit", {}).get("rows", [])
     for size in sorted({row["batch"] for row in early}):
         lines += [f"## Batch {size}", "", *early_exit_table([row for row in early if row["batch"] == size]), ""]
     if early:
         lines += ["## Against the aims", "", *_aims(early), "", *_reasons(result)]
     for precision in ("bf16", "int8") if early else ():
-        if rounded := result["leaving"].get(precision):
-            counts = ", ".join(f"{_budget(key)}: {n}" for key, n in rounded["exits_differ"].items())
+        if rounded := result["early-exit"].get(precision):
+            counts = ", ".join(f"{key}: {n}" for key, n in rounded["exits_differ"].items())
             moved = f"In {precision} rounding moves scores. Of {rounded['images']} images"
             lines += [f"{moved}, so many have another exit at the same threshold: {counts}.", ""]
     if "exits" in result:
@@ -143,11 +143,11 @@ def early_exit_table(rows: Sequence[dict[str, Any]], extra: Mapping[str, str] | 
         measured = f"{row['speed_up']:.2f}" if "speed_up" in row else "1"
         against = ", ".join(f"{other} {value:.2f}" for other, value in row.get("earlyon", {}).items())
         expected, like, efficiency = (
-            f"{row[key]:.2f}" if key in row else "" for key in ("promised", "like", "efficiency")
+            f"{row[key]:.2f}" if key in row else "" for key in ("expected", "like", "efficiency")
         )
         one_call = "refill" in row["arm"]
         latency = ["", ""] if one_call else [f"{row['p50_ms']:.3g}", f"{row['p95_ms']:.3g}"]
-        shown = [row["arm"], _budget(row["share"] or ""), rate, *latency, expected, measured, like, efficiency]
+        shown = [row["arm"], row["share"] or "", rate, *latency, expected, measured, like, efficiency]
         more = [f"{row[key]:.4g}" if key in row else "" for key in (extra or {}).values()]
         cells.append([*shown, *([against] if earlyon else []), *more])
     return dx.analysis.markdown(cells)
@@ -195,7 +195,7 @@ def _aims(rows: Sequence[dict[str, Any]]) -> list[str]:
         return max(found, default=None)
 
     def add(quantity: str, share: str, aim: str, measured: str, arm: str, met: bool) -> None:
-        cells.append([quantity, _budget(share), aim, measured, arm, "yes" if met else "no"])
+        cells.append([quantity, share, aim, measured, arm, "yes" if met else "no"])
 
     for name, (size, arms, wanted) in AIMS.items():
         for share in ("30 %", "50 %"):
@@ -232,7 +232,7 @@ def _aims(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def _reasons(result: dict[str, Any]) -> list[str]:
     """The reasons that these rows bear out: each for an aim that they miss."""
-    rows = result["leaving"]["rows"]
+    rows = result["early-exit"]["rows"]
 
     def seen(arm: str, size: int, *keys: str) -> dict[str, float]:
         """Budget → that value of an arm."""
@@ -256,7 +256,7 @@ def _reasons(result: dict[str, Any]) -> list[str]:
         exits = result.get("exits", {}).get("rows")
         lines.append(ONNX.format(reached=single[NO_EARLY_EXIT], cut=CUT.format(**exits[0]) if exits else ""))
     gain = next((r["speed_up"] for r in rows if (r["arm"], r["batch"]) == ("plain model, onnx int8", 1)), None)
-    expected = seen("onnx int8 one graph", 1, "promised").get("30 %")
+    expected = seen("onnx int8 one graph", 1, "expected").get("30 %")
     if gain and expected and gain * expected < MANY_TIMES:
         lines.append(INT8.format(gain=gain, expected=expected, most=gain * expected))
     loop, onnx_loop = seen("infer", 1, "earlyon", "loop"), seen("onnx", 1, "earlyon", "loop")
@@ -275,8 +275,3 @@ def _rates(rows: Sequence[dict[str, Any]]) -> list[str]:
     cells = [["arm", "images/s"]]
     cells += [[r["arm"], f"{r['images_per_s']:.4g} ({r['lowest']:.4g}–{r['highest']:.4g})"] for r in rows]
     return dx.analysis.markdown(cells)
-
-
-def _budget(key: str) -> str:
-    """A budget as it is shown."""
-    return "no early exit" if key == NO_EARLY_EXIT else key

@@ -25,7 +25,7 @@ PARTS = {  # of DMPO: a part → the arm without it
     "second-order predictors": "dmpo-no-second-order",
     "two-phase loss weights": "dmpo-uniform",
 }
-CLAIMS = ("core", "headline", "improved", "shipped", "gpu", "cnn")  # grids that have naive arms and the single model
+CLAIMS = ("core", "headline", "improved", "shipped", "cnn")  # grids that have naive arms and the single model
 RESULT = ["points", "low", "high", "seeds", "holds"]
 AGAINST = {  # column of `contrasts` → an arm's number, of which other arm (None: the strongest naive one), which number
     "score, against NAIVE": ("score", None, "score"),
@@ -93,10 +93,6 @@ def questions(grid: str, naive: str | None) -> Iterator[Question]:
     """The comparisons of a grid. ``naive``: its `strongest_naive`."""
     if "test" not in SPLITS[grid]:
         return  # see `choices`
-    if grid == "static":
-        for arm in GRIDS[grid]:
-            yield Question("beside", f"{arm} against dmpo, 30 % allowed", arm, "last exit", "dmpo", "30 %", "core")
-        return
     if grid not in CLAIMS:
         for arm in GRIDS[grid]:
             yield Question("beside", f"{arm} against dmpo", arm, "score", "dmpo", "score", "core")
@@ -156,7 +152,7 @@ def choices(folder: Path) -> pd.DataFrame:
     found = tables(folder)
     rows, ours = [], found["core"][found["core"]["arm"] == "dmpo"] if "core" in found else pd.DataFrame()
     for grid in GRIDS:
-        if grid in CLAIMS or grid == "static" or grid not in found or ours.empty:
+        if grid in CLAIMS or grid not in found or ours.empty:
             continue
         for arm, runs in found[grid].groupby("arm", sort=False):
             gains = 100 * (runs.set_index("seed")["score_val"] - ours.set_index("seed")["score_val"]).dropna()

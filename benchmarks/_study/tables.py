@@ -14,10 +14,8 @@ import pandas as pd
 from _study.grids import BUDGETS, GRIDS, SEEDS
 
 NAIVE = ("naive-cls", "naive-mean", "naive-both", "naive-equilibrium", "mixed")
-REFERENCES = {  # grid → arms of `core` that its own are shown beside
-    "static": ("single", "dmpo"),
-    **dict.fromkeys(("bypass", "predictor", "schedule", "tuning", "exits"), ("dmpo",)),
-}
+# Grid → arms of `core` that its own are shown beside.
+REFERENCES = dict.fromkeys(("predictor", "schedule", "tuning"), ("dmpo",))
 ALWAYS = ("score", "score_val", "diverged", "exits")  # columns that a grid has even where no run can fill them
 Correctness = dict[int, npt.NDArray[np.float64]]  # seed → (B,): of its run on each test image, 0 to 1
 

@@ -16,7 +16,8 @@ import pandas as pd
 
 from ..fitting.temperature import checked_logits, tempered_record
 from ..policies.learned import gate_target
-from ..records.record import ExitRecord
+from ..records.record import ExitRecord, checked_temperatures
+from ..records.validation import SLACK
 from ..utils.typing import Array
 from .failure_prediction import failure_prediction, ranking_scores
 
@@ -53,16 +54,28 @@ def adaptive_calibration_error(record: ExitRecord, bins: int = 15) -> npt.NDArra
 def expected_error(confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 15) -> float:
     """Expected calibration error of (B,) confidences and (B,) bool, whether each is correct. See `calibration_error`.
 
+    Raises:
+        ValueError: other shapes, no images, or confidences that are not from 0 to 1.
+
     Example:
         >>> round(expected_error([0.9, 0.9, 0.6, 0.6], [True, True, True, False]), 2)
         0.1
     """
-    confidence = np.asarray(confidence)
-    return _gap(confidence, np.asarray(correct), _wide_bins(confidence, bins), bins)
+    confidence, correct = np.asarray(confidence), np.asarray(correct)
+    if confidence.ndim != 1 or not confidence.size or confidence.shape != correct.shape or correct.dtype != bool:
+        raise ValueError(
+            f"confidence {confidence.shape} and correct {correct.shape} of type {correct.dtype} must be (B,) numbers "
+            "and (B,) bool, of at least one image"
+        )
+    if not (confidence.min() >= -SLACK and confidence.max() <= 1 + SLACK):
+        raise ValueError(
+            f"confidences from {confidence.min():g} to {confidence.max():g} must be from 0 to 1; 1 is 100 %"
+        )
+    return _gap(confidence, correct, _wide_bins(confidence, bins), bins)
 
 
 def brier_score(record: ExitRecord, temperatures: Sequence[float] | None = None) -> npt.NDArray[np.float64]:
-    """(K,) mean Σ_c (p_c − [c = label])², from 0 to 2; raises ValueError without logits.
+    """(K,) mean Σ_c (p_c − [c = label])², from 0 to 2; raises ValueError as `probabilities`.
 
     Example:
         >>> import dmpo_explore as dx
@@ -75,7 +88,7 @@ def brier_score(record: ExitRecord, temperatures: Sequence[float] | None = None)
 
 
 def negative_log_likelihood(record: ExitRecord, temperatures: Sequence[float] | None = None) -> npt.NDArray[np.float64]:
-    """(K,) mean −ln p_label, nats; raises ValueError without logits.
+    """(K,) mean −ln p_label, nats; raises ValueError as `probabilities`.
 
     Example:
         >>> import dmpo_explore as dx
@@ -95,7 +108,7 @@ def probabilities(record: ExitRecord, temperatures: Sequence[float] | None = Non
     """(B, K, C) softmax of the record's logits at K temperatures: by default the record's own, or 1.
 
     Raises:
-        ValueError: no logits.
+        ValueError: no logits, another number of temperatures, or one that is not positive.
 
     Example:
         >>> import dmpo_explore as dx
@@ -111,7 +124,7 @@ def probabilities(record: ExitRecord, temperatures: Sequence[float] | None = Non
 def _divided(record: ExitRecord, temperatures: Sequence[float] | None) -> npt.NDArray[np.float64]:
     """(B, K, C) logits over temperatures."""
     given = record.temperatures or np.ones(record.n_exits) if temperatures is None else temperatures
-    divisors = np.asarray(given)
+    divisors = np.array(checked_temperatures(given, record.n_exits))
     return np.asarray(checked_logits(record) / divisors[:, None])
 
 

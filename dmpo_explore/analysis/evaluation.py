@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ MOST_REASON = 300  # characters
 PROTOCOLS = {"anytime": "fixed", "budgeted": "budgeted"}  # protocol → policy
 
 Row = dict[str, Any]
+RunLike = str | Path | Run
 
 
 def fit_run_policy(run: Run, policy: str | Policy = "confidence", target: Target | None = None) -> Policy:
@@ -48,10 +50,10 @@ def fit_run_policy(run: Run, policy: str | Policy = "confidence", target: Target
     Args:
         policy: one of `POLICIES`, or a saved policy, which keeps its own target and is fitted again only where it was
             fitted on another record (`Run.fitted_here`). target: by default the cheapest threshold within
-            one point of the most accurate exit there; with a saved policy, full depth alone counts.
+            one point of the most accurate exit there; with a saved policy, its own or full depth.
 
     Raises:
-        ValueError: as `fit_policy`, the run named; no such record.
+        ValueError: as `fit_policy`, the run named; no such record; a saved policy beside another target.
 
     Example:
         >>> import dmpo_explore as dx
@@ -60,6 +62,11 @@ def fit_run_policy(run: Run, policy: str | Policy = "confidence", target: Target
         ('calibration', {'flops': 0.3})
     """
     if not isinstance(policy, str):
+        if target not in (None, Target.full_depth(), own := target_of(policy)):
+            raise ValueError(
+                f"the saved policy is fitted to {own.to_dict()}, not to {target.to_dict()}; leave the target out, or "
+                f"fit policy={policy.base.name!r} to it"
+            )
         if target != Target.full_depth():
             return run.fitted_here(policy)
         policy = policy.base.name
@@ -88,12 +95,12 @@ def target_of(policy: Policy) -> Target:
 
 
 def evaluate_runs(
-    runs: Sequence[str],
+    runs: RunLike | Sequence[RunLike],
     policy: str | Policy = "confidence",
     targets: Target | Sequence[Target] | None = None,
     *,
     split: str = "test",
-    against: str | None = None,
+    against: RunLike | None = None,
     per_exit: bool = False,
     calibrate: bool = False,
     per_class: bool = False,
@@ -101,8 +108,8 @@ def evaluate_runs(
     """One row per run and target: `summarise`'s numbers with ``run``, ``policy``, ``target``, ``threshold``.
 
     Args:
-        runs: names or folders, also of own scores (`runs.load_scored`). policy: one of `POLICIES`, or a saved policy
-            with its own target. split: the record to evaluate on.
+        runs: runs, or their names or folders, also of own scores (`runs.load_scored`). split: the record to evaluate
+            on. policy: one of `POLICIES`, or a saved policy with its own target.
         targets: one or several; without any: `BUDGETS` as far as the run can meet them, and full depth. ``per_exit``
             and ``calibrate`` are for these.
         against: a run to compare with under the same target; one with a single exit is compared at full depth.
@@ -118,7 +125,8 @@ def evaluate_runs(
         cannot meet a default budget.
 
     Raises:
-        ValueError: unknown names, a target that cannot be met, records of other images.
+        ValueError: unknown names, a target that cannot be met, options that the targets do not have, records of other
+            images.
 
     Example:
         >>> import dmpo_explore as dx
@@ -134,8 +142,13 @@ def evaluate_runs(
         if given:
             raise ValueError("give either a saved policy, which has a target of its own, or targets, not both")
         given = [target_of(policy)]
+    for name, wanted in {"per_exit": per_exit, "calibrate": calibrate}.items():
+        if wanted and not all(getattr(target, name) for target in given):
+            raise ValueError(
+                f"{name}=True is for the default budgets; make the target with it: Target.…(…, {name}=True)"
+            )
     fitted = other.name if other and other.record(split).n_exits > 1 else ""
-    rows, loaded = [], [*map(load_scored, runs)]
+    rows, loaded = [], _opened(runs)
     if other and fitted and {run.path for run in loaded} == {other.path}:
         raise ValueError(
             f"{other.name} would be compared with itself under the same policy; name another run, or see the policies "
@@ -153,7 +166,7 @@ def evaluate_runs(
     return rows
 
 
-def evaluate_policies(runs: Sequence[str], *, split: str = "test") -> list[Row]:
+def evaluate_policies(runs: RunLike | Sequence[RunLike], *, split: str = "test") -> list[Row]:
     """Every policy, and its `VARIANTS`, under each of `TARGETS`: rows as of `evaluate_runs`.
 
     Budgets that a run cannot meet are left out. A policy that cannot be used there has rows without numbers:
@@ -166,7 +179,7 @@ def evaluate_policies(runs: Sequence[str], *, split: str = "test") -> list[Row]:
         ('confidence', {'flops': 0.3})
     """
     rows = []
-    for run in map(load_scored, runs):
+    for run in _opened(runs):
         held_out, record = run.record(run.fitting_split), run.record(split)
         found = [(name, how) for name in POLICIES for how in ({}, *VARIANTS.get(name, ()))]
         met = [target for target in TARGETS if _can_meet(target, held_out)]
@@ -217,7 +230,7 @@ def _row_or_reason(run: Run, policy: str, target: Target, split: str, reason: st
     return facts | {"unavailable": reason}
 
 
-def evaluate_protocol(runs: Sequence[str], protocol: str, *, split: str = "test") -> list[Row]:
+def evaluate_protocol(runs: RunLike | Sequence[RunLike], protocol: str, *, split: str = "test") -> list[Row]:
     """MSDNet's curves: ``anytime``, a row per exit, or ``budgeted``, a row per share that continues (0, 10, … 100 %).
 
     Rows are those of `evaluate_runs` with ``{protocol: setting}`` as their ``target``. Those of an exit have its
@@ -230,13 +243,17 @@ def evaluate_protocol(runs: Sequence[str], protocol: str, *, split: str = "test"
     """
     policy = lookup(PROTOCOLS, protocol, "protocol")
     rows = []
-    for run in map(load_scored, runs):
+    for run in _opened(runs):
         settings = range(1, run.record(split).n_exits + 1) if protocol == "anytime" else np.linspace(0, 1, 11).round(1)
         for setting in map(float, settings):
             row = _row(run, policy, Target.threshold(setting), split)
             scores = _exit_scores(run.record(split), int(setting) - 1) if protocol == "anytime" else {}
             rows.append(row | {"target": {protocol: setting}} | scores)
     return rows
+
+
+def _opened(runs: RunLike | Sequence[RunLike]) -> list[Run]:
+    return [*map(load_scored, [runs] if isinstance(runs, RunLike) else runs)]
 
 
 def _exit_scores(record: ExitRecord, exit: int) -> Row:
@@ -306,7 +323,7 @@ def _row(
         table = class_metrics(outcome)
         row["classes"] = table.astype(object).where(table.notna(), None).to_dict("records")
     if other is not None:
-        row["against"] = _compare(outcome, other, fitted.base.name, theirs or target, strict=strict)
+        row["against"] = _compare(run, outcome, other, fitted.base.name, theirs or target, strict=strict)
     return row
 
 
@@ -335,7 +352,7 @@ def _noted(row: Row, target: Target, other: str) -> Row:
     return {"note": f"on {row['split']} it is {far} the {which} exit ({both})"}
 
 
-def _compare(ours: Outcome, other: Run, policy: str, target: Target, *, strict: bool) -> Row | None:
+def _compare(run: Run, ours: Outcome, other: Run, policy: str, target: Target, *, strict: bool) -> Row | None:
     split = ours.record.meta.split
     record = other.record(split)
     if not same_images(ours.record, record):
@@ -345,7 +362,8 @@ def _compare(ours: Outcome, other: Run, policy: str, target: Target, *, strict: 
     if not strict and not _can_meet(target, record):
         return None  # a default budget that it cannot meet
     theirs = apply(fit_run_policy(other, policy, target.capped(record)), record)
-    difference, low, high = bootstrap_difference(ours.correct, theirs.correct)
+    itself = run.path == other.path
+    difference, low, high = (0.0, 0.0, 0.0) if itself else bootstrap_difference(ours.correct, theirs.correct)
     result = theirs.summary()
     kept = {key: result[key] for key in ("accuracy", "flops_fraction", "mean_exit")}
     found = {"difference": difference, "low": low, "high": high}

@@ -39,8 +39,11 @@ def failure_prediction(record: ExitRecord, score: str = "confidence") -> npt.NDA
         >>> found.shape, bool((found > 0.8).all())
         ((5,), True)
     """
+    from sklearn.metrics import roc_auc_score
+
     target, values = gate_target(record), _rising(record, score)
-    return np.array([_area(target[:, k], values[:, k]) for k in range(target.shape[1])])
+    exits = zip(target.T, values.T, strict=False)  # the last exit has no target
+    return np.array([roc_auc_score(may, value) if may.any() and not may.all() else np.nan for may, value in exits])
 
 
 def failure_prediction_curves(record: ExitRecord, score: str = "confidence") -> pd.DataFrame:
@@ -80,14 +83,3 @@ def ranking_scores(record: ExitRecord | None = None) -> list[str]:
     """Names of `SCORES` that rank images; only those that ``record`` can give."""
     found = [name for name, score in SCORES.items() if score.better]
     return found if record is None else [name for name in found if not record.unavailable_reason(name)]
-
-
-def _area(target: npt.NDArray[np.bool_], values: npt.NDArray[np.float64]) -> float:
-    """Probability that an image that may exit scores above one that may not; ties count half."""
-    from scipy.stats import rankdata
-
-    yes = int(target.sum())
-    no = len(target) - yes
-    if not yes or not no:
-        return float("nan")
-    return float((rankdata(values)[target].sum() - yes * (yes + 1) / 2) / (yes * no))

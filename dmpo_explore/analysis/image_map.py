@@ -17,7 +17,7 @@ from ..utils.files import atomic_file, cache_dir
 from ..utils.typing import Array
 
 COMPONENTS, PERPLEXITY, LEAST = 50, 30.0, 8  # LEAST: images of a map
-FORMAT = 1  # of what is kept
+FORMAT = 2  # of what is kept
 
 
 def map_source(record: ExitRecord) -> str:
@@ -40,8 +40,10 @@ def kept_map(record: ExitRecord, rows: npt.ArrayLike) -> npt.NDArray[np.float32]
         True
     """
     rows = np.asarray(rows, np.int64)
+    if not map_source(record):
+        return None
     try:
-        with _file(record, rows).open("rb") as stream:
+        with _file(_drawn(record, rows)).open("rb") as stream:
             found = np.lib.format.read_array(stream, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
@@ -65,16 +67,16 @@ def image_map(record: ExitRecord, rows: npt.ArrayLike, *, keep: bool = True) -> 
         (40, 2)
     """
     rows = np.asarray(rows, np.int64)
-    if (source := map_source(record)) == "":
+    if not map_source(record):
         raise ValueError("a map needs features or logits, and this record has neither; record it with --features")
     if len(rows) < LEAST:
         raise ValueError(f"{len(rows)} images are too few for a map; at least {LEAST} are needed")
     if keep and (kept := kept_map(record, rows)) is not None:
         return kept
-    values: Array = getattr(record, source)
-    found = _neighbours(np.asarray(values[rows, -1], np.float32))
+    values = _drawn(record, rows)
+    found = _neighbours(values)
     if keep:
-        file = _file(record, rows)
+        file = _file(values)
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(file) as temporary, temporary.open("wb") as stream:
             np.lib.format.write_array(stream, found, allow_pickle=False)
@@ -94,6 +96,13 @@ def _neighbours(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return found.astype(np.float32)
 
 
-def _file(record: ExitRecord, rows: npt.NDArray[np.int64]) -> Path:
-    key = hashlib.sha256(f"{FORMAT} {record.digest} {map_source(record)} ".encode() + rows.astype("<i8").tobytes())
+def _drawn(record: ExitRecord, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """(n, D): what a map of these rows is made from."""
+    values: Array = getattr(record, map_source(record))
+    return np.asarray(values[rows, -1], np.float32)
+
+
+def _file(values: npt.NDArray[np.float32]) -> Path:
+    """Named by what is drawn: a `subset` has its record's digest, and rows of its own."""
+    key = hashlib.sha256(f"{FORMAT} {values.shape} ".encode() + np.ascontiguousarray(values, "<f4").tobytes())
     return cache_dir() / "maps" / f"{key.hexdigest()[:24]}.npy"

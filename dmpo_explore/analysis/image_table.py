@@ -61,7 +61,7 @@ def image_table(outcome: Outcome, paths: Sequence[str | Path] = ()) -> pd.DataFr
     return pd.DataFrame(columns)
 
 
-def write_image_table(path: Path, table: pd.DataFrame) -> None:
+def write_image_table(path: str | Path, table: pd.DataFrame) -> None:
     """Write an `image_table` as a Parquet or CSV file, by its suffix, whole or not at all.
 
     Raises:
@@ -75,6 +75,7 @@ def write_image_table(path: Path, table: pd.DataFrame) -> None:
         >>> path.read_text().split()
         ['exit', '1', '2']
     """
+    path = Path(path)
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path} must end with {' or '.join(SUFFIXES)}")
     with atomic_file(path) as temporary:

@@ -7,7 +7,6 @@ Kaya et al. (2019).
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,9 @@ from ..fitting.sweep import realised_flops, sweep
 from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..utils.at_exits import at_exits
-from ..utils.typing import Bools, Floats
+from ..utils.typing import Bools, Floats, Ints
+
+FEW = 20  # answers that differ: with fewer, resampled ones say little of other images
 
 
 def summarise(record: ExitRecord, exits: npt.ArrayLike) -> dict[str, Any]:
@@ -45,13 +46,9 @@ def summarise(record: ExitRecord, exits: npt.ArrayLike) -> dict[str, Any]:
         >>> round(numbers["accuracy"], 4), numbers["mean_exit"], numbers["exit_shares"]
         (0.8932, 1.0, [1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
     """
-    exits = np.asarray(exits)
+    exits = checked_exits(record, exits)
     if not record.n_images:
         raise ValueError("a record without images has no accuracy; choose images of it")
-    if exits.shape != (record.n_images,) or not np.issubdtype(exits.dtype, np.integer):
-        raise ValueError(f"exits of shape {exits.shape} and type {exits.dtype} must be {record.n_images} integers")
-    if exits.min() < 0 or exits.max() >= record.n_exits:
-        raise ValueError(f"exits from {exits.min()} to {exits.max()} must lie in 0 to {record.n_exits - 1}")
     counts = np.bincount(exits, minlength=record.n_exits)
     every, prediction = record.correct, at_exits(record.prediction, exits)
     correct = prediction == record.labels
@@ -73,6 +70,16 @@ def summarise(record: ExitRecord, exits: npt.ArrayLike) -> dict[str, Any]:
     }
 
 
+def checked_exits(record: ExitRecord, exits: npt.ArrayLike) -> Ints:
+    """Exits (B,) of a record's images; ValueError for another length or type, or an exit that the record lacks."""
+    found = np.asarray(exits)
+    if found.shape != (record.n_images,) or not np.issubdtype(found.dtype, np.integer):
+        raise ValueError(f"exits of shape {found.shape} and type {found.dtype} must be {record.n_images} integers")
+    if found.size and (found.min() < 0 or found.max() >= record.n_exits):
+        raise ValueError(f"exits from {found.min()} to {found.max()} must lie in 0 to {record.n_exits - 1}")
+    return found
+
+
 def balanced_accuracy(correct: npt.ArrayLike, labels: npt.ArrayLike) -> Floats:
     """Mean over the classes that have images of the share of their images that is correct.
 
@@ -85,13 +92,17 @@ def balanced_accuracy(correct: npt.ArrayLike, labels: npt.ArrayLike) -> Floats:
         A 0-d array, or (K,) one value per exit.
 
     Raises:
-        ValueError: no images, or labels of another number of images.
+        ValueError: no images, labels of another number of images, or ``correct`` that is not bool.
 
     Example:
         >>> balanced_accuracy([True, True, True, False], [0, 0, 0, 1]).tolist()  # accuracy: 0.75
         0.5
     """
-    found, classes = np.asarray(correct, np.float64), np.asarray(labels)
+    found, classes = np.asarray(correct), np.asarray(labels)
+    if found.ndim not in (1, 2) or found.dtype != bool:
+        raise ValueError(
+            f"correct {found.shape} of type {found.dtype} must be (B,) or (B, K) bool, such as record.correct"
+        )
     if classes.shape != found.shape[:1] or not classes.size:
         raise ValueError(f"labels {classes.shape} must be ({len(found)},), one per image, and at least one")
     counts = np.bincount(classes)
@@ -212,13 +223,17 @@ def accuracy_interval(correct: npt.ArrayLike) -> tuple[float, float]:
 def bootstrap_difference(
     correct_a: npt.ArrayLike, correct_b: npt.ArrayLike, n: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Accuracy of a minus accuracy of b on the same images, with its paired bootstrap interval (95 %).
+    """Accuracy of a minus accuracy of b on the same images, with its paired 95 % interval.
+
+    The interval is a percentile bootstrap over the images. Where fewer than 20 images are correct for one and incorrect
+    for the other, that would be too narrow (without any, zero): there it is Bonett and Price's (2012), a Wald interval
+    with one such image of each kind added. That of identical answers is not empty: other images may tell the two apart.
 
     Args:
         correct_a, correct_b: (B,) bool, image by image. n: resamples.
 
     Returns:
-        difference and the 2.5 % and 97.5 % quantiles, as fractions.
+        difference and the interval's ends, as fractions.
 
     Raises:
         ValueError: other lengths, no images, or arrays that are not bool.
@@ -229,6 +244,9 @@ def bootstrap_difference(
         >>> difference, low, high = dx.bootstrap_difference(correct[:, -1], correct[:, 0])
         >>> low < difference < high, round(difference, 4)
         (True, 0.0215)
+        >>> four = np.arange(34) < 4  # of 34 images that only one of two models has correct
+        >>> [round(value, 3) for value in dx.bootstrap_difference(four, np.zeros(34, bool))]
+        [0.118, -0.017, 0.239]
     """
     a, b = np.asarray(correct_a), np.asarray(correct_b)
     if a.shape != b.shape or a.ndim != 1 or not a.size:
@@ -239,15 +257,24 @@ def bootstrap_difference(
     if a.dtype != bool or b.dtype != bool:
         raise ValueError(f"correct_a and correct_b must be bool, not {a.dtype} and {b.dtype}")
     difference = a.astype(np.int64) - b  # -1, 0 or 1, so a resample is a multinomial draw
-    shares = np.bincount(difference + 1, minlength=3) / a.size
-    draws = np.random.default_rng(seed).multinomial(a.size, shares, size=n)
+    counts = np.bincount(difference + 1, minlength=3)
+    if counts[0] + counts[2] < FEW:
+        return float(difference.mean()), *_bonett_price(int(counts[2]), int(counts[0]), a.size)
+    draws = np.random.default_rng(seed).multinomial(a.size, counts / a.size, size=n)
     low, high = np.quantile((draws[:, 2] - draws[:, 0]) / a.size, [0.025, 0.975])
     return float(difference.mean()), float(low), float(high)
 
 
-def seeds_interval(
-    differences: npt.ArrayLike, n: int | None = None, seed: int | None = None
-) -> tuple[float, float, float]:
+def _bonett_price(only_a: int, only_b: int, n: int) -> tuple[float, float]:
+    """95 % interval of a paired difference of shares, of ``n`` images (Bonett and Price 2012)."""
+    from scipy.special import ndtri
+
+    a, b = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
+    half = float(ndtri(0.975)) * math.sqrt((a + b - (a - b) ** 2) / (n + 2))
+    return max(-1.0, a - b - half), min(1.0, a - b + half)
+
+
+def seeds_interval(differences: npt.ArrayLike) -> tuple[float, float, float]:
     """Mean of paired differences over several trainings, with its 95 % interval for crossed random effects.
 
     Trainings and images are both a sample. The half-width is the root of two squares: that of Student's interval over
@@ -258,7 +285,7 @@ def seeds_interval(
 
     Args:
         differences: (S, B), of S trainings (seeds) on the same B images, at least two values. With one training the
-            interval is Student's over the images. n, seed: without effect, nothing is resampled any more.
+            interval is Student's over the images.
 
     Returns:
         mean and the interval's ends, in the unit of ``differences``.
@@ -276,8 +303,6 @@ def seeds_interval(
     """
     from scipy.special import stdtrit
 
-    if n is not None or seed is not None:
-        warnings.warn("n and seed have no effect: nothing is resampled any more", DeprecationWarning, stacklevel=2)
     values = np.asarray(differences, np.float64)
     if values.ndim != 2 or values.size < 2:
         raise ValueError(
@@ -308,12 +333,21 @@ def gain(question: str, more: npt.ArrayLike, less: npt.ArrayLike) -> dict[str, f
         question, points, low and high (`seeds_interval`), seeds (the points of each, as text), and over: what the
         interval is over, images alone with one training.
 
+    Raises:
+        ValueError: arrays of other shapes, or not bool.
+
     Example:
         >>> row = gain("ours over theirs", [[True, True], [True, False]], [[True, False], [False, False]])
         >>> row["points"], row["seeds"], row["over"]
         (50.0, '+50.00 +50.00', 'images and trainings')
     """
-    points = 100 * (np.asarray(more, np.float64) - np.asarray(less, np.float64))
+    a, b = np.asarray(more), np.asarray(less)
+    if a.shape != b.shape or a.ndim != 2 or a.dtype != bool or b.dtype != bool:
+        raise ValueError(
+            f"more {a.shape} of type {a.dtype} and less {b.shape} of type {b.dtype} must be (S, B) bool: a row per "
+            "training, a column per image, the same ones in both"
+        )
+    points = 100 * (a.astype(np.float64) - b)
     mean, low, high = seeds_interval(points)
     seeds = " ".join(f"{value:+.2f}" for value in points.mean(axis=1))
     over = "images and trainings" if len(points) > 1 else "images"

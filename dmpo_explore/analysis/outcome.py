@@ -6,8 +6,10 @@ In: a fitted policy and an `ExitRecord`. Out: `Outcome`, the exit of every image
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,11 @@ import numpy.typing as npt
 
 from ..fitting.temperature import scored_record
 from ..policies.base import Policy
+from ..records.cascade import may_be_same_images
 from ..records.record import ExitRecord
 from ..utils.at_exits import at_exits
 from ..utils.typing import Array, Bools, Floats, Ints
-from .metrics import overthinking, summarise
+from .metrics import checked_exits, overthinking, summarise
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +31,9 @@ class Outcome:
     Args:
         record: the record that the policy was applied to, with the scores that the policy reads. exits: (B,) 0-based
             exit of every image.
+
+    Raises:
+        ValueError: exits of another length or outside the record's.
 
     Example:
         >>> import dmpo_explore as dx
@@ -39,6 +45,9 @@ class Outcome:
 
     record: ExitRecord
     exits: Ints
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "exits", checked_exits(self.record, self.exits))
 
     @cached_property
     def prediction(self) -> Array:
@@ -106,6 +115,9 @@ def parts(a: Outcome, b: Outcome) -> dict[str, Bools]:
 
     The kinds do not overlap, and every image with two different predictions has one of them.
 
+    Raises:
+        ValueError: outcomes of different images.
+
     Example:
         >>> import dmpo_explore as dx
         >>> record, val = (dx.load_run("demo").record(split) for split in ("test", "val"))
@@ -115,9 +127,17 @@ def parts(a: Outcome, b: Outcome) -> dict[str, Bools]:
         >>> bool(parts(a, a)["only a"].any())
         False
     """
+    check_same_images({"a": a, "b": b})
     different = np.asarray(a.prediction != b.prediction)
     return {
         "only a": a.correct & ~b.correct,
         "only b": b.correct & ~a.correct,
         "both wrong": ~a.correct & ~b.correct & different,
     }
+
+
+def check_same_images(outcomes: Mapping[str, Outcome]) -> None:
+    """Raise ValueError unless all outcomes are of the same images, as far as their records tell; names are given."""
+    for (name, one), (other, second) in combinations(outcomes.items(), 2):
+        if not may_be_same_images(one.record, second.record):
+            raise ValueError(f"the outcomes of {name} and {other} are of different images; apply both to one split")

@@ -7,13 +7,16 @@ in order, why some are refused, and the best with its interval against the next.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..fitting.target import loss_fraction
 from .metrics import bootstrap_difference
-from .outcome import Outcome
+from .outcome import Outcome, check_same_images
 
 if TYPE_CHECKING:
     import pandas as pd
+
+COLUMNS = ["run", "accuracy", "flops", "flops_fraction", "lost", "low", "high", "reason"]
 
 
 class RunChoice(NamedTuple):
@@ -45,19 +48,23 @@ def choose_run(
     lose: float | None = None,
     refused: Mapping[str, str] | None = None,
     costs: Mapping[str, float] | None = None,
+    chosen: Mapping[str, Outcome] | None = None,
 ) -> RunChoice:
     """The best run of those that lose at most ``lose`` against the best full model of all.
 
     The most accurate one, or a cheaper one that is too close to tell from it: the paired 95 % interval of their
-    difference holds 0.
+    difference holds 0. The best of many on some images looks better there than it is: give ``chosen``, or read the best
+    once more on other images.
 
     Args:
         outcomes: name → outcome on the same images. lose: a fraction; None: any loss is allowed.
         refused: name → reason, of runs that cannot be taken, such as those that cannot keep the budget.
         costs: name → mean cost of an image; by default its FLOPs.
+        chosen: outcomes of the same runs on other images, such as those of calibration: these choose, by their own
+            costs where there are no ``costs``; the numbers and the lead are those of ``outcomes``.
 
     Raises:
-        ValueError: no outcomes, or of different images (as `bootstrap_difference`).
+        ValueError: no outcomes, or of different images; ``lose`` is no fraction below 1; ``chosen`` of other runs.
 
     Example:
         >>> import dmpo_explore as dx
@@ -73,19 +80,23 @@ def choose_run(
 
     if not outcomes:
         raise ValueError("choose_run needs the outcome of at least one run")
+    lose = None if lose is None else loss_fraction(lose, "lose")
+    check_same_images(outcomes)
+    if chosen is not None:
+        if {*chosen} != {*outcomes}:
+            raise ValueError(f"chosen has the runs {', '.join(chosen)}, but outcomes has {', '.join(outcomes)}")
+        return _read_on(outcomes, choose_run(chosen, lose, refused, costs))
     whole = {name: outcome.record.correct[:, -1] for name, outcome in outcomes.items()}
     reference = max(whole, key=lambda name: float(whole[name].mean()))
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for name, outcome in outcomes.items():
-        numbers, reason = outcome.summary(), (refused or {}).get(name, "")
-        lost, low, high = bootstrap_difference(whole[reference], outcome.correct)
+        numbers, reason = _numbers(outcome, outcomes[reference]), (refused or {}).get(name, "")
+        lost = numbers[3]
         if not reason and lose is not None and lost > lose + 1e-12:
             reason = f"loses {100 * lost:.2f} points, more than {100 * lose:g}"
-        flops = numbers["flops_fraction"] * outcome.record.meta.reference_flops
-        rows.append((name, numbers["accuracy"], flops, numbers["flops_fraction"], lost, low, high, reason))
+        rows.append((name, *numbers, reason))
     rows.sort(key=lambda row: (bool(row[-1]), -row[1]))
-    columns = ["run", "accuracy", "flops", "flops_fraction", "lost", "low", "high", "reason"]
-    table, price = pd.DataFrame(rows, columns=columns), costs or {row[0]: row[2] for row in rows}
+    table, price = pd.DataFrame(rows, columns=COLUMNS), costs or {row[0]: row[2] for row in rows}
     left = [row[0] for row in rows if not row[-1]]
     if not left:
         return RunChoice(table, reference, None, None, None)
@@ -101,6 +112,27 @@ def choose_run(
     return RunChoice(table, reference, best, second, lead)
 
 
+def _numbers(outcome: Outcome, reference: Outcome) -> tuple[float, ...]:
+    """Accuracy, FLOPs, their fraction, and what is lost against the reference's last exit, with its interval."""
+    numbers, full_depth = outcome.summary(), outcome.record.n_exits - 1
+    itself = outcome is reference and bool((outcome.exits == full_depth).all())
+    lost = (0.0, 0.0, 0.0) if itself else bootstrap_difference(reference.record.correct[:, -1], outcome.correct)
+    flops = numbers["flops_fraction"] * outcome.record.meta.reference_flops
+    return numbers["accuracy"], flops, numbers["flops_fraction"], *lost
+
+
+def _read_on(outcomes: Mapping[str, Outcome], choice: RunChoice) -> RunChoice:
+    """A choice that was made on other images, with its numbers on these; its reasons stay."""
+    import pandas as pd
+
+    reasons = choice.table[["run", "reason"]].itertuples(index=False)
+    rows = [(name, *_numbers(outcomes[name], outcomes[choice.reference]), reason) for name, reason in reasons]
+    lead = None
+    if choice.best is not None and choice.next is not None:
+        lead = bootstrap_difference(outcomes[choice.best].correct, outcomes[choice.next].correct)
+    return choice._replace(table=pd.DataFrame(rows, columns=COLUMNS), lead=lead)
+
+
 def run_differences(outcomes: Mapping[str, Outcome], base: str) -> pd.DataFrame:
     """Numbers of every run, and its accuracy above that of ``base`` with the paired 95 % interval; fractions.
 
@@ -109,6 +141,9 @@ def run_differences(outcomes: Mapping[str, Outcome], base: str) -> pd.DataFrame:
 
     Returns:
         ``run``, ``accuracy``, ``compute``, ``flops``, ``mean_exit``, ``difference``, ``low``, ``high``.
+
+    Raises:
+        ValueError: outcomes of different images.
 
     Example:
         >>> import dmpo_explore as dx, numpy as np
@@ -119,11 +154,13 @@ def run_differences(outcomes: Mapping[str, Outcome], base: str) -> pd.DataFrame:
     """
     import pandas as pd
 
+    check_same_images(outcomes)
     rows = []
     for name, outcome in outcomes.items():
         s = outcome.summary()
         flops = s["flops_fraction"] * outcome.record.meta.reference_flops
-        difference = bootstrap_difference(outcome.correct, outcomes[base].correct)
+        itself = name == base
+        difference = (0.0, 0.0, 0.0) if itself else bootstrap_difference(outcome.correct, outcomes[base].correct)
         rows.append((name, s["accuracy"], s["flops_fraction"], flops, s["mean_exit"], *difference))
     columns = ["run", "accuracy", "compute", "flops", "mean_exit", "difference", "low", "high"]
     return pd.DataFrame(rows, columns=columns)

@@ -7,6 +7,7 @@ torch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -29,7 +30,7 @@ def shift_table(
 
     Args:
         records: corruption, strength (0: none) and record, as `record_corrupted` yields them.
-        policies: name → fitted policy. For one fitted with ``risk`` the certified risk is tested.
+        policies: name → fitted policy. The risk of a certified one (`certified_risk`) is tested.
 
     Returns:
         ``corruption``, ``strength``, ``policy``, ``images``, ``accuracy``, ``full_accuracy``, ``flops_fraction``,
@@ -65,12 +66,29 @@ def _row(record: ExitRecord, policy: Policy, bins: int) -> dict[str, Any]:
 
 
 def _certified(record: ExitRecord, policy: Policy, exits: Any) -> dict[str, Any]:
-    target = policy.fitted.get("target", {})
-    risk, epsilon = target.get("risk", ""), target.get("epsilon", np.nan)
+    risk, epsilon = certified_risk(policy)
     if not risk:
         return {"risk": "", "epsilon": np.nan, "p_value": np.nan, "violated": False}
     p_value = excess_p_value(int(RISKS[risk](record, exits).sum()), record.n_images, epsilon)
     return {"risk": risk, "epsilon": epsilon, "p_value": p_value, "violated": p_value <= LEVEL}
+
+
+def certified_risk(policy: Policy) -> tuple[str, float]:
+    """The risk that a policy's certificate bounds, and its ε; ("", NaN) without one.
+
+    Nothing is certified where no threshold could be, nor of thresholds that follow the images (`hold_budget`).
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> calibration = dx.load_run("fashion").record("calibration")
+        >>> policy = dx.fit_policy(calibration, risk="too_early", epsilon=0.01)
+        >>> certified_risk(policy), certified_risk(dx.policies.hold_budget(policy, calibration))
+        (('too_early', 0.01), ('', nan))
+    """
+    target, certificate = policy.fitted.get("target", {}), policy.fitted.get("certificate", {})
+    if policy.base is not policy or not certificate.get("certified"):
+        return "", math.nan
+    return target["risk"], target["epsilon"]
 
 
 def excess_p_value(losses: int, images: int, epsilon: float) -> float:

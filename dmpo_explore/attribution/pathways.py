@@ -92,8 +92,8 @@ def attribute_pathways(
         UserWarning: a delta above the bound of `attribute`.
 
     Raises:
-        ValueError: an unknown exit or class, exits that do not rise, too few steps, a stack of baselines, a wrong
-            image.
+        ValueError: an unknown exit or class, exits that do not rise, too few steps, a batch below 1, a stack of
+            baselines, a wrong image.
 
     Example:
         >>> import dmpo_explore as dx, torch
@@ -106,6 +106,8 @@ def attribute_pathways(
     chosen = rising_exits(model, exits)
     if steps < FEWEST_STEPS:
         raise ValueError(f"steps={steps} must be at least {FEWEST_STEPS}; with fewer, maps of the wrong sign occurred")
+    if batch < 1:
+        raise ValueError(f"batch={batch} must be at least 1")
     pixels = one_image(model, image)
     nothing = make_baseline(model, pixels, baseline)
     if len(nothing) > 1:

@@ -25,10 +25,10 @@ def check(
     """
     from ..runs.check import check_folder
     from ..runs.hub import PREFIX
-    from ..runs.store import list_runs, load_run, present_name
+    from ..runs.store import list_runs, load_run
 
     place = Path(folder)
-    if folder.startswith(PREFIX) or (not place.exists() and present_name(folder) in list_runs()):
+    if folder.startswith(PREFIX) or (not place.exists() and folder in list_runs()):
         place = load_run(folder).path
     found = check_folder(place)
     count = len(found.problems)

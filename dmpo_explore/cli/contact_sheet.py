@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from ..data.check import DataCheck
 from ..data.image_facts import THUMBNAIL
+from ..utils.abbreviate import abbreviated
 from ..utils.files import atomic_file
 
-GAP, LINE, WIDTH = 4, 18, 1600  # pixels: between images, of a line of text, of the sheet at most
+GAP, LINE, WIDTH, CHARACTER = 4, 18, 1600, 7  # pixels: between images, of a line, of the sheet at most, of a letter
 
 
 def contact_sheet(check: DataCheck) -> NDArray[np.uint8]:
@@ -39,7 +40,7 @@ def contact_sheet(check: DataCheck) -> NDArray[np.uint8]:
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     for place, (name, images) in enumerate(blocks.items()):
         left, top = place % columns * wide + GAP, place // columns * high
-        pen.text((left, top + 2), _fitted(name, wide), "black", font)
+        pen.text((left, top + 2), abbreviated(name, wide // CHARACTER), "black", font)
         for i, image in enumerate(images):
             drawn = Image.fromarray(image)
             across, down = ((THUMBNAIL - side) // 2 for side in drawn.size)
@@ -54,8 +55,3 @@ def write_contact_sheet(path: Path, check: DataCheck) -> None:
     drawn = Image.fromarray(contact_sheet(check))
     with atomic_file(path) as temporary:
         drawn.save(temporary, "PNG")
-
-
-def _fitted(name: str, width: int) -> str:
-    most = width // 7
-    return name if len(name) <= most else f"{name[: most - 1]}…"

@@ -1,4 +1,4 @@
-"""`dmpo-explore predict`: a run with a fitted policy on images; and `report`, which leads to `publish`."""
+"""`dmpo-explore predict`: a run with a fitted policy on images."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import typer
 from ..utils.files import atomic_file
 from .evaluate import caution_all, fit_typed
 from .options import target_options
-from .output import Bar, print_result, say
-from .publish import leads_to
-from .root import Device, Json, RunName, app
+from .output import Bar, say
+from .root import Device, RunName, app
 
 if TYPE_CHECKING:
     from ..inference.torch_predict import Prediction
@@ -83,38 +82,3 @@ def _write(
                 raise
             return rows, False
     return rows, True
-
-
-@app.command()
-@target_options
-def report(
-    run: RunName,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="The report; default: RUN-report.html in this folder.")
-    ] = None,
-    split: Annotated[str, typer.Option(help="Recorded split to report on.")] = "test",
-    images: Annotated[int, typer.Option(min=0, max=2000, help="Images to show, as tiles.")] = 1000,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
-    as_json: Json = False,
-    **settings: Any,
-) -> None:
-    """Write a run as one HTML file for yourself, its images included; what others may see is made by `publish`.
-
-    It plays images and a threshold, and shows accuracy over compute, classes, calibration and training. The slider
-    begins at the policy for the target; without one that is the cheapest within one point of the best exit on
-    calibration.
-    """
-    from ..runs.store import load_run
-
-    opened = load_run(run)
-    path = out or Path(f"{opened.name}-report.html")
-    kept = path.exists() and not force
-    fitted = fit_typed(opened, settings)
-    from ..reports.report import write_report
-
-    path = write_report(opened, path, fitted, split=split, images=images, force=force)
-    size = path.stat().st_size
-    answer = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict(), "kept": kept}
-    print_result(answer, as_json, [f"{path}: {size / 1e6:.1f} MB; {'kept as it is; ' * kept}open it in a browser"])
-    caution_all([run])
-    leads_to("report")

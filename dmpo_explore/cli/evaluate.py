@@ -248,7 +248,8 @@ def fit_typed(run: Run, settings: dict[str, Any]) -> Policy:
             say(f"run {run.name!r} has a single exit: all images exit there, whatever the target")
         target = Target.full_depth()
     with warnings_said():
-        fitted = fit_run_policy(run, policy, target or replace(DEFAULT_TARGET, **how))
+        usual = replace(DEFAULT_TARGET, **how) if isinstance(policy, str) else None
+        fitted = fit_run_policy(run, policy, target or usual)
     if "note" in fitted.fitted:
         say(fitted.fitted["note"])
     return fitted

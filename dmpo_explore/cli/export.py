@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .evaluate import caution_all, fit_typed
-from .options import refuse_beside, target_options
+from .options import target_options
 from .output import Bar, print_result, say, stopped_writing
-from .publish import leads_to, write_page
 from .root import Json, RunName, app
 
 if TYPE_CHECKING:
@@ -22,54 +21,27 @@ PRECISIONS = ("float32", "int8")
 Precision = Annotated[
     str,
     typer.Option(
-        help="float32, or int8: faster on a CPU; its ranges and thresholds are measured on images of the run.",
-        rich_help_panel="Options of graphs",
+        help="float32, or int8: faster on a CPU; its ranges and thresholds are measured on images of the run."
     ),
 ]
 Single = Annotated[
-    bool,
-    typer.Option(
-        "--single",
-        help="Also single.onnx: all stages in one graph, for batches of any size.",
-        rich_help_panel="Options of graphs",
-    ),
+    bool, typer.Option("--single", help="Also single.onnx: all stages in one graph, for batches of any size.")
 ]
-Serve = Annotated[
-    bool,
-    typer.Option(
-        "--serve", help="Also serve.py: a web service (FastAPI) in the folder.", rich_help_panel="Options of graphs"
-    ),
-]
-Hold = Annotated[
-    bool,
-    typer.Option(
-        "--hold",
-        help="Keep the exit shares of calibration on whatever images come: a budget, without a bound on the risk.",
-        rich_help_panel="Options of graphs",
-    ),
-]
-OLD = "Options that are those of `publish` now"
-Vendor = Annotated[bool, typer.Option("--vendor", help="Has no effect any more.", rich_help_panel=OLD)]
-Weights = Annotated[str, typer.Option(help="See `publish`.", rich_help_panel=OLD)]
-Pictures = Annotated[bool | None, typer.Option("--pictures/--no-pictures", help="See `publish`.", rich_help_panel=OLD)]
-Licence = Annotated[str | None, typer.Option(metavar="NAME", help="See `publish`.", rich_help_panel=OLD)]
+Serve = Annotated[bool, typer.Option("--serve", help="Also serve.py: a web service (FastAPI) in the folder.")]
+HOLD = "Keep the exit shares of calibration on whatever images come: a budget, without a bound on the risk."
+Hold = Annotated[bool, typer.Option("--hold", help=HOLD)]
 
 
 @app.command()
 @target_options
 def export(
     run: RunName,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write.")] = None,
-    web: Annotated[Path | None, typer.Option(metavar="DIR", help="`publish --model` now.", rich_help_panel=OLD)] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
     force: Annotated[bool, typer.Option("--force", help="Replace an existing export.")] = False,
     precision: Precision = "float32",
     single: Single = False,
     serve: Serve = False,
     hold: Hold = False,
-    vendor: Vendor = False,
-    weights: Weights = "auto",
-    pictures: Pictures = None,
-    licence: Licence = None,
     as_json: Json = False,
     **settings: Any,
 ) -> None:
@@ -77,21 +49,10 @@ def export(
 
     `dx.OnnxEngine(DIR)` runs them without torch, and the README in DIR describes them for other engines. Without a
     target the policy is the cheapest one within one point of the best exit on calibration. With --precision int8 it is
-    fitted to the same target again, on the int8 graphs' answers. With --hold its thresholds follow the images. What
-    --web DIR made, `publish --model --out DIR` makes now.
+    fitted to the same target again, on the int8 graphs' answers. With --hold its thresholds follow the images.
 
     A whole export of the same weights, policy and options is kept; any other is an error, and --force replaces it.
     """
-    if (out is None) == (web is None):
-        found = "a folder" if out is None else "one folder, not two"
-        raise typer.BadParameter(f"give {found}: --out DIR for ONNX graphs, or --web DIR for a page")
-    typed = {"--vendor": vendor, "--weights": weights != "auto", "--licence": licence}
-    if web is None:
-        refuse_beside("--out", typed | {"--pictures": pictures is not None})
-    else:
-        refuse_beside(
-            "--web", {"--precision": precision != "float32", "--single": single, "--serve": serve, "--hold": hold}
-        )
     if precision not in PRECISIONS:
         raise typer.BadParameter(f"precision={precision!r} must be {' or '.join(PRECISIONS)}")
     from ..runs.store import load_run
@@ -100,20 +61,12 @@ def export(
     fitted = fit_typed(opened, settings)
     if hold:
         fitted = _held(opened, fitted)
-    if web is not None:
-        how: dict[str, Any] = {"weights": weights, "pictures": pictures, "licence": licence}
-        _, answer, lines = write_page(opened, web, fitted, model=True, force=force, **how)
-        print_result(answer, as_json, lines)
-        caution_all([run])
-        leads_to("export --web")
-        return
-    place = out or Path()
-    how = {"precision": precision, "single": single, "serve": serve}
-    kept = not force and place.exists() and _is_there(opened, place, fitted, how)
-    path = place
+    how: dict[str, Any] = {"precision": precision, "single": single, "serve": serve}
+    kept = not force and out.exists() and _is_there(opened, out, fitted, how)
+    path = out
     if not kept:
-        with Bar() as bar, stopped_writing(place, bar, "export"):
-            path = _graphs(opened, place, fitted, bar, force=force, **how)
+        with Bar() as bar, stopped_writing(out, bar, "export"):
+            path = _graphs(opened, out, fitted, bar, force=force, **how)
     changes = None
     if precision == "int8":
         from ..inference.onnx_engine import POLICY

@@ -110,13 +110,12 @@ def _with_options(command: Callable[..., None], options: Iterable[inspect.Parame
     return command
 
 
-def config_from(base: Config, settings: Mapping[str, Any]) -> Config:
-    """``base`` with what was typed; raises ValueError as `Config.from_dict`."""
-    return changed(base, typed_values(settings))
-
-
 def changed(base: Config, typed: Mapping[str, Any]) -> Config:
-    """``base`` with options (``part.name`` → value) changed; other images have a calibration split where it fits."""
+    """``base`` with options (``part.name`` → value) changed; other images have a calibration split where it fits.
+
+    Raises:
+        ValueError: as `Config.from_dict`.
+    """
     other = any(typed.get(key, base.get(key)) != base.get(key) for key in ("data.name", "data.train_dir"))
     return base.updated({**({"data.calibration": None} if other else {}), **typed})
 

@@ -31,8 +31,8 @@ def probe(
     """Forecast in minutes, before any training, where exits should stand and what they could save.
 
     Ridge probes of the frozen backbone, fitted behind every block on training images alone, tell from which depth on
-    your classes come apart. Use the forecast to rank data and backbones: a trained model is more accurate at every
-    exit.
+    your classes come apart. The forecast is rough, so compare probes with each other: a trained model is more accurate
+    at every exit.
     """
     from ..analysis.tables import markdown
     from ..training.block_probes import probe as run_probe

@@ -1,4 +1,4 @@
-"""`dmpo-explore publish`: a run as a page, with or without its model; `export --web` and `report` lead here."""
+"""`dmpo-explore publish`: a run as a page, with or without its model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from .evaluate import caution_all, fit_typed
 from .options import refuse_beside, target_options
-from .output import Bar, print_result, say, stopped_writing
+from .output import Bar, print_result, stopped_writing
 from .root import Json, RunName, app
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def publish(
         if hub is not None:
             from ..runs.hub_space import push_page
 
-            address = push_page(path, hub, opened.name, private=private)
+            address = push_page(path, hub, opened.name, private=private, license=licence or "")
             answer, lines = answer | {"address": address}, [*(lines if out else []), address]
     if out is None:
         del answer["path"]  # it was a temporary one
@@ -135,8 +135,3 @@ def write_page(
     server = f"python -m http.server 8000 --directory {path}, then http://localhost:8000"
     lines.append(f"look at it: {server}" if model else "look at it: open it in a browser")
     return path, answer, lines
-
-
-def leads_to(command: str) -> None:
-    """Say that a command or option is `publish` now."""
-    say(f"note: `{command}` is `dmpo-explore publish` now and will be removed in a later version")

@@ -42,7 +42,10 @@ def record(
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="no (float32), bf16 or fp16.")] = "no",
     batch_size: Annotated[int, typer.Option(min=1, help="Batch size.")] = 250,
-    logits: Annotated[bool, typer.Option(help="Also keep the logits; temperatures need them.")] = True,
+    logits: Annotated[
+        bool,
+        typer.Option(help="Also keep the logits; temperatures, Brier score, likelihood and further scores need them."),
+    ] = True,
     features: Annotated[bool, typer.Option("--features", help=FEATURES)] = False,
     score: Annotated[list[str] | None, typer.Option(help=SCORE)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing records.")] = False,

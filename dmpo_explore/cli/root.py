@@ -27,7 +27,7 @@ EXPECTED = (ValueError, OSError, FloatingPointError, ImportError, RuntimeError, 
 NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "can't start new thread")  # of torch and the system
 LONGEST_ERROR = 4000  # characters; the names of all runs may stand in it
 ORDER = (
-    "fetch", "data", "probe", "train", "record", "evaluate", "predict", "publish", "export", "report", "push", "search",
+    "fetch", "data", "probe", "train", "record", "evaluate", "predict", "publish", "export", "push", "search",
     "check", "policies", "runs", "app", "doctor",
 )  # fmt: skip
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +16,7 @@ from ..jobs.progress_file import ProgressFile
 from ..training.own_teacher import has_own_teacher, teacher_name
 from ..training.part_options import TeacherOptions
 from ..training.recipes import described_recipes, with_recipe
-from .options import changed, config_from, config_options, fitted, typed_values
+from .options import changed, config_options, fitted, typed_values
 from .output import Bar, EpochReports, best_epoch, clock, print_result, say
 from .record import enable_ctrl_c, is_main_process, record_line, record_trained
 from .root import Device, Json, ProgressPath, app
@@ -64,10 +65,10 @@ where an image is missing or changed. If the images were moved, name the new pla
 
 **A teacher.** `--teacher RUN` lets the exits learn the answers of a finished run to augmented views of the images, and
 `--unlabelled FOLDER` adds images that it alone answers. It may have larger images, but must have the same classes and
-must not have been trained on images that this run holds out. Its answers are computed once, before the first step, and
-kept in the cache for all trainings on the same images. With `--teacher own` it is made first, as the run
-NAME-teacher: the full model, trained on the same images without crops for `--teacher-epochs`; the same command goes on
-with it where it was stopped.
+must not have been trained on images that this run holds out, nor its epoch be chosen on images of calibration or test.
+Its answers are computed once, before the first step, and kept in the cache for all trainings on the same images. With
+`--teacher own` it is made first, as the run NAME-teacher: the full model, trained on the same images without crops for
+`--teacher-epochs`; the same command goes on with it where it was stopped.
 
 **Recipes** (`--recipe NAME --data FOLDER`) are options that were chosen together. What you type changes them.
 
@@ -119,9 +120,10 @@ def train(
 
     base = _resumed(resume, settings) if resume else base_config(config)
     base = with_recipe(recipe, base) if recipe else base
-    chosen = config_from(base, settings)
+    typed = typed_values(settings)
+    chosen = changed(base, typed)
     if not resume and config is None:
-        chosen = fitted(chosen, typed_values(settings))
+        chosen = fitted(chosen, typed)
     chosen = dataclasses.replace(chosen, data=open_data(chosen.data).config)
     if estimate:
         answer, lines = estimate_lines(chosen, device)
@@ -134,9 +136,10 @@ def train(
     is_main = is_main_process()
     file = ProgressFile(progress if is_main else None)
     name, how = resume or name or default_name(chosen), {"force": force, "device": device, "trackers": tracker or ()}
-    begun = load_run(resume) if resume else None if force else _begun(name, chosen, device)
+    others = partial(other_options, chosen, device=device)
+    begun = load_run(resume) if resume else None if force else begun_run(name, others)
     with Bar(hide=not is_main, lines=True) as bar:
-        if begun and is_finished(begun) and (and_record or not resume) and not other_options(chosen, begun, device):
+        if begun and is_finished(begun) and (and_record or not resume) and not others(begun):
             bar.write(f"run {name!r} is trained with this config; it is kept")
             run = begun
         else:
@@ -157,7 +160,7 @@ def base_config(place: str | None) -> Config:
     from ..config import Config
     from ..runs.config_file import read_config, read_config_file
     from ..runs.hub import PREFIX
-    from ..runs.store import list_runs, load_run, present_name
+    from ..runs.store import list_runs, load_run
     from ..utils.registry import unknown
 
     if place is None:
@@ -166,7 +169,7 @@ def base_config(place: str | None) -> Config:
         of_a_run = path.name == "config.json" and (path.parent / "history.csv").is_file()
         return read_config(path) if of_a_run else read_config_file(path)
     runs = list_runs()
-    if present_name(place) in runs or place.startswith(PREFIX) or (path / "config.json").is_file():
+    if place in runs or place.startswith(PREFIX) or (path / "config.json").is_file():
         return load_run(place).config
     raise FileNotFoundError(f"--config takes a file or a run: no file {place}, and {unknown('run', place, runs)}")
 
@@ -197,25 +200,47 @@ def _resumed(name: str, settings: dict[str, Any]) -> Config:
         return move_data(run, place, report, unlabelled=more).config
 
 
-def _begun(name: str, config: Config, device: str) -> Run | None:
+def begun_run(name: str, others: Callable[[Run], str], command: str = "train") -> Run | None:
     """The run of that name, if it was begun with this very config; None if there is none that could go on.
+
+    Args:
+        others: the options in which a run differs, as text. command: that goes on with a run.
 
     Raises:
         FileExistsError: it has another config.
     """
     from ..runs.history import CHECKPOINT
-    from ..runs.store import RUN_NAME, load_run, runs_root
-    from ..training.train import other_options
+    from ..runs.run_files import RUN_NAME
+    from ..runs.store import load_run, runs_root
 
     path = runs_root() / name
     if not RUN_NAME.fullmatch(name) or not (path / CHECKPOINT).is_file():
         return None
-    if others := other_options(config, run := load_run(path), device):
+    if found := others(run := load_run(path)):
         raise FileExistsError(
-            f"run {name!r} exists in {runs_root()}, with another config ({others}); choose another name, replace it "
-            f"with --force, or go on with it as it is: dmpo-explore train --resume {name} --record"
+            f"run {name!r} exists in {runs_root()}, with another config ({found}); choose another --name, replace it "
+            f"with --force, or go on with it as it is: dmpo-explore {command} --resume {name} --record"
         )
     return run
+
+
+@contextmanager
+def held_for(name: str, reports: EpochReports, *, resume: bool) -> Iterator[Callable[[EpochResult], None]]:
+    """Hold a run for this command: at once where it goes on, else after its first epoch; yields what takes epochs."""
+    from ..runs.store import load_run
+    from ..training.checkpoint import held_run
+
+    with ExitStack() as held:
+
+        def on_epoch(result: EpochResult) -> None:
+            if not resume and not reports.results and is_main_process():  # the run is there now
+                with suppress(FileExistsError):
+                    held.enter_context(held_run(name))
+            reports.on_epoch(result)
+
+        if resume and is_main_process():
+            held.enter_context(held_run(load_run(name).name, wait=WORKERS_END))
+        yield on_epoch
 
 
 def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: bool, **how: Any) -> Run:
@@ -224,17 +249,10 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
     from ..fitting.risk_control import certifiable
     from ..runs.history import CHECKPOINT, checkpoint_epoch
     from ..runs.store import load_run, runs_root
-    from ..training.checkpoint import held_run
     from ..training.train import train as train_run
 
     first = (checkpoint_epoch(load_run(name).path / CHECKPOINT) or 0) if resume else 0
     reports = EpochReports(bar, file, "training", first, config.training.epochs)
-
-    def on_epoch(result: EpochResult) -> None:
-        if not first and len(reports.results) == 0 and is_main_process():  # the run is there now
-            with suppress(FileExistsError):
-                held.enter_context(held_run(name))
-        reports.on_epoch(result)
 
     def on_data(manifest: Manifest) -> None:
         bar.clear()
@@ -245,17 +263,16 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
         bar.write(certifiable(manifest.counts.get("calibration", 0)))
 
     hooks: dict[str, Any] = {
-        "on_step": reports.on_step, "progress": on_epoch, "on_check": reports.on_check,
-        "on_teacher": reports.on_teacher, "on_answers": reports.on_answers,
+        "on_step": reports.on_step, "on_check": reports.on_check, "on_teacher": reports.on_teacher,
+        "on_answers": reports.on_answers,
     }  # fmt: skip
     if has_own_teacher(config) and not first and is_main_process():
         bar.write(f"run {name!r}: its teacher, the run {teacher_name(name)!r}, is trained first")
     try:
-        with ExitStack() as held, warnings.catch_warnings():  # of what is found in the images, each as it comes
+        with held_for(name, reports, resume=resume) as on_epoch, warnings.catch_warnings():
+            # of what is found in the images, each as it comes
             warnings.filterwarnings("always", category=UserWarning, module=r"dmpo_explore\.training\.train_data")
-            if resume and is_main_process():
-                held.enter_context(held_run(load_run(name).name, wait=WORKERS_END))
-            return train_run(config, name, resume=resume, on_data=on_data, **hooks, **how)
+            return train_run(config, name, resume=resume, on_data=on_data, progress=on_epoch, **hooks, **how)
     except KeyboardInterrupt:
         taught = has_own_teacher(config) and (runs_root() / teacher_name(name)).exists()
         again = f"its teacher is kept; go on with the same command and --name {name}" if taught else ""

@@ -54,4 +54,3 @@ if TYPE_CHECKING:
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)
     moved("data", "open_source", to=f"{__name__}:open_data")
-    moved("data", "image_list", to="dmpo_explore.runs")

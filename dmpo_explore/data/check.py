@@ -173,6 +173,7 @@ def check_data(
         assert isinstance(data, DataConfig)
         return DataCheck(data, "", (), {}, (Finding("splits", str(error), stops=True),))
     more = check_unlabelled(facts, progress)
+    findings = (*more.findings, *find_all(facts))
     seen = [look for look in facts.looks if look.width and not look.problem]
     small: dict[str, list[NDArray[np.uint8]]] = {}
     for row, image in facts.thumbnails.items():
@@ -182,7 +183,7 @@ def check_data(
         rule=facts.rule,
         class_names=facts.class_names,
         counts=facts.counts(),
-        findings=tuple(sorted((*more.findings, *find_all(facts)), key=lambda finding: not finding.stops)),
+        findings=tuple(sorted(findings, key=lambda finding: not finding.stops)),  # those that stop a training first
         formats=dict(Counter(look.format or "not readable" for look in facts.looks).most_common()),
         bytes=sum(look.bytes for look in facts.looks),
         widths=np.asarray([look.width for look in seen], np.int64),

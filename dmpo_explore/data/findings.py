@@ -45,7 +45,7 @@ class Finding:
 
 
 def find_all(facts: Facts) -> tuple[Finding, ...]:
-    """All findings: those that stop a training first, then the others, in the order of `CHECKS`.
+    """All findings, in the order of `CHECKS`.
 
     Example:
         >>> from dmpo_explore import DataConfig
@@ -54,8 +54,7 @@ def find_all(facts: Facts) -> tuple[Finding, ...]:
         >>> find_all(gather_facts(open_data(DataConfig("digits"))))
         ()
     """
-    found = [finding for check in CHECKS.values() for finding in check(facts)]
-    return tuple(sorted(found, key=lambda finding: not finding.stops))
+    return tuple(finding for check in CHECKS.values() for finding in check(facts))
 
 
 # -- what can stop a training --

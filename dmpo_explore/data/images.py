@@ -54,7 +54,7 @@ def load_images(
     root: str | Path | None = None,
     train_size: int | None = None,
     seed: int = 0,
-    calibration: bool | None = False,
+    calibration: bool | None = None,
 ) -> ImageSet:
     """The images of one split. Downloads nothing (see `fetch_data`).
 
@@ -67,7 +67,8 @@ def load_images(
         train_size: number of images to draw from ``train``, the same share of every class. Other splits do not depend
             on it.
         seed: of that draw, and of the 80/10/10 split of images that have none.
-        calibration: make a calibration split; None: if there are enough images, as `train` does.
+        calibration: make a calibration split or none; None: if there are enough images, as `train` does, so that the
+            splits are those of a run.
 
     Raises:
         ValueError: unknown name or split, an empty split, a class too small to be divided, or damaged files.

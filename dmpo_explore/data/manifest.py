@@ -39,7 +39,7 @@ from .splits import SPLITS
 from .unlabelled import UNLABELLED, UnlabelledData, unlabelled_files
 
 FORMAT_VERSION = 1
-PLAIN, PACKED = "manifest.csv", "manifest.csv.gz"
+MANIFESTS = PLAIN, PACKED = "manifest.csv", "manifest.csv.gz"
 MOST_HEAD = 2**25  # characters of the first line
 MOST_PLAIN = 20_000  # rows; a longer table is compressed
 COLUMNS = ["path", "bytes", "sha256", "split", "label"]
@@ -293,7 +293,7 @@ def check_path(path: str) -> None:
 
 def manifest_file(folder: Path) -> Path | None:
     """The manifest's file in a run folder; None in those of earlier versions."""
-    return next((folder / name for name in (PLAIN, PACKED) if (folder / name).is_file()), None)
+    return next((folder / name for name in MANIFESTS if (folder / name).is_file()), None)
 
 
 def manifest_splits(folder: Path) -> tuple[str, ...]:

@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from .style import abbreviated as abbreviated
     from .style import as_text as as_text
     from .style import exit_colours as exit_colours
-    from .style import side_by_side as side_by_side
     from .style import unique_labels as unique_labels
     from .thumbnails import LONGEST_SHAPE as LONGEST_SHAPE
     from .thumbnails import middle_part as middle_part

@@ -10,10 +10,9 @@ is the caller's choice.
 from __future__ import annotations
 
 import base64
-import copy
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -154,42 +153,6 @@ def panels(template: str | None, rows: int, columns: int, titles: Sequence[str],
     )
     figure.update_annotations(font={"size": 13})
     return styled(figure).update_layout(legend={"y": 1.04 + 0.06 / rows})
-
-
-def side_by_side(figures: Mapping[str, go.Figure], template: str | None = None, *, same_y: bool = True) -> go.Figure:
-    """Figures of the same quantities as panels in a row, on the same scales; a name stands in the legend once.
-
-    Args:
-        figures: title → figure with one pair of axes; its lines and bands come along, its annotations do not. A name
-            must look the same in all.
-        same_y: False: every panel has a vertical scale of its own.
-
-    Raises:
-        ValueError: no figures.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> one = dx.figures.seeds_figure({"uniform": [[0.5, 0.75]]}, "accuracy")
-        >>> both = dx.figures.side_by_side({"8 epochs": one, "24 epochs": one})
-        >>> [trace.xaxis for trace in both.data if trace.showlegend is not False]
-        ['x']
-    """
-    if not figures:
-        raise ValueError("no figures to put side by side; give a title and a figure at least")
-    first = next(iter(figures.values()))
-    joined, named = panels(template, 1, len(figures), list(figures), shared_yaxes=same_y), set[str]()
-    for column, figure in enumerate(figures.values(), start=1):
-        for trace in figure.data:
-            shown = trace.showlegend is not False and trace.name not in named
-            named |= {trace.name} if shown else set()
-            joined.add_trace(copy.copy(trace).update(showlegend=shown), 1, column)
-        for shape in figure.layout.shapes:
-            joined.add_shape(shape, row=1, col=column)
-        joined.update_xaxes(title=figure.layout.xaxis.title, col=column)
-    y = first.layout.yaxis
-    kept = {name: y[name] for name in ("categoryorder", "categoryarray", "rangemode", "tickformat")}
-    joined.update_xaxes(matches="x", tickformat=first.layout.xaxis.tickformat)
-    return joined.update_yaxes(kept).update_yaxes(title=y.title, col=1)
 
 
 def as_text(name: object) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..policies.base import Policy
 from ..policies.catalogue import POLICIES, learned_policy
-from ..records.record import ExitRecord
+from ..records.record import ExitRecord, checked_temperatures
 from ..utils.abbreviate import data_name
 from ..utils.at_exits import at_exits
 from ..utils.registry import lookup
@@ -72,8 +72,8 @@ def fit_policy(
     ``test`` gives a warning.
 
     Raises:
-        ValueError: unknown policy or risk, not exactly one target, one that cannot be met, temperatures without
-            logits, or something that would be learned or certified on ``test``.
+        ValueError: unknown policy or risk, not exactly one target, one that cannot be met, an argument that does not
+            belong to it, temperatures without logits, or something that would be learned or certified on ``test``.
 
     Example:
         >>> import dmpo_explore as dx
@@ -88,11 +88,17 @@ def fit_policy(
     short |= {"shares": shares, "threshold": threshold, "risk": risk}
     if target is None:
         target = Target.from_arguments(**short, epsilon=epsilon, delta=delta, per_exit=per_exit)
-    elif per_exit or any(value is not None for value in short.values()):
+    elif per_exit or (epsilon, delta) != (EPSILON, DELTA) or any(value is not None for value in short.values()):
         raise ValueError("give either target= or its short form (flops=, accuracy_drop= …), not both")
-    if target.calibrate or (isinstance(temperatures, str) and temperatures == "fit"):
-        temperatures = "fit"
-        target = target if target.kind == "full_depth" else replace(target, calibrate=True)
+    if target.kind == "full_depth" and temperatures is not None:
+        raise ValueError("temperatures do not fit full_depth, where every image goes to the last exit")
+    if target.calibrate and temperatures is not None and not isinstance(temperatures, str):
+        raise ValueError("give either temperatures or calibrate=True, which fits them, not both")
+    if isinstance(temperatures, str):
+        if temperatures != "fit":
+            raise ValueError(f"temperatures={temperatures!r} must be {record.n_exits} numbers or 'fit'")
+        target = replace(target, calibrate=True)
+    temperatures = "fit" if target.calibrate else temperatures
     target.check(record)
     if target.per_exit and not kind.per_exit_thresholds:
         fits = ", ".join(name for name, other in POLICIES.items() if other.per_exit_thresholds)
@@ -240,17 +246,13 @@ def _temperatures(record: ExitRecord, given: Sequence[float] | str | None) -> tu
     if given is None:
         return ()
     if isinstance(given, str):
-        if given != "fit":
-            raise ValueError(f"temperatures={given!r} must be {record.n_exits} numbers or 'fit'")
         if record.meta.split == "test":
             raise ValueError(
                 "temperatures='fit' on a test record: nothing is fitted on test; use "
                 "fit_policy(run.record('calibration'), …)"
             )
         return fit_temperatures(record)
-    if len(given) != record.n_exits:
-        raise ValueError(f"{len(given)} temperatures for {record.n_exits} exits; give one per exit, or 'fit'")
-    return tuple(_floats(given))
+    return checked_temperatures(given, record.n_exits)
 
 
 def _described(certificate: Certificate, target: Target, *, half: bool) -> dict[str, Any]:

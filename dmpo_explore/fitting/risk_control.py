@@ -122,7 +122,7 @@ def images_needed(epsilon: float, delta: float = 0.05, rate: float = 0.0) -> int
     """
     from scipy.special import bdtr
 
-    _check_levels(epsilon, delta)
+    _check_levels(epsilon=epsilon, delta=delta)
     if not 0 <= rate < epsilon:
         raise ValueError(f"rate={rate!r} must be at least 0 and below epsilon, {epsilon:g}: no number is enough")
     n = max(1, math.floor(math.log(delta) / math.log1p(-epsilon)))  # without errors, but for rounding
@@ -137,10 +137,14 @@ def images_needed(epsilon: float, delta: float = 0.05, rate: float = 0.0) -> int
 def smallest_risk(images: int, delta: float = 0.05) -> float:
     """The smallest ε that so many images can certify at δ, reached if not one of them is an error: 1 − δ^(1/n).
 
+    Raises:
+        ValueError: δ outside (0, 1).
+
     Example:
         >>> round(smallest_risk(53), 4), round(smallest_risk(59), 4)
         (0.055, 0.0495)
     """
+    _check_levels(delta=delta)
     return float(1 - delta ** (1 / images)) if images else 1.0
 
 
@@ -195,7 +199,7 @@ def certify(
             "a threshold is certified on calibration and only applied to test; use "
             "certify(run.record('calibration'), …)"
         )
-    _check_levels(epsilon, delta)
+    _check_levels(epsilon=epsilon, delta=delta)
     if not policy.deployable:
         raise ValueError(
             f"policy {policy.name!r} is a bound that reads the labels; risk control needs a deployable one"
@@ -240,7 +244,7 @@ def fixed_sequence(
     import pandas as pd
 
     loss = lookup(RISKS, risk, "risk")
-    _check_levels(epsilon, delta)
+    _check_levels(epsilon=epsilon, delta=delta)
     rows = [(threshold, errors, p) for threshold, _, errors, p in _tests(record, policy, loss, epsilon)]
     table = pd.DataFrame(rows, columns=["threshold", "errors", "p_value"])
     return table.assign(passed=(table["p_value"] <= delta).cummin())
@@ -248,13 +252,15 @@ def fixed_sequence(
 
 def _tests(record: ExitRecord, policy: Policy, loss: Loss, epsilon: float) -> Iterator[tuple[float, Array, int, float]]:
     """Threshold, exits (B,), errors and p-value, from the setting at which no image exits early to the cheapest."""
+    if not record.n_images:
+        raise ValueError("nothing can be certified on a record without images; choose images of it")
     for threshold in policy.grid(record.n_exits, len(record.meta.class_names)):
         exits = replace(policy, thresholds=(threshold,)).exits(record)
         errors = int(loss(record, exits).sum())
         yield threshold, exits, errors, float(hoeffding_bentkus(errors / record.n_images, record.n_images, epsilon))
 
 
-def _check_levels(epsilon: float, delta: float) -> None:
-    for name, value in (("epsilon", epsilon), ("delta", delta)):
+def _check_levels(**levels: float) -> None:
+    for name, value in levels.items():
         if not 0 < value < 1:
-            raise ValueError(f"{name}={value!r} must lie between 0 and 1, e.g. 0.01")
+            raise ValueError(f"{name}={value!r} must lie between 0 and 1, e.g. 0.05 for 5 %")

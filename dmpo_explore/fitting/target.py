@@ -141,10 +141,8 @@ class Target:
     ) -> Target:
         """The target of `fit_policy`'s short form: exactly one of the first six.
 
-        ``epsilon`` and ``delta`` are used with ``risk`` only.
-
         Raises:
-            ValueError: none or several of the six, or a value out of range.
+            ValueError: none or several of the six, epsilon or delta without ``risk``, or a value out of range.
 
         Example:
             >>> Target.from_arguments(accuracy_drop=0.01) == Target.accuracy_drop(0.01)
@@ -162,8 +160,9 @@ class Target:
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(values)}; got {', '.join(given) or 'none'}")
         ((kind, value),) = given.items()
-        risks = (epsilon, delta) if kind == "risk" else (EPSILON, DELTA)
-        return cls(kind, value, *risks, per_exit=bool(per_exit), calibrate=bool(calibrate))
+        if kind != "risk" and (epsilon, delta) != (EPSILON, DELTA):
+            raise ValueError(f"epsilon and delta belong to risk, not {kind}; leave them out, or give risk='too_early'")
+        return cls(kind, value, epsilon, delta, per_exit=bool(per_exit), calibrate=bool(calibrate))
 
     # -- saying and checking it --
 
@@ -304,9 +303,10 @@ def _flops(value: Any) -> float:
     return float(value)
 
 
-def _accuracy(value: Any, name: str) -> float:
-    if not (is_number(value) and 0 <= value <= 1):
-        raise ValueError(f"{name}={value!r} must be a fraction from 0 to 1, e.g. 0.01")
+def loss_fraction(value: Any, name: str) -> float:
+    """A loss of accuracy that was given as ``name``; ValueError if it is no fraction below 1."""
+    if not (is_number(value) and 0 <= value < 1):
+        raise ValueError(f"{name}={value!r} must be a fraction from 0 and below 1: 1 is 100 %, one point is 0.01")
     return float(value)
 
 
@@ -347,8 +347,8 @@ def _full_depth(value: Any) -> bool:
 
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "flops": _flops,
-    "accuracy_drop": partial(_accuracy, name="accuracy_drop"),
-    "near_best": partial(_accuracy, name="near_best"),
+    "accuracy_drop": partial(loss_fraction, name="accuracy_drop"),
+    "near_best": partial(loss_fraction, name="near_best"),
     "shares": _shares,
     "threshold": _threshold,
     "risk": _risk,

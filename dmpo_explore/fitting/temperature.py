@@ -20,7 +20,7 @@ def fit_temperatures(record: ExitRecord) -> tuple[float, ...]:
     The likelihood is concave in 1/T, so there is one optimum. It is the root of the slope, found to six digits.
 
     Raises:
-        ValueError: a record without logits, or with NaN or infinite ones.
+        ValueError: a record without images or logits, or with NaN or infinite ones.
 
     Example:
         >>> import dmpo_explore as dx
@@ -28,6 +28,8 @@ def fit_temperatures(record: ExitRecord) -> tuple[float, ...]:
         (1.12772, 1.13504)
     """
     logits = checked_logits(record)
+    if not record.n_images:
+        raise ValueError("temperatures cannot be fitted on a record without images; choose images of it")
     return tuple(_temperature(logits[:, k].astype(np.float64), record.labels) for k in range(record.n_exits))
 
 

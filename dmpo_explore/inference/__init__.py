@@ -11,7 +11,7 @@ Example:
 
 from typing import TYPE_CHECKING
 
-from ..utils.lazy import moved, public_names
+from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
     from .device import GpuUse as GpuUse
@@ -64,5 +64,3 @@ if TYPE_CHECKING:
     from .torch_stage_times import time_stages as time_stages
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)
-
-moved("inference", "Comparison", to=f"{__name__}:Int8Comparison")

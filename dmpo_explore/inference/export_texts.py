@@ -94,13 +94,13 @@ def open_stages(threads=0):
 
 def prepare(image):
     image = ImageOps.exif_transpose(image)
-    if image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     if image.mode.startswith("I"):  # 16 bits
         image = Image.fromarray(((np.asarray(image).clip(0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8))
     elif image.mode == "F":
         top = 1 if image.getextrema()[1] <= 1 else 255
         image = Image.fromarray(np.rint(np.asarray(image).clip(0, top) * np.float32(255 / top)).astype(np.uint8))
+    elif image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     image = image.convert("RGB")
     {resizing}
     image = image.resize((width, image.height), Image.Resampling.{preprocess.interpolation.upper()})

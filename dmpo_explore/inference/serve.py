@@ -28,7 +28,7 @@ from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -43,6 +43,8 @@ from starlette.requests import ClientDisconnect
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 MOST_PIXELS, MOST_SIDE, LONGEST, MOST_SCANS = 25_000_000, 20_000, 20, 200  # LONGEST: times as long as wide
+MOST_PIXELS_OF = {"WEBP": 18_000_000}  # that decoder holds three more copies of the image
+THREADS, LARGE = 8, 4_000_000  # that unpack images, at most; pixels above which one is unpacked at a time
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)  # upper ends of the histograms' buckets
 FULL = "too many images wait; send it again later"
 log = logging.getLogger("uvicorn.error")
@@ -189,7 +191,7 @@ class Service:
         self.refill, self.prepare, self.class_names = refill, prepare, class_names
         self.waiting, self.body, self.images, self.seconds = waiting, body, images, seconds
         self.inside = 0  # images, and requests that are being read
-        self.pool = ThreadPoolExecutor(os.cpu_count() or 1)
+        self.pool, self.large = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)), threading.Lock()
         self.statuses: Counter[int] = Counter()
 
     async def answers(self, request: Request, files_in: Callable[[bytes], list[bytes]]) -> list[ServedAnswer]:
@@ -265,7 +267,8 @@ class Service:
         try:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 self._check(image, data)
-                return self.prepare(image)
+                with self.large if image.width * image.height > LARGE else nullcontext():
+                    return self.prepare(image)
         except HTTPException:
             raise
         except UnidentifiedImageError:
@@ -277,10 +280,10 @@ class Service:
 
     @staticmethod
     def _check(image: Any, data: bytes) -> None:
-        width, height = image.size
-        if width * height > MOST_PIXELS or max(width, height) > MOST_SIDE:
+        (width, height), most = image.size, MOST_PIXELS_OF.get(image.format, MOST_PIXELS)
+        if width * height > most or max(width, height) > MOST_SIDE:
             raise HTTPException(
-                413, f"{width:,} x {height:,} pixels; at most {MOST_PIXELS:,} and {MOST_SIDE:,} a side are taken"
+                413, f"{width:,} x {height:,} pixels; at most {most:,} and {MOST_SIDE:,} a side are taken"
             )
         if max(width, height) > LONGEST * min(width, height):
             raise HTTPException(

@@ -22,7 +22,7 @@ from .torch_recording import record_split, recording_loader
 
 def record_corrupted(
     run: Run,
-    folder: Path,
+    folder: str | Path,
     rows: Any = slice(0, 1000),
     *,
     split: str = "test",
@@ -45,7 +45,7 @@ def record_corrupted(
     Example:
         >>> import dmpo_explore as dx
         >>> run = dx.load_run("demo")
-        >>> for name, strength, record in record_corrupted(run, Path("corrupted")):  # doctest: +SKIP
+        >>> for name, strength, record in record_corrupted(run, "corrupted"):  # doctest: +SKIP
         ...     print(name, strength, dx.summarise(record, policy.exits(record))["accuracy"])
     """
     clean = run.record(split).subset(rows)
@@ -53,7 +53,7 @@ def record_corrupted(
     model: DMPO | None = None
     for name in CORRUPTIONS:
         for strength in STRENGTHS:
-            path, facts = folder / f"{name}-{strength}", made_from(run, images, name, strength)
+            path, facts = Path(folder) / f"{name}-{strength}", made_from(run, images, name, strength)
             if path.exists():
                 _check_kept(path, facts)
             else:

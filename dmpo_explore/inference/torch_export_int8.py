@@ -8,7 +8,7 @@ answers, and in model.json how many images are classified otherwise than by the 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from ..runs.any_model import record_logits
 from ..runs.run import Run
 from ..utils.at_exits import at_exits
 from ..utils.files import atomic_folder, read_json, sealed, unseal, write_json
+from ..utils.progress import Report
 from ..utils.typing import Ints
 from .export_texts import write_texts
 from .onnx_description import describe, metadata
@@ -33,7 +34,6 @@ from .torch_export import check_place, export_run, record_digest
 
 RANGES = 128  # training images whose activations set the ranges
 BATCH = 50
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

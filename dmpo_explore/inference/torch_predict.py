@@ -45,7 +45,8 @@ def predict_files(
     """Classify files and the images in folders, in order; the policy is made to fit the run (`Run.fitted_here`).
 
     Raises:
-        ValueError: a folder without images, a policy for another number of exits, or what `Run.model` raises.
+        ValueError: a folder without images, a policy for another number of exits, a batch size below 1, or what
+            `Run.model` raises.
 
     Example:
         >>> import dmpo_explore as dx
@@ -53,6 +54,8 @@ def predict_files(
         >>> for prediction in predict_files(run, ["photos/"], run.policies()["confidence-30%"]):  # doctest: +SKIP
         ...     print(prediction.path, prediction.label, prediction.exit + 1)
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} must be at least 1")
     files = find_images(paths)
     model, names = run.model(device), run.class_names
     policy = run.fitted_here(policy)

@@ -23,7 +23,7 @@ from ..fitting.fit import fit_again, fit_policy, made_for
 from ..models.dmpo import DMPO, feature_width, forward_features
 from ..models.flops import CONVENTION, ModelFlops, config_flops
 from ..policies.catalogue import write_policies
-from ..records.record import ExitRecord, RecordMeta, refuse_overwriting
+from ..records.record import ExitRecord, RecordMeta, check_record, refuse_overwriting
 from ..records.scores import STORED, scores_of_record
 from ..records.writer import RecordWriter
 from ..runs.other_data import record_name
@@ -107,7 +107,8 @@ def record_split(
         precision: as `run_exits`. progress: as there. keep_logits: keep them in float16.
 
     Raises:
-        ValueError: unknown precision, no images, or as `as_batch`.
+        ValueError: unknown precision, no images, labels that are no classes, facts that do not fit the exits, or as
+            `as_batch`.
 
     Example:
         >>> import torch
@@ -130,7 +131,11 @@ def record_split(
     run_exits(model, loader, take, precision=precision)
     if not batches:
         raise ValueError("no images to record")
-    return ExitRecord.of_arrays({name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}, meta)
+    arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    record = ExitRecord.of_arrays(arrays, meta)
+    RecordMeta.from_dict(meta.to_dict(), "meta")
+    check_record(record, Path(), read_logits=False)
+    return record
 
 
 BUDGETS = (0.3, 0.5, 0.7)

@@ -2,7 +2,7 @@
 
 In: n rows in two representations, (n,p) and (n,q). Out: a number, or a matrix of them. Kornblith et al. 2019 (arXiv
 1905.00414), in feature form: no n × n matrix is built. The debiased form takes the unbiased HSIC of Song et al. 2012
-(JMLR 13, eq. 5). Ours: tokens (B,N,D) count as B·N rows.
+(JMLR 13, eq. 5). Ours: in `cka_matrix` tokens (B,N,D) count as B·N rows.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ def linear_cka(x: Tensor, y: Tensor, *, debiased: bool = False) -> float:
     It is 1 for representations equal up to rotation and one common scale, and 0 for uncorrelated ones.
 
     Args:
-        x, y: (n,p) and (n,q); (n,…) is flattened.
+        x, y: (n,p) and (n,q).
         debiased: with the unbiased HSIC, which needs n ≥ 4. The plain form is far above 0 for unrelated x and y unless
             n is much larger than p and q; the debiased form has mean 0 there and may be negative.
 
     Raises:
-        ValueError: other numbers of rows, too few rows, or a representation that does not vary.
+        ValueError: tokens (B,N,D), which can be flattened in two ways; other numbers of rows, too few rows, or a
+            representation that does not vary.
 
     Example:
         >>> import dmpo_explore as dx, torch
@@ -35,10 +36,15 @@ def linear_cka(x: Tensor, y: Tensor, *, debiased: bool = False) -> float:
         >>> round(dx.linear_cka(x, 3 * x.flip(1)), 6)  # rotated and scaled
         1.0
     """
+    if x.ndim > 2 or y.ndim > 2:
+        raise ValueError(
+            f"x {tuple(x.shape)} and y {tuple(y.shape)} must be (n, p) and (n, q): flatten tokens (B, N, D) with "
+            "flatten(0, 1), a row per token, as cka_matrix does, or with flatten(1), a row per image"
+        )
     if x.ndim < 2 or y.ndim < 2 or len(x) != len(y) or len(x) < (4 if debiased else 2):
         shapes = f"x {tuple(x.shape)} and y {tuple(y.shape)}"
         raise ValueError(f"{shapes} must be (n, p) and (n, q) with n of at least 2, debiased at least 4")
-    centred = [z - z.mean(dim=0) for z in (x.flatten(1).double(), y.flatten(1).double())]
+    centred = [z - z.mean(dim=0) for z in (x.double(), y.double())]
     a, b = centred
     hsic = _unbiased_hsic if debiased else _hsic
     own = [hsic(z, z) for z in centred]

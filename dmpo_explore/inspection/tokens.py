@@ -56,7 +56,7 @@ def stage_tokens(model: DMPO, images: Tensor, *, batch_size: int = 64) -> StageT
         images: (B,3,S,S) floats, preprocessed (`Run.inputs`). batch_size: images at a time.
 
     Raises:
-        ValueError: no images, or another number of axes.
+        ValueError: no images, another number of axes, or a batch size below 1.
 
     Example:
         >>> import dmpo_explore as dx, torch
@@ -67,6 +67,8 @@ def stage_tokens(model: DMPO, images: Tensor, *, batch_size: int = 64) -> StageT
     """
     if images.ndim != 4 or not len(images):
         raise ValueError(f"images of shape {tuple(images.shape)} must be (B, 3, S, S) with B of at least 1")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} must be at least 1")
     trunks: list[list[Tensor]] = [[] for _ in model.stages]
     reads: list[list[Tensor]] = [[] for _ in model.stages]
     with evaluating(model), torch.no_grad():

@@ -9,23 +9,16 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
-
-from filelock import FileLock, Timeout
 
 from ..data.known import DATASETS
 from ..pretrained.wheels import SOURCES
 from ..utils.files import cache_dir, read_json, write_json
 from ..utils.registry import lookup
 from .job import MODULE, log_tail
-from .process import KIND, child_environment, detached, end_process, process_of
+from .process import end_process, locked, process_of, start_process
 from .progress_file import DONE, Progress, read_progress
 from .status import ACTIVE, FAILED, FINISHED, PROCESS_GONE, RUNNING, STOPPED, STOPPING, error_line
 
@@ -131,7 +124,7 @@ def start_download(kind: Kind, name: str) -> Download:
         'vit_small_patch14_dinov2'
     """
     folder = download_folder(kind, name)
-    with _locked(folder.parent):
+    with locked(folder.parent):
         found = find_download(kind, name)
         if found is not None and process_of(found) is not None:
             return found
@@ -140,9 +133,7 @@ def start_download(kind: Kind, name: str) -> Download:
         progress = f"progress-{secrets.token_hex(8)}.json"
         arguments = (*MODULE, "fetch", f"--progress={folder / progress}", f"--{kind}={name}")
         with (folder / "log.txt").open("ab") as stream:
-            process = subprocess.Popen([*KIND, sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=stream,
-                                       stderr=subprocess.STDOUT, env=child_environment(), **detached())  # fmt: skip
-        threading.Thread(target=process.wait, daemon=True).start()  # so that it does not stay a zombie
+            process = start_process(arguments, stream)
         download = Download(kind, name, process.pid, arguments, progress)
         _write(download)
     return download
@@ -192,7 +183,7 @@ def stop_download(kind: Kind, name: str, grace: float = 10.0) -> None:
     Example:
         >>> stop_download("data", "flowers102")  # there is none: nothing happens
     """
-    with _locked(download_folder(kind, name).parent):
+    with locked(download_folder(kind, name).parent):
         download = find_download(kind, name)
         if download is None or process_of(download) is None:
             return
@@ -202,14 +193,3 @@ def stop_download(kind: Kind, name: str, grace: float = 10.0) -> None:
 
 def _write(download: Download) -> None:
     write_json(download.folder / "download.json", vars(download))
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock under which downloads are started and stopped."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=20):
-            yield
-    except Timeout:
-        raise OSError(f"another process holds {folder / '.lock'}; try again") from None

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..config import Config
 from ..runs.config_file import read_config
-from ..runs.store import RUN_NAME, runs_root
+from ..runs.run_files import RUN_NAME
+from ..runs.store import runs_root
 from ..utils.files import read_json
 from .process import NOT_KNOWN
 

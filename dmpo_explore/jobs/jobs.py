@@ -18,14 +18,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from ..config import Config
 from ..data.images import open_data
@@ -35,7 +32,7 @@ from ..runs.store import BUNDLED_RUNS, clear_runs, new_run_path, runs_root
 from ..utils.files import write_json, write_text
 from .estimate import Rates
 from .job import MODULE, Job, job_folder, list_jobs, load_job
-from .process import KIND, NOT_KNOWN, child_environment, detached, end_process, process_of
+from .process import KIND, NOT_KNOWN, child_environment, detached, end_process, locked, process_of, start_process
 from .status import PROCESS_GONE, error_line, job_status
 
 MOST_AT_ONCE = 4  # jobs of one runs root
@@ -237,12 +234,10 @@ def _launch(name: str, command: list[str]) -> Job:
         job = Job(name, NOT_KNOWN, tuple(arguments), time.time(), stream.seek(0, os.SEEK_END), progress)
         _write(job)
         try:
-            process = subprocess.Popen([*KIND, sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=stream,
-                                       stderr=subprocess.STDOUT, env=child_environment(), **detached())  # fmt: skip
+            process = start_process(arguments, stream)
         except OSError as error:
             stream.write(f"error: {error}\n".encode())
             raise
-    threading.Thread(target=process.wait, daemon=True).start()  # so that it does not stay a zombie
     try:
         job = replace(job, pid=process.pid)
         _write(job)
@@ -259,14 +254,9 @@ def _training(name: str) -> list[str]:
 @contextmanager
 def _locked() -> Iterator[None]:
     """Hold the lock under which jobs of this runs root are started and stopped."""
-    folder = runs_root() / ".jobs"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=20):
-            clear_runs()
-            yield
-    except Timeout:
-        raise OSError(f"another process holds {folder / '.lock'}; try again") from None
+    with locked(runs_root() / ".jobs"):
+        clear_runs()
+        yield
 
 
 def _refuse_second(name: str, beside: bool) -> None:

@@ -1,4 +1,4 @@
-"""Background processes: start, signal, find again."""
+"""Background processes: start, signal, find again, and the lock under which that is done."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from contextlib import suppress
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, Protocol
 
 import psutil
+from filelock import FileLock, Timeout
 
 from ..runs.store import runs_root
 
@@ -26,6 +30,25 @@ class Started(Protocol):
     def pid(self) -> int: ...
     @property
     def arguments(self) -> tuple[str, ...]: ...
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock under which processes whose files are in ``folder`` are started and stopped."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=20):
+            yield
+    except Timeout:
+        raise OSError(f"another process holds {folder / '.lock'}; try again") from None
+
+
+def start_process(arguments: Sequence[str], stream: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start Python with these arguments as a process that survives this one; ``stream`` gets its output."""
+    process = subprocess.Popen([*KIND, sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=stream,
+                               stderr=subprocess.STDOUT, env=child_environment(), **detached())  # fmt: skip
+    threading.Thread(target=process.wait, daemon=True).start()  # so that it does not stay a zombie
+    return process
 
 
 def child_environment() -> dict[str, str]:

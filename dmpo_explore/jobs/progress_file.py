@@ -29,7 +29,8 @@ class Progress:
     Args:
         what: the present task, e.g. ``training``; `DONE` at the end.
         done, total: steps or images.
-        first, began: ``done`` and the time (seconds since 1970) when ``what`` was first reported; ``now``: the time.
+        first, began: ``done`` and the time when ``what`` was first reported; ``now``: the time. In seconds of a clock
+            that stands still while the machine sleeps; only differences mean something.
         memory: peak memory of the process in bytes. epoch, epochs, loss: of a training; epochs count from 1.
 
     Example:
@@ -76,13 +77,13 @@ class ProgressFile:
         """``done`` of ``total``; the first and the last report of each ``what`` are always written."""
         if self.path is None:
             return
-        now = time.time()
+        now = time.monotonic()
         same = self.last is not None and self.last.what == what
         first, began = (self.last.first, self.last.began) if same and self.last else (done, now)
         self.last = Progress(what, done, total, first, began, now, peak_memory(), epoch, epochs, loss)
-        if not same or done >= total or time.monotonic() - self.written >= EVERY:
+        if not same or done >= total or now - self.written >= EVERY:
             write_json(self.path, dataclasses.asdict(self.last))
-            self.written = time.monotonic()
+            self.written = now
 
     def end(self) -> None:
         """Write that the command has finished."""

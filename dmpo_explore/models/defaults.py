@@ -81,16 +81,20 @@ def _run_plain(reference: DMPO, images: Tensor) -> Tensor:
 
 
 def exits_cost(config: ModelConfig, shapes: Sequence[ExitShape]) -> int:
-    """FLOPs of the bypasses and predictors of all exits but the last, and of the last's bypass, for one image."""
+    """FLOPs of the bypasses and predictors of all exits for one image; of a linear last predictor, as the plain
+    backbone has, none."""
     *early, last = shapes
-    found = 0
-    for shape in early:
-        read = read_of(config, shape)
+    found = sum(_exit_cost(config, shape, config.bypass, config.predictor) for shape in early)
+    return found + _exit_cost(config, last, config.last_bypass, config.last_predictor, plain="linear")
+
+
+def _exit_cost(config: ModelConfig, shape: ExitShape, bypass: str, predictor: str, plain: str = "") -> int:
+    found = count_flops(lookup(BYPASSES, bypass, "bypass").at(shape, config), _tokens(shape))
+    if predictor != plain:
         fits = replace(config, channels=min(config.channels, shape.width))
-        predictor = lookup(PREDICTORS, config.predictor, "predictor").at(shape, ASIDE_CLASSES, fits, read)
-        found += count_flops(predictor.eval(), _tokens(shape))
-        found += count_flops(lookup(BYPASSES, config.bypass, "bypass").at(shape, config), _tokens(shape))
-    return found + count_flops(lookup(BYPASSES, config.last_bypass, "last_bypass").at(last, config), _tokens(last))
+        made = lookup(PREDICTORS, predictor, "predictor").at(shape, ASIDE_CLASSES, fits, read_of(config, shape))
+        found += count_flops(made.eval(), _tokens(shape))
+    return found
 
 
 def _tokens(shape: ExitShape) -> Tensor:

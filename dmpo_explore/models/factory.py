@@ -148,6 +148,8 @@ def _without_dropout(trunk: nn.Module) -> None:
             module.p = 0.0  # type: ignore[assignment]
         elif type(module).__name__.endswith("DropPath"):
             module.drop_prob = 0.0  # type: ignore[assignment]
+        elif isinstance(module, nn.MultiheadAttention | nn.RNNBase):
+            module.dropout = 0.0
 
 
 def _wire(backbone: Backbone, config: ModelConfig, n_classes: int, reads: Sequence[str]) -> DMPO:

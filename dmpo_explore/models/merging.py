@@ -3,11 +3,13 @@
 In: a trained model. Out: the same object, changed in place; it can no longer be trained. LoRA is added to the weight it
 tunes (Hu et al. 2021), an orthogonal matrix is multiplied into it (Qiu et al. 2023). Ours: a parallel adapter becomes
 rank more hidden units of the MLP beside it, since both pass the same GELU; a LayerScale is multiplied into the linear
-layer before it. Other tuning, such as adapters around convolutions, stays as it is.
+layer before it, where that is proved to be all that it does. Other tuning, such as adapters around convolutions, stays
+as it is.
 """
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -65,11 +67,33 @@ def _fold_scales(block: Any) -> int:
     folded = 0
     for part, layer, scale in (("attn", "proj", "ls1"), ("mlp", "fc2", "ls2")):
         owner, gamma = getattr(block, part, None), _gamma(getattr(block, scale, None))
-        if gamma is not None and isinstance(getattr(owner, layer, None), nn.Linear):
+        linear = isinstance(getattr(owner, layer, None), nn.Linear)
+        if gamma is not None and linear and (gamma.is_meta or _is_scale_of(block, part, layer, scale)):
             setattr(owner, layer, fold_scale(getattr(owner, layer), gamma))
             setattr(block, scale, nn.Identity())
             folded += 1
     return folded
+
+
+def _is_scale_of(block: Any, part: str, layer: str, scale: str) -> bool:
+    """Whether a block's ``scale`` multiplies what ``layer`` gives: a copy with another scale answers as if folded.
+
+    In between, a block of one's own may have a norm, say. One that takes neither tokens nor a map is left as it is.
+    """
+    copy, generator = deepcopy(block).eval(), torch.Generator().manual_seed(0)  # torch's own stays as it is
+    scaled, gamma = getattr(getattr(copy, part), layer), getattr(copy, scale).gamma
+    gamma.copy_(1 + torch.rand(gamma.shape, generator=generator))
+    for shape in ((2, 5, gamma.numel()), (2, 4, 4, gamma.numel())):
+        x = torch.randn(shape, generator=generator).to(gamma)
+        try:
+            expected = copy(x)
+        except Exception:  # whatever it needs that this is not
+            continue
+        for weight in scaled.parameters():  # a row, or an entry of the bias, for each channel
+            weight.mul_(gamma.view(-1, *[1] * (weight.ndim - 1)))
+        setattr(copy, scale, nn.Identity())
+        return bool(torch.allclose(copy(x), expected, rtol=1e-3, atol=1e-3))
+    return False
 
 
 def _is_plain_mlp(mlp: Any) -> bool:

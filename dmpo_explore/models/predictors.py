@@ -120,7 +120,7 @@ class CovariancePredictor(Predictor):
         prefix: int,
         read: str = "both",
         channels: int = 48,
-        normalisation: str = "sqrt",
+        normalisation: str = "isqrt",
     ) -> None:
         super().__init__()
         _check_patches("covariance", grid)

@@ -2,7 +2,8 @@
 
 In: a model whose tuning is merged. Out: the same object, changed in place; it can no longer be trained. An exit for one
 image costs the fixed overhead of its operations, not its FLOPs, so fewer and smaller ones count. FLOPs are counted
-without this (`flops`): the method's own products, an upper bound of what runs.
+without this (`flops`), as the method's own products. That is more than what runs where there are fewer tokens than
+channels, and elsewhere one d × d product less for each such exit.
 """
 
 from __future__ import annotations
@@ -42,12 +43,26 @@ class PreparedCovariance(CovariancePredictor):
         return root.flatten(1).to(reduced.dtype)
 
 
+def plain_products(model: nn.Module) -> list[nn.Module]:
+    """The linear layers and convolutions whose weights autocast would cast as they are.
+
+    One with a forward of its own may compute with its weights in float32 first, as standardised convolutions do.
+    """
+
+    def is_plain(part: nn.Module) -> bool:
+        forward = type(part).forward
+        conv = isinstance(part, nn.Conv2d) and forward is nn.Conv2d.forward
+        return conv or (isinstance(part, nn.Linear) and forward is nn.Linear.forward)
+
+    return [part for part in model.modules() if is_plain(part)]
+
+
 def cast_products(model: nn.Module, kind: torch.dtype) -> int:
-    """Cast the weights of linear layers and convolutions once, as autocast casts them at every call; in place.
+    """Cast the weights of `plain_products` once, as autocast casts them at every call; in place.
 
     Everything else stays in float32. The model then runs under autocast to ``kind`` only. Returns how many layers.
     """
-    layers = [part for part in model.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+    layers = plain_products(model)
     for layer in layers:
         layer.to(kind)
     return len(layers)

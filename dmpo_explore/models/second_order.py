@@ -66,10 +66,11 @@ def newton_schulz(sigma: Tensor, iterations: int = 5, eps: float = EPS) -> Tenso
 
 
 def root_of_covariance(x: Tensor, iterations: int = 5, eps: float = EPS) -> Tensor:
-    """(B, N, d) → (B, d, d): ``newton_schulz(covariance(x))`` in fewer and smaller products, for inference.
+    """(B, N, d) → (B, d, d): ``newton_schulz(covariance(x))`` in fewer operations, for inference.
 
     Every step of the iteration is a polynomial of Σ, so with XᵀX = NΣ and G = XXᵀ/N (N×N) the root is
     √(tr)·XᵀZX/(N·tr), Z from the same iteration on G: N instead of d wherever there are fewer tokens than channels.
+    Elsewhere it has one product more than `newton_schulz`, and fewer operations all the same.
 
     Raises:
         ValueError: fewer than one iteration.

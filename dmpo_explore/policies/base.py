@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -317,7 +318,7 @@ class Policy:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `policy_from_dict` gives an equal policy back."""
-        values = {"policy": self.name, "thresholds": list(self.thresholds), "fitted": self.fitted}
+        values = {"policy": self.name, "thresholds": list(self.thresholds), "fitted": deepcopy(self.fitted)}
         more = {"temperatures": list(self.temperatures), "learned": [list(row) for row in self.learned]}
         return values | {key: value for key, value in more.items() if value}
 

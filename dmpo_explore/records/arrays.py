@@ -96,7 +96,7 @@ def read_header(stream: IO[bytes], size: int) -> Header:
 
 def pieces(array: Array) -> Iterator[tuple[int, Array]]:
     """First row and rows of pieces of at most `PIECE` values, as an array may be large."""
-    rows = max(1, PIECE // max(1, array[0].size))
+    rows = max(1, PIECE // max(1, array[:1].size))
     for start in range(0, len(array), rows):
         yield start, array[start : start + rows]
 

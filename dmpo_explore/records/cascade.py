@@ -41,7 +41,7 @@ def cascade(*records: ExitRecord) -> ExitRecord:
     for record in records[1:]:
         if record.meta.class_names != first.meta.class_names:
             raise ValueError(f"{record.described} has other classes than that of {first.meta.model}, or another order")
-        if not _of_same_images(first, record):
+        if not may_be_same_images(first, record):
             raise ValueError(f"{record.described} is of other images than that of {first.meta.model}")
     blocks, flops = list[int](), list[float]()
     for record in records:
@@ -65,8 +65,8 @@ def cascade(*records: ExitRecord) -> ExitRecord:
     return replace(found, temperatures=tuple(heat for some in heats for heat in some))
 
 
-def _of_same_images(one: ExitRecord, other: ExitRecord) -> bool:
-    """As far as two records tell."""
+def may_be_same_images(one: ExitRecord, other: ExitRecord) -> bool:
+    """Whether two records are of the same images in the same order, as far as they tell; data may have two names."""
     prints = {record.meta.images_sha256 for record in (one, other)} - {""}
     rows = [record.meta.indices for record in (one, other) if record.meta.indices is not None]
     same = len(prints) < 2 and np.array_equal(one.labels, other.labels)

@@ -1,7 +1,8 @@
 """Embedding: the features of every exit in two dimensions, for a map of the images.
 
 In: features (B, K, D). Out: (B, K, 2) float16, the first two principal components of each exit. Ours: from the second
-exit on, a map is rotated or mirrored onto the one before, so that an image stays near its place.
+exit on, a map is rotated or mirrored onto the one before (orthogonal Procrustes, Schönemann 1966), so that an image
+stays near its place.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ def feature_embedding(features: Array) -> npt.NDArray[np.float16]:
         >>> (feature_embedding(line)[:, 0].round() + 0.0).tolist()  # on a line, from end to end
         [[-100.0, 0.0], [0.0, 0.0], [100.0, 0.0]]
     """
+    from scipy.linalg import orthogonal_procrustes
+
     if features.ndim != 3 or not len(features):
         raise ValueError(f"features of shape {features.shape} must be (B, K, D) with at least one image")
     found = np.zeros((*features.shape[:2], 2))
     for k in range(features.shape[1]):
         now = _components(features[:, k])
-        found[:, k] = now @ _rotation(now, found[:, k - 1]) if k else now
+        found[:, k] = now @ orthogonal_procrustes(now, found[:, k - 1])[0] if k else now
         found[:, k] *= EDGE / max(float(np.abs(found[:, k]).max()), 1e-12)
     return found.astype(np.float16)
 
@@ -56,10 +59,3 @@ def _components(features: Array) -> npt.NDArray[np.float64]:
     for piece in pieces:
         found[piece, : axes.shape[1]] = (features[piece].astype(np.float64) - mean) @ axes
     return found * np.where((found**3).sum(axis=0) < -1e-9, -1.0, 1.0)
-
-
-def _rotation(now: npt.NDArray[np.float64], before: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The (2, 2) matrix that turns ``now`` onto ``before``: orthogonal Procrustes (Schönemann 1966)."""
-    left, _, right = np.linalg.svd(now.T @ before)
-    rotated: npt.NDArray[np.float64] = left @ right
-    return rotated

@@ -138,7 +138,7 @@ class ExitRecord:
         >>> record = dx.load_run("fashion").record("test")
         >>> record.n_images, record.n_exits, record.confidence.shape
         (10000, 6, (10000, 6))
-        >>> round(float(record.correct[:, -1].mean()), 4)  # accuracy of the last exit
+        >>> round(float(record.accuracy[-1]), 4)
         0.9147
     """
 
@@ -175,6 +175,17 @@ class ExitRecord:
     def correct(self) -> npt.NDArray[np.bool_]:
         """(B, K) whether each exit's prediction is correct."""
         return np.asarray(self.prediction == self.labels[:, None])
+
+    @property
+    def accuracy(self) -> npt.NDArray[np.float64]:
+        """(K,) share of the images that each exit classifies correctly."""
+        return np.asarray(self.correct.mean(axis=0))
+
+    def __repr__(self) -> str:
+        """Data, split, numbers of images and exits, and the exits' accuracies."""
+        shares = f", accuracy {' '.join(f'{100 * one:.1f}' for one in self.accuracy)} %" if self.n_images else ""
+        size = f"{self.n_images:,} images, {self.n_exits} exits"
+        return f"<ExitRecord of {self.meta.data} {self.meta.split}: {size}{shares}>"
 
     @property
     def flops_fraction(self) -> npt.NDArray[np.float64]:
@@ -228,6 +239,7 @@ class ExitRecord:
             if bad := int(np.isnan(values[name]).any(axis=1).sum()):
                 raise ValueError(f"score {name!r} is NaN for {bad:,} of {self.n_images:,} images of {self.described}")
             computed |= values
+        computed[name].flags.writeable = False  # it is kept
         return computed[name]
 
     def unavailable_reason(self, name: str) -> str | None:
@@ -283,11 +295,9 @@ class ExitRecord:
             ValueError: this record of fashion-mnist test has no logits, which temperatures need; `dmpo-explore record \
 RUN --force` makes them from a run's weights
         """
-        found = tuple(float(t) for t in temperatures)
+        found = checked_temperatures(tuple(temperatures), self.n_exits)
         if found == self.temperatures:
             return self
-        if len(found) != self.n_exits:
-            raise ValueError(f"{len(found)} temperatures for {self.n_exits} exits")
         if self.logits is None:
             raise ValueError(f"{self.described} has no logits, which temperatures need; {MAKE_LOGITS}")
         values: dict[str, Any] = self.scores_at([name for name in STORED if name != "prediction"], found)
@@ -372,6 +382,17 @@ _COMPUTED: weakref.WeakKeyDictionary[ExitRecord, dict[str, Array]] = weakref.Wea
 
 _DIGESTS: weakref.WeakKeyDictionary[ExitRecord, str] = weakref.WeakKeyDictionary()
 _WHOLE: weakref.WeakKeyDictionary[ExitRecord, ExitRecord] = weakref.WeakKeyDictionary()  # subset → its record
+
+
+def checked_temperatures(temperatures: npt.ArrayLike, n_exits: int) -> tuple[float, ...]:
+    """Temperatures as K numbers; ValueError for another number of them, or one that is not positive."""
+    found = tuple(np.asarray(temperatures, np.float64).ravel().tolist())
+    if len(found) != n_exits:
+        raise ValueError(f"{len(found)} temperatures for {n_exits} exits; give one per exit")
+    for value in found:
+        if not 0 < value < np.inf:
+            raise ValueError(f"temperature={value!r} must be a positive number")
+    return found
 
 
 def refuse_overwriting(path: Path, force: bool) -> None:

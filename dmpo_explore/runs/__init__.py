@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from .store import list_runs as list_runs
     from .store import load_run as load_run
     from .store import new_run_path as new_run_path
-    from .store import present_name as present_name
     from .store import runs_root as runs_root
     from .timings import StageTimes as StageTimes
     from .timings import Timings as Timings

@@ -37,7 +37,7 @@ def record_logits(
         reference_flops: of the plain model with one exit; by default those of the last exit.
         class_names: C names; by default the numbers. data, split, model: names, for the record.
         exit_blocks: (K,) blocks that the exits follow, counted from 1; by default 1 to K.
-        keep_logits: only temperatures need them.
+        keep_logits: temperatures, Brier score, likelihood and scores that are not stored need them.
 
     Raises:
         ValueError: no batches, shapes that differ, NaN or infinite logits, labels that are no classes, or FLOPs that do

@@ -16,7 +16,7 @@ from ..config import Config
 from ..data.manifest import manifest_file, read_manifest
 from ..policies.catalogue import policy_from_dict
 from ..records.record import ExitRecord
-from ..records.validation import FILES, FORMAT_VERSION, OPTIONAL
+from ..records.validation import FORMAT_VERSION
 from ..utils.abbreviate import short
 from ..utils.files import read_json
 from ..utils.reading import read_text
@@ -24,12 +24,11 @@ from .config_file import with_defaults
 from .history import read_history
 from .other_data import record_name
 from .run import Run
+from .run_files import RECORD_FILES, RUN_FILES
 from .timings import TIMINGS, read_timings
 from .weights_file import WEIGHTS, of_other_weights, read_class_names
 
 RUN, RECORD = "run", "record"
-RECORD_FILES = ("meta.json", *FILES, *OPTIONAL)
-RUN_FILES = ("config.json", WEIGHTS, "history.csv", "policies.json", "card.md", TIMINGS)
 
 
 @dataclass(frozen=True)

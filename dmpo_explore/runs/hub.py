@@ -21,14 +21,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from ..data.manifest import manifest_file
+from ..data.manifest import MANIFESTS, manifest_file
 from ..data.names import READERS
-from ..records.validation import FILES, OPTIONAL
 from ..utils.abbreviate import one_line, short
 from ..utils.files import atomic_folder, cache_dir, read_json, sha256, write_json
 from ..utils.registry import unknown
 from .hub_card import Pushed, hub_card, hugging_face
-from .timings import TIMINGS
+from .run_files import RECORD_FILES, RUN_FILES, RUN_NAME
 from .weights_file import WEIGHTS
 
 PREFIX = "hf://"
@@ -37,10 +36,7 @@ REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 REVISION = re.compile(r"[A-Za-z0-9][\w./-]{0,199}", re.ASCII)
 LISTING, CARD, MODEL, SOURCE = "dmpo-explore.json", "README.md", "model.safetensors", "hub.json"
 FORMAT_VERSION = 1
-PLAIN = ("config.json", "history.csv", "policies.json", "card.md", TIMINGS)
-MANIFESTS = ("manifest.csv", "manifest.csv.gz")
-RECORD = ("meta.json", *FILES, *OPTIONAL)
-SPLIT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+PLAIN = tuple(name for name in RUN_FILES if name != WEIGHTS)
 NAMES = "at most 100 letters from A to Z, digits, dots, hyphens and underscores, not beginning with a dot"
 MOST_FILES, MOST_BYTES, MOST_LISTING = 1000, 2**33, 2**20  # of a repository: 8 GiB altogether
 
@@ -73,7 +69,7 @@ def local_name(name: str) -> str:
         return WEIGHTS
     folder, _, rest = name.partition("/")
     split, _, file = rest.partition("/")
-    if name in (*PLAIN, *MANIFESTS) or (folder == "records" and SPLIT.fullmatch(split) and file in RECORD):
+    if name in (*PLAIN, *MANIFESTS) or (folder == "records" and RUN_NAME.fullmatch(split) and file in RECORD_FILES):
         return name
     raise ValueError(f"{short(name)} is no file of a run; only those of docs/file-formats.md are downloaded")
 
@@ -97,7 +93,7 @@ def write_hub_folder(
     folder = Path(folder)
     if folder.exists():
         raise FileExistsError(f"{folder} exists; name a new folder")
-    if not SPLIT.fullmatch(run.name):
+    if not RUN_NAME.fullmatch(run.name):
         raise ValueError(f"run {short(run.name)} cannot be pushed: rename its folder to {NAMES}")
     if not (run.path / WEIGHTS).is_file():
         raise FileNotFoundError(f"run {run.name!r} has no weights to push: no file {run.path / WEIGHTS}")
@@ -110,7 +106,7 @@ def write_hub_folder(
         text = "config, card and records name places of this machine, which all readers of the repository will see"
         warnings.warn(f"{text}: {', '.join(map(str, map(short, places)))}", stacklevel=2)
     names = [*PLAIN, *([manifest.name] if manifest else []), MODEL]
-    names += [f"records/{split}/{file}" for split in chosen for file in RECORD]
+    names += [f"records/{split}/{file}" for split in chosen for file in RECORD_FILES]
     with atomic_folder(folder) as made:
         listing = {}
         for name in names:
@@ -150,7 +146,7 @@ def read_listing(path: Path) -> tuple[str, dict[str, HubFile]]:
         version = values.get("format_version") if isinstance(values, dict) else None
         raise ValueError(f"{LISTING}: format_version={short(version)}; this program reads version {FORMAT_VERSION}")
     name, files = values.get("name"), values.get("files")
-    if not isinstance(name, str) or not SPLIT.fullmatch(name):
+    if not isinstance(name, str) or not RUN_NAME.fullmatch(name):
         raise ValueError(f"{LISTING}: name={short(name)} must be the name of a run")
     if not isinstance(files, dict) or not 0 < len(files) <= MOST_FILES:
         raise ValueError(f"{LISTING}: files must be an object of 1 to {MOST_FILES:,} files")

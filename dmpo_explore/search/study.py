@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from ..data.images import open_data
-from ..runs.store import RUN_NAME, runs_root
+from ..runs.run_files import RUN_NAME
+from ..runs.store import runs_root
 from ..utils.extras import extra_imports
 from ..utils.registry import unknown
 from .goal import Goal

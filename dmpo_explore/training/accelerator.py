@@ -17,7 +17,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..config import TrainingConfig
 from ..inference.torch_engine import fast_precision
 from ..inference.torch_processes import LONGEST_WAIT
+from ..models.prepared import plain_products
 from ..runs.torch_model import find_device
+from ..utils.abbreviate import few
 from ..utils.registry import unknown
 
 SHORT = 101  # tokens up to which plain attention trains at least as fast on a CPU (measured, bfloat16, AVX-512)
@@ -68,9 +70,8 @@ def require_gradients(models: Iterable[nn.Module]) -> None:
     """
     names = [name for model in models for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     if names:
-        shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         raise ValueError(
-            f"no gradient reaches {shown}; freeze what the logits do not depend on (requires_grad_(False))"
+            f"no gradient reaches {few(names)}; freeze what the logits do not depend on (requires_grad_(False))"
         )
 
 
@@ -119,7 +120,7 @@ def device_use(device: torch.device) -> tuple[str, int]:
 
 @contextmanager
 def frozen_in(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
-    """Frozen weights and biases of linear and 2D convolutional layers in ``dtype`` inside; restored afterwards.
+    """Frozen weights and biases of `plain_products` in ``dtype`` inside; restored afterwards.
 
     The originals wait in the computer's memory: on a GPU the weights take half of theirs, on a CPU half as much again.
     Under autocast to ``dtype`` no number changes: autocast would cast these weights at every step, and it leaves norms,
@@ -128,7 +129,7 @@ def frozen_in(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
     Args:
         dtype: None for no change.
     """
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    layers = plain_products(model)
     frozen = [p for layer in layers for p in layer.parameters(recurse=False) if not p.requires_grad] if dtype else []
     originals: list[Tensor] = []
     try:

@@ -2,13 +2,14 @@
 
 In: data and a model's config. Out: a `Forecast`. A ridge classifier is fitted behind every block twice: on class token
 and mean patch token, and on the square root of the patch tokens' covariance (as DMPO's second-order predictor reads
-it, with principal components in place of its learned reduction). An exit is given the better probe of its block and of
-those before it, by their errors on images left out. Only training images are read: two thirds to fit on. Ours.
+it, with principal components of 50 images in place of its learned reduction). An exit is given the better probe of
+its block and of those before it, by their errors on images left out. Only training images are read: two thirds to fit
+on. Ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -29,9 +30,11 @@ from ..models.flops import config_flops
 from ..models.predictors import CovariancePredictor
 from ..runs.score_files import record_of, values_of
 from ..runs.torch_model import find_device
+from ..utils.progress import Progress
 from ..utils.torch_seeding import seeded
 from ..utils.typing import Array, Floats, Ints
 from .train_data import groups_of, rows_to_hold
+from .validator import spread
 
 IMAGES = 3000  # that are read by default
 BLOCKS = 12  # that are probed at most
@@ -56,7 +59,7 @@ def probe(
     drop: float = 0.01,
     seed: int = 0,
     device: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Forecast:
     """Where exits should stand on some data, and what they could save, from a frozen backbone.
 
@@ -89,6 +92,8 @@ def probe(
     depth = build_model(replace(plain, weights="random", exits=1), len(names)).exits[-1]
     with seeded(seed):  # of random weights
         frozen = build_model(replace(plain, exits=min(depth, BLOCKS)), len(names)).to(find_device(device))
+    fitted = chosen.subset(np.setdiff1d(np.arange(len(chosen)), held))
+    _use_components(frozen, make_loader(spread(fitted, BATCH), frozen.preprocess, batch_size=BATCH))
     features = _features(frozen, make_loader(chosen, frozen.preprocess, batch_size=BATCH), len(chosen), progress)
     given = chosen.labels, held, len(names)
     probes = {kind: [_fit(block[kind], *given) for block in features] for kind in KINDS}
@@ -108,26 +113,36 @@ def probe(
     return forecast(record, pd.DataFrame(table), heads.tolist(), len(chosen) - len(held), drop=drop, seed=seed)
 
 
-def _features(
-    model: DMPO, loader: Iterable[Any], total: int, progress: Callable[[int, int], None] | None
-) -> list[dict[str, Array]]:
+def _use_components(model: DMPO, loader: Iterable[Any]) -> None:
+    """Let every predictor reduce its patch tokens to their principal components over the loader's first images."""
+    with evaluating(model), torch.inference_mode():
+        images, *_ = next(iter(loader))
+        for k, tokens in enumerate(_tokens(model, images.to(model.device))):
+            predictor = _predictor(model, k)
+            reduction = predictor.reduce.weight
+            reduction.copy_(_components(tokens[:, predictor.prefix :], len(reduction)))
+
+
+def _features(model: DMPO, loader: Iterable[Any], total: int, progress: Progress | None) -> list[dict[str, Array]]:
     """What the probes read behind every block: kind → (n, p)."""
     found: list[dict[str, list[Array]]] = [{kind: [] for kind in KINDS} for _ in model.stages]
     done = 0
     with evaluating(model), torch.inference_mode():
         for images, *_ in loader:
             for k, tokens in enumerate(_tokens(model, images.to(model.device))):
-                predictor = model.stages[k].predictor
-                assert isinstance(predictor, CovariancePredictor)
-                patches, reduction = tokens[:, predictor.prefix :], predictor.reduce.weight
-                if not done:
-                    reduction.copy_(_components(patches, len(reduction)))
+                predictor = _predictor(model, k)
                 found[k]["mean"].append(predictor.first.reader(tokens, predictor.prefix).float().cpu().numpy())
                 found[k]["second_order"].append(predictor.statistics(tokens).float().cpu().numpy())
             done += len(images)
             if progress:
                 progress(done, total)
     return [{kind: np.concatenate(parts) for kind, parts in block.items()} for block in found]
+
+
+def _predictor(model: DMPO, k: int) -> CovariancePredictor:
+    predictor = model.stages[k].predictor
+    assert isinstance(predictor, CovariancePredictor)
+    return predictor
 
 
 def _tokens(model: DMPO, images: Tensor) -> Iterator[Tensor]:

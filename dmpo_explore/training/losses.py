@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..models.second_order import at_least_float32
 from ..utils.registry import lookup
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def cross_entropies(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> T
         [[2.3025851249694824, 2.3025851249694824]]
     """
     B, K, _C = logits.shape
-    wide = logits if logits.dtype == torch.float64 else logits.float()
+    wide = at_least_float32(logits)
     targets = labels.repeat_interleave(K, dim=0)
     return F.cross_entropy(wide.flatten(0, 1), targets, reduction="none", label_smoothing=smoothing).view(B, K)
 
@@ -61,7 +62,7 @@ def distillation(logits: Tensor) -> Tensor:
         >>> distillation(torch.zeros(1, 3, 2)).shape
         torch.Size([1, 2])
     """
-    wide = logits if logits.dtype == torch.float64 else logits.float()
+    wide = at_least_float32(logits)
     teacher = wide[:, -1:].detach().softmax(dim=-1)  # (B, 1, C)
     return -(teacher * wide[:, :-1].log_softmax(dim=-1)).sum(dim=-1)
 
@@ -81,7 +82,7 @@ def divergence(logits: Tensor, wanted: Tensor, temperature: float = 1.0) -> Tens
     """
     if logits.shape != wanted.shape:
         raise ValueError(f"wanted {tuple(wanted.shape)} must have the logits' shape {tuple(logits.shape)}")
-    own, other = ((x if x.dtype == torch.float64 else x.float()) / temperature for x in (logits, wanted))
+    own, other = (at_least_float32(x) / temperature for x in (logits, wanted))
     losses = F.kl_div(own.log_softmax(dim=-1), other.log_softmax(dim=-1), reduction="none", log_target=True)
     return temperature**2 * losses.sum(dim=-1)
 

@@ -1,14 +1,14 @@
 """Teacher: a finished run whose answers the exits of another training learn (Beyer et al. 2022, arXiv 2106.05237).
 
 In: the options of a training, its classes, and the manifest of its images. Out: `Teacher`, which answers batches of
-images with one of its exits. It is refused if it is missing, not finished, has other classes, or if it or a teacher of
-its own was trained on images that are in val, calibration or test of the new run. Ours: an early-exit run may teach, by
-its last exit or another one.
+images with one of its exits. It is refused if it is missing, not finished, has other classes, if it or a teacher of its
+own was trained on images that are in val, calibration or test of the new run, or if its epoch was chosen on images that
+are in calibration or test. Ours: an early-exit run may teach, by its last exit or another one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -198,6 +198,9 @@ def checked_teacher(
 def require_unseen(teacher: Teacher, data: DataConfig, manifest: Manifest | None) -> set[str]:
     """Raise ValueError if a teacher, or one of its own teachers, was trained on images that a run holds out.
 
+    So it is for images of calibration and test on which the teacher's epoch was chosen, unless the run's own epoch is
+    chosen on them too.
+
     Images that have a SHA-256 are compared by it, arrays of one known data set by their positions. Arrays of different
     data sets cannot be compared, nor arrays with files.
 
@@ -214,17 +217,29 @@ def require_unseen(teacher: Teacher, data: DataConfig, manifest: Manifest | None
             f"teacher {run.name!r} has no manifest (an earlier version trained it), so its training images cannot be "
             "compared with this run's; train it again"
         )
-    seen = _trained_on(open_data(replace(its, root=data.root) if same else its), own)
-    opened = open_data(data)
-    held_out = {split: _contents(opened, manifest, split).items() for split in HELD_OUT}
-    found = {split: [name for content, name in inside if content in seen] for split, inside in held_out.items()}
-    if known := {split: names for split, names in found.items() if names}:
-        counts = ", ".join(f"{len(names):,} of {split} ({few(names)})" for split, names in known.items())
+    of_teacher = open_data(replace(its, root=data.root) if same else its)
+    opened, seen = open_data(data), _trained_on(of_teacher, own)
+    held_out = {split: _contents(opened, manifest, split) for split in HELD_OUT}
+    if counts := _counts(held_out, seen):
         raise ValueError(
             f"teacher {run.name!r} was trained on images that this run holds out: {counts}; take a teacher that was "
             "trained on the same split, as its own teachers were"
         )
+    chosen_on = _contents(of_teacher, own, "val").keys() - held_out.pop("val").keys()
+    if counts := _counts(held_out, chosen_on):
+        raise ValueError(
+            f"the epoch of teacher {run.name!r} was chosen on images that this run holds out: {counts}; take a teacher "
+            "that was trained on the same split"
+        )
     return seen
+
+
+def _counts(held_out: Mapping[str, Mapping[str, str]], known: Collection[str]) -> str:
+    """How many images of each split are among the known contents, and which; empty where there are none."""
+    found = {
+        split: [name for content, name in inside.items() if content in known] for split, inside in held_out.items()
+    }
+    return ", ".join(f"{len(names):,} of {split} ({few(names)})" for split, names in found.items() if names)
 
 
 def _trained_on(data: ImageData, manifest: Manifest | None) -> set[str]:

@@ -1,13 +1,14 @@
 """Options: dataclass fields that carry their help text, choices and bounds, and a reader of JSON values for them.
 
 In: a dataclass whose fields are made by `option`. Out: `options_of`, one `Option` per field, from which the command
-line, forms, search spaces and tables are made; `check_options` for the bounds; `read_options` for JSON values.
+line, forms, search spaces and tables are made; `check_options` for types and bounds; `read_options` for JSON values.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -119,12 +120,6 @@ class Option:
             return self.help
         return f"{self.help.removesuffix('.')}: {', '.join(most)}{' or ' if most else ''}{last}."
 
-    def row(self) -> dict[str, str]:
-        """The option as a row of a table: ``option`` (command line), ``type``, ``default``, ``help``."""
-        kind = self.type_name + (f" ({self.unit})" if self.unit else "")
-        text = {"default": self.shown_default, "help": self.described()}
-        return {"option": f"--{self.spelling}", "type": kind, **text}
-
     def check(self, value: Any) -> None:
         """Raise ValueError, naming field, value and the valid values, for a value out of range."""
         if self.closed and value not in self.choices:
@@ -211,9 +206,26 @@ def is_key(cls: type, key: str) -> bool:
 
 
 def check_options(config: Any) -> None:
-    """Check every option of a dataclass instance; raises ValueError as `Option.check`."""
+    """Check every option of a dataclass instance as `read_options` does; raises ValueError as `Option.check`.
+
+    Whole numbers of a float option, numbers of numpy, lists and paths are replaced by what the option holds.
+    """
+    own = {field.name for field in dataclasses.fields(config)}
     for name, found in options_of(type(config)).items():
-        found.check(getattr(config, name))
+        given = getattr(config, name)
+        value = _value(found, _plain(given), name)
+        found.check(value)
+        if value is not given and name in own:
+            object.__setattr__(config, name, value)
+
+
+def _plain(value: Any) -> Any:
+    """Values of numpy as Python's, and paths as text."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def read_options(cls: type[T], values: Any, path: str) -> T:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import warnings
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +27,7 @@ from ..records.scores import SCORES
 from ..runs.run import Run
 from ..utils.abbreviate import data_name
 from ..utils.files import atomic_folder, is_whole, read_json, sealed, write_json, write_text
+from ..utils.progress import Report
 from ..utils.registry import unknown
 from ..utils.typing import Ints
 from . import shrinking
@@ -48,7 +47,6 @@ WEIGHTS = ("auto", *KINDS)
 NOT_HERE = "Colours stand for the images, which were not at hand when this was made."
 NOT_PUBLISHED = "The images of the record are not published with this page."
 CHOSEN = "The images that run one by one were chosen to differ: they do not show how often images exit where."
-VENDOR = "vendor= has no effect any more: onnxruntime-web is always in the page's folder"
 # what may run and be asked: the page's own address alone
 POLICY = (
     "script-src 'self' blob: 'wasm-unsafe-eval'; worker-src 'self' blob:; connect-src 'self'; style-src 'self'; "
@@ -59,12 +57,11 @@ HEAD = """<link rel="icon" href="icon.svg">
 <link rel="stylesheet" href="page.css">
 <link rel="preload" href="page.json" as="fetch" crossorigin>
 <script type="module" src="page.js"></script>"""
-Report = Callable[[str, int, int], None]
 
 
 def export_web(
     run: Run, folder: str | Path, policy: Policy | None = None, *, split: str = "test", weights: str = "auto",
-    pictures: bool | None = None, licence: str | None = None, vendor: bool | None = None, against: Run | None = None,
+    pictures: bool | None = None, licence: str | None = None, against: Run | None = None,
     force: bool = False, progress: Report | None = None,
 ) -> Path:  # fmt: skip
     """Write a run as a folder of static files that classifies in the visitor's browser; returns its path.
@@ -79,7 +76,6 @@ def export_web(
         pictures: publish images of ``split``: 1,000 small ones, three that run, and 18 to classify. By default only of
             data that are known to permit it; else coloured tiles stand for them.
         licence: under which the backbone's weights may be published, where that is not known here.
-        vendor: has no effect any more; onnxruntime-web is always in the folder, fetched by npm once (`fetch_runtime`).
         against: another run on the same images, whose exits stand beside in the story.
         force: replace an earlier page.
         progress: called with (what is done, done, in all).
@@ -107,8 +103,6 @@ def export_web(
     policy = fit_run_policy(run) if policy is None else run.fitted_here(policy)
     check_policy(policy, record.n_exits)
     check_resizing(run.preprocess().interpolation)
-    if vendor is not None:
-        warnings.warn(VENDOR, DeprecationWarning, stacklevel=2)
     report(f"fetch {PACKAGE}", 0, 1)
     fetch_runtime()  # first what may fail for lack of a network
     shown = run.config.data.name in PUBLIC_IMAGES if pictures is None else pictures

@@ -14,8 +14,9 @@ from ..analysis.outcome import apply
 from ..policies.base import Policy
 from ..runs.run import Run
 from ..utils.files import write_text
+from ..utils.progress import Report
 from ..utils.replacing import clear_leftovers
-from .export import NOT_HERE, NOT_PUBLISHED, Report, export_web, played
+from .export import NOT_HERE, NOT_PUBLISHED, export_web, played
 from .licences import PUBLIC_IMAGES
 from .places import InPage
 from .single import single_page
@@ -38,14 +39,15 @@ def publish(
         model: also the model, which classifies pictures in the visitor's browser; as `export_web`.
         pictures: publish images of ``split``. By default only of data that are known to permit it; else colours stand
             for them.
-        weights, licence: of the model, as `export_web`.
+        weights, licence: of the model, as `export_web`; with ``model`` only.
         against: another run on the same images, such as one with naive exits, whose exits stand beside in the story.
         force: replace an earlier page.
         progress: called with (what is done, done, in all).
 
     Raises:
         FileExistsError: something else is there, or without ``force`` another page.
-        ValueError: no record of ``split``, or a policy that does not fit it; with the model as `export_web`.
+        ValueError: no record of ``split``, a policy that does not fit it, or weights and a licence without the
+            model; with it as `export_web`.
 
     Example:
         >>> import tempfile
@@ -58,6 +60,8 @@ def publish(
     if model:
         how: dict[str, Any] = {"weights": weights, "pictures": pictures, "licence": licence, "against": against}
         return export_web(run, out, policy, split=split, force=force, progress=progress, **how)
+    if weights != "auto" or licence:
+        raise ValueError("weights and licence are of the model; leave them out, or publish with model=True")
     text = page_html(run, policy, split=split, pictures=pictures, against=against)
     if (file := page_file(out)) == out:
         return write_page(file, text, force=force)

@@ -129,7 +129,7 @@ def vendor_runtime(folder: Path) -> dict[str, dict[str, dict[str, object]]]:
             for role, file in parts._asdict().items():
                 stream = archive.extractfile(f"package/dist/{file.name}")
                 content = stream.read() if stream else b""
-                if _integrity(content, "sha384") != file.integrity:
+                if integrity_of(content) != file.integrity:
                     raise ValueError(f"{file.name} of {PACKAGE} {VERSION} is not the file that was checked")
                 packed = role == "binary"
                 if packed:
@@ -138,15 +138,16 @@ def vendor_runtime(folder: Path) -> dict[str, dict[str, dict[str, object]]]:
                 path.write_bytes(content)
                 facts[backend][role] = {
                     "url": f"{VENDORED}/{path.name}", "bytes": len(content), "packed": packed,
-                    "integrity": _integrity(content, "sha384"),
+                    "integrity": integrity_of(content),
                 }  # fmt: skip
     return facts
 
 
 def integrity(path: Path, algorithm: str = "sha384") -> str:
     """The hash of a file as npm and Subresource Integrity state it."""
-    return _integrity(path.read_bytes(), algorithm)
+    return integrity_of(path.read_bytes(), algorithm)
 
 
-def _integrity(content: bytes, algorithm: str) -> str:
+def integrity_of(content: bytes, algorithm: str = "sha384") -> str:
+    """The hash of these bytes, as `integrity`."""
     return f"{algorithm}-{base64.b64encode(hashlib.new(algorithm, content).digest()).decode()}"

@@ -1,4 +1,4 @@
-"""What a report and a web page share: the slider of a policy's threshold, its rule in words, and a run's facts."""
+"""What pages with and without the model share: the slider of a policy's threshold, and a run's facts in words."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ In: an export (`torch_export`) and images. Out: the same export with float16 or 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ..inference.onnx_engine import OnnxEngine
 from ..inference.onnx_weights import KINDS, shrink_graph
+from ..utils.progress import Report
 from ..utils.typing import Ints
 
 MEASURED = 1000  # images on which kinds of weights are compared
@@ -52,7 +53,7 @@ class Agreement(NamedTuple):
 
 def shrink_export(
     folder: Path, images: Sequence[npt.NDArray[np.uint8]], kind: str = "auto",
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Report | None = None,
 ) -> Agreement:  # fmt: skip
     """Store an export's weights in fewer bytes, in its place; returns what was chosen and measured.
 
@@ -87,7 +88,7 @@ def shrink_export(
 
 def _answers(
     folder: Path, images: Sequence[npt.NDArray[np.uint8]], kind: str,
-    progress: Callable[[str, int, int], None] | None,
+    progress: Report | None,
 ) -> tuple[Ints, Ints]:  # fmt: skip
     """Exit (n,) and label (n,) of every image."""
     engine, exits, labels = OnnxEngine(folder), [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]

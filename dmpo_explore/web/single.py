@@ -7,13 +7,14 @@ and style by their hashes, and no connection.
 from __future__ import annotations
 
 import base64
-import hashlib
 import html
 import json
 import re
 from pathlib import Path
 from string import Template
 from typing import Any
+
+from .runtime import integrity_of
 
 PAGE = Path(__file__).with_name("page")
 _IMPORT = re.compile(r'^import \{ ([^}]+) \} from "\./([\w-]+)\.js";$', re.MULTILINE)
@@ -27,7 +28,8 @@ def single_page(facts: dict[str, Any]) -> str:
     head = f'<link rel="icon" href="data:image/svg+xml;base64,{icon}">\n<style>{style}</style>'
     data = json.dumps(facts, allow_nan=False).replace("<", "\\u003c")
     tail = f'<script type="application/json" id="data">{data}</script>\n<script>{script}</script>'
-    policy = f"script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data: blob:"
+    hashes = [integrity_of(part.encode(), "sha256") for part in (script, style)]
+    policy = f"script-src '{hashes[0]}'; style-src '{hashes[1]}'; img-src data: blob:"
     return page_text(facts["name"], policy, head, tail)
 
 
@@ -67,7 +69,3 @@ def joined_modules(folder: Path, first: str) -> str:
         text = re.sub(r"^export ", "", text, flags=re.MULTILINE)
         scripts.append(f"const ${name} = (() => {{\n{text}return {{ {names} }};\n}})();")
     return "\n".join(scripts).replace("</script", "<\\/script")
-
-
-def _hash(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -1,5 +1,5 @@
 """Draw the diagrams of the pages: python -m builder.diagrams writes docs/assets/*.svg and
-dmpo_explore/course/network/*.svg, the latter as PNG, too, by Chromium.
+dmpo_explore/course/network/*.svg, the latter as PNG, too, by Chromium. Needs benchmarks/ on the path.
 
 The numbers in them are the library's: exit shares, FLOPs, trade-offs and loss weights. A test draws them anew.
 """
@@ -7,7 +7,6 @@ The numbers in them are the library's: exit shares, FLOPs, trade-offs and loss w
 from __future__ import annotations
 
 import io
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -262,17 +261,14 @@ def main() -> None:
 
 def photograph(folder: Path) -> None:
     """Write a PNG beside every SVG of ``folder``, on white."""
-    from playwright.sync_api import sync_playwright
+    from _app.server import chromium
 
-    system = shutil.which("chromium")  # else playwright's own
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=system, args=["--no-sandbox"])
+    with chromium() as browser:
         page = browser.new_page(device_scale_factor=2)
         for path in sorted(folder.glob("*.svg")):
             page.set_content(f"<body style='margin:0;background:white;width:820px'>{path.read_text('utf-8')}</body>")
             drawn = Image.open(io.BytesIO(page.locator("svg").screenshot())).convert("RGB")
             drawn.quantize(64).save(path.with_suffix(".png"), optimize=True)
-        browser.close()
 
 
 if __name__ == "__main__":

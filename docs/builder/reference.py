@@ -27,7 +27,7 @@ TASKS = {  # what one wants to do → packages and modules, in the order of the 
     "Bring images and a model": ("config", "data", "pretrained", "models", "plugins"),
     "Train": ("training", "runs", "jobs", "search", "slimming"),
     "Record and decide": ("records", "policies", "fitting", "analysis"),
-    "Run and publish": ("inference", "reports", "web"),
+    "Run and publish": ("inference", "web"),
     "Look": ("figures", "attribution", "inspection", "course"),
     "Other methods": ("neighbours.online_thresholds", "neighbours.trajectory_search"),
 }
@@ -152,7 +152,7 @@ def config_page() -> str:
 
 def _field_row(found: Option) -> str:
     spelled = f"`--{found.spelling}`" + (f", `--no-{found.spelling}`" if isinstance(found.default, bool) else "")
-    default = f"`{found.shown_default}`" if found.shown_default else "none"
+    default = f"`{found.shown_default}` {found.unit}".rstrip() if found.shown_default else "none"
     bounds = f" Must {found.bounds}." if found.bounds else ""
     return f"| `{found.name}` | {spelled} | {default} | {_cell(found.described() + bounds)} |"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from dmpo_explore.analysis.calibration import (
     brier_score,
     calibration_error,
     calibration_table,
+    expected_error,
     negative_log_likelihood,
     probabilities,
     reliability_table,
@@ -142,6 +145,28 @@ def test_a_tempered_record_softens_scores_only() -> None:
             ask(replace(record, logits=None))
     with pytest.raises(ValueError, match="2 temperatures for 3 exits"):
         tempered_record(record, (1.0, 2.0))
+
+
+@pytest.mark.parametrize("ask", [probabilities, brier_score, negative_log_likelihood])
+@pytest.mark.parametrize("bad", [[2.0], 2.0, (1.0, 2.0), (1.0, -1.0, 1.0), (1.0, 0.0, 1.0), (1.0, np.nan, 1.0)])
+def test_temperatures_are_checked_wherever_they_are_given(ask: Callable[..., object], bad: object) -> None:
+    with pytest.raises(ValueError, match="temperatures for 3 exits|must be a positive number"):
+        ask(make_record(20, 3, 4), bad)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "correct", "words"),
+    [
+        ([90.0, 60.0], [True, False], "confidences from 60 to 90 must be from 0 to 1"),
+        ([0.9, np.nan], [True, False], "must be from 0 to 1"),
+        ([0.9, 0.6], [1, 0], "bool"),
+        ([0.9, 0.6], [True], "must be"),
+        ([], [], "at least one"),
+    ],
+)
+def test_an_expected_error_needs_confidences_and_what_is_correct(confidence: Any, correct: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        expected_error(confidence, correct)
 
 
 @pytest.mark.parametrize("least", [1, 20, 400, 10**6])

@@ -32,7 +32,7 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match=r"labels \(2,\) must be \(3,\)"):
         balanced_accuracy([True, False, True], [0, 1])
     with pytest.raises(ValueError, match="at least one"):
-        balanced_accuracy([], [])
+        balanced_accuracy(np.zeros(0, bool), [])
 
 
 def test_a_row_per_class() -> None:

@@ -198,6 +198,30 @@ def test_how_a_target_is_met_comes_with_it() -> None:
     assert [describe(r["target"]) for r in default] == [f"{b} %, per exit" for b in (30, 50, 70, 100)] + ["full"]
 
 
+def test_a_target_or_an_option_that_would_not_be_used_is_refused() -> None:
+    run = load_run("a")
+    saved = fit_policy(run.record("val"), flops=0.5)
+    with pytest.raises(ValueError, match=r"fitted to {'flops': 0.5}, not to {'flops': 0.6}.* policy='confidence'"):
+        fit_run_policy(run, saved, Target.flops(0.6))
+    assert fit_run_policy(run, saved, Target.flops(0.5)) == fit_run_policy(run, saved) == saved
+    for name in ("per_exit", "calibrate"):
+        with pytest.raises(ValueError, match=rf"{name}=True is for the default budgets"):
+            evaluate_runs(["a"], targets=Target.flops(0.5), **{name: True})  # type: ignore[arg-type]
+    target = Target.flops(0.5, per_exit=True)
+    assert evaluate_runs(["a"], targets=target, per_exit=True) == evaluate_runs(["a"], targets=target)
+
+
+def test_one_run_alone_and_a_run_that_is_open_are_taken(root: Path) -> None:
+    make_run(root, "b")
+    run = load_run("a")
+    rows = evaluate_runs(["a"], targets=Target.flops(0.5))
+    for given in ("a", run, run.path, [run]):
+        assert evaluate_runs(given, targets=Target.flops(0.5)) == rows
+    assert evaluate_protocol(run, "anytime") == evaluate_protocol(["a"], "anytime")
+    beside = evaluate_runs(run, targets=Target.flops(0.5), against=load_run("b"))
+    assert beside == evaluate_runs(["a"], targets=Target.flops(0.5), against="b")
+
+
 def test_a_risk_target_shows_whether_it_is_certified() -> None:
     (kept,) = evaluate_runs(["a"], targets=Target.risk("too_early", epsilon=0.2, delta=0.1))
     assert kept["certificate"]["certified"] and "images on val (" in kept["note"] and kept["flops_fraction"] < 0.9

@@ -16,10 +16,7 @@ ROWS = np.arange(10, 70)
 MODULE = import_module("dmpo_explore.analysis.image_map")  # its function has the same name
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def test_images_that_the_last_exit_sees_alike_are_near() -> None:
@@ -47,7 +44,15 @@ def test_it_is_made_once_and_a_broken_one_again(cache: Path, monkeypatch: pytest
     assert kept_map(record, ROWS) is None and np.array_equal(image_map(record, ROWS), made)
 
 
+def test_a_map_of_a_subset_is_not_taken_for_one_of_its_whole_record() -> None:
+    record, first = make_record(100), np.arange(40)
+    later = record.subset(slice(50, 100))
+    image_map(later, first)
+    assert kept_map(record, first) is None and kept_map(record, first + 50) is not None
+
+
 @pytest.mark.parametrize(("logits", "rows", "words"), [(False, 60, "neither"), (True, 7, "too few")])
 def test_what_has_no_map_says_why(logits: bool, rows: int, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         image_map(make_record(100, with_logits=logits), np.arange(rows))
+    assert kept_map(make_record(100, with_logits=logits), np.arange(rows)) is None

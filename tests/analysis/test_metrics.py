@@ -15,6 +15,7 @@ from synthetic import make_record, record_from_logits
 from dmpo_explore.analysis.metrics import (
     accuracy_interval,
     area,
+    balanced_accuracy,
     bootstrap_difference,
     gain,
     seeds_interval,
@@ -167,7 +168,21 @@ def test_bootstrap_is_paired_and_covers() -> None:
     assert high - low == pytest.approx(2 * 1.96 * flips / 4000**0.5, rel=0.1)  # unpaired, it would be 10 times as wide
     assert (difference, low, high) == bootstrap_difference(a, b)
     assert bootstrap_difference(b, a)[0] == -difference
-    assert bootstrap_difference(a, a) == (0, 0, 0)
+
+
+def test_where_few_answers_differ_the_interval_still_covers() -> None:
+    a = np.arange(34) < 20
+    same, low, high = bootstrap_difference(a, a)
+    assert same == 0 and -low == high == pytest.approx(1.96 * 2**0.5 / 36, rel=1e-3)
+    difference, low, high = bootstrap_difference(a, a & (np.arange(34) >= 4))  # 4 to 0: McNemar's exact p is 0.125
+    assert difference == pytest.approx(4 / 34) and low < 0 < high
+    rng, hits, n, p, q = np.random.default_rng(0), 0, 100, 0.03, 0.01
+    for only_a, only_b, _ in rng.multinomial(n, [p, q, 1 - p - q], size=500):
+        where = np.arange(n)
+        a, b = where < only_a, (only_a <= where) & (where < only_a + only_b)
+        _, low, high = bootstrap_difference(a, b)
+        hits += low <= p - q <= high
+    assert hits >= 470  # a percentile bootstrap's: 450
 
 
 def test_bootstrap_wants_the_same_images() -> None:
@@ -224,10 +239,23 @@ def test_the_interval_over_trainings_wants_a_row_for_each(bad: object) -> None:
         seeds_interval(bad)  # type: ignore[arg-type]
 
 
-def test_arguments_of_resampling_warn_and_change_nothing() -> None:
-    values = [[0.0, 1.0], [1.0, 3.0]]
-    with pytest.warns(DeprecationWarning, match="nothing is resampled"):
-        assert seeds_interval(values, 50, seed=1) == seeds_interval(values)
+@pytest.mark.parametrize(
+    ("more", "less"),
+    [
+        ([[True, False]], [True, False]),  # would be broadcast
+        ([True, False], [True, False]),
+        ([[1, 0]], [[True, False]]),
+        ([[0.9, 0.8]], [[0.7, 0.6]]),  # accuracies
+    ],
+)
+def test_a_gain_needs_the_same_images_correct_or_not(more: object, less: object) -> None:
+    with pytest.raises(ValueError, match=r"must be \(S, B\) bool"):
+        gain("more over less", more, less)  # type: ignore[arg-type]
+
+
+def test_balanced_accuracy_takes_no_labels_for_what_is_correct() -> None:
+    with pytest.raises(ValueError, match=r"correct \(3,\) of type int64 must be"):
+        balanced_accuracy([0, 1, 2], [0, 1, 2])
 
 
 def test_a_gain_is_the_interval_of_the_paired_difference() -> None:

@@ -69,13 +69,18 @@ def test_a_record_without_images_has_no_summary() -> None:
         dx.trade_off(empty)
 
 
+@pytest.mark.parametrize("exits", [[0, -1], [0, 3], [0], [0.0, 1.0], [True, False]])
+def test_exits_that_the_record_does_not_have_are_refused(exits: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"must be 2 integers|must lie in 0 to 2"):
+        Outcome(make_record(2, 3), np.array(exits))
+    assert Outcome(make_record(2, 3), [0, 2]).exits.dtype == np.int64  # type: ignore[arg-type]
+
+
 def test_it_is_frozen_and_computes_once() -> None:
     outcome = apply(ready_policy("confidence", 0.6), make_record(30, 4))
     assert outcome.correct is outcome.correct
     with pytest.raises(dataclasses.FrozenInstanceError):
         outcome.exits = outcome.exits  # type: ignore[misc]
-    with pytest.raises(ValueError, match="one per image"):
-        Outcome(make_record(30, 4), np.zeros(29, int)).correct  # noqa: B018
 
 
 def test_parts_exclude_each_other_and_are_all_differences() -> None:

@@ -9,6 +9,7 @@ import pytest
 from synthetic import make_record
 
 import dmpo_explore as dx
+from dmpo_explore.analysis.outcome import parts
 from dmpo_explore.analysis.run_choice import choose_run, run_differences
 
 RECORD = make_record(400, 4, 10, seed=3)
@@ -56,6 +57,8 @@ def test_what_loses_more_than_is_allowed_is_refused_with_the_number() -> None:
     table = choose_run({"early": at(0), "late": at(3)}, lose=lost - 0.001).table
     assert table["reason"].tolist() == ["", f"loses {100 * lost:.2f} points, more than {100 * (lost - 0.001):g}"]
     assert not choose_run({"early": at(0)}, lose=lost).table["reason"].any()
+    with pytest.raises(ValueError, match="lose=5 must be a fraction .* one point is 0.01"):
+        choose_run({"early": at(0)}, lose=5)
     none = choose_run({"early": at(0)}, lose=0.0)
     assert none.best is none.next is none.lead is None
     with pytest.raises(ValueError, match="at least one run"):
@@ -67,3 +70,38 @@ def test_differences_are_those_of_the_bootstrap() -> None:
     expected = dx.bootstrap_difference(at(3).correct, at(0).correct)
     assert tuple(table[["difference", "low", "high"]].iloc[1]) == expected
     assert table["compute"].tolist() == RECORD.flops_fraction[[0, 3]].tolist()
+
+
+def test_outcomes_of_other_images_are_not_compared() -> None:
+    other = make_record(400, 4, 10, seed=3, indices=np.arange(400) + 400)  # even where the labels are alike
+    outcomes = {"mine": at(0), "theirs": dx.Outcome(other, np.zeros(400, int))}
+    for ask in (choose_run, lambda found: run_differences(found, "mine"), lambda found: parts(*found.values())):
+        with pytest.raises(ValueError, match="are of different images"):
+            ask(outcomes)
+    named = dx.Outcome(replace(RECORD, meta=replace(RECORD.meta, data="my-data")), np.zeros(400, int))
+    assert choose_run({"mine": at(3), "named otherwise": named}).best == "mine"
+
+
+def test_a_run_beside_itself_differs_by_nothing() -> None:
+    assert run_differences({"run": at(3)}, "run")[["difference", "low", "high"]].to_numpy().tolist() == [[0, 0, 0]]
+    best = int(RECORD.correct.mean(axis=0).argmax())
+    alone = RECORD if best == 3 else replace(RECORD, labels=RECORD.prediction[:, 3])  # its last exit is its best
+    table = choose_run({"run": dx.Outcome(alone, np.full(RECORD.n_images, 3))}).table
+    assert table[["lost", "low", "high"]].to_numpy().tolist() == [[0, 0, 0]]
+
+
+def test_what_was_chosen_on_other_images_is_read_on_these() -> None:
+    other = make_record(400, 4, 10, seed=4)
+    on = {name: dx.Outcome(other, np.full(400, k)) for name, k in (("early", 0), ("late", 3))}
+    swapped = {"early": at(3), "late": at(0)}  # here the other one is ahead
+    found = choose_run(swapped, chosen=on)
+    assert (found.best, found.next) == (choose_run(on).best, choose_run(on).next) == ("late", "early")
+    assert found.lead == dx.bootstrap_difference(at(0).correct, at(3).correct) and found.lead[0] < 0
+    assert found.table["accuracy"].tolist() == [swapped[name].correct.mean() for name in ("late", "early")]
+    assert found.reference == choose_run(on).reference
+    assert (
+        choose_run(swapped, lose=0.0, chosen=on).table["reason"].tolist()
+        == choose_run(on, 0.0).table["reason"].tolist()
+    )
+    with pytest.raises(ValueError, match="chosen has the runs"):
+        choose_run(swapped, chosen={"late": on["late"]})

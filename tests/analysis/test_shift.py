@@ -13,6 +13,7 @@ from dmpo_explore.analysis.shift import excess_p_value, shift_table
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.fitting.temperature import tempered_record
 from dmpo_explore.policies.controls import FixedPolicy
+from dmpo_explore.policies.running import hold_budget
 
 
 def test_rows_are_what_the_metrics_say() -> None:
@@ -56,3 +57,12 @@ def test_a_promise_breaks_where_images_change() -> None:
     assert table["violated"].tolist() == [False, True]
     assert table["epsilon"].tolist() == [0.05, 0.05] and table["risk"].tolist() == ["too_early"] * 2
     assert table["p_value"].iloc[1] < 1e-6
+
+
+def test_what_claims_no_bound_breaks_none() -> None:
+    val, other = make_record(2000, 4, 5, seed=1), make_record(2000, 4, 5, seed=2)
+    policy = fit_policy(val, risk="too_early", epsilon=0.05)
+    none = fit_policy(val.subset(slice(20)), risk="too_early", epsilon=0.05)  # too few images to certify anything
+    table = shift_table([("none", 0, other)], {"held": hold_budget(policy, val), "none": none})
+    assert table["risk"].tolist() == ["", ""] and not table["violated"].any()
+    assert table[["epsilon", "p_value"]].isna().all(axis=None)

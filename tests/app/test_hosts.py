@@ -24,6 +24,8 @@ from synthetic import make_record
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from _common.ports import free_port
+
 EVIL = "evil.example"
 pytestmark = pytest.mark.slow  # a server of its own
 
@@ -31,9 +33,7 @@ pytestmark = pytest.mark.slow  # a server of its own
 @contextmanager
 def started(root: Path, log: Path, *options: str) -> Iterator[int]:
     """The app as `dmpo-explore app` starts it; its port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "dmpo_explore.cli", "app", "--no-browser", "--port", str(port), *options]
     environment = os.environ | {"DMPO_EXPLORE_RUNS": str(root), "DMPO_EXPLORE_SLIDER": "native"}
     with log.open("wb") as stream:

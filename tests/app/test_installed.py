@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,8 @@ import pytest
 from made_up import MAIN
 from serving import wait_for
 from visiting import Server, new_visit
+
+from _common.ports import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -38,9 +39,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_the_app_starts_from_a_wheel(installed: Path, tmp_path: Path, browser: Browser) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = os.environ | {"PYTHONPATH": str(installed), "DMPO_EXPLORE_RUNS": str(tmp_path / "none")}
     where = "import dmpo_explore, dmpo_explore.cli.doctor as i; print(dmpo_explore.__file__, i.app_file())"
     done = subprocess.run([sys.executable, "-c", where], cwd=tmp_path, env=environment, capture_output=True, text=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import visiting
 from dmpo_explore_app import messages
 from dmpo_explore_app.state import url
 from made_up import HOSTILE, MAIN, save_run
@@ -23,12 +24,7 @@ PAGES = {"explore.py": "run", "decide.py": "runs", "image.py": "run", "live.py":
 
 
 def opened(view: str, **parameters: str) -> AppTest:
-    app = AppTest.from_file(str(VIEWS / view), default_timeout=60)
-    for name, value in parameters.items():
-        app.query_params[name] = value
-    app.run()
-    assert not app.exception
-    return app
+    return visiting.opened(VIEWS / view, **parameters)
 
 
 def said(app: AppTest) -> str:

@@ -21,6 +21,7 @@ def test_held_thresholds_keep_the_compute_of_calibration() -> None:
 
 def test_the_page_says_on_how_many_corruptions_the_bound_breaks() -> None:
     table = pd.read_csv(RESULTS / "hold-budget.csv")
+    assert "\n".join(benchmark.lines_of(table)) in benchmark.PAGE.read_text(encoding="utf-8")
     corrupted = table[table["images"].str.contains("strength")].set_index("arm")["too_early"] > benchmark.EPSILON
     frozen, held = (int(corrupted[arm].sum()) for arm in ("bound, frozen", "bound, held"))
     page = benchmark.PAGE.read_text(encoding="utf-8")

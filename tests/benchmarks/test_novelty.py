@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import novelty
@@ -15,6 +16,14 @@ def test_generated_images_are_reproducible() -> None:
         once, again = (kind(np.random.default_rng(3)) for _ in range(2))
         assert once.dtype == np.uint8 and once.ndim == 3 and once.shape[2] == 3
         assert np.array_equal(once, again)
+
+
+def test_the_page_shows_the_committed_table() -> None:
+    table, page = pd.read_csv(novelty.TABLE), novelty.PAGE.read_text(encoding="utf-8")
+    assert "\n".join(novelty.lines_of(table)) in page
+    flagged = table.set_index(["by", "kind", "run"])["flagged"].sort_index()
+    assert all(flagged["logits", kind].eq(1).all() for kind in ("noise", "digits"))  # as the text below says
+    assert flagged["scores", "noise", "demo"] == 0 and flagged["scores", "noise", "fashion"] == 0.015
 
 
 @pytest.mark.slow

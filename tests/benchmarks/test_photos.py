@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +19,8 @@ from torch.nn import functional as F
 import dmpo_explore as dx
 import photos
 import second_study
-from _photos import ensembles, fitted_on, pixels, probes, protocol, run, screen, tokens
-from _photos.trials import SCREENS, SMALL_SCREENS, TRIALS, Trial
+from _photos import ensembles, fitted_on, pixels, probes, protocol, run, tokens
+from _photos.trials import SMALL_SCREENS, TRIALS, Trial
 from dmpo_explore.data.images import images_of
 from dmpo_explore.data.torch_loaders import make_loader
 from dmpo_explore.models.flops import config_flops
@@ -122,9 +125,9 @@ def test_budgets_are_shares_of_one_reference() -> None:
 def test_exits_on_cached_tokens_are_those_of_the_model(tmp_path: Path) -> None:
     model = replace(CONFIG.model, tuning="none", image_size=64, exits=(2, 4))
     config = replace(CONFIG, model=model, data=replace(CONFIG.data, train_size=30))
-    tokens.cache_tokens(tmp_path, config, (2, 4))
+    tokens.cache_tokens(tmp_path, config, (2, 4), ("train", "val"))
     files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    tokens.cache_tokens(tmp_path, config, (2, 4))
+    tokens.cache_tokens(tmp_path, config, (2, 4), ("train", "val"))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
     other = replace(config, data=replace(config.data, seed=1))
     tokens.cache_tokens(tmp_path, other, (2, 4), ("train",))  # other images, which do not replace the first ones
@@ -137,11 +140,7 @@ def test_exits_on_cached_tokens_are_those_of_the_model(tmp_path: Path) -> None:
     images, _ = next(iter(make_loader(val, built.preprocess, batch_size=4)))
     own = [output.state for output in built.walk(images)]
     expected = np.stack([output.logits.detach().numpy() for output in built.walk(images)], axis=1)
-    np.testing.assert_allclose(screen.predict(built, own).detach().numpy(), expected, atol=0.1)  # bf16
-    row, correct = screen.screen(tmp_path, config, smoothing=0.1, average=0.5)
-    assert (
-        correct.shape == (len(val), 2) and row["exit_2"] == correct[:, 1].mean() and 0 < row["share_1"] < row["share_2"]
-    )
+    np.testing.assert_allclose(fitted_on.predict(built, own).detach().numpy(), expected, atol=0.1)  # bf16
 
 
 @pytest.mark.slow
@@ -177,7 +176,7 @@ def test_exits_are_compared_with_a_ridge_on_the_pixels_of_the_same_images() -> N
 
 
 def test_every_trial_and_arm_is_a_config() -> None:
-    assert all(trial.config(seed=3).training.seed == 3 for trial in (TRIALS | SCREENS | SMALL_SCREENS).values())
+    assert all(trial.config(seed=3).training.seed == 3 for trial in (TRIALS | SMALL_SCREENS).values())
     with pytest.raises(ValueError, match="no field 'exit'"):
         Trial("misspelt", {"exit": 3}).config(0)
     with pytest.raises(SystemExit):
@@ -202,6 +201,13 @@ def test_the_matched_naive_arm_trains_as_many_weights_as_dmpo(name: str) -> None
     assert trainable("naive-matched") == pytest.approx(trainable("dmpo"), rel=0.05)
 
 
+ENDS = ("difference", "low", "high")
+
+
+def exits_of(row: Mapping[str, Any] | pd.Series[Any], n_exits: int) -> str:
+    return " ".join(f"{100 * row[f'exit_{k}']:.1f}" for k in range(1, n_exits + 1))
+
+
 def test_the_document_states_the_committed_rows() -> None:
     folder, text = Path(photos.RESULTS), (Path(photos.RESULTS).parent / "PHOTOS.md").read_text(encoding="utf-8")
     for _, table in pd.read_csv(folder / "photos-probes.csv").groupby(["image_size", "merge", "once"]):
@@ -215,10 +221,25 @@ def test_the_document_states_the_committed_rows() -> None:
         points = f"{pixel.points:.1f} [{pixel.low:.1f}, {pixel.high:.1f}]"
         assert f"| {pixel.question[5:]} | {100 * pixel.accuracy:.1f} | {points} |" in text
         assert f"{100 * pixel.ridge:.1f} % on val" in text
+    fitted = pd.read_csv(folder / "photos-fitted-on.csv").query("trial == 'frozen-56'")
+    assert len(fitted) == 4
+    for _, row in fitted.iterrows():
+        budgets = (f"{100 * row[f'accuracy_{b}%']:.1f} ({100 * row[f'share_{b}%']:.1f})" for b in (20, 25))
+        points = ("{:+.1f} [{:+.1f}, {:+.1f}]".format(*100 * row[[f"{at}_{b}%" for at in ENDS]]) for b in (20, 25))
+        gains = "" if row["weights"] == "off" else f" {', '.join(points).replace('-', '−')}"
+        assert f"| {exits_of(row, 5)} | {' | '.join(budgets)} |{gains} |" in text
+    trainings = text.split("## Trainings")[1].split("Against `single-linear`")[0]
     kept = pd.read_csv(folder / "photos.csv").set_index("run")
+    never = [name for name in TRIALS if f"{name}-s0" not in kept.index]
+    assert f"Planned and not run: {', '.join(f'`{name}`' for name in never)}." in text
     for file in (folder / "photos").glob("*/row.json"):
         row = run.read_json(file)
         assert kept.loc[row["run"], "exit_1"] == pytest.approx(row["exit_1"], rel=1e-5)
-        assert f"{100 * row['exit_1']:.1f}" in text
+        (line,) = re.findall(rf"(?m)^\| `{row['run'].removesuffix('-s0')}`.*$", trainings)
+        cells = [cell.strip().replace("*", "") for cell in line.strip("|").split("|")]
+        budgets = [f"{100 * row[f'accuracy_{b}%']:.1f} ({100 * row[f'share_{b}%']:.1f})" for b in (30, 40, 50)
+                   if f"accuracy_{b}%" in row]  # fmt: skip
+        assert cells[2] == exits_of(row, sum(name.startswith("exit_") for name in row))
+        assert cells[3 : 3 + len(budgets)] == budgets and not any(cells[3 + len(budgets) : 6])
         with np.load(file.parent / "outcomes.npz") as outcomes:
             assert outcomes["exit 1"].mean() == row["exit_1"]

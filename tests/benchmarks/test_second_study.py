@@ -88,7 +88,8 @@ def test_the_opening_says_what_the_claims_say(tmp_path: Path, monkeypatch: pytes
     assert "\n| `dmpo` is within 1 point of the best single model, at 40 % " in text
     assert "\n| `dmpo` is above `dmpo` without bypass, at 30 % " in text
     assert "\n| naive exits with bypass are above naive exits, at 40 % " in text
-    assert "Not finished: Caltech-101" in text and "**undecided** -1.00 [-1.00, -1.00] (`single-head`)" not in text
+    assert "Not finished: Caltech-101" in text
+    assert "**undecided** -1.00 [-1.57, -0.43] (`single-head`, 5 seeds)" in text
     make(tmp_path / "second" / "caltech", "dmpo", 0)
     make(tmp_path / "second" / "caltech", "static-4", 0)
     text = "\n".join(opening.lines(tmp_path))
@@ -119,6 +120,20 @@ def test_the_figure_has_dmpo_first_and_no_arm_of_a_part(tmp_path: Path) -> None:
     assert not {arm for pair in claims.PARTS.values() for arm in pair} & set(names)
     looks = {(trace.name, trace.line.color, trace.marker.symbol) for trace in figure.data}
     assert len(looks) == len({look[1:] for look in looks}) == len(set(names))  # an arm has one look in all panels
+
+
+def test_figures_stand_side_by_side_with_their_lines_and_one_legend() -> None:
+    rows = pd.DataFrame({"question": ["b", "a"], "points": 1.0, "low": 0.0, "high": 2.0, "seeds": "+1 +1"})
+    figure = dx.figures.gains_figure(rows).update_xaxes(tickformat=".0%")
+    before = figure.to_json()
+    both = opening.side_by_side({"8 epochs": figure, "24 epochs": figure})
+    assert figure.to_json() == before  # the parts stay as they are
+    assert [note.text for note in both.layout.annotations] == ["8 epochs", "24 epochs"]
+    assert [trace.showlegend for trace in both.data].count(True) == 2 and len(both.data) == 4
+    assert [(line.xref, line.yref) for line in both.layout.shapes] == [("x", "y domain"), ("x2", "y2 domain")]
+    assert both.layout.xaxis2.matches == "x" and both.layout.yaxis2.matches is None
+    assert list(both.layout.yaxis.categoryarray) == ["a", "b"] and both.layout.xaxis2.title.text.startswith("points")
+    assert both.layout.xaxis.tickformat == both.layout.xaxis2.tickformat == ".0%"
 
 
 @pytest.mark.slow

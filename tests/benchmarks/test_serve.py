@@ -8,10 +8,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import pandas as pd
 import pytest
 from tiny import recorded_run, tiny_config
 
 import serve
+from _common.results import RESULTS
 
 METRICS = """# TYPE early_exit_stage_images_total counter
 early_exit_stage_images_total{exit="1"} 9
@@ -22,13 +24,15 @@ early_exit_stage_batches_total{exit="2"} 4
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers after 5 ms; refuses an image that is empty."""
+    """Answers after 5 ms; refuses an image that is empty, and ends the connection on one that is ``drop``."""
 
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
         length = int(self.headers["Content-Length"])
-        self.rfile.read(length)
+        if self.rfile.read(length) == b"drop":
+            self.close_connection = True
+            return
         time.sleep(0.005)
         self.answer(200 if length else 400, b"{}")
 
@@ -64,6 +68,21 @@ def test_clients_send_as_fast_as_they_are_answered_or_at_a_rate(port: int) -> No
     mixed = serve.load(port, [b"", b"a"], clients=1, seconds=0.3)
     assert mixed.failed in range(len(mixed.seconds) - 1, len(mixed.seconds) + 2) and mixed.failed > 0
     assert serve.mean_batch(port) == 1.5
+
+
+def test_a_broken_connection_is_a_failed_request(port: int) -> None:
+    found = serve.load(port, [b"drop", b"a"], clients=1, seconds=0.3)
+    assert found.failed > 2 and abs(found.failed - len(found.seconds)) <= 1
+
+
+def test_a_service_that_does_not_start_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="no service at port"), serve.started(tmp_path, None, 1):
+        pass
+
+
+def test_the_page_shows_the_committed_table() -> None:
+    page = serve.PAGE.read_text(encoding="utf-8")
+    assert serve.as_markdown(pd.read_csv(RESULTS / "serve.csv")) in page
 
 
 @pytest.mark.slow

@@ -66,27 +66,27 @@ def test_memory_sees_what_was_there_for_a_while() -> None:
 
 
 def result() -> dict[str, Any]:
-    exits, record = {"30 %": np.zeros(10, int), "nobody": np.full(10, 3)}, make_record(10)
+    exits, record = {"30 %": np.zeros(10, int), "no early exit": np.full(10, 3)}, make_record(10)
     timings = {
         early_exit.PLAIN: Timing([4.0, 4.0], [0.4] * 10),
         "infer, 30 %": Timing([1.6, 1.6], [0.16] * 10),
-        "infer, nobody": Timing([4.4, 4.4], [0.44] * 10),
+        "infer, no early exit": Timing([4.4, 4.4], [0.44] * 10),
         "earlyon loop, 30 %": Timing([2.4, 2.4], [0.24] * 10),
     }
     rows = [early_exit.row(name, 1, timings, exits, record) for name in timings]
     facts = {"cpu": "a CPU", "threads": 2, "device": "cpu", "torch": "2", "onnxruntime": "1", "load": 0.1}
     return {
         "command": "scripts/bench speed --write", "run": "fashion", "rounds": 2, "minutes": 3.1, "machine": facts,
-        "image_size": 70, "leaving": {"policies": {}, "rows": rows},
+        "image_size": 70, "early-exit": {"policies": {}, "rows": rows},
     }  # fmt: skip
 
 
 def test_efficiency_is_measured_over_expected() -> None:
-    rows = {(row["arm"], row["share"]): row for row in result()["leaving"]["rows"]}
+    rows = {(row["arm"], row["share"]): row for row in result()["early-exit"]["rows"]}
     ours = rows["infer", "30 %"]
-    assert ours["speed_up"] == 2.5 and ours["promised"] == pytest.approx(1 / 0.3, abs=1e-3)
+    assert ours["speed_up"] == 2.5 and ours["expected"] == pytest.approx(1 / 0.3, abs=1e-3)
     assert ours["efficiency"] == pytest.approx(0.75) and ours["earlyon"] == {"loop": 1.5}
-    assert rows["infer", "nobody"]["efficiency"] == pytest.approx(4 / 4.4 * 0.9, abs=1e-2)
+    assert rows["infer", "no early exit"]["efficiency"] == pytest.approx(4 / 4.4 * 0.9, abs=1e-2)
     assert "efficiency" not in rows["earlyon loop", "30 %"]  # its predictors are its own: nothing is expected
     assert "speed_up" not in rows[early_exit.PLAIN, None]
 
@@ -101,7 +101,7 @@ def test_early_exit_is_compared_in_its_own_runtime() -> None:
     assert found == {"onnx, 30 %": (4.0, 2.0), "onnx int8, 30 %": (8.0, 3.0), "infer bf16, 30 %": (2.667, 2.0)}
     assert rows["onnx, 30 %"]["efficiency"] == pytest.approx(2.0 * 0.3, abs=1e-2)
     assert rows["plain model, onnx"]["speed_up"] == 2.0
-    given = {"run": "fashion", "machine": {"device": "cpu"}, "leaving": {"rows": list(rows.values())}}
+    given = {"run": "fashion", "machine": {"device": "cpu"}, "early-exit": {"rows": list(rows.values())}}
     assert "| batch 1, onnx int8: times the plain model" in "\n".join(report.render_tables(given))
 
 
@@ -122,31 +122,31 @@ def reasons(batch: int = 1, run: str = "mine", **speed_ups: float) -> str:
     rows = []
     for name, speed_up in speed_ups.items():
         arm, _, share = name.partition("_")
-        numbers = {"speed_up": speed_up, "promised": 3.0, "efficiency": speed_up / 3, "p50_ms": 1.0, "p95_ms": 1.0}
+        numbers = {"speed_up": speed_up, "expected": 3.0, "efficiency": speed_up / 3, "p50_ms": 1.0, "p95_ms": 1.0}
         rates = {"images_per_s": 1.0, "lowest": 1.0, "highest": 1.0}
-        budget = "nobody" if share == "nobody" else f"{share} %"
+        budget = early_exit.NO_EARLY_EXIT if share == "none" else f"{share} %"
         rows.append({"arm": arm.replace("_", " "), "share": budget, "batch": batch, **numbers, **rates,
                      "earlyon": {"loop": speed_up / 3, "batched": speed_up}})  # fmt: skip
-    given = {"run": run, "machine": {"device": "cpu"}, "leaving": {"rows": rows}}
+    given = {"run": run, "machine": {"device": "cpu"}, "early-exit": {"rows": rows}}
     return "\n".join(report.render_tables(given)).partition("## Against the aims")[2].partition("\n\n")[2]
 
 
 def test_a_reason_stands_only_under_rows_that_it_explains() -> None:
-    slow = reasons(infer_30=2.0, infer_nobody=2.0, onnx_nobody=0.9)
-    assert "dozens of small operations. For" in slow and "earlyon's loop" in slow
+    slow = reasons(infer_30=2.0, infer_none=2.0, onnx_none=0.9)
+    assert report.REASONS in slow and "dozens of small operations. For" in slow and "earlyon's loop" in slow
     assert "faster than the plain model" not in slow and "onnxruntime" not in slow and "torch.compile" not in slow
-    assert "even without early exits" in reasons(infer_30=2.0, onnx_nobody=1.4)
+    assert "even without early exits" in reasons(infer_30=2.0, onnx_none=1.4)
     assert "covariance" in reasons(infer_30=2.0, run="fashion") and "covariance" not in reasons(infer_30=2.0)
     assert "In onnxruntime ours are ahead" in reasons(infer_30=2.0, onnx_30=3.3)
     assert "In onnxruntime ours are ahead" not in reasons(infer_30=2.0, onnx_30=3.3, onnx_50=2.9)
-    assert "Reasons" not in reasons(infer_30=3.3, onnx_nobody=0.9)  # no aim is missed
+    assert report.REASONS not in reasons(infer_30=3.3, onnx_none=0.9)  # no aim is missed
     assert "torch.compile" in reasons(infer_30=2.0, compiled_30=2.1)
     assert "torch.compile" not in reasons(infer_30=2.0, compiled_30=2.6)
     int8 = {"plain model, onnx int8_30": 2.5, "onnx int8 one graph_30": 7.0}
     assert "no more than 7.5 can come out" in " ".join(reasons(**int8).split())
     stream = {"stream with refill_30": 1.9}
     assert "hardest image" in reasons(64, **stream) and "small operations" not in reasons(64, **stream)
-    assert "Reasons" not in reasons(64, **{"stream with refill_30": 2.1})
+    assert report.REASONS not in reasons(64, **{"stream with refill_30": 2.1})
 
 
 def test_without_a_terminal_every_arm_and_round_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -241,7 +241,7 @@ def test_an_incorrect_engine_is_refused_and_bf16_is_reported(monkeypatch: pytest
 def test_the_guide_says_what_was_measured() -> None:
     """Every multiple of docs/speed.md's table, from the committed result."""
     page = (Path(__file__).parents[2] / "docs" / "speed.md").read_text(encoding="utf-8")
-    rows = json.loads(speed.RESULT.read_text(encoding="utf-8"))["leaving"]["rows"]
+    rows = json.loads(speed.RESULT.read_text(encoding="utf-8"))["early-exit"]["rows"]
     found = {(row["arm"], row["batch"], row["share"]): f"{row['speed_up']:.2f}" for row in rows if "speed_up" in row}
     named = {
         "eager torch, `dx.infer`": (("infer", 1, "30 %"), ("infer", 64, "30 %")),

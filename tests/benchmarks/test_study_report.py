@@ -190,26 +190,26 @@ def test_a_change_enters_where_every_seed_gains_on_val(results: Path) -> None:
 def test_other_grids_are_read_beside_the_arms_of_core(results: Path) -> None:
     """On the seeds that they have themselves."""
     shared = {"exits": 1, "parameters": 1.0, "first_exit": 0.5, "last_exit": 0.5, "ece_1": 0.01, "full_flops": 0.4}
-    pd.DataFrame([{"run": "single-4-s0"} | shared]).to_csv(results / "study-static.csv", index=False)
+    pd.DataFrame([{"run": "dmpo-isqrt-s0"} | shared]).to_csv(results / "study-predictor.csv", index=False)
     study_report.write_tables()
-    section = study_report.document().split(f"## {TITLES['static']}")[1]
-    rows = re.findall(r"^\| (single|dmpo|single-4) .* (\d) +\|$", section, re.M)
-    assert rows == [("single", "1"), ("dmpo", "1"), ("single-4", "1")]
-    assert "Not finished: single-2 (0 of 3), single-4 (1 of 3)," in section
+    section = study_report.document().split(f"## {TITLES['predictor']}")[1]
+    rows = re.findall(r"^\| (dmpo|dmpo-isqrt) .* (\d) +\|$", section, re.M)
+    assert rows == [("dmpo", "1"), ("dmpo-isqrt", "1")]
+    assert "Not finished: dmpo-moment (0 of 3), dmpo-isqrt (1 of 3)," in section
 
 
 def test_arms_without_a_score_are_named(results: Path) -> None:
     shared = {"exits": 2, "parameters": 1.0, "first_exit": 0.5, "last_exit": 0.5, "exit_1": 0.5, "exit_2": 0.5}
     errors = {"ece_1": 0.01, "ece_2": 0.01, "area": 0.5}
-    pd.DataFrame([{"run": "dmpo-2-exits-s0"} | shared | errors]).to_csv(results / "study-exits.csv", index=False)
+    pd.DataFrame([{"run": "dmpo-cosine-s0"} | shared | errors]).to_csv(results / "study-schedule.csv", index=False)
     rows = [{"run": f"tuning-lr-0.004-s{seed}", "diverged": True} for seed in grids.SEEDS]
     pd.DataFrame(rows).to_csv(results / "study-recipe.csv", index=False)
     study_report.write_tables()
     assert gains_module.choices(results).set_index("arm")["enters"].to_dict() == {
-        "dmpo-2-exits": "no: it cannot meet 30%", "tuning-lr-0.004": "no: it diverged",
+        "dmpo-cosine": "no: it cannot meet 30%", "tuning-lr-0.004": "no: it diverged",
     }  # fmt: skip
     text = study_report.document()
-    assert "Even the first exit uses more than 30 % of the compute, so no score: dmpo-2-exits." in text
+    assert "Even the first exit uses more than 30 % of the compute, so no score: dmpo-cosine." in text
     assert "Diverged: tuning-lr-0.004 (3 of 3)." in text
 
 

@@ -65,15 +65,15 @@ def test_ctrl_c_keeps_what_was_predicted(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("option", ["--out", "--web"])
+@pytest.mark.parametrize("command", ["export mine", "publish mine --model"])
 def test_ctrl_c_in_an_export_leaves_nothing(
-    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     def stop(*arguments: Any, **how: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("dmpo_explore.inference.torch_export._export_stage", stop)
-    done = call("export", "mine", option, tmp_path / "out", "--threshold", 0.4, status=130)
+    done = call(*command.split(), "--out", tmp_path / "out", "--threshold", 0.4, status=130)
     assert "out was not written. Repeat the command to export" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
@@ -113,7 +113,6 @@ def test_export_writes_what_onnxruntime_runs(runs: Path, tmp_path: Path) -> None
     clear = np.abs(record.confidence[:, 0] - 0.3) > 1e-4
     np.testing.assert_array_equal(out.exit[clear], expected[clear])
     assert "--force" in fails("export", "mine", "--out", tmp_path / "onnx")
-    assert "--out DIR for ONNX graphs, or --web DIR" in fails("export", "mine")
     before = listing(tmp_path)
     assert "thresholds" in fails("export", "mine", "--out", tmp_path / "new", "--threshold", "0.1,0.2,0.3")
     assert listing(tmp_path) == before

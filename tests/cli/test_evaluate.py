@@ -270,7 +270,7 @@ def test_a_saved_policy_is_applied_where_it_was_fitted_and_else_fitted_again(run
     assert json.loads(done.stdout) == typed and "another record" not in done.stderr
     record = make_record(300, mine.record("val").n_exits, seed=9)
     fit_policy(record, "entropy", accuracy_drop=0.02).save(file)
-    for command in (["evaluate", "mine"], ["report", "mine", "--out", tmp_path / "report.html"]):
+    for command in (["evaluate", "mine"], ["publish", "mine", "--out", tmp_path / "page.html"]):
         done = call(*command, "--policy", file, "--json")
         answer = json.loads(done.stdout)
         assert (answer["threshold"] if "threshold" in answer else answer["policy"]["thresholds"][0]) == typed[

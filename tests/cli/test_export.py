@@ -1,4 +1,4 @@
-"""`dmpo-explore export`: graphs or a page, of `cli.export`. What is in them: tests/inference, tests/web."""
+"""`dmpo-explore export`, of `cli.export`. What is in the graphs: tests/inference."""
 
 from __future__ import annotations
 
@@ -9,37 +9,12 @@ from pathlib import Path
 import pytest
 from calls import call, fails, listing
 
-from dmpo_explore.cli.export import export
 
-
-def test_a_folder_of_one_kind_is_needed(runs: Path, tmp_path: Path) -> None:
-    assert export.__doc__ and "--web" in export.__doc__
-    both = ["--out", tmp_path / "a", "--web", tmp_path / "b"]
-    for words, begin in (([], "give a folder: "), (both, "give one folder, not two: ")):
-        assert f"{begin}--out DIR for ONNX graphs, or --web DIR for a page" in fails("export", "mine", *words)
-    for option in (["--vendor"], ["--weights", "int8"], ["--licence", "MIT"], ["--no-pictures"]):
-        assert "cannot be combined; leave out --" in fails("export", "mine", "--out", tmp_path / "a", *option)
-    assert not (tmp_path / "a").exists()
-
-
-def test_a_precision_is_of_graphs(runs: Path, tmp_path: Path) -> None:
+def test_a_place_and_a_known_precision_are_needed(runs: Path, tmp_path: Path) -> None:
     place = tmp_path / "a"
+    assert "Missing option '--out'" in fails("export", "mine")
     assert "precision='int4' must be float32 or int8" in fails("export", "mine", "--out", place, "--precision", "int4")
-    assert "leave out --precision" in fails("export", "mine", "--web", place, "--precision", "int8")
-    for option in ("--single", "--serve", "--hold"):
-        assert f"leave out {option}" in fails("export", "mine", "--web", place, option)
     assert not place.exists()
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_page_is_published_with_the_options_of_earlier_versions(runs: Path, tmp_path: Path) -> None:
-    words = ["--threshold", 0.4, "--vendor", "--weights", "float32", "--pictures", "--licence", "MIT"]
-    done = call("export", "mine", "--web", tmp_path / "page", *words, "--json")
-    answer = json.loads(done.stdout)
-    assert "`export --web` is `dmpo-explore publish` now" in done.stderr
-    assert answer["path"] == str(tmp_path / "page") and answer["policy"]["thresholds"] == [0.4]
-    assert (tmp_path / "page" / "pictures").is_dir()
-    assert "it was there and is kept" in call("export", "mine", "--web", tmp_path / "page", *words).stdout
 
 
 @pytest.mark.usefixtures("quick")

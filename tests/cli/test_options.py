@@ -9,20 +9,26 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from dmpo_explore.cli import app
 from dmpo_explore.cli.options import (
     CONFIG,
     TARGET,
-    config_from,
+    changed,
     config_options,
     numbers,
     target_from,
     target_options,
+    typed_values,
 )
-from dmpo_explore.cli.root import app
 from dmpo_explore.config import Config, DataConfig, ModelConfig, TrainingConfig
 from dmpo_explore.fitting.target import Target
 
 NOTHING = dict.fromkeys(CONFIG.values())
+
+
+def typed_into(base: Config, settings: dict[str, Any]) -> Config:
+    """The config of a command whose options are ``settings``."""
+    return changed(base, typed_values(settings))
 
 
 def make_app(seen: dict[str, Any]) -> typer.Typer:
@@ -31,7 +37,7 @@ def make_app(seen: dict[str, Any]) -> typer.Typer:
     @app.command()
     @config_options
     def command(name: str = "x", **settings: Any) -> None:
-        seen.update(settings, chosen=config_from(Config(), settings), called=name)
+        seen.update(settings, chosen=typed_into(Config(), settings), called=name)
 
     return app
 
@@ -66,9 +72,9 @@ def test_a_config_as_it_is_typed_gives_it_back(config: Config) -> None:
 
 
 def test_defaults_are_those_of_the_config() -> None:
-    assert config_from(Config(), NOTHING) == Config()
+    assert typed_into(Config(), NOTHING) == Config()
     base = Config(model=ModelConfig(exits=(2, 4)))
-    assert config_from(base, NOTHING) == base
+    assert typed_into(base, NOTHING) == base
     output = CliRunner().invoke(make_app({}), ["--help"]).output
     help_text = " ".join(output.replace("│", " ").split())
     assert f"Peak learning rate of the tuning. Default: {TrainingConfig().tuning_lr}." in help_text
@@ -79,9 +85,9 @@ def test_defaults_are_those_of_the_config() -> None:
 def test_other_images_decide_anew_about_a_calibration_split() -> None:
     base = Config(DataConfig("caltech101", calibration=True))
     for typed in ({"data": "mine"}, {"train_dir": "mine/train"}):
-        assert config_from(base, NOTHING | typed).data.calibration is None
-    assert config_from(base, NOTHING | {"data": "caltech101", "epochs": 2}).data.calibration is True
-    assert config_from(base, NOTHING | {"data": "mine", "calibration": False}).data.calibration is False
+        assert typed_into(base, NOTHING | typed).data.calibration is None
+    assert typed_into(base, NOTHING | {"data": "caltech101", "epochs": 2}).data.calibration is True
+    assert typed_into(base, NOTHING | {"data": "mine", "calibration": False}).data.calibration is False
 
 
 def test_the_signature_has_no_rest() -> None:

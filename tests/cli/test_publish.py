@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from calls import call, fails
-from fake_hub import FakeHub, serving
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[FakeHub]:
-    with serving(tmp_path / "cache") as found:
-        yield found
+from fake_hub import FakeHub
 
 
 @pytest.mark.usefixtures("quick")
@@ -26,11 +19,20 @@ def test_the_command_writes_both_kinds(runs: Path, tmp_path: Path) -> None:
     assert "it was there and is kept" in call(*words, tmp_path / "a").stdout
     (tmp_path / "empty").mkdir()
     assert "it was there" not in call(*words, tmp_path / "empty").stdout
-    said = call(*words, tmp_path / "b", "--model", "--weights", "float32").stdout
+    model = [*words, tmp_path / "b", "--model", "--weights", "float32", "--pictures", "--licence", "MIT"]
+    said = call(*model).stdout
     assert f"python -m http.server 8000 --directory {tmp_path / 'b'}" in said
     assert (tmp_path / "b" / "stages" / "stage-1.onnx").is_file()
-    assert "it was there and is kept" in call(*words, tmp_path / "b", "--model", "--weights", "float32").stdout
+    assert (tmp_path / "b" / "pictures").is_dir()
+    assert "it was there and is kept" in call(*model).stdout
     assert "replace the page in it with --force" in fails(*words, tmp_path / "b", "--model")
+
+
+def test_a_target_of_a_single_exit_is_full_depth_and_noted(tmp_path: Path) -> None:
+    path = tmp_path / "single.html"
+    done = call("publish", "fashion-single", "--flops", 0.3, "--no-pictures", "--out", path)
+    assert "has a single exit: all images exit there, whatever the target" in done.stderr
+    assert "91.34 %" in path.read_text(encoding="utf-8")
 
 
 def test_wrong_usage_is_one_line(tmp_path: Path) -> None:
@@ -39,6 +41,13 @@ def test_wrong_usage_is_one_line(tmp_path: Path) -> None:
     assert "leave out --private" in fails("publish", "demo", "--out", tmp_path / "a", "--private")
     assert "must be hf://OWNER/NAME" in fails("publish", "demo", "--out", tmp_path / "a", "--hub", "demo")
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_card_of_a_space_has_the_licence_that_was_stated(runs: Path, hub: FakeHub) -> None:
+    call("publish", "mine", "--threshold", 0.4, "--model", "--weights", "float32", "--licence", "MIT", "--hub", "me/m")
+    _, files = hub.files("spaces/me/m", "main") or ("", {})
+    assert b"\nlicense: mit\n" in files["README.md"]
 
 
 @pytest.mark.slow
@@ -51,5 +60,6 @@ def test_a_page_is_pushed_as_a_static_space(hub: FakeHub, tmp_path: Path, monkey
     said = call("publish", "demo", "--flops", 0.3, "--hub", "me/demo", "--out", tmp_path / "kept").stdout
     assert said.splitlines()[-1] == answer["address"]
     assert (tmp_path / "kept" / "index.html").read_bytes() == files["index.html"]
+    assert b"\nlicense:" not in files["README.md"]  # none was stated
     monkeypatch.setenv("HF_TOKEN", "wrong")
     assert "hf auth login" in fails("publish", "demo", "--hub", "me/another")

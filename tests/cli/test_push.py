@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from calls import call, fails
-from fake_hub import FakeHub, serving
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[FakeHub]:
-    with serving(tmp_path / "cache") as found:
-        yield found
+from fake_hub import FakeHub
 
 
 @pytest.mark.slow

@@ -84,11 +84,12 @@ def test_a_search_its_front_and_its_figure(tmp_path: Path, runs: Path) -> None:
     assert "model.rank" in refused and "--resume s" in refused
 
 
-def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, stopping: bool, **__: Any) -> None:
         assert stopping
         raise KeyboardInterrupt
 
+    monkeypatch.chdir(tmp_path)  # the storage is a file beside the user's other ones
     monkeypatch.setattr(run_module, "run_search", interrupted)
     typed = ["--minutes", 1.0, "--storage", "sqlite:///my runs.db", "--stopping"]
     stopped = call("--name", "s", *typed, status=130)
@@ -115,7 +116,7 @@ def test_wrong_usage_and_failures(arguments: list[str], status: int, words: str)
 
 def test_what_is_typed_is_fixed(tmp_path: Path) -> None:
     typed = typed_values(NOTHING | {"rank": 8, "exits": "2,4", "clip_norm": 0.0})
-    assert typed == {"model.rank": 8, "model.exits": [2, 4], "training.clip_norm": None} and typed_values(NOTHING) == {}
+    assert typed == {"model.rank": 8, "model.exits": (2, 4), "training.clip_norm": None} and typed_values(NOTHING) == {}
     space = space_from(None, NOTHING | {"rank": 8, "epochs": 3}, resume=False)
     assert space is not None and space.base.model.rank == 8 and space.base.training.epochs == 3
     assert space.domains.keys() == default_space().domains.keys() - {"model.rank"}

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from dmpo_explore.config import DataConfig
 from dmpo_explore.data import known
-from dmpo_explore.data.images import DATASETS, ImageSet, fetch_data, load_images
+from dmpo_explore.data.images import DATASETS, ImageSet, fetch_data, images_of, load_images
 
 SPLITS = ("train", "val", "test")
 
@@ -29,7 +30,7 @@ def test_bundled_fashion_mnist_is_the_published_test_split() -> None:
 
 
 def test_val_is_5000_fixed_pictures_cut_from_train(fashion_train: ImageSet) -> None:
-    val = load_images("fashion-mnist", "val", train_size=100, seed=7)
+    val = load_images("fashion-mnist", "val", train_size=100, seed=7, calibration=False)
     assert np.bincount(val.labels).tolist() == [500] * 10
     assert val.indices[:6].tolist() == [17, 28, 50, 66, 72, 89]  # published: must never change
     assert len(fashion_train) == 55_000
@@ -47,8 +48,15 @@ def test_train_size_counts_what_val_leaves() -> None:
     assert np.array_equal(first.indices, again.indices)
     assert not np.array_equal(first.indices, other.indices)
     assert not np.intersect1d(first.indices, val.indices).size
-    with pytest.raises(ValueError, match="train_size=55001: fashion-mnist has 1 to 55000 training images"):
-        load_images("fashion-mnist", "train", train_size=55_001)
+    with pytest.raises(ValueError, match="train_size=50001: fashion-mnist has 1 to 50000 training images"):
+        load_images("fashion-mnist", "train", train_size=50_001)
+
+
+@pytest.mark.usefixtures("fashion_train")
+@pytest.mark.parametrize("split", ["train", "val", "calibration"])
+def test_images_by_name_are_those_of_a_run(split: str) -> None:
+    of_run = images_of(DataConfig("fashion-mnist"), split)
+    assert np.array_equal(load_images("fashion-mnist", split).indices, of_run.indices)
 
 
 def test_digits_splits_do_not_overlap() -> None:

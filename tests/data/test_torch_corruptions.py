@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from noise_images import pictures
 
-from dmpo_explore.data.image_set import ImageSet
 from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS, corrupt, corrupted
 
 
@@ -57,12 +57,6 @@ def test_blur_keeps_the_mean_and_flattens() -> None:
     blurred = corrupt(clean, "blur", 5).astype(float)
     assert blurred.mean() == pytest.approx(clean.mean(), abs=1)
     assert np.abs(np.diff(blurred, axis=1)).mean() < 0.5 * np.abs(np.diff(clean.astype(float), axis=1)).mean()
-
-
-def pictures(n: int = 6) -> ImageSet:
-    rng = np.random.default_rng(1)
-    pixels = rng.integers(0, 255, (10, 16, 16), dtype=np.uint8)
-    return ImageSet("made-up", "test", np.arange(n) % 3, ("a", "b", "c"), np.arange(2, 2 + n), pixels)
 
 
 def test_corrupted_pictures_keep_their_places() -> None:

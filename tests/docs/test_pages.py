@@ -95,10 +95,8 @@ def test_every_command_and_option_that_a_page_names_exists() -> None:
         assert options <= known[words[1]] | added, (page, words)
     spelled = set.union(*known.values()) | {"--help", "--version", "--debug", "--plugin"}
     others = {  # of scripts and other programs
-        "--all", "--check", "--lowest", "--seeds", "--write", "--vectors", "--build-arg", "--nproc_per_node",
-        "--nnodes", "--rdzv-endpoint", "--seed", "--minutes", "--only", "--measure", "--serve", "--page",
-        "--run", "--wait", "--numprocesses", "--dist", "--server", "--no-browser", "--quick", "--time", "--first",
-        "--commands", "--shm-size",
+        "--all", "--write", "--build-arg", "--nnodes", "--rdzv-endpoint", "--seed", "--serve", "--run", "--wait",
+        "--server", "--no-browser",
     }  # fmt: skip
     for page, text in TEXTS.items():
         named = set(re.findall(r"`[^`\n]*?(--[a-z][\w-]*)", text))

@@ -124,7 +124,7 @@ def test_a_notebook_is_shown_with_its_outputs(tmp_path: Path) -> None:
     assert text.count('<div class="dx-diagram"><svg') == 1 and "course.network" not in text
     assert len(pictures) >= 3 and all((tmp_path / "notebooks" / name).stat().st_size > 1000 for name in pictures)
     assert ".ipynb" not in text and "<style" not in text
-    assert "**Your guess?** Which goods" in text and "guess(" not in text  # the question, without its code
+    assert "**Your guess?** Which goods" in text and "Guess(" not in text  # the question, without its code
 
 
 @pytest.mark.slow

@@ -7,11 +7,9 @@ import io
 import re
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
-from dmpo_explore.figures.study import gains_figure
 from dmpo_explore.figures.style import (
     MODEL_COLOURS,
     dash,
@@ -19,7 +17,6 @@ from dmpo_explore.figures.style import (
     image_address,
     model_colour,
     model_line,
-    side_by_side,
     symbol,
     translucent,
 )
@@ -48,22 +45,3 @@ def test_an_image_is_enlarged_without_smoothing() -> None:
     shown = Image.open(io.BytesIO(base64.b64decode(image_address(pixels, 3).split(",")[1])))
     np.testing.assert_array_equal(np.asarray(shown)[::3, ::3], pixels)
     assert shown.size == (6, 6)
-
-
-def test_figures_stand_side_by_side_with_their_lines_and_one_legend() -> None:
-    rows = pd.DataFrame({"question": ["b", "a"], "points": 1.0, "low": 0.0, "high": 2.0, "seeds": "+1 +1"})
-    figure = gains_figure(rows)
-    before = figure.to_json()
-    both = side_by_side({"8 epochs": figure, "24 epochs": figure})
-    assert figure.to_json() == before  # the parts stay as they are
-    assert [note.text for note in both.layout.annotations] == ["8 epochs", "24 epochs"]
-    assert [trace.showlegend for trace in both.data].count(True) == 2 and len(both.data) == 4
-    assert [(line.xref, line.yref) for line in both.layout.shapes] == [("x", "y domain"), ("x2", "y2 domain")]
-    assert both.layout.xaxis2.matches == "x" and both.layout.yaxis2.matches == "y"
-    assert list(both.layout.yaxis.categoryarray) == ["a", "b"] and both.layout.xaxis2.title.text.startswith("points")
-    figure.update_xaxes(tickformat=".0%")
-    own = side_by_side({"8 epochs": figure, "24 epochs": figure}, same_y=False)
-    assert own.layout.xaxis2.matches == "x" and own.layout.yaxis2.matches is None
-    assert own.layout.xaxis.tickformat == own.layout.xaxis2.tickformat == ".0%"
-    with pytest.raises(ValueError, match="no figures"):
-        side_by_side({})

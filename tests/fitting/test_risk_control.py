@@ -22,6 +22,7 @@ from dmpo_explore.fitting.risk_control import (
     smallest_risk,
     too_early,
 )
+from dmpo_explore.fitting.temperature import fit_temperatures
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.controls import OraclePolicy
 from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
@@ -72,6 +73,21 @@ def test_with_errors_the_images_needed_are_certified_in_nine_of_ten_draws() -> N
 def test_the_smallest_risk_is_where_that_many_images_are_just_enough(n: int) -> None:
     smallest = smallest_risk(n)
     assert images_needed(smallest * 1.001) <= n < images_needed(smallest * 0.98 if n > 1 else 0.7)
+
+
+@pytest.mark.parametrize("delta", [0, 1, 5])
+def test_a_level_in_per_cent_is_refused(delta: float) -> None:
+    with pytest.raises(ValueError, match=f"delta={delta} must lie between 0 and 1"):
+        smallest_risk(53, delta=delta)
+
+
+def test_a_record_without_images_certifies_nothing() -> None:
+    record, policy = make_record(20, 3).subset(slice(0, 0)), ConfidencePolicy((0.5,))
+    for ask in (certify, fixed_sequence):
+        with pytest.raises(ValueError, match="nothing can be certified on a record without images"):
+            ask(record, policy)
+    with pytest.raises(ValueError, match="temperatures cannot be fitted on a record without images"):
+        fit_temperatures(record)
 
 
 def test_what_images_can_certify_is_said_in_words() -> None:

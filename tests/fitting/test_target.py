@@ -82,7 +82,9 @@ def test_options_are_those_of_the_command_line() -> None:
         (lambda: Target.flops(float("nan")), "flops=nan must be a fraction"),
         (lambda: Target.flops(True), "flops=True must be a fraction"),
         (lambda: Target.flops("0.3"), "flops='0.3' must be a fraction"),  # type: ignore[arg-type]
-        (lambda: Target.accuracy_drop(-0.1), "accuracy_drop=-0.1 must be a fraction from 0 to 1"),
+        (lambda: Target.accuracy_drop(-0.1), "accuracy_drop=-0.1 must be a fraction from 0 and below 1"),
+        (lambda: Target.accuracy_drop(1), "1 is 100 %, one point is 0.01"),
+        (lambda: Target.near_best(1), "1 is 100 %, one point is 0.01"),
         (lambda: Target.accuracy_drop(2), "accuracy_drop=2 must be"),
         (lambda: Target.shares((0.5, 0.4)), "must be 2 fractions, one per exit, that sum to 1"),
         (lambda: Target.shares((1.5, -0.5)), "must be 2 fractions"),
@@ -137,7 +139,7 @@ def test_descriptions() -> None:
 def test_per_cent_is_not_taken_for_a_fraction() -> None:
     """Costs of this record: 0.3, 0.5, 0.7, 0.9."""
     record = make_record(50, 4)
-    for target in (Target.flops(1.0), Target.flops(0.95), Target.accuracy_drop(1.0), Target.full_depth()):
+    for target in (Target.flops(1.0), Target.flops(0.95), Target.accuracy_drop(0.99), Target.full_depth()):
         target.check(record)
     with pytest.raises(ValueError, match=re.escape("full depth, which costs 0.9; did you mean 0.07?")):
         Target.flops(7).check(record)

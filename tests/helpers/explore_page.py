@@ -6,6 +6,7 @@ from typing import Any
 
 from made_up import MAIN
 from streamlit.testing.v1 import AppTest
+from visiting import address_of as address_of
 from visiting import checked, opened
 
 import dmpo_explore as dx
@@ -40,10 +41,6 @@ def expected_of(record: dx.ExitRecord, policy: dx.Policy) -> dict[str, str]:
         "Accuracy": f"{s['accuracy']:.2%}",
         "Compute saved": f"{1 - s['flops_fraction']:z.1%}".replace("-", "−"),
     }
-
-
-def address_of(app: AppTest) -> dict[str, str]:
-    return {key: value if isinstance(value, str) else value[-1] for key, value in app.query_params.items()}
 
 
 def bodies(app: AppTest) -> list[str]:

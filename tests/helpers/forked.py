@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from _common.ports import free_port
 from _faults.commands import fork
 
 COMMAND_LINE = "import runpy; runpy.run_module('dmpo_explore.cli', run_name='__main__')"
@@ -45,9 +45,7 @@ def start(code: str, folder: Path, *words: object, **environment: str) -> Progra
 
 def run_in_two(code: str, folder: Path, *words: object) -> str:
     """Run Python code in two processes that find each other as those of torchrun; what the first writes to stdout."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     shared |= {"CUDA_VISIBLE_DEVICES": ""}
     both = [start(code, folder, *words, RANK=rank, LOCAL_RANK=rank, **shared) for rank in "01"]

@@ -8,6 +8,7 @@ import re
 import visiting
 from made_up import MAIN
 from streamlit.testing.v1 import AppTest
+from visiting import address_of as address_of
 from visiting import checked
 
 import dmpo_explore as dx
@@ -29,10 +30,6 @@ def bodies(app: AppTest) -> str:
 
 def reason(app: AppTest) -> str:
     return html.unescape(re.findall(r'<p class="dx-why">(.*?) <b>', bodies(app))[0])
-
-
-def address_of(app: AppTest) -> dict[str, str]:
-    return {key: value if isinstance(value, str) else value[-1] for key, value in app.query_params.items()}
 
 
 def press(app: AppTest, label: str) -> AppTest:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,13 +15,13 @@ from pathlib import Path
 from made_up import MAIN
 from visiting import Server
 
+from _common.ports import free_port
+
 
 @contextmanager
 def serving(runs_root: Path, log: Path, **settings: str) -> Iterator[Server]:
     """The app on any runs root, as long as the block lasts; ``settings`` are further variables of its environment."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     options = ["--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1"]
     command = [sys.executable, "-m", "streamlit", "run", "app/server.py", *options, "--server.fileWatcherType=none"]
     environment = os.environ | {"DMPO_EXPLORE_RUNS": str(runs_root), "DMPO_EXPLORE_SLIDER": "live"} | settings

@@ -201,6 +201,11 @@ def checked(app: AppTest) -> AppTest:
     return app
 
 
+def address_of(app: AppTest) -> dict[str, str]:
+    """What the page's address keeps, as a link gives it."""
+    return {key: value if isinstance(value, str) else value[-1] for key, value in app.query_params.items()}
+
+
 def elements_sent(page: Page) -> list[tuple[str, str, int]]:
     """Kind, label or component, and bytes of every element that the server sends from now on, references left out."""
     found: list[tuple[str, str, int]] = []

@@ -51,7 +51,7 @@ def run(folder: Path, *words: object) -> str:
 
 
 def paint(folder: Path) -> list[Path]:
-    """Images of several shapes: one lies on its side by its EXIF orientation, one is transparent, two are deep grey."""
+    """Images of several shapes: one lies on its side by its EXIF orientation, one has transparency, three are deep."""
     paths = []
     for i, shape in enumerate([(40, 60), (61, 37), (32, 32), (50, 90), (33, 34), (45, 44)]):
         channels = 4 if i == 4 else 3  # with transparent parts
@@ -64,6 +64,8 @@ def paint(folder: Path) -> list[Path]:
     for name, deep in (("16 bits.png", (65535 * grey).astype(np.uint16)), ("float.tiff", grey)):
         paths.append(folder / name)
         Image.fromarray(deep).save(paths[-1])
+    paths.append(folder / "16 bits, one value transparent.png")
+    Image.fromarray((65535 * grey).astype(np.uint16)).save(paths[-1], transparency=30_000)
     return paths
 
 

@@ -15,7 +15,7 @@ from synthetic import between, make_meta
 
 from dmpo_explore.data.images import load_images
 from dmpo_explore.data.torch_loaders import make_loader
-from dmpo_explore.inference.live_arms import ENGINES, load_average, open_arms, to_the_end
+from dmpo_explore.inference.live_arms import ENGINES, open_arms, to_the_end
 from dmpo_explore.inference.live_run import LiveRun
 from dmpo_explore.inference.torch_recording import record_split
 from dmpo_explore.models.prepared import cast_products
@@ -139,8 +139,3 @@ def test_inputs_are_the_pictures_at_the_rows(real: Any) -> None:
     assert inputs.shape == (2, 3, 32, 32)
     batch, _ = next(iter(make_loader(real.pictures, real.model.preprocess, batch_size=6)))
     assert torch.equal(inputs[0], batch[5]) and torch.equal(inputs[1], batch[2])
-
-
-def test_the_load_is_that_of_the_system() -> None:
-    load = load_average()
-    assert load is None or load >= 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from noise_images import pictures
 from synthetic import make_meta, record_from_logits
 
 from dmpo_explore.data.image_set import ImageSet
@@ -15,12 +16,6 @@ from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS
 from dmpo_explore.inference import torch_corrupted
 from dmpo_explore.inference.torch_corrupted import record_corrupted
 from dmpo_explore.records.record import ExitRecord
-
-
-def pictures(n: int = 6) -> ImageSet:
-    rng = np.random.default_rng(1)
-    pixels = rng.integers(0, 255, (10, 16, 16), dtype=np.uint8)
-    return ImageSet("made-up", "test", np.arange(n) % 3, ("a", "b", "c"), np.arange(2, 2 + n), pixels)
 
 
 def test_records_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +55,7 @@ def test_records_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert made[:2] == ["test, noise 1", "test, noise 2"] and len(made) == 20 and run.asked == 1
     assert all(record.n_images == 4 for *_, record in first)
     shutil.rmtree(tmp_path / "blur-2")
-    again = list(record_corrupted(run, tmp_path, rows=slice(0, 4)))
+    again = list(record_corrupted(run, str(tmp_path), rows=slice(0, 4)))
     assert len(again) == 20 and made[20:] == ["test, blur 2"]
     again = list(record_corrupted(run, tmp_path, rows=slice(0, 4)))
     assert len(again) == 20 and len(made) == 21

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -27,6 +28,19 @@ def test_nan_logits_are_refused() -> None:
     broken[3] = torch.nan
     with pytest.raises(ValueError, match="1 of 60 images gave NaN or infinite logits"):
         record_split(made(), [(broken, labels())], make_meta(B, K, C))
+
+
+@pytest.mark.parametrize(
+    ("first", "facts", "message"),
+    [
+        (1, {}, r"labels.npy: 3 at image 2 .* must be one of the 3 classes"),
+        (0, {"flops": (1.0, 2.0)}, "flops"),
+        (0, {"indices": None, "class_names": ("a", "b")}, "must be"),
+    ],
+)
+def test_a_record_in_memory_is_checked(first: int, facts: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        record_split(made(), [(pictures(), labels() + first)], make_meta(B, K, C, **facts))
 
 
 @pytest.mark.parametrize(

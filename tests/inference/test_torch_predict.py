@@ -59,6 +59,8 @@ def test_an_unreadable_file_carries_its_error(run: Run, files: list[Path]) -> No
 def test_a_policy_for_other_exits_is_refused(run: Run, files: list[Path]) -> None:
     with pytest.raises(ValueError, match="3 thresholds; 2 exits"):
         next(predict_files(run, files, ConfidencePolicy((0.5, 0.6, 0.7)), device="cpu"))
+    with pytest.raises(ValueError, match="batch_size=-1 must be at least 1"):
+        next(predict_files(run, files, ConfidencePolicy((0.5,)), device="cpu", batch_size=-1))
 
 
 def test_csv_counts_exits_from_one_and_quotes() -> None:

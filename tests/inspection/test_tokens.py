@@ -102,6 +102,8 @@ def test_wrong_arguments_are_refused() -> None:
         stage_tokens(model, pictures()[:0])
     with pytest.raises(ValueError, match=r"images of shape \(3, 32, 32\)"):
         stage_tokens(model, pictures()[0])
+    with pytest.raises(ValueError, match="batch_size=-1 must be at least 1"):
+        stage_tokens(model, pictures(), batch_size=-1)
     with pytest.raises(ValueError, match="source='side'"):
         stage_tokens(model, pictures(1)).patches(0, "side")
     with pytest.raises(ValueError, match="every=4 does not divide the 6 blocks"):

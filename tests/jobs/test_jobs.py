@@ -15,7 +15,7 @@ from tiny import tiny_config
 from typer.testing import CliRunner
 
 from dmpo_explore import jobs
-from dmpo_explore.cli import root as root_module
+from dmpo_explore.cli import app
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.inference.torch_recording import record_run
 from dmpo_explore.jobs.progress_file import read_progress
@@ -86,7 +86,7 @@ def test_measuring_is_real_and_what_is_missing_names_the_way_out(root: Path, mon
 def test_train_records_and_says_how_far_it_is(root: Path, tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(tiny_config(epochs=1).to_json())
     options = ["--config", "c.json", "--name", "new", "--record", "--progress", "p.json", "--device", "cpu", "--json"]
-    done = CliRunner().invoke(root_module.app, ["train", *options])
+    done = CliRunner().invoke(app, ["train", *options])
     assert done.exit_code == 0, done.output
     assert [row["split"] for row in json.loads(done.stdout)["records"]] == ["val", "test"]
     assert load_run("new").splits() == ["test", "val"]

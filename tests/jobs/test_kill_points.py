@@ -21,7 +21,7 @@ from background import wait
 from tiny import tiny_config
 from typer.testing import CliRunner
 
-import dmpo_explore.jobs.jobs as starting
+import dmpo_explore.jobs.process as starting
 from _faults.kill_points import Killed, copied_at_renames
 from dmpo_explore import jobs
 from dmpo_explore.cli import app

@@ -52,7 +52,7 @@ def test_a_process_that_cannot_be_started_leaves_a_job_that_says_why(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(root / "no-python"))
-    monkeypatch.setattr("dmpo_explore.jobs.jobs.KIND", [])
+    monkeypatch.setattr("dmpo_explore.jobs.process.KIND", [])
     with pytest.raises(FileNotFoundError):
         jobs.start(CONFIG, "mine")
     status = jobs.job_status(jobs.load_job("mine"))

@@ -18,6 +18,11 @@ def test_the_last_exit_costs_little_more_than_the_plain_backbone(name: str) -> N
     assert flops.cumulative[0] <= 0.5 * flops.reference
 
 
+def test_the_last_exits_own_predictor_counts() -> None:
+    flops = config_flops(fitted(ModelConfig("tinynet_e", "random", last_predictor="covariance")), 10)
+    assert flops.cumulative[-1] <= MOST * flops.reference
+
+
 def test_what_was_chosen_stays() -> None:
     config = ModelConfig("vit_tiny_patch16_224", "random", 96, channels=40)
     assert fitted(config) == config

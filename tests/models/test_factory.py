@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from small_model import pictures
+from torch import nn
 from torch.nn import functional as F
 
 from dmpo_explore.config import ModelConfig
@@ -64,10 +65,6 @@ def small(**changes: Any) -> ModelConfig:
     values: dict[str, Any] = {"backbone": "test_vit", "weights": "random", "image_size": 32}
     values |= {"exits": 3, "rank": 4, "bypass_width": 6, "channels": 8}
     return ModelConfig(**(values | changes))
-
-
-def pictures(n: int = 4) -> Tensor:
-    return torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
 def test_the_cases_are_few_and_hold_every_pair() -> None:
@@ -264,6 +261,29 @@ def test_a_backbones_own_dropout_is_off_unless_all_of_it_is_tuned(tuning: str) -
     assert torch.equal(first, second) == (tuning != "full")
     if tuning == "lora":  # its own stays
         assert any(isinstance(one, nn.Dropout) and one.p == small().dropout for one in model.modules())
+
+
+class _Mixed(nn.Module):
+    """Attention between the places of a map, then an LSTM of two layers along them, both with dropout of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, dropout=0.9, batch_first=True)
+        self.lstm = nn.LSTM(8, 8, num_layers=2, dropout=0.9, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        places = x.flatten(2).transpose(1, 2)
+        places = places + self.attention(places, places, places)[0]
+        return self.lstm(places)[0].transpose(1, 2).reshape(x.shape)
+
+
+@pytest.mark.parametrize("tuning", ["none", "full"])
+def test_dropout_inside_attention_and_recurrent_layers_is_off_too(tuning: str) -> None:
+    backbone = own_backbone()
+    backbone.trunks[0] = nn.Sequential(backbone.trunks[0], _Mixed())
+    model = build_model(small(tuning=tuning, channels=8), C, backbone=backbone).train()
+    first, second = (model.stages[0].trunk(model.embed(pictures())) for _ in range(2))
+    assert torch.equal(first, second) == (tuning != "full")
 
 
 @pytest.mark.parametrize("tuning", ["lora", "lora-all"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from flop_counts import CHANNELS, HIDDEN, C, R, config, matmul, measured, near
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -189,6 +190,16 @@ def test_one_multiply_add_is_two_flops() -> None:
 
 
 @pytest.mark.slow
+def test_an_lstm_costs_its_matrices_at_every_step() -> None:
+    T, wide, h = 4, 8, 5
+    x = torch.zeros(1, T, wide)
+    for layer in (nn.LSTM(wide, h), nn.LSTM(wide, h, batch_first=True)):
+        assert count_flops(layer, x) == 2 * T * 4 * h * (wide + h)
+    both = nn.LSTM(wide, h, num_layers=2, bidirectional=True)
+    assert count_flops(both, x) == 2 * T * 4 * h * 2 * ((wide + h) + (2 * h + h))
+    assert count_flops(nn.GRU(wide, h), x) == 2 * T * 3 * h * (wide + h)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_the_mode_is_restored(training: bool) -> None:
     model = assemble(config(), C).train(training)

@@ -96,6 +96,30 @@ def test_a_scale_becomes_rows() -> None:
         torch.testing.assert_close(fold_scale(layer, gamma)(x), layer(x) * gamma)
 
 
+class _NormBeforeScale(nn.Module):
+    """x + ls1(norm(attn(x))): a block whose scale is not that of the layer before it."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        from timm.layers import Attention, LayerScale
+
+        super().__init__()
+        self.attn, self.norm, self.ls1 = Attention(8, 2), norm, LayerScale(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.ls1(self.norm(self.attn(x)))
+
+
+@pytest.mark.parametrize(("norm", "folded"), [(nn.Identity(), 1), (nn.LayerNorm(8), 0), (nn.GELU(), 0)])
+@torch.no_grad()
+def test_a_scale_is_folded_only_where_the_answer_stays(norm: nn.Module, folded: int) -> None:
+    torch.manual_seed(0)
+    block, x = _NormBeforeScale(norm).eval(), torch.randn(2, 3, 8)
+    block.ls1.gamma.normal_()
+    before, state = block(x), torch.get_rng_state()
+    assert merge(block) == folded and (folded or torch.equal(torch.get_rng_state(), state))  # the proof draws nothing
+    torch.testing.assert_close(block(x), before)
+
+
 def test_another_activation_is_left_alone() -> None:
     from timm.layers import GluMlp, Mlp
 

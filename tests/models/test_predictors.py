@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from predictor_input import GRID, PREFIX, B, C, D, N, made, tokens
 from torch import Tensor
 
+from dmpo_explore.config import ModelConfig
 from dmpo_explore.models.predictors import (
     PREDICTORS,
     CovariancePredictor,
     LinearPredictor,
     MomentPredictor,
 )
-from dmpo_explore.models.second_order import newton_schulz
+from dmpo_explore.models.second_order import NORMALISATIONS, newton_schulz
 
 
 def array(x: Tensor) -> NDArray[np.float64]:
@@ -63,8 +64,9 @@ def test_covariance_predictor_equals_numpy(normalisation: str) -> None:
     np.testing.assert_allclose(array(predictor(x)), expected, rtol=1e-3, atol=2e-4)
 
 
-def test_covariance_parameters_at_the_default_size() -> None:
+def test_covariance_at_the_defaults_of_a_config() -> None:
     predictor = CovariancePredictor(384, 10, (5, 5), 1)
+    assert predictor.normalise is NORMALISATIONS[ModelConfig().normalisation]
     assert predictor.second.in_features == 48 * 49 // 2 == 1176
     assert sum(p.numel() for p in predictor.parameters()) == 2 * 384 * 10 + 10 + 384 * 48 + 1176 * 10
 

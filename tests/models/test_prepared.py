@@ -15,6 +15,7 @@ from dmpo_explore.models.predictors import PREDICTORS, CovariancePredictor
 from dmpo_explore.models.prepared import PreparedCovariance, cast_products, prepare
 from dmpo_explore.models.second_order import covariance, newton_schulz, root_of_covariance
 from dmpo_explore.records.record import RecordMeta
+from dmpo_explore.training.accelerator import frozen_in
 
 VIEWS = ("view", "transpose", "t", "slice", "unsqueeze", "expand", "diagonal", "permute", "_unsafe_view", "detach")
 
@@ -78,6 +79,12 @@ def test_fewer_flops_where_tokens_are_few() -> None:
     assert count_flops(PreparedCovariance(predictor), x) < count_flops(predictor, x)
 
 
+def test_one_product_more_where_tokens_are_many() -> None:
+    x = torch.zeros(1, 25, 16)
+    plain = count_flops(lambda x: newton_schulz(covariance(x)), x)
+    assert count_flops(root_of_covariance, x) == plain + 2 * 16**3
+
+
 def test_only_what_has_a_faster_form_is_changed() -> None:
     config = dx.ModelConfig("test_vit", "random", 32, exits=3, normalisation="sqrt")
     assert prepare(dx.build_model(config, 3).eval()) == 0
@@ -116,6 +123,19 @@ def test_weights_that_are_cast_once_give_the_bits_of_autocast(kinds: dict[str, s
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         expected = model(images)
         assert cast_products(model, torch.bfloat16) > 12
+        assert torch.equal(model(images), expected)
+
+
+def test_standardised_convolutions_are_left_to_autocast() -> None:
+    """Their weights are standardised in float32 and cast then: cast before, they would give other bits."""
+    parts = {"bypass": "none", "predictor": "linear", "tuning": "none"}
+    model = dx.build_model(dx.ModelConfig("resnetv2_50x1_bit", "random", 32, exits=(1,), **parts), n_classes=4).eval()
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        expected = model(images)
+        with frozen_in(model, torch.bfloat16):
+            assert torch.equal(model(images), expected)
+        assert cast_products(model, torch.bfloat16) > 0
         assert torch.equal(model(images), expected)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from draws import naive_draw
 from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import DEPLOYABLE, make_record, ready_policy, record_from_logits
@@ -63,14 +64,6 @@ def naive_exit(policy: Policy, record: ExitRecord, i: int) -> int:
         if exits_here:
             return k
     return last
-
-
-def naive_draw(row: int, exit: int) -> float:
-    """In Python's integers."""
-    x = (row * 64 + exit + 1) % 2**32
-    for _ in range(3):
-        x = ((x >> 16) ^ x) * 0x45D9F3B % 2**32
-    return ((x >> 9) + 0.5) / 2**23
 
 
 def naive_gate(weights: tuple[float, ...], record: ExitRecord, i: int, k: int, agreed: int) -> float:
@@ -215,6 +208,12 @@ def test_temperatures_soften_what_is_read(name: str, seed: int) -> None:
     assert policy.exits(record).tolist() == replace(policy, temperatures=()).exits(plain).tolist()
     again = policy_from_dict(json.loads(json.dumps(policy.to_dict())))
     assert again == policy != replace(policy, temperatures=())
+
+
+def test_a_change_of_the_values_leaves_the_policy_as_it_is() -> None:
+    policy = ConfidencePolicy((0.5,), {"target": {"flops": 0.3}})
+    policy.to_dict()["fitted"]["target"]["flops"] = 0.9
+    assert policy.fitted == {"target": {"flops": 0.3}}
 
 
 def test_temperatures_need_logits_and_one_number_per_exit() -> None:

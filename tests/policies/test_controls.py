@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from draws import naive_draw
 from synthetic import make_record
 
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.controls import FixedPolicy, OraclePolicy, RandomPolicy
-
-
-def naive_draw(row: int, exit: int) -> float:
-    """In Python's integers."""
-    x = (row * 64 + exit + 1) % 2**32
-    for _ in range(3):
-        x = ((x >> 16) ^ x) * 0x45D9F3B % 2**32
-    return ((x >> 9) + 0.5) / 2**23
 
 
 def test_the_oracle_is_the_best_that_can_be() -> None:

@@ -18,12 +18,6 @@ from dmpo_explore.records.record import ExitRecord, RecordMeta
 from dmpo_explore.records.validation import FORMAT_VERSION, SCORE_TYPES
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    make_record(8, 3, 5).save(tmp_path / "val")
-    return tmp_path / "val"
-
-
 @pytest.mark.parametrize("mapped", [False, True])
 def test_round_trip_is_exact_and_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mapped: bool) -> None:
     monkeypatch.setattr("dmpo_explore.records.arrays.WHOLE", 0 if mapped else 2**20)
@@ -271,6 +265,14 @@ def test_bundled_records_are_read_as_they_were_written(path: Path) -> None:
     assert record.meta.exit_blocks == tuple(on_disk["exits"]) and record.n_exits == len(on_disk["exits"])
     assert path.name in (record.meta.split, f"{record.meta.data}-{record.meta.split}")
     assert record.n_images == len(np.load(path / "labels.npy"))
+
+
+def test_a_record_is_shown_on_one_line() -> None:
+    record = make_record(1200, 3)
+    np.testing.assert_allclose(record.accuracy, record.correct.mean(axis=0))
+    first = f"{100 * record.correct[:, 0].mean():.1f}"
+    assert repr(record).startswith(f"<ExitRecord of synthetic val: 1,200 images, 3 exits, accuracy {first} ")
+    assert repr(record.subset(slice(0, 0))) == "<ExitRecord of synthetic val: 0 images, 3 exits>"
 
 
 def test_there_are_bundled_records() -> None:

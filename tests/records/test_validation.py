@@ -9,17 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic import make_record, record_from_logits
+from synthetic import record_from_logits
 
 from dmpo_explore.fitting.temperature import fit_temperatures
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.records.validation import FILES, META_FIELDS, OPTIONAL, array_problems, meta_problems, problems
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    make_record(8, 3, 5).save(tmp_path / "val")
-    return tmp_path / "val"
 
 
 def change_meta(folder: Path, **changes: Any) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from fake_hub import FakeHub, serving
+from fake_hub import FakeHub
 
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.check import check_folder
@@ -36,12 +35,6 @@ from dmpo_explore.runs.torch_weights import read_weights
 
 DEMO = Path(RUN_FILE).parent / "bundled" / "demo-cnn"
 RUN = Run(DEMO)
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[FakeHub]:
-    with serving(tmp_path / "cache") as found:
-        yield found
 
 
 def listed(path: Path) -> dict[str, bytes]:

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from fake_hub import FakeHub, serving
+from fake_hub import FakeHub
 
-from dmpo_explore.runs.hub_space import push_page
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[FakeHub]:
-    with serving(tmp_path / "cache") as found:
-        yield found
+from dmpo_explore.runs.hub_space import push_page, space_card
 
 
 @pytest.fixture
@@ -38,6 +31,20 @@ def test_a_page_is_pushed_as_a_static_space(hub: FakeHub, page: Path) -> None:
     (page / "index.html").write_text("newer")
     push_page(page / "index.html", "me/demo", "demo")  # the page alone, as a second commit
     assert (hub.files("spaces/me/demo", "main") or ("", {}))[1]["index.html"] == b"newer"
+
+
+@pytest.mark.parametrize(
+    ("stated", "entries"),
+    [
+        ("", {}),
+        ("Apache-2.0", {"license": "apache-2.0"}),
+        ("CC BY-NC 4.0", {"license": "cc-by-nc-4.0"}),
+        ("Our Lab's terms", {"license": "other", "license_name": "our-lab-s-terms"}),
+    ],
+)
+def test_a_licence_is_named_as_the_hub_names_it(stated: str, entries: dict[str, str]) -> None:
+    header = yaml.safe_load(space_card("demo", stated).split("---\n", 2)[1])
+    assert {key: value for key, value in header.items() if key.startswith("license")} == entries
 
 
 def test_a_space_of_another_kind_is_left_alone(hub: FakeHub, page: Path) -> None:

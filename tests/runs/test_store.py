@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from run_folders import CONFIG, make_run
 
-from dmpo_explore.runs import store
 from dmpo_explore.runs.store import list_runs, load_run, new_run_path, runs_root
 
 
@@ -25,19 +24,6 @@ def test_ones_own_run_wins_over_a_bundled_one(mine: Path, tmp_path: Path) -> Non
     assert load_run("mine").path == mine.resolve()
     assert load_run("demo").path == (tmp_path / "bundled" / "demo").resolve()
     assert list_runs() == ["demo", "mine"]
-
-
-def test_a_former_name_opens_the_bundled_run_and_warns(
-    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(store, "FORMER", {"demo-photos": "demo", "mine": "demo"})
-    demo = make_run(tmp_path / "bundled" / "demo").resolve()
-    with pytest.warns(FutureWarning, match="the bundled run 'demo-photos' is 'demo' now"):
-        assert load_run("demo-photos").path == demo
-    assert load_run("mine").path == mine.resolve()  # a run of one's own is no former name
-    assert list_runs() == ["demo", "mine"]
-    with pytest.raises(FileNotFoundError):
-        load_run("./demo-photos")
 
 
 def test_only_whole_runs_are_listed(mine: Path) -> None:

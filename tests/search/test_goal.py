@@ -110,7 +110,7 @@ def test_limits_are_read_and_checked() -> None:
     assert Goal.from_dict({"max_seconds": 60}) == Goal(1.0, 60)
     assert Goal.from_dict(Goal(0.8).to_dict()) == Goal(0.8)
     assert GOAL.reference.tolist() == [0, 1] and Goal(max_seconds=60).reference.tolist() == [0, 1, 60]
-    with pytest.raises(ValueError, match="max_flops=0 must be a finite number above 0"):
+    with pytest.raises(ValueError, match="max_flops=0.0 must be a finite number above 0"):
         Goal(max_flops=0)
     with pytest.raises(ValueError, match="goal.max_seconds='x' has the wrong type; expected float or null"):
         Goal.from_dict({"max_seconds": "x"})

@@ -40,7 +40,7 @@ def write(tmp_path: Path, text: str) -> Path:
 
 @pytest.fixture
 def space(tmp_path: Path) -> SearchSpace:
-    return read_space(write(tmp_path, TEXT))
+    return read_space(str(write(tmp_path, TEXT)))
 
 
 def test_a_file_is_read(space: SearchSpace) -> None:

@@ -10,9 +10,13 @@ import pytest
 
 from dmpo_explore.config import DataConfig, ModelConfig
 from dmpo_explore.data.image_data import ImageData
+from dmpo_explore.data.image_set import ImageSet
+from dmpo_explore.data.torch_loaders import make_loader
 from dmpo_explore.models.factory import build_model
 from dmpo_explore.models.flops import config_flops
+from dmpo_explore.training import block_probes
 from dmpo_explore.training.block_probes import _components, _fit, probe
+from dmpo_explore.training.train_data import rows_to_hold
 
 TINY = ModelConfig("test_vit", "random", 32, channels=8, bypass_width=8)
 
@@ -71,6 +75,27 @@ def test_components_are_those_of_the_tokens() -> None:
     tokens = torch.randn(8, 50, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor([9.0, 1, 1, 5, 1, 1])
     found = _components(tokens, 2).abs()
     assert found.shape == (2, 6) and found[1, 0] > 0.99 and found[0, 3] > 0.99
+
+
+def test_components_are_those_of_fitted_images_of_every_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, held = list[ImageSet](), list[ImageSet]()
+
+    def loader(images: ImageSet, *rest: Any, **more: Any) -> Any:
+        read.append(images)
+        return make_loader(images, *rest, **more)
+
+    def hold(images: ImageSet, *rest: Any) -> Any:
+        rows = rows_to_hold(images, *rest)
+        held.append(images.subset(rows))
+        return rows
+
+    monkeypatch.setattr(block_probes, "make_loader", loader)
+    monkeypatch.setattr(block_probes, "rows_to_hold", hold)
+    probe(DataConfig("digits"), TINY, images=300)
+    first, every = read
+    assert len(first) == 50 and np.bincount(first.labels, minlength=10).min() >= 4 and len(every) == 300
+    unseen = {held[0][row].tobytes() for row in range(len(held[0]))}
+    assert not unseen & {first[row].tobytes() for row in range(50)}
 
 
 def test_too_few_images_are_refused() -> None:

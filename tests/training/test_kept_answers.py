@@ -16,10 +16,7 @@ from dmpo_explore.training.kept_answers import Answers, KeptAnswers
 ALONE, FACTS = Processes("cpu"), {"weights": "abc", "images": "def"}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 class Asked:

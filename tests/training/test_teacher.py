@@ -173,6 +173,22 @@ def test_two_data_sets_of_the_same_photographs(names: tuple[str, str]) -> None:
         require_unseen(trained_on(of_teacher), data, make_manifest(data))
 
 
+def test_images_that_chose_its_epoch_are_not_held_out(tmp_path: Path) -> None:
+    """Teacher and student have other images to learn; one that was in the teacher's val comes back."""
+    for name, start in (("old", 0), ("new", 200)):
+        for part, more, count in (("train", 0, 10), ("val", 50, 4), ("calibration", 60, 4), ("test", 80, 4)):
+            fill(tmp_path / name / part, first=start + more, count=count)
+    old, new = (DataConfig(str(tmp_path / name)) for name in ("old", "new"))
+    secret = tmp_path / "old" / make_manifest(old).files["val"][0].path
+    require_unseen(trained_on(old), new, make_manifest(new))
+    copy = tmp_path / "new" / "calibration" / "cat" / "again.png"
+    shutil.copy(secret, copy)
+    with pytest.raises(ValueError, match=r"epoch of teacher 'big' was chosen on .* 1 of calibration \(.*again\.png\)"):
+        require_unseen(trained_on(old), new, make_manifest(new))
+    shutil.copy(secret, tmp_path / "new" / "val" / "cat" / "also.png")  # the run's own epoch is chosen on it as well
+    require_unseen(trained_on(old), new, make_manifest(new))
+
+
 def test_unlabelled_files_of_a_teacher_on_arrays(tmp_path: Path) -> None:
     data, digits = DataConfig(str(fill(tmp_path / "own"))), DataConfig("digits")
     own = make_manifest(data)

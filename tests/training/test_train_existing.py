@@ -11,7 +11,8 @@ from tiny import tiny_config
 from tiny_training import CONFIG, FILES, files, stop_after
 
 from dmpo_explore.config import Config, DataConfig, ModelConfig
-from dmpo_explore.runs.store import RUN_NAME, load_run
+from dmpo_explore.runs.run_files import RUN_NAME
+from dmpo_explore.runs.store import load_run
 from dmpo_explore.training.train import default_name, train_epochs
 
 pytestmark = pytest.mark.usefixtures("runs")

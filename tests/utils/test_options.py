@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 from dmpo_explore.utils.options import check_options, option, options_of, read_options
@@ -59,11 +62,23 @@ def test_types_choices_and_words_are_read_from_the_field() -> None:
         ({"minutes": 0}, "minutes=0 must be at least 1, or None"),
         ({"limit": float("inf")}, "limit=inf must be a finite number above 0, or None"),
         ({"trays": 0}, "trays=0 must be at least 1"),
+        ({"trays": [1, "2"]}, r"trays\[1\]='2' has the wrong type; expected int"),
+        ({"light": "no"}, "light='no' has the wrong type; expected bool"),
+        ({"minutes": True}, "minutes=True has the wrong type; expected int or null"),
+        ({"mode": None}, "mode=None has the wrong type; expected str"),
     ],
 )
 def test_a_value_out_of_range_is_named_with_what_is_valid(values: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Oven(**values)
+
+
+def test_values_of_numpy_lists_and_paths_become_what_json_has() -> None:
+    given: dict[str, Any] = {"degrees": np.float32(180), "minutes": np.int64(3), "trays": np.array([1, 3])}
+    oven = Oven(**given, light=np.True_, mode=Path("mine"), limit=2)  # type: ignore[arg-type]
+    assert oven == Oven(180.0, minutes=3, trays=(1, 3), mode="mine") and isinstance(hash(oven), int)
+    assert json.loads(json.dumps(asdict(oven))) == asdict(oven) | {"trays": [1, 3]}
+    assert Oven(trays=[1, np.int32(3)]).trays == (1, 3)  # type: ignore[arg-type]
 
 
 def test_json_values_are_read() -> None:

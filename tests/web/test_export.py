@@ -123,12 +123,6 @@ def test_policies_and_runs_that_a_page_cannot_show_are_refused(mine: Run, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("quick")
-def test_the_option_of_earlier_versions_has_no_effect(mine: Run, tmp_path: Path) -> None:
-    with pytest.warns(DeprecationWarning, match="always in the page's folder"):
-        export_web(mine, tmp_path / "page", POLICY, weights="float32", vendor=False)
-
-
 def test_a_page_among_other_files_is_not_kept_as_one_may_push_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

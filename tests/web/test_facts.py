@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 import dmpo_explore as dx
-from dmpo_explore.reports.report import report_html
 from dmpo_explore.web.export import PAGE
 from dmpo_explore.web.facts import RESIZING, check_policy, check_resizing, run_facts
+from dmpo_explore.web.publish import page_html
 from dmpo_explore.web.shared import slider_of
 
 
@@ -33,7 +33,7 @@ def test_facts_are_the_records() -> None:
 def test_a_policy_that_names_a_split_and_no_target_was_set_by_hand() -> None:
     run, policy = dx.load_run("demo"), dx.policies.ConfidencePolicy((0.8,), {"split": "val"})
     assert "its threshold set by hand" in facts_at(run, policy)["notes"][0]
-    assert "its threshold set by hand" in report_html(run, policy, images=0)
+    assert "its threshold set by hand" in page_html(run, policy, pictures=False)
 
 
 def test_a_policy_on_one_score_with_one_threshold_is_shown() -> None:

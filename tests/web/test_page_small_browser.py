@@ -148,9 +148,10 @@ def test_a_second_press_opens_no_second_stream(folder: Path, page: Page, webcam:
         assert page.evaluate("() => window.streams.map((one) => one.active)") == [False]
 
 
-def test_parts_of_a_picture_are_covered_and_uncovered(folder: Path, page: Page) -> None:
+def test_parts_of_a_picture_are_covered_and_uncovered(folder: Path, page: Page, webcam: str) -> None:
     stopped = "() => document.documentElement.dataset.stop"
     middle = """() => [...document.getElementById("picture").getContext("2d").getImageData(140, 140, 1, 1).data]"""
+    covered = f"() => ({middle})().join() === '128,128,128,255'"  # in the next frame
     with served(folder) as (address, _):
         page.goto(address)
         page.wait_for_selector("html[data-ready=yes]")
@@ -163,7 +164,9 @@ def test_parts_of_a_picture_are_covered_and_uncovered(folder: Path, page: Page) 
         assert page.locator("#uncover").is_hidden()
         page.get_by_role("button", name="Cover parts").click()
         page.locator("#picture").click()
-        assert page.evaluate(middle) == [128, 128, 128, 255]
+        page.wait_for_function(covered)
+        page.locator("#file").set_input_files({"name": "a.txt", "mimeType": "text/plain", "buffer": b"no picture"})
+        page.get_by_text("a.txt is no picture that the browser can open").wait_for()
         page.wait_for_function(stopped)
         page.get_by_role("button", name="Uncover").click()
         page.wait_for_function(stopped)
@@ -171,11 +174,18 @@ def test_parts_of_a_picture_are_covered_and_uncovered(folder: Path, page: Page) 
         canvas = page.get_by_role("application", name="Sample: ")
         for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowLeft", "Space"):  # the brush is at the middle again
             canvas.press(key)
-        assert page.evaluate(middle) == [128, 128, 128, 255]
+        page.wait_for_function(covered)
         page.wait_for_function(stopped)
         page.get_by_role("button", name="Uncover").click()
         page.wait_for_function(stopped)
         assert (page.locator("#answer").inner_text(), page.evaluate(middle)) == before
+        page.locator("#picture").click()
+        page.get_by_role("button", name="Uncover").wait_for()
+        page.evaluate(webcam)
+        page.get_by_role("button", name="Webcam").click()
+        page.get_by_role("application", name="The webcam's picture").wait_for()
+        assert page.locator("#uncover").is_hidden()  # it would bring the sample
+        page.get_by_role("button", name="Stop the webcam").click()
 
 
 def test_pictures_of_two_classes_are_compared_at_every_exit(folder: Path, page: Page) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,14 +115,24 @@ def test_the_cpu_is_taken_while_the_gpu_computes(export: Callable[..., Path], pa
         assert "WebAssembly, one thread" in page.locator("#spent").inner_text()
 
 
-def test_where_the_gpu_fails_the_cpu_computes_and_a_line_says_so(export: Callable[..., Path], page: Page) -> None:
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("error: backend === 'webgpu' && task === 'load' ? 'no device' : undefined", "no device"),
+        ("logits: new Float32Array(10).fill(backend === 'webgpu' ? NaN : 0)", "its logits are NaN or infinite"),
+    ],
+)
+def test_where_the_gpu_fails_the_cpu_computes_and_a_line_says_so(
+    export: Callable[..., Path], page: Page, answer: str, why: str
+) -> None:
     folder = export()
-    failing = "milliseconds: 1, error: backend === 'webgpu' && task === 'load' ? 'no device' : undefined"
-    write_text(folder / "worker.js", WORKER.replace("SILENT", "").replace("milliseconds: 1", failing))
+    write_text(
+        folder / "worker.js", WORKER.replace("SILENT", "").replace("milliseconds: 1", f"milliseconds: 1, {answer}")
+    )
     with served(folder) as (address, _):
         page.goto(address)
         page.wait_for_function(LAST)
-        assert "WebAssembly, one thread; the GPU failed: no device" in page.locator("#spent").inner_text()
+        assert f"WebAssembly, one thread; the GPU failed: {why}" in page.locator("#spent").inner_text()
         assert page.get_by_label("Compute on").input_value() == "wasm"
         assert page.evaluate("() => failures") == []
 
@@ -221,6 +232,11 @@ def test_a_row_names_the_side_of_the_threshold(
         page.goto(address)
         page.wait_for_function(LAST)
         assert page.locator("#exits .state").first.text_content() == f"{side}: the next stage is needed"
+        page.get_by_role("slider", name="Threshold").press("Home")
+        chosen = page.locator("#value").inner_text()
+        page.get_by_role("button", name="Image 1").click()  # which plays with the policy's own threshold
+        assert page.locator("#value").inner_text() != chosen
+        assert f", threshold {chosen}" in page.locator("#answer").inner_text()
 
 
 def test_the_images_that_can_be_run_are_named(
@@ -236,12 +252,13 @@ def test_the_images_that_can_be_run_are_named(
 
 
 def test_without_its_pictures_the_story_goes_on(export: Callable[..., Path], page: Page) -> None:
-    page.route("**/sheet.png*", lambda route: route.fulfill(body="cut short"))
+    for file in ("sheet.png*", "running-1.*"):
+        page.route(f"**/{file}", lambda route: route.fulfill(body="cut short"))
     with served(export()) as (address, _):
         page.goto(address)
         page.wait_for_selector("html[data-ready=yes]")
         text = "The pictures are not shown: pictures/sheet.png is not there, or not the file of this page."
         assert text in page.locator("#notes").inner_text()
         assert page.locator("#story .step").count() >= 5
-        page.get_by_role("button", name="A thousand").click()
+        page.get_by_role("button", name=re.compile("^[0-9,]+ images$")).click()
         page.wait_for_function("() => document.getElementById('accuracy').textContent.includes('%')")

@@ -61,11 +61,11 @@ def test_images_are_published_only_where_that_is_known_to_be_permitted(
     assert "pictures" in data_of(page_html(dx.load_run("demo")))
     assert "pictures" not in data_of(page_html(mine))  # scikit-learn's digits
     assert "pictures" in data_of(page_html(mine, pictures=True))
-    assert "pictures" in data_of(dx.reports.report_html(mine))  # for oneself
+    assert "pictures" in data_of(page_html(mine, private=True))  # for oneself
     monkeypatch.setenv("DMPO_EXPLORE_DATA", str(tmp_path))  # the photographs are not here
     photos = dx.load_run("caltech")
     assert NOT_PUBLISHED in data_of(page_html(photos))["notes"]
-    assert NOT_HERE in data_of(dx.reports.report_html(photos))["notes"]
+    assert NOT_HERE in data_of(page_html(photos, private=True))["notes"]
 
 
 @pytest.mark.slow
@@ -100,3 +100,9 @@ def test_another_run_stands_beside_in_the_story() -> None:
     assert found["accuracies"] == record.correct.mean(axis=0).tolist()
     with pytest.raises(ValueError, match="'caltech' has other images in its test record"):
         page_html(run, pictures=False, against=dx.load_run("caltech"))
+
+
+@pytest.mark.parametrize("given", [{"weights": "int8"}, {"licence": "MIT"}])
+def test_options_of_the_model_need_the_model(tmp_path: Path, given: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="weights and licence are of the model"):
+        publish(dx.load_run("demo"), tmp_path / "page", **given)  # type: ignore[arg-type]

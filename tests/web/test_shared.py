@@ -1,4 +1,4 @@
-"""What a report and a page share, `web.shared`."""
+"""What pages with and without the model share, `web.shared`."""
 
 from __future__ import annotations
 

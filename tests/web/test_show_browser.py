@@ -87,8 +87,8 @@ def test_it_plays_without_a_click(page: Page, mine: Run, policy: ConfidencePolic
     assert number(page, "compute") == pytest.approx(100 * outcome.flops_fraction.mean(), abs=0.06)
 
 
-def test_the_threshold_sweeps_once_and_comes_back(page: Page) -> None:
-    page.get_by_role("button", name="A thousand").click()
+def test_the_threshold_sweeps_once_and_comes_back(page: Page, mine: Run) -> None:
+    page.get_by_role("button", name=f"{mine.record('test').n_images} images").click()
     thumb, seen = page.get_by_role("slider", name="Threshold"), set[float]()
     own = thumb.input_value()
     for _ in range(70):
@@ -126,6 +126,9 @@ def test_keys_go_from_image_to_image(page: Page, mine: Run) -> None:
     stage.press("ArrowDown")
     assert page.locator("#detail").inner_text() != first
     assert "in a pile for each exit" in str(stage.get_attribute("aria-label"))
+    back = "new KeyboardEvent('keydown', {key: 'ArrowLeft', altKey: true, cancelable: true})"
+    left = f"node => node.dispatchEvent({back})"
+    assert stage.evaluate(left) and page.locator("#threshold").evaluate(left)  # the browser goes back
 
 
 def test_without_motion_there_are_still_pictures_with_captions(page: Page, policy: ConfidencePolicy) -> None:

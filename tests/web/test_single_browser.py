@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,7 +56,7 @@ def test_it_opens_from_a_disk_and_moves(page: Page, path: Path) -> None:
     assert page.locator("#details table").count() == 1 and page.locator("#served").is_hidden()
     slider = page.get_by_role("slider", name="Threshold")
     assert slider.count() == (1 if path.stem == "confidence" else 0)
-    page.get_by_role("button", name="A thousand").click()
+    page.get_by_role("button", name=re.compile("^[0-9,]+ images$")).click()
     page.wait_for_function("() => document.getElementById('accuracy').textContent.includes('%')")
     if slider.count():
         slider.press("End")  # no image exits early
@@ -103,6 +104,11 @@ def test_each_step_has_something_to_try(page: Page) -> None:
     page.mouse.click(box["x"] + 5, box["y"] + 50)  # almost the lowest threshold
     page.wait_for_function(shows, arg=float(correct[0]))
     assert "1,000 of the 1,000 images above exit at exit 1" in step.nth(2).inner_text()
+    thumb = page.get_by_role("slider", name="Threshold")
+    thumb.press("End")
+    none = "At more than 100 %, 0 of the 1,000 images above exit at exit 1. Of the 1,000 that go on"
+    assert none in step.nth(2).inner_text().replace("\u00a0", " ")
+    thumb.press("Home")
     step.nth(4).locator(".strip button").first.click()
     assert step.nth(4).get_by_role("status").locator(".grows").count() == 6
     assert step.nth(4).locator(".strip").count() == 1  # all images exit at exit 1
@@ -111,11 +117,33 @@ def test_each_step_has_something_to_try(page: Page) -> None:
     step.nth(5).get_by_role("button", name="exit 2").click()
     naive = 100 * dx.load_run("demo-naive").record("test").correct[:, 1].mean()
     assert f"demo-naive {naive:.1f}\u00a0% correct" in step.nth(5).get_by_role("status").inner_text()
-    step.nth(7).get_by_role("group", name="Target").get_by_role("button").last.click()
-    assert "with other images of this kind" in step.nth(7).inner_text()
+    for target in step.nth(7).get_by_role("group", name="Target").get_by_role("button").all():
+        target.click()
+        said = step.nth(7).get_by_role("status").inner_text().replace("\u00a0", " ")
+        assert "with other images of this kind" in said
+        page.wait_for_function("text => text.includes(document.getElementById('accuracy').textContent)", arg=said)
     page.wait_for_function(shows, arg=float(correct[-1]))  # the slider went to full depth
+
+
+@pytest.mark.parametrize("path", ["confidence"], indirect=True)
+@pytest.mark.parametrize("width", [400, 1280])
+def test_keys_go_from_step_to_step_and_a_step_is_seen_on_a_small_screen(page: Page, width: int) -> None:
+    page.emulate_media(reduced_motion="reduce")
+    page.set_viewport_size({"width": width, "height": 240})
+    focus = "() => document.activeElement.id"
     page.keyboard.press("n")
-    page.wait_for_function("() => document.activeElement.id.startsWith('step-')")
+    assert page.evaluate(focus) == ""  # keys are the page's own only in the story
+    page.locator("#story > p").focus()
+    for key, place in (("n", 1), ("n", 2), ("n", 3), ("p", 2)):
+        page.keyboard.press(key)
+        assert page.evaluate(focus) == f"step-{place}"
+        page.evaluate("() => new Promise(requestAnimationFrame)")
+        heading, bar = page.locator(f"#step-{place}").bounding_box(), page.locator("#pick").bounding_box()
+        assert heading and bar and bar["y"] + bar["height"] <= heading["y"] < 240
+        page.wait_for_selector(f".step.seen #step-{place}")
+    page.emulate_media(media="print", reduced_motion="no-preference")
+    unseen = page.locator(".step:not(.seen) .grows i").last
+    assert unseen.evaluate("node => getComputedStyle(node).transform") == "none"
 
 
 @pytest.mark.parametrize("path", ["confidence"], indirect=True)
@@ -147,6 +175,12 @@ def test_it_is_accessible_and_nothing_sticks_out_on_a_phone(page: Page, scheme: 
     assert violations_of(page) == []
     page.set_viewport_size({"width": 400, "height": 800})
     page.wait_for_function("() => document.documentElement.scrollWidth <= innerWidth")
+    page.locator(".kicker").first.evaluate("node => (node.textContent = 'a-long-name'.repeat(9))")
+    page.wait_for_function("() => document.documentElement.scrollWidth <= innerWidth")
+    page.emulate_media(forced_colors="active")
+    for button in page.locator("#story [aria-pressed=true]").all()[:1]:
+        ground = "node => [node, node.nextElementSibling].map(one => getComputedStyle(one).backgroundColor)"
+        assert len(set(button.evaluate(ground))) == 2
 
 
 ODD = {
@@ -167,6 +201,11 @@ def test_a_threshold_has_its_own_unit_whatever_score_is_drawn(name: str, browser
         story = page.locator("#story").inner_text().replace("\u00a0", " ")
         at = {"patience": "At 1.00", "fixed": "At 3.00", "held entropy": "Here"}[name]
         assert f"{at}, " in story and " % of all images exit with an error" in story
+        page.emulate_media(reduced_motion="reduce")
+        page.reload()
+        stills = page.locator("#stills")
+        stills.locator("figure").first.wait_for()
+        assert "the threshold" not in stills.inner_text()  # no score that is drawn is compared with one
         if name == "held entropy":
             clearest = page.get_by_role("group", name="Clearest at exit 1")
             clearest.get_by_role("button").first.click()

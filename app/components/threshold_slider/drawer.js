@@ -35,7 +35,8 @@ class Drawer {
 
   close() {
     this.pick({ image: this.shown.row }); // a second choice undoes the first
-    this.box.getRootNode().querySelector(".field > canvas").focus({ preventScroll: true });
+    const root = this.box.getRootNode(), canvas = root.querySelector(".panel.on canvas");
+    (canvas ?? root.querySelector('.tabs [aria-pressed="true"]')).focus({ preventScroll: true });
   }
 
   build(shown) {

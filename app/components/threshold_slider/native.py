@@ -13,6 +13,8 @@ from dmpo_explore_app.services.slider_data import SliderData
 from dmpo_explore_app.state import operating_point
 from dmpo_explore_app.state.redraw import Fragments
 
+import dmpo_explore as dx
+
 Figures = Mapping[str, Callable[[], go.Figure]]
 
 
@@ -26,7 +28,10 @@ def draw(point: OperatingPoint, data: SliderData, figures: Figures, fragments: F
     st.caption(messages.escape_markdown(data["source"], 500))
     found = point.outcome.summary()
     with st.grid(2, min_column_width=150, gap="xsmall"):
-        st.metric("Accuracy", f"{found['accuracy']:.2%}", _points(-found["accuracy_drop"]), border=True)
+        low, high = dx.analysis.accuracy_interval(point.outcome.correct)
+        bounds = f"95%: {low:.1%} to {high:.1%} of all such images"
+        shown = f"{found['accuracy']:.2%}", _points(-found["accuracy_drop"])
+        st.metric("Accuracy", *shown, border=True, help=bounds)
         st.metric("Compute saved", f"{1 - found['flops_fraction']:z.1%}".replace("-", "−"), border=True)
     for name, figure in figures.items():
         widgets.chart(figure(), name, 260, f"{data['stays']['alt']}." if name == "trade-off" else name)

@@ -16,6 +16,13 @@ const numbersOf = (row, costs) => {
   };
 };
 
+// Wilson's 95 % interval of a share of `n` images, as dx.analysis.accuracy_interval.
+const intervalOf = (share, n) => {
+  const z2 = 1.959963984540054 ** 2, middle = (share + z2 / (2 * n)) / (1 + z2 / n);
+  const half = Math.sqrt((z2 * (share * (1 - share) + z2 / (4 * n))) / n) / (1 + z2 / n);
+  return [Math.max(0, middle - half), Math.min(1, middle + half)];
+};
+
 // As Python's format: a tie goes to the even digit.
 const fixed = (x, digits) => {
   const halves = Math.abs(x) * 2 ** (digits + 1); // exact; odd where x lies midway between two texts

@@ -51,7 +51,7 @@ class Scores {
       const high = element("text", { class: "tick end" }, trimmed(score.high));
       svg.append(shade, correct, incorrect, base, low, high, ...(score.moves ? [mark, grip] : []));
       const reach = element("span", {});
-      const title = element("span", { class: "title" }, element("b", {}, `Exit ${k + 1}`), ` block ${blocks[k]} · `, reach);
+      const title = element("span", { class: "title" }, element("b", {}, `Exit ${k + 1}`), `${k in blocks ? ` block ${blocks[k]}` : ""} · `, reach);
       const box = element("div", { class: "histogram" }, title, svg);
       if (score.moves) this.listen(svg, k);
       return { box, svg, correct, incorrect, shade, mark, grip, base, low, high, reach };

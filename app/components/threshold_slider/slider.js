@@ -307,21 +307,26 @@ class ThresholdSlider {
     const chosen = [...(exit ? [`exit ${exit}`] : []), ...(answers === "all" ? [] : [answers])].join(", ");
     this.find(".of").textContent = name ? `Only ${name}. ${every}` : chosen ? `In view: ${chosen}.` : "";
     this.find(".only").hidden = !name && !chosen;
+    const [low, high] = intervalOf(now.accuracy, now.images);
+    const bounds = none ? "" : `95%: ${fixed(100 * low, 1)} to ${percent(high, 1)}`;
     const facts = [
-      ["accuracy", "Accuracy", percent(now.accuracy, 2), none ? "no images" : `${versus} the last exit`],
+      ["accuracy", "Accuracy", percent(now.accuracy, 2), none ? "no images" : `${versus} the last exit`, bounds],
       ["compute", "Compute saved", signed(1 - now.compute, 1), none ? "no images" : used],
     ];
     const holder = this.find(".cards");
     if (!holder.children.length) {
       for (const [key, title] of facts) {
         const value = element("dd", { class: "value", "data-number": key });
-        holder.append(element("div", { class: "card" }, element("dt", {}, title), value, element("dd", { class: "note" })));
+        const more = [element("dd", { class: "note" }), element("dd", { class: "bounds" })];
+        holder.append(element("div", { class: "card" }, element("dt", {}, title), value, ...more));
       }
     }
-    facts.forEach(([key, , value, note], i) => {
-      const [, number, more] = holder.children[i].children;
+    facts.forEach(([key, , value, note, interval = ""], i) => {
+      const [, number, more, ends] = holder.children[i].children;
       number.textContent = none ? "–" : value;
       more.textContent = note;
+      ends.textContent = interval;
+      ends.title = `Wilson's interval: the accuracies on all such images that fit these ${whole(now.images)}`;
       if (key === "accuracy") more.className = "note " + (versus[0] === "−" ? "worse" : versus[0] === "+" ? "better" : "");
     });
   }

@@ -3,7 +3,7 @@
 
 const SWEEP = 7000; // ms
 const SWEPT = "dmpo-explore-hint"; // as earlier versions called their hint
-const HINT = "A demonstration, until you press a key: every dot on the curve is the same model, and the threshold decides which images exit early.";
+const HINT = "A demonstration; a click or a key stops it. Every point of the curve is the same model: the threshold decides which images exit early.";
 
 const isNew = () => {
   try {

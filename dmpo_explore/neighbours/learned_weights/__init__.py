@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from ... import joints
 from ...training.kinds import PartKind, PartSetup
-from ...utils.lazy import moved
 from ...utils.options import check_options, option
 
 if TYPE_CHECKING:
@@ -72,5 +71,3 @@ joints.TRAINING_PARTS["learned weights"] = PartKind(
     learns_copy=chosen,
     timed=lambda config: ("schedule",) if chosen(config) else (),
 )
-moved("training", "LEARNED", to=__name__)
-moved("training", "held_out_loader", "soft_exit_loss", to=f"{__name__}.learning")

@@ -12,7 +12,7 @@ Example:
 
 from typing import TYPE_CHECKING
 
-from ...utils.lazy import moved, public_names
+from ...utils.lazy import public_names
 
 if TYPE_CHECKING:
     from .bandit import BanditState as BanditState
@@ -24,7 +24,3 @@ if TYPE_CHECKING:
     from .stream import online_thresholds as online_thresholds
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)
-
-moved("policies", "BanditState", "ThresholdBandit", "fit_bandit", to=__name__)
-moved("analysis", "OnlineThresholds", "online_shift_table", "online_thresholds", to=__name__)
-moved("figures", "online_figure", to=__name__)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ...analysis.outcome import Outcome
-from ...analysis.shift import LEVEL, excess_p_value
+from ...analysis.shift import LEVEL, certified_risk, excess_p_value
 from ...policies.base import Policy
 from ...records.record import ExitRecord
 from ...utils.at_exits import at_exits
@@ -189,8 +189,8 @@ def _intervals(values: Floats, suffix: str) -> dict[str, float]:
 
 def _certified(policy: Policy, too_early: float, images: int) -> dict[str, Any]:
     """Whether the bound of the frozen policy, if it has one on early-exit errors, is exceeded by the mean rate."""
-    target = policy.fitted.get("target", {})
-    if target.get("risk") != "too_early":
+    risk, epsilon = certified_risk(policy)
+    if risk != "too_early":
         return {"risk": "", "epsilon": np.nan, "p_value": np.nan, "violated": False}
-    p_value = excess_p_value(round(too_early * images), images, target["epsilon"])
-    return {"risk": "too_early", "epsilon": target["epsilon"], "p_value": p_value, "violated": p_value <= LEVEL}
+    p_value = excess_p_value(round(too_early * images), images, epsilon)
+    return {"risk": risk, "epsilon": epsilon, "p_value": p_value, "violated": p_value <= LEVEL}

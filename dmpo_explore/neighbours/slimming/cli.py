@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,13 +11,12 @@ from ...cli.options import refuse_beside, settings_options
 from ...cli.output import Bar, EpochReports, best_epoch, print_result, warnings_said
 from ...cli.record import enable_ctrl_c, record_line, record_trained
 from ...cli.root import RUN, Device, Json, ProgressPath
-from ...cli.train import WORKERS_END
+from ...cli.train import begun_run, held_for
 from ...jobs.progress_file import ProgressFile
 from .options import Slimming, SlimSettings
 
 if TYPE_CHECKING:
     from ...runs.run import Run
-    from ...training.loop import EpochResult
 
 HELP = """Slim a trained ViT and distil it: the new run has fewer attention heads and MLP neurons in every block.
 
@@ -50,6 +49,7 @@ def slim(
     enable_ctrl_c(progress)
     from ...runs.store import load_run
     from ...training.checkpoint import is_finished
+    from .slim import other_settings
 
     typed = {key: value for key, value in settings.items() if value is not None}
     if resume:
@@ -59,7 +59,8 @@ def slim(
         raise typer.BadParameter("name the run to slim, or continue one with --resume OUT", param_hint="RUN")
     wide = load_run(load_run(resume).config.model.parent or resume) if resume else load_run(run or "")
     name = resume or name or f"{wide.name}-slim"
-    begun = load_run(resume) if resume else None if force else _begun(name, wide, typed)
+    others = partial(other_settings, run=wide, settings=typed)
+    begun = load_run(resume) if resume else None if force else begun_run(name, others, "slim")
     file = ProgressFile(progress)
     with Bar(lines=True) as bar, warnings_said():
         if begun and (and_record or not resume) and is_finished(begun, typed.get("epochs")):
@@ -75,33 +76,10 @@ def slim(
     print_result(answer, as_json, lines)
 
 
-def _begun(name: str, wide: Run, settings: dict[str, Any]) -> Run | None:
-    """The run of that name, if it was begun with these very settings; None if there is none that could go on.
-
-    Raises:
-        FileExistsError: it was begun with others.
-    """
-    from ...runs.history import CHECKPOINT
-    from ...runs.store import RUN_NAME, load_run, runs_root
-
-    path = runs_root() / name
-    if not RUN_NAME.fullmatch(name) or not (path / CHECKPOINT).is_file():
-        return None
-    from .slim import other_settings
-
-    if others := other_settings(run := load_run(path), wide, settings):
-        raise FileExistsError(
-            f"run {name!r} exists in {runs_root()}, made with other settings ({others}); choose another --name, "
-            f"replace it with --force, or go on with it as it is: dmpo-explore slim --resume {name} --record"
-        )
-    return run
-
-
 def _slim(run: Run, name: str, bar: Bar, file: ProgressFile, *, resume: bool, **how: Any) -> Run:
     """Slim with a bar, a line per epoch and the progress file; Ctrl-C prints how to continue."""
     from ...runs.history import CHECKPOINT, checkpoint_epoch
     from ...runs.store import load_run
-    from ...training.checkpoint import held_run
     from .slim import slim as slim_run
 
     saved = load_run(name) if resume else None
@@ -113,18 +91,10 @@ def _slim(run: Run, name: str, bar: Bar, file: ProgressFile, *, resume: bool, **
         bar.to(done, steps, "removing heads and neurons")
         file.to("removing heads and neurons", done, steps)
 
-    def on_epoch(result: EpochResult) -> None:
-        if not first and not reports.results:  # the run is there now
-            with suppress(FileExistsError):
-                held.enter_context(held_run(name))
-        reports.on_epoch(result)
-
-    hooks: dict[str, Any] = {"on_step": reports.on_step, "progress": on_epoch, "on_check": reports.on_check}
+    hooks: dict[str, Any] = {"on_step": reports.on_step, "on_check": reports.on_check}
     try:
-        with ExitStack() as held:
-            if resume:
-                held.enter_context(held_run(name, wait=WORKERS_END))
-            return slim_run(run, name, resume=resume, on_prune=on_prune, **hooks, **how)
+        with held_for(name, reports, resume=resume) as on_epoch:
+            return slim_run(run, name, resume=resume, on_prune=on_prune, progress=on_epoch, **hooks, **how)
     except KeyboardInterrupt:
         reports.stopped(f"dmpo-explore slim --resume {name}")
 

@@ -15,9 +15,9 @@ const bypass = ({ facts }) => {
   if (made.bypass === "none") return [element("p", {}, "This run has none: an exit reads the tokens of the network itself.")];
   const weights = made.bypass_weights, from = blocks[0] + 1, label = "The first blocks, then two ways: through the bypass to exit 1's classifier, and unchanged to the next block";
   const drawing = element("svg:svg", { viewBox: "0 0 420 172", role: "img", "aria-label": label, class: "chart scheme" },
-    way("M112 138 H262"), way("M150 138 V43 H168"), way("M284 43 H306"),
+    way("M112 138 H262"), way("M150 138 V43 H160"), way("M292 43 H306"),
     ...box(4, 115, 108, [`blocks 1 to ${blocks[0]}`, "shared"]), ...box(262, 115, 154, [`blocks ${from} to ${blocks.at(-1)}`, "shared"]),
-    ...box(168, 20, 116, ["bypass", ...(weights ? [`${whole(weights)} weights`] : [])], "own"), ...box(306, 20, 110, ["classifier", "of exit 1"], "own"),
+    ...box(160, 20, 132, ["bypass", ...(weights ? [`${whole(weights)} weights`] : [])], "own"), ...box(306, 20, 110, ["classifier", "of exit 1"], "own"),
     element("svg:text", { x: 206, y: 160, class: "middle" }, "unchanged"));
   const cost = more > 0 ? ` All bypasses and classifiers together add ${percent(more)} to the compute of the plain network.` : "";
   return [drawing, element("p", {}, bound(`The bypass “${made.bypass}” of exit 1 changes features for its own classifier; the next block gets them unchanged.${cost}`))];

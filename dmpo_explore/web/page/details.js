@@ -1,14 +1,14 @@
 // The numbers behind the story: targets fitted on held-out images, calibration of every exit.
 
 import { Chart } from "./chart.js";
-import { element, percent, whole } from "./parts.js";
+import { element, fixed, percent, whole } from "./parts.js";
 
 const section = (title, text, ...nodes) => element("section", {}, element("h3", {}, title), element("p", { class: "quiet" }, text), ...nodes);
 
 const targets = ({ split, rows }, facts) => {
   const head = ["target", "accuracy [95 %]", "compute", "mean exit", "exit shares (%)"].map((text) => element("th", { scope: "col" }, text));
   const body = rows.map(({ targets: names, accuracy, interval, compute, mean, shares }) => element("tr", {}, ...[
-    names.join(", "), `${percent(accuracy, 2)} [${interval.map((end) => percent(end, 2)).join(", ")}]`, percent(compute), mean.toFixed(2), shares.map((share) => (100 * share).toFixed(0)).join(" "),
+    names.join(", "), `${percent(accuracy, 2)} [${interval.map((end) => percent(end, 2)).join(", ")}]`, percent(compute), fixed(mean, 2), shares.map((share) => fixed(100 * share, 0)).join(" "),
   ].map((text) => element("td", {}, text))));
   const table = element("table", {}, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
   return section("Targets", `Fitted on ${split}, measured on ${whole(facts.images)} ${facts.split} images.`, element("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Targets" }, table));

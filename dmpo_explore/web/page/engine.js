@@ -101,6 +101,7 @@ export class Engine {
     const { inputs, outputs } = this.facts.stages[k], size = this.facts.preprocess.image_size, { policy } = this.facts;
     const shape = [1, 3, size, size];
     const { logits, milliseconds } = await this.#ask({ task: "run", stage: k, inputs, outputs, input, shape });
+    if (!logits.every(Number.isFinite)) throw Object.assign(new Error("its logits are NaN or infinite"), { computing: true });
     return { ...scoresOf(logits, policy.score, policy.temperatures[k]), logits: [...logits], milliseconds };
   }
 }

@@ -1,6 +1,6 @@
 // The ladder of exits for one picture: score and threshold at every exit, where it stops, what was not computed or fetched.
 
-import { element, find, gigaflops, length, megabytes, percent, scoreText } from "./parts.js";
+import { bound, element, find, gigaflops, length, megabytes, percent, scoreText, thresholdText } from "./parts.js";
 
 export class Exits {
   constructor(facts, aim) {
@@ -44,6 +44,7 @@ export class Exits {
       state.textContent = stateOf({ answer, stop, past, k, here: here[k], last: stages.length - 1, loading, busy, stage: stages[k], failed, policy });
     });
     this.#headline({ answers, stop, busy, failed, truth });
+    this.used.textContent = stop === null ? "" : bound(`, threshold ${thresholdText(threshold, policy)}`);
     const computed = answers.length ? flops[answers.length - 1] : 0, model = flops.at(-1);
     const bytes = stages.reduce((sum, { bytes: n }) => sum + n, 0), fetched = stages.reduce((sum, { bytes: n }, k) => sum + (here[k] ? n : 0), 0);
     const time = answers.reduce((sum, { milliseconds }) => sum + milliseconds, 0);
@@ -59,19 +60,20 @@ export class Exits {
     const now = JSON.stringify([answers.length, stop, busy?.stage, failed?.text, answers.at(-1)]);
     if (this.said === now) return;
     this.said = now;
+    this.used = element("span", { "aria-live": "off" }); // the slider's own words tell it
     const { class_names: names, policy, stages } = this.facts, answer = answers[stop ?? answers.length - 1];
     const label = element("p", { class: "label" }, answer ? names[answer.label] : "…");
     if (failed) {
       const text = answer && failed.stage !== undefined ? `Exit ${answers.length}'s answer. ${failed.text}` : failed.text;
       return void find("answer").replaceChildren(label, element("p", { class: "bad" }, text));
     }
-    let text = "Loading";
+    let text = "Loading", verdict = "";
     if (stop !== null) {
       const score = `${policy.score} ${scoreText(answer.score, policy)}`;
       text = stop === stages.length - 1 ? `Only the last exit answers: ${score}` : `Stops at exit ${stop + 1} of ${stages.length}: ${score}`;
     } else if (busy) text = `Stage ${busy.stage + 1} is needed`;
-    if (stop !== null && truth !== undefined) text += answer.label === truth ? ". Correct ✓" : `. It is: ${names[truth]} ✗`;
-    find("answer").replaceChildren(label, element("p", { class: "quiet" }, text));
+    if (stop !== null && truth !== undefined) verdict = answer.label === truth ? ". Correct ✓" : `. It is: ${names[truth]} ✗`;
+    find("answer").replaceChildren(label, element("p", { class: "quiet" }, bound(text), this.used, verdict));
   }
 }
 

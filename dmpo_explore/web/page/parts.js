@@ -34,7 +34,14 @@ export const chips = (title, names, act, first = null) => {
 };
 export const exitNames = (facts) => facts.flops.map((_, k) => `exit ${k + 1}`);
 
-export const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+/** As Python's format: a tie goes to the even digit. */
+export const fixed = (x, digits) => {
+  const halves = Math.abs(x) * 2 ** (digits + 1); // exact; odd where x lies midway between two texts
+  if (halves % 2 !== 1) return x.toFixed(digits);
+  const below = Math.floor(Math.abs(x) * 10 ** digits);
+  return ((Math.sign(x) * (below + (below % 2))) / 10 ** digits).toFixed(digits);
+};
+export const percent = (share, digits = 1) => `${fixed(100 * share, digits)} %`;
 /** A text in which numbers and their units stay on one line. */
 export const bound = (text) => text.replace(/(\d) (%|MB|GFLOPs)/g, "$1\u00a0$2");
 /** A share as a length of CSS. */
@@ -45,7 +52,7 @@ export const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
 export const gigaflops = (flops) => `${(flops / 1e9).toFixed(2)} GFLOPs`;
 
 /** A difference of two shares, in points. */
-export const points = (from, to) => `${(100 * (to - from)).toFixed(1).replace("-", "−")} points`;
+export const points = (from, to) => `${fixed(100 * (to - from), 1).replace(/^-(?=[0.]+$)/, "").replace("-", "−")} points`;
 /** How accurate one is beside another, in words before its name. */
 export const besides = (accuracy, other) => {
   const change = other - accuracy;
@@ -53,14 +60,21 @@ export const besides = (accuracy, other) => {
 };
 
 /** A score of the policy as text. */
-export const scoreText = (score, { unit }, digits = 1) => (unit === "%" ? percent(score, digits) : `${score.toFixed(2)} ${unit}`.trimEnd());
+export const scoreText = (score, { unit }, digits = 1) => (unit === "%" ? percent(score, digits) : `${fixed(score, 2)} ${unit}`.trimEnd());
 
-/** A threshold of the policy as text: it need not be one of the score that is drawn. */
-export const thresholdText = (threshold, { threshold_unit: unit }, digits) => scoreText(threshold, { unit }, digits);
+/** A threshold of the policy as text: it need not be one of the score that is drawn. Beyond the ends as the library says it. */
+export const thresholdText = (threshold, { threshold_unit: unit }) => {
+  if (unit === "%" && threshold > 1) return "more than 100 %";
+  if (unit === "nats" && threshold < 0) return "less than 0 nats";
+  return unit || threshold < 1e6 ? scoreText(threshold, { unit }) : "more than there are exits";
+};
 
 /** "at …" the threshold that the page begins with; "here" where no single one decides. */
-export const atStart = ({ slider: { thresholds, place }, policy }, digits) => (thresholds.length > 1 ? `at ${thresholdText(thresholds[place], policy, digits)}` : "here");
+export const atStart = ({ slider: { thresholds, place }, policy }) => (thresholds.length > 1 ? `at ${thresholdText(thresholds[place], policy)}` : "here");
 
 export const capital = (text) => text[0].toUpperCase() + text.slice(1);
+
+/** Whether a key is one of the browser's or of the system's. */
+export const modified = (event) => event.altKey || event.ctrlKey || event.metaKey;
 
 export const calm = matchMedia("(prefers-reduced-motion: reduce)");

@@ -2,15 +2,20 @@
 
 import { bytesOf } from "./fetching.js";
 
-const MOST_PIXELS = 25e6;
+const MOST_PIXELS = 25e6, BAND = 2 ** 20; // pixels of a canvas: on iOS those above 2 ** 24 stay empty
 
 const pixelsOf = (source, left, top, width, height) => {
-  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  const rows = Math.min(height, Math.ceil(BAND / width)), pixels = new Uint8ClampedArray(4 * width * height);
+  const canvas = Object.assign(document.createElement("canvas"), { width, height: rows });
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.fillStyle = "#fff"; // transparent areas are white, as in the library
-  context.fillRect(0, 0, width, height);
-  context.drawImage(source, left, top, width, height, 0, 0, width, height);
-  return { pixels: context.getImageData(0, 0, width, height).data, width, height };
+  for (let row = 0; row < height; row += rows) {
+    const high = Math.min(rows, height - row);
+    context.fillRect(0, 0, width, high);
+    context.drawImage(source, left, top + row, width, high, 0, 0, width, high);
+    pixels.set(context.getImageData(0, 0, width, high).data, 4 * width * row);
+  }
+  return { pixels, width, height };
 };
 
 /** A file of the visitor, upright, its colours as they are stored. */
@@ -21,9 +26,13 @@ export const opened = async (file) => {
   } catch {
     throw new Error(`${file.name || "This file"} is no picture that the browser can open.`);
   }
-  if (bitmap.width * bitmap.height > MOST_PIXELS) throw new Error(`${file.name || "This picture"} has more than 25 megapixels.`);
-  return pixelsOf(bitmap, 0, 0, bitmap.width, bitmap.height);
+  const { width, height } = bitmap, picture = width * height > MOST_PIXELS ? null : pixelsOf(bitmap, 0, 0, width, height);
+  bitmap.close(); // its memory
+  if (!picture) throw new Error(`${file.name || "This picture"} has more than 25 megapixels.`);
+  return picture;
 };
+
+const bitmapOf = async (file) => createImageBitmap(new Blob([await bytesOf(file)]));
 
 /** The pictures that came with the page: `address` of the sheet, and `at(tile)`, a picture or null. */
 export class Pictures {
@@ -37,7 +46,7 @@ export class Pictures {
 
   /** The images that run through the network, with their bitmaps. */
   running({ running }) {
-    return Promise.all(running.map(async (one) => ({ ...one, bitmap: one.picture && (await createImageBitmap(new Blob([await bytesOf(one.picture)]))) })));
+    return Promise.all(running.map(async (one) => ({ ...one, bitmap: one.picture && (await bitmapOf(one.picture).catch(() => null)) }))); // a colour stands for one that is missing
   }
 
   has(tile) {
@@ -62,10 +71,12 @@ export class Pictures {
 
 /** Draw a picture into a square canvas, whole, small ones without smoothing. */
 export const draw = (canvas, { pixels, width, height }) => {
-  const small = document.createElement("canvas");
-  Object.assign(small, { width, height });
-  small.getContext("2d").putImageData(new ImageData(new Uint8ClampedArray(pixels), width, height), 0, 0);
   const context = canvas.getContext("2d"), side = canvas.width, scale = Math.min(side / width, side / height);
+  const step = Math.max(1, Math.floor(0.25 / scale)), [wide, high] = [width, height].map((n) => Math.ceil(n / step));
+  const all = new Uint32Array(pixels.buffer), some = new Uint32Array(wide * high); // of a large picture every step-th pixel
+  for (let i = 0; i < some.length; i++) some[i] = all[step * (Math.floor(i / wide) * width + (i % wide))];
+  const small = Object.assign(document.createElement("canvas"), { width: wide, height: high });
+  small.getContext("2d").putImageData(new ImageData(new Uint8ClampedArray(some.buffer), wide, high), 0, 0);
   context.imageSmoothingEnabled = scale < 3;
   context.imageSmoothingQuality = "high";
   context.clearRect(0, 0, side, side);

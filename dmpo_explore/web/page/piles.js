@@ -1,7 +1,7 @@
 // A thousand tiles: they run along the network, fall at their exits and lie in a pile for each; when the threshold moves,
 // those that exit elsewhere move there. A pile is ordered by score: next to the following pile lie those that go on first.
 
-import { percent } from "./parts.js";
+import { fixed, percent } from "./parts.js";
 
 const STREAM = 1500, WAY = 900, FALL = 480; // milliseconds until all have started, for the whole network, and down
 const FOLLOW = 110; // milliseconds in which a tile makes two thirds of its way to another pile
@@ -145,7 +145,7 @@ export class Piles {
       pen.fillRect(left, this.top - 38 * stage.type, width, 3);
       const small = width < 56, words = small ? String(k + 1) : `exit ${k + 1}`;
       stage.text(words, small ? middle : left, this.top - 21 * stage.type, { size: 12, align: small ? "center" : "left", colour: colours.quiet });
-      stage.text(small ? `${Math.round(100 * share)}%` : percent(share, 0), small ? middle : left, this.top - 6 * stage.type, { size: small ? 11 : 14, weight: 650, align: small ? "center" : "left" });
+      stage.text(small ? `${fixed(100 * share, 0)}%` : percent(share, 0), small ? middle : left, this.top - 6 * stage.type, { size: small ? 11 : 14, weight: 650, align: small ? "center" : "left" });
     });
     pen.imageSmoothingEnabled = false;
     const side = inner / scale;

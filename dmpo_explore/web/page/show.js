@@ -2,7 +2,7 @@
 // threshold sweeps once. Without motion the same is four still pictures.
 
 import { Stage, eased, lengthOf, runAt } from "./stage.js";
-import { atStart, bound, calm, capital, element, find, length, percent, scoreText, whole } from "./parts.js";
+import { atStart, bound, calm, capital, element, find, length, modified, percent, scoreText, whole } from "./parts.js";
 
 const LOOK = 3000, RISE = 700, STREAM = 3300, SWEEP = [[0, 900], ["last", 1700], ["last", 700], [0, 3400], [0, 900], ["own", 1900]]; // ms
 
@@ -195,7 +195,7 @@ export class Show {
     }
     if (k < K - 1) return ["An easy image exits early", `At exit ${k + 1} the answer is “${answer}”, ${score}${passed}. The network stops there and saves ${saved} of the compute.`];
     const more = way > 1 ? ` and ${percent(way - 1, 0)} more, for the exits on the way` : "";
-    return ["A hard image needs the whole network", `No early exit reaches the threshold. The last one answers “${answer}”, ${score}, with all of the compute${more}.`];
+    return ["A hard image needs the whole network", `No early exit ${policy.compared ? "reaches the threshold" : "stops it"}. The last one answers “${answer}”, ${score}, with all of the compute${more}.`];
   }
 
   #say() {
@@ -211,7 +211,7 @@ export class Show {
   // -- hands --
 
   #controls() {
-    const titles = [...this.world.running.map((_, i) => `Image ${i + 1}`), "A thousand"];
+    const titles = [...this.world.running.map((_, i) => `Image ${i + 1}`), `${whole(this.world.tiles.n)} images`];
     find("acts").replaceChildren(...titles.map((title, i) => {
       const button = element("button", { type: "button", title: this.words(i)[0] }, title);
       button.addEventListener("click", () => {
@@ -241,6 +241,7 @@ export class Show {
     canvas.addEventListener("click", (event) => at(event) !== undefined && this.picked?.(at(event)));
     canvas.addEventListener("keydown", (event) => {
       const step = { ArrowRight: piles.rows, ArrowDown: 1, ArrowLeft: -piles.rows, ArrowUp: -1 }[event.key];
+      if (modified(event)) return;
       if (event.key === "Enter" && piles.marked !== undefined) this.picked?.(piles.marked);
       if (!step) return;
       event.preventDefault();

@@ -3,7 +3,7 @@
 import { changes } from "./changes.js";
 import { Chart, overEpochs, ticksOf } from "./chart.js";
 import { Curve } from "./curve.js";
-import { atStart, bar, besides, bound, calm, capital, chips, element, exitNames, find, gigaflops, length, percent, points, scoreText, thresholdText, whole } from "./parts.js";
+import { atStart, bar, besides, bound, calm, capital, chips, element, exitNames, find, fixed, gigaflops, length, modified, percent, points, scoreText, thresholdText, whole } from "./parts.js";
 import { exitsWith } from "./scores.js";
 
 const BINS = 20, SHOWN = 14;
@@ -68,8 +68,8 @@ const confidence = ({ facts, tiles, threshold }) => {
       counts[1] += tiles.correct(i, 0);
     }
     line.style.left = length(value / policy.highest);
-    const share = ([n, right]) => (n ? percent(right / n, 0) : "none");
-    said.textContent = bound(`At ${scoreText(value, policy, 0)}, ${whole(out[0])} of the ${whole(tiles.n)} images above exit at exit 1, ${share(out)} of them correct. Of the ${whole(on[0])} that go on, it would have had ${share(on)} correct.`);
+    const share = ([n, right], text) => (n ? text(percent(right / n, 0)) : "");
+    said.textContent = bound(`At ${thresholdText(value, policy)}, ${whole(out[0])} of the ${whole(tiles.n)} images above exit at exit 1${share(out, (part) => `, ${part} of them correct`)}.${share(on, (part) => ` Of the ${whole(on[0])} that go on, it would have had ${part} correct.`)}`);
   };
   threshold.listen(show);
   show();
@@ -100,15 +100,15 @@ const curve = ({ facts, numbers, threshold }) => {
   return {
     title: "What the threshold trades",
     text: `Every threshold is one point: compute across, accuracy upwards. A ${facts.policy.falling ? "high" : "low"} one saves much and makes errors; a ${facts.policy.falling ? "low" : "high"} one runs deep. Near the bend little is lost: at ${percent(now.compute, 0)} of the compute the network is ${besides(now.accuracy, full.accuracy)} at ${percent(full.compute, 0)}, its full depth.`,
-    hint: "Drag along the curve and watch the thousand above.",
+    hint: "Drag along the curve and watch the images above.",
     figure: [drawn.node, said],
   };
 };
 
 const classes = ({ facts, tiles, pictures, threshold }) => {
   const { story, class_names: names, colours, policy } = facts, K = tiles.exits, [early, deep] = story.classes, said = element("p", { role: "status" }), strips = element("div");
-  const at = atStart(facts, 0);
-  const list = (title, rows, colour) => element("div", {}, element("h4", {}, title), ...rows.slice(0, 6).map(([c, mean]) => bar(K > 1 ? (mean - 1) / (K - 1) : 1, colour, names[c], mean.toFixed(1))));
+  const at = atStart(facts);
+  const list = (title, rows, colour) => element("div", {}, element("h4", {}, title), ...rows.slice(0, 6).map(([c, mean]) => bar(K > 1 ? (mean - 1) / (K - 1) : 1, colour, names[c], fixed(mean, 1))));
   const byExit = (k, place, falling) => {
     const own = [...Array(tiles.n).keys()].filter((i) => tiles.exitOf(i, place) === k);
     return own.sort((a, b) => (falling ? 1 : -1) * (tiles.scores[a * K] - tiles.scores[b * K])).slice(0, SHOWN);
@@ -136,7 +136,7 @@ const classes = ({ facts, tiles, pictures, threshold }) => {
   fill(threshold.place, true);
   return {
     title: "Which images go deep",
-    text: `Images that look typical of their class tend to exit early; unusual views and look-alikes tend to need depth. ${capital(at)} the mean exit of “${names[early[0][0]]}” is ${early[0][1].toFixed(1)}, of “${names[deep[0][0]]}” ${deep[0][1].toFixed(1)}.`,
+    text: `Images that look typical of their class tend to exit early; unusual views and look-alikes tend to need depth. ${capital(at)} the mean exit of “${names[early[0][0]]}” is ${fixed(early[0][1], 1)}, of “${names[deep[0][0]]}” ${fixed(deep[0][1], 1)}.`,
     hint: "Press an image, and see how sure every exit is; move the slider, and others stand here.",
     figure: [strips, said, element("div", { class: "pair" }, list(`Lowest mean exit, ${at}`, early, colours[0]), list("… and the highest", deep, colours.at(-1)))],
   };
@@ -176,15 +176,17 @@ const conflict = ({ facts }) => {
   };
 };
 
-const budget = ({ facts, threshold }) => {
+const budget = ({ facts, numbers, threshold }) => {
   const { story, policy: { name, temperatures } } = facts, { split, rows } = story.targets, said = element("p", { role: "status" }), most = Math.max(1, ...rows.map(({ compute }) => compute));
   const names = rows.map(({ targets: [target] }) => (/^\d/.test(target) ? `Budget ${target}` : `Target ${target}`));
   const bars = rows.map(({ targets, compute, accuracy }, i) => bar(compute / most, facts.colours[Math.min(i, facts.colours.length - 1)], targets.join(", "), `${percent(compute, 0)} · ${percent(accuracy)} correct`));
   const moves = name === "confidence" && !temperatures.length && facts.slider.thresholds.length > 1; // the targets' policy
   const tell = (i) => {
     if (i === null) return void (said.textContent = "");
-    said.textContent = bound(`${names[i]}: ${percent(rows[i].accuracy, 2)} correct, and with other images of this kind it could be ${rows[i].interval.map((end) => percent(end)).join(" to ")}. Mean exit ${rows[i].mean.toFixed(2)}.`);
     if (moves) threshold.aim(rows[i].threshold);
+    const gives = ({ accuracy, compute }) => `${percent(accuracy, 2)} correct with ${percent(compute)} of the compute`, own = gives(rows[i]), near = moves ? gives(numbers[threshold.place]) : own;
+    const other = near === own ? "" : ` The slider's nearest position, ${thresholdText(threshold.value, facts.policy)}, has ${near}.`;
+    said.textContent = bound(`${names[i]}: ${own}, mean exit ${fixed(rows[i].mean, 2)}; with other images of this kind ${rows[i].interval.map((end) => percent(end)).join(" to ")} could be correct.${other}`);
   };
   const { too_early: early, rescued } = story, K = facts.flops.length;
   return {
@@ -206,15 +208,17 @@ export const tell = (world) => {
     const words = element("div", { class: "telling" }, element("p", { class: "kicker" }, `${i + 1} of ${steps.length}`), element("h2", { id: `step-${i + 1}`, tabindex: -1 }, title), element("p", {}, bound(text)), element("p", { class: "try" }, element("b", {}, "Try: "), hint));
     return element("section", { class: "step", "aria-labelledby": `step-${i + 1}` }, words, element("div", { class: "figure" }, ...figure));
   });
-  const keys = element("p", { class: "quiet" }, `${steps.length} steps: scroll, or press n for the next and p for the previous one.`);
-  find("story").replaceChildren(...(steps.length > 1 ? [keys] : []), ...sections);
-  const seen = new IntersectionObserver((entries) => entries.forEach(({ target, isIntersecting }) => isIntersecting && target.classList.add("seen")), { threshold: 0.3 });
+  const keys = element("p", { class: "quiet", tabindex: 0 }, `${steps.length} steps: scroll. After a click or Tab in here, n goes to the next one and p to the previous one.`);
+  const place = find("story"), edge = () => parseFloat(getComputedStyle(document.documentElement).scrollPaddingTop) + 8;
+  place.replaceChildren(...(steps.length > 1 ? [keys] : []), ...sections);
+  place.tabIndex = -1; // a click puts the focus in here
+  const seen = new IntersectionObserver((entries) => entries.forEach(({ target, isIntersecting }) => isIntersecting && target.classList.add("seen")), { rootMargin: "0px 0px -25% 0px" });
   for (const section of sections) seen.observe(section);
   // n and p go to the next and the previous step
-  document.addEventListener("keydown", (event) => {
+  place.addEventListener("keydown", (event) => {
     const step = { n: 1, p: -1 }[event.key];
-    if (!step || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select")) return;
-    const tops = sections.map((section) => section.getBoundingClientRect().top), here = tops.filter((top) => top < 80).length - 1;
+    if (!step || modified(event)) return;
+    const tops = sections.map((section) => section.getBoundingClientRect().top), here = tops.filter((top) => top < edge()).length - 1;
     const next = sections[Math.min(sections.length - 1, Math.max(0, here + step))];
     next.scrollIntoView({ behavior: calm.matches ? "auto" : "smooth" });
     next.querySelector("h2").focus({ preventScroll: true });

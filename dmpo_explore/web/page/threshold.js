@@ -1,6 +1,6 @@
 // The threshold: one slider for everything on the page. What plays moves it too; only a visitor's hand chooses.
 
-import { find, percent, thresholdText } from "./parts.js";
+import { bound, find, modified, percent, thresholdText } from "./parts.js";
 
 const nearest = (values, value) => {
   const distances = values.map((one) => Math.abs(one - value));
@@ -26,7 +26,7 @@ export class Threshold {
     this.range.addEventListener("input", () => this.choose(nearest(this.scale, Number(this.range.value))));
     this.range.addEventListener("keydown", (event) => { // from position to position, however near they lie
       const step = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10 }[event.key];
-      if (!step) return;
+      if (!step || modified(event)) return;
       event.preventDefault();
       this.choose(Math.min(slider.thresholds.length - 1, Math.max(0, this.place + step)));
     });
@@ -69,7 +69,7 @@ export class Threshold {
   #show() {
     const text = thresholdText(this.value, this.policy), { accuracy, compute } = this.numbers[this.place];
     this.range.value = String(this.scale[this.place]);
-    find("value").textContent = text;
+    find("value").textContent = bound(text);
     this.range.setAttribute("aria-valuetext", `${text}: accuracy ${percent(accuracy)}, compute ${percent(compute)}`);
   }
 }

@@ -68,21 +68,17 @@ export const begin = async ({ facts, tiles, pictures }, bar) => {
     showPicture();
   };
 
-  const take = (picture, name, truth) => {
-    Object.assign(state, { picture, truth, input: null, answers: [], failed: null, note: "" });
+  // `whole`: what it was before parts were covered.
+  const take = (picture, name, truth, whole = null) => {
+    Object.assign(state, { picture, truth, whole, input: null, answers: [], failed: null, note: "" });
     draw(find("picture"), picture);
     find("picture").setAttribute("aria-label", name);
     find("brush").disabled = false;
+    find("uncover").hidden = !whole;
     showPicture();
     return advance();
   };
-  // Parts that are covered stay so until the picture is uncovered, or another one is taken.
   const nameOf = () => find("picture").getAttribute("aria-label");
-  const uncover = (picture) => {
-    state.whole = null;
-    find("uncover").hidden = true;
-    if (picture) take(picture, nameOf(), state.truth);
-  };
   const isOn = () => find("brush").getAttribute("aria-pressed") === "true";
   find("brush").addEventListener("click", () => {
     const on = !isOn(), canvas = find("picture");
@@ -93,12 +89,10 @@ export const begin = async ({ facts, tiles, pictures }, bar) => {
     canvas.tabIndex = on ? 0 : -1;
     if (on) canvas.focus({ preventScroll: true });
   });
-  find("uncover").addEventListener("click", () => uncover(state.whole));
+  find("uncover").addEventListener("click", () => take(state.whole, nameOf(), state.truth));
   brush(find("picture"), find("spot"), isOn, () => state.picture, (picture) => {
     stopCamera();
-    state.whole ??= state.picture;
-    find("uncover").hidden = false;
-    take(picture, nameOf(), state.truth);
+    take(picture, nameOf(), state.truth, state.whole ?? state.picture);
   });
   const refuse = (error) => {
     state.note = error.message;
@@ -114,14 +108,12 @@ export const begin = async ({ facts, tiles, pictures }, bar) => {
   };
   const takeTile = async (tile, node) => {
     stopCamera();
-    uncover();
     press(node ?? [...find("samples").children].find((one) => one.dataset.tile === String(tile)));
     const truth = tiles.labels[tile];
     await pictures.at(tile).then(ifNewest((picture) => take(picture, `Sample: ${facts.class_names[truth]}`, truth)), refuse);
   };
   const takeFile = (file) => {
     stopCamera();
-    uncover();
     press(null);
     return opened(file).then(ifNewest((picture) => take(picture, file.name || "Your picture")), refuse);
   };

@@ -85,11 +85,13 @@ def test_it_is_fetched_cancelled_and_tried_again(bare: Callable[[str], None], mo
     bare(HALF)
     app = opened()
     checked(app.button(key=f"fetch {KEY}").click().run())
-    until(dx.jobs.RUNNING)
-    time.sleep(0.3)
-    checked(app.run())
+    end = time.monotonic() + 30
+    while not app.get("progress") or "45 of 90 MB" not in app.get("progress")[0].proto.text.replace("\\", ""):
+        assert state() == dx.jobs.RUNNING and time.monotonic() < end
+        time.sleep(0.05)
+        checked(app.run())
     (bar,) = app.get("progress")
-    assert bar.proto.value == 50 and "45 of 90 MB" in bar.proto.text.replace("\\", "")
+    assert bar.proto.value == 50
     checked(app.button(key=f"cancel {KEY}").click().run())
     assert state() == dx.jobs.STOPPED and app.button(key=f"fetch {KEY}").label == "Try again"
     bare(DONE)
@@ -138,6 +140,15 @@ def test_what_is_fetched_is_there_at_once(monkeypatch: pytest.MonkeyPatch) -> No
         models.check_ready(config)
     there = True
     models.check_ready(config)
+
+
+def test_a_package_that_is_missing_is_an_error_of_the_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(config: dx.Config) -> None:
+        raise ImportError("needs datasets, which is not installed")
+
+    monkeypatch.setattr("dmpo_explore.jobs.check_ready", check)
+    with pytest.raises(ValueError, match="needs datasets"):
+        models.check_ready(dx.Config(dx.DataConfig("hfds/no-such-name")))
 
 
 def test_what_is_here_is_not_offered() -> None:

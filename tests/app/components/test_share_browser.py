@@ -16,7 +16,7 @@ def test_the_link_is_copied_and_the_page_is_a_file(visit: Visit, tmp_path: Path)
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("() => navigator.clipboard.readText()") == page.url
     with page.expect_download() as download:
-        page.get_by_role("button", name="Page · HTML").click()
+        page.get_by_role("button", name="Page to publish · HTML").click()
     file = tmp_path / "page.html"
     download.value.save_as(file)
     alone = page.context.new_page()

@@ -46,7 +46,10 @@ def test_it_counts_as_summarise_does(browser: Browser, runs: Path) -> None:
     found = page.evaluate(
         f"([row, costs]) => {{ {code}; return numbersOf(row, costs) }}", [row.tolist(), record.flops_fraction.tolist()]
     )
+    correct = record.prediction[np.arange(record.n_images), exits] == record.labels
+    ends = page.evaluate(f"([share, n]) => {{ {code}; return intervalOf(share, n) }}", [correct.mean(), 600])
     page.close()
+    assert ends == pytest.approx(dx.analysis.accuracy_interval(correct), abs=1e-12)
     s = dx.summarise(record, exits)
     assert found == pytest.approx({"images": 600, "accuracy": s["accuracy"], "compute": s["flops_fraction"]}, abs=1e-12)
 
@@ -58,9 +61,39 @@ def opened(browser: Browser) -> Page:
     style = f":root {{ --st-text-color: black }} {supplies.read('slider.css')} {shown}"
     page.set_content(f"<style>{style}</style>{supplies.read('slider.html')}")
     code = "\n".join(map(supplies.read, PARTS)).replace("export default", "const drawn =")
-    defined = "Object.assign(slider, { ThresholdSlider, Confusion, narrowed, numbersOf })"
+    defined = "Object.assign(slider, { ThresholdSlider, Confusion, Scores, Drawer, narrowed, numbersOf })"
     page.evaluate(f"() => {{ globalThis.slider = {{ waiting: new Map() }}; {code}; {defined} }}")
     return page
+
+
+def test_scores_without_blocks_name_none(browser: Browser) -> None:
+    page = opened(browser)
+    page.evaluate("""() => {
+        const data = {blocks: [], sliders: [{}], costs: [0.5, 1]}, figure = document.querySelector(".scores");
+        const score = {name: "confidence", low: 0, high: 1, moves: false};
+        const made = Object.assign(new slider.Scores(figure, {data}), {wide: 300, high: 150});
+        made.build({n_exits: 2}, {key: "own", score, bins: 2});
+    }""")
+    assert page.locator(".histogram .title").inner_text().strip() == "Exit 1 ·"
+    page.close()
+
+
+@pytest.mark.parametrize(("view", "focused"), [("map", ".map canvas"), ("confusion", ".tabs button")])
+def test_the_focus_stays_in_the_shown_tab_when_the_drawer_is_closed(browser: Browser, view: str, focused: str) -> None:
+    page = opened(browser)
+    page.evaluate(
+        """view => {
+        document.querySelector(`[data-panel="${view}"]`).classList.add("on");
+        const pressed = Object.assign(document.createElement("button"), {textContent: view, ariaPressed: "true"});
+        document.querySelector(".tabs").append(pressed);
+        const drawer = new slider.Drawer(document.querySelector(".drawer"), () => {});
+        drawer.shown = {row: 3};
+        drawer.close();
+    }""",
+        view,
+    )
+    expect(page.locator(focused)).to_be_focused()
+    page.close()
 
 
 def test_a_region_without_images_of_the_class_has_no_numbers(browser: Browser) -> None:

@@ -13,7 +13,7 @@ import dmpo_explore as dx
 
 
 @pytest.mark.parametrize("calibrate", [False, True])
-def test_facts_are_the_librarys(tmp_path: Path, calibrate: bool) -> None:
+def test_facts_are_the_librarys(tmp_path: Path, calibrate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     save_run(tmp_path, "mine", images=60, logits_of=("test", "val"))
     run = dx.load_run(tmp_path / "mine")
     record, target = run.record("test"), dx.Target.threshold((0.7,), calibrate=calibrate)
@@ -31,3 +31,6 @@ def test_facts_are_the_librarys(tmp_path: Path, calibrate: bool) -> None:
     place = selection.place(point.outcome, chosen.alone, 7)
     assert (facts["before"], facts["after"], facts["label"]) == (place.before, place.after, names[record.labels[7]])
     assert chosen_image.facts(point, chosen.alone) is None
+    monkeypatch.setattr(chosen_image.thumbnails, "are_here", lambda stamp: False)
+    without = chosen_image.facts(point, chosen)
+    assert without is not None and without["picture"] != facts["picture"]  # of images that may be fetched later

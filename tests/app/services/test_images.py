@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 from dmpo_explore_app.services import images
@@ -53,3 +55,14 @@ def test_a_chosen_image_shows_its_upload_and_its_name() -> None:
     assert chosen.preview_and_size()[0] is upload.preview and chosen.name(run.record("test")) == "colour.png"
     assert recorded.name(run.record("test")).startswith("test image ") and recorded.pixels().shape == (128, 128, 3)
     assert chosen.key != recorded.key and recorded.key == images.ChosenImage(run, "test", 3).key
+
+
+def test_a_photograph_of_twelve_megapixels_is_edited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a PNG file it would be larger than an upload may be."""
+    photo = np.random.default_rng(0).integers(0, 256, (3000, 4000, 3), np.uint8)
+    monkeypatch.setattr(images.thumbnails, "image_set", lambda run, split: [photo])
+    image = images.ChosenImage(dx.load_run("demo"), "test", 0)
+    make = inspect.unwrap(images._edited)  # what is kept is a session's
+    edited = make((image.key, "rotate", 1.0), image)
+    assert (edited.pixels() == photo[::-1, ::-1]).all() and edited.preview_and_size()[1] == (4000, 3000)
+    assert edited.row is None and edited.key != image.key != make((image.key, "grey", 1.0), image).key

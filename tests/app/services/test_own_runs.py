@@ -24,6 +24,12 @@ def test_a_split_that_they_lack_is_named() -> None:
             read("test")
 
 
+@pytest.mark.parametrize("splits", [("calibration", "val"), ("val", "calibration"), ("test", "val")])
+def test_thresholds_are_fitted_on_the_split_that_is_not_on_screen(splits: tuple[str, str]) -> None:
+    scores = {split: own_runs.OwnScores(make_record(60, split=split), "") for split in splits}
+    assert own_runs.opened("mine", scores, None).fitting_split == splits[1]
+
+
 def test_compare_begins_without_scores_of_another_split() -> None:
     run = opened("val")
     found = comparison.usual_runs(

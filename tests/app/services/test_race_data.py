@@ -30,7 +30,7 @@ def test_recorded_timings_give_the_speeds_and_are_named() -> None:
     seconds = 1 / 400 + (1 / 100 - 1 / 400) / 3  # a third of the way from share / 2 to 2 share
     assert found["origin"] == "recorded" and "by recorded timings" in found["alt"] and not found["running"]
     assert found["speed_up"] == pytest.approx(1 / 50 / seconds)
-    assert found["lanes"] == ["Early exits · 5 ms an image · 200 images/s", "Full model · 20 ms an image · 50 images/s"]
+    assert found["lanes"] == ["Early exits · 5 ms an image · 200 images/s", "Full depth · 20 ms an image · 50 images/s"]
 
 
 def test_afterwards_it_is_what_was_measured() -> None:
@@ -47,4 +47,4 @@ def test_afterwards_it_is_what_was_measured() -> None:
         ("image 3", 1, True),
         ("image 4", 2, False),
     ]
-    assert found["lanes"] == ["Early exits · 50 ms an image · 20 images/s", "Full model · 150 ms an image · 7 images/s"]
+    assert found["lanes"] == ["Early exits · 50 ms an image · 20 images/s", "Full depth · 150 ms an image · 7 images/s"]

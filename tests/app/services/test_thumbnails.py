@@ -41,3 +41,10 @@ def test_images_that_are_not_here_are_looked_for_each_time(monkeypatch: pytest.M
     with pytest.raises(FileNotFoundError):
         thumbnails.image_set_at(stamp)
     assert thumbnails.image_set_at(stamp) is images
+
+
+def test_a_package_that_is_missing_is_as_images_that_are_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    image_set = Mock(side_effect=ImportError("needs datasets, which is not installed"))
+    monkeypatch.setattr(thumbnails.own_runs, "run_at", lambda path: SimpleNamespace(image_set=image_set))
+    with pytest.raises(FileNotFoundError, match="needs datasets"):
+        thumbnails.image_set_at(("a run on hfds", "test", 0, 0))

@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 from dmpo_explore_app.state import decide_choices, url
 
-from dmpo_explore.runs import store
-
 
 class Address(dict[str, str]):
     """Stands for `st.query_params`."""
@@ -36,17 +34,6 @@ def test_the_longest_choice_of_runs_is_an_address(state: dict[str, Any]) -> None
     runs = ",".join([100 * "x"] * decide_choices.MOST)
     chosen(state, runs=runs)
     assert url.st.query_params["runs"] == runs and not url.follow(["runs"]) and state["runs"] == runs
-
-
-def test_a_former_name_of_a_run_is_replaced_with_a_notice(
-    state: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(url, "notice", said.append)
-    monkeypatch.setattr(store, "FORMER", {"former": "demo"})
-    url.st.query_params.update(runs="former,demo-naive", split="former")
-    assert url.follow(["runs", "split"]) and state["runs"] == "demo,demo-naive" and state["split"] == "former"
-    assert said == ["The run former is called demo now."]
 
 
 def test_what_an_address_cannot_hold_is_left_out_and_stays_chosen(state: dict[str, Any]) -> None:

@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from decide_page import PAGE, answer, code, expected, numbers, shown, start, texts, tiles
 from dmpo_explore_app import access
-from dmpo_explore_app.components import comparison_panels
-from dmpo_explore_app.services import comparison, downloads
+from dmpo_explore_app.components import comparison_panels, decision_panels
+from dmpo_explore_app.services import comparison, downloads, live_session, models
 from dmpo_explore_app.state import panels
 from explore_page import checked
 from programs import answered, printed
@@ -88,7 +89,7 @@ def test_a_budget_that_would_do_is_offered(runs: Path) -> None:
     assert "No run keeps the budget and the limit" in answer(app)
     (offer,) = (button for button in app.button if button.key == "take budget")
     checked(offer.click().run())
-    assert "is best" in answer(app) and offer.label.startswith(f"{app.number_input(key='gflops').value:.3g} GFLOPs")
+    assert "is best" in answer(app) and f" {app.number_input(key='gflops').value:.3g} GFLOPs: then" in offer.label
 
 
 def test_a_bound_on_early_exit_errors_in_the_place_of_points(runs: Path) -> None:
@@ -142,7 +143,7 @@ def test_images_on_which_they_disagree(runs: Path, kind: str) -> None:
     ("address", "said"),
     [
         ({"runs": "nope,four,six"}, "There is no run 'nope' here"),
-        ({"runs": "four,six", "against": "one"}, "There is no run to compare with among these, 'one' here"),
+        ({"runs": "four,six", "against": "one"}, "There is no compared run 'one' here"),
         ({"runs": "four,six", "compute": "lots"}, "compute 'lots' must be a number"),
         ({"runs": "four,six", "gflops": "-1"}, "gflops '-1' must be"),
         ({"runs": "four,six", "lose": "nan"}, "lose 'nan' must be"),
@@ -202,15 +203,21 @@ def test_a_run_with_one_exit_differs_from_the_budget_on_that_it_needs(runs: Path
         assert table["budget"].tolist() == left
 
 
-@pytest.mark.parametrize(("private", "missing"), [(True, False), (False, False), (True, True)])
-def test_a_folder_is_exported_on_the_apps_own_machine_with_weights(
-    private: bool, missing: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("private", "missing", "onnx"),
+    [(True, False, True), (False, False, True), (True, True, True), (True, False, False)],
+)
+def test_a_folder_is_exported_on_the_apps_own_machine_with_weights_and_the_extra(
+    private: bool, missing: bool, onnx: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     monkeypatch.setattr(access, "is_private", lambda: private)
     monkeypatch.setattr(downloads, "missing_weights_of", lambda run: "weights" if missing else None)
-    labels = [button.label for button in start(runs="fashion,fashion-naive").get("download_button")]
-    assert ("Exported folder · ZIP" in labels) == (private and not missing) and "thresholds" in str(labels).lower()
+    monkeypatch.setattr(live_session, "find_spec", lambda name: name if onnx or name != "onnxscript" else None)
+    app = start(runs="fashion,fashion-naive")
+    labels = [button.label for button in app.get("download_button")]
+    assert ("Exported folder · ZIP" in labels) == (private and not missing and onnx)
+    assert ("dmpo-explore[onnx]" in texts(app)) == (not onnx) and "thresholds" in str(labels).lower()
 
 
 def test_texts_in_tiles_are_text(runs: Path) -> None:
@@ -237,3 +244,46 @@ def test_times_of_another_device_come_from_its_file(runs: Path) -> None:
     assert shown(app)["fashion-naive"][2] == "it is not timed on this device"
     checked(app.file_uploader(key="timing").set_value(("timing.json", b"{}", "application/json")).run())
     assert "These times cannot be used: this timing.json has no" in texts(app)
+
+
+def test_times_of_another_number_of_exits_are_not_used(runs: Path) -> None:
+    times = {name: dx.runs.StageTimes(name, "a phone", (4.0,) * n) for name, n in {"fashion": 5, "demo": 6}.items()}
+    address = {"runs": "fashion,fashion-naive", "unit": "ms", "ms": "20"}
+    app = opened(PAGE, state={"_stage_times": times}, **address)
+    assert "5 stages were timed, but fashion has 6 exits" in texts(app) and "GFLOPs" in answer(app)
+
+
+def test_what_cannot_be_measured_is_said_and_times_become_the_unit(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def model(run: dx.Run, merge: bool) -> str:
+        if run.name == "four":
+            raise FileNotFoundError("it has no weights")
+        return run.name
+
+    monkeypatch.setattr(models, "model", model)
+    times = dx.runs.StageTimes("six", "this machine", (1.0,) * 6)
+    monkeypatch.setattr("dmpo_explore.inference.time_stages", lambda *a, **o: times)
+    app = start(runs="four,six")
+    checked(app.button(key="measure").click().run())
+    assert "four cannot be timed here: it has no weights" in texts(app) and app.session_state["unit"] == "ms"
+
+
+def test_a_bound_that_cannot_be_certified_is_not_promised(runs: Path) -> None:
+    app = start(runs="hostile,hostile2", gflops="2", limit="early_errors", early_errors="0.01")
+    assert "cannot be certified: no threshold can be certified" in answer(app) and "keep" not in answer(app)
+
+
+def test_a_run_that_a_choice_takes_away_gives_no_warning(runs: Path) -> None:
+    app = start(runs="fashion,fashion-naive,fashion-single", against="fashion-naive", other="fashion")
+    checked(app.selectbox(key="against").set_value("fashion").run())
+    assert app.session_state["other"] != "fashion" and not app.warning
+    checked(app.multiselect(key="runs").set_value(["fashion-naive", "fashion-single"]).run())
+    assert app.session_state["against"] == "fashion-single" and not app.warning
+
+
+def test_runs_too_close_to_tell_are_said_in_words(runs: Path) -> None:
+    lead = (-0.0031, -0.012, 0.005)
+    found = dx.analysis.RunChoice(pd.DataFrame(), "four", "four", "six", lead)
+    text = "0.31 points below six, the next (95%: 1.20 below to 0.50 above): too close to tell, and four costs no more."
+    assert decision_panels._lead(found) == text
+    clear = decision_panels._lead(found._replace(lead=(0.03, 0.02, 0.04)))
+    assert clear == "3.00 points above six, the next (95%: 2.00 above to 4.00 above)."

@@ -49,6 +49,18 @@ def test_only_the_same_images_stand_beside(tmp_path: Path, monkeypatch: pytest.M
     assert "other" in beside.value and "dearer" not in beside.value  # whose axis would leave no room for mine
 
 
+def test_curves_of_another_rule_are_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    for name in ("mine", "other"):
+        save_run(tmp_path, name, images=60, logits_of=("test", "val"))
+    shutil.rmtree(tmp_path / "other" / "records" / "val")
+    app = start(run="mine", policy="gate", beside="other", calibrated="1")
+    said = "\n".join(caption.value for caption in app.caption).replace("\\", "")
+    assert "other: its curve is that of confidence, as gate is unavailable." in said
+    assert "Only the curve of mine is calibrated." in said
+    assert "its curve is" not in "".join(c.value for c in start(run="mine", beside="other").caption)
+
+
 def test_many_runs_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     save_run(tmp_path, "mine", images=30)

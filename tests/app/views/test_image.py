@@ -6,6 +6,7 @@ import html
 import json
 import re
 from pathlib import Path
+from unittest.mock import Mock
 from urllib.parse import parse_qs
 
 import numpy as np
@@ -167,10 +168,11 @@ def test_an_image_with_unusual_answers_is_said_to_have_them(
     assert "unlike" not in said(opened(run="tiny", image="3"))
 
 
-def test_one_confidence_is_too_little_for_novelty() -> None:
-    app = opened(run="demo-single", image="290")  # a test image with a confidence of 45%
-    text = " ".join([said(app), *(caption.value for caption in app.caption)])
-    assert "unlike" not in text and "Not novel" not in text
+def test_one_confidence_is_too_little_for_novelty(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dmpo_explore.analysis.novelty import NoveltyDetector
+
+    monkeypatch.setattr(NoveltyDetector, "score", lambda *args, **options: 0.996)
+    assert "unlike" not in said(opened(run="fashion-single", image="3"))  # a record without logits
 
 
 def test_links_lead_here_from_explore_and_decide(runs: Path) -> None:
@@ -227,3 +229,20 @@ def test_what_each_exit_sees_is_the_librarys(trained_runs: Path, monkeypatch: py
     bare = opened(run="bare", image="5")
     checked(bare.toggle(key="show tokens").set_value(True).run())
     assert any("The patch tokens cannot be shown here" in error.value for error in bare.error)
+
+
+def test_an_edit_without_the_model_offers_its_weights_beside_the_other_offer(trained_runs: Path) -> None:
+    app = opened(run="fashion-naive")
+    checked(app.toggle(key="query the model").set_value(True).run())
+    checked(app.pills(key="edit").set_value("grey").run())
+    assert any("edited" in str(button.key) for button in app.button)
+
+
+def test_an_edit_is_made_once(trained_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit = Mock(wraps=dx.data.edited)
+    monkeypatch.setattr("dmpo_explore.data.edited", edit)
+    app = opened(run="tiny", image="3")
+    checked(app.pills(key="edit").set_value("rotate").run())
+    checked(app.run())
+    assert "Edited, it exits at" in bodies(app)
+    edit.assert_called_once()

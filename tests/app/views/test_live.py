@@ -16,6 +16,7 @@ from dmpo_explore_app.components import live_panel
 from dmpo_explore_app.services import live_export, live_session
 from dmpo_explore_app.state import live_choices as live_state
 from made_up import HOSTILE, MAIN
+from one_image import bodies
 from streamlit.testing.v1 import AppTest
 from visiting import checked
 
@@ -68,10 +69,6 @@ def cards(app: AppTest) -> dict[str, tuple[str, str]]:
     return {metric.label: (metric.value, metric.delta) for metric in app.metric}
 
 
-def bodies(app: AppTest) -> str:
-    return "".join(str(element.proto.body) for element in app.get("html"))
-
-
 def said(app: AppTest) -> str:
     found = [*app.warning, *app.error, *app.info, *app.caption]
     return "\n".join(element.value for element in found).replace("\\", "")
@@ -107,8 +104,8 @@ def test_all_images_leave_where_the_record_says(root: Path, engine: str) -> None
     summary = dx.summarise(record, policy.exits(record))
     shown, counted = measured(app), live_of(app).look().count.measured
     assert counted is not None
-    assert shown["agreed"] == f"{IMAGES} of {IMAGES} | full model as recorded: {IMAGES}"
-    assert shown["accuracy"] == f"{summary['accuracy']:.1%} | full model {summary['full_accuracy']:.1%}"
+    assert shown["agreed"] == f"{IMAGES} of {IMAGES} | full depth as recorded: {IMAGES}"
+    assert shown["accuracy"] == f"{summary['accuracy']:.1%} | full depth {summary['full_accuracy']:.1%}"
     few = counted.calls < live_panel.RANGE_CALLS  # then not as if it were exact
     value = f"about {counted.speed_up:.1f}×" if few else f"{counted.speed_up:.2f}×"
     assert shown["speed-up"] == f"{value} | expected from FLOPs {1 / summary['flops_fraction']:.2f}×"

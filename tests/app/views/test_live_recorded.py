@@ -8,15 +8,12 @@ from pathlib import Path
 import pytest
 import visiting
 from made_up import MAIN
+from one_image import bodies
 from streamlit.testing.v1 import AppTest
 
 import dmpo_explore as dx
 
 PAGE = MAIN.parent / "views" / "live.py"
-
-
-def bodies(app: AppTest) -> str:
-    return "".join(str(element.proto.body) for element in app.get("html"))
 
 
 def said(app: AppTest) -> str:

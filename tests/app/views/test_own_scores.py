@@ -219,6 +219,18 @@ def test_they_can_be_closed() -> None:
     assert app.selectbox(key="run").value == "demo" and not app.warning
 
 
+def test_a_run_that_is_closed_leaves_decide_without_a_warning() -> None:
+    app = explore(page(own_file=packed(TEST)))
+    checked(app.switch_page("views/decide.py").run())
+    assert app.session_state["runs"] == ["mine (yours)"]
+    app.query_params.clear()
+    checked(app.switch_page(PAGE).run())
+    checked(app.button(key="own_close mine (yours)").click().run())
+    app.query_params.clear()
+    checked(app.switch_page("views/decide.py").run())
+    assert "demo" in app.session_state["runs"] and not app.warning
+
+
 @pytest.mark.slow
 def test_several_files_are_open_side_by_side() -> None:
     other = make_record(120, seed=0, split="test", with_logits=False)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import visiting
 from background import SLEEPS, become, wait
 from dmpo_explore_app import access
 from dmpo_explore_app.components import training_form
 from dmpo_explore_app.state import training_choices as form_state
 from listening import listen
-from made_up import HOSTILE, MAIN, save_run
+from made_up import HOSTILE, save_run
 from streamlit.testing.v1 import AppTest
 from tiny import tiny_config
+from training_page import command, opened
 from visiting import checked
 
 import dmpo_explore as dx
@@ -26,7 +25,6 @@ from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.jobs.estimate import Rates
 from dmpo_explore.runs.store import load_run
 
-VIEW = MAIN.parent / "views" / "training.py"
 HISTORY = "epoch,lambda_1,lambda_2,loss_1,loss_2,accuracy_1,accuracy_2,area\n1,.1,1,2,2,.5,.6,.5\n2,1,.1,1,1,.6,.7,.6\n"
 
 
@@ -53,10 +51,6 @@ def all_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "check_ready", lambda config: None)
 
 
-def opened(**parameters: str) -> AppTest:
-    return visiting.opened(VIEW, **parameters)
-
-
 def texts(app: AppTest) -> str:
     found = [*app.warning, *app.error, *app.info, *app.caption, *app.success, *app.markdown]
     return "\n".join(element.value for element in found).replace("\\", "")
@@ -73,10 +67,6 @@ def begin_with(app: AppTest, preset: str, **fields: object) -> AppTest:
         section = "model" if name == "exits" else "data" if name == "train_size" else "training"
         kind(key=f"train {section}.{name}").set_value(value)
     return checked(app.run())
-
-
-def command(app: AppTest) -> list[str]:
-    return next(shlex.split(block.value) for block in app.code if block.value.startswith("dmpo-explore train"))
 
 
 # -- curves --

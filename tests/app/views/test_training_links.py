@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import pytest
-import visiting
 from dmpo_explore_app.components import training_form
-from made_up import MAIN, save_run
+from made_up import save_run
 from one_image import address_of, said
-from streamlit.testing.v1 import AppTest
+from training_page import command, opened
 from visiting import checked
 
 from dmpo_explore import jobs
-
-VIEW = MAIN.parent / "views" / "training.py"
 
 
 @pytest.fixture
@@ -24,14 +20,6 @@ def empty_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     monkeypatch.setattr(jobs, "check_ready", lambda config: None)
     return tmp_path
-
-
-def opened(**parameters: str) -> AppTest:
-    return visiting.opened(VIEW, **parameters)
-
-
-def command(app: AppTest) -> list[str]:
-    return next(shlex.split(block.value) for block in app.code if block.value.startswith("dmpo-explore train"))
 
 
 def test_the_form_survives_a_reload(empty_root: Path) -> None:

@@ -295,12 +295,6 @@ def test_a_checkpoint_has_room_for_the_second_copy(monkeypatch: pytest.MonkeyPat
         require_room(tmp_path, model, copies=1)
 
 
-def test_names_that_moved_are_still_there() -> None:
-    for name in ("LEARNED", "held_out_loader", "soft_exit_loss"):
-        with pytest.warns(DeprecationWarning, match=f"{name} is dmpo_explore.neighbours"):
-            assert getattr(dx.training, name) is not None
-
-
 # -- what is refused --
 
 

@@ -48,7 +48,7 @@ def test_it_slims_records_and_goes_on(runs: Path, tmp_path: Path) -> None:
     again = call("slim", "--resume", "thin", "--epochs", 2, "--device", "cpu")
     assert "epoch 2/2" in again.stderr and "next: dmpo-explore record thin" in again.stdout
     error = fails("slim", "mine", "--name", "thin", "--steps", 3, *HOW)
-    assert "run 'thin' exists" in error and "other settings (steps, ffn, epochs" in error
+    assert "run 'thin' exists" in error and "another config (steps, ffn, epochs" in error
     assert "dmpo-explore slim --resume thin --record" in error
     again = call("slim", "--resume", "thin", "--record", "--device", "cpu", "--json")
     assert "run 'thin' is distilled; it is kept" in again.stderr and len(json.loads(again.stdout)["records"]) == 2
