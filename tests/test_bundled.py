@@ -18,13 +18,17 @@ from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.store import BUNDLED_RUNS
 
 CNN_RUNS = ("demo-cnn", "demo-cnn-single")
-GROCERIES = ("demo", "demo-naive", "demo-single", *CNN_RUNS)
+GROCERIES = ("demo", "demo-naive", "demo-single", "demo-single-24", *CNN_RUNS)
 FASHION = ("fashion", "fashion-naive", "fashion-single")
 ALL_RUNS = (*GROCERIES, *FASHION, "caltech", "shops")
 SPLITS = ("val", "calibration", "test")
 IMAGES = dict.fromkeys(GROCERIES, (649, 655, 1_300)) | dict.fromkeys(FASHION, (5_000, 5_000, 10_000))
 IMAGES |= {"caltech": (867, 867, 1_734), "shops": (414, 355, 674)}
 ELSEWHERE = {"shops": ["grocery-shops-calibration", "grocery-shops-test"]}
+RECORDS_ALONE = (
+    "caltech",
+    "demo-single-24",
+)  # of the first the pictures are not bundled, the second is to compare with
 CHUNK = 500
 ROOT = Path(__file__).parents[1]
 
@@ -47,10 +51,10 @@ def test_bundled_run_is_whole(name: str) -> None:
     assert tuple(run.record(split).n_images for split in SPLITS) == IMAGES[name]
     policies = run.policies().values()
     assert all(policy.fitted["split"] == "calibration" for policy in policies)
-    assert len(policies) == (0 if name.endswith("single") else 3)
+    assert len(policies) == (0 if "single" in name else 3)
     assert len(run.history()) == run.config.training.epochs
     assert run.card().startswith(f"# {name}\n")
-    assert (run.path / "weights.safetensors").is_file() == (name != "caltech")  # whose pictures are not bundled
+    assert (run.path / "weights.safetensors").is_file() == (name not in RECORDS_ALONE)
     assert not (run.path / "checkpoint.pt").exists()
     assert not [path for path in run.path.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")]
     if name != "caltech":

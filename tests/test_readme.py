@@ -119,7 +119,7 @@ def test_the_session_runs_as_printed(fetched_backbone: Path, capsys: pytest.Capt
 def result() -> str:
     """The sentence and the table of the result, from the bundled runs."""
     budgets = [dx.Target.flops(budget) for budget in (0.3, 0.4, 0.5)]
-    rows = dx.evaluate_runs(["demo", "demo-naive"], targets=budgets, against="demo-single")
+    rows = dx.evaluate_runs(["demo", "demo-naive"], targets=budgets, against="demo-single-24")
     ours, naive, full = rows[:3], rows[3:], rows[0]["against"]
     lines = [
         "| compute of the full model | `demo` | points to the full model, 95% | naive exits |",
@@ -141,4 +141,6 @@ def result() -> str:
 def test_the_result_is_that_of_the_bundled_runs() -> None:
     (shown,) = re.findall(r"<!-- result -->\n(.*?)\n<!-- end of result -->", TEXT, re.S)
     assert shown == result()
-    assert "dmpo-explore evaluate demo demo-naive --flops 0.3 --flops 0.4 --flops 0.5 --against demo-single" in COMMANDS
+    assert (
+        "dmpo-explore evaluate demo demo-naive --flops 0.3 --flops 0.4 --flops 0.5 --against demo-single-24" in COMMANDS
+    )

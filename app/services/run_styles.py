@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 import dmpo_explore as dx
 
 ROUND = len(dx.figures.MODEL_COLOURS)  # from here on colours come again, with another dash
-GROCERIES = ("demo", "demo-naive", "demo-single", "demo-cnn", "demo-cnn-single")
+GROCERIES = ("demo", "demo-naive", "demo-single", "demo-cnn", "demo-cnn-single", "demo-single-24")
 FASHION = ("fashion", "fashion-naive", "fashion-single")  # in the colours of their counterparts
 FIXED = {name: k for k, name in enumerate(GROCERIES)} | {name: ROUND + k for k, name in enumerate(FASHION)}
 FIXED |= {"caltech": 2 * ROUND, "shops": 3 * ROUND}

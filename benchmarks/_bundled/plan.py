@@ -1,8 +1,9 @@
 """Plan of the bundled runs: how each is trained, and what is kept of it.
 
 In: nothing. Out: `PLAN`, name → `Planned`. The runs on groceries are the recipe ``photographs`` with one change each,
-trained on all training images; they keep their logits, since temperatures are shown on them. Those on Fashion-MNIST and
-Caltech-101 were made by earlier versions.
+trained on all training images; they keep their logits, since temperatures are shown on them. ``demo-single-24`` is the
+full model with the recipe's crops, epochs and rates, a trial of `_photos.recipe` (its run, renamed). Those on
+Fashion-MNIST and Caltech-101 were made by earlier versions.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dmpo_explore as dx
+from _photos.recipe import TRIALS
 from _photos.trials import SHIPPED as CALTECH
 from _study.grids import CNN, GRIDS, NAIVE, SHIPPED, change
 from dmpo_explore.training.own_teacher import own_teacher
@@ -49,6 +51,9 @@ PLAN: dict[str, Planned] = {  # in this order: full models teach the others
     "demo-single": Planned(own_teacher(RECIPE)),
     "demo": Planned(change(RECIPE, teacher="demo-single"), embedding=True),
     "demo-naive": Planned(change(RECIPE, teacher="demo-single", **NAIVE_EXITS)),
+    "demo-single-24": Planned(
+        TRIALS["single-crop-70-24-gentle"].config("grocery", 0), left_out=(dx.runs.WEIGHTS,)
+    ),  # to compare with
     "demo-cnn-single": Planned(
         change(own_teacher(SMALL), tuning_lr=CNN.training.tuning_lr, predictor_lr=CNN.training.predictor_lr)
     ),

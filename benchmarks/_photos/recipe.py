@@ -59,7 +59,7 @@ TRIALS: dict[str, Trial] = {
     "taught-crop-70-24-gentle": Trial("both, the trunk at a quarter of the rate", MILD | LONG | GENTLE, "single"),
     "crop-70-24-gentle": Trial("the same without a teacher", MILD | LONG | GENTLE),
     "single-crop-70-24-gentle": Trial("the full model with these options", FULL | MILD | LONG | GENTLE),
-    "taught-by-patient": Trial("a teacher that had these options too", MILD | LONG | GENTLE, "single-crop-70-24-gentle"),
+    "taught-by-patient": Trial("a teacher with these options", MILD | LONG | GENTLE, "single-crop-70-24-gentle"),
     "crop-70": Trial("mild crops alone", MILD),
     "taught-light-24": Trial("wide crops, patient", LIGHT | LONG, "single"),
     "taught-strong-24": Trial("stronger views, patient", STRONG | LONG, "single"),
