@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import jupytext
@@ -144,6 +145,9 @@ def test_a_solution_that_does_not_end_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_lesson_that_cannot_be_read_stops_no_other(tmp_path: Path) -> None:
+def test_a_lesson_that_cannot_be_read_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        sys.modules["__main__"], "__spec__", None, raising=False
+    )  # tests of the app replace this module
     found = list(lines(renew_address, [tmp_path / "1_gone.py", tmp_path / "2_gone.py"], 2))
     assert [(well, text.partition(":")[0]) for well, text in found] == [(False, "1_gone"), (False, "2_gone")]
