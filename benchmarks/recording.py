@@ -173,7 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
         rows.append(measure(images, options.processes))
         print("\n".join(recordings(rows[-1:])), flush=True)
     if options.write:
-        facts = {"command": "scripts/bench recording --write", **facts, "load_of": "the minute before"}
+        facts = {"command": "scripts/bench recording --write", **facts, "load_of": "in the minute before"}
         write_json(RESULTS / "recording.json", facts | {"photograph_ms": photograph_ms(), "rows": rows})
         write_page(RESULTS)
     return 0

@@ -84,7 +84,7 @@ def source(point: OperatingPoint) -> str:
     certified = " (certified with 95% confidence)" if "certificate" in fitted.fitted else ""
     result = f"{there['accuracy']:.2%} at {there['flops_fraction']:.1%} compute"
     too = ", temperatures too" if fitted.temperatures else ""
-    caution = " val also chose the epoch, so this looks a little better than it is."
+    caution = " The epoch was chosen on val too, so this looks a little better than it is."
     caution *= run.fitting_split == "val" and not own_runs.is_own(run)
     more = f" There {note}." if note else ""
     kept = "" if split == run.fitting_split else f" {policies.kept(point, target)}"

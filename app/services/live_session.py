@@ -1,5 +1,5 @@
-"""Live runs of this server: the early-exit model and the full model answer recorded images in turn. A session holds at
-most one (state/live_choices); it ends when no page has read it for `dx.inference.IDLE` seconds."""
+"""Live runs of this server: with early exit and at full depth the model answers recorded images in turn. A session
+holds at most one (state/live_choices); it ends when no page has read it for `dx.inference.IDLE` seconds."""
 
 from __future__ import annotations
 

@@ -113,7 +113,9 @@ def kept(point: OperatingPoint, target: dx.Target) -> str:
         errors = point.outcome.record.correct[:, -1] & ~point.outcome.correct
         least, high = dx.analysis.accuracy_interval(errors)
         more = f" (95%: {least:.2%} to {high:.2%})"
-    verdict = "kept" if round(least, digits) <= round(bound, digits) else "missed"
+    verdict = "kept" if round(measured, digits) <= round(bound, digits) else "missed"
+    if verdict == "missed" and round(least, digits) <= round(bound, digits):
+        verdict = "exceeded, but within chance"
     return f"On {point.split} it is {verdict}: {words.format(measured, points=points)}{more}."
 
 

@@ -1,4 +1,4 @@
-"""The race of Live as data: two lanes, the early-exit model and the full model, and the images that run in them. Before
+"""The race of Live as data: two lanes, early exit and full depth, and the images that run in them. Before
 anything is measured the speeds are the run's recorded timings, or expected from FLOPs; the data say which."""
 
 from __future__ import annotations

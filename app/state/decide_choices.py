@@ -90,7 +90,9 @@ def take_budget(unit: str, budget: float) -> None:
 def validate_limit() -> tuple[float | None, float | None]:
     """What may be lost, or instead the bound on early-exit errors; fractions."""
     if choices.validate(LIMIT, list(LIMITS), LOSE, "limit") == LOSE:
-        return _number(LOSE, FIRST, "points") / 100, None
+        value = min(_number(LOSE, FIRST, "points"), 99.0)
+        st.session_state[LOSE] = value
+        return value / 100, None
     value = min(_number(RISK, FIRST, "per cent"), 99.0) or FIRST
     st.session_state[RISK] = value
     return None, value / 100

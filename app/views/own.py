@@ -159,7 +159,7 @@ def ready(title: str, found: scores_form.Scores) -> None:
                 files = dx.runs.image_list(scores_form.image_place(place), records[0].n_images)
         opened_scores.open_run(title, found, files)
         st.switch_page(pressed)
-    st.caption("*Live*, the maps of *One image* and *Training* need the model itself; scores open without them.")
+    st.caption("*Live*, the maps of *One image* and *Training* need the model; scores open without these pages.")
 
 
 page()

@@ -33,7 +33,7 @@ has the commands.
 
 ## Recording, measured
 
-`dmpo-explore record` in two processes of torchrun (`{command}`, {cpu}, load {load} of {load_of}): tar shards
+`dmpo-explore record` in two processes of torchrun (`{command}`, {cpu}, load {load}, {load_of}): tar shards
 of small JPEGs, 100 classes, a tiny model. So the table has everything but the model: checking the images against the
 manifest, decoding, scores, logits, writing. *CPU s* is of both processes and their start.
 

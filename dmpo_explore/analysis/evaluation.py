@@ -362,7 +362,7 @@ def _compare(run: Run, ours: Outcome, other: Run, policy: str, target: Target, *
     if not strict and not _can_meet(target, record):
         return None  # a default budget that it cannot meet
     theirs = apply(fit_run_policy(other, policy, target.capped(record)), record)
-    itself = run.path == other.path
+    itself = run.path == other.path and np.array_equal(ours.exits, theirs.exits)
     difference, low, high = (0.0, 0.0, 0.0) if itself else bootstrap_difference(ours.correct, theirs.correct)
     result = theirs.summary()
     kept = {key: result[key] for key in ("accuracy", "flops_fraction", "mean_exit")}

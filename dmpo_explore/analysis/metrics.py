@@ -322,19 +322,23 @@ def seeds_interval(differences: npt.ArrayLike) -> tuple[float, float, float]:
     return float(mean), float(mean - half), float(mean + half)
 
 
+def _says_correct(values: npt.NDArray[Any]) -> bool:
+    return values.dtype == bool or (values.dtype.kind == "f" and bool(((values >= 0) & (values <= 1)).all()))
+
+
 def gain(question: str, more: npt.ArrayLike, less: npt.ArrayLike) -> dict[str, float | str]:
     """Points of accuracy that one model is ahead of another: a row for `figures.gains_figure`.
 
     Args:
         question: the row's name. more, less: (S, B) bool, which of the same B images S trainings of each model have
-            correct; the rows of a pair have the same seed.
+            correct, or the share of several answers that are, from 0 to 1; the rows of a pair have the same seed.
 
     Returns:
         question, points, low and high (`seeds_interval`), seeds (the points of each, as text), and over: what the
         interval is over, images alone with one training.
 
     Raises:
-        ValueError: arrays of other shapes, or not bool.
+        ValueError: arrays of other shapes, or neither bool nor from 0 to 1.
 
     Example:
         >>> row = gain("ours over theirs", [[True, True], [True, False]], [[True, False], [False, False]])
@@ -342,10 +346,10 @@ def gain(question: str, more: npt.ArrayLike, less: npt.ArrayLike) -> dict[str, f
         (50.0, '+50.00 +50.00', 'images and trainings')
     """
     a, b = np.asarray(more), np.asarray(less)
-    if a.shape != b.shape or a.ndim != 2 or a.dtype != bool or b.dtype != bool:
+    if a.shape != b.shape or a.ndim != 2 or not all(map(_says_correct, (a, b))):
         raise ValueError(
-            f"more {a.shape} of type {a.dtype} and less {b.shape} of type {b.dtype} must be (S, B) bool: a row per "
-            "training, a column per image, the same ones in both"
+            f"more {a.shape} of type {a.dtype} and less {b.shape} of type {b.dtype} must be (S, B) bool, or shares "
+            "from 0 to 1: a row per training, a column per image, the same ones in both"
         )
     points = 100 * (a.astype(np.float64) - b)
     mean, low, high = seeds_interval(points)

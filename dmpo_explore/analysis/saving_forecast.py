@@ -2,7 +2,7 @@
 
 In: a record of held-out images with an exit behind every block that was probed, and the compute of every part. Out: the
 blocks behind which exits should stand, and the compute at a given loss of accuracy. Ours: frozen features are weaker
-than tuned ones, so the forecast ranks data sets and backbones; the trained model's accuracy is another.
+than tuned ones, so the forecast is rough (EVIDENCE.md has it beside nine trained models).
 """
 
 from __future__ import annotations

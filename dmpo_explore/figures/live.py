@@ -70,7 +70,7 @@ def exit_shares_figure(
 def speed_figure(
     timeline: Sequence[Point], moves: Sequence[tuple[int, str]] = (), template: str | None = None
 ) -> go.Figure:
-    """Throughput of every call in images per second, with early exit and of the full model.
+    """Throughput of every call in images per second, with early exit and at full depth.
 
     Args:
         timeline: a point per call of the model.
@@ -81,10 +81,10 @@ def speed_figure(
         >>> from dmpo_explore.inference.live_stats import Point
         >>> figure = dx.figures.speed_figure([Point(10, (0.6, 0.4), 100.0, 40.0)])
         >>> {trace.name: list(trace.y) for trace in figure.data}
-        {'early exit': [100.0], 'full model': [40.0]}
+        {'early exit': [100.0], 'full depth': [40.0]}
     """
     figure = new_figure(template, _X, "images per second")
-    for i, (name, key) in enumerate((("early exit", "early"), ("full model", "full"))):
+    for i, (name, key) in enumerate((("early exit", "early"), ("full depth", "full"))):
         figure.add_scatter(
             x=[p.answered for p in timeline],
             y=[getattr(p, key) for p in timeline],
@@ -101,7 +101,7 @@ def latency_figure(latency: Sequence[Latency], full_s: float | None = None, temp
     """Histogram of the images' latency, stacked by exit: from the begin of their call until their exit's stage ended.
 
     Args:
-        latency: of each exit. full_s: seconds of a call of the full model, drawn as a line.
+        latency: of each exit. full_s: seconds of a call at full depth, drawn as a line.
 
     Example:
         >>> import dmpo_explore as dx
@@ -127,7 +127,7 @@ def latency_figure(latency: Sequence[Latency], full_s: float | None = None, temp
         )
     if full_s:
         line = {"color": GREY, "width": 1.5, "dash": "dot"}
-        figure.add_vline(x=1000 * full_s, line=line, annotation_text="full model", annotation_position="top left")
+        figure.add_vline(x=1000 * full_s, line=line, annotation_text="full depth", annotation_position="top left")
     return figure.update_layout(barmode="stack", bargap=0).update_xaxes(range=[0, float(edges[-1])])
 
 

@@ -90,6 +90,8 @@ def fit_policy(
         target = Target.from_arguments(**short, epsilon=epsilon, delta=delta, per_exit=per_exit)
     elif per_exit or (epsilon, delta) != (EPSILON, DELTA) or any(value is not None for value in short.values()):
         raise ValueError("give either target= or its short form (flops=, accuracy_drop= …), not both")
+    if temperatures is not None and not len(temperatures):  # as a policy without them says
+        temperatures = None
     if target.kind == "full_depth" and temperatures is not None:
         raise ValueError("temperatures do not fit full_depth, where every image goes to the last exit")
     if target.calibrate and temperatures is not None and not isinstance(temperatures, str):
@@ -128,10 +130,10 @@ def fit_again(policy: Policy, record: ExitRecord) -> Policy:
 
 def _to_same_target(policy: Policy, record: ExitRecord) -> Policy:
     values = policy.fitted.get("target")
-    target = Target.from_dict(values) if values else None
-    if target is None or target.kind in ("threshold", "full_depth"):
-        return policy
     try:
+        target = Target.from_dict(values) if values else None
+        if target is None or target.kind in ("threshold", "full_depth"):
+            return policy
         given = None if target.calibrate else policy.temperatures or None
         return fit_policy(record, policy.name, target=target, temperatures=given)
     except ValueError:  # a target that cannot be met any more

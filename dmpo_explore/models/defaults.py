@@ -81,18 +81,18 @@ def _run_plain(reference: DMPO, images: Tensor) -> Tensor:
 
 
 def exits_cost(config: ModelConfig, shapes: Sequence[ExitShape]) -> int:
-    """FLOPs of the bypasses and predictors of all exits for one image; of a linear last predictor, as the plain
-    backbone has, none."""
+    """FLOPs of all exits' bypasses and predictors for one image, without a linear last predictor: the plain backbone
+    has that too."""
     *early, last = shapes
     found = sum(_exit_cost(config, shape, config.bypass, config.predictor) for shape in early)
-    return found + _exit_cost(config, last, config.last_bypass, config.last_predictor, plain="linear")
+    return found + _exit_cost(config, last, config.last_bypass, config.last_predictor, "last_")
 
 
-def _exit_cost(config: ModelConfig, shape: ExitShape, bypass: str, predictor: str, plain: str = "") -> int:
-    found = count_flops(lookup(BYPASSES, bypass, "bypass").at(shape, config), _tokens(shape))
-    if predictor != plain:
+def _exit_cost(config: ModelConfig, shape: ExitShape, bypass: str, predictor: str, place: str = "") -> int:
+    found = count_flops(lookup(BYPASSES, bypass, f"{place}bypass").at(shape, config), _tokens(shape))
+    if not (place and predictor == "linear"):
         fits = replace(config, channels=min(config.channels, shape.width))
-        made = lookup(PREDICTORS, predictor, "predictor").at(shape, ASIDE_CLASSES, fits, read_of(config, shape))
+        made = lookup(PREDICTORS, predictor, f"{place}predictor").at(shape, ASIDE_CLASSES, fits, read_of(config, shape))
         found += count_flops(made.eval(), _tokens(shape))
     return found
 

@@ -68,7 +68,8 @@ def _fold_scales(block: Any) -> int:
     for part, layer, scale in (("attn", "proj", "ls1"), ("mlp", "fc2", "ls2")):
         owner, gamma = getattr(block, part, None), _gamma(getattr(block, scale, None))
         linear = isinstance(getattr(owner, layer, None), nn.Linear)
-        if gamma is not None and linear and (gamma.is_meta or _is_scale_of(block, part, layer, scale)):
+        known = type(block).__module__.startswith("timm.")  # whose scales are these; others prove it
+        if gamma is not None and linear and (known or gamma.is_meta or _is_scale_of(block, part, layer, scale)):
             setattr(owner, layer, fold_scale(getattr(owner, layer), gamma))
             setattr(block, scale, nn.Identity())
             folded += 1

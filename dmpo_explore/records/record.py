@@ -295,9 +295,10 @@ class ExitRecord:
             ValueError: this record of fashion-mnist test has no logits, which temperatures need; `dmpo-explore record \
 RUN --force` makes them from a run's weights
         """
-        found = checked_temperatures(tuple(temperatures), self.n_exits)
-        if found == self.temperatures:
+        given = tuple(temperatures)
+        if given == self.temperatures:
             return self
+        found = checked_temperatures(given, self.n_exits)
         if self.logits is None:
             raise ValueError(f"{self.described} has no logits, which temperatures need; {MAKE_LOGITS}")
         values: dict[str, Any] = self.scores_at([name for name in STORED if name != "prediction"], found)
@@ -386,9 +387,10 @@ _WHOLE: weakref.WeakKeyDictionary[ExitRecord, ExitRecord] = weakref.WeakKeyDicti
 
 def checked_temperatures(temperatures: npt.ArrayLike, n_exits: int) -> tuple[float, ...]:
     """Temperatures as K numbers; ValueError for another number of them, or one that is not positive."""
-    found = tuple(np.asarray(temperatures, np.float64).ravel().tolist())
-    if len(found) != n_exits:
-        raise ValueError(f"{len(found)} temperatures for {n_exits} exits; give one per exit")
+    given = np.asarray(temperatures, np.float64)
+    if given.shape != (n_exits,):
+        raise ValueError(f"{given.size} temperatures for {n_exits} exits; give one per exit")
+    found = tuple(given.tolist())
     for value in found:
         if not 0 < value < np.inf:
             raise ValueError(f"temperature={value!r} must be a positive number")

@@ -11,6 +11,7 @@ from ..data.image_set import ImageSet
 from ..inference.torch_recording import record_meta, record_split, recording_loader
 from ..models.dmpo import DMPO
 from ..models.flops import ModelFlops
+from ..records.record import RecordMeta
 from .loop import Validation
 
 
@@ -20,6 +21,7 @@ class Validator:
     def __init__(self, images: ImageSet, config: Config, model: DMPO, cost: ModelFlops) -> None:
         self.images = images
         self.meta = record_meta(config, images, model, cost)
+        RecordMeta.from_dict(self.meta.to_dict(), "meta")  # now: what an epoch finds wrong is its answers
         self.precision = config.training.precision
 
     def __call__(self, model: nn.Module) -> Validation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,14 @@ def test_every_kind_of_target() -> None:
 def test_a_run_is_not_compared_with_itself() -> None:
     with pytest.raises(ValueError, match="a would be compared with itself under the same policy"):
         evaluate_runs(["a"], "margin", against="a")
+
+
+def test_a_run_is_level_with_itself_only_under_the_same_policy(root: Path) -> None:
+    make_run(root, "b")
+    moved = replace(fit_run_policy(load_run("a"), target=Target.flops(0.6)), thresholds=(0.0,))  # all at exit 1
+    *_, row = evaluate_runs(["b", "a"], moved, against="a")
+    difference = row["against"]["difference"]
+    assert difference == pytest.approx(row["accuracy"] - row["against"]["accuracy"]) and difference
 
 
 def test_given_thresholds_need_no_record(root: Path) -> None:

@@ -245,7 +245,7 @@ def test_the_interval_over_trainings_wants_a_row_for_each(bad: object) -> None:
         ([[True, False]], [True, False]),  # would be broadcast
         ([True, False], [True, False]),
         ([[1, 0]], [[True, False]]),
-        ([[0.9, 0.8]], [[0.7, 0.6]]),  # accuracies
+        ([[90.0, 80.0]], [[70.0, 60.0]]),  # per cent
     ],
 )
 def test_a_gain_needs_the_same_images_correct_or_not(more: object, less: object) -> None:
@@ -265,3 +265,5 @@ def test_a_gain_is_the_interval_of_the_paired_difference() -> None:
     assert (row["points"], row["low"], row["high"]) == seeds_interval(100 * (more.astype(float) - less))
     assert len(str(row["seeds"]).split()) == 3 and row["over"] == "images and trainings"
     assert gain("one", more[:1], less[:1])["over"] == "images"
+    shares = np.stack((more, less), axis=2).mean(axis=2)  # of the answers of two exits
+    assert gain("of two", shares, less)["points"] == pytest.approx(float(row["points"]) / 2)

@@ -253,6 +253,7 @@ def test_a_target_is_what_its_keywords_are() -> None:
     record = make_record(200, 4, 5)
     assert fit_policy(record, "entropy", Target.flops(0.5)) == fit_policy(record, policy="entropy", flops=0.5)
     assert fit_policy(record, "gate", Target.full_depth()).thresholds == (POLICIES["gate"].threshold_none,)
+    assert fit_policy(record, target=Target.full_depth(), temperatures=()).temperatures == ()
     with pytest.raises(ValueError, match="not both"):
         fit_policy(record, "entropy", Target.flops(0.5), flops=0.5)
 

@@ -1,4 +1,4 @@
-"""The race through the early-exit model and the full model, on a canvas; still where reduced motion is preferred."""
+"""The race of early exit and full depth, on a canvas; still where reduced motion is preferred."""
 
 from __future__ import annotations
 

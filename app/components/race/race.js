@@ -3,7 +3,7 @@
 
 const HEIGHT = 196, SIDE = 22, LEFT = 4, RIGHT = 12; // pixels
 const JOURNEY = 2600; // ms for the whole way, in both lanes
-const EVERY = 620; // ms between two images of the full model; the other lane's come `speed_up` times as often
+const EVERY = 620; // ms between two images at full depth; the other lane's come `speed_up` times as often
 const FASTEST = 10; // speed-up above which the upper lane's images would be a blur
 const REST = 9000; // ms after the last data until the images stand still
 const FRAME = 1000 / 40; // ms between two drawings

@@ -43,5 +43,5 @@ def test_a_target_is_judged_by_the_number_that_is_shown(
 
 def test_a_bound_on_risk_is_missed_where_chance_does_not_explain_it() -> None:
     target = dx.Target.risk("too_early", epsilon=0.01)
-    assert "kept: 2.00% early-exit errors (95%: 0.55% to 7.00%)" in kept(target, early_errors=2)
+    assert "exceeded, but within chance: 2.00% early-exit errors (95%: 0.55% to 7.00%)" in kept(target, early_errors=2)
     assert "missed: 20.00%" in kept(target, early_errors=20)

@@ -72,7 +72,7 @@ def test_a_figure_has_the_runs_colours(root: Path) -> None:
 
 def test_live_charts_have_the_runs_colour_beside_a_grey_reference(root: Path) -> None:
     figure = dx.figures.speed_figure([])
-    run_styles.beside_reference(figure, "early exit", "demo-cnn", "full model")
+    run_styles.beside_reference(figure, "early exit", "demo-cnn", "full depth")
     early, full = figure.data
     assert early.line.color == dx.figures.MODEL_COLOURS[3] != dx.figures.MODEL_COLOURS[0]
     assert (full.line.color, full.line.dash) == (dx.figures.GREY, "dot")

@@ -63,6 +63,10 @@ def test_opens_with_runs_on_the_same_images(tmp_path: Path, monkeypatch: pytest.
     }
 
 
+def test_a_loss_of_everything_is_no_limit() -> None:
+    assert start(runs="fashion,fashion-naive", gflops="0.5", lose="150").session_state["lose"] == 99.0
+
+
 def test_the_best_run_is_the_librarys_and_others_are_struck_out_with_the_reason(runs: Path) -> None:
     app = start(runs="fashion,fashion-naive,fashion-single", gflops="0.3", lose="1")
     outcomes = {}
