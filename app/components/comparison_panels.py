@@ -70,7 +70,7 @@ def remarks(sides: Sequence[Side], split: str, policy: str, wanted: Wanted) -> l
     images = f"{sides[0].record.n_images:,} images of {messages.escape_markdown(split)}"
     fitted_on = " and ".join(dict.fromkeys(side.point.run.fitting_split for side in sides if side.fitted))
     fits = f"thresholds fitted on {fitted_on}; " if fitted_on else ""
-    notes = [f"{images}; {fits}intervals by a paired bootstrap over images."]
+    notes = [f"{images}; {fits}intervals are paired, over images."]
     if split in fitted_on.split():
         notes = [f"{images}, on which the thresholds were fitted too: test shows their result on other images."]
     for side in sides:

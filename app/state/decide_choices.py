@@ -21,7 +21,7 @@ KEYS = (
     *(RUNS, AGAINST, choices.SPLIT, choices.POLICY, UNIT, *BUDGETS.values(), COMPUTE, LIMIT, LOSE, RISK),
     *(OTHER, SHOW),
 )  # of the address and the state
-FIRST = 1.0  # points, or per cent
+FIRST_LOSS, FIRST_RISK = 3.0, 1.0  # points, per cent
 SLIDER, TIMES, MEASURE, TIMING = "budget slider", "times", "measure", "timing"  # keys of widgets
 COMMAND, EXPORT, ENOUGH = "take command", "take export", "take budget"
 MOST = 6  # runs
@@ -90,10 +90,10 @@ def take_budget(unit: str, budget: float) -> None:
 def validate_limit() -> tuple[float | None, float | None]:
     """What may be lost, or instead the bound on early-exit errors; fractions."""
     if choices.validate(LIMIT, list(LIMITS), LOSE, "limit") == LOSE:
-        value = min(_number(LOSE, FIRST, "points"), 99.0)
+        value = min(_number(LOSE, FIRST_LOSS, "points"), 99.0)
         st.session_state[LOSE] = value
         return value / 100, None
-    value = min(_number(RISK, FIRST, "per cent"), 99.0) or FIRST
+    value = min(_number(RISK, FIRST_RISK, "per cent"), 99.0) or FIRST_RISK
     st.session_state[RISK] = value
     return None, value / 100
 

@@ -1,7 +1,7 @@
 """Evaluation of runs: policies fitted on calibration (or val) and evaluated on test, a row of numbers per run.
 
 In: names of runs and targets, or a protocol, or all policies. Out: plain rows; `tables` writes them as Markdown.
-Another run is compared on the same images by a paired bootstrap. The protocols are MSDNet's (Huang et al. 2018):
+Another run is compared on the same images (`bootstrap_difference`). The protocols are MSDNet's (Huang et al. 2018):
 anytime, each exit as if the model ended there, and budgeted, a share of the images continues at every exit.
 """
 

@@ -57,8 +57,8 @@ def evaluate(
     --flops is an upper bound: of the thresholds that meet it on calibration, the most accurate is taken. Without a
     target the table has the budgets 30, 50, 70 and 100 %, as far as the run can meet them, and full depth.
 
-    --against compares two runs on the same images by a paired bootstrap. The other run gets the same target, fitted on
-    its own calibration record. A run with a single exit is compared at full depth.
+    --against compares two runs on the same images, with a paired interval. The other run gets the same target, fitted
+    on its own calibration record. A run with a single exit is compared at full depth.
 
     --per-class writes images, accuracy, mean exit and compute of every class, and prints the ten best and the ten worst
     classes. Balanced accuracy, the mean over classes, gets a column where classes differ in size.

@@ -43,7 +43,7 @@ def test_the_program_gives_the_table(runs: Path) -> None:
 def test_opens_with_runs_on_the_same_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     app = start()
-    names = ["demo", "demo-naive", "demo-cnn", "demo-cnn-single", "demo-single"]
+    names = ["demo", "demo-naive", "demo-cnn", "demo-cnn-single", "demo-single", "demo-single-24"]
     assert app.session_state["runs"] == names  # those of the same backbone first
     reference = dx.load_run("demo").record("test").meta.reference_flops / 1e9
     gflops = app.session_state["gflops"]
@@ -51,7 +51,7 @@ def test_opens_with_runs_on_the_same_images(tmp_path: Path, monkeypatch: pytest.
     budget = dx.Target.flops(gflops / reference)
     rows = evaluate_runs(["demo", "demo-naive"], targets=budget, against="demo-naive")
     accuracies = {name: [accuracy, ""] for name, (accuracy, _) in expected(rows).items()}
-    assert accuracies.items() <= numbers(app).items()  # demo-single has more pixels: no shares of different wholes
+    assert accuracies.items() <= numbers(app).items()  # the full models have more pixels: no shares of different wholes
     assert tiles(app).count("<img ") == 24
     assert len(app.get("plotly_chart")) == 3
     assert dict(app.query_params) == {}  # bare until something is changed
