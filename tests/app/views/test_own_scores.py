@@ -342,5 +342,12 @@ def test_decide_begins_with_the_scores_and_runs_of_the_same_images() -> None:
     app = page(own_folder=dx.load_run("demo").path / "records" / "test")
     checked(app.button(key="own_open views/decide.py").click().run())
     app = checked(app.switch_page("views/decide.py").run())
-    assert app.session_state["runs"] == ["grocery (yours)", "demo", "demo-naive", "demo-cnn", "demo-cnn-single"]
+    assert app.session_state["runs"] == [
+        "grocery (yours)",
+        "demo",
+        "demo-naive",
+        "demo-cnn",
+        "demo-cnn-single",
+        "demo-single",
+    ]
     assert "so every image exits at its last: the page Bring your own takes them" in texts(app)
