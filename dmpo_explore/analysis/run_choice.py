@@ -16,8 +16,6 @@ from .outcome import Outcome, check_same_images
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ["run", "accuracy", "flops", "flops_fraction", "lost", "low", "high", "reason"]
-
 
 class RunChoice(NamedTuple):
     """The runs in order and the best of them.
@@ -48,23 +46,19 @@ def choose_run(
     lose: float | None = None,
     refused: Mapping[str, str] | None = None,
     costs: Mapping[str, float] | None = None,
-    chosen: Mapping[str, Outcome] | None = None,
 ) -> RunChoice:
     """The best run of those that lose at most ``lose`` against the best full model of all.
 
     The most accurate one, or a cheaper one that is too close to tell from it: the paired 95 % interval of their
-    difference holds 0. The best of many on some images looks better there than it is: give ``chosen``, or read the best
-    once more on other images.
+    difference holds 0. The best of many on some images looks better there than it is: read it once more on others.
 
     Args:
         outcomes: name → outcome on the same images. lose: a fraction; None: any loss is allowed.
         refused: name → reason, of runs that cannot be taken, such as those that cannot keep the budget.
         costs: name → mean cost of an image; by default its FLOPs.
-        chosen: outcomes of the same runs on other images, such as those of calibration: these choose, by their own
-            costs where there are no ``costs``; the numbers and the lead are those of ``outcomes``.
 
     Raises:
-        ValueError: no outcomes, or of different images; ``lose`` is no fraction below 1; ``chosen`` of other runs.
+        ValueError: no outcomes, or of different images; ``lose`` is no fraction below 1.
 
     Example:
         >>> import dmpo_explore as dx
@@ -82,10 +76,6 @@ def choose_run(
         raise ValueError("choose_run needs the outcome of at least one run")
     lose = None if lose is None else loss_fraction(lose, "lose")
     check_same_images(outcomes)
-    if chosen is not None:
-        if {*chosen} != {*outcomes}:
-            raise ValueError(f"chosen has the runs {', '.join(chosen)}, but outcomes has {', '.join(outcomes)}")
-        return _read_on(outcomes, choose_run(chosen, lose, refused, costs))
     whole = {name: outcome.record.correct[:, -1] for name, outcome in outcomes.items()}
     reference = max(whole, key=lambda name: float(whole[name].mean()))
     rows: list[tuple[Any, ...]] = []
@@ -96,7 +86,8 @@ def choose_run(
             reason = f"loses {100 * lost:.2f} points, more than {100 * lose:g}"
         rows.append((name, *numbers, reason))
     rows.sort(key=lambda row: (bool(row[-1]), -row[1]))
-    table, price = pd.DataFrame(rows, columns=COLUMNS), costs or {row[0]: row[2] for row in rows}
+    columns = ["run", "accuracy", "flops", "flops_fraction", "lost", "low", "high", "reason"]
+    table, price = pd.DataFrame(rows, columns=columns), costs or {row[0]: row[2] for row in rows}
     left = [row[0] for row in rows if not row[-1]]
     if not left:
         return RunChoice(table, reference, None, None, None)
@@ -119,18 +110,6 @@ def _numbers(outcome: Outcome, reference: Outcome) -> tuple[float, ...]:
     lost = (0.0, 0.0, 0.0) if itself else bootstrap_difference(reference.record.correct[:, -1], outcome.correct)
     flops = numbers["flops_fraction"] * outcome.record.meta.reference_flops
     return numbers["accuracy"], flops, numbers["flops_fraction"], *lost
-
-
-def _read_on(outcomes: Mapping[str, Outcome], choice: RunChoice) -> RunChoice:
-    """A choice that was made on other images, with its numbers on these; its reasons stay."""
-    import pandas as pd
-
-    reasons = choice.table[["run", "reason"]].itertuples(index=False)
-    rows = [(name, *_numbers(outcomes[name], outcomes[choice.reference]), reason) for name, reason in reasons]
-    lead = None
-    if choice.best is not None and choice.next is not None:
-        lead = bootstrap_difference(outcomes[choice.best].correct, outcomes[choice.next].correct)
-    return choice._replace(table=pd.DataFrame(rows, columns=COLUMNS), lead=lead)
 
 
 def run_differences(outcomes: Mapping[str, Outcome], base: str) -> pd.DataFrame:

@@ -88,20 +88,3 @@ def test_a_run_beside_itself_differs_by_nothing() -> None:
     alone = RECORD if best == 3 else replace(RECORD, labels=RECORD.prediction[:, 3])  # its last exit is its best
     table = choose_run({"run": dx.Outcome(alone, np.full(RECORD.n_images, 3))}).table
     assert table[["lost", "low", "high"]].to_numpy().tolist() == [[0, 0, 0]]
-
-
-def test_what_was_chosen_on_other_images_is_read_on_these() -> None:
-    other = make_record(400, 4, 10, seed=4)
-    on = {name: dx.Outcome(other, np.full(400, k)) for name, k in (("early", 0), ("late", 3))}
-    swapped = {"early": at(3), "late": at(0)}  # here the other one is ahead
-    found = choose_run(swapped, chosen=on)
-    assert (found.best, found.next) == (choose_run(on).best, choose_run(on).next) == ("late", "early")
-    assert found.lead == dx.bootstrap_difference(at(0).correct, at(3).correct) and found.lead[0] < 0
-    assert found.table["accuracy"].tolist() == [swapped[name].correct.mean() for name in ("late", "early")]
-    assert found.reference == choose_run(on).reference
-    assert (
-        choose_run(swapped, lose=0.0, chosen=on).table["reason"].tolist()
-        == choose_run(on, 0.0).table["reason"].tolist()
-    )
-    with pytest.raises(ValueError, match="chosen has the runs"):
-        choose_run(swapped, chosen={"late": on["late"]})
