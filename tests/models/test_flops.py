@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from flop_counts import CHANNELS, HIDDEN, C, R, config, matmul, measured, near
@@ -187,6 +190,34 @@ def test_one_multiply_add_is_two_flops() -> None:
     query = torch.zeros(1, 2, 11, 4)
     assert count_flops(torch.nn.functional.scaled_dot_product_attention, query, query, query) == 2 * 2 * 2 * 11 * 4 * 11
     assert "1 MAC = 2 FLOPs" in CONVENTION
+
+
+@pytest.mark.parametrize(
+    ("product", "shapes", "expected"),
+    [
+        (torch.matmul, [(1, 10, 64), (64,)], matmul(10, 64, 1)),
+        (torch.matmul, [(64,), (64,)], matmul(1, 64, 1)),
+        (torch.addmv, [(10,), (10, 64), (64,)], matmul(10, 64, 1)),
+        (torch.cdist, [(2, 10, 64), (2, 12, 64)], 2 * matmul(10, 64, 12)),
+        (torch.cdist, [(2, 30, 64), (2, 32, 64)], 2 * matmul(30, 64, 32)),  # torch multiplies matrices for these
+        (nn.functional.bilinear, [(7, 8), (7, 9), (5, 8, 9)], 5 * (matmul(7, 8, 9) + matmul(7, 9, 1))),
+    ],
+)
+def test_products_with_vectors_and_pairs_count(product: Any, shapes: list[tuple[int, ...]], expected: int) -> None:
+    assert count_flops(product, *map(torch.zeros, shapes)) == expected
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_recurrent_layers_on_a_gpu_cost_what_they_cost_on_a_cpu(kind: Callable[..., nn.RNNBase]) -> None:
+    layer, tokens = kind(9, 6, num_layers=2, bidirectional=True), torch.zeros(7, 2, 9)
+    weights, state = [weight.to("meta") for weight in layer.parameters()], torch.zeros(4, 2, 6, device="meta")
+
+    def on_gpu() -> None:
+        mode, cell = (2, state) if kind is nn.LSTM else (3, None)
+        how: Any = (mode, 6, 0, 2, False, 0.0, False, True, [], None)
+        torch.ops.aten._cudnn_rnn(tokens.to("meta"), weights, 4, None, state, cell, *how)
+
+    assert count_flops(on_gpu) == count_flops(layer, tokens) > 0
 
 
 @pytest.mark.slow
