@@ -32,7 +32,9 @@ def energy_counter(device: str) -> Counter | None:
         True
     """
     kind, _, index = device.partition(":")
-    return gpu_counter(int(index) if index else None) if kind == "cuda" else cpu_counter()
+    if kind == "cuda":
+        return gpu_counter(int(index) if index else None)
+    return cpu_counter() if kind == "cpu" else None  # a processor's joules are not those of another device
 
 
 class CallEnergy(NamedTuple):

@@ -11,13 +11,13 @@ from ..models.dmpo import DMPO
 from ..runs.timings import StageTimes
 from ..utils.progress import Progress
 from .device import describe_device
-from .torch_engine import stage_function
+from .torch_engine import autocast, eval_mode, stage_function
 
 WARM_UP = 3  # passes before the first one that counts
 
 
 def time_stages(model: DMPO, name: str, *, passes: int = 20, progress: Progress | None = None) -> StageTimes:
-    """The median time of every stage, of ``passes`` passes of one image.
+    """The median time of every stage, of ``passes`` passes of one image, computed as `infer` does.
 
     Args:
         name: the run's. progress: called with the passes done and all of them.
@@ -27,10 +27,10 @@ def time_stages(model: DMPO, name: str, *, passes: int = 20, progress: Progress 
         >>> time_stages(dx.load_run("demo").model("cpu"), "demo").exits[-1]  # doctest: +SKIP
         18.4
     """
-    device = next(model.parameters()).device
+    device = model.device
     size, stages = model.preprocess.image_size, [stage_function(model, k) for k in range(len(model.stages))]
     taken = np.empty((passes, len(stages)))
-    with torch.inference_mode():
+    with torch.inference_mode(), eval_mode(model), autocast(device, model.precision):
         image = torch.rand(1, 3, size, size, device=device)
         for i in range(-WARM_UP, passes):
             x, side = image, None

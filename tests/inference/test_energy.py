@@ -42,6 +42,12 @@ def test_without_a_readable_counter_there_is_none(tmp_path: Path) -> None:
     assert cpu_counter(tmp_path) is None
 
 
+def test_the_processors_joules_are_not_another_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(energy, "cpu_counter", lambda: lambda: 1.0)
+    assert energy.energy_counter("cpu") is not None
+    assert energy.energy_counter("xpu:0") is energy.energy_counter("mps") is None
+
+
 def test_energy_is_measured_in_blocks_that_a_slow_counter_can_follow() -> None:
     """NVML's counter moves ten times a second: single calls of some milliseconds would mostly use nothing."""
     now = [0.0]

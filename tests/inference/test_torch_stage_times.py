@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import torch
 from small_model import made
 
 from dmpo_explore.inference.torch_stage_times import time_stages
+
+
+def test_stages_run_as_inference_runs_them() -> None:
+    model, seen = made().train(), list[tuple[bool, bool]]()
+    model.precision = "bf16"
+    model.stages[1].predictor.register_forward_pre_hook(
+        lambda part, _: seen.append((part.training, torch.is_autocast_enabled("cpu")))
+    )
+    time_stages(model, "tiny", passes=1)
+    assert {*seen} == {(False, True)} and model.training
 
 
 def test_every_stage_has_a_time_and_progress_ends() -> None:
