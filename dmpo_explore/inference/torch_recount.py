@@ -46,8 +46,9 @@ def recount_run(run: Run) -> dict[str, RecordMeta]:
             raise ValueError(
                 f"the {split} record of run {run.name!r} has {len(meta.flops)} exits, its model {len(flops.cumulative)}"
             )
-        found[split] = recounted(meta, flops)
-        write_json(run.path / "records" / split / "meta.json", found[split].to_dict())
+    found = {split: recounted(meta, flops) for split, meta in found.items()}
+    for split, meta in found.items():
+        write_json(run.path / "records" / split / "meta.json", meta.to_dict())
     if run.fitting_split in found:
         _refit(run, run.record(run.fitting_split))
     return found

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from synthetic import make_record
 
 import dmpo_explore as dx
 from dmpo_explore.inference.torch_recount import recount_run, run_flops
@@ -54,9 +55,15 @@ def test_it_is_counted_anew_and_its_policies_follow(old: dx.Run) -> None:
     assert recount_run(old)["val"].to_dict() == found["val"].to_dict()
 
 
-def test_what_cannot_be_counted_is_refused(old: dx.Run) -> None:
+def test_what_cannot_be_counted_is_refused(old: dx.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="run 'demo' is bundled and stays as it is"):
         recount_run(dx.load_run("demo"))
+    test = old.record("test")
+    with monkeypatch.context() as patch:
+        patch.setattr(dx.Run, "record", lambda _, split: test if split == "test" else make_record(9, 4))
+        with pytest.raises(ValueError, match="the val record of run 'old' has 4 exits, its model 5"):
+            recount_run(old)
+    assert old.record("test").meta.to_dict() == test.meta.to_dict()  # nothing was written
     shutil.rmtree(old.path / "records")
     with pytest.raises(ValueError, match="run 'old' has no record; make one with"):
         recount_run(old)
