@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,7 +22,6 @@ from ..utils.typing import Ints
 from .energy import energy_counter
 from .exit_loop import InferenceResult, Step
 from .live_run import Arms
-from .onnx_engine import MODEL
 
 if TYPE_CHECKING:
     import torch
@@ -172,7 +172,7 @@ def _onnx_arms(run: Run, inputs: Callable[[Ints], Tensor], batch_size: int, prec
 
 
 def exported(run: Run, precision: str = "no") -> Path:
-    """The folder in the cache with the run's export, made now if its weights have none.
+    """The folder in the cache with the run's export, made now unless a whole one of this version is there.
 
     Raises as `export_run`, with ``int8`` as `export_int8`.
 
@@ -181,13 +181,15 @@ def exported(run: Run, precision: str = "no") -> Path:
         >>> exported(dx.load_run("demo")).name  # doctest: +SKIP
         'demo-4f2c…'
     """
-    from .torch_export import export_run
+    from .torch_export import export_run, is_exported
     from .torch_export_int8 import export_int8
 
     kind = "-int8" if precision == "int8" else ""
     folder = cache_dir() / "exports" / f"{run.name}-{sha256(run.path / WEIGHTS)[:16]}{kind}"
-    if not (folder / MODEL).is_file():
-        policy = POLICIES["confidence"]((POLICIES["confidence"].threshold_none,))  # live runs bring their own
+    policy = POLICIES["confidence"]((POLICIES["confidence"].threshold_none,))  # live runs bring their own
+    if not is_exported(run, folder, policy, precision="int8" if kind else "float32"):
+        if folder.exists():  # damaged, or of another version
+            shutil.rmtree(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         if kind:
             export_int8(run, folder, policy, images=0)

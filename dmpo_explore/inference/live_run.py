@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,7 +43,7 @@ class Arms:
         inputs: rows (n,) of the record → the images that both arms take, on their device. size: rows of a call.
         stage_ends: filled by every call of ``early`` with the times (`time.perf_counter`) at which its stages ended, in
             order; empty where that is not known.
-        early: early-exit inference with a policy. full: (n,) labels of the last exit.
+        early: early-exit inference with a policy, begun (`Policy.begin`). full: (n,) labels of the last exit.
         joules: that the device has used since some moment (`energy_counter`); None where that is not known.
 
     Example:
@@ -140,6 +141,7 @@ class LiveRun:
         self._arms, self._record, self._queue, self._clock, self._idle = arms, record, queue, clock, idle
         self._order = np.random.default_rng(0).permutation(record.n_images)
         self._policy, self._stats = policy, LiveStats(record)
+        self._decided, self._stream = policy, policy.begin()  # the policy of the last call that counted; its stream
         self._changed = threading.Condition()  # guards all that follows, and the statistics
         self._paused = self._stopped = False
         self._cold, self._looked = WARM_UP, clock()
@@ -217,10 +219,12 @@ class LiveRun:
             rows = self._rows(done)
             if not rows.size:
                 return "done"
-            call = self._call(rows, full_first=calls % 2 == 1)
+            with self._changed:
+                policy, cold = self._policy, self._cold > 0
+            call = self._call(rows, policy, full_first=calls % 2 == 1, cold=cold)
             calls += 1
             with self._changed:
-                if self._cold:  # the same rows again
+                if cold:  # the same rows again
                     self._cold -= 1
                     continue
                 self._stats.add(call)
@@ -244,15 +248,21 @@ class LiveRun:
             return self._order[(done + np.arange(self._arms.size)) % len(self._order)]
         return self._order[done : min(done + self._arms.size, self.images)]
 
-    def _call(self, rows: Ints, *, full_first: bool) -> Call:
-        policy, inputs = self._policy, self._arms.inputs(rows)
+    def _call(self, rows: Ints, policy: Policy, *, full_first: bool, cold: bool) -> Call:
+        inputs = self._arms.inputs(rows)
+        stream = self._stream if policy == self._decided else policy.begin()
+        aside = deepcopy(stream)  # for calls that do not count, as a held policy remembers its images
+        if not cold:
+            self._decided, self._stream = policy, stream
         if full_first:
             full, full_s, _ = self._timed(lambda: self._arms.full(inputs))
-        early, early_s, start = self._timed(lambda: self._arms.early(inputs, policy))
+        early, early_s, start = self._timed(lambda: self._arms.early(inputs, aside if cold else stream))
         stages = tuple(end - start for end in self._arms.stage_ends)
         if not full_first:
             full, full_s, _ = self._timed(lambda: self._arms.full(inputs))
-        energy = self._energy(lambda: self._arms.early(inputs, policy), lambda: self._arms.full(inputs))
+        energy: tuple[float | None, ...] = (None, None)
+        if not cold:
+            energy = self._energy(lambda: self._arms.early(inputs, aside), lambda: self._arms.full(inputs))
         return Call(rows, policy, early, full, early_s, full_s, stages, *energy)
 
     def _timed(self, function: Callable[[], Any]) -> tuple[Any, float, float]:
@@ -265,7 +275,7 @@ class LiveRun:
     def _energy(self, *arms: Callable[[], object]) -> tuple[float | None, ...]:
         """Joules of a call of each arm; None where they are not known, or not measured now."""
         joules = self._arms.joules
-        if joules is None or self._cold or self._clock() < self._energy_due:
+        if joules is None or self._clock() < self._energy_due:
             return (None,) * len(arms)
         with self._queue():
             found = tuple(call_energy(arm, joules, self._clock).joules for arm in arms)

@@ -251,6 +251,7 @@ class LiveStats:
     def __init__(self, record: ExitRecord) -> None:
         self._record = record
         self._policy: Policy | None = None
+        self._stream: Policy | None = None  # `_policy`, begun
         self._stretch = _Stretch(np.zeros(record.n_exits, np.int64))
         self._images = self._agreed = self._full_agreed = 0
         self._disagreements: list[Disagreement] = []
@@ -261,7 +262,7 @@ class LiveStats:
     def add(self, call: Call) -> None:
         """Add one call."""
         if call.policy != self._policy:
-            self._policy = call.policy
+            self._policy, self._stream = call.policy, call.policy.begin()
             self._stretch = _Stretch(np.zeros(self._record.n_exits, np.int64))
             self._moves.append((self._images, call.policy))
         part = self._record.subset(call.rows)
@@ -289,7 +290,8 @@ class LiveStats:
         )
 
     def _compare(self, call: Call, part: ExitRecord) -> None:
-        exits, early = call.policy.exits(part), call.early
+        assert self._stream is not None
+        exits, early = self._stream.exits(part), call.early
         labels = at_exits(part.prediction, exits)
         same = (early.exit == exits) & (early.label == labels)
         self._agreed += int(same.sum())

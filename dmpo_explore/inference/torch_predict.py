@@ -57,8 +57,8 @@ def predict_files(
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be at least 1")
     files = find_images(paths)
-    model, names = run.model(device), run.class_names
-    policy = run.fitted_here(policy)
+    model, names = run.model(device, merge=True), run.class_names
+    policy = run.fitted_here(policy).begin()  # one stream, however many batches
     policy.check(model.n_exits)
     transform = make_transform(model.preprocess)
     for start in range(0, len(files), batch_size):

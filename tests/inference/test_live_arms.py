@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,14 +13,16 @@ from live_looks import ended, until
 from operations import Operations
 from small_model import C, K, made, pictures
 from synthetic import between, make_meta
+from tiny import recorded_run, tiny_config
 
 from dmpo_explore.data.images import load_images
 from dmpo_explore.data.torch_loaders import make_loader
-from dmpo_explore.inference.live_arms import ENGINES, open_arms, to_the_end
+from dmpo_explore.inference.live_arms import ENGINES, exported, open_arms, to_the_end
 from dmpo_explore.inference.live_run import LiveRun
 from dmpo_explore.inference.torch_recording import record_split
 from dmpo_explore.models.prepared import cast_products
 from dmpo_explore.policies.rules import ConfidencePolicy
+from dmpo_explore.policies.running import RunningPolicy
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,8 @@ def real() -> SimpleNamespace:
 
 @pytest.mark.parametrize("engine", ["infer", "stream"])
 def test_a_real_model_leaves_where_the_record_says_while_the_threshold_moves(real: Any, engine: str) -> None:
-    policies = [ConfidencePolicy((between(real.record.confidence[:, :-1], share),)) for share in (0.3, 0.7)]
+    frozen, base = (ConfidencePolicy((between(real.record.confidence[:, :-1], share),)) for share in (0.3, 0.7))
+    policies = [frozen, RunningPolicy(base=base, shares=(0.4,) * (K - 1), window=7)]
     arms = open_arms(real.run, "test", real.model, 8, engine)
     assert arms.size == 8 * ENGINES[engine]
     live = LiveRun(arms, real.record, policies[0])
@@ -139,3 +143,20 @@ def test_inputs_are_the_pictures_at_the_rows(real: Any) -> None:
     assert inputs.shape == (2, 3, 32, 32)
     batch, _ = next(iter(make_loader(real.pictures, real.model.preprocess, batch_size=6)))
     assert torch.equal(inputs[0], batch[5]) and torch.equal(inputs[1], batch[2])
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_export_in_the_cache_is_made_again_unless_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
+    run = recorded_run(tmp_path, tiny_config(epochs=1))
+    folder = exported(run)
+    facts = folder / "model.json"
+    made_at = facts.stat().st_mtime_ns
+    assert exported(run) == folder and facts.stat().st_mtime_ns == made_at
+    for damaged in ("stage-1.onnx", "model.json"):
+        whole = (folder / damaged).read_bytes()
+        (folder / damaged).write_bytes(b"half")
+        assert exported(run) == folder and (folder / damaged).read_bytes() == whole

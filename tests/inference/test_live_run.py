@@ -20,6 +20,7 @@ from dmpo_explore.inference.live_run import WARM_UP, Arms, LiveRun
 from dmpo_explore.inference.live_stats import CALLS
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.rules import ConfidencePolicy
+from dmpo_explore.policies.running import RunningPolicy
 
 RECORD = make_record(100)
 POLICY = ConfidencePolicy((0.6,))
@@ -119,6 +120,16 @@ def test_warm_up_is_not_counted_and_the_arms_take_turns_in_coming_first() -> Non
     assert (m.low, m.high, m.early.p95, m.full.p50) == pytest.approx((3.0, 3.0, 1.0, 3.0))
     assert bench.log[:8] == ["early", "full", "full", "early"] * 2 and len(bench.log) == 2 * (WARM_UP + 5)
     assert all(np.array_equal(rows, bench.rows[0]) for rows in bench.rows[: WARM_UP + 1])
+
+
+def test_held_shares_go_on_from_call_to_call_and_calls_that_do_not_count_leave_them_alone() -> None:
+    bench, held = Bench(), RunningPolicy(base=POLICY, shares=(0.3, 0.3, 0.3), window=7)
+    live = bench.run(held, images=100)
+    live.start()
+    count = ended(live).count
+    exits = held.exits(RECORD.subset(np.concatenate(bench.rows[WARM_UP:])))
+    assert count.measured is not None and count.measured.exits == tuple(np.bincount(exits, minlength=4))
+    assert count.agreed == count.images == 100
 
 
 def test_until_it_is_stopped_it_goes_round_in_bounded_memory() -> None:

@@ -12,6 +12,7 @@ from tiny import recorded_run, tiny_config
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.inference.torch_predict import Prediction, predict_files, to_csv
 from dmpo_explore.policies.rules import ConfidencePolicy
+from dmpo_explore.policies.running import RunningPolicy
 from dmpo_explore.runs.run import Run
 
 
@@ -31,10 +32,12 @@ def files(run: Run, tmp_path: Path) -> list[Path]:
 
 
 @pytest.mark.filterwarnings("ignore:this policy is fitted on a test record")  # exits are compared, nothing is claimed
+@pytest.mark.parametrize("held", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
-def test_files_do_as_the_record_says(run: Run, files: list[Path], batch_size: int) -> None:
+def test_files_do_as_the_record_says(run: Run, files: list[Path], batch_size: int, held: bool) -> None:
     record = run.record("test").subset(slice(0, 20))
     policy = fit_policy(record, shares=(0.5, 0.5))
+    policy = RunningPolicy(base=policy, shares=(0.3,), window=5) if held else policy
     exits = policy.exits(record)
     assert set(exits.tolist()) == {0, 1}
     found = list(predict_files(run, [files[0].parent], policy, device="cpu", batch_size=batch_size))
