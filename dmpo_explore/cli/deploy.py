@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +19,8 @@ from .root import Device, RunName, app
 if TYPE_CHECKING:
     from ..inference.torch_predict import Prediction
 
+ANY_NAME = "surrogateescape"  # bytes of a file's name that are not UTF-8 stay as they are
+
 
 @app.command()
 @target_options
@@ -33,7 +36,7 @@ def predict(
 
     Without a target the policy is the cheapest one within one point of the best exit on calibration. A file that cannot
     be read is reported, the other files are classified, and the exit status is 1. Rows are written as they are
-    computed; Ctrl-C keeps the rows written so far.
+    computed; after Ctrl-C or an error those written so far are kept.
     """
     from ..data.image_files import find_images
     from ..runs.store import load_run
@@ -46,17 +49,24 @@ def predict(
 
     found = predict_files(opened, files, fitted, device=device, batch_size=batch_size)
     if output is None:
-        rows, whole = _write(found, len(files), sys.stdout, hide=sys.stdout.isatty())
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors=ANY_NAME)
+        rows, stopped = _write(found, len(files), sys.stdout, hide=sys.stdout.isatty())
     else:
-        with atomic_file(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-            rows, whole = _write(found, len(files), file)
+        with (
+            atomic_file(output) as temporary,
+            temporary.open("w", encoding="utf-8", errors=ANY_NAME, newline="") as file,
+        ):
+            rows, stopped = _write(found, len(files), file)
     failed = [row.error for row in rows if row.error]
     for error in failed:
         say(f"error: {error}")
-    if not whole:
+    by_hand = isinstance(stopped, KeyboardInterrupt)
+    if by_hand or (stopped and output):
         place = f" to {output}" if output else ""
         say(f"stopped; {len(rows):,} of {len(files):,} rows are written{place}. The same command starts again")
-        raise typer.Exit(130)
+    if stopped:
+        raise typer.Exit(130) if by_hand else stopped
     caution_all([run])
     if failed:
         raise typer.Exit(1)
@@ -64,10 +74,10 @@ def predict(
 
 def _write(
     found: Iterable[Prediction], total: int, file: TextIO, *, hide: bool = False
-) -> tuple[list[Prediction], bool]:
-    """Write predictions as they are computed; returns those written, and whether they are all (not after Ctrl-C).
+) -> tuple[list[Prediction], BaseException | None]:
+    """Write predictions as they are computed; returns those written, and what stopped it: Ctrl-C, an error or None.
 
-    Ctrl-C before the first row is passed on, so that an earlier file stays.
+    What comes before the first row is passed on, so that an earlier file stays.
     """
     from ..inference.torch_predict import write_csv
 
@@ -77,8 +87,8 @@ def _write(
             for row in write_csv(found, file):
                 rows.append(row)
                 bar.to(len(rows), total, "images")
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Exception) as error:
             if not rows:
                 raise
-            return rows, False
-    return rows, True
+            return rows, error
+    return rows, None

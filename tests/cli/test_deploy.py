@@ -64,6 +64,21 @@ def test_ctrl_c_keeps_what_was_predicted(
     assert listing(tmp_path) == before
 
 
+def test_an_error_midway_and_a_name_that_is_not_utf8_lose_no_row(
+    runs: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*arguments: Any, **how: Any) -> Iterator[Prediction]:
+        yield Prediction(Path("caf\udce9.png"), "7", exit=1, confidence=0.5)
+        raise ValueError("exit 1 gave NaN")
+
+    monkeypatch.setattr("dmpo_explore.inference.torch_predict.predict_files", failing)
+    done = call("predict", "mine", image_folder, "-o", tmp_path / "out.csv", status=1)
+    assert (tmp_path / "out.csv").read_bytes() == b"file,label,exit,confidence\ncaf\xe9.png,7,2,0.500000\n"
+    said = f"stopped; 1 of 3 rows are written to {tmp_path / 'out.csv'}"
+    assert said in done.stderr and "error: exit 1 gave NaN" in done.stderr
+    assert call("predict", "mine", image_folder, status=1).stdout_bytes == (tmp_path / "out.csv").read_bytes()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["export mine", "publish mine --model"])
 def test_ctrl_c_in_an_export_leaves_nothing(
