@@ -60,11 +60,13 @@ def run_script(preprocess: Preprocess, policy: Policy) -> str:
         heat = '    logits = logits.astype(np.float16).astype(np.float32) / np.float32(POLICY["temperatures"][k])\n'
     name, sign = str(policy.base.compared_score()), "-" if policy.falling else ""
     if held := policy.base is not policy:
-        exiting = HELD.format(value=f"{sign}{SCORES[name]}".removeprefix("--"), sign=sign)
+        off = f"{'<=' if policy.falling else '>='} {policy.threshold_none}"
+        exiting = HELD.format(value=f"{sign}{SCORES[name]}".removeprefix("--"), sign=sign, off=off)
     else:
         exiting = FROZEN.format(score=SCORES[name], compare="<=" if policy.falling else ">=")
     bisect = "from bisect import bisect_left, insort\n" * held
     rule = ", and so that exit shares hold" * held
+    made_for = policy.base.name, bool(policy.temperatures), held
     return f'''"""Answers of this early-exit model to image files: python run.py IMAGE ...
 
 It needs numpy, Pillow and onnxruntime. An image exits by its {name}, as policy.json says{rule}.
@@ -82,6 +84,8 @@ HERE = Path(__file__).parent
 MODEL, POLICY = (json.loads((HERE / name).read_text("utf-8")) for name in ("model.json", "policy.json"))
 LAST = len(MODEL["stages"]) - 1
 MEAN, STD = (np.array(MODEL["preprocess"][name], np.float32) for name in ("mean", "std"))
+if (POLICY["policy"], bool(POLICY.get("temperatures")), bool(POLICY.get("running"))) != {made_for}:
+    sys.exit(f"{{HERE / 'policy.json'}} has another rule than this run.py: export the model again with that policy")
 THRESHOLDS = POLICY["thresholds"] * (LAST if len(POLICY["thresholds"]) == 1 else 1)
 
 
@@ -138,7 +142,7 @@ FROZEN = """def exiting(p, k):  # whether each image exits at exit k
     return {score} {compare} np.float32(THRESHOLDS[k])
 """
 HELD = """def last_values(k):  # at exit k, as they came and sorted; before the first image they stand for its threshold
-    n_exiting = round(SHARES[k] * WINDOW)
+    n_exiting = 0 if THRESHOLDS[k] {off} else round(SHARES[k] * WINDOW)  # no score gets there: early exits are off
     above = np.diff(np.arange(WINDOW + 1) * n_exiting // WINDOW) > 0
     came = np.where(above, {sign}float(np.float32(THRESHOLDS[k])), -np.inf).tolist()
     return came, sorted(came), WINDOW - n_exiting

@@ -53,7 +53,8 @@ class RunningPolicy(Policy):
 
     `hold_budget` makes one. An image's exit depends on the images before it, so their order counts; batches do not, as
     every image is compared by itself. A stream begins with the thresholds of ``base``, of which images replace one by
-    one; `begin` starts one, and what it gives goes on from call to call.
+    one; `begin` starts one, and what it gives goes on from call to call. Where a threshold is `threshold_none` no image
+    leaves, whatever its exit's share.
 
     Args:
         base: the fitted policy. shares: (K−1,) of the images that come to an exit, those that leave there.
@@ -127,7 +128,8 @@ class RunningPolicy(Policy):
 
     def _last_values(self, exit: int) -> LastValues:
         """Those of a stream's begin: the threshold of ``base`` and lower ones in turn, so that it is their quantile."""
-        leaving = round(self.shares[exit] * self.window)
+        never = self.base.threshold(exit) == self.threshold_none  # early exits are switched off here
+        leaving = 0 if never else round(self.shares[exit] * self.window)
         steps, level = np.arange(self.window + 1) * leaving // self.window, float(np.float32(self.base.level(exit)))
         return LastValues(np.where(np.diff(steps) > 0, -level if self.falling else level, -np.inf), leaving)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,6 +106,37 @@ def test_its_script_gives_the_engines_answers(
         [str(path), engine.class_names[label], str(exit + 1)]
         for path, label, exit in zip(images, found.label, exits, strict=True)
     ]
+
+
+def script_of(policy: Policy, folder: Path) -> dict[str, Any]:
+    """The names of the script that is made for a policy, after an import beside the policy.json in ``folder``."""
+    pytest.importorskip("onnxruntime")
+    write_json(folder / "model.json", {"stages": GRAPHS, "preprocess": asdict(SQUASH), "class_names": CLASSES})
+    write_text(folder / RUN, texts(GRAPHS, CLASSES, SQUASH, policy)[RUN])
+    return runpy.run_path(str(folder / RUN))
+
+
+@pytest.mark.parametrize("base", [ConfidencePolicy((0.5,)), EntropyPolicy((0.5,))])
+def test_the_switch_for_early_exits_works_where_shares_are_held(base: Policy, tmp_path: Path) -> None:
+    held = RunningPolicy(base=base, shares=(0.5, 0.5), window=4)
+    off = replace(base, thresholds=(base.threshold_none,))
+    sure, scores = np.eye(3, dtype=np.float32)[[0] * 9], {"confidence": np.ones(9), "entropy": np.zeros(9)}
+    for policy, leaving in ((base, True), (off, False)):
+        replace(held, base=policy).save(tmp_path / "policy.json")
+        assert script_of(held, tmp_path)["exiting"](sure, 1).any() == leaving
+        stream = replace(held, base=policy).begin()
+        assert stream.decide(1, scores, stream.start(9, np.zeros(9)))[0].any() == leaving
+
+
+def test_its_script_refuses_a_policy_of_another_rule(tmp_path: Path) -> None:
+    made_for = ConfidencePolicy((0.5,))
+    replace(made_for, thresholds=(0.25, 0.5)).save(tmp_path / "policy.json")
+    assert script_of(made_for, tmp_path)["THRESHOLDS"] == [0.25, 0.5]
+    heated, held = replace(made_for, temperatures=(1.5, 1.0, 0.5)), RunningPolicy(base=made_for, shares=(0.5, 0.5))
+    for other in (MarginPolicy((0.5,)), heated, held):
+        other.save(tmp_path / "policy.json")
+        with pytest.raises(SystemExit, match="has another rule than this run.py: export the model again"):
+            script_of(made_for, tmp_path)
 
 
 @pytest.mark.slow
