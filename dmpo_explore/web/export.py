@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def export_web(
         weights: float32, float16 or int8, computed in float32; ``auto``: the smallest with which 99 % of up to
             1,000 images of ``split`` keep their exit, and as many their label.
         pictures: publish images of ``split``: 1,000 small ones, three that run, and 18 to classify. By default only of
-            data that are known to permit it; else coloured tiles stand for them.
+            data that are known to permit it, if they are here; else coloured tiles stand for them.
         licence: under which the backbone's weights may be published, where that is not known here.
         against: another run on the same images, whose exits stand beside in the story.
         force: replace an earlier page.
@@ -82,7 +82,7 @@ def export_web(
 
     Raises:
         FileExistsError: ``folder`` holds something else, or without ``force`` a page.
-        FileNotFoundError: no weights, or as `fetch_runtime`.
+        FileNotFoundError: no weights, no images with ``pictures=True``, or as `fetch_runtime`.
         ValueError: weights whose licence is not known, no record of ``split``, a policy or run that a page cannot show.
         ImportError: the extra ``onnx`` is not installed.
 
@@ -103,9 +103,10 @@ def export_web(
     policy = fit_run_policy(run) if policy is None else run.fitted_here(policy)
     check_policy(policy, record.n_exits)
     check_resizing(run.preprocess().interpolation)
+    asked = run.config.data.name in PUBLIC_IMAGES if pictures is None else pictures
+    shown = asked and _are_here(run, split, needed=pictures is not None)
     report(f"fetch {PACKAGE}", 0, 1)
     fetch_runtime()  # first what may fail for lack of a network
-    shown = run.config.data.name in PUBLIC_IMAGES if pictures is None else pictures
     made = made_from(run, policy, split=split, weights=weights, pictures=pictures, licence=licence, against=against)
     with atomic_folder(folder) as page:
         _copy_page(page, run.name)
@@ -115,7 +116,7 @@ def export_web(
         facts |= model
         report("files", 1, 2)
         facts["runtime"] = {"version": RUNTIME} | vendor_runtime(page)
-        facts["notes"] += [facts.pop("weights_note"), *_notes(permitted, shown)]
+        facts["notes"] += [facts.pop("weights_note"), *_notes(permitted, shown, asked)]
         _write_texts(page, facts | {"made_from": made}, permitted, run, shown=shown)
         report("files", 2, 2)
     return folder
@@ -259,11 +260,20 @@ def _stage_facts(page: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _notes(permitted: Licence, shown: bool) -> list[str]:
+def _are_here(run: Run, split: str, *, needed: bool) -> bool:
+    """Whether images of the split can be read; where they are needed, the error that says why not is passed on."""
+    with nullcontext() if needed else suppress(OSError, ValueError):
+        _images(run, split, np.array([0]))
+        return True
+    return False
+
+
+def _notes(permitted: Licence, shown: bool, asked: bool) -> list[str]:
+    lacking = NOT_HERE if asked else NOT_PUBLISHED
     return [
         "Sample pictures are chosen so that every exit occurs: they do not show how often images exit where."
         if shown
-        else NOT_PUBLISHED,
+        else lacking,
         f"The weights contain {permitted.part}: {permitted.name}; {permitted.notice}.",
     ]
 

@@ -56,6 +56,22 @@ def test_images_are_published_only_where_that_is_known_to_be_permitted(mine: Run
 
 
 @pytest.mark.usefixtures("quick")
+def test_images_that_are_not_here_are_missed_before_the_work(
+    mine: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(self: Run, split: str) -> None:
+        raise FileNotFoundError("the images are not here")
+
+    monkeypatch.setattr(Run, "image_set", missing)
+    monkeypatch.setitem(export.PUBLIC_IMAGES, mine.config.data.name, "permitted")
+    facts = read_json(export_web(mine, tmp_path / "page", POLICY, weights="float32") / "page.json")
+    assert "pictures" not in facts and export.NOT_HERE in facts["notes"] and export.NOT_PUBLISHED not in facts["notes"]
+    monkeypatch.setattr(export, "_write_model", None)  # not reached
+    with pytest.raises(FileNotFoundError, match="the images are not here"):
+        export_web(mine, tmp_path / "other", POLICY, weights="float32", pictures=True)
+
+
+@pytest.mark.usefixtures("quick")
 def test_the_page_admits_no_other_source(mine: Run, tmp_path: Path) -> None:
     folder = export_web(mine, tmp_path / "page", POLICY, weights="float32")
     text = (folder / "index.html").read_text(encoding="utf-8")
