@@ -23,6 +23,8 @@ from typing import Any
 
 from ..data.manifest import MANIFESTS, manifest_file
 from ..data.names import READERS
+from ..records.scores import NAME
+from ..records.validation import further_scores
 from ..utils.abbreviate import one_line, short
 from ..utils.files import atomic_folder, cache_dir, read_json, sha256, write_json
 from ..utils.registry import unknown
@@ -31,6 +33,7 @@ from .run_files import RECORD_FILES, RUN_FILES, RUN_NAME
 from .weights_file import WEIGHTS
 
 PREFIX = "hf://"
+SCORE_FILE = re.compile(rf"scores/{NAME.pattern}\.npy")  # also those of plug-ins
 COMMIT = re.compile(r"[0-9a-f]{40}")
 REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 REVISION = re.compile(r"[A-Za-z0-9][\w./-]{0,199}", re.ASCII)
@@ -69,7 +72,8 @@ def local_name(name: str) -> str:
         return WEIGHTS
     folder, _, rest = name.partition("/")
     split, _, file = rest.partition("/")
-    if name in (*PLAIN, *MANIFESTS) or (folder == "records" and RUN_NAME.fullmatch(split) and file in RECORD_FILES):
+    of_record = file in RECORD_FILES or SCORE_FILE.fullmatch(file)
+    if name in (*PLAIN, *MANIFESTS) or (folder == "records" and RUN_NAME.fullmatch(split) and of_record):
         return name
     raise ValueError(f"{short(name)} is no file of a run; only those of docs/file-formats.md are downloaded")
 
@@ -106,7 +110,11 @@ def write_hub_folder(
         text = "config, card and records name places of this machine, which all readers of the repository will see"
         warnings.warn(f"{text}: {', '.join(map(str, map(short, places)))}", stacklevel=2)
     names = [*PLAIN, *([manifest.name] if manifest else []), MODEL]
-    names += [f"records/{split}/{file}" for split in chosen for file in RECORD_FILES]
+    names += [
+        f"records/{split}/{file}"
+        for split in chosen
+        for file in (*RECORD_FILES, *further_scores(run.path / "records" / split))
+    ]
     with atomic_folder(folder) as made:
         listing = {}
         for name in names:

@@ -83,6 +83,14 @@ def test_a_branch_is_resolved_and_a_commit_stays(hub: FakeHub, tmp_path: Path) -
     assert load_run(first).source == first and hub.asked == []  # a commit in the cache needs no network
 
 
+def test_scores_of_plug_ins_go_with_the_record(hub: FakeHub, tmp_path: Path) -> None:
+    run = Run(shutil.copytree(DEMO, tmp_path / "demo-cnn"))
+    record = run.record("val")
+    replace(record, more={"renyi": record.entropy}).save(run.path / "records" / "val", force=True)
+    found = load_run(push_run(run, "me/demo", splits=["val"]))
+    assert [*found.record("val").more] == ["renyi"]
+
+
 @pytest.mark.slow
 def test_a_run_of_hundreds_of_files_is_one_commit(hub: FakeHub, tmp_path: Path) -> None:
     many = Run(shutil.copytree(DEMO, tmp_path / "many"))
@@ -113,7 +121,8 @@ def test_only_listed_files_of_a_run_are_asked_for(hub: FakeHub, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "name", ["modeling.py", "checkpoint.pt", "../evil.json", "records/../labels.npy", "records/a/b/labels.npy", SOURCE,
-             "/etc/passwd", "records/test/more.pkl", "README.md", "records/.x/labels.npy"],
+             "/etc/passwd", "records/test/more.pkl", "README.md", "records/.x/labels.npy", "records/a/scores/x.pkl",
+             "records/a/scores/../x.npy"],
 )  # fmt: skip
 def test_a_listed_file_that_is_none_of_a_run_is_refused(name: str, hub: FakeHub, tmp_path: Path) -> None:
     bad = {name: {"bytes": 1, "sha256": "0" * 64}}
