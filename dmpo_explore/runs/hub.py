@@ -106,7 +106,8 @@ def write_hub_folder(
         raise ValueError(unknown("split", wrong[0], run.splits()))
     records = {split: run.record(split) for split in chosen}  # checked, and not of earlier weights
     manifest = manifest_file(run.path) if with_manifest else None
-    if places := [text for text in _texts(run.config.to_dict()) if _is_place(text)]:
+    named = [run.config.to_dict(), *(record.meta.data for record in records.values())]
+    if places := [text for text in dict.fromkeys(_texts(named)) if _is_place(text)]:
         text = "config, card and records name places of this machine, which all readers of the repository will see"
         warnings.warn(f"{text}: {', '.join(map(str, map(short, places)))}", stacklevel=2)
     names = [*PLAIN, *([manifest.name] if manifest else []), MODEL]

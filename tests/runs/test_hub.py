@@ -242,6 +242,11 @@ def test_what_is_left_out_and_what_is_refused(tmp_path: Path) -> None:
     assert "datasets" not in (folder / CARD).read_text() and "base_model" not in (folder / CARD).read_text()
     with pytest.raises(FileExistsError, match="name a new folder"):
         write_hub_folder(RUN, folder)
+    replace(record := RUN.record("val"), meta=replace(record.meta, data="/home/me/shop")).save(tmp_path / "shop")
+    shop = Run(shutil.copytree(DEMO, tmp_path / "shop-run"))
+    (tmp_path / "shop").rename(shop.path / "records" / "shop-val")
+    with pytest.warns(UserWarning, match="name places of this machine.*/home/me/shop"):
+        write_hub_folder(shop, tmp_path / "other", splits=["shop-val"])
     (own.path / "weights.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="has no weights to push"):
         write_hub_folder(own, tmp_path / "c")
