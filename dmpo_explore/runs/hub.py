@@ -10,6 +10,7 @@ the card's metadata. Ours are that list and the folder in the cache: a snapshot 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -26,8 +27,10 @@ from ..data.names import READERS
 from ..records.scores import NAME
 from ..records.validation import further_scores
 from ..utils.abbreviate import one_line, short
+from ..utils.disk import FULL
 from ..utils.files import atomic_folder, cache_dir, read_json, sha256, write_json
 from ..utils.registry import unknown
+from ..utils.replacing import staged
 from .hub_card import Pushed, hub_card, hugging_face
 from .run_files import RECORD_FILES, RUN_FILES, RUN_NAME
 from .weights_file import WEIGHTS
@@ -41,6 +44,7 @@ LISTING, CARD, MODEL, SOURCE = "dmpo-explore.json", "README.md", "model.safetens
 FORMAT_VERSION = 1
 PLAIN = tuple(name for name in RUN_FILES if name != WEIGHTS)
 NAMES = "at most 100 letters from A to Z, digits, dots, hyphens and underscores, not beginning with a dot"
+OF_THE_DISK = {*FULL, errno.EACCES, errno.EROFS}  # errors of this machine
 MOST_FILES, MOST_BYTES, MOST_LISTING = 1000, 2**33, 2**20  # of a repository: 8 GiB altogether
 
 
@@ -283,16 +287,16 @@ def download_run(text: str) -> Path:
         raise ValueError(f"{exact} holds no run of dmpo-explore: it has no {LISTING}")
     if (sizes[LISTING] or 0) > MOST_LISTING:
         raise ValueError(f"{exact}: {LISTING} has {sizes[LISTING]:,} bytes; at most {MOST_LISTING:,} are read")
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as place, without_bars():
-        name, files = read_listing(_download(api, exact, LISTING, Path(place)))
+    with staged(root / "download") as place, without_bars():
+        place.mkdir()
+        name, files = read_listing(_download(api, exact, LISTING, place))
         for file, listed in files.items():
             if sizes.get(file) != listed.bytes:
                 raise ValueError(f"{exact}: {file} has {sizes.get(file)} bytes and is listed with {listed.bytes}")
         (root / commit).mkdir(parents=True, exist_ok=True)
         with atomic_folder(root / commit / name) as folder:
             for file, listed in files.items():
-                _move_checked(_download(api, exact, file, Path(place)), folder / local_name(file), listed, exact)
+                _move_checked(_download(api, exact, file, place), folder / local_name(file), listed, exact)
             write_json(folder / SOURCE, {"repo": exact.repo, "commit": commit})
     return root / commit / name
 
@@ -366,4 +370,6 @@ def named_errors(address: HubAddress) -> Iterator[None]:
         hint = "; log in with `hf auth login` as someone who may write there" if refused else ""
         raise OSError(f"{address}: {one_line(error, 300)}{hint}") from None
     except Exception as error:  # of the HTTP library: no connection, no name, no answer in time
+        if isinstance(error, OSError) and error.errno in OF_THE_DISK:
+            raise
         raise OSError(f"{address}: the Hub cannot be reached: {one_line(error, 300)}") from error

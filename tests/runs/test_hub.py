@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -32,6 +33,7 @@ from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.run import __file__ as RUN_FILE
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.runs.torch_weights import read_weights
+from dmpo_explore.utils.files import cache_dir
 
 DEMO = Path(RUN_FILE).parent / "bundled" / "demo-cnn"
 RUN = Run(DEMO)
@@ -186,6 +188,24 @@ def test_what_is_not_there_is_named(hub: FakeHub, tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(OSError, match="hf://me/other: the Hub cannot be reached"):
         load_run("hf://me/other")
+
+
+def test_a_full_disk_is_no_silence_of_the_hub_and_leftovers_of_a_kill_go(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.commit("me/demo", repository(tmp_path))
+    left = cache_dir() / "hub" / "me--demo" / ".download.0a1b2c3d.part"
+    left.mkdir(parents=True)
+    left.with_suffix(".lock").touch()  # of a process that was killed
+
+    def full(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device", "model.safetensors")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("huggingface_hub.HfApi.hf_hub_download", full)
+        with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device: 'model"):
+            load_run("hf://me/demo")
+    assert not [*left.parent.iterdir()]
 
 
 @pytest.mark.parametrize(
