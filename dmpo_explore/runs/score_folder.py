@@ -104,12 +104,12 @@ def _read_scores(file: Path, changed: int, class_names: tuple[str, ...]) -> Exit
     return read_scores(file, str(file), class_names=class_names)
 
 
-
 def load_scored(name_or_path: str | Path | Run) -> Run:
     """Open a run, or a folder of own scores: `load_run`, or a `ScoreFolder`. A run is returned as it is.
 
     Raises:
-        ValueError: a folder with neither, the name of a run that is a folder of scores too, or the record of one split alone; otherwise as `load_run`.
+        ValueError: a folder with neither, or the record of one split alone; a name both of a run and of a folder of
+            scores; otherwise as `load_run`.
 
     Example:
         >>> import dmpo_explore as dx

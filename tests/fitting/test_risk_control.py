@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -101,7 +102,12 @@ def test_logits_are_tempered_once_and_the_numbers_are_those_of_every_threshold(
     thresholds = policy.grid(4, 5)
     exits = [replace(policy, thresholds=(threshold,)).exits(record) for threshold in thresholds]
     calls, scores_at = list[object](), ExitRecord.scores_at
-    monkeypatch.setattr(ExitRecord, "scores_at", lambda *given: calls.append(1) or scores_at(*given))
+
+    def counted(*given: Any) -> Any:
+        calls.append(given)
+        return scores_at(*given)
+
+    monkeypatch.setattr(ExitRecord, "scores_at", counted)
     assert fixed_sequence(record, policy)["errors"].tolist() == [int(too_early(record, each).sum()) for each in exits]
     assert len(calls) <= 1
     counts = policy.counts(record, thresholds)

@@ -91,7 +91,7 @@ def test_live_is_as_recorded_whatever_the_batches() -> None:
 def test_an_image_that_gives_nan_leaves_the_stream_as_it_was() -> None:
     torch = pytest.importorskip("torch")
     held = hold_budget(dx.fit_policy(CALIBRATION, flops=0.6), CALIBRATION, window=20)
-    logits = torch.from_numpy(CALIBRATION.logits[:40].astype(np.float32))
+    logits = torch.from_numpy(np.asarray(CALIBRATION.logits, np.float32)[:40])
 
     def exits(stream: dx.Policy, some: object) -> np.ndarray:
         steps = [lambda x, side, k=k: (x, x[:, k], None) for k in range(4)]
