@@ -226,7 +226,7 @@ def _row_or_reason(run: Run, policy: str, target: Target, split: str, reason: st
     except Exception as error:
         reason = reason_of(error)
     meta = run.record(split).meta
-    facts = {"run": run.name, "data": meta.data, "split": meta.split, "policy": policy, "target": target.to_dict()}
+    facts = {"run": run.name, "data": meta.data, "split": split, "policy": policy, "target": target.to_dict()}
     return facts | {"unavailable": reason}
 
 
@@ -307,7 +307,7 @@ def _row(
     row = {
         "run": run.name,
         "data": record.meta.data,
-        "split": record.meta.split,
+        "split": split,
         "policy": fitted.name,
         "target": target.to_dict(),
         "threshold": fitted.thresholds[0] if len(fitted.thresholds) == 1 else list(fitted.thresholds),
@@ -323,7 +323,7 @@ def _row(
         table = class_metrics(outcome)
         row["classes"] = table.astype(object).where(table.notna(), None).to_dict("records")
     if other is not None:
-        row["against"] = _compare(run, outcome, other, fitted.base.name, theirs or target, strict=strict)
+        row["against"] = _compare(run, outcome, other, split, fitted.base.name, theirs or target, strict=strict)
     return row
 
 
@@ -352,8 +352,9 @@ def _noted(row: Row, target: Target, other: str) -> Row:
     return {"note": f"on {row['split']} it is {far} the {which} exit ({both})"}
 
 
-def _compare(run: Run, ours: Outcome, other: Run, policy: str, target: Target, *, strict: bool) -> Row | None:
-    split = ours.record.meta.split
+def _compare(
+    run: Run, ours: Outcome, other: Run, split: str, policy: str, target: Target, *, strict: bool
+) -> Row | None:
     record = other.record(split)
     if not same_images(ours.record, record):
         raise ValueError(f"run {other.name!r} was not recorded on the same {split} images")

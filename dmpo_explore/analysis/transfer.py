@@ -71,7 +71,7 @@ def transfer(home: HeldOut, away: HeldOut, targets: Sequence[Target] = TARGETS, 
     """What exits and thresholds do in another place, as tables; budgets below the cost of exit 1 are left out.
 
     Raises:
-        ValueError: records of other classes or exits, or as `fit_policy`.
+        ValueError: no budget can be met, records of other classes or exits, or as `fit_policy`.
 
     Example:
         >>> import dmpo_explore as dx
@@ -87,6 +87,7 @@ def transfer(home: HeldOut, away: HeldOut, targets: Sequence[Target] = TARGETS, 
         if (record.meta.class_names, record.meta.exit_blocks) != (first.class_names, first.exit_blocks):
             raise ValueError(f"{record.described} has other classes or exits than that of {first.data} {first.split}")
     met = [target for target in targets if target.kind != "flops" or home.test.flops_fraction[0] <= target.value]
+    met = met or [*targets[:1]]  # whose error says what exit 1 costs
     ways = [way for way in WAYS if not way[-1] or lookup(POLICIES, policy, "policy").holds]
     rows = [_tested(places, target, policy, *way) for target in met for way in ways]
     return Transfer(_exits(home.test, away.test), pd.DataFrame(rows))

@@ -225,6 +225,13 @@ class ImageSet:
         """Those at ``rows``: positions, a slice or a boolean mask."""
         return replace(self, labels=self.labels[rows], indices=self.indices[rows])
 
+    def in_order(self, class_names: tuple[str, ...]) -> ImageSet:
+        """The same images with their classes numbered in another order; as they are where the names are others."""
+        if class_names == self.class_names or sorted(class_names) != sorted(self.class_names):
+            return self
+        number = np.array([class_names.index(name) for name in self.class_names], np.int64)
+        return replace(self, labels=number[self.labels], class_names=class_names)
+
     @property
     def hashes(self) -> list[str] | None:
         """SHA-256 of each image; None for arrays, and for files that have not been hashed."""

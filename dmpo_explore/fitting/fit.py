@@ -115,8 +115,8 @@ def fit_policy(
 def fit_again(policy: Policy, record: ExitRecord) -> Policy:
     """A policy fitted to the same target on another record: of another split, engine or count of FLOPs.
 
-    Temperatures that were given, not fitted, are kept. One set by hand, one of full depth, and one whose target cannot
-    be met there are returned as they are.
+    Temperatures that were given, not fitted, are kept. One set by hand that learned nothing, one of full depth, and one
+    whose target cannot be met there are returned as they are.
 
     Example:
         >>> import dmpo_explore as dx
@@ -132,7 +132,9 @@ def _to_same_target(policy: Policy, record: ExitRecord) -> Policy:
     values = policy.fitted.get("target")
     try:
         target = Target.from_dict(values) if values else None
-        if target is None or target.kind in ("threshold", "full_depth"):
+        if target is None or target.kind == "full_depth":
+            return policy
+        if target.kind == "threshold" and "record" not in policy.fitted:
             return policy
         given = None if target.calibrate else policy.temperatures or None
         return fit_policy(record, policy.name, target=target, temperatures=given)
@@ -143,7 +145,8 @@ def _to_same_target(policy: Policy, record: ExitRecord) -> Policy:
 def made_for(policy: Policy, record: ExitRecord) -> bool:
     """Whether a policy was fitted on this record. One that carries no digest counts as such.
 
-    Thresholds that were set by hand carry none, nor do policies of earlier versions.
+    Thresholds that were set by hand carry none, unless something was learned or calibrated, nor do policies of earlier
+    versions.
 
     Example:
         >>> import dmpo_explore as dx
@@ -176,9 +179,9 @@ def _fit(record: ExitRecord, name: str, target: Target, temperatures: Sequence[f
     about["target"] = target.to_dict()
     if target.kind == "full_depth":  # nothing is fitted or learned
         return POLICIES[name]((POLICIES[name].threshold_none,), about)
-    if target.kind != "threshold":
-        about["record"] = record.digest
     learns = isinstance(temperatures, str) or (POLICIES[name].learns and record.n_exits > 1)
+    if learns or target.kind != "threshold":
+        about["record"] = record.digest
     prepare, judge = _halves(record) if target.kind == "risk" and learns else (record, record)
     policy = learned_policy(prepare, name, _temperatures(prepare, temperatures))
     if target.kind == "threshold":
@@ -192,6 +195,8 @@ def _fit(record: ExitRecord, name: str, target: Target, temperatures: Sequence[f
     elif target.kind in BOUNDS:
         policy, noted = _with_constraint(record, policy, target)
         about |= noted
+    if policy.temperatures and (reason := policy.unavailable_reason(record)):
+        raise ValueError(reason)
     return replace(policy, fitted=about)
 
 

@@ -24,6 +24,7 @@ from ..records.record import ExitRecord
 from ..utils.at_exits import at_exits
 from ..utils.registry import lookup
 from ..utils.typing import Array
+from .temperature import scored_record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -254,6 +255,7 @@ def _tests(record: ExitRecord, policy: Policy, loss: Loss, epsilon: float) -> It
     """Threshold, exits (B,), errors and p-value, from the setting at which no image exits early to the cheapest."""
     if not record.n_images:
         raise ValueError("nothing can be certified on a record without images; choose images of it")
+    record = scored_record(record, policy)  # once, not for every threshold
     for threshold in policy.grid(record.n_exits, len(record.meta.class_names)):
         exits = replace(policy, thresholds=(threshold,)).exits(record)
         errors = int(loss(record, exits).sum())

@@ -280,6 +280,7 @@ class Policy:
 
     def counts(self, record: ExitRecord, thresholds: Sequence[float]) -> Ints:
         """(G, K, 2): images that exit correct and incorrect at every exit, for each threshold used at all exits."""
+        record = record.tempered(self.temperatures) if self._heats(record) else record  # once, not for every threshold
         return np.stack([count_answers(record, replace(self, thresholds=(t,)).exits(record)) for t in thresholds])
 
     def with_thresholds(self, record: ExitRecord, thresholds: Sequence[float]) -> Policy:

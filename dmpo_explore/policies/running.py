@@ -116,13 +116,15 @@ class RunningPolicy(Policy):
         return self.base.level(exit)
 
     def decide(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Any, State]:
-        """See `Policy.decide`; before `begin`, as the first image of a stream."""
+        """See `Policy.decide`; before `begin`, as the first image of a stream. NaN is refused: it has no rank."""
         value, after = self.base.value(exit, scores, state)
         if self.seen is None or exit >= len(self.shares):
             return self.base.decide(exit, scores, state)
+        values = np.asarray(to_device(value, "cpu"), np.float64)
+        if np.isnan(values).any():
+            raise ValueError(f"exit {exit + 1} gave NaN as {self.compares}; check the images and the weights")
         if exit not in self.seen:
             self.seen[exit] = self._last_values(exit)
-        values = np.asarray(to_device(value, "cpu"), np.float64)
         leave = self.seen[exit].leave(-values if self.falling else values)
         return array_namespace(value).asarray(leave, device=device(value)), after
 

@@ -23,6 +23,7 @@ from ..utils.abbreviate import one_line
 from ..utils.registry import Joint, lookup
 
 LOGITS, SHARED = "logits", ("probabilities", "log_probabilities")  # what a score may need besides other scores
+NAME = re.compile(r"\w[\w+ -]*")  # of a score, and of its file
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Score:
             raise ValueError(f"score {self.name!r}: better={self.better!r} must be 'high', 'low' or ''")
         if not self.needs or self.name in (LOGITS, *SHARED, *self.needs):
             raise ValueError(f"score {self.name!r} needs {self.needs}: at least one, and another name than its own")
-        if not re.fullmatch(r"\w[\w+ -]*", self.name):
+        if not NAME.fullmatch(self.name):
             raise ValueError(f"score {self.name!r}: its name must be of letters and digits, as it is that of a file")
 
 

@@ -160,11 +160,12 @@ class RecordWriter:
                     self._drop_damaged()
             yield changed or []
         finally:
-            ours, unused = lock.is_locked, self.finished or not self.n_written
+            with suppress(OSError):
+                if lock.is_locked and (self.finished or not self.n_written):
+                    remove_partial(self.folder)  # while it is held: later it may be another's
             lock.release()
-            if ours and unused:
-                with suppress(OSError):
-                    remove_partial(self.folder)
+            with suppress(OSError):
+                self.folder.rmdir()  # where it is empty: Windows removes the lock on its release
 
     def _acquire(self, lock: FileLock) -> None:
         try:

@@ -10,6 +10,7 @@ the card's metadata. Ours are that list and the folder in the cache: a snapshot 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -23,14 +24,19 @@ from typing import Any
 
 from ..data.manifest import MANIFESTS, manifest_file
 from ..data.names import READERS
+from ..records.scores import NAME
+from ..records.validation import further_scores
 from ..utils.abbreviate import one_line, short
+from ..utils.disk import FULL
 from ..utils.files import atomic_folder, cache_dir, read_json, sha256, write_json
 from ..utils.registry import unknown
+from ..utils.replacing import staged
 from .hub_card import Pushed, hub_card, hugging_face
 from .run_files import RECORD_FILES, RUN_FILES, RUN_NAME
 from .weights_file import WEIGHTS
 
 PREFIX = "hf://"
+SCORE_FILE = re.compile(rf"scores/{NAME.pattern}\.npy")  # also those of plug-ins
 COMMIT = re.compile(r"[0-9a-f]{40}")
 REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 REVISION = re.compile(r"[A-Za-z0-9][\w./-]{0,199}", re.ASCII)
@@ -38,6 +44,7 @@ LISTING, CARD, MODEL, SOURCE = "dmpo-explore.json", "README.md", "model.safetens
 FORMAT_VERSION = 1
 PLAIN = tuple(name for name in RUN_FILES if name != WEIGHTS)
 NAMES = "at most 100 letters from A to Z, digits, dots, hyphens and underscores, not beginning with a dot"
+OF_THE_DISK = {*FULL, errno.EACCES, errno.EROFS}  # errors of this machine
 MOST_FILES, MOST_BYTES, MOST_LISTING = 1000, 2**33, 2**20  # of a repository: 8 GiB altogether
 
 
@@ -69,7 +76,8 @@ def local_name(name: str) -> str:
         return WEIGHTS
     folder, _, rest = name.partition("/")
     split, _, file = rest.partition("/")
-    if name in (*PLAIN, *MANIFESTS) or (folder == "records" and RUN_NAME.fullmatch(split) and file in RECORD_FILES):
+    of_record = file in RECORD_FILES or SCORE_FILE.fullmatch(file)
+    if name in (*PLAIN, *MANIFESTS) or (folder == "records" and RUN_NAME.fullmatch(split) and of_record):
         return name
     raise ValueError(f"{short(name)} is no file of a run; only those of docs/file-formats.md are downloaded")
 
@@ -102,11 +110,16 @@ def write_hub_folder(
         raise ValueError(unknown("split", wrong[0], run.splits()))
     records = {split: run.record(split) for split in chosen}  # checked, and not of earlier weights
     manifest = manifest_file(run.path) if with_manifest else None
-    if places := [text for text in _texts(run.config.to_dict()) if _is_place(text)]:
+    named = [run.config.to_dict(), *(record.meta.data for record in records.values())]
+    if places := [text for text in dict.fromkeys(_texts(named)) if _is_place(text)]:
         text = "config, card and records name places of this machine, which all readers of the repository will see"
         warnings.warn(f"{text}: {', '.join(map(str, map(short, places)))}", stacklevel=2)
     names = [*PLAIN, *([manifest.name] if manifest else []), MODEL]
-    names += [f"records/{split}/{file}" for split in chosen for file in RECORD_FILES]
+    names += [
+        f"records/{split}/{file}"
+        for split in chosen
+        for file in (*RECORD_FILES, *further_scores(run.path / "records" / split))
+    ]
     with atomic_folder(folder) as made:
         listing = {}
         for name in names:
@@ -274,16 +287,16 @@ def download_run(text: str) -> Path:
         raise ValueError(f"{exact} holds no run of dmpo-explore: it has no {LISTING}")
     if (sizes[LISTING] or 0) > MOST_LISTING:
         raise ValueError(f"{exact}: {LISTING} has {sizes[LISTING]:,} bytes; at most {MOST_LISTING:,} are read")
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as place, without_bars():
-        name, files = read_listing(_download(api, exact, LISTING, Path(place)))
+    with staged(root / "download") as place, without_bars():
+        place.mkdir()
+        name, files = read_listing(_download(api, exact, LISTING, place))
         for file, listed in files.items():
             if sizes.get(file) != listed.bytes:
                 raise ValueError(f"{exact}: {file} has {sizes.get(file)} bytes and is listed with {listed.bytes}")
         (root / commit).mkdir(parents=True, exist_ok=True)
         with atomic_folder(root / commit / name) as folder:
             for file, listed in files.items():
-                _move_checked(_download(api, exact, file, Path(place)), folder / local_name(file), listed, exact)
+                _move_checked(_download(api, exact, file, place), folder / local_name(file), listed, exact)
             write_json(folder / SOURCE, {"repo": exact.repo, "commit": commit})
     return root / commit / name
 
@@ -357,4 +370,6 @@ def named_errors(address: HubAddress) -> Iterator[None]:
         hint = "; log in with `hf auth login` as someone who may write there" if refused else ""
         raise OSError(f"{address}: {one_line(error, 300)}{hint}") from None
     except Exception as error:  # of the HTTP library: no connection, no name, no answer in time
+        if isinstance(error, OSError) and error.errno in OF_THE_DISK:
+            raise
         raise OSError(f"{address}: the Hub cannot be reached: {one_line(error, 300)}") from error

@@ -50,11 +50,11 @@ def recorded_elsewhere(splits: Sequence[str]) -> list[str]:
 
 
 def images_again(meta: RecordMeta, root: str | None) -> ImageSet:
-    """The images of a record of a known data set; ``root``: folder of known data sets.
+    """The images of a record of a known data set, classes as recorded; ``root``: folder of known data sets.
 
     Raises:
         FileNotFoundError: images of a folder, which a record alone does not find again, or that have to be fetched.
     """
     if meta.data not in DATASETS:
         raise FileNotFoundError(f"images of {meta.data} are not opened from their record, which does not list them")
-    return open_data(DataConfig(meta.data, root)).images(meta.split)
+    return open_data(DataConfig(meta.data, root)).images(meta.split).in_order(meta.class_names)

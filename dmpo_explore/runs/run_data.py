@@ -100,6 +100,11 @@ def check_classes(run: Run, images: ImageSet) -> None:
     if trained == found:
         return
     gone, new = (", ".join(sorted({*one} - {*other})[:5]) for one, other in ((trained, found), (found, trained)))
+    if not gone and not new:
+        raise ValueError(
+            f"run {run.name!r} was trained on the classes of its data in another order (first {trained[0]}, now "
+            f"{found[0]}); restore their order"
+        )
     parts = [f"{len(trained)} classes then, {len(found)} now"]
     parts += [f"gone: {gone}"] * bool(gone) + [f"new: {new}"] * bool(new)
     raise ValueError(
@@ -127,7 +132,9 @@ def other_config(run: Run, name: str) -> DataConfig:
 
 
 def other_images(run: Run, split: str, data: DataConfig) -> ImageSet:
-    """The images of a split of other data that have the run's classes; files are hashed, and compared as they are read.
+    """The images of a split of other data that have the run's classes, numbered in the run's order.
+
+    Files are hashed, and compared as they are read.
 
     Raises:
         ValueError: other classes, or no such split; or as `open_data`.
@@ -135,7 +142,7 @@ def other_images(run: Run, split: str, data: DataConfig) -> ImageSet:
     opened = open_data(data)
     if split not in opened.splits:
         raise ValueError(f"{data.name} has no {split} images (it has {', '.join(opened.splits)}); choose --split")
-    images = opened.images(split)
+    images = opened.images(split).in_order(run.class_names)
     check_classes(run, images)
     if rows := opened.rows({split: images}, {}).get(split):
         return replace(images, pixels=opened.verified(rows, split), indices=np.arange(len(rows)))

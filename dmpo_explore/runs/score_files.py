@@ -42,7 +42,7 @@ NPZ = "np.savez(file, labels=labels, logits=logits, flops=flops)"
 
 def read_scores(
     file: str | Path | bytes, name: str = "", *, flops: Sequence[float] | None = None,
-    costs: Sequence[float] | None = None, split: str = "test",
+    costs: Sequence[float] | None = None, class_names: Sequence[str] = (), split: str = "test",
 ) -> ExitRecord:  # fmt: skip
     """The scores of any early-exit model in one NPZ or CSV file, as a record of B images, K exits and C classes.
 
@@ -52,6 +52,8 @@ def read_scores(
         flops: (K,) FLOPs of an image that exits at each exit; needed where the file has none.
         costs: (K,) in place of ``flops``, what each step costs alone, in any unit: models or requests that follow one
             another add up.
+        class_names: (C,) in the order of their numbers, in place of the file's; a CSV file has none of classes that are
+            in no row.
         split: of the record: ``test``, ``val`` …
 
     An NPZ file has the arrays ``labels`` (B,), ``logits`` or ``probabilities`` (B, K, C), or ``prediction``,
@@ -91,6 +93,8 @@ def read_scores(
         if (dtype := np.asarray(steps).dtype).kind not in "iuf":
             raise ValueError(f"{name}: costs must be numbers, not {dtype}")
         flops = np.cumsum(np.ravel(steps), dtype=np.float64).tolist()
+    if len(class_names):
+        found = {**found, "class_names": np.array([*class_names])}
     return _record(found, name, flops, split)
 
 
@@ -102,13 +106,17 @@ def _npz(data: bytes, name: str) -> dict[str, Array]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
             unpacked = sum(member.file_size for member in members)
-            if unpacked > MOST_UNPACKED:
-                raise ValueError(f"its arrays have {unpacked:,} bytes; at most {MOST_UNPACKED:,} are read")
+            members = members if unpacked <= MOST_UNPACKED else []
             found = {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
-        return {key: array.astype(str) if array.dtype.kind == "S" else array for key, array in found.items()}
     except (*UNREADABLE, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         reason = one_line(error, 200)
         raise ValueError(f"{name} is not a readable NPZ file ({reason}); save it with {NPZ}") from None
+    if unpacked > MOST_UNPACKED:
+        raise ValueError(
+            f"{name}: its arrays have {unpacked:,} bytes; at most {MOST_UNPACKED:,} are read. Save logits as float16, "
+            "or the four scores without logits, or a record folder with dx.record_logits(…).save(folder)"
+        )
+    return {key: array.astype(str) if array.dtype.kind == "S" else array for key, array in found.items()}
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:

@@ -20,6 +20,7 @@ from .run import Run
 from .score_files import read_scores
 from .store import list_runs, load_run
 
+CSV = ".csv"
 FORMS = ("{}.npz", "{}.csv", "{}/meta.json")  # of a split's scores
 
 
@@ -52,8 +53,9 @@ class ScoreFolder(Run):
             )
         if split not in self._read:
             file = self._sources[split]
-            changed = file.stat().st_mtime_ns if file.exists() else 0
-            found = ExitRecord.load(file.parent) if file.name == "meta.json" else _scores(file, changed)
+            found = _scores(file)
+            if file.suffix == CSV and (names := self._class_names) not in ((), known := found.meta.class_names):
+                found = _scores(file, names) if found.logits is None or len(names) == len(known) else found
             found = replace(found, meta=replace(found.meta, split=split))
             try:
                 check_same_model([*self._read.values(), found])
@@ -65,6 +67,17 @@ class ScoreFolder(Run):
     @cached_property
     def _read(self) -> dict[str, ExitRecord]:
         return {}
+
+    @cached_property
+    def _class_names(self) -> tuple[str, ...]:
+        """For CSV files, which hold the classes in their rows alone: those of another file, else of all of them."""
+        if file := next((file for file in self._sources.values() if file.suffix != CSV), None):
+            return _scores(file).meta.class_names
+        found = [_scores(file).meta.class_names for file in self._sources.values()]
+        numbered = [names == tuple(map(str, range(len(names)))) for names in found]
+        if all(numbered):
+            return max(found, key=len)
+        return () if any(numbered) else tuple(sorted({name for names in found for name in names}))
 
     @cached_property
     def _sources(self) -> dict[str, Path]:
@@ -79,17 +92,24 @@ class ScoreFolder(Run):
         return found
 
 
-@lru_cache(maxsize=8)  # a command opens a folder several times
-def _scores(file: Path, changed: int) -> ExitRecord:
+def _scores(file: Path, class_names: tuple[str, ...] = ()) -> ExitRecord:
+    if file.name == "meta.json":
+        return ExitRecord.load(file.parent)
+    return _read_scores(file, file.stat().st_mtime_ns if file.exists() else 0, class_names)
+
+
+@lru_cache(maxsize=12)  # a command opens a folder several times
+def _read_scores(file: Path, changed: int, class_names: tuple[str, ...]) -> ExitRecord:
     del changed
-    return read_scores(file, str(file))
+    return read_scores(file, str(file), class_names=class_names)
 
 
 def load_scored(name_or_path: str | Path | Run) -> Run:
     """Open a run, or a folder of own scores: `load_run`, or a `ScoreFolder`. A run is returned as it is.
 
     Raises:
-        ValueError: a folder with neither, or the record of one split alone; otherwise as `load_run`.
+        ValueError: a folder with neither, or the record of one split alone; a name both of a run and of a folder of
+            scores; otherwise as `load_run`.
 
     Example:
         >>> import dmpo_explore as dx
@@ -98,9 +118,12 @@ def load_scored(name_or_path: str | Path | Run) -> Run:
     """
     if isinstance(name_or_path, Run):
         return name_or_path
-    folder = Path(name_or_path)
-    own = folder.is_dir() and not lexists(folder / "config.json") and not str(name_or_path).startswith(PREFIX)
-    if not own or str(name_or_path) in list_runs():
+    folder, text = Path(name_or_path), str(name_or_path)
+    own = folder.is_dir() and not lexists(folder / "config.json") and not text.startswith(PREFIX)
+    is_run = isinstance(name_or_path, str) and text in list_runs()
+    if own and is_run and ScoreFolder(folder.resolve()).splits():
+        raise ValueError(f"{text} is a run and a folder of scores here; write ./{text} for the folder")
+    if not own or is_run:
         return load_run(name_or_path)
     if lexists(folder / "meta.json"):
         raise ValueError(f"{folder} is the record of one split; give the folder that holds it, with the one to fit on")
@@ -135,5 +158,5 @@ def check_same_model(records: Sequence[ExitRecord]) -> None:
             named = repr((theirs_only or ours_only or [theirs.class_names[0]])[0])
             raise ValueError(
                 f"scores of {theirs.split} have other classes than those of {ours.split}, first {named}; give both "
-                "the same class_names"
+                "the same class_names (in a record or an NPZ file, or read_scores(…, class_names=…))"
             )

@@ -46,6 +46,15 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_another_run_is_compared_on_the_same_other_data(root: Path) -> None:
+    make_run(root, "b", seed=7)
+    shop = make_record(200, 4, seed=90, split="test")
+    for name in ("a", "b"):
+        shop.save(root / name / "records" / "shop-test")
+    (row,) = evaluate_runs(["a"], targets=Target.flops(0.5), split="shop-test", against="b")
+    assert row["split"] == "shop-test" and row["images"] == 200 and row["against"]["run"] == "b"
+
+
 def test_thresholds_come_from_val_and_numbers_from_test() -> None:
     (row,) = evaluate_runs(["a"], targets=Target.flops(0.5))
     run = load_run("a")

@@ -74,6 +74,8 @@ def test_shares_are_held_where_a_score_is_compared() -> None:
 def test_a_budget_below_exit_1_is_left_out_and_other_exits_are_refused() -> None:
     home = held_out(1)
     assert transfer(home, home, [Target.flops(0.1), Target.accuracy_drop(0.0)]).thresholds["target"].nunique() == 1
+    with pytest.raises(ValueError, match=r"flops=0\.1 cannot be met: exit 1 alone costs 0\.3"):
+        transfer(home, home, [Target.flops(0.1)])
     three = make_record(50, 3, 5)
     with pytest.raises(ValueError, match="this record of synthetic val has other classes or exits than that of synth"):
         transfer(home, HeldOut(three, three))

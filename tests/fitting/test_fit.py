@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from synthetic import make_record, record_from_logits
 
 from dmpo_explore.analysis.outcome import apply
-from dmpo_explore.fitting.fit import fit_again, fit_policy
+from dmpo_explore.fitting.fit import fit_again, fit_policy, made_for
 from dmpo_explore.fitting.sweep import realised_flops, sweep
 from dmpo_explore.fitting.target import Target
 from dmpo_explore.fitting.temperature import fit_temperatures, tempered_record
@@ -219,6 +219,8 @@ def test_temperatures_are_fitted_and_kept() -> None:
     assert given == policy
     with pytest.raises(ValueError, match="no logits, which temperatures need"):
         fit_policy(make_record(20, 3, 4, with_logits=False), flops=0.5, temperatures="fit")
+    with pytest.raises(ValueError, match="has temperatures, which need logits"):
+        fit_policy(make_record(20, 3, 4, with_logits=False), threshold=0.9, temperatures=[2.0] * 3)
 
 
 @pytest.mark.parametrize(
@@ -247,6 +249,23 @@ def test_fitting_again_keeps_given_temperatures() -> None:
     fitted = fit_policy(record, flops=0.6, temperatures="fit")
     other = make_record(300, 3, seed=1)
     assert fit_again(fitted, other) == fit_policy(other, flops=0.6, temperatures="fit")
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("gate", {"threshold": 0.8}),
+        ("budgeted", {"threshold": [0.5, 0.4, 0.3]}),
+        ("confidence", {"threshold": 0.8, "temperatures": "fit"}),
+    ],
+)
+def test_what_was_learned_beside_a_given_threshold_is_learned_again(name: str, given: dict[str, Any]) -> None:
+    record, other = make_record(300, 4, 5), make_record(300, 4, 5, seed=1)
+    policy, again = (fit_policy(one, name, **given) for one in (record, other))
+    assert made_for(policy, record) and not made_for(policy, other)
+    assert fit_again(policy, other) == again != policy
+    by_hand = fit_policy(record, threshold=0.8, temperatures=[2.0] * 4)
+    assert made_for(by_hand, other) and fit_again(by_hand, other) is by_hand
 
 
 def test_a_target_is_what_its_keywords_are() -> None:

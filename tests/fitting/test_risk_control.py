@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,9 +24,11 @@ from dmpo_explore.fitting.risk_control import (
     too_early,
 )
 from dmpo_explore.fitting.temperature import fit_temperatures
-from dmpo_explore.policies.catalogue import POLICIES
+from dmpo_explore.policies.candidates import count_answers
+from dmpo_explore.policies.catalogue import POLICIES, learned_policy
 from dmpo_explore.policies.controls import OraclePolicy
 from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
+from dmpo_explore.records.record import ExitRecord
 
 
 @pytest.mark.parametrize("n", [1, 50, 5000])
@@ -88,6 +91,28 @@ def test_a_record_without_images_certifies_nothing() -> None:
             ask(record, policy)
     with pytest.raises(ValueError, match="temperatures cannot be fitted on a record without images"):
         fit_temperatures(record)
+
+
+@pytest.mark.parametrize("name", ["confidence", "entropy", "gate", "budgeted", "patience"])
+def test_logits_are_tempered_once_and_the_numbers_are_those_of_every_threshold(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = make_record(120, 4, 5)
+    policy = learned_policy(record, name, (2.0, 0.5, 3.0, 1.5))
+    thresholds = policy.grid(4, 5)
+    exits = [replace(policy, thresholds=(threshold,)).exits(record) for threshold in thresholds]
+    calls, scores_at = list[object](), ExitRecord.scores_at
+
+    def counted(*given: Any) -> Any:
+        calls.append(given)
+        return scores_at(*given)
+
+    monkeypatch.setattr(ExitRecord, "scores_at", counted)
+    assert fixed_sequence(record, policy)["errors"].tolist() == [int(too_early(record, each).sum()) for each in exits]
+    assert len(calls) <= 1
+    counts = policy.counts(record, thresholds)
+    np.testing.assert_array_equal(counts, [count_answers(record, each) for each in exits])
+    assert len(calls) <= 2
 
 
 def test_what_images_can_certify_is_said_in_words() -> None:

@@ -88,6 +88,22 @@ def test_live_is_as_recorded_whatever_the_batches() -> None:
     assert stream.begin() is stream and held.begin() is not held
 
 
+def test_an_image_that_gives_nan_leaves_the_stream_as_it_was() -> None:
+    torch = pytest.importorskip("torch")
+    held = hold_budget(dx.fit_policy(CALIBRATION, flops=0.6), CALIBRATION, window=20)
+    logits = torch.from_numpy(np.asarray(CALIBRATION.logits, np.float32)[:40])
+
+    def exits(stream: dx.Policy, some: object) -> np.ndarray:
+        steps = [lambda x, side, k=k: (x, x[:, k], None) for k in range(4)]
+        return run_early_exit(steps, some, stream).exit
+
+    spoilt, stream = logits[:3].clone(), held.begin()
+    spoilt[1, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="exit 1 gave NaN"):
+        exits(stream, spoilt)
+    np.testing.assert_array_equal(exits(stream, logits), exits(held.begin(), logits))
+
+
 def test_it_is_kept_as_json_and_fitted_again(tmp_path: Path) -> None:
     policy = dx.fit_policy(CALIBRATION, risk="too_early", epsilon=0.2)
     held = hold_budget(policy, CALIBRATION, window=50)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock, Timeout
 from synthetic import make_meta, make_record
 from written_records import BATCHES_OF_IT, RECORD, SIZE, B, C, K, arrays, contents, fill, made
 
@@ -143,6 +144,23 @@ def test_a_finished_recording_is_cleared_and_an_unfinished_one_kept(
         fill(again, [0])
     clear_recorded(tmp_path)  # the record in place is an earlier one: its successor can be continued
     assert again.folder.is_dir() and again.n_written == SIZE
+
+
+def test_the_folder_is_removed_while_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    removed, remove = list[Path](), writer_module.remove_partial
+
+    def held(folder: Path) -> None:
+        with pytest.raises(Timeout):
+            FileLock(folder / LOCK).acquire(timeout=0)
+        removed.append(folder)
+        remove(folder)
+
+    monkeypatch.setattr(writer_module, "remove_partial", held)
+    writer = made(tmp_path)
+    with writer.begin():
+        fill(writer, BATCHES_OF_IT)
+        writer.finish()
+    assert removed == [writer.folder] and [path.name for path in tmp_path.iterdir()] == ["val"]
 
 
 def test_a_file_system_without_links(tmp_path: Path, saved: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:

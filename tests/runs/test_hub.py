@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -32,6 +33,7 @@ from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.run import __file__ as RUN_FILE
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.runs.torch_weights import read_weights
+from dmpo_explore.utils.files import cache_dir
 
 DEMO = Path(RUN_FILE).parent / "bundled" / "demo-cnn"
 RUN = Run(DEMO)
@@ -83,6 +85,14 @@ def test_a_branch_is_resolved_and_a_commit_stays(hub: FakeHub, tmp_path: Path) -
     assert load_run(first).source == first and hub.asked == []  # a commit in the cache needs no network
 
 
+def test_scores_of_plug_ins_go_with_the_record(hub: FakeHub, tmp_path: Path) -> None:
+    run = Run(shutil.copytree(DEMO, tmp_path / "demo-cnn"))
+    record = run.record("val")
+    replace(record, more={"renyi": record.entropy}).save(run.path / "records" / "val", force=True)
+    found = load_run(push_run(run, "me/demo", splits=["val"]))
+    assert [*found.record("val").more] == ["renyi"]
+
+
 @pytest.mark.slow
 def test_a_run_of_hundreds_of_files_is_one_commit(hub: FakeHub, tmp_path: Path) -> None:
     many = Run(shutil.copytree(DEMO, tmp_path / "many"))
@@ -113,7 +123,8 @@ def test_only_listed_files_of_a_run_are_asked_for(hub: FakeHub, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "name", ["modeling.py", "checkpoint.pt", "../evil.json", "records/../labels.npy", "records/a/b/labels.npy", SOURCE,
-             "/etc/passwd", "records/test/more.pkl", "README.md", "records/.x/labels.npy"],
+             "/etc/passwd", "records/test/more.pkl", "README.md", "records/.x/labels.npy", "records/a/scores/x.pkl",
+             "records/a/scores/../x.npy"],
 )  # fmt: skip
 def test_a_listed_file_that_is_none_of_a_run_is_refused(name: str, hub: FakeHub, tmp_path: Path) -> None:
     bad = {name: {"bytes": 1, "sha256": "0" * 64}}
@@ -179,6 +190,24 @@ def test_what_is_not_there_is_named(hub: FakeHub, tmp_path: Path, monkeypatch: p
         load_run("hf://me/other")
 
 
+def test_a_full_disk_is_no_silence_of_the_hub_and_leftovers_of_a_kill_go(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.commit("me/demo", repository(tmp_path))
+    left = cache_dir() / "hub" / "me--demo" / ".download.0a1b2c3d.part"
+    left.mkdir(parents=True)
+    left.with_suffix(".lock").touch()  # of a process that was killed
+
+    def full(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device", "model.safetensors")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("huggingface_hub.HfApi.hf_hub_download", full)
+        with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device: 'model"):
+            load_run("hf://me/demo")
+    assert not [*left.parent.iterdir()]
+
+
 @pytest.mark.parametrize(
     "text", ["hf://", "hf://demo", "hf://a/b/c", "hf://a/b@", "hf://a/../b", "hf://a/b@../c", "hf:///b"]
 )
@@ -233,6 +262,11 @@ def test_what_is_left_out_and_what_is_refused(tmp_path: Path) -> None:
     assert "datasets" not in (folder / CARD).read_text() and "base_model" not in (folder / CARD).read_text()
     with pytest.raises(FileExistsError, match="name a new folder"):
         write_hub_folder(RUN, folder)
+    replace(record := RUN.record("val"), meta=replace(record.meta, data="/home/me/shop")).save(tmp_path / "shop")
+    shop = Run(shutil.copytree(DEMO, tmp_path / "shop-run"))
+    (tmp_path / "shop").rename(shop.path / "records" / "shop-val")
+    with pytest.warns(UserWarning, match="name places of this machine.*/home/me/shop"):
+        write_hub_folder(shop, tmp_path / "other", splits=["shop-val"])
     (own.path / "weights.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="has no weights to push"):
         write_hub_folder(own, tmp_path / "c")

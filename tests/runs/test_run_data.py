@@ -9,6 +9,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +22,7 @@ from dmpo_explore.data.images import open_data
 from dmpo_explore.data.known import DATASETS
 from dmpo_explore.data.manifest import make_manifest, write_manifest
 from dmpo_explore.runs.run import Run
-from dmpo_explore.runs.run_data import check_classes, check_images, move_data
+from dmpo_explore.runs.run_data import check_classes, check_images, move_data, other_images
 from dmpo_explore.runs.store import load_run
 
 
@@ -149,6 +150,19 @@ def test_without_a_manifest_classes_are_compared_by_name(own: Path, run: Run) ->
     fill(own, ("zebra",))
     with pytest.raises(ValueError, match=r"\(2 classes then, 3 now; new: zebra\)"):
         check_classes(old, old.split_images("test"))
+
+
+def test_other_images_get_the_run_s_numbers_of_classes(own: Path, tmp_path: Path) -> None:
+    names = tmp_path / "names.csv"
+    names.write_text("cat,zebra\ndog,ant\n")
+    run = run_on(DataConfig(str(own), class_names=str(names)), tmp_path / "runs" / "named")
+    assert run.class_names == ("zebra", "ant")
+    other = DataConfig(str(fill(tmp_path / "other", ("ant", "zebra"))))
+    here, there = other_images(run, "test", other), open_data(other).images("test")
+    assert here.class_names == run.class_names and there.class_names == ("ant", "zebra")
+    np.testing.assert_array_equal(here.labels, 1 - there.labels)
+    with pytest.raises(ValueError, match=r"in another order \(first zebra, now ant\)"):
+        check_classes(run, there)
 
 
 def test_a_run_finds_its_images_from_any_folder(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

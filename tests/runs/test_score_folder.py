@@ -6,11 +6,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from calls import call, fails
+from run_folders import make_run
 from synthetic import make_record
 
 import dmpo_explore as dx
+from dmpo_explore.records.scores import STORED
+from dmpo_explore.runs.score_files import read_scores
 from dmpo_explore.runs.score_folder import load_scored
 
 
@@ -60,6 +64,59 @@ def test_a_refused_split_stays_refused_and_a_replaced_one_is_read_again(folder: 
     assert load_scored(folder).record("val").n_images == 200
     save(folder.parent / "elsewhere.npz", make_record(210, 3))
     assert load_scored(folder).record("val").n_images == 210
+
+
+def tables(folder: Path, **labels: list[object]) -> None:
+    """A CSV file per split, whose predictions are its labels."""
+    for split, values in labels.items():
+        columns = {"label": values}
+        for k in (1, 2):
+            columns |= {f"prediction_{k}": values, **{f"{score}_{k}": [0.5] * len(values) for score in STORED[1:]}}
+            columns |= {f"flops_{k}": [k] * len(values)}
+        pd.DataFrame(columns).to_csv(folder / f"{split}.csv", index=False)
+
+
+@pytest.mark.parametrize(
+    ("val", "test", "names"),
+    [
+        (["dog", "cat"], ["cat", "ant", "dog"], ("ant", "cat", "dog")),
+        ([1, 0], [0, 10, 2], tuple(map(str, range(11)))),
+        (["dog", "ant"], ["ant", "bee"], ("ant", "bee", "dog")),
+    ],
+)
+def test_tables_have_the_classes_of_all_splits(
+    tmp_path: Path, val: list[object], test: list[object], names: tuple[str, ...]
+) -> None:
+    tables(tmp_path, val=val, test=test)
+    scores = load_scored(tmp_path)
+    for split, labels in {"test": test, "val": val}.items():
+        record = scores.record(split)
+        assert record.meta.class_names == names and record.correct.all()
+        assert [names[label] for label in record.labels] == [str(label) for label in labels]
+
+
+def test_a_table_has_the_classes_that_another_file_names(tmp_path: Path) -> None:
+    tables(tmp_path, val=["cat", "dog"])
+    save(tmp_path / "test.npz", make_record(9, 2, 3), class_names=["dog", "cat", "ant"])
+    assert load_scored(tmp_path).record("val").labels.tolist() == [1, 0]
+    tables(tmp_path, val=["cat", "cow"])
+    with pytest.raises(ValueError, match="'cow' of exit 1 in row 2 is not a class.*dog, cat, ant"):
+        load_scored(tmp_path).record("val")
+    (tmp_path / "test.npz").unlink()
+    tables(tmp_path, test=["9", "10"])  # numbers beside names
+    with pytest.raises(ValueError, match=r"give both the same class_names \(in a record or an NPZ file, or read_sc"):
+        [*map(load_scored(tmp_path).record, ("val", "test"))]
+    assert read_scores(tmp_path / "val.csv", class_names=["cow", "bee", "cat"]).labels.tolist() == [2, 0]
+
+
+def test_a_folder_named_as_a_run_is_told_apart(folder: Path) -> None:
+    make_run(Path("runs/mine"))
+    with pytest.raises(ValueError, match="mine is a run and a folder of scores here; write ./mine for the folder"):
+        load_scored("mine")
+    assert load_scored("./mine").splits() == load_scored(Path("mine")).splits() == ["test", "val"]
+    folder.rename("scores")
+    folder.mkdir()  # of anything else
+    assert load_scored("mine").path == Path("runs/mine").resolve()
 
 
 def test_what_is_wrong_with_a_folder_is_named(folder: Path) -> None:
