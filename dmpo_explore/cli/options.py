@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,7 @@ import typer
 from ..config import OPTIONS, Config, parse_exits
 from ..fitting.target import DELTA, EPSILON
 from ..plugins import load_backbone
+from ..training.part_options import TeacherOptions
 from ..utils.options import Option, options_of
 from .output import say
 
@@ -136,21 +137,26 @@ def typed_values(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: None if OPTIONS[key].zero_is_none and value == 0 else value for key, value in typed.items()}
 
 
-def fitted(config: Config, chosen: Iterable[str]) -> Config:
+def fitted(config: Config, chosen: Collection[str], *, blocks: int | None = None) -> Config:
     """The config with sizes that suit its backbone; what has changed is said.
 
     Args:
-        chosen: options (``part.name``) that stay as they are.
+        chosen: options (``part.name``) that stay as they are. blocks: as `defaults.fitted` takes it.
     """
     from ..models import defaults
 
-    model = defaults.fitted(config.model, [key.removeprefix("model.") for key in chosen])
+    model = defaults.fitted(config.model, [key.removeprefix("model.") for key in chosen], blocks=blocks)
     names = ("image_size", "exits", "channels", "bypass_width")
-    if new := [
-        f"{name}={getattr(model, name)}" for name in names if getattr(model, name) != getattr(config.model, name)
-    ]:
-        say(f"{model.backbone}: {', '.join(new)} (what suits it; your own options come first)")
-    return dataclasses.replace(config, model=model)
+    new = {name: getattr(model, name) for name in names if getattr(model, name) != getattr(config.model, name)}
+    if (size := config.training.part(TeacherOptions).teacher_size) and "training.teacher_size" not in chosen:
+        taught = dataclasses.replace(config.model, image_size=size)
+        if (suits := defaults.fitted(taught, ("channels",)).image_size) != size:
+            new["teacher_size"] = suits
+    if new:
+        listed = ", ".join(f"{name}={value}" for name, value in new.items())
+        say(f"{model.backbone}: {listed} (what suits it; your own options come first)")
+    config = dataclasses.replace(config, model=model)
+    return config.updated({"training.teacher_size": new["teacher_size"]}) if "teacher_size" in new else config
 
 
 def numbers(text: str | None, option: str) -> list[float] | None:

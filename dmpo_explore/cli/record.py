@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import shlex
 import signal
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ import typer
 
 from ..jobs.progress_file import ProgressFile
 from ..utils.files import write_text
+from ..utils.processes import is_main_process
 from .options import refuse_beside
 from .output import Bar, percents, print_result, say, warnings_said
 from .root import Device, Json, ProgressPath, RunName, app
@@ -127,11 +127,6 @@ def enable_ctrl_c(progress: Path | None) -> None:
     """Let Ctrl-C stop a job (`jobs.stop`) also below a shell's background process, where it is ignored."""
     if progress:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def is_main_process() -> bool:
-    """Whether this is the first of the processes that torchrun has started, or the only one; it alone writes."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def record_trained(run: Run, file: ProgressFile, device: str) -> list[dict[str, Any]]:

@@ -15,10 +15,11 @@ import typer
 from ..jobs.progress_file import ProgressFile
 from ..training.own_teacher import has_own_teacher, teacher_name
 from ..training.part_options import TeacherOptions
-from ..training.recipes import described_recipes, with_recipe
+from ..training.recipes import RECIPES, described_recipes, with_recipe
+from ..utils.processes import is_main_process, n_processes
 from .options import changed, config_options, fitted, typed_values
-from .output import Bar, EpochReports, best_epoch, clock, print_result, say
-from .record import enable_ctrl_c, is_main_process, record_line, record_trained
+from .output import Bar, EpochReports, best_epoch, clock, print_result, say, warnings_said
+from .record import enable_ctrl_c, record_line, record_trained
 from .root import Device, Json, ProgressPath, app
 
 if TYPE_CHECKING:
@@ -77,7 +78,6 @@ RECIPES
 **Several GPUs**, one process each: `torchrun --nproc_per_node 2 -m dmpo_explore.cli train --name RUN …`.
 """.replace("RECIPES", described_recipes())
 FAR_BEHIND = 0.1  # in accuracy on val, behind the own teacher
-WORKERS_END = 10.0  # seconds after which processes that load images have ended with a killed command
 ESTIMATE = "Time a few steps, print the expected duration and memory of the training, and stop."
 
 
@@ -123,12 +123,15 @@ def train(
     typed = typed_values(settings)
     chosen = changed(base, typed)
     if not resume and config is None:
-        chosen = fitted(chosen, typed)
+        chosen = fitted(chosen, typed, blocks=RECIPES[recipe].blocks if recipe else None)
     chosen = dataclasses.replace(chosen, data=open_data(chosen.data).config)
     if estimate:
         answer, lines = estimate_lines(chosen, device)
         print_result(answer, as_json, lines)
         return
+    if n_processes() > 1 and not (name or resume):
+        raise typer.BadParameter("several processes train one run: give it a name", param_hint="--name")
+    from ..runs.run_data import check_images
     from ..runs.store import load_run
     from ..training.checkpoint import is_finished
     from ..training.train import default_name, other_options
@@ -142,6 +145,9 @@ def train(
         if begun and is_finished(begun) and (and_record or not resume) and not others(begun):
             bar.write(f"run {name!r} is trained with this config; it is kept")
             run = begun
+            if is_main:
+                with warnings_said(), suppress(FileNotFoundError):
+                    check_images(run, ())  # warns of images that were added since
         else:
             run = _train(chosen, name, bar, file, resume=begun is not None, **how)
     answer, lines = _summary(run)
@@ -226,19 +232,21 @@ def begun_run(name: str, others: Callable[[Run], str], command: str = "train") -
 
 @contextmanager
 def held_for(name: str, reports: EpochReports, *, resume: bool) -> Iterator[Callable[[EpochResult], None]]:
-    """Hold a run for this command: at once where it goes on, else after its first epoch; yields what takes epochs."""
-    from ..runs.store import load_run
-    from ..training.checkpoint import held_run
+    """Hold a run for this command: at once where it is there, else after its first epoch; yields what takes epochs."""
+    from ..runs.run_files import RUN_NAME
+    from ..runs.store import load_run, runs_root
+    from ..training.checkpoint import WORKERS_END, held_run
 
+    there = resume or (RUN_NAME.fullmatch(name) and (runs_root() / name / "config.json").is_file())
     with ExitStack() as held:
 
         def on_epoch(result: EpochResult) -> None:
-            if not resume and not reports.results and is_main_process():  # the run is there now
+            if not there and not reports.results:  # the run is there now
                 with suppress(FileExistsError):
                     held.enter_context(held_run(name))
             reports.on_epoch(result)
 
-        if resume and is_main_process():
+        if there:
             held.enter_context(held_run(load_run(name).name, wait=WORKERS_END))
         yield on_epoch
 

@@ -82,8 +82,7 @@ def _classes(facts: Facts) -> Iterator[Finding]:
     if train is None:
         return
     if len(train.class_names) < 2:
-        text = f"there is one class only ({few(train.class_names)}); a classifier needs at least 2"
-        yield Finding("classes", text, stops=True)
+        yield Finding("classes", one_class(train.class_names[0]), stops=True)
     if facts.data.own and (text := untrained_classes(train, facts.data.config.train_size)):
         yield Finding("classes", text, stops=True)
     for split, images in facts.sets.items():
@@ -92,6 +91,11 @@ def _classes(facts: Facts) -> Iterator[Finding]:
         if absent and split != "train":
             several = f"{len(absent):,} classes have" if len(absent) > 1 else "a class has"
             yield Finding("classes", f"{several} no {split} image ({few(absent)})", places=absent)
+
+
+def one_class(name: str) -> str:
+    """Text where there is no other class."""
+    return f"there is one class only ({name}); a classifier needs at least 2"
 
 
 def untrained_classes(train: ImageSet, size: int | None) -> str:

@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +81,13 @@ def make_transform(
     steps += [v2.RandomHorizontalFlip()] if flip else []
     steps += changes(augment, interpolation=InterpolationMode.BILINEAR)
     steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
-    chain = v2.Compose(steps)
+    return partial(_transformed, v2.Compose(steps))
 
-    def transform(pixels: NDArray[np.uint8]) -> Tensor:
-        image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)  # (3, H, W); a copy, as the source may be read-only
-        result: Tensor = chain(image)
-        return result
 
-    return transform
+def _transformed(chain: v2.Transform, pixels: NDArray[np.uint8]) -> Tensor:
+    image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)  # (3, H, W); a copy, as the source may be read-only
+    result: Tensor = chain(image)
+    return result
 
 
 class ImageDataset(Dataset[tuple[Tensor, int]]):

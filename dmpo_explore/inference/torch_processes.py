@@ -6,7 +6,6 @@ In: the environment that ``python -m torch.distributed.run`` sets. Out: `Process
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,6 +15,7 @@ import torch
 from accelerate import PartialState
 
 from ..runs.torch_model import find_device
+from ..utils.processes import n_processes
 
 T = TypeVar("T")
 LONGEST_WAIT = timedelta(days=1)  # for the slowest process; torchrun ends the others when one fails
@@ -62,7 +62,7 @@ def join_processes(device: str = "auto") -> Processes:
         >>> join_processes("cpu")
         Processes(device='cpu', index=0, count=1)
     """
-    if not (torch.distributed.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) > 1):
+    if not (torch.distributed.is_initialized() or n_processes() > 1):
         return Processes(device)
     # accelerate does not find torchrun's processes on a CPU by itself
     state = PartialState(cpu=find_device(device).type == "cpu", timeout=LONGEST_WAIT)

@@ -41,6 +41,10 @@ RECORD_BATCH = 250
 Batch = dict[str, Array]  # labels, the scores, and logits where they are kept
 
 
+class NotFiniteError(ValueError):
+    """A model gave NaN or infinite logits."""
+
+
 @torch.inference_mode()
 def run_exits(
     model: DMPO, loader: Iterable[Any], take: Callable[..., None], *, precision: str | None = None,
@@ -72,12 +76,15 @@ def as_batch(
         more: further scores that it stores.
 
     Raises:
-        ValueError: NaN or infinite logits or features, or (``keep_logits``) logits such as float16 cannot hold.
+        NotFiniteError: NaN or infinite logits.
+        ValueError: such features, or (``keep_logits``) logits such as float16 cannot hold.
     """
     values = logits.numpy()
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).any(axis=(1, 2)).sum())
-        raise ValueError(f"{bad} of {len(values)} images gave NaN or infinite logits; record in float32 (precision=no)")
+        raise NotFiniteError(
+            f"{bad} of {len(values)} images gave NaN or infinite logits; record in float32 (precision=no)"
+        )
     batch = {"labels": labels.astype(np.int64)}
     if features is not None:
         batch["features"] = features.numpy()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ SIZES = ((48, 64), (32, 40), (24, 32), (16, 20), (12, 16), (8, 10), (6, 8), (4, 
 ASIDE_CLASSES = 10  # for which the exits are counted
 
 
-def fitted(config: ModelConfig, chosen: Collection[str] = ()) -> ModelConfig:
+def fitted(config: ModelConfig, chosen: Collection[str] = (), *, blocks: int | None = None) -> ModelConfig:
     """The config with image size, channels and bypass width that suit its backbone.
 
     The side of the images becomes the nearest that the backbone takes, channels and bypass width the largest with which
@@ -39,6 +40,8 @@ def fitted(config: ModelConfig, chosen: Collection[str] = ()) -> ModelConfig:
 
     Args:
         chosen: names of options that stay as they are.
+        blocks: of the backbone that the config's exits were chosen for: another one has them at the same shares of its
+            depth; None: they stay.
 
     Raises:
         ValueError: as `build_reference`.
@@ -49,17 +52,20 @@ def fitted(config: ModelConfig, chosen: Collection[str] = ()) -> ModelConfig:
         (64, 32, 40)
         >>> fitted(ModelConfig()) == ModelConfig()
         True
+        >>> fitted(ModelConfig("test_vit", exits=(3, 6, 12)), blocks=12).exits
+        (2, 3, 6)
     """
-    if config.backbone in SOURCES:
-        return config
+    suits: dict[str, Any] = {}
     if python_function(config.backbone):
         suits = own_defaults(config)
-    elif "image_size" not in chosen:
+    elif "image_size" not in chosen and config.backbone not in SOURCES:
         suits = {"image_size": nearest_size(config.backbone, config.image_size)}
-    else:
-        suits = {}
-    stays = {*chosen} | ({"exits"} if config.exits != ModelConfig.exits else set())
+    stays = {*chosen} | ({"exits"} if config.exits != ModelConfig.exits and not blocks else set())
     config = replace(config, **{name: value for name, value in suits.items() if name not in stays})
+    if blocks and "exits" not in {*stays, *suits}:
+        config = replace(config, exits=_at_shares(config, blocks))
+    if config.backbone in SOURCES:
+        return config
     if {"channels", "bypass_width"} & {*chosen} or (config.channels, config.bypass_width) != SIZES[0]:
         return config
     with for_shapes(config):
@@ -70,6 +76,15 @@ def fitted(config: ModelConfig, chosen: Collection[str] = ()) -> ModelConfig:
     with seeded(0):
         tried = [replace(config, channels=channels, bypass_width=width) for channels, width in SIZES]
         return next((one for one in tried if exits_cost(one, shapes) <= (MOST - 1) * plain), tried[-1])
+
+
+def _at_shares(config: ModelConfig, blocks: int) -> tuple[int, ...] | int:
+    """The config's exits, which were chosen for a backbone of ``blocks`` blocks, at the same shares of its own."""
+    if isinstance(config.exits, int):
+        return config.exits
+    with for_shapes(config):
+        depth = build_reference(replace(config, exits=1), ASIDE_CLASSES).exits[-1]
+    return tuple(sorted({max(1, round(block * depth / blocks)) for block in config.exits}))
 
 
 def _run_plain(reference: DMPO, images: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ def make_accelerator(
     if found.index:
         raise ValueError(f"device={device!r}: a training takes the first visible device; set CUDA_VISIBLE_DEVICES")
     on_cpu = found.type == "cpu"
-    _check_trackers(trackers)
+    check_trackers(trackers)
     if not torch.distributed.is_initialized():  # accelerate keeps the first one's precision and device for good
         AcceleratorState._reset_state(reset_partial_state=True)  # private: tests/training/test_accelerator.py guards it
     return Accelerator(
@@ -75,7 +75,8 @@ def require_gradients(models: Iterable[nn.Module]) -> None:
         )
 
 
-def _check_trackers(trackers: Sequence[str]) -> None:
+def check_trackers(trackers: Sequence[str]) -> None:
+    """Raise ValueError for an unknown tracker, ImportError for one that is not installed."""
     known = [str(kind) for kind in LoggerType if kind != LoggerType.ALL]
     installed = sorted(map(str, get_available_trackers()))
     for tracker in trackers:

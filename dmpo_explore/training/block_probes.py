@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..analysis.saving_forecast import Forecast, check_drop, forecast
 from ..config import DataConfig, ModelConfig
+from ..data.findings import one_class
 from ..data.images import open_data
 from ..data.splits import stratified_rows
 from ..data.torch_loaders import make_loader
@@ -70,7 +71,7 @@ def probe(
             0.01 is a point. seed: of the images and of the division. progress: called with (images read, images).
 
     Raises:
-        ValueError: fewer than 60 images, a class with a single image, or a drop outside [0, 1).
+        ValueError: fewer than 60 images, fewer than two classes, a class with a single image, or a drop outside [0, 1).
         FileNotFoundError: data or weights are missing.
 
     Example:
@@ -87,6 +88,8 @@ def probe(
         chosen = chosen.subset(stratified_rows(chosen.labels, images, seed=seed))
     if len(chosen) < 60:
         raise ValueError(f"{len(chosen)} training images are too few to probe; at least 60 are needed")
+    if len(labelled := np.unique(chosen.labels)) < 2:
+        raise ValueError(one_class(chosen.class_names[labelled[0]]))
     held, names = rows_to_hold(chosen, len(chosen) // 3, seed, groups_of(chosen, opened)), chosen.class_names
     plain = replace(model.untuned(), bypass="none", predictor="covariance", last_predictor="covariance")
     depth = build_model(replace(plain, weights="random", exits=1), len(names)).exits[-1]

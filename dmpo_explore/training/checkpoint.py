@@ -30,11 +30,13 @@ from ..runs.torch_weights import save_weights
 from ..runs.weights_file import WEIGHTS
 from ..utils.disk import require_free
 from ..utils.files import atomic_file, atomic_folder, write_text
+from ..utils.processes import is_main_process
 from ..utils.torch_reading import load_tensors
 from .loop import EpochResult
 from .model_card import own_sections, run_card
 
 HISTORY = "history.csv"
+WORKERS_END = 10.0  # seconds after which processes that load images have ended with a killed command
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -101,6 +103,8 @@ def is_finished(run: Run, epochs: int | None = None) -> bool:
 def held_run(name: str, wait: float = 0.0) -> Iterator[None]:
     """Hold a run of the runs root for one training command at a time; the system frees what a killed one held.
 
+    Of torchrun's processes the first one holds it.
+
     Args:
         wait: seconds to wait for it: processes that load images end some seconds after a killed command.
 
@@ -115,6 +119,9 @@ def held_run(name: str, wait: float = 0.0) -> Iterator[None]:
         Traceback (most recent call last):
         FileExistsError: another command trains run 'mine'; wait for it, or stop it first
     """
+    if not is_main_process():
+        yield
+        return
     lock = FileLock(runs_root() / f".{name}.training.lock")  # a name that `clear_leftovers` removes after a kill
     try:
         lock.acquire(timeout=wait)

@@ -20,7 +20,7 @@ from torch import Tensor
 from ..data.image_set import ImageSet
 from ..data.torch_loaders import batches_of
 from ..inference.torch_engine import autocast, eval_mode
-from ..inference.torch_recording import recording_loader
+from ..inference.torch_recording import NotFiniteError, recording_loader
 from ..models.dmpo import DMPO
 from ..utils.typing import Floats, Ints
 from .parts import TrainingContext, TrainingPart
@@ -48,7 +48,7 @@ class FittedEarlierExits(TrainingPart):
             return
         try:
             fit_earlier_exits(self.model, recording_loader(self.held_out, self.model), precision=self.precision)
-        except ValueError as error:
+        except NotFiniteError as error:
             raise diverged("held-out training images", error) from None
 
 
@@ -87,10 +87,10 @@ def earlier_weights(logits: Tensor, labels: Tensor) -> list[Tensor]:
     weights that may be negative were less accurate.
 
     Raises:
-        ValueError: NaN or infinite logits.
+        NotFiniteError: NaN or infinite logits.
     """
     if not torch.isfinite(logits).all():
-        raise ValueError("the model gave NaN or infinite logits")
+        raise NotFiniteError("the model gave NaN or infinite logits")
     said, right = logits.double().log_softmax(dim=-1).numpy(), labels.numpy()
     return [torch.from_numpy(_fitted(said[:, : k + 1], right)).float() for k in range(logits.shape[1])]
 

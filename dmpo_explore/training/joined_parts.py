@@ -65,7 +65,8 @@ class JoinedParts:
         module: what accelerate prepares. networks: the model, and the copies beside it.
 
     Raises:
-        ValueError: two parts that weigh the exits, or that share a name; further images beside a part that is alone.
+        ValueError: two parts that weigh the exits, replace the loss of the labels, or share a name; further images
+            beside a part that is alone.
     """
 
     def __init__(
@@ -95,6 +96,10 @@ class JoinedParts:
     def _check(self, weighing: Sequence[TrainingPart]) -> None:
         if len(weighing) > 1:
             raise ValueError(f"{' and '.join(part.name for part in weighing)} both give loss weights; choose one")
+        replacing = [part for part in self.parts if type(part).label_losses is not TrainingPart.label_losses]
+        if len(replacing) > 1:
+            both = " and ".join(part.name or type(part).__name__ for part in replacing)
+            raise ValueError(f"training parts {both} each replace the loss of the labels; leave out all but one")
         names = [part.name for part in self.parts if part.name]
         for name in names:
             if names.count(name) > 1 or name in LOOPS_OWN:

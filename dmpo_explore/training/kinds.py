@@ -160,6 +160,15 @@ def _second_phase(setup: PartSetup) -> TrainingPart | None:
     return SecondPhase() if setup.config.training.part(SecondPhaseOptions).schedule_rate == "full" else None
 
 
+def _check_second_phase(config: Config) -> None:
+    if config.training.part(SecondPhaseOptions).schedule_rate == "full":
+        from .second_phase import second_phase
+
+        exits = config.model.exits
+        blocks = range(1, exits + 1) if isinstance(exits, int) else exits
+        second_phase(config.training, [block / blocks[-1] for block in blocks])
+
+
 def _kept_rate(config: Config) -> str:
     full = config.training.part(SecondPhaseOptions).schedule_rate == "full"
     return "The exits keep their peak learning rate while exit 1 outweighs the last exit." if full else ""
@@ -183,7 +192,7 @@ TRAINING_PARTS: Joint[PartKind] = joints.TRAINING_PARTS.fill(
             described=_taught,
             timed=lambda config: ("teacher", "teacher_exit", "teacher_size"),
         ),
-        "second phase": PartKind(_second_phase, SecondPhaseOptions, described=_kept_rate),
+        "second phase": PartKind(_second_phase, SecondPhaseOptions, check=_check_second_phase, described=_kept_rate),
     }
 )
 

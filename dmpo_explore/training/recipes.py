@@ -19,10 +19,12 @@ class Recipe:
 
     Args:
         about: what images it is for, and what chose it; a sentence. options: ``part.name`` → value, as JSON has it.
+        blocks: of the backbone that its exits were chosen for.
     """
 
     about: str
     options: Mapping[str, Any]
+    blocks: int
 
     def arguments(self) -> str:
         """Its options as they are typed.
@@ -50,6 +52,7 @@ RECIPES = {
             "training.teacher": "own",
             "training.teacher_size": 98,
         },
+        blocks=12,
     ),
 }
 

@@ -8,8 +8,29 @@ rate there, to the end, from the end of the warm-up at the earliest.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+from ..config import TrainingConfig
 from .parts import TrainingContext, TrainingPart
+from .schedules import Depths, loss_weights
+
+
+def second_phase(config: TrainingConfig, depths: Depths) -> list[bool]:
+    """Whether each epoch of a training is in its second phase; ValueError where none is.
+
+    Args:
+        depths: (K,) of the exits, see `schedules`.
+    """
+    how: dict[str, Any] = {"phase_ratio": config.phase_ratio, "depths": depths}
+    name, n = config.schedule, config.epochs
+    planned = [loss_weights(name, epoch, n, len(depths), **how) for epoch in range(n)]
+    second = [weights[0] > weights[-1] for weights in planned]
+    if not any(second):
+        raise ValueError(
+            f"schedule_rate='full' is for a second phase, in which exit 1 weighs more than the last exit; "
+            f"schedule={name!r} has none in {n} epochs"
+        )
+    return second
 
 
 class SecondPhase(TrainingPart):
@@ -31,13 +52,7 @@ class SecondPhase(TrainingPart):
 
     def begin(self, context: TrainingContext) -> None:
         """Reads the weights that the schedule plans."""
-        planned = [context.planned_weights(epoch) for epoch in range(context.config.epochs)]
-        self.second = [weights[0] > weights[-1] for weights in planned]
-        if not any(self.second):
-            raise ValueError(
-                f"schedule_rate='full' is for a second phase, in which exit 1 weighs more than the last exit; "
-                f"schedule={context.config.schedule!r} has none in {len(planned)} epochs"
-            )
+        self.second = second_phase(context.config, context.depths)
         self.warmup = context.config.warmup_epochs
 
     def rates(self, epoch: float) -> Mapping[str, float]:

@@ -145,7 +145,9 @@ def check_teacher(config: Config) -> None:
 def with_teacher_address(config: Config) -> Config:
     """The same config with a teacher's path made absolute, so that it is found from any folder."""
     name = config.training.part(TeacherOptions).teacher
-    return config.updated({"training.teacher": address(load_run(name))}) if name else config
+    if not name or has_own_teacher(config):
+        return config
+    return config.updated({"training.teacher": address(load_run(name))})
 
 
 def require_same_classes(teacher: Teacher, class_names: tuple[str, ...]) -> None:

@@ -21,6 +21,8 @@ from torch.utils.data import DataLoader
 
 from ..config import OPTIONS, Config, TrainingConfig
 from ..data.image_set import ImageSet
+from ..data.images import open_data
+from ..data.manifest import make_manifest
 from ..data.torch_loaders import make_loader
 from ..data.torch_views import Views
 from ..data.unlabelled import UNLABELLED
@@ -35,22 +37,32 @@ from ..runs.run_data import located
 from ..runs.store import clear_runs, load_run, new_run_path, runs_root
 from ..runs.torch_model import find_device
 from ..runs.torch_weights import require_same_frozen
+from ..utils.processes import n_processes
 from ..utils.progress import Progress
 from ..utils.registry import lookup
 from ..utils.typing import Array
-from .accelerator import make_accelerator
+from .accelerator import check_trackers, make_accelerator
 from .augmented_views import make_views
-from .checkpoint import RunWriter, is_finished, read_checkpoint, require_room, unfinished
+from .checkpoint import WORKERS_END, RunWriter, held_run, is_finished, read_checkpoint, require_room, unfinished
 from .kinds import TRAINING_PARTS, PartSetup, make_parts
 from .loop import EpochResult, StepHook, fit
 from .losses import COUPLINGS
 from .own_teacher import has_own_teacher, own_teacher, teacher_name, with_own_teacher
 from .part_options import AugmentationOptions, TeacherOptions
 from .parts import TrainingPart
+from .refusal import refusal
 from .schedules import SCHEDULES
 from .taught_exits import TaughtExits, labelled_by_teacher
 from .teacher import checked_teacher, require_another, with_teacher_address
-from .train_data import SHARE, DataHook, hold_out, hold_out_unlabelled, training_images, wants_held_out
+from .train_data import (
+    SHARE,
+    DataHook,
+    groups_of,
+    hold_out,
+    hold_out_unlabelled,
+    training_images,
+    wants_held_out,
+)
 from .validator import Validator, spread
 
 # errors of settings that cannot be trained, or not on this machine
@@ -155,9 +167,12 @@ def train_epochs(
         ...         break
         1 2 2 None
     """
+    if not name and n_processes() > 1:
+        raise ValueError("several processes train one run: give it a name (--name)")
     name = name or default_name(config)
-    if has_own_teacher(config):
-        _train_teacher(config, name, on_check, on_teacher, new=not resume, force=force, device=device)
+    check_trackers(trackers)
+    if has_own_teacher(config) and not resume:
+        _train_teacher(config, name, on_check, on_teacher, force=force, device=device)
     config = prepared(config, name, device, resume=resume)
     path, saved = open_run(name, config, resume=resume)
     require_another(config, path)
@@ -219,34 +234,63 @@ def other_options(config: Config, run: Run, device: str = "auto") -> str:
 
 
 def _train_teacher(
-    config: Config, name: str, on_check: Progress | None, progress: Progress | None, *, new: bool, force: bool,
-    device: str,
+    config: Config, name: str, on_check: Progress | None, progress: Progress | None, *, force: bool, device: str
 ) -> None:  # fmt: skip
     """Train the own teacher of run ``name``, or what is left of its epochs, once the run itself could begin."""
-    if new:
-        new_run_path(name, force)
-    n_exits = len(config_flops(_trainable(config).model, 2).cumulative)
-    config.training.part(TeacherOptions).shares(n_exits)
+    new_run_path(name, force)
     planned, path = own_teacher(config), runs_root() / teacher_name(name)
-    begun = (path / CHECKPOINT).is_file() and not other_options(planned, Run(path), device)
-    done = checkpoint_epoch(path / CHECKPOINT) or 0 if begun else 0
-    if begun and is_finished(Run(path)):
-        return
+    _require_teachable(config, planned)
+    with held_run(path.name, wait=WORKERS_END):
+        begun = (path / CHECKPOINT).is_file() and not other_options(planned, Run(path), device)
+        if begun and not _has_images(Run(path), planned, on_check):
+            if not force:
+                raise FileExistsError(
+                    f"run {path.name!r}, the teacher, was trained on other images than {config.data.name} has now; "
+                    "train it anew with --force"
+                )
+            begun = False
+        if begun and is_finished(Run(path)):
+            return
+        done = checkpoint_epoch(path / CHECKPOINT) or 0 if begun else 0
 
-    def on_step(step: int, steps: int, loss: float) -> None:
-        if progress:
-            progress(done * steps + step, planned.training.epochs * steps)
+        def on_step(step: int, steps: int, loss: float) -> None:
+            if progress:
+                progress(done * steps + step, planned.training.epochs * steps)
 
-    how: dict[str, Any] = {"resume": begun, "force": force, "device": device, "on_check": on_check}
-    for result in train_epochs(planned, path.name, on_step=on_step, **how):
-        done = result.epoch
+        how: dict[str, Any] = {"resume": begun, "force": force, "device": device, "on_check": on_check}
+        for result in train_epochs(planned, path.name, on_step=on_step, **how):
+            done = result.epoch
+
+
+def _require_teachable(config: Config, teacher: Config) -> None:
+    """Raise what a run, or its own teacher, would refuse, as far as it is known before the teacher is trained."""
+    n_exits = len(config_flops(_trainable(config).model, 2).cumulative)
+    options = config.training.part(TeacherOptions)
+    options.shares(n_exits)
+    try:
+        config_flops(teacher.model, 2)
+    except ValueError as error:
+        raise ValueError(f"teacher_size={options.teacher_size}: {error}") from None
+    if reason := refusal(config):
+        raise ValueError(reason)
+    if wants_held_out(config, n_exits) and config.data.unlabelled is None and not config.data.skip_broken:
+        data = open_data(config.data)
+        data.fetch_missing()
+        images = data.images("train")
+        hold_out(images, config, n_exits, groups_of(images, data))
+
+
+def _has_images(run: Run, config: Config, progress: Progress | None) -> bool:
+    """Whether a run is trained on the images that ``config`` has now, and its epoch chosen on them."""
+    now = make_manifest(config.data, progress).fingerprints
+    return run.manifest is not None and all(run.manifest.fingerprints.get(s) == now[s] for s in ("train", "val"))
 
 
 def prepared(config: Config, name: str | None, device: str, *, resume: bool) -> Config:
     """The config as a run keeps it, with all that this machine decides; raises where it cannot be trained."""
     config = config.require_plugins("this config" if name is None else f"run {name!r}")
-    config = config if name is None else with_own_teacher(config, Path(name).name)
     config = with_teacher_address(_with_precision(_trainable(config), device, name if resume else None))
+    config = config if name is None else with_own_teacher(config, Path(name).name)
     return located(config).with_plugins()
 
 

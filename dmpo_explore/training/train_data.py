@@ -135,9 +135,9 @@ def groups_of(images: ImageSet, data: ImageData) -> Array | None:
         return None
     pool = data.pool("train")
     assert pool.groups is not None
-    if not data.own:
+    if not isinstance(pool.pixels, ImageFiles):
         return pool.groups[images.indices]
-    assert isinstance(pool.pixels, ImageFiles) and isinstance(images.pixels, ImageFiles)
+    assert isinstance(images.pixels, ImageFiles)
     listed = {os.path.abspath(path): group for path, group in zip(pool.pixels.paths, pool.groups, strict=True)}
     paths = [os.path.abspath(images.pixels.paths[i]) for i in images.indices]
     if absent := [path for path in paths if path not in listed]:

@@ -15,6 +15,7 @@ from dmpo_explore.cli.options import (
     TARGET,
     changed,
     config_options,
+    fitted,
     numbers,
     target_from,
     target_options,
@@ -22,6 +23,7 @@ from dmpo_explore.cli.options import (
 )
 from dmpo_explore.config import Config, DataConfig, ModelConfig, TrainingConfig
 from dmpo_explore.fitting.target import Target
+from dmpo_explore.training.recipes import with_recipe
 
 NOTHING = dict.fromkeys(CONFIG.values())
 
@@ -148,3 +150,11 @@ def test_numbers() -> None:
     assert (numbers(None, "--x"), numbers("0.5", "--x"), numbers("1, 2e-1", "--x")) == (None, [0.5], [1.0, 0.2])
     with pytest.raises(typer.BadParameter, match="must be numbers separated by commas"):
         numbers("0.5,x", "--x")
+
+
+def test_the_size_of_an_own_teacher_suits_the_backbone_too(capsys: pytest.CaptureFixture[str]) -> None:
+    config = with_recipe("photographs", Config(model=ModelConfig("vit_tiny_patch16_224")))
+    found = fitted(config, {"model.backbone": "vit_tiny_patch16_224"})
+    assert (found.model.image_size, found.get("training.teacher_size")) == (80, 96)
+    assert "teacher_size=96" in capsys.readouterr().err
+    assert fitted(config, {"training.teacher_size": 98}).get("training.teacher_size") == 98

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from calls import call, fails, listing, run_python
+from own_images_folder import fill, paint
 from tiny import tiny_config, tiny_options
 
 from dmpo_explore.cli import output
@@ -173,14 +174,31 @@ def test_the_same_command_goes_on_and_makes_only_what_is_missing(no_runs: Path) 
 
 
 def test_a_run_that_another_command_trains_is_left_to_it(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_module, "WORKERS_END", 0.0)
+    monkeypatch.setattr("dmpo_explore.training.checkpoint.WORKERS_END", 0.0)
     running = train_epochs(tiny_config(), "half", device="cpu")
     next(running)
     running.close()
     before = listing(no_runs)
-    with held_run("half"):
-        error = fails("train", *tiny_options(), "--name", "half", "--device", "cpu")
-    assert "another command trains run 'half'" in error and listing(no_runs) == before
+    for more in ((), ("--force",)):
+        with held_run("half"):
+            error = fails("train", *tiny_options(), "--name", "half", "--device", "cpu", *more)
+        assert "another command trains run 'half'" in error and listing(no_runs) == before
+
+
+def test_images_that_were_added_to_a_finished_run_are_said(no_runs: Path, tmp_path: Path) -> None:
+    words = ["train", *tiny_options(data=fill(tmp_path / "photos"), train_size=20, epochs=1), "--name", "new"]
+    call(*words, "--device", "cpu")
+    assert "changed" not in call(*words, "--device", "cpu").stderr
+    paint(tmp_path / "photos" / "cat" / "more.png", 200)
+    done = call(*words, "--device", "cpu").stderr
+    assert "it is kept" in done and "has changed since run 'new' was trained: 1 added (cat/more.png)" in done
+
+
+def test_several_processes_need_a_name(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "several processes train one run: give it a name" in fails("train", *tiny_options())
+    with pytest.raises(ValueError, match="several processes train one run"):
+        next(train_epochs(tiny_config()))
 
 
 def test_a_training_holds_its_run_from_the_first_epoch(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from torchvision.transforms import v2
 from dmpo_explore.config import Preprocess
 from dmpo_explore.data.images import load_images
 from dmpo_explore.data.torch_loaders import ImageDataset, make_loader, make_transform
+from dmpo_explore.data.torch_views import Views
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -139,3 +141,11 @@ def test_loader_bad_input() -> None:
     for options in ({"batch_size": 0}, {"batch_size": 4, "workers": -1}):
         with pytest.raises(ValueError, match="must be at least 1 and workers"):
             make_loader(pictures, pre, **options)
+
+
+@pytest.mark.parametrize("augment", ["light", "strong"])
+def test_processes_that_are_not_forked_get_the_images(augment: str) -> None:
+    pictures, pre = load_images("digits", "test").subset(slice(4)), Preprocess(16, MEAN, STD)
+    views = Views(4, seed=0, mixes=True)
+    loader = make_loader(pictures, pre, batch_size=4, flip=True, augment=augment, views=views)
+    assert torch.equal(pickle.loads(pickle.dumps(loader.dataset))[3][0], loader.dataset[3][0])

@@ -33,3 +33,9 @@ def test_what_was_chosen_stays() -> None:
 @pytest.mark.parametrize("name", ["vit_small_patch14_dinov2", "tf_efficientnet_lite0"])
 def test_the_backbones_of_our_studies_keep_their_defaults(name: str) -> None:
     assert fitted(ModelConfig(name)) == ModelConfig(name)
+
+
+def test_exits_of_a_recipe_end_with_the_backbone() -> None:
+    exits = (3, 4, 5, 6, 8, 12)
+    assert fitted(ModelConfig("tf_efficientnet_lite0", exits=exits), blocks=12).exits == (4, 5, 7, 8, 11, 16)
+    assert fitted(ModelConfig("vit_tiny_patch16_224", exits=exits), ["exits"], blocks=8).exits == exits

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from own_images_folder import fill
 
 from dmpo_explore.config import DataConfig, ModelConfig
 from dmpo_explore.data.image_data import ImageData
@@ -96,6 +98,12 @@ def test_components_are_those_of_fitted_images_of_every_class(monkeypatch: pytes
     assert len(first) == 50 and np.bincount(first.labels, minlength=10).min() >= 4 and len(every) == 300
     unseen = {held[0][row].tobytes() for row in range(len(held[0]))}
     assert not unseen & {first[row].tobytes() for row in range(50)}
+
+
+def test_a_single_class_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    (fill(tmp_path / "own", ("cat",), 90) / "dog").mkdir()
+    with pytest.raises(ValueError, match=r"there is one class only \(cat\); a classifier needs at least 2"):
+        probe(DataConfig(str(tmp_path / "own")), TINY, progress=pytest.fail)
 
 
 def test_too_few_images_are_refused() -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from own_images_folder import fill, paint
 from tiny import tiny_config
 from tiny_training import same_history
 
-from dmpo_explore.config import Config
+from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.jobs.estimate import Rates, estimate_training, measure_rates
 from dmpo_explore.runs.store import list_runs, load_run
+from dmpo_explore.training.checkpoint import held_run
 from dmpo_explore.training.own_teacher import own_teacher
 from dmpo_explore.training.train import other_options, train, train_epochs
 
@@ -73,7 +75,10 @@ def test_it_goes_on_where_it_was_stopped_and_another_is_not_replaced() -> None:
         ({"teacher_exit": 2}, {}, "teacher_exit=2: an own teacher has one exit"),
         ({"teacher_share": "0.5,0.9,0.9"}, {}, "3 shares for 2 exits"),
         ({}, {"exits": (99,)}, "99"),
-        ({"teacher_size": 3}, {}, "3"),
+        ({"teacher_size": 3}, {}, "^teacher_size=3: image_size=3"),
+        ({"schedule": "uniform", "schedule_rate": "full"}, {}, "schedule='uniform' has none in 2 epochs"),
+        ({"cutout": "attentive"}, {"backbone": "resnet10t"}, "cutout='attentive' needs a ViT"),
+        ({"train_size": 10}, {"earlier_exits": True}, "class '0' has 1 image; it needs at least 2"),
     ],
 )
 def test_what_cannot_be_is_said_before_it_is_trained(
@@ -82,6 +87,37 @@ def test_what_cannot_be_is_said_before_it_is_trained(
     with pytest.raises(ValueError, match=match) as error:
         next(train_epochs(own(**training, model=model), "mine", device="cpu", on_teacher=never))
     assert "\n" not in str(error.value) and not [*runs.glob("mine*")]
+
+
+def test_a_tracker_that_is_not_there_is_said_before_it_is_trained() -> None:
+    with pytest.raises(ValueError, match="unknown tracker 'tensorbored'"):
+        next(train_epochs(own(), "mine", device="cpu", trackers=("tensorbored",), on_teacher=never))
+
+
+def test_a_run_of_another_config_needs_no_teacher_to_be_compared() -> None:
+    assert "training.teacher" in other_options(own(), load_run("fashion"))
+
+
+@pytest.mark.slow
+def test_it_is_kept_for_the_images_that_it_was_trained_on_alone(tmp_path: Path) -> None:
+    def stop(*_: Any) -> None:
+        raise InterruptedError
+
+    config = replace(own(teacher_epochs=1), data=DataConfig(str(fill(tmp_path / "photos"))))
+    train(own_teacher(config), "mine-teacher", device="cpu")
+    with pytest.raises(InterruptedError):
+        next(train_epochs(config, "mine", device="cpu", on_teacher=never, on_data=stop))
+    paint(tmp_path / "photos" / "cat" / "more.png", 200)
+    with pytest.raises(FileExistsError, match=r"run 'mine-teacher', the teacher, was trained on other images.*--force"):
+        next(train_epochs(config, "mine", device="cpu", on_teacher=never))
+    with pytest.raises(InterruptedError):
+        next(train_epochs(config, "mine", device="cpu", force=True, on_teacher=stop))
+
+
+def test_it_is_held_while_it_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dmpo_explore.training.train.WORKERS_END", 0.0)
+    with held_run("mine-teacher"), pytest.raises(FileExistsError, match="another command trains run 'mine-teacher'"):
+        next(train_epochs(own(), "mine", device="cpu", on_teacher=never))
 
 
 @pytest.mark.slow

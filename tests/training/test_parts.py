@@ -254,6 +254,16 @@ def test_a_loader_has_the_parts_images_and_order(runs: Any) -> None:
     assert images.shape == (7, 3, 32, 32)
 
 
+def test_one_part_alone_may_replace_the_loss_of_the_labels() -> None:
+    class Replacing(TrainingPart):
+        def label_losses(self, batch: Batch, outputs: Tensor) -> Tensor:
+            return outputs.square().sum(-1)
+
+    joined(Replacing())
+    with pytest.raises(ValueError, match="Replacing and Replacing each replace the loss of the labels"):
+        joined(Replacing(), Replacing())
+
+
 def test_names_of_parts_are_their_own() -> None:
     class Named(TrainingPart):
         def __init__(self, name: str) -> None:

@@ -11,10 +11,12 @@ from own_images_folder import fill, paint
 from tiny_training import CONFIG
 
 from dmpo_explore.config import DataConfig
+from dmpo_explore.data.folders import class_files
 from dmpo_explore.data.grocery import photographs
-from dmpo_explore.data.image_set import ImageFiles, ImageSet
-from dmpo_explore.data.images import open_data
+from dmpo_explore.data.image_set import ImageFiles, ImageSet, Pool
+from dmpo_explore.data.images import DATASETS, open_data
 from dmpo_explore.data.manifest import write_manifest
+from dmpo_explore.data.source import Source
 from dmpo_explore.runs.run import Run
 from dmpo_explore.training.train import default_name
 from dmpo_explore.training.train_data import hold_out, training_images
@@ -60,8 +62,23 @@ def test_whole_groups_are_held_out(tmp_path: Path) -> None:
     assert videos(held) and videos(kept) and not videos(kept) & videos(held)
     table.write_text("\n".join(["path,label,group", *(row.replace("video", "v") for row in rows[::-1])]))
     found = training_images(config)
-    again = hold_out(found.train, config, 2, found.groups)[1]
-    assert again is not None and videos(again)
+    kept, held = hold_out(found.train, config, 2, found.groups)
+    assert held is not None and videos(held) and not videos(kept) & videos(held)
+
+
+def test_whole_groups_of_a_plug_ins_files_are_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "own")
+    files, labels = class_files(tmp_path / "own", ("cat", "dog"))
+
+    def read(split: str, root: Path | None) -> Pool:
+        rows = np.arange(40) % 20 < 2 if split == "test" else np.arange(40) % 20 >= 2
+        paths = [file for file, row in zip(files, rows, strict=True) if row]
+        return Pool(ImageFiles(paths), labels[rows], ("cat", "dog"), np.arange(40)[rows] // 2)
+
+    monkeypatch.setitem(DATASETS, "mine", Source("Mine", "MIT", read, lambda root: tmp_path, grouped=True))
+    found = training_images(replace(CONFIG, data=DataConfig("mine", root=str(tmp_path))))
+    assert found.groups is not None and isinstance(found.train.pixels, ImageFiles)
+    assert found.groups.tolist() == [files.index(found.train.pixels.paths[i]) // 2 for i in found.train.indices]
 
 
 def test_whole_groups_of_groceries_are_held_out() -> None:

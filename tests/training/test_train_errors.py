@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from own_images_folder import fill, paint
 from tiny import tiny_config
 from tiny_training import CONFIG
 
-from dmpo_explore.config import Config
+from dmpo_explore.config import Config, DataConfig
+from dmpo_explore.data.manifest import Manifest
 from dmpo_explore.training import train as train_module
 from dmpo_explore.training.train import train_epochs
 
@@ -62,6 +65,22 @@ def test_a_huge_learning_rate_stops_with_the_cause() -> None:
     config = tiny_config(epochs=2, tuning_lr=1e30, predictor_lr=1e30, warmup_epochs=0.0)
     with pytest.raises(FloatingPointError, match=r"(in epoch 1, step \d+|on val).*[Ll]ower the learning rates"):
         list(train_epochs(config, "run", device="cpu"))
+
+
+@pytest.mark.parametrize("split", ["val", "train"])
+def test_an_image_that_is_changed_meanwhile_is_named_and_no_learning_rate_blamed(tmp_path: Path, split: str) -> None:
+    manifests: list[Manifest] = []
+
+    def spoil(step: int, steps: int, loss: float) -> None:
+        if step == steps:
+            for row in manifests[0].files[split]:
+                paint(folder / row.path, 222)
+
+    folder = fill(tmp_path / "own")
+    config = tiny_config(epochs=1, model={"earlier_exits": split == "train"})  # which reads held-out training images
+    config = replace(config, data=DataConfig(str(folder)))
+    with pytest.raises(ValueError, match="changed since the training"):
+        next(train_epochs(config, "run", device="cpu", on_data=manifests.append, on_step=spoil))
 
 
 def test_a_broken_picture_stops_and_is_named(tmp_path: Path, runs: Path) -> None:
