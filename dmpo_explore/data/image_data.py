@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -103,6 +103,14 @@ class ImageData:
     def read(self, split: str) -> Pool:
         """All images of one of ``given``, as the data have them; raises as ``given``."""
         raise NotImplementedError
+
+    def file_groups(self) -> dict[str, Any]:
+        """Absolute path of every image file → its group, in whatever split the data have it now."""
+        found = dict[str, Any]()
+        for pool in map(self.pool, self.given):
+            if isinstance(pool.pixels, ImageFiles) and pool.groups is not None:
+                found |= zip(map(os.path.abspath, pool.pixels.paths), pool.groups, strict=True)
+        return found
 
     def fetch(self) -> Path:
         """Download the data unless they are here, and return their folder; FileNotFoundError where that fails."""
