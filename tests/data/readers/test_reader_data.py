@@ -77,6 +77,15 @@ def test_two_shards_without_splits_are_divided(tmp_path: Path) -> None:
     assert drawn.counts["train"] == 10 and len(drawn.unused) == 22
 
 
+def test_many_images_without_splits_are_divided_as_a_folder_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dmpo_explore.data.splits.LEAST_CALIBRATION", 4)
+    data = DataConfig(f"wds/{two_shards(tmp_path / 'shards')}")
+    manifest = make_manifest(data)
+    assert manifest.counts == {"train": 24, "val": 4, "calibration": 4, "test": 8}
+    assert manifest.rule.startswith("60/10/10/20 % of every class into train, val, calibration, test")
+    assert "calibration" not in make_manifest(replace(data, calibration=False)).counts
+
+
 def test_without_a_test_part_val_is_test(tmp_path: Path) -> None:
     shard(tmp_path / "train-0.tar", 0, 40)
     shard(tmp_path / "val-0.tar", 40, 6)
