@@ -315,6 +315,13 @@ def test_the_check_before_a_training_looks_at_them(tmp_path: Path) -> None:
         found.require()
 
 
+def test_leaving_out_broken_files_is_refused(tmp_path: Path) -> None:
+    data = DataConfig(f"wds/{split_shards(tmp_path / 'shards')}", skip_broken=True)
+    for checked in (check_data(data), check_data(open_data(data), quick=True)):
+        with pytest.raises(ValueError, match=r"leaves out single files; wds/.* has none. Leave the option out"):
+            checked.require()
+
+
 def test_classes_are_the_numbers_that_there_are(tmp_path: Path) -> None:
     for part, count in (("train", 24), ("test", 6)):
         with tarfile.open(tmp_path / f"{part}-0.tar", "w") as archive:
