@@ -53,7 +53,7 @@ class UnlabelledData(ImageData):
     @property
     def folder(self) -> Path:
         assert self.config.unlabelled is not None
-        return Path(self.config.unlabelled).expanduser()
+        return Path(self.config.unlabelled).expanduser().absolute()  # relative paths are those of the other images
 
 
 def unlabelled_files(data: DataConfig, left_out: Collection[str] = ()) -> list[Path]:
