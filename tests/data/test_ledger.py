@@ -145,6 +145,14 @@ def test_the_manifest_keeps_it_and_who_reads_it_compares(tmp_path: Path) -> None
     assert older is not None and older.ledger == {} and older.counts == made.counts
 
 
+def test_a_file_that_is_added_after_the_check_is_said_to_be(tmp_path: Path) -> None:
+    data = divided(tmp_path / "own")
+    found = check_data(data)
+    paint(tmp_path / "own" / "test" / "cat" / "more.png", 240)
+    with pytest.raises(ValueError, match=r"own: files were added or removed while the images were checked; repeat"):
+        make_manifest(data, check=found)
+
+
 def test_who_checks_the_images_counts_the_inputs_again(tmp_path: Path) -> None:
     data = divided(tmp_path / "own")
     manifest = make_manifest(data, check=check_data(data))
