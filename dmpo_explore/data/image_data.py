@@ -25,7 +25,7 @@ import numpy as np
 
 from ..config import DataConfig
 from ..utils.abbreviate import few
-from ..utils.files import sha256
+from ..utils.files import expanded, sha256
 from ..utils.progress import Progress
 from ..utils.registry import unknown
 from ..utils.typing import Ints
@@ -276,9 +276,9 @@ class ImageData:
         if not self.own and not self.config.unlabelled:
             return ""
         found, digest = self.listing(), hashlib.sha256()
-        more = [Path(text).expanduser() for text in (self.config.name, self.config.class_names) if text]
+        more = [expanded(text) for text in (self.config.name, self.config.class_names) if text]
         if self.config.unlabelled:
-            list_class(Path(self.config.unlabelled).expanduser(), "", found)
+            list_class(expanded(self.config.unlabelled), "", found)
         for path in (*more, *self._further_files(), *(image.path for image in found.images), *found.unused):
             try:
                 status = path.stat()
@@ -367,7 +367,7 @@ def _held_out(pool: Pool, rows: Ints, size: int, seed: int) -> Ints:
 
 def absolute(text: str | Path) -> Path:
     """An absolute path without links; ``~`` is the home folder."""
-    return Path(text).expanduser().resolve()
+    return expanded(text).resolve()
 
 
 def relative_path(path: Path, folder: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..config import DataConfig
+from ..utils.files import expanded
 from .folders import DIRS, FolderData
 from .image_data import ImageData
 from .image_set import ImageSet
@@ -79,7 +80,7 @@ def load_images(
         >>> len(digits), digits[0].shape, digits.class_names[:3]
         (40, (8, 8, 3), ('0', '1', '2'))
     """
-    where = None if root is None else str(Path(root).expanduser())
+    where = None if root is None else str(expanded(root))
     return images_of(DataConfig(name, where, train_size, seed, calibration=calibration), split)
 
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from .. import joints
 from ..config import DataConfig
-from ..utils.files import cache_dir
+from ..utils.files import cache_dir, expanded
 from ..utils.registry import Joint
 from ..utils.replacing import staged
 from ..utils.typing import Ints
@@ -46,7 +46,7 @@ class KnownData(ImageData):
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
         self.source = DATASETS[config.name]
-        self.root = Path(config.root).expanduser() if config.root is not None else None
+        self.root = expanded(config.root) if config.root is not None else None
         self.val_size = self.source.val_size
 
     @property
@@ -104,7 +104,7 @@ def system_data() -> Path:
         True
     """
     own = os.environ.get("DMPO_EXPLORE_SYSTEM_DATA", "").strip()
-    return Path(own).expanduser().absolute() if own else SYSTEM_DATA
+    return expanded(own).absolute() if own else SYSTEM_DATA
 
 
 def _read_fashion(split: str, root: Path | None) -> Pool:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ...utils.extras import extra_imports
+from ...utils.files import expanded
 from ...utils.registry import lookup
 from ..folders import split_folders
 from ..image_set import StoredImages, pack, unpack
@@ -51,14 +52,14 @@ def part_names(name: ReaderName, root: Path | None) -> tuple[str, ...]:
         FileNotFoundError, ValueError: there is no such data set. ImportError: a package is missing.
     """
     if name.reader == "wds":
-        return tuple(shards_of(Path(name.rest).expanduser()))
+        return tuple(shards_of(expanded(name.rest)))
     if name.reader == "hfds":
         return hugging_face_parts(name, root)
     if name.reader == "tfds":
         with _tensorflow_datasets(name):
             import tensorflow_datasets
 
-            place = Path(root or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+            place = expanded(root or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
             if not (found := sorted(path.parent for path in place.glob(f"{name.rest}/**/dataset_info.json"))):
                 fix = f"it is downloaded by `dmpo-explore fetch --data {name}` alone"
                 raise FileNotFoundError(f"{name} is not in {place}; {fix}")
@@ -141,7 +142,7 @@ def _open_shards(name: ReaderName, part: str, root: Path | None, keys: Keys) -> 
     del root
     with extra_imports(f"{name}", "wds"):
         import webdataset  # noqa: F401  (timm reads the shards' list with it)
-    folder = Path(name.rest).expanduser().resolve()  # webdataset takes "pipe:…" for a command, where that is relative
+    folder = expanded(name.rest).resolve()  # webdataset takes "pipe:…" for a command, where that is relative
     listed = shards_of(folder)[part]
     found = create(name, "::".join(listed), folder).reader.split_info
     label_key = keys.label or found.alt_label or None

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...config import DataConfig
+from ...utils.files import expanded
 from ...utils.progress import Progress
 from ...utils.typing import Ints
 from ..image_data import FileRow, ImageData, absolute
@@ -49,7 +50,7 @@ class ReaderData(ImageData):
     def __init__(self, config: DataConfig, name: ReaderName) -> None:
         super().__init__(config)
         self.name = name
-        self.root = Path(config.root).expanduser() if config.root is not None else None
+        self.root = expanded(config.root) if config.root is not None else None
         self.keys = Keys(config.image_key, config.label_key)
         self._opened: dict[str, OpenedPart] = {}
         self._stored: dict[str, Pool] = {}
