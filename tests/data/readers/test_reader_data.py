@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import sys
 import tarfile
@@ -235,14 +236,29 @@ def test_rows_without_a_class_are_named(tmp_path: Path) -> None:
         images_of(DataConfig(f"hfds/{tmp_path / 'bare'}", label_key="kind"), "train")
 
 
-@pytest.mark.parametrize(("package", "extra"), [("datasets", "hf"), ("webdataset", "wds")])
-def test_a_missing_package_names_its_extra(
-    package: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    name = f"hfds/{tmp_path}" if package == "datasets" else f"wds/{two_shards(tmp_path)}"
-    with pytest.raises(ImportError, match=rf"needs {package}, which is not installed: pip.*dmpo-explore.{extra}"):
-        load_images(name, "train")
+def test_a_missing_package_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ImportError, match=r"needs datasets, which is not installed: pip.*dmpo-explore.hf"):
+        load_images(f"hfds/{tmp_path}", "train")
+
+
+def test_shards_need_no_package_and_any_name_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "webdataset", None)
+    shard(tmp_path / "train-{0..1}|9.tar", 0, 20)
+    shard(tmp_path / "test-a::b.tar", 20, 4)
+    assert [len(load_images(f"wds/{tmp_path}", split)) for split in ("train", "val", "test")] == [16, 4, 4]
+
+
+def test_the_class_is_the_field_that_the_list_of_shards_names(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for number in range(20):
+            add(archive, f"{number:04d}.png", encoded(number))
+            add(archive, f"{number:04d}.json", json.dumps({"kind": number % 2, "other": 1}).encode())
+    about = {"filenames": ["a.tar"], "shard_lengths": [20], "num_samples": 20, "alt_label": "kind"}
+    (tmp_path / "_info.json").write_text(json.dumps({"splits": {"train": about, "test": about}}))
+    assert load_images(f"wds/{tmp_path}", "test").labels.tolist() == [0, 1] * 10
+    with pytest.raises(ValueError, match=r"gives no class as a whole number \(KeyError\('sort'\)\)"):
+        images_of(DataConfig(f"wds/{tmp_path}", label_key="sort"), "test")
 
 
 def test_tfds_says_what_it_needs_and_reads_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
