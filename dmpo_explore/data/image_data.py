@@ -241,6 +241,11 @@ class ImageData:
             drawn = rows[stratified_rows(pool.labels[rows], wanted, seed=self.config.seed)]
         if not spare:
             return drawn
+        if pool.groups is not None:
+            raise ValueError(
+                f"{self.config.name} has no calibration split: it was trained without one, and its groups, which must "
+                "stay together, would be divided; train with --calibration (calibration=True)"
+            )
         unused = _without(rows, drawn)
         if len(unused) < size:
             raise ValueError(
@@ -252,7 +257,7 @@ class ImageData:
     # -- all that lies in their folders --
 
     def listing(self) -> Listing:
-        """A list of the user's files; empty where there is nothing to list."""
+        """A list of the image files, and of others in the user's folders; empty where there is nothing to list."""
         return Listing([], [], [], [])
 
     def names(self) -> list[str]:
@@ -262,7 +267,7 @@ class ImageData:
     def inputs(self, listing: Listing) -> Mapping[str, int]:
         """Place of the ledger (`ledger`) → number of inputs found there."""
         del listing
-        return {split: len(self.pool(split).labels) for split in self.given}
+        return {split: len(self.read(split).labels) for split in self.given}
 
     def recounted(self) -> Mapping[str, int]:
         """`inputs` counted again in the folders as they are now; empty where a list says what there is."""
@@ -271,11 +276,11 @@ class ImageData:
     def stamp(self) -> str:
         """SHA-256 of names, sizes and times of change of all files: equal while no file changes.
 
-        Empty for known data sets, which are verified whenever they are read, without unlabelled images.
+        Empty for known data sets of arrays, which are verified whenever they are read, without unlabelled images.
         """
-        if not self.own and not self.config.unlabelled:
-            return ""
         found, digest = self.listing(), hashlib.sha256()
+        if not (self.own or found.images or self.config.unlabelled):
+            return ""
         more = [expanded(text) for text in (self.config.name, self.config.class_names) if text]
         if self.config.unlabelled:
             list_class(expanded(self.config.unlabelled), "", found)
@@ -371,7 +376,7 @@ def absolute(text: str | Path) -> Path:
 
 
 def relative_path(path: Path, folder: Path) -> str:
-    """``path`` relative to ``folder``, or unchanged if it is outside."""
+    """``path`` relative to ``folder``, or absolute if it is outside."""
     full, base = os.path.abspath(path), os.path.abspath(folder)
     inside = full.startswith(os.path.join(base, ""))
     return Path(os.path.relpath(full, base) if inside else full).as_posix()
@@ -409,7 +414,8 @@ def require_inside(rows: Sequence[FileRow], data: ImageData) -> None:
     if outside:
         raise ValueError(
             f"the manifest lists {len(outside):,} files outside {data.folder} ({few(outside)}), which "
-            "neither a table nor folders of the run's data list; they are not opened"
+            "neither a table nor folders of the run's data list; they are not opened. Images outside a table's folder "
+            "are found only where they lay at the training"
         )
 
 

@@ -52,7 +52,7 @@ def test_a_misspelt_folder_or_table_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["~no-such-user/photos", "~no-such-user/list.csv", "wds/~no-such-user/shards"])
 def test_the_home_of_an_unknown_user_is_named(name: str) -> None:
-    with pytest.raises(ValueError, match=r"'~no-such-user/\w+(\.csv)?': ~ names no home folder; write \./~no-such-user"):
+    with pytest.raises(ValueError, match=r"'~no-such-user/\w+(\.csv)?': ~ names no home folder; write \./~no-such"):
         _ = open_data(DataConfig(name)).splits
     with pytest.raises(ValueError, match="names no home folder"):
         open_data(DataConfig("digits", class_names="~no-such-user/names.csv")).located()
