@@ -67,7 +67,7 @@ def load_images(
         root: folder of a known data set; default: ``DMPO_EXPLORE_DATA`` or the cache.
         train_size: number of images to draw from ``train``, the same share of every class. Other splits do not depend
             on it.
-        seed: of that draw, and of the 80/10/10 split of images that have none.
+        seed: of that draw, and of the division of images that have no splits.
         calibration: make a calibration split or none; None: if there are enough images, as `train` does, so that the
             splits are those of a run.
 

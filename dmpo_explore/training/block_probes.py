@@ -65,8 +65,8 @@ def probe(
     """Where exits should stand on some data, and what they could save, from a frozen backbone.
 
     Args:
-        data: whose training split is read, and nothing else unless ``skip_broken`` is set. model: backbone, weights and image size, and the exits'
-            parts, whose compute is counted; default: DMPO on the default backbone.
+        data: whose training split is read, and nothing else unless ``skip_broken`` is set. model: backbone, weights and
+            image size, and the exits' parts, whose compute is counted; default: DMPO on the default backbone.
         images: training images that are read at most, in proportion to the classes. drop: accuracy that may be lost,
             0.01 is a point. seed: of the images and of the division. progress: called with (images read, images).
 
