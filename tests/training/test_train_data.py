@@ -78,7 +78,7 @@ def test_a_run_on_a_grouped_table_resumes_after_images_were_added(tmp_path: Path
     table.write_text("\n".join(["path,label,group", *rows]))
     with pytest.warns(UserWarning, match="20 added"):
         again = training_images(config, Run(tmp_path / "run"))
-    assert again.train.fingerprint == new.train.fingerprint and np.array_equal(again.groups, new.groups)
+    assert again.train.fingerprint == new.train.fingerprint and repr(again.groups) == repr(new.groups)
 
 
 def test_whole_groups_of_groceries_are_held_out() -> None:
