@@ -66,7 +66,13 @@ class DataConfig:
         ge=1,
         unit="images",
     )
-    seed: int = option(0, "Seed of drawn training images and of the split.", flag="data-seed", ge=0, le=MOST_SEED)
+    seed: int = option(
+        0,
+        "Seed of drawn training images, and of the division of images without splits.",
+        flag="data-seed",
+        ge=0,
+        le=MOST_SEED,
+    )
     train_dir: str | None = option(None, "Folder of training images by class, in place of --data.")
     val_dir: str | None = option(None, "Folder of validation images by class; default: 10 % of train.")
     calibration_dir: str | None = option(None, "Folder of calibration images by class.")

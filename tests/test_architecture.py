@@ -88,7 +88,6 @@ ONLY_IN = {  # third-party package: the only files that may know it
     "transformers": ("models/ready_cuts.py",),
     "typer": ("cli/*", "neighbours/*/cli.py"),
     "uvicorn": ("inference/serve.py",),
-    "webdataset": ("data/readers/parts.py",),
 }
 
 

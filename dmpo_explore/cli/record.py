@@ -69,8 +69,8 @@ def record(
     **Other images** (`--other-data`), such as those of another camera or shop, are recorded beside the run's own:
     `dmpo-explore evaluate RUN --transfer NAME` then tells what the run's thresholds do there.
 
-    A run on a known data set that was trained without a calibration split can get one afterwards, from the images that
-    --train-size left out: `--split calibration`.
+    A run on a known data set of arrays, such as CIFAR, that was trained without a calibration split can get one
+    afterwards, from the images that --train-size left out: `--split calibration`.
     """
     from ..runs.run_data import default_splits, kept_records
     from ..runs.store import load_run

@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path
 
 from ..utils.files import atomic_folder, cache_dir
+from .image_files import is_image_file
 
 MOST_UNPACKED = 8 * 2**30  # bytes of all files
 MOST_FILES = 2_000_000
@@ -20,7 +21,7 @@ MOST_FILES = 2_000_000
 def unpack_images(data: bytes) -> Path:
     """The folder that a ZIP file of images unpacks to, in the cache; the same file is unpacked once.
 
-    A single folder around everything is skipped. Names that lead elsewhere stay inside the folder.
+    A single folder is skipped where no image lies beside it. Names that lead elsewhere stay inside the folder.
 
     Raises:
         ValueError: no ZIP file, an encrypted or damaged one, one with nothing in it, or larger than `MOST_UNPACKED`.
@@ -39,8 +40,10 @@ def unpack_images(data: bytes) -> Path:
                 archive.extractall(folder, _members(archive))
         except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
             raise ValueError(f"this is not a ZIP file that can be read ({error}); pack the folder again") from None
-    inside = [*place.iterdir()]
-    return inside[0] if len(inside) == 1 and inside[0].is_dir() else place
+    inside = [path for path in place.iterdir() if not path.name.startswith(".")]
+    folders = [path for path in inside if path.is_dir()]
+    alone = len(folders) == 1 and not any(is_image_file(path) for path in inside if path not in folders)
+    return folders[0] if alone else place
 
 
 def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:

@@ -169,9 +169,9 @@ def check_data(
     """
     try:
         facts = gather_facts(open_data(data), progress, thumbnails=thumbnails, quick=quick)
-    except ValueError as error:  # the config itself names no data
-        assert isinstance(data, DataConfig)
-        return DataCheck(data, "", (), {}, (Finding("splits", str(error), stops=True),))
+    except ValueError as error:  # the config itself names no data, or an option that they cannot have
+        config = data.config if isinstance(data, ImageData) else data
+        return DataCheck(config, "", (), {}, (Finding("splits", str(error), stops=True),))
     more = check_unlabelled(facts, progress)
     findings = (*more.findings, *find_all(facts))
     seen = [look for look in facts.looks if look.width and not look.problem]

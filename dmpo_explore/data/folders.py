@@ -17,6 +17,7 @@ import numpy as np
 
 from ..config import DataConfig
 from ..utils.abbreviate import is_text
+from ..utils.files import expanded
 from ..utils.typing import Ints
 from .image_data import ImageData, absolute, relative_path
 from .image_files import image_suffixes, images_in
@@ -46,7 +47,7 @@ class FolderData(ImageData):
 
     @property
     def folder(self) -> Path:
-        return Path(self.config.name).expanduser()
+        return expanded(self.config.name)
 
     @cached_property
     def parts(self) -> dict[str, Path]:

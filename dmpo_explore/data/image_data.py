@@ -19,13 +19,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from ..config import DataConfig
 from ..utils.abbreviate import few
-from ..utils.files import sha256
+from ..utils.files import expanded, sha256
 from ..utils.progress import Progress
 from ..utils.registry import unknown
 from ..utils.typing import Ints
@@ -103,6 +103,14 @@ class ImageData:
     def read(self, split: str) -> Pool:
         """All images of one of ``given``, as the data have them; raises as ``given``."""
         raise NotImplementedError
+
+    def file_groups(self) -> dict[str, Any]:
+        """Absolute path of every image file → its group, in whatever split the data have it now."""
+        found = dict[str, Any]()
+        for pool in map(self.pool, self.given):
+            if isinstance(pool.pixels, ImageFiles) and pool.groups is not None:
+                found |= zip(map(os.path.abspath, pool.pixels.paths), pool.groups, strict=True)
+        return found
 
     def fetch(self) -> Path:
         """Download the data unless they are here, and return their folder; FileNotFoundError where that fails."""
@@ -233,6 +241,11 @@ class ImageData:
             drawn = rows[stratified_rows(pool.labels[rows], wanted, seed=self.config.seed)]
         if not spare:
             return drawn
+        if pool.groups is not None:
+            raise ValueError(
+                f"{self.config.name} has no calibration split: it was trained without one, and its groups, which must "
+                "stay together, would be divided; train with --calibration (calibration=True)"
+            )
         unused = _without(rows, drawn)
         if len(unused) < size:
             raise ValueError(
@@ -244,7 +257,7 @@ class ImageData:
     # -- all that lies in their folders --
 
     def listing(self) -> Listing:
-        """A list of the user's files; empty where there is nothing to list."""
+        """A list of the image files, and of others in the user's folders; empty where there is nothing to list."""
         return Listing([], [], [], [])
 
     def names(self) -> list[str]:
@@ -254,7 +267,7 @@ class ImageData:
     def inputs(self, listing: Listing) -> Mapping[str, int]:
         """Place of the ledger (`ledger`) → number of inputs found there."""
         del listing
-        return {split: len(self.pool(split).labels) for split in self.given}
+        return {split: len(self.read(split).labels) for split in self.given}
 
     def recounted(self) -> Mapping[str, int]:
         """`inputs` counted again in the folders as they are now; empty where a list says what there is."""
@@ -263,14 +276,14 @@ class ImageData:
     def stamp(self) -> str:
         """SHA-256 of names, sizes and times of change of all files: equal while no file changes.
 
-        Empty for known data sets, which are verified whenever they are read, without unlabelled images.
+        Empty for known data sets of arrays, which are verified whenever they are read, without unlabelled images.
         """
-        if not self.own and not self.config.unlabelled:
-            return ""
         found, digest = self.listing(), hashlib.sha256()
-        more = [Path(text).expanduser() for text in (self.config.name, self.config.class_names) if text]
+        if not (self.own or found.images or self.config.unlabelled):
+            return ""
+        more = [expanded(text) for text in (self.config.name, self.config.class_names) if text]
         if self.config.unlabelled:
-            list_class(Path(self.config.unlabelled).expanduser(), "", found)
+            list_class(expanded(self.config.unlabelled), "", found)
         for path in (*more, *self._further_files(), *(image.path for image in found.images), *found.unused):
             try:
                 status = path.stat()
@@ -359,11 +372,11 @@ def _held_out(pool: Pool, rows: Ints, size: int, seed: int) -> Ints:
 
 def absolute(text: str | Path) -> Path:
     """An absolute path without links; ``~`` is the home folder."""
-    return Path(text).expanduser().resolve()
+    return expanded(text).resolve()
 
 
 def relative_path(path: Path, folder: Path) -> str:
-    """``path`` relative to ``folder``, or unchanged if it is outside."""
+    """``path`` relative to ``folder``, or absolute if it is outside."""
     full, base = os.path.abspath(path), os.path.abspath(folder)
     inside = full.startswith(os.path.join(base, ""))
     return Path(os.path.relpath(full, base) if inside else full).as_posix()
@@ -401,7 +414,8 @@ def require_inside(rows: Sequence[FileRow], data: ImageData) -> None:
     if outside:
         raise ValueError(
             f"the manifest lists {len(outside):,} files outside {data.folder} ({few(outside)}), which "
-            "neither a table nor folders of the run's data list; they are not opened"
+            "neither a table nor folders of the run's data list; they are not opened. Images outside a table's folder "
+            "are found only where they lay at the training"
         )
 
 

@@ -224,6 +224,9 @@ def gather_facts(
         progress: called with (images read, images in all).
         thumbnails: number per class. quick: only count the images of known data sets of arrays.
 
+    Raises:
+        ValueError: ``skip_broken`` for data of which no single image can be left out.
+
     Example:
         >>> from dmpo_explore import DataConfig
         >>> from dmpo_explore.data import open_data
@@ -232,6 +235,11 @@ def gather_facts(
         {'train': 1295, 'val': 143, 'test': 359}
     """
     skipping = data.config.skip_broken
+    if skipping and not (data.skips_broken or data.config.unlabelled):
+        raise ValueError(
+            f"skip_broken (--skip-broken) leaves out single files; {data.config.name} has none. Leave the option out, "
+            "and remove what is broken from the data"
+        )
     division = _divided(data.undrawn() if skipping else data)  # which are drawn depends on what is broken
     listing = data.listing()
     read = _Reader(data, division.sets, listing, loose=bool(division.errors))

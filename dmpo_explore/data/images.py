@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..config import DataConfig
+from ..utils.files import expanded
 from .folders import DIRS, FolderData
 from .image_data import ImageData
 from .image_set import ImageSet
@@ -66,7 +67,7 @@ def load_images(
         root: folder of a known data set; default: ``DMPO_EXPLORE_DATA`` or the cache.
         train_size: number of images to draw from ``train``, the same share of every class. Other splits do not depend
             on it.
-        seed: of that draw, and of the 80/10/10 split of images that have none.
+        seed: of that draw, and of the division of images that have no splits.
         calibration: make a calibration split or none; None: if there are enough images, as `train` does, so that the
             splits are those of a run.
 
@@ -79,7 +80,7 @@ def load_images(
         >>> len(digits), digits[0].shape, digits.class_names[:3]
         (40, (8, 8, 3), ('0', '1', '2'))
     """
-    where = None if root is None else str(Path(root).expanduser())
+    where = None if root is None else str(expanded(root))
     return images_of(DataConfig(name, where, train_size, seed, calibration=calibration), split)
 
 

@@ -1,7 +1,8 @@
-"""Known data sets, verified: Fashion-MNIST, CIFAR, Flowers-102, Caltech-101, groceries and scikit-learn's digits.
+"""Known data sets: Fashion-MNIST, CIFAR, Flowers-102, Caltech-101, groceries and scikit-learn's digits.
 
 In: a split, and the folder that holds the data. Out: a `Pool` of all images of that split as the source has them;
-`ImageData` cuts the project's own splits from it.
+`ImageData` cuts the project's own splits from it. Arrays and the groceries are verified when they are read; of
+Flowers-102 and Caltech-101 only the download is, and a run's manifest has the SHA-256 of their files.
 
 Caltech 101 by Fei-Fei Li, Marco Andreeto, Marc'Aurelio Ranzato and Pietro Perona (CaltechDATA, 2022), CC BY 4.0,
 without its background class: 8,677 photographs of 101 object classes. Ours: its split, 60/10/10/20 into train, val,
@@ -15,7 +16,7 @@ import hashlib
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from .. import joints
 from ..config import DataConfig
-from ..utils.files import cache_dir
+from ..utils.files import cache_dir, expanded
 from ..utils.registry import Joint
 from ..utils.replacing import staged
 from ..utils.typing import Ints
@@ -33,6 +34,7 @@ from .folders import class_files
 from .grocery import GROCERIES
 from .image_data import ImageData, absolute
 from .image_set import ImageFiles, Pool
+from .listing import Listed, Listing
 from .names import data_dir
 from .source import Source, download, missing
 from .splits import divide, stratified_rows
@@ -46,7 +48,7 @@ class KnownData(ImageData):
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
         self.source = DATASETS[config.name]
-        self.root = Path(config.root).expanduser() if config.root is not None else None
+        self.root = expanded(config.root) if config.root is not None else None
         self.val_size = self.source.val_size
 
     @property
@@ -67,6 +69,19 @@ class KnownData(ImageData):
 
     def read(self, split: str) -> Pool:
         return self.source.read(split, self.root)
+
+    def listing(self) -> Listing:
+        """The image files of all splits; empty where there are none, or not yet."""
+        found = Listing([], [], [], [])
+        with suppress(OSError, ValueError, ImportError):  # reading them gives the reason
+            for split in self.given:
+                pool = self.read(split)
+                if not isinstance(pool.pixels, ImageFiles):
+                    break
+                files = zip(pool.pixels.paths, pool.labels, strict=True)
+                found.images.extend(Listed(path, pool.class_names[label], split) for path, label in files)
+                found.classes.extend((split, name) for name in pool.class_names)
+        return found
 
     def fetch(self) -> Path:
         return self.source.fetch(self.root)
@@ -104,7 +119,7 @@ def system_data() -> Path:
         True
     """
     own = os.environ.get("DMPO_EXPLORE_SYSTEM_DATA", "").strip()
-    return Path(own).expanduser().absolute() if own else SYSTEM_DATA
+    return expanded(own).absolute() if own else SYSTEM_DATA
 
 
 def _read_fashion(split: str, root: Path | None) -> Pool:

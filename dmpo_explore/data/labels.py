@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..utils.abbreviate import short
-from ..utils.files import read_json
+from ..utils.files import expanded, read_json
 from ..utils.reading import check_regular
 
 MISSING = -1  # label of an image that has none
@@ -145,7 +145,7 @@ def read_class_names(path: str | Path) -> dict[str, str]:
     Raises:
         FileNotFoundError: no such file. ValueError: it is neither.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if path.suffix.lower() == ".json":
         values = read_json(path)
         if isinstance(values, dict) and all(isinstance(value, str) for value in values.values()):

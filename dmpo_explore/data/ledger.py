@@ -58,7 +58,7 @@ def take_ledger(
 
     Args:
         data: without the files that ``skip_broken`` leaves out, which are ``broken``. sets: split → its images.
-        listing: of the user's files.
+        listing: of the files.
 
     Example:
         >>> from dmpo_explore import DataConfig
@@ -82,7 +82,7 @@ def take_ledger(
     for split, _, reason in listing.left_out:
         left_out.setdefault(place(split), Counter())[reason] += 1
     where = {image.path: image.split for image in listing.images} if broken else {}
-    for path in where.keys() & {*broken}:  # those of a known data set are not among what its source finds
+    for path in where.keys() & {*broken}:
         left_out[place(where[path])][BROKEN] += 1
     if data.config.train_size is not None and "train" in sets:
         left_out[place("train")][NOT_DRAWN] += len(data.undrawn().images("train")) - len(sets["train"])

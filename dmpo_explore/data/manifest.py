@@ -34,7 +34,7 @@ from .image_data import FileRow, ImageData, hash_files
 from .image_set import ImageSet
 from .images import open_data
 from .labels import MISSING
-from .ledger import Ledger, ledger_values, read_ledger
+from .ledger import Ledger, ledger_values, read_ledger, used_by_split
 from .splits import SPLITS
 from .unlabelled import UNLABELLED, UnlabelledData, unlabelled_files
 
@@ -133,7 +133,7 @@ def make_manifest(
         check: of these data, whose hashes are taken; without one, ``skip_broken`` makes one.
 
     Raises:
-        ValueError, FileNotFoundError: as `images_of`; a class without a training image.
+        ValueError, FileNotFoundError: as `images_of`; a class without a training image; other images than ``check``'s.
 
     Example:
         >>> make_manifest(DataConfig("digits")).counts
@@ -162,6 +162,9 @@ def make_manifest(
     for path in (*used, *unused):
         check_path(path)
     counts = {split: len(sets[split]) for split in SPLITS if split in sets}
+    checked = used_by_split(check.ledger) if check is not None and check.ledger else counts
+    if any(checked.get(split) != count for split, count in counts.items()):
+        raise ValueError(f"{name}: files were added or removed while the images were checked; repeat")
     ledger = {} if check is None else read_ledger(ledger_values(check.ledger), counts)
     unlabelled = _unlabelled_rows(data.config, left_out, known, progress)
     listed = OWN if data.own else name, train.class_names, data.rule

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..joints import DATASETS
-from ..utils.files import cache_dir
+from ..utils.files import cache_dir, expanded
 from ..utils.registry import unknown
 
 READERS = {
@@ -37,7 +37,7 @@ class ReaderName(NamedTuple):
     @property
     def folder(self) -> Path | None:
         """The folder on this machine that it names; None where it names a published data set."""
-        path = Path(self.rest).expanduser()
+        path = expanded(self.rest)
         return path if self.reader == "wds" or (self.reader == "hfds" and path.is_dir()) else None
 
 
@@ -66,13 +66,13 @@ def is_table(name: str) -> bool:
         >>> is_table("photos/list.CSV"), is_table("photos")
         (True, False)
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     return path.suffix.lower() in TABLES and not path.is_dir() and reader_name(name) is None
 
 
 def unknown_data(name: str) -> ValueError:
     """The error of a name that is no data set, and of which there is no folder and no table."""
-    if near := _near(Path(name).expanduser()):
+    if near := _near(expanded(name)):
         return ValueError(f"no folder or table {name}. Did you mean {str(near)!r}?")
     readers = ", ".join(f"{reader}/…" for reader in READERS)
     either = f"or the path of an image folder or of a table ({', '.join(TABLES)}), or timm's {readers}"
@@ -95,4 +95,4 @@ def data_dir(root: Path | None) -> Path:
         'elsewhere'
     """
     own = os.environ.get("DMPO_EXPLORE_DATA", "").strip()
-    return root if root is not None else Path(own).expanduser() if own else cache_dir() / "data"
+    return root if root is not None else expanded(own) if own else cache_dir() / "data"

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..config import TABLE_OPTIONS, DataConfig
+from ..utils.files import expanded
 from ..utils.reading import check_regular
 from ..utils.typing import Array, Ints
 from .image_data import ImageData, absolute, relative_path
@@ -46,7 +47,7 @@ class TableFormat(NamedTuple):
 
     def file(self, table: Path, name: str) -> Path:
         """The image file of an entry."""
-        return table.parent / Path(self.image_dir).expanduser() / f"{name}{self.suffix}"
+        return table.parent / expanded(self.image_dir) / f"{name}{self.suffix}"
 
 
 PLAIN = TableFormat()
@@ -62,7 +63,7 @@ class TableData(ImageData):
 
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
-        self.path = Path(config.name).expanduser()
+        self.path = expanded(config.name)
         given = {name: value for name in TABLE_OPTIONS if (value := getattr(config, name)) is not None}
         self.how = TableFormat(**given)
 

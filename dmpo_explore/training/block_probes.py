@@ -22,6 +22,7 @@ from torch import Tensor
 from ..analysis.saving_forecast import Forecast, check_drop, forecast
 from ..config import DataConfig, ModelConfig
 from ..data.findings import one_class
+from ..data.image_facts import gather_facts
 from ..data.images import open_data
 from ..data.splits import stratified_rows
 from ..data.torch_loaders import make_loader
@@ -65,8 +66,8 @@ def probe(
     """Where exits should stand on some data, and what they could save, from a frozen backbone.
 
     Args:
-        data: whose training split is read, and nothing else. model: backbone, weights and image size, and the exits'
-            parts, whose compute is counted; default: DMPO on the default backbone.
+        data: whose training split is read, and nothing else unless ``skip_broken`` is set. model: backbone, weights and
+            image size, and the exits' parts, whose compute is counted; default: DMPO on the default backbone.
         images: training images that are read at most, in proportion to the classes. drop: accuracy that may be lost,
             0.01 is a point. seed: of the images and of the division. progress: called with (images read, images).
 
@@ -83,6 +84,8 @@ def probe(
     """
     check_drop(drop)
     opened, model = open_data(data), model or ModelConfig()
+    if data.skip_broken:
+        opened = gather_facts(opened, quick=True).data
     chosen = opened.images("train")
     if images < len(chosen):
         chosen = chosen.subset(stratified_rows(chosen.labels, images, seed=seed))

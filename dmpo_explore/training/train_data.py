@@ -33,7 +33,7 @@ class TrainingImages(NamedTuple):
     """Training and validation images.
 
     ``manifest`` is None where an earlier version started the run. ``groups``: (n,), of every training image; None
-    where images have none.
+    where images have none, or none are held out.
     """
 
     manifest: Manifest | None
@@ -71,14 +71,14 @@ def training_images(
             fetch_backbone(config.model.backbone)
         manifest = make_manifest(data, check=found)
         train = manifest.images(data, "train")
-        return TrainingImages(manifest, train, manifest.images(data, "val"), groups_of(train, data))
+        return TrainingImages(manifest, train, manifest.images(data, "val"), _groups(train, data, config))
     if place := place_finding():
         raise place.error(place.text)
     check_images(run, ("train", "val"), on_check)
     check_unlabelled(run, on_check)
     train = run.split_images("train")
     check_classes(run, train)
-    return TrainingImages(run.manifest, train, run.split_images("val"), groups_of(train, run.data))
+    return TrainingImages(run.manifest, train, run.split_images("val"), _groups(train, run.data, config))
 
 
 def wants_held_out(config: Config, n_exits: int) -> bool:
@@ -129,6 +129,10 @@ def rows_to_hold(images: ImageSet, size: int, seed: int, groups: Array | None = 
     return held
 
 
+def _groups(images: ImageSet, data: ImageData, config: Config) -> Array | None:
+    return groups_of(images, data) if wants_held_out(config, n_exits=2) else None
+
+
 def groups_of(images: ImageSet, data: ImageData) -> Array | None:
     """(n,) group of every image of the training split, by the data; None where images have none."""
     if not data.grouped:
@@ -138,7 +142,7 @@ def groups_of(images: ImageSet, data: ImageData) -> Array | None:
     if not isinstance(pool.pixels, ImageFiles):
         return pool.groups[images.indices]
     assert isinstance(images.pixels, ImageFiles)
-    listed = {os.path.abspath(path): group for path, group in zip(pool.pixels.paths, pool.groups, strict=True)}
+    listed = data.file_groups()  # images that were added may have divided a table anew
     paths = [os.path.abspath(images.pixels.paths[i]) for i in images.indices]
     if absent := [path for path in paths if path not in listed]:
         raise ValueError(f"{data.config.name} no longer lists {absent[0]}, whose group is needed; restore the table")

@@ -14,7 +14,6 @@ EXTRAS = {
     "datasets": "hf",
     "huggingface_hub": "hub",
     "torch_pruning": "slim",
-    "webdataset": "wds",
 }  # package → the extra that brings it
 
 

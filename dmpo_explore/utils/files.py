@@ -133,6 +133,19 @@ def _sums(folder: Path, facts: str) -> dict[str, str]:
     return {name: sha256(path) for name, path in names.items() if name != facts}
 
 
+def expanded(text: str | Path) -> Path:
+    """A path in which ``~`` is the home folder; ValueError where there is no such folder.
+
+    Example:
+        >>> expanded("photos/cats").as_posix()
+        'photos/cats'
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{str(text)!r}: ~ names no home folder; write ./{text} if it is a file's name") from None
+
+
 def cache_dir() -> Path:
     """Folder of downloads: ``DMPO_EXPLORE_CACHE`` where it is set, else the user's cache; it need not exist.
 

@@ -29,7 +29,6 @@ def test_shards_hold_different_files_of_few_pictures(tmp_path: Path, monkeypatch
 def test_a_recording_by_two_processes_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("webdataset")
     monkeypatch.setattr(recording, "RESULTS", tmp_path)
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", os.environ.get("DMPO_EXPLORE_RUNS", "runs"))  # the benchmark sets it
     assert recording.main(["--images", "300", "--write"]) == 0

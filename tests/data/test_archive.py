@@ -29,6 +29,14 @@ def test_no_file_leaves_its_folder(cache: Path) -> None:
     assert unpack_images(packed) == folder
 
 
+def test_a_folder_around_everything_is_skipped_and_one_beside_images_is_not() -> None:
+    assert unpack_images(zipped("photos/a/1.png", "photos/b/2.png")).name == "photos"
+    stray = ".DS_Store", "Thumbs.db", "README.txt", ".hidden/x"
+    assert unpack_images(zipped("photos/a/1.png", "photos/b/2.png", *stray)).name == "photos"
+    for names in (("a/1.png", "b/2.png"), ("a/1.png", "2.png")):
+        assert (unpack_images(zipped(*names)) / "a" / "1.png").is_file()
+
+
 @pytest.mark.parametrize("damage", [b"no archive", zipped(), zipped("a/1.png", "b/2.png")[:-30]])
 def test_what_cannot_be_unpacked_leaves_nothing(cache: Path, damage: bytes) -> None:
     with pytest.raises(ValueError, match="ZIP file"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 from PIL import Image
 
 from dmpo_explore.config import DataConfig
+from dmpo_explore.data.image_set import Pool
 from dmpo_explore.data.images import images_of, open_data
+from dmpo_explore.data.known import DATASETS
 from dmpo_explore.data.manifest import make_manifest, manifest_splits, write_manifest
 from dmpo_explore.data.splits import cuts_calibration
 from dmpo_explore.runs.config_file import read_config
@@ -53,6 +56,20 @@ def test_a_run_without_one_gets_one_in_hindsight() -> None:
     assert np.ptp(np.bincount(labels)) <= 2  # every class alike
     with pytest.raises(ValueError, match="trained without one, and 0 images that it did not use are fewer than 143"):
         images_of(DataConfig("digits", calibration=False), "calibration")
+
+
+def test_groups_are_not_divided_in_hindsight(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = DATASETS["digits"]
+
+    def read(split: str, root: Path | None) -> Pool:
+        pool = source.read(split, root)
+        return pool._replace(groups=np.arange(len(pool.labels)) // 4)
+
+    monkeypatch.setitem(DATASETS, "digits", replace(source, read=read, grouped=True))
+    data = DataConfig("digits", calibration=False, train_size=100)
+    assert len(images_of(data, "train")) == 100
+    with pytest.raises(ValueError, match="its groups, which must stay together, would be divided; train with --calib"):
+        images_of(data, "calibration")
 
 
 def test_folders_are_divided_by_the_rule(tmp_path: Path) -> None:

@@ -202,6 +202,11 @@ def test_readable_names_and_grouped_tables(tmp_path: Path) -> None:
     (tmp_path / "names.json").write_text('{"cat": "Katze"}')
     found = check_data(DataConfig(str(tmp_path / "own"), class_names=str(tmp_path / "names.json")), thumbnails=1)
     assert found.class_names == ("Katze", "dog") and [*found.thumbnails] == ["Katze", "dog"]
+    rows = [f"own/{name}/{i:02d}.png,{name},video {i // 2}" for name in ("cat", "dog") for i in range(20)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,group", *rows]))
+    found = check_data(DataConfig(str(tmp_path / "list.csv"), class_names=str(tmp_path / "names.json")))
+    assert found.class_names == ("Katze", "dog") and found.ready and ", whole groups, with seed 0" in found.rule
+    assert sum(totals(found).values()) == 40 and all(count % 4 == 0 for count in totals(found).values())
 
 
 def test_a_plan_says_what_a_training_does(tmp_path: Path) -> None:

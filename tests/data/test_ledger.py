@@ -20,7 +20,7 @@ from tiny import tiny_options
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data.check import check_data
 from dmpo_explore.data.folders import FolderData
-from dmpo_explore.data.images import load_images, open_data
+from dmpo_explore.data.images import data_stamp, load_images, open_data
 from dmpo_explore.data.ledger import LedgerLine, ledger_values, read_ledger
 from dmpo_explore.data.listing import LINKED
 from dmpo_explore.data.manifest import make_manifest, read_manifest, write_manifest
@@ -81,7 +81,11 @@ def test_a_known_data_set_with_a_broken_file(tmp_path: Path, monkeypatch: pytest
     folder = fill(tmp_path / "caltech101" / "101_ObjectCategories", ("ant", "bass"))
     (folder / "ant" / "03.png").write_bytes(b"no image")
     found = check_data(DataConfig("caltech101", root=str(tmp_path), skip_broken=True))
-    assert found.ready and len(found.left_out) == 1 and sum(line.found for line in found.ledger.values()) == 39
+    assert found.ready and len(found.left_out) == 1 and sum(line.found for line in found.ledger.values()) == 40
+    assert [line.left_out for line in found.ledger.values() if line.left_out] == [{"broken or too large": 1}]
+    stamp = data_stamp(found.data)
+    (folder / "ant" / "03.png").write_bytes(b"no image either")
+    assert stamp and data_stamp(found.data) not in (stamp, "")
 
 
 def test_a_linked_subfolder_is_reported_and_a_linked_class_is_read(tmp_path: Path) -> None:
@@ -143,6 +147,14 @@ def test_the_manifest_keeps_it_and_who_reads_it_compares(tmp_path: Path) -> None
     (tmp_path / "manifest.csv").write_text(json.dumps(values) + "\n" + rest)
     older = read_manifest(tmp_path)
     assert older is not None and older.ledger == {} and older.counts == made.counts
+
+
+def test_a_file_that_is_added_after_the_check_is_said_to_be(tmp_path: Path) -> None:
+    data = divided(tmp_path / "own")
+    found = check_data(data)
+    paint(tmp_path / "own" / "test" / "cat" / "more.png", 240)
+    with pytest.raises(ValueError, match=r"own: files were added or removed while the images were checked; repeat"):
+        make_manifest(data, check=found)
 
 
 def test_who_checks_the_images_counts_the_inputs_again(tmp_path: Path) -> None:

@@ -50,6 +50,14 @@ def test_a_misspelt_folder_or_table_is_named(tmp_path: Path) -> None:
             _ = open_data(DataConfig(str(tmp_path / typed))).splits
 
 
+@pytest.mark.parametrize("name", ["~no-such-user/photos", "~no-such-user/list.csv", "wds/~no-such-user/shards"])
+def test_the_home_of_an_unknown_user_is_named(name: str) -> None:
+    with pytest.raises(ValueError, match=r"'~no-such-user/\w+(\.csv)?': ~ names no home folder; write \./~no-such"):
+        _ = open_data(DataConfig(name)).splits
+    with pytest.raises(ValueError, match="names no home folder"):
+        open_data(DataConfig("digits", class_names="~no-such-user/names.csv")).located()
+
+
 def test_moved_to_another_kind_of_place(tmp_path: Path) -> None:
     own = DataConfig(str(fill(tmp_path / "own")))
     (tmp_path / "list.csv").write_text("path,label\n")

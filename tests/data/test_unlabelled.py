@@ -88,6 +88,18 @@ def test_broken_ones_stop_or_are_left_out(data: DataConfig, tmp_path: Path) -> N
     assert len(make_manifest(data).unlabelled) == 10  # it makes the check itself
 
 
+def test_a_broken_one_takes_no_labelled_image_of_its_relative_name_away(
+    data: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paint(tmp_path / "cat" / "02.png", 220)
+    (tmp_path / "cat" / "01.png").write_bytes(b"broken")
+    monkeypatch.chdir(tmp_path)
+    found = check_data(DataConfig("own", unlabelled="cat", skip_broken=True))
+    assert [*found.left_out] == [str(tmp_path / "cat" / "01.png")] and len(found.hashes) == 41
+    manifest = make_manifest(DataConfig("own", unlabelled="cat", skip_broken=True), check=found)
+    assert sum(map(len, manifest.files.values())) == 40 and len(manifest.unlabelled) == 1
+
+
 @pytest.mark.parametrize("more", ["own/more", ".", "own"])
 def test_a_folder_that_shares_images_with_the_data_is_the_one_finding(
     data: DataConfig, tmp_path: Path, more: str

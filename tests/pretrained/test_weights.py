@@ -283,8 +283,12 @@ def test_pip_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     """Else it writes on into a folder that the next fetch has cleared."""
     file = tmp_path / "pip.py"  # in place of pip: it would take a minute
     file.write_text("import time; print('started', flush=True); time.sleep(60)")
-    how: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": tmp_path}
-    with subprocess.Popen([sys.executable, "-c", PIP, "download"], **how) as process:
+    (tmp_path / "here").mkdir()
+    for name in ("pip.py", "threading.py"):  # what lies in the working directory is not run
+        (tmp_path / "here" / name).write_text("raise SystemExit(3)")
+    how: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": tmp_path / "here"}
+    how["env"] = os.environ | {"PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen([sys.executable, *PIP, "download"], **how) as process:
         assert process.stdin and process.stdout and process.stdout.readline() == b"started\n"
         process.stdin.close()  # as the system closes what a killed process held
         assert process.wait(10) == 1

@@ -13,6 +13,7 @@ from own_images_folder import fill
 from dmpo_explore.config import DataConfig, ModelConfig
 from dmpo_explore.data.image_data import ImageData
 from dmpo_explore.data.image_set import ImageSet
+from dmpo_explore.data.manifest import make_manifest
 from dmpo_explore.data.torch_loaders import make_loader
 from dmpo_explore.models.factory import build_model
 from dmpo_explore.models.flops import config_flops
@@ -38,6 +39,17 @@ def test_only_the_training_split_is_read(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found.record.meta.exit_blocks == tuple(range(1, 7)) and found.record.meta.split == "val"
     again = probe(DataConfig("digits"), TINY, images=240)
     assert again.to_dict() == found.to_dict()
+
+
+def test_broken_images_are_left_out_where_that_is_asked_for(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "own", count=50)
+    for path in folder.glob("cat/0*.png"):
+        path.write_bytes(b"broken")
+    data = DataConfig(str(folder), skip_broken=True)
+    found = probe(data, TINY)
+    assert found.n_train + found.record.n_images == make_manifest(data).counts["train"]
+    with pytest.raises(ValueError, match="cannot be read as an image"):
+        probe(DataConfig(str(folder)), TINY)
 
 
 def test_compute_is_that_of_the_model_to_be_trained() -> None:

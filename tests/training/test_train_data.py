@@ -81,6 +81,23 @@ def test_whole_groups_of_a_plug_ins_files_are_held_out(tmp_path: Path, monkeypat
     assert found.groups.tolist() == [files.index(found.train.pixels.paths[i]) // 2 for i in found.train.indices]
 
 
+@pytest.mark.parametrize("held", [True, False])
+def test_a_run_on_a_grouped_table_resumes_after_images_were_added(tmp_path: Path, held: bool) -> None:
+    fill(tmp_path / "images", count=40)
+    rows = [f"images/{name}/{i:02d}.png,{name},{name} {i // 2}" for name in ("cat", "dog") for i in range(40)]
+    (table := tmp_path / "list.csv").write_text("\n".join(["path,label,group", *rows[:30], *rows[40:70]]))
+    config = replace(CONFIG, data=DataConfig(str(table)), model=replace(CONFIG.model, earlier_exits=held))
+    new = training_images(config)
+    assert new.manifest is not None and (new.groups is not None) == held
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(config.to_json())
+    write_manifest(tmp_path / "run", new.manifest)
+    table.write_text("\n".join(["path,label,group", *rows]))
+    with pytest.warns(UserWarning, match="20 added"):
+        again = training_images(config, Run(tmp_path / "run"))
+    assert again.train.fingerprint == new.train.fingerprint and repr(again.groups) == repr(new.groups)
+
+
 def test_whole_groups_of_groceries_are_held_out() -> None:
     config = replace(CONFIG, data=DataConfig("grocery"), model=replace(CONFIG.model, earlier_exits=True))
     found = training_images(config)

@@ -78,7 +78,7 @@ def test_every_optional_import_of_the_package_names_its_extra() -> None:
     texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / "dmpo_explore").rglob("*.py")}
     found = [(path.name, *one) for path, text in texts.items() for one in _imports(ast.parse(text))]
     assert {name for _, name, _ in found if name in optional} == {
-        "onnxruntime", "optuna", "sqlalchemy", "datasets", "huggingface_hub", "webdataset", "ipywidgets",
+        "onnxruntime", "optuna", "sqlalchemy", "datasets", "huggingface_hub", "ipywidgets",
         "torch_pruning", "transformers",
         "fastapi", "uvicorn",
     }  # fmt: skip
@@ -93,4 +93,4 @@ def test_every_extra_that_is_named_exists() -> None:
     folders = [ROOT / name for name in ("dmpo_explore", "app", "notebooks", "benchmarks")]
     texts = [path.read_text(encoding="utf-8") for folder in folders for path in folder.rglob("*.py")]
     named = {extra for text in texts for extra in NAMED.findall(text)}
-    assert {"app", "hf", "notebooks", "onnx", "search", "wds"} <= named <= set(EXTRAS)
+    assert {"app", "hf", "notebooks", "onnx", "search"} <= named <= set(EXTRAS)

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,8 +103,7 @@ def create(name: ReaderName, part: str, root: Path | None, **options: Any) -> An
     import timm.data
 
     try:
-        with _quiet():
-            return timm.data.create_dataset(str(name), root=path_text(root), split=part, is_training=False, **options)
+        return timm.data.create_dataset(str(name), root=path_text(root), split=part, is_training=False, **options)
     except (OSError, RuntimeError, AssertionError) as error:
         cause = " ".join(str(error).split())
         fix = f"fetch it with `dmpo-explore fetch --data {name}`, or name its folder with --data-root"
@@ -119,14 +116,3 @@ def path_text(root: Path | None) -> str | None:
 
 def in_folder(root: Path | None) -> str:
     return "" if root is None else f" in {root}"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Context without timm's warning that shards have no _info.json, which they need not have."""
-    log = logging.getLogger("timm.data.readers.reader_wds")
-    before, log.level = log.level, logging.ERROR
-    try:
-        yield
-    finally:
-        log.level = before

@@ -1,9 +1,9 @@
-"""Parts of data sets opened by timm: `timm.data.create_dataset` for ``torch/``, ``hfds/``, ``wds/`` and ``tfds/``.
+"""Parts of data sets by timm's names: ``torch/``, ``hfds/`` and ``tfds/`` by `timm.data.create_dataset`, and ``wds/``.
 
 In: a `ReaderName`, a part as the reader calls it, and the folder of data sets. Out: an `OpenedPart`: names, targets,
 class names and the bytes of every image, by position. timm finds part, images and targets. Ours: images are decoded as
-image files are (`decode_image`); shards of webdataset are read by position, where timm streams them; a folder that
-``datasets`` saved (`save_to_disk`) is opened by its `load_from_disk`, which timm does not call.
+image files are (`decode_image`); shards of webdataset are read by position (`tar_shards`), where timm streams them; a
+folder that ``datasets`` saved (`save_to_disk`) is opened by its `load_from_disk`, which timm does not call.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ...utils.extras import extra_imports
+from ...utils.files import expanded
 from ...utils.registry import lookup
 from ..folders import split_folders
 from ..image_set import StoredImages, pack, unpack
@@ -34,7 +34,7 @@ from .opening import (
     numbered,
     path_text,
 )  # fmt: skip
-from .tar_shards import counted_samples, read_samples, shards_of
+from .tar_shards import part_info, read_samples, shards_of
 
 MOST_BYTES = 4 * 2**30  # of images that can only be read in order, and are kept in memory
 TORCH = {  # timm's names of torchvision's data sets → their parts
@@ -51,14 +51,14 @@ def part_names(name: ReaderName, root: Path | None) -> tuple[str, ...]:
         FileNotFoundError, ValueError: there is no such data set. ImportError: a package is missing.
     """
     if name.reader == "wds":
-        return tuple(shards_of(Path(name.rest).expanduser()))
+        return tuple(shards_of(expanded(name.rest)))
     if name.reader == "hfds":
         return hugging_face_parts(name, root)
     if name.reader == "tfds":
         with _tensorflow_datasets(name):
             import tensorflow_datasets
 
-            place = Path(root or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+            place = expanded(root or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
             if not (found := sorted(path.parent for path in place.glob(f"{name.rest}/**/dataset_info.json"))):
                 fix = f"it is downloaded by `dmpo-explore fetch --data {name}` alone"
                 raise FileNotFoundError(f"{name} is not in {place}; {fix}")
@@ -139,14 +139,10 @@ def _arrays(part: str, count: int, content: Callable[[int], bytes]) -> StoredIma
 
 def _open_shards(name: ReaderName, part: str, root: Path | None, keys: Keys) -> OpenedPart:
     del root
-    with extra_imports(f"{name}", "wds"):
-        import webdataset  # noqa: F401  (timm reads the shards' list with it)
-    folder = Path(name.rest).expanduser().resolve()  # webdataset takes "pipe:…" for a command, where that is relative
-    listed = shards_of(folder)[part]
-    found = create(name, "::".join(listed), folder).reader.split_info
-    label_key = keys.label or found.alt_label or None
-    samples = read_samples(folder, [*found.filenames], image_key=keys.image, label_key=label_key)
-    if (counted := counted_samples(folder, part)) not in (None, len(samples)):
+    folder = expanded(name.rest).resolve()
+    counted, label_key = part_info(folder, part)
+    samples = read_samples(folder, shards_of(folder)[part], image_key=keys.image, label_key=keys.label or label_key)
+    if counted not in (None, len(samples)):
         raise ValueError(
             f"{folder} lists {counted:,} samples of {part} (num_samples), and its shards hold {len(samples):,}; "
             "correct the list, or fetch the shards again"

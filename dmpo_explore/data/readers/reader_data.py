@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...config import DataConfig
+from ...utils.files import expanded
 from ...utils.progress import Progress
 from ...utils.typing import Ints
 from ..image_data import FileRow, ImageData, absolute
 from ..image_set import ChosenImages, ImageSet, Pool, StoredImages, VerifiedImages
 from ..labels import refused, wrong_label
 from ..names import ReaderName, data_dir
-from ..splits import SPLITS, divide, split_of
+from ..splits import SPLITS, cuts_calibration, divide, split_of
 from . import parts
 from .opening import Keys, OpenedPart
 
@@ -49,7 +50,7 @@ class ReaderData(ImageData):
     def __init__(self, config: DataConfig, name: ReaderName) -> None:
         super().__init__(config)
         self.name = name
-        self.root = Path(config.root).expanduser() if config.root is not None else None
+        self.root = expanded(config.root) if config.root is not None else None
         self.keys = Keys(config.image_key, config.label_key)
         self._opened: dict[str, OpenedPart] = {}
         self._stored: dict[str, Pool] = {}
@@ -76,17 +77,25 @@ class ReaderData(ImageData):
     def _undivided(self) -> bool:
         return len(self.part_of) == 1
 
+    @cached_property
+    def _calibrated(self) -> bool:
+        """Whether an undivided data set gets a calibration split."""
+        if self.config.calibration is not None:
+            return self.config.calibration
+        labels = self.part(self.part_of["train"]).labels
+        return cuts_calibration(None, len(labels) // 10, labels)
+
     @property
     def given(self) -> tuple[str, ...]:
         if not self._undivided:
             return tuple(self.part_of)
-        return ("train", "val", *["calibration"] * bool(self.config.calibration), "test")
+        return ("train", "val", *["calibration"] * self._calibrated, "test")
 
     @property
     def given_rule(self) -> str:
         if not self._undivided:
             return ", ".join(f"{split} is its {part}" for split, part in self.part_of.items())
-        shares = "60/10/10/20" if self.config.calibration else "80/10/10"
+        shares = "60/10/10/20" if self._calibrated else "80/10/10"
         return f"{shares} % of every class into {', '.join(self.given)}, with seed {self.config.seed}"
 
     def read(self, split: str) -> Pool:
@@ -99,8 +108,8 @@ class ReaderData(ImageData):
 
     @cached_property
     def _divided(self) -> dict[str, Ints]:
-        pool, config = self.part(self.part_of["train"]), self.config
-        how: dict[str, Any] = {"seed": config.seed, "calibration": bool(config.calibration)}
+        pool = self.part(self.part_of["train"])
+        how: dict[str, Any] = {"seed": self.config.seed, "calibration": self._calibrated}
         return divide(pool.labels, class_names=pool.class_names, **how)
 
     def part(self, part: str) -> Pool:

@@ -100,13 +100,15 @@ def read_samples(
     ]
 
 
-def counted_samples(folder: Path, part: str) -> int | None:
-    """The number of samples that a file ``_info.json`` gives for a part (``num_samples``); None without one."""
+def part_info(folder: Path, part: str) -> tuple[int | None, str | None]:
+    """What a file ``_info.json`` gives for a part: the number of samples (``num_samples``), and the field of the
+    samples' ``.json`` that holds the class (``alt_label``); None where it gives none."""
     for name in INFO:
         if lexists(folder / name):
-            count = read_json(folder / name)["splits"][part].get("num_samples")
-            return whole_number(count) if count is not None else None
-    return None
+            about = read_json(folder / name)["splits"][part]
+            count = about.get("num_samples")
+            return whole_number(count) if count is not None else None, str(about.get("alt_label") or "") or None
+    return None, None
 
 
 def _by_info(path: Path) -> dict[str, list[str]]:

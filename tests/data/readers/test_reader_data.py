@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import sys
 import tarfile
@@ -75,6 +76,15 @@ def test_two_shards_without_splits_are_divided(tmp_path: Path) -> None:
     assert len({*names}) == 40 and names[0].startswith("train/images-0.tar/00")
     drawn = make_manifest(replace(data, train_size=10))
     assert drawn.counts["train"] == 10 and len(drawn.unused) == 22
+
+
+def test_many_images_without_splits_are_divided_as_a_folder_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dmpo_explore.data.splits.LEAST_CALIBRATION", 4)
+    data = DataConfig(f"wds/{two_shards(tmp_path / 'shards')}")
+    manifest = make_manifest(data)
+    assert manifest.counts == {"train": 24, "val": 4, "calibration": 4, "test": 8}
+    assert manifest.rule.startswith("60/10/10/20 % of every class into train, val, calibration, test")
+    assert "calibration" not in make_manifest(replace(data, calibration=False)).counts
 
 
 def test_without_a_test_part_val_is_test(tmp_path: Path) -> None:
@@ -226,14 +236,29 @@ def test_rows_without_a_class_are_named(tmp_path: Path) -> None:
         images_of(DataConfig(f"hfds/{tmp_path / 'bare'}", label_key="kind"), "train")
 
 
-@pytest.mark.parametrize(("package", "extra"), [("datasets", "hf"), ("webdataset", "wds")])
-def test_a_missing_package_names_its_extra(
-    package: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    name = f"hfds/{tmp_path}" if package == "datasets" else f"wds/{two_shards(tmp_path)}"
-    with pytest.raises(ImportError, match=rf"needs {package}, which is not installed: pip.*dmpo-explore.{extra}"):
-        load_images(name, "train")
+def test_a_missing_package_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ImportError, match=r"needs datasets, which is not installed: pip.*dmpo-explore.hf"):
+        load_images(f"hfds/{tmp_path}", "train")
+
+
+def test_shards_need_no_package_and_any_name_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "webdataset", None)
+    shard(tmp_path / "train-{0..1}|9.tar", 0, 20)
+    shard(tmp_path / "test-a::b.tar", 20, 4)
+    assert [len(load_images(f"wds/{tmp_path}", split)) for split in ("train", "val", "test")] == [16, 4, 4]
+
+
+def test_the_class_is_the_field_that_the_list_of_shards_names(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for number in range(20):
+            add(archive, f"{number:04d}.png", encoded(number))
+            add(archive, f"{number:04d}.json", json.dumps({"kind": number % 2, "other": 1}).encode())
+    about = {"filenames": ["a.tar"], "shard_lengths": [20], "num_samples": 20, "alt_label": "kind"}
+    (tmp_path / "_info.json").write_text(json.dumps({"splits": {"train": about, "test": about}}))
+    assert load_images(f"wds/{tmp_path}", "test").labels.tolist() == [0, 1] * 10
+    with pytest.raises(ValueError, match=r"gives no class as a whole number \(KeyError\('sort'\)\)"):
+        images_of(DataConfig(f"wds/{tmp_path}", label_key="sort"), "test")
 
 
 def test_tfds_says_what_it_needs_and_reads_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,6 +329,13 @@ def test_the_check_before_a_training_looks_at_them(tmp_path: Path) -> None:
     assert found.findings[1].places == ("train/train-0000.tar/0003.png = test/test-0000.tar/twin.png",)
     with pytest.raises(ValueError, match="test/test-0000.tar/broken.png cannot be read as an image"):
         found.require()
+
+
+def test_leaving_out_broken_files_is_refused(tmp_path: Path) -> None:
+    data = DataConfig(f"wds/{split_shards(tmp_path / 'shards')}", skip_broken=True)
+    for checked in (check_data(data), check_data(open_data(data), quick=True)):
+        with pytest.raises(ValueError, match=r"leaves out single files; wds/.* has none. Leave the option out"):
+            checked.require()
 
 
 def test_classes_are_the_numbers_that_there_are(tmp_path: Path) -> None:
