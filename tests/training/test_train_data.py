@@ -76,7 +76,8 @@ def test_whole_groups_of_a_plug_ins_files_are_held_out(tmp_path: Path, monkeypat
         return Pool(ImageFiles(paths), labels[rows], ("cat", "dog"), np.arange(40)[rows] // 2)
 
     monkeypatch.setitem(DATASETS, "mine", Source("Mine", "MIT", read, lambda root: tmp_path, grouped=True))
-    found = training_images(replace(CONFIG, data=DataConfig("mine", root=str(tmp_path))))
+    data = DataConfig("mine", root=str(tmp_path))
+    found = training_images(replace(CONFIG, data=data, model=replace(CONFIG.model, earlier_exits=True)))
     assert found.groups is not None and isinstance(found.train.pixels, ImageFiles)
     assert found.groups.tolist() == [files.index(found.train.pixels.paths[i]) // 2 for i in found.train.indices]
 
