@@ -14,7 +14,6 @@ from dmpo_explore_app.state import opened_scores as state
 
 import dmpo_explore as dx
 
-MOST_MB = 100  # of an uploaded file, as server.maxUploadSize
 Scores = dict[str, own_runs.OwnScores]
 
 
@@ -34,13 +33,13 @@ def from_file() -> tuple[str, Scores]:
     `dx.runs.read_scores`."""
     with st.container(horizontal=True, gap="medium", vertical_alignment="top", key="own_uploads"):
         shown = st.file_uploader(
-            "Scores of every exit (NPZ or CSV)", type=["npz", "csv"], key=state.FILE, max_upload_size=MOST_MB
+            "Scores of every exit (NPZ or CSV)", type=["npz", "csv"], key=state.FILE, max_upload_size=access.MOST_MB
         )
         held_out = st.file_uploader(
             "Held-out scores, to fit thresholds on (optional)",
             type=["npz", "csv"],
             key=state.HELD_OUT,
-            max_upload_size=MOST_MB,
+            max_upload_size=access.MOST_MB,
         )
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="own_more"):
         st.text_input(

@@ -18,7 +18,6 @@ PAGES = {  # that need no model: view → name, icon
     "views/decide.py": ("Decide", ":material/balance:"),
     "views/image.py": ("One image", ":material/image_search:"),
 }
-MOST_MB = 1000  # of a ZIP file; larger ones are unpacked by hand
 
 
 def page() -> None:
@@ -78,8 +77,7 @@ def choose() -> str:
         st.checkbox("Calibration split even if small", key=data_choices.CALIBRATION, persist_state="session")
     if chosen == data_choices.FOLDER:
         st.file_uploader(
-            "Or the folder as a ZIP file", ["zip"], key=data_choices.ZIP, max_upload_size=MOST_MB,
-            on_change=data_choices.receive_zip, width=420,
+            "Or the folder as a ZIP file", ["zip"], key=data_choices.ZIP, on_change=data_choices.receive_zip, width=420,
         )  # fmt: skip
         if reason := notes.read(notes.ZIP):
             messages.notice(f"That ZIP file cannot be used: {messages.with_code(reason, 300)}.")
