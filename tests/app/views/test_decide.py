@@ -60,6 +60,10 @@ def test_opens_with_runs_on_the_same_images(tmp_path: Path, monkeypatch: pytest.
     assert dict(app.query_params) == {}  # bare until something is changed
     checked(app.slider(key="budget slider").set_value(0.6).run())
     assert app.number_input(key="gflops").value == 0.6
+    slider = app.slider(key="budget slider")
+    checked(slider.set_value(slider.min).run())  # 0.0240006, what exit 1 of demo-cnn needs
+    assert app.number_input(key="gflops").value == 0.0241 and "where all images exit, needs 0.024 " not in texts(app)
+    checked(app.slider(key="budget slider").set_value(0.6).run())
     assert {key: app.query_params[key] for key in ("gflops", "runs")} == {
         "gflops": "0.6",
         "runs": ",".join(names),
