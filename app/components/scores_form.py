@@ -55,7 +55,8 @@ def from_file() -> tuple[str, Scores]:
         title = shown.name.rpartition(".")[0]
     elif held_out is not None and (opened := state.opened()):
         title, found = opened[0].title, {split: opened[0].scores[split] for split in opened[0].splits()[:1]}
-    for split, file in {"test": shown, "val": held_out}.items():
+    held = "calibration" if "val" in found else "val"
+    for split, file in {"test": shown, held: held_out}.items():
         if file is None or not title:
             continue
         make = partial(dx.runs.read_scores, file.getvalue(), file.name, flops=flops, split=split)
