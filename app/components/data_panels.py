@@ -66,13 +66,15 @@ def choose_classes(found: dx.data.DataCheck) -> ClassView:
     return view
 
 
-def counts(found: dx.data.DataCheck, rows: Sequence[int]) -> None:
+def counts(found: dx.data.DataCheck, rows: Sequence[int], shown: Sequence[int]) -> None:
+    """Bars of the classes of a page, ``shown``, and a table of all ``rows``."""
+    labels = dx.figures.unique_labels(found.class_names)  # of all: their numbers do not depend on what is shown
+    bars = {split: values[list(shown)] for split, values in found.counts.items()}
+    figure = dx.figures.class_counts_figure(bars, [labels[c] for c in shown])
+    text = f"Images of {len(shown)} of {len(found.class_names)} classes by split; the table has the numbers."
+    widgets.chart(figure, "data counts", 110 + 22 * len(shown), text)
     names = [found.class_names[c] for c in rows]
     by_split = {split: values[list(rows)] for split, values in found.counts.items()}
-    labels = dx.figures.unique_labels(found.class_names)  # of all: their numbers do not depend on what is shown
-    figure = dx.figures.class_counts_figure(by_split, [labels[c] for c in rows])
-    text = f"Images of {len(rows)} of {len(found.class_names)} classes by split; the table has the numbers."
-    widgets.chart(figure, "data counts", 110 + 22 * len(rows), text)
     table = pd.DataFrame({"class": names} | by_split | {"all": sum(by_split.values())})
     with st.expander("As a table", icon=":material/table:"):
         st.dataframe(table, hide_index=True, key="data table")

@@ -8,8 +8,8 @@ from typing import Literal
 import streamlit as st
 from dmpo_explore_app import access, messages
 from dmpo_explore_app.components import data_panels, fetch_offer, folder_panels, progress, scores_form
-from dmpo_explore_app.services import data_check, downloads, own_runs
-from dmpo_explore_app.state import data_choices, notes, opened_scores, panels, url
+from dmpo_explore_app.services import class_rows, data_check, downloads, own_runs
+from dmpo_explore_app.state import class_view, data_choices, notes, opened_scores, panels, url
 
 import dmpo_explore as dx
 
@@ -97,16 +97,21 @@ def report(found: dx.data.DataCheck) -> None:
     data_panels.numbers(found)
     view = data_panels.choose_classes(found)
     rows = data_check.rows(found, view)
+    pages = max(1, -(-len(rows) // class_rows.PAGE))
+    first = class_rows.PAGE * class_view.page(view, pages)
+    shown = rows[first : first + class_rows.PAGE]
     with st.container(key="halves"):
         left, right = st.columns([6, 6], gap="medium")
     with left:
         st.header("Images by class", anchor=False)
-        data_panels.counts(found, rows)
+        data_panels.counts(found, rows, shown)
         st.header("What a training does", anchor=False)
         data_panels.plan(found)
     with right:
         st.header("A few of every class", anchor=False)
-        data_panels.contact_sheet(found, rows)
+        data_panels.contact_sheet(found, shown)
+    if pages > 1:
+        st.pagination(pages, key=class_view.pager_key(view, pages))
     if weights is not None:
         fetch_offer.offer(weights, "The check needs no model; a training usually starts from these weights.")
 

@@ -10,6 +10,7 @@ import visiting
 from dirty_folder import BROKEN, clean_folder, dirty_folder, draw
 from dmpo_explore_app.components import data_panels
 from dmpo_explore_app.services import class_rows, data_check, downloads
+from dmpo_explore_app.state import class_view
 from dmpo_explore_app.state import data_choices as state
 from listening import listen
 from made_up import HOSTILE, MAIN
@@ -182,7 +183,7 @@ def test_open_to_others_no_folder_is_checked(tmp_path: Path, monkeypatch: pytest
     assert checked(app.run()).selectbox(key=state.DATA).value in dx.data.DATASETS
 
 
-def test_hundreds_of_classes_are_found_ordered_and_cut(tmp_path: Path) -> None:
+def test_hundreds_of_classes_are_found_ordered_and_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for c in range(30):
         for i in range(5 + c // 3):
             draw(tmp_path / "own" / f"class {c:02d}" / f"{i}.png")
@@ -196,6 +197,16 @@ def test_hundreds_of_classes_are_found_ordered_and_cut(tmp_path: Path) -> None:
     assert len(app.dataframe[0].value) == 20
     checked(app.text_input(key=state.FIND).set_value("class 29").run())
     assert app.dataframe[0].value["class"].tolist() == ["class 29"]
+    monkeypatch.setattr(class_rows, "PAGE", 12)
+    view = class_rows.ClassView("class", "most images", "ends")
+    app.session_state[class_view.pager_key(view, 3)] = 3
+    checked(app.text_input(key=state.FIND).set_value("class").run())
+    assert len(app.dataframe[0].value) == 30 and contact_sheet(app).count("<li") == 6
+
+
+def contact_sheet(app: AppTest) -> str:
+    (body,) = [html.proto.body for html in app.get("html") if "dx-contact" in html.proto.body]
+    return body
 
 
 @pytest.mark.slow
