@@ -311,6 +311,14 @@ def test_what_fails_meanwhile_is_a_notice(root: Path, monkeypatch: pytest.Monkey
     assert "there is no job" not in texts(checked(app.run()))  # said once
 
 
+def test_a_job_waits_for_another_that_is_being_trained(root: Path) -> None:
+    jobs.start(tiny_config(), "first")
+    jobs.stop("first")
+    jobs.start(tiny_config(), "second")
+    shown = texts(button(opened(), "Start again"))
+    assert "'second' is being trained; 'first' can go on when it has ended" in shown and "beside=" not in shown
+
+
 def test_a_failure_says_why_and_a_log_is_text(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     become(f"import sys; sys.exit({f'error: no luck with {HOSTILE}'!r})", monkeypatch, tmp_path)
     job = jobs.start(Config(DataConfig(HOSTILE)), "mine")
