@@ -85,7 +85,8 @@ class Guard:
             query = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
             if scope["type"] == "http" and access.is_token(dict(query).get("token", "")):
                 rest = urlencode([(name, value) for name, value in query if name != "token"])
-                answer = RedirectResponse("/" + scope["path"].lstrip("/") + f"?{rest}" * bool(rest), 303)  # "//x": a host
+                place = "/" + scope["path"].lstrip("/")  # "//x" is a host
+                answer = RedirectResponse(f"{place}?{rest}" if rest else place, 303)
                 answer.set_cookie(
                     cookie, access.cookie_value(), httponly=True, samesite="lax"
                 )  # a link elsewhere may lead here
