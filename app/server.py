@@ -2,8 +2,8 @@
 
 `scripts/app` and `dmpo-explore app` start this file; Streamlit finds ``app`` in it. In: requests. Out: what Streamlit
 answers, with security headers; a refusal where the host's name is not one of ``server.allowedHosts``, also for plain
-HTTP, or where a token is set and the request does not show it; no metrics. To other machines no folder of this one is
-named: Streamlit's own first message holds main.py's path.
+HTTP, or where a token is set and the request does not show it, or where a shared session sends a large upload; no
+metrics. To other machines no folder of this one is named: Streamlit's own first message holds main.py's path.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
+from urllib.parse import parse_qsl, urlencode
 
 import streamlit as st
 from dmpo_explore_app import access, poster, preload
@@ -82,9 +82,11 @@ class Guard:
         if not access.is_allowed(headers):
             await _refuse(scope, receive, guarded, REFUSED, 421)
         elif access.token() and not access.shows_token(headers, cookie := _cookie(scope)):
-            given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])
-            if scope["type"] == "http" and access.is_token(given[0]):
-                answer = RedirectResponse("/" + scope["path"].lstrip("/"), 303)  # "//x" is a host
+            query = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+            if scope["type"] == "http" and access.is_token(dict(query).get("token", "")):
+                rest = urlencode([(name, value) for name, value in query if name != "token"])
+                place = "/" + scope["path"].lstrip("/")  # "//x" is a host
+                answer = RedirectResponse(f"{place}?{rest}" if rest else place, 303)
                 answer.set_cookie(
                     cookie, access.cookie_value(), httponly=True, samesite="lax"
                 )  # a link elsewhere may lead here
@@ -95,6 +97,8 @@ class Guard:
             await _refuse(scope, receive, guarded, "Not found\n", 404)
         elif access.listens_locally() and access.is_local_request(headers):
             await self.app(scope, receive, guarded)
+        elif scope.get("method") == "PUT" and not _is_small(headers):
+            await _refuse(scope, receive, guarded, f"At most {access.MOST_MB} MB are taken.\n", 413)
         else:
             await self.app(scope, receive, without_folders(guarded))
 
@@ -112,6 +116,12 @@ class Guard:
 def _cookie(scope: Scope) -> str:
     """Name of the cookie with the token: a browser keeps one jar for all ports of a machine."""
     return f"dmpo-explore-{(scope.get('server') or ('', ''))[1]}"
+
+
+def _is_small(headers: access.Headers) -> bool:
+    """Whether a request has, and states, at most `access.MOST_MB`; Streamlit leaves a widget's limit to the browser."""
+    sizes = [value for name, value in headers if name.lower() == "content-length"]
+    return all(size.isdecimal() and int(size) <= access.MOST_MB * 2**20 for size in sizes or ["unknown"])
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, text: str, status: int) -> None:

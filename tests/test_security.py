@@ -6,7 +6,6 @@ import tomllib
 from pathlib import Path
 
 from dmpo_explore_app import access
-from dmpo_explore_app.components import scores_form
 from dmpo_explore_app.services import live_session, model_queue
 
 from dmpo_explore.data import image_files
@@ -21,7 +20,8 @@ def test_the_limits_are_those_of_the_code() -> None:
     million, webp = image_files.MOST_PIXELS // 10**6, image_files.MOST_PIXELS_OF["WEBP"] // 10**6
     scans = f"{image_files.MOST_SCANS} scans"
     assert f"{million} million (WebP: {webp} million), {image_files.MOST_SIDE:,} a side, {scans}" in TEXT
-    assert f"upload, message of the WebSocket | {SERVER['maxUploadSize']} MB, {SERVER['maxMessageSize']} MB" in TEXT
+    assert f"message of the WebSocket | {access.MOST_MB} MB, {SERVER['maxMessageSize']} MB" in TEXT
+    assert f"a ZIP file of images, from a private session | {SERVER['maxUploadSize']:,} MB;" in TEXT
     assert f"before it is decoded | {image_files.MOST_BYTES // 2**20} MB |" in TEXT
     assert f"requests that wait for a model | {model_queue.MOST_WAITING};" in TEXT
     assert f"live runs at the same time | {live_session.MOST_AT_ONCE} |" in TEXT
@@ -29,7 +29,6 @@ def test_the_limits_are_those_of_the_code() -> None:
 
 
 def test_streamlit_is_told_the_same() -> None:
-    assert SERVER["maxUploadSize"] == scores_form.MOST_MB
     assert SERVER["address"] == "localhost" and SERVER["allowedHosts"] == list(access.LOCAL_NAMES)
     assert all(map(access.is_loopback, access.LOCAL_NAMES))
 
@@ -37,7 +36,7 @@ def test_streamlit_is_told_the_same() -> None:
 def test_the_proxies_pass_on_the_host_and_close_the_metrics() -> None:
     nginx, caddy = (TEXT.split(f"```{name}", 1)[1].split("```", 1)[0] for name in ("nginx", "caddy"))
     assert "proxy_set_header Host $host;" in nginx and "proxy_set_header Upgrade $http_upgrade;" in nginx
-    most = SERVER["maxUploadSize"] + 1  # with what surrounds a file
+    most = access.MOST_MB + 1  # with what surrounds a file
     assert f"client_max_body_size {most}m;" in nginx and f"max_size {most}MB" in caddy
     assert "auth_basic_user_file" in nginx and "basic_auth" in caddy  # Caddy passes on the host by itself
     assert all("/_stcore/metrics" in config for config in (nginx, caddy))

@@ -117,7 +117,8 @@ def classes(sides: Sequence[Side], choice: dx.analysis.RunChoice) -> go.Figure:
         f"{some or 'Those on which the runs differ most'} at this budget, in that order."
         + f" Struck out above: {struck}." * bool(struck)
     )
-    figure = dx.figures.class_accuracy_figure(top, list(comparison.run_numbers(sides).values()))
+    labels = comparison.axis_labels(sides, top)
+    figure = dx.figures.class_accuracy_figure(top, list(comparison.run_numbers(sides).values()), labels=labels)
     alt = f"Accuracy of each run on each class; they differ most on {frame.index[0]}."
     widgets.chart(figure, "decide classes", 110 + (16 + 5 * len(sides)) * len(top), alt)
     return figure

@@ -6,6 +6,7 @@ import html
 import math
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 import streamlit as st
@@ -65,13 +66,15 @@ def choose_classes(found: dx.data.DataCheck) -> ClassView:
     return view
 
 
-def counts(found: dx.data.DataCheck, rows: Sequence[int]) -> None:
+def counts(found: dx.data.DataCheck, rows: Sequence[int], shown: Sequence[int]) -> None:
+    """Bars of the classes of a page, ``shown``, and a table of all ``rows``."""
+    labels = dx.figures.unique_labels(found.class_names)  # of all: their numbers do not depend on what is shown
+    bars = {split: values[list(shown)] for split, values in found.counts.items()}
+    figure = dx.figures.class_counts_figure(bars, [labels[c] for c in shown])
+    text = f"Images of {len(shown)} of {len(found.class_names)} classes by split; the table has the numbers."
+    widgets.chart(figure, "data counts", 110 + 22 * len(shown), text)
     names = [found.class_names[c] for c in rows]
     by_split = {split: values[list(rows)] for split, values in found.counts.items()}
-    labels = dx.figures.unique_labels(found.class_names)  # of all: their numbers do not depend on what is shown
-    figure = dx.figures.class_counts_figure(by_split, [labels[c] for c in rows])
-    text = f"Images of {len(rows)} of {len(found.class_names)} classes by split; the table has the numbers."
-    widgets.chart(figure, "data counts", 110 + 22 * len(rows), text)
     table = pd.DataFrame({"class": names} | by_split | {"all": sum(by_split.values())})
     with st.expander("As a table", icon=":material/table:"):
         st.dataframe(table, hide_index=True, key="data table")
@@ -94,17 +97,25 @@ def contact_sheet(found: dx.data.DataCheck, rows: Sequence[int]) -> None:
     st.html(f'<ul class="dx-gallery dx-contact">{"".join(items)}</ul>')
 
 
+def start(found: dx.data.DataCheck) -> dx.Config:
+    """The recipe for photographs on these images, of which digits stay upright."""
+    config = replace(training_form.presets()[training_form.OWN], data=found.data)
+    flip = found.data.name not in training_choices.UPRIGHT
+    return replace(config, training=replace(config.training, flip=flip))
+
+
 def plan(found: dx.data.DataCheck) -> None:
-    """What a training with the usual settings does with these images, and its command."""
-    config = dx.Config(found.data)
+    """What the training that `next_steps` offers does with these images, and its command."""
+    config = start(found)
     shown = dx.data.training_plan(found, config)
     shown["risk control"] = dx.fitting.certifiable(found.n_calibration)
     shown["resizing"] = shown["resizing"].replace(" x ", " × ")
     table = pd.DataFrame(
-        {"what": [*shown], "with the usual settings": [access.without_paths(text) for text in shown.values()]}
+        {"what": [*shown], "by the recipe for photographs": [access.without_paths(text) for text in shown.values()]}
     )
     st.table(table, hide_index=True, alt="What a training does with these images.")
-    command = ["dmpo-explore", "train", *config.to_arguments(), "--name", "mine", "--record"]
+    beside = dx.Config(found.data, training=dx.TrainingConfig(flip=config.training.flip)).to_arguments()
+    command = ["dmpo-explore", "train", "--recipe", "photographs", *beside, "--name", "mine", "--record"]
     if access.is_private():
         st.code(shlex.join(command), language="sh", wrap_lines=True)
 
@@ -112,10 +123,9 @@ def plan(found: dx.data.DataCheck) -> None:
 def next_steps(found: dx.data.DataCheck, *, weights: bool) -> None:
     """Buttons to a training's form and, where the backbone's ``weights`` are here, to a forecast, which follows."""
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="next_steps"):
-        start = training_form.presets()[training_form.OWN].updated({"data.name": found.data.name})
         if st.button(
             "Train on these images", key=state.TRAIN, type="primary", icon=":material/model_training:",
-            on_click=training_choices.start_with, args=(training_form.OWN, start),
+            on_click=training_choices.start_with, args=(training_form.OWN, start(found)),
         ):  # fmt: skip
             st.switch_page("views/training.py")
         asked = weights and notes.read(notes.FORECAST) == found.data

@@ -68,7 +68,7 @@ def question(runs: Sequence[dx.Run], split: str) -> Wanted:
         _times(runs)
     st.slider(
         "Budget", low, max(high, 1.01 * low), key=state.SLIDER, step=(high - low) / 200 or low, format="%.3g",
-        on_change=state.slid, args=(unit,), label_visibility="collapsed",
+        on_change=state.slid, args=(unit, comparison.upwards(low)), label_visibility="collapsed",
     )  # fmt: skip
     for reason in (refused or ([] if times else [NO_TIMES])) if wished == "ms" else []:
         messages.notice(reason)

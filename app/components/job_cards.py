@@ -112,6 +112,8 @@ def _buttons(job: dx.jobs.Job, status: dx.jobs.Status) -> None:
 def _act(action: Callable[[str], object], name: str) -> None:
     try:
         access.check_private("Trainings are controlled")
+        if action is dx.jobs.resume and (others := [other for other in running() if other != name]):
+            raise FileExistsError(f"{others[0]!r} is being trained; {name!r} can go on when it has ended or is stopped")
         action(name)
     except (OSError, ValueError) as error:
         notes.write(notes.JOB, str(error))

@@ -126,11 +126,12 @@ def start(run: dx.Run, split: str, policy: dx.Policy, record: dx.ExitRecord) -> 
 
 
 def current(run: dx.Run, split: str) -> LiveSession | None:
-    """The session's live run of this record; one of another record is stopped, and reported if it was at work."""
+    """The session's live run of this record; one of another record is ended, and reported if it was at work."""
     session = state.current()
     if session is None or session.record_key == live_session.record_key(run, split):
         return session
-    if session.live.look().alive:
-        messages.notice("Another run or split was chosen, so the live run was ended.")
-    state.end()
+    alive, stopped = session.live.look().alive, state.end()
+    if alive:
+        what = "was ended" if stopped else "is left to the page that began it; without one it ends in a minute"
+        messages.notice(f"Another run or split was chosen, so the live run {what}.")
     return None

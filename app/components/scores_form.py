@@ -14,7 +14,6 @@ from dmpo_explore_app.state import opened_scores as state
 
 import dmpo_explore as dx
 
-MOST_MB = 100  # of an uploaded file, as server.maxUploadSize
 Scores = dict[str, own_runs.OwnScores]
 
 
@@ -34,13 +33,13 @@ def from_file() -> tuple[str, Scores]:
     `dx.runs.read_scores`."""
     with st.container(horizontal=True, gap="medium", vertical_alignment="top", key="own_uploads"):
         shown = st.file_uploader(
-            "Scores of every exit (NPZ or CSV)", type=["npz", "csv"], key=state.FILE, max_upload_size=MOST_MB
+            "Scores of every exit (NPZ or CSV)", type=["npz", "csv"], key=state.FILE, max_upload_size=access.MOST_MB
         )
         held_out = st.file_uploader(
             "Held-out scores, to fit thresholds on (optional)",
             type=["npz", "csv"],
             key=state.HELD_OUT,
-            max_upload_size=MOST_MB,
+            max_upload_size=access.MOST_MB,
         )
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom", key="own_more"):
         st.text_input(
@@ -56,7 +55,8 @@ def from_file() -> tuple[str, Scores]:
         title = shown.name.rpartition(".")[0]
     elif held_out is not None and (opened := state.opened()):
         title, found = opened[0].title, {split: opened[0].scores[split] for split in opened[0].splits()[:1]}
-    for split, file in {"test": shown, "val": held_out}.items():
+    held = "calibration" if "val" in found else "val"
+    for split, file in {"test": shown, held: held_out}.items():
         if file is None or not title:
             continue
         make = partial(dx.runs.read_scores, file.getvalue(), file.name, flops=flops, split=split)

@@ -17,7 +17,10 @@ NOVEL = 0.99  # share of the val images with closer neighbours from which an ima
 
 
 def novelty_warning(answers: ImageAnswers) -> None:
-    share, _ = image_answers.novelty(answers)
+    try:
+        share, _ = image_answers.novelty(answers)
+    except (OSError, ValueError):  # of a val record that is broken or stale
+        return
     if share >= NOVEL:
         messages.notice(
             "**Its answers are unlike those on val.** Its nearest neighbours there are farther away than those of "

@@ -125,7 +125,7 @@ def _widget(option: str) -> None:
     elif tuple in found.kinds:
         st.text_input(found.title, max_chars=100, **shared)
     else:
-        least, most = state.bounds(option)
+        least, most = state.wider_bounds(option)
         if int not in found.kinds:
             shared |= {"step": 0.0005 if "_lr" in found.name else 0.05, "format": "%g"}
         elif found.optional:

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 from dmpo_explore_app.components import widgets
 from dmpo_explore_app.messages import escape_markdown
-from dmpo_explore_app.services import records
+from dmpo_explore_app.services import records, run_facts
 from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.records import Stamp
 from dmpo_explore_app.state import targets
@@ -24,13 +24,16 @@ WAYS = {  # as `dx.analysis.transfer` has them: fitted on, tested on, held
 
 def draw(point: OperatingPoint) -> None:
     run, target = point.run, targets.chosen() or dx.fitting.DEFAULT_TARGET
-    for place in dx.analysis.transfer_places(run):
-        with st.container(key=f"transfer {place}"):
+    home = run_facts.data(run.config.data.name)
+    for number, place in enumerate(dx.analysis.transfer_places(run)):
+        away = run_facts.data(place)
+        away = f"{away} (there)" if away == home else away
+        with st.container(key=f"transfer {number}"):
             stamps = tuple(records.stamp(run, split) for split in run.splits())
             found = _found(str(run.path), stamps, place, point.policy.name, target)
-            st.markdown(_story(found, run.config.data.name, place))
-            figure = dx.figures.transfer_figure(found, run.config.data.name, place)
-            widgets.chart(figure, f"transfer figure {place}", HEIGHT, _alt(found, place))
+            st.markdown(_story(found, home, away))
+            figure = dx.figures.transfer_figure(found, home, away)
+            widgets.chart(figure, f"transfer figure {number}", HEIGHT, _alt(found, away))
             st.table(_table(found))
 
 

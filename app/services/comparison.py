@@ -18,6 +18,7 @@ import dmpo_explore as dx
 CURVE = 12  # budgets of the curve of differences
 AT_DEPTH = "confidence"  # the policy of a run at full depth; any policy that learns nothing
 ROUNDING = 1e-9  # of a mean of equal numbers, relative
+LONG = 200  # characters of a class's name in the table, and where a mark is pointed at
 FIRST = 6  # runs compared unless others are chosen
 
 
@@ -217,11 +218,19 @@ def interval(difference: float, low: float, high: float) -> str:
 
 
 def class_accuracy(sides: Sequence[Side]) -> pd.DataFrame:
-    """Accuracy by class, one column per run, sorted by how much the runs differ; classes without images are absent."""
-    index = pd.Index(dx.figures.unique_labels(sides[0].record.meta.class_names, 200), name="class")
-    columns = {s.name: dx.analysis.class_metrics(s.outcome)["accuracy"].to_numpy() for s in sides}
-    frame = pd.DataFrame(columns, index).dropna()
+    """Accuracy by class, one column per run, sorted by how much the runs differ; classes without images are absent.
+    They are the first run's: a file of scores may have more or fewer, which no image has."""
+    index = pd.Index(dx.figures.unique_labels(sides[0].record.meta.class_names, LONG), name="class")
+    columns = {s.name: dx.analysis.class_metrics(s.outcome)["accuracy"] for s in sides}
+    frame = pd.DataFrame(columns).reindex(range(len(index))).set_index(index).dropna()
     return frame.iloc[np.argsort(-np.ptp(frame.to_numpy(), axis=1), kind="stable")]
+
+
+def axis_labels(sides: Sequence[Side], frame: pd.DataFrame) -> list[str]:
+    """Short names of the classes of a `class_accuracy`; their numbers do not depend on which of them are shown."""
+    names = sides[0].record.meta.class_names
+    short = dict(zip(dx.figures.unique_labels(names, LONG), dx.figures.unique_labels(names), strict=True))
+    return [short[name] for name in frame.index]
 
 
 # -- figures --

@@ -36,10 +36,14 @@ def key(point: OperatingPoint) -> str:
 
 
 def found(point: OperatingPoint) -> Neighbours | None:
-    """The map, or None while it is made, which begins now; raises ValueError where it cannot be made."""
+    """The map, or None while it is made, which begins now, also after an attempt that failed: that raises once. Raises
+    ValueError where none can be made."""
     if not (name := key(point)):
         raise ValueError("a map needs features or logits")
-    work = _begun(records.stamp(point.run, point.split), name)
+    stamp = records.stamp(point.run, point.split)
+    work = _begun(stamp, name)
+    if work.done() and work.exception() is not None:
+        _begun.clear(stamp, name)
     return work.result() if work.done() else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from typing import Any
 
@@ -41,12 +42,27 @@ def kept(private: bool) -> Kept:
 
 @st.cache_resource(show_spinner=False)
 def _shared() -> Kept:
-    return Kept(96)
+    return _answers(96)
 
 
 @st.cache_resource(show_spinner=False, scope="session")
 def _of_this_session() -> Kept:
-    return Kept(8)
+    return _answers(8)
+
+
+_ANSWERS: weakref.WeakValueDictionary[int, Kept] = weakref.WeakValueDictionary()  # the stores of all sessions, by id
+
+
+def _answers(most: int) -> Kept:
+    kept = Kept(most)
+    _ANSWERS[id(kept)] = kept
+    return kept
+
+
+def _forget_answers() -> None:
+    for store in _ANSWERS.valuerefs():
+        if (kept := store()) is not None:
+            kept.forget()
 
 
 def model(run: dx.Run, device: str = "auto", merge: bool = False, precision: str = "no") -> dx.DMPO:
@@ -65,7 +81,7 @@ def weights_stamp(run: dx.Run) -> WeightsStamp:
 
 
 # Attribution maps hold their model: kept entries would keep a dropped model in memory.
-@st.cache_resource(max_entries=3, show_spinner="Loading the model …", on_release=lambda _: _shared().forget())
+@st.cache_resource(max_entries=3, show_spinner="Loading the model …", on_release=lambda _: _forget_answers())
 def _model(stamp: WeightsStamp, device: str, merge: bool, precision: str) -> dx.DMPO:
     return dx.load_run(stamp[0]).model(device, merge=merge, precision=precision)
 

@@ -1,4 +1,4 @@
-"""Which of many classes Explore's heat map shows, as its widgets and the address set it."""
+"""Which of many classes Explore's heat map shows, as its widgets and the address set it; pages of classes."""
 
 from __future__ import annotations
 

@@ -79,8 +79,9 @@ def validate_budget(unit: str, low: float, usual: float, reference: float) -> fl
     return value
 
 
-def slid(unit: str) -> None:
-    st.session_state[BUDGETS[unit]] = float(f"{st.session_state[SLIDER]:.3g}")
+def slid(unit: str, least: float) -> None:
+    """In a callback: take over the slider's place in three digits, ``least`` at its left end."""
+    st.session_state[BUDGETS[unit]] = max(float(f"{st.session_state[SLIDER]:.3g}"), least)
 
 
 def take_budget(unit: str, budget: float) -> None:

@@ -21,7 +21,7 @@ OFFERED = {"onnx": ("no", "int8")}  # engine → precisions, where they are not 
 DEVICES = {"auto": "GPU", "cpu": "CPU"}  # offered where there is a GPU
 DEFAULTS = {BATCH: "64", COUNT: "1000", ENGINE: "infer", PRECISION: "no", DEVICE: "auto"}
 BEGIN, RESUME, PAUSE, STOP, HELP, MORE = "begin", "resume", "pause", "stop", "measured", "live_settings"
-_SESSION = "_live"
+_SESSION, _FOUND = "_live", "_live_found"  # the live run; whether it was found by its token
 
 
 def validate(record: dx.ExitRecord) -> None:
@@ -38,7 +38,7 @@ def validate(record: dx.ExitRecord) -> None:
     choices.validate(DEVICE, tuple(DEVICES), DEFAULTS[DEVICE], "device", DEVICES)
     token = st.session_state.get(TOKEN)
     if current() is None and isinstance(token, str) and (found := live_session.kept(token)) is not None:
-        st.session_state[_SESSION] = found
+        st.session_state.update({_SESSION: found, _FOUND: True})
 
 
 def engine() -> str:
@@ -72,7 +72,7 @@ def current() -> LiveSession | None:
 
 
 def start(run: dx.Run, split: str, policy: dx.Policy, record: dx.ExitRecord) -> LiveSession:
-    """End this session's live run and start another with the validated choices; raises as
+    """`end` this session's live run and start another with the validated choices; raises as
     `live_session.open_session`."""
     end()
     state, count = st.session_state, n_images(record)
@@ -83,10 +83,13 @@ def start(run: dx.Run, split: str, policy: dx.Policy, record: dx.ExitRecord) -> 
     return session
 
 
-def end() -> None:
-    """Stop and forget this session's live run, if there is one."""
-    session = current()
+def end() -> bool:
+    """Forget this session's live run, if there is one, and stop it, unless it was found by its token: the page that
+    began it may still show it. Whether it was stopped."""
+    session, found = current(), st.session_state.pop(_FOUND, False)
     if session is not None:
-        session.stop()
+        if not found:
+            session.stop()
         del st.session_state[_SESSION]
     st.session_state.pop(TOKEN, None)
+    return not found

@@ -59,6 +59,15 @@ def bounds(option: str) -> tuple[float, float | None]:
     return found.ge or 0, most
 
 
+def wider_bounds(option: str) -> tuple[float, float | None]:
+    """`bounds` with the number that the form began with: a field would replace one beyond its ends by its smallest."""
+    least, most = bounds(option)
+    first = st.session_state[_BASE].get(option)
+    if first is None:
+        return least, most
+    return min(least, first), None if most is None else max(most, first)
+
+
 def begun() -> bool:
     return _BASE in st.session_state
 

@@ -110,7 +110,7 @@ def neighbours(point: OperatingPoint) -> None:
     """The map by t-SNE; while it is made, a look every few seconds."""
     try:
         found = image_maps.found(point)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of memory, or of a package that it uses: the rest of the page stays
         messages.problem("The map cannot be made.", error)
         return
     if found is not None:

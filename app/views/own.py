@@ -8,8 +8,8 @@ from typing import Literal
 import streamlit as st
 from dmpo_explore_app import access, messages
 from dmpo_explore_app.components import data_panels, fetch_offer, folder_panels, progress, scores_form
-from dmpo_explore_app.services import data_check, downloads, own_runs
-from dmpo_explore_app.state import data_choices, notes, opened_scores, panels, url
+from dmpo_explore_app.services import class_rows, data_check, downloads, own_runs
+from dmpo_explore_app.state import class_view, data_choices, notes, opened_scores, panels, url
 
 import dmpo_explore as dx
 
@@ -18,7 +18,6 @@ PAGES = {  # that need no model: view → name, icon
     "views/decide.py": ("Decide", ":material/balance:"),
     "views/image.py": ("One image", ":material/image_search:"),
 }
-MOST_MB = 1000  # of a ZIP file; larger ones are unpacked by hand
 
 
 def page() -> None:
@@ -78,8 +77,7 @@ def choose() -> str:
         st.checkbox("Calibration split even if small", key=data_choices.CALIBRATION, persist_state="session")
     if chosen == data_choices.FOLDER:
         st.file_uploader(
-            "Or the folder as a ZIP file", ["zip"], key=data_choices.ZIP, max_upload_size=MOST_MB,
-            on_change=data_choices.receive_zip, width=420,
+            "Or the folder as a ZIP file", ["zip"], key=data_choices.ZIP, on_change=data_choices.receive_zip, width=420,
         )  # fmt: skip
         if reason := notes.read(notes.ZIP):
             messages.notice(f"That ZIP file cannot be used: {messages.with_code(reason, 300)}.")
@@ -99,16 +97,21 @@ def report(found: dx.data.DataCheck) -> None:
     data_panels.numbers(found)
     view = data_panels.choose_classes(found)
     rows = data_check.rows(found, view)
+    pages = max(1, -(-len(rows) // class_rows.PAGE))
+    first = class_rows.PAGE * class_view.page(view, pages)
+    shown = rows[first : first + class_rows.PAGE]
     with st.container(key="halves"):
         left, right = st.columns([6, 6], gap="medium")
     with left:
         st.header("Images by class", anchor=False)
-        data_panels.counts(found, rows)
+        data_panels.counts(found, rows, shown)
         st.header("What a training does", anchor=False)
         data_panels.plan(found)
     with right:
         st.header("A few of every class", anchor=False)
-        data_panels.contact_sheet(found, rows)
+        data_panels.contact_sheet(found, shown)
+    if pages > 1:
+        st.pagination(pages, key=class_view.pager_key(view, pages))
     if weights is not None:
         fetch_offer.offer(weights, "The check needs no model; a training usually starts from these weights.")
 

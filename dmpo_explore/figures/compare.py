@@ -14,18 +14,21 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from .style import GREY, WHITE, add_band, as_text, class_labels, model_colour, model_line, new_figure, symbol
+from .style import GREY, WHITE, add_band, as_text, given_labels, model_colour, model_line, new_figure, symbol
 
 LANES = 0.7  # of the room between two classes: for the marks of all models
 GFLOPS_AXIS: dict[str, Any] = {"type": "log", "tickformat": "~g", "dtick": "D2"}  # ticks at 1, 2, 5, 10 …
 
 
-def class_accuracy_figure(accuracy: pd.DataFrame, colours: Sequence[int], template: str | None = None) -> go.Figure:
+def class_accuracy_figure(
+    accuracy: pd.DataFrame, colours: Sequence[int], template: str | None = None, labels: Sequence[str] | None = None
+) -> go.Figure:
     """Accuracy on each class, one row a class and one mark a model, each in a lane of its own, joined by a line.
 
     Args:
         accuracy: index classes (from top to bottom), one column a model, fractions.
         colours: number of each model's colour and symbol in the palette.
+        labels: shorter names for the axis, which differ (`unique_labels`); None: those of the index.
 
     Example:
         >>> import dmpo_explore as dx, pandas as pd
@@ -35,7 +38,8 @@ def class_accuracy_figure(accuracy: pd.DataFrame, colours: Sequence[int], templa
         ['a', 'b']
     """
     figure = new_figure(template, "accuracy", "")
-    names, whole = class_labels(list(accuracy.index)), [as_text(name) for name in accuracy.index]
+    whole = [as_text(name) for name in accuracy.index]
+    names = given_labels(list(accuracy.index) if labels is None else labels)
     rows = np.arange(len(names))
     for row, (low, high) in enumerate(zip(accuracy.min(axis=1), accuracy.max(axis=1), strict=True)):
         line = {"color": GREY, "width": 2}

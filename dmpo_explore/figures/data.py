@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 
-from .style import HATCH, class_labels, model_colour, new_figure
+from .style import HATCH, given_labels, model_colour, new_figure
 
 PATTERNS = ("", "/", ".", "x", "-")  # of the splits, beside their colours
 
@@ -23,9 +23,10 @@ def class_counts_figure(
 
     Args:
         counts: split → (C,) images of the classes, in the order of ``class_names``.
+        class_names: C labels that differ, shown as they are: those of `unique_labels`.
 
     Raises:
-        ValueError: a split has other than C counts.
+        ValueError: a split has other than C counts, or a label is there twice.
 
     Example:
         >>> import dmpo_explore as dx
@@ -33,7 +34,7 @@ def class_counts_figure(
         >>> [bars.name for bars in figure.data], figure.data[0].x.tolist()
         (['train', 'test'], [8, 3])
     """
-    labels = class_labels(class_names)
+    labels = given_labels(class_names)
     figure = new_figure(template, "images", "").update_layout(
         barmode="stack", bargap=0.25, legend={"traceorder": "normal"}
     )

@@ -175,10 +175,18 @@ def unique_labels(names: Sequence[object], longest: int = LONGEST_NAME) -> list[
         ['cat', 'dog (class 2)', 'dog (class 3)', 'black-foote…']
     """
     labels = [abbreviated(str(name), longest) for name in names]
-    often = Counter(labels)
-    return [label if often[label] == 1 else f"{label} (class {c})" for c, label in enumerate(labels, start=1)]
+    often, numbered = Counter(labels), [f"{label} (class {c})" for c, label in enumerate(labels, start=1)]
+    found = [label if often[label] == 1 else other for label, other in zip(labels, numbered, strict=True)]
+    return found if len({*found}) == len(found) else numbered  # a name may end in "(class 2)" itself
 
 
 def class_labels(names: Sequence[object]) -> list[str]:
     """`unique_labels` as Plotly shows them literally: categories of an axis."""
     return [as_text(label) for label in unique_labels(names)]
+
+
+def given_labels(labels: Sequence[object]) -> list[str]:
+    """Labels of some of the classes as Plotly shows them literally; ValueError where one is there twice."""
+    if len({*labels}) < len(labels):
+        raise ValueError("two classes have the same label; `dx.figures.unique_labels` of all classes tells them apart")
+    return [as_text(label) for label in labels]

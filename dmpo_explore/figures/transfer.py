@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
-from .style import GREY, model_colour, model_line, panels, symbol
+from .style import GREY, as_text, model_colour, model_line, panels, symbol
 
 if TYPE_CHECKING:
     from ..analysis.transfer import Transfer
@@ -41,10 +41,10 @@ def transfer_figure(found: Transfer, home: str, away: str, template: str | None 
     for i, (place, name) in enumerate((("home", home), ("away", away))):
         rows, mean = found.exits, found.exits[place]
         figure.add_scatter(
-            x=rows["exit"], y=mean, name=name, mode="lines+markers", line=model_line(i, 2), row=1, col=1,
+            x=rows["exit"], y=mean, name=as_text(name), mode="lines+markers", line=model_line(i, 2), row=1, col=1,
             error_y={"array": rows[f"{place}_high"] - mean, "arrayminus": mean - rows[f"{place}_low"], "thickness": 1},
             marker={"size": 7, "symbol": symbol(i)},
-            hovertemplate=f"{name}<br>exit %{{x}}: %{{y:.1%}}<extra></extra>",
+            hovertemplate="%{fullData.name}<br>exit %{x}: %{y:.1%}<extra></extra>",
         )  # fmt: skip
     rows = found.thresholds[found.thresholds["target"] == target].to_dict("records")
     points = [(_EXPECTED, rows[0]["fitted_flops"], rows[0]["fitted_accuracy"])]
@@ -60,9 +60,9 @@ def transfer_figure(found: Transfer, home: str, away: str, template: str | None 
     for i, (name, compute, accuracy) in enumerate(points):
         colour = GREY if name == _EXPECTED else model_colour(0 if i == 1 else 1)
         figure.add_scatter(
-            x=[compute], y=[accuracy], name=name, mode="markers", row=1, col=2,
+            x=[compute], y=[accuracy], name=as_text(name), mode="markers", row=1, col=2,
             marker={"size": 12, "symbol": symbol(i), "color": colour},
-            hovertemplate=f"{name}<br>accuracy %{{y:.1%}}<br>compute %{{x:.1%}}<extra></extra>",
+            hovertemplate="%{fullData.name}<br>accuracy %{y:.1%}<br>compute %{x:.1%}<extra></extra>",
         )  # fmt: skip
     figure.update_xaxes(title="exit", dtick=1, col=1).update_xaxes(
         title="compute", tickformat=".0%", rangemode="tozero", col=2

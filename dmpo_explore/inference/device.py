@@ -43,7 +43,8 @@ class GpuUse(NamedTuple):
 
 
 def gpu_use(device: str = "auto") -> GpuUse | None:
-    """Name, memory and power of the GPU that ``device`` stands for, as in `Run.model`; None if it is no NVIDIA GPU.
+    """Name, memory and power of the GPU that ``device`` stands for, as in `Run.model`; None if it is no NVIDIA GPU,
+    or one that no longer answers.
 
     Watts come from NVML and need the package ``nvidia-ml-py``; without it they are None.
 
@@ -55,9 +56,12 @@ def gpu_use(device: str = "auto") -> GpuUse | None:
 
     if not _is_gpu(device):
         return None
-    index = _index(device)
-    free, total = torch.cuda.mem_get_info(index)
-    return GpuUse(torch.cuda.get_device_name(index), total - free, total, gpu_watts(index))
+    try:
+        index = _index(device)
+        free, total = torch.cuda.mem_get_info(index)
+        return GpuUse(torch.cuda.get_device_name(index), total - free, total, gpu_watts(index))
+    except RuntimeError:
+        return None
 
 
 def describe_device(device: str = "auto") -> str:

@@ -29,7 +29,13 @@ async def _inner(scope: Any, receive: Any, send: Any) -> None:
 
 
 def answers(
-    kind: str, path: str = "/", host: str = "localhost:8501", query: str = "", cookie: str = ""
+    kind: str,
+    path: str = "/",
+    host: str = "localhost:8501",
+    query: str = "",
+    cookie: str = "",
+    method: str = "GET",
+    more: tuple[tuple[bytes, bytes], ...] = (),
 ) -> list[dict[str, Any]]:
     sent: list[dict[str, Any]] = []
 
@@ -39,8 +45,8 @@ def answers(
     async def receive() -> Any:
         return {"type": "http.disconnect"}
 
-    headers = [(b"host", host.encode()), (b"cookie", cookie.encode())]
-    scope = {"type": kind, "path": path, "headers": headers, "method": "GET", "query_string": query.encode()}
+    headers = [(b"host", host.encode()), (b"cookie", cookie.encode()), *more]
+    scope = {"type": kind, "path": path, "headers": headers, "method": method, "query_string": query.encode()}
     scope["server"] = ("localhost", 8501)
     result_of(server.Guard(_inner)(scope, receive, send))  # type: ignore[arg-type]
     return sent
@@ -79,6 +85,19 @@ def test_folders_are_blackened_for_other_machines_alone(monkeypatch: pytest.Monk
     assert not any(folder.encode() in sent["bytes"] for folder in access.folders()) and text["text"] == "text"
 
 
+def test_only_private_sessions_send_large_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    path, proxied, most = "/_stcore/upload_file/session/file", (b"x-forwarded-for", b"1.2.3.4"), access.MOST_MB * 2**20
+    cases = (((b"content-length", b"%d" % most),), ((b"content-length", b"%d" % (most + 1)),), ())
+
+    def statuses(*more: tuple[bytes, bytes]) -> list[int]:
+        return [answers("http", path, method="PUT", more=(*case, *more))[0]["status"] for case in cases]
+
+    assert statuses() == [200] * 3 and statuses(proxied) == [200, 413, 413]
+    assert answers("http", path, method="DELETE", more=(proxied,))[0]["status"] == 200
+    listen(monkeypatch, "0.0.0.0", "*")
+    assert statuses() == [200, 413, 413]
+
+
 def test_the_policy_admits_only_scripts_of_this_server() -> None:
     rules = dict(rule.split(" ", 1) for rule in server.content_policy().split("; "))
     sources = rules["script-src"].split()
@@ -97,6 +116,8 @@ def test_with_a_token_only_who_shows_it_is_answered(monkeypatch: pytest.MonkeyPa
     first = answers("http", "//evil.example/x", query=shown)[0]
     headers = dict(first["headers"])
     assert first["status"] == 303 and headers[b"location"] == b"/evil.example/x"
+    again = dict(answers("http", query=f"run=a%26b&{shown}&split=")[0]["headers"])
+    assert again[b"location"] == b"/?run=a%26b&split="
     cookie = headers[b"set-cookie"].decode()
     assert (
         cookie.startswith(f"dmpo-explore-8501={kept};")

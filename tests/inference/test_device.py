@@ -76,6 +76,15 @@ def test_a_part_of_a_gpu_has_no_energy_of_its_own(monkeypatch: pytest.MonkeyPatc
     assert energy_counter("cuda") is None and gpu_watts() is None
 
 
+@pytest.mark.usefixtures("two_gpus")
+def test_a_gpu_that_has_gone_away_has_no_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(index: int) -> None:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lost)
+    assert gpu_use() is None
+
+
 def test_without_nvml_there_is_no_power(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert gpu_use() is None

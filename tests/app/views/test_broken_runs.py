@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tiny import tiny_config
 from visiting import checked, opened
 
 from dmpo_explore import jobs
-from dmpo_explore.utils.files import write_text
+from dmpo_explore.utils.files import read_json, write_json, write_text
 
 PAGES = {
     "explore.py": (
@@ -46,6 +47,16 @@ def test_a_message_names_the_file(root: Path, view: str, broken: Broken) -> None
     assert {"broken", "other"} <= set(app.selectbox(key="run").options)
     checked(app.selectbox(key="run").set_value("other").run())
     assert view == "training.py" or (not app.error and len(app.metric) == 2)
+
+
+def test_one_image_needs_no_val_where_thresholds_are_fitted_elsewhere(root: Path) -> None:
+    records = root / "other" / "records"
+    shutil.copytree(records / "val", records / "calibration")
+    meta = read_json(records / "val" / "meta.json")
+    write_json(records / "calibration" / "meta.json", meta | {"split": "calibration"})
+    write_text(records / "val" / "meta.json", "{")
+    app = opened(MAIN.parent / "views" / "image.py", run="other")
+    assert not app.error and [header.value for header in app.header][-1] == "Images with similar answers"
 
 
 def test_a_run_at_work_says_what_it_does(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from dmpo_explore_app.services import comparison, downloads, live_session, model
 from dmpo_explore_app.state import panels
 from explore_page import checked
 from programs import answered, printed
+from synthetic import make_record
 from visiting import opened
 
 import dmpo_explore as dx
@@ -57,6 +60,10 @@ def test_opens_with_runs_on_the_same_images(tmp_path: Path, monkeypatch: pytest.
     assert dict(app.query_params) == {}  # bare until something is changed
     checked(app.slider(key="budget slider").set_value(0.6).run())
     assert app.number_input(key="gflops").value == 0.6
+    slider = app.slider(key="budget slider")
+    checked(slider.set_value(slider.min).run())  # 0.0240006, what exit 1 of demo-cnn needs
+    assert app.number_input(key="gflops").value == 0.0241 and "where all images exit, needs 0.024 " not in texts(app)
+    checked(app.slider(key="budget slider").set_value(0.6).run())
     assert {key: app.query_params[key] for key in ("gflops", "runs")} == {
         "gflops": "0.6",
         "runs": ",".join(names),
@@ -188,6 +195,23 @@ def test_class_accuracy_is_sorted_by_difference(runs: Path) -> None:
         )
     spread = (frame.max(axis=1) - frame.min(axis=1)).to_numpy()
     assert len(frame) == 10 and (np.diff(spread) <= 0).all()
+
+
+def test_classes_keep_their_numbers_and_may_be_more_in_another_run() -> None:
+    long = "a name of more than thirty-two characters: "
+    record = make_record(80, 3, 4, with_logits=False)
+    names = {"one": ("x", "y", f"{long}cat", f"{long}dog"), "other": tuple("abcdef"), "third": tuple("abcd")}
+    found = []
+    for name, given in names.items():
+        named = replace(record, meta=replace(record.meta, class_names=given))
+        outcome = dx.Outcome(named, np.zeros(80, int))
+        point = SimpleNamespace(run=SimpleNamespace(name=name), record=named, outcome=outcome)
+        found.append(comparison.Side(point, fitted=False))  # type: ignore[arg-type]
+    for some in (found[:2], found[1::-1], found[::2]):
+        assert len(comparison.class_accuracy(some)) == 4
+    top = comparison.class_accuracy(found).loc[[f"{long}dog"]]
+    figure = dx.figures.class_accuracy_figure(top, [0, 1, 2], labels=comparison.axis_labels(found, top))
+    assert figure.layout.yaxis.ticktext[0].endswith("… (class 4)") and figure.data[-1].text[0] == f"{long}dog"
 
 
 def test_the_difference_at_a_budget_is_the_tables(runs: Path) -> None:

@@ -22,12 +22,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dx.Run:
 
 def test_a_run_that_was_recorded_elsewhere_shows_what_thresholds_do_there(run: dx.Run) -> None:
     assert not checked(start(run="mine", view="elsewhere")).table
-    own = run.record("val")
+    own, place = run.record("val"), str(run.path.parent / "private" / "elsewhere")
     for split in ("calibration", "test"):
-        meta = replace(own.meta, data="elsewhere", split=split, images_sha256="")
+        meta = replace(own.meta, data=place, split=split, images_sha256="")
         replace(own, meta=meta).save(run.path / "records" / f"elsewhere-{split}")
     app = checked(start(run="mine", view="elsewhere", budget="80"))
-    found = dx.analysis.transfer_run(run, "elsewhere", [dx.Target.flops(0.8)])
+    found = dx.analysis.transfer_run(run, place, [dx.Target.flops(0.8)])
     shown = app.table[0].value
     assert shown["compute"].tolist() == [f"{share:.1%}" for share in found.thresholds["flops_fraction"]]
-    assert f"**{found.thresholds['flops_fraction'].iloc[1]:.0%}**" in " ".join(text.value for text in app.markdown)
+    said = " ".join(text.value for text in app.markdown)
+    assert f"**{found.thresholds['flops_fraction'].iloc[1]:.0%}**" in said and "its answers on elsewhere" in said
+    assert "private" not in said + str([chart.proto for chart in app.get("plotly_chart")])  # for shared sessions

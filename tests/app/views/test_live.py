@@ -185,6 +185,9 @@ def test_it_pauses_and_goes_on(root: Path) -> None:
 def test_another_run_ends_it_and_starting_again_begins_anew(root: Path) -> None:
     app = until(started(run="tiny", batch="8", count="endless"), lambda look: look.count.images > 0)
     first = live_of(app)
+    other = opened(run="tiny", live=app.session_state[live_state._SESSION].token)  # a second tab, which lets it be
+    other = checked(other.selectbox(key="run").set_value("foreign").run())
+    assert "left to the page that began it" in said(other) and first.look().alive
     app = checked(app.selectbox(key="run").set_value("foreign").run())
     assert "the live run was ended" in said(app) and first.look().state == "stopped"
     assert live_state._SESSION not in app.session_state

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import visiting
 from dirty_folder import BROKEN, clean_folder, dirty_folder, draw
+from dmpo_explore_app.components import data_panels
 from dmpo_explore_app.services import class_rows, data_check, downloads
+from dmpo_explore_app.state import class_view
 from dmpo_explore_app.state import data_choices as state
 from listening import listen
 from made_up import HOSTILE, MAIN
@@ -42,8 +44,8 @@ def cards(app: AppTest) -> list[str]:
 @pytest.mark.slow
 def test_a_known_data_set_is_shown_and_in_the_address() -> None:
     app = opened(data="digits")
-    assert "from 8 × 8 (median) to 70 × 70 pixels" in app.table[-1].value.to_csv()
-    assert list(app.table[-1].value.columns) == ["what", "with the usual settings"]
+    assert "from 8 × 8 (median) to 84 × 84 pixels" in app.table[-1].value.to_csv()
+    assert list(app.table[-1].value.columns) == ["what", "by the recipe for photographs"]
     assert "(14.3 a class)" in app.table[-1].value.to_csv()
     assert [header.value for header in app.header] == [
         "Images by class",
@@ -52,10 +54,12 @@ def test_a_known_data_set_is_shown_and_in_the_address() -> None:
     ]
     assert cards(app) == ["1,797", "10", "1.0", "8 × 8"] and "A training can start" in texts(app)
     assert "1,295 train, 143 val, 359 test · all 8 × 8 pixels · width / height 1.00 · " in texts(app)
-    assert "dmpo-explore train --data digits --name mine --record" in [code.value for code in app.code]
+    command = "dmpo-explore train --recipe photographs --data digits --no-flip --name mine --record"
+    assert command in [code.value for code in app.code]
     assert app.checkbox(key=state.CALIBRATION).label == "Calibration split even if small"  # large ones are made anyway
     checked(app.checkbox(key=state.CALIBRATION).check().run())
     assert "143 calibration" in texts(app)
+    assert command.replace("digits", "digits --calibration") in [code.value for code in app.code]
     assert "There is no data set 'nonsense' here" in texts(opened(data="nonsense"))
 
 
@@ -110,12 +114,16 @@ def test_checked_images_are_the_form_of_a_training(tmp_path: Path) -> None:
     own = clean_folder(tmp_path / "own")
     app = AppTest.from_file(str(MAIN), default_timeout=120)
     app.session_state[state.DATA], app.session_state[state.PLACE] = state.FOLDER, str(own)
+    app.session_state[state.CALIBRATION] = True
     checked(app.run())
     checked(app.switch_page("views/own.py").run())
     checked(app.button(key=state.TRAIN).click().run())
     assert [title.value for title in app.title] == ["How does it learn?"]
     app = checked(app.switch_page("views/training.py").run())
     assert app.session_state["train start"] == "my own images" and app.text_input(key="train folder").value == str(own)
+    assert app.session_state["train data.calibration"] is True and app.session_state["train training.flip"] is True
+    digits = data_panels.start(dx.data.check_data(dx.DataConfig("digits")))
+    assert not digits.training.flip and digits.training.teacher == "own"
 
 
 @pytest.mark.slow
@@ -175,7 +183,7 @@ def test_open_to_others_no_folder_is_checked(tmp_path: Path, monkeypatch: pytest
     assert checked(app.run()).selectbox(key=state.DATA).value in dx.data.DATASETS
 
 
-def test_hundreds_of_classes_are_found_ordered_and_cut(tmp_path: Path) -> None:
+def test_hundreds_of_classes_are_found_ordered_and_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for c in range(30):
         for i in range(5 + c // 3):
             draw(tmp_path / "own" / f"class {c:02d}" / f"{i}.png")
@@ -189,6 +197,16 @@ def test_hundreds_of_classes_are_found_ordered_and_cut(tmp_path: Path) -> None:
     assert len(app.dataframe[0].value) == 20
     checked(app.text_input(key=state.FIND).set_value("class 29").run())
     assert app.dataframe[0].value["class"].tolist() == ["class 29"]
+    monkeypatch.setattr(class_rows, "PAGE", 12)
+    view = class_rows.ClassView("class", "most images", "ends")
+    app.session_state[class_view.pager_key(view, 3)] = 3
+    checked(app.text_input(key=state.FIND).set_value("class").run())
+    assert len(app.dataframe[0].value) == 30 and contact_sheet(app).count("<li") == 6
+
+
+def contact_sheet(app: AppTest) -> str:
+    (body,) = [html.proto.body for html in app.get("html") if "dx-contact" in html.proto.body]
+    return body
 
 
 @pytest.mark.slow

@@ -263,6 +263,18 @@ def test_held_out_scores_may_come_later() -> None:
     assert cards(app) == expected_of(TEST, dx.fit_policy(VAL, "confidence", flops=0.7))
 
 
+def test_held_out_scores_stand_beside_a_record_of_val(tmp_path: Path) -> None:
+    VAL.save(tmp_path / "val")
+    app = explore(page(own_folder=str(tmp_path / "val")))
+    checked(app.switch_page(PAGE).run())
+    checked(app.segmented_control(key="own_from").set_value("a file").run())
+    app.file_uploader(key="own_held_out").set_value(("mine.npz", packed(TEST), "application/octet-stream"))
+    app = explore(checked(app.run()))
+    (run,) = app.session_state["_own_runs"]
+    assert run.splits() == ["val", "calibration"]
+    assert np.array_equal(run.record("val").labels, VAL.labels)
+
+
 def test_nothing_is_invented_about_them() -> None:
     app = page(own_file=packed(TEST, flops=[1, 2, 3, 4], reference_flops=4))
     assert "1, 2, 3, 4 FLOPs are less than any network needs" in texts(app)

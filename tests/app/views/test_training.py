@@ -24,6 +24,7 @@ from dmpo_explore import jobs
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.jobs.estimate import Rates
 from dmpo_explore.runs.store import load_run
+from dmpo_explore.utils.files import write_text
 
 HISTORY = "epoch,lambda_1,lambda_2,loss_1,loss_2,accuracy_1,accuracy_2,area\n1,.1,1,2,2,.5,.6,.5\n2,1,.1,1,1,.6,.7,.6\n"
 
@@ -155,6 +156,15 @@ def test_a_run_is_a_beginning_too(root: Path, monkeypatch: pytest.MonkeyPatch) -
     button(app, "Start training")
     config = load_run("demo-cnn").config
     assert started == [replace(config, training=replace(config.training, epochs=7))]
+
+
+@pytest.mark.usefixtures("all_fetched")
+def test_numbers_of_a_run_beyond_the_form_s_bounds_stay(root: Path) -> None:
+    far = {"training.epochs": 12_000, "training.validation_size": 5_000_000, "training.tuning_lr": 5e-7}
+    config = load_run("demo-cnn").config.updated(far | {"model.dropout": 0.995})
+    write_text(root / "far" / "config.json", config.to_json())
+    typed = command(begin_with(opened(run="far"), "like far"))
+    assert typed[2:-3] == config.to_arguments()
 
 
 def test_the_command_says_the_same(root: Path) -> None:
@@ -299,6 +309,14 @@ def test_what_fails_meanwhile_is_a_notice(root: Path, monkeypatch: pytest.Monkey
     button(app, "Remove card")
     assert "there is no job 'gone'" in texts(app)
     assert "there is no job" not in texts(checked(app.run()))  # said once
+
+
+def test_a_job_waits_for_another_that_is_being_trained(root: Path) -> None:
+    jobs.start(tiny_config(), "first")
+    jobs.stop("first")
+    jobs.start(tiny_config(), "second")
+    shown = texts(button(opened(), "Start again"))
+    assert "'second' is being trained; 'first' can go on when it has ended" in shown and "beside=" not in shown
 
 
 def test_a_failure_says_why_and_a_log_is_text(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
