@@ -35,20 +35,20 @@ def test_ctrl_c_leaves_a_study_that_goes_on_with_the_same_trial(
     done: tuple[Path, SearchFront, list[SearchStep]], runs: Path
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run_search("c", make_space(), trials=2, device="cpu", seed=0, progress=interrupt_at(1, 1))
+        run_search("c", make_space(), trials=3, device="cpu", seed=0, progress=interrupt_at(1, 1))
     before = load_front("c")
     assert before.trials["finished"] == 1 and before.trials["waiting"] == 1
     assert (runs / "c-001" / "checkpoint.pt").is_file() and len(before.epochs) == 3
     steps: list[SearchStep] = []
-    after = run_search("c", resume=True, trials=2, device="cpu", seed=0, progress=steps.append)
-    assert [(s.what, s.trial, s.epoch) for s in steps] == [("epoch", 1, 2), ("finished", 1, 2)]
-    assert after.trials["finished"] == 2 and after.trials["waiting"] == 0 and not (runs / "c-001").exists()
-    straight = [p for p in points(done[1]) if p[0] < 2]
-    assert points(after) == straight  # as if nothing had happened
+    after = run_search("c", resume=True, trials=3, device="cpu", seed=0, progress=steps.append)
+    assert [(s.what, s.trial, s.epoch) for s in steps][:2] == [("epoch", 1, 2), ("finished", 1, 2)]
+    assert after.trials["finished"] == 3 and after.trials["waiting"] == 0 and not (runs / "c-001").exists()
+    third = max(after.epochs["trial"])  # the second one's retry took its number
+    assert [(min(p[0], 2), *p[1:]) for p in points(after)] == points(done[1]) and third == 3
 
 
 def test_a_second_ctrl_c_loses_no_trial(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def second(study: optuna.Study, attempt: int) -> None:
+    def second(study: optuna.Study, attempt: int, *, lost: bool) -> None:
         raise KeyboardInterrupt  # between the trial's failure and its return to the queue; a kill leaves the same
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
