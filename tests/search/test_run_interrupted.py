@@ -16,7 +16,7 @@ from search_settings import PATIENCE, make_space, points
 
 from dmpo_explore.search import search_run
 from dmpo_explore.search.search_run import SearchStep, run_search
-from dmpo_explore.search.study import SearchFront, load_front, load_study
+from dmpo_explore.search.study import MARK, SearchFront, load_front, load_study
 from dmpo_explore.search.trial_storage import State, give_back
 
 pytestmark = [pytest.mark.usefixtures("runs"), pytest.mark.slow]
@@ -75,6 +75,16 @@ def test_a_run_of_the_users_is_left_after_ctrl_c(runs: Path, monkeypatch: pytest
     with suppress(FileExistsError):
         run_search("u", resume=True, trials=1, device="cpu", seed=0)
     assert (runs / "u-000" / "notes.txt").read_text() == "mine"
+
+
+def test_a_trial_does_not_take_a_run_that_has_its_name_in_this_root(runs: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_search("f", make_space(), trials=1, device="cpu", seed=0, progress=interrupt_at(0, 1))
+    (runs / "f-000" / MARK).unlink()  # as of `train --name f-000`, or of an earlier version
+    for _ in range(2):
+        with pytest.raises(OSError, match="f-000 has no mark of search 'f'.*: rename or remove it"):
+            run_search("f", resume=True, trials=1, device="cpu", seed=0)
+    assert (runs / "f-000" / "checkpoint.pt").is_file() and load_front("f").trials["waiting"] == 1
 
 
 def test_when_time_is_up_the_trial_waits(runs: Path) -> None:
