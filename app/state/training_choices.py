@@ -176,7 +176,8 @@ def fill(config: dx.Config) -> None:
         value = config.get(option)
         if option == "model.exits":
             value = found.typed(value)
-        st.session_state[key(option)] = 0.0 if found.zero_is_none and value is None else value
+        shown_as_zero = found.zero_is_none and int not in found.kinds  # else by an empty field
+        st.session_state[key(option)] = 0.0 if shown_as_zero and value is None else value
     if config.data.name not in dx.data.DATASETS:
         st.session_state[key("data.name")] = FOLDER
         st.session_state[FOLDER_PATH] = "" if config.data.name == FOLDER else config.data.name

@@ -47,7 +47,9 @@ def image_table(outcome: Outcome, paths: Sequence[str | Path] = ()) -> pd.DataFr
     _check_paths(record.n_images, paths)
     names = np.asarray(record.meta.class_names, dtype=object)
     indices = np.arange(record.n_images) if record.meta.indices is None else np.asarray(record.meta.indices)
-    columns: dict[str, Any] = {"image": indices} | ({"path": list(map(str, paths))} if len(paths) else {})
+    columns: dict[str, Any] = {"image": indices}
+    if len(paths):  # as objects: pandas' text must be UTF-8
+        columns["path"] = pd.Series(list(map(str, paths)), dtype=object)
     columns |= {"label": names[record.labels], "exit": outcome.exits + 1, "prediction": names[outcome.prediction]}
     columns |= {"confidence": outcome.confidence, "correct": outcome.correct}
     for k in range(record.n_exits):
@@ -80,7 +82,8 @@ def write_image_table(path: str | Path, table: pd.DataFrame) -> None:
         raise ValueError(f"{path} must end with {' or '.join(SUFFIXES)}")
     with atomic_file(path) as temporary:
         if path.suffix == ".csv":
-            table.drop(columns="embedding", errors="ignore").to_csv(temporary, index=False, lineterminator="\n")
+            rows = table.drop(columns="embedding", errors="ignore")
+            rows.to_csv(temporary, index=False, lineterminator="\n", errors="surrogateescape")  # names of files
             return
         try:
             table.to_parquet(temporary, index=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..utils.files import require_no_folder
+from ..utils.files import require_file_place
 from .options import data_options
 from .output import Bar, print_result, say
 from .root import DataPlace, Json, PlannedConfig, app
@@ -49,7 +49,7 @@ def data(
     from .contact_sheet import write_contact_sheet
 
     if sheet:
-        require_no_folder(sheet)
+        require_file_place(sheet)
     chosen = planned_config(path, config, settings)
     data = open_data(chosen.data)
     chosen = replace(chosen, data=data.config)

@@ -129,8 +129,10 @@ def _cached(backbone: str) -> str:
 def _present(data: str) -> str:
     try:
         return f"{len(load_images(data, 'train')):,} training images"
-    except (OSError, ValueError) as error:
-        return str(error)
+    except (OSError, ValueError, ImportError) as error:
+        return one_line(error)
+    except Exception as error:  # of a plug-in
+        return f"{type(error).__name__}: {one_line(error)}"
 
 
 @app.command()

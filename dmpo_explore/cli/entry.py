@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import NoReturn
 
@@ -15,7 +16,10 @@ FLAG = "--plugin"
 
 
 def main() -> None:
-    """Entry point of the command ``dmpo-explore``."""
+    """Entry point of the command ``dmpo-explore``; what it prints is UTF-8, whatever the system's encoding."""
+    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors=errors)
     kept, files = without_plugins(sys.argv[1:])
     for file in files:
         if file is None:

@@ -13,6 +13,7 @@ import typer
 from ..config import Config
 from ..jobs.progress_file import EVERY, ProgressFile
 from .output import Bar, print_result, say
+from .record import enable_ctrl_c
 from .root import Json, ProgressPath, app
 
 USUAL = Config()  # its backbone and data are fetched where nothing is named
@@ -40,6 +41,7 @@ def fetch(
 
     if not backbone and not data and not web:
         backbone, data = [USUAL.model.backbone], [USUAL.data.name]
+    enable_ctrl_c(progress)
     file = ProgressFile(progress)
 
     def on_weights(what: str, done: int, total: int) -> None:

@@ -122,7 +122,7 @@ def changed(base: Config, typed: Mapping[str, Any]) -> Config:
 
 
 def typed_values(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """``part.name`` → value, of the options of `Config` that were typed; 0 means None where 0 is not valid.
+    """``part.name`` → value, of the options of `Config` that were typed; None where 0 or an empty text stands for it.
 
     The file of a backbone of one's own is loaded.
     """
@@ -134,7 +134,9 @@ def typed_values(settings: Mapping[str, Any]) -> dict[str, Any]:
             typed["model.exits"] = parse_exits(typed["model.exits"])
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--exits") from None
-    return {key: None if OPTIONS[key].zero_is_none and value == 0 else value for key, value in typed.items()}
+    empty = {key for key, value in typed.items()
+             if (OPTIONS[key].zero_is_none and value == 0) or (OPTIONS[key].optional and value == "")}  # fmt: skip
+    return {key: None if key in empty else value for key, value in typed.items()}
 
 
 def fitted(config: Config, chosen: Collection[str], *, blocks: int | None = None) -> Config:

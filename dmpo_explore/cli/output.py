@@ -202,9 +202,18 @@ def say(text: str) -> None:
 
 @contextmanager
 def warnings_said() -> Iterator[None]:
-    """Context in which every `UserWarning` is one line on stderr, each printed once."""
-    with warnings.catch_warnings(record=True) as seen:
+    """Context in which every `UserWarning` is one line on stderr, at once, each printed once."""
+    seen = set[str]()
+
+    def once(message: Warning | str, *_: Any, **__: Any) -> None:
+        from tqdm import tqdm
+
+        text = " ".join(str(message).split())
+        if text not in seen:
+            seen.add(text)
+            tqdm.write(f"warning: {text}", file=sys.stderr)  # above a bar
+
+    with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = once
         yield
-    for text in dict.fromkeys(str(warning.message) for warning in seen):
-        say(f"warning: {text}")

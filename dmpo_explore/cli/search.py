@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import signal
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ..search.study import SearchFront
 
 SHOWN = 6  # points of the front in a line
+PATIENCE = 300  # seconds
 PREFERRED = SamplerConfig().sampler
 Sampler = Annotated[
     str | None, typer.Option(help=f"Proposes settings: {', '.join(SAMPLERS)}. Default: {PREFERRED}, or the study's.")
@@ -44,8 +46,6 @@ def space_from(file: Path | None, settings: Mapping[str, Any], resume: bool) -> 
 
     space = read_space(file) if file else default_space()
     space = space.fix(typed) if typed else space
-    if "model.backbone" in space.domains:
-        return space
     default = Config()
     in_file = [key for key in OPTIONS if space.base.get(key) != default.get(key)]
     space = dataclasses.replace(space, base=fitted(space.base, [*typed, *space.domains, *in_file]))
@@ -64,6 +64,30 @@ def sampler_from(name: str | None, settings: Mapping[str, Any]) -> SamplerConfig
     spelled = {key: settings.get(found.spelling.replace("-", "_")) for key, found in options_of(SamplerConfig).items()}
     typed = {key: value for key, value in {**spelled, "sampler": name}.items() if value is not None}
     return read_options(SamplerConfig, typed, "sampler") if typed else None
+
+
+def continued(study: str, sampler: SamplerConfig | None, **typed: Any) -> str:
+    """The command that continues a search.
+
+    Args:
+        sampler: the one that was typed. typed: option → value, of the other options that were.
+    """
+    found = options_of(SamplerConfig)
+    words = ["dmpo-explore", "search", "--resume", study]
+    for name, value in typed.items():
+        flag = f"--{name.replace('_', '-')}"
+        words += [flag] * value if isinstance(value, bool) else [] if value is None else [flag, f"{value}"]
+    for name, value in (sampler.values() if sampler else {}).items():
+        words += ["--sampler", value] if name == "sampler" else found[name].arguments(value)
+    return shlex.join(words)
+
+
+def _stop_as_ctrl_c() -> None:
+    """Let the end of a terminal or of a job give the trial back as Ctrl-C does, or it would count as killed by it."""
+    for name in ("SIGTERM", "SIGHUP"):
+        kind = getattr(signal, name, None)
+        if kind is not None and signal.getsignal(kind) is signal.SIG_DFL:
+            signal.signal(kind, signal.default_int_handler)
 
 
 class SearchProgress:
@@ -156,7 +180,7 @@ def search(
     patience: Annotated[
         int,
         typer.Option(min=1, help="Seconds without a sign of a worker after which another one may take over its trial."),
-    ] = 300,
+    ] = PATIENCE,
     device: Device = "auto",
     as_json: Json = False,
     **settings: Any,
@@ -183,19 +207,22 @@ def search(
         chosen = space_from(space, settings, resume is not None)
         study = resume or name or f"search-{datetime.now():%Y%m%d-%H%M%S}"
         begun = resume is not None or (name is not None and is_begun(name, storage))
+        proposing = sampler_from(sampler, settings)
+        _stop_as_ctrl_c()
         with Bar() as bar:
             shown = SearchProgress(bar, trials, minutes)
             try:
                 found = run_search(study, chosen, resume=begun, trials=trials, minutes=minutes,
-                                   storage=storage, device=device, sampler=sampler_from(sampler, settings),
+                                   storage=storage, device=device, sampler=proposing,
                                    seed=search_seed, stopping=stopping, patience=patience, progress=shown.step,
                                    on_step=shown.tick)  # fmt: skip
             except KeyboardInterrupt:
                 bar.clear()
-                limits = {"--trials": trials, "--minutes": minutes, "--storage": storage}
-                again = [word for name, value in limits.items() if value is not None for word in (name, f"{value}")]
-                again += ["--stopping"] * stopping
-                say(f"stopped; continue with: {shlex.join(['dmpo-explore', 'search', '--resume', study, *again])}")
+                again = continued(study, proposing, trials=trials, minutes=minutes, storage=storage, figure=figure,
+                                  search_seed=search_seed, stopping=stopping,
+                                  patience=None if patience == PATIENCE else patience,
+                                  device=None if device == "auto" else device)  # fmt: skip
+                say(f"stopped; continue with: {again}")
                 raise typer.Exit(130) from None
     if figure:
         draw_front(found, figure)

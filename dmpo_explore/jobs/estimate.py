@@ -45,7 +45,8 @@ class Rates:
 
     Args:
         steps: seconds of each timed step of ``batch_size`` images. validation, recording: seconds per image.
-        start: seconds from the process's begin to the first step. memory, device_memory: bytes at most.
+        start: seconds from the process's begin to the first step, without those of ``checking``, which are per file.
+        memory, device_memory: bytes at most.
         device: in words. train, val, test, calibration, unlabelled: numbers of images.
         answering: seconds for a teacher's answer to one view. teacher: rates of an own teacher.
 
@@ -71,6 +72,7 @@ class Rates:
     unlabelled: int = 0
     answering: float = 0.0
     teacher: Rates | None = None
+    checking: float = 0.0
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Rates:
@@ -127,6 +129,7 @@ def estimate_training(config: Config, rates: Rates) -> Estimate:
     answers = images * min(n_views(settings), settings.epochs)
     fixed = (
         rates.start
+        + (images + rates.val + rates.calibration + rates.test) * rates.checking
         + answers * rates.answering
         + settings.epochs * min(settings.validation_size, rates.val) * rates.validation
     )
@@ -181,6 +184,7 @@ def measure_rates(config: Config, device: str = "auto", progress: Progress | Non
     ends: list[float] = []
     manifests: list[Manifest] = []
     answered: list[tuple[float, int]] = []
+    checked: list[tuple[float, int]] = []
     found: dict[str, Any] = {}
 
     def on_epoch(model: DMPO, result: EpochResult) -> None:
@@ -203,14 +207,16 @@ def measure_rates(config: Config, device: str = "auto", progress: Progress | Non
         name = f"estimate-{time.time_ns()}"
         for _ in train_epochs(short, name, device=device, on_step=on_step, on_epoch=on_epoch,
                               on_answers=lambda done, total: answered.append((time.perf_counter(), done)),
+                              on_check=lambda done, total: checked.append((time.perf_counter(), done)),
                               on_data=manifests.append, most_images=_wanted(config)):  # fmt: skip
             pass
     counts = manifests[0].counts if config.data.skip_broken else sizes  # without the broken ones
     found |= {split: counts.get(split, 0) for split in sizes} | {"unlabelled": len(manifests[0].unlabelled)}
-    if spans := [(end - start, n - before) for (start, before), (end, n) in pairwise(answered) if n > before]:
-        seconds, answers = map(sum, zip(*spans, strict=True))
-        found["answering"] = seconds / answers
-        found["start"] -= seconds
+    for name, calls in (("answering", answered), ("checking", checked)):
+        if spans := [(end - start, n - before) for (start, before), (end, n) in pairwise(calls) if n > before]:
+            seconds, done = map(sum, zip(*spans, strict=True))
+            found[name] = seconds / done
+            found["start"] -= seconds
     return Rates(batch_size=config.training.batch_size, memory=peak_memory(), **found)
 
 

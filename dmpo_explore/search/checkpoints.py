@@ -7,6 +7,7 @@ and run folders ``STUDY-TRIAL-eEPOCH`` with config, history, weights, card and v
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,15 +21,13 @@ import pandas as pd
 from ..config import Config
 from ..data.manifest import PACKED, PLAIN, Manifest, write_manifest
 from ..runs.history import CHECKPOINT
-from ..runs.run import Run
 from ..runs.store import load_run, runs_root
 from ..training.own_teacher import teacher_name
-from ..training.part_options import TeacherOptions
 from ..utils.extras import extra_imports
-from ..utils.files import atomic_file, atomic_folder, read_json, write_json, write_text
+from ..utils.files import atomic_file, atomic_folder, write_json, write_text
 from ..utils.replacing import remove_at_once
 from .goal import Goal, operating_points
-from .study import IDENTITY, POINT, kept_name, read_front, settings_text, trial_name
+from .study import IDENTITY, MARK, POINT, is_own, kept_name, read_front, settings_text, trial_name
 from .trial_storage import EPOCH, State, epochs_of, latest, points_of, read_curves
 
 with extra_imports("search", "search"):
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from ..records.record import ExitRecord
     from ..training.loop import EpochResult
 
-MARK = "search.json"  # in a run folder that a search keeps: study and its id, trial, epoch
 FILES = {"config.json", "history.csv", "weights.safetensors", "records", "card.md", PLAIN, PACKED, MARK}  # all of them
 
 
@@ -72,8 +70,12 @@ class Keeper:
         entry |= {"seconds": float(rows["seconds"].sum()), "ended": self._now()}
         together = np.concatenate([self._before(result.epoch), points_of(entry)])
         entry["hypervolume"] = self.goal.hypervolume(together)
+        path = runs_root() / kept_name(self.study, self.number, result.epoch)
+        extends = len(points) and self.goal.front(together)[-len(points) :].any()
+        if extends and path.exists() and not is_own(path, self.study):
+            raise FileExistsError(f"{path} is not of this search; rename it, or search under another name")
         self.trial.set_user_attr(f"{EPOCH}{result.epoch}", entry)
-        if len(points) and self.goal.front(together)[-len(points) :].any():
+        if extends:
             self._keep(model, result.epoch, result.record, rows, entry)
 
     def _now(self) -> float:
@@ -101,8 +103,6 @@ class Keeper:
         from ..runs.torch_weights import save_weights
 
         config, path = self._trained_with(epoch), runs_root() / kept_name(self.study, self.number, epoch)
-        if path.exists() and not is_kept(path, self.study):
-            raise FileExistsError(f"{path} is not of this search; rename it, or search under another name")
         with atomic_folder(path) as folder:
             write_text(folder / "config.json", config.to_json() + "\n")
             if self.manifest is not None:
@@ -116,22 +116,17 @@ class Keeper:
             write_text(folder / "card.md", _card(about, self.trial.params, entry, record.n_images))
 
 
-def is_kept(folder: Path, study: optuna.Study) -> bool:
-    """Whether this study keeps the run, and not another of its name in another storage."""
-    try:
-        mark = read_json(folder / MARK)
-    except (OSError, ValueError):
-        return False
-    return (mark.get("study"), mark.get(IDENTITY)) == (study.study_name, study.user_attrs.get(IDENTITY))
+def trial_mark(study: optuna.Study, number: int) -> dict[str, str]:
+    """File → text, by which the run of a trial and its teacher are known as this study's."""
+    mark = {"study": study.study_name, "trial": number, IDENTITY: study.user_attrs.get(IDENTITY)}
+    return {MARK: json.dumps(mark) + "\n"}
 
 
-def remove_trial(folder: Path) -> None:
-    """Remove the run of a trial, and the teacher that was trained for it."""
-    with suppress(OSError, ValueError):
-        teacher = teacher_name(folder.name)
-        if Run(folder).config.training.part(TeacherOptions).teacher == teacher:
-            remove_at_once(folder.parent / teacher)
-    remove_at_once(folder)
+def remove_trial(folder: Path, study: optuna.Study) -> None:
+    """Remove the run of a trial, and the teacher that was trained for it, where they are this study's."""
+    for place in (folder.with_name(teacher_name(folder.name)), folder):
+        if is_own(place, study):
+            remove_at_once(place)
 
 
 def tidy(study: optuna.Study) -> None:
@@ -144,12 +139,12 @@ def tidy(study: optuna.Study) -> None:
             ours = {path.name for path in folder.iterdir()} <= FILES | {CHECKPOINT}
             ended = trial.datetime_complete if trial.state in (State.COMPLETE, State.PRUNED) else None
             if ours and ended and folder.stat().st_mtime <= ended.timestamp():  # else it is a later run of that name
-                remove_trial(folder)
-    kept = [path.parent for path in runs_root().glob(f"{name}-*/{MARK}")]  # listed before the front is read
+                remove_trial(folder, study)
+    kept = [path.parent for path in runs_root().glob(f"{name}-*-e*/{MARK}")]  # listed before the front is read
     front = set(read_front(study).table["run"])
     for folder in kept:
         with suppress(OSError, ValueError):  # another worker has removed it meanwhile
-            ours = is_kept(folder, study) and {path.name for path in folder.iterdir()} <= FILES
+            ours = is_own(folder, study) and {path.name for path in folder.iterdir()} <= FILES
             if ours and folder.name not in front and [path.name for path in (folder / "records").iterdir()] == ["val"]:
                 remove_at_once(folder)
 

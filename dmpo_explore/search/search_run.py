@@ -20,15 +20,26 @@ from typing import TYPE_CHECKING, TypeAlias
 from ..data.images import open_data
 from ..runs.history import finished_epochs
 from ..runs.store import clear_runs, new_run_path, runs_root
+from ..training.own_teacher import has_own_teacher, teacher_name
 from ..utils.extras import extra_imports
 from ..utils.options import read_options
-from .checkpoints import Keeper, remove_trial, tidy
+from .checkpoints import Keeper, remove_trial, tidy, trial_mark
 from .goal import Goal
 from .learning_curves import LearningCurve, all_points
 from .samplers import SamplerConfig
 from .space import SearchSpace
-from .study import STATES, SearchFront, open_study, read_front, trial_name
-from .trial_storage import State, free_stale_trials, give_back, identity, latest, read_curves, suggest, working
+from .study import STATES, SearchFront, is_own, open_study, read_front, trial_name
+from .trial_storage import (
+    State,
+    free_stale_trials,
+    give_back,
+    identity,
+    latest,
+    losses,
+    read_curves,
+    suggest,
+    working,
+)
 
 with extra_imports("search", "search"):
     import optuna
@@ -157,6 +168,10 @@ class _Untrainable(Exception):
     """These settings cannot be trained; the trial failed."""
 
 
+# what ends a worker, but is not its trial's fault
+NO_LOSS = (KeyboardInterrupt, _TimeIsUp, OSError, optuna.exceptions.OptunaError)
+
+
 @dataclass
 class _Worker:
     """A worker of a search: trains trials and keeps their epochs."""
@@ -206,7 +221,7 @@ class _Worker:
                 raise pressed[0] from None
         except (Exception, KeyboardInterrupt) as stop:
             if taken and not isinstance(stop, FileExistsError):
-                give_back(self.study, taken[0].number)
+                give_back(self.study, taken[0].number, lost=not isinstance(stop, NO_LOSS))
             if not isinstance(stop, _TimeIsUp):
                 raise
         else:
@@ -221,8 +236,11 @@ class _Worker:
         try:
             self._epochs(trial, number)
             return self.space.goal.values(self._state(number).points())
-        except UNTRAINABLE as error:
-            trial.set_user_attr("error", str(error))
+        except Exception as error:
+            again = not isinstance(error, NO_LOSS) and losses(self._stored(trial.number)) > 0
+            if not again and not isinstance(error, UNTRAINABLE):
+                raise
+            trial.set_user_attr("error", str(error) or type(error).__name__)
             self.refused = isinstance(error, ValueError)
             raise _Untrainable from error
 
@@ -234,6 +252,12 @@ class _Worker:
         config, folder = self.space.config(suggest(trial, self.space)), runs_root() / trial_name(self.study, number)
         if not begun:
             new_run_path(folder.name)
+        for place in (folder, *[folder.with_name(teacher_name(folder.name))] * has_own_teacher(config)):
+            if place.exists() and not is_own(place, self.study):
+                raise OSError(
+                    f"{place} has no mark of search {self.study.study_name!r} (earlier versions wrote none): rename or "
+                    f"remove it, and trial {number} begins again"
+                )
         trial.set_user_attr("planned", config.training.epochs)
         started = begun and (folder / "checkpoint.pt").is_file()
         if started and finished_epochs(folder) >= config.training.epochs:
@@ -241,7 +265,8 @@ class _Worker:
         goal, device = self.space.goal, self.device
         keep = Keeper(self.study, trial, number, config, goal, device)  # raises where the trial was given away
         epochs = train_epochs(config, folder.name, resume=started, force=begun and not started, device=device,
-                              on_step=self.on_step, on_epoch=keep, on_data=keep.on_data)  # fmt: skip
+                              on_step=self.on_step, on_epoch=keep, on_data=keep.on_data,
+                              files=trial_mark(self.study, number))  # fmt: skip
         for result in epochs:
             now = self._state(number)  # where the folder is on another machine, epochs are known before they are made
             now = replace(now, epochs={epoch: p for epoch, p in now.epochs.items() if epoch <= result.epoch})
@@ -259,7 +284,7 @@ class _Worker:
         ended = self._stored(attempt)
         number, note = identity(ended), str(ended.user_attrs.get("error", ""))
         if ended.state is not State.FAIL or not self.refused:  # what refused to train may be no fault of its epochs
-            remove_trial(runs_root() / trial_name(self.study, number))
+            remove_trial(runs_root() / trial_name(self.study, number), self.study)
         self._tell(STATES[ended.state], self._state(number), note)
         self.failures = self.failures + 1 if ended.state is State.FAIL else 0
         if self.failures >= FAILURES:

@@ -19,6 +19,7 @@ from ..data.images import open_data
 from ..runs.run_files import RUN_NAME
 from ..runs.store import runs_root
 from ..utils.extras import extra_imports
+from ..utils.files import read_json
 from ..utils.registry import unknown
 from .goal import Goal
 from .space import SearchSpace, default_space
@@ -28,6 +29,7 @@ with extra_imports("search", "search"):
     import optuna
     from optuna.study import StudyDirection
 
+MARK = "search.json"  # in a run folder that a search makes: study and its id, trial, epoch
 IDENTITY = "id"  # user attribute that tells studies of one name in two storages apart; earlier versions had none
 POINT = ["accuracy", "flops_fraction", "threshold"]
 STATES = {
@@ -122,7 +124,7 @@ def read_front(study: optuna.Study) -> SearchFront:
     points = table[["accuracy", "flops_fraction", "seconds"]].to_numpy(np.float64)
     front = table[goal.front(points)].sort_values("flops_fraction", kind="stable", ignore_index=True)
     front[POINT] = front[POINT].astype(np.float64)
-    front["here"] = [(runs_root() / run / "config.json").is_file() for run in front["run"]]
+    front["here"] = [is_own(runs_root() / run, study) for run in front["run"]]
     states = [STATES[t.state] for t in latest(found).values()]
     counts = {word: states.count(word) for word in STATES.values()}
     return SearchFront(study.study_name, goal, front, epochs, goal.hypervolume(points), counts)
@@ -218,6 +220,15 @@ def trial_name(study: optuna.Study, trial: int) -> str:
 def kept_name(study: optuna.Study, trial: int, epoch: int) -> str:
     """The run that keeps one epoch of a trial."""
     return f"{trial_name(study, trial)}-e{epoch}"
+
+
+def is_own(folder: Path, study: optuna.Study) -> bool:
+    """Whether this study made the run, and not another of its name in another storage."""
+    try:
+        mark = read_json(folder / MARK)
+        return bool((mark["study"], mark.get(IDENTITY)) == (study.study_name, study.user_attrs.get(IDENTITY)))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
 
 
 def settings_text(params: Mapping[str, Any]) -> str:

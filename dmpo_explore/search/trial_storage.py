@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from filelock import FileLock, Timeout
 
 from ..utils.extras import extra_imports
@@ -36,6 +37,8 @@ with extra_imports("search", "search"):
 
 LOCKED = 60  # seconds to wait for other workers that write into an SQLite file
 EPOCH = "epoch "  # user attributes of a trial: "epoch 1", "epoch 2" …
+LOST = "lost"  # another: how many epochs it had each time that its worker was killed or crashed
+MOST_LOST = 2  # workers of a trial in one epoch; with one more its settings are to blame
 State = TrialState
 
 
@@ -69,7 +72,7 @@ def _connect(url: str, patience: int) -> RDBStorage:
             engine_kwargs=options,
             heartbeat_interval=min(30, max(1, patience // 5)),
             grace_period=patience,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+            heartbeat_stale_trial_callback=_put_back,
         )
     if url.startswith("sqlite"):
         event.listen(storage.engine, "begin", _begin_alone)
@@ -95,16 +98,47 @@ def free_stale_trials(study: optuna.Study) -> None:
         optuna.storages.fail_stale_trials(study)
 
 
-def give_back(study: optuna.Study, attempt: int) -> None:
+def give_back(study: optuna.Study, attempt: int, *, lost: bool = True) -> None:
     """Put an interrupted trial back into the queue, as without a heartbeat.
 
-    A trial that has ended, or that is in the queue already, is not changed.
+    A trial that has ended, or that is in the queue already, is not changed. ``lost``: its worker was killed or crashed;
+    a trial that loses more than `MOST_LOST` of them in the same epoch stays failed.
     """
-    found = study.get_trials()  # copies: optuna writes into them
+    found = study.get_trials()  # copies: they are written into
     trial = found[attempt]
     if trial.state is State.FAIL and latest(found)[identity(trial)].number == attempt:
-        with _experimental():
-            RetryHeartbeatStaleTrialCallback()(study, trial)
+        _put_back(study, trial, lost=lost)
+
+
+def _put_back(study: optuna.Study, trial: FrozenTrial, *, lost: bool = True) -> None:
+    if lost and losses(trial) >= MOST_LOST:
+        return
+    if lost:
+        trial.user_attrs[LOST] = _one_more(trial)
+    with _experimental():
+        RetryHeartbeatStaleTrialCallback()(study, trial)
+
+
+def losses(trial: FrozenTrial) -> int:
+    """How many workers of the trial were killed or crashed in its present epoch before."""
+    return list(trial.user_attrs.get(LOST, ())).count(len(epochs_of(trial)))
+
+
+def _one_more(trial: FrozenTrial) -> list[int]:
+    return [*trial.user_attrs.get(LOST, ()), len(epochs_of(trial))]
+
+
+def _free(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Put a killed worker's running trial back into the queue, or let it fail; a stopped machine is not its fault."""
+    storage, own = study._storage, trial._trial_id
+    killed = trial.datetime_start is not None and trial.datetime_start.timestamp() > psutil.boot_time()
+    if killed and losses(trial) >= MOST_LOST:
+        storage.set_trial_user_attr(own, "error", f"{MOST_LOST + 1} workers were killed or crashed in the same epoch")
+        storage.set_trial_state_values(own, State.FAIL)
+        return
+    if killed:
+        storage.set_trial_user_attr(own, LOST, _one_more(trial))
+    storage.set_trial_state_values(own, State.WAITING)
 
 
 @contextmanager
@@ -113,8 +147,8 @@ def working(study: optuna.Study, folder: Path) -> Iterator[None]:
 
     If no other worker holds one, trials that count as running are those of killed workers: they go back to the queue as
     they are, at once, as the same trials, and so do those that failed behind an epoch without an error: their worker
-    was killed before it gave them back. Without an epoch, a run of that name may be the user's. Where the file system
-    has no locks, their heartbeats decide.
+    was killed before it gave them back. Without an epoch, a run of that name may be the user's. A trial that loses more
+    than `MOST_LOST` workers in the same epoch has failed. Where the file system has no locks, their heartbeats decide.
     """
     running = study.get_trials(deepcopy=False, states=(State.RUNNING,))  # read first: who made them holds a lock by now
     own = FileLock(folder / f".{study.study_name}.{secrets.token_hex(4)}.lock")
@@ -129,7 +163,7 @@ def working(study: optuna.Study, folder: Path) -> Iterator[None]:
         if not any(list(map(_is_held, others))):
             for trial in running:
                 with suppress(optuna.exceptions.UpdateFinishedTrialError):
-                    study._storage.set_trial_state_values(trial._trial_id, State.WAITING)
+                    _free(study, trial)
             for trial in latest(study.get_trials(deepcopy=False)).values():
                 if trial.state is State.FAIL and "error" not in trial.user_attrs and epochs_of(trial):
                     give_back(study, trial.number)

@@ -6,7 +6,7 @@ history.csv are made from it. After a kill between them `RunWriter.begin` makes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,7 @@ class RunWriter:
         frozen_sha256: of the model.
         saved: the checkpoint to continue from, else None: a new folder is made after the first epoch.
         manifest: of a new run.
-        force: replace a run that is at ``path``.
+        force: replace a run that is at ``path``. files: name → text, of further files of a new run.
     """
 
     def __init__(
@@ -161,10 +161,11 @@ class RunWriter:
         frozen_sha256: str = "",
         manifest: Manifest | None,
         force: bool,
+        files: Mapping[str, str] | None = None,
     ) -> None:
         self.path, self.config, self.flops, self.images, self.force = path, config, flops, images, force
         self.unlabelled, self.manifest, self.new = unlabelled, manifest, saved is None
-        self.frozen_sha256 = frozen_sha256
+        self.frozen_sha256, self.files = frozen_sha256, files or {}
         self.history: list[dict[str, float]] = list(saved["history"]) if saved else []
         self.best: dict[str, Tensor] = dict(saved["best"]) if saved else {}
         self.saved = saved
@@ -209,7 +210,8 @@ class RunWriter:
             return
         new_run_path(self.path.name, force=self.force)  # raises where another process has made it meanwhile
         with atomic_folder(self.path) as folder:
-            write_text(folder / "config.json", self.config.to_json() + "\n")
+            for name, text in ({"config.json": self.config.to_json() + "\n"} | dict(self.files)).items():
+                write_text(folder / name, text)
             if self.manifest is not None:
                 write_manifest(folder, self.manifest)
             self._save(folder, values)

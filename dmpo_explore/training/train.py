@@ -9,7 +9,7 @@ those of the epoch with the largest area under the accuracy–FLOPs curve on val
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ from .train_data import (
 from .validator import Validator, spread
 
 # errors of settings that cannot be trained, or not on this machine
-UNTRAINABLE = (ValueError, FloatingPointError, torch.OutOfMemoryError)
+UNTRAINABLE = (ValueError, FloatingPointError, torch.OutOfMemoryError, MemoryError)
 
 
 def train(
@@ -145,13 +145,14 @@ def train_epochs(
     on_step: StepHook | None = None,
     on_epoch: Callable[[DMPO, EpochResult], None] | None = None,
     on_check: Progress | None = None, on_data: DataHook | None = None, on_teacher: Progress | None = None,
-    on_answers: Progress | None = None, most_images: int | None = None,
+    on_answers: Progress | None = None, most_images: int | None = None, files: Mapping[str, str] | None = None,
 ) -> Iterator[EpochResult]:  # fmt: skip
     """Iterate over the epochs of a training: one `EpochResult` once each epoch is saved.
 
     The last result carries the `Run`. Stopping the iteration loses no finished epoch; ``resume=True`` continues; there
     is no result if only files of the last epoch were missing. Arguments and errors are those of `train`; with
-    ``most_images`` so many training images are used at most, to time a few steps.
+    ``most_images`` so many training images are used at most, to time a few steps; ``files`` (name → text) are written
+    into the folder of a new run and of its own teacher.
 
     Example:
         Two exits of a tiny, untrained transformer, 40 images, the first of two epochs:
@@ -172,7 +173,8 @@ def train_epochs(
     name = name or default_name(config)
     check_trackers(trackers)
     if has_own_teacher(config) and not resume:
-        _train_teacher(config, name, on_check, on_teacher, force=force, device=device)
+        how: dict[str, Any] = {"force": force, "device": device, "files": files}
+        _train_teacher(config, name, on_check, on_teacher, **how)
     config = prepared(config, name, device, resume=resume)
     path, saved = open_run(name, config, resume=resume)
     require_another(config, path)
@@ -190,13 +192,13 @@ def train_epochs(
     validate = Validator(spread(val, config.training.validation_size), config, model, cost)
     setup = PartSetup(config, model, images, held_out, unlabelled, teacher, views, most_images is None, on_answers)
     if teacher and held_out and held_out.split == UNLABELLED:
-        how: dict[str, Any] = {"kept": setup.keeps, "progress": on_answers}
+        how = {"kept": setup.keeps, "progress": on_answers}
         labelled = labelled_by_teacher(held_out, teacher, model.preprocess, config.training, accelerator, **how)
         setup = replace(setup, held_out=labelled)
     parts = make_parts(setup)
     if manifest and on_data:
         on_data(manifest)
-    more: dict[str, Any] = {"manifest": manifest, "force": force, "frozen_sha256": model.frozen_sha256}
+    more: dict[str, Any] = {"manifest": manifest, "force": force, "frozen_sha256": model.frozen_sha256, "files": files}
     writer = RunWriter(path, config, cost, images, saved, unlabelled=len(unlabelled or ()), **more)
     writer.begin(write=accelerator.is_main_process)
     epochs = fit(
@@ -234,7 +236,8 @@ def other_options(config: Config, run: Run, device: str = "auto") -> str:
 
 
 def _train_teacher(
-    config: Config, name: str, on_check: Progress | None, progress: Progress | None, *, force: bool, device: str
+    config: Config, name: str, on_check: Progress | None, progress: Progress | None, *, force: bool, device: str,
+    files: Mapping[str, str] | None,
 ) -> None:  # fmt: skip
     """Train the own teacher of run ``name``, or what is left of its epochs, once the run itself could begin."""
     new_run_path(name, force)
@@ -257,7 +260,7 @@ def _train_teacher(
             if progress:
                 progress(done * steps + step, planned.training.epochs * steps)
 
-        how: dict[str, Any] = {"resume": begun, "force": force, "device": device, "on_check": on_check}
+        how: dict[str, Any] = {"resume": begun, "force": force, "device": device, "on_check": on_check, "files": files}
         for result in train_epochs(planned, path.name, on_step=on_step, **how):
             done = result.epoch
 

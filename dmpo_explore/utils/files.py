@@ -27,9 +27,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that replaces ``path`` on success and is removed on an error.
 
     Raises:
-        IsADirectoryError: there is a folder. DiskFullError: the disk is full, with any library's error.
+        OSError: as `require_file_place`. DiskFullError: the disk is full, with any library's error.
     """
-    require_no_folder(path)
+    require_file_place(path)
     with full_disk_named(path), staged(path) as temporary, full_disk_named(path):
         temporary.touch()
         mode = stat.S_IMODE(temporary.stat().st_mode)  # as the umask wants it, whatever a library writes
@@ -40,10 +40,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
         flush_names(path.parent)
 
 
-def require_no_folder(path: Path) -> None:
-    """Raise IsADirectoryError where a file cannot be written, before work is lost for it."""
+def require_file_place(path: Path) -> None:
+    """Raise IsADirectoryError, or OSError at a pipe or device, before work is lost for a file that would replace it."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a file")
+    if path.exists() and (not path.is_file() or path.parent == Path("/dev")):  # /dev/stdout may lead to a file
+        what = f"{path} is a pipe or a device, which a file would replace"
+        raise OSError(f"{what}; name a file, or send what is printed there with `>`")
 
 
 @contextmanager

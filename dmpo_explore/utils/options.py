@@ -82,7 +82,7 @@ class Option:
     @property
     def zero_is_none(self) -> bool:
         """Whether a typed 0, which is outside the bounds, means None."""
-        return self.optional and self.gt == 0
+        return self.optional and (self.gt == 0 or self.ge == 1)
 
     @property
     def spelling(self) -> str:

@@ -49,6 +49,8 @@ def test_indices_maps_and_features_are_kept_where_there_are_any(tmp_path: Path) 
     np.testing.assert_array_equal(np.stack(table["embedding"].tolist()), features[:, -1].astype(np.float32))
     write_image_table(str(tmp_path / "all.csv"), table)
     assert "embedding" not in pd.read_csv(tmp_path / "all.csv")
+    write_image_table(tmp_path / "odd.csv", image_table(OUTCOME, [Path("\udcff.png"), *PATHS[1:]]))
+    assert b",\xff.png," in (tmp_path / "odd.csv").read_bytes().splitlines()[1]
     pytest.importorskip("pyarrow", reason="Parquet needs pyarrow")
     write_image_table(tmp_path / "all.parquet", table)
     again = pd.read_parquet(tmp_path / "all.parquet")

@@ -60,6 +60,12 @@ def test_the_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     path.touch()
     assert diagnose()["weights"]["vit_small_patch14_dinov2"] == str(path)
 
+    def read(name: str, split: str) -> None:
+        raise KeyError(name)  # of a plug-in's data set
+
+    monkeypatch.setattr(doctor, "load_images", read)
+    assert diagnose()["data"]["digits"] == "KeyError: 'digits'"
+
 
 def test_the_device() -> None:
     facts = diagnose()

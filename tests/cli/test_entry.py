@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,14 @@ def test_a_plug_in_that_exits_or_whose_command_fails_is_one_line(tmp_path: Path)
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
         assert done.returncode == 1 and done.stderr.startswith("error: plug-in ") and said in done.stderr
         assert done.stderr.count("\n") == 1 and done.stdout == ""
+
+
+def test_what_is_printed_is_utf_8_whatever_the_system_writes(tmp_path: Path) -> None:
+    (tmp_path / "hello.py").write_text(HELLO.replace('"hello")', r'"\u2212 \udcff")'), encoding="utf-8")
+    command = [sys.executable, "-m", "dmpo_explore.cli", "--plugin", str(tmp_path / "hello.py"), "hello"]
+    cp1252 = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    done = subprocess.run(command, capture_output=True, cwd=ROOT, check=False, env=cp1252)
+    assert done.stdout.rstrip() == "−".encode() + b" \xff", done.stderr
 
 
 def test_a_missing_file_is_wrong_usage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

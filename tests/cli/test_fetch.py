@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,10 @@ def test_ctrl_c_says_what_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         return tmp_path
 
     monkeypatch.setattr("dmpo_explore.data.images.fetch_data", data)
-    done = call("fetch", "--data", "one", "--data", "two", status=130)
+    monkeypatch.setattr(signal, "signal", lambda kind, handler: heard.append((kind, handler)))
+    heard = list[object]()
+    done = call("fetch", "--data", "one", "--data", "two", "--progress", tmp_path / "progress.json", status=130)
+    assert heard == [(signal.SIGINT, signal.default_int_handler)]  # as the app's download, in a shell's background
     assert "completely fetched: one. " in done.stderr and done.stderr.count("\n") == 1 and done.stdout == ""
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import typer
 
 from dmpo_explore.cli import output
-from dmpo_explore.cli.output import Bar, EpochReports, clock, epoch_line, percents, print_result, say
+from dmpo_explore.cli.output import Bar, EpochReports, clock, epoch_line, percents, print_result, say, warnings_said
 from dmpo_explore.jobs.progress_file import ProgressFile, read_progress
 from dmpo_explore.training.loop import EpochResult
 
@@ -47,6 +48,16 @@ def test_results_go_to_stdout_and_the_rest_to_stderr(capsys: pytest.CaptureFixtu
     assert error == "error: x\n"
     with pytest.raises(ValueError, match="JSON"):
         print_result({"a": float("nan")}, True, [])
+
+
+def test_a_warning_is_said_at_once_and_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), warnings_said():
+        for _ in range(2):
+            warnings.warn("too few\nimages", UserWarning, stacklevel=1)
+        assert capsys.readouterr().err == "warning: too few images\n"
+        warnings.warn("dark", UserWarning, stacklevel=1)
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == "warning: dark\n"
 
 
 def test_a_bar_counts_restarts_and_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:

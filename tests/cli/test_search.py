@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +93,14 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.chdir(tmp_path)  # the storage is a file beside the user's other ones
     monkeypatch.setattr(run_module, "run_search", interrupted)
-    typed = ["--minutes", 1.0, "--storage", "sqlite:///my runs.db", "--stopping"]
+    typed = ["--minutes", "1.0", "--storage", "sqlite:///my runs.db", "--search-seed", "0", "--stopping",
+             "--patience", "60", "--device", "cpu", "--sampler", "tpe"]  # fmt: skip
+    monkeypatch.setattr(signal, "getsignal", lambda kind: signal.SIG_DFL)
+    monkeypatch.setattr(signal, "signal", lambda kind, handler: heard.append((kind.name, handler)))
+    heard = list[tuple[str, Any]]()
     stopped = call("--name", "s", *typed, status=130)
-    again = "dmpo-explore search --resume s --minutes 1.0 --storage 'sqlite:///my runs.db' --stopping"
+    assert ("SIGTERM", signal.default_int_handler) in heard  # what is stopped in another way gives its trial back too
+    again = shlex.join(["dmpo-explore", "search", "--resume", "s", *typed])
     assert stopped.stderr == f"stopped; continue with: {again}\n" and stopped.stdout == ""
 
 
@@ -117,6 +124,8 @@ def test_wrong_usage_and_failures(arguments: list[str], status: int, words: str)
 def test_what_is_typed_is_fixed(tmp_path: Path) -> None:
     typed = typed_values(NOTHING | {"rank": 8, "exits": "2,4", "clip_norm": 0.0})
     assert typed == {"model.rank": 8, "model.exits": (2, 4), "training.clip_norm": None} and typed_values(NOTHING) == {}
+    empty = {"data.train_size": None, "data.unlabelled": None}  # set back, of a --config that has them
+    assert typed_values(NOTHING | {"train_size": 0, "unlabelled": ""}) == empty
     space = space_from(None, NOTHING | {"rank": 8, "epochs": 3}, resume=False)
     assert space is not None and space.base.model.rank == 8 and space.base.training.epochs == 3
     assert space.domains.keys() == default_space().domains.keys() - {"model.rank"}

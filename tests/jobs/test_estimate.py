@@ -35,6 +35,8 @@ def test_the_sum_by_hand() -> None:
     everything = estimate_training(replace(config, data=DataConfig()), RATES)
     assert everything.training[0] == pytest.approx(fixed + 3 * 16 * 0.5)  # 1,000 images: 16 steps
     assert estimate_training(replace(config, data=DataConfig(train_size=9999)), RATES) == everything
+    checked = estimate_training(config, replace(RATES, checking=0.1))  # every file once, before the first step
+    assert checked.training[0] == pytest.approx(found.training[0] + (640 + 300 + 200) * 0.1)
 
 
 def test_only_what_changes_the_rate_asks_for_another_measurement() -> None:
@@ -118,6 +120,7 @@ def test_a_rare_class_and_held_out_images_do_not_stop_it(tmp_path: Path) -> None
     with pytest.warns(UserWarning, match="imbalance: class 'class0'"):
         rates = measure_rates(config, "cpu")
     assert len(rates.steps) == STEPS and rates.train + rates.val + rates.test == 408
+    assert 0 < rates.checking < rates.start
     assert probe(config).training.schedule == "learned" != probe(tiny_config()).training.schedule
 
 

@@ -19,10 +19,10 @@ from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.runs.torch_weights import read_weights
 from dmpo_explore.search import checkpoints
-from dmpo_explore.search.checkpoints import MARK, Keeper, remove_trial, tidy
+from dmpo_explore.search.checkpoints import Keeper, remove_trial, tidy, trial_mark
 from dmpo_explore.search.goal import Goal, operating_points
 from dmpo_explore.search.space import SearchSpace
-from dmpo_explore.search.study import open_study, read_front
+from dmpo_explore.search.study import MARK, open_study, read_front
 from dmpo_explore.search.trial_storage import epochs_of, suggest
 from dmpo_explore.training.loop import EpochResult
 from dmpo_explore.training.train import prepared
@@ -128,6 +128,7 @@ def test_a_run_of_another_search_is_not_replaced(runs: Path) -> None:
     suggest(trial, SPACE)
     with pytest.raises(FileExistsError, match="s-000-e1 is not of this search; rename it"):
         Keeper(study, trial, 0, CONFIG, Goal(), "cpu")(made(exits=3), result(1, make_record()))
+    assert not len(read_front(study).epochs)  # nor does a point name it
 
 
 def test_of_equal_points_the_first_is_kept_whatever_the_clocks_say(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,11 +144,11 @@ def test_of_equal_points_the_first_is_kept_whatever_the_clocks_say(runs: Path, m
 
 
 def test_a_trials_own_teacher_goes_with_it(runs: Path) -> None:
-    for name, teacher in (("s-000", "s-000-teacher"), ("s-001", "s-000")):
-        (runs / name).mkdir(parents=True)
-        (runs / name / "config.json").write_text(CONFIG.updated({"training.teacher": teacher}).to_json())
-    (runs / "s-000-teacher").mkdir()
-    remove_trial(runs / "s-001")
-    assert sorted(path.name for path in runs.iterdir()) == ["s-000", "s-000-teacher"]
-    remove_trial(runs / "s-000")
-    assert not list(runs.iterdir())
+    study = open_study("s", SPACE, None, resume=False, patience=60)
+    for name in ("s-000", "s-000-teacher", "s-001", "s-001-teacher"):
+        (runs / name).mkdir()
+        if name != "s-001-teacher":  # the user's
+            (runs / name / MARK).write_text(trial_mark(study, 0)[MARK])
+    for name in ("s-000", "s-001"):
+        remove_trial(runs / name, study)
+    assert [path.name for path in runs.iterdir() if path.is_dir()] == ["s-001-teacher"]

@@ -16,7 +16,7 @@ from search_settings import PATIENCE, make_space, points
 
 from dmpo_explore.search import search_run
 from dmpo_explore.search.search_run import SearchStep, run_search
-from dmpo_explore.search.study import SearchFront, load_front, load_study
+from dmpo_explore.search.study import MARK, SearchFront, load_front, load_study
 from dmpo_explore.search.trial_storage import State, give_back
 
 pytestmark = [pytest.mark.usefixtures("runs"), pytest.mark.slow]
@@ -35,20 +35,20 @@ def test_ctrl_c_leaves_a_study_that_goes_on_with_the_same_trial(
     done: tuple[Path, SearchFront, list[SearchStep]], runs: Path
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run_search("c", make_space(), trials=2, device="cpu", seed=0, progress=interrupt_at(1, 1))
+        run_search("c", make_space(), trials=3, device="cpu", seed=0, progress=interrupt_at(1, 1))
     before = load_front("c")
     assert before.trials["finished"] == 1 and before.trials["waiting"] == 1
     assert (runs / "c-001" / "checkpoint.pt").is_file() and len(before.epochs) == 3
     steps: list[SearchStep] = []
-    after = run_search("c", resume=True, trials=2, device="cpu", seed=0, progress=steps.append)
-    assert [(s.what, s.trial, s.epoch) for s in steps] == [("epoch", 1, 2), ("finished", 1, 2)]
-    assert after.trials["finished"] == 2 and after.trials["waiting"] == 0 and not (runs / "c-001").exists()
-    straight = [p for p in points(done[1]) if p[0] < 2]
-    assert points(after) == straight  # as if nothing had happened
+    after = run_search("c", resume=True, trials=3, device="cpu", seed=0, progress=steps.append)
+    assert [(s.what, s.trial, s.epoch) for s in steps][:2] == [("epoch", 1, 2), ("finished", 1, 2)]
+    assert after.trials["finished"] == 3 and after.trials["waiting"] == 0 and not (runs / "c-001").exists()
+    third = max(after.epochs["trial"])  # the second one's retry took its number
+    assert [(min(p[0], 2), *p[1:]) for p in points(after)] == points(done[1]) and third == 3
 
 
 def test_a_second_ctrl_c_loses_no_trial(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def second(study: optuna.Study, attempt: int) -> None:
+    def second(study: optuna.Study, attempt: int, *, lost: bool) -> None:
         raise KeyboardInterrupt  # between the trial's failure and its return to the queue; a kill leaves the same
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -75,6 +75,16 @@ def test_a_run_of_the_users_is_left_after_ctrl_c(runs: Path, monkeypatch: pytest
     with suppress(FileExistsError):
         run_search("u", resume=True, trials=1, device="cpu", seed=0)
     assert (runs / "u-000" / "notes.txt").read_text() == "mine"
+
+
+def test_a_trial_does_not_take_a_run_that_has_its_name_in_this_root(runs: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_search("f", make_space(), trials=1, device="cpu", seed=0, progress=interrupt_at(0, 1))
+    (runs / "f-000" / MARK).unlink()  # as of `train --name f-000`, or of an earlier version
+    for _ in range(2):
+        with pytest.raises(OSError, match="f-000 has no mark of search 'f'.*: rename or remove it"):
+            run_search("f", resume=True, trials=1, device="cpu", seed=0)
+    assert (runs / "f-000" / "checkpoint.pt").is_file() and load_front("f").trials["waiting"] == 1
 
 
 def test_when_time_is_up_the_trial_waits(runs: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from plugged import plugged
 from search_settings import make_space, trial
 
-from dmpo_explore.cli.search import sampler_from
+from dmpo_explore.cli.search import continued, sampler_from
 from dmpo_explore.joints import SamplerKind
 from dmpo_explore.search.goal import Goal
 from dmpo_explore.search.samplers import SAMPLERS, SamplerConfig, above_median
@@ -82,6 +82,7 @@ def test_another_sampler_comes_with_its_options(tmp_path: Path) -> None:
     with plugged(tmp_path / "shifted.py"):
         config = sampler_from("shifted", {"shift": 3, "rank": 8})
         assert config is not None and config.values() == {"sampler": "shifted", "shift": 3}
+        assert continued("s", config, trials=1).endswith("--resume s --trials 1 --sampler shifted --shift 3")
         assert drawn(config, seed=1) == drawn(SamplerConfig("shifted"), seed=4) != drawn(config, seed=4)
         with pytest.raises(ValueError, match="shift=10"):
             SamplerConfig("shifted", shift=10)  # type: ignore[call-arg]

@@ -163,6 +163,8 @@ def test_where_time_counts_the_front_has_quick_epochs(runs: Path) -> None:
     ("error", "state", "raised"),
     [
         (torch.OutOfMemoryError("too large"), "failed", "the last: too large"),
+        (MemoryError(), "failed", "the last: MemoryError"),
+        (RuntimeError("shapes"), "waiting", "shapes"),
         (FileNotFoundError("no data"), "waiting", "no data"),
         (FileExistsError("the run exists"), "failed", "the run exists"),
     ],
@@ -179,6 +181,10 @@ def test_what_happens_to_a_trial_whose_training_raises(
         run_search("x", make_space(), trials=1, device="cpu")
     counts = load_front("x").trials
     assert counts[state] == sum(counts.values()) == 1
+    if isinstance(error, RuntimeError) and state == "waiting":  # a worker that crashes of it again is its fault
+        with pytest.raises(RuntimeError, match="the last: shapes"):
+            run_search("x", resume=True, trials=1, device="cpu")
+        assert load_front("x").trials["failed"] == 1
 
 
 def test_images_that_are_not_there_are_no_fault_of_a_trial(runs: Path) -> None:
@@ -191,9 +197,10 @@ def test_images_that_are_not_there_are_no_fault_of_a_trial(runs: Path) -> None:
 def test_what_refuses_to_go_on_loses_no_epoch(
     error: Exception, kept: bool, monkeypatch: pytest.MonkeyPatch, runs: Path
 ) -> None:
-    def train_epochs(config: Any, name: str, **_: Any) -> Any:
+    def train_epochs(config: Any, name: str, **how: Any) -> Any:
         (runs / name).mkdir(parents=True)
         (runs / name / "checkpoint.pt").touch()
+        (runs / name / checkpoints.MARK).write_text(how["files"][checkpoints.MARK])
         raise error
 
     monkeypatch.setattr(run_module, "FAILURES", 1)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import optuna
+import psutil
 import pytest
 
 from dmpo_explore.config import Config
-from dmpo_explore.search.checkpoints import tidy
+from dmpo_explore.search.checkpoints import tidy, trial_mark
 from dmpo_explore.search.goal import Goal
 from dmpo_explore.search.space import SearchSpace
 from dmpo_explore.search.study import (
@@ -52,9 +54,11 @@ def add(study: optuna.Study, *epochs: list[tuple[float, float]], seconds: float 
     return trial
 
 
-def make_run(runs: Path, name: str) -> None:
+def make_run(runs: Path, name: str, study: optuna.Study | None = None) -> None:
     (runs / name).mkdir(parents=True)
     (runs / name / "config.json").write_text(Config().to_json())
+    for file, text in (trial_mark(study, 0) if study else {}).items():
+        (runs / name / file).write_text(text)
 
 
 def test_the_front_is_over_every_epoch_of_every_trial(runs: Path) -> None:
@@ -63,7 +67,8 @@ def test_the_front_is_over_every_epoch_of_every_trial(runs: Path) -> None:
     study.tell(add(study, [(0.4, 0.2), (0.55, 0.5)], []), state=State.PRUNED)
     add(study, [(0.9, 0.9), (0.95, 1.2)])  # still at it
     study.tell(add(study), state=State.FAIL)
-    make_run(runs, "s-000-e2")
+    make_run(runs, "s-000-e2", study)
+    make_run(runs, "s-001-e1")  # another study's, or the user's
     front = read_front(study)
     rows = [tuple(row) for row in front.table[["run", "accuracy", "flops_fraction"]].itertuples(index=False)]
     assert rows == [
@@ -171,11 +176,14 @@ def test_a_study_whose_worker_was_killed_before_it_had_its_space_is_begun() -> N
 def test_the_folder_of_a_trial_that_has_ended_is_removed_unless_it_is_a_later_run(runs: Path) -> None:
     study = begin()
     for name in ("s-000", "s-001"):
-        make_run(runs, name)
-    study.tell(add(study, [(0.5, 0.3)]), (0.5, 0.3))
-    add(study, [(0.5, 0.3)])  # still at it
-    tidy(study)
-    assert not (runs / "s-000").exists() and (runs / "s-001").exists()
+        make_run(runs, name, study)
+    make_run(runs, "s-002")  # made by train --name s-002 before
+    for _ in range(3):
+        add(study, [(0.5, 0.3)])
+    study.tell(0, (0.5, 0.3))
+    study.tell(2, (0.5, 0.3))
+    tidy(study)  # trial 1 is still at it
+    assert not (runs / "s-000").exists() and (runs / "s-001").exists() and (runs / "s-002").exists()
     make_run(runs, "s-000")  # by train --name s-000
     tidy(study)
     assert (runs / "s-000").exists()
@@ -196,6 +204,18 @@ def test_a_trial_of_a_killed_worker_waits_as_soon_as_no_worker_is_left(runs: Pat
         with working(study, runs):  # another one, beside a living one
             assert study.get_trials()[0].state is State.RUNNING
     assert half_made.number == 1 and not list(runs.glob(".s.*"))
+
+
+def test_a_trial_fails_that_kills_its_workers_in_the_same_epoch(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = begin()
+    add(study, [(0.5, 0.3)])
+    for boot, state in ((0.0, "waiting"), (math.inf, "waiting"), (0.0, "waiting"), (0.0, "failed")):
+        monkeypatch.setattr(psutil, "boot_time", lambda boot=boot: boot)  # a machine that was stopped is no loss
+        with working(study, runs):
+            assert read_front(study).trials[state] == 1
+        if state == "waiting":
+            assert study.ask().number == 0
+    assert study.get_trials()[0].user_attrs["error"] == "3 workers were killed or crashed in the same epoch"
 
 
 def test_settings_in_words() -> None:

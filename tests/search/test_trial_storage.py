@@ -93,8 +93,13 @@ def test_a_trial_that_is_given_back_is_the_same_trial(make_study: Make) -> None:
     (one,) = read_curves(study.get_trials())
     assert (one.trial, list(one.epochs)) == (0, [1, 2])
     study.tell(again, state=State.FAIL)
-    give_back(study, 1)
+    give_back(study, 1)  # an epoch further
     assert study.ask().number == 2 and identity(study.get_trials()[2]) == 0
+    for number, lost in ((2, False), (3, True), (4, True)):  # Ctrl-C is no loss; a third one in an epoch is its fault
+        study.tell(number, state=State.FAIL)
+        give_back(study, number, lost=lost)
+        assert (study.get_trials()[-1].state is State.FAIL) is (number == 4)
+        study.ask()
 
 
 def test_what_has_ended_or_is_with_another_is_not_given_back(make_study: Make) -> None:

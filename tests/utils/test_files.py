@@ -39,6 +39,18 @@ def test_a_folder_in_the_place_of_a_file_is_named_before_anything_is_written(tmp
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="has no such files")
+def test_a_pipe_or_a_device_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path / "link", Path(os.devnull)):
+        with pytest.raises(OSError, match="is a pipe or a device"), files.atomic_file(path):
+            raise AssertionError("work that would be lost")
+    (tmp_path / "there").symlink_to(tmp_path / "file")
+    files.write_text(tmp_path / "there", "text")
+    assert (tmp_path / "pipe").is_fifo()
+
+
 @pytest.mark.parametrize(("umask", "file", "folder"), [(0o077, 0o600, 0o700), (0o002, 0o664, 0o775)])
 def test_who_may_read_is_what_the_umask_says(tmp_path: Path, umask: int, file: int, folder: int) -> None:
     before = os.umask(umask)

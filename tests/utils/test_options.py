@@ -50,7 +50,7 @@ def test_types_choices_and_words_are_read_from_the_field() -> None:
         "",
         "on",
     )
-    assert FOUND["limit"].zero_is_none and not FOUND["degrees"].zero_is_none and not FOUND["minutes"].zero_is_none
+    assert FOUND["limit"].zero_is_none and not FOUND["degrees"].zero_is_none and FOUND["minutes"].zero_is_none
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,9 @@ def online_shift_table(
         clean: other images than those of ``records``. records: corruption, strength (0: none) and record.
         bandits: name → the bandit and the frozen policy.
 
+    Raises:
+        ValueError: records of different numbers of images.
+
     Returns:
         Two tables. A row per record and bandit: ``corruption``, ``strength``, ``policy``, ``images``; ``accuracy``,
         ``flops_fraction`` and ``too_early`` (early-exit error) with ``…_low`` and ``…_high``; ``…_gain`` of each over
@@ -145,9 +148,12 @@ def online_shift_table(
         >>> len(table), len(way), bool(table["accuracy_low"][0] <= table["accuracy"][0])
         (1, 20, True)
     """
-    rows, ways, begun = [], [], dict[tuple[str, int], tuple[Ints, BanditState]]()
+    rows, ways, begun = list[dict[str, Any]](), [], dict[tuple[str, int], tuple[Ints, BanditState]]()
     for corruption, strength, record in records:
         size = record.n_images
+        if rows and size != rows[0]["images"]:
+            raise ValueError(f"{corruption} {strength} has {size} images, another record {rows[0]['images']}: streams "
+                             "are compared image by image; take subsets of one size")  # fmt: skip
         for name, (bandit, policy) in bandits.items():
             (exits, rewards), frozen = _arms(record, bandit), policy.exits(record)
             numbers, fixed, paths = [], [], []

@@ -10,7 +10,7 @@ import numpy as np
 from ...search.goal import Goal
 from ...search.learning_curves import LearningCurve
 from ...search.space import Params, SearchSpace
-from ...search.trial_storage import distributions, identity, read_curves
+from ...search.trial_storage import distributions, identity, latest, read_curves
 from ...utils.extras import extra_imports
 from .expected_gain import best_candidate
 
@@ -46,7 +46,7 @@ class LearningCurveSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """A trial's settings."""
-        rng = np.random.default_rng((self.seed, identity(trial)))  # as if the trial had never been interrupted
+        rng = self._rng(study, trial)
         known = [t for t in read_curves(study.get_trials(deepcopy=False)) if t.trial != identity(trial)]
         if len(known) < STARTUP:
             return self.space.draw(rng)
@@ -56,7 +56,12 @@ class LearningCurveSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """One setting that a trial lacks."""
-        return self.space.domains[param_name].draw(np.random.default_rng((self.seed, identity(trial))))
+        return self.space.domains[param_name].draw(self._rng(study, trial))
+
+    def _rng(self, study: optuna.Study, trial: FrozenTrial) -> np.random.Generator:
+        """Of the trial's rank: as if neither it nor those before it had been interrupted, which takes numbers."""
+        before = [number for number in latest(study.get_trials(deepcopy=False)) if number < identity(trial)]
+        return np.random.default_rng((self.seed, len(before)))
 
 
 def propose(space: SearchSpace, known: Sequence[LearningCurve], rng: np.random.Generator) -> Params:

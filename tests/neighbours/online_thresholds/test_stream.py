@@ -92,6 +92,8 @@ def test_the_table_of_streams() -> None:
     assert len(way) == 4 * 8 and sorted(set(way["image"])) == list(range(-200, 200, 50))
     again, _ = online_shift_table(RECORD, records, bandits, streams=6)
     assert table.equals(again)
+    with pytest.raises(ValueError, match="fog 1 has 100 images, another record 200"):
+        online_shift_table(RECORD, [*records, ("fog", 1, make_record(100, 4, 5))], bandits, streams=1)
 
 
 def test_a_policy_with_temperatures_reads_what_the_exit_loop_gives() -> None:
