@@ -26,9 +26,11 @@ LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 FORWARDED = {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"}  # headers of a proxy
 MOST_MB = 100  # of an upload; a ZIP file of a private session: server.maxUploadSize
 SHORTEST = 5  # characters of a folder that is masked: "/" would mask everything
-# An absolute path of two parts or more, or one from a home folder, and not the end of a web address.
+# An absolute path of two parts or more, or one from a home folder, also behind a reader's name (wds//shards), and not
+# the end of a web address.
 _PART = r"[^\s/\\'\"<>:;,]+[\\/]+"
-_PATH = re.compile(rf"(?<![\w:/.~-])(?:~[\w.-]*/(?:{_PART})*|(?:/|[A-Za-z]:[\\/])(?:{_PART})+)([^\s/\\'\"<>:;,]*)")
+_BEFORE = r"(?<![\w:/.~-])(?:[a-z]+/(?=/))?"
+_PATH = re.compile(rf"{_BEFORE}(?:~[\w.-]*/(?:{_PART})*|(?:/|[A-Za-z]:[\\/])(?:{_PART})+)([^\s/\\'\"<>:;,]*)")
 
 Headers = Iterable[tuple[str, str]]
 

@@ -119,9 +119,10 @@ def _cookie(scope: Scope) -> str:
 
 
 def _is_small(headers: access.Headers) -> bool:
-    """Whether a request has, and states, at most `access.MOST_MB`; Streamlit leaves a widget's limit to the browser."""
-    sizes = [value for name, value in headers if name.lower() == "content-length"]
-    return all(size.isdecimal() and int(size) <= access.MOST_MB * 2**20 for size in sizes or ["unknown"])
+    """Whether a request has, and states, at most `access.MOST_MB` beside its form; Streamlit leaves a widget's limit to
+    the browser."""
+    sizes = [value for name, value in headers if name.lower() in ("content-length", "transfer-encoding")]
+    return all(size.isdecimal() and int(size) <= (access.MOST_MB + 1) * 2**20 for size in sizes or ["unknown"])
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, text: str, status: int) -> None:

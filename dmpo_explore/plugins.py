@@ -32,6 +32,7 @@ from .config import OPTIONS, ModelConfig, TrainingConfig
 from .joints import JOINTS
 from .plugin_needs import LOADED, NAME, VARIABLE, Plugin
 from .utils.abbreviate import one_line, short
+from .utils.files import expanded
 from .utils.python_function import python_function
 from .utils.registry import Joint, TakenNameError
 
@@ -89,7 +90,7 @@ def load_backbone(name: str) -> str:
 
 
 def _load(path: str | Path) -> Plugin:
-    file = Path(path).expanduser().absolute()
+    file = expanded(path).absolute()
     if not file.is_file():
         raise FileNotFoundError(f"no plug-in {path}: no such file")
     if file.suffix != ".py" or not NAME.fullmatch(file.stem):

@@ -99,9 +99,13 @@ def contact_sheet(found: dx.data.DataCheck, rows: Sequence[int]) -> None:
 
 def start(found: dx.data.DataCheck) -> dx.Config:
     """The recipe for photographs on these images, of which digits stay upright."""
-    config = replace(training_form.presets()[training_form.OWN], data=found.data)
+    config = replace(_usual(), data=found.data)
     flip = found.data.name not in training_choices.UPRIGHT
     return replace(config, training=replace(config.training, flip=flip))
+
+
+def _usual() -> dx.Config:
+    return training_form.presets()[training_form.OWN]
 
 
 def plan(found: dx.data.DataCheck) -> None:
@@ -125,7 +129,7 @@ def next_steps(found: dx.data.DataCheck, *, weights: bool) -> None:
     with st.container(horizontal=True, gap="small", vertical_alignment="center", key="next_steps"):
         if st.button(
             "Train on these images", key=state.TRAIN, type="primary", icon=":material/model_training:",
-            on_click=training_choices.start_with, args=(training_form.OWN, start(found)),
+            on_click=training_choices.start_with, args=(training_form.OWN, start(found), _usual()),
         ):  # fmt: skip
             st.switch_page("views/training.py")
         asked = weights and notes.read(notes.FORECAST) == found.data

@@ -32,7 +32,7 @@ def place(text: str) -> str:
 
 def check(data: dx.DataConfig, progress: Callable[[int, int], None]) -> dx.data.DataCheck:
     """`dx.data.check_data` with thumbnails, again where a file has changed; nothing is raised but for a full queue."""
-    key = (data, dx.data.data_stamp(data))
+    key = (data, _stamp(data))
     found = _kept().get(key)
     if found is None:
         with model_queue.exclusive_use("a check of images"):
@@ -44,7 +44,7 @@ def check(data: dx.DataConfig, progress: Callable[[int, int], None]) -> dx.data.
 
 def forecast(data: dx.DataConfig, progress: Callable[[int, int], None]) -> list[str]:
     """What `dx.probe` says of a few of the images with the usual model; raises as it."""
-    key = ("forecast", data, dx.data.data_stamp(data))
+    key = ("forecast", data, _stamp(data))
     found = _kept().get(key)
     if found is None:
         with model_queue.exclusive_use("a forecast"):
@@ -52,6 +52,16 @@ def forecast(data: dx.DataConfig, progress: Callable[[int, int], None]) -> list[
         _kept().keep(key, found)
     lines: list[str] = found
     return lines
+
+
+def _stamp(data: dx.DataConfig) -> str:
+    return _known_stamp(data) if data.name in dx.data.DATASETS else dx.data.data_stamp(data)
+
+
+@st.cache_data(max_entries=16, ttl=60, show_spinner=False)
+def _known_stamp(data: dx.DataConfig) -> str:
+    """That of a known data set: thousands of files that are not edited."""
+    return dx.data.data_stamp(data)
 
 
 @st.cache_resource(show_spinner=False)

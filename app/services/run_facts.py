@@ -53,7 +53,8 @@ def backbone(name: str) -> str:
 def data(name: str) -> str:
     """The title of a known data set; the folder's or table's name of images of your own; else the name as it is."""
     source = dx.data.DATASETS.get(name)
-    return source.title.split(":")[0] if source else PurePath(name).name if PurePath(name).is_absolute() else name
+    place = PurePath(name.partition("/")[2] if dx.data.reader_name(name) else name)
+    return source.title.split(":")[0] if source else place.name if place.is_absolute() else name
 
 
 def blocks(record: dx.ExitRecord) -> tuple[int, ...]:

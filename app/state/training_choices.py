@@ -102,10 +102,11 @@ def begin_with(offered: Mapping[str, dx.Config]) -> None:
         state[NAME] = given[RUN_NAME]
 
 
-def start_with(name: str, config: dx.Config) -> None:
-    """In a callback: let the form begin as start ``name``, with the data of ``config``."""
+def start_with(name: str, config: dx.Config, usual: dx.Config) -> None:
+    """In a callback: let the form begin as start ``name``, which is ``usual``, with ``config`` in its place."""
     st.session_state[PRESET] = name
     fill(config)
+    st.session_state[_BASE] = usual
 
 
 def follow_link() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,8 +17,6 @@ from .root import Device, RunName, app
 
 if TYPE_CHECKING:
     from ..inference.torch_predict import Prediction
-
-ANY_NAME = "surrogateescape"  # bytes of a file's name that are not UTF-8 stay as they are
 
 
 @app.command()
@@ -49,13 +46,11 @@ def predict(
 
     found = predict_files(opened, files, fitted, device=device, batch_size=batch_size)
     if output is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors=ANY_NAME)
         rows, stopped = _write(found, len(files), sys.stdout, hide=sys.stdout.isatty())
     else:
         with (
             atomic_file(output) as temporary,
-            temporary.open("w", encoding="utf-8", errors=ANY_NAME, newline="") as file,
+            temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,  # as stdout
         ):
             rows, stopped = _write(found, len(files), file)
     failed = [row.error for row in rows if row.error]

@@ -8,10 +8,13 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
+
+from ..utils.abbreviate import one_line
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -208,8 +211,8 @@ def warnings_said() -> Iterator[None]:
     def once(message: Warning | str, *_: Any, **__: Any) -> None:
         from tqdm import tqdm
 
-        text = " ".join(str(message).split())
-        if text not in seen:
+        text = one_line(message)
+        if text not in seen and parent_process() is None:  # not those of processes that read images beside a bar
             seen.add(text)
             tqdm.write(f"warning: {text}", file=sys.stderr)  # above a bar
 

@@ -16,7 +16,7 @@ from ..jobs.progress_file import ProgressFile
 from ..training.own_teacher import has_own_teacher, teacher_name
 from ..training.part_options import TeacherOptions
 from ..training.recipes import RECIPES, described_recipes, with_recipe
-from ..utils.processes import is_main_process, n_processes
+from ..utils.processes import is_main_process
 from .options import changed, config_options, fitted, typed_values
 from .output import Bar, EpochReports, best_epoch, clock, print_result, say, warnings_said
 from .record import enable_ctrl_c, record_line, record_trained
@@ -69,7 +69,8 @@ where an image is missing or changed. If the images were moved, name the new pla
 must not have been trained on images that this run holds out, nor its epoch be chosen on images of calibration or test.
 Its answers are computed once, before the first step, and kept in the cache for all trainings on the same images. With
 `--teacher own` it is made first, as the run NAME-teacher: the full model, trained on the same images without crops for
-`--teacher-epochs`; the same command goes on with it where it was stopped.
+`--teacher-epochs`; the same command goes on with it where it was stopped
+(with --force where images have changed since).
 
 **Recipes** (`--recipe NAME --data FOLDER`) are options that were chosen together. What you type changes them.
 
@@ -129,8 +130,6 @@ def train(
         answer, lines = estimate_lines(chosen, device)
         print_result(answer, as_json, lines)
         return
-    if n_processes() > 1 and not (name or resume):
-        raise typer.BadParameter("several processes train one run: give it a name", param_hint="--name")
     from ..runs.run_data import check_images
     from ..runs.store import load_run
     from ..training.checkpoint import is_finished
@@ -198,7 +197,7 @@ def _resumed(name: str, settings: dict[str, Any]) -> Config:
     from ..runs.run_data import move_data
     from ..runs.store import load_run
 
-    run, place, more = load_run(name), settings.pop("data"), settings.pop("unlabelled")
+    run, place, more = load_run(name), settings.pop("data"), settings.pop("unlabelled") or None
     if place is None and more is None:
         return run.config
     with Bar() as bar:
@@ -242,12 +241,12 @@ def held_for(name: str, reports: EpochReports, *, resume: bool) -> Iterator[Call
 
         def on_epoch(result: EpochResult) -> None:
             if not there and not reports.results:  # the run is there now
-                with suppress(FileExistsError):
+                with suppress(BlockingIOError):
                     held.enter_context(held_run(name))
             reports.on_epoch(result)
 
         if there:
-            held.enter_context(held_run(load_run(name).name, wait=WORKERS_END))
+            held.enter_context(held_run(load_run(name).name if resume else name, wait=WORKERS_END))
         yield on_epoch
 
 

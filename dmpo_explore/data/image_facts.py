@@ -225,7 +225,7 @@ def gather_facts(
         thumbnails: number per class. quick: only count the images of known data sets of arrays.
 
     Raises:
-        ValueError: ``skip_broken`` for data of which no single image can be left out.
+        ValueError: ``skip_broken`` for data of a reader, whose images are no files.
 
     Example:
         >>> from dmpo_explore import DataConfig

@@ -226,8 +226,9 @@ class ImageSet:
         return replace(self, labels=self.labels[rows], indices=self.indices[rows])
 
     def in_order(self, class_names: tuple[str, ...]) -> ImageSet:
-        """The same images with their classes numbered in another order; as they are where the names are others."""
-        if class_names == self.class_names or sorted(class_names) != sorted(self.class_names):
+        """The same images with their classes numbered in another order; as they are where the names are others, or one
+        stands for two classes."""
+        if len({*class_names}) < len(class_names) or sorted(class_names) != sorted(self.class_names):
             return self
         number = np.array([class_names.index(name) for name in self.class_names], np.int64)
         return replace(self, labels=number[self.labels], class_names=class_names)

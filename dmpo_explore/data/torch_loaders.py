@@ -153,7 +153,7 @@ def make_loader(
             label may be `labels.MISSING`.
 
     Raises:
-        ValueError: no images, or a batch size below 1. MemoryError: too little shared memory for ``workers``.
+        ValueError: no images, or a batch size below 1. OSError: too little shared memory for ``workers``.
 
     Example:
         >>> import dmpo_explore as dx
@@ -169,7 +169,7 @@ def make_loader(
     transform = make_transform(preprocess, flip=flip, crop_scale=crop_scale, augment=augment)
     dataset: Any = ConcatDataset([ImageDataset(part, transform) for part in (images, *further)])
     if not has_shared_memory(min(PREFETCHED * workers, -(-len(dataset) // batch_size)), batch_size, preprocess):
-        raise MemoryError(_more_shared_memory())  # before the first step
+        raise OSError(_more_shared_memory())  # before the first step
     return DataLoader(
         IndexedDataset(dataset, len(dataset), views) if indexed or views else dataset,
         batch_size=batch_size,
@@ -207,14 +207,14 @@ def batches_of(loader: Iterable[Any]) -> Iterator[Any]:
     """A loader's batches; an error of one of its processes is raised as it was there, in one line.
 
     Raises:
-        MemoryError: the shared memory in which its processes hand on images is full.
+        OSError: the shared memory in which its processes hand on images is full.
     """
     try:
         yield from loader
     except (OSError, ValueError, RuntimeError) as error:
         text = str(error).rstrip()
         if SHARED_MEMORY_FULL.search(text):
-            raise MemoryError(_more_shared_memory()) from None
+            raise OSError(_more_shared_memory()) from None
         if "in DataLoader worker process" not in text:
             raise
         raise type(error)(text.rpartition("\n")[2].partition(": ")[2]) from None

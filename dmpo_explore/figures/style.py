@@ -180,11 +180,6 @@ def unique_labels(names: Sequence[object], longest: int = LONGEST_NAME) -> list[
     return found if len({*found}) == len(found) else numbered  # a name may end in "(class 2)" itself
 
 
-def class_labels(names: Sequence[object]) -> list[str]:
-    """`unique_labels` as Plotly shows them literally: categories of an axis."""
-    return [as_text(label) for label in unique_labels(names)]
-
-
 def given_labels(labels: Sequence[object]) -> list[str]:
     """Labels of some of the classes as Plotly shows them literally; ValueError where one is there twice."""
     if len({*labels}) < len(labels):

@@ -23,10 +23,11 @@ from .style import (
     MODEL_COLOURS,
     SHARES,
     WHITE,
-    class_labels,
+    given_labels,
     model_colour,
     model_line,
     new_figure,
+    unique_labels,
 )
 
 MOST_CLASSES = 24  # rows of a heat map by class
@@ -169,7 +170,7 @@ def class_exit_figure(
         raise ValueError(f"labels to {labels.max()} and exits to {exits.max()} but {size[0]} and {size[1]} names")
     counts = np.bincount(labels * size[1] + exits, minlength=size[0] * size[1]).reshape(size)
     rows, with_images = _rows_drawn(counts), int((counts.sum(axis=1) > 0).sum())
-    names = class_labels(class_names)
+    names = given_labels(unique_labels(class_names))
     counts = counts[rows]
     figure = new_figure(template, "", "").add_heatmap(
         z=counts / np.maximum(counts.sum(axis=1, keepdims=True), 1),

@@ -22,9 +22,8 @@ import psutil
 from ..config import Config, TrainingConfig
 from ..data.unlabelled import unlabelled_files
 from ..training.kinds import TRAINING_PARTS
-from ..training.own_teacher import has_own_teacher, own_teacher
+from ..training.own_teacher import has_own_teacher, own_teacher, without_teacher
 from ..training.part_options import TeacherOptions, n_views
-from ..utils.options import options_of
 from ..utils.progress import Progress
 from .progress_file import peak_memory
 
@@ -223,8 +222,7 @@ def measure_rates(config: Config, device: str = "auto", progress: Progress | Non
 def _with_own_teacher(config: Config, device: str, progress: Progress | None) -> Rates:
     """Rates of a training whose teacher is trained first; the teacher answers as fast as it would be recorded."""
     teacher, begin = measure_rates(own_teacher(config), device, progress), _age()
-    alone = {f"training.{name}": option.default for name, option in options_of(TeacherOptions).items()}
-    rates = measure_rates(config.updated(alone | {"data.unlabelled": None}), device, progress)
+    rates = measure_rates(without_teacher(config), device, progress)
     memory, n = max(teacher.memory, rates.memory), len(unlabelled_files(config.data))
     how: dict[str, Any] = {"answering": teacher.recording, "memory": memory, "unlabelled": n}
     return replace(rates, start=rates.start - begin, teacher=teacher, **how)

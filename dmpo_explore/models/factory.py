@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from ..pretrained.weights import KEYWORDS, find_weights, is_hub
+from ..utils.files import expanded
 from ..utils.python_function import python_function
 from ..utils.registry import lookup
 from ..utils.torch_seeding import seeded
@@ -41,7 +41,7 @@ DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropou
 
 def with_own_weights(model: ModelConfig) -> ModelConfig:
     """The same model; a weights file of the user's with its absolute path, so that it is found from any folder."""
-    path = Path(model.weights).expanduser()
+    path = expanded(model.weights)
     own = model.weights not in KEYWORDS and path.is_file()
     return replace(model, weights=str(path.absolute())) if own else model
 

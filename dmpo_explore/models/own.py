@@ -20,6 +20,7 @@ from ..config import ModelConfig, Preprocess
 from ..plugin_needs import LOADED
 from ..pretrained.weights import KEYWORDS
 from ..utils.abbreviate import one_line
+from ..utils.files import expanded
 from ..utils.python_function import PythonFunction, python_function
 from ..utils.registry import unknown
 from .backbone import Backbone, check_backbone
@@ -197,7 +198,7 @@ def own_defaults(config: ModelConfig) -> dict[str, Any]:
 
 def _function(backbone: str) -> Callable[..., Any]:
     file, name = python_function(backbone) or PythonFunction(backbone, "")
-    path = Path(file).expanduser()
+    path = expanded(file)
     plugin = LOADED.get(path.stem)
     fix = f"give its file: dmpo-explore --plugin {file}, or dx.load_plugin({file!r})"
     if plugin is None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError, safe_open
 
 from ..utils.disk import full_disk_named
-from ..utils.files import cache_dir, sha256
+from ..utils.files import cache_dir, expanded, sha256
 from ..utils.progress import Report
 from ..utils.python_function import python_function
 from ..utils.registry import unknown
@@ -120,7 +120,7 @@ def find_weights(backbone: str, source: str = "auto") -> WeightsFile | None:
     if source == "random" or is_hub(backbone, source) or (source in KEYWORDS and python_function(backbone)):
         return None
     if source != "auto":
-        path = Path(source).expanduser()
+        path = expanded(source)
         if not path.is_file():
             raise FileNotFoundError(
                 f"no weights file {path}. Valid: {', '.join(KEYWORDS)}, or the path of a {', '.join(SUFFIXES)} file"

@@ -115,11 +115,9 @@ def write_hub_folder(
         text = "config, card and records name places of this machine, which all readers of the repository will see"
         warnings.warn(f"{text}: {', '.join(map(str, map(short, places)))}", stacklevel=2)
     names = [*PLAIN, *([manifest.name] if manifest else []), MODEL]
-    names += [
-        f"records/{split}/{file}"
-        for split in chosen
-        for file in (*RECORD_FILES, *further_scores(run.path / "records" / split))
-    ]
+    for split in chosen:
+        more = [file for file in further_scores(run.path / "records" / split) if SCORE_FILE.fullmatch(file)]
+        names += [f"records/{split}/{file}" for file in (*RECORD_FILES, *more)]
     with atomic_folder(folder) as made:
         listing = {}
         for name in names:

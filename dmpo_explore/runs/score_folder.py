@@ -7,6 +7,7 @@ In: ``FOLDER/SPLIT.npz``, ``FOLDER/SPLIT.csv`` (`read_scores`) or a record folde
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import permutations
@@ -71,9 +72,13 @@ class ScoreFolder(Run):
     @cached_property
     def _class_names(self) -> tuple[str, ...]:
         """For CSV files, which hold the classes in their rows alone: those of another file, else of all of them."""
-        if file := next((file for file in self._sources.values() if file.suffix != CSV), None):
-            return _scores(file).meta.class_names
-        found = [_scores(file).meta.class_names for file in self._sources.values()]
+        for file in (file for file in self._sources.values() if file.suffix != CSV):
+            with suppress(ValueError):
+                return _scores(file).meta.class_names
+        found = []
+        for file in self._sources.values():
+            with suppress(ValueError):  # its own split gives the reason
+                found.append(_scores(file).meta.class_names)
         numbered = [names == tuple(map(str, range(len(names)))) for names in found]
         if all(numbered):
             return max(found, key=len)
@@ -98,7 +103,7 @@ def _scores(file: Path, class_names: tuple[str, ...] = ()) -> ExitRecord:
     return _read_scores(file, file.stat().st_mtime_ns if file.exists() else 0, class_names)
 
 
-@lru_cache(maxsize=12)  # a command opens a folder several times
+@lru_cache(maxsize=8)  # a command opens a folder several times
 def _read_scores(file: Path, changed: int, class_names: tuple[str, ...]) -> ExitRecord:
     del changed
     return read_scores(file, str(file), class_names=class_names)

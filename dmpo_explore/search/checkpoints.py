@@ -27,8 +27,8 @@ from ..utils.extras import extra_imports
 from ..utils.files import atomic_file, atomic_folder, write_json, write_text
 from ..utils.replacing import remove_at_once
 from .goal import Goal, operating_points
-from .study import IDENTITY, MARK, POINT, is_own, kept_name, read_front, settings_text, trial_name
-from .trial_storage import EPOCH, State, epochs_of, latest, points_of, read_curves
+from .study import MARK, POINT, is_own, kept_name, mark_of, read_front, settings_text, trial_name
+from .trial_storage import EPOCH, State, epochs_of, is_given_up, latest, points_of, read_curves
 
 with extra_imports("search", "search"):
     import optuna
@@ -111,15 +111,14 @@ class Keeper:
                 history.to_csv(temporary, index=False)
             save_weights(folder, model.trainable_state(), config.model, record.meta.class_names, model.frozen_sha256)
             record.save(folder / "records" / "val")
-            about = {"study": self.study.study_name, "trial": self.number, "epoch": epoch}
-            write_json(folder / MARK, about | {IDENTITY: self.study.user_attrs.get(IDENTITY)})
+            about = mark_of(self.study, self.number) | {"epoch": epoch}
+            write_json(folder / MARK, about)
             write_text(folder / "card.md", _card(about, self.trial.params, entry, record.n_images))
 
 
 def trial_mark(study: optuna.Study, number: int) -> dict[str, str]:
     """File → text, by which the run of a trial and its teacher are known as this study's."""
-    mark = {"study": study.study_name, "trial": number, IDENTITY: study.user_attrs.get(IDENTITY)}
-    return {MARK: json.dumps(mark) + "\n"}
+    return {MARK: json.dumps(mark_of(study, number)) + "\n"}
 
 
 def remove_trial(folder: Path, study: optuna.Study) -> None:
@@ -131,13 +130,15 @@ def remove_trial(folder: Path, study: optuna.Study) -> None:
 
 def tidy(study: optuna.Study) -> None:
     """Remove runs of this study whose epoch is no longer on the front, unless they hold files that others added, and
-    the folder of a trial whose worker was killed as the trial had just ended."""
+    the folders of trials that no worker of theirs has removed: killed as the trial had just ended, or once too often.
+    """
     name = study.study_name
     for number, trial in latest(study.get_trials(deepcopy=False)).items():
         folder = runs_root() / trial_name(study, number)
         with suppress(OSError):
             ours = {path.name for path in folder.iterdir()} <= FILES | {CHECKPOINT}
-            ended = trial.datetime_complete if trial.state in (State.COMPLETE, State.PRUNED) else None
+            over = trial.state in (State.COMPLETE, State.PRUNED) or (trial.state is State.FAIL and is_given_up(trial))
+            ended = trial.datetime_complete if over else None
             if ours and ended and folder.stat().st_mtime <= ended.timestamp():  # else it is a later run of that name
                 remove_trial(folder, study)
     kept = [path.parent for path in runs_root().glob(f"{name}-*-e*/{MARK}")]  # listed before the front is read

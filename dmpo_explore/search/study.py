@@ -222,6 +222,11 @@ def kept_name(study: optuna.Study, trial: int, epoch: int) -> str:
     return f"{trial_name(study, trial)}-e{epoch}"
 
 
+def mark_of(study: optuna.Study, trial: int) -> dict[str, Any]:
+    """What a run of a trial keeps to be known as this study's."""
+    return {"study": study.study_name, "trial": trial, IDENTITY: study.user_attrs.get(IDENTITY)}
+
+
 def is_own(folder: Path, study: optuna.Study) -> bool:
     """Whether this study made the run, and not another of its name in another storage."""
     try:

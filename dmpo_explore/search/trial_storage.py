@@ -111,7 +111,7 @@ def give_back(study: optuna.Study, attempt: int, *, lost: bool = True) -> None:
 
 
 def _put_back(study: optuna.Study, trial: FrozenTrial, *, lost: bool = True) -> None:
-    if lost and losses(trial) >= MOST_LOST:
+    if lost and is_given_up(trial):
         return
     if lost:
         trial.user_attrs[LOST] = _one_more(trial)
@@ -124,6 +124,11 @@ def losses(trial: FrozenTrial) -> int:
     return list(trial.user_attrs.get(LOST, ())).count(len(epochs_of(trial)))
 
 
+def is_given_up(trial: FrozenTrial) -> bool:
+    """Whether no further worker of the trial may be lost in its present epoch."""
+    return losses(trial) >= MOST_LOST
+
+
 def _one_more(trial: FrozenTrial) -> list[int]:
     return [*trial.user_attrs.get(LOST, ()), len(epochs_of(trial))]
 
@@ -132,7 +137,7 @@ def _free(study: optuna.Study, trial: FrozenTrial) -> None:
     """Put a killed worker's running trial back into the queue, or let it fail; a stopped machine is not its fault."""
     storage, own = study._storage, trial._trial_id
     killed = trial.datetime_start is not None and trial.datetime_start.timestamp() > psutil.boot_time()
-    if killed and losses(trial) >= MOST_LOST:
+    if killed and is_given_up(trial):
         storage.set_trial_user_attr(own, "error", f"{MOST_LOST + 1} workers were killed or crashed in the same epoch")
         storage.set_trial_state_values(own, State.FAIL)
         return

@@ -85,7 +85,7 @@ def probe(
     check_drop(drop)
     opened, model = open_data(data), model or ModelConfig()
     if data.skip_broken:
-        opened = gather_facts(opened, quick=True).data
+        opened = gather_facts(opened, progress, quick=True).data
     chosen = opened.images("train")
     if images < len(chosen):
         chosen = chosen.subset(stratified_rows(chosen.labels, images, seed=seed))

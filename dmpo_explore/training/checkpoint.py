@@ -109,7 +109,7 @@ def held_run(name: str, wait: float = 0.0) -> Iterator[None]:
         wait: seconds to wait for it: processes that load images end some seconds after a killed command.
 
     Raises:
-        FileExistsError: another command trains it.
+        BlockingIOError: another command trains it.
 
     Example:
         >>> import os, tempfile, unittest.mock
@@ -117,7 +117,7 @@ def held_run(name: str, wait: float = 0.0) -> Iterator[None]:
         ...     with held_run("mine"), held_run("mine"):
         ...         pass
         Traceback (most recent call last):
-        FileExistsError: another command trains run 'mine'; wait for it, or stop it first
+        BlockingIOError: another command trains run 'mine'; wait for it, or stop it first
     """
     if not is_main_process():
         yield
@@ -126,7 +126,7 @@ def held_run(name: str, wait: float = 0.0) -> Iterator[None]:
     try:
         lock.acquire(timeout=wait)
     except Timeout:
-        raise FileExistsError(f"another command trains run {name!r}; wait for it, or stop it first") from None
+        raise BlockingIOError(f"another command trains run {name!r}; wait for it, or stop it first") from None
     except (NotImplementedError, OSError):  # a file system without locks, or a folder where nothing can be written
         yield
         return

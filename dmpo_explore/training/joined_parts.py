@@ -65,7 +65,7 @@ class JoinedParts:
         module: what accelerate prepares. networks: the model, and the copies beside it.
 
     Raises:
-        ValueError: two parts that weigh the exits, replace the loss of the labels, or share a name; further images
+        ValueError: two parts that weigh the exits or share a name; further images
             beside a part that is alone.
     """
 
@@ -96,10 +96,6 @@ class JoinedParts:
     def _check(self, weighing: Sequence[TrainingPart]) -> None:
         if len(weighing) > 1:
             raise ValueError(f"{' and '.join(part.name for part in weighing)} both give loss weights; choose one")
-        replacing = [part for part in self.parts if type(part).label_losses is not TrainingPart.label_losses]
-        if len(replacing) > 1:
-            both = " and ".join(part.name or type(part).__name__ for part in replacing)
-            raise ValueError(f"training parts {both} each replace the loss of the labels; leave out all but one")
         names = [part.name for part in self.parts if part.name]
         for name in names:
             if names.count(name) > 1 or name in LOOPS_OWN:
@@ -147,9 +143,10 @@ class JoinedParts:
 
     def exit_losses(self, batch: Batch, outputs: Any) -> Tensor:
         """(K,) mean losses of the exits: of the labels, and the terms of all parts."""
-        losses = next(_given(self.parts, lambda part: part.label_losses(batch, outputs)), None)
-        if losses is None:
-            losses = label_losses(outputs, batch, self.config)
+        given = list(_given(self.parts, lambda part: part.label_losses(batch, outputs)))
+        if len(given) > 1:
+            raise ValueError(f"{len(given)} training parts each replace the loss of the labels; leave out all but one")
+        losses = given[0] if given else label_losses(outputs, batch, self.config)
         for more in _given(self.parts, lambda part: part.losses(batch, outputs)):
             losses = losses + more
         for factor in _given(self.parts, lambda part: part.image_weights(batch)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..config import Config, TrainingConfig
+from ..utils.options import options_of
 from .part_options import OWN_TEACHER, TeacherOptions
 
 OF_TEACHER = (  # options of a training that its own teacher has too
@@ -39,6 +40,12 @@ def own_teacher(config: Config) -> Config:
 def has_own_teacher(config: Config) -> bool:
     """Whether a config asks for a teacher that is trained first."""
     return config.training.part(TeacherOptions).teacher == OWN_TEACHER
+
+
+def without_teacher(config: Config) -> Config:
+    """The same config without a teacher, and without the images that it alone would answer."""
+    alone = {f"training.{name}": option.default for name, option in options_of(TeacherOptions).items()}
+    return config.updated(alone | {"data.unlabelled": None})
 
 
 def teacher_name(name: str) -> str:

@@ -47,7 +47,7 @@ from .checkpoint import WORKERS_END, RunWriter, held_run, is_finished, read_chec
 from .kinds import TRAINING_PARTS, PartSetup, make_parts
 from .loop import EpochResult, StepHook, fit
 from .losses import COUPLINGS
-from .own_teacher import has_own_teacher, own_teacher, teacher_name, with_own_teacher
+from .own_teacher import has_own_teacher, own_teacher, teacher_name, with_own_teacher, without_teacher
 from .part_options import AugmentationOptions, TeacherOptions
 from .parts import TrainingPart
 from .refusal import refusal
@@ -108,7 +108,8 @@ def train(
         ValueError: a config that cannot be built, or another than the run's; a run to resume that is broken, or has no
             epochs left; or all findings that stop it, such as broken images and a runs root that is not writable.
         FileNotFoundError: weights or data that have to be fetched first, or nothing to resume.
-        FileExistsError: the run exists. OSError: not enough disk space.
+        FileExistsError: the run exists, or its own teacher, trained on other images. BlockingIOError: another command
+            trains that teacher. OSError: not enough disk space.
         FloatingPointError: the loss is not finite.
         ImportError: a tracker that is not installed.
 
@@ -168,8 +169,6 @@ def train_epochs(
         ...         break
         1 2 2 None
     """
-    if not name and n_processes() > 1:
-        raise ValueError("several processes train one run: give it a name (--name)")
     name = name or default_name(config)
     check_trackers(trackers)
     if has_own_teacher(config) and not resume:
@@ -248,8 +247,8 @@ def _train_teacher(
         if begun and not _has_images(Run(path), planned, on_check):
             if not force:
                 raise FileExistsError(
-                    f"run {path.name!r}, the teacher, was trained on other images than {config.data.name} has now; "
-                    "train it anew with --force"
+                    f"run {path.name!r}, the teacher, was trained on other images than {config.data.name} has now, or "
+                    "keeps no list of them; train it anew with --force"
                 )
             begun = False
         if begun and is_finished(Run(path)):
@@ -274,7 +273,7 @@ def _require_teachable(config: Config, teacher: Config) -> None:
         config_flops(teacher.model, 2)
     except ValueError as error:
         raise ValueError(f"teacher_size={options.teacher_size}: {error}") from None
-    if reason := refusal(config):
+    if reason := refusal(without_teacher(config)):
         raise ValueError(reason)
     if wants_held_out(config, n_exits) and config.data.unlabelled is None and not config.data.skip_broken:
         data = open_data(config.data)
@@ -375,7 +374,11 @@ def _with_precision(config: Config, device: str, resumed: str | None) -> Config:
 
 
 def default_name(config: Config) -> str:
-    """The default name of a run: data, predictor and the time."""
+    """The default name of a run: data, predictor and the time; ValueError for one of several processes, whose clocks
+    may differ.
+    """
+    if n_processes() > 1:
+        raise ValueError("several processes train one run: give it a name (--name)")
     return f"{short_name(config.data.name)}-{config.model.exit_parts[1]}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 

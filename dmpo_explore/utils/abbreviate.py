@@ -69,11 +69,13 @@ def _cut(text: str, longest: int) -> str:
 
 
 def data_name(data: str) -> str:
-    """The name of the data; of a folder or file of the user's the last part of its path.
+    """The name of the data; of a folder or file of the user's the last part of its path, also behind a reader's name.
 
     Example:
         >>> data_name("fashion-mnist"), data_name("/home/me/pets"), data_name("C:\\\\pets\\\\list.csv")
         ('fashion-mnist', 'pets', 'list.csv')
+        >>> data_name("wds//home/me/shards"), data_name("hfds/timm/mini-imagenet")
+        ('shards', 'hfds/timm/mini-imagenet')
     """
-    own = re.match(r"/|[A-Za-z]:[/\\]", data)
+    own = re.match(r"(\w+/)?(/|[A-Za-z]:[/\\])", data)
     return re.split(r"[/\\]", data.rstrip("/\\"))[-1] if own else data

@@ -45,8 +45,7 @@ def require_file_place(path: Path) -> None:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a file")
     if path.exists() and (not path.is_file() or path.parent == Path("/dev")):  # /dev/stdout may lead to a file
-        what = f"{path} is a pipe or a device, which a file would replace"
-        raise OSError(f"{what}; name a file, or send what is printed there with `>`")
+        raise OSError(f"{path} is a pipe or a device, which a file would replace; name a file")
 
 
 @contextmanager

@@ -146,7 +146,16 @@ def is_exported(
     """
     how: dict[str, Any] = {"split": split, "weights": weights, "pictures": pictures, "licence": licence}
     how["against"] = against
+    if pictures is None and _without_pictures(Path(folder)) and _are_here(run, split, needed=False):
+        return False
     return is_whole(Path(folder), FACTS, made_from(run, policy, **how)) and not _foreign(Path(folder))
+
+
+def _without_pictures(page: Path) -> bool:
+    """Whether the images were missed when a page was made."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        return NOT_HERE in read_json(page / FACTS)["notes"]
+    return False
 
 
 def check_place(folder: Path, *, force: bool) -> None:

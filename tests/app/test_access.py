@@ -117,7 +117,8 @@ def test_paths_are_shown_to_this_machine_alone(monkeypatch: pytest.MonkeyPatch, 
     home, root = Path.home(), tmp_path / "my runs"
     text = (
         f"no file {home}/x, {root}/mine/config.json, '{sys.prefix}/lib/a b.py', {dx.runs.BUNDLED_RUNS}/demo; "
-        r"C:\Users\anna\x.csv, ~anna/y, /srv/data/anna/images: see https://example.org/a/b, 3/4 or val/test"
+        r"C:\Users\anna\x.csv, ~anna/y, /srv/data/anna/images, wds//srv/data/anna/shards: "
+        r"see https://example.org/a/b, 3/4 or val/test"
     )
     listen(monkeypatch)
     assert access.without_paths(text) == text and str(root) in messages.escape_markdown(text, 9999).replace("\\", "")

@@ -86,16 +86,18 @@ def test_folders_are_blackened_for_other_machines_alone(monkeypatch: pytest.Monk
 
 
 def test_only_private_sessions_send_large_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    path, proxied, most = "/_stcore/upload_file/session/file", (b"x-forwarded-for", b"1.2.3.4"), access.MOST_MB * 2**20
-    cases = (((b"content-length", b"%d" % most),), ((b"content-length", b"%d" % (most + 1)),), ())
+    path, proxied = "/_stcore/upload_file/session/file", (b"x-forwarded-for", b"1.2.3.4")
+    most = (access.MOST_MB + 1) * 2**20
+    small = (b"content-length", b"%d" % most)
+    cases = ((small,), ((b"content-length", b"%d" % (most + 1)),), (), (small, (b"transfer-encoding", b"chunked")))
 
     def statuses(*more: tuple[bytes, bytes]) -> list[int]:
         return [answers("http", path, method="PUT", more=(*case, *more))[0]["status"] for case in cases]
 
-    assert statuses() == [200] * 3 and statuses(proxied) == [200, 413, 413]
+    assert statuses() == [200] * 4 and statuses(proxied) == [200, 413, 413, 413]
     assert answers("http", path, method="DELETE", more=(proxied,))[0]["status"] == 200
     listen(monkeypatch, "0.0.0.0", "*")
-    assert statuses() == [200, 413, 413]
+    assert statuses() == [200, 413, 413, 413]
 
 
 def test_the_policy_admits_only_scripts_of_this_server() -> None:

@@ -76,7 +76,6 @@ def test_an_error_midway_and_a_name_that_is_not_utf8_lose_no_row(
     assert (tmp_path / "out.csv").read_bytes() == b"file,label,exit,confidence\ncaf\xe9.png,7,2,0.500000\n"
     said = f"stopped; 1 of 3 rows are written to {tmp_path / 'out.csv'}"
     assert said in done.stderr and "error: exit 1 gave NaN" in done.stderr
-    assert call("predict", "mine", image_folder, status=1).stdout_bytes == (tmp_path / "out.csv").read_bytes()
 
 
 @pytest.mark.slow

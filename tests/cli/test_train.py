@@ -205,7 +205,7 @@ def test_a_training_holds_its_run_from_the_first_epoch(no_runs: Path, monkeypatc
     line, seen = output.epoch_line, []
 
     def looked(results: Any) -> str:
-        with pytest.raises(FileExistsError, match="another command trains run 'new'"), held_run("new"):
+        with pytest.raises(BlockingIOError, match="another command trains run 'new'"), held_run("new"):
             raise AssertionError("it was free")
         seen.append(len(results))
         return line(results)

@@ -286,7 +286,7 @@ def test_too_little_shared_memory_is_one_line_with_the_remedy(text: str) -> None
         yield 1
         raise RuntimeError(text)
 
-    with pytest.raises(MemoryError, match=r"^the shared memory.* is full; use fewer of them \(--workers 0: none\)"):
+    with pytest.raises(OSError, match=r"^the shared memory.* is full; use fewer of them \(--workers 0: none\)"):
         list(batches_of(loader()))
 
 
@@ -297,7 +297,7 @@ def test_too_little_shared_memory_is_found_before_the_first_step(
     monkeypatch.setattr(torch_loaders, "SHARED_MEMORY", tmp_path)
     monkeypatch.setattr("shutil.disk_usage", lambda place: usage(2**26, 4 * 10 * 3 * 8 * 8 * 4 - 1))
     images, how = load_images("digits", "test"), Preprocess(8, (0.5,) * 3, (0.5,) * 3)
-    with pytest.raises(MemoryError, match=r"^the shared memory of 64 MiB .* is full; use fewer .*--shm-size=2g\)$"):
+    with pytest.raises(OSError, match=r"^the shared memory of 64 MiB .* is full; use fewer .*--shm-size=2g\)$"):
         make_loader(images, how, batch_size=10, workers=2)
     make_loader(images, how, batch_size=9, workers=2)
     make_loader(images, how, batch_size=10)

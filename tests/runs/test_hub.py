@@ -89,6 +89,8 @@ def test_scores_of_plug_ins_go_with_the_record(hub: FakeHub, tmp_path: Path) -> 
     run = Run(shutil.copytree(DEMO, tmp_path / "demo-cnn"))
     record = run.record("val")
     replace(record, more={"renyi": record.entropy}).save(run.path / "records" / "val", force=True)
+    scores = run.path / "records" / "val" / "scores"
+    shutil.copyfile(scores / "renyi.npy", scores / "renyi (1).npy")  # a stray file stays here
     found = load_run(push_run(run, "me/demo", splits=["val"]))
     assert [*found.record("val").more] == ["renyi"]
 

@@ -116,7 +116,7 @@ def test_it_is_kept_for_the_images_that_it_was_trained_on_alone(tmp_path: Path) 
 
 def test_it_is_held_while_it_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dmpo_explore.training.train.WORKERS_END", 0.0)
-    with held_run("mine-teacher"), pytest.raises(FileExistsError, match="another command trains run 'mine-teacher'"):
+    with held_run("mine-teacher"), pytest.raises(BlockingIOError, match="another command trains run 'mine-teacher'"):
         next(train_epochs(own(), "mine", device="cpu", on_teacher=never))
 
 

@@ -259,9 +259,10 @@ def test_one_part_alone_may_replace_the_loss_of_the_labels() -> None:
         def label_losses(self, batch: Batch, outputs: Tensor) -> Tensor:
             return outputs.square().sum(-1)
 
-    joined(Replacing())
-    with pytest.raises(ValueError, match="Replacing and Replacing each replace the loss of the labels"):
-        joined(Replacing(), Replacing())
+    batch, outputs = Batch(torch.zeros(3, 3, 32, 32), torch.zeros(3, dtype=torch.long)), torch.ones(3, 2, 10)
+    assert joined(Replacing()).exit_losses(batch, outputs).tolist() == [10, 10]
+    with pytest.raises(ValueError, match="2 training parts each replace the loss of the labels"):
+        joined(Replacing(), Replacing()).exit_losses(batch, outputs)
 
 
 def test_names_of_parts_are_their_own() -> None:

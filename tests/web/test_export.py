@@ -62,9 +62,13 @@ def test_images_that_are_not_here_are_missed_before_the_work(
     def missing(self: Run, split: str) -> None:
         raise FileNotFoundError("the images are not here")
 
-    monkeypatch.setattr(Run, "image_set", missing)
     monkeypatch.setitem(export.PUBLIC_IMAGES, mine.config.data.name, "permitted")
-    facts = read_json(export_web(mine, tmp_path / "page", POLICY, weights="float32") / "page.json")
+    with monkeypatch.context() as gone:
+        gone.setattr(Run, "image_set", missing)
+        facts = read_json(export_web(mine, tmp_path / "page", POLICY, weights="float32") / "page.json")
+        assert export.is_exported(mine, tmp_path / "page", POLICY, weights="float32")
+    assert not export.is_exported(mine, tmp_path / "page", POLICY, weights="float32")  # the images are here now
+    monkeypatch.setattr(Run, "image_set", missing)
     assert "pictures" not in facts and export.NOT_HERE in facts["notes"] and export.NOT_PUBLISHED not in facts["notes"]
     monkeypatch.setattr(export, "_write_model", None)  # not reached
     with pytest.raises(FileNotFoundError, match="the images are not here"):
