@@ -10,6 +10,7 @@ import functools
 import gc
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -79,9 +80,9 @@ def pytest_configure(config: pytest.Config) -> None:
     gc.disable()  # until everything is imported: `pytest_collection_finish`
     fetched, own = cache_dir(), Path(tempfile.mkdtemp(prefix="dmpo-explore-tests-"))
     config.add_cleanup(lambda: shutil.rmtree(own, ignore_errors=True))
-    for folder in ("weights", "data", "npm"):
+    for folder, files in {"weights": "[!.]*", "data": "[!.]*", "npm": "[!.]*", "course": "*.safetensors"}.items():
         (own / "cache" / folder).mkdir(parents=True)
-        for path in (fetched / folder).glob("[!.]*"):
+        for path in (fetched / folder).glob(files):
             (own / "cache" / folder / path.name).symlink_to(path.resolve())
     os.environ["DMPO_EXPLORE_CACHE"] = str(own / "cache")
     os.environ["DMPO_EXPLORE_RUNS"] = str(own / "runs")  # does not exist: bundled runs only
@@ -90,8 +91,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @functools.cache
 def _has(path: Path, words: tuple[str, ...]) -> bool:
-    text = path.read_text(encoding="utf-8")
-    return any(word in text for word in words)
+    return re.search(rf"\b({'|'.join(words)})\b", path.read_text(encoding="utf-8"), re.IGNORECASE) is not None
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -142,8 +142,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if id(item) not in chosen])
         items[:] = [item for item in items if id(item) in chosen]
         tests, longest = Counter[Path](), Counter[Path]()
+        in_browser = config.option.markexpr.endswith("and browser")
         for item in items:
-            tests[item.path] += 1
+            runs = any(map(item.get_closest_marker, ("slow", "data", "browser")))
+            tests[item.path] += runs and bool(item.get_closest_marker("browser")) == in_browser
             if mark := item.get_closest_marker("timeout"):
                 longest[item.path] = max(longest[item.path], mark.args[0])
         items.sort(key=lambda item: (-longest[item.path], -tests[item.path]))

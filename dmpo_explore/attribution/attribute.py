@@ -162,13 +162,14 @@ def _check(
     nothing = make_baseline(model, pixels, baseline)
     if len(nothing) > 1 and method != "gradient_shap":
         raise ValueError(f"a stack of {len(nothing)} baselines fits gradient_shap only; {method} takes one baseline")
+    query = Query(view, pixels, nothing, target or 0, steps, batch, layer, seed)
     with undisturbed(model), torch.no_grad():
-        logits = torch.stack((view(pixels)[0], view(nothing).mean(0)))
+        logits = torch.stack((query.answers(pixels)[0], query.answers(nothing).mean(0)))
     C = logits.shape[1]
     if target is not None and not 0 <= target < C:
         raise ValueError(f"target={target}: this model has classes 0 to {C - 1}")
     chosen = int(logits[0].argmax()) if target is None else int(target)
-    return Query(view, pixels, nothing, chosen, steps, batch, layer, seed), logits
+    return replace(query, target=chosen), logits
 
 
 def _attribution(

@@ -42,7 +42,7 @@ def make_baseline(model: DMPO, image: Tensor, baseline: str | Tensor) -> Tensor:
             blur over a quarter of its side), or preprocessed pixels (3,S,S) or (M,3,S,S).
 
     Raises:
-        ValueError: an unknown name, or pixels of another shape.
+        ValueError: an unknown name, or pixels of another shape or not finite.
 
     Example:
         >>> import dmpo_explore as dx, torch
@@ -56,4 +56,6 @@ def make_baseline(model: DMPO, image: Tensor, baseline: str | Tensor) -> Tensor:
     stack = baseline[None] if baseline.ndim == 3 else baseline
     if stack.ndim != 4 or stack.shape[1:] != image.shape[1:] or len(stack) < 1:
         raise ValueError(f"baseline of shape {tuple(baseline.shape)}; expected {tuple(image.shape[1:])} or a stack")
+    if not stack.isfinite().all():
+        raise ValueError("the baseline has pixels that are not finite")
     return stack.detach().clone().to(image)

@@ -58,8 +58,12 @@ class Query:
     def difference(self) -> float:
         """Logit of the image minus the (mean) logit of the baseline."""
         with torch.no_grad():
-            there, nothing = (self.view(pixels)[:, self.target] for pixels in (self.image, self.baseline))
+            there, nothing = (self.answers(pixels)[:, self.target] for pixels in (self.image, self.baseline))
         return float(there.mean() - nothing.mean())
+
+    def answers(self, pixels: Tensor) -> Tensor:
+        """(N,3,S,S) → (N,C) logits, at most ``batch`` rows at a time."""
+        return torch.cat([self.view(part) for part in pixels.split(self.batch)])
 
 
 @dataclass(frozen=True)

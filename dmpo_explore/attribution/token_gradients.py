@@ -16,8 +16,18 @@ def layer_integrated_gradients(query: Query) -> HeatMap:
     """Integrated gradients from the baseline's tokens to the image's tokens after a block, by Captum.
 
     Steps are doubled as in `gradients.integrated_gradients`.
+
+    Raises:
+        ValueError: an exit that reads more than this layer's tokens, so that their values do not add up to its logit.
     """
     place = readable_layer(query.view, query.image, query.target, query.layer)
+    model, exit = query.view.model, query.view.exit
+    beside = any(stage.reads_side or stage.earlier is not None for stage in model.stages[1 : exit + 1])
+    if beside and place.block > model.exits[0]:
+        raise ValueError(
+            f"exit {exit + 1} reads earlier exits beside the tokens {place.name}, which the map would leave out: use "
+            f"layer={model.exits[0]} or below, or method='integrated_gradients'"
+        )
 
     def integral(steps: int) -> tuple[Tensor, float]:
         found, delta = LayerIntegratedGradients(query.view, place.module).attribute(

@@ -26,7 +26,7 @@ from ..data.splits import stratified_rows
 from ..utils.files import atomic_file, cache_dir, sha256
 
 BACKBONE, SIZE, BLOCKS = "vit_small_patch14_dinov2", 70, (2, 3, 4, 6)
-IMAGES = {"train": 1200, "val": 600, "calibration": 600, "test": 800}  # drawn once, equally from every class
+IMAGES = {"train": 1200, "val": 600, "calibration": 600, "test": 800}  # drawn once, in proportion to the classes
 WIDTH, GRID = 128, (SIZE // 14, SIZE // 14)
 CONFIG = dx.ModelConfig(
     BACKBONE, image_size=SIZE, exits=BLOCKS, tuning="none", bypass="none", predictor="linear", read="mean"

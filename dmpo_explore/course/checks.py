@@ -107,6 +107,7 @@ def same_results(found: nn.Module, due: nn.Module, inputs: Sequence[Any], *hints
     for weight in due.parameters():
         nn.init.normal_(weight, std=0.5)
     found.load_state_dict(due.state_dict())
+    given = {f"input {i}": x.requires_grad_() for i, x in enumerate(inputs, start=1) if isinstance(x, Tensor)}
     ours, theirs = (module(*inputs) for module in (found, due))
     if isinstance(theirs, tuple):
         yield isinstance(ours, tuple) and len(ours) == len(theirs), f"it must return {len(theirs)} things"
@@ -116,17 +117,17 @@ def same_results(found: nn.Module, due: nn.Module, inputs: Sequence[Any], *hints
         yield isinstance(own, Tensor), f"it returns {'nothing' if own is None else type(own).__name__}: {hint}"
         yield own.shape == wanted.shape, f"it returns the shape {tuple(own.shape)}, not {tuple(wanted.shape)}"
         yield torch.allclose(own, wanted, rtol=1e-5, atol=1e-6), f"other values than the library's: {hint}"
-        slopes = _slopes(found, own)
-        for name, slope in _slopes(due, wanted).items():
+        slopes = _slopes(found, given, own)
+        for name, slope in _slopes(due, given, wanted).items():
             same = torch.allclose(slopes[name], slope, rtol=1e-4, atol=1e-6)
             yield same, f"the values are correct, the gradient of {name} is not: detach nothing"
 
 
-def _slopes(module: nn.Module, output: Tensor) -> dict[str, Tensor]:
-    """The gradient of a module's every weight; 0 where ``output`` does not depend on it."""
-    names, weights = zip(*module.named_parameters(), strict=True)
-    slopes = torch.autograd.grad(output.square().sum(), weights, retain_graph=True, materialize_grads=True)
-    return dict(zip(names, slopes, strict=True))
+def _slopes(module: nn.Module, inputs: Mapping[str, Tensor], output: Tensor) -> dict[str, Tensor]:
+    """The gradient of a module's every weight and input; 0 where ``output`` does not depend on it."""
+    read = {**dict(module.named_parameters()), **inputs}
+    slopes = torch.autograd.grad(output.square().sum(), [*read.values()], retain_graph=True, materialize_grads=True)
+    return dict(zip(read, slopes, strict=True))
 
 
 @build("Stage")
@@ -264,7 +265,9 @@ def loop(answer: Callable[..., Any]) -> Lines:
         looked = np.zeros((record.n_images, record.n_exits), int)
 
         def look(k: int, rows: Any, looked: Any = looked) -> Any:
-            rows = np.arange(record.n_images)[rows]  # numbers, or a mask
+            if np.asarray(rows).dtype == bool:
+                raise NotYet("`look` takes numbers of images, not a mask: np.flatnonzero(mask)")
+            rows = np.asarray(rows, int)
             if not len(rows):
                 raise NotYet(f"exit {k + 1} is computed for no image at all: stop when every image has exited")
             looked[rows, k] += 1

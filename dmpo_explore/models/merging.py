@@ -13,6 +13,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
+from timm.layers import Mlp
 from torch import Tensor, nn
 
 from .tuning import ParallelAdapter, merge_peft
@@ -100,7 +101,7 @@ def _is_scale_of(block: Any, part: str, layer: str, scale: str) -> bool:
 def _is_plain_mlp(mlp: Any) -> bool:
     act = getattr(mlp, "act", None)
     return (
-        type(mlp).__name__ == "Mlp"  # timm's; its relatives gate or normalise in between
+        type(mlp) is Mlp  # its relatives gate or normalise in between
         and isinstance(act, nn.GELU)
         and act.approximate == "none"
         and isinstance(mlp.norm, nn.Identity)

@@ -172,7 +172,7 @@ class MomentPredictor(Predictor):
 
     Raises:
         ValueError: as `LinearPredictor`; fewer than 2 heads; channels that the heads do not divide; heads narrower
-            than 16 (two stride-2 convolutions need that much: D of at least 96 with 4 heads); fewer than 2 patches.
+            than 16 (our choice, D of at least 96 with 4 heads; the convolutions need 7); fewer than 2 patches.
 
     Example:
         >>> MomentPredictor.reads_raw

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,11 +21,14 @@ PROCESSOR = "preprocessor_config.json"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def cut_torchvision(model: Any, image_size: int = 224) -> Parts:
+def cut_torchvision(
+    model: Any, image_size: int = 224, *, mean: Sequence[float] = IMAGENET[0], std: Sequence[float] = IMAGENET[1]
+) -> Parts:
     """Cut an image classifier of torchvision: ResNet, ViT, Swin, ConvNeXt, MobileNetV3, EfficientNet V2, MaxViT …
 
     Args:
         model: it is consumed. image_size: pixels of a side; a ViT or MaxViT has the one that it was made with.
+        mean, std: as the weights want them; only torchvision's EfficientNet V2-L has others: 0.5, 0.5, 0.5 for both.
 
     Raises:
         ValueError: as `cut_chain`.
@@ -36,21 +39,27 @@ def cut_torchvision(model: Any, image_size: int = 224) -> Parts:
         >>> len(parts.blocks), parts.layout
         (13, 'channels_first')
     """
-    mean, std = IMAGENET
     return cut_chain(model, image_size=image_size, mean=mean, std=std)
 
 
-def cut_transformers(model: Any, image_size: int | None = None) -> Parts:
+def cut_transformers(
+    model: Any,
+    image_size: int | None = None,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Parts:
     """Cut an image model of transformers: ViT, Dinov2, DINOv3ViT, Siglip, Swin, ConvNextV2, ResNet …
 
     Args:
         model: the model itself, which is consumed; a local folder of `save_pretrained`; or a name on the hub, where
-            that can be reached or the model is in its cache. Folder and hub say how images are normalised; else mean
-            and deviation are 0.5.
+            that can be reached or the model is in its cache.
         image_size: pixels of a side; default: that of the model's configuration.
+        mean, std: of the weights' images; default: as folder or hub say, else 0.5.
 
     Raises:
-        ValueError: as `cut_chain`. OSError: no such folder, or no such name in the hub's cache or on the hub.
+        ValueError: as `cut_chain`; weights for images whose colours are in another order. OSError: no such folder, or
+            no such name in the hub's cache or on the hub.
 
     Example:
         >>> from transformers import Dinov2Config, Dinov2Model
@@ -59,11 +68,12 @@ def cut_transformers(model: Any, image_size: int | None = None) -> Parts:
         >>> len(parts.blocks), parts.layout, parts.class_token
         (4, 'tokens', True)
     """
-    mean, std = HALF, HALF
+    usual = HALF, HALF
     if isinstance(model, (str, Path)):
         place = str(model)
         model = _opened(place)
-        mean, std = _normalisation(place)
+        usual = _normalisation(place) if mean is None or std is None else usual
+    mean, std = mean or usual[0], std or usual[1]
     model = getattr(model, "vision_model", model)
     model = model.base_model if "For" in type(model).__name__ else model  # of …ForImageClassification
     made_for = getattr(model.config, "image_size", 224)
@@ -128,4 +138,8 @@ def _normalisation(place: str) -> tuple[Any, Any]:
         warnings.warn(f"{text}. Save its image processor there, too (save_pretrained)", stacklevel=3)
         return HALF, HALF
     found = read_json(Path(file))
-    return tuple(found.get("image_mean", HALF)), tuple(found.get("image_std", HALF))
+    if found.get("do_flip_channel_order"):
+        raise ValueError(f"{place} was trained on images with blue first, which are not made here; take another model")
+    if "image_mean" not in found or not found.get("do_normalize", True):
+        return (0.0,) * 3, (1.0,) * 3
+    return tuple(found["image_mean"]), tuple(found.get("image_std", HALF))

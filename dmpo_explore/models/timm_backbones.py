@@ -347,6 +347,10 @@ def _refused(name: str, image_size: int, options: tuple[tuple[str, Any], ...]) -
     return ""
 
 
+def _tags(name: str) -> list[str]:
+    return timm.list_pretrained(f"{name.partition('.')[0]}.*")
+
+
 def _look(name: str) -> _Needs:
     """Requirements of timm's model, built without memory; ValueError for an unknown one.
 
@@ -359,10 +363,15 @@ def _look(name: str) -> _Needs:
         raise ValueError(f"unknown backbone {name!r}. Near: {near}. See docs/backbones.md, or timm.list_models()")
     before = torch.get_rng_state()
     with nullcontext() if is_model_in_modules(name, served) else torch.random.fork_rng(devices=[]):
-        model: Any = timm.create_model(name, num_classes=0, device="meta")
+        try:
+            model: Any = timm.create_model(name, num_classes=0, device="meta")
+        except RuntimeError as error:
+            raise ValueError(f"{one_line(error, 100)} timm has: {', '.join(_tags(name)) or 'none'}") from None
     family = _family(model)
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", 1)
     patch = patch if isinstance(patch, int) else max(patch)
+    stride = getattr(getattr(getattr(model, "patch_embed", None), "proj", None), "stride", (patch,))
+    patch = min(patch, max(stride))  # where patches overlap
     takes = {name for kind in type(model).__mro__ for name in inspect.signature(kind).parameters}
     wanted = {"dynamic_img_size": False, "drop_path_rate": 0.0}
     last = (getattr(model, "feature_info", None) or [{}])[-1]

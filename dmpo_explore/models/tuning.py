@@ -286,7 +286,8 @@ def _kind(block: nn.Module) -> str:
     """Kind of a module for an adapter: ``mlp`` (with attention), ``convnext``, ``convolutions``, or nothing."""
     has = {name for name, _ in block.named_children()}
     if {"attn", "norm2", "mlp"} <= has:
-        return "mlp"
+        of_tokens = not any(isinstance(module, nn.Conv2d) for module in block.get_submodule("mlp").modules())
+        return "mlp" if of_tokens and hasattr(block.norm2, "normalized_shape") else ""
     if {"conv_dw", "norm", "mlp"} <= has:
         return "convolutions" if getattr(block, "use_conv_mlp", False) else "convnext"
     is_block = {"conv1", "conv2", "bn1"} <= has or {"conv_dw", "conv_pw"} <= has or "conv_pwl" in has

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -12,15 +13,14 @@ from torch import nn
 
 from ..config import TrainingConfig
 
-# Parameters of more than one dimension without weight decay: those of timm's `no_weight_decay` in the served families.
-NO_DECAY = ("cls_token", "dist_token", "pos_embed", "reg_token", "relative_position_bias_table")
+DECAY = ("weight", "prompts")  # ends of the names of matrices with weight decay: not tokens, positions, tables, scales
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
     """AdamW over the trainable parameters, in groups by learning rate and weight decay.
 
     Backbone and its tuning (``tuning_lr``) and the exits (``predictor_lr``) have learning rates of their own. Biases,
-    norms, scales and the parameters named in `NO_DECAY` have no weight decay.
+    norms, scales, tokens, positions and tables have no weight decay.
 
     Example:
         >>> import dmpo_explore as dx
@@ -31,8 +31,8 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
-            tuned = name.startswith("embed.") or ".trunk." in name
-            decays = weight.ndim > 1 and name.rpartition(".")[2] not in NO_DECAY
+            tuned = re.match(r"(embed|stages\.\d+\.trunk)\.", name) is not None
+            decays = weight.ndim > 1 and name.endswith(DECAY)
             groups.setdefault((tuned, decays), []).append(weight)
     return torch.optim.AdamW(
         [

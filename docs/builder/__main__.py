@@ -45,14 +45,19 @@ def build(folder: Path) -> list[str]:
     return sorted(problems(folder / "site"))
 
 
+def _changed() -> dict[str, float]:
+    """Source → when it changed; a file that an editor is just replacing is there a moment later."""
+    return {path: (ROOT / path).stat().st_mtime for path in sources() if (ROOT / path).exists()}
+
+
 def follow(folder: Path, seconds: float = 1.0) -> None:
     """Copy pages that change while the site is served."""
-    seen = {path: (ROOT / path).stat().st_mtime for path in sources()}
+    seen = _changed()
     while True:
         time.sleep(seconds)
-        now = {path: (ROOT / path).stat().st_mtime for path in sources()}
-        if now != seen:
-            write_pages(folder / "pages")
+        if (now := _changed()) != seen:
+            for write in (write_pages, write_notebooks):
+                write(folder / "pages")
             seen = now
 
 

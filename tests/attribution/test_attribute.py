@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,16 @@ def test_values_add_up_to_the_logit_difference(method: str, exit: int) -> None:
     total = float(found.tokens.sum() + found.prefix.sum())
     assert total == pytest.approx(found.difference + found.delta, abs=1e-4)
     assert found.heat.sum() == pytest.approx(found.tokens.sum(), abs=1e-4)
+
+
+@pytest.mark.parametrize("change", [{"bypass": "ladder"}, {"earlier_exits": True}])
+def test_one_layers_tokens_are_refused_where_the_exit_reads_earlier_ones_too(change: dict[str, Any]) -> None:
+    model, method = made(**SMOOTH, **change), "layer_integrated_gradients"
+    for exit, layer in ((0, None), (1, model.exits[0])):  # nothing beside them, or all of it behind them
+        found = attribute(model, image(), exit, target=2, method=method, layer=layer)
+        assert found.delta is not None and abs(found.delta) < 0.02 * max(abs(found.difference), 1)
+    with pytest.raises(ValueError, match=f"exit 2 reads earlier exits beside.*use layer={model.exits[0]} or below"):
+        attribute(model, image(), 1, method=method)
 
 
 def test_second_order_exits_are_complete_within_the_bound() -> None:

@@ -24,3 +24,5 @@ def test_baselines() -> None:
     assert {make_baseline(model, x, name).shape for name in BASELINES} == {x.shape}
     with pytest.raises(ValueError, match=r"baseline of shape \(3, 8, 8\)"):
         make_baseline(model, x, torch.ones(3, 8, 8))
+    with pytest.raises(ValueError, match="not finite"):
+        make_baseline(model, x, torch.full((3, 32, 32), torch.nan))

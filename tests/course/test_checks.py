@@ -43,6 +43,11 @@ class NoResidual(parts.PatchBypass):
         return super().forward(x) - x
 
 
+class DetachedBypass(parts.PatchBypass):
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x.detach())
+
+
 class ColumnsFirst(parts.PatchBypass):
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         hidden = self.down(self.norm(x))
@@ -160,6 +165,10 @@ def computes_all(look: Callable[..., Any], n_images: int, n_exits: int, threshol
     return passes.argmax(axis=1)
 
 
+def looks_by_a_mask(look: Callable[..., Any], n_images: int, n_exits: int, threshold: float) -> Any:
+    return look(0, np.ones(n_images, bool))
+
+
 def skips_the_last(look: Callable[..., Any], n_images: int, n_exits: int, threshold: float) -> Any:
     """The right exits, but the last one is never computed."""
     exits, rows = np.full(n_images, n_exits - 1), np.arange(n_images)
@@ -199,9 +208,11 @@ LIBRARY = parts.PARTS | {"weights": schedule, "DMPO": parts.EarlyExitNet}
 
 INCORRECT: list[tuple[str, Any, str]] = [
     ("Stage", SkippedState, r"Down\(tokens\) \+ state"),
+    ("Stage", DetachedStage, "the gradient of input 2 is not: detach nothing"),
     ("Stage", StateFirst, "tokens, then the new state"),
     ("Bypass", RandomStart, "at the start it must be the identity"),
     ("Bypass", NoResidual, "at the start it must be the identity"),
+    ("Bypass", DetachedBypass, "the gradient of input 1 is not: detach nothing"),
     ("Bypass", ColumnsFirst, "row by row in `self.grid`"),
     ("weights", lambda epoch, epochs: schedule(0, epochs), "and it should be"),
     ("weights", lambda epoch, epochs: schedule(min(epoch + 1, epochs - 1), epochs), "and it should be"),
@@ -211,6 +222,7 @@ INCORRECT: list[tuple[str, Any, str]] = [
     ("exits_of", without_last, "the last exit takes what is left"),
     ("mistakes", swapped, "lost: incorrect at its exit"),
     ("loop", computes_all, "computed twice, or for an image that had exited"),
+    ("loop", looks_by_a_mask, "not a mask"),
     ("loop", skips_the_last, "it must answer them"),
     ("loop", never_ends, "for no image at all"),
     ("passing", goes_on, "before the first failure"),

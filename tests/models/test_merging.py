@@ -123,7 +123,9 @@ def test_a_scale_is_folded_only_where_the_answer_stays(norm: nn.Module, folded: 
 def test_another_activation_is_left_alone() -> None:
     from timm.layers import GluMlp, Mlp
 
-    for mlp in (Mlp(8, 12, act_layer=nn.ReLU), GluMlp(8, 12), Mlp(8, 12, norm_layer=nn.LayerNorm)):
+    foreign = type("Mlp", (Mlp,), {})(8, 12)  # of that name in another library, without a norm
+    del foreign.norm
+    for mlp in (Mlp(8, 12, act_layer=nn.ReLU), GluMlp(8, 12), Mlp(8, 12, norm_layer=nn.LayerNorm), foreign):
         adapter = nn.Sequential(ParallelAdapter(mlp, nn.Identity(), 8, 3, 0.0))
         assert merge(adapter) == 0
         assert isinstance(adapter[0], ParallelAdapter)

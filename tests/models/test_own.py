@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from dmpo_explore.models.cut import Parts
 from dmpo_explore.models.defaults import fitted
 from dmpo_explore.models.factory import build_model, build_reference
 from dmpo_explore.models.own import cut_chain, own_backbone, own_defaults
-from dmpo_explore.models.ready_cuts import cut_torchvision, cut_transformers
+from dmpo_explore.models.ready_cuts import PROCESSOR, _normalisation, cut_torchvision, cut_transformers
 from dmpo_explore.models.split import block_costs, split
 from dmpo_explore.neighbours.slimming.options import SlimSettings
 from dmpo_explore.neighbours.slimming.settings import kept_width
@@ -103,6 +104,26 @@ def test_ready_cuts_of_torchvision(name: str) -> None:
     parts = cut_torchvision(make(), 64)
     assert (len(parts.blocks), parts.layout) == (depth, layout)
     assert parts.preprocess is not None and parts.preprocess.mean == (0.485, 0.456, 0.406)
+
+
+@pytest.mark.parametrize(
+    ("said", "due"),
+    [
+        ({"do_normalize": None, "image_mean": [0.1] * 3}, ((0, 0, 0), (1, 1, 1))),
+        ({"do_rescale": True}, ((0, 0, 0), (1, 1, 1))),
+        ({"image_mean": [0.1] * 3, "image_std": [0.2] * 3}, ((0.1,) * 3, (0.2,) * 3)),
+        ({"do_flip_channel_order": True, "image_mean": [0.1] * 3}, None),
+    ],
+)
+def test_images_are_normalised_as_their_processor_says(
+    tmp_path: Path, said: dict[str, Any], due: tuple[Any, Any] | None
+) -> None:
+    (tmp_path / PROCESSOR).write_text(json.dumps(said))
+    if due is None:
+        with pytest.raises(ValueError, match="blue first"):
+            _normalisation(str(tmp_path))
+    else:
+        assert _normalisation(str(tmp_path)) == due
 
 
 def test_a_local_folder_of_transformers_brings_its_normalisation(

@@ -32,6 +32,15 @@ def test_an_unknown_backbone_names_near_ones(name: str, near: str) -> None:
     assert near in str(caught.value)
 
 
+def test_an_unknown_tag_names_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"tag \(foo\).* timm has: .*vit_tiny_patch16_224.augreg_in21k"):
+        create_backbone("vit_tiny_patch16_224.foo", 224)
+
+
+def test_patches_that_overlap_need_no_multiple_of_their_side() -> None:
+    assert create_backbone("pvt_v2_b0", 64).num_features == 256
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "reason"),

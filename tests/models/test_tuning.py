@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+import timm
 import torch
 from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
@@ -27,7 +28,16 @@ from tuned import (
 from dmpo_explore.config import ModelConfig
 from dmpo_explore.models.factory import build_model
 from dmpo_explore.models.timm_backbones import create_backbone, split_backbone
-from dmpo_explore.models.tuning import TUNINGS, ConvAdapter, ParallelAdapter, Tunable, merge_peft, tune, tuned_layers
+from dmpo_explore.models.tuning import (
+    TUNINGS,
+    ConvAdapter,
+    ParallelAdapter,
+    Tunable,
+    _kind,
+    merge_peft,
+    tune,
+    tuned_layers,
+)
 
 LORA_TARGETS = {
     "lora": {"attn.qkv"},
@@ -258,6 +268,12 @@ def test_chosen_layers_are_tuned_and_no_others() -> None:
 def test_layers_that_cannot_be_chosen(kind: str, chosen: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         named_layers("vit_tiny_patch16_dinov3_qkvb", kind, chosen)
+
+
+@pytest.mark.parametrize("name", ["pvt_v2_b0", "visformer_tiny", "coatnet_nano_rw_224"])
+def test_an_mlp_of_convolutions_is_no_place_for_an_adapter_of_tokens(name: str) -> None:
+    blocks = [*timm.create_model(name, device="meta").modules()]
+    assert any(hasattr(block, "mlp") for block in blocks) and "mlp" not in map(_kind, blocks)
 
 
 def test_nothing_to_tune_names_what_there_is() -> None:
