@@ -83,13 +83,17 @@ def test_the_sentences_about_the_parts_follow_from_the_table() -> None:
     )
     part = {
         (name, how): [table[f"{name}, {how}", data, "30 %"] for data in ("birds100", "caltech101")]
-        for name in ("second-order predictors", "bypass")
+        for name in ("second-order predictors", "bypass", "two-phase loss weights")
         for how in ("left out", "added")
     }
     (birds, caltech), (b_birds, b_caltech) = (part[name, "left out"] for name in ("second-order predictors", "bypass"))
     assert f"loses {birds:.1f} points on birds and {caltech:.1f} on Caltech-101, on 30 % of the compute" in results
     assert f"without the bypass {b_birds:.1f} and {b_caltech:.1f}." in results
-    for name in ("second-order predictors", "bypass"):
+    weights, _ = part["two-phase loss weights", "left out"]
+    assert f"without them (equal weights) DMPO loses {weights:.1f} points on birds" in results
+    first, last = (table["order: constant", "birds100", at] for at in ("exit 1", "last exit"))
+    assert f"birds gain {first:.1f} points at exit 1 and lose {-last:.1f} at the last exit" in results
+    for name in ("second-order predictors", "bypass", "two-phase loss weights"):
         added, left = part[name, "added"], part[name, "left out"]
         row = next(line for line in parts.splitlines() if line.startswith(f"| {name} |"))
         assert re.findall(r"[+-]\d+\.\d", row) == [f"{value:+.1f}" for value in (*added, -left[0], -left[1])]
