@@ -63,7 +63,7 @@ class Query:
 
     def answers(self, pixels: Tensor) -> Tensor:
         """(N,3,S,S) → (N,C) logits, at most ``batch`` rows at a time."""
-        return torch.cat([self.view(part) for part in pixels.split(self.batch)])
+        return torch.cat([self.view(pixels[i : i + self.batch]) for i in range(0, len(pixels), self.batch)])
 
 
 @dataclass(frozen=True)
