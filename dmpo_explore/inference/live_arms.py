@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ from ..policies.catalogue import POLICIES
 from ..runs.weights_file import WEIGHTS
 from ..utils.files import cache_dir, sha256
 from ..utils.registry import lookup
+from ..utils.replacing import remove
 from ..utils.typing import Ints
 from .energy import energy_counter
 from .exit_loop import InferenceResult, Step
@@ -188,8 +188,7 @@ def exported(run: Run, precision: str = "no") -> Path:
     folder = cache_dir() / "exports" / f"{run.name}-{sha256(run.path / WEIGHTS)[:16]}{kind}"
     policy = POLICIES["confidence"]((POLICIES["confidence"].threshold_none,))  # live runs bring their own
     if not is_exported(run, folder, policy, precision="int8" if kind else "float32"):
-        if folder.exists():  # damaged, or of another version
-            shutil.rmtree(folder)
+        remove(folder)  # damaged, or of another version
         folder.parent.mkdir(parents=True, exist_ok=True)
         if kind:
             export_int8(run, folder, policy, images=0)

@@ -65,8 +65,7 @@ class JoinedParts:
         module: what accelerate prepares. networks: the model, and the copies beside it.
 
     Raises:
-        ValueError: two parts that weigh the exits or share a name; further images
-            beside a part that is alone.
+        ValueError: two parts that weigh the exits or share a name; further images beside a part that is alone.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ from torch.utils.data import Sampler
 from ..config import TrainingConfig
 from ..data.image_set import ImageSet
 from ..utils.typing import Ints
-from .schedules import loss_weights
+from .schedules import Depths, loss_weights
 
 
 class Batch(NamedTuple):
@@ -89,9 +89,18 @@ class TrainingContext:
         return len(self.depths)
 
     def planned_weights(self, epoch: int) -> tuple[float, ...]:
-        """(K,) what the config's schedule plans for an epoch, counted from 0; raises as `loss_weights`."""
-        how, K = self.config, self.n_exits
-        return loss_weights(how.schedule, epoch, how.epochs, K, phase_ratio=how.phase_ratio, depths=self.depths)
+        """`planned_weights` of an epoch."""
+        return planned_weights(self.config, self.depths, epoch)
+
+
+def planned_weights(config: TrainingConfig, depths: Depths, epoch: int) -> tuple[float, ...]:
+    """(K,) what a config's schedule plans for an epoch, counted from 0; raises as `loss_weights`.
+
+    Args:
+        depths: (K,) of the exits, see `schedules`.
+    """
+    how, K = config, len(depths)
+    return loss_weights(how.schedule, epoch, how.epochs, K, phase_ratio=how.phase_ratio, depths=depths)
 
 
 class TrainingPart:

@@ -8,11 +8,10 @@ rate there, to the end, from the end of the warm-up at the earliest.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from ..config import TrainingConfig
-from .parts import TrainingContext, TrainingPart
-from .schedules import Depths, loss_weights
+from .parts import TrainingContext, TrainingPart, planned_weights
+from .schedules import Depths
 
 
 def second_phase(config: TrainingConfig, depths: Depths) -> list[bool]:
@@ -21,14 +20,12 @@ def second_phase(config: TrainingConfig, depths: Depths) -> list[bool]:
     Args:
         depths: (K,) of the exits, see `schedules`.
     """
-    how: dict[str, Any] = {"phase_ratio": config.phase_ratio, "depths": depths}
-    name, n = config.schedule, config.epochs
-    planned = [loss_weights(name, epoch, n, len(depths), **how) for epoch in range(n)]
+    planned = (planned_weights(config, depths, epoch) for epoch in range(config.epochs))
     second = [weights[0] > weights[-1] for weights in planned]
     if not any(second):
         raise ValueError(
             f"schedule_rate='full' is for a second phase, in which exit 1 weighs more than the last exit; "
-            f"schedule={name!r} has none in {n} epochs"
+            f"schedule={config.schedule!r} has none in {config.epochs} epochs"
         )
     return second
 
