@@ -1,9 +1,9 @@
 """Make both editions of the lessons: NAME.py → student/NAME.ipynb and NAME.ipynb, the latter executed.
 
-Use: python notebooks/build.py [--check | --address] [NAME …], a name being a number, stem or file; default all.
-With --check nothing is written: both editions must agree with their source and every cell must run, two lessons at a
-time. What is written is reproducible: no widget state, no timing, ids by position, of a figure only its PNG. Warnings
-(anything on stderr) and files above 450 KB fail.
+Use: python notebooks/build.py [--check [--brief] | --address] [NAME …], a name being a number, stem or file; default
+all. With --check nothing is written: both editions must agree with their source and every cell must run, two lessons at
+a time; with --brief their trainings last two epochs, not twelve. What is written is reproducible: no widget state, no
+timing, ids by position, of a figure only its PNG. Warnings (anything on stderr) and files above 450 KB fail.
 """
 
 from __future__ import annotations
@@ -31,11 +31,14 @@ from pictures import PLOTLY, VIEW, add_pictures
 FOLDER = Path(__file__).resolve().parent
 MAX_BYTES, MAX_SECONDS = 450_000, 60
 ORDER = "561e432"  # the dearest first, which computes the camera's tokens; beside it those that need none
+BRIEFLY = "from dmpo_explore.course import training; training.train.__wrapped__.__kwdefaults__['epochs'] = 2"
 LIVE = (VIEW, PLOTLY)  # needs a kernel or scripts
 
 
-def run(notebook: NotebookNode, pictures: bool) -> None:
+def run(notebook: NotebookNode, pictures: bool, before: str = "") -> None:
     """Execute in place from an empty folder, as a notebook that has left the repository; only bundled runs are found.
+
+    The kernel begins with the line ``before``.
 
     Raises:
         RuntimeError: a cell failed or wrote to stderr.
@@ -43,7 +46,8 @@ def run(notebook: NotebookNode, pictures: bool) -> None:
     with tempfile.TemporaryDirectory() as empty:
         os.environ["DMPO_EXPLORE_RUNS"] = empty
         options = {"timeout": 600, "record_timing": False, "resources": {"metadata": {"path": empty}}}
-        client = NotebookClient(notebook, extra_arguments=["--log-level=ERROR"], **options)
+        arguments = ["--log-level=ERROR", *([f"--IPKernelApp.exec_lines={before}"] if before else [])]
+        client = NotebookClient(notebook, extra_arguments=arguments, **options)
         try:
             client.execute()
         except CellExecutionError as error:
@@ -71,8 +75,8 @@ def student_of(path: Path) -> Path:
     return path.parent / "student" / f"{path.stem}.ipynb"
 
 
-def build(path: Path, check: bool) -> str:
-    """Run one lesson and write both editions, or only check them; a line with its seconds and size.
+def build(path: Path, check: bool, brief: bool = False) -> str:
+    """Run one lesson and write both editions, or only check them, maybe briefly; a line with its seconds and size.
 
     Raises:
         RuntimeError: it does not run, an edition differs from its source, or it grew too large.
@@ -82,7 +86,7 @@ def build(path: Path, check: bool) -> str:
     for edition, file in ((notebook, target), (empty, student_of(path))):
         if check and not (file.exists() and same_cells(edition, nbformat.read(file, 4))):
             raise RuntimeError(f"{path.name} and {file.name} differ; run scripts/notebooks {path.stem}")
-    run(notebook, pictures=not check)
+    run(notebook, pictures=not check, before=BRIEFLY if brief else "")
     seconds = time.perf_counter() - start
     strip(notebook)
     text = nbformat.writes(notebook, 4) + "\n"
@@ -154,14 +158,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/notebooks", description="Run the lessons and keep their outputs.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="number, stem or file; default: all")
     parser.add_argument("--check", action="store_true", help="change nothing: editions agree, every cell runs")
+    parser.add_argument("--brief", action="store_true", help="with --check: trainings last two epochs")
     parser.add_argument("--address", action="store_true", help="run nothing: write the repository's address into them")
     options = parser.parse_args()
+    if options.brief and not options.check:
+        parser.error("--brief goes with --check: what is written holds whole trainings")
     failed = False
     try:
         scripts = find(options.names)
     except ValueError as error:
         parser.error(str(error))
-    work = renew_address if options.address else partial(build, check=options.check)
+    work = renew_address if options.address else partial(build, check=options.check, brief=options.brief)
     for well, line in lines(work, scripts, at_a_time=2 if options.check else 1):
         failed |= not well
         print(line, file=sys.stdout if well else sys.stderr, flush=True)

@@ -1,7 +1,8 @@
 """The lessons in JupyterLab, in Chromium: every slider, list and button is moved, and every guess is locked.
 
 One JupyterLab, one page and one kernel serve all of them: what is imported once stays imported. Between two lessons the
-kernel's names are deleted. Nothing waits for a time.
+kernel's names are deleted. Nothing waits for a time. Trainings last two epochs, as in `scripts/notebooks --check
+--brief`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import pytest
 from serving import wait_for
 
 from _common.ports import free_port
-from build import find
+from build import BRIEFLY, find
 from editions import read, read_script
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ ERROR = "[data-mime-type='application/vnd.jupyter.error'], [data-mime-type='appl
 LIVE = ".jp-OutputArea-output:has(.widget-slider, .widget-toggle-buttons, .widget-dropdown)"
 LIVE += ":not(:has(button:has-text('Lock my guess')))"  # figures that follow controls
 # The kernel of the first notebook serves all; a session binds it to the next file before that is opened.
-OPEN = """async path => {
+OPEN = """async ([path, before]) => {
     const {serviceManager, commands, shell} = window.jupyterapp;
     await serviceManager.ready;
     const [running] = serviceManager.kernels.running();
@@ -49,6 +50,8 @@ OPEN = """async path => {
     window.kernel = panel.sessionContext.session.kernel;
     window.panel = panel;
     await window.kernel.info;
+    const reply = await window.kernel.requestExecute({code: before}).done;
+    if (reply.content.status !== 'ok') throw new Error(reply.content.evalue);
     await commands.execute('notebook:run-all-cells');
 }"""
 CLOSE = """async code => {
@@ -212,7 +215,7 @@ def lock_guesses(page: Page) -> int:
     return len(buttons)
 
 
-@pytest.mark.timeout(1800)  # lessons train
+@pytest.mark.timeout(1800)
 @pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize("script", SCRIPTS, ids=[script.stem for script in SCRIPTS])
@@ -220,7 +223,7 @@ def test_every_control_moves_its_figure(
     script: Path, lab: tuple[str, Path], page: Page, fetched_backbone: Path, tmp_path: Path
 ) -> None:
     try:
-        page.evaluate(OPEN, f"{script.stem}.ipynb")
+        page.evaluate(OPEN, [f"{script.stem}.ipynb", BRIEFLY])
         assert page.locator(ERROR).all_inner_texts() == []
         moved = 0
         figures = page.locator(LIVE)

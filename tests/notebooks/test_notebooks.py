@@ -11,7 +11,8 @@ import nbformat
 import pytest
 
 from address import UNSET, repository, with_cells, with_outputs
-from build import FOLDER, LIVE, MAX_BYTES, find, lines, renew_address, student_of
+from build import BRIEFLY, FOLDER, LIVE, MAX_BYTES, find, lines, renew_address, student_of
+from dmpo_explore.course import training
 from editions import BEGIN, END, HIDDEN, METADATA, read, read_script, same_cells, student
 
 SCRIPTS = find([])
@@ -109,6 +110,13 @@ def test_outputs_are_kept_where_the_code_is_the_same() -> None:
     changed.cells[-1].source, changed.cells[-1].cell_type = "print()", "code"
     with pytest.raises(ValueError, match="code cells differ: run scripts/notebooks"):
         with_outputs(changed, notebook)
+
+
+def test_a_brief_check_shortens_the_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = training.train.__wrapped__  # type: ignore[attr-defined]
+    monkeypatch.setattr(train, "__kwdefaults__", dict(train.__kwdefaults__))
+    exec(BRIEFLY, {})
+    assert train.__kwdefaults__ == {"epochs": 2, "seed": 0}
 
 
 @pytest.mark.parametrize("name", ["0", "99", "nonsense.ipynb"])
