@@ -271,7 +271,7 @@ def _stage_facts(page: Path) -> list[dict[str, Any]]:
 
 def _are_here(run: Run, split: str, *, needed: bool) -> bool:
     """Whether images of the split can be read; where they are needed, the error that says why not is passed on."""
-    with nullcontext() if needed else suppress(OSError, ValueError):
+    with nullcontext() if needed else suppress(OSError, ValueError, ImportError):
         _images(run, split, np.array([0]))
         return True
     return False

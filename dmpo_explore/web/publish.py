@@ -103,7 +103,7 @@ def page_html(
     how: dict[str, Any] = {"tiles": tiles, "against": against}
     permitted = private or run.config.data.name in PUBLIC_IMAGES
     if pictures or (pictures is None and permitted):
-        with nullcontext() if pictures else suppress(OSError, ValueError):  # the images are not here
+        with nullcontext() if pictures else suppress(OSError, ValueError, ImportError):  # the images are not here
             return single_page(played(run, InPage(), policy, outcome, shown=True, **how))
     facts = played(run, InPage(), policy, outcome, shown=False, **how)
     facts["notes"].append(NOT_HERE if pictures is None and permitted else NOT_PUBLISHED)
