@@ -83,8 +83,7 @@ class Stage(nn.Module):
 
     def classify(self, read: Tensor, raw: Tensor) -> Tensor:
         """Tokens (B,N,D) after the bypass, and before it → logits (B,C): exit norm, predictor, scale."""
-        read, raw = self.once(read, raw), self.once(raw, raw)
-        inputs = (self.norm(read), raw) if self.reads_raw else (self.norm(read),)
+        inputs = (self.norm(self.once(read, raw)), *([self.once(raw, raw)] if self.reads_raw else []))
         logits: Tensor = self.predictor(*inputs) * self.scale
         return logits
 
