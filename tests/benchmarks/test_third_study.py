@@ -76,7 +76,8 @@ def test_the_sentences_of_results_follow_from_the_table() -> None:
 
 
 def test_the_sentences_about_the_parts_follow_from_the_table() -> None:
-    table = pd.read_csv(third_study.RESULTS / "third-comparisons.csv").set_index(["comparison", "set", "at"])["points"]
+    whole = pd.read_csv(third_study.RESULTS / "third-comparisons.csv")
+    table = whole.set_index(["comparison", "set", "at"])["points"]
     results, parts = (
         path.read_text(encoding="utf-8").replace("−", "-")
         for path in (third_study.SUMMARY, third_study.SUMMARY.with_name("dmpo-parts.md"))
@@ -93,6 +94,12 @@ def test_the_sentences_about_the_parts_follow_from_the_table() -> None:
     assert f"without them (equal weights) DMPO loses {weights:.1f} points on birds" in results
     first, last = (table["order: constant", "birds100", at] for at in ("exit 1", "last exit"))
     assert f"birds gain {first:.1f} points at exit 1 and lose {-last:.1f} at the last exit" in results
+    low, last = (table["order: full-rate", "birds100", at] for at in ("30 %", "last exit"))
+    assert f"birds have {low:.1f} points less at 30 % with it and {-last:.1f} more at the last exit" in results
+    depth = whole[whole["comparison"] == "order: by-depth"].set_index("at")
+    birds, caltech = -depth.loc["exit 4", "points"]
+    assert f"Weights by depth give {birds:.1f} and {caltech:.1f} points to exit 4, behind block 6" in results
+    assert (depth["verdict"] == "open").eq(depth.index != "exit 4").all()
     for name in ("second-order predictors", "bypass", "two-phase loss weights"):
         added, left = part[name, "added"], part[name, "left out"]
         row = next(line for line in parts.splitlines() if line.startswith(f"| {name} |"))
