@@ -93,9 +93,9 @@ def write_shards(folder: Path, split: str, images: int, pool: list[bytes]) -> No
 def make_run(folder: Path, images: int) -> str:
     """A trained run on shards of ``images`` test images; its name, in ``folder / "runs"``."""
     pool, shards = jpegs(), folder / "shards"
-    for split, size in {"train": 2_000, "val": 500, "test": images}.items():
+    for split, size in {"train": 200, "val": 100, "test": images}.items():
         write_shards(shards, split, size, pool)
-    training = dx.TrainingConfig(epochs=1, batch_size=100, precision="no", validation_size=200)
+    training = dx.TrainingConfig(epochs=1, batch_size=50, precision="no", validation_size=100)
     data = dx.DataConfig(f"wds/{shards}")
     dx.train(dx.Config(data, dx.ModelConfig(**SMALL), training), "large", device="cpu")
     return "large"

@@ -203,7 +203,7 @@ def test_a_policy_that_breaks_ends_no_table(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dx.Run]:
     """A tiny trained and recorded run with three exits."""
-    run = recorded_run(tmp_path_factory.mktemp("runs"), tiny_config(200, {"exits": 3}))
+    run = recorded_run(tmp_path_factory.mktemp("runs"), tiny_config(200, {"exits": 3}, epochs=1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DMPO_EXPLORE_RUNS", str(run.path.parent))
         yield run

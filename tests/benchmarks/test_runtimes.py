@@ -19,7 +19,7 @@ PAGE = runtimes.PAGE.read_text(encoding="utf-8")
 def test_onnxruntime_agrees_and_what_is_not_installed_is_a_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = recorded_run(tmp_path / "runs", tiny_config(200, {"exits": 3}))
+    run = recorded_run(tmp_path / "runs", tiny_config(200, {"exits": 3}, epochs=1))
     options = ["--run", str(run.path), "--images", "12", "--flops", "0.9", "--node", str(tmp_path)]
     assert runtimes.main(options) == 0
     rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]

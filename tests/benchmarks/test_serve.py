@@ -90,7 +90,7 @@ def test_every_arm_is_a_service(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(serve, "WARM_UP", 0.1)
-    run = recorded_run(tmp_path / "runs", tiny_config(200, {"exits": 3}))
+    run = recorded_run(tmp_path / "runs", tiny_config(200, {"exits": 3}, epochs=1))
     quick = ["--clients", "3", "--seconds", "0.3", "--rounds", "1", "--threads", "1", "--share", "0.1"]
     assert serve.main(["--run", str(run.path), "--flops", "0.9", *quick]) == 0
     rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]

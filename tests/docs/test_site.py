@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.__main__ import build, gather
+from builder.__main__ import build
 from builder.check import problems, read
-from builder.llms import address, summary, write_llms
+from builder.llms import address, summary
 from builder.notebooks import render
 from builder.pages import DOCS, ROOT
 from builder.reference import PACKAGES, documented
@@ -108,12 +108,12 @@ def test_what_is_not_there_or_comes_from_elsewhere_is_named(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_all_pages_of_the_navigation_are_gathered(tmp_path: Path) -> None:
+def test_all_pages_of_the_navigation_are_gathered(site: Path) -> None:
     from builder.llms import nav_pages, site_config
 
-    config = gather(tmp_path)
+    config, folder = site.parent / "zensical.toml", site.parent / "pages"
     assert config.read_text(encoding="utf-8") == (DOCS / "zensical.toml").read_text(encoding="utf-8")
-    pages = {path.relative_to(tmp_path / "pages").as_posix() for path in (tmp_path / "pages").rglob("*.md")}
+    pages = {path.relative_to(folder).as_posix() for path in folder.rglob("*.md")}
     assert pages == {page for _, _, page in nav_pages(site_config()["nav"])}
 
 
@@ -128,10 +128,8 @@ def test_a_notebook_is_shown_with_its_outputs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_programs_get_every_page_with_its_first_sentence(tmp_path: Path) -> None:
-    pages = gather(tmp_path).parent / "pages"
-    write_llms(pages)
-    lines = (pages / "llms.txt").read_text(encoding="utf-8").splitlines()
+def test_programs_get_every_page_with_its_first_sentence(site: Path) -> None:
+    lines = (site.parent / "pages" / "llms.txt").read_text(encoding="utf-8").splitlines()
     entries = [line for line in lines if line.startswith("- [")]
     odd = [line for line in entries if not re.fullmatch(r"- \[.+\]\([\w/.-]*\): \S.*", line)]
     assert len(entries) > 50 and odd == []

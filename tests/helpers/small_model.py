@@ -10,6 +10,7 @@ from torch import Tensor
 from dmpo_explore.config import ModelConfig
 from dmpo_explore.models.dmpo import DMPO
 from dmpo_explore.models.factory import assemble
+from dmpo_explore.models.merging import merge
 
 C, K = 5, 3
 SMOOTH: dict[str, Any] = {"predictor": "linear", "spread": 0.1}  # gradients change little along a path
@@ -28,6 +29,13 @@ def made(seed: int = 0, spread: float = 0.2, **changes: Any) -> DMPO:
         for weight in model.parameters():
             if weight.requires_grad:
                 weight.add_(torch.randn(weight.shape) * spread)
+    return model
+
+
+def merged(**changes: Any) -> DMPO:
+    """`made` with its tuning merged. Tests that export the same one convert its graphs once: `kept_graphs`."""
+    model = made(**changes)
+    merge(model)
     return model
 
 

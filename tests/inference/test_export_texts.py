@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from small_model import merged
 
 import dmpo_explore as dx
 from dmpo_explore.config import Preprocess
@@ -23,13 +24,12 @@ from dmpo_explore.inference.onnx_single import join_stages
 from dmpo_explore.inference.torch_export import check_place
 from dmpo_explore.policies import ConfidencePolicy, EntropyPolicy, MarginPolicy, PatiencePolicy, Policy, RunningPolicy
 from dmpo_explore.utils.files import read_json, write_json, write_text
-from dmpo_explore.utils.torch_seeding import seeded
 
 SQUASH = Preprocess(32, (0.5, 0.4, 0.3), (0.5, 0.6, 0.7))
 CROP = Preprocess(32, (0.5, 0.4, 0.3), (0.5, 0.6, 0.7), resize="crop", crop_pct=0.875, interpolation="bilinear")
 
 
-CLASSES = ("a", "b", "ü")
+CLASSES = tuple("abcdü")
 FACTS = {"flops": [1e9, 2e9, 3e9], "licence": "MIT"}
 GRAPHS = [{"file": f"stage-{k}.onnx", "inputs": ["images"], "outputs": ["logits"]} for k in (1, 2, 3)]
 
@@ -37,11 +37,8 @@ GRAPHS = [{"file": f"stage-{k}.onnx", "inputs": ["images"], "outputs": ["logits"
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("onnx")
-    config = dx.ModelConfig("test_vit", "random", 32, exits=3, channels=8, bypass_width=8)
-    with seeded(0):  # as in test_serve.py, so that its graphs are converted once
-        model = dx.build_model(config, 3).eval()
     place = tmp_path_factory.mktemp("export") / "out"
-    return dx.inference.export_model(model, place, ConfidencePolicy((0.36,)), CLASSES, facts=FACTS)
+    return dx.inference.export_model(merged(), place, ConfidencePolicy((0.36,)), CLASSES, facts=FACTS)
 
 
 def run(folder: Path, *words: object) -> str:
@@ -120,7 +117,7 @@ def script_of(policy: Policy, folder: Path) -> dict[str, Any]:
 def test_the_switch_for_early_exits_works_where_shares_are_held(base: Policy, tmp_path: Path) -> None:
     held = RunningPolicy(base=base, shares=(0.5, 0.5), window=4)
     off = replace(base, thresholds=(base.threshold_none,))
-    sure, scores = np.eye(3, dtype=np.float32)[[0] * 9], {"confidence": np.ones(9), "entropy": np.zeros(9)}
+    sure, scores = np.eye(5, dtype=np.float32)[[0] * 9], {"confidence": np.ones(9), "entropy": np.zeros(9)}
     for policy, leaving in ((base, True), (off, False)):
         replace(held, base=policy).save(tmp_path / "policy.json")
         assert script_of(held, tmp_path)["exiting"](sure, 1).any() == leaving

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_model import made, pictures
+from small_model import merged, pictures
 from synthetic import between
 
 from dmpo_explore.inference import onnx_device
@@ -18,7 +18,6 @@ from dmpo_explore.inference.exit_loop import ActiveBatch, Queue
 from dmpo_explore.inference.onnx_device import CONCAT, GATHER, DeviceArray, SessionDevice, device_of
 from dmpo_explore.inference.onnx_engine import OnnxEngine
 from dmpo_explore.inference.torch_export import export_model
-from dmpo_explore.models.merging import merge
 from dmpo_explore.policies.rules import ConfidencePolicy
 
 CPU = ["CPUExecutionProvider"]
@@ -74,8 +73,7 @@ def test_a_gpu_is_recognised_by_its_provider(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("bypass", ["conv", "ladder"])
 def test_only_logits_come_to_the_host(bypass: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, images = made(bypass=bypass), pictures(40).numpy()
-    merge(model)
+    model, images = merged(bypass=bypass), pictures(40).numpy()
     path = export_model(model, tmp_path / "exported", ConfidencePolicy((1.0,)), tuple("abcde"))
     plain = OnnxEngine(path)
     confidences = np.exp(z := plain.all_logits(images)[:, :-1].astype(float)).max(-1) / np.exp(z).sum(-1)

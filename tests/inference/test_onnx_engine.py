@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from PIL import Image
-from small_model import C, K, made, pictures
+from small_model import C, K, merged, pictures
 from synthetic import between, make_record
 from tiny import tiny_config
 
@@ -27,7 +27,6 @@ from dmpo_explore.inference.onnx_device import GATHER
 from dmpo_explore.inference.onnx_engine import OnnxEngine, open_session, read_facts
 from dmpo_explore.inference.torch_engine import infer
 from dmpo_explore.inference.torch_export import export_model, record_digest
-from dmpo_explore.models.merging import merge
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
 from dmpo_explore.runs.store import load_run
@@ -39,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 Export = tuple[Any, Path, Policy]  # a merged model, its export and its policy
 
 
-@pytest.fixture(scope="module", params=["conv lora", "ladder lora", "conv vpt"])
+@pytest.fixture(scope="module", params=["conv lora-all", "ladder lora-all", "conv vpt"])
 def of_any_kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Export:
     """Slow, because torch.onnx is."""
     return export_of(request.param, tmp_path_factory.mktemp("export") / "exported")
@@ -48,13 +47,12 @@ def of_any_kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Export:
     """One kind for all tests that need any."""
-    return export_of("conv lora", tmp_path_factory.mktemp("export") / "exported")
+    return export_of("conv lora-all", tmp_path_factory.mktemp("export") / "exported")
 
 
 def export_of(kind: str, folder: Path) -> Export:
     bypass, tuning = kind.split()
-    model = made(bypass=bypass, tuning=tuning)
-    merge(model)
+    model = merged(bypass=bypass, tuning=tuning)
     policy = ConfidencePolicy((between(infer_all(model)[:, :-1], 0.6),))
     return model, export_model(model, folder, policy, tuple("abcde")), policy
 

@@ -28,6 +28,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from serving import wait_for
+from small_model import merged
 
 import dmpo_explore as dx
 from _common.ports import free_port
@@ -36,7 +37,6 @@ from dmpo_explore.inference.export_texts import README, write_texts
 from dmpo_explore.inference.torch_export import check_place
 from dmpo_explore.policies import ConfidencePolicy, EntropyPolicy, PatiencePolicy
 from dmpo_explore.utils.files import read_json
-from dmpo_explore.utils.torch_seeding import seeded
 
 serve = pytest.importorskip("dmpo_explore.inference.serve", reason="needs the extra serve")
 from starlette.testclient import TestClient  # noqa: E402
@@ -266,11 +266,8 @@ def test_what_can_be_served() -> None:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An export with its service; a third of the images exit at each of three exits."""
     pytest.importorskip("onnx")
-    config = dx.ModelConfig("test_vit", "random", SIDE, exits=3, channels=8, bypass_width=8)
     folder = tmp_path_factory.mktemp("export") / "out"
-    with seeded(0):
-        model = dx.build_model(config, 3).eval()
-    dx.inference.export_model(model, folder, ConfidencePolicy((0.5,)), ["a", "b", "ü"])
+    dx.inference.export_model(merged(), folder, ConfidencePolicy((0.5,)), tuple("abcdü"))
     add_service(folder)
     engine = dx.OnnxEngine(folder)
     logits = engine.all_logits(engine.prepare([np.asarray(Image.open(io.BytesIO(file_of(i)))) for i in range(60)]))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_model import C, K, made, pictures
+from small_model import C, K, made, merged, pictures
 
 from dmpo_explore.inference import torch_export
 from dmpo_explore.inference.onnx_engine import OnnxEngine
@@ -28,7 +28,7 @@ POLICY = ConfidencePolicy((0.5,), {"on": "val"}, temperatures=(1.0, 2.0, 1.5))
 def test_a_folder_says_what_it_is(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     path = export_model(
-        made(bypass="ladder"), tmp_path / "out", POLICY, CLASSES, facts={"run": "r"},
+        merged(bypass="ladder"), tmp_path / "out", POLICY, CLASSES, facts={"run": "r"},
         progress=lambda done, total: calls.append((done, total)),
     )  # fmt: skip
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]  # nothing temporary is left

@@ -149,8 +149,7 @@ def test_a_reload_finds_it_again_and_its_results_are_files(root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_onnx_bf16_and_int8_answer_too(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path))
+def test_onnx_bf16_and_int8_answer_too(trained_runs: Path) -> None:
     app = until(started(run="tiny", threshold="0.5", batch="32", count="all", engine="onnx"), ended)
     assert measured(app)["agreed"].startswith(f"{IMAGES} of {IMAGES}")
     for chosen in ({"precision": "bf16"}, {"engine": "onnx", "precision": "int8"}):
