@@ -32,7 +32,7 @@ def keep_graphs(folder: Path) -> None:
             digest.update(name.encode() + weights.numpy().tobytes())
         kept = folder / digest.hexdigest()[:16]
         if not kept.exists():
-            _prepare_once()
+            _read_operators_once()
             convert(stage, inputs, graph, path)
             with atomic_folder(kept) as made:
                 shutil.copyfile(path, made / GRAPH)
@@ -42,15 +42,8 @@ def keep_graphs(folder: Path) -> None:
 
 
 @cache
-def _prepare_once() -> None:
-    """The exporter reads the source of all its operators, lists them and torch's anew whenever it converts.
-
-    That is a quarter of the time.
-    """
+def _read_operators_once() -> None:
+    """The exporter reads the source of all its operators again whenever it converts: a sixth of the time."""
     from onnxscript.values import TracedOnnxFunction as Operator
-    from torch._export import utils
-    from torch.onnx._internal.exporter._registration import ONNXRegistry
 
     Operator.function_ir = property(cache(Operator.function_ir.fget))
-    ONNXRegistry.from_torchlib = staticmethod(cache(ONNXRegistry.from_torchlib))
-    utils._materialize_cpp_cia_ops = cache(utils._materialize_cpp_cia_ops)
