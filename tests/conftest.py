@@ -289,9 +289,10 @@ def browser() -> Iterator[Browser]:
         filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"))),
         None,
     )
+    how = ["--no-sandbox", "--disable-gpu", "--process-per-site"]  # the last: pages share what one of them has compiled
     with sync_playwright() as playwright:
         try:
-            chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
+            chromium = playwright.chromium.launch(executable_path=found, args=how)
         except Error as error:
             pytest.skip(f"needs a browser: install chromium or `playwright install chromium` ({error.message[:200]})")
         yield chromium

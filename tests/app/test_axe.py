@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from axe import violations
+from axe import BACKGROUND, violations
 from playwright.sync_api import expect
 from visiting import Server, Visit, new_visit
 
@@ -27,7 +27,6 @@ PAGES = {
     "training": ("training?run=demo", ".js-plotly-plot"),
     "no such run": ("?run=nope", ".tabs"),
 }
-BACKGROUND = {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 22, 28)"}
 
 
 def look(visit: Visit) -> None:

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from playwright.sync_api import Page, expect
 from visiting import Visit
 
-LINK = {"run": "demo-naive", "split": "val", "policy": "entropy", "threshold": "0.847"}
+LINK = {"run": "six", "split": "val", "policy": "entropy", "threshold": "0.847"}
 SHOWN = {  # page → the choices of a link that it has widgets for
     "Live": ("run", "split", "policy", "threshold"),
     "One image": ("run", "split", "policy", "threshold"),

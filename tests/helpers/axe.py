@@ -22,6 +22,8 @@ UNFADED = """async () => {
     return axe.run(document, {resultTypes: ['violations']});
 }"""
 
+BACKGROUND = {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 22, 28)"}  # of the app, by scheme
+
 # What Streamlit's own widgets bring: rule → CSS selectors of the elements that may have it. Everything else must not.
 PERMITTED: dict[str, tuple[str, ...]] = {}
 

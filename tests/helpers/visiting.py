@@ -86,6 +86,10 @@ WATCH = (
 PATIENCE = 240_000  # milliseconds: a busy machine is late, not wrong
 BELOW = {"classes": ".dx-heat", "images": ".dx-shown", "table": ".stDataFrame"}  # tab → what the page draws for it
 SWEPT = "try { localStorage.setItem('dmpo-explore-hint', 'seen') } catch {}"
+# What stands in for a part that is not there yet does not pulse: without a GPU that takes as long as the page itself.
+STILL = """{ const still = new CSSStyleSheet();
+    still.replaceSync('[data-testid=stSkeleton] { animation: none !important }');
+    document.adoptedStyleSheets.push(still) }"""
 KEPT: dict[Browser, BrowserContext] = {}  # a profile that has fetched and compiled the app; for most visits
 LOUD = ("Failed to load resource", "ERR_ABORTED")  # what a browser says of a page that is left while it loads
 
@@ -153,10 +157,11 @@ def new_visit(browser: Browser, server: Server, *, new: bool = False, **options:
     if own or browser not in KEPT:
         context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}} | options)
         context.set_default_timeout(PATIENCE)
-        for script in (WATCH, *([] if new else [SWEPT])):
+        for script in (WATCH, STILL, *([] if new else [SWEPT])):
             context.add_init_script(script)
         if not own:
             KEPT[browser] = context
+            context.new_page().goto(f"{server.address}_stcore/health")  # stays, and so does the process of all pages
     else:
         context = KEPT[browser]
     visit = Visit(context.new_page(), server)

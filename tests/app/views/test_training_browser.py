@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from axe import violations
+from axe import BACKGROUND, violations
+from background import wait
 from playwright.sync_api import expect
 from serving import serving
 from tiny import tiny_config
@@ -29,9 +31,11 @@ def training_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
     place = tmp_path_factory.mktemp("trainer")
     (place / "nice").write_text('#!/bin/sh\nshift 2\nexec "$@"\n')
     (place / "nice").chmod(0o755)
-    how = {"OMP_NUM_THREADS": "1", "PATH": f"{place}{os.pathsep}{os.environ['PATH']}"}
-    with serving(place / "runs", place / "log.txt", **how) as server:
-        yield server
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("PATH", str(place), prepend=os.pathsep)
+        with serving(place / "runs", place / "log.txt") as server:
+            yield server
 
 
 @pytest.fixture
@@ -98,17 +102,20 @@ def test_a_reader_trains_reloads_stops_resumes_and_explores(trainer: Visit) -> N
 @LATE
 @pytest.mark.slow
 def test_a_running_card_and_a_wrong_form_are_accessible(trainer: Visit, tmp_path: Path) -> None:
-    job = jobs.start(tiny_config(1000, epochs=50, batch_size=1), "toy")  # at the end of an epoch the page is drawn anew
+    job = jobs.start(tiny_config(400, epochs=50), "toy")
+    wait(lambda: bool((status := jobs.job_status(job)).epoch and status.progress), MINUTES / 1000)
+    os.kill(job.pid, signal.SIGSTOP)  # it still runs, but takes no core, and no end of an epoch draws the page anew
     with (job.folder / "log.txt").open("a") as log:
         log.write("a line that makes it scroll, <b>\n" * 50)
     page = trainer.page
-    for scheme in ("light", "dark"):
+    page.goto(trainer.server.address + "training")
+    expect(page.get_by_text(re.compile(r"epoch \d+ of 50"))).to_be_visible(timeout=MINUTES)
+    page.get_by_text("Log", exact=True).click()
+    expect(page.get_by_text("a line that makes it scroll, <b>").first).to_be_visible()
+    type_in(page, "Name of the run", "--force", then="begins with a dash")
+    for scheme, colour in BACKGROUND.items():
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-        page.goto(trainer.server.address + "training")
-        expect(page.get_by_text(re.compile(r"epoch \d+ of 50"))).to_be_visible(timeout=MINUTES)
-        page.get_by_text("Log", exact=True).click()
-        expect(page.get_by_text("a line that makes it scroll, <b>").first).to_be_visible()
-        type_in(page, "Name of the run", "--force", then="begins with a dash")
+        expect(page.locator(".stApp")).to_have_css("background-color", colour)
         found = violations(trainer)
         assert not found, "\n".join(found)
         page.screenshot(path=tmp_path / f"training-{scheme}.png", full_page=True)
