@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -103,20 +103,18 @@ def _processes(root: Path) -> Iterator[list[BaseProcess]]:
     """Within it jobs under ``root`` are started as `commands` are; all that were, the last one last."""
     started: list[BaseProcess] = []
 
-    def popen(command: list[str], *, stdout: Any, **_: Any) -> Any:
-        process = start(command[command.index(MODULE[0]) + len(MODULE) :], root, Path(stdout.name))
-        started.append(process)
-        return SimpleNamespace(pid=process.pid, wait=lambda: None, kill=process.kill)
+    def start_process(arguments: Sequence[str], stream: Any) -> BaseProcess:
+        started.append(start(list(arguments[len(MODULE) :]), root, Path(stream.name)))
+        return started[-1]
 
     def process_of(job: Job) -> Any:
         alive = started and started[-1].is_alive() and job.pid in (NOT_KNOWN, started[-1].pid)
         return SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=0)) if alive else None
 
     root.mkdir()
-    stand_in = SimpleNamespace(Popen=popen, DEVNULL=None, STDOUT=None)
     with (
         runs_in(root),
-        patch.object(starting, "subprocess", stand_in),
+        patch.object(starting, "start_process", start_process),
         patch.object(starting, "process_of", process_of),
         patch.object(status, "process_of", process_of),
     ):
