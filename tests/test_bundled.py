@@ -190,8 +190,8 @@ def some_of_every_exit(policies: list[dx.Policy], record: ExitRecord) -> np.ndar
     if os.environ.get("DMPO_EXPLORE_ALL_IMAGES"):
         return np.arange(record.n_images)
     exits = [policy.exits(record) for policy in policies]
-    found = [np.flatnonzero(one == k)[:3] for one in exits for k in range(record.n_exits)]
-    return np.unique(np.concatenate([np.arange(20), *found]))
+    found = [np.flatnonzero(one == k)[:6] for one in exits for k in range(record.n_exits)]
+    return np.unique(np.concatenate([np.arange(40), *found]))
 
 
 @pytest.mark.slow
