@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -271,10 +271,15 @@ def _stage_facts(page: Path) -> list[dict[str, Any]]:
 
 def _are_here(run: Run, split: str, *, needed: bool) -> bool:
     """Whether images of the split can be read; where they are needed, the error that says why not is passed on."""
-    with nullcontext() if needed else suppress(OSError, ValueError, ImportError):
+    with lacking_images(passed_on=needed):
         _images(run, split, np.array([0]))
         return True
     return False
+
+
+def lacking_images(*, passed_on: bool) -> AbstractContextManager[None]:
+    """A block that ends where images cannot be read, with the error that says why if it is to be passed on."""
+    return nullcontext() if passed_on else suppress(OSError, ValueError, ImportError)
 
 
 def _notes(permitted: Licence, shown: bool, asked: bool) -> list[str]:

@@ -5,7 +5,6 @@ In: a run, a policy, a place. Out: the page, whole or absent. It asks no other s
 
 from __future__ import annotations
 
-from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from ..runs.run import Run
 from ..utils.files import write_text
 from ..utils.progress import Report
 from ..utils.replacing import clear_leftovers
-from .export import NOT_HERE, NOT_PUBLISHED, export_web, played
+from .export import NOT_HERE, NOT_PUBLISHED, export_web, lacking_images, played
 from .licences import PUBLIC_IMAGES
 from .places import InPage
 from .single import single_page
@@ -103,7 +102,7 @@ def page_html(
     how: dict[str, Any] = {"tiles": tiles, "against": against}
     permitted = private or run.config.data.name in PUBLIC_IMAGES
     if pictures or (pictures is None and permitted):
-        with nullcontext() if pictures else suppress(OSError, ValueError, ImportError):  # the images are not here
+        with lacking_images(passed_on=bool(pictures)):
             return single_page(played(run, InPage(), policy, outcome, shown=True, **how))
     facts = played(run, InPage(), policy, outcome, shown=False, **how)
     facts["notes"].append(NOT_HERE if pictures is None and permitted else NOT_PUBLISHED)
