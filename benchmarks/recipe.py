@@ -36,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     for data in options.data:
         for seed in options.seeds:
             for name in wanted(options.trials or TRIALS):
+                if data not in TRIALS[name].data:
+                    continue
                 run, config = run_name(name, seed), TRIALS[name].config(data, seed)
                 result = RESULTS / "recipe" / data / run
                 if options.list:

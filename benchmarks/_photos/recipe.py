@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import dmpo_explore as dx
@@ -35,17 +36,19 @@ class Trial:
 
     Args:
         question: what it answers. changes: fields of `BASE` by name. teacher: the trial that teaches it.
+        data: names of the data sets that it is made on.
     """
 
     question: str
     changes: dict[str, Any] = field(default_factory=dict)
     teacher: str = ""
     reference: int = DEFAULTS.model.image_size  # pixels: the plain backbone at this size is 100 % of the compute
+    data: tuple[str, ...] = tuple(DATA)
 
     def config(self, data: str, seed: int) -> dx.Config:
         """Its config; ``seed`` is that of data and training alike."""
         taught = {"teacher": run_name(self.teacher, seed)} if self.teacher else {}
-        return change(BASE, seed=seed, **DATA[data], **self.changes, **taught)
+        return change(BASE, seed=seed, **DATA[data] | self.changes | taught)
 
 
 TRIALS: dict[str, Trial] = {
@@ -70,6 +73,14 @@ TRIALS: dict[str, Trial] = {
     "uniform": Trial("no phases", {"schedule": "uniform"}),
     "earlier": Trial("exits that read earlier answers", {"earlier_exits": True}),
 }
+IMAGES, EPOCHS = (600, 1500, 4000), (6, 24)  # of the grid below, which has seed 0 alone
+for size in IMAGES:
+    sized: dict[str, dict[str, Any]] = {"": {}, "-taught": {"teacher": f"single-{size}"}}
+    on: dict[str, Any] = {"data": ("caltech101",)}
+    TRIALS[f"single-{size}"] = Trial(f"a teacher of {size:,} images", FULL | {"train_size": size}, **on)
+    for epochs, (end, teacher) in product(EPOCHS, sized.items()):
+        options = MILD | GENTLE | {"epochs": epochs, "train_size": size}
+        TRIALS[f"images-{size}-{epochs}{end}"] = Trial("images, epochs and teacher", options, **teacher, **on)
 
 
 def run_name(trial: str, seed: int) -> str:

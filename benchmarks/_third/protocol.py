@@ -22,7 +22,7 @@ Fixed beforehand:
   exit is compared, and for static nets also the accuracy at their own compute. For `scripts/bench forecast` alone, and
   added before the first row of DMPO: what the threshold uses that loses at most a point on calibration. Added when 66
   rows were there, for all sets and budgets alike: accuracy at a budget against the single model, which has one answer
-  and uses all of the compute.
+  and uses all of the compute. Added when the released form had two trainings: its comparison with naive exits.
 - Intervals: `dx.analysis.seeds_interval`, 95 %, trainings × images, of the paired difference. A difference is called
   larger or smaller if its interval lies on one side of 0; with fewer seeds than planned it is preliminary. Nothing is
   corrected for the number of comparisons: about one interval in twenty misses by chance alone, and the table has
@@ -151,9 +151,10 @@ PARTED = (
     *(Comparison(f"{part}, left out", "dmpo", without) for part, (without, _) in PARTS.items()),
     *(Comparison(f"{part}, added", alone, "naive") for part, (_, alone) in PARTS.items()),
     *(Comparison(f"order: {arm.removeprefix('dmpo-')}", "dmpo", arm) for arm in ORDERS if arm != "dmpo-uniform"),
-    Comparison("DMPO as released", "dmpo", "dmpo-released"),
-    Comparison("mixed training", "naive-mixed", "naive"),
-    Comparison("answers combined over exits", "naive-combined", "naive"),
+    Comparison("DMPO over its released form", "dmpo", "dmpo-released"),
+    Comparison("its released form over naive exits", "dmpo-released", "naive"),
+    Comparison("mixed training, added", "naive-mixed", "naive"),
+    Comparison("answers combined over exits, added", "naive-combined", "naive"),
 )
 COMPARISONS = (*WHOLE, *PARTED)
 

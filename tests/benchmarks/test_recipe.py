@@ -28,6 +28,15 @@ def test_a_trial_is_a_change_of_the_base() -> None:
     assert base.data.seed == base.training.seed == 1 and base.data.calibration
 
 
+def test_the_grid_of_images_differs_in_images_epochs_and_teacher_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    config, other = (TRIALS[f"images-{name}"].config("caltech101", 0) for name in ("600-6", "4000-24-taught"))
+    differing = {key for key in dx.OPTIONS if config.get(key) != other.get(key)}
+    assert differing == {"data.train_size", "training.epochs", "training.teacher"}
+    assert other.get("training.teacher") == "single-4000-s0"
+    recipe.main(["images-600-6", "--list", "--seeds", "9"])
+    assert capsys.readouterr().out == "caltech101 images-600-6-s9\n"  # groceries have fewer images than the grid
+
+
 def test_the_recipe_is_the_trial_that_was_chosen_and_its_teacher_the_full_model() -> None:
     found = dx.training.with_recipe("photographs", dx.Config())
     ours = (found, own_teacher(found))
