@@ -23,7 +23,7 @@ from _common.results import RESULTS, with_part, write_table
 from _photos.run import make_row
 from _study.run import is_done
 from _third import comparisons, data, orders
-from _third.protocol import BUDGETS, DEEP, DROP, PARTED, PARTS_OF_STUDY, plan
+from _third.protocol import BUDGETS, DEEP, DROP, OTHER, PARTED, PARTS_OF_STUDY, Comparison, plan
 from dmpo_explore.utils.files import read_json, write_text
 
 PAGE = Path(__file__).parent / "EVIDENCE.md"
@@ -89,8 +89,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def tables(table: pd.DataFrame) -> list[tuple[Path, str, list[str]]]:
     """(page, name of its part, lines) of every table that is written."""
-    of = {"third": (PAGE, lines_of), "third-summary": (SUMMARY, summary_of), "third-parts": (SUMMARY, parts_of)}
-    return [(page, name, lines(table)) for name, (page, lines) in of.items()]
+    return [
+        (PAGE, "third", lines_of(table)),
+        (SUMMARY, "third-summary", summary_of(table)),
+        (SUMMARY, "third-parts", deep_of(table, PARTED)),
+        (SUMMARY, "third-other", deep_of(table, OTHER)),
+    ]
 
 
 def lines_of(table: pd.DataFrame) -> list[str]:
@@ -113,16 +117,15 @@ def summary_of(table: pd.DataFrame) -> list[str]:
     return dx.analysis.markdown(cells)
 
 
-def parts_of(table: pd.DataFrame) -> list[str]:
-    """The second table of docs/results.md: parts, orders of the loss weights and other methods, in points."""
+def deep_of(table: pd.DataFrame, comparisons_: tuple[Comparison, ...]) -> list[str]:
+    """A table of docs/results.md with some comparisons on the sets `DEEP`, in points."""
     places = [(name, at) for name in DEEP for at in ("exit 1", "30 %", comparisons.LAST)]
     found = table[~table["preliminary"]].set_index(["comparison", "set", "at"])
     cells = [["", *(f"{NAMES[name]},<br>{at}" for name, at in places)]]
-    for text in (comparison.text for comparison in PARTED):
+    for text in (comparison.text for comparison in comparisons_):
         row = [_interval(found.loc[text, *at], "<br>") if (text, *at) in found.index else "" for at in places]
-        if any(row):
-            cells.append([text, *row])
-    return dx.analysis.markdown(cells) if len(cells) > 1 else []  # no comparison is complete yet
+        cells.append([text, *row])
+    return dx.analysis.markdown(cells)
 
 
 def _interval(row: Any, between: str = " ") -> str:
