@@ -106,6 +106,23 @@ def test_the_sentences_about_the_parts_follow_from_the_table() -> None:
         assert re.findall(r"[+-]\d+\.\d", row) == [f"{value:+.1f}" for value in (*added, -left[0], -left[1])]
 
 
+def test_the_sentences_about_the_released_form_and_rivals_follow_from_the_table() -> None:
+    table = pd.read_csv(third_study.RESULTS / "third-comparisons.csv")
+    table = table.set_index(["comparison", "at", "set"]).sort_index()
+    text = third_study.SUMMARY.read_text(encoding="utf-8").replace("−", "-")
+    released = table.loc["DMPO as released and naive exits"]
+    assert (released.loc["30 %", "verdict"] == "open").all() and "on 30 % not told apart from naive exits" in text
+    birds, caltech = -released.loc["last exit", "points"]
+    assert f"its last exit is {birds:.1f} and {caltech:.1f} points behind theirs" in text
+    assert (released.loc["last exit", "verdict"] == "smaller").all()
+    assert (table.loc["DMPO and DMPO as released", "verdict"] == "larger").all() and "far behind our form" in text
+    epochs = int(BASE.training.epochs * BASE.training.phase_ratio)
+    assert epochs == 3 and "leaves the early exits three epochs" in text
+    early = table.loc["mixed training and naive exits"].drop(index="last exit")
+    assert (early["verdict"] == "smaller").all()
+    assert not (table.loc["combined answers and naive exits", "verdict"] == "larger").any()
+
+
 def test_orders_have_the_mean_of_linear_and_its_reverse() -> None:
     mean = loss_weights("third-constant", 3, 12, 6)
     assert mean == loss_weights("third-constant", 11, 12, 6)
