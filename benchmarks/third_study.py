@@ -37,7 +37,7 @@ COLUMNS = (
     ("naive exits,<br>both on 50 %", NAIVE, "50 %"),
     ("the full model,<br>on 30 %", SINGLE, "30 %"),
     ("the full model,<br>on 50 %", SINGLE, "50 %"),
-    ("six blocks,<br>on at most their 51 %", STATIC, "static-6"),
+    ("six blocks,<br>on a budget of their 51 %", STATIC, "static-6"),
     ("the full model,<br>at the last exit", SINGLE, comparisons.LAST),
 )
 NAMES = {

@@ -22,7 +22,8 @@ Fixed beforehand:
   exit is compared, and for static nets also the accuracy at their own compute. For `scripts/bench forecast` alone, and
   added before the first row of DMPO: what the threshold uses that loses at most a point on calibration. Added when 66
   rows were there, for all sets and budgets alike: accuracy at a budget against the single model, which has one answer
-  and uses all of the compute. Added when the released form had two trainings: its comparison with naive exits.
+  and uses all of the compute. Added when the released form had two trainings: its comparison with naive exits;
+  when all had ended: that of six blocks with the single model.
 - Intervals: `dx.analysis.seeds_interval`, 95 %, trainings × images, of the paired difference. A difference is called
   larger or smaller if its interval lies on one side of 0; with fewer seeds than planned it is preliminary. Nothing is
   corrected for the number of comparisons: about one interval in twenty misses by chance alone, and the table has
@@ -146,11 +147,15 @@ WHOLE = (
     Comparison("DMPO and a single model", "dmpo", "single"),
     Comparison("naive exits and a single model", "naive", "single"),
     Comparison("DMPO and a static net of six blocks", "dmpo", "static-6"),
+    Comparison("a static net of six blocks and a single model", "static-6", "single"),
 )
 PARTED = (
     *(Comparison(f"{part}, left out", "dmpo", without) for part, (without, _) in PARTS.items()),
     *(Comparison(f"{part}, added", alone, "naive") for part, (_, alone) in PARTS.items()),
-    *(Comparison(f"order: {arm.removeprefix('dmpo-')}", "dmpo", arm) for arm in ORDERS if arm != "dmpo-uniform"),
+    Comparison("order: constant", "dmpo", "dmpo-constant"),
+    Comparison("order: reversed", "dmpo", "dmpo-reversed"),
+    Comparison("order: by depth", "dmpo", "dmpo-by-depth"),
+    Comparison("rate: full in phase two", "dmpo", "dmpo-full-rate"),
 )
 OTHER = (
     Comparison("DMPO and DMPO as released", "dmpo", "dmpo-released"),
