@@ -1,9 +1,10 @@
-"""Which recipe holds on photographs at a third of the compute: `scripts/bench recipe`, on val alone.
+"""Which recipe holds on photographs at a third of the compute: `scripts/bench recipe`, chosen on val alone.
 
-In: the trials of `_photos.recipe`, each one change of a base or several together. Out: a run folder per trial and seed
-under ``--root``; what is kept of it in ``benchmarks/results/recipe/DATA/RUN``, and a row per finished run in
-``benchmarks/results/recipe.csv``, to be committed as they end. Start it as often as you like: a training goes on at its
-last epoch, a finished run is never made again. A teacher is a trial too and is made first. Test is never read.
+In: the trials of `_photos.recipe`, each one change of a base or several together, and the arms whose accuracy on test
+is given. Out: a run folder per trial and seed under ``--root``; what is kept of it in
+``benchmarks/results/recipe/DATA/RUN``, and a row per finished run in ``benchmarks/results/recipe.csv``, to be committed
+as they end. Start it as often as you like: a training goes on at its last epoch, a finished run is never made again. A
+teacher is a trial too and is made first.
 """
 
 from __future__ import annotations
@@ -27,18 +28,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trials", nargs="*", metavar="TRIAL", help="default: all, in order")
     parser.add_argument("--data", nargs="+", choices=DATA, default=[*DATA], help="default: all")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="default: those of each trial")
     parser.add_argument("--root", type=Path, default=Path("runs/recipe"), help="folder of the runs")
     parser.add_argument("--list", action="store_true", help="what is left, without making it")
     options = parser.parse_args(arguments)
     if foreign := {*options.trials} - {*TRIALS}:
         parser.error(f"no trial {min(foreign)}; there are {', '.join(TRIALS)}")
     for data in options.data:
-        for seed in options.seeds:
+        for seed in options.seeds or sorted({seed for trial in TRIALS.values() for seed in trial.seeds}):
             for name in wanted(options.trials or TRIALS):
-                if data not in TRIALS[name].data:
+                trial = TRIALS[name]
+                if data not in trial.data or not (options.seeds or seed in trial.seeds):
                     continue
-                run, config = run_name(name, seed), TRIALS[name].config(data, seed)
+                run, config = run_name(name, seed), trial.config(data, seed)
                 result = RESULTS / "recipe" / data / run
                 if options.list:
                     if not is_done(result, config):
@@ -48,7 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
                 os.environ["DMPO_EXPLORE_RUNS"] = str(root)  # where the library puts runs, and finds teachers
                 root.mkdir(parents=True, exist_ok=True)
                 result.parent.mkdir(parents=True, exist_ok=True)
-                make_row(root / run, result, config, print, image_size=TRIALS[name].reference)
+                rivals = {rival: TRIALS[rival].config(data, seed) for rival in trial.rivals}
+                make_row(root / run, result, config, print, image_size=trial.reference, read=trial.read, rivals=rivals)
                 write_rows()
     return 0
 

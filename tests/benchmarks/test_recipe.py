@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import dmpo_explore as dx
 import recipe
-from _photos.recipe import DATA, TRIALS, run_name, wanted
+from _photos.recipe import CHOSEN, DATA, FINAL, TRIALS, run_name, wanted
 from dmpo_explore.training.own_teacher import own_teacher
 
 RESULTS = Path(recipe.RESULTS)
@@ -47,13 +51,54 @@ def test_the_recipe_is_the_trial_that_was_chosen_and_its_teacher_the_full_model(
         assert differing == {"training.precision", "training.validation_size"} | taught
 
 
+def test_what_is_read_on_test_has_the_options_of_the_recipe_and_its_teacher() -> None:
+    chosen = TRIALS["taught-crop-70-24-gentle"].config("caltech101", 2)
+    assert FINAL["dmpo"].config("caltech101", 2) == chosen
+    for name, trial in FINAL.items():
+        config = trial.config("caltech101", 2)
+        assert CHOSEN.items() <= trial.changes.items() and config.data == chosen.data
+        schedules = {"naive": "uniform"}
+        assert config.training == replace(chosen.training, schedule=schedules.get(name, chosen.training.schedule))
+
+
 def test_every_row_is_of_a_trial_as_it_stands() -> None:
     table = pd.read_csv(RESULTS / "recipe.csv")
-    assert len(table) and set(table["read"]) == {"val"} and set(table["data"]) <= set(DATA)
-    for data, run in zip(table["data"], table["run"], strict=True):
+    assert len(table) and set(table["data"]) <= set(DATA)
+    for data, run, read in zip(table["data"], table["run"], table["read"], strict=True):
         name, _, seed = run.rpartition("-s")
+        assert read == TRIALS[name].read and (read == "test") == (name in FINAL)
         kept = json.loads((RESULTS / "recipe" / data / run / "config.json").read_text(encoding="utf-8"))
         assert dx.Config.from_dict(kept) == TRIALS[name].config(data, int(seed))
+
+
+def test_the_page_states_the_rows() -> None:
+    text = (RESULTS.parent / "PHOTOS.md").read_text(encoding="utf-8")
+    shown, groceries = text.split("## A recipe that holds at a third")[1].split("Groceries (2,817")
+    table = pd.read_csv(RESULTS / "recipe.csv")
+    for _, row in table[~table["run"].str.startswith(("images-", "single-6", "single-15", "single-4"))].iterrows():
+        page = shown if row["data"] == "caltech101" else groceries
+        (line,) = re.findall(rf"(?m)^\| `{re.escape(row['run'].removesuffix('-s0'))}`.*$", page)
+        exits = [row[f"exit_{k}"] for k in range(1, 7) if pd.notna(row[f"exit_{k}"])]
+        cells = [" ".join(f"{100 * value:.1f}" for value in exits)]
+        cells += [f"{100 * row[f'accuracy_{share}%']:.1f}" if len(exits) > 1 else "" for share in (30, 40)]
+        assert [cell.strip() for cell in line.strip("|").split("|")][1:] == cells
+
+
+def test_the_gain_of_a_better_teacher_is_that_of_the_rows() -> None:
+    text = (RESULTS.parent / "PHOTOS.md").read_text(encoding="utf-8").replace("−", "-")
+    names = ("taught-by-patient", "taught-crop-70-24-gentle", "single-crop-70-24-gentle")
+    better, recipe_, full = (np.load(RESULTS / f"recipe/grocery/{name}-s0/outcomes.npz") for name in names)
+
+    def stated(a: Any, b: Any) -> list[str]:
+        return [f"{100 * value:.1f}" for value in dx.bootstrap_difference(a, b)]
+
+    found = re.search(r"gain ([^;]*?) over the recipe's\. On 30 and 40 % it\nis (.*?) behind the full model", text)
+    assert found
+    numbers = re.findall(r"-?\d+\.\d", " ".join(found.groups()))
+    exits = [stated(better[f"exit {k}"], recipe_[f"exit {k}"]) for k in (3, 4, 5)]
+    ahead = [stated(better[at], recipe_[at]) for at in ("30%", "40%")]
+    behind = [stated(full["exit 1"], better[at]) for at in ("30%", "40%")]
+    assert numbers == [number for stated_ in (*exits, *ahead, *behind) for number in stated_]
 
 
 def test_what_is_left_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
