@@ -101,6 +101,19 @@ def test_the_gain_of_a_better_teacher_is_that_of_the_rows() -> None:
     assert numbers == [number for stated_ in (*exits, *ahead, *behind) for number in stated_]
 
 
+def test_the_distance_to_the_full_model_of_caltech_is_that_of_the_rows() -> None:
+    page = (RESULTS.parent / "PHOTOS.md").read_text(encoding="utf-8").replace("−", "-")
+    limits = (RESULTS.parents[1] / "docs/limits.md").read_text(encoding="utf-8")
+    names = ("taught-crop-70-24-gentle", "single-crop-70-24-gentle", "single")
+    ours, full, short = (np.load(RESULTS / f"recipe/caltech101/{name}-s0/outcomes.npz") for name in names)
+    pairs = ((full["exit 1"], short["exit 1"]), (full["exit 1"], ours["30%"]), (full["exit 1"], ours["40%"]))
+    gain, low, more = ([f"{100 * value:.1f}" for value in dx.bootstrap_difference(*pair)] for pair in pairs)
+    assert "they do not show ({} [{}, {}])".format(*gain) in page
+    assert "the recipe is {} [{}, {}] and {} points [{}, {}] behind that".format(*low, *more) in page
+    assert f"hardly gains ({gain[0]} points on val); the recipe is {low[0]} points behind it there" in limits
+    assert f"({low[1]} to {low[2]})" in limits
+
+
 def test_what_is_left_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert recipe.main(["base", "--list", "--seeds", "9"]) == 0
     assert capsys.readouterr().out.split("\n")[0] == "caltech101 base-s9"
