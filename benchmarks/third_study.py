@@ -117,12 +117,12 @@ def summary_of(table: pd.DataFrame) -> list[str]:
     return dx.analysis.markdown(cells)
 
 
-def deep_of(table: pd.DataFrame, comparisons_: tuple[Comparison, ...]) -> list[str]:
+def deep_of(table: pd.DataFrame, shown: tuple[Comparison, ...]) -> list[str]:
     """A table of docs/results.md with some comparisons on the sets `DEEP`, in points."""
     places = [(name, at) for name in DEEP for at in ("exit 1", "30 %", comparisons.LAST)]
     found = table[~table["preliminary"]].set_index(["comparison", "set", "at"])
     cells = [["", *(f"{NAMES[name]},<br>{at}" for name, at in places)]]
-    for text in (comparison.text for comparison in comparisons_):
+    for text in (comparison.text for comparison in shown):
         row = [_interval(found.loc[text, *at], "<br>") if (text, *at) in found.index else "" for at in places]
         cells.append([text, *row])
     return dx.analysis.markdown(cells)
