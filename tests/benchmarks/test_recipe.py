@@ -33,12 +33,12 @@ def test_a_trial_is_a_change_of_the_base() -> None:
 
 
 def test_the_grid_of_images_differs_in_images_epochs_and_teacher_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    config, other = (TRIALS[f"images-{name}"].config("caltech101", 0) for name in ("600-6", "4000-24-taught"))
+    config, other = (TRIALS[f"grid-{name}"].config("caltech101", 0) for name in ("600-6", "4000-24-taught"))
     differing = {key for key in dx.OPTIONS if config.get(key) != other.get(key)}
     assert differing == {"data.train_size", "training.epochs", "training.teacher"}
-    assert other.get("training.teacher") == "single-4000-s0"
-    recipe.main(["images-600-6", "--list", "--seeds", "9"])
-    assert capsys.readouterr().out == "caltech101 images-600-6-s9\n"  # groceries have fewer images than the grid
+    assert other.get("training.teacher") == "grid-4000-s0"
+    recipe.main(["grid-600-6", "--list", "--seeds", "9"])
+    assert capsys.readouterr().out == "caltech101 grid-600-6-s9\n"  # groceries have fewer images than the grid
 
 
 def test_the_recipe_is_the_trial_that_was_chosen_and_its_teacher_the_full_model() -> None:
@@ -52,8 +52,12 @@ def test_the_recipe_is_the_trial_that_was_chosen_and_its_teacher_the_full_model(
 
 
 def test_what_is_read_on_test_has_the_options_of_the_recipe_and_its_teacher() -> None:
-    chosen = TRIALS["taught-crop-70-24-gentle"].config("caltech101", 2)
-    assert FINAL["dmpo"].config("caltech101", 2) == chosen
+    chosen = FINAL["dmpo"].config("caltech101", 2)
+    other = TRIALS["taught-crop-70-24-gentle"].config("caltech101", 2)
+    differing = {key for key in dx.OPTIONS if chosen.get(key) != other.get(key)}
+    assert differing == {"training.precision", "training.teacher"}
+    teacher, single = (TRIALS[name].config("caltech101", 2) for name in ("teacher", "single"))
+    assert {key for key in dx.OPTIONS if teacher.get(key) != single.get(key)} == {"training.precision"}
     for name, trial in FINAL.items():
         config = trial.config("caltech101", 2)
         assert CHOSEN.items() <= trial.changes.items() and config.data == chosen.data
@@ -75,7 +79,7 @@ def test_the_page_states_the_rows() -> None:
     text = (RESULTS.parent / "PHOTOS.md").read_text(encoding="utf-8")
     shown, groceries = text.split("## A recipe that holds at a third")[1].split("Groceries (2,817")
     table = pd.read_csv(RESULTS / "recipe.csv")
-    of_grid = table["run"].str.match("images-|single-[0-9]")
+    of_grid = table["run"].str.match("grid-|teacher-")
     for _, row in table[~of_grid & (table["read"] == "val")].iterrows():
         page = shown if row["data"] == "caltech101" else groceries
         (line,) = re.findall(rf"(?m)^\| `{re.escape(row['run'].removesuffix('-s0'))}`.*$", page)
