@@ -2,9 +2,9 @@
 
 In: the trials of `_photos.recipe`, each one change of a base or several together, and the arms whose accuracy on test
 is given. Out: a run folder per trial and seed under ``--root``; what is kept of it in
-``benchmarks/results/recipe/DATA/RUN``, and a row per finished run in ``benchmarks/results/recipe.csv``, to be committed
-as they end. Start it as often as you like: a training goes on at its last epoch, a finished run is never made again. A
-teacher is a trial too and is made first.
+``benchmarks/results/recipe/DATA/RUN``, a row per finished run in ``benchmarks/results/recipe.csv``, to be committed as
+they end, and the comparisons on test in ``recipe-comparisons.csv``. Start it as often as you like: a training goes on
+at its last epoch, a finished run is never made again. A teacher is a trial too and is made first.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from pathlib import Path
 import pandas as pd
 
 from _common.results import RESULTS, write_table
-from _photos.recipe import DATA, TRIALS, run_name, wanted
-from _photos.run import make_row
+from _photos.recipe import COMPARED, DATA, TEST, TRIALS, run_name, wanted
+from _photos.run import BUDGETS, make_row
 from _study.run import is_done
+from _third import comparisons
 from dmpo_explore.utils.files import read_json
 
 
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def write_rows() -> None:
-    """Write the table of all finished runs."""
+    """Write the tables of all finished runs, and of the comparisons on test."""
     rows = [
         {"data": data, **read_json(file)}
         for data in DATA
@@ -65,6 +66,9 @@ def write_rows() -> None:
         for file in sorted((RESULTS / "recipe" / data).glob(f"{name}-s?/row.json"))
     ]
     write_table("recipe", pd.DataFrame(rows), RESULTS)
+    found = comparisons.table(RESULTS / "recipe", COMPARED, BUDGETS, len(TEST["seeds"]))
+    if len(found):
+        write_table("recipe-comparisons", found, RESULTS)
 
 
 if __name__ == "__main__":

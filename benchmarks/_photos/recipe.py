@@ -29,6 +29,7 @@ from _photos.protocol import RECIPE
 from _photos.trials import BASE as DEFAULTS
 from _photos.trials import HEAD
 from _study.grids import NAIVE, change
+from _third.protocol import Comparison
 
 DATA: dict[str, dict[str, Any]] = {  # name → fields of its `DataConfig`
     "caltech101": {"name": "caltech101"},
@@ -114,6 +115,7 @@ FINAL: dict[str, Trial] = {
     "small-70": Trial("a smaller image", HEAD | {"exits": 1, "image_size": 70} | CHOSEN, **TEST),
 }
 TRIALS |= FINAL
+COMPARED = tuple(Comparison(f"the recipe and {FINAL[arm].question}", "dmpo", arm) for arm in FINAL if arm != "dmpo")
 
 
 def run_name(trial: str, seed: int) -> str:

@@ -14,7 +14,10 @@ import pytest
 
 import dmpo_explore as dx
 import recipe
-from _photos.recipe import CHOSEN, DATA, FINAL, TRIALS, run_name, wanted
+from _photos.recipe import BASE, CHOSEN, COMPARED, DATA, FINAL, TRIALS, run_name, wanted
+from _photos.run import BUDGETS
+from _study.run import keep
+from _third import comparisons
 from dmpo_explore.training.own_teacher import own_teacher
 
 RESULTS = Path(recipe.RESULTS)
@@ -63,6 +66,27 @@ def test_what_is_read_on_test_has_the_options_of_the_recipe_and_its_teacher() ->
         assert CHOSEN.items() <= trial.changes.items() and config.data == chosen.data
         schedules = {"naive": "uniform"}
         assert config.training == replace(chosen.training, schedule=schedules.get(name, chosen.training.schedule))
+
+
+def test_arms_on_test_are_compared_at_every_exit_and_budget_that_both_have(tmp_path: Path) -> None:
+    right = np.arange(40) % 4 > 0
+    for seed in (0, 1):
+        for arm in FINAL:
+            exits = {f"exit {k}": right for k in range(1, 7 if arm in ("dmpo", "naive") else 2)}
+            early = {at: np.ones(40, bool) for at in (*BUDGETS, "static-6", "small-70")} if arm == "dmpo" else exits
+            path = tmp_path / "caltech101" / run_name(arm, seed)
+            path.parent.mkdir(exist_ok=True)
+            keep(path, BASE, {"run": path.name}, exits | early | ({"30%": ~right} if arm == "naive" else {}))
+    table = comparisons.table(tmp_path, COMPARED, BUDGETS, 3)
+    ends = {arm: [*rows["at"]] for arm, rows in table.groupby("b")}
+    assert ends == {
+        "full": ["last exit", *BUDGETS],
+        "naive": [*(f"exit {k}" for k in range(1, 6)), "early exits", "last exit", "30%"],
+        **{arm: ["last exit", arm] for arm in ("static-6", "small-70")},
+    }
+    found = table.set_index(["b", "at"]).sort_index()["points"]
+    assert found["full", "40%"] == found["small-70", "small-70"] == 25 and found["naive", "30%"] == 75
+    assert table["preliminary"].all() and not comparisons.table(tmp_path, COMPARED, BUDGETS, 2)["preliminary"].any()
 
 
 def test_every_row_is_of_a_trial_as_it_stands() -> None:
