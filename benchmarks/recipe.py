@@ -3,8 +3,9 @@
 In: the trials of `_photos.recipe`, each one change of a base or several together, and the arms whose accuracy on test
 is given. Out: a run folder per trial and seed under ``--root``; what is kept of it in
 ``benchmarks/results/recipe/DATA/RUN``, a row per finished run in ``benchmarks/results/recipe.csv``, to be committed as
-they end, and the comparisons on test in ``recipe-comparisons.csv``. Start it as often as you like: a training goes on
-at its last epoch, a finished run is never made again. A teacher is a trial too and is made first.
+they end, and the comparisons on test in ``recipe-comparisons.csv``; with ``--write`` the tables of
+``benchmarks/PHOTOS.md``. Start it as often as you like: a training goes on at its last epoch, a finished run is never
+made again. A teacher is a trial too and is made first.
 """
 
 from __future__ import annotations
@@ -12,16 +13,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
 
-from _common.results import RESULTS, write_table
-from _photos.recipe import COMPARED, DATA, TEST, TRIALS, run_name, wanted
+import dmpo_explore as dx
+from _common.results import RESULTS, with_part, write_table
+from _photos.recipe import COMPARED, DATA, EPOCHS, IMAGES, TEST, TRIALS, run_name, wanted
 from _photos.run import BUDGETS, make_row
 from _study.run import is_done
 from _third import comparisons
-from dmpo_explore.utils.files import read_json
+from dmpo_explore.utils.files import read_json, write_text
+
+PAGE = Path(__file__).parent / "PHOTOS.md"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,7 +37,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="default: those of each trial")
     parser.add_argument("--root", type=Path, default=Path("runs/recipe"), help="folder of the runs")
     parser.add_argument("--list", action="store_true", help="what is left, without making it")
+    parser.add_argument("--write", action="store_true", help="renew the table of the page, and make no run")
     options = parser.parse_args(arguments)
+    if options.write:
+        rows = pd.read_csv(RESULTS / "recipe.csv")
+        write_text(PAGE, with_part(PAGE.read_text(encoding="utf-8"), "recipe-grid", "\n".join(grid_of(rows))))
+        return 0
     if foreign := {*options.trials} - {*TRIALS}:
         parser.error(f"no trial {min(foreign)}; there are {', '.join(TRIALS)}")
     for data in options.data:
@@ -55,6 +65,19 @@ def main(arguments: list[str] | None = None) -> int:
                 make_row(root / run, result, config, print, image_size=trial.reference, read=trial.read, rivals=rivals)
                 write_rows()
     return 0
+
+
+def grid_of(table: pd.DataFrame) -> list[str]:
+    """The grid of images, epochs and teacher: accuracy on val in per cent, a row per training."""
+    rows = table[table["data"] == "caltech101"].set_index("run")
+    cells = [["images", "epochs", "teacher", *(f"exit {k}" for k in range(1, 7)), *BUDGETS, "the teacher"]]
+    for size, epochs, end in product(IMAGES, EPOCHS, ("", "-taught")):
+        row = rows.loc[run_name(f"grid-{size}-{epochs}{end}", 0)]
+        found = [row[name] for name in (*(f"exit_{k}" for k in range(1, 7)), *(f"accuracy_{at}" for at in BUDGETS))]
+        teacher = [rows.loc[run_name(f"grid-{size}", 0), "exit_1"]] if end else []
+        shown = [f"{100 * value:.1f}" for value in (*found, *teacher)]
+        cells.append([f"{size:,}", str(epochs), "yes" if end else "", *shown, *([] if end else [""])])
+    return dx.analysis.markdown(cells)
 
 
 def write_rows() -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 from PIL import Image
 
 import dmpo_explore as dx
+from _photos.recipe import IMAGES
 from builder.pages import DOCS, ROOT
 from builder.svg import WIDTH, Drawing
 from dmpo_explore.training import loss_weights
@@ -207,9 +208,7 @@ def _panel(d: Drawing, left: float, top: float, title: str, low: int, high: int,
     def place(x: float, y: float) -> tuple[float, float]:
         return left + (right - left) * x / 1.1, bottom - (bottom - top) * (100 * y - low) / (high - low)
 
-    d.text((left + right) / 2, top - 22, title)
-    d.text(left - 40, top - 10, "accuracy (%)", small=True, anchor="start")
-    d.axes(left, top, right, bottom, "compute (% of the full model's)", "")
+    _frame(d, (left, top, right, bottom), title, "compute (% of the full model's)")
     d.ticks(
         [(place(x / 100, 0)[0], str(x)) for x in (0, 50, 100)],
         [(place(0, y / 100)[1], str(y)) for y in range(low, high + 1, step)], left, bottom,
@@ -236,8 +235,51 @@ PANELS = {  # data set → title, and the range and step of its accuracy in per 
 SERIES = {"dmpo": "blue", "naive": "orange", "static-6": "amber", "single": "ink"}
 
 
+def _frame(d: Drawing, corners: tuple[float, float, float, float], title: str, x_title: str) -> None:
+    """Titles and axes of one panel of accuracies."""
+    left, top, right, bottom = corners
+    d.text((left + right) / 2, top - 22, title)
+    d.text(left - 40, top - 10, "accuracy (%)", small=True, anchor="start")
+    d.axes(left, top, right, bottom, x_title, "")
+
+
+def more_images() -> Drawing:
+    """Exits 1 and 3 and the last over training images, by epochs and teacher: the grid of `scripts/bench recipe`."""
+    about = "Accuracy of exit 1, exit 3 and the last over 600 to 4,000 training images: images bring most, then epochs"
+    d = Drawing("more-images", 308, about)
+    for x, (epochs, _, text, colour) in zip((52, 248, 390, 578), LINES, strict=True):
+        d.line((x, 14), (x + 28, 14), colour=colour, width=2.4, dash="" if epochs == 24 else "7 4")
+        d.text(x + 35, 18, text, small=True, anchor="start")
+    rows = pd.read_csv(ROOT / "benchmarks" / "results" / "recipe.csv").set_index("run")
+    for i, (title, k) in enumerate((("exit 1", 1), ("exit 3", 3), ("last exit", 6))):
+        left = 52 + 244 * i
+
+        def place(images: int, accuracy: float, left: int = left) -> tuple[float, float]:
+            return left + 10 + 166 * float(np.log(images / 600) / np.log(4000 / 600)), 264 - 180 * (accuracy - 30) / 65
+
+        _frame(d, (left, 84, left + 186, 264), title, "training images")
+        d.ticks(
+            [(place(size, 0)[0], f"{size:,}") for size in IMAGES],
+            [(place(600, y)[1], str(y)) for y in (30, 50, 70, 90)], left, 264,
+        )  # fmt: skip
+        for epochs, end, _, colour in LINES:
+            points = [place(s, 100 * rows.loc[f"grid-{s}-{epochs}{end}-s0", f"exit_{k}"]) for s in IMAGES]
+            d.line(*points, colour=colour, width=2.4, dash="" if epochs == 24 else "7 4")
+            for x, y in points:
+                d.bar(x - 4, y - 4, 8, 8, colour)
+    return d
+
+
+LINES = (  # epochs, end of the run's name, text and colour
+    (24, "-taught", "24 epochs, a teacher", "blue"),
+    (24, "", "24 epochs", "orange"),
+    (6, "-taught", "6 epochs, a teacher", "blue"),
+    (6, "", "6 epochs", "orange"),
+)
+
+
 DIAGRAMS: tuple[Callable[[], Drawing], ...] = (
-    early_exit, stage, second_order, phases, record, flops, exit_shares, trade_off, results,
+    early_exit, stage, second_order, phases, record, flops, exit_shares, trade_off, results, more_images,
 )  # fmt: skip
 PARTS = ("trunk", "bypass", "predictor", "exit")
 NETWORK = ROOT / "dmpo_explore" / "course" / "network"  # opens the notebooks, a part marked

@@ -14,13 +14,15 @@ import pytest
 
 import dmpo_explore as dx
 import recipe
-from _photos.recipe import BASE, CHOSEN, COMPARED, DATA, FINAL, TRIALS, run_name, wanted
+from _common.results import with_part
+from _photos.recipe import BASE, CHOSEN, COMPARED, DATA, FINAL, IMAGES, TRIALS, run_name, wanted
 from _photos.run import BUDGETS
 from _study.run import keep
 from _third import comparisons
 from dmpo_explore.training.own_teacher import own_teacher
 
 RESULTS = Path(recipe.RESULTS)
+GRID = [name for name in TRIALS if name.startswith("grid-")]
 
 
 def test_a_teacher_is_made_before_who_learns_from_it() -> None:
@@ -111,6 +113,45 @@ def test_the_page_states_the_rows() -> None:
         cells = [" ".join(f"{100 * value:.1f}" for value in exits)]
         cells += [f"{100 * row[f'accuracy_{share}%']:.1f}" if len(exits) > 1 else "" for share in (30, 40)]
         assert [cell.strip() for cell in line.strip("|").split("|")][1:] == cells
+
+
+def test_what_the_grid_shows_is_that_of_the_rows() -> None:
+    photos = (RESULTS.parent / "PHOTOS.md").read_text(encoding="utf-8").replace("−", "-")
+    rows = pd.read_csv(RESULTS / "recipe.csv")
+    assert with_part(photos, "recipe-grid", "\n".join(recipe.grid_of(rows))) == photos
+    page = (RESULTS.parents[1] / "docs/your-images.md").read_text(encoding="utf-8")
+    grid = {name: np.load(RESULTS / f"recipe/caltech101/{run_name(name, 0)}/outcomes.npz") for name in GRID}
+
+    def gains(first: str, second: str, at: tuple[int, ...] = (1, 3, 6)) -> list[float]:
+        a, b = (np.array([grid[f"grid-{name}"][f"exit {k}"].mean() for k in at]) for name in (first, second))
+        return [*np.round(100 * (a - b), 1)]
+
+    def span(values: list[float]) -> str:
+        return f"{min(values):.1f} to {max(values):.1f}"
+
+    images = gains("4000-24-taught", "600-24-taught")
+    assert "exit 1 gains {:.1f} points, exit 3 {:.1f} and the last {:.1f}".format(*images) in photos
+    assert f"gain {span(images)} points" in page
+    more = [span(gains(*pair, (1, 2, 3, 4, 5, 6))) for pair in (("1500-6", "600-24"), ("4000-6", "1500-24"))]
+    assert re.search("untaught\\) are {}\\s+points.*{} ahead of 1,500".format(*more), photos, re.DOTALL)
+    epochs = [span(gains(f"{n}-24", f"{n}-6") + gains(f"{n}-24-taught", f"{n}-6-taught")) for n in IMAGES]
+    assert "{} points with 600 images, {} with 1,500, {} with 4,000".format(*epochs) in photos
+    assert f"{epochs[0]} points with 600 images and {epochs[2]} with 4,000" in page
+    taught = {(n, e): gains(f"{n}-{e}-taught", f"{n}-{e}") for n in IMAGES for e in (6, 24)}
+    few, six = span(taught[600, 6]).replace("to 0.3", "to +0.3"), span(taught[1500, 6] + taught[4000, 6])
+    patient = span([gain for n in IMAGES for gain in taught[n, 24]]).replace("to ", "to +")
+    assert f"({few} points at these" in photos and f"six epochs {six}, with 24 epochs {patient}." in photos
+    assert f"the teacher {max(map(max, taught.values())):.1f} at most" in page
+    for n, stated in ((600, "6.0 [3.2, 8.9]"), (1500, "5.2 [2.7, 7.7]"), (4000, "1.2 points [-0.6, 2.8]")):
+        full, ours, alone = (grid[f"grid-{name}"] for name in (n, f"{n}-24-taught", f"{n}-24"))
+        points, low, high = (f"{100 * value:.1f}" for value in dx.bootstrap_difference(full["exit 1"], ours["30%"]))
+        assert stated.replace(" points", "") == f"{points} [{low}, {high}]" and stated in photos
+        for a, b in ((full["exit 1"], ours["40%"]), (ours["30%"], alone["30%"])):
+            _, low_, high_ = dx.bootstrap_difference(a, b)
+            assert low_ < 0 < high_
+    shown = [100 * grid["grid-4000-24-taught"][at].mean() for at in ("30%", "40%")]
+    assert "{:.1f} % at 30 % and {:.1f} % at 40 %".format(*shown) in page
+    assert f"has {100 * grid['grid-4000']['exit 1'].mean():.1f} %." in page
 
 
 def test_the_gain_of_a_better_teacher_is_that_of_the_rows() -> None:
