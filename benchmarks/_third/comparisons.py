@@ -70,7 +70,7 @@ def outcomes(run: Path) -> dict[str, Floats]:
 
 
 def endpoints(
-    a: dict[str, Floats], b: dict[str, Floats], other: str, budgets: Collection[str] = BUDGETS
+    a: dict[str, Floats], b: dict[str, Floats], other: str, budgets: Collection[str]
 ) -> list[tuple[str, str]]:
     """(of a, of b), the same ones but for models of one exit, which have one answer."""
     if EARLY in b:
