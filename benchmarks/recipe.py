@@ -20,7 +20,7 @@ import pandas as pd
 
 import dmpo_explore as dx
 from _common.results import RESULTS, with_part, write_table
-from _photos.recipe import COMPARED, DATA, EPOCHS, IMAGES, TEST, TRIALS, run_name, wanted
+from _photos.recipe import COMPARED, DATA, EPOCHS, FINAL, IMAGES, TEST, TRIALS, run_name, wanted
 from _photos.run import BUDGETS, make_row
 from _study.run import is_done
 from _third import comparisons
@@ -40,8 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help="renew the table of the page, and make no run")
     options = parser.parse_args(arguments)
     if options.write:
-        rows = pd.read_csv(RESULTS / "recipe.csv")
-        write_text(PAGE, with_part(PAGE.read_text(encoding="utf-8"), "recipe-grid", "\n".join(grid_of(rows))))
+        write_text(PAGE, renewed(PAGE.read_text(encoding="utf-8")))
         return 0
     if foreign := {*options.trials} - {*TRIALS}:
         parser.error(f"no trial {min(foreign)}; there are {', '.join(TRIALS)}")
@@ -65,6 +64,43 @@ def main(arguments: list[str] | None = None) -> int:
                 make_row(root / run, result, config, print, image_size=trial.reference, read=trial.read, rivals=rivals)
                 write_rows()
     return 0
+
+
+def renewed(page: str) -> str:
+    """The page with its tables made anew from the rows."""
+    rows, compared = (pd.read_csv(RESULTS / f"{name}.csv") for name in ("recipe", "recipe-comparisons"))
+    parts = {"recipe-grid": grid_of(rows), "recipe-arms": arms_of(rows), "recipe-test": differences_of(compared)}
+    for name, lines in parts.items():
+        page = with_part(page, name, "\n".join(lines))
+    return page
+
+
+def arms_of(table: pd.DataFrame) -> list[str]:
+    """The arms on test: accuracy in per cent, a row per arm, the mean of its trainings."""
+    rows = table[table["read"] == "test"].assign(arm=lambda rows: rows["run"].str[:-3])
+    means = rows.groupby("arm").mean(numeric_only=True).assign(trainings=rows.groupby("arm").size())
+    cells = [["arm", "trainings", *(f"exit {k}" for k in range(1, 6)), "last exit", "its compute", *BUDGETS]]
+    for name in (name for name in FINAL if name in means.index):
+        row = means.loc[name].dropna()
+        exits = [row[f"exit_{k}"] for k in range(1, 7) if f"exit_{k}" in row]
+        budgets = (row.get(f"accuracy_{at}") for at in BUDGETS)
+        found = [*([None] * (6 - len(exits))), *exits, row["full_share"], *budgets]
+        shown = ["" if value is None else f"{100 * value:.1f}" for value in found]
+        cells.append([f"{FINAL[name].question} (`{name}`)", f"{row['trainings']:.0f}", *shown])
+    return dx.analysis.markdown(cells)
+
+
+def differences_of(compared: pd.DataFrame) -> list[str]:
+    """The recipe less every other arm on test, in points with intervals: a row per exit or budget."""
+    arms = [arm for arm in FINAL if arm in {*compared["b"]}]
+    of_arm = {arm: {row.at: row for row in compared[compared["b"] == arm].itertuples()} for arm in arms}
+    cells = [["the recipe less …", *(FINAL[arm].question for arm in arms)]]
+    cells.append(["trainings of both", *(str(max(row.seeds for row in of_arm[arm].values())) for arm in arms)])
+    for at in (*BUDGETS, "its compute", *(f"exit {k}" for k in range(1, 6)), comparisons.LAST):
+        rows = [of_arm[arm].get(arm if at == "its compute" else at) for arm in arms]
+        shown = (comparisons.interval(row) if row else "" for row in rows)
+        cells.append([at if "exit" in at else f"on {at}", *shown])
+    return dx.analysis.markdown(cells)
 
 
 def grid_of(table: pd.DataFrame) -> list[str]:

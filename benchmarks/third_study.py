@@ -14,7 +14,6 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -102,7 +101,7 @@ def lines_of(table: pd.DataFrame) -> list[str]:
     shown = table[~table["preliminary"] & table["at"].isin(SHOWN)]
     cells = [["data", "first and second", *SHOWN.values()]]
     for (data_set, text), rows in shown.groupby(["set", "comparison"], sort=False):
-        found = {row.at: _interval(row) for row in rows.itertuples()}
+        found = {row.at: comparisons.interval(row) for row in rows.itertuples()}
         cells.append([data_set, text, *(found.get(at, "") for at in SHOWN)])
     return dx.analysis.markdown(cells)
 
@@ -112,7 +111,7 @@ def summary_of(table: pd.DataFrame) -> list[str]:
     cells = [["DMPO less …", *(column for column, *_ in COLUMNS)]]
     for name, title in NAMES.items():
         rows = table[(table["set"] == name) & ~table["preliminary"]].set_index(["comparison", "at"])
-        found = (_interval(rows.loc[*at], "<br>") if tuple(at) in rows.index else "" for _, *at in COLUMNS)
+        found = (comparisons.interval(rows.loc[*at], "<br>") if tuple(at) in rows.index else "" for _, *at in COLUMNS)
         cells.append([title, *found])
     return dx.analysis.markdown(cells)
 
@@ -123,13 +122,9 @@ def deep_of(table: pd.DataFrame, shown: tuple[Comparison, ...]) -> list[str]:
     found = table[~table["preliminary"]].set_index(["comparison", "set", "at"])
     cells = [["", *(f"{NAMES[name]},<br>{at}" for name, at in places)]]
     for text in (comparison.text for comparison in shown):
-        row = [_interval(found.loc[text, *at], "<br>") if (text, *at) in found.index else "" for at in places]
-        cells.append([text, *row])
+        rows = (found.loc[text, *at] if (text, *at) in found.index else None for at in places)
+        cells.append([text, *("" if row is None else comparisons.interval(row, "<br>") for row in rows)])
     return dx.analysis.markdown(cells)
-
-
-def _interval(row: Any, between: str = " ") -> str:
-    return f"{row.points:+.1f}{between}[{row.low:+.1f}, {row.high:+.1f}]".replace("-", "−")
 
 
 def write_all() -> None:

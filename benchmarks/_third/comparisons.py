@@ -61,6 +61,11 @@ def table(
     return pd.DataFrame(rows)
 
 
+def interval(row: Any, between: str = " ") -> str:
+    """A row's difference with its interval, in points."""
+    return f"{row.points:+.1f}{between}[{row.low:+.1f}, {row.high:+.1f}]".replace("-", "−")
+
+
 def outcomes(run: Path) -> dict[str, Floats]:
     """Endpoint → correctness by image (B,), the mean of the early exits in [0, 1]; of a finished run."""
     with np.load(run / "outcomes.npz", allow_pickle=False) as kept:

@@ -1,8 +1,9 @@
 """Answers of a teacher to numbered views of a training's images, computed once and kept in the user's cache.
 
 In: everything that they depend on, as JSON values. Out: an array (n, C) float16 for each view. A view is a file that is
-written whole or not at all, so that a stopped computation continues. The folder's name is a hash of what they depend
-on: other weights, images, views or versions of the libraries have another folder. It may be deleted at any time.
+written whole or not at all, so that a stopped computation continues; its name ends with a hash of its answers, which is
+verified once, when it is first read. The folder's name is a hash of what they depend on: other weights, images, views
+or versions of the libraries have another folder. It may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ..utils.disk import require_free
 from ..utils.files import atomic_file, cache_dir, write_json
 from ..utils.progress import Progress
 
-FORMAT = 1
+FORMAT = 2
 Answers = NDArray[np.float16]
 Answer = Callable[[int, Callable[[int], None]], Answers]  # view, what to call with the number of images done → (n, C)
 
@@ -40,7 +41,7 @@ class KeptAnswers:
         self.facts, self.shape, self.kept = {"format": FORMAT, "shape": shape, **facts}, shape, kept
         key = hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()
         self.folder: Path = cache_dir() / "teacher-answers" / key[:32]
-        self.memory: dict[int, Answers] = {}
+        self.found: dict[int, Answers] = {}  # those of the files are mapped, not in memory
 
     def complete(
         self, numbers: Collection[int], answer: Answer, processes: Processes, progress: Progress | None = None
@@ -63,7 +64,9 @@ class KeptAnswers:
         """(n, C) of one view that is complete."""
         found = self._read(number)
         if found is None:
-            raise FileNotFoundError(f"{self._file(number)} was removed while it was used; resume the training")
+            raise FileNotFoundError(
+                f"view {number} in {self.folder} was removed or damaged while it was used; resume the training"
+            )
         return found
 
     def _compute(self, numbers: Collection[int], answer: Answer, progress: Progress | None = None) -> None:
@@ -79,20 +82,27 @@ class KeptAnswers:
 
             found = answer(number, report)
             if not self.kept:
-                self.memory[number] = found
+                self.found[number] = found
                 continue
-            with atomic_file(self._file(number)) as temporary, temporary.open("wb") as stream:
+            path = self.folder / f"{_stem(number)}{_digest(found)}.npy"
+            with atomic_file(path) as temporary, temporary.open("wb") as stream:
                 np.save(stream, found, allow_pickle=False)
-
-    def _file(self, number: int) -> Path:
-        return self.folder / f"view-{number:03d}.npy"
 
     def _read(self, number: int) -> Answers | None:
         """A view; None where it is missing or damaged."""
-        if not self.kept:
-            return self.memory.get(number)
-        try:
-            found = np.load(self._file(number), mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            return None
-        return found if found.dtype == np.float16 and found.shape == self.shape else None
+        for path in () if number in self.found else sorted(self.folder.glob(f"{_stem(number)}*.npy")):
+            try:
+                found = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError, EOFError):
+                continue
+            if found.dtype == np.float16 and found.shape == self.shape and path.stem == _stem(number) + _digest(found):
+                self.found[number] = found
+        return self.found.get(number)
+
+
+def _stem(number: int) -> str:
+    return f"view-{number:03d}-"
+
+
+def _digest(answers: Answers) -> str:
+    return hashlib.sha256(np.ascontiguousarray(answers)).hexdigest()[:32]

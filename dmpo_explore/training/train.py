@@ -20,6 +20,7 @@ from accelerate.utils import set_seed
 from torch.utils.data import DataLoader
 
 from ..config import OPTIONS, Config, TrainingConfig
+from ..data.check import check_data
 from ..data.image_set import ImageSet
 from ..data.images import open_data
 from ..data.manifest import make_manifest
@@ -241,7 +242,7 @@ def _train_teacher(
     """Train the own teacher of run ``name``, or what is left of its epochs, once the run itself could begin."""
     new_run_path(name, force)
     planned, path = own_teacher(config), runs_root() / teacher_name(name)
-    _require_teachable(config, planned)
+    _require_teachable(config, planned, on_check)
     with held_run(path.name, wait=WORKERS_END):
         begun = (path / CHECKPOINT).is_file() and not other_options(planned, Run(path), device)
         if begun and not _has_images(Run(path), planned, on_check):
@@ -264,7 +265,7 @@ def _train_teacher(
             done = result.epoch
 
 
-def _require_teachable(config: Config, teacher: Config) -> None:
+def _require_teachable(config: Config, teacher: Config, on_check: Progress | None) -> None:
     """Raise what a run, or its own teacher, would refuse, as far as it is known before the teacher is trained."""
     n_exits = len(config_flops(_trainable(config).model, 2).cumulative)
     options = config.training.part(TeacherOptions)
@@ -275,8 +276,11 @@ def _require_teachable(config: Config, teacher: Config) -> None:
         raise ValueError(f"teacher_size={options.teacher_size}: {error}") from None
     if reason := refusal(without_teacher(config)):
         raise ValueError(reason)
-    if wants_held_out(config, n_exits) and config.data.unlabelled is None and not config.data.skip_broken:
-        data = open_data(config.data)
+    data = open_data(config.data)
+    if config.data.unlabelled is not None:
+        data.fetch_missing()
+        check_data(data, on_check, quick=True).require()
+    elif wants_held_out(config, n_exits) and not config.data.skip_broken:
         data.fetch_missing()
         images = data.images("train")
         hold_out(images, config, n_exits, groups_of(images, data))

@@ -14,7 +14,6 @@ import pytest
 
 import dmpo_explore as dx
 import recipe
-from _common.results import with_part
 from _photos.recipe import BASE, CHOSEN, COMPARED, DATA, FINAL, IMAGES, TRIALS, run_name, wanted
 from _photos.run import BUDGETS
 from _study.run import keep
@@ -88,6 +87,13 @@ def test_arms_on_test_are_compared_at_every_exit_and_budget_that_both_have(tmp_p
     }
     found = table.set_index(["b", "at"]).sort_index()["points"]
     assert found["full", "40%"] == found["small-70", "small-70"] == 25 and found["naive", "30%"] == 75
+    (titles, _, trainings), shown = ([*re.split(r" *\| *", line)] for line in recipe.differences_of(table)[:3]), {}
+    for line in recipe.differences_of(table)[3:]:
+        _, at, *cells, _ = re.split(r" *\| *", line)
+        shown[at] = dict(zip(titles[2:], cells, strict=False))
+    assert trainings[2:-1] == ["2"] * 4
+    assert shown["on 40%"]["the full model"] == shown["on its compute"]["a smaller image"] == "+25.0 [+11.0, +39.0]"
+    assert shown["on 30%"]["a smaller image"] == "" and shown["exit 5"]["naive exits"] == "+0.0 [+0.0, +0.0]"
     assert table["preliminary"].all() and not comparisons.table(tmp_path, COMPARED, BUDGETS, 2)["preliminary"].any()
 
 
@@ -103,7 +109,7 @@ def test_every_row_is_of_a_trial_as_it_stands() -> None:
 
 def test_the_page_states_the_rows() -> None:
     text = (RESULTS.parent / "PHOTOS.md").read_text(encoding="utf-8")
-    shown, groceries = text.split("## A recipe that holds at a third")[1].split("Groceries (2,817")
+    shown, groceries = text.split("## A recipe for photographs")[1].split("Groceries (2,817")
     table = pd.read_csv(RESULTS / "recipe.csv")
     of_grid = table["run"].str.match("grid-|teacher-")
     for _, row in table[~of_grid & (table["read"] == "val")].iterrows():
@@ -115,10 +121,13 @@ def test_the_page_states_the_rows() -> None:
         assert [cell.strip() for cell in line.strip("|").split("|")][1:] == cells
 
 
+def test_the_tables_of_the_page_are_those_of_the_rows() -> None:
+    page = recipe.PAGE.read_text(encoding="utf-8")
+    assert recipe.renewed(page) == page
+
+
 def test_what_the_grid_shows_is_that_of_the_rows() -> None:
     photos = (RESULTS.parent / "PHOTOS.md").read_text(encoding="utf-8").replace("−", "-")
-    rows = pd.read_csv(RESULTS / "recipe.csv")
-    assert with_part(photos, "recipe-grid", "\n".join(recipe.grid_of(rows))) == photos
     page = (RESULTS.parents[1] / "docs/your-images.md").read_text(encoding="utf-8")
     grid = {name: np.load(RESULTS / f"recipe/caltech101/{run_name(name, 0)}/outcomes.npz") for name in GRID}
 

@@ -215,11 +215,13 @@ def test_a_run_names_its_teacher(teacher: Run, runs: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_do_what_one_does(teacher: Run, runs: Path, cache: Path, tmp_path: Path) -> None:
-    config = taught(teacher, epochs=2, model={"predictor": "linear"})
+    more: dict[str, Any] = {"teacher": "own", "teacher_epochs": 1, "model": {"predictor": "linear"}}
+    config = taught(teacher, epochs=2, **more)
     (tmp_path / "config.json").write_text(config.to_json())
     words = ["train", "--config", tmp_path / "config.json", "--name", "two", "--device", "cpu", "--json"]
     said = run_in_two(COMMAND_LINE, tmp_path, *words)
     assert json.loads(said)["run"] == "two" and len([*cache.rglob("view-*.npy")]) == 2
     shutil.rmtree(cache)
-    one = train(config, "one", device="cpu").history()
+    one = train(config.updated({"training.teacher": "two-teacher"}), "one", device="cpu").history()
+    assert len(load_run("two-teacher").history()) == 1
     assert load_run("two").history()["loss"].tolist() == pytest.approx(one["loss"].tolist(), rel=1e-4)

@@ -113,10 +113,12 @@ def test_without_a_teacher_or_with_held_out_images_no_step_is_made(folder: Path,
     shutil.copy(images.pixels.paths[0], tmp_path / "more" / "secret.png")  # type: ignore[attr-defined]
     leaking = config(folder)
     leaking = replace(leaking, data=replace(leaking.data, unlabelled=str(tmp_path / "more")))
-    with pytest.raises(
-        ValueError, match=r"1 unlabelled image is in val, calibration or test too.*secret\.png = .*test"
-    ):
-        next(train_epochs(leaking, "run", device="cpu"))
+    for config_ in (leaking, leaking.updated({"training.teacher": "own"})):
+        with pytest.raises(
+            ValueError, match=r"1 unlabelled image is in val, calibration or test too.*secret\.png = .*test"
+        ):
+            next(train_epochs(config_, "run", device="cpu"))
+    assert not [*runs.glob("run*")]  # no teacher either
 
 
 @pytest.mark.slow
