@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="default: those of each trial")
     parser.add_argument("--root", type=Path, default=Path("runs/recipe"), help="folder of the runs")
     parser.add_argument("--list", action="store_true", help="what is left, without making it")
-    parser.add_argument("--write", action="store_true", help="renew the table of the page, and make no run")
+    parser.add_argument("--write", action="store_true", help="renew the tables of the page, and make no run")
     options = parser.parse_args(arguments)
     if options.write:
         write_text(PAGE, renewed(PAGE.read_text(encoding="utf-8")))

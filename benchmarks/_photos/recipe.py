@@ -6,10 +6,10 @@ together. A trial that is changed after its first run gets a new name.
 `FINAL` are the arms that are read on test, written before the first of them was trained:
 
 - Caltech-101, 2,500 training images, three trainings each. All have the recipe's options, its teacher included
-  (`teacher` of the same seed, which is no arm). Five were wanted; all arms of a seed take 2.5 core-hours.
+  (`teacher` of the same seed, which is no arm). Five were wanted; all arms of a seed take two core-hours.
 - Arms and teacher are trained and recorded in bfloat16, as is the grid of images: what the recipe's `auto` is on a CPU
-  with instructions for it, and there 2.2 times as fast (two epochs of 640 images of `dmpo` without a teacher: the
-  second takes 18.3 s, in float32 40.7; the losses differ by 0.03 %).
+  with instructions for it, and there about twice as fast (rows `teacher` and `single` of seed 0: 410 and 875 seconds of
+  training, one core each, other work beside them).
 - Thresholds, budgets and compute as in the trials: confidence, fitted on calibration, shares of the plain ViT at 98
   pixels. Test is read once per run, when it is finished, and chooses nothing.
 - Endpoints: DMPO less the full model on 30, 40 and 50 %; less naive exits there, and at every exit; less each model of

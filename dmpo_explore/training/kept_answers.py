@@ -105,4 +105,4 @@ def _stem(number: int) -> str:
 
 
 def _digest(answers: Answers) -> str:
-    return hashlib.sha256(np.ascontiguousarray(answers)).hexdigest()[:32]
+    return hashlib.sha256(np.ascontiguousarray(answers).data).hexdigest()[:32]
