@@ -111,8 +111,8 @@ FINAL: dict[str, Trial] = {
     "dmpo": Trial("the recipe", CHOSEN, rivals=("static-6", "small-70"), **TEST),
     "full": Trial("the full model", FULL | CHOSEN, **TEST),
     "naive": Trial("naive exits", NAIVE | {"read": "both"} | CHOSEN, **TEST),
-    "static-6": Trial("a net cut short", HEAD | {"exits": (6,)} | CHOSEN, **TEST),
-    "small-70": Trial("a smaller image", HEAD | {"exits": 1, "image_size": 70} | CHOSEN, **TEST),
+    "static-6": Trial("six blocks", HEAD | {"exits": (6,)} | CHOSEN, **TEST),
+    "small-70": Trial("70 pixels", HEAD | {"exits": 1, "image_size": 70} | CHOSEN, **TEST),
 }
 TRIALS |= FINAL
 COMPARED = tuple(Comparison(f"the recipe and {FINAL[arm].question}", "dmpo", arm) for arm in FINAL if arm != "dmpo")

@@ -92,8 +92,8 @@ def test_arms_on_test_are_compared_at_every_exit_and_budget_that_both_have(tmp_p
         _, at, *cells, _ = re.split(r" *\| *", line)
         shown[at] = dict(zip(titles[2:], cells, strict=False))
     assert trainings[2:-1] == ["2"] * 4
-    assert shown["on 40%"]["the full model"] == shown["on its compute"]["a smaller image"] == "+25.0 [+11.0, +39.0]"
-    assert shown["on 30%"]["a smaller image"] == "" and shown["exit 5"]["naive exits"] == "+0.0 [+0.0, +0.0]"
+    assert shown["on 40%"]["the full model"] == shown["on its compute"]["70 pixels"] == "+25.0 [+11.0, +39.0]"
+    assert shown["on 30%"]["70 pixels"] == "" and shown["exit 5"]["naive exits"] == "+0.0 [+0.0, +0.0]"
     assert table["preliminary"].all() and not comparisons.table(tmp_path, COMPARED, BUDGETS, 2)["preliminary"].any()
 
 
