@@ -90,7 +90,9 @@ class KeptAnswers:
 
     def _read(self, number: int) -> Answers | None:
         """A view; None where it is missing or damaged."""
-        for path in () if number in self.found else sorted(self.folder.glob(f"{_stem(number)}*.npy")):
+        if number in self.found or not self.kept:
+            return self.found.get(number)
+        for path in sorted(self.folder.glob(f"{_stem(number)}*.npy")):
             try:
                 found = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, EOFError):

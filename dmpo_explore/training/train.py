@@ -242,7 +242,7 @@ def _train_teacher(
     """Train the own teacher of run ``name``, or what is left of its epochs, once the run itself could begin."""
     new_run_path(name, force)
     planned, path = own_teacher(config), runs_root() / teacher_name(name)
-    _require_teachable(config, planned, on_check)
+    _require_teachable(config, planned)
     with held_run(path.name, wait=WORKERS_END):
         begun = (path / CHECKPOINT).is_file() and not other_options(planned, Run(path), device)
         if begun and not _has_images(Run(path), planned, on_check):
@@ -254,6 +254,10 @@ def _train_teacher(
             begun = False
         if begun and is_finished(Run(path)):
             return
+        if config.data.unlabelled is not None:  # the run itself checks them too, after all these epochs
+            data = open_data(config.data)
+            data.fetch_missing()
+            check_data(data, on_check, quick=True).require()
         done = checkpoint_epoch(path / CHECKPOINT) or 0 if begun else 0
 
         def on_step(step: int, steps: int, loss: float) -> None:
@@ -265,7 +269,7 @@ def _train_teacher(
             done = result.epoch
 
 
-def _require_teachable(config: Config, teacher: Config, on_check: Progress | None) -> None:
+def _require_teachable(config: Config, teacher: Config) -> None:
     """Raise what a run, or its own teacher, would refuse, as far as it is known before the teacher is trained."""
     n_exits = len(config_flops(_trainable(config).model, 2).cumulative)
     options = config.training.part(TeacherOptions)
@@ -276,11 +280,8 @@ def _require_teachable(config: Config, teacher: Config, on_check: Progress | Non
         raise ValueError(f"teacher_size={options.teacher_size}: {error}") from None
     if reason := refusal(without_teacher(config)):
         raise ValueError(reason)
-    data = open_data(config.data)
-    if config.data.unlabelled is not None:
-        data.fetch_missing()
-        check_data(data, on_check, quick=True).require()
-    elif wants_held_out(config, n_exits) and not config.data.skip_broken:
+    if wants_held_out(config, n_exits) and config.data.unlabelled is None and not config.data.skip_broken:
+        data = open_data(config.data)
         data.fetch_missing()
         images = data.images("train")
         hold_out(images, config, n_exits, groups_of(images, data))

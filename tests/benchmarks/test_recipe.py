@@ -148,9 +148,7 @@ def test_what_is_said_of_the_arms_on_test_is_that_of_the_rows() -> None:
     assert f"{said('full', *BUDGETS)} from the full model's {full} %" in results
     assert f"from naive exits by {said('naive', *BUDGETS)}" in results
     alone = [(arm, means.loc[arm, "full_share"], said(arm, arm)) for arm in ("static-6", "small-70")]
-    shown = (
-        "a network of six blocks by {2}, on a budget of its {1:.0f} %, and one on 70 pixels by {5}, on its {4:.0f} %"
-    )
+    shown = "six blocks by {2}, on a budget of its {1:.0f} %, and from one on 70 pixels by {5}, on its {4:.0f} %"
     assert shown.format(*(part for row in alone for part in row)) in results
     assert "{} % at 30 % and {} % at 40 %, the full model with the same".format(*ours) in images and full in images
     behind = compared.loc[("full", "30%")]

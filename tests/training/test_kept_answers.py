@@ -60,7 +60,7 @@ def test_a_kill_loses_the_present_view_alone(cache: Path) -> None:
 
 def test_a_damaged_view_is_answered_again_and_a_removed_one_is_named() -> None:
     kept().complete([0, 1, 2], Asked(), ALONE)
-    first, second, third = (path for path in sorted(kept().folder.glob("view-*.npy")))
+    first, second, third = sorted(kept().folder.glob("view-*.npy"))
     first.write_bytes(b"no array")
     np.save(second, np.zeros((9, 9), np.float16))
     third.write_bytes(third.read_bytes()[:-1] + b"\x7c")  # the last number is infinite
