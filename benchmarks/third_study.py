@@ -1,16 +1,13 @@
 """The study's third edition, run by run: `scripts/bench third_study`; its protocol: `_third.protocol`.
 
-In: parts of the protocol. Out: a run folder per set, arm and seed under ``--root``; what is kept of it in
-``benchmarks/results/third/SET/RUN``, a row per finished run in ``benchmarks/results/third.csv``, and the comparisons so
-far in ``third-comparisons.csv``, to be committed as they end; with ``--write`` those that are complete in the tables of
-``benchmarks/EVIDENCE.md`` and ``docs/results.md``. Start it as often as you like: a training goes on at its
-last epoch, a finished run is never made again. ``--list`` shows what is left. Test is read once per run, when that run
-is finished.
-"""
+In: parts of the protocol. Out: a run folder per set, arm and seed under ``--root``; a row per finished run in
+``benchmarks/results/third.parquet``, and the comparisons so far in ``third-comparisons.csv``, to be committed as they
+end; with ``--write`` those that are complete in the tables of ``benchmarks/EVIDENCE.md`` and ``docs/results.md``. Start
+it as often as you like: a training goes on at its last epoch, a finished run is never made again. ``--list`` shows what
+is left. Test is read once per run, when that run is finished."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -18,12 +15,18 @@ from pathlib import Path
 import pandas as pd
 
 import dmpo_explore as dx
+from _common import comparisons
+from _common.command import parser
+from _common.comparisons import Comparison
 from _common.results import RESULTS, with_part, write_table
-from _photos.run import make_row
-from _study.run import is_done
-from _third import comparisons, data, orders
-from _third.protocol import BUDGETS, DEEP, DROP, OTHER, PARTED, PARTS_OF_STUDY, Comparison, plan
-from dmpo_explore.utils.files import read_json, write_text
+from _common.rows import Rows
+from _common.study import make_row
+from _third import protocol
+from _third.protocol import BUDGETS, DEEP, DROP, OTHER, PARTED, PARTS_OF_STUDY
+from dmpo_explore.utils.files import write_text
+
+DONE = "every run is there"
+ROWS = Rows(RESULTS / "third.parquet")
 
 PAGE = Path(__file__).parent / "EVIDENCE.md"
 SUMMARY = Path(__file__).parent.parent / "docs" / "results.md"
@@ -48,42 +51,49 @@ NAMES = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Make the runs and write the tables after each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS_OF_STUDY)}; default: all")
-    parser.add_argument("--sets", nargs="+", choices=data.SETS, default=[*data.SETS], metavar="SET", help="only these")
-    parser.add_argument("--root", type=Path, default=Path("runs/third"), help="folder of the runs")
-    parser.add_argument("--list", action="store_true", help="what is left, without making it")
-    parser.add_argument("--write", action="store_true", help="renew the tables of the pages, and make no run")
-    options = parser.parse_args(arguments)
+    given = parser(__doc__)
+    given.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS_OF_STUDY)}; default: all")
+    given.add_argument(
+        "--sets", nargs="+", choices=protocol.SETS, default=[*protocol.SETS], metavar="SET", help="only these"
+    )
+    given.add_argument("--root", type=Path, default=Path("runs/third"), help="folder of the runs")
+    given.add_argument("--write", action="store_true", help="renew the tables of the pages, and make no run")
+    options = given.parse_args(arguments)
     if options.write:
         table = pd.read_csv(RESULTS / "third-comparisons.csv")
         for page, name, lines in tables(table):
             write_text(page, with_part(page.read_text(encoding="utf-8"), name, "\n".join(lines)))
         return 0
     if foreign := {*options.parts} - {*PARTS_OF_STUDY}:
-        parser.error(f"no part {min(foreign)}; there are {', '.join(PARTS_OF_STUDY)}")
-    data.register()
-    orders.register()
-    for letter, name, arm, seed in plan(tuple(options.parts or PARTS_OF_STUDY)):
+        given.error(f"no part {min(foreign)}; there are {', '.join(PARTS_OF_STUDY)}")
+    protocol.register()
+    left = []
+    for letter, name, arm, seed in protocol.plan(tuple(options.parts or PARTS_OF_STUDY)):
         part, config = PARTS_OF_STUDY[letter], PARTS_OF_STUDY[letter].config(name, arm, seed)
-        if name not in options.sets:
-            continue
-        folder = name + part.suffix
-        run, results, root = f"{arm}-s{seed}", RESULTS / "third" / folder, options.root / folder
-        if options.list:
-            if not is_done(results / run, config):
-                print(letter, folder, run)
-            continue
+        if name in options.sets and not ROWS.has(name + part.suffix, f"{arm}-s{seed}", config):
+            left.append((letter, part, name, arm, seed))
+    if options.list:
+        print(
+            "\n".join(f"{letter} {name}{part.suffix} {arm}-s{seed}" for letter, part, name, arm, seed in left) or DONE
+        )
+        return 0
+    for _, part, name, arm, seed in left:
+        folder, run, root = name + part.suffix, f"{arm}-s{seed}", options.root / (name + part.suffix)
         os.environ["DMPO_EXPLORE_RUNS"] = str(root)  # where the library puts runs
         root.mkdir(parents=True, exist_ok=True)
-        results.mkdir(parents=True, exist_ok=True)
         statics = [static for static in part.arms if static.startswith("static-")] if arm == "dmpo" else []
         rivals = {static: part.config(name, static, seed) for static in statics}
         how = {"image_size": part.reference, "read": "test", "rivals": rivals, "budgets": BUDGETS, "drop": DROP}
-        make_row(root / run, results / run, config, lambda text, at=folder: print(f"{at} {text}"), **how)
-        write_table("third-comparisons", comparisons.table(RESULTS / "third"), RESULTS)
-        write_all()
+        make_row(
+            root / run, ROWS, folder, part.config(name, arm, seed), lambda text, at=folder: print(f"{at} {text}"), **how
+        )
+        write_table("third-comparisons", compared(ROWS), RESULTS)
     return 0
+
+
+def compared(rows: Rows) -> pd.DataFrame:
+    """All comparisons of the protocol whose runs are finished."""
+    return comparisons.table(rows, protocol.COMPARISONS, BUDGETS, protocol.planned)
 
 
 def tables(table: pd.DataFrame) -> list[tuple[Path, str, list[str]]]:
@@ -125,12 +135,6 @@ def deep_of(table: pd.DataFrame, shown: tuple[Comparison, ...]) -> list[str]:
         rows = (found.loc[text, *at] if (text, *at) in found.index else None for at in places)
         cells.append([text, *("" if row is None else comparisons.interval(row, "<br>") for row in rows)])
     return dx.analysis.markdown(cells)
-
-
-def write_all() -> None:
-    """Write the table of all finished runs."""
-    files = sorted((RESULTS / "third").glob("*/*/row.json"))
-    write_table("third", pd.DataFrame([{"set": file.parts[-3], **read_json(file)} for file in files]), RESULTS)
 
 
 if __name__ == "__main__":

@@ -43,11 +43,11 @@ def peak(images: int) -> float:
 def write(folder: Path, images: int) -> float:
     """Record in this process; its peak memory in MiB."""
     import torch
+    from scale import peak_mib
 
     from dmpo_explore.inference.torch_recording import as_batch
     from dmpo_explore.records.record import RecordMeta
     from dmpo_explore.records.writer import RecordWriter
-    from scale import peak_mib
 
     names, exits = tuple(map(str, range(CLASSES))), tuple(range(1, EXITS + 1))
     meta = RecordMeta("made up", "val", names, exits, tuple(map(float, exits)), float(EXITS))

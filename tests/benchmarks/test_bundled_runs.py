@@ -11,7 +11,7 @@ from tiny import tiny_config
 
 import bundled_runs
 import dmpo_explore as dx
-from _bundled.plan import PLAN, Planned
+from bundled_runs import PLAN, Planned
 from dmpo_explore.models.flops import config_flops
 from dmpo_explore.runs.torch_weights import read_weights
 from dmpo_explore.training.checkpoint import read_checkpoint

@@ -10,24 +10,21 @@ import pytest
 
 import dmpo_explore as dx
 import forecast
-from _third import data
+from _common.rows import Rows
+from _third import protocol
 from dmpo_explore.data import DATASETS
-from dmpo_explore.utils.files import write_json
+from dmpo_explore.training.schedules import SCHEDULES
 
-DOCS = Path(__file__).parents[2] / "docs"
 ROW = {"images": 1000, "enough": 8, "blocks": 12, "low": 0.2, "high": 0.5, "exits": "3 12", "seconds": 60.0}
-
-
-def finish(root: Path, folder: str, seed: int, share: float) -> None:
-    (place := root / "third" / folder / f"dmpo-s{seed}").mkdir(parents=True)
-    write_json(place / "row.json", {"exit_1": 0.5, "exit_6": 0.9, "share_drop": share, "accuracy_drop": 0.88})
 
 
 @pytest.fixture
 def _forget() -> Iterator[None]:
     yield
-    for name in data.SETS:
+    for name in protocol.SETS:
         DATASETS.pop(f"third-{name}", None)
+    for name in ("third-constant", "third-reversed"):
+        SCHEDULES.pop(name, None)
 
 
 @pytest.mark.usefixtures("_forget")
@@ -41,9 +38,11 @@ def test_kept_forecasts_stand_beside_the_mean_of_the_trainings(
         for rank, name in enumerate(part.sets)
     ]
     pd.DataFrame(kept).to_csv(tmp_path / "forecast.csv", index=False)
+    rows = Rows(tmp_path / "third.parquet")
     for rank, name in enumerate(parts[0].sets[:4]):
         for seed in (0, 1):
-            finish(tmp_path, name, seed, 0.8 - 0.1 * rank + 0.02 * seed)
+            row = {"exit_6": 0.9, "share_drop": 0.8 - 0.1 * rank + 0.02 * seed, "accuracy_drop": 0.88}
+            rows.add(name, f"dmpo-s{seed}", parts[0].base, row, {})
     drawn = []
     monkeypatch.setattr(forecast, "forecast_of", None)  # every forecast is kept: none is made
     monkeypatch.setattr(forecast, "write_figure", lambda name, figure, *_: drawn.append(figure))
@@ -57,22 +56,6 @@ def test_kept_forecasts_stand_beside_the_mean_of_the_trainings(
 def test_the_page_shows_the_kept_table() -> None:
     lines = forecast.lines_of(pd.read_csv(forecast.RESULTS / "forecast.csv"))
     assert "\n".join(lines) in forecast.PAGE.read_text(encoding="utf-8")
-
-
-def test_what_the_pages_say_of_it_follows_from_the_table() -> None:
-    table = pd.read_csv(forecast.RESULTS / "forecast.csv")
-    off = 100 * (table["share"] - table["reached"])
-    low, high, near = sorted(-off[off < -20]), sorted(off[off > 10]), (off.abs() <= 6).sum()
-    few = f"{low[0]:.0f} to {low[-1]:.0f} points too low in three"
-    assert (len(table), len(low), len(high), near) == (9, 3, 2, 3)
-    (image_page, result_page) = ((DOCS / name).read_text(encoding="utf-8") for name in ("your-images.md", "results.md"))
-    assert f"{few} and {high[0]:.0f} to {high[-1]:.0f} too high in two" in image_page
-    ranks = f"{forecast.correlation(table):.2f}"
-    assert f"rank correlation with what they reach is {ranks}" in image_page
-    assert f"[rank correlation is {ranks}]" in result_page
-    assert f"in three the compute it names is {low[0]:.0f} to {low[-1]:.0f} points too low" in result_page
-    road = (DOCS / "photographs-road.md").read_text(encoding="utf-8")
-    assert f"[{low[0]:.0f} to {low[-1]:.0f} points higher]" in road
 
 
 def test_a_forecast_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
