@@ -33,6 +33,7 @@ import pandas as pd
 from PIL import Image
 
 import dmpo_explore as dx
+from _common.command import parser
 from _common.ports import free_port
 from _common.results import with_part, write_table
 from _common.timing import machine
@@ -54,19 +55,22 @@ ARMS = {  # name → folder, --batch or its default
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure the arms, print their table and write it if requested."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", default="demo", help="a run on a plain ViT")
-    parser.add_argument("--flops", type=float, default=0.3, help="budget of the policy")
-    parser.add_argument("--clients", type=int, default=20)
-    parser.add_argument("--share", type=float, default=0.8, help="of the plain model's requests a second")
-    parser.add_argument("--seconds", type=float, default=20, help="of each load, arm and round")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2, help="of a stage")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--write", action="store_true", help="keep the result and renew benchmarks/EVIDENCE.md")
-    options = parser.parse_args(arguments)
+    given = parser(__doc__)
+    given.add_argument("--run", default="demo", help="a run on a plain ViT")
+    given.add_argument("--flops", type=float, default=0.3, help="budget of the policy")
+    given.add_argument("--clients", type=int, default=20)
+    given.add_argument("--share", type=float, default=0.8, help="of the plain model's requests a second")
+    given.add_argument("--seconds", type=float, default=20, help="of each load, arm and round")
+    given.add_argument("--rounds", type=int, default=3)
+    given.add_argument("--threads", type=int, default=2, help="of a stage")
+    given.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    given.add_argument("--write", action="store_true", help="keep the result and renew benchmarks/EVIDENCE.md")
+    options = given.parse_args(arguments)
     if options.arms[0] != next(iter(ARMS)):
-        parser.error(f"--arms must begin with {next(iter(ARMS))!r}, which sets the rate of the others")
+        given.error(f"--arms must begin with {next(iter(ARMS))!r}, which sets the rate of the others")
+    if options.list:
+        print("\n".join(options.arms))
+        return 0
     with tempfile.TemporaryDirectory() as place:
         table = measured(options, Path(place))
     print(as_markdown(table))

@@ -30,23 +30,31 @@ ROWS = Rows(RESULTS / "third.parquet")
 
 PAGE = Path(__file__).parent / "EVIDENCE.md"
 SUMMARY = Path(__file__).parent.parent / "docs" / "results.md"
-SHOWN = {at: at for at in ("exit 1", comparisons.EARLY, comparisons.LAST, "30 %", "50 %", "70 %")} | {
-    "static-6": "at a static net's compute"
-}  # endpoint → column of the page's table
 NAIVE, SINGLE, STATIC = "DMPO and naive exits", "DMPO and a single model", "DMPO and a static net of six blocks"
-COLUMNS = (
-    ("naive exits,<br>both on 30 %", NAIVE, "30 %"),
-    ("naive exits,<br>both on 50 %", NAIVE, "50 %"),
-    ("the full model,<br>on 30 %", SINGLE, "30 %"),
-    ("the full model,<br>on 50 %", SINGLE, "50 %"),
-    ("six blocks,<br>on a budget of their 51 %", STATIC, "static-6"),
-    ("the full model,<br>at the last exit", SINGLE, comparisons.LAST),
-)
+WHOLE = "naive exits and a single model"
 NAMES = {
     "fashion-mnist": "Fashion-MNIST", "trashnet": "TrashNet", "grocery": "groceries", "grocery-shops": "other shops",
     "scenes15": "scenes", "caltech101": "Caltech-101", "birds100": "birds",
-    "grocery-cnn": "groceries,<br>CNN", "caltech101-cnn": "Caltech-101,<br>CNN",
+    "grocery-cnn": "groceries, CNN", "caltech101-cnn": "Caltech-101, CNN",
 }  # fmt: skip
+Columns = dict[str, tuple[str, str]]  # title of a column → comparison, endpoint
+EARLY, LAST = comparisons.EARLY, comparisons.LAST
+OVER_NAIVE: Columns = {
+    **{f"naive exits, {at}": (NAIVE, at) for at in ("exit 1", "30 %", "50 %", "70 %", LAST)},
+    "six blocks": (STATIC, "static-6"),
+}
+OVER_FULL: Columns = {
+    **{f"DMPO, {at}": (SINGLE, at) for at in ("30 %", "50 %", "70 %", LAST)},
+    **{f"naive exits, {at}": (WHOLE, at) for at in ("30 %", LAST)},
+}
+SUMMARY_OF: Columns = {
+    "naive exits,<br>both on 30 %": (NAIVE, "30 %"),
+    "naive exits,<br>both on 50 %": (NAIVE, "50 %"),
+    "the full model,<br>on 30 %": (SINGLE, "30 %"),
+    "the full model,<br>on 50 %": (SINGLE, "50 %"),
+    "six blocks,<br>on a budget of their 51 %": (STATIC, "static-6"),
+    "the full model,<br>at the last exit": (SINGLE, LAST),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -97,44 +105,42 @@ def compared(rows: Rows) -> pd.DataFrame:
 
 
 def tables(table: pd.DataFrame) -> list[tuple[Path, str, list[str]]]:
-    """(page, name of its part, lines) of every table that is written."""
+    """(page, name of its part, lines) of every table that is written, in points."""
+    found = table[~table["preliminary"]].set_index(["comparison", "set", "at"])
+    deep = ("exit 1", EARLY, "30 %", LAST)
     return [
-        (PAGE, "third", lines_of(table)),
-        (SUMMARY, "third-summary", summary_of(table)),
-        (SUMMARY, "third-parts", deep_of(table, PARTED)),
-        (SUMMARY, "third-other", deep_of(table, OTHER)),
+        (PAGE, "third-naive", by_set(found, "DMPO less …", OVER_NAIVE)),
+        (PAGE, "third-full", by_set(found, "less the full model", OVER_FULL)),
+        (PAGE, "third-deep", by_comparison(found, "first less second", (*PARTED, *OTHER), deep)),
+        (SUMMARY, "third-summary", by_set(found, "DMPO less …", SUMMARY_OF, "<br>")),
+        (SUMMARY, "third-parts", by_comparison(found, "", PARTED, ("exit 1", "30 %", LAST), "<br>")),
+        (SUMMARY, "third-other", by_comparison(found, "", OTHER, ("exit 1", "30 %", LAST), "<br>")),
     ]
 
 
-def lines_of(table: pd.DataFrame) -> list[str]:
-    """The table of EVIDENCE.md: comparisons with all seeds that the protocol plans, a row each, in points."""
-    shown = table[~table["preliminary"] & table["at"].isin(SHOWN)]
-    cells = [["data", "first and second", *SHOWN.values()]]
-    for (data_set, text), rows in shown.groupby(["set", "comparison"], sort=False):
-        found = {row.at: comparisons.interval(row) for row in rows.itertuples()}
-        cells.append([data_set, text, *(found.get(at, "") for at in SHOWN)])
-    return dx.analysis.markdown(cells)
-
-
-def summary_of(table: pd.DataFrame) -> list[str]:
-    """The table of docs/results.md: what DMPO gains on each data set, in points."""
-    cells = [["DMPO less …", *(column for column, *_ in COLUMNS)]]
+def by_set(found: pd.DataFrame, corner: str, columns: Columns, between: str = " ") -> list[str]:
+    """A row per data set, a column per comparison and endpoint."""
+    cells = [[corner, *columns]]
     for name, title in NAMES.items():
-        rows = table[(table["set"] == name) & ~table["preliminary"]].set_index(["comparison", "at"])
-        found = (comparisons.interval(rows.loc[*at], "<br>") if tuple(at) in rows.index else "" for _, *at in COLUMNS)
-        cells.append([title, *found])
+        row = (cell(found, text, name, at, between) for text, at in columns.values())
+        cells.append([title.replace(", ", f",{between}"), *row])
     return dx.analysis.markdown(cells)
 
 
-def deep_of(table: pd.DataFrame, shown: tuple[Comparison, ...]) -> list[str]:
-    """A table of docs/results.md with some comparisons on the sets `DEEP`, in points."""
-    places = [(name, at) for name in DEEP for at in ("exit 1", "30 %", comparisons.LAST)]
-    found = table[~table["preliminary"]].set_index(["comparison", "set", "at"])
-    cells = [["", *(f"{NAMES[name]},<br>{at}" for name, at in places)]]
+def by_comparison(
+    found: pd.DataFrame, corner: str, shown: tuple[Comparison, ...], ends: tuple[str, ...], between: str = " "
+) -> list[str]:
+    """A row per comparison, a column per set of `DEEP` and endpoint."""
+    places = [(name, at) for name in DEEP for at in ends]
+    cells = [[corner, *(f"{NAMES[name]},{between}{at}" for name, at in places)]]
     for text in (comparison.text for comparison in shown):
-        rows = (found.loc[text, *at] if (text, *at) in found.index else None for at in places)
-        cells.append([text, *("" if row is None else comparisons.interval(row, "<br>") for row in rows)])
+        cells.append([text, *(cell(found, text, *place, between) for place in places)])
     return dx.analysis.markdown(cells)
+
+
+def cell(found: pd.DataFrame, text: str, name: str, at: str, between: str) -> str:
+    """Points with their interval; empty while the comparison is not complete."""
+    return comparisons.interval(found.loc[text, name, at], between) if (text, name, at) in found.index else ""
 
 
 if __name__ == "__main__":
