@@ -1,9 +1,9 @@
 """The first ten minutes on a card: everything that could only be simulated without one, tried in turn.
 
-In: a device. Out: of every check figures; a check that finds something wrong raises. `gpu --first` runs each in a
-process of its own and puts them on one page. On a CPU the models are small, and stand-ins take the place of what only a
-GPU has: CUDA graphs run their step again, and memory is short because the test says so.
-"""
+In: a device. Out: of every check figures; a check that finds something wrong raises, one that this machine cannot run
+raises `LeftOut`. `gpu --first` runs each in a process of its own and puts them on one page. On a CPU the models are
+small, and stand-ins take the place of what only a GPU has: CUDA graphs run their step again, and memory is short
+because the test says so."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ import torch
 from torch import Tensor
 
 import dmpo_explore as dx
-from _gpu.models import BUDGETS
-from _gpu.work import LeftOut, recipe, run_tests
+from _gpu.inference import BUDGETS, BUNDLED
 from _speed.arms import NEVER
 from dmpo_explore.inference.live_arms import open_arms
 from dmpo_explore.inference.live_run import LiveRun, Look
@@ -39,28 +38,34 @@ from dmpo_explore.inference.torch_compile import (
     run_again,
 )  # fmt: skip
 from dmpo_explore.inference.torch_engine import as_step, autocast, infer
-from dmpo_explore.jobs.estimate import measure_rates
 from dmpo_explore.runs.history import finished_epochs
 from dmpo_explore.runs.store import runs_root
+from dmpo_explore.training.part_options import TeacherOptions
 from dmpo_explore.utils.files import write_json
 
 Figures = dict[str, Any]
+ROOT = Path(__file__).resolve().parents[2]
 STEPS = 32  # of an epoch: two looks at the losses of a GPU
 TOO_MANY = 1024  # images in a batch that does not fit
 LEFT_FREE = 256 << 20  # bytes, while memory is to run out
 WORKSPACES = 64 << 20  # bytes that cuBLAS may keep for a thread
-BENCHMARK = 100  # seconds
 EPOCHS = 3  # of the training that is killed
 
 
+class LeftOut(Exception):
+    """A check that this machine cannot run; the text has the reason."""
+
+
 def config_on(device: str, **changes: Any) -> dx.Config:
-    """The bundled run's parts on digits: a ViT-S at 224 px on a GPU, a tiny model on a CPU; random weights."""
-    config, _ = recipe(quick=True)
-    model = replace(config.model, exits=(1, 2))
+    """The bundled run's parts without its teacher, on digits: a ViT-S at 224 px on a GPU, a tiny model on a CPU."""
+    config = dx.load_run(BUNDLED).config
+    small = {"backbone": "test_vit", "weights": "random", "image_size": 32, "exits": (1, 2), "channels": 8}
     if device == "cuda":
-        model = replace(model, backbone="vit_small_patch14_dinov2", image_size=224, exits=(3, 6, 9, 12))
-    data = replace(config.data, train_size=STEPS * config.training.batch_size)
-    return replace(config, data=data, model=replace(model, **changes))
+        small |= {"backbone": "vit_small_patch14_dinov2", "image_size": 224, "exits": (3, 6, 9, 12)}
+    untaught = tuple(part for part in config.training.more if not isinstance(part, TeacherOptions))
+    training = replace(config.training, more=untaught, epochs=1, batch_size=20, precision="no", validation_size=20)
+    data = dx.DataConfig("digits", train_size=STEPS * training.batch_size)
+    return dx.Config(data, replace(config.model, **small | changes), training)
 
 
 def run_on(device: str, name: str = "first", **changes: Any) -> dx.Run:
@@ -116,32 +121,15 @@ def _driver() -> str:
 
 
 def check_tests(device: str, folder: Path) -> Figures:
-    """`pytest -m cuda`."""
-    found: Figures = {}
-    run_tests(device, quick=device == "cpu", keep=found.update)
-    return {"pytest": found["summary"]}
-
-
-def check_estimate(device: str, folder: Path) -> Figures:
-    """The estimate's steps take as long as those of the training itself, between its two looks at the losses.
-
-    On a CPU, which other programs share, the two are only shown.
-    """
-    config = config_on(device, **({} if device == "cuda" else {"exits": (3, 6)}))  # steps that are not over at once
-    rates = measure_rates(config, device)
-    times: dict[int, float] = {}
-    training = replace(config.training, epochs=2)
-    for _ in dx.train_epochs(
-        replace(config, training=training), "timed", device=device,
-        on_step=lambda done, steps, loss: times.update({done: time.perf_counter()}),  # those of the last epoch stay
-    ):  # fmt: skip
-        pass
-    real = (times[STEPS] - times[STEPS // 2]) / (STEPS - STEPS // 2)
-    estimated = float(np.median(rates.steps))
-    found = {"estimated ms per step": f"{1000 * estimated:.1f}", "real": f"{1000 * real:.1f}"}
-    if device == "cuda" and not 1 / 2 < estimated / real < 2:
-        raise RuntimeError(f"the estimate is off by more than a factor of 2: {found}")
-    return found
+    """`pytest -m cuda` on the files that have such tests; without a card they skip."""
+    marked = [path for path in (ROOT / "tests").rglob("test_*.py") if "mark.cuda" in path.read_text(encoding="utf-8")]
+    files = [str(path.relative_to(ROOT)) for path in sorted(marked) if path.name != "test_packaging.py"]
+    command = [sys.executable, "-m", "pytest", "-m", "cuda", "-q", "-p", "no:cacheprovider", *files]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or ["no output"]
+    if done.returncode not in (0, 5):
+        raise RuntimeError("; ".join([line for line in lines if line.startswith(("FAILED", "ERROR"))] or lines[-3:]))
+    return {"pytest": lines[-1]}
 
 
 def check_records(device: str, folder: Path) -> Figures:
@@ -340,25 +328,10 @@ def _halves(n_exits: int) -> tuple[float, ...]:
     return (0.5, *[0.0] * (n_exits - 2), 0.5)
 
 
-def check_benchmark(device: str, folder: Path) -> Figures:
-    """The benchmark with small models: three parts on a GPU, the first on a CPU."""
-    parts = ("ViT-S", "training", "app") if device == "cuda" else ("tests",)
-    command = [sys.executable, str(Path(__file__).parents[1] / "gpu.py"), "--quick", "--device", device]
-    command += ["--seconds", str(BENCHMARK), "--parts", *parts]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    rows = [[cell.strip() for cell in line.split("|")] for line in done.stdout.splitlines() if line[:1] == "|"]
-    if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1])
-    return {
-        "parts": ", ".join(f"{row[1]} {row[2]}" for row in rows if len(row) == 6 and row[2] in ("done", "left out"))
-    }
-
-
 Check = Callable[[str, Path], Figures]
 CHECKS: dict[str, tuple[Check, int]] = {  # name → the check, and its seconds at most on a GPU
     "driver and TF32": (check_float32, 20),
     "pytest -m cuda": (check_tests, 60),
-    "estimate": (check_estimate, 40),
     "records": (check_records, 60),
     "Live": (check_live, 40),
     "CUDA graphs": (check_graphs, 30),
@@ -366,19 +339,4 @@ CHECKS: dict[str, tuple[Check, int]] = {  # name → the check, and its seconds 
     "out of memory": (check_memory, 30),
     "kill and resume": (check_kill, 70),
     "onnxruntime": (check_onnx, 40),
-    "benchmark": (check_benchmark, BENCHMARK + 10),
 }
-
-
-def render_page(result: dict[str, Any]) -> list[str]:
-    """One page: what passed, what failed and why, and the figures."""
-    facts, parts = result["machine"], result["parts"]
-    passed = sum(part["state"] == "done" for part in parts.values())
-    lines = [f"# First minutes on {facts['device']}", ""]
-    lines += [f"{passed} of {len(parts)} checks passed in {result['minutes']} minutes (torch {facts['torch']}).", ""]
-    cells = [["check", "state", "seconds", "figures, or what is wrong"]]
-    for name, part in parts.items():
-        state = {"done": "pass", "failed": "FAIL"}.get(part["state"], part["state"])
-        figures = "; ".join(f"{key}: {value}" for key, value in part["found"].items())
-        cells.append([name, state, str(part["seconds"]), (part["reason"] or figures).replace("|", "/")])
-    return [*lines, *dx.analysis.markdown(cells)]
