@@ -3,10 +3,10 @@
 In: one NVIDIA GPU; nothing has to be fetched before. Out: tables on stdout; with ``--write``
 ``benchmarks/results/gpu.json``, and from it the part of ``EVIDENCE.md`` between its markers, with the card's name.
 
-Parts, each in a process of its own with seconds of its own: plain model, infer, stream with refill, CUDA graphs and
-bf16 at batch 1, 8, 64 and 256, a ViT-S and a ViT-B at 224 px with random weights (time does not depend on them); both
-by torch.compile. A part that fails or is out of time keeps what it found, and the reason is written down. `--quick`
-runs every part small, also on a CPU (`--device cpu`), to try the code.
+Parts, each in a process of its own with seconds of its own: `scripts/bench speed` on the card, with memory and energy,
+of the parts of `demo` on a ViT-S and a ViT-B at 224 px with random weights (time does not depend on them), by batch
+size. Of a part that fails or is out of time the reason is written down. `--quick` runs every part small, also on a CPU
+(`--device cpu`), to try the code.
 
 `--first` comes before all that: the first minutes on a new card, one check after another of what could only be
 simulated without one (`_gpu.checks`), and one page of what passed and what failed. `--first --device cpu` tries it.
@@ -23,7 +23,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +33,7 @@ from _common.command import parser
 from _common.results import RESULTS, between
 from _common.timing import machine
 from _gpu.checks import CHECKS, LeftOut
-from _gpu.inference import measure_inference
-from _speed.report import early_exit_table
+from _speed.report import render_tables
 from dmpo_explore.utils.files import read_json, write_json, write_text
 
 RESULT, PAGE = RESULTS / "gpu.json", Path(__file__).parent / "EVIDENCE.md"
@@ -43,8 +41,12 @@ BEGIN, END = "<!-- table: scripts/bench gpu --write -->", "<!-- end of table -->
 NOT_MEASURED = "**Not measured.** No GPU has been at hand yet: there is no figure for any card."
 SECONDS, QUICK_SECONDS = 600, 1200  # for all; for each part or check on a busy CPU
 SMALL, BASE = "vit_small_patch14_dinov2", "vit_base_patch14_dinov2"
-PARTS = {"ViT-S": 150, "ViT-B": 200, "ViT-S, compiled": 110, "ViT-B, compiled": 140}  # name → seconds at most
-EXTRA = {"peak MiB": "peak_mib", "W": "watts", "J per image": "joules"}
+PARTS = {  # name → backbone, batch sizes, seconds at most
+    "ViT-S, one image": (SMALL, (1,), 150),
+    "ViT-S, batches": (SMALL, (8, 64, 256), 150),
+    "ViT-B, one image": (BASE, (1,), 150),
+    "ViT-B, batches": (BASE, (8, 64, 256), 150),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,11 +57,12 @@ def main(arguments: list[str] | None = None) -> int:
     given.add_argument("--quick", action="store_true", help="every part small, to try it out; never written")
     given.add_argument("--write", action="store_true", help="keep the result and renew benchmarks/EVIDENCE.md")
     given.add_argument("--first", action="store_true", help="the first minutes on a card: what works, on one page")
-    given.add_argument("--part", choices=(*PARTS, *CHECKS), help=argparse.SUPPRESS)  # in a process of its own
+    given.add_argument("--part", choices=CHECKS, help=argparse.SUPPRESS)  # in a process of its own
     given.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = given.parse_args(arguments)
-    parts = {name: seconds for name, (_, seconds) in CHECKS.items()} if options.first else PARTS
-    parts = {name: seconds for name, seconds in parts.items() if options.first or name in options.parts}
+    parts = {name: PARTS[name][2] for name in options.parts}
+    if options.first:
+        parts = {name: seconds for name, (_, seconds) in CHECKS.items()}
     if options.list:
         print("\n".join(f"{name}: at most {seconds} s" for name, seconds in parts.items()))
         return 0
@@ -101,7 +104,12 @@ def apart(name: str, options: argparse.Namespace, seconds: float) -> dict[str, A
     """One part in a process of its own, so that a fault of the card or a compiler's minutes end with it."""
     kept = options.folder / f"{name}.json"
     command = [sys.executable, __file__, "--part", name, "--folder", str(options.folder), "--device", options.device]
-    command += ["--quick"] if options.quick else []
+    if name in PARTS:
+        backbone, sizes, _ = PARTS[name]
+        command = [sys.executable, str(Path(__file__).with_name("speed.py")), "--run", "demo", "--parts", "early-exit"]
+        command += ["--device", options.device, "--out", str(kept), "--batch", *map(str, sizes)]
+        small = ("--random", "test_vit", "--image-size", "32", "--images", "16", "--rounds", "1")
+        command += small if options.quick else ("--random", backbone, "--image-size", "224")
     environment = os.environ | {"DMPO_EXPLORE_RUNS": str(options.folder / "runs")}
     start, reason = time.monotonic(), ""
     process = subprocess.Popen(  # a group of its own: servers and compilers end with it
@@ -122,15 +130,9 @@ def apart(name: str, options: argparse.Namespace, seconds: float) -> dict[str, A
 
 
 def one(options: argparse.Namespace) -> int:
-    """The part of ``--part`` in this process: what it finds goes to its file, why it ended to stderr."""
-    name, keep = options.part, partial(write_json, options.folder / f"{options.part}.json")
+    """The check of ``--part`` in this process: what it finds goes to its file, why it ended to stderr."""
     try:
-        if name in CHECKS:
-            keep(CHECKS[name][0](options.device, options.folder))
-        else:
-            backbone = "test_vit" if options.quick else SMALL if name.startswith("ViT-S") else BASE
-            how = {"compiled": name.endswith("compiled"), "quick": options.quick, "keep": keep}
-            measure_inference(backbone, 32 if options.quick else 224, options.device, **how)
+        write_json(options.folder / f"{options.part}.json", CHECKS[options.part][0](options.device, options.folder))
     except LeftOut as reason:
         print(reason, file=sys.stderr)
         return 3
@@ -168,22 +170,10 @@ def render(result: dict[str, Any]) -> list[str]:
         cells.append([name, state, str(part["seconds"]), (part["reason"] or figures).replace("|", "/")])
     lines += dx.analysis.markdown(cells)
     for name, part in parts.items():
-        if rows := part["found"].get("rows"):
-            lines += inference(name, part["found"], rows)
+        if "early-exit" in part["found"]:
+            facts = f"{part['found']['image_size']} px, random weights"
+            lines += ["", f"{name}, {facts}:", "", *render_tables(part["found"])[:-1]]
     return lines
-
-
-def inference(name: str, found: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
-    """The tables of one backbone, by batch size, and what stands below them."""
-    lines = ["", f"{name}, {found['image_size']} px: `{found['backbone']}`, random weights."]
-    for size in sorted({row["batch"] for row in rows}):
-        chosen = [row for row in rows if row["batch"] == size]
-        extra = {title: key for title, key in EXTRA.items() if any(key in row for row in chosen)}
-        lines += ["", f"Batch {size}:", "", *early_exit_table(chosen, extra)]
-    if watts := found.get("idle_watts"):
-        lines += ["", f"*W* and *J per image* include {watts} W that the card draws when idle."]
-    counts = ", ".join(f"{engine}: {n}" for engine, n in found["exits_differ"].items() if engine != "images")
-    return [*lines, "", f"Of {found['exits_differ']['images']} images so many exit elsewhere than recorded: {counts}."]
 
 
 if __name__ == "__main__":

@@ -53,12 +53,16 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser(__doc__)
     given.add_argument("--run", default=PUBLISHED, help="a run on a plain ViT")
     given.add_argument("--image-size", type=int, metavar="PIXELS", help="other images than the run was trained with")
+    given.add_argument(
+        "--random", metavar="BACKBONE", help="another one, of random weights: they do not matter for time"
+    )
     given.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     given.add_argument("--batch", nargs="+", type=int, choices=IMAGES, default=list(IMAGES))
     given.add_argument("--rounds", type=int, default=3)
     given.add_argument("--images", type=int, help="at most so many per batch size (to try it out)")
     given.add_argument("--threads", type=int, help="of torch and onnxruntime; default: torch's choice")
     given.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    given.add_argument("--out", type=Path, metavar="FILE", help="keep the result there, as JSON")
     given.add_argument("--write", action="store_true", help="keep the result and renew benchmarks/EVIDENCE.md")
     options = given.parse_args(arguments)
     if options.list:
@@ -66,6 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     result = measure(options, sys.argv[1:] if arguments is None else arguments)
     print("\n".join(render_tables(result)))
+    if options.out:
+        write_json(options.out, result)
     if options.write:
         own = result["run"] == PUBLISHED and not options.image_size
         write_json(RESULT if own else RESULT.with_name(f"speed-{result['run']}-{result['image_size']}.json"), result)
@@ -79,13 +85,17 @@ def kept() -> list[dict[str, Any]]:
     return [read_json(RESULT), *sorted(others, key=lambda result: (result["run"], result["image_size"]))]
 
 
-def resized(run: dx.Run, size: int, folder: Path, progress: Callable[[str], None]) -> dx.Run:
-    """A copy of the run that reads images of ``size`` pixels, with records of them."""
-    shutil.copytree(run.path, folder / run.name, ignore=shutil.ignore_patterns("records", "policies.json"))
-    write_json(folder / run.name / "config.json", run.config.updated({"model.image_size": size}).to_dict())
-    copy = dx.load_run(folder / run.name)
+def changed(run: dx.Run, changes: dict[str, Any], folder: Path, progress: Callable[[str], None]) -> dx.Run:
+    """A copy of the run with images of another size, or on another backbone, with records of it."""
+    path, config = folder / run.name, run.config.updated(changes)
+    shutil.copytree(run.path, path, ignore=shutil.ignore_patterns("records", "policies.json"))
+    write_json(path / "config.json", config.to_dict())
+    if config.model.backbone != run.config.model.backbone:
+        model = dx.build_model(config.model, len(run.class_names))
+        dx.runs.save_weights(path, model.trainable_state(), config.model, run.class_names)
+    copy = dx.load_run(path)
     for split in (run.fitting_split, "test"):
-        progress(f"recording {split} at {size} px")
+        progress(f"recording {split} of {config.model.backbone} at {config.model.image_size} px")
         dx.record_run(copy, split)
     return copy
 
@@ -95,15 +105,18 @@ def measure(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]
     threads = options.threads or torch.get_num_threads()
     torch.set_num_threads(threads)
     run = dx.load_run(options.run)
-    if run.config.model.weights == "auto":
+    changes: dict[str, Any] = {"model.image_size": options.image_size} if options.image_size else {}
+    if options.random:
+        changes |= {"model.backbone": options.random, "model.weights": "random", "model.exits": 6}
+    elif run.config.model.weights == "auto":
         dx.fetch_weights(run.config.model.backbone)
     n_images = {size: min(n, options.images or n) for size, n in IMAGES.items()}
     start = time.perf_counter()
     result: dict[str, Any] = {"command": shlex.join(["scripts/bench", "speed", *arguments]), "run": run.name}
     result |= {"rounds": options.rounds, "machine": machine(threads)}
     with tempfile.TemporaryDirectory() as folder, shown_progress() as progress:
-        if options.image_size:
-            run = resized(run, options.image_size, Path(folder), progress)
+        if changes:
+            run = changed(run, changes, Path(folder), progress)
         result["image_size"] = run.config.model.image_size
         images = run.inputs("test", range(min(max(256, *n_images.values()), run.record("test").n_images)))
         bench = Bench(run, images, options.device, Path(folder) / "export", threads, n_images, options.batch)

@@ -8,7 +8,6 @@ because the test says so."""
 from __future__ import annotations
 
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -26,7 +25,6 @@ import torch
 from torch import Tensor
 
 import dmpo_explore as dx
-from _gpu.inference import BUDGETS, BUNDLED
 from _speed.arms import NEVER
 from dmpo_explore.inference.live_arms import open_arms
 from dmpo_explore.inference.live_run import LiveRun, Look
@@ -38,18 +36,15 @@ from dmpo_explore.inference.torch_compile import (
     run_again,
 )  # fmt: skip
 from dmpo_explore.inference.torch_engine import as_step, autocast, infer
-from dmpo_explore.runs.history import finished_epochs
-from dmpo_explore.runs.store import runs_root
 from dmpo_explore.training.part_options import TeacherOptions
-from dmpo_explore.utils.files import write_json
 
 Figures = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
+BUNDLED, BUDGETS = "demo", (0.3, 0.5)
 STEPS = 32  # of an epoch: two looks at the losses of a GPU
 TOO_MANY = 1024  # images in a batch that does not fit
 LEFT_FREE = 256 << 20  # bytes, while memory is to run out
 WORKSPACES = 64 << 20  # bytes that cuBLAS may keep for a thread
-EPOCHS = 3  # of the training that is killed
 
 
 class LeftOut(Exception):
@@ -275,31 +270,6 @@ def _short_memory(device: str, model: dx.DMPO) -> Iterator[None]:
         yield
 
 
-def check_kill(device: str, folder: Path) -> Figures:
-    """A bf16 training that is killed after an epoch is resumed, and ends as one that was not."""
-    config = config_on(device)
-    config = replace(config, training=replace(config.training, epochs=EPOCHS, precision="bf16"))
-    write_json(folder / "bf16.json", config.to_dict())
-    command = [sys.executable, "-m", "dmpo_explore.cli", "train", "--device", device]
-    begin = [*command, "--config", str(folder / "bf16.json"), "--force", "--name", "killed"]
-    killed = runs_root() / "killed"
-    process = subprocess.Popen(begin, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not (killed.exists() and finished_epochs(killed)):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    at = finished_epochs(killed)
-    dx.train(config, "whole", device=device, force=True)
-    if at < EPOCHS:
-        dx.train(config, "killed", device=device, resume=True)
-    losses = [dx.load_run(name).history()["loss"].to_numpy() for name in ("whole", "killed")]
-    found = {"killed after epoch": at, "losses": " ".join(f"{loss:.4f}" for loss in losses[1])}
-    found["largest difference of a loss"] = f"{np.abs(losses[0] - losses[1]).max():.1e}"
-    if len(losses[1]) != EPOCHS or not np.allclose(*losses, rtol=0.05):
-        raise RuntimeError(f"the resumed training ends otherwise: {found}")
-    return found
-
-
 def check_onnx(device: str, folder: Path) -> Figures:
     """The exported model on onnxruntime's CUDA gives torch's logits."""
     import onnxruntime
@@ -337,6 +307,5 @@ CHECKS: dict[str, tuple[Check, int]] = {  # name → the check, and its seconds 
     "CUDA graphs": (check_graphs, 30),
     "compiled": (check_compiled, 100),
     "out of memory": (check_memory, 30),
-    "kill and resume": (check_kill, 70),
     "onnxruntime": (check_onnx, 40),
 }

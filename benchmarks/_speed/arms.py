@@ -6,6 +6,7 @@ depth, image size and exit blocks. Weights do not matter for time, so parts with
 
 from __future__ import annotations
 
+import copy
 import shutil
 import time
 import warnings
@@ -25,6 +26,7 @@ from dmpo_explore.inference.onnx_engine import MODEL, POLICY, open_session
 from dmpo_explore.inference.onnx_int8 import quantise_export
 from dmpo_explore.inference.torch_compile import SIZES, Replayed, record_cuda_graph
 from dmpo_explore.inference.torch_export_int8 import RANGES
+from dmpo_explore.models.prepared import cast_products
 from dmpo_explore.utils.extras import extra_imports
 from dmpo_explore.utils.files import unseal
 from dmpo_explore.utils.torch_seeding import seeded
@@ -104,6 +106,11 @@ class Bench:
         return self.run.model(self.device, merge=True)
 
     @cached_property
+    def model_bf16(self) -> dx.DMPO:
+        """The same, its weights cast once."""
+        return self.run.model(self.device, merge=True, precision="bf16")
+
+    @cached_property
     def compiled(self) -> Any:
         """Its steps by torch.compile."""
         return dx.inference.compiled(self.model)
@@ -168,6 +175,13 @@ class Bench:
     def plain(self) -> nn.Module:
         """timm's model with its own classifier, LayerScale folded as in DMPO."""
         return _timm(self.run, None).to(self.device)
+
+    @cached_property
+    def plain_bf16(self) -> nn.Module:
+        """The same, its weights cast once."""
+        model = copy.deepcopy(self.plain)
+        cast_products(model, torch.bfloat16)
+        return model
 
     @cached_property
     def half(self) -> nn.Module:

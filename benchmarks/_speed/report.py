@@ -11,6 +11,7 @@ from typing import Any
 import dmpo_explore as dx
 from _speed.early_exit import NO_EARLY_EXIT, PLAIN, plain_of
 
+EXTRA = {"peak MiB": "peak_mib", "W": "watts", "J per image": "joules"}  # further columns, title → key of the rows
 SHOWN = [  # arm and budget of the rows of the page's table
     ("half the plain model", None),
     *((f"{PLAIN}, {runtime}", None) for runtime in ("onnx", "onnx int8")),
@@ -51,8 +52,11 @@ def render_tables(result: Mapping[str, Any]) -> list[str]:
     rows = result.get("early-exit", {}).get("rows", [])
     for size in sorted({row["batch"] for row in rows}):
         lines += [f"Batch {size}", "", *early_exit_table([row for row in rows if row["batch"] == size]), ""]
+    if watts := result.get("early-exit", {}).get("idle_watts"):
+        lines += [f"*W* and *J per image* include {watts} W that the card draws when idle.", ""]
     for precision in ("bf16", "int8") if rows else ():
-        rounded = result["early-exit"][precision]
+        if (rounded := result["early-exit"].get(precision)) is None:
+            continue
         counts = ", ".join(f"{key}: {n}" for key, n in rounded["exits_differ"].items())
         lines += [f"In {precision} of {rounded['images']} images so many have another exit: {counts}.", ""]
     if "exits" in result:
@@ -73,21 +77,18 @@ def _cells(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[list[
     return [[f"{row[key]:.3f}" if isinstance(row[key], float) else str(row[key]) for key in keys] for row in rows]
 
 
-def early_exit_table(rows: Sequence[Mapping[str, Any]], extra: Mapping[str, str] | None = None) -> list[str]:
-    """Rows of `early_exit.row` as a table; the comparison with earlyon where there is one.
-
-    Args:
-        extra: further columns, title → key of the rows.
-    """
+def early_exit_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Rows of `early_exit.row` as a table; the comparison with earlyon, memory and energy where there are any."""
+    extra = {title: key for title, key in EXTRA.items() if any(key in row for row in rows)}
     head = ["arm", "budget", "images/s", "p50 ms", "p95 ms", "expected", "measured"]
     earlyon = any(row.get("earlyon") for row in rows)
-    cells = [[*head, "like with like", "efficiency", *(["× earlyon"] if earlyon else []), *(extra or {})]]
+    cells = [[*head, "like with like", "efficiency", *(["× earlyon"] if earlyon else []), *extra]]
     for row in rows:
         rate = f"{row['images_per_s']:.4g} ({row['lowest']:.4g}–{row['highest']:.4g})"
         against = ", ".join(f"{other} {value:.2f}" for other, value in row.get("earlyon", {}).items())
         ratios = [f"{row[key]:.2f}" if key in row else "" for key in ("expected", "speed_up", "like", "efficiency")]
         one_call = "refill" in row["arm"]
         latency = ["", ""] if one_call else [f"{row['p50_ms']:.3g}", f"{row['p95_ms']:.3g}"]
-        more = [f"{row[key]:.4g}" if key in row else "" for key in (extra or {}).values()]
+        more = [f"{row[key]:.4g}" if key in row else "" for key in extra.values()]
         cells.append([row["arm"], row["share"] or "", rate, *latency, *ratios, *([against] if earlyon else []), *more])
     return dx.analysis.markdown(cells)
