@@ -16,8 +16,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ import dmpo_explore as dx
 from _common.command import parser
 from _common.study import CNN, NAIVE, Progress, change, train
 from _common.timing import Arm, in_turn, machine
+from _speed.arms import per_call
 from dmpo_explore.analysis.card_results import write_card_results
 from dmpo_explore.runs.timings import TIMINGS
 from dmpo_explore.training.model_card import recount_card
@@ -137,9 +136,6 @@ def measure(name: str, root: Path, target: Path, progress: Progress) -> None:
     if "calibration" not in run.splits():
         progress(f"{name}: recording calibration")
         dx.record_run(run, "calibration", device="cpu", keep_logits=plan.logits)
-    if plan.embedding and run.record("test").embedding is None:
-        progress(f"{name}: recording features of test")
-        embed(run, root)
     dx.inference.recount_run(run)
     write_text(run.path / "card.md", recount_card(run.card(), dx.inference.run_flops(run)))
     write_card_results(run)
@@ -147,14 +143,6 @@ def measure(name: str, root: Path, target: Path, progress: Progress) -> None:
         shutil.copytree(run.path, folder, dirs_exist_ok=True)
         for file in plan.left_out:
             (folder / file).unlink(missing_ok=True)
-
-
-def embed(run: dx.Run, root: Path) -> None:
-    """Put the embedding of a new record's features beside the scores of the test record, which stay."""
-    copy = root / f"{run.name}-features"
-    shutil.copytree(run.path, copy, ignore=shutil.ignore_patterns("records"), dirs_exist_ok=True)
-    dx.record_run(dx.load_run(copy), "test", device="cpu", keep_logits=False, keep_features=True, force=True)
-    shutil.copy(copy / "records" / "test" / "embedding.npy", run.path / "records" / "test")
 
 
 def has(config: dx.Config, folder: Path) -> bool:
@@ -171,10 +159,10 @@ def time_run(run: dx.Run, progress: Progress, images: int = TIMED, rounds: int =
     batches = [arms.inputs(rows[i : i + BATCH]) for i in range(0, len(rows), BATCH)]
     policies = timed_policies(record)
     todo: dict[str, Arm] = {
-        f"{share:.4f}": lambda policy=policy: [seconds(arms.early, batch, policy) for batch in batches]  # type: ignore[misc]
+        f"{share:.4f}": per_call(lambda batch, policy=policy: arms.early(batch, policy), batches)  # type: ignore[misc]
         for share, policy in policies.items()
     }
-    todo["full"] = lambda: [seconds(arms.full, batch) for batch in batches]
+    todo["full"] = per_call(arms.full, batches)
     found = in_turn(todo, rounds, progress)
     part = record.subset(rows)
     early = [
@@ -197,13 +185,6 @@ def timed_policies(record: dx.ExitRecord) -> dict[float, dx.Policy]:
     inner = [int(np.abs(shares - share).argmin()) for share in SHARES if shares[0] < share < shares[-1]]
     chosen = sorted({0, *inner, len(table) - 1})
     return {float(shares[i]): dx.POLICIES["confidence"]((float(thresholds[i]),)) for i in chosen}
-
-
-def seconds(function: Callable[..., object], *arguments: object) -> float:
-    """Seconds of one call."""
-    start = time.perf_counter()
-    function(*arguments)
-    return time.perf_counter() - start
 
 
 def halve(run: dx.Run) -> None:

@@ -38,7 +38,6 @@ from dmpo_explore.utils.files import read_json, write_json, write_text
 
 RESULT, PAGE = RESULTS / "gpu.json", Path(__file__).parent / "EVIDENCE.md"
 BEGIN, END = "<!-- table: scripts/bench gpu --write -->", "<!-- end of table -->"
-NOT_MEASURED = "**Not measured.** No GPU has been at hand yet: there is no figure for any card."
 SECONDS, QUICK_SECONDS = 600, 1200  # for all; for each part or check on a busy CPU
 SMALL, BASE = "vit_small_patch14_dinov2", "vit_base_patch14_dinov2"
 PARTS = {  # name → backbone, batch sizes, seconds at most
@@ -79,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     print("\n".join(render(result)))
     if options.write:
         write_json(RESULT, result)
-        write_text(PAGE, with_tables(PAGE.read_text(encoding="utf-8"), result))
+        write_text(PAGE, between(PAGE.read_text(encoding="utf-8"), BEGIN, END, "\n".join(render(result))))
     return 0 if all(part["state"] in ("done", "left out") for part in result["parts"].values()) else 1
 
 
@@ -143,11 +142,6 @@ def one(options: argparse.Namespace) -> int:
 
 
 # -- the report --
-
-
-def with_tables(page: str, result: dict[str, Any] | None) -> str:
-    """The page with its part between the markers made anew; ValueError without markers."""
-    return between(page, BEGIN, END, "\n".join(render(result)) if result else NOT_MEASURED)
 
 
 def render(result: dict[str, Any]) -> list[str]:

@@ -21,7 +21,8 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
@@ -229,17 +230,10 @@ def load(port: int, files: Sequence[bytes], clients: int, seconds: float, rate: 
                     found.failed += 1
         connection.close()
 
-    in_threads(client, clients * (3 if rate else 1))  # enough that a request need not wait for a free one
+    number = clients * (3 if rate else 1)  # enough that a request need not wait for a free one
+    with ThreadPoolExecutor(number) as pool:
+        list(pool.map(client, range(number)))
     return found
-
-
-def in_threads(work: Callable[[int], None], n: int) -> None:
-    """``work(0)`` to ``work(n − 1)`` at the same time."""
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(n)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 # -- the table --

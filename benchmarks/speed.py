@@ -20,21 +20,17 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 import dmpo_explore as dx
 from _common.command import parser
 from _common.results import with_part
 from _common.timing import machine
 from _speed.arms import Bench
-from _speed.early_exit import measure_early_exit
-from _speed.overheads import measure_exits, measure_profile
+from _speed.early_exit import measure_early_exit, measure_exits
 from _speed.report import page_table, render_tables
 from dmpo_explore.utils.files import read_json, write_json, write_text
 
@@ -44,7 +40,6 @@ IMAGES = {1: 48, 8: 80, 64: 192, 256: 256}  # of the test split, by batch size
 PARTS = {
     "early-exit": measure_early_exit,
     "exits": measure_exits,
-    "profile": measure_profile,
 }
 
 
@@ -85,7 +80,7 @@ def kept() -> list[dict[str, Any]]:
     return [read_json(RESULT), *sorted(others, key=lambda result: (result["run"], result["image_size"]))]
 
 
-def changed(run: dx.Run, changes: dict[str, Any], folder: Path, progress: Callable[[str], None]) -> dx.Run:
+def changed(run: dx.Run, changes: dict[str, Any], folder: Path) -> dx.Run:
     """A copy of the run with images of another size, or on another backbone, with records of it."""
     path, config = folder / run.name, run.config.updated(changes)
     shutil.copytree(run.path, path, ignore=shutil.ignore_patterns("records", "policies.json"))
@@ -95,7 +90,7 @@ def changed(run: dx.Run, changes: dict[str, Any], folder: Path, progress: Callab
         dx.runs.save_weights(path, model.trainable_state(), config.model, run.class_names)
     copy = dx.load_run(path)
     for split in (run.fitting_split, "test"):
-        progress(f"recording {split} of {config.model.backbone} at {config.model.image_size} px")
+        told(f"recording {split} of {config.model.backbone} at {config.model.image_size} px")
         dx.record_run(copy, split)
     return copy
 
@@ -114,26 +109,20 @@ def measure(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]
     start = time.perf_counter()
     result: dict[str, Any] = {"command": shlex.join(["scripts/bench", "speed", *arguments]), "run": run.name}
     result |= {"rounds": options.rounds, "machine": machine(threads)}
-    with tempfile.TemporaryDirectory() as folder, shown_progress() as progress:
+    with tempfile.TemporaryDirectory() as folder:
         if changes:
-            run = changed(run, changes, Path(folder), progress)
+            run = changed(run, changes, Path(folder))
         result["image_size"] = run.config.model.image_size
         images = run.inputs("test", range(min(max(256, *n_images.values()), run.record("test").n_images)))
         bench = Bench(run, images, options.device, Path(folder) / "export", threads, n_images, options.batch)
         for part in options.parts:
-            result[part] = PARTS[part](bench, options.rounds, progress)
+            result[part] = PARTS[part](bench, options.rounds, told)
     return result | {"minutes": round((time.perf_counter() - start) / 60, 1)}
 
 
-@contextmanager
-def shown_progress() -> Iterator[Callable[[str], None]]:
-    """What is running, on stderr: one changing line, or a line for each arm and round where that is no terminal."""
-
-    def line(text: str) -> None:
-        print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
-
-    with tqdm(disable=None, bar_format="{elapsed} {desc}") as bar:
-        yield line if bar.disable else bar.set_description_str
+def told(text: str) -> None:
+    """What is running, a line with the time on stderr."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

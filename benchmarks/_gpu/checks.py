@@ -7,7 +7,6 @@ because the test says so."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +14,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -28,14 +26,7 @@ import dmpo_explore as dx
 from _speed.arms import NEVER
 from dmpo_explore.inference.live_arms import open_arms
 from dmpo_explore.inference.live_run import LiveRun, Look
-from dmpo_explore.inference.torch_compile import (
-    SIZES,
-    graph_buffer_bytes,
-    record_cuda_graph,
-    replayed_stages,
-    run_again,
-)  # fmt: skip
-from dmpo_explore.inference.torch_engine import as_step, autocast, infer
+from dmpo_explore.inference.torch_engine import autocast, infer
 from dmpo_explore.training.part_options import TeacherOptions
 
 Figures = dict[str, Any]
@@ -84,7 +75,7 @@ def check_float32(device: str, folder: Path) -> Figures:
     found: Figures = {"device": dx.inference.describe_device(device), "torch": torch.__version__}
     if device == "cuda":
         found |= {"CUDA": torch.version.cuda, "cuDNN": torch.backends.cudnn.version()}
-        found |= {"capability": ".".join(map(str, torch.cuda.get_device_capability())), "driver": _driver()}
+        found |= {"capability": ".".join(map(str, torch.cuda.get_device_capability()))}
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4, 64, 32, 32, generator=generator).double()
     weight = torch.randn(64, 64, 3, 3, generator=generator).double()
@@ -105,14 +96,6 @@ def check_float32(device: str, folder: Path) -> Figures:
     if max(errors) > 1e-5:
         raise RuntimeError(f"float32 is not float32: {found}")
     return found
-
-
-def _driver() -> str:
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
-    except (OSError, subprocess.CalledProcessError, IndexError):
-        return "unknown"
 
 
 def check_tests(device: str, folder: Path) -> Figures:
@@ -171,54 +154,6 @@ def _ended(live: LiveRun) -> Look:
         time.sleep(0.05)
     live.stop(wait=60)
     return look
-
-
-def check_graphs(device: str, folder: Path) -> Figures:
-    """CUDA graphs of every size answer as the stages do, on buffers of the stated size."""
-    run = run_on(device)
-    model, images = run.model(device, merge=True), images_of(run, max(SIZES))
-    stated, found = graph_buffer_bytes(model, max(SIZES)), dict[str, Any]()
-    record = run_again
-    if device == "cuda":
-        record = partial(record_cuda_graph, pool=torch.cuda.graph_pool_handle())
-    stages = replayed_stages(model, SIZES, record)
-    steps = [as_step(stage) for stage in stages]
-    found["buffers MiB"] = f"{stages[0].buffers.nbytes / 2**20:.1f} (stated {stated / 2**20:.1f})"
-    for size in SIZES:
-        batch = images[:size].to(device)
-        plain, graphed = infer(model, batch, NEVER), infer(model, batch, NEVER, steps=steps)
-        if not np.allclose(plain.confidence, graphed.confidence, atol=1e-4):
-            raise RuntimeError(f"graphs of {size} images answer otherwise: {found}")
-        if device == "cuda":
-            found[f"reserved MiB at {size}"] = torch.cuda.memory_reserved() >> 20
-    found["buffers MiB"] = f"{stages[0].buffers.nbytes / 2**20:.1f} (stated {stated / 2**20:.1f})"
-    if stages[0].buffers.nbytes != stated:
-        raise RuntimeError(f"the buffers are not of the stated size: {found}")
-    return found
-
-
-def check_compiled(device: str, folder: Path) -> Figures:
-    """torch.compile at 1 → 64 → 1 images and others: only the first single image and the first batch wait for it."""
-    if device == "cpu" and not any(map(shutil.which, ("g++", "c++", "clang++"))):
-        raise LeftOut("there is no C++ compiler")
-    run = run_on(device)
-    model, images, waited = run.model(device, merge=True), images_of(run, 64).to(device), list[int]()
-    steps, found = dx.inference.compiled(model), dict[str, Any]()
-    for size in (1, 64, 1, 64, 37, 1):
-        start, call = time.perf_counter(), partial(infer, model, images[:size], NEVER, steps=steps)
-        try:
-            with torch.compiler.set_stance("fail_on_recompile"):
-                out = call()
-        except RuntimeError:
-            out = call()
-            waited.append(size)
-            found[f"compiled at {size}, s"] = f"{time.perf_counter() - start:.1f}"
-        if not np.allclose(out.confidence, infer(model, images[:size], NEVER).confidence, atol=1e-3):
-            raise RuntimeError(f"compiled stages answer otherwise at {size} images: {found}")
-    found["calls that compiled, by images"] = " ".join(map(str, waited))
-    if len(waited) > 3 or waited[:1] != [1]:
-        raise RuntimeError(f"batch sizes are compiled again and again: {found}")
-    return found
 
 
 def check_memory(device: str, folder: Path) -> Figures:
@@ -304,8 +239,6 @@ CHECKS: dict[str, tuple[Check, int]] = {  # name → the check, and its seconds 
     "pytest -m cuda": (check_tests, 60),
     "records": (check_records, 60),
     "Live": (check_live, 40),
-    "CUDA graphs": (check_graphs, 30),
-    "compiled": (check_compiled, 100),
     "out of memory": (check_memory, 30),
     "onnxruntime": (check_onnx, 40),
 }

@@ -226,34 +226,19 @@ class Bench:
         """The images in batches of ``size``."""
         return list(self.images.split(size))
 
-    @cached_property
-    def trunks(self) -> Callable[[Tensor], Tensor]:
-        """DMPO without any exit: embedding and trunks alone."""
-
-        def run(images: Tensor) -> Tensor:
-            *_, last = self.model.walk(images)
-            return last.state
-
-        return run
-
-    def forward(
-        self, model: Callable[[Tensor], Tensor], size: int, precision: str = "no", images: Tensor | None = None
-    ) -> Arm:
-        """Every batch (of ``images``, by default the bench's) through a model that never stops early."""
+    def forward(self, model: Callable[[Tensor], Tensor], size: int, precision: str = "no") -> Arm:
+        """Every batch through a model that never stops early."""
 
         @torch.inference_mode()
         def call(batch: Tensor) -> None:
             with torch.autocast(self.device, torch.bfloat16, enabled=precision == "bf16"):
                 model(batch).argmax(-1).cpu()
 
-        return per_call(call, self.batches(size) if images is None else list(images.split(size)))
+        return per_call(call, self.batches(size))
 
-    def ours(
-        self, policy: dx.Policy, size: int, images: Tensor | None = None, model: dx.DMPO | None = None, **options: Any
-    ) -> Arm:
+    def ours(self, policy: dx.Policy, size: int, model: dx.DMPO | None = None, **options: Any) -> Arm:
         """`dx.infer`, batch by batch."""
-        batches, used = self.batches(size) if images is None else list(images.split(size)), model or self.model
-        return per_call(lambda batch: dx.infer(used, batch, policy, **options), batches)
+        return per_call(lambda batch: dx.infer(model or self.model, batch, policy, **options), self.batches(size))
 
     def ours_stream(self, policy: dx.Policy, size: int, **options: Any) -> Arm:
         """`dx.stream` with refill (continuous batching), all images."""

@@ -1,4 +1,4 @@
-"""Throughput and latency of early exit, by batch size, engine and compute budget.
+"""Throughput and latency of early exit, by batch size, engine and compute budget; the price of exits in one graph.
 
 In: a `Bench`. Out: rows of the result: images per second, latencies, expected and measured speed-up, efficiency.
 """
@@ -6,14 +6,15 @@ In: a `Bench`. Out: rows of the result: images per second, latencies, expected a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 import dmpo_explore as dx
 from _common.timing import Arm, Timing, in_turn, ratio
-from _speed.arms import Bench, use_budget
+from _speed.arms import Bench, export_plain, plain_config, use_budget
 from dmpo_explore.inference.energy import call_energy, energy_counter, idle_watts
+from dmpo_explore.models.flops import config_flops
 
 BUDGETS = (0.3, 0.5, 0.7, 1.0)
 NO_EARLY_EXIT = "no early exit"  # the budget, beside "30 %" …, of the threshold at which no image exits early
@@ -183,6 +184,32 @@ def check_answers(
         for name, out in rounded.items():
             differ[name][budget] = int((out.exit != exits[budget]).sum())
     return differ
+
+
+def measure_exits(bench: Bench, rounds: int, progress: Progress) -> dict[str, Any]:
+    """One image in onnxruntime: one graph that always ends at exit k, and the plain net cut at its block, beside FLOPs.
+
+    Both are shares of the whole plain net's time. What the graph takes above the cut net is the price of its exits.
+    """
+    bench.images, images = bench.images[: bench.n_images[1]], bench.images
+    config, classes = bench.run.config.model, len(bench.run.class_names)
+    blocks = cast(tuple[int, ...], config.exits)
+    arms = {PLAIN: bench.by_onnx(bench.plain_onnx, bench.threshold_none, 1)}
+    for k, block in enumerate(blocks):
+        folder = export_plain(bench.run, bench.folder / f"cut-{block}", bench.threshold_none, (block,))
+        arms[f"cut {k}"] = bench.by_onnx(dx.OnnxEngine(folder, threads=bench.threads), bench.threshold_none, 1)
+        before = [dx.policies.ConfidencePolicy.threshold_none] * k
+        at_exit = dx.policies.ConfidencePolicy((*before, *[0.0] * (len(blocks) - 1 - k)))
+        arms[f"graph {k}"] = bench.single(bench.onnx, "float32", at_exit)
+    timings = in_turn(arms, rounds, lambda text: progress(f"exits of one graph, {text}"))
+    bench.images = images
+    found, shares = [], bench.run.record("test").flops_fraction
+    for k, block in enumerate(blocks):
+        cut = config_flops(plain_config(config, (block,)), classes)
+        numbers = {name: ratio(timings[f"{name} {k}"], timings[PLAIN])["ratio"] for name in ("cut", "graph")}
+        numbers |= {"cut_flops": cut.cumulative[0] / cut.reference, "graph_flops": float(shares[k])}
+        found.append({"exit": k + 1, "block": block} | {key: float(f"{v:.4g}") for key, v in numbers.items()})
+    return {"rows": found}
 
 
 class Use:

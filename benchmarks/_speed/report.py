@@ -63,13 +63,6 @@ def render_tables(result: Mapping[str, Any]) -> list[str]:
         keys = ("exit", "block", "cut_flops", "cut", "graph_flops", "graph")
         heads = ["exit", "block", "plain net cut there: FLOPs", "time", "one graph to this exit: FLOPs", "time"]
         lines += [*dx.analysis.markdown([heads, *_cells(result["exits"]["rows"], keys)]), ""]
-    if "profile" in result:
-        heads = ["batch", "step", "ms per image", "times the plain model"]
-        lines += dx.analysis.markdown([heads, *_cells(result["profile"]["rows"], ("batch", "step", "ms", "ratio"))])
-        lines += [
-            "",
-            f"From FLOPs {result['profile']['flops_ratio']:.3f} is expected in the last line of a batch size.",
-        ]
     return lines
 
 

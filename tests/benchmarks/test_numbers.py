@@ -244,7 +244,7 @@ NUMBERS: list[tuple[str, str, Callable[[], Iterable[Any]]]] = [
     ("your-images.md", "{:.1f} % at 30 % and {:.1f} % at 40 %",
      lambda: [100 * answers("grid-4000-24-taught")[at].mean() for at in BUDGETS[:2]]),
     ("your-images.md", "has {:.1f} %.", lambda: [100 * answers("grid-4000")["exit 1"].mean()]),
-    ("results.md", "{:.1f} [{:.1f}, {:.1f}], {:.1f} [{:.1f}, {:.1f}] and {:.1f} points [{:.1f}, {:.1f}] with 600, 1,500",
+    ("results.md", "{:.1f} [{:.1f}, {:.1f}], {:.1f} [{:.1f}, {:.1f}] and {:.1f} points [{:.1f}, {:.1f}] with 600",
      lambda: [v for n in SIZES for v in paired(f"grid-{n}", "exit 1", f"grid-{n}-24-taught", "30%")]),
     ("results.md", "without second-order predictors {:.1f} points at exit 1 on Caltech-101 and {:.1f} on Fashion-MNIST",
      lambda: [by_exit()[data, "second-order predictors, left out", "exit 1"] for data in ("caltech", "fashion")]),

@@ -1,7 +1,7 @@
 """Links to the app's pages that hold what no page expects, and what becomes of each.
 
 In: nothing. Out: `LINKS`, 240 of them, and `run`, counts of pages that were drawn and that failed. No browser and no
-server: Streamlit's AppTest draws the pages. `scripts/bench faults` prints the counts.
+server: Streamlit's AppTest draws the pages.
 """
 
 from __future__ import annotations

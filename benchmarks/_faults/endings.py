@@ -1,4 +1,4 @@
-"""How a trial in this process ended: as it must, with a clear error, or in one of the ways that must not be."""
+"""How a trial ended: as without the fault, with a clear error, or in one of the ways that must not be."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 CLEAR = (OSError, ValueError, ImportError, FloatingPointError)  # what a command turns into one line
 CHARACTERS = 1000  # that a clear error may have
+ENDINGS = ("clean", "clear error", "traceback", "silent wrong", "lost", "hang")
 
 
 class Wrong(Exception):
@@ -25,11 +26,11 @@ class _Hang(BaseException):
     pass
 
 
-def judged(trial: Callable[[], Any], longest: float) -> tuple[str, str]:
-    """The ending of a trial that may take ``longest`` seconds, and what was wrong, in words."""
+def ending_of(trial: Callable[[], str], longest: float) -> tuple[str, str]:
+    """The ending of a trial that may take ``longest`` seconds, and what was done, or what was wrong, in words."""
     try:
         with _limited(longest):
-            trial()
+            return "clean", trial()
     except (Wrong, Lost) as error:
         return "silent wrong" if isinstance(error, Wrong) else "lost", str(error)
     except (_Hang, subprocess.TimeoutExpired) as error:
@@ -39,7 +40,6 @@ def judged(trial: Callable[[], Any], longest: float) -> tuple[str, str]:
         if not clear:
             traceback.print_exc()
         return "clear error" if clear else "traceback", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    return "clean", ""
 
 
 @contextmanager
