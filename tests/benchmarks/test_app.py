@@ -37,15 +37,6 @@ def test_the_table_shows_which_limits_are_met() -> None:
     assert bench.quantiles("x", list(range(101))) == {"x, p50 ms": 50.0, "x, p95 ms": 95.0, "x, moves": 101}
 
 
-def test_every_limit_is_a_figure() -> None:
-    names = {f"release {size}, p95 ms" for size in bench.SIZES} | {"start, first paint s"}
-    names |= {
-        f"drag {tiles}, {what}" for tiles in ("2,000 tiles", "10,000 tiles") for what in ("messages", "long tasks")
-    }
-    names |= {f"sessions, {what}" for what in ("errors", "p95 ms", "server GiB")}
-    assert set(bench.LIMITS) == names
-
-
 @pytest.mark.slow
 def test_the_parts_run(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = [(2_000, 6, "test"), (2_100, 12, "test")]

@@ -5,7 +5,6 @@ Beside it sentences without a number, each with what must hold for it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -345,8 +344,3 @@ def test_every_number_of_a_kept_row_is_that_of_its_answers() -> None:
                 for at, values in correct.items():
                     column = at.replace("exit ", "exit_") if at.startswith("exit ") else f"accuracy_{at}"
                     assert numbers.loc[run, column] == pytest.approx(values.mean(), rel=1e-9), (study, data, run, at)
-
-
-def test_groups_of_sentences_are_read_as_they_stand() -> None:
-    """White space and minus signs are made plain; nothing else is."""
-    assert "  " not in page("results.md") and "−" not in page("results.md") and re.search(r"\[-\d", page("results.md"))

