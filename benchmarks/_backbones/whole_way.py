@@ -23,8 +23,8 @@ from dmpo_explore.models.defaults import fitted
 from dmpo_explore.models.factory import build_model, build_reference
 from dmpo_explore.models.flops import measure_flops
 from dmpo_explore.models.stage import Stage
-from dmpo_explore.utils.abbreviate import one_line
-from dmpo_explore.utils.at_exits import at_exits
+from dmpo_explore.utils.texts import one_line
+from dmpo_explore.utils.typing import at_exits
 
 CLASSES, IMAGES, EXITS = 5, 6, 3
 NOTHING: dict[str, Any] = {

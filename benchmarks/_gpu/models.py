@@ -25,7 +25,7 @@ from dmpo_explore.inference.torch_compile import SIZES, replayed_stages, run_aga
 from dmpo_explore.inference.torch_engine import as_step
 from dmpo_explore.models.prepared import PRECISIONS, cast_products, prepare
 from dmpo_explore.records.record import RecordMeta
-from dmpo_explore.utils.torch_seeding import seeded
+from dmpo_explore.utils.torch_tools import seeded
 
 BUNDLED = "demo"
 BUDGETS = (0.3, 0.5)

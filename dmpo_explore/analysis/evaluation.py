@@ -22,8 +22,8 @@ from ..policies.catalogue import POLICIES
 from ..records.record import ExitRecord
 from ..runs.run import Run
 from ..runs.score_folder import load_scored
-from ..utils.abbreviate import one_line
 from ..utils.registry import lookup
+from ..utils.texts import one_line
 from .calibration import calibration_error
 from .class_metrics import class_metrics
 from .failure_prediction import failure_prediction

@@ -16,8 +16,7 @@ import pandas as pd
 from ..fitting.sweep import realised_flops, sweep
 from ..policies.base import Policy
 from ..records.record import ExitRecord
-from ..utils.at_exits import at_exits
-from ..utils.typing import Bools, Floats, Ints
+from ..utils.typing import Bools, Floats, Ints, at_exits
 
 FEW = 20  # answers that differ: with fewer, resampled ones say little of other images
 

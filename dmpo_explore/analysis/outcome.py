@@ -19,8 +19,7 @@ from ..fitting.temperature import scored_record
 from ..policies.base import Policy
 from ..records.cascade import may_be_same_images
 from ..records.record import ExitRecord
-from ..utils.at_exits import at_exits
-from ..utils.typing import Array, Bools, Floats, Ints
+from ..utils.typing import Array, Bools, Floats, Ints, at_exits
 from .metrics import checked_exits, overthinking, summarise
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..fitting.target import Target
 from ..policies.base import Policy
 from ..policies.catalogue import POLICIES
-from ..utils.abbreviate import abbreviated
+from ..utils.texts import abbreviated
 from .class_metrics import best_and_worst
 from .evaluation import PROTOCOLS
 from .transfer import AWAY, HOME, Transfer

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from ..models.dmpo import DMPO
-from ..utils.progress import Progress
 from ..utils.registry import lookup
-from . import cache as kept
+from ..utils.typing import Progress
 from .baselines import make_baseline
+from .cache import ARRAYS, cache_folder, fingerprint, map_key, read_map, write_map
 from .exit_model import ExitView, one_image, rising_exits, undisturbed
 from .gradients import integrate_exits
 from .methods import METHODS, REFUSED
@@ -81,8 +81,8 @@ def attribute(
         ((32, 32), (2, 2), 'drop of the logit')
     """
     query, logits = _check(model, image, exit, target, method, baseline, steps, layer, seed, batch)
-    weights = kept.fingerprint(model) if kept.cache_folder(cache) else ""
-    return _attribution(query, logits, method, kept.cache_folder(cache), weights, progress)
+    weights = fingerprint(model) if cache_folder(cache) else ""
+    return _attribution(query, logits, method, cache_folder(cache), weights, progress)
 
 
 def compare_exits(
@@ -124,8 +124,8 @@ def compare_exits(
     asked = None if target == "score" else target
     first, _ = _check(model, image, chosen[-1], asked, method, baseline, steps, layer, seed, batch)
     asked = None if score else first.target
-    folder = kept.cache_folder(cache)
-    weights, found = kept.fingerprint(model) if folder else "", []
+    folder = cache_folder(cache)
+    weights, found = fingerprint(model) if folder else "", []
     progress = _rising(progress)
     together = _together(first, method, chosen, progress) if len(chosen) > 1 and not score else None
     for i, exit in enumerate(chosen):
@@ -210,14 +210,14 @@ def _cached(
     arguments |= {"layer": query.layer, "seed": query.seed, "batch": query.batch}
     arguments |= {"score": True} if query.view.score else {}
     tensors = {"image": query.image, "baseline": query.baseline, "said": logits.mul(1000).round()}
-    name = kept.key(weights, tensors, arguments)
-    if old := kept.read(folder, name, query.side):
+    name = map_key(weights, tensors, arguments)
+    if old := read_map(folder, name, query.side):
         arrays, numbers = old
         return HeatMap(arrays["heat"], arrays["tokens"], arrays["prefix"], **numbers)
     found = _explain(query, method, progress)
     numbers = {"delta": found.delta, "steps": found.steps, "layer": found.layer}
     try:
-        kept.write(folder, name, {field: getattr(found, field) for field in kept.ARRAYS}, numbers)
+        write_map(folder, name, {field: getattr(found, field) for field in ARRAYS}, numbers)
     except (OSError, ValueError) as error:  # a full or read-only disk; a number that JSON does not know
         warnings.warn(f"the map could not be kept in {folder}: {error}", UserWarning, stacklevel=4)
     return found

@@ -41,7 +41,7 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def key(weights: str, tensors: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> str:
+def map_key(weights: str, tensors: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> str:
     """Name of the folder of one heat map.
 
     Args:
@@ -55,7 +55,7 @@ def key(weights: str, tensors: Mapping[str, Tensor], arguments: Mapping[str, Any
     return digest.hexdigest()
 
 
-def write(folder: Path, name: str, arrays: Mapping[str, Array], numbers: Mapping[str, float | str | None]) -> None:
+def write_map(folder: Path, name: str, arrays: Mapping[str, Array], numbers: Mapping[str, float | str | None]) -> None:
     """Write arrays and numbers under ``name``, whole or not at all."""
     with atomic_folder(folder / name) as temporary:
         for field in ARRAYS:
@@ -63,7 +63,7 @@ def write(folder: Path, name: str, arrays: Mapping[str, Array], numbers: Mapping
         write_json(temporary / "answer.json", {"format": FORMAT, **numbers})
 
 
-def read(folder: Path, name: str, side: int) -> tuple[dict[str, Array], dict[str, Any]] | None:
+def read_map(folder: Path, name: str, side: int) -> tuple[dict[str, Array], dict[str, Any]] | None:
     """The arrays and numbers under ``name``; None where there are none or they are broken."""
     try:
         answer = read_json(folder / name / "answer.json")

@@ -15,7 +15,7 @@ from captum.attr import GradientShap, InputXGradient, IntegratedGradients, Salie
 from torch import Tensor
 
 from ..models.dmpo import DMPO
-from ..utils.torch_seeding import seeded
+from ..utils.torch_tools import seeded
 from .exit_model import exit_logits, rising_exits
 from .query import HeatMap, Query, pixel_map, refine
 

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from ..models.dmpo import DMPO
 from ..models.stage import Stage
-from ..utils.progress import Progress
-from ..utils.typing import Array
+from ..utils.typing import Array, Progress
 from .baselines import make_baseline
 from .exit_model import one_image, rising_exits, undisturbed
 from .query import DELTA_BOUND, FEWEST_STEPS, refine, within_bound

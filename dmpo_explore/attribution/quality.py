@@ -18,9 +18,8 @@ import torch
 from captum.metrics import infidelity, sensitivity_max
 from torch import Tensor, nn
 
-from ..utils.progress import Progress
-from ..utils.torch_seeding import seeded
-from ..utils.typing import Array
+from ..utils.torch_tools import seeded
+from ..utils.typing import Array, Progress
 from .cells import cell_index
 
 

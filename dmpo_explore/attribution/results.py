@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..utils.progress import Progress
-from ..utils.typing import Array
+from ..utils.typing import Array, Progress
 from .exit_model import undisturbed
 from .methods import METHODS
 from .quality import Masked, Quality, assess

@@ -102,7 +102,7 @@ def _counts(found: DataCheck, all_classes: bool) -> list[str]:
     import numpy as np
 
     from ..analysis.tables import markdown
-    from ..utils.abbreviate import abbreviated
+    from ..utils.texts import abbreviated
 
     splits, C = [*found.counts], len(found.class_names)
     total = np.sum([*found.counts.values()], axis=0)

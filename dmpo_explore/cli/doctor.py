@@ -26,9 +26,9 @@ from ..pretrained.weights import cached_weights
 from ..pretrained.wheels import SOURCES
 from ..runs.run import outdated_splits
 from ..runs.store import BUNDLED_RUNS, list_runs, load_run, runs_root
-from ..utils.abbreviate import one_line
-from ..utils.extras import EXTRAS, install_hint, missing_extra
 from ..utils.files import cache_dir
+from ..utils.lazy import EXTRAS, install_hint, missing_extra
+from ..utils.texts import one_line
 from .output import print_result
 from .root import Json, app
 

@@ -1,7 +1,7 @@
 """Checks of what a reader builds: each compares it with the library's, on the same inputs and with the same weights.
 
 In: a class or function as the student's edition asks for it. Out: a line that says it is correct, after which the cell
-is kept (`workbook.keep`), or `NotYet`, which a notebook shows as one line: what is not right yet, and a hint. `mine`
+is kept (`keep`), or `NotYet`, which a notebook shows as one line: what is not right yet, and a hint. `mine`
 reads what was kept, if it still passes.
 """
 
@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 import dmpo_explore as dx
 
-from ..utils.torch_seeding import seeded
-from . import parts, workbook
+from ..utils.torch_tools import seeded
+from . import parts
+from .workbook import FOLDER, cell, keep, shell
 
 Lines = Iterator[tuple[bool, str]]  # whether it holds, and the hint if not
 KINDS = {"b": ("b", "true or false"), "i": ("iu", "whole numbers"), "f": ("fiu", "numbers")}  # of numpy's dtypes
@@ -60,8 +61,8 @@ def build(name: str) -> Callable[[Callable[[Any], Lines]], Callable[[Any], Passe
     def made(lines: Callable[[Any], Lines]) -> Callable[[Any], Passed]:
         @wraps(lines)
         def check(answer: Any) -> Passed:
-            if re.search(r"(?m)^\s*\.\.\.\s*$", workbook.cell()):
-                workbook.shell().user_ns[name] = missing(name)
+            if re.search(r"(?m)^\s*\.\.\.\s*$", cell()):
+                shell().user_ns[name] = missing(name)
                 raise NotYet("nothing is written here yet: put your lines in place of the three dots, and run it again")
             try:
                 with seeded(0):
@@ -72,7 +73,7 @@ def build(name: str) -> Callable[[Callable[[Any], Lines]], Callable[[Any], Passe
                 raise NotYet(f"it cannot be run ({type(error).__name__}: {error})") from None
             if wrong:
                 raise NotYet(wrong)
-            workbook.keep(name)
+            keep(name)
             return Passed(lines.__doc__ or "")
 
         CHECKS[name] = check
@@ -315,7 +316,7 @@ class Mine(SimpleNamespace):
     """Parts by name; printed, it says of each whether it is the reader's own or the course's."""
 
     def __repr__(self) -> str:
-        whose = {True: "the course's", False: f"yours, from {workbook.FOLDER}"}
+        whose = {True: "the course's", False: f"yours, from {FOLDER}"}
         return "\n".join(f"{name:<9} {whose[part is parts.PARTS[name]]}" for name, part in vars(self).items())
 
 
@@ -331,7 +332,7 @@ def mine(*names: str) -> Mine:
     """
     found = Mine()
     for name in names:
-        path, part = workbook.FOLDER / f"{name}.py", parts.PARTS[name]
+        path, part = FOLDER / f"{name}.py", parts.PARTS[name]
         if path.is_file():
             try:
                 part = runpy.run_path(str(path), run_name="my_parts")[name]

@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from plotly.io.base_renderers import MimetypeRenderer
 
-from ..utils.extras import extra_imports
+from ..utils.lazy import extra_imports
 
 with extra_imports("a notebook's interactive figure", "notebooks"):
     import ipywidgets as widgets

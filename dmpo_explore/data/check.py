@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import Config, DataConfig
-from ..utils.progress import Progress
-from ..utils.typing import Ints
+from ..utils.typing import Ints, Progress
 from .findings import Finding, find_all
 from .image_data import ImageData
 from .image_facts import gather_facts

@@ -14,7 +14,7 @@ from pathlib import PurePath
 
 import numpy as np
 
-from ..utils.abbreviate import few
+from ..utils.texts import few
 from .image_facts import NO_SPLIT, Facts, FileLook
 from .image_set import ImageSet
 from .ledger import disagreements

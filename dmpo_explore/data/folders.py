@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from ..config import DataConfig
-from ..utils.abbreviate import is_text
 from ..utils.files import expanded
+from ..utils.texts import is_text
 from ..utils.typing import Ints
 from .image_data import ImageData, absolute, relative_path
 from .image_files import image_suffixes, images_in

@@ -24,11 +24,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ..config import DataConfig
-from ..utils.abbreviate import few
 from ..utils.files import expanded, sha256
-from ..utils.progress import Progress
 from ..utils.registry import unknown
-from ..utils.typing import Ints
+from ..utils.texts import few
+from ..utils.typing import Ints, Progress
 from .image_set import ImageFiles, ImageSet, Pixels, Pool, VerifiedFiles
 from .labels import read_class_names, renamed
 from .listing import Listing, list_class

@@ -23,9 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..utils.files import sha256
-from ..utils.progress import Progress
-from ..utils.reading import named
-from ..utils.typing import Ints
+from ..utils.texts import named
+from ..utils.typing import Ints, Progress
 from .image_data import ImageData, relative_path
 from .image_files import ORIENTATION, Refused, known_formats, opened, read_errors, to_rgb
 from .image_set import ChosenImages, ImageFiles, ImageSet

@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..utils.reading import check_regular
+from ..utils.texts import check_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image

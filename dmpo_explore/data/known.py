@@ -26,9 +26,8 @@ from numpy.typing import NDArray
 
 from .. import joints
 from ..config import DataConfig
-from ..utils.files import cache_dir, expanded
+from ..utils.files import cache_dir, expanded, staged
 from ..utils.registry import Joint
-from ..utils.replacing import staged
 from ..utils.typing import Ints
 from .folders import class_files
 from .grocery import GROCERIES

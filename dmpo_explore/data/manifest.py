@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from ..config import DataConfig
-from ..utils.abbreviate import few, short
 from ..utils.files import atomic_file
-from ..utils.progress import Progress
+from ..utils.texts import few, short
+from ..utils.typing import Progress
 from .check import DataCheck, check_data
 from .findings import untrained_classes
 from .image_data import FileRow, ImageData, hash_files

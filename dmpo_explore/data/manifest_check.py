@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import DataConfig
-from ..utils.abbreviate import few
-from ..utils.progress import Progress
+from ..utils.texts import few
+from ..utils.typing import Progress
 from .image_data import FileRow, ImageData, hash_files
 from .images import open_data
 from .manifest import Manifest

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..config import TABLE_OPTIONS, DataConfig
 from ..utils.files import expanded
-from ..utils.reading import check_regular
+from ..utils.texts import check_regular
 from ..utils.typing import Array, Ints
 from .image_data import ImageData, absolute, relative_path
 from .image_set import ImageFiles, Pool

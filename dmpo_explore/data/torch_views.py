@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..utils.torch_seeding import seeded
+from ..utils.torch_tools import seeded
 
 MIXED = 0.5  # share of the views that are mixed
 

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import DataConfig
-from ..utils.abbreviate import few
 from ..utils.files import expanded
-from ..utils.progress import Progress
+from ..utils.texts import few
+from ..utils.typing import Progress
 from .findings import Finding, left_out, unreadable
 from .image_data import ImageData, relative_path
 from .image_facts import Facts, FileLook, look_at_all

@@ -27,7 +27,7 @@ from .style import (
     new_figure,
 )
 
-_LEAST = 140  # pixels of the backdrop's width
+_LEAST_WIDTH = 140  # pixels of the backdrop's width
 
 
 def exit_maps_figure(
@@ -167,4 +167,4 @@ def _backdrop(image: npt.ArrayLike) -> str:
     """The image in faded grey as PNG in a ``data:`` address."""
     grey = Image.fromarray(checked_image(image)).convert("L")
     faded = grey.point(lambda value: 70 + value * 185 // 255)
-    return image_address(np.asarray(faded), -(-_LEAST // faded.width))
+    return image_address(np.asarray(faded), -(-_LEAST_WIDTH // faded.width))

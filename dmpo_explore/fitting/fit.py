@@ -18,9 +18,9 @@ import numpy as np
 from ..policies.base import Policy
 from ..policies.catalogue import POLICIES, learned_policy
 from ..records.record import ExitRecord, checked_temperatures
-from ..utils.abbreviate import data_name
-from ..utils.at_exits import at_exits
 from ..utils.registry import lookup
+from ..utils.texts import data_name
+from ..utils.typing import at_exits
 from .per_exit import best_thresholds, budget_key, floor_key
 from .risk_control import Certificate, certify, images_needed
 from .sweep import Sweep, sweep

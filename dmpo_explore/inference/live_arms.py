@@ -15,9 +15,8 @@ import numpy as np
 from ..policies.base import Policy
 from ..policies.catalogue import POLICIES
 from ..runs.weights_file import WEIGHTS
-from ..utils.files import cache_dir, sha256
+from ..utils.files import cache_dir, remove, sha256
 from ..utils.registry import lookup
-from ..utils.replacing import remove
 from ..utils.typing import Ints
 from .energy import energy_counter
 from .exit_loop import InferenceResult, Step

@@ -14,8 +14,7 @@ import numpy as np
 
 from ..policies.base import Policy
 from ..records.record import ExitRecord
-from ..utils.at_exits import at_exits
-from ..utils.typing import Floats, Ints
+from ..utils.typing import Floats, Ints, at_exits
 from .exit_loop import InferenceResult
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..utils.extras import extra_imports
+from ..utils.lazy import extra_imports
 
 GPUS = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}  # provider → onnxruntime's device
 # float32 throughout, as torch's engine; no search for the fastest convolution anew at every batch size

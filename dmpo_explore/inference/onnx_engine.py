@@ -17,13 +17,13 @@ from ..data.image_files import open_image
 from ..models.image_check import check_images
 from ..policies.base import Policy
 from ..policies.catalogue import load_policy
-from ..utils.abbreviate import short
-from ..utils.extras import extra_imports
 from ..utils.files import read_json, sha256
+from ..utils.lazy import extra_imports
 from ..utils.preprocess import RESIZING, Preprocess
-from ..utils.progress import Progress
-from . import onnx_device
+from ..utils.texts import short
+from ..utils.typing import Progress
 from .exit_loop import InferenceResult, Step, n_images_in, run_early_exit, stream_early_exit
+from .onnx_device import SessionDevice, device_of, with_options
 
 FORMAT_VERSION = 1
 MODEL, POLICY = "model.json", "policy.json"
@@ -48,7 +48,7 @@ class OnnxEngine:
         path: the folder of an export.
         threads: for each operation; default: all cores.
         providers: onnxruntime's execution providers, by preference, each a name or (name, options); default: the CPU.
-            With ``CUDAExecutionProvider`` first, states stay on the GPU between stages (`onnx_device`), in float32.
+            With ``CUDAExecutionProvider`` first, states stay on the GPU between stages (`SessionDevice`), in float32.
 
     Raises:
         FileNotFoundError: no export there, or a file of it is missing.
@@ -88,7 +88,7 @@ class OnnxEngine:
             if (count := session.get_outputs()[0].shape[-1]) != len(self.class_names) and isinstance(count, int):
                 raise ValueError(f"{path / MODEL} names {len(self.class_names)} classes, and {file.name} has {count}")
         self._names = [[one.name for one in session.get_inputs()] for session in sessions]
-        device = onnx_device.device_of(sessions)
+        device = device_of(sessions)
         self._steps: list[Step] = [_step(*pair, device) for pair in zip(sessions, self._names, strict=True)]
         self.policy.check(len(self._steps))
         self._stream = self.policy.begin()  # of all calls of `infer`
@@ -152,7 +152,7 @@ class OnnxEngine:
         return np.stack([_prepared(array, self.facts["preprocess"]) for array in arrays])
 
 
-def _step(session: Any, names: Sequence[str], device: onnx_device.SessionDevice | None) -> Step:
+def _step(session: Any, names: Sequence[str], device: SessionDevice | None) -> Step:
     """A graph as a step; the last one gives logits alone. On a GPU only the logits come to the host."""
 
     def run(inputs: dict[str, Any]) -> list[Any]:
@@ -178,7 +178,7 @@ def open_session(path: Path, threads: int | None = None, providers: Sequence[Pro
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # K sessions' threads share the cores
     options.log_severity_level = 3  # errors only
-    wanted = [onnx_device.with_options(provider) for provider in providers or CPU]
+    wanted = [with_options(provider) for provider in providers or CPU]
     first, used = wanted[0][0], onnxruntime.get_available_providers()
     if first in used:
         try:

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..utils.extras import extra_imports
-from ..utils.progress import Progress
+from ..utils.lazy import extra_imports
+from ..utils.typing import Progress
 from .onnx_engine import Images, OnnxEngine, stage_file
 
 PRODUCTS = ("MatMul", "Gemm", "Conv")

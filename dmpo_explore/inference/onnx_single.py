@@ -18,11 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..policies.base import Policy
-from ..utils.at_exits import at_exits
-from ..utils.extras import extra_imports
-from ..utils.files import atomic_file, sealed_again, write_json
-from ..utils.replacing import staged
-from ..utils.typing import Ints
+from ..utils.files import atomic_file, sealed_again, staged, write_json
+from ..utils.lazy import extra_imports
+from ..utils.typing import Ints, at_exits
 from .onnx_description import metadata, set_metadata
 from .onnx_engine import MODEL, OnnxEngine, open_session, stage_file
 

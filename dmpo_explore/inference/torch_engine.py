@@ -18,8 +18,8 @@ from torch import Tensor
 from ..models.dmpo import DMPO, evaluating
 from ..models.prepared import PRECISIONS as PRECISIONS
 from ..policies.base import Policy
-from ..utils.progress import Progress
 from ..utils.registry import lookup
+from ..utils.typing import Progress
 from .exit_loop import InferenceResult, Step, n_images_in, run_early_exit, stream_early_exit
 
 

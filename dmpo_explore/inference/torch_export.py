@@ -26,11 +26,10 @@ from ..policies.base import Policy, not_deployable
 from ..pretrained.wheels import known_licence
 from ..runs.run import Run
 from ..runs.weights_file import WEIGHTS
-from ..utils.extras import extra_imports
-from ..utils.files import atomic_folder, is_whole, sealed, sha256, write_json, write_text
+from ..utils.files import atomic_folder, clear_leftovers, is_whole, sealed, sha256, write_json, write_text
+from ..utils.lazy import extra_imports
 from ..utils.preprocess import Preprocess
-from ..utils.progress import Progress
-from ..utils.replacing import clear_leftovers
+from ..utils.typing import Progress
 from .export_service import SERVE
 from .export_texts import README, RUN, TIME, TIMING, write_texts
 from .onnx_description import describe, metadata, simplify

@@ -22,10 +22,8 @@ from ..policies.catalogue import load_policy
 from ..records.record import ExitRecord
 from ..runs.any_model import record_logits
 from ..runs.run import Run
-from ..utils.at_exits import at_exits
 from ..utils.files import atomic_folder, read_json, sealed, unseal, write_json
-from ..utils.progress import Report
-from ..utils.typing import Ints
+from ..utils.typing import Ints, Report, at_exits
 from .export_texts import write_texts
 from .onnx_description import describe, metadata
 from .onnx_engine import MODEL, POLICY, OnnxEngine, stage_file

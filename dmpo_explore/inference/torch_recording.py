@@ -32,8 +32,7 @@ from ..runs.run_data import checked_images, fits_policies, other_config, other_i
 from ..runs.store import BUNDLED_RUNS, clear_runs
 from ..runs.weights_file import WEIGHTS, read_weights_meta
 from ..utils.files import sha256
-from ..utils.progress import Progress
-from ..utils.typing import Array
+from ..utils.typing import Array, Progress
 from .torch_engine import autocast, eval_mode, precision_of
 from .torch_processes import Processes, join_processes
 

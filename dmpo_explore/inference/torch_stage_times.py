@@ -9,7 +9,7 @@ import torch
 
 from ..models.dmpo import DMPO
 from ..runs.timings import StageTimes
-from ..utils.progress import Progress
+from ..utils.typing import Progress
 from .device import describe_device
 from .torch_engine import autocast, eval_mode, stage_function
 

@@ -19,7 +19,7 @@ from timm.layers import LayerNorm2d, RmsNorm, RmsNorm2d, SimpleNorm, SimpleNorm2
 from torch import Tensor, fx, nn
 
 from ..config import Preprocess
-from ..utils.abbreviate import one_line
+from ..utils.texts import one_line
 from .backbone import LAYOUTS
 from .trace import Call, CutError, Root, State, Trace, layout_of
 

@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import ModelConfig
-from ..utils.torch_seeding import seeded
+from ..utils.torch_tools import seeded
 from .counting import count_flops as count_flops
 from .counting import counting
 from .dmpo import DMPO, evaluating

@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from ..config import ModelConfig, Preprocess
 from ..plugin_needs import LOADED
 from ..pretrained.weights import KEYWORDS
-from ..utils.abbreviate import one_line
 from ..utils.files import expanded
-from ..utils.python_function import PythonFunction, python_function
-from ..utils.registry import unknown
+from ..utils.registry import PythonFunction, python_function, unknown
+from ..utils.texts import one_line
 from .backbone import Backbone, check_backbone
 from .cut import FEWEST, Parts, cut_by_rule, over_tokens, parts_of, proved, sequences
 from .trace import CutError, Root, layout_of

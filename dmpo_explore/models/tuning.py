@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, gelu
 
 from .. import joints
-from ..utils.abbreviate import short
 from ..utils.registry import Joint, lookup
+from ..utils.texts import short
 
 # the first row of which a backbone has layers is what LoRA tunes
 ATTENTION_INPUTS = r"(in_)?qkvb?|(q|k|v|kv|qk|query|key|value)(_proj)?|to_(q|k|v|kv|qkv)"

@@ -17,8 +17,8 @@ import numpy as np
 
 from ..records.record import MAKE_LOGITS, ExitRecord
 from ..records.scores import scores_of_record
-from ..utils.abbreviate import short
 from ..utils.files import write_json
+from ..utils.texts import short
 from ..utils.typing import Array, Ints
 from .candidates import Candidates, count_answers
 

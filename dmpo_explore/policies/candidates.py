@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..records.record import ExitRecord
-from ..utils.at_exits import at_exits
-from ..utils.typing import Array, Ints
+from ..utils.typing import Array, Ints, at_exits
 
 
 @dataclass(frozen=True, eq=False)

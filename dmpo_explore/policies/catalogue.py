@@ -15,9 +15,9 @@ from .. import joints
 from ..plugin_needs import file_to_name
 from ..records.record import ExitRecord
 from ..records.scores import SCORES
-from ..utils.abbreviate import short
 from ..utils.files import read_json, write_json
 from ..utils.registry import Joint, lookup, unknown
+from ..utils.texts import short
 from .base import Policy
 from .controls import FixedPolicy, OraclePolicy, RandomPolicy
 from .learned import BudgetedPolicy, GatePolicy

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from array_api_compat import array_namespace
 
 from ..records.record import ExitRecord
-from ..utils.abbreviate import short
+from ..utils.texts import short
 from ..utils.typing import Bools, Ints
 from .base import Policy, State
 from .ranking import floor_shares, share_thresholds

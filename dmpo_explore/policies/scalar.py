@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..records.record import ExitRecord
-from ..utils.abbreviate import short
+from ..utils.texts import short
 from ..utils.typing import Ints
 from .base import Policy
 from .candidates import Candidates, count_reached

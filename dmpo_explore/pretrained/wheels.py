@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 from safetensors.numpy import save_file
 
 from ..utils.files import atomic_file, sha256
-from ..utils.progress import Report
-from ..utils.python_function import python_function
+from ..utils.registry import python_function
+from ..utils.typing import Report
 from .content import content_sha256
 from .conversion import Arrays, dinov2_onnx_to_timm, efficientnet_lite_pth_to_timm
 

@@ -18,8 +18,7 @@ from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..utils.abbreviate import LONGEST, one_line, short
-from ..utils.reading import check_regular, named
+from ..utils.texts import LONGEST, check_regular, named, one_line, short
 from ..utils.typing import Array
 
 WHOLE, WHOLE_OF_MANY = 2**22, 2**26  # bytes: arrays of up to 4 MiB are read whole, where many are mapped 64 MiB

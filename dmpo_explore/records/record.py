@@ -20,10 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..utils.files import atomic_folder, read_json, write_json
-from ..utils.reading import MOST_TEXT
+from ..utils.files import atomic_folder, read_json, read_whole, write_json
 from ..utils.registry import unknown
-from ..utils.replacing import read_whole
+from ..utils.texts import MOST_TEXT
 from ..utils.typing import Array
 from . import validation
 from .arrays import open_array

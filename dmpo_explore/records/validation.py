@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..utils.abbreviate import LONGEST, is_text, one_line, short
 from ..utils.files import read_json
+from ..utils.texts import LONGEST, is_text, one_line, short
 from ..utils.typing import Array
 from .arrays import open_array, pieces, release
 from .scores import LOGITS, SCORES, STORED, leaves, scores_of_record

@@ -24,9 +24,8 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from ..utils.files import atomic_folder, read_json, write_json
+from ..utils.files import atomic_folder, read_json, remove, write_json
 from ..utils.registry import lookup
-from ..utils.replacing import remove
 from ..utils.typing import Array, Ints
 from .arrays import open_array
 from .embedding import feature_embedding

@@ -53,7 +53,7 @@ def record_logits(
     parts, labels = list[dict[str, Array]](), list[Array]()
     for number, (given, targets) in enumerate(batches, start=1):
         name = f"batch {number}"
-        logits, found = _logits(given, name), _array(targets)
+        logits, found = _logits(given, name), _as_array(targets)
         if found.shape != logits.shape[:1]:
             raise ValueError(f"{name}: labels of shape {found.shape} for logits of {len(logits)} images; give one each")
         if parts and logits.shape[1:] != parts[0]["logits"].shape[1:]:
@@ -80,18 +80,18 @@ def record_logits(
 def _logits(given: Any, name: str) -> Array:
     """Logits (b, K, C), float32; a sequence of K arrays (b, C) is stacked."""
     if isinstance(given, list | tuple) and len(given) and all(hasattr(one, "shape") for one in given):
-        exits = [_array(one) for one in given]
+        exits = [_as_array(one) for one in given]
         if len({one.shape for one in exits}) > 1:
             raise ValueError(f"{name}: exits with logits of shapes {[one.shape for one in exits]}; all must be equal")
         logits = np.stack(exits, axis=1)
     else:
-        logits = _array(given)
+        logits = _as_array(given)
     if logits.ndim != 3 or not logits.size:
         raise ValueError(f"{name}: logits have shape {logits.shape}; they must be (images, exits, classes)")
     return logits
 
 
-def _array(given: Any) -> Array:
+def _as_array(given: Any) -> Array:
     """A numpy array; a torch tensor of any device and type becomes one without an import of torch."""
     if hasattr(given, "detach"):
         given = given.detach().cpu()

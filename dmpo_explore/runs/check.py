@@ -17,9 +17,8 @@ from ..data.manifest import manifest_file, read_manifest
 from ..policies.catalogue import policy_from_dict
 from ..records.record import ExitRecord
 from ..records.validation import FORMAT_VERSION
-from ..utils.abbreviate import short
 from ..utils.files import read_json
-from ..utils.reading import read_text
+from ..utils.texts import read_text, short
 from .config_file import with_defaults
 from .history import read_history
 from .other_data import record_name

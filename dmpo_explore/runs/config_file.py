@@ -11,8 +11,8 @@ from typing import Any
 
 from ..config import Config
 from ..utils.files import read_json
-from ..utils.reading import read_text
 from ..utils.registry import Joint
+from ..utils.texts import read_text
 
 
 def read_config(path: Path) -> Config:

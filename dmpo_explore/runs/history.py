@@ -12,8 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..utils.abbreviate import one_line, short
-from ..utils.reading import read_text
+from ..utils.texts import one_line, read_text, short
 
 if TYPE_CHECKING:
     import pandas as pd

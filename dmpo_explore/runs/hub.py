@@ -26,11 +26,9 @@ from ..data.manifest import MANIFESTS, manifest_file
 from ..data.names import READERS
 from ..records.scores import NAME
 from ..records.validation import further_scores
-from ..utils.abbreviate import one_line, short
-from ..utils.disk import FULL
-from ..utils.files import atomic_folder, cache_dir, read_json, sha256, write_json
+from ..utils.files import FULL, atomic_folder, cache_dir, read_json, sha256, staged, write_json
 from ..utils.registry import unknown
-from ..utils.replacing import staged
+from ..utils.texts import one_line, short
 from .hub_card import Pushed, hub_card, hugging_face
 from .run_files import RECORD_FILES, RUN_FILES, RUN_NAME
 from .weights_file import WEIGHTS

@@ -12,8 +12,8 @@ from ..data.known import DATASETS
 from ..policies.base import Policy
 from ..pretrained.weights import is_hub
 from ..records.record import ExitRecord
-from ..utils.at_exits import at_exits
-from ..utils.extras import extra_imports
+from ..utils.lazy import extra_imports
+from ..utils.typing import at_exits
 
 TAGS = ["early-exit", "dynamic-inference", "dmpo", "vision"]
 USE = """## Use

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..utils.abbreviate import short
+from ..utils.texts import short
 from .hub import HubAddress, api_of_hub, named_errors, without_bars
 from .hub_card import hugging_face
 

@@ -29,9 +29,8 @@ from ..fitting.fit import fit_again, made_for
 from ..policies.base import Policy
 from ..policies.catalogue import read_policies
 from ..records.record import ExitRecord
-from ..utils.files import read_json
-from ..utils.reading import read_text
-from ..utils.replacing import moved_aside
+from ..utils.files import moved_aside, read_json
+from ..utils.texts import read_text
 from ..utils.typing import Bools, Ints
 from .config_file import read_config
 from .history import read_history

@@ -21,7 +21,7 @@ from ..data.unlabelled import UnlabelledData
 from ..records.record import ExitRecord
 from ..records.scores import STORED
 from ..utils.files import write_text
-from ..utils.progress import Progress
+from ..utils.typing import Progress
 from .other_data import record_name
 from .run import Run
 from .store import BUNDLED_RUNS

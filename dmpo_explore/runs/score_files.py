@@ -23,8 +23,7 @@ from ..records.arrays import UNREADABLE, read_header
 from ..records.record import ExitRecord, RecordMeta, check_record
 from ..records.scores import SCORES, STORED, scores
 from ..records.validation import MOST_CLASSES, logits_problems
-from ..utils.abbreviate import one_line, short
-from ..utils.reading import check_regular
+from ..utils.texts import check_regular, one_line, short
 from ..utils.typing import Array
 from .score_tables import read_table, some
 

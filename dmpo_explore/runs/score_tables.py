@@ -12,7 +12,7 @@ import numpy as np
 
 from ..data.labels import columns_by_name, whole_number
 from ..records.scores import SCORES, STORED
-from ..utils.abbreviate import one_line, short
+from ..utils.texts import one_line, short
 from ..utils.typing import Array
 
 NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|[+-]?(?:nan|inf(?:inity)?)", re.IGNORECASE)

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..config import OPTIONS, Config, LiveOptions, ModelConfig
-from ..utils.open_options import stored_as
-from ..utils.options import Option, options_of
+from ..utils.options import Option, options_of, stored_as
 from .history import finished_epochs
 from .run import Run
 

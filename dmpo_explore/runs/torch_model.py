@@ -17,7 +17,7 @@ from ..models.merging import merge as merge_tuning
 from ..models.prepared import PRECISIONS, cast_products, prepare
 from ..plugin_needs import naming_changed
 from ..utils.registry import lookup, unknown
-from ..utils.torch_seeding import seeded
+from ..utils.torch_tools import seeded
 from .torch_weights import read_weights, require_same_frozen
 from .weights_file import WEIGHTS, backbone_sha256, read_weights_meta
 

@@ -11,9 +11,8 @@ from safetensors import SafetensorError, safe_open
 from ..config import ModelConfig
 from ..pretrained.weights import find_weights
 from ..pretrained.wheels import SOURCES
-from ..utils.abbreviate import is_text, one_line, short
 from ..utils.files import sha256
-from ..utils.reading import check_regular, named
+from ..utils.texts import check_regular, is_text, named, one_line, short
 
 WEIGHTS = "weights.safetensors"
 MOST_NAME = 1000  # characters of a class's name

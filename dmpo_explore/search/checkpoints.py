@@ -23,9 +23,8 @@ from ..data.manifest import PACKED, PLAIN, Manifest, write_manifest
 from ..runs.history import CHECKPOINT
 from ..runs.store import load_run, runs_root
 from ..training.own_teacher import teacher_name
-from ..utils.extras import extra_imports
-from ..utils.files import atomic_file, atomic_folder, write_json, write_text
-from ..utils.replacing import remove_at_once
+from ..utils.files import atomic_file, atomic_folder, remove_at_once, write_json, write_text
+from ..utils.lazy import extra_imports
 from .goal import Goal, operating_points
 from .study import MARK, POINT, is_own, kept_name, mark_of, read_front, settings_text, trial_name
 from .trial_storage import EPOCH, State, epochs_of, is_given_up, latest, points_of, read_curves

@@ -21,7 +21,7 @@ from ..data.images import open_data
 from ..runs.history import finished_epochs
 from ..runs.store import clear_runs, new_run_path, runs_root
 from ..training.own_teacher import has_own_teacher, teacher_name
-from ..utils.extras import extra_imports
+from ..utils.lazy import extra_imports
 from ..utils.options import read_options
 from .checkpoints import Keeper, remove_trial, tidy, trial_mark
 from .goal import Goal

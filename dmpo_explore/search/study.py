@@ -18,8 +18,8 @@ import pandas as pd
 from ..data.images import open_data
 from ..runs.run_files import RUN_NAME
 from ..runs.store import runs_root
-from ..utils.extras import extra_imports
 from ..utils.files import read_json
+from ..utils.lazy import extra_imports
 from ..utils.registry import unknown
 from .goal import Goal
 from .space import SearchSpace, default_space

@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 from filelock import FileLock, Timeout
 
-from ..utils.extras import extra_imports
+from ..utils.lazy import extra_imports
 from .domains import Choice, Range
 from .learning_curves import LearningCurve
 from .space import Params, SearchSpace

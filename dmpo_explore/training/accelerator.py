@@ -19,8 +19,8 @@ from ..inference.torch_engine import fast_precision
 from ..inference.torch_processes import LONGEST_WAIT
 from ..models.prepared import plain_products
 from ..runs.torch_model import find_device
-from ..utils.abbreviate import few
 from ..utils.registry import unknown
+from ..utils.texts import few
 
 SHORT = 101  # tokens up to which plain attention trains at least as fast on a CPU (measured, bfloat16, AVX-512)
 

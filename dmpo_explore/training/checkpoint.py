@@ -28,10 +28,9 @@ from ..runs.run import Run
 from ..runs.store import new_run_path, runs_root
 from ..runs.torch_weights import save_weights
 from ..runs.weights_file import WEIGHTS
-from ..utils.disk import require_free
-from ..utils.files import atomic_file, atomic_folder, write_text
+from ..utils.files import atomic_file, atomic_folder, require_free, write_text
 from ..utils.processes import is_main_process
-from ..utils.torch_reading import load_tensors
+from ..utils.torch_tools import load_tensors
 from .loop import EpochResult
 from .model_card import own_sections, run_card
 

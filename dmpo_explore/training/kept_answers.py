@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..inference.torch_processes import Processes
-from ..utils.disk import require_free
-from ..utils.files import atomic_file, cache_dir, write_json
-from ..utils.progress import Progress
+from ..utils.files import atomic_file, cache_dir, require_free, write_json
+from ..utils.typing import Progress
 
 FORMAT = 2
 Answers = NDArray[np.float16]

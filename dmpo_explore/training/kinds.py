@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..data.image_set import ImageSet
     from ..data.torch_views import Views
     from ..models.dmpo import DMPO
-    from ..utils.progress import Progress
+    from ..utils.typing import Progress
     from .parts import TrainingPart
     from .teacher import Teacher
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from ..config import Config
 from ..data.images import load_images
 from ..models.factory import build_model
-from ..utils.torch_seeding import seeded
+from ..utils.torch_tools import seeded
 from .kinds import PartSetup, make_parts
 
 

@@ -26,7 +26,7 @@ from ..data.torch_loaders import make_loader
 from ..data.torch_views import MIXED, Views
 from ..inference.torch_processes import Processes
 from ..inference.torch_recording import RECORD_BATCH
-from ..utils.progress import Progress
+from ..utils.typing import Progress
 from .kept_answers import Answer, Answers, KeptAnswers
 from .losses import divergence, label_losses
 from .part_options import AugmentationOptions, TeacherOptions

@@ -29,8 +29,8 @@ from ..runs.run import Run
 from ..runs.store import address, load_run
 from ..runs.torch_model import preprocess_of
 from ..runs.weights_file import WEIGHTS, backbone_sha256, read_weights_meta
-from ..utils.abbreviate import few
 from ..utils.files import sha256
+from ..utils.texts import few
 from .own_teacher import has_own_teacher
 from .part_options import TeacherOptions
 

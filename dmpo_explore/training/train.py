@@ -39,9 +39,8 @@ from ..runs.store import clear_runs, load_run, new_run_path, runs_root
 from ..runs.torch_model import find_device
 from ..runs.torch_weights import require_same_frozen
 from ..utils.processes import n_processes
-from ..utils.progress import Progress
 from ..utils.registry import lookup
-from ..utils.typing import Array
+from ..utils.typing import Array, Progress
 from .accelerator import check_trackers, make_accelerator
 from .augmented_views import make_views
 from .checkpoint import WORKERS_END, RunWriter, held_run, is_finished, read_checkpoint, require_room, unfinished

@@ -1,7 +1,7 @@
 """A run as a page that classifies in the visitor's browser: a folder of static files that any web server hosts.
 
 In: a run with weights and a record, and a fitted policy. Out: the folder, whole or absent: the page, the stages as ONNX
-graphs that it loads one by one, what it plays of the record, pictures, and onnxruntime-web. `shrinking` chooses the
+graphs that it loads one by one, what it plays of the record, pictures, and onnxruntime-web. `shrink_export` chooses the
 weights, `licences` what may be published.
 """
 
@@ -25,12 +25,10 @@ from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..records.scores import SCORES
 from ..runs.run import Run
-from ..utils.abbreviate import data_name
 from ..utils.files import atomic_folder, is_whole, read_json, sealed, write_json, write_text
-from ..utils.progress import Report
 from ..utils.registry import unknown
-from ..utils.typing import Ints
-from . import shrinking
+from ..utils.texts import data_name
+from ..utils.typing import Ints, Report
 from .facts import FORMAT, check_policy, check_resizing, run_facts
 from .licences import PUBLIC_IMAGES, Licence, licence_text, may_be_published
 from .pictures import Pixels, varied, write_pictures, write_running
@@ -38,6 +36,7 @@ from .places import InFolder, PageFiles, file_facts
 from .runtime import PACKAGE, fetch_runtime, vendor_runtime
 from .runtime import VERSION as RUNTIME
 from .shared import slider_of
+from .shrinking import MEASURED, shrink_export
 from .single import PAGE, module_names, page_text
 from .story import story_numbers
 from .tiles import TILES, drawn_score, runner_rows, tile_rows, write_tiles
@@ -209,10 +208,10 @@ def _write_model(
     write_json(stages / MODEL, {key: value for key, value in graphs.items() if key not in ("made_from", "sha256")})
     images: list[Pixels] = []
     if weights != "float32":
-        spread = np.unique(np.linspace(0, record.n_images - 1, shrinking.MEASURED).astype(int))
+        spread = np.unique(np.linspace(0, record.n_images - 1, MEASURED).astype(int))
         with suppress(OSError, ValueError):  # the images are not here
             images = _images(run, record.meta.split, spread)
-    agreement = shrinking.shrink_export(stages, images, weights, report)
+    agreement = shrink_export(stages, images, weights, report)
     note = f"The model computes with {agreement.described()}. The numbers of the slider are those of the record."
     return {
         "stages": _stage_facts(page), "weights": agreement.kind, "weights_note": note,

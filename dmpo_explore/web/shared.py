@@ -10,7 +10,7 @@ from ..policies.base import Policy
 from ..policies.candidates import count_answers
 from ..records.record import ExitRecord
 from ..runs.run import Run
-from ..utils.abbreviate import data_name
+from ..utils.texts import data_name
 from ..utils.typing import Array, Ints
 
 

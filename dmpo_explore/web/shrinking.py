@@ -16,8 +16,7 @@ import numpy.typing as npt
 
 from ..inference.onnx_engine import OnnxEngine
 from ..inference.onnx_weights import KINDS, shrink_graph
-from ..utils.progress import Report
-from ..utils.typing import Ints
+from ..utils.typing import Ints, Report
 
 MEASURED = 1000  # images on which kinds of weights are compared
 ALIKE = 0.99  # of the images keep their exit, and as many their label

@@ -27,7 +27,7 @@ from dmpo_explore.pretrained.content import content_sha256
 from dmpo_explore.pretrained.conversion import dinov2_onnx_to_timm
 from dmpo_explore.pretrained.weights import fetch_weights, find_weights, is_hub
 from dmpo_explore.pretrained.wheels import PIP, SOURCES, WheelSource, size_of
-from dmpo_explore.utils.disk import DiskFullError
+from dmpo_explore.utils.files import DiskFullError
 
 VIT = "vit_small_patch14_dinov2"
 TENSORS = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}

@@ -27,7 +27,7 @@ from dmpo_explore.training.checkpoint import read_checkpoint
 from dmpo_explore.training.loop import EpochResult
 from dmpo_explore.training.schedules import loss_weights
 from dmpo_explore.training.train import default_name, train, train_epochs
-from dmpo_explore.utils.torch_seeding import seeded
+from dmpo_explore.utils.torch_tools import seeded
 
 pytestmark = pytest.mark.usefixtures("runs")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from calls import fails
 
-from dmpo_explore.utils.extras import extra_imports, missing_extra
+from dmpo_explore.utils.lazy import extra_imports, missing_extra
 
 ROOT = Path(__file__).resolve().parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]

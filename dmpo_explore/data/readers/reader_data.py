@@ -17,15 +17,14 @@ import numpy as np
 
 from ...config import DataConfig
 from ...utils.files import expanded
-from ...utils.progress import Progress
-from ...utils.typing import Ints
+from ...utils.typing import Ints, Progress
 from ..image_data import FileRow, ImageData, absolute
 from ..image_set import ChosenImages, ImageSet, Pool, StoredImages, VerifiedImages
 from ..labels import refused, wrong_label
 from ..names import ReaderName, data_dir
 from ..splits import SPLITS, cuts_calibration, divide, split_of
-from . import parts
 from .opening import Keys, OpenedPart
+from .parts import download, open_part, part_names
 
 EVERY = 100  # images between two reports of progress
 
@@ -66,7 +65,7 @@ class ReaderData(ImageData):
 
     @cached_property
     def _parts(self) -> tuple[str, ...]:
-        return parts.part_names(self.name, self._place)
+        return part_names(self.name, self._place)
 
     @cached_property
     def part_of(self) -> dict[str, str]:
@@ -122,13 +121,13 @@ class ReaderData(ImageData):
 
     def _open(self, part: str) -> OpenedPart:
         if part not in self._opened:
-            found = parts.open_part(self.name, part, self._place, self.keys)
+            found = open_part(self.name, part, self._place, self.keys)
             _check_targets(self.name, part, found)
             self._opened[part] = found
         return self._opened[part]
 
     def fetch(self) -> Path:
-        parts.download(self.name, self._place)
+        download(self.name, self._place)
         return self.name.folder or data_dir(self.root)
 
     def fetch_missing(self) -> None:

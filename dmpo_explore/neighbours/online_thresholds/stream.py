@@ -18,8 +18,7 @@ from ...analysis.outcome import Outcome
 from ...analysis.shift import LEVEL, certified_risk, excess_p_value
 from ...policies.base import Policy
 from ...records.record import ExitRecord
-from ...utils.at_exits import at_exits
-from ...utils.typing import Array, Floats, Ints
+from ...utils.typing import Array, Floats, Ints, at_exits
 from .bandit import BanditState, ThresholdBandit, confidence_at
 
 MEASURES = ("accuracy", "flops_fraction", "too_early")

@@ -21,7 +21,7 @@ from ...models.dmpo import DMPO
 from ...models.factory import PLAIN, build_model
 from ...models.predictors import LinearPredictor
 from ...models.stage import Stage
-from ...utils.torch_seeding import seeded
+from ...utils.torch_tools import seeded
 
 MOST = 5000  # training images that the heads are fitted on
 PENALTY = 100.0  # of the squared weights of standardised features, as a sum over the images

@@ -33,7 +33,7 @@ from ...training.train import open_run, training_loader
 from ...training.train_data import hold_out, training_images
 from ...training.validator import Validator, spread
 from ...utils.files import sha256
-from ...utils.progress import Progress
+from ...utils.typing import Progress
 from .distillation import Distillation, Lessons, calibration_losses
 from .options import Slimming, SlimSettings
 from .settings import OF_CONFIG, STEPS_WITHOUT_HEADS, read_settings, resumed_config, slimmed_config

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from ...models.dmpo import DMPO
 from ...models.merging import fold_adapter
 from ...models.tuning import ParallelAdapter, merge_peft
-from ...utils.extras import extra_imports
-from ...utils.progress import Progress
+from ...utils.lazy import extra_imports
+from ...utils.typing import Progress
 from .importance import measure_importance
 from .slim_blocks import set_heads, vit_blocks
 

@@ -11,7 +11,7 @@ from ...search.goal import Goal
 from ...search.learning_curves import LearningCurve
 from ...search.space import Params, SearchSpace
 from ...search.trial_storage import distributions, identity, latest, read_curves
-from ...utils.extras import extra_imports
+from ...utils.lazy import extra_imports
 from .expected_gain import best_candidate
 
 with extra_imports("search", "search"):

@@ -24,7 +24,7 @@ from dmpo_explore.training.checkpoint import read_checkpoint
 from dmpo_explore.training.loop import Validation, fit
 from dmpo_explore.training.parts import Batch
 from dmpo_explore.training.train import train
-from dmpo_explore.utils.torch_seeding import seeded
+from dmpo_explore.utils.torch_tools import seeded
 
 pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
 
