@@ -27,7 +27,7 @@ import dmpo_explore as dx
 from _bundled.plan import PLAN, Planned, planned
 from _common.timing import Arm, in_turn, machine
 from _study.run import Progress, train
-from dmpo_explore.analysis.card_results import write_card_results
+from dmpo_explore.analysis.tables import write_card_results
 from dmpo_explore.runs.timings import TIMINGS
 from dmpo_explore.training.model_card import recount_card
 from dmpo_explore.training.own_teacher import with_own_teacher

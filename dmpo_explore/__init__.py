@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from . import web as web
     from .analysis.evaluation import evaluate_runs as evaluate_runs
     from .analysis.evaluation import fit_run_policy as fit_run_policy
+    from .analysis.metrics import Outcome as Outcome
+    from .analysis.metrics import apply as apply
     from .analysis.metrics import bootstrap_difference as bootstrap_difference
     from .analysis.metrics import summarise as summarise
     from .analysis.metrics import trade_off as trade_off
-    from .analysis.outcome import Outcome as Outcome
-    from .analysis.outcome import apply as apply
     from .attribution.attribute import attribute as attribute
     from .attribution.attribute import compare_exits as compare_exits
     from .attribution.pathways import attribute_pathways as attribute_pathways

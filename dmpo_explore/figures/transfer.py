@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from .style import GREY, as_text, model_colour, model_line, panels, symbol
 
 if TYPE_CHECKING:
-    from ..analysis.transfer import Transfer
+    from ..analysis.shift import Transfer
 
 _EXPECTED = "expected"
 

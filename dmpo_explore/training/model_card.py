@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from ..analysis.card_results import HEADING
+from ..analysis.tables import HEADING
 from ..config import Config, ModelConfig, TrainingConfig
 from ..models.flops import CONVENTION, ModelFlops
 from .kinds import TRAINING_PARTS

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..analysis.evaluation import fit_run_policy
-from ..analysis.outcome import Outcome, apply
+from ..analysis.metrics import Outcome, apply
 from ..inference.onnx_engine import MODEL
 from ..inference.onnx_weights import KINDS
 from ..policies.base import Policy

@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import __version__
-from ..analysis.metrics import accuracy_interval
-from ..analysis.outcome import Outcome
+from ..analysis.metrics import Outcome, accuracy_interval
 from ..analysis.sliders import Slider
 from ..analysis.tables import origin, percent
 from ..figures.style import exit_colours

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.evaluation import fit_run_policy
-from ..analysis.outcome import apply
+from ..analysis.metrics import apply
 from ..policies.base import Policy
 from ..runs.run import Run
 from ..utils.files import clear_leftovers, write_text

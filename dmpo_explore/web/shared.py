@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..analysis.outcome import Outcome
+from ..analysis.metrics import Outcome
 from ..analysis.sliders import Slider, exit_limits, exits_at, slider_counts
 from ..policies.base import Policy
 from ..policies.candidates import count_answers

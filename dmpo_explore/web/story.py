@@ -17,9 +17,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from ..analysis.calibration import reliability_table
-from ..analysis.class_metrics import best_and_worst, class_metrics
 from ..analysis.evaluation import evaluate_runs
-from ..analysis.outcome import Outcome
+from ..analysis.metrics import Outcome, best_and_worst, class_metrics
 from ..analysis.tables import describe
 from ..runs.run import Run
 from ..runs.weights_file import WEIGHTS

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.outcome import Outcome
+from ..analysis.metrics import Outcome
 from ..analysis.sliders import Slider
 from ..data.splits import stratified_rows
 from ..policies.base import Policy

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from synthetic import DEPLOYABLE, make_record, ready_policy
 
 from dmpo_explore.analysis.decision_trace import most_probable, telling_image, trace_decision
-from dmpo_explore.analysis.outcome import Outcome, apply
+from dmpo_explore.analysis.metrics import Outcome, apply
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.controls import OraclePolicy

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ...analysis.outcome import Outcome
+from ...analysis.metrics import Outcome
 from ...analysis.shift import LEVEL, certified_risk, excess_p_value
 from ...policies.base import Policy
 from ...records.record import ExitRecord
