@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from .analysis.metrics import bootstrap_difference as bootstrap_difference
     from .analysis.metrics import summarise as summarise
     from .analysis.metrics import trade_off as trade_off
+    from .attribution.attribute import Attribution as Attribution
+    from .attribution.attribute import ExitComparison as ExitComparison
     from .attribution.attribute import attribute as attribute
     from .attribution.attribute import compare_exits as compare_exits
     from .attribution.pathways import attribute_pathways as attribute_pathways
-    from .attribution.results import Attribution as Attribution
-    from .attribution.results import ExitComparison as ExitComparison
     from .config import OPTIONS as OPTIONS
     from .config import Config as Config
     from .config import DataConfig as DataConfig

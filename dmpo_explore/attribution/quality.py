@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..utils.torch_tools import seeded
 from ..utils.typing import Array, Progress
-from .cells import cell_index
+from .exit_model import cell_index
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from dmpo_explore.attribution.cache import cache_folder, fingerprint, key, read, write
+from dmpo_explore.attribution.attribute import cache_folder, fingerprint, key, read, write
 
 ARRAYS = {
     "heat": np.ones((8, 8), np.float32),
