@@ -14,8 +14,7 @@ from ..config import Config, DataConfig
 from ..data.image_data import ImageData, absolute
 from ..data.image_set import ImageSet
 from ..data.images import open_data
-from ..data.manifest import manifest_splits
-from ..data.manifest_check import Differences, manifest_check
+from ..data.manifest import Differences, manifest_check, manifest_splits
 from ..data.splits import SPLITS
 from ..data.unlabelled import UnlabelledData
 from ..records.record import ExitRecord

@@ -17,7 +17,7 @@ from .part_options import AugmentationOptions, SecondPhaseOptions, TeacherOption
 if TYPE_CHECKING:
     from ..config import Config
     from ..data.image_set import ImageSet
-    from ..data.torch_views import Views
+    from ..data.torch_loaders import Views
     from ..models.dmpo import DMPO
     from ..utils.typing import Progress
     from .parts import TrainingPart

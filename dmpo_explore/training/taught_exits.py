@@ -21,9 +21,7 @@ from torch import Tensor
 
 from ..config import Preprocess, TrainingConfig
 from ..data.image_set import ImageSet
-from ..data.torch_augmentation import AREA, STRENGTHS
-from ..data.torch_loaders import make_loader
-from ..data.torch_views import MIXED, Views
+from ..data.torch_loaders import AREA, MIXED, STRENGTHS, Views, make_loader
 from ..inference.torch_processes import Processes
 from ..inference.torch_recording import RECORD_BATCH
 from ..utils.typing import Progress

@@ -24,8 +24,7 @@ from ..data.check import check_data
 from ..data.image_set import ImageSet
 from ..data.images import open_data
 from ..data.manifest import make_manifest
-from ..data.torch_loaders import make_loader
-from ..data.torch_views import Views
+from ..data.torch_loaders import Views, make_loader
 from ..data.unlabelled import UNLABELLED
 from ..inference.torch_engine import fast_precision
 from ..models.dmpo import DMPO

@@ -106,8 +106,8 @@ def of_timm(folder: Path, label: Any) -> None:
     targets = [label if i == 2 else i % 2 for i in range(40)]
     images = StoredImages([f"train/{i}" for i in range(40)], lambda i: b"")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dmpo_explore.data.readers.parts.part_names", lambda *_: ("train",))
-        patch.setattr("dmpo_explore.data.readers.parts.open_part", lambda *_: OpenedPart(images, targets))
+        patch.setattr("dmpo_explore.data.readers.reader_data.part_names", lambda *_: ("train",))
+        patch.setattr("dmpo_explore.data.readers.reader_data.open_part", lambda *_: OpenedPart(images, targets))
         ReaderData(DataConfig("torch/made-up", root=str(folder)), ReaderName("torch", "made-up")).read("train")
 
 
