@@ -126,7 +126,7 @@ def step_line(step: SearchStep) -> str:
 
 def draw_front(front: SearchFront, path: Path) -> None:
     """Write the front as an HTML page, whole or not at all."""
-    from ..figures.search import front_figure
+    from ..figures.study import front_figure
 
     text = front_figure(front.table, front.epochs, "plotly_white").to_html(include_plotlyjs=True)
     write_text(path, text)

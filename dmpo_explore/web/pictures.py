@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from ..figures.thumbnails import EXACT, smaller_image
+from ..figures.wall import EXACT, smaller_image
 from ..utils.typing import Ints
 from .places import PageFiles
 
