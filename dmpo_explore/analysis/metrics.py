@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..fitting.sweep import realised_flops, sweep
+from ..fitting.fit import realised_flops, sweep
 from ..fitting.temperature import scored_record
 from ..policies.base import Policy
 from ..records.cascade import may_be_same_images

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..fitting.sweep import sweep
+from ..fitting.fit import sweep
 from ..records.record import ExitRecord
 from ..utils.options import check_options, option, read_options
 from ..utils.typing import Array
