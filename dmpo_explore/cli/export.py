@@ -17,7 +17,7 @@ from .output import Bar, print_result, say, stopped_writing
 from .root import Device, Json, RunName, app
 
 if TYPE_CHECKING:
-    from ..inference.torch_predict import Prediction
+    from ..inference.torch_engine import Prediction
     from ..policies.base import Policy
     from ..runs.run import Run
 
@@ -74,7 +74,7 @@ def export(
     changes = None
     if precision == "int8":
         from ..inference.onnx_engine import POLICY
-        from ..inference.torch_export_int8 import compared
+        from ..inference.torch_export import compared
         from ..policies.catalogue import load_policy
 
         fitted, changes = load_policy(path / POLICY), compared(path)
@@ -116,7 +116,7 @@ def _graphs(
 
         check_policy(policy)
     if serve:
-        from ..inference.export_service import check_service
+        from ..inference.export_texts import check_service
 
         check_service(policy)
     from ..inference.torch_export import export_run, is_exported
@@ -124,7 +124,7 @@ def _graphs(
     if not force and place.exists() and is_exported(run, place, policy, precision=precision):
         path = place  # only its single graph or its service is missing
     elif precision == "int8":
-        from ..inference.torch_export_int8 import export_int8
+        from ..inference.torch_export import export_int8
 
         path = export_int8(
             run, place, policy, force=force, progress=lambda what, done, total: bar.to(done, total, what)
@@ -136,7 +136,7 @@ def _graphs(
 
         join_stages(path)
     if serve:
-        from ..inference.export_service import add_service
+        from ..inference.export_texts import add_service
 
         add_service(path)
     return path
@@ -173,7 +173,7 @@ def predict(
     if not any(file.exists() for file in files):  # before the model is loaded, which takes seconds
         raise FileNotFoundError(f"no file {', '.join(map(str, files[:3]))}{' …' * (len(files) > 3)}")
     fitted = fit_typed(opened, settings)
-    from ..inference.torch_predict import predict_files
+    from ..inference.torch_engine import predict_files
 
     found = predict_files(opened, files, fitted, device=device, batch_size=batch_size)
     if output is None:
@@ -205,7 +205,7 @@ def _write(
 
     What comes before the first row is passed on, so that an earlier file stays.
     """
-    from ..inference.torch_predict import write_csv
+    from ..inference.torch_engine import write_csv
 
     rows: list[Prediction] = []
     with Bar(hide=hide) as bar:

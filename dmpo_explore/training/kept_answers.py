@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..inference.torch_processes import Processes
+from ..inference.torch_recording import Processes
 from ..utils.files import atomic_file, cache_dir, require_free, write_json
 from ..utils.typing import Progress
 

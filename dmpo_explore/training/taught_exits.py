@@ -22,8 +22,7 @@ from torch import Tensor
 from ..config import Preprocess, TrainingConfig
 from ..data.image_set import ImageSet
 from ..data.torch_loaders import AREA, MIXED, STRENGTHS, Views, make_loader
-from ..inference.torch_processes import Processes
-from ..inference.torch_recording import RECORD_BATCH
+from ..inference.torch_recording import RECORD_BATCH, Processes
 from ..utils.typing import Progress
 from .kept_answers import Answer, Answers, KeptAnswers
 from .losses import divergence, label_losses

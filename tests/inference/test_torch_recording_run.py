@@ -27,8 +27,7 @@ from dmpo_explore.data.image_set import ImageSet, VerifiedFiles
 from dmpo_explore.data.images import load_images
 from dmpo_explore.data.torch_loaders import MOST_READERS, batches_of, make_loader, reading_workers
 from dmpo_explore.inference import torch_recording
-from dmpo_explore.inference.torch_processes import Processes, join_processes
-from dmpo_explore.inference.torch_recording import record_run, record_split
+from dmpo_explore.inference.torch_recording import Processes, join_processes, record_run, record_split
 from dmpo_explore.models.dmpo import DMPO
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.records.writer import RecordWriter
