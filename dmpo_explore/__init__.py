@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from .inference.torch_recording import record_split as record_split
     from .inspection.cka import linear_cka as linear_cka
     from .inspection.conflict import gradient_conflict as gradient_conflict
-    from .inspection.probes import probe_stages as probe_stages
+    from .inspection.tokens import probe_stages as probe_stages
     from .inspection.tokens import stage_tokens as stage_tokens
     from .models.backbone import Backbone as Backbone
     from .models.dmpo import DMPO as DMPO
