@@ -15,7 +15,7 @@ import pytest
 from background import CONFIG, DEAF, SLEEPS, become, state, wait
 
 from dmpo_explore import jobs
-from dmpo_explore.jobs import job as job_module
+from dmpo_explore.jobs import jobs as job_module
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 

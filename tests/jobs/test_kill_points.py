@@ -21,13 +21,12 @@ from background import wait
 from tiny import tiny_config
 from typer.testing import CliRunner
 
-import dmpo_explore.jobs.process as starting
+import dmpo_explore.jobs.jobs as starting
 from _faults.kill_points import Killed, copied_at_renames
 from dmpo_explore import jobs
 from dmpo_explore.cli import app
-from dmpo_explore.jobs.job import Job
+from dmpo_explore.jobs.jobs import PROCESS_GONE, Job
 from dmpo_explore.jobs.progress_file import DONE
-from dmpo_explore.jobs.status import PROCESS_GONE
 from dmpo_explore.runs.history import CHECKPOINT, checkpoint_epoch, finished_epochs
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import runs_root
