@@ -134,7 +134,7 @@ def _policy(record: dx.ExitRecord) -> Any:
 def _export(model: dx.DMPO, policy: Any) -> None:
     """The export compares every graph with its stage in onnxruntime, and raises where they differ."""
     from dmpo_explore.inference.torch_export import export_model
-    from dmpo_explore.models.merging import merge
+    from dmpo_explore.models.tuning import merge
 
     merge(model)
     with tempfile.TemporaryDirectory() as folder:

@@ -22,7 +22,7 @@ from torch import Tensor
 from ..data.image_files import find_images, open_image
 from ..data.torch_loaders import make_transform
 from ..models.dmpo import DMPO, evaluating
-from ..models.prepared import PRECISIONS as PRECISIONS
+from ..models.predictors import PRECISIONS as PRECISIONS
 from ..policies.base import Policy
 from ..runs.run import Run
 from ..utils.registry import lookup

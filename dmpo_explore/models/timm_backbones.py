@@ -37,9 +37,7 @@ from ..config import Preprocess
 from ..utils.lazy import hub_cache, local_only
 from ..utils.texts import one_line
 from .backbone import Backbone
-from .cut import Parts, cut_by_rule, over_tokens, proved, sequences
-from .split import split
-from .trace import CutError
+from .cut import CutError, Parts, cut_by_rule, over_tokens, proved, sequences, split
 
 
 class Embedding(nn.Module):

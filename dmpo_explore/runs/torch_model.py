@@ -13,8 +13,8 @@ from ..data.image_set import ImageSet
 from ..data.torch_loaders import make_transform
 from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference, for_shapes
-from ..models.merging import merge as merge_tuning
-from ..models.prepared import PRECISIONS, cast_products, prepare
+from ..models.predictors import PRECISIONS, cast_products, prepare
+from ..models.tuning import merge as merge_tuning
 from ..plugin_needs import naming_changed
 from ..utils.registry import lookup, unknown
 from ..utils.torch_tools import seeded

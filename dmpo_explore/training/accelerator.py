@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..config import TrainingConfig
 from ..inference.torch_engine import fast_precision
 from ..inference.torch_recording import LONGEST_WAIT
-from ..models.prepared import plain_products
+from ..models.predictors import plain_products
 from ..runs.torch_model import find_device
 from ..utils.registry import unknown
 from ..utils.texts import few

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..models.second_order import at_least_float32
+from ..models.predictors import at_least_float32
 from ..utils.registry import lookup
 
 if TYPE_CHECKING:

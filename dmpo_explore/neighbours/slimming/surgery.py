@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ...models.dmpo import DMPO
-from ...models.merging import fold_adapter
-from ...models.tuning import ParallelAdapter, merge_peft
+from ...models.tuning import ParallelAdapter, fold_adapter, merge_peft
 from ...utils.lazy import extra_imports
 from ...utils.typing import Progress
 from .importance import measure_importance
