@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from dmpo_explore.config import ModelConfig, TrainingConfig
 from dmpo_explore.models.factory import build_model
-from dmpo_explore.neighbours.slimming.distillation import (
+from dmpo_explore.neighbours.slimming.slim import (
     Distillation,
     Lessons,
     Taught,

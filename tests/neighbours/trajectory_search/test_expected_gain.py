@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from search_settings import trial
 
-from dmpo_explore.neighbours.trajectory_search.expected_gain import (
+from dmpo_explore.neighbours.trajectory_search.proposals import (
     ENOUGH,
     _followed,
     attained,
