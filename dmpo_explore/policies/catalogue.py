@@ -19,11 +19,19 @@ from ..utils.files import read_json, write_json
 from ..utils.registry import Joint, lookup, unknown
 from ..utils.texts import short
 from .base import Policy
-from .controls import FixedPolicy, OraclePolicy, RandomPolicy
 from .learned import BudgetedPolicy, GatePolicy
-from .rules import ConfidencePolicy, EntropyPolicy, MarginPolicy, PatienceConfidencePolicy, PatiencePolicy
+from .ranking import ScorePolicy
+from .rules import (
+    ConfidencePolicy,
+    EntropyPolicy,
+    FixedPolicy,
+    MarginPolicy,
+    OraclePolicy,
+    PatienceConfidencePolicy,
+    PatiencePolicy,
+    RandomPolicy,
+)
 from .running import RunningPolicy
-from .scalar import ScorePolicy
 
 
 def check_policy(name: str, kind: type[Policy]) -> None:

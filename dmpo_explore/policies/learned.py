@@ -21,9 +21,8 @@ from ..records.record import ExitRecord
 from ..utils.texts import short
 from ..utils.typing import Bools, Ints
 from .base import Policy, State
-from .ranking import floor_shares, share_thresholds
+from .ranking import ScorePolicy, floor_shares, share_thresholds
 from .rules import ConfidencePolicy, repeats, zeros
-from .scalar import ScorePolicy
 
 FEATURES = ("log-odds", "entropy", "margin", "repeats", "log-odds before", "margin before")
 CLIP = 1e-3  # of confidence before its log-odds, so that float noise near 1 stays small

@@ -6,8 +6,7 @@ import numpy as np
 
 from ..analysis.metrics import Outcome
 from ..analysis.sliders import Slider, exit_limits, exits_at, slider_counts
-from ..policies.base import Policy
-from ..policies.candidates import count_answers
+from ..policies.base import Policy, count_answers
 from ..records.record import ExitRecord
 from ..runs.run import Run
 from ..utils.texts import data_name
