@@ -20,8 +20,7 @@ import pandas as pd
 from ..fitting.fit import realised_flops, sweep
 from ..fitting.temperature import scored_record
 from ..policies.base import Policy
-from ..records.cascade import may_be_same_images
-from ..records.record import ExitRecord
+from ..records.record import ExitRecord, may_be_same_images
 from ..utils.typing import Array, Bools, Floats, Ints, at_exits
 
 FEW = 20  # answers that differ: with fewer, resampled ones say little of other images

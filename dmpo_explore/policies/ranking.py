@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ..records.arrays import release
 from ..records.record import ExitRecord
+from ..records.validation import release
 from ..utils.texts import short
 from ..utils.typing import Array, Ints
 from .base import Candidates, Policy, count_reached

@@ -19,10 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from ..data.labels import refused, wrong_label
-from ..records.arrays import UNREADABLE, read_header
 from ..records.record import ExitRecord, RecordMeta, check_record
 from ..records.scores import SCORES, STORED, scores
-from ..records.validation import MOST_CLASSES, logits_problems
+from ..records.validation import MOST_CLASSES, UNREADABLE, logits_problems, read_header
 from ..utils.texts import check_regular, one_line, short
 from ..utils.typing import Array
 from .score_tables import read_table, some

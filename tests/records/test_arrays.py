@@ -12,9 +12,9 @@ import psutil
 import pytest
 from synthetic import make_record
 
-from dmpo_explore.records import arrays
-from dmpo_explore.records.arrays import open_array, release
+from dmpo_explore.records import validation as arrays
 from dmpo_explore.records.record import ExitRecord
+from dmpo_explore.records.validation import open_array, release
 
 
 def n_files() -> int:
