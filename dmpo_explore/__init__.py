@@ -76,8 +76,8 @@ if TYPE_CHECKING:
     from .policies.running import hold_budget as hold_budget
     from .pretrained.weights import fetch_weights as fetch_weights
     from .records.record import ExitRecord as ExitRecord
-    from .runs.any_model import record_logits as record_logits
     from .runs.run import Run as Run
+    from .runs.score_files import record_logits as record_logits
     from .runs.store import list_runs as list_runs
     from .runs.store import load_run as load_run
     from .search.search_run import run_search as run_search

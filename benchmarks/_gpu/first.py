@@ -39,7 +39,7 @@ from dmpo_explore.inference.torch_compile import (
 )  # fmt: skip
 from dmpo_explore.inference.torch_engine import as_step, autocast, infer
 from dmpo_explore.jobs.estimate import measure_rates
-from dmpo_explore.runs.history import finished_epochs
+from dmpo_explore.runs.run_files import finished_epochs
 from dmpo_explore.runs.store import runs_root
 from dmpo_explore.utils.files import write_json
 

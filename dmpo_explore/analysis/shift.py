@@ -23,8 +23,8 @@ from ..policies.base import Policy
 from ..policies.catalogue import POLICIES
 from ..policies.running import hold_budget
 from ..records.record import ExitRecord
-from ..runs.other_data import record_name, recorded_elsewhere
 from ..runs.run import Run
+from ..runs.run_files import record_name, recorded_elsewhere
 from ..utils.registry import lookup
 from .calibration import expected_error
 from .metrics import accuracy_interval, apply

@@ -84,7 +84,7 @@ def publish(
     from ..runs.store import load_run
 
     if hub is not None:
-        from ..runs.hub_space import check_space_name
+        from ..runs.hub import check_space_name
 
         check_space_name(hub)  # before the work
     opened = load_run(run)
@@ -97,7 +97,7 @@ def publish(
             opened, out or Path(temporary) / "page", fitted, model=model, force=force, **how
         )
         if hub is not None:
-            from ..runs.hub_space import push_page
+            from ..runs.hub import push_page
 
             address = push_page(path, hub, opened.name, private=private, license=licence or "")
             answer, lines = answer | {"address": address}, [*(lines if out else []), address]

@@ -154,8 +154,8 @@ def record_splits(
     from ..analysis.tables import write_card_results
     from ..fitting.fit import few_images
     from ..inference.torch_recording import record_run
-    from ..runs.other_data import record_name
     from ..runs.run_data import fits_policies
+    from ..runs.run_files import record_name
     from ..runs.store import clear_runs
 
     rows: list[dict[str, Any]] = []

@@ -24,7 +24,7 @@ import numpy as np
 from ..policies.base import Policy
 from ..policies.catalogue import POLICIES
 from ..records.record import ExitRecord
-from ..runs.weights_file import WEIGHTS
+from ..runs.run_files import WEIGHTS
 from ..utils.files import cache_dir, remove, sha256
 from ..utils.registry import lookup
 from ..utils.typing import Floats, Ints, at_exits

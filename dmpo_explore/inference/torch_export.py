@@ -30,9 +30,9 @@ from ..policies.base import Policy, not_deployable
 from ..policies.catalogue import load_policy
 from ..pretrained.wheels import known_licence
 from ..records.record import ExitRecord
-from ..runs.any_model import record_logits
 from ..runs.run import Run
-from ..runs.weights_file import WEIGHTS
+from ..runs.run_files import WEIGHTS
+from ..runs.score_files import record_logits
 from ..utils.files import (
     atomic_folder,
     clear_leftovers,

@@ -34,13 +34,12 @@ from ..policies.catalogue import write_policies
 from ..records.record import ExitRecord, RecordMeta, check_record, refuse_overwriting
 from ..records.scores import STORED, scores_of_record
 from ..records.writer import RecordWriter
-from ..runs.other_data import record_name
 from ..runs.run import Run
 from ..runs.run_data import checked_images, fits_policies, other_config, other_images
+from ..runs.run_files import WEIGHTS, read_weights_meta, record_name
 from ..runs.store import BUNDLED_RUNS, clear_runs
 from ..runs.timings import StageTimes
 from ..runs.torch_model import find_device
-from ..runs.weights_file import WEIGHTS, read_weights_meta
 from ..utils.files import read_json, sha256, write_json
 from ..utils.processes import n_processes
 from ..utils.typing import Array, Progress

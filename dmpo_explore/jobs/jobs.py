@@ -26,13 +26,10 @@ from filelock import FileLock, Timeout
 from ..config import Config
 from ..data.images import open_data
 from ..pretrained.weights import find_weights
-from ..runs.config_file import read_config
-from ..runs.history import finished_epochs
 from ..runs.run import Run, outdated_splits
 from ..runs.run_data import default_splits
-from ..runs.run_files import RUN_NAME
+from ..runs.run_files import RUN_NAME, WEIGHTS, finished_epochs, read_config
 from ..runs.store import BUNDLED_RUNS, clear_runs, new_run_path, runs_root
-from ..runs.weights_file import WEIGHTS
 from ..utils.files import read_json, write_json, write_text
 from .estimate import Rates
 from .progress_file import DONE, Progress, read_progress

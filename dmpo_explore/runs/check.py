@@ -19,13 +19,18 @@ from ..records.record import ExitRecord
 from ..records.validation import FORMAT_VERSION
 from ..utils.files import read_json
 from ..utils.texts import read_text, short
-from .config_file import with_defaults
-from .history import read_history
-from .other_data import record_name
 from .run import Run
-from .run_files import RECORD_FILES, RUN_FILES
+from .run_files import (
+    RECORD_FILES,
+    RUN_FILES,
+    WEIGHTS,
+    of_other_weights,
+    read_class_names,
+    read_history,
+    record_name,
+    with_defaults,
+)
 from .timings import TIMINGS, read_timings
-from .weights_file import WEIGHTS, of_other_weights, read_class_names
 
 RUN, RECORD = "run", "record"
 

@@ -32,10 +32,7 @@ from ..records.record import ExitRecord
 from ..utils.files import moved_aside, read_json
 from ..utils.texts import read_text
 from ..utils.typing import Bools, Ints
-from .config_file import read_config
-from .history import read_history
-from .other_data import images_again
-from .weights_file import WEIGHTS, of_other_weights, read_class_names
+from .run_files import WEIGHTS, images_again, of_other_weights, read_class_names, read_config, read_history
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -21,8 +21,8 @@ from ..records.record import ExitRecord
 from ..records.scores import STORED
 from ..utils.files import write_text
 from ..utils.typing import Progress
-from .other_data import record_name
 from .run import Run
+from .run_files import record_name
 from .store import BUNDLED_RUNS
 
 

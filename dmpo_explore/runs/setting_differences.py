@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import OPTIONS, Config, LiveOptions, ModelConfig
 from ..utils.options import Option, options_of, stored_as
-from .history import finished_epochs
 from .run import Run
+from .run_files import finished_epochs
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,7 +20,7 @@ import pandas as pd
 
 from ..config import Config
 from ..data.manifest import PACKED, PLAIN, Manifest, write_manifest
-from ..runs.history import CHECKPOINT
+from ..runs.run_files import CHECKPOINT
 from ..runs.store import load_run, runs_root
 from ..training.own_teacher import teacher_name
 from ..utils.files import atomic_file, atomic_folder, remove_at_once, write_json, write_text
@@ -99,7 +99,7 @@ class Keeper:
     def _keep(
         self, model: DMPO, epoch: int, record: ExitRecord, history: pd.DataFrame, entry: Mapping[str, Any]
     ) -> None:
-        from ..runs.torch_weights import save_weights
+        from ..runs.torch_model import save_weights
 
         config, path = self._trained_with(epoch), runs_root() / kept_name(self.study, self.number, epoch)
         with atomic_folder(path) as folder:

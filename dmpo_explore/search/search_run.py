@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..data.images import open_data
-from ..runs.history import finished_epochs
+from ..runs.run_files import finished_epochs
 from ..runs.store import clear_runs, new_run_path, runs_root
 from ..training.own_teacher import has_own_teacher, teacher_name
 from ..utils.lazy import extra_imports

@@ -22,12 +22,10 @@ from ..data.image_set import ImageSet
 from ..data.manifest import Manifest, write_manifest
 from ..models.dmpo import DMPO
 from ..models.flops import ModelFlops
-from ..runs.config_file import read_config
-from ..runs.history import CHECKPOINT, checkpoint_epoch, finished_epochs
 from ..runs.run import Run
+from ..runs.run_files import CHECKPOINT, WEIGHTS, checkpoint_epoch, finished_epochs, read_config
 from ..runs.store import new_run_path, runs_root
-from ..runs.torch_weights import save_weights
-from ..runs.weights_file import WEIGHTS
+from ..runs.torch_model import save_weights
 from ..utils.files import atomic_file, atomic_folder, require_free, write_text
 from ..utils.processes import is_main_process
 from ..utils.torch_tools import load_tensors

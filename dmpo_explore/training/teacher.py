@@ -24,11 +24,10 @@ from ..data.images import open_data
 from ..data.manifest import Manifest
 from ..inference.torch_engine import autocast
 from ..models.dmpo import DMPO
-from ..runs.history import finished_epochs
 from ..runs.run import Run
+from ..runs.run_files import WEIGHTS, backbone_sha256, finished_epochs, read_weights_meta
 from ..runs.store import address, load_run
 from ..runs.torch_model import preprocess_of
-from ..runs.weights_file import WEIGHTS, backbone_sha256, read_weights_meta
 from ..utils.files import sha256
 from ..utils.texts import few
 from .own_teacher import has_own_teacher

@@ -30,13 +30,11 @@ from ..inference.torch_engine import fast_precision
 from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference
 from ..models.flops import ModelFlops, config_flops, measure_flops
-from ..runs.history import CHECKPOINT, checkpoint_epoch
-from ..runs.other_data import short_name
 from ..runs.run import Run
 from ..runs.run_data import located
+from ..runs.run_files import CHECKPOINT, checkpoint_epoch, short_name
 from ..runs.store import clear_runs, load_run, new_run_path, runs_root
-from ..runs.torch_model import find_device
-from ..runs.torch_weights import require_same_frozen
+from ..runs.torch_model import find_device, require_same_frozen
 from ..utils.processes import n_processes
 from ..utils.registry import lookup
 from ..utils.typing import Array, Progress

@@ -21,7 +21,7 @@ from ..analysis.evaluation import evaluate_runs
 from ..analysis.metrics import Outcome, best_and_worst, class_metrics
 from ..analysis.tables import describe
 from ..runs.run import Run
-from ..runs.weights_file import WEIGHTS
+from ..runs.run_files import WEIGHTS
 
 LEAST = 20  # images of a point of the reliability diagram
 CLASSES = 10  # of the earliest, and of the deepest

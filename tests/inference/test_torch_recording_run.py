@@ -33,8 +33,7 @@ from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.records.writer import RecordWriter
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_model import load_model
-from dmpo_explore.runs.torch_weights import save_weights
+from dmpo_explore.runs.torch_model import load_model, save_weights
 from dmpo_explore.training.train import train
 
 SIZE, BATCHES = 100, 4  # the test split has 359 images: the last batch is short

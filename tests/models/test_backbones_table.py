@@ -30,7 +30,7 @@ from dmpo_explore.plugins import load_plugin, unload
 from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_weights import read_weights, save_weights
+from dmpo_explore.runs.torch_model import read_weights, save_weights
 
 pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
 

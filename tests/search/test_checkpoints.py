@@ -17,7 +17,7 @@ from synthetic import make_record
 from dmpo_explore.config import Config, ModelConfig
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_weights import read_weights
+from dmpo_explore.runs.torch_model import read_weights
 from dmpo_explore.search import checkpoints
 from dmpo_explore.search.checkpoints import Keeper, remove_trial, tidy, trial_mark
 from dmpo_explore.search.goal import Goal, operating_points

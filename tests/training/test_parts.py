@@ -21,7 +21,7 @@ from dmpo_explore.config import Config
 from dmpo_explore.data.image_set import ImageSet
 from dmpo_explore.data.labels import MISSING
 from dmpo_explore.runs.run import Run
-from dmpo_explore.runs.torch_weights import read_weights
+from dmpo_explore.runs.torch_model import read_weights
 from dmpo_explore.training.accelerator import make_accelerator
 from dmpo_explore.training.checkpoint import read_checkpoint
 from dmpo_explore.training.joined_parts import JoinedParts

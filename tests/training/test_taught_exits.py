@@ -19,7 +19,7 @@ from dmpo_explore.config import Config
 from dmpo_explore.data.image_set import ImageSet
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_weights import read_weights
+from dmpo_explore.runs.torch_model import read_weights
 from dmpo_explore.training import taught_exits
 from dmpo_explore.training.augmented_views import make_views
 from dmpo_explore.training.kinds import TRAINING_PARTS, PartKind

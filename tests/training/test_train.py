@@ -21,7 +21,7 @@ from dmpo_explore.models.factory import build_model
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_weights import read_weights
+from dmpo_explore.runs.torch_model import read_weights
 from dmpo_explore.training import validator
 from dmpo_explore.training.checkpoint import read_checkpoint
 from dmpo_explore.training.loop import EpochResult

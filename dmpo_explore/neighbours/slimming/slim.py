@@ -24,10 +24,9 @@ from ...inference.torch_engine import autocast
 from ...models.dmpo import DMPO
 from ...models.factory import build_model, build_reference
 from ...models.flops import measure_flops
-from ...runs.history import CHECKPOINT
 from ...runs.run import Run
+from ...runs.run_files import CHECKPOINT, WEIGHTS
 from ...runs.store import load_run, new_run_path
-from ...runs.weights_file import WEIGHTS
 from ...training.accelerator import PreparedForward, make_accelerator
 from ...training.checkpoint import RunWriter, read_checkpoint, require_room
 from ...training.kinds import PartSetup, make_parts

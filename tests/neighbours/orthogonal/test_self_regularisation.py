@@ -24,7 +24,7 @@ from dmpo_explore.neighbours.orthogonal.self_regularisation import (
     make_anchor,
 )
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_weights import read_weights
+from dmpo_explore.runs.torch_model import read_weights
 from dmpo_explore.training.checkpoint import read_checkpoint
 from dmpo_explore.training.loop import Validation, fit
 from dmpo_explore.training.parts import Batch
