@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from dmpo_explore.search.checkpoints import MARK
+from dmpo_explore.search.search_run import MARK
 from dmpo_explore.search.study import IDENTITY, load_front
 from dmpo_explore.utils.torch_tools import load_tensors
 

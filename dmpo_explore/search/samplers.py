@@ -14,8 +14,7 @@ from ..utils.options import OpenPart, check_options, open_part, option
 from ..utils.registry import lookup
 
 if TYPE_CHECKING:
-    from .goal import Goal
-    from .learning_curves import LearningCurve
+    from .goal import Goal, LearningCurve
     from .space import SearchSpace
 
 

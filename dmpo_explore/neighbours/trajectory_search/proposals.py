@@ -20,10 +20,9 @@ from scipy.linalg import cholesky, solve_triangular
 from scipy.spatial.distance import cdist
 from scipy.special import ndtr
 
-from ...search.goal import Goal
-from ...search.learning_curves import LearningCurve, all_points
+from ...search.goal import Goal, LearningCurve, all_points
 from ...search.space import Params, SearchSpace
-from ...search.trial_storage import distributions, identity, latest, read_curves
+from ...search.study import distributions, identity, latest, read_curves
 from ...utils.lazy import extra_imports
 from ...utils.typing import Array
 

@@ -14,8 +14,7 @@ from dmpo_explore.neighbours.trajectory_search.proposals import (
     can_extend,
     expected_improvement,
 )
-from dmpo_explore.search.goal import Goal
-from dmpo_explore.search.learning_curves import LearningCurve, all_points
+from dmpo_explore.search.goal import Goal, LearningCurve, all_points
 
 GOAL = Goal()
 
