@@ -103,7 +103,7 @@ def _recount(run: Run, as_json: bool) -> None:
     """Count the FLOPs of a run's records again and print them."""
     from ..analysis.tables import write_card_results
     from ..inference.torch_recount import recount_run, run_flops
-    from ..training.model_card import recount_card
+    from ..training.checkpoint import recount_card
 
     rows: list[dict[str, Any]] = [
         {"split": split, "flops": list(meta.flops), "reference_flops": meta.reference_flops, "counted": meta.counted}

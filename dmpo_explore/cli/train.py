@@ -13,9 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..jobs.progress_file import ProgressFile
-from ..training.own_teacher import has_own_teacher, teacher_name
-from ..training.part_options import TeacherOptions
-from ..training.recipes import RECIPES, described_recipes, with_recipe
+from ..training.part_options import (
+    RECIPES,
+    TeacherOptions,
+    described_recipes,
+    has_own_teacher,
+    teacher_name,
+    with_recipe,
+)
 from ..utils.processes import is_main_process
 from .options import changed, config_options, fitted, typed_values
 from .output import Bar, EpochReports, best_epoch, clock, print_result, say, warnings_said

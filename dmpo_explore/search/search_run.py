@@ -25,7 +25,7 @@ from ..data.images import open_data
 from ..data.manifest import PACKED, PLAIN, Manifest, write_manifest
 from ..runs.run_files import CHECKPOINT, finished_epochs
 from ..runs.store import clear_runs, load_run, new_run_path, runs_root
-from ..training.own_teacher import has_own_teacher, teacher_name
+from ..training.part_options import has_own_teacher, teacher_name
 from ..utils.files import atomic_file, atomic_folder, remove_at_once, write_json, write_text
 from ..utils.lazy import extra_imports
 from ..utils.options import read_options

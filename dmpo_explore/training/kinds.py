@@ -7,11 +7,15 @@ and what its steps' time depends on. No caller names one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .. import joints
+from ..config import Config
+from ..data.images import load_images
+from ..models.factory import build_model
 from ..utils.registry import Joint
+from ..utils.torch_tools import seeded
 from .part_options import AugmentationOptions, SecondPhaseOptions, TeacherOptions, n_views
 
 if TYPE_CHECKING:
@@ -98,7 +102,7 @@ class PartKind:
 
 
 def _class_balance(setup: PartSetup) -> TrainingPart | None:
-    from .class_balance import ClassBalance
+    from .losses import ClassBalance
 
     settings = setup.config.training
     return None if settings.class_balance == "none" else ClassBalance(setup.images, settings)
@@ -124,7 +128,7 @@ def _augmented_views(setup: PartSetup) -> TrainingPart | None:
 def _taught_exits(setup: PartSetup) -> TrainingPart | None:
     if setup.teacher is None or setup.views is None:
         return None
-    from .taught_exits import make_taught_exits
+    from .teacher import make_taught_exits
 
     return make_taught_exits(
         setup.images, setup.unlabelled, setup.teacher, setup.model.preprocess, setup.config.training, setup.views,
@@ -155,14 +159,14 @@ def _augmented(config: Config) -> str:
 
 
 def _second_phase(setup: PartSetup) -> TrainingPart | None:
-    from .second_phase import SecondPhase
+    from .optimizer import SecondPhase
 
     return SecondPhase() if setup.config.training.part(SecondPhaseOptions).schedule_rate == "full" else None
 
 
 def _check_second_phase(config: Config) -> None:
     if config.training.part(SecondPhaseOptions).schedule_rate == "full":
-        from .second_phase import second_phase
+        from .optimizer import second_phase
 
         exits = config.model.exits
         blocks = range(1, exits + 1) if isinstance(exits, int) else exits
@@ -209,3 +213,24 @@ def make_parts(setup: PartSetup) -> list[TrainingPart]:
         ['ClassBalance']
     """
     return [part for kind in TRAINING_PARTS.values() if (part := kind.make(setup)) is not None]
+
+
+# Whether a config can be trained at all, found without its weights and data.
+
+
+def refusal(config: Config) -> str:
+    """Why a model of this config cannot be built or trained; empty if it can. Weights are random, and nothing is read.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> refusal(dx.Config(model=dx.ModelConfig("resnet10t", "random", 32, exits=2, tuning="vpt")))
+        "tuning='vpt' ..."
+    """
+    images = load_images("digits", "train")  # parts look at their classes at most
+    try:
+        with seeded(0):
+            model = build_model(replace(config.model, weights="random"), len(images.class_names))
+            make_parts(PartSetup(config, model, images, images, keeps=False))
+    except ValueError as error:
+        return str(error)
+    return ""

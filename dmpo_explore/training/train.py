@@ -41,16 +41,21 @@ from ..utils.typing import Array, Progress
 from .accelerator import check_trackers, make_accelerator
 from .augmented_views import make_views
 from .checkpoint import WORKERS_END, RunWriter, held_run, is_finished, read_checkpoint, require_room, unfinished
-from .kinds import TRAINING_PARTS, PartSetup, make_parts
-from .loop import EpochResult, StepHook, fit
+from .kinds import TRAINING_PARTS, PartSetup, make_parts, refusal
+from .loop import EpochResult, StepHook, Validator, fit, spread
 from .losses import COUPLINGS
-from .own_teacher import has_own_teacher, own_teacher, teacher_name, with_own_teacher, without_teacher
-from .part_options import AugmentationOptions, TeacherOptions
+from .part_options import (
+    AugmentationOptions,
+    TeacherOptions,
+    has_own_teacher,
+    own_teacher,
+    teacher_name,
+    with_own_teacher,
+    without_teacher,
+)
 from .parts import TrainingPart
-from .refusal import refusal
 from .schedules import SCHEDULES
-from .taught_exits import TaughtExits, labelled_by_teacher
-from .teacher import checked_teacher, require_another, with_teacher_address
+from .teacher import TaughtExits, checked_teacher, labelled_by_teacher, require_another, with_teacher_address
 from .train_data import (
     SHARE,
     DataHook,
@@ -60,7 +65,6 @@ from .train_data import (
     training_images,
     wants_held_out,
 )
-from .validator import Validator, spread
 
 # errors of settings that cannot be trained, or not on this machine
 UNTRAINABLE = (ValueError, FloatingPointError, torch.OutOfMemoryError, MemoryError)

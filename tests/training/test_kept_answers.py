@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dmpo_explore.inference.torch_recording import Processes
-from dmpo_explore.training.kept_answers import Answers, KeptAnswers
+from dmpo_explore.training.teacher import Answers, KeptAnswers
 
 ALONE, FACTS = Processes("cpu"), {"weights": "abc", "images": "def"}
 

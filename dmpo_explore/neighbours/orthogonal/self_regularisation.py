@@ -27,9 +27,9 @@ from ...models.predictors import LinearPredictor
 from ...models.stage import Stage
 from ...models.tuning import inject, matrices, only
 from ...training.kinds import PartSetup
+from ...training.loop import spread
 from ...training.losses import divergence
 from ...training.parts import Batch, TrainingContext, TrainingPart
-from ...training.validator import spread
 from ...utils.torch_tools import seeded
 
 OFT_LAYERS = r"mlp\.fc1|mlp\.fc2|conv_pw|conv_pwl|conv1|conv3"  # of these a ViT's linear layers, and 1x1 convolutions

@@ -30,11 +30,10 @@ from ...runs.store import load_run, new_run_path
 from ...training.accelerator import PreparedForward, make_accelerator
 from ...training.checkpoint import RunWriter, read_checkpoint, require_room
 from ...training.kinds import PartSetup, make_parts
-from ...training.loop import EpochResult, StepHook, fit
+from ...training.loop import EpochResult, StepHook, Validator, fit, spread
 from ...training.parts import Batch, TrainingPart
 from ...training.train import open_run, training_loader
 from ...training.train_data import hold_out, training_images
-from ...training.validator import Validator, spread
 from ...utils.files import sha256
 from ...utils.typing import Progress
 from .options import Slimming, SlimSettings
