@@ -16,8 +16,7 @@ from ..utils.files import clear_leftovers, write_text
 from ..utils.typing import Report
 from .export import NOT_HERE, NOT_PUBLISHED, export_web, lacking_images, played
 from .licences import PUBLIC_IMAGES
-from .places import InPage
-from .single import single_page
+from .single import InPage, single_page
 from .tiles import TILES
 
 INDEX = "index.html"
