@@ -51,7 +51,7 @@ def space_from(file: Path | None, settings: Mapping[str, Any], resume: bool) -> 
     space = dataclasses.replace(space, base=fitted(space.base, [*typed, *space.domains, *in_file]))
     if file or not {"model.backbone", "model.image_size"} & typed.keys():
         return space
-    from ..training.kinds import refusal
+    from ..training.train import refusal
 
     space, left_out = space.without(refusal)  # the default space was made for the default backbone
     for reason in left_out:

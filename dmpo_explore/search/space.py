@@ -242,7 +242,7 @@ class SearchSpace:
         An option of which every choice is refused is kept whole, as another one is the cause.
 
         Args:
-            refused: config → why it cannot be trained, empty if it can; such as `training.refusal.refusal`.
+            refused: config → why it cannot be trained, empty if it can; such as `training.train.refusal`.
         """
         reasons: list[str] = []
         domains, fixed, usual = dict(self.domains), Params(), refused(self.base)

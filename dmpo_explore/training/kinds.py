@@ -7,15 +7,11 @@ and what its steps' time depends on. No caller names one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import joints
-from ..config import Config
-from ..data.images import load_images
-from ..models.factory import build_model
 from ..utils.registry import Joint
-from ..utils.torch_tools import seeded
 from .part_options import AugmentationOptions, SecondPhaseOptions, TeacherOptions, n_views
 
 if TYPE_CHECKING:
@@ -213,24 +209,3 @@ def make_parts(setup: PartSetup) -> list[TrainingPart]:
         ['ClassBalance']
     """
     return [part for kind in TRAINING_PARTS.values() if (part := kind.make(setup)) is not None]
-
-
-# Whether a config can be trained at all, found without its weights and data.
-
-
-def refusal(config: Config) -> str:
-    """Why a model of this config cannot be built or trained; empty if it can. Weights are random, and nothing is read.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> refusal(dx.Config(model=dx.ModelConfig("resnet10t", "random", 32, exits=2, tuning="vpt")))
-        "tuning='vpt' ..."
-    """
-    images = load_images("digits", "train")  # parts look at their classes at most
-    try:
-        with seeded(0):
-            model = build_model(replace(config.model, weights="random"), len(images.class_names))
-            make_parts(PartSetup(config, model, images, images, keeps=False))
-    except ValueError as error:
-        return str(error)
-    return ""

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from ..config import OPTIONS, Config, TrainingConfig
 from ..data.check import check_data
 from ..data.image_set import ImageSet
-from ..data.images import open_data
+from ..data.images import load_images, open_data
 from ..data.manifest import make_manifest
 from ..data.torch_loaders import Views, make_loader
 from ..data.unlabelled import UNLABELLED
@@ -37,11 +37,12 @@ from ..runs.store import clear_runs, load_run, new_run_path, runs_root
 from ..runs.torch_model import find_device, require_same_frozen
 from ..utils.processes import n_processes
 from ..utils.registry import lookup
+from ..utils.torch_tools import seeded
 from ..utils.typing import Array, Progress
 from .accelerator import check_trackers, make_accelerator
 from .augmented_views import make_views
 from .checkpoint import WORKERS_END, RunWriter, held_run, is_finished, read_checkpoint, require_room, unfinished
-from .kinds import TRAINING_PARTS, PartSetup, make_parts, refusal
+from .kinds import TRAINING_PARTS, PartSetup, make_parts
 from .loop import EpochResult, StepHook, Validator, fit, spread
 from .losses import COUPLINGS
 from .part_options import (
@@ -413,3 +414,21 @@ def _differs(before: Config, config: Config) -> str:
     """Names of the options that differ, the number of epochs aside."""
     keys = (key for key in OPTIONS if key != "training.epochs")
     return ", ".join(key for key in keys if before.get(key) != config.get(key))
+
+
+def refusal(config: Config) -> str:
+    """Why a model of this config cannot be built or trained; empty if it can. Weights are random, and nothing is read.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> refusal(dx.Config(model=dx.ModelConfig("resnet10t", "random", 32, exits=2, tuning="vpt")))
+        "tuning='vpt' ..."
+    """
+    images = load_images("digits", "train")  # parts look at their classes at most
+    try:
+        with seeded(0):
+            model = build_model(replace(config.model, weights="random"), len(images.class_names))
+            make_parts(PartSetup(config, model, images, images, keeps=False))
+    except ValueError as error:
+        return str(error)
+    return ""
