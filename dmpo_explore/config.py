@@ -2,7 +2,7 @@
 
 Every field carries its choices, help text and bounds once. The command line, the app's training form, the default
 search space and the reference are made from them (`OPTIONS`), and from the options that entries of joints bring along
-(`utils.open_options`). Blocks are counted from 1. A ``Literal`` lists the library's names; ``| str`` beside it admits
+(`utils.options`). Blocks are counted from 1. A ``Literal`` lists the library's names; ``| str`` beside it admits
 those that were added to a joint, which checks them.
 Values marked *release* are those of the authors' partial script; the others were chosen on validation data.
 

@@ -229,7 +229,7 @@ def test_the_import_reader_sees_all_kinds(tmp_path: Path) -> None:
 
 # -- what one noun has replaced --
 
-# Values at the exit of each image are picked by `utils.at_exits` and `Outcome` alone.
+# Values at the exit of each image are picked by `utils.typing` and `Outcome` alone.
 GATHER = re.compile(
     r"\[\s*(?:np\.arange\([^\]]*?\)|\w*rows|range\([^\]]*?\))\s*,\s*(?:\w+\.)*(?:\w*exits?)(?:\[\w+\])?\s*\]"
 )

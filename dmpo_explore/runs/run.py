@@ -110,7 +110,7 @@ class Run:
         return sorted(found | self._replaced())
 
     def _replaced(self) -> set[str]:
-        """Splits whose record is being replaced in two steps, see `utils.replacing`."""
+        """Splits whose record is being replaced in two steps, see `utils.files`."""
         return {name for name in moved_aside(self.path / "records") if not (self.path / "records" / name).exists()}
 
     def record(self, split: str) -> ExitRecord:
@@ -372,7 +372,7 @@ class Run:
 
         Args:
             device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` …
-            merge: merge its tuning into the weights (`models.merging.merge`): the same outputs faster, but it can no
+            merge: merge its tuning into the weights (`models.tuning.merge`): the same outputs faster, but it can no
                 longer be trained.
             precision: ``bf16`` or ``fp16``: its weights are cast once, not by autocast at every call. The outputs are
                 bit by bit those of autocast, and it runs under autocast only: `dx.infer` and `dx.stream` see to that, a

@@ -1,4 +1,4 @@
-"""`dmpo-explore predict` and `export`, of `cli.deploy`."""
+"""`dmpo-explore predict` and `export`, of `cli.export`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pages with and without the model share, `web.shared`."""
+"""What pages with and without the model share, `web.tiles`."""
 
 from __future__ import annotations
 
