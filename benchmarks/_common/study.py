@@ -20,7 +20,7 @@ import numpy.typing as npt
 import dmpo_explore as dx
 from _common.rows import Rows
 from dmpo_explore.models.flops import config_flops
-from dmpo_explore.training.own_teacher import with_own_teacher
+from dmpo_explore.training.part_options import with_own_teacher
 from dmpo_explore.training.teacher import with_teacher_address
 
 NAIVE: dict[str, Any] = {"bypass": "none", "predictor": "linear", "schedule": "uniform"}  # fields of naive exits

@@ -24,8 +24,7 @@ from torch import Tensor
 
 import dmpo_explore as dx
 from _speed.arms import NEVER
-from dmpo_explore.inference.live_arms import open_arms
-from dmpo_explore.inference.live_run import LiveRun, Look
+from dmpo_explore.inference.live import LiveRun, Look, open_arms
 from dmpo_explore.inference.torch_engine import autocast, infer
 from dmpo_explore.training.part_options import TeacherOptions
 

@@ -13,7 +13,7 @@ import torch
 import dmpo_explore as dx
 from _common.timing import Arm, Timing, in_turn, ratio
 from _speed.arms import Bench, export_plain, plain_config, use_budget
-from dmpo_explore.inference.energy import call_energy, energy_counter, idle_watts
+from dmpo_explore.inference.device import call_energy, energy_counter, idle_watts
 from dmpo_explore.models.flops import config_flops
 
 BUDGETS = (0.3, 0.5, 0.7, 1.0)

@@ -17,8 +17,8 @@ import interval_coverage
 import policies
 import risk_control
 from _common.results import RESULTS
+from dmpo_explore.fitting.fit import sweep
 from dmpo_explore.fitting.risk_control import certify
-from dmpo_explore.fitting.sweep import sweep
 from dmpo_explore.policies.rules import ConfidencePolicy
 
 
