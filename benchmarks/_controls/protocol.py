@@ -64,9 +64,9 @@ import dmpo_explore as dx
 from _third.data import SETS
 from dmpo_explore.data import DATASETS
 from dmpo_explore.data.image_set import ImageFiles, Pool
-from dmpo_explore.data.source import Source
+from dmpo_explore.data.names import Source
 from dmpo_explore.data.splits import SPLITS, stratified_rows
-from dmpo_explore.training.own_teacher import own_teacher, without_teacher
+from dmpo_explore.training.part_options import own_teacher, without_teacher
 
 Changes = dict[str, Any]
 RECIPE = dx.training.with_recipe(

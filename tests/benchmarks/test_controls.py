@@ -23,7 +23,7 @@ from _controls import predictors, protocol, run
 from dmpo_explore.models.backbone import ExitShape
 from dmpo_explore.models.bypass import BYPASSES
 from dmpo_explore.models.predictors import PREDICTORS
-from dmpo_explore.utils.torch_seeding import seeded
+from dmpo_explore.utils.torch_tools import seeded
 
 OF_DEMO = 226_985  # trainable weights of an early exit: 384 wide, 81 classes
 
