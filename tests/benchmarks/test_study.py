@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from forked import Program, start
+from calls import Program, start
 from tiny import tiny_config
 
 import dmpo_explore as dx

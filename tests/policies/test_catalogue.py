@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from draws import naive_draw
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic import DEPLOYABLE, make_record, ready_policy, record_from_logits
+from synthetic import DEPLOYABLE, make_record, naive_draw, ready_policy, record_from_logits
 
 from dmpo_explore.policies import base
 from dmpo_explore.policies.base import Policy

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from draws import naive_draw
-from synthetic import make_record
+from synthetic import make_record, naive_draw
 
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.rules import FixedPolicy, OraclePolicy, RandomPolicy

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from forked import start
+from calls import start
 from search_settings import PATIENCE, make_space, points
 
 from dmpo_explore.search import search_run
