@@ -1,4 +1,4 @@
-"""Calibration against torchmetrics, plain loops and scipy."""
+"""Calibration and failure prediction against torchmetrics, plain loops and scipy."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from scipy.optimize import minimize_scalar
 from synthetic import make_record, record_from_logits
 from torch.nn.functional import cross_entropy
 
+import dmpo_explore as dx
 from dmpo_explore.analysis.calibration import (
     adaptive_calibration_error,
     brier_score,
     calibration_error,
     calibration_table,
     expected_error,
+    failure_prediction,
+    failure_prediction_curves,
+    failure_prediction_table,
     negative_log_likelihood,
     probabilities,
     reliability_table,
@@ -194,3 +198,71 @@ def test_a_reliability_table_counts_every_image() -> None:
     for ask in (adaptive_calibration_error, reliability_table):
         with pytest.raises(ValueError, match="bins=0"):
             ask(record, 0)
+
+
+def naive(record: ExitRecord, score: str, sign: int) -> list[float]:
+    """Every pair of an image that may exit and one that may not; ties count half."""
+    found = []
+    for k in range(record.n_exits - 1):
+        may = [bool(c[k]) or not any(c[k + 1 :]) for c in record.correct]
+        values = sign * np.asarray(record.score(score))[:, k]
+        wins = pairs = 0.0
+        for i in range(record.n_images):
+            for j in range(record.n_images):
+                if may[i] and not may[j]:
+                    pairs += 1
+                    wins += float(values[i] > values[j]) + 0.5 * float(values[i] == values[j])
+        found.append(wins / pairs if pairs else float("nan"))
+    return found
+
+
+@pytest.mark.parametrize("score", ["confidence", "entropy", "margin"])
+def test_it_is_the_share_of_ordered_pairs(score: str) -> None:
+    record = make_record(60, n_exits=4, seed=3)
+    sign = -1 if score == "entropy" else 1
+    np.testing.assert_allclose(failure_prediction(record, score), naive(record, score, sign), rtol=1e-12)
+
+
+def test_ties_count_half_and_one_sided_exits_have_no_number() -> None:
+    record = make_record(40, n_exits=3, seed=1)
+    record.confidence[:] = np.round(record.confidence, 1)
+    np.testing.assert_allclose(failure_prediction(record), naive(record, "confidence", 1), rtol=1e-12)
+    record.prediction[:] = record.labels[:, None]  # every exit is correct: all may exit
+    assert np.isnan(failure_prediction(record)).all()
+    with pytest.raises(ValueError, match="'prediction'.*confidence, entropy, margin"):
+        failure_prediction(record, "prediction")
+
+
+def test_calibration_and_order_are_different_questions() -> None:
+    """A monotone change of the scores ruins the calibration and leaves EEFP as it is."""
+    record = make_record(300, n_exits=3, seed=2)
+    table = failure_prediction_table(record)
+    record.confidence[:] = record.confidence**8
+    changed = failure_prediction_table(record)
+    np.testing.assert_allclose(changed["eefp"], table["eefp"])
+    assert (changed["ece"] > table["ece"] + 0.05).all()
+    assert table.columns.tolist() == ["exit", "accuracy", "may_exit", "eefp", "eefp_entropy", "eefp_margin", "ece"]
+
+
+def test_the_area_under_the_curves_is_the_number() -> None:
+    record = make_record(150, n_exits=4, seed=5)
+    curves = failure_prediction_curves(record)
+    for k, expected in enumerate(failure_prediction(record), start=1):
+        seen = curves[curves["exit"] == k]
+        assert np.trapezoid(seen["exits"], seen["stopped"]) == pytest.approx(expected, abs=1e-9)
+        assert seen["stopped"].is_monotonic_increasing and seen["exits"].iloc[[0, -1]].tolist() == [0, 1]
+
+
+def test_an_exit_that_is_never_wrong_has_no_curve() -> None:
+    record = make_record(60, n_exits=3, seed=1)
+    record.prediction[:, 0] = record.labels
+    curves, areas = failure_prediction_curves(record), failure_prediction(record)
+    assert np.isnan(areas[0]) and curves["exit"].unique().tolist() == [2]
+    figure = dx.figures.failure_prediction_figure(curves, areas)
+    assert [trace.name for trace in figure.data[1:]] == [f"exit 2: {areas[1]:.3f}"]
+
+
+def test_a_single_exit_has_nothing_to_predict() -> None:
+    record = make_record(20, n_exits=1)
+    assert failure_prediction(record).shape == (0,) and failure_prediction_table(record).empty
+    assert failure_prediction_curves(record).empty

@@ -1,7 +1,9 @@
-"""Metrics against values worked out by hand."""
+"""Metrics, of images, classes and trainings, against values worked out by hand, plain loops and other libraries."""
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -10,14 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, sem
 from scipy.stats import t as student
-from synthetic import make_record, record_from_logits
+from sklearn.metrics import balanced_accuracy_score
+from synthetic import DEPLOYABLE, make_record, ready_policy, record_from_logits
 
+import dmpo_explore as dx
 from dmpo_explore.analysis.metrics import (
+    Outcome,
     accuracy_interval,
+    apply,
     area,
     balanced_accuracy,
+    best_and_worst,
     bootstrap_difference,
+    class_metrics,
     gain,
+    overthinking,
+    parts,
     seeds_interval,
     summarise,
     trade_off,
@@ -267,3 +277,121 @@ def test_a_gain_is_the_interval_of_the_paired_difference() -> None:
     assert gain("one", more[:1], less[:1])["over"] == "images"
     shares = np.stack((more, less), axis=2).mean(axis=2)  # of the answers of two exits
     assert gain("of two", shares, less)["points"] == pytest.approx(float(row["points"]) / 2)
+
+
+@given(st.integers(0, 999), st.integers(1, 60), st.integers(2, 8))
+def test_balanced_accuracy_is_sklearns(seed: int, images: int, classes: int) -> None:
+    record = make_record(images, 3, classes, seed, with_logits=False)
+    found = balanced_accuracy(record.correct, record.labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a predicted class that no image has
+        expected = [balanced_accuracy_score(record.labels, record.prediction[:, k]) for k in range(3)]
+    assert found.tolist() == pytest.approx(expected)
+    summary = summarise(record, np.full(images, 1))
+    assert summary["balanced_accuracy"] == pytest.approx(expected[1]) == summary["exit_balanced_accuracy"][1]
+
+
+def test_bad_input() -> None:
+    with pytest.raises(ValueError, match=r"labels \(2,\) must be \(3,\)"):
+        balanced_accuracy([True, False, True], [0, 1])
+    with pytest.raises(ValueError, match="at least one"):
+        balanced_accuracy(np.zeros(0, bool), [])
+
+
+def test_a_row_per_class() -> None:
+    record = make_record(90, 3, 7, seed=3)
+    record = record.subset(np.flatnonzero(record.labels != 4))  # a class that no image has
+    outcome = dx.Outcome(record, np.random.default_rng(0).integers(3, size=record.n_images))
+    table = class_metrics(outcome)
+    assert table["class"].tolist() == list(record.meta.class_names)
+    assert list(table)[5:] == ["accuracy_1", "accuracy_2", "accuracy_3"]
+    assert table["images"].sum() == record.n_images and table["images"][4] == 0 and table.loc[4].isna().sum() == 6
+    for c, row in table.drop(index=4).iterrows():
+        own = record.labels == c
+        assert row["accuracy"] == pytest.approx(outcome.correct[own].mean())
+        assert row["mean_exit"] == pytest.approx(outcome.exits[own].mean() + 1)
+        assert row["flops_fraction"] == pytest.approx(record.flops_fraction[outcome.exits[own]].mean())
+        assert row["accuracy_2"] == pytest.approx(record.correct[own, 1].mean())
+    assert table["accuracy"].mean() == pytest.approx(outcome.summary()["balanced_accuracy"])
+
+
+def test_best_and_worst() -> None:
+    values = [0.5, np.nan, 0.9, 0.1, 0.9, 0.2]
+    assert best_and_worst(values, 2) == ([2, 4], [3, 5])
+    assert best_and_worst(values, 3) == ([2, 4, 0, 5, 3], [])
+
+
+@given(st.integers(0, 999), st.integers(1, 40), st.integers(1, 5))
+def test_every_image_is_looked_up_at_its_exit(seed: int, images: int, n_exits: int) -> None:
+    record = make_record(images, n_exits, 3, seed)
+    exits = np.random.default_rng(seed).integers(n_exits, size=images)
+    outcome = Outcome(record, exits)
+    for i, k in enumerate(exits):
+        assert outcome.prediction[i] == record.prediction[i, k]
+        assert outcome.confidence[i] == record.confidence[i, k]
+        assert outcome.correct[i] == (record.prediction[i, k] == record.labels[i])
+        assert outcome.flops_fraction[i] == record.flops_fraction[k]
+        assert outcome.early_exit_error[i] == (not outcome.correct[i] and record.correct[i, -1])
+        assert outcome.overthinking[i] == (not outcome.correct[i] and record.correct[i, :k].any())
+    summary = outcome.summary()
+    assert summary == dx.summarise(record, exits)
+    assert summary["accuracy"] == outcome.correct.mean() and summary["too_early"] == outcome.early_exit_error.mean()
+    assert summary["overthought"] == outcome.overthinking.mean() == overthinking(record, exits).mean()
+    assert summary["flops_fraction"] == pytest.approx(outcome.flops_fraction.mean())
+
+
+@pytest.mark.parametrize("name", DEPLOYABLE)
+def test_a_policy_is_applied(name: str) -> None:
+    record = make_record(60, 4, split="test")
+    policy = ready_policy(name, (POLICIES[name].settings(4) or (0.6, 0.6))[1])
+    outcome = apply(policy, record)
+    assert outcome.record is record and outcome.exits.tolist() == policy.exits(record).tolist()
+
+
+def test_confidences_are_those_that_the_policy_reads() -> None:
+    record = make_record(60, 4, split="test")
+    policy = dataclasses.replace(ready_policy("confidence", 0.6), temperatures=(2.0, 1.5, 3.0, 1.0))
+    outcome = apply(policy, record)
+    read = np.stack([policy.columns(record)["confidence"][i, k] for i, k in enumerate(outcome.exits)])
+    assert np.array_equal(outcome.confidence, read) and (outcome.confidence != record.confidence.max(axis=1)).any()
+    early = outcome.exits < 3
+    assert (outcome.confidence[early] >= np.float32(0.6)).all() and early.any()
+
+
+def test_predictions_alone_need_no_logits() -> None:
+    policy = dataclasses.replace(ready_policy("patience", 1), temperatures=(2.0, 1.5, 3.0, 1.0))
+    record = make_record(60, 4, with_logits=False, split="test")
+    assert apply(policy, record).record is record
+    with pytest.raises(ValueError, match="has no logits"):
+        apply(dataclasses.replace(ready_policy("confidence", 0.6), temperatures=policy.temperatures), record)
+
+
+def test_a_record_without_images_has_no_summary() -> None:
+    empty = make_record(30, 4).subset(slice(0, 0))
+    with pytest.raises(ValueError, match="without images has no accuracy"):
+        apply(ready_policy("confidence", 0.6), empty).summary()
+    with pytest.raises(ValueError, match="without images has no trade-off"):
+        dx.trade_off(empty)
+
+
+@pytest.mark.parametrize("exits", [[0, -1], [0, 3], [0], [0.0, 1.0], [True, False]])
+def test_exits_that_the_record_does_not_have_are_refused(exits: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"must be 2 integers|must lie in 0 to 2"):
+        Outcome(make_record(2, 3), np.array(exits))
+    assert Outcome(make_record(2, 3), [0, 2]).exits.dtype == np.int64  # type: ignore[arg-type]
+
+
+def test_it_is_frozen_and_computes_once() -> None:
+    outcome = apply(ready_policy("confidence", 0.6), make_record(30, 4))
+    assert outcome.correct is outcome.correct
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        outcome.exits = outcome.exits  # type: ignore[misc]
+
+
+def test_parts_exclude_each_other_and_are_all_differences() -> None:
+    rng, record = np.random.default_rng(0), make_record(300, 4, 5)
+    a, b = (dx.Outcome(record, rng.integers(0, 4, 300)) for _ in range(2))
+    masks = parts(a, b)
+    assert (sum(mask.astype(int) for mask in masks.values()) <= 1).all()
+    assert np.array_equal(np.logical_or.reduce(list(masks.values())), a.prediction != b.prediction)
+    assert not any(mask.any() for mask in parts(a, a).values())

@@ -1,8 +1,10 @@
-"""Fitted thresholds against brute force, and their bounds."""
+"""Fitted thresholds against brute force, their bounds, shares, sweeps, and what a test record may be used for."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,9 @@ from dmpo_explore.analysis.metrics import apply
 from dmpo_explore.fitting.fit import fit_again, fit_policy, made_for, realised_flops, sweep
 from dmpo_explore.fitting.target import Target
 from dmpo_explore.fitting.temperature import fit_temperatures, tempered_record
+from dmpo_explore.inference.exit_loop import run_early_exit
 from dmpo_explore.policies.catalogue import POLICIES, learned_policy
+from dmpo_explore.policies.learned import SHARES
 from dmpo_explore.policies.ranking import TIE
 from dmpo_explore.records.record import ExitRecord
 
@@ -294,3 +298,118 @@ def test_a_budget_for_more_is_not_noted_where_exit_1_is_simply_the_best() -> Non
     logits[:, 0] = 20 * np.eye(5)[record.labels]  # exit 1 is always correct
     policy = fit_policy(record_from_logits(logits, record.labels), "confidence", flops=1.0)
     assert "note" not in policy.fitted
+
+
+@given(scored, st.integers(0, 999), st.lists(st.integers(0, 20), min_size=4, max_size=4).filter(any))
+def test_shares_are_met(name: str, seed: int, weights: list[int]) -> None:
+    record = make_record(100, 4, 3, seed)
+    shares = [w / sum(weights) for w in weights]
+    policy = fit_policy(record, name, shares=shares)
+    assert len(policy.thresholds) == 3
+    counts = np.bincount(policy.exits(record), minlength=4)
+    assert counts[:3].tolist() == [int(100 * share + 1e-9) for share in shares[:3]]
+
+
+def test_the_released_shares_need_not_sum_to_one_exactly() -> None:
+    record = make_record(1000, 4, 10)
+    shares = (0.1964, 0.2542, 0.1338, 0.4155)
+    counts = np.bincount(fit_policy(record, shares=shares).exits(record), minlength=4)
+    assert counts.tolist() == [196, 254, 133, 417]
+
+
+def test_tied_shares_take_the_whole_group() -> None:
+    record = record_from_logits(np.zeros((10, 2, 3)), np.zeros(10))
+    assert (fit_policy(record, shares=(0.5, 0.5)).exits(record) == 0).all()
+    assert (fit_policy(record, shares=(0.0, 1.0)).exits(record) == 1).all()
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.5, 0.0)])
+def test_patience_has_no_shares(shares: Sequence[float]) -> None:
+    with pytest.raises(ValueError, match="reads a score"):
+        fit_policy(make_record(20, 3, 3), "patience", shares=shares)
+
+
+def test_shares_for_budgeted_are_confidence_levels() -> None:
+    record, shares = make_record(1000, 4, 5), (0.4, 0.3, 0.2, 0.1)
+    budgeted, confidence = fit_policy(record, "budgeted", shares=shares), fit_policy(record, shares=shares)
+    assert budgeted.learned[0] == pytest.approx(confidence.thresholds, abs=1e-7)
+    assert budgeted.thresholds == pytest.approx((0.6, 0.5, 1 / 3), abs=1e-6)  # those who go on
+    assert budgeted.exits(record).tolist() == confidence.exits(record).tolist()
+    two = make_record(100, 2, 3)
+    assert np.bincount(fit_policy(two, "budgeted", shares=(0.3, 0.7)).exits(two)).tolist() == [30, 70]
+
+
+@pytest.mark.parametrize("given", [(1, 1, 1), (0, 1, 1), (1, 0, 1), (1, 0.5, 0.25), (0.3, 1, 0)])
+def test_given_shares_per_exit_are_what_goes_on(given: tuple[float, ...]) -> None:
+    """From fit_policy to a live decision; a share of 1 keeps all images, 0 no image."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(400, 4, 5)) * 3
+    record = record_from_logits(logits, np.arange(400) % 5)
+    policy = fit_policy(record, "budgeted", threshold=given)
+    exits = policy.exits(record)
+    there = 400
+    for exit, share in enumerate(given):
+        gone = int((exits == exit).sum())
+        assert gone == pytest.approx(there * (1 - share), abs=1)
+        there -= gone
+    steps = [lambda x, side, k=k: (x, x[:, k], side) for k in range(4)]  # type: ignore[misc]
+    np.testing.assert_array_equal(run_early_exit(steps, logits.astype(np.float32), policy).exit, exits)
+    ends = replace(policy, thresholds=(1.0, 1.0, 1.0), learned=())  # needs nothing learned
+    assert set(ends.exits(record)) == {3}
+
+
+def test_given_shares_must_be_one_per_exit_but_the_last() -> None:
+    with pytest.raises(ValueError, match="has 2 thresholds; 4 exits need 1 or 3"):
+        fit_policy(make_record(20, 4, 3), "budgeted", threshold=(1, 0.5))
+
+
+def test_a_sweep_of_budgeted_has_its_shares() -> None:
+    record = make_record(500, 4, 5)
+    swept = sweep(record, "budgeted")
+    assert swept.thresholds.tolist() == SHARES.tolist()
+    going_on = 1 - swept.exit_counts[:, 0] / 500
+    assert going_on == pytest.approx(SHARES, abs=0.0021)
+
+
+def test_learning_takes_the_policys_temperatures() -> None:
+    record = make_record(300, 3, 4)
+    hot, cold = (learned_policy(record, "gate", temperatures=(t,) * 3) for t in (3.0, 0.3))
+    assert hot.learned != cold.learned and hot.temperatures == (3.0,) * 3
+    assert learned_policy(record, "confidence").learned == ()
+
+
+@pytest.mark.parametrize("name", ["gate", "budgeted"])
+def test_nothing_is_learned_on_test(name: str) -> None:
+    val, test = make_record(120, 4, 3), make_record(100, 4, 3, seed=1, split="test")
+    with pytest.raises(ValueError, match=f"{name!r} must not learn from a test record"):
+        fit_policy(test, name, flops=0.5)
+    with pytest.raises(ValueError, match="must not learn from a test record"):
+        sweep(test, name)
+    fitted = fit_policy(val, name, flops=0.5)
+    swept = sweep(test, fitted)  # what was learned on val, every threshold of it
+    assert (np.diff(swept.flops_fraction) >= -1e-12).all() and len(swept.thresholds) > 10
+    shown = sweep(val, fitted)
+    best = shown.correct[shown.flops_fraction <= 0.5 * (1 + 1e-12)].max()
+    assert fitted.fitted["target"] == {"flops": 0.5}
+    assert val.correct[np.arange(120), fitted.exits(val)].sum() == best
+
+
+@pytest.mark.parametrize("target", [{"flops": 0.5, "temperatures": "fit"}, {"risk": "too_early"}])
+def test_nothing_is_fitted_or_certified_on_test(target: dict[str, Any]) -> None:
+    logits = np.random.default_rng(0).normal(size=(40, 4, 5))
+    with pytest.raises(ValueError, match=r"test.*calibration"):
+        fit_policy(record_from_logits(logits, np.arange(40) % 5, split="test"), **target)
+
+
+@pytest.mark.parametrize("target", [{"flops": 0.5}, {"accuracy_drop": 0.01}, {"shares": (0.5, 0.2, 0.2, 0.1)}])
+def test_fitting_on_test_warns(target: dict[str, Any]) -> None:
+    record = make_record(200, 4, 5, split="test")
+    with pytest.warns(UserWarning, match=r"fitted on a test record.*fit it on calibration") as seen:
+        fit_policy(record, **target)
+    assert [Path(warning.filename).name for warning in seen] == [Path(__file__).name]  # where it was called
+
+
+def test_what_fits_nothing_does_not_warn() -> None:
+    record = make_record(200, 4, 5, split="test")
+    assert fit_policy(record, threshold=0.9).thresholds == (0.9,)
+    assert fit_policy(record, target=Target.full_depth()).exits(record).tolist() == [3] * 200

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume
+from search_settings import trial
 from synthetic import make_record
 
 from dmpo_explore.analysis.metrics import summarise
 from dmpo_explore.fitting.fit import fit_policy
-from dmpo_explore.search.goal import Goal, hypervolume, non_dominated, operating_points
+from dmpo_explore.search.goal import Goal, LearningCurve, all_points, hypervolume, non_dominated, operating_points
 
 GOAL = Goal()
 coarse = st.integers(0, 6).map(lambda i: i / 4)  # ties and equal points are the rule
@@ -118,3 +119,11 @@ def test_limits_are_read_and_checked() -> None:
         Goal.from_dict({"max_flop": 1})
     with pytest.raises(ValueError, match="goal must be a JSON object, not list"):
         Goal.from_dict([])
+
+
+def test_points_of_some_epochs() -> None:
+    one = trial(0, [0.5, 0.6, 0.7])
+    assert one.last == 3 and one.points()[:, 0].tolist() == [0.5, 0.6, 0.7]
+    assert one.points(2).tolist() == one.points(2, 3).tolist() and one.points(1, 1)[:, 0].tolist() == [0.5]
+    assert LearningCurve(0, {}, 4).last == 0 and LearningCurve(0, {}, 4).points().shape == (0, 3)
+    assert len(all_points([one, trial(1, [0.1])])) == 4 and all_points([]).shape == (0, 3)
