@@ -152,12 +152,6 @@ def test_a_threshold_per_exit_is_at_least_as_good_here(name: str, target: dict[s
     assert fit_policy(make_record(20, 1, 3), flops=0.5, per_exit=True).thresholds == (1.01,)
 
 
-@pytest.mark.parametrize("name", ["patience", "budgeted", "fixed", "oracle"])
-def test_some_policies_have_no_threshold_per_exit(name: str) -> None:
-    with pytest.raises(ValueError, match=f"one of the policies confidence, .*; got .*{name}"):
-        fit_policy(make_record(50, 4, 3), name, flops=0.5, per_exit=True)
-
-
 def test_the_gain_of_a_vector_is_told_on_other_images() -> None:
     record = make_record(400, 4, 5, seed=2)
     found = cross_validated_gain(record, flops=0.5, folds=4)
