@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import json
-
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import pytest
 from synthetic import make_record
 
@@ -55,23 +51,6 @@ def shift() -> pd.DataFrame:
     return shift_table([(name, s, make_record(200, 4, 5, seed=9 + i)) for i, (name, s) in enumerate(names)], policies)
 
 
-@functools.cache
-def figures(template: str | None = None) -> dict[str, go.Figure]:
-    return {
-        "reliability": reliability_figure(reliability(), template),
-        "gain": policy_gain_figure(gains(), template=template),
-        "coverage": risk_control_figure(coverage(), template),
-        "shift": shift_figure(shift(), template=template),
-    }
-
-
-@pytest.mark.parametrize("name", sorted(figures()))
-def test_style_is_shared(name: str) -> None:
-    plain, themed = figures()[name], figures("plotly_white")[name]
-    assert plain.layout.paper_bgcolor == themed.layout.plot_bgcolor == "rgba(0,0,0,0)"
-    assert plain.layout.font.color == "#767676" and themed.layout.font.color is None
-
-
 def test_reliability_has_a_panel_per_exit() -> None:
     tables = reliability()
     figure = reliability_figure(tables)
@@ -84,8 +63,6 @@ def test_reliability_has_a_panel_per_exit() -> None:
     titles = {axis: figure.layout[axis].title.text or None for axis in ("xaxis", "xaxis2", "xaxis3", "xaxis4")}
     assert titles == {"xaxis": None, "xaxis2": "confidence", "xaxis3": "confidence", "xaxis4": "confidence"}
     assert [figure.layout[f"xaxis{k}"].visible for k in (3, 4, 5, 6)] == [None, None, False, False]
-    with pytest.raises(ValueError, match="tables is empty"):
-        reliability_figure({})
 
 
 def test_gains_are_marked_by_their_interval() -> None:
@@ -152,7 +129,6 @@ def test_a_small_p_value_behind_the_first_failure_is_not_passed() -> None:
     assert texts == ["δ = 0.05", "taken: 0.700<br>2 errors, p = 0.03", "fails: 0.600<br>3 errors, p = 0.08"]
     assert figure.layout.annotations[1].y == pytest.approx(np.log10(0.03))
     assert (figure.layout.yaxis.type, figure.layout.xaxis.autorange) == ("log", "reversed")
-    assert json.loads(figure.to_json())["layout"]["paper_bgcolor"] == "rgba(0,0,0,0)"
 
 
 def test_the_strictest_is_on_the_left_also_where_a_low_score_is_sure() -> None:
@@ -167,5 +143,3 @@ def test_only_some_of_what_lies_behind_is_drawn() -> None:
 def test_all_may_pass_or_none() -> None:
     assert [len(trace.y) for trace in fixed_sequence_figure(table_of([0.01, 0.02])).data] == [2, 0, 0]
     assert [len(trace.y) for trace in fixed_sequence_figure(table_of([0.3, 0.01])).data] == [0, 1, 1]
-    with pytest.raises(ValueError, match="all 2 p-values are below 1e-06"):
-        fixed_sequence_figure(table_of([1e-9, 1e-8]))
