@@ -22,12 +22,10 @@ from dmpo_explore.cli.doctor import run_facts
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.runs.store import list_runs, load_run
 from dmpo_explore.search import search_run
-from dmpo_explore.search import search_run as checkpoints
-from dmpo_explore.search import search_run as run_module
 from dmpo_explore.search.samplers import SAMPLERS
 from dmpo_explore.search.search_run import SearchStep, run_search
 from dmpo_explore.search.space import SearchSpace
-from dmpo_explore.search.study import MARK, SearchFront, State, give_back, load_front, load_study
+from dmpo_explore.search.study import MARK, SearchFront, State, give_back, is_begun, load_front, load_study
 from dmpo_explore.training import train as train_module
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,13 +129,13 @@ def test_every_step_is_told(done: tuple[Path, SearchFront, list[SearchStep]]) ->
 
 
 def test_going_on_adds_trials_and_a_better_epoch_replaces_a_run(finished: SearchFront, runs: Path) -> None:
-    mark = json.loads((runs / finished.runs[0] / checkpoints.MARK).read_text()) | {"epoch": 9}
+    mark = json.loads((runs / finished.runs[0] / MARK).read_text()) | {"epoch": 9}
     for name, splits in (("s-000-e9", ["val"]), ("s-001-e9", ["val", "test"]), ("s-002-e9", ["val"])):
         shutil.copytree(runs / finished.runs[0], runs / name)
         if "test" in splits:
             shutil.copytree(runs / name / "records" / "val", runs / name / "records" / "test")
         study = "other" if name == "s-002-e9" else "s"
-        (runs / name / checkpoints.MARK).write_text(json.dumps(mark | {"study": study}))
+        (runs / name / MARK).write_text(json.dumps(mark | {"study": study}))
     more = run_search("s", resume=True, trials=4, device="cpu", seed=0)
     assert more.trials["finished"] == 4 and more.hypervolume >= finished.hypervolume
     kept = {path.name for path in runs.glob("s-*")}
@@ -188,7 +186,7 @@ def test_what_happens_to_a_trial_whose_training_raises(
     def train_epochs(*_: Any, **__: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(run_module, "FAILURES", 1)
+    monkeypatch.setattr(search_run, "FAILURES", 1)
     monkeypatch.setattr(train_module, "train_epochs", train_epochs)
     with pytest.raises((RuntimeError, OSError), match=raised):
         run_search("x", make_space(), trials=1, device="cpu")
@@ -213,10 +211,10 @@ def test_what_refuses_to_go_on_loses_no_epoch(
     def train_epochs(config: Any, name: str, **how: Any) -> Any:
         (runs / name).mkdir(parents=True)
         (runs / name / "checkpoint.pt").touch()
-        (runs / name / checkpoints.MARK).write_text(how["files"][checkpoints.MARK])
+        (runs / name / MARK).write_text(how["files"][MARK])
         raise error
 
-    monkeypatch.setattr(run_module, "FAILURES", 1)
+    monkeypatch.setattr(search_run, "FAILURES", 1)
     monkeypatch.setattr(train_module, "train_epochs", train_epochs)
     with pytest.raises(RuntimeError, match=str(error)):
         run_search("x", make_space(), trials=1, device="cpu")
@@ -249,6 +247,7 @@ def test_bad_wishes_are_named(arguments: dict[str, Any], words: str, runs: Path)
     with pytest.raises(ValueError, match=words):
         run_search(**{"study": "x", "space": make_space()} | arguments)
     assert not list(runs.glob("x*"))
+    assert not is_begun("x", None)
 
 
 def interrupt_at(trial: int, epoch: int) -> Any:

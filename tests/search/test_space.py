@@ -149,16 +149,20 @@ def test_errors_name_key_value_and_what_may_stand(values: Any, words: str) -> No
         SearchSpace.from_dict(values)
 
 
-def test_errors_name_the_file(tmp_path: Path) -> None:
-    (tmp_path / "deep.toml").write_text(f"a = {'[' * 100_000}")
-    with pytest.raises(ValueError, match=r"deep.toml is not read: its TOML is nested too deeply"):
-        read_space(tmp_path / "deep.toml")
-    with pytest.raises(ValueError, match=r"space.toml is not valid TOML: .*line 1"):
-        read_space(write(tmp_path, "rank = = 3"))
-    with pytest.raises(ValueError, match=r"space.toml: unknown setting in space 'x'"):
-        read_space(write(tmp_path, "[space]\nx = [1]"))
-    with pytest.raises(FileNotFoundError, match="no file .*missing.toml"):
-        read_space(tmp_path / "missing.toml")
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        (f"a = {'[' * 100_000}", ValueError, r"space.toml is not read: its TOML is nested too deeply"),
+        ("rank = = 3", ValueError, r"space.toml is not valid TOML: .*line 1"),
+        ("[space]\nx = [1]", ValueError, r"space.toml: unknown setting in space 'x'"),
+        (None, FileNotFoundError, "no file .*space.toml"),
+    ],
+)
+def test_errors_name_the_file(tmp_path: Path, text: str | None, error: type[Exception], words: str) -> None:
+    if text is not None:
+        write(tmp_path, text)
+    with pytest.raises(error, match=words):
+        read_space(tmp_path / "space.toml")
 
 
 def test_choices_that_cannot_be_trained_are_left_out_one_by_one() -> None:
