@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from forked import COMMAND_LINE, start
+from calls import COMMAND_LINE, start
 from page_files import titled_blocks
 from synthetic import make_record
 from typer.testing import CliRunner

@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 import visiting
-from broken_folders import whole_run
 from calls import call
+from image_files import paint, shard, split_shards, table
 from made_up import MAIN
-from own_images_folder import paint
-from reader_data import shard, split_shards, table
+from run_folders import whole_run
 
 import dmpo_explore as dx
 from dmpo_explore.config import Config, DataConfig

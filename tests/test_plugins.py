@@ -179,35 +179,37 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_a_run_states_what_it_needs_and_opens_with_it(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def mine(made: Path, monkeypatch: pytest.MonkeyPatch) -> dx.Run:
+    """That run, in the runs root of a test."""
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(made))
-    run = dx.load_run("mine")
+    return dx.load_run("mine")
+
+
+def test_a_run_states_what_it_needs_opens_with_it_and_is_whole_with_and_without(mine: dx.Run) -> None:
+    call("check", "mine")
     with plugged("context_bypass") as found:
-        assert run.config.plugins == (PluginNeed("context_bypass", found.sha256),)
-        assert run.config.model.context == 0.5  # type: ignore[attr-defined]
-        out = dx.infer(run.model("cpu"), run.inputs("val", slice(0, 8)), dx.policies.FixedPolicy((2,)))
-        assert out.label.tolist() == run.record("val").prediction[:8, 1].tolist()
+        call("check", "mine")
+        assert mine.config.plugins == (PluginNeed("context_bypass", found.sha256),)
+        assert mine.config.model.context == 0.5  # type: ignore[attr-defined]
+        out = dx.infer(mine.model("cpu"), mine.inputs("val", slice(0, 8)), dx.policies.FixedPolicy((2,)))
+        assert out.label.tolist() == mine.record("val").prediction[:8, 1].tolist()
 
 
-def test_without_it_the_record_opens_and_one_line_says_what_is_missing(
-    made: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(made))
-    run = dx.load_run("mine")
-    assert run.record("val").n_exits == 2 and run.config.model.bypass == "context"
+def test_without_it_the_record_opens_and_one_line_says_what_is_missing(mine: dx.Run) -> None:
+    assert mine.record("val").n_exits == 2 and mine.config.model.bypass == "context"
     with pytest.raises(ValueError, match=r"run 'mine' needs the plug-in context_bypass.*--plugin"):
-        run.model("cpu")
+        mine.model("cpu")
     assert "context_bypass" in fails("record", "mine", "--split", "test")
     assert "context_bypass" in fails("train", "--resume", "mine", "--epochs", "2")
     assert "mine" in call("evaluate", "mine", "--split", "val", "--threshold", "0.9").output
     assert "mine" in call("runs").stdout
 
 
-def test_a_changed_file_is_named(made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(made))
+def test_a_changed_file_is_named(mine: dx.Run, tmp_path: Path) -> None:
     changed = write(tmp_path / "context_bypass.py", (EXAMPLES / "context_bypass.py").read_text() + "\n# changed\n")
     with plugged(changed), pytest.warns(UserWarning, match="context_bypass has changed since run 'mine'"):
-        dx.load_run("mine").model("cpu")
+        mine.model("cpu")
 
 
 def test_a_run_never_loads_code_by_itself(made: Path, tmp_path: Path) -> None:
@@ -295,20 +297,13 @@ def test_values_beyond_the_thresholds_are_no_silent_wrong_number(tmp_path: Path)
         assert dx.fit_policy(record, "gap", risk="too_early", epsilon=0.02).thresholds[0] < 50
 
 
-def test_a_score_for_one_library_only_is_named(tmp_path: Path) -> None:
-    compute = "lambda logits: logits.sort(dim=-1).values[..., -1]"
-    record = dx.load_run("demo").record("calibration").subset(slice(0, 5))
-    wrong = pytest.raises(ValueError, match="score 'gap' failed on numpy arrays: TypeError")
-    with plugged(write(tmp_path / "gap.py", SCORE.format(compute=compute, more=GRID))), wrong:
-        record.score("gap")
-
-
 @pytest.mark.parametrize(
     ("compute", "message"),
     [
         ("lambda logits: logits.__imul__(0)[..., 0]", "score 'gap' failed on numpy arrays: ValueError: .* read-only"),
         ("lambda logits: __import__('sys').exit(0)", "score 'gap' failed on numpy arrays: SystemExit"),
         ("lambda logits: 1 / 0", "score 'gap' failed on numpy arrays: ZeroDivisionError"),
+        ("lambda logits: logits.sort(dim=-1).values[..., -1]", "score 'gap' failed on numpy arrays: TypeError"),
         ("lambda logits: None", "score 'gap' failed on numpy arrays: TypeError"),
         ("lambda logits: logits[..., 0] * float('nan')", "score 'gap' is NaN for 5 of 5 images"),
     ],
@@ -325,10 +320,8 @@ def test_a_score_that_fails_is_named_and_changes_nothing(tmp_path: Path, compute
     assert (record.logits == before).all()
 
 
-def test_a_changed_plug_in_is_named_where_its_weights_or_options_no_longer_fit(
-    made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(made))
+@pytest.mark.usefixtures("mine")
+def test_a_changed_plug_in_is_named_where_its_weights_or_options_no_longer_fit(tmp_path: Path) -> None:
     text = (EXAMPLES / "context_bypass.py").read_text()
     wider = text.replace("self.context = context", "self.context, self.more = context, nn.Linear(2, 2)")
     renamed = text.replace("context: float = option", "surroundings: float = option").replace(
@@ -347,10 +340,3 @@ def test_a_changed_plug_in_is_named_where_its_weights_or_options_no_longer_fit(
             pytest.raises(ValueError, match=r"run 'mine' has options no plug-in has now: context"),
         ):
             dx.load_run("mine").model("cpu")
-
-
-def test_a_run_with_a_plug_in_is_whole(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(made))
-    assert call("check", "mine").exit_code == 0
-    with plugged("context_bypass"):
-        assert call("check", "mine").exit_code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -86,15 +87,6 @@ def test_thresholds_that_nothing_reaches_and_near_ties_are_legible() -> None:
     assert found.formatted(0) == ("73.091%", "73.090%")
 
 
-def test_what_cannot_decide_is_refused() -> None:
-    with pytest.raises(ValueError, match="reads the labels"):
-        trace_decision(RECORD, OraclePolicy((2,)), 0)
-    with pytest.raises(ValueError, match="2 thresholds; 4 exits"):
-        trace_decision(RECORD, ConfidencePolicy((0.5, 0.5)), 0)
-    with pytest.raises(IndexError):
-        trace_decision(RECORD, ConfidencePolicy((0.5,)), 120)
-
-
 @given(seed=st.integers(0, 1000), classes=st.integers(1, 9), exits=st.integers(1, 4), n=st.integers(1, 12))
 def test_the_most_probable_are_torchs_top(seed: int, classes: int, exits: int, n: int) -> None:
     logits = np.random.default_rng(seed).normal(size=(exits, classes)).astype(np.float32) * 4
@@ -106,13 +98,6 @@ def test_the_most_probable_are_torchs_top(seed: int, classes: int, exits: int, n
     assert (cool[:, 0] <= shares[:, 0] + 1e-3).all()
 
 
-def test_most_probable_wants_one_image() -> None:
-    with pytest.raises(ValueError, match=r"\(2, 3, 4\).*must be \(K, C\)"):
-        most_probable(np.zeros((2, 3, 4)))
-    with pytest.raises(ValueError, match="2 temperatures"):
-        most_probable(np.zeros((3, 4)), 5, (1.0, 2.0))
-
-
 def test_the_image_that_is_shown_first_was_mended_on_its_way() -> None:
     record = make_record(300, 4, 10, seed=2)
     outcome = apply(ConfidencePolicy((0.6,)), record)
@@ -121,3 +106,18 @@ def test_the_image_that_is_shown_first_was_mended_on_its_way() -> None:
     mended = outcome.correct & ~record.correct[:, 0] & (outcome.exits < 3)
     assert outcome.exits[row] == outcome.exits[mended].max()
     assert telling_image(Outcome(record, np.zeros(300, int))) in range(300)
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda: trace_decision(RECORD, OraclePolicy((2,)), 0), "reads the labels"),
+        (lambda: trace_decision(RECORD, ConfidencePolicy((0.5, 0.5)), 0), "2 thresholds; 4 exits"),
+        (lambda: trace_decision(RECORD, ConfidencePolicy((0.5,)), 120), "120"),
+        (lambda: most_probable(np.zeros((2, 3, 4))), r"\(2, 3, 4\).*must be \(K, C\)"),
+        (lambda: most_probable(np.zeros((3, 4)), 5, (1.0, 2.0)), "2 temperatures"),
+    ],
+)
+def test_what_is_refused(ask: Callable[[], object], words: str) -> None:
+    with pytest.raises((ValueError, IndexError), match=words):
+        ask()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -46,8 +48,16 @@ def test_stretches_follow_each_other() -> None:
     assert buys.to_numpy().tolist() == [["slim", 0.1, 0.4], ["wide", 0.4, 0.6]]
 
 
-def test_other_runs_to_read_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"not \['wide', 'slim'\] and \['wide'\]"):
-        width_depth(records(0, "calibration"), {"wide": make_record()})
-    with pytest.raises(ValueError, match="give the same runs"):
-        width_depth({}, {})
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (
+            lambda: width_depth(records(0, "calibration"), {"wide": make_record()}),
+            r"not \['wide', 'slim'\] and \['wide'\]",
+        ),
+        (lambda: width_depth({}, {}), "give the same runs"),
+    ],
+)
+def test_other_runs_to_read_are_refused(ask: Callable[[], object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ask()

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reading_model import GRID, READS, reading_model
-from small_model import SMOOTH, K, image, made
+from small_model import GRID, READS, SMOOTH, K, image, made, reading_model
 
 from dmpo_explore.attribution.attribute import attribute, compare_exits
 from dmpo_explore.attribution.methods import METHODS

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dirty_folder import draw
+from image_files import draw
 from PIL import Image
 
 from dmpo_explore.cli.contact_sheet import contact_sheet, write_contact_sheet

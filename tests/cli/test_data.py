@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from calls import call, fails
-from dirty_folder import BROKEN, TOO_LARGE, clean_folder, dirty_folder, draw
-from own_images_folder import fill
+from image_files import BROKEN, TOO_LARGE, clean_folder, dirty_folder, draw, fill
 from PIL import Image
 from tiny import tiny_options
 

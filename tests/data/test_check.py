@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dirty_folder import BROKEN, CLASSES, TOO_LARGE, clean_folder, dirty_folder, draw
-from own_images_folder import fill, paint
+from image_files import BROKEN, CLASSES, TOO_LARGE, clean_folder, dirty_folder, draw, fill, paint
 from PIL import Image
 
 from dmpo_explore.config import Config, DataConfig

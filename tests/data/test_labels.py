@@ -17,8 +17,7 @@ import pytest
 from calls import call
 from hypothesis import given
 from hypothesis import strategies as st
-from own_images_folder import fill, paint
-from reader_data import add, encoded
+from image_files import add, coloured_file, fill, paint
 
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.data.check import check_data
@@ -76,7 +75,7 @@ def of_parquet(folder: Path, label: Any) -> None:
 def of_cls(folder: Path, label: Any) -> None:
     with tarfile.open(folder / "a.tar", "w") as archive:
         for i in range(4):
-            add(archive, f"{i}.png", encoded(i))
+            add(archive, f"{i}.png", coloured_file(i))
             add(archive, f"{i}.cls", str(label if i == 2 else i % 2).encode())
     read_samples(folder, ["a.tar"])
 
@@ -84,7 +83,7 @@ def of_cls(folder: Path, label: Any) -> None:
 def of_json(folder: Path, label: Any) -> None:
     with tarfile.open(folder / "a.tar", "w") as archive:
         for i in range(4):
-            add(archive, f"{i}.png", encoded(i))
+            add(archive, f"{i}.png", coloured_file(i))
             add(archive, f"{i}.json", json.dumps({"kind": label if i == 2 else i % 2}).encode())
     read_samples(folder, ["a.tar"], label_key="kind")
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from noise_images import pictures
+from image_files import noise_images
 
 from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS, corrupt, corrupted
 
@@ -60,7 +60,7 @@ def test_blur_keeps_the_mean_and_flattens() -> None:
 
 
 def test_corrupted_pictures_keep_their_places() -> None:
-    clean, spoilt = pictures(), corrupted(pictures(), "noise", 3)
+    clean, spoilt = noise_images(), corrupted(noise_images(), "noise", 3)
     assert (spoilt.labels == clean.labels).all() and (spoilt.indices == clean.indices).all()
     assert spoilt[1].shape == (16, 16, 3) and (spoilt[1][..., 0] == spoilt[1][..., 2]).all()  # grey stays grey
     assert (spoilt.subset([4])[0] == spoilt[4]).all()

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from own_images_folder import fill, paint
+from image_files import fill, paint, planted_mnist
 from PIL import Image
-from reader_data import planted_mnist
 
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.data.check import DataCheck, check_data, training_plan

@@ -1,12 +1,9 @@
-"""Figures of calibration, policy gains, risk control and distribution shift."""
+"""Figures of calibration, policy gains, risk control, its tests in order, and distribution shift."""
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import pytest
 from synthetic import make_record
 
@@ -14,6 +11,7 @@ from dmpo_explore.analysis.calibration import reliability_table
 from dmpo_explore.analysis.shift import shift_table
 from dmpo_explore.figures.reliability import (
     _PANELS,
+    fixed_sequence_figure,
     policy_gain_figure,
     reliability_figure,
     risk_control_figure,
@@ -53,23 +51,6 @@ def shift() -> pd.DataFrame:
     return shift_table([(name, s, make_record(200, 4, 5, seed=9 + i)) for i, (name, s) in enumerate(names)], policies)
 
 
-@functools.cache
-def figures(template: str | None = None) -> dict[str, go.Figure]:
-    return {
-        "reliability": reliability_figure(reliability(), template),
-        "gain": policy_gain_figure(gains(), template=template),
-        "coverage": risk_control_figure(coverage(), template),
-        "shift": shift_figure(shift(), template=template),
-    }
-
-
-@pytest.mark.parametrize("name", sorted(figures()))
-def test_style_is_shared(name: str) -> None:
-    plain, themed = figures()[name], figures("plotly_white")[name]
-    assert plain.layout.paper_bgcolor == themed.layout.plot_bgcolor == "rgba(0,0,0,0)"
-    assert plain.layout.font.color == "#767676" and themed.layout.font.color is None
-
-
 def test_reliability_has_a_panel_per_exit() -> None:
     tables = reliability()
     figure = reliability_figure(tables)
@@ -82,8 +63,6 @@ def test_reliability_has_a_panel_per_exit() -> None:
     titles = {axis: figure.layout[axis].title.text or None for axis in ("xaxis", "xaxis2", "xaxis3", "xaxis4")}
     assert titles == {"xaxis": None, "xaxis2": "confidence", "xaxis3": "confidence", "xaxis4": "confidence"}
     assert [figure.layout[f"xaxis{k}"].visible for k in (3, 4, 5, 6)] == [None, None, False, False]
-    with pytest.raises(ValueError, match="tables is empty"):
-        reliability_figure({})
 
 
 def test_gains_are_marked_by_their_interval() -> None:
@@ -128,3 +107,39 @@ def test_shift_marks_exceeded_risks() -> None:
     assert list(early.x) == [0, 1, 2] and list(figure.data[0].x) == [0, 1, 2]
     assert len(shift_figure(table, ["accuracy"]).data) == 5
     assert np.isfinite(np.concatenate([t.y for t in figure.data[:-1]])).all()
+
+
+P = [1e-9, 1e-4, 0.03, 0.08, 0.02, 0.9]  # one behind the first failure is below δ again
+
+
+def table_of(p: list[float], delta: float = 0.05) -> pd.DataFrame:
+    table = pd.DataFrame({"threshold": np.linspace(0.9, 0.4, len(p)), "errors": range(len(p)), "p_value": p})
+    return table.assign(passed=(table["p_value"] <= delta).cummin())
+
+
+def test_a_small_p_value_behind_the_first_failure_is_not_passed() -> None:
+    figure = fixed_sequence_figure(table_of(P))
+    assert {trace.name: list(trace.y) for trace in figure.data} == {
+        "passed": [1e-4, 0.03],  # 1e-9 lies below the axis
+        "first failure: stop": [0.08],
+        "not tested": [0.02, 0.9],
+    }
+    assert len({trace.marker.symbol for trace in figure.data}) == 3
+    texts = [note.text for note in figure.layout.annotations]
+    assert texts == ["δ = 0.05", "taken: 0.700<br>2 errors, p = 0.03", "fails: 0.600<br>3 errors, p = 0.08"]
+    assert figure.layout.annotations[1].y == pytest.approx(np.log10(0.03))
+    assert (figure.layout.yaxis.type, figure.layout.xaxis.autorange) == ("log", "reversed")
+
+
+def test_the_strictest_is_on_the_left_also_where_a_low_score_is_sure() -> None:
+    table = table_of(P).assign(threshold=np.linspace(0.1, 2.0, len(P)))  # of entropy
+    assert fixed_sequence_figure(table).layout.xaxis.autorange is True
+
+
+def test_only_some_of_what_lies_behind_is_drawn() -> None:
+    assert len(fixed_sequence_figure(table_of([0.01, *[0.9] * 300])).data[2].y) == 25
+
+
+def test_all_may_pass_or_none() -> None:
+    assert [len(trace.y) for trace in fixed_sequence_figure(table_of([0.01, 0.02])).data] == [2, 0, 0]
+    assert [len(trace.y) for trace in fixed_sequence_figure(table_of([0.3, 0.01])).data] == [0, 1, 1]

@@ -1,13 +1,23 @@
-"""Figures of an ablation study: every number of a table is drawn."""
+"""Figures of studies, searches and seeds: every number of a table is drawn."""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
+import dmpo_explore as dx
 from dmpo_explore.figures import GREY
-from dmpo_explore.figures.study import _PANELS, budgets_figure, gains_figure, gradient_epochs_figure, stages_figure
-from dmpo_explore.figures.style import model_colour
+from dmpo_explore.figures.study import (
+    _PANELS,
+    budgets_figure,
+    front_figure,
+    gains_figure,
+    gradient_epochs_figure,
+    hypervolume_figure,
+    stages_figure,
+)
+from dmpo_explore.figures.style import MODEL_COLOURS, model_colour
 
 
 def test_gains_show_mean_interval_and_every_seed() -> None:
@@ -60,3 +70,60 @@ def test_gradients_and_stages_are_means_over_seeds() -> None:
     lines = stages_figure({"dmpo": stages}).data
     assert len(lines) == len(_PANELS) and all(list(line.y) == pytest.approx([0.3, 0.8]) for line in lines)
     assert [line.xaxis for line in lines] == ["x", "x2", "x3", "x4", "x5", "x6"]
+
+
+FRONT = pd.DataFrame(
+    {"run": ["s-001-e2", "s-000-e1"], "accuracy": [0.6, 0.8], "flops_fraction": [0.2, 0.5], "threshold": [0.7, 0.9]}
+)
+EPOCHS = pd.DataFrame(
+    {"trial": [0, 1], "epoch": [1, 2], "accuracy": [[0.7, 0.8], [0.6]], "flops_fraction": [[0.4, 0.5], [0.2]]}
+)
+
+
+def test_the_front_is_a_staircase_over_all_points() -> None:
+    every, front = front_figure(FRONT, EPOCHS).data
+    assert list(every.x) == [0.4, 0.5, 0.2] and list(every.y) == [0.7, 0.8, 0.6]
+    assert every.customdata.tolist() == [[0, 1], [0, 1], [1, 2]]
+    assert list(front.x) == [0.2, 0.5] and list(front.y) == [0.6, 0.8]
+    assert front.line.shape == "hv" and front.customdata[0].tolist() == ["s-001-e2", 0.7]
+
+
+def test_an_empty_study_has_an_empty_figure() -> None:
+    every, front = front_figure(FRONT[:0], EPOCHS[:0]).data
+    assert len(every.x) == len(front.x) == 0
+
+
+def test_each_way_has_a_line_and_a_band() -> None:
+    table = pd.DataFrame({"epochs": [4, 8], "mean": [0.5, 0.6], "low": [0.4, 0.5], "high": [0.6, 0.7]})
+    figure = hypervolume_figure({"a": table, "b": table}, "share")
+    band, line = figure.data[2:]
+    assert list(band.x) == [4, 8, 8, 4] and list(band.y) == [0.6, 0.7, 0.5, 0.4]
+    assert list(line.y) == [0.5, 0.6] and line.line.color == MODEL_COLOURS[1] and line.name == "b"
+    assert line.line.dash != figure.data[1].line.dash and figure.layout.yaxis.title.text == "share"
+
+
+def test_a_front_of_three_goals_is_not_joined() -> None:
+    falling = pd.concat([FRONT, FRONT[:1].assign(flops_fraction=0.9)])
+    assert front_figure(FRONT, EPOCHS).data[1].mode == "lines+markers"
+    assert front_figure(falling, EPOCHS).data[1].mode == "markers"
+
+
+def test_the_line_is_the_mean_and_the_band_reaches_from_the_lowest_to_the_highest_seed() -> None:
+    seeds = np.array([[0.2, 0.9], [0.4, 0.7], [0.9, 0.8]])
+    band, line = dx.figures.seeds_figure({"a": seeds}, "accuracy").data
+    assert list(line.x) == ["exit 1", "exit 2"] and line.y == pytest.approx([0.5, 0.8])
+    assert list(band.x) == ["exit 1", "exit 2", "exit 2", "exit 1"]
+    assert band.y == pytest.approx([0.9, 0.9, 0.7, 0.2])
+    assert band.legendgroup == line.legendgroup == "a" and not band.showlegend
+
+
+def test_a_level_is_drawn_across() -> None:
+    figure = dx.figures.seeds_figure({"a": [[0.1, 0.2, 0.3]], "level": [0.4, 0.6]}, "accuracy")
+    level = figure.data[-1]
+    assert level.mode == "lines" and level.y == pytest.approx([0.5] * 3) and len(level.x) == 3
+
+
+def test_a_name_keeps_its_colour_in_any_order() -> None:
+    for names in ("ab", "ba"):
+        lines = dx.figures.seeds_figure({name: [[1.0]] for name in names}, "y", colours={"a": 4, "b": 1}).data[1::2]
+        assert {line.name: line.line.color for line in lines} == {"a": MODEL_COLOURS[4], "b": MODEL_COLOURS[1]}

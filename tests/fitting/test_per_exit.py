@@ -1,4 +1,4 @@
-"""A threshold per exit against brute force, optuna and its own bounds."""
+"""A threshold per exit against brute force, optuna and its own bounds; which policies have one, and what it gains."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import make_record
 
-from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.fitting.fit import cross_validated_gain, fit_policy
 from dmpo_explore.fitting.per_exit import (
     Ranking,
     best_cuts,
@@ -133,3 +133,31 @@ def test_a_start_that_stays_keeps_its_threshold() -> None:
     start = float(np.sort(record.confidence[:, 0])[20])  # of an image: not in the middle between two
     cannot_be_met = floor_key(int(record.correct[:, -1].sum()) + 41)
     assert best_thresholds(record, policy, start, cannot_be_met) == [start, start]
+
+
+@pytest.mark.parametrize("target", [{"flops": 0.5}, {"flops": 0.4}, {"accuracy_drop": 0.02}, {"accuracy_drop": 0.0}])
+@pytest.mark.parametrize("name", ["confidence", "entropy", "gate"])
+def test_a_threshold_per_exit_is_at_least_as_good_here(name: str, target: dict[str, float]) -> None:
+    record = make_record(300, 4, 5, seed=2)
+    single, vector = fit_policy(record, name, **target), fit_policy(record, name, per_exit=True, **target)  # type: ignore[arg-type]
+    assert len(vector.thresholds) == 3 and vector.fitted["target"] == {**target, "per_exit": True}
+    (correct, cost), (mine, price) = (
+        (record.correct[np.arange(300), e].sum(), record.flops_fraction[e].mean())
+        for e in (single.exits(record), vector.exits(record))
+    )
+    if "flops" in target:
+        assert mine > correct and price <= target["flops"] * (1 + 1e-12)
+    else:
+        assert price < cost and mine >= record.correct[:, -1].sum() - target["accuracy_drop"] * 300 - 1e-9
+    assert fit_policy(make_record(20, 1, 3), flops=0.5, per_exit=True).thresholds == (1.01,)
+
+
+def test_the_gain_of_a_vector_is_told_on_other_images() -> None:
+    record = make_record(400, 4, 5, seed=2)
+    found = cross_validated_gain(record, flops=0.5, folds=4)
+    single, vector = (fit_policy(record, flops=0.5, per_exit=one) for one in (False, True))
+    seen = [record.correct[np.arange(400), p.exits(record)].mean() for p in (single, vector)]
+    assert found["vector"] < seen[1]  # fitting flatters
+    assert found["vector"] - found["single"] < seen[1] - seen[0]
+    assert abs(found["gain"] - (found["vector"] - found["single"])) < 0.05
+    assert 0.3 < found["vector_flops"] < 0.6

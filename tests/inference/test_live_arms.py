@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from live_looks import ended, until
-from operations import Operations
+from background import ended, until
+from devices import Operations
 from small_model import C, K, made, pictures
 from synthetic import between, make_meta
 from tiny import recorded_run, tiny_config

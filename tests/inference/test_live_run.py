@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from live_looks import ended, until
+from background import ended, until
 from synthetic import make_record
 
 from dmpo_explore.inference.exit_loop import InferenceResult

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from noise_images import pictures
+from image_files import noise_images
 from synthetic import make_meta, record_from_logits
 
 from dmpo_explore.data.image_set import ImageSet
@@ -26,11 +26,11 @@ def test_records_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         asked = 0
 
         def record(self, split: str) -> ExitRecord:
-            meta = {"split": split, "indices": pictures().indices, "image_size": 16}
-            return record_from_logits(np.zeros((6, 2, 3)), pictures().labels, **meta)
+            meta = {"split": split, "indices": noise_images().indices, "image_size": 16}
+            return record_from_logits(np.zeros((6, 2, 3)), noise_images().labels, **meta)
 
         def image_set(self, split: str) -> ImageSet:
-            return pictures()
+            return noise_images()
 
         def model(self, device: str) -> Any:
             self.asked += 1

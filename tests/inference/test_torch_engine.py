@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from device_reads import DeviceReads
+from devices import DeviceReads
 from spread_model import B, K, loader, made, pictures, policies, recorded, rows_seen
 from synthetic import DEPLOYABLE
 

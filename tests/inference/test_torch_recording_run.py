@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from forked import run_in_two
+from calls import run_in_two
 from PIL import Image
 from tiny import tiny_config
 

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flop_counts import C as FLOP_CLASSES
-from flop_counts import matmul, measured
+from small_model import FLOP_CLASSES, matmul, measured
 from spread_model import B, C, K, loader, made, pictures, policies, recorded
 from torch import nn
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from flop_counts import R, config, matmul, measured, near
+from small_model import R, config, matmul, measured, near
 
 from dmpo_explore.models.factory import build_reference
 from dmpo_explore.models.flops import measure_flops

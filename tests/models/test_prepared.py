@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from operations import Operations
+from devices import Operations
 from tiny import tiny_config
 from torch import Tensor, nn
 

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from filelock import FileLock, Timeout
-from synthetic import make_meta, make_record
-from written_records import BATCHES_OF_IT, RECORD, SIZE, B, C, K, arrays, contents, fill, made
+from synthetic import BATCHES_OF_IT, RECORD, SIZE, B, C, K, arrays, contents, fill, made, make_meta, make_record
 
 from dmpo_explore.records import writer as writer_module
 from dmpo_explore.records.record import ExitRecord

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from broken_folders import whole_run
-from run_folders import CONFIG
+from run_folders import CONFIG, whole_run
 from synthetic import make_record
 
 from dmpo_explore.config import Config

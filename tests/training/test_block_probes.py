@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from own_images_folder import fill
+from image_files import fill
 
 from dmpo_explore.config import DataConfig, ModelConfig
 from dmpo_explore.data.image_data import ImageData

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from device_reads import DeviceReads
-from forked import run_in_two
+from calls import run_in_two
+from devices import DeviceReads
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader, TensorDataset

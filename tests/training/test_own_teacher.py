@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from own_images_folder import fill, paint
+from image_files import fill, paint
 from tiny import tiny_config
 from tiny_training import same_history
 

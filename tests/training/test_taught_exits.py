@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from forked import COMMAND_LINE, run_in_two
-from teaching import count_images, taught, train_teacher
+from calls import COMMAND_LINE, run_in_two
 from tiny import tiny_config
-from tiny_training import same_history, stop_after
+from tiny_training import count_images, same_history, stop_after, taught, train_teacher
 
 from dmpo_explore.config import Config
 from dmpo_explore.data.image_set import ImageSet

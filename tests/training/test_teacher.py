@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from own_images_folder import fill
-from teaching import SIZE, count_images, taught, train_teacher
+from image_files import fill
 from tiny import tiny_config
-from tiny_training import stop_after
+from tiny_training import SIZE, count_images, stop_after, taught, train_teacher
 
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.data.image_data import FileRow, hash_files

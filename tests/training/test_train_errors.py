@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from own_images_folder import fill, paint
+from image_files import fill, paint
 from tiny import tiny_config
 from tiny_training import CONFIG
 

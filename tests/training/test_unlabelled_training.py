@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import torch
 from calls import call, fails
-from own_images_folder import fill, paint
-from teaching import count_images, taught, train_teacher
+from image_files import fill, paint
 from tiny import tiny_config, tiny_options
-from tiny_training import same_history, stop_after
+from tiny_training import count_images, same_history, stop_after, taught, train_teacher
 
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.data.image_set import ImageSet

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from own_images_folder import paint
+from image_files import paint
 from PIL import Image
 
 from dmpo_explore.config import Config, DataConfig, ModelConfig

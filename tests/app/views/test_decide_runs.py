@@ -9,10 +9,10 @@ from pathlib import Path
 import explore_page
 import numpy as np
 import pytest
+from calls import answered, printed
 from decide_page import answer, code, expected, numbers, shown, start, texts
 from explore_page import checked
 from made_up import save_run
-from programs import answered, printed
 
 import dmpo_explore as dx
 from dmpo_explore.analysis.evaluation import evaluate_runs

@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 from calls import call
 from explore_page import bodies, cards, expected, start
-from own_images_folder import fill, paint
-from reader_data import planted_mnist, saved_tables, split_shards
+from image_files import fill, paint, planted_mnist, saved_tables, split_shards
 from tiny import tiny_options
 
 import dmpo_explore as dx

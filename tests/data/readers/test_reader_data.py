@@ -14,8 +14,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from own_images_folder import fill
-from reader_data import add, coloured, encoded, planted_mnist, saved_tables, shard, split_shards, table, two_shards
+from image_files import (
+    add,
+    coloured,
+    coloured_file,
+    fill,
+    planted_mnist,
+    saved_tables,
+    shard,
+    split_shards,
+    table,
+    two_shards,
+)
 from timm.data import create_dataset
 
 from dmpo_explore.config import DataConfig
@@ -252,7 +262,7 @@ def test_shards_need_no_package_and_any_name_will_do(tmp_path: Path, monkeypatch
 def test_the_class_is_the_field_that_the_list_of_shards_names(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for number in range(20):
-            add(archive, f"{number:04d}.png", encoded(number))
+            add(archive, f"{number:04d}.png", coloured_file(number))
             add(archive, f"{number:04d}.json", json.dumps({"kind": number % 2, "other": 1}).encode())
     about = {"filenames": ["a.tar"], "shard_lengths": [20], "num_samples": 20, "alt_label": "kind"}
     (tmp_path / "_info.json").write_text(json.dumps({"splits": {"train": about, "test": about}}))
@@ -318,9 +328,9 @@ def test_the_check_before_a_training_looks_at_them(tmp_path: Path) -> None:
     assert found.formats == {"encoded": 28} and set(found.thumbnails) == {"0", "1"}
     assert {split: int(counts.sum()) for split, counts in found.counts.items()} == {"train": 20, "val": 4, "test": 4}
     with tarfile.open(folder / "test-0000.tar", "a") as archive:
-        add(archive, "twin.png", encoded(3))
+        add(archive, "twin.png", coloured_file(3))
         add(archive, "twin.cls", b"1")
-        add(archive, "broken.png", encoded(9)[:45])
+        add(archive, "broken.png", coloured_file(9)[:45])
         add(archive, "broken.cls", b"1")
     found = check_data(DataConfig(f"wds/{folder}"), quick=True)
     assert [finding.check for finding in found.findings] == ["broken", "leakage"]
@@ -342,7 +352,7 @@ def test_classes_are_the_numbers_that_there_are(tmp_path: Path) -> None:
     for part, count in (("train", 24), ("test", 6)):
         with tarfile.open(tmp_path / f"{part}-0.tar", "w") as archive:
             for number in range(count):
-                add(archive, f"{number:04d}.png", encoded(number))
+                add(archive, f"{number:04d}.png", coloured_file(number))
                 add(archive, f"{number:04d}.cls", str(1 + number % 3).encode())
     check = check_data(DataConfig(f"wds/{tmp_path}"))
     assert check.ready and check.class_names == ("1", "2", "3")

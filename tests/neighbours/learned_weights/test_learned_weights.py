@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from device_reads import DeviceReads
-from forked import run_in_two
+from calls import run_in_two
+from devices import DeviceReads
 from tiny import MODEL
 from tiny_training import CONFIG as TRAINING
 from tiny_training import same_history, stop_after

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from forked import run_in_two
+from calls import run_in_two
 from sklearn.linear_model import LogisticRegression
 from tiny import tiny_config
 from tiny_training import same_history, stop_after

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from operations import Operations
+from devices import Operations
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -1,13 +1,29 @@
-"""Where a program reads a tensor's values on the host: on a GPU each of these waits for the device."""
+"""A stand-in for a GPU, where a program reads values on the host, and which operations of torch run."""
 
 from __future__ import annotations
 
+import gc
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+def fake_gpu() -> Any:
+    """Inside it tensors are made without values, on any device."""
+    return FakeTensorMode()
+
+
+def bytes_on_fake_gpu() -> int:
+    """Of all stand-ins on the device ``cuda`` that are alive, each storage once."""
+    gc.collect()
+    alive = [x for x in gc.get_objects() if type(x) is FakeTensor and x.fake_device.type == "cuda"]
+    return sum({x.untyped_storage()._cdata: x.untyped_storage().nbytes() for x in alive}.values())
+
 
 READS = {
     torch.Tensor.item,
@@ -54,3 +70,15 @@ class DeviceReads(TorchFunctionMode):
 def _has_mask(index: Any) -> bool:
     parts = index if isinstance(index, tuple) else (index,)
     return any(isinstance(part, torch.Tensor) and part.dtype == torch.bool for part in parts)
+
+
+class Operations(TorchDispatchMode):
+    """``names``: of the operations, as ``scatter_add``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))

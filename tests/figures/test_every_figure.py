@@ -1,0 +1,169 @@
+"""What every figure shares: a transparent page, the caller's template, plain JSON; and what figures refuse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic import make_record
+
+import dmpo_explore as dx
+from dmpo_explore.analysis.calibration import failure_prediction_curves, reliability_table
+from dmpo_explore.analysis.shift import shift_table
+from dmpo_explore.analysis.width_depth import best_buys
+from dmpo_explore.figures.study import _PANELS
+from dmpo_explore.fitting.risk_control import fixed_sequence
+from dmpo_explore.inference.live import Latency, Point
+
+RECORD = make_record(60, 2, 3)
+POLICY = dx.POLICIES["confidence"]((0.5,))
+HISTORY = dx.load_run("fashion").history()
+IMAGE, MAPS, EXITS = np.zeros((28, 28), np.uint8), np.ones((2, 5, 5)), ["exit 1", "exit 2"]
+BANDS = pd.DataFrame({"budget": [0.3], "epochs": [4], "mean": [0.5], "difference": [0.5], "low": [0.4], "high": [0.6]})
+EPOCHS = pd.DataFrame({"trial": [0], "epoch": [1], "accuracy": [[0.7]], "flops_fraction": [[0.4]]})
+FRONT = pd.DataFrame({"run": ["s"], "accuracy": [0.7], "flops_fraction": [0.4], "threshold": [0.7]})
+EXIT = {"exit": [1], "epoch": [1], "cosine": [0.1], "low_level": [0.9], "label": [0.5]}
+GAIN = {"question": ["a gain"], "points": [1.0], "low": [0.4], "high": [1.7], "seeds": ["+0.90 +1.10"]}
+GAINED = {"policy": ["gate"], "budget": [0.3], "gain": [0.2], "low": [0.1], "high": [0.3]}
+PLANE = {"run": ["a"], "threshold": [0.8], "budget": [0.2], "gflops": [0.21], "accuracy": [0.70], "front": [True]}
+COVERED = {"risk": ["too_early"], "images": [1000], "delta": [0.05], "violations": [0.02], "standard_error": [0.005]}
+COVERED |= {"plug_in_violations": [0.5], "flops_fraction": [0.4], "plug_in_flops_fraction": [0.3]}
+TIMELINE = [Point(10, (0.5, 0.5), 100.0, 40.0)]
+PIXELS = np.zeros((3, 4, 4, 3), np.uint8)
+HOME = dx.analysis.HeldOut(RECORD, RECORD)
+TRANSFER = dx.analysis.transfer(HOME, HOME, [dx.Target.flops(0.4)])
+GIVEN: dict[str, tuple[Any, ...]] = {
+    "accuracy_difference": ({"a": BANDS}, [1], "b"),
+    "budgets": (pd.DataFrame({"exits": [1], "last_exit": [0.9], "full_flops": [1.0]}, index=["single"]), ()),
+    "cka": (np.ones((2, 2)), ["a", "b"], ["c", "d"]),
+    "class_accuracy": (pd.DataFrame({"a": [0.5, 0.9]}, index=["cat", "dog"]), [0]),
+    "class_counts": ({"train": [3, 0]}, ["cat", "dog"]),
+    "class_exit": ([0, 1], [0, 1], ["cat", "dog"], EXITS),
+    "depth": ({"a": [1, 2]}, "y"),
+    "exit_histogram": ([0, 1], [True, False], EXITS),
+    "exit_maps": (IMAGE, MAPS, EXITS),
+    "exit_predictions": (PIXELS[0], ["cat", "dog"], [0.5, 0.9], [True, False], 1, 0.8),
+    "exit_shares": (TIMELINE,),
+    "failure_prediction": (failure_prediction_curves(RECORD),),
+    "fixed_sequence": (fixed_sequence(make_record(99), POLICY),),
+    "front": (FRONT, EPOCHS),
+    "gains": (pd.DataFrame(GAIN),),
+    "gradient_conflict": ({"naive": pd.DataFrame(EXIT)},),
+    "gradient_epochs": ({"naive": pd.DataFrame(EXIT)},),
+    "histories": ({"fashion": HISTORY}, [0]),
+    "history": (HISTORY,),
+    "hypervolume": ({"a": BANDS}, "share"),
+    "image_wall": (PIXELS, {"exit 1": [2, 0], "exit 2": [1]}, [True, False, True], ["zero", "one", "two"]),
+    "latency": ([Latency((0.010, 0.011), (30, 2))], 0.05),
+    "learning": (HISTORY,),
+    "patch_maps": (IMAGE, MAPS, EXITS),
+    "pathways": ([1.0, -2.0], [0.5, 1.0], EXITS),
+    "policy_gain": (pd.DataFrame(GAINED),),
+    "probe": ({"trunk": pd.DataFrame(EXIT)},),
+    "reliability": ({"before": reliability_table(RECORD)},),
+    "risk_control": (pd.DataFrame(COVERED),),
+    "schedule": (np.ones((3, 2)), 1),
+    "seeds": ({"a": [[0.2, 0.9]]}, "accuracy"),
+    "shift": (shift_table([("none", 0, RECORD), ("noise", 1, RECORD)], {"half": POLICY}),),
+    "speed": (TIMELINE,),
+    "stages": ({"dmpo": pd.DataFrame({"block": [2], **{name: [0.2] for name in _PANELS}})},),
+    "token_colours": ([np.zeros((2, 2, 3), np.uint8)] * 2, EXITS, np.zeros((8, 8, 3), np.uint8)),
+    "trade_off": ({"demo": dx.trade_off(RECORD)},),
+    "transfer": (TRANSFER, "mine", "yours"),
+    "width_depth": (pd.DataFrame(PLANE), best_buys(pd.DataFrame(PLANE)), {"a": 0}),
+}
+
+
+def test_every_figure_is_here() -> None:
+    assert {f"{name}_figure" for name in GIVEN} == {name for name in dx.figures.__all__ if name.endswith("_figure")}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_backgrounds_are_transparent_and_the_template_is_the_callers(name: str) -> None:
+    draw = partial(getattr(dx.figures, f"{name}_figure"), *GIVEN[name])
+    plain, themed = draw(), draw(template="plotly_white")
+    for figure in (plain, themed):
+        assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
+    assert plain.layout.font.color == dx.figures.GREY
+    assert themed.layout.font.color is None
+    assert json.loads(plain.to_json())["data"]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "words"),
+    [
+        *(
+            ("exit_maps", (wrong, MAPS, EXITS), "image of shape")
+            for wrong in (np.zeros((28, 28)), np.zeros((28, 28, 4), np.uint8), np.zeros(28, np.uint8))
+        ),
+        ("exit_maps", (IMAGE, MAPS, EXITS[:1]), r"heats \(2, 5, 5\) and 1 labels"),
+        ("patch_maps", (IMAGE, MAPS, EXITS[:1]), r"maps \(2, 5, 5\), 1 labels, 1 images and 1 names do not fit"),
+        ("patch_maps", ([IMAGE], MAPS[None], EXITS, ["a", "b"]), "1 images and 2 names"),
+        ("patch_maps", (IMAGE / 255, MAPS, EXITS), "image of shape"),
+        ("pathways", ([1.0, 2.0], [1.0], EXITS), "2 labels"),
+        (
+            "transfer",
+            (TRANSFER._replace(thresholds=TRANSFER.thresholds.iloc[:0]), "a", "b"),
+            "no target was transferred",
+        ),
+        ("cka", (np.ones((2, 2)), ["r"], ["c", "d"]), "1 row and 2 column labels"),
+        ("depth", ({"a": [1, 2, 3]}, "y", None, ["one"]), "3 values but 1 labels"),
+        ("token_colours", ([PIXELS[0], PIXELS[0]], ["exit 1"], PIXELS[0]), "1 labels"),
+        ("reliability", ({},), "tables is empty"),
+        (
+            "fixed_sequence",
+            (pd.DataFrame({"threshold": [0.9, 0.4], "errors": [0, 1], "p_value": [1e-9, 1e-8], "passed": True}),),
+            "all 2 p-values are below 1e-06",
+        ),
+        *(("seeds", ({"a": line}, "y"), "do not fit 1 labels") for line in (1.0, [], [[[0.5]]], [[0.1, 0.2]])),
+        ("exit_histogram", ([0, 3], [True, True], EXITS), "from 0 to 3 but 2 labels"),
+        ("exit_histogram", ([0, 1], [True], EXITS), r"must both be \(B,\)"),
+        ("class_exit", ([0, 1], [0], ["a", "b"], ["1"]), "must both be"),
+        ("class_exit", ([2], [0], ["a", "b"], ["1"]), "labels to 2"),
+        *(
+            ("learning", (table,), "history")
+            for table in (
+                HISTORY[["epoch"]],
+                HISTORY[["epoch", "area"]],
+                HISTORY.drop(columns="area"),
+                HISTORY.iloc[:0],
+            )
+        ),
+        ("learning", (HISTORY.astype({"loss_2": str, "accuracy_1": str}),), "not numbers: accuracy_1, loss_2"),
+        ("history", (HISTORY.drop(columns="accuracy_3"),), "accuracy_3"),
+        ("history", (HISTORY[["epoch"]],), "lambda_1"),
+        ("histories", ({}, []), "no histories"),
+        ("histories", ({"a": HISTORY, "b": HISTORY.drop(columns="epoch")}, [0, 1]), "of b lacks epoch; it has"),
+        ("histories", ({"a": HISTORY.astype({"accuracy_1": str})}, [0]), "not numbers: accuracy_1"),
+        ("exit_predictions", (PIXELS[0], ["a", "b"], [0.5], [True], 0), "do not fit 2 answers"),
+        *(
+            ("exit_predictions", (PIXELS[0], ["a", "b"], [0.5, 0.6], [True] * 2, exit), "do not fit 2 answers")
+            for exit in (2, -1)
+        ),
+        *(
+            ("schedule", given, "must be .epochs, exits.")
+            for given in (([1.0], 0), (np.ones((0, 2)), None), (np.ones((3, 2)), 3))
+        ),
+        ("image_wall", (PIXELS, {}, [True] * 3, ["a"] * 3), "0 rows"),
+        ("image_wall", (PIXELS, {"exit 1": [0]}, [True], ["a"] * 3), "1 correct"),
+        ("image_wall", (PIXELS, {"exit 1": [0]}, [True] * 3, ["one"]), "1 texts"),
+        ("image_wall", (PIXELS, {"exit 1": [0]}, [True] * 3, ["a"] * 3, ["one"]), "do not fit"),
+        (
+            "image_wall",
+            (PIXELS, {"1": [0, 2]}, [True] * 3, ["a"] * 3, (), 1),
+            "a row has 2 images; there are 1 columns",
+        ),
+        ("class_counts", ({"val": [1, 1]}, ["a", "b", "c"]), r"val has counts of shape \(2,\) for 3 classes"),
+        ("class_counts", ({"val": [1, 1, 1]}, ["a", "a", "c"]), "the same label"),
+    ],
+)
+def test_what_does_not_fit_is_refused(name: str, given: tuple[Any, ...], words: str) -> None:
+    draw: Callable[..., object] = getattr(dx.figures, f"{name}_figure")
+    more = {"x": ["only"]} if name == "seeds" else {}
+    with pytest.raises(ValueError, match=words):
+        draw(*given, **more)
