@@ -27,7 +27,6 @@ from ..utils.texts import short
 
 if TYPE_CHECKING:  # peft is imported where it is used: with it comes transformers, a third of a command's start
     from peft import PeftConfig
-    from peft.tuners.tuners_utils import BaseTunerLayer
 
 # the first row of which a backbone has layers is what LoRA tunes
 ATTENTION_INPUTS = r"(in_)?qkvb?|(q|k|v|kv|qk|query|key|value)(_proj)?|to_(q|k|v|kv|qkv)"
@@ -211,7 +210,7 @@ def tuned_layers(trunks: Iterable[nn.Module]) -> tuple[int, int]:
     return len(tuned), len(tuned) + sum(_can_be_tuned(module) for module in modules if id(module) not in inside)
 
 
-def peft_layers(model: nn.Module) -> list[tuple[str, BaseTunerLayer]]:
+def peft_layers(model: nn.Module) -> list[tuple[str, Any]]:
     """Name and module of every layer of a model that peft put in the place of another."""
     if "peft" not in sys.modules:  # then it put in none
         return []
