@@ -42,10 +42,6 @@ from .utils.texts import short
 
 MOST_SEED = 2**32 - 1
 TABLE_OPTIONS = ("path_column", "label_column", "suffix", "image_dir")  # of `DataConfig`, for a table of images
-ADDED = (  # options that earlier versions cannot read
-    *(f"data.{name}" for name in (*TABLE_OPTIONS, "unlabelled")),
-    "model.tune_layers",
-)
 
 
 @dataclass(frozen=True)
@@ -344,9 +340,6 @@ class Config:
         """Plain JSON values; ``from_dict`` gives an equal config back."""
         data, model, training = dataclasses.asdict(self.data), self.model.values(), self.training.values()
         parts = {"data": data, "model": model, "training": training}
-        for part, _, name in (key.partition(".") for key in ADDED):
-            if parts[part][name] is None:
-                del parts[part][name]
         for part, options in json.loads(self.unread or "{}").items():
             parts[part] |= options
         return parts | ({"plugins": [dataclasses.asdict(need) for need in self.plugins]} if self.plugins else {})

@@ -11,7 +11,7 @@ Example:
 
 from typing import TYPE_CHECKING
 
-from ..utils.lazy import moved, public_names
+from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
     from .check import DataCheck as DataCheck
@@ -53,4 +53,3 @@ if TYPE_CHECKING:
     from .torch_loaders import make_transform as make_transform
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)
-    moved("data", "open_source", to=f"{__name__}:open_data")

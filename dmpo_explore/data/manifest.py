@@ -294,7 +294,7 @@ def check_path(path: str) -> None:
 
 
 def manifest_file(folder: Path) -> Path | None:
-    """The manifest's file in a run folder; None in those of earlier versions."""
+    """The manifest's file in a run folder; None where there is none."""
     return next((folder / name for name in MANIFESTS if (folder / name).is_file()), None)
 
 

@@ -343,9 +343,16 @@ def fit_policies(run: Run, record: ExitRecord) -> None:
     write_policies(run.path / "policies.json", kept | fitted)
 
 
-def trained_flops(flops: ModelFlops) -> tuple[int, ...]:
-    """FLOPs as trained for a record; empty where they are those as deployed."""
-    return flops.as_trained if flops.as_trained != flops.cumulative else ()
+def run_flops(run: Run) -> ModelFlops:
+    """FLOPs of a run's model, from its config alone.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo-cnn")
+        >>> run_flops(run).cumulative == run.record("test").meta.flops
+        True
+    """
+    return config_flops(run.config.model, len(run.class_names))
 
 
 def record_meta(config: Config, images: ImageSet, model: DMPO, flops: ModelFlops) -> RecordMeta:
@@ -355,7 +362,7 @@ def record_meta(config: Config, images: ImageSet, model: DMPO, flops: ModelFlops
         class_names=images.class_names,
         exit_blocks=model.exits,
         flops=flops.cumulative,
-        flops_trained=trained_flops(flops),
+        flops_trained=flops.as_trained if flops.as_trained != flops.cumulative else (),  # empty: equal
         reference_flops=flops.reference,
         indices=images.indices,
         flops_convention=CONVENTION,

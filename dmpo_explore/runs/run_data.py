@@ -49,7 +49,7 @@ def check_images(
     if run.manifest is None:
         if opened.own:
             warnings.warn(
-                f"run {run.name!r} has no manifest (an earlier version trained it): whether {opened.config.name} still "
+                f"run {run.name!r} has no manifest (it was published without one): whether {opened.config.name} still "
                 "has the same splits cannot be checked",
                 stacklevel=2,
             )

@@ -123,7 +123,7 @@ RUN_FILES = ("config.json", WEIGHTS, "history.csv", "policies.json", "card.md", 
 RECORD_FILES = ("meta.json", *FILES, *OPTIONAL)
 
 
-# Reading of configs: of a run's config.json, also of those that earlier versions wrote, and of files by hand.
+# Reading of configs: of a run's config.json, and of files by hand.
 
 
 def read_config(path: Path) -> Config:
@@ -156,12 +156,12 @@ def _of_run(path: Path) -> Config:
     with suppress(ValueError, RecursionError):  # named below
         if '"plugins"' not in (text := read_text(path)):  # which of them are loaded decides what can be read
             return _known(text, Joint.changes)
-    return Config.from_dict(with_defaults(read_json(path)))
+    return Config.from_dict(of_this_version(read_json(path)))
 
 
 @lru_cache(maxsize=1024)
 def _known(text: str, changes: int) -> Config:
-    return Config.from_dict(with_defaults(json.loads(text)))
+    return Config.from_dict(of_this_version(json.loads(text)))
 
 
 def _read(path: Path, made: Callable[[Path], Config]) -> Config:
@@ -171,10 +171,10 @@ def _read(path: Path, made: Callable[[Path], Config]) -> Config:
         raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
 
-def with_defaults(values: Any) -> Any:
-    """A config's JSON values; one of a version without calibration splits has none."""
-    if isinstance(values, dict) and isinstance(data := values.get("data"), dict):
-        data.setdefault("calibration", False)
+def of_this_version(values: Any) -> Any:
+    """The JSON values of a run's config; ValueError for those of version 0.1, which divided images otherwise."""
+    if isinstance(values, dict) and isinstance(data := values.get("data"), dict) and "calibration" not in data:
+        raise ValueError("data.calibration is missing: version 0.1 trained this run, which is not read; train it again")
     return values
 
 

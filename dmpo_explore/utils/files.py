@@ -337,7 +337,6 @@ def cache_dir() -> Path:
 
 T = TypeVar("T")
 WAIT = 2.0  # seconds for a writer between its two renames
-UNKNOWN = 3600.0  # seconds after which a temporary file without a lock, as earlier versions wrote it, is left over
 LEFTOVER = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\.(?:part|old|lock)")
 
 
@@ -476,13 +475,6 @@ def _clear(part: Path, path: Path) -> None:
     from filelock import FileLock, Timeout
 
     old, lock = part.with_suffix(".old"), part.with_suffix(".lock")
-    if not lock.exists():  # from an earlier version
-        written = max((place.lstat().st_ctime for place in (part, old) if os.path.lexists(place)), default=None)
-        if written is None:
-            return  # its writer has ended meanwhile
-        longest = WAIT if old.exists() and not path.exists() else UNKNOWN
-        if 0 <= time.time() - written < longest:  # negative: the clock was set back since
-            return
     try:
         with FileLock(lock, timeout=0):
             if old.exists() and not path.exists():

@@ -1,7 +1,7 @@
 """Lazy public names: a package lists them once, under ``if TYPE_CHECKING:``, for type checkers and for itself.
 
 In: the package and the file of its ``__init__``. Out: its ``__getattr__``, ``__dir__`` and ``__all__`` (PEP 562, by
-`lazy_loader`), so that a name's module is imported on first use. Where a name has `moved`, the old one warns.
+`lazy_loader`), so that a name's module is imported on first use.
 """
 
 from __future__ import annotations
@@ -10,15 +10,12 @@ import ast
 import importlib
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lazy_loader
-
-_MOVED: dict[str, str] = {}  # package.name as it was → the module that has it now, or MODULE:NAME
 
 
 def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
@@ -55,20 +52,9 @@ def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
     def attribute(name: str) -> Any:
         if name in elsewhere:
             return getattr(importlib.import_module(elsewhere[name], package), name)
-        if new := _MOVED.get(f"{package}.{name}"):
-            module, _, now = new.partition(":")
-            now = now or name
-            warnings.warn(f"{package}.{name} is {module}.{now} now", DeprecationWarning, stacklevel=2)
-            return getattr(importlib.import_module(module), now)
         return find(name)
 
     return attribute, every.copy, every
-
-
-def moved(package: str, *names: str, to: str) -> None:
-    """Let former public names of ``dmpo_explore.PACKAGE`` lead to the module ``to``, for one version, with a
-    DeprecationWarning. ``to`` as ``MODULE:NAME``: the name is another one now."""
-    _MOVED.update({f"dmpo_explore.{package}.{name}": to for name in names})
 
 
 # Optional packages: an error that names the extra to install.
