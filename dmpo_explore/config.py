@@ -61,7 +61,7 @@ class DataConfig:
         "grocery-same-shops",
     ] | str = option(
         "fashion-mnist", "Data set.", label="Data", flag="data", joint=DATASETS,
-        other="a folder or a table (.csv, .parquet) of images, or timm's torch/…, hfds/…, wds/…, tfds/…",
+        other="a folder or a table (.csv, .parquet) of images, or timm's hfds/…, wds/…",
     )  # fmt: skip
     root: str | None = option(None, "Folder of known data sets; default: DMPO_EXPLORE_DATA.", flag="data-root")
     train_size: int | None = option(

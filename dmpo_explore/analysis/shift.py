@@ -1,8 +1,7 @@
 """Distribution shift: fitted policies on corrupted images.
 
-In: policies fitted on calibration or val, and records of corrupted images (`torch_corruptions` makes them). Out: a
-table: accuracy, realised FLOPs, calibration and whether a certified risk is exceeded, by corruption and strength. No
-torch.
+In: policies fitted on calibration or val, and records of corrupted images. Out: a table: accuracy, realised FLOPs,
+calibration and whether a certified risk is exceeded, by corruption and strength. No torch.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ def shift_table(
     """Every policy on every record of corrupted images, one row each.
 
     Args:
-        records: corruption, strength (0: none) and record, as `record_corrupted` yields them.
+        records: corruption, strength (0: none) and record.
         policies: name → fitted policy. The risk of a certified one (`certified_risk`) is tested.
 
     Returns:

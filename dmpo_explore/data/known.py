@@ -43,8 +43,7 @@ from .folders import class_files
 from .image_data import ImageData, Listed, Listing, absolute
 from .image_set import ImageFiles, Pool, StoredImages, VerifiedImages
 from .names import Source, data_dir, download, missing
-from .readers.opening import ShardContent
-from .readers.tar_shards import Member, Sample
+from .readers.tar_shards import Member, Sample, ShardContent
 from .splits import SPLITS, divide, stratified_rows
 
 FOLDER = Path(__file__).parent / "bundled" / "grocery"

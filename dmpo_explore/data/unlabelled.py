@@ -25,7 +25,7 @@ from .findings import Finding, left_out, unreadable
 from .image_data import BROKEN, ImageData, Ledger, LedgerLine, Listing, count_below, list_class, relative_path
 from .image_facts import Facts, FileLook, look_at_all
 from .image_files import open_image
-from .image_set import ChosenImages, ImageFiles, Pixels, unpack
+from .image_set import ChosenImages, ImageFiles
 
 UNLABELLED = "unlabelled"  # their place in a ledger and a manifest
 
@@ -162,11 +162,7 @@ def _places(facts: Facts) -> dict[str, tuple[str, str]]:
 
 def _of_arrays(facts: Facts) -> bool:
     """Whether the splits' images are arrays, without files or bytes of their own."""
-    return any(_is_array(images.pixels) for images in facts.sets.values())
-
-
-def _is_array(pixels: Pixels) -> bool:
-    return pixels.part.decode is unpack if isinstance(pixels, ChosenImages) else not isinstance(pixels, ImageFiles)
+    return not all(isinstance(images.pixels, ChosenImages | ImageFiles) for images in facts.sets.values())
 
 
 def _pixels_sha256(image: NDArray[np.uint8]) -> str:

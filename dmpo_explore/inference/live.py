@@ -786,7 +786,7 @@ def _onnx_arms(run: Run, inputs: Callable[[Ints], Tensor], batch_size: int, prec
     def full(images: Tensor) -> Ints:
         return np.asarray(engine.all_logits(images.numpy())[:, -1].argmax(-1))
 
-    return Arms(inputs, early, full, batch_size, joules=energy_counter("cpu"))
+    return Arms(inputs, early, full, batch_size)
 
 
 def exported(run: Run, precision: str = "no") -> Path:
