@@ -467,12 +467,7 @@ OPTIONS = LiveOptions(_all_options)
 
 
 def full_name(name: str, where: str) -> str:
-    """``part.name`` of an option that is named so, or by ``name`` alone; ValueError that names ``where`` if none is.
-
-    Example:
-        >>> full_name("rank", "fixed")
-        'model.rank'
-    """
+    """``part.name`` of an option that is named so, or by ``name`` alone; ValueError that names ``where`` if none is."""
     if name in OPTIONS:
         return name
     keys = [key for key in OPTIONS if key.endswith(f".{name}") and "." not in name]

@@ -85,13 +85,6 @@ def certified_risk(policy: Policy) -> tuple[str, float]:
     """The risk that a policy's certificate bounds, and its ε; ("", NaN) without one.
 
     Nothing is certified where no threshold could be, nor of thresholds that follow the images (`hold_budget`).
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> calibration = dx.load_run("fashion").record("calibration")
-        >>> policy = dx.fit_policy(calibration, risk="too_early", epsilon=0.01)
-        >>> certified_risk(policy), certified_risk(dx.policies.hold_budget(policy, calibration))
-        (('too_early', 0.01), ('', nan))
     """
     target, certificate = policy.fitted.get("target", {}), policy.fitted.get("certificate", {})
     if policy.base is not policy or not certificate.get("certified"):

@@ -61,12 +61,7 @@ def reader_name(name: str) -> ReaderName | None:
 
 
 def is_table(name: str) -> bool:
-    """Whether data of this name are a table of images; it need not exist.
-
-    Example:
-        >>> is_table("photos/list.CSV"), is_table("photos")
-        (True, False)
-    """
+    """Whether data of this name are a table of images; it need not exist."""
     path = expanded(name)
     return path.suffix.lower() in TABLES and not path.is_dir() and reader_name(name) is None
 
@@ -91,12 +86,7 @@ def _near(place: Path) -> Path | None:
 
 
 def data_dir(root: Path | None) -> Path:
-    """Folder of known data sets: ``root``, else the environment's ``DMPO_EXPLORE_DATA``, else the cache.
-
-    Example:
-        >>> data_dir(Path("elsewhere")).name
-        'elsewhere'
-    """
+    """Folder of known data sets: ``root``, else the environment's ``DMPO_EXPLORE_DATA``, else the cache."""
     own = os.environ.get("DMPO_EXPLORE_DATA", "").strip()
     return root if root is not None else expanded(own) if own else cache_dir() / "data"
 

@@ -56,12 +56,7 @@ class UnlabelledData(ImageData):
 
 
 def unlabelled_files(data: DataConfig, left_out: Collection[str] = ()) -> list[Path]:
-    """The image files, without those ``left_out``; empty without a folder.
-
-    Example:
-        >>> unlabelled_files(DataConfig("digits"))
-        []
-    """
+    """The image files, without those ``left_out``; empty without a folder."""
     if data.unlabelled is None:
         return []
     return [path for path in _files(_list(UnlabelledData(data).folder)) if str(path) not in left_out]

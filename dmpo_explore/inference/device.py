@@ -42,12 +42,7 @@ def energy_counter(device: str) -> Counter | None:
 
 
 class CallEnergy(NamedTuple):
-    """Of one call: joules and seconds, means over a block.
-
-    Example:
-        >>> CallEnergy(joules=1.5, seconds=0.005).watts
-        300.0
-    """
+    """Of one call: joules and seconds, means over a block."""
 
     joules: float
     seconds: float
@@ -61,15 +56,7 @@ class CallEnergy(NamedTuple):
 def call_energy(
     function: Callable[[], object], counter: Counter, clock: Callable[[], float] = time.perf_counter
 ) -> CallEnergy:
-    """Energy of one call of ``function``, which is called for `BLOCK` seconds at least.
-
-    Example:
-        >>> used, seconds = [0.0], [0.0]
-        >>> def function():  # two joules and a quarter of a second
-        ...     used[0], seconds[0] = used[0] + 2, seconds[0] + 0.25
-        >>> call_energy(function, lambda: used[0], lambda: seconds[0])
-        CallEnergy(joules=2.0, seconds=0.25)
-    """
+    """Energy of one call of ``function``, which is called for `BLOCK` seconds at least."""
     before, start, calls = counter(), clock(), 0
     while not calls or clock() - start < BLOCK:
         function()
@@ -83,12 +70,7 @@ def idle_watts(counter: Counter) -> float:
 
 
 def gpu_watts(index: int | None = None) -> float | None:
-    """A GPU's power now, by NVML; None where `energy_counter` is None or the GPU has no sensor.
-
-    Example:
-        >>> gpu_watts()  # doctest: +SKIP
-        312.0
-    """
+    """A GPU's power now, by NVML; None where `energy_counter` is None or the GPU has no sensor."""
     try:
         pynvml, handle = _nvml_handle(index)
         return float(pynvml.nvmlDeviceGetPowerUsage(handle)) / 1000

@@ -130,12 +130,7 @@ class SessionDevice:
 
 
 def with_options(provider: str | tuple[str, Mapping[str, str]]) -> tuple[str, dict[str, str]]:
-    """A provider with `OPTIONS`, which its own come before.
-
-    Example:
-        >>> with_options(("CUDAExecutionProvider", {"use_tf32": "1"}))
-        ('CUDAExecutionProvider', {'use_tf32': '1', 'cudnn_conv_algo_search': 'HEURISTIC'})
-    """
+    """A provider with `OPTIONS`, which its own come before."""
     name, own = (provider, {}) if isinstance(provider, str) else provider
     return name, OPTIONS.get(name, {}) | dict(own)
 
@@ -337,11 +332,7 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def check_unchanged(files: Sequence[Path], facts: dict[str, Any]) -> None:
-    """Raise ValueError for the first of an export's files whose SHA-256 is not the one that its model.json may state.
-
-    Example:
-        >>> check_unchanged([Path("stage-1.onnx")], {"sha256": {"stage-2.onnx": "0f3a"}})
-    """
+    """Raise ValueError for the first of an export's files whose SHA-256 is not the one in its model.json, if any."""
     found = facts.get("sha256")
     sums: dict[str, Any] = found if isinstance(found, dict) else {}
     for file in files:

@@ -55,10 +55,6 @@ class Processes:
 
     Args:
         device: of this process's model. index: which process this is, from 0. count: how many there are.
-
-    Example:
-        >>> Processes("cpu", 1, 2).share([10, 11, 12, 13, 14])
-        [11, 13]
     """
 
     device: str
@@ -85,10 +81,6 @@ def join_processes(device: str = "auto") -> Processes:
 
     Args:
         device: as `Run.model` takes it; of several processes each has a GPU of its own unless it is ``cpu``.
-
-    Example:
-        >>> join_processes("cpu")
-        Processes(device='cpu', index=0, count=1)
     """
     if not (torch.distributed.is_initialized() or n_processes() > 1):
         return Processes(device)

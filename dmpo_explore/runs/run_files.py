@@ -78,26 +78,12 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 
 def of_other_weights(path: Path, weights_sha256: str) -> bool:
-    """Whether the run folder ``path`` has weights, and others than those of this SHA-256; False for an empty one.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> of_other_weights(dx.load_run("demo").path, ""), of_other_weights(dx.load_run("demo").path, "0" * 64)
-        (False, True)
-    """
+    """Whether the run folder ``path`` has weights, and others than those of this SHA-256; False for an empty one."""
     return bool(weights_sha256) and lexists(path / WEIGHTS) and sha256(path / WEIGHTS) != weights_sha256
 
 
 def with_sorted_header(data: bytes) -> bytes:
-    """A safetensors file's bytes with the keys of its header in order; the library shuffles those of the metadata.
-
-    Example:
-        >>> import numpy as np
-        >>> from safetensors.numpy import load, save
-        >>> data = [save({"scale": np.ones(2)}, {"a": "1", "b": "2"}) for _ in range(20)]
-        >>> len({with_sorted_header(file) for file in data}), load(with_sorted_header(data[0]))
-        (1, {'scale': array([1., 1.])})
-    """
+    """A safetensors file's bytes with the keys of its header in order; the library shuffles those of the metadata."""
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)  # the tensors begin at a multiple of 8
@@ -138,16 +124,7 @@ def read_config(path: Path) -> Config:
 
 
 def read_config_file(path: Path) -> Config:
-    """The `Config` in a JSON file that is no run's: what it leaves out has the default of this version.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "mine.json"
-        >>> path.write_text('{"data": {"name": "digits"}}', encoding="utf-8")
-        28
-        >>> read_config_file(path).data.calibration is None
-        True
-    """
+    """The `Config` in a JSON file that is no run's: what it leaves out has the default of this version."""
     return _read(path, lambda path: Config.from_dict(read_json(path)))
 
 
@@ -266,12 +243,7 @@ def record_name(data: str, split: str) -> str:
 
 
 def short_name(data: str) -> str:
-    """The name of a data set, or of a folder without what lies above it, as a part of names of files.
-
-    Example:
-        >>> short_name("/photos/My holiday (2024).csv")
-        'My-holiday-2024'
-    """
+    """The name of a data set, or of a folder without what lies above it, as a part of names of files."""
     return re.sub(r"[^A-Za-z0-9_]+", "-", PurePath(data).stem)[:LONGEST].strip("-") or "images"
 
 

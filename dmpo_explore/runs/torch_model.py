@@ -147,10 +147,6 @@ def find_device(name: str) -> torch.device:
 
     Raises:
         ValueError: no device of this name, or none that can be used.
-
-    Example:
-        >>> find_device("cpu")
-        device(type='cpu')
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -70,11 +70,6 @@ def require_room(root: Path, model: DMPO, *, copies: int = 0) -> None:
 
     Raises:
         OSError: not enough space, with both sizes; ENOSPC.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32), 10)
-        >>> require_room(Path(), model)
     """
     weights = sum(value.numel() * value.element_size() for value in model.trainable_state().values())
     require_free(root, 2 * (5 + 3 * copies) * weights, "a run")
@@ -87,13 +82,7 @@ def unfinished(folder: Path) -> bool:
 
 
 def is_finished(run: Run, epochs: int | None = None) -> bool:
-    """Whether a run's checkpoint holds all its epochs, those of its config or so many, and its other files them too.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> is_finished(dx.load_run("demo"))  # bundled, without a checkpoint
-        False
-    """
+    """Whether a run's checkpoint holds all its epochs, those of its config or so many, and its other files them too."""
     done = checkpoint_epoch(run.path / CHECKPOINT) or 0
     return done >= (epochs or run.config.training.epochs) and not unfinished(run.path)
 
@@ -109,14 +98,6 @@ def held_run(name: str, wait: float = 0.0) -> Iterator[None]:
 
     Raises:
         BlockingIOError: another command trains it.
-
-    Example:
-        >>> import os, tempfile, unittest.mock
-        >>> with tempfile.TemporaryDirectory() as runs, unittest.mock.patch.dict(os.environ, DMPO_EXPLORE_RUNS=runs):
-        ...     with held_run("mine"), held_run("mine"):
-        ...         pass
-        Traceback (most recent call last):
-        BlockingIOError: another command trains run 'mine'; wait for it, or stop it first
     """
     if not is_main_process():
         yield
@@ -324,18 +305,7 @@ def _extended(plans: Sequence[int]) -> list[str]:
 
 
 def own_sections(path: Path) -> str:
-    """The sections that a reader has added to a card, from the first heading ``##`` on, without `card_results`.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "card.md"
-        >>> own_sections(path)
-        ''
-        >>> path.write_text("# mine\\n\\n## Results\\n\\n| 1 |\\n\\n## Licence\\n\\nMIT\\n", encoding="utf-8")
-        43
-        >>> own_sections(path)
-        '\\n## Licence\\n\\nMIT\\n'
-    """
+    """The sections that a reader has added to a card, from the first heading ``##`` on, without `card_results`."""
     if not path.is_file():
         return ""
     _, *sections = path.read_text(encoding="utf-8").split("\n## ")

@@ -202,11 +202,6 @@ def open_teacher(options: TeacherOptions) -> Teacher:
 
     Raises:
         ValueError, FileNotFoundError: no such run, one that has not finished its epochs, or no such exit.
-
-    Example:
-        >>> teacher = open_teacher(TeacherOptions("demo"))
-        >>> teacher.run.name, teacher.exit
-        ('demo', 5)
     """
     try:
         run = load_run(options.teacher)

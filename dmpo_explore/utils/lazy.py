@@ -24,12 +24,6 @@ def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
     Args:
         package: its ``__name__``. file: its ``__file__``, with lines such as ``from .metrics import area as area``, or
             ``from ..records.scores import scores as scores`` for a name of another package.
-
-    Example:
-        >>> import dmpo_explore.records as records
-        >>> _, names, _ = public_names(records.__name__, records.__file__)
-        >>> "ExitRecord" in names()
-        True
     """
     with open(file, encoding="utf-8") as stream:
         tree = ast.parse(stream.read())
@@ -68,12 +62,7 @@ EXTRAS = {
 
 
 def install_hint(package: str) -> str:
-    """How to install an optional package, after a colon; empty for one that no extra brings.
-
-    Example:
-        >>> install_hint("datasets"), install_hint("numpy")
-        (': pip install "dmpo-explore[hf]"', '')
-    """
+    """How to install an optional package, after a colon; empty for one that no extra brings."""
     return f': pip install "dmpo-explore[{EXTRAS[package]}]"' if package in EXTRAS else ""
 
 
@@ -83,10 +72,6 @@ def missing_extra(what: str, package: str, extra: str) -> ImportError:
     Args:
         what: what needs the package; it begins the message.
         package: name of the missing package. extra: the extra of dmpo-explore that brings it.
-
-    Example:
-        >>> str(missing_extra("search", "optuna", "search"))
-        'search needs optuna, which is not installed: pip install "dmpo-explore[search]"'
     """
     return ImportError(f'{what} needs {package}, which is not installed: pip install "dmpo-explore[{extra}]"')
 
@@ -100,12 +85,6 @@ def extra_imports(what: str, extra: str) -> Iterator[None]:
 
     Raises:
         ImportError: a package, or one that it imports itself, is not installed.
-
-    Example:
-        >>> with extra_imports("this example", "search"):
-        ...     import no_such_package
-        Traceback (most recent call last):
-        ImportError: this example needs no_such_package, which is not installed: pip install "dmpo-explore[search]"
     """
     try:
         yield
@@ -125,12 +104,6 @@ def local_only() -> Iterator[None]:
 
     What they have cached opens; for anything else they raise an OSError. The variable itself is read once, when they
     are imported, which is before this; so their copies of it are set. One thread at a time.
-
-    Example:
-        >>> import huggingface_hub
-        >>> with local_only():
-        ...     huggingface_hub.is_offline_mode()
-        True
     """
     with _LOCK:
         copies: list[Any] = [sys.modules[name] for name in SETTINGS if name in sys.modules]
@@ -145,12 +118,6 @@ def local_only() -> Iterator[None]:
 
 
 def hub_cache() -> Path:
-    """The folder where ``huggingface_hub``, which has been imported, keeps what it downloads.
-
-    Example:
-        >>> import huggingface_hub.constants
-        >>> hub_cache() == Path(huggingface_hub.constants.HF_HUB_CACHE)
-        True
-    """
+    """The folder where ``huggingface_hub``, which has been imported, keeps what it downloads."""
     settings: Any = sys.modules[SETTINGS[0]]
     return Path(settings.HF_HUB_CACHE)
