@@ -80,13 +80,7 @@ def fit_run_policy(run: Run, policy: str | Policy = "confidence", target: Target
 
 
 def target_of(policy: Policy) -> Target:
-    """What a saved policy was fitted to; its thresholds as they are where it does not say.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> target_of(dx.load_run("demo").policies()["confidence-30%"]) == Target.flops(0.3)
-        True
-    """
+    """What a saved policy was fitted to; its thresholds as they are where it does not say."""
     values = policy.fitted.get("target")
     return Target.from_dict(values) if values else Target.threshold(policy.thresholds)
 

@@ -190,7 +190,7 @@ def write_images(path: Path, names: list[str], split: str, policy: str | Policy,
 
 
 def caution_all(runs: list[str], rows: Sequence[dict[str, Any]] = (), *, fitted: bool = True) -> None:
-    """Print what limits these numbers: few images, thresholds fitted on val, FLOPs counted as trained."""
+    """Print what limits these numbers: few images, thresholds fitted on val."""
     from ..runs.score_folder import load_scored
 
     for run in map(load_scored, runs):
@@ -218,7 +218,7 @@ def _few(run: Run) -> list[str]:
 
 
 def _cautions(run: Run) -> list[str]:
-    """Too few images to fit on, images that chose the epoch too, FLOPs as earlier versions counted them."""
+    """Too few images to fit on, images that chose the epoch too."""
     from ..runs.score_folder import ScoreFolder
 
     if isinstance(run, ScoreFolder) or (split := run.fitting_split) not in run.splits():
@@ -226,10 +226,6 @@ def _cautions(run: Run) -> list[str]:
     record, found = run.record(split), _few(run)
     if record.n_exits > 1 and split == "val":
         found.append(ON_VAL)
-    if record.meta.counted == "as trained" and run.config.model.tuning not in ("none", "full"):
-        found.append(
-            f"FLOPs are counted as trained; `dmpo-explore record {run.quoted} --recount` counts them as deployed"
-        )
     return found
 
 

@@ -45,15 +45,7 @@ class Finding:
 
 
 def find_all(facts: Facts) -> tuple[Finding, ...]:
-    """All findings, in the order of `CHECKS`.
-
-    Example:
-        >>> from dmpo_explore import DataConfig
-        >>> from dmpo_explore.data import open_data
-        >>> from dmpo_explore.data.image_facts import gather_facts
-        >>> find_all(gather_facts(open_data(DataConfig("digits"))))
-        ()
-    """
+    """All findings, in the order of `CHECKS`."""
     return tuple(finding for check in CHECKS.values() for finding in check(facts))
 
 

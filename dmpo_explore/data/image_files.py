@@ -55,12 +55,7 @@ _TEXT = bytes({9, 10, 12, 13, *range(32, 256)})  # bytes that text of any encodi
 
 @cache
 def image_suffixes() -> frozenset[str]:
-    """Suffixes of image files, lower case: those of `FORMATS` that this Pillow reads.
-
-    Example:
-        >>> {".png", ".jpg", ".jfif", ".webp", ".tif"} <= image_suffixes()
-        True
-    """
+    """Suffixes of image files, lower case: those of `FORMATS` that this Pillow reads."""
     from PIL import Image
 
     return frozenset(
@@ -78,10 +73,6 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
 
     Raises:
         ValueError: a folder without images.
-
-    Example:
-        >>> find_images(["cat.png"])[0].name
-        'cat.png'
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -96,13 +87,7 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files in a folder and its subfolders, by suffix, sorted; hidden ones are left out.
-
-    Example:
-        >>> import tempfile
-        >>> images_in(Path(tempfile.mkdtemp()))
-        []
-    """
+    """The image files in a folder and its subfolders, by suffix, sorted; hidden ones are left out."""
     found: list[Path] = []
     for top, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]

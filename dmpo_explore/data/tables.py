@@ -31,12 +31,7 @@ COLUMNS = ("path", "label", "split", "group")
 
 
 class TableFormat(NamedTuple):
-    """How a table lists its images: names of two columns, what its paths lack at the end, and the images' folder.
-
-    Example:
-        >>> TableFormat("id", "breed", ".jpg", "train").file(Path("dogs/labels.csv"), "0a1").as_posix()
-        'dogs/train/0a1.jpg'
-    """
+    """How a table lists its images: names of two columns, what its paths lack at the end, and the images' folder."""
 
     path_column: str = "path"
     label_column: str = "label"

@@ -41,10 +41,6 @@ def least_area(kind: str, crop_scale: float) -> float:
 
     Raises:
         ValueError: an unknown kind, or a share outside (0, 1].
-
-    Example:
-        >>> least_area("none", 1.0), least_area("light", 1.0), least_area("strong", 0.6)
-        (1.0, 0.35, 0.6)
     """
     lookup(dict.fromkeys(KINDS), kind, "augmentation")
     if not 0 < crop_scale <= 1:
@@ -79,13 +75,6 @@ class Mixture(NamedTuple):
     Args:
         partner: row of the other image. share: of the image itself, in [0, 1].
         box: of CutMix: top, left, bottom and right of the other image's part, as shares of the side; None: mixup.
-
-    Example:
-        >>> cut = Mixture(7, 0.75, (0.0, 0.5, 0.5, 1.0))
-        >>> cut.of(torch.zeros(1, 2, 2), torch.ones(1, 2, 2)).tolist()
-        [[[0.0, 1.0], [0.0, 0.0]]]
-        >>> Mixture(7, 0.75, None).of(torch.zeros(1, 1, 1), torch.ones(1, 1, 1)).tolist()
-        [[[0.25]]]
     """
 
     partner: int
@@ -125,15 +114,6 @@ class Views:
 
     Attributes:
         number: of the present view, counted from 0.
-
-    Example:
-        >>> views = Views(10, seed=0, count=4)
-        >>> views.begin(epoch=5)
-        >>> with views.drawing(row=3):
-        ...     first = torch.rand(1)
-        >>> with Views(10, seed=0, number=1).drawing(row=3):
-        ...     print(torch.equal(torch.rand(1), first), views.number)
-        True 1
     """
 
     def __init__(
@@ -329,12 +309,7 @@ def reading_workers(images: ImageSet, device: torch.device) -> int:
 
 
 def has_shared_memory(batches: int, batch_size: int, preprocess: Preprocess) -> bool:
-    """Whether so many batches fit into the shared memory through which processes hand them on, as far as it is known.
-
-    Example:
-        >>> has_shared_memory(0, 250, Preprocess(224, (0.5,) * 3, (0.5,) * 3))
-        True
-    """
+    """Whether so many batches fit into the shared memory through which processes hand them on, as far as is known."""
     needed = batches * batch_size * 3 * preprocess.image_size**2 * 4
     return not SHARED_MEMORY.is_dir() or needed <= shutil.disk_usage(SHARED_MEMORY).free
 

@@ -25,7 +25,7 @@ from .findings import Finding, left_out, unreadable
 from .image_data import BROKEN, ImageData, Ledger, LedgerLine, Listing, count_below, list_class, relative_path
 from .image_facts import Facts, FileLook, look_at_all
 from .image_files import open_image
-from .image_set import ChosenImages, ImageFiles, Pixels, unpack
+from .image_set import ChosenImages, ImageFiles
 
 UNLABELLED = "unlabelled"  # their place in a ledger and a manifest
 
@@ -56,12 +56,7 @@ class UnlabelledData(ImageData):
 
 
 def unlabelled_files(data: DataConfig, left_out: Collection[str] = ()) -> list[Path]:
-    """The image files, without those ``left_out``; empty without a folder.
-
-    Example:
-        >>> unlabelled_files(DataConfig("digits"))
-        []
-    """
+    """The image files, without those ``left_out``; empty without a folder."""
     if data.unlabelled is None:
         return []
     return [path for path in _files(_list(UnlabelledData(data).folder)) if str(path) not in left_out]
@@ -162,11 +157,7 @@ def _places(facts: Facts) -> dict[str, tuple[str, str]]:
 
 def _of_arrays(facts: Facts) -> bool:
     """Whether the splits' images are arrays, without files or bytes of their own."""
-    return any(_is_array(images.pixels) for images in facts.sets.values())
-
-
-def _is_array(pixels: Pixels) -> bool:
-    return pixels.part.decode is unpack if isinstance(pixels, ChosenImages) else not isinstance(pixels, ImageFiles)
+    return not all(isinstance(images.pixels, ChosenImages | ImageFiles) for images in facts.sets.values())
 
 
 def _pixels_sha256(image: NDArray[np.uint8]) -> str:

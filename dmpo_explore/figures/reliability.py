@@ -1,114 +1,18 @@
-"""Calibration, gains over a reference policy, risk control and distribution shift.
+"""Gains over a reference policy, and risk control.
 
-In: tables of `analysis.calibration`, `analysis.shift` and of the benchmarks of policies and risk control.
+In: tables of the benchmarks of policies and risk control, and of `fitting.fixed_sequence`.
 Out: `plotly.graph_objects.Figure`, never shown here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from .style import CORRECT, GREY, INCORRECT, MODEL_COLOURS, model_colour, model_line, new_figure, panels, symbol
-
-_PANELS = {  # of `shift_figure`: column of the table → title of the axis, format of the numbers
-    "accuracy": ("accuracy", ".0%"),
-    "flops_fraction": ("compute", ".0%"),
-    "ece": ("calibration error", ".0%"),
-    "too_early": ("early-exit error", ".1%"),
-}
-_LARGEST = 16  # pixels, the bin with the most images
-_EXCEEDED = "risk above ε"
-
-
-def reliability_figure(tables: Mapping[str, pd.DataFrame], template: str | None = None) -> go.Figure:
-    """Reliability diagram: accuracy over confidence in bins, a panel per exit; on the diagonal it is calibrated.
-
-    Args:
-        tables: name (before, after) → `reliability_table`: ``exit`` (from 1), ``confidence``, ``accuracy``,
-            ``images``. A point's area is its share of the images, and at least 5 pixels wide.
-
-    Raises:
-        ValueError: no table.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> from dmpo_explore.analysis.calibration import reliability_table
-        >>> record = dx.load_run("demo").record("test")
-        >>> figure = dx.figures.reliability_figure({"before": reliability_table(record)})
-        >>> [title.text for title in figure.layout.annotations][:2]
-        ['exit 1', 'exit 2']
-    """
-    if not tables:
-        raise ValueError("tables is empty; give at least one reliability table")
-    exits = sorted({int(exit) for table in tables.values() for exit in table["exit"]})
-    columns = min(3, len(exits))
-    figure = panels(template, -(-len(exits) // columns), columns, [f"exit {k}" for k in exits])
-    most = max(int(table["images"].max()) for table in tables.values())
-    for place, exit in enumerate(exits):
-        where = {"row": place // columns + 1, "col": place % columns + 1}
-        _add_diagonal(figure, **where)
-        for i, (name, table) in enumerate(tables.items()):
-            seen = table[table["exit"] == exit]
-            figure.add_scatter(
-                x=seen["confidence"],
-                y=seen["accuracy"],
-                customdata=seen[["images"]],
-                name=name,
-                legendgroup=name,
-                showlegend=place == 0,
-                mode="lines+markers",
-                line=model_line(i, 1.5),
-                marker={"symbol": symbol(i), "size": (_LARGEST * np.sqrt(seen["images"] / most)).clip(lower=5)},
-                hovertemplate=f"{name}<br>confidence %{{x:.1%}}<br>accuracy %{{y:.1%}}<br>%{{customdata[0]:,}} images"
-                "<extra></extra>",
-                **where,
-            )
-    figure.update_xaxes(range=[0, 1.03], tickformat=".0%").update_yaxes(range=[0, 1.03], tickformat=".0%")
-    for place in range(max(0, len(exits) - columns), len(exits)):  # the lowest of each column
-        figure.update_xaxes(title="confidence", row=place // columns + 1, col=place % columns + 1)
-    for place in range(len(exits), columns * -(-len(exits) // columns)):
-        empty = {"row": place // columns + 1, "col": place % columns + 1}
-        figure.update_xaxes(visible=False, **empty).update_yaxes(visible=False, **empty)
-    return figure.update_yaxes(title="accuracy", col=1)
-
-
-def failure_prediction_figure(
-    curves: pd.DataFrame, areas: Sequence[float] | None = None, template: str | None = None
-) -> go.Figure:
-    """Early-exit failure prediction (arXiv 2508.21495): a ROC curve per exit; the diagonal is chance.
-
-    Args:
-        curves: `failure_prediction_curves`: ``exit`` (from 1), ``stopped``, ``exits``.
-        areas: EEFP of every early exit, from exit 1 on, for the legend.
-
-    Raises:
-        ValueError: no curve.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> record = dx.load_run("demo").record("test")
-        >>> curves = dx.analysis.failure_prediction_curves(record)
-        >>> figure = dx.figures.failure_prediction_figure(curves, dx.analysis.failure_prediction(record))
-        >>> len(figure.data)  # the diagonal, and an exit each
-        6
-    """
-    if curves.empty:
-        raise ValueError("curves is empty: no exit has both images that may exit there and images that may not")
-    figure = new_figure(template, "images that may not exit here, and do", "images that may exit here, and do")
-    _add_diagonal(figure)
-    for exit in curves["exit"].unique().tolist():
-        seen, place = curves[curves["exit"] == exit], exit - 1
-        name = f"exit {exit}" if areas is None else f"exit {exit}: {areas[place]:.3f}"
-        figure.add_scatter(
-            x=seen["stopped"], y=seen["exits"], name=name, mode="lines", line=model_line(place, 2),
-            hovertemplate=f"exit {exit}<br>%{{y:.1%}} of those that may<br>%{{x:.1%}} of the others<extra></extra>",
-        )  # fmt: skip
-    return figure.update_xaxes(range=[0, 1], tickformat=".0%").update_yaxes(range=[0, 1.01], tickformat=".0%")
+from .style import CORRECT, GREY, INCORRECT, MODEL_COLOURS, model_colour, new_figure, panels, symbol
 
 
 def policy_gain_figure(
@@ -179,7 +83,7 @@ def risk_control_figure(table: pd.DataFrame, template: str | None = None) -> go.
         >>> [trace.name for trace in figure.data][:2]
         ['early-exit error, certified', 'early-exit error, plug-in']
     """
-    figure = panels(template, 1, 2, [f"share of resamples with {_EXCEEDED}", "mean compute"])
+    figure = panels(template, 1, 2, ["share of resamples with risk above ε", "mean compute"])
     for i, (risk, rows) in enumerate(table.groupby("risk", sort=False)):
         label = "early-exit error" if risk == "too_early" else str(risk).replace("_", " ")
         for column, (proved, plug_in) in enumerate(
@@ -207,66 +111,6 @@ def risk_control_figure(table: pd.DataFrame, template: str | None = None) -> go.
     ticks = sorted(table["images"].unique())
     figure.update_xaxes(title="calibration images", type="log", tickvals=ticks, ticktext=[f"{t:,}" for t in ticks])
     return figure.update_yaxes(tickformat=".0%", rangemode="tozero")
-
-
-def shift_figure(table: pd.DataFrame, rows: Sequence[str] = tuple(_PANELS), template: str | None = None) -> go.Figure:
-    """Policies under distribution shift: a column per corruption, a row per measure, a line per policy.
-
-    Args:
-        table: of `analysis.shift`: ``corruption``, ``strength`` (0: clean images), ``policy``, ``violated``, ``risk``,
-            ``epsilon`` and the measures. Bounds ε on the early-exit error are dotted in the row ``too_early``. Where
-            the risk exceeds its bound significantly, the point there is a large cross.
-        rows: of ``accuracy``, ``flops_fraction``, ``ece`` (expected calibration error), ``too_early`` (early-exit
-            error); all by default.
-
-    Example:
-        >>> import dmpo_explore as dx, pandas as pd
-        >>> table = pd.DataFrame({"corruption": ["none", "noise"], "strength": [0, 1], "accuracy": [0.9, 0.8]})
-        >>> table = table.assign(policy="confidence", violated=False)
-        >>> [trace.name for trace in dx.figures.shift_figure(table, ["accuracy"]).data]
-        ['confidence', 'risk above ε']
-    """
-    corruptions = [name for name in dict.fromkeys(table["corruption"]) if name != "none"]
-    figure = panels(template, len(rows), len(corruptions), corruptions, shared_yaxes=True, shared_xaxes=True)
-    clean = table[table["strength"] == 0]
-    for column, corruption in enumerate(corruptions, start=1):
-        for i, policy in enumerate(dict.fromkeys(table["policy"])):
-            seen = pd.concat([clean, table[table["corruption"] == corruption]])
-            seen = seen[seen["policy"] == policy].sort_values("strength")
-            for row, measure in enumerate(rows, start=1):
-                broken = seen["violated"] & (seen.get("risk", "too_early") == measure)
-                figure.add_scatter(
-                    x=seen["strength"],
-                    y=seen[measure],
-                    name=policy,
-                    legendgroup=policy,
-                    showlegend=row == column == 1,
-                    mode="lines+markers",
-                    line=model_line(i, 2),
-                    marker={
-                        "symbol": np.where(broken, "x-thin-open", symbol(i)),
-                        "size": np.where(broken, 11, 6),
-                        "line": {"width": np.where(broken, 2.5, 0)},
-                    },
-                    hovertemplate=f"{policy}<br>{corruption} %{{x}}: %{{y:{_PANELS[measure][1]}}}<extra></extra>",
-                    row=row,
-                    col=column,
-                )
-    broken_mark = {"symbol": "x-thin-open", "size": 11, "color": GREY, "line": {"width": 2.5}}
-    figure.add_scatter(x=[None], y=[None], name=_EXCEEDED, mode="markers", marker=broken_mark)
-    if "too_early" in rows:
-        for epsilon in sorted(table.loc[table["risk"] == "too_early", "epsilon"].unique()):
-            line = {"color": GREY, "width": 1, "dash": "dot"}
-            figure.add_hline(y=epsilon, line=line, row=rows.index("too_early") + 1)
-    for row, measure in enumerate(rows, start=1):
-        title, tickformat = _PANELS[measure]
-        figure.update_yaxes(title=title, row=row, col=1).update_yaxes(tickformat=tickformat, row=row)
-    return figure.update_xaxes(dtick=1).update_xaxes(title="strength", row=len(rows))
-
-
-def _add_diagonal(figure: go.Figure, **place: int) -> None:
-    line = {"color": GREY, "width": 1, "dash": "dot"}
-    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=line, showlegend=False, hoverinfo="skip", **place)
 
 
 def _bars(rows: pd.DataFrame) -> dict[str, Any]:

@@ -30,11 +30,6 @@ def shrink_graph(source: Path, target: Path, kind: str) -> None:
 
     Raises:
         ValueError: another kind.
-
-    Example:
-        >>> shrink_graph(Path("stage-1.onnx"), Path("small.onnx"), "int4")
-        Traceback (most recent call last):
-        ValueError: unknown kind of weights 'int4'...
     """
     if kind not in KINDS:
         raise ValueError(unknown("kind of weights", kind, KINDS))

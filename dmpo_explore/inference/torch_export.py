@@ -106,11 +106,6 @@ def is_exported(
 
     Args:
         single, serve: it must have a single graph, a service too.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> is_exported(dx.load_run("demo"), "nowhere", dx.load_run("demo").policies()["confidence-30%"])
-        False
     """
     out = Path(out)
     if not is_whole(out, MODEL, made_from(run, policy)):
@@ -270,12 +265,7 @@ def _forget_source(model: Any) -> None:
 
 
 def _part(scopes: str) -> str:
-    """The part of a stage that an operator belongs to, from the names of the modules around it; empty if unknown.
-
-    Example:
-        >>> _part("['', 'stage.trunk', 'stage.trunk.0', 'stage.trunk.0.norm1', 'layer_norm']"), _part("['', 'embed']")
-        ('trunk', 'embed')
-    """
+    """The part of a stage that an operator belongs to, from the names of the modules around it; empty if unknown."""
     names = ast.literal_eval(scopes)[1:2]
     part = str(names[0]).removeprefix("stage.").partition(".")[0] if names else ""
     return part if part in PARTS else ""

@@ -343,12 +343,7 @@ def _ended(job: Job, *, complete: bool, progress: Progress | None, run: Run) -> 
 
 
 def error_line(text: str) -> str:
-    """The last line of a log that names an error; empty if there is none.
-
-    Example:
-        >>> error_line("epoch 1\\nerror: no GPU")
-        'no GPU'
-    """
+    """The last line of a log that names an error; empty if there is none."""
     lines = [line.strip() for line in text.splitlines() if ERROR_LINE.match(line.strip())]
     return lines[-1].removeprefix("error: ") if lines else ""
 

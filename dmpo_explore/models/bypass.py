@@ -224,11 +224,6 @@ def try_bypass(bypass: nn.Module, shape: ExitShape, side: Tensor | None = None) 
     Raises:
         ValueError: it cannot read tokens of ``shape``, or gives tokens of another; its layers and widths are named.
 
-    Example:
-        >>> try_bypass(ConvBypass(8, 4, grid=(3, 3), prefix=1), ExitShape(16, (3, 3), 1, True))
-        Traceback (most recent call last):
-        ...
-        ValueError: bypass ConvBypass must turn tokens (1, 10, 16) into tokens of the same width 16; it stops with: \
 Given normalized_shape=[8], expected input with shape [*, 8], but got input of size[1, 10, 16]. Its layers: norm 8, \
 down 8→4, conv 4→4, up 4→8; build them from `width`
     """

@@ -337,7 +337,7 @@ class MomentPredictor(Predictor):
         side = _halved(_halved(head_width))
         self.prefix, self.heads = prefix, heads
         self.first = LinearPredictor(width, n_classes, prefix, read)
-        self.reduce = nn.Linear(width, channels, bias=False)  # `project` in runs of versions with another `moment`
+        self.reduce = nn.Linear(width, channels, bias=False)
         self.norm = nn.LayerNorm(head_width)
         self.convs = nn.Sequential(
             nn.Conv2d(pairs, pairs, 3, stride=2, bias=False),

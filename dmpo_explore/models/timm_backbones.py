@@ -302,10 +302,6 @@ def nearest_size(name: str, wanted: int) -> int:
 
     Raises:
         ValueError: an unknown backbone, or one that cannot be cut.
-
-    Example:
-        >>> nearest_size("vit_tiny_patch16_224", 70)
-        64
     """
     needs = _seen.get(name) or _look(name)
     steps = {needs.step, needs.least} if needs.by_rule else {needs.step}

@@ -86,25 +86,12 @@ STATE, BATCHES, LOCK = "state.json", "batches.bin", ".lock"
 
 
 def partial_folder(place: Path) -> Path:
-    """The folder in which the record for ``place`` is written.
-
-    Example:
-        >>> partial_folder(Path("records/test")).name
-        '.test.partial'
-    """
+    """The folder in which the record for ``place`` is written."""
     return place.with_name(f".{place.name}.partial")
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove a partial folder, its state last, by which leftovers of a kill are recognised and removed later.
-
-    Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> remove_partial(folder)
-        >>> folder.exists()
-        False
-    """
+    """Remove a partial folder, its state last, by which leftovers of a kill are recognised and removed later."""
     for path in folder.iterdir():
         if path.name not in (STATE, LOCK):
             remove(path)

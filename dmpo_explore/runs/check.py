@@ -25,10 +25,10 @@ from .run_files import (
     RUN_FILES,
     WEIGHTS,
     of_other_weights,
+    of_this_version,
     read_class_names,
     read_history,
     record_name,
-    with_defaults,
 )
 from .timings import TIMINGS, read_timings
 
@@ -169,7 +169,7 @@ def _caught(file: str, read: Callable[[], object]) -> Iterator[Problem]:
 
 def _config_problems(path: Path) -> Iterator[Problem]:
     try:
-        values = with_defaults(read_json(path))
+        values = of_this_version(read_json(path))
     except (OSError, ValueError) as error:
         yield Problem(path.name, str(error))
         return

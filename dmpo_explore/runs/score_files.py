@@ -33,10 +33,6 @@ def read_table(data: bytes, name: str) -> dict[str, Array]:
 
     Raises:
         ValueError: no CSV file, or a column that is missing, there twice, or not of numbers; ``name`` is named.
-
-    Example:
-        >>> read_table(b"label,logit_1_0,logit_1_1\\n1,0.5,2\\n", "mine.csv")["logits"].tolist()
-        [[[0.5, 2.0]]]
     """
     import pandas as pd
 
@@ -117,12 +113,7 @@ def _names_or_numbers(table: Any) -> Array:
 
 
 def some(names: Any) -> str:
-    """The first `LISTED` names, for a message.
-
-    Example:
-        >>> some(["cat", "dog"])
-        'cat, dog'
-    """
+    """The first `LISTED` names, for a message."""
     listed = [short(str(name))[1:-1] for name in names]
     more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
     return ", ".join(listed[:LISTED]) + more or "nothing"
@@ -269,12 +260,7 @@ def logits_of(probabilities: Array, what: str) -> Array:
 
 
 def values_of(logits: Array, name: str) -> dict[str, Array]:
-    """The four scores (B, K) of logits (B, K, C), and the logits as a record keeps them; ValueError if it cannot.
-
-    Example:
-        >>> values_of(np.zeros((2, 3, 4)), "mine")["confidence"].shape
-        (2, 3)
-    """
+    """The four scores (B, K) of logits (B, K, C), and the logits as a record keeps them; ValueError if it cannot."""
     with np.errstate(over="ignore"):
         kept = np.asarray(logits, np.float32).astype(np.float16)
     for problem in logits_problems(kept, name):
@@ -287,11 +273,6 @@ def record_of(
 ) -> ExitRecord:
     """The checked record of scores ``values`` with the labels, class names and facts in ``found``; ``name``: of
     their source, for messages.
-
-    Example:
-        >>> found = {"labels": np.array([1, 0]), "class_names": ("cat", "dog")}
-        >>> record_of(found, values_of(np.zeros((2, 3, 2)), "mine"), "mine", (1.0, 2.0, 3.0), "test").n_exits
-        3
     """
     names = _class_names(found, name)
     labels = _classes(found["labels"], names, f"{name}: label", np.int64)

@@ -53,10 +53,6 @@ def at_depths(weights: tuple[float, ...], depths: Depths) -> Weights:
     """The release's weights at these depths: linear interpolation between its exits; one exit gets 1.
 
     Ours. Exits before the release's first one get its weight.
-
-    Example:
-        >>> at_depths(START, (0.25, 0.5, 0.625, 1.0)).tolist()
-        [0.01, 0.01, 0.505, 2.0]
     """
     if len(depths) == 1:
         return np.ones(1)

@@ -224,14 +224,7 @@ def train_epochs(
 
 
 def other_options(config: Config, run: Run, device: str = "auto") -> str:
-    """Names of the options in which ``config`` differs from what a run was begun with; empty if it goes on with it.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> run = dx.load_run("fashion")
-        >>> other_options(run.config, run), other_options(run.config.updated({"training.epochs": 99}), run)
-        ('', 'training.epochs')
-    """
+    """Names of the options in which ``config`` differs from what a run was begun with; empty if it goes on with it."""
     config, before = prepared(config, str(run.path), device, resume=True), located(run.config)
     return ", ".join(key for key in OPTIONS if before.get(key) != config.get(key))
 
@@ -417,13 +410,7 @@ def _differs(before: Config, config: Config) -> str:
 
 
 def refusal(config: Config) -> str:
-    """Why a model of this config cannot be built or trained; empty if it can. Weights are random, and nothing is read.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> refusal(dx.Config(model=dx.ModelConfig("resnet10t", "random", 32, exits=2, tuning="vpt")))
-        "tuning='vpt' ..."
-    """
+    """Why a model of this config cannot be built or trained; empty if it can. Weights are random; nothing is read."""
     images = load_images("digits", "train")  # parts look at their classes at most
     try:
         with seeded(0):

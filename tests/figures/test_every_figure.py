@@ -13,10 +13,6 @@ import pytest
 from synthetic import make_record
 
 import dmpo_explore as dx
-from dmpo_explore.analysis.calibration import failure_prediction_curves, reliability_table
-from dmpo_explore.analysis.shift import shift_table
-from dmpo_explore.analysis.width_depth import best_buys
-from dmpo_explore.figures.study import _PANELS
 from dmpo_explore.fitting.risk_control import fixed_sequence
 from dmpo_explore.inference.live import Latency, Point
 
@@ -30,7 +26,6 @@ FRONT = pd.DataFrame({"run": ["s"], "accuracy": [0.7], "flops_fraction": [0.4], 
 EXIT = {"exit": [1], "epoch": [1], "cosine": [0.1], "low_level": [0.9], "label": [0.5]}
 GAIN = {"question": ["a gain"], "points": [1.0], "low": [0.4], "high": [1.7], "seeds": ["+0.90 +1.10"]}
 GAINED = {"policy": ["gate"], "budget": [0.3], "gain": [0.2], "low": [0.1], "high": [0.3]}
-PLANE = {"run": ["a"], "threshold": [0.8], "budget": [0.2], "gflops": [0.21], "accuracy": [0.70], "front": [True]}
 COVERED = {"risk": ["too_early"], "images": [1000], "delta": [0.05], "violations": [0.02], "standard_error": [0.005]}
 COVERED |= {"plug_in_violations": [0.5], "flops_fraction": [0.4], "plug_in_flops_fraction": [0.3]}
 TIMELINE = [Point(10, (0.5, 0.5), 100.0, 40.0)]
@@ -39,7 +34,6 @@ HOME = dx.analysis.HeldOut(RECORD, RECORD)
 TRANSFER = dx.analysis.transfer(HOME, HOME, [dx.Target.flops(0.4)])
 GIVEN: dict[str, tuple[Any, ...]] = {
     "accuracy_difference": ({"a": BANDS}, [1], "b"),
-    "budgets": (pd.DataFrame({"exits": [1], "last_exit": [0.9], "full_flops": [1.0]}, index=["single"]), ()),
     "cka": (np.ones((2, 2)), ["a", "b"], ["c", "d"]),
     "class_accuracy": (pd.DataFrame({"a": [0.5, 0.9]}, index=["cat", "dog"]), [0]),
     "class_counts": ({"train": [3, 0]}, ["cat", "dog"]),
@@ -49,15 +43,12 @@ GIVEN: dict[str, tuple[Any, ...]] = {
     "exit_maps": (IMAGE, MAPS, EXITS),
     "exit_predictions": (PIXELS[0], ["cat", "dog"], [0.5, 0.9], [True, False], 1, 0.8),
     "exit_shares": (TIMELINE,),
-    "failure_prediction": (failure_prediction_curves(RECORD),),
     "fixed_sequence": (fixed_sequence(make_record(99), POLICY),),
     "front": (FRONT, EPOCHS),
     "gains": (pd.DataFrame(GAIN),),
     "gradient_conflict": ({"naive": pd.DataFrame(EXIT)},),
-    "gradient_epochs": ({"naive": pd.DataFrame(EXIT)},),
     "histories": ({"fashion": HISTORY}, [0]),
     "history": (HISTORY,),
-    "hypervolume": ({"a": BANDS}, "share"),
     "image_wall": (PIXELS, {"exit 1": [2, 0], "exit 2": [1]}, [True, False, True], ["zero", "one", "two"]),
     "latency": ([Latency((0.010, 0.011), (30, 2))], 0.05),
     "learning": (HISTORY,),
@@ -65,17 +56,13 @@ GIVEN: dict[str, tuple[Any, ...]] = {
     "pathways": ([1.0, -2.0], [0.5, 1.0], EXITS),
     "policy_gain": (pd.DataFrame(GAINED),),
     "probe": ({"trunk": pd.DataFrame(EXIT)},),
-    "reliability": ({"before": reliability_table(RECORD)},),
     "risk_control": (pd.DataFrame(COVERED),),
     "schedule": (np.ones((3, 2)), 1),
     "seeds": ({"a": [[0.2, 0.9]]}, "accuracy"),
-    "shift": (shift_table([("none", 0, RECORD), ("noise", 1, RECORD)], {"half": POLICY}),),
     "speed": (TIMELINE,),
-    "stages": ({"dmpo": pd.DataFrame({"block": [2], **{name: [0.2] for name in _PANELS}})},),
     "token_colours": ([np.zeros((2, 2, 3), np.uint8)] * 2, EXITS, np.zeros((8, 8, 3), np.uint8)),
     "trade_off": ({"demo": dx.trade_off(RECORD)},),
     "transfer": (TRANSFER, "mine", "yours"),
-    "width_depth": (pd.DataFrame(PLANE), best_buys(pd.DataFrame(PLANE)), {"a": 0}),
 }
 
 
@@ -114,7 +101,6 @@ def test_backgrounds_are_transparent_and_the_template_is_the_callers(name: str) 
         ("cka", (np.ones((2, 2)), ["r"], ["c", "d"]), "1 row and 2 column labels"),
         ("depth", ({"a": [1, 2, 3]}, "y", None, ["one"]), "3 values but 1 labels"),
         ("token_colours", ([PIXELS[0], PIXELS[0]], ["exit 1"], PIXELS[0]), "1 labels"),
-        ("reliability", ({},), "tables is empty"),
         (
             "fixed_sequence",
             (pd.DataFrame({"threshold": [0.9, 0.4], "errors": [0, 1], "p_value": [1e-9, 1e-8], "passed": True}),),

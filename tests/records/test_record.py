@@ -15,7 +15,7 @@ from synthetic import make_meta, make_record
 
 import dmpo_explore
 from dmpo_explore.records.record import ExitRecord, RecordMeta
-from dmpo_explore.records.validation import FORMAT_VERSION, SCORE_TYPES
+from dmpo_explore.records.validation import CONVENTION_OF_01, FORMAT_VERSION, SCORE_TYPES
 
 
 @pytest.mark.parametrize("mapped", [False, True])
@@ -214,6 +214,7 @@ def test_a_wrong_array_is_named(folder: Path, file: str, array: Any, message: st
     [
         ({"format_version": 2}, "format_version=2; this program reads version 1"),
         ({"format_version": None}, "format_version=None"),
+        ({"flops_convention": CONVENTION_OF_01}, "version 0.1 recorded it, .*; record it again"),
         ({"exits": [3, 3, 9]}, r"exits=\[3, 3, 9\] must be a rising list of block numbers"),
         ({"exits": [0, 3, 9]}, "exits="),
         ({"exits": []}, "exits="),

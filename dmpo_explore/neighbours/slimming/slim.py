@@ -106,13 +106,7 @@ def answer_losses(out: Taught, labels: Tensor) -> Tensor:
 
 
 class Lessons(TrainingPart):
-    """What a slimming minimises: the mean error of the tokens; after ``hidden_epochs`` the losses of the answers too.
-
-    Example:
-        >>> lessons = Lessons(hidden_epochs=1, n_exits=4)
-        >>> [lessons.before_epoch(epoch) or lessons.mean_weights() for epoch in (0, 1)]
-        [(0.0, 0.0, 0.0, 0.0), (0.25, 0.25, 0.25, 0.25)]
-    """
+    """What a slimming minimises: the mean error of the tokens; after ``hidden_epochs`` the answers' losses too."""
 
     weighs = True
 

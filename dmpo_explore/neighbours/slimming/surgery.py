@@ -37,13 +37,6 @@ def narrow(trunks: Iterable[nn.Module], slimming: Slimming) -> None:
 
     Raises:
         ValueError: another number of blocks, or more heads or neurons than a block has.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> kept = Slimming("wide", heads=(1,) * 6, ffn=(96,) * 6)
-        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, tuning="full", slimming=kept)
-        >>> dx.build_model(config, 3).stages[0].trunk[0].mlp.fc1
-        Linear(in_features=64, out_features=96, bias=True)
     """
     blocks = vit_blocks(trunks)
     if len(blocks) != len(slimming.heads):
@@ -196,22 +189,12 @@ def _traceable(blocks: Sequence[Any]) -> Iterator[None]:
 
 
 def steps_down(now: int, keep: int, steps: int) -> list[int]:
-    """How many remain after each step, falling evenly.
-
-    Example:
-        >>> steps_down(6, 3, 3), steps_down(192, 96, 3)
-        ([5, 4, 3], [160, 128, 96])
-    """
+    """How many remain after each step, falling evenly."""
     return [now - round((now - keep) * step / steps) for step in range(1, steps + 1)]
 
 
 def least(importance: Sequence[Tensor], keep: Sequence[int]) -> list[list[int]]:
-    """For each block, the least important places, so that ``keep`` of them are left.
-
-    Example:
-        >>> least([torch.tensor([0.3, 0.1, 0.2])], keep=[1])
-        [[1, 2]]
-    """
+    """For each block, the least important places, so that ``keep`` of them are left."""
     pairs = zip(importance, keep, strict=True)
     return [scores.argsort(stable=True)[: len(scores) - left].tolist() for scores, left in pairs]
 

@@ -197,12 +197,7 @@ def _gain(mean: Array, spread: Array, runs: Array, curves: Sequence[LearningCurv
 
 
 def expected_improvement(mean: Array, spread: Array, best: Array) -> Array:
-    """Expected improvement E[max(x − best, 0)] of a normally distributed x.
-
-    Example:
-        >>> expected_improvement(np.array([0.8]), np.array([0.0]), np.array([0.7])).round(3).tolist()
-        [0.1]
-    """
+    """Expected improvement E[max(x − best, 0)] of a normally distributed x."""
     above = mean - best
     z = above / np.maximum(spread, 1e-12)
     return np.asarray(
