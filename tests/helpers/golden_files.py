@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parents[1] / "golden"
 INVARIANT = "invariant"
 FEW = 24  # values of a list that a file holds one by one
 LONG = 400  # characters of a text, of which a file holds a digest
@@ -29,7 +29,7 @@ def plain(outcomes: Mapping[str, Mapping[str, Any]]) -> Outcomes:
 
 
 def _named(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Every value below ``value`` with its name. A table becomes its columns; a list of numbers or texts is one value."""
+    """Every value below ``value`` with its name. Of a table its columns; a list of numbers or texts is one value."""
     value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
     if isinstance(value, list | tuple):
         flat = _flat(value)
@@ -59,16 +59,12 @@ def _in_short(values: list[Any]) -> Any:
     """Few values themselves; of many floats their number, mean and eight of them, of anything else a digest."""
     if len(values) <= FEW:
         return [_rounded(one) for one in values]
-    if all(isinstance(one, int | float) for one in values) and any(isinstance(one, float) for one in values):
-        return [
-            len(values),
-            *(_rounded(float(one)) for one in (np.mean(values), *values[:: math.ceil(len(values) / 8)])),
-        ]
-    return (
-        f"{len(values)} values, sum {sum(values)}, sha256 {_digest(values)}"
-        if all(isinstance(one, int) for one in values)
-        else f"{len(values)} values, sha256 {_digest(values)}"
-    )
+    if all(isinstance(one, int) for one in values):
+        return f"{len(values)} values, sum {sum(values)}, sha256 {_digest(values)}"
+    if all(isinstance(one, int | float) for one in values):
+        some = [float(np.mean(values)), *values[:: math.ceil(len(values) / 8)]]
+        return [len(values), *(_rounded(float(one)) for one in some)]
+    return f"{len(values)} values, sha256 {_digest(values)}"
 
 
 def _digest(value: Any) -> str:
