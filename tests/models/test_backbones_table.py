@@ -1,4 +1,4 @@
-"""docs/backbones.md and its table are true: every backbone of its table goes the whole way, and its example runs."""
+"""docs/backbones.md and the evidence are true: every backbone of the table goes the whole way, and the example runs."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from dmpo_explore.inference.torch_engine import infer
 from dmpo_explore.inference.torch_recording import record_split
 from dmpo_explore.models.dmpo import DMPO
 from dmpo_explore.models.factory import assemble, build_model
-from dmpo_explore.models.merging import merge
 from dmpo_explore.models.timm_backbones import FAMILIES, create_backbone, split_backbone
+from dmpo_explore.models.tuning import merge
 from dmpo_explore.plugins import load_plugin, unload
 from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_weights import read_weights, save_weights
+from dmpo_explore.runs.torch_model import read_weights, save_weights
 
 pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "backbones.md").read_text(encoding="utf-8")
-TABLES = (Path(__file__).parents[2] / "benchmarks" / "BACKBONES.md").read_text(encoding="utf-8")
-SECTION = TABLES[TABLES.index("## Six classes") :]
+EVIDENCE = (Path(__file__).parents[2] / "benchmarks" / "EVIDENCE.md").read_text(encoding="utf-8")
+SECTION = EVIDENCE.split("\n### Six classes")[1].split("\n## ")[0]
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\| `.*\|$", SECTION, flags=re.M)
 ]
