@@ -390,7 +390,8 @@ def open_run(name: str, config: Config, *, resume: bool) -> tuple[Path, dict[str
     saved = read_checkpoint(run.path / CHECKPOINT)
     planned, done = run.config.training.epochs, int(saved["state"]["epoch"])
     before = located(run.config)
-    if changed := _differs(before, config):
+    options = (key for key in OPTIONS if key != "training.epochs")
+    if changed := ", ".join(key for key in options if before.get(key) != config.get(key)):
         raise ValueError(f"run {name!r} was started with another config; resume it without changing {changed}")
     if config.training.epochs != planned and config.training.epochs <= done:
         raise ValueError(
@@ -401,12 +402,6 @@ def open_run(name: str, config: Config, *, resume: bool) -> tuple[Path, dict[str
             f"run {name!r} is finished ({planned} epochs); to train it longer, give a larger number (--epochs)"
         )
     return run.path, saved
-
-
-def _differs(before: Config, config: Config) -> str:
-    """Names of the options that differ, the number of epochs aside."""
-    keys = (key for key in OPTIONS if key != "training.epochs")
-    return ", ".join(key for key in keys if before.get(key) != config.get(key))
 
 
 def refusal(config: Config) -> str:
