@@ -679,8 +679,6 @@ def open_arms(
         raise ValueError(f"precision={precision!r}: the engine 'onnx' runs in float32 ('no') or 'int8'")
     if engine != "onnx":
         lookup(PRECISIONS, precision_of(model, precision), "precision")
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size} must be at least 1")
     image_set, transform = run.image_set(split), make_transform(model.preprocess)
 
     def inputs(rows: Ints) -> Tensor:

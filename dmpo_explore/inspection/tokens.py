@@ -171,17 +171,12 @@ def patch_components(tokens: StageTokens, image: int = 0, source: str = "read") 
         scores, shares = principal_components(tokens.patches(k, source)[image].numpy())
         scores = scores.reshape(height, width, COLOURS)
         if found:
-            order, signs = _matched(_resized(found[-1].scores, height, width), scores)
+            before = found[-1].scores  # at the nearest cells of this grid
+            rows, columns = (np.arange(n) * size // n for n, size in zip((height, width), before.shape, strict=False))
+            order, signs = _matched(before[rows][:, columns], scores)
             scores, shares = scores[..., order] * signs, shares[order]
         found.append(PatchComponents(scores, shares))
     return found
-
-
-def _resized(scores: Floats, height: int, width: int) -> Floats:
-    """The nearest cells of another grid."""
-    rows, columns = (np.arange(n) * size // n for n, size in ((height, scores.shape[0]), (width, scores.shape[1])))
-    resized: Floats = scores[rows][:, columns]
-    return resized
 
 
 def _matched(before: Floats, now: Floats) -> tuple[list[int], Floats]:

@@ -339,10 +339,6 @@ def _refused(name: str, image_size: int, options: tuple[tuple[str, Any], ...]) -
     return ""
 
 
-def _tags(name: str) -> list[str]:
-    return timm.list_pretrained(f"{name.partition('.')[0]}.*")
-
-
 def _look(name: str) -> _Needs:
     """Requirements of timm's model, built without memory; ValueError for an unknown one.
 
@@ -358,7 +354,8 @@ def _look(name: str) -> _Needs:
         try:
             model: Any = timm.create_model(name, num_classes=0, device="meta")
         except RuntimeError as error:
-            raise ValueError(f"{one_line(error, 100)} timm has: {', '.join(_tags(name)) or 'none'}") from None
+            tags = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}.*"))
+            raise ValueError(f"{one_line(error, 100)} timm has: {tags or 'none'}") from None
     family = _family(model)
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", 1)
     patch = patch if isinstance(patch, int) else max(patch)
