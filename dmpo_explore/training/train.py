@@ -239,7 +239,9 @@ def _train_teacher(
     _require_teachable(config, planned)
     with held_run(path.name, wait=WORKERS_END):
         begun = (path / CHECKPOINT).is_file() and not other_options(planned, Run(path), device)
-        if begun and not _has_images(Run(path), planned, on_check):
+        now = make_manifest(planned.data, on_check).fingerprints if begun else {}  # train, and val that chose its epoch
+        was = Run(path).manifest if begun else None
+        if begun and (was is None or any(was.fingerprints.get(split) != now[split] for split in ("train", "val"))):
             if not force:
                 raise FileExistsError(
                     f"run {path.name!r}, the teacher, was trained on other images than {config.data.name} has now, or "
@@ -279,12 +281,6 @@ def _require_teachable(config: Config, teacher: Config) -> None:
         data.fetch_missing()
         images = data.images("train")
         hold_out(images, config, n_exits, groups_of(images, data))
-
-
-def _has_images(run: Run, config: Config, progress: Progress | None) -> bool:
-    """Whether a run is trained on the images that ``config`` has now, and its epoch chosen on them."""
-    now = make_manifest(config.data, progress).fingerprints
-    return run.manifest is not None and all(run.manifest.fingerprints.get(s) == now[s] for s in ("train", "val"))
 
 
 def prepared(config: Config, name: str | None, device: str, *, resume: bool) -> Config:
