@@ -23,8 +23,6 @@ from ..records.validation import SLACK
 from ..utils.registry import unknown
 from ..utils.typing import Array
 
-POINTS = 200  # of a curve, at most
-
 
 def failure_prediction(record: ExitRecord, score: str = "confidence") -> npt.NDArray[np.float64]:
     """(K−1,) EEFP of every exit but the last: area under the ROC curve of a score for "may exit here".

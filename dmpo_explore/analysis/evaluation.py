@@ -238,18 +238,17 @@ def evaluate_protocol(runs: RunLike | Sequence[RunLike], protocol: str, *, split
         settings = range(1, run.record(split).n_exits + 1) if protocol == "anytime" else np.linspace(0, 1, 11).round(1)
         for setting in map(float, settings):
             row = _row(run, policy, Target.threshold(setting), split)
-            scores = _exit_scores(run.record(split), int(setting) - 1) if protocol == "anytime" else {}
-            rows.append(row | {"target": {protocol: setting}} | scores)
+            row["target"] = {protocol: setting}
+            if protocol == "anytime":
+                exit, record = int(setting) - 1, run.record(split)
+                eefp = [*failure_prediction(record).tolist(), math.nan][exit]
+                row |= {"ece": float(calibration_error(record)[exit]), "eefp": None if math.isnan(eefp) else eefp}
+            rows.append(row)
     return rows
 
 
 def _opened(runs: RunLike | Sequence[RunLike]) -> list[Run]:
     return [*map(load_scored, [runs] if isinstance(runs, RunLike) else runs)]
-
-
-def _exit_scores(record: ExitRecord, exit: int) -> Row:
-    eefp = [*failure_prediction(record).tolist(), math.nan][exit]
-    return {"ece": float(calibration_error(record)[exit]), "eefp": None if math.isnan(eefp) else eefp}
 
 
 def default_targets(record: ExitRecord, *, per_exit: bool = False, calibrate: bool = False) -> list[Target]:

@@ -79,7 +79,8 @@ def report(found: DataCheck, plan: dict[str, str], all_classes: bool = False) ->
     if found.imbalance is not None:
         ratio = "infinite (a class has no image)" if math.isinf(found.imbalance) else f"{found.imbalance:.1f}"
         lines += [f"largest class / smallest class of train: {ratio}"]
-    return [*lines, "", *_findings(found, all_classes), "", "a training:", *_plan(plan)]
+    planned = (f"  {name}: {text}" for name, text in plan.items())
+    return [*lines, "", *_findings(found, all_classes), "", "a training:", *planned]
 
 
 def _counts(found: DataCheck, all_classes: bool) -> list[str]:
@@ -116,10 +117,6 @@ def _findings(found: DataCheck, all_places: bool) -> list[str]:
             more = len(finding.places) - most
             lines += [f"    … {more:,} more (--all-classes)"] * (more > 0)
     return lines
-
-
-def _plan(plan: dict[str, str]) -> list[str]:
-    return [f"  {name}: {text}" for name, text in plan.items()]
 
 
 # `dmpo-explore probe`: where exits should stand on some images and what they could save, before any training.

@@ -195,17 +195,13 @@ def caution_all(runs: list[str], rows: Sequence[dict[str, Any]] = (), *, fitted:
 
     for run in map(load_scored, runs):
         own = (row for row in rows if row["run"] == run.name and "unavailable" not in row)
-        wide = [_wide(row) for row in own if row["images"] < FEW_EVALUATED][:1]
-        for text in [*wide, *(_cautions(run) if fitted else [])]:
+        texts = _cautions(run) if fitted else []
+        if few := next((row for row in own if row["images"] < FEW_EVALUATED), None):
+            low, high = (f"{100 * end:.{0 if few['images'] < 100 else 1}f}" for end in few["interval"])
+            interval = f"the 95 % interval of {100 * few['accuracy']:.1f} % is {low} to {high} %"
+            texts = [f"{few['split']} has {few['images']} images: {interval}", *texts]
+        for text in texts:
             say(f"caution: run {run.name!r}: {text}")
-
-
-def _wide(row: dict[str, Any]) -> str:
-    """The interval of a row's accuracy, in words."""
-    digits = 0 if row["images"] < 100 else 1
-    low, high = (f"{100 * end:.{digits}f}" for end in row["interval"])
-    accuracy = f"{100 * row['accuracy']:.1f} %"
-    return f"{row['split']} has {row['images']} images: the 95 % interval of {accuracy} is {low} to {high} %"
 
 
 def _few(run: Run) -> list[str]:

@@ -12,6 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -55,7 +56,10 @@ class Listing(NamedTuple):
 
 def list_classes(folder: Path, split: str, found: Listing) -> None:
     """Add what is in a folder of class folders, or of folders of splits, to ``found``."""
-    for entry in _entries(folder):
+    entries: list[Path] = []
+    with suppress(OSError):
+        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    for entry in entries:
         if not entry.is_dir():
             found.unused.extend([entry] * is_image_file(entry))
             found.left_out.append((split, entry, OUTSIDE))
@@ -81,13 +85,6 @@ def list_class(folder: Path, split: str, found: Listing) -> None:
             else:
                 found.unused.append(path)
                 found.left_out.append((split, path, FORMAT))
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError:
-        return []
 
 
 def count_entries(folder: Path) -> int:
@@ -199,6 +196,15 @@ class ImageData:
             FileNotFoundError: no such file or folder. ValueError: it is of another kind.
         """
         raise NotImplementedError
+
+    @staticmethod
+    def moved_to(place: Path, was: str) -> Path:
+        """The folder ``place``, if there is one; ``was``: what the run was trained on."""
+        if not place.exists():
+            raise FileNotFoundError(f"no folder {place}")
+        if not place.is_dir():
+            raise ValueError(f"{place} is no folder; the run was trained on {was}")
+        return place
 
     def fetch_missing(self) -> None:
         """Download what a new run names, if that is a data set of a hub that is not here; raises as `fetch`."""

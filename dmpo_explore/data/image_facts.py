@@ -277,7 +277,9 @@ class _Reader:
         if loose:
             known = {*self.files}
             more = [image for image in listing.images if image.path not in known]
-            readable = _readable(data.config.class_names)
+            readable: dict[str, str] = {}
+            with suppress(*ERRORS):  # reading the images gives the reason
+                readable = {} if data.config.class_names is None else read_class_names(data.config.class_names)
             found = {label: readable.get(label, label) for _, label in listing.classes}
             names = (*names, *sorted({*found.values()} - {*names}))
             number = {label: names.index(name) for label, name in found.items()}
@@ -343,13 +345,6 @@ def _look_at_one(images: ImageSet, i: int, index: int) -> FileLook:
         large = isinstance(error.__cause__, Refused)
         return FileLook(noted.sha256, noted.bytes, problem=" ".join(str(error).split()), too_large=large)
     return FileLook(noted.sha256, noted.bytes, width, height, "encoded")
-
-
-def _readable(class_names: str | None) -> dict[str, str]:
-    try:
-        return {} if class_names is None else read_class_names(class_names)
-    except ERRORS:
-        return {}  # reading the images gives the reason
 
 
 def _look_at_pixels(images: ImageSet, i: int) -> FileLook:

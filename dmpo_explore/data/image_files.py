@@ -335,17 +335,14 @@ def _converter(image: Image) -> Callable[[Image], NDArray[np.uint8]]:
     if image.mode == "F":
         highest = image.getextrema()[1]
         unit = isinstance(highest, float) and highest <= 1
-        return lambda band: _float_grey(band, 1 if unit else 255)
+        top = 1 if unit else 255
+        return lambda band: _three(np.rint(np.asarray(band, np.float32).clip(0, top) * np.float32(255 / top)))
     return _on_white if image.has_transparency_data else _plain
 
 
 def _deep_grey(band: Image) -> NDArray[np.uint8]:
     values = np.clip(np.asarray(band), 0, 65535).astype(np.uint32)
     return _three((values + 128) // 257)  # 65535 = 255 * 257
-
-
-def _float_grey(band: Image, top: int) -> NDArray[np.uint8]:
-    return _three(np.rint(np.asarray(band, np.float32).clip(0, top) * np.float32(255 / top)))
 
 
 def _three(grey: NDArray[np.generic]) -> NDArray[np.uint8]:

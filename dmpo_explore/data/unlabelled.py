@@ -86,7 +86,7 @@ def check_unlabelled(facts: Facts, progress: Progress | None = None) -> Unlabell
     findings = _shared(files, folder, facts) or [
         *unreadable(facts, UNLABELLED, {} if gone else bad, "cannot be read", "Replace"),
         *left_out(UNLABELLED, tuple(gone)),
-        *_none_left(used, folder),
+        *([] if used else [Finding(UNLABELLED, f"{folder} (--unlabelled) holds no images", stops=True)]),
         *_known(readable, facts),
     ]
     return UnlabelledCheck(
@@ -118,10 +118,6 @@ def _shared(files: Collection[Path], folder: Path, facts: Facts) -> list[Finding
     return [Finding(UNLABELLED, text, stops=True, places=tuple(both))] if both else []
 
 
-def _none_left(used: Collection[Path], folder: Path) -> list[Finding]:
-    return [] if used else [Finding(UNLABELLED, f"{folder} (--unlabelled) holds no images", stops=True)]
-
-
 def _known(looks: Mapping[Path, FileLook], facts: Facts) -> list[Finding]:
     """Those that are in a split, by content: of what is held out a training must see nothing."""
     places, pixels = _places(facts), _of_arrays(facts)
@@ -134,11 +130,13 @@ def _known(looks: Mapping[Path, FileLook], facts: Facts) -> list[Finding]:
         True: "in val, calibration or test too; remove them: a model must not learn from what it is tested on",
         False: "in train too: an epoch trains on it twice, with its label and without",
     }
-    return [
-        Finding(UNLABELLED, f"{_counted(len(all_of))} {_are(len(all_of))} {texts[held]} (first {all_of[0]})", held,
-                tuple(all_of))
-        for held, all_of in seen.items() if all_of
-    ]  # fmt: skip
+    found = []
+    for held, all_of in seen.items():
+        if all_of:
+            these = f"{len(all_of):,} unlabelled images are" if len(all_of) > 1 else "1 unlabelled image is"
+            text = f"{these} {texts[held]} (first {all_of[0]})"
+            found.append(Finding(UNLABELLED, text, held, tuple(all_of)))
+    return found
 
 
 def _places(facts: Facts) -> dict[str, tuple[str, str]]:
@@ -162,11 +160,3 @@ def _of_arrays(facts: Facts) -> bool:
 
 def _pixels_sha256(image: NDArray[np.uint8]) -> str:
     return hashlib.sha256(f"{image.shape}".encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
-
-
-def _counted(n: int) -> str:
-    return f"{n:,} unlabelled image{'s' * (n > 1)}"
-
-
-def _are(n: int) -> str:
-    return "are" if n > 1 else "is"

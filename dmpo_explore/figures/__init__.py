@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from .live import latency_figure as latency_figure
     from .live import speed_figure as speed_figure
     from .reliability import fixed_sequence_figure as fixed_sequence_figure
-    from .reliability import policy_gain_figure as policy_gain_figure
-    from .reliability import risk_control_figure as risk_control_figure
     from .study import front_figure as front_figure
     from .study import gains_figure as gains_figure
     from .style import COMPUTE as COMPUTE

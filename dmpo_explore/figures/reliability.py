@@ -1,6 +1,6 @@
-"""Gains over a reference policy, and risk control.
+"""Risk control: the sequence of thresholds that a certificate tests.
 
-In: tables of the benchmarks of policies and risk control, and of `fitting.fixed_sequence`.
+In: the table of `fitting.fixed_sequence`.
 Out: `plotly.graph_objects.Figure`, never shown here.
 """
 
@@ -12,112 +12,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from .style import CORRECT, GREY, INCORRECT, MODEL_COLOURS, model_colour, new_figure, panels, symbol
-
-
-def policy_gain_figure(
-    table: pd.DataFrame, against: str = "one global confidence threshold", template: str | None = None
-) -> go.Figure:
-    """Gain of each policy in accuracy over a reference policy, with its interval: a panel per compute budget.
-
-    Args:
-        table: ``policy``, ``budget``, ``gain``, ``low``, ``high`` (fractions). against: name of the reference.
-
-    Example:
-        >>> import dmpo_explore as dx, pandas as pd
-        >>> rows = [("margin", 0.3, 0.01, 0.005, 0.015), ("entropy", 0.3, 0.001, -0.002, 0.004)]
-        >>> table = pd.DataFrame(rows, columns=["policy", "budget", "gain", "low", "high"])
-        >>> figure = dx.figures.policy_gain_figure(table)
-        >>> {trace.name: list(trace.y) for trace in figure.data}
-        {'interval away from 0': ['margin'], 'interval over 0': ['entropy']}
-    """
-    budgets, policies = sorted(table["budget"].unique()), list(dict.fromkeys(table["policy"]))[::-1]
-    figure = panels(template, 1, len(budgets), [f"{100 * b:g} % compute" for b in budgets], shared_yaxes=True)
-    named: set[str] = set()  # in the legend: each mark once, from the first panel that has one
-    for column, budget in enumerate(budgets, start=1):
-        rows = table[table["budget"] == budget].set_index("policy").reindex(policies)
-        sure = (rows["low"] > 0) | (rows["high"] < 0)
-        for name, shown, colour, mark in (
-            ("interval away from 0", sure, MODEL_COLOURS[0], "circle"),
-            ("interval over 0", ~sure & rows["gain"].notna(), GREY, "circle-open"),
-        ):
-            some = rows[shown]
-            figure.add_scatter(
-                x=100 * some["gain"],
-                y=some.index,
-                error_x={
-                    "array": 100 * (some["high"] - some["gain"]),
-                    "arrayminus": 100 * (some["gain"] - some["low"]),
-                },
-                name=name,
-                legendgroup=name,
-                mode="markers",
-                marker={"color": colour, "symbol": mark, "size": 9},
-                showlegend=len(some) > 0 and name not in named,
-                hovertemplate="%{y}: %{x:+.2f} points<extra></extra>",
-                row=1,
-                col=column,
-            )
-            named |= {name} if len(some) else set()
-        figure.add_vline(x=0, line={"color": GREY, "width": 1, "dash": "dot"}, row=1, col=column)
-    figure.update_yaxes(type="category", categoryorder="array", categoryarray=policies).update_xaxes(matches="x")
-    middle = (len(budgets) + 1) // 2
-    return figure.update_xaxes(title=f"points of accuracy above {against}", row=1, col=middle)
-
-
-def risk_control_figure(table: pd.DataFrame, template: str | None = None) -> go.Figure:
-    """Risk control (Learn then Test): violation rate and mean compute over the number of calibration images.
-
-    A violation is a resample whose risk exceeds ε. The plug-in threshold is the cheapest one whose empirical risk on
-    the calibration images is at most ε, without a test.
-
-    Args:
-        table: ``risk``, ``images``, ``delta``, ``violations`` (share of resamples), ``standard_error``,
-            ``plug_in_violations``, ``flops_fraction``, ``plug_in_flops_fraction``.
-
-    Example:
-        >>> import dmpo_explore as dx, pandas as pd
-        >>> row = {"risk": "too_early", "images": 1000, "delta": 0.05, "violations": 0.02, "standard_error": 0.005}
-        >>> row |= {"plug_in_violations": 0.5, "flops_fraction": 0.4, "plug_in_flops_fraction": 0.3}
-        >>> figure = dx.figures.risk_control_figure(pd.DataFrame([row]))
-        >>> [trace.name for trace in figure.data][:2]
-        ['early-exit error, certified', 'early-exit error, plug-in']
-    """
-    figure = panels(template, 1, 2, ["share of resamples with risk above ε", "mean compute"])
-    for i, (risk, rows) in enumerate(table.groupby("risk", sort=False)):
-        label = "early-exit error" if risk == "too_early" else str(risk).replace("_", " ")
-        for column, (proved, plug_in) in enumerate(
-            (("violations", "plug_in_violations"), ("flops_fraction", "plug_in_flops_fraction")), start=1
-        ):
-            for name, key, faint in ((f"{label}, certified", proved, False), (f"{label}, plug-in", plug_in, True)):
-                figure.add_scatter(
-                    x=rows["images"],
-                    y=rows[key],
-                    error_y=_bars(rows) if key == "violations" else None,
-                    name=name,
-                    legendgroup=name,
-                    showlegend=column == 1,
-                    mode="lines+markers",
-                    line={"color": model_colour(i), "dash": "dot" if faint else "solid", "width": 2},
-                    marker={"symbol": symbol(i) + ("-open" if faint else ""), "size": 9},
-                    hovertemplate=f"{name}<br>%{{x:,}} images: %{{y:.1%}}<extra></extra>",
-                    row=1,
-                    col=column,
-                )
-    delta = float(table["delta"].iloc[0])
-    figure.add_hline(
-        y=delta, line={"color": GREY, "width": 1.5, "dash": "dash"}, annotation_text=f"δ = {delta:.0%}", row=1, col=1
-    )
-    ticks = sorted(table["images"].unique())
-    figure.update_xaxes(title="calibration images", type="log", tickvals=ticks, ticktext=[f"{t:,}" for t in ticks])
-    return figure.update_yaxes(tickformat=".0%", rangemode="tozero")
-
-
-def _bars(rows: pd.DataFrame) -> dict[str, Any]:
-    """Two standard errors, not below 0."""
-    size = 2 * rows["standard_error"]
-    return {"array": size, "arrayminus": np.minimum(size, rows["violations"])}
-
+from .style import CORRECT, GREY, INCORRECT, new_figure
 
 # Learn then Test as a picture: the p-value of every threshold, in the order of the tests.
 

@@ -360,12 +360,10 @@ class LiveStats:
             exits=tuple(stretch.exits.tolist()),
             accuracy=stretch.correct / stretch.images,
             full_accuracy=stretch.full_correct / stretch.images,
-            latency=tuple(Latency(*_columns(one)) for one in stretch.latency) if any(stretch.latency) else (),
+            latency=tuple(Latency(tuple(s for s, _ in one), tuple(n for _, n in one)) for one in stretch.latency)
+            if any(stretch.latency)
+            else (),
         )
-
-
-def _columns(pairs: deque[tuple[float, int]]) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    return tuple(seconds for seconds, _ in pairs), tuple(images for _, images in pairs)
 
 
 def _distance(policy: Policy, part: ExitRecord, i: int, exit: int) -> float:
@@ -679,8 +677,6 @@ def open_arms(
         raise ValueError(f"precision={precision!r}: the engine 'onnx' runs in float32 ('no') or 'int8'")
     if engine != "onnx":
         lookup(PRECISIONS, precision_of(model, precision), "precision")
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size} must be at least 1")
     image_set, transform = run.image_set(split), make_transform(model.preprocess)
 
     def inputs(rows: Ints) -> Tensor:

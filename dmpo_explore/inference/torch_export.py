@@ -160,7 +160,13 @@ def export_model(
     _check_extra()
     with atomic_folder(out) as folder:
         graphs, x, side = [], _noise(model, 2), None
-        found = _facts(model, class_names) | (facts or {})
+        found = {
+            "format_version": FORMAT_VERSION,
+            "class_names": list(class_names),
+            "exits": list(model.exits),
+            "preprocess": _preprocess_facts(model.preprocess),
+            "versions": {"dmpo_explore": __version__, "torch": torch.__version__, "onnx": version("onnx")},
+        } | (facts or {})
         for k in range(model.n_exits):
             graph, x, side = _export_stage(model, k, x, side, folder / stage_file(k), metadata(found, policy, k))
             graphs.append(graph)
@@ -271,16 +277,6 @@ def _part(scopes: str) -> str:
     return part if part in PARTS else ""
 
 
-def _facts(model: DMPO, class_names: Sequence[str]) -> dict[str, Any]:
-    return {
-        "format_version": FORMAT_VERSION,
-        "class_names": list(class_names),
-        "exits": list(model.exits),
-        "preprocess": _preprocess_facts(model.preprocess),
-        "versions": {"dmpo_explore": __version__, "torch": torch.__version__, "onnx": version("onnx")},
-    }
-
-
 def _preprocess_facts(preprocess: Preprocess) -> dict[str, Any]:
     facts = dataclasses.asdict(preprocess)
     if preprocess.resize == "squash":
@@ -370,7 +366,8 @@ def export_int8(
         raise ValueError(f"images={images} must be at least 0")
     record = None if images == 0 else run.record(run.fitting_split)
     report = progress or (lambda what, done, total: None)
-    ranges = _range_images(run)
+    n = len(run.image_set("train"))  # no label is read, and calibration fits thresholds alone
+    ranges = np.asarray(run.inputs("train", np.unique(np.linspace(0, n - 1, RANGES).astype(int))))
     with atomic_folder(out) as folder:
         plain = folder / "float32"
         export_run(run, plain, policy, progress=lambda done, total: report("stages", done, total))
@@ -429,9 +426,3 @@ def _recorded(engine: OnnxEngine, run: Run, record: ExitRecord, rows: Ints, repo
         batches(), flops=meta.flops, reference_flops=meta.reference_flops, class_names=run.class_names,
         data=meta.data, split=meta.split, exit_blocks=meta.exit_blocks,
     )  # fmt: skip
-
-
-def _range_images(run: Run) -> Any:
-    """Training images, evenly spread over the split; no label is read, and calibration fits thresholds alone."""
-    n = len(run.image_set("train"))
-    return np.asarray(run.inputs("train", np.unique(np.linspace(0, n - 1, RANGES).astype(int))))

@@ -219,12 +219,7 @@ def forward_features(model: DMPO, images: Tensor) -> tuple[Tensor, Tensor]:
     width, logits, features = feature_width(model), [], []
     for output in model.walk(images):
         logits.append(output.logits)
-        pooled = _pooled(output)
+        stage = output.stage  # of the tokens that its predictor reads
+        pooled = read_mean(stage.norm(stage.once(output.read, output.tokens)), stage.prefix)
         features.append(pad(pooled, (0, width - pooled.shape[1])))
     return torch.stack(logits, dim=1), torch.stack(features, dim=1)
-
-
-def _pooled(output: StageOutput) -> Tensor:
-    """(B, D) of one exit, of the tokens that its predictor reads."""
-    stage = output.stage
-    return read_mean(stage.norm(stage.once(output.read, output.tokens)), stage.prefix)

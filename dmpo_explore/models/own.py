@@ -97,8 +97,10 @@ def cut_chain(
         end = (norm or names[-1]) if embed and not _has_patches(given) else ""
         parts = proved(module, call, more, cut, names, end)
     except (CutError, RuntimeError, TypeError) as error:  # the last two of parts that do not follow on each other
+        given_names = {"blocks (blocks=)": blocks, "embedding (embed=)": embed, "norm (norm=)": norm}
+        left = " and ".join(what for what, value in given_names.items() if not value)
         raise ValueError(
-            f"{kind} cannot be cut: {one_line(error, 300)}; {_remedies(blocks, embed, norm)}cut it by hand as "
+            f"{kind} cannot be cut: {one_line(error, 300)}; {f'name its {left}, or ' * bool(left)}cut it by hand as "
             "dx.Backbone(embed, trunks, widths, grids)"
         ) from error
     parts.class_token = parts.prefix > 0 if class_token is None else class_token
@@ -146,28 +148,18 @@ def _has_patches(given: Any) -> bool:
     return any(map(_has_patches, parts_of(given)))
 
 
-def _remedies(blocks: str | Sequence[str], embed: str, norm: str) -> str:
-    """What may be named, and was not."""
-    given = {"blocks (blocks=)": blocks, "embedding (embed=)": embed, "norm (norm=)": norm}
-    left = [what for what, value in given.items() if not value]
-    return f"name its {' and '.join(left)}, or " if left else ""
-
-
 def _names(module: nn.Module, given: Sequence[str]) -> list[str]:
     """Names of the blocks: the items of the given sequences, or those that are found."""
     known = dict(module.named_modules())
     for name in given:
         if name not in known:
-            raise ValueError(unknown(f"module of {type(module).__name__}", name, _containers(module)))
+            lists = [key for key, part in known.items() if isinstance(part, (nn.Sequential, nn.ModuleList)) and key]
+            raise ValueError(unknown(f"module of {type(module).__name__}", name, lists))
     if given:
         return [f"{name}.{item}" for name in given for item, _ in known[name].named_children()]
     found = sequences(module)
     inside = [name for name in found if "." in name]  # beside them: embedding, norm, classifier
     return inside if len(inside) >= FEWEST else found
-
-
-def _containers(module: nn.Module) -> list[str]:
-    return [name for name, part in module.named_modules() if isinstance(part, (nn.Sequential, nn.ModuleList)) and name]
 
 
 class _First(nn.Module):

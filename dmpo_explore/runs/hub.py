@@ -379,7 +379,12 @@ def download_run(text: str) -> Path:
         (root / commit).mkdir(parents=True, exist_ok=True)
         with atomic_folder(root / commit / name) as folder:
             for file, listed in files.items():
-                _move_checked(_download(api, exact, file, place), folder / local_name(file), listed, exact)
+                source, target = _download(api, exact, file, place), folder / local_name(file)
+                if source.stat().st_size != listed.bytes or sha256(source) != listed.sha256:
+                    text = f"{source.name} is not the file that {LISTING} lists; download it again"
+                    raise ValueError(f"{exact}: {text}")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(source, target)
             write_json(folder / SOURCE, {"repo": exact.repo, "commit": commit})
     return root / commit / name
 
@@ -401,13 +406,6 @@ def _download(api: Any, address: HubAddress, file: str, place: Path) -> Path:
     # not `snapshot_download`: its threads hear Ctrl-C only when the files they load are whole
     with named_errors(address):
         return Path(api.hf_hub_download(address.repo, file, revision=address.revision, local_dir=place))
-
-
-def _move_checked(source: Path, target: Path, listed: HubFile, address: HubAddress) -> None:
-    if source.stat().st_size != listed.bytes or sha256(source) != listed.sha256:
-        raise ValueError(f"{address}: {PurePath(source).name} is not the file that {LISTING} lists; download it again")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(source, target)
 
 
 def api_of_hub() -> Any:

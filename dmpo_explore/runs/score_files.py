@@ -328,7 +328,10 @@ def _class_names(found: Mapping[str, Array], name: str) -> tuple[str, ...]:
     used = [np.asarray(found[key]).ravel() for key in ("labels", "prediction") if key in found]
     if any(one.dtype.kind in "US" for one in used):
         for key in ("labels", "prediction"):
-            _check_texts(np.asarray(found.get(key, ())), f"{name}: {key.removesuffix('s')}", min(map(len, used)))
+            given = np.asarray(found.get(key, ())).ravel()
+            if (wrong := wrong_label(given.tolist())) is not None:
+                row = wrong // (given.size // min(map(len, used))) + 1
+                raise ValueError(f"{name}: {key.removesuffix('s')} in row {row}: {refused(given[wrong])}")
         if n_classes is not None:
             raise ValueError(
                 f"{name}: labels are texts such as {short(str(used[0][0]))}, and the order of the classes is unknown; "
@@ -344,13 +347,6 @@ def _class_names(found: Mapping[str, Array], name: str) -> tuple[str, ...]:
     valid = [part[(part >= 0) & (part < MOST_CLASSES)] for part in used]  # others are refused later, with their row
     most = n_classes or int(max(part.max(initial=0) for part in valid)) + 1
     return tuple(str(number) for number in range(most))
-
-
-def _check_texts(given: Array, what: str, n_rows: int) -> None:
-    """Raise ValueError for the first text that reads as a number and is no whole one."""
-    wrong = wrong_label(given.ravel().tolist())
-    if wrong is not None:
-        raise ValueError(f"{what} in row {wrong // (given.size // n_rows) + 1}: {refused(given.ravel()[wrong])}")
 
 
 def _classes(given: Array, names: tuple[str, ...], what: str, kind: type) -> Array:

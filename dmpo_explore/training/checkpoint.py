@@ -267,7 +267,7 @@ def run_card(
             "",
             *_exit_table(exits, cost),
             "",
-            _counted(cost),
+            f"{CONVENTION}. The plain backbone: {cost.reference:,} FLOPs an image.",
             "",
             "| part | parameters |",
             "|---|---|",
@@ -322,7 +322,3 @@ def _exit_table(accuracies: Sequence[str], cost: ModelFlops) -> list[str]:
             for k, (accuracy, flops, trained) in enumerate(shares, start=1)
         ),
     ]
-
-
-def _counted(cost: ModelFlops) -> str:
-    return f"{CONVENTION}. The plain backbone: {cost.reference:,} FLOPs an image."

@@ -96,8 +96,6 @@ def test_nothing_shared_is_refused() -> None:
         gradient_conflict(made(), pictures(6), LABELS[:5])
     with pytest.raises(ValueError, match=f"label {C} lies outside"):
         gradient_conflict(made(), pictures(6), LABELS + 1)
-    with pytest.raises(ValueError, match="batch_size=-1 must be at least 1"):
-        gradient_conflict(made(), pictures(6), LABELS, batch_size=-1)
 
 
 def test_earlier_answers_do_not_count_as_in_training() -> None:

@@ -150,9 +150,6 @@ def test_flops_and_parameters_count_the_products() -> None:
 
 def test_what_is_drawn_of_an_exit_adds_up() -> None:
     model = reading()
-    with torch.no_grad():
-        tokens = dx.stage_tokens(model, pictures())
-        torch.testing.assert_close(dx.inspection.read_out(model, tokens), model(pictures()), atol=1e-4, rtol=1e-4)
     found = dx.attribute_pathways(model, pictures(1)[0], target=0)
     np.testing.assert_allclose(found.logit, own_logits(model)[0, :, 0], atol=1e-4)
     np.testing.assert_allclose(found.trunk + found.bypass, found.difference + found.delta, atol=1e-4)
@@ -183,7 +180,5 @@ def test_a_bypass_that_reads_the_previous_one_is_refused() -> None:
     parts[1].reads_side = True
     with pytest.raises(ValueError, match="does not read the previous one"):
         Stage(*parts, width=4, grid=(1, 1), prefix=1, earlier=EarlierExits(0))
-    with pytest.raises(ValueError, match="reads 2 earlier exits, not 0"):
-        EarlierExits(2).collect(torch.zeros(1, 3))
     with pytest.raises(ValueError, match="earlier_exits"):
         Config.from_dict({"model": {"earlier_exits": "yes"}})

@@ -20,7 +20,6 @@ from two_exits import CONFIG, TwoExits, make_data, make_model, run, weights_of
 
 from dmpo_explore.config import TrainingConfig
 from dmpo_explore.training import loop
-from dmpo_explore.training import losses as loss_functions
 from dmpo_explore.training.accelerator import make_accelerator
 from dmpo_explore.training.loop import EpochResult, Validation, fit
 from dmpo_explore.training.losses import weighted_loss
@@ -193,10 +192,9 @@ def test_coupling_reaches_the_loss() -> None:
 
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
 def test_a_step_reads_nothing_from_the_device(monkeypatch: pytest.MonkeyPatch, clip_norm: float | None) -> None:
-    """Counted on a CPU, where the looks and the check of labels are switched to what a GPU has."""
+    """Counted on a CPU, where the looks are switched to what a GPU has."""
     monkeypatch.setattr(loop, "LOOK_EVERY", 4)
     monkeypatch.setattr(loop, "_looks_at_every_step", lambda device: False)
-    monkeypatch.setattr(loss_functions, "_is_checked", lambda labels: False)
     reads = {}
     for images in (64, 128):  # 8 and 16 steps
         seen: list[tuple[int, int]] = []

@@ -196,11 +196,7 @@ class ReaderData(ImageData):
         return replace(found, name=str(self.name._replace(rest=str(folder.resolve())))) if folder else found
 
     def moved(self, place: str | Path) -> DataConfig:
-        new = absolute(str(place).removeprefix(f"{self.name.reader}/"))
-        if not new.exists():
-            raise FileNotFoundError(f"no folder {new}")
-        if not new.is_dir():
-            raise ValueError(f"{new} is no folder; the run was trained on {self.config.name}")
+        new = self.moved_to(absolute(str(place).removeprefix(f"{self.name.reader}/")), self.config.name)
         if self.name.folder is None:
             return replace(self.config, root=str(new))
         return replace(self.config, name=str(self.name._replace(rest=str(new))))

@@ -90,9 +90,6 @@ def measure_importance(blocks: Sequence[Any], losses: Iterable[Tensor]) -> Impor
         blocks: ViT blocks whose MLP has layers fc1 and fc2.
         losses: of one batch after another, each made by these blocks; computed as they are read.
 
-    Raises:
-        ValueError: no losses.
-
     Example:
         >>> import dmpo_explore as dx
         >>> from dmpo_explore.neighbours.slimming.surgery import vit_blocks
@@ -109,8 +106,6 @@ def measure_importance(blocks: Sequence[Any], losses: Iterable[Tensor]) -> Impor
         pairs = zip(torch.autograd.grad(loss, weights), weights, strict=True)
         parts = [(gradient * weight.detach()).abs() for gradient, weight in pairs]
         sums = [total + part for total, part in zip(sums, parts, strict=True)] if sums else parts
-    if not sums:
-        raise ValueError("importance needs at least one batch of images")
     heads, ffn = [], []
     for block, proj, fc1, fc2 in zip(blocks, sums[::3], sums[1::3], sums[2::3], strict=True):
         heads.append(proj.sum(0).view(block.attn.num_heads, -1).sum(1))
@@ -137,7 +132,7 @@ def remove(blocks: Sequence[Any], heads: Sequence[Sequence[int]], ffn: Sequence[
         heads, ffn: for each block, which of its heads and neurons, counted from 0.
 
     Raises:
-        ImportError: the extra ``slim`` is not installed. ValueError: a block would keep no head or neuron.
+        ImportError: the extra ``slim`` is not installed.
 
     Example:
         >>> import dmpo_explore as dx
@@ -150,9 +145,6 @@ def remove(blocks: Sequence[Any], heads: Sequence[Sequence[int]], ffn: Sequence[
     """
     with extra_imports("slimming", EXTRA):
         import torch_pruning
-    for k, (block, gone_heads, gone) in enumerate(zip(blocks, heads, ffn, strict=True), start=1):
-        if len({*gone_heads}) >= block.attn.num_heads or len({*gone}) >= block.mlp.fc1.out_features:
-            raise ValueError(f"block {k} would keep no head or no neuron")
     width = blocks[0].attn.qkv.in_features
     with _traceable(blocks):
         graph = torch_pruning.DependencyGraph().build_dependency(

@@ -186,20 +186,13 @@ class MergedTrunk(nn.Module):
         counts: patch tokens of each block, never rising.
         given: different patch tokens in the input, at least the first count.
         prefix: tokens before the patches.
-
-    Raises:
-        ValueError: not one count per block, or rising ones.
     """
 
     def __init__(self, blocks: Iterable[nn.Module], counts: Sequence[int], given: int, prefix: int) -> None:
         super().__init__()
-        own = list(blocks)
-        for i, block in enumerate(own):
+        for i, block in enumerate(blocks):
             self.add_module(str(i), block)
         self.counts, self.given, self.prefix = tuple(counts), given, prefix
-        steps = (given, *self.counts)
-        if len(own) != len(self.counts) or list(steps) != sorted(steps, reverse=True) or steps[-1] < 1:
-            raise ValueError(f"{len(own)} blocks cannot see {self.counts} of {given} patch tokens")
 
     def once(self, x: Tensor, raw: Tensor) -> Tensor:
         """Every merged token of this trunk's output ``raw`` once, as the mean of ``x`` over its patches.
