@@ -17,6 +17,7 @@ from calls import call, fails
 from explore_page import cards, checked, expected, start
 from made_up import save_run
 from PIL import Image
+from policy_laws import check_laws
 from spread_model import B, made, pictures, recorded
 from synthetic import make_record
 from tiny import recorded_run, tiny_config
@@ -137,7 +138,7 @@ def test_a_score_file_may_hold_it(ending: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("temperatures", [None, "fit"])
-def test_it_is_fitted_swept_and_applied(temperatures: str | None) -> None:
+def test_it_exits_where_the_entropy_says(temperatures: str | None) -> None:
     record, test = make_record(400, seed=1), make_record(500, seed=2, split="test")
     policy = dx.fit_policy(record, "renyi", flops=0.5, temperatures=temperatures)
     assert len(policy.temperatures) == (4 if temperatures else 0)
@@ -145,24 +146,12 @@ def test_it_is_fitted_swept_and_applied(temperatures: str | None) -> None:
     seen = [renyi(test.logits[:, k].astype(np.float32) / (policy.temperatures or (1,) * 4)[k]) for k in range(4)]
     leave = np.stack(seen, axis=1) <= policy.thresholds[0]
     leave[:, -1] = True
-    outcome = dx.apply(policy, test)
-    np.testing.assert_array_equal(outcome.exits, leave.argmax(axis=1))
-    assert 0.1 < outcome.summary()["flops_fraction"] < 0.9
-    table = dx.trade_off(test, policy, points=20)
-    assert len(table) > 10 and table["flops_fraction"].is_monotonic_increasing
-    assert outcome.record.score("renyi").mean() != test.score("renyi").mean() or not temperatures
-    counts = dx.analysis.slider_counts(test, policy)
-    assert counts.sliders[0].counts[counts.sliders[0].position].sum() == 500
-    sentence = dx.analysis.trace_decision(test, policy, 0).sentence()
-    assert "Rényi entropy" in sentence and "nats" in sentence
+    np.testing.assert_array_equal(policy.exits(test), leave.argmax(axis=1))
+    assert "Rényi entropy" in dx.analysis.trace_decision(test, policy, 0).sentence()
 
 
-def test_other_targets_and_a_threshold_per_exit() -> None:
-    record = make_record(500, seed=3)
-    assert len(dx.fit_policy(record, "renyi", accuracy_drop=0.02, per_exit=True).thresholds) == 3
-    assert dx.fit_policy(record, "renyi", shares=(0.4, 0.3, 0.2, 0.1)).exits(record).max() == 3
-    certified = dx.fit_policy(record, "renyi", risk="too_early", epsilon=0.3)
-    assert certified.fitted["certificate"]["certified"]
+def test_its_policy_keeps_the_laws_of_every_policy() -> None:
+    check_laws("renyi")
 
 
 def test_failure_prediction_reads_the_direction_and_tables_the_column() -> None:
