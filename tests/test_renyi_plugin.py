@@ -18,6 +18,7 @@ from explore_page import cards, checked, expected, start
 from made_up import save_run
 from PIL import Image
 from policy_laws import check_laws
+from scipy.special import softmax
 from spread_model import B, made, pictures, recorded
 from synthetic import make_record
 from tiny import recorded_run, tiny_config
@@ -47,13 +48,8 @@ def plugged() -> Iterator[None]:
             del joint[name]
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    weight = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    return weight / weight.sum(axis=-1, keepdims=True)
-
-
 def renyi(logits: np.ndarray) -> np.ndarray:
-    return -np.log((probabilities(logits) ** 2).sum(axis=-1))
+    return -np.log((softmax(logits.astype(np.float64), axis=-1) ** 2).sum(axis=-1))
 
 
 def test_it_is_one_short_file() -> None:

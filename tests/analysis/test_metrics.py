@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from functools import partial
 
 import numpy as np
@@ -39,8 +38,6 @@ from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.records.record import ExitRecord
 
 SAYS = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 1], [1, 0, 1]])  # four images of class 0, three exits
-
-
 BARE = make_record(60, 4, with_logits=False, split="test")
 
 
@@ -290,7 +287,7 @@ def test_predictions_alone_need_no_logits() -> None:
 def test_it_is_frozen_and_computes_once() -> None:
     outcome = apply(ready_policy("confidence", 0.6), make_record(30, 4))
     assert outcome.correct is outcome.correct
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(FrozenInstanceError):
         outcome.exits = outcome.exits  # type: ignore[misc]
 
 

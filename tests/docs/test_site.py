@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from pydoc import locate
 
 import pytest
 
@@ -36,17 +37,10 @@ def test_every_public_name_has_signature_and_example(site: Path) -> None:
             assert path in ids, path
         pieces = re.split(r'<h2 id="(dmpo_explore\.[\w.]+)" class="doc doc-heading"', text)
         for path, body in zip(pieces[1::2], pieces[2::2], strict=True):
-            value = _value(path)
+            value = locate(path)
             if callable(value) and str(getattr(value, "__module__", "")).startswith("dmpo_explore"):
                 assert "doc-signature" in body, path
                 assert "&gt;&gt;&gt;" in body, path
-
-
-def _value(path: str) -> object:
-    import importlib
-
-    module, _, name = path.rpartition(".")
-    return getattr(importlib.import_module(module), name)
 
 
 @pytest.mark.slow

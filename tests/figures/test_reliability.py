@@ -36,13 +36,6 @@ def gains() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["policy", "budget", "gain", "low", "high"])
 
 
-def coverage() -> pd.DataFrame:
-    columns = ["risk", "images", "delta", "violations", "standard_error"]
-    columns += ["plug_in_violations", "flops_fraction", "plug_in_flops_fraction"]
-    rows = [(risk, n, 0.05, 0.02, 0.005, 0.5, 0.4, 0.3) for risk in ("too_early", "disagreement") for n in (1000, 5000)]
-    return pd.DataFrame(rows, columns=columns)
-
-
 def shift() -> pd.DataFrame:
     val = make_record(1000, 4, 5, seed=1)
     policies = {"budget": fit_policy(val, flops=0.5), "certified": fit_policy(val, risk="too_early", epsilon=0.01)}
@@ -81,7 +74,10 @@ def test_every_mark_is_in_the_legend_once_also_where_the_first_panel_has_none() 
 
 
 def test_coverage_shows_both_ways_and_the_limit() -> None:
-    figure = risk_control_figure(coverage())
+    columns = ["risk", "images", "delta", "violations", "standard_error"]
+    columns += ["plug_in_violations", "flops_fraction", "plug_in_flops_fraction"]
+    rows = [(risk, n, 0.05, 0.02, 0.005, 0.5, 0.4, 0.3) for risk in ("too_early", "disagreement") for n in (1000, 5000)]
+    figure = risk_control_figure(pd.DataFrame(rows, columns=columns))
     assert [trace.name for trace in figure.data[:4]] == [
         "early-exit error, certified",
         "early-exit error, plug-in",
