@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
-from pydoc import locate
+from pkgutil import resolve_name
 
 import pytest
 
@@ -37,7 +37,7 @@ def test_every_public_name_has_signature_and_example(site: Path) -> None:
             assert path in ids, path
         pieces = re.split(r'<h2 id="(dmpo_explore\.[\w.]+)" class="doc doc-heading"', text)
         for path, body in zip(pieces[1::2], pieces[2::2], strict=True):
-            value = locate(path)
+            value = resolve_name(":".join(path.rsplit(".", 1)))
             if callable(value) and str(getattr(value, "__module__", "")).startswith("dmpo_explore"):
                 assert "doc-signature" in body, path
                 assert "&gt;&gt;&gt;" in body, path
