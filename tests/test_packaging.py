@@ -73,10 +73,6 @@ def test_a_skip_of_what_ci_must_run_fails_there(tmp_path: Path) -> None:
 # -- documents and packaging --
 
 
-def _names(requirements: list[str]) -> set[str]:
-    return {re.split(r"[\[<>=!~; ]", requirement)[0].lower() for requirement in requirements}
-
-
 def _imported() -> set[str]:
     """First parts of the names of all modules that the package imports, its own left out."""
     nodes = [n for path in PACKAGE.rglob("*.py") for n in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
@@ -87,9 +83,9 @@ def _imported() -> set[str]:
 
 def test_dependencies_are_those_that_are_imported() -> None:
     third_party = {DISTRIBUTION.get(n, n) for n in _imported() - set(sys.stdlib_module_names) - {"__future__"}}
-    declared = _names(PROJECT["project"]["dependencies"])
-    # of the extras onnx, search, serve, hf, hub, notebooks; Starlette, which is FastAPI's; pyarrow, which is datasets';
-    # FiftyOne, which no extra brings
+    declared = {canonicalize_name(Requirement(one).name) for one in PROJECT["project"]["dependencies"]}
+    # of the extras onnx, search, serve, hf, hub, notebooks, dev; Starlette, which is FastAPI's; pyarrow, which is
+    # datasets'; FiftyOne, which no extra brings
     assert third_party - declared == {
         "onnxruntime", "optuna", "sqlalchemy", "datasets", "fiftyone", "huggingface-hub", "pyarrow",
         "torch-pruning",

@@ -10,54 +10,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic import DEPLOYABLE, make_record, ready_policy
+from synthetic import make_record
 
 from dmpo_explore.analysis.decision_trace import most_probable, telling_image, trace_decision
 from dmpo_explore.analysis.metrics import Outcome, apply
-from dmpo_explore.fitting.fit import fit_policy
-from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.rules import ConfidencePolicy, EntropyPolicy, OraclePolicy, PatiencePolicy
 
 RECORD = make_record(120, 4, 5, seed=3)
 SINGLE = make_record(10, 1, 5)
-MIDDLE = {"entropy": 0.9, "patience": 1, "fixed": 2, "margin": 0.4, "budgeted": 0.4, "random": 0.4, "gate": 0.8}
-
-
-@pytest.mark.parametrize("name", DEPLOYABLE)
-def test_a_trace_ends_where_the_policy_exits(name: str) -> None:
-    kind = POLICIES[name]
-    for threshold in (kind.threshold_all, MIDDLE.get(name, 0.7), kind.threshold_none):
-        policy = ready_policy(name, threshold)
-        exits = policy.exits(RECORD)
-        traces = [trace_decision(RECORD, policy, row) for row in range(RECORD.n_images)]
-        assert [trace.exit for trace in traces] == exits.tolist()
-        for trace in traces:
-            assert trace.values.shape == trace.thresholds.shape == trace.reached.shape == (3,)
-            reached = (
-                trace.values <= np.float32(trace.thresholds)
-                if policy.falling
-                else trace.values >= np.float32(trace.thresholds)
-            )
-            assert np.array_equal(reached, trace.reached)
-            assert f"exit {trace.exit + 1}" in trace.sentence() or (
-                trace.exit == 3 and "Goes to the last exit" in trace.sentence()
-            )
-
-
-def test_values_are_those_of_the_record() -> None:
-    policy = ready_policy("patience+confidence", 0.8)
-    expected = policy.values(RECORD)
-    for row in (0, 7, 119):
-        assert trace_decision(RECORD, policy, row).values.tolist() == expected[row].tolist()
-
-
-def test_temperatures_are_read_too() -> None:
-    policy = fit_policy(RECORD, "confidence", threshold=0.7, temperatures="fit")
-    assert policy.temperatures
-    for row in range(20):
-        found = trace_decision(RECORD, policy, row)
-        assert found.values.tolist() == policy.columns(RECORD)["confidence"][row, :3].tolist()
-        assert found.exit == policy.exits(RECORD)[row]
 
 
 def test_the_sentence_tells_what_decided() -> None:

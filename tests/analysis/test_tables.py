@@ -14,7 +14,9 @@ from dmpo_explore.analysis.tables import HEADING, card_results, write_card_resul
 BUNDLED = ("demo", "demo-naive", "demo-single", "demo-cnn", "demo-cnn-single")
 
 
-def copied(tmp_path: Path) -> dx.Run:
+@pytest.fixture
+def run(tmp_path: Path) -> dx.Run:
+    """A run of one's own, to spoil."""
     shutil.copytree(dx.load_run("demo-cnn").path, tmp_path / "mine")
     return dx.load_run(tmp_path / "mine")
 
@@ -36,8 +38,7 @@ def test_cards_of_bundled_runs_state_what_their_records_hold(name: str) -> None:
         assert not any("confidence" in line for line in rows)
 
 
-def test_the_section_is_replaced_and_the_rest_stays(tmp_path: Path) -> None:
-    run = copied(tmp_path)
+def test_the_section_is_replaced_and_the_rest_stays(run: dx.Run) -> None:
     card = run.card()
     (run.path / "card.md").write_text(card.replace("| 1 | 0.", "| 1 | 7."), encoding="utf-8")
     write_card_results(run)
@@ -48,8 +49,7 @@ def test_the_section_is_replaced_and_the_rest_stays(tmp_path: Path) -> None:
     assert run.card() == f"{head}{HEADING}{results}"
 
 
-def test_a_damaged_record_and_a_missing_card_are_left_out(tmp_path: Path) -> None:
-    run = copied(tmp_path)
+def test_a_damaged_record_and_a_missing_card_are_left_out(run: dx.Run) -> None:
     (run.path / "records/test/labels.npy").write_bytes(b"nothing")
     text = card_results(run)
     assert "val: " in text and "test" not in text and "confidence-" not in text
@@ -58,14 +58,12 @@ def test_a_damaged_record_and_a_missing_card_are_left_out(tmp_path: Path) -> Non
     assert not (run.path / "card.md").exists()
 
 
-def test_a_run_without_records_has_no_section(tmp_path: Path) -> None:
-    run = copied(tmp_path)
+def test_a_run_without_records_has_no_section(run: dx.Run) -> None:
     shutil.rmtree(run.path / "records")
     assert card_results(run) == ""
 
 
-def test_what_follows_the_section_stays(tmp_path: Path) -> None:
-    run = copied(tmp_path)
+def test_what_follows_the_section_stays(run: dx.Run) -> None:
     write_card_results(run)
     card = run.card()
     (run.path / "card.md").write_text(f"{card}\n## Licence\n\nOurs.\n\n## More\n\nLast.\n", encoding="utf-8")

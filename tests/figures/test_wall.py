@@ -13,7 +13,6 @@ import pytest
 from PIL import Image, ImageColor
 
 import dmpo_explore as dx
-from dmpo_explore.figures import wall as data
 from dmpo_explore.figures.style import CORRECT, INCORRECT
 from dmpo_explore.figures.wall import FRAME, GAP, LINE, THUMBNAIL, TILE, image_wall_figure
 
@@ -69,14 +68,6 @@ def test_room_for_captions_lies_on_both_sides_of_a_tile() -> None:
 
 CORNERS = np.array([[[200, 40, 40], [40, 160, 40]], [[40, 40, 200], [230, 230, 230]]], np.uint8)
 SIZES = [(300, 200), (200, 300), (600, 150), (80, 390), (160, 160), (2000, 1500), (9, 7), (2, 2)]  # width, height
-KINDS: dict[str, Any] = {
-    "plain.png": lambda image: image,
-    "grey.jpg": lambda image: image.convert("L"),
-    "print.jpg": lambda image: image.convert("CMYK"),
-    "alpha.png": lambda image: image.convert("RGBA"),
-    "palette.gif": lambda image: image.convert("P", palette=Image.Palette.ADAPTIVE),
-    "deep.png": lambda image: Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257),
-}
 
 
 def drawn(width: int, height: int) -> Image.Image:
@@ -109,23 +100,6 @@ def test_every_shape_keeps_its_aspect(size: tuple[int, int], tmp_path: Path) -> 
     assert np.abs(corners(image) - CORNERS).max() <= 12  # JPEG
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_every_kind_keeps_its_colours(name: str, tmp_path: Path) -> None:
-    KINDS[name](drawn(300, 200)).save(tmp_path / name)
-    image = shown(tmp_path / name)
-    grey = np.asarray(drawn(2, 2).convert("L").convert("RGB"))
-    assert image.size == (160, 107)
-    assert np.abs(corners(image) - (grey if name in ("grey.jpg", "deep.png") else CORNERS)).max() <= 20
-
-
-def test_a_photograph_that_was_turned_stands_upright(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    drawn(300, 200).transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", exif=exif, quality=95)
-    image = shown(tmp_path / "turned.jpg")
-    assert image.size == (160, 107) and np.abs(corners(image) - CORNERS).max() <= 12
-
-
 @pytest.mark.parametrize(
     ("size", "expected"), [((1, 400), (1, 5)), ((400, 1), (5, 1)), ((1, 1), (1, 1)), ((900, 100), (160, 32))]
 )
@@ -147,7 +121,7 @@ def test_small_images_are_exact_and_large_ones_as_sharp_as_asked(tmp_path: Path)
 def test_bars_are_the_counts_and_names_stay_literal() -> None:
     counts = {"train": [3, 0, 5], "val": [1, 1, 1]}
     long = "a name of more than thirty-two characters (class 4)"
-    figure = data.class_counts_figure(counts, ["<b>cat", "dog", long])
+    figure = dx.figures.class_counts_figure(counts, ["<b>cat", "dog", long])
     assert [(bars.name, bars.x.tolist()) for bars in figure.data] == [("train", [3, 0, 5]), ("val", [1, 1, 1])]
     assert list(figure.data[0].y) == ["&lt;b&gt;cat", "dog", long]  # with its number among all classes
     assert len({bars.marker.pattern.shape for bars in figure.data}) == 2 and figure.layout.barmode == "stack"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from synthetic import make_record, record_from_logits
+from synthetic import make_record, outcome_of, record_from_logits
 
 from dmpo_explore.analysis.metrics import apply
 from dmpo_explore.fitting.fit import fit_again, fit_policy, made_for, realised_flops, sweep
@@ -40,9 +40,7 @@ def at(record: ExitRecord, name: str, threshold: float) -> Any:
 
 def outcome(record: ExitRecord, name: str, threshold: float) -> tuple[int, float]:
     """Correct answers and mean cost of one threshold, the slow way."""
-    exits = at(record, name, threshold)
-    rows = np.arange(record.n_images)
-    return int(record.correct[rows, exits].sum()), float(np.mean(record.flops_fraction[exits]))
+    return outcome_of(record, at(record, name, threshold))
 
 
 def brute_force(record: ExitRecord, name: str) -> list[tuple[int, float]]:
@@ -65,8 +63,7 @@ def test_the_sweep_tells_what_happens(name: str, seed: int, n_exits: int, n_imag
     swept, base = sweep(record, name), learned_policy(record, name)
     for i, threshold in enumerate(swept.thresholds):
         exits = replace(base, thresholds=(float(threshold),)).exits(record)
-        assert swept.correct[i] == record.correct[np.arange(n_images), exits].sum()
-        assert swept.flops_fraction[i] == pytest.approx(np.mean(record.flops_fraction[exits]), abs=1e-12)
+        assert (swept.correct[i], swept.flops_fraction[i]) == pytest.approx(outcome_of(record, exits), abs=1e-12)
         assert swept.exit_counts[i].tolist() == np.bincount(exits, minlength=n_exits).tolist()
     assert (np.diff(swept.flops_fraction) >= -1e-12).all()
     assert swept.exit_counts[-1, -1] == n_images
@@ -84,10 +81,9 @@ def test_the_sweep_leaves_nothing_out(name: str, seed: int, n_exits: int) -> Non
 @given(direct, st.integers(0, 999), st.integers(1, 5), st.floats(0.3, 1.0))
 def test_a_budget_is_kept_and_used_best(name: str, seed: int, n_exits: int, budget: float) -> None:
     record = make_record(25, n_exits, 3, seed)
-    policy = fit_policy(record, name, flops=budget)
-    exits = policy.exits(record)
-    correct = int(record.correct[np.arange(25), exits].sum())
-    cost = float(realised_flops(np.bincount(exits, minlength=n_exits), record))
+    exits = fit_policy(record, name, flops=budget).exits(record)
+    correct, cost = outcome_of(record, exits)
+    assert cost == pytest.approx(float(realised_flops(np.bincount(exits, minlength=n_exits), record)))
     assert cost <= budget + 1e-9
     affordable = [(c, -f) for c, f in brute_force(record, name) if f <= budget + 1e-12]
     assert (correct, pytest.approx(-cost)) == max(affordable)
@@ -97,10 +93,9 @@ def test_a_budget_is_kept_and_used_best(name: str, seed: int, n_exits: int, budg
 def test_a_drop_is_kept_at_the_least_cost(name: str, seed: int, drop: float) -> None:
     record = make_record(25, 4, 3, seed)
     exits = fit_policy(record, name, accuracy_drop=drop).exits(record)
-    correct, full = int(record.correct[np.arange(25), exits].sum()), int(record.correct[:, -1].sum())
+    (correct, cost), full = outcome_of(record, exits), int(record.correct[:, -1].sum())
     assert correct >= full - drop * 25 - 1e-9
-    good = [f for c, f in brute_force(record, name) if c >= full - drop * 25 - 1e-9]
-    assert record.flops_fraction[exits].mean() == pytest.approx(min(good))
+    assert cost == pytest.approx(min(f for c, f in brute_force(record, name) if c >= full - drop * 25 - 1e-9))
 
 
 @given(direct, st.integers(0, 999), st.floats(0, 0.3))

@@ -12,8 +12,7 @@ import pytest
 from tiny import tiny_config
 
 from dmpo_explore import jobs
-from dmpo_explore.jobs import jobs as job_module
-from dmpo_explore.jobs import jobs as jobs_module
+from dmpo_explore.jobs import jobs as processes
 
 if TYPE_CHECKING:
     from dmpo_explore.inference.live import LiveRun, Look
@@ -30,8 +29,7 @@ def become(code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Let jobs be ``code`` instead of the command line."""
     script = tmp_path / "script.py"
     script.write_text(code)
-    for module in (job_module, jobs_module):
-        monkeypatch.setattr(module, "MODULE", ["-u", str(script)])
+    monkeypatch.setattr(processes, "MODULE", ["-u", str(script)])
 
 
 def wait(condition: Callable[[], bool], seconds: float = 120) -> None:

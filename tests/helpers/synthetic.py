@@ -75,6 +75,12 @@ def policy_of(name: str, n_exits: int) -> Policy:
     return fit_policy(val, name, threshold=POLICIES[name].threshold_all)
 
 
+def outcome_of(record: ExitRecord, exits: npt.NDArray[np.integer]) -> tuple[int, float]:
+    """Correct answers and mean cost, one image after another."""
+    correct = [bool(record.correct[row, exit]) for row, exit in enumerate(exits)]
+    return sum(correct), float(np.mean([record.flops_fraction[exit] for exit in exits]))
+
+
 def between(values: Any, share: float) -> float:
     """A number strictly between two neighbouring scores, ``share`` of them below; float noise cannot cross it."""
     ranked = np.sort(np.asarray(values, np.float64).ravel())

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from synthetic import make_record, ready_policy
+from synthetic import make_record
 
 from dmpo_explore.policies.base import Policy, count_answers, count_reached
 from dmpo_explore.policies.catalogue import POLICIES
@@ -24,19 +24,6 @@ def test_every_policy_is_a_rule_of_one_kind() -> None:
     assert all(issubclass(kind, Policy) for kind in POLICIES.values())
     assert {name for name, found in kinds.items() if found == [CountPolicy]} == {"patience", "fixed", "oracle"}
     assert {name for name, found in kinds.items() if not found} == {"budgeted"}
-
-
-@pytest.mark.parametrize(
-    "name", ["confidence", "entropy", "patience+confidence", "gate", "random", "patience", "fixed"]
-)
-def test_exiting_is_a_value_beyond_the_threshold(name: str) -> None:
-    record = make_record(80, 4, 5)
-    policy = ready_policy(name, 2 if issubclass(POLICIES[name], CountPolicy) else 0.6)
-    values = policy.values(record)
-    assert values.shape == (80, 3)
-    beyond = values <= np.float32(0.6) if policy.falling else values >= np.float32(policy.thresholds[0])
-    expected = np.where(beyond.any(axis=1), beyond.argmax(axis=1), 3)
-    assert policy.exits(record).tolist() == expected.tolist()
 
 
 def test_few_settings_are_listed() -> None:

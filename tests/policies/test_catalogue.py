@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from policy_laws import check_laws
 from synthetic import DEPLOYABLE, make_record, naive_draw, ready_policy, record_from_logits
 
 from dmpo_explore.analysis.sliders import slider_counts
@@ -237,6 +238,11 @@ def test_what_was_saved_before_there_were_temperatures_still_loads() -> None:
 
 
 # -- one list --
+
+
+@pytest.mark.parametrize("name", DEPLOYABLE)
+def test_every_policy_keeps_the_laws(name: str) -> None:
+    check_laws(name)
 
 
 @pytest.mark.parametrize("name", list(POLICIES))
