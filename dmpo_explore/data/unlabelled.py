@@ -130,13 +130,13 @@ def _known(looks: Mapping[Path, FileLook], facts: Facts) -> list[Finding]:
         True: "in val, calibration or test too; remove them: a model must not learn from what it is tested on",
         False: "in train too: an epoch trains on it twice, with its label and without",
     }
-    found = []
+    findings = []
     for held, all_of in seen.items():
         if all_of:
             these = f"{len(all_of):,} unlabelled images are" if len(all_of) > 1 else "1 unlabelled image is"
             text = f"{these} {texts[held]} (first {all_of[0]})"
-            found.append(Finding(UNLABELLED, text, held, tuple(all_of)))
-    return found
+            findings.append(Finding(UNLABELLED, text, held, tuple(all_of)))
+    return findings
 
 
 def _places(facts: Facts) -> dict[str, tuple[str, str]]:
