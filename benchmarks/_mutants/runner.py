@@ -1,0 +1,116 @@
+"""Tests on mutants: one process imports library and tests, and forks a child for every mutant.
+
+The child gives the function its wrong body and runs the tests that execute the changed line, those first that execute
+least besides, and of equal tests with other parameters one in turn, until one fails. Nothing has run in the parent, so
+that no cache hides the change. `.coverage`, made by `scripts/bench branch_coverage`, knows which test runs which line.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import signal
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+from coverage import CoverageData
+
+from .changes import Mutant, install
+
+FORK = multiprocessing.get_context("fork")
+TESTS = 40  # of a mutant at most
+SECONDS = 30  # of a CPU for them
+PATIENCE = 240  # seconds until a child that does nothing is given up
+Done = Callable[[Mutant, str, str], None]  # a mutant, what became of it, and by which test
+
+
+class TestsOfLines:
+    """Which tests to run for lines of a file."""
+
+    def __init__(self, path: Path, files: Iterable[Path]) -> None:
+        data = CoverageData(str(path))
+        data.read()
+        self.found = {file: data.contexts_by_lineno(str(file.resolve())) for file in files}
+        self.lines = Counter(test for lines in self.found.values() for tests in lines.values() for test in tests)
+
+    def __call__(self, mutant: Mutant) -> list[str]:
+        """The tests of a mutant, those first that are the most its own."""
+        tests = {test for line in mutant.lines for test in self.found[mutant.file].get(line, ()) if test}
+        families = defaultdict[str, list[str]](list)
+        for test in sorted(tests, key=lambda test: (self.lines[test], test)):
+            families[test.partition("[")[0]].append(test)
+        turns = [(turn, self.lines[test], test) for family in families.values() for turn, test in enumerate(family)]
+        return [test for *_, test in sorted(turns)]
+
+
+class Runner:
+    """A plugin of pytest that runs mutants where pytest would run its tests; `jobs` of them at once."""
+
+    def __init__(self, todo: list[Mutant], tests_of: TestsOfLines, done: Done, jobs: int, pause: Path | None) -> None:
+        self.todo, self.tests_of, self.done, self.jobs, self.pause = todo, tests_of, done, jobs, pause
+        self.failed = ""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Remember the test that failed."""
+        if report.failed:
+            self.failed = report.nodeid
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Share the mutants among processes, of which this is one."""
+        if session.testsfailed:
+            raise session.Interrupted("some tests could not be imported")
+        items = {item.nodeid: item for item in session.items}
+        others = [FORK.Process(target=self._work, args=(items, self.todo[i :: self.jobs])) for i in range(1, self.jobs)]
+        for other in others:
+            other.start()
+        self._work(items, self.todo[:: self.jobs])
+        for other in others:
+            other.join()
+        return True
+
+    def _work(self, items: dict[str, pytest.Item], mutants: list[Mutant]) -> None:
+        for mutant in mutants:
+            while self.pause and self.pause.exists():
+                time.sleep(5)
+            tests = [items[test] for test in self.tests_of(mutant) if test in items][:TESTS]
+            self.done(mutant, *(self._try(mutant, tests) if tests else ("untested", "")))
+
+    def _try(self, mutant: Mutant, tests: list[pytest.Item]) -> tuple[str, str]:
+        ours, childs = FORK.Pipe(duplex=False)
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            child = FORK.Process(target=self._child, args=(mutant, tests, childs, folder))
+            child.start()
+            childs.close()
+            try:
+                return ours.recv() if ours.poll(PATIENCE) else ("timeout", "")  # type: ignore[no-any-return]
+            except EOFError:  # it ended by itself
+                child.join()
+                return ("timeout" if child.exitcode == -signal.SIGXCPU else "killed"), f"exit {child.exitcode}"
+            finally:
+                child.kill()
+                child.join()
+                with suppress(ProcessLookupError):  # what its tests have started and not ended
+                    os.killpg(child.pid or 0, signal.SIGKILL)
+
+    def _child(self, mutant: Mutant, tests: list[pytest.Item], answer: Connection, folder: str) -> None:
+        os.setsid()
+        for handle in (0, 1, 2):
+            os.dup2(os.open(os.devnull, os.O_RDWR), handle)
+        resource.setrlimit(resource.RLIMIT_CPU, (2 * SECONDS, 2 * SECONDS + 10))
+        tests[0].config._tmp_path_factory._basetemp = Path(folder)  # type: ignore[attr-defined]
+        started = time.process_time()
+        install(mutant.function, mutant.after, mutant.file)
+        for test, following in zip(tests, [*tests[1:], None], strict=True):
+            test.ihook.pytest_runtest_protocol(item=test, nextitem=following)
+            if self.failed or time.process_time() - started > SECONDS:
+                break
+        answer.send(("killed" if self.failed else "survived", self.failed))
+        os._exit(0)
