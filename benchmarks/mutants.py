@@ -10,7 +10,8 @@ new ones of the same density; it writes ``mutants-now.csv`` (delete it to begin 
 
 The changes are those of mutmut 3. The runner is ours: mutmut's own does not say which test noticed a mutant, and it
 runs all tests that enter a function, twice the whole suite before the first mutant. A mutant that survives has
-survived the 40 tests nearest to it, in 30 seconds of a CPU: the score is a lower bound.
+survived the 40 tests nearest to it, in 30 seconds of a CPU: the score is a lower bound. To try mutants again, take
+their rows out of the file.
 """
 
 from __future__ import annotations
@@ -19,14 +20,13 @@ import argparse
 import csv
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from _mutants.changes import Mutant, mutants
-from _mutants.runner import Runner, TestsOfLines
+from _mutants.runner import NearestTests, Runner
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -84,32 +84,24 @@ def compared(base: pd.DataFrame, now: pd.DataFrame) -> str:
 
 
 def run(sample: dict[Mutant, str], path: Path, tests: list[str], jobs: int = 1, pause: Path | None = None) -> None:
-    """Try those mutants, with their areas, that have no row yet, and add the rows; then sort them by area."""
+    """Try those mutants, with their areas, that have no row yet; the rows get the order of the sample."""
 
     def done(mutant: Mutant, status: str, test: str) -> None:
+        parts = [mutant.function, mutant.operator, mutant.original, mutant.mutated]
         with path.open("a", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow(
-                [
-                    mutant.id,
-                    sample[mutant],
-                    mutant.function,
-                    mutant.operator,
-                    mutant.original,
-                    mutant.mutated,
-                    status,
-                    test,
-                ]
-            )
+            csv.writer(file, lineterminator="\n").writerow([mutant.id, sample[mutant], *parts, status, test])
         print(f"{status:9} {mutant.function}: {mutant.original} → {mutant.mutated}  {test}", flush=True)
 
     known = set(read(path)["id"])
     todo = [mutant for mutant in sample if mutant.id not in known]
     if not path.exists():
         path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
-    lines = TestsOfLines(Path(".coverage"), {mutant.file for mutant in todo})
+    lines = NearestTests(Path(".coverage"), {mutant.file for mutant in todo})
     arguments = ["-m", "not slow and not browser", "-qs", "--timeout", "60", "-p", "no:cacheprovider", *tests]
     if todo and (status := pytest.main(arguments, plugins=[Runner(todo, lines, done, jobs, pause)])):
         raise RuntimeError(f"pytest ended with status {status}")
+    order = {mutant.id: place for place, mutant in enumerate(sample)}
+    read(path).sort_values("id", key=lambda ids: ids.map(order)).to_csv(path, index=False)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -118,7 +110,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="only print the sample")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at once [1]")
     parser.add_argument("--compare", action="store_true", help="with the scores in mutants.csv, which stays as it is")
-    parser.add_argument("--control", action="store_true", help="try unchanged functions instead: none may be noticed")
     parser.add_argument("--pause-file", type=Path, help="wait between mutants while this file is there")
     options = parser.parse_args(arguments)
     os.chdir(ROOT)
@@ -128,9 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
         for mutant, area in sample.items():
             print(mutant.id, f"{area}: {mutant.function}: {mutant.original} → {mutant.mutated}")
         return 0
-    if options.control:
-        sample = {replace(mutant, after=mutant.before): area for mutant, area in list(sample.items())[::10]}
-    name = "mutants-control" if options.control else "mutants-now" if options.compare else "mutants"
+    name = "mutants-now" if options.compare else "mutants"
     run(sample, RESULTS / f"{name}.csv", ["tests"], options.jobs, options.pause_file)
     table = read(RESULTS / f"{name}.csv")
     print(compared(read(RESULTS / "mutants.csv"), table) if options.compare else scores(table).to_markdown(index=False))

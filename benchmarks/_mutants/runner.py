@@ -2,7 +2,9 @@
 
 The child gives the function its wrong body and runs the tests that execute the changed line, those first that execute
 least besides, and of equal tests with other parameters one in turn, until one fails. Nothing has run in the parent, so
-that no cache hides the change. `.coverage`, made by `scripts/bench branch_coverage`, knows which test runs which line.
+that no cache hides the change. The failure counts only if a child with the unchanged code passes the same tests in the
+same order; a test that fails there too is left out. `.coverage`, made by `scripts/bench branch_coverage`, knows which
+test runs which line.
 """
 
 from __future__ import annotations
@@ -27,11 +29,11 @@ from .changes import Mutant, install
 FORK = multiprocessing.get_context("fork")
 TESTS = 40  # of a mutant at most
 SECONDS = 30  # of a CPU for them
-PATIENCE = 240  # seconds until a child that does nothing is given up
+PATIENCE = 240  # seconds for a test until its child is given up
 Done = Callable[[Mutant, str, str], None]  # a mutant, what became of it, and by which test
 
 
-class TestsOfLines:
+class NearestTests:
     """Which tests to run for lines of a file."""
 
     def __init__(self, path: Path, files: Iterable[Path]) -> None:
@@ -53,9 +55,10 @@ class TestsOfLines:
 class Runner:
     """A plugin of pytest that runs mutants where pytest would run its tests; `jobs` of them at once."""
 
-    def __init__(self, todo: list[Mutant], tests_of: TestsOfLines, done: Done, jobs: int, pause: Path | None) -> None:
+    def __init__(self, todo: list[Mutant], tests_of: NearestTests, done: Done, jobs: int, pause: Path | None) -> None:
         self.todo, self.tests_of, self.done, self.jobs, self.pause = todo, tests_of, done, jobs, pause
         self.failed = ""
+        self.failing: dict[tuple[str, ...], str] = {}  # of tests that ran on the unchanged code, the one that failed
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Remember the test that failed."""
@@ -80,37 +83,60 @@ class Runner:
         for mutant in mutants:
             while self.pause and self.pause.exists():
                 time.sleep(5)
-            tests = [items[test] for test in self.tests_of(mutant) if test in items][:TESTS]
-            self.done(mutant, *(self._try(mutant, tests) if tests else ("untested", "")))
+            self.done(mutant, *self._judged(mutant, [items[test] for test in self.tests_of(mutant) if test in items]))
 
-    def _try(self, mutant: Mutant, tests: list[pytest.Item]) -> tuple[str, str]:
+    def _judged(self, mutant: Mutant, tests: list[pytest.Item]) -> tuple[str, str]:
+        """What becomes of a mutant, and by which test: one that passes without it, after the same tests."""
+        while near := tests[:TESTS]:
+            status, name = self._try(mutant, near)
+            if status == "survived":
+                return status, ""
+            ran = near[: [test.nodeid for test in near].index(name) + 1]
+            names = tuple(test.nodeid for test in ran)
+            if names not in self.failing:
+                unchanged, failing = self._try(None, ran)
+                self.failing[names] = "" if unchanged == "survived" else failing
+            if not self.failing[names]:
+                return status, name
+            tests = [test for test in tests if test.nodeid != self.failing[names]]
+        return "untested", ""
+
+    def _try(self, mutant: Mutant | None, tests: list[pytest.Item]) -> tuple[str, str]:
+        """How a child ends that runs the tests: "survived", "killed" or "timeout", and the test that was the last."""
         ours, childs = FORK.Pipe(duplex=False)
+        name = tests[0].nodeid
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             child = FORK.Process(target=self._child, args=(mutant, tests, childs, folder))
             child.start()
             childs.close()
             try:
-                return ours.recv() if ours.poll(PATIENCE) else ("timeout", "")  # type: ignore[no-any-return]
+                while ours.poll(PATIENCE):
+                    status, name = ours.recv()
+                    if status != "begun":
+                        return status, name
+                return "timeout", name
             except EOFError:  # it ended by itself
                 child.join()
-                return ("timeout" if child.exitcode == -signal.SIGXCPU else "killed"), f"exit {child.exitcode}"
+                return "timeout" if child.exitcode == -signal.SIGXCPU else "killed", name
             finally:
                 child.kill()
                 child.join()
                 with suppress(ProcessLookupError):  # what its tests have started and not ended
                     os.killpg(child.pid or 0, signal.SIGKILL)
 
-    def _child(self, mutant: Mutant, tests: list[pytest.Item], answer: Connection, folder: str) -> None:
+    def _child(self, mutant: Mutant | None, tests: list[pytest.Item], answer: Connection, folder: str) -> None:
         os.setsid()
         for handle in (0, 1, 2):
             os.dup2(os.open(os.devnull, os.O_RDWR), handle)
         resource.setrlimit(resource.RLIMIT_CPU, (2 * SECONDS, 2 * SECONDS + 10))
         tests[0].config._tmp_path_factory._basetemp = Path(folder)  # type: ignore[attr-defined]
         started = time.process_time()
-        install(mutant.function, mutant.after, mutant.file)
+        if mutant:
+            install(mutant.function, mutant.after, mutant.file)
         for test, following in zip(tests, [*tests[1:], None], strict=True):
+            answer.send(("begun", test.nodeid))
             test.ihook.pytest_runtest_protocol(item=test, nextitem=following)
-            if self.failed or time.process_time() - started > SECONDS:
+            if self.failed or (mutant and time.process_time() - started > SECONDS):
                 break
-        answer.send(("killed" if self.failed else "survived", self.failed))
+        answer.send(("killed" if self.failed else "survived", self.failed or test.nodeid))
         os._exit(0)
