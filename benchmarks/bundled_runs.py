@@ -27,10 +27,10 @@ import dmpo_explore as dx
 from _bundled.plan import PLAN, Planned, planned
 from _common.timing import Arm, in_turn, machine
 from _study.run import Progress, train
-from dmpo_explore.analysis.card_results import write_card_results
+from dmpo_explore.analysis.tables import write_card_results
 from dmpo_explore.runs.timings import TIMINGS
-from dmpo_explore.training.model_card import recount_card
-from dmpo_explore.training.own_teacher import with_own_teacher
+from dmpo_explore.training.checkpoint import recount_card
+from dmpo_explore.training.part_options import with_own_teacher
 from dmpo_explore.utils.files import atomic_folder, write_json, write_text
 
 LEFT_OUT = ("checkpoint.pt", "manifest.csv")  # the splits of a known data set follow from its rule; labels are compared

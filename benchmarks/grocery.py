@@ -1,7 +1,7 @@
 """Make the bundled photographs of groceries: `scripts/bench grocery FOLDER`.
 
 In: FOLDER, the authors' repository (github.com/marcusklasson/GroceryStoreDataset at commit fc80ba90). Out: in
-``dmpo_explore/data/bundled/grocery`` the two files that `dmpo_explore/data/grocery.py` describes and reads, and on the
+``dmpo_explore/data/bundled/grocery`` the two files that `dmpo_explore/data/known.py` describes and reads, and on the
 screen their SHA-256, which stands there. With Pillow 13.0 and libwebp 1.6 the same bytes come out.
 
 Ours: the groups and the splits, but for the authors' three lists.
@@ -24,8 +24,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
-from dmpo_explore.data.grocery import COLUMNS, FOLDER, IMAGES, INDEX
 from dmpo_explore.data.image_files import decode_image
+from dmpo_explore.data.known import COLUMNS, FOLDER, IMAGES, INDEX
 from dmpo_explore.utils.files import atomic_file, sha256
 from dmpo_explore.utils.typing import Ints
 
@@ -165,7 +165,7 @@ def make(dataset: Path, target: Path) -> tuple[Path, Path]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Make the files and print what `dmpo_explore/data/grocery.py` states of them."""
+    """Make the files and print what `dmpo_explore/data/known.py` states of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a copy of the authors' repository")
     parser.add_argument("--into", type=Path, default=FOLDER, metavar="FOLDER", help="of the files that are made")

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 import dmpo_explore as dx
 from _common.results import RESULTS, with_part, write_table
-from dmpo_explore.inference.torch_corrupted import record_corrupted
+from dmpo_explore.inference.torch_recording import record_corrupted
 from dmpo_explore.neighbours.online_thresholds import ThresholdBandit, fit_bandit, online_thresholds
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.utils.files import write_text

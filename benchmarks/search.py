@@ -43,9 +43,8 @@ from _common.results import RESULTS, write_figure, write_table
 from _search.report import OURS, READ_AT, verdict
 from dmpo_explore.neighbours.trajectory_search import can_extend
 from dmpo_explore.neighbours.trajectory_search.proposals import STARTUP, propose
-from dmpo_explore.search.goal import Goal, operating_points
-from dmpo_explore.search.learning_curves import LearningCurve
-from dmpo_explore.search.trial_storage import distributions
+from dmpo_explore.search.goal import Goal, LearningCurve, operating_points
+from dmpo_explore.search.study import distributions
 from dmpo_explore.utils.files import write_text
 
 GRID: dict[str, list[Any]] = {

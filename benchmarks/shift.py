@@ -24,7 +24,7 @@ from tqdm import tqdm
 import dmpo_explore as dx
 from _common.results import RESULTS, write_figure, write_table
 from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS
-from dmpo_explore.inference.torch_corrupted import record_corrupted
+from dmpo_explore.inference.torch_recording import record_corrupted
 from dmpo_explore.neighbours.online_thresholds import ThresholdBandit, fit_bandit, online_figure, online_shift_table
 
 IMAGES = 1000

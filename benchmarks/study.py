@@ -29,7 +29,7 @@ import dmpo_explore as dx
 from _common.results import RESULTS
 from _study.grids import EVIDENCE, GRIDS, RECORDED, SEEDS, SPLITS, change
 from _study.run import is_done, make_run, write_rows
-from dmpo_explore.search.trial_storage import free_stale_trials, open_storage
+from dmpo_explore.search.study import free_stale_trials, open_storage
 
 
 def plan(grid: Mapping[str, dx.Config], seeds: tuple[int, ...] = SEEDS) -> dict[str, dx.Config]:

@@ -39,7 +39,7 @@ from dmpo_explore.training.optimizer import make_schedule
 from dmpo_explore.training.schedules import loss_weights
 from dmpo_explore.training.train import training_loader
 from dmpo_explore.utils.files import read_json, write_json, write_text
-from dmpo_explore.utils.torch_seeding import seeded
+from dmpo_explore.utils.torch_tools import seeded
 
 RESULT = Path(__file__).parent / "results" / "training-loop.json"
 PAGE = Path(__file__).parent / "EVIDENCE.md"

@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from . import web as web
     from .analysis.evaluation import evaluate_runs as evaluate_runs
     from .analysis.evaluation import fit_run_policy as fit_run_policy
+    from .analysis.metrics import Outcome as Outcome
+    from .analysis.metrics import apply as apply
     from .analysis.metrics import bootstrap_difference as bootstrap_difference
     from .analysis.metrics import summarise as summarise
     from .analysis.metrics import trade_off as trade_off
-    from .analysis.outcome import Outcome as Outcome
-    from .analysis.outcome import apply as apply
+    from .attribution.attribute import Attribution as Attribution
+    from .attribution.attribute import ExitComparison as ExitComparison
     from .attribution.attribute import attribute as attribute
     from .attribution.attribute import compare_exits as compare_exits
     from .attribution.pathways import attribute_pathways as attribute_pathways
-    from .attribution.results import Attribution as Attribution
-    from .attribution.results import ExitComparison as ExitComparison
     from .config import OPTIONS as OPTIONS
     from .config import Config as Config
     from .config import DataConfig as DataConfig
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from .inference.torch_recording import record_split as record_split
     from .inspection.cka import linear_cka as linear_cka
     from .inspection.conflict import gradient_conflict as gradient_conflict
-    from .inspection.probes import probe_stages as probe_stages
+    from .inspection.tokens import probe_stages as probe_stages
     from .inspection.tokens import stage_tokens as stage_tokens
     from .models.backbone import Backbone as Backbone
     from .models.dmpo import DMPO as DMPO
@@ -76,8 +76,8 @@ if TYPE_CHECKING:
     from .policies.running import hold_budget as hold_budget
     from .pretrained.weights import fetch_weights as fetch_weights
     from .records.record import ExitRecord as ExitRecord
-    from .runs.any_model import record_logits as record_logits
     from .runs.run import Run as Run
+    from .runs.score_files import record_logits as record_logits
     from .runs.store import list_runs as list_runs
     from .runs.store import load_run as load_run
     from .search.search_run import run_search as run_search

@@ -2,7 +2,7 @@
 
 Every field carries its choices, help text and bounds once. The command line, the app's training form, the default
 search space and the reference are made from them (`OPTIONS`), and from the options that entries of joints bring along
-(`utils.open_options`). Blocks are counted from 1. A ``Literal`` lists the library's names; ``| str`` beside it admits
+(`utils.options`). Blocks are counted from 1. A ``Literal`` lists the library's names; ``| str`` beside it admits
 those that were added to a joint, which checks them.
 Values marked *release* are those of the authors' partial script; the others were chosen on validation data.
 
@@ -24,12 +24,21 @@ from typing import Any, Literal
 
 from .joints import BYPASSES, CUTS, DATASETS, PREDICTORS, SCHEDULES, TRAINING_PARTS, TRUNK_CHANGES, TUNINGS, TrunkChange
 from .plugin_needs import PluginNeed, changed, missing, needs_of, read_needs, require
-from .utils.abbreviate import short
-from .utils.open_options import OpenPart, open_part
-from .utils.options import Option, check_options, is_key, option, option_problems, options_of, read_options
+from .utils.options import (
+    OpenPart,
+    Option,
+    check_options,
+    is_key,
+    open_part,
+    option,
+    option_problems,
+    options_of,
+    read_options,
+)
 from .utils.preprocess import RESIZING
 from .utils.preprocess import Preprocess as Preprocess
 from .utils.registry import Joint, unknown
+from .utils.texts import short
 
 MOST_SEED = 2**32 - 1
 TABLE_OPTIONS = ("path_column", "label_column", "suffix", "image_dir")  # of `DataConfig`, for a table of images

@@ -44,7 +44,7 @@ class SamplerKind:
 
     Args:
         sampler: (`optuna.Study`, `search.space.SearchSpace`, seed or None, options) → an `optuna.samplers.BaseSampler`.
-        can_extend: (`search.learning_curves.LearningCurve` so far, those of other trials, `search.goal.Goal`) → whether
+        can_extend: (`search.goal.LearningCurve` so far, those of other trials, `search.goal.Goal`) → whether
             the trial may still extend the front; asked after every epoch.
         options: its dataclass of options; None: it has none.
         preferred: chosen for a new study where none is named; of several the first.
@@ -66,7 +66,7 @@ CUTS: Joint[Any] = Joint("backbone")  # how a family of backbones is cut
 SCHEDULES: Joint[Any] = Joint("schedule")  # (epoch, epochs, depths, phase_ratio) → weights
 TRAINING_PARTS: Joint[Any] = Joint("training part")  # `training.parts.PartKind`
 SAMPLERS: Joint[SamplerKind] = Joint("sampler")  # of a search
-DATASETS: Joint[Any] = Joint("data set")  # `data.source.Source`
+DATASETS: Joint[Any] = Joint("data set")  # `data.names.Source`
 COMMANDS: Joint[Any] = Joint("command")  # of the command line: name → function that adds it
 
 JOINTS: dict[str, Joint[Any]] = {

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .joints import JOINTS
-from .utils.python_function import python_function
-from .utils.registry import Joint
+from .utils.registry import Joint, python_function
 
 VARIABLE = "DMPO_EXPLORE_PLUGINS"  # files, separated as in PATH
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")

@@ -31,10 +31,9 @@ from pathlib import Path
 from .config import OPTIONS, ModelConfig, TrainingConfig
 from .joints import JOINTS
 from .plugin_needs import LOADED, NAME, VARIABLE, Plugin
-from .utils.abbreviate import one_line, short
 from .utils.files import expanded
-from .utils.python_function import python_function
-from .utils.registry import Joint, TakenNameError
+from .utils.registry import Joint, TakenNameError, python_function
+from .utils.texts import one_line, short
 
 GROUP = "dmpo_explore.plugins"
 MODULES = "dmpo_explore_plugins"  # where the modules of files are, in `sys.modules`

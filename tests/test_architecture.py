@@ -59,21 +59,21 @@ TORCH += ("neighbours/*/*", "course/camera.py", "course/checks.py", "course/part
 # Importing these imports no torch; some of their functions do.
 TORCH_INSIDE = (
     "data/known.py",
-    "data/source.py",
+    "data/names.py",
     "data/readers/opening.py",
     "inference/device.py",
-    "inference/energy.py",
+    "inference/live.py",
+    "pretrained/conversion.py",
 )
-TORCH_INSIDE += ("inference/live_arms.py", "pretrained/conversion.py")
 NO_TORCH = ("neighbours/*/__init__.py", "neighbours/*/options.py", "neighbours/*/cli.py")  # of these
 HEAVY = ("torch", "torchvision", "timm", "peft", "accelerate", "transformers")
 ONLY_IN = {  # third-party package: the only files that may know it
-    "accelerate": ("training/*", "inference/torch_processes.py"),
+    "accelerate": ("training/*", "inference/torch_recording.py"),
     "captum": ("attribution/*",),
     "datasets": ("data/readers/hugging_face.py",),
     "fastapi": ("inference/serve.py",),
     "fiftyone": ("analysis/image_table.py",),
-    "huggingface_hub": ("runs/hub_card.py",),
+    "huggingface_hub": ("runs/hub.py",),
     "IPython": (),
     "ipywidgets": ("course/interactive.py",),
     "kaleido": (),
@@ -81,7 +81,7 @@ ONLY_IN = {  # third-party package: the only files that may know it
     "peft": ("models/*", "neighbours/*"),
     "plotly": ("figures/*", "neighbours/*", "course/interactive.py"),
     "streamlit": (),
-    "tensorflow_datasets": ("data/readers/parts.py",),
+    "tensorflow_datasets": ("data/readers/reader_data.py",),
     "timm": ("models/*", "data/readers/opening.py", "neighbours/*/*"),
     "torch_pruning": ("neighbours/slimming/*",),
     "tqdm": ("cli/*",),
@@ -229,7 +229,7 @@ def test_the_import_reader_sees_all_kinds(tmp_path: Path) -> None:
 
 # -- what one noun has replaced --
 
-# Values at the exit of each image are picked by `utils.at_exits` and `Outcome` alone.
+# Values at the exit of each image are picked by `utils.typing` and `Outcome` alone.
 GATHER = re.compile(
     r"\[\s*(?:np\.arange\([^\]]*?\)|\w*rows|range\([^\]]*?\))\s*,\s*(?:\w+\.)*(?:\w*exits?)(?:\[\w+\])?\s*\]"
 )
@@ -248,7 +248,7 @@ def copies_of(pattern: re.Pattern[str], allowed: tuple[str, ...]) -> list[str]:
 
 
 def test_values_at_exits_are_picked_in_one_place() -> None:
-    assert copies_of(GATHER, ("dmpo_explore/utils/at_exits.py",)) == []
+    assert copies_of(GATHER, ("dmpo_explore/utils/typing.py",)) == []
 
 
 def test_policies_are_told_apart_in_their_own_package_only() -> None:

@@ -24,8 +24,7 @@ from dmpo_explore.data.images import DATASETS
 from dmpo_explore.inference.torch_engine import PRECISIONS
 from dmpo_explore.models.bypass import BYPASSES
 from dmpo_explore.models.factory import build_model
-from dmpo_explore.models.predictors import PREDICTORS, READS
-from dmpo_explore.models.second_order import NORMALISATIONS
+from dmpo_explore.models.predictors import NORMALISATIONS, PREDICTORS, READS
 from dmpo_explore.models.tuning import TUNINGS
 from dmpo_explore.pretrained.weights import KEYWORDS
 from dmpo_explore.runs.store import list_runs, load_run

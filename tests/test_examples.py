@@ -37,7 +37,7 @@ def _texts(value: object) -> str:
     return "\n".join(str(getattr(one, "__doc__", "")) for one in (value, *functions))
 
 
-EXPORT = ("inference.export_service", "inference.onnx_engine", "inference.onnx_single", "web.publish")
+EXPORT = ("inference.export_texts", "inference.onnx_engine", "inference.onnx_single", "web.publish")
 SLOW = tuple(f"dmpo_explore.{name}" for name in (*EXPORT, "search.search_run", "training.block_probes"))
 
 

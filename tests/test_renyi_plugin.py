@@ -23,7 +23,7 @@ from synthetic import make_record
 from tiny import recorded_run, tiny_config
 
 import dmpo_explore as dx
-from dmpo_explore.analysis.failure_prediction import failure_prediction
+from dmpo_explore.analysis.calibration import failure_prediction
 from dmpo_explore.inference.onnx_single import check_policy
 from dmpo_explore.joints import JOINTS
 from dmpo_explore.policies import POLICIES, SCORES, scores

@@ -23,8 +23,8 @@ from dmpo_explore.models.defaults import fitted
 from dmpo_explore.models.factory import build_model, build_reference
 from dmpo_explore.models.flops import measure_flops
 from dmpo_explore.models.stage import Stage
-from dmpo_explore.utils.abbreviate import one_line
-from dmpo_explore.utils.at_exits import at_exits
+from dmpo_explore.utils.texts import one_line
+from dmpo_explore.utils.typing import at_exits
 
 CLASSES, IMAGES, EXITS = 5, 6, 3
 NOTHING: dict[str, Any] = {
@@ -134,7 +134,7 @@ def _policy(record: dx.ExitRecord) -> Any:
 def _export(model: dx.DMPO, policy: Any) -> None:
     """The export compares every graph with its stage in onnxruntime, and raises where they differ."""
     from dmpo_explore.inference.torch_export import export_model
-    from dmpo_explore.models.merging import merge
+    from dmpo_explore.models.tuning import merge
 
     merge(model)
     with tempfile.TemporaryDirectory() as folder:

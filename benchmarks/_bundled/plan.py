@@ -15,8 +15,7 @@ import dmpo_explore as dx
 from _photos.recipe import TRIALS
 from _photos.trials import SHIPPED as CALTECH
 from _study.grids import CNN, GRIDS, NAIVE, SHIPPED, change
-from dmpo_explore.training.own_teacher import own_teacher
-from dmpo_explore.training.recipes import with_recipe
+from dmpo_explore.training.part_options import own_teacher, with_recipe
 
 
 @dataclass(frozen=True)

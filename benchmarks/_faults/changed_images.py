@@ -16,7 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 import dmpo_explore as dx
-from dmpo_explore.runs.weights_file import WEIGHTS
+from dmpo_explore.runs.run_files import WEIGHTS
 from dmpo_explore.utils.files import sha256
 
 from .judged import CLEAR, Wrong

@@ -18,9 +18,8 @@ import dmpo_explore as dx
 from dmpo_explore.jobs import Job, job_status
 from dmpo_explore.runs.run import outdated_splits
 from dmpo_explore.runs.run_data import kept_records
-from dmpo_explore.runs.weights_file import WEIGHTS
-from dmpo_explore.utils.files import write_text
-from dmpo_explore.utils.replacing import clear_leftovers, staged
+from dmpo_explore.runs.run_files import WEIGHTS
+from dmpo_explore.utils.files import clear_leftovers, staged, write_text
 
 from .contents import contents
 from .judged import Lost, Wrong

@@ -15,9 +15,9 @@ from typing import Any
 
 import pandas as pd
 
-from dmpo_explore.search.checkpoints import MARK
+from dmpo_explore.search.search_run import MARK
 from dmpo_explore.search.study import IDENTITY, load_front
-from dmpo_explore.utils.torch_reading import load_tensors
+from dmpo_explore.utils.torch_tools import load_tensors
 
 TIMES = {"created", "seconds", "ended"}  # keys of JSON
 DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?)?")

@@ -22,8 +22,8 @@ import numpy as np
 from PIL import Image
 
 from dmpo_explore.records.writer import BATCHES
-from dmpo_explore.runs.history import finished_epochs
 from dmpo_explore.runs.run import Run
+from dmpo_explore.runs.run_files import finished_epochs
 
 from .commands import EPOCHS, TRAIN, perform
 from .outcome import Outcome

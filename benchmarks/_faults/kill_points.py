@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from dmpo_explore.utils import replacing
+from dmpo_explore.utils import files as replacing
 
 from .commands import EPOCHS, TRAIN, clear, perform
 from .kills import NAME, next_command
@@ -106,7 +106,7 @@ def run(seconds: float, seed: int = 0, least: int = 1) -> Outcome:
 
 def _train_here(root: Path) -> None:
     from dmpo_explore.cli import app
-    from dmpo_explore.utils.torch_threads import one_thread
+    from dmpo_explore.utils.torch_tools import one_thread
 
     environment, silent = patch.dict(os.environ, DMPO_EXPLORE_RUNS=str(root)), io.StringIO()
     with one_thread(), environment, redirect_stdout(silent), redirect_stderr(silent):  # as in the other processes

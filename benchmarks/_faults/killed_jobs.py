@@ -19,9 +19,8 @@ from unittest.mock import patch
 import dmpo_explore as dx
 from dmpo_explore import jobs
 from dmpo_explore.jobs import jobs as starting
-from dmpo_explore.jobs import status
-from dmpo_explore.jobs.job import MODULE, Job
-from dmpo_explore.jobs.process import NOT_KNOWN
+from dmpo_explore.jobs import jobs as status
+from dmpo_explore.jobs.jobs import MODULE, NOT_KNOWN, Job
 
 from .commands import start
 from .contents import contents

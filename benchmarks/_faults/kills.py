@@ -12,8 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from dmpo_explore.runs.history import finished_epochs
 from dmpo_explore.runs.run import Run
+from dmpo_explore.runs.run_files import finished_epochs
 
 from .commands import EPOCHS, TRAIN, Done, clear, perform
 from .outcome import Outcome

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 
-from dmpo_explore.pretrained.content import hash_tensors
+from dmpo_explore.pretrained.wheels import hash_tensors
 
 from .commands import EPOCHS, TRAIN, Done, perform, start
 from .contents import contents

@@ -22,7 +22,7 @@ TRAINING = dx.TrainingConfig(epochs=1, precision="no", batch_size=10, validation
 @contextmanager
 def runs_in(root: Path) -> Iterator[None]:
     """Within it ``root`` is the runs root, and torch takes one thread."""
-    from dmpo_explore.utils.torch_threads import one_thread
+    from dmpo_explore.utils.torch_tools import one_thread
 
     with one_thread(), patch.dict(os.environ, DMPO_EXPLORE_RUNS=str(root)):
         yield

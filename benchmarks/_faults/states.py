@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from dmpo_explore.records.record import ExitRecord
-from dmpo_explore.runs.history import finished_epochs
 from dmpo_explore.runs.run import Run
-from dmpo_explore.runs.weights_file import WEIGHTS
+from dmpo_explore.runs.run_files import WEIGHTS, finished_epochs
 
 SPLITS = ("val", "test")
 ARRAYS = ("labels", "prediction", "confidence", "entropy", "margin", "logits")

@@ -36,8 +36,7 @@ class Made(NamedTuple):
 
 def make(folder: Path) -> Made:
     from dmpo_explore.inference.onnx_single import join_stages
-    from dmpo_explore.inference.torch_export import export_run
-    from dmpo_explore.inference.torch_export_int8 import export_int8
+    from dmpo_explore.inference.torch_export import export_int8, export_run
 
     run = small_run(folder)
     policy = dx.fit_policy(run.record("val"), "confidence", flops=0.9)

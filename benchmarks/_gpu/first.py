@@ -29,8 +29,7 @@ import dmpo_explore as dx
 from _gpu.models import BUDGETS
 from _gpu.work import LeftOut, recipe, run_tests
 from _speed.arms import NEVER
-from dmpo_explore.inference.live_arms import open_arms
-from dmpo_explore.inference.live_run import LiveRun, Look
+from dmpo_explore.inference.live import LiveRun, Look, open_arms
 from dmpo_explore.inference.torch_compile import (
     SIZES,
     graph_buffer_bytes,
@@ -40,7 +39,7 @@ from dmpo_explore.inference.torch_compile import (
 )  # fmt: skip
 from dmpo_explore.inference.torch_engine import as_step, autocast, infer
 from dmpo_explore.jobs.estimate import measure_rates
-from dmpo_explore.runs.history import finished_epochs
+from dmpo_explore.runs.run_files import finished_epochs
 from dmpo_explore.runs.store import runs_root
 from dmpo_explore.utils.files import write_json
 

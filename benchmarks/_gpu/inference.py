@@ -14,7 +14,7 @@ import dmpo_explore as dx
 from _common.timing import Arm, in_turn
 from _gpu.models import GpuBench, random_run
 from _speed.early_exit import NO_EARLY_EXIT, PLAIN, row
-from dmpo_explore.inference.energy import call_energy, energy_counter, idle_watts
+from dmpo_explore.inference.device import call_energy, energy_counter, idle_watts
 
 Keep = Callable[[dict[str, Any]], None]  # what was found so far, to be written to disk
 IMAGES = {1: 48, 8: 80, 64: 256, 256: 512}  # by batch size

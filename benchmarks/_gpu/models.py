@@ -23,9 +23,9 @@ from _speed.arms import Bench, graphed_model, use_budget
 from _speed.early_exit import NO_EARLY_EXIT
 from dmpo_explore.inference.torch_compile import SIZES, replayed_stages, run_again
 from dmpo_explore.inference.torch_engine import as_step
-from dmpo_explore.models.prepared import PRECISIONS, cast_products, prepare
+from dmpo_explore.models.predictors import PRECISIONS, cast_products, prepare
 from dmpo_explore.records.record import RecordMeta
-from dmpo_explore.utils.torch_seeding import seeded
+from dmpo_explore.utils.torch_tools import seeded
 
 BUNDLED = "demo"
 BUDGETS = (0.3, 0.5)

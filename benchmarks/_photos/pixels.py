@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 import dmpo_explore as dx
 from dmpo_explore.analysis import gain
 from dmpo_explore.data.images import images_of
-from dmpo_explore.inspection.probes import ALPHAS
+from dmpo_explore.inspection.tokens import ALPHAS
 
 
 def correct_on_pixels(config: dx.Config) -> npt.NDArray[np.bool_]:

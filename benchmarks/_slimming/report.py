@@ -12,9 +12,8 @@ import pandas as pd
 
 from _slimming.protocol import SEEDS, WIDE, WIDTHS
 from dmpo_explore.analysis import seeds_interval
-from dmpo_explore.utils.at_exits import at_exits
 from dmpo_explore.utils.files import read_json
-from dmpo_explore.utils.typing import Bools, Floats, Ints
+from dmpo_explore.utils.typing import Bools, Floats, Ints, at_exits
 
 WAYS = ("width", "depth", "both")
 THRESHOLDS = 200  # tried of every model

@@ -22,12 +22,12 @@ from torch import Tensor, nn
 import dmpo_explore as dx
 from _common.timing import Arm
 from dmpo_explore.inference.onnx_engine import MODEL, POLICY, open_session
-from dmpo_explore.inference.onnx_int8 import quantise_export
+from dmpo_explore.inference.onnx_weights import quantise_export
 from dmpo_explore.inference.torch_compile import SIZES, Replayed, record_cuda_graph
-from dmpo_explore.inference.torch_export_int8 import RANGES
-from dmpo_explore.utils.extras import extra_imports
+from dmpo_explore.inference.torch_export import RANGES
 from dmpo_explore.utils.files import unseal
-from dmpo_explore.utils.torch_seeding import seeded
+from dmpo_explore.utils.lazy import extra_imports
+from dmpo_explore.utils.torch_tools import seeded
 
 CHECKED = 32  # images on which an export as one graph is compared with its stages
 NEVER = dx.policies.ConfidencePolicy((dx.policies.ConfidencePolicy.threshold_none,))  # no image exits early

@@ -20,7 +20,7 @@ import dmpo_explore as dx
 from _common.results import write_table
 from _study.evidence import GradientLog, stage_table
 from _study.grids import BUDGETS, REPORTED
-from dmpo_explore.training.own_teacher import with_own_teacher
+from dmpo_explore.training.part_options import with_own_teacher
 from dmpo_explore.training.teacher import with_teacher_address
 from dmpo_explore.utils.files import atomic_file, atomic_folder, read_json, write_json, write_text
 

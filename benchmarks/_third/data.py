@@ -21,8 +21,7 @@ import numpy as np
 from dmpo_explore.data import DATASETS
 from dmpo_explore.data.folders import class_files
 from dmpo_explore.data.image_set import ImageFiles, Pixels, Pool
-from dmpo_explore.data.names import data_dir
-from dmpo_explore.data.source import Source, missing
+from dmpo_explore.data.names import Source, data_dir, missing
 from dmpo_explore.data.splits import SPLITS, stratified_rows
 from dmpo_explore.utils.typing import Ints
 

@@ -22,14 +22,12 @@ if TYPE_CHECKING:
     from .calibration import calibration_error as calibration_error
     from .calibration import calibration_table as calibration_table
     from .calibration import expected_error as expected_error
+    from .calibration import failure_prediction as failure_prediction
+    from .calibration import failure_prediction_curves as failure_prediction_curves
     from .calibration import failure_prediction_table as failure_prediction_table
     from .calibration import negative_log_likelihood as negative_log_likelihood
     from .calibration import probabilities as probabilities
     from .calibration import reliability_table as reliability_table
-    from .card_results import card_results as card_results
-    from .card_results import write_card_results as write_card_results
-    from .class_metrics import best_and_worst as best_and_worst
-    from .class_metrics import class_metrics as class_metrics
     from .decision_trace import DecisionTrace as DecisionTrace
     from .decision_trace import most_probable as most_probable
     from .decision_trace import telling_image as telling_image
@@ -43,8 +41,6 @@ if TYPE_CHECKING:
     from .evaluation import fit_run_policy as fit_run_policy
     from .evaluation import same_images as same_images
     from .evaluation import unavailable_reason as unavailable_reason
-    from .failure_prediction import failure_prediction as failure_prediction
-    from .failure_prediction import failure_prediction_curves as failure_prediction_curves
     from .image_map import image_map as image_map
     from .image_map import kept_map as kept_map
     from .image_map import map_source as map_source
@@ -52,39 +48,43 @@ if TYPE_CHECKING:
     from .image_table import image_table as image_table
     from .image_table import to_fiftyone as to_fiftyone
     from .image_table import write_image_table as write_image_table
+    from .metrics import Outcome as Outcome
     from .metrics import accuracy_interval as accuracy_interval
+    from .metrics import apply as apply
     from .metrics import area as area
     from .metrics import balanced_accuracy as balanced_accuracy
+    from .metrics import best_and_worst as best_and_worst
     from .metrics import bootstrap_difference as bootstrap_difference
+    from .metrics import class_metrics as class_metrics
     from .metrics import gain as gain
+    from .metrics import parts as parts
     from .metrics import seeds_interval as seeds_interval
     from .metrics import summarise as summarise
     from .metrics import trade_off as trade_off
     from .novelty import NoveltyDetector as NoveltyDetector
     from .novelty import novelty_detector as novelty_detector
-    from .outcome import Outcome as Outcome
-    from .outcome import apply as apply
-    from .outcome import parts as parts
     from .run_choice import RunChoice as RunChoice
     from .run_choice import choose_run as choose_run
     from .run_choice import run_differences as run_differences
+    from .shift import HeldOut as HeldOut
+    from .shift import Transfer as Transfer
     from .shift import excess_p_value as excess_p_value
     from .shift import shift_table as shift_table
+    from .shift import transfer as transfer
+    from .shift import transfer_places as transfer_places
+    from .shift import transfer_run as transfer_run
     from .sliders import Slider as Slider
     from .sliders import SliderCounts as SliderCounts
     from .sliders import exit_limits as exit_limits
     from .sliders import exits_at as exits_at
     from .sliders import slider_counts as slider_counts
+    from .tables import card_results as card_results
     from .tables import class_table as class_table
     from .tables import markdown as markdown
     from .tables import policy_table as policy_table
     from .tables import table as table
     from .tables import transfer_lines as transfer_lines
-    from .transfer import HeldOut as HeldOut
-    from .transfer import Transfer as Transfer
-    from .transfer import transfer as transfer
-    from .transfer import transfer_places as transfer_places
-    from .transfer import transfer_run as transfer_run
+    from .tables import write_card_results as write_card_results
     from .width_depth import best_buys as best_buys
     from .width_depth import width_depth as width_depth
 else:

@@ -17,7 +17,7 @@ from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..records.scores import SCORES, tempered
 from ..utils.typing import Bools, Floats, Ints
-from .outcome import Outcome
+from .metrics import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -22,13 +22,10 @@ from ..policies.catalogue import POLICIES
 from ..records.record import ExitRecord
 from ..runs.run import Run
 from ..runs.score_folder import load_scored
-from ..utils.abbreviate import one_line
 from ..utils.registry import lookup
-from .calibration import calibration_error
-from .class_metrics import class_metrics
-from .failure_prediction import failure_prediction
-from .metrics import accuracy_interval, bootstrap_difference
-from .outcome import Outcome, apply
+from ..utils.texts import one_line
+from .calibration import calibration_error, failure_prediction
+from .metrics import Outcome, accuracy_interval, apply, bootstrap_difference, class_metrics
 
 BUDGETS = (0.3, 0.5, 0.7, 1.0)  # where no target is given
 TARGETS = (Target.flops(0.3), Target.flops(0.5), Target.flops(0.7), Target.accuracy_drop(0.01))  # for every policy

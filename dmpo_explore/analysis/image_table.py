@@ -13,7 +13,7 @@ import numpy as np
 
 from ..runs.run import Run
 from ..utils.files import atomic_file
-from .outcome import Outcome
+from .metrics import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd

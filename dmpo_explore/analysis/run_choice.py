@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..fitting.target import loss_fraction
-from .metrics import bootstrap_difference
-from .outcome import Outcome, check_same_images
+from .metrics import Outcome, bootstrap_difference, check_same_images
 
 if TYPE_CHECKING:
     import pandas as pd

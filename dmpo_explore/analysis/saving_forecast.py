@@ -18,7 +18,7 @@ from ..fitting.fit import fit_policy
 from ..fitting.temperature import fit_temperatures
 from ..records.record import ExitRecord
 from ..utils.typing import Floats
-from .outcome import apply
+from .metrics import apply
 
 EARLY = 5  # exits before the last one, at most
 LEAST_GAIN = 0.01  # of the plain model's compute, which another exit must save

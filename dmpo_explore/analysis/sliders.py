@@ -18,9 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..fitting.temperature import scored_record
-from ..policies.base import Policy
-from ..policies.candidates import count_answers
-from ..policies.controls import of_rows
+from ..policies.base import Policy, count_answers
+from ..policies.rules import of_rows
 from ..records.record import ExitRecord
 from ..utils.typing import Array, Floats
 from .metrics import trade_off

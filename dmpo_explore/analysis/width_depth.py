@@ -13,8 +13,7 @@ import pandas as pd
 
 from ..fitting.fit import fit_policy
 from ..records.record import ExitRecord
-from .metrics import trade_off
-from .outcome import apply
+from .metrics import apply, trade_off
 
 
 def width_depth(

@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
+    from .attribute import Attribution as Attribution
+    from .attribute import ExitComparison as ExitComparison
     from .attribute import attribute as attribute
     from .attribute import compare_exits as compare_exits
-    from .baselines import BASELINES as BASELINES
-    from .baselines import make_baseline as make_baseline
-    from .cells import to_cells as to_cells
-    from .gradients import integrate_exits as integrate_exits
+    from .exit_model import BASELINES as BASELINES
+    from .exit_model import DELTA_BOUND as DELTA_BOUND
+    from .exit_model import make_baseline as make_baseline
+    from .exit_model import to_cells as to_cells
+    from .exit_model import within_bound as within_bound
     from .methods import METHODS as METHODS
     from .methods import REFUSED as REFUSED
+    from .methods import integrate_exits as integrate_exits
     from .pathways import PathwayAttribution as PathwayAttribution
     from .pathways import attribute_pathways as attribute_pathways
     from .quality import Quality as Quality
-    from .query import DELTA_BOUND as DELTA_BOUND
-    from .query import within_bound as within_bound
-    from .results import Attribution as Attribution
-    from .results import ExitComparison as ExitComparison
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -18,11 +18,17 @@ from torch import Tensor, nn
 
 from ..models.dmpo import DMPO
 from ..models.stage import Stage
-from ..utils.progress import Progress
-from ..utils.typing import Array
-from .baselines import make_baseline
-from .exit_model import one_image, rising_exits, undisturbed
-from .query import DELTA_BOUND, FEWEST_STEPS, refine, within_bound
+from ..utils.typing import Array, Progress
+from .exit_model import (
+    DELTA_BOUND,
+    FEWEST_STEPS,
+    make_baseline,
+    one_image,
+    refine,
+    rising_exits,
+    undisturbed,
+    within_bound,
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,10 +18,9 @@ import torch
 from captum.metrics import infidelity, sensitivity_max
 from torch import Tensor, nn
 
-from ..utils.progress import Progress
-from ..utils.torch_seeding import seeded
-from ..utils.typing import Array
-from .cells import cell_index
+from ..utils.torch_tools import seeded
+from ..utils.typing import Array, Progress
+from .exit_model import cell_index
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from ..joints import COMMANDS
-from ..utils.abbreviate import one_line
-from . import check, data, deploy, doctor, evaluate, export, fetch, probe, publish, push, record, search, train
+from ..utils.texts import one_line
+from . import data, doctor, evaluate, export, fetch, publish, record, search, train
 from .root import app
 
-__all__ = [
-    "app", "check", "data", "deploy", "doctor", "evaluate", "export", "fetch", "probe", "publish", "push", "record",
-    "search", "train",
-]  # fmt: skip
+__all__ = ["app", "data", "doctor", "evaluate", "export", "fetch", "publish", "record", "search", "train"]
 
 for _name, _add in COMMANDS.items():
     try:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ..data.check import DataCheck
 from ..data.image_facts import THUMBNAIL
-from ..utils.abbreviate import abbreviated
 from ..utils.files import atomic_file
+from ..utils.texts import abbreviated
 
 GAP, LINE, WIDTH, CHARACTER = 4, 18, 1600, 7  # pixels: between images, of a line, of the sheet at most, of a letter
 

@@ -26,10 +26,10 @@ from ..pretrained.weights import cached_weights
 from ..pretrained.wheels import SOURCES
 from ..runs.run import outdated_splits
 from ..runs.store import BUNDLED_RUNS, list_runs, load_run, runs_root
-from ..utils.abbreviate import one_line
-from ..utils.extras import EXTRAS, install_hint, missing_extra
 from ..utils.files import cache_dir
-from .output import print_result
+from ..utils.lazy import EXTRAS, install_hint, missing_extra
+from ..utils.texts import one_line
+from .output import print_result, say
 from .root import Json, app
 
 PACKAGES = ("torch", "torchvision", "timm", "peft", "accelerate", "numpy", "pandas", "plotly", *EXTRAS)
@@ -196,3 +196,36 @@ def doctor(as_json: Json = False) -> None:
     lines = [f"{key}: {', '.join(value) if isinstance(value, list) else value}" for key, value in plain.items()]
     nested = [(key, value) for key, value in facts.items() if isinstance(value, dict)]
     print_result(facts, as_json, lines + [f"{key} {name}: {v}" for key, value in nested for name, v in value.items()])
+
+
+# `dmpo-explore check`: everything that is wrong with a run folder or a record folder.
+
+FOLDER = "A run or record folder; or a run by name or as hf://OWNER/NAME[@REVISION]."
+
+
+@app.command()
+def check(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help=FOLDER)],
+    as_json: Json = False,
+) -> None:
+    """Check the files of a run or record; list every problem with its file and value, and what it must be.
+
+    No image is read and no file is changed. The exit status is 0 if the folder is valid, else 1. The page *Files* of
+    the documentation has the format.
+    """
+    from ..runs.check import check_folder
+    from ..runs.hub import PREFIX
+    from ..runs.store import list_runs, load_run
+
+    place = Path(folder)
+    if folder.startswith(PREFIX) or (not place.exists() and folder in list_runs()):
+        place = load_run(folder).path
+    found = check_folder(place)
+    count = len(found.problems)
+    ending = "valid" if found.valid else f"{count} problem{'s' * (count > 1)}"
+    facts = f" ({found.facts})" * bool(found.facts)
+    lines = [f"{found.kind} {found.path}{facts}: {ending}", *(f"- {problem.text}" for problem in found.problems)]
+    print_result(found.to_dict(), as_json, lines)
+    if not found.valid:
+        say(f"error: {found.path} is not a valid {found.kind}; correct {'this' if count == 1 else 'these'} and repeat")
+        raise typer.Exit(1)

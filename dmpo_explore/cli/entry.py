@@ -10,7 +10,7 @@ import sys
 from typing import NoReturn
 
 from ..plugins import load_plugin
-from ..utils.abbreviate import one_line
+from ..utils.texts import one_line
 
 FLAG = "--plugin"
 

@@ -74,8 +74,8 @@ def evaluate(
     With --json, one row is an object and several rows are an array.
     """
     from ..analysis.evaluation import evaluate_policies, evaluate_protocol, evaluate_runs
+    from ..analysis.shift import TARGETS
     from ..analysis.tables import class_table, policy_table, table
-    from ..analysis.transfer import TARGETS
     from ..fitting.target import BOUNDS
 
     policy = policy_from(settings | {"flops": flops})
@@ -117,8 +117,8 @@ def evaluate(
 
 def _transfer(runs: list[str], data: str, policy: str | Policy, targets: list[Target], as_json: bool) -> None:
     """Print what one run does on other data."""
+    from ..analysis.shift import transfer_run
     from ..analysis.tables import transfer_lines
-    from ..analysis.transfer import transfer_run
     from ..runs.store import load_run
 
     if len(runs) != 1 or not isinstance(policy, str):
@@ -174,7 +174,7 @@ def write_images(path: Path, names: list[str], split: str, policy: str | Policy,
     """A Parquet or CSV file with a row per image, under the policy for the one target; wrong usage if it is not one."""
     from ..analysis.evaluation import fit_run_policy, target_of
     from ..analysis.image_table import image_paths, image_table, write_image_table
-    from ..analysis.outcome import apply
+    from ..analysis.metrics import apply
     from ..fitting.target import Target
     from ..runs.score_folder import load_scored
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from ..utils.abbreviate import one_line
+from ..utils.texts import one_line
 
 if TYPE_CHECKING:
     from tqdm import tqdm

@@ -101,9 +101,9 @@ def record(
 
 def _recount(run: Run, as_json: bool) -> None:
     """Count the FLOPs of a run's records again and print them."""
-    from ..analysis.card_results import write_card_results
+    from ..analysis.tables import write_card_results
     from ..inference.torch_recount import recount_run, run_flops
-    from ..training.model_card import recount_card
+    from ..training.checkpoint import recount_card
 
     rows: list[dict[str, Any]] = [
         {"split": split, "flops": list(meta.flops), "reference_flops": meta.reference_flops, "counted": meta.counted}
@@ -150,12 +150,12 @@ def record_splits(
     Args:
         kept: split → its record. how: arguments of `record_run`.
     """
-    from ..analysis.card_results import write_card_results
     from ..analysis.metrics import one_answer
+    from ..analysis.tables import write_card_results
     from ..fitting.fit import few_images
     from ..inference.torch_recording import record_run
-    from ..runs.other_data import record_name
     from ..runs.run_data import fits_policies
+    from ..runs.run_files import record_name
     from ..runs.store import clear_runs
 
     rows: list[dict[str, Any]] = []

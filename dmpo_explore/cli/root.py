@@ -17,9 +17,8 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from ..utils.abbreviate import one_line
-from ..utils.disk import full_disk_cause
-from ..utils.files import cache_dir
+from ..utils.files import cache_dir, full_disk_cause
+from ..utils.texts import one_line
 from .options import TARGET_PANEL
 from .output import say
 

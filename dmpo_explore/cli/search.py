@@ -51,7 +51,7 @@ def space_from(file: Path | None, settings: Mapping[str, Any], resume: bool) -> 
     space = dataclasses.replace(space, base=fitted(space.base, [*typed, *space.domains, *in_file]))
     if file or not {"model.backbone", "model.image_size"} & typed.keys():
         return space
-    from ..training.refusal import refusal
+    from ..training.train import refusal
 
     space, left_out = space.without(refusal)  # the default space was made for the default backbone
     for reason in left_out:
@@ -126,7 +126,7 @@ def step_line(step: SearchStep) -> str:
 
 def draw_front(front: SearchFront, path: Path) -> None:
     """Write the front as an HTML page, whole or not at all."""
-    from ..figures.search import front_figure
+    from ..figures.study import front_figure
 
     text = front_figure(front.table, front.epochs, "plotly_white").to_html(include_plotlyjs=True)
     write_text(path, text)

@@ -13,9 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..jobs.progress_file import ProgressFile
-from ..training.own_teacher import has_own_teacher, teacher_name
-from ..training.part_options import TeacherOptions
-from ..training.recipes import RECIPES, described_recipes, with_recipe
+from ..training.part_options import (
+    RECIPES,
+    TeacherOptions,
+    described_recipes,
+    has_own_teacher,
+    teacher_name,
+    with_recipe,
+)
 from ..utils.processes import is_main_process
 from .options import changed, config_options, fitted, typed_values
 from .output import Bar, EpochReports, best_epoch, clock, print_result, say, warnings_said
@@ -163,8 +168,8 @@ def train(
 def base_config(place: str | None) -> Config:
     """The config in a file, or of a run by name, folder or address, else the default; an error lists both ways."""
     from ..config import Config
-    from ..runs.config_file import read_config, read_config_file
     from ..runs.hub import PREFIX
+    from ..runs.run_files import read_config, read_config_file
     from ..runs.store import list_runs, load_run
     from ..utils.registry import unknown
 
@@ -214,8 +219,7 @@ def begun_run(name: str, others: Callable[[Run], str], command: str = "train") -
     Raises:
         FileExistsError: it has another config.
     """
-    from ..runs.history import CHECKPOINT
-    from ..runs.run_files import RUN_NAME
+    from ..runs.run_files import CHECKPOINT, RUN_NAME
     from ..runs.store import load_run, runs_root
 
     path = runs_root() / name
@@ -254,7 +258,7 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
     """Train with a bar, a line per epoch and the progress file; Ctrl-C prints how to continue."""
     from ..data.manifest import OWN
     from ..fitting.risk_control import certifiable
-    from ..runs.history import CHECKPOINT, checkpoint_epoch
+    from ..runs.run_files import CHECKPOINT, checkpoint_epoch
     from ..runs.store import load_run, runs_root
     from ..training.train import train as train_run
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .camera import Camera as Camera
     from .checks import mine as mine
     from .interactive import Guess as Guess
-    from .materials import network as network
-    from .materials import study_table as study_table
+    from .interactive import network as network
+    from .interactive import study_table as study_table
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -1,16 +1,16 @@
-"""Checks of what a reader builds: each compares it with the library's, on the same inputs and with the same weights.
+"""What a reader builds is kept in files beside his notebooks, and later lessons find it there.
 
-In: a class or function as the student's edition asks for it. Out: a line that says it is correct, after which the cell
-is kept (`workbook.keep`), or `NotYet`, which a notebook shows as one line: what is not right yet, and a hint. `mine`
-reads what was kept, if it still passes.
+In: the cell that a check has accepted. Out: ``my_parts/NAME.py``, plain Python, which `mine` reads.
 """
 
 from __future__ import annotations
 
 import re
 import runpy
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, wraps
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,8 +21,35 @@ from torch import Tensor, nn
 
 import dmpo_explore as dx
 
-from ..utils.torch_seeding import seeded
-from . import parts, workbook
+from ..utils.files import write_text
+from ..utils.torch_tools import seeded
+from . import parts
+
+FOLDER = Path("my_parts")  # beside the notebook
+HEADER = "# Written by the course from your notebook: run the cell there again to renew it.\n\n"
+HEADER += "import numpy as np\nimport torch\nfrom torch import nn\nfrom torch.nn import functional as F\n\n"
+HEADER += "import dmpo_explore as dx\n\n\n"
+
+
+def shell() -> Any:
+    """The IPython that runs the notebook; None outside of it."""
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+
+
+def cell() -> str:
+    """The text of the notebook cell that runs at present; empty outside of IPython."""
+    return str(shell().history_manager.input_hist_raw[-1]) if shell() is not None else ""
+
+
+def keep(name: str) -> None:
+    """Write the running cell, without its check, to ``my_parts/NAME.py``, if it is the cell that builds the part."""
+    text = re.sub(r"(?m)^checks\..*\n?", "", cell()).strip()
+    if re.search(rf"(?m)^(class|def) {name}\b", text):  # not one that reads it again
+        FOLDER.mkdir(exist_ok=True)
+        write_text(FOLDER / f"{name}.py", HEADER + text + "\n")
+
+
+# Checks of what a reader builds: each compares it with the library's, on the same inputs and with the same weights.
 
 Lines = Iterator[tuple[bool, str]]  # whether it holds, and the hint if not
 KINDS = {"b": ("b", "true or false"), "i": ("iu", "whole numbers"), "f": ("fiu", "numbers")}  # of numpy's dtypes
@@ -60,8 +87,8 @@ def build(name: str) -> Callable[[Callable[[Any], Lines]], Callable[[Any], Passe
     def made(lines: Callable[[Any], Lines]) -> Callable[[Any], Passed]:
         @wraps(lines)
         def check(answer: Any) -> Passed:
-            if re.search(r"(?m)^\s*\.\.\.\s*$", workbook.cell()):
-                workbook.shell().user_ns[name] = missing(name)
+            if re.search(r"(?m)^\s*\.\.\.\s*$", cell()):
+                shell().user_ns[name] = missing(name)
                 raise NotYet("nothing is written here yet: put your lines in place of the three dots, and run it again")
             try:
                 with seeded(0):
@@ -72,7 +99,7 @@ def build(name: str) -> Callable[[Callable[[Any], Lines]], Callable[[Any], Passe
                 raise NotYet(f"it cannot be run ({type(error).__name__}: {error})") from None
             if wrong:
                 raise NotYet(wrong)
-            workbook.keep(name)
+            keep(name)
             return Passed(lines.__doc__ or "")
 
         CHECKS[name] = check
@@ -315,7 +342,7 @@ class Mine(SimpleNamespace):
     """Parts by name; printed, it says of each whether it is the reader's own or the course's."""
 
     def __repr__(self) -> str:
-        whose = {True: "the course's", False: f"yours, from {workbook.FOLDER}"}
+        whose = {True: "the course's", False: f"yours, from {FOLDER}"}
         return "\n".join(f"{name:<9} {whose[part is parts.PARTS[name]]}" for name, part in vars(self).items())
 
 
@@ -331,7 +358,7 @@ def mine(*names: str) -> Mine:
     """
     found = Mine()
     for name in names:
-        path, part = workbook.FOLDER / f"{name}.py", parts.PARTS[name]
+        path, part = FOLDER / f"{name}.py", parts.PARTS[name]
         if path.is_file():
             try:
                 part = runpy.run_path(str(path), run_name="my_parts")[name]

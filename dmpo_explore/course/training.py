@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..utils.torch_threads import one_thread
+from ..utils.torch_tools import one_thread
 from .camera import Part
 
 Weights = Callable[[int, int], Sequence[float]]  # (epoch from 0, epochs) → K

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import moved, public_names
 
 if TYPE_CHECKING:
-    from .archive import unpack_images as unpack_images
     from .check import DataCheck as DataCheck
     from .check import check_data as check_data
     from .check import training_plan as training_plan
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from .image_files import SENT_FORMATS as SENT_FORMATS
     from .image_files import open_image as open_image
     from .image_files import read_image as read_image
+    from .image_files import unpack_images as unpack_images
     from .image_set import ImageFiles as ImageFiles
     from .image_set import ImageSet as ImageSet
     from .image_set import Pool as Pool
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
     from .images import load_images as load_images
     from .images import open_data as open_data
     from .known import DATASETS as DATASETS
+    from .manifest import Differences as Differences
     from .manifest import Manifest as Manifest
     from .manifest import make_manifest as make_manifest
+    from .manifest import manifest_check as manifest_check
     from .manifest import read_manifest as read_manifest
-    from .manifest_check import Differences as Differences
-    from .manifest_check import manifest_check as manifest_check
     from .names import READERS as READERS
+    from .names import Source as Source
     from .names import reader_name as reader_name
-    from .source import Source as Source
     from .splits import SPLITS as SPLITS
     from .torch_corruptions import CORRUPTIONS as CORRUPTIONS
     from .torch_corruptions import STRENGTHS as STRENGTHS

@@ -16,13 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import Config, DataConfig
-from ..utils.progress import Progress
-from ..utils.typing import Ints
+from ..utils.typing import Ints, Progress
 from .findings import Finding, find_all
-from .image_data import ImageData
+from .image_data import ImageData, Ledger, ledger_values, used_by_split
 from .image_facts import gather_facts
 from .images import open_data
-from .ledger import Ledger, ledger_values, used_by_split
 from .unlabelled import UNLABELLED, check_unlabelled
 
 

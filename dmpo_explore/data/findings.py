@@ -14,10 +14,10 @@ from pathlib import PurePath
 
 import numpy as np
 
-from ..utils.abbreviate import few
+from ..utils.texts import few
+from .image_data import disagreements
 from .image_facts import NO_SPLIT, Facts, FileLook
 from .image_set import ImageSet
-from .ledger import disagreements
 
 IMBALANCE = 10.0  # largest class / smallest class of train, from which on it is a finding
 SKIP = "or leave out what is broken with --skip-broken (skip_broken=True)"

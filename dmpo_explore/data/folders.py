@@ -16,14 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from ..config import DataConfig
-from ..utils.abbreviate import is_text
 from ..utils.files import expanded
+from ..utils.texts import is_text
 from ..utils.typing import Ints
-from .image_data import ImageData, absolute, relative_path
+from .image_data import ALL, BESIDE, ImageData, Listing, absolute, count_entries, list_classes, relative_path
 from .image_files import image_suffixes, images_in
 from .image_set import ImageFiles, Pool
-from .ledger import ALL, BESIDE
-from .listing import Listing, count_entries, list_classes
 from .names import unknown_data
 from .splits import SPLITS, cuts_calibration, divide, split_of
 

@@ -1,12 +1,7 @@
-"""Data of a run, opened once: what they are, where they lie, how they are divided, how their images are found again.
+"""All that lies in folders: every image with its class and split, and the files that are not used, with the reason.
 
-In: a `DataConfig`; `images.open_data` chooses the kind. Out: `ImageData`, which is handed on to the check, the
-manifest, the training and all that reads the images later. Nothing is read before it is asked for.
-
-Ours: ``val`` is taken from the training split by a fixed rule and never depends on ``train_size``: 5,000 images for
-Fashion-MNIST and CIFAR, 10 % elsewhere, equally from every class. So is ``calibration``, of the same size, from what is
-left (`splits.cuts_calibration`). A run without one can get one afterwards: of the images that its ``train_size`` left
-unused. Data that come with these splits keep them. An image's position is that in the source split it was taken from.
+Data that cannot be trained on are refused where they are opened; here everything is listed, so that a check can report
+all problems at once. Hidden files are no inputs.
 """
 
 from __future__ import annotations
@@ -14,25 +9,106 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
 from ..config import DataConfig
-from ..utils.abbreviate import few
 from ..utils.files import expanded, sha256
-from ..utils.progress import Progress
 from ..utils.registry import unknown
-from ..utils.typing import Ints
+from ..utils.texts import few
+from ..utils.typing import Ints, Progress
+from .image_files import is_image_file
 from .image_set import ImageFiles, ImageSet, Pixels, Pool, VerifiedFiles
 from .labels import read_class_names, renamed
-from .listing import Listing, list_class
-from .splits import SPLITS, cuts_calibration, held_out_rows, stratified_rows
+from .splits import SPLITS, cuts_calibration, held_out_rows, split_of, stratified_rows
+
+FORMAT, OUTSIDE = "of another format", "outside the class folders"
+LINKED, CLOSED = "in linked folders, which are not followed", "in folders that cannot be listed"
+
+
+class Listed(NamedTuple):
+    """An image file, its class by folder or table, and its split; empty if unknown."""
+
+    path: Path
+    label: str
+    split: str
+
+
+class Listing(NamedTuple):
+    """All images of the user's data, all class folders (split, class), and files without a class or image format.
+
+    ``left_out``: everything in the folders that is no image of a class, as (split, path, reason).
+    """
+
+    images: list[Listed]
+    classes: list[tuple[str, str]]
+    unused: list[Path]
+    left_out: list[tuple[str, Path, str]]
+
+
+def list_classes(folder: Path, split: str, found: Listing) -> None:
+    """Add what is in a folder of class folders, or of folders of splits, to ``found``."""
+    for entry in _entries(folder):
+        if not entry.is_dir():
+            found.unused.extend([entry] * is_image_file(entry))
+            found.left_out.append((split, entry, OUTSIDE))
+        elif not split and (named := split_of(entry.name)):
+            list_classes(entry, named, found)
+        else:
+            found.classes.append((split, entry.name))
+            list_class(entry, split, found)
+
+
+def list_class(folder: Path, split: str, found: Listing) -> None:
+    """Add what is in a folder and its subfolders to ``found``, as images of one class."""
+
+    def closed(error: OSError) -> None:
+        found.left_out.append((split, Path(error.filename), CLOSED))
+
+    for top, folders, files in os.walk(folder, onerror=closed):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found.left_out.extend((split, path, LINKED) for name in folders if (path := Path(top, name)).is_symlink())
+        for path in (Path(top, name) for name in sorted(files) if not name.startswith(".")):
+            if is_image_file(path):
+                found.images.append(Listed(path, folder.name, split))
+            else:
+                found.unused.append(path)
+                found.left_out.append((split, path, FORMAT))
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError:
+        return []
+
+
+def count_entries(folder: Path) -> int:
+    """Entries of a folder of class folders, which may be links themselves."""
+    return sum(
+        1 if not entry.is_dir() else count_below(entry.path)
+        for entry in os.scandir(folder)
+        if not entry.name.startswith(".")
+    )
+
+
+def count_below(folder: str) -> int:
+    """Entries of a folder and its subfolders: files, links to folders, and folders that cannot be listed."""
+    try:
+        entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    except OSError:
+        return 1
+    return sum(count_below(entry.path) if entry.is_dir(follow_symlinks=False) else 1 for entry in entries)
+
+
+# Data of a run, opened once: what they are, where they lie, how they are divided, how their images are found again.
 
 
 @dataclass(frozen=True)
@@ -439,3 +515,127 @@ def require_files(rows: Sequence[FileRow], folder: Path, split: str, moved_cure:
             f"{len(changed):,} of {len(rows):,} {split} images in {folder} have been changed since the training "
             f"({few(changed)}); restore them"
         )
+
+
+# Ledger of inputs: for every place of the data how many inputs were found, how many are used, and why others are not.
+
+ALL, BESIDE = "all", "beside the splits"
+BROKEN, NOT_DRAWN = "broken or too large", "not drawn (train_size)"
+
+
+@dataclass(frozen=True)
+class LedgerLine:
+    """Inputs of one place: number found, split → number used, reason → number left out.
+
+    Example:
+        >>> line = LedgerLine(12, {"train": 9, "val": 1}, {"of another format": 2})
+        >>> line.agrees, line.described()
+        (True, '12 found: 9 train, 1 val; left out: 2 of another format')
+    """
+
+    found: int
+    used: dict[str, int]
+    left_out: dict[str, int]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every input that was found is used or left out for a reason."""
+        return self.found == sum(self.used.values()) + sum(self.left_out.values())
+
+    def described(self) -> str:
+        """The line in words."""
+        used = ", ".join(f"{count:,} {split}" for split, count in self.used.items()) or "none used"
+        gone = ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items())
+        return f"{self.found:,} found: {used}" + (f"; left out: {gone}" if gone else "")
+
+
+Ledger = dict[str, LedgerLine]
+
+
+def take_ledger(
+    data: ImageData, sets: Mapping[str, ImageSet], listing: Listing, broken: Collection[Path] = ()
+) -> Ledger:
+    """The ledger of the images that a training would use.
+
+    Args:
+        data: without the files that ``skip_broken`` leaves out, which are ``broken``. sets: split → its images.
+        listing: of the files.
+
+    Example:
+        >>> from dmpo_explore import DataConfig
+        >>> from dmpo_explore.data import open_data
+        >>> data = open_data(DataConfig("digits", train_size=40))
+        >>> sets = {split: data.images(split) for split in ("train", "val", "test")}
+        >>> take_ledger(data, sets, data.listing())["train"].described()
+        '1,438 found: 40 train, 143 val; left out: 1,255 not drawn (train_size)'
+    """
+    found = Counter(data.inputs(listing))
+    divided = ALL not in found
+
+    def place(split: str) -> str:
+        return split if split in found else "train" if divided and split else BESIDE if divided else ALL
+
+    used = {name: dict[str, int]() for name in found}
+    for split in SPLITS:
+        if split in sets:
+            used.setdefault(place(split), {})[split] = len(sets[split])
+    left_out = {name: Counter[str]() for name in used}
+    for split, _, reason in listing.left_out:
+        left_out.setdefault(place(split), Counter())[reason] += 1
+    where = {image.path: image.split for image in listing.images} if broken else {}
+    for path in where.keys() & {*broken}:
+        left_out[place(where[path])][BROKEN] += 1
+    if data.config.train_size is not None and "train" in sets:
+        left_out[place("train")][NOT_DRAWN] += len(data.undrawn().images("train")) - len(sets["train"])
+    names = [*found, *(name for name in left_out if name not in found)]
+    return {name: LedgerLine(found[name], used.get(name, {}), dict(+left_out.get(name, Counter()))) for name in names}
+
+
+def disagreements(ledger: Ledger) -> list[str]:
+    """What does not add up, a sentence for every such place."""
+    return [
+        f"{place}: {line.described()}; these do not add up to what was found"
+        for place, line in ledger.items()
+        if not line.agrees
+    ]
+
+
+def used_by_split(ledger: Ledger) -> dict[str, int]:
+    """Split → number of images used, over all places."""
+    total = Counter[str]()
+    for line in ledger.values():
+        total.update(line.used)
+    return dict(total)
+
+
+def ledger_values(ledger: Ledger) -> dict[str, Any]:
+    """A ledger as plain JSON values."""
+    return {place: asdict(line) for place, line in ledger.items()}
+
+
+def read_ledger(values: Any, counts: Mapping[str, int]) -> Ledger:
+    """A ledger from JSON values; ValueError for another thing, and where it differs from the manifest's counts.
+
+    Example:
+        >>> read_ledger({"all": {"found": 3, "used": {"train": 2}, "left_out": {}}}, {"train": 2})
+        Traceback (most recent call last):
+        ValueError: its ledger does not add up: all: 3 found: 2 train; these do not add up to what was found
+    """
+    if not isinstance(values, dict) or not all(
+        isinstance(line, dict)
+        and line.keys() == {"found", "used", "left_out"}
+        and isinstance(line["used"], dict) and isinstance(line["left_out"], dict)
+        and _whole([line["found"], *line["used"].values(), *line["left_out"].values()]) for line in values.values()
+    ):  # fmt: skip
+        raise ValueError("ledger must be an object of places with found, used and left_out")
+    ledger = {place: LedgerLine(**line) for place, line in values.items()}
+    if wrong := disagreements(ledger):
+        raise ValueError(f"its ledger does not add up: {wrong[0]}")
+    used = used_by_split(ledger)  # of known arrays also test, which a manifest does not list
+    if ledger and any(used.get(split) != count for split, count in counts.items()):
+        raise ValueError(f"its ledger counts {used}, its first line {dict(counts)}")
+    return ledger
+
+
+def _whole(numbers: Iterable[Any]) -> bool:
+    return all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in numbers)

@@ -23,15 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..utils.files import sha256
-from ..utils.progress import Progress
-from ..utils.reading import named
-from ..utils.typing import Ints
-from .image_data import ImageData, relative_path
+from ..utils.texts import named
+from ..utils.typing import Ints, Progress
+from .image_data import CLOSED, LINKED, ImageData, Ledger, Listing, relative_path, take_ledger
 from .image_files import ORIENTATION, Refused, known_formats, opened, read_errors, to_rgb
 from .image_set import ChosenImages, ImageFiles, ImageSet
 from .labels import read_class_names
-from .ledger import Ledger, take_ledger
-from .listing import CLOSED, LINKED, Listing
 from .splits import SPLITS
 
 ERRORS = (OSError, ValueError, ImportError)

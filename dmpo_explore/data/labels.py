@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ..utils.abbreviate import short
 from ..utils.files import expanded, read_json
-from ..utils.reading import check_regular
+from ..utils.texts import check_regular, short
 
 MISSING = -1  # label of an image that has none
 WHOLE = re.compile(r"([0-9]{1,18})(?:\.0+)?")  # 18 digits fit into int64

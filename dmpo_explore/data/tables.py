@@ -19,13 +19,11 @@ import numpy as np
 
 from ..config import TABLE_OPTIONS, DataConfig
 from ..utils.files import expanded
-from ..utils.reading import check_regular
+from ..utils.texts import check_regular
 from ..utils.typing import Array, Ints
-from .image_data import ImageData, absolute, relative_path
+from .image_data import ALL, ImageData, Listed, Listing, absolute, relative_path
 from .image_set import ImageFiles, Pool
 from .labels import check_labels, columns_by_name, csv_rows, folded
-from .ledger import ALL
-from .listing import Listed, Listing
 from .names import unknown_data
 from .splits import SPLITS, cuts_calibration, divide, split_of
 

@@ -19,7 +19,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from ..utils.registry import lookup
-from ..utils.torch_seeding import seeded
+from ..utils.torch_tools import seeded
 from .image_set import ImageSet
 
 STRENGTHS = (1, 2, 3, 4, 5)

@@ -1,22 +1,22 @@
-"""Image sets → batches of tensors: transforms and loaders.
+"""Augmentation of training images: random crops, mirroring, and one of TrivialAugment's changes of shape or colour.
 
-In: `ImageSet` and a `Preprocess` (timm's data config at a chosen size). Out: batches of ``(B, 3, S, S)`` float32 and
-``(B,)`` int64.
-
-Images are resized with antialiasing. Ours: the whole image to S x S, without a crop, unless ``resize`` is ``crop``; the
-random crops of a training are taken from the whole image (`torch_augmentation`).
+In: a kind, ``none``, ``light`` or ``strong``. Out: torchvision's v2 transforms for uint8 images (3, H, W). What they
+draw does not depend on the size of their result, so that one seed gives the same view at any size. The mixing of two
+images that belongs to ``strong`` is in `torch_views`.
 """
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,9 +28,145 @@ from torchvision.transforms import InterpolationMode, v2
 from ..config import Preprocess
 from ..utils.preprocess import RESIZING
 from ..utils.registry import lookup
+from ..utils.torch_tools import seeded
 from .image_set import ImageFiles, ImageSet
-from .torch_augmentation import changes, least_area
-from .torch_views import Views
+
+KINDS = ("none", "light", "strong")
+AREA = 0.35  # least share of an image's area in a crop of `light` and `strong`
+STRENGTHS = 31  # of the changes of `strong`, from nothing to RandAugment's largest; the lower half is drawn from
+
+
+def least_area(kind: str, crop_scale: float) -> float:
+    """The least share of the area in a random crop: ``crop_scale`` where it is below 1, else that of the kind.
+
+    Raises:
+        ValueError: an unknown kind, or a share outside (0, 1].
+
+    Example:
+        >>> least_area("none", 1.0), least_area("light", 1.0), least_area("strong", 0.6)
+        (1.0, 0.35, 0.6)
+    """
+    lookup(dict.fromkeys(KINDS), kind, "augmentation")
+    if not 0 < crop_scale <= 1:
+        raise ValueError(f"crop_scale={crop_scale!r} must lie in (0, 1]")
+    return crop_scale if crop_scale < 1 or kind == "none" else AREA
+
+
+def changes(kind: str, **how: Any) -> list[v2.Transform]:
+    """What follows crop and mirroring: for ``strong`` one random change of shape or colour, else nothing.
+
+    TrivialAugment (Müller and Hutter 2021): one change at a random strength, both uniform. The changes are
+    RandAugment's, which go by the image's size, at up to half of its strengths: shears of 0.15, translations of 0.23 of
+    the side, rotations of 15°, brightness, colour, contrast and sharpness by 0.45, 6 bits, solarising above half of the
+    range; also contrast stretched or equalised, or nothing. Ours: the half.
+
+    Args:
+        how: its interpolation.
+    """
+    if kind != "strong":
+        return []
+    return [v2.RandomChoice([v2.RandAugment(1, strength, STRENGTHS, **how) for strength in range(STRENGTHS // 2 + 1)])]
+
+
+# Views: numbered augmentations of images. A view follows from a seed, the image's row and the view's number alone.
+
+MIXED = 0.5  # share of the views that are mixed
+
+
+class Mixture(NamedTuple):
+    """Two images made one: by mixup (Zhang et al. 2018), or by CutMix (Yun et al. 2019).
+
+    Args:
+        partner: row of the other image. share: of the image itself, in [0, 1].
+        box: of CutMix: top, left, bottom and right of the other image's part, as shares of the side; None: mixup.
+
+    Example:
+        >>> cut = Mixture(7, 0.75, (0.0, 0.5, 0.5, 1.0))
+        >>> cut.of(torch.zeros(1, 2, 2), torch.ones(1, 2, 2)).tolist()
+        [[[0.0, 1.0], [0.0, 0.0]]]
+        >>> Mixture(7, 0.75, None).of(torch.zeros(1, 1, 1), torch.ones(1, 1, 1)).tolist()
+        [[[0.25]]]
+    """
+
+    partner: int
+    share: float
+    box: tuple[float, float, float, float] | None
+
+    def of(self, image: Tensor, other: Tensor) -> Tensor:
+        """The mixture of (3, S, S) and (3, S, S)."""
+        if self.box is None:
+            return torch.lerp(other, image, self.share)
+        top, left, bottom, right = (round(image.shape[-1] * place) for place in self.box)
+        mixed = image.clone()
+        mixed[..., top:bottom, left:right] = other[..., top:bottom, left:right]
+        return mixed
+
+
+def draw_mixture(generator: np.random.Generator, n_images: int) -> Mixture:
+    """Mixup or CutMix, alike often, with any image; the share is uniform in [0, 1] (Beta(1, 1), torchvision's default).
+
+    CutMix's box has its centre anywhere; what lies outside the image is cut off, and counts for the image itself.
+    """
+    partner, share = int(generator.integers(n_images)), float(generator.random())
+    if generator.random() < 0.5:
+        return Mixture(partner, share, None)
+    half, (y, x) = math.sqrt(1 - share) / 2, generator.random(2)
+    top, left, bottom, right = (min(max(float(place), 0.0), 1.0) for place in (y - half, x - half, y + half, x + half))
+    return Mixture(partner, 1 - (bottom - top) * (right - left), (top, left, bottom, right))
+
+
+class Views:
+    """Numbered views of some images.
+
+    Args:
+        n_images: number of images. seed: of all views.
+        count: views of an image, after which the epochs begin again with the first; None: a new one in every epoch.
+        mixes: whether a half of the views are mixed.
+
+    Attributes:
+        number: of the present view, counted from 0.
+
+    Example:
+        >>> views = Views(10, seed=0, count=4)
+        >>> views.begin(epoch=5)
+        >>> with views.drawing(row=3):
+        ...     first = torch.rand(1)
+        >>> with Views(10, seed=0, number=1).drawing(row=3):
+        ...     print(torch.equal(torch.rand(1), first), views.number)
+        True 1
+    """
+
+    def __init__(
+        self, n_images: int, *, seed: int, count: int | None = None, mixes: bool = False, number: int = 0
+    ) -> None:
+        self.n_images, self.seed, self.count, self.mixes, self.number = n_images, seed, count, mixes, number
+
+    def of_epoch(self, epoch: int) -> int:
+        """The number of the view that an epoch, counted from 0, shows."""
+        return epoch if self.count is None else epoch % self.count
+
+    def begin(self, epoch: int) -> None:
+        """Show the view of this epoch from now on."""
+        self.number = self.of_epoch(epoch)
+
+    def at(self, number: int) -> Views:
+        """The same views, at another number."""
+        return Views(self.n_images, seed=self.seed, count=self.count, mixes=self.mixes, number=number)
+
+    def drawing(self, row: int) -> AbstractContextManager[None]:
+        """Context in which torch's generator of the CPU draws the augmentation of image ``row``."""
+        (seed,) = np.random.SeedSequence([self.seed, row, self.number, 0]).generate_state(1, np.uint64)
+        return seeded(int(seed), gpus=False)
+
+    def mixture(self, row: int) -> Mixture | None:
+        """What image ``row`` is mixed with; None where it is not."""
+        if not self.mixes:
+            return None
+        generator = np.random.default_rng([self.seed, row, self.number, 1])
+        return draw_mixture(generator, self.n_images) if generator.random() < MIXED else None
+
+
+# Image sets → batches of tensors: transforms and loaders.
 
 MOST_READERS = 8  # processes
 SHARED_MEMORY = Path("/dev/shm")  # Linux

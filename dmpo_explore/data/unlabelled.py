@@ -18,16 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import DataConfig
-from ..utils.abbreviate import few
 from ..utils.files import expanded
-from ..utils.progress import Progress
+from ..utils.texts import few
+from ..utils.typing import Progress
 from .findings import Finding, left_out, unreadable
-from .image_data import ImageData, relative_path
+from .image_data import BROKEN, ImageData, Ledger, LedgerLine, Listing, count_below, list_class, relative_path
 from .image_facts import Facts, FileLook, look_at_all
 from .image_files import open_image
 from .image_set import ChosenImages, ImageFiles, Pixels, unpack
-from .ledger import BROKEN, Ledger, LedgerLine
-from .listing import Listing, count_below, list_class
 
 UNLABELLED = "unlabelled"  # their place in a ledger and a manifest
 

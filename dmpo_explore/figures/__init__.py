@@ -17,14 +17,14 @@ from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
     from .attribution import exit_maps_figure as exit_maps_figure
+    from .attribution import patch_maps_figure as patch_maps_figure
     from .attribution import pathways_figure as pathways_figure
     from .compare import accuracy_difference_figure as accuracy_difference_figure
     from .compare import class_accuracy_figure as class_accuracy_figure
     from .compare import in_gflops as in_gflops
     from .compare import mark_limits as mark_limits
     from .compare import mark_points as mark_points
-    from .data import class_counts_figure as class_counts_figure
-    from .fixed_sequence import fixed_sequence_figure as fixed_sequence_figure
+    from .compare import transfer_figure as transfer_figure
     from .inspection import cka_figure as cka_figure
     from .inspection import depth_figure as depth_figure
     from .inspection import gradient_conflict_figure as gradient_conflict_figure
@@ -33,20 +33,17 @@ if TYPE_CHECKING:
     from .live import exit_shares_figure as exit_shares_figure
     from .live import latency_figure as latency_figure
     from .live import speed_figure as speed_figure
-    from .method import exit_predictions_figure as exit_predictions_figure
-    from .method import schedule_figure as schedule_figure
-    from .patch_maps import patch_maps_figure as patch_maps_figure
     from .reliability import failure_prediction_figure as failure_prediction_figure
+    from .reliability import fixed_sequence_figure as fixed_sequence_figure
     from .reliability import policy_gain_figure as policy_gain_figure
     from .reliability import reliability_figure as reliability_figure
     from .reliability import risk_control_figure as risk_control_figure
     from .reliability import shift_figure as shift_figure
-    from .search import front_figure as front_figure
-    from .search import hypervolume_figure as hypervolume_figure
-    from .seeds import seeds_figure as seeds_figure
     from .study import budgets_figure as budgets_figure
+    from .study import front_figure as front_figure
     from .study import gains_figure as gains_figure
     from .study import gradient_epochs_figure as gradient_epochs_figure
+    from .study import hypervolume_figure as hypervolume_figure
     from .study import stages_figure as stages_figure
     from .style import COMPUTE as COMPUTE
     from .style import CORRECT as CORRECT
@@ -59,20 +56,23 @@ if TYPE_CHECKING:
     from .style import as_text as as_text
     from .style import exit_colours as exit_colours
     from .style import unique_labels as unique_labels
-    from .thumbnails import LONGEST_SHAPE as LONGEST_SHAPE
-    from .thumbnails import middle_part as middle_part
-    from .thumbnails import smaller_image as smaller_image
-    from .thumbnails import thumbnail_address as thumbnail_address
     from .trade_off import class_exit_figure as class_exit_figure
     from .trade_off import exit_histogram_figure as exit_histogram_figure
     from .trade_off import trade_off_figure as trade_off_figure
+    from .training import exit_predictions_figure as exit_predictions_figure
     from .training import histories_figure as histories_figure
     from .training import history_figure as history_figure
     from .training import kept_epoch as kept_epoch
     from .training import learning_figure as learning_figure
+    from .training import schedule_figure as schedule_figure
     from .training import second_phase as second_phase
-    from .transfer import transfer_figure as transfer_figure
+    from .training import seeds_figure as seeds_figure
+    from .wall import LONGEST_SHAPE as LONGEST_SHAPE
+    from .wall import class_counts_figure as class_counts_figure
     from .wall import image_wall_figure as image_wall_figure
+    from .wall import middle_part as middle_part
+    from .wall import smaller_image as smaller_image
+    from .wall import thumbnail_address as thumbnail_address
     from .width_depth import width_depth_figure as width_depth_figure
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -15,7 +15,7 @@ from ..utils.typing import Floats
 from .style import GREY, exit_colours, model_line, new_figure, symbol
 
 if TYPE_CHECKING:
-    from ..inference.live_stats import Latency, Point
+    from ..inference.live import Latency, Point
 
 _NAMED_FROM = 0.04  # share of the height from which a band has room for its name
 _NAME_HEIGHT = 0.075  # share of the height that a name takes
@@ -37,7 +37,7 @@ def exit_shares_figure(
 
     Example:
         >>> import dmpo_explore as dx
-        >>> from dmpo_explore.inference.live_stats import Point
+        >>> from dmpo_explore.inference.live import Point
         >>> figure = dx.figures.exit_shares_figure([Point(10, (0.6, 0.4), 100.0, 40.0)])
         >>> list(figure.layout.yaxis.ticktext)
         ['exit 1 · 60%', 'exit 2 · 40%']
@@ -78,7 +78,7 @@ def speed_figure(
 
     Example:
         >>> import dmpo_explore as dx
-        >>> from dmpo_explore.inference.live_stats import Point
+        >>> from dmpo_explore.inference.live import Point
         >>> figure = dx.figures.speed_figure([Point(10, (0.6, 0.4), 100.0, 40.0)])
         >>> {trace.name: list(trace.y) for trace in figure.data}
         {'early exit': [100.0], 'full depth': [40.0]}
@@ -105,7 +105,7 @@ def latency_figure(latency: Sequence[Latency], full_s: float | None = None, temp
 
     Example:
         >>> import dmpo_explore as dx
-        >>> from dmpo_explore.inference.live_stats import Latency
+        >>> from dmpo_explore.inference.live import Latency
         >>> figure = dx.figures.latency_figure([Latency((0.01, 0.02), (3, 1)), Latency((0.04,), (2,))])
         >>> [int(sum(bars.y)) for bars in figure.data]
         [4, 2]

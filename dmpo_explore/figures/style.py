@@ -22,7 +22,7 @@ import plotly.graph_objects as go
 from PIL import Image
 from plotly.colors import sample_colorscale
 
-from ..utils.abbreviate import abbreviated as abbreviated
+from ..utils.texts import abbreviated as abbreviated
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
 MODEL_COLOURS = (

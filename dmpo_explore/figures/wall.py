@@ -1,11 +1,9 @@
-"""A wall of images: rows of small images, each framed by whether a prediction is correct.
-
-In: pixels (B, H, W, 3), rows of their numbers, correctness and texts. Out: `plotly.graph_objects.Figure`, never shown
-here. All tiles are one PNG, so that a slider can sort hundreds of them again while it moves.
-"""
+"""Images small enough for a page: any shape in, PNG or JPEG in a ``data:`` address out, never distorted."""
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,7 +11,57 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 from PIL import Image, ImageDraw
 
-from .style import CORRECT, INCORRECT, as_text, image_address, new_figure
+from .style import CORRECT, HATCH, INCORRECT, as_text, given_labels, image_address, model_colour, new_figure
+
+THUMBNAIL = 160  # pixels of the longer side; larger images are made smaller
+EXACT = 72  # up to so many pixels an image stays as it is, in PNG, and pages enlarge it without smoothing
+LONGEST_SHAPE = 5  # of an image more than so many times as long as wide the middle is shown: the whole would be a line
+
+
+def thumbnail_address(image: npt.NDArray[np.uint8], most: int = THUMBNAIL) -> str:
+    """An image (H,W,3) uint8 as a ``data:`` address of `smaller_image`: PNG up to `EXACT` pixels, else JPEG.
+
+    Example:
+        >>> thumbnail_address(np.zeros((28, 28, 3), np.uint8))[:22]
+        'data:image/png;base64,'
+    """
+    drawn, stream = smaller_image(image, most), io.BytesIO()
+    if max(drawn.size) > EXACT:
+        drawn.save(stream, "JPEG", quality=85)
+        return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+    drawn.save(stream, "PNG")
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def smaller_image(image: npt.NDArray[np.uint8], most: int) -> Image.Image:
+    """`middle_part` of an image (H,W,3), its longer side at most ``most`` pixels; an image without colour in grey.
+
+    Example:
+        >>> smaller_image(np.zeros((300, 200, 3), np.uint8), 30).size  # width, height
+        (20, 30)
+    """
+    part = middle_part(image)
+    grey = bool((part == part[..., :1]).all())  # a third of the bytes
+    drawn = Image.fromarray(np.ascontiguousarray(part[..., 0] if grey else part))
+    drawn.thumbnail((most, most))
+    return drawn
+
+
+def middle_part(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The middle of an image (H,W,3) that is more than `LONGEST_SHAPE` times as long as wide; others as they are.
+
+    Example:
+        >>> middle_part(np.zeros((10, 200, 3), np.uint8)).shape
+        (10, 50, 3)
+    """
+    parts = []
+    for side, other in (image.shape[:2], image.shape[1::-1]):
+        kept = min(side, LONGEST_SHAPE * other)
+        parts.append(slice((side - kept) // 2, (side - kept) // 2 + kept))
+    return image[tuple(parts)]
+
+
+# A wall of images: rows of small images, each framed by whether a prediction is correct.
 
 TILE, FRAME, GAP, LINE = 52, 3, 6, 15  # pixels: an image with its frame, the frame, between tiles, a caption
 _LEFT, _TOP, _BOTTOM = 130, 70, 10  # margins
@@ -109,3 +157,46 @@ def _sheet(
             ImageDraw.Draw(tile).polygon([(TILE - 16, 0), (TILE, 0), (TILE, 16)], fill=colour, outline="white")
         sheet.paste(tile, (x * wide + (wide - TILE - GAP) // 2, y * tall))
     return image_address(np.asarray(sheet), 1)
+
+
+# Images of a data set by class and split.
+
+PATTERNS = ("", "/", ".", "x", "-")  # of the splits, beside their colours
+
+
+def class_counts_figure(
+    counts: Mapping[str, npt.ArrayLike], class_names: Sequence[str], template: str | None = None
+) -> go.Figure:
+    """Images of every class as bars from left to right, a part for each split; the first class is on top.
+
+    Args:
+        counts: split → (C,) images of the classes, in the order of ``class_names``.
+        class_names: C labels that differ, shown as they are: those of `unique_labels`.
+
+    Raises:
+        ValueError: a split has other than C counts, or a label is there twice.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> figure = dx.figures.class_counts_figure({"train": [8, 3], "test": [2, 1]}, ["cat", "dog"])
+        >>> [bars.name for bars in figure.data], figure.data[0].x.tolist()
+        (['train', 'test'], [8, 3])
+    """
+    labels = given_labels(class_names)
+    figure = new_figure(template, "images", "").update_layout(
+        barmode="stack", bargap=0.25, legend={"traceorder": "normal"}
+    )
+    for i, (split, values) in enumerate(counts.items()):
+        x = np.asarray(values)
+        if x.shape != (len(labels),):
+            raise ValueError(f"{split} has counts of shape {x.shape} for {len(labels)} classes")
+        pattern = {"shape": PATTERNS[i % len(PATTERNS)]} | HATCH
+        figure.add_bar(
+            x=x,
+            y=labels,
+            name=split,
+            orientation="h",
+            marker={"color": model_colour(i), "pattern": pattern},
+            hovertemplate="%{y}, " + split + ": %{x:,}<extra></extra>",
+        )
+    return figure.update_yaxes(autorange="reversed", type="category").update_xaxes(tickformat=",d", rangemode="tozero")

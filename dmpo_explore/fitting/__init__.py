@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
+    from .fit import Sweep as Sweep
     from .fit import cross_validated_gain as cross_validated_gain
     from .fit import few_images as few_images
     from .fit import fit_again as fit_again
     from .fit import fit_policy as fit_policy
     from .fit import made_for as made_for
+    from .fit import realised_flops as realised_flops
+    from .fit import sweep as sweep
     from .risk_control import RISKS as RISKS
     from .risk_control import Certificate as Certificate
     from .risk_control import certifiable as certifiable
@@ -30,9 +33,6 @@ if TYPE_CHECKING:
     from .risk_control import images_needed as images_needed
     from .risk_control import smallest_risk as smallest_risk
     from .risk_control import too_early as too_early
-    from .sweep import Sweep as Sweep
-    from .sweep import realised_flops as realised_flops
-    from .sweep import sweep as sweep
     from .target import DEFAULT_TARGET as DEFAULT_TARGET
     from .target import KINDS as KINDS
     from .target import Target as Target

@@ -19,8 +19,7 @@ import numpy as np
 from ..policies.base import Policy
 from ..policies.ranking import leaning, midway, tie_ends
 from ..records.record import ExitRecord
-from ..utils.at_exits import at_exits
-from ..utils.typing import Array
+from ..utils.typing import Array, at_exits
 
 Key = Callable[[Array, Array], Array]  # correct, flops → what to maximise, −inf off the target
 PRICES = (1e-4, 1e2)  # accuracy per unit of reference compute

@@ -21,9 +21,8 @@ import numpy.typing as npt
 
 from ..policies.base import Policy
 from ..records.record import ExitRecord
-from ..utils.at_exits import at_exits
 from ..utils.registry import lookup
-from ..utils.typing import Array
+from ..utils.typing import Array, at_exits
 from .temperature import scored_record
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ import numpy.typing as npt
 from array_api_compat import array_namespace, device
 
 from ..policies.base import Policy, not_deployable
-from ..utils.progress import Progress
-from ..utils.typing import Bools, Floats, Ints
+from ..utils.typing import Bools, Floats, Ints, Progress
 
 
 @dataclass(frozen=True)

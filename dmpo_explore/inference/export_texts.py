@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ..policies.base import Policy
-from ..policies.catalogue import policy_plugin
-from ..utils.files import write_text
+from ..policies.catalogue import load_policy, policy_plugin
+from ..utils.files import sealed_again, write_json, write_text
 from ..utils.preprocess import Preprocess
+from .onnx_engine import MODEL, POLICY, read_facts
 
 README, RUN, TIME, TIMING = "README.md", "run.py", "time_stages.py", "timing.json"
 SCORES = {  # score → how the script computes it from probabilities p, a row per image
@@ -272,3 +273,53 @@ out = engine.infer(images)                     # out.exit (0-based), out.label, 
 print([engine.class_names[label] for label in out.label])
 ```
 """
+
+
+# An export as a web service: the file `serve.py` in its folder, which answers images over HTTP.
+
+SERVE = "serve.py"
+SECTION = f"""
+## As a service
+
+```sh
+python -m pip install fastapi uvicorn numpy pillow onnxruntime
+python {SERVE} --port 8000    # --help lists its limits
+curl --data-binary @a.jpg http://localhost:8000/image
+```
+
+Images of all requests share batches, before every stage. It needs `{RUN}`, and has no login: put it behind a proxy.
+"""
+
+
+def add_service(folder: str | Path) -> Path:
+    """Write ``serve.py`` into an export.
+
+    Raises:
+        FileNotFoundError, ValueError: no export, or a policy as `check_service`.
+
+    Example:
+        >>> import tempfile
+        >>> import dmpo_explore as dx
+        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3).eval()
+        >>> folder, policy = tempfile.mkdtemp() + "/tiny", dx.policies.ConfidencePolicy((0.9,))
+        >>> add_service(dx.inference.export_model(model, folder, policy, ["a", "b", "c"])).name
+        'serve.py'
+    """
+    folder = Path(folder)
+    facts = read_facts(folder / MODEL)
+    check_service(load_policy(folder / POLICY))
+    write_text(folder / SERVE, Path(__file__).with_name(SERVE).read_text("utf-8"))
+    readme = (folder / README).read_text("utf-8")
+    write_text(folder / README, readme.replace(SECTION, "") + SECTION)
+    write_json(folder / MODEL, sealed_again(folder, facts, SERVE, README))
+    return folder / SERVE
+
+
+def check_service(policy: Policy) -> None:
+    """Raise ValueError unless an export with this policy has a script that runs it."""
+    if not has_script(policy):
+        *most, last = SCORES
+        raise ValueError(
+            f"the policy {policy.base.name!r} cannot be served: {SERVE} knows {', '.join(most)} and {last}; "
+            "make a service of your own with OnnxEngine"
+        )

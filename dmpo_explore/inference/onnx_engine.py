@@ -1,10 +1,12 @@
-"""Early-exit inference of an exported model with numpy and onnxruntime, without torch.
+"""States that stay on a GPU between the stages of an exported model: onnxruntime's IO binding, without torch.
 
-In: the folder that `torch_export` wrote. Out: the results of the torch engine, by the same loop (`exit_loop`).
+In: sessions with a GPU's execution provider. Out: `DeviceArray` and what batch compaction does with it (rows picked,
+rows joined), both on that GPU. Per exit only the logits come to the host, and the picked rows' numbers go back.
 """
 
 from __future__ import annotations
 
+import base64
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,13 +19,139 @@ from ..data.image_files import open_image
 from ..models.image_check import check_images
 from ..policies.base import Policy
 from ..policies.catalogue import load_policy
-from ..utils.abbreviate import short
-from ..utils.extras import extra_imports
 from ..utils.files import read_json, sha256
+from ..utils.lazy import extra_imports
 from ..utils.preprocess import RESIZING, Preprocess
-from ..utils.progress import Progress
-from . import onnx_device
+from ..utils.texts import short
+from ..utils.typing import Progress
 from .exit_loop import InferenceResult, Step, n_images_in, run_early_exit, stream_early_exit
+
+GPUS = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}  # provider → onnxruntime's device
+# float32 throughout, as torch's engine; no search for the fastest convolution anew at every batch size
+OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}}
+FLOAT = "tensor(float)"
+# Graphs of one node (opset 13), Gather(x, rows) and Concat(x, z) along dimension 0: onnx, which wrote them, need not be
+# installed. tests/inference/test_onnx_device.py writes them again.
+GATHER = base64.b64decode(
+    "CAgSADpPCiEKAXgKBHJvd3MSAXkiBkdhdGhlcioLCgRheGlzGACgAQISBkdhdGhlcloJCgF4EgQKAggBWgwKBHJvd3MSBAoCCAdiCQoBeRIECgII"
+    "AUIECgAQDQ=="
+)
+CONCAT = base64.b64decode(
+    "CAgSADpJCh4KAXgKAXoSAXkiBkNvbmNhdCoLCgRheGlzGACgAQISBkNvbmNhdFoJCgF4EgQKAggBWgkKAXoSBAoCCAFiCQoBeRIECgIIAUIECgAQ"
+    "DQ=="
+)
+
+
+class DeviceArray:
+    """Rows of float32 on a GPU: of the array API standard what batch compaction needs.
+
+    Args:
+        value: onnxruntime's OrtValue. device: where it is, and what picks and joins its rows.
+    """
+
+    def __init__(self, value: Any, device: SessionDevice) -> None:
+        self.value, self.device = value, device
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As numpy's."""
+        return tuple(self.value.shape())
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> DeviceArray:
+        return self.device.take(self, np.arange(len(self))[rows])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.asarray(self.value.numpy(), dtype)
+
+    def __array_namespace__(self, api_version: str | None = None) -> SessionDevice:
+        return self.device
+
+
+class SessionDevice:
+    """The GPU of onnxruntime's sessions, with the functions of an array namespace that batch compaction calls.
+
+    Args:
+        kind: onnxruntime's name of the device, ``cuda``. index: which of them. providers: of the sessions.
+    """
+
+    __name__ = "onnxruntime"  # array_namespace compares namespaces by name
+
+    def __init__(self, kind: str, index: int, providers: Sequence[Any]) -> None:
+        with extra_imports("an exported model", "onnx"):
+            import onnxruntime
+        self.kind, self.index = kind, index
+        self._runtime = onnxruntime
+        self._gather, self._concat = (
+            onnxruntime.InferenceSession(graph, providers=list(providers)) for graph in (GATHER, CONCAT)
+        )
+
+    def put(self, array: npt.NDArray[np.float32]) -> DeviceArray:
+        """A copy on the device."""
+        value = self._runtime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), self.kind, self.index)
+        return DeviceArray(value, self)
+
+    def run(self, session: Any, inputs: Mapping[str, Any], on_host: int = 0) -> list[Any]:
+        """A session's outputs: the first ``on_host`` of them as numpy, the others on the device."""
+        binding = session.io_binding()
+        for name, value in inputs.items():
+            if isinstance(value, DeviceArray):
+                binding.bind_ortvalue_input(name, value.value)
+            else:
+                binding.bind_cpu_input(name, value)
+        for i, output in enumerate(session.get_outputs()):
+            if i < on_host:
+                binding.bind_output(output.name, "cpu")
+            else:
+                binding.bind_output(output.name, self.kind, self.index)
+        session.run_with_iobinding(binding)
+        found = binding.get_outputs()
+        return [v.numpy() if i < on_host else DeviceArray(v, self) for i, v in enumerate(found)]
+
+    # -- the array namespace --
+
+    def asarray(self, rows: Any, device: Any = None) -> npt.NDArray[np.int64]:
+        """Numbers of rows, on the host."""
+        return np.asarray(rows, np.int64)
+
+    def take(self, x: DeviceArray, rows: Any, axis: int = 0) -> DeviceArray:
+        """The rows at ``rows``, in that order."""
+        (picked,) = self.run(self._gather, {"x": x, "rows": self.asarray(rows)})
+        return picked  # type: ignore[no-any-return]
+
+    def concat(self, arrays: Sequence[DeviceArray], axis: int = 0) -> DeviceArray:
+        """All rows, in order."""
+        first, *others = arrays
+        for other in others:
+            (first,) = self.run(self._concat, {"x": first, "z": other})
+        return first
+
+
+def with_options(provider: str | tuple[str, Mapping[str, str]]) -> tuple[str, dict[str, str]]:
+    """A provider with `OPTIONS`, which its own come before.
+
+    Example:
+        >>> with_options(("CUDAExecutionProvider", {"use_tf32": "1"}))
+        ('CUDAExecutionProvider', {'use_tf32': '1', 'cudnn_conv_algo_search': 'HEURISTIC'})
+    """
+    name, own = (provider, {}) if isinstance(provider, str) else provider
+    return name, OPTIONS.get(name, {}) | dict(own)
+
+
+def device_of(sessions: Sequence[Any]) -> SessionDevice | None:
+    """The GPU that all ``sessions`` run on first; None for a CPU, or for states that are not float32."""
+    firsts = {session.get_providers()[0] for session in sessions}
+    kinds = {value.type for session in sessions for value in (*session.get_inputs(), *session.get_outputs())}
+    if len(firsts) != 1 or kinds != {FLOAT} or (first := firsts.pop()) not in GPUS:
+        return None
+    options = sessions[0].get_provider_options()[first]
+    index = int(options.get("device_id", 0))
+    return SessionDevice(GPUS[first], index, [(first, {"device_id": str(index)})])
+
+
+# Early-exit inference of an exported model with numpy and onnxruntime, without torch.
 
 FORMAT_VERSION = 1
 MODEL, POLICY = "model.json", "policy.json"
@@ -48,7 +176,7 @@ class OnnxEngine:
         path: the folder of an export.
         threads: for each operation; default: all cores.
         providers: onnxruntime's execution providers, by preference, each a name or (name, options); default: the CPU.
-            With ``CUDAExecutionProvider`` first, states stay on the GPU between stages (`onnx_device`), in float32.
+            With ``CUDAExecutionProvider`` first, states stay on the GPU between stages (`SessionDevice`), in float32.
 
     Raises:
         FileNotFoundError: no export there, or a file of it is missing.
@@ -88,7 +216,7 @@ class OnnxEngine:
             if (count := session.get_outputs()[0].shape[-1]) != len(self.class_names) and isinstance(count, int):
                 raise ValueError(f"{path / MODEL} names {len(self.class_names)} classes, and {file.name} has {count}")
         self._names = [[one.name for one in session.get_inputs()] for session in sessions]
-        device = onnx_device.device_of(sessions)
+        device = device_of(sessions)
         self._steps: list[Step] = [_step(*pair, device) for pair in zip(sessions, self._names, strict=True)]
         self.policy.check(len(self._steps))
         self._stream = self.policy.begin()  # of all calls of `infer`
@@ -152,7 +280,7 @@ class OnnxEngine:
         return np.stack([_prepared(array, self.facts["preprocess"]) for array in arrays])
 
 
-def _step(session: Any, names: Sequence[str], device: onnx_device.SessionDevice | None) -> Step:
+def _step(session: Any, names: Sequence[str], device: SessionDevice | None) -> Step:
     """A graph as a step; the last one gives logits alone. On a GPU only the logits come to the host."""
 
     def run(inputs: dict[str, Any]) -> list[Any]:
@@ -178,7 +306,7 @@ def open_session(path: Path, threads: int | None = None, providers: Sequence[Pro
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # K sessions' threads share the cores
     options.log_severity_level = 3  # errors only
-    wanted = [onnx_device.with_options(provider) for provider in providers or CPU]
+    wanted = [with_options(provider) for provider in providers or CPU]
     first, used = wanted[0][0], onnxruntime.get_available_providers()
     if first in used:
         try:

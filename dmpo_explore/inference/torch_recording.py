@@ -1,23 +1,31 @@
-"""Recording: all exits of a model on all images of a split → `ExitRecord`."""
+"""Processes that share one recording: as many as torchrun has started, else this one alone.
+
+In: the environment that ``python -m torch.distributed.run`` sets. Out: `Processes`. accelerate joins them;
+``accelerate launch --cpu --num_processes 2`` starts a single process, so it shares nothing.
+"""
 
 from __future__ import annotations
 
 import datetime
 import hashlib
+import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..config import Config, DataConfig
 from ..data.image_set import ImageFiles, ImageSet, VerifiedFiles, VerifiedImages
+from ..data.torch_corruptions import CORRUPTIONS, STRENGTHS, corrupted
 from ..data.torch_loaders import PREFETCHED, batches_of, has_shared_memory, make_loader, reading_workers
 from ..fitting.fit import fit_again, fit_policy, made_for
 from ..models.dmpo import DMPO, feature_width, forward_features
@@ -26,16 +34,71 @@ from ..policies.catalogue import write_policies
 from ..records.record import ExitRecord, RecordMeta, check_record, refuse_overwriting
 from ..records.scores import STORED, scores_of_record
 from ..records.writer import RecordWriter
-from ..runs.other_data import record_name
 from ..runs.run import Run
 from ..runs.run_data import checked_images, fits_policies, other_config, other_images
+from ..runs.run_files import WEIGHTS, read_weights_meta, record_name
 from ..runs.store import BUNDLED_RUNS, clear_runs
-from ..runs.weights_file import WEIGHTS, read_weights_meta
-from ..utils.files import sha256
-from ..utils.progress import Progress
-from ..utils.typing import Array
-from .torch_engine import autocast, eval_mode, precision_of
-from .torch_processes import Processes, join_processes
+from ..runs.timings import StageTimes
+from ..runs.torch_model import find_device
+from ..utils.files import read_json, sha256, write_json
+from ..utils.processes import n_processes
+from ..utils.typing import Array, Progress
+from .device import describe_device
+from .torch_engine import autocast, eval_mode, precision_of, stage_function
+
+T = TypeVar("T")
+LONGEST_WAIT = timedelta(days=1)  # for the slowest process; torchrun ends the others when one fails
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that share the work.
+
+    Args:
+        device: of this process's model. index: which process this is, from 0. count: how many there are.
+
+    Example:
+        >>> Processes("cpu", 1, 2).share([10, 11, 12, 13, 14])
+        [11, 13]
+    """
+
+    device: str
+    index: int = 0
+    count: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """The first process, which prepares and finishes the common work."""
+        return self.index == 0
+
+    def share(self, work: Sequence[T]) -> list[T]:
+        """This process's part of ``work``: every ``count``-th entry."""
+        return list(work[self.index :: self.count])
+
+    def wait(self) -> None:
+        """Return once all processes have called this."""
+        if self.count > 1:
+            PartialState().wait_for_everyone()
+
+
+def join_processes(device: str = "auto") -> Processes:
+    """Join the processes that torchrun has started; a process that was started alone is the only one.
+
+    Args:
+        device: as `Run.model` takes it; of several processes each has a GPU of its own unless it is ``cpu``.
+
+    Example:
+        >>> join_processes("cpu")
+        Processes(device='cpu', index=0, count=1)
+    """
+    if not (torch.distributed.is_initialized() or n_processes() > 1):
+        return Processes(device)
+    # accelerate does not find torchrun's processes on a CPU by itself
+    state = PartialState(cpu=find_device(device).type == "cpu", timeout=LONGEST_WAIT)
+    return Processes(str(state.device), state.process_index, state.num_processes)
+
+
+# Recording: all exits of a model on all images of a split → `ExitRecord`.
 
 RECORD_BATCH = 250
 Batch = dict[str, Array]  # labels, the scores, and logits where they are kept
@@ -346,3 +409,108 @@ def images_sha256(images: ImageSet) -> str:
             status = paths[index].stat()
             found.update(f"{paths[index]} {status.st_size} {status.st_mtime_ns}\n".encode())
     return found.hexdigest()
+
+
+# Records of corrupted images: every corruption at every strength, each made once.
+
+
+def record_corrupted(
+    run: Run,
+    folder: str | Path,
+    rows: Any = slice(0, 1000),
+    *,
+    split: str = "test",
+    device: str = "auto",
+    batch_size: int = 100,
+) -> Iterator[tuple[str, int, ExitRecord]]:
+    """Record the model on every corruption and strength; records that exist in ``folder`` are not made again.
+
+    Args:
+        folder: gets a record ``NAME-STRENGTH`` each, with logits, and a JSON file with its origin
+            (`made_from`). rows: which images of the split's record.
+
+    Yields:
+        corruption, strength and record, as they come.
+
+    Raises:
+        ValueError: ``folder`` holds records of other weights, another backbone, other images or another strength, or
+            records without that file.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo")
+        >>> for name, strength, record in record_corrupted(run, "corrupted"):  # doctest: +SKIP
+        ...     print(name, strength, dx.summarise(record, policy.exits(record))["accuracy"])
+    """
+    clean = run.record(split).subset(rows)
+    images = run.image_set(split).subset(rows)
+    model: DMPO | None = None
+    for name in CORRUPTIONS:
+        for strength in STRENGTHS:
+            path, facts = Path(folder) / f"{name}-{strength}", made_from(run, images, name, strength)
+            if path.exists():
+                _check_kept(path, facts)
+            else:
+                write_json(path.with_name(f"{path.name}.json"), facts)
+                model = model or run.model(device)
+                loader = recording_loader(corrupted(images, name, strength), model, batch_size)
+                meta = replace(clean.meta, split=f"{split}, {name} {strength}", indices=images.indices)
+                record_split(model, loader, meta).save(path)
+            record = ExitRecord.load(path)
+            if not np.array_equal(record.labels, clean.labels):
+                raise ValueError(f"{path} holds other images; choose another folder, or remove it")
+            yield name, strength, record
+
+
+def made_from(run: Run, images: ImageSet, name: str, strength: int) -> dict[str, Any]:
+    """Everything that a record of corrupted images depends on, as JSON values."""
+    return {
+        "weights_sha256": sha256(run.path / WEIGHTS),
+        "backbone_sha256": read_weights_meta(run.path).get("backbone_sha256", ""),
+        "corruption": name,
+        "value": CORRUPTIONS[name][1][strength - 1],
+        "indices_sha256": hashlib.sha256(np.asarray(images.indices, np.int64).tobytes()).hexdigest(),
+    }
+
+
+def _check_kept(path: Path, facts: dict[str, Any]) -> None:
+    file = path.with_name(f"{path.name}.json")
+    kept = read_json(file) if file.is_file() else None
+    if not isinstance(kept, dict):
+        raise ValueError(f"{path} has no record of what it was made from ({file.name} is missing); remove it")
+    if other := [key for key, value in facts.items() if kept.get(key) != value]:
+        raise ValueError(f"{path} was made from another {', '.join(other)}; choose another folder, or remove it")
+
+
+# Milliseconds of every stage of a model on this machine, for one image at a time.
+
+WARM_UP = 3  # passes before the first one that counts
+
+
+def time_stages(model: DMPO, name: str, *, passes: int = 20, progress: Progress | None = None) -> StageTimes:
+    """The median time of every stage, of ``passes`` passes of one image, computed as `infer` does.
+
+    Args:
+        name: the run's. progress: called with the passes done and all of them.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> time_stages(dx.load_run("demo").model("cpu"), "demo").exits[-1]  # doctest: +SKIP
+        18.4
+    """
+    device = model.device
+    size, stages = model.preprocess.image_size, [stage_function(model, k) for k in range(len(model.stages))]
+    taken = np.empty((passes, len(stages)))
+    with torch.inference_mode(), eval_mode(model), autocast(device, model.precision):
+        image = torch.rand(1, 3, size, size, device=device)
+        for i in range(-WARM_UP, passes):
+            x, side = image, None
+            for k, stage in enumerate(stages):
+                begin = time.perf_counter()
+                x, _, side = stage(x, side)
+                if device.type != "cpu":
+                    torch.accelerator.synchronize(device)
+                taken[max(i, 0), k] = 1000 * (time.perf_counter() - begin)
+            if progress is not None and i >= 0:
+                progress(i + 1, passes)
+    return StageTimes(name, describe_device(str(device)), tuple(np.median(taken, axis=0).tolist()))

@@ -26,24 +26,24 @@ if TYPE_CHECKING:
     from .estimate import Rates as Rates
     from .estimate import estimate_training as estimate_training
     from .estimate import probe as probe
-    from .job import Job as Job
-    from .job import list_jobs as list_jobs
-    from .job import load_job as load_job
+    from .jobs import DELETED as DELETED
+    from .jobs import FAILED as FAILED
+    from .jobs import FINISHED as FINISHED
+    from .jobs import RUNNING as RUNNING
+    from .jobs import STOPPED as STOPPED
+    from .jobs import STOPPING as STOPPING
+    from .jobs import Job as Job
+    from .jobs import Status as Status
     from .jobs import check_name as check_name
     from .jobs import check_ready as check_ready
     from .jobs import forget as forget
+    from .jobs import job_status as job_status
+    from .jobs import list_jobs as list_jobs
+    from .jobs import load_job as load_job
     from .jobs import measure as measure
     from .jobs import resume as resume
     from .jobs import start as start
     from .jobs import stop as stop
     from .progress_file import Progress as Progress
-    from .status import DELETED as DELETED
-    from .status import FAILED as FAILED
-    from .status import FINISHED as FINISHED
-    from .status import RUNNING as RUNNING
-    from .status import STOPPED as STOPPED
-    from .status import STOPPING as STOPPING
-    from .status import Status as Status
-    from .status import job_status as job_status
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)

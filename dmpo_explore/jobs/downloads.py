@@ -17,10 +17,23 @@ from ..data.known import DATASETS
 from ..pretrained.wheels import SOURCES
 from ..utils.files import cache_dir, read_json, write_json
 from ..utils.registry import lookup
-from .job import MODULE, log_tail
-from .process import end_process, locked, process_of, start_process
+from .jobs import (
+    ACTIVE,
+    FAILED,
+    FINISHED,
+    MODULE,
+    PROCESS_GONE,
+    RUNNING,
+    STOPPED,
+    STOPPING,
+    end_process,
+    error_line,
+    locked,
+    log_tail,
+    process_of,
+    start_process,
+)
 from .progress_file import DONE, Progress, read_progress
-from .status import ACTIVE, FAILED, FINISHED, PROCESS_GONE, RUNNING, STOPPED, STOPPING, error_line
 
 Kind = Literal["backbone", "data"]
 

@@ -22,9 +22,8 @@ import psutil
 from ..config import Config, TrainingConfig
 from ..data.unlabelled import unlabelled_files
 from ..training.kinds import TRAINING_PARTS
-from ..training.own_teacher import has_own_teacher, own_teacher, without_teacher
-from ..training.part_options import TeacherOptions, n_views
-from ..utils.progress import Progress
+from ..training.part_options import TeacherOptions, has_own_teacher, n_views, own_teacher, without_teacher
+from ..utils.typing import Progress
 from .progress_file import peak_memory
 
 if TYPE_CHECKING:

@@ -29,23 +29,23 @@ if TYPE_CHECKING:
     from .flops import count_flops as count_flops
     from .flops import exit_flops as exit_flops
     from .flops import measure_flops as measure_flops
-    from .merging import merge as merge
     from .own import cut_chain as cut_chain
+    from .predictors import NORMALISATIONS as NORMALISATIONS
     from .predictors import PREDICTORS as PREDICTORS
     from .predictors import CovariancePredictor as CovariancePredictor
     from .predictors import LinearPredictor as LinearPredictor
     from .predictors import MomentPredictor as MomentPredictor
     from .predictors import Predictor as Predictor
+    from .predictors import covariance as covariance
+    from .predictors import cross_moments as cross_moments
+    from .predictors import newton_schulz as newton_schulz
+    from .predictors import signed_sqrt as signed_sqrt
+    from .predictors import upper_triangle as upper_triangle
     from .ready_cuts import cut_torchvision as cut_torchvision
     from .ready_cuts import cut_transformers as cut_transformers
-    from .second_order import NORMALISATIONS as NORMALISATIONS
-    from .second_order import covariance as covariance
-    from .second_order import cross_moments as cross_moments
-    from .second_order import newton_schulz as newton_schulz
-    from .second_order import signed_sqrt as signed_sqrt
-    from .second_order import upper_triangle as upper_triangle
     from .stage import Stage as Stage
     from .stage import StageOutput as StageOutput
     from .tuning import TUNINGS as TUNINGS
+    from .tuning import merge as merge
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Preprocess
-from ..utils.abbreviate import one_line
 from ..utils.registry import lookup
+from ..utils.texts import one_line
 
 # In eval mode torch's fused encoder layers read the weights of their parts without calling these: they would be counted
 # as nothing, and LoRA, which takes a part's place, would not act.

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from .. import joints
 from ..config import ModelConfig
-from ..utils.abbreviate import one_line
 from ..utils.registry import Joint
+from ..utils.texts import one_line
 from .backbone import ExitShape
 
 

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from ..pretrained.wheels import SOURCES
-from ..utils.python_function import python_function
-from ..utils.registry import lookup
-from ..utils.torch_seeding import seeded
+from ..utils.registry import lookup, python_function
+from ..utils.torch_tools import seeded
 from .backbone import ExitShape
 from .bypass import BYPASSES
 from .counting import count_flops

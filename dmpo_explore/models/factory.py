@@ -13,17 +13,15 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 from ..pretrained.weights import KEYWORDS, find_weights, is_hub
 from ..utils.files import expanded
-from ..utils.python_function import python_function
-from ..utils.registry import lookup
-from ..utils.torch_seeding import seeded
+from ..utils.registry import lookup, python_function
+from ..utils.torch_tools import seeded
 from .backbone import Backbone, ExitShape, check_backbone, with_exits
 from .bypass import BYPASSES, try_bypass
+from .cut import split
 from .dmpo import DMPO, evaluating, hash_frozen
-from .earlier_exits import EarlierExits
 from .own import own_backbone
 from .predictors import PREDICTORS, Predictor
-from .split import split
-from .stage import Stage
+from .stage import EarlierExits, Stage
 from .timm_backbones import create_backbone, split_backbone
 from .tuning import Tunable, tune
 

@@ -22,13 +22,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..config import ModelConfig
-from ..utils.torch_seeding import seeded
+from ..utils.torch_tools import seeded
 from .counting import count_flops as count_flops
 from .counting import counting
 from .dmpo import DMPO, evaluating
 from .factory import build_model, build_reference
-from .merging import merge
-from .tuning import tuned_layers
+from .tuning import merge, tuned_layers
 
 CONVENTION = (
     "as deployed: what merges (LoRA, LayerScale, adapters beside an MLP) is merged; "

@@ -19,13 +19,11 @@ from torch import Tensor, nn
 from ..config import ModelConfig, Preprocess
 from ..plugin_needs import LOADED
 from ..pretrained.weights import KEYWORDS
-from ..utils.abbreviate import one_line
 from ..utils.files import expanded
-from ..utils.python_function import PythonFunction, python_function
-from ..utils.registry import unknown
+from ..utils.registry import PythonFunction, python_function, unknown
+from ..utils.texts import one_line
 from .backbone import Backbone, check_backbone
-from .cut import FEWEST, Parts, cut_by_rule, over_tokens, parts_of, proved, sequences
-from .trace import CutError, Root, layout_of
+from .cut import FEWEST, CutError, Parts, Root, cut_by_rule, layout_of, over_tokens, parts_of, proved, sequences
 
 HALF = (0.5, 0.5, 0.5)
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation

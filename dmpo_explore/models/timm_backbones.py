@@ -34,12 +34,10 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from ..config import Preprocess
-from ..utils.abbreviate import one_line
-from ..utils.local_only import hub_cache, local_only
+from ..utils.lazy import hub_cache, local_only
+from ..utils.texts import one_line
 from .backbone import Backbone
-from .cut import Parts, cut_by_rule, over_tokens, proved, sequences
-from .split import split
-from .trace import CutError
+from .cut import CutError, Parts, cut_by_rule, over_tokens, proved, sequences, split
 
 
 class Embedding(nn.Module):

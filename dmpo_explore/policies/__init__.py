@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from ..records.scores import Score as Score
     from ..records.scores import scores as scores
     from ..records.scores import tempered as tempered
+    from .base import Candidates as Candidates
     from .base import Comparison as Comparison
     from .base import Policy as Policy
-    from .candidates import Candidates as Candidates
     from .catalogue import POLICIES as POLICIES
     from .catalogue import learned_policy as learned_policy
     from .catalogue import load_policy as load_policy
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from .catalogue import policy_plugin as policy_plugin
     from .catalogue import read_policies as read_policies
     from .catalogue import write_policies as write_policies
-    from .controls import FixedPolicy as FixedPolicy
-    from .controls import OraclePolicy as OraclePolicy
-    from .controls import RandomPolicy as RandomPolicy
     from .learned import BudgetedPolicy as BudgetedPolicy
     from .learned import GatePolicy as GatePolicy
+    from .ranking import CountPolicy as CountPolicy
+    from .ranking import ScorePolicy as ScorePolicy
     from .rules import ConfidencePolicy as ConfidencePolicy
     from .rules import EntropyPolicy as EntropyPolicy
+    from .rules import FixedPolicy as FixedPolicy
     from .rules import MarginPolicy as MarginPolicy
+    from .rules import OraclePolicy as OraclePolicy
     from .rules import PatienceConfidencePolicy as PatienceConfidencePolicy
     from .rules import PatiencePolicy as PatiencePolicy
+    from .rules import RandomPolicy as RandomPolicy
     from .rules import zeros as zeros
     from .running import RunningPolicy as RunningPolicy
     from .running import hold_budget as hold_budget
-    from .scalar import CountPolicy as CountPolicy
-    from .scalar import ScorePolicy as ScorePolicy
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)

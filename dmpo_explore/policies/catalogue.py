@@ -15,15 +15,23 @@ from .. import joints
 from ..plugin_needs import file_to_name
 from ..records.record import ExitRecord
 from ..records.scores import SCORES
-from ..utils.abbreviate import short
 from ..utils.files import read_json, write_json
 from ..utils.registry import Joint, lookup, unknown
+from ..utils.texts import short
 from .base import Policy
-from .controls import FixedPolicy, OraclePolicy, RandomPolicy
 from .learned import BudgetedPolicy, GatePolicy
-from .rules import ConfidencePolicy, EntropyPolicy, MarginPolicy, PatienceConfidencePolicy, PatiencePolicy
+from .ranking import ScorePolicy
+from .rules import (
+    ConfidencePolicy,
+    EntropyPolicy,
+    FixedPolicy,
+    MarginPolicy,
+    OraclePolicy,
+    PatienceConfidencePolicy,
+    PatiencePolicy,
+    RandomPolicy,
+)
 from .running import RunningPolicy
-from .scalar import ScorePolicy
 
 
 def check_policy(name: str, kind: type[Policy]) -> None:

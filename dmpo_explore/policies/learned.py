@@ -18,12 +18,11 @@ import numpy.typing as npt
 from array_api_compat import array_namespace
 
 from ..records.record import ExitRecord
-from ..utils.abbreviate import short
+from ..utils.texts import short
 from ..utils.typing import Bools, Ints
 from .base import Policy, State
-from .ranking import floor_shares, share_thresholds
+from .ranking import ScorePolicy, floor_shares, share_thresholds
 from .rules import ConfidencePolicy, repeats, zeros
-from .scalar import ScorePolicy
 
 FEATURES = ("log-odds", "entropy", "margin", "repeats", "log-odds before", "margin before")
 CLIP = 1e-3  # of confidence before its log-odds, so that float noise near 1 stays small

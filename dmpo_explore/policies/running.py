@@ -20,8 +20,7 @@ from array_api_compat import array_namespace, device, to_device
 
 from ..records.record import ExitRecord
 from ..utils.typing import Bools, Floats, Ints
-from .base import Policy, State, not_deployable
-from .candidates import Candidates
+from .base import Candidates, Policy, State, not_deployable
 
 WINDOW = 500  # images that came to an exit, by default
 

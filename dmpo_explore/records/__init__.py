@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
-    from .cascade import cascade as cascade
-    from .embedding import feature_embedding as feature_embedding
     from .record import ExitRecord as ExitRecord
     from .record import RecordMeta as RecordMeta
+    from .record import cascade as cascade
     from .scores import SCORES as SCORES
     from .scores import Score as Score
     from .scores import scores as scores
@@ -26,5 +25,6 @@ if TYPE_CHECKING:
     from .validation import FORMAT_VERSION as FORMAT_VERSION
     from .validation import OPTIONAL as OPTIONAL
     from .validation import SCORE_TYPES as SCORE_TYPES
+    from .writer import feature_embedding as feature_embedding
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)

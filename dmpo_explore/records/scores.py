@@ -19,8 +19,8 @@ import numpy as np
 from array_api_compat import array_namespace, device
 
 from .. import joints
-from ..utils.abbreviate import one_line
 from ..utils.registry import Joint, lookup
+from ..utils.texts import one_line
 
 LOGITS, SHARED = "logits", ("probabilities", "log_probabilities")  # what a score may need besides other scores
 NAME = re.compile(r"\w[\w+ -]*")  # of a score, and of its file

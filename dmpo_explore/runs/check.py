@@ -17,16 +17,20 @@ from ..data.manifest import manifest_file, read_manifest
 from ..policies.catalogue import policy_from_dict
 from ..records.record import ExitRecord
 from ..records.validation import FORMAT_VERSION
-from ..utils.abbreviate import short
 from ..utils.files import read_json
-from ..utils.reading import read_text
-from .config_file import with_defaults
-from .history import read_history
-from .other_data import record_name
+from ..utils.texts import read_text, short
 from .run import Run
-from .run_files import RECORD_FILES, RUN_FILES
+from .run_files import (
+    RECORD_FILES,
+    RUN_FILES,
+    WEIGHTS,
+    of_other_weights,
+    read_class_names,
+    read_history,
+    record_name,
+    with_defaults,
+)
 from .timings import TIMINGS, read_timings
-from .weights_file import WEIGHTS, of_other_weights, read_class_names
 
 RUN, RECORD = "run", "record"
 

@@ -1,12 +1,4 @@
-"""Runs on the Hugging Face Hub: pushed as one commit, loaded at one commit.
-
-In: a run and a repository's name, or an address ``hf://owner/name[@revision]``. Out: the address with its commit, or a
-run folder in the cache. Names in a repository are those of `PyTorchModelHubMixin` (config.json, model.safetensors,
-README.md); the rest has the names of a run folder. ``dmpo-explore.json`` lists every file with its bytes and SHA-256.
-Anything else is never downloaded: no code, no pickle, no checkpoint. What is listed is downloaded only after its sizes
-are known, and compared with its SHA-256. Nothing is executed or unpickled. huggingface_hub commits, downloads and makes
-the card's metadata. Ours are that list and the folder in the cache: a snapshot of a repository is no run folder.
-"""
+"""README.md of a run's repository: the metadata that the Hugging Face Hub reads, and the run's card for people."""
 
 from __future__ import annotations
 
@@ -16,24 +8,147 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Protocol
 
+from ..config import Config
+from ..data.images import open_data
+from ..data.known import DATASETS
 from ..data.manifest import MANIFESTS, manifest_file
 from ..data.names import READERS
+from ..policies.base import Policy
+from ..pretrained.weights import is_hub
+from ..records.record import ExitRecord
 from ..records.scores import NAME
 from ..records.validation import further_scores
-from ..utils.abbreviate import one_line, short
-from ..utils.disk import FULL
-from ..utils.files import atomic_folder, cache_dir, read_json, sha256, write_json
+from ..utils.files import FULL, atomic_folder, cache_dir, read_json, sha256, staged, write_json
+from ..utils.lazy import extra_imports
 from ..utils.registry import unknown
-from ..utils.replacing import staged
-from .hub_card import Pushed, hub_card, hugging_face
-from .run_files import RECORD_FILES, RUN_FILES, RUN_NAME
-from .weights_file import WEIGHTS
+from ..utils.texts import one_line, short
+from ..utils.typing import at_exits
+from .run_files import RECORD_FILES, RUN_FILES, RUN_NAME, WEIGHTS
+
+TAGS = ["early-exit", "dynamic-inference", "dmpo", "vision"]
+USE = """## Use
+
+The package is not on an index. In a clone of its repository:
+
+```sh
+python -m pip install -e ".[hub]"
+```
+
+```python
+import dmpo_explore as dx
+
+run = dx.load_run("hf://OWNER/NAME")  # or @COMMIT
+```
+
+"""
+TRAINED_PARTS = """\
+`model.safetensors` holds the trained parts. The backbone is not in it: `dmpo-explore fetch` downloads it,
+and its hash is checked.
+"""
+WHOLE = """\
+`model.safetensors` holds the whole model, its backbone too. The licence of the backbone's weights holds for it.
+"""
+RECORDED = """
+```python
+record = run.record("SPLIT")
+policy = dx.fit_policy(record, "confidence", threshold=0.9)  # a threshold of your choice
+print(dx.apply(policy, record).summary())
+```
+"""
+
+
+def hugging_face() -> Any:
+    """The package huggingface_hub; ImportError that names its extra without it.
+
+    Example:
+        >>> hugging_face().__name__
+        'huggingface_hub'
+    """
+    with extra_imports("the Hugging Face Hub", "hub"):
+        import huggingface_hub
+        import huggingface_hub.errors
+    return huggingface_hub
+
+
+class Pushed(Protocol):
+    """What is read of a `Run`."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def config(self) -> Config: ...
+    def splits(self) -> list[str]: ...
+    def record(self, split: str) -> ExitRecord: ...
+    def policies(self) -> dict[str, Policy]: ...
+    def card(self) -> str: ...
+
+
+def hub_card(
+    run: Pushed, records: Mapping[str, ExitRecord], repo: str = "OWNER/NAME", license: str = "", base_model: str = ""
+) -> str:
+    """The README.md: YAML with licence, data, backbone, metrics and tags; then the run's card and how to use it.
+
+    Args:
+        records: of the splits that are pushed; the metrics are those of ``test``.
+        repo: that the run is pushed to, for the lines that load it.
+        license: SPDX identifier in lower case; empty: none is named.
+        base_model: the backbone's repository on the Hub; empty: that of timm, where the run's weights are from there
+            and its name has their tag, else none.
+    """
+    data, model = run.config.data, run.config.model
+    from_timm = is_hub(model.backbone, model.weights) and "." in model.backbone
+    metadata = hugging_face().ModelCardData(
+        base_model=base_model or (f"timm/{model.backbone}" if from_timm else None),
+        datasets=None if open_data(data).own else [data.name],
+        eval_results=_results(run, records.get("test")) or None,
+        library_name="dmpo-explore",
+        license=license or None,
+        metrics=["accuracy"],
+        model_name=run.name,
+        pipeline_tag="image-classification",
+        tags=TAGS,
+    )
+    split = next((name for name in ("test", *records) if name in records), "")
+    card = run.card().rstrip("\n") or f"# {run.name}"
+    use = USE.replace("OWNER/NAME", repo) + (WHOLE if model.whole else TRAINED_PARTS)
+    return f"---\n{metadata.to_yaml()}\n---\n\n{card}\n\n{use}{RECORDED.replace('SPLIT', split) if split else ''}"
+
+
+def _results(run: Pushed, test: ExitRecord | None) -> list[Any]:
+    """Accuracy on test of the last exit, and of every saved policy that was fitted on held-out images."""
+    if test is None:
+        return []
+    rows = {"accuracy of the last exit": float(test.correct[:, -1].mean())}
+    for name, policy in run.policies().items():
+        fits = not policy.unavailable_reason(test)
+        if test.n_exits > 1 and fits and policy.fitted.get("split") in ("val", "calibration"):
+            exits = policy.exits(test)
+            share = float(test.flops_fraction[exits].mean())
+            accuracy = float(at_exits(test.correct, exits).mean())
+            rows[f"accuracy with policy {name}, {100 * share:.1f} % of the compute"] = accuracy
+    return [
+        hugging_face().EvalResult(
+            task_type="image-classification",
+            dataset_type=run.config.data.name if run.config.data.name in DATASETS else "image-folder",
+            dataset_name=PurePath(test.meta.data).name,
+            dataset_split="test",
+            metric_type="accuracy",
+            metric_name=name,
+            metric_value=round(value, 4),
+        )
+        for name, value in rows.items()
+    ]
+
+
+# Runs on the Hugging Face Hub: pushed as one commit, loaded at one commit.
 
 PREFIX = "hf://"
 SCORE_FILE = re.compile(rf"scores/{NAME.pattern}\.npy")  # also those of plug-ins
@@ -371,3 +486,88 @@ def named_errors(address: HubAddress) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in OF_THE_DISK:
             raise
         raise OSError(f"{address}: the Hub cannot be reached: {one_line(error, 300)}") from error
+
+
+# A page as a static Space of the Hugging Face Hub: a repository whose files visitors see as a web page.
+
+INDEX, README = "index.html", "README.md"
+TITLE = 60  # characters of a Space's title
+# licences that the Hub knows by these identifiers; a card with another one is refused, unless it is called "other"
+KNOWN = (
+    "apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0",
+    "cc-by-nc-sa-4.0", "gpl-3.0", "mit", "openrail",
+)  # fmt: skip
+
+
+def push_page(page: str | Path, repo: str, name: str, *, private: bool = False, license: str = "") -> str:
+    """Push a page to the Hugging Face Hub as a static Space, in one commit; returns the Space's address.
+
+    Args:
+        page: the folder of a page, or its HTML file. repo: ``owner/name``; it is made if there is none.
+        name: of the run, for the title. private: of a new Space. license: for its card, such as Apache-2.0.
+
+    Raises:
+        ValueError: no such name, no page, or a Space that is not static: its files are not replaced.
+        FileNotFoundError, OSError: as `push_run`.
+
+    Example:
+        >>> push_page("page", "me/demo", "demo")  # doctest: +SKIP
+        'https://huggingface.co/spaces/me/demo'
+    """
+    address = check_space_name(repo)
+    files = dict(_files(Path(page)))
+    if INDEX not in files:
+        raise ValueError(f"{page} is no page: it has no {INDEX}")
+    api, add = api_of_hub(), hugging_face().CommitOperationAdd
+    operations = [add(file, path) for file, path in sorted(files.items()) if file != README]
+    operations.append(add(README, space_card(name, license).encode()))
+    text = f"Publish the page of {name} with dmpo-explore"
+    with named_errors(address):
+        api.create_repo(address.repo, repo_type="space", space_sdk="static", private=private, exist_ok=True)
+        kind = api.space_info(address.repo).sdk
+    if kind != "static":
+        raise ValueError(f"the Space {address.repo} is of the kind {kind}, not static; name another one")
+    with without_bars(), named_errors(address):
+        api.create_commit(address.repo, operations, repo_type="space", commit_message=text)
+    return f"{api.endpoint}/spaces/{address.repo}"
+
+
+def check_space_name(repo: str) -> HubAddress:
+    """The address of a Space, ``owner/name``; ValueError for another text, ImportError without the extra ``hub``."""
+    hugging_face()
+    address = HubAddress.parse(repo)
+    if address.revision:
+        raise ValueError(f"{short(repo)} names a revision; name the Space alone, OWNER/NAME")
+    return address
+
+
+def space_card(name: str, license: str = "") -> str:
+    """README.md of a static Space: the header that the Hub reads, and what the page is.
+
+    Example:
+        >>> print(space_card("demo", "mit").splitlines()[2])
+        sdk: static
+    """
+    header = hugging_face().SpaceCardData(
+        title=f"Early exit, explained: {name}"[:TITLE], sdk="static", app_file=INDEX, emoji="🚪", colorFrom="blue",
+        colorTo="yellow", **_licence(license),
+    )  # fmt: skip
+    return f"---\n{header.to_yaml()}\n---\n\nA page that plays an early-exit model, made by `dmpo-explore publish`.\n"
+
+
+def _licence(name: str) -> dict[str, str]:
+    """The entries of a card's header for a licence: its identifier, or what it is called."""
+    found = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
+    if found and found not in KNOWN:
+        return {"license": "other", "license_name": found}
+    return {"license": found} if found else {}
+
+
+def _files(page: Path) -> Iterator[tuple[str, Path]]:
+    """Name in the repository → file."""
+    if page.is_file():
+        yield INDEX, page
+        return
+    for path in page.rglob("*"):
+        if path.is_file():
+            yield path.relative_to(page).as_posix(), path

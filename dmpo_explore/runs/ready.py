@@ -11,8 +11,8 @@ from ..config import Config
 from ..data.findings import Finding
 from ..pretrained.weights import fetch_weights, find_weights
 from ..pretrained.wheels import SOURCES
-from ..utils.disk import is_full_disk, write_error
-from ..utils.progress import Report
+from ..utils.files import is_full_disk, write_error
+from ..utils.typing import Report
 from .store import new_run_path, runs_root
 
 CHECKED = (OSError, ValueError)

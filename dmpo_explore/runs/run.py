@@ -29,14 +29,10 @@ from ..fitting.fit import fit_again, made_for
 from ..policies.base import Policy
 from ..policies.catalogue import read_policies
 from ..records.record import ExitRecord
-from ..utils.files import read_json
-from ..utils.reading import read_text
-from ..utils.replacing import moved_aside
+from ..utils.files import moved_aside, read_json
+from ..utils.texts import read_text
 from ..utils.typing import Bools, Ints
-from .config_file import read_config
-from .history import read_history
-from .other_data import images_again
-from .weights_file import WEIGHTS, of_other_weights, read_class_names
+from .run_files import WEIGHTS, images_again, of_other_weights, read_class_names, read_config, read_history
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +110,7 @@ class Run:
         return sorted(found | self._replaced())
 
     def _replaced(self) -> set[str]:
-        """Splits whose record is being replaced in two steps, see `utils.replacing`."""
+        """Splits whose record is being replaced in two steps, see `utils.files`."""
         return {name for name in moved_aside(self.path / "records") if not (self.path / "records" / name).exists()}
 
     def record(self, split: str) -> ExitRecord:
@@ -376,7 +372,7 @@ class Run:
 
         Args:
             device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` …
-            merge: merge its tuning into the weights (`models.merging.merge`): the same outputs faster, but it can no
+            merge: merge its tuning into the weights (`models.tuning.merge`): the same outputs faster, but it can no
                 longer be trained.
             precision: ``bf16`` or ``fp16``: its weights are cast once, not by autocast at every call. The outputs are
                 bit by bit those of autocast, and it runs under autocast only: `dx.infer` and `dx.stream` see to that, a

@@ -14,16 +14,15 @@ from ..config import Config, DataConfig
 from ..data.image_data import ImageData, absolute
 from ..data.image_set import ImageSet
 from ..data.images import open_data
-from ..data.manifest import manifest_splits
-from ..data.manifest_check import Differences, manifest_check
+from ..data.manifest import Differences, manifest_check, manifest_splits
 from ..data.splits import SPLITS
 from ..data.unlabelled import UnlabelledData
 from ..records.record import ExitRecord
 from ..records.scores import STORED
 from ..utils.files import write_text
-from ..utils.progress import Progress
-from .other_data import record_name
+from ..utils.typing import Progress
 from .run import Run
+from .run_files import record_name
 from .store import BUNDLED_RUNS
 
 

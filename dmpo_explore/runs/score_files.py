@@ -1,32 +1,134 @@
-"""Scores of any model in one file → an exit record.
-
-In: an NPZ file with arrays, or a CSV file with one row per image. Both hold labels, and for every exit either logits or
-the four scores. Out: `ExitRecord`. Nothing is unpickled, and no array is unpacked before its size is known. Every error
-names the file, the bad value and what to change.
-"""
+"""A CSV file of a model's scores → arrays: one row per image, columns as `score_files` describes them."""
 
 from __future__ import annotations
 
+import csv
 import io
 import itertools
 import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ..data.labels import refused, wrong_label
-from ..records.arrays import UNREADABLE, read_header
+from ..data.image_files import image_suffixes, images_in, known_formats, opened, read_errors
+from ..data.image_set import ImageFiles
+from ..data.labels import columns_by_name, csv_rows, folded, refused, whole_number, wrong_label
 from ..records.record import ExitRecord, RecordMeta, check_record
 from ..records.scores import SCORES, STORED, scores
-from ..records.validation import MOST_CLASSES, logits_problems
-from ..utils.abbreviate import one_line, short
-from ..utils.reading import check_regular
+from ..records.validation import MOST_CLASSES, UNREADABLE, logits_problems, read_header
+from ..utils.texts import check_regular, one_line, short
 from ..utils.typing import Array
-from .score_tables import read_table, some
+
+NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|[+-]?(?:nan|inf(?:inity)?)", re.IGNORECASE)
+LISTED = 12  # names that a message lists
+
+
+def read_table(data: bytes, name: str) -> dict[str, Array]:
+    """The columns of a CSV file: ``labels`` (B,), ``logits`` (B, K, C) or the four scores (B, K), and ``flops`` (K,).
+
+    Raises:
+        ValueError: no CSV file, or a column that is missing, there twice, or not of numbers; ``name`` is named.
+
+    Example:
+        >>> read_table(b"label,logit_1_0,logit_1_1\\n1,0.5,2\\n", "mine.csv")["logits"].tolist()
+        [[[0.5, 2.0]]]
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except ValueError as error:  # pandas' own errors too
+        raise ValueError(f"{name} is not a readable CSV file in UTF-8: {one_line(error, 200)}") from None
+    if not isinstance(table.index, pd.RangeIndex):  # pandas then takes the first column for names of rows
+        raise ValueError(f"{name} has rows with more entries than its {len(table.columns)} columns; name every column")
+    heads = next(csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline="")), [])  # pandas renames doubles
+    table.columns = [str(head).strip() for head in (heads if len(heads) == len(table.columns) else table.columns)]
+    if "label" not in table.columns:
+        raise ValueError(f"{name} has no column 'label' (it has {some(table.columns)}); add the true class of each row")
+    columns_by_name([*table.columns], name)
+    logits = [re.fullmatch(r"logit_(\d{1,9})_(\d{1,9})", column) for column in table.columns]
+    if places := {(int(hit[1]), int(hit[2])) for hit in logits if hit}:
+        exits, classes = _exits({k for k, _ in places}, "logit_0_0", name), range(max(c for _, c in places) + 1)
+        _check_columns(table, (f"logit_{k}_{c}" for k in exits for c in classes), name)
+        parts = [_numbers(table, [f"logit_{k}_{c}" for c in classes], name) for k in exits]
+        found = {"labels": _names_or_numbers(table[["label"]])[:, 0], "logits": np.stack(parts, axis=1)}
+        return found | _flops(table, exits, name)
+    numbers = {int(hit[1]) for column in table.columns if (hit := re.fullmatch(r"prediction_(\d{1,9})", column))}
+    if not numbers:
+        raise ValueError(f"{name} has no column 'prediction_1' (it has {some(table.columns)}); exits count from 1")
+    exits = _exits(numbers, "prediction_0", name)
+    further = [score for score in SCORES if score not in STORED and f"{score}_1" in table.columns]
+    scored = [*STORED, *further]
+    _check_columns(table, (f"{score}_{k}" for score in scored for k in exits), name)
+    answers = _names_or_numbers(table[["label", *(f"prediction_{k}" for k in exits)]])
+    found = {"labels": answers[:, 0], "prediction": answers[:, 1:], **_flops(table, exits, name)}
+    return found | {
+        score: _numbers(table, [f"{score}_{k}" for k in exits], name) for score in scored if score != "prediction"
+    }
+
+
+def _flops(table: Any, exits: range, name: str) -> dict[str, Array]:
+    """The columns ``flops_1`` to ``flops_K``, which say the same in every row; none without the first."""
+    columns = [f"flops_{k}" for k in exits]
+    if columns[0] not in table.columns:
+        return {}
+    _check_columns(table, columns, name)
+    values = _numbers(table, columns, name)
+    if (values != values[:1]).any():
+        raise ValueError(f"{name}: flops_1 to {columns[-1]} differ from row to row; give each exit one number")
+    return {"flops": values[:1].ravel()}
+
+
+def _exits(numbers: set[int], zero: str, name: str) -> range:
+    """The exits from 1 to the largest number; ValueError for an exit 0, whose column would be ``zero``."""
+    if 0 in numbers:
+        raise ValueError(f"{name} has a column of exit 0, such as {zero!r}; exits count from 1: rename its columns")
+    return range(1, max(numbers) + 1)
+
+
+def _check_columns(table: Any, columns: Iterable[str], name: str) -> None:
+    there = set(table.columns)
+    absent = next((column for column in columns if column not in there), None)
+    if absent:
+        raise ValueError(f"{name} has no column {absent!r} (it has {some(table.columns)}); add it")
+
+
+def _numbers(table: Any, columns: Sequence[str], name: str) -> Array:
+    """(B, n) float64 of these columns."""
+    for column in columns:
+        for row, text in enumerate(table[column]):
+            if not NUMBER.fullmatch(text.strip()):
+                raise ValueError(
+                    f"{name}, row {row + 1}, column {column}: {short(text)} is not a number; write a number"
+                )
+    return np.asarray(table[list(columns)].to_numpy(), dtype=np.float64)
+
+
+def _names_or_numbers(table: Any) -> Array:
+    """(B, n) of these columns: numbers if every value of all of them is a whole number, else texts."""
+    texts = [text.strip() for row in table.to_numpy().tolist() for text in row]
+    numbers = [whole_number(text) for text in texts]
+    return np.array(texts if None in numbers else numbers).reshape(table.shape)
+
+
+def some(names: Any) -> str:
+    """The first `LISTED` names, for a message.
+
+    Example:
+        >>> some(["cat", "dog"])
+        'cat, dog'
+    """
+    listed = [short(str(name))[1:-1] for name in names]
+    more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
+    return ", ".join(listed[:LISTED]) + more or "nothing"
+
+
+# Scores of any model in one file → an exit record.
 
 MOST_UNPACKED = 2**29  # bytes of all arrays of an NPZ file, 512 MiB
 MOST_ARRAYS = 1000  # in an NPZ file
@@ -331,3 +433,156 @@ def _meta(
         reference_flops=float(given[0]),
         model=texts.get("model", "unknown"),
     )
+
+
+# Images that belong to the rows of scores: a folder of images, or a CSV file of paths, one per row.
+
+
+def image_list(place: str | Path, n_rows: int) -> ImageFiles:
+    """The images of ``n_rows`` rows of scores, in order.
+
+    Args:
+        place: a folder, whose images are taken sorted by path, subfolders included; or a CSV file with one path per
+            row, relative to its folder or absolute. With a first row of column names its column ``path`` is taken.
+
+    Raises:
+        FileNotFoundError: no such folder or file, or images are missing.
+        ValueError: another number of images than rows, a file that is no image, or another kind of file.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for i in range(2):
+        ...         Image.new("L", (4, 4), 100 * i).save(f"{folder}/{i}.png")
+        ...     image_list(folder, 2)[1].shape
+        (4, 4, 3)
+    """
+    place = Path(place)
+    if place.is_dir():
+        paths = images_in(place)
+        if not paths:
+            raise ValueError(f"{place} has no images ({', '.join(sorted(image_suffixes()))}); give another folder")
+    elif place.suffix.lower() == ".csv":
+        paths = _paths(place)
+    elif place.exists():
+        raise ValueError(f"{place} must be a folder of images, or a CSV file of paths")
+    else:
+        raise FileNotFoundError(f"no folder or file {place}; correct the path")
+    if len(paths) != n_rows:
+        raise ValueError(f"{place} has {len(paths):,} images for {n_rows:,} rows of scores; give one image per row")
+    if absent := [path for path in paths if not path.exists()]:
+        raise FileNotFoundError(
+            f"{place}: {len(absent):,} of {n_rows:,} images are missing, first {absent[0]}; correct the paths"
+        )
+    _check_headers(place, paths)
+    return ImageFiles(paths)
+
+
+def _paths(file: Path) -> list[Path]:
+    rows = [row for row in csv_rows(file) if row]
+    named = bool(rows) and "path" in map(folded, rows[0])
+    column = columns_by_name(rows[0], str(file))["path"] if named else 0
+    listed = rows[1:] if named else rows
+    if short := next((i for i, row in enumerate(listed, 1) if len(row) <= column or not row[column].strip()), None):
+        raise ValueError(f"{file}: row {short} has no path; write one path per row")
+    return [file.parent / row[column].strip() for row in listed]
+
+
+def _check_headers(place: Path, paths: list[Path]) -> None:
+    bad: list[str] = []
+    for path in paths:
+        try:
+            with read_errors(path), path.open("rb") as stream, opened(stream, known_formats()):
+                pass
+        except (OSError, ValueError) as error:
+            bad.append(str(error))
+    if bad:
+        count = f"{len(bad):,} of {len(paths):,} files are no images, first "
+        raise ValueError(f"{place}: {count}{bad[0]}; replace them")
+
+
+# Answers of any early-exit model, batch by batch → an exit record.
+
+
+def record_logits(
+    batches: Iterable[tuple[Any, Any]],
+    *,
+    flops: Sequence[float],
+    reference_flops: float | None = None,
+    class_names: Sequence[str] = (),
+    data: str = "my-data",
+    split: str = "test",
+    model: str = "unknown",
+    exit_blocks: Sequence[int] = (),
+    keep_logits: bool = True,
+) -> ExitRecord:
+    """The record of an early-exit model's logits: predictions, confidences, entropies and margins of every exit.
+
+    Args:
+        batches: pairs of logits and labels. Logits are (b, K, C), or K arrays (b, C), one per exit, the first exit
+            first; torch tensors on any device, numpy arrays or lists. Labels are (b,), numbers from 0.
+        flops: (K,) FLOPs of an image that exits at each exit, everything that ran counted: `models.exit_flops`.
+        reference_flops: of the plain model with one exit; by default those of the last exit.
+        class_names: C names; by default the numbers. data, split, model: names, for the record.
+        exit_blocks: (K,) blocks that the exits follow, counted from 1; by default 1 to K.
+        keep_logits: temperatures, Brier score, likelihood and scores that are not stored need them.
+
+    Raises:
+        ValueError: no batches, shapes that differ, NaN or infinite logits, labels that are no classes, or FLOPs that do
+            not rise.
+
+    Example:
+        >>> batches = [([[[2.0, 0.0], [3.0, 0.0]], [[1.0, 0.0], [0.0, 2.0]]], [0, 1])]
+        >>> record = record_logits(batches, flops=(1e9, 2e9), class_names=("cat", "dog"))
+        >>> record.n_images, record.n_exits, record.correct.mean(axis=0).tolist()
+        (2, 2, [0.5, 1.0])
+        >>> record.save("my-records/test")  # doctest: +SKIP
+    """
+    parts, labels = list[dict[str, Array]](), list[Array]()
+    for number, (given, targets) in enumerate(batches, start=1):
+        name = f"batch {number}"
+        logits, found = _logits(given, name), _as_array(targets)
+        if found.shape != logits.shape[:1]:
+            raise ValueError(f"{name}: labels of shape {found.shape} for logits of {len(logits)} images; give one each")
+        if parts and logits.shape[1:] != parts[0]["logits"].shape[1:]:
+            raise ValueError(f"{name}: logits {logits.shape} must have the exits and classes of the batches before")
+        parts.append(values_of(logits, name))
+        labels.append(found)
+    if not parts:
+        raise ValueError("no batches to record; an iterator that was read before is empty")
+    refuse_probabilities([part["logits"] for part in parts], "the batches")
+    values = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    facts: dict[str, Any] = {
+        "class_names": tuple(class_names),
+        "exit_blocks": exit_blocks,
+        "data": data,
+        "model": model,
+    }
+    facts |= {"reference_flops": reference_flops, "labels": np.concatenate(labels), "logits": values["logits"]}
+    if not keep_logits:
+        del values["logits"]
+    given_facts = {key: np.asarray(value) for key, value in facts.items() if value is not None and np.size(value)}
+    return record_of(given_facts, values, "the batches", tuple(map(float, flops)), split)
+
+
+def _logits(given: Any, name: str) -> Array:
+    """Logits (b, K, C), float32; a sequence of K arrays (b, C) is stacked."""
+    if isinstance(given, list | tuple) and len(given) and all(hasattr(one, "shape") for one in given):
+        exits = [_as_array(one) for one in given]
+        if len({one.shape for one in exits}) > 1:
+            raise ValueError(f"{name}: exits with logits of shapes {[one.shape for one in exits]}; all must be equal")
+        logits = np.stack(exits, axis=1)
+    else:
+        logits = _as_array(given)
+    if logits.ndim != 3 or not logits.size:
+        raise ValueError(f"{name}: logits have shape {logits.shape}; they must be (images, exits, classes)")
+    return logits
+
+
+def _as_array(given: Any) -> Array:
+    """A numpy array; a torch tensor of any device and type becomes one without an import of torch."""
+    if hasattr(given, "detach"):
+        given = given.detach().cpu()
+        given = given.float() if given.is_floating_point() else given
+    return np.asarray(given)

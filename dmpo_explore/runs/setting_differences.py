@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..config import OPTIONS, Config, LiveOptions, ModelConfig
-from ..utils.open_options import stored_as
-from ..utils.options import Option, options_of
-from .history import finished_epochs
+from ..utils.options import Option, options_of, stored_as
 from .run import Run
+from .run_files import finished_epochs
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,8 +9,8 @@ from os.path import lexists
 from pathlib import Path
 
 from ..records.writer import clear_recorded
+from ..utils.files import clear_leftovers, settle
 from ..utils.registry import unknown
-from ..utils.replacing import clear_leftovers, settle
 from .hub import PREFIX, download_run
 from .run import Run
 from .run_files import RUN_NAME

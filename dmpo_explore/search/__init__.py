@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
-    from .domains import Choice as Choice
-    from .domains import Range as Range
     from .goal import Goal as Goal
+    from .goal import LearningCurve as LearningCurve
     from .goal import hypervolume as hypervolume
     from .goal import non_dominated as non_dominated
     from .goal import operating_points as operating_points
-    from .learning_curves import LearningCurve as LearningCurve
     from .samplers import SAMPLERS as SAMPLERS
     from .samplers import SamplerConfig as SamplerConfig
     from .search_run import SearchStep as SearchStep
     from .search_run import run_search as run_search
+    from .space import Choice as Choice
+    from .space import Range as Range
     from .space import SearchSpace as SearchSpace
     from .space import default_space as default_space
     from .space import read_space as read_space

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from .. import joints
 from ..joints import SamplerKind
-from ..utils.extras import extra_imports
-from ..utils.open_options import OpenPart, open_part
-from ..utils.options import check_options, option
+from ..utils.lazy import extra_imports
+from ..utils.options import OpenPart, check_options, open_part, option
 from ..utils.registry import lookup
 
 if TYPE_CHECKING:
-    from .goal import Goal
-    from .learning_curves import LearningCurve
+    from .goal import Goal, LearningCurve
     from .space import SearchSpace
 
 

@@ -16,8 +16,6 @@ from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
     from .checkpoint import read_checkpoint as read_checkpoint
-    from .class_balance import BalancedSampler as BalancedSampler
-    from .class_balance import class_weights as class_weights
     from .kinds import TRAINING_PARTS as TRAINING_PARTS
     from .kinds import PartKind as PartKind
     from .kinds import PartSetup as PartSetup
@@ -25,15 +23,17 @@ if TYPE_CHECKING:
     from .loop import Validation as Validation
     from .loop import fit as fit
     from .losses import COUPLINGS as COUPLINGS
+    from .losses import BalancedSampler as BalancedSampler
+    from .losses import class_weights as class_weights
     from .losses import distillation as distillation
     from .losses import exit_losses as exit_losses
     from .losses import weighted_loss as weighted_loss
     from .optimizer import make_optimizer as make_optimizer
+    from .part_options import RECIPES as RECIPES
+    from .part_options import with_recipe as with_recipe
     from .parts import Batch as Batch
     from .parts import TrainingContext as TrainingContext
     from .parts import TrainingPart as TrainingPart
-    from .recipes import RECIPES as RECIPES
-    from .recipes import with_recipe as with_recipe
     from .schedules import END as END
     from .schedules import SCHEDULES as SCHEDULES
     from .schedules import START as START

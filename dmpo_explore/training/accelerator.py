@@ -16,11 +16,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..config import TrainingConfig
 from ..inference.torch_engine import fast_precision
-from ..inference.torch_processes import LONGEST_WAIT
-from ..models.prepared import plain_products
+from ..inference.torch_recording import LONGEST_WAIT
+from ..models.predictors import plain_products
 from ..runs.torch_model import find_device
-from ..utils.abbreviate import few
 from ..utils.registry import unknown
+from ..utils.texts import few
 
 SHORT = 101  # tokens up to which plain attention trains at least as fast on a CPU (measured, bfloat16, AVX-512)
 

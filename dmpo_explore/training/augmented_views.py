@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import one_hot
 
 from ..config import Config
-from ..data.torch_views import Views
+from ..data.torch_loaders import Views
 from ..utils.typing import Ints
 from .part_options import AugmentationOptions, TeacherOptions, n_views
 from .parts import Batch, TrainingPart

@@ -32,11 +32,10 @@ from ..models.flops import config_flops
 from ..models.predictors import CovariancePredictor
 from ..runs.score_files import record_of, values_of
 from ..runs.torch_model import find_device
-from ..utils.progress import Progress
-from ..utils.torch_seeding import seeded
-from ..utils.typing import Array, Floats, Ints
+from ..utils.torch_tools import seeded
+from ..utils.typing import Array, Floats, Ints, Progress
+from .loop import spread
 from .train_data import groups_of, rows_to_hold
-from .validator import spread
 
 IMAGES = 3000  # that are read by default
 BLOCKS = 12  # that are probed at most

@@ -23,8 +23,8 @@ from ..inference.torch_engine import autocast, eval_mode
 from ..inference.torch_recording import NotFiniteError, recording_loader
 from ..models.dmpo import DMPO
 from ..utils.typing import Floats, Ints
+from .loop import diverged
 from .parts import TrainingContext, TrainingPart
-from .validator import diverged
 
 
 class FittedEarlierExits(TrainingPart):

@@ -17,9 +17,9 @@ from .part_options import AugmentationOptions, SecondPhaseOptions, TeacherOption
 if TYPE_CHECKING:
     from ..config import Config
     from ..data.image_set import ImageSet
-    from ..data.torch_views import Views
+    from ..data.torch_loaders import Views
     from ..models.dmpo import DMPO
-    from ..utils.progress import Progress
+    from ..utils.typing import Progress
     from .parts import TrainingPart
     from .teacher import Teacher
 
@@ -98,7 +98,7 @@ class PartKind:
 
 
 def _class_balance(setup: PartSetup) -> TrainingPart | None:
-    from .class_balance import ClassBalance
+    from .losses import ClassBalance
 
     settings = setup.config.training
     return None if settings.class_balance == "none" else ClassBalance(setup.images, settings)
@@ -124,7 +124,7 @@ def _augmented_views(setup: PartSetup) -> TrainingPart | None:
 def _taught_exits(setup: PartSetup) -> TrainingPart | None:
     if setup.teacher is None or setup.views is None:
         return None
-    from .taught_exits import make_taught_exits
+    from .teacher import make_taught_exits
 
     return make_taught_exits(
         setup.images, setup.unlabelled, setup.teacher, setup.model.preprocess, setup.config.training, setup.views,
@@ -155,14 +155,14 @@ def _augmented(config: Config) -> str:
 
 
 def _second_phase(setup: PartSetup) -> TrainingPart | None:
-    from .second_phase import SecondPhase
+    from .optimizer import SecondPhase
 
     return SecondPhase() if setup.config.training.part(SecondPhaseOptions).schedule_rate == "full" else None
 
 
 def _check_second_phase(config: Config) -> None:
     if config.training.part(SecondPhaseOptions).schedule_rate == "full":
-        from .second_phase import second_phase
+        from .optimizer import second_phase
 
         exits = config.model.exits
         blocks = range(1, exits + 1) if isinstance(exits, int) else exits

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
-from ..utils.abbreviate import short
-from ..utils.options import check_options, option
-
-OWN_TEACHER = "own"
+from ..config import OPTIONS, Config, TrainingConfig
+from ..utils.options import check_options, option, options_of
+from ..utils.registry import lookup
+from ..utils.texts import short
 
 if TYPE_CHECKING:
     from ..config import TrainingConfig
+
+OWN_TEACHER = "own"
 
 
 @dataclass(frozen=True)
@@ -96,3 +99,114 @@ class SecondPhaseOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
+
+
+# Own teacher: the full model of a training, which is trained before it, as the run NAME-teacher; imports no torch.
+
+OF_TEACHER = (  # options of a training that its own teacher has too
+    "batch_size", "accumulation", "label_smoothing", "flip", "precision", "frozen_precision", "seed", "workers",
+    "validation_size", "class_balance", "balance_beta",
+)  # fmt: skip
+
+
+def own_teacher(config: Config) -> Config:
+    """The config of an own teacher: the full model of a training, on its labelled images.
+
+    It has the run's backbone and tuning, one exit, and the default options of a training but for ``OF_TEACHER``: no
+    crops or mixed views, and the default learning rates.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> config = dx.Config(training=dx.TrainingConfig(epochs=24, teacher="own", teacher_size=98))
+        >>> found = own_teacher(config)
+        >>> found.model.image_size, found.model.exits, found.training.epochs, found.training.teacher
+        (98, 1, 6, '')
+    """
+    options, settings = config.training.part(TeacherOptions), config.training
+    kept = {name: getattr(settings, name) for name in OF_TEACHER}
+    model = replace(config.model, exits=1, image_size=options.teacher_size or config.model.image_size)
+    data = replace(config.data, unlabelled=None)
+    return Config(data, model, TrainingConfig(epochs=options.teacher_epochs, **kept))
+
+
+def has_own_teacher(config: Config) -> bool:
+    """Whether a config asks for a teacher that is trained first."""
+    return config.training.part(TeacherOptions).teacher == OWN_TEACHER
+
+
+def without_teacher(config: Config) -> Config:
+    """The same config without a teacher, and without the images that it alone would answer."""
+    alone = {f"training.{name}": option.default for name, option in options_of(TeacherOptions).items()}
+    return config.updated(alone | {"data.unlabelled": None})
+
+
+def teacher_name(name: str) -> str:
+    """The name of the own teacher of run ``name``."""
+    return f"{name}-teacher"
+
+
+def with_own_teacher(config: Config, name: str) -> Config:
+    """The config of run ``name`` with its own teacher by name, where it has one."""
+    return config.updated({"training.teacher": teacher_name(name)}) if has_own_teacher(config) else config
+
+
+# Recipes: options of a training that were chosen together, under one name; imports no torch.
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Options that were chosen together.
+
+    Args:
+        about: what images it is for, and what chose it; a sentence. options: ``part.name`` → value, as JSON has it.
+        blocks: of the backbone that its exits were chosen for.
+    """
+
+    about: str
+    options: Mapping[str, Any]
+    blocks: int
+
+    def arguments(self) -> str:
+        """Its options as they are typed.
+
+        Example:
+            >>> RECIPES["photographs"].arguments()
+            '--image-size 84 --exits 3,4,5,6,8,12 --epochs 24 --tuning-lr 0.0005 --label-smoothing 0.1 \
+--crop-scale 0.7 --augment light --teacher own --teacher-size 98'
+        """
+        return " ".join(text for key, value in self.options.items() for text in OPTIONS[key].arguments(value))
+
+
+RECIPES = {
+    "photographs": Recipe(
+        "For photographs; chosen on validation images of Caltech-101 and of groceries: mild crops, many epochs at a "
+        "quarter of the trunk's rate, and a teacher, the full model, which is trained first.",
+        {
+            "model.image_size": 84,
+            "model.exits": [3, 4, 5, 6, 8, 12],
+            "training.epochs": 24,
+            "training.tuning_lr": 5e-4,
+            "training.label_smoothing": 0.1,
+            "training.crop_scale": 0.7,
+            "training.augment": "light",
+            "training.teacher": "own",
+            "training.teacher_size": 98,
+        },
+        blocks=12,
+    ),
+}
+
+
+def with_recipe(name: str, base: Config) -> Config:
+    """``base`` with the options of a recipe; ValueError for an unknown name.
+
+    Example:
+        >>> with_recipe("photographs", Config()).model.exits
+        (3, 4, 5, 6, 8, 12)
+    """
+    return base.updated(lookup(RECIPES, name, "recipe").options)
+
+
+def described_recipes() -> str:
+    """All recipes as a Markdown list."""
+    return "\n\n".join(f"- `{name}`: `{recipe.arguments()}`. {recipe.about}" for name, recipe in RECIPES.items())

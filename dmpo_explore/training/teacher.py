@@ -1,38 +1,137 @@
-"""Teacher: a finished run whose answers the exits of another training learn (Beyer et al. 2022, arXiv 2106.05237).
+"""Answers of a teacher to numbered views of a training's images, computed once and kept in the user's cache.
 
-In: the options of a training, its classes, and the manifest of its images. Out: `Teacher`, which answers batches of
-images with one of its exits. It is refused if it is missing, not finished, has other classes, if it or a teacher of its
-own was trained on images that are in val, calibration or test of the new run, or if its epoch was chosen on images that
-are in calibration or test. Ours: an early-exit run may teach, by its last exit or another one.
+In: everything that they depend on, as JSON values. Out: an array (n, C) float16 for each view. A view is a file that is
+written whole or not at all, so that a stopped computation continues; its name ends with a hash of its answers, which is
+verified once, when it is first read. The folder's name is a hash of what they depend on: other weights, images, views
+or versions of the libraries have another folder. It may be deleted at any time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..config import Config, DataConfig, Preprocess
+from ..config import Config, DataConfig, Preprocess, TrainingConfig
 from ..data.image_data import ImageData
+from ..data.image_set import ImageSet
 from ..data.images import open_data
 from ..data.manifest import Manifest
+from ..data.torch_loaders import AREA, MIXED, STRENGTHS, Views, make_loader
 from ..inference.torch_engine import autocast
+from ..inference.torch_recording import RECORD_BATCH, Processes
 from ..models.dmpo import DMPO
-from ..runs.history import finished_epochs
 from ..runs.run import Run
+from ..runs.run_files import WEIGHTS, backbone_sha256, finished_epochs, read_weights_meta
 from ..runs.store import address, load_run
 from ..runs.torch_model import preprocess_of
-from ..runs.weights_file import WEIGHTS, backbone_sha256, read_weights_meta
-from ..utils.abbreviate import few
-from ..utils.files import sha256
-from .own_teacher import has_own_teacher
-from .part_options import TeacherOptions
+from ..utils.files import atomic_file, cache_dir, require_free, sha256, write_json
+from ..utils.texts import few
+from ..utils.typing import Progress
+from .losses import divergence, label_losses
+from .part_options import AugmentationOptions, TeacherOptions, has_own_teacher
+from .parts import Batch, TrainingContext, TrainingPart
+
+FORMAT = 2
+Answers = NDArray[np.float16]
+Answer = Callable[[int, Callable[[int], None]], Answers]  # view, what to call with the number of images done → (n, C)
+
+
+class KeptAnswers:
+    """The answers to some views of n images.
+
+    Args:
+        facts: what they depend on. shape: (n, C). kept: False: in memory only.
+
+    Attributes:
+        folder: where they are kept.
+    """
+
+    def __init__(self, facts: Mapping[str, Any], shape: tuple[int, int], *, kept: bool = True) -> None:
+        self.facts, self.shape, self.kept = {"format": FORMAT, "shape": shape, **facts}, shape, kept
+        key = hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()
+        self.folder: Path = cache_dir() / "teacher-answers" / key[:32]
+        self.found: dict[int, Answers] = {}  # those of the files are mapped, not in memory
+
+    def complete(
+        self, numbers: Collection[int], answer: Answer, processes: Processes, progress: Progress | None = None
+    ) -> None:
+        """Compute the views that are missing, each in one of the processes; return once all are there.
+
+        Args:
+            progress: called with (answers done, answers in all), of this process.
+
+        Raises:
+            OSError: the disk has no space for them.
+        """
+        missing = [number for number in numbers if self._read(number) is None]
+        processes.wait()  # no process writes before all have looked
+        self._compute(processes.share(missing) if self.kept else missing, answer, progress)
+        processes.wait()
+        self._compute([number for number in missing if self._read(number) is None], answer)  # of another machine
+
+    def view(self, number: int) -> Answers:
+        """(n, C) of one view that is complete."""
+        found = self._read(number)
+        if found is None:
+            raise FileNotFoundError(
+                f"view {number} in {self.folder} was removed or damaged while it was used; resume the training"
+            )
+        return found
+
+    def _compute(self, numbers: Collection[int], answer: Answer, progress: Progress | None = None) -> None:
+        n, C = self.shape
+        if self.kept and numbers:
+            require_free(self.folder, 2 * n * C * len(numbers), "what a teacher answered")
+            write_json(self.folder / "facts.json", self.facts)
+        for i, number in enumerate(numbers):
+
+            def report(done: int, before: int = i * n) -> None:
+                if progress:
+                    progress(before + done, len(numbers) * n)
+
+            found = answer(number, report)
+            if not self.kept:
+                self.found[number] = found
+                continue
+            path = self.folder / f"{_stem(number)}{_digest(found)}.npy"
+            with atomic_file(path) as temporary, temporary.open("wb") as stream:
+                np.save(stream, found, allow_pickle=False)
+
+    def _read(self, number: int) -> Answers | None:
+        """A view; None where it is missing or damaged."""
+        if number in self.found or not self.kept:
+            return self.found.get(number)
+        for path in sorted(self.folder.glob(f"{_stem(number)}*.npy")):
+            try:
+                found = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError, EOFError):
+                continue
+            if found.dtype == np.float16 and found.shape == self.shape and path.stem == _stem(number) + _digest(found):
+                self.found[number] = found
+        return self.found.get(number)
+
+
+def _stem(number: int) -> str:
+    return f"view-{number:03d}-"
+
+
+def _digest(answers: Answers) -> str:
+    return hashlib.sha256(np.ascontiguousarray(answers).data).hexdigest()[:32]
+
+
+# Teacher: a finished run whose answers the exits of another training learn (Beyer et al. 2022, arXiv 2106.05237).
 
 HELD_OUT = ("val", "calibration", "test")
 
@@ -263,3 +362,128 @@ def _contents(data: ImageData, manifest: Manifest | None, split: str) -> dict[st
     rows = images.indices.tolist()
     contents = images.hashes or [f"{data.config.name} {data.origin(split)} {row}" for row in rows]
     return {content: f"image {row}" for content, row in zip(contents, rows, strict=True)}
+
+
+# Exits that learn a teacher's answers to the views that they are trained on, beside the labels.
+
+DRAWN_BY = ("torch", "torchvision", "numpy", "pillow")  # whose versions may change a view
+
+
+class TaughtExits(TrainingPart):
+    """The loss of a teacher's answers.
+
+    Args:
+        answers: of the teacher, by view. of_epoch: epoch counted from 0 → its view's number.
+        answering: device → what answers views that are missing.
+        options: shares and temperature. weights_sha256: of the teacher's weights, which a checkpoint states.
+        unlabelled: images that it answers alone, after those of the training.
+        progress: called with (answers done, answers in all) when a training begins.
+    """
+
+    name = "teacher"
+    alone = True
+
+    def __init__(
+        self, answers: KeptAnswers, of_epoch: Callable[[int], int], answering: Callable[[str], Answer],
+        options: TeacherOptions, weights_sha256: str, unlabelled: Sequence[ImageSet] = (),
+        progress: Progress | None = None,
+    ) -> None:  # fmt: skip
+        self.answers, self.of_epoch, self.answering = answers, of_epoch, answering
+        self.options, self.weights_sha256 = options, weights_sha256
+        self.unlabelled, self.progress = unlabelled, progress
+
+    def sources(self) -> Sequence[ImageSet]:
+        """The unlabelled images."""
+        return self.unlabelled
+
+    def begin(self, context: TrainingContext) -> None:
+        """Reads the shares of the exits."""
+        self.context, self.device = context, context.accelerator.device
+        self.shares = torch.tensor(self.options.shares(context.n_exits), device=self.device)
+
+    def prepare(self) -> None:
+        """The teacher answers what is missing."""
+        numbers = sorted({self.of_epoch(epoch) for epoch in range(self.context.config.epochs)})
+        processes = processes_of(self.context.accelerator)
+        self.answers.complete(numbers, self.answering(str(self.device)), processes, self.progress)
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """The hash of the teacher's weights, which `checked_teacher` compares."""
+        return {"weights_sha256": self.weights_sha256}
+
+    def before_epoch(self, epoch: int) -> None:
+        """The answers to the epoch's view go to the device: n · C numbers of 16 bits."""
+        self.now = torch.from_numpy(self.answers.view(self.of_epoch(epoch)).copy()).to(self.device)
+
+    def views(self, batch: Batch) -> Batch:
+        """The batch with the answers to its images."""
+        return batch._replace(notes={**batch.notes, self.name: self.now[batch.indices].float()})
+
+    def label_losses(self, batch: Batch, outputs: Tensor) -> Tensor:
+        """(b,K) the labels' share."""
+        return (1 - self.shares) * label_losses(outputs, batch, self.context.config)
+
+    def losses(self, batch: Batch, outputs: Tensor) -> Tensor:
+        """(b,K) the teacher's share."""
+        wanted = batch.notes[self.name][:, None].expand_as(outputs)
+        return self.shares * divergence(outputs, wanted, self.options.teacher_temperature)
+
+
+def make_taught_exits(
+    images: ImageSet, unlabelled: ImageSet | None, teacher: Teacher, student: Preprocess, settings: TrainingConfig,
+    views: Views, *, kept: bool = True, progress: Progress | None = None,
+) -> TaughtExits:  # fmt: skip
+    """The part of a training; arguments are those of a `PartSetup`."""
+    further, options = [] if unlabelled is None else [unlabelled], settings.part(TeacherOptions)
+    answers, answering = answers_to([images, *further], teacher, student, settings, views, kept=kept)
+    return TaughtExits(answers, views.of_epoch, answering, options, teacher.weights_sha256, further, progress)
+
+
+def labelled_by_teacher(
+    images: ImageSet, teacher: Teacher, student: Preprocess, settings: TrainingConfig, accelerator: Accelerator, *,
+    kept: bool = True, progress: Progress | None = None,
+) -> ImageSet:  # fmt: skip
+    """Images without labels, each with the class that the teacher finds the likeliest in the whole image."""
+    answers, answering = answers_to([images], teacher, student, settings, None, kept=kept)
+    answers.complete([0], answering(str(accelerator.device)), processes_of(accelerator), progress)
+    return replace(images, labels=answers.view(0).argmax(axis=1).astype(np.int64))
+
+
+def answers_to(
+    sets: Sequence[ImageSet], teacher: Teacher, student: Preprocess, settings: TrainingConfig, views: Views | None, *,
+    kept: bool,
+) -> tuple[KeptAnswers, Callable[[str], Answer]]:  # fmt: skip
+    """A teacher's answers to images, one set after the other, and device → what answers the views that are missing.
+
+    Args:
+        views: of the images; None: each as it is, view 0 alone.
+    """
+    preprocess, (first, *further) = teacher.preprocess(student), sets
+    how: dict[str, Any] = {}
+    if views is not None:
+        augment = settings.part(AugmentationOptions).augment
+        how = {"augment": augment, "flip": settings.flip, "crop_scale": settings.crop_scale}
+    prints = [images.fingerprint for images in sets]
+    facts = {
+        "teacher": teacher.facts(), "images": prints, "precision": settings.precision,
+        "views": {"seed": views and views.seed, "resize": preprocess.resize, "crop_pct": preprocess.crop_pct, **how},
+        "drawn by": {"area": AREA, "strengths": STRENGTHS, "mixed": MIXED} | {name: version(name) for name in DRAWN_BY},
+    }  # fmt: skip
+
+    def answering(device: str) -> Answer:
+        model = cache(lambda: teacher.model(device))  # loaded if a view is missing, and released after the last one
+
+        def answer(number: int, report: Callable[[int], None]) -> Answers:
+            loader = make_loader(first, preprocess, batch_size=RECORD_BATCH, workers=settings.workers, further=further,
+                                 views=views and views.at(number), **how)  # fmt: skip
+            return teacher.answer(model(), loader, settings.precision, report)
+
+        return answer
+
+    shape = sum(map(len, sets)), len(first.class_names)
+    return KeptAnswers(facts, shape, kept=kept and all(prints)), answering  # unhashed files have no fingerprint
+
+
+def processes_of(accelerator: Accelerator) -> Processes:
+    """The processes of a training."""
+    return Processes(str(accelerator.device), accelerator.process_index, accelerator.num_processes)

@@ -22,39 +22,41 @@ from torch.utils.data import DataLoader
 from ..config import OPTIONS, Config, TrainingConfig
 from ..data.check import check_data
 from ..data.image_set import ImageSet
-from ..data.images import open_data
+from ..data.images import load_images, open_data
 from ..data.manifest import make_manifest
-from ..data.torch_loaders import make_loader
-from ..data.torch_views import Views
+from ..data.torch_loaders import Views, make_loader
 from ..data.unlabelled import UNLABELLED
 from ..inference.torch_engine import fast_precision
 from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference
 from ..models.flops import ModelFlops, config_flops, measure_flops
-from ..runs.history import CHECKPOINT, checkpoint_epoch
-from ..runs.other_data import short_name
 from ..runs.run import Run
 from ..runs.run_data import located
+from ..runs.run_files import CHECKPOINT, checkpoint_epoch, short_name
 from ..runs.store import clear_runs, load_run, new_run_path, runs_root
-from ..runs.torch_model import find_device
-from ..runs.torch_weights import require_same_frozen
+from ..runs.torch_model import find_device, require_same_frozen
 from ..utils.processes import n_processes
-from ..utils.progress import Progress
 from ..utils.registry import lookup
-from ..utils.typing import Array
+from ..utils.torch_tools import seeded
+from ..utils.typing import Array, Progress
 from .accelerator import check_trackers, make_accelerator
 from .augmented_views import make_views
 from .checkpoint import WORKERS_END, RunWriter, held_run, is_finished, read_checkpoint, require_room, unfinished
 from .kinds import TRAINING_PARTS, PartSetup, make_parts
-from .loop import EpochResult, StepHook, fit
+from .loop import EpochResult, StepHook, Validator, fit, spread
 from .losses import COUPLINGS
-from .own_teacher import has_own_teacher, own_teacher, teacher_name, with_own_teacher, without_teacher
-from .part_options import AugmentationOptions, TeacherOptions
+from .part_options import (
+    AugmentationOptions,
+    TeacherOptions,
+    has_own_teacher,
+    own_teacher,
+    teacher_name,
+    with_own_teacher,
+    without_teacher,
+)
 from .parts import TrainingPart
-from .refusal import refusal
 from .schedules import SCHEDULES
-from .taught_exits import TaughtExits, labelled_by_teacher
-from .teacher import checked_teacher, require_another, with_teacher_address
+from .teacher import TaughtExits, checked_teacher, labelled_by_teacher, require_another, with_teacher_address
 from .train_data import (
     SHARE,
     DataHook,
@@ -64,7 +66,6 @@ from .train_data import (
     training_images,
     wants_held_out,
 )
-from .validator import Validator, spread
 
 # errors of settings that cannot be trained, or not on this machine
 UNTRAINABLE = (ValueError, FloatingPointError, torch.OutOfMemoryError, MemoryError)
@@ -413,3 +414,21 @@ def _differs(before: Config, config: Config) -> str:
     """Names of the options that differ, the number of epochs aside."""
     keys = (key for key in OPTIONS if key != "training.epochs")
     return ", ".join(key for key in keys if before.get(key) != config.get(key))
+
+
+def refusal(config: Config) -> str:
+    """Why a model of this config cannot be built or trained; empty if it can. Weights are random, and nothing is read.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> refusal(dx.Config(model=dx.ModelConfig("resnet10t", "random", 32, exits=2, tuning="vpt")))
+        "tuning='vpt' ..."
+    """
+    images = load_images("digits", "train")  # parts look at their classes at most
+    try:
+        with seeded(0):
+            model = build_model(replace(config.model, weights="random"), len(images.class_names))
+            make_parts(PartSetup(config, model, images, images, keeps=False))
+    except ValueError as error:
+        return str(error)
+    return ""

@@ -21,8 +21,7 @@ from ..pretrained.weights import is_hub
 from ..runs.ready import fetch_backbone, place_finding, start_findings
 from ..runs.run import Run
 from ..runs.run_data import check_classes, check_images, check_unlabelled
-from ..utils.progress import Progress
-from ..utils.typing import Array, Ints
+from ..utils.typing import Array, Ints, Progress
 from .kinds import TRAINING_PARTS
 
 DataHook = Callable[[Manifest], None]

@@ -1,25 +1,197 @@
-"""Atomic files and folders, JSON, SHA-256, and the cache folder.
+"""Disks: flushing of files, and the error of a full disk.
 
-A file or folder is written under a temporary name in the same folder, flushed to the disk and renamed, so that it is
-whole or absent, also after a kill or a power cut. `replacing` describes how folders are replaced on each system.
+`flush` returns once a file or folder would survive a power cut, as far as the system's fsync goes (macOS's leaves the
+drive's own cache out; Windows has none for folders). `full_disk_named` turns the different errors of libraries on a
+full disk into a `DiskFullError`.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
+import secrets
+import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import platformdirs
 
-from .disk import flush, flush_names, full_disk_named
-from .reading import check_regular, read_text
-from .replacing import replace_folder, staged
+from .texts import check_regular, read_text
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+FULL_TEXT = re.compile(r"no space left|disk is full|storagefull|quota ?exceeded", re.IGNORECASE)
+NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EISDIR}
+PROBE = 2**20  # bytes; a library that fails although so many still fit has another reason
+
+
+class DiskFullError(OSError):
+    """Not enough disk space for a file; the message names it and its disk.
+
+    Example:
+        >>> str(DiskFullError(Path("/runs/first/checkpoint.pt")))
+        'the disk ... is full: /runs/first/checkpoint.pt was not written; make room and repeat the command'
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"the disk {_disk(path)} is full: {path} was not written; make room and repeat the command")
+        self.errno, self.path = errno.ENOSPC, path
+
+
+@contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Context in which any library's error of a full disk becomes a `DiskFullError` that names ``path``.
+
+    Some libraries do not report why a write failed (torch: RuntimeError, numpy: OSError without a number). Then writing
+    one more MiB beside ``path`` is tried, while the disk is still full.
+
+    Example:
+        >>> with full_disk_named(Path("a.csv")):
+        ...     raise OSError(errno.ENOSPC, "No space left on device")
+        Traceback (most recent call last):
+        dmpo_explore.utils.files.DiskFullError: the disk ... is full: a.csv was not written; ...
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, DiskFullError) and error.path == path:
+            raise
+        unsaid = isinstance(error, RuntimeError) or (isinstance(error, OSError) and error.errno is None)
+        if is_full_disk(error) or (unsaid and not _has_room(path.parent)):
+            raise DiskFullError(path) from error
+        raise
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether an error, or one that caused it, reports a full disk.
+
+    Example:
+        >>> is_full_disk(OSError(errno.ENOSPC, "No space left on device")), is_full_disk(ValueError("no"))
+        (True, False)
+    """
+    return full_disk_cause(error) is not None
+
+
+def full_disk_cause(error: BaseException) -> BaseException | None:
+    """The error itself, or the first that caused it, that reports a full disk; None if none does.
+
+    Example:
+        >>> try:
+        ...     try:
+        ...         raise OSError(errno.ENOSPC, "No space left on device")
+        ...     except OSError:
+        ...         raise RuntimeError("not written")
+        ... except RuntimeError as error:
+        ...     print(full_disk_cause(error))
+        [Errno 28] No space left on device
+    """
+    full = (e for e in _causes(error) if getattr(e, "errno", None) in FULL or FULL_TEXT.search(str(e)))
+    return next(full, None)
+
+
+def flush(path: Path) -> None:
+    """Flush a file, or a folder with its content, to the disk."""
+    if not path.is_dir():
+        _fsync(path, os.O_RDWR)  # Windows flushes what may be written only
+        return
+    for folder, _, names in os.walk(path, topdown=False):
+        for name in names:
+            flush(Path(folder, name))
+        flush_names(Path(folder))
+
+
+def flush_names(folder: Path) -> None:
+    """Flush a folder's list of names to the disk after a rename; no effect where the system cannot."""
+    if os.name == "nt":
+        return
+    try:
+        _fsync(folder, os.O_RDONLY)
+    except OSError as error:
+        if error.errno not in NO_FOLDER_SYNC:
+            raise
+
+
+def _fsync(path: Path, mode: int) -> None:
+    handle = os.open(path, mode)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_error(folder: Path) -> OSError | None:
+    """Why no file of 1 MiB can be written into a folder, or into its nearest existing parent; None if one can.
+
+    Example:
+        >>> write_error(Path(tempfile.mkdtemp()) / "new") is None
+        True
+    """
+    return _probed(_existing(folder))
+
+
+def require_free(folder: Path, needed: int, what: str) -> None:
+    """Raise OSError (ENOSPC) unless ``needed`` bytes are free where ``folder`` is or will be; ``what`` needs them.
+
+    Example:
+        >>> require_free(Path(), 10**18, "a picture of everything")
+        Traceback (most recent call last):
+        OSError: ... a picture of everything needs about 1e+09 GB and ... GB are free; make room: ...
+    """
+    free = shutil.disk_usage(_existing(folder)).free
+    if needed > free:
+        sizes = f"{what} needs about {needed / 1e9:.2g} GB and {free / 1e9:.2g} GB are free; make room"
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {sizes}", str(_existing(folder)))
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or its nearest existing parent."""
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return place
+
+
+def _has_room(folder: Path) -> bool:
+    error = _probed(folder)
+    return error is None or error.errno not in FULL
+
+
+def _probed(folder: Path) -> OSError | None:
+    try:
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            stream.write(bytes(PROBE))
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        return error
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _disk(path: Path) -> Path:
+    """The mount point of a path."""
+    place = path.absolute()
+    while not os.path.ismount(place) and place != place.parent:
+        place = place.parent
+    return place
+
+
+# Atomic files and folders, JSON, SHA-256, and the cache folder.
 
 
 @contextmanager
@@ -159,3 +331,175 @@ def cache_dir() -> Path:
         return Path(own).expanduser() if own else Path(platformdirs.user_cache_dir("dmpo-explore", appauthor=False))
     except RuntimeError:
         raise OSError("no home folder for the cache: set DMPO_EXPLORE_CACHE to an absolute path of a folder") from None
+
+
+# Folders replaced as a whole: never absent or mixed for a reader, without leftovers of a killed writer.
+
+T = TypeVar("T")
+WAIT = 2.0  # seconds for a writer between its two renames
+UNKNOWN = 3600.0  # seconds after which a temporary file without a lock, as earlier versions wrote it, is left over
+LEFTOVER = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\.(?:part|old|lock)")
+
+
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """A free temporary name beside ``path``, locked while it is in use; anything there afterwards is removed.
+
+    What killed writers of ``path`` left is removed before.
+    """
+    from filelock import FileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    clear_leftovers(path.parent, path.name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    lock = FileLock(temporary.with_suffix(".lock"))
+    with suppress(NotImplementedError):  # a file system without locks
+        lock.acquire()
+    try:
+        yield temporary
+    finally:
+        remove(temporary)
+        lock.release()
+        with suppress(OSError):
+            temporary.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def replace_folder(temporary: Path, path: Path) -> None:
+    """Put the folder ``temporary`` at ``path``; the folder that was there is removed afterwards.
+
+    Raises:
+        OSError: ``path`` stays as it was.
+    """
+    if not path.exists():
+        os.replace(temporary, path)
+        return
+    if exchange(temporary, path):
+        return  # the old folder is now the temporary one
+    old = temporary.with_suffix(".old")
+    try:
+        os.replace(path, old)
+        os.replace(temporary, path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        raise
+    remove(old)
+
+
+def exchange(a: Path, b: Path) -> bool:
+    """Let two folders change places in one step; False, without a change, if the system cannot."""
+    import ctypes
+
+    try:
+        system = ctypes.CDLL(None, use_errno=True)
+        if sys.platform == "darwin":
+            return bool(system.renamex_np(os.fsencode(a), os.fsencode(b), 2) == 0)  # RENAME_SWAP
+        here = -100  # AT_FDCWD
+        return bool(system.renameat2(here, os.fsencode(a), here, os.fsencode(b), 2) == 0)  # RENAME_EXCHANGE
+    except (AttributeError, OSError, TypeError):  # no such call, or no such library
+        return False
+
+
+def read_whole(path: Path, read: Callable[[Path], T]) -> T:
+    """``read(path)`` of a folder that may be replaced meanwhile, repeated until it is of one version.
+
+    Raises:
+        OSError: it was replaced during every attempt; or as ``read``.
+    """
+    for _ in range(100):
+        settle(path)
+        before = _version(path)
+        try:
+            value = read(path)
+        except (OSError, ValueError):
+            if _is_still(path, before):
+                raise
+        else:
+            if _version(path) == before:
+                return value
+    raise OSError(f"{path} was repeatedly replaced while it was read; try again later")
+
+
+def _is_still(path: Path, version: tuple[int, ...] | None) -> bool:
+    """Whether a folder has this version and is not being replaced; checked three times."""
+    return all(_version(path) == version and path.name not in moved_aside(path.parent) for _ in range(3))
+
+
+def settle(path: Path) -> None:
+    """Return once ``path`` exists, if it is being replaced in two steps; restores the old folder after a kill."""
+    end = time.monotonic() + WAIT
+    while not path.exists() and path.name in moved_aside(path.parent) and time.monotonic() < end:
+        clear_leftovers(path.parent)
+        time.sleep(0.002)
+
+
+def moved_aside(folder: Path) -> set[str]:
+    """Names of what is being replaced in two steps, or was when its writer was killed."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return set()
+    return {found["name"] for name in names if name.endswith(".old") and (found := LEFTOVER.fullmatch(name))}
+
+
+def clear_leftovers(folder: Path, only: str | None = None) -> None:
+    """Remove from ``folder`` what killed writers left, of a file or folder or of all; an old version whose place is
+    empty is put back.
+
+    Folders of running writers are kept. Errors are ignored, as without the right to write.
+    """
+    try:
+        names = [entry.name for entry in os.scandir(folder) if entry.name.startswith(f".{only}." if only else ".")]
+    except OSError:
+        return
+    for stem, name in sorted({(Path(n).stem, m["name"]) for n in names if (m := LEFTOVER.fullmatch(n))}):
+        if only in (None, name):
+            with suppress(OSError, NotImplementedError):
+                _clear(folder / f"{stem}.part", folder / name)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, link or folder, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_at_once(path: Path) -> None:
+    """Remove a folder whose files belong together: a kill leaves all of it, or what `clear_leftovers` removes."""
+    with staged(path) as gone, suppress(OSError):
+        os.replace(path, gone)
+
+
+def _clear(part: Path, path: Path) -> None:
+    from filelock import FileLock, Timeout
+
+    old, lock = part.with_suffix(".old"), part.with_suffix(".lock")
+    if not lock.exists():  # from an earlier version
+        written = max((place.lstat().st_ctime for place in (part, old) if os.path.lexists(place)), default=None)
+        if written is None:
+            return  # its writer has ended meanwhile
+        longest = WAIT if old.exists() and not path.exists() else UNKNOWN
+        if 0 <= time.time() - written < longest:  # negative: the clock was set back since
+            return
+    try:
+        with FileLock(lock, timeout=0):
+            if old.exists() and not path.exists():
+                os.replace(old, path)
+            clear_leftovers(part.parent, part.name)  # of a writer within the writer
+            remove(part)
+            remove(old)
+            with suppress(OSError):  # while it is held: later it may be another's. Windows does it on release
+                lock.unlink(missing_ok=True)
+    except Timeout:
+        return  # it is being written
+
+
+def _version(path: Path) -> tuple[int, ...] | None:
+    """Values that change when another folder is put here; the inode alone may be used again."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import ast
 import importlib
+import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import lazy_loader
@@ -65,3 +69,102 @@ def moved(package: str, *names: str, to: str) -> None:
     """Let former public names of ``dmpo_explore.PACKAGE`` lead to the module ``to``, for one version, with a
     DeprecationWarning. ``to`` as ``MODULE:NAME``: the name is another one now."""
     _MOVED.update({f"dmpo_explore.{package}.{name}": to for name in names})
+
+
+# Optional packages: an error that names the extra to install.
+
+EXTRAS = {
+    "streamlit": "app",
+    "datasets": "hf",
+    "huggingface_hub": "hub",
+    "torch_pruning": "slim",
+}  # package → the extra that brings it
+
+
+def install_hint(package: str) -> str:
+    """How to install an optional package, after a colon; empty for one that no extra brings.
+
+    Example:
+        >>> install_hint("datasets"), install_hint("numpy")
+        (': pip install "dmpo-explore[hf]"', '')
+    """
+    return f': pip install "dmpo-explore[{EXTRAS[package]}]"' if package in EXTRAS else ""
+
+
+def missing_extra(what: str, package: str, extra: str) -> ImportError:
+    """The error for an optional package that is not installed; the caller raises it.
+
+    Args:
+        what: what needs the package; it begins the message.
+        package: name of the missing package. extra: the extra of dmpo-explore that brings it.
+
+    Example:
+        >>> str(missing_extra("search", "optuna", "search"))
+        'search needs optuna, which is not installed: pip install "dmpo-explore[search]"'
+    """
+    return ImportError(f'{what} needs {package}, which is not installed: pip install "dmpo-explore[{extra}]"')
+
+
+@contextmanager
+def extra_imports(what: str, extra: str) -> Iterator[None]:
+    """A ``with`` block of optional imports: a package that is missing is reported with its extra.
+
+    Args:
+        what: what needs the packages. extra: the extra of dmpo-explore that brings them.
+
+    Raises:
+        ImportError: a package, or one that it imports itself, is not installed.
+
+    Example:
+        >>> with extra_imports("this example", "search"):
+        ...     import no_such_package
+        Traceback (most recent call last):
+        ImportError: this example needs no_such_package, which is not installed: pip install "dmpo-explore[search]"
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise missing_extra(what, str(error.name).partition(".")[0], extra) from error
+
+
+# Context in which nothing is downloaded: packages of the Hugging Face Hub open what is on this machine.
+
+SETTINGS = ("huggingface_hub.constants", "datasets.config")  # the modules that hold a copy
+_LOCK = threading.RLock()
+
+
+@contextmanager
+def local_only() -> Iterator[None]:
+    """Let ``huggingface_hub`` and ``datasets`` connect to nothing, as under their variable ``HF_HUB_OFFLINE=1``.
+
+    What they have cached opens; for anything else they raise an OSError. The variable itself is read once, when they
+    are imported, which is before this; so their copies of it are set. One thread at a time.
+
+    Example:
+        >>> import huggingface_hub
+        >>> with local_only():
+        ...     huggingface_hub.is_offline_mode()
+        True
+    """
+    with _LOCK:
+        copies: list[Any] = [sys.modules[name] for name in SETTINGS if name in sys.modules]
+        before = [copy.HF_HUB_OFFLINE for copy in copies]
+        try:
+            for copy in copies:
+                copy.HF_HUB_OFFLINE = True
+            yield
+        finally:
+            for copy, value in zip(copies, before, strict=True):
+                copy.HF_HUB_OFFLINE = value
+
+
+def hub_cache() -> Path:
+    """The folder where ``huggingface_hub``, which has been imported, keeps what it downloads.
+
+    Example:
+        >>> import huggingface_hub.constants
+        >>> hub_cache() == Path(huggingface_hub.constants.HF_HUB_CACHE)
+        True
+    """
+    settings: Any = sys.modules[SETTINGS[0]]
+    return Path(settings.HF_HUB_CACHE)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
-from .abbreviate import LONGEST, short
+from .texts import LONGEST, short
 
 T = TypeVar("T")
 
@@ -129,3 +130,26 @@ def unknown(kind: str, name: object, valid: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(name)[:LONGEST], names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"unknown {kind} {short(name)}.{hint} Valid: {', '.join(names) if names else '(none)'}"
+
+
+# Names of functions in Python files, ``my_net.py:make``: a backbone of one's own is named by one.
+
+_NAME = re.compile(r"(.+\.py):([A-Za-z_]\w*)", re.DOTALL)
+
+
+class PythonFunction(NamedTuple):
+    """A function and the file that defines it."""
+
+    file: str
+    name: str
+
+
+def python_function(text: str) -> PythonFunction | None:
+    """The parts of ``FILE.py:NAME``; None for any other text.
+
+    Example:
+        >>> python_function("nets/my_net.py:make"), python_function("resnet18")
+        (PythonFunction(file='nets/my_net.py', name='make'), None)
+    """
+    found = _NAME.fullmatch(text)
+    return PythonFunction(found[1], found[2]) if found else None

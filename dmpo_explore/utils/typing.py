@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,3 +12,32 @@ Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
+
+
+# Picking from arrays of every exit's values: the values at the exit of each image.
+
+
+def at_exits(values: npt.ArrayLike, exits: npt.ArrayLike) -> Array:
+    """The values at the exit of each image.
+
+    Args:
+        values: (B, K, …) of every image at every exit.
+        exits: (B,) or (G, B) 0-based exit of every image, for one policy or for G.
+
+    Returns:
+        (B, …) or (G, B, …).
+
+    Raises:
+        ValueError: exits of another number of images.
+        IndexError: an exit that does not exist.
+    """
+    found, places = np.asarray(values), np.asarray(exits)
+    if places.shape[-1:] != found.shape[:1]:
+        raise ValueError(f"exits of shape {places.shape} must be (..., {len(found)}), one per image")
+    return np.asarray(found[np.arange(len(found)), places])
+
+
+# Types of progress callbacks: done and total, of steps, images or bytes; a `Report` names what is done before them.
+
+Progress = Callable[[int, int], None]
+Report = Callable[[str, int, int], None]

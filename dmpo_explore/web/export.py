@@ -1,8 +1,7 @@
-"""A run as a page that classifies in the visitor's browser: a folder of static files that any web server hosts.
+"""The smallest weights that answer alike, chosen by measuring on images.
 
-In: a run with weights and a record, and a fitted policy. Out: the folder, whole or absent: the page, the stages as ONNX
-graphs that it loads one by one, what it plays of the record, pictures, and onnxruntime-web. `shrinking` chooses the
-weights, `licences` what may be published.
+In: an export (`torch_export`) and images. Out: the same export with float16 or int8 weights, where nearly all images
+(`ALIKE`) keep their exit and their label, and what was measured.
 """
 
 from __future__ import annotations
@@ -10,37 +9,128 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ..analysis.evaluation import fit_run_policy
-from ..analysis.outcome import Outcome, apply
-from ..inference.onnx_engine import MODEL
-from ..inference.onnx_weights import KINDS
+from ..analysis.metrics import Outcome, apply
+from ..inference.onnx_engine import MODEL, OnnxEngine
+from ..inference.onnx_weights import KINDS, shrink_graph
 from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..records.scores import SCORES
 from ..runs.run import Run
-from ..utils.abbreviate import data_name
 from ..utils.files import atomic_folder, is_whole, read_json, sealed, write_json, write_text
-from ..utils.progress import Report
 from ..utils.registry import unknown
-from ..utils.typing import Ints
-from . import shrinking
-from .facts import FORMAT, check_policy, check_resizing, run_facts
+from ..utils.texts import data_name
+from ..utils.typing import Ints, Report
+from .facts import FORMAT, check_policy, check_resizing, run_facts, story_numbers
 from .licences import PUBLIC_IMAGES, Licence, licence_text, may_be_published
-from .pictures import Pixels, varied, write_pictures, write_running
-from .places import InFolder, PageFiles, file_facts
 from .runtime import PACKAGE, fetch_runtime, vendor_runtime
 from .runtime import VERSION as RUNTIME
-from .shared import slider_of
-from .single import PAGE, module_names, page_text
-from .story import story_numbers
-from .tiles import TILES, drawn_score, runner_rows, tile_rows, write_tiles
+from .single import PAGE, InFolder, PageFiles, file_facts, module_names, page_text
+from .tiles import (
+    TILES,
+    Pixels,
+    drawn_score,
+    runner_rows,
+    slider_of,
+    tile_rows,
+    varied,
+    write_pictures,
+    write_running,
+    write_tiles,
+)
+
+MEASURED = 1000  # images on which kinds of weights are compared
+ALIKE = 0.99  # of the images keep their exit, and as many their label
+BATCH = 50
+
+
+class Agreement(NamedTuple):
+    """How a kind of weights answers, compared with float32 at the policy's thresholds.
+
+    Args:
+        kind: one of `KINDS`. images: compared. exits, labels: images with the same exit, the same label.
+    """
+
+    kind: str
+    images: int
+    exits: int
+    labels: int
+
+    @property
+    def alike(self) -> bool:
+        """Whether at least `ALIKE` of the images have the same exit, and as many the same label."""
+        return min(self.exits, self.labels) >= ALIKE * self.images
+
+    def described(self) -> str:
+        """In words."""
+        if not self.images:
+            return f"{self.kind} weights, not compared: the images are not here"
+        if self.kind == "float32":
+            return "float32 weights, as trained"
+        same = f"{self.exits:,} have the exit and {self.labels:,} the label of float32"
+        return f"{self.kind} weights: of {self.images:,} images, {same}"
+
+
+def shrink_export(
+    folder: Path, images: Sequence[npt.NDArray[np.uint8]], kind: str = "auto",
+    progress: Report | None = None,
+) -> Agreement:  # fmt: skip
+    """Store an export's weights in fewer bytes, in its place; returns what was chosen and measured.
+
+    Args:
+        folder: an export with float32 weights. images: (H, W, 3) uint8 each, any number.
+        kind: one of `KINDS`, or ``auto``: the smallest with which the images answer alike (`Agreement.alike`); float32
+            if they do with none, or without images.
+        progress: called with (text, images done, images in all).
+
+    Raises:
+        ValueError: another kind, as `shrink_graph`.
+    """
+    plain = Agreement("float32", len(images), len(images), len(images))
+    if kind == "float32" or (kind == "auto" and not images):
+        return plain
+    expected = _answers(folder, images, "float32", progress)
+    for one in reversed(KINDS[1:]) if kind == "auto" else (kind,):
+        trial = folder.with_name(f"{folder.name}-{one}")
+        shutil.copytree(folder, trial)
+        for path in folder.glob("*.onnx"):
+            shrink_graph(path, trial / path.name, one)
+        found = _answers(trial, images, one, progress)
+        same = [int((a == b).sum()) for a, b in zip(expected, found, strict=True)]
+        agreement = Agreement(one, len(images), *same)
+        if kind != "auto" or agreement.alike:
+            shutil.rmtree(folder)
+            trial.rename(folder)
+            return agreement
+        shutil.rmtree(trial)
+    return plain
+
+
+def _answers(
+    folder: Path, images: Sequence[npt.NDArray[np.uint8]], kind: str,
+    progress: Report | None,
+) -> tuple[Ints, Ints]:  # fmt: skip
+    """Exit (n,) and label (n,) of every image."""
+    engine, exits, labels = OnnxEngine(folder), [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for first in range(0, len(images), BATCH):
+        out = engine.infer(engine.prepare(images[first : first + BATCH]))
+        exits.append(out.exit)
+        labels.append(out.label)
+        if progress:
+            progress(f"compare {kind}", min(first + BATCH, len(images)), len(images))
+    return np.concatenate(exits), np.concatenate(labels)
+
+
+# A run as a page that classifies in the visitor's browser: a folder of static files that any web server hosts.
 
 FACTS, LICENCES, README, STAGES = "page.json", "LICENCES.txt", "README.md", "stages"
 WEIGHTS = ("auto", *KINDS)
@@ -209,10 +299,10 @@ def _write_model(
     write_json(stages / MODEL, {key: value for key, value in graphs.items() if key not in ("made_from", "sha256")})
     images: list[Pixels] = []
     if weights != "float32":
-        spread = np.unique(np.linspace(0, record.n_images - 1, shrinking.MEASURED).astype(int))
+        spread = np.unique(np.linspace(0, record.n_images - 1, MEASURED).astype(int))
         with suppress(OSError, ValueError):  # the images are not here
             images = _images(run, record.meta.split, spread)
-    agreement = shrinking.shrink_export(stages, images, weights, report)
+    agreement = shrink_export(stages, images, weights, report)
     note = f"The model computes with {agreement.described()}. The numbers of the slider are those of the record."
     return {
         "stages": _stage_facts(page), "weights": agreement.kind, "weights_note": note,

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from ..pretrained.weights import is_hub
 from ..pretrained.wheels import known_licence
 from ..runs.run import Run
-from ..runs.weights_file import WEIGHTS
-from ..utils.python_function import python_function
+from ..runs.run_files import WEIGHTS
+from ..utils.registry import python_function
 
 GROCERY = "Grocery Store Dataset, MIT License, Copyright (c) 2019 Marcus Klasson"
 PUBLIC_IMAGES = {

@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.evaluation import fit_run_policy
-from ..analysis.outcome import apply
+from ..analysis.metrics import apply
 from ..policies.base import Policy
 from ..runs.run import Run
-from ..utils.files import write_text
-from ..utils.progress import Report
-from ..utils.replacing import clear_leftovers
+from ..utils.files import clear_leftovers, write_text
+from ..utils.typing import Report
 from .export import NOT_HERE, NOT_PUBLISHED, export_web, lacking_images, played
 from .licences import PUBLIC_IMAGES
-from .places import InPage
-from .single import single_page
+from .single import InPage, single_page
 from .tiles import TILES
 
 INDEX = "index.html"

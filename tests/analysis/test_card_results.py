@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import dmpo_explore as dx
-from dmpo_explore.analysis.card_results import HEADING, card_results, write_card_results
+from dmpo_explore.analysis.tables import HEADING, card_results, write_card_results
 
 BUNDLED = ("demo", "demo-naive", "demo-single", "demo-cnn", "demo-cnn-single")
 

@@ -12,8 +12,7 @@ from sklearn.metrics import balanced_accuracy_score
 from synthetic import make_record
 
 import dmpo_explore as dx
-from dmpo_explore.analysis.class_metrics import best_and_worst, class_metrics
-from dmpo_explore.analysis.metrics import balanced_accuracy, summarise
+from dmpo_explore.analysis.metrics import balanced_accuracy, best_and_worst, class_metrics, summarise
 
 
 @given(st.integers(0, 999), st.integers(1, 60), st.integers(2, 8))

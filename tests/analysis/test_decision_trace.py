@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from synthetic import DEPLOYABLE, make_record, ready_policy
 
 from dmpo_explore.analysis.decision_trace import most_probable, telling_image, trace_decision
-from dmpo_explore.analysis.outcome import Outcome, apply
+from dmpo_explore.analysis.metrics import Outcome, apply
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.policies.catalogue import POLICIES
-from dmpo_explore.policies.controls import OraclePolicy
-from dmpo_explore.policies.rules import ConfidencePolicy, EntropyPolicy, PatiencePolicy
+from dmpo_explore.policies.rules import ConfidencePolicy, EntropyPolicy, OraclePolicy, PatiencePolicy
 
 RECORD = make_record(120, 4, 5, seed=3)
 SINGLE = make_record(10, 1, 5)

@@ -7,8 +7,7 @@ import pytest
 from synthetic import make_record
 
 import dmpo_explore as dx
-from dmpo_explore.analysis.calibration import failure_prediction_table
-from dmpo_explore.analysis.failure_prediction import failure_prediction, failure_prediction_curves
+from dmpo_explore.analysis.calibration import failure_prediction, failure_prediction_curves, failure_prediction_table
 from dmpo_explore.records.record import ExitRecord
 
 

@@ -14,7 +14,7 @@ import pytest
 from synthetic import make_record
 
 from dmpo_explore.analysis.image_table import image_paths, image_table, to_fiftyone, write_image_table
-from dmpo_explore.analysis.outcome import Outcome, apply
+from dmpo_explore.analysis.metrics import Outcome, apply
 from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.runs.store import load_run
 

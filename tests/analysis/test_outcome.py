@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from synthetic import DEPLOYABLE, make_record, ready_policy
 
 import dmpo_explore as dx
-from dmpo_explore.analysis.metrics import overthinking
-from dmpo_explore.analysis.outcome import Outcome, apply, parts
+from dmpo_explore.analysis.metrics import Outcome, apply, overthinking, parts
 from dmpo_explore.policies.catalogue import POLICIES
 
 

@@ -9,7 +9,7 @@ import pytest
 from synthetic import make_record
 
 import dmpo_explore as dx
-from dmpo_explore.analysis.outcome import parts
+from dmpo_explore.analysis.metrics import parts
 from dmpo_explore.analysis.run_choice import choose_run, run_differences
 
 RECORD = make_record(400, 4, 10, seed=3)

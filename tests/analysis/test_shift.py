@@ -12,7 +12,7 @@ from dmpo_explore.analysis.metrics import summarise
 from dmpo_explore.analysis.shift import excess_p_value, shift_table
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.fitting.temperature import tempered_record
-from dmpo_explore.policies.controls import FixedPolicy
+from dmpo_explore.policies.rules import FixedPolicy
 from dmpo_explore.policies.running import hold_budget
 
 

@@ -14,7 +14,7 @@ import dmpo_explore as dx
 from dmpo_explore.analysis import sliders
 from dmpo_explore.analysis.sliders import counts_of, slider_counts
 from dmpo_explore.policies.catalogue import POLICIES
-from dmpo_explore.policies.scalar import ScorePolicy
+from dmpo_explore.policies.ranking import ScorePolicy
 
 SCORES = [name for name in DEPLOYABLE if issubclass(POLICIES[name], ScorePolicy)]
 

@@ -9,9 +9,9 @@ import pytest
 from synthetic import make_record
 
 import dmpo_explore as dx
-from dmpo_explore.analysis.outcome import apply
+from dmpo_explore.analysis.metrics import apply
+from dmpo_explore.analysis.shift import TARGETS, WAYS, HeldOut, transfer, transfer_run
 from dmpo_explore.analysis.tables import transfer_lines
-from dmpo_explore.analysis.transfer import TARGETS, WAYS, HeldOut, transfer, transfer_run
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.fitting.target import Target
 from dmpo_explore.records.record import ExitRecord

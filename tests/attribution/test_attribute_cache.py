@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def test_a_map_that_cannot_be_cached_is_not_lost(
 
     model = made(**SMOOTH)
     expected = attribute(model, image(), 0, 1, "saliency")
-    monkeypatch.setattr("dmpo_explore.attribution.cache.write", refuse)
+    monkeypatch.setattr(sys.modules["dmpo_explore.attribution.attribute"], "write_map", refuse)
     with pytest.warns(UserWarning, match=f"could not be kept in .*: {broken}"):
         found = attribute(model, image(), 0, 1, "saliency", cache=tmp_path)
     np.testing.assert_array_equal(found.heat, expected.heat)

@@ -70,7 +70,7 @@ def test_exits_to_compare_must_rise() -> None:
 
 
 def test_a_large_delta_warns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dmpo_explore.attribution.query.DELTA_BOUND", 1e-7)
+    monkeypatch.setattr("dmpo_explore.attribution.exit_model.DELTA_BOUND", 1e-7)
     with pytest.warns(UserWarning, match=r"exit 1: convergence delta .* after \d+ steps, above the bound"):
         found = attribute(made(), image(), 0)
     assert found.steps in (64, 128, 256)  # doubled twice, the best is kept

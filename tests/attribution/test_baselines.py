@@ -6,8 +6,7 @@ import pytest
 import torch
 from small_model import made, pictures
 
-from dmpo_explore.attribution.baselines import BASELINES, make_baseline
-from dmpo_explore.attribution.exit_model import one_image
+from dmpo_explore.attribution.exit_model import BASELINES, make_baseline, one_image
 
 
 def test_baselines() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from dmpo_explore.attribution.cache import cache_folder, fingerprint, key, read, write
+from dmpo_explore.attribution.attribute import cache_folder, fingerprint, map_key, read_map, write_map
 
 ARRAYS = {
     "heat": np.ones((8, 8), np.float32),
@@ -45,26 +45,26 @@ def test_a_fingerprint_knows_weights_buffers_and_structure() -> None:
 def test_a_key_knows_arguments_and_tensors() -> None:
     x = torch.zeros(3)
     keys = {
-        key("w", {"image": x}, {"steps": 64}),
-        key("v", {"image": x}, {"steps": 64}),
-        key("w", {"image": x + 1}, {"steps": 64}),
-        key("w", {"baseline": x}, {"steps": 64}),
-        key("w", {"image": x}, {"steps": 65}),
-        key("w", {"image": x.double()}, {"steps": 64}),
+        map_key("w", {"image": x}, {"steps": 64}),
+        map_key("v", {"image": x}, {"steps": 64}),
+        map_key("w", {"image": x + 1}, {"steps": 64}),
+        map_key("w", {"baseline": x}, {"steps": 64}),
+        map_key("w", {"image": x}, {"steps": 65}),
+        map_key("w", {"image": x.double()}, {"steps": 64}),
     }
     assert len(keys) == 6
-    assert key("w", {"image": x.clone()}, {"steps": 64}) in keys
+    assert map_key("w", {"image": x.clone()}, {"steps": 64}) in keys
 
 
 def test_written_and_read(tmp_path: Path) -> None:
-    assert read(tmp_path, "a", 8) is None
-    write(tmp_path, "a", ARRAYS, NUMBERS)
-    found = read(tmp_path, "a", 8)
+    assert read_map(tmp_path, "a", 8) is None
+    write_map(tmp_path, "a", ARRAYS, NUMBERS)
+    found = read_map(tmp_path, "a", 8)
     assert found is not None
     assert found[1] == NUMBERS
     for name, value in ARRAYS.items():
         np.testing.assert_array_equal(found[0][name], value)
-    assert read(tmp_path, "a", 9) is None  # a map of another size
+    assert read_map(tmp_path, "a", 9) is None  # a map of another size
 
 
 @pytest.mark.parametrize(
@@ -87,14 +87,14 @@ def test_written_and_read(tmp_path: Path) -> None:
     ],
 )
 def test_broken_is_absent(tmp_path: Path, file: str, content: bytes) -> None:
-    write(tmp_path, "a", ARRAYS, NUMBERS)
+    write_map(tmp_path, "a", ARRAYS, NUMBERS)
     (tmp_path / "a" / file).write_bytes(content)
-    assert read(tmp_path, "a", 8) is None
+    assert read_map(tmp_path, "a", 8) is None
 
 
 def test_nan_and_pickles_are_absent(tmp_path: Path) -> None:
-    write(tmp_path, "a", {**ARRAYS, "heat": np.full((8, 8), np.nan, np.float32)}, NUMBERS)
-    assert read(tmp_path, "a", 8) is None
-    write(tmp_path, "b", ARRAYS, NUMBERS)
+    write_map(tmp_path, "a", {**ARRAYS, "heat": np.full((8, 8), np.nan, np.float32)}, NUMBERS)
+    assert read_map(tmp_path, "a", 8) is None
+    write_map(tmp_path, "b", ARRAYS, NUMBERS)
     np.save(tmp_path / "b" / "heat.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    assert read(tmp_path, "b", 8) is None
+    assert read_map(tmp_path, "b", 8) is None

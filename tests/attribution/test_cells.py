@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dmpo_explore.attribution.cells import cell_index, to_cells, to_pixels
+from dmpo_explore.attribution.exit_model import cell_index, to_cells, to_pixels
 
 
 @given(side=st.integers(1, 40), rows=st.integers(1, 9), columns=st.integers(1, 9))

@@ -8,10 +8,8 @@ import torch
 from small_model import made, pictures
 
 from dmpo_explore.attribution.attribute import attribute, compare_exits
-from dmpo_explore.attribution.baselines import make_baseline
-from dmpo_explore.attribution.exit_model import ExitView, one_image
-from dmpo_explore.attribution.gradients import integrate, integrate_exits
-from dmpo_explore.attribution.query import Query
+from dmpo_explore.attribution.exit_model import ExitView, Query, make_baseline, one_image
+from dmpo_explore.attribution.methods import integrate, integrate_exits
 
 EXIT, TARGET, STEPS = 1, 2, 60
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from small_model import made
 
-from dmpo_explore.attribution.layers import layers
+from dmpo_explore.attribution.exit_model import layers
 
 
 def test_layers_are_blocks_deepest_first() -> None:

@@ -12,10 +12,8 @@ from small_model import pictures, smooth
 from torch import Tensor, nn
 
 from dmpo_explore.attribution.attribute import attribute
-from dmpo_explore.attribution.exit_model import ExitView
-from dmpo_explore.attribution.gradients import integrate
-from dmpo_explore.attribution.methods import METHODS
-from dmpo_explore.attribution.query import Query, within_bound
+from dmpo_explore.attribution.exit_model import ExitView, Query, within_bound
+from dmpo_explore.attribution.methods import METHODS, integrate
 
 EXIT, TARGET, STEPS = 1, 2, 60
 

@@ -7,9 +7,8 @@ import torch
 from small_model import made, pictures
 
 from dmpo_explore.attribution.attribute import attribute
-from dmpo_explore.attribution.exit_model import ExitView
-from dmpo_explore.attribution.perturbation import occlusion, occlusion_rows
-from dmpo_explore.attribution.query import Query
+from dmpo_explore.attribution.exit_model import ExitView, Query
+from dmpo_explore.attribution.methods import occlusion, occlusion_rows
 
 EXIT, TARGET = 1, 2
 

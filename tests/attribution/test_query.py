@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dmpo_explore.attribution.query import refine, within_bound
+from dmpo_explore.attribution.exit_model import refine, within_bound
 
 
 def test_bound() -> None:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from small_model import K, made, pictures
 
-from dmpo_explore.attribution.attribute import compare_exits
-from dmpo_explore.attribution.results import ExitComparison
+from dmpo_explore.attribution.attribute import ExitComparison, compare_exits
 
 
 def test_a_comparison_has_one_scale_and_differences() -> None:

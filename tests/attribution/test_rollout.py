@@ -8,7 +8,7 @@ import torch
 from small_model import made, pictures
 
 from dmpo_explore.attribution.exit_model import ExitView
-from dmpo_explore.attribution.rollout import attention_maps, roll_out, rollout
+from dmpo_explore.attribution.methods import attention_maps, roll_out, rollout
 
 
 def test_rollout_multiplies_attention_and_residual() -> None:

@@ -12,10 +12,8 @@ from small_model import pictures, smooth
 from torch import Tensor
 
 from dmpo_explore.attribution.attribute import attribute
-from dmpo_explore.attribution.exit_model import ExitView
-from dmpo_explore.attribution.layers import readable_layer
-from dmpo_explore.attribution.query import Query
-from dmpo_explore.attribution.token_gradients import token_grad_cam
+from dmpo_explore.attribution.exit_model import ExitView, Query, readable_layer
+from dmpo_explore.attribution.methods import token_grad_cam
 
 EXIT, TARGET, STEPS = 1, 2, 60
 

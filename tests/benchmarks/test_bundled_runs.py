@@ -13,7 +13,7 @@ import bundled_runs
 import dmpo_explore as dx
 from _bundled.plan import PLAN, Planned
 from dmpo_explore.models.flops import config_flops
-from dmpo_explore.runs.torch_weights import read_weights
+from dmpo_explore.runs.torch_model import read_weights
 from dmpo_explore.training.checkpoint import read_checkpoint
 
 EARLIER = ("fashion", "fashion-naive", "fashion-single", "caltech")  # made by earlier versions, with other recipes

@@ -17,7 +17,7 @@ import dmpo_explore as dx
 import gpu
 from _gpu import first, inference, models, report, work
 from _speed import early_exit
-from dmpo_explore.inference import energy
+from dmpo_explore.inference import device as energy
 
 pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
 

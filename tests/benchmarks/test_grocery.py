@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, features
 
 import grocery
-from dmpo_explore.data.grocery import FOLDER, IMAGES, INDEX
+from dmpo_explore.data.known import FOLDER, IMAGES, INDEX
 from grocery import SHARES, Photograph, deal, difference_hash, grouped, main, make, near_pairs
 
 

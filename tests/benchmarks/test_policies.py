@@ -13,7 +13,7 @@ from synthetic import make_record
 
 import dmpo_explore as dx
 import policies
-from dmpo_explore.fitting.sweep import sweep
+from dmpo_explore.fitting.fit import sweep
 
 
 @pytest.fixture

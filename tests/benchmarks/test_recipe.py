@@ -18,7 +18,7 @@ from _photos.recipe import BASE, CHOSEN, COMPARED, DATA, FINAL, IMAGES, TRIALS, 
 from _photos.run import BUDGETS
 from _study.run import keep
 from _third import comparisons
-from dmpo_explore.training.own_teacher import own_teacher
+from dmpo_explore.training.part_options import own_teacher
 
 RESULTS = Path(recipe.RESULTS)
 GRID = [name for name in TRIALS if name.startswith("grid-")]

@@ -1,4 +1,4 @@
-"""`dmpo-explore check`, of `cli.check`."""
+"""`dmpo-explore check`, of `cli.doctor`."""
 
 from __future__ import annotations
 

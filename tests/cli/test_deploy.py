@@ -1,4 +1,4 @@
-"""`dmpo-explore predict` and `export`, of `cli.deploy`."""
+"""`dmpo-explore predict` and `export`, of `cli.export`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from calls import call, fails, listing
 
 from dmpo_explore.fitting.fit import fit_policy
-from dmpo_explore.inference.torch_predict import Prediction
+from dmpo_explore.inference.torch_engine import Prediction
 from dmpo_explore.runs.store import load_run
 
 
@@ -53,7 +53,7 @@ def test_ctrl_c_keeps_what_was_predicted(
             yield Prediction(Path(f"{i}.png"), "7", exit=1, confidence=0.5)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dmpo_explore.inference.torch_predict.predict_files", stopping)
+    monkeypatch.setattr("dmpo_explore.inference.torch_engine.predict_files", stopping)
     out, at = tmp_path / "out.csv", 2
     done = call("predict", "mine", image_folder, "-o", out, status=130)
     assert out.read_text() == "file,label,exit,confidence\n0.png,7,2,0.500000\n1.png,7,2,0.500000\n"
@@ -71,7 +71,7 @@ def test_an_error_midway_and_a_name_that_is_not_utf8_lose_no_row(
         yield Prediction(Path("caf\udce9.png"), "7", exit=1, confidence=0.5)
         raise ValueError("exit 1 gave NaN")
 
-    monkeypatch.setattr("dmpo_explore.inference.torch_predict.predict_files", failing)
+    monkeypatch.setattr("dmpo_explore.inference.torch_engine.predict_files", failing)
     done = call("predict", "mine", image_folder, "-o", tmp_path / "out.csv", status=1)
     assert (tmp_path / "out.csv").read_bytes() == b"file,label,exit,confidence\ncaf\xe9.png,7,2,0.500000\n"
     said = f"stopped; 1 of 3 rows are written to {tmp_path / 'out.csv'}"
@@ -106,7 +106,7 @@ def test_predict_refuses_wrong_usage(runs: Path, image_folder: Path, tmp_path: P
 
 
 def test_predict_loads_no_model_for_files_that_are_not_there(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dmpo_explore.inference.torch_predict.predict_files", None)  # not reached
+    monkeypatch.setattr("dmpo_explore.inference.torch_engine.predict_files", None)  # not reached
     done = call("predict", "mine", "none.jpg", status=1)
     assert done.stdout == "" and done.stderr == "error: no file none.jpg\n"
     assert "no file a, b, c …" in fails("predict", "mine", *"abcd")

@@ -23,7 +23,7 @@ from dmpo_explore.cli.options import (
 )
 from dmpo_explore.config import Config, DataConfig, ModelConfig, TrainingConfig
 from dmpo_explore.fitting.target import Target
-from dmpo_explore.training.recipes import with_recipe
+from dmpo_explore.training.part_options import with_recipe
 
 NOTHING = dict.fromkeys(CONFIG.values())
 

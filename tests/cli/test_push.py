@@ -1,4 +1,4 @@
-"""`dmpo-explore push`, of `cli.push`, against a fake of the Hub."""
+"""`dmpo-explore push`, of `cli.publish`, against a fake of the Hub."""
 
 from __future__ import annotations
 

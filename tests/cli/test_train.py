@@ -218,7 +218,7 @@ def test_a_training_holds_its_run_from_the_first_epoch(no_runs: Path, monkeypatc
 @pytest.mark.slow
 def test_the_best_epoch_may_lie_before_a_resumption(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     areas = iter([0.9, 0.1])
-    monkeypatch.setattr("dmpo_explore.training.validator.area", lambda record, name: next(areas))
+    monkeypatch.setattr("dmpo_explore.training.loop.area", lambda record, name: next(areas))
     running = train_epochs(tiny_config(), "half", device="cpu")
     next(running)
     running.close()

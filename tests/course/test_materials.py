@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import tables
-from dmpo_explore.course.materials import TABLES, network, study_table
+from dmpo_explore.course.interactive import TABLES, network, study_table
 
 
 @pytest.mark.parametrize(("today", "marked"), [("trunk", 1), ("bypass", 1), ("predictor", 1), ("exit", 1), ("all", 4)])

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dmpo_explore.course import checks, parts, workbook
+from dmpo_explore.course import checks, parts
+from dmpo_explore.course import checks as workbook
 from dmpo_explore.course.checks import mine
 
 CELL = "class Stage(nn.Module):\n    pass\n\n\nchecks.stage(Stage)"

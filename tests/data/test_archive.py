@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dmpo_explore.data import archive
-from dmpo_explore.data.archive import unpack_images
+from dmpo_explore.data import image_files as archive
+from dmpo_explore.data.image_files import unpack_images
 
 pytestmark = pytest.mark.usefixtures("cache")
 

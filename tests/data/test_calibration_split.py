@@ -15,7 +15,7 @@ from dmpo_explore.data.images import images_of, open_data
 from dmpo_explore.data.known import DATASETS
 from dmpo_explore.data.manifest import make_manifest, manifest_splits, write_manifest
 from dmpo_explore.data.splits import cuts_calibration
-from dmpo_explore.runs.config_file import read_config
+from dmpo_explore.runs.run_files import read_config
 
 
 def parts_of(data: DataConfig, *splits: str) -> list[set[int]]:

@@ -10,7 +10,7 @@ import pytest
 import torchvision.datasets
 
 from dmpo_explore.data.known import DATASETS
-from dmpo_explore.data.source import download
+from dmpo_explore.data.names import download
 
 
 def test_cifar_as_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

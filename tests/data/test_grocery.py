@@ -13,10 +13,10 @@ from tiny import tiny_config
 
 import dmpo_explore as dx
 from dmpo_explore.config import DataConfig
-from dmpo_explore.data import grocery
-from dmpo_explore.data.grocery import COLUMNS, FOLDER, IMAGES, INDEX, NAMES, photographs
+from dmpo_explore.data import known as grocery
 from dmpo_explore.data.image_files import decode_image
 from dmpo_explore.data.images import fetch_data, load_images, open_data
+from dmpo_explore.data.known import COLUMNS, FOLDER, IMAGES, INDEX, NAMES, photographs
 from dmpo_explore.data.manifest import make_manifest
 from dmpo_explore.data.splits import SPLITS
 

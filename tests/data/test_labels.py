@@ -30,8 +30,7 @@ from dmpo_explore.data.names import ReaderName
 from dmpo_explore.data.readers.opening import OpenedPart
 from dmpo_explore.data.readers.reader_data import ReaderData
 from dmpo_explore.data.readers.tar_shards import read_samples
-from dmpo_explore.runs.score_files import read_scores
-from dmpo_explore.runs.score_images import image_list
+from dmpo_explore.runs.score_files import image_list, read_scores
 
 TEXTS = ("0.5", "1_0", "-1", "−1", "Infinity", "NaN", "١", "1e1", "+1", "9" * 30)  # as text
 VALUES = (0.5, -1, float("inf"), float("nan"), True, 10**30)
@@ -106,8 +105,8 @@ def of_timm(folder: Path, label: Any) -> None:
     targets = [label if i == 2 else i % 2 for i in range(40)]
     images = StoredImages([f"train/{i}" for i in range(40)], lambda i: b"")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dmpo_explore.data.readers.parts.part_names", lambda *_: ("train",))
-        patch.setattr("dmpo_explore.data.readers.parts.open_part", lambda *_: OpenedPart(images, targets))
+        patch.setattr("dmpo_explore.data.readers.reader_data.part_names", lambda *_: ("train",))
+        patch.setattr("dmpo_explore.data.readers.reader_data.open_part", lambda *_: OpenedPart(images, targets))
         ReaderData(DataConfig("torch/made-up", root=str(folder)), ReaderName("torch", "made-up")).read("train")
 
 
@@ -230,7 +229,7 @@ from dmpo_explore.data.image_data import hash_files
 from dmpo_explore.data.images import images_of
 from dmpo_explore.data.readers.opening import FileContent
 from dmpo_explore.data.readers.tar_shards import read_samples, shards_of
-from dmpo_explore.runs.score_images import image_list
+from dmpo_explore.runs.score_files import image_list
 from dmpo_explore.runs.score_files import read_scores
 
 root, kind = Path(sys.argv[1]), sys.argv[2]

@@ -20,11 +20,9 @@ from tiny import tiny_options
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data.check import check_data
 from dmpo_explore.data.folders import FolderData
+from dmpo_explore.data.image_data import LINKED, LedgerLine, ledger_values, read_ledger
 from dmpo_explore.data.images import data_stamp, load_images, open_data
-from dmpo_explore.data.ledger import LedgerLine, ledger_values, read_ledger
-from dmpo_explore.data.listing import LINKED
-from dmpo_explore.data.manifest import make_manifest, read_manifest, write_manifest
-from dmpo_explore.data.manifest_check import Differences, manifest_check
+from dmpo_explore.data.manifest import Differences, make_manifest, manifest_check, read_manifest, write_manifest
 
 
 def lines(data: DataConfig) -> dict[str, str]:

@@ -11,8 +11,7 @@ from own_images_folder import fill, paint
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data.image_data import hash_files, relative_path
 from dmpo_explore.data.images import open_data
-from dmpo_explore.data.manifest import make_manifest
-from dmpo_explore.data.manifest_check import Differences, manifest_check
+from dmpo_explore.data.manifest import Differences, make_manifest, manifest_check
 from dmpo_explore.utils.files import sha256
 
 

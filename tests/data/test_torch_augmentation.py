@@ -11,9 +11,8 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
 from dmpo_explore.config import Preprocess
-from dmpo_explore.data.torch_augmentation import AREA, changes, least_area
-from dmpo_explore.data.torch_loaders import make_transform
-from dmpo_explore.utils.torch_seeding import seeded
+from dmpo_explore.data.torch_loaders import AREA, changes, least_area, make_transform
+from dmpo_explore.utils.torch_tools import seeded
 
 ROWS, COLUMNS = np.mgrid[:120, :160] / 100
 IMAGE = (127 + 60 * np.stack([np.sin(5 * ROWS) + COLUMNS, np.cos(4 * COLUMNS), ROWS - np.sin(3 * COLUMNS)], -1)).astype(

@@ -14,8 +14,7 @@ from torchvision.transforms import v2
 
 from dmpo_explore.config import Preprocess
 from dmpo_explore.data.images import load_images
-from dmpo_explore.data.torch_loaders import ImageDataset, make_loader, make_transform
-from dmpo_explore.data.torch_views import Views
+from dmpo_explore.data.torch_loaders import ImageDataset, Views, make_loader, make_transform
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

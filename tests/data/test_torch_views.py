@@ -11,8 +11,7 @@ from torch import Tensor
 
 from dmpo_explore.config import Preprocess
 from dmpo_explore.data.images import load_images
-from dmpo_explore.data.torch_loaders import make_loader
-from dmpo_explore.data.torch_views import Mixture, Views, draw_mixture
+from dmpo_explore.data.torch_loaders import Mixture, Views, draw_mixture, make_loader
 
 DIGITS = load_images("digits", "test").subset(slice(30))
 

@@ -44,7 +44,7 @@ def commands() -> list[tuple[str, list[str]]]:
 )
 def test_the_code_of_a_page_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("dmpo_explore.attribution.query.DELTA_BOUND", 99.0)  # no steps are doubled: a minute less
+    monkeypatch.setattr("dmpo_explore.attribution.exit_model.DELTA_BOUND", 99.0)  # no steps are doubled: a minute less
     names: dict[str, object] = {"__photo_": "page"}
     if name == "export.md":
         export, *others = (words for page, words in commands() if page == name and words[1] == "export")

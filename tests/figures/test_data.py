@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import dmpo_explore as dx
-from dmpo_explore.figures import data
+from dmpo_explore.figures import wall as data
 
 
 def test_bars_are_the_counts_and_names_stay_literal() -> None:

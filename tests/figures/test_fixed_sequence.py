@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dmpo_explore.figures.fixed_sequence import fixed_sequence_figure
+from dmpo_explore.figures.reliability import fixed_sequence_figure
 
 P = [1e-9, 1e-4, 0.03, 0.08, 0.02, 0.9]  # one behind the first failure is below δ again
 

@@ -8,7 +8,7 @@ import pytest
 
 from dmpo_explore.figures.live import exit_shares_figure, latency_figure, speed_figure
 from dmpo_explore.figures.style import MODEL_COLOURS, exit_colours
-from dmpo_explore.inference.live_stats import Latency, Point
+from dmpo_explore.inference.live import Latency, Point
 
 TIMELINE = [Point(10, (0.5, 0.5, 0.0), 100.0, 40.0), Point(20, (0.6, 0.38, 0.02), 90.0, 45.0)]
 

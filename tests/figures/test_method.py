@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dmpo_explore.figures.method import exit_predictions_figure, schedule_figure
 from dmpo_explore.figures.style import CORRECT, GREY, INCORRECT
+from dmpo_explore.figures.training import exit_predictions_figure, schedule_figure
 
 PIXELS = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
 

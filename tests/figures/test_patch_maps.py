@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from dmpo_explore.figures.patch_maps import WIDE, patch_maps_figure
+from dmpo_explore.figures.attribution import WIDE, patch_maps_figure
 
 IMAGE = np.arange(28 * 28, dtype=np.uint16).reshape(28, 28).astype(np.uint8)
 MAPS = np.random.default_rng(0).normal(size=(6, 5, 5))

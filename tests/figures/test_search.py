@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from dmpo_explore.figures.search import front_figure, hypervolume_figure
+from dmpo_explore.figures.study import front_figure, hypervolume_figure
 from dmpo_explore.figures.style import MODEL_COLOURS
 
 FRONT = pd.DataFrame(

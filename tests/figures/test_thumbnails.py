@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import dmpo_explore as dx
-from dmpo_explore.figures.thumbnails import THUMBNAIL
+from dmpo_explore.figures.wall import THUMBNAIL
 
 CORNERS = np.array([[[200, 40, 40], [40, 160, 40]], [[40, 40, 200], [230, 230, 230]]], np.uint8)
 SIZES = [(300, 200), (200, 300), (600, 150), (80, 390), (160, 160), (2000, 1500), (9, 7), (2, 2)]  # width, height

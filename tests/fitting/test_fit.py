@@ -11,9 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from synthetic import make_record, record_from_logits
 
-from dmpo_explore.analysis.outcome import apply
-from dmpo_explore.fitting.fit import fit_again, fit_policy, made_for
-from dmpo_explore.fitting.sweep import realised_flops, sweep
+from dmpo_explore.analysis.metrics import apply
+from dmpo_explore.fitting.fit import fit_again, fit_policy, made_for, realised_flops, sweep
 from dmpo_explore.fitting.target import Target
 from dmpo_explore.fitting.temperature import fit_temperatures, tempered_record
 from dmpo_explore.policies.catalogue import POLICIES, learned_policy

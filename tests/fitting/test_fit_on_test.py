@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from synthetic import make_record, record_from_logits
 
-from dmpo_explore.fitting.fit import fit_policy
-from dmpo_explore.fitting.sweep import sweep
+from dmpo_explore.fitting.fit import fit_policy, sweep
 from dmpo_explore.fitting.target import Target
 
 

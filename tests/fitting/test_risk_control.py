@@ -24,10 +24,9 @@ from dmpo_explore.fitting.risk_control import (
     too_early,
 )
 from dmpo_explore.fitting.temperature import fit_temperatures
-from dmpo_explore.policies.candidates import count_answers
+from dmpo_explore.policies.base import count_answers
 from dmpo_explore.policies.catalogue import POLICIES, learned_policy
-from dmpo_explore.policies.controls import OraclePolicy
-from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
+from dmpo_explore.policies.rules import ConfidencePolicy, OraclePolicy, PatiencePolicy
 from dmpo_explore.records.record import ExitRecord
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from synthetic import make_record
 
-from dmpo_explore.fitting.sweep import sweep
+from dmpo_explore.fitting.fit import sweep
 from dmpo_explore.policies.catalogue import learned_policy
 from dmpo_explore.policies.learned import SHARES
 

@@ -10,7 +10,7 @@ import pytest
 from tiny import tiny_config
 
 from dmpo_explore import jobs
-from dmpo_explore.jobs import job as job_module
+from dmpo_explore.jobs import jobs as job_module
 from dmpo_explore.jobs import jobs as jobs_module
 
 CONFIG = tiny_config(epochs=12)

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from dmpo_explore.inference.live_run import LiveRun, Look
+from dmpo_explore.inference.live import LiveRun, Look
 
 
 def until(live: LiveRun, wanted: Callable[[Look], bool]) -> Look:

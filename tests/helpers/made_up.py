@@ -11,7 +11,7 @@ from synthetic import make_record, record_from_logits
 
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.data.images import load_images
-from dmpo_explore.records.embedding import feature_embedding
+from dmpo_explore.records.writer import feature_embedding
 from dmpo_explore.utils.files import write_text
 
 MAIN = Path(__file__).parents[2] / "app" / "main.py"

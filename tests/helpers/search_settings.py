@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from tiny import MODEL, TRAINING
 
-from dmpo_explore.search.learning_curves import LearningCurve
+from dmpo_explore.search.goal import LearningCurve
 from dmpo_explore.search.space import SearchSpace
 from dmpo_explore.search.study import SearchFront
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from dmpo_explore.config import ModelConfig
 from dmpo_explore.models.dmpo import DMPO
 from dmpo_explore.models.factory import assemble
-from dmpo_explore.models.merging import merge
+from dmpo_explore.models.tuning import merge
 
 C, K = 5, 3
 SMOOTH: dict[str, Any] = {"predictor": "linear", "spread": 0.1}  # gradients change little along a path

@@ -17,7 +17,7 @@ from dmpo_explore.inference.torch_recording import record_split
 from dmpo_explore.models.factory import assemble
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.catalogue import POLICIES
-from dmpo_explore.policies.scalar import ScorePolicy
+from dmpo_explore.policies.ranking import ScorePolicy
 from dmpo_explore.records.record import ExitRecord
 
 B, K, C, SIDE = 60, 4, 3, 32

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from dmpo_explore.inference.device import GpuUse, describe_device, device_facts, gpu_use
-from dmpo_explore.inference.energy import energy_counter, gpu_watts
+from dmpo_explore.inference.device import GpuUse, describe_device, device_facts, energy_counter, gpu_use, gpu_watts
 
 
 def test_the_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,10 @@ import pytest
 from synthetic import make_record
 
 import dmpo_explore as dx
-from dmpo_explore.inference import energy, live_run
-from dmpo_explore.inference.energy import call_energy, cpu_counter
-from dmpo_explore.inference.live_run import Arms, LiveRun
+from dmpo_explore.inference import device as energy
+from dmpo_explore.inference import live as live_run
+from dmpo_explore.inference.device import call_energy, cpu_counter
+from dmpo_explore.inference.live import Arms, LiveRun
 
 
 def package(root: Path, number: int, name: str, used: int) -> Path:

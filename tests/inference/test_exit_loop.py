@@ -22,8 +22,7 @@ from dmpo_explore.inference.exit_loop import (
 )
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.catalogue import POLICIES
-from dmpo_explore.policies.controls import OraclePolicy
-from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
+from dmpo_explore.policies.rules import ConfidencePolicy, OraclePolicy, PatiencePolicy
 from dmpo_explore.records.record import ExitRecord
 
 B, K = 90, 4

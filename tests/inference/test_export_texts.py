@@ -19,8 +19,7 @@ from small_model import merged
 import dmpo_explore as dx
 from dmpo_explore.config import Preprocess
 from dmpo_explore.inference.export_texts import README, RUN, TIME, TIMING, texts
-from dmpo_explore.inference.onnx_description import metadata
-from dmpo_explore.inference.onnx_single import join_stages
+from dmpo_explore.inference.onnx_single import join_stages, metadata
 from dmpo_explore.inference.torch_export import check_place
 from dmpo_explore.policies import ConfidencePolicy, EntropyPolicy, MarginPolicy, PatiencePolicy, Policy, RunningPolicy
 from dmpo_explore.utils.files import read_json, write_json, write_text

@@ -17,10 +17,9 @@ from tiny import recorded_run, tiny_config
 
 from dmpo_explore.data.images import load_images
 from dmpo_explore.data.torch_loaders import make_loader
-from dmpo_explore.inference.live_arms import ENGINES, exported, open_arms, to_the_end
-from dmpo_explore.inference.live_run import LiveRun
+from dmpo_explore.inference.live import ENGINES, LiveRun, exported, open_arms, to_the_end
 from dmpo_explore.inference.torch_recording import record_split
-from dmpo_explore.models.prepared import cast_products
+from dmpo_explore.models.predictors import cast_products
 from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.policies.running import RunningPolicy
 

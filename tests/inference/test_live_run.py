@@ -16,8 +16,7 @@ from live_looks import ended, until
 from synthetic import make_record
 
 from dmpo_explore.inference.exit_loop import InferenceResult
-from dmpo_explore.inference.live_run import WARM_UP, Arms, LiveRun
-from dmpo_explore.inference.live_stats import CALLS
+from dmpo_explore.inference.live import CALLS, WARM_UP, Arms, LiveRun
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.policies.running import RunningPolicy

@@ -10,7 +10,7 @@ import pytest
 from synthetic import make_record, ready_policy
 
 from dmpo_explore.inference.exit_loop import InferenceResult
-from dmpo_explore.inference.live_stats import CALLS, SHOWN, Call, Latency, LiveStats
+from dmpo_explore.inference.live import CALLS, SHOWN, Call, Latency, LiveStats
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
 from dmpo_explore.records.record import ExitRecord

@@ -13,10 +13,9 @@ import pytest
 from small_model import merged, pictures
 from synthetic import between
 
-from dmpo_explore.inference import onnx_device
+from dmpo_explore.inference import onnx_engine as onnx_device
 from dmpo_explore.inference.exit_loop import ActiveBatch, Queue
-from dmpo_explore.inference.onnx_device import CONCAT, GATHER, DeviceArray, SessionDevice, device_of
-from dmpo_explore.inference.onnx_engine import OnnxEngine
+from dmpo_explore.inference.onnx_engine import CONCAT, GATHER, DeviceArray, OnnxEngine, SessionDevice, device_of
 from dmpo_explore.inference.torch_export import export_model
 from dmpo_explore.policies.rules import ConfidencePolicy
 
@@ -81,7 +80,7 @@ def test_only_logits_come_to_the_host(bypass: str, tmp_path: Path, monkeypatch: 
     expected = plain.infer(images, policy)
     assert len(set(expected.exit.tolist())) > 1
 
-    monkeypatch.setattr("dmpo_explore.inference.onnx_device.device_of", lambda sessions: SessionDevice("cpu", 0, CPU))
+    monkeypatch.setattr("dmpo_explore.inference.onnx_engine.device_of", lambda sessions: SessionDevice("cpu", 0, CPU))
     engine, read = OnnxEngine(path), Counter[str]()
     monkeypatch.setattr(DeviceArray, "__array__", lambda *all, **more: read.update(["state"]))
     batches = [images[i : i + 7] for i in range(0, len(images), 7)]

@@ -23,8 +23,7 @@ from tiny import tiny_config
 from dmpo_explore.data.splits import stratified_rows
 from dmpo_explore.data.torch_loaders import make_transform
 from dmpo_explore.fitting.fit import fit_policy
-from dmpo_explore.inference.onnx_device import GATHER
-from dmpo_explore.inference.onnx_engine import OnnxEngine, open_session, read_facts
+from dmpo_explore.inference.onnx_engine import GATHER, OnnxEngine, open_session, read_facts
 from dmpo_explore.inference.torch_engine import infer
 from dmpo_explore.inference.torch_export import export_model, record_digest
 from dmpo_explore.policies.base import Policy

@@ -13,8 +13,8 @@ from tiny import recorded_run, tiny_config
 import dmpo_explore as dx
 from dmpo_explore.inference import torch_export
 from dmpo_explore.inference.onnx_engine import OnnxEngine
-from dmpo_explore.inference.onnx_int8 import products, quantise_export
-from dmpo_explore.inference.torch_export_int8 import compare, compared, export_int8
+from dmpo_explore.inference.onnx_weights import products, quantise_export
+from dmpo_explore.inference.torch_export import compare, compared, export_int8
 from dmpo_explore.utils.files import read_json
 
 CHANGED = {"exits": 2, "normalisation": "isqrt"}

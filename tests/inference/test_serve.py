@@ -32,8 +32,7 @@ from small_model import merged
 
 import dmpo_explore as dx
 from _common.ports import free_port
-from dmpo_explore.inference.export_service import SECTION, add_service, check_service
-from dmpo_explore.inference.export_texts import README, write_texts
+from dmpo_explore.inference.export_texts import README, SECTION, add_service, check_service, write_texts
 from dmpo_explore.inference.torch_export import check_place
 from dmpo_explore.policies import ConfidencePolicy, EntropyPolicy, PatiencePolicy
 from dmpo_explore.utils.files import read_json

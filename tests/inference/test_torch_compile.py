@@ -28,7 +28,7 @@ from dmpo_explore.inference.torch_compile import (
     run_again,
 )  # fmt: skip
 from dmpo_explore.inference.torch_engine import as_step, infer, stream
-from dmpo_explore.models.merging import merge
+from dmpo_explore.models.tuning import merge
 from dmpo_explore.policies.rules import ConfidencePolicy
 
 

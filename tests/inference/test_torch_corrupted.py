@@ -13,8 +13,8 @@ from synthetic import make_meta, record_from_logits
 
 from dmpo_explore.data.image_set import ImageSet
 from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS
-from dmpo_explore.inference import torch_corrupted
-from dmpo_explore.inference.torch_corrupted import record_corrupted
+from dmpo_explore.inference import torch_recording as torch_corrupted
+from dmpo_explore.inference.torch_recording import record_corrupted
 from dmpo_explore.records.record import ExitRecord
 
 

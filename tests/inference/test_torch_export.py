@@ -80,7 +80,7 @@ def test_wrong_policies_and_models_are_refused(tmp_path: Path) -> None:
         export_model(model, tmp_path / "out", ConfidencePolicy((0.5, 0.5, 0.5)), CLASSES)
     with pytest.raises(ValueError, match="train mode"):
         export_model(made().train(), tmp_path / "out", POLICY, CLASSES)
-    from dmpo_explore.policies.controls import OraclePolicy
+    from dmpo_explore.policies.rules import OraclePolicy
 
     with pytest.raises(ValueError, match="reads the labels"):
         export_model(model, tmp_path / "out", OraclePolicy((2,)), CLASSES)

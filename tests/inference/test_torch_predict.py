@@ -10,7 +10,7 @@ from PIL import Image
 from tiny import recorded_run, tiny_config
 
 from dmpo_explore.fitting.fit import fit_policy
-from dmpo_explore.inference.torch_predict import Prediction, predict_files, to_csv
+from dmpo_explore.inference.torch_engine import Prediction, predict_files, to_csv
 from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.policies.running import RunningPolicy
 from dmpo_explore.runs.run import Run

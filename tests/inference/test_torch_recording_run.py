@@ -27,15 +27,13 @@ from dmpo_explore.data.image_set import ImageSet, VerifiedFiles
 from dmpo_explore.data.images import load_images
 from dmpo_explore.data.torch_loaders import MOST_READERS, batches_of, make_loader, reading_workers
 from dmpo_explore.inference import torch_recording
-from dmpo_explore.inference.torch_processes import Processes, join_processes
-from dmpo_explore.inference.torch_recording import record_run, record_split
+from dmpo_explore.inference.torch_recording import Processes, join_processes, record_run, record_split
 from dmpo_explore.models.dmpo import DMPO
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.records.writer import RecordWriter
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_model import load_model
-from dmpo_explore.runs.torch_weights import save_weights
+from dmpo_explore.runs.torch_model import load_model, save_weights
 from dmpo_explore.training.train import train
 
 SIZE, BATCHES = 100, 4  # the test split has 359 images: the last batch is short

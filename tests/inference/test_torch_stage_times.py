@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from small_model import made
 
-from dmpo_explore.inference.torch_stage_times import time_stages
+from dmpo_explore.inference.torch_recording import time_stages
 
 
 def test_stages_run_as_inference_runs_them() -> None:

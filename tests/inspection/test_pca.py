@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dmpo_explore.inspection.pca import PatchComponents, patch_components, principal_components
-from dmpo_explore.inspection.tokens import StageTokens
+from dmpo_explore.inspection.tokens import PatchComponents, StageTokens, patch_components, principal_components
 
 
 def test_scores_are_projections_on_the_eigenvectors_of_the_covariance() -> None:

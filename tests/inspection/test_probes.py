@@ -7,8 +7,15 @@ import pytest
 import torch
 from small_model import made, pictures
 
-from dmpo_explore.inspection.probes import half_of, patch_means, probe_stages, ridge_accuracy, ridge_r2
-from dmpo_explore.inspection.tokens import StageTokens, stage_tokens
+from dmpo_explore.inspection.tokens import (
+    StageTokens,
+    half_of,
+    patch_means,
+    probe_stages,
+    ridge_accuracy,
+    ridge_r2,
+    stage_tokens,
+)
 
 RNG = np.random.default_rng(0)
 

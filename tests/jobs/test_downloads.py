@@ -11,7 +11,8 @@ import pytest
 from background import SLEEPS
 
 from dmpo_explore import jobs
-from dmpo_explore.data import DATASETS, grocery
+from dmpo_explore.data import DATASETS
+from dmpo_explore.data import known as grocery
 from dmpo_explore.jobs import downloads
 from dmpo_explore.pretrained import SOURCES
 from dmpo_explore.utils.files import read_json, write_json

@@ -11,7 +11,7 @@ import pytest
 from background import BREAKS, CONFIG, SLEEPS, become, state, wait
 
 from dmpo_explore import jobs
-from dmpo_explore.jobs.status import PROCESS_GONE
+from dmpo_explore.jobs.jobs import PROCESS_GONE
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 

@@ -15,7 +15,7 @@ import pytest
 from background import CONFIG, DEAF, SLEEPS, become, state, wait
 
 from dmpo_explore import jobs
-from dmpo_explore.jobs import job as job_module
+from dmpo_explore.jobs import jobs as job_module
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 
@@ -79,8 +79,8 @@ def test_who_does_not_hear_ctrl_c_is_ended(root: Path, tmp_path: Path, monkeypat
 def test_a_job_outlives_who_started_it(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     become(SLEEPS, monkeypatch, tmp_path)
     code = (
-        "from dmpo_explore.config import Config; from dmpo_explore.jobs import job, jobs\n"
-        f"job.MODULE = jobs.MODULE = {job_module.MODULE!r}\n"
+        "from dmpo_explore.config import Config; from dmpo_explore.jobs import jobs\n"
+        f"jobs.MODULE = {job_module.MODULE!r}\n"
         "jobs.start(Config(), 'mine')"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ, timeout=60)

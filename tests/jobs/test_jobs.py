@@ -18,11 +18,11 @@ from dmpo_explore import jobs
 from dmpo_explore.cli import app
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.inference.torch_recording import record_run
+from dmpo_explore.jobs.jobs import PROCESS_GONE
 from dmpo_explore.jobs.progress_file import read_progress
-from dmpo_explore.jobs.status import PROCESS_GONE
+from dmpo_explore.runs.run_files import WEIGHTS
 from dmpo_explore.runs.store import list_runs, load_run
-from dmpo_explore.runs.torch_weights import read_weights
-from dmpo_explore.runs.weights_file import WEIGHTS
+from dmpo_explore.runs.torch_model import read_weights
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 

@@ -21,17 +21,15 @@ from background import wait
 from tiny import tiny_config
 from typer.testing import CliRunner
 
-import dmpo_explore.jobs.process as starting
+import dmpo_explore.jobs.jobs as starting
 from _faults.kill_points import Killed, copied_at_renames
 from dmpo_explore import jobs
 from dmpo_explore.cli import app
-from dmpo_explore.jobs.job import Job
+from dmpo_explore.jobs.jobs import PROCESS_GONE, Job
 from dmpo_explore.jobs.progress_file import DONE
-from dmpo_explore.jobs.status import PROCESS_GONE
-from dmpo_explore.runs.history import CHECKPOINT, checkpoint_epoch, finished_epochs
 from dmpo_explore.runs.run import Run
+from dmpo_explore.runs.run_files import CHECKPOINT, WEIGHTS, checkpoint_epoch, finished_epochs
 from dmpo_explore.runs.store import runs_root
-from dmpo_explore.runs.weights_file import WEIGHTS
 
 CONFIG = tiny_config(60, epochs=2, batch_size=10, validation_size=40)  # of which the second epoch is the better one
 

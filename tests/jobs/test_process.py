@@ -12,7 +12,7 @@ import pytest
 from background import CONFIG, SLEEPS, become
 
 from dmpo_explore import jobs
-from dmpo_explore.jobs.process import NOT_KNOWN, child_environment, process_of
+from dmpo_explore.jobs.jobs import NOT_KNOWN, child_environment, process_of
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 
@@ -52,7 +52,7 @@ def test_a_process_that_cannot_be_started_leaves_a_job_that_says_why(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(root / "no-python"))
-    monkeypatch.setattr("dmpo_explore.jobs.process.KIND", [])
+    monkeypatch.setattr("dmpo_explore.jobs.jobs.KIND", [])
     with pytest.raises(FileNotFoundError):
         jobs.start(CONFIG, "mine")
     status = jobs.job_status(jobs.load_job("mine"))

@@ -24,13 +24,13 @@ from dmpo_explore.inference.torch_engine import infer
 from dmpo_explore.inference.torch_recording import record_split
 from dmpo_explore.models.dmpo import DMPO
 from dmpo_explore.models.factory import assemble, build_model
-from dmpo_explore.models.merging import merge
 from dmpo_explore.models.timm_backbones import FAMILIES, create_backbone, split_backbone
+from dmpo_explore.models.tuning import merge
 from dmpo_explore.plugins import load_plugin, unload
 from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_weights import read_weights, save_weights
+from dmpo_explore.runs.torch_model import read_weights, save_weights
 
 pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
 

@@ -18,12 +18,10 @@ from dmpo_explore.inference.torch_recording import record_split
 from dmpo_explore.models import timm_backbones
 from dmpo_explore.models.backbone import LAYOUTS, exit_blocks
 from dmpo_explore.models.counting import count_flops
-from dmpo_explore.models.cut import Parts, cut_by_rule, proved, sequences
+from dmpo_explore.models.cut import CutError, Parts, block_costs, cut_by_rule, layout_of, proved, sequences
 from dmpo_explore.models.factory import assemble
 from dmpo_explore.models.own import cut_chain
-from dmpo_explore.models.split import block_costs
 from dmpo_explore.models.timm_backbones import create_backbone, nearest_size, split_backbone
-from dmpo_explore.models.trace import CutError, layout_of
 from dmpo_explore.policies.rules import ConfidencePolicy
 
 KINDS = {  # one of each kind: rotary positions, gated blocks, maps that end as tokens, weight-standardised, …

@@ -14,12 +14,11 @@ from torch import nn
 
 import dmpo_explore as dx
 from dmpo_explore.config import Config, ModelConfig
-from dmpo_explore.inference.live_arms import to_the_end
+from dmpo_explore.inference.live import to_the_end
 from dmpo_explore.inference.torch_compile import Replayed
 from dmpo_explore.inference.torch_engine import infer, stage_function, stream
-from dmpo_explore.models.earlier_exits import EarlierExits
 from dmpo_explore.models.factory import assemble, build_reference
-from dmpo_explore.models.stage import Stage
+from dmpo_explore.models.stage import EarlierExits, Stage
 from dmpo_explore.runs.store import list_runs, load_run
 
 

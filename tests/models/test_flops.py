@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dmpo_explore.inference.torch_engine import infer
 from dmpo_explore.models.factory import assemble, build_reference
 from dmpo_explore.models.flops import CONVENTION, config_flops, count_flops, measure_flops
-from dmpo_explore.models.merging import merge
+from dmpo_explore.models.tuning import merge
 from dmpo_explore.policies.rules import ConfidencePolicy
 
 # ViT-Ti/16 at 64 px: 16 patches, 1 class token, 12 blocks of width 192 with 3 heads and an MLP of 768

@@ -11,8 +11,7 @@ from torch import nn
 
 from dmpo_explore.config import ModelConfig
 from dmpo_explore.models.factory import assemble
-from dmpo_explore.models.merging import fold_adapter, fold_scale, merge
-from dmpo_explore.models.tuning import ParallelAdapter
+from dmpo_explore.models.tuning import ParallelAdapter, fold_adapter, fold_scale, merge
 
 
 def moved(backbone: str, tuning: str, size: int = 32) -> Any:

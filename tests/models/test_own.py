@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from dmpo_explore.config import ModelConfig
 from dmpo_explore.models.backbone import LAYOUTS, Backbone
 from dmpo_explore.models.counting import count_flops
-from dmpo_explore.models.cut import Parts
+from dmpo_explore.models.cut import Parts, block_costs, split
 from dmpo_explore.models.defaults import fitted
 from dmpo_explore.models.factory import build_model, build_reference
 from dmpo_explore.models.own import cut_chain, own_backbone, own_defaults
 from dmpo_explore.models.ready_cuts import PROCESSOR, _normalisation, cut_torchvision, cut_transformers
-from dmpo_explore.models.split import block_costs, split
 from dmpo_explore.neighbours.slimming.options import SlimSettings
 from dmpo_explore.neighbours.slimming.settings import kept_width
 from dmpo_explore.plugin_needs import LOADED, Plugin

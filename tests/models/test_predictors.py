@@ -14,12 +14,13 @@ from torch import Tensor
 
 from dmpo_explore.config import ModelConfig
 from dmpo_explore.models.predictors import (
+    NORMALISATIONS,
     PREDICTORS,
     CovariancePredictor,
     LinearPredictor,
     MomentPredictor,
+    newton_schulz,
 )
-from dmpo_explore.models.second_order import NORMALISATIONS, newton_schulz
 
 
 def array(x: Tensor) -> NDArray[np.float64]:

@@ -11,9 +11,16 @@ from torch import Tensor, nn
 import dmpo_explore as dx
 from dmpo_explore.models.bypass import BYPASSES
 from dmpo_explore.models.flops import count_flops
-from dmpo_explore.models.predictors import PREDICTORS, CovariancePredictor
-from dmpo_explore.models.prepared import PreparedCovariance, cast_products, prepare
-from dmpo_explore.models.second_order import covariance, newton_schulz, root_of_covariance
+from dmpo_explore.models.predictors import (
+    PREDICTORS,
+    CovariancePredictor,
+    PreparedCovariance,
+    cast_products,
+    covariance,
+    newton_schulz,
+    prepare,
+    root_of_covariance,
+)
 from dmpo_explore.records.record import RecordMeta
 from dmpo_explore.training.accelerator import frozen_in
 

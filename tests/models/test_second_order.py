@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dmpo_explore.models.second_order import covariance, cross_moments, newton_schulz, signed_sqrt, upper_triangle
+from dmpo_explore.models.predictors import covariance, cross_moments, newton_schulz, signed_sqrt, upper_triangle
 
 B, D, C, GRID, PREFIX = 3, 96, 7, (4, 5), 2
 N = PREFIX + GRID[0] * GRID[1]

@@ -18,7 +18,7 @@ from dmpo_explore.models.backbone import Backbone
 from dmpo_explore.models.factory import build_model
 from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.runs.run import Run
-from dmpo_explore.runs.weights_file import backbone_sha256
+from dmpo_explore.runs.run_files import backbone_sha256
 from dmpo_explore.training.train import train
 from dmpo_explore.utils.files import write_text
 from dmpo_explore.utils.options import option

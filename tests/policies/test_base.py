@@ -12,8 +12,8 @@ from synthetic import make_record, ready_policy
 
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.catalogue import POLICIES
+from dmpo_explore.policies.ranking import NEVER, CountPolicy, ScorePolicy
 from dmpo_explore.policies.rules import ConfidencePolicy, EntropyPolicy
-from dmpo_explore.policies.scalar import NEVER, CountPolicy, ScorePolicy
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.records.scores import scores, tempered
 

@@ -7,9 +7,8 @@ import numpy.typing as npt
 import pytest
 from synthetic import make_record
 
-from dmpo_explore.policies.candidates import count_answers, count_reached
-from dmpo_explore.policies.controls import FixedPolicy
-from dmpo_explore.policies.rules import ConfidencePolicy
+from dmpo_explore.policies.base import count_answers, count_reached
+from dmpo_explore.policies.rules import ConfidencePolicy, FixedPolicy
 
 RECORD = make_record(60, n_exits=4, seed=3)
 

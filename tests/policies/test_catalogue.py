@@ -19,8 +19,7 @@ from synthetic import DEPLOYABLE, make_record, ready_policy, record_from_logits
 from dmpo_explore.policies import base
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.catalogue import POLICIES, load_policy, policy_from_dict, read_policies, write_policies
-from dmpo_explore.policies.controls import RandomPolicy
-from dmpo_explore.policies.rules import ConfidencePolicy, EntropyPolicy, MarginPolicy, PatiencePolicy
+from dmpo_explore.policies.rules import ConfidencePolicy, EntropyPolicy, MarginPolicy, PatiencePolicy, RandomPolicy
 from dmpo_explore.records.record import ExitRecord
 
 COUNTED = ("patience", "fixed", "oracle")

@@ -8,7 +8,7 @@ from draws import naive_draw
 from synthetic import make_record
 
 from dmpo_explore.policies.catalogue import POLICIES
-from dmpo_explore.policies.controls import FixedPolicy, OraclePolicy, RandomPolicy
+from dmpo_explore.policies.rules import FixedPolicy, OraclePolicy, RandomPolicy
 
 
 def test_the_oracle_is_the_best_that_can_be() -> None:

@@ -13,8 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from synthetic import make_record, ready_policy
 
-from dmpo_explore.fitting.fit import fit_policy
-from dmpo_explore.fitting.sweep import sweep
+from dmpo_explore.fitting.fit import fit_policy, sweep
 from dmpo_explore.policies.catalogue import (
     POLICIES,
     learned_policy,

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from synthetic import DEPLOYABLE, make_record, ready_policy
 
 from dmpo_explore.policies.catalogue import POLICIES, policy_from_dict
-from dmpo_explore.policies.controls import OraclePolicy
-from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
+from dmpo_explore.policies.rules import ConfidencePolicy, OraclePolicy, PatiencePolicy
 
 COUNTED = ("patience", "fixed", "oracle")
 

@@ -22,12 +22,12 @@ from safetensors import safe_open
 from safetensors.numpy import save_file as save_array_file
 from safetensors.torch import save_file
 
-from dmpo_explore.pretrained import content, weights
-from dmpo_explore.pretrained.content import content_sha256
+from dmpo_explore.pretrained import weights
+from dmpo_explore.pretrained import wheels as content
 from dmpo_explore.pretrained.conversion import dinov2_onnx_to_timm
 from dmpo_explore.pretrained.weights import fetch_weights, find_weights, is_hub
-from dmpo_explore.pretrained.wheels import PIP, SOURCES, WheelSource, size_of
-from dmpo_explore.utils.disk import DiskFullError
+from dmpo_explore.pretrained.wheels import PIP, SOURCES, WheelSource, content_sha256, size_of
+from dmpo_explore.utils.files import DiskFullError
 
 VIT = "vit_small_patch14_dinov2"
 TENSORS = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}

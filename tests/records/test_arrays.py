@@ -12,9 +12,9 @@ import psutil
 import pytest
 from synthetic import make_record
 
-from dmpo_explore.records import arrays
-from dmpo_explore.records.arrays import open_array, release
+from dmpo_explore.records import validation as arrays
 from dmpo_explore.records.record import ExitRecord
+from dmpo_explore.records.validation import open_array, release
 
 
 def n_files() -> int:
@@ -102,11 +102,11 @@ def test_a_folder_that_is_replaced_while_it_is_read_is_never_mixed(
 
 PROGRAM = """
 import os, resource, sys
-from dmpo_explore.records import arrays
+from dmpo_explore.records import validation
 from dmpo_explore.records.record import ExitRecord
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 kept = [ExitRecord.load(sys.argv[1]) for _ in range(100)]
-arrays.WHOLE = 0
+validation.WHOLE = 0
 try:
     kept += [ExitRecord.load(sys.argv[1]) for _ in range(100)]
 except OSError as error:

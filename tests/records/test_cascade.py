@@ -12,8 +12,7 @@ import pytest
 from synthetic import make_record
 
 import dmpo_explore as dx
-from dmpo_explore.records.cascade import cascade
-from dmpo_explore.records.record import ExitRecord
+from dmpo_explore.records.record import ExitRecord, cascade
 
 
 def recorded(split: str) -> list[ExitRecord]:

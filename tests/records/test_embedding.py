@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from dmpo_explore.records import embedding
-from dmpo_explore.records.embedding import feature_embedding
+from dmpo_explore.records import writer as embedding
+from dmpo_explore.records.writer import feature_embedding
 
 
 def features(n: int = 300, seed: int = 0) -> np.ndarray:

@@ -20,7 +20,7 @@ from dmpo_explore.records.validation import FORMAT_VERSION, SCORE_TYPES
 
 @pytest.mark.parametrize("mapped", [False, True])
 def test_round_trip_is_exact_and_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mapped: bool) -> None:
-    monkeypatch.setattr("dmpo_explore.records.arrays.WHOLE", 0 if mapped else 2**20)
+    monkeypatch.setattr("dmpo_explore.records.validation.WHOLE", 0 if mapped else 2**20)
     record = make_record(8, 3, 5)
     record.save(tmp_path / "a" / "val")
     loaded = ExitRecord.load(str(tmp_path / "a" / "val"))

@@ -138,7 +138,7 @@ def test_a_pickle_is_not_opened(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_logits_must_be_finite_where_they_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch, bad: float) -> None:
-    monkeypatch.setattr("dmpo_explore.records.arrays.PIECE", 3 * 15)  # three images at a time
+    monkeypatch.setattr("dmpo_explore.records.validation.PIECE", 3 * 15)  # three images at a time
     logits = np.load(folder / "logits.npy")
     logits[5, 2, 4] = logits[7, 0, 0] = bad
     np.save(folder / "logits.npy", logits)

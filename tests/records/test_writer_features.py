@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from written_records import BATCHES_OF_IT, RECORD, B, K, arrays, contents, fill, made
 
-from dmpo_explore.records.embedding import feature_embedding
 from dmpo_explore.records.record import ExitRecord
-from dmpo_explore.records.writer import RecordWriter
+from dmpo_explore.records.writer import RecordWriter, feature_embedding
 
 
 class Killed(BaseException):

@@ -16,7 +16,7 @@ from written_records import fill, made
 from dmpo_explore.records import writer as writer_module
 from dmpo_explore.records.validation import SCORE_TYPES
 from dmpo_explore.records.writer import RecordWriter
-from dmpo_explore.utils.disk import DiskFullError
+from dmpo_explore.utils.files import DiskFullError
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from dmpo_explore.models.factory import build_model
 from dmpo_explore.runs import store
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_weights import save_weights
+from dmpo_explore.runs.torch_model import save_weights
 
 
 @pytest.fixture(autouse=True)

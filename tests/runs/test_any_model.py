@@ -11,7 +11,7 @@ import torch
 
 import dmpo_explore as dx
 from dmpo_explore.policies.rules import ConfidencePolicy
-from dmpo_explore.runs.any_model import record_logits
+from dmpo_explore.runs.score_files import record_logits
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(scale=2, size=(30, 3, 4)).astype(np.float32)

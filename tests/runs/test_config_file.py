@@ -11,7 +11,7 @@ import pytest
 from run_folders import CONFIG
 
 from dmpo_explore.models.bypass import BYPASSES
-from dmpo_explore.runs.config_file import read_config, with_defaults
+from dmpo_explore.runs.run_files import read_config, with_defaults
 from dmpo_explore.utils.options import option
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from run_folders import CONFIG
 
-from dmpo_explore.runs.history import CHECKPOINT, checkpoint_epoch, finished_epochs, read_history
+from dmpo_explore.runs.run_files import CHECKPOINT, checkpoint_epoch, finished_epochs, read_history
 
 
 def test_a_table_of_numbers(tmp_path: Path) -> None:

@@ -22,17 +22,17 @@ from dmpo_explore.runs.hub import (
     SOURCE,
     HubAddress,
     download_run,
+    hub_card,
     local_name,
     push_run,
     read_listing,
     source_of,
     write_hub_folder,
 )
-from dmpo_explore.runs.hub_card import hub_card
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.run import __file__ as RUN_FILE
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_weights import read_weights
+from dmpo_explore.runs.torch_model import read_weights
 from dmpo_explore.utils.files import cache_dir
 
 DEMO = Path(RUN_FILE).parent / "bundled" / "demo-cnn"

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from fake_hub import FakeHub
 
-from dmpo_explore.runs.hub_space import push_page, space_card
+from dmpo_explore.runs.hub import push_page, space_card
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from tiny import recorded_run, tiny_config
 import dmpo_explore as dx
 from dmpo_explore.inference.torch_recording import record_run
 from dmpo_explore.runs.check import check_folder
-from dmpo_explore.runs.other_data import record_name
-from dmpo_explore.runs.torch_weights import read_weights, save_weights
+from dmpo_explore.runs.run_files import record_name
+from dmpo_explore.runs.torch_model import read_weights, save_weights
 
 
 @pytest.fixture(scope="module")

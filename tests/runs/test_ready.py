@@ -10,7 +10,7 @@ import pytest
 from tiny import tiny_config
 
 from dmpo_explore.runs import ready
-from dmpo_explore.utils import disk
+from dmpo_explore.utils import files as disk
 
 
 def test_everything_is_named_and_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dmpo_explore.runs.score_images import image_list
+from dmpo_explore.runs.score_files import image_list
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dmpo_explore.runs.score_tables import read_table
+from dmpo_explore.runs.score_files import read_table
 
 
 def test_columns_are_found_by_their_names_in_any_order() -> None:

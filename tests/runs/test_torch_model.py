@@ -12,8 +12,7 @@ from dmpo_explore.models.factory import build_model
 from dmpo_explore.runs import torch_model
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_model import find_device
-from dmpo_explore.runs.torch_weights import save_weights
+from dmpo_explore.runs.torch_model import find_device, save_weights
 
 
 def test_inputs_are_what_the_model_wants(mine: Path) -> None:

@@ -10,7 +10,7 @@ from run_folders import CONFIG
 
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_weights import save_weights
+from dmpo_explore.runs.torch_model import save_weights
 
 
 def test_broken_weights_are_named(trained: Run) -> None:

@@ -10,9 +10,9 @@ from run_folders import CONFIG
 
 from dmpo_explore.config import ModelConfig
 from dmpo_explore.runs.run import Run
+from dmpo_explore.runs.run_files import backbone_sha256, read_weights_meta
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_weights import read_weights, save_weights
-from dmpo_explore.runs.weights_file import backbone_sha256, read_weights_meta
+from dmpo_explore.runs.torch_model import read_weights, save_weights
 
 
 def test_the_header_names_backbone_and_classes(trained: Run) -> None:

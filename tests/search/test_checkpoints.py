@@ -17,13 +17,12 @@ from synthetic import make_record
 from dmpo_explore.config import Config, ModelConfig
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_weights import read_weights
-from dmpo_explore.search import checkpoints
-from dmpo_explore.search.checkpoints import Keeper, remove_trial, tidy, trial_mark
+from dmpo_explore.runs.torch_model import read_weights
+from dmpo_explore.search import search_run as checkpoints
 from dmpo_explore.search.goal import Goal, operating_points
+from dmpo_explore.search.search_run import Keeper, remove_trial, tidy, trial_mark
 from dmpo_explore.search.space import SearchSpace
-from dmpo_explore.search.study import MARK, open_study, read_front
-from dmpo_explore.search.trial_storage import epochs_of, suggest
+from dmpo_explore.search.study import MARK, epochs_of, open_study, read_front, suggest
 from dmpo_explore.training.loop import EpochResult
 from dmpo_explore.training.train import prepared
 

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 
 from dmpo_explore.config import OPTIONS, Config
 from dmpo_explore.models.bypass import BYPASSES
-from dmpo_explore.search.domains import Choice, Range, read_domain, updated, written
+from dmpo_explore.search.space import Choice, Range, read_domain, updated, written
 
 
 def test_a_choice_keeps_lists_as_json() -> None:

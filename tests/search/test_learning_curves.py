@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from search_settings import trial
 
-from dmpo_explore.search.learning_curves import LearningCurve, all_points
+from dmpo_explore.search.goal import LearningCurve, all_points
 
 
 def test_points_of_some_epochs() -> None:

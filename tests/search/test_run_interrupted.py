@@ -16,8 +16,7 @@ from search_settings import PATIENCE, make_space, points
 
 from dmpo_explore.search import search_run
 from dmpo_explore.search.search_run import SearchStep, run_search
-from dmpo_explore.search.study import MARK, SearchFront, load_front, load_study
-from dmpo_explore.search.trial_storage import State, give_back
+from dmpo_explore.search.study import MARK, SearchFront, State, give_back, load_front, load_study
 
 pytestmark = [pytest.mark.usefixtures("runs"), pytest.mark.slow]
 

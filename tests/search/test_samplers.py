@@ -15,8 +15,7 @@ from dmpo_explore.joints import SamplerKind
 from dmpo_explore.search.goal import Goal
 from dmpo_explore.search.samplers import SAMPLERS, SamplerConfig, above_median
 from dmpo_explore.search.search_run import run_search
-from dmpo_explore.search.study import load_study, open_study
-from dmpo_explore.search.trial_storage import suggest
+from dmpo_explore.search.study import load_study, open_study, suggest
 
 PLUGIN = """
 from dataclasses import dataclass

@@ -16,7 +16,7 @@ from dmpo_explore.analysis.metrics import summarise
 from dmpo_explore.cli.doctor import run_facts
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.runs.store import list_runs, load_run
-from dmpo_explore.search import checkpoints
+from dmpo_explore.search import search_run as checkpoints
 from dmpo_explore.search import search_run as run_module
 from dmpo_explore.search.samplers import SAMPLERS
 from dmpo_explore.search.search_run import SearchStep, run_search

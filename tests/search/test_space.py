@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from dmpo_explore.config import Config
-from dmpo_explore.search.domains import Choice, Range
 from dmpo_explore.search.goal import Goal
-from dmpo_explore.search.space import SearchSpace, default_space, read_space
+from dmpo_explore.search.space import Choice, Range, SearchSpace, default_space, read_space
 
 TEXT = """
 [fixed]

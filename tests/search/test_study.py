@@ -13,20 +13,24 @@ import psutil
 import pytest
 
 from dmpo_explore.config import Config
-from dmpo_explore.search.checkpoints import tidy, trial_mark
 from dmpo_explore.search.goal import Goal
+from dmpo_explore.search.search_run import tidy, trial_mark
 from dmpo_explore.search.space import SearchSpace
 from dmpo_explore.search.study import (
+    EPOCH,
+    State,
     is_begun,
     kept_name,
     load_front,
     load_study,
+    open_storage,
     open_study,
     read_front,
     settings_text,
     storage_file,
+    suggest,
+    working,
 )
-from dmpo_explore.search.trial_storage import EPOCH, State, open_storage, suggest, working
 
 pytestmark = [
     pytest.mark.usefixtures("runs"),

@@ -14,8 +14,8 @@ import pytest
 from optuna.storages import RDBStorage
 from search_settings import SPACE
 
-from dmpo_explore.search import trial_storage
-from dmpo_explore.search.trial_storage import (
+from dmpo_explore.search import study as trial_storage
+from dmpo_explore.search.study import (
     EPOCH,
     LOCKED,
     State,

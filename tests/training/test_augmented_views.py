@@ -10,7 +10,7 @@ import torch
 from tiny import tiny_config
 from tiny_training import same_history, stop_after
 
-from dmpo_explore.data.torch_views import Views
+from dmpo_explore.data.torch_loaders import Views
 from dmpo_explore.training.augmented_views import AugmentedViews, make_views
 from dmpo_explore.training.parts import Batch
 from dmpo_explore.training.train import train

@@ -18,8 +18,8 @@ from two_exits import CONFIG, make_data, make_model, run, weights_of
 
 from dmpo_explore.data.image_set import ImageSet
 from dmpo_explore.training.accelerator import make_accelerator
-from dmpo_explore.training.class_balance import BalancedSampler, ClassBalance, class_weights, loss_class_weights
 from dmpo_explore.training.loop import Validation, fit
+from dmpo_explore.training.losses import BalancedSampler, ClassBalance, class_weights, loss_class_weights
 from dmpo_explore.training.parts import Batch
 from dmpo_explore.training.train import train_epochs
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 import dmpo_explore as dx
 from dmpo_explore.data.image_set import ImageSet
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_weights import read_weights
+from dmpo_explore.runs.torch_model import read_weights
 from dmpo_explore.training import train as training
 from dmpo_explore.training.fitted_earlier_exits import earlier_weights, objective
 from dmpo_explore.training.train import train, train_epochs

@@ -10,7 +10,7 @@ from two_exits import CONFIG, make_model
 from dmpo_explore.config import ModelConfig
 from dmpo_explore.models.factory import build_model
 from dmpo_explore.training.accelerator import make_accelerator
-from dmpo_explore.training.joined_parts import JoinedParts, PlannedWeights
+from dmpo_explore.training.loop import JoinedParts, PlannedWeights
 from dmpo_explore.training.schedules import loss_weights
 
 

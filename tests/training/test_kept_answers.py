@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dmpo_explore.inference.torch_processes import Processes
-from dmpo_explore.training.kept_answers import Answers, KeptAnswers
+from dmpo_explore.inference.torch_recording import Processes
+from dmpo_explore.training.teacher import Answers, KeptAnswers
 
 ALONE, FACTS = Processes("cpu"), {"weights": "abc", "images": "def"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dmpo_explore.config import Config, ModelConfig, TrainingConfig
 from dmpo_explore.models.flops import CONVENTION, ModelFlops
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.training.model_card import run_card
+from dmpo_explore.training.checkpoint import run_card
 
 
 def test_card_names_the_kept_epoch_and_costs() -> None:

@@ -15,7 +15,7 @@ from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.jobs.estimate import Rates, estimate_training, measure_rates
 from dmpo_explore.runs.store import list_runs, load_run
 from dmpo_explore.training.checkpoint import held_run
-from dmpo_explore.training.own_teacher import own_teacher
+from dmpo_explore.training.part_options import own_teacher
 from dmpo_explore.training.train import other_options, train, train_epochs
 
 pytestmark = pytest.mark.usefixtures("runs")

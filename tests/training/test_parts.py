@@ -21,11 +21,11 @@ from dmpo_explore.config import Config
 from dmpo_explore.data.image_set import ImageSet
 from dmpo_explore.data.labels import MISSING
 from dmpo_explore.runs.run import Run
-from dmpo_explore.runs.torch_weights import read_weights
+from dmpo_explore.runs.torch_model import read_weights
 from dmpo_explore.training.accelerator import make_accelerator
 from dmpo_explore.training.checkpoint import read_checkpoint
-from dmpo_explore.training.joined_parts import JoinedParts
 from dmpo_explore.training.kinds import TRAINING_PARTS, PartKind, PartSetup
+from dmpo_explore.training.loop import JoinedParts
 from dmpo_explore.training.losses import cross_entropies, weighted_loss
 from dmpo_explore.training.optimizer import make_schedule, rate_factor
 from dmpo_explore.training.parts import Batch, TrainingContext, TrainingPart

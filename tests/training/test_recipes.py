@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dmpo_explore.config import OPTIONS, Config, DataConfig
-from dmpo_explore.training.recipes import RECIPES, described_recipes, with_recipe
+from dmpo_explore.training.part_options import RECIPES, described_recipes, with_recipe
 
 
 @pytest.mark.parametrize("name", RECIPES)

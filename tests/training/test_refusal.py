@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tiny import tiny_config
 
-from dmpo_explore.training.refusal import refusal
+from dmpo_explore.training.train import refusal
 
 
 @pytest.mark.parametrize(

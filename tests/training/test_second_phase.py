@@ -13,9 +13,8 @@ from two_exits import CONFIG, make_model
 from dmpo_explore.config import Config, TrainingConfig
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.training.accelerator import make_accelerator
-from dmpo_explore.training.joined_parts import JoinedParts
-from dmpo_explore.training.optimizer import make_optimizer, make_schedule, rate_factor
-from dmpo_explore.training.second_phase import SecondPhase
+from dmpo_explore.training.loop import JoinedParts
+from dmpo_explore.training.optimizer import SecondPhase, make_optimizer, make_schedule, rate_factor
 from dmpo_explore.training.train import train
 
 

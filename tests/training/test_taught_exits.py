@@ -19,15 +19,14 @@ from dmpo_explore.config import Config
 from dmpo_explore.data.image_set import ImageSet
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_weights import read_weights
-from dmpo_explore.training import taught_exits
+from dmpo_explore.runs.torch_model import read_weights
+from dmpo_explore.training import teacher as taught_exits
 from dmpo_explore.training.augmented_views import make_views
 from dmpo_explore.training.kinds import TRAINING_PARTS, PartKind
 from dmpo_explore.training.losses import cross_entropies, divergence
 from dmpo_explore.training.part_options import TeacherOptions
 from dmpo_explore.training.parts import Batch, TrainingPart
-from dmpo_explore.training.taught_exits import TaughtExits, answers_to
-from dmpo_explore.training.teacher import open_teacher
+from dmpo_explore.training.teacher import TaughtExits, answers_to, open_teacher
 from dmpo_explore.training.train import train, train_epochs
 
 

@@ -21,13 +21,13 @@ from dmpo_explore.models.factory import build_model
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_weights import read_weights
-from dmpo_explore.training import validator
+from dmpo_explore.runs.torch_model import read_weights
+from dmpo_explore.training import loop as validator
 from dmpo_explore.training.checkpoint import read_checkpoint
 from dmpo_explore.training.loop import EpochResult
 from dmpo_explore.training.schedules import loss_weights
 from dmpo_explore.training.train import default_name, train, train_epochs
-from dmpo_explore.utils.torch_seeding import seeded
+from dmpo_explore.utils.torch_tools import seeded
 
 pytestmark = pytest.mark.usefixtures("runs")
 

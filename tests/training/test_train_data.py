@@ -12,11 +12,11 @@ from tiny_training import CONFIG
 
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data.folders import class_files
-from dmpo_explore.data.grocery import photographs
 from dmpo_explore.data.image_set import ImageFiles, ImageSet, Pool
 from dmpo_explore.data.images import DATASETS, open_data
+from dmpo_explore.data.known import photographs
 from dmpo_explore.data.manifest import write_manifest
-from dmpo_explore.data.source import Source
+from dmpo_explore.data.names import Source
 from dmpo_explore.runs.run import Run
 from dmpo_explore.training.train import default_name
 from dmpo_explore.training.train_data import hold_out, training_images

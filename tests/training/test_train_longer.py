@@ -14,7 +14,7 @@ from torch import nn
 from dmpo_explore.config import Config
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import load_run, runs_root
-from dmpo_explore.runs.torch_weights import read_weights
+from dmpo_explore.runs.torch_model import read_weights
 from dmpo_explore.training.checkpoint import read_checkpoint
 from dmpo_explore.training.loop import EpochResult, Validation, fit
 from dmpo_explore.training.optimizer import rate_factor

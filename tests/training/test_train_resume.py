@@ -14,7 +14,7 @@ from tiny_training import CONFIG, FILES, files, same_history, stop_after
 
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_weights import read_weights
+from dmpo_explore.runs.torch_model import read_weights
 from dmpo_explore.training.checkpoint import read_checkpoint, unfinished
 from dmpo_explore.training.loop import EpochResult
 from dmpo_explore.training.train import train, train_epochs

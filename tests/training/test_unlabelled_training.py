@@ -25,7 +25,7 @@ from dmpo_explore.runs.store import load_run
 from dmpo_explore.runs.torch_model import stack_inputs
 from dmpo_explore.training.fitted_earlier_exits import FittedEarlierExits
 from dmpo_explore.training.parts import Batch
-from dmpo_explore.training.taught_exits import TaughtExits
+from dmpo_explore.training.teacher import TaughtExits
 from dmpo_explore.training.train import train, train_epochs
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dmpo_explore.utils.abbreviate import LONGEST, abbreviated, is_text, one_line, short
+from dmpo_explore.utils.texts import LONGEST, abbreviated, is_text, one_line, short
 
 NESTED: list[Any] = []
 for _ in range(900):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dmpo_explore.utils.at_exits import at_exits
+from dmpo_explore.utils.typing import at_exits
 
 
 def test_values_at_exits() -> None:

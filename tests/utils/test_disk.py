@@ -16,9 +16,15 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from dmpo_explore.utils import disk
-from dmpo_explore.utils.disk import DiskFullError, full_disk_named, is_full_disk
-from dmpo_explore.utils.files import atomic_file, atomic_folder, write_text
+from dmpo_explore.utils import files as disk
+from dmpo_explore.utils.files import (
+    DiskFullError,
+    atomic_file,
+    atomic_folder,
+    full_disk_named,
+    is_full_disk,
+    write_text,
+)
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from calls import fails
 
-from dmpo_explore.utils.extras import extra_imports, missing_extra
+from dmpo_explore.utils.lazy import extra_imports, missing_extra
 
 ROOT = Path(__file__).resolve().parents[2]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-SEARCH = ("trial_storage", "study", "checkpoints", "search_run")  # each may be the first that is imported
+SEARCH = ("study", "search_run")  # each may be the first that is imported
 NAMED = re.compile(r"""(?:extra_imports\([^()]*|missing_extra\([^()]*), "(\w+)"\)""")
 
 

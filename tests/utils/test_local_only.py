@@ -7,7 +7,7 @@ import threading
 import pytest
 from huggingface_hub import constants
 
-from dmpo_explore.utils.local_only import local_only
+from dmpo_explore.utils.lazy import local_only
 
 
 def test_it_is_undone_also_after_an_error_and_when_nested(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from dmpo_explore.utils.open_options import OpenPart, open_part
-from dmpo_explore.utils.options import check_options, option, options_of, read_options
+from dmpo_explore.utils.options import OpenPart, check_options, open_part, option, options_of, read_options
 from dmpo_explore.utils.registry import Joint, TakenNameError
 
 TOPPINGS: Joint[Any] = Joint("topping")

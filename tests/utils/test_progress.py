@@ -8,7 +8,7 @@ from dmpo_explore.config import ModelConfig
 from dmpo_explore.inference.torch_engine import stream
 from dmpo_explore.models.factory import build_model
 from dmpo_explore.policies.rules import ConfidencePolicy
-from dmpo_explore.utils.progress import Progress
+from dmpo_explore.utils.typing import Progress
 
 
 def test_progress_rises_to_the_total() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dmpo_explore.utils.python_function import PythonFunction, python_function
+from dmpo_explore.utils.registry import PythonFunction, python_function
 
 
 @pytest.mark.parametrize(

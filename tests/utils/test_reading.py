@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dmpo_explore.utils.files import read_json
-from dmpo_explore.utils.reading import check_regular, named, read_text
+from dmpo_explore.utils.texts import check_regular, named, read_text
 
 
 def test_text_up_to_a_size(tmp_path: Path) -> None:

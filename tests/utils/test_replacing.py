@@ -15,9 +15,9 @@ import pytest
 from filelock import FileLock
 
 from dmpo_explore.training.checkpoint import held_run
-from dmpo_explore.utils import files, replacing
-from dmpo_explore.utils.files import atomic_folder
-from dmpo_explore.utils.replacing import clear_leftovers, exchange, read_whole, settle
+from dmpo_explore.utils import files
+from dmpo_explore.utils import files as replacing
+from dmpo_explore.utils.files import atomic_folder, clear_leftovers, exchange, read_whole, settle
 
 
 def make(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from dmpo_explore.utils.torch_reading import load_tensors
+from dmpo_explore.utils.torch_tools import load_tensors
 
 
 class Code:

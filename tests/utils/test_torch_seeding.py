@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dmpo_explore.utils.torch_seeding import seeded
+from dmpo_explore.utils.torch_tools import seeded
 
 
 def test_the_same_inside_and_nothing_outside() -> None:

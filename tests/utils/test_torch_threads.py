@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dmpo_explore.utils.torch_threads import one_thread
+from dmpo_explore.utils.torch_tools import one_thread
 
 
 def test_the_number_of_threads_is_given_back_after_an_error() -> None:

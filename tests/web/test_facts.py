@@ -10,7 +10,7 @@ import dmpo_explore as dx
 from dmpo_explore.web.export import PAGE
 from dmpo_explore.web.facts import RESIZING, check_policy, check_resizing, run_facts
 from dmpo_explore.web.publish import page_html
-from dmpo_explore.web.shared import slider_of
+from dmpo_explore.web.tiles import slider_of
 
 
 def facts_at(run: dx.Run, policy: dx.Policy) -> dict[str, Any]:

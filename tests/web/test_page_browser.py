@@ -20,7 +20,7 @@ from dmpo_explore.inference.onnx_engine import OnnxEngine
 from dmpo_explore.inference.onnx_weights import shrink_graph
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.utils.files import read_json
-from dmpo_explore.web import shrinking
+from dmpo_explore.web import export as shrinking
 from dmpo_explore.web.tiles import runner_rows
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.rules import ConfidencePolicy, EntropyPolicy
 from dmpo_explore.runs.run import Run
 from dmpo_explore.utils.files import read_json, write_json, write_text
-from dmpo_explore.web import pictures
+from dmpo_explore.web import tiles as pictures
 from dmpo_explore.web.export import export_web
-from dmpo_explore.web.places import file_facts
+from dmpo_explore.web.single import file_facts
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dmpo_explore.web.pictures import SMALL, varied, write_pictures, write_running
-from dmpo_explore.web.places import InFolder
+from dmpo_explore.web.single import InFolder
+from dmpo_explore.web.tiles import SMALL, varied, write_pictures, write_running
 
 
 def test_small_images_are_kept_to_the_pixel(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from single_page import data_of
 import dmpo_explore as dx
 from dmpo_explore.runs.run import Run
 from dmpo_explore.web.export import NOT_HERE, NOT_PUBLISHED
+from dmpo_explore.web.facts import story_numbers
 from dmpo_explore.web.publish import page_html, publish
 from dmpo_explore.web.single import PAGE, joined_modules
-from dmpo_explore.web.story import story_numbers
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What pages with and without the model share, `web.shared`."""
+"""What pages with and without the model share, `web.tiles`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import dmpo_explore as dx
-from dmpo_explore.web.shared import exits_of, facts_of, rule_of, slider_of
+from dmpo_explore.web.tiles import exits_of, facts_of, rule_of, slider_of
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dmpo_explore.web import shrinking
-from dmpo_explore.web.shrinking import Agreement, shrink_export
+from dmpo_explore.web import export as shrinking
+from dmpo_explore.web.export import Agreement, shrink_export
 
 IMAGES = [np.zeros((8, 8, 3), np.uint8)] * 4
 

@@ -15,7 +15,7 @@ from axe import violations_of
 from safetensors.numpy import load_file
 
 import dmpo_explore as dx
-from dmpo_explore.runs.weights_file import WEIGHTS
+from dmpo_explore.runs.run_files import WEIGHTS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -10,9 +10,8 @@ import pytest
 
 import dmpo_explore as dx
 from dmpo_explore.policies.rules import EntropyPolicy
-from dmpo_explore.web.places import InFolder, InPage
-from dmpo_explore.web.shared import slider_of
-from dmpo_explore.web.tiles import drawn_score, runner_rows, tile_rows, write_tiles
+from dmpo_explore.web.single import InFolder, InPage
+from dmpo_explore.web.tiles import drawn_score, runner_rows, slider_of, tile_rows, write_tiles
 
 
 def written(folder: Path, policy: dx.Policy, record: dx.ExitRecord) -> dict[str, Any]:

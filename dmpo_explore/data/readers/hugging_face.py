@@ -14,10 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
 
-from ...utils.abbreviate import short
-from ...utils.extras import extra_imports
-from ...utils.local_only import local_only
-from ...utils.reading import read_text
+from ...utils.lazy import extra_imports, local_only
+from ...utils.texts import read_text, short
 from ..image_set import StoredImages
 from ..names import ReaderName
 from .opening import Keys, OpenedPart, TableContent, create, numbered, path_text

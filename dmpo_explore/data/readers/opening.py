@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...utils.reading import check_regular
+from ...utils.texts import check_regular
 from ..image_set import StoredImages, pack
 from ..names import ReaderName
 from .tar_shards import Sample

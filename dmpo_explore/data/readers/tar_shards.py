@@ -15,9 +15,8 @@ from os.path import lexists
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from ...utils.abbreviate import short
 from ...utils.files import read_json
-from ...utils.reading import check_regular
+from ...utils.texts import check_regular, short
 from ..labels import whole_number
 from ..splits import split_of
 

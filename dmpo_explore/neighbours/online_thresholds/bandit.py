@@ -23,8 +23,7 @@ import numpy.typing as npt
 from ...policies.base import Policy, not_deployable
 from ...policies.learned import learn_gate, log_odds
 from ...records.record import ExitRecord
-from ...utils.at_exits import at_exits
-from ...utils.typing import Array, Floats, Ints
+from ...utils.typing import Array, Floats, Ints, at_exits
 
 
 @dataclass

@@ -35,7 +35,7 @@ class SelfRegularisationOptions:
 
 def oft(backbone: nn.Module, rank: int, dropout: float) -> None:
     """Orthogonal tuning; see `rotation.rotate`."""
-    from .rotation import rotate
+    from .self_regularisation import rotate
 
     rotate(backbone, rank, dropout)
 

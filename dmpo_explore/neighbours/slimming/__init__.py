@@ -17,20 +17,20 @@ from ...utils.lazy import public_names
 from . import options as _options
 
 if TYPE_CHECKING:
-    from .distillation import answer_losses as answer_losses
-    from .importance import Importance as Importance
-    from .importance import measure_importance as measure_importance
     from .options import Slimming as Slimming
     from .options import SlimSettings as SlimSettings
+    from .slim import answer_losses as answer_losses
     from .slim import slim as slim
     from .slim import slim_epochs as slim_epochs
+    from .surgery import Importance as Importance
+    from .surgery import measure_importance as measure_importance
     from .surgery import remove as remove
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)
 
 
 def _narrowed(backbone: Any, slimming: Slimming) -> Any:
-    from .slim_blocks import narrow
+    from .surgery import narrow
 
     narrow(backbone.trunks, slimming)
     return backbone

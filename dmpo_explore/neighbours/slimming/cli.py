@@ -78,7 +78,7 @@ def slim(
 
 def _slim(run: Run, name: str, bar: Bar, file: ProgressFile, *, resume: bool, **how: Any) -> Run:
     """Slim with a bar, a line per epoch and the progress file; Ctrl-C prints how to continue."""
-    from ...runs.history import CHECKPOINT, checkpoint_epoch
+    from ...runs.run_files import CHECKPOINT, checkpoint_epoch
     from ...runs.store import load_run
     from .slim import slim as slim_run
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from ...utils.abbreviate import short
 from ...utils.options import check_options, option
+from ...utils.texts import short
 
 
 @dataclass(frozen=True)

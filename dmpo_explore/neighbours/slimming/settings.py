@@ -14,7 +14,7 @@ from ...runs.store import address, load_run
 from ...utils.options import options_of
 from ...utils.registry import lookup
 from .options import Slimming, SlimSettings
-from .slim_blocks import vit_blocks, width_of
+from .surgery import vit_blocks, width_of
 
 WEIGHT_DECAY, WARMUP = 0.01, 0.1  # of the distillation, COST-EFF's; the warm-up is a share of all its epochs
 STEPS_WITHOUT_HEADS = 4  # ours

@@ -1,26 +1,131 @@
-"""Removal of attention heads and MLP neurons from a ViT's blocks, in place, with Torch-Pruning's dependency graph.
+"""Blocks of a ViT with fewer attention heads and MLP neurons: their width read, and plain blocks made that narrow.
 
-In: blocks, and importances or the numbers of what to remove. Out: the same blocks with narrower layers. Removing
-columns of the attention's projection takes the matching rows of query, key and value with it; removing rows of fc1
-takes columns of fc2. The graph is traced with plain attention: the fused operator hides what depends on what.
+In: a model or a list of trunks. Out: its blocks, their width, or the same blocks with new, narrower layers that a
+slimmed run's weights fit. The width D of the tokens stays, so every exit keeps its shape.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from ...models.dmpo import DMPO
-from ...models.merging import fold_adapter
-from ...models.tuning import ParallelAdapter, merge_peft
-from ...utils.extras import extra_imports
-from ...utils.progress import Progress
-from .importance import measure_importance
-from .slim_blocks import set_heads, vit_blocks
+from ...models.tuning import ParallelAdapter, fold_adapter, merge_peft
+from ...utils.lazy import extra_imports
+from ...utils.typing import Progress
+from .options import Slimming
+
+
+def vit_blocks(modules: Iterable[nn.Module]) -> list[Any]:
+    """The ViT blocks of ``modules``, in order."""
+    return [block for module in modules for block in module.modules() if type(block) is Block]
+
+
+def width_of(blocks: Iterable[Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Number of heads, and of MLP neurons, of every block."""
+    blocks = list(blocks)
+    return tuple(b.attn.num_heads for b in blocks), tuple(b.mlp.fc1.out_features for b in blocks)
+
+
+def narrow(trunks: Iterable[nn.Module], slimming: Slimming) -> None:
+    """Give plain blocks new layers of the width that ``slimming`` kept, in place; their weights are random.
+
+    Raises:
+        ValueError: another number of blocks, or more heads or neurons than a block has.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> kept = Slimming("wide", heads=(1,) * 6, ffn=(96,) * 6)
+        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, tuning="full", slimming=kept)
+        >>> dx.build_model(config, 3).stages[0].trunk[0].mlp.fc1
+        Linear(in_features=64, out_features=96, bias=True)
+    """
+    blocks = vit_blocks(trunks)
+    if len(blocks) != len(slimming.heads):
+        raise ValueError(f"slimming is of {len(slimming.heads)} ViT blocks, this backbone has {len(blocks)} in use")
+    wide = zip(blocks, *width_of(blocks), slimming.heads, slimming.ffn, strict=True)
+    for k, (block, heads, neurons, kept_heads, kept_neurons) in enumerate(wide, start=1):
+        if kept_heads > heads or kept_neurons > neurons:
+            raise ValueError(
+                f"slimming keeps {kept_heads} heads and {kept_neurons} neurons in block {k}, which has {heads} and "
+                f"{neurons}"
+            )
+        attn, mlp = block.attn, block.mlp
+        inner = kept_heads * attn.head_dim
+        attn.qkv, attn.proj = _resized(attn.qkv, outputs=3 * inner), _resized(attn.proj, inputs=inner)
+        mlp.fc1, mlp.fc2 = _resized(mlp.fc1, outputs=kept_neurons), _resized(mlp.fc2, inputs=kept_neurons)
+        set_heads(attn, kept_heads)
+
+
+def set_heads(attn: Any, heads: int) -> None:
+    """Tell a timm attention how many heads its layers have now."""
+    attn.num_heads, attn.attn_dim = heads, heads * attn.head_dim
+
+
+def _resized(layer: nn.Linear, inputs: int = 0, outputs: int = 0) -> nn.Linear:
+    like = layer.weight
+    return nn.Linear(
+        inputs or layer.in_features, outputs or layer.out_features, bias=layer.bias is not None, device=like.device,
+        dtype=like.dtype,
+    )  # fmt: skip
+
+
+# Importance of attention heads and MLP neurons: accumulated |gradient × weight| (COST-EFF, arXiv 2210.15523).
+
+
+class Importance(NamedTuple):
+    """Importance in every block: ``heads`` (H,) and ``ffn`` (F,) each, in the order of the layers.
+
+    Example:
+        >>> Importance([torch.tensor([2.0, 1.0])], [torch.tensor([3.0])]).heads[0].argmin().item()
+        1
+    """
+
+    heads: list[Tensor]
+    ffn: list[Tensor]
+
+
+def measure_importance(blocks: Sequence[Any], losses: Iterable[Tensor]) -> Importance:
+    """Sum over batches of |gradient × weight|, added up over the weights of each head and each neuron.
+
+    Args:
+        blocks: ViT blocks whose MLP has layers fc1 and fc2.
+        losses: of one batch after another, each made by these blocks; computed as they are read.
+
+    Raises:
+        ValueError: no losses.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> from dmpo_explore.neighbours.slimming.surgery import vit_blocks
+        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, tuning="full")
+        >>> model = dx.build_model(config, 3)
+        >>> found = measure_importance(vit_blocks([model]), [model(torch.ones(1, 3, 32, 32)).square().mean()])
+        >>> len(found.heads), tuple(found.heads[0].shape), tuple(found.ffn[0].shape)
+        (6, (2,), (192,))
+    """
+    layers = [(block.attn.proj.weight, block.mlp.fc1.weight, block.mlp.fc2.weight) for block in blocks]
+    weights = [weight for three in layers for weight in three]
+    sums: list[Tensor] = []
+    for loss in losses:
+        pairs = zip(torch.autograd.grad(loss, weights), weights, strict=True)
+        parts = [(gradient * weight.detach()).abs() for gradient, weight in pairs]
+        sums = [total + part for total, part in zip(sums, parts, strict=True)] if sums else parts
+    if not sums:
+        raise ValueError("importance needs at least one batch of images")
+    heads, ffn = [], []
+    for block, proj, fc1, fc2 in zip(blocks, sums[::3], sums[1::3], sums[2::3], strict=True):
+        heads.append(proj.sum(0).view(block.attn.num_heads, -1).sum(1))
+        ffn.append(fc1.sum(1) + fc2.sum(0))
+    return Importance(heads, ffn)
+
+
+# Removal of attention heads and MLP neurons from a ViT's blocks, in place, with Torch-Pruning's dependency graph.
 
 EXTRA = "slim"
 TRACED = 5  # tokens of the traced example; any number will do
@@ -43,7 +148,7 @@ def remove(blocks: Sequence[Any], heads: Sequence[Sequence[int]], ffn: Sequence[
 
     Example:
         >>> import dmpo_explore as dx
-        >>> from dmpo_explore.neighbours.slimming.slim_blocks import vit_blocks, width_of
+        >>> from dmpo_explore.neighbours.slimming.surgery import vit_blocks, width_of
         >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=(1,), tuning="full"), 3)
         >>> blocks = vit_blocks([model])
         >>> remove(blocks, [[0]], [range(100)])  # doctest: +SKIP

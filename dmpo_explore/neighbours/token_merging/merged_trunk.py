@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...models.backbone import Backbone
-from ...models.second_order import full_precision
+from ...models.predictors import full_precision
 
 LEAST = 8  # patch tokens that merging always leaves
 

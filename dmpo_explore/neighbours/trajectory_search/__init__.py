@@ -12,7 +12,7 @@ from ...joints import SAMPLERS, SamplerKind
 from ...utils.lazy import moved, public_names
 
 if TYPE_CHECKING:
-    from .expected_gain import can_extend as can_extend
+    from .proposals import can_extend as can_extend
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)
 
@@ -24,7 +24,7 @@ def _sampler(study: Any, space: Any, seed: int | None, options: None) -> Any:
 
 
 def _can_extend(*curves_and_goal: Any) -> bool:
-    from .expected_gain import can_extend
+    from .proposals import can_extend
 
     return can_extend(*curves_and_goal)
 

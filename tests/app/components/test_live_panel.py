@@ -8,7 +8,7 @@ from made_up import HOSTILE
 from synthetic import make_record
 
 import dmpo_explore as dx
-from dmpo_explore.inference.live_stats import LiveStats
+from dmpo_explore.inference.live import LiveStats
 from dmpo_explore.policies.rules import ConfidencePolicy
 
 

@@ -14,7 +14,7 @@ import pytest
 from dmpo_explore_app.services import live_export, live_session, models
 
 import dmpo_explore as dx
-from dmpo_explore.inference.live_run import Arms
+from dmpo_explore.inference.live import Arms
 
 
 class Model:

@@ -13,7 +13,7 @@ from run_folders import make_run
 from synthetic import make_record
 
 import dmpo_explore as dx
-from dmpo_explore.records import arrays
+from dmpo_explore.records import validation as arrays
 from dmpo_explore.utils.files import sha256
 
 

@@ -59,8 +59,8 @@ def save_weights_of(path: Path, seed: int) -> None:
 
     from dmpo_explore.models.factory import build_model
     from dmpo_explore.runs.store import load_run
-    from dmpo_explore.runs.torch_weights import save_weights
-    from dmpo_explore.utils.torch_seeding import seeded
+    from dmpo_explore.runs.torch_model import save_weights
+    from dmpo_explore.utils.torch_tools import seeded
 
     config, names = load_run(path).config, dx.load_images("digits", "test").class_names
     with seeded(config.training.seed):

@@ -21,8 +21,7 @@ from streamlit.testing.v1 import AppTest
 from visiting import checked
 
 import dmpo_explore as dx
-from dmpo_explore.inference.live_run import ALIVE, LiveRun, Look
-from dmpo_explore.inference.live_stats import SHOWN
+from dmpo_explore.inference.live import ALIVE, SHOWN, LiveRun, Look
 from dmpo_explore.policies.rules import ConfidencePolicy
 
 PAGE = MAIN.parent / "views" / "live.py"

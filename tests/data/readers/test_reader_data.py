@@ -23,10 +23,10 @@ from dmpo_explore.data.check import check_data
 from dmpo_explore.data.image_data import FileRow
 from dmpo_explore.data.image_set import StoredImages, VerifiedImages, pack, unpack
 from dmpo_explore.data.images import fetch_data, images_of, load_images, open_data
-from dmpo_explore.data.manifest import Manifest, make_manifest, read_manifest, write_manifest
-from dmpo_explore.data.manifest_check import manifest_check
+from dmpo_explore.data.manifest import Manifest, make_manifest, manifest_check, read_manifest, write_manifest
 from dmpo_explore.data.names import ReaderName
-from dmpo_explore.data.readers import hugging_face, opening, parts
+from dmpo_explore.data.readers import hugging_face, opening
+from dmpo_explore.data.readers import reader_data as parts
 from dmpo_explore.data.readers.opening import Keys, OpenedPart
 from dmpo_explore.data.readers.reader_data import ReaderData
 

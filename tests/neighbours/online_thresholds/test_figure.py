@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from dmpo_explore.neighbours.online_thresholds.figure import online_figure
+from dmpo_explore.neighbours.online_thresholds.stream import online_figure
 
 WAY = pd.DataFrame(
     [

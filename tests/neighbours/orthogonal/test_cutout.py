@@ -7,7 +7,7 @@ import torch
 from small_model import made, pictures
 
 from dmpo_explore.models.attention import attention_weights
-from dmpo_explore.neighbours.orthogonal.cutout import attended, check_cutout, hide, scores
+from dmpo_explore.neighbours.orthogonal.self_regularisation import attended, check_cutout, hide, scores
 
 
 def test_a_quarter_of_the_patches_is_hidden_those_with_the_largest_scores() -> None:

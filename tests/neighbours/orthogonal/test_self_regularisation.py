@@ -16,15 +16,20 @@ from tiny_training import same_history, stop_after
 
 from dmpo_explore.config import Config
 from dmpo_explore.models.factory import build_model
-from dmpo_explore.neighbours.orthogonal.anchor import fit_anchor, logistic_regression, make_anchor
-from dmpo_explore.neighbours.orthogonal.self_regularisation import SelfRegularisation, divergence
+from dmpo_explore.neighbours.orthogonal.self_regularisation import (
+    SelfRegularisation,
+    divergence,
+    fit_anchor,
+    logistic_regression,
+    make_anchor,
+)
 from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_weights import read_weights
+from dmpo_explore.runs.torch_model import read_weights
 from dmpo_explore.training.checkpoint import read_checkpoint
 from dmpo_explore.training.loop import Validation, fit
 from dmpo_explore.training.parts import Batch
 from dmpo_explore.training.train import train
-from dmpo_explore.utils.torch_seeding import seeded
+from dmpo_explore.utils.torch_tools import seeded
 
 pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
 

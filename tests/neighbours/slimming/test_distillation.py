@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from dmpo_explore.config import ModelConfig, TrainingConfig
 from dmpo_explore.models.factory import build_model
-from dmpo_explore.neighbours.slimming.distillation import (
+from dmpo_explore.neighbours.slimming.slim import (
     Distillation,
     Lessons,
     Taught,
@@ -16,7 +16,7 @@ from dmpo_explore.neighbours.slimming.distillation import (
     calibration_losses,
 )  # fmt: skip
 from dmpo_explore.training.accelerator import make_accelerator
-from dmpo_explore.training.joined_parts import JoinedParts
+from dmpo_explore.training.loop import JoinedParts
 from dmpo_explore.training.parts import Batch
 
 CONFIG = ModelConfig("test_vit", "random", 32, exits=(2, 4, 6))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dmpo_explore.neighbours.slimming.options import Slimming
-from dmpo_explore.runs.hub_card import hub_card
+from dmpo_explore.runs.hub import hub_card
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.run import __file__ as RUN_FILE
 

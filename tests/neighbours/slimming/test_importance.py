@@ -7,8 +7,7 @@ import torch
 
 from dmpo_explore.config import ModelConfig
 from dmpo_explore.models.factory import build_model
-from dmpo_explore.neighbours.slimming.importance import measure_importance
-from dmpo_explore.neighbours.slimming.slim_blocks import vit_blocks
+from dmpo_explore.neighbours.slimming.surgery import measure_importance, vit_blocks
 
 
 def test_it_is_the_sum_over_batches_of_gradient_times_weight() -> None:

@@ -16,7 +16,7 @@ from tiny_training import same_history
 import dmpo_explore as dx
 from dmpo_explore.inference.torch_export import export_run
 from dmpo_explore.neighbours.slimming.slim import slim, slim_epochs
-from dmpo_explore.neighbours.slimming.slim_blocks import vit_blocks, width_of
+from dmpo_explore.neighbours.slimming.surgery import vit_blocks, width_of
 from dmpo_explore.runs.check import check_folder
 from dmpo_explore.training.train import train
 

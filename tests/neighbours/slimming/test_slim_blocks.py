@@ -9,7 +9,7 @@ from dmpo_explore.config import ModelConfig
 from dmpo_explore.models.factory import build_model, build_reference
 from dmpo_explore.models.flops import measure_flops
 from dmpo_explore.neighbours.slimming.options import Slimming
-from dmpo_explore.neighbours.slimming.slim_blocks import vit_blocks, width_of
+from dmpo_explore.neighbours.slimming.surgery import vit_blocks, width_of
 
 
 def config(heads: tuple[int, ...] = (1,) * 6, ffn: tuple[int, ...] = (100,) * 6, **model: object) -> ModelConfig:

@@ -11,7 +11,7 @@ import torch
 from dmpo_explore.config import ModelConfig
 from dmpo_explore.models.factory import build_model
 from dmpo_explore.neighbours.slimming import surgery
-from dmpo_explore.neighbours.slimming.slim_blocks import vit_blocks, width_of
+from dmpo_explore.neighbours.slimming.surgery import vit_blocks, width_of
 
 pytest.importorskip("torch_pruning", reason="the extra slim is not installed")
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from search_settings import trial
 
-from dmpo_explore.neighbours.trajectory_search.expected_gain import (
+from dmpo_explore.neighbours.trajectory_search.proposals import (
     ENOUGH,
     _followed,
     attained,
@@ -14,8 +14,7 @@ from dmpo_explore.neighbours.trajectory_search.expected_gain import (
     can_extend,
     expected_improvement,
 )
-from dmpo_explore.search.goal import Goal
-from dmpo_explore.search.learning_curves import LearningCurve, all_points
+from dmpo_explore.search.goal import Goal, LearningCurve, all_points
 
 GOAL = Goal()
 

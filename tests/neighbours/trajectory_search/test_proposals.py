@@ -9,7 +9,7 @@ from search_settings import SPACE
 
 from dmpo_explore.neighbours.trajectory_search import proposals
 from dmpo_explore.neighbours.trajectory_search.proposals import STARTUP, LearningCurveSampler, propose
-from dmpo_explore.search.trial_storage import EPOCH, distributions, read_curves, suggest
+from dmpo_explore.search.study import EPOCH, distributions, read_curves, suggest
 
 
 def begin(seed: int = 0) -> optuna.Study:

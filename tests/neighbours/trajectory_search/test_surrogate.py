@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dmpo_explore.neighbours.trajectory_search.surrogate import LENGTHS, MEMORIES, NOISES, _kernel, fit_surrogate
+from dmpo_explore.neighbours.trajectory_search.proposals import LENGTHS, MEMORIES, NOISES, _kernel, fit_surrogate
 
 
 def course(x: np.ndarray, epochs: np.ndarray) -> np.ndarray:
