@@ -43,7 +43,7 @@ AREAS = {  # files and folders of the library; where they are merged, name the n
     "losses": ["training/losses.py"],
     "data check": ["data/check.py", "data/findings.py"],
     "run check": ["runs/check.py"],
-    "score files": ["runs/score_files.py", "runs/score_folder.py", "runs/score_tables.py"],
+    "score files": ["runs/score_files.py", "runs/score_folder.py"],
     "command line": ["cli/entry.py", "cli/evaluate.py"],
 }
 
