@@ -126,6 +126,12 @@ def test_what_is_left_of_a_folder_still_has_a_kind(tmp_path: Path) -> None:
     assert check_folder(tmp_path / "run").kind == "run"
 
 
+def test_facts_that_are_no_object_are_one_problem(tmp_path: Path) -> None:
+    (whole(tmp_path / "run") / "records/val/meta.json").write_text("[]")
+    (problem,) = check_folder(tmp_path / "run").problems
+    assert problem.file == "records/val/meta.json" and problem.text.endswith("must hold a JSON object, not list")
+
+
 def test_the_documented_format_is_the_one_that_is_checked() -> None:
     page = (DOCS / "file-formats.md").read_text(encoding="utf-8").split("## Record folder")[1].split("\n### ")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:3] == "| `"]
