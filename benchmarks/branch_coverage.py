@@ -57,7 +57,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the tests, write the table; the exit status is that of pytest."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tests", nargs="*", default=["tests"], help="files or folders of tests [tests]")
+    parser.add_argument("--list", action="store_true", help="only print what would run")
     options = parser.parse_args(arguments)
+    if options.list:
+        print(f"tests ({QUICK}) of {', '.join(options.tests)}, then results/coverage.csv")
+        return 0
     os.chdir(ROOT)
     running = coverage.Coverage(data_file=".coverage", branch=True, source=["dmpo_explore"])
     running.erase()

@@ -31,7 +31,7 @@ from _mutants.runner import NearestTests, Runner
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 SHARE = 0.09
-COLUMNS = ["id", "area", "function", "operator", "original", "mutated", "status", "test"]
+COLUMNS = ["id", "area", "function", "original", "mutated", "status", "test"]
 AREAS = {  # files and folders of the library; where they are merged, name the new ones
     "policies": ["policies"],
     "fitting": ["fitting"],
@@ -83,11 +83,11 @@ def compared(base: pd.DataFrame, now: pd.DataFrame) -> str:
     return "\n".join([*lines, f"noticed then, not now: {len(lost)}", *escape])
 
 
-def run(sample: dict[Mutant, str], path: Path, tests: list[str], jobs: int = 1, pause: Path | None = None) -> None:
+def run(sample: dict[Mutant, str], path: Path, tests: list[str]) -> None:
     """Try those mutants, with their areas, that have no row yet; the rows get the order of the sample."""
 
     def done(mutant: Mutant, status: str, test: str) -> None:
-        parts = [mutant.function, mutant.operator, mutant.original, mutant.mutated]
+        parts = [mutant.function, mutant.original, mutant.mutated]
         with path.open("a", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerow([mutant.id, sample[mutant], *parts, status, test])
         print(f"{status:9} {mutant.function}: {mutant.original} → {mutant.mutated}  {test}", flush=True)
@@ -98,7 +98,7 @@ def run(sample: dict[Mutant, str], path: Path, tests: list[str], jobs: int = 1, 
         path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
     lines = NearestTests(Path(".coverage"), {mutant.file for mutant in todo})
     arguments = ["-m", "not slow and not browser", "-qs", "--timeout", "60", "-p", "no:cacheprovider", *tests]
-    if todo and (status := pytest.main(arguments, plugins=[Runner(todo, lines, done, jobs, pause)])):
+    if todo and (status := pytest.main(arguments, plugins=[Runner(todo, lines, done)])):
         raise RuntimeError(f"pytest ended with status {status}")
     order = {mutant.id: place for place, mutant in enumerate(sample)}
     read(path).sort_values("id", key=lambda ids: ids.map(order)).to_csv(path, index=False)
@@ -107,20 +107,18 @@ def run(sample: dict[Mutant, str], path: Path, tests: list[str], jobs: int = 1, 
 def main(arguments: list[str] | None = None) -> int:
     """List, try or compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--list", action="store_true", help="only print the sample")
-    parser.add_argument("--jobs", type=int, default=1, help="mutants at once [1]")
+    parser.add_argument("--list", action="store_true", help="only print the areas and their files")
     parser.add_argument("--compare", action="store_true", help="with the scores in mutants.csv, which stays as it is")
-    parser.add_argument("--pause-file", type=Path, help="wait between mutants while this file is there")
     options = parser.parse_args(arguments)
     os.chdir(ROOT)
     areas = {file: area for area in AREAS for file in files_of(area)}
-    sample = {mutant: areas[mutant.file] for mutant in mutants(areas, SHARE)}
     if options.list:
-        for mutant, area in sample.items():
-            print(mutant.id, f"{area}: {mutant.function}: {mutant.original} → {mutant.mutated}")
+        for file, area in areas.items():
+            print(f"{area:12}  {file}")
         return 0
+    sample = {mutant: areas[mutant.file] for mutant in mutants(areas, SHARE)}
     name = "mutants-now" if options.compare else "mutants"
-    run(sample, RESULTS / f"{name}.csv", ["tests"], options.jobs, options.pause_file)
+    run(sample, RESULTS / f"{name}.csv", ["tests"])
     table = read(RESULTS / f"{name}.csv")
     print(compared(read(RESULTS / "mutants.csv"), table) if options.compare else scores(table).to_markdown(index=False))
     return 0

@@ -30,16 +30,14 @@ SEED = "mutants"
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change of a statement. `function` is a name such as ``Policy.exits``, `before` and `after` are its source."""
+    """One change of a statement. `function` is a name such as ``Policy.exits``, `after` is its source then."""
 
     id: str
     function: str
-    operator: str
     original: str
     mutated: str
     file: Path
     lines: range
-    before: str
     after: str
 
 
@@ -67,13 +65,11 @@ def mutants(files: Iterable[Path], share: float) -> Iterator[Mutant]:
             code = hashlib.sha256("|".join((SEED, *words, str(seen[words]))).encode()).hexdigest()[:12]
             if int(code, 16) >= share * 16**12 or original == mutated:
                 continue
-            after = _source(function.deep_replace(mutation.original_node, mutation.mutated_node))
-            if _compiles(after):
-                operator = type(mutation.original_node).__name__
-                whole = positions[function if statement is function else statement]
-                last = whole.end if line is statement or statement is function else positions[statement.body].start
-                lines = range(whole.start.line, last.line + 1)
-                yield Mutant(code, words[0], operator, original, mutated, file, lines, _source(function), after)
+            whole = positions[statement]
+            last = whole.end if line is statement or statement is function else positions[statement.body].start
+            changed = function.deep_replace(mutation.original_node, mutation.mutated_node)
+            after = cst.Module([changed.with_changes(decorators=(), leading_lines=())]).code
+            yield Mutant(code, words[0], original, mutated, file, range(whole.start.line, last.line + 1), after)
 
 
 @cache
@@ -88,18 +84,6 @@ def _first_line(statement: Any) -> tuple[Any, str]:
 
 def _text(statement: Any) -> str:
     return ast.unparse(ast.parse(cst.Module([statement]).code)).removesuffix("\n    pass")
-
-
-def _source(function: Any) -> str:
-    return cst.Module([function.with_changes(decorators=(), leading_lines=())]).code
-
-
-def _compiles(source: str) -> bool:
-    try:
-        compile(source, "mutant", "exec")
-    except SyntaxError:  # an argument by position after one by name
-        return False
-    return True
 
 
 def install(name: str, source: str, file: Path) -> None:

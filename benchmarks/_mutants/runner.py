@@ -18,7 +18,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -29,7 +28,8 @@ from .changes import Mutant, install
 FORK = multiprocessing.get_context("fork")
 TESTS = 40  # of a mutant at most
 SECONDS = 30  # of a CPU for them
-PATIENCE = 240  # seconds for a test until its child is given up
+PATIENCE = 600  # seconds until a child is given up
+ENDS = {0: "survived", -signal.SIGXCPU: "timeout", -signal.SIGKILL: "timeout"}  # exit code of a child; others: killed
 Done = Callable[[Mutant, str, str], None]  # a mutant, what became of it, and by which test
 
 
@@ -53,37 +53,26 @@ class NearestTests:
 
 
 class Runner:
-    """A plugin of pytest that runs mutants where pytest would run its tests; `jobs` of them at once."""
+    """A plugin of pytest that runs mutants where pytest would run its tests."""
 
-    def __init__(self, todo: list[Mutant], tests_of: NearestTests, done: Done, jobs: int, pause: Path | None) -> None:
-        self.todo, self.tests_of, self.done, self.jobs, self.pause = todo, tests_of, done, jobs, pause
-        self.failed = ""
+    def __init__(self, todo: list[Mutant], tests_of: NearestTests, done: Done) -> None:
+        self.todo, self.tests_of, self.done = todo, tests_of, done
+        self.failed = False
         self.failing: dict[tuple[str, ...], str] = {}  # of tests that ran on the unchanged code, the one that failed
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Remember the test that failed."""
-        if report.failed:
-            self.failed = report.nodeid
+        """Remember that a test failed."""
+        self.failed |= report.failed
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Share the mutants among processes, of which this is one."""
+        """Try one mutant after another."""
         if session.testsfailed:
             raise session.Interrupted("some tests could not be imported")
         items = {item.nodeid: item for item in session.items}
-        others = [FORK.Process(target=self._work, args=(items, self.todo[i :: self.jobs])) for i in range(1, self.jobs)]
-        for other in others:
-            other.start()
-        self._work(items, self.todo[:: self.jobs])
-        for other in others:
-            other.join()
-        return True
-
-    def _work(self, items: dict[str, pytest.Item], mutants: list[Mutant]) -> None:
-        for mutant in mutants:
-            while self.pause and self.pause.exists():
-                time.sleep(5)
+        for mutant in self.todo:
             self.done(mutant, *self._judged(mutant, [items[test] for test in self.tests_of(mutant) if test in items]))
+        return True
 
     def _judged(self, mutant: Mutant, tests: list[pytest.Item]) -> tuple[str, str]:
         """What becomes of a mutant, and by which test: one that passes without it, after the same tests."""
@@ -102,41 +91,30 @@ class Runner:
         return "untested", ""
 
     def _try(self, mutant: Mutant | None, tests: list[pytest.Item]) -> tuple[str, str]:
-        """How a child ends that runs the tests: "survived", "killed" or "timeout", and the test that was the last."""
-        ours, childs = FORK.Pipe(duplex=False)
-        name = tests[0].nodeid
+        """How a child ends that runs the tests, and the test that was the last."""
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            child = FORK.Process(target=self._child, args=(mutant, tests, childs, folder))
+            running = Path(folder, "test")
+            running.write_text(tests[0].nodeid, encoding="utf-8")
+            child = FORK.Process(target=self._child, args=(mutant, tests, running))
             child.start()
-            childs.close()
-            try:
-                while ours.poll(PATIENCE):
-                    status, name = ours.recv()
-                    if status != "begun":
-                        return status, name
-                return "timeout", name
-            except EOFError:  # it ended by itself
-                child.join()
-                return "timeout" if child.exitcode == -signal.SIGXCPU else "killed", name
-            finally:
-                child.kill()
-                child.join()
-                with suppress(ProcessLookupError):  # what its tests have started and not ended
-                    os.killpg(child.pid or 0, signal.SIGKILL)
+            child.join(PATIENCE)
+            with suppress(ProcessLookupError):  # the child, or what its tests have started and not ended
+                os.killpg(child.pid or 0, signal.SIGKILL)
+            child.join()
+            return ENDS.get(child.exitcode or 0, "killed"), running.read_text(encoding="utf-8")
 
-    def _child(self, mutant: Mutant | None, tests: list[pytest.Item], answer: Connection, folder: str) -> None:
+    def _child(self, mutant: Mutant | None, tests: list[pytest.Item], running: Path) -> None:
         os.setsid()
         for handle in (0, 1, 2):
             os.dup2(os.open(os.devnull, os.O_RDWR), handle)
         resource.setrlimit(resource.RLIMIT_CPU, (2 * SECONDS, 2 * SECONDS + 10))
-        tests[0].config._tmp_path_factory._basetemp = Path(folder)  # type: ignore[attr-defined]
+        tests[0].config._tmp_path_factory._basetemp = running.parent  # type: ignore[attr-defined]
         started = time.process_time()
         if mutant:
             install(mutant.function, mutant.after, mutant.file)
         for test, following in zip(tests, [*tests[1:], None], strict=True):
-            answer.send(("begun", test.nodeid))
+            running.write_text(test.nodeid, encoding="utf-8")
             test.ihook.pytest_runtest_protocol(item=test, nextitem=following)
             if self.failed or (mutant and time.process_time() - started > SECONDS):
                 break
-        answer.send(("killed" if self.failed else "survived", self.failed or test.nodeid))
-        os._exit(0)
+        os._exit(self.failed)

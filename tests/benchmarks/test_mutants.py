@@ -92,7 +92,7 @@ def tried(boxes: ModuleType, cases: list[tuple[str, str]]) -> list[tuple[str, st
     Path("test_boxes.py").write_text(TESTS, encoding="utf-8")
     Path("none.ini").write_text("[pytest]\n", encoding="utf-8")
     some = found("positive", "if number > 1:")
-    todo = [replace(some, id=tests, after=some.before.replace("if number > 0:", line)) for line, tests in cases]
+    todo = [replace(some, id=tests, after=some.after.replace("if number > 1:", line)) for line, tests in cases]
     results = list[tuple[str, str]]()
 
     def tests_of(mutant: Mutant) -> list[str]:
@@ -101,7 +101,7 @@ def tried(boxes: ModuleType, cases: list[tuple[str, str]]) -> list[tuple[str, st
     def done(mutant: Mutant, status: str, test: str) -> None:
         results.append((status, test.removeprefix("test_boxes.py::test_")))
 
-    runner = Runner(todo, cast(NearestTests, tests_of), done, 1, None)
+    runner = Runner(todo, cast(NearestTests, tests_of), done)
     alone = ["-qs", "-c", "none.ini", "--rootdir", ".", "-p", "no:cacheprovider", "-p", "no:faulthandler"]
     assert pytest.main([*alone, "test_boxes.py"], plugins=[runner]) == 0
     assert boxes.positive(1)  # nothing has changed here
@@ -122,7 +122,7 @@ def test_the_first_test_that_only_the_change_breaks_has_noticed_it(boxes: Module
 
 def test_scores_and_what_escapes_later() -> None:
     status = {"x": ["killed", "timeout", "survived", "untested"], "y": ["killed"]}
-    rows = [(area, "f", "", "a", "b", one, "") for area, several in status.items() for one in several]
+    rows = [(area, "f", "a", "b", one, "") for area, several in status.items() for one in several]
     base = pd.DataFrame([(str(i), *row) for i, row in enumerate(rows)], columns=tool.COLUMNS)
     areas = [["x", 4, 2, 0.5, 0.25], ["y", 1, 1, 1.0, 0.0]]
     assert tool.scores(base).to_numpy().tolist() == [*areas, ["all", 5, 3, 0.6, 0.219]]
