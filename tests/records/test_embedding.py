@@ -24,10 +24,15 @@ def test_each_exit_is_its_pca_up_to_rotation_and_scale(monkeypatch: pytest.Monke
     monkeypatch.setattr(embedding, "PIECE", 64)  # several pieces, the last one short
     found = feature_embedding(given)
     assert found.shape == (300, 3, 2) and found.dtype == np.float16 and np.abs(found).max() == 100
-    assert (found[:, 0].astype(float) ** 3).sum(axis=0).min() > 0  # which end is which does not depend on the machine
     for k in range(3):
         own, wanted = distances(found[:, k]), distances(PCA(2).fit_transform(given[:, k].astype(float)))
         assert np.abs(own / own.max() - wanted / wanted.max()).max() < 2e-3
+
+
+def test_the_first_map_points_the_same_way_on_every_machine() -> None:
+    for seed in range(5):
+        first = feature_embedding(features(seed=seed))[:, 0].astype(float)
+        assert (first**3).sum(axis=0).min() >= 0  # a sign is free in every component
 
 
 def test_an_exit_that_is_the_one_before_turned_keeps_every_image_in_its_place() -> None:
