@@ -124,6 +124,8 @@ def test_what_is_left_of_a_folder_still_has_a_kind(tmp_path: Path) -> None:
     assert found.kind == "run" and texts(found)[0][1].startswith("config.json is missing")
     shutil.rmtree(tmp_path / "run/records")
     assert check_folder(tmp_path / "run").kind == "run"
+    (tmp_path / "bare/records").mkdir(parents=True)
+    assert check_folder(tmp_path / "bare").kind == "run"
 
 
 def test_facts_that_are_no_object_are_one_problem(tmp_path: Path) -> None:
