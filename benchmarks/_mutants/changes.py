@@ -53,7 +53,7 @@ def mutants(files: Iterable[Path], share: float) -> Iterator[Mutant]:
             function = mutation.contained_by_top_level_function
             if not isinstance(function, cst.FunctionDef):
                 continue  # a value of a class or a module
-            statement: cst.CSTNode = mutation.original_node
+            statement: Any = mutation.original_node
             while not isinstance(statement, cst.SimpleStatementLine | cst.BaseCompoundStatement):
                 statement = above[statement]
             line, original = _first_line(statement)
@@ -67,7 +67,7 @@ def mutants(files: Iterable[Path], share: float) -> Iterator[Mutant]:
                 continue
             whole = positions[statement]
             last = whole.end if line is statement or statement is function else positions[statement.body].start
-            changed = function.deep_replace(mutation.original_node, mutation.mutated_node)
+            changed: Any = function.deep_replace(mutation.original_node, mutation.mutated_node)
             after = cst.Module([changed.with_changes(decorators=(), leading_lines=())]).code
             yield Mutant(code, words[0], original, mutated, file, range(whole.start.line, last.line + 1), after)
 
