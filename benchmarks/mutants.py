@@ -64,11 +64,11 @@ def read(path: Path) -> pd.DataFrame:
 def scores(table: pd.DataFrame) -> pd.DataFrame:
     """A row per area, then one for all: mutants, how many a test noticed, the share, its standard error."""
     noticed = table.assign(noticed=table["status"].isin(["killed", "timeout"]))
-    rows: pd.DataFrame = noticed.groupby("area", sort=False)["noticed"].agg(mutants="size", noticed="sum")
+    rows = noticed.groupby("area", sort=False)["noticed"].agg(mutants="size", noticed="sum")
     rows.loc["all"] = rows.sum()
     share = rows["noticed"] / rows["mutants"]
     error = (share * (1 - share) / rows["mutants"]) ** 0.5
-    return rows.assign(score=share.round(3), error=error.round(3)).reset_index()
+    return rows.assign(score=share.round(3), error=error.round(3)).reset_index()  # type: ignore[no-any-return]
 
 
 def compared(base: pd.DataFrame, now: pd.DataFrame) -> str:

@@ -48,7 +48,8 @@ def mutants(files: Iterable[Path], share: float) -> Iterator[Mutant]:
         wrapper = MetadataWrapper(cst.parse_module(file.read_text(encoding="utf-8")))
         visitor = MutationVisitor(mutation_operators, IgnoredCode(set(), set(), set()))
         wrapper.visit(visitor)
-        above, positions = wrapper.resolve(ParentNodeProvider), wrapper.resolve(PositionProvider)
+        above = wrapper.resolve(ParentNodeProvider)
+        positions: Any = wrapper.resolve(PositionProvider)
         for mutation in visitor.mutations:
             function = mutation.contained_by_top_level_function
             if not isinstance(function, cst.FunctionDef):
