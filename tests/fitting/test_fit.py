@@ -258,6 +258,8 @@ def test_tied_shares_take_the_whole_group() -> None:
     record = record_from_logits(np.zeros((10, 2, 3)), np.zeros(10))
     assert (fit_policy(record, shares=(0.5, 0.5)).exits(record) == 0).all()
     assert (fit_policy(record, shares=(0.0, 1.0)).exits(record) == 1).all()
+    two_of_four = record_from_logits(np.array([3 + 1e-5, 3, 1, 1])[:, None, None] * np.eye(2)[[0, 0]], np.zeros(4))
+    assert fit_policy(two_of_four, shares=(0.25, 0.75)).exits(two_of_four).tolist() == [0, 0, 1, 1]
 
 
 def test_shares_for_budgeted_are_confidence_levels() -> None:

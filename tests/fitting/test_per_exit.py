@@ -149,7 +149,7 @@ def test_the_gain_of_a_vector_is_told_on_other_images() -> None:
     found = cross_validated_gain(record, flops=0.5, folds=4)
     single, vector = (fit_policy(record, flops=0.5, per_exit=one) for one in (False, True))
     seen = [record.correct[np.arange(400), p.exits(record)].mean() for p in (single, vector)]
-    assert found["vector"] < seen[1]  # fitting flatters
+    assert found["single"] != found["vector"] < seen[1]  # fitting flatters
     assert found["vector"] - found["single"] < seen[1] - seen[0]
     assert abs(found["gain"] - (found["vector"] - found["single"])) < 0.05
     assert 0.3 < found["vector_flops"] < 0.6

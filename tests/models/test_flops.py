@@ -255,3 +255,8 @@ def test_a_configs_flops_are_its_models_and_no_random_number_is_used() -> None:
     found = config_flops(config(weights="nowhere.safetensors"), FLOP_CLASSES)
     assert torch.equal(torch.get_rng_state(), before)
     assert found == measured()[1]
+
+
+def test_half_precision_costs_the_same() -> None:
+    model, reference = assemble(config(), C), build_reference(config(), C)
+    assert measure_flops(model, reference) == measure_flops(model.bfloat16(), reference.bfloat16())

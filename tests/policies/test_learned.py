@@ -121,6 +121,12 @@ def test_budgeted_sends_shares_on() -> None:
         assert (1 - counts / there)[:3] == pytest.approx([share] * 3, abs=0.006 if share != 0.33 else 0.03)
 
 
+def test_budgeted_sends_shares_on_at_temperatures_too() -> None:
+    record = make_record(1000, 4, 10, seed=1)
+    policy = replace(learned_policy(record, "budgeted", (3.0,) * 4), thresholds=(0.5,))
+    assert np.bincount(policy.exits(record))[0] == pytest.approx(500, abs=6)
+
+
 def test_a_gate_without_weights_for_an_exit_is_undecided() -> None:
     gate = GatePolicy((0.0,))
     values = gate.values(make_record(5, 3, 4))

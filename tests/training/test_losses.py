@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dmpo_explore.training.losses import COUPLINGS, exit_losses, image_losses, weighted_loss
+from dmpo_explore.config import TrainingConfig
+from dmpo_explore.training.losses import COUPLINGS, exit_losses, image_losses, label_losses, weighted_loss
+from dmpo_explore.training.parts import Batch
 
 B, K, C = 5, 3, 4
 
@@ -123,3 +125,10 @@ def test_targets_take_the_place_of_labels() -> None:
     mixed = 0.7 * torch.eye(C)[labels] + 0.3 * torch.eye(C)[labels.flip(0)]
     expected = 0.7 * image_losses(logits, labels) + 0.3 * image_losses(logits, labels.flip(0))
     torch.testing.assert_close(image_losses(logits, labels, targets=mixed), expected)
+
+
+def test_a_configs_losses_are_those_of_its_options() -> None:
+    logits, labels = batch()
+    config = TrainingConfig(coupling="sigmoid", distill=0.3, label_smoothing=0.1)
+    found = label_losses(logits, Batch(logits, labels), config)
+    assert torch.equal(found, image_losses(logits, labels, "sigmoid", 0.3, 0.1))
