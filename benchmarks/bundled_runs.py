@@ -8,7 +8,7 @@ An interrupted training resumes after its last epoch; a run that is bundled alre
 runs make, measure or time these alone.
 
 `scripts/bench bundled_runs --measure` trains nothing: it records the calibration images of every bundled run, where it
-has none, counts FLOPs anew, as deployed, and fits policies.json and writes the card anew. It resumes as well.
+has none, and writes the card anew. It resumes as well.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def bundle(name: str, plan: Planned, root: Path, target: Path, progress: Progres
 
 
 def measure(name: str, root: Path, target: Path, progress: Progress) -> None:
-    """Record the calibration images of a bundled run; the copy in ``root`` replaces it."""
+    """Record the calibration images of a bundled run and write its card anew; the copy in ``root`` replaces it."""
     if not (root / name).exists():
         shutil.copytree(target / name, root / name)
     run = dx.load_run(root / name)

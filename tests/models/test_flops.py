@@ -258,5 +258,5 @@ def test_a_configs_flops_are_its_models_and_no_random_number_is_used() -> None:
 
 
 def test_half_precision_costs_the_same() -> None:
-    model, reference = assemble(config(), C), build_reference(config(), C)
+    model, reference = assemble(config(), FLOP_CLASSES), build_reference(config(), FLOP_CLASSES)
     assert measure_flops(model, reference) == measure_flops(model.bfloat16(), reference.bfloat16())
