@@ -1,7 +1,7 @@
 """Edited and broken run folders: each reader gives the right numbers or one short error that names the file.
 
 So does the check of a folder. A broken run never hides the others. The table of ways to break a folder is
-`broken_folders.BROKEN`.
+`broken_folders.BROKEN`; a few of the random edits that `scripts/bench faults` makes are tried, too.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typer.main import get_command
 
 import dmpo_explore as dx
 from _common.timing import PeakMemory
+from _faults import edited_folders
 from dmpo_explore.cli import app
 from dmpo_explore.records.validation import FILES
 from dmpo_explore.runs import store
@@ -101,6 +102,11 @@ def answers(path: Path) -> dict[str, Any]:
     return found
 
 
+def listing(run: Path) -> dict[Path, int]:
+    """When each file was changed; a link may lead nowhere."""
+    return {path: path.lstat().st_mtime_ns for path in run.rglob("*")}
+
+
 def check_error(text: str, broken: Broken) -> None:
     assert broken.file is not None and broken.file in text, text
     assert len(text) < CHARACTERS and "\n" not in text, text[:2000]
@@ -111,6 +117,7 @@ def test_the_right_numbers_or_one_error_that_names_the_file(
     problems: set[Problem], expected: dict[str, Any], run: Path, broken: Broken
 ) -> None:
     broken.change(run)
+    before = listing(run)
     started = time.process_time()
     found, listed = answers(run), call("runs", "--json")
     status, out, err = call("evaluate", "broken", "--flops", "0.5", "--json")
@@ -127,7 +134,7 @@ def test_the_right_numbers_or_one_error_that_names_the_file(
         check_error(text, broken)
     assert bool(texts) == (broken.file is not None)
     check_problems([problem for problem in check_folder(run).problems if problem not in problems], broken)
-    assert not Path("trap").exists()
+    assert not Path("trap").exists() and listing(run) == before
 
 
 def check_problems(new: list[Problem], broken: Broken) -> None:
@@ -140,3 +147,28 @@ def check_problems(new: list[Problem], broken: Broken) -> None:
     else:
         assert any(problem.file.endswith(broken.file) and broken.file in problem.text for problem in new)
         assert all(len(problem.text) < CHARACTERS for problem in new)
+
+
+# -- random edits --
+
+
+def test_edited_folders_are_read_or_refused() -> None:
+    counts = edited_folders.run(8, seed=3)
+    assert counts["wrong"] == 0, counts["examples"]
+    assert counts["same"] + counts["other"] + counts["refused"] == 8 and counts["refused"] > 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        ("1", "same"),
+        ("2", "other"),
+        (ValueError("labels.npy is short"), "refused"),
+        (ValueError("something is short"), "record: ValueError"),
+        (OSError("labels.npy" * 1000), "record: OSError"),
+        (KeyError("labels.npy"), "record: KeyError"),
+        (TimeoutError("labels.npy took 3 s"), "record: TimeoutError"),
+    ],
+)
+def test_a_verdict(answer: object, verdict: str) -> None:
+    assert edited_folders.judged({"record": answer}, {"record": "1"}, ["labels.npy"]).startswith(verdict)

@@ -77,10 +77,6 @@ def test_history(mine: Path) -> None:
     table = pd.DataFrame({"epoch": [1, 2], "seconds": [0.01, 1.5], "area": [0.5, 0.6]})
     table.to_csv(mine / "history.csv", index=False)
     pd.testing.assert_frame_equal(run.history(), table)
-    for text in ("", "a,b\n1,2\n", '"'):
-        (mine / "history.csv").write_text(text)
-        with pytest.raises(ValueError, match=r"history\.csv is not a table of epochs"):
-            run.history()
 
 
 def test_the_path_of_a_slider_imports_no_torch(mine: Path) -> None:
