@@ -64,7 +64,15 @@ def test_corrupted_pictures_keep_their_places() -> None:
     assert (spoilt.labels == clean.labels).all() and (spoilt.indices == clean.indices).all()
     assert spoilt[1].shape == (16, 16, 3) and (spoilt[1][..., 0] == spoilt[1][..., 2]).all()  # grey stays grey
     assert (spoilt.subset([4])[0] == spoilt[4]).all()
-    with pytest.raises(ValueError, match="unknown corruption 'fog'.*blur, contrast, noise, rotation"):
-        corrupted(clean, "fog", 1)
-    with pytest.raises(ValueError, match="strength=6 must be one of 1 to 5"):
-        corrupted(clean, "blur", 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "strength", "words"),
+    [
+        ("fog", 1, "unknown corruption 'fog'.*blur, contrast, noise, rotation"),
+        ("blur", 6, "strength=6 must be one of 1 to 5"),
+    ],
+)
+def test_no_such_corruption(name: str, strength: int, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        corrupted(pictures(), name, strength)

@@ -10,8 +10,7 @@ import pytest
 from tiny import tiny_config
 
 from dmpo_explore import jobs
-from dmpo_explore.jobs import jobs as job_module
-from dmpo_explore.jobs import jobs as jobs_module
+from dmpo_explore.jobs import jobs as starting
 
 CONFIG = tiny_config(epochs=12)
 # Commands in place of the real one where only the process matters.
@@ -21,12 +20,17 @@ SPEAKS = "import json, sys; json.dump(sys.argv, open('argv.json', 'w')); sys.exi
 BREAKS = "raise KeyError('what')"
 
 
-def become(code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Let jobs be ``code`` instead of the command line."""
+def become(code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: object = starting) -> None:
+    """Let jobs, or what else ``kind`` starts, be ``code`` instead of the command line."""
     script = tmp_path / "script.py"
     script.write_text(code)
-    for module in (job_module, jobs_module):
-        monkeypatch.setattr(module, "MODULE", ["-u", str(script)])
+    monkeypatch.setattr(kind, "MODULE", ["-u", str(script)])
+
+
+def ended(name: str = "mine") -> starting.Status:
+    """The status of a job that has come to its end."""
+    wait(lambda: not jobs.job_status(jobs.load_job(name)).active)
+    return jobs.job_status(jobs.load_job(name))
 
 
 def wait(condition: Callable[[], bool], seconds: float = 120) -> None:

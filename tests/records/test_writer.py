@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from failing import raising
 from filelock import FileLock, Timeout
 from sklearn.decomposition import PCA
 from synthetic import make_meta, make_record
@@ -26,6 +27,7 @@ from dmpo_explore.records.validation import SCORE_TYPES
 from dmpo_explore.records.writer import BATCHES, LOCK, STATE, RecordWriter, clear_recorded, feature_embedding
 from dmpo_explore.utils.files import DiskFullError
 
+NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
 LATER = replace(RECORD, meta=replace(RECORD.meta, created="2031-01-01T00:00:00+00:00"))
 
 
@@ -97,12 +99,9 @@ def test_a_kill_while_the_record_is_put_in_place(
     if force:
         make_record(8, K, C, seed=1).save(tmp_path / "val")
 
-    def killed(*_: Any) -> None:
-        raise Killed
-
     for name in ("_link", "write_facts"):
         with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(writer_module, name, killed)
+            patch.setattr(writer_module, name, raising(Killed))
             finished(tmp_path, force=force)
         assert (tmp_path / "val").exists() == force
     assert finished(tmp_path, force=force) == ([], [])
@@ -161,10 +160,7 @@ def test_the_folder_is_removed_while_it_is_held(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_file_system_without_links(tmp_path: Path, saved: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    def link(*_: Any) -> None:
-        raise OSError(errno.EPERM, "no links here")
-
-    monkeypatch.setattr(writer_module.os, "link", link)
+    monkeypatch.setattr(writer_module.os, "link", raising(OSError(errno.EPERM, "no links here")))
     finished(tmp_path)
     assert contents(tmp_path / "val") == saved
 
@@ -345,10 +341,6 @@ def test_nothing_written_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def no_space(*_: Any, **__: Any) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
 def named_already(path: Path, *_: Any) -> None:
     raise DiskFullError(path)
 
@@ -357,8 +349,18 @@ def named_already(path: Path, *_: Any) -> None:
     ("place", "name", "full", "words"),
     [
         (writer_module.shutil, "disk_usage", lambda _: Namespace(free=1), r"needs .* GB and 1e-09 GB are free.*val"),
-        (FileLock, "acquire", no_space, r"No space left on device: '.*val'"),
-        (RecordWriter, "_create", no_space, r"No space left on device: '.*val'"),
+        (
+            FileLock,
+            "acquire",
+            raising(NO_SPACE),
+            r"No space left on device: '.*val'",
+        ),
+        (
+            RecordWriter,
+            "_create",
+            raising(NO_SPACE),
+            r"No space left on device: '.*val'",
+        ),
         (writer_module, "write_json", named_already, r"the disk .* is full: .*state\.json was not written"),
     ],
 )
@@ -379,7 +381,7 @@ def test_a_disk_that_fills_keeps_what_was_written(
 
     def full(self: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:
         if self.name == "logits.npy" and mode == "r+b" and made(tmp_path).n_written >= 12:
-            no_space()
+            raise NO_SPACE
         return write(self, mode, *rest, **more)
 
     with monkeypatch.context() as patch, pytest.raises(OSError) as caught:

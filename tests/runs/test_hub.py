@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from failing import raising
 from fake_hub import FakeHub
 
 from dmpo_explore.records.record import ExitRecord
@@ -216,13 +217,10 @@ def test_a_full_disk_is_no_silence_of_the_hub_and_leftovers_of_a_kill_go(
     left.mkdir(parents=True)
     left.with_suffix(".lock").touch()  # of a process that was killed
 
-    def full(*_: object, **__: object) -> str:
-        raise OSError(errno.ENOSPC, "No space left on device", "model.safetensors")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("huggingface_hub.HfApi.hf_hub_download", full)
-        with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device: 'model"):
-            load_run("hf://me/demo")
+    full = OSError(errno.ENOSPC, "No space left on device", "model.safetensors")
+    monkeypatch.setattr("huggingface_hub.HfApi.hf_hub_download", raising(full))
+    with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device: 'model"):
+        load_run("hf://me/demo")
     assert not [*left.parent.iterdir()]
 
 
