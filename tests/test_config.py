@@ -22,14 +22,11 @@ from dmpo_explore.config import (
 )
 from dmpo_explore.data.images import DATASETS
 from dmpo_explore.inference.torch_engine import PRECISIONS
-from dmpo_explore.models.bypass import BYPASSES
-from dmpo_explore.models.factory import build_model
+from dmpo_explore.models import BYPASSES, TUNINGS, build_model
 from dmpo_explore.models.predictors import NORMALISATIONS, PREDICTORS, READS
-from dmpo_explore.models.tuning import TUNINGS
 from dmpo_explore.pretrained.weights import KEYWORDS
 from dmpo_explore.runs.store import list_runs, load_run
-from dmpo_explore.training.losses import COUPLINGS
-from dmpo_explore.training.schedules import SCHEDULES
+from dmpo_explore.training import COUPLINGS, SCHEDULES
 from dmpo_explore.utils.preprocess import RESIZING
 
 

@@ -9,7 +9,6 @@ import pytest
 from calls import call, fails
 from dirty_folder import BROKEN, TOO_LARGE, clean_folder, dirty_folder, draw
 from failing import raising
-from own_images_folder import fill
 from PIL import Image
 from tiny import tiny_options
 
@@ -44,6 +43,7 @@ def test_a_clean_folder_and_folders_of_splits_are_ready(tmp_path: Path) -> None:
     assert "findings: none" in done.stdout and "to 98 x 98 pixels" in done.stdout and "in 4 steps of 6" in done.stdout
     parts = call("data", "--train-dir", own / "train", "--test-dir", own / "test")
     assert parts.stdout.splitlines()[2:8] == done.stdout.splitlines()[2:8]
+    assert parts.stdout.startswith(f"{own}: 39 images, 3 classes")  # by their common folder's name
 
 
 def test_many_classes_are_abbreviated(tmp_path: Path) -> None:
@@ -91,13 +91,6 @@ def test_what_is_skipped_is_listed_and_stays_out(tmp_path: Path, no_runs: Path) 
     (own / BROKEN[0]).write_bytes((own / "train" / "cat" / "05.jpg").read_bytes())  # mended: in no split
     call("record", "mine", "--split", "val", "--force", "--device", "cpu")
     assert "to train it longer, give a larger number" in fails("train", "--resume", "mine")
-
-
-def test_folders_of_splits_have_their_common_folders_name(tmp_path: Path) -> None:
-    for split, count in (("train", 20), ("test", 4)):
-        fill(tmp_path / "pets" / split, count=count)
-    folders = ["--train-dir", tmp_path / "pets" / "train", "--test-dir", tmp_path / "pets" / "test"]
-    assert call("data", *folders).stdout.startswith(f"{tmp_path / 'pets'}: 48 images, 2 classes")
 
 
 # -- `probe` --

@@ -113,6 +113,18 @@ def test_export_writes_what_onnxruntime_runs(runs: Path, tmp_path: Path) -> None
     assert "--force" in fails("export", "mine", "--out", tmp_path / "onnx")
 
 
+def test_broken_weights_of_a_run(runs: Path, image_folder: Path) -> None:
+    for spoiled in (b"no weights", (runs / "mine/weights.safetensors").read_bytes()[:500], None):
+        path = runs / "mine" / "weights.safetensors"
+        path.unlink() if spoiled is None else path.write_bytes(spoiled)
+        before = listing(runs)
+        for command in (["predict", "mine", image_folder, "--threshold", 0.5], ["record", "mine", "--force"]):
+            assert "weights.safetensors" in fails(*command)
+        assert listing(runs) == before
+    shutil.copy(runs / "other" / "weights.safetensors", runs / "mine" / "weights.safetensors")
+    assert "not this model's" in fails("record", "mine", "--force")
+
+
 # -- exports that are there --
 
 
@@ -132,9 +144,11 @@ def test_an_export_that_is_whole_is_kept_and_any_other_is_an_error(runs: Path, t
         patch.setattr("dmpo_explore.inference.torch_export.__version__", "0.0.1")
         assert "replace the export in it with --force" in fails(*words)
     (place / "stage-1.onnx").write_bytes(b"changed")
+    for suffix in ("part", "lock"):  # of a single graph that was killed
+        (place / f".single.onnx.0123abcd.{suffix}").touch()
     assert "replace the export in it with --force" in fails(*words)
     call(*words, "--force")
-    assert json.loads(call(*words, "--json").stdout)["kept"] is True
+    assert json.loads(call(*words, "--json").stdout)["kept"] is True and not list(place.glob(".*"))
 
 
 @pytest.mark.usefixtures("quick")
@@ -148,20 +162,6 @@ def test_only_the_single_graph_is_made_where_the_stages_are_there(
     monkeypatch.setattr("dmpo_explore.inference.onnx_single.join_stages", joined.append)
     assert "kept" not in call(*words, "--single").stdout
     assert joined == [place] and listing(place) == made
-
-
-@pytest.mark.usefixtures("quick")
-def test_the_next_export_removes_what_a_killed_one_left(runs: Path, tmp_path: Path) -> None:
-    place = tmp_path / "a"
-    for name in (".a.0123abcd.part", ".b.0123abcd.part"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name).with_suffix(".lock").touch()
-    call("export", "mine", "--threshold", 0.4, "--out", place)
-    assert sorted(path.name for path in tmp_path.glob("*a*")) == [".b.0123abcd.lock", ".b.0123abcd.part", "a"]
-    (place / ".single.onnx.0123abcd.part").touch()  # of a single graph
-    (place / ".single.onnx.0123abcd.lock").touch()
-    call("export", "mine", "--threshold", 0.4, "--out", place, "--force")
-    assert not list(place.glob(".*"))
 
 
 @pytest.mark.usefixtures("quick")

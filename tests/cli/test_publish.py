@@ -75,9 +75,3 @@ def test_the_dry_run_writes_what_a_push_sends(hub: FakeHub, tmp_path: Path) -> N
     done = call("evaluate", address, "--flops", 0.5)
     assert "| demo-cnn | 50 % " in done.stdout
     assert "nothing was pushed" in call("push", "demo-cnn", "me/demo", "--dry-run", tmp_path / "more").stdout
-
-
-def test_what_the_hub_refuses_is_one_line(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "no such repository" in fails("evaluate", "hf://me/none")
-    monkeypatch.setenv("HF_TOKEN", "wrong")
-    assert "hf auth login" in fails("push", "demo-cnn", "me/demo")

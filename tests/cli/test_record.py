@@ -203,3 +203,14 @@ def test_a_moved_folder_is_checked_and_added_images_change_nothing(root: Path, m
     shutil.copytree(made / "runs" / "mine", root / "runs" / "first")  # recorded where the folder lay before
     row = json.loads(call("evaluate", "mine", "--flops", 0.9, "--against", "first", "--json").stdout)
     assert row["against"]["difference"] == 0
+
+
+def test_a_renamed_class_or_a_lost_image_stops_a_record(root: Path) -> None:
+    call("record", "mine", "--data", "copy")
+    (root / "copy" / "cat").rename(root / "copy" / "zebra")
+    assert "2 renamed (cat/" in fails("record", "mine", "--split", "test", "--force")
+    (root / "copy" / "zebra").rename(root / "copy" / "cat")
+    manifest = load_run("mine").manifest
+    assert manifest is not None
+    (root / "copy" / manifest.files["test"][0].path).unlink()
+    assert "1 missing (" in fails("record", "mine", "--split", "test", "--force")

@@ -98,6 +98,7 @@ REFUSED = [  # the words of a command, and of the line
     ("train --resume a --recipe photographs", "leave out --name, --force, --config and --recipe"),
     ("train --resume mine --name x", "a resumed run keeps its name"),
     ("train --resume mine --estimate", "leave out --resume"),
+    ("train --resume mine --data nowhere", "nowhere"),
     (f"{NEW} --backbone test_vitt", "test_vit"),
     (f"{NEW} --backbone tnt_s_legacy_patch16_224", "tnt_s_legacy_patch16_224"),
     (f"{NEW} --data fashion", "unknown data 'fashion'. Did you mean 'fashion-mnist'?"),

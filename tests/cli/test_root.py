@@ -60,10 +60,6 @@ def test_exit_status_and_streams(runs: Path) -> None:
     assert done.returncode == 0 and json.loads(done.stdout)["run"] == "mine"
     assert all(line.startswith("caution: run 'mine': ") for line in done.stderr.splitlines())
     assert done.stderr.count("\n") == 2  # few images on test, and thresholds fitted on val
-    done = run_python("-m", "dmpo_explore.cli", "evaluate", "nobody")
-    assert (done.returncode, done.stdout) == (1, "") and done.stderr.startswith("error: unknown run 'nobody'")
-    assert done.stderr.count("\n") == 1
-    assert run_python("-m", "dmpo_explore.cli", "evaluate", "mine", "--nonsense").returncode == 2
 
 
 def test_the_entry_point_is_the_same_command() -> None:

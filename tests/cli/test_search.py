@@ -16,11 +16,8 @@ from search_settings import FIXED
 from dmpo_explore.cli.options import CONFIG, typed_values
 from dmpo_explore.cli.search import front_lines, space_from, step_line
 from dmpo_explore.runs.store import load_run
+from dmpo_explore.search import Goal, SearchFront, SearchStep, default_space, load_front
 from dmpo_explore.search import search_run as run_module
-from dmpo_explore.search.goal import Goal
-from dmpo_explore.search.search_run import SearchStep
-from dmpo_explore.search.space import default_space
-from dmpo_explore.search.study import SearchFront, load_front
 
 SPACE = """
 [space]

@@ -53,23 +53,6 @@ def test_a_recipe_is_a_base_and_options_change_it(no_runs: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_teacher_reports_its_answers(no_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
-    told: list[str] = []
-    to = train_module.ProgressFile.to
-
-    def note(self: Any, what: str, *rest: Any, **more: Any) -> None:
-        told.append(what)
-        to(self, what, *rest, **more)
-
-    monkeypatch.setattr(train_module.ProgressFile, "to", note)
-    call("train", *tiny_options(epochs=1, image_size=48), "--name", "big", "--device", "cpu")
-    taught = tiny_options(epochs=1, teacher="big", augment="strong", schedule="early-only", schedule_rate="full")
-    call("train", *taught, "--name", "small", "--device", "cpu")
-    assert told.count("teacher answers") == 2 and load_run("small").config.get("training.teacher") == "big"
-
-
-@pytest.mark.slow
 def test_its_own_teacher_reports_and_is_kept_on_ctrl_c(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["train", *tiny_options(epochs=1, teacher="own", teacher_epochs=1), "--name", "small", "--device", "cpu"]
     with monkeypatch.context() as patch:

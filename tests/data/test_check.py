@@ -17,10 +17,17 @@ from own_images_folder import fill, paint
 from PIL import Image
 
 from dmpo_explore.config import Config, DataConfig
-from dmpo_explore.data import data_stamp, findings, image_facts, open_data
-from dmpo_explore.data.check import DataCheck, check_data, training_plan
-from dmpo_explore.data.image_files import open_image
-from dmpo_explore.data.known import DATASETS
+from dmpo_explore.data import (
+    DATASETS,
+    DataCheck,
+    check_data,
+    data_stamp,
+    findings,
+    image_facts,
+    open_data,
+    open_image,
+    training_plan,
+)
 from dmpo_explore.data.manifest import make_manifest, read_manifest, write_manifest
 
 

@@ -13,12 +13,9 @@ from tiny import tiny_config
 
 import dmpo_explore as dx
 from dmpo_explore.config import DataConfig
-from dmpo_explore.data import known
+from dmpo_explore.data import SPLITS, fetch_data, known, load_images, make_manifest, open_data
 from dmpo_explore.data.image_files import decode_image
-from dmpo_explore.data.images import fetch_data, load_images, open_data
 from dmpo_explore.data.known import COLUMNS, FOLDER, IMAGES, INDEX, NAMES, photographs
-from dmpo_explore.data.manifest import make_manifest
-from dmpo_explore.data.splits import SPLITS
 
 
 def rows() -> list[dict[str, str]]:

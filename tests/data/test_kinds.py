@@ -16,10 +16,7 @@ from own_images_folder import fill
 from reader_data import add
 
 from dmpo_explore.config import DataConfig
-from dmpo_explore.data import data_stamp
-from dmpo_explore.data.check import check_data
-from dmpo_explore.data.image_set import ImageSet
-from dmpo_explore.data.images import images_of, open_data
+from dmpo_explore.data import ImageSet, check_data, data_stamp, images_of, open_data
 from dmpo_explore.data.manifest import Differences, make_manifest, manifest_check, read_manifest, write_manifest
 
 NAMES = ("cat", "dog")  # 20 images of each; a shard numbers them

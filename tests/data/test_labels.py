@@ -21,11 +21,9 @@ from own_images_folder import fill, paint
 from reader_data import add, encoded
 
 from dmpo_explore.config import Config, DataConfig
-from dmpo_explore.data.check import check_data
+from dmpo_explore.data import check_data, images_of, load_images, make_manifest
 from dmpo_explore.data.image_set import StoredImages
-from dmpo_explore.data.images import images_of, load_images
 from dmpo_explore.data.labels import check_labels, is_name, whole_number, wrong_label
-from dmpo_explore.data.manifest import make_manifest
 from dmpo_explore.data.names import ReaderName
 from dmpo_explore.data.readers.opening import OpenedPart
 from dmpo_explore.data.readers.reader_data import ReaderData

@@ -17,10 +17,9 @@ from reader_data import shard
 from tiny import tiny_options
 
 from dmpo_explore.config import DataConfig
-from dmpo_explore.data.check import check_data
+from dmpo_explore.data import check_data, data_stamp, load_images, open_data
 from dmpo_explore.data.folders import FolderData
 from dmpo_explore.data.image_data import LINKED, LedgerLine, ledger_values, read_ledger
-from dmpo_explore.data.images import data_stamp, load_images, open_data
 
 
 def lines(data: DataConfig) -> dict[str, str]:

@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from own_images_folder import fill
 
 from dmpo_explore.config import DataConfig
-from dmpo_explore.data.image_set import Pool
-from dmpo_explore.data.images import images_of, open_data
-from dmpo_explore.data.known import DATASETS
+from dmpo_explore.data import DATASETS, Pool, images_of, open_data
 from dmpo_explore.data.manifest import make_manifest, manifest_splits, write_manifest
 from dmpo_explore.data.splits import cuts_calibration, divide, held_out_rows, split_of, stratified_rows
 from dmpo_explore.runs.run_files import read_config

@@ -11,8 +11,7 @@ import pytest
 from own_images_folder import fill, paint
 
 from dmpo_explore.config import DataConfig
-from dmpo_explore.data.images import images_of, load_images, open_data
-from dmpo_explore.data.manifest import make_manifest
+from dmpo_explore.data import images_of, load_images, make_manifest, open_data
 
 HEAD = "path,label,split,group"
 

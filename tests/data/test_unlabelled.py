@@ -13,9 +13,7 @@ from PIL import Image
 from reader_data import planted_mnist
 
 from dmpo_explore.config import Config, DataConfig
-from dmpo_explore.data.check import DataCheck, check_data, training_plan
-from dmpo_explore.data.findings import Finding
-from dmpo_explore.data.images import data_stamp, load_images, open_data
+from dmpo_explore.data import DataCheck, Finding, check_data, data_stamp, load_images, open_data, training_plan
 from dmpo_explore.data.labels import MISSING
 from dmpo_explore.data.manifest import Manifest, make_manifest, read_manifest, write_manifest
 from dmpo_explore.data.unlabelled import UNLABELLED, unlabelled_files

@@ -19,9 +19,7 @@ import dmpo_explore.jobs.jobs as starting
 from dmpo_explore import jobs
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.jobs.jobs import NOT_KNOWN, PROCESS_GONE, child_environment, process_of
-from dmpo_explore.runs.run_files import WEIGHTS
-from dmpo_explore.runs.store import list_runs, load_run
-from dmpo_explore.runs.torch_model import read_weights
+from dmpo_explore.runs import WEIGHTS, list_runs, load_run, read_weights
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 

@@ -25,8 +25,7 @@ from _common.timing import PeakMemory
 from _faults import edited_folders
 from dmpo_explore.cli import app
 from dmpo_explore.records.validation import FILES
-from dmpo_explore.runs import store
-from dmpo_explore.runs.check import Problem, check_folder
+from dmpo_explore.runs import Problem, check_folder, store
 
 SECONDS, MIB, CHARACTERS = 1.0, 300, 1000
 

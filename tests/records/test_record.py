@@ -13,8 +13,7 @@ import pytest
 from synthetic import make_record
 
 import dmpo_explore as dx
-from dmpo_explore.records.record import ExitRecord, cascade
-from dmpo_explore.records.validation import FORMAT_VERSION, SCORE_TYPES
+from dmpo_explore.records import FORMAT_VERSION, SCORE_TYPES, ExitRecord, cascade
 
 
 @pytest.mark.parametrize("mapped", [False, True])

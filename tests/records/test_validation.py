@@ -17,8 +17,7 @@ from file_changes import Change, Trap, cut, remove, set_values, write
 from synthetic import make_record, record_from_logits
 
 from dmpo_explore.fitting.temperature import fit_temperatures
-from dmpo_explore.records import validation
-from dmpo_explore.records.record import ExitRecord, RecordMeta
+from dmpo_explore.records import ExitRecord, RecordMeta, validation
 from dmpo_explore.records.validation import (
     FILES,
     META_FIELDS,

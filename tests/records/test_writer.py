@@ -21,9 +21,8 @@ from sklearn.decomposition import PCA
 from synthetic import make_meta, make_record
 from written_records import BATCHES_OF_IT, RECORD, SIZE, B, C, K, arrays, begun, contents, fill, finished, made
 
+from dmpo_explore.records import SCORE_TYPES, ExitRecord
 from dmpo_explore.records import writer as writer_module
-from dmpo_explore.records.record import ExitRecord
-from dmpo_explore.records.validation import SCORE_TYPES
 from dmpo_explore.records.writer import BATCHES, LOCK, STATE, RecordWriter, clear_recorded, feature_embedding
 from dmpo_explore.utils.files import DiskFullError
 

@@ -20,9 +20,8 @@ from synthetic import make_record
 
 from dmpo_explore.config import Config
 from dmpo_explore.records.validation import AXES, FILES, META_FIELDS, OPTIONAL
-from dmpo_explore.runs.check import FolderCheck, check_folder
+from dmpo_explore.runs import WEIGHTS, FolderCheck, check_folder
 from dmpo_explore.runs.run import __file__ as RUN_FILE
-from dmpo_explore.runs.run_files import WEIGHTS
 from dmpo_explore.utils.files import sha256
 
 BUNDLED = Path(RUN_FILE).parent / "bundled"

@@ -18,7 +18,7 @@ from failing import raising
 from fake_hub import FakeHub
 
 from dmpo_explore.records.record import ExitRecord
-from dmpo_explore.runs.check import check_folder
+from dmpo_explore.runs import Run, check_folder, load_run, read_weights
 from dmpo_explore.runs.hub import (
     CARD,
     LISTING,
@@ -34,10 +34,7 @@ from dmpo_explore.runs.hub import (
     space_card,
     write_hub_folder,
 )
-from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.run import __file__ as RUN_FILE
-from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_model import read_weights
 from dmpo_explore.utils.files import cache_dir
 
 DEMO = Path(RUN_FILE).parent / "bundled" / "demo-cnn"

@@ -16,9 +16,7 @@ from dmpo_explore.data.images import load_images
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.inference.torch_recording import record_run
 from dmpo_explore.policies.catalogue import write_policies
-from dmpo_explore.runs.run import Run, outdated_splits
-from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_model import read_weights, save_weights
+from dmpo_explore.runs import Run, load_run, outdated_splits, read_weights, save_weights
 from dmpo_explore.utils.files import read_json, write_json
 
 DIGITS = tuple("0123456789")

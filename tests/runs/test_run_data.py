@@ -18,13 +18,10 @@ from own_images_folder import fill, paint
 from run_folders import CONFIG, make_run
 
 from dmpo_explore.config import DataConfig
-from dmpo_explore.data.image_set import Pool
-from dmpo_explore.data.images import open_data
-from dmpo_explore.data.known import DATASETS
+from dmpo_explore.data import DATASETS, Pool, open_data
 from dmpo_explore.data.manifest import make_manifest, write_manifest
-from dmpo_explore.runs.run import Run
+from dmpo_explore.runs import Run, load_run
 from dmpo_explore.runs.run_data import check_classes, check_images, move_data, other_images
-from dmpo_explore.runs.store import load_run
 
 
 def run_on(data: DataConfig, path: Path) -> Run:

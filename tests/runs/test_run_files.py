@@ -18,7 +18,7 @@ import dmpo_explore as dx
 from dmpo_explore.config import ModelConfig
 from dmpo_explore.data.manifest import MANIFESTS
 from dmpo_explore.models.bypass import BYPASSES
-from dmpo_explore.runs.run import Run
+from dmpo_explore.runs import Run, load_run, read_weights, save_weights
 from dmpo_explore.runs.run_files import (
     CHECKPOINT,
     RECORD_FILES,
@@ -32,8 +32,6 @@ from dmpo_explore.runs.run_files import (
     read_weights_meta,
     with_defaults,
 )
-from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_model import read_weights, save_weights
 from dmpo_explore.utils.options import option
 
 BUNDLED = Path(dx.__file__).parent / "runs" / "bundled"

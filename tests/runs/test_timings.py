@@ -11,8 +11,7 @@ import pytest
 from synthetic import make_record
 
 import dmpo_explore as dx
-from dmpo_explore.runs.store import BUNDLED_RUNS
-from dmpo_explore.runs.timings import read_stage_times, read_timings
+from dmpo_explore.runs import BUNDLED_RUNS, read_stage_times, read_timings
 from dmpo_explore.utils.files import write_json
 
 ROW = {"threshold": 0.9, "flops_fraction": 0.5, "images_per_s": 200.0}

@@ -19,10 +19,7 @@ from torch import nn
 from dmpo_explore.config import Config
 from dmpo_explore.models.dmpo import hash_frozen
 from dmpo_explore.models.factory import build_model
-from dmpo_explore.runs import torch_model
-from dmpo_explore.runs.run import Run
-from dmpo_explore.runs.run_files import read_weights_meta
-from dmpo_explore.runs.store import load_run
+from dmpo_explore.runs import Run, load_run, read_weights_meta, torch_model
 from dmpo_explore.runs.torch_model import find_device, read_weights, require_same_frozen, save_weights
 from dmpo_explore.training.teacher import Teacher
 from dmpo_explore.training.train import train

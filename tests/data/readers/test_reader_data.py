@@ -17,11 +17,9 @@ from reader_data import add, coloured, encoded, planted_mnist, saved_tables, sha
 from timm.data import create_dataset
 
 from dmpo_explore.config import DataConfig
-from dmpo_explore.data.check import check_data
+from dmpo_explore.data import check_data, fetch_data, images_of, load_images, make_manifest, manifest_check, open_data
 from dmpo_explore.data.image_data import FileRow
 from dmpo_explore.data.image_set import StoredImages, VerifiedImages, pack, unpack
-from dmpo_explore.data.images import fetch_data, images_of, load_images, open_data
-from dmpo_explore.data.manifest import make_manifest, manifest_check
 from dmpo_explore.data.names import ReaderName
 from dmpo_explore.data.readers import hugging_face, opening
 from dmpo_explore.data.readers import reader_data as parts
@@ -232,16 +230,19 @@ def test_tfds_says_what_it_needs_and_reads_in_order(monkeypatch: pytest.MonkeyPa
         parts.open_part(ReaderName("tfds", "mine"), "train", None, Keys())
 
 
-def test_parts_that_cannot_be_splits(tmp_path: Path) -> None:
-    for part in ("val", "valid"):
-        shard(tmp_path / "twice" / f"{part}-0.tar", 0, 2)
-    with pytest.raises(ValueError, match="has two parts for the split val: val and valid"):
-        _ = open_data(DataConfig(f"wds/{tmp_path / 'twice'}")).splits
-    shard(tmp_path / "test only" / "test-0.tar", 0, 2)
-    with pytest.raises(ValueError, match=r"has no part 'train' \(it has test\)"):
-        _ = open_data(DataConfig(f"wds/{tmp_path / 'test only'}")).splits
-    with pytest.raises(FileNotFoundError, match=r"has no 'calibration' \(it has test, train, val\)"):
-        open_data(DataConfig(f"wds/{split_shards(tmp_path / 's')}")).read("calibration")
+@pytest.mark.parametrize(
+    ("parts", "error", "words"),
+    [
+        (["val", "valid"], ValueError, "has two parts for the split val: val and valid"),
+        (["test"], ValueError, r"has no part 'train' \(it has test\)"),
+        (["train", "val", "test"], FileNotFoundError, r"has no 'calibration' \(it has test, train, val\)"),
+    ],
+)
+def test_parts_that_cannot_be_splits(tmp_path: Path, parts: list[str], error: type[Exception], words: str) -> None:
+    for part in parts:
+        shard(tmp_path / f"{part}-0.tar", 0, 2)
+    with pytest.raises(error, match=words):
+        open_data(DataConfig(f"wds/{tmp_path}")).read("calibration")
 
 
 def test_fetching_downloads_published_ones_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
