@@ -85,12 +85,11 @@ def _imported() -> set[str]:
 def test_dependencies_are_those_that_are_imported() -> None:
     third_party = {DISTRIBUTION.get(n, n) for n in _imported() - set(sys.stdlib_module_names) - {"__future__"}}
     declared = _names(PROJECT["project"]["dependencies"])
-    # of the extras onnx, search, serve, hf, hub, notebooks, dev; Starlette, which is FastAPI's; pyarrow,
-    # which is datasets'; TensorFlow
-    # Datasets and FiftyOne, which no extra brings
+    # of the extras onnx, search, serve, hf, hub, notebooks; Starlette, which is FastAPI's; pyarrow, which is datasets';
+    # FiftyOne, which no extra brings
     assert third_party - declared == {
         "onnxruntime", "optuna", "sqlalchemy", "datasets", "fiftyone", "huggingface-hub", "pyarrow",
-        "tensorflow_datasets", "torch-pruning", "transformers",
+        "torch-pruning",
         "ipywidgets", "fastapi", "starlette", "uvicorn",
     }  # fmt: skip
     assert declared - third_party == {"pip"}  # weights.py runs it

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from synthetic import make_record
 
-import dmpo_explore as dx
-from dmpo_explore.analysis.calibration import failure_prediction, failure_prediction_curves, failure_prediction_table
+from dmpo_explore.analysis.calibration import failure_prediction, failure_prediction_table
 from dmpo_explore.records.record import ExitRecord
 
 
@@ -55,25 +54,6 @@ def test_calibration_and_order_are_different_questions() -> None:
     assert table.columns.tolist() == ["exit", "accuracy", "may_exit", "eefp", "eefp_entropy", "eefp_margin", "ece"]
 
 
-def test_the_area_under_the_curves_is_the_number() -> None:
-    record = make_record(150, n_exits=4, seed=5)
-    curves = failure_prediction_curves(record)
-    for k, expected in enumerate(failure_prediction(record), start=1):
-        seen = curves[curves["exit"] == k]
-        assert np.trapezoid(seen["exits"], seen["stopped"]) == pytest.approx(expected, abs=1e-9)
-        assert seen["stopped"].is_monotonic_increasing and seen["exits"].iloc[[0, -1]].tolist() == [0, 1]
-
-
-def test_an_exit_that_is_never_wrong_has_no_curve() -> None:
-    record = make_record(60, n_exits=3, seed=1)
-    record.prediction[:, 0] = record.labels
-    curves, areas = failure_prediction_curves(record), failure_prediction(record)
-    assert np.isnan(areas[0]) and curves["exit"].unique().tolist() == [2]
-    figure = dx.figures.failure_prediction_figure(curves, areas)
-    assert [trace.name for trace in figure.data[1:]] == [f"exit 2: {areas[1]:.3f}"]
-
-
 def test_a_single_exit_has_nothing_to_predict() -> None:
     record = make_record(20, n_exits=1)
     assert failure_prediction(record).shape == (0,) and failure_prediction_table(record).empty
-    assert failure_prediction_curves(record).empty

@@ -72,7 +72,6 @@ def test_the_model_is_left_as_it_was() -> None:
     ("arguments", "message"),
     [
         ({"steps": 10}, "steps=10 must be at least 50"),
-        ({"batch": -1}, "batch=-1 must be at least 1"),
         ({"exits": []}, "must rise without repeats and hold at least one"),
         ({"exits": [1, 0]}, r"exits=\[1, 0\] must rise"),
         ({"exits": [1, 1]}, r"exits=\[1, 1\] must rise"),

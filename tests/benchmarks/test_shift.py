@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS
 from synthetic import make_record
 
 import dmpo_explore as dx
 import shift
 from _common import results
-from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS
 
 
 @pytest.mark.slow

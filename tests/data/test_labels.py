@@ -25,7 +25,7 @@ from dmpo_explore.data import check_data, images_of, load_images, make_manifest
 from dmpo_explore.data.image_set import StoredImages
 from dmpo_explore.data.labels import check_labels, is_name, whole_number, wrong_label
 from dmpo_explore.data.names import ReaderName
-from dmpo_explore.data.readers.opening import OpenedPart
+from dmpo_explore.data.readers.hugging_face import OpenedPart
 from dmpo_explore.data.readers.reader_data import ReaderData
 from dmpo_explore.data.readers.tar_shards import read_samples
 from dmpo_explore.runs.score_files import read_scores
@@ -105,7 +105,7 @@ def of_timm(folder: Path, label: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dmpo_explore.data.readers.reader_data.part_names", lambda *_: ("train",))
         patch.setattr("dmpo_explore.data.readers.reader_data.open_part", lambda *_: OpenedPart(images, targets))
-        ReaderData(DataConfig("torch/made-up", root=str(folder)), ReaderName("torch", "made-up")).read("train")
+        ReaderData(DataConfig("hfds/made-up", root=str(folder)), ReaderName("hfds", "made-up")).read("train")
 
 
 READERS: dict[str, Callable[[Path, Any], None]] = {
@@ -194,8 +194,7 @@ def test_a_table_with_other_columns_a_suffix_and_a_folder(tmp_path: Path) -> Non
         images_of(DataConfig(str(tmp_path / "train"), suffix=".jpg"), "train")
 
 
-def test_earlier_versions_read_a_config_without_them(tmp_path: Path) -> None:
-    assert not {"path_column", "label_column", "suffix", "image_dir"} & Config().to_dict()["data"].keys()
+def test_a_config_keeps_them(tmp_path: Path) -> None:
     config = Config(kaggle(tmp_path))
     assert Config.from_json(config.to_json()) == config and config.to_arguments()[-2:] == ["--image-dir", "train"]
 
@@ -210,7 +209,7 @@ from dmpo_explore.config import DataConfig
 from dmpo_explore.data.check import check_data
 from dmpo_explore.data.image_data import hash_files
 from dmpo_explore.data.images import images_of
-from dmpo_explore.data.readers.opening import FileContent
+from dmpo_explore.data.readers.hugging_face import TableContent
 from dmpo_explore.data.readers.tar_shards import read_samples, shards_of
 from dmpo_explore.runs.score_files import image_list
 from dmpo_explore.runs.score_files import read_scores
@@ -246,7 +245,7 @@ refused(image_list, make("paths.csv"), 1)
 refused(read_scores, make("scores.csv"))
 refused(read_samples, root, [make("a.tar").name])
 refused(shards_of, make("shards/_info.json").parent)
-refused(FileContent([z]), 0)
+refused(TableContent([{"image": {"path": str(z)}}], "image", (Path("/"),)), 0)
 assert hash_files([z]) == [""]
 """
 

@@ -78,17 +78,8 @@ def test_gradients_have_a_line_at_zero() -> None:
     assert figure.layout.yaxis.range == (-1, 1)
 
 
-def test_wrong_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="1 row and 2 column labels"):
-        cka_figure(MATRIX, ["r"], ["c", "d"])
-    with pytest.raises(ValueError, match="3 values but 1 labels"):
-        depth_figure({"a": [1, 2, 3]}, "y", x=["one"])
-
-
 def test_tokens_as_colours_stand_beside_the_image() -> None:
     image, patches = np.zeros((8, 8, 3), np.uint8), np.full((2, 2, 3), 7, np.uint8)
     figure = token_colours_figure([patches] * 7, [f"exit {k}" for k in range(7)], image)
     assert np.array_equal(figure.data[0].z, image) and np.array_equal(figure.data[7].z, patches)
     assert [a.text for a in figure.layout.annotations] == ["input", *(f"exit {k}" for k in range(7))]
-    with pytest.raises(ValueError, match="1 labels"):
-        token_colours_figure([patches, patches], ["exit 1"], image)

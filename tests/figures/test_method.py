@@ -6,7 +6,6 @@ import base64
 import io
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from dmpo_explore.figures.style import CORRECT, GREY, INCORRECT
@@ -44,12 +43,6 @@ def test_predictions_of_an_image_without_label_are_neither_correct_nor_incorrect
     assert list(bars.marker.color) == [GREY, GREY] and list(bars.marker.pattern.shape) == ["", ""]
 
 
-@pytest.mark.parametrize(("confidence", "exit"), [([0.5], 0), ([0.5, 0.6], 2), ([0.5, 0.6], -1)])
-def test_exit_predictions_refuse_other_shapes(confidence: list[float], exit: int) -> None:
-    with pytest.raises(ValueError, match="do not fit 2 answers"):
-        exit_predictions_figure(PIXELS, ["a", "b"], confidence, [True] * len(confidence), exit)
-
-
 def test_a_schedule_is_a_line_per_exit_with_the_epoch_marked() -> None:
     weights = np.array([[0.0, 2.0], [0.5, 1.5], [1.0, 1.0]])
     figure = schedule_figure(weights, epoch=1)
@@ -60,9 +53,3 @@ def test_a_schedule_is_a_line_per_exit_with_the_epoch_marked() -> None:
         assert list(marks[k].y) == [None, weights[1, k], None]
     assert figure.layout.shapes[0].x0 == 2  # counted from 1
     assert not schedule_figure(weights).layout.shapes
-
-
-@pytest.mark.parametrize(("weights", "epoch"), [([1.0], 0), (np.ones((0, 2)), None), (np.ones((3, 2)), 3)])
-def test_a_schedule_refuses_other_shapes(weights: object, epoch: int | None) -> None:
-    with pytest.raises(ValueError, match="must be .epochs, exits."):
-        schedule_figure(weights, epoch)  # type: ignore[arg-type]

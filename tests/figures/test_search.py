@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from dmpo_explore.figures.study import front_figure, hypervolume_figure
-from dmpo_explore.figures.style import MODEL_COLOURS
+from dmpo_explore.figures.study import front_figure
 
 FRONT = pd.DataFrame(
     {"run": ["s-001-e2", "s-000-e1"], "accuracy": [0.6, 0.8], "flops_fraction": [0.2, 0.5], "threshold": [0.7, 0.9]}
@@ -26,15 +25,6 @@ def test_the_front_is_a_staircase_over_all_points() -> None:
 def test_an_empty_study_has_an_empty_figure() -> None:
     every, front = front_figure(FRONT[:0], EPOCHS[:0]).data
     assert len(every.x) == len(front.x) == 0
-
-
-def test_each_way_has_a_line_and_a_band() -> None:
-    table = pd.DataFrame({"epochs": [4, 8], "mean": [0.5, 0.6], "low": [0.4, 0.5], "high": [0.6, 0.7]})
-    figure = hypervolume_figure({"a": table, "b": table}, "share")
-    band, line = figure.data[2:]
-    assert list(band.x) == [4, 8, 8, 4] and list(band.y) == [0.6, 0.7, 0.5, 0.4]
-    assert list(line.y) == [0.5, 0.6] and line.line.color == MODEL_COLOURS[1] and line.name == "b"
-    assert line.line.dash != figure.data[1].line.dash and figure.layout.yaxis.title.text == "share"
 
 
 def test_a_front_of_three_goals_is_not_joined() -> None:

@@ -28,9 +28,3 @@ def test_a_name_keeps_its_colour_in_any_order() -> None:
     for names in ("ab", "ba"):
         lines = dx.figures.seeds_figure({name: [[1.0]] for name in names}, "y", colours={"a": 4, "b": 1}).data[1::2]
         assert {line.name: line.line.color for line in lines} == {"a": MODEL_COLOURS[4], "b": MODEL_COLOURS[1]}
-
-
-@pytest.mark.parametrize("line", [1.0, [], [[[0.5]]], [[0.1, 0.2]]])
-def test_what_does_not_fit_is_refused(line: object) -> None:
-    with pytest.raises(ValueError, match="do not fit 1 labels"):
-        dx.figures.seeds_figure({"a": line}, "y", x=["only"])

@@ -5,9 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from dmpo_explore.figures import GREY
-from dmpo_explore.figures.study import _PANELS, budgets_figure, gains_figure, gradient_epochs_figure, stages_figure
-from dmpo_explore.figures.style import model_colour
+from dmpo_explore.figures.study import gains_figure
 
 
 def test_gains_show_mean_interval_and_every_seed() -> None:
@@ -30,33 +28,3 @@ def test_gains_show_mean_interval_and_every_seed() -> None:
     assert (list(single.y), single.name) == (["gain of schedule"], "one training, 95 % interval over images")
     over = gains_figure(pd.DataFrame(rows).head(1).assign(over="images and trainings"))
     assert over.data[0].name == "mean of the seeds, 95 % interval over images and trainings"
-
-
-def test_arms_lie_at_the_compute_that_they_spend_and_one_exit_is_a_point() -> None:
-    numbers = {"exits": [1, 4], "last_exit": [0.9, 0.8], "full_flops": [1.01, 1.1]}
-    budgets = {"accuracy_30%": [None, 0.7], "flops_30%": [None, 0.25], "accuracy_100%": [None, 0.8]}
-    arms = pd.DataFrame(numbers | budgets | {"flops_100%": [None, 0.6]}, index=["single", "dmpo"])
-    single, dmpo = budgets_figure(arms, (0.3, 1.0)).data
-    assert (single.x, single.y, single.mode) == ((1.01,), (0.9,), "markers")
-    assert (dmpo.x, dmpo.y) == ((0.25, 0.6), (0.7, 0.8))
-    many = pd.concat([arms.loc[["dmpo"]]] * 10).set_axis([f"arm {i}" for i in range(10)])
-    looks = {(line.line.color, line.line.dash, line.marker.symbol) for line in budgets_figure(many, (0.3, 1.0)).data}
-    assert len(looks) == 10
-    given = budgets_figure(arms, (0.3, 1.0), looks={"dmpo": (0, 0), "single": (2, 1)}).data
-    assert [(line.line.color, line.marker.symbol) for line in given] == [
-        (model_colour(2), "square"), (model_colour(0), "circle"),
-    ]  # fmt: skip
-
-
-def test_gradients_and_stages_are_means_over_seeds() -> None:
-    gradients = pd.DataFrame({"exit": [1, 1, 2, 2], "epoch": [1, 1, 1, 1], "cosine": [0.1, 0.3, 0.5, 0.7]})
-    figure = gradient_epochs_figure({"dmpo": gradients, "naive": gradients})
-    assert figure.layout.font.color == GREY  # legible on a dark page
-    assert [(line.name, list(line.y)) for line in figure.data[:2]] == [
-        ("exit 1", [pytest.approx(0.2)]), ("exit 2", [pytest.approx(0.6)]),
-    ]  # fmt: skip
-    assert sum(line.showlegend for line in figure.data) == 2 and len(figure.data) == 4
-    stages = pd.DataFrame({"block": [2, 2, 4], **{number: [0.2, 0.4, 0.8] for number in _PANELS}})
-    lines = stages_figure({"dmpo": stages}).data
-    assert len(lines) == len(_PANELS) and all(list(line.y) == pytest.approx([0.3, 0.8]) for line in lines)
-    assert [line.xaxis for line in lines] == ["x", "x2", "x3", "x4", "x5", "x6"]

@@ -74,8 +74,6 @@ def test_another_table_is_refused(columns: list[str]) -> None:
         learning_figure(pd.DataFrame(np.ones((2, len(columns))), columns=columns))
     with pytest.raises(ValueError, match="history"):
         learning_figure(history("linear").iloc[:0])
-    with pytest.raises(ValueError, match="not numbers: accuracy_1, loss_2"):
-        learning_figure(history("linear").astype({"loss_2": str, "accuracy_1": str}))
 
 
 def test_history_draws_every_exit_in_every_panel() -> None:
@@ -86,10 +84,6 @@ def test_history_draws_every_exit_in_every_panel() -> None:
     assert list(figure.data[4].y) == list(table["loss_2"])
     assert list(figure.data[0].x) == [1, 2, 3, 4]
     assert [trace.line.color for trace in figure.data[:3]] == exit_colours(3)
-    with pytest.raises(ValueError, match="accuracy_3"):
-        history_figure(table.drop(columns="accuracy_3"))
-    with pytest.raises(ValueError, match="lambda_1"):
-        history_figure(pd.DataFrame({"epoch": [1]}))
 
 
 def test_several_histories_have_a_line_each_and_a_ring_at_the_kept_epoch() -> None:
@@ -112,12 +106,3 @@ def test_several_histories_have_a_line_each_and_a_ring_at_the_kept_epoch() -> No
 def test_runs_with_one_exit_have_no_panel_of_the_first() -> None:
     figure = histories_figure({"a": history("uniform", n_exits=1)}, [0])
     assert [axis.title.text for axis in figure.select_yaxes()] == ["area on val", "last exit, accuracy on val"]
-
-
-def test_histories_that_are_none_are_refused() -> None:
-    with pytest.raises(ValueError, match="no histories"):
-        histories_figure({}, [])
-    with pytest.raises(ValueError, match="the history of b lacks epoch; it has"):
-        histories_figure({"a": history("linear"), "b": history("linear").drop(columns="epoch")}, [0, 1])
-    with pytest.raises(ValueError, match="not numbers: accuracy_1"):
-        histories_figure({"a": history("linear").astype({"accuracy_1": str})}, [0])

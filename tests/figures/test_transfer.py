@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from synthetic import make_record
 
 import dmpo_explore as dx
@@ -19,5 +18,3 @@ def test_exits_with_intervals_then_expected_and_used() -> None:
     rows = found.thresholds
     assert [point.x[0] for point in points] == [rows["fitted_flops"].iloc[0], *rows["flops_fraction"]]
     assert [point.name for point in points][:3] == ["expected", "used in my shop", "used in yours &lt;b&gt;"]
-    with pytest.raises(ValueError, match="no target was transferred"):
-        dx.figures.transfer_figure(found._replace(thresholds=rows.iloc[:0]), "my shop", "yours")

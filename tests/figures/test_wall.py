@@ -62,19 +62,3 @@ def test_room_for_captions_lies_on_both_sides_of_a_tile() -> None:
     assert pixels.shape[1] == 2 * (TILE + GAP + 20) == figure.layout.xaxis.range[1]
     assert not pixels[:, :10].any() and pixels[TILE // 2, 10 : 10 + TILE, 3].all()
     assert list(figure.data[0].x) == [TILE / 2 + 10, TILE + GAP + 20 + TILE / 2 + 10, TILE / 2 + 10]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"rows": {}}, "0 rows"),
-        ({"correct": [True]}, "1 correct"),
-        ({"texts": ["one"]}, "1 texts"),
-        ({"captions": ["one"]}, "do not fit"),
-        ({"columns": 1}, "a row has 2 images; there are 1 columns"),
-    ],
-)
-def test_it_refuses_what_does_not_fit(change: dict[str, Any], message: str) -> None:
-    given = dict(zip(("pixels", "rows", "correct", "texts"), ARGUMENTS, strict=True)) | change
-    with pytest.raises(ValueError, match=message):
-        image_wall_figure(**given)

@@ -1,4 +1,4 @@
-"""Small data sets in the forms that timm's readers open: tar shards, a table of `datasets`, MNIST's files."""
+"""Small data sets in the forms that timm's readers open: tar shards, and a table of `datasets`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 
@@ -69,16 +68,3 @@ def saved_tables(folder: Path, **fields: str) -> Path:
     tables = datasets.DatasetDict({part: table(numbers, **fields) for part, numbers in parts.items()})
     tables.save_to_disk(folder)
     return folder
-
-
-def planted_mnist(root: Path) -> Path:
-    """``root`` with files in torchvision's layout of MNIST: 60 training images and 10 test images."""
-    folder = root / "MNIST" / "raw"
-    folder.mkdir(parents=True)
-    for part, count in (("train", 60), ("t10k", 10)):
-        labels = np.arange(count, dtype=np.uint8) % 10
-        pixels = np.arange(count, dtype=np.uint8)[:, None, None] * np.ones((28, 28), np.uint8)
-        for kind, code, values in (("images-idx3", 3, pixels), ("labels-idx1", 1, labels)):
-            sizes = b"".join(size.to_bytes(4, "big") for size in values.shape)
-            (folder / f"{part}-{kind}-ubyte").write_bytes(bytes((0, 0, 8, code)) + sizes + values.tobytes())
-    return root

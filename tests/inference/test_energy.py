@@ -1,10 +1,9 @@
-"""Joules of a device: RAPL's counters as files, their wrap, what cannot be read, and a live run's energy by arm."""
+"""Joules of a device: blocks that a slow counter can follow, and a live run's energy by arm."""
 
 from __future__ import annotations
 
 import math
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,40 +12,8 @@ from synthetic import make_record
 import dmpo_explore as dx
 from dmpo_explore.inference import device as energy
 from dmpo_explore.inference import live as live_run
-from dmpo_explore.inference.device import call_energy, cpu_counter
+from dmpo_explore.inference.device import call_energy
 from dmpo_explore.inference.live import Arms, LiveRun
-
-
-def package(root: Path, number: int, name: str, used: int) -> Path:
-    folder = root / f"intel-rapl:{number}"
-    folder.mkdir(parents=True)
-    for file, text in (("name", name), ("energy_uj", used), ("max_energy_range_uj", 5_000_000)):
-        (folder / file).write_text(f"{text}\n")
-    return folder / "energy_uj"
-
-
-def test_packages_are_added_and_a_counter_that_begins_again_is_continued(tmp_path: Path) -> None:
-    first = package(tmp_path, 0, "package-0", 4_000_000)
-    package(tmp_path, 1, "package-1", 1_000_000)
-    package(tmp_path, 2, "dram", 3_000_000)  # a part of a package
-    counter = cpu_counter(tmp_path)
-    assert counter is not None and counter() == pytest.approx(5.0)
-    first.write_text("500000\n")
-    assert counter() == pytest.approx(6.5)  # 5 J is the largest value, 0.5 J after it
-    first.write_text("600000\n")
-    assert counter() == pytest.approx(6.6)
-
-
-def test_without_a_readable_counter_there_is_none(tmp_path: Path) -> None:
-    assert cpu_counter(tmp_path) is None
-    package(tmp_path, 0, "package-0", 1).unlink()
-    assert cpu_counter(tmp_path) is None
-
-
-def test_the_processors_joules_are_not_another_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(energy, "cpu_counter", lambda: lambda: 1.0)
-    assert energy.energy_counter("cpu") is not None
-    assert energy.energy_counter("xpu:0") is energy.energy_counter("mps") is None
 
 
 def test_energy_is_measured_in_blocks_that_a_slow_counter_can_follow() -> None:

@@ -133,8 +133,6 @@ def test_arms_refuse_what_is_not_there(real: Any) -> None:
         open_arms(real.run, "test", real.model, 8, precision="int8")
     with pytest.raises(ValueError, match="precision='bf16': the engine 'onnx' runs in float32 .* or 'int8'"):
         open_arms(real.run, "test", real.model, 8, "onnx", precision="bf16")
-    with pytest.raises(ValueError, match="batch_size=0"):
-        open_arms(real.run, "test", real.model, 0)
 
 
 def test_inputs_are_the_pictures_at_the_rows(real: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_model import C, made, pictures
+from small_model import made, pictures
 from torch import Tensor
 
 from dmpo_explore.inspection.conflict import gradient_conflict, shared_parameters
@@ -94,10 +94,6 @@ def test_nothing_shared_is_refused() -> None:
         gradient_conflict(made(tuning="none"), pictures(6), LABELS)
     with pytest.raises(ValueError, match="6 images and 5 labels"):
         gradient_conflict(made(), pictures(6), LABELS[:5])
-    with pytest.raises(ValueError, match=f"label {C} lies outside"):
-        gradient_conflict(made(), pictures(6), LABELS + 1)
-    with pytest.raises(ValueError, match="batch_size=-1 must be at least 1"):
-        gradient_conflict(made(), pictures(6), LABELS, batch_size=-1)
 
 
 def test_earlier_answers_do_not_count_as_in_training() -> None:

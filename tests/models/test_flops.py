@@ -249,12 +249,6 @@ def test_the_mode_of_every_module_is_restored() -> None:
     assert [module.training for each in (model, reference) for module in each.modules()] == modes
 
 
-def test_a_reference_with_other_exits_is_refused() -> None:
-    model = assemble(config(), C)
-    with pytest.raises(ValueError, match=r"the reference has exits \(6, 12\), the model \(3, 6, 12\)"):
-        measure_flops(model, build_reference(config(exits=2), C))
-
-
 @pytest.mark.slow
 def test_a_configs_flops_are_its_models_and_no_random_number_is_used() -> None:
     before = torch.get_rng_state()

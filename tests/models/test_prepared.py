@@ -60,11 +60,6 @@ def test_equal_tokens_give_zero() -> None:
     assert torch.equal(root_of_covariance(torch.ones(2, 4, 6)), torch.zeros(2, 6, 6))
 
 
-def test_it_needs_an_iteration() -> None:
-    with pytest.raises(ValueError, match="iterations=0 must be at least 1"):
-        root_of_covariance(torch.ones(2, 4, 6), 0)
-
-
 @pytest.mark.parametrize("grid", [(2, 2), (5, 5)])
 @pytest.mark.parametrize("precision", [None, torch.bfloat16])
 def test_the_logits_stay(grid: tuple[int, int], precision: torch.dtype | None) -> None:

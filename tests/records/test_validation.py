@@ -19,6 +19,7 @@ from synthetic import make_record, record_from_logits
 from dmpo_explore.fitting.temperature import fit_temperatures
 from dmpo_explore.records import ExitRecord, RecordMeta, validation
 from dmpo_explore.records.validation import (
+    CONVENTION_OF_01,
     FILES,
     META_FIELDS,
     OPTIONAL,
@@ -203,6 +204,7 @@ def test_a_problem_is_listed_and_is_what_load_raises(
     [
         ({"format_version": 2}, "format_version=2; this program reads version 1"),
         ({"format_version": None}, "format_version=None"),
+        ({"flops_convention": CONVENTION_OF_01}, "version 0.1 recorded it, .*; record it again"),
         ({"exits": [3, 3, 9]}, r"exits=\[3, 3, 9\] must be a rising list of block numbers"),
         ({"exits": [0, 3, 9]}, "exits="),
         ({"exits": []}, "exits="),

@@ -256,8 +256,6 @@ def test_what_is_no_batch_or_no_record_is_refused(tmp_path: Path) -> None:
         fill(writer, [1, 2, 3])
         with pytest.raises(ValueError, match=r"confidence\.npy: .* must be a confidence from 0 to 1"):
             writer.finish()
-    with pytest.raises(ValueError, match="batch_size=0"):
-        made(tmp_path, batch_size=0)
     with pytest.raises(ValueError, match="flops"):
         RecordWriter(tmp_path / "x", make_meta(B, K, C, flops=(3.0, 2.0, 1.0)), B, batch_size=2, made_from={})
 

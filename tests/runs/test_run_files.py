@@ -30,7 +30,6 @@ from dmpo_explore.runs.run_files import (
     read_config,
     read_history,
     read_weights_meta,
-    with_defaults,
 )
 from dmpo_explore.utils.options import option
 
@@ -78,12 +77,6 @@ def test_what_is_kept_of_a_config_ends_with_the_part_that_has_its_option(mine: P
         assert read_config(path) is read_config(path) and read_config(path).model.part(Icing).sugar == 3
     with pytest.raises(ValueError, match="unknown key in config.model 'sugar'"):
         read_config(path)
-
-
-def test_configs_without_a_calibration_option_have_no_such_split() -> None:
-    assert with_defaults({"data": {"name": "digits"}}) == {"data": {"name": "digits", "calibration": False}}
-    assert with_defaults({"data": {"calibration": True}}) == {"data": {"calibration": True}}
-    assert with_defaults([1]) == [1] and with_defaults({"data": 3}) == {"data": 3}
 
 
 # -- history.csv: whole rising epochs and numbers, or an error that names the file --

@@ -47,8 +47,6 @@ def test_smoothed_labels_are_a_mixture_of_the_class_and_all_classes() -> None:
         assert exit_losses(logits, labels, label_smoothing=share).tolist() == pytest.approx(expected, rel=1e-5)
         total, _ = weighted_loss(logits, labels, (0.5, 0.0, 2.0), label_smoothing=share)
         assert float(total) == pytest.approx(0.5 * expected[0] + 2 * expected[2], rel=1e-5)
-    with pytest.raises(ValueError, match=r"label_smoothing=1.5 must lie in \[0, 1\]"):
-        exit_losses(logits, labels, label_smoothing=1.5)
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
@@ -96,8 +94,6 @@ def test_distillation_blends_in_what_the_last_exit_says() -> None:
     exit_losses(z, labels, distill=1.0)[:-1].sum().backward()
     assert z.grad is not None
     assert z.grad[:, :-1].norm() > 0.1 and z.grad[:, -1].norm() == 0  # the teacher is not taught
-    with pytest.raises(ValueError, match=r"distill=1\.5 must lie in \[0, 1\]"):
-        exit_losses(logits, labels, distill=1.5)
 
 
 def test_half_precision_logits_are_summed_in_float32() -> None:
@@ -108,24 +104,8 @@ def test_half_precision_logits_are_summed_in_float32() -> None:
     assert parts.tolist() == pytest.approx(loop(logits, labels, "sigmoid"), rel=1e-5)
 
 
-@pytest.mark.parametrize("label", [-1, C])
-def test_labels_outside_the_classes(label: int) -> None:
-    logits, labels = batch()
-    labels[2] = label
-    with pytest.raises(ValueError, match=rf"label {label} lies outside the 4 classes 0\.\.3"):
-        exit_losses(logits, labels)
-
-
 def test_bad_shapes_and_names() -> None:
     logits, labels = batch()
-    with pytest.raises(ValueError, match=r"not \(5, 4\) and \(5,\)"):
-        exit_losses(logits[:, 0], labels)
-    with pytest.raises(ValueError, match=r"not \(5, 3, 4\) and \(4,\)"):
-        exit_losses(logits, labels[1:])
-    with pytest.raises(ValueError, match="hold no image"):
-        exit_losses(logits[:0], labels[:0])
-    with pytest.raises(ValueError, match="2 weights for 3 exits"):
-        weighted_loss(logits, labels, (1.0, 1.0))
     with pytest.raises(ValueError, match=r"unknown coupling 'sigmoidal'.*none, sigmoid"):
         exit_losses(logits, labels, "sigmoidal")
 

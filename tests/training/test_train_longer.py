@@ -116,17 +116,3 @@ def test_an_interrupted_extension_goes_on_bit_by_bit(
     a, b = (read_checkpoint(run.path / "checkpoint.pt") for run in results)
     assert a["plans"] == b["plans"] == [3, 3, 3, 5, 5]
     assert all(torch.equal(a["weights"][name], b["weights"][name]) for name in a["weights"])
-
-
-def test_a_checkpoint_of_earlier_versions_gets_its_plan(straight: tuple[Run, list[EpochResult]]) -> None:
-    path = copied(straight[0]).path / "checkpoint.pt"
-    saved = read_checkpoint(path)
-    del saved["plans"]
-    torch.save(saved, path)
-
-    def interrupt(done: int, steps: int, loss: float) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        next(train_epochs(planned_for(4), "run", resume=True, device="cpu", on_step=interrupt))
-    assert read_checkpoint(path)["plans"] == [3, 3, 3] and load_run("run").config.training.epochs == 4

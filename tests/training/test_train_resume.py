@@ -126,7 +126,7 @@ def test_a_pickle_with_code_is_not_run(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[Any, ...]:
             return os.mkdir, (str(tmp_path / "boom"),)
 
-    torch.save({"state": Bomb(), "weights": {}, "best": {}, "history": []}, tmp_path / "checkpoint.pt")
+    torch.save({"state": Bomb(), "weights": {}, "best": {}, "history": [], "plans": []}, tmp_path / "checkpoint.pt")
     with pytest.raises(ValueError, match="is not a readable checkpoint"):
         read_checkpoint(tmp_path / "checkpoint.pt")
     assert not (tmp_path / "boom").exists()

@@ -15,7 +15,7 @@ import pytest
 from calls import fails
 from huggingface_hub import constants
 
-from dmpo_explore.utils.lazy import extra_imports, local_only, missing_extra, moved, public_names
+from dmpo_explore.utils.lazy import extra_imports, local_only, missing_extra, public_names
 
 INIT = """
 from typing import TYPE_CHECKING
@@ -49,19 +49,6 @@ def test_names_load_their_module_on_first_use(tmp_path: Path, monkeypatch: pytes
 def test_only_imports_for_type_checkers_count(tmp_path: Path) -> None:
     (tmp_path / "init.py").write_text("from .a import b\nif TYPE_CHECKING:\n    from .c import d as d\n    import e\n")
     assert public_names("p", str(tmp_path / "init.py"))[2] == ["d"]
-
-
-def test_a_name_that_has_moved_warns_and_is_no_name_of_the_old_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dmpo_explore.utils.lazy._MOVED", {})
-    moved("records", "fmean", to="statistics")
-    moved("records", "mean", to="statistics:median")
-    import dmpo_explore.records as records
-
-    with pytest.warns(DeprecationWarning, match=r"records\.fmean is statistics\.fmean now"):
-        assert records.fmean([1, 2]) == 1.5  # type: ignore[attr-defined]
-    with pytest.warns(DeprecationWarning, match=r"records\.mean is statistics\.median now"):
-        assert records.mean([1, 2, 9]) == 2  # type: ignore[attr-defined]
-    assert "fmean" not in records.__all__
 
 
 # -- nothing is asked for --
@@ -161,12 +148,11 @@ def test_every_optional_import_of_the_package_names_its_extra() -> None:
     found = [(path.name, *one) for path, text in texts.items() for one in _imports(ast.parse(text))]
     assert {name for _, name, _ in found if name in optional} == {
         "onnxruntime", "optuna", "sqlalchemy", "datasets", "huggingface_hub", "ipywidgets",
-        "torch_pruning", "transformers",
+        "torch_pruning",
         "fastapi", "uvicorn",
     }  # fmt: skip
     outside = [(file, name) for file, name, inside in found if name in optional and not inside]
     assert {*outside} == {
-        ("ready_cuts.py", "transformers"),  # no extra brings it: only cutting its own models needs it
         *(("serve.py", name) for name in ("fastapi", "uvicorn")),  # a file of an export; nothing here imports it
     }
 

@@ -35,7 +35,6 @@ from dmpo_explore.neighbours.learned_weights.learning import (
     weights_gradient,
 )
 from dmpo_explore.training import loop
-from dmpo_explore.training import losses as loss_functions
 from dmpo_explore.training.accelerator import make_accelerator
 from dmpo_explore.training.checkpoint import read_checkpoint, require_room
 from dmpo_explore.training.loop import EpochResult, Validation, fit
@@ -253,7 +252,6 @@ def test_mixed_precision_learns_too() -> None:
 def test_a_step_reads_nothing_from_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "LOOK_EVERY", 4)
     monkeypatch.setattr(loop, "_looks_at_every_step", lambda device: False)
-    monkeypatch.setattr(loss_functions, "_is_checked", lambda labels: False)
     reads = {}
     for images in (64, 128):  # 8 and 16 steps
         with DeviceReads() as found:

@@ -92,8 +92,6 @@ def test_reliability_is_calibrated_where_it_was_fitted() -> None:
 def test_bad_numbers_are_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         bandit(**change)
-    with pytest.raises(ValueError, match="at least one policy"):
-        ThresholdBandit((), (), (), 0.1)
 
 
 def test_what_cannot_be_fitted_is_refused() -> None:

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from synthetic import make_record
 
-from dmpo_explore.analysis.metrics import summarise
 from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.fitting.temperature import tempered_record
 from dmpo_explore.neighbours.online_thresholds.bandit import fit_bandit
-from dmpo_explore.neighbours.online_thresholds.stream import online_shift_table, online_thresholds
+from dmpo_explore.neighbours.online_thresholds.stream import online_thresholds
 
 CALIBRATION = make_record(2000, 4, 5, seed=1)
 POLICY = fit_policy(CALIBRATION, flops=0.5)
@@ -75,25 +74,6 @@ def test_bad_orders_and_other_models_are_refused() -> None:
             online_thresholds(RECORD, BANDIT, order)
     with pytest.raises(ValueError, match="a model with 4 exits, the record has 3"):
         online_thresholds(make_record(20, 3), BANDIT)
-
-
-def test_the_table_of_streams() -> None:
-    bound = fit_policy(CALIBRATION, risk="too_early", epsilon=0.1)
-    bandits = {"online": (BANDIT, POLICY), "from the bound": (fit_bandit(CALIBRATION, bound), bound)}
-    records = [("none", 0, make_record(200, 4, 5, seed=6)), ("noise", 2, make_record(200, 4, 5, seed=7))]
-    table, way = online_shift_table(RECORD, records, bandits, streams=6)
-    assert table["policy"].tolist() == ["online", "from the bound"] * 2 and set(table["images"]) == {200}
-    for name in ("accuracy", "flops_fraction", "too_early"):
-        for column in (name, f"{name}_gain"):
-            assert (table[f"{column}_low"] <= table[column]).all() and (table[column] <= table[f"{column}_high"]).all()
-    frozen = summarise(records[1][2], POLICY.exits(records[1][2]))
-    assert table["accuracy"][2] - table["accuracy_gain"][2] == pytest.approx(frozen["accuracy"], abs=0.05)
-    assert table["risk"].tolist() == ["", "too_early"] * 2 and not table["violated"][0]
-    assert len(way) == 4 * 8 and sorted(set(way["image"])) == list(range(-200, 200, 50))
-    again, _ = online_shift_table(RECORD, records, bandits, streams=6)
-    assert table.equals(again)
-    with pytest.raises(ValueError, match="fog 1 has 100 images, another record 200"):
-        online_shift_table(RECORD, [*records, ("fog", 1, make_record(100, 4, 5))], bandits, streams=1)
 
 
 def test_a_policy_with_temperatures_reads_what_the_exit_loop_gives() -> None:

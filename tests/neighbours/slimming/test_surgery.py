@@ -75,13 +75,6 @@ def test_tuning_is_merged_and_layer_scale_stays(tuning: str, backbone: str) -> N
     assert model(images).shape == expected.shape
 
 
-def test_the_last_head_or_neuron_cannot_go() -> None:
-    blocks = vit_blocks([model_of(tuning="full")])
-    for heads, ffn in (([0, 1], []), ([], range(192))):
-        with pytest.raises(ValueError, match="block 1 would keep no head or no neuron"):
-            surgery.remove(blocks, [heads] + [[]] * 5, [ffn] + [[]] * 5)
-
-
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 

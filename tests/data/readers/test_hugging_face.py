@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dmpo_explore.data.readers.opening import TableContent
+from dmpo_explore.data.readers.hugging_face import TableContent
 
 
 def test_a_row_without_an_image_is_named() -> None:
