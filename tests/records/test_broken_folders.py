@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -18,11 +19,12 @@ from typing import Any
 
 import pytest
 from broken_folders import BROKEN, Broken, whole_run
+from peak_memory import PeakMemory
 from typer.main import get_command
 
 import dmpo_explore as dx
-from _common.timing import PeakMemory
 from _faults import edited_folders
+from _faults.endings import ending_of
 from dmpo_explore.cli import app
 from dmpo_explore.records.validation import FILES
 from dmpo_explore.runs import Problem, check_folder, store
@@ -151,10 +153,15 @@ def check_problems(new: list[Problem], broken: Broken) -> None:
 # -- random edits --
 
 
-def test_edited_folders_are_read_or_refused() -> None:
-    counts = edited_folders.run(8, seed=3)
-    assert counts["wrong"] == 0, counts["examples"]
-    assert counts["same"] + counts["other"] + counts["refused"] == 8 and counts["refused"] > 1
+def test_edited_folders_are_read_or_refused(tmp_path: Path) -> None:
+    whole = dx.load_run("demo-cnn")
+    run = Path(shutil.copytree(whole.path, tmp_path / "run", ignore=shutil.ignore_patterns("records")))
+    for split in ("val", "test"):
+        whole.record(split).subset(slice(200)).save(run / "records" / split)
+    edited, chance = edited_folders.Edited(run, tmp_path / "edited"), random.Random(3)
+    endings = [ending_of(lambda: edited.trial(chance), 60) for _ in range(8)]
+    assert {"clear error"} <= {ending for ending, _ in endings} <= {"clean", "clear error"}, endings
+    assert edited_folders.answers(edited.path) == edited.whole  # each was undone
 
 
 @pytest.mark.parametrize(
@@ -170,4 +177,4 @@ def test_edited_folders_are_read_or_refused() -> None:
     ],
 )
 def test_a_verdict(answer: object, verdict: str) -> None:
-    assert edited_folders.judged({"record": answer}, {"record": "1"}, ["labels.npy"]).startswith(verdict)
+    assert edited_folders.verdict_on({"record": answer}, {"record": "1"}, ["labels.npy"]).startswith(verdict)
