@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -22,14 +22,11 @@ from dmpo_explore.config import (
 )
 from dmpo_explore.data.images import DATASETS
 from dmpo_explore.inference.torch_engine import PRECISIONS
-from dmpo_explore.models.bypass import BYPASSES
-from dmpo_explore.models.factory import build_model
+from dmpo_explore.models import BYPASSES, TUNINGS, build_model
 from dmpo_explore.models.predictors import NORMALISATIONS, PREDICTORS, READS
-from dmpo_explore.models.tuning import TUNINGS
 from dmpo_explore.pretrained.weights import KEYWORDS
 from dmpo_explore.runs.store import list_runs, load_run
-from dmpo_explore.training.losses import COUPLINGS
-from dmpo_explore.training.schedules import SCHEDULES
+from dmpo_explore.training import COUPLINGS, SCHEDULES
 from dmpo_explore.utils.preprocess import RESIZING
 
 
@@ -163,106 +160,78 @@ def test_bundled_configs_are_read_as_they_are() -> None:
 # -- values --
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"modle": {}}, "unknown key in config 'modle'. Did you mean 'model'.*data, model, training"),
-        ({"model": {"exit": 4}}, "unknown key in config.model 'exit'. Did you mean 'exits'"),
-        ({"model": []}, "config.model must be a JSON object, not list"),
-        ([], "config must be a JSON object, not list"),
-        ({"model": {"image_size": "70"}}, "config.model.image_size='70' has the wrong type; expected int"),
-        ({"model": {"image_size": True}}, "config.model.image_size=True has the wrong type"),
-        ({"model": {"image_size": 70.5}}, "config.model.image_size=70.5 has the wrong type"),
-        ({"model": {"train_norm": 1}}, "config.model.train_norm=1 has the wrong type; expected bool"),
-        ({"model": {"exits": ["3"]}}, r"config.model.exits\[0\]='3' has the wrong type"),
-        ({"model": {"exits": None}}, "config.model.exits=None has the wrong type"),
-        ({"model": {"backbone": None}}, "config.model.backbone=None has the wrong type"),
-        ({"training": {"tuning_lr": True}}, "config.training.tuning_lr=True has the wrong type"),
-    ],
-)
-def test_bad_json_values(values: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Config.from_dict(values)
+BAD_JSON: list[tuple[Any, str]] = [
+    ({"modle": {}}, "unknown key in config 'modle'. Did you mean 'model'.*data, model, training"),
+    ({"model": {"exit": 4}}, "unknown key in config.model 'exit'. Did you mean 'exits'"),
+    ({"model": []}, "config.model must be a JSON object, not list"),
+    ([], "config must be a JSON object, not list"),
+    ({"model": {"image_size": "70"}}, "config.model.image_size='70' has the wrong type; expected int"),
+    ({"model": {"image_size": True}}, "config.model.image_size=True has the wrong type"),
+    ({"model": {"image_size": 70.5}}, "config.model.image_size=70.5 has the wrong type"),
+    ({"model": {"train_norm": 1}}, "config.model.train_norm=1 has the wrong type; expected bool"),
+    ({"model": {"exits": ["3"]}}, r"config.model.exits\[0\]='3' has the wrong type"),
+    ({"model": {"exits": None}}, "config.model.exits=None has the wrong type"),
+    ({"model": {"backbone": None}}, "config.model.backbone=None has the wrong type"),
+    ({"training": {"tuning_lr": True}}, "config.training.tuning_lr=True has the wrong type"),
+]
+BAD_MODEL: list[tuple[dict[str, Any], str]] = [
+    ({"exits": ()}, r"exits=\[\] must be rising"),
+    ({"exits": (3, 3)}, r"exits=\[3, 3\] must be rising block numbers without repeats, e.g. 3,6,9,12"),
+    ({"exits": (6, 3)}, r"exits=\[6, 3\] must be rising"),
+    ({"exits": (0, 3)}, "blocks are counted from 1"),
+    ({"exits": 0}, "exits=0 must be at least 1"),
+    ({"image_size": 0}, "image_size=0 must be at least 1"),
+    ({"rank": 0}, "rank=0 must be at least 1"),
+    ({"bypass_width": -1}, "bypass_width=-1 must be at least 1"),
+    ({"channels": 0}, "channels=0 must be at least 1"),
+    ({"dropout": 1.0}, r"dropout=1.0 must lie in \[0, 1\)"),
+    ({"dropout": float("nan")}, "dropout=nan"),
+]
+BAD_TRAINING: list[tuple[dict[str, Any], str]] = [
+    ({"epochs": 0}, "epochs=0 must be at least 1"),
+    ({"batch_size": 0}, "batch_size=0 must be at least 1"),
+    ({"accumulation": 0}, "accumulation=0"),
+    ({"validation_size": 0}, "validation_size=0"),
+    ({"workers": -1}, "workers=-1 must be at least 0"),
+    ({"tuning_lr": 0.0}, "tuning_lr=0.0 must be a finite number above 0"),
+    ({"predictor_lr": float("nan")}, "predictor_lr=nan must be a finite number above 0"),
+    ({"tuning_lr": float("inf")}, "tuning_lr=inf must be a finite number above 0"),
+    ({"weight_decay": -0.1}, "weight_decay=-0.1"),
+    ({"weight_decay": float("nan")}, "weight_decay=nan must be a finite number from 0"),
+    ({"clip_norm": 0.0}, "clip_norm=0.0 must be a finite number above 0, or None"),
+    ({"warmup_epochs": -1.0}, "warmup_epochs=-1.0"),
+    ({"phase_ratio": 1.1}, r"phase_ratio=1.1 must lie in \[0, 1\]"),
+    ({"crop_scale": 0.0}, r"crop_scale=0.0 must lie in \(0, 1\]"),
+    ({"crop_scale": 1.01}, "crop_scale=1.01"),
+    ({"class_balance": "weight"}, "unknown class_balance 'weight'. Did you mean 'weights'"),
+    ({"balance_beta": 1.5}, r"balance_beta=1.5 must lie in \[0, 1\]"),
+    ({"precision": "bf-16"}, "unknown precision 'bf-16'. Did you mean 'bf16'"),
+    ({"frozen_precision": "fp16"}, "unknown frozen_precision 'fp16'"),
+    ({"frozen_precision": "bf16", "precision": "no"}, "frozen_precision='bf16' needs precision='bf16', not 'no'"),
+]
+BAD: list[tuple[Callable[[], object], str]] = [
+    *((lambda values=values: Config.from_dict(values), words) for values, words in BAD_JSON),
+    *((lambda values=values: ModelConfig(**values), words) for values, words in BAD_MODEL),
+    *((lambda values=values: TrainingConfig(**values), words) for values, words in BAD_TRAINING),
+    *((lambda size=size: DataConfig(train_size=size), f"train_size={size} must be at least 1") for size in (0, -5)),
+    *((lambda t=t: Config.from_json(t), r"config is not valid JSON \(line 1\)") for t in ("{", "", '{"model": }')),
+    (lambda: Config.from_json("[" * 100_000), "config is not read: its JSON is nested too deeply"),
+    *((lambda text=text: parse_exits(text), "neither a number nor blocks") for text in ("four", "3;6", "3,x", "")),
+    (lambda: Config().updated({"rnk": 4}), "Did you mean 'rank'"),
+    (lambda: Config().updated({"modle.rank": 4}), "unknown setting"),
+    (lambda: Config().updated({"seed": 4}), "write data.seed or"),
+]
 
 
-@pytest.mark.parametrize("text", ["{", "", '{"model": }'])
-def test_text_that_is_not_json(text: str) -> None:
-    with pytest.raises(ValueError, match=r"config is not valid JSON \(line 1\)"):
-        Config.from_json(text)
-    with pytest.raises(ValueError, match="config is not read: its JSON is nested too deeply"):
-        Config.from_json("[" * 100_000)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"exits": ()}, r"exits=\[\] must be rising"),
-        ({"exits": (3, 3)}, r"exits=\[3, 3\] must be rising block numbers without repeats, e.g. 3,6,9,12"),
-        ({"exits": (6, 3)}, r"exits=\[6, 3\] must be rising"),
-        ({"exits": (0, 3)}, "blocks are counted from 1"),
-        ({"exits": 0}, "exits=0 must be at least 1"),
-        ({"image_size": 0}, "image_size=0 must be at least 1"),
-        ({"rank": 0}, "rank=0 must be at least 1"),
-        ({"bypass_width": -1}, "bypass_width=-1 must be at least 1"),
-        ({"channels": 0}, "channels=0 must be at least 1"),
-        ({"dropout": 1.0}, r"dropout=1.0 must lie in \[0, 1\)"),
-        ({"dropout": float("nan")}, "dropout=nan"),
-    ],
-)
-def test_bad_model_values(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        ModelConfig(**arguments)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"epochs": 0}, "epochs=0 must be at least 1"),
-        ({"batch_size": 0}, "batch_size=0 must be at least 1"),
-        ({"accumulation": 0}, "accumulation=0"),
-        ({"validation_size": 0}, "validation_size=0"),
-        ({"workers": -1}, "workers=-1 must be at least 0"),
-        ({"tuning_lr": 0.0}, "tuning_lr=0.0 must be a finite number above 0"),
-        ({"predictor_lr": float("nan")}, "predictor_lr=nan must be a finite number above 0"),
-        ({"tuning_lr": float("inf")}, "tuning_lr=inf must be a finite number above 0"),
-        ({"weight_decay": -0.1}, "weight_decay=-0.1"),
-        ({"weight_decay": float("nan")}, "weight_decay=nan must be a finite number from 0"),
-        ({"clip_norm": 0.0}, "clip_norm=0.0 must be a finite number above 0, or None"),
-        ({"warmup_epochs": -1.0}, "warmup_epochs=-1.0"),
-        ({"phase_ratio": 1.1}, r"phase_ratio=1.1 must lie in \[0, 1\]"),
-        ({"crop_scale": 0.0}, r"crop_scale=0.0 must lie in \(0, 1\]"),
-        ({"crop_scale": 1.01}, "crop_scale=1.01"),
-        ({"class_balance": "weight"}, "unknown class_balance 'weight'. Did you mean 'weights'"),
-        ({"balance_beta": 1.5}, r"balance_beta=1.5 must lie in \[0, 1\]"),
-        ({"precision": "bf-16"}, "unknown precision 'bf-16'. Did you mean 'bf16'"),
-        ({"frozen_precision": "fp16"}, "unknown frozen_precision 'fp16'"),
-        ({"frozen_precision": "bf16", "precision": "no"}, "frozen_precision='bf16' needs precision='bf16', not 'no'"),
-    ],
-)
-def test_bad_training_values(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        TrainingConfig(**arguments)
-
-
-@pytest.mark.parametrize("size", [0, -5])
-def test_bad_train_size(size: int) -> None:
-    with pytest.raises(ValueError, match=f"train_size={size} must be at least 1"):
-        DataConfig(train_size=size)
+@pytest.mark.parametrize(("make", "words"), BAD)
+def test_a_bad_value_is_one_clear_error(make: Callable[[], object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make()
 
 
 def test_exits_are_read_from_text() -> None:
     assert (parse_exits("4"), parse_exits("3,6, 9"), parse_exits("12,")) == (4, (3, 6, 9), (12,))
-    for text in ("four", "3;6", "3,x", ""):
-        with pytest.raises(ValueError, match="neither a number nor blocks"):
-            parse_exits(text)
 
 
 def test_options_are_changed_by_their_names_too() -> None:
     assert Config().updated({"rank": 4}) == Config().updated({"model.rank": 4}) != Config()
-    for key, words in (
-        ("rnk", "Did you mean 'rank'"),
-        ("modle.rank", "unknown setting"),
-        ("seed", "write data.seed or"),
-    ):
-        with pytest.raises(ValueError, match=words):
-            Config().updated({key: 4})

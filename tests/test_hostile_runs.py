@@ -87,30 +87,10 @@ def listing(path: Path, *files: str | Path) -> None:
     write_manifest(path, Manifest("own", tuple("abcde"), "", counts, prints, splits))
 
 
-def hub(root: Path) -> None:
-    evil(root, {"name": "hfds/evil/data"})
-
-
 def hub_with_manifest(root: Path) -> None:
     path = evil(root, {"name": "hfds/evil/data"})
     paint(path / "a.png", 1)
     listing(path, "a.png")
-
-
-def reader_that_left(root: Path) -> None:
-    evil(root, {"name": "torch/cifar10"})
-
-
-def other_host(root: Path) -> None:
-    evil(root, {"name": "hfds/https://evil.example/data"})
-
-
-def bucket(root: Path) -> None:
-    evil(root, {"name": "hfds/s3://evil/data"})
-
-
-def known_set(root: Path) -> None:
-    evil(root, {"name": "cifar10", "root": str(root / "nowhere")})
 
 
 def folder_with_address(root: Path) -> None:
@@ -143,25 +123,6 @@ def folder_that_is_a_command(root: Path) -> None:
     split_shards(root / f"pipe:touch {root.name}")
 
 
-def backbone_of_hub(root: Path) -> None:
-    evil(root, {}, {"backbone": "vit_tiny_patch16_224", "weights": "timm", "image_size": 32})
-
-
-def backbone_by_address(root: Path) -> None:
-    evil(root, {}, {"backbone": "hf-hub:evil/model", "weights": "timm"})
-
-
-def manifest_upwards(root: Path) -> None:
-    path = evil(root, {"name": str(root / "own")})
-    (path / "x").mkdir()
-    listing(path, "../../secret.png")
-
-
-def manifest_elsewhere(root: Path) -> None:
-    path = evil(root, {"name": str(root / "own")})
-    listing(path, root / "secret.png")
-
-
 def table_elsewhere(root: Path) -> None:
     path = evil(root, {"name": "runs/evil/list.csv"})
     rows = [f"{root / 'secret.png'},a,{split}" for split in ("train",)]
@@ -185,12 +146,32 @@ def plugin(root: Path) -> None:
     (path / "config.json").write_text(json.dumps(values))
 
 
-HOSTILE = [
-    hub, hub_with_manifest, reader_that_left, other_host, bucket, known_set, folder_with_address,
-    table_with_address, shards_with_command, folder_that_is_a_command, backbone_of_hub, backbone_by_address,
-    manifest_upwards, manifest_elsewhere, table_elsewhere, links_elsewhere, plugin,
-]  # fmt: skip
-NO_IMAGES = HOSTILE[:9] + HOSTILE[12:16]  # whose images must not be opened
+def names(data: dict[str, Any], model: dict[str, Any] | None = None) -> Callable[[Path], object]:
+    """A run whose config names something, and that has nothing else."""
+    return lambda root: evil(root, data, model)
+
+
+NO_IMAGES: dict[str, Callable[[Path], object]] = {  # whose images must not be opened
+    "hub": names({"name": "hfds/evil/data"}),
+    "reader that left": names({"name": "torch/cifar10"}),
+    "other host": names({"name": "hfds/https://evil.example/data"}),
+    "bucket": names({"name": "hfds/s3://evil/data"}),
+    "known set": names({"name": "cifar10", "root": "nowhere"}),
+    "hub with manifest": hub_with_manifest,
+    "folder with address": folder_with_address,
+    "table with address": table_with_address,
+    "shards with command": shards_with_command,
+    "manifest upwards": lambda root: listing(evil(root, {"name": str(root / "own")}), "../../secret.png"),
+    "manifest elsewhere": lambda root: listing(evil(root, {"name": str(root / "own")}), root / "secret.png"),
+    "table elsewhere": table_elsewhere,
+    "links elsewhere": links_elsewhere,
+}
+HOSTILE = NO_IMAGES | {
+    "folder that is a command": folder_that_is_a_command,
+    "backbone of hub": names({}, {"backbone": "vit_tiny_patch16_224", "weights": "timm", "image_size": 32}),
+    "backbone by address": names({}, {"backbone": "hf-hub:evil/model", "weights": "timm"}),
+    "plug-in": plugin,
+}
 COMMANDS = (
     "check evil", "runs", "runs --against evil evil", "record evil --device cpu",
     "record evil --force --split test --device cpu", "evaluate evil --threshold 0.5", "predict evil own --device cpu",
@@ -201,22 +182,22 @@ COMMANDS = (
 
 
 @pytest.mark.filterwarnings("ignore:run 'evil' has no manifest")
-@pytest.mark.parametrize("make", HOSTILE)
-def test_no_command_opens_what_a_run_names(make: Callable[[Path], None], tried: list[str], tmp_path: Path) -> None:
-    make(tmp_path)
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_no_command_opens_what_a_run_names(kind: str, tried: list[str], tmp_path: Path) -> None:
+    HOSTILE[kind](tmp_path)
     for command in COMMANDS:
         call(*command.split(), status=None)
         assert tried == [] and not (tmp_path / "ran").exists(), command
     with suppress(OSError, ValueError):  # no such page
         page = page_html(dx.load_run("evil"), private=True)
-        assert make not in NO_IMAGES or NOT_HERE in page
+        assert kind not in NO_IMAGES or NOT_HERE in page
     assert tried == []
 
 
 @pytest.mark.filterwarnings("ignore:run 'evil' has no manifest")
-@pytest.mark.parametrize("make", NO_IMAGES)
-def test_its_images_are_one_error(make: Callable[[Path], None], tried: list[str], tmp_path: Path) -> None:
-    make(tmp_path)
+@pytest.mark.parametrize("kind", NO_IMAGES)
+def test_its_images_are_one_error(kind: str, tried: list[str], tmp_path: Path) -> None:
+    NO_IMAGES[kind](tmp_path)
     run = dx.load_run("evil")
     for read in (run.split_images, run.image_set, lambda split: checked_images(run, split)):
         with pytest.raises((OSError, ValueError, ImportError)):
@@ -225,11 +206,9 @@ def test_its_images_are_one_error(make: Callable[[Path], None], tried: list[str]
 
 
 @pytest.mark.parametrize("view", ["explore", "decide", "image", "training", "live"])
-@pytest.mark.parametrize("make", [hub, folder_with_address, manifest_elsewhere, backbone_of_hub])
-def test_no_page_opens_what_a_run_names(
-    make: Callable[[Path], None], view: str, tried: list[str], tmp_path: Path
-) -> None:
-    make(tmp_path)
+@pytest.mark.parametrize("kind", ["hub", "folder with address", "manifest elsewhere", "backbone of hub"])
+def test_no_page_opens_what_a_run_names(kind: str, view: str, tried: list[str], tmp_path: Path) -> None:
+    HOSTILE[kind](tmp_path)
     app = visiting.opened(MAIN.parent / "views" / f"{view}.py", run="evil")
     assert not app.exception and tried == []
     assert "secret" not in "".join(element.proto.body for element in app.get("html"))
@@ -239,7 +218,7 @@ def test_the_error_names_the_command_which_alone_connects(
     tried: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # between attempts
-    hub(tmp_path)
+    HOSTILE["hub"](tmp_path)
     with pytest.raises(FileNotFoundError, match="`dmpo-explore fetch --data hfds/evil/data` alone"):
         dx.load_run("evil").split_images("test")
     assert tried == []

@@ -1,4 +1,4 @@
-"""`dmpo-explore data`: every form of data, its tables and exit status; and the same check in `train`."""
+"""`dmpo-explore data`: every form of data, its tables and exit status; in `train`, too; and `probe`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 from calls import call, fails
-from image_files import BROKEN, TOO_LARGE, clean_folder, dirty_folder, draw, fill
+from failing import raising
+from image_files import BROKEN, TOO_LARGE, clean_folder, dirty_folder, draw
 from tiny import tiny_options
 
 from dmpo_explore.cli import data as data_module
+from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.store import load_run
 
 
@@ -37,8 +39,7 @@ def test_a_clean_folder_and_folders_of_splits_are_ready(tmp_path: Path) -> None:
     assert "findings: none" in done.stdout and "to 98 x 98 pixels" in done.stdout and "in 4 steps of 6" in done.stdout
     parts = call("data", "--train-dir", own / "train", "--test-dir", own / "test")
     assert parts.stdout.splitlines()[2:8] == done.stdout.splitlines()[2:8]
-    assert "give a folder, a table" in fails("data")
-    assert "unknown data 'nowhere'" in call("data", "nowhere", status=1).stdout
+    assert parts.stdout.startswith(f"{own}: 39 images, 3 classes")  # by their common folder's name
 
 
 def test_many_classes_are_abbreviated(tmp_path: Path) -> None:
@@ -52,10 +53,7 @@ def test_many_classes_are_abbreviated(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def pressed(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("dmpo_explore.data.check.gather_facts", pressed)
+    monkeypatch.setattr("dmpo_explore.data.check.gather_facts", raising(KeyboardInterrupt))
     done = call("data", tmp_path, status=130)
     assert "no file is half-written" in done.stderr and done.stderr.count("\n") == 1
 
@@ -91,8 +89,28 @@ def test_what_is_skipped_is_listed_and_stays_out(tmp_path: Path, no_runs: Path) 
     assert "to train it longer, give a larger number" in fails("train", "--resume", "mine")
 
 
-def test_folders_of_splits_have_their_common_folders_name(tmp_path: Path) -> None:
-    for split, count in (("train", 20), ("test", 4)):
-        fill(tmp_path / "pets" / split, count=count)
-    folders = ["--train-dir", tmp_path / "pets" / "train", "--test-dir", tmp_path / "pets" / "test"]
-    assert call("data", *folders).stdout.startswith(f"{tmp_path / 'pets'}: 48 images, 2 classes")
+# -- `probe` --
+
+
+TINY = ["--backbone", "test_vit", "--weights", "random", "--image-size", 32, "--images", 120]
+
+
+def test_it_says_where_exits_should_stand_and_keeps_the_record(tmp_path: Path) -> None:
+    done = call("probe", "digits", *TINY, "--drop", 0.2, "--out", tmp_path / "probes")
+    assert done.stdout.count("\n| ") == 6 and "Frozen features know the classes best" in done.stdout
+    record = ExitRecord.load(tmp_path / "probes")
+    assert record.n_images == 40 and record.n_exits == 6
+    assert "valid" in call("check", tmp_path / "probes").stdout
+    assert "exists" in call("probe", "digits", *TINY, "--out", tmp_path / "probes", status=1).stderr
+
+
+def test_json_has_the_whole_answer() -> None:
+    answer = json.loads(call("probe", "digits", *TINY, "--json").stdout)
+    assert (
+        len(answer["probes"]) == 6 and answer["exits"][-1] == 6 and answer["low"] <= answer["share"] <= answer["high"]
+    )
+
+
+def test_what_cannot_be_is_said_before_an_image_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dmpo_explore.training.block_probes.open_data", pytest.fail)
+    assert "drop=1.5 must lie in [0, 1)" in call("probe", "digits", *TINY, "--drop", 1.5, status=1).stderr

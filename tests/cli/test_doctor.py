@@ -1,4 +1,4 @@
-"""What is here: runs, also broken ones, and the installation."""
+"""What is here: runs, also broken ones, the installation, the check of a folder, and the server of the app."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
-from calls import call, fails
+from calls import call
+from failing import raising
 from synthetic import make_record
 
 import dmpo_explore
@@ -59,17 +61,8 @@ def test_the_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     path = tmp_path / "cache" / "weights" / "vit_small_patch14_dinov2.safetensors"
     path.touch()
     assert diagnose()["weights"]["vit_small_patch14_dinov2"] == str(path)
-
-    def read(name: str, split: str) -> None:
-        raise KeyError(name)  # of a plug-in's data set
-
-    monkeypatch.setattr(doctor, "load_images", read)
+    monkeypatch.setattr(doctor, "load_images", raising(KeyError("digits")))  # of a plug-in's data set
     assert diagnose()["data"]["digits"] == "KeyError: 'digits'"
-
-
-def test_the_device() -> None:
-    facts = diagnose()
-    assert facts["threads"] == torch.get_num_threads() and (facts["device"] == "cpu") != torch.cuda.is_available()
 
 
 def test_the_app_is_found_or_it_is_said_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -86,30 +79,18 @@ def test_the_app_is_found_or_it_is_said_what_is_missing(monkeypatch: pytest.Monk
 
 
 def test_runs_in_one_line_each(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = {row["run"]: row for row in json.loads(call("runs", "--json").stdout)}
-    mine = rows["mine"]
-    assert (mine["data"], mine["backbone"], mine["epochs"], mine["records"]) == (
-        "digits",
-        "test_vit",
-        3,
-        ["test", "val"],
-    )
-    (line,) = [line for line in call("runs").stdout.splitlines() if line.startswith("mine ")]
-    assert (
-        "digits, test_vit, 32 px, squashed to a square, bypass conv, predictor covariance, epoch 3/3, records: test val"
-        in line
-    )
+    (row,) = [row for row in json.loads(call("runs", "--json").stdout) if row["run"] == "mine"]
+    assert row == run_facts("mine")
+    assert any(line.startswith("mine ") and row["facts"] in line for line in call("runs").stdout.splitlines())
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "none"))
     monkeypatch.setattr("dmpo_explore.runs.store.BUNDLED_RUNS", tmp_path / "none")
-    assert (
-        call("runs").stdout == "no runs yet; make one with `dmpo-explore train`\n"
-        and json.loads(call("runs", "--json").stdout) == []
-    )
+    assert call("runs").stdout == "no runs yet; make one with `dmpo-explore train`\n"
+    assert json.loads(call("runs", "--json").stdout) == []
 
 
 def test_doctor(runs: Path) -> None:
     facts = json.loads(call("doctor", "--json").stdout)
-    assert torch.__version__.startswith(facts["versions"]["torch"]) and facts["threads"] == torch.get_num_threads()
+    assert facts["threads"] == torch.get_num_threads() and (facts["device"] == "cpu") != torch.cuda.is_available()
     assert {"mine", "other"} <= set(facts["runs"])
     assert facts["data"]["digits"] == "1,295 training images"
     text = call("doctor").stdout
@@ -153,11 +134,6 @@ def test_a_token_is_made_and_no_browser_opened(monkeypatch: pytest.MonkeyPatch) 
     assert os.environ["DMPO_EXPLORE_TOKEN"] == "mine"
 
 
-def test_app_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dmpo_explore.cli.doctor.find_spec", lambda name: None)
-    assert 'pip install "dmpo-explore[app]"' in fails("app")
-
-
 STARTER = """
 import sys
 from dmpo_explore.cli.doctor import _run_app
@@ -180,3 +156,28 @@ def test_a_signal_ends_the_server_too(kind: signal.Signals) -> None:
     process.send_signal(kind)
     rest, _ = process.communicate(timeout=30)
     assert process.returncode == 0 and rest == "" and not server.is_running()
+
+
+# -- `check` --
+
+
+def test_a_valid_folder_is_said_to_be_valid(runs: Path) -> None:
+    for name in ("mine", runs / "mine"):
+        assert call("check", name).stdout == f"run {runs / 'mine'} (records: test, val): valid\n"
+    done = call("check", runs / "mine/records/val")
+    assert "exits, 10 classes): valid" in done.stdout and done.stderr == ""
+    assert json.loads(call("check", "demo", "--json").stdout)["valid"] is True
+
+
+def test_every_problem_is_a_line_and_the_status_is_1(runs: Path) -> None:
+    folder = runs / "mine/records/val"
+    np.save(folder / "scores/confidence.npy", np.full_like(np.load(folder / "scores/confidence.npy"), 70))
+    (folder / "labels.npy").unlink()
+    done = call("check", "mine", status=1)
+    first, *lines = done.stdout.splitlines()
+    assert first == f"run {runs / 'mine'} (records: test, val): 2 problems"
+    assert "labels.npy is missing" in lines[0] and "70.0 at image 0" in lines[1] and len(lines) == 2
+    assert done.stderr == f"error: {runs / 'mine'} is not a valid run; correct these and repeat\n"
+    answer = json.loads(call("check", folder, "--json", status=1).stdout)
+    assert [row["file"] for row in answer["problems"]] == ["labels.npy", "scores/confidence.npy"]
+    assert (answer["kind"], answer["valid"], answer["format_version"]) == ("record", False, 1)

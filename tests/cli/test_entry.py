@@ -23,42 +23,47 @@ COMMANDS["hello"] = add
 """
 
 
-def test_the_command_line_takes_it_before_and_after_the_command(tmp_path: Path) -> None:
-    file = tmp_path / "hello.py"
-    file.write_text(HELLO, encoding="utf-8")
-    run = [sys.executable, "-m", "dmpo_explore.cli"]
-    for arguments in (["--plugin", str(file), "hello"], ["hello", f"--plugin={file}"]):
-        done = subprocess.run([*run, *arguments], capture_output=True, text=True, cwd=ROOT, check=False)
-        assert (done.stdout, done.returncode) == ("hello\n", 0), done.stderr
-    done = subprocess.run(
-        [*run, "runs", "--plugin", "absent.py"], capture_output=True, text=True, cwd=ROOT, check=False
-    )
-    assert done.returncode == 1 and done.stderr == "error: no plug-in absent.py: no such file\n"
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """In a process of its own: a plug-in's commands are added when the command line is first imported."""
+    command = [sys.executable, "-m", "dmpo_explore.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, cwd=ROOT, check=False, env=os.environ | environment)
 
 
-def test_a_plug_in_that_exits_or_whose_command_fails_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "leaves.py").write_text("raise SystemExit(0)", encoding="utf-8")
-    (tmp_path / "odd.py").write_text(f"{HELLO}COMMANDS['odd'] = lambda: None", encoding="utf-8")
-    for name, said in (
-        ("leaves", "leaves.py failed: SystemExit: 0"),
-        ("odd", "odd: its command 'odd' failed: TypeErr"),
-    ):
-        command = [sys.executable, "-m", "dmpo_explore.cli", "--plugin", str(tmp_path / f"{name}.py"), "runs"]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-        assert done.returncode == 1 and done.stderr.startswith("error: plug-in ") and said in done.stderr
-        assert done.stderr.count("\n") == 1 and done.stdout == ""
-
-
-def test_what_is_printed_is_utf_8_whatever_the_system_writes(tmp_path: Path) -> None:
+def test_a_plug_in_s_command_prints_utf_8_whatever_the_system_writes(tmp_path: Path) -> None:
     (tmp_path / "hello.py").write_text(HELLO.replace('"hello")', r'"\u2212 \udcff")'), encoding="utf-8")
-    command = [sys.executable, "-m", "dmpo_explore.cli", "--plugin", str(tmp_path / "hello.py"), "hello"]
-    cp1252 = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
-    done = subprocess.run(command, capture_output=True, cwd=ROOT, check=False, env=cp1252)
+    done = run("--plugin", tmp_path / "hello.py", "hello", PYTHONIOENCODING="cp1252", PYTHONUTF8="0")
     assert done.stdout.rstrip() == "−".encode() + b" \xff", done.stderr
 
 
-def test_a_missing_file_is_wrong_usage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["dmpo-explore", "runs", "--plugin"])
-    with pytest.raises(SystemExit, match="2"):
+def test_a_plug_in_whose_command_fails_is_one_line_and_may_stand_behind_the_command(tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(f"{HELLO}COMMANDS['odd'] = lambda: None", encoding="utf-8")
+    done = run("runs", f"--plugin={tmp_path / 'odd.py'}")
+    assert done.returncode == 1 and done.stdout == b""
+    assert done.stderr.startswith(b"error: plug-in ") and b"odd: its command 'odd' failed: TypeErr" in done.stderr
+    assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["runs", "--plugin", "absent.py"], 1, "error: no plug-in absent.py: no such file\n"),
+        (["--plugin", "leaves.py", "runs"], 1, "leaves.py failed: SystemExit: 0"),
+        (["runs", "--plugin"], 2, "--plugin needs a file"),
+    ],
+)
+def test_a_plug_in_that_cannot_be_loaded_is_one_line(
+    arguments: list[str],
+    status: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "leaves.py").write_text("raise SystemExit(0)", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["dmpo-explore", *arguments])
+    with pytest.raises(SystemExit) as left:
         entry.main()
-    assert "--plugin needs a file" in capsys.readouterr().err
+    out, error = capsys.readouterr()
+    assert left.value.code == status and out == ""
+    assert error.startswith("error: ") and said in error and error.count("\n") == 1

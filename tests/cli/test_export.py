@@ -1,20 +1,131 @@
-"""`dmpo-explore export`, of `cli.export`. What is in the graphs: tests/inference."""
+"""`dmpo-explore predict` and `export`, of `cli.export`. What is in the graphs: tests/inference."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from calls import call, fails, listing
+from failing import raising
+
+from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.inference.torch_engine import Prediction
+from dmpo_explore.runs.store import load_run
 
 
-def test_a_place_and_a_known_precision_are_needed(runs: Path, tmp_path: Path) -> None:
-    place = tmp_path / "a"
-    assert "Missing option '--out'" in fails("export", "mine")
-    assert "precision='int4' must be float32 or int8" in fails("export", "mine", "--out", place, "--precision", "int4")
-    assert not place.exists()
+def test_predict_writes_csv(runs: Path, image_folder: Path, tmp_path: Path) -> None:
+    done = call("predict", "mine", image_folder, image_folder / "b.png", "--threshold", 0.3, "--device", "cpu")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [Path(row["file"]).name for row in rows] == ["a.jpg", "b.png", "c.png", "b.png"]
+    assert rows[1] == rows[3]
+    for row in rows:
+        assert row["label"] in "0123456789" and row["exit"] in "12"
+        assert (float(row["confidence"]) >= 0.3) or row["exit"] == "2"
+    out = tmp_path / "out.csv"
+    silent = call("predict", "mine", image_folder, "-o", out, "--device", "cpu", "--batch-size", 2)
+    assert silent.stdout == "" and len(out.read_text().splitlines()) == 4
+    for target in (["--flops", 0.9], ["--accuracy-drop", 0.1], ["--shares", "0.5,0.5"]):
+        assert len(call("predict", "mine", image_folder, *target, "--policy", "entropy").stdout.splitlines()) == 4
+
+
+def test_predict_reports_what_it_cannot_read_and_goes_on(runs: Path, image_folder: Path) -> None:
+    whole = (image_folder / "b.png").read_bytes()
+    (image_folder / "b.png").write_bytes(whole[:60])
+    done = call("predict", "mine", image_folder, image_folder / "notes.txt", image_folder / "none.png", status=1)
+    assert [Path(row["file"]).name for row in csv.DictReader(io.StringIO(done.stdout))] == ["a.jpg", "c.png"]
+    *errors, caution = done.stderr.splitlines()
+    assert caution.startswith("caution: run 'mine': it has no calibration record")
+    assert len(errors) == 3 and all(line.startswith("error: ") for line in errors)
+    assert [name in line for name, line in zip(("b.png", "notes.txt", "none.png"), errors, strict=True)] == [True] * 3
+
+
+def test_ctrl_c_keeps_what_was_predicted(
+    runs: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopping(*arguments: Any, **how: Any) -> Iterator[Prediction]:
+        for i in range(at):
+            yield Prediction(Path(f"{i}.png"), "7", exit=1, confidence=0.5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dmpo_explore.inference.torch_engine.predict_files", stopping)
+    out, at = tmp_path / "out.csv", 2
+    done = call("predict", "mine", image_folder, "-o", out, status=130)
+    assert out.read_text() == "file,label,exit,confidence\n0.png,7,2,0.500000\n1.png,7,2,0.500000\n"
+    assert "stopped; 2 of 3 rows are written to" in done.stderr and done.stdout == ""
+    assert call("predict", "mine", image_folder, status=130).stdout == out.read_text()
+    before, at = listing(tmp_path), 0  # before the first row: an earlier file stays, nothing is left behind
+    assert "stopped; no file is half-written" in call("predict", "mine", image_folder, "-o", out, status=130).stderr
+    assert listing(tmp_path) == before
+
+
+def test_an_error_midway_and_a_name_that_is_not_utf8_lose_no_row(
+    runs: Path, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*arguments: Any, **how: Any) -> Iterator[Prediction]:
+        yield Prediction(Path("caf\udce9.png"), "7", exit=1, confidence=0.5)
+        raise ValueError("exit 1 gave NaN")
+
+    monkeypatch.setattr("dmpo_explore.inference.torch_engine.predict_files", failing)
+    done = call("predict", "mine", image_folder, "-o", tmp_path / "out.csv", status=1)
+    assert (tmp_path / "out.csv").read_bytes() == b"file,label,exit,confidence\ncaf\xe9.png,7,2,0.500000\n"
+    said = f"stopped; 1 of 3 rows are written to {tmp_path / 'out.csv'}"
+    assert said in done.stderr and "error: exit 1 gave NaN" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["export mine", "publish mine --model"])
+def test_ctrl_c_in_an_export_leaves_nothing(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr("dmpo_explore.inference.torch_export._export_stage", raising(KeyboardInterrupt))
+    done = call(*command.split(), "--out", tmp_path / "out", "--threshold", 0.4, status=130)
+    assert "out was not written. Repeat the command to export" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_predict_loads_no_model_for_files_that_are_not_there(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dmpo_explore.inference.torch_engine.predict_files", None)  # not reached
+    done = call("predict", "mine", "none.jpg", status=1)
+    assert done.stdout == "" and done.stderr == "error: no file none.jpg\n"
+
+
+@pytest.mark.slow
+def test_export_writes_what_onnxruntime_runs(runs: Path, tmp_path: Path) -> None:
+    from dmpo_explore.inference.onnx_engine import OnnxEngine
+
+    done = call("export", "mine", "--out", tmp_path / "onnx", "--threshold", 0.3, "--json")
+    assert "caution: run 'mine': it has no calibration record" in done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["path"] == str(tmp_path / "onnx") and answer["policy"]["thresholds"] == [0.3]
+    run, rows = load_run("mine"), np.arange(40)
+    out = OnnxEngine(tmp_path / "onnx").infer(run.inputs("test", rows).numpy())
+    record = run.record("test").subset(rows)
+    expected = fit_policy(record, "confidence", threshold=0.3).exits(record)
+    clear = np.abs(record.confidence[:, 0] - 0.3) > 1e-4
+    np.testing.assert_array_equal(out.exit[clear], expected[clear])
+    assert "--force" in fails("export", "mine", "--out", tmp_path / "onnx")
+
+
+def test_broken_weights_of_a_run(runs: Path, image_folder: Path) -> None:
+    for spoiled in (b"no weights", (runs / "mine/weights.safetensors").read_bytes()[:500], None):
+        path = runs / "mine" / "weights.safetensors"
+        path.unlink() if spoiled is None else path.write_bytes(spoiled)
+        before = listing(runs)
+        for command in (["predict", "mine", image_folder, "--threshold", 0.5], ["record", "mine", "--force"]):
+            assert "weights.safetensors" in fails(*command)
+        assert listing(runs) == before
+    shutil.copy(runs / "other" / "weights.safetensors", runs / "mine" / "weights.safetensors")
+    assert "not this model's" in fails("record", "mine", "--force")
+
+
+# -- exports that are there --
 
 
 @pytest.mark.usefixtures("quick")
@@ -33,9 +144,11 @@ def test_an_export_that_is_whole_is_kept_and_any_other_is_an_error(runs: Path, t
         patch.setattr("dmpo_explore.inference.torch_export.__version__", "0.0.1")
         assert "replace the export in it with --force" in fails(*words)
     (place / "stage-1.onnx").write_bytes(b"changed")
+    for suffix in ("part", "lock"):  # of a single graph that was killed
+        (place / f".single.onnx.0123abcd.{suffix}").touch()
     assert "replace the export in it with --force" in fails(*words)
     call(*words, "--force")
-    assert json.loads(call(*words, "--json").stdout)["kept"] is True
+    assert json.loads(call(*words, "--json").stdout)["kept"] is True and not list(place.glob(".*"))
 
 
 @pytest.mark.usefixtures("quick")
@@ -52,20 +165,6 @@ def test_only_the_single_graph_is_made_where_the_stages_are_there(
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_next_export_removes_what_a_killed_one_left(runs: Path, tmp_path: Path) -> None:
-    place = tmp_path / "a"
-    for name in (".a.0123abcd.part", ".b.0123abcd.part"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name).with_suffix(".lock").touch()
-    call("export", "mine", "--threshold", 0.4, "--out", place)
-    assert sorted(path.name for path in tmp_path.glob("*a*")) == [".b.0123abcd.lock", ".b.0123abcd.part", "a"]
-    (place / ".single.onnx.0123abcd.part").touch()  # of a single graph
-    (place / ".single.onnx.0123abcd.lock").touch()
-    call("export", "mine", "--threshold", 0.4, "--out", place, "--force")
-    assert not list(place.glob(".*"))
-
-
-@pytest.mark.usefixtures("quick")
 def test_a_service_is_added_to_the_export_that_is_there(runs: Path, tmp_path: Path) -> None:
     place = tmp_path / "a"
     words = ["export", "mine", "--threshold", 0.4, "--out", place]
@@ -77,8 +176,6 @@ def test_a_service_is_added_to_the_export_that_is_there(runs: Path, tmp_path: Pa
     assert "kept" in call(*words, "--serve").stdout and "kept" in call(*words).stdout
     call(*words, "--force")
     assert not (place / "serve.py").exists()
-    patience = ["export", "mine", "--out", tmp_path / "b", "--policy", "patience", "--threshold", 1, "--serve"]
-    assert "'patience' cannot be served" in fails(*patience) and not (tmp_path / "b").exists()
 
 
 @pytest.mark.usefixtures("quick")

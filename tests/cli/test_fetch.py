@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from calls import call, fails
+from failing import raising
 
 
 def test_fetch_says_where_things_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -72,19 +73,13 @@ def test_what_the_system_refuses_is_said_with_the_remedy(
     if isinstance(error, OSError):
         error.filename = str(error.filename).replace("CACHE", str(tmp_path / "home" / "cache"))
 
-    def refused(*_: object) -> Path:
-        raise error
-
-    monkeypatch.setattr("dmpo_explore.data.images.fetch_data", refused)
+    monkeypatch.setattr("dmpo_explore.data.images.fetch_data", raising(error))
     assert fails("fetch", "--data", "digits").endswith(end)
 
 
 def test_without_a_home_the_cache_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def homeless(*_: object, **__: object) -> str:
-        raise RuntimeError("could not determine the home directory")
-
     monkeypatch.delenv("DMPO_EXPLORE_CACHE", raising=False)
-    monkeypatch.setattr("platformdirs.user_cache_dir", homeless)
+    monkeypatch.setattr("platformdirs.user_cache_dir", raising(RuntimeError("could not determine the home directory")))
     assert "set DMPO_EXPLORE_CACHE to an absolute path of a folder" in fails(
         "fetch", "--backbone", "tf_efficientnet_lite0"
     )

@@ -1,4 +1,4 @@
-"""`dmpo-explore publish`, of `cli.publish`: pages, and static Spaces on a fake of the Hub. The pages: tests/web."""
+"""`dmpo-explore publish` and `push`: pages, Spaces and runs on a fake of the Hub. The pages: tests/web."""
 
 from __future__ import annotations
 
@@ -35,14 +35,6 @@ def test_a_target_of_a_single_exit_is_full_depth_and_noted(tmp_path: Path) -> No
     assert "91.34 %" in path.read_text(encoding="utf-8")
 
 
-def test_wrong_usage_is_one_line(tmp_path: Path) -> None:
-    assert "give a place: --out DIR" in fails("publish", "demo")
-    assert "leave out --weights" in fails("publish", "demo", "--out", tmp_path / "a", "--weights", "int8")
-    assert "leave out --private" in fails("publish", "demo", "--out", tmp_path / "a", "--private")
-    assert "must be hf://OWNER/NAME" in fails("publish", "demo", "--out", tmp_path / "a", "--hub", "demo")
-    assert not (tmp_path / "a").exists()
-
-
 @pytest.mark.usefixtures("quick")
 def test_the_card_of_a_space_has_the_licence_that_was_stated(runs: Path, hub: FakeHub) -> None:
     call("publish", "mine", "--threshold", 0.4, "--model", "--weights", "float32", "--licence", "MIT", "--hub", "me/m")
@@ -63,3 +55,23 @@ def test_a_page_is_pushed_as_a_static_space(hub: FakeHub, tmp_path: Path, monkey
     assert b"\nlicense:" not in files["README.md"]  # none was stated
     monkeypatch.setenv("HF_TOKEN", "wrong")
     assert "hf auth login" in fails("publish", "demo", "--hub", "me/another")
+
+
+# -- runs --
+
+
+@pytest.mark.slow
+def test_the_dry_run_writes_what_a_push_sends(hub: FakeHub, tmp_path: Path) -> None:
+    how = ("--license", "mit", "--split", "test", "--split", "val")
+    done = call("push", "demo-cnn", "me/demo", "--dry-run", tmp_path / "repo", *how, "--json")
+    assert hub.asked == []
+    answer = json.loads(done.stdout)
+    files = {p.relative_to(tmp_path / "repo").as_posix(): p.read_bytes() for p in (tmp_path / "repo").rglob("*.*")}
+    assert answer["files"] == {name: len(data) for name, data in sorted(files.items())}
+    address = call("push", "demo-cnn", "me/demo", *how).stdout.strip()
+    commit, sent = hub.files("me/demo", "main") or ("", {})
+    assert address == f"hf://me/demo@{commit}"
+    assert {name: data for name, data in sent.items() if name != ".gitattributes"} == files
+    done = call("evaluate", address, "--flops", 0.5)
+    assert "| demo-cnn | 50 % " in done.stdout
+    assert "nothing was pushed" in call("push", "demo-cnn", "me/demo", "--dry-run", tmp_path / "more").stdout

@@ -10,18 +10,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from calls import call
 from search_settings import FIXED
-from typer.testing import CliRunner, Result
 
-from dmpo_explore.cli import app
 from dmpo_explore.cli.options import CONFIG, typed_values
 from dmpo_explore.cli.search import front_lines, space_from, step_line
 from dmpo_explore.runs.store import load_run
+from dmpo_explore.search import Goal, SearchFront, SearchStep, default_space, load_front
 from dmpo_explore.search import search_run as run_module
-from dmpo_explore.search.goal import Goal
-from dmpo_explore.search.search_run import SearchStep
-from dmpo_explore.search.space import default_space
-from dmpo_explore.search.study import SearchFront, load_front
 
 SPACE = """
 [space]
@@ -39,13 +35,6 @@ OPTIONS = [
 NOTHING = dict.fromkeys(CONFIG.values())
 
 
-def call(*arguments: Any, status: int = 0) -> Result:
-    result = CliRunner().invoke(app, ["search", *map(str, arguments)])
-    assert result.exit_code == status, result.output
-    assert "Traceback" not in result.output
-    return result
-
-
 @pytest.fixture(autouse=True)
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
@@ -56,7 +45,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.slow
 def test_a_search_its_front_and_its_figure(tmp_path: Path, runs: Path) -> None:
-    done = call("--name", "s", "--space", tmp_path / "space.toml", "--trials", 2, *OPTIONS, "--no-flip",
+    done = call("search", "--name", "s", "--space", tmp_path / "space.toml", "--trials", 2, *OPTIONS, "--no-flip",
                 "--device", "cpu", "--search-seed", 0, "--figure", tmp_path / "front.html", "--json")  # fmt: skip
     front = load_front("s")
     assert json.loads(done.stdout) == front.to_dict() and front.trials["finished"] == 2
@@ -64,25 +53,26 @@ def test_a_search_its_front_and_its_figure(tmp_path: Path, runs: Path) -> None:
     page = (tmp_path / "front.html").read_text()
     assert front.runs[0] in page and "compute (% of the plain backbone)" in page
 
-    shown = call("--front", "s").stdout.splitlines()
+    shown = call("search", "--front", "s").stdout.splitlines()
     assert shown == front_lines(front)
     assert shown[0].startswith("study s: trials: 2 finished; 4 epochs; hypervolume ")
     assert "(reference: accuracy 0, compute 200%)" in shown[0]
     assert any(line.startswith(f"{front.runs[0]}: bypass ") and "predictor_lr" in line for line in shown)
-    assert set(front.runs) <= {row["run"] for row in json.loads(CliRunner().invoke(app, ["runs", "--json"]).stdout)}
+    assert set(front.runs) <= {row["run"] for row in json.loads(call("runs", "--json").stdout)}
 
     assert shown[-1] == f"next: dmpo-explore record {front.runs[-1]} --force"
     command = shown[-1].removeprefix("next: dmpo-explore ").split()
-    recorded = CliRunner().invoke(app, [*command, "--device", "cpu"])
-    assert recorded.exit_code == 0, recorded.output
+    call(*command, "--device", "cpu")
     run = load_run(front.runs[-1])
     assert set(run.splits()) == {"val", "test"} and run.record("val").n_images == 143 > FIXED["validation_size"]
 
-    more = call("--resume", "s", "--trials", 3, "--device", "cpu").stderr
+    more = call("search", "--resume", "s", "--trials", 3, "--device", "cpu").stderr
     assert "trial 2: epoch 1/2; front of " in more
     same = ["--name", "s", "--space", tmp_path / "space.toml", *OPTIONS, "--no-flip", "--device", "cpu", "--json"]
-    assert json.loads(call(*same, "--trials", 3).stdout) == load_front("s").to_dict()  # given again, all is there
-    assert "with another space" in (refused := call(*same, "--trials", 3, "--rank", 9, status=1).stderr)
+    assert (
+        json.loads(call("search", *same, "--trials", 3).stdout) == load_front("s").to_dict()
+    )  # given again, all is there
+    assert "with another space" in (refused := call("search", *same, "--trials", 3, "--rank", 9, status=1).stderr)
     assert "model.rank" in refused and "--resume s" in refused
 
 
@@ -98,27 +88,10 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(signal, "getsignal", lambda kind: signal.SIG_DFL)
     monkeypatch.setattr(signal, "signal", lambda kind, handler: heard.append((kind.name, handler)))
     heard = list[tuple[str, Any]]()
-    stopped = call("--name", "s", *typed, status=130)
+    stopped = call("search", "--name", "s", *typed, status=130)
     assert ("SIGTERM", signal.default_int_handler) in heard  # what is stopped in another way gives its trial back too
     again = shlex.join(["dmpo-explore", "search", "--resume", "s", *typed])
     assert stopped.stderr == f"stopped; continue with: {again}\n" and stopped.stdout == ""
-
-
-@pytest.mark.parametrize(
-    ("arguments", "status", "words"),
-    [
-        (["--front", "s", "--trials", "3"], 2, "only shows a study"),
-        (["--front", "s", "--rank", "8"], 2, "--trials, --minutes and settings"),
-        (["--resume", "s", "--name", "t"], 2, "a resumed study keeps its name"),
-        (["--resume", "s", "--trials", "3", "--rank", "8"], 2, "a resumed study keeps its space"),
-        (["--name", "s"], 1, "error: a search needs an end"),
-        (["--front", "s"], 1, "error: there is no search yet"),
-        (["--space", "missing.toml", "--trials", "1"], 1, "error: no file missing.toml"),
-        (["--trials", "1", "--storage", "nonsense"], 1, "error: storage 'nonsense' cannot be opened"),
-    ],
-)
-def test_wrong_usage_and_failures(arguments: list[str], status: int, words: str) -> None:
-    assert words in " ".join(call(*arguments, status=status).stderr.replace("│", " ").split())
 
 
 def test_what_is_typed_is_fixed(tmp_path: Path) -> None:

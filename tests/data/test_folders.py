@@ -1,87 +1,88 @@
-"""Folders of one's own images as a source."""
+"""Folders of one's own images as a source; the laws that all kinds of data keep: test_kinds.py."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from image_files import paint
 from PIL import Image
 
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data.folders import FolderData, class_files, split_folders
+from dmpo_explore.data.images import load_images
 
 
-def opened(folder: Path, seed: int = 0) -> FolderData:
-    return FolderData(DataConfig(str(folder), seed=seed, calibration=False))
+def opened(folder: Path) -> FolderData:
+    return FolderData(DataConfig(str(folder), calibration=False))
 
 
-def fill(folder: Path, count: int) -> None:
-    folder.mkdir(parents=True)
-    for i in range(count):
-        Image.new("RGB", (4, 4), (i, 0, 0)).save(folder / f"{i:02d}.png")
-
-
-def test_an_undivided_folder_is_divided_by_the_seed(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        fill(tmp_path / name, 20)
-    source = opened(tmp_path)
-    pools = {split: source.read(split) for split in ("train", "val", "test")}
-    assert [len(pool.labels) for pool in pools.values()] == [32, 4, 4] and "val" in source.given
-    assert pools["val"].class_names == ("a", "b") and pools["val"].labels.tolist() == [0, 0, 1, 1]
-    other = opened(tmp_path, 1).read("test")
-    reds = [[int(pool.pixels[i][0, 0, 0]) for i in range(4)] for pool in (pools["test"], other)]
-    assert reds[0] != reds[1]
-
-
-def test_a_folder_of_splits_is_read_as_it_is(tmp_path: Path) -> None:
-    for split, count in (("train", 3), ("test", 2)):
-        fill(tmp_path / split / "a", count)
-    source = opened(tmp_path)
-    assert len(source.read("train").labels) == 3 and "val" not in source.given
-    assert source.fetch() == tmp_path
-    with pytest.raises(FileNotFoundError, match="has no folder 'val'"):
-        source.read("val")
-    fill(tmp_path / "test" / "b", 1)
-    with pytest.raises(ValueError, match="is a class that train does not have"):
-        source.read("test")
-
-
-def test_a_folder_without_classes_or_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no class folders; expected .*CLASS/image.png"):
-        opened(tmp_path).read("train")
-    (tmp_path / "a").mkdir()
-    with pytest.raises(ValueError, match="holds no images"):
-        opened(tmp_path).read("train")
+def lay_out(root: Path, *places: str, count: int = 3) -> None:
+    """So many images in each folder; none where the name ends with a slash."""
+    for place in places:
+        (root / place).mkdir(parents=True, exist_ok=True)
+        for i in range(0 if place.endswith("/") else count):
+            paint(root / place / f"{i}.png", i)
 
 
 @pytest.mark.parametrize("names", [("Train", "Test"), ("TRAINING", "Testing"), ("train", "valid", "test")])
 def test_folders_of_splits_are_recognised_in_any_case(tmp_path: Path, names: tuple[str, ...]) -> None:
-    for name in names:
-        for label in ("a", "b"):
-            fill(tmp_path / name / label, 5)
+    lay_out(tmp_path, *(f"{name}/{label}" for name in names for label in ("a", "b")), count=5)
     source = opened(tmp_path)
     expected = ("train", "val", "test") if len(names) == 3 else ("train", "test")
     assert source.given == expected and source.read("train").class_names == ("a", "b")
+    assert source.fetch() == tmp_path
     assert source.given_rule == ", ".join(f"{split} is {name}/" for split, name in zip(expected, names, strict=True))
     assert split_folders(tmp_path) == {split: tmp_path / name for split, name in zip(expected, names, strict=True)}
 
 
-def test_two_folders_for_one_split_are_named(tmp_path: Path) -> None:
-    for name in ("train", "val", "Validation"):
-        fill(tmp_path / name / "a", 3)
-    with pytest.raises(ValueError, match=r"two folders for the split val: Validation/ and val/; keep one"):
-        _ = opened(tmp_path).given
+def test_val_is_cut_from_train_and_a_class_may_lack_in_test(tmp_path: Path) -> None:
+    lay_out(tmp_path, "train/a", "train/b", count=12)
+    lay_out(tmp_path, "test/b", count=1)
+    train, val, test = (load_images(str(tmp_path), split) for split in ("train", "val", "test"))
+    assert train.labels.tolist() == [0] * 10 + [1] * 10 and val.labels.tolist() == [0, 0, 1, 1]
+    assert (test.labels.tolist(), test.class_names) == ([1], ("a", "b"))
 
 
-def test_folders_of_splits_beside_classes_are_named(tmp_path: Path) -> None:
-    for name in ("car", "plane", "train"):
-        fill(tmp_path / name, 3)
-    with pytest.raises(ValueError, match=r"folders of splits \(train/\) beside folders of images \(car/, plane/\)"):
-        _ = opened(tmp_path).given
-    for path in (tmp_path / "car", tmp_path / "plane"):
-        path.rename(tmp_path / f".{path.name}")
-    (tmp_path / "notes").mkdir()  # without images it does not matter
+def test_a_folder_of_a_split_without_images_does_not_matter(tmp_path: Path) -> None:
+    lay_out(tmp_path, "train", ".car", "notes/")
     assert opened(tmp_path).given == ("train",)
+
+
+@pytest.mark.parametrize(
+    ("places", "split", "error", "words"),
+    [
+        ([], "train", ValueError, "holds no class folders; expected .*CLASS/image.png"),
+        (["a/"], "train", ValueError, "holds no images"),
+        (["train/a/"], "train", ValueError, "holds no images"),
+        (["train/a"], "val", ValueError, "class 'a' has 2 images; it needs at least 3"),
+        (["a", "b"], "test", ValueError, "class 'a' has 2 images; it needs at least 5 to be divided"),
+        (["train/a"], "test", FileNotFoundError, r"no folder 'test' \(it has train\)"),
+        (["train/a", "test/new"], "test", ValueError, "new is a class that train does not have"),
+        (["train/a", "val/a", "Validation/a"], "train", ValueError, "split val: Validation/ and val/; keep one"),
+        (
+            ["car", "plane", "train"],
+            "train",
+            ValueError,
+            r"folders of splits \(train/\) beside folders of images \(car/, plane/\)",
+        ),
+    ],
+)
+def test_a_bad_folder_is_one_clear_error(
+    tmp_path: Path, places: list[str], split: str, error: type[Exception], words: str
+) -> None:
+    lay_out(tmp_path, *places, count=2)
+    with pytest.raises(error, match=words):
+        load_images(str(tmp_path), split)
+
+
+def test_an_unreadable_image_is_named_when_it_is_read(tmp_path: Path) -> None:
+    lay_out(tmp_path, "test/a", count=2)
+    (tmp_path / "test" / "a" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n rest is missing")
+    test = load_images(str(tmp_path), "test")
+    assert test[0].shape == (8, 8, 3)
+    with pytest.raises(ValueError, match=r"1\.png cannot be read as an image"):
+        test[1]
 
 
 def test_every_suffix_that_pillow_reads_counts_and_nothing_hidden(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,9 @@ from tiny import tiny_config
 
 import dmpo_explore as dx
 from dmpo_explore.config import DataConfig
-from dmpo_explore.data import known as grocery
+from dmpo_explore.data import SPLITS, fetch_data, known, load_images, make_manifest, open_data
 from dmpo_explore.data.image_files import decode_image
-from dmpo_explore.data.images import fetch_data, load_images, open_data
 from dmpo_explore.data.known import COLUMNS, FOLDER, IMAGES, INDEX, NAMES, photographs
-from dmpo_explore.data.manifest import make_manifest
-from dmpo_explore.data.splits import SPLITS
 
 
 def rows() -> list[dict[str, str]]:
@@ -31,7 +28,7 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of the bundled files in place of them."""
     for name in (IMAGES, INDEX):
         (tmp_path / name).write_bytes((FOLDER / name).read_bytes())
-    monkeypatch.setattr(grocery, "FOLDER", tmp_path)
+    monkeypatch.setattr(known, "FOLDER", tmp_path)
     photographs.cache_clear()
     yield tmp_path
     photographs.cache_clear()
@@ -121,16 +118,19 @@ def test_images_are_read_by_position_and_by_loader_processes() -> None:
         np.testing.assert_array_equal(again[position], expected)
 
 
-@pytest.mark.parametrize("name", [IMAGES, INDEX])
-def test_a_damaged_byte_is_found_before_an_image_is_read(name: str, copied: Path) -> None:
-    whole = (copied / name).read_bytes()
+def other_byte(whole: bytes) -> bytes:
     middle = len(whole) // 2
-    for damaged in (whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :], whole[:-1], b""):
-        (copied / name).write_bytes(damaged)
-        with pytest.raises(ValueError, match=f"{name} is damaged or missing .*; install dmpo-explore again"):
-            load_images("grocery", "val")
-    (copied / name).unlink()
-    with pytest.raises(ValueError, match=f"{name} is damaged or missing"):
+    return whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+
+
+@pytest.mark.parametrize("name", [IMAGES, INDEX])
+@pytest.mark.parametrize("damaged", [other_byte, lambda whole: whole[:-1], lambda whole: b"", None])
+def test_a_damaged_byte_is_found_before_an_image_is_read(
+    name: str, damaged: Callable[[bytes], bytes] | None, copied: Path
+) -> None:
+    whole = (copied / name).read_bytes()
+    (copied / name).write_bytes(damaged(whole)) if damaged else (copied / name).unlink()
+    with pytest.raises(ValueError, match=f"{name} is damaged or missing .*; install dmpo-explore again"):
         load_images("grocery", "val")
     (copied / name).write_bytes(whole)
     assert len(load_images("grocery", "val")) == 649

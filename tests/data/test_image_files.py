@@ -1,89 +1,141 @@
-"""Any picture file becomes upright uint8 RGB; what is none is named."""
+"""Any picture file becomes upright uint8 RGB, whoever sent it; what is none is one line. And ZIP files of images."""
 
 from __future__ import annotations
 
 import io
+import json
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from failing import raising
 from hypothesis import given
 from hypothesis import strategies as st
 from image_files import PIXELS, REFUSED, TAKEN
-from PIL import Image, features
+from PIL import Image, ImageOps, features
 
+from _faults import hostile_images
+from _faults.hostile_images import QUICK, SLOW
+from dmpo_explore.data import image_files
 from dmpo_explore.data.image_facts import look_at
-from dmpo_explore.data.image_files import SENT_FORMATS, find_images, image_suffixes, open_image, read_image
+from dmpo_explore.data.image_files import (
+    SENT_FORMATS,
+    find_images,
+    image_suffixes,
+    open_image,
+    read_image,
+    to_rgb,
+    unpack_images,
+)
 
+ROOT = Path(__file__).parents[2]
+COLOURS = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
 RED, WHITE = [255, 0, 0], [255, 255, 255]
+TURNED = Image.Exif()
+TURNED[image_files.ORIENTATION] = 6  # by 90 degrees
 
 
-def test_colours_and_greys_come_back(tmp_path: Path) -> None:
-    colours = np.random.default_rng(0).integers(256, size=(5, 7, 3), dtype=np.uint8)
-    Image.fromarray(colours).save(tmp_path / "rgb.png")
-    Image.fromarray(colours[:, :, 0]).save(tmp_path / "grey.png")
-    Image.fromarray(colours[:, :, 0] > 127).save(tmp_path / "bits.png")
-    picture = open_image(tmp_path / "rgb.png")
-    assert picture.dtype == np.uint8 and np.array_equal(picture, colours)
-    assert np.array_equal(open_image(str(tmp_path / "grey.png")), np.repeat(colours[:, :, :1], 3, axis=2))
-    assert np.array_equal(open_image(tmp_path / "bits.png")[:, :, 1], (colours[:, :, 0] > 127) * np.uint8(255))
+def greys(*values: int) -> Any:
+    return np.repeat(np.array([values], np.uint8)[..., None], 3, axis=2)
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path, suffix: str) -> None:
-    values = np.array([[0, 257, 32896, 65535]], np.uint16)
-    Image.fromarray(values).save(tmp_path / f"deep.{suffix}")
-    assert open_image(tmp_path / f"deep.{suffix}")[0, :, 0].tolist() == [0, 1, 128, 255]
+def palette() -> Image.Image:
+    image = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("P")
+    image.putpalette([*RED, 0, 0, 0])
+    return image
 
 
-def test_floats_are_scaled(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[0.0, 0.5, 1.0]], np.float32)).save(tmp_path / "unit.tif")
-    Image.fromarray(np.array([[0.0, 100.0, 300.0]], np.float32)).save(tmp_path / "bytes.tif")
-    assert open_image(tmp_path / "unit.tif")[0, :, 2].tolist() == [0, 128, 255]
-    assert open_image(tmp_path / "bytes.tif")[0, :, 2].tolist() == [0, 100, 255]
+@pytest.mark.parametrize(
+    ("name", "image", "options", "expected"),
+    [
+        ("rgb.png", Image.fromarray(COLOURS), {}, COLOURS),
+        ("grey.png", Image.fromarray(COLOURS[:, :, 0]), {}, np.repeat(COLOURS[:, :, :1], 3, axis=2)),
+        ("bits.png", Image.fromarray(np.array([[True, False]])), {}, greys(255, 0)),
+        *(
+            (
+                f"deep.{suffix}",
+                Image.fromarray(np.array([[0, 257, 32896, 65535]], np.uint16)),
+                {},
+                greys(0, 1, 128, 255),
+            )
+            for suffix in ("png", "tif")
+        ),
+        ("unit.tif", Image.fromarray(np.array([[0.0, 0.5, 1.0]], np.float32)), {}, greys(0, 128, 255)),
+        ("bytes.tif", Image.fromarray(np.array([[0.0, 100.0, 300.0]], np.float32)), {}, greys(0, 100, 255)),
+        ("rgba.png", Image.fromarray(np.array([[[*RED, 255], [0] * 4]], np.uint8)), {}, [[RED, WHITE]]),
+        ("palette.png", palette(), {"transparency": 1}, [[RED, WHITE]]),
+        ("la.png", Image.fromarray(np.array([[[9, 255], [9, 0]]], np.uint8)), {}, greys(9, 255)),
+        ("turned.png", Image.fromarray(COLOURS), {"exif": TURNED}, np.rot90(COLOURS, -1)),
+        (
+            "moving.gif",
+            Image.new("RGB", (2, 1), "red"),
+            {"save_all": True, "append_images": [Image.new("RGB", (2, 1), "blue")]},
+            [[RED, RED]],
+        ),
+    ],
+)
+def test_a_file_becomes_upright_colours(
+    tmp_path: Path, name: str, image: Image.Image, options: dict[str, Any], expected: Any
+) -> None:
+    image.save(tmp_path / name, **options)
+    found = open_image(str(tmp_path / name))
+    assert found.dtype == np.uint8 and np.array_equal(found, expected)
 
 
-def test_what_is_transparent_lies_on_white(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[[255, 0, 0, 255], [0, 0, 0, 0]]], np.uint8)).save(tmp_path / "rgba.png")
-    Image.fromarray(np.array([[[9, 255], [9, 0]]], np.uint8)).save(tmp_path / "la.png")
-    palette = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("P")
-    palette.putpalette([255, 0, 0, 0, 0, 0])
-    palette.save(tmp_path / "palette.png", transparency=1)
-    assert open_image(tmp_path / "rgba.png")[0].tolist() == [RED, WHITE]
-    assert open_image(tmp_path / "palette.png")[0].tolist() == [RED, WHITE]
-    assert open_image(tmp_path / "la.png")[0].tolist() == [[9, 9, 9], WHITE]
-
-
-def test_cmyk_and_animations(tmp_path: Path) -> None:
+def test_inks_are_colours(tmp_path: Path) -> None:
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "print.jpg", quality=95)
     assert np.abs(open_image(tmp_path / "print.jpg").astype(int) - RED).max() < 12
-    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
-    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
-    assert open_image(tmp_path / "moving.gif")[0, 0].tolist() == RED
 
 
-def test_the_camera_orientation_is_applied(tmp_path: Path) -> None:
-    pixels = np.zeros((2, 3, 3), np.uint8)
-    pixels[0, 0] = RED
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
-    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
-    assert np.array_equal(open_image(tmp_path / "turned.png"), np.rot90(pixels, -1))
+@pytest.fixture(params=[1, 12, image_files.BAND])
+def _bands(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_files, "BAND", request.param)
 
 
-def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
-    whole = tmp_path / "whole.png"
-    Image.fromarray(np.random.default_rng(0).integers(256, size=(40, 40, 3), dtype=np.uint8)).save(whole)
-    (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:200])
-    (tmp_path / "text.png").write_text("hello")
-    (tmp_path / "empty.png").write_bytes(b"")
-    for name in ("cut", "text", "empty"):
-        with pytest.raises(ValueError, match=rf"{name}\.png cannot be read as an image: \S"):
-            open_image(tmp_path / f"{name}.png")
-    with pytest.raises(FileNotFoundError, match="no file .*none.png"):
-        open_image(tmp_path / "none.png")
-    with pytest.raises(ValueError, match=f"{tmp_path} is a folder, not a file"):
-        open_image(tmp_path)
+@pytest.mark.usefixtures("_bands")
+@pytest.mark.parametrize("orientation", [None, *range(10)])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_every_orientation_is_the_one_that_pillow_applies(orientation: int | None, kind: str) -> None:
+    exif, file = Image.Exif(), io.BytesIO()
+    if orientation is not None:
+        exif[image_files.ORIENTATION] = orientation
+    Image.fromarray(COLOURS).save(file, kind, exif=exif)
+    with Image.open(file) as image, Image.open(io.BytesIO(file.getvalue())) as again:
+        found, expected = to_rgb(image), np.asarray(ImageOps.exif_transpose(again))
+    assert np.array_equal(found, expected) and found.flags.c_contiguous
+
+
+@pytest.mark.usefixtures("_bands")
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "LAB", "HSV"])
+def test_colours_are_those_of_pillow(mode: str) -> None:
+    image = Image.fromarray(COLOURS)
+    image = image.convert("L").convert("F").convert("L") if mode == "L" else image
+    image = Image.merge(mode, image.split()) if mode in ("LAB", "HSV") else image.convert(mode)
+    assert np.array_equal(to_rgb(image), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.usefixtures("_bands")
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "RGBa"])
+def test_transparent_areas_become_white(mode: str) -> None:
+    alpha = np.arange(35, dtype=np.uint8).reshape(7, 5)[..., None] * 7
+    image = Image.fromarray(np.concatenate([COLOURS, alpha], 2))
+    image = image.convert("LA").convert("PA") if mode == "PA" else image.convert(mode)
+    colours = image.convert("RGBA")
+    expected = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours).convert("RGB")
+    assert np.array_equal(to_rgb(image), np.asarray(expected))
+
+
+@pytest.mark.usefixtures("_bands")
+def test_the_scale_of_floats_is_that_of_the_whole_image() -> None:
+    unit = np.zeros((7, 5), np.float32)
+    unit[6, 4] = 1.0
+    assert to_rgb(Image.fromarray(unit)).max() == 255
+    unit[6, 3] = 100.0  # only the last band says that these are values from 0 to 255
+    assert to_rgb(Image.fromarray(unit))[6].tolist() == [[0] * 3] * 3 + [[100] * 3, [1] * 3]
 
 
 def test_folders_are_searched_and_files_taken_as_they_are(tmp_path: Path) -> None:
@@ -107,37 +159,26 @@ def test_every_suffix_is_one_that_pillow_reads() -> None:
     assert (".avif" in image_suffixes()) == ("avif" in features.get_supported())
 
 
-@pytest.mark.parametrize("name", TAKEN)
-def test_what_is_sent_becomes_what_its_file_is(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(TAKEN[name])
-    picture = read_image(TAKEN[name], name)
-    assert picture.dtype == np.uint8 and np.array_equal(picture, open_image(tmp_path / name))
-    assert picture.shape == (9, 12, 3)
-    grey = np.repeat(PIXELS[..., :1], 3, axis=2)
-    exact = {"colour.png": PIXELS, "web.webp": PIXELS, "old.bmp": PIXELS, "deep.png": grey}
-    exact["alpha.png"] = 255 - (255 - PIXELS) / 2
-    assert np.abs(picture.astype(float) - exact.get(name, picture)).max() <= 1
-    assert any(name.endswith(suffix) for suffixes in SENT_FORMATS.values() for suffix in suffixes)
+# -- what is no image --
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_taken_is_refused_with_the_reason(name: str) -> None:
-    data, why = REFUSED[name]
-    with pytest.raises(ValueError, match=rf"^{name} ") as error:
-        read_image(data, name)
-    assert why in str(error.value)
-
-
-@given(cut=st.integers(0, 400), at=st.integers(0, 400), byte=st.integers(0, 255), name=st.sampled_from(sorted(TAKEN)))
-def test_damaged_bytes_are_a_picture_or_a_value_error(cut: int, at: int, byte: int, name: str) -> None:
-    data = bytearray(TAKEN[name][: max(1, len(TAKEN[name]) - cut)])
-    data[at % len(data)] = byte
-    try:
-        picture = read_image(bytes(data), name)
-    except ValueError as error:
-        assert str(error).startswith(name)
-    else:
-        assert picture.ndim == 3 and picture.dtype == np.uint8
+@pytest.mark.parametrize(
+    ("name", "content", "error", "words"),
+    [
+        ("cut.png", QUICK["cut.png"](), ValueError, r"cut\.png cannot be read as an image: \S"),
+        ("text.png", b"hello", ValueError, r"text\.png cannot be read as an image: \S"),
+        ("empty.png", b"", ValueError, r"empty\.png cannot be read as an image: \S"),
+        ("none.png", None, FileNotFoundError, "no file .*none.png"),
+        (".", None, ValueError, "is a folder, not a file"),
+    ],
+)
+def test_what_is_no_picture_is_named(
+    tmp_path: Path, name: str, content: bytes | None, error: type[Exception], words: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(error, match=words):
+        open_image(tmp_path / name)
 
 
 def test_a_warning_of_pillow_names_the_file(tmp_path: Path) -> None:
@@ -173,3 +214,148 @@ def test_a_short_block_of_facts_about_a_picture_is_one_error(tmp_path: Path, kin
     with pytest.raises(ValueError, match=f"a.{kind.lower()} cannot be read as an image"):
         open_image(tmp_path / f"a.{kind.lower()}")
     assert look_at(tmp_path / f"a.{kind.lower()}").problem
+
+
+# -- bytes that were sent --
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_what_is_sent_becomes_what_its_file_is(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(TAKEN[name])
+    picture = read_image(TAKEN[name], name)
+    assert picture.dtype == np.uint8 and np.array_equal(picture, open_image(tmp_path / name))
+    assert picture.shape == (9, 12, 3)
+    grey = np.repeat(PIXELS[..., :1], 3, axis=2)
+    exact = {"colour.png": PIXELS, "web.webp": PIXELS, "old.bmp": PIXELS, "deep.png": grey}
+    exact["alpha.png"] = 255 - (255 - PIXELS) / 2
+    assert np.abs(picture.astype(float) - exact.get(name, picture)).max() <= 1
+    assert any(name.endswith(suffix) for suffixes in SENT_FORMATS.values() for suffix in suffixes)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_taken_is_refused_with_the_reason(name: str) -> None:
+    data, why = REFUSED[name]
+    with pytest.raises(ValueError, match=rf"^{name} ") as error:
+        read_image(data, name)
+    assert why in str(error.value)
+
+
+@given(cut=st.integers(0, 400), at=st.integers(0, 400), byte=st.integers(0, 255), name=st.sampled_from(sorted(TAKEN)))
+def test_damaged_bytes_are_a_picture_or_a_value_error(cut: int, at: int, byte: int, name: str) -> None:
+    data = bytearray(TAKEN[name][: max(1, len(TAKEN[name]) - cut)])
+    data[at % len(data)] = byte
+    try:
+        picture = read_image(bytes(data), name)
+    except ValueError as error:
+        assert str(error).startswith(name)
+    else:
+        assert picture.ndim == 3 and picture.dtype == np.uint8
+
+
+# -- files that are made to harm: refused by their header, within about 300 MB --
+
+LIMITS = "at most 25 megapixels and 20,000 pixels a side are taken, so make it smaller"
+REASONS = {
+    "promised.png": f"has 900,000,000 pixels; {LIMITS}",
+    "promised-wide.png": f"has 2,147,483,647 pixels; {LIMITS}",
+    "promised-over.png": f"has 5,000 x 5,001 pixels; {LIMITS}",
+    "promised-side.png": f"has 1 x 20,001 pixels; {LIMITS}",
+    "promised.jpg": f"has 4,290,250,000 pixels; {LIMITS}",
+    "promised.ppm": f"has 4,294,836,225 pixels; {LIMITS}",
+    "promised.webp": "268,435,456 pixels",
+    "scans.jpg": "is a progressive JPEG of 305 scans; at most 200 are taken",
+    "tiles.tif": f"has tiles of 20,000 x 20,000 pixels; {LIMITS}",
+    "program.png": "cannot be read as an image: not an image",
+    "counts.tif": "cannot be read as an image: ",
+    "cut.png": "cannot be read as an image: ",
+}
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_file_becomes_an_image_or_one_line(name: str) -> None:
+    counts = hostile_images.run({name: QUICK[name]})
+    assert counts["trials"] == counts["decoded"] + counts["refused"] == 2 and not counts["failed"]
+    assert counts["seconds"] < 2
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_the_line_gives_what_was_found_and_the_limit(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(QUICK[name]())
+    with pytest.raises(ValueError, match=rf"^{path} ") as error:
+        open_image(path)
+    assert REASONS[name] in str(error.value)
+    if name.endswith(("png", "jpg")) and "has" in REASONS[name]:
+        with pytest.raises(ValueError, match=rf"^{name} ") as error:
+            read_image(path.read_bytes(), name)
+        assert REASONS[name] in str(error.value)
+
+
+def test_postscript_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def popen(*args: object, **options: object) -> None:
+        pytest.fail(f"{args} was started")
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    monkeypatch.setattr(subprocess, "check_call", popen)
+    (tmp_path / "photo.jpg").write_bytes(QUICK["program.png"]())
+    with pytest.raises(ValueError, match="not an image"):
+        open_image(tmp_path / "photo.jpg")
+
+
+def test_anything_but_an_image_or_one_line_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hostile_images, "open_image", raising(MemoryError))
+    assert hostile_images.run({"cut.png": QUICK["cut.png"]})["failed"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process's memory is read from /proc")
+def test_no_file_takes_more_than_about_300_megabytes() -> None:
+    """In a process of its own, because memory that others hold would hide what is used."""
+    code = "import json; from _faults import hostile_images; print(json.dumps(hostile_images.run()))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT / "benchmarks", capture_output=True, text=True, check=True)
+    counts = json.loads(done.stdout)
+    assert counts["trials"] == 2 * len(QUICK | SLOW) and counts["failed"] == 0
+    assert counts["decoded"] >= 15 and counts["refused"] >= 40
+    assert 100 < counts["peak_mb"] < 320
+
+
+# -- ZIP files: unpacked whole or not at all, inside their folder, once --
+
+
+def zipped(*names: str) -> bytes:
+    with zipfile.ZipFile(file := io.BytesIO(), "w") as packed:
+        for name in names:
+            packed.writestr(name, b"an image")
+    return file.getvalue()
+
+
+def test_no_file_leaves_its_folder(cache: Path) -> None:
+    packed = zipped("../../a/1.png", "/b/2.png", "__MACOSX/c/3.png")  # which has the time in it
+    folder = unpack_images(packed)
+    assert sorted(path.name for path in folder.rglob("*.png")) == ["1.png", "2.png"]
+    assert folder.is_relative_to(cache) and not [*cache.parent.glob("*.png")]
+    assert unpack_images(packed) == folder
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_folder_around_everything_is_skipped_and_one_beside_images_is_not() -> None:
+    assert unpack_images(zipped("photos/a/1.png", "photos/b/2.png")).name == "photos"
+    stray = ".DS_Store", "Thumbs.db", "README.txt", ".hidden/x"
+    assert unpack_images(zipped("photos/a/1.png", "photos/b/2.png", *stray)).name == "photos"
+    for names in (("a/1.png", "b/2.png"), ("a/1.png", "2.png")):
+        assert (unpack_images(zipped(*names)) / "a" / "1.png").is_file()
+
+
+@pytest.mark.parametrize("damage", [b"no archive", zipped(), zipped("a/1.png", "b/2.png")[:-30]])
+def test_what_cannot_be_unpacked_leaves_nothing(cache: Path, damage: bytes) -> None:
+    with pytest.raises(ValueError, match="ZIP file"):
+        unpack_images(damage)
+    assert not [*cache.rglob("*.png")]
+
+
+def test_a_large_one_is_refused_before_it_is_unpacked(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_files, "MOST_UNPACKED", 10)
+    with pytest.raises(ValueError, match="unpack it yourself"):
+        unpack_images(zipped("a/1.png", "b/2.png"))
+    assert not [*cache.rglob("*.png")]

@@ -1,18 +1,21 @@
+"""Images by name: the known splits, parts of them, and where the images of a run lie, in every form."""
+
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from image_files import fill
 
 from dmpo_explore.config import DataConfig
-from dmpo_explore.data import known
-from dmpo_explore.data.images import DATASETS, ImageSet, fetch_data, images_of, load_images
+from dmpo_explore.data import DATASETS, ImageSet, fetch_data, images_of, known, load_images, open_data
+from dmpo_explore.data.names import ReaderName, data_dir, reader_name
 
 SPLITS = ("train", "val", "test")
 
@@ -95,103 +98,43 @@ def test_subset_by_mask_and_slice() -> None:
     assert sum(1 for _ in test.subset([0, 1, 2])) == 3  # iterating ends
     with pytest.raises(IndexError):
         test[len(test)]
-    with pytest.raises(ValueError, match="digits test has no image with index 99999"):
-        test.at([0, 99_999])
-    with pytest.raises(ValueError, match="digits test has no image with index 0"):
-        test.subset([]).at([0])
 
 
-def test_unknown_names_list_the_valid_ones() -> None:
-    for name in ("cifar", "", "/nowhere/at/all"):
-        with pytest.raises(ValueError, match="unknown data") as error:
-            load_images(name, "test")
-        assert all(valid in str(error.value) for valid in DATASETS)
-        assert "image folder" in str(error.value)
-    with pytest.raises(ValueError, match=r"unknown split 'valid'\. Did you mean 'val'"):
-        load_images("digits", "valid")
-    with pytest.raises(ValueError, match="train_size=0 must be at least 1"):
-        load_images("digits", "train", train_size=0)
-    with pytest.raises(ValueError, match="unknown data"):
-        fetch_data("mnist")
-
-
-def _paint(path: Path, colour: tuple[int, int, int] = (200, 10, 30), size: tuple[int, int] = (6, 4)) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).save(path)
-
-
-def test_a_folder_without_splits_is_divided(tmp_path: Path) -> None:
-    for i in range(40):
-        _paint(tmp_path / "cat" / f"{i:02d}.png", (i, 0, 0))
-        _paint(tmp_path / "dog" / "deep" / f"{i:02d}.PNG", (i, 1, 0))
-    (tmp_path / ".hidden").mkdir()
-    (tmp_path / "cat" / "notes.txt").write_text("no picture")
-    parts = {split: load_images(str(tmp_path), split) for split in SPLITS}
-    assert {name: np.bincount(part.labels).tolist() for name, part in parts.items()} == {
-        "train": [32, 32],
-        "val": [4, 4],
-        "test": [4, 4],
-    }
-    seen = {tuple(int(v) for v in picture[0, 0]) for part in parts.values() for picture in part}
-    assert len(seen) == 80  # every picture once
-    assert parts["train"].class_names == ("cat", "dog")
-    assert all(part[i][0, 0, 1] == part.labels[i] for part in parts.values() for i in range(len(part)))
-    reds = [[int(p[0, 0, 0]) for p in load_images(str(tmp_path), "test", seed=seed)] for seed in (0, 0, 1)]
-    assert reds[0] == reds[1] != reds[2]
-    assert fetch_data(str(tmp_path)) == tmp_path
-
-
-def test_a_folder_with_train_and_test_has_val_cut_from_train(tmp_path: Path) -> None:
-    for i in range(12):
-        _paint(tmp_path / "train" / "a" / f"{i}.png")
-        _paint(tmp_path / "train" / "b" / f"{i}.png")
-    _paint(tmp_path / "test" / "b" / "x.png")
-    train, val, test = (load_images(str(tmp_path), split) for split in SPLITS)
-    assert (np.bincount(train.labels).tolist(), np.bincount(val.labels).tolist()) == ([10, 10], [2, 2])
-    assert (test.labels.tolist(), test.class_names) == ([1], ("a", "b"))
-    assert test[0].shape == (4, 6, 3)
-    assert test[0][0, 0].tolist() == [200, 10, 30]
-
-
-def test_bad_folders(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no class folders"):
-        load_images(str(tmp_path), "train")
-    (tmp_path / "train" / "a").mkdir(parents=True)
-    with pytest.raises(ValueError, match="holds no images"):
-        load_images(str(tmp_path), "train")
-    _paint(tmp_path / "train" / "a" / "0.png")
-    with pytest.raises(ValueError, match="class 'a' has 1 image; it needs at least 3"):
-        load_images(str(tmp_path), "val")
-    with pytest.raises(FileNotFoundError, match=r"no folder 'test' \(it has train\)"):
-        load_images(str(tmp_path), "test")
-    _paint(tmp_path / "test" / "new" / "0.png")
-    with pytest.raises(ValueError, match="new is a class that train does not have"):
-        load_images(str(tmp_path), "test")
-
-
-def test_an_unreadable_picture_is_named(tmp_path: Path) -> None:
-    for name in ("0", "1"):
-        _paint(tmp_path / "test" / "a" / f"{name}.png")
-    (tmp_path / "test" / "a" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n rest is missing")
-    test = load_images(str(tmp_path), "test")
-    assert test[0].shape == (4, 6, 3)
-    with pytest.raises(ValueError, match=r"1\.png cannot be read as an image"):
-        test[1]
-
-
-def test_grey_alpha_and_rotated_files_become_rgb(tmp_path: Path) -> None:
-    folder = tmp_path / "test" / "a"
-    folder.mkdir(parents=True)
-    Image.new("L", (3, 2), 7).save(folder / "0.png")
-    Image.new("RGBA", (3, 2), (255, 0, 0, 51)).save(folder / "1.png")  # a fifth of red, on white
-    turned = Image.new("RGB", (3, 2))
-    exif = turned.getexif()
-    exif[0x0112] = 6  # to be turned by a quarter
-    turned.save(folder / "2.jpg", exif=exif)
-    grey, alpha, quarter = load_images(str(tmp_path), "test")
-    assert grey[1, 2].tolist() == [7, 7, 7]
-    assert alpha[0, 0].tolist() == [255, 204, 204]
-    assert quarter.shape == (3, 2, 3)
+@pytest.mark.parametrize(
+    ("refused", "words"),
+    [
+        *(
+            (lambda name=name: load_images(name, "test"), "unknown data.*image folder")
+            for name in ("cifar", "", "/nowhere/at/all")
+        ),
+        (lambda: load_images("cifar", "test"), "caltech101.*digits.*fashion-mnist.*grocery"),
+        (lambda: load_images("digits", "valid"), r"unknown split 'valid'\. Did you mean 'val'"),
+        (lambda: load_images("digits", "train", train_size=0), "train_size=0 must be at least 1"),
+        (lambda: fetch_data("mnist"), "unknown data"),
+        (lambda: load_images("digits", "test").at([0, 99_999]), "digits test has no image with index 99999"),
+        (lambda: load_images("digits", "test").subset([]).at([0]), "digits test has no image with index 0"),
+        (lambda: open_data(DataConfig("digits", train_dir=".")), "give either data='digits' or folders of splits"),
+        *(
+            (
+                lambda name=name: open_data(DataConfig(name)).splits,
+                r"'~no-such-user/\w+(\.csv)?': ~ names no home folder",
+            )
+            for name in ("~no-such-user/photos", "~no-such-user/list.csv", "wds/~no-such-user/shards")
+        ),
+        (lambda: open_data(DataConfig("digits", class_names="~no-such-user/a.csv")).located(), "names no home folder"),
+        *(
+            (ask, r"unknown data '(fashion|no\.csv)'.*or of a table \(\.csv, \.parquet\)")
+            for ask in (
+                lambda: open_data(DataConfig("fashion")).splits,
+                lambda: open_data(DataConfig("fashion")).fetch(),
+                lambda: open_data(DataConfig("no.csv")).splits,
+            )
+        ),
+    ],
+)
+def test_what_there_is_not_is_refused_with_what_there_is(refused: Callable[[], object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        refused()
 
 
 @pytest.mark.slow
@@ -206,3 +149,98 @@ def test_pictures_need_no_torch() -> None:
 def test_every_source_says_what_it_is() -> None:
     assert all(source.title and source.licence for source in DATASETS.values())
     assert DATASETS is known.DATASETS
+
+
+# -- where the images of a run lie --
+
+
+def test_one_folder_for_each_split(tmp_path: Path) -> None:
+    for part in ("training pictures", "held"):
+        fill(tmp_path / part, count=12)
+    data = DataConfig(train_dir=str(tmp_path / "training pictures"), test_dir=str(tmp_path / "held"))
+    opened = open_data(data)
+    assert opened.own and opened.folder == tmp_path and opened.splits == ("train", "val", "test")
+    assert [len(opened.images(split)) for split in ("train", "val", "test")] == [20, 4, 24]
+    assert opened.given_rule == "train is training pictures/, test is held/"
+    again = opened.located()
+    assert again.name == str(tmp_path) and open_data(again).located() == again == opened.config
+    with pytest.raises(FileNotFoundError, match="no folder .*nowhere"):
+        images_of(DataConfig(train_dir=str(tmp_path / "nowhere")), "train")
+
+
+def test_paths_become_absolute_and_names_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "own")
+    (tmp_path / "link").symlink_to(tmp_path / "own")
+    monkeypatch.chdir(tmp_path)
+    data = open_data(DataConfig("link", root="x", class_names="names.csv")).located()
+    assert (data.name, data.root, data.class_names) == tuple(str(tmp_path / p) for p in ("own", "x", "names.csv"))
+    assert open_data(DataConfig("digits")).located() == DataConfig("digits")
+    assert open_data(DataConfig("fashion")).located().name == "fashion"  # the error names it as it was typed
+
+
+def test_a_misspelt_folder_or_table_is_named(tmp_path: Path) -> None:
+    fill(tmp_path / "photos")
+    (tmp_path / "list.csv").write_text("path,label\n")
+    for typed, meant in (("photo", "photos"), ("lists.csv", "list.csv")):
+        with pytest.raises(ValueError, match=rf"no folder or table .*{typed}\. Did you mean '.*{meant}'\?"):
+            _ = open_data(DataConfig(str(tmp_path / typed))).splits
+
+
+def test_moved_to_another_kind_of_place(tmp_path: Path) -> None:
+    own = DataConfig(str(fill(tmp_path / "own")))
+    (tmp_path / "list.csv").write_text("path,label\n")
+    with pytest.raises(ValueError, match="is no folder; the run was trained on images in a folder"):
+        open_data(own).moved(tmp_path / "list.csv")
+    with pytest.raises(ValueError, match="the run was trained on digits; give the folder that holds"):
+        open_data(DataConfig("digits")).moved(tmp_path / "list.csv")
+    assert open_data(DataConfig("digits")).moved(tmp_path).root == str(tmp_path)
+    gone = open_data(DataConfig(str(tmp_path / "old" / "list.csv")))
+    assert gone.moved(tmp_path).name == str(tmp_path / "list.csv")
+
+
+def test_known_data_sets_are_looked_for_where_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_DATA", str(tmp_path))
+    assert data_dir(None) == tmp_path and data_dir(tmp_path / "x") == tmp_path / "x"
+    monkeypatch.setenv("DMPO_EXPLORE_DATA", " ")
+    assert data_dir(None).name == "data"
+
+
+# -- timm's names of data sets: told from folders, kept as absolute paths, and moved --
+
+
+def placed(name: str, **more: str) -> DataConfig:
+    return open_data(DataConfig(name, **more)).located()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["photos", "torch/mnist", "hfds/", "a/hfds/b", "digits", "list.csv"])
+def test_other_names_are_none(name: str) -> None:
+    assert reader_name(name) is None
+
+
+def test_a_folder_of_that_name_is_ambiguous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "wds" / "cats").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="'wds/cats' is timm's name of a data set, and a folder here; write ./wds/ca"):
+        reader_name("wds/cats")
+    assert reader_name("./wds/cats") is None
+    assert placed("./wds/cats").name == str(tmp_path / "wds" / "cats")
+
+
+def test_a_place_is_absolute_and_can_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path)
+    for reader in ("hfds", "wds"):
+        data = open_data(placed(f"{reader}/a"))
+        assert data.config.name == f"{reader}/{tmp_path / 'a'}" and data.own and data.folder == tmp_path / "a"
+        assert data.located() == data.config
+        for place in (str(tmp_path / "b"), f"{reader}/b"):
+            assert data.moved(place).name == f"{reader}/{tmp_path / 'b'}"
+        with pytest.raises(FileNotFoundError, match="no folder .*/c"):
+            data.moved("c")
+    published = placed("hfds/beans", root="a")
+    assert published.root == str(tmp_path / "a") and open_data(published).moved("b").root == str(tmp_path / "b")
+    assert placed("hfds/beans").name == "hfds/beans"
+    assert ReaderName("hfds", "beans").folder is None

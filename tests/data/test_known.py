@@ -1,3 +1,5 @@
+"""The known data sets: what is read, fetched and verified; those of torchvision by stand-ins, Caltech-101 made up."""
+
 from __future__ import annotations
 
 import gzip
@@ -8,43 +10,18 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import torchvision.datasets
+from failing import raising
+from image_files import fill
 from PIL import Image
 from plugged import plugged
 
 from dmpo_explore.config import OPTIONS, Config, DataConfig
-from dmpo_explore.data import known
-from dmpo_explore.data.check import check_data
-from dmpo_explore.data.images import fetch_data, load_images
-from dmpo_explore.data.splits import stratified_rows
+from dmpo_explore.data import check_data, fetch_data, known, load_images, make_manifest, open_data
+from dmpo_explore.data.known import CALTECH_BACKGROUND
+from dmpo_explore.data.names import download
 
-
-@given(
-    labels=st.lists(st.integers(0, 4), min_size=1, max_size=60).map(lambda values: np.array(values, dtype=np.int64)),
-    share=st.floats(0, 1),
-    seed=st.integers(0, 2**32 - 1),
-)
-def test_stratified_rows_are_distinct_sorted_and_in_proportion(labels: Any, share: float, seed: int) -> None:
-    size = max(1, round(share * len(labels)))
-    rows = stratified_rows(labels, size, seed=seed)
-    assert len(rows) == size
-    assert (np.diff(rows) > 0).all()
-    exact = np.bincount(labels, minlength=5) * size / len(labels)
-    assert (np.abs(np.bincount(labels[rows], minlength=5) - exact) < 1).all()
-    assert np.array_equal(rows, stratified_rows(labels, size, seed=seed))
-
-
-def test_stratified_rows_never_change_and_give_the_least() -> None:
-    labels = np.repeat(np.arange(3), [20, 10, 3])
-    assert stratified_rows(labels, 6).tolist() == stratified_rows(labels, 6, seed=0).tolist()
-    assert np.bincount(labels[stratified_rows(labels, 3, least=2)]).tolist() == [2, 2, 2]
-    assert np.bincount(labels[stratified_rows(labels, 12, least=2)]).tolist() == [7, 3, 2]
-    with pytest.raises(ValueError, match="class 'rare' has 3 images; it needs at least 4"):
-        stratified_rows(labels, 12, least=3, class_names=("a", "b", "rare"))
-    for size in (0, -1, 34):
-        with pytest.raises(ValueError, match=f"cannot draw {size} images: there are 33"):
-            stratified_rows(labels, size)
+PARTS = ("train", "val", "calibration", "test")
 
 
 @pytest.fixture
@@ -55,8 +32,18 @@ def nothing_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def _no_network(*arguments: Any, **options: Any) -> None:
-    raise URLError("no network")
+def published() -> dict[str, bytes]:
+    """The bundled files of Fashion-MNIST's test images, unpacked."""
+    return {path.stem: gzip.decompress(path.read_bytes()) for path in known.BUNDLED.glob("*.gz")}
+
+
+def written(root: Path, files: dict[str, bytes]) -> Path:
+    """Files in torchvision's layout of Fashion-MNIST."""
+    folder = root / "FashionMNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -65,26 +52,17 @@ def _no_network(*arguments: Any, **options: Any) -> None:
 def test_what_is_not_there_says_how_to_get_it(
     name: str, kind: str, nothing_fetched: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torchvision.datasets
-
     with pytest.raises(FileNotFoundError, match=f"dmpo-explore fetch --data {name}") as error:
         load_images(name, "train")
     assert ("apt-get install dataset-fashion-mnist" in str(error.value)) == (name == "fashion-mnist")
-    monkeypatch.setattr(torchvision.datasets, kind, _no_network)
+    monkeypatch.setattr(torchvision.datasets, kind, raising(URLError("no network")))
     with pytest.raises(FileNotFoundError, match=f"{name} could not be downloaded into .*no network"):
         fetch_data(name)
 
 
 def test_a_download_that_brings_other_bytes_is_refused(nothing_fetched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torchvision.datasets
-
-    def download(root: Path, **options: Any) -> None:
-        folder = root / "FashionMNIST" / "raw"
-        folder.mkdir(parents=True)
-        for name in known.FASHION_FILES:
-            (folder / name).write_bytes(b"\0\0\x08\x01\0\0\0\0")
-
-    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", download)
+    other = dict.fromkeys(known.FASHION_FILES, b"\0\0\x08\x01\0\0\0\0")
+    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", lambda root, **options: written(root, other))
     with pytest.raises(ValueError, match="does not hold Fashion-MNIST"):
         fetch_data("fashion-mnist")
 
@@ -92,24 +70,13 @@ def test_a_download_that_brings_other_bytes_is_refused(nothing_fetched: Path, mo
 def test_what_a_killed_download_had_half_unpacked_is_fetched_again(
     nothing_fetched: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torchvision.datasets
-
-    raw = {path.stem: gzip.decompress(path.read_bytes()) for path in known.BUNDLED.glob("*.gz")}
-    train = {name.replace("t10k", "train"): content for name, content in raw.items()}  # the test images' bytes stand in
+    train = {
+        name.replace("t10k", "train"): content for name, content in published().items()
+    }  # the test images' bytes stand in
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in train.items()}
     monkeypatch.setattr(known, "FASHION_FILES", known.FASHION_FILES | sums)
-    place = nothing_fetched / "data" / "FashionMNIST" / "raw"
-    place.mkdir(parents=True)
-    for name, content in train.items():
-        (place / name).write_bytes(content[:1000])
-
-    def download(root: Path, **options: Any) -> None:
-        folder = root / "FashionMNIST" / "raw"
-        folder.mkdir(parents=True)
-        for name, content in train.items():
-            (folder / name).write_bytes(content)
-
-    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", download)
+    place = written(nothing_fetched / "data", {name: content[:1000] for name, content in train.items()})
+    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", lambda root, **options: written(root, train))
     assert fetch_data("fashion-mnist") == place
     assert {path.name: path.read_bytes() for path in place.iterdir()} == train
     assert [path.name for path in place.parent.parent.iterdir()] == ["FashionMNIST"]
@@ -117,12 +84,9 @@ def test_what_a_killed_download_had_half_unpacked_is_fetched_again(
 
 def test_fashion_mnist_from_the_callers_folder(nothing_fetched: Path, tmp_path: Path) -> None:
     """Raw or .gz, in torchvision's layout or flat; damage is named."""
-    raw = {path.stem: gzip.decompress(path.read_bytes()) for path in known.BUNDLED.glob("*.gz")}
+    raw = published()
     assert len(raw) == 2
-    nested = tmp_path / "root" / "FashionMNIST" / "raw"
-    nested.mkdir(parents=True)
-    for name, content in raw.items():
-        (nested / name).write_bytes(content)
+    nested = written(tmp_path / "root", raw)
     assert len(load_images("fashion-mnist", "test", root=tmp_path / "root")) == 10_000
     labels = nested / "t10k-labels-idx1-ubyte"
     labels.unlink()
@@ -132,8 +96,6 @@ def test_fashion_mnist_from_the_callers_folder(nothing_fetched: Path, tmp_path: 
 
 
 def test_cifar_through_torchvision(nothing_fetched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torchvision.datasets
-
     class Fake:
         classes = ("plane", "car")
 
@@ -148,6 +110,7 @@ def test_cifar_through_torchvision(nothing_fetched: Path, monkeypatch: pytest.Mo
     assert np.bincount(val.labels).tolist() == [2500, 2500]
     assert test.class_names == ("plane", "car")
     assert (train[0].max(), test[0].max()) == (1, 0)
+    assert train.labels.dtype == np.int64
     assert fetch_data("cifar100") == nothing_fetched / "data"
 
 
@@ -173,15 +136,6 @@ def test_flowers_keeps_its_published_splits(tmp_path: Path) -> None:
             load_images("flowers102", "train", root=tmp_path)
 
 
-def test_a_small_folder_says_which_class_is_too_small(tmp_path: Path) -> None:
-    for label, count in (("many", 20), ("few", 4)):
-        (tmp_path / label).mkdir()
-        for i in range(count):
-            Image.new("L", (2, 2)).save(tmp_path / label / f"{i}.png")
-    with pytest.raises(ValueError, match="class 'few' has 4 images; it needs at least 5 to be divided"):
-        load_images(str(tmp_path), "test")
-
-
 def test_the_digits_are_unpacked_once_and_cannot_be_changed() -> None:
     read = known.DATASETS["digits"].read
     pool = read("train", None)
@@ -191,6 +145,72 @@ def test_the_digits_are_unpacked_once_and_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="read-only"):
         pool.pixels[0] = 1  # type: ignore[index]
 
+
+def test_a_download_goes_to_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", lambda root, **options: seen.append((root, options)))
+    download("cifar10", "CIFAR10", tmp_path, train=True)
+    assert seen == [(tmp_path, {"download": True, "train": True})]
+
+
+# -- Caltech-101 --
+
+
+def test_a_folder_in_its_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "caltech101" / "101_ObjectCategories"
+    fill(folder, ("ant", "bass", CALTECH_BACKGROUND), count=20)
+    monkeypatch.setenv("DMPO_EXPLORE_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match="has 40 images in 2 classes in place of 8,677: it is not whole; delete it"):
+        load_images("caltech101", "test")
+    monkeypatch.setattr(known, "CALTECH_IMAGES", 40)
+    sets = {split: load_images("caltech101", split) for split in PARTS}
+    assert {split: np.bincount(images.labels).tolist() for split, images in sets.items()} == {
+        "train": [12, 12], "val": [2, 2], "calibration": [2, 2], "test": [4, 4],
+    }  # fmt: skip
+    assert sets["train"].class_names == ("ant", "bass") and open_data(DataConfig("caltech101")).splits == PARTS
+    colours = [tuple(image[0, 0].tolist()) for images in sets.values() for image in images]
+    assert len(set(colours)) == 40
+    assert fetch_data("caltech101") == folder
+    made = make_manifest(DataConfig("caltech101"))
+    assert made.data == "caltech101" and "60/10/10/20" in made.rule
+    assert made.files["test"][0].path.startswith("caltech101/101_ObjectCategories/ant/")
+    monkeypatch.setenv("DMPO_EXPLORE_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError, match="caltech101 is not in .*DMPO_EXPLORE_DATA or --data-root"):
+        load_images("caltech101", "test")
+
+
+def test_it_is_unpacked_beside_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(name: str, kind: str, root: Path, more: str) -> None:
+        fill(root / "caltech101" / "101_ObjectCategories", ("ant",), count=2)
+        if stop:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(known, "download", download)
+    stop = True
+    with pytest.raises(KeyboardInterrupt):
+        fetch_data("caltech101", tmp_path)
+    assert not list((tmp_path / "caltech101").iterdir())
+    stop = False
+    folder = fetch_data("caltech101", tmp_path)
+    assert len(list(folder.rglob("*.png"))) == 2 and [*(tmp_path / "caltech101").iterdir()] == [folder]
+
+
+@pytest.mark.slow
+def test_the_real_one() -> None:
+    """Without the mark `data`: it is in no registry, so that it may skip in CI."""
+    try:
+        fetch_data("caltech101")
+    except FileNotFoundError as error:
+        pytest.skip(f"needs Caltech-101: name its folder in DMPO_EXPLORE_DATA ({error})")
+    sets = {split: load_images("caltech101", split) for split in PARTS}
+    sizes = {split: len(images) for split, images in sets.items()}
+    assert sum(sizes.values()) == 8677 and len(sets["train"].class_names) == 101
+    assert abs(sizes["test"] / 8677 - 0.2) < 0.005 and abs(sizes["train"] / 8677 - 0.6) < 0.01
+    assert all(np.bincount(images.labels, minlength=101).min() >= 2 for images in sets.values())
+    assert sets["test"][0].ndim == 3
+
+
+# -- of a plug-in --
 
 PLUGIN = """
 import numpy as np

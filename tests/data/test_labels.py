@@ -20,16 +20,14 @@ from hypothesis import strategies as st
 from image_files import add, coloured_file, fill, paint
 
 from dmpo_explore.config import Config, DataConfig
-from dmpo_explore.data.check import check_data
+from dmpo_explore.data import check_data, images_of, load_images, make_manifest
 from dmpo_explore.data.image_set import StoredImages
-from dmpo_explore.data.images import images_of, load_images
-from dmpo_explore.data.labels import check_labels, is_name, read_class_names, whole_number, wrong_label
-from dmpo_explore.data.manifest import make_manifest
+from dmpo_explore.data.labels import check_labels, is_name, whole_number, wrong_label
 from dmpo_explore.data.names import ReaderName
 from dmpo_explore.data.readers.hugging_face import OpenedPart
 from dmpo_explore.data.readers.reader_data import ReaderData
 from dmpo_explore.data.readers.tar_shards import read_samples
-from dmpo_explore.runs.score_files import image_list, read_scores
+from dmpo_explore.runs.score_files import read_scores
 
 TEXTS = ("0.5", "1_0", "-1", "−1", "Infinity", "NaN", "١", "1e1", "+1", "9" * 30)  # as text
 VALUES = (0.5, -1, float("inf"), float("nan"), True, 10**30)
@@ -163,21 +161,6 @@ def test_a_column_that_is_there_twice_is_refused(heads: str, kind: str, tmp_path
         parquet.write_table(arrow.table([["a.png"], ["0"], ["1"]], names=heads.split(",")), path)
     with pytest.raises(ValueError, match=r"two columns|the columns '(Path|label)' and|Multiple matches"):
         images_of(DataConfig(str(path)), "train")
-
-
-def test_columns_of_scores_lists_and_names_are_read_as_strictly(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"has the columns 'label' and 'Label'; rename or remove one"):
-        read_scores(f"{SCORES},Label\n0,0,.9,.3,.8,1\n".encode(), "mine.csv", flops=[1.0])
-    with pytest.raises(ValueError, match="more entries than its 5 columns"):
-        read_scores(f"{SCORES}\n0,0,.9,.3,.8,1\n1,1,.9,.3,.8,1\n".encode(), "mine.csv", flops=[1.0])
-    with pytest.raises(ValueError, match=r"row 1, column confidence_1: '0_1' is not a number"):
-        read_scores(f"{SCORES}\n0,0,0_1,.3,.8\n".encode(), "mine.csv", flops=[1.0])
-    (tmp_path / "list.csv").write_text("path,PATH\na.png,b.png\n")
-    with pytest.raises(ValueError, match="the columns 'path' and 'PATH'"):
-        image_list(tmp_path / "list.csv", 1)
-    (tmp_path / "names.csv").write_text("n01,cat\nn01,dog\n")
-    with pytest.raises(ValueError, match="gives class folder 'n01' two names"):
-        read_class_names(tmp_path / "names.csv")
 
 
 # -- tables of other forms --

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 
@@ -13,15 +12,13 @@ import pytest
 from calls import call
 from hypothesis import given
 from hypothesis import strategies as st
-from image_files import add, coloured_file, fill, paint, shard, split_shards
+from image_files import fill, paint, shard
 from tiny import tiny_options
 
 from dmpo_explore.config import DataConfig
-from dmpo_explore.data.check import check_data
+from dmpo_explore.data import check_data, data_stamp, load_images, open_data
 from dmpo_explore.data.folders import FolderData
 from dmpo_explore.data.image_data import LINKED, LedgerLine, ledger_values, read_ledger
-from dmpo_explore.data.images import data_stamp, load_images, open_data
-from dmpo_explore.data.manifest import Differences, make_manifest, manifest_check, read_manifest, write_manifest
 
 
 def lines(data: DataConfig) -> dict[str, str]:
@@ -56,21 +53,6 @@ def test_an_undivided_folder_some_drawn_and_some_broken(tmp_path: Path) -> None:
     data = DataConfig(str(tmp_path / "own"), train_size=10, skip_broken=True)
     text = "42 found: 10 train, 3 val, 4 test; left out: 1 of another format, 1 broken or too large, 23 not drawn"
     assert lines(data) == {"all": f"{text} (train_size)"}
-
-
-def test_folders_of_splits_tables_shards_and_arrays(tmp_path: Path) -> None:
-    fill(tmp_path / "a"), fill(tmp_path / "b", count=4, first=60)
-    dirs = DataConfig(str(tmp_path), train_dir=str(tmp_path / "a"), test_dir=str(tmp_path / "b"))
-    assert lines(dirs) == {"train": "40 found: 36 train, 4 val", "test": "8 found: 8 test"}
-    rows = [f"a/{c}/{i:02d}.png,{c},{'train' if i < 15 else 'test'}" for c in ("cat", "dog") for i in range(20)]
-    (tmp_path / "list.csv").write_text("\n".join(["path,label,split", *rows]))
-    assert lines(DataConfig(str(tmp_path / "list.csv"))) == {
-        "train": "30 found: 26 train, 4 val", "test": "10 found: 10 test",
-    }  # fmt: skip
-    split_shards(tmp_path / "shards")
-    found = lines(DataConfig(f"wds/{tmp_path / 'shards'}", train_size=8))
-    assert found["train"] == "20 found: 8 train; left out: 12 not drawn (train_size)"
-    assert lines(DataConfig("digits"))["train"] == "1,438 found: 1,295 train, 143 val"
 
 
 def test_a_known_data_set_with_a_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,50 +101,6 @@ def test_what_does_not_add_up_stops_the_command(tmp_path: Path, monkeypatch: pyt
         check_data(DataConfig(str(tmp_path / "own"))).require()
 
 
-# -- the manifest --
-
-
-def test_the_manifest_keeps_it_and_who_reads_it_compares(tmp_path: Path) -> None:
-    data = divided(tmp_path / "own")
-    made = make_manifest(data, check=check_data(data))
-    write_manifest(tmp_path, made)
-    again = read_manifest(tmp_path)
-    assert again is not None and again.ledger == made.ledger and again.ledger["train"].left_out
-    head, rest = (tmp_path / "manifest.csv").read_text().split("\n", 1)
-    values = json.loads(head)
-    for change, message in (
-        (lambda line: line.update(found=99), "its ledger does not add up: train: 99 found"),
-        (lambda line: line.update(found=25, used={"train": 20, "val": 4}), "its ledger counts"),
-        (lambda line: line.update(found=True), "ledger must be an object of places"),
-    ):
-        changed = json.loads(json.dumps(values))
-        change(changed["ledger"]["train"])
-        (tmp_path / "manifest.csv").write_text(json.dumps(changed) + "\n" + rest)
-        with pytest.raises(ValueError, match=rf"manifest.csv is not a readable manifest: {message}"):
-            read_manifest(tmp_path)
-    del values["ledger"]
-    (tmp_path / "manifest.csv").write_text(json.dumps(values) + "\n" + rest)
-    older = read_manifest(tmp_path)
-    assert older is not None and older.ledger == {} and older.counts == made.counts
-
-
-def test_a_file_that_is_added_after_the_check_is_said_to_be(tmp_path: Path) -> None:
-    data = divided(tmp_path / "own")
-    found = check_data(data)
-    paint(tmp_path / "own" / "test" / "cat" / "more.png", 240)
-    with pytest.raises(ValueError, match=r"own: files were added or removed while the images were checked; repeat"):
-        make_manifest(data, check=found)
-
-
-def test_who_checks_the_images_counts_the_inputs_again(tmp_path: Path) -> None:
-    data = divided(tmp_path / "own")
-    manifest = make_manifest(data, check=check_data(data))
-    assert manifest_check(manifest, data) == Differences()
-    (tmp_path / "own" / "test" / "cat" / "more.txt").touch()
-    found = manifest_check(manifest, data, ["test"])
-    assert found.fits and found.described() == "inputs of test: 25 when it was trained, 26 now"
-
-
 def test_a_ledger_of_other_counts_is_none() -> None:
     line = LedgerLine(3, {"train": 2, "test": 1}, {})
     assert read_ledger(ledger_values({"all": line}), {"train": 2}) == {"all": line}
@@ -171,16 +109,6 @@ def test_a_ledger_of_other_counts_is_none() -> None:
 
 
 # -- shards --
-
-
-@pytest.mark.parametrize("order", [(0, 0, 1), (0, 1, 0)])
-def test_two_samples_of_one_key_are_refused(order: tuple[int, ...], tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "train-0.tar", "w") as archive:
-        for i in order:
-            add(archive, f"{i:04d}.png", coloured_file(i))
-            add(archive, f"{i:04d}.cls", b"0")
-    with pytest.raises(ValueError, match=r"train-0\.tar holds two samples of the key '0000'; rename one"):
-        load_images(f"wds/{tmp_path}", "train")
 
 
 def test_a_list_of_other_numbers_is_refused(tmp_path: Path) -> None:

@@ -1,38 +1,40 @@
-"""The manifest of a run's images: what it holds, how it is kept, and what it refuses."""
+"""The manifest of a run's images: what it holds, how it is kept, what it refuses, and what has changed since."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from image_files import fill
+from image_files import fill, paint
 
 from dmpo_explore.config import DataConfig
+from dmpo_explore.data import check_data, open_data, open_image
 from dmpo_explore.data import manifest as manifest_module
-from dmpo_explore.data.image_files import open_image
-from dmpo_explore.data.images import images_of
-from dmpo_explore.data.manifest import make_manifest, manifest_file, read_manifest, write_manifest
+from dmpo_explore.data.image_data import hash_files, relative_path
+from dmpo_explore.data.manifest import (
+    Differences,
+    make_manifest,
+    manifest_check,
+    manifest_file,
+    read_manifest,
+    write_manifest,
+)
+from dmpo_explore.utils.files import sha256
 
 
-def test_it_lists_every_file_with_its_split(tmp_path: Path) -> None:
-    data = DataConfig(str(fill(tmp_path / "own")))
+def test_it_lists_every_file_and_says_how_far_it_is(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    made = make_manifest(data, lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (40, 40) and made.data == "own" and made.class_names == ("cat", "dog")
-    assert made.counts == {"train": 32, "val": 4, "test": 4} and not made.unused
+    made = make_manifest(DataConfig(str(fill(tmp_path / "own"))), lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (40, 40) and made.data == "own" and not made.unused
     assert "80/10/10 % of every class into train, val, test, with seed 0" in made.described()
     paths = [row.path for rows in made.files.values() for row in rows]
     assert sorted(paths) == sorted(f"{name}/{i:02d}.png" for name in ("cat", "dog") for i in range(20))
-    for split in made.counts:
-        now, kept = images_of(data, split), made.images(data, split)
-        assert np.array_equal(now.labels, kept.labels)
-        assert all(np.array_equal(one, other) for one, other in zip(now, kept, strict=True))
-        assert kept.fingerprint == made.fingerprints[split] and now.fingerprint == ""
 
 
 @pytest.mark.parametrize("most", [20_000, 10])
@@ -54,10 +56,21 @@ def test_known_data_have_fingerprints_instead_of_rows(tmp_path: Path) -> None:
     write_manifest(tmp_path, make_manifest(data))
     made = read_manifest(tmp_path)
     assert made is not None and not made.files and (tmp_path / "manifest.csv").stat().st_size < 1000
-    assert made.images(data, "train").fingerprint == made.fingerprints["train"]
     assert len(made.images(data, "test")) == 359
     with pytest.raises(ValueError, match="digits train is not what the run was trained with"):
         made.images(replace(data, seed=1), "train")
+
+
+def ledger(**values: Any) -> Callable[[str], str]:
+    """A manifest whose ledger of the images has other values; None takes the ledger away."""
+
+    def change(text: str) -> str:
+        head, rest = text.split("\n", 1)
+        whole = json.loads(head)
+        whole["ledger"]["all"] |= values
+        return json.dumps(whole) + "\n" + rest
+
+    return change
 
 
 @pytest.mark.parametrize(
@@ -71,12 +84,16 @@ def test_known_data_have_fingerprints_instead_of_rows(tmp_path: Path) -> None:
         (lambda text: text.rstrip().rpartition("\n")[0] + "\n", "rows are not those that its first line counts"),
         (lambda text: text[:-2] + "7\n", "is damaged"),
         (lambda text: text.replace('["cat", "dog"]', '"cat"'), "class_names must be a list"),
+        (ledger(found=99), "is not a readable manifest: its ledger does not add up: all: 99 found"),
+        (ledger(found=11, used={"train": 7, "val": 2, "test": 2}), "its ledger counts"),
+        (ledger(found=True), "ledger must be an object of places"),
     ],
 )
-def test_a_damaged_file_is_one_clear_error(tmp_path: Path, change: object, message: str) -> None:
-    write_manifest(tmp_path, make_manifest(DataConfig(str(fill(tmp_path / "own", count=6)))))
+def test_a_damaged_file_is_one_clear_error(tmp_path: Path, change: Callable[[str], str], message: str) -> None:
+    data = DataConfig(str(fill(tmp_path / "own", count=6)))
+    write_manifest(tmp_path, make_manifest(data, check=check_data(data)))
     file = tmp_path / "manifest.csv"
-    file.write_text(change(file.read_text()))  # type: ignore[operator]
+    file.write_text(change(file.read_text()))
     with pytest.raises(ValueError, match=message) as error:
         read_manifest(tmp_path)
     assert str(file) in str(error.value)
@@ -91,27 +108,35 @@ def test_a_packed_file_that_is_cut_off_is_named(tmp_path: Path, monkeypatch: pyt
         read_manifest(tmp_path)
 
 
-def test_reading_an_image_compares_its_bytes(tmp_path: Path) -> None:
+def other_byte(path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(bytes([*whole[:-1], whole[-1] ^ 1]))
+
+
+def longer(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"0")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "split", "error", "words"),
+    [
+        (longer, "test", ValueError, "1 of 4 test images in .* have been changed since the training"),
+        (Path.unlink, "test", FileNotFoundError, "1 of 4 test images are not in .*--data FOLDER"),
+        (Path.touch, "calibration", ValueError, r"no split 'calibration' when .* \(it had train, val, test\)"),
+        (other_byte, 0, ValueError, "{name} has been changed since the training"),
+        (Path.unlink, 0, FileNotFoundError, "no file .*{name}"),
+    ],
+)
+def test_images_that_are_not_those_of_the_training_are_named_when_they_are_opened_or_read(
+    tmp_path: Path, spoil: Callable[[Path], object], split: str | int, error: type[Exception], words: str
+) -> None:
     data = DataConfig(str(fill(tmp_path / "own")))
     made = make_manifest(data)
-    first = tmp_path / "own" / made.files["test"][0].path
-    images = made.images(data, "test")
-    kept, size = first.read_bytes(), first.stat().st_size
-    other = bytes([*kept[:-1], kept[-1] ^ 1])
-    first.write_bytes(other)
-    assert first.stat().st_size == size and made.images(data, "test")  # sizes alone do not tell
-    with pytest.raises(ValueError, match=rf"{first.name} has been changed since the training"):
-        images[0]
-    first.write_bytes(kept + b"0")
-    with pytest.raises(ValueError, match="1 of 4 test images in .* have been changed since the training"):
-        made.images(data, "test")
-    first.unlink()
-    with pytest.raises(FileNotFoundError, match=rf"no file .*{first.name}"):
-        images[0]
-    with pytest.raises(FileNotFoundError, match="1 of 4 test images are not in .*--data FOLDER"):
-        made.images(data, "test")
-    with pytest.raises(ValueError, match=r"no split 'calibration' when it was trained \(it had train, val, test\)"):
-        made.images(data, "calibration")
+    images, first = made.images(data, "test"), tmp_path / "own" / made.files["test"][0].path
+    spoil(first)
+    assert spoil is not other_byte or made.images(data, "test")  # sizes alone do not tell
+    with pytest.raises(error, match=words.replace("{name}", first.name)):
+        made.images(data, split) if isinstance(split, str) else images[split]
 
 
 def test_the_bytes_that_are_compared_are_those_that_are_decoded(
@@ -132,19 +157,28 @@ def test_the_bytes_that_are_compared_are_those_that_are_decoded(
     np.testing.assert_array_equal(images[0], kept)
 
 
-def test_a_class_without_training_images_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("empty", "train_size", "words"),
+    [
+        (["a"], None, "class 'a' has no training image"),
+        (["a"], 6, r"'a' has no training image among the 6 drawn ones \(train_size\)"),
+        (["a", "void"], None, "the classes a, void have no training image"),
+    ],
+)
+def test_a_class_without_training_images_is_named(
+    tmp_path: Path, empty: list[str], train_size: int | None, words: str
+) -> None:
     fill(tmp_path / "own" / "train", count=12)
-    (tmp_path / "own" / "train" / "empty").mkdir()
-    with pytest.raises(ValueError, match="class 'empty' has no training image"):
-        make_manifest(DataConfig(str(tmp_path / "own")))
-    with pytest.raises(ValueError, match=r"'empty' has no training image among the 6 drawn ones \(train_size\)"):
-        make_manifest(DataConfig(str(tmp_path / "own"), train_size=6))
-    (tmp_path / "own" / "train" / "void").mkdir()
-    with pytest.raises(ValueError, match="the classes empty, void have no training image"):
-        make_manifest(DataConfig(str(tmp_path / "own")))
-    fill(tmp_path / "tests" / "test", count=2)
+    for name in empty:
+        (tmp_path / "own" / "train" / name).mkdir()
+    with pytest.raises(ValueError, match=words):
+        make_manifest(DataConfig(str(tmp_path / "own"), train_size=train_size))
+
+
+def test_without_training_images_there_is_none(tmp_path: Path) -> None:
+    fill(tmp_path / "test", count=2)
     with pytest.raises(FileNotFoundError, match="has no training images"):
-        make_manifest(DataConfig(str(tmp_path / "tests")))
+        make_manifest(DataConfig(str(tmp_path)))
 
 
 def test_its_json_line_is_for_people_too(tmp_path: Path) -> None:
@@ -155,3 +189,81 @@ def test_its_json_line_is_for_people_too(tmp_path: Path) -> None:
     path, size, digest, split, label = row.split(",")
     assert open_image(tmp_path / "own" / path).shape == (8, 8, 3) and split == "train" and label == "0"
     assert int(size) == (tmp_path / "own" / path).stat().st_size and len(digest) == 64
+
+
+def test_the_manifest_keeps_the_ledger_and_one_without_is_read(tmp_path: Path) -> None:
+    data = DataConfig(str(fill(tmp_path / "own")))
+    (tmp_path / "own" / "cat" / "notes.txt").touch()
+    made = make_manifest(data, check=check_data(data))
+    write_manifest(tmp_path, made)
+    again = read_manifest(tmp_path)
+    assert again is not None and again.ledger == made.ledger and again.ledger["all"].left_out
+    head, rest = (tmp_path / "manifest.csv").read_text().split("\n", 1)
+    values = json.loads(head)
+    del values["ledger"]
+    (tmp_path / "manifest.csv").write_text(json.dumps(values) + "\n" + rest)
+    older = read_manifest(tmp_path)
+    assert older is not None and older.ledger == {} and older.counts == made.counts
+
+
+def test_a_file_that_is_added_after_the_check_is_said_to_be(tmp_path: Path) -> None:
+    data = DataConfig(str(fill(tmp_path / "own")))
+    found = check_data(data)
+    paint(tmp_path / "own" / "cat" / "more.png", 240)
+    with pytest.raises(ValueError, match=r"own: files were added or removed while the images were checked; repeat"):
+        make_manifest(data, check=found)
+
+
+def test_who_checks_the_images_counts_the_inputs_again(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        fill(tmp_path / "own" / split, count=12, first=30 * (split == "test"))
+    data = DataConfig(str(tmp_path / "own"))
+    manifest = make_manifest(data, check=check_data(data))
+    (tmp_path / "own" / "test" / "cat" / "more.txt").touch()
+    found = manifest_check(manifest, data, ["test"])
+    assert found.fits and found.described() == "inputs of test: 24 when it was trained, 25 now"
+
+
+# -- what has changed since --
+
+
+def test_every_kind_of_difference_is_found(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "own")
+    data = DataConfig(str(folder))
+    made = make_manifest(data)
+    assert manifest_check(made, data) == Differences()
+    (folder / "cat" / "03.png").unlink()
+    paint(folder / "cat" / "04.png", 999)
+    (folder / "dog" / "05.png").rename(folder / "cat" / "dog.png")
+    paint(folder / "bird" / "00.png", 500)
+    found = manifest_check(made, data)
+    assert found == Differences(("cat/03.png",), ("cat/04.png",), (("dog/05.png", "cat/dog.png"),), ("bird/00.png",))
+    assert not found.fits and found.described() == (
+        "1 missing (cat/03.png), 1 changed (cat/04.png), 1 renamed (dog/05.png is now cat/dog.png), "
+        "1 added (bird/00.png)"
+    )
+
+
+def test_only_the_splits_that_are_asked_for_are_hashed(tmp_path: Path) -> None:
+    data = DataConfig(str(fill(tmp_path / "own")))
+    made = make_manifest(data)
+    (tmp_path / "own" / made.files["train"][0].path).unlink()
+    seen: list[tuple[int, int]] = []
+    assert manifest_check(made, data, ["test"], lambda *at: seen.append(at)).fits and seen == [(4, 4)]
+    assert not manifest_check(made, data, ["train"]).fits
+
+
+def test_images_that_were_not_drawn_are_not_new(tmp_path: Path) -> None:
+    data = DataConfig(str(fill(tmp_path / "own")), train_size=4)
+    made = make_manifest(data)
+    assert manifest_check(made, data) == Differences()
+    shutil.rmtree(tmp_path / "own")
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        manifest_check(made, data)
+
+
+def test_hashes_and_lists_of_files(tmp_path: Path) -> None:
+    file = paint(tmp_path / "a" / "x.png", 1)
+    assert hash_files([file, tmp_path / "nothing.png", tmp_path]) == [sha256(file), "", ""]
+    assert open_data(DataConfig(str(tmp_path))).names() == ["a/x.png"] and open_data(DataConfig("digits")).names() == []
+    assert relative_path(file, tmp_path / "a") == "x.png" and relative_path(file, tmp_path / "b") == file.as_posix()

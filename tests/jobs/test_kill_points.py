@@ -30,9 +30,8 @@ from dmpo_explore import jobs
 from dmpo_explore.cli import app
 from dmpo_explore.jobs.jobs import PROCESS_GONE, Job
 from dmpo_explore.jobs.progress_file import DONE
-from dmpo_explore.runs.run import Run
+from dmpo_explore.runs import Run, runs_root
 from dmpo_explore.runs.run_files import CHECKPOINT, WEIGHTS, checkpoint_epoch, finished_epochs
-from dmpo_explore.runs.store import runs_root
 from dmpo_explore.utils import files
 
 CONFIG = tiny_config(60, epochs=2, batch_size=10, validation_size=40)  # of which the second epoch is the better one

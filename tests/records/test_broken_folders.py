@@ -1,13 +1,14 @@
 """Edited and broken run folders: each reader gives the right numbers or one short error that names the file.
 
 So does the check of a folder. A broken run never hides the others. The table of ways to break a folder is
-`run_folders.BROKEN`.
+`run_folders.BROKEN`; a few of the random edits that `scripts/bench faults` makes are tried, too.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -22,10 +23,11 @@ from run_folders import BROKEN, Broken, whole_run
 from typer.main import get_command
 
 import dmpo_explore as dx
+from _faults import edited_folders
+from _faults.endings import ending_of
 from dmpo_explore.cli import app
 from dmpo_explore.records.validation import FILES
-from dmpo_explore.runs import store
-from dmpo_explore.runs.check import Problem, check_folder
+from dmpo_explore.runs import Problem, check_folder, store
 
 SECONDS, MIB, CHARACTERS = 1.0, 300, 1000
 
@@ -101,6 +103,11 @@ def answers(path: Path) -> dict[str, Any]:
     return found
 
 
+def listing(run: Path) -> dict[Path, int]:
+    """When each file was changed; a link may lead nowhere."""
+    return {path: path.lstat().st_mtime_ns for path in run.rglob("*")}
+
+
 def check_error(text: str, broken: Broken) -> None:
     assert broken.file is not None and broken.file in text, text
     assert len(text) < CHARACTERS and "\n" not in text, text[:2000]
@@ -111,6 +118,7 @@ def test_the_right_numbers_or_one_error_that_names_the_file(
     problems: set[Problem], expected: dict[str, Any], run: Path, broken: Broken
 ) -> None:
     broken.change(run)
+    before = listing(run)
     started = time.process_time()
     found, listed = answers(run), call("runs", "--json")
     status, out, err = call("evaluate", "broken", "--flops", "0.5", "--json")
@@ -127,7 +135,7 @@ def test_the_right_numbers_or_one_error_that_names_the_file(
         check_error(text, broken)
     assert bool(texts) == (broken.file is not None)
     check_problems([problem for problem in check_folder(run).problems if problem not in problems], broken)
-    assert not Path("trap").exists()
+    assert not Path("trap").exists() and listing(run) == before
 
 
 def check_problems(new: list[Problem], broken: Broken) -> None:
@@ -140,3 +148,33 @@ def check_problems(new: list[Problem], broken: Broken) -> None:
     else:
         assert any(problem.file.endswith(broken.file) and broken.file in problem.text for problem in new)
         assert all(len(problem.text) < CHARACTERS for problem in new)
+
+
+# -- random edits --
+
+
+def test_edited_folders_are_read_or_refused(tmp_path: Path) -> None:
+    whole = dx.load_run("demo-cnn")
+    run = Path(shutil.copytree(whole.path, tmp_path / "run", ignore=shutil.ignore_patterns("records")))
+    for split in ("val", "test"):
+        whole.record(split).subset(slice(200)).save(run / "records" / split)
+    edited, chance = edited_folders.Edited(run, tmp_path / "edited"), random.Random(3)
+    endings = [ending_of(lambda: edited.trial(chance), 60) for _ in range(8)]
+    assert {"clear error"} <= {ending for ending, _ in endings} <= {"clean", "clear error"}, endings
+    assert edited_folders.answers(edited.path) == edited.whole  # each was undone
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        ("1", "same"),
+        ("2", "other"),
+        (ValueError("labels.npy is short"), "refused"),
+        (ValueError("something is short"), "record: ValueError"),
+        (OSError("labels.npy" * 1000), "record: OSError"),
+        (KeyError("labels.npy"), "record: KeyError"),
+        (TimeoutError("labels.npy took 3 s"), "record: TimeoutError"),
+    ],
+)
+def test_a_verdict(answer: object, verdict: str) -> None:
+    assert edited_folders.verdict_on({"record": answer}, {"record": "1"}, ["labels.npy"]).startswith(verdict)

@@ -1,9 +1,8 @@
-"""Records: round trip, mapping, and every way a folder can be wrong."""
+"""Records: round trip, parts and cascades of them, where they are written, and the bundled ones."""
 
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic import make_meta, make_record
+from synthetic import make_record
 
-import dmpo_explore
-from dmpo_explore.records.record import ExitRecord, RecordMeta
-from dmpo_explore.records.validation import CONVENTION_OF_01, FORMAT_VERSION, SCORE_TYPES
+import dmpo_explore as dx
+from dmpo_explore.records import FORMAT_VERSION, SCORE_TYPES, ExitRecord, cascade
 
 
 @pytest.mark.parametrize("mapped", [False, True])
@@ -34,15 +32,18 @@ def test_round_trip_is_exact_and_mapped(tmp_path: Path, monkeypatch: pytest.Monk
     np.testing.assert_array_equal(loaded.meta.indices, record.meta.indices)  # type: ignore[arg-type]
 
 
-def test_sizes_and_derived_values() -> None:
-    record = make_record(8, 3, 5)
-    assert (record.n_images, record.n_exits) == (8, 3)
+def test_sizes_derived_values_and_one_line() -> None:
+    record = make_record(1200, 3, 5)
+    assert (record.n_images, record.n_exits) == (1200, 3)
     np.testing.assert_allclose(record.flops_fraction, [0.3, 0.5, 0.7])
-    assert record.correct.shape == (8, 3)
-    assert record.correct[2, 1] == (record.prediction[2, 1] == record.labels[2])
+    np.testing.assert_array_equal(record.correct, record.prediction == record.labels[:, None])
+    np.testing.assert_allclose(record.accuracy, record.correct.mean(axis=0))
     assert record.score("entropy") is record.entropy
     with pytest.raises(ValueError, match=r"unknown score 'energy'.*confidence, entropy, margin, prediction"):
         record.score("energy")
+    first = f"{100 * record.correct[:, 0].mean():.1f}"
+    assert repr(record).startswith(f"<ExitRecord of synthetic val: 1,200 images, 3 exits, accuracy {first} ")
+    assert repr(record.subset(slice(0, 0))) == "<ExitRecord of synthetic val: 0 images, 3 exits>"
 
 
 @pytest.mark.parametrize("rows", [np.array([5, 1]), slice(2, 6), np.arange(8) % 2 == 0])
@@ -51,11 +52,9 @@ def test_subset_takes_every_array_along(rows: Any) -> None:
     record = replace(record, more={"own": record.margin / 2})
     part = record.subset(rows)
     np.testing.assert_array_equal(part.meta.indices, np.arange(8)[rows])  # type: ignore[arg-type]
-    np.testing.assert_array_equal(part.labels, record.labels[rows])
-    np.testing.assert_array_equal(part.margin, record.margin[rows])
     np.testing.assert_array_equal(part.score("own"), record.margin[rows] / 2)
-    assert part.logits is not None and record.logits is not None
-    np.testing.assert_array_equal(part.logits, record.logits[rows])
+    for name in ("labels", "margin", "logits"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(record, name)[rows])
 
 
 def test_labels_scores_and_six_facts_are_a_whole_record(folder: Path) -> None:
@@ -95,12 +94,9 @@ def test_an_existing_record_is_kept_unless_forced(folder: Path) -> None:
     assert ExitRecord.load(folder).n_images == 8
     other.save(folder, force=True)
     assert ExitRecord.load(folder).n_images == 6
-    assert sorted(path.name for path in folder.parent.iterdir()) == ["val"]
-
-
-def test_a_record_replaces_itself(folder: Path) -> None:
-    ExitRecord.load(folder).subset(slice(0, 3)).save(folder, force=True)
+    ExitRecord.load(folder).subset(slice(0, 3)).save(folder, force=True)  # it replaces itself
     assert ExitRecord.load(folder).n_images == 3
+    assert [path.name for path in folder.parent.iterdir()] == ["val"]
 
 
 def test_force_replaces_records_only(tmp_path: Path) -> None:
@@ -113,156 +109,34 @@ def test_force_replaces_records_only(tmp_path: Path) -> None:
     assert (tmp_path / "holiday" / "beach.jpg").read_text() == "photo"
 
 
-def test_a_bad_record_is_not_written(tmp_path: Path) -> None:
+def with_nan() -> ExitRecord:
     record = make_record(8, 3, 5)
     record.confidence[3, 1] = np.nan
-    with pytest.raises(ValueError, match=r"confidence\.npy: nan at image 3 .* from 0 to 1"):
-        record.save(tmp_path / "val")
-    with pytest.raises(ValueError, match=r"labels\.npy: shape \(0,\)"):
-        make_record(8, 3, 5).subset(slice(0, 0)).save(tmp_path / "val")
-    with pytest.raises(ValueError, match="flops"):
-        make_record(8, 3, 5, flops=(3.0, 2.0, 1.0)).save(tmp_path / "val")
+    return record
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (with_nan, r"confidence\.npy: nan at image 3 .* from 0 to 1"),
+        (lambda: make_record(8, 3, 5).subset(slice(0, 0)), r"labels\.npy: shape \(0,\)"),
+        (lambda: make_record(8, 3, 5, flops=(3.0, 2.0, 1.0)), "flops"),
+    ],
+)
+def test_a_bad_record_is_not_written(tmp_path: Path, make: Callable[[], ExitRecord], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make().save(tmp_path / "val")
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "file", ["labels.npy", "scores/prediction.npy", "scores/confidence.npy", "scores/margin.npy", "meta.json"]
-)
-def test_a_missing_file_is_named(folder: Path, file: str) -> None:
-    (folder / file).unlink()
-    with pytest.raises(FileNotFoundError, match=Path(file).name):
-        ExitRecord.load(folder)
-
-
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no record folder .*nothing"):
-        ExitRecord.load(tmp_path / "nothing")
-
-
-class Malicious:
-    """Unpickling it would write a file."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return Path.touch, (self.target,)
-
-
-@pytest.mark.parametrize("file", ["labels.npy", "scores/entropy.npy", "logits.npy", "indices.npy"])
-def test_a_pickle_in_disguise_is_never_opened(folder: Path, tmp_path: Path, file: str) -> None:
-    trap = tmp_path / "trap"
-    (folder / file).write_bytes(pickle.dumps(Malicious(trap)))
-    with pytest.raises(ValueError, match=f"{Path(file).name} is not a readable .npy"):
-        ExitRecord.load(folder)
-    np.save(folder / file, np.array([Malicious(trap)], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match=f"{Path(file).name} is not a readable .npy"):
-        ExitRecord.load(folder)
-    assert not trap.exists()
-
-
-def _truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-4])
-
-
-def _empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def _zip(path: Path) -> None:
-    with path.open("wb") as stream:
-        np.savez(stream, a=np.zeros(3))
-
-
-def _text(path: Path) -> None:
-    path.write_text("a,b\n1,2\n")
-
-
-@pytest.mark.parametrize("break_it", [_truncate, _empty, _zip, _text])
-def test_a_broken_array_is_named(folder: Path, break_it: Callable[[Path], None]) -> None:
-    break_it(folder / "scores" / "margin.npy")
-    with pytest.raises(ValueError, match=r"margin\.npy is not a readable \.npy array"):
-        ExitRecord.load(folder)
-
-
-@pytest.mark.parametrize(
-    ("file", "array", "message"),
-    [
-        ("labels.npy", np.zeros((8, 1), np.int64), r"labels\.npy: shape \(8, 1\)"),
-        ("labels.npy", np.zeros(7, np.int64), r"labels\.npy: shape \(7,\) must be \(8,\)"),
-        ("labels.npy", np.zeros(8, np.int32), r"labels\.npy: type int32 must be int64"),
-        ("labels.npy", np.full(8, 5), r"labels\.npy: 5 at image 0 .* 5 classes, 0 to 4"),
-        ("labels.npy", np.full(8, -1), r"labels\.npy: -1 at image 0"),
-        ("scores/prediction.npy", np.full((8, 3), 9, np.int32), r"prediction\.npy: 9 at image 0"),
-        ("scores/prediction.npy", np.zeros((8, 3)), r"prediction\.npy: type float64 must be int32"),
-        ("scores/confidence.npy", np.zeros((8, 4), np.float32), r"confidence\.npy: shape \(8, 4\) must be \(8, 3\)"),
-        ("scores/confidence.npy", np.full((8, 3), 70, np.float32), r"confidence\.npy: 70\.0 .* from 0 to 1"),
-        ("scores/margin.npy", np.full((8, 3), np.nan, np.float32), r"margin\.npy: nan"),
-        ("scores/entropy.npy", np.full((8, 3), np.inf, np.float32), r"entropy\.npy: inf .* from 0 to 1\.609"),
-        ("scores/entropy.npy", np.full((8, 3), -1, np.float32), r"entropy\.npy: -1\.0"),
-        ("logits.npy", np.zeros((8, 3, 6), np.float16), r"logits\.npy: shape \(8, 3, 6\) must be \(8, 3, 5\)"),
-        ("logits.npy", np.zeros((8, 3, 5), np.float32), r"logits\.npy: type float32 must be float16"),
-        ("indices.npy", np.zeros(3, np.int64), r"indices\.npy: shape \(3,\) must be \(8,\)"),
-    ],
-)
-def test_a_wrong_array_is_named(folder: Path, file: str, array: Any, message: str) -> None:
-    np.save(folder / file, array)
-    with pytest.raises(ValueError, match=message):
-        ExitRecord.load(folder)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"format_version": 2}, "format_version=2; this program reads version 1; install a newer dmpo-explore"),
-        ({"format_version": None}, "format_version=None"),
-        ({"flops_convention": CONVENTION_OF_01}, "version 0.1 recorded it, .*; record it again"),
-        ({"exits": [3, 3, 9]}, r"exits=\[3, 3, 9\] must be a rising list of block numbers"),
-        ({"exits": [0, 3, 9]}, "exits="),
-        ({"exits": []}, "exits="),
-        ({"exits": [3, 6, True]}, "exits="),
-        ({"flops": [1, 3, 2]}, r"flops=\[1, 3, 2\] must be a rising list"),
-        ({"flops": [1, 2]}, "2 flops for 3 exits"),
-        ({"flops": [1, 2, "many"]}, "flops="),
-        ({"flops": [1, 2, float("nan")]}, "flops="),
-        ({"flops": [1, 2, float("inf")]}, "flops="),
-        ({"reference_flops": 0}, "reference_flops=0 must be a positive number"),
-        ({"class_names": "abc"}, "class_names='abc' must be a list"),
-        ({"class_names": []}, "class_names="),
-        ({"class_names": [1, 2]}, "class_names="),
-        ({"data": 3}, "data=3 must be text"),
-        ({"image_size": 7.5}, "image_size=7.5"),
-    ],
-)
-def test_a_wrong_fact_is_named(folder: Path, change: dict[str, Any], message: str) -> None:
-    meta = json.loads((folder / "meta.json").read_text()) | change
-    (folder / "meta.json").write_text(json.dumps(meta))
-    with pytest.raises(ValueError, match=rf"meta\.json: .*{message}"):
-        ExitRecord.load(folder)
-
-
-@pytest.mark.parametrize("key", ["data", "split", "class_names", "exits", "flops", "reference_flops"])
-def test_a_missing_fact_is_named(key: str) -> None:
-    values = make_meta().to_dict()
-    del values[key]
-    with pytest.raises(ValueError, match=f"'{key}' is missing"):
-        RecordMeta.from_dict(values)
-
-
-@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "\x00\x01"])
-def test_a_foreign_meta_file_is_named(folder: Path, text: str) -> None:
-    (folder / "meta.json").write_text(text)
-    with pytest.raises(ValueError, match=r"meta\.json"):
-        ExitRecord.load(folder)
-
-
-RUNS = sorted(Path(dmpo_explore.__file__).parent.glob("runs/bundled/*/records/*"))
+RUNS = sorted(Path(dx.__file__).parent.glob("runs/bundled/*/records/*"))
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: f"{path.parts[-3]}-{path.name}")
 def test_bundled_records_are_read_as_they_were_written(path: Path) -> None:
     """Folders of the first release: keys of meta.json and arrays stay readable whatever attributes are called."""
     record, on_disk = ExitRecord.load(path), json.loads((path / "meta.json").read_text(encoding="utf-8"))
+    assert len(RUNS) >= 10
     assert on_disk["format_version"] == FORMAT_VERSION == 1
     assert record.meta.to_dict() == on_disk
     assert record.meta.exit_blocks == tuple(on_disk["exits"]) and record.n_exits == len(on_disk["exits"])
@@ -270,13 +144,57 @@ def test_bundled_records_are_read_as_they_were_written(path: Path) -> None:
     assert record.n_images == len(np.load(path / "labels.npy"))
 
 
-def test_a_record_is_shown_on_one_line() -> None:
-    record = make_record(1200, 3)
-    np.testing.assert_allclose(record.accuracy, record.correct.mean(axis=0))
-    first = f"{100 * record.correct[:, 0].mean():.1f}"
-    assert repr(record).startswith(f"<ExitRecord of synthetic val: 1,200 images, 3 exits, accuracy {first} ")
-    assert repr(record.subset(slice(0, 0))) == "<ExitRecord of synthetic val: 0 images, 3 exits>"
+# -- cascades: what they say is what running one model after another would give --
 
 
-def test_there_are_bundled_records() -> None:
-    assert len(RUNS) >= 10
+def recorded(split: str) -> list[ExitRecord]:
+    return [dx.load_run(name).record(split) for name in ("demo-cnn", "demo-single")]
+
+
+def test_a_small_model_then_a_large_one(tmp_path: Path) -> None:
+    val, (small, large) = cascade(*recorded("val")), recorded("test")
+    both, policy = cascade(small, large), dx.fit_policy(val, accuracy_drop=0.005)
+    found, exits, rows = dx.apply(policy, both), policy.exits(both), np.arange(small.n_images)
+    asked, early = exits >= small.n_exits, np.minimum(exits, small.n_exits - 1)  # whether of the large one
+    expected = np.where(asked, large.prediction[:, 0], small.prediction[rows, early])
+    np.testing.assert_array_equal(found.prediction, expected)
+    spent = np.where(asked, small.meta.flops[-1] + large.meta.flops[0], np.take(small.meta.flops, early))
+    np.testing.assert_allclose(found.flops_fraction, spent / large.meta.reference_flops)
+    assert 0.05 < asked.mean() < 0.9 and found.correct.mean() > small.correct[:, -1].mean()
+    assert dx.fit_policy(val, risk="too_early", epsilon=0.05).fitted["certificate"]["certified"]
+    both.save(tmp_path / "both")
+    again = ExitRecord.load(tmp_path / "both")
+    assert again.digest == both.digest and again.meta.model == both.meta.model
+
+
+def test_what_they_have_in_common_is_kept() -> None:
+    one, other = make_record(30, 2, 4, seed=1), make_record(30, 3, 4, seed=2)
+    other = replace(other, labels=one.labels)
+    both = cascade(one, other, one)
+    assert both.n_exits == 7 and both.logits is not None and both.logits.shape == (30, 7, 4)
+    assert both.meta.exit_blocks[:2] == one.meta.exit_blocks and all(np.diff(both.meta.exit_blocks) > 0)
+    assert cascade(one, replace(other, logits=None)).logits is None
+    warm = cascade(one.tempered((2.0, 3.0)), other)
+    assert warm.temperatures == (2.0, 3.0, 1.0, 1.0, 1.0)
+    np.testing.assert_array_equal(warm.confidence[:, :2], one.tempered((2.0, 3.0)).confidence)
+
+
+def of(record: ExitRecord, **facts: Any) -> ExitRecord:
+    return replace(record, meta=replace(record.meta, **facts))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda r: [r.subset(slice(0, 29))], "other images"),
+        (lambda r: [replace(r, labels=(r.labels + 1) % 4)], "other images"),
+        (lambda r: [of(r, images_sha256="a" * 64)], "other images"),
+        (lambda r: [of(r, indices=np.arange(30)[::-1])], "other images"),
+        (lambda r: [of(r, class_names=tuple("wxyz"))], "other classes"),
+        (lambda r: [], "at least 2 models, not 1"),
+    ],
+)
+def test_other_images_or_classes_are_refused(change: Callable[[ExitRecord], list[ExitRecord]], match: str) -> None:
+    record = of(make_record(30, 2, 4), images_sha256="b" * 64, indices=np.arange(30))
+    with pytest.raises(ValueError, match=match):
+        cascade(record, *change(record))

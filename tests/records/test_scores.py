@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,15 +17,26 @@ from dmpo_explore.records.scores import SCORES, STORED, Score, scores, scores_of
 from dmpo_explore.utils.registry import Joint
 
 
-def test_values_by_hand() -> None:
-    logits = np.log(np.array([[0.7, 0.2, 0.1], [0.25, 0.25, 0.5]]))
+@pytest.mark.parametrize(
+    ("probabilities", "prediction", "margin"),
+    [
+        ([0.7, 0.2, 0.1], 0, 0.5),
+        ([0.25, 0.25, 0.5], 2, 0.25),
+        ([1 / 8] * 8, 0, 0.0),  # the first of equals, and the least sure
+        ([1.0], 0, 1.0),
+        ([1.0, 0.0, 0.0], 0, 1.0),
+        ([0.5, 0.0, 0.5], 0, 0.0),
+    ],
+)
+def test_values_by_hand(probabilities: list[float], prediction: int, margin: float) -> None:
+    with np.errstate(divide="ignore"):
+        logits = np.log(np.array([probabilities]))  # also infinite ones
     found = scores(logits)
+    entropy = -sum(p * math.log(p) for p in probabilities if p)
     assert list(found) == list(STORED)
-    assert found["prediction"].tolist() == [0, 2] and scores(logits[1])["prediction"] == 2
-    np.testing.assert_allclose(found["confidence"], [0.7, 0.5], rtol=1e-6)
-    np.testing.assert_allclose(found["margin"], [0.5, 0.25], rtol=1e-6)
-    entropy = [-sum(p * math.log(p) for p in row) for row in ([0.7, 0.2, 0.1], [0.25, 0.25, 0.5])]
-    np.testing.assert_allclose(found["entropy"], entropy, rtol=1e-6)
+    assert [float(found[name][0]) for name in STORED] == pytest.approx(
+        [prediction, max(probabilities), entropy, margin], abs=1e-6
+    )
 
 
 def test_types_and_shapes() -> None:
@@ -38,24 +49,9 @@ def test_types_and_shapes() -> None:
     }
 
 
-def test_equal_logits_are_least_sure() -> None:
-    found = scores(np.zeros((1, 8)))
-    assert found["prediction"][0] == 0  # the first of equals
-    assert found["confidence"][0] == pytest.approx(1 / 8)
-    assert found["entropy"][0] == pytest.approx(math.log(8))
-    assert found["margin"][0] == 0
-
-
-def test_a_single_class_is_certain() -> None:
-    found = scores(np.array([[3.0]]))
-    assert [found[name][0] for name in STORED] == [0, 1, 0, 1]
-
-
-def test_far_and_infinite_logits_stay_finite() -> None:
-    found = scores(np.array([[1e4, -1e4, 0.0], [0.0, -np.inf, 0.0]]))
-    assert found["confidence"].tolist() == [1, 0.5]
-    assert found["entropy"].tolist() == [0, pytest.approx(math.log(2))]
-    assert found["margin"].tolist() == [1, 0]
+def test_far_logits_stay_finite() -> None:
+    found = scores(np.array([[1e4, -1e4, 0.0]]))
+    assert [float(found[name][0]) for name in STORED] == [0, 1, 0, 1]
 
 
 def test_only_what_is_read_is_computed() -> None:
@@ -63,15 +59,24 @@ def test_only_what_is_read_is_computed() -> None:
     assert list(scores(np.zeros((2, 3)), [])) == ["prediction"]
 
 
-def test_an_unknown_score_lists_the_valid_ones() -> None:
-    with pytest.raises(ValueError, match=r"unknown score 'marign'. Did you mean 'margin'.*confidence, entropy"):
-        scores(np.zeros((2, 3)), ["marign"])
-
-
-@pytest.mark.parametrize("shape", [(), (2, 0)])
-def test_logits_without_classes_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="no classes"):
-        scores(np.zeros(shape))
+@pytest.mark.parametrize(
+    ("refused", "words"),
+    [
+        (
+            lambda: scores(np.zeros((2, 3)), ["marign"]),
+            r"unknown score 'marign'. Did you mean 'margin'.*confidence, ent",
+        ),
+        (lambda: scores(np.zeros(())), "no classes"),
+        (lambda: scores(np.zeros((2, 0))), "no classes"),
+        *(
+            (lambda bad=bad: tempered(np.zeros((2, 3)), bad), f"temperature={bad!r} must be a positive number")
+            for bad in (0, -1.0, math.inf, math.nan)
+        ),
+    ],
+)
+def test_what_has_no_scores_is_refused(refused: Callable[[], object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        refused()
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
@@ -104,12 +109,6 @@ def test_tempered_logits_are_those_of_a_record_divided(kind: type) -> None:
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(tempered(torch.from_numpy(logits), 2.5).numpy(), expected)
-
-
-@pytest.mark.parametrize("temperature", [0, -1.0, math.inf, math.nan])
-def test_a_temperature_is_a_positive_number(temperature: float) -> None:
-    with pytest.raises(ValueError, match=f"temperature={temperature!r} must be a positive number"):
-        tempered(np.zeros((2, 3)), temperature)
 
 
 # -- as earlier versions computed them --

@@ -1,24 +1,241 @@
-"""What is wrong with a record folder: all of it at once, each problem naming its file."""
+"""Record folders: arrays are read whole or mapped, and all that is wrong is named at once, each problem by its file."""
 
 from __future__ import annotations
 
 import json
 import pickle
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
-from synthetic import record_from_logits
+from run_folders import Change, Trap, cut, remove, set_values, write
+from synthetic import make_record, record_from_logits
 
 from dmpo_explore.fitting.temperature import fit_temperatures
+from dmpo_explore.records import ExitRecord, RecordMeta, validation
+from dmpo_explore.records.validation import (
+    CONVENTION_OF_01,
+    FILES,
+    META_FIELDS,
+    OPTIONAL,
+    array_problems,
+    meta_problems,
+    open_array,
+    problems,
+    release,
+)
+
+# -- array files --
+
+
+@pytest.fixture
+def mapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every array is large enough to be mapped."""
+    monkeypatch.setattr(validation, "WHOLE", 0)
+
+
+def n_files() -> int:
+    return psutil.Process().num_fds()
+
+
+@pytest.mark.parametrize("whole", [0, 2**20])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_values_and_types_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: int, order: Any) -> None:
+    monkeypatch.setattr(validation, "WHOLE", whole)
+    values = np.arange(24, dtype=np.float32).reshape(2, 3, 4).copy(order)
+    np.save(tmp_path / "a.npy", values)
+    found = open_array(tmp_path / "a.npy")
+    np.testing.assert_array_equal(found, values)
+    assert found.dtype == values.dtype and not found.flags.writeable
+    assert isinstance(found.base, np.memmap) == (whole == 0)
+    assert type(found) is np.ndarray
+
+
+def test_small_arrays_keep_no_file_open_and_survive_one_that_is_cut(folder: Path) -> None:
+    before = n_files()
+    kept = [ExitRecord.load(folder) for _ in range(300)]
+    assert n_files() == before
+    for file in folder.rglob("*.npy"):
+        file.write_bytes(b"")
+    np.testing.assert_array_equal(kept[0].confidence, make_record(8, 3, 5).confidence)
+
+
+@pytest.mark.usefixtures("mapped")
+def test_however_many_records_are_kept_few_files_are_open(folder: Path) -> None:
+    before, whole = n_files(), ExitRecord.load(folder)
+    assert n_files() == before + 7  # labels, indices, logits and four scores
+    kept = [ExitRecord.load(folder) for _ in range(300)]
+    assert n_files() - before == validation.MANY
+    np.testing.assert_array_equal(kept[0].margin, kept[-1].margin)
+    np.testing.assert_array_equal(whole.logits, kept[-1].logits)  # type: ignore[arg-type]
+    del kept, whole
+    assert n_files() == before
+
+
+@pytest.mark.usefixtures("mapped")
+def test_a_mapped_record_outlives_its_folder(folder: Path) -> None:
+    old, other = make_record(8, 3, 5), make_record(6, 3, 5, seed=1)
+    record = ExitRecord.load(folder)
+    other.save(folder, force=True)
+    np.testing.assert_array_equal(record.confidence, old.confidence)
+    np.testing.assert_array_equal(record.logits, old.logits)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(ExitRecord.load(folder).confidence, other.confidence)
+
+
+def test_a_folder_that_is_replaced_while_it_is_read_is_never_mixed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, opened = make_record(8, 3, 5, seed=1), list[Path]()
+
+    def opening(path: Path) -> Any:
+        if len(opened) == 3:  # in the middle of a record
+            other.save(folder, force=True)
+        opened.append(path)
+        return open_array(path)
+
+    monkeypatch.setattr("dmpo_explore.records.record.open_array", opening)
+    record = ExitRecord.load(folder)
+    for name in ("labels", "confidence", "entropy", "margin", "prediction", "logits"):
+        np.testing.assert_array_equal(getattr(record, name), getattr(other, name))
+
+
+PROGRAM = """
+import os, resource, sys
+from dmpo_explore.records import validation
 from dmpo_explore.records.record import ExitRecord
-from dmpo_explore.records.validation import FILES, META_FIELDS, OPTIONAL, array_problems, meta_problems, problems
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+kept = [ExitRecord.load(sys.argv[1]) for _ in range(100)]
+validation.WHOLE = 0
+try:
+    kept += [ExitRecord.load(sys.argv[1]) for _ in range(100)]
+except OSError as error:
+    print(error)
+kept.clear()
+print(ExitRecord.load(sys.argv[1]).n_images)
+"""
 
 
-def change_meta(folder: Path, **changes: Any) -> None:
-    values = json.loads((folder / "meta.json").read_text())
-    (folder / "meta.json").write_text(json.dumps({k: v for k, v in (values | changes).items() if v is not ...}))
+def test_too_many_open_files_are_called_that(folder: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, str(folder)], capture_output=True, text=True, check=True)
+    error, images = done.stdout.splitlines()
+    assert error.endswith("cannot be opened: too many files are open; raise the limit with `ulimit -n`")
+    assert ".npy" in error and images == "8"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the shared memory of a process from Linux")
+def test_a_mapped_array_that_was_read_through_can_be_released(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones((2**21, 8), np.float32))  # 64 MiB
+    found = open_array(tmp_path / "a.npy")
+    total, read = float(found.sum()), psutil.Process().memory_info().shared
+    release(found)
+    assert read - psutil.Process().memory_info().shared > 2**25
+    assert float(found.sum()) == total == 2**24  # it is read again
+    release(np.ones(3))  # nothing to release
+    release(np.ones(6)[::2])
+
+
+# -- one problem: the check lists it, and who loads the record gets it as an error --
+
+
+def holds(file: str, values: Any) -> Change:
+    """The file is this array."""
+    return lambda folder: np.save(folder / file, values, allow_pickle=True)
+
+
+def zipped(folder: Path) -> None:
+    with (folder / "scores" / "margin.npy").open("wb") as stream:
+        np.savez(stream, a=np.zeros(3))
+
+
+MARGIN, CONFIDENCE, ENTROPY = "scores/margin.npy", "scores/confidence.npy", "scores/entropy.npy"
+TRAPS = ("labels.npy", ENTROPY, "logits.npy", "indices.npy")
+BAD: list[tuple[Change, type[Exception], str]] = [
+    *((remove(file), FileNotFoundError, f"{Path(file).name} is missing") for file in FILES),
+    *((write(file, pickle.dumps(Trap())), ValueError, f"{Path(file).name} is not a readable .npy") for file in TRAPS),
+    *((holds(file, np.array([Trap()])), ValueError, f"{Path(file).name} is not a readable .npy") for file in TRAPS),
+    (cut(MARGIN, -4), ValueError, r"margin\.npy is not a readable \.npy array"),
+    (write(MARGIN, b""), ValueError, r"margin\.npy is not a readable \.npy array"),
+    (write(MARGIN, b"a,b\n1,2\n"), ValueError, r"margin\.npy is not a readable \.npy array"),
+    (zipped, ValueError, r"margin\.npy is not a readable \.npy array"),
+    (holds("labels.npy", np.zeros((8, 1), np.int64)), ValueError, r"labels\.npy: shape \(8, 1\)"),
+    (holds("labels.npy", np.zeros(7, np.int64)), ValueError, r"labels\.npy: shape \(7,\) must be \(8,\)"),
+    (holds("labels.npy", np.zeros(8, np.int32)), ValueError, r"labels\.npy: type int32 must be int64"),
+    (holds("labels.npy", np.full(8, 5)), ValueError, r"labels\.npy: 5 at image 0 .* 5 classes, 0 to 4"),
+    (holds("labels.npy", np.full(8, -1)), ValueError, r"labels\.npy: -1 at image 0"),
+    (holds("scores/prediction.npy", np.full((8, 3), 9, np.int32)), ValueError, r"prediction\.npy: 9 at image 0"),
+    (holds("scores/prediction.npy", np.zeros((8, 3))), ValueError, r"prediction\.npy: type float64 must be int32"),
+    (holds(CONFIDENCE, np.zeros((8, 4), np.float32)), ValueError, r"confidence\.npy: shape \(8, 4\) must be \(8, 3\)"),
+    (holds(CONFIDENCE, np.full((8, 3), 70, np.float32)), ValueError, r"confidence\.npy: 70\.0 .* from 0 to 1"),
+    (holds(MARGIN, np.full((8, 3), np.nan, np.float32)), ValueError, r"margin\.npy: nan"),
+    (holds(MARGIN, np.zeros((7, 3), np.float32)), ValueError, r"margin\.npy: shape \(7, 3\) must be \(8, 3\)"),
+    (holds(ENTROPY, np.full((8, 3), np.inf, np.float32)), ValueError, r"entropy\.npy: inf .* from 0 to 1\.609"),
+    (holds(ENTROPY, np.full((8, 3), -1, np.float32)), ValueError, r"entropy\.npy: -1\.0"),
+    (holds("logits.npy", np.zeros((8, 3, 6), np.float16)), ValueError, r"shape \(8, 3, 6\) must be \(8, 3, 5\)"),
+    (holds("logits.npy", np.zeros((8, 3, 5), np.float32)), ValueError, r"logits\.npy: type float32 must be float16"),
+    (holds("indices.npy", np.zeros(3, np.int64)), ValueError, r"indices\.npy: shape \(3,\) must be \(8,\)"),
+    *(
+        (write("meta.json", text), ValueError, r"meta\.json")
+        for text in (b"", b"{", b"[1, 2]", b"\x00\x01", b"[" * 10**5)
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "error", "words"), BAD)
+def test_a_problem_is_listed_and_is_what_load_raises(
+    folder: Path, change: Change, error: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    change(folder)
+    first = problems(folder)[0]
+    assert re.search(words, first)
+    with pytest.raises(error) as raised:
+        ExitRecord.load(folder)
+    assert first.startswith(str(raised.value))  # and how to write a missing file
+    assert not Path("trap").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"format_version": 2}, "format_version=2; this program reads version 1"),
+        ({"format_version": None}, "format_version=None"),
+        ({"flops_convention": CONVENTION_OF_01}, "version 0.1 recorded it, .*; record it again"),
+        ({"exits": [3, 3, 9]}, r"exits=\[3, 3, 9\] must be a rising list of block numbers"),
+        ({"exits": [0, 3, 9]}, "exits="),
+        ({"exits": []}, "exits="),
+        ({"exits": [3, 6, True]}, "exits="),
+        ({"flops": [1, 3, 2]}, r"flops=\[1, 3, 2\] must be a rising list"),
+        ({"flops": [1, 2]}, "2 flops for 3 exits"),
+        ({"flops": [1, 2, "many"]}, "flops="),
+        ({"flops": [1, 2, float("nan")]}, "flops="),
+        ({"flops": [1, 2, float("inf")]}, "flops="),
+        ({"reference_flops": 0}, "reference_flops=0 must be a positive number"),
+        ({"class_names": "abc"}, "class_names='abc' must be a list"),
+        ({"class_names": []}, "class_names="),
+        ({"class_names": [1, 2]}, "class_names="),
+        ({"data": 3}, "data=3 must be text"),
+        ({"image_size": 7.5}, "image_size=7.5"),
+        *(
+            ({name: ...}, f"'{name}' is missing")
+            for name in ("data", "split", "class_names", "exits", "flops", "reference_flops")
+        ),
+    ],
+)
+def test_a_wrong_fact_is_listed_and_is_what_load_raises(folder: Path, changes: dict[str, Any], words: str) -> None:
+    set_values("meta.json", **changes)(folder)
+    with pytest.raises(ValueError, match=rf"meta\.json: .*{words}") as raised:
+        ExitRecord.load(folder)
+    assert problems(folder)[0] == str(raised.value)
+    with pytest.raises(ValueError, match=words):
+        RecordMeta.from_dict(json.loads((folder / "meta.json").read_text()))
+
+
+# -- all of it --
 
 
 def test_a_whole_record_has_no_problem(folder: Path) -> None:
@@ -45,20 +262,23 @@ def test_features_and_their_embedding_are_checked(folder: Path) -> None:
     ]
 
 
-def test_an_empty_folder_lacks_every_needed_file(tmp_path: Path) -> None:
+def test_an_empty_folder_lacks_every_needed_file_and_none_is_named(tmp_path: Path) -> None:
     found = problems(tmp_path)
     assert len(found) == 1 + len(FILES)
     assert all(any(file in problem for problem in found) for file in ("meta.json", *FILES))
     assert problems(tmp_path / "nothing") == [f"no record folder {tmp_path / 'nothing'}"]
+    for path, words in ((tmp_path, r"meta\.json"), (tmp_path / "nothing", "no record folder .*nothing")):
+        with pytest.raises(FileNotFoundError, match=words):
+            ExitRecord.load(path)
 
 
 def test_every_problem_is_named_at_once(folder: Path) -> None:
-    change_meta(folder, flops=[3, 2, 1], data=..., format_version=9)
+    set_values("meta.json", flops=[3, 2, 1], data=..., format_version=9)(folder)
     (folder / "labels.npy").unlink()
-    np.save(folder / "scores/confidence.npy", np.full((8, 3), 70, np.float32))
-    np.save(folder / "scores/margin.npy", np.zeros((8, 3)))
+    np.save(folder / CONFIDENCE, np.full((8, 3), 70, np.float32))
+    np.save(folder / MARGIN, np.zeros((8, 3)))
     np.save(folder / "logits.npy", np.zeros((8, 3, 6), np.float32))
-    (folder / "scores/entropy.npy").write_bytes(pickle.dumps([1, 2]))
+    (folder / ENTROPY).write_bytes(pickle.dumps([1, 2]))
     expected = [
         "meta.json: format_version=9; this program reads version 1",
         "meta.json: 'data' is missing; it must be text",
@@ -82,23 +302,11 @@ def test_rounding_may_not_take_a_score_below_the_threshold_at_which_all_images_e
     assert len(found) == 2 and all(name in text for name, text in zip(("confidence", "margin"), found, strict=True))
 
 
-def test_the_first_problem_is_what_load_raises(folder: Path) -> None:
-    np.save(folder / "scores/confidence.npy", np.full((8, 3), 70, np.float32))
-    np.save(folder / "scores/margin.npy", np.zeros((8, 4), np.float32))
-    with pytest.raises(ValueError) as raised:
-        ExitRecord.load(folder)
-    assert str(raised.value) == problems(folder)[0]
-
-
-def test_the_file_of_another_length_is_blamed_alone(folder: Path) -> None:
-    labels = np.load(folder / "labels.npy")
-    np.save(folder / "labels.npy", labels[:7])
+@pytest.mark.parametrize(("file", "values"), [("labels.npy", np.zeros(7, np.int64)), (MARGIN, np.zeros((7, 3), "f4"))])
+def test_the_file_of_another_length_is_blamed_alone(folder: Path, file: str, values: Any) -> None:
+    np.save(folder / file, values)
     (problem,) = problems(folder)
-    assert "labels.npy: shape (7,) must be (8,)" in problem
-    np.save(folder / "labels.npy", labels)
-    np.save(folder / "scores/margin.npy", np.zeros((7, 3), np.float32))
-    (problem,) = problems(folder)
-    assert "margin.npy: shape (7, 3) must be (8, 3)" in problem
+    assert f"{Path(file).name}: shape " in problem
 
 
 def test_arrays_that_agree_with_each_other_have_the_exits_of_meta(folder: Path) -> None:
@@ -110,7 +318,7 @@ def test_arrays_that_agree_with_each_other_have_the_exits_of_meta(folder: Path) 
 def test_sizes_come_from_the_arrays_when_meta_is_broken(folder: Path) -> None:
     (folder / "meta.json").write_text("{")
     assert len(problems(folder)) == 1  # nothing else is wrong, as far as can be seen
-    np.save(folder / "scores/margin.npy", np.zeros((8, 4), np.float32))
+    np.save(folder / MARGIN, np.zeros((8, 4), np.float32))
     np.save(folder / "labels.npy", np.zeros((0,), np.int64))
     found = problems(folder)
     assert "not valid JSON" in found[0]
@@ -119,8 +327,7 @@ def test_sizes_come_from_the_arrays_when_meta_is_broken(folder: Path) -> None:
 
 
 def test_without_any_size_the_number_of_axes_still_counts(tmp_path: Path) -> None:
-    arrays = {"scores/margin.npy": np.zeros(8, np.float32)}
-    (problem,) = array_problems(arrays, None, None, tmp_path, read_logits=True)
+    (problem,) = array_problems({MARGIN: np.zeros(8, np.float32)}, None, None, tmp_path, read_logits=True)
     assert "shape (8,) must be (any, any)" in str(problem)
 
 
@@ -130,21 +337,9 @@ def test_facts_of_the_wrong_kind_do_not_stop_the_report() -> None:
     assert [str(p) for p in meta_problems([1], "meta.json")] == ["meta.json must hold a JSON object, not list"]
 
 
-def test_a_pickle_is_not_opened(folder: Path, tmp_path: Path) -> None:
-    trap = tmp_path / "trap"
-
-    class Malicious:
-        def __reduce__(self) -> Any:
-            return Path.touch, (trap,)
-
-    np.save(folder / "labels.npy", np.array([Malicious()], dtype=object), allow_pickle=True)
-    assert "labels.npy is not a readable .npy array" in problems(folder)[0]
-    assert not trap.exists()
-
-
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_logits_must_be_finite_where_they_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch, bad: float) -> None:
-    monkeypatch.setattr("dmpo_explore.records.validation.PIECE", 3 * 15)  # three images at a time
+    monkeypatch.setattr(validation, "PIECE", 3 * 15)  # three images at a time
     logits = np.load(folder / "logits.npy")
     logits[5, 2, 4] = logits[7, 0, 0] = bad
     np.save(folder / "logits.npy", logits)
@@ -159,14 +354,13 @@ def test_logits_must_be_finite_where_they_are_read(folder: Path, monkeypatch: py
 
 
 def test_opening_a_record_checks_no_logits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(*_: Any) -> Any:
-        raise AssertionError("logits were read")
-
-    monkeypatch.setattr("dmpo_explore.records.validation.logits_problems", read)
+    monkeypatch.setattr(validation, "logits_problems", lambda *_: pytest.fail("logits were read"))
     assert ExitRecord.load(folder).logits is not None
-    with pytest.raises(AssertionError, match="logits were read"):
+    with pytest.raises(pytest.fail.Exception, match="logits were read"):
         problems(folder)
 
+
+# -- scores against the logits --
 
 RNG = np.random.default_rng(0)
 
@@ -178,41 +372,39 @@ def scored(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return tmp_path / "val"
 
 
-def test_scores_of_the_logits_agree_with_them(scored: Path) -> None:
-    assert problems(scored) == []
-
-
-def test_negated_logits_are_found(scored: Path) -> None:
-    np.save(scored / "logits.npy", -np.load(scored / "logits.npy"))
-    (text,) = problems(scored)
-    assert "prediction.npy: another class has the largest logit at image 0 (counted from 0), exit 1" in text
-    assert "(120 such values)" in text
-
-
-def test_one_prediction_of_another_class_is_found(scored: Path) -> None:
-    prediction = np.load(scored / "scores" / "prediction.npy")
+def another_class(prediction: Any) -> Any:
     prediction[17, 1] = (prediction[17, 1] + 1) % 7
-    np.save(scored / "scores" / "prediction.npy", prediction)
-    (text,) = problems(scored)
-    assert "another class has the largest logit at image 17 (counted from 0), exit 2" in text
+    return prediction
 
 
-def test_confidences_of_another_temperature_are_found(scored: Path) -> None:
-    confidence = np.load(scored / "scores" / "confidence.npy")
-    np.save(scored / "scores" / "confidence.npy", np.maximum(np.float32(1 / 7), confidence**2))
-    found = [text for text in problems(scored) if "confidence.npy" in text]
-    assert len(found) == 1 and "not the largest softmax probability of the logits" in found[0]
+def sharpened(confidence: Any) -> Any:
+    return np.maximum(np.float32(1 / 7), confidence**2)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "words"),
+    [
+        (
+            "logits",
+            np.negative,
+            r"prediction\.npy: another class has .* at image 0 \(counted from 0\), exit 1 \(120 such",
+        ),
+        ("scores/prediction", another_class, "another class has the largest logit at image 17 .*, exit 2"),
+        ("scores/confidence", sharpened, r"confidence\.npy.* not the largest softmax probability of the logits"),
+    ],
+)
+def test_scores_that_are_not_those_of_the_logits_are_found(scored: Path, file: str, change: Any, words: str) -> None:
+    assert problems(scored) == []
+    np.save(scored / f"{file}.npy", change(np.load(scored / f"{file}.npy")))
+    found = [text for text in problems(scored) if "margin.npy" not in text]
+    assert len(found) == 1 and re.search(words, found[0])
+    assert ExitRecord.load(scored).n_images == 40  # it is opened nevertheless
 
 
 def test_a_margin_above_the_confidence_is_found_without_logits_too(scored: Path) -> None:
-    np.save(scored / "scores" / "margin.npy", np.full((40, 3), 0.99, np.float32))
-    confidence = np.load(scored / "scores" / "confidence.npy")
+    np.save(scored / MARGIN, np.full((40, 3), 0.99, np.float32))
+    confidence = np.load(scored / CONFIDENCE)
     (scored / "logits.npy").unlink()
     (text,) = problems(scored)
     assert "margin.npy: the margin is above the confidence" in text
     assert f"({int((confidence < 0.989).sum())} such values)" in text
-
-
-def test_a_record_that_does_not_agree_is_still_opened(scored: Path) -> None:
-    np.save(scored / "logits.npy", -np.load(scored / "logits.npy"))
-    assert ExitRecord.load(scored).n_images == 40

@@ -1,21 +1,47 @@
-"""Records written batch by batch: the same bytes as `ExitRecord.save`, whatever stops the writer and how often."""
+"""Records written batch by batch: the same bytes as `ExitRecord.save`, whatever stops the writer and how often.
+
+And what it takes: one writer at a time, full disks, memory that does not grow with the images.
+"""
 
 from __future__ import annotations
 
 import errno
 import shutil
+import tracemalloc
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from failing import raising
 from filelock import FileLock, Timeout
-from synthetic import BATCHES_OF_IT, RECORD, SIZE, B, C, K, arrays, contents, fill, made, make_meta, make_record
+from sklearn.decomposition import PCA
+from synthetic import (
+    BATCHES_OF_IT,
+    RECORD,
+    SIZE,
+    B,
+    C,
+    K,
+    arrays,
+    begun,
+    contents,
+    fill,
+    finished,
+    made,
+    make_meta,
+    make_record,
+)
 
+from dmpo_explore.records import SCORE_TYPES, ExitRecord
 from dmpo_explore.records import writer as writer_module
-from dmpo_explore.records.record import ExitRecord
-from dmpo_explore.records.writer import BATCHES, LOCK, STATE, RecordWriter, clear_recorded
+from dmpo_explore.records.writer import BATCHES, LOCK, STATE, RecordWriter, clear_recorded, feature_embedding
+from dmpo_explore.utils.files import DiskFullError
+
+NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
+LATER = replace(RECORD, meta=replace(RECORD.meta, created="2031-01-01T00:00:00+00:00"))
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +55,10 @@ class Killed(BaseException):
     """What no code catches, as a kill."""
 
 
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 1, 0, 2]])
 def test_a_written_record_is_a_saved_one(tmp_path: Path, saved: dict[str, bytes], order: list[int]) -> None:
     writer = made(tmp_path)
@@ -40,17 +70,17 @@ def test_a_written_record_is_a_saved_one(tmp_path: Path, saved: dict[str, bytes]
         writer.finish()
     assert contents(tmp_path / "val") == saved
     assert ExitRecord.problems(tmp_path / "val") == []
-    assert [path.name for path in tmp_path.iterdir()] == ["val"]
+    assert names(tmp_path) == ["val"]
 
 
 def test_without_logits_and_indices(tmp_path: Path) -> None:
     record = replace(RECORD, logits=None, meta=replace(RECORD.meta, indices=None))
     record.save(tmp_path / "saved")
-    writer = made(tmp_path, record, keep_logits=False)
-    with writer.begin():
-        fill(writer, BATCHES_OF_IT, record)
-        writer.finish()
+    finished(tmp_path, record, keep_logits=False)
     assert contents(tmp_path / "val") == contents(tmp_path / "saved")
+
+
+# -- whatever stops it --
 
 
 @pytest.mark.parametrize("calls", range(4 * 7))
@@ -67,18 +97,12 @@ def test_a_kill_at_every_write_loses_at_most_its_batch(
         if half:
             raise Killed
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(RecordWriter, "_write_at", killed)
-        with pytest.raises(Killed), made(tmp_path).begin():
-            fill(made(tmp_path), BATCHES_OF_IT)
-    again = made(tmp_path)
-    with again.begin() as changed:
-        assert changed == []
-        assert again.missing() == BATCHES_OF_IT[calls // 7 :]
-        fill(again, again.missing())
-        again.finish()
+        begun(tmp_path, BATCHES_OF_IT)
+    assert finished(tmp_path) == ([], BATCHES_OF_IT[calls // 7 :])
     assert contents(tmp_path / "val") == saved
-    assert [path.name for path in tmp_path.iterdir()] == ["val"]
+    assert names(tmp_path) == ["val"]
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -88,20 +112,12 @@ def test_a_kill_while_the_record_is_put_in_place(
     if force:
         make_record(8, K, C, seed=1).save(tmp_path / "val")
 
-    def killed(*_: Any) -> None:
-        raise Killed
-
     for name in ("_link", "write_facts"):
-        with monkeypatch.context() as patch:
-            patch.setattr(writer_module, name, killed)
-            with pytest.raises(Killed), made(tmp_path).begin():
-                fill(made(tmp_path), made(tmp_path).missing())
-                made(tmp_path).finish(force=force)
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(writer_module, name, raising(Killed))
+            finished(tmp_path, force=force)
         assert (tmp_path / "val").exists() == force
-    again = made(tmp_path)
-    with again.begin():
-        assert again.missing() == []
-        again.finish(force=force)
+    assert finished(tmp_path, force=force) == ([], [])
     assert contents(tmp_path / "val") == saved
 
 
@@ -109,38 +125,35 @@ def test_a_finished_recording_is_cleared_and_an_unfinished_one_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = made(tmp_path)
-    with writer.begin():
-        fill(writer, BATCHES_OF_IT)
-        writer.finish()
-        writer.finished = False  # as a kill right behind the rename leaves it
-    clear_recorded(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["val"]
-
-    with writer.begin():  # as before, and a kill while it was being removed
-        fill(writer, BATCHES_OF_IT)
-        writer.finish(force=True)
-        writer.finished = False
     whole = shutil.rmtree
+
+    def put_in_place(force: bool) -> None:
+        """As a kill right behind the rename leaves it."""
+        with writer.begin():
+            fill(writer, BATCHES_OF_IT)
+            writer.finish(force=force)
+            writer.finished = False
 
     def killed(path: Path, **options: Any) -> None:
         if path == writer.folder:
             raise Killed
         whole(path, **options)
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    put_in_place(force=False)
+    clear_recorded(tmp_path)
+    assert names(tmp_path) == ["val"]
+    put_in_place(force=True)
+    with monkeypatch.context() as patch, pytest.raises(Killed):  # while it is being removed
         patch.setattr(shutil, "rmtree", killed)
         clear_recorded(tmp_path)
-    assert {path.name for path in writer.folder.iterdir()} == {STATE, LOCK}
+    assert {*names(writer.folder)} == {STATE, LOCK}
     clear_recorded(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["val"]
+    assert names(tmp_path) == ["val"]
     writer.folder.mkdir()
     (writer.folder / LOCK).touch()  # killed a moment later
     clear_recorded(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["val"]
-
-    again = made(tmp_path, replace(RECORD, meta=replace(RECORD.meta, created="2031-01-01T00:00:00+00:00")))
-    with again.begin():
-        fill(again, [0])
+    assert names(tmp_path) == ["val"]
+    again = begun(tmp_path, [0], LATER)
     clear_recorded(tmp_path)  # the record in place is an earlier one: its successor can be continued
     assert again.folder.is_dir() and again.n_written == SIZE
 
@@ -155,51 +168,30 @@ def test_the_folder_is_removed_while_it_is_held(tmp_path: Path, monkeypatch: pyt
         remove(folder)
 
     monkeypatch.setattr(writer_module, "remove_partial", held)
-    writer = made(tmp_path)
-    with writer.begin():
-        fill(writer, BATCHES_OF_IT)
-        writer.finish()
-    assert removed == [writer.folder] and [path.name for path in tmp_path.iterdir()] == ["val"]
+    finished(tmp_path)
+    assert removed == [made(tmp_path).folder] and names(tmp_path) == ["val"]
 
 
 def test_a_file_system_without_links(tmp_path: Path, saved: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    def link(*_: Any) -> None:
-        raise OSError(errno.EPERM, "no links here")
-
-    monkeypatch.setattr(writer_module.os, "link", link)
-    writer = made(tmp_path)
-    with writer.begin():
-        fill(writer, BATCHES_OF_IT)
-        writer.finish()
+    monkeypatch.setattr(writer_module.os, "link", raising(OSError(errno.EPERM, "no links here")))
+    finished(tmp_path)
     assert contents(tmp_path / "val") == saved
 
 
 def test_the_date_is_that_of_the_beginning(tmp_path: Path, saved: dict[str, bytes]) -> None:
-    with made(tmp_path).begin():
-        fill(made(tmp_path), [0])
-    later = replace(RECORD, meta=replace(RECORD.meta, created="2031-01-01T00:00:00+00:00"))
-    again = made(tmp_path, later)
-    with again.begin():
-        fill(again, again.missing())
-        again.finish()
+    begun(tmp_path, [0])
+    finished(tmp_path, LATER)
     assert contents(tmp_path / "val") == saved
 
 
 @pytest.mark.parametrize("file", ["labels.npy", "scores/margin.npy", "logits.npy", BATCHES])
 def test_a_batch_with_other_bytes_is_missing(tmp_path: Path, saved: dict[str, bytes], file: str) -> None:
     """After a power cut pages may be lost, whatever the order in which they were written."""
-    first = made(tmp_path)
-    with first.begin():
-        fill(first, [0, 1, 3])
-    path = first.folder / file
+    path = begun(tmp_path, [0, 1, 3]).folder / file
     raw = bytearray(path.read_bytes())
     raw[-1 if file != BATCHES else 8 * 3] ^= 1  # of the last batch
     path.write_bytes(raw)
-    again = made(tmp_path)
-    with again.begin() as changed:
-        assert changed == [] and again.missing() == [2, 3] and again.n_written == 12
-        fill(again, [2, 3])
-        again.finish()
+    assert finished(tmp_path) == ([], [2, 3])
     assert contents(tmp_path / "val") == saved
 
 
@@ -213,68 +205,42 @@ def test_a_batch_with_other_bytes_is_missing(tmp_path: Path, saved: dict[str, by
         ({"record": make_record(B, K, C, indices=np.arange(B) + 1)}, ["indices_sha256"]),
         ({"record": make_record(B, K, C, exits=(1, 2, 3))}, ["exits"]),
         ({"record": make_record(14, K, C)}, ["indices_sha256", "n_images"]),
+        ({"n_features": 7}, ["n_features"]),
     ],
 )
 def test_rows_of_another_recording_are_not_used(tmp_path: Path, changes: dict[str, Any], names: list[str]) -> None:
-    with made(tmp_path).begin():
-        fill(made(tmp_path), [0, 1])
+    begun(tmp_path, [0, 1])
     other = made(tmp_path, **changes)
+    more = {"features": np.zeros((SIZE, K, 7), np.float16)} if "n_features" in changes else {}
     with other.begin() as changed:
         assert changed == names
         assert other.missing() == list(range(other.n_batches))
-        fill(other, [0], changes.get("record", RECORD))
+        other.write(0, arrays(other, 0, changes.get("record", RECORD)) | more)
     same = made(tmp_path, **changes)
     with same.begin() as changed:
         assert changed == [] and same.missing() == list(range(1, other.n_batches))
+    with made(tmp_path).begin() as changed:
+        assert changed == names
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"made_from": 3}', '{"made_from": [], "created": "now"}'])
 def test_a_broken_state_is_not_used(tmp_path: Path, text: str) -> None:
-    with made(tmp_path).begin():
-        fill(made(tmp_path), [0, 1])
-    (made(tmp_path).folder / "state.json").write_text(text)
-    with made(tmp_path).begin() as changed:
-        assert changed and made(tmp_path).missing() == BATCHES_OF_IT
+    (begun(tmp_path, [0, 1]).folder / "state.json").write_text(text)
+    changed, missing = finished(tmp_path)
+    assert changed and missing == BATCHES_OF_IT
 
 
 @pytest.mark.parametrize("file", ["labels.npy", "scores/entropy.npy", BATCHES])
 @pytest.mark.parametrize("how", ["gone", "short", "header"])
 def test_files_of_another_form_are_not_used(tmp_path: Path, file: str, how: str) -> None:
-    with made(tmp_path).begin():
-        fill(made(tmp_path), [0, 1])
-    path = made(tmp_path).folder / file
+    path = begun(tmp_path, [0, 1]).folder / file
     if how == "gone":
         path.unlink()
     elif how == "short" or file == BATCHES:
         path.write_bytes(path.read_bytes()[:-1])
     else:
         path.write_bytes(path.read_bytes().replace(b"False", b"True ", 1))
-    with made(tmp_path).begin() as changed:
-        assert changed == ["files"] and made(tmp_path).missing() == BATCHES_OF_IT
-
-
-def test_a_disk_that_fills_keeps_what_was_written(
-    tmp_path: Path, saved: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write = Path.open
-
-    def full(self: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:
-        if self.name == "logits.npy" and mode == "r+b" and made(tmp_path).n_written >= 12:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return write(self, mode, *rest, **more)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", full)
-        with pytest.raises(OSError) as caught, made(tmp_path).begin():
-            fill(made(tmp_path), BATCHES_OF_IT)
-    assert caught.value.errno == errno.ENOSPC and "val" in str(caught.value)
-    assert not (tmp_path / "val").exists()
-    again = made(tmp_path)
-    with again.begin():
-        assert again.missing() == [2, 3]
-        fill(again, [2, 3])
-        again.finish()
-    assert contents(tmp_path / "val") == saved
+    assert finished(tmp_path) == (["files"], BATCHES_OF_IT)
 
 
 def test_an_unfinished_or_existing_record_is_not_put_in_place(tmp_path: Path) -> None:
@@ -306,3 +272,168 @@ def test_what_is_no_batch_or_no_record_is_refused(tmp_path: Path) -> None:
             writer.finish()
     with pytest.raises(ValueError, match="flops"):
         RecordWriter(tmp_path / "x", make_meta(B, K, C, flops=(3.0, 2.0, 1.0)), B, batch_size=2, made_from={})
+
+
+# -- features and their embedding --
+
+
+def test_features_are_written_batch_by_batch_and_get_their_embedding(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).normal(size=(B, K, 7)).astype(np.float16)
+    record = replace(RECORD, features=features, embedding=feature_embedding(features))
+    record.save(tmp_path / "saved")
+
+    def written(writer: RecordWriter, batches: list[int]) -> None:
+        for batch in batches:
+            writer.write(batch, arrays(writer, batch, record) | {"features": features[writer.rows(batch)]})
+
+    with pytest.raises(Killed), made(tmp_path, n_features=7).begin():
+        written(made(tmp_path, n_features=7), [2, 0])
+        raise Killed
+    again = made(tmp_path, n_features=7)
+    with again.begin() as changed:
+        assert changed == [] and again.missing() == [1, 3]
+        written(again, [3, 1])
+        again.finish()
+    assert contents(tmp_path / "val") == contents(tmp_path / "saved")
+    assert ExitRecord.problems(tmp_path / "val") == []
+    read = ExitRecord.load(tmp_path / "val").subset(slice(3, 5))
+    assert read.features is not None and read.embedding is not None
+    assert read.features.tolist() == features[3:5].tolist() and read.embedding.shape == (2, K, 2)
+
+
+def spread_features() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return (rng.normal(size=(300, 3, 12)) * np.linspace(3, 0.2, 12) + 5).astype(np.float16)
+
+
+def distances(points: np.ndarray) -> np.ndarray:
+    return np.asarray(np.linalg.norm(points[:, None].astype(float) - points[None].astype(float), axis=2))
+
+
+def test_each_exit_is_its_pca_up_to_rotation_and_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = spread_features()
+    monkeypatch.setattr(writer_module, "PIECE", 64)  # several pieces, the last one short
+    found = feature_embedding(given)
+    assert found.shape == (300, 3, 2) and found.dtype == np.float16 and np.abs(found).max() == 100
+    for k in range(3):
+        own, wanted = distances(found[:, k]), distances(PCA(2).fit_transform(given[:, k].astype(float)))
+        assert np.abs(own / own.max() - wanted / wanted.max()).max() < 2e-3
+
+
+def test_an_exit_that_is_the_one_before_turned_keeps_every_image_in_its_place() -> None:
+    first = spread_features()[:, 0].astype(float)
+    turned = first @ np.linalg.qr(np.random.default_rng(1).normal(size=(12, 12)))[0]
+    found = feature_embedding(np.stack([first, turned], axis=1)).astype(float)
+    assert np.abs(found[:, 0] - found[:, 1]).max() < 0.2  # of 100
+
+
+def test_few_images_and_one_feature_have_an_embedding_too() -> None:
+    assert feature_embedding(np.ones((1, 2, 5), np.float16)).tolist() == [[[0, 0], [0, 0]]]
+    assert feature_embedding(np.arange(3.0)[:, None, None])[:, 0].tolist() == [[-100, 0], [0, 0], [100, 0]]
+    with pytest.raises(ValueError, match="features of shape"):
+        feature_embedding(np.zeros((0, 2, 5)))
+
+
+# -- the room that it takes --
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    with made(tmp_path).begin():
+        fill(made(tmp_path), [0])
+        with pytest.raises(FileExistsError, match=r"another process is recording .*val"), made(tmp_path).begin():
+            pass
+        assert made(tmp_path).missing() == [1, 2, 3]
+    assert finished(tmp_path) == ([], [1, 2, 3])
+
+
+def test_nothing_written_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), made(tmp_path).begin():
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def named_already(path: Path, *_: Any) -> None:
+    raise DiskFullError(path)
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "full", "words"),
+    [
+        (writer_module.shutil, "disk_usage", lambda _: Namespace(free=1), r"needs .* GB and 1e-09 GB are free.*val"),
+        (
+            FileLock,
+            "acquire",
+            raising(NO_SPACE),
+            r"No space left on device: '.*val'",
+        ),
+        (
+            RecordWriter,
+            "_create",
+            raising(NO_SPACE),
+            r"No space left on device: '.*val'",
+        ),
+        (writer_module, "write_json", named_already, r"the disk .* is full: .*state\.json was not written"),
+    ],
+)
+def test_a_disk_that_is_full_is_named_and_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: object, name: str, full: object, words: str
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(OSError, match=words) as caught:
+        patch.setattr(place, name, full)
+        begun(tmp_path, [])
+    assert caught.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_keeps_what_was_written(
+    tmp_path: Path, saved: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Path.open
+
+    def full(self: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:
+        if self.name == "logits.npy" and mode == "r+b" and made(tmp_path).n_written >= 12:
+            raise NO_SPACE
+        return write(self, mode, *rest, **more)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError) as caught:
+        patch.setattr(Path, "open", full)
+        begun(tmp_path, BATCHES_OF_IT)
+    assert caught.value.errno == errno.ENOSPC and "val" in str(caught.value)
+    assert not (tmp_path / "val").exists()
+    assert finished(tmp_path) == ([], [2, 3])
+    assert contents(tmp_path / "val") == saved
+
+
+def peak(folder: Path, n_images: int) -> int:
+    """The most bytes that Python and numpy held at once."""
+    size, shape = 50, (50, 4, 250)
+    meta = make_meta(n_images, *shape[1:], indices=None)
+    writer = RecordWriter(folder / "val", meta, n_images, batch_size=size, made_from={})
+    values = {"labels": np.zeros(size, np.int64), "logits": np.zeros(shape, np.float16)}
+    values |= {name: np.zeros(shape[:2], kind) for name, kind in SCORE_TYPES.items()}
+    tracemalloc.start()
+    with writer.begin():
+        for batch in writer.missing():
+            writer.write(batch, values)
+            assert writer.n_written
+        writer.finish()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return most
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
+    """2 MB of logits in the first case, 20 in the second."""
+    few, many = peak(tmp_path / "few", 1_000), peak(tmp_path / "many", 10_000)
+    assert many < few + 400_000
+    assert (tmp_path / "many" / "val" / "logits.npy").stat().st_size > 20_000_000
+
+
+def test_the_rows_of_a_million_images_take_little_memory(tmp_path: Path) -> None:
+    writer = RecordWriter(tmp_path / "x", make_meta(8, 3, 5), 1_000_000, batch_size=250, made_from={})
+    tracemalloc.start()
+    rows = writer.rows_of(range(0, writer.n_batches, 2))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert rows[[0, 249, 250, -1]].tolist() == [0, 249, 500, 999_749] and len(rows) == 500_000
+    assert peak < 4 * rows.nbytes

@@ -10,10 +10,7 @@ from run_folders import CONFIG, make_run
 
 from dmpo_explore.data.images import load_images
 from dmpo_explore.models.factory import build_model
-from dmpo_explore.runs import store
-from dmpo_explore.runs.run import Run
-from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_model import save_weights
+from dmpo_explore.runs import Run, load_run, save_weights, store
 
 
 @pytest.fixture(autouse=True)

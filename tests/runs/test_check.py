@@ -19,9 +19,8 @@ from synthetic import make_record
 
 from dmpo_explore.config import Config
 from dmpo_explore.records.validation import AXES, FILES, META_FIELDS, OPTIONAL
-from dmpo_explore.runs.check import FolderCheck, check_folder
+from dmpo_explore.runs import WEIGHTS, FolderCheck, check_folder
 from dmpo_explore.runs.run import __file__ as RUN_FILE
-from dmpo_explore.runs.run_files import WEIGHTS
 from dmpo_explore.utils.files import sha256
 
 BUNDLED = Path(RUN_FILE).parent / "bundled"
@@ -103,14 +102,14 @@ def test_records_that_do_not_belong_to_the_run(tmp_path: Path) -> None:
     assert "exits=[3, 6, 9] are 3; the config has 2; record it again with `dmpo-explore record run" in found[1][1]
 
 
-def test_a_folder_of_neither_kind_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="holds neither a run"):
-        check_folder(tmp_path)
-    with pytest.raises(FileNotFoundError, match="is no folder; name a run or record"):
-        check_folder(tmp_path / "none")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [(".", "holds neither a run"), ("none", "is no folder; name a run or record"), ("file", "is a file, not a folder")],
+)
+def test_a_folder_of_neither_kind_is_an_error(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(FileNotFoundError, match="is a file, not a folder"):
-        check_folder(tmp_path / "file")
+    with pytest.raises(FileNotFoundError, match=words):
+        check_folder(tmp_path / name)
 
 
 def test_what_is_left_of_a_folder_still_has_a_kind(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Runs on a fake of the Hub: pushed and loaded again bit by bit, at one commit, and nothing else is downloaded."""
+"""Runs and pages on a fake Hub: pushed and loaded again bit by bit, at one commit, and nothing else is fetched."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
+from failing import raising
 from fake_hub import FakeHub
 
 from dmpo_explore.records.record import ExitRecord
-from dmpo_explore.runs.check import check_folder
+from dmpo_explore.runs import Run, check_folder, load_run, read_weights
 from dmpo_explore.runs.hub import (
     CARD,
     LISTING,
@@ -24,15 +27,14 @@ from dmpo_explore.runs.hub import (
     download_run,
     hub_card,
     local_name,
+    push_page,
     push_run,
     read_listing,
     source_of,
+    space_card,
     write_hub_folder,
 )
-from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.run import __file__ as RUN_FILE
-from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_model import read_weights
 from dmpo_explore.utils.files import cache_dir
 
 DEMO = Path(RUN_FILE).parent / "bundled" / "demo-cnn"
@@ -136,25 +138,28 @@ def test_a_listed_file_that_is_none_of_a_run_is_refused(name: str, hub: FakeHub,
     assert {path for path in hub.asked if "/resolve/" in path} == {f"/me/demo/resolve/{commit}/{LISTING}"}
 
 
-def test_files_that_are_not_those_listed_are_not_kept(hub: FakeHub, tmp_path: Path) -> None:
+LARGE = {"bytes": 2**60, "sha256": "0" * 64}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda files: {"policies.json": b"[" * len(files["policies.json"])},
+            r"^hf://me/demo@{commit}: policies\.json is not the file that dmpo-explore\.",
+        ),
+        (lambda files: {"policies.json": b"{}"}, r"policies.json has 2 bytes and is listed with \d+"),
+        (lambda files: with_listing(files, **{"config.json": None}), "lists no config.json"),
+        (lambda files: with_listing(files, **{"card.md": LARGE}), "at most 8,589,934,592 are downloaded"),
+        (lambda files: {LISTING: b" " * (2**20 + 1)}, "has 1,048,577 bytes; at most"),
+    ],
+)
+def test_files_that_are_not_those_listed_are_not_kept(
+    change: Callable[[dict[str, bytes]], dict[str, bytes]], words: str, hub: FakeHub, tmp_path: Path
+) -> None:
     files = repository(tmp_path)
-    size = len(files["policies.json"])
-    commit = hub.commit("me/demo", files | {"policies.json": b"[" * size})
-    with pytest.raises(
-        ValueError, match=rf"^hf://me/demo@{commit}: policies\.json is not the file that dmpo-explore\."
-    ):
-        load_run("hf://me/demo")
-    hub.commit("me/demo", files | {"policies.json": b"{}"})
-    with pytest.raises(ValueError, match=f"policies.json has 2 bytes and is listed with {size}"):
-        load_run("hf://me/demo")
-    hub.commit("me/demo", with_listing(files, **{"config.json": None}))
-    with pytest.raises(ValueError, match="lists no config.json"):
-        load_run("hf://me/demo")
-    hub.commit("me/demo", with_listing(files, **{"card.md": {"bytes": 2**60, "sha256": "0" * 64}}))
-    with pytest.raises(ValueError, match="at most 8,589,934,592 are downloaded"):
-        load_run("hf://me/demo")
-    hub.commit("me/demo", files | {LISTING: b" " * (2**20 + 1)})
-    with pytest.raises(ValueError, match="has 1,048,577 bytes; at most"):
+    commit = hub.commit("me/demo", files | change(files))
+    with pytest.raises(ValueError, match=words.replace("{commit}", commit)):
         load_run("hf://me/demo")
     assert not [*(tmp_path / "cache").rglob("config.json")]
 
@@ -176,20 +181,29 @@ def test_a_list_that_is_not_valid_names_the_value(values: object, text: str, tmp
         read_listing(tmp_path / LISTING)
 
 
-def test_what_is_not_there_is_named(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("address", "environment", "error", "words"),
+    [
+        ("hf://me/other", {}, ValueError, r"^hf://me/other@[0-9a-f]{40} holds no run of dmpo-explore"),
+        ("hf://me/none", {}, FileNotFoundError, "hf://me/none: no such repository, or a private one; log in"),
+        ("hf://me/other@v9", {}, FileNotFoundError, "hf://me/other@v9: the repository has no such revision"),
+        ("hf://me/other", {"HF_ENDPOINT": "http://127.0.0.1:9"}, OSError, "hf://me/other: the Hub cannot be reached"),
+        (None, {"HF_TOKEN": "wrong"}, OSError, r"^hf://me/demo: .*log in with `hf auth login` as someone"),
+    ],
+)
+def test_what_is_not_there_is_named(
+    address: str | None,
+    environment: dict[str, str],
+    error: type[Exception],
+    words: str,
+    hub: FakeHub,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     hub.commit("me/other", {"README.md": b"# Another model"})
-    with pytest.raises(ValueError, match=r"^hf://me/other@[0-9a-f]{40} holds no run of dmpo-explore"):
-        load_run("hf://me/other")
-    with pytest.raises(FileNotFoundError, match="hf://me/none: no such repository, or a private one; log in"):
-        load_run("hf://me/none")
-    with pytest.raises(FileNotFoundError, match="hf://me/other@v9: the repository has no such revision"):
-        load_run("hf://me/other@v9")
-    monkeypatch.setenv("HF_TOKEN", "wrong")
-    with pytest.raises(OSError, match=r"^hf://me/demo: .*log in with `hf auth login` as someone"):
-        push_run(RUN, "me/demo")
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(OSError, match="hf://me/other: the Hub cannot be reached"):
-        load_run("hf://me/other")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(error, match=words):
+        load_run(address) if address else push_run(RUN, "me/demo")
 
 
 def test_a_full_disk_is_no_silence_of_the_hub_and_leftovers_of_a_kill_go(
@@ -200,13 +214,10 @@ def test_a_full_disk_is_no_silence_of_the_hub_and_leftovers_of_a_kill_go(
     left.mkdir(parents=True)
     left.with_suffix(".lock").touch()  # of a process that was killed
 
-    def full(*_: object, **__: object) -> str:
-        raise OSError(errno.ENOSPC, "No space left on device", "model.safetensors")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("huggingface_hub.HfApi.hf_hub_download", full)
-        with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device: 'model"):
-            load_run("hf://me/demo")
+    full = OSError(errno.ENOSPC, "No space left on device", "model.safetensors")
+    monkeypatch.setattr("huggingface_hub.HfApi.hf_hub_download", raising(full))
+    with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device: 'model"):
+        load_run("hf://me/demo")
     assert not [*left.parent.iterdir()]
 
 
@@ -244,38 +255,117 @@ def test_the_card_has_the_metadata_that_the_hub_reads() -> None:
     assert "license" not in hub_card(RUN, {}) and "model-index" not in hub_card(RUN, {})
 
 
-def test_what_is_left_out_and_what_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown split 'tset'. Did you mean 'test'"):
-        write_hub_folder(RUN, tmp_path / "a", splits=["tset"])
-    with pytest.raises(ValueError, match=r"run 'my run' cannot be pushed: rename its folder"):
-        write_hub_folder(Run(shutil.copytree(DEMO, tmp_path / "my run")), tmp_path / "a")
-    own = Run(shutil.copytree(DEMO, tmp_path / "own"))
-    data = replace(own.config.data, name=str(tmp_path / "photos"))
-    (own.path / "config.json").write_text(replace(own.config, data=data).to_json())
+def copied(place: Path, **data: Any) -> Run:
+    """A copy of the demo with another config of its data."""
+    run = Run(shutil.copytree(DEMO, place))
+    config = replace(run.config, data=replace(run.config.data, **data))
+    (run.path / "config.json").write_text(config.to_json())
+    return Run(run.path)
+
+
+@pytest.mark.parametrize("name", ["/home/me/photos", "wds//home/me/shards"])
+def test_places_of_this_machine_are_said(name: str, tmp_path: Path) -> None:
+    own = copied(tmp_path / "own", name=name)
     (own.path / "checkpoint.pt").touch()
-    own = Run(own.path)
-    with pytest.warns(UserWarning, match="name places of this machine, which all readers"):
+    with pytest.warns(UserWarning, match=f"name places of this machine, which all readers.*{name}"):
         folder = write_hub_folder(own, tmp_path / "b", splits=[])
-    shards = replace(own.config, data=replace(data, name="wds//home/me/shards"))
-    (own.path / "config.json").write_text(shards.to_json())
-    with pytest.warns(UserWarning, match="name places of this machine.*wds//home/me/shards"):
-        write_hub_folder(Run(own.path), tmp_path / "shards", splits=[])
     assert not {"checkpoint.pt", "records"} & {*os.listdir(folder)}
-    assert "datasets" not in (folder / CARD).read_text() and "base_model" not in (folder / CARD).read_text()
-    with pytest.raises(FileExistsError, match="name a new folder"):
-        write_hub_folder(RUN, folder)
-    replace(record := RUN.record("val"), meta=replace(record.meta, data="/home/me/shop")).save(tmp_path / "shop")
-    shop = Run(shutil.copytree(DEMO, tmp_path / "shop-run"))
-    (tmp_path / "shop").rename(shop.path / "records" / "shop-val")
+    card = (folder / CARD).read_text()
+    assert "datasets" not in card and "base_model" not in card
+
+
+def test_so_are_those_of_a_record(tmp_path: Path) -> None:
+    shop = copied(tmp_path / "shop-run")
+    record = RUN.record("val")
+    replace(record, meta=replace(record.meta, data="/home/me/shop")).save(shop.path / "records" / "shop-val")
     with pytest.warns(UserWarning, match="name places of this machine.*/home/me/shop"):
         write_hub_folder(shop, tmp_path / "other", splits=["shop-val"])
-    (own.path / "weights.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="has no weights to push"):
-        write_hub_folder(own, tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("name", "splits", "error", "words"),
+    [
+        ("own", ["tset"], ValueError, "unknown split 'tset'. Did you mean 'test'"),
+        ("my run", [], ValueError, r"run 'my run' cannot be pushed: rename its folder"),
+        ("there", [], FileExistsError, "name a new folder"),
+        ("bare", [], FileNotFoundError, "has no weights to push"),
+    ],
+)
+def test_what_cannot_be_pushed_is_refused(
+    name: str, splits: list[str], error: type[Exception], words: str, tmp_path: Path
+) -> None:
+    run = copied(tmp_path / name)
+    if name == "bare":
+        (run.path / "weights.safetensors").unlink()
+    with pytest.raises(error, match=words):
+        write_hub_folder(run, run.path if name == "there" else tmp_path / "new", splits=splits)
+
+
+def test_the_record_in_a_repository_is_a_record_folder_as_it_is(tmp_path: Path) -> None:
+    assert ExitRecord.problems(write_hub_folder(RUN, tmp_path / "d", splits=["val"]) / "records/val") == []
     assert local_name("model.safetensors") == "weights.safetensors" and source_of(tmp_path) == ""
-    assert ExitRecord.problems(repository_record(tmp_path)) == []
 
 
-def repository_record(tmp_path: Path) -> Path:
-    """The record in a repository is a record folder as it is."""
-    return write_hub_folder(RUN, tmp_path / "d", splits=["val"]) / "records/val"
+# -- pages: a static Space with its files, and no other Space is overwritten --
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    folder = tmp_path / "page"
+    (folder / "stages").mkdir(parents=True)
+    for name in ("index.html", "README.md", "stages/stage-1.onnx"):
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_a_page_is_pushed_as_a_static_space(hub: FakeHub, page: Path) -> None:
+    assert push_page(page, "me/demo", "demo", license="mit") == f"{hub.address}/spaces/me/demo"
+    assert hub.sdks == {"spaces/me/demo": "static"} and "me/demo" not in hub.commits
+    _, files = hub.files("spaces/me/demo", "main") or ("", {})
+    assert files["index.html"] == b"index.html" and files["stages/stage-1.onnx"] == b"stages/stage-1.onnx"
+    _, header, text = files["README.md"].decode().split("---\n", 2)
+    facts = yaml.safe_load(header)
+    assert (facts["sdk"], facts["app_file"], facts["license"]) == ("static", "index.html", "mit") and text.strip()
+    (page / "index.html").write_text("newer")
+    push_page(page / "index.html", "me/demo", "demo")  # the page alone, as a second commit
+    assert (hub.files("spaces/me/demo", "main") or ("", {}))[1]["index.html"] == b"newer"
+
+
+@pytest.mark.parametrize(
+    ("stated", "entries"),
+    [
+        ("", {}),
+        ("Apache-2.0", {"license": "apache-2.0"}),
+        ("CC BY-NC 4.0", {"license": "cc-by-nc-4.0"}),
+        ("Our Lab's terms", {"license": "other", "license_name": "our-lab-s-terms"}),
+    ],
+)
+def test_a_licence_is_named_as_the_hub_names_it(stated: str, entries: dict[str, str]) -> None:
+    header = yaml.safe_load(space_card("demo", stated).split("---\n", 2)[1])
+    assert {key: value for key, value in header.items() if key.startswith("license")} == entries
+
+
+def test_a_space_of_another_kind_is_left_alone(hub: FakeHub, page: Path) -> None:
+    hub.commit("spaces/me/app", {"app.py": b"mine"})
+    hub.sdks["spaces/me/app"] = "gradio"
+    with pytest.raises(ValueError, match="is of the kind gradio, not static; name another one"):
+        push_page(page, "me/app", "demo")
+    assert (hub.files("spaces/me/app", "main") or ("", {}))[1] == {"app.py": b"mine"}
+
+
+@pytest.mark.parametrize(
+    ("repo", "token", "error", "words"),
+    [
+        ("me/demo@v1", "hf_test", ValueError, "names a revision"),
+        ("me/no-page", "hf_test", ValueError, "is no page: it has no index.html"),
+        ("me/demo", "wrong", OSError, "hf auth login"),
+    ],
+)
+def test_a_page_that_cannot_be_pushed_is_refused(
+    repo: str, token: str, error: type[Exception], words: str, hub: FakeHub, page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    (page / "index.html").unlink() if repo == "me/no-page" else None
+    with pytest.raises(error, match=words):
+        push_page(page, repo, "demo")
+    assert bool(hub.asked) == (token == "wrong")

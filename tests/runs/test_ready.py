@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from failing import raising
 from tiny import tiny_config
 
 from dmpo_explore.runs import ready
@@ -31,9 +32,6 @@ def test_a_full_disk_and_one_that_cannot_be_written_are_told_apart(
     for number, text in ((errno.ENOSPC, "its disk is full"), (errno.EROFS, "Read-only file system")):
         error = OSError(number, os.strerror(number))
 
-        def refused(error: OSError = error, **_: object) -> None:
-            raise error
-
-        monkeypatch.setattr(disk.tempfile, "TemporaryFile", refused)
+        monkeypatch.setattr(disk.tempfile, "TemporaryFile", raising(error))
         finding = ready.place_finding()
         assert finding is not None and text in finding.text

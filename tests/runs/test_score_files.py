@@ -1,4 +1,7 @@
-"""One file of scores: what is read equals what was written, and every refusal names the bad value and the remedy."""
+"""Scores of any model, `runs.score_files`: batches of logits, one file, the images of its rows.
+
+What is read equals what was written, and every refusal names the bad value and the remedy.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,109 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from PIL import Image
 from synthetic import make_record
 
 import dmpo_explore as dx
+from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.runs import score_files
-from dmpo_explore.runs.score_files import MOST_ARRAYS, read_scores
+from dmpo_explore.runs.score_files import MOST_ARRAYS, image_list, read_scores, read_table, record_logits
 
 NAMES = ("cat", "dog", "bird")
 FLOPS = (1e9, 2e9, 3e9)
+
+# -- batches --
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.normal(scale=2, size=(30, 3, 4)).astype(np.float32)
+TRUE = RNG.integers(0, 4, 30)
+
+
+def softmax(logits: Any) -> Any:
+    weights = np.exp(np.asarray(logits, np.float64))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def batches(size: int = 8) -> list[tuple[Any, Any]]:
+    return [(LOGITS[i : i + size], TRUE[i : i + size]) for i in range(0, len(TRUE), size)]
+
+
+def test_scores_and_exits_are_those_computed_by_hand(tmp_path: Path) -> None:
+    record_logits(iter(batches()), flops=FLOPS, class_names="abcd", data="mine", model="m").save(tmp_path / "test")
+    record = dx.ExitRecord.load(tmp_path / "test")
+    p = softmax(LOGITS)
+    ranked = np.sort(p, axis=2)[..., ::-1]
+    np.testing.assert_array_equal(record.prediction, LOGITS.argmax(axis=2))
+    np.testing.assert_allclose(record.confidence, ranked[..., 0], atol=1e-6)
+    np.testing.assert_allclose(record.margin, ranked[..., 0] - ranked[..., 1], atol=1e-6)
+    np.testing.assert_allclose(record.entropy, -(p * np.log(p)).sum(axis=2), atol=1e-5)
+    np.testing.assert_array_equal(record.logits, LOGITS.astype(np.float16))
+    np.testing.assert_array_equal(record.labels, TRUE)
+    outcome = dx.apply(ConfidencePolicy((0.6,)), record)
+    exits = [next((k for k in range(2) if ranked[i, k, 0] >= 0.6), 2) for i in range(30)]
+    right = np.mean([LOGITS[i, k].argmax() == TRUE[i] for i, k in enumerate(exits)])
+    assert outcome.exits.tolist() == exits
+    summary = outcome.summary()
+    assert summary["accuracy"] == pytest.approx(right)
+    assert summary["flops_fraction"] == pytest.approx(np.mean([FLOPS[k] for k in exits]) / FLOPS[2])
+    meta = record.meta
+    assert (meta.data, meta.split, meta.model, meta.class_names) == ("mine", "test", "m", tuple("abcd"))
+    assert (meta.exit_blocks, meta.flops, meta.reference_flops) == ((1, 2, 3), FLOPS, FLOPS[2])
+    assert dx.runs.check_folder(tmp_path / "test").valid
+
+
+@pytest.mark.parametrize("form", ["torch", "bfloat16", "list of exits", "tuple of exits", "lists", "one batch"])
+def test_batches_of_every_form_give_the_same_record(form: str) -> None:
+    rounded = torch.from_numpy(LOGITS).bfloat16() if form == "bfloat16" else torch.from_numpy(LOGITS)
+    expected = record_logits([(rounded.float().numpy(), TRUE)], flops=FLOPS)
+    made: dict[str, Any] = {
+        "torch": lambda x, y: (torch.from_numpy(x).requires_grad_(), torch.from_numpy(y)),
+        "bfloat16": lambda x, y: (torch.from_numpy(x).bfloat16(), torch.from_numpy(y)),
+        "list of exits": lambda x, y: ([*torch.from_numpy(x).unbind(1)], y),
+        "tuple of exits": lambda x, y: (tuple(x[:, k] for k in range(3)), y),
+        "lists": lambda x, y: (x.tolist(), y.tolist()),
+        "one batch": lambda x, y: (x, y),
+    }
+    record = record_logits((made[form](x, y) for x, y in batches(30 if form == "one batch" else 7)), flops=FLOPS)
+    for name in ("prediction", "confidence", "entropy", "margin", "logits"):
+        np.testing.assert_array_equal(getattr(record, name), getattr(expected, name))
+
+
+def test_what_may_be_given_and_left_out() -> None:
+    how: dict[str, Any] = {"reference_flops": 2.5e9, "split": "val", "exit_blocks": (4, 8, 12)}
+    record = record_logits(batches(), flops=np.array(FLOPS), keep_logits=False, **how)
+    assert record.logits is None and record.meta.class_names == ("0", "1", "2", "3")
+    assert (record.meta.reference_flops, record.meta.split, record.meta.exit_blocks) == (2.5e9, "val", (4, 8, 12))
+    assert record.flops_fraction[2] == pytest.approx(1.2)
+
+
+BAD_BATCHES: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "none": ([], {}, "no batches to record"),
+    "no images": ([(np.zeros((0, 3, 4)), [])], {}, r"batch 1: logits have shape \(0, 3, 4\)"),
+    "two axes": ([(LOGITS[:, 0], TRUE)], {}, r"batch 1: logits have shape \(30, 4\); they must be \(images, exits,"),
+    "unequal exits": ([([LOGITS[:, 0], LOGITS[:, 1, :3]], TRUE)], {}, "batch 1: exits with logits of shapes"),
+    "fewer labels": ([(LOGITS, TRUE[:9])], {}, r"batch 1: labels of shape \(9,\) for logits of 30 images"),
+    "other exits": ([(LOGITS, TRUE), (LOGITS[:, :2], TRUE)], {}, "batch 2: logits .* the batches before"),
+    "NaN": ([(LOGITS, TRUE), (LOGITS * np.nan, TRUE)], {}, "batch 2: NaN or infinite logits at image 0"),
+    "too large": ([(LOGITS * 1e6, TRUE)], {}, "those of a record are at most 65,504"),
+    "label 9": ([(LOGITS, TRUE * 0 + 9)], {}, "the batches: label 9 in row 1 is not a class"),
+    "two FLOPs": (batches(), {"flops": (1.0, 2.0)}, "2 FLOPs for 3 exits"),
+    "falling FLOPs": (batches(), {"flops": (3.0, 2.0, 1.0)}, "must be positive and rise"),
+    "two names": (batches(), {"class_names": ("a", "b")}, "2 class_names for logits of 4 classes"),
+    "probabilities": ([(softmax(LOGITS), TRUE)], {}, "the batches: all rows of the logits sum to 1"),
+    "falling blocks": (batches(), {"exit_blocks": (3, 2, 1)}, r"exits=\[3, 2, 1\] must be a rising list"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_BATCHES)
+def test_bad_batches_are_one_error(case: str) -> None:
+    given, how, text = BAD_BATCHES[case]
+    with pytest.raises(ValueError, match=text):
+        record_logits(given, **{"flops": FLOPS} | how)
+
+
+# -- a file --
 
 
 def arrays(**changes: Any) -> dict[str, Any]:
@@ -94,9 +192,43 @@ def test_a_table_may_have_logits() -> None:
     assert np.array_equal(read.prediction, read_scores(packed(), "a.npz").prediction)
 
 
+def test_columns_are_found_by_their_names_in_any_order() -> None:
+    text = "logit_2_1, label ,logit_1_0,note,logit_2_0,logit_1_1\n4,1,1,x,3,2\n8,0,5,y,7,6\n"
+    found = read_table(text.encode(), "t.csv")
+    assert found.keys() == {"labels", "logits"} and found["labels"].tolist() == [1, 0]
+    assert np.array_equal(found["logits"], [[[1, 2], [3, 4]], [[5, 6], [7, 8]]])
+
+
+def test_labels_and_predictions_are_read_alike() -> None:
+    head = "label,prediction_1,confidence_1,entropy_1,margin_1\n"
+    numbers = read_table(f"{head}0,1.0,.9,.1,.8\n".encode(), "t.csv")
+    assert (numbers["labels"].tolist(), numbers["prediction"].tolist()) == ([0], [[1]])
+    names = read_table(f"{head}0,cat,.9,.1,.8\n".encode(), "t.csv")
+    assert (names["labels"].tolist(), names["prediction"].tolist()) == (["0"], [["cat"]])
+    assert names["confidence"].tolist() == [[0.9]]
+
+
+def test_flops_are_the_same_in_every_row() -> None:
+    head = "label,flops_1,flops_2,logit_1_0,logit_1_1,logit_2_0,logit_2_1\n"
+    assert read_table(f"{head}0,1e9,2e9,1,2,3,4\n1,1e9,2e9,1,2,3,4\n".encode(), "t.csv")["flops"].tolist() == [1e9, 2e9]
+
+
+def test_a_file_of_requests_has_a_cost_per_step() -> None:
+    """A router's log: each step's price alone."""
+    assert read_scores(packed(flops=None, costs=[1, 5, 20.5]), "log.npz").meta.flops == (1.0, 6.0, 26.5)
+    assert read_scores(packed(flops=None), "bare.npz", costs=(2, 2, 2)).meta.flops == (2.0, 4.0, 6.0)
+
+
+def test_probabilities_are_read_as_such_and_never_softmaxed_again() -> None:
+    shares = softmax(arrays()["logits"])
+    found, plain = (read_scores(packed(**change)) for change in ({"logits": None, "probabilities": shares}, {}))
+    np.testing.assert_allclose(found.confidence, plain.confidence, atol=2e-3)
+    assert (found.prediction == plain.prediction).all()
+
+
 LABELS = arrays()["labels"]
 FOUR: dict[str, Any] = dx.policies.scores(arrays()["logits"])
-BAD: dict[str, tuple[dict[str, Any], str]] = {
+BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "rows": ({"labels": LABELS[:19]}, r"logits has 20 rows for 19 labels; give both one row per image"),
     "label": ({"labels": np.where(np.arange(20) == 4, 7, LABELS)}, r"label 7 in row 5 is not a class.* cat, dog, bird"),
     "name": ({"labels": np.array(["cat"] * 19 + ["cow"])}, r"label 'cow' in row 20 is not a class.* cat, dog, bird"),
@@ -153,46 +285,85 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"class_names": ("crane", "cat", "crane"), "labels": np.array(["cat"] * 19 + ["crane"])},
         r"'crane' is the name of two classes",
     ),
+    "softmaxed": (
+        {"logits": softmax(arrays()["logits"])},
+        r"all rows of the logits sum to 1, so they are probabilities; give logits, ",
+    ),
+    "no probabilities": (
+        {"logits": None, "probabilities": arrays()["logits"]},
+        "probabilities must be numbers from 0 that sum to 1 in every row",
+    ),
+    "costs and flops": ({"costs": [1, 5, 20.5]}, "bad.npz: costs and flops are given"),
+    "a cost of nothing": ({"flops": None, "costs": [2, 0, 2]}, "must be positive and rise"),
     "objects": ({"labels": np.array([{}], object)}, r"labels\.npy is no array: it holds Python objects"),
 }
 
+FOUR_COLUMNS = "label,prediction_1,confidence_1,entropy_1,margin_1"
+SIX_COLUMNS = "label,flops_1,flops_2,logit_1_0,logit_1_1,logit_2_0,logit_2_1\n"
+BAD_TABLES: list[tuple[str, str]] = [
+    ("a,b\n1,2\n", r"no column 'label' \(it has a, b\)"),
+    ("label\n1\n", r"no column 'prediction_1'"),
+    ("label,prediction_1,confidence_1,entropy_1\n0,0,1,0\n", r"no column 'margin_1'"),
+    ("label,prediction_1,confidence_1,entropy_1,margin_1\n0,0,high,0,1\n", r"row 1, column confidence_1: 'high'"),
+    ("label,logit_1_0,logit_1_2\n0,1,2\n", r"no column 'logit_1_1'"),
+    ("label,logit_0_0,logit_1_0\n0,1,2\n", r"column of exit 0.*count from 1"),
+    ("label,prediction_0\n0,1\n", r"column of exit 0"),
+    ("label,logit_1_999999999\n0,1\n", r"no column 'logit_1_0'"),
+    ("label,prediction_999999999\n0,1\n", r"no column 'prediction_1'"),
+    ("label, label\n0,1\n", r"two columns 'label'"),
+    ("", r"not a readable CSV file"),
+    ("\xff", r"not a readable CSV file|no column 'label'"),
+    ("label,logit_1_0,logit_1_1,label\n1,0.5,2,0\n", r" has two columns 'label'; remove one"),
+    ("label,logit_1_0,logit_1_1,logit_1_1\n1,0.5,2,0\n", r" has two columns 'logit_1_1'; remove one"),
+    (f"{SIX_COLUMNS}0,1e9,2e9,1,2,3,4\n1,1e9,3e9,1,2,3,4\n", r"flops_1 to flops_2 differ from row to row"),
+    (f"{FOUR_COLUMNS},Label\n0,0,.9,.3,.8,1\n", r"has the columns 'label' and 'Label'; rename or remove one"),
+    (f"{FOUR_COLUMNS}\n0,0,.9,.3,.8,1\n1,1,.9,.3,.8,1\n", r"more entries than its 5 columns"),
+    (f"{FOUR_COLUMNS}\n0,0,0_1,.3,.8\n", r"row 1, column confidence_1: '0_1' is not a number"),
+]
 
-@pytest.mark.parametrize("name", BAD)
-def test_a_bad_file_is_named_with_the_value_and_the_remedy(name: str) -> None:
-    changes, words = BAD[name]
+
+def archive(**members: bytes) -> bytes:
+    """An NPZ file of these members, whatever is in them."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as packed:
+        for name, content in members.items():
+            packed.writestr(f"{name}.npy", content)
+    return file.getvalue()
+
+
+def header(shape: str) -> bytes:
+    """A .npy file that states a shape and has no values."""
+    text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+NO_NPZ = r" is not a readable NPZ file"
+FEW_BYTES = r"labels\.npy is no array: shape \(4294967296,\) of float64 does not fit a file of 128 bytes"
+BAD_ARCHIVES: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", NO_NPZ),
+    "no content": (b"PK\x03\x04", NO_NPZ),
+    "cut": (packed()[:200], NO_NPZ),
+    "cut at its end": (packed()[:-40], NO_NPZ),
+    "text": (archive(labels=b"hello"), rf"{NO_NPZ} \(labels\.npy is no array: EOF"),
+    "32 GiB": (archive(labels=header("(4294967296,)")), rf"{NO_NPZ} \({FEW_BYTES}"),
+    "a header of 4 GiB": (archive(labels=b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}"), rf"{NO_NPZ} \(labels\.npy is no arr"),
+    "many": (
+        archive(**{f"a{i}": b"" for i in range(MOST_ARRAYS + 1)}),
+        rf"{NO_NPZ} \(it holds 1,001 arrays; at most 1000 are read",
+    ),
+}
+BAD = {f"arrays: {case}": ("bad.npz", packed(**changes), words) for case, (changes, words) in BAD_ARRAYS.items()}
+BAD |= {f"table {i}": ("bad.csv", text.encode("latin-1"), words) for i, (text, words) in enumerate(BAD_TABLES)}
+BAD |= {f"archive: {case}": ("bad.npz", *row) for case, row in BAD_ARCHIVES.items()}
+BAD["another kind of file"] = "bad.pkl", packed(), "must be an NPZ or a CSV file"
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_file_is_named_with_the_value_and_the_remedy(case: str) -> None:
+    name, content, words = BAD[case]
     with pytest.raises(ValueError, match=words) as error:
-        read_scores(packed(**changes), "bad.npz")
-    assert str(error.value).startswith("bad.npz") and "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("a,b\n1,2\n", r"no column 'label' \(it has a, b\)"),
-        ("label\n1\n", r"no column 'prediction_1'"),
-        ("label,prediction_1,confidence_1,entropy_1\n0,0,1,0\n", r"no column 'margin_1'"),
-        ("label,prediction_1,confidence_1,entropy_1,margin_1\n0,0,high,0,1\n", r"row 1, column confidence_1: 'high'"),
-        ("label,logit_1_0,logit_1_2\n0,1,2\n", r"no column 'logit_1_1'"),
-        ("label,logit_0_0,logit_1_0\n0,1,2\n", r"column of exit 0.*count from 1"),
-        ("label,prediction_0\n0,1\n", r"column of exit 0"),
-        ("label,logit_1_999999999\n0,1\n", r"no column 'logit_1_0'"),
-        ("label,prediction_999999999\n0,1\n", r"no column 'prediction_1'"),
-        ("label, label\n0,1\n", r"two columns 'label'"),
-        ("", r"not a readable CSV file"),
-        ("\xff", r"not a readable CSV file|no column 'label'"),
-    ],
-)
-def test_a_bad_table_is_named_too(text: str, words: str) -> None:
-    with pytest.raises(ValueError, match=rf"^bad\.csv.*(?:{words})"):
-        read_scores(text.encode("latin-1"), "bad.csv", flops=FLOPS)
-
-
-@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", packed()[:200], packed()[:-40]])
-def test_what_is_no_archive_is_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"^x\.npz is not a readable NPZ file"):
-        read_scores(data, "x.npz")
-    with pytest.raises(ValueError, match=r"must be an NPZ or a CSV file"):
-        read_scores(data, "x.pkl")
+        read_scores(content, name, flops=FLOPS if name == "bad.csv" else None)
+    assert str(error.value).startswith(name) and "\n" not in str(error.value)
 
 
 def test_a_damaged_archive_is_refused_whatever_is_damaged() -> None:
@@ -214,50 +385,72 @@ def test_an_archive_that_unpacks_to_too_much_is_not_unpacked(monkeypatch: pytest
         read_scores(packed(), "x.npz")
 
 
-def header(shape: str) -> bytes:
-    """A .npy file that states a shape and has no values."""
-    text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
-    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"hello", r"labels\.npy is no array: EOF"),
-        (
-            header("(4294967296,)"),
-            r"labels\.npy is no array: shape \(4294967296,\) of float64 does not fit a file of 128 bytes",
-        ),
-        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}", r"labels\.npy is no array: EOF"),
-        (None, r"it holds 1,001 arrays; at most 1000 are read"),
-    ],
-    ids=["text", "32 GiB", "a header of 4 GiB", "many"],
-)
-def test_members_that_are_no_arrays_are_refused_by_their_headers(content: bytes | None, words: str) -> None:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for i in range(MOST_ARRAYS + 1 if content is None else 0):
-            archive.writestr(f"a{i}.npy", b"")
-        archive.writestr("labels.npy", content) if content else None
-    with pytest.raises(ValueError, match=rf"^x\.npz is not a readable NPZ file \({words}"):
-        read_scores(file.getvalue(), "x.npz")
-
-
 def test_a_file_of_many_members_is_refused_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("it reads every member"))
     with pytest.raises(ValueError, match=r"it holds 300,000 arrays; at most 1000 are read"):
         read_scores(b"PK\1\2" * 300_000, "x.npz")
 
 
-def test_probabilities_are_read_as_such_and_never_softmaxed_again() -> None:
-    logits = np.asarray(arrays()["logits"], np.float64)
-    shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    found, plain = (read_scores(packed(**change)) for change in ({"logits": None, "probabilities": shares}, {}))
-    np.testing.assert_allclose(found.confidence, plain.confidence, atol=2e-3)
-    assert (found.prediction == plain.prediction).all()
-    with pytest.raises(ValueError, match=r"all rows of the logits sum to 1, so they are probabilities; give logits, "):
-        read_scores(packed(logits=shares))
-    with pytest.raises(ValueError, match="probabilities must be numbers from 0 that sum to 1 in every row"):
-        read_scores(packed(logits=None, probabilities=logits))
-    with pytest.raises(ValueError, match="the batches: all rows of the logits sum to 1"):
-        dx.record_logits([(shares, arrays()["labels"])], flops=FLOPS)
+# -- images --
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for i, name in enumerate(("b/2.png", "a/1.png", "c.jpg")):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (50 * i, 0, 0)).save(path)
+    (tmp_path / "empty").mkdir()
+    return tmp_path / "images"
+
+
+def red(pixels: np.ndarray) -> int:
+    return int(pixels[0, 0, 0])
+
+
+def test_a_folder_is_taken_sorted_by_path(folder: Path) -> None:
+    images = image_list(folder, 3)
+    assert [path.name for path in images.paths] == ["1.png", "2.png", "c.jpg"]
+    assert [red(images[0]), red(images[1])] == [50, 0]
+
+
+@pytest.mark.parametrize("head", ["", "path\n", "\ufeffpath\n"])
+def test_a_file_of_paths_is_taken_in_its_order(folder: Path, tmp_path: Path, head: str) -> None:
+    (tmp_path / "paths.csv").write_text(f"{head}images/b/2.png\n{folder}/a/1.png\nimages/b/2.png\n", encoding="utf-8")
+    images = image_list(tmp_path / "paths.csv", 3)
+    assert [red(images[i]) for i in range(3)] == [0, 50, 0]
+
+
+def test_the_column_path_is_taken_among_others(folder: Path) -> None:
+    (folder / "paths.csv").write_text("label,path\ncat,c.jpg\n")
+    assert image_list(folder / "paths.csv", 1).paths == [folder / "c.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("given", "content", "rows", "error", "words"),
+    [
+        ("images", None, 4, ValueError, "images has 3 images for 4 rows of scores; give one image per row"),
+        (
+            "images",
+            {"images/a/1.png": b"no image"},
+            3,
+            ValueError,
+            r"1 of 3 files are no images, first .*1\.png cannot",
+        ),
+        ("empty", None, 1, ValueError, "has no images"),
+        ("gone", None, 1, FileNotFoundError, "no folder or file"),
+        ("images/c.jpg", None, 1, ValueError, "must be a folder of images, or a CSV file"),
+        ("p.csv", b"images/c.jpg\nimages/gone.png\n", 2, FileNotFoundError, r"1 of 2 images .*gone\.png; correct the"),
+        ("p.csv", b"label,path\ncat,\n", 1, ValueError, "row 1 has no path; write one path per row"),
+        ("p.csv", b"path,PATH\na.png,b.png\n", 1, ValueError, "the columns 'path' and 'PATH'"),
+        ("p.csv", b"\xff\xfe\x00", 1, ValueError, "not a CSV file in UTF-8"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_images_that_do_not_fit_are_named(
+    tmp_path: Path, given: str, content: Any, rows: int, error: type[Exception], words: str
+) -> None:
+    for name, text in (content if isinstance(content, dict) else {given: content} if content else {}).items():
+        (tmp_path / name).write_bytes(text)
+    with pytest.raises(error, match=words):
+        image_list(tmp_path / given, rows)

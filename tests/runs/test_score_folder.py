@@ -14,8 +14,7 @@ from synthetic import make_record
 
 import dmpo_explore as dx
 from dmpo_explore.records.scores import STORED
-from dmpo_explore.runs.score_files import read_scores
-from dmpo_explore.runs.score_folder import load_scored
+from dmpo_explore.runs import load_scored, read_scores
 
 
 def save(path: Path, record: dx.ExitRecord, **changes: object) -> None:

@@ -9,8 +9,7 @@ from run_folders import CONFIG, make_run
 
 from dmpo_explore.config import OPTIONS, Config
 from dmpo_explore.neighbours.slimming.options import Slimming
-from dmpo_explore.runs.run import Run
-from dmpo_explore.runs.setting_differences import config_differences
+from dmpo_explore.runs import Run, config_differences
 
 
 def run_of(root: Path, name: str, **changes: object) -> Run:
@@ -18,33 +17,36 @@ def run_of(root: Path, name: str, **changes: object) -> Run:
     return Run(make_run(root / name, CONFIG.updated({key.replace("_", ".", 1): changes[key] for key in changes})))
 
 
-def test_a_row_per_option_that_differs_as_it_is_typed(tmp_path: Path) -> None:
-    changes = {"model_exits": [1, 2], "training_flip": False, "data_train_size": 40, "training_clip_norm": None}
-    found = config_differences([run_of(tmp_path, "a"), run_of(tmp_path, "b", **changes)])
-    assert found.index.name == "option" and found.index.tolist() == [
-        "data.train_size", "model.exits", "training.clip_norm", "training.flip",
-    ]  # fmt: skip
-    assert found["a"].tolist() == ["all", "2", "1.0", "on"]
-    assert found["b"].tolist() == ["40", "1,2", "no clipping", "off"]
+@pytest.mark.parametrize(
+    ("changes", "index", "columns"),
+    [
+        (
+            {"a": {}, "b": {"model_exits": [1, 2], "training_flip": False, "data_train_size": 40}},
+            ["data.train_size", "model.exits", "training.flip"],
+            {"a": ["all", "2", "on"], "b": ["40", "1,2", "off"]},  # as it is typed
+        ),
+        ({"a": {}, "b": {"training_clip_norm": None}}, ["training.clip_norm"], {"a": ["1.0"], "b": ["no clipping"]}),
+        ({"a": {}, "b": {"training_seed": 7}}, ["training.seed"], {"a": ["3"], "b": ["7"]}),
+        (
+            {"b": {"model_rank": 4}, "c": {"model_rank": 2}, "a": {"model_rank": 4}},  # in their order
+            ["model.rank"],
+            {"b": ["4"], "c": ["2"], "a": ["4"]},
+        ),
+        ({"a": {}, "c": {}}, [], {"a": [], "c": []}),
+        ({"a": {}}, [], {"a": []}),
+    ],
+)
+def test_a_row_per_option_that_differs(
+    tmp_path: Path, changes: dict[str, dict[str, object]], index: list[str], columns: dict[str, list[str]]
+) -> None:
+    found = config_differences([run_of(tmp_path, name, **change) for name, change in changes.items()])
+    assert found.index.name == "option" or not index
+    assert found.index.tolist() == index
+    assert found.to_dict("list") == columns and list(found) == list(columns)
 
 
-def test_equal_options_have_no_row(tmp_path: Path) -> None:
-    runs = [run_of(tmp_path, "a"), run_of(tmp_path, "b", training_seed=7)]
-    assert config_differences(runs).index.tolist() == ["training.seed"]
-    same = config_differences([runs[0], run_of(tmp_path, "c")])
-    assert same.empty and list(same) == ["a", "c"]
-
-
-def test_three_runs_keep_their_order_and_a_row_where_two_are_equal(tmp_path: Path) -> None:
-    runs = [run_of(tmp_path, name, model_rank=rank) for name, rank in (("b", 4), ("c", 2), ("a", 4))]
-    assert config_differences(runs).to_dict("split") == {
-        "index": ["model.rank"], "columns": ["b", "c", "a"], "data": [["4", "2", "4"]],
-    }  # fmt: skip
-
-
-def test_a_single_run_differs_in_nothing(tmp_path: Path) -> None:
-    found = config_differences([run_of(tmp_path, "a")])
-    assert found.empty and list(found) == ["a"] and config_differences([]).shape == (0, 0)
+def test_no_runs_differ_in_nothing() -> None:
+    assert config_differences([]).shape == (0, 0)
 
 
 def test_a_run_without_a_config_has_no_column_and_a_broken_one_is_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,7 @@ import pytest
 from synthetic import make_record
 
 import dmpo_explore as dx
-from dmpo_explore.runs.store import BUNDLED_RUNS
-from dmpo_explore.runs.timings import read_stage_times, read_timings
+from dmpo_explore.runs import BUNDLED_RUNS, read_stage_times, read_timings
 from dmpo_explore.utils.files import write_json
 
 ROW = {"threshold": 0.9, "flops_fraction": 0.5, "images_per_s": 200.0}
@@ -36,6 +36,7 @@ def test_bundled_runs_carry_timings_over_their_whole_range(name: str) -> None:
 
 
 def test_between_timed_settings_seconds_are_linear_in_flops(tmp_path: Path) -> None:
+    assert read_timings(tmp_path) is None
     write_json(tmp_path / "timings.json", GOOD)
     timings = read_timings(tmp_path)
     assert timings is not None and (timings.machine, timings.threads, timings.load) == ("a processor", 2, 0.5)
@@ -43,40 +44,37 @@ def test_between_timed_settings_seconds_are_linear_in_flops(tmp_path: Path) -> N
     assert [timings.early_seconds(share) for share in (0.5, 0.75, 1.0, 2.0)] == [0.005, 0.0075, 0.01, 0.01]
 
 
-def test_a_run_without_the_file_has_none(tmp_path: Path) -> None:
-    assert read_timings(tmp_path) is None
-
-
-@pytest.mark.parametrize(
-    ("keys", "value", "message"),
-    [
-        (("machine",), None, "AttributeError"),
-        (("machine",), [], "AttributeError"),
-        (("full", "images_per_s"), 0, "must be positive"),
-        (("full", "images_per_s"), "fast", "could not convert"),
-        (("early",), [], "at least one setting"),
-        (("early",), {"a": 1}, "TypeError"),
-        (("early", 0, "flops_fraction"), 2.0, "must rise"),
-        (("early", 0, "images_per_s"), -1, "must be positive"),
-        (("batch_size",), None, "TypeError"),
-    ],
-)
-def test_what_holds_no_timings_is_named(tmp_path: Path, keys: tuple[Any, ...], value: object, message: str) -> None:
+def with_value(value: object, *keys: Any) -> str:
+    """Good timings but for one value, as text."""
     values = copy.deepcopy(GOOD)
     place: Any = values
     for key in keys[:-1]:
         place = place[key]
     place[keys[-1]] = value
-    write_json(tmp_path / "timings.json", values)
-    with pytest.raises(ValueError, match=rf"timings\.json holds no timings: .*{message}"):
+    return json.dumps(values)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (with_value(None, "machine"), "holds no timings: .*AttributeError"),
+        (with_value([], "machine"), "holds no timings: .*AttributeError"),
+        (with_value(0, "full", "images_per_s"), "holds no timings: .*must be positive"),
+        (with_value("fast", "full", "images_per_s"), "holds no timings: .*could not convert"),
+        (with_value([], "early"), "holds no timings: .*at least one setting"),
+        (with_value({"a": 1}, "early"), "holds no timings: .*TypeError"),
+        (with_value(2.0, "early", 0, "flops_fraction"), "holds no timings: .*must rise"),
+        (with_value(-1, "early", 0, "images_per_s"), "holds no timings: .*must be positive"),
+        (with_value(None, "batch_size"), "holds no timings: .*TypeError"),
+        ("[]", "holds no timings"),
+        ("{}", "holds no timings: KeyError: 'machine'"),
+        ("{", "is not valid JSON"),
+    ],
+)
+def test_what_holds_no_timings_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "timings.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"timings\.json {message}"):
         read_timings(tmp_path)
-
-
-def test_other_json_and_none_at_all_are_named(tmp_path: Path) -> None:
-    for text, message in (("[]", "holds no timings"), ("{", "is not valid JSON"), ("{}", "KeyError: 'machine'")):
-        (tmp_path / "timings.json").write_text(text)
-        with pytest.raises(ValueError, match=rf"timings\.json {message}|timings\.json holds no timings: {message}"):
-            read_timings(tmp_path)
 
 
 def test_stage_times_are_those_of_the_exports_script_and_stand_for_flops() -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import pickle
 import sys
 import tarfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +24,9 @@ from image_files import (
 )
 
 from dmpo_explore.config import DataConfig
-from dmpo_explore.data.check import check_data
+from dmpo_explore.data import check_data, fetch_data, images_of, load_images, make_manifest, manifest_check, open_data
 from dmpo_explore.data.image_data import FileRow
 from dmpo_explore.data.image_set import StoredImages, VerifiedImages
-from dmpo_explore.data.images import fetch_data, images_of, load_images, open_data
-from dmpo_explore.data.manifest import Manifest, make_manifest, manifest_check, read_manifest, write_manifest
 from dmpo_explore.data.names import ReaderName
 from dmpo_explore.data.readers import hugging_face
 from dmpo_explore.data.readers import reader_data as parts
@@ -40,58 +36,12 @@ from dmpo_explore.data.readers.reader_data import ReaderData
 slow = pytest.mark.slow  # the import of datasets takes seconds
 
 
-def saved_and_read(manifest: Manifest, folder: Path) -> Manifest:
-    write_manifest(folder, manifest)
-    read = read_manifest(folder)
-    assert read is not None
-    return read
-
-
-@pytest.mark.parametrize(
-    ("reader", "make", "names"),
-    [
-        ("wds", split_shards, ("0", "1")),
-        pytest.param("hfds", saved_tables, ("even", "odd"), marks=slow),
-    ],
-)
-def test_splits_labels_and_images(
-    reader: str, make: Callable[[Path], Path], names: tuple[str, ...], tmp_path: Path
-) -> None:
-    data = DataConfig(f"{reader}/{make(tmp_path / 'data')}")
-    assert open_data(data).splits == ("train", "val", "test")
-    for split, numbers in (("train", range(20)), ("val", range(20, 24)), ("test", range(24, 28))):
-        images = images_of(data, split)
-        assert images.class_names == names and images.labels.tolist() == [n % 2 for n in numbers]
-        assert all(np.array_equal(images[i], np.asarray(coloured(n))) for i, n in enumerate(numbers))
-    manifest = saved_and_read(make_manifest(data), tmp_path)
-    assert manifest.counts == {"train": 20, "val": 4, "test": 4} and manifest.class_names == names
-    assert manifest.rule.startswith("train is its train, val is its val")
-    images = manifest.images(data, "test")
-    assert np.array_equal(images[1], np.asarray(coloured(25))) and len(images.fingerprint) == 64
-    assert np.array_equal(pickle.loads(pickle.dumps(images.pixels))[1], images[1])  # for loader processes
-    assert manifest_check(manifest, data).fits and manifest.fingerprints["test"] == images.fingerprint
-    assert len(load_images(data.name, "train", train_size=6)) == 6
-
-
-def test_two_shards_without_splits_are_divided(tmp_path: Path) -> None:
+def test_a_row_is_named_by_its_shard_and_what_is_not_drawn_is_unused(tmp_path: Path) -> None:
     data = DataConfig(f"wds/{two_shards(tmp_path / 'shards')}")
     manifest = make_manifest(data)
-    assert manifest.counts == {"train": 32, "val": 4, "test": 4} and not manifest.unused
-    assert manifest.rule == "80/10/10 % of every class into train, val, test, with seed 0"
-    assert make_manifest(replace(data, calibration=True)).counts["calibration"] == 4
     names = [row.path for rows in manifest.files.values() for row in rows]
-    assert len({*names}) == 40 and names[0].startswith("train/images-0.tar/00")
-    drawn = make_manifest(replace(data, train_size=10))
-    assert drawn.counts["train"] == 10 and len(drawn.unused) == 22
-
-
-def test_many_images_without_splits_are_divided_as_a_folder_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dmpo_explore.data.splits.LEAST_CALIBRATION", 4)
-    data = DataConfig(f"wds/{two_shards(tmp_path / 'shards')}")
-    manifest = make_manifest(data)
-    assert manifest.counts == {"train": 24, "val": 4, "calibration": 4, "test": 8}
-    assert manifest.rule.startswith("60/10/10/20 % of every class into train, val, calibration, test")
-    assert "calibration" not in make_manifest(replace(data, calibration=False)).counts
+    assert len({*names}) == 40 and names[0].startswith("train/images-0.tar/00") and not manifest.unused
+    assert len(make_manifest(replace(data, train_size=10)).unused) == 22
 
 
 def test_without_a_test_part_val_is_test(tmp_path: Path) -> None:
@@ -236,16 +186,19 @@ def test_the_class_is_the_field_that_the_list_of_shards_names(tmp_path: Path) ->
         images_of(DataConfig(f"wds/{tmp_path}", label_key="sort"), "test")
 
 
-def test_parts_that_cannot_be_splits(tmp_path: Path) -> None:
-    for part in ("val", "valid"):
-        shard(tmp_path / "twice" / f"{part}-0.tar", 0, 2)
-    with pytest.raises(ValueError, match="has two parts for the split val: val and valid"):
-        _ = open_data(DataConfig(f"wds/{tmp_path / 'twice'}")).splits
-    shard(tmp_path / "test only" / "test-0.tar", 0, 2)
-    with pytest.raises(ValueError, match=r"has no part 'train' \(it has test\)"):
-        _ = open_data(DataConfig(f"wds/{tmp_path / 'test only'}")).splits
-    with pytest.raises(FileNotFoundError, match=r"has no 'calibration' \(it has test, train, val\)"):
-        open_data(DataConfig(f"wds/{split_shards(tmp_path / 's')}")).read("calibration")
+@pytest.mark.parametrize(
+    ("parts", "error", "words"),
+    [
+        (["val", "valid"], ValueError, "has two parts for the split val: val and valid"),
+        (["test"], ValueError, r"has no part 'train' \(it has test\)"),
+        (["train", "val", "test"], FileNotFoundError, r"has no 'calibration' \(it has test, train, val\)"),
+    ],
+)
+def test_parts_that_cannot_be_splits(tmp_path: Path, parts: list[str], error: type[Exception], words: str) -> None:
+    for part in parts:
+        shard(tmp_path / f"{part}-0.tar", 0, 2)
+    with pytest.raises(error, match=words):
+        open_data(DataConfig(f"wds/{tmp_path}")).read("calibration")
 
 
 def test_fetching_leaves_a_folder_as_it_is(tmp_path: Path) -> None:

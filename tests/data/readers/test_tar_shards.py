@@ -6,11 +6,13 @@ import gc
 import json
 import tarfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from image_files import add, coloured_file, shard, split_shards, two_shards
+from image_files import add, shard, split_shards, two_shards
 from timm.data import create_dataset
 
 from dmpo_explore.data.image_set import decode_image
@@ -32,59 +34,109 @@ def test_samples_are_those_that_timm_streams(tmp_path: Path) -> None:
         assert np.array_equal(decode_image(sample.image.read(), "x"), np.asarray(image))
 
 
+def info(folder: Path, **about: Any) -> Path:
+    """`folder` with a list of its shards."""
+    folder.mkdir(exist_ok=True)
+    (folder / "_info.json").write_text(json.dumps({"splits": {"train": about}}))
+    return folder
+
+
 def test_parts_by_name_by_folder_and_by_info(tmp_path: Path) -> None:
-    split_shards(tmp_path / "names")
-    assert [*shards_of(tmp_path / "names")] == ["test", "train", "val"]
+    assert [*shards_of(split_shards(tmp_path / "names"))] == ["test", "train", "val"]
     shard(tmp_path / "folders" / "train" / "0.tar", 0, 2)
     shard(tmp_path / "folders" / "valid" / "0.tar", 2, 2)
     assert shards_of(tmp_path / "folders") == {"train": ["train/0.tar"], "valid": ["valid/0.tar"]}
-    two_shards(tmp_path / "info", 2)
-    about = {"splits": {"train": {"filenames": ["images-1.tar"], "shard_lengths": [2], "num_samples": 2, "name": "t"}}}
-    (tmp_path / "info" / "_info.json").write_text(json.dumps(about))
-    assert shards_of(tmp_path / "info") == {"train": ["images-1.tar"]}
-    (tmp_path / "info" / "_info.json").write_text("[]")
-    with pytest.raises(ValueError, match="_info.json does not list splits"):
-        shards_of(tmp_path / "info")
-    shard(tmp_path / "names" / "more-0.tar", 90, 1)
-    shard(tmp_path / "two" / "training-data-val-0.tar", 0, 2)
-    with pytest.raises(ValueError, match="training-data-val-0.tar names the splits training and val; rename it"):
-        shards_of(tmp_path / "two")
-    with pytest.raises(ValueError, match="more-0.tar names no split, test-0000.tar does"):
-        shards_of(tmp_path / "names")
-    with pytest.raises(FileNotFoundError, match="no folder .*nowhere of tar shards"):
-        shards_of(tmp_path / "nowhere")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="holds no tar shards"):
-        shards_of(tmp_path / "empty")
+    about = {"filenames": ["images-1.tar"], "shard_lengths": [2], "num_samples": 2, "name": "t"}
+    assert shards_of(info(two_shards(tmp_path / "info", 2), **about)) == {"train": ["images-1.tar"]}
+
+
+def named(root: Path, *names: str) -> None:
+    for name in names:
+        shard(root / name, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda root: (root / "_info.json").write_text("[]"), ValueError, "_info.json does not list splits"),
+        (
+            lambda root: named(root, "training-data-val-0.tar"),
+            ValueError,
+            "names the splits training and val; rename",
+        ),
+        (
+            lambda root: named(root, "test-0.tar", "more-0.tar"),
+            ValueError,
+            "more-0.tar names no split, test-0",
+        ),
+        (lambda root: None, FileNotFoundError, "holds no tar shards"),
+        (Path.rmdir, FileNotFoundError, "no folder .* of tar shards"),
+    ],
+)
+def test_shards_without_clear_parts_are_named(
+    tmp_path: Path, make: Callable[[Path], object], error: type[Exception], words: str
+) -> None:
+    (tmp_path / "shards").mkdir()
+    make(tmp_path / "shards")
+    with pytest.raises(error, match=words):
+        shards_of(tmp_path / "shards")
+
+
+def described(root: Path) -> None:
+    """A sample with an image of a name of its own, and its class in a JSON file."""
+    with tarfile.open(root / "a.tar", "w") as archive:
+        add(archive, "x/1.left.png", encoded(1))
+        add(archive, "x/1.json", b'{"kind": 3}')
+        add(archive, "x/.hidden", b"")
 
 
 def test_classes_in_json_and_named_images(tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "a.tar", "w") as archive:
-        add(archive, "x/1.left.png", coloured_file(1))
-        add(archive, "x/1.json", b'{"kind": 3}')
-        add(archive, "x/.hidden", b"")
+    described(tmp_path)
     (sample,) = read_samples(tmp_path, ["a.tar"], image_key="left.png", label_key="kind")
     assert sample.label == 3 and sample.image.name == "x/1.left.png"
-    with pytest.raises(ValueError, match=r"a.tar: sample 'x/1' has no image \(jpg, png, webp\), only left.png, json"):
-        read_samples(tmp_path, ["a.tar"])
-    with pytest.raises(ValueError, match=r"has no .cls with its class, only left.png, json; see --label-key"):
-        read_samples(tmp_path, ["a.tar"], image_key="left.png")
-    with pytest.raises(ValueError, match=r"its .json gives no class as a whole number \(KeyError\('sort'\)\)"):
-        read_samples(tmp_path, ["a.tar"], image_key="left.png", label_key="sort")
 
 
-def test_a_broken_shard_is_named(tmp_path: Path) -> None:
+def twice(order: tuple[int, ...]) -> Callable[[Path], None]:
+    """Two samples of one key, one behind the other or not."""
+
+    def make(root: Path) -> None:
+        with tarfile.open(root / "a.tar", "w") as archive:
+            for i in order:
+                add(archive, f"{i:04d}.png", encoded(i))
+                add(archive, f"{i:04d}.cls", b"0")
+
+    return make
+
+
+KEY_ERROR = r"its .json gives no class as a whole number \(KeyError\('sort'\)\)"
+
+
+@pytest.mark.parametrize(
+    ("make", "keys", "error", "words"),
+    [
+        (described, {}, ValueError, r"a.tar: sample 'x/1' has no image \(jpg, png, webp\), only left.png, json"),
+        (described, {"image_key": "left.png"}, ValueError, r"no .cls with its class, only left.png, json; see --label"),
+        (described, {"image_key": "left.png", "label_key": "sort"}, ValueError, KEY_ERROR),
+        (twice((0, 0, 1)), {}, ValueError, r"a\.tar holds two samples of the key '0000'; rename one"),
+        (twice((0, 1, 0)), {}, ValueError, r"a\.tar holds two samples of the key '0000'; rename one"),
+        (lambda root: (root / "a.tar").write_bytes(b"no tar" * 200), {}, ValueError, "is not an uncompressed tar file"),
+        (lambda root: None, {}, FileNotFoundError, r"no file .*a.tar"),
+    ],
+)
+def test_a_bad_shard_is_named(
+    tmp_path: Path, make: Callable[[Path], object], keys: dict[str, str], error: type[Exception], words: str
+) -> None:
+    make(tmp_path)
+    with pytest.raises(error, match=words):
+        read_samples(tmp_path, ["a.tar"], **keys)
+
+
+def test_a_shard_that_was_cut_since_is_named(tmp_path: Path) -> None:
     path = shard(tmp_path / "a.tar", 0, 3)
     samples = read_samples(tmp_path, ["a.tar"])
-    whole = path.read_bytes()
-    path.write_bytes(whole[: samples[1].image.offset + 5])
+    path.write_bytes(path.read_bytes()[: samples[1].image.offset + 5])
     with pytest.raises(ValueError, match=r"a.tar is cut short in 0001.png"):
         samples[1].image.read()
-    path.write_bytes(b"no tar" * 200)
-    with pytest.raises(ValueError, match=r"a.tar is not an uncompressed tar file"):
-        read_samples(tmp_path, ["a.tar"])
-    with pytest.raises(FileNotFoundError, match=r"no file .*b.tar"):
-        read_samples(tmp_path, ["b.tar"])
 
 
 def test_a_shard_that_ends_early_is_not_a_smaller_one(tmp_path: Path) -> None:

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from calls import call, fails
 from image_files import fill, paint
-from tiny import recorded_run, tiny_config
 
 import dmpo_explore as dx
 from dmpo_explore.inference.torch_recording import record_run
-from dmpo_explore.runs.check import check_folder
-from dmpo_explore.runs.run_files import record_name
-from dmpo_explore.runs.torch_model import read_weights, save_weights
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("other")
-    recorded_run(root, tiny_config(300, epochs=1), "mine")
-    return root
-
-
-@pytest.fixture
-def root(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(shutil.copytree(trained, tmp_path / "runs")))
-    return tmp_path / "runs"
+from dmpo_explore.runs import check_folder, read_weights, record_name, save_weights
+from dmpo_explore.runs.torch_model import stack_inputs
 
 
 def test_a_name_is_that_of_the_data_and_the_split() -> None:
@@ -38,7 +22,7 @@ def test_a_name_is_that_of_the_data_and_the_split() -> None:
 
 
 @pytest.mark.slow
-def test_other_images_are_recorded_beside_the_run_s_own(root: Path, tmp_path: Path) -> None:
+def test_other_images_are_recorded_beside_the_run_s_own(runs: Path, tmp_path: Path) -> None:
     digits = tuple("0123456789")
     shop = tmp_path / "shop"
     for split, first in (("train", 0), ("calibration", 5000), ("test", 9000)):
@@ -50,7 +34,9 @@ def test_other_images_are_recorded_beside_the_run_s_own(root: Path, tmp_path: Pa
     record = run.record("shop-test")
     assert (record.meta.data, record.meta.split) == (str(shop), "test")
     assert {policy.fitted["split"] for policy in run.policies().values()} == {"val"}
-    out = dx.infer(run.model("cpu"), stacked(run, shop), dx.fit_policy(run.record("val"), threshold=1.0))
+    images = dx.data.open_data(dx.DataConfig(str(shop))).images("test").subset(slice(0, 5))
+    full_depth = dx.fit_policy(run.record("val"), threshold=1.0)
+    out = dx.infer(run.model("cpu"), stack_inputs(images, run.preprocess()), full_depth)
     np.testing.assert_array_equal(out.label, record.prediction[:5, -1])
     with pytest.raises(FileNotFoundError, match="are not opened from their record"):
         run.image_set("shop-test")
@@ -79,15 +65,8 @@ def test_other_images_are_recorded_beside_the_run_s_own(root: Path, tmp_path: Pa
     assert run.fitted_here(of_own) is of_own  # whatever became of the others
 
 
-def stacked(run: dx.Run, shop: Path) -> object:
-    from dmpo_explore.runs.torch_model import stack_inputs
-
-    images = dx.data.open_data(dx.DataConfig(str(shop))).images("test")
-    return stack_inputs(images.subset(slice(0, 5)), run.preprocess())
-
-
 @pytest.mark.slow
-def test_those_of_a_known_data_set_are_found_again(root: Path) -> None:
+def test_those_of_a_known_data_set_are_found_again(runs: Path) -> None:
     run = dx.load_run("mine")
     record = dx.record_run(run, "test", device="cpu", other_data="digits")
     assert (run.path / "records" / "digits-test").is_dir()
@@ -95,7 +74,7 @@ def test_those_of_a_known_data_set_are_found_again(root: Path) -> None:
     np.testing.assert_array_equal(run.image_set("digits-test")[3], run.image_set("test")[3])
 
 
-def test_other_classes_are_refused(root: Path, tmp_path: Path) -> None:
+def test_other_classes_are_refused(runs: Path, tmp_path: Path) -> None:
     fill(tmp_path / "two" / "train")
     fill(tmp_path / "two" / "test")
     with pytest.raises(ValueError, match=r"other classes than its data have now \(10 classes then, 2 now"):

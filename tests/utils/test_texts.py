@@ -1,15 +1,60 @@
-"""Text files are read by size and kind; errors name them."""
+"""Texts: values and messages stay short; files are read by size and kind, and errors name them."""
 
 from __future__ import annotations
 
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from failing import raising
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dmpo_explore.utils.files import read_json
-from dmpo_explore.utils.texts import check_regular, named, read_text
+from dmpo_explore.utils.texts import LONGEST, abbreviated, check_regular, is_text, named, one_line, read_text, short
+
+NESTED: list[Any] = []
+for _ in range(900):
+    NESTED = [NESTED]
+
+
+@given(st.lists(st.integers(-99, 99), max_size=5) | st.text(max_size=7) | st.none() | st.floats())
+def test_a_small_value_is_its_repr(value: object) -> None:
+    assert short(value) == repr(value)
+
+
+@pytest.mark.parametrize("value", ["x" * 10**6, list(range(10**5)), {i: i for i in range(10**5)}, 10**400, NESTED])
+def test_a_large_value_is_cut(value: object) -> None:
+    assert 3 < len(short(value)) <= LONGEST and "..." in short(value)
+
+
+@given(st.text(), st.integers(10, 50))
+def test_a_message_is_one_printable_line(text: str, longest: int) -> None:
+    line = one_line(text, longest)
+    assert len(line) <= longest and len(line.splitlines()) <= 1
+    line.encode()
+
+
+def test_a_long_message_keeps_begin_and_end() -> None:
+    assert one_line("a\n\tb\x1b[31m") == "a b [31m"
+    assert one_line("file.npy: " + "x" * 10**6 + " (at line 3)", 40) == "file.npy: xxxxxxxx … xxxxxxx (at line 3)"
+
+
+@given(st.text(), st.integers(2, 50))
+def test_a_long_name_ends_in_an_ellipsis(text: str, longest: int) -> None:
+    name = abbreviated(text, longest)
+    assert len(name) <= longest
+    assert name == text if len(text) <= longest else name.endswith("…") and text.startswith(name[:-1])
+
+
+def test_text_has_a_length_and_can_be_encoded() -> None:
+    assert is_text("tänd\n", 5) and not is_text("sechs.", 5)
+    assert not is_text("\udfff", 5)
+
+
+# -- files --
 
 
 def test_text_up_to_a_size(tmp_path: Path) -> None:
@@ -53,10 +98,7 @@ def test_an_error_keeps_its_type_and_gets_a_name(monkeypatch: pytest.MonkeyPatch
     assert type(denied) is PermissionError and str(denied) == "a.npy cannot be read: Permission denied"
     (tmp_path / "a").touch()
 
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    monkeypatch.setattr(Path, "open", full)
+    monkeypatch.setattr(Path, "open", raising(OSError(errno.EMFILE, "Too many open files")))
     with pytest.raises(OSError, match="a cannot be opened: too many files are open; raise the limit"):
         read_text(tmp_path / "a")
 
