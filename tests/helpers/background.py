@@ -32,7 +32,7 @@ def become(code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: obj
     monkeypatch.setattr(kind, "MODULE", ["-u", str(script)])
 
 
-def ended(name: str = "mine") -> processes.Status:
+def job_end(name: str = "mine") -> processes.Status:
     """The status of a job that has come to its end."""
     wait(lambda: not jobs.job_status(jobs.load_job(name)).active)
     return jobs.job_status(jobs.load_job(name))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from background import BREAKS, CONFIG, DEAF, SPEAKS, become, ended, state, wait
+from background import BREAKS, CONFIG, DEAF, SPEAKS, become, job_end, state, wait
 
 import dmpo_explore.jobs.jobs as starting
 from dmpo_explore import jobs
@@ -40,21 +40,21 @@ def test_a_training_is_followed_recorded_and_forgotten(root: Path) -> None:
     seen = jobs.job_status(job)
     assert seen.progress and seen.progress.what == "training" and seen.progress.epochs == 12
     assert seen.memory > 50 << 20 and seen.progress.loss is not None
-    end = ended()
+    end = job_end()
     assert end.state == jobs.FINISHED and end.epoch == end.epochs == 12 and end.recorded == ("val", "test"), job.log()
     assert not end.reason and not end.resumable
     assert load_run("mine").record("test").n_images == 359 and read_weights(root / "mine")
     with pytest.raises(ValueError, match="is finished; there is nothing to resume"):
         jobs.resume("mine")
     (root / "mine" / WEIGHTS).touch()
-    assert ended().recorded == ("val", "test")  # of these very weights
+    assert job_end().recorded == ("val", "test")  # of these very weights
     content = bytearray((root / "mine" / WEIGHTS).read_bytes())
     content[-1] ^= 1  # as a training does that goes on without recording
     (root / "mine" / WEIGHTS).write_bytes(content)
     os.utime(root / "mine" / WEIGHTS, (0, 0))  # a clock that was set back
-    assert ended().recorded == () and ended().resumable
+    assert job_end().recorded == () and job_end().resumable
     assert {"record", "--force"} <= {*jobs.resume("mine").arguments}
-    assert ended().recorded == ("val", "test"), jobs.load_job("mine").log()
+    assert job_end().recorded == ("val", "test"), jobs.load_job("mine").log()
     jobs.forget("mine")
     assert not jobs.list_jobs() and "mine" in list_runs()
 
@@ -93,7 +93,7 @@ def test_nothing_typed_becomes_an_option(root: Path, tmp_path: Path, monkeypatch
     become(SPEAKS, monkeypatch, tmp_path)
     hostile = Config(DataConfig("--force; touch hacked", root="$(touch hacked)"))
     job = jobs.start(hostile, "mine")
-    assert ended().reason == "no luck today"
+    assert job_end().reason == "no luck today"
     _, command, progress, config, name, record = json.loads((tmp_path / "argv.json").read_text())
     folder = root / ".jobs" / "mine"
     assert (command, name, record) == ("train", "--name=mine", "--record")
@@ -221,10 +221,10 @@ def test_a_process_that_cannot_be_started_leaves_a_job_that_says_why(
 def test_why_a_job_failed_is_its_own_last_word(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     become(BREAKS, monkeypatch, tmp_path)
     jobs.start(CONFIG, "mine")
-    assert ended().reason == "KeyError: 'what'"
+    assert job_end().reason == "KeyError: 'what'"
     become("", monkeypatch, tmp_path)
     job = jobs.resume("mine")
-    assert ended().reason == PROCESS_GONE and job.log().count("dmpo-explore train") == 2
+    assert job_end().reason == PROCESS_GONE and job.log().count("dmpo-explore train") == 2
     assert len(job.log(most=10)) == 10
     with pytest.raises(ValueError, match="without an error message"):
         jobs.measure(CONFIG)
@@ -238,7 +238,7 @@ def test_a_run_that_was_removed_is_said(root: Path, tmp_path: Path, monkeypatch:
         tmp_path,
     )
     jobs.start(CONFIG, "mine")
-    assert ended().state == jobs.DELETED and not ended().resumable
+    assert job_end().state == jobs.DELETED and not job_end().resumable
 
 
 def test_broken_jobs_are_left_out(root: Path, sleeping: None) -> None:

@@ -37,6 +37,7 @@ def test_values_by_hand(probabilities: list[float], prediction: int, margin: flo
     assert [float(found[name][0]) for name in STORED] == pytest.approx(
         [prediction, max(probabilities), entropy, margin], abs=1e-6
     )
+    assert scores(logits[0])["prediction"] == prediction  # of one image's one exit
 
 
 def test_types_and_shapes() -> None:

@@ -202,7 +202,7 @@ def test_a_problem_is_listed_and_is_what_load_raises(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"format_version": 2}, "format_version=2; this program reads version 1"),
+        ({"format_version": 2}, "format_version=2; this program reads version 1; install a newer dmpo-explore"),
         ({"format_version": None}, "format_version=None"),
         ({"flops_convention": CONVENTION_OF_01}, "version 0.1 recorded it, .*; record it again"),
         ({"exits": [3, 3, 9]}, r"exits=\[3, 3, 9\] must be a rising list of block numbers"),
@@ -310,7 +310,7 @@ def test_the_file_of_another_length_is_blamed_alone(folder: Path, file: str, val
 
 
 def test_arrays_that_agree_with_each_other_have_the_exits_of_meta(folder: Path) -> None:
-    change_meta(folder, exits=[3, 6], flops=[1, 2])
+    set_values("meta.json", exits=[3, 6], flops=[1, 2])(folder)
     found = problems(folder)
     assert len(found) == 5 and all("(8, 3" in text and "must be (8, 2" in text for text in found)
 

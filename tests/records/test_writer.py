@@ -301,8 +301,8 @@ def test_features_are_written_batch_by_batch_and_get_their_embedding(tmp_path: P
     assert read.features.tolist() == features[3:5].tolist() and read.embedding.shape == (2, K, 2)
 
 
-def spread_features() -> np.ndarray:
-    rng = np.random.default_rng(0)
+def spread_features(seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
     return (rng.normal(size=(300, 3, 12)) * np.linspace(3, 0.2, 12) + 5).astype(np.float16)
 
 
@@ -318,6 +318,12 @@ def test_each_exit_is_its_pca_up_to_rotation_and_scale(monkeypatch: pytest.Monke
     for k in range(3):
         own, wanted = distances(found[:, k]), distances(PCA(2).fit_transform(given[:, k].astype(float)))
         assert np.abs(own / own.max() - wanted / wanted.max()).max() < 2e-3
+
+
+def test_the_first_map_points_the_same_way_on_every_machine() -> None:
+    for seed in range(5):
+        first = feature_embedding(spread_features(seed=seed))[:, 0].astype(float)
+        assert (first**3).sum(axis=0).min() >= 0  # a sign is free in every component
 
 
 def test_an_exit_that_is_the_one_before_turned_keeps_every_image_in_its_place() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from image_files import add, shard, split_shards, two_shards
+from image_files import add, coloured_file, shard, split_shards, two_shards
 from timm.data import create_dataset
 
 from dmpo_explore.data.image_set import decode_image
@@ -85,7 +85,7 @@ def test_shards_without_clear_parts_are_named(
 def described(root: Path) -> None:
     """A sample with an image of a name of its own, and its class in a JSON file."""
     with tarfile.open(root / "a.tar", "w") as archive:
-        add(archive, "x/1.left.png", encoded(1))
+        add(archive, "x/1.left.png", coloured_file(1))
         add(archive, "x/1.json", b'{"kind": 3}')
         add(archive, "x/.hidden", b"")
 
@@ -102,7 +102,7 @@ def twice(order: tuple[int, ...]) -> Callable[[Path], None]:
     def make(root: Path) -> None:
         with tarfile.open(root / "a.tar", "w") as archive:
             for i in order:
-                add(archive, f"{i:04d}.png", encoded(i))
+                add(archive, f"{i:04d}.png", coloured_file(i))
                 add(archive, f"{i:04d}.cls", b"0")
 
     return make
