@@ -1,16 +1,16 @@
-"""Who may do what: only a browser on the app's own machine is private, and only to it are paths shown."""
+"""Who may do what: only a browser on the app's own machine is private; texts are shown literally."""
 
 from __future__ import annotations
-
 import doctest
 import sys
 from pathlib import Path
-
 import pytest
 from dmpo_explore_app import access, messages
 from listening import listen
-
 import dmpo_explore as dx
+from dmpo_explore_app.messages import escape_markdown, signed, with_code
+
+
 
 LOCAL = {"Host": "localhost:8501", "Origin": "http://localhost:8501"}
 
@@ -129,3 +129,14 @@ def test_paths_are_shown_to_this_machine_alone(monkeypatch: pytest.MonkeyPatch, 
         )
         assert "config.json" in shown and "x.csv" in shown and "3/4 or val/test" in shown
         assert "https://example.org/a/b" in shown
+
+
+def test_what_stands_in_backticks_is_code_and_the_rest_literal() -> None:
+    text = with_code("no *x*: run `dmpo-explore fetch --data a_b`, or [see](x)")
+    assert text == r"no \*x\*\: run `dmpo-explore fetch --data a_b`\, or \[see\]\(x\)"
+    assert with_code("one ` and <b>") == escape_markdown("one ` and <b>") == r"one \` and \<b\>"
+    assert with_code("`" + "a" * 600 + "`", 100).count("\\`") == 1  # cut inside: no code
+
+
+def test_signed_numbers_have_the_minus_of_the_figures() -> None:
+    assert [signed(number) for number in (0.126, -0.194, -0.001, 0)] == ["+0.13", "−0.19", "0.00", "0.00"]

@@ -12,7 +12,7 @@ from synthetic import make_record, record_from_logits
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.data.images import load_images
 from dmpo_explore.records.writer import feature_embedding
-from dmpo_explore.utils.files import write_text
+from dmpo_explore.utils.files import read_json, write_json, write_text
 
 MAIN = Path(__file__).parents[2] / "app" / "main.py"
 HOSTILE = "<img src=x onerror='window.hacked=1'>"
@@ -49,3 +49,9 @@ def save_run(
     write_text(root / name / "config.json", Config(data=DataConfig("fashion-mnist")).to_json())
     test.save(root / name / "records" / "test")
     val.save(root / name / "records" / "val")
+
+
+def change_meta(run: Path, **values: object) -> None:
+    """Other facts in the records of a run."""
+    for meta in run.glob("records/*/meta.json"):
+        write_json(meta, read_json(meta) | values)

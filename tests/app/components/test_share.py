@@ -1,7 +1,6 @@
-"""What is taken away from a page gives the numbers of the page: the Python and the command are executed here."""
+"""What is taken away from a page gives the numbers of the page: Python and commands are executed here."""
 
 from __future__ import annotations
-
 import ast
 import io
 import json
@@ -11,7 +10,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,10 +19,12 @@ from dmpo_explore_app.state import choices
 from made_up import save_run
 from programs import NUMBERS, answered, printed
 from synthetic import make_record
-
 import dmpo_explore as dx
 from dmpo_explore.figures.trade_off import trade_off_figure
 from dmpo_explore.policies.catalogue import POLICIES
+from playwright.sync_api import expect
+from visiting import Visit
+
 
 
 def assert_gives(run: dx.Run, split: str, policy: dx.Policy) -> None:
@@ -208,3 +208,20 @@ def test_a_command_runs_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     done = subprocess.run(["sh", "-c", command + " --json"], capture_output=True, text=True, env=os.environ, check=True)
     record = run.record("test")
     assert json.loads(done.stdout)["accuracy"] == dx.summarise(record, policy.exits(record))["accuracy"]
+
+
+def test_the_link_is_copied_and_the_page_is_a_file(visit: Visit, tmp_path: Path) -> None:
+    page = visit.open("?run=demo&threshold=0.8")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Share").click()
+    page.get_by_role("button", name="Copy link").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("() => navigator.clipboard.readText()") == page.url
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Page to publish · HTML").click()
+    file = tmp_path / "page.html"
+    download.value.save_as(file)
+    alone = page.context.new_page()
+    alone.goto(file.as_uri())
+    expect(alone.locator("h1")).to_be_visible()
+    alone.close()

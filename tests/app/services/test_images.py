@@ -1,17 +1,26 @@
-"""Images of a page: order and numbers of rows, uploads that are read or refused."""
+"""Images of a page: rows, uploads, edits, thumbnails, the chosen one, maps, and the attribution methods on offer."""
 
 from __future__ import annotations
-
 import inspect
-
 import numpy as np
 import pytest
 from dmpo_explore_app.services import images
 from PIL import Image
 from sent_pictures import REFUSED, TAKEN, encoded
 from synthetic import make_record
-
 import dmpo_explore as dx
+from types import SimpleNamespace
+from unittest.mock import Mock
+from dmpo_explore_app.services import thumbnails
+from pathlib import Path
+from dmpo_explore_app.services import chosen_image, selection
+from dmpo_explore_app.services.policies import OperatingPoint
+from made_up import save_run
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dmpo_explore_app.services import image_maps, policies
+from dmpo_explore_app.services import attribution_methods
+
 
 
 def test_the_order_is_fixed_and_holds_every_row_once() -> None:
@@ -66,3 +75,110 @@ def test_a_photograph_of_twelve_megapixels_is_edited(monkeypatch: pytest.MonkeyP
     edited = make((image.key, "rotate", 1.0), image)
     assert (edited.pixels() == photo[::-1, ::-1]).all() and edited.preview_and_size()[1] == (4000, 3000)
     assert edited.row is None and edited.key != image.key != make((image.key, "grey", 1.0), image).key
+
+
+def test_a_changed_image_is_a_crossed_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Images:
+        def __getitem__(self, row: int) -> object:
+            raise ValueError(f"{row}.png has been changed since the training")
+
+    monkeypatch.setattr(thumbnails, "image_set_at", lambda stamp: Images())
+    monkeypatch.setattr(thumbnails.records, "stamp", lambda run, split: ("a run of this test", split, 0, 0))
+    thumbnail = thumbnails.thumbnails(SimpleNamespace(), "test")  # type: ignore[arg-type]
+    assert thumbnail(3) == thumbnails.not_read() and thumbnails.not_read().startswith("data:image/png;base64,")
+
+
+def test_images_that_are_not_the_records_are_read_once_and_not_at_every_release(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    image_set = Mock(side_effect=ValueError("classes or labels differ"))
+    monkeypatch.setattr(thumbnails.own_runs, "run_at", lambda path: SimpleNamespace(image_set=image_set))
+    stamp = ("a run whose images are others", "test", 0, 0)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="classes or labels differ"):
+            thumbnails.image_set_at(stamp)
+    image_set.assert_called_once_with("test")
+
+
+def test_images_that_are_not_here_are_looked_for_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may have been fetched meanwhile."""
+    images = SimpleNamespace()
+    image_set = Mock(side_effect=[FileNotFoundError("fetch them first"), images])
+    monkeypatch.setattr(thumbnails.own_runs, "run_at", lambda path: SimpleNamespace(image_set=image_set))
+    stamp = ("a run whose images are fetched", "test", 0, 0)
+    with pytest.raises(FileNotFoundError):
+        thumbnails.image_set_at(stamp)
+    assert thumbnails.image_set_at(stamp) is images
+
+
+def test_a_package_that_is_missing_is_as_images_that_are_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    image_set = Mock(side_effect=ImportError("needs datasets, which is not installed"))
+    monkeypatch.setattr(thumbnails.own_runs, "run_at", lambda path: SimpleNamespace(image_set=image_set))
+    with pytest.raises(FileNotFoundError, match="needs datasets"):
+        thumbnails.image_set_at(("a run on hfds", "test", 0, 0))
+
+
+@pytest.mark.parametrize("calibrate", [False, True])
+def test_facts_are_the_librarys(tmp_path: Path, calibrate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_run(tmp_path, "mine", images=60, logits_of=("test", "val"))
+    run = dx.load_run(tmp_path / "mine")
+    record, target = run.record("test"), dx.Target.threshold((0.7,), calibrate=calibrate)
+    policy = dx.fit_policy(run.record("val"), "confidence", target=target)
+    chosen = selection.Selection(0, 0, "incorrect", "number", 7)
+    point = OperatingPoint(run, "test", policy)
+    facts = chosen_image.facts(point, chosen)
+    assert facts is not None
+    read = dx.fitting.tempered_record(record, policy.temperatures) if calibrate else record
+    names = record.meta.class_names
+    assert [answer for answer, _, _ in facts["answers"]] == [names[label] for label in record.prediction[7]]
+    assert [correct for _, correct, _ in facts["answers"]] == record.correct[7].tolist()
+    assert [share for *_, share in facts["answers"]] == pytest.approx(read.confidence[7], abs=1e-5)
+    assert facts["why"] == dx.analysis.trace_decision(record, policy, 7).sentence()
+    place = selection.place(point.outcome, chosen.alone, 7)
+    assert (facts["before"], facts["after"], facts["label"]) == (place.before, place.after, names[record.labels[7]])
+    assert chosen_image.facts(point, chosen.alone) is None
+    monkeypatch.setattr(chosen_image.thumbnails, "are_here", lambda stamp: False)
+    without = chosen_image.facts(point, chosen)
+    assert without is not None and without["picture"] != facts["picture"]  # of images that may be fetched later
+
+
+def test_a_map_that_failed_once_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
+    save_run(tmp_path, "mine", images=40, logits_of=("test",))
+    point = policies.OperatingPoint(dx.load_run(tmp_path / "mine"), "test", policies.full_depth("confidence"))
+
+    asked = threading.Event()
+
+    def failing(*parts: object, **more: object) -> None:
+        asked.wait(60)
+        raise MemoryError
+
+    def wait() -> None:
+        worker: ThreadPoolExecutor = image_maps._worker()
+        worker.submit(int).result()  # one at a time: the map is done
+
+    with monkeypatch.context() as now:
+        now.setattr(dx.analysis, "image_map", failing)
+        assert image_maps.found(point) is None
+        asked.set()
+        wait()
+        with pytest.raises(MemoryError):
+            image_maps.found(point)
+    image_maps.found(point)
+    wait()
+    assert (image_maps.found(point) or {})["key"] == image_maps.key(point)
+
+
+def test_the_methods_are_the_librarys() -> None:
+    assert set(attribution_methods.METHODS) == set(dx.attribution.METHODS)
+    assert set(attribution_methods.REFUSED) == set(dx.attribution.REFUSED)
+    assert set(attribution_methods.BASELINES) == set(dx.attribution.BASELINES)
+
+
+def test_unsigned_methods() -> None:
+    unsigned = {name for name, method in attribution_methods.METHODS.items() if not method.signed}
+    assert unsigned == {"saliency", "attention_rollout"}
+
+
+def test_a_refused_method_has_a_reason() -> None:
+    assert all(dx.attribution.REFUSED[name] for name in attribution_methods.REFUSED)

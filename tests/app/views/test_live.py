@@ -1,7 +1,6 @@
-"""Live: a real model answers, and the numbers on the page are the library's."""
+"""Live: a real model answers, and the numbers on the page are the library's; before a start, recorded timings."""
 
 from __future__ import annotations
-
 import json
 import re
 import time
@@ -9,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
 import pytest
 import visiting
 from dmpo_explore_app.components import live_panel
@@ -19,10 +17,13 @@ from made_up import HOSTILE, MAIN
 from one_image import bodies
 from streamlit.testing.v1 import AppTest
 from visiting import checked
-
 import dmpo_explore as dx
 from dmpo_explore.inference.live import ALIVE, SHOWN, LiveRun, Look
 from dmpo_explore.policies.rules import ConfidencePolicy
+import shutil
+from made_up import MAIN
+
+
 
 PAGE = MAIN.parent / "views" / "live.py"
 IMAGES = 359  # of digits' test split
@@ -299,3 +300,29 @@ def test_a_run_with_a_single_exit_offers_no_threshold_to_move(runs: Path) -> Non
         "they take turns on the same images" in texts["demo-single"]
         and "Move the threshold" not in texts["demo-single"]
     )
+
+
+def said(app: AppTest) -> str:
+    return "\n".join(element.value for element in [*app.warning, *app.caption]).replace("\\", "")
+
+
+def test_recorded_timings_are_shown_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path))  # no weights are there
+    app, run = visiting.opened(PAGE, run="fashion"), dx.load_run("fashion")
+    outcome = dx.apply(dx.fit_run_policy(run), run.record("test"))
+    timings, share = dx.runs.read_timings(run.path), outcome.summary()["flops_fraction"]
+    assert timings is not None
+    ratio = timings.full_seconds / timings.early_seconds(share)
+    assert f'data-live="recorded">{ratio:.2f}×</dd><dd>expected from FLOPs {1 / share:.2f}×</dd>' in bodies(app)
+    assert f"Recorded timings: {timings.images} test images in batches of 64" in said(app)
+    assert timings.machine in said(app) and "by recorded timings" in bodies(app)
+
+
+def test_timings_that_cannot_be_read_leave_the_expected_speed(
+    model_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(model_root / "tiny", tmp_path / "tiny")
+    (tmp_path / "tiny" / "timings.json").write_text("{}")
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    app = visiting.opened(PAGE, run="tiny", threshold="0.5")
+    assert "The recorded timings cannot be read." in said(app) and 'data-live="expected"' in bodies(app)

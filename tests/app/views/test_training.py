@@ -1,12 +1,10 @@
-"""Training: curves of any run; a form that starts real trainings and nothing else; cards that stop and resume them."""
+"""Training: curves of any run; a form that starts trainings and survives a reload; cards that stop and resume them."""
 
 from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-
 import pytest
 from background import SLEEPS, become, wait
 from dmpo_explore_app import access
@@ -18,13 +16,20 @@ from streamlit.testing.v1 import AppTest
 from tiny import tiny_config
 from training_page import command, opened
 from visiting import checked
-
 import dmpo_explore as dx
 from dmpo_explore import jobs
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.jobs.estimate import Rates
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.utils.files import write_text
+from made_up import save_run
+from one_image import address_of, said
+import shlex
+import visiting
+from made_up import MAIN
+from own_images_folder import paint
+
+
 
 HISTORY = "epoch,lambda_1,lambda_2,loss_1,loss_2,accuracy_1,accuracy_2,area\n1,.1,1,2,2,.5,.6,.5\n2,1,.1,1,1,.6,.7,.6\n"
 
@@ -71,8 +76,6 @@ def begin_with(app: AppTest, preset: str, **fields: object) -> AppTest:
 
 
 # -- curves --
-
-
 @pytest.mark.usefixtures("all_fetched")
 def test_every_run_shows_how_it_learned(root: Path) -> None:
     app = opened(run="fashion")
@@ -134,8 +137,6 @@ def test_no_link_leads_elsewhere(root: Path, name: str) -> None:
 
 
 # -- the form --
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("all_fetched")
 def test_a_preset_is_what_will_be_trained(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,8 +246,6 @@ def test_others_may_look_but_not_start_or_stop(
 
 
 # -- time and memory --
-
-
 @pytest.mark.slow
 def test_what_was_measured_is_shown_and_grows_with_the_epochs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Config] = []
@@ -270,8 +269,6 @@ def test_what_was_measured_is_shown_and_grows_with_the_epochs(root: Path, monkey
 
 
 # -- jobs --
-
-
 @pytest.mark.slow
 def test_a_job_is_started_stopped_resumed_and_put_away(root: Path) -> None:
     app = begin_with(opened(), "toy, in seconds")
@@ -328,3 +325,78 @@ def test_a_failure_says_why_and_a_log_is_text(root: Path, tmp_path: Path, monkey
     monkeypatch.setattr(access, "is_private", lambda: False)  # others read it: it may name folders
     app = checked(app.run())
     assert HOSTILE not in texts(app) and "its log is on the app's own machine" in texts(app)
+
+
+@pytest.fixture
+def empty_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A runs root without runs, on a machine where every weight and data set is."""
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    monkeypatch.setattr(jobs, "check_ready", lambda config: None)
+    return tmp_path
+
+
+def test_the_form_survives_a_reload(empty_root: Path) -> None:
+    app = opened()
+    assert dict(app.query_params) == {} and app.text_input(key="train name").value == "mine"
+    checked(app.pills(key="train start").set_value("naive exits").run())
+    app.number_input(key="train training.epochs").set_value(7)
+    app.number_input(key="train data.train_size").set_value(None)
+    app.text_input(key="train model.exits").set_value("2,6")
+    app.selectbox(key="train training.teacher").set_value("own")
+    checked(app.text_input(key="train name").set_value("again").run())
+    typed, address = command(app), address_of(app)
+    assert set(address) == {"run", "begin", "name", "form"} and "training.epochs" in address["form"]
+    again = opened(**address)  # another session
+    assert command(again) == typed and again.pills(key="train start").value == "naive exits"
+    assert again.number_input(key="train training.epochs").value == 7
+    checked(again.number_input(key="train training.epochs").set_value(3).run())  # the start's own
+    assert "training.epochs" not in address_of(again)["form"]
+
+
+def test_a_form_that_began_with_another_run_survives_a_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    monkeypatch.setattr(jobs, "check_ready", lambda config: None)
+    for name in ("one", "two"):
+        save_run(tmp_path, name, images=40)
+    app = opened(run="two", begin="like one", form='{"training.epochs":9}', name="again")
+    assert app.pills(key="train start").value == "like one" and app.selectbox(key="run").value == "two"
+    assert app.number_input(key="train training.epochs").value == 9
+    assert app.text_input(key="train name").value == "again" and "There is no start" not in said(app)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("form", "why"),
+    [
+        ("[1]", "not options of this form"),
+        ("{", "cannot be used"),
+        ('{"model.weights":"/etc/passwd"}', "has no choice '/etc/passwd'"),
+        ('{"training.teacher":"../x"}', "has no choice '../x'"),
+        ('{"training.epochs":-1}', "cannot be -1"),
+        ('{"model.exits":[6,3]}', "rising"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_a_link_fills_in_only_what_the_form_offers(empty_root: Path, form: str, why: str) -> None:
+    app = opened(form=form)
+    assert why in said(app) and app.pills(key="train start").value == training_form.TOY
+    assert command(app)[:4] == ["dmpo-explore", "train", "--data", "digits"]
+    if form == "[1]":
+        assert "There is no start '../x' here" in said(opened(begin="../x", form=form))
+
+
+def test_a_table_may_have_other_columns(tmp_path: Path) -> None:
+    rows = [f"{paint(tmp_path / 'train' / f'{i}.png', i).stem},{'ab'[i % 2]}" for i in range(40)]
+    (tmp_path / "labels.csv").write_text("\n".join(["id,breed", *rows]))
+    app = visiting.opened(MAIN.parent / "views" / "training.py")
+    checked(app.pills(key="train start").set_value(training_form.OWN).run())
+    checked(app.selectbox(key="train model.weights").set_value("random").run())
+    checked(app.text_input(key="train folder").set_value(str(tmp_path / "labels.csv")).run())
+    assert any("has no column 'path' (it has id, breed)" in found.value.replace("\\", "") for found in app.warning)
+    for option, value in {"path_column": "id", "label_column": "breed", "suffix": ".png", "image_dir": "train"}.items():
+        app.text_input(key=f"train data.{option}").set_value(value)
+    checked(app.run())
+    assert not any("has no column" in found.value for found in app.warning)
+    given = next(shlex.split(block.value) for block in app.code if block.value.startswith("dmpo-explore train"))
+    options = {"--path-column": "id", "--label-column": "breed", "--suffix": ".png", "--image-dir": "train"}
+    assert {option: given[given.index(option) + 1] for option in options} == options

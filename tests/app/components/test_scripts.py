@@ -1,24 +1,24 @@
-"""The slider's scripts by themselves: they count and write numbers as Python does, and load nothing."""
+"""The scripts of the app's own components by themselves, in Chromium: they count as Python does, keep what they must."""
 
 from __future__ import annotations
-
 import random
 import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
 from dmpo_explore_app.components import threshold_slider
 from dmpo_explore_app.components.threshold_slider import supplies
 from dmpo_explore_app.components.threshold_slider.supplies import HERE, PARTS
 from playwright.sync_api import Page, expect
-
 import dmpo_explore as dx
+from dmpo_explore_app.components.clickable import HERE
+from dmpo_explore_app.components.race import HERE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
 
 
 def test_it_writes_numbers_as_python_does(browser: Browser) -> None:
@@ -185,3 +185,60 @@ def test_it_needs_nothing_from_elsewhere() -> None:
     assert re.findall(r"https?://[^\"'\s]+", "".join(texts)) == ["http://www.w3.org/2000/svg"]
     assert not re.search(r"^\s*import|innerHTML|@import|url\((?!#)", "".join(texts), re.M)
     assert threshold_slider.__doc__
+
+
+TALL = """<!doctype html><style>.dx-heat { width: 200px; height: 100px; overflow: auto } td { min-width: 90px }</style>
+<div id="here"></div><div style="height: 3000px"></div>"""
+
+
+def heat(threshold: float, first: int) -> str:
+    """A heat map of 40 classes."""
+    cells = "".join(f'<td><button data-pick="cell {{0}} {k}">{threshold}</button></td>' for k in range(4))
+    rows = "".join(f"<tr>{cells}</tr>".format(row) for row in range(first, first + 40))
+    return f'<div class="dx-heat" data-threshold="{threshold}"><table><tbody>{rows}</tbody></table></div>'
+
+
+def test_a_release_keeps_place_and_focus_and_the_next_page_begins_at_its_top(browser: Browser) -> None:
+    code = (CLICKABLE / "clickable.js").read_text(encoding="utf-8").replace("export default function", "show = function")
+    page = browser.new_page()
+    page.set_content(TALL)
+    page.evaluate(f"() => {{ {code} }}")
+    draw = """body => show({
+        data: {parts: [body]}, parentElement: document.querySelector("#here"), setTriggerValue: () => {}
+    })"""
+    place = """() => [".dx-heat", "html"].map(box => document.querySelector(box))
+        .map(box => [box.scrollLeft, box.scrollTop])"""
+    page.evaluate(draw, heat(0.5, 0))
+    page.locator("[data-pick='cell 30 2']").focus()
+    page.evaluate("() => { document.querySelector('.dx-heat').scrollTo(60, 400); scrollTo(0, 2000) }")
+    page.evaluate(draw, heat(0.6, 0))
+    assert page.evaluate(place) == [[60, 400], [0, 2000]]  # the curve was dragged, further down
+    assert page.locator(":focus").get_attribute("data-pick") == "cell 30 2"
+    assert page.locator(":focus").inner_text() == "0.6"
+    page.evaluate(draw, heat(0.6, 40))
+    assert page.evaluate(place) == [[60, 0], [0, 2000]]
+    page.close()
+
+
+def test_it_keeps_the_images_that_run_and_no_others(browser: Browser) -> None:
+    """A minute of Live: every second 32 images that have not been there before."""
+    code = (RACE / "race.js").read_text(encoding="utf-8").replace("export default", "void")
+    page = browser.new_page()
+    page.set_content('<figure class="race"><canvas></canvas></figure>')
+    kept, running = page.evaluate(f"""() => {{ {code}
+        const race = new Race(document.querySelector(".race")), start = performance.now();
+        const lanes = {{gates: [0.5, 1], colours: ["red", "blue"], counts: [1, 1], speed_up: 2, lanes: ["a", "b"]}};
+        for (let second = 0; second < 60; second++) {{
+            const src = (i) => `data:image/gif,${{32 * second + i}}`, facts = {{exit: 1, correct: true, full: true}};
+            const runners = Array.from({{length: 32}}, (_, i) => ({{src: src(i), ...facts}}));
+            race.receive({{...lanes, running: true, alt: "", runners}});
+            race.draw(start + 1000 * second);
+        }}
+        const running = [...race.data.runners, ...race.lanes.flatMap(({{out}}) => out.map(({{runner}}) => runner))];
+        race.close();
+        return [[...race.pictures.keys()], running.map(({{src}}) => src)];
+    }}""")
+    page.close()
+    assert set(running) > {f"data:image/gif,{32 * 59 + i}" for i in range(32)}  # earlier ones are on their way
+    assert set(running) <= set(kept)
+    assert len(kept) < 4 * 32  # those that have arrived since stay until data come
