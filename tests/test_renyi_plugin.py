@@ -15,7 +15,7 @@ import torch
 from calls import call, fails
 from decide_page import shown, texts
 from decide_page import start as start_decide
-from explore_page import address_of, cards, checked, expected, move, shown_threshold, slider, start
+from explore_page import address_of, cards, checked, expected, move, shown_threshold, start, stops, without_browser
 from made_up import save_run
 from PIL import Image
 from spread_model import B, made, pictures, recorded
@@ -284,7 +284,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def app_runs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(root))
-    monkeypatch.setenv("DMPO_EXPLORE_SLIDER", "native")
+    without_browser(monkeypatch)
 
 
 @pytest.mark.slow
@@ -297,7 +297,7 @@ def test_explore_with_and_without_temperatures(calibrated: str) -> None:
     )
     assert not app.warning and not app.error and app.selectbox(key="policy").value == "renyi"
     assert shown_threshold(app) == fitted.thresholds[0] and cards(app) == expected("full", "test", fitted)
-    move(app, len(slider(app).options) // 2)
+    move(app, len(stops(app)) // 2)
     by_hand = replace(fitted, thresholds=(shown_threshold(app),))
     assert cards(app) == expected("full", "test", by_hand)
     assert cards(start(**address_of(app))) == cards(app)  # a link shows it

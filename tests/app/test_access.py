@@ -1,16 +1,17 @@
 """Who may do what: only a browser on the app's own machine is private; texts are shown literally."""
 
 from __future__ import annotations
+
 import doctest
 import sys
 from pathlib import Path
+
 import pytest
 from dmpo_explore_app import access, messages
-from listening import listen
-import dmpo_explore as dx
 from dmpo_explore_app.messages import escape_markdown, signed, with_code
+from listening import listen
 
-
+import dmpo_explore as dx
 
 LOCAL = {"Host": "localhost:8501", "Origin": "http://localhost:8501"}
 
@@ -131,7 +132,9 @@ def test_paths_are_shown_to_this_machine_alone(monkeypatch: pytest.MonkeyPatch, 
         assert "https://example.org/a/b" in shown
 
 
-def test_what_stands_in_backticks_is_code_and_the_rest_literal() -> None:
+def test_texts_cannot_become_markdown_but_for_code_in_backticks() -> None:
+    assert escape_markdown("a_b*c`d<e>[f](g):h:$i$") == r"a\_b\*c\`d\<e\>\[f\]\(g\)\:h\:\$i\$"
+    assert escape_markdown("x" * 300, 10) == "x" * 9 + "…"
     text = with_code("no *x*: run `dmpo-explore fetch --data a_b`, or [see](x)")
     assert text == r"no \*x\*\: run `dmpo-explore fetch --data a_b`\, or \[see\]\(x\)"
     assert with_code("one ` and <b>") == escape_markdown("one ` and <b>") == r"one \` and \<b\>"

@@ -1,21 +1,20 @@
 """Addresses in Chromium: by the menu, back, by F5; a link's choices are kept, and what cannot come back is named."""
 
 from __future__ import annotations
-from urllib.parse import parse_qsl, urlencode, urlsplit
-from playwright.sync_api import Page, expect
-from visiting import Visit
+
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
 import pytest
 from made_up import save_run
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 from serving import serving
-from visiting import Visit, around, new_visit, wait_for_address
+from visiting import Visit, new_visit, wait_for_address
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
-
 
 
 LINK = {"run": "six", "split": "val", "policy": "entropy", "threshold": "0.847"}
@@ -131,21 +130,6 @@ def test_an_upload_is_missed_after_a_reload(visit: Visit) -> None:
     page.get_by_role("radio", name="a file of yours").click()
     visit.settle_on(".stFileUploader")
     expect(said).to_have_count(0)
-
-
-def test_a_region_survives_a_reload(visit: Visit) -> None:
-    page = visit.open("?run=four&threshold=0.8")
-    around(page, ".field > canvas", 0.02, 0.3, 0.5, 0.98)
-    chip = page.get_by_role("button", name="Show all")
-    expect(chip).to_be_visible()
-    wait_for_address(page, lambda url: "region=" in url)
-    visit.settle()
-    of = page.locator(".of")
-    words, numbers = of.inner_text(), visit.numbers()
-    assert "images of the region" in words
-    page.reload()
-    visit.settle()
-    assert of.inner_text() == words and visit.numbers() == numbers
 
 
 @pytest.mark.slow

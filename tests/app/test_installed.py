@@ -1,21 +1,23 @@
 """The app from a wheel, far from the checkout, and of another clone: each runs its own files."""
 
 from __future__ import annotations
+
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
 import pytest
 from made_up import MAIN
 from serving import wait_for
 from visiting import Server, new_visit
+
 from _common.ports import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
 
 
 ROOT = MAIN.parents[1]

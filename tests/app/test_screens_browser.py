@@ -1,16 +1,16 @@
 """Every page on every screen, in Chromium: no serious violation of accessibility rules, a phone's width, one header."""
 
 from __future__ import annotations
+
 from typing import TYPE_CHECKING
+
 import pytest
 from axe import BACKGROUND, violations
 from playwright.sync_api import expect
 from visiting import Server, Visit, new_visit
-from visiting import Visit
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
 
 
 PAGES = {

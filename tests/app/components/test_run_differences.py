@@ -1,20 +1,19 @@
 """Decide's sections of what differs: the runs' settings in a table, their training curves in a figure."""
 
 from __future__ import annotations
-from dmpo_explore_app.components.run_differences import MEANING, remarks, table
-import dmpo_explore as dx
+
+import shutil
 from pathlib import Path
+
 import pytest
 import visiting
 from decide_page import PAGE, start, texts
-from dmpo_explore_app.components.run_differences import MEANING
+from dmpo_explore_app.components.run_differences import LEGEND, MEANING, alternatives, histories, remarks, table
 from dmpo_explore_app.services import own_runs
 from dmpo_explore_app.state import panels
 from streamlit.testing.v1 import AppTest
-import shutil
-from decide_page import start, texts
-from dmpo_explore_app.components.run_differences import LEGEND, alternatives, histories
 
+import dmpo_explore as dx
 
 
 def test_every_setting_has_a_label_of_its_own_and_its_help() -> None:
@@ -35,10 +34,7 @@ def opened(runs: str, own: own_runs.OwnRun | None = None) -> AppTest:
     return visiting.opened(PAGE, state={panels.SETTINGS: True, "_own_runs": [own] if own else []}, runs=runs)
 
 
-def test_settings_that_differ_are_a_table_and_the_others_a_number(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+def test_settings_that_differ_are_a_table_and_the_others_a_number(root: Path) -> None:
     names = ["demo", "demo-naive", "demo-single"]
     assert len(start(runs=",".join(names)).table) == 1  # closed: nothing is read for it
     app = opened(",".join(names))
@@ -57,8 +53,7 @@ def test_equal_settings_and_scores_without_any_are_named(runs: Path) -> None:
     assert "Two runs with a config are needed" in texts(app) and not app.error
 
 
-def test_the_curves_are_drawn_when_the_section_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+def test_the_curves_are_drawn_when_the_section_is_open(root: Path) -> None:
     names = "demo,demo-naive,demo-single"
     assert LEGEND not in texts(start(runs=names))
     app = start(panels.LEARNED, runs=names)

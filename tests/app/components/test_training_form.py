@@ -1,14 +1,14 @@
 """Background trainings in words, and the form whose choices and bounds are the config's."""
 
 from __future__ import annotations
-from dmpo_explore_app.components import training_form
+
+import pytest
+from dmpo_explore_app.components import job_texts, training_form
 from dmpo_explore_app.state import training_choices as state
+
+import dmpo_explore as dx
 from dmpo_explore.config import OPTIONS, Config
 from dmpo_explore.data.images import DATASETS
-import pytest
-from dmpo_explore_app.components import job_texts
-import dmpo_explore as dx
-
 
 
 def test_every_option_is_in_the_form_or_left_out_on_purpose() -> None:

@@ -1,32 +1,32 @@
 """Images of a page: rows, uploads, edits, thumbnails, the chosen one, maps, and the attribution methods on offer."""
 
 from __future__ import annotations
+
 import inspect
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
-from dmpo_explore_app.services import images
+from dmpo_explore_app.services import (
+    attribution_methods,
+    chosen_image,
+    image_maps,
+    images,
+    policies,
+    selection,
+    thumbnails,
+)
+from dmpo_explore_app.services.policies import OperatingPoint
+from made_up import save_run
 from PIL import Image
 from sent_pictures import REFUSED, TAKEN, encoded
 from synthetic import make_record
+
 import dmpo_explore as dx
-from types import SimpleNamespace
-from unittest.mock import Mock
-from dmpo_explore_app.services import thumbnails
-from pathlib import Path
-from dmpo_explore_app.services import chosen_image, selection
-from dmpo_explore_app.services.policies import OperatingPoint
-from made_up import save_run
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from dmpo_explore_app.services import image_maps, policies
-from dmpo_explore_app.services import attribution_methods
-
-
-
-def test_the_order_is_fixed_and_holds_every_row_once() -> None:
-    order = images.shuffled(50)
-    assert sorted(order.tolist()) == list(range(50)) and order.tolist() == images.shuffled(50).tolist()
-    assert order.tolist() != list(range(50))
 
 
 def test_the_number_of_an_image_is_its_position_in_the_split() -> None:
@@ -88,36 +88,6 @@ def test_a_changed_image_is_a_crossed_tile(monkeypatch: pytest.MonkeyPatch) -> N
     assert thumbnail(3) == thumbnails.not_read() and thumbnails.not_read().startswith("data:image/png;base64,")
 
 
-def test_images_that_are_not_the_records_are_read_once_and_not_at_every_release(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    image_set = Mock(side_effect=ValueError("classes or labels differ"))
-    monkeypatch.setattr(thumbnails.own_runs, "run_at", lambda path: SimpleNamespace(image_set=image_set))
-    stamp = ("a run whose images are others", "test", 0, 0)
-    for _ in range(3):
-        with pytest.raises(ValueError, match="classes or labels differ"):
-            thumbnails.image_set_at(stamp)
-    image_set.assert_called_once_with("test")
-
-
-def test_images_that_are_not_here_are_looked_for_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They may have been fetched meanwhile."""
-    images = SimpleNamespace()
-    image_set = Mock(side_effect=[FileNotFoundError("fetch them first"), images])
-    monkeypatch.setattr(thumbnails.own_runs, "run_at", lambda path: SimpleNamespace(image_set=image_set))
-    stamp = ("a run whose images are fetched", "test", 0, 0)
-    with pytest.raises(FileNotFoundError):
-        thumbnails.image_set_at(stamp)
-    assert thumbnails.image_set_at(stamp) is images
-
-
-def test_a_package_that_is_missing_is_as_images_that_are_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    image_set = Mock(side_effect=ImportError("needs datasets, which is not installed"))
-    monkeypatch.setattr(thumbnails.own_runs, "run_at", lambda path: SimpleNamespace(image_set=image_set))
-    with pytest.raises(FileNotFoundError, match="needs datasets"):
-        thumbnails.image_set_at(("a run on hfds", "test", 0, 0))
-
-
 @pytest.mark.parametrize("calibrate", [False, True])
 def test_facts_are_the_librarys(tmp_path: Path, calibrate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     save_run(tmp_path, "mine", images=60, logits_of=("test", "val"))
@@ -173,12 +143,30 @@ def test_the_methods_are_the_librarys() -> None:
     assert set(attribution_methods.METHODS) == set(dx.attribution.METHODS)
     assert set(attribution_methods.REFUSED) == set(dx.attribution.REFUSED)
     assert set(attribution_methods.BASELINES) == set(dx.attribution.BASELINES)
-
-
-def test_unsigned_methods() -> None:
+    assert all(dx.attribution.REFUSED.values())  # each has a reason
     unsigned = {name for name, method in attribution_methods.METHODS.items() if not method.signed}
     assert unsigned == {"saliency", "attention_rollout"}
 
 
-def test_a_refused_method_has_a_reason() -> None:
-    assert all(dx.attribution.REFUSED[name] for name in attribution_methods.REFUSED)
+IMAGES = SimpleNamespace()
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "error", "looks"),
+    [
+        ("not the record's", [ValueError("labels differ")] * 3, ValueError, 1),  # not read at every release
+        ("not here", [FileNotFoundError("fetch them")] * 2 + [IMAGES], FileNotFoundError, 3),  # until they are fetched
+        ("without a package", [ImportError("needs datasets")] * 2 + [IMAGES], FileNotFoundError, 3),
+    ],
+)
+def test_images_that_cannot_be_had_are_looked_for_again_where_they_may_come(
+    monkeypatch: pytest.MonkeyPatch, name: str, found: list[object], error: type[Exception], looks: int
+) -> None:
+    image_set = Mock(side_effect=found)
+    monkeypatch.setattr(thumbnails.own_runs, "run_at", lambda path: SimpleNamespace(image_set=image_set))
+    for _ in range(2):
+        with pytest.raises(error, match="differ|fetch|datasets"):
+            thumbnails.image_set_at((name, "test", 0, 0))
+    if looks > 1:
+        assert thumbnails.image_set_at((name, "test", 0, 0)) is IMAGES
+    assert image_set.call_count == looks

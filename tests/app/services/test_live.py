@@ -1,28 +1,26 @@
 """A live run without a page: its model, the race before and after it, its words and cards, its results as files."""
 
 from __future__ import annotations
+
 import gc
 import json
 import shutil
 import weakref
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 import pytest
-from dmpo_explore_app.services import live_export, live_session, models
-import dmpo_explore as dx
-from dmpo_explore.inference.live import Arms
-from dmpo_explore_app.services import live_export
-from dmpo_explore_app.services import race_data, run_facts
-from dmpo_explore_app.services.policies import OperatingPoint
-from synthetic import make_record
 from dmpo_explore_app.components import live_answers, live_panel
-from dmpo_explore_app.services import live_session
-from made_up import HOSTILE
-from dmpo_explore.inference.live import LiveStats
-from dmpo_explore.policies.rules import ConfidencePolicy
+from dmpo_explore_app.services import live_export, live_session, models, race_data, run_facts
+from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.state import live_choices
+from made_up import HOSTILE
+from synthetic import make_record
 
+import dmpo_explore as dx
+from dmpo_explore.inference.live import Arms, LiveStats
+from dmpo_explore.policies.rules import ConfidencePolicy
 
 
 class Model:
@@ -41,21 +39,6 @@ def arms_of(run: dx.Run, split: str, model: Model, size: int, *_: Any, **__: Any
     return Arms(lambda rows: rows, early, lambda rows: record.prediction[rows, -1], size=size)
 
 
-@pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Model]]:
-    """The models that live runs have loaded."""
-    found: list[weakref.ref[Model]] = []
-
-    def model(*_: Any, **__: Any) -> Model:
-        made = Model()
-        found.append(weakref.ref(made))
-        return made
-
-    monkeypatch.setattr(models, "model", model)
-    monkeypatch.setattr(dx.inference, "open_arms", arms_of)
-    return found
-
-
 def ended(run: dx.Run) -> live_session.LiveSession:
     policy = dx.fit_policy(run.record("val"), flops=0.5)
     session = live_session.open_session(run, "test", policy, live_session.LiveSettings(100, 200))
@@ -65,18 +48,23 @@ def ended(run: dx.Run) -> live_session.LiveSession:
     return session
 
 
-def test_a_live_run_that_has_ended_holds_no_model(runs: Path, made: list[weakref.ref[Model]]) -> None:
-    session = ended(dx.load_run("four"))
-    gc.collect()
-    assert [model() for model in made] == [None]
-    assert live_session.kept(session.token) is session and session.look().count.images == 200
-
-
-def test_results_are_saved_after_the_run_was_deleted(
-    runs: Path, tmp_path: Path, made: list[weakref.ref[Model]]
+def test_a_live_run_that_has_ended_holds_no_model_and_its_results_outlive_the_run(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    made: list[weakref.ref[Model]] = []
+
+    def model(*_: Any, **__: Any) -> Model:
+        one = Model()
+        made.append(weakref.ref(one))
+        return one
+
+    monkeypatch.setattr(models, "model", model)
+    monkeypatch.setattr(dx.inference, "open_arms", arms_of)
     shutil.copytree(runs / "four", tmp_path / "gone")
     session = ended(dx.load_run(tmp_path / "gone"))
+    gc.collect()
+    assert [one() for one in made] == [None]
+    assert live_session.kept(session.token) is session and session.look().count.images == 200
     shutil.rmtree(tmp_path / "gone")
     saved = json.loads(live_export.as_json(session))
     assert (saved["run"], saved["split"], saved["images"]) == ("gone", "test", 200)
@@ -107,7 +95,7 @@ def test_a_row_for_each_exit() -> None:
     assert live_export.rows(m)[1]["latency_p95_ms"] is None  # NaN is no JSON
 
 
-def test_before_a_measurement_it_is_the_record_and_says_so() -> None:
+def test_before_a_measurement_the_race_is_the_record_with_speeds_expected_or_recorded() -> None:
     run = dx.load_run("demo")
     point = OperatingPoint(run, "test", run_facts.usual_policy(run, "test"))
     found, summary = race_data.before(point, None, None), point.outcome.summary()
@@ -115,12 +103,7 @@ def test_before_a_measurement_it_is_the_record_and_says_so() -> None:
     assert found["speed_up"] == pytest.approx(1 / summary["flops_fraction"])
     assert found["counts"] == np.bincount(point.outcome.exits, minlength=6).tolist()
     assert found["gates"][-1] == 1 and len(found["runners"]) == race_data.SHOWN
-
-
-def test_recorded_timings_give_the_speeds_and_are_named() -> None:
-    run = dx.load_run("demo")
-    point = OperatingPoint(run, "test", run_facts.usual_policy(run, "test"))
-    share = point.outcome.summary()["flops_fraction"]
+    share = summary["flops_fraction"]
     timings = dx.runs.Timings("a processor", 2, None, 64, 100, "no", 50.0, (share / 2, 2 * share), (400.0, 100.0))
     found = race_data.before(point, timings, None)
     seconds = 1 / 400 + (1 / 100 - 1 / 400) / 3  # a third of the way from share / 2 to 2 share
@@ -129,7 +112,7 @@ def test_recorded_timings_give_the_speeds_and_are_named() -> None:
     assert found["lanes"] == ["Early exits · 5 ms an image · 200 images/s", "Full depth · 20 ms an image · 50 images/s"]
 
 
-def test_afterwards_it_is_what_was_measured() -> None:
+def test_afterwards_the_race_is_what_was_measured() -> None:
     record = make_record(20)
     last = (dx.inference.Answer(3, 1, int(record.labels[3]), 0.9), dx.inference.Answer(4, 2, -1, 0.4))
     early, full = dx.inference.Speed(10, 0.5, 0.5, 0.5), dx.inference.Speed(10, 1.5, 1.5, 1.5)
@@ -210,8 +193,5 @@ def test_the_address_holds_what_differs_from_the_defaults(state: dict[str, Any])
     state |= {live_choices.BATCH: "8", live_choices.ENGINE: "../x"}
     live_choices.validate(make_record(1500))
     assert live_choices.address() == {"batch": "8"} and len(state["said"]) == 1
-
-
-def test_without_a_live_run_there_is_nothing_to_end(state: dict[str, Any]) -> None:
-    live_choices.end()
+    live_choices.end()  # there is none
     assert live_choices.current() is None

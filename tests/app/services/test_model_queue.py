@@ -1,17 +1,18 @@
 """The model queue is first come, first served; a page that waits shows for what; nobody piles up work."""
 
 from __future__ import annotations
+
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+
 import pytest
 from dmpo_explore_app.components import progress
-from dmpo_explore_app.services import model_queue
-from types import SimpleNamespace
 from dmpo_explore_app.services import live_session, model_queue
+
 import dmpo_explore as dx
 from dmpo_explore.jobs import jobs
-
 
 
 @pytest.fixture(autouse=True)
@@ -160,12 +161,12 @@ def test_a_thread_without_a_page_waits_silently(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_full_model_queue_refuses_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_queue, "MOST_WAITING", 2)
-    queue = model_queue.ModelQueue()
-    idents = iter(range(100))
-    monkeypatch.setattr(model_queue.threading, "get_ident", lambda: next(idents))
-    assert all(queue.enter("work") for _ in range(3))  # one at work, two waiting
-    with pytest.raises(ValueError, match="2 requests wait .* try again"):
-        queue.enter("work")
+    queue, idents = model_queue.ModelQueue(), iter(range(100))
+    with monkeypatch.context() as patch:
+        patch.setattr(model_queue.threading, "get_ident", lambda: next(idents))
+        assert all(queue.enter("work") for _ in range(3))  # one at work, two waiting
+        with pytest.raises(ValueError, match="2 requests wait .* try again"):
+            queue.enter("work")
 
 
 def test_only_so_many_live_runs_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,26 +1,26 @@
 """Records in the app's cache, own scores among them: few files stay open, nothing stays of what was closed."""
 
 from __future__ import annotations
+
+import gc
 import inspect
+import weakref
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
 import psutil
 import pytest
-from dmpo_explore_app.services import records
+from dmpo_explore_app.services import comparison, own_runs, policies, records
+from dmpo_explore_app.services.policies import OperatingPoint
 from run_folders import make_run
 from synthetic import make_record
+
 import dmpo_explore as dx
 from dmpo_explore.records import validation as arrays
 from dmpo_explore.utils.files import sha256
-import gc
-import weakref
-from dmpo_explore_app.services import comparison, own_runs, policies, records
-from dmpo_explore_app.services.policies import OperatingPoint
-from types import SimpleNamespace
-from typing import Any
-import numpy as np
-from dmpo_explore_app.services import policies
-
 
 
 @pytest.fixture
@@ -94,9 +94,13 @@ def test_nothing_of_their_records_is_kept_when_they_are_closed() -> None:
         records.calibrated(run, "test", (1.5,) * 4)
         records.novelty_detector(run, "test", logits=True)
         kept += [weakref.ref(point.record), weakref.ref(point.outcome)]
+        key = str(run.path)
+        assert own_runs.run_at(key) is run
         del run, point
     gc.collect()
     assert [one() for one in kept] == [None] * 6
+    with pytest.raises(FileNotFoundError, match="have been closed"):
+        own_runs.run_at(key)
 
 
 def records_outcome(run: dx.Run) -> dx.Outcome:

@@ -1,21 +1,17 @@
 """A run's colour: the same whatever runs are beside it, and lighter on a dark page."""
 
 from __future__ import annotations
+
 import os
 from pathlib import Path
-import pytest
-from dmpo_explore_app.services import run_styles
-import dmpo_explore as dx
 from types import SimpleNamespace
+
+import pytest
 import streamlit as st
 from dmpo_explore_app.components import widgets
+from dmpo_explore_app.services import run_styles
 
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
-    return tmp_path
+import dmpo_explore as dx
 
 
 def add(root: Path, name: str, age: int) -> None:

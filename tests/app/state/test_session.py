@@ -1,24 +1,15 @@
 """The session: events that undo nothing, what was sent, the page's address, measurements of trainings."""
 
 from __future__ import annotations
-from collections.abc import Iterator
-from typing import Any
-import pytest
-from dmpo_explore_app.state import events, targets
-from dmpo_explore_app.state.events import before_drawing, handle, keep_choices, last
-from dmpo_explore_app.state import sent
-from dmpo_explore_app.state import decide_choices, url
+
 from dataclasses import replace
-from dmpo_explore_app.state import jobs, notes
+from typing import Any
+
+from dmpo_explore_app.state import decide_choices, jobs, notes, sent, targets, url
+from dmpo_explore_app.state.events import before_drawing, handle, keep_choices, last
+from dmpo_explore_app.state.sent import lacking  # tests of pages put another in its place
+
 import dmpo_explore as dx
-
-
-
-@pytest.fixture(autouse=True)
-def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    found: dict[str, Any] = {}
-    monkeypatch.setattr(events.st, "session_state", found)
-    yield found
 
 
 def choose(state: dict[str, Any], threshold: str) -> Any:
@@ -63,45 +54,24 @@ def test_a_page_that_tells_no_answers_keeps_what_was_chosen_since(state: dict[st
     assert state[targets.THRESHOLD] == "0.7" and last() == 3
 
 
-@pytest.fixture(autouse=True)
-def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    found: dict[str, Any] = {}
-    monkeypatch.setattr(sent.st, "session_state", found)
-    yield found
-
-
-def test_an_image_is_sent_once() -> None:
-    assert sent.lacking("ab") == ["a", "b"]
+def test_an_image_is_sent_once(state: dict[str, Any]) -> None:
+    assert lacking("ab") == ["a", "b"]
     sent.keep("ab")
     sent.keep("c")
-    assert sent.lacking("abcd") == ["d"]
+    assert lacking("abcd") == ["d"]
 
 
-def test_many_images_are_forgotten_before_the_browser_does() -> None:
+def test_many_images_are_forgotten_before_the_browser_does(state: dict[str, Any]) -> None:
     for drawing in range(3):
         sent.keep([f"{drawing} {n}" for n in range(sent.MOST)])
-    assert sent.lacking(["0 1", "1 1", "2 1"]) == ["0 1", "1 1"]
+    assert lacking(["0 1", "1 1", "2 1"]) == ["0 1", "1 1"]
 
 
-def test_what_the_browser_misses_is_sent_again() -> None:
+def test_what_the_browser_misses_is_sent_again(state: dict[str, Any]) -> None:
     sent.keep("abc")
     sent.missed(["b", 3], ())
     sent.missed("c", ())  # no list
-    assert sent.lacking("abc") == ["b"]
-
-
-class Address(dict[str, str]):
-    """Stands for `st.query_params`."""
-
-    def from_dict(self, values: dict[str, str]) -> None:
-        self.clear()
-        self.update(values)
-
-
-@pytest.fixture
-def state(state: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setattr(url.st, "query_params", Address())
-    return state
+    assert lacking("abc") == ["b"]
 
 
 def chosen(state: dict[str, Any], **values: str) -> None:

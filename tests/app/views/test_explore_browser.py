@@ -1,18 +1,19 @@
 """Explore as its reader uses it, in Chromium."""
 
 from __future__ import annotations
+
 from pathlib import Path
 from typing import TYPE_CHECKING
+
 import pytest
 from made_up import HOSTILE
 from playwright.sync_api import expect
 from visiting import Visit, new_visit, wait_for_address
-from visiting import Visit, wait_for_address
+
 import dmpo_explore as dx
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
 
 
 def test_pictures_are_really_drawn(visit: Visit) -> None:
@@ -160,19 +161,6 @@ def test_html_in_names_and_links_is_shown_as_text(visit: Visit) -> None:
     assert page.evaluate("() => window.hacked") is None
 
 
-@pytest.mark.slow
-def test_narrow_and_dark(visit: Visit, tmp_path: Path) -> None:
-    visit.page.emulate_media(color_scheme="dark")
-    visit.page.set_viewport_size({"width": 800, "height": 900})
-    page = visit.open("?run=four&view=images")
-    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")  # nothing sticks out
-    columns = "getComputedStyle(document.querySelector('.dx-gallery')).gridTemplateColumns"
-    assert len(page.evaluate(columns).split()) == 10
-    background = page.evaluate("() => getComputedStyle(document.querySelector('.stApp')).backgroundColor")
-    assert background == "rgb(18, 22, 28)"  # our own theme
-    page.screenshot(path=tmp_path / "narrow.png")
-
-
 HEAD = """() => [...document.querySelectorAll('*')].map(e => e.shadowRoot?.querySelector('.head[data-pick="2"]'))
     .find(Boolean).click()"""
 BOTH = f"""wait => {{ ({HEAD})();
@@ -229,9 +217,3 @@ def test_values_of_cards_in_a_row_stand_at_one_height(visit: Visit) -> None:
     page = visit.open("?run=four&threshold=0.8")
     tops = [box["y"] for value in page.locator(".card .value").all() if (box := value.bounding_box())]
     assert len(tops) == 2 and tops[0] == tops[1]
-
-
-def test_a_run_with_a_single_exit_says_nothing_of_a_slider(visit: Visit) -> None:
-    page = visit.open("?run=one")
-    assert "Drag the slider" not in page.locator(".threshold-slider").inner_text()
-    expect(page.get_by_role("slider")).to_have_count(0)

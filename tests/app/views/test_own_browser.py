@@ -1,17 +1,19 @@
 """Bring your own in Chromium: a folder that is checked and mended, scores whose threshold is dragged on Explore."""
 
 from __future__ import annotations
+
 from pathlib import Path
+
 from axe import violations
 from dirty_folder import BROKEN, clean_folder
-from playwright.sync_api import expect
-from visiting import Visit
 from made_up import HOSTILE
 from own_scores_page import packed
 from PIL import Image
+from playwright.sync_api import expect
 from synthetic import make_record
-import dmpo_explore as dx
+from visiting import Visit
 
+import dmpo_explore as dx
 
 
 def test_a_reader_checks_a_folder_and_mends_it(visit: Visit, tmp_path: Path) -> None:
@@ -71,7 +73,9 @@ def test_a_file_opens_on_explore_and_its_threshold_is_dragged(visit: Visit, tmp_
 def test_a_folder_with_hostile_names_is_repaired_and_opened(visit: Visit, tmp_path: Path) -> None:
     name = "<b>bold<b> & 'co'"
     folder = tmp_path / name
-    make_record(120, class_names=(HOSTILE, "b", "c", "d", "e"), model=HOSTILE, data=HOSTILE).save(folder)
+    script, link = "<script>window.hacked=1</script>", "[x](javascript:window.hacked=1)"
+    facts = {"model": script, "data": HOSTILE, "split": link}
+    make_record(120, class_names=(HOSTILE, script, link, "**b**", "$x$"), **facts).save(folder)
     (folder / "labels.npy").rename(folder / "kept")
     page = visit.show("own-scores", "[data-testid=stFileUploader]")
     page.get_by_text("a record folder", exact=True).click()
@@ -89,7 +93,9 @@ def test_a_folder_with_hostile_names_is_repaired_and_opened(visit: Visit, tmp_pa
     expect(button).to_be_visible()
     visit.settle_on("h1")
     assert HOSTILE in page.get_by_test_id("stAlert").first.inner_text()
+    assert all(text in page.locator(".stMain").inner_text() for text in facts.values())
     button.click()
     page.wait_for_selector(".tabs button")
     visit.settle()
     assert page.evaluate("() => window.hacked") is None and page.locator("img[src=x]").count() == 0
+    assert page.locator("a[href^='javascript']").count() == 0
