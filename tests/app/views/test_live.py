@@ -280,8 +280,11 @@ def test_recorded_timings_are_shown_as_such(tmp_path: Path, monkeypatch: pytest.
     assert timings.machine in texts(app) and "by recorded timings" in handed(app, "race")[0]["alt"]
 
 
-def test_timings_that_cannot_be_read_leave_the_expected_speed(model_root: Path, root: Path) -> None:
-    shutil.copytree(model_root / "tiny", root / "tiny")
-    (root / "tiny" / "timings.json").write_text("{}")
+def test_timings_that_cannot_be_read_leave_the_expected_speed(
+    model_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    shutil.copytree(model_root / "tiny", tmp_path / "tiny")
+    (tmp_path / "tiny" / "timings.json").write_text("{}")
     app = visiting.opened(PAGE, run="tiny", threshold="0.5")
     assert "The recorded timings cannot be read." in texts(app) and 'data-live="expected"' in bodies(app)
