@@ -33,7 +33,8 @@ def draw(point: OperatingPoint, chosen: Selection, fragments: Fragments) -> None
     if chosen.view == "elsewhere":
         transfer_panel.draw(point)
         return
-    outcome, drawn = point.outcome, chosen.view in ("classes", "images", "table")
+    outcome = point.outcome
+    drawn = chosen.view in ("classes", "images", "table")
     if not drawn and own_runs.is_own(point.run):
         return  # where there are no images, the mosaic explains its tiles
     thumbnail = widgets.thumbnail_source(point.run, point.split)
