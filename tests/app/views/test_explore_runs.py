@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from dmpo_explore_app.services import downloads, exploration, slider_data
+from dmpo_explore_app.services.policies import OperatingPoint
 from explore_page import (
     address_of,
     bodies,
@@ -192,6 +193,10 @@ def test_the_exported_figures_have_the_pages_colours_and_names(runs: Path) -> No
     figure = exploration.coloured(trade_off.trade_off_figure(lines, None, {"one": (1.0, 0.9)}), names)
     drawn = {t.name: t.marker.color if t.mode == "markers" else t.line.color for t in figure.data}
     assert drawn == page
+    run = dx.load_run("four")
+    point = OperatingPoint(run, "test", dx.fit_policy(run.record("test"), threshold=0.8))
+    exported = exploration.figures(point, tables, True)["trade-off"]()
+    assert {*names, "operating point"} <= {trace.name for trace in exported.data}
 
 
 def test_a_run_that_was_recorded_elsewhere_shows_what_thresholds_do_there(root: Path) -> None:
