@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from calls import call, fails
-from explore_page import cards, checked, expected, start
+from explore_page import cards, checked, expected, start, without_browser
 from made_up import save_run
 from PIL import Image
 from policy_laws import check_laws
@@ -260,7 +260,7 @@ def test_what_cannot_carry_it_says_so_before_work() -> None:
 @pytest.mark.slow
 def test_the_app_offers_it_where_it_can_be_read(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a threshold where there is no record to fit on; not where there are no logits, and then it says why."""
-    monkeypatch.setenv("DMPO_EXPLORE_SLIDER", "native")
+    without_browser(monkeypatch)
     save_run(runs, "bare")
     save_run(runs, "unfitted", logits_of=("test",))
     shutil.rmtree(runs / "unfitted/records/val")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 from dmpo_explore_app.components import gallery, widgets
+from dmpo_explore_app.components.clickable import clickable
 from dmpo_explore_app.messages import escape_markdown
 from dmpo_explore_app.services import class_rows
 from dmpo_explore_app.services.class_rows import ClassView
@@ -30,7 +31,7 @@ def draw(point: OperatingPoint, chosen: Selection, fragments: tuple[str, ...]) -
     body = gallery.heat_map(outcome, (chosen.label, chosen.exit), chosen.image, shown, of)
     text = operating_point.text(point.policy)
     body = f'<div class="dx-heat" data-threshold="{text}">{body}</div>'
-    widgets.clickable(body, "heat", filters.toggle, fragments)
+    clickable(body, "heat", filters.toggle, fragments)
     if pages > 1:
         st.pagination(pages, key=state.pager_key(view, pages))
 

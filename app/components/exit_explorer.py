@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 from dmpo_explore_app.components import class_heat_map, gallery, transfer_panel, widgets
+from dmpo_explore_app.components.clickable import clickable_images
 from dmpo_explore_app.components.threshold_slider import supplies
 from dmpo_explore_app.services import chosen_image, exploration, own_runs, run_facts, selection
 from dmpo_explore_app.services.chosen_image import ChosenFacts
@@ -28,12 +29,12 @@ Thumbnail = Callable[[int], str] | None
 
 
 def draw(point: OperatingPoint, chosen: Selection, fragments: Fragments) -> None:
-    """What the chosen tab has below the slider; without the slider's component classes, and images or their table."""
+    """What the chosen tab has below the slider: classes, or images or their table."""
     if chosen.view == "elsewhere":
         transfer_panel.draw(point)
         return
-    outcome, native = point.outcome, not widgets.live()
-    drawn = native or chosen.view in ("classes", "images", "table")
+    outcome = point.outcome
+    drawn = chosen.view in ("classes", "images", "table")
     if not drawn and own_runs.is_own(point.run):
         return  # where there are no images, the mosaic explains its tiles
     thumbnail = widgets.thumbnail_source(point.run, point.split)
@@ -41,11 +42,9 @@ def draw(point: OperatingPoint, chosen: Selection, fragments: Fragments) -> None
         return
     rows = selection.ordered(outcome, selection.mask(outcome, chosen), chosen.sort)
     with st.container(key="linked", gap="small"):
-        if native or chosen.view == "classes":
-            class_heat_map.draw(point, chosen, fragments.filters)
         if chosen.view == "classes":
-            return
-        if chosen.view == "table":
+            class_heat_map.draw(point, chosen, fragments.filters)
+        elif chosen.view == "table":
             as_table(outcome, rows, thumbnail, fragments.images)
         else:
             as_images(point, rows, thumbnail, chosen, fragments.images)
@@ -53,8 +52,7 @@ def draw(point: OperatingPoint, chosen: Selection, fragments: Fragments) -> None
 
 def draw_chosen(point: OperatingPoint, facts: ChosenFacts, chosen: Selection) -> None:
     """What the slider's drawer lacks: the picture, large, and the link that its button follows."""
-    if widgets.live():
-        supplies.supply("picture", facts["picture"], chosen_image.picture(point, facts))
+    supplies.supply("picture", facts["picture"], chosen_image.picture(point, facts))
     with st.container(key=f"{supplies.HIDDEN}_link"):
         query = links.to_image(point, facts["row"]) | filters.address(chosen.alone, point.record)
         st.page_link(links.PAGE, label="Open in One image", query_params=query)
@@ -110,7 +108,7 @@ def as_images(
         exit, row, picked = map(int, name.split()[1:])
         return gallery.figure(record, exit, row, thumbnail, bool(picked))
 
-    widgets.shown_images(operating_point.text(point.policy), parts, image, filters.toggle, fragments)
+    clickable_images(operating_point.text(point.policy), parts, image, "pictures", filters.toggle, fragments)
     _pager()
 
 

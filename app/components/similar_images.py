@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.components import gallery, widgets
+from dmpo_explore_app.components import gallery
+from dmpo_explore_app.components.clickable import clickable
 from dmpo_explore_app.messages import escape_markdown
 from dmpo_explore_app.services import image_answers, thumbnails
 from dmpo_explore_app.services.image_answers import ImageAnswers
@@ -34,7 +35,7 @@ def similar_images(answers: ImageAnswers) -> None:
     rows, by = image_answers.similar(answers)
     exits = answers.policy.exits(answers.record)
     body = gallery.figures(answers.record, exits, rows, _thumbnails(answers.image))
-    widgets.clickable(f'<div class="dx-near">{body}</div>', "near", image_state.open_clicked)
+    clickable(f'<div class="dx-near">{body}</div>', "near", image_state.open_clicked)
     what = "all exits' logits" if by == "logits" else "every exit's prediction and confidence"
     split = escape_markdown(answers.image.split)
     st.caption(f"The nearest of {answers.record.n_images:,} images of {split} by {what}. Click one to open it.")

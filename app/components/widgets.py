@@ -1,17 +1,14 @@
-"""Parts that pages share: titles, charts, numbers, clickable HTML, a notice where something is missing. Names of runs
+"""Parts that pages share: titles, charts, numbers, a notice where something is missing. Names of runs
 and texts of files are data: they pass through `escape_markdown` or `html.escape`."""
 
 from __future__ import annotations
 
 import html
-import os
 from collections.abc import Callable, Mapping, Sequence
 
 import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app.components import fetch_offer
-from dmpo_explore_app.components.clickable import clickable as clickable_html
-from dmpo_explore_app.components.clickable import clickable_images
 from dmpo_explore_app.messages import escape_markdown, with_code
 from dmpo_explore_app.services import class_rows, downloads, own_runs, records, thumbnails
 from plotly.colors import find_intermediate_color, hex_to_rgb
@@ -21,36 +18,6 @@ import dmpo_explore as dx
 LIFT = 0.35  # of the way to white, of a line's colour on a dark page
 PANEL = 230  # pixels, the least width of a panel in a row
 GLYPHS = {"circle": "●", "square": "■", "diamond": "◆", "cross": "✚", "x": "✖", "triangle-up": "▲"}
-
-
-def live() -> bool:
-    """Whether the app's own components are used, or (``DMPO_EXPLORE_SLIDER=native``, as in tests) Streamlit's."""
-    return os.environ.get("DMPO_EXPLORE_SLIDER", "live") != "native"
-
-
-def clickable(body: str, key: str, on_picked: Callable[[str], None], fragments: tuple[str, ...] = ()) -> None:
-    """HTML of `gallery` that can be clicked; without the component, widgets above it do the same."""
-    if live():
-        clickable_html(body, key, on_picked, fragments)
-    else:
-        st.html(body)
-
-
-def shown_images(
-    threshold: str,
-    parts: Sequence[str | list[str]],
-    image: Callable[[str], str],
-    on_picked: Callable[[str], None],
-    fragments: tuple[str, ...] = (),
-) -> None:
-    """Headings and lists of images of `gallery`, as `clickable_images` shows them."""
-    if live():
-        clickable_images(threshold, parts, image, "pictures", on_picked, fragments)
-        return
-    items = [
-        part if isinstance(part, str) else f'<ul class="dx-gallery">{"".join(map(image, part))}</ul>' for part in parts
-    ]
-    st.html(f'<div class="dx-shown" data-threshold="{threshold}">{"".join(items)}</div>')
 
 
 def thumbnail_source(run: dx.Run, split: str) -> Callable[[int], str] | None:

@@ -200,17 +200,6 @@ def typed() -> None:
     set_by_hand(str(st.session_state[THRESHOLD]))
 
 
-def put_slider(number: int, place: int) -> str:
-    """Let Streamlit's own slider ``number`` stand at ``place``; its key."""
-    st.session_state[key := f"slider {number}"] = place
-    return key
-
-
-def slider_place(number: int) -> int:
-    """Where Streamlit's own slider ``number`` was moved."""
-    return int(st.session_state[f"slider {number}"])
-
-
 # -- the address --
 
 

@@ -92,17 +92,15 @@ def following(run: dx.Run, split: str, stamp: Stamp, shown: Mapping[str, dx.Run]
         run_picker.check_unchanged(run, split, stamp)
         selected = filters.current(records.record(run, split))
         point, amount, label = operating_point.current(run, split), filters.amount(), selected.class_number
-        if live := widgets.live():
-            supplies.code()
+        supplies.code()
         numbers = run_styles.places([run.name, *shown])
         if remarks := exploration.remarks(point, shown):
             st.caption(messages.escape_markdown(" ".join(remarks), 400))
         sliding(run, split, stamp, shown, numbers, mosaic_data.tiles(point, amount, label))
-        if live:
-            pictures = mosaic_data.pictures(point, amount, label)
-            supplies.supply("pictures", pictures["key"], pictures)
-            if selected.view == "map" and image_maps.key(point):
-                neighbours(point)
+        pictures = mosaic_data.pictures(point, amount, label)
+        supplies.supply("pictures", pictures["key"], pictures)
+        if selected.view == "map" and image_maps.key(point):
+            neighbours(point)
         showing(run, split, stamp, list(shown), usual)
 
 
@@ -153,7 +151,7 @@ def sliding(
             "drawer": facts,
             "neighbours": image_maps.key(point),
         }
-        threshold_slider(point, data, partial(exploration.figures, point, tables, beside.oracle()), exits, FRAGMENTS)
+        threshold_slider(data, exits, FRAGMENTS)
         if facts is not None:
             exit_explorer.draw_chosen(point, facts, selected)
 
@@ -167,8 +165,7 @@ def showing(run: dx.Run, split: str, stamp: Stamp, chosen: Sequence[str], usual:
         operating_point.keep_compute(point)
         parts = operating_point.address(point) | beside.address(chosen, usual)
         url.write(**parts, **filters.address(selected, point.record), **class_view.address())
-        if widgets.live():
-            supplies.answered(events.last())
+        supplies.answered(events.last())
 
 
 page()

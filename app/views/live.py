@@ -46,9 +46,8 @@ def workbench(names: Sequence[str]) -> None:
 def threshold(point: OperatingPoint) -> None:
     source = f"{threshold_controls.source(point)} These numbers are the record's; timings are below.".strip()
     tables = {point.run.name: exploration.curve(point)}
-    if widgets.live():
-        supplies.code()
-    threshold_slider(point, slider_data(point, tables, answered=events.last(), source=source, compact=True))
+    supplies.code()
+    threshold_slider(slider_data(point, tables, answered=events.last(), source=source, compact=True))
 
 
 def measured(point: OperatingPoint) -> None:

@@ -1,4 +1,4 @@
-"""Who may do what: only a browser on the app's own machine is private, and only to it are paths shown."""
+"""Who may do what: only a browser on the app's own machine is private; texts are shown literally."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from dmpo_explore_app import access, messages
+from dmpo_explore_app.messages import escape_markdown, signed, with_code
 from visiting import listen
 
 import dmpo_explore as dx
@@ -129,3 +130,16 @@ def test_paths_are_shown_to_this_machine_alone(monkeypatch: pytest.MonkeyPatch, 
         )
         assert "config.json" in shown and "x.csv" in shown and "3/4 or val/test" in shown
         assert "https://example.org/a/b" in shown
+
+
+def test_texts_cannot_become_markdown_but_for_code_in_backticks() -> None:
+    assert escape_markdown("a_b*c`d<e>[f](g):h:$i$") == r"a\_b\*c\`d\<e\>\[f\]\(g\)\:h\:\$i\$"
+    assert escape_markdown("x" * 300, 10) == "x" * 9 + "…"
+    text = with_code("no *x*: run `dmpo-explore fetch --data a_b`, or [see](x)")
+    assert text == r"no \*x\*\: run `dmpo-explore fetch --data a_b`\, or \[see\]\(x\)"
+    assert with_code("one ` and <b>") == escape_markdown("one ` and <b>") == r"one \` and \<b\>"
+    assert with_code("`" + "a" * 600 + "`", 100).count("\\`") == 1  # cut inside: no code
+
+
+def test_signed_numbers_have_the_minus_of_the_figures() -> None:
+    assert [signed(number) for number in (0.126, -0.194, -0.001, 0)] == ["+0.13", "−0.19", "0.00", "0.00"]

@@ -35,7 +35,7 @@ def started(root: Path, log: Path, *options: str) -> Iterator[int]:
     """The app as `dmpo-explore app` starts it; its port."""
     port = free_port()
     command = [sys.executable, "-m", "dmpo_explore.cli", "app", "--no-browser", "--port", str(port), *options]
-    environment = os.environ | {"DMPO_EXPLORE_RUNS": str(root), "DMPO_EXPLORE_SLIDER": "native"}
+    environment = os.environ | {"DMPO_EXPLORE_RUNS": str(root)}
     with log.open("wb") as stream:
         process = subprocess.Popen(command, cwd=MAIN.parents[1], env=environment, stdout=stream, stderr=stream)
     try:

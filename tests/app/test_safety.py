@@ -13,7 +13,7 @@ from dmpo_explore_app import messages
 from dmpo_explore_app.state import url
 from made_up import HOSTILE, MAIN, save_run
 from streamlit.testing.v1 import AppTest
-from visiting import Visit
+from visiting import Visit, said
 
 import dmpo_explore as dx
 
@@ -25,10 +25,6 @@ PAGES = {"explore.py": "run", "decide.py": "runs", "image.py": "run", "live.py":
 
 def opened(view: str, **parameters: str) -> AppTest:
     return visiting.opened(VIEWS / view, **parameters)
-
-
-def said(app: AppTest) -> str:
-    return "\n".join(e.value for e in [*app.warning, *app.error, *app.info]).replace("\\", "")
 
 
 def save_root(folder: Path) -> Path:
@@ -141,28 +137,9 @@ def test_parameters_and_names_are_text(visit: Visit, path: str, text: str) -> No
     assert page.evaluate("() => window.hacked") is None
     assert page.locator("img[src=x]").count() == 0
     assert page.evaluate("() => [...document.scripts].every(s => !s.text.includes('window.hacked'))")
+    if path.startswith("compare"):
+        page.wait_for_selector(".dx-pairs li")
+        assert HOSTILE[:31] + "…" in page.locator(".dx-pairs").inner_text()
+        assert HOSTILE[:20] in page.locator(".js-plotly-plot").nth(1).inner_text()  # the class axis
     if path.startswith(("?run={}", "compare")):
         assert text[:20] in page.locator(".stMain").inner_text()
-
-
-def test_facts_of_a_record_are_text(visit: Visit, tmp_path: Path) -> None:
-    """Data, split, model and class names of a folder that somebody sent."""
-    from synthetic import make_record
-
-    names = (HOSTILE, SCRIPT, "[x](javascript:window.hacked=1)", "**b**", "$x$")
-    make_record(80, class_names=names, model=SCRIPT, data=HOSTILE, split="[y](javascript:alert)").save(tmp_path / "r")
-    page = visit.show("own-scores")
-    page.get_by_text("a record folder", exact=True).click()
-    box = page.get_by_label("Record folder", exact=True)
-    box.fill(str(tmp_path / "r"))
-    box.press("Enter")
-    button = page.get_by_role("button", name="Open in Explore")
-    button.wait_for()
-    visit.settle_on("h1")
-    text = page.locator(".stMain").inner_text()
-    assert HOSTILE in text and SCRIPT in text and "[y](javascript:alert)" in text
-    button.click()
-    page.wait_for_selector(".tabs button")
-    visit.settle()
-    assert page.evaluate("() => window.hacked") is None and page.locator("img[src=x]").count() == 0
-    assert page.locator("a[href^='javascript']").count() == 0

@@ -1,14 +1,23 @@
-"""The guard before Streamlit: whom it answers, what it adds, and what it blackens."""
+"""The server: a guard before Streamlit, the outline of the first page, and what is read ahead for it."""
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+import tomllib
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 from calls import result_of
-from dmpo_explore_app import access, server
-from visiting import listen
+from dmpo_explore_app import access, preload, server
+from dmpo_explore_app.components import app_header
+from explore_page import cards, start
+from visiting import Server, listen
+
+import dmpo_explore as dx
 
 MESSAGE = f"\x12{Path.home()}/x \xff {server.HERE / 'main.py'}".encode("latin-1")
 CASES = [
@@ -129,3 +138,66 @@ def test_with_a_token_only_who_shows_it_is_answered(monkeypatch: pytest.MonkeyPa
     )
     assert answers("http", cookie=f"a=b; dmpo-explore-8501={kept}")[0]["status"] == 200
     assert answers("websocket", cookie=f"dmpo-explore-8501={kept}")[0]["bytes"] == MESSAGE
+
+
+APP = Path(__file__).parents[2] / "app"
+
+
+def test_the_app_answers(server: Server) -> None:
+    with urllib.request.urlopen(server.address, timeout=60) as answer:
+        assert answer.status == 200 and b"<title>" in answer.read()
+    assert "Traceback" not in server.log.read_text(errors="replace")
+
+
+@pytest.mark.parametrize(("path", "piles"), [("", True), ("decide?run=demo", False)])
+def test_streamlits_empty_page_carries_the_outline_of_ours(server: Server, path: str, piles: bool) -> None:
+    with urllib.request.urlopen(server.address + path, timeout=60) as answer:
+        page, said = answer.read().decode(), answer.headers
+    poster = page.partition('<div id="poster"')[2].partition('<div id="root">')[0]
+    assert poster and int(said["content-length"]) == len(page.encode()) and said["etag"] is None
+    assert re.findall(r"<span>(.+?)</span>", poster) == list(app_header.QUESTIONS)
+    assert poster.startswith(' class="explore"') == piles and "<title>DMPO explore<" in page
+    assert len(said.get_all("content-length")) == len(said.get_all("content-type")) == 1
+    themes = tomllib.loads((APP / ".streamlit" / "config.toml").read_text(encoding="utf-8"))["theme"]
+    colours = [themes[name][key] for name in ("light", "dark") for key in ("backgroundColor", "textColor")]
+    assert re.findall(r"--(?:page|ink): (#\w+)", poster) == colours
+
+
+ALONE = """
+import sys
+from dmpo_explore_app.components import app_header  # a page's heading waits for neither
+assert not {"pandas", "torch"} & {*sys.modules}
+from dmpo_explore_app import preload
+preload.start()
+preload.wait()
+assert "pandas" in sys.modules
+preload.start().join()
+print(sorted(name for name in ("torch", "dmpo_explore_app.components.gallery") if name in sys.modules))
+"""
+
+
+@pytest.mark.slow
+def test_it_imports_no_torch_and_says_nothing() -> None:
+    found = subprocess.run([sys.executable, "-W", "error", "-c", ALONE], capture_output=True, text=True, timeout=300)
+    assert (found.returncode, found.stdout.strip()) == (0, "[]"), found.stderr
+    assert "ScriptRunContext" not in found.stderr
+
+
+def test_the_first_page_fits_and_sweeps_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    preload._usual()
+    for name in ("trade_off", "fit_policy"):
+        monkeypatch.setattr(dx, name, lambda *_, name=name, **__: pytest.fail(f"{name} was called again"))
+    assert cards(start())
+
+
+def test_a_page_does_not_wait_where_nothing_was_begun() -> None:
+    preload.wait()
+
+
+def test_what_is_wrong_with_a_run_is_left_to_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise FileNotFoundError("no record")
+
+    monkeypatch.setattr(preload, "_usual", broken)
+    preload._run()
+    preload.wait()

@@ -9,6 +9,7 @@ from dmpo_explore_app.state import panels
 from made_up import MAIN
 from streamlit.testing.v1 import AppTest
 from visiting import opened
+from visiting import texts as texts
 
 PAGE = MAIN.parent / "views" / "decide.py"
 
@@ -29,10 +30,6 @@ def answer(app: AppTest) -> str:
     """The sentence with the best run."""
     (body,) = (str(e.proto.body) for e in app.get("html") if "dx-answer" in str(e.proto.body))
     return re.sub("<[^>]+>", "", body)
-
-
-def texts(app: AppTest) -> str:
-    return "\n".join(e.value for e in [*app.warning, *app.error, *app.info, *app.caption]).replace("\\", "")
 
 
 def tiles(app: AppTest) -> str:

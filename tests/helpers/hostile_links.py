@@ -6,11 +6,10 @@ server: Streamlit's AppTest draws the pages.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
-from unittest.mock import patch
 
+from explore_page import html
 from streamlit.testing.v1 import AppTest
 
 VIEWS = Path(__file__).resolve().parents[2] / "app" / "views"
@@ -87,10 +86,9 @@ def run(links: Iterable[tuple[str, dict[str, str]]] | None = None) -> dict[str, 
         trials; drawn: without an exception and without HTML from the link; failed: the others.
     """
     counts = {"trials": 0, "drawn": 0, "failed": 0}
-    with patch.dict(os.environ, DMPO_EXPLORE_SLIDER="native"):
-        for view, parameters in LINKS if links is None else links:
-            counts["trials"] += 1
-            counts["drawn" if _drawn(view, parameters) else "failed"] += 1
+    for view, parameters in LINKS if links is None else links:
+        counts["trials"] += 1
+        counts["drawn" if _drawn(view, parameters) else "failed"] += 1
     return counts
 
 
@@ -103,5 +101,5 @@ def _drawn(view: str, parameters: dict[str, str]) -> bool:
         app.run()
     except Exception:
         return False
-    bodies = "".join(str(element.proto.body) for element in app.get("html"))
+    bodies = "".join(html(app))
     return not app.exception and bool(app.main.children) and SCRIPT not in bodies and "onerror=window" not in bodies

@@ -17,7 +17,7 @@ from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.data.images import load_images
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.records.writer import feature_embedding
-from dmpo_explore.utils.files import write_text
+from dmpo_explore.utils.files import read_json, write_json, write_text
 
 MAIN = Path(__file__).parents[2] / "app" / "main.py"
 HOSTILE = "<img src=x onerror='window.hacked=1'>"
@@ -106,3 +106,9 @@ def save_many(
             near = np.random.default_rng(seed).normal(size=(n_images, n_exits, 2), scale=0.1)
             record = replace(record, embedding=(places + near).astype(np.float16))
         record.save(root / name / "records" / split)
+
+
+def change_meta(run: Path, **values: object) -> None:
+    """Other facts in the records of a run."""
+    for meta in run.glob("records/*/meta.json"):
+        write_json(meta, read_json(meta) | values)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import html
 import re
 
+import explore_page
 import visiting
 from made_up import MAIN
 from streamlit.testing.v1 import AppTest
 from visiting import address_of as address_of
 from visiting import checked
+from visiting import said as said
 
 import dmpo_explore as dx
 
@@ -20,12 +22,8 @@ def opened(**parameters: str) -> AppTest:
     return visiting.opened(VIEW, **parameters)
 
 
-def said(app: AppTest) -> str:
-    return "\n".join(e.value for e in [*app.warning, *app.error, *app.info]).replace("\\", "")
-
-
 def bodies(app: AppTest) -> str:
-    return "".join(str(element.proto.body) for element in app.get("html"))
+    return "".join(explore_page.html(app))
 
 
 def reason(app: AppTest) -> str:

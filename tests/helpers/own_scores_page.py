@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from dmpo_explore_app.state import data_choices, panels
-from explore_page import checked
+from explore_page import checked, words
 from made_up import MAIN
 from streamlit.testing.v1 import AppTest
 
@@ -57,8 +57,7 @@ def is_explore(app: AppTest) -> bool:
 
 
 def texts(app: AppTest) -> str:
-    found = [*app.warning, *app.error, *app.info, *app.caption, *app.success]
-    return "\n".join(element.value for element in found).replace("\\", "")
+    return "\n".join([words(app), *(element.value for element in app.success)]).replace("\\", "")
 
 
 def errors(app: AppTest) -> str:

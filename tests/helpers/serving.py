@@ -28,7 +28,7 @@ def serving(runs_root: Path, log: Path, **settings: str) -> Iterator[Server]:
     port = free_port()
     options = ["--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1"]
     command = [sys.executable, "-m", "streamlit", "run", "app/server.py", *options, "--server.fileWatcherType=none"]
-    environment = os.environ | {"DMPO_EXPLORE_RUNS": str(runs_root), "DMPO_EXPLORE_SLIDER": "live"} | settings
+    environment = os.environ | {"DMPO_EXPLORE_RUNS": str(runs_root)} | settings
     with log.open("wb") as stream:
         process = subprocess.Popen(command, cwd=MAIN.parents[1], env=environment, stdout=stream, stderr=stream)
     try:

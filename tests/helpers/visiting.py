@@ -209,6 +209,17 @@ def checked(app: AppTest) -> AppTest:
     return app
 
 
+def said(app: AppTest) -> str:
+    """The notices of a page."""
+    return "\n".join(element.value for element in [*app.warning, *app.error, *app.info]).replace("\\", "")
+
+
+def texts(app: AppTest) -> str:
+    """All that a page says in words, notices first."""
+    found = [*app.caption, *app.success, *app.markdown, *app.text]
+    return "\n".join([said(app), *(element.value for element in found)]).replace("\\", "")
+
+
 def address_of(app: AppTest) -> dict[str, str]:
     """What the page's address keeps, as a link gives it."""
     return {key: value if isinstance(value, str) else value[-1] for key, value in app.query_params.items()}

@@ -89,10 +89,9 @@ def test_the_weights_are_those_of_the_chosen_epoch(finished: SearchFront) -> Non
         assert (predicted == val.prediction).mean() > 0.995  # another batch size may flip a tie
 
 
-def test_the_runs_open_in_the_app(finished: SearchFront, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_runs_open_in_the_app(finished: SearchFront) -> None:
     from streamlit.testing.v1 import AppTest
 
-    monkeypatch.setenv("DMPO_EXPLORE_SLIDER", "native")
     names = finished.runs[:2]
     assert len(names) == 2
     for view, address in (("explore", {"run": names[0]}), ("decide", {"runs": ",".join(names)})):
@@ -103,7 +102,7 @@ def test_the_runs_open_in_the_app(finished: SearchFront, monkeypatch: pytest.Mon
         assert not app.exception and not app.error
         boxes = {box.label: box.value for box in [*app.selectbox, *app.multiselect]}
         assert boxes.get("Run", names[0]) == names[0] and boxes.get("Runs", names) == names
-        assert app.get("plotly_chart")
+        assert app.get("plotly_chart" if view == "decide" else "bidi_component")
 
 
 def test_it_can_be_read_again_and_written(finished: SearchFront) -> None:

@@ -108,7 +108,7 @@ def rows_of(record: dx.ExitRecord, policy: Policy, exit: int, clear: float = 0.0
     return [int(row) for row in np.flatnonzero((policy.exits(record) == exit) & far)]
 
 
-def test_a_stage_is_fetched_when_an_image_needs_it(visit: Visit, run: dx.Run, policy: Policy) -> None:
+def test_a_stage_is_fetched_when_an_image_needs_it_or_all_are_kept(visit: Visit, run: dx.Run, policy: Policy) -> None:
     record, images = run.record("test"), run.image_set("test")
     assert visit.stop() == 1 and visit.stages() == ["stage-1"]  # the first sample
     choose(visit, images[rows_of(record, policy, 0)[0]])
@@ -120,6 +120,9 @@ def test_a_stage_is_fetched_when_an_image_needs_it(visit: Visit, run: dx.Run, po
     choose(visit, images[rows_of(record, policy, 2)[1]])
     assert visit.stop() == 3 and visit.stages() == ["stage-1", "stage-2", "stage-3"]  # none is fetched twice
     assert "Stops at exit 3 of 6" in visit.page.locator("#answer").inner_text()
+    visit.page.get_by_role("button", name=re.compile("Keep all stages")).click()
+    visit.page.get_by_role("button", name="All stages are here").wait_for()
+    assert sorted(visit.stages()) == [f"stage-{k}" for k in range(1, 7)]
 
 
 def test_the_threshold_moves_where_the_picture_stops_and_comes_back(visit: Visit) -> None:
@@ -259,13 +262,6 @@ def test_the_docs_have_the_bytes_of_every_stage(folder: Path, run: dx.Run, polic
     assert f"{sum(stages) / 1e6:.1f} MB" in text
     assert rows["onnxruntime-web 1.30.0"] == f"{sum(p['bytes'] for p in facts['runtime']['wasm'].values()) / 1e6:.1f}"
     assert (folder / "page.json").stat().st_size < 100_000
-
-
-def test_all_stages_can_be_kept(visit: Visit) -> None:
-    assert visit.stop() == 1
-    visit.page.get_by_role("button", name=re.compile("Keep all stages")).click()
-    visit.page.get_by_role("button", name="All stages are here").wait_for()
-    assert sorted(visit.stages()) == [f"stage-{k}" for k in range(1, 7)]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

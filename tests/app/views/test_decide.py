@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 from calls import answered, printed
 from decide_page import PAGE, answer, code, expected, numbers, shown, start, texts, tiles
 from dmpo_explore_app import access
-from dmpo_explore_app.components import comparison_panels, decision_panels
-from dmpo_explore_app.services import comparison, downloads, live_session, models
+from dmpo_explore_app.services import downloads, live_session, models
 from dmpo_explore_app.state import panels
 from explore_page import checked
-from synthetic import make_record
 from visiting import opened
 
 import dmpo_explore as dx
@@ -43,8 +38,7 @@ def test_the_program_gives_the_table(runs: Path) -> None:
     assert said == numbers(app) and len(said) == 3
 
 
-def test_opens_with_runs_on_the_same_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+def test_opens_with_runs_on_the_same_images(root: Path) -> None:
     app = start()
     names = ["demo", "demo-naive", "demo-cnn", "demo-cnn-single", "demo-single", "demo-single-24"]
     assert app.session_state["runs"] == names  # those of the same backbone first
@@ -68,10 +62,6 @@ def test_opens_with_runs_on_the_same_images(tmp_path: Path, monkeypatch: pytest.
         "gflops": "0.6",
         "runs": ",".join(names),
     }
-
-
-def test_a_loss_of_everything_is_no_limit() -> None:
-    assert start(runs="fashion,fashion-naive", gflops="0.5", lose="150").session_state["lose"] == 99.0
 
 
 def test_the_best_run_is_the_librarys_and_others_are_struck_out_with_the_reason(runs: Path) -> None:
@@ -98,6 +88,7 @@ def test_the_best_run_is_the_librarys_and_others_are_struck_out_with_the_reason(
 def test_a_budget_that_would_do_is_offered(runs: Path) -> None:
     app = start(runs="fashion,fashion-naive", gflops="0.1")
     assert "No run keeps the budget and the limit" in answer(app)
+    assert start(runs="fashion,fashion-naive", lose="150").session_state["lose"] == 99.0  # all of it is no limit
     (offer,) = (button for button in app.button if button.key == "take budget")
     checked(offer.click().run())
     assert "is best" in answer(app) and f" {app.number_input(key='gflops').value:.3g} GFLOPs: then" in offer.label
@@ -175,70 +166,13 @@ def test_on_calibration_the_reader_is_warned(runs: Path) -> None:
     assert "on which the thresholds were fitted too" in texts(app)
 
 
-# -- the arithmetic --
-
-HALF = 0.5e-6  # GFLOPs: half of the runs' plain backbone
-
-
-def sides(*names: str, budget: float = HALF) -> list[comparison.Side]:
-    return [comparison.side(dx.load_run(name), "test", "confidence", comparison.Wanted(budget)) for name in names]
-
-
-def test_class_accuracy_is_sorted_by_difference(runs: Path) -> None:
-    both = sides("four", "six")
-    frame = comparison.class_accuracy(both)
-    labels, names = both[0].record.labels, both[0].record.meta.class_names
-    for name, row in frame.iterrows():
-        mine = labels == names.index(str(name))
-        assert (
-            row["four"] == both[0].outcome.correct[mine].mean() and row["six"] == both[1].outcome.correct[mine].mean()
-        )
-    spread = (frame.max(axis=1) - frame.min(axis=1)).to_numpy()
-    assert len(frame) == 10 and (np.diff(spread) <= 0).all()
-
-
-def test_classes_keep_their_numbers_and_may_be_more_in_another_run() -> None:
-    long = "a name of more than thirty-two characters: "
-    record = make_record(80, 3, 4, with_logits=False)
-    names = {"one": ("x", "y", f"{long}cat", f"{long}dog"), "other": tuple("abcdef"), "third": tuple("abcd")}
-    found = []
-    for name, given in names.items():
-        named = replace(record, meta=replace(record.meta, class_names=given))
-        outcome = dx.Outcome(named, np.zeros(80, int))
-        point = SimpleNamespace(run=SimpleNamespace(name=name), record=named, outcome=outcome)
-        found.append(comparison.Side(point, fitted=False))  # type: ignore[arg-type]
-    for some in (found[:2], found[1::-1], found[::2]):
-        assert len(comparison.class_accuracy(some)) == 4
-    top = comparison.class_accuracy(found).loc[[f"{long}dog"]]
-    figure = dx.figures.class_accuracy_figure(top, [0, 1, 2], labels=comparison.axis_labels(found, top))
-    assert figure.layout.yaxis.ticktext[0].endswith("… (class 4)") and figure.data[-1].text[0] == f"{long}dog"
-
-
-def test_the_difference_at_a_budget_is_the_tables(runs: Path) -> None:
-    both = sides("four", "six")
-    table = comparison.difference_table(
-        both[0], both[1], "test", "confidence", [comparison.Wanted(b) for b in (HALF, 2 * HALF)]
-    )
-    row = dx.analysis.run_differences({side.name: side.outcome for side in both}, "six").iloc[0]
-    assert table.iloc[0][["difference", "low", "high"]].tolist() == row[["difference", "low", "high"]].tolist()
-
-
-def test_a_run_with_one_exit_differs_from_the_budget_on_that_it_needs(runs: Path) -> None:
-    single, four = sides("one", "four")
-    cost = single.record.meta.flops[-1] / 1e9
-    for budgets, left in (([0.5 * cost, 2 * cost], [2 * cost]), ([0.5 * cost], [cost])):
-        table = comparison.difference_table(single, four, "test", "confidence", [comparison.Wanted(b) for b in budgets])
-        assert table["budget"].tolist() == left
-
-
 @pytest.mark.parametrize(
     ("private", "missing", "onnx"),
     [(True, False, True), (False, False, True), (True, True, True), (True, False, False)],
 )
 def test_a_folder_is_exported_on_the_apps_own_machine_with_weights_and_the_extra(
-    private: bool, missing: bool, onnx: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    private: bool, missing: bool, onnx: bool, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
     monkeypatch.setattr(access, "is_private", lambda: private)
     monkeypatch.setattr(downloads, "missing_weights_of", lambda run: "weights" if missing else None)
     monkeypatch.setattr(live_session, "find_spec", lambda name: name if onnx or name != "onnxscript" else None)
@@ -246,21 +180,6 @@ def test_a_folder_is_exported_on_the_apps_own_machine_with_weights_and_the_extra
     labels = [button.label for button in app.get("download_button")]
     assert ("Exported folder · ZIP" in labels) == (private and not missing and onnx)
     assert ("dmpo-explore[onnx]" in texts(app)) == (not onnx) and "thresholds" in str(labels).lower()
-
-
-def test_texts_in_tiles_are_text(runs: Path) -> None:
-    (side,) = sides("hostile")
-    named = (side.name, side.outcome)
-    html = comparison_panels.tiles(named, named, range(60), None)
-    assert "<img" not in html and "&lt;img src=x" in html
-
-
-def test_a_side_is_fitted_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = dx.load_run("four")
-    first = comparison.side(run, "test", "confidence", comparison.Wanted(HALF))
-    monkeypatch.setattr("dmpo_explore.fit_policy", None)
-    again = comparison.side(run, "test", "confidence", comparison.Wanted(HALF))
-    assert again.point.policy is first.point.policy and again.outcome is first.outcome
 
 
 def test_times_of_another_device_come_from_its_file(runs: Path) -> None:
@@ -306,12 +225,3 @@ def test_a_run_that_a_choice_takes_away_gives_no_warning(runs: Path) -> None:
     assert app.session_state["other"] != "fashion" and not app.warning
     checked(app.multiselect(key="runs").set_value(["fashion-naive", "fashion-single"]).run())
     assert app.session_state["against"] == "fashion-single" and not app.warning
-
-
-def test_runs_too_close_to_tell_are_said_in_words(runs: Path) -> None:
-    lead = (-0.0031, -0.012, 0.005)
-    found = dx.analysis.RunChoice(pd.DataFrame(), "four", "four", "six", lead)
-    text = "0.31 points below six, the next (95%: 1.20 below to 0.50 above): too close to tell, and four costs no more."
-    assert decision_panels._lead(found) == text
-    clear = decision_panels._lead(found._replace(lead=(0.03, 0.02, 0.04)))
-    assert clear == "3.00 points above six, the next (95%: 2.00 above to 4.00 above)."

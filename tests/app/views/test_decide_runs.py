@@ -29,10 +29,9 @@ def test_a_single_exit_is_taken_as_it_is(runs: Path) -> None:
     assert f"{answered(single)['accuracy']:.2%}" == accuracy
 
 
-def test_only_single_exits_have_no_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+def test_only_single_exits_have_no_budget(root: Path) -> None:
     for seed, name in enumerate(("left", "right")):
-        save_run(tmp_path, name, images=60, n_exits=1, seed=seed)
+        save_run(root, name, images=60, n_exits=1, seed=seed)
     app = start(runs="left,right")
     assert len(shown(app)) == 2 and "None of these runs has a budget to vary." in texts(app)
 
@@ -46,26 +45,10 @@ def test_one_run_is_judged_alone_and_none_says_what_to_do(runs: Path) -> None:
     assert "Choose a run." in texts(app) and not app.error
 
 
-def test_a_run_that_cannot_be_read_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
-    save_run(tmp_path, "cut", images=60)
-    with (tmp_path / "cut/records/test/scores/confidence.npy").open("r+b") as stream:
-        stream.truncate(100)
-    app = start(runs="cut")
-    assert "cut cannot be read and is left out" in texts(app) and len(app.error) == 1 and not app.table
-
-
-def test_no_runs_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
-    monkeypatch.setattr("dmpo_explore.runs.store.BUNDLED_RUNS", tmp_path / "none")
-    assert "No runs yet" in start().subheader[0].value
-
-
-def test_without_val_all_images_exit_at_the_last_exit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+def test_without_val_all_images_exit_at_the_last_exit(root: Path) -> None:
     for seed, name in enumerate(("with", "without")):
-        save_run(tmp_path, name, images=60, seed=seed)
-    shutil.rmtree(tmp_path / "without/records/val")
+        save_run(root, name, images=60, seed=seed)
+    shutil.rmtree(root / "without/records/val")
     app = start(runs="with,without", compute="50")
     full = dx.load_run("without").record("test")
     assert numbers(app)["without"] == [f"{full.correct[:, -1].mean():.2%}", f"{full.flops_fraction[-1]:.0%}"]
@@ -79,24 +62,21 @@ def test_without_val_all_images_exit_at_the_last_exit(tmp_path: Path, monkeypatc
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["gate", "budgeted"])
-def test_without_val_a_rule_that_learns_does_not_break_the_page(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str
-) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+def test_without_val_a_rule_that_learns_does_not_break_the_page(root: Path, policy: str) -> None:
     for seed, name in enumerate(("with", "without")):
-        save_run(tmp_path, name, images=60, seed=seed)
-    shutil.rmtree(tmp_path / "without/records/val")
+        save_run(root, name, images=60, seed=seed)
+    shutil.rmtree(root / "without/records/val")
     app = start(runs="with,without", compute="50", policy=policy)
     assert not app.error and len(shown(app)) == 2 and len(app.get("plotly_chart")) == 3
     assert f"its curve is that of confidence, as {policy} is unavailable" in texts(app)
 
 
-def test_different_backbones_are_compared_in_gflops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
-    monkeypatch.setattr("dmpo_explore.runs.store.BUNDLED_RUNS", tmp_path / "none")
+def test_different_backbones_are_compared_in_gflops(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dmpo_explore.runs.store.BUNDLED_RUNS", root / "none")
+    assert "No runs yet" in start().subheader[0].value
     for seed, name in enumerate(("a", "b", "c")):
-        save_run(tmp_path, name, images=60, seed=seed)
-    for meta in (tmp_path / "b").glob("records/*/meta.json"):
+        save_run(root, name, images=60, seed=seed)
+    for meta in (root / "b").glob("records/*/meta.json"):
         there = json.loads(meta.read_text())
         flops = [20 * value for value in there["flops"]]
         meta.write_text(json.dumps(there | {"reference_flops": 20 * there["reference_flops"], "flops": flops}))
@@ -119,11 +99,10 @@ def test_different_backbones_are_compared_in_gflops(tmp_path: Path, monkeypatch:
     assert "must be a number of GFLOPs" in texts(start(runs="a,b", gflops="lots"))
 
 
-def test_a_link_to_another_run_is_not_compared_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+def test_a_link_to_another_run_is_not_compared_with_it(root: Path) -> None:
     for seed, name in enumerate(("four", "other")):
-        save_run(tmp_path, name, images=60, seed=seed)
-    (tmp_path / "latest").symlink_to("four")
+        save_run(root, name, images=60, seed=seed)
+    (root / "latest").symlink_to("four")
     app = start(runs="four,other")
     assert set(app.multiselect(key="runs").options) == set(dx.list_runs()) - {"latest"}
     beside = explore_page.start(run="four").button_group(key="beside four").options
@@ -131,21 +110,22 @@ def test_a_link_to_another_run_is_not_compared_with_it(tmp_path: Path, monkeypat
     assert explore_page.start(run="latest").session_state["run"] == "latest"
 
 
-def test_runs_that_break_or_go_meanwhile_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+def test_runs_that_break_or_go_meanwhile_are_left_out(root: Path) -> None:
     for name in ("a", "b", "cut", "foreign", "bare"):
-        save_run(tmp_path, name, images=60)
-    (tmp_path / "foreign/config.json").write_text("{")
-    shutil.rmtree(tmp_path / "bare/records")
+        save_run(root, name, images=60)
+    (root / "foreign/config.json").write_text("{")
+    shutil.rmtree(root / "bare/records")
     app = start(runs="a,b,cut,foreign,bare")
     assert len(shown(app)) == 3
     assert "foreign cannot be opened and is left out" in texts(app) and "config.json" in texts(app)
     assert "bare has no record yet and is left out" in texts(app)
-    with (tmp_path / "cut/records/test/scores/confidence.npy").open("r+b") as stream:
+    with (root / "cut/records/test/scores/confidence.npy").open("r+b") as stream:
         stream.truncate(100)
-    meta = tmp_path / "cut/records/test/meta.json"
+    meta = root / "cut/records/test/meta.json"
     meta.write_text(meta.read_text())  # recorded anew, and badly
     assert "cut cannot be read and is left out" in texts(checked(app.run())) and len(shown(app)) == 2
-    shutil.rmtree(tmp_path / "b")
+    shutil.rmtree(root / "b")
     assert "There is no run 'b' here" in texts(checked(app.run()))
     assert len(shown(app)) == 1
+    app = start(runs="cut")
+    assert "cut cannot be read and is left out" in texts(app) and len(app.error) == 1 and not app.table

@@ -1,14 +1,165 @@
-"""Explore in Chromium: fast clicks, words that hold while the slider moves, one class, a run with a single exit."""
+"""Explore as its reader uses it, in Chromium."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from made_up import HOSTILE
 from playwright.sync_api import expect
-from visiting import Visit, wait_for_address
+from visiting import Visit, new_visit, wait_for_address
 
 import dmpo_explore as dx
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+def test_pictures_are_really_drawn(visit: Visit) -> None:
+    page = visit.open("?run=four&threshold=0.8&view=images")
+    page.wait_for_function("() => [...document.querySelectorAll('.dx-gallery img')].every(i => i.complete)")
+    sizes = page.eval_on_selector_all(".dx-gallery img", "all => all.map(i => [i.naturalWidth, i.clientWidth])")
+    assert len(sizes) > 18
+    assert all(natural == 28 and drawn >= 60 for natural, drawn in sizes)
+
+
+FITS = """() => [...document.querySelectorAll('.stApp *')].flatMap(e => [...(e.shadowRoot?.querySelectorAll(
+    '.track, .cards, .tabs, .field, .curve, .head') ?? [])]).map(e => e.getBoundingClientRect())
+    .map(({left, right, top, bottom}) => [left, right, top, bottom])"""
+
+
+def test_explore_is_one_screen(visit: Visit) -> None:
+    width, height = 1280, 720
+    visit.page.set_viewport_size({"width": width, "height": height})
+    page = visit.open("?run=six&threshold=0.8")
+    main = page.evaluate(
+        "() => (({scrollHeight, clientHeight}) => [scrollHeight, clientHeight])(document.querySelector('.stMain'))"
+    )
+    assert main[0] <= main[1] + 2  # nothing to scroll
+    boxes = page.evaluate(FITS)
+    assert len(boxes) == 5 + 6 and all(left >= 0 and top >= 0 for left, _, top, _ in boxes)
+    assert all(right <= width and bottom <= height for _, right, _, bottom in boxes)
+    field = page.locator(".field").bounding_box()
+    assert field and field["height"] > 0.55 * height and field["width"] > 0.6 * width
+    bottoms = page.eval_on_selector_all(".st-key-choices > *", "all => all.map(e => e.getBoundingClientRect().bottom)")
+    assert len(bottoms) == 8 and max(bottoms) - min(bottoms) < 2  # one row
+    for tab in ("Classes", "Gallery", "Table"):
+        page.locator(".tabs").get_by_role("button", name=tab).click()
+        page.wait_for_selector(".st-key-linked")
+        visit.settle()
+        thumb, own = page.locator(".thumb").bounding_box(), page.locator(".st-key-linked").bounding_box()
+        assert thumb and thumb["y"] > 0 and own and own["y"] + own["height"] <= height  # the slider stays in sight
+
+
+@pytest.mark.slow
+def test_a_heading_a_cell_a_picture_and_a_row_narrow_and_one_click_clears(visit: Visit) -> None:
+    page = visit.open("?run=four&threshold=0.8&view=images")
+    everything = visit.images()
+    page.locator(".tabs").get_by_role("button", name="Mosaic").click()
+    page.locator(".head").nth(1).click()
+    wait_for_address(page, "**exit=2**")
+    visit.settle()
+    assert page.locator(".head[aria-pressed=true]").get_attribute("data-pick") == "2"
+    page.locator(".tabs").get_by_role("button", name="Gallery").click()
+    wait_for_address(page, "**view=images**")
+    visit.settle()
+    assert page.locator(".dx-exit").count() == 1 and "Exit 2" in page.locator(".dx-exit").inner_text()
+
+    page.locator(".tabs").get_by_role("button", name="Classes").click()
+    page.locator('[data-pick="cell 3 1"]').click()
+    wait_for_address(page, "**class=Pullover**")
+    visit.settle()
+    assert "exit=1" in page.url
+    expect(page.locator(".of")).to_contain_text("Only Pullover.")
+    label = page.locator('[data-pick="cell 3 1"]').get_attribute("aria-label") or ""
+    exiting = int(label.split("(")[1].split(" ")[0])
+    assert page.locator(".head .count").first.text_content() == str(exiting)  # the piles are the class's now
+    page.locator(".tabs").get_by_role("button", name="Gallery").click()
+    page.wait_for_selector(".dx-shown")
+    visit.settle()
+    assert {title.split(": ")[1].split(";")[0] for title in visit.images()} == {"Pullover"}
+
+    page.locator(".dx-gallery button").nth(2).click()
+    wait_for_address(page, "**image=**")
+    visit.settle()
+    drawer = page.locator(".drawer")
+    assert "Pullover" in drawer.inner_text() and drawer.locator("tbody tr").count() == 4
+
+    page.locator(".tabs").get_by_role("button", name="Table").click()
+    page.wait_for_selector(".stDataFrame canvas")
+    visit.settle()
+    chosen = drawer.locator("header").inner_text()
+    grid = page.locator(".stDataFrame canvas").first.bounding_box()
+    assert grid
+    page.mouse.click(grid["x"] + 12, grid["y"] + 36 + 0.5 * 44)  # the first row's box
+    expect(drawer.locator("header")).not_to_have_text(chosen)
+    visit.settle()
+
+    page.get_by_role("button", name="Show all").click()
+    expect(drawer).to_be_hidden()
+    page.locator(".tabs").get_by_role("button", name="Gallery").click()
+    page.wait_for_selector(".dx-shown")
+    visit.settle()
+    assert visit.images() == everything and "exit=" not in page.url and "class=" not in page.url
+
+
+@pytest.mark.slow
+def test_pages_show_other_images(visit: Visit) -> None:
+    page = visit.open("?run=four&threshold=0.0&exit=1&view=images")
+    first = visit.images()
+    page.get_by_test_id("stPagination").get_by_role("button", name="Page 2", exact=True).click()
+    expect(page.locator(".dx-gallery li").first).not_to_have_attribute("title", first[0])
+    visit.settle()
+    assert not set(first) & set(visit.images())
+
+
+def test_a_target_a_shared_link_and_the_back_button(visit: Visit, browser: Browser) -> None:
+    page = visit.open("?run=six")
+    before, accuracy = visit.numbers(), page.locator("[data-number=accuracy]")
+    was = accuracy.inner_text()
+    page.get_by_role("button", name="≤ 1 pt below the best exit").click()
+    box = page.get_by_role("spinbutton", name="Max compute (%)")
+    box.fill("70")
+    box.press("Enter")
+    expect(accuracy).not_to_have_text(was)
+    visit.settle()
+    after, link = visit.numbers(), page.url.removeprefix(visit.server.address)
+    assert "budget=70" in link
+    expect(page.get_by_text("Chosen on val")).to_be_visible()
+
+    page.go_back()
+    expect(accuracy).to_have_text(was)
+    visit.settle()
+    assert visit.numbers() == before != after
+
+    with new_visit(browser, visit.server) as other:
+        other.open(link)
+        assert other.numbers() == after
+        expect(other.page.get_by_role("button", name="compute ≤ 70%")).to_be_visible()
+
+
+@pytest.mark.slow
+def test_the_explanation_is_one_click_away(visit: Visit) -> None:
+    page = visit.open("?run=four")
+    page.get_by_role("button", name="What is counted").click()
+    expect(page.get_by_text("1 MAC = 2 FLOPs").first).to_be_visible()
+    expect(page.get_by_text("are fitted on val").first).to_be_visible()
+
+
+def test_html_in_names_and_links_is_shown_as_text(visit: Visit) -> None:
+    page = visit.open("?run=hostile&view=classes&threshold=1.01&class=0&policy=" + HOSTILE.replace(" ", "%20"))
+    expect(page.get_by_text("There is no policy")).to_be_visible()
+    assert HOSTILE[:31] + "…" in page.locator(".st-key-linked").inner_text()
+    page.locator('[data-pick="class 1"]').click()
+    expect(page.locator(".of")).to_contain_text(HOSTILE[:20])
+    page.locator(".tabs").get_by_role("button", name="Gallery").click()
+    page.wait_for_selector(".dx-shown")
+    visit.settle()  # the images of all classes are gone
+    page.locator(".dx-gallery button").first.click()
+    expect(page.locator(".drawer")).to_contain_text(HOSTILE)
+    assert page.evaluate("() => window.hacked") is None
+
 
 HEAD = """() => [...document.querySelectorAll('*')].map(e => e.shadowRoot?.querySelector('.head[data-pick="2"]'))
     .find(Boolean).click()"""
@@ -66,9 +217,3 @@ def test_values_of_cards_in_a_row_stand_at_one_height(visit: Visit) -> None:
     page = visit.open("?run=four&threshold=0.8")
     tops = [box["y"] for value in page.locator(".card .value").all() if (box := value.bounding_box())]
     assert len(tops) == 2 and tops[0] == tops[1]
-
-
-def test_a_run_with_a_single_exit_says_nothing_of_a_slider(visit: Visit) -> None:
-    page = visit.open("?run=one")
-    assert "Drag the slider" not in page.locator(".threshold-slider").inner_text()
-    expect(page.get_by_role("slider")).to_have_count(0)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from dmpo_explore_app import messages
 from dmpo_explore_app.services.selection import packed_region
 from dmpo_explore_app.state import filters, panels, url
-from explore_page import address_of, bodies, cards, checked, move, saved, shown_threshold, start
+from explore_page import address_of, bodies, cards, checked, move, saved, shown_threshold, start, tab
 
 import dmpo_explore as dx
 
@@ -33,7 +32,7 @@ def test_a_link_shows_what_its_sender_saw(runs: Path) -> None:
     assert set(link) == {"run", "split", "policy", "threshold", "record", "class"}
     receiver = start(**link)
     assert cards(receiver) == cards(sender)
-    assert bodies(receiver) == bodies(sender)
+    assert bodies(start(**link, view="images")) == bodies(tab(sender, "images"))
     assert shown_threshold(receiver) == shown_threshold(sender) == float(link["threshold"])
 
 
@@ -68,7 +67,7 @@ def test_a_link_sets_the_target_that_it_came_from(runs: Path) -> None:
 def test_a_wrong_link_is_said_and_the_usual_is_shown(runs: Path, address: dict[str, str], said: str) -> None:
     app = start(**address)
     assert [said in warning.value for warning in app.warning] == [True]
-    assert len(app.metric) == 2
+    assert len(cards(app)) == 2
     assert address_of(app)["run"] == app.session_state["run"]  # and the address is put right
     assert not checked(app.run()).warning
 
@@ -130,8 +129,3 @@ def test_a_region_of_other_images_is_not_used(runs: Path) -> None:
         app = start(run="four", region=text)
         assert ["no region" in warning.value for warning in app.warning] == [True], text
         assert app.session_state[filters.REGION] == ()
-
-
-def test_texts_cannot_become_markdown() -> None:
-    assert messages.escape_markdown("a_b*c`d<e>[f](g):h:$i$") == r"a\_b\*c\`d\<e\>\[f\]\(g\)\:h\:\$i\$"
-    assert messages.escape_markdown("x" * 300, 10) == "x" * 9 + "…"

@@ -84,7 +84,7 @@ def test_from_the_command_to_the_page(form: str, tmp_path: Path, monkeypatch: py
     assert run.manifest is not None and len(run.class_names) == n_classes
     assert run.image_set("test").fingerprint == run.manifest.fingerprints["test"]
 
-    app = start(run="mine", split="test", threshold="0.5")
+    app = start(run="mine", split="test", threshold="0.5", view="images")
     policy = dx.fit_policy(run.record("val"), "confidence", threshold=0.5)
     assert cards(app) == expected("mine", "test", policy)
     assert cards(app)["Accuracy"] == f"{row['accuracy']:.2%}"

@@ -62,12 +62,6 @@ def test_what_is_sent_stays_in_its_session_and_off_the_disk(trained_runs: Path, 
     assert any(path.name == "heat.npy" for path in tmp_path.rglob("*"))  # of the record's images maps are kept
 
 
-def test_taking_the_file_away_forgets_it(trained_runs: Path) -> None:
-    app = uploaded(opened(run="tiny", source="file"), "colour.png", TAKEN["colour.png"])
-    checked(app.file_uploader(key="file").set_value(None).run())
-    assert "dx-why" not in bodies(app) and app.session_state["_upload"] is None
-
-
 def test_without_weights_a_sent_picture_is_shown_and_the_fix_is_named(trained_runs: Path) -> None:
     models._model.clear()  # type: ignore[attr-defined]  # another test may have loaded it
     app = opened(run="demo", source="file")

@@ -1,9 +1,10 @@
-"""Live: a real model answers, and the numbers on the page are the library's."""
+"""Live: a real model answers, and the numbers on the page are the library's; before a start, recorded timings."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,10 +16,11 @@ import visiting
 from dmpo_explore_app.components import live_panel
 from dmpo_explore_app.services import live_export, live_session
 from dmpo_explore_app.state import live_choices as live_state
+from explore_page import cards, expected, handed, move
 from made_up import HOSTILE, MAIN
 from one_image import bodies
 from streamlit.testing.v1 import AppTest
-from visiting import checked
+from visiting import checked, texts
 
 import dmpo_explore as dx
 from dmpo_explore.inference.live import ALIVE, SHOWN, LiveRun, Look
@@ -64,15 +66,6 @@ def ended(look: Look) -> bool:
     return look.state not in ALIVE
 
 
-def cards(app: AppTest) -> dict[str, tuple[str, str]]:
-    return {metric.label: (metric.value, metric.delta) for metric in app.metric}
-
-
-def said(app: AppTest) -> str:
-    found = [*app.warning, *app.error, *app.info, *app.caption]
-    return "\n".join(element.value for element in found).replace("\\", "")
-
-
 def measured(app: AppTest) -> dict[str, str]:
     """What the cards of the live run say: the value, and what follows it."""
     found = re.findall(r'data-live="([\w-]+)">([^<]*)</dd><dd>([^<]*)</dd>', bodies(app))
@@ -83,24 +76,18 @@ def labels(app: AppTest) -> set[str]:
     return {button.label for button in app.button}
 
 
-def test_before_the_start_it_says_what_is_promised_and_on_which_device(root: Path) -> None:
-    app = opened(run="tiny", threshold="0.5")
+@pytest.mark.parametrize("engine", ["infer", "stream"])
+def test_all_images_leave_where_the_record_says_and_a_reload_finds_that_again(root: Path, engine: str) -> None:
+    app = opened(run="tiny", threshold="0.5", batch="32", count="all", engine=engine)
     record = dx.load_run("tiny").record("test")
     summary = dx.summarise(record, ConfidencePolicy((0.5,)).exits(record))
-    assert cards(app)["Accuracy"][0] == f"{summary['accuracy']:.2%}"
-    assert cards(app)["Compute saved"][0] == f"{1 - summary['flops_fraction']:.1%}"
-    assert re.search(r"CPU, \d+ thread|GiB", said(app))
-    assert "Start" in labels(app) and not app.button(key="begin").disabled
-    expected = f"{1 / summary['flops_fraction']:.2f}× | not measured yet"
-    assert measured(app) == {"expected": expected} and "expected from FLOPs" in bodies(app)
+    assert cards(app) == expected("tiny", "test", ConfidencePolicy((0.5,))) and re.search(
+        r"CPU, \d+ thread|GiB", texts(app)
+    )
+    assert measured(app) == {"expected": f"{1 / summary['flops_fraction']:.2f}× | not measured yet"}
+    assert "expected from FLOPs" in handed(app, "race")[0]["alt"] and "Start" in labels(app)
 
-
-@pytest.mark.parametrize("engine", ["infer", "stream"])
-def test_all_images_leave_where_the_record_says(root: Path, engine: str) -> None:
-    app = until(started(run="tiny", threshold="0.5", batch="32", count="all", engine=engine), ended)
-    record = dx.load_run("tiny").record("test")
-    policy = ConfidencePolicy((0.5,))
-    summary = dx.summarise(record, policy.exits(record))
+    app = until(checked(app.button(key="begin").click().run()), ended)
     shown, counted = measured(app), live_of(app).look().count.measured
     assert counted is not None
     assert shown["agreed"] == f"{IMAGES} of {IMAGES} | full depth as recorded: {IMAGES}"
@@ -112,39 +99,39 @@ def test_all_images_leave_where_the_record_says(root: Path, engine: str) -> None
     assert 'data-state="done"' in bodies(app) and f"{IMAGES} of {IMAGES} images" in bodies(app)
     assert "images · confidence 0.5<" in bodies(app)
     assert bodies(app).count('class="dx-dot"') == bodies(app).count('href="image?run=tiny&amp;split=test&amp;') == SHOWN
-    assert "2 calls of either arm" in said(app)
+    assert "2 calls of either arm" in texts(app)
     assert "Start again" in labels(app) and "Stop" not in labels(app)
 
+    token = app.session_state[live_state._SESSION].token
+    assert token in str(app.query_params["live"])
+    again = opened(run="tiny", threshold="0.5", live=token)  # a new session
+    assert live_of(again) is live_of(app) and measured(again) == shown
+    found = json.loads(live_export.as_json(again.session_state[live_state._SESSION]))
+    assert found["measured"]["speed_up"] == counted.speed_up and found["settings"]["batch_size"] == 32
+    assert [row["images"] for row in found["measured"]["by_exit"]] == list(counted.exits)
+    assert found["matching_recorded_exits"] == IMAGES and found["run"] == "tiny"
+    assert "live" not in opened(run="tiny", live="0123456789abcdef").query_params  # one that is gone
 
-def test_the_threshold_moves_while_it_runs(root: Path) -> None:
+
+def test_the_threshold_moves_while_it_runs_and_it_pauses_and_goes_on(root: Path) -> None:
     app = until(started(run="tiny", threshold="0.5", batch="8", count="endless"), lambda look: look.count.images > 20)
     assert {"Pause", "Stop"} <= labels(app) and app.selectbox(key="batch").disabled
-    slider = app.select_slider(key="slider 0")
-    checked(slider.set_value(len(slider.options) - 1).run())  # none early
+    move(app, -1)  # none early
     app = until(app, lambda look: look.count.measured is not None and len(look.count.moves) == 2)
     policy = live_of(app).look().count.policy
     assert policy is not None and policy.thresholds == (ConfidencePolicy.threshold_none,)
     assert "since the threshold moved" in bodies(app)
+    app = checked(app.button(key="pause").click().run())
+    most = live_of(app).look().count.images + 8  # the batch that was under way
+    time.sleep(0.5)
+    assert live_of(app).look().count.images <= most and live_of(app).look().state == "paused"
+    app = checked(app.button(key="resume").click().run())
+    until(app, lambda look: look.count.images > most)
     app = checked(app.button(key="stop").click().run())
     look = live_of(app).look()
     assert look.state == "stopped" and look.count.agreed == look.count.images > 20
     assert look.count.measured is not None and look.count.measured.exits[:2] == (0, 0)
     assert "Start again" in labels(app) and not app.selectbox(key="batch").disabled
-
-
-def test_a_reload_finds_it_again_and_its_results_are_files(root: Path) -> None:
-    app = until(started(run="tiny", threshold="0.5", batch="32", count="all"), ended)
-    token = app.session_state[live_state._SESSION].token
-    assert token in str(app.query_params["live"])
-    again = opened(run="tiny", threshold="0.5", live=token)  # a new session
-    assert live_of(again) is live_of(app) and measured(again) == measured(app)
-    session = again.session_state[live_state._SESSION]
-    found = json.loads(live_export.as_json(session))
-    counted = session.live.look().count.measured
-    assert found["measured"]["speed_up"] == counted.speed_up and found["settings"]["batch_size"] == 32
-    assert [row["images"] for row in found["measured"]["by_exit"]] == list(counted.exits)
-    assert found["matching_recorded_exits"] == IMAGES and found["run"] == "tiny"
-    assert "live" not in opened(run="tiny", live="0123456789abcdef").query_params  # one that is gone
 
 
 @pytest.mark.slow
@@ -167,27 +154,14 @@ def test_onnx_after_bf16_names_the_precision(root: Path) -> None:
     assert any("showing float32" in warning.value for warning in app.warning)
 
 
-@pytest.mark.slow
-def test_it_pauses_and_goes_on(root: Path) -> None:
-    app = until(started(run="tiny", batch="8", count="endless"), lambda look: look.count.images > 0)
-    app = checked(app.button(key="pause").click().run())
-    images = live_of(app).look().count.images
-    time.sleep(0.5)
-    look, most = live_of(app).look(), images + 8  # the batch that was under way
-    assert look.count.images <= most and look.state == "paused"
-    app = checked(app.button(key="resume").click().run())
-    until(app, lambda look: look.count.images > most)
-    assert "Pause" in labels(app)
-
-
 def test_another_run_ends_it_and_starting_again_begins_anew(root: Path) -> None:
     app = until(started(run="tiny", batch="8", count="endless"), lambda look: look.count.images > 0)
     first = live_of(app)
     other = opened(run="tiny", live=app.session_state[live_state._SESSION].token)  # a second tab, which lets it be
     other = checked(other.selectbox(key="run").set_value("foreign").run())
-    assert "left to the page that began it" in said(other) and first.look().alive
+    assert "left to the page that began it" in texts(other) and first.look().alive
     app = checked(app.selectbox(key="run").set_value("foreign").run())
-    assert "the live run was ended" in said(app) and first.look().state == "stopped"
+    assert "the live run was ended" in texts(app) and first.look().state == "stopped"
     assert live_state._SESSION not in app.session_state
     app = checked(app.button(key="begin").click().run())
     second = live_of(app)
@@ -203,24 +177,17 @@ def test_a_record_of_other_weights_is_found_out(root: Path) -> None:
     assert look.count.agreed < look.count.images == IMAGES
     assert measured(app)["agreed"].startswith(f"{look.count.agreed} of {IMAGES} | ")
     apart = IMAGES - look.count.agreed
-    assert f"{apart} of {IMAGES} images took another exit" in said(app)
-    assert "was the record made with these weights" in said(app)
+    assert f"{apart} of {IMAGES} images took another exit" in texts(app)
+    assert "was the record made with these weights" in texts(app)
     (table,) = app.table
     assert len(table.value) == min(apart, SHOWN) and "score to threshold" in table.value
 
 
 def test_a_run_without_weights_is_a_notice(root: Path) -> None:
     app = opened(run="scores")
-    assert "has no weights" in said(app) and "train it" in said(app)
+    assert "has no weights" in texts(app) and "train it" in texts(app)
     assert app.button(key="begin").disabled
     assert cards(app)["Accuracy"]  # the record's numbers are there all the same
-
-
-def test_a_backbone_that_is_not_fetched_is_a_notice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dmpo_explore.pretrained.weights.cached_weights", lambda backbone: root / "nothing.safetensors")
-    app = opened(run="demo")
-    assert "`dmpo-explore fetch --backbone vit_small_patch14_dinov2`" in said(app) and not app.error
-    assert app.button(key="begin").disabled
 
 
 def test_what_goes_wrong_at_the_start_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +196,7 @@ def test_what_goes_wrong_at_the_start_is_said(root: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(dx.inference, "open_arms", nothing)
     app = started(run="tiny")
-    assert "The live run could not start" in said(app) and "dmpo-explore fetch" in said(app)
+    assert "The live run could not start" in texts(app) and "dmpo-explore fetch" in texts(app)
     assert live_state._SESSION not in app.session_state and "Start" in labels(app)
 
 
@@ -249,7 +216,7 @@ def test_what_goes_wrong_while_it_runs_is_said(root: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(dx.inference, "open_arms", failing)
     app = until(started(run="tiny", batch="8", count="all"), ended)
-    assert "The live run failed" in said(app) and "CUDA out of memory" in said(app)
+    assert "The live run failed" in texts(app) and "CUDA out of memory" in texts(app)
     assert 'data-state="failed"' in bodies(app) and measured(app)["agreed"].startswith("16 of 16 | ")
 
 
@@ -257,13 +224,13 @@ def test_what_goes_wrong_while_it_runs_is_said(root: Path, monkeypatch: pytest.M
 def test_others_on_the_machine_are_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dx.inference, "load_average", lambda: 0.1)
     first = until(started(run="tiny", batch="8", count="endless"), lambda look: look.count.images > 0)
-    assert "at work" not in said(first)
+    assert "at work" not in texts(first)
     monkeypatch.setattr(dx.inference, "load_average", lambda: 3.7)
     second = until(started(run="tiny", batch="8", count="all"), ended)
-    assert "Another live run was at work in this app" in said(second) and "load average 3.7" in said(second)
+    assert "Another live run was at work in this app" in texts(second) and "load average 3.7" in texts(second)
     checked(first.button(key="stop").click().run())
     third = until(started(run="tiny", batch="8", count="200"), ended)
-    assert "at work in this app" not in said(third)
+    assert "at work in this app" not in texts(third)
     assert live_of(third).look().count.images == 200
 
 
@@ -276,7 +243,7 @@ def test_a_link_says_all_and_nonsense_is_said(root: Path) -> None:
     there = {key: app.query_params[key] for key in app.query_params}
     assert (there["batch"], there["count"], there["engine"], there["run"]) == ("1", "all", "stream", "tiny")
     app = opened(run="tiny", batch="9" * 5000, count=HOSTILE, engine="../x")
-    assert all(f"There is no {what}" in said(app) for what in ("batch size", "number of images", "engine"))
+    assert all(f"There is no {what}" in texts(app) for what in ("batch size", "number of images", "engine"))
     assert app.session_state["batch"] == "64" and app.session_state["count"] == "all"
 
 
@@ -299,3 +266,25 @@ def test_a_run_with_a_single_exit_offers_no_threshold_to_move(runs: Path) -> Non
         "they take turns on the same images" in texts["demo-single"]
         and "Move the threshold" not in texts["demo-single"]
     )
+
+
+def test_recorded_timings_are_shown_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path))  # no weights are there
+    app, run = visiting.opened(PAGE, run="fashion"), dx.load_run("fashion")
+    outcome = dx.apply(dx.fit_run_policy(run), run.record("test"))
+    timings, share = dx.runs.read_timings(run.path), outcome.summary()["flops_fraction"]
+    assert timings is not None
+    ratio = timings.full_seconds / timings.early_seconds(share)
+    assert f'data-live="recorded">{ratio:.2f}×</dd><dd>expected from FLOPs {1 / share:.2f}×</dd>' in bodies(app)
+    assert f"Recorded timings: {timings.images} test images in batches of 64" in texts(app)
+    assert timings.machine in texts(app) and "by recorded timings" in handed(app, "race")[0]["alt"]
+
+
+def test_timings_that_cannot_be_read_leave_the_expected_speed(
+    model_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    shutil.copytree(model_root / "tiny", tmp_path / "tiny")
+    (tmp_path / "tiny" / "timings.json").write_text("{}")
+    app = visiting.opened(PAGE, run="tiny", threshold="0.5")
+    assert "The recorded timings cannot be read." in texts(app) and 'data-live="expected"' in bodies(app)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from explore_page import address_of, checked, html, start
+from explore_page import address_of, bodies, checked, html, start
 from made_up import LONG, MAIN, class_names, save_many
 from visiting import opened
 
@@ -35,30 +35,29 @@ def _root(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("run", "classes"), [("a101", 101), ("c1000", 1000)])
 def test_the_heat_map_has_both_ends_and_a_search(run: str, classes: int) -> None:
-    app = start(run=run)
+    app = start(run=run, view="classes")
     (heat,) = (body for body in html(app) if 'class="dx-heat"' in body)
     assert heat.count('<th scope="row">') == 20 and f"{classes - 20:,} more classes" in heat and len(heat) < 40_000
     menu = app.selectbox(key="class")
     assert len(menu.options) == classes + 1 and max(map(len, menu.options)) <= 60
     checked(app.text_input(key="find").set_value("hawk").run())
     (heat,) = (body for body in html(app) if 'class="dx-heat"' in body)
-    assert heat.count('<th scope="row">') == 1 and f'title="class {LONG}: ' in heat and f">{LONG}<" not in heat
+    assert heat.count('<th scope="row">') == 1 and f'aria-label="class {LONG}: ' in heat and f">{LONG}<" not in heat
     assert address_of(app)["find"] == "hawk" and any("1 of " in caption.value for caption in app.caption)
     found = start(**address_of(app))
     assert found.text_input(key="find").value == "hawk"
 
 
 def test_pages_of_all_classes_and_a_chosen_one_on_top() -> None:
-    app = start(run="a101", rows="all", order="name", **{"class": "white albatross"})
+    app = start(run="a101", view="classes", rows="all", order="name", **{"class": "white albatross"})
     (heat,) = (body for body in html(app) if 'class="dx-heat"' in body)
-    names = re.findall(r'data-pick="class \d+" title="class (.*?): ', heat)
+    names = re.findall(r'data-pick="class \d+" data-titled aria-label="class (.*?): ', heat)
     assert names == ["white albatross", *sorted(class_names(101), key=str.casefold)[:40]]
-    assert any("no order" in warning.value for warning in start(run="a101", order="size").warning)
+    assert any("no order" in warning.value for warning in start(run="a101", view="classes", order="size").warning)
 
 
 def test_names_are_short_and_their_wholes_are_titles() -> None:
-    app = start(run="a101", **{"class": LONG})
-    shown = "".join(body for body in html(app) if 'class="dx-shown"' in body)
+    shown = "".join(bodies(start(run="a101", view="images", **{"class": LONG})))
     assert LONG in shown and f">{LONG}" not in re.sub(r'"[^"]*"', '""', shown)
 
 

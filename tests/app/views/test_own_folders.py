@@ -12,7 +12,7 @@ import pytest
 from dmpo_explore_app.services import record_folder
 from explore_page import cards, checked, expected_of
 from made_up import HOSTILE, MAIN
-from own_scores_page import PAGE, can_open, errors, explore, packed, page, texts
+from own_scores_page import PAGE, can_open, errors, explore, page, texts
 from streamlit.testing.v1 import AppTest
 from synthetic import make_record
 from visiting import listen
@@ -116,15 +116,9 @@ def test_a_second_folder_that_does_not_fit_is_named(
 
 def test_a_second_folder_that_is_no_held_out_one_gets_a_notice(folders: tuple[Path, Path], tmp_path: Path) -> None:
     record = dx.ExitRecord.load(folders[1])
-    replace(record, meta=replace(record.meta, split="test")).save(tmp_path / "other")
-    assert "The second folder is a test record" in texts(opened(folders[0], tmp_path / "other"))
+    replace(record, meta=replace(record.meta, split="test")).save(tmp_path / "tested")
+    assert "The second folder is a test record" in texts(opened(folders[0], tmp_path / "tested"))
     assert "Both folders are the same" in texts(opened(folders[0], folders[0]))
-
-
-def test_a_single_exit_has_nothing_to_choose(tmp_path: Path) -> None:
-    make_record(40, 1).save(tmp_path / "one")
-    app = explore(opened(tmp_path / "one"))
-    assert "single exit" in " ".join(caption.value for caption in app.caption)
 
 
 def test_a_folder_that_changes_or_goes_is_read_again(folders: tuple[Path, Path]) -> None:
@@ -156,16 +150,6 @@ def test_the_bundled_record_is_one_press_away() -> None:
     assert cards(app) == expected_of(dx.load_run("demo").record("test"), policy)
 
 
-def test_another_file_of_the_same_name_takes_its_place(folders: tuple[Path, Path]) -> None:
-    app = explore(page(own_file=packed(make_record(60, 4, with_logits=False))))
-    checked(app.switch_page(PAGE).run())
-    other = make_record(60, 2, with_logits=False)
-    app.file_uploader(key="own_file").set_value(("mine.npz", packed(other), "application/octet-stream"))
-    app = explore(checked(app.run()))
-    assert not app.warning and not app.error
-    assert cards(app) == expected_of(other, dx.fit_policy(other, threshold=float(app.session_state["threshold"])))
-
-
 @pytest.mark.parametrize(
     "way",
     [
@@ -194,14 +178,3 @@ def test_what_others_type_is_refused_before_it_is_looked_up(
         record_folder.find(text)
     said = str(error.value).replace(repr(text), "")
     assert "only folders under its runs root, named as RUN/records/SPLIT" in said and str(root) not in said
-
-
-def test_the_answers_of_any_model_open_in_explore_with_the_library_s_numbers(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 4, 60)
-    logits = rng.normal(size=(60, 3, 4)) + 2 * np.eye(4)[labels][:, None]
-    batches = zip(np.split(logits, 4), np.split(labels, 4), strict=True)
-    record = dx.record_logits(batches, flops=(1e9, 2e9, 3e9), class_names=("a", "b", "c", "d"))
-    record.save(tmp_path / "test")
-    app = explore(opened(tmp_path / "test"))
-    assert cards(app) == expected_of(record, dx.fit_policy(record, threshold=float(app.session_state["threshold"])))

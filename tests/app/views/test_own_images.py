@@ -14,7 +14,7 @@ from dmpo_explore_app.state import data_choices as state
 from image_files import BROKEN, clean_folder, dirty_folder, draw, shard, split_shards
 from made_up import HOSTILE, MAIN
 from streamlit.testing.v1 import AppTest
-from visiting import checked, listen
+from visiting import checked, listen, texts
 
 import dmpo_explore as dx
 from dmpo_explore.utils.files import write_text
@@ -30,11 +30,6 @@ def opened(place: Path | None = None, **parameters: str) -> AppTest:
     return app
 
 
-def texts(app: AppTest) -> str:
-    found = [*app.warning, *app.error, *app.info, *app.caption, *app.success, *app.markdown, *app.text]
-    return "\n".join(element.value for element in found).replace("\\", "")
-
-
 def cards(app: AppTest) -> list[str]:
     return [metric.value for metric in app.metric]
 
@@ -45,11 +40,8 @@ def test_a_known_data_set_is_shown_and_in_the_address() -> None:
     assert "from 8 × 8 (median) to 84 × 84 pixels" in app.table[-1].value.to_csv()
     assert list(app.table[-1].value.columns) == ["what", "by the recipe for photographs"]
     assert "(14.3 a class)" in app.table[-1].value.to_csv()
-    assert [header.value for header in app.header] == [
-        "Images by class",
-        "What a training does",
-        "A few of every class",
-    ]
+    headers = ["Images by class", "What a training does", "A few of every class"]
+    assert [header.value for header in app.header] == headers
     assert cards(app) == ["1,797", "10", "1.0", "8 × 8"] and "A training can start" in texts(app)
     assert "1,295 train, 143 val, 359 test · all 8 × 8 pixels · width / height 1.00 · " in texts(app)
     command = "dmpo-explore train --recipe photographs --data digits --no-flip --name mine --record"
@@ -59,6 +51,41 @@ def test_a_known_data_set_is_shown_and_in_the_address() -> None:
     assert "143 calibration" in texts(app)
     assert command.replace("digits", "digits --calibration") in [code.value for code in app.code]
     assert "There is no data set 'nonsense' here" in texts(opened(data="nonsense"))
+
+
+@pytest.mark.slow
+def test_folders_and_shards_are_checked_and_looked_at_anew(tmp_path: Path) -> None:
+    app = visiting.opened(VIEW)
+    (mine,) = (button for button in app.button if button.label == "Use a folder or ZIP of mine")
+    assert "Type where your images lie" in texts(checked(mine.click().run()))
+
+    def typed(place: object) -> AppTest:
+        return checked(app.text_input(key=state.PLACE).set_value(str(place)).run())
+
+    assert "Unknown data" in texts(typed(tmp_path / "nowhere")) and not app.metric
+    assert "A training can start" in texts(typed(clean_folder(tmp_path / "clean"))) and cards(app)[:2] == ["39", "3"]
+    assert not app.error and not app.warning
+
+    own = dirty_folder(tmp_path / "dirty")
+    typed(own)
+    assert len(app.error) == 3 and len(app.warning) == 4 and not app.success
+    assert "3 images cannot be read" in texts(app) and "1 image is in more than one split" in texts(app)
+    assert "\n".join(BROKEN) in [text.value for text in app.text] and cards(app)[:3] == ["43", "4", "∞"]
+    assert "data" not in app.query_params  # a folder is never in the address
+    for path in BROKEN:
+        (own / path).unlink()
+    assert len(checked(app.run()).error) == 2
+
+    for folder in (HOSTILE.replace("/", "_"), "b"):
+        for i in range(6):
+            draw(tmp_path / "hostile" / folder / f"{i}.png")
+    typed(tmp_path / "hostile")
+    assert "<img src=x" not in str([html.proto.body for html in app.get("html")]).lower()
+
+    shards = split_shards(tmp_path / "shards")
+    assert "A training can start" in texts(typed(f"wds/{shards}")) and cards(app) == ["28", "2", "1.0", "9 × 7"]
+    shard(shards / "train-0001.tar", 40, 2)
+    assert cards(checked(app.run()))[0] == "30"
 
 
 def test_it_begins_with_the_run_s_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,30 +111,6 @@ def test_missing_images_and_weights_are_offered(tmp_path: Path, monkeypatch: pyt
     assert "Weights not fetched yet" in texts(app) and len(app.metric) == 4
 
 
-@pytest.mark.slow
-def test_tar_shards_are_checked_and_looked_at_anew(tmp_path: Path) -> None:
-    folder = split_shards(tmp_path / "shards")
-    app = visiting.opened(VIEW)
-    checked(app.selectbox(key=state.DATA).set_value(state.FOLDER).run())
-    checked(app.text_input(key=state.PLACE).set_value(f"wds/{folder}").run())
-    assert cards(app) == ["28", "2", "1.0", "9 × 7"] and "A training can start" in texts(app)
-    shard(folder / "train-0001.tar", 40, 2)
-    assert cards(checked(app.run()))[0] == "30"
-
-
-@pytest.mark.slow
-def test_a_dirty_folder_has_all_its_findings(tmp_path: Path) -> None:
-    own = dirty_folder(tmp_path / "own")
-    app = opened(own)
-    assert len(app.error) == 3 and len(app.warning) == 4 and not app.success
-    assert "3 images cannot be read" in texts(app) and "1 image is in more than one split" in texts(app)
-    assert "\n".join(BROKEN) in [text.value for text in app.text] and cards(app)[:2] == ["43", "4"]
-    assert cards(app)[2] == "∞" and "data" not in app.query_params  # a folder is never in the address
-    for path in BROKEN:
-        (own / path).unlink()
-    assert len(checked(app.run()).error) == 2  # looked at anew
-
-
 def test_checked_images_are_the_form_of_a_training(tmp_path: Path) -> None:
     own = clean_folder(tmp_path / "own")
     app = AppTest.from_file(str(MAIN), default_timeout=120)
@@ -129,7 +132,7 @@ def test_a_zip_file_is_unpacked_and_checked(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
     clean_folder(tmp_path / "packed" / "photos")
     file = Path(shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path / "packed"))
-    app = visiting.opened(VIEW)
+    app = opened(data="digits")
     checked(app.selectbox(key=state.DATA).set_value(state.FOLDER).run())
     for content in (b"no archive", file.read_bytes()):
         app.file_uploader(key=state.ZIP).set_value(("photos.zip", content, "application/zip"))
@@ -149,36 +152,19 @@ def test_a_forecast_is_the_library_s(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(line in texts(app) for line in made.lines())
 
 
-@pytest.mark.slow
-def test_a_clean_folder_is_ready_and_nothing_typed_is_no_error(tmp_path: Path) -> None:
-    app = visiting.opened(VIEW)
-    (mine,) = (button for button in app.button if button.label == "Use a folder or ZIP of mine")
-    assert "Type where your images lie" in texts(checked(mine.click().run()))
-    app = opened(clean_folder(tmp_path / "own"))
-    assert "A training can start" in texts(app) and not app.error and not app.warning
-    assert cards(app)[:2] == ["39", "3"]
-    app = opened(tmp_path / "nowhere")
-    assert "Unknown data" in texts(app) and not app.metric
-
-
 def test_open_to_others_no_folder_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = clean_folder(tmp_path / "own")
     listen(monkeypatch, "0.0.0.0", "*")
     app = opened(data="digits")
     assert state.FOLDER not in app.selectbox(key=state.DATA).options and not app.text_input
     assert len(app.metric) == 4 and "known data sets only" in texts(app)
-    app = AppTest.from_file(str(VIEW), default_timeout=60)
-    app.session_state[state.PLACE] = str(own)
-    app.session_state[state.DATA] = state.FOLDER
-    checked(app.run())
+    app = visiting.opened(VIEW, state={state.PLACE: str(own), state.DATA: state.FOLDER})
     assert app.selectbox(key=state.DATA).value in dx.data.DATASETS  # what is not offered gives the default
     assert str(tmp_path) not in texts(app)
     with pytest.raises(ValueError, match="only by a browser on the app's own machine"):
         data_check.place(str(own))
     assert "a folder of mine" in texts(opened(data=state.FOLDER))  # by the address either
-    app = AppTest.from_file(str(VIEW), default_timeout=60)
-    app.query_params[state.PLACE] = str(own)
-    assert checked(app.run()).selectbox(key=state.DATA).value in dx.data.DATASETS
+    assert opened(**{state.PLACE: str(own)}).selectbox(key=state.DATA).value in dx.data.DATASETS
 
 
 def test_hundreds_of_classes_are_found_ordered_and_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,13 +191,3 @@ def test_hundreds_of_classes_are_found_ordered_and_cut(tmp_path: Path, monkeypat
 def contact_sheet(app: AppTest) -> str:
     (body,) = [html.proto.body for html in app.get("html") if "dx-contact" in html.proto.body]
     return body
-
-
-@pytest.mark.slow
-def test_names_are_shown_literally(tmp_path: Path) -> None:
-    name = HOSTILE.replace("/", "_")
-    for folder in (name, "b"):
-        for i in range(6):
-            draw(tmp_path / "own" / folder / f"{i}.png")
-    app = opened(tmp_path / "own")
-    assert "<script" not in str([html.proto.body for html in app.get("html")]).lower() and not app.exception

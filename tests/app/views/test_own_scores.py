@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import ast
-import gc
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from calls import printed
 from dmpo_explore_app.services import own_runs, record_folder
-from explore_page import bodies, cards, checked, expected_of, html, move
+from explore_page import bodies, cards, checked, expected_of, html, move, stops, tab
 from made_up import MAIN, save_run
 from own_scores_page import PAGE, can_open, errors, explore, is_explore, on_explore, packed, page, texts
 from PIL import Image
@@ -47,7 +45,7 @@ def test_an_upload_opens_in_explore_with_the_library_s_numbers(tmp_path: Path, m
     policy = dx.fit_policy(VAL, "confidence", flops=0.7)
     assert cards(app) == expected_of(TEST, policy)
     (tmp_path / "mine.npz").write_bytes(packed(TEST))
-    move(app, len(app.select_slider(key="slider 0").options) // 2)
+    move(app, len(stops(app)) // 2)
     monkeypatch.chdir(tmp_path)
     (code,) = [block.value for block in app.code if "read_scores" in block.value]
     summary = ast.literal_eval(printed(code))
@@ -79,38 +77,32 @@ def test_flops_that_a_table_lacks_are_typed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("files", "words"),
     [
         (
-            {"labels": TEST.labels[:100]},
+            {"own_file": packed(TEST, labels=TEST.labels[:100])},
             "mine.npz: prediction has 120 rows for 100 labels; give both one row per image",
         ),
         (
-            {"labels": np.where(np.arange(120) == 2, 9, TEST.labels)},
+            {"own_file": packed(TEST, labels=np.where(np.arange(120) == 2, 9, TEST.labels))},
             "label 9 in row 3 is not a class; use a number from 0",
         ),
-        ({"confidence": 100 * TEST.confidence}, "mine.npz, confidence: "),
-        ({"flops": [1, 2]}, "2 FLOPs for 4 exits; give one number per exit"),
+        ({"own_file": packed(TEST, confidence=100 * TEST.confidence)}, "mine.npz, confidence: "),
+        ({"own_file": packed(TEST, flops=[1, 2])}, "2 FLOPs for 4 exits; give one number per exit"),
+        ({"own_held_out": packed(make_record(50, 3, with_logits=False))}, "have 3 exits, those of test 4"),
+        (
+            {"own_held_out": packed(make_record(50, 4, 6, with_logits=False))},
+            "have other classes than those of test, first 'class 5'",
+        ),
     ],
 )
-def test_a_bad_file_is_one_line_and_a_good_one_clears_it(changes: dict[str, Any], words: str) -> None:
-    app = page(own_file=packed(TEST, **changes))
+def test_a_bad_file_is_one_line_and_a_good_one_clears_it(files: dict[str, bytes], words: str) -> None:
+    app = page(**{"own_file": packed(TEST)} | files)
     (error,) = app.error
-    assert words in error.value.replace("\\", "") and not app.success and not can_open(app)
-    app.file_uploader(key="own_file").set_value(("mine.npz", packed(TEST), "application/octet-stream"))
+    assert words in error.value.replace("\\", "") and not can_open(app)
+    for key in files:
+        app.file_uploader(key=key).set_value(("mine.npz", packed(TEST), "application/octet-stream"))
     assert not checked(app.run()).error and can_open(app)
-
-
-@pytest.mark.parametrize(
-    ("other", "words"),
-    [
-        (make_record(50, 3, with_logits=False), "have 3 exits, those of test 4"),
-        (make_record(50, 4, 6, with_logits=False), "have other classes than those of test, first 'class 5'"),
-    ],
-)
-def test_held_out_scores_of_another_model_are_refused(other: dx.ExitRecord, words: str) -> None:
-    app = page(own_file=packed(TEST), own_held_out=packed(other))
-    assert words in errors(app) and not can_open(app)
 
 
 # -- images --
@@ -131,12 +123,12 @@ def test_images_of_a_folder_or_a_list_are_the_tiles(tmp_path: Path) -> None:
     shown = []
     for place in ("images", "paths.csv"):
         app = explore(page(own_file=packed(TEST)), own_images=tmp_path / place)
-        app = checked(app.selectbox(key="sort").set_value("number").run())
+        app = tab(checked(app.selectbox(key="sort").set_value("number").run()), "images")
         exits = dx.fit_policy(TEST, threshold=float(app.session_state["threshold"])).exits(TEST)
         assert "".join(bodies(app)).count("<img") == np.minimum(np.bincount(exits), 20).sum()  # 20 of every exit
         shown.append("".join(bodies(app)))
     assert shown[0] != shown[1]  # another order
-    bare = explore(page(own_file=packed(TEST)))
+    bare = tab(explore(page(own_file=packed(TEST))), "images")
     assert "<img" not in "".join(bodies(bare)) and "No images were given" in texts(bare)
 
 
@@ -194,38 +186,23 @@ def test_they_come_back_after_a_page_without_them_unless_another_run_was_chosen(
     assert app.selectbox(key="run").value == (chosen or "mine (yours)")
 
 
-def test_they_end_with_their_session() -> None:
-    run = own_runs.opened("mine", {"test": own_runs.OwnScores(TEST, "")}, None)
-    key = str(run.path)
-    assert own_runs.run_at(key) is run
-    del run
-    gc.collect()
-    with pytest.raises(FileNotFoundError, match="have been closed"):
-        own_runs.run_at(key)
-
-
-def test_they_can_be_closed() -> None:
+def test_they_can_be_closed_and_no_page_misses_them() -> None:
     app = explore(page(own_file=packed(TEST)))
     checked(app.switch_page(PAGE).run())
     assert "mine" in "".join(element.value for element in app.markdown)
     checked(app.button(key="own_show views/explore.py mine (yours)").click().run())
     assert is_explore(app) and app.selectbox(key="run").value == "mine (yours)"
     on_explore(app)
+    app.query_params.clear()
+    checked(app.switch_page("views/decide.py").run())
+    assert app.session_state["runs"] == ["mine (yours)"]
+    app.query_params.clear()
     checked(app.switch_page(PAGE).run())
     checked(app.button(key="own_close mine (yours)").click().run())
     assert not any(button.label == "Close" for button in app.button)
     app.query_params.clear()  # as a browser does when the page is changed by the menu
     checked(app.switch_page("views/explore.py").run())
     assert app.selectbox(key="run").value == "demo" and not app.warning
-
-
-def test_a_run_that_is_closed_leaves_decide_without_a_warning() -> None:
-    app = explore(page(own_file=packed(TEST)))
-    checked(app.switch_page("views/decide.py").run())
-    assert app.session_state["runs"] == ["mine (yours)"]
-    app.query_params.clear()
-    checked(app.switch_page(PAGE).run())
-    checked(app.button(key="own_close mine (yours)").click().run())
     app.query_params.clear()
     checked(app.switch_page("views/decide.py").run())
     assert "demo" in app.session_state["runs"] and not app.warning
@@ -233,23 +210,18 @@ def test_a_run_that_is_closed_leaves_decide_without_a_warning() -> None:
 
 @pytest.mark.slow
 def test_several_files_are_open_side_by_side() -> None:
-    other = make_record(120, seed=0, split="test", with_logits=False)
-    app = page(own_file=packed(TEST), own_held_out=packed(VAL))
-    checked(app.button(key="own_open views/explore.py").click().run())
+    other = make_record(120, 2, seed=0, split="test", with_logits=False)
+    app = explore(page(own_file=packed(TEST), own_held_out=packed(VAL)))
     checked(app.switch_page(PAGE).run())
     app.file_uploader(key="own_file").set_value(("mine.npz", packed(other), "application/octet-stream"))
     app = explore(checked(app.run()))
     assert app.selectbox(key="run").options[:2] == ["mine 2 (yours)", "mine (yours)"]
+    assert cards(app) == expected_of(other, dx.fit_policy(other, threshold=float(app.session_state["threshold"])))
     assert "mine (yours)" in app.pills(key="beside mine 2 (yours)").value  # the same images: its curve is drawn too
-    app = opened_on_again(app)
-    assert app.session_state["runs"][:2] == ["mine 2 (yours)", "mine (yours)"] and not app.error
-
-
-def opened_on_again(app: AppTest) -> AppTest:
-    """Decide with what is open."""
     checked(app.switch_page(PAGE).run())
     checked(app.button(key="own_show views/decide.py mine 2 (yours)").click().run())
-    return checked(app.switch_page("views/decide.py").run())
+    app = checked(app.switch_page("views/decide.py").run())
+    assert app.session_state["runs"][:2] == ["mine 2 (yours)", "mine (yours)"] and not app.error
 
 
 def test_held_out_scores_may_come_later() -> None:
@@ -279,7 +251,7 @@ def test_nothing_is_invented_about_them() -> None:
     app = page(own_file=packed(TEST, flops=[1, 2, 3, 4], reference_flops=4))
     assert "1, 2, 3, 4 FLOPs are less than any network needs" in texts(app)
     app = explore(app)
-    shown = " ".join([*html(app), texts(app), *(block.value for block in app.markdown)])
+    shown = " ".join([*bodies(tab(app, "images")), texts(app), *(block.value for block in app.markdown)])
     assert "after block" not in shown and "plain backbone" not in shown and "chose the epoch" not in shown
 
 

@@ -1,4 +1,4 @@
-"""Training: curves of any run; a form that starts real trainings and nothing else; cards that stop and resume them."""
+"""Training: curves of any run; a form that starts trainings and survives a reload; cards that stop and resume them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from background import SLEEPS, become, wait
 from dmpo_explore_app import access
 from dmpo_explore_app.components import training_form
 from dmpo_explore_app.state import training_choices as form_state
+from image_files import paint
 from made_up import HOSTILE, save_run
 from streamlit.testing.v1 import AppTest
 from tiny import tiny_config
 from training_page import command, opened
-from visiting import checked, listen
+from visiting import address_of, checked, listen, texts
 
 import dmpo_explore as dx
 from dmpo_explore import jobs
@@ -40,6 +41,21 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         jobs.stop(job.name, grace=0.5)
 
 
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, all_fetched: None) -> Path:
+    """A runs root without runs."""
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, all_fetched: None) -> list[Config]:
+    """What trainings were started with."""
+    found: list[Config] = []
+    monkeypatch.setattr(jobs, "start", lambda config, name, beside: found.append(config))
+    return found
+
+
 def test_the_form_s_own_images_begin_with_the_recipe_for_photographs() -> None:
     recipe, found = dx.training.with_recipe("photographs", dx.Config()), training_form.presets()[training_form.OWN]
     assert (found.model, found.training) == (recipe.model, recipe.training)
@@ -49,11 +65,6 @@ def test_the_form_s_own_images_begin_with_the_recipe_for_photographs() -> None:
 def all_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the weights and data of every training were there."""
     monkeypatch.setattr(jobs, "check_ready", lambda config: None)
-
-
-def texts(app: AppTest) -> str:
-    found = [*app.warning, *app.error, *app.info, *app.caption, *app.success, *app.markdown]
-    return "\n".join(element.value for element in found).replace("\\", "")
 
 
 def button(app: AppTest, label: str) -> AppTest:
@@ -70,8 +81,6 @@ def begin_with(app: AppTest, preset: str, **fields: object) -> AppTest:
 
 
 # -- curves --
-
-
 @pytest.mark.usefixtures("all_fetched")
 def test_every_run_shows_how_it_learned(root: Path) -> None:
     app = opened(run="fashion")
@@ -133,13 +142,8 @@ def test_no_link_leads_elsewhere(root: Path, name: str) -> None:
 
 
 # -- the form --
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("all_fetched")
-def test_a_preset_is_what_will_be_trained(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[Config] = []
-    monkeypatch.setattr(jobs, "start", lambda config, name, beside: started.append(config))
+def test_a_preset_is_what_will_be_trained(root: Path, started: list[Config]) -> None:
     app = opened()
     ready = {name: config for name, config in training_form.presets().items() if name != training_form.OWN}
     for preset in reversed(ready):
@@ -147,12 +151,8 @@ def test_a_preset_is_what_will_be_trained(root: Path, monkeypatch: pytest.Monkey
     assert started[::-1] == list(ready.values())
 
 
-@pytest.mark.usefixtures("all_fetched")
-def test_a_run_is_a_beginning_too(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = begin_with(opened(run="demo-cnn"), "like demo-cnn", epochs=7)
-    started: list[Config] = []
-    monkeypatch.setattr(jobs, "start", lambda config, name, beside: started.append(config))
-    button(app, "Start training")
+def test_a_run_is_a_beginning_too(root: Path, started: list[Config]) -> None:
+    button(begin_with(opened(run="demo-cnn"), "like demo-cnn", epochs=7), "Start training")
     config = load_run("demo-cnn").config
     assert started == [replace(config, training=replace(config.training, epochs=7))]
 
@@ -172,17 +172,13 @@ def test_the_command_says_the_same(root: Path) -> None:
     assert typed[:4] == ["dmpo-explore", "train", "--data", "digits"] and "--train-size" not in typed
     assert typed[typed.index("--exits") + 1] == "2,6" and "--no-flip" in typed
     assert typed[-3:] == ["--name", "mine", "--record"]
-
-
-def test_a_teacher_is_chosen(root: Path) -> None:
-    assert begin_with(opened(), training_form.OWN).selectbox(key="train training.teacher").value == "own"
-    app = begin_with(opened(), training_form.TOY, teacher_epochs=3)
-    teacher = app.selectbox(key="train training.teacher")
+    teacher = begin_with(app, training_form.TOY, teacher_epochs=3).selectbox(key="train training.teacher")
     assert teacher.value == "" and teacher.options[:2] == ["none", "a full model, trained first"]
     assert "--teacher" not in command(app) and "learned" in teacher.options
     checked(teacher.set_value("learned").run())
     typed = command(app)
     assert typed[typed.index("--teacher") + 1] == "learned" and typed[typed.index("--teacher-epochs") + 1] == "3"
+    assert begin_with(app, training_form.OWN).selectbox(key="train training.teacher").value == "own"
 
 
 @pytest.mark.slow
@@ -244,8 +240,6 @@ def test_others_may_look_but_not_start_or_stop(
 
 
 # -- time and memory --
-
-
 @pytest.mark.slow
 def test_what_was_measured_is_shown_and_grows_with_the_epochs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Config] = []
@@ -269,8 +263,6 @@ def test_what_was_measured_is_shown_and_grows_with_the_epochs(root: Path, monkey
 
 
 # -- jobs --
-
-
 @pytest.mark.slow
 def test_a_job_is_started_stopped_resumed_and_put_away(root: Path) -> None:
     app = begin_with(opened(), "toy, in seconds")
@@ -327,3 +319,67 @@ def test_a_failure_says_why_and_a_log_is_text(root: Path, tmp_path: Path, monkey
     monkeypatch.setattr(access, "is_private", lambda: False)  # others read it: it may name folders
     app = checked(app.run())
     assert HOSTILE not in texts(app) and "its log is on the app's own machine" in texts(app)
+
+
+def test_the_form_survives_a_reload(bare: Path) -> None:
+    app = opened()
+    assert dict(app.query_params) == {} and app.text_input(key="train name").value == "mine"
+    checked(app.pills(key="train start").set_value("naive exits").run())
+    app.number_input(key="train training.epochs").set_value(7)
+    app.number_input(key="train data.train_size").set_value(None)
+    app.text_input(key="train model.exits").set_value("2,6")
+    app.selectbox(key="train training.teacher").set_value("own")
+    checked(app.text_input(key="train name").set_value("again").run())
+    typed, address = command(app), address_of(app)
+    assert set(address) == {"run", "begin", "name", "form"} and "training.epochs" in address["form"]
+    again = opened(**address)  # another session
+    assert command(again) == typed and again.pills(key="train start").value == "naive exits"
+    assert again.number_input(key="train training.epochs").value == 7
+    checked(again.number_input(key="train training.epochs").set_value(3).run())  # the start's own
+    assert "training.epochs" not in address_of(again)["form"]
+
+
+def test_a_form_that_began_with_another_run_survives_a_reload(bare: Path) -> None:
+    for name in ("one", "two"):
+        save_run(bare, name, images=40)
+    app = opened(run="two", begin="like one", form='{"training.epochs":9}', name="again")
+    assert app.pills(key="train start").value == "like one" and app.selectbox(key="run").value == "two"
+    assert app.number_input(key="train training.epochs").value == 9
+    assert app.text_input(key="train name").value == "again" and "There is no start" not in texts(app)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("form", "why"),
+    [
+        ("[1]", "not options of this form"),
+        ("{", "cannot be used"),
+        ('{"model.weights":"/etc/passwd"}', "has no choice '/etc/passwd'"),
+        ('{"training.teacher":"../x"}', "has no choice '../x'"),
+        ('{"training.epochs":-1}', "cannot be -1"),
+        ('{"model.exits":[6,3]}', "rising"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_a_link_fills_in_only_what_the_form_offers(bare: Path, form: str, why: str) -> None:
+    app = opened(form=form)
+    assert why in texts(app) and app.pills(key="train start").value == training_form.TOY
+    assert command(app)[:4] == ["dmpo-explore", "train", "--data", "digits"]
+    if form == "[1]":
+        assert "There is no start '../x' here" in texts(opened(begin="../x", form=form))
+
+
+def test_a_table_may_have_other_columns(tmp_path: Path) -> None:
+    rows = [f"{paint(tmp_path / 'train' / f'{i}.png', i).stem},{'ab'[i % 2]}" for i in range(40)]
+    (tmp_path / "labels.csv").write_text("\n".join(["id,breed", *rows]))
+    app = begin_with(opened(), training_form.OWN)
+    checked(app.selectbox(key="train model.weights").set_value("random").run())
+    checked(app.text_input(key="train folder").set_value(str(tmp_path / "labels.csv")).run())
+    assert "has no column 'path' (it has id, breed)" in texts(app)
+    for option, value in {"path_column": "id", "label_column": "breed", "suffix": ".png", "image_dir": "train"}.items():
+        app.text_input(key=f"train data.{option}").set_value(value)
+    checked(app.run())
+    assert "has no column" not in texts(app)
+    given = command(app)
+    options = {"--path-column": "id", "--label-column": "breed", "--suffix": ".png", "--image-dir": "train"}
+    assert {option: given[given.index(option) + 1] for option in options} == options

@@ -1,4 +1,4 @@
-"""What the mosaic is drawn from: a sample by class, arrays in base64, exits that the policy itself decides."""
+"""What slider and mosaic are drawn from: stops and words, a sample by class, exits that the policy itself decides."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from dmpo_explore_app.components.threshold_slider import supplies
 from dmpo_explore_app.services import exploration, mosaic_data, policies, records, slider_data, thumbnails
 from dmpo_explore_app.services.policies import OperatingPoint
+from dmpo_explore_app.state import choices
 from synthetic import make_record
 
 import dmpo_explore as dx
@@ -168,3 +169,34 @@ def test_arrays_of_other_scores_have_another_key_though_the_exits_are_equal() ->
             found.append(mosaic_data._exits((name, "test", 0, 0), ("patience",), (np.array([0.0, 1.0]).tobytes(),)))
     assert found[0]["exits"] == found[1]["exits"] and found[0]["scores"] != found[1]["scores"]
     assert found[0]["key"] != found[1]["key"]
+
+
+# -- the slider's words and stops --
+
+
+def test_per_exit_thresholds_are_said_in_english(runs: Path) -> None:
+    for name in ("confidence", "margin", "entropy"):
+        policy = dx.fit_policy(dx.load_run("four").record("val"), name, threshold=(0.5, 0.6, 0.7))
+        said = slider_data.rule(policy, 4)
+        assert "its own threshold" in said and "{}" not in said
+
+
+@pytest.mark.slow
+def test_stops_are_told_apart_and_in_order(runs: Path) -> None:
+    run = dx.load_run("six")
+    for name in choices.rules():
+        policy = dx.fit_policy(run.record("val"), name, **({"flops": 0.4} if name != "fixed" else {"threshold": 3}))
+        counts = slider_data.counts(OperatingPoint(run, "test", policy), None)
+        (one,) = slider_data.sliders(counts)
+        assert len(set(one["labels"])) == len(one["labels"]) == len(one["stops"]) == len(one["counts"])
+        assert one["stops"][counts.single.position] == str(policy.thresholds[0])
+        costs = [np.dot(np.add(row[::2], row[1::2]), run.record("test").flops_fraction) for row in one["counts"]]
+        assert np.all(np.diff(costs) >= -1e-9)
+
+
+def test_the_oracle_is_a_bound_and_not_a_choice(runs: Path) -> None:
+    run = dx.load_run("six")
+    bound = slider_data.bound(OperatingPoint(run, "test", dx.fit_policy(run.record("test"), threshold=0.8)))
+    assert bound and "oracle" not in choices.rules()
+    table = dx.trade_off(run.record("test"), "confidence")
+    assert (np.interp(table["flops_fraction"], bound["x"], bound["y"]) >= table["accuracy"] - 1e-9).all()

@@ -9,9 +9,20 @@ import numpy as np
 import pytest
 from calls import NUMBERS, answered
 from dmpo_explore_app.state import calibration, choices
-from explore_page import address_of, cards, checked, expected, move, saved, shown_threshold, slider, start, targeted
+from explore_page import (
+    address_of,
+    cards,
+    checked,
+    expected,
+    move,
+    saved,
+    shown_threshold,
+    start,
+    stops,
+    targeted,
+    words,
+)
 from made_up import save_run
-from streamlit.testing.v1 import AppTest
 
 import dmpo_explore as dx
 from dmpo_explore.analysis.calibration import calibration_error
@@ -41,10 +52,6 @@ def fit(policy: str = "confidence", **target: Any) -> dx.Policy:
     return dx.fit_policy(dx.load_run("full").record("val"), policy, temperatures="fit", **target)
 
 
-def said(app: AppTest) -> str:
-    return " ".join(caption.value for caption in app.caption).replace("\\", "")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", TOUCHED)
 def test_target_slider_and_stops_are_those_of_the_calibrated_policy(policy: str) -> None:
@@ -53,14 +60,14 @@ def test_target_slider_and_stops_are_those_of_the_calibrated_policy(policy: str)
     assert app.toggle(key="calibrated").value is True and not app.warning
     assert shown_threshold(app) == fitted.thresholds[0]
     assert cards(app) == expected("full", "test", fitted)
-    assert "Chosen on val, temperatures too" in said(app) and address_of(app)["calibrated"] == "1"
+    assert "Chosen on val, temperatures too" in words(app) and address_of(app)["calibrated"] == "1"
 
-    move(app, len(slider(app).options) // 2)
+    move(app, len(stops(app)) // 2)
     by_hand = fit(policy, threshold=shown_threshold(app))
     assert cards(app) == expected("full", "test", by_hand)
-    assert "temperatures from val" in said(app)
-    stops = dx.trade_off(dx.load_run("full").record("test"), by_hand)["threshold"].astype(np.float32)
-    assert np.float32(shown_threshold(app)) in stops.to_numpy()
+    assert "temperatures from val" in words(app)
+    offered = dx.trade_off(dx.load_run("full").record("test"), by_hand)["threshold"].astype(np.float32)
+    assert np.float32(shown_threshold(app)) in offered.to_numpy()
     assert cards(start(**address_of(app))) == cards(app)  # a link shows it
 
 
@@ -95,7 +102,7 @@ def test_risk_control_keeps_the_temperatures_of_its_certificate(root: Path) -> N
     assert fitted.fitted["certificate"]["certified"] and fitted.temperatures != fit(threshold=0.5).temperatures
     for _ in range(2):  # as it opens, and whenever something else moves
         assert cards(app) == expected("full", "test", fitted)
-        assert "Chosen on val, temperatures too (certified with 95% confidence)" in said(app)
+        assert "Chosen on val, temperatures too (certified with 95% confidence)" in words(app)
         checked(app.run())
 
 
@@ -179,8 +186,8 @@ def test_another_policy_or_run_puts_it_out(root: Path) -> None:
 def test_logits_that_are_no_numbers_are_said_and_the_page_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str
 ) -> None:
-    save_run(tmp_path, "spoilt", images=60, logits_of=("val", "test"))
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+    save_run(tmp_path, "spoilt", images=60, logits_of=("val", "test"))
     logits = np.lib.format.open_memmap(tmp_path / "spoilt/records" / split / "logits.npy", mode="r+")
     logits[7, 0, 0] = np.nan
     logits.flush()

@@ -1,19 +1,77 @@
-"""Back and F5, in Chromium: one entry for a page, and what a reload cannot bring back is named."""
+"""Addresses in Chromium: by the menu, back, by F5; a link's choices are kept, and what cannot come back is named."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 from made_up import save_run
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 from serving import serving
-from visiting import Visit, around, new_visit, wait_for_address
+from visiting import Visit, new_visit, wait_for_address
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+
+LINK = {"run": "six", "split": "val", "policy": "entropy", "threshold": "0.847"}
+SHOWN = {  # page → the choices of a link that it has widgets for
+    "Live": ("run", "split", "policy", "threshold"),
+    "One image": ("run", "split", "policy", "threshold"),
+    "Training": ("run",),
+    "Decide": ("split", "policy"),
+}
+
+
+def go(visit: Visit, name: str) -> Page:
+    visit.page.get_by_role("link", name=name, exact=True).click()
+    place = {"Explore": "/", "Bring your own": "/own"}.get(name, f"/{name.lower().removeprefix('one ')}")
+    visit.page.wait_for_function("place => location.pathname === place", arg=place)
+    visit.settle_on(".stMain h1", *([] if name in ("Decide", "Training") else [".st-key-choices"]))
+    return visit.page
+
+
+def expect_chosen(page: Page, keys: tuple[str, ...]) -> None:
+    """The widgets show the link's choices, and the address holds them."""
+    if "run" in keys:
+        expect(page.get_by_role("combobox", name="Run").first).to_have_value(LINK["run"])
+    if "split" in keys:
+        expect(page.get_by_role("radio", name=LINK["split"], exact=True)).to_be_checked()
+    if "policy" in keys and "run" in keys:
+        expect(page.get_by_role("button", name=f"Policy: {LINK['policy']}")).to_be_visible()
+    elif "policy" in keys:
+        expect(page.get_by_role("combobox", name="Exit policy")).to_have_value(LINK["policy"])
+    address = dict(parse_qsl(urlsplit(page.url).query))
+    assert {key: address.get(key) for key in keys} == {key: LINK[key] for key in keys}
+
+
+def test_a_link_is_kept_from_page_to_page(visit: Visit) -> None:
+    page, addresses = visit.open(f"?{urlencode(LINK)}"), dict[str, str]()
+    for name, keys in SHOWN.items():
+        go(visit, name)
+        expect_chosen(page, keys)
+        addresses[name] = page.url
+    assert dict(parse_qsl(urlsplit(page.url).query))["runs"].split(",")[0] == LINK["run"]  # Decide starts with it
+    go(visit, "Explore")
+    expect_chosen(page, tuple(LINK))
+    for name in ("Live", "Decide"):
+        page.goto(addresses[name])  # in a new session the address alone shows the same
+        visit.settle_on(".stMain h1", *([] if name == "Decide" else [".st-key-choices"]))
+        expect_chosen(page, SHOWN[name])
+
+
+def test_a_target_is_kept_past_pages_without_it(visit: Visit) -> None:
+    visit.open("?run=six&budget=60")
+    threshold = dict(parse_qsl(urlsplit(visit.page.url).query)).get("threshold")
+    for name in ("Bring your own", "Decide", "Live"):
+        page = go(visit, name)
+    expect(page.get_by_role("button", name="compute ≤ 60%")).to_be_visible()
+    address = dict(parse_qsl(urlsplit(page.url).query))
+    assert (address["run"], address["budget"], address["threshold"]) == ("six", "60", threshold)
+
 
 EXPLORE, DECIDE = "When may the model stop?", "Which run to take?"
 
@@ -22,7 +80,7 @@ def entries(page: Page) -> int:
     return int(page.evaluate("() => history.length"))
 
 
-def go(visit: Visit, name: str) -> None:
+def follow(visit: Visit, name: str) -> None:
     visit.page.get_by_role("link", name=name, exact=True).click()
     visit.settle_on(".stMain h1")
 
@@ -32,7 +90,7 @@ def test_a_page_is_one_entry_and_a_choice_another(visit: Visit) -> None:
     first = page.url
     before = entries(page)
     for name in ("Decide", "One image"):
-        go(visit, name)
+        follow(visit, name)
         wait_for_address(page, lambda url: "?" in url)
     assert entries(page) == before + 2
     page.go_back()
@@ -72,21 +130,6 @@ def test_an_upload_is_missed_after_a_reload(visit: Visit) -> None:
     page.get_by_role("radio", name="a file of yours").click()
     visit.settle_on(".stFileUploader")
     expect(said).to_have_count(0)
-
-
-def test_a_region_survives_a_reload(visit: Visit) -> None:
-    page = visit.open("?run=four&threshold=0.8")
-    around(page, ".field > canvas", 0.02, 0.3, 0.5, 0.98)
-    chip = page.get_by_role("button", name="Show all")
-    expect(chip).to_be_visible()
-    wait_for_address(page, lambda url: "region=" in url)
-    visit.settle()
-    of = page.locator(".of")
-    words, numbers = of.inner_text(), visit.numbers()
-    assert "images of the region" in words
-    page.reload()
-    visit.settle()
-    assert of.inner_text() == words and visit.numbers() == numbers
 
 
 @pytest.mark.slow
