@@ -1,15 +1,33 @@
-"""The device is described, and describing it is what imports torch."""
+"""The device is described, its memory, power and joules are read, and describing it is what imports torch."""
 
 from __future__ import annotations
 
+import math
 import sys
+import time
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from live_looks import ended
+from synthetic import make_record
 
-from dmpo_explore.inference.device import GpuUse, describe_device, device_facts, energy_counter, gpu_use, gpu_watts
+import dmpo_explore as dx
+from dmpo_explore.inference import device, live
+from dmpo_explore.inference.device import (
+    GpuUse,
+    call_energy,
+    cpu_counter,
+    describe_device,
+    device_facts,
+    energy_counter,
+    gpu_use,
+    gpu_watts,
+)
+from dmpo_explore.inference.live import Arms, LiveRun
 
 
 def test_the_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,22 +88,91 @@ def test_memory_power_and_energy_are_those_of_the_gpu_that_is_used() -> None:
 
 
 @pytest.mark.usefixtures("two_gpus")
-def test_a_part_of_a_gpu_has_no_energy_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid="MIG-a part"))
-    assert energy_counter("cuda") is None and gpu_watts() is None
-
-
-@pytest.mark.usefixtures("two_gpus")
-def test_a_gpu_that_has_gone_away_has_no_use(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_of_a_gpu_lost_ones_and_a_missing_nvml_have_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     def lost(index: int) -> None:
         raise RuntimeError("CUDA error: unspecified launch failure")
 
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid="MIG-a part"))
+    assert energy_counter("cuda") is None and gpu_watts() is None
     monkeypatch.setattr(torch.cuda, "mem_get_info", lost)
     assert gpu_use() is None
-
-
-def test_without_nvml_there_is_no_power(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert gpu_use() is None
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert gpu_watts(0) is None
+
+
+def package(root: Path, number: int, name: str, used: int) -> Path:
+    folder = root / f"intel-rapl:{number}"
+    folder.mkdir(parents=True)
+    for file, text in (("name", name), ("energy_uj", used), ("max_energy_range_uj", 5_000_000)):
+        (folder / file).write_text(f"{text}\n")
+    return folder / "energy_uj"
+
+
+def test_packages_are_added_and_a_counter_that_begins_again_is_continued(tmp_path: Path) -> None:
+    first = package(tmp_path, 0, "package-0", 4_000_000)
+    package(tmp_path, 1, "package-1", 1_000_000)
+    package(tmp_path, 2, "dram", 3_000_000)  # a part of a package
+    counter = cpu_counter(tmp_path)
+    assert counter is not None and counter() == pytest.approx(5.0)
+    first.write_text("500000\n")
+    assert counter() == pytest.approx(6.5)  # 5 J is the largest value, 0.5 J after it
+    first.write_text("600000\n")
+    assert counter() == pytest.approx(6.6)
+
+
+def test_without_a_readable_counter_there_is_none(tmp_path: Path) -> None:
+    assert cpu_counter(tmp_path) is None
+    package(tmp_path, 0, "package-0", 1).unlink()
+    assert cpu_counter(tmp_path) is None
+
+
+def test_the_processors_joules_are_not_another_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "cpu_counter", lambda: lambda: 1.0)
+    assert energy_counter("cpu") is not None
+    assert energy_counter("xpu:0") is energy_counter("mps") is None
+
+
+def test_energy_is_measured_in_blocks_that_a_slow_counter_can_follow() -> None:
+    """NVML's counter moves ten times a second: single calls of some milliseconds would mostly use nothing."""
+    now = [0.0]
+
+    def call() -> None:  # 5 ms at 300 W
+        now[0] += 0.005
+
+    def counter() -> float:
+        return 300 * math.floor(now[0] * 10) / 10
+
+    found = call_energy(call, counter, lambda: now[0])
+    assert (found.joules, found.seconds) == (pytest.approx(1.5, rel=0.1), pytest.approx(0.005))
+    assert found.watts == pytest.approx(300, rel=0.1)
+    assert now[0] >= device.BLOCK >= 1
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_live_run_measures_the_energy_of_each_arm(counted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "BLOCK", 0.05)
+    monkeypatch.setattr(live, "ENERGY_EVERY", 0.0)
+    record, used = make_record(60, 3, 4), [0.0]
+    policy = dx.fit_policy(record, threshold=0.5)
+
+    def early(rows: np.ndarray, policy: dx.Policy) -> dx.InferenceResult:
+        used[0] += 1.0
+        outcome = dx.apply(policy, record.subset(rows))
+        return dx.InferenceResult(outcome.exits, outcome.prediction, outcome.confidence)
+
+    def full(rows: np.ndarray) -> np.ndarray:
+        used[0] += 3.0
+        return np.asarray(record.prediction[rows, -1])
+
+    start = time.monotonic()
+    idle = 60.0  # watts, beside what the calls use
+    joules = (lambda: used[0] + idle * (time.monotonic() - start) * (not used[0])) if counted else None
+    run = LiveRun(Arms(lambda rows: rows, early, full, size=20, joules=joules), record, policy, images=60)
+    run.start()
+    look = ended(run)
+    measured = look.count.measured
+    assert measured is not None and measured.early.images == 60
+    assert (measured.early.joules, measured.full.joules) == ((3.0, 9.0) if counted else (None, None))
+    assert look.idle_watts == (pytest.approx(idle, rel=0.2) if counted else None)

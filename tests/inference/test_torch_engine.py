@@ -1,10 +1,11 @@
-"""Executed exits equal simulated ones, image by image; stages really stop; the model is left as it was."""
+"""Executed exits equal simulated ones, of images, streams and files; stages stop; the model is left as it was."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,19 +13,35 @@ import numpy as np
 import pytest
 import torch
 from device_reads import DeviceReads
-from spread_model import B, K, loader, made, pictures, policies, recorded, rows_seen
-from synthetic import DEPLOYABLE
+from PIL import Image
+from spread_model import B, C, K, labels, loader, made, pictures, policies, recorded, rows_seen
+from synthetic import DEPLOYABLE, make_meta
+from tiny import recorded_run, tiny_config
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
+from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.fitting.temperature import tempered_record
-from dmpo_explore.inference.torch_engine import autocast, infer, plain_steps
-from dmpo_explore.inference.torch_recording import run_exits
+from dmpo_explore.inference.torch_engine import Prediction, autocast, infer, plain_steps, predict_files, stream, to_csv
+from dmpo_explore.inference.torch_recording import record_split, run_exits
 from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.rules import ConfidencePolicy
+from dmpo_explore.policies.running import RunningPolicy
+from dmpo_explore.runs.run import Run
 
 
-@pytest.mark.parametrize("bypass", ["conv", "mlp", "ladder"])
-def test_executed_exits_equal_simulated_ones(bypass: str) -> None:
-    model = made(bypass)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"bypass": name} for name in ("conv", "mlp", "ladder")),
+        {"tuning": "vpt", "rank": 3},
+        pytest.param({"earlier_exits": True}, marks=pytest.mark.slow),
+        pytest.param({"merge": 1}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_executed_exits_equal_simulated_ones(changes: dict[str, Any]) -> None:
+    model = made(**changes)
     record = recorded(model)
     used = set()
     for policy in policies(record):
@@ -160,8 +177,6 @@ def test_precision_is_that_of_the_record() -> None:
     out = infer(model, pictures(), policy, precision="bf16")  # everybody to the end: the very same batches
     np.testing.assert_allclose(out.confidence, record.confidence[:, -1], atol=1e-6)
     assert np.abs(out.confidence - infer(model, pictures(), policy).confidence).max() > 1e-5
-    with pytest.raises(ValueError, match="unknown precision 'fp8'"):
-        infer(model, pictures(), policy, precision="fp8")
 
 
 def test_a_single_exit_takes_all() -> None:
@@ -198,3 +213,158 @@ def test_nothing_keeps_a_graph() -> None:
     run_exits(model, loader(16), lambda logits, labels: None)
     model.train()(pictures(2)).sum().backward()  # training goes on behind it
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(
+    ("bypass", "refill"),
+    [
+        ("conv", False),
+        ("ladder", True),
+        pytest.param("conv", True, marks=pytest.mark.slow),
+        pytest.param("ladder", False, marks=pytest.mark.slow),
+    ],
+)
+def test_a_stream_equals_the_record(bypass: str, refill: bool) -> None:
+    model = made(bypass)
+    record = recorded(model)
+    calls: list[tuple[int, int]] = []
+    for policy in policies(record):
+        expected = policy.exits(record)
+        with rows_seen(model) as seen:
+            out = stream(model, loader(16), policy, refill=refill, progress=lambda done, all: calls.append((done, all)))
+        np.testing.assert_array_equal(out.exit, expected)
+        np.testing.assert_array_equal(out.label, record.prediction[np.arange(B), expected])
+        assert seen == [int((expected >= k).sum()) for k in range(K)]
+        assert calls[-1] == (B, 0)  # a plain list does not tell how many there are
+
+
+class Endless(IterableDataset[Tensor]):
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(pictures())
+
+
+GIVERS: dict[str, Callable[[], Any]] = {  # of images, and whether they know how many there are
+    "loader": lambda: DataLoader(TensorDataset(pictures(), labels()), batch_size=16),
+    "bare": lambda: pictures().split(16),
+    "endless": lambda: DataLoader(Endless(), 16),
+}
+
+
+@pytest.mark.parametrize("giver", GIVERS)
+def test_a_stream_takes_loaders_and_bare_images(giver: str) -> None:
+    model, told = made(), list[tuple[int, int]]()
+    policy = next(policies(recorded(model)))
+    expected = infer(model, pictures(), policy)
+    out = stream(model, GIVERS[giver](), policy, refill=True, batch_size=8, progress=lambda *step: told.append(step))
+    np.testing.assert_array_equal(out.exit, expected.exit)
+    np.testing.assert_array_equal(out.label, expected.label)
+    assert told[-1] == (B, B if giver == "loader" else 0)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return recorded_run(tmp_path_factory.mktemp("runs"), tiny_config(epochs=1))
+
+
+@pytest.fixture
+def files(run: Run, tmp_path: Path) -> list[Path]:
+    """The first 20 test pictures as files."""
+    pictures = run.image_set("test")
+    paths = [tmp_path / f"{i:02d}.png" for i in range(20)]
+    for i, path in enumerate(paths):
+        Image.fromarray(pictures[i]).save(path)
+    return paths
+
+
+@pytest.mark.filterwarnings("ignore:this policy is fitted on a test record")  # exits are compared, nothing is claimed
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_files_do_as_the_record_says(run: Run, files: list[Path], batch_size: int, held: bool) -> None:
+    record = run.record("test").subset(slice(0, 20))
+    policy = fit_policy(record, shares=(0.5, 0.5))
+    policy = RunningPolicy(base=policy, shares=(0.3,), window=5) if held else policy
+    exits = policy.exits(record)
+    assert set(exits.tolist()) == {0, 1}
+    found = list(predict_files(run, [files[0].parent], policy, device="cpu", batch_size=batch_size))
+    assert [p.path for p in found] == files
+    assert [p.exit for p in found] == exits.tolist()
+    rows = np.arange(20)
+    assert [p.label for p in found] == [run.class_names[label] for label in record.prediction[rows, exits]]
+    assert [p.confidence for p in found] == pytest.approx(record.confidence[rows, exits].tolist(), abs=1e-5)
+
+
+def test_an_unreadable_file_carries_its_error(run: Run, files: list[Path]) -> None:
+    files[1].write_bytes(files[1].read_bytes()[:40])
+    paths = [*files[:3], files[0].with_name("none.png")]
+    found = list(predict_files(run, paths, ConfidencePolicy((0.5,)), device="cpu", batch_size=2))
+    assert [p.path for p in found] == paths
+    assert [bool(p.error) for p in found] == [False, True, False, True]
+    assert "01.png cannot be read" in found[1].error and "no file" in found[3].error
+    only = list(predict_files(run, paths[3:], ConfidencePolicy((0.5,)), device="cpu"))
+    assert only == [Prediction(paths[3], error=found[3].error)]
+
+
+def test_csv_counts_exits_from_one_and_quotes() -> None:
+    rows = [Prediction(Path("a, b.png"), "T-shirt/top", 0, 0.5), Prediction(Path("c.png"), error="no file c.png")]
+    assert to_csv(rows) == 'file,label,exit,confidence\n"a, b.png",T-shirt/top,1,0.500000\n'
+
+
+def with_nan() -> Tensor:
+    broken = pictures()
+    broken[3] = torch.nan
+    return broken
+
+
+FIRST, EVERYBODY = ConfidencePolicy((0.5,)), pictures()
+LINEAR: Any = torch.nn.Linear(3, 3)
+
+
+@pytest.mark.parametrize(
+    ("ask", "kind", "message"),
+    [
+        (lambda: infer(LINEAR, EVERYBODY, FIRST), TypeError, r"model is a Linear, .*dx\.inference\.run_early_exit"),
+        (lambda: stream(LINEAR, [EVERYBODY], FIRST), TypeError, r"model is a Linear, .*dx\.inference\.run_early_exit"),
+        (lambda: stream(made(), [torch.zeros(2, 3, 9, 9)], FIRST), ValueError, "this model expects"),
+        (lambda: stream(made(), [], FIRST), ValueError, "images is empty"),
+        (lambda: infer(made(), EVERYBODY, FIRST, precision="fp8"), ValueError, "unknown precision 'fp8'"),
+        (lambda: recorded(made(), precision="fp8"), ValueError, r"unknown precision 'fp8'.*Valid: bf16, fp16, no"),
+        (
+            lambda: record_split(made(), [(with_nan(), labels())], make_meta(B, K, C)),
+            ValueError,
+            "1 of 60 images gave NaN or infinite logits",
+        ),
+        (
+            lambda: record_split(made(), [(EVERYBODY, labels() + 1)], make_meta(B, K, C)),
+            ValueError,
+            r"labels.npy: 3 at image 2 .* must be one of the 3 classes",
+        ),
+        (
+            lambda: record_split(made(), [(EVERYBODY, labels())], make_meta(B, K, C, flops=(1.0, 2.0))),
+            ValueError,
+            "flops",
+        ),
+        (
+            lambda: record_split(
+                made(), [(EVERYBODY, labels())], make_meta(B, K, C, indices=None, class_names=("a", "b"))
+            ),
+            ValueError,
+            "must be",
+        ),
+    ],
+)
+def test_what_is_no_model_no_image_or_no_record_is_refused(
+    ask: Callable[[], object], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        ask()
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "batch_size", "message"),
+    [((0.5, 0.6, 0.7), 64, "3 thresholds; 2 exits"), ((0.5,), -1, "batch_size=-1 must be at least 1")],
+)
+def test_a_policy_for_other_exits_is_refused(
+    run: Run, files: list[Path], thresholds: tuple[float, ...], batch_size: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        next(predict_files(run, files, ConfidencePolicy(thresholds), device="cpu", batch_size=batch_size))

@@ -87,17 +87,19 @@ def test_the_model_is_left_as_it_was() -> None:
         assert grad is None or torch.equal(p.grad, grad)
 
 
-def test_nothing_shared_is_refused() -> None:
-    with pytest.raises(ValueError, match="single exit"):
-        gradient_conflict(made(exits=1), pictures(6), LABELS)
-    with pytest.raises(ValueError, match="tuning='none'"):
-        gradient_conflict(made(tuning="none"), pictures(6), LABELS)
-    with pytest.raises(ValueError, match="6 images and 5 labels"):
-        gradient_conflict(made(), pictures(6), LABELS[:5])
-    with pytest.raises(ValueError, match=f"label {C} lies outside"):
-        gradient_conflict(made(), pictures(6), LABELS + 1)
-    with pytest.raises(ValueError, match="batch_size=-1 must be at least 1"):
-        gradient_conflict(made(), pictures(6), LABELS, batch_size=-1)
+@pytest.mark.parametrize(
+    ("changes", "labels", "size", "message"),
+    [
+        ({"exits": 1}, LABELS, 4, "single exit"),
+        ({"tuning": "none"}, LABELS, 4, "tuning='none'"),
+        ({}, LABELS[:5], 4, "6 images and 5 labels"),
+        ({}, LABELS + 1, 4, f"label {C} lies outside"),
+        ({}, LABELS, -1, "batch_size=-1 must be at least 1"),
+    ],
+)
+def test_nothing_shared_is_refused(changes: dict[str, Any], labels: Tensor, size: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        gradient_conflict(made(**changes), pictures(6), labels, batch_size=size)
 
 
 def test_earlier_answers_do_not_count_as_in_training() -> None:

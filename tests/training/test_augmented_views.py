@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tiny import tiny_config
-from tiny_training import same_history, stop_after
+from tiny_training import same_history
 
 from dmpo_explore.data.torch_loaders import Views
 from dmpo_explore.training.augmented_views import AugmentedViews, make_views
@@ -60,13 +60,10 @@ def test_without_mixing_a_batch_stays_as_it_is() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("runs")
 @pytest.mark.parametrize("augment", ["light", "strong"])
-def test_a_run_resumes_bit_by_bit_whatever_the_workers(augment: str) -> None:
-    config = tiny_config(epochs=3, augment=augment, coupling="sigmoid", label_smoothing=0.1)
+def test_a_run_is_the_same_whatever_the_workers(augment: str) -> None:
+    config = tiny_config(epochs=2, augment=augment, coupling="sigmoid", label_smoothing=0.1)
     whole = train(config, "whole", device="cpu")
-    stop_after(1, config)
-    same_history(train(config, "run", resume=True, device="cpu"), whole)
     assert f"Augmentation `{augment}`." in whole.card() and "augment" not in tiny_config().to_json()
-    loaded = train(config.updated({"training.workers": 2}), "workers", device="cpu")
-    same_history(loaded, whole)
-    plain = train(tiny_config(epochs=3, coupling="sigmoid", label_smoothing=0.1), "plain", device="cpu")
+    same_history(train(config.updated({"training.workers": 2}), "workers", device="cpu"), whole)
+    plain = train(config.updated({"training.augment": "none"}), "plain", device="cpu")
     assert (plain.history()["loss"] != whole.history()["loss"]).all()

@@ -1,7 +1,9 @@
-"""Whole trainings, tiny: what they report, what a run folder holds, and which epoch and images count."""
+"""Whole trainings, tiny: what they report, what a run folder holds, which epoch and images count, what stops them."""
 
 from __future__ import annotations
 
+import shutil
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,23 +12,32 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from own_images_folder import fill, paint
+from synthetic import make_record
 from tiny import tiny_config
 from tiny_training import CONFIG, FILES, files, same_history, stop_after
 
+from dmpo_explore.config import OPTIONS, Config, DataConfig
 from dmpo_explore.data.image_set import ImageSet
 from dmpo_explore.data.images import images_of
+from dmpo_explore.data.manifest import Manifest
 from dmpo_explore.data.torch_loaders import make_loader
+from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.inference.torch_recording import record_run
 from dmpo_explore.models.dmpo import DMPO, evaluating
 from dmpo_explore.models.factory import build_model
+from dmpo_explore.policies.catalogue import read_policies, write_policies
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.run import Run
-from dmpo_explore.runs.store import load_run
+from dmpo_explore.runs.store import BUNDLED_RUNS, load_run
 from dmpo_explore.runs.torch_model import read_weights
 from dmpo_explore.training import loop as validator
+from dmpo_explore.training import train as train_module
 from dmpo_explore.training.checkpoint import read_checkpoint
 from dmpo_explore.training.loop import EpochResult
+from dmpo_explore.training.part_options import RECIPES, described_recipes, with_recipe
 from dmpo_explore.training.schedules import loss_weights
-from dmpo_explore.training.train import default_name, train, train_epochs
+from dmpo_explore.training.train import default_name, refusal, train, train_epochs
 from dmpo_explore.utils.torch_tools import seeded
 
 pytestmark = pytest.mark.usefixtures("runs")
@@ -195,3 +206,185 @@ def test_the_test_split_is_not_read_by_training(monkeypatch: pytest.MonkeyPatch)
 def test_without_a_name_data_predictor_and_time_name_it() -> None:
     name = default_name(CONFIG)
     assert name.startswith("digits-covariance-") and len(name) == len("digits-covariance-20250101-120000")
+
+
+pytestmark = pytest.mark.usefixtures("runs")
+
+BAD = [
+    ({"model": {"backbone": "test_vitt"}}, "unknown .*backbone 'test_vitt'.*test_vit"),
+    ({"model": {"image_size": 33}}, "image_size=33 is not a multiple of the patch"),
+    ({"model": {"exits": (2, 99)}}, r"exits=\[2, 99\].*6 blocks"),
+    ({"model": {"exits": 99}}, "exits=99.*6"),
+    ({"model": {"tuning": "lorra"}}, "unknown tuning 'lorra'.*lora-all"),
+    ({"model": {"bypass": "convv"}}, "unknown bypass 'convv'.*ladder"),
+    ({"model": {"predictor": "quadratic"}}, "unknown predictor 'quadratic'.*moment"),
+    ({"model": {"normalisation": "cube"}}, "normalisation"),
+    ({"model": {"read": "all"}}, "read"),
+    ({"schedule": "lineer"}, "unknown schedule 'lineer'"),
+    ({"coupling": "x"}, "unknown coupling 'x'"),
+    ({"train_size": 0}, "train_size=0"),
+    ({"train_size": 5000}, "5000.*1295"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD, ids=[str(change) for change, _ in BAD])
+def test_a_bad_config_is_one_clear_error_and_leaves_nothing(change: dict[str, Any], message: str, runs: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        next(train_epochs(tiny_config(**change), "run", device="cpu"))
+    assert not runs.exists()
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_cause(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: Any, **options: Any) -> Any:
+        batches = list(loader(*arguments, **options))
+        if options.get("shuffle"):
+            batches[2][0][:] = float("nan")
+        return torch.utils.data.DataLoader(
+            [pair for x, y, *_ in batches for pair in zip(x, y, strict=True)], batch_size=25
+        )
+
+    loader = train_module.make_loader
+    monkeypatch.setattr(train_module, "make_loader", broken)
+    with pytest.raises(FloatingPointError, match=r"nan in epoch 1, step 3 \(exit 1, 2\)"):
+        next(train_epochs(CONFIG, "run", device="cpu"))
+    assert not runs.exists()
+
+
+def test_a_huge_learning_rate_stops_with_the_cause() -> None:
+    config = tiny_config(epochs=2, tuning_lr=1e30, predictor_lr=1e30, warmup_epochs=0.0)
+    with pytest.raises(FloatingPointError, match=r"(in epoch 1, step \d+|on val).*[Ll]ower the learning rates"):
+        list(train_epochs(config, "run", device="cpu"))
+
+
+@pytest.mark.parametrize("split", ["val", "train"])
+def test_an_image_that_is_changed_meanwhile_is_named_and_no_learning_rate_blamed(tmp_path: Path, split: str) -> None:
+    manifests: list[Manifest] = []
+
+    def spoil(step: int, steps: int, loss: float) -> None:
+        if step == steps:
+            for row in manifests[0].files[split]:
+                paint(folder / row.path, 222)
+
+    folder = fill(tmp_path / "own")
+    config = tiny_config(epochs=1, model={"earlier_exits": split == "train"})  # which reads held-out training images
+    config = replace(config, data=DataConfig(str(folder)))
+    with pytest.raises(ValueError, match="changed since the training"):
+        next(train_epochs(config, "run", device="cpu", on_data=manifests.append, on_step=spoil))
+
+
+def test_a_broken_picture_stops_and_is_named(tmp_path: Path, runs: Path) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(20):
+            Image.fromarray(rng.integers(255, size=(9, 9, 3), dtype=np.uint8)).save(
+                tmp_path / f"pictures/{name}/{i}.png"
+            )
+    for path in (tmp_path / "pictures" / "a").iterdir():
+        path.write_bytes(path.read_bytes()[:50])
+    config = Config.from_dict(CONFIG.to_dict() | {"data": {"name": str(tmp_path / "pictures")}})
+    with pytest.raises(ValueError, match=r"a/\d+\.png cannot be read as an image"):
+        next(train_epochs(config, "run", device="cpu"))
+    assert not runs.exists()
+
+
+def test_a_disk_without_room_for_a_run_is_seen_before_the_first_step(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Namespace(free=1000))
+    with pytest.raises(OSError, match=r"a run needs about .* GB and 1e-06 GB are free; make room"):
+        next(train_epochs(CONFIG, "run", device="cpu", on_step=lambda *_: pytest.fail("a step was made")))
+    assert not runs.exists()
+
+
+pytestmark = pytest.mark.usefixtures("runs")
+
+
+@pytest.fixture
+def run(straight: tuple[Run, list[EpochResult]], tmp_path: Path) -> Run:
+    """A trained run of the test's own, without records."""
+    return Run(shutil.copytree(straight[0].path, tmp_path / "straight"))
+
+
+@pytest.mark.slow
+def test_tensorboard_writes_into_the_run_folder(runs: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    stop_after(1, trackers=("tensorboard",))
+    list(train_epochs(CONFIG, "run", resume=True, device="cpu", trackers=("tensorboard",)))
+    events = sorted(runs.rglob("events.out.tfevents*"))
+    assert events and all((runs / "run") in path.parents for path in events)
+    values: dict[int, float] = {}
+    for path in events:
+        log = EventAccumulator(str(path)).Reload()
+        values |= {e.step: e.value for e in log.Scalars("area")} if "area" in log.Tags()["scalars"] else {}
+    assert values == pytest.approx(dict(enumerate(load_run("run").history()["area"], start=1)))
+
+
+def test_recording_both_splits(run: Run) -> None:
+    steps: list[tuple[int, int]] = []
+    val = record_run(run, "val", device="cpu", progress=lambda done, total: steps.append((done, total)), batch_size=50)
+    test = record_run(run, "test", device="cpu", keep_logits=False)
+    assert run.splits() == ["test", "val"] and steps[-1] == (val.n_images, val.n_images)
+    assert (val.n_exits, val.meta.exit_blocks, val.meta.split) == (
+        2,
+        load_run(run.path).record("val").meta.exit_blocks,
+        "val",
+    )
+    assert val.logits is not None and test.logits is None
+    assert np.array_equal(run.image_set("test").labels, test.labels)
+    assert val.flops_fraction[0] < 1 < val.flops_fraction[1]  # bypass and predictors count
+    for name, policy in read_policies(run.path / "policies.json").items():
+        budget = int(name.removeprefix("confidence-").removesuffix("%")) / 100
+        assert policy.fitted["target"] == {"flops": budget} and policy.fitted["split"] == "val"
+    with pytest.raises(FileExistsError, match="has a val record"):
+        record_run(run, "val", device="cpu")
+    assert np.array_equal(record_run(run, "val", device="cpu", force=True).prediction, val.prediction)
+    with pytest.raises(ValueError, match="unknown split 'tset'"):
+        record_run(run, "tset", device="cpu")
+
+
+def test_recording_keeps_saved_policies_and_leaves_bundled_runs_alone(run: Run) -> None:
+    mine = fit_policy(record_run(run, "val", device="cpu"), "entropy", threshold=0.5)
+    write_policies(run.path / "policies.json", {"mine": mine})
+    record_run(run, "val", device="cpu", force=True)
+    assert run.policies()["mine"] == mine and len(run.policies()) > 1
+    other = fit_policy(make_record(300, 2, 10), "entropy", accuracy_drop=0.1)
+    write_policies(run.path / "policies.json", {"other": other})
+    again = record_run(run, "val", device="cpu", force=True)
+    assert run.policies()["other"] == fit_policy(again, "entropy", accuracy_drop=0.1)  # of the record there is now
+    with pytest.raises(ValueError, match="'demo' is bundled and stays as it is"):
+        record_run(load_run(BUNDLED_RUNS / "demo"), "test", force=True)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_changes_its_options_alone(name: str) -> None:
+    base = Config(DataConfig("digits", train_size=40))
+    found, options = with_recipe(name, base), RECIPES[name].options
+    assert all(
+        found.get(key) == OPTIONS[key].default if key not in options else True for key in OPTIONS if key[:4] != "data"
+    )
+    assert Config.from_json(found.to_json()) == found and found.data == base.data
+    assert " ".join(found.to_arguments()[4:]) == RECIPES[name].arguments() in described_recipes()
+
+
+def test_an_unknown_recipe_lists_the_valid_ones() -> None:
+    with pytest.raises(ValueError, match=r"unknown recipe 'photograph'. Did you mean 'photographs'\?"):
+        with_recipe("photograph", Config())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, ""),
+        ({"model.weights": "no-such-file.safetensors"}, ""),  # no weights are read
+        ({"model.exits": 99}, "exits=99"),
+        ({"model.backbone": "resnet10t", "model.tuning": "vpt"}, "tuning='vpt'"),
+        ({"model.backbone": "resnet10t", "training.cutout": "attentive"}, "cutout='attentive' needs a ViT"),
+    ],
+)
+def test_a_refusal_names_the_option(changes: dict[str, object], words: str) -> None:
+    found = refusal(tiny_config(40).updated(changes))
+    assert words in found and bool(found) == bool(words)
