@@ -16,7 +16,7 @@ from live_looks import ended
 from synthetic import make_record
 
 import dmpo_explore as dx
-from dmpo_explore.inference import device, live
+from dmpo_explore.inference import Arms, LiveRun, device, live
 from dmpo_explore.inference.device import (
     GpuUse,
     call_energy,
@@ -27,24 +27,18 @@ from dmpo_explore.inference.device import (
     gpu_use,
     gpu_watts,
 )
-from dmpo_explore.inference.live import Arms, LiveRun
 
 
 def test_the_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    if not torch.cuda.is_available():
-        assert describe_device().startswith(f"CPU, {torch.get_num_threads()} thread")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert describe_device().startswith(f"CPU, {torch.get_num_threads()} thread")
+    assert device_facts() == ("cpu", torch.get_num_threads())
     facts = SimpleNamespace(name="NVIDIA Something", total_memory=80 * 2**30)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: facts)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: facts.name)
     assert describe_device() == "NVIDIA Something, 80 GiB"
-
-
-def test_the_facts_are_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert device_facts() == ("cpu", torch.get_num_threads())
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA Something")
     assert device_facts().device == "NVIDIA Something"
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import DEPLOYABLE, make_record, ready_policy
 
+from dmpo_explore import POLICIES, ExitRecord, Policy
 from dmpo_explore.inference.exit_loop import (
     ActiveBatch,
     EarlyExitLoop,
@@ -21,10 +22,7 @@ from dmpo_explore.inference.exit_loop import (
     run_early_exit,
     stream_early_exit,
 )
-from dmpo_explore.policies.base import Policy
-from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.rules import ConfidencePolicy, OraclePolicy, PatiencePolicy
-from dmpo_explore.records.record import ExitRecord
 
 B, K = 90, 4
 RECORD = make_record(B, K)

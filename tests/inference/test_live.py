@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,9 +21,8 @@ from small_model import C, K, made, pictures
 from synthetic import between, make_meta, make_record, ready_policy
 from tiny import recorded_run, tiny_config
 
-from dmpo_explore.data.images import load_images
+from dmpo_explore import ExitRecord, InferenceResult, Policy, load_images, record_split
 from dmpo_explore.data.torch_loaders import make_loader
-from dmpo_explore.inference.exit_loop import InferenceResult
 from dmpo_explore.inference.live import (
     CALLS,
     ENGINES,
@@ -38,12 +37,8 @@ from dmpo_explore.inference.live import (
     open_arms,
     to_the_end,
 )
-from dmpo_explore.inference.torch_recording import record_split
 from dmpo_explore.models.predictors import cast_products
-from dmpo_explore.policies.base import Policy
-from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
-from dmpo_explore.policies.running import RunningPolicy
-from dmpo_explore.records.record import ExitRecord
+from dmpo_explore.policies import ConfidencePolicy, PatiencePolicy, RunningPolicy
 
 TWO_HUNDRED = make_record(200)
 POLICY = ConfidencePolicy((0.6,))
@@ -88,12 +83,11 @@ def test_sums_and_shares_are_the_records() -> None:
 
 
 def test_speed_is_a_ratio_of_sums_and_its_spread_one_of_calls() -> None:
-    stats = LiveStats(TWO_HUNDRED)
-    early, full = [1.0, 1.0, 1.0, 5.0], [2.0, 3.0, 4.0, 5.0]
+    stats, early, full = LiveStats(TWO_HUNDRED), [1.0, 1.0, 1.0, 5.0], [2.0, 3.0, 4.0, 5.0]
     for i in range(4):
         stats.add(call_of(range(10 * i, 10 * i + 10), early_s=early[i], full_s=full[i]))
-    m = stats.count().measured
-    assert m is not None and m.speed_up == pytest.approx(14 / 8)
+    m: Any = stats.count().measured
+    assert m.speed_up == pytest.approx(14 / 8)
     assert (m.low, m.high) == pytest.approx(tuple(np.quantile([2, 3, 4, 1], (0.1, 0.9))))
     assert (m.early.p50, m.early.p95) == pytest.approx(tuple(np.quantile(early, (0.5, 0.95))))
     assert (m.full.p50, m.full.p95) == pytest.approx(tuple(np.quantile(full, (0.5, 0.95))))
@@ -432,16 +426,22 @@ def test_every_call_waits_for_its_turn_and_waiting_is_not_counted() -> None:
     assert look.count.measured is not None and look.count.measured.early.seconds == pytest.approx(3.0)
 
 
-def test_what_cannot_be_asked_is_refused() -> None:
-    with pytest.raises(ValueError, match="images=101 must lie between 1 and the 100"):
-        Bench().run(images=101)
-    with pytest.raises(ValueError, match="images=0"):
-        Bench().run(images=0)
-    with pytest.raises(ValueError, match="2 thresholds; 4 exits"):
-        Bench().run(ConfidencePolicy((0.5, 0.6)))
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda: Bench().run(images=101), "images=101 must lie between 1 and the 100"),
+        (lambda: Bench().run(images=0), "images=0"),
+        (lambda: Bench().run(ConfidencePolicy((0.5, 0.6))), "2 thresholds; 4 exits"),
+        (lambda: Bench().run().use(ConfidencePolicy((0.5, 0.6))), "2 thresholds; 4 exits"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(ask: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ask()
+
+
+def test_one_that_was_stopped_ends_at_once_and_starts_once() -> None:
     live = Bench().run()
-    with pytest.raises(ValueError, match="2 thresholds; 4 exits"):
-        live.use(ConfidencePolicy((0.5, 0.6)))
     live.stop()
     live.start()
     assert ended(live).state == "stopped"
@@ -524,42 +524,37 @@ def test_a_model_loaded_in_bf16_casts_no_weight_again(real: Any) -> None:
         open_arms(real.run, "test", model, 8)
 
 
-def test_the_full_model_gives_the_last_exits_answers(real: Any) -> None:
-    images = pictures(6)
+@pytest.mark.parametrize("bypass", ["conv", "ladder"])
+def test_the_full_model_gives_the_last_exits_answers(bypass: str) -> None:
+    model, images = made(bypass=bypass), pictures(6)
     with torch.inference_mode():
-        expected = real.model(images)[:, -1].argmax(-1).numpy()
-    np.testing.assert_array_equal(to_the_end(real.model, images), expected)
-    ladder = made(bypass="ladder")
-    with torch.inference_mode():
-        expected = ladder(images)[:, -1].argmax(-1).numpy()
-    np.testing.assert_array_equal(to_the_end(ladder, images), expected)
+        expected = model(images)[:, -1].argmax(-1).numpy()
+    np.testing.assert_array_equal(to_the_end(model, images), expected)
 
 
-def test_the_full_model_asks_no_other_exit(real: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    for k, stage in enumerate(real.model.stages):
-        monkeypatch.setattr(stage.predictor, "forward", _noting(asked, k, stage.predictor.forward))
-    to_the_end(real.model, pictures(2))
+def test_the_full_model_asks_no_other_exit() -> None:
+    model, asked = made(), list[int]()
+    for k, stage in enumerate(model.stages):
+        stage.predictor.register_forward_pre_hook(lambda *_, k=k: asked.append(k))  # type: ignore[misc]
+    to_the_end(model, pictures(2))
     assert asked == [K - 1]
 
 
-def _noting(asked: list[int], k: int, forward: Any) -> Any:
-    def noted(tokens: Any) -> Any:
-        asked.append(k)
-        return forward(tokens)
-
-    return noted
-
-
-def test_arms_refuse_what_is_not_there(real: Any) -> None:
-    with pytest.raises(ValueError, match="unknown engine 'tpu'"):
-        open_arms(real.run, "test", real.model, 8, "tpu")
-    with pytest.raises(ValueError, match="unknown precision 'int8'"):
-        open_arms(real.run, "test", real.model, 8, precision="int8")
-    with pytest.raises(ValueError, match="precision='bf16': the engine 'onnx' runs in float32 .* or 'int8'"):
-        open_arms(real.run, "test", real.model, 8, "onnx", precision="bf16")
-    with pytest.raises(ValueError, match="batch_size=0"):
-        open_arms(real.run, "test", real.model, 0)
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"engine": "tpu"}, "unknown engine 'tpu'"),
+        ({"precision": "int8"}, "unknown precision 'int8'"),
+        (
+            {"engine": "onnx", "precision": "bf16"},
+            "precision='bf16': the engine 'onnx' runs in float32 .* or 'int8'",
+        ),
+        ({"batch_size": 0}, "batch_size=0"),
+    ],
+)
+def test_arms_refuse_what_is_not_there(real: Any, how: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        open_arms(real.run, "test", real.model, **{"batch_size": 8} | how)
 
 
 def test_inputs_are_the_pictures_at_the_rows(real: Any) -> None:

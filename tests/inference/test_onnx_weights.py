@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -77,9 +78,25 @@ def test_each_output_channel_and_group_of_inputs_has_its_scale(graph: Path) -> N
     assert stored["table.half"].dtype == np.float16 and stored["bias"].dtype == np.float32
 
 
-def test_another_kind_is_refused(graph: Path) -> None:
-    with pytest.raises(ValueError, match="unknown kind of weights 'int4'"):
-        shrink_graph(graph, graph.with_name("b.onnx"), "int4")
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda graph: shrink_graph(graph, graph.with_name("b.onnx"), "int4"), "unknown kind of weights 'int4'"),
+        (
+            lambda graph: quantise_export(graph.parent, np.zeros((0, 3, 8, 8), np.float32)),
+            "no images: int8 needs some",
+        ),
+        (
+            lambda graph: export_int8(
+                dx.load_run("demo"), graph.with_name("a"), dx.policies.ConfidencePolicy((0.5,)), images=-1
+            ),
+            "images=-1 must be at least 0",
+        ),
+    ],
+)
+def test_another_kind_and_no_images_are_refused(graph: Path, ask: Callable[[Path], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ask(graph)
 
 
 CHANGED = {"exits": 2, "normalisation": "isqrt"}
@@ -141,13 +158,6 @@ def test_the_command_says_what_changes(run: dx.Run, tmp_path: Path) -> None:
     answer = json.loads(call(*words, "--json").stdout)
     assert answer["policy"]["thresholds"] == [0.6] and answer["int8"]["images"] > 0  # a typed threshold stays
     assert f"int8 on {answer['int8']['images']:,} images" in call(*words, "--force").stdout
-
-
-def test_no_images(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no images: int8 needs some"):
-        quantise_export(tmp_path, np.zeros((0, 3, 8, 8), np.float32))
-    with pytest.raises(ValueError, match="images=-1 must be at least 0"):
-        export_int8(dx.load_run("demo"), tmp_path / "a", dx.policies.ConfidencePolicy((0.5,)), images=-1)
 
 
 def test_rescued_and_hurt_are_counted_at_the_exits() -> None:

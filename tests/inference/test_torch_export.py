@@ -12,15 +12,9 @@ import pytest
 import torch
 from small_model import C, K, made, merged, pictures
 
-from dmpo_explore.inference import torch_export
-from dmpo_explore.inference.onnx_engine import OnnxEngine
-from dmpo_explore.inference.torch_export import export_model, export_run
-from dmpo_explore.models.dmpo import DMPO
-from dmpo_explore.policies.base import Policy
-from dmpo_explore.policies.catalogue import load_policy
+from dmpo_explore import DMPO, OnnxEngine, Policy, Run, load_policy, load_run
+from dmpo_explore.inference import export_model, export_run, torch_export
 from dmpo_explore.policies.rules import ConfidencePolicy, OraclePolicy
-from dmpo_explore.runs.run import Run
-from dmpo_explore.runs.store import load_run
 from dmpo_explore.utils.files import read_json
 
 CLASSES = tuple("abcde")

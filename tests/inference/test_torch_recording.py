@@ -24,14 +24,11 @@ from spread_model import B, labels, made, pictures, recorded
 from synthetic import between, make_meta, record_from_logits
 from tiny import tiny_config
 
-from dmpo_explore.config import Preprocess
-from dmpo_explore.data import torch_loaders
+from dmpo_explore import DMPO, ExitRecord, Preprocess, Run, infer, load_images, load_run, train
+from dmpo_explore.data import CORRUPTIONS, STRENGTHS, torch_loaders
 from dmpo_explore.data.image_set import ImageFiles, ImageSet, VerifiedFiles
-from dmpo_explore.data.images import load_images
-from dmpo_explore.data.torch_corruptions import CORRUPTIONS, STRENGTHS
 from dmpo_explore.data.torch_loaders import MOST_READERS, batches_of, make_loader, reading_workers
 from dmpo_explore.inference import torch_recording
-from dmpo_explore.inference.torch_engine import infer
 from dmpo_explore.inference.torch_recording import (
     Processes,
     images_sha256,
@@ -41,14 +38,9 @@ from dmpo_explore.inference.torch_recording import (
     record_split,
     time_stages,
 )
-from dmpo_explore.models.dmpo import DMPO
 from dmpo_explore.policies.rules import ConfidencePolicy
-from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.records.writer import RecordWriter
-from dmpo_explore.runs.run import Run
-from dmpo_explore.runs.store import load_run
 from dmpo_explore.runs.torch_model import load_model, save_weights
-from dmpo_explore.training.train import train
 
 
 def test_a_record_holds_the_softmax_of_every_exit() -> None:
@@ -70,26 +62,19 @@ def test_a_record_holds_the_softmax_of_every_exit() -> None:
     assert recorded(model, keep_logits=False).logits is None
 
 
-def test_progress_counts_images() -> None:
-    calls: list[tuple[int, int]] = []
-    recorded(made(), batch=25, progress=lambda done, total: calls.append((done, total)))
-    assert calls == [(25, B), (50, B), (60, B)]
-
-
 def test_bf16_is_close_and_is_bf16() -> None:
-    model = made()
-    exact, rounded = recorded(model), recorded(model, precision="bf16")
-    difference = np.abs(exact.confidence - rounded.confidence)
-    assert 1e-5 < difference.max() < 0.1
+    model, told = made(), list[tuple[int, int]]()
+    exact = recorded(model, batch=25, progress=lambda *step: told.append(step))
+    rounded = recorded(model, precision="bf16")
+    assert told == [(25, B), (50, B), (60, B)]
+    assert 1e-5 < np.abs(exact.confidence - rounded.confidence).max() < 0.1
     assert (exact.prediction == rounded.prediction).mean() > 0.9
-    assert rounded.confidence.dtype == np.float32
     policy = ConfidencePolicy((between(rounded.confidence[:, :-1], 0.6),))
     with torch.autocast("cpu", torch.bfloat16):
         out = infer(model, pictures(), policy)
-    assert out.confidence.dtype == np.float32
+    assert out.confidence.dtype == rounded.confidence.dtype == np.float32
     assert (out.exit == policy.exits(rounded)).mean() > 0.9
-    there = np.arange(B), out.exit
-    np.testing.assert_allclose(out.confidence, rounded.confidence[there], atol=0.05)
+    np.testing.assert_allclose(out.confidence, rounded.confidence[np.arange(B), out.exit], atol=0.05)
 
 
 def test_logits_that_float16_cannot_hold_are_not_kept_as_infinite() -> None:

@@ -56,14 +56,15 @@ def test_it_is_counted_anew_and_its_policies_follow(old: dx.Run) -> None:
 
 
 def test_what_cannot_be_counted_is_refused(old: dx.Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="run 'demo' is bundled and stays as it is"):
-        recount_run(dx.load_run("demo"))
+    def refused(run: dx.Run, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            recount_run(run)
+
     test = old.record("test")
+    refused(dx.load_run("demo"), "run 'demo' is bundled and stays as it is")
     with monkeypatch.context() as patch:
         patch.setattr(dx.Run, "record", lambda _, split: test if split == "test" else make_record(9, 4))
-        with pytest.raises(ValueError, match="the val record of run 'old' has 4 exits, its model 5"):
-            recount_run(old)
+        refused(old, "the val record of run 'old' has 4 exits, its model 5")
     assert old.record("test").meta.to_dict() == test.meta.to_dict()  # nothing was written
     shutil.rmtree(old.path / "records")
-    with pytest.raises(ValueError, match="run 'old' has no record; make one with"):
-        recount_run(old)
+    refused(old, "run 'old' has no record; make one with")

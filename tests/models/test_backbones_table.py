@@ -19,16 +19,11 @@ from tiny import tiny_options
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dmpo_explore.config import ModelConfig
-from dmpo_explore.inference.torch_engine import infer
-from dmpo_explore.inference.torch_recording import record_split
-from dmpo_explore.models.dmpo import DMPO
+from dmpo_explore import DMPO, ExitRecord, ModelConfig, infer, load_run, record_split
 from dmpo_explore.models.factory import assemble, build_model
-from dmpo_explore.models.timm_backbones import FAMILIES, create_backbone, split_backbone
+from dmpo_explore.models.timm_backbones import FAMILIES
 from dmpo_explore.models.tuning import merge
 from dmpo_explore.policies.rules import ConfidencePolicy
-from dmpo_explore.records.record import ExitRecord
-from dmpo_explore.runs.store import load_run
 from dmpo_explore.runs.torch_model import read_weights, save_weights
 
 pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
@@ -138,30 +133,6 @@ def test_the_columns_of_the_table_are_true(name: str) -> None:
 def test_the_table_holds_every_family_and_a_dozen_backbones() -> None:
     assert [row[0].strip("`") for row in ROWS] == list(FAMILIES)
     assert len(CHECKED) >= 12
-
-
-@pytest.mark.parametrize("name", [case for case in QUICK if CHECKED[case.values[0]][0][1] != "tokens"])
-def test_the_state_is_timms_own(name: str) -> None:
-    """Behind the last block (and EfficientNet's conv_head) a cut backbone holds what timm hands to the pooling."""
-    torch.manual_seed(0)
-    size = size_of(name)
-    whole = create_backbone(name, size).double()
-    for module in whole.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.1, 0.1)  # type: ignore[arg-type]
-            nn.init.uniform_(module.running_var, 0.5, 1.5)  # type: ignore[arg-type]
-    with torch.no_grad():
-        images = pictures(name).double()
-        wanted = whole.forward_features(images)  # type: ignore[operator]
-        cut = split_backbone(whole, 4, size)
-        state = cut.embed(images)
-        for trunk, width, grid in zip(cut.trunks, cut.widths, cut.grids, strict=True):
-            state = trunk(state)
-            shape = (BATCH, width, *grid) if cut.layout == "channels_first" else (BATCH, *grid, width)
-            assert state.shape == shape
-        if cut.layout == "channels_last":  # Swin: its final norm is the exit norm
-            state = cut.norms[-1](state)
-        torch.testing.assert_close(state, wanted, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.slow

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dmpo_explore.config import ModelConfig
+from dmpo_explore import ModelConfig, build_model
 from dmpo_explore.models.bypass import BYPASSES, Bypass, ConvBypass, LadderBypass, MLPBypass, NoBypass, convolve_patches
-from dmpo_explore.models.factory import build_model
 
 B, D, HIDDEN, GRID, PREFIX = 3, 12, 5, (3, 4), 2
 N = PREFIX + GRID[0] * GRID[1]

@@ -12,15 +12,12 @@ import torch
 from synthetic import between, make_meta
 from torch import Tensor, nn
 
-from dmpo_explore.config import ModelConfig
-from dmpo_explore.inference.torch_engine import infer
-from dmpo_explore.inference.torch_recording import record_split
-from dmpo_explore.models import timm_backbones
+from dmpo_explore import ModelConfig, infer, record_split
+from dmpo_explore.models import cut_chain, timm_backbones
 from dmpo_explore.models.backbone import LAYOUTS, exit_blocks
 from dmpo_explore.models.counting import count_flops
 from dmpo_explore.models.cut import CutError, Parts, block_costs, cut_by_rule, layout_of, proved, sequences
 from dmpo_explore.models.factory import assemble
-from dmpo_explore.models.own import cut_chain
 from dmpo_explore.models.timm_backbones import create_backbone, nearest_size, split_backbone
 from dmpo_explore.policies.rules import ConfidencePolicy
 
@@ -35,12 +32,19 @@ KINDS = {  # one of each kind: rotary positions, gated blocks, maps that end as 
     "test_convnext": (64, "channels_first", 9),
     "test_efficientnet": (64, "channels_first", 5),
     "test_resnet": (64, "channels_first", 4),
+    "test_convnext3": (64, "channels_first", 4),
+    "convnext_atto": (64, "channels_first", 12),
+    "convnextv2_atto": (64, "channels_first", 12),
+    "test_efficientnet_gn": (64, "channels_first", 5),
+    "tf_efficientnet_lite0": (64, "channels_first", 16),
+    "mobilenetv2_050": (64, "channels_first", 17),
+    "tf_efficientnetv2_b0": (64, "channels_first", 21),
+    "resnet10t": (64, "channels_first", 4),
     "swin_tiny_patch4_window7_224": (64, "channels_last", 12),
     "levit_128s": (224, "tokens", 9),
     "twins_svt_small": (64, "tokens", 18),
     "efficientformer_l1": (224, "channels_first", 4),
 }
-SLOW = {"swin_tiny_patch4_window7_224", "twins_svt_small", "efficientformer_l1", "levit_128s", "test_coatnet"}
 
 
 def images(size: int, n: int = 2) -> Tensor:
@@ -71,7 +75,7 @@ def cut_net(net: nn.Module) -> Parts:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in KINDS])
+@pytest.mark.parametrize("name", KINDS)
 def test_the_state_is_timms_own(name: str) -> None:
     size, layout, depth = KINDS[name]
     torch.manual_seed(0)

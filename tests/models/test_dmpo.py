@@ -11,8 +11,7 @@ import torch
 from small_model import C, K, made, pictures
 from torch import Tensor, nn
 
-from dmpo_explore.config import ModelConfig, Preprocess
-from dmpo_explore.inference.torch_engine import infer
+from dmpo_explore import ModelConfig, infer
 from dmpo_explore.models.dmpo import DMPO, hash_frozen
 from dmpo_explore.models.factory import assemble
 from dmpo_explore.models.image_check import check_images
@@ -107,39 +106,6 @@ def test_no_gradient_flows_from_later_exits_into_the_bypass(bypass: str) -> None
     assert any(w.grad is not None and w.grad.any() for w in stages[0].trunk.parameters())
 
 
-def test_it_wires_parts_of_any_kind() -> None:
-    class Shift(nn.Module):
-        def __init__(self, by: float) -> None:
-            super().__init__()
-            self.by = by
-
-        def forward(self, x: Tensor) -> Tensor:
-            return x + self.by
-
-    class Aside(nn.Module):
-        def forward(self, x: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor]:
-            return x * 10, x if side is None else side + x
-
-    class First(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x[:, 0]
-
-    class OneToken(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x.flatten(1)[:, None]
-
-    sizes: Any = {"width": 3, "grid": (1, 1), "prefix": 0}
-    stages = [Stage(Shift(k + 1.0), Aside(), nn.Identity(), First(), **sizes) for k in range(2)]
-    model = DMPO(OneToken(), stages, (1, 2), Preprocess(1, (0.5,), (0.5,)))
-    images = torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1)  # one token of width 3
-    assert torch.equal(model(images), torch.tensor([[[20.0, 30.0, 40.0], [40.0, 50.0, 60.0]]]))
-    tokens = stages[0].trunk(model.embed(images))
-    _, side = stages[0].predict(tokens)
-    _, side = stages[1].predict(stages[1].trunk(tokens), side)
-    assert side is not None and side.tolist() == [[[2.0 + 4.0, 3.0 + 5.0, 4.0 + 6.0]]]
-    assert model.device == torch.device("cpu")
-
-
 @pytest.mark.parametrize("tuning", ["adapter", "full"])
 def test_the_backbones_batch_norms_stay_in_eval_mode(tuning: str) -> None:
     torch.manual_seed(0)
@@ -155,23 +121,31 @@ def test_the_backbones_batch_norms_stay_in_eval_mode(tuning: str) -> None:
     assert all(norm.weight.requires_grad == (tuning == "full") for norm in norms)
 
 
+class Aside(nn.Module):
+    def forward(self, x: Tensor, side: Tensor | None = None) -> tuple[Tensor, None]:
+        return x, None
+
+
+class SecondPatch(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, 1]  # of the first row
+
+
+def reading_maps(layout: str) -> Stage:
+    return Stage(nn.Identity(), Aside(), nn.Identity(), SecondPatch(), width=5, grid=(2, 3), prefix=0, layout=layout)
+
+
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
 def test_a_map_is_read_as_tokens_and_handed_on_as_it_is(layout: str) -> None:
-    class Aside(nn.Module):
-        def forward(self, x: Tensor, side: Tensor | None = None) -> tuple[Tensor, None]:
-            return x, None
-
-    class Corner(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x[:, 1]  # the second patch of the first row
-
-    stage = Stage(nn.Identity(), Aside(), nn.Identity(), Corner(), width=5, grid=(2, 3), prefix=0, layout=layout)
-    maps = torch.randn(4, 2, 3, 5)
+    stage, maps = reading_maps(layout), torch.randn(4, 2, 3, 5)
     state = maps.permute(0, 3, 1, 2) if layout == "channels_first" else maps
     assert torch.equal(stage.predict(stage.trunk(state))[0], maps[:, 0, 1])
     assert torch.equal(stage.tokens(state), maps.reshape(4, 6, 5))
+
+
+def test_an_unknown_layout_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown layout 'NCHW'"):
-        Stage(nn.Identity(), Aside(), nn.Identity(), Corner(), width=5, grid=(2, 3), prefix=0, layout="NCHW")
+        reading_maps("NCHW")
 
 
 def test_no_weight_appears_twice() -> None:
@@ -216,21 +190,25 @@ def test_loaded_weights_are_copies() -> None:
     assert model.stages[0].scale.item() != 99.0
 
 
-def test_foreign_weights_are_refused_and_nothing_is_loaded() -> None:
+KEY = "stages.1.predictor.reduce.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: {k: v for k, v in state.items() if k != KEY}, f"1 missing.*{KEY}.*0 foreign"),
+        (lambda state: state | {"stages.9.scale": torch.ones(())}, "0 missing.*1 foreign.*stages.9.scale"),
+        (lambda state: state | {KEY: torch.zeros(3, 64)}, f"1 of another shape.*{KEY}"),
+        (lambda state: made(bypass="none").trainable_state(), "missing"),
+        (lambda state: {}, "missing"),
+    ],
+)
+def test_foreign_weights_are_refused_and_nothing_is_loaded(change: Callable[[Any], Any], message: str) -> None:
     model = made(0)
-    state = {name: value + 1 for name, value in model.trainable_state().items()}
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    key = "stages.1.predictor.reduce.weight"
-    cases: list[tuple[dict[str, Tensor], str]] = [
-        ({k: v for k, v in state.items() if k != key}, f"1 missing.*{key}.*0 foreign"),
-        (state | {"stages.9.scale": torch.ones(())}, "0 missing.*1 foreign.*stages.9.scale"),
-        (state | {key: torch.zeros(3, 64)}, f"1 of another shape.*{key}"),
-        (made(bypass="none").trainable_state(), "missing"),
-        ({}, "missing"),
-    ]
-    for foreign, message in cases:
-        with pytest.raises(ValueError, match=f"these weights are not this model's: .*{message}"):
-            model.load_trainable(foreign)
+    foreign = change({name: value + 1 for name, value in model.trainable_state().items()})
+    with pytest.raises(ValueError, match=f"these weights are not this model's: .*{message}"):
+        model.load_trainable(foreign)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 

@@ -18,7 +18,6 @@ from dmpo_explore.config import Config, ModelConfig
 from dmpo_explore.inference.live import to_the_end
 from dmpo_explore.models.factory import assemble, build_reference
 from dmpo_explore.models.stage import EarlierExits, Stage
-from dmpo_explore.runs.store import list_runs, load_run
 
 
 def reading(**changes: Any) -> Any:
@@ -99,8 +98,6 @@ def test_a_run_stores_the_weights() -> None:
     assert sum(name.endswith("earlier.weights") for name in state) == K
     other.load_trainable(state)
     assert torch.equal(other(pictures()), model(pictures()))
-    with pytest.raises(ValueError, match=f"{K} missing"):
-        other.load_trainable({name: v for name, v in state.items() if "earlier" not in name})
 
 
 @pytest.mark.slow
@@ -130,14 +127,6 @@ def test_off_by_default_and_nothing_to_read_with_one_exit() -> None:
         assert all(stage.earlier is None for stage in assemble(config, 3).stages)
     reference = build_reference(ModelConfig("test_vit", "random", 32, exits=2, earlier_exits=True), 3)
     assert all(stage.earlier is None for stage in reference.stages)
-
-
-def test_runs_made_before_the_option_open_without_it() -> None:
-    bundled = [load_run(name) for name in list_runs() if name.startswith("demo")]
-    assert bundled and not any(run.config.model.earlier_exits for run in bundled)
-    values = Config().to_dict()
-    del values["model"]["earlier_exits"]
-    assert Config.from_dict(values) == Config()
 
 
 def reading_side() -> Stage:

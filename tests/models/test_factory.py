@@ -16,17 +16,24 @@ from small_model import pictures
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dmpo_explore.config import ModelConfig
-from dmpo_explore.inference.torch_engine import infer
-from dmpo_explore.models import factory
-from dmpo_explore.models.backbone import Backbone, ExitShape
-from dmpo_explore.models.bypass import BYPASSES, Bypass, ConvBypass, NoBypass
+from dmpo_explore import Backbone, ModelConfig, infer
+from dmpo_explore.models import (
+    BYPASSES,
+    PREDICTORS,
+    TUNINGS,
+    Bypass,
+    ConvBypass,
+    CovariancePredictor,
+    ExitShape,
+    LinearPredictor,
+    NoBypass,
+    Predictor,
+    factory,
+)
 from dmpo_explore.models.defaults import MOST, fitted
 from dmpo_explore.models.factory import assemble, build_model, build_reference, with_own_weights
 from dmpo_explore.models.flops import config_flops, measure_flops
-from dmpo_explore.models.predictors import PREDICTORS, CovariancePredictor, LinearPredictor, Predictor
 from dmpo_explore.models.timm_backbones import create_backbone
-from dmpo_explore.models.tuning import TUNINGS
 from dmpo_explore.policies.rules import ConfidencePolicy
 
 C = 5
@@ -133,16 +140,6 @@ def test_the_exit_norm_starts_as_the_backbones_and_trains() -> None:
         norm: Any = stage.norm
         assert torch.equal(norm.weight, state["norm.weight"]) and torch.equal(norm.bias, state["norm.bias"])
         assert norm.weight.requires_grad
-    norms = [stage.norm.weight.data_ptr() for stage in model.stages]
-    assert len(set(norms)) == len(norms)
-
-
-def test_same_seed_same_model() -> None:
-    torch.manual_seed(3)
-    first = assemble(small(), C).state_dict()
-    torch.manual_seed(3)
-    second = assemble(small(), C).state_dict()
-    assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 @pytest.mark.parametrize(
@@ -297,18 +294,6 @@ def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> 
     n_classes, backbone = given.pop("n_classes"), given.pop("of_ones_own")
     with pytest.raises(ValueError, match=message):
         build_model(small(**given), n_classes, backbone=backbone)
-
-
-def test_training_the_bypass_alone_changes_its_exit() -> None:
-    """With nothing but a bypass open, an exit learns: what the bypass makes is really read."""
-    torch.manual_seed(0)
-    model = assemble(small(tuning="none", predictor="linear"), C)
-    before = model(pictures()).detach()
-    first: Any = model.stages[0]
-    nn.init.normal_(first.bypass.up.weight)
-    after = model(pictures()).detach()
-    assert (after[:, 0] - before[:, 0]).abs().max() > 0.01
-    assert torch.equal(after[:, 1:], before[:, 1:])
 
 
 def test_a_file_of_ones_own_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,15 +11,11 @@ import pytest
 from tiny import tiny_config
 from torch import Tensor, nn, zeros
 
-from dmpo_explore.config import Config, ModelConfig
+from dmpo_explore import Backbone, Config, ModelConfig, Run, build_model, train
 from dmpo_explore.inference.torch_export import export_run
 from dmpo_explore.joints import TRUNK_CHANGES, TrunkChange
-from dmpo_explore.models.backbone import Backbone
-from dmpo_explore.models.factory import build_model
 from dmpo_explore.policies.rules import ConfidencePolicy
-from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.run_files import backbone_sha256
-from dmpo_explore.training.train import train
 from dmpo_explore.utils.files import write_text
 from dmpo_explore.utils.options import option
 

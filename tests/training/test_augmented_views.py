@@ -18,16 +18,23 @@ from dmpo_explore.training.train import train
 LABELS = np.arange(40) % 4
 
 
-def test_views_have_the_seed_of_the_training_and_with_a_teacher_that_of_the_data() -> None:
-    def made(**training: Any) -> tuple[Any, ...] | None:
-        views = make_views(tiny_config(seed=5, **training), 9)
-        return views and (views.n_images, views.seed, views.count, views.mixes)
-
-    assert made() is None and made(crop_scale=0.5) is None
-    assert made(augment="light") == (9, 5, None, False) and made(augment="strong") == (9, 5, None, True)
-    assert made(augment="strong", teacher="big", teacher_views=3) == (9, 0, 3, True)
-    assert made(teacher="big") == (9, 0, 8, False)
-    assert made(teacher="big", flip=False) == (9, 0, 1, False)  # nothing is drawn: all views are equal
+@pytest.mark.parametrize(
+    ("training", "made"),
+    [
+        ({}, None),
+        ({"crop_scale": 0.5}, None),
+        ({"augment": "light"}, (9, 5, None, False)),
+        ({"augment": "strong"}, (9, 5, None, True)),
+        ({"augment": "strong", "teacher": "big", "teacher_views": 3}, (9, 0, 3, True)),
+        ({"teacher": "big"}, (9, 0, 8, False)),
+        ({"teacher": "big", "flip": False}, (9, 0, 1, False)),  # nothing is drawn: all views are equal
+    ],
+)
+def test_views_have_the_seed_of_the_training_and_with_a_teacher_that_of_the_data(
+    training: dict[str, Any], made: tuple[Any, ...] | None
+) -> None:
+    views = make_views(tiny_config(seed=5, **training), 9)
+    assert (views and (views.n_images, views.seed, views.count, views.mixes)) == made
 
 
 @pytest.mark.parametrize("answered", [False, True])

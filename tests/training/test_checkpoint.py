@@ -16,17 +16,13 @@ from tiny import tiny_config
 from tiny_training import CONFIG, FILES, files, same_history, same_training, stop_after
 from torch import nn
 
-from dmpo_explore.config import Config, DataConfig, ModelConfig, TrainingConfig
+from dmpo_explore import Config, DataConfig, EpochResult, ModelConfig, Run, TrainingConfig, load_run
 from dmpo_explore.models.flops import CONVENTION, ModelFlops
-from dmpo_explore.runs.run import Run
+from dmpo_explore.runs import read_weights, runs_root
 from dmpo_explore.runs.run_files import RUN_NAME
-from dmpo_explore.runs.store import load_run, runs_root
-from dmpo_explore.runs.torch_model import read_weights
+from dmpo_explore.training import TRAINING_PARTS, Validation, fit, loss_weights
 from dmpo_explore.training.checkpoint import read_checkpoint, run_card, unfinished
-from dmpo_explore.training.kinds import TRAINING_PARTS
-from dmpo_explore.training.loop import EpochResult, Validation, fit
 from dmpo_explore.training.optimizer import rate_factor
-from dmpo_explore.training.schedules import loss_weights
 from dmpo_explore.training.train import default_name, train, train_epochs
 from dmpo_explore.utils.files import write_text
 
@@ -38,18 +34,13 @@ def interrupt(done: int, steps: int, loss: float) -> None:
 
 
 @pytest.mark.slow
-def test_train_goes_on_with_a_run(straight: tuple[Run, list[EpochResult]]) -> None:
-    stop_after(2)
-    epochs: list[int] = []
-    run = train(CONFIG, "run", resume=True, device="cpu", progress=lambda result: epochs.append(result.epoch))
-    assert epochs == [3]
-    same_history(run, straight[0])
-    with pytest.raises(ValueError, match="is finished"):
-        train(CONFIG, "run", resume=True, device="cpu")
+def test_a_finished_run_without_its_weights_is_finished_again(straight: tuple[Run, list[EpochResult]]) -> None:
+    run, epochs = copied(straight[0]), list[int]()
     (run.path / "weights.safetensors").unlink()
     assert unfinished(run.path)
-    train(CONFIG, "run", resume=True, device="cpu")
+    train(CONFIG, "run", resume=True, device="cpu", progress=lambda result: epochs.append(result.epoch))
     assert read_weights(run.path).keys() == read_weights(straight[0].path).keys() and not unfinished(run.path)
+    assert not epochs
 
 
 RESUMED: list[tuple[str, dict[str, Any]]] = [  # training part, and options that ask for it
@@ -179,7 +170,6 @@ def test_a_pickle_with_code_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "boom").exists()
 
 
-pytestmark = pytest.mark.usefixtures("runs")
 STEPS = 4  # of an epoch of `CONFIG`
 
 
@@ -282,9 +272,6 @@ def test_a_checkpoint_of_earlier_versions_gets_its_plan(straight: tuple[Run, lis
     assert read_checkpoint(path)["plans"] == [3, 3, 3] and load_run("run").config.training.epochs == 4
 
 
-pytestmark = pytest.mark.usefixtures("runs")
-
-
 def digest(folder: Path) -> dict[str, str]:
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files(folder)}
 
@@ -346,10 +333,19 @@ def test_a_training_does_not_write_into_the_run_that_has_replaced_its_own(runs: 
     assert not (runs / "run").exists()
 
 
-def test_names_made_of_the_data_fit_and_name_the_only_exits_predictor() -> None:
-    assert RUN_NAME.fullmatch(default_name(Config(DataConfig("x" * 200 + "/" + "y" * 200))))
-    single = Config(DataConfig("digits"), ModelConfig(exits=(6,)))
-    assert default_name(single).startswith("digits-linear-") and default_name(Config(DataConfig("digits"))) > "digits-c"
+@pytest.mark.parametrize(
+    ("config", "begins"),
+    [
+        (CONFIG, "digits-covariance-"),
+        (Config(DataConfig("digits"), ModelConfig(exits=(6,))), "digits-linear-"),  # the only exit's predictor
+        (Config(DataConfig("/photos/My holiday (2024).csv")), "My-holiday-2024-covariance-"),
+        (Config(DataConfig("x" * 200 + "/" + "y" * 200)), "y"),
+    ],
+)
+def test_without_a_name_data_predictor_and_time_name_a_run(config: Config, begins: str) -> None:
+    name = default_name(config)
+    assert name.startswith(begins) and RUN_NAME.fullmatch(name)
+    assert len(begins) == 1 or len(name) == len(begins) + len("20250101-120000")
 
 
 def test_card_names_the_kept_epoch_and_costs() -> None:

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from two_exits import CONFIG
 
 from dmpo_explore.data.image_set import ImageSet
-from dmpo_explore.training.loop import fit
+from dmpo_explore.training import Batch, fit
 from dmpo_explore.training.losses import (
     COUPLINGS,
     BalancedSampler,
@@ -31,7 +31,6 @@ from dmpo_explore.training.losses import (
     loss_class_weights,
     weighted_loss,
 )
-from dmpo_explore.training.parts import Batch
 from dmpo_explore.training.train import train_epochs
 
 B, K, C = 5, 3, 4

@@ -11,24 +11,27 @@ import torch
 from tiny import tiny_config
 from two_exits import CONFIG, make_model
 
-from dmpo_explore.config import TrainingConfig
-from dmpo_explore.models.factory import build_model
+from dmpo_explore import TrainingConfig, build_model, train
 from dmpo_explore.training.accelerator import make_accelerator
 from dmpo_explore.training.loop import JoinedParts
 from dmpo_explore.training.optimizer import SecondPhase, make_optimizer, make_schedule, rate_factor
-from dmpo_explore.training.train import train
 
 
-def test_rate_factor_warms_up_and_falls_along_half_a_cosine() -> None:
-    assert [rate_factor(step, 12, 3) for step in range(3)] == [0.25, 0.5, 0.75]
-    assert rate_factor(3, 12, 3) == 1.0
-    assert rate_factor(6, 12, 3) == pytest.approx(0.75)  # a third of the way: (1 + cos 60°) / 2
-    assert rate_factor(12, 12, 3) == pytest.approx(0.0)
-    assert rate_factor(0, 10, 0) == 1.0
-    assert rate_factor(5, 10, 0) == pytest.approx(0.5)
+@pytest.mark.parametrize(
+    ("step", "steps", "warmup", "factor"),
+    [
+        (0, 12, 3, 0.25), (1, 12, 3, 0.5), (2, 12, 3, 0.75), (3, 12, 3, 1),
+        (6, 12, 3, 0.75),  # a third of the way: (1 + cos 60°) / 2
+        (12, 12, 3, 0), (0, 10, 0, 1), (5, 10, 0, 0.5),
+        (0, 1, 5.0, 1 / 6),  # a warm-up longer than the training
+    ],
+)  # fmt: skip
+def test_rate_factor_warms_up_and_falls_along_half_a_cosine(
+    step: int, steps: int, warmup: float, factor: float
+) -> None:
+    assert rate_factor(step, steps, warmup) == pytest.approx(factor)
     rates = [rate_factor(step, 40, 7.5) for step in range(41)]
     assert max(rates) == rates[8] and all(0 <= rate <= 1 for rate in rates)
-    assert rate_factor(0, 1, 5.0) == pytest.approx(1 / 6)  # a warm-up longer than the training
 
 
 def test_every_trainable_weight_is_in_the_group_of_its_part() -> None:

@@ -11,9 +11,8 @@ from own_images_folder import fill, paint
 from tiny import tiny_config
 from tiny_training import same_history
 
-from dmpo_explore.config import Config, DataConfig
+from dmpo_explore import Config, DataConfig, list_runs, load_run
 from dmpo_explore.jobs.estimate import Rates, estimate_training, measure_rates
-from dmpo_explore.runs.store import list_runs, load_run
 from dmpo_explore.training.checkpoint import held_run
 from dmpo_explore.training.part_options import own_teacher
 from dmpo_explore.training.train import other_options, train, train_epochs
@@ -70,28 +69,24 @@ def test_it_goes_on_where_it_was_stopped_and_another_is_not_replaced() -> None:
 
 
 @pytest.mark.parametrize(
-    ("training", "model", "match"),
+    ("training", "how", "match"),
     [
         ({"teacher_exit": 2}, {}, "teacher_exit=2: an own teacher has one exit"),
         ({"teacher_share": "0.5,0.9,0.9"}, {}, "3 shares for 2 exits"),
-        ({}, {"exits": (99,)}, "99"),
+        ({"model": {"exits": (99,)}}, {}, "99"),
         ({"teacher_size": 3}, {}, "^teacher_size=3: image_size=3"),
         ({"schedule": "uniform", "schedule_rate": "full"}, {}, "schedule='uniform' has none in 2 epochs"),
-        ({"cutout": "attentive"}, {"backbone": "resnet10t"}, "cutout='attentive' needs a ViT"),
-        ({"train_size": 10}, {"earlier_exits": True}, "class '0' has 1 image; it needs at least 2"),
+        ({"cutout": "attentive", "model": {"backbone": "resnet10t"}}, {}, "cutout='attentive' needs a ViT"),
+        ({"train_size": 10, "model": {"earlier_exits": True}}, {}, "class '0' has 1 image; it needs at least 2"),
+        ({}, {"trackers": ("tensorbored",)}, "unknown tracker 'tensorbored'"),
     ],
 )
 def test_what_cannot_be_is_said_before_it_is_trained(
-    runs: Path, training: dict[str, Any], model: dict[str, Any], match: str
+    runs: Path, training: dict[str, Any], how: dict[str, Any], match: str
 ) -> None:
     with pytest.raises(ValueError, match=match) as error:
-        next(train_epochs(own(**training, model=model), "mine", device="cpu", on_teacher=never))
+        next(train_epochs(own(**training), "mine", device="cpu", on_teacher=never, **how))
     assert "\n" not in str(error.value) and not [*runs.glob("mine*")]
-
-
-def test_a_tracker_that_is_not_there_is_said_before_it_is_trained() -> None:
-    with pytest.raises(ValueError, match="unknown tracker 'tensorbored'"):
-        next(train_epochs(own(), "mine", device="cpu", trackers=("tensorbored",), on_teacher=never))
 
 
 def test_a_run_of_another_config_needs_no_teacher_to_be_compared() -> None:

@@ -17,17 +17,22 @@ from torch.utils.data import DataLoader
 from two_exits import CONFIG, make_data, make_model, run, weights_of
 
 import dmpo_explore as dx
-from dmpo_explore.config import Config
+from dmpo_explore import Config, Run
 from dmpo_explore.data.image_set import ImageSet
 from dmpo_explore.data.labels import MISSING
-from dmpo_explore.runs.run import Run
+from dmpo_explore.training import (
+    TRAINING_PARTS,
+    Batch,
+    PartKind,
+    PartSetup,
+    TrainingContext,
+    TrainingPart,
+    read_checkpoint,
+)
 from dmpo_explore.training.accelerator import make_accelerator
-from dmpo_explore.training.checkpoint import read_checkpoint
-from dmpo_explore.training.kinds import TRAINING_PARTS, PartKind, PartSetup
 from dmpo_explore.training.loop import JoinedParts
 from dmpo_explore.training.losses import cross_entropies, weighted_loss
 from dmpo_explore.training.optimizer import make_schedule, rate_factor
-from dmpo_explore.training.parts import Batch, TrainingContext, TrainingPart
 from dmpo_explore.training.train import train, training_loader
 from dmpo_explore.utils.options import option
 

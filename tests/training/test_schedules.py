@@ -75,11 +75,9 @@ def test_mixed_trains_the_last_exit_first_and_then_all_alike() -> None:
     assert weights == [(0, 0, 1)] * 2 + [(1, 1, 1)] * 4
 
 
-def test_controls_are_constant() -> None:
-    for epoch in range(5):
-        assert loss_weights("deep-only", epoch, 5, 4) == START
-        assert loss_weights("early-only", epoch, 5, 4) == END
-        assert loss_weights("uniform", epoch, 5, 4) == (1, 1, 1, 1)
+@pytest.mark.parametrize(("name", "weights"), [("deep-only", START), ("early-only", END), ("uniform", (1, 1, 1, 1))])
+def test_controls_are_constant(name: str, weights: tuple[float, ...]) -> None:
+    assert [loss_weights(name, epoch, 5, 4) for epoch in range(5)] == [weights] * 5
 
 
 @pytest.mark.parametrize("n_exits", [1, 2, 3, 6, 12])

@@ -19,20 +19,15 @@ from teaching import SIZE, count_images, taught, train_teacher
 from tiny import tiny_config
 from tiny_training import stop_after
 
-from dmpo_explore.config import Config, DataConfig
+from dmpo_explore import DMPO, Config, DataConfig, Run, load_run, train, train_epochs
+from dmpo_explore.data import Manifest, make_manifest, open_data
 from dmpo_explore.data.image_data import FileRow, hash_files
-from dmpo_explore.data.images import open_data
-from dmpo_explore.data.manifest import Manifest, make_manifest
 from dmpo_explore.inference.torch_recording import Processes
 from dmpo_explore.jobs.estimate import measure_rates
-from dmpo_explore.models.dmpo import DMPO
-from dmpo_explore.runs.run import Run
-from dmpo_explore.runs.store import load_run
 from dmpo_explore.training.part_options import TeacherOptions
 from dmpo_explore.training.teacher import Answers, KeptAnswers, Teacher, open_teacher, require_unseen
-from dmpo_explore.training.train import train, train_epochs
 
-pytestmark = pytest.mark.usefixtures("runs")
+pytestmark = pytest.mark.usefixtures("runs", "cache")
 
 
 @pytest.fixture(scope="module")
@@ -100,23 +95,64 @@ def test_answers_beyond_float16_and_weights_that_change_are_refused(teacher: Run
 # -- bad input --
 
 
-def test_a_missing_or_unfinished_one(teacher: Run, tmp_path: Path) -> None:
-    refused(taught(teacher, teacher="bigg"), "teacher 'bigg': unknown run 'bigg'")
-    refused(taught(teacher, teacher=str(tmp_path)), "teacher .* is not a run folder", FileNotFoundError)
+def half_trained(teacher: Run, folder: Path) -> Config:
     stop_after(1, tiny_config(epochs=3), "half")
-    refused(taught(teacher, teacher="half"), "teacher 'half' has 1 of 3 epochs: it is still training, or was stopped")
-    shutil.copytree(teacher.path, tmp_path / "bare")
-    (tmp_path / "bare" / "weights.safetensors").unlink()
-    refused(taught(teacher, teacher=str(tmp_path / "bare")), "run 'bare' has no weights", FileNotFoundError)
-    refused(taught(teacher, teacher_exit=3), "teacher_exit=3: teacher 'big' has 2 exits")
+    return taught(teacher, teacher="half")
 
 
-def test_options_without_a_teacher_and_shares_that_do_not_fit(teacher: Run) -> None:
-    refused(tiny_config(teacher_share="0.5"), "teacher options are set but no teacher: add --teacher RUN")
-    refused(taught(teacher, teacher_share="0.5,0.6,0.7"), "teacher_share='0.5,0.6,0.7' has 3 shares for 2 exits")
-    for bad in ("", "a", "1.5", "0.5,-0.1", "nan"):
-        with pytest.raises(ValueError, match="must be numbers in \\[0, 1\\]"):
-            TeacherOptions("big", teacher_share=bad)
+def without_weights(teacher: Run, folder: Path) -> Config:
+    shutil.copytree(teacher.path, folder / "bare")
+    (folder / "bare" / "weights.safetensors").unlink()
+    return taught(teacher, teacher=str(folder / "bare"))
+
+
+def on_digits(**data: Any) -> Callable[[Run, Path], Config]:
+    return lambda teacher, _: replace(taught(teacher), data=DataConfig("digits", train_size=100, **data))
+
+
+HELD_OUT = r"this run holds out: \d+ of calibration \(image \d+"
+
+
+@pytest.mark.parametrize(
+    ("student", "kind", "message"),
+    [
+        (lambda by, _: taught(by, teacher="bigg"), ValueError, "teacher 'bigg': unknown run 'bigg'"),
+        (lambda by, folder: taught(by, teacher=str(folder)), FileNotFoundError, "teacher .* is not a run folder"),
+        (half_trained, ValueError, "teacher 'half' has 1 of 3 epochs: it is still training, or was stopped"),
+        (without_weights, FileNotFoundError, "run 'bare' has no weights"),
+        (lambda by, _: taught(by, teacher_exit=3), ValueError, "teacher_exit=3: teacher 'big' has 2 exits"),
+        (
+            lambda by, _: tiny_config(teacher_share="0.5"),
+            ValueError,
+            "teacher options are set but no teacher: add --teacher RUN",
+        ),
+        (
+            lambda by, _: taught(by, teacher_share="0.5,0.6,0.7"),
+            ValueError,
+            "teacher_share='0.5,0.6,0.7' has 3 shares for 2 exits",
+        ),
+        (on_digits(calibration=True), ValueError, f"teacher 'big' was trained on images that {HELD_OUT}"),
+        (on_digits(seed=1), ValueError, HELD_OUT),  # a calibration split that can be made afterwards
+        (
+            lambda by, _: taught(by, schedule="uniform", schedule_rate="full"),
+            ValueError,
+            "schedule_rate='full' is for a second phase",
+        ),
+    ],
+)
+def test_what_cannot_teach_is_refused_before_it_answers(
+    teacher: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    student: Callable[[Run, Path], Config], kind: type[Exception], message: str,
+) -> None:  # fmt: skip
+    config, answered = student(teacher, tmp_path), count_images(monkeypatch)
+    refused(config, message, kind)
+    assert not answered
+
+
+@pytest.mark.parametrize("shares", ["", "a", "1.5", "0.5,-0.1", "nan"])
+def test_shares_are_numbers_from_0_to_1(shares: str) -> None:
+    with pytest.raises(ValueError, match="must be numbers in \\[0, 1\\]"):
+        TeacherOptions("big", teacher_share=shares)
 
 
 def test_other_classes_or_another_order(teacher: Run, tmp_path: Path) -> None:
@@ -130,15 +166,6 @@ def test_other_classes_or_another_order(teacher: Run, tmp_path: Path) -> None:
     animals = train_teacher(tmp_path, replace(own, data=DataConfig(str(tmp_path / "animals"))))
     data = DataConfig(str(tmp_path / "animals"), class_names=str(turned))
     refused(replace(taught(animals), data=data), "2 classes and this run 2: the same ones in another order")
-
-
-def test_one_that_was_trained_on_held_out_positions(teacher: Run) -> None:
-    """Its training images and the calibration split are cut from the same arrays."""
-    data = DataConfig("digits", train_size=100, calibration=True)
-    trained = {*teacher.split_images("train").indices.tolist()}
-    refused(replace(taught(teacher), data=data),
-            r"teacher 'big' was trained on images that this run holds out: \d+ of calibration \(image \d+")  # fmt: skip
-    assert len(trained) == 100
 
 
 def test_one_that_was_trained_on_held_out_files(tmp_path: Path, runs: Path) -> None:
@@ -203,11 +230,6 @@ def test_unlabelled_files_of_a_teacher_on_arrays(tmp_path: Path) -> None:
         require_unseen(trained_on(digits, replace(make_manifest(digits), unlabelled=(row,))), data, own)
 
 
-def test_a_calibration_split_that_can_be_made_afterwards_counts(teacher: Run) -> None:
-    data = DataConfig("digits", train_size=100, seed=1)
-    refused(replace(taught(teacher), data=data), r"this run holds out: \d+ of calibration \(image \d+")
-
-
 @pytest.mark.slow
 def test_what_a_teachers_teacher_was_trained_on(tmp_path: Path, runs: Path) -> None:
     """The images of the first are in no split of the second, and in val of the third."""
@@ -236,15 +258,6 @@ def test_a_run_does_not_take_its_teachers_place(teacher: Run, runs: Path) -> Non
         next(train_epochs(taught(teacher, teacher="big"), "big", force=True, device="cpu"))
 
 
-def test_settings_that_another_part_refuses_before_the_teacher_answers(
-    teacher: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path))
-    answered = count_images(monkeypatch)
-    refused(taught(teacher, schedule="uniform", schedule_rate="full"), "schedule_rate='full' is for a second phase")
-    assert not answered
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("data", [{"name": "own", "seed": 1}, {"name": "digits", "train_size": 400}])
 def test_an_estimate_holds_out_what_the_training_does(
@@ -259,9 +272,6 @@ def test_an_estimate_holds_out_what_the_training_does(
 
 
 ALONE, FACTS = Processes("cpu"), {"weights": "abc", "images": "def"}
-
-
-pytestmark = pytest.mark.usefixtures("cache")
 
 
 class Asked:

@@ -17,61 +17,44 @@ from synthetic import make_record
 from tiny import tiny_config
 from tiny_training import CONFIG, FILES, files, same_history, stop_after
 
-from dmpo_explore.config import OPTIONS, Config, DataConfig
-from dmpo_explore.data.image_set import ImageSet
-from dmpo_explore.data.images import images_of
-from dmpo_explore.data.manifest import Manifest
-from dmpo_explore.data.torch_loaders import make_loader
-from dmpo_explore.fitting.fit import fit_policy
-from dmpo_explore.inference.torch_recording import record_run
+from dmpo_explore import (
+    OPTIONS,
+    Config,
+    DataConfig,
+    EpochResult,
+    ExitRecord,
+    Run,
+    build_model,
+    fit_policy,
+    load_run,
+    record_run,
+)
+from dmpo_explore.data import ImageSet, Manifest, images_of, make_loader
 from dmpo_explore.models.dmpo import DMPO, evaluating
-from dmpo_explore.models.factory import build_model
 from dmpo_explore.policies.catalogue import read_policies, write_policies
-from dmpo_explore.records.record import ExitRecord
-from dmpo_explore.runs.run import Run
-from dmpo_explore.runs.store import BUNDLED_RUNS, load_run
-from dmpo_explore.runs.torch_model import read_weights
+from dmpo_explore.runs import BUNDLED_RUNS, read_weights
 from dmpo_explore.training import loop as validator
-from dmpo_explore.training import train as train_module
-from dmpo_explore.training.checkpoint import read_checkpoint
-from dmpo_explore.training.loop import EpochResult
+from dmpo_explore.training import loss_weights, read_checkpoint
 from dmpo_explore.training.part_options import RECIPES, described_recipes, with_recipe
-from dmpo_explore.training.schedules import loss_weights
-from dmpo_explore.training.train import default_name, refusal, train, train_epochs
+from dmpo_explore.training.train import refusal, train, train_epochs
 from dmpo_explore.utils.torch_tools import seeded
 
 pytestmark = pytest.mark.usefixtures("runs")
 
 
-def test_every_epoch_can_be_looked_at(runs: Path) -> None:
-    seen: list[tuple[int, float]] = []
-    results = list(
-        train_epochs(
-            tiny_config(),
-            "run",
-            device="cpu",
-            on_epoch=lambda model, result: seen.append((result.epoch, float(model.stages[0].scale.detach()))),
-        )
-    )
-    assert [epoch for epoch, _ in seen] == [result.epoch for result in results] == [1, 2]
-    best = max(result.epoch for result in results if result.best)
-    assert dict(seen)[best] == pytest.approx(float(read_weights(runs / "run")["stages.0.scale"]))
-
-
 def test_train_returns_the_run_and_reports_epochs_and_steps(straight: tuple[Run, list[EpochResult]]) -> None:
-    epochs: list[EpochResult] = []
-    steps: list[tuple[int, int]] = []
-    looked: list[int] = []
+    """Each epoch can be looked at before it is saved and reported."""
+    epochs, steps, looked = list[EpochResult](), list[tuple[int, int]](), dict[int, float]()
     run = train(
-        CONFIG,
-        "run",
+        CONFIG, "run", device="cpu",
         progress=lambda result: epochs.append(result),
         on_step=lambda done, total, loss: steps.append((done, total)),
-        on_epoch=lambda model, result: looked.append(len(epochs)),
-        device="cpu",
-    )
+        on_epoch=lambda model, result: looked.update({len(epochs): float(model.stages[0].scale.detach())}),
+    )  # fmt: skip
     assert isinstance(run, Run) and run.path == epochs[-1].run.path and files(run.path) == FILES
-    assert looked == [0, 1, 2]  # before each epoch is saved and reported
+    assert [*looked] == [0, 1, 2]
+    best = max(result.epoch for result in epochs if result.best)
+    assert looked[best - 1] == pytest.approx(float(read_weights(run.path)["stages.0.scale"]))
     assert [result.losses for result in epochs] == [result.losses for result in straight[1]]
     assert steps == [(done, 4) for done in (1, 2, 3, 4)] * 3
     same_history(run, straight[0])
@@ -203,13 +186,6 @@ def test_the_test_split_is_not_read_by_training(monkeypatch: pytest.MonkeyPatch)
     assert sorted(set(seen)) == ["train", "val"]
 
 
-def test_without_a_name_data_predictor_and_time_name_it() -> None:
-    name = default_name(CONFIG)
-    assert name.startswith("digits-covariance-") and len(name) == len("digits-covariance-20250101-120000")
-
-
-pytestmark = pytest.mark.usefixtures("runs")
-
 BAD = [
     ({"model": {"backbone": "test_vitt"}}, "unknown .*backbone 'test_vitt'.*test_vit"),
     ({"model": {"image_size": 33}}, "image_size=33 is not a multiple of the patch"),
@@ -234,26 +210,11 @@ def test_a_bad_config_is_one_clear_error_and_leaves_nothing(change: dict[str, An
     assert not runs.exists()
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_and_cause(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*arguments: Any, **options: Any) -> Any:
-        batches = list(loader(*arguments, **options))
-        if options.get("shuffle"):
-            batches[2][0][:] = float("nan")
-        return torch.utils.data.DataLoader(
-            [pair for x, y, *_ in batches for pair in zip(x, y, strict=True)], batch_size=25
-        )
-
-    loader = train_module.make_loader
-    monkeypatch.setattr(train_module, "make_loader", broken)
-    with pytest.raises(FloatingPointError, match=r"nan in epoch 1, step 3 \(exit 1, 2\)"):
-        next(train_epochs(CONFIG, "run", device="cpu"))
-    assert not runs.exists()
-
-
-def test_a_huge_learning_rate_stops_with_the_cause() -> None:
+def test_a_huge_learning_rate_stops_with_the_cause(runs: Path) -> None:
     config = tiny_config(epochs=2, tuning_lr=1e30, predictor_lr=1e30, warmup_epochs=0.0)
     with pytest.raises(FloatingPointError, match=r"(in epoch 1, step \d+|on val).*[Ll]ower the learning rates"):
         list(train_epochs(config, "run", device="cpu"))
+    assert not runs.exists()
 
 
 @pytest.mark.parametrize("split", ["val", "train"])
@@ -273,20 +234,10 @@ def test_an_image_that_is_changed_meanwhile_is_named_and_no_learning_rate_blamed
 
 
 def test_a_broken_picture_stops_and_is_named(tmp_path: Path, runs: Path) -> None:
-    from PIL import Image
-
-    rng = np.random.default_rng(0)
-    for name in ("a", "b"):
-        (tmp_path / "pictures" / name).mkdir(parents=True)
-        for i in range(20):
-            Image.fromarray(rng.integers(255, size=(9, 9, 3), dtype=np.uint8)).save(
-                tmp_path / f"pictures/{name}/{i}.png"
-            )
-    for path in (tmp_path / "pictures" / "a").iterdir():
+    for path in (fill(tmp_path / "pictures") / "cat").iterdir():
         path.write_bytes(path.read_bytes()[:50])
-    config = Config.from_dict(CONFIG.to_dict() | {"data": {"name": str(tmp_path / "pictures")}})
-    with pytest.raises(ValueError, match=r"a/\d+\.png cannot be read as an image"):
-        next(train_epochs(config, "run", device="cpu"))
+    with pytest.raises(ValueError, match=r"cat/\d+\.png cannot be read as an image"):
+        next(train_epochs(replace(CONFIG, data=DataConfig(str(tmp_path / "pictures"))), "run", device="cpu"))
     assert not runs.exists()
 
 
@@ -297,9 +248,6 @@ def test_a_disk_without_room_for_a_run_is_seen_before_the_first_step(
     with pytest.raises(OSError, match=r"a run needs about .* GB and 1e-06 GB are free; make room"):
         next(train_epochs(CONFIG, "run", device="cpu", on_step=lambda *_: pytest.fail("a step was made")))
     assert not runs.exists()
-
-
-pytestmark = pytest.mark.usefixtures("runs")
 
 
 @pytest.fixture
@@ -328,11 +276,7 @@ def test_recording_both_splits(run: Run) -> None:
     val = record_run(run, "val", device="cpu", progress=lambda done, total: steps.append((done, total)), batch_size=50)
     test = record_run(run, "test", device="cpu", keep_logits=False)
     assert run.splits() == ["test", "val"] and steps[-1] == (val.n_images, val.n_images)
-    assert (val.n_exits, val.meta.exit_blocks, val.meta.split) == (
-        2,
-        load_run(run.path).record("val").meta.exit_blocks,
-        "val",
-    )
+    assert (val.n_exits, val.meta.exit_blocks, val.meta.split) == (2, run.record("val").meta.exit_blocks, "val")
     assert val.logits is not None and test.logits is None
     assert np.array_equal(run.image_set("test").labels, test.labels)
     assert val.flops_fraction[0] < 1 < val.flops_fraction[1]  # bypass and predictors count
@@ -372,7 +316,7 @@ def test_a_recipe_changes_its_options_alone(name: str) -> None:
 
 def test_an_unknown_recipe_lists_the_valid_ones() -> None:
     with pytest.raises(ValueError, match=r"unknown recipe 'photograph'. Did you mean 'photographs'\?"):
-        with_recipe("photograph", Config())
+        with_recipe("photograph", CONFIG)
 
 
 @pytest.mark.parametrize(

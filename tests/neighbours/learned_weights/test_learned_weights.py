@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from two_exits import CONFIG, make_data, make_model, run, weights_of
 
 import dmpo_explore as dx
-from dmpo_explore.config import TrainingConfig
+from dmpo_explore import TrainingConfig, train
 from dmpo_explore.neighbours.learned_weights.learning import (
     EndlessOrder,
     LearnedWeights,
@@ -32,13 +32,11 @@ from dmpo_explore.neighbours.learned_weights.learning import (
     soft_exit_loss,
     weights_gradient,
 )
-from dmpo_explore.training import loop
+from dmpo_explore.training import loop, loss_weights
 from dmpo_explore.training import losses as loss_functions
 from dmpo_explore.training.accelerator import make_accelerator
 from dmpo_explore.training.checkpoint import require_room
 from dmpo_explore.training.optimizer import rate_factor
-from dmpo_explore.training.schedules import loss_weights
-from dmpo_explore.training.train import train
 from dmpo_explore.training.train_data import hold_out
 
 pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them

@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 from synthetic import make_record
 
-from dmpo_explore.analysis.metrics import summarise
-from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore import fit_policy, summarise
 from dmpo_explore.fitting.temperature import tempered_record
 from dmpo_explore.neighbours.online_thresholds.bandit import fit_bandit
 from dmpo_explore.neighbours.online_thresholds.stream import online_figure, online_shift_table, online_thresholds

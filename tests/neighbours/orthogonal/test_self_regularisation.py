@@ -14,8 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from small_model import made, pictures
 from tiny import tiny_config
 
+from dmpo_explore import build_model, load_run, train
 from dmpo_explore.models.attention import attention_weights
-from dmpo_explore.models.factory import build_model
 from dmpo_explore.neighbours.orthogonal.self_regularisation import (
     SelfRegularisation,
     attended,
@@ -27,12 +27,8 @@ from dmpo_explore.neighbours.orthogonal.self_regularisation import (
     make_anchor,
     scores,
 )
-from dmpo_explore.runs.store import load_run
 from dmpo_explore.runs.torch_model import read_weights
-from dmpo_explore.training.checkpoint import read_checkpoint
-from dmpo_explore.training.loop import Validation, fit
-from dmpo_explore.training.parts import Batch
-from dmpo_explore.training.train import train
+from dmpo_explore.training import Batch, Validation, fit, read_checkpoint
 from dmpo_explore.utils.torch_tools import seeded
 
 

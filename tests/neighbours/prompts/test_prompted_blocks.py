@@ -10,9 +10,7 @@ import torch
 from small_model import made, pictures
 from torch import nn
 
-from dmpo_explore.attribution.attribute import attribute
-from dmpo_explore.config import ModelConfig
-from dmpo_explore.inspection.tokens import stage_tokens
+from dmpo_explore import ModelConfig, attribute, stage_tokens
 from dmpo_explore.models.factory import assemble
 from dmpo_explore.models.flops import config_flops
 from dmpo_explore.models.timm_backbones import create_backbone, split_backbone

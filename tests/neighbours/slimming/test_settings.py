@@ -27,11 +27,16 @@ def test_a_config_keeps_it_and_older_ones_have_none() -> None:
     assert (ModelConfig().whole, ModelConfig().parent) == (False, "")
 
 
-def test_in_words() -> None:
-    slimming = Slimming("wide", (3, 2), (768, 700))
-    assert slimming.described() == "slimmed from wide: 2 to 3 heads and 700 to 768 neurons a block"
-    assert Slimming("w", (1,), (5,)).described().endswith("1 head and 5 neurons a block")
-    assert Slimming().described() == ""
+@pytest.mark.parametrize(
+    ("slimming", "words"),
+    [
+        (Slimming("wide", (3, 2), (768, 700)), "slimmed from wide: 2 to 3 heads and 700 to 768 neurons a block"),
+        (Slimming("w", (1,), (5,)), "slimmed from w: 1 head and 5 neurons a block"),
+        (Slimming(), ""),
+    ],
+)
+def test_in_words(slimming: Slimming, words: str) -> None:
+    assert slimming.described() == words
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,8 @@ from tiny_training import same_history
 from torch.nn import functional as F
 
 import dmpo_explore as dx
-from dmpo_explore.config import ModelConfig, TrainingConfig
+from dmpo_explore import ModelConfig, TrainingConfig, build_model, train
 from dmpo_explore.inference.torch_export import export_run
-from dmpo_explore.models.factory import build_model
 from dmpo_explore.neighbours.slimming.slim import (
     Distillation,
     Lessons,
@@ -33,7 +32,6 @@ from dmpo_explore.runs.check import check_folder
 from dmpo_explore.training.accelerator import make_accelerator
 from dmpo_explore.training.loop import JoinedParts
 from dmpo_explore.training.parts import Batch
-from dmpo_explore.training.train import train
 
 CONFIG = ModelConfig("test_vit", "random", 32, exits=(2, 4, 6))
 IMAGES, LABELS = torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 2, 0])
@@ -207,19 +205,22 @@ def test_to_resume_takes_its_own_images_and_the_same_teacher(runs: Path) -> None
 
 @PRUNED
 @pytest.mark.slow
-def test_what_cannot_work_is_refused_before_work_starts(both: tuple[dx.Run, dx.Run], monkeypatch: Any) -> None:
-    wide, thin = both
+@pytest.mark.parametrize(
+    ("ask", "kind", "message"),
+    [
+        (lambda wide, _: slim(wide, "thin", **SLIM), FileExistsError, "run 'thin' exists"),
+        (lambda wide, _: slim(wide, "wide", force=True, **SLIM), ValueError, "'wide' is the run that is slimmed"),
+        (lambda wide, _: slim(wide, "a/b", **SLIM), ValueError, "run name 'a/b' must be"),
+        (lambda *_: slim("demo-cnn", "cnn", device="cpu"), ValueError, "tf_efficientnet_lite0 is none"),
+        (lambda _, thin: train(thin.config, "trained", device="cpu"), ValueError, "slim that run again"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_work_starts(
+    both: tuple[dx.Run, dx.Run], monkeypatch: pytest.MonkeyPatch, ask: Any, kind: type[Exception], message: str
+) -> None:
     monkeypatch.setattr(dx.Run, "model", lambda *_, **__: pytest.fail("work has started"))
-    with pytest.raises(FileExistsError, match="run 'thin' exists"):
-        slim(wide, "thin", **SLIM)
-    with pytest.raises(ValueError, match="'wide' is the run that is slimmed"):
-        slim(wide, "wide", force=True, **SLIM)
-    with pytest.raises(ValueError, match="run name 'a/b' must be"):
-        slim(wide, "a/b", **SLIM)
-    with pytest.raises(ValueError, match="tf_efficientnet_lite0 is none"):
-        slim("demo-cnn", "cnn", device="cpu")
-    with pytest.raises(ValueError, match="slim that run again"):
-        train(thin.config, "trained", device="cpu")
+    with pytest.raises(kind, match=message):
+        ask(*both)
 
 
 @PRUNED

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from dmpo_explore.config import ModelConfig
-from dmpo_explore.models.factory import build_model, build_reference
-from dmpo_explore.models.flops import measure_flops
+from dmpo_explore import ModelConfig, build_model
+from dmpo_explore.models import build_reference, measure_flops
 from dmpo_explore.neighbours.slimming import surgery
 from dmpo_explore.neighbours.slimming.options import Slimming
 from dmpo_explore.neighbours.slimming.surgery import measure_importance, vit_blocks, width_of

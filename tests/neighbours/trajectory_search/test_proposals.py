@@ -93,42 +93,43 @@ def test_what_is_attained_at_each_budget_and_time() -> None:
     assert (attained(np.empty((0, 3)), GOAL) == 0).all()
 
 
-def test_a_hopeless_trial_is_stopped_and_a_hopeful_one_is_not() -> None:
-    assert not can_extend(trial(99, [0.4]), PAST, GOAL)  # 1 - 0.6 / 2 = 0.7 at best, 0.75 is there
-    assert can_extend(trial(99, [0.55]), PAST, GOAL)  # 1 - 0.45 / 2 = 0.775
-    assert can_extend(trial(99, [0.4], flops=0.2), PAST, GOAL)  # nothing is as cheap
-    assert not can_extend(trial(99, [0.45], flops=0.6), PAST, GOAL)
-    assert not can_extend(trial(99, [0.2, 0.3, 0.62]), PAST, GOAL)  # from epoch 3 on the error falls by a sixth: 0.683
+EARLY = [trial(i, [0.5]) for i in range(ENOUGH)]
+LONG = [trial(i, [0.5, 0.5, 0.5, 0.5, 0.75, 0.75, 0.75, 0.75], planned=8) for i in range(ENOUGH)]
+STILL = [trial(i, [0.5, 0.5, 0.5, 0.5]) for i in range(19)]
+MIXED = [*STILL, trial(20, [0.1, 0.55])]  # the error of the last was halved
+TIMED = Goal(max_seconds=10)
 
 
-def test_few_trials_stop_nobody_and_a_finished_one_cannot_go_on() -> None:
-    assert can_extend(trial(99, [0.01]), PAST[1:], GOAL)
-    assert can_extend(trial(0, [0.01]), PAST, GOAL)  # its own earlier attempt does not count
-    assert not can_extend(trial(99, [0.9, 0.9, 0.9, 0.99]), [], GOAL)
-    early = [trial(i, [0.5]) for i in range(ENOUGH)]
-    assert can_extend(trial(99, [0.01]), early, GOAL)  # nobody has gone further
-
-
-def test_the_most_improving_trial_decides() -> None:
-    mixed = [trial(i, [0.5, 0.5, 0.5, 0.5]) for i in range(19)]
-    assert not can_extend(trial(99, [0.4]), mixed, GOAL)
-    mixed.append(trial(20, [0.1, 0.55]))  # its error was halved, as it would have to be
-    assert can_extend(trial(99, [0.4]), mixed, GOAL)
-    assert not can_extend(trial(99, [0.1]), [*mixed, trial(21, [0.7])], GOAL)
-
-
-def test_shares_of_training_are_compared_not_epochs() -> None:
-    long = [trial(i, [0.5, 0.5, 0.5, 0.5, 0.75, 0.75, 0.75, 0.75], planned=8) for i in range(ENOUGH)]
-    assert can_extend(trial(99, [0.4, 0.55]), long, GOAL)  # half way, as they were behind epoch 4
-    assert not can_extend(trial(99, [0.4, 0.4, 0.55]), long, GOAL)  # three quarters: nothing came after epoch 6
-
-
-def test_where_time_counts_later_epochs_must_be_in_time() -> None:
-    goal = Goal(max_seconds=10)
-    slow = trial(99, [0.55, 0.6, 0.68], second=4.0)  # its fourth epoch ends after 16 seconds
-    assert can_extend(trial(99, [0.55], second=4.0), PAST, goal)
-    assert not can_extend(slow, PAST, goal)
-    assert can_extend(trial(99, [0.55, 0.6, 0.74], second=2.0), PAST, goal)
+@pytest.mark.parametrize(
+    ("tried", "past", "goal", "goes_on"),
+    [
+        (trial(99, [0.4]), PAST, GOAL, False),  # 1 - 0.6 / 2 = 0.7 at best, 0.75 is there
+        (trial(99, [0.55]), PAST, GOAL, True),  # 1 - 0.45 / 2 = 0.775
+        (trial(99, [0.4], flops=0.2), PAST, GOAL, True),  # nothing is as cheap
+        (trial(99, [0.45], flops=0.6), PAST, GOAL, False),
+        (trial(99, [0.2, 0.3, 0.62]), PAST, GOAL, False),  # from epoch 3 on the error falls by a sixth: 0.683
+        # few trials stop nobody, and a finished one cannot go on
+        (trial(99, [0.01]), PAST[1:], GOAL, True),
+        (trial(0, [0.01]), PAST, GOAL, True),  # its own earlier attempt does not count
+        (trial(99, [0.9, 0.9, 0.9, 0.99]), [], GOAL, False),
+        (trial(99, [0.01]), EARLY, GOAL, True),  # nobody has gone further
+        # the most improving trial decides
+        (trial(99, [0.4]), STILL, GOAL, False),
+        (trial(99, [0.4]), MIXED, GOAL, True),
+        (trial(99, [0.1]), [*MIXED, trial(21, [0.7])], GOAL, False),
+        # shares of training are compared, not epochs
+        (trial(99, [0.4, 0.55]), LONG, GOAL, True),  # half way, as they were behind epoch 4
+        (trial(99, [0.4, 0.4, 0.55]), LONG, GOAL, False),  # three quarters: nothing came after epoch 6
+        # where time counts, later epochs must be in time
+        (trial(99, [0.55], second=4.0), PAST, TIMED, True),
+        (trial(99, [0.55, 0.6, 0.68], second=4.0), PAST, TIMED, False),  # its fourth epoch ends after 16 seconds
+        (trial(99, [0.55, 0.6, 0.74], second=2.0), PAST, TIMED, True),
+    ],
+)
+def test_a_hopeless_trial_is_stopped_and_a_hopeful_one_is_not(
+    tried: LearningCurve, past: list[LearningCurve], goal: Goal, goes_on: bool
+) -> None:
+    assert can_extend(tried, past, goal) == goes_on
 
 
 def test_what_extends_the_front_is_tried_next() -> None:
