@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from answers import as_recorded, same_answers
 from device_reads import DeviceReads
 from PIL import Image
 from spread_model import B, C, K, labels, loader, made, pictures, policies, recorded, rows_seen
@@ -28,33 +30,41 @@ from dmpo_explore.policies import ConfidencePolicy, RunningPolicy
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "refill"),
     [
-        *({"bypass": name} for name in ("conv", "mlp", "ladder")),
-        {"tuning": "vpt", "rank": 3},
-        pytest.param({"earlier_exits": True}, marks=pytest.mark.slow),
-        pytest.param({"merge": 1}, marks=pytest.mark.slow),
+        ({"bypass": "conv"}, False),
+        ({"bypass": "mlp"}, False),
+        ({"bypass": "ladder"}, True),
+        ({"tuning": "vpt", "rank": 3}, True),
+        *(
+            pytest.param(changes, refill, marks=pytest.mark.slow)
+            for changes, refill in (
+                ({"bypass": "conv"}, True), ({"bypass": "ladder"}, False), ({"earlier_exits": True}, True),
+                ({"merge": 1}, False),
+            )
+        ),
     ],
     ids=str,
-)
-def test_executed_exits_equal_simulated_ones(changes: dict[str, Any]) -> None:
+)  # fmt: skip
+def test_executed_exits_equal_simulated_ones(changes: dict[str, Any], refill: bool) -> None:
+    """Of all images at once, and of a stream of batches, refilled or not."""
     model = made(**changes)
-    record = recorded(model)
-    used = set()
+    record, used = recorded(model), set[int]()
     for policy in policies(record):
         expected = policy.exits(record)
         used |= set(expected.tolist())
         assert len(set(expected.tolist())) >= 2 or policy.name in ("patience", "fixed")  # three exits rarely agree
-        with rows_seen(model) as seen:
-            out = infer(model, pictures(), policy)
-        there = np.arange(B), expected
-        np.testing.assert_array_equal(out.exit, expected)
-        np.testing.assert_array_equal(out.label, record.prediction[there])
         seen_by = tempered_record(record, policy.temperatures) if policy.temperatures else record
-        np.testing.assert_allclose(
-            out.confidence, seen_by.confidence[there], atol=1e-3 if policy.temperatures else 1e-5
-        )
-        assert seen == [int((expected >= k).sum()) for k in range(K)]
+        for answer in (
+            lambda policy: infer(model, pictures(), policy),
+            lambda policy: stream(model, loader(9), policy, refill=refill),
+        ):
+            with rows_seen(model) as seen:
+                out = answer(policy)
+            as_recorded(
+                out, policy, replace(record, confidence=seen_by.confidence), 1e-3 if policy.temperatures else 1e-5
+            )
+            assert seen == [int((expected >= k).sum()) for k in range(K)]
     assert used == set(range(K))
 
 
@@ -65,8 +75,7 @@ def test_all_leave_at_once_or_nobody_early(name: str) -> None:
     for threshold, exit, rows in ((kind.threshold_all, 0, [B, 0, 0, 0]), (kind.threshold_none, K - 1, [B] * K)):
         with rows_seen(model) as seen:
             out = infer(model, pictures(), kind((threshold,)))
-        assert seen == rows
-        assert out.exit.tolist() == [exit] * B
+        assert seen == rows and out.exit.tolist() == [exit] * B
         np.testing.assert_array_equal(out.label, record.prediction[:, exit])
         np.testing.assert_allclose(out.confidence, record.confidence[:, exit], atol=1e-5)
 
@@ -199,29 +208,6 @@ def test_nothing_keeps_a_graph() -> None:
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize(
-    ("bypass", "refill"),
-    [
-        ("conv", False),
-        ("ladder", True),
-        pytest.param("conv", True, marks=pytest.mark.slow),
-        pytest.param("ladder", False, marks=pytest.mark.slow),
-    ],
-)
-def test_a_stream_equals_the_record(bypass: str, refill: bool) -> None:
-    model = made(bypass)
-    record = recorded(model)
-    calls: list[tuple[int, int]] = []
-    for policy in policies(record):
-        expected = policy.exits(record)
-        with rows_seen(model) as seen:
-            out = stream(model, loader(9), policy, refill=refill, progress=lambda done, all: calls.append((done, all)))
-        np.testing.assert_array_equal(out.exit, expected)
-        np.testing.assert_array_equal(out.label, record.prediction[np.arange(B), expected])
-        assert seen == [int((expected >= k).sum()) for k in range(K)]
-        assert calls[-1] == (B, 0)  # a plain list does not tell how many there are
-
-
 class Endless(IterableDataset[Tensor]):
     def __iter__(self) -> Iterator[Tensor]:
         return iter(pictures())
@@ -240,8 +226,7 @@ def test_a_stream_takes_loaders_and_bare_images(giver: str) -> None:
     policy = next(policies(recorded(model)))
     expected = infer(model, pictures(), policy)
     out = stream(model, GIVERS[giver](), policy, refill=True, batch_size=8, progress=lambda *step: told.append(step))
-    np.testing.assert_array_equal(out.exit, expected.exit)
-    np.testing.assert_array_equal(out.label, expected.label)
+    same_answers(out, expected)
     assert told[-1] == (B, B if giver == "loader" else 0)
 
 

@@ -210,23 +210,31 @@ class ReturnsOne(Bypass):
         return x
 
 
+class Wide(OwnBypass):
+    widths = (48, 64)
+
+
+class Long(OwnBypass):
+    widths = (64, 65)
+
+
+FITS_NOT = "exit 1, after block 3: .*{}.*tokens .*64.*{}.*{}"
+
+
 @pytest.mark.parametrize(
-    ("widths", "reason", "layer"),
-    [((48, 64), "mat1 and mat2", "down 48→20"), ((64, 65), r"it gives \(1, 5, 65\)", "up 20→65")],
+    ("kind", "message"),
+    [
+        (Wide, FITS_NOT.format("Wide", "mat1 and mat2", "down 48→20")),
+        (Long, FITS_NOT.format("Long", r"it gives \(1, 5, 65\)", "up 20→65")),
+        (ReturnsOne, r"ReturnsOne.*\(tokens, side\)"),
+    ],
 )
 def test_one_that_does_not_fit_is_named_with_its_layers_and_the_width(
-    widths: tuple[int, int], reason: str, layer: str, monkeypatch: pytest.MonkeyPatch
+    kind: type[Bypass], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(OwnBypass, "widths", widths)
-    monkeypatch.setitem(BYPASSES, "own", OwnBypass)
-    with pytest.raises(ValueError, match=f"exit 1, after block 3: .*OwnBypass.*tokens .*64.*{reason}.*{layer}"):
+    monkeypatch.setitem(BYPASSES, "own", kind)
+    with pytest.raises(ValueError, match=message):
         build_model(ModelConfig("test_vit", "random", 32, exits=2, bypass="own", bypass_width=20), 3)
-
-
-def test_one_that_forgets_the_side_output_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BYPASSES, "own", ReturnsOne)
-    with pytest.raises(ValueError, match=r"ReturnsOne.*\(tokens, side\)"):
-        build_model(ModelConfig("test_vit", "random", 32, exits=2, bypass="own"), 3)
 
 
 def test_the_trial_of_a_bypass_draws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,15 +155,16 @@ def test_no_weight_appears_twice() -> None:
     assert sum(v.numel() for v in state.values()) == sum(p.numel() for p in model.parameters())
 
 
-def test_trainable_state_round_trip() -> None:
-    model, other = made(0), made(1)
-    other.embed.load_state_dict(model.embed.state_dict())  # the same frozen backbone
+@pytest.mark.parametrize("changes", [{}, {"earlier_exits": True}])
+def test_trainable_state_round_trip(changes: dict[str, Any]) -> None:
+    model, other = made(0, **changes), made(1, **changes)
     frozen = {name: p.detach().clone() for name, p in model.named_parameters() if not p.requires_grad}
-    for name, weight in other.named_parameters():
+    for name, weight in other.named_parameters():  # the same frozen backbone
         if name in frozen:
             weight.data.copy_(frozen[name])
     state = model.trainable_state()
     assert state.keys() == {name for name, p in model.named_parameters() if p.requires_grad}
+    assert sum(name.endswith("earlier.weights") for name in state) == K * len(changes)
     assert not any(value.requires_grad for value in state.values())
     with torch.no_grad():
         assert not torch.equal(other(pictures()), model(pictures()))

@@ -92,14 +92,6 @@ def test_the_answers_are_float32_under_autocast() -> None:
     torch.testing.assert_close(last.logits, torch.einsum("k,bkc->bc", weights, said))
 
 
-def test_a_run_stores_the_weights() -> None:
-    model, other = reading(), made(earlier_exits=True)
-    state = model.trainable_state()
-    assert sum(name.endswith("earlier.weights") for name in state) == K
-    other.load_trainable(state)
-    assert torch.equal(other(pictures()), model(pictures()))
-
-
 @pytest.mark.slow
 def test_flops_and_parameters_count_the_products() -> None:
     (_, plain), (_, cost) = measured(), measured(earlier_exits=True)
