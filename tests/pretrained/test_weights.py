@@ -293,6 +293,9 @@ def test_only_known_backbones_are_fetched(cache: Path) -> None:
     assert not cache.exists()
 
 
+# -- reading: `torch_state` gives tensors only, from every kind of weights file, and names what is broken --
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt", ".bin"])
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
 def test_reading_gives_the_tensors(tmp_path: Path, suffix: str, wrapper: str | None) -> None:
