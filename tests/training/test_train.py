@@ -33,8 +33,7 @@ from dmpo_explore.data import ImageSet, Manifest, images_of, make_loader
 from dmpo_explore.models.dmpo import DMPO, evaluating
 from dmpo_explore.policies.catalogue import read_policies, write_policies
 from dmpo_explore.runs import BUNDLED_RUNS, read_weights
-from dmpo_explore.training import loop as validator
-from dmpo_explore.training import loss_weights, read_checkpoint
+from dmpo_explore.training import loop, loss_weights, read_checkpoint
 from dmpo_explore.training.part_options import RECIPES, described_recipes, with_recipe
 from dmpo_explore.training.train import refusal, train, train_epochs
 from dmpo_explore.utils.torch_tools import seeded
@@ -91,7 +90,7 @@ def test_the_best_epoch_by_area_is_kept(straight: tuple[Run, list[EpochResult]])
 
 def test_an_epoch_that_is_not_better_does_not_replace_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     areas = iter([0.5, 0.9, 0.6])
-    monkeypatch.setattr(validator, "area", lambda record, name: next(areas))
+    monkeypatch.setattr(loop, "area", lambda record, name: next(areas))
     seen = []
     for result in train_epochs(CONFIG, "falling", device="cpu"):
         seen.append((result.best, read_weights(load_run("falling").path)))
@@ -105,7 +104,7 @@ def test_the_run_opens_without_its_data_and_gives_the_trained_model(
     straight: tuple[Run, list[EpochResult]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, results = straight
-    val = validator.spread(images_of(CONFIG.data, "val"), CONFIG.training.validation_size)
+    val = loop.spread(images_of(CONFIG.data, "val"), CONFIG.training.validation_size)
     monkeypatch.setattr("dmpo_explore.data.image_data.ImageData.images", None)
     model = load_run(run.path).model("cpu")
     assert load_run(run.path).class_names == tuple("0123456789")
@@ -132,7 +131,7 @@ def test_frozen_weights_in_bf16_change_no_number(
     carried = replace(config, training=replace(config.training, frozen_precision="bf16"))
     inside: set[torch.dtype] = set()
     between: set[torch.dtype] = set()
-    record = validator.record_split
+    record = loop.record_split
 
     def frozen(model: DMPO) -> set[torch.dtype]:
         layers = (m for m in model.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d))
@@ -152,7 +151,7 @@ def test_frozen_weights_in_bf16_change_no_number(
             assert torch.equal(model(images), other(images))
 
     *_, plain = train_epochs(config, "plain", device="cpu")
-    monkeypatch.setattr(validator, "record_split", spy)
+    monkeypatch.setattr(loop, "record_split", spy)
     next(iter(train_epochs(carried, "carried", device="cpu", on_epoch=look)))  # stopped behind its first epoch
     *_, other = train_epochs(carried, "carried", resume=True, device="cpu", on_epoch=look)
     nothing = model["tuning"] == "full"
@@ -166,11 +165,11 @@ def test_frozen_weights_in_bf16_change_no_number(
 
 def test_validation_images_are_spread_over_the_classes() -> None:
     val = images_of(CONFIG.data, "val")
-    few = validator.spread(val, 60)
+    few = loop.spread(val, 60)
     counts = np.bincount(few.labels, minlength=10)
     assert len(few) == 60 and counts.min() >= 5 and counts.max() <= 7
-    assert np.array_equal(few.indices, validator.spread(val, 60).indices)
-    assert validator.spread(val, 10_000) is val
+    assert np.array_equal(few.indices, loop.spread(val, 60).indices)
+    assert loop.spread(val, 10_000) is val
 
 
 def test_the_test_split_is_not_read_by_training(monkeypatch: pytest.MonkeyPatch) -> None:
