@@ -111,6 +111,7 @@ def test_a_head_is_a_logistic_regression_on_standardised_features() -> None:
     np.testing.assert_allclose(found, reference.predict_proba(z), atol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_class_without_images_gets_little_probability() -> None:
     x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
     weight, bias = logistic_regression(x, torch.arange(40) % 2, 3)
@@ -148,6 +149,7 @@ def test_fitted_heads_learn_their_images_and_nothing_else_changes(backbone: str)
     assert float(torch.stack(right).mean()) > 0.6  # of 3 classes, noise for images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cutout", ["none", "random", "attentive"])
 @torch.no_grad()
 def test_every_view_has_its_labels_and_its_own_anchor(cutout: Any) -> None:
@@ -169,6 +171,7 @@ def test_every_view_has_its_labels_and_its_own_anchor(cutout: Any) -> None:
         assert alone.state_dict() == {}
 
 
+@pytest.mark.slow
 def test_an_anchor_adds_its_divergence() -> None:
     generator = torch.Generator().manual_seed(3)
     logits, anchors = (torch.randn(5, 3, 4, generator=generator) for _ in range(2))
