@@ -1,9 +1,9 @@
-"""Latency of the app: dragging and releasing the slider, server start, concurrent sessions. Drives Chromium.
+"""Latency of the app: dragging and releasing the slider, server start, concurrent sessions: `scripts/bench app`
 
-In: synthetic runs of 10,000 images × 6 exits and 50,000 × 12. Out: a table, and benchmarks/results/app.json.
+In: synthetic runs of 10,000 images × 6 exits and 50,000 × 12; Chromium. Out: a table, and benchmarks/results/app.json.
 
     scripts/bench app                      # everything, about seven minutes
-    scripts/bench app --part drag          # one part: drag, release, key, start, sessions or clients; may be repeated
+    scripts/bench app --part drag          # one part: drag, release, key, start or sessions; may be repeated
     scripts/bench app --quick              # few moves, few sessions, a few seconds: does it run at all?
 
 What is measured, and where:
@@ -18,20 +18,15 @@ What is measured, and where:
   everything is drawn; the files are in the system's cache (the first of the starts is not counted). Beside it an empty
   page of Streamlit's on the same machine.
 - sessions: all pages are opened; then every session moves its slider, waits until all is repainted, pauses half a
-  second to a second and a half, and so on. Browser and server share the machine, so the table splits CPU time:
-  milliseconds of CPU for a move, of the server's scripts and event loop, of the browser's pages, drawing and the rest
-  (main threads' scripts, style and layout once more by themselves, waiting for a core included), of measuring and of
-  other programs; and how much was idle.
-- clients: the same sessions without browsers, over the websocket: the server's own response time.
+  second to a second and a half, and so on. Browser and server share the machine.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -42,18 +37,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import dmpo_explore as dx
-from _app.clients import clients
 from _app.page import READY, instrument, opened
 from _app.server import PATIENCE, Server, chromium, new_page, serve, settle
 from _app.sessions import quantiles, sessions
+from _common.command import parser
 from dmpo_explore.records.record import RecordMeta
-from dmpo_explore.utils.files import write_json, write_text
+from dmpo_explore.utils.files import read_json, write_json, write_text
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 RESULTS = Path(__file__).parent / "results" / "app.json"
 SIZES = {"10,000 × 6": (10_000, 6, "test"), "50,000 × 12": (50_000, 12, "train")}  # images, exits, split
+PARTS = ("drag", "release", "key", "start", "sessions")
 TILES = {2000: 55, 10_000: 30}  # tiles of the mosaic → frames a second at least, without a GPU
 LEAST = {f"drag {tiles:,} tiles, frames a second": frames for tiles, frames in TILES.items()}  # figure → at least
 PLACES, STEPS = (0.2, 0.5, 0.3, 0.7, 0.4, 0.65), 12  # of the width, to which the thumb is dragged; moves on the way
@@ -212,15 +208,13 @@ def _seen(browser: Browser, selectors: Sequence[str], *runs: Path, **options: An
 
 def table(figures: dict[str, Any]) -> list[str]:
     """Figures, their limits, and whether these are met, as the lines of a Markdown table."""
-    rows = [("figure", "measured", "goal", "")]
+    rows = [["figure", "measured", "goal", ""]]
     for name, value in figures.items():
         most, least = LIMITS.get(name), LEAST.get(name)
         goal = f"≤ {most:g}" if most is not None else f"≥ {least:g}" if least is not None else ""
         met = (most is None or value <= most) and (least is None or value >= least)
-        rows.append((name, f"{value:.4g}", goal, ("met" if met else "NOT MET") if goal else ""))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in rows]
-    return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]
+        rows.append([name, f"{value:.4g}", goal, ("met" if met else "NOT MET") if goal else ""])
+    return dx.analysis.markdown(rows)
 
 
 def measure(parts: Sequence[str], sizes: Sequence[str], moves: int, number: int, seconds: float) -> dict[str, Any]:
@@ -240,7 +234,6 @@ def measure(parts: Sequence[str], sizes: Sequence[str], moves: int, number: int,
                     **{f"release {s}": lambda s=s: release(browser, server, s, moves) for s in sizes},  # type: ignore[misc]
                     **{f"key {s}": lambda s=s: key(browser, server, s, moves) for s in sizes},  # type: ignore[misc]
                     "sessions": lambda: sessions(browser, server, paths, seconds),
-                    "clients": lambda: clients(server, paths, seconds),
                 }
                 for name, step in steps.items():
                     if name.split()[0] in parts:
@@ -249,19 +242,22 @@ def measure(parts: Sequence[str], sizes: Sequence[str], moves: int, number: int,
     return figures
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
     """Measure the parts, print the table and write it."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    known = ("drag", "release", "key", "start", "sessions", "clients")
-    parser.add_argument("--part", action="append", choices=known, help="only this part; may be repeated")
-    parser.add_argument("--size", action="append", choices=SIZES, help="only this size of the parts release and key")
-    parser.add_argument("--moves", type=int, default=60, help="of the parts release and key")
-    parser.add_argument("--sessions", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=60, help="that the sessions move")
-    parser.add_argument("--quick", action="store_true", help="little of everything; nothing is written")
-    options = parser.parse_args()
+    given = parser(__doc__)
+    given.add_argument("--part", action="append", choices=PARTS, help="only this part; may be repeated")
+    given.add_argument("--size", action="append", choices=SIZES, help="only this size of the parts release and key")
+    given.add_argument("--moves", type=int, default=60, help="of the parts release and key")
+    given.add_argument("--sessions", type=int, default=20)
+    given.add_argument("--seconds", type=float, default=60, help="that the sessions move")
+    given.add_argument("--quick", action="store_true", help="little of everything; nothing is written")
+    options = given.parse_args(arguments)
+    parts = options.part or PARTS
+    if options.list:
+        print("\n".join(parts))
+        return 0
     moves, number, seconds = (6, 3, 5.0) if options.quick else (options.moves, options.sessions, options.seconds)
-    figures = measure(options.part or known, options.size or [*SIZES], moves, number, seconds)
+    figures = measure(parts, options.size or [*SIZES], moves, number, seconds)
     about = {
         "cpus": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
@@ -273,11 +269,10 @@ def main() -> None:
     print("\n".join(table(figures)))
     print(", ".join(f"{key} {value}" for key, value in about.items()))
     if not options.quick:
-        kept = json.loads(RESULTS.read_text(encoding="utf-8"))["figures"] if RESULTS.exists() else {}
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
+        kept = read_json(RESULTS)["figures"] if RESULTS.exists() else {}
         write_json(RESULTS, {"machine": about, "figures": kept | figures})
-        print(f"written: {RESULTS.relative_to(Path(__file__).parents[1])}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

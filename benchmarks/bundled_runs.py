@@ -1,9 +1,11 @@
-"""Train, round and record the bundled runs. `scripts/bench bundled_runs` first, then `scripts/bench study shipped`.
+"""Train, round and record the bundled runs: `scripts/bench bundled_runs [RUN …]`
 
-In: `_bundled.plan.PLAN`. Out: ``dmpo_explore/runs/bundled/NAME`` for each run of it. Trained weights are rounded to
-float16, half the bytes, before recording, so that records are of the weights that are shipped. An interrupted training
-resumes after its last epoch; a run that is bundled already, by its config, is kept. Names of runs make, measure or time
-these alone.
+In: `PLAN`. Out: ``dmpo_explore/runs/bundled/NAME`` for each run of it. Those on groceries are the recipe
+``photographs`` with one change each, trained on all training images; they keep their logits, since temperatures are
+shown on them. Those on Fashion-MNIST and Caltech-101, and ``demo-single-24``, were made by earlier versions. Trained
+weights are rounded to float16, half the bytes, before recording, so that records are of the weights that are shipped.
+An interrupted training resumes after its last epoch; a run that is bundled already, by its config, is kept. Names of
+runs make, measure or time these alone.
 
 `scripts/bench bundled_runs --measure` trains nothing: it records the calibration images of every bundled run, where it
 has none, counts FLOPs anew, as deployed, and fits policies.json and writes the card anew. It resumes as well.
@@ -11,26 +13,26 @@ has none, counts FLOPs anew, as deployed, and fits policies.json and writes the 
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import sys
-import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 import dmpo_explore as dx
-from _bundled.plan import PLAN, Planned, planned
+from _common.command import parser
+from _common.study import CNN, NAIVE, Progress, change, train
 from _common.timing import Arm, in_turn, machine
-from _study.run import Progress, train
+from _speed.arms import per_call
 from dmpo_explore.analysis.tables import write_card_results
 from dmpo_explore.runs.timings import TIMINGS
 from dmpo_explore.training.checkpoint import recount_card
-from dmpo_explore.training.part_options import with_own_teacher
+from dmpo_explore.training.part_options import own_teacher, with_own_teacher, with_recipe
 from dmpo_explore.utils.files import atomic_folder, write_json, write_text
 
 LEFT_OUT = ("checkpoint.pt", "manifest.csv")  # the splits of a known data set follow from its rule; labels are compared
@@ -38,9 +40,76 @@ BATCH, TIMED, ROUNDS = 64, 128, 3  # images of a call, images of a round, rounds
 SHARES = (0.2, 0.25, 0.3, 0.4, 0.5, 0.65, 0.8)  # of compute that are timed, between "all at exit 1" and "none early"
 
 
+@dataclass(frozen=True)
+class Planned:
+    """One bundled run.
+
+    Args:
+        config: that it is trained with. logits: whether its records keep them, in float16.
+        embedding: whether the record of test keeps the map of its images.
+        other_data: a further data set, whose calibration and test images are recorded too.
+        left_out: files that are not shipped, to keep the package small.
+    """
+
+    config: dx.Config
+    logits: bool = True
+    embedding: bool = False
+    other_data: str = ""
+    left_out: tuple[str, ...] = ()
+
+
+BASE = dx.Config(dx.DataConfig("grocery"), training=dx.TrainingConfig(precision="no"))
+RECIPE = with_recipe("photographs", BASE)
+NAIVE_EXITS: dict[str, Any] = NAIVE | {"read": "both", "equilibrium": True}
+CNN_PARTS: dict[str, Any] = {
+    field: getattr(CNN.model, field)
+    for field in ("backbone", "exits", "tuning", "rank", "bypass_width", "channels", "normalisation")
+} | {field: getattr(CNN.training, field) for field in ("tuning_lr", "predictor_lr", "precision")}
+
+SMALL = change(RECIPE, **CNN_PARTS)
+SINGLE_24 = change(  # the full model with the recipe's crops, epochs and rates
+    own_teacher(RECIPE), calibration=True, epochs=24, augment="light", crop_scale=0.7, tuning_lr=5e-4,
+    validation_size=250,
+)  # fmt: skip
+FASHION = dx.Config(
+    dx.DataConfig("fashion-mnist", train_size=10_000, calibration=False),
+    dx.ModelConfig(exits=(2, 4, 6, 8, 10, 12), tuning="lora-all", rank=8, normalisation="isqrt"),
+    dx.TrainingConfig(epochs=4, precision="bf16"),
+)
+CALTECH = dx.Config(
+    dx.DataConfig("caltech101", calibration=True),
+    dx.ModelConfig(image_size=140, exits=(3, 4, 5, 6, 8, 12)),
+    dx.TrainingConfig(epochs=4, validation_size=250, precision="bf16", label_smoothing=0.1),
+)
+LOGITS = ("records/val/logits.npy",)
+
+PLAN: dict[str, Planned] = {  # in this order: full models teach the others
+    "demo-single": Planned(own_teacher(RECIPE)),
+    "demo": Planned(change(RECIPE, teacher="demo-single"), embedding=True),
+    "demo-naive": Planned(change(RECIPE, teacher="demo-single", **NAIVE_EXITS)),
+    "demo-single-24": Planned(SINGLE_24, left_out=(dx.runs.WEIGHTS,)),  # to compare with
+    "demo-cnn-single": Planned(
+        change(own_teacher(SMALL), tuning_lr=CNN.training.tuning_lr, predictor_lr=CNN.training.predictor_lr)
+    ),
+    "demo-cnn": Planned(change(SMALL, teacher="demo-cnn-single")),
+    "shops": Planned(RECIPE.updated({"data.name": "grocery-same-shops"}), other_data="grocery-shops"),
+    "fashion": Planned(FASHION, embedding=True, left_out=LOGITS),
+    "fashion-naive": Planned(change(FASHION, **NAIVE_EXITS), logits=False, left_out=LOGITS),
+    "fashion-single": Planned(change(FASHION, exits=1), logits=False, left_out=LOGITS),
+    "caltech": Planned(
+        CALTECH, logits=False, embedding=True, left_out=(dx.runs.WEIGHTS,)
+    ),  # its images are in no package
+}
+
+
+def planned(config: dx.Config) -> Planned:
+    """What is kept of a run with this config; of one that is not planned, neither logits nor embedding."""
+    return next((one for one in PLAN.values() if one.config == config), Planned(config, logits=False))
+
+
 def bundle(name: str, plan: Planned, root: Path, target: Path, progress: Progress) -> Path:
     """Train (or resume), round, record and copy one run; its folder in ``target``."""
-    run = train(root / name, plan.config, progress, None, "cpu")
+    run = train(root / name, plan.config, progress)
     halve(run)
     others = [(split, plan.other_data) for split in ("calibration", "test") if plan.other_data]
     for split, data in [*((split, None) for split in ("val", "calibration", "test")), *others]:
@@ -66,9 +135,6 @@ def measure(name: str, root: Path, target: Path, progress: Progress) -> None:
     if "calibration" not in run.splits():
         progress(f"{name}: recording calibration")
         dx.record_run(run, "calibration", device="cpu", keep_logits=plan.logits)
-    if plan.embedding and run.record("test").embedding is None:
-        progress(f"{name}: recording features of test")
-        embed(run, root)
     dx.inference.recount_run(run)
     write_text(run.path / "card.md", recount_card(run.card(), dx.inference.run_flops(run)))
     write_card_results(run)
@@ -76,14 +142,6 @@ def measure(name: str, root: Path, target: Path, progress: Progress) -> None:
         shutil.copytree(run.path, folder, dirs_exist_ok=True)
         for file in plan.left_out:
             (folder / file).unlink(missing_ok=True)
-
-
-def embed(run: dx.Run, root: Path) -> None:
-    """Put the embedding of a new record's features beside the scores of the test record, which stay."""
-    copy = root / f"{run.name}-features"
-    shutil.copytree(run.path, copy, ignore=shutil.ignore_patterns("records"), dirs_exist_ok=True)
-    dx.record_run(dx.load_run(copy), "test", device="cpu", keep_logits=False, keep_features=True, force=True)
-    shutil.copy(copy / "records" / "test" / "embedding.npy", run.path / "records" / "test")
 
 
 def has(config: dx.Config, folder: Path) -> bool:
@@ -100,10 +158,10 @@ def time_run(run: dx.Run, progress: Progress, images: int = TIMED, rounds: int =
     batches = [arms.inputs(rows[i : i + BATCH]) for i in range(0, len(rows), BATCH)]
     policies = timed_policies(record)
     todo: dict[str, Arm] = {
-        f"{share:.4f}": lambda policy=policy: [seconds(arms.early, batch, policy) for batch in batches]  # type: ignore[misc]
+        f"{share:.4f}": per_call(lambda batch, policy=policy: arms.early(batch, policy), batches)  # type: ignore[misc]
         for share, policy in policies.items()
     }
-    todo["full"] = lambda: [seconds(arms.full, batch) for batch in batches]
+    todo["full"] = per_call(arms.full, batches)
     found = in_turn(todo, rounds, progress)
     part = record.subset(rows)
     early = [
@@ -128,13 +186,6 @@ def timed_policies(record: dx.ExitRecord) -> dict[float, dx.Policy]:
     return {float(shares[i]): dx.POLICIES["confidence"]((float(thresholds[i]),)) for i in chosen}
 
 
-def seconds(function: Callable[..., object], *arguments: object) -> float:
-    """Seconds of one call."""
-    start = time.perf_counter()
-    function(*arguments)
-    return time.perf_counter() - start
-
-
 def halve(run: dx.Run) -> None:
     """Round the kept epoch's weights to float16; the checkpoint keeps them as they were.
 
@@ -150,34 +201,35 @@ def halve(run: dx.Run) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Make every bundled run that is missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    there = {path.name for path in dx.runs.BUNDLED_RUNS.iterdir() if (path / "config.json").is_file()}
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="only these")
-    parser.add_argument("--root", type=Path, default=Path("runs/bundle"), help="folder of the trainings")
-    parser.add_argument("--measure", action="store_true", help="measure the bundled runs anew, train none")
-    parser.add_argument("--timings", action="store_true", help="time the bundled runs, train none")
-    options = parser.parse_args(arguments)
+    target = dx.runs.BUNDLED_RUNS
+    known = {path.name for path in target.iterdir() if (path / "config.json").is_file()}
+    given = parser(__doc__)
+    given.add_argument("runs", nargs="*", metavar="RUN", help="only these")
+    given.add_argument("--root", type=Path, default=Path("runs/bundle"), help="folder of the trainings")
+    given.add_argument("--measure", action="store_true", help="measure the bundled runs anew, train none")
+    given.add_argument("--timings", action="store_true", help="time the bundled runs, train none")
+    options = given.parse_args(arguments)
     os.environ["DMPO_EXPLORE_RUNS"] = str(options.root)  # where the library puts runs
-    known = there if options.measure or options.timings else {*PLAN}
+    if not (options.measure or options.timings):
+        known = {*PLAN}
     if foreign := sorted({*options.runs} - known):
-        parser.error(f"{foreign[0]} is no run here; there are {', '.join(sorted(known))}")
+        given.error(f"{foreign[0]} is no run here; there are {', '.join(sorted(known))}")
     names = [name for name in (*PLAN, *sorted(known - {*PLAN})) if name in (options.runs or known) and name in known]
     if options.timings:
-        runs = [dx.load_run(dx.runs.BUNDLED_RUNS / name) for name in names]
-        with tqdm([run for run in runs if run.record("test").n_exits > 1], unit="run", disable=None) as bar:
-            for run in bar:
-                time_run(run, bar.set_postfix_str)
+        names = [name for name in names if dx.load_run(target / name).record("test").n_exits > 1]
+    elif not options.measure:
+        names = [name for name in names if not has(with_own_teacher(PLAN[name].config, name), target / name)]
+    if options.list:
+        print("\n".join(names) or "every run is there")
         return 0
-    if options.measure:
-        with tqdm(names, unit="run", disable=None) as bar:
-            for name in bar:
-                measure(name, options.root, dx.runs.BUNDLED_RUNS, bar.set_postfix_str)
-        return 0
-    target = dx.runs.BUNDLED_RUNS
-    missing = [name for name in names if not has(with_own_teacher(PLAN[name].config, name), target / name)]
-    with tqdm(missing, unit="run", disable=None) as bar:
+    with tqdm(names, unit="run", disable=None) as bar:
         for name in bar:
-            bundle(name, PLAN[name], options.root, target, bar.set_postfix_str)
+            if options.timings:
+                time_run(dx.load_run(target / name), bar.set_postfix_str)
+            elif options.measure:
+                measure(name, options.root, target, bar.set_postfix_str)
+            else:
+                bundle(name, PLAN[name], options.root, target, bar.set_postfix_str)
     return 0
 
 

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from _common.results import RESULTS
 from _controls import predictors, protocol, run
-from _third import data
+from _third import protocol as third
 
 HERE = Path(__file__).parent
 CODE = ("dmpo_explore", "benchmarks/_controls", "benchmarks/_third", "benchmarks/_common", "benchmarks/controls.py")
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if foreign := {*options.experiments} - {*protocol.EXPERIMENTS}:
         parser.error(f"no experiment {min(foreign)}; there are {names}")
-    for part in (data, protocol, predictors):
+    for part in (third, protocol, predictors):
         part.register()
     jobs = protocol.plan(tuple(options.experiments or protocol.EXPERIMENTS))
     if options.list:

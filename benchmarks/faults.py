@@ -1,171 +1,179 @@
 """What becomes of runs, records and readers under faults. `scripts/bench faults [--minutes 10] [--seed 0] [--write]`
 
-``--commands N`` instead kills every command N times, gives the very same command again, and compares all files with
-those of an undisturbed one; and lets N odd events of every kind happen, such as images that change while they are
-recorded. It goes on where ``--rows FILE`` ends. Its table is the second one of the document.
-
-In: nothing; everything is made in temporary folders. Out: a table of trials for each kind of fault, those that ended as
-they must, and finished files that were lost; with ``--write`` ``benchmarks/results/faults.csv`` and the table in
-benchmarks/FAULTS.md, which describes the kinds. Exit status 1 if a trial did not end as it must.
+In: nothing; everything is made in a temporary folder. Out: a row for each kind of fault, with its trials by how they
+ended: *clean* (as without the fault), with a *clear error* (one line of at most 1,000 characters), or as none may: with
+a traceback, wrong without a word, with a file lost, or never; with ``--write`` ``benchmarks/results/faults.csv`` and
+the table in ``EVIDENCE.md``. Exit status 1 if a trial ended as none may.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 import os
+import random
+import shutil
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 import dmpo_explore as dx
-from _common.results import RESULTS, between, write_table
-from _faults import full_disk, hostile, kill_points, kills, memory, rewritten, trials
-from _faults.outcome import Outcome
+from _common.command import parser
+from _common.results import between, write_table
+from _faults import hostile_images
+from _faults.edited_folders import Edited
+from _faults.endings import ENDINGS, Wrong, ending_of
+from _faults.writers import NAME, Writers
 from dmpo_explore.utils.files import write_text
+from dmpo_explore.web.publish import INDEX, publish
 
-DOCUMENT = Path(__file__).parent / "FAULTS.md"
+PAGE = Path(__file__).parent / "EVIDENCE.md"
 BEGIN, END = "<!-- table: scripts/bench faults --write -->", "<!-- end of table -->"
-COLUMNS = ("fault", "trials", "survived", "files lost", "besides")
-
-
-BEGIN_COMMANDS = "<!-- table: scripts/bench faults --commands N --write -->"
-TRIALS = Path(__file__).parents[1] / "build" / "fault_trials.csv"
+LONGEST = 120.0  # seconds of one trial
+ODD_NAMES = (
+    "</script><script>window.hacked=1</script>", "\u202egnp", "\u0000", "<!--", "{{7*7}}", "'\"`", "\u2028", "a" * 300,
+    "\ud83d", "&lt;", "\n\n", "😀", "../" * 9, "-rf", "CON",
+)  # fmt: skip
+Trial = Callable[[random.Random], str]  # a source of chance → what was done, in words
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of fault: its name in the table, its share of the time, and what runs it: seconds, seed → `Outcome`.
+    """A kind of fault.
 
-    ``writes``: whether finished files are at stake.
+    Args:
+        title: in the table. share: of the time.
+        make: a folder of its own, the writers → its trial; None where it cannot be tried here.
+        refused: whether a trial may end with a clear error.
     """
 
     title: str
     share: float
-    run: Callable[[float, int], Outcome]
-    writes: bool = True
+    make: Callable[[Path, Callable[[], Writers]], Trial | None]
+    refused: bool = True
+
+
+def hostile_image(place: Path, writers: Callable[[], Writers]) -> Trial:
+    """Every hostile image file, from disk and from bytes."""
+    files = hostile_images.QUICK | hostile_images.SLOW
+
+    def trial(chance: random.Random) -> str:
+        name = chance.choice([*files])
+        found = hostile_images.run({name: files[name]})
+        if found["failed"]:
+            raise Wrong(f"{name} was neither read nor refused in one line")
+        if found["refused"]:
+            raise ValueError(f"{name} was refused")
+        return name
+
+    return trial
+
+
+def odd_names(place: Path, writers: Callable[[], Writers]) -> Trial:
+    """The published page of a run whose classes have odd names, which must stay text."""
+    run = dx.Run(Path(shutil.copytree(writers().made / NAME, place / NAME)))
+    plain = (publish(run, place / "plain", pictures=False) / INDEX).read_text(encoding="utf-8")
+
+    def trial(chance: random.Random) -> str:
+        names = chance.sample(ODD_NAMES, len(run.class_names))
+        for meta in run.path.glob("records/*/meta.json"):
+            meta.write_text(json.dumps(json.loads(meta.read_text()) | {"class_names": names}))
+        page = (publish(run, place / "page", pictures=False, force=True) / INDEX).read_text(encoding="utf-8")
+        if page.count("<script") != plain.count("<script") or "<!--" in page.replace("<!-- ", ""):
+            raise Wrong(f"markup of {names}")
+        return f"classes {names}"
+
+    return trial
+
+
+def edited_folder(place: Path, writers: Callable[[], Writers]) -> Trial:
+    """Random edits of a run folder with an export in it."""
+    whole = Path(shutil.copytree(writers().made / NAME, place / "whole"))
+    shutil.copytree(writers().made / "out", whole / "out")
+    return Edited(whole, place / "edited").trial
 
 
 KINDS: dict[str, Kind] = {
-    "memory": Kind("ten times the images to record", 0.08, lambda seconds, seed: memory.run(), writes=False),
-    "images": Kind("hostile image file", 0.12, hostile.images, writes=False),
-    "links": Kind("hostile link", 0.15, hostile.links, writes=False),
-    "folders": Kind("random edit of a run folder", 0.1, hostile.folders, writes=False),
-    "rewritten": Kind("read of a record while it is replaced", 0.05, lambda seconds, seed: rewritten.run(seconds)),
-    "disk": Kind("full disk", 0.15, full_disk.run),
-    "kill_points": Kind("kill before or after a rename", 0.1, kill_points.run),
-    "kills": Kind("kill at a random moment", 0.25, kills.run),
+    "images": Kind("hostile image file", 0.1, hostile_image),
+    "names": Kind("odd names of classes, published", 0.05, odd_names),
+    "edits": Kind("random edit of a run folder and its export", 0.1, edited_folder),
+    "beside": Kind("another command beside one", 0.15, lambda _, writers: writers().beside, refused=False),
+    "disk": Kind(
+        "full disk", 0.2, lambda _, writers: writers().full_disk if writers().mounted else None, refused=False
+    ),
+    "kills": Kind("kill at a random moment", 0.25, lambda _, writers: writers().kill, refused=False),
 }
-
-
-def measure(kinds: Mapping[str, Kind], minutes: float, seed: int) -> pd.DataFrame:
-    """One row for each kind. A kind that needs less than its share leaves the rest to the later ones."""
-    rows: list[dict[str, Any]] = []
-    load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
-    end, shares = time.monotonic() + 60 * minutes, {name: kind.share for name, kind in kinds.items()}
-    for name, kind in kinds.items():
-        left = sum(list(shares.values())[len(rows) :])
-        seconds = max(0.0, end - time.monotonic()) * shares[name] / left
-        print(f"{name}: up to about {seconds:.0f} s, seed {seed}", file=sys.stderr, flush=True)
-        began = time.monotonic()
-        found = kind.run(seconds, seed)
-        for example in found.examples:
-            print(f"{name}: {example}", file=sys.stderr, flush=True)
-        rows.append(
-            {
-                "kind": name,
-                "fault": kind.title,
-                "trials": found.trials,
-                "survived": found.survived,
-                "lost": found.lost if kind.writes else None,
-                "besides": f"skipped: {found.skipped}" if found.skipped else found.note,
-                "seed": seed,
-                "seconds": round(time.monotonic() - began),
-                "load": load,
-                "cores": os.cpu_count(),
-            }
-        )
-    return pd.DataFrame(rows).astype({"lost": "Int64"})
-
-
-def as_markdown(table: pd.DataFrame) -> list[str]:
-    """The table as Markdown."""
-    cells = [list(COLUMNS)]
-    for row in table.to_dict("records"):
-        lost = "" if pd.isna(row["lost"]) else f"{row['lost']:,}"
-        besides = "" if pd.isna(row["besides"]) else str(row["besides"])
-        cells.append([str(row["fault"]), f"{row['trials']:,}", f"{row['survived']:,}", lost, besides])
-    return dx.analysis.markdown(cells)
-
-
-def circumstances(table: pd.DataFrame) -> str:
-    """One sentence: seed, time, and what else the machine did."""
-    first, minutes = table.iloc[0], table["seconds"].sum() / 60
-    beside = "" if pd.isna(first["load"]) else f", beside other work: the load average was {first['load']} at first"
-    return f"Seed {first['seed']}, {minutes:.1f} minutes on {first['cores']} cores{beside}."
-
-
-def table_lines(table: pd.DataFrame) -> list[str]:
-    """The table of all kinds, and its circumstances."""
-    return [*as_markdown(table), "", circumstances(table)]
-
-
-def read_table(folder: Path = RESULTS) -> pd.DataFrame:
-    """The last table that was written."""
-    return pd.read_csv(folder / "faults.csv").astype({"lost": "Int64"})
-
-
-def commands_as_markdown(table: pd.DataFrame) -> list[str]:
-    """The table of `trials.summary` as Markdown, with the sum of all kinds."""
-    columns = ["trials", *trials.ENDINGS]
-    rows = [[row["kind"], *(f"{row[name]:,}" for name in columns)] for row in table.to_dict("records")]
-    rows.append(["all", *(f"{table[name].sum():,}" for name in columns)])
-    seeds = sorted({int(seed) for text in table["seeds"] for seed in str(text).split()})
-    return [*dx.analysis.markdown([["command", *columns], *rows]), "", f"Seeds: {', '.join(map(str, seeds))}."]
-
-
-def put_in_document(lines: list[str], begin: str, document: Path = DOCUMENT) -> None:
-    """Replace a table in a document."""
-    write_text(document, between(document.read_text(encoding="utf-8"), begin, END, "\n".join(lines)))
-
-
-def commands(names: list[str], number: int, seed: int, rows: Path, write: bool) -> int:
-    """Kill commands and repeat them, let odd events happen, print the table, and write it if requested."""
-    table = trials.summary(trials.run(names, number, seed, rows))
-    lines = commands_as_markdown(table)
-    print("\n".join(lines))
-    if write:
-        write_table("fault_commands", table)
-        put_in_document(lines, BEGIN_COMMANDS)
-    return 0 if trials.all_well(table) else 1
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Try every kind, print the table, and write it if requested."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=10.0, help="for all kinds together, about")
-    parser.add_argument("--seed", type=int, default=0)
-    kinds_help = f"{', '.join(KINDS)}; with --commands: {', '.join(trials.KINDS)}"
-    parser.add_argument("--only", nargs="+", choices=[*KINDS, *trials.KINDS], metavar="KIND", help=kinds_help)
-    parser.add_argument("--commands", type=int, metavar="N", help="kill every command, and have every event, N times")
-    parser.add_argument("--rows", type=Path, default=TRIALS, metavar="FILE", help="of --commands: a row per trial")
-    parser.add_argument("--write", action="store_true", help="keep the table: faults.csv and benchmarks/FAULTS.md")
-    options = parser.parse_args(arguments)
-    if options.commands:
-        return commands(options.only or list(trials.KINDS), options.commands, options.seed, options.rows, options.write)
-    if options.write and options.only:
-        parser.error("--write keeps all kinds; leave out --only")
+    given = parser(__doc__)
+    given.add_argument("--minutes", type=float, default=10.0, help="for all kinds together, about")
+    given.add_argument("--seed", type=int, default=0)
+    given.add_argument("--only", nargs="+", choices=KINDS, metavar="KIND", help=f"of {', '.join(KINDS)}")
+    given.add_argument("--write", action="store_true", help="keep the table: faults.csv and benchmarks/EVIDENCE.md")
+    options = given.parse_args(arguments)
     kinds = {name: kind for name, kind in KINDS.items() if not options.only or name in options.only}
-    table = measure(kinds, options.minutes, options.seed)
-    print("\n".join(as_markdown(table)))
+    if options.list:
+        print("\n".join(f"{name}: {kind.title}" for name, kind in kinds.items()))
+        return 0
+    if options.write and options.only:
+        given.error("--write keeps all kinds; leave out --only")
+    with tempfile.TemporaryDirectory() as folder:
+        table = pd.DataFrame(tried(kinds, Path(folder), options.minutes, options.seed))
+    print("\n".join(lines_of(table)))
     if options.write:
         write_table("faults", table)
-        put_in_document(table_lines(read_table()), BEGIN)
-    return 0 if (table["survived"] == table["trials"]).all() and not table["lost"].sum() else 1
+        page = between(PAGE.read_text(encoding="utf-8"), BEGIN, END, "\n".join(lines_of(table)))
+        write_text(PAGE, page)
+    return 0 if not bad(table).any() else 1
+
+
+def tried(kinds: dict[str, Kind], place: Path, minutes: float, seed: int) -> Iterator[dict[str, object]]:
+    """A row for each kind, which has its share of the time and one trial at least."""
+    made: list[Writers] = []
+
+    def writers() -> Writers:
+        if not made:
+            made.append(Writers(place / "writers"))
+        return made[0]
+
+    try:
+        for name, kind in kinds.items():
+            (place / name).mkdir()
+            trial, counts = kind.make(place / name, writers), dict.fromkeys(ENDINGS, 0)
+            began, seconds = time.monotonic(), 60 * minutes * kind.share / sum(one.share for one in kinds.values())
+            while trial and (not any(counts.values()) or time.monotonic() - began < seconds):
+                chance = random.Random(f"{seed} {name} {sum(counts.values())}")
+                ending, words = ending_of(lambda trial=trial, chance=chance: trial(chance), LONGEST)
+                counts[ending] += 1
+                if ending not in ("clean", "clear error") or (ending == "clear error" and not kind.refused):
+                    print(f"{name}, trial {sum(counts.values()) - 1}: {ending}: {words}", file=sys.stderr, flush=True)
+            about = {"kind": name, "fault": kind.title, "trials": sum(counts.values()), **counts}
+            took = {"seed": seed, "seconds": round(time.monotonic() - began), "cores": os.cpu_count()}
+            yield about | {"refused": kind.refused} | took
+    finally:
+        for one in made:
+            one.close()
+
+
+def bad(table: pd.DataFrame) -> pd.Series:
+    """By kind, the trials that ended as none may."""
+    return table[[*ENDINGS[2:]]].sum(axis=1) + table["clear error"].where(~table["refused"], 0)
+
+
+def lines_of(table: pd.DataFrame) -> list[str]:
+    """The table of the page, and its circumstances."""
+    cells = [["fault", "trials", *ENDINGS]]
+    for row in table.to_dict("records"):
+        cells.append([str(row["fault"]), *(f"{row[name]:,}" for name in ("trials", *ENDINGS))])
+    minutes = table["seconds"].sum() / 60
+    about = f"Seed {table['seed'].iloc[0]}, {minutes:.1f} minutes on {table['cores'].iloc[0]} cores."
+    return [*dx.analysis.markdown(cells), "", about]
 
 
 if __name__ == "__main__":

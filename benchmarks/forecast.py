@@ -10,7 +10,6 @@ lose at most a point on calibration, read on test; mean of the trainings), and t
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from pathlib import Path
@@ -21,10 +20,12 @@ import plotly.graph_objects as go
 from tqdm import tqdm
 
 import dmpo_explore as dx
+from _common.command import parser
 from _common.results import RESULTS, with_part, write_figure, write_table
-from _third import data
+from _common.rows import Rows
+from _third import protocol
 from _third.protocol import DROP, PARTS_OF_STUDY
-from dmpo_explore.utils.files import read_json, write_text
+from dmpo_explore.utils.files import write_text
 
 PAGE = Path(__file__).parent / "EVIDENCE.md"
 NAME, PARTS = "forecast", ("a", "a-cnn")
@@ -33,23 +34,31 @@ LEAST = 4  # sets of which a rank correlation says something
 
 def main(arguments: list[str] | None = None) -> int:
     """Make what is missing, then the table and the figure of all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", nargs="+", choices=data.SETS, default=[*data.SETS], metavar="SET", help="only these")
-    parser.add_argument("--again", action="store_true", help="make the forecasts anew")
-    parser.add_argument("--write", action="store_true", help="renew the table of EVIDENCE.md")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the table and of the study's runs")
-    options = parser.parse_args(arguments)
-    data.register()
+    given = parser(__doc__)
+    given.add_argument(
+        "--sets", nargs="+", choices=protocol.SETS, default=[*protocol.SETS], metavar="SET", help="only these"
+    )
+    given.add_argument("--again", action="store_true", help="make the forecasts anew")
+    given.add_argument("--write", action="store_true", help="renew the table of EVIDENCE.md")
+    given.add_argument("--results", type=Path, default=RESULTS, help="folder of the table and of the study's runs")
+    options = given.parse_args(arguments)
+    protocol.register()
     path = options.results / f"{NAME}.csv"
-    kept = pd.read_csv(path).to_dict("records") if path.is_file() else []
-    rows = {(row["set"], row["backbone"]): row for row in kept}
-    wanted = [(letter, name) for letter in PARTS for name in PARTS_OF_STUDY[letter].sets if name in options.sets]
-    for letter, name in tqdm(wanted, desc=NAME):
-        config = PARTS_OF_STUDY[letter].base
-        if options.again or (name, config.model.backbone) not in rows:
-            rows[name, config.model.backbone] = forecast_of(name, config.model)
-            write_table(NAME, pd.DataFrame([*rows.values()]), options.results)
-    table = reached(pd.DataFrame([*rows.values()]), options.results / "third")
+    before = pd.read_csv(path).to_dict("records") if path.is_file() else []
+    rows = {(row["set"], row["backbone"]): row for row in before}
+    wanted = [
+        (name, PARTS_OF_STUDY[letter].base.model)
+        for letter in PARTS
+        for name in PARTS_OF_STUDY[letter].sets
+        if name in options.sets and (options.again or (name, PARTS_OF_STUDY[letter].base.model.backbone) not in rows)
+    ]
+    if options.list:
+        print("\n".join(f"{name} {model.backbone}" for name, model in wanted) or "every forecast is there")
+        return 0
+    for name, model in tqdm(wanted, desc=NAME):
+        rows[name, model.backbone] = forecast_of(name, model)
+        write_table(NAME, pd.DataFrame([*rows.values()]), options.results)
+    table = reached(pd.DataFrame([*rows.values()]), Rows(options.results / "third.parquet"))
     write_table(NAME, table, options.results)
     print(table.to_string(index=False, float_format="%.3f"))
     if (both := table.dropna(subset=["reached"])).shape[0] >= LEAST:
@@ -85,18 +94,17 @@ def forecast_of(name: str, model: dx.ModelConfig) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def reached(forecasts: pd.DataFrame, results: Path) -> pd.DataFrame:
+def reached(forecasts: pd.DataFrame, kept: Rows) -> pd.DataFrame:
     """The table with what trained DMPOs use and lose on test; NaN where none is finished."""
     more = []
     for row in forecasts.itertuples():
         part = next(part for letter in PARTS if (part := PARTS_OF_STUDY[letter]).base.model.backbone == row.backbone)
-        files = sorted((results / f"{row.set}{part.suffix}").glob("dmpo-s*/row.json"))
-        last = f"exit_{len(part.base.model.exits)}"
-        runs = pd.DataFrame([read_json(file) for file in files], columns=["share_drop", "accuracy_drop", last])
+        last, runs = f"exit_{len(part.base.model.exits)}", kept.numbers(f"{row.set}{part.suffix}")
+        runs = runs[runs["run"].str.match(r"dmpo-s\d")].reindex(columns=["share_drop", "accuracy_drop", last])
         lost = runs[last] - runs["accuracy_drop"]
         more.append({"reached": runs["share_drop"].mean(), "lost": lost.mean(), "trainings": len(runs)})
-    kept = forecasts.drop(columns=["reached", "lost", "trainings"], errors="ignore")
-    return pd.concat([kept, pd.DataFrame(more)], axis=1)
+    forecasts = forecasts.drop(columns=["reached", "lost", "trainings"], errors="ignore")
+    return pd.concat([forecasts, pd.DataFrame(more)], axis=1)
 
 
 def correlation(table: pd.DataFrame) -> float:

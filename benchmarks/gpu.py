@@ -1,16 +1,15 @@
-"""Everything that a GPU is asked here, in one command of at most ten minutes. `scripts/bench gpu [--write]`
+"""Everything that a GPU is asked here, in two commands of at most ten minutes each. `scripts/bench gpu [--write]`
 
 In: one NVIDIA GPU; nothing has to be fetched before. Out: tables on stdout; with ``--write``
-``benchmarks/results/gpu.json``, and from it the part of ``GPU.md`` between its markers, with the card's name.
+``benchmarks/results/gpu.json``, and from it the part of ``EVIDENCE.md`` between its markers, with the card's name.
 
-Parts, each in a process of its own with seconds of its own: tests that need a card; plain model, infer, stream with
-refill, CUDA graphs and bf16 at batch 1, 8, 64 and 256, a ViT-S and a ViT-B at 224 px with random weights (time does not
-depend on them); the recipe of the bundled run `demo` with its records; Live in the app with a screenshot;
-torch.compile. A part that fails or is out of time keeps what it found, and the reason is written down. `--quick` runs
-every part small, also on a CPU (`--device cpu`), to try the code.
+Parts, each in a process of its own with seconds of its own: `scripts/bench speed` on the card, with memory and energy,
+of the parts of `demo` on a ViT-S and a ViT-B at 224 px with random weights (time does not depend on them), by batch
+size. Of a part that fails or is out of time the reason is written down. `--quick` runs every part small, also on a CPU
+(`--device cpu`), to try the code.
 
 `--first` comes before all that: the first minutes on a new card, one check after another of what could only be
-simulated without one (`_gpu.first`), and one page of what passed and what failed. `--first --device cpu` tries it.
+simulated without one (`_gpu.checks`), and one page of what passed and what failed. `--first --device cpu` tries it.
 """
 
 from __future__ import annotations
@@ -24,82 +23,93 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import dmpo_explore as dx
+from _common.command import parser
+from _common.results import RESULTS, between
 from _common.timing import machine
-from _gpu.first import CHECKS, render_page
-from _gpu.inference import Keep, measure_inference
-from _gpu.report import PICTURE, render_tables, with_tables
-from _gpu.work import LeftOut, run_live, run_tests, train_and_record
-from dmpo_explore.utils.files import atomic_file, read_json, write_json, write_text
+from _gpu.checks import CHECKS, LeftOut
+from _speed.report import render_tables
+from dmpo_explore.utils.files import read_json, write_json, write_text
 
-RESULT = Path(__file__).parent / "results" / "gpu.json"
-PAGE = Path(__file__).parent / "GPU.md"
-SECONDS = 600
+RESULT, PAGE = RESULTS / "gpu.json", Path(__file__).parent / "EVIDENCE.md"
+BEGIN, END = "<!-- table: scripts/bench gpu --write -->", "<!-- end of table -->"
+SECONDS, QUICK_SECONDS = 600, 1200  # for all; for each part or check on a busy CPU
 SMALL, BASE = "vit_small_patch14_dinov2", "vit_base_patch14_dinov2"
-PARTS = {  # name → seconds at most
-    "tests": 70, "ViT-S": 90, "training": 150, "ViT-B": 100, "app": 60, "ViT-S, compiled": 80, "ViT-B, compiled": 80,
-}  # fmt: skip
-QUICK_SECONDS = 1200  # for each part, on a busy CPU
+PARTS = {  # name → backbone, batch sizes, seconds at most
+    "ViT-S, one image": (SMALL, (1,), 150),
+    "ViT-S, batches": (SMALL, (8, 64, 256), 150),
+    "ViT-B, one image": (BASE, (1,), 150),
+    "ViT-B, batches": (BASE, (8, 64, 256), 150),
+}
 
 
-def run_part(name: str, options: argparse.Namespace, seconds: float, keep: Keep) -> None:
-    """One part, in this process."""
-    how: dict[str, Any] = {"quick": options.quick, "keep": keep}
-    if name in CHECKS:
-        keep(CHECKS[name][0](options.device, options.folder))
-    elif name == "tests":
-        run_tests(options.device, **how)
-    elif name == "training":
-        train_and_record(options.device, seconds, **how)
-    elif name == "app":
-        run_live(options.device, options.folder / PICTURE, **how)
-    else:
-        backbone = "test_vit" if options.quick else SMALL if name.startswith("ViT-S") else BASE
-        size = 32 if options.quick else 224
-        measure_inference(backbone, size, options.device, compiled=name.endswith("compiled"), **how)
+def main(arguments: list[str] | None = None) -> int:
+    """Measure the parts, or run the checks; print their tables and write them if requested."""
+    given = parser(__doc__)
+    given.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    given.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    given.add_argument("--quick", action="store_true", help="every part small, to try it out; never written")
+    given.add_argument("--write", action="store_true", help="keep the result and renew benchmarks/EVIDENCE.md")
+    given.add_argument("--first", action="store_true", help="the first minutes on a card: what works, on one page")
+    given.add_argument("--part", choices=CHECKS, help=argparse.SUPPRESS)  # in a process of its own
+    given.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = given.parse_args(arguments)
+    parts = {name: PARTS[name][2] for name in options.parts}
+    if options.first:
+        parts = {name: seconds for name, (_, seconds) in CHECKS.items()}
+    if options.list:
+        print("\n".join(f"{name}: at most {seconds} s" for name, seconds in parts.items()))
+        return 0
+    if options.device == "cuda" and not torch.cuda.is_available():
+        how = "--first --device cpu" if options.first else "--device cpu --quick"
+        given.error(f"there is no usable NVIDIA GPU; {how} tries everything on the CPU")
+    if options.write and (options.first or options.quick or options.device != "cuda"):
+        given.error("--write keeps measurements of a GPU: leave out --quick and --device cpu")
+    if options.part:
+        return one(options)
+    with tempfile.TemporaryDirectory() as folder:
+        options.folder = options.folder or Path(folder)
+        result = measure(parts, options)
+    print("\n".join(render(result)))
+    if options.write:
+        write_json(RESULT, result)
+        write_text(PAGE, between(PAGE.read_text(encoding="utf-8"), BEGIN, END, "\n".join(render(result))))
+    return 0 if all(part["state"] in ("done", "left out") for part in result["parts"].values()) else 1
 
 
-def try_first(options: argparse.Namespace, progress: Callable[[str], None]) -> dict[str, Any]:
-    """Every check in turn, whatever became of the one before; on a CPU with as much time as it takes."""
-    start, parts = time.monotonic(), dict[str, Any]()
-    facts = machine(torch.get_num_threads())
-    for name, (_, seconds) in CHECKS.items():
-        progress(f"{name}: at most {seconds if options.device == 'cuda' else QUICK_SECONDS} s")
-        parts[name] = apart(name, options, seconds if options.device == "cuda" else QUICK_SECONDS)
-        progress(f"{name}: {parts[name]['state']} {parts[name]['reason']}")
-    return {"machine": facts, "parts": parts, "minutes": round((time.monotonic() - start) / 60, 1)}
-
-
-def measure(options: argparse.Namespace, progress: Callable[[str], None]) -> dict[str, Any]:
-    """Every chosen part in turn, within the time that is left."""
-    start = time.monotonic()
+def measure(parts: dict[str, int], options: argparse.Namespace) -> dict[str, Any]:
+    """Every part in turn, whatever became of the one before; on a card within `SECONDS`."""
+    start, on_card = time.monotonic(), options.device == "cuda" and not options.quick
     result: dict[str, Any] = {"command": "scripts/bench gpu --write", "machine": machine(torch.get_num_threads())}
-    result |= {"quick": options.quick, "parts": {}}
-    for name in options.parts:
-        left = (options.seconds or (math.inf if options.quick else SECONDS)) - (time.monotonic() - start)
-        seconds = min(QUICK_SECONDS if options.quick else PARTS[name], left)
+    result |= {"quick": options.quick, "first": options.first, "parts": {}}
+    for name, most in parts.items():
+        left = (SECONDS if on_card else math.inf) - (time.monotonic() - start)
+        seconds = min(most if options.device == "cuda" else QUICK_SECONDS, left)
         if seconds < 10:
-            result["parts"][name] = {"state": "left out", "reason": "no time was left", "seconds": 0, "found": {}}
-            continue
-        progress(f"{name}: at most {seconds:.0f} s")
-        result["parts"][name] = apart(name, options, seconds)
-        progress(f"{name}: {result['parts'][name]['state']} {result['parts'][name]['reason']}")
+            found = {"state": "left out", "reason": "no time was left", "seconds": 0, "found": {}}
+        else:
+            print(f"{time.strftime('%H:%M:%S')} {name}: at most {seconds:.0f} s", file=sys.stderr, flush=True)
+            found = apart(name, options, seconds)
+        result["parts"][name] = found
     return result | {"minutes": round((time.monotonic() - start) / 60, 1)}
 
 
 def apart(name: str, options: argparse.Namespace, seconds: float) -> dict[str, Any]:
     """One part in a process of its own, so that a fault of the card or a compiler's minutes end with it."""
-    kept = options.folder / f"{name.replace(', ', '-')}.json"
+    kept = options.folder / f"{name}.json"
     command = [sys.executable, __file__, "--part", name, "--folder", str(options.folder), "--device", options.device]
-    command += ["--seconds", str(seconds), *(["--quick"] if options.quick else [])]
+    if name in PARTS:
+        backbone, sizes, _ = PARTS[name]
+        command = [sys.executable, str(Path(__file__).with_name("speed.py")), "--run", "demo", "--parts", "early-exit"]
+        command += ["--device", options.device, "--out", str(kept), "--batch", *map(str, sizes)]
+        small = ("--random", "test_vit", "--image-size", "32", "--images", "16", "--rounds", "1")
+        command += small if options.quick else ("--random", backbone, "--image-size", "224")
     environment = os.environ | {"DMPO_EXPLORE_RUNS": str(options.folder / "runs")}
-    environment |= {"PIP_RETRIES": "1", "PIP_DEFAULT_TIMEOUT": "10"}  # a machine without a network fails soon
     start, reason = time.monotonic(), ""
     process = subprocess.Popen(  # a group of its own: servers and compilers end with it
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -118,52 +128,10 @@ def apart(name: str, options: argparse.Namespace, seconds: float) -> dict[str, A
     return {"state": state, "reason": reason, "seconds": round(time.monotonic() - start), "found": found}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Measure the parts, print their tables and write them if requested."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--quick", action="store_true", help="every part small, to try it out; never written")
-    parser.add_argument("--seconds", type=float, help=f"for all parts together; default: {SECONDS}")
-    parser.add_argument("--write", action="store_true", help="keep the result and renew benchmarks/GPU.md")
-    parser.add_argument("--page", action="store_true", help="only renew benchmarks/GPU.md from the kept result")
-    parser.add_argument("--first", action="store_true", help="the first minutes on a card: what works, on one page")
-    parser.add_argument("--part", choices=(*PARTS, *CHECKS), help=argparse.SUPPRESS)  # in a process of its own
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    if options.page:
-        write_page(read_json(RESULT) if RESULT.is_file() else None)
-        return 0
-    if options.device == "cuda" and not torch.cuda.is_available():
-        how = "--first --device cpu" if options.first else "--device cpu --quick"
-        parser.error(f"there is no usable NVIDIA GPU; {how} tries everything on the CPU")
-    if options.write and (options.first or options.quick or options.device != "cuda"):
-        parser.error("--write keeps measurements of a GPU: leave out --quick and --device cpu")
-    if options.part:
-        return one(options)
-    with tempfile.TemporaryDirectory() as folder:
-        options.folder = options.folder or Path(folder)
-        if options.first:
-            result = try_first(options, show)
-            print("\n".join(render_page(result)))
-            return 0 if all(part["state"] in ("done", "left out") for part in result["parts"].values()) else 1
-        result = measure(options, show)
-        print("\n".join(render_tables(result)))
-        picture = options.folder / PICTURE
-        if options.write:
-            if picture.is_file():
-                with atomic_file(PAGE.parent / PICTURE) as temporary:
-                    temporary.write_bytes(picture.read_bytes())
-            write_json(RESULT, result)
-            write_page(result)
-    return 0 if all(part["state"] in ("done", "left out") for part in result["parts"].values()) else 1
-
-
 def one(options: argparse.Namespace) -> int:
-    """The part of ``--part`` in this process: what it finds goes to its file, why it ended to stderr."""
-    kept = options.folder / f"{options.part.replace(', ', '-')}.json"
+    """The check of ``--part`` in this process: what it finds goes to its file, why it ended to stderr."""
     try:
-        run_part(options.part, options, options.seconds, partial(write_json, kept))
+        write_json(options.folder / f"{options.part}.json", CHECKS[options.part][0](options.device, options.folder))
     except LeftOut as reason:
         print(reason, file=sys.stderr)
         return 3
@@ -173,14 +141,33 @@ def one(options: argparse.Namespace) -> int:
     return 0
 
 
-def show(text: str) -> None:
-    """A line on stderr, with the time."""
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+# -- the report --
 
 
-def write_page(result: dict[str, Any] | None) -> None:
-    """Renew the part of the page between its markers."""
-    write_text(PAGE, with_tables(PAGE.read_text(encoding="utf-8"), result))
+def render(result: dict[str, Any]) -> list[str]:
+    """What became of every part or check, then everything that there are numbers for."""
+    facts, parts = result["machine"], result["parts"]
+    done = sum(part["state"] == "done" for part in parts.values())
+    lines = [
+        f"**{facts['device']}** ({facts['cpu']}, threads: {facts['threads']}; torch {facts['torch']}, timm "
+        f"{facts['timm']}): {done} of {len(parts)} in {result['minutes']} minutes."
+        + " Small models, to try the code: no measurement."
+        * result["quick"],
+        "",
+    ]
+    cells = [["check" if result["first"] else "part", "state", "seconds", "note"]]
+    for name, part in parts.items():
+        figures = "; ".join(f"{key}: {value}" for key, value in part["found"].items()) if result["first"] else ""
+        state = (
+            {"done": "pass", "failed": "FAIL"}.get(part["state"], part["state"]) if result["first"] else part["state"]
+        )
+        cells.append([name, state, str(part["seconds"]), (part["reason"] or figures).replace("|", "/")])
+    lines += dx.analysis.markdown(cells)
+    for name, part in parts.items():
+        if "early-exit" in part["found"]:
+            facts = f"{part['found']['image_size']} px, random weights"
+            lines += ["", f"{name}, {facts}:", "", *render_tables(part["found"])[:-1]]
+    return lines
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ for one model. ``width`` is the median width over that of an interval which know
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 from itertools import product
@@ -21,6 +20,7 @@ import pandas as pd
 from scipy.stats import norm
 
 import dmpo_explore as dx
+from _common.command import parser
 from _common.results import write_table
 
 SEEDS, SPREADS, COMMON = (3, 5, 10), (0.0, 0.5, 1.0, 2.0, 4.0), (0.0, 0.5, 0.9)
@@ -88,10 +88,13 @@ def covered(kind: str, S: int, spread: float, common: float, B: int = 1000) -> l
     ]  # fmt: skip
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Simulate everything, print the table and write it."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    table = pd.DataFrame([row for about in product(KINDS, SEEDS, SPREADS, COMMON) for row in covered(*about)])
+    cases = [*product(KINDS, SEEDS, SPREADS, COMMON)]
+    if parser(__doc__).parse_args(arguments).list:
+        print("\n".join("{}, {} trainings, spread {}, common {}".format(*about) for about in cases))
+        return 0
+    table = pd.DataFrame([row for about in cases for row in covered(*about)])
     print(table.to_markdown(index=False, floatfmt=".3f"))
     write_table("interval_coverage", table)
     return 0

@@ -6,16 +6,11 @@ replacement) for every budget and judged on a resample of test, against the conf
 the policy used there, read off the curve of the same resample. 20 such pairs give a mean and, as the resamples carry
 the sampling error of calibration and of test, a 95 % interval from their spread (Student's t). ``val`` rows, for
 choices that must not look at test: the same with that split cut into halves, one to fit on and one to judge.
-
-`--vectors` prints what a threshold per exit gains by five-fold cross-validation on calibration, and how long fitting
-50,000 images at 12 exits takes.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,12 +19,12 @@ import pandas as pd
 from scipy.stats import t as student
 
 import dmpo_explore as dx
+from _common.command import parser
 from _common.results import RESULTS, write_figure, write_table
-from dmpo_explore.records.record import RecordMeta
 from dmpo_explore.utils.files import write_text
 
 BUDGETS = (0.2, 0.25, 0.3, 0.5)
-REFERENCE = "confidence"
+REFERENCE, JUDGED = "confidence", ("val", "test")
 RESAMPLES = 20
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "confidence, per exit": (REFERENCE, {"per_exit": True}),
@@ -93,50 +88,16 @@ def verdict(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def vectors(runs: list[str]) -> list[str]:
-    """Cross-validated gain of a threshold per exit, and the time of a large fit, as Markdown."""
-    lines = [
-        "| run | policy | budget | single | per exit | gain at equal compute (points) |",
-        "|---|---|---|---|---|---|",
-    ]
-    for run in map(dx.load_run, runs):
-        for name in (REFERENCE, "gate"):
-            for budget in BUDGETS:
-                r = dx.fitting.cross_validated_gain(run.record(run.fitting_split), name, flops=budget)
-                single = f"{100 * r['single']:.2f} % at {100 * r['single_flops']:.1f} %"
-                vector = f"{100 * r['vector']:.2f} % at {100 * r['vector_flops']:.1f} %"
-                lines.append(
-                    f"| {run.name} | {name} | {100 * budget:g} % | {single} | {vector} | {100 * r['gain']:+.2f} |"
-                )
-    record, start = large_record(), time.perf_counter()
-    dx.fit_policy(record, flops=0.6, per_exit=True)
-    seconds = time.perf_counter() - start
-    return [*lines, "", f"{record.n_images:,} images, {record.n_exits} exits: {seconds:.1f} s (one thread or two)"]
-
-
-def large_record(images: int = 50_000, n_exits: int = 12) -> dx.ExitRecord:
-    """A synthetic record: confidence and accuracy rise with the exit."""
-    rng = np.random.default_rng(0)
-    chance = np.clip(rng.beta(4, 2, size=(images, 1)) + np.linspace(-0.1, 0.1, n_exits), 0.1, 0.999)
-    confidence = np.clip(chance + rng.normal(0, 0.1, chance.shape), 0.1, 1).astype(np.float32)
-    labels = np.zeros(images, np.int64)
-    prediction = (rng.random(chance.shape) > chance).astype(np.int32)
-    flops = tuple(float(k) for k in range(1, n_exits + 1))
-    meta = RecordMeta("synthetic", "val", tuple("abcdefghij"), tuple(range(1, n_exits + 1)), flops, float(n_exits))
-    return dx.ExitRecord(labels, prediction, confidence, 1 - confidence, confidence, meta)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Measure, write, print the verdict."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("runs", nargs="*", default=["demo", "demo-naive", "fashion", "fashion-naive"])
-    parser.add_argument("--resamples", type=int, default=RESAMPLES)
-    parser.add_argument("--vectors", action="store_true")
-    options = parser.parse_args(arguments)
-    if options.vectors:
-        print("\n".join(vectors(options.runs)))
+    given = parser(__doc__)
+    given.add_argument("runs", nargs="*", default=["demo", "demo-naive", "fashion", "fashion-naive"])
+    given.add_argument("--resamples", type=int, default=RESAMPLES)
+    options = given.parse_args(arguments)
+    if options.list:
+        print("\n".join(f"{run} {judged} {arm}" for run in options.runs for judged in JUDGED for arm in ARMS))
         return 0
-    parts = [gains(dx.load_run(run), judged, options.resamples) for run in options.runs for judged in ("val", "test")]
+    parts = [gains(dx.load_run(run), judged, options.resamples) for run in options.runs for judged in JUDGED]
     table = intervals(pd.concat(parts, ignore_index=True))
     write_table("policies", table, RESULTS)
     text = "\n".join(verdict(table))

@@ -4,8 +4,8 @@ In: nothing. Tar shards of small JPEGs (32 px, 100 classes, 2,000 different pict
 folder (2.6 GB for a million), and a tiny model (timm's `test_vit`, two exits, random weights) is trained on a few of
 them. Out: a row per number of images: seconds and images/s of ``dmpo-explore record`` in processes of torchrun, and
 the peak resident memory of the largest one and of all together; with ``--write``
-``benchmarks/results/recording.json`` and benchmarks/SCALE.md. The model is as cheap as can be, so what is measured is
-everything else: the manifest's check, decoding, scores, writing.
+``benchmarks/results/recording.json`` and the table of ``EVIDENCE.md``. The model is as cheap as can be, so what is
+measured is everything else: the manifest's check, decoding, scores, writing.
 
     scripts/bench recording                             # 10,000, 100,000 and 1,000,000 images, two processes
     scripts/bench recording --images 2000 --processes 1
@@ -13,7 +13,6 @@ everything else: the manifest's check, decoding, scores, writing.
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import resource
@@ -31,31 +30,19 @@ import psutil
 from PIL import Image
 
 import dmpo_explore as dx
-from _common.results import RESULTS
+from _common.command import parser
+from _common.results import RESULTS, with_part
 from _common.timing import machine
-from _scale.page import recordings, write_page
-from dmpo_explore.data.image_set import ImageSet, StoredImages
-from dmpo_explore.data.torch_loaders import make_loader
-from dmpo_explore.utils.files import write_json
+from dmpo_explore.utils.files import write_json, write_text
 
+PAGE = Path(__file__).parent / "EVIDENCE.md"
+COLUMNS = {  # title in the table → number of a row
+    "images": "images", "processes": "processes", "seconds": "seconds", "CPU s": "cpu_s", "images/s": "images_per_s",
+    "largest process, MiB": "largest_process_mib", "all, MiB": "together_mib", "record, MiB": "record_mib",
+}  # fmt: skip
 IMAGES, PROCESSES, CLASSES, SIDE = (10_000, 100_000, 1_000_000), 2, 100, 32
 DIFFERENT, SHARD = 2_000, 10_000  # pictures; images in a shard
 SMALL = {"backbone": "test_vit", "weights": "random", "image_size": SIDE, "exits": 2, "predictor": "linear", "rank": 4}
-
-
-def photograph_ms(images: int = 200) -> float:
-    """CPU milliseconds to decode and resize a photograph of ImageNet's usual size (500 x 375) to 224 pixels."""
-    import skimage.data
-
-    out = io.BytesIO()
-    Image.fromarray(skimage.data.astronaut()).resize((500, 375)).save(out, "jpeg", quality=90)
-    stored = StoredImages([f"test/{i}" for i in range(images)], lambda position: out.getvalue())
-    part = ImageSet("photograph", "test", np.zeros(images, np.int64), ("one",), np.arange(images), stored)
-    model = dx.build_model(dx.ModelConfig("test_vit", "random", 224, exits=2), n_classes=2)
-    start = time.process_time()
-    for _ in make_loader(part, model.preprocess, batch_size=50):
-        pass
-    return round(1000 * (time.process_time() - start) / images, 2)
 
 
 def jpegs(count: int = DIFFERENT) -> list[bytes]:
@@ -161,21 +148,28 @@ def measure(images: int, processes: int) -> dict[str, Any]:
     }
 
 
+def as_markdown(rows: list[dict[str, Any]]) -> list[str]:
+    """The table of the page."""
+    return dx.analysis.markdown([[*COLUMNS], *([f"{row[name]:,}" for name in COLUMNS.values()] for row in rows)])
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Record every number of images, print the table, and write the result if requested."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", nargs="+", type=int, default=list(IMAGES))
-    parser.add_argument("--processes", type=int, default=PROCESSES)
-    parser.add_argument("--write", action="store_true", help="keep the result as recording.json")
-    options = parser.parse_args(arguments)
+    given = parser(__doc__)
+    given.add_argument("--images", nargs="+", type=int, default=list(IMAGES))
+    given.add_argument("--processes", type=int, default=PROCESSES)
+    given.add_argument("--write", action="store_true", help="keep the result and renew benchmarks/EVIDENCE.md")
+    options = given.parse_args(arguments)
+    if options.list:
+        print("\n".join(f"{images:,} images, {options.processes} processes" for images in options.images))
+        return 0
     facts, rows = machine(threads=options.processes), []
     for images in options.images:
         rows.append(measure(images, options.processes))
-        print("\n".join(recordings(rows[-1:])), flush=True)
+        print("\n".join(as_markdown(rows[-1:])), flush=True)
     if options.write:
-        facts = {"command": "scripts/bench recording --write", **facts, "load_of": "in the minute before"}
-        write_json(RESULTS / "recording.json", facts | {"photograph_ms": photograph_ms(), "rows": rows})
-        write_page(RESULTS)
+        write_json(RESULTS / "recording.json", {"command": "scripts/bench recording --write", **facts, "rows": rows})
+        write_text(PAGE, with_part(PAGE.read_text(encoding="utf-8"), "recording", "\n".join(as_markdown(rows))))
     return 0
 
 

@@ -9,7 +9,6 @@ first whose risk on the same images exceeds ε.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import replace
 
@@ -18,13 +17,14 @@ import numpy.typing as npt
 import pandas as pd
 
 import dmpo_explore as dx
+from _common.command import parser
 from _common.results import RESULTS, write_figure, write_table
 from dmpo_explore.fitting.risk_control import RISKS, hoeffding_bentkus
 from dmpo_explore.fitting.target import RISK_NAMES
 
 SIZES = (500, 1000, 2500, 5000)
 EPSILON, DELTA, RESAMPLES = 0.01, 0.05, 1000
-CHUNK = 100
+CHUNK, RISK_SHOWN = 100, ("too_early", "disagreement")
 
 
 def pooled(run: dx.Run) -> dx.ExitRecord:
@@ -103,11 +103,14 @@ def as_markdown(table: pd.DataFrame) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Simulate, write, print; exit status 1 if violations are more frequent than δ and chance allow."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("run", nargs="?", default="fashion")
-    parser.add_argument("--policy", default="confidence")
-    parser.add_argument("--resamples", type=int, default=RESAMPLES)
-    options = parser.parse_args(arguments)
+    given = parser(__doc__)
+    given.add_argument("run", nargs="?", default="fashion")
+    given.add_argument("--policy", default="confidence")
+    given.add_argument("--resamples", type=int, default=RESAMPLES)
+    options = given.parse_args(arguments)
+    if options.list:
+        print("\n".join(f"{options.run} {risk}, {n} images" for risk in RISK_SHOWN for n in SIZES))
+        return 0
     record = pooled(dx.load_run(options.run))
     policy = dx.POLICIES[options.policy]((dx.POLICIES[options.policy].threshold_all,))
     rows = [
@@ -117,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
             "risk": risk,
             **simulate(record, policy, risk, n, options.resamples),
         }
-        for risk in ("too_early", "disagreement")
+        for risk in RISK_SHOWN
         for n in SIZES
     ]
     table = pd.DataFrame(rows)

@@ -21,7 +21,8 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
@@ -33,6 +34,7 @@ import pandas as pd
 from PIL import Image
 
 import dmpo_explore as dx
+from _common.command import parser
 from _common.ports import free_port
 from _common.results import with_part, write_table
 from _common.timing import machine
@@ -54,19 +56,22 @@ ARMS = {  # name → folder, --batch or its default
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure the arms, print their table and write it if requested."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", default="demo", help="a run on a plain ViT")
-    parser.add_argument("--flops", type=float, default=0.3, help="budget of the policy")
-    parser.add_argument("--clients", type=int, default=20)
-    parser.add_argument("--share", type=float, default=0.8, help="of the plain model's requests a second")
-    parser.add_argument("--seconds", type=float, default=20, help="of each load, arm and round")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2, help="of a stage")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--write", action="store_true", help="keep the result and renew benchmarks/EVIDENCE.md")
-    options = parser.parse_args(arguments)
+    given = parser(__doc__)
+    given.add_argument("--run", default="demo", help="a run on a plain ViT")
+    given.add_argument("--flops", type=float, default=0.3, help="budget of the policy")
+    given.add_argument("--clients", type=int, default=20)
+    given.add_argument("--share", type=float, default=0.8, help="of the plain model's requests a second")
+    given.add_argument("--seconds", type=float, default=20, help="of each load, arm and round")
+    given.add_argument("--rounds", type=int, default=3)
+    given.add_argument("--threads", type=int, default=2, help="of a stage")
+    given.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    given.add_argument("--write", action="store_true", help="keep the result and renew benchmarks/EVIDENCE.md")
+    options = given.parse_args(arguments)
     if options.arms[0] != next(iter(ARMS)):
-        parser.error(f"--arms must begin with {next(iter(ARMS))!r}, which sets the rate of the others")
+        given.error(f"--arms must begin with {next(iter(ARMS))!r}, which sets the rate of the others")
+    if options.list:
+        print("\n".join(options.arms))
+        return 0
     with tempfile.TemporaryDirectory() as place:
         table = measured(options, Path(place))
     print(as_markdown(table))
@@ -225,17 +230,10 @@ def load(port: int, files: Sequence[bytes], clients: int, seconds: float, rate: 
                     found.failed += 1
         connection.close()
 
-    in_threads(client, clients * (3 if rate else 1))  # enough that a request need not wait for a free one
+    number = clients * (3 if rate else 1)  # enough that a request need not wait for a free one
+    with ThreadPoolExecutor(number) as pool:
+        list(pool.map(client, range(number)))
     return found
-
-
-def in_threads(work: Callable[[int], None], n: int) -> None:
-    """``work(0)`` to ``work(n − 1)`` at the same time."""
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(n)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 # -- the table --

@@ -8,7 +8,7 @@ counts is that of the frame after the last change.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from _app.server import Server, new_page, settle
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 READY = ("h1", ".tabs button")  # of the start page
-METRICS = {"ScriptDuration": "scripts", "RecalcStyleDuration": "style", "LayoutDuration": "layout"}
 PATIENCE = 30  # seconds for an answer, else the move counts as an error
 # Before the page's own scripts: bytes that the server sends, and when.
 SOCKET = """window.heard = {at: 0, bytes: 0};
@@ -113,20 +112,3 @@ def opened(browser: Browser, server: Server, path: str) -> Iterator[Page]:
     instrument(page)
     yield page
     page.context.close()
-
-
-class Threads:
-    """CPU time of a page's main thread so far: seconds by kind, from Chromium's own metrics."""
-
-    def __init__(self, page: Page) -> None:
-        self.session = page.context.new_cdp_session(page)
-        self.session.send("Performance.enable")
-        self.before = self._read()
-
-    def since(self) -> dict[str, float]:
-        """Seconds since the beginning."""
-        return {name: value - self.before[name] for name, value in self._read().items()}
-
-    def _read(self) -> dict[str, Any]:
-        found = {metric["name"]: metric["value"] for metric in self.session.send("Performance.getMetrics")["metrics"]}
-        return {name: found[metric] for metric, name in METRICS.items()}

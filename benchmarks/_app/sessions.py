@@ -1,4 +1,4 @@
-"""Concurrent sessions of the app, each in a browser page of its own, and the CPU time meanwhile.
+"""Concurrent sessions of the app, each in a browser page of its own.
 
 In: a browser, a running server, each session's page. Out: figures for the table of benchmarks/app.py, and errors as
 texts.
@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from _app.page import PATIENCE, SESSION, Threads, instrument, visit
+from _app.page import PATIENCE, SESSION, instrument, visit
 from _app.server import Server
-from _common import cpu
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -28,8 +27,7 @@ def sessions(browser: Browser, server: Server, paths: Sequence[str], seconds: fl
 
     Returns:
         quantiles of the moves; errors by kind (no response within `PATIENCE`, errors of a page, error notices that a
-        page shows at the end); the server's peak memory; for a move: KiB that were sent, and milliseconds of
-        every kind in `_common.cpu`, which together are the cores' whole time.
+        page shows at the end); the server's peak memory; KiB that were sent for a move.
     """
     texts, pages = list[str](), []
     for path in paths:
@@ -38,16 +36,11 @@ def sessions(browser: Browser, server: Server, paths: Sequence[str], seconds: fl
         pages.append(page)
     for page in pages:
         instrument(page)
-    threads = [Threads(page) for page in pages]
-    before, memory = cpu.used(server.process.pid), Peak(server)
+    memory = Peak(server)
     for page in pages:
         page.evaluate(f"given => {{ window.session = ({SESSION})(given) }}", [seconds, PATIENCE])
     with memory:
         results = [page.evaluate("() => window.session") for page in pages]
-    spent = cpu.between(before, cpu.used(server.process.pid))
-    inside = Counter[str]()
-    for thread in threads:
-        inside.update(thread.since())
     for page in pages:
         texts += [f"shown: {text}" for text in page.locator(ALERTS).all_inner_texts()]
         page.context.close()
@@ -65,8 +58,6 @@ def sessions(browser: Browser, server: Server, paths: Sequence[str], seconds: fl
         "sessions, errors shown": sum(text.startswith("shown") for text in texts),
         "sessions, server GiB": memory.bytes / 2**30,
         "sessions, KiB a move": sum(result["bytes"] for result in results) / 1024 / moves,
-        **{f"sessions, CPU ms a move: {kind}": 1000 * value / moves for kind, value in spent.items()},
-        **{f"sessions, … of pages: {kind}": 1000 * value / moves for kind, value in inside.items()},
     }
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import gc
 import os
 import platform
-import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -85,35 +83,6 @@ def machine(threads: int) -> dict[str, Any]:
         "timm": timm.__version__,
         "onnxruntime": onnxruntime.__version__,
     }
-
-
-class PeakMemory:
-    """Resident memory while a block runs, looked at every 5 ms: ``mib`` is its highest value above the start's."""
-
-    def __enter__(self) -> PeakMemory:
-        gc.collect()
-        self.start, self.mib, self._stop = resident_mib(), 0.0, threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.005):
-            self.mib = max(self.mib, resident_mib() - self.start)
-
-
-def resident_mib() -> float:
-    """Resident memory of this process; without /proc its highest value so far."""
-    pages = Path("/proc/self/statm")
-    if pages.is_file():  # Linux
-        return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _lines(path: str) -> list[str]:

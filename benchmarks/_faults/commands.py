@@ -8,7 +8,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,9 +15,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from unittest.mock import patch
-
-from dmpo_explore.runs.store import clear_runs
 
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 CONTEXT = multiprocessing.get_context(METHOD)
@@ -49,17 +45,19 @@ class Done:
 
     @property
     def names_full_disk(self) -> bool:
-        """Whether it failed as on a full disk it must: status 1, and one line for the error that says so."""
+        """Whether it failed as on a full disk it must: with an error that says so."""
+        return self.refused and any(words in self.errors for words in ("is full", "No space left on device"))
+
+    @property
+    def refused(self) -> bool:
+        """Whether it failed as it may: with status 1, and one line for the error."""
         lines = [line for line in self.errors.splitlines() if line.startswith("error: ")]
-        named = len(lines) == 1 and any(words in lines[0] for words in ("is full", "No space left on device"))
-        return self.status == 1 and named and "Traceback" not in self.errors
+        return self.status == 1 and len(lines) == 1 and "Traceback" not in self.errors
 
 
-def start(
-    arguments: Sequence[str | Path], runs: Path, log: Path, environment: Mapping[str, str] | None = None
-) -> BaseProcess:
-    """Start ``dmpo-explore ARGUMENTS`` with the runs root ``runs`` and more variables; stderr goes to ``log``."""
-    return fork(_perform, list(map(str, arguments)), environment or {}, runs, log)
+def start(arguments: Sequence[str], environment: Mapping[str, str], runs: Path, log: Path) -> BaseProcess:
+    """Start ``dmpo-explore ARGUMENTS`` with more variables and the runs root ``runs``; stderr goes to ``log``."""
+    return fork(_perform, list(arguments), environment, runs, log)
 
 
 def fork(target: Callable[..., None], *arguments: Any) -> BaseProcess:
@@ -74,35 +72,17 @@ def fork(target: Callable[..., None], *arguments: Any) -> BaseProcess:
 
 
 def perform(
-    arguments: Sequence[str | Path],
-    runs: Path,
-    log: Path,
-    *,
-    kill_after: float | None = None,
-    environment: Mapping[str, str] | None = None,
-    meanwhile: Callable[[], bool] | None = None,
+    arguments: Sequence[str], environment: Mapping[str, str], runs: Path, log: Path, kill_after: float | None = None
 ) -> Done:
-    """Run a command to its end, or for ``kill_after`` seconds, when it is killed (SIGKILL).
-
-    Args:
-        environment: variables for it. meanwhile: called again and again while the command runs, until it is true.
-    """
+    """Run a command to its end, or for ``kill_after`` seconds, when it is killed (SIGKILL)."""
     log.unlink(missing_ok=True)
-    process = start(arguments, runs, log, environment)
-    while meanwhile and process.is_alive() and not meanwhile():
-        time.sleep(0.001)
+    process = start(arguments, environment, runs, log)
     process.join(LONGEST if kill_after is None else kill_after)
     if process.is_alive():
         process.kill()
     process.join()
     errors = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
     return Done(process.exitcode, errors)
-
-
-def clear(runs: Path) -> None:
-    """Do what training, recording and the app do when they start: leftovers of killed writers are removed."""
-    with patch.dict(os.environ, DMPO_EXPLORE_RUNS=str(runs)):
-        clear_runs()
 
 
 def _perform(arguments: list[str], environment: Mapping[str, str], runs: Path, log: Path) -> None:
@@ -113,8 +93,6 @@ def _perform(arguments: list[str], environment: Mapping[str, str], runs: Path, l
     import torch
 
     from dmpo_explore.cli import app
-    from dmpo_explore.cli.entry import without_plugins
-    from dmpo_explore.plugins import load_plugin
 
     if stages := environment.get("FAULTS_STAGES"):
         from _common.kept_graphs import keep_graphs
@@ -123,8 +101,5 @@ def _perform(arguments: list[str], environment: Mapping[str, str], runs: Path, l
     torch.set_num_threads(1)
     with suppress(RuntimeError):
         torch.set_num_interop_threads(1)
-    arguments, plugins = without_plugins(arguments)
-    for plugin in plugins:
-        load_plugin(plugin or "")
     sys.argv = ["dmpo-explore", *arguments]
     app(arguments, prog_name="dmpo-explore")

@@ -6,6 +6,7 @@ depth, image size and exit blocks. Weights do not matter for time, so parts with
 
 from __future__ import annotations
 
+import copy
 import shutil
 import time
 import warnings
@@ -25,6 +26,7 @@ from dmpo_explore.inference.onnx_engine import MODEL, POLICY, open_session
 from dmpo_explore.inference.onnx_weights import quantise_export
 from dmpo_explore.inference.torch_compile import SIZES, Replayed, record_cuda_graph
 from dmpo_explore.inference.torch_export import RANGES
+from dmpo_explore.models.predictors import cast_products
 from dmpo_explore.utils.files import unseal
 from dmpo_explore.utils.lazy import extra_imports
 from dmpo_explore.utils.torch_tools import seeded
@@ -104,6 +106,11 @@ class Bench:
         return self.run.model(self.device, merge=True)
 
     @cached_property
+    def model_bf16(self) -> dx.DMPO:
+        """The same, its weights cast once."""
+        return self.run.model(self.device, merge=True, precision="bf16")
+
+    @cached_property
     def compiled(self) -> Any:
         """Its steps by torch.compile."""
         return dx.inference.compiled(self.model)
@@ -170,6 +177,13 @@ class Bench:
         return _timm(self.run, None).to(self.device)
 
     @cached_property
+    def plain_bf16(self) -> nn.Module:
+        """The same, its weights cast once."""
+        model = copy.deepcopy(self.plain)
+        cast_products(model, torch.bfloat16)
+        return model
+
+    @cached_property
     def half(self) -> nn.Module:
         """The same, cut at half depth: a static alternative to early exit."""
         return _timm(self.run, len(self.plain.blocks) // 2).to(self.device)  # type: ignore[arg-type]
@@ -212,34 +226,19 @@ class Bench:
         """The images in batches of ``size``."""
         return list(self.images.split(size))
 
-    @cached_property
-    def trunks(self) -> Callable[[Tensor], Tensor]:
-        """DMPO without any exit: embedding and trunks alone."""
-
-        def run(images: Tensor) -> Tensor:
-            *_, last = self.model.walk(images)
-            return last.state
-
-        return run
-
-    def forward(
-        self, model: Callable[[Tensor], Tensor], size: int, precision: str = "no", images: Tensor | None = None
-    ) -> Arm:
-        """Every batch (of ``images``, by default the bench's) through a model that never stops early."""
+    def forward(self, model: Callable[[Tensor], Tensor], size: int, precision: str = "no") -> Arm:
+        """Every batch through a model that never stops early."""
 
         @torch.inference_mode()
         def call(batch: Tensor) -> None:
             with torch.autocast(self.device, torch.bfloat16, enabled=precision == "bf16"):
                 model(batch).argmax(-1).cpu()
 
-        return per_call(call, self.batches(size) if images is None else list(images.split(size)))
+        return per_call(call, self.batches(size))
 
-    def ours(
-        self, policy: dx.Policy, size: int, images: Tensor | None = None, model: dx.DMPO | None = None, **options: Any
-    ) -> Arm:
+    def ours(self, policy: dx.Policy, size: int, model: dx.DMPO | None = None, **options: Any) -> Arm:
         """`dx.infer`, batch by batch."""
-        batches, used = self.batches(size) if images is None else list(images.split(size)), model or self.model
-        return per_call(lambda batch: dx.infer(used, batch, policy, **options), batches)
+        return per_call(lambda batch: dx.infer(model or self.model, batch, policy, **options), self.batches(size))
 
     def ours_stream(self, policy: dx.Policy, size: int, **options: Any) -> Arm:
         """`dx.stream` with refill (continuous batching), all images."""

@@ -1,8 +1,8 @@
 """Data sets of the study's third edition, each with 1,000 training images, as in VTAB (Zhai et al. 2019).
 
 In: data sets of the library, and three folders beside Caltech-101's (``DMPO_EXPLORE_DATA``): ``birds100`` and
-``scenes15`` with ``train/CLASS`` and ``test/CLASS``, ``trashnet`` with a folder per class. Out: `SETS`, and `register`,
-which adds them to the library's joint of data sets.
+``scenes15`` with ``train/CLASS`` and ``test/CLASS``, ``trashnet`` with a folder per class. Out: `SETS`, name →
+source.
 
 Ours: 1,000 training images in proportion to the classes, at least two of each; the rest of the training split is val
 and calibration, at most 2,000 each; at most 2,000 test images. Where a data set has val and calibration of its own they
@@ -127,9 +127,3 @@ SETS = {
     "trashnet": _source("trashnet", undivided("trashnet", 0.3), TWO, "TrashNet: 6 materials", "MIT"),
     "grocery-shops": _of_library("grocery-shops"),
 }
-
-
-def register() -> None:
-    """Let configs name them: ``third-NAME``."""
-    for name, source in SETS.items():
-        DATASETS[f"third-{name}"] = source

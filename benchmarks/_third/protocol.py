@@ -1,17 +1,18 @@
 """Protocol of the study's third edition, written before its runs: seven data sets, orders of the loss weights, parts.
 
-In: nothing. Out: `PARTS_OF_STUDY`, letter → arms, seeds and data sets; `plan`, all runs in order; `COMPARISONS`. An arm
-that is changed after its first run gets a new name: a result keeps its config, and one made with another is refused.
+In: nothing. Out: `PARTS_OF_STUDY`, letter → arms, seeds and data sets; `plan`, all runs in order; `COMPARISONS`;
+`register`, which adds the data sets and the orders of loss weights to the library's joints. An arm that is changed
+after its first run gets a new name: a result keeps its config, and one made with another is refused.
 
 Fixed beforehand:
 
 - Data: `_third.data`, 1,000 training images a set. The draw is the same in all trainings; a seed initialises the parts,
   orders the batches and draws the crops.
-- Recipe: what `scripts/bench recipe` chose on val of Caltech-101 and groceries, without its teacher, at 84 pixels for
-  6 epochs, which no trial chose: a first form of this protocol, with 12 epochs and with five seeds of parts b and c,
-  would have taken 75 core-hours, and was changed before its first row. EfficientNet-Lite0 has the options of the
-  bundled CNN at 96 pixels. Every arm has the same options but for what its name says; that they had no search of their
-  own stands beside each number.
+- Recipe: what trials chose on val of Caltech-101 and groceries (`scripts/bench recipe` at 6a6e907c), without its
+  teacher, at 84 pixels for 6 epochs, which no trial chose: a first form of this protocol, with 12 epochs and with five
+  seeds of parts b and c, would have taken 75 core-hours, and was changed before its first row. EfficientNet-Lite0 has
+  the options of the bundled CNN at 96 pixels. Every arm has the same options but for what its name says; that they had
+  no search of their own stands beside each number.
 - What is read when. Val chooses the epoch that is kept (largest area). Calibration fits thresholds (confidence, one
   threshold, the best accuracy at no more than a given share of compute). Test is read once per run, when the run is
   finished, and chooses nothing.
@@ -38,10 +39,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 import dmpo_explore as dx
-from _photos.claims import PARTS
-from _study.grids import CNN, NAIVE, change
+from _common.comparisons import Comparison
+from _common.study import CNN, NAIVE, change
 from _third.data import SETS
+from dmpo_explore.data import DATASETS
+from dmpo_explore.training.schedules import SCHEDULES, Depths, Weights, linear
 
 EPOCHS = 6
 BASE = dx.Config(
@@ -92,6 +97,11 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 SMALL_ARMS: dict[str, dict[str, Any]] = {"dmpo": {}, "single": {"exits": 1}, "naive": NAIVE | {"read": "mean"}}
 DEEP = ("birds100", "caltech101")
+PARTS = {  # of DMPO: a part → the arm without it, the arm with it alone
+    "bypass": ("dmpo-no-bypass", "naive-bypass"),
+    "second-order predictors": ("dmpo-no-second-order", "naive-second-order"),
+    "two-phase loss weights": ("dmpo-uniform", "naive-schedule"),
+}
 
 
 @dataclass(frozen=True)
@@ -133,15 +143,6 @@ PARTS_OF_STUDY = {
 }
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Two arms, at all endpoints that both have."""
-
-    text: str
-    arm: str
-    other: str
-
-
 WHOLE = (
     Comparison("DMPO and naive exits", "dmpo", "naive"),
     Comparison("DMPO and a single model", "dmpo", "single"),
@@ -176,3 +177,40 @@ def plan(parts: tuple[str, ...]) -> list[tuple[str, str, str, int]]:
                 for data in part.sets:
                     found.setdefault(part.config(data, arm, seed), (name, data, arm, seed))
     return [*found.values()]
+
+
+def planned(folder: str, comparison: Comparison) -> int:
+    """Trainings of each arm of a comparison, in a folder of results: a data set with the backbone's family."""
+    parts = [part for part in PARTS_OF_STUDY.values() if folder in (f"{name}{part.suffix}" for name in part.sets)]
+    arms = (comparison.arm, comparison.other)
+    return min(max((part.seeds for part in parts if arm in part.arms), default=0) for arm in arms)
+
+
+# -- orders of the loss weights: what the cross-over of `linear` does beside its mean --
+
+WARM_UP = 0.5  # epochs, as a training's default
+
+
+def rate(epoch: int, epochs: int) -> float:
+    """Mean learning rate of an epoch over its peak: a cosine to 0 after the warm-up."""
+    places = epoch + (np.arange(100) + 0.5) / 100
+    falling = (1 + np.cos(np.pi * (places - WARM_UP) / (epochs - WARM_UP))) / 2
+    return float(np.where(places < WARM_UP, places / WARM_UP, falling).mean())
+
+
+def constant(epoch: int, epochs: int, depths: Depths, *, phase_ratio: float = 0.5) -> Weights:
+    """`linear`'s mean over all epochs, each weighted by its learning rate, at every epoch."""
+    weights = np.stack([linear(e, epochs, depths) for e in range(epochs)])
+    mean: Weights = np.average(weights, axis=0, weights=[rate(e, epochs) for e in range(epochs)])
+    return mean
+
+
+def backwards(epoch: int, epochs: int, depths: Depths, *, phase_ratio: float = 0.5) -> Weights:
+    """`linear` from its last epoch to its first: the early exits lead, then the deep ones."""
+    return linear(epochs - 1 - epoch, epochs, depths)
+
+
+def register() -> None:
+    """Let configs name the data sets, ``third-NAME``, and the orders."""
+    DATASETS.update({f"third-{name}": source for name, source in SETS.items()})
+    SCHEDULES.update({"third-constant": constant, "third-reversed": backwards})

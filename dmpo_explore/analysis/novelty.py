@@ -3,7 +3,7 @@
 In: an `ExitRecord` as reference, and a record of a single image. Out: rows of the reference, nearest first, and the
 share of reference images whose k-nearest-neighbour distance is smaller. Ours. It depends only on the exits'
 predictions: an unusual image that every exit classifies confidently as trouser has trousers as neighbours
-(benchmarks/novelty.py measures how often).
+(benchmarks/EVIDENCE.md says how often).
 """
 
 from __future__ import annotations

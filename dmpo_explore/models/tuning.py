@@ -11,13 +11,12 @@ a block of convolutions stands an adapter after Conv-Adapter (Chen et al. 2022, 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable
 from copy import deepcopy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, PeftConfig, inject_adapter_in_model
-from peft.tuners.tuners_utils import BaseTunerLayer
 from timm.layers import Mlp
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, gelu
@@ -25,6 +24,9 @@ from torch.nn.functional import adaptive_avg_pool2d, gelu
 from .. import joints
 from ..utils.registry import Joint, lookup
 from ..utils.texts import short
+
+if TYPE_CHECKING:  # peft is imported where it is used: with it comes transformers, a third of a command's start
+    from peft import PeftConfig
 
 # the first row of which a backbone has layers is what LoRA tunes
 ATTENTION_INPUTS = r"(in_)?qkvb?|(q|k|v|kv|qk|query|key|value)(_proj)?|to_(q|k|v|kv|qkv)"
@@ -202,10 +204,19 @@ def tuned_layers(trunks: Iterable[nn.Module]) -> tuple[int, int]:
         >>> tuned_layers(stage.trunk for stage in model.stages)
         (24, 24)
     """
-    modules = [module for trunk in trunks for module in trunk.modules()]
-    tuned = [module for module in modules if isinstance(module, BaseTunerLayer)]
+    whole = nn.ModuleList(trunks)
+    modules, tuned = list(whole.modules()), [layer for _, layer in peft_layers(whole)]
     inside = {id(part) for layer in tuned for part in layer.modules()}
     return len(tuned), len(tuned) + sum(_can_be_tuned(module) for module in modules if id(module) not in inside)
+
+
+def peft_layers(model: nn.Module) -> list[tuple[str, Any]]:
+    """Name and module of every layer of a model that peft put in the place of another."""
+    if "peft" not in sys.modules:  # then it put in none
+        return []
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return [(name, module) for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)]
 
 
 @torch.no_grad()
@@ -217,7 +228,7 @@ def merge_peft(model: nn.Module) -> int:
     Returns:
         How many layers were merged.
     """
-    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)]
+    layers = peft_layers(model)
     for name, layer in layers:
         parent, _, own = name.rpartition(".")
         merging: Any = layer
@@ -227,6 +238,8 @@ def merge_peft(model: nn.Module) -> int:
 
 
 def _lora(backbone: nn.Module, kind: str, layers: str, rank: int, dropout: float) -> None:
+    from peft import LoraConfig
+
     chosen = _facts(backbone).chosen
     wanted = chosen or layers or (LORA_ALL_LAYERS if _facts(backbone).named else "")
     names = matrices(backbone, wanted or ".*")
@@ -242,8 +255,10 @@ def inject(backbone: nn.Module, kind: str, names: list[str], wanted: str, settin
     """Add peft's layers of tuning ``kind`` in place; ValueError without ``names``: there is no layer as ``wanted``."""
     if not names:
         raise ValueError(f"tuning='{kind}' finds no {wanted}; use tuning='none', 'full' or 'adapter'")
+    from peft import inject_adapter_in_model
+
     inject_adapter_in_model(settings, backbone)
-    for layer in (module for module in backbone.modules() if isinstance(module, BaseTunerLayer)):
+    for _, layer in peft_layers(backbone):
         base = layer.get_base_layer()
         for name in ("kernel_size", "stride", "padding", "dilation") if isinstance(base, nn.Conv2d) else ():
             setattr(layer, name, getattr(base, name))  # some blocks read them

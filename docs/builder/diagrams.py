@@ -15,7 +15,6 @@ import pandas as pd
 from PIL import Image
 
 import dmpo_explore as dx
-from _photos.recipe import IMAGES
 from builder.pages import DOCS, ROOT
 from builder.svg import WIDTH, Drawing
 from dmpo_explore.training import loss_weights
@@ -193,7 +192,7 @@ def results() -> Drawing:
     for (x, text), colour in zip(texts.items(), SERIES.values(), strict=True):
         d.bar(x, 8, 10, 10, colour)
         d.text(x + 16, 18, text, small=True, anchor="start")
-    rows = pd.read_csv(ROOT / "benchmarks" / "results" / "third.csv")
+    rows = pd.read_parquet(ROOT / "benchmarks" / "results" / "third.parquet")
     arms = rows["run"].str.replace(r"-s\d$", "", regex=True)
     means = rows.groupby(["set", arms]).mean(numeric_only=True).round(6)  # whatever columns stand beside
     for i, (name, shown) in enumerate(PANELS.items()):
@@ -244,13 +243,13 @@ def _frame(d: Drawing, corners: tuple[float, float, float, float], title: str, x
 
 
 def more_images() -> Drawing:
-    """Exits 1 and 3 and the last over training images, by epochs and teacher: the grid of `scripts/bench recipe`."""
+    """Exits 1 and 3 and the last over training images, by epochs and teacher: rows of ``recipe.parquet``."""
     about = "Accuracy of exit 1, exit 3 and the last over 600 to 4,000 training images: images bring most, then epochs"
     d = Drawing("more-images", 308, about)
     for x, (epochs, _, text, colour) in zip((52, 248, 390, 578), LINES, strict=True):
         d.line((x, 14), (x + 28, 14), colour=colour, width=2.4, dash="" if epochs == 24 else "7 4")
         d.text(x + 35, 18, text, small=True, anchor="start")
-    rows = pd.read_csv(ROOT / "benchmarks" / "results" / "recipe.csv").set_index("run")
+    rows = pd.read_parquet(ROOT / "benchmarks" / "results" / "recipe.parquet").set_index("run")
     for i, (title, k) in enumerate((("exit 1", 1), ("exit 3", 3), ("last exit", 6))):
         left = 52 + 244 * i
 
@@ -270,6 +269,7 @@ def more_images() -> Drawing:
     return d
 
 
+IMAGES = (600, 1500, 4000)
 LINES = (  # epochs, end of the run's name, text and colour
     (24, "-taught", "24 epochs, a teacher", "blue"),
     (24, "", "24 epochs", "orange"),

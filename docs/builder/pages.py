@@ -22,23 +22,11 @@ ELSEWHERE = {  # repository path → page; everything in docs/ keeps its name
     "CONTRIBUTING.md": "contributing.md",
     "README.md": "index.md",
     "SECURITY.md": "security.md",
-    "benchmarks/BACKBONES.md": "backbone-results.md",
     "benchmarks/EVIDENCE.md": "evidence.md",
-    "benchmarks/FAULTS.md": "fault-results.md",
-    "benchmarks/GPU.md": "gpu.md",
-    "benchmarks/NEIGHBOURS.md": "experiment-results.md",
-    "benchmarks/PHOTOS.md": "photographs.md",
-    "benchmarks/RESULTS.md": "study.md",
-    "benchmarks/SCALE.md": "scale-results.md",
-    "benchmarks/SPEED.md": "speed-results.md",
     "benchmarks/results/policies.md": "policy-results.md",
-    "benchmarks/results/search.md": "search-results.md",
     "notebooks/README.md": "notebooks/index.md",
 }
-TITLES = {
-    "benchmarks/results/policies.md": "Does a policy beat one threshold?",
-    "benchmarks/results/search.md": "Search",
-}
+TITLES = {"benchmarks/results/policies.md": "Does a policy beat one threshold?"}
 PICTURES = (".png", ".svg", ".gif", ".webp", ".jpg")
 UNSET = "-owner-"  # no name on GitHub begins with a dash: nobody can take it
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]\(([^()\s]+)\)")

@@ -13,7 +13,7 @@ from typing import Any
 
 API, CHANGELOG = "reference/api/", "changelog/"
 # after the guides, in this order
-LAST = ("reference/", "study/", "evidence/", "fault-results/", "photographs/", "contributing/")
+LAST = ("reference/", "evidence/", "policy-results/", "contributing/")
 
 
 def slim(site: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,19 +11,9 @@ import pytest
 import app as bench
 import dmpo_explore as dx
 from _app.server import serve
-from _common import cpu
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-BUSY = """
-import threading, time
-def burn(seconds):
-    end = time.thread_time() + seconds
-    while time.thread_time() < end: pass
-thread = threading.Thread(target=burn, args=(0.4,)); thread.start(); thread.join(); burn(0.1)
-print(flush=True); input()
-"""
 
 
 def test_made_up_runs_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,15 +37,6 @@ def test_the_table_shows_which_limits_are_met() -> None:
     assert bench.quantiles("x", list(range(101))) == {"x, p50 ms": 50.0, "x, p95 ms": 95.0, "x, moves": 101}
 
 
-def test_every_limit_is_a_figure() -> None:
-    names = {f"release {size}, p95 ms" for size in bench.SIZES} | {"start, first paint s"}
-    names |= {
-        f"drag {tiles}, {what}" for tiles in ("2,000 tiles", "10,000 tiles") for what in ("messages", "long tasks")
-    }
-    names |= {f"sessions, {what}" for what in ("errors", "p95 ms", "server GiB")}
-    assert set(bench.LIMITS) == names
-
-
 @pytest.mark.slow
 def test_the_parts_run(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = [(2_000, 6, "test"), (2_100, 12, "test")]
@@ -68,22 +47,13 @@ def test_the_parts_run(browser: Browser, tmp_path: Path, monkeypatch: pytest.Mon
         figures = bench.drag(browser, server, 2000, 0.5) | bench.release(browser, server, "10,000 × 6", 2)
         figures |= bench.key(browser, server, "10,000 × 6", 2)
         readers = [bench.path_of(size) for size in bench.SIZES]
-        figures |= bench.sessions(browser, server, readers, 2.0) | bench.clients(server, readers, 2.0)
+        figures |= bench.sessions(browser, server, readers, 2.0)
         assert server.memory() > 2**26
-    assert (
-        figures["drag 2,000 tiles, messages"]
-        == figures["sessions, errors"]
-        == figures["without browsers, moves unanswered"]
-        == 0
-    )
+    assert figures["drag 2,000 tiles, messages"] == figures["sessions, errors"] == 0
     assert figures["release 10,000 × 6, moves"] == figures["key 10,000 × 6, moves"] == 2
-    assert figures["sessions, moves"] >= 2 and figures["without browsers, moves"] >= 2
-    assert figures["sessions, answer there, p50 ms"] > 1 < figures["without browsers, p50 ms"]
+    assert figures["sessions, moves"] >= 2 and figures["sessions, answer there, p50 ms"] > 1
     assert all(np.isfinite(value) for value in figures.values())
-    assert all(value >= 0 for name, value in figures.items() if "other programs" not in name)
-    if sys.platform == "linux":
-        assert figures["sessions, CPU ms a move: server, scripts"] > 1
-        assert figures["sessions, CPU ms a move: browser, pages"] > 1 < figures["sessions, … of pages: scripts"]
+    assert all(value >= 0 for value in figures.values())
 
 
 def test_a_move_without_an_answer_is_an_error(
@@ -95,16 +65,3 @@ def test_a_move_without_an_answer_is_an_error(
         figures = bench.sessions(browser, server, ["?run=made-up-300x4&split=test"], 0.5)
     assert figures["sessions, errors"] == figures["sessions, moves unanswered"] >= 1
     assert figures["sessions, moves"] == 0 and figures["sessions, p95 ms"] == float("inf")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_cpu_time_is_counted_by_kind() -> None:
-    with subprocess.Popen([sys.executable, "-c", BUSY], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        assert child.stdout and child.stdin
-        child.stdout.readline()
-        found = cpu.used(child.pid)
-        child.stdin.close()
-    assert 0.3 <= found[cpu.SCRIPTS] <= 0.5 and found[cpu.LOOP] >= 0.1  # threads that are gone count too
-    assert found[cpu.MEASURING] > 0 and found[cpu.PAGES] == 0
-    later = cpu.between(found, {kind: value + 1 for kind, value in found.items()})
-    assert list(later.values()) == pytest.approx([1.0] * len(found))

@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 import backbones
-from _backbones.report import BEGIN, END, render_summary, with_table
-from _backbones.whole_way import NOTHING, in_a_process, whole_way
+from _common.whole_way import NOTHING, in_a_process, whole_way
 
 KINDS = {  # name → layout and tokens before the patches
     "vit_tiny_patch16_dinov3_qkvb": ("tokens", 5),
@@ -67,25 +66,20 @@ def table() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_the_page_is_made_between_its_markers() -> None:
-    page = with_table(f"before\n{BEGIN}\nold\n{END}\nafter", table())
-    assert page.startswith("before\n") and page.endswith("\nafter") and "old" not in page
-    assert (
-        "| `Good` | `good_net`, 64 | tokens 4x4x8, 4x4x8, 1 before the patches | 4: 2, 4 | 40%, 102% | 8 of 8 | same |"
-        in page
-    )
-    assert "not: Error: no" in page and "| `Bad` | `bad_net` | it has no blocks |" in page
-    assert with_table(page, table()) == page
-    assert "Of 3 model classes of timm 2 are accepted (67%), 1 refused. 2 have three exits" in render_summary(table())
-    with pytest.raises(ValueError, match="has no part between"):
-        with_table("nothing", table())
+def test_the_part_of_the_page_is_made_of_the_rows() -> None:
+    text = backbones.rendered(table())
+    assert "Of 3 model classes of timm 2 are accepted (67%), 1 refused. 2 have three exits" in text
+    assert "Accepted: `Good`." in text and "| `Bad` | `bad_net` | it has no blocks |" in text
+    assert "| `Odd` | `odd_net` | Error: no |" in text
+    kept = backbones.rendered(pd.read_csv(backbones.RESULT, keep_default_na=False))
+    assert kept in backbones.PAGE.read_text(encoding="utf-8")
 
 
 def test_kept_rows_stay_where_others_are_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = table()
     rows.to_csv(tmp_path / "kept.csv", index=False)
     rows[["class", "backbone", "parameters"]].to_csv(tmp_path / "classes.csv", index=False)
-    (tmp_path / "page.md").write_text(f"{BEGIN}\n{END}", encoding="utf-8")
+    (tmp_path / "page.md").write_text(f"{backbones.BEGIN}\n{backbones.END}", encoding="utf-8")
     for name, file in (("RESULT", "kept.csv"), ("CLASSES", "classes.csv"), ("PAGE", "page.md")):
         monkeypatch.setattr(backbones, name, tmp_path / file)
     monkeypatch.setattr(backbones, "in_a_process", lambda name, **how: NOTHING | {"reason": f"{name} is new"})

@@ -1,13 +1,12 @@
-"""The speed benchmark: rounds and ratios by hand, the page from numbers, fitted thresholds, one tiny run."""
+"""Speed, on a CPU and on a GPU: rounds and ratios by hand, tables from numbers, a tiny run, and every check small."""
 
 from __future__ import annotations
 
-import json
-import mmap
-import time
+from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -16,11 +15,14 @@ from synthetic import make_record
 from tiny import recorded_run, tiny_config
 
 import dmpo_explore as dx
+import gpu
 import speed
-from _common import timing as timing_module
-from _common.timing import PeakMemory, Timing, in_turn, ratio
-from _speed import early_exit, overheads, report
+from _common.timing import Timing, in_turn, ratio
+from _gpu import checks
+from _gpu.checks import CHECKS
+from _speed import early_exit, report
 from _speed.arms import use_budget
+from dmpo_explore.utils.files import read_json
 
 
 @pytest.mark.slow
@@ -53,16 +55,6 @@ def test_thresholds_use_the_budget() -> None:
     for budget in (0.5, 0.7):
         used = dx.summarise(record, use_budget(record, budget).exits(record))["flops_fraction"]
         assert budget - 0.01 < used <= budget
-
-
-def test_memory_sees_what_was_there_for_a_while() -> None:
-    with PeakMemory() as peak, mmap.mmap(-1, 64 * 2**20) as kept:  # not malloc's, which may have that much to spare
-        begun = time.monotonic()
-        for start in range(0, len(kept), mmap.PAGESIZE):
-            kept[start] = 1
-        while peak.mib < 55 and time.monotonic() < begun + 10:  # a busy machine may not look for a while
-            time.sleep(0.02)
-    assert 55 < peak.mib < 120
 
 
 def result() -> dict[str, Any]:
@@ -101,72 +93,14 @@ def test_early_exit_is_compared_in_its_own_runtime() -> None:
     assert found == {"onnx, 30 %": (4.0, 2.0), "onnx int8, 30 %": (8.0, 3.0), "infer bf16, 30 %": (2.667, 2.0)}
     assert rows["onnx, 30 %"]["efficiency"] == pytest.approx(2.0 * 0.3, abs=1e-2)
     assert rows["plain model, onnx"]["speed_up"] == 2.0
-    given = {"run": "fashion", "machine": {"device": "cpu"}, "early-exit": {"rows": list(rows.values())}}
-    assert "| batch 1, onnx int8: times the plain model" in "\n".join(report.render_tables(given))
+    (line,) = (line for line in report.early_exit_table([*rows.values()]) if line.startswith("| onnx int8 "))
+    assert [cell.strip() for cell in line.split("|")[6:10]] == ["3.33", "8.00", "3.00", "0.90"]
 
 
-def test_the_page_is_made_from_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "RESULT", tmp_path / "speed.json")
-    monkeypatch.setattr(speed, "PAGE", tmp_path / "speed.md")
-    (tmp_path / "speed.json").write_text(json.dumps(result()))
-    assert speed.main(["--page"]) == 0
-    page = (tmp_path / "speed.md").read_text(encoding="utf-8")
-    assert "a CPU, 2 threads" in page and "## Batch 1" in page
-    (line,) = [line for line in page.splitlines() if line.startswith("| infer") and "30 %" in line]
-    assert [cell.strip() for cell in line.split("|")[6:11]] == ["3.33", "2.50", "2.50", "0.75", "loop 1.50"]
-    assert "efficiency, batch 1, infer" in page and "≥ 0.85" in page
-
-
-def reasons(batch: int = 1, run: str = "mine", **speed_ups: float) -> str:
-    """Under the tables of rows "arm_budget" with these speed-ups; earlyon's are 3 (its loop) and 1 (batched)."""
-    rows = []
-    for name, speed_up in speed_ups.items():
-        arm, _, share = name.partition("_")
-        numbers = {"speed_up": speed_up, "expected": 3.0, "efficiency": speed_up / 3, "p50_ms": 1.0, "p95_ms": 1.0}
-        rates = {"images_per_s": 1.0, "lowest": 1.0, "highest": 1.0}
-        budget = early_exit.NO_EARLY_EXIT if share == "none" else f"{share} %"
-        rows.append({"arm": arm.replace("_", " "), "share": budget, "batch": batch, **numbers, **rates,
-                     "earlyon": {"loop": speed_up / 3, "batched": speed_up}})  # fmt: skip
-    given = {"run": run, "machine": {"device": "cpu"}, "early-exit": {"rows": rows}}
-    return "\n".join(report.render_tables(given)).partition("## Against the aims")[2].partition("\n\n")[2]
-
-
-def test_a_reason_stands_only_under_rows_that_it_explains() -> None:
-    slow = reasons(infer_30=2.0, infer_none=2.0, onnx_none=0.9)
-    assert report.REASONS in slow and "dozens of small operations. For" in slow and "earlyon's loop" in slow
-    assert "faster than the plain model" not in slow and "onnxruntime" not in slow and "torch.compile" not in slow
-    assert "even without early exits" in reasons(infer_30=2.0, onnx_none=1.4)
-    assert "covariance" in reasons(infer_30=2.0, run="fashion") and "covariance" not in reasons(infer_30=2.0)
-    assert "In onnxruntime ours are ahead" in reasons(infer_30=2.0, onnx_30=3.3)
-    assert "In onnxruntime ours are ahead" not in reasons(infer_30=2.0, onnx_30=3.3, onnx_50=2.9)
-    assert report.REASONS not in reasons(infer_30=3.3, onnx_none=0.9)  # no aim is missed
-    assert "torch.compile" in reasons(infer_30=2.0, compiled_30=2.1)
-    assert "torch.compile" not in reasons(infer_30=2.0, compiled_30=2.6)
-    int8 = {"plain model, onnx int8_30": 2.5, "onnx int8 one graph_30": 7.0}
-    assert "no more than 7.5 can come out" in " ".join(reasons(**int8).split())
-    stream = {"stream with refill_30": 1.9}
-    assert "hardest image" in reasons(64, **stream) and "small operations" not in reasons(64, **stream)
-    assert report.REASONS not in reasons(64, **{"stream with refill_30": 2.1})
-
-
-def test_without_a_terminal_every_arm_and_round_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with speed.shown_progress() as progress:
-        in_turn({"infer, 30 %": lambda: [0.1]}, 2, lambda text: progress(f"batch 1, {text}"))
-    lines = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
-    assert lines == ["batch 1, warming up infer, 30 %", *(f"batch 1, round {r}/2: infer, 30 %" for r in (1, 2))]
-
-
-def test_the_kept_page_is_that_of_the_kept_result() -> None:
-    if not speed.RESULT.is_file():
-        assert not speed.PAGE.is_file()  # no page without its numbers
-        return
-    others = [json.loads(path.read_text()) for path in sorted(speed.RESULT.parent.glob("speed-*.json"))]
-    assert speed.PAGE.read_text(encoding="utf-8") == report.render_page(json.loads(speed.RESULT.read_text()), others)
-
-
-def test_the_machine_is_named() -> None:
-    facts = timing_module.machine(3)
-    assert facts["threads"] == 3 and facts["cores"] >= 1 and facts["cpu"]
+def test_the_table_of_the_page_is_that_of_the_kept_results() -> None:
+    results = speed.kept()
+    assert [(one["run"], one["image_size"]) for one in results] == [("fashion", 70), ("demo", 84), ("demo", 224)]
+    assert "\n".join(report.page_table(results)) in speed.PAGE.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -179,11 +113,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 SHOWN = {  # part → what its tables have
     "early-exit": ("| plain model ", "| half the plain model ", "| onnx stream with refill ", "| earlyon batched "),
-    "exits": ("## The exits of one graph", "| 1    | 1     |", "| 2    | 2     |"),
-    "profile": ("2 exits; from FLOPs",),
-    "recording": ("## Recording", "| record_split "),
-    "training": ("## Training", "| fit, all exits "),
-    "memory": ("## Memory", "| stream with refill, 30 % "),
+    "exits": ("| exit | block |", "| 1    | 1     |", "| 2    | 2     |"),
 }
 
 
@@ -192,15 +122,70 @@ SHOWN = {  # part → what its tables have
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("part", SHOWN)
 def test_a_part_runs_small(
-    part: str, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    part: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(root))
     monkeypatch.setattr(early_exit, "INT8_AT", (8,))
-    monkeypatch.setattr(overheads, "MEMORY", overheads.MEMORY[-1:])  # each arm is a process
     small = ["--run", "tiny", "--batch", "8", "--rounds", "1", "--images", "16", "--threads", "1", "--device", "cpu"]
-    assert speed.main([*small, "--parts", part]) == 0 and [*SHOWN] == [*speed.PARTS]
+    assert speed.main([*small, "--parts", part, "--out", str(tmp_path / "a.json")]) == 0
     text = capsys.readouterr().out
     assert all(words in text for words in SHOWN[part]), text
+    assert [*SHOWN] == [*speed.PARTS] and part in read_json(tmp_path / "a.json")
+
+
+@pytest.mark.slow
+def test_a_run_is_changed_to_another_backbone_of_random_weights(root: Path, tmp_path: Path) -> None:
+    run = dx.load_run(root / "tiny")
+    changes = {"model.backbone": "test_vit2", "model.image_size": 64, "model.exits": 4}
+    found = speed.changed(run, changes, tmp_path)
+    assert found.config.model.backbone == "test_vit2" and found.record("test").n_exits == 4
+    images = found.inputs("test", range(3))
+    assert images.shape[-1] == 64 and found.model("cpu", merge=True)(images).shape == (3, 4, 10)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("size", [1, 8, 64, 256])
+def test_every_arm_has_the_plain_model_in_its_own_runtime(device: str, size: int) -> None:
+    """Without it a row of the table cannot be made, which only a card would show."""
+    bench: Any = MagicMock(device=device, images=range(300))
+    policies = dict.fromkeys(("30 %", "50 %", early_exit.NO_EARLY_EXIT))
+    for name in early_exit.arms_of(bench, size, policies, dict(policies)):  # type: ignore[arg-type]
+        engine, _, budget = name.partition(", ")
+        assert (
+            budget not in policies
+            or engine.startswith("earlyon")
+            or early_exit.plain_of(engine)
+            in (
+                early_exit.arms_of(bench, size, policies, dict(policies))  # type: ignore[arg-type]
+            )
+        )
+
+
+def test_peaks_leave_out_what_was_there_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As weights, and the graphs that earlier arms have recorded."""
+    now, peak = [700 << 20], [0]
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: now[0])
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: peak.__setitem__(0, now[0]))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: peak[0])
+    monkeypatch.setattr(early_exit, "energy_counter", lambda device: None)
+
+    def graphs() -> list[float]:  # keep 200 MiB once they are recorded, and need 100 more in each call
+        now[0], peak[0] = 900 << 20, 1000 << 20
+        return [0.1]
+
+    use = early_exit.Use(graphs, "cuda")
+    use.arm()
+    use.arm()
+    assert use.found(1, energy=True) == {"peak_mib": 300}
+
+
+def test_what_is_timed_is_compiled() -> None:
+    function, sizes = torch.compile(lambda x: x + 1, backend="eager", dynamic=False), iter((3, 3, 4))
+    use = early_exit.Use(lambda: [float(function(torch.ones(next(sizes))).sum())], "cpu")
+    use.arm()
+    use.arm()
+    with pytest.raises(RuntimeError, match="recompile"):
+        use.arm()
 
 
 def test_an_incorrect_engine_is_refused_and_bf16_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,8 +199,8 @@ def test_an_incorrect_engine_is_refused_and_bf16_is_reported(monkeypatch: pytest
     other = (expected + 1) % 4
     exits_of = dict.fromkeys(("infer", "stream", "onnx", "onnx stream", "graphs"), expected)
 
-    def infer(model: Any, images: Any, policy: Any, steps: Any = None, precision: str = "no") -> Any:
-        return answer(other if precision == "bf16" else exits_of["graphs" if steps == "graphs" else "infer"])
+    def infer(model: Any, images: Any, policy: Any, steps: Any = None) -> Any:
+        return answer(other if model == "bf16" else exits_of["graphs" if steps == "graphs" else "infer"])
 
     monkeypatch.setattr(early_exit.dx, "infer", infer)
     monkeypatch.setattr(early_exit.dx, "stream", lambda *_, **__: answer(exits_of["stream"]))
@@ -223,37 +208,124 @@ def test_an_incorrect_engine_is_refused_and_bf16_is_reported(monkeypatch: pytest
         infer=lambda *_: answer(exits_of["onnx"]), stream=lambda *_, **__: answer(exits_of["onnx stream"])
     )
     images, int8 = torch.zeros(10, 3, 4, 4), SimpleNamespace(infer=lambda *_: answer(expected))
-    bench: Any = SimpleNamespace(
-        images=images, model=None, compiled="c", graphed="graphs", onnx=onnx, onnx_int8=int8, device="cuda"
-    )
+    made = {"images": images, "model": None, "model_bf16": "bf16", "compiled": "c", "graphed": "graphs"}
+    cpu, card = (SimpleNamespace(device=kind, onnx=onnx, onnx_int8=int8, **made) for kind in ("cpu", "cuda"))
     given = {"30 %": policy}, {"30 %": expected}, record
-    shown: list[str] = []
-    assert early_exit.check_answers(bench, *given, shown.append) == {"bf16": {"30 %": 10}, "int8": {"30 %": 0}}
-    assert shown == ["comparing every engine's answers with the record, 30 %"]
+    assert early_exit.check_answers(cpu, *given) == {"bf16": {"30 %": 10}, "int8": {"30 %": 0}}  # type: ignore[arg-type]
+    assert early_exit.check_answers(card, *given) == {"bf16": {"30 %": 10}, "int8": {}}  # type: ignore[arg-type]
     names = {"stream": "stream with refill", "onnx stream": "onnx stream with refill", "graphs": "CUDA graphs"}
     for engine, name in names.items():
         with monkeypatch.context() as patch:
             patch.setitem(exits_of, engine, other)
             with pytest.raises(RuntimeError, match=f"{name} at 30 %: 1[0-9]* exits"):
-                early_exit.check_answers(bench, *given)
+                early_exit.check_answers(card if engine == "graphs" else cpu, *given)  # type: ignore[arg-type]
 
 
-def test_the_guide_says_what_was_measured() -> None:
-    """Every multiple of docs/speed.md's table, from the committed result."""
-    page = (Path(__file__).parents[2] / "docs" / "speed.md").read_text(encoding="utf-8")
-    rows = json.loads(speed.RESULT.read_text(encoding="utf-8"))["early-exit"]["rows"]
-    found = {(row["arm"], row["batch"], row["share"]): f"{row['speed_up']:.2f}" for row in rows if "speed_up" in row}
-    named = {
-        "eager torch, `dx.infer`": (("infer", 1, "30 %"), ("infer", 64, "30 %")),
-        "eager torch, `dx.stream` with refill": (None, ("stream with refill", 64, "30 %")),
-        "exported, stage by stage": (("onnx", 1, "30 %"), ("onnx", 64, "30 %")),
-        "exported, one graph": (("onnx one graph", 1, "30 %"), None),
-        "exported, int8, one graph (in batches: stage by stage)": (
-            ("onnx int8 one graph", 1, "30 %"),
-            ("onnx int8", 64, "30 %"),
-        ),
-        "no early exit, `dx.infer`": (("infer", 1, early_exit.NO_EARLY_EXIT), ("infer", 64, early_exit.NO_EARLY_EXIT)),
-    }
-    for arm, keys in named.items():
-        cells = " | ".join(found[key] if key else "" for key in keys).replace("  ", " ")
-        assert f"| {arm} | {cells} |".replace("|  |", "| |") in page, arm
+FACTS = {"device": "NVIDIA Something", "cpu": "a CPU", "threads": 2, "torch": "2", "timm": "1", "load": 0.1}
+ROW = {"arm": "infer", "share": "30 %", "batch": 8, "images_per_s": 900.0, "lowest": 800.0, "highest": 950.0}
+ROW |= {"p50_ms": 9.0, "p95_ms": 9.5, "speed_up": 2.5, "expected": 3.0, "like": 2.5, "efficiency": 0.83}
+ROW |= {"peak_mib": 640, "watts": 310, "joules": 0.4}
+
+
+def part(state: str = "done", reason: str = "", **found: Any) -> dict[str, Any]:
+    return {"state": state, "reason": reason, "seconds": 7, "found": found}
+
+
+def cells(lines: list[str]) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line[:1] == "|"]
+
+
+def test_the_report_names_the_card_what_went_wrong_and_what_was_measured() -> None:
+    early = {"rows": [ROW], "idle_watts": 70, "bf16": {"images": 64, "exits_differ": {"30 %": 1}}}
+    found = {"image_size": 224, "early-exit": early}
+    parts = {"ViT-S, batches": part(**found), "ViT-B, batches": part("stopped", "its 90 s were over")}
+    result = {"machine": FACTS, "minutes": 9.5, "quick": False, "first": False, "parts": parts}
+    lines = gpu.render(result)
+    assert lines[0].startswith("**NVIDIA Something** (a CPU, ") and "1 of 2 in 9.5 minutes." in lines[0]
+    assert ["ViT-B, batches", "stopped", "7", "its 90 s were over"] in cells(lines)
+    row = ["infer", "30 %", "900 (800–950)", "9", "9.5", "3.00", "2.50", "2.50", "0.83", "640", "310", "0.4"]
+    assert row in cells(lines) and "In bf16 of 64 images so many have another exit: 30 %: 1." in lines
+    first = gpu.render(
+        result | {"first": True, "parts": {"Live": part("failed", "3 of 64 | as recorded"), "a": part(b=0)}}
+    )
+    assert ["Live", "FAIL", "7", "3 of 64 / as recorded"] in cells(first) and ["a", "pass", "7", "b: 0"] in cells(first)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("end", "seconds", "state", "reason"),
+    [
+        ("", 60, "done", ""),
+        ("time.sleep(60)", 4, "stopped", "its 4 s were over"),
+        ("sys.exit('CUDA error: an illegal memory access')", 60, "failed", "CUDA error: an illegal memory access"),
+        ("print('no card', file=sys.stderr); sys.exit(3)", 60, "left out", "no card"),
+    ],
+)
+def test_a_part_is_a_process_whose_end_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, seconds: int, state: str, reason: str
+) -> None:
+    (tmp_path / "part.py").write_text(
+        f"import sys, time\nopen({str(tmp_path / 'Live.json')!r}, 'w').write('[1]')\n{end}"
+    )
+    monkeypatch.setattr(gpu, "__file__", str(tmp_path / "part.py"))
+    found = gpu.apart("Live", Namespace(folder=tmp_path, device="cpu", quick=True), seconds)
+    assert (found["state"], found["reason"], found["found"]) == (state, reason, [1])
+
+
+def test_no_part_begins_without_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(gpu, "apart", lambda name, options, seconds: asked.append(seconds) or part())
+    monkeypatch.setattr(gpu, "SECONDS", 100)
+    options = Namespace(folder=tmp_path, device="cuda", quick=False, first=False)
+    gpu.measure({"a": 70, "b": 150}, options)
+    assert asked[0] == 70 and asked[1] == pytest.approx(100, abs=5)
+    monkeypatch.setattr(gpu, "SECONDS", 5)
+    assert gpu.measure({"a": 70}, options)["parts"]["a"]["reason"] == "no time was left" and len(asked) == 2
+
+
+def test_only_a_gpu_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--write", "--device", "cpu"], ["--write", "--quick", "--device", "cpu"]):
+        with pytest.raises(SystemExit):
+            gpu.main(arguments)
+        assert "--write keeps measurements of a GPU" in capsys.readouterr().err
+    if not torch.cuda.is_available():
+        with pytest.raises(SystemExit):
+            gpu.main([])
+        assert "there is no usable NVIDIA GPU" in capsys.readouterr().err
+
+
+def test_an_error_in_a_check_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def check(device: str, folder: Path) -> dict[str, Any]:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+    monkeypatch.setitem(CHECKS, "Live", (check, 9))
+    assert gpu.main(["--part", "Live", "--folder", str(tmp_path), "--device", "cpu"]) == 1
+    assert capsys.readouterr().err == "OutOfMemoryError: CUDA out of memory. Tried to allocate\n"
+
+
+def test_a_wrong_float32_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of TF32, which keeps 10 bits of a fraction."""
+    product = torch.Tensor.__matmul__
+
+    def rounded(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return product(a, b) if a.dtype == torch.float64 else product(a.bfloat16(), b.bfloat16()).float()
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", rounded)
+    with pytest.raises(RuntimeError, match="float32 is not float32"):
+        checks.check_float32("cpu", tmp_path)
+
+
+FOUND = {"records": "largest difference of a logit", "out of memory": "error"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_check_passes_on_a_cpu(check: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, which has imported what they need."""
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
+    found = CHECKS[check][0]("cpu", tmp_path)
+    assert any(FOUND.get(check, "") in name for name in found)

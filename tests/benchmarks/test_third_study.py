@@ -1,37 +1,43 @@
-"""The study's third edition: its plan, its orders of loss weights, its comparisons."""
+"""The study with 1,000 images: its plan, data, orders of loss weights, comparisons, rows; the forecast."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+from tiny import tiny_config
 
 import dmpo_explore as dx
+import forecast
 import third_study
-from _study.run import keep
-from _third import comparisons, data, orders
-from _third.protocol import BASE, COMPARISONS, PARTS_OF_STUDY, plan
+from _common import comparisons
+from _common.rows import Rows
+from _common.study import make_row
+from _third import protocol
+from _third.data import MOST, SETS, TRAIN
+from _third.protocol import BUDGETS, COMPARISONS, PARTS_OF_STUDY
 from dmpo_explore.data import DATASETS
+from dmpo_explore.data.image_set import ImageFiles
+from dmpo_explore.data.splits import SPLITS
 from dmpo_explore.training.schedules import SCHEDULES, loss_weights
 
 
 @pytest.fixture(autouse=True)
 def _registered() -> Iterator[None]:
-    data.register()
-    orders.register()
+    protocol.register()
     yield
-    for name in data.SETS:
+    for name in SETS:
         del DATASETS[f"third-{name}"]
     for name in ("third-constant", "third-reversed"):
         del SCHEDULES[name]
 
 
 def test_every_run_is_planned_once_and_every_comparison_has_its_arms() -> None:
-    runs = plan(tuple(PARTS_OF_STUDY))
+    runs = protocol.plan(tuple(PARTS_OF_STUDY))
     configs = [PARTS_OF_STUDY[part].config(*run).to_json() for part, *run in runs]
     assert len(configs) == len({*configs})
     arms = {arm for part in PARTS_OF_STUDY.values() for arm in part.arms}
@@ -44,123 +50,17 @@ def test_every_run_is_planned_once_and_every_comparison_has_its_arms() -> None:
         assert (config.data.train_size, config.data.calibration) == (None, None)  # all of the set, and with one
 
 
+def test_the_kept_rows_are_of_the_plan_as_it_stands_and_give_the_kept_comparisons(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert third_study.main(["--list"]) == 0 and capsys.readouterr().out == "every run is there\n"
+    kept = pd.read_csv(third_study.RESULTS / "third-comparisons.csv")
+    pd.testing.assert_frame_equal(third_study.compared(third_study.ROWS), kept, check_exact=False)
+
+
 def test_the_pages_show_what_is_complete() -> None:
-    table = pd.read_csv(third_study.RESULTS / "third-comparisons.csv")
-    for page, name, lines in third_study.tables(table):
+    for page, name, lines in third_study.tables(pd.read_csv(third_study.RESULTS / "third-comparisons.csv")):
         assert "\n".join(lines) in page.read_text(encoding="utf-8"), name
-    again = comparisons.table(third_study.RESULTS / "third")
-    pd.testing.assert_frame_equal(again, table, check_exact=False)
-
-
-def test_the_sentences_of_results_follow_from_the_table() -> None:
-    whole = pd.read_csv(third_study.RESULTS / "third-comparisons.csv")
-    verdicts = whole.groupby(["comparison", "at"])["verdict"].agg(set)
-    table = whole.set_index(["comparison", "at", "set"])["points"].sort_index()
-    text = third_study.SUMMARY.read_text(encoding="utf-8").replace("−", "-")
-    naive, single, static = (table.loc[name] for name in (third_study.NAIVE, third_study.SINGLE, third_study.STATIC))
-    cnn = [name for name in single["50 %"].index if name.endswith("-cnn")]
-    (low, small_low), (half, small_half) = ((naive[at].drop(cnn), naive[at][cnn]) for at in ("30 %", "50 %"))
-    assert (
-        f"the ViT by {low.min():.0f} to {low.max():.0f} and {half.min():.0f} to {half.max():.0f} points, the CNN"
-        in text
-    )
-    assert (
-        f"by {small_low.min():.0f} to {small_low.max():.0f} and {small_half.min():.0f} to {small_half.max():.0f}."
-        in text
-    )
-    assert verdicts[third_study.NAIVE, "30 %"] == verdicts[third_study.NAIVE, "50 %"] == {"larger"}
-    assert open_ones(whole, third_study.NAIVE, "70 %") == {"grocery", "grocery-shops"}
-    assert f"Last exits differ by at most {naive['last exit'].abs().max():.1f}" in text
-    half, low = (-single[at].drop(cnn) for at in ("50 %", "30 %"))
-    assert f"on birds ({half['birds100']:.1f} points behind) and other shops ({half['grocery-shops']:.1f})" in text
-    five = half.drop(["grocery-shops", "birds100"])
-    assert open_ones(whole, third_study.SINGLE, "50 %") - {*cnn} == {*five.index}
-    assert f"between {five.max():.1f} behind and {-five.min():.1f} ahead, and every interval holds 0" in text
-    assert (low > 0).all() and f"by {low['grocery']:.1f} to {low.max():.1f} points, the interval leaves 0 out" in text
-    behind = -single["30 %"]
-    assert f"{behind['grocery-cnn']:.0f} points behind on groceries and {behind['caltech101-cnn']:.0f} on Cal" in text
-    static = static["static-6"]
-    ahead = static.drop(["caltech101", "grocery-shops"])
-    assert (
-        f"by {static['caltech101']:.1f} points on Caltech-101 and {static['grocery-shops']:.1f} on other shops" in text
-    )
-    assert f"three trainings do not decide ({ahead.min():.1f} to +{ahead.max():.1f})" in text
-    alone = table.loc["a static net of six blocks and a single model", "last exit"]
-    near = ["fashion-mnist", "trashnet", "scenes15"]
-    assert f"come within {alone[near].abs().max():.1f} points of the full model on average, and every" in text
-    assert {*near} <= open_ones(whole, "a static net of six blocks and a single model", "last exit")
-    assert f"the study with 1,000 images has {len(whole)}" in text
-
-
-def open_ones(table: pd.DataFrame, comparison: str, at: str) -> set[str]:
-    """The sets on which a comparison is open at an endpoint."""
-    return {*table[table[["comparison", "at", "verdict"]].eq([comparison, at, "open"]).all(axis=1)]["set"]}
-
-
-def test_the_sentences_about_the_parts_follow_from_the_table() -> None:
-    whole = pd.read_csv(third_study.RESULTS / "third-comparisons.csv")
-    table = whole.set_index(["comparison", "set", "at"])["points"].sort_index()
-    results, parts = (
-        path.read_text(encoding="utf-8").replace("−", "-")
-        for path in (third_study.SUMMARY, third_study.SUMMARY.with_name("dmpo-parts.md"))
-    )
-    part = {
-        (name, how): [table[f"{name}, {how}", data, "30 %"] for data in ("birds100", "caltech101")]
-        for name in ("second-order predictors", "bypass", "two-phase loss weights")
-        for how in ("left out", "added")
-    }
-    (birds, caltech), (b_birds, b_caltech) = (part[name, "left out"] for name in ("second-order predictors", "bypass"))
-    assert f"loses {birds:.1f} points on birds and {caltech:.1f} on Caltech-101, on 30 % of the compute" in results
-    assert f"without the bypass {b_birds:.1f} and {b_caltech:.1f}." in results
-    weights, _ = part["two-phase loss weights", "left out"]
-    assert f"without them (equal weights) DMPO loses {weights:.1f} points on birds at 30 %" in results
-    both = whole[whole["comparison"].str.startswith("two-phase loss weights")]
-    later = both[both["at"].isin(["40 %", "50 %", "70 %", "exit 4", "exit 5"])]
-    assert not (later["verdict"] == "larger").any()
-    worst = later[later["at"].isin(["exit 4", "exit 5"])]["points"].min()
-    assert f"exits 4 and 5 lose up to {-worst:.1f} points by them" in results
-    first, last = (table["order: constant", "birds100", at] for at in ("exit 1", "last exit"))
-    assert f"exit 1 gains {first:.1f} points and the last exit loses {-last:.1f}; on Caltech-101 the signs" in results
-    assert (
-        open_ones(whole, "order: constant", "exit 1")
-        == open_ones(whole, "order: constant", "last exit")
-        == {"caltech101"}
-    )
-    assert table["order: constant", "caltech101", "exit 1"] > 0 > table["order: constant", "caltech101", "last exit"]
-    rate = table["rate: full in phase two", "birds100"]
-    second, last = rate["exit 2"], rate["last exit"]
-    assert rate.idxmax() == "exit 2"
-    assert f"up to {second:.1f} points from them (exit 2) and gives {-last:.1f} to the last" in results
-    depth = whole[whole["comparison"] == "order: by depth"].set_index("at")
-    birds, caltech = -depth.loc["exit 4", "points"]
-    assert f"Weights by depth give {birds:.1f} and {caltech:.1f} points to exit 4, behind block 6" in results
-    assert (depth["verdict"] == "open").eq(depth.index != "exit 4").all()
-    for name in ("second-order predictors", "bypass", "two-phase loss weights"):
-        added, left = part[name, "added"], part[name, "left out"]
-        row = next(line for line in parts.splitlines() if line.startswith(f"| {name} |"))
-        assert re.findall(r"[+-]\d+\.\d", row) == [f"{value:+.1f}" for value in (*added, -left[0], -left[1])]
-
-
-def test_the_sentences_about_the_released_form_and_rivals_follow_from_the_table() -> None:
-    table = pd.read_csv(third_study.RESULTS / "third-comparisons.csv")
-    table = table.set_index(["comparison", "at", "set"]).sort_index()
-    text = third_study.SUMMARY.read_text(encoding="utf-8").replace("−", "-")
-    released = table.loc["DMPO as released and naive exits"]
-    assert (released.loc["30 %", "verdict"] == "open").all() and "On 30 % it is not told apart from naive" in text
-    (birds, caltech), (b_last, c_last) = (-released.loc[at, "points"] for at in ("50 %", "last exit"))
-    assert f"on 50 % it is {birds:.1f} and {caltech:.1f} points behind them, at the last exit {b_last:.1f} and" in text
-    assert f"and {c_last:.1f}." in text and "is 3 points behind them on 50 %" in text
-    assert (released.loc[["50 %", "last exit"], "verdict"] == "smaller").all()
-    assert (table.loc["DMPO and DMPO as released", "verdict"] == "larger").all() and "far behind our form" in text
-    epochs = int(BASE.training.epochs * BASE.training.phase_ratio)
-    assert epochs == 3 and "leaves the early exits three epochs" in text
-    early = table.loc["mixed training and naive exits"].drop(index="last exit")
-    assert (early["verdict"] == "smaller").all()
-    exits = -early.loc[[f"exit {k}" for k in range(1, 6)], "points"]
-    assert f"and they lose {exits.min():.0f} to {exits.max():.0f} points" in text
-    combined = table.loc["combined answers and naive exits"].loc["30 %"]
-    assert combined["verdict"].to_dict() == {"birds100": "smaller", "caltech101": "open"}
-    assert f"on birds they lose {-combined.loc['birds100', 'points']:.1f} points on 30 %" in text
 
 
 def test_orders_have_the_mean_of_linear_and_its_reverse() -> None:
@@ -174,28 +74,125 @@ def test_orders_have_the_mean_of_linear_and_its_reverse() -> None:
 def test_comparisons_take_the_endpoints_that_both_arms_have(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     right = rng.random(400) < 0.7
-    better = right | (rng.random(400) < 0.2)
+    better, rows = right | (rng.random(400) < 0.2), Rows(tmp_path / "made.parquet")
     for seed in (0, 1):
         for arm, values in (("dmpo", better), ("naive", right)):
             found = {"exit 1": right, "exit 2": values, "30 %": values, "static-6": values}
-            keep(made(tmp_path, arm, seed), BASE, {"run": arm}, found)
-        keep(made(tmp_path, "single", seed), BASE, {"run": "single"}, {"exit 1": right})
-        keep(made(tmp_path, "static-6", seed), BASE, {"run": "static-6"}, {"exit 1": right})
-    found = comparisons.table(tmp_path)
-    rows = found[found["b"] == "naive"].set_index("at")
-    assert rows.index.tolist() == ["exit 1", "early exits", "last exit", "30 %"]
+            rows.add("birds100", f"{arm}-s{seed}", protocol.BASE, {}, found)
+        for arm in ("single", "static-6"):
+            rows.add("birds100", f"{arm}-s{seed}", protocol.BASE, {}, {"exit 1": right})
+    table = comparisons.table(rows, COMPARISONS, BUDGETS, protocol.planned)
+    naive = table[table["b"] == "naive"].set_index("at")
+    assert naive.index.tolist() == ["exit 1", "early exits", "last exit", "30 %"]
     gain = 100 * (better.mean() - right.mean())
-    assert rows.loc["30 %", "points"] == pytest.approx(gain) and rows.loc["30 %", "verdict"] == "larger"
-    assert rows.loc["exit 1", "points"] == 0 and rows.loc["exit 1", "verdict"] == "open"
-    assert rows.preliminary.all() and (rows.seeds == 2).all()
-    assert found[found["a"] == "dmpo"].groupby("b")["at"].apply(list).to_dict() == {
-        "naive": rows.index.tolist(), "single": ["last exit", "30 %"], "static-6": ["last exit", "static-6"]
+    assert naive.loc["30 %", "points"] == pytest.approx(gain) and naive.loc["30 %", "verdict"] == "larger"
+    assert naive.loc["exit 1", "points"] == 0 and naive.loc["exit 1", "verdict"] == "open"
+    assert naive.preliminary.all() and (naive.seeds == 2).all()
+    assert table[table["a"] == "dmpo"].groupby("b")["at"].apply(list).to_dict() == {
+        "naive": naive.index.tolist(), "single": ["last exit", "30 %"], "static-6": ["last exit", "static-6"]
     }  # fmt: skip
     expected = dx.analysis.seeds_interval(100.0 * np.stack([better * 1.0 - right] * 2))
-    assert tuple(rows.loc["30 %", ["points", "low", "high"]]) == pytest.approx(expected)
+    assert tuple(naive.loc["30 %", ["points", "low", "high"]]) == pytest.approx(expected)
 
 
-def made(root: Path, arm: str, seed: int) -> Path:
-    folder = root / "birds100"
-    folder.mkdir(exist_ok=True)
-    return folder / f"{arm}-s{seed}"
+@pytest.mark.slow
+def test_a_row_is_kept_with_its_config_and_answers_and_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
+    config, rows = tiny_config(epochs=1).updated({"data.calibration": True}), Rows(tmp_path / "made.parquet")
+    rival = config.updated({"model.exits": 1})
+    how = {"image_size": config.model.image_size, "read": "test", "rivals": {"single": rival}, "drop": 0.01}
+    for _ in range(2):
+        make_row(tmp_path / "runs" / "a-s0", rows, "digits", config, lambda _: None, budgets={"90 %": 0.9}, **how)
+    (row,), answers = rows.numbers("digits").to_dict("records"), rows.outcomes("digits")["a-s0"]
+    record = dx.load_run("a-s0").record("test")
+    assert {f"exit {k + 1}" for k in range(record.n_exits)} | {"single"} <= answers.keys()
+    assert (answers["exit 2"] == record.correct[:, 1]).all() and row["exit_2"] == record.correct[:, 1].mean()
+    assert row["read"] == "test" and row["share_drop"] <= row["full_share"] and row["val_exit_1"] >= 0
+    with pytest.raises(ValueError, match="digits/a-s0 was made with another config"):
+        rows.has("digits", "a-s0", rival)
+    assert rows.numbers("other").empty and not rows.has("digits", "b-s0", config)
+
+
+# -- its data sets: 1,000 training images each, no image in two splits --
+
+
+def test_bundled_groceries_keep_their_splits() -> None:
+    found = {split: dx.load_images("third-grocery", split) for split in SPLITS}
+    assert {split: len(images) for split, images in found.items()} == {
+        "train": TRAIN, "val": 649, "calibration": 655, "test": 1300,
+    }  # fmt: skip
+    whole = dx.load_images("grocery", "test")
+    assert all(np.array_equal(found["test"][i], whole[i]) for i in (0, 1299))
+    assert np.unique(found["train"].labels).size == 81
+
+
+def paint(folder: Path, count: int) -> None:
+    folder.mkdir(parents=True)
+    for i in range(count):
+        Image.new("L", (2, 2), i % 256).save(folder / f"{i:04}.png")
+
+
+@pytest.mark.parametrize("name", ["birds100", "trashnet"])
+def test_a_folder_is_divided_without_overlap(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_DATA", str(tmp_path))
+    parts = ("train", "test") if name == "birds100" else ("",)
+    for part in parts:
+        for label, count in (("a", 900), ("b", 700)):
+            paint(tmp_path / name / part / label, count)
+    files = {}
+    for split in SPLITS:
+        images = dx.load_images(f"third-{name}", split)
+        assert isinstance(images.pixels, ImageFiles)
+        files[split] = {images.pixels.paths[i] for i in images.indices}
+    assert len(files["train"]) == TRAIN and len(set.union(*files.values())) == sum(map(len, files.values()))
+    rest = (1600 if name == "birds100" else 1120) - TRAIN
+    assert len(files["val"]) == len(files["calibration"]) == rest // 2
+    assert len(files["test"]) == (1600 if name == "birds100" else 480) <= MOST
+
+
+@pytest.mark.parametrize("name", ["birds100", "scenes15", "trashnet"])
+def test_what_is_missing_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=f"{name} is not in "):
+        SETS[name].read("train", None)
+
+
+ROW = {"images": 1000, "enough": 8, "blocks": 12, "low": 0.2, "high": 0.5, "exits": "3 12", "seconds": 60.0}
+
+
+def test_kept_forecasts_stand_beside_the_mean_of_the_trainings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = [forecast.PARTS_OF_STUDY[letter] for letter in forecast.PARTS]
+    kept = [
+        {"set": name, "backbone": part.base.model.backbone, "share": 0.2 + 0.1 * rank} | ROW
+        for part in parts
+        for rank, name in enumerate(part.sets)
+    ]
+    pd.DataFrame(kept).to_csv(tmp_path / "forecast.csv", index=False)
+    rows = Rows(tmp_path / "third.parquet")
+    for rank, name in enumerate(parts[0].sets[:4]):
+        for seed in (0, 1):
+            row = {"exit_6": 0.9, "share_drop": 0.8 - 0.1 * rank + 0.02 * seed, "accuracy_drop": 0.88}
+            rows.add(name, f"dmpo-s{seed}", parts[0].base, row, {})
+    drawn = []
+    monkeypatch.setattr(forecast, "forecast_of", None)  # every forecast is kept: none is made
+    monkeypatch.setattr(forecast, "write_figure", lambda name, figure, *_: drawn.append(figure))
+    assert forecast.main(["--results", str(tmp_path)]) == 0
+    found = pd.read_csv(tmp_path / "forecast.csv")
+    assert found["reached"][:4].tolist() == pytest.approx([0.81, 0.71, 0.61, 0.51])
+    assert found["lost"][0] == pytest.approx(0.02) and found["trainings"].tolist()[:5] == [2, 2, 2, 2, 0]
+    assert "4 models: -1.00" in capsys.readouterr().out and len(drawn[0].data[1].x) == 4
+
+
+def test_the_page_shows_the_kept_table() -> None:
+    lines = forecast.lines_of(pd.read_csv(forecast.RESULTS / "forecast.csv"))
+    assert "\n".join(lines) in forecast.PAGE.read_text(encoding="utf-8")
+
+
+def test_a_forecast_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DATASETS, "third-digits", DATASETS["digits"])
+    row = forecast.forecast_of("digits", dx.ModelConfig("test_vit", "random", 32, channels=8, bypass_width=8))
+    assert row["backbone"] == "test_vit" and row["low"] <= row["share"] <= row["high"] and row["seconds"] > 0

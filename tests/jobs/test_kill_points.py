@@ -7,12 +7,16 @@ files included.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -22,7 +26,6 @@ from tiny import tiny_config
 from typer.testing import CliRunner
 
 import dmpo_explore.jobs.jobs as starting
-from _faults.kill_points import Killed, copied_at_renames
 from dmpo_explore import jobs
 from dmpo_explore.cli import app
 from dmpo_explore.jobs.jobs import PROCESS_GONE, Job
@@ -30,8 +33,56 @@ from dmpo_explore.jobs.progress_file import DONE
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.run_files import CHECKPOINT, WEIGHTS, checkpoint_epoch, finished_epochs
 from dmpo_explore.runs.store import runs_root
+from dmpo_explore.utils import files
 
 CONFIG = tiny_config(60, epochs=2, batch_size=10, validation_size=40)  # of which the second epoch is the better one
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A copy of the runs root as a kill leaves it: ``moment`` is before or after a rename to ``name``."""
+
+    moment: str
+    name: str
+    copy: Path
+
+    @property
+    def run(self) -> Path:
+        """The run's folder in the copy."""
+        return self.copy / "mine"
+
+    def restore(self, root: Path) -> Path:
+        """Put the copy at ``root``; the run's folder there."""
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.copytree(self.copy, root)
+        return root / "mine"
+
+
+@contextmanager
+def copied_at_renames(root: Path, copies: Path, moments: list[Killed]) -> Iterator[None]:
+    """Within it, ``root`` is copied before and after every rename of this process, and once more at the end."""
+
+    def copy(moment: str, name: str) -> None:
+        moments.append(Killed(moment, name, copies / f"{len(moments)}"))
+        shutil.copytree(root, moments[-1].copy)
+
+    def watched(rename: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        def wrapper(old: Any, new: Any) -> Any:
+            if Path(new).name.startswith("progress-"):
+                return rename(old, new)
+            copy("before", Path(new).name)
+            answer = rename(old, new)
+            copy("after", Path(new).name)
+            return answer
+
+        return wrapper
+
+    with (
+        patch.object(os, "replace", watched(os.replace)),
+        patch.object(files, "exchange", watched(files.exchange)),
+    ):
+        yield
+    copy("after", "everything")
 
 
 class Gone:

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 from broken_folders import BROKEN, Broken, whole_run
+from peak_memory import PeakMemory
 from typer.main import get_command
 
 import dmpo_explore as dx
-from _common.timing import PeakMemory
 from dmpo_explore.cli import app
 from dmpo_explore.records.validation import FILES
 from dmpo_explore.runs import store

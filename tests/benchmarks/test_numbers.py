@@ -1,0 +1,346 @@
+"""Numbers in sentences of the pages are those of the rows: a table of page, sentence, and how its numbers are computed.
+
+Beside it sentences without a number, each with what must hold for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import dmpo_explore as dx
+import forecast
+import speed
+import third_study
+from _common import comparisons
+from _common.comparisons import Comparison
+from _common.results import RESULTS
+from _common.rows import Rows
+from _speed.early_exit import NO_EARLY_EXIT
+from _third.protocol import BASE, PARTED, PARTS
+from dmpo_explore.utils.files import read_json
+
+DOCS = Path(__file__).parents[2] / "docs"
+NAIVE, SINGLE, STATIC = third_study.NAIVE, third_study.SINGLE, third_study.STATIC
+ALONE, RELEASED = "a static net of six blocks and a single model", "DMPO as released and naive exits"
+CNN, SIZES, BUDGETS = ("caltech101-cnn", "grocery-cnn"), (600, 1500, 4000), ("30%", "40%", "50%")
+NEAR = ["fashion-mnist", "trashnet", "scenes15"]
+DEEP = ("birds100", "caltech101")
+
+
+@cache
+def page(name: str) -> str:
+    """A page with plain minus signs, each run of white space as one space."""
+    return " ".join((DOCS / name).read_text(encoding="utf-8").replace("−", "-").split())
+
+
+# -- the study with 1,000 images --
+
+
+@cache
+def third() -> pd.DataFrame:
+    table = pd.read_csv(RESULTS / "third-comparisons.csv")
+    return table.set_index(["comparison", "at", "set"]).sort_index()
+
+
+def points(text: str, at: str) -> pd.Series[float]:
+    """Data set → points of a comparison at an endpoint."""
+    return third().loc[(text, at), "points"]
+
+
+def vit(text: str, at: str) -> pd.Series[float]:
+    return points(text, at).drop([*CNN], errors="ignore")
+
+
+def ends(*series: pd.Series[float]) -> list[float]:
+    """The smallest and the largest of each."""
+    return [end for values in series for end in (values.min(), values.max())]
+
+
+def part(name: str, how: str = "left out", at: str = "30 %") -> list[float]:
+    """Points of a part on birds and Caltech-101."""
+    return [points(f"{name}, {how}", at)[data] for data in DEEP]
+
+
+def added_and_left_out(name: str) -> list[float]:
+    return [*part(name, "added"), *(-lost for lost in part(name))]
+
+
+def open_sets(text: str, at: str) -> set[str]:
+    """The sets on which a comparison is open at an endpoint."""
+    verdicts = third().loc[(text, at), "verdict"]
+    return {*verdicts[verdicts == "open"].index}
+
+
+def verdicts(text: str, *at: str) -> set[str]:
+    return {*third().loc[text].loc[[*at] if at else slice(None), "verdict"]}
+
+
+def later_phases() -> pd.DataFrame:
+    """What two-phase weights do at later exits and larger budgets, left out and added."""
+    table = third().reset_index()
+    later = table["at"].isin(["40 %", "50 %", "70 %", "exit 4", "exit 5"])
+    return table[table["comparison"].str.startswith("two-phase loss weights") & later]
+
+
+# -- the recipe, and the second study by exit --
+
+
+@cache
+def recipe() -> pd.DataFrame:
+    """The recipe less every other arm on test of Caltech-101, three trainings of each."""
+    arms = ("full", "naive", "static-6", "small-70")
+    pairs = [Comparison(arm, "dmpo", arm) for arm in arms]
+    found = comparisons.table(Rows(RESULTS / "recipe.parquet"), pairs, BUDGETS, lambda *_: 3)
+    assert not found["preliminary"].any()
+    return found.set_index(["b", "at"]).sort_index()
+
+
+def said(arm: str, *at: str) -> list[str]:
+    return [comparisons.interval(recipe().loc[(arm, one)]).replace("−", "-") for one in at]
+
+
+@cache
+def trials() -> pd.DataFrame:
+    return Rows(RESULTS / "recipe.parquet").numbers()
+
+
+def mean_of(arm: str, number: str) -> float:
+    """Per cent, the mean of an arm's trainings on test."""
+    rows = trials()[(trials()["read"] == "test") & trials()["run"].str.match(rf"{arm}-s\d")]
+    assert len(rows) == 3
+    return float(100 * rows[number].mean())
+
+
+def minutes(*runs: str) -> float:
+    rows = trials()[trials()["set"] == "caltech101"].set_index("run")
+    return float(rows.loc[[*runs], "seconds"].sum() / 60)
+
+
+@cache
+def answers(run: str) -> Any:
+    """Endpoint → correctness by image of val, of a trial on Caltech-101."""
+    return Rows(RESULTS / "recipe.parquet").outcomes("caltech101")[f"{run}-s0"]
+
+
+def gains(first: str, second: str, at: Iterable[int] = (1, 3, 6)) -> list[float]:
+    """Points of a training of the grid above another's, at some exits."""
+    a, b = (np.array([answers(f"grid-{name}")[f"exit {k}"].mean() for k in at]) for name in (first, second))
+    return [*np.round(100 * (a - b), 1)]
+
+
+def epochs(size: int) -> list[float]:
+    """What 24 epochs gain over six, with and without a teacher: the least and the most."""
+    found = gains(f"{size}-24", f"{size}-6") + gains(f"{size}-24-taught", f"{size}-6-taught")
+    return [min(found), max(found)]
+
+
+def teacher_at_most() -> float:
+    return max(max(gains(f"{size}-{n}-taught", f"{size}-{n}")) for size in SIZES for n in (6, 24))
+
+
+def paired(a: str, at: str, b: str, there: str) -> tuple[float, float, float]:
+    """Points of a training above another's on the same images, with an interval over images."""
+    return tuple(100 * value for value in dx.bootstrap_difference(answers(a)[at], answers(b)[there]))  # type: ignore[return-value]
+
+
+@cache
+def by_exit() -> pd.Series[float]:
+    texts = [one for one in PARTED if one.text.rpartition(", ")[0] in PARTS]
+    found = comparisons.table(Rows(RESULTS / "second.parquet"), texts, BUDGETS, lambda *_: 3)
+    return found.set_index(["set", "comparison", "at"])["points"]
+
+
+# -- the forecast, and speed --
+
+
+@cache
+def off() -> tuple[list[float], list[float], int]:
+    """Points by which forecasts are too low, too high, and how many are near."""
+    table = pd.read_csv(RESULTS / "forecast.csv")
+    wrong = 100 * (table["share"] - table["reached"])
+    assert len(table) == 9
+    return sorted(-wrong[wrong < -20]), sorted(wrong[wrong > 10]), int((wrong.abs() <= 6).sum())
+
+
+def correlation() -> float:
+    return forecast.correlation(pd.read_csv(RESULTS / "forecast.csv"))
+
+
+NUMBERS: list[tuple[str, str, Callable[[], Iterable[Any]]]] = [
+    ("results.md", "the ViT by {:.0f} to {:.0f} and {:.0f} to {:.0f} points, the CNN",
+     lambda: ends(vit(NAIVE, "30 %"), vit(NAIVE, "50 %"))),
+    ("results.md", "by {:.0f} to {:.0f} and {:.0f} to {:.0f}.",
+     lambda: ends(points(NAIVE, "30 %")[[*CNN]], points(NAIVE, "50 %")[[*CNN]])),
+    ("results.md", "Last exits differ by at most {:.1f}", lambda: [points(NAIVE, "last exit").abs().max()]),
+    ("results.md", "on birds ({:.1f} points behind) and other shops ({:.1f})",
+     lambda: [-vit(SINGLE, "50 %")[name] for name in ("birds100", "grocery-shops")]),
+    ("results.md", "between {:.1f} behind and {:.1f} ahead, and every interval holds 0",
+     lambda: np.abs(ends(vit(SINGLE, "50 %").drop(["grocery-shops", "birds100"])))),
+    ("results.md", "by {:.1f} to {:.1f} points, the interval leaves 0 out",
+     lambda: (-vit(SINGLE, "30 %")["grocery"], (-vit(SINGLE, "30 %")).max())),
+    ("results.md", "{:.0f} points behind on groceries and {:.0f} on Cal",
+     lambda: [-points(SINGLE, "30 %")[name] for name in ("grocery-cnn", "caltech101-cnn")]),
+    ("results.md", "by {:.1f} points on Caltech-101 and {:.1f} on other shops",
+     lambda: points(STATIC, "static-6")[["caltech101", "grocery-shops"]]),
+    ("results.md", "three trainings do not decide ({:.1f} to {:+.1f})",
+     lambda: ends(points(STATIC, "static-6").drop(["caltech101", "grocery-shops"]))),
+    ("results.md", "come within {:.1f} points of the full model on average, and every",
+     lambda: [points(ALONE, "last exit")[NEAR].abs().max()]),
+    ("results.md", "the study with 1,000 images has {}", lambda: [len(third())]),
+    ("results.md", "loses {:.1f} points on birds and {:.1f} on Caltech-101, on 30 % of the compute",
+     lambda: part("second-order predictors")),
+    ("results.md", "without the bypass {:.1f} and {:.1f}.", lambda: part("bypass")),
+    ("results.md", "without them (equal weights) DMPO loses {:.1f} points on birds at 30 %",
+     lambda: part("two-phase loss weights")[:1]),
+    ("results.md", "exits 4 and 5 lose up to {:.1f} points by them",
+     lambda: [-later_phases().query("at.str.startswith('exit')")["points"].min()]),
+    ("results.md", "exit 1 gains {:.1f} points and the last exit loses {:.1f}; on Caltech-101 the signs",
+     lambda: np.abs([points("order: constant", at)["birds100"] for at in ("exit 1", "last exit")])),
+    ("results.md", "up to {:.1f} points from them (exit 2) and gives {:.1f} to the last",
+     lambda: np.abs([points("rate: full in phase two", at)["birds100"] for at in ("exit 2", "last exit")])),
+    ("results.md", "Weights by depth give {:.1f} and {:.1f} points to exit 4, behind block 6",
+     lambda: -points("order: by depth", "exit 4")),
+    ("results.md", "on 50 % it is {:.1f} and {:.1f} points behind them, at the last exit {:.1f} and {:.1f}.",
+     lambda: [*-points(RELEASED, "50 %"), *-points(RELEASED, "last exit")]),
+    ("results.md", "and they lose {:.0f} to {:.0f} points",
+     lambda: ends(-third().loc["mixed training and naive exits"].loc[[f"exit {k}" for k in range(1, 6)], "points"])),
+    ("results.md", "on birds they lose {:.1f} points on 30 %",
+     lambda: [-points("combined answers and naive exits", "30 %")["birds100"]]),
+    ("dmpo-parts.md", "| second-order predictors | {:+.1f} on birds, {:+.1f} on Caltech-101 | {:+.1f}, {:+.1f} |",
+     lambda: added_and_left_out("second-order predictors")),
+    ("dmpo-parts.md", "| bypass | {:+.1f}, {:+.1f} | {:+.1f}, {:+.1f} |", lambda: added_and_left_out("bypass")),
+    ("dmpo-parts.md", "| two-phase loss weights | {:+.1f}, {:+.1f} | {:+.1f}, {:+.1f} |",
+     lambda: added_and_left_out("two-phase loss weights")),
+    ("results.md", "on 30, 40 and 50 % it has {:.1f}, {:.1f} and {:.1f} %",
+     lambda: [mean_of("dmpo", f"accuracy_{at}") for at in BUDGETS]),
+    ("results.md", "{}, {} and {} from the full model's {:.1f} %",
+     lambda: [*said("full", *BUDGETS), mean_of("full", "exit_1")]),
+    ("results.md", "from naive exits by {}, {} and {}", lambda: said("naive", *BUDGETS)),
+    ("results.md", "six blocks by {}, on a budget of its {:.0f} %, and from one on 70 pixels by {}, on its {:.0f} %",
+     lambda: [part for arm in ("static-6", "small-70") for part in (*said(arm, arm), mean_of(arm, "full_share"))]),
+    ("your-images.md", "{:.1f} % at 30 % and {:.1f} % at 40 %, the full model with the same",
+     lambda: [mean_of("dmpo", f"accuracy_{at}") for at in BUDGETS[:2]]),
+    ("limits.md", "{:.1f} points behind it on test, where it has the teacher, too",
+     lambda: [-recipe().loc[("full", "30%"), "points"]]),
+    ("limits.md", "({:.1f} to {:.1f}; three trainings)",
+     lambda: [-recipe().loc[("full", "30%"), side] for side in ("high", "low")]),
+    ("limits.md", "hardly gains ({:.1f} points on val)",
+     lambda: paired("single-crop-70-24-gentle", "exit 1", "single", "exit 1")[:1]),
+    ("your-images.md", "{:.0f} minutes on one core in bfloat16, {:.0f} minutes in float32",
+     lambda: [minutes("teacher-s1", "dmpo-s1"), minutes("single-s0", "taught-crop-70-24-gentle-s0")]),
+    ("your-images.md", "gain {:.1f} to {:.1f} points",
+     lambda: [end(gains("4000-24-taught", "600-24-taught")) for end in (min, max)]),
+    ("your-images.md", "{:.1f} to {:.1f} points with 600 images and {:.1f} to {:.1f} with 4,000",
+     lambda: [*epochs(600), *epochs(4000)]),
+    ("your-images.md", "the teacher {:.1f} at most", lambda: [teacher_at_most()]),
+    ("your-images.md", "{:.1f} % at 30 % and {:.1f} % at 40 %",
+     lambda: [100 * answers("grid-4000-24-taught")[at].mean() for at in BUDGETS[:2]]),
+    ("your-images.md", "has {:.1f} %.", lambda: [100 * answers("grid-4000")["exit 1"].mean()]),
+    ("results.md", "{:.1f} [{:.1f}, {:.1f}], {:.1f} [{:.1f}, {:.1f}] and {:.1f} points [{:.1f}, {:.1f}] with 600",
+     lambda: [v for n in SIZES for v in paired(f"grid-{n}", "exit 1", f"grid-{n}-24-taught", "30%")]),
+    ("results.md", "without second-order predictors {:.1f} points at exit 1 on Caltech-101 and {:.1f} on Fashion-MNIST",
+     lambda: [by_exit()[data, "second-order predictors, left out", "exit 1"] for data in ("caltech", "fashion")]),
+    ("results.md", "without the bypass {:.1f} at exit 1 of Fashion-MNIST",
+     lambda: [by_exit()["fashion", "bypass, left out", "exit 1"]]),
+    ("your-images.md", "{:.0f} to {:.0f} points too low in three and {:.0f} to {:.0f} too high in two",
+     lambda: [off()[k][end] for k in (0, 1) for end in (0, -1)]),
+    ("your-images.md", "rank correlation with what they reach is {:.2f}", lambda: [correlation()]),
+    ("results.md", "[rank correlation is {:.2f}]", lambda: [correlation()]),
+    ("results.md", "in three the compute it names is {:.0f} to {:.0f} points too low",
+     lambda: [off()[0][end] for end in (0, -1)]),
+    ("photographs-road.md", "[{:.0f} to {:.0f} points higher]", lambda: [off()[0][end] for end in (0, -1)]),
+]  # fmt: skip
+
+HOLDS: list[tuple[str, str, Callable[[], bool]]] = [
+    ("results.md", "the ViT by", lambda: verdicts(NAIVE, "30 %", "50 %") == {"larger"}),
+    ("results.md", "", lambda: open_sets(NAIVE, "70 %") == {"grocery", "grocery-shops"}),
+    ("results.md", "every interval holds 0",
+     lambda: open_sets(SINGLE, "50 %") - {*CNN} == {*vit(SINGLE, "50 %").drop(["grocery-shops", "birds100"]).index}),
+    ("results.md", "of the full model on average, and every", lambda: {*NEAR} <= open_sets(ALONE, "last exit")),
+    ("results.md", "on Caltech-101 the signs", lambda: points("order: constant", "exit 1")["caltech101"] > 0
+     > points("order: constant", "last exit")["caltech101"]),
+    ("results.md", "on Caltech-101 the signs", lambda: open_sets("order: constant", "exit 1")
+     == open_sets("order: constant", "last exit") == {"caltech101"}),
+    ("results.md", "by them", lambda: not (later_phases()["verdict"] == "larger").any()),
+    ("results.md", "On 30 % it is not told apart from naive", lambda: verdicts(RELEASED, "30 %") == {"open"}),
+    ("results.md", "is 3 points behind them on 50 %", lambda: verdicts(RELEASED, "50 %", "last exit") == {"smaller"}),
+    ("results.md", "far behind our form", lambda: verdicts("DMPO and DMPO as released") == {"larger"}),
+    ("results.md", "leaves the early exits three epochs",
+     lambda: int(BASE.training.epochs * BASE.training.phase_ratio) == 3),
+    ("results.md", "and they lose",
+     lambda: {*third().loc["mixed training and naive exits"].drop(index="last exit")["verdict"]} == {"smaller"}),
+    ("results.md", "on birds they lose",
+     lambda: open_sets("combined answers and naive exits", "30 %") == {"caltech101"}),
+    ("results.md", "Weights by depth", lambda: third().loc["order: by depth"].reset_index()
+     .eval("(verdict == 'open') == (at != 'exit 4')").all()),
+    ("results.md", "with 600, 1,500", lambda: all(low < 0 < high for n in SIZES for _, low, high in (
+        paired(f"grid-{n}", "exit 1", f"grid-{n}-24-taught", "40%"),
+        paired(f"grid-{n}-24-taught", "30%", f"grid-{n}-24", "30%")))),
+    ("your-images.md", "too low in three", lambda: [len(off()[0]), len(off()[1]), off()[2]] == [3, 2, 3]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "sentence", "values"), NUMBERS, ids=[sentence[:40] for _, sentence, _ in NUMBERS])
+def test_the_numbers_of_a_sentence_are_those_of_the_rows(
+    name: str, sentence: str, values: Callable[[], Iterable[Any]]
+) -> None:
+    assert sentence.format(*values()) in page(name)
+
+
+@pytest.mark.parametrize(("name", "sentence", "holds"), HOLDS, ids=map(str, range(len(HOLDS))))
+def test_what_a_sentence_says_holds(name: str, sentence: str, holds: Callable[[], bool]) -> None:
+    assert sentence in page(name) and holds()
+
+
+def test_every_multiple_of_the_page_on_speed_was_measured() -> None:
+    rows = read_json(speed.RESULT)["early-exit"]["rows"]
+    found = {(row["arm"], row["batch"], row["share"]): f"{row['speed_up']:.2f}" for row in rows if "speed_up" in row}
+    named = {
+        "eager torch, `dx.infer`": ("infer", "infer"),
+        "eager torch, `dx.stream` with refill": (None, "stream with refill"),
+        "exported, stage by stage": ("onnx", "onnx"),
+        "exported, one graph": ("onnx one graph", None),
+        "exported, int8, one graph (in batches: stage by stage)": ("onnx int8 one graph", "onnx int8"),
+        "no early exit, `dx.infer`": ("infer", "infer"),
+    }
+    for title, arms in named.items():
+        budget = NO_EARLY_EXIT if title.startswith("no") else "30 %"
+        cells = [found[arm, batch, budget] if arm else "" for arm, batch in zip(arms, (1, 64), strict=True)]
+        assert f"| {title} | {' | '.join(cells)} |".replace("|  |", "| |") in page("speed.md"), title
+
+
+def test_the_claims_of_the_second_study_follow_from_its_rows() -> None:
+    """Each kept claim's points and interval, from answers of every test image."""
+    rows, table = Rows(RESULTS / "second.parquet"), pd.read_csv(RESULTS / "second-claims.csv")
+    for study, claims in table.groupby("study"):
+        runs = rows.outcomes(str(study))
+        for claim in claims.to_dict("records"):
+            there = "exit 1" if claim["claim"] in (1, 2) else claim["at"]
+            a, b = (
+                {run[-1]: correct[at] for run, correct in runs.items() if run[:-3] == arm and at in correct}
+                for arm, at in ((claim["a"], claim["at"]), (claim["b"], there))
+            )
+            shared = sorted(a.keys() & b.keys())
+            ours = 100 * np.stack([a[seed].astype(float) - b[seed] for seed in shared])
+            assert dx.analysis.seeds_interval(ours) == pytest.approx(
+                [claim[name] for name in ("points", "low", "high")], rel=1e-4, abs=1e-3
+            )
+            assert claim["seeds"] == " ".join(f"{value:+.2f}" for value in ours.mean(axis=1))
+
+
+def test_every_number_of_a_kept_row_is_that_of_its_answers() -> None:
+    for study in ("second", "third", "recipe"):
+        rows = Rows(RESULTS / f"{study}.parquet")
+        for data in {*rows.numbers()["set"]}:
+            numbers = rows.numbers(data).set_index("run")
+            for run, correct in rows.outcomes(data).items():
+                for at, values in correct.items():
+                    column = at.replace("exit ", "exit_") if at.startswith("exit ") else f"accuracy_{at}"
+                    assert numbers.loc[run, column] == pytest.approx(values.mean(), rel=1e-9), (study, data, run, at)
