@@ -232,21 +232,25 @@ def native_without(name: str, *gone: str) -> dict[str, Tensor]:
 TINY = "vit_tiny_patch16_224"
 
 
-@pytest.mark.slow
+FOREIGN: list[tuple[str, Callable[[Any], Any], str]] = [
+    (TINY, lambda own: native_without(TINY, "blocks.3.attn.qkv.weight"), "1 missing.*blocks.3.attn.qkv.weight"),
+    (TINY, lambda own: own | {"decoder.weight": torch.zeros(2)}, "0 missing.*1 foreign.*decoder.weight"),
+    (TINY, lambda own: own | {"norm.weight": torch.zeros(7)}, "1 of another shape.*norm.weight"),
+    *(  # 8 patches: no square
+        (TINY, lambda own, shape=shape: own | {"pos_embed": torch.zeros(shape)}, "1 of another shape.*pos_embed")
+        for shape in ((1, 9, 192), (197, 192), (1, 1, 192))
+    ),
+    (TINY, lambda own: native_without("deit_tiny_distilled_patch16_224"), "1 foreign.*dist_token"),
+    (TINY, lambda own: native_without("test_vit"), "of another shape"),
+    (TINY, lambda own: {}, "missing"),
+]
+
+
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        (TINY, lambda own: native_without(TINY, "blocks.3.attn.qkv.weight"), "1 missing.*blocks.3.attn.qkv.weight"),
-        (TINY, lambda own: own | {"decoder.weight": torch.zeros(2)}, "0 missing.*1 foreign.*decoder.weight"),
-        (TINY, lambda own: own | {"norm.weight": torch.zeros(7)}, "1 of another shape.*norm.weight"),
-        *(  # 8 patches: no square
-            (TINY, lambda own, shape=shape: own | {"pos_embed": torch.zeros(shape)}, "1 of another shape.*pos_embed")
-            for shape in ((1, 9, 192), (197, 192), (1, 1, 192))
-        ),
-        (TINY, lambda own: native_without("deit_tiny_distilled_patch16_224"), "1 foreign.*dist_token"),
-        (TINY, lambda own: native_without("test_vit"), "of another shape"),
-        (TINY, lambda own: {}, "missing"),
         ("test_convnext", lambda own: native_without("test_resnet"), "missing"),
+        *(pytest.param(*row, marks=pytest.mark.slow) for row in FOREIGN),
     ],
 )
 def test_foreign_weights_are_refused(name: str, change: Callable[[Any], Any], message: str) -> None:
