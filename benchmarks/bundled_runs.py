@@ -8,7 +8,7 @@ An interrupted training resumes after its last epoch; a run that is bundled alre
 runs make, measure or time these alone.
 
 `scripts/bench bundled_runs --measure` trains nothing: it records the calibration images of every bundled run, where it
-has none, counts FLOPs anew, as deployed, and fits policies.json and writes the card anew. It resumes as well.
+has none, and writes the card anew. It resumes as well.
 """
 
 from __future__ import annotations
@@ -31,9 +31,8 @@ from _common.timing import Arm, in_turn, machine
 from _speed.arms import per_call
 from dmpo_explore.analysis.tables import write_card_results
 from dmpo_explore.runs.timings import TIMINGS
-from dmpo_explore.training.checkpoint import recount_card
 from dmpo_explore.training.part_options import own_teacher, with_own_teacher, with_recipe
-from dmpo_explore.utils.files import atomic_folder, write_json, write_text
+from dmpo_explore.utils.files import atomic_folder, write_json
 
 LEFT_OUT = ("checkpoint.pt", "manifest.csv")  # the splits of a known data set follow from its rule; labels are compared
 BATCH, TIMED, ROUNDS = 64, 128, 3  # images of a call, images of a round, rounds of the timings
@@ -127,7 +126,7 @@ def bundle(name: str, plan: Planned, root: Path, target: Path, progress: Progres
 
 
 def measure(name: str, root: Path, target: Path, progress: Progress) -> None:
-    """Record the calibration images of a bundled run and count its FLOPs anew; the copy in ``root`` replaces it."""
+    """Record the calibration images of a bundled run and write its card anew; the copy in ``root`` replaces it."""
     if not (root / name).exists():
         shutil.copytree(target / name, root / name)
     run = dx.load_run(root / name)
@@ -135,8 +134,6 @@ def measure(name: str, root: Path, target: Path, progress: Progress) -> None:
     if "calibration" not in run.splits():
         progress(f"{name}: recording calibration")
         dx.record_run(run, "calibration", device="cpu", keep_logits=plan.logits)
-    dx.inference.recount_run(run)
-    write_text(run.path / "card.md", recount_card(run.card(), dx.inference.run_flops(run)))
     write_card_results(run)
     with atomic_folder(target / name) as folder:
         shutil.copytree(run.path, folder, dirs_exist_ok=True)

@@ -42,10 +42,6 @@ from .utils.texts import short
 
 MOST_SEED = 2**32 - 1
 TABLE_OPTIONS = ("path_column", "label_column", "suffix", "image_dir")  # of `DataConfig`, for a table of images
-ADDED = (  # options that earlier versions cannot read
-    *(f"data.{name}" for name in (*TABLE_OPTIONS, "unlabelled")),
-    "model.tune_layers",
-)
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,7 @@ class DataConfig:
         "grocery-same-shops",
     ] | str = option(
         "fashion-mnist", "Data set.", label="Data", flag="data", joint=DATASETS,
-        other="a folder or a table (.csv, .parquet) of images, or timm's torch/…, hfds/…, wds/…, tfds/…",
+        other="a folder or a table (.csv, .parquet) of images, or timm's hfds/…, wds/…",
     )  # fmt: skip
     root: str | None = option(None, "Folder of known data sets; default: DMPO_EXPLORE_DATA.", flag="data-root")
     train_size: int | None = option(
@@ -344,9 +340,6 @@ class Config:
         """Plain JSON values; ``from_dict`` gives an equal config back."""
         data, model, training = dataclasses.asdict(self.data), self.model.values(), self.training.values()
         parts = {"data": data, "model": model, "training": training}
-        for part, _, name in (key.partition(".") for key in ADDED):
-            if parts[part][name] is None:
-                del parts[part][name]
         for part, options in json.loads(self.unread or "{}").items():
             parts[part] |= options
         return parts | ({"plugins": [dataclasses.asdict(need) for need in self.plugins]} if self.plugins else {})
@@ -474,12 +467,7 @@ OPTIONS = LiveOptions(_all_options)
 
 
 def full_name(name: str, where: str) -> str:
-    """``part.name`` of an option that is named so, or by ``name`` alone; ValueError that names ``where`` if none is.
-
-    Example:
-        >>> full_name("rank", "fixed")
-        'model.rank'
-    """
+    """``part.name`` of an option that is named so, or by ``name`` alone; ValueError that names ``where`` if none is."""
     if name in OPTIONS:
         return name
     keys = [key for key in OPTIONS if key.endswith(f".{name}") and "." not in name]

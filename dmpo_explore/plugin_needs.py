@@ -20,12 +20,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class PluginNeed:
-    """A plug-in that a run needs: its name, and the SHA-256 of its file.
-
-    Example:
-        >>> PluginNeed("my_bypass", "0" * 64).name
-        'my_bypass'
-    """
+    """A plug-in that a run needs: its name, and the SHA-256 of its file."""
 
     name: str
     sha256: str

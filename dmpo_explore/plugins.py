@@ -74,10 +74,6 @@ def load_backbone(name: str) -> str:
 
     Raises:
         As `load_plugin`.
-
-    Example:
-        >>> load_backbone("resnet18")
-        'resnet18'
     """
     function = python_function(name)
     if function is None:

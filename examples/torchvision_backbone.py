@@ -16,4 +16,4 @@ def make(image_size: int, weights: Path | None = None) -> object:
     net = torchvision.models.mobilenet_v3_small()
     if weights:
         net.load_state_dict(torch.load(weights, weights_only=True))
-    return dx.models.cut_torchvision(net, image_size)
+    return dx.models.cut_chain(net, image_size=image_size, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

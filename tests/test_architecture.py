@@ -60,7 +60,6 @@ TORCH += ("neighbours/*/*", "course/camera.py", "course/checks.py", "course/part
 TORCH_INSIDE = (
     "data/known.py",
     "data/names.py",
-    "data/readers/opening.py",
     "inference/device.py",
     "inference/live.py",
     "pretrained/conversion.py",
@@ -81,11 +80,9 @@ ONLY_IN = {  # third-party package: the only files that may know it
     "peft": ("models/*", "neighbours/*"),
     "plotly": ("figures/*", "neighbours/*", "course/interactive.py"),
     "streamlit": (),
-    "tensorflow_datasets": ("data/readers/reader_data.py",),
-    "timm": ("models/*", "data/readers/opening.py", "neighbours/*/*"),
+    "timm": ("models/*", "neighbours/*/*"),
     "torch_pruning": ("neighbours/slimming/*",),
     "tqdm": ("cli/*",),
-    "transformers": ("models/ready_cuts.py",),
     "typer": ("cli/*", "neighbours/*/cli.py"),
     "uvicorn": ("inference/serve.py",),
 }

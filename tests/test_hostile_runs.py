@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 import visiting
-from broken_folders import whole_run
 from calls import call
+from image_files import paint, shard, split_shards, table
 from made_up import MAIN
-from own_images_folder import paint
-from reader_data import shard, split_shards, table
+from run_folders import whole_run
 
 import dmpo_explore as dx
 from dmpo_explore.config import Config, DataConfig
@@ -98,11 +97,7 @@ def hub_with_manifest(root: Path) -> None:
     listing(path, "a.png")
 
 
-def tensorflow(root: Path) -> None:
-    evil(root, {"name": "tfds/evil"})
-
-
-def torchvision(root: Path) -> None:
+def reader_that_left(root: Path) -> None:
     evil(root, {"name": "torch/cifar10"})
 
 
@@ -191,11 +186,11 @@ def plugin(root: Path) -> None:
 
 
 HOSTILE = [
-    hub, hub_with_manifest, tensorflow, torchvision, other_host, bucket, known_set, folder_with_address,
+    hub, hub_with_manifest, reader_that_left, other_host, bucket, known_set, folder_with_address,
     table_with_address, shards_with_command, folder_that_is_a_command, backbone_of_hub, backbone_by_address,
     manifest_upwards, manifest_elsewhere, table_elsewhere, links_elsewhere, plugin,
 ]  # fmt: skip
-NO_IMAGES = HOSTILE[:10] + HOSTILE[13:17]  # whose images must not be opened
+NO_IMAGES = HOSTILE[:9] + HOSTILE[12:16]  # whose images must not be opened
 COMMANDS = (
     "check evil", "runs", "runs --against evil evil", "record evil --device cpu",
     "record evil --force --split test --device cpu", "evaluate evil --threshold 0.5", "predict evil own --device cpu",

@@ -1,16 +1,19 @@
-"""What is around the code: dependencies, packaging, scripts, documents, and that CI skips nothing."""
+"""What is around the code: dependencies, packaging, scripts, documents, container, forms, and that CI skips nothing."""
 
 from __future__ import annotations
 
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -70,10 +73,6 @@ def test_a_skip_of_what_ci_must_run_fails_there(tmp_path: Path) -> None:
 # -- documents and packaging --
 
 
-def _names(requirements: list[str]) -> set[str]:
-    return {re.split(r"[\[<>=!~; ]", requirement)[0].lower() for requirement in requirements}
-
-
 def _imported() -> set[str]:
     """First parts of the names of all modules that the package imports, its own left out."""
     nodes = [n for path in PACKAGE.rglob("*.py") for n in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
@@ -84,13 +83,12 @@ def _imported() -> set[str]:
 
 def test_dependencies_are_those_that_are_imported() -> None:
     third_party = {DISTRIBUTION.get(n, n) for n in _imported() - set(sys.stdlib_module_names) - {"__future__"}}
-    declared = _names(PROJECT["project"]["dependencies"])
-    # of the extras onnx, search, serve, hf, hub, notebooks, dev; Starlette, which is FastAPI's; pyarrow,
-    # which is datasets'; TensorFlow
-    # Datasets and FiftyOne, which no extra brings
+    declared = {canonicalize_name(Requirement(one).name) for one in PROJECT["project"]["dependencies"]}
+    # of the extras onnx, search, serve, hf, hub, notebooks, dev; Starlette, which is FastAPI's; pyarrow, which is
+    # datasets'; FiftyOne, which no extra brings
     assert third_party - declared == {
         "onnxruntime", "optuna", "sqlalchemy", "datasets", "fiftyone", "huggingface-hub", "pyarrow",
-        "tensorflow_datasets", "torch-pruning", "transformers",
+        "torch-pruning",
         "ipywidgets", "fastapi", "starlette", "uvicorn",
     }  # fmt: skip
     assert declared - third_party == {"pip"}  # weights.py runs it
@@ -176,9 +174,6 @@ def test_the_licence_is_whole() -> None:
 
 @pytest.mark.slow
 def test_the_wheel_carries_package_app_and_assets(tmp_path: Path) -> None:
-    import shutil
-    import zipfile
-
     source = tmp_path / "source"
     for name in ("dmpo_explore", "app"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -198,3 +193,78 @@ def test_the_wheel_carries_package_app_and_assets(tmp_path: Path) -> None:
 
 def _files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
+
+
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+INSTRUCTIONS = [tuple(line.split(None, 1)) for line in DOCKERFILE.splitlines() if line and not line.startswith("#")]
+
+
+def values(name: str) -> list[str]:
+    return [rest for word, rest in INSTRUCTIONS if word == name]
+
+
+def test_the_container_starts_from_a_base_that_can_be_chosen() -> None:
+    assert INSTRUCTIONS[0][0] == "ARG" and values("ARG")[0].startswith("BASE=") and values("FROM") == ["${BASE}"]
+    known = {"ARG", "FROM", "RUN", "WORKDIR", "ENV", "COPY", "USER", "EXPOSE", "HEALTHCHECK", "CMD"}
+    assert {word for word, _ in INSTRUCTIONS} == known
+
+
+def test_the_container_copies_what_is_there_and_not_ignored() -> None:
+    allowed = {
+        line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] == "!"
+    }
+    copied = {source for rest in values("COPY") for source in rest.split()[:-1]}
+    assert copied == allowed and all((ROOT / source).exists() for source in copied)
+    assert PROJECT["project"]["readme"] in copied and set(PROJECT["project"]["license-files"]) <= copied
+    extras = re.search(r"\./source\[([a-z,]+)\]", DOCKERFILE)
+    assert extras and set(extras[1].split(",")) <= set(PROJECT["project"]["optional-dependencies"])
+
+
+def test_the_container_serves_the_app_and_not_as_root() -> None:
+    assert values("USER") == ["1000"] and values("EXPOSE") == ["8501"]
+    assert values("CMD") == ['["dmpo-explore", "app", "--no-browser", "--host", "0.0.0.0"]']
+    order = [word for word, _ in INSTRUCTIONS]
+    assert order.index("USER") > max(i for i, word in enumerate(order) if word == "RUN")
+
+
+def test_the_space_is_a_static_one() -> None:
+    _, header, text = (ROOT / "deploy/space.md").read_text(encoding="utf-8").split("---\n", 2)
+    facts = yaml.safe_load(header)
+    assert (facts["sdk"], facts["app_file"], facts["license"]) == ("static", "index.html", "apache-2.0")
+    assert len(facts["short_description"]) <= 60 and facts["title"] and text.strip()
+
+
+@pytest.mark.slow
+def test_the_files_of_a_space_are_written(tmp_path: Path) -> None:
+    if not (ROOT / ".venv").exists():
+        pytest.skip("no environment of a checkout")
+    target = tmp_path / "space"
+    subprocess.run([ROOT / "scripts/space", target], check=True, capture_output=True)
+    assert (target / "README.md").read_text(encoding="utf-8").startswith("---\ntitle:")
+    assert sorted(path.name for path in target.iterdir()) == ["README.md", "index.html"]
+    again = subprocess.run([ROOT / "scripts/space", target], check=False, capture_output=True, text=True)
+    assert again.returncode == 1 and "exists; name a new folder" in again.stderr
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")), ids=lambda path: path.stem)
+def test_a_form_of_an_issue_is_valid(path: Path) -> None:
+    form = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if path.stem == "config":
+        assert form == {"blank_issues_enabled": False}
+        return
+    assert set(form) == {"name", "description", "labels", "body"}
+    for field in form["body"]:
+        assert field["type"] == "textarea" and field["attributes"]["label"] and re.fullmatch("[a-z]+", field["id"])
+    assert any(field.get("validations", {}).get("required") for field in form["body"])
+
+
+def test_pull_requests_and_contributors_are_told_the_rules() -> None:
+    template = (ROOT / ".github/pull_request_template.md").read_text(encoding="utf-8")
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for name in re.findall(r"scripts/\w+", template):
+        assert (ROOT / name).exists()
+    assert (
+        "CHANGELOG.md" in template and "(CODE_OF_CONDUCT.md)" in contributing and "## Release checklist" in contributing
+    )
+    conduct = (ROOT / "CODE_OF_CONDUCT.md").read_text(encoding="utf-8")
+    assert "Report a vulnerability" in conduct

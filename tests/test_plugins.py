@@ -16,8 +16,8 @@ from plugged import EXAMPLES, plugged
 from tiny import tiny_config
 
 import dmpo_explore as dx
-from dmpo_explore.joints import BYPASSES, COMMANDS, SCHEDULES
-from dmpo_explore.models import ConvBypass
+from dmpo_explore.joints import JOINTS
+from dmpo_explore.models.bypass import BYPASSES, ConvBypass
 from dmpo_explore.plugin_needs import LOADED, VARIABLE, PluginNeed
 from dmpo_explore.plugins import load_plugin, unload
 
@@ -66,6 +66,52 @@ def test_loaded_twice_it_is_loaded_once(tmp_path: Path) -> None:
         load_plugin(file)
 
 
+OPTIONS = """
+from dataclasses import dataclass
+from dmpo_explore.joints import {joint}
+from dmpo_explore.utils.options import option
+@dataclass(frozen=True)
+class Mine:
+    {name}: int = option(1, "A number.")
+class Flat:
+    options = Mine
+{joint}["flat"] = Flat()
+"""
+SCORE = """
+from dmpo_explore.policies import POLICIES, SCORES, Score, ScorePolicy
+SCORES["gap"] = Score("gap", {compute}, better="high")
+class GapPolicy(ScorePolicy):
+    name, reads, compares, summary = "gap", ("gap",), "gap", "the gap of the two largest logits"
+    rule = "Exit at a gap of at least **{{}}**."
+    {more}
+POLICIES["gap"] = GapPolicy
+"""
+GAP = "lambda logits: logits.max(-1) - logits.min(-1)"
+WIDE = "threshold_none = 1000.0"
+FALLING = """falling, threshold_all, threshold_none = True, 1.01, 0.0
+    grid = classmethod(lambda cls, K, C: [0.0])"""
+GRID = (
+    f"{WIDE}\n    @classmethod\n    def grid(cls, n_exits, n_classes):\n        return [1000.0, *range(50, 0, -1), 0.0]"
+)
+
+
+def test_values_beyond_the_thresholds_are_no_silent_wrong_number(tmp_path: Path) -> None:
+    record = dx.load_run("demo").record("calibration")
+    wrong = pytest.raises(ValueError, match=r"policy 'gap' compares values from .* to .*; its threshold_all=0")
+    with plugged(write(tmp_path / "gap.py", SCORE.format(compute=GAP, more=""))), wrong:
+        dx.fit_policy(record, "gap", accuracy_drop=0.01)
+    with plugged(write(tmp_path / "gap.py", SCORE.format(compute=GAP, more=GRID))):
+        fitted = dx.fit_policy(record, "gap", flops=0.3)
+        assert dx.apply(fitted, record).summary()["flops_fraction"] <= 0.3
+        assert dx.fit_policy(record, "gap", risk="too_early", epsilon=0.02).thresholds[0] < 50
+
+
+def plugged_in() -> tuple[object, ...]:
+    """What plug-ins have added to the joints and the config, and which are loaded."""
+    added = {(kind, name): origin for kind, joint in JOINTS.items() for name, origin in joint.origins.items()}
+    return added, {*dx.OPTIONS}, {*LOADED}
+
+
 @pytest.mark.parametrize(
     ("text", "kind", "message"),
     [
@@ -79,49 +125,32 @@ def test_loaded_twice_it_is_loaded_once(tmp_path: Path) -> None:
         ("COMMANDS.clear()", ValueError, "is not its own; it may not be removed"),
         ("from dmpo_explore.plugins import load_plugin\nload_plugin(__file__)", ImportError, "loads itself"),
         ("class Mute(Exception):\n    def __str__(self): 1 / 0\nraise Mute", ImportError, "Mute has no text"),
+        # -- two options of one name: in a part of the config, and on the command line, which has those of all parts --
+        (OPTIONS.format(joint="SCHEDULES", name="epochs"), ValueError, "'epochs' of Mine"),
+        (OPTIONS.format(joint="BYPASSES", name="epochs"), ValueError, "option --epochs"),
+        (OPTIONS.format(joint="BYPASSES", name="data"), ValueError, "--data"),
+        # -- a policy that contradicts itself --
+        (SCORE.format(compute=GAP, more=WIDE), ImportError, r"needs a grid\(cls, n_exits, n_classes\) of its own"),
+        (SCORE.format(compute=GAP, more=f"{GRID}\n    rule = 'Exit.'"), ImportError, "must hold one {}"),
+        (SCORE.format(compute=GAP, more=f"{GRID}\n    falling = True"), ImportError, "falling=True, so threshold_all"),
+        (
+            SCORE.format(compute=GAP, more=FALLING),
+            ImportError,
+            "falling=True contradicts the score 'gap', which is better='high'",
+        ),
+        (SCORE.format(compute=GAP, more=f"{GRID}\n    name = 'other'"), ImportError, "its name is 'other'"),
     ],
 )
 def test_a_broken_one_is_named_and_leaves_nothing(
     tmp_path: Path, text: str, kind: type[Exception], message: str
 ) -> None:
-    before = {*COMMANDS}
-    file = write(
-        tmp_path / "broken.py", f"from dmpo_explore.joints import COMMANDS\nCOMMANDS['mine'] = print\n{text}\n"
-    )
+    before = plugged_in()
+    begun = "from dmpo_explore.joints import COMMANDS\nCOMMANDS['mine'] = print\n"
+    file = write(tmp_path / "broken.py", begun + text)
     with pytest.raises(kind, match=message) as error:
         load_plugin(file)
     assert "broken.py" in str(error.value)
-    assert {*COMMANDS} == before and "broken" not in {*LOADED, *BYPASSES.origins.values()}
-    assert BYPASSES.get("conv", ConvBypass) is ConvBypass
-
-
-@pytest.mark.parametrize(
-    ("joint", "name", "message"),
-    [
-        ("SCHEDULES", "epochs", "'epochs' of Mine"),
-        ("BYPASSES", "epochs", "option --epochs"),
-        ("BYPASSES", "data", "--data"),
-    ],
-)
-def test_two_options_of_one_name_are_refused(tmp_path: Path, joint: str, name: str, message: str) -> None:
-    """In one part of the config, and as spelled on the command line, which has those of all parts."""
-    file = write(
-        tmp_path / "again.py",
-        f"""
-from dataclasses import dataclass
-from dmpo_explore.joints import {joint}
-from dmpo_explore.utils.options import option
-@dataclass(frozen=True)
-class Mine:
-    {name}: int = option(1, "A number.")
-class Flat:
-    options = Mine
-{joint}["flat"] = Flat()
-""",
-    )
-    with pytest.raises(ValueError, match=message):
-        load_plugin(file)
-    assert "flat" not in SCHEDULES and "flat" not in BYPASSES and len(dx.OPTIONS) == len({*dx.OPTIONS})
+    assert plugged_in() == before and BYPASSES["conv"] is ConvBypass
 
 
 @pytest.mark.parametrize("name", ["absent.py", "text.txt"])
@@ -179,35 +208,37 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_a_run_states_what_it_needs_and_opens_with_it(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def mine(made: Path, monkeypatch: pytest.MonkeyPatch) -> dx.Run:
+    """That run, in the runs root of a test."""
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(made))
-    run = dx.load_run("mine")
+    return dx.load_run("mine")
+
+
+def test_a_run_states_what_it_needs_opens_with_it_and_is_whole_with_and_without(mine: dx.Run) -> None:
+    call("check", "mine")
     with plugged("context_bypass") as found:
-        assert run.config.plugins == (PluginNeed("context_bypass", found.sha256),)
-        assert run.config.model.context == 0.5  # type: ignore[attr-defined]
-        out = dx.infer(run.model("cpu"), run.inputs("val", slice(0, 8)), dx.policies.FixedPolicy((2,)))
-        assert out.label.tolist() == run.record("val").prediction[:8, 1].tolist()
+        call("check", "mine")
+        assert mine.config.plugins == (PluginNeed("context_bypass", found.sha256),)
+        assert mine.config.model.context == 0.5  # type: ignore[attr-defined]
+        out = dx.infer(mine.model("cpu"), mine.inputs("val", slice(0, 8)), dx.policies.FixedPolicy((2,)))
+        assert out.label.tolist() == mine.record("val").prediction[:8, 1].tolist()
 
 
-def test_without_it_the_record_opens_and_one_line_says_what_is_missing(
-    made: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(made))
-    run = dx.load_run("mine")
-    assert run.record("val").n_exits == 2 and run.config.model.bypass == "context"
+def test_without_it_the_record_opens_and_one_line_says_what_is_missing(mine: dx.Run) -> None:
+    assert mine.record("val").n_exits == 2 and mine.config.model.bypass == "context"
     with pytest.raises(ValueError, match=r"run 'mine' needs the plug-in context_bypass.*--plugin"):
-        run.model("cpu")
+        mine.model("cpu")
     assert "context_bypass" in fails("record", "mine", "--split", "test")
     assert "context_bypass" in fails("train", "--resume", "mine", "--epochs", "2")
     assert "mine" in call("evaluate", "mine", "--split", "val", "--threshold", "0.9").output
     assert "mine" in call("runs").stdout
 
 
-def test_a_changed_file_is_named(made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(made))
+def test_a_changed_file_is_named(mine: dx.Run, tmp_path: Path) -> None:
     changed = write(tmp_path / "context_bypass.py", (EXAMPLES / "context_bypass.py").read_text() + "\n# changed\n")
     with plugged(changed), pytest.warns(UserWarning, match="context_bypass has changed since run 'mine'"):
-        dx.load_run("mine").model("cpu")
+        mine.model("cpu")
 
 
 def test_a_run_never_loads_code_by_itself(made: Path, tmp_path: Path) -> None:
@@ -250,65 +281,13 @@ def test_code_to_copy_loads_the_plug_in_of_a_policy() -> None:
 # -- mistakes in a plug-in --
 
 
-SCORE = """
-from dmpo_explore.policies import POLICIES, SCORES, Score, ScorePolicy
-SCORES["gap"] = Score("gap", {compute}, better="high")
-class GapPolicy(ScorePolicy):
-    name, reads, compares, summary = "gap", ("gap",), "gap", "the gap of the two largest logits"
-    rule = "Exit at a gap of at least **{{}}**."
-    {more}
-POLICIES["gap"] = GapPolicy
-"""
-GAP = "lambda logits: logits.max(-1) - logits.min(-1)"
-WIDE = "threshold_none = 1000.0"
-GRID = (
-    f"{WIDE}\n    @classmethod\n    def grid(cls, n_exits, n_classes):\n        return [1000.0, *range(50, 0, -1), 0.0]"
-)
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (WIDE, r"needs a grid\(cls, n_exits, n_classes\) of its own"),
-        (f"{GRID}\n    rule = 'Exit.'", "must hold one {}"),
-        (f"{GRID}\n    falling = True", "falling=True, so threshold_all"),
-        ("falling, threshold_all, threshold_none = True, 1.01, 0.0\n    grid = classmethod(lambda cls, K, C: [0.0])",
-         "falling=True contradicts the score 'gap', which is better='high'"),
-        (f"{GRID}\n    name = 'other'", "its name is 'other'"),
-    ],
-)  # fmt: skip
-def test_a_policy_that_contradicts_itself_is_refused_when_it_is_loaded(tmp_path: Path, more: str, message: str) -> None:
-    file = write(tmp_path / "gap.py", SCORE.format(compute=GAP, more=more))
-    with pytest.raises(ImportError, match=message):
-        load_plugin(file)
-    assert "gap" not in dx.POLICIES and "gap" not in dx.policies.SCORES
-
-
-def test_values_beyond_the_thresholds_are_no_silent_wrong_number(tmp_path: Path) -> None:
-    record = dx.load_run("demo").record("calibration")
-    wrong = pytest.raises(ValueError, match=r"policy 'gap' compares values from .* to .*; its threshold_all=0")
-    with plugged(write(tmp_path / "gap.py", SCORE.format(compute=GAP, more=""))), wrong:
-        dx.fit_policy(record, "gap", accuracy_drop=0.01)
-    with plugged(write(tmp_path / "gap.py", SCORE.format(compute=GAP, more=GRID))):
-        fitted = dx.fit_policy(record, "gap", flops=0.3)
-        assert dx.apply(fitted, record).summary()["flops_fraction"] <= 0.3
-        assert dx.fit_policy(record, "gap", risk="too_early", epsilon=0.02).thresholds[0] < 50
-
-
-def test_a_score_for_one_library_only_is_named(tmp_path: Path) -> None:
-    compute = "lambda logits: logits.sort(dim=-1).values[..., -1]"
-    record = dx.load_run("demo").record("calibration").subset(slice(0, 5))
-    wrong = pytest.raises(ValueError, match="score 'gap' failed on numpy arrays: TypeError")
-    with plugged(write(tmp_path / "gap.py", SCORE.format(compute=compute, more=GRID))), wrong:
-        record.score("gap")
-
-
 @pytest.mark.parametrize(
     ("compute", "message"),
     [
         ("lambda logits: logits.__imul__(0)[..., 0]", "score 'gap' failed on numpy arrays: ValueError: .* read-only"),
         ("lambda logits: __import__('sys').exit(0)", "score 'gap' failed on numpy arrays: SystemExit"),
         ("lambda logits: 1 / 0", "score 'gap' failed on numpy arrays: ZeroDivisionError"),
+        ("lambda logits: logits.sort(dim=-1).values[..., -1]", "score 'gap' failed on numpy arrays: TypeError"),
         ("lambda logits: None", "score 'gap' failed on numpy arrays: TypeError"),
         ("lambda logits: logits[..., 0] * float('nan')", "score 'gap' is NaN for 5 of 5 images"),
     ],
@@ -325,10 +304,8 @@ def test_a_score_that_fails_is_named_and_changes_nothing(tmp_path: Path, compute
     assert (record.logits == before).all()
 
 
-def test_a_changed_plug_in_is_named_where_its_weights_or_options_no_longer_fit(
-    made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(made))
+@pytest.mark.usefixtures("mine")
+def test_a_changed_plug_in_is_named_where_its_weights_or_options_no_longer_fit(tmp_path: Path) -> None:
     text = (EXAMPLES / "context_bypass.py").read_text()
     wider = text.replace("self.context = context", "self.context, self.more = context, nn.Linear(2, 2)")
     renamed = text.replace("context: float = option", "surroundings: float = option").replace(
@@ -347,10 +324,3 @@ def test_a_changed_plug_in_is_named_where_its_weights_or_options_no_longer_fit(
             pytest.raises(ValueError, match=r"run 'mine' has options no plug-in has now: context"),
         ):
             dx.load_run("mine").model("cpu")
-
-
-def test_a_run_with_a_plug_in_is_whole(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(made))
-    assert call("check", "mine").exit_code == 0
-    with plugged("context_bypass"):
-        assert call("check", "mine").exit_code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
@@ -13,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 from calls import call, fails
-from decide_page import shown, texts
-from decide_page import start as start_decide
-from explore_page import address_of, cards, checked, expected, move, shown_threshold, slider, start
+from explore_page import cards, checked, expected, start
 from made_up import save_run
 from PIL import Image
+from policy_laws import check_laws
+from scipy.special import softmax
 from spread_model import B, made, pictures, recorded
 from synthetic import make_record
 from tiny import recorded_run, tiny_config
@@ -47,13 +48,8 @@ def plugged() -> Iterator[None]:
             del joint[name]
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    weight = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    return weight / weight.sum(axis=-1, keepdims=True)
-
-
 def renyi(logits: np.ndarray) -> np.ndarray:
-    return -np.log((probabilities(logits) ** 2).sum(axis=-1))
+    return -np.log((softmax(logits.astype(np.float64), axis=-1) ** 2).sum(axis=-1))
 
 
 def test_it_is_one_short_file() -> None:
@@ -81,6 +77,7 @@ def test_a_record_computes_it_from_its_logits_and_keeps_it() -> None:
     assert record.logits is not None and record.unavailable_reason("renyi") is None
     np.testing.assert_allclose(record.score("renyi"), renyi(record.logits), atol=2e-6)
     assert record.score("renyi") is record.score("renyi")
+    assert SCORES["renyi"].better == "low"
     with pytest.raises(ValueError, match="read-only"):
         record.score("renyi")[0] = 1
     rows = np.arange(5, 50)
@@ -137,7 +134,7 @@ def test_a_score_file_may_hold_it(ending: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("temperatures", [None, "fit"])
-def test_it_is_fitted_swept_and_applied(temperatures: str | None) -> None:
+def test_it_exits_where_the_entropy_says(temperatures: str | None) -> None:
     record, test = make_record(400, seed=1), make_record(500, seed=2, split="test")
     policy = dx.fit_policy(record, "renyi", flops=0.5, temperatures=temperatures)
     assert len(policy.temperatures) == (4 if temperatures else 0)
@@ -145,24 +142,12 @@ def test_it_is_fitted_swept_and_applied(temperatures: str | None) -> None:
     seen = [renyi(test.logits[:, k].astype(np.float32) / (policy.temperatures or (1,) * 4)[k]) for k in range(4)]
     leave = np.stack(seen, axis=1) <= policy.thresholds[0]
     leave[:, -1] = True
-    outcome = dx.apply(policy, test)
-    np.testing.assert_array_equal(outcome.exits, leave.argmax(axis=1))
-    assert 0.1 < outcome.summary()["flops_fraction"] < 0.9
-    table = dx.trade_off(test, policy, points=20)
-    assert len(table) > 10 and table["flops_fraction"].is_monotonic_increasing
-    assert outcome.record.score("renyi").mean() != test.score("renyi").mean() or not temperatures
-    counts = dx.analysis.slider_counts(test, policy)
-    assert counts.sliders[0].counts[counts.sliders[0].position].sum() == 500
-    sentence = dx.analysis.trace_decision(test, policy, 0).sentence()
-    assert "Rényi entropy" in sentence and "nats" in sentence
+    np.testing.assert_array_equal(policy.exits(test), leave.argmax(axis=1))
+    assert "Rényi entropy" in dx.analysis.trace_decision(test, policy, 0).sentence()
 
 
-def test_other_targets_and_a_threshold_per_exit() -> None:
-    record = make_record(500, seed=3)
-    assert len(dx.fit_policy(record, "renyi", accuracy_drop=0.02, per_exit=True).thresholds) == 3
-    assert dx.fit_policy(record, "renyi", shares=(0.4, 0.3, 0.2, 0.1)).exits(record).max() == 3
-    certified = dx.fit_policy(record, "renyi", risk="too_early", epsilon=0.3)
-    assert certified.fitted["certificate"]["certified"]
+def test_its_policy_keeps_the_laws_of_every_policy() -> None:
+    check_laws("renyi")
 
 
 def test_failure_prediction_reads_the_direction_and_tables_the_column() -> None:
@@ -190,12 +175,16 @@ def test_all_policies_name_the_reason_where_a_run_has_no_logits() -> None:
     assert "renyi" in call("policies").stdout
 
 
-def test_a_policy_that_breaks_ends_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_policy_that_breaks_ends_no_table(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for split in ("val", "test"):
+        make_record(60, split=split).save(runs / "small" / "records" / split)
+    (runs / "small" / "config.json").write_text(dx.Config().to_json())
+
     def broken(*_: object) -> None:
         raise KeyError("a bug of a plug-in")
 
     monkeypatch.setattr(POLICIES["renyi"], "candidates", broken)
-    rows = dx.analysis.evaluate_policies(["demo"])
+    rows = dx.analysis.evaluate_policies(["small"])
     assert {row.get("unavailable") for row in rows if row["policy"] == "renyi"} == {"KeyError: 'a bug of a plug-in'"}
     assert all("accuracy" in row for row in rows if row["policy"] != "renyi")
 
@@ -268,55 +257,16 @@ def test_what_cannot_carry_it_says_so_before_work() -> None:
 # -- the app --
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs with logits, without, and without a record to fit on. Not to be changed."""
-    root = tmp_path_factory.mktemp("renyi")
-    save_run(root, "full", logits_of=("val", "test"))
-    save_run(root, "bare")
-    save_run(root, "unfitted", logits_of=("test",))
-    for file in sorted((root / "unfitted/records/val").rglob("*"), reverse=True):
-        file.unlink() if file.is_file() else file.rmdir()
-    (root / "unfitted/records/val").rmdir()
-    return root
-
-
-@pytest.fixture
-def app_runs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(root))
-    monkeypatch.setenv("DMPO_EXPLORE_SLIDER", "native")
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("app_runs")
-@pytest.mark.parametrize("calibrated", ["", "1"])
-def test_explore_with_and_without_temperatures(calibrated: str) -> None:
-    app = start(run="full", policy="renyi", budget="50", **({"calibrated": "1"} if calibrated else {}))
-    fitted = dx.fit_policy(
-        dx.load_run("full").record("val"), "renyi", flops=0.5, temperatures="fit" if calibrated else None
-    )
-    assert not app.warning and not app.error and app.selectbox(key="policy").value == "renyi"
-    assert shown_threshold(app) == fitted.thresholds[0] and cards(app) == expected("full", "test", fitted)
-    move(app, len(slider(app).options) // 2)
-    by_hand = replace(fitted, thresholds=(shown_threshold(app),))
-    assert cards(app) == expected("full", "test", by_hand)
-    assert cards(start(**address_of(app))) == cards(app)  # a link shows it
-
-
-@pytest.mark.usefixtures("app_runs")
-def test_explore_without_a_record_to_fit_on_and_without_logits() -> None:
+def test_the_app_offers_it_where_it_can_be_read(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a threshold where there is no record to fit on; not where there are no logits, and then it says why."""
+    monkeypatch.setenv("DMPO_EXPLORE_SLIDER", "native")
+    save_run(runs, "bare")
+    save_run(runs, "unfitted", logits_of=("test",))
+    shutil.rmtree(runs / "unfitted/records/val")
     app = start(run="unfitted", policy="renyi", threshold="0.6")
     assert cards(app) == expected("unfitted", "test", POLICIES["renyi"]((0.6,)))
     checked(app.selectbox(key="run").set_value("bare").run())
     (told,) = (warning.value.replace("\\", "") for warning in app.warning)
     assert "renyi is unavailable here" in told and "needs logits" in told
     assert "renyi" not in app.selectbox(key="policy").options and app.selectbox(key="policy").value == "confidence"
-
-
-@pytest.mark.usefixtures("app_runs")
-def test_decide_shows_the_reason_and_goes_on() -> None:
-    app = start_decide(runs="full,bare", policy="renyi", compute="50")
-    reasons = {name: reason for name, (*_, reason) in shown(app).items()}
-    assert set(reasons) == {"full", "bare"} and "needs logits" in reasons["bare"]
-    assert "bare: its curve is that of confidence, as renyi is unavailable" in texts(app)
-    assert SCORES["renyi"].better == "low"

@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.components import compute_help, gallery, widgets
+from dmpo_explore_app.components import gallery, widgets
 from dmpo_explore_app.components import share as share_popover
 from dmpo_explore_app.services import comparison, comparison_code, own_runs, policies, records, selection
 from dmpo_explore_app.services.comparison import Side, Wanted
@@ -88,8 +88,6 @@ def remarks(sides: Sequence[Side], split: str, policy: str, wanted: Wanted) -> l
         if side.fitted and not side.refused and float(cost) > float(limit):
             text = f"{limit} {wanted.unit} on {run.fitting_split} are {cost} on {split}"
             notes.append(f"{name}: {messages.escape_markdown(text)}.")
-        if text := compute_help.recount(side.point.run, side.record):
-            notes.append(f"Caution, {name}: its {text}")
         if comparison.taken_for_the_same(sides[0].point.run, side.point.run, split):
             notes.append(f"{name}: its labels are equal in the same order, so its images are taken for the same.")
     return notes

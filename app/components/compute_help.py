@@ -23,8 +23,6 @@ def explain(point: OperatingPoint) -> None:
     """FLOPs, thresholds, the exits in a table, and temperatures where there can be any."""
     record, meta = point.record, point.record.meta
     own = own_runs.is_own(point.run)
-    if text := recount(point.run, record):
-        st.caption(f"These {text}")
     fitted_on = "the held-out scores" if own else point.run.fitting_split
     size = f"{meta.reference_flops / 1e9:.3g} GFLOPs an image"
     of = "the last exit" if meta.reference_flops == meta.flops[-1] else "the reference_flops"
@@ -47,17 +45,6 @@ def explain(point: OperatingPoint) -> None:
     resizing = "" if own else f", images {point.run.config.model.resizing}"
     created = escape_markdown(meta.created or "at an unknown time")
     st.caption(f"Model: {escape_markdown(meta.model)} · {size}{resizing} · recorded {created}")
-
-
-def recount(run: dx.Run, record: dx.ExitRecord) -> str:
-    """A caution that FLOPs are of the model with its tuning unmerged, as earlier versions counted; empty where not."""
-    own = own_runs.is_own(run)
-    if record.meta.counted != "as trained" or (not own and run.config.model.tuning in ("none", "full")):
-        return ""
-    text = "FLOPs were counted by an earlier version, with the tuning unmerged"
-    if own:
-        return f"{text}."
-    return f"{text}; `dmpo-explore record {escape_markdown(run.name)} --recount` counts them as deployed."
 
 
 def exits(record: dx.ExitRecord) -> pd.DataFrame:

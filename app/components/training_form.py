@@ -68,7 +68,7 @@ def draw(beside: Mapping[str, dx.Config]) -> None:
             key=state.FOLDER_PATH,
             placeholder="/home/me/images",
             help="One subfolder per class, or train/, val/ and test/ with one per class; or a table (.csv, .parquet) "
-            "with columns path, label and perhaps split and group; or timm's hfds/NAME, wds/FOLDER, torch/NAME.",
+            "with columns path, label and perhaps split and group; or timm's hfds/NAME, wds/FOLDER.",
             persist_state="session",
         )
     if state.is_table():

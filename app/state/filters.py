@@ -18,16 +18,6 @@ EXIT, CLASS, ANSWER, SORT, IMAGE, VIEW, REGION = KEYS = (
     "exit", "class", "answers", "sort", "image", "view", "region",
 )  # of the address and of the state; the region: rows that were drawn around  # fmt: skip
 CLEAR = "clear"  # key of a button
-OLD_LINKS = {  # what links of earlier versions may hold
-    "right": "correct",
-    "wrong": "incorrect",
-    "overthought": "overthinking avoided",
-    "too early": "early-exit error",
-    "least sure": "least confident",
-    "most sure": "most confident",
-    "pictures": "images",
-    "gallery": "images",  # as its tab is called
-}
 _REGION_OF = "_region_of"  # the images that they belong to
 _AMOUNT = "_mosaic_amount"  # how many tiles the mosaic has
 _PAGES, _TURN = "_pages", "_page_turn"  # number of pages; how often other images began at their first page
@@ -44,7 +34,7 @@ def validate(record: dx.ExitRecord) -> Selection:
         state[key] = _whole(key, state.get(key), most)
     state[IMAGE] = _whole(IMAGE, state.get(IMAGE), record.n_images, first=0, none=None)
     for key, options in ((ANSWER, tuple(ANSWERS)), (SORT, SORTS), (VIEW, VIEWS)):
-        value = OLD_LINKS.get(str(state.get(key)), state.get(key))
+        value = state.get(key)
         if value not in options and value is not None:
             notice(f"There is no {key} {escape_markdown(repr(value), 60)} here; showing {options[0]}.")
         state[key] = value if value in options else options[0]

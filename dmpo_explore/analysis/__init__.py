@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .calibration import calibration_table as calibration_table
     from .calibration import expected_error as expected_error
     from .calibration import failure_prediction as failure_prediction
-    from .calibration import failure_prediction_curves as failure_prediction_curves
     from .calibration import failure_prediction_table as failure_prediction_table
     from .calibration import negative_log_likelihood as negative_log_likelihood
     from .calibration import probabilities as probabilities
@@ -85,7 +84,5 @@ if TYPE_CHECKING:
     from .tables import table as table
     from .tables import transfer_lines as transfer_lines
     from .tables import write_card_results as write_card_results
-    from .width_depth import best_buys as best_buys
-    from .width_depth import width_depth as width_depth
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)

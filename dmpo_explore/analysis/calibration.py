@@ -23,8 +23,6 @@ from ..records.validation import SLACK
 from ..utils.registry import unknown
 from ..utils.typing import Array
 
-POINTS = 200  # of a curve, at most
-
 
 def failure_prediction(record: ExitRecord, score: str = "confidence") -> npt.NDArray[np.float64]:
     """(K−1,) EEFP of every exit but the last: area under the ROC curve of a score for "may exit here".
@@ -49,31 +47,6 @@ def failure_prediction(record: ExitRecord, score: str = "confidence") -> npt.NDA
     target, values = gate_target(record), _rising(record, score)
     exits = zip(target.T, values.T, strict=False)  # the last exit has no target
     return np.array([roc_auc_score(may, value) if may.any() and not may.all() else np.nan for may, value in exits])
-
-
-def failure_prediction_curves(record: ExitRecord, score: str = "confidence") -> pd.DataFrame:
-    """ROC curves of "may exit here", one per exit.
-
-    Returns:
-        Rows of ``exit`` (counted from 1), ``stopped`` (share of the images that may not exit and do, the lower the
-        better) and ``exits`` (share of those that may exit and do), from threshold to threshold. No rows of an exit
-        where every image may exit, or none.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> curves = failure_prediction_curves(dx.load_run("demo").record("test"))
-        >>> first = curves[curves["exit"] == 1]
-        >>> first[["stopped", "exits"]].iloc[-1].tolist()
-        [1.0, 1.0]
-    """
-    from sklearn.metrics import roc_curve
-
-    target, values, parts = gate_target(record), _rising(record, score), []
-    for k in np.flatnonzero(target.any(axis=0) & ~target.all(axis=0)):
-        wrong, right, _ = roc_curve(target[:, k], values[:, k], drop_intermediate=False)
-        rows = np.unique(np.linspace(0, len(wrong) - 1, POINTS).round().astype(int))
-        parts.append(pd.DataFrame({"exit": k + 1, "stopped": wrong[rows], "exits": right[rows]}))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["exit", "stopped", "exits"])
 
 
 def _rising(record: ExitRecord, score: str) -> npt.NDArray[np.float64]:

@@ -80,13 +80,7 @@ def fit_run_policy(run: Run, policy: str | Policy = "confidence", target: Target
 
 
 def target_of(policy: Policy) -> Target:
-    """What a saved policy was fitted to; its thresholds as they are where it does not say.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> target_of(dx.load_run("demo").policies()["confidence-30%"]) == Target.flops(0.3)
-        True
-    """
+    """What a saved policy was fitted to; its thresholds as they are where it does not say."""
     values = policy.fitted.get("target")
     return Target.from_dict(values) if values else Target.threshold(policy.thresholds)
 
@@ -244,18 +238,17 @@ def evaluate_protocol(runs: RunLike | Sequence[RunLike], protocol: str, *, split
         settings = range(1, run.record(split).n_exits + 1) if protocol == "anytime" else np.linspace(0, 1, 11).round(1)
         for setting in map(float, settings):
             row = _row(run, policy, Target.threshold(setting), split)
-            scores = _exit_scores(run.record(split), int(setting) - 1) if protocol == "anytime" else {}
-            rows.append(row | {"target": {protocol: setting}} | scores)
+            row["target"] = {protocol: setting}
+            if protocol == "anytime":
+                exit, record = int(setting) - 1, run.record(split)
+                eefp = [*failure_prediction(record).tolist(), math.nan][exit]
+                row |= {"ece": float(calibration_error(record)[exit]), "eefp": None if math.isnan(eefp) else eefp}
+            rows.append(row)
     return rows
 
 
 def _opened(runs: RunLike | Sequence[RunLike]) -> list[Run]:
     return [*map(load_scored, [runs] if isinstance(runs, RunLike) else runs)]
-
-
-def _exit_scores(record: ExitRecord, exit: int) -> Row:
-    eefp = [*failure_prediction(record).tolist(), math.nan][exit]
-    return {"ece": float(calibration_error(record)[exit]), "eefp": None if math.isnan(eefp) else eefp}
 
 
 def default_targets(record: ExitRecord, *, per_exit: bool = False, calibrate: bool = False) -> list[Target]:

@@ -180,13 +180,7 @@ def area(record: ExitRecord, policy: str = "confidence") -> float:
 
 
 def one_answer(record: ExitRecord) -> list[str]:
-    """A sentence for every exit that gives all images the same class, of several: it has learned nothing.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> one_answer(dx.load_run("demo").record("test"))
-        []
-    """
+    """A sentence for every exit that gives all images the same class, of several: it has learned nothing."""
     if record.labels.min() == record.labels.max():
         return []
     names, found = record.meta.class_names, record.prediction

@@ -1,8 +1,7 @@
 """Distribution shift: fitted policies on corrupted images.
 
-In: policies fitted on calibration or val, and records of corrupted images (`torch_corruptions` makes them). Out: a
-table: accuracy, realised FLOPs, calibration and whether a certified risk is exceeded, by corruption and strength. No
-torch.
+In: policies fitted on calibration or val, and records of corrupted images. Out: a table: accuracy, realised FLOPs,
+calibration and whether a certified risk is exceeded, by corruption and strength. No torch.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ def shift_table(
     """Every policy on every record of corrupted images, one row each.
 
     Args:
-        records: corruption, strength (0: none) and record, as `record_corrupted` yields them.
+        records: corruption, strength (0: none) and record.
         policies: name → fitted policy. The risk of a certified one (`certified_risk`) is tested.
 
     Returns:
@@ -86,13 +85,6 @@ def certified_risk(policy: Policy) -> tuple[str, float]:
     """The risk that a policy's certificate bounds, and its ε; ("", NaN) without one.
 
     Nothing is certified where no threshold could be, nor of thresholds that follow the images (`hold_budget`).
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> calibration = dx.load_run("fashion").record("calibration")
-        >>> policy = dx.fit_policy(calibration, risk="too_early", epsilon=0.01)
-        >>> certified_risk(policy), certified_risk(dx.policies.hold_budget(policy, calibration))
-        (('too_early', 0.01), ('', nan))
     """
     target, certificate = policy.fitted.get("target", {}), policy.fitted.get("certificate", {})
     if policy.base is not policy or not certificate.get("certified"):

@@ -164,7 +164,8 @@ def _rule(record: ExitRecord, policy: Policy, part: Part | None, points: int) ->
 def _with_own(record: ExitRecord, policy: Policy, part: Part | None, rule: Slider) -> Slider:
     """``rule`` with the policy's threshold among its positions; a position with equal counts is replaced by it."""
     own, row = policy.thresholds[0], counts_of(record, policy.exits(record))
-    flops = _mean_flops(np.vstack([rule.counts, row]), record)
+    answered = np.vstack([rule.counts, row]).reshape(len(rule.counts) + 1, -1, 2).sum(axis=2)
+    flops = np.round(answered @ record.flops_fraction, 9)  # rounded so that float noise does not change the order
     place = int(np.searchsorted(flops[:-1], flops[-1]))
     thresholds = list(rule.thresholds)
     if place < len(thresholds) and np.array_equal(rule.counts[place], row):
@@ -197,12 +198,6 @@ def _with_value(positions: Sequence[float], value: float) -> tuple[list[float], 
     if positions[place] == value or place == 0:
         return list(positions), place
     return [*positions[:place], value, *positions[place:]], place
-
-
-def _mean_flops(counts: Counts, record: ExitRecord) -> Floats:
-    """(G,) what positions are ordered by, rounded so that float noise does not change the order."""
-    answered = counts.reshape(len(counts), -1, 2).sum(axis=2)
-    return np.asarray(np.round(answered @ record.flops_fraction, 9))
 
 
 def counts_of(record: ExitRecord, exits: Array) -> Counts:
@@ -294,7 +289,8 @@ def exit_limits(record: ExitRecord, policy: Policy, positions: Sequence[Sequence
     """
     if record.n_exits == 1:
         return np.zeros((record.n_images, 0), np.int64)
-    if policy.per_exit_thresholds and all(_falls(policy, stops) for stops in positions):
+    falls = (bool((np.diff(comparison_levels(policy, stops)) >= 0).all()) for stops in positions)
+    if policy.per_exit_thresholds and all(falls):
         return _score_limits(record, policy, positions)
     if len(positions) > 1:
         return None
@@ -315,10 +311,6 @@ def exits_at(record: ExitRecord, policy: Policy, thresholds: Sequence[float]) ->
     """
     kind = np.min_scalar_type(record.n_exits)
     return np.stack([replace(policy, thresholds=(t,)).exits(record) for t in thresholds]).astype(kind)
-
-
-def _falls(policy: Policy, stops: Sequence[float]) -> bool:
-    return bool((np.diff(comparison_levels(policy, stops)) >= 0).all())
 
 
 def _score_limits(record: ExitRecord, policy: Policy, positions: Sequence[Sequence[float]]) -> Limits:

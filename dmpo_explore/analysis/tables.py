@@ -182,12 +182,7 @@ def _classes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def percent(fraction: float, digits: int = 2) -> str:
-    """A fraction in per cent.
-
-    Example:
-        >>> percent(0.915), percent(0.271, 1)
-        ('91.50 %', '27.1 %')
-    """
+    """A fraction in per cent."""
     return f"{100 * fraction:.{digits}f} %"
 
 
@@ -196,14 +191,7 @@ def _percents(fractions: Sequence[float], digits: int) -> str:
 
 
 def origin(policy: Policy) -> str:
-    """Where a policy's thresholds come from: split and target in words; empty where they were set by hand.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> record = dx.load_run("demo").record("calibration")
-        >>> origin(dx.fit_policy(record, flops=0.3)), origin(dx.fit_policy(record, threshold=0.9))
-        ('fitted on calibration, target 30 %', '')
-    """
+    """Where a policy's thresholds come from: split and target in words; empty where they were set by hand."""
     split, target = policy.fitted.get("split"), policy.fitted.get("target")
     if not split or not target or Target.from_dict(target).kind == "threshold":
         return ""
@@ -211,12 +199,7 @@ def origin(policy: Policy) -> str:
 
 
 def describe(target: Mapping[str, Any]) -> str:
-    """A row's target in a few words: one of `Target`, or a protocol's setting.
-
-    Example:
-        >>> describe({"flops": 0.3}), describe({"anytime": 2})
-        ('30 %', 'exit 2')
-    """
+    """A row's target in a few words: one of `Target`, or a protocol's setting."""
     if target.keys() <= PROTOCOLS.keys():
         ((protocol, setting),) = target.items()
         return f"exit {setting:g}" if protocol == "anytime" else f"{100 * setting:g} % continue"

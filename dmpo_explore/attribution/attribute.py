@@ -28,10 +28,11 @@ from ..utils.registry import lookup
 from ..utils.typing import Array, Progress
 from .exit_model import (
     DELTA_BOUND,
-    FEWEST_STEPS,
     ExitView,
     HeatMap,
     Query,
+    check_steps,
+    chosen_class,
     make_baseline,
     one_image,
     rising_exits,
@@ -397,10 +398,7 @@ def _check(
     if method in REFUSED:
         raise ValueError(f"method={method!r} is refused: {REFUSED[method]}")
     lookup(METHODS, method, "method")
-    if steps < FEWEST_STEPS:
-        raise ValueError(f"steps={steps} must be at least {FEWEST_STEPS}; with fewer, maps of the wrong sign occurred")
-    if batch < 1:
-        raise ValueError(f"batch={batch} must be at least 1")
+    check_steps(steps)
     if layer is not None and method not in ("layer_integrated_gradients", "token_grad_cam"):
         raise ValueError(f"layer={layer} is for layer_integrated_gradients and token_grad_cam, not for {method}")
     view, pixels = ExitView(model, exit, score=score), one_image(model, image)
@@ -410,11 +408,7 @@ def _check(
     query = Query(view, pixels, nothing, target or 0, steps, batch, layer, seed)
     with undisturbed(model), torch.no_grad():
         logits = torch.stack((query.answers(pixels)[0], query.answers(nothing).mean(0)))
-    C = logits.shape[1]
-    if target is not None and not 0 <= target < C:
-        raise ValueError(f"target={target}: this model has classes 0 to {C - 1}")
-    chosen = int(logits[0].argmax()) if target is None else int(target)
-    return replace(query, target=chosen), logits
+    return replace(query, target=chosen_class(logits[0], target)), logits
 
 
 def _attribution(

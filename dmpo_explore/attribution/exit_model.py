@@ -284,6 +284,21 @@ def activations(view: ExitView, image: Tensor, target: int, places: list[Layer])
 
 DELTA_BOUND = 0.05  # ours: |delta| above this share of |logit difference|, or of 1 logit if that is more, is too much
 FEWEST_STEPS = 50  # 16 steps gave the wrong sign on a ViT
+
+
+def check_steps(steps: int) -> None:
+    """Raise ValueError for too few steps."""
+    if steps < FEWEST_STEPS:
+        raise ValueError(f"steps={steps} must be at least {FEWEST_STEPS}; with fewer, maps of the wrong sign occurred")
+
+
+def chosen_class(logits: Tensor, target: int | None) -> int:
+    """The class that is explained: the given one, else that of these logits (C,); ValueError for none of them."""
+    if target is not None and not 0 <= target < len(logits):
+        raise ValueError(f"target={target}: this model has classes 0 to {len(logits) - 1}")
+    return int(logits.argmax()) if target is None else int(target)
+
+
 T = TypeVar("T")
 
 

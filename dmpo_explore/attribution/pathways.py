@@ -21,7 +21,8 @@ from ..models.stage import Stage
 from ..utils.typing import Array, Progress
 from .exit_model import (
     DELTA_BOUND,
-    FEWEST_STEPS,
+    check_steps,
+    chosen_class,
     make_baseline,
     one_image,
     refine,
@@ -98,8 +99,8 @@ def attribute_pathways(
         UserWarning: a delta above the bound of `attribute`.
 
     Raises:
-        ValueError: an unknown exit or class, exits that do not rise, too few steps, a batch below 1, a stack of
-            baselines, a wrong image.
+        ValueError: an unknown exit or class, exits that do not rise, too few steps, a stack of baselines, a
+            wrong image.
 
     Example:
         >>> import dmpo_explore as dx, torch
@@ -110,10 +111,7 @@ def attribute_pathways(
         True
     """
     chosen = rising_exits(model, exits)
-    if steps < FEWEST_STEPS:
-        raise ValueError(f"steps={steps} must be at least {FEWEST_STEPS}; with fewer, maps of the wrong sign occurred")
-    if batch < 1:
-        raise ValueError(f"batch={batch} must be at least 1")
+    check_steps(steps)
     pixels = one_image(model, image)
     nothing = make_baseline(model, pixels, baseline)
     if len(nothing) > 1:
@@ -121,7 +119,8 @@ def attribute_pathways(
     found = []
     with undisturbed(model):
         inputs = _inputs(model, torch.cat((pixels, nothing)), chosen)
-        target = _target(inputs[-1], target)
+        last = inputs[-1]
+        target = last.answer if target is None else chosen_class(last.logits[0], target)
         for done, (exit, pair) in enumerate(zip(chosen, inputs, strict=True), start=1):
             found.append(_split(exit, pair, target, steps, batch))
             if progress:
@@ -152,14 +151,6 @@ def _inputs(model: DMPO, images: Tensor, exits: tuple[int, ...]) -> list[_Inputs
         if output.k == exits[-1]:
             break
     return found
-
-
-def _target(last: _Inputs, target: int | None) -> int:
-    """The given class, else the last exit's prediction."""
-    C = last.logits.shape[1]
-    if target is not None and not 0 <= target < C:
-        raise ValueError(f"target={target}: this model has classes 0 to {C - 1}")
-    return last.answer if target is None else int(target)
 
 
 class _Predictor(nn.Module):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..utils.files import require_file_place
 from .options import data_options
 from .output import Bar, print_result, say
 from .root import DataPlace, Device, Json, PlannedConfig, app
@@ -18,10 +17,8 @@ from .train import estimate_lines, planned_config
 if TYPE_CHECKING:
     from ..data.check import DataCheck
 
-SHEET = "Write a PNG file with a few images of every class."
 MOST_CLASSES = 30  # more are abbreviated to the largest and the smallest
 ENDS = 10
-IMAGES = 4  # of a class on the contact sheet
 MOST_PLACES = 10
 
 
@@ -30,7 +27,6 @@ MOST_PLACES = 10
 def data(
     path: DataPlace = None,
     config: PlannedConfig = None,
-    sheet: Annotated[Path | None, typer.Option("--contact-sheet", metavar="FILE.png", help=SHEET)] = None,
     all_classes: Annotated[
         bool, typer.Option("--all-classes", help="Show every class and every affected file.")
     ] = False,
@@ -46,25 +42,14 @@ def data(
     from ..data.check import check_data, training_plan
     from ..data.images import open_data
     from ..fitting.risk_control import certifiable
-    from .contact_sheet import write_contact_sheet
 
-    if sheet:
-        require_file_place(sheet)
     chosen = planned_config(path, config, settings)
     data = open_data(chosen.data)
     chosen = replace(chosen, data=data.config)
     with Bar(lines=True) as bar:
-        found = check_data(
-            data,
-            lambda done, total: bar.to(done, total, "checking images"),
-            thumbnails=IMAGES if sheet else 0,
-        )
+        found = check_data(data, lambda done, total: bar.to(done, total, "checking images"))
     plan = training_plan(found, chosen) | {"risk control": certifiable(found.n_calibration)}
     answer, lines = found.to_dict() | {"plan": plan}, report(found, plan, all_classes)
-    if sheet and any(found.thumbnails.values()):
-        write_contact_sheet(sheet, found)
-        answer["contact_sheet"] = str(sheet)
-        lines += ["", f"contact sheet: {sheet}"]
     if estimate and found.ready:
         answer["estimate"], timed = estimate_lines(chosen, "auto")
         lines += ["", *timed]
@@ -94,7 +79,8 @@ def report(found: DataCheck, plan: dict[str, str], all_classes: bool = False) ->
     if found.imbalance is not None:
         ratio = "infinite (a class has no image)" if math.isinf(found.imbalance) else f"{found.imbalance:.1f}"
         lines += [f"largest class / smallest class of train: {ratio}"]
-    return [*lines, "", *_findings(found, all_classes), "", "a training:", *_plan(plan)]
+    planned = (f"  {name}: {text}" for name, text in plan.items())
+    return [*lines, "", *_findings(found, all_classes), "", "a training:", *planned]
 
 
 def _counts(found: DataCheck, all_classes: bool) -> list[str]:
@@ -131,10 +117,6 @@ def _findings(found: DataCheck, all_places: bool) -> list[str]:
             more = len(finding.places) - most
             lines += [f"    … {more:,} more (--all-classes)"] * (more > 0)
     return lines
-
-
-def _plan(plan: dict[str, str]) -> list[str]:
-    return [f"  {name}: {text}" for name, text in plan.items()]
 
 
 # `dmpo-explore probe`: where exits should stand on some images and what they could save, before any training.

@@ -41,12 +41,7 @@ def main() -> None:
 
 
 def without_plugins(arguments: list[str]) -> tuple[list[str], list[str | None]]:
-    """Arguments without ``--plugin FILE``, and the files; None for one that is missing.
-
-    Example:
-        >>> without_plugins(["--plugin", "a.py", "train", "--plugin=b.py", "--epochs", "3"])
-        (['train', '--epochs', '3'], ['a.py', 'b.py'])
-    """
+    """Arguments without ``--plugin FILE``, and the files; None for one that is missing."""
     kept, files, rest = list[str](), list[str | None](), iter(arguments)
     for argument in rest:
         if argument == FLAG:

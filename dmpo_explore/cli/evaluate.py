@@ -190,22 +190,18 @@ def write_images(path: Path, names: list[str], split: str, policy: str | Policy,
 
 
 def caution_all(runs: list[str], rows: Sequence[dict[str, Any]] = (), *, fitted: bool = True) -> None:
-    """Print what limits these numbers: few images, thresholds fitted on val, FLOPs counted as trained."""
+    """Print what limits these numbers: few images, thresholds fitted on val."""
     from ..runs.score_folder import load_scored
 
     for run in map(load_scored, runs):
         own = (row for row in rows if row["run"] == run.name and "unavailable" not in row)
-        wide = [_wide(row) for row in own if row["images"] < FEW_EVALUATED][:1]
-        for text in [*wide, *(_cautions(run) if fitted else [])]:
+        texts = _cautions(run) if fitted else []
+        if few := next((row for row in own if row["images"] < FEW_EVALUATED), None):
+            low, high = (f"{100 * end:.{0 if few['images'] < 100 else 1}f}" for end in few["interval"])
+            interval = f"the 95 % interval of {100 * few['accuracy']:.1f} % is {low} to {high} %"
+            texts = [f"{few['split']} has {few['images']} images: {interval}", *texts]
+        for text in texts:
             say(f"caution: run {run.name!r}: {text}")
-
-
-def _wide(row: dict[str, Any]) -> str:
-    """The interval of a row's accuracy, in words."""
-    digits = 0 if row["images"] < 100 else 1
-    low, high = (f"{100 * end:.{digits}f}" for end in row["interval"])
-    accuracy = f"{100 * row['accuracy']:.1f} %"
-    return f"{row['split']} has {row['images']} images: the 95 % interval of {accuracy} is {low} to {high} %"
 
 
 def _few(run: Run) -> list[str]:
@@ -218,7 +214,7 @@ def _few(run: Run) -> list[str]:
 
 
 def _cautions(run: Run) -> list[str]:
-    """Too few images to fit on, images that chose the epoch too, FLOPs as earlier versions counted them."""
+    """Too few images to fit on, images that chose the epoch too."""
     from ..runs.score_folder import ScoreFolder
 
     if isinstance(run, ScoreFolder) or (split := run.fitting_split) not in run.splits():
@@ -226,10 +222,6 @@ def _cautions(run: Run) -> list[str]:
     record, found = run.record(split), _few(run)
     if record.n_exits > 1 and split == "val":
         found.append(ON_VAL)
-    if record.meta.counted == "as trained" and run.config.model.tuning not in ("none", "full"):
-        found.append(
-            f"FLOPs are counted as trained; `dmpo-explore record {run.quoted} --recount` counts them as deployed"
-        )
     return found
 
 

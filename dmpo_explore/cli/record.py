@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..jobs.progress_file import ProgressFile
-from ..utils.files import write_text
 from ..utils.processes import is_main_process
 from .options import refuse_beside
 from .output import Bar, percents, print_result, say, warnings_said
@@ -26,7 +25,6 @@ FEATURES = "Also keep the features of every exit; Explore draws a map of the ima
 SCORE = "A further score, of a plug-in, to store; with the logits all can be computed later. May be repeated."
 OTHER_DATA = "Record other images with the run's classes, as NAME-SPLIT; default splits: calibration and test."
 OTHER_SPLITS = ("calibration", "test")
-RECOUNT = "Only count the FLOPs of existing records again, as deployed, and fit policies.json again."
 
 
 @app.command()
@@ -49,7 +47,6 @@ def record(
     features: Annotated[bool, typer.Option("--features", help=FEATURES)] = False,
     score: Annotated[list[str] | None, typer.Option(help=SCORE)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing records.")] = False,
-    recount: Annotated[bool, typer.Option("--recount", help=RECOUNT)] = False,
     progress: ProgressPath = None,
     as_json: Json = False,
 ) -> None:
@@ -77,11 +74,6 @@ def record(
 
     enable_ctrl_c(progress)
     opened, file = load_run(run), ProgressFile(progress if is_main_process() else None)
-    if recount:
-        typed = {"--split": split, "--data": data, "--other-data": other_data, "--features": features}
-        refuse_beside("--recount", typed | {"--force": force})
-        _recount(opened, as_json)
-        return
     how: dict[str, Any] = {"device": device, "precision": precision, "batch_size": batch_size, "keep_logits": logits}
     how |= {"keep_features": features, "scores": score or [], "other_data": other_data, "force": force}
     if other_data:
@@ -97,23 +89,6 @@ def record(
     file.end()
     if is_main_process():
         print_result(answer, as_json, list(map(record_line, answer)))
-
-
-def _recount(run: Run, as_json: bool) -> None:
-    """Count the FLOPs of a run's records again and print them."""
-    from ..analysis.tables import write_card_results
-    from ..inference.torch_recount import recount_run, run_flops
-    from ..training.checkpoint import recount_card
-
-    rows: list[dict[str, Any]] = [
-        {"split": split, "flops": list(meta.flops), "reference_flops": meta.reference_flops, "counted": meta.counted}
-        for split, meta in recount_run(run).items()
-    ]
-    if card := run.card():
-        write_text(run.path / "card.md", recount_card(card, run_flops(run)))
-        write_card_results(run)
-    shares = {row["split"]: [flops / row["reference_flops"] for flops in row["flops"]] for row in rows}
-    print_result(rows, as_json, [f"{split}: compute of the exits {percents(shares[split])}" for split in shares])
 
 
 def _moved(run: Run, place: str) -> Run:

@@ -54,8 +54,7 @@ lower case are equal; `training`, `valid`, `validation` and `testing` are accept
 - a CSV or Parquet table with the columns path and label, and optionally split and group. Paths are relative to the
 table. Images of one group stay in one split;
 
-- timm's name of a data set: `hfds/FOLDER` or `hfds/NAME` (needs `dmpo-explore[hf]`), `wds/FOLDER` of tar shards,
-`torch/NAME`, `tfds/NAME`.
+- timm's name of a data set: `hfds/FOLDER` or `hfds/NAME` (needs `dmpo-explore[hf]`), `wds/FOLDER` of tar shards.
 
 In place of `--data`, name one folder per split: `--train-dir`, `--val-dir`, `--calibration-dir`, `--test-dir`.
 

@@ -1,4 +1,4 @@
-"""Images: known data sets, the user's folders, files; loaders and corruptions for torch.
+"""Images: known data sets, the user's folders, files; loaders for torch.
 
 Example:
     >>> import dmpo_explore as dx
@@ -11,7 +11,7 @@ Example:
 
 from typing import TYPE_CHECKING
 
-from ..utils.lazy import moved, public_names
+from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
     from .check import DataCheck as DataCheck
@@ -45,12 +45,7 @@ if TYPE_CHECKING:
     from .names import Source as Source
     from .names import reader_name as reader_name
     from .splits import SPLITS as SPLITS
-    from .torch_corruptions import CORRUPTIONS as CORRUPTIONS
-    from .torch_corruptions import STRENGTHS as STRENGTHS
-    from .torch_corruptions import corrupt as corrupt
-    from .torch_corruptions import corrupted as corrupted
     from .torch_loaders import make_loader as make_loader
     from .torch_loaders import make_transform as make_transform
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)
-    moved("data", "open_source", to=f"{__name__}:open_data")

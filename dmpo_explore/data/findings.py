@@ -45,15 +45,7 @@ class Finding:
 
 
 def find_all(facts: Facts) -> tuple[Finding, ...]:
-    """All findings, in the order of `CHECKS`.
-
-    Example:
-        >>> from dmpo_explore import DataConfig
-        >>> from dmpo_explore.data import open_data
-        >>> from dmpo_explore.data.image_facts import gather_facts
-        >>> find_all(gather_facts(open_data(DataConfig("digits"))))
-        ()
-    """
+    """All findings, in the order of `CHECKS`."""
     return tuple(finding for check in CHECKS.values() for finding in check(facts))
 
 
@@ -135,7 +127,8 @@ def unreadable(facts: Facts, check: str, found: Mapping[str, FileLook], state: s
     if others:
         text = f"{len(found):,} images {state}: {text}; also {few(others)}"
     them = "them" if others else "it"
-    yield Finding(check, f"{text}. {cure} or remove {them}{_skip(facts)}", stops=True, places=tuple(found))
+    skip = f", {SKIP}" if facts.data.skips_broken else ""
+    yield Finding(check, f"{text}. {cure} or remove {them}{skip}", stops=True, places=tuple(found))
 
 
 def _inputs(facts: Facts) -> Iterator[Finding]:
@@ -285,11 +278,6 @@ def _place(facts: Facts, row: int) -> str:
     """An image's name, with its split unless that is in the path."""
     path, split = facts.paths[row], facts.split[row]
     return path if path.lower().startswith(split) else f"{path} [{split}]"
-
-
-def _skip(facts: Facts) -> str:
-    """The other way out, where there is one."""
-    return f", {SKIP}" if facts.data.skips_broken else ""
 
 
 def _kind(error: Exception) -> type[Exception]:

@@ -115,11 +115,7 @@ class FolderData(ImageData):
         return replace(found, name=str(absolute(self.folder))) if there else found
 
     def moved(self, place: str | Path) -> DataConfig:
-        new = absolute(place)
-        if not new.exists():
-            raise FileNotFoundError(f"no folder {new}")
-        if not new.is_dir():
-            raise ValueError(f"{new} is no folder; the run was trained on images in a folder")
+        new = self.moved_to(absolute(place), "images in a folder")
         dirs = {DIRS[split]: str(new / path.relative_to(self.folder)) for split, path in self.dirs.items()}
         return replace(self.config, name=str(new), **dirs)  # type: ignore[arg-type]
 

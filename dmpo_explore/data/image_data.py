@@ -12,6 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -55,7 +56,10 @@ class Listing(NamedTuple):
 
 def list_classes(folder: Path, split: str, found: Listing) -> None:
     """Add what is in a folder of class folders, or of folders of splits, to ``found``."""
-    for entry in _entries(folder):
+    entries: list[Path] = []
+    with suppress(OSError):
+        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    for entry in entries:
         if not entry.is_dir():
             found.unused.extend([entry] * is_image_file(entry))
             found.left_out.append((split, entry, OUTSIDE))
@@ -81,13 +85,6 @@ def list_class(folder: Path, split: str, found: Listing) -> None:
             else:
                 found.unused.append(path)
                 found.left_out.append((split, path, FORMAT))
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError:
-        return []
 
 
 def count_entries(folder: Path) -> int:
@@ -199,6 +196,15 @@ class ImageData:
             FileNotFoundError: no such file or folder. ValueError: it is of another kind.
         """
         raise NotImplementedError
+
+    @staticmethod
+    def moved_to(place: Path, was: str) -> Path:
+        """The folder ``place``, if there is one; ``was``: what the run was trained on."""
+        if not place.exists():
+            raise FileNotFoundError(f"no folder {place}")
+        if not place.is_dir():
+            raise ValueError(f"{place} is no folder; the run was trained on {was}")
+        return place
 
     def fetch_missing(self) -> None:
         """Download what a new run names, if that is a data set of a hub that is not here; raises as `fetch`."""
@@ -459,12 +465,7 @@ def relative_path(path: Path, folder: Path) -> str:
 
 
 def hash_files(paths: Sequence[Path], progress: Progress | None = None) -> list[str]:
-    """SHA-256 of every file, several at a time; empty for a missing one.
-
-    Example:
-        >>> hash_files([Path("nowhere")])
-        ['']
-    """
+    """SHA-256 of every file, several at a time; empty for a missing one."""
 
     def one(path: Path) -> str:
         try:
@@ -525,13 +526,7 @@ BROKEN, NOT_DRAWN = "broken or too large", "not drawn (train_size)"
 
 @dataclass(frozen=True)
 class LedgerLine:
-    """Inputs of one place: number found, split → number used, reason → number left out.
-
-    Example:
-        >>> line = LedgerLine(12, {"train": 9, "val": 1}, {"of another format": 2})
-        >>> line.agrees, line.described()
-        (True, '12 found: 9 train, 1 val; left out: 2 of another format')
-    """
+    """Inputs of one place: number found, split → number used, reason → number left out."""
 
     found: int
     used: dict[str, int]
@@ -560,14 +555,6 @@ def take_ledger(
     Args:
         data: without the files that ``skip_broken`` leaves out, which are ``broken``. sets: split → its images.
         listing: of the files.
-
-    Example:
-        >>> from dmpo_explore import DataConfig
-        >>> from dmpo_explore.data import open_data
-        >>> data = open_data(DataConfig("digits", train_size=40))
-        >>> sets = {split: data.images(split) for split in ("train", "val", "test")}
-        >>> take_ledger(data, sets, data.listing())["train"].described()
-        '1,438 found: 40 train, 143 val; left out: 1,255 not drawn (train_size)'
     """
     found = Counter(data.inputs(listing))
     divided = ALL not in found
@@ -614,13 +601,7 @@ def ledger_values(ledger: Ledger) -> dict[str, Any]:
 
 
 def read_ledger(values: Any, counts: Mapping[str, int]) -> Ledger:
-    """A ledger from JSON values; ValueError for another thing, and where it differs from the manifest's counts.
-
-    Example:
-        >>> read_ledger({"all": {"found": 3, "used": {"train": 2}, "left_out": {}}}, {"train": 2})
-        Traceback (most recent call last):
-        ValueError: its ledger does not add up: all: 3 found: 2 train; these do not add up to what was found
-    """
+    """A ledger from JSON values; ValueError for another thing, and where it differs from the manifest's counts."""
     if not isinstance(values, dict) or not all(
         isinstance(line, dict)
         and line.keys() == {"found", "used", "left_out"}

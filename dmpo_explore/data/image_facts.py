@@ -62,12 +62,7 @@ class FileLook:
 
 
 def look_at(path: Path, thumbnail: bool = False) -> FileLook:
-    """Hash and decode one image file; a problem is a field of the `FileLook`, not an error.
-
-    Example:
-        >>> look_at(Path("nowhere.png")).problem
-        'no file nowhere.png'
-    """
+    """Hash and decode one image file; a problem is a field of the `FileLook`, not an error."""
     try:
         digest, size = sha256(path), path.stat().st_size
     except OSError as error:
@@ -93,10 +88,6 @@ def look_at_all(
     Args:
         progress: called with (files read, files in all), for at most every hundredth file and the last.
         thumbnails: the files to make thumbnails of.
-
-    Example:
-        >>> [look.sha256 for look in look_at_all([Path("nowhere.png")])]
-        ['']
     """
     wanted, looks, pool = {*thumbnails}, list[FileLook](), ThreadPoolExecutor(THREADS)
     with warnings.catch_warnings():  # once around all threads: it is not safe within them
@@ -156,12 +147,7 @@ def _decode(path: Path, found: dict[str, object], thumbnail: bool) -> None:
 
 
 def shrunk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """An image (H, W, 3), or a grey one (H, W), in at most `THUMBNAIL` pixels a side: uint8 (h, w, 3).
-
-    Example:
-        >>> shrunk(np.zeros((200, 100, 3), np.uint8)).shape
-        (96, 48, 3)
-    """
+    """An image (H, W, 3), or a grey one (H, W), in at most `THUMBNAIL` pixels a side: uint8 (h, w, 3)."""
     from PIL import Image
 
     image = Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
@@ -223,13 +209,6 @@ def gather_facts(
 
     Raises:
         ValueError: ``skip_broken`` for data of a reader, whose images are no files.
-
-    Example:
-        >>> from dmpo_explore import DataConfig
-        >>> from dmpo_explore.data import open_data
-        >>> facts = gather_facts(open_data(DataConfig("digits")), quick=True)
-        >>> {split: int(counts.sum()) for split, counts in facts.counts().items()}
-        {'train': 1295, 'val': 143, 'test': 359}
     """
     skipping = data.config.skip_broken
     if skipping and not (data.skips_broken or data.config.unlabelled):
@@ -298,7 +277,9 @@ class _Reader:
         if loose:
             known = {*self.files}
             more = [image for image in listing.images if image.path not in known]
-            readable = _readable(data.config.class_names)
+            readable: dict[str, str] = {}
+            with suppress(*ERRORS):  # reading the images gives the reason
+                readable = {} if data.config.class_names is None else read_class_names(data.config.class_names)
             found = {label: readable.get(label, label) for _, label in listing.classes}
             names = (*names, *sorted({*found.values()} - {*names}))
             number = {label: names.index(name) for label, name in found.items()}
@@ -364,13 +345,6 @@ def _look_at_one(images: ImageSet, i: int, index: int) -> FileLook:
         large = isinstance(error.__cause__, Refused)
         return FileLook(noted.sha256, noted.bytes, problem=" ".join(str(error).split()), too_large=large)
     return FileLook(noted.sha256, noted.bytes, width, height, "encoded")
-
-
-def _readable(class_names: str | None) -> dict[str, str]:
-    try:
-        return {} if class_names is None else read_class_names(class_names)
-    except ERRORS:
-        return {}  # reading the images gives the reason
 
 
 def _look_at_pixels(images: ImageSet, i: int) -> FileLook:

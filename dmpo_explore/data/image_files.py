@@ -55,12 +55,7 @@ _TEXT = bytes({9, 10, 12, 13, *range(32, 256)})  # bytes that text of any encodi
 
 @cache
 def image_suffixes() -> frozenset[str]:
-    """Suffixes of image files, lower case: those of `FORMATS` that this Pillow reads.
-
-    Example:
-        >>> {".png", ".jpg", ".jfif", ".webp", ".tif"} <= image_suffixes()
-        True
-    """
+    """Suffixes of image files, lower case: those of `FORMATS` that this Pillow reads."""
     from PIL import Image
 
     return frozenset(
@@ -78,10 +73,6 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
 
     Raises:
         ValueError: a folder without images.
-
-    Example:
-        >>> find_images(["cat.png"])[0].name
-        'cat.png'
     """
     found: list[Path] = []
     for path in map(Path, paths):
@@ -96,13 +87,7 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files in a folder and its subfolders, by suffix, sorted; hidden ones are left out.
-
-    Example:
-        >>> import tempfile
-        >>> images_in(Path(tempfile.mkdtemp()))
-        []
-    """
+    """The image files in a folder and its subfolders, by suffix, sorted; hidden ones are left out."""
     found: list[Path] = []
     for top, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -350,17 +335,14 @@ def _converter(image: Image) -> Callable[[Image], NDArray[np.uint8]]:
     if image.mode == "F":
         highest = image.getextrema()[1]
         unit = isinstance(highest, float) and highest <= 1
-        return lambda band: _float_grey(band, 1 if unit else 255)
+        top = 1 if unit else 255
+        return lambda band: _three(np.rint(np.asarray(band, np.float32).clip(0, top) * np.float32(255 / top)))
     return _on_white if image.has_transparency_data else _plain
 
 
 def _deep_grey(band: Image) -> NDArray[np.uint8]:
     values = np.clip(np.asarray(band), 0, 65535).astype(np.uint32)
     return _three((values + 128) // 257)  # 65535 = 255 * 257
-
-
-def _float_grey(band: Image, top: int) -> NDArray[np.uint8]:
-    return _three(np.rint(np.asarray(band, np.float32).clip(0, top) * np.float32(255 / top)))
 
 
 def _three(grey: NDArray[np.generic]) -> NDArray[np.uint8]:

@@ -89,7 +89,6 @@ class VerifiedFiles(ImageFiles):
 # -- images that are no files of their own --
 
 Content = Callable[[int], bytes]  # position → the image's bytes
-Decode = Callable[[bytes, str], NDArray[np.uint8]]  # bytes and name → uint8 (H, W, 3)
 
 
 @dataclass(frozen=True)
@@ -98,15 +97,14 @@ class StoredImages:
 
     Args:
         names: of every image, each begins with the part's name and a slash.
-        content: position → the bytes that are hashed. decode: these bytes and the name → the image.
+        content: position → the bytes of the image's file, which are hashed.
     """
 
     names: Sequence[str]
     content: Content
-    decode: Decode = decode_image
 
     def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
-        return self.decode(self.content(index), self.names[index])
+        return decode_image(self.content(index), self.names[index])
 
     def look(self, index: int) -> StoredEntry:
         """Name, size and SHA-256 of an image's bytes."""
@@ -158,25 +156,7 @@ class VerifiedImages:
         content, name = part.content(position), part.names[position]
         if hashlib.sha256(content).hexdigest() != self.hashes[index]:
             raise ValueError(f"{name} has been changed since the training (its SHA-256 differs); restore it")
-        return part.decode(content, name)
-
-
-def pack(image: NDArray[np.uint8]) -> bytes:
-    """An image uint8 (H, W, 3) without a file as bytes: its height and width, 4 bytes each, then its pixels.
-
-    Example:
-        >>> unpack(pack(np.zeros((2, 1, 3), np.uint8)), "mine").shape
-        (2, 1, 3)
-    """
-    height, width = image.shape[:2]
-    size = np.asarray((height, width), "<u4").tobytes()
-    return size + np.ascontiguousarray(image, np.uint8).tobytes()
-
-
-def unpack(content: bytes, name: str) -> NDArray[np.uint8]:
-    """The image that `pack` made into bytes."""
-    height, width = (int.from_bytes(content[at : at + 4], "little") for at in (0, 4))
-    return np.frombuffer(content, np.uint8, offset=8).reshape(height, width, 3)
+        return decode_image(content, name)
 
 
 # -- some images of one split --

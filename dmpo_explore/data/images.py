@@ -62,7 +62,7 @@ def load_images(
     Args:
         name: a key of `DATASETS`, or the path of an image folder (root/{train,val,test}/class/x.png or
             root/class/x.png) or of a table (CSV or Parquet with columns path, label, optionally split, group), or
-            timm's name of a data set (``torch/``, ``hfds/``, ``wds/``, ``tfds/``).
+            timm's name of a data set (``hfds/``, ``wds/``).
         split: train, val, test, or calibration where the data have one.
         root: folder of a known data set; default: ``DMPO_EXPLORE_DATA`` or the cache.
         train_size: number of images to draw from ``train``, the same share of every class. Other splits do not depend

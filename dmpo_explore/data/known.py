@@ -44,8 +44,7 @@ from .folders import class_files
 from .image_data import ImageData, Listed, Listing, absolute
 from .image_set import ImageFiles, Pool, StoredImages, VerifiedImages
 from .names import Source, data_dir, download, missing
-from .readers.opening import ShardContent
-from .readers.tar_shards import Member, Sample
+from .readers.tar_shards import Member, Sample, ShardContent
 from .splits import SPLITS, divide, stratified_rows
 
 FOLDER = Path(__file__).parent / "bundled" / "grocery"
@@ -71,13 +70,7 @@ class Photographs(NamedTuple):
 
 @cache
 def photographs() -> Photographs:
-    """The bundled photographs, verified once a process; ValueError where a file is damaged or missing.
-
-    Example:
-        >>> every = photographs()
-        >>> len(every.labels), every.class_names[4], every.images[0].shape
-        (5421, 'Royal Gala', (128, 128, 3))
-    """
+    """The bundled photographs, verified once a process; ValueError where a file is damaged or missing."""
     content, table = _verified(IMAGES), _verified(INDEX).decode()
     rows = list(csv.DictReader(io.StringIO(table)))
     names = list(dict.fromkeys(row["class"] for row in rows))
@@ -208,12 +201,7 @@ FASHION_ELSE = " or `apt-get install dataset-fashion-mnist`, or put the four fil
 
 
 def system_data() -> Path:
-    """Folder of the data sets that the system's packages install: ``DMPO_EXPLORE_SYSTEM_DATA`` where it is set.
-
-    Example:
-        >>> system_data().is_absolute()
-        True
-    """
+    """Folder of the data sets that the system's packages install: ``DMPO_EXPLORE_SYSTEM_DATA`` where it is set."""
     own = os.environ.get("DMPO_EXPLORE_SYSTEM_DATA", "").strip()
     return expanded(own).absolute() if own else SYSTEM_DATA
 

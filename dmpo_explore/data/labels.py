@@ -23,12 +23,7 @@ WHOLE = re.compile(r"([0-9]{1,18})(?:\.0+)?")  # 18 digits fit into int64
 
 
 def whole_number(value: Any) -> int | None:
-    """A whole number from 0 that is given as a number, or as a text of the digits 0 to 9; None for anything else.
-
-    Example:
-        >>> [whole_number(value) for value in (3, 3.0, "3", 0.5, "1_0", -1, float("inf"), True)]
-        [3, 3, 3, None, None, None, None, None]
-    """
+    """A whole number from 0 that is given as a number, or as a text of the digits 0 to 9; None for anything else."""
     if isinstance(value, str):
         return int(found[1]) if (found := WHOLE.fullmatch(value)) else None
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
@@ -37,12 +32,7 @@ def whole_number(value: Any) -> int | None:
 
 
 def is_name(value: Any) -> bool:
-    """Whether a label is a text that can only be the name of a class.
-
-    Example:
-        >>> [is_name(text) for text in ("cat", "4 legs", "", "-1", "1e3", "Infinity")]
-        [True, True, False, False, False, False]
-    """
+    """Whether a label is a text that can only be the name of a class."""
     if not isinstance(value, str) or not value.strip():
         return False
     try:
@@ -53,12 +43,7 @@ def is_name(value: Any) -> bool:
 
 
 def wrong_label(labels: Iterable[Any]) -> int | None:
-    """Position of the first label that is neither a whole number nor a name; None if all are.
-
-    Example:
-        >>> wrong_label(["0", "cat", "1_0"])
-        2
-    """
+    """Position of the first label that is neither a whole number nor a name; None if all are."""
     seen = dict[tuple[type, Any], bool]()  # True, 1 and 1.0 are one key without their type
     for position, label in enumerate(labels):
         key = type(label), label if isinstance(label, str | int | float | np.generic) else None
@@ -74,12 +59,6 @@ def check_labels(labels: Sequence[Any], where: str, rows: str = "row") -> None:
 
     Args:
         where: of the labels, for the message. rows: the word for one of them there.
-
-    Example:
-        >>> check_labels(["0", "0.5"], "mine.csv")
-        Traceback (most recent call last):
-        ...
-        ValueError: mine.csv, row 2: the label '0.5' is neither a whole number (0, 1, 2 …) nor a name; correct it
     """
     if (wrong := wrong_label(labels)) is not None:
         raise ValueError(f"{where}, {rows} {wrong + 1}: {refused(labels[wrong])}")
@@ -92,12 +71,7 @@ def check_labels(labels: Sequence[Any], where: str, rows: str = "row") -> None:
 
 
 def refused(label: Any) -> str:
-    """What is wrong with a label that is neither a whole number nor a name, for a message.
-
-    Example:
-        >>> refused(True)
-        'the label True is neither a whole number (0, 1, 2 …) nor a name; correct it'
-    """
+    """What is wrong with a label that is neither a whole number nor a name, for a message."""
     value = label.item() if isinstance(label, np.generic) else label
     return f"the label {short(value)} is neither a whole number (0, 1, 2 …) nor a name; correct it"
 
@@ -107,10 +81,6 @@ def columns_by_name(heads: Sequence[Any], where: str) -> Mapping[str, int]:
 
     Raises:
         ValueError: two columns of one name, or whose names differ in case or outer blanks alone.
-
-    Example:
-        >>> columns_by_name(["Path", " label"], "mine.csv")
-        {'path': 0, 'label': 1}
     """
     found = dict[str, int]()
     for position, head in enumerate(heads):

@@ -279,12 +279,6 @@ def check_path(path: str) -> None:
 
     An absolute path is the user's own where a table lists it, see `image_data.require_inside`; no manifest is written
     with ``..``.
-
-    Example:
-        >>> check_path("cat/1.png")
-        >>> check_path("cat/../../other.png")
-        Traceback (most recent call last):
-        ValueError: 'cat/../../other.png' leads out of the data's folder; a manifest lists what lies in it
     """
     if not path or "\0" in path or (".." in path and ".." in PurePath(path.replace("\\", "/")).parts):
         raise ValueError(f"{short(path)} leads out of the data's folder; a manifest lists what lies in it")
@@ -294,17 +288,12 @@ def check_path(path: str) -> None:
 
 
 def manifest_file(folder: Path) -> Path | None:
-    """The manifest's file in a run folder; None in those of earlier versions."""
+    """The manifest's file in a run folder; None where there is none."""
     return next((folder / name for name in MANIFESTS if (folder / name).is_file()), None)
 
 
 def manifest_splits(folder: Path) -> tuple[str, ...]:
-    """The splits that a run folder's manifest lists; empty where there is none, or none that can be read.
-
-    Example:
-        >>> manifest_splits(Path("nowhere"))
-        ()
-    """
+    """The splits that a run folder's manifest lists; empty where there is none, or none that can be read."""
     path = manifest_file(folder)
     if path is None:
         return ()

@@ -1,6 +1,6 @@
 """Names of data: what ``--data`` may name, told apart by the name alone, and the folder of known data sets.
 
-A key of `joints.DATASETS`; timm's name of a data set: ``torch/NAME``, ``hfds/NAME``, ``wds/FOLDER``, ``tfds/NAME``; the
+A key of `joints.DATASETS`; timm's name of a data set: ``hfds/NAME`` or ``wds/FOLDER``; the
 path of a table; else the path of a folder.
 """
 
@@ -20,10 +20,8 @@ from ..utils.registry import unknown
 from .image_set import Pool
 
 READERS = {
-    "torch": "torchvision's data sets",
     "hfds": "Hugging Face's datasets",
     "wds": "tar shards of webdataset",
-    "tfds": "TensorFlow Datasets",
 }
 TABLES = (".csv", ".parquet")
 
@@ -63,12 +61,7 @@ def reader_name(name: str) -> ReaderName | None:
 
 
 def is_table(name: str) -> bool:
-    """Whether data of this name are a table of images; it need not exist.
-
-    Example:
-        >>> is_table("photos/list.CSV"), is_table("photos")
-        (True, False)
-    """
+    """Whether data of this name are a table of images; it need not exist."""
     path = expanded(name)
     return path.suffix.lower() in TABLES and not path.is_dir() and reader_name(name) is None
 
@@ -77,6 +70,8 @@ def unknown_data(name: str) -> ValueError:
     """The error of a name that is no data set, and of which there is no folder and no table."""
     if near := _near(expanded(name)):
         return ValueError(f"no folder or table {name}. Did you mean {str(near)!r}?")
+    if name.lower().startswith(("torch/", "tfds/")):
+        return ValueError(f"{name} is not read any more; save its images as folders by class, or as shards: wds/FOLDER")
     readers = ", ".join(f"{reader}/…" for reader in READERS)
     either = f"or the path of an image folder or of a table ({', '.join(TABLES)}), or timm's {readers}"
     return ValueError(f"{unknown('data', name, DATASETS)}, {either}")
@@ -91,12 +86,7 @@ def _near(place: Path) -> Path | None:
 
 
 def data_dir(root: Path | None) -> Path:
-    """Folder of known data sets: ``root``, else the environment's ``DMPO_EXPLORE_DATA``, else the cache.
-
-    Example:
-        >>> data_dir(Path("elsewhere")).name
-        'elsewhere'
-    """
+    """Folder of known data sets: ``root``, else the environment's ``DMPO_EXPLORE_DATA``, else the cache."""
     own = os.environ.get("DMPO_EXPLORE_DATA", "").strip()
     return root if root is not None else expanded(own) if own else cache_dir() / "data"
 

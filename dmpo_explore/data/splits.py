@@ -25,12 +25,7 @@ LEAST_OF_A_CLASS = 7  # images of every class, so that each split gets some
 
 
 def split_of(name: str) -> str | None:
-    """The split that a folder or an entry of a table names, in any case; None for another word.
-
-    Example:
-        >>> split_of("Train"), split_of("valid"), split_of("cats")
-        ('train', 'val', None)
-    """
+    """The split that a folder or an entry of a table names, in any case; None for another word."""
     return ALIASES.get(name.strip().lower())
 
 
@@ -42,11 +37,6 @@ def cuts_calibration(wanted: bool | None, size: int, labels: Ints, groups: Array
 
     Args:
         size: images that the split would get. labels: (n,) int64, of the images that it is taken from. groups: (n,).
-
-    Example:
-        >>> labels = np.repeat([0, 1], 1000)
-        >>> cuts_calibration(None, 200, labels), cuts_calibration(None, 199, labels), cuts_calibration(True, 10, labels)
-        (True, False, True)
     """
     if wanted is not None or not len(labels):
         return bool(wanted)
@@ -68,10 +58,6 @@ def stratified_rows(
 
     Raises:
         ValueError: more than there are, fewer than 1, or a class that would have none left after ``least`` are taken.
-
-    Example:
-        >>> stratified_rows(np.array([0, 0, 0, 0, 1, 1]), 3).tolist()
-        [1, 2, 5]
     """
     if not 1 <= size <= len(labels) and not least:
         raise ValueError(f"cannot draw {size} images: there are {len(labels)}")
@@ -100,11 +86,6 @@ def divide(
 
     Raises:
         ValueError: a class that is too small, or too few groups.
-
-    Example:
-        >>> parts = divide(np.repeat([0, 1], 20), seed=0)
-        >>> {split: len(rows) for split, rows in parts.items()}
-        {'train': 32, 'val': 4, 'test': 4}
     """
     shares = SHARES_CALIBRATED if calibration else SHARES
     if groups is not None:
@@ -133,10 +114,6 @@ def held_out_rows(
 
     Raises:
         ValueError: a class that is too small, or a single group.
-
-    Example:
-        >>> len(held_out_rows(np.repeat([0, 1], 20), 4))
-        4
     """
     if groups is None:
         return stratified_rows(labels, size, seed=seed, least=2, class_names=class_names)

@@ -31,12 +31,7 @@ COLUMNS = ("path", "label", "split", "group")
 
 
 class TableFormat(NamedTuple):
-    """How a table lists its images: names of two columns, what its paths lack at the end, and the images' folder.
-
-    Example:
-        >>> TableFormat("id", "breed", ".jpg", "train").file(Path("dogs/labels.csv"), "0a1").as_posix()
-        'dogs/train/0a1.jpg'
-    """
+    """How a table lists its images: names of two columns, what its paths lack at the end, and the images' folder."""
 
     path_column: str = "path"
     label_column: str = "label"
@@ -88,7 +83,11 @@ class TableData(ImageData):
         """The rows of each split, and the rule."""
         (names, labels), groups, seed = self._classes, self._groups, self.config.seed
         if "split" in self._columns:
-            rows = _given_splits(self.path, self._columns["split"])
+            named = [(entry, split_of(entry)) for entry in self._columns["split"]]
+            if wrong := sorted(entry for entry, split in named if split is None):
+                raise ValueError(f"{self.path}: {wrong[0]!r} is not a split; use {', '.join(SPLITS)}")
+            splits = np.asarray([split for _, split in named])
+            rows = {split: np.flatnonzero(splits == split) for split in SPLITS if (splits == split).any()}
             _check_splits(self.path, rows, names, labels, groups)
             return rows, f"given in the table ({', '.join(rows)})"
         calibrated = cuts_calibration(self.config.calibration, len(labels) // 10, labels, groups)
@@ -229,14 +228,6 @@ def _classes(labels: list[str]) -> tuple[tuple[str, ...], Ints]:
     names = sorted(found, key=int) if all(name.isdecimal() for name in found) else sorted(found)
     number = {name: i for i, name in enumerate(names)}
     return tuple(names), np.asarray([number[label] for label in labels], dtype=np.int64)
-
-
-def _given_splits(path: Path, entries: list[str]) -> dict[str, Ints]:
-    known = {entry: split_of(entry) for entry in set(entries)}
-    if unknown := sorted(entry for entry, split in known.items() if split is None):
-        raise ValueError(f"{path}: {unknown[0]!r} is not a split; use {', '.join(SPLITS)}")
-    splits = np.asarray([known[entry] for entry in entries])
-    return {split: np.flatnonzero(splits == split) for split in SPLITS if (splits == split).any()}
 
 
 def _check_splits(

@@ -40,15 +40,9 @@ def least_area(kind: str, crop_scale: float) -> float:
     """The least share of the area in a random crop: ``crop_scale`` where it is below 1, else that of the kind.
 
     Raises:
-        ValueError: an unknown kind, or a share outside (0, 1].
-
-    Example:
-        >>> least_area("none", 1.0), least_area("light", 1.0), least_area("strong", 0.6)
-        (1.0, 0.35, 0.6)
+        ValueError: an unknown kind.
     """
     lookup(dict.fromkeys(KINDS), kind, "augmentation")
-    if not 0 < crop_scale <= 1:
-        raise ValueError(f"crop_scale={crop_scale!r} must lie in (0, 1]")
     return crop_scale if crop_scale < 1 or kind == "none" else AREA
 
 
@@ -79,13 +73,6 @@ class Mixture(NamedTuple):
     Args:
         partner: row of the other image. share: of the image itself, in [0, 1].
         box: of CutMix: top, left, bottom and right of the other image's part, as shares of the side; None: mixup.
-
-    Example:
-        >>> cut = Mixture(7, 0.75, (0.0, 0.5, 0.5, 1.0))
-        >>> cut.of(torch.zeros(1, 2, 2), torch.ones(1, 2, 2)).tolist()
-        [[[0.0, 1.0], [0.0, 0.0]]]
-        >>> Mixture(7, 0.75, None).of(torch.zeros(1, 1, 1), torch.ones(1, 1, 1)).tolist()
-        [[[0.25]]]
     """
 
     partner: int
@@ -125,15 +112,6 @@ class Views:
 
     Attributes:
         number: of the present view, counted from 0.
-
-    Example:
-        >>> views = Views(10, seed=0, count=4)
-        >>> views.begin(epoch=5)
-        >>> with views.drawing(row=3):
-        ...     first = torch.rand(1)
-        >>> with Views(10, seed=0, number=1).drawing(row=3):
-        ...     print(torch.equal(torch.rand(1), first), views.number)
-        True 1
     """
 
     def __init__(
@@ -193,7 +171,7 @@ def make_transform(
 
     Raises:
         ValueError: an interpolation, resizing or augmentation that is not offered, a mean or std that has not three
-            positive entries, or a crop scale or crop_pct outside (0, 1].
+            positive entries.
 
     Example:
         >>> make_transform(Preprocess(32, (0.5,) * 3, (0.5,) * 3))(np.zeros((8, 8, 3), np.uint8)).shape
@@ -204,8 +182,6 @@ def make_transform(
     mean, std, size = list(preprocess.mean), list(preprocess.std), preprocess.image_size
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise ValueError(f"mean={mean} and std={std} must have three entries each, the latter above 0")
-    if not 0 < preprocess.crop_pct <= 1:
-        raise ValueError(f"crop_pct={preprocess.crop_pct!r} must lie in (0, 1]")
     area = least_area(augment, crop_scale)
     how: dict[str, Any] = {"interpolation": mode, "antialias": True}
     if area < 1:
@@ -289,7 +265,7 @@ def make_loader(
             label may be `labels.MISSING`.
 
     Raises:
-        ValueError: no images, or a batch size below 1. OSError: too little shared memory for ``workers``.
+        OSError: too little shared memory for ``workers``.
 
     Example:
         >>> import dmpo_explore as dx
@@ -298,10 +274,6 @@ def make_loader(
         >>> images.shape, labels.shape
         (torch.Size([4, 3, 32, 32]), torch.Size([4]))
     """
-    if not len(images):
-        raise ValueError(f"{images.name} {images.split} holds no images")
-    if batch_size < 1 or workers < 0:
-        raise ValueError(f"batch_size={batch_size} must be at least 1 and workers={workers} at least 0")
     transform = make_transform(preprocess, flip=flip, crop_scale=crop_scale, augment=augment)
     dataset: Any = ConcatDataset([ImageDataset(part, transform) for part in (images, *further)])
     if not has_shared_memory(min(PREFETCHED * workers, -(-len(dataset) // batch_size)), batch_size, preprocess):
@@ -329,12 +301,7 @@ def reading_workers(images: ImageSet, device: torch.device) -> int:
 
 
 def has_shared_memory(batches: int, batch_size: int, preprocess: Preprocess) -> bool:
-    """Whether so many batches fit into the shared memory through which processes hand them on, as far as it is known.
-
-    Example:
-        >>> has_shared_memory(0, 250, Preprocess(224, (0.5,) * 3, (0.5,) * 3))
-        True
-    """
+    """Whether so many batches fit into the shared memory through which processes hand them on, as far as is known."""
     needed = batches * batch_size * 3 * preprocess.image_size**2 * 4
     return not SHARED_MEMORY.is_dir() or needed <= shutil.disk_usage(SHARED_MEMORY).free
 

@@ -25,7 +25,7 @@ from .findings import Finding, left_out, unreadable
 from .image_data import BROKEN, ImageData, Ledger, LedgerLine, Listing, count_below, list_class, relative_path
 from .image_facts import Facts, FileLook, look_at_all
 from .image_files import open_image
-from .image_set import ChosenImages, ImageFiles, Pixels, unpack
+from .image_set import ChosenImages, ImageFiles
 
 UNLABELLED = "unlabelled"  # their place in a ledger and a manifest
 
@@ -56,12 +56,7 @@ class UnlabelledData(ImageData):
 
 
 def unlabelled_files(data: DataConfig, left_out: Collection[str] = ()) -> list[Path]:
-    """The image files, without those ``left_out``; empty without a folder.
-
-    Example:
-        >>> unlabelled_files(DataConfig("digits"))
-        []
-    """
+    """The image files, without those ``left_out``; empty without a folder."""
     if data.unlabelled is None:
         return []
     return [path for path in _files(_list(UnlabelledData(data).folder)) if str(path) not in left_out]
@@ -91,7 +86,7 @@ def check_unlabelled(facts: Facts, progress: Progress | None = None) -> Unlabell
     findings = _shared(files, folder, facts) or [
         *unreadable(facts, UNLABELLED, {} if gone else bad, "cannot be read", "Replace"),
         *left_out(UNLABELLED, tuple(gone)),
-        *_none_left(used, folder),
+        *([] if used else [Finding(UNLABELLED, f"{folder} (--unlabelled) holds no images", stops=True)]),
         *_known(readable, facts),
     ]
     return UnlabelledCheck(
@@ -123,10 +118,6 @@ def _shared(files: Collection[Path], folder: Path, facts: Facts) -> list[Finding
     return [Finding(UNLABELLED, text, stops=True, places=tuple(both))] if both else []
 
 
-def _none_left(used: Collection[Path], folder: Path) -> list[Finding]:
-    return [] if used else [Finding(UNLABELLED, f"{folder} (--unlabelled) holds no images", stops=True)]
-
-
 def _known(looks: Mapping[Path, FileLook], facts: Facts) -> list[Finding]:
     """Those that are in a split, by content: of what is held out a training must see nothing."""
     places, pixels = _places(facts), _of_arrays(facts)
@@ -139,11 +130,13 @@ def _known(looks: Mapping[Path, FileLook], facts: Facts) -> list[Finding]:
         True: "in val, calibration or test too; remove them: a model must not learn from what it is tested on",
         False: "in train too: an epoch trains on it twice, with its label and without",
     }
-    return [
-        Finding(UNLABELLED, f"{_counted(len(all_of))} {_are(len(all_of))} {texts[held]} (first {all_of[0]})", held,
-                tuple(all_of))
-        for held, all_of in seen.items() if all_of
-    ]  # fmt: skip
+    findings = []
+    for held, all_of in seen.items():
+        if all_of:
+            these = f"{len(all_of):,} unlabelled images are" if len(all_of) > 1 else "1 unlabelled image is"
+            text = f"{these} {texts[held]} (first {all_of[0]})"
+            findings.append(Finding(UNLABELLED, text, held, tuple(all_of)))
+    return findings
 
 
 def _places(facts: Facts) -> dict[str, tuple[str, str]]:
@@ -162,20 +155,8 @@ def _places(facts: Facts) -> dict[str, tuple[str, str]]:
 
 def _of_arrays(facts: Facts) -> bool:
     """Whether the splits' images are arrays, without files or bytes of their own."""
-    return any(_is_array(images.pixels) for images in facts.sets.values())
-
-
-def _is_array(pixels: Pixels) -> bool:
-    return pixels.part.decode is unpack if isinstance(pixels, ChosenImages) else not isinstance(pixels, ImageFiles)
+    return not all(isinstance(images.pixels, ChosenImages | ImageFiles) for images in facts.sets.values())
 
 
 def _pixels_sha256(image: NDArray[np.uint8]) -> str:
     return hashlib.sha256(f"{image.shape}".encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
-
-
-def _counted(n: int) -> str:
-    return f"{n:,} unlabelled image{'s' * (n > 1)}"
-
-
-def _are(n: int) -> str:
-    return "are" if n > 1 else "is"

@@ -33,18 +33,9 @@ if TYPE_CHECKING:
     from .live import exit_shares_figure as exit_shares_figure
     from .live import latency_figure as latency_figure
     from .live import speed_figure as speed_figure
-    from .reliability import failure_prediction_figure as failure_prediction_figure
     from .reliability import fixed_sequence_figure as fixed_sequence_figure
-    from .reliability import policy_gain_figure as policy_gain_figure
-    from .reliability import reliability_figure as reliability_figure
-    from .reliability import risk_control_figure as risk_control_figure
-    from .reliability import shift_figure as shift_figure
-    from .study import budgets_figure as budgets_figure
     from .study import front_figure as front_figure
     from .study import gains_figure as gains_figure
-    from .study import gradient_epochs_figure as gradient_epochs_figure
-    from .study import hypervolume_figure as hypervolume_figure
-    from .study import stages_figure as stages_figure
     from .style import COMPUTE as COMPUTE
     from .style import CORRECT as CORRECT
     from .style import DASHES as DASHES
@@ -73,6 +64,5 @@ if TYPE_CHECKING:
     from .wall import middle_part as middle_part
     from .wall import smaller_image as smaller_image
     from .wall import thumbnail_address as thumbnail_address
-    from .width_depth import width_depth_figure as width_depth_figure
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)

@@ -64,7 +64,7 @@ def patch_maps_figure(
         unit: title of the colour bar. columns: maps in a row beside one image; default: at most 3.
 
     Raises:
-        ValueError: shapes that do not agree, or an image that is not uint8.
+        ValueError: an image that is not uint8.
 
     Example:
         >>> import dmpo_explore as dx, numpy as np
@@ -77,11 +77,6 @@ def patch_maps_figure(
     several = heats.ndim == 4
     shown = [np.asarray(image) for image in (images if several else [images])]  # type: ignore[union-attr]
     heats = heats if several else heats[None]
-    if heats.ndim != 4 or heats.shape[:2] != (len(shown), len(labels)) or len(names) != len(shown):
-        raise ValueError(
-            f"maps {np.shape(maps)}, {len(labels)} labels, {len(shown)} images and {len(names)} names do not fit: of "
-            "one image maps are (K, rows, columns), of R images (R, K, rows, columns), with K labels and R names"
-        )
     end = scale or float(np.abs(heats).max()) or 1.0
     ends = np.abs(heats).max(axis=(2, 3)) if own_scales else np.full(heats.shape[:2], end)
     places, height = _places(len(shown), len(labels), several, columns)
@@ -208,7 +203,7 @@ def exit_maps_figure(
         unit: title of the colour bar. columns: panels in a row; default: at most 6.
 
     Raises:
-        ValueError: shapes that do not agree.
+        ValueError: an image that is not uint8.
 
     Example:
         >>> import dmpo_explore as dx, numpy as np
@@ -218,8 +213,6 @@ def exit_maps_figure(
         (2, -1.0, 1.0)
     """
     maps = np.asarray(heats, np.float32)
-    if maps.ndim != 3 or len(maps) != len(labels):
-        raise ValueError(f"heats {maps.shape} and {len(labels)} labels must be (K, rows, columns) and K")
     end = float(np.quantile(np.abs(maps), 0.995)) if scale is None else scale
     end = end or float(np.abs(maps).max(initial=0)) or 1.0  # few cells, or none, that are not 0
     n = min(len(maps), columns or 6)
@@ -237,7 +230,8 @@ def exit_maps_figure(
             "colorbar": bar,
         }
     )
-    backdrop = _backdrop(image)
+    faded = Image.fromarray(checked_image(image)).convert("L").point(lambda value: 70 + value * 185 // 255)
+    backdrop = image_address(np.asarray(faded), -(-_LEAST_WIDTH // faded.width))  # in faded grey
     for i, heat in enumerate(maps):
         row, column = divmod(i, n)
         _panel(figure, backdrop, heat, row + 1, column + 1, i)
@@ -258,9 +252,6 @@ def pathways_figure(
         trunk, bypass: (E,) logits (`PathwayAttribution`). labels: E. difference: (E,) logit differences, as diamonds,
             which the two add up to within their convergence delta.
 
-    Raises:
-        ValueError: lengths that differ.
-
     Example:
         >>> import dmpo_explore as dx
         >>> figure = dx.figures.pathways_figure([1.0, 3.0], [0.5, 0.0], ["exit 1", "exit 2"], [1.5, 3.0])
@@ -268,11 +259,6 @@ def pathways_figure(
         ['through the trunk', 'through the bypass', 'logit difference to the baseline']
     """
     ways = {"through the trunk": np.asarray(trunk), "through the bypass": np.asarray(bypass)}
-    sizes = {way.shape for way in ways.values()} | ({np.shape(difference)} if difference is not None else set())
-    if sizes != {(len(labels),)}:
-        raise ValueError(
-            f"trunk, bypass and difference of shapes {sorted(sizes)}; {len(labels)} labels need as many each"
-        )
     figure = new_figure(template, "exit", "logits of evidence for the class").update_layout(barmode="relative")
     for (name, values), colour, pattern in zip(ways.items(), (TRUNK, BYPASS), ("", "/"), strict=True):
         figure.add_bar(
@@ -318,10 +304,3 @@ def _panel(figure: go.Figure, backdrop: str, heat: np.ndarray, row: int, column:
     figure.update_xaxes(**hidden, range=[-0.5, columns - 0.5], row=row, col=column)
     shape = {"scaleanchor": f"x{axis}", "scaleratio": columns / rows, "constraintoward": "top"}
     figure.update_yaxes(**hidden, **shape, range=[rows - 0.5, -0.5], row=row, col=column)
-
-
-def _backdrop(image: npt.ArrayLike) -> str:
-    """The image in faded grey as PNG in a ``data:`` address."""
-    grey = Image.fromarray(checked_image(image)).convert("L")
-    faded = grey.point(lambda value: 70 + value * 185 // 255)
-    return image_address(np.asarray(faded), -(-_LEAST_WIDTH // faded.width))

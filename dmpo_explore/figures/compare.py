@@ -188,9 +188,6 @@ def transfer_figure(found: Transfer, home: str, away: str, template: str | None 
     Args:
         found: of `dx.analysis.transfer`, with at least one target. home, away: names of the two places.
 
-    Raises:
-        ValueError: no target.
-
     Example:
         >>> import dmpo_explore as dx
         >>> run = dx.load_run("demo")
@@ -199,8 +196,6 @@ def transfer_figure(found: Transfer, home: str, away: str, template: str | None 
         >>> [trace.name for trace in dx.figures.transfer_figure(found, "this shop", "the other").data][:3]
         ['this shop', 'the other', 'expected']
     """
-    if not len(found.thresholds):
-        raise ValueError("no target was transferred; give at least one that exit 1 can meet")
     target = found.thresholds["target"].iloc[0]
     figure = panels(template, 1, 2, ["accuracy of every exit on test", f"thresholds for {target}"])
     for i, (place, name) in enumerate((("home", home), ("away", away))):

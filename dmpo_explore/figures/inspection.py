@@ -29,9 +29,6 @@ def token_colours_figure(
     Args:
         colours: K of (h, w, 3), such as `inspection.PatchComponents.rgb`. labels: K titles. image: (H, W, 3).
 
-    Raises:
-        ValueError: another number of labels, or something that is no image.
-
     Example:
         >>> import dmpo_explore as dx, numpy as np
         >>> patches = np.zeros((5, 5, 3), np.uint8)
@@ -40,8 +37,6 @@ def token_colours_figure(
         [(70, 70, 3), (5, 5, 3)]
     """
     panels, titles = [np.asarray(image), *map(np.asarray, colours)], ["input", *labels]
-    if len(colours) != len(labels) or any(panel.ndim != 3 or panel.shape[2] != 3 for panel in panels):
-        raise ValueError(f"{len(labels)} labels and {[panel.shape for panel in panels]} must be K and K+1 of (h, w, 3)")
     width = min(len(panels), 7)
     figure = new_figure(template, "", "")
     figure.set_subplots(-(-len(panels) // width), width, subplot_titles=titles, horizontal_spacing=0.01)
@@ -58,9 +53,6 @@ def cka_figure(
 ) -> go.Figure:
     """`cka_matrix` as a heat map with its numbers, first row on top.
 
-    Raises:
-        ValueError: labels that do not fit.
-
     Example:
         >>> import dmpo_explore as dx
         >>> figure = dx.figures.cka_figure([[1.0, 0.4]], ["exit 1"], ["exit 1", "exit 2"])
@@ -68,8 +60,6 @@ def cka_figure(
         [[1.0, 0.4]]
     """
     values = np.asarray(matrix, np.float64)
-    if values.shape != (len(rows), len(columns)):
-        raise ValueError(f"a matrix {values.shape} with {len(rows)} row and {len(columns)} column labels")
     figure = new_figure(template, "", "")
     figure.add_heatmap(
         z=values,
@@ -93,9 +83,6 @@ def depth_figure(
     Args:
         lines: name → K values, nan where there is none. y: title of the vertical axis.
         x: K labels; ``exit 1`` … by default.
-
-    Raises:
-        ValueError: more values than labels.
 
     Example:
         >>> import dmpo_explore as dx
@@ -153,8 +140,6 @@ def gradient_conflict_figure(tables: Mapping[str, pd.DataFrame], template: str |
 def _add_lines(figure: go.Figure, lines: Mapping[str, Floats], x: Sequence[str] | None, **place: Any) -> None:
     longest = max((len(values) for values in lines.values()), default=0)
     labels = [f"exit {k}" for k in range(1, longest + 1)] if x is None else list(x)
-    if longest > len(labels):
-        raise ValueError(f"{longest} values but {len(labels)} labels")
     for i, (name, values) in enumerate(lines.items()):
         figure.add_scatter(x=labels[: len(values)], y=values, name=name, legendgroup=name, **_line(i), **place)
 

@@ -108,9 +108,6 @@ def exit_histogram_figure(
     Args:
         exits: (B,) 0-based. correct: (B,) bool, whether the prediction there is correct. exit_labels: K axis labels.
 
-    Raises:
-        ValueError: lengths that differ or an exit without a label.
-
     Example:
         >>> import dmpo_explore as dx
         >>> figure = dx.figures.exit_histogram_figure([0, 0, 1], [True, False, True], ["exit 1", "exit 2"])
@@ -118,10 +115,6 @@ def exit_histogram_figure(
         {'correct': [1, 1], 'incorrect': [1, 0]}
     """
     exits, correct = np.asarray(exits), np.asarray(correct, bool)
-    if exits.shape != correct.shape or exits.ndim != 1:
-        raise ValueError(f"exits {exits.shape} and correct {correct.shape} must both be (B,)")
-    if exits.size and not 0 <= exits.min() <= exits.max() < len(exit_labels):
-        raise ValueError(f"exits from {exits.min()} to {exits.max()} but {len(exit_labels)} labels")
     figure = new_figure(template, "exit", "images").update_layout(barmode="stack", legend={"traceorder": "normal"})
     for name, mask, colour, pattern in (("correct", correct, CORRECT, ""), ("incorrect", ~correct, INCORRECT, "/")):
         figure.add_bar(
@@ -153,9 +146,6 @@ def class_exit_figure(
     Args:
         labels: (B,) true classes. exits: (B,) 0-based. class_names: C names. exit_labels: K column labels.
 
-    Raises:
-        ValueError: lengths that differ, or a class or an exit without a label.
-
     Example:
         >>> import dmpo_explore as dx
         >>> figure = dx.figures.class_exit_figure([0, 0, 1], [0, 1, 1], ["cat", "dog"], ["exit 1", "exit 2"])
@@ -164,10 +154,6 @@ def class_exit_figure(
     """
     labels, exits = np.asarray(labels), np.asarray(exits)
     size = (len(class_names), len(exit_labels))
-    if labels.shape != exits.shape or labels.ndim != 1:
-        raise ValueError(f"labels {labels.shape} and exits {exits.shape} must both be (B,)")
-    if labels.size and not (0 <= labels.min() <= labels.max() < size[0] and 0 <= exits.min() <= exits.max() < size[1]):
-        raise ValueError(f"labels to {labels.max()} and exits to {exits.max()} but {size[0]} and {size[1]} names")
     counts = np.bincount(labels * size[1] + exits, minlength=size[0] * size[1]).reshape(size)
     rows, with_images = _rows_drawn(counts), int((counts.sum(axis=1) > 0).sum())
     names = given_labels(unique_labels(class_names))

@@ -38,15 +38,13 @@ def kept_epoch(history: pd.DataFrame) -> int:
     """The epoch whose weights the run keeps: the first with the largest area under the trade-off curve on val.
 
     Raises:
-        ValueError: no epoch, no column ``area``, or columns that are not numbers.
+        ValueError: no epoch, or no column ``area``.
 
     Example:
         >>> import dmpo_explore as dx
         >>> dx.figures.kept_epoch(dx.load_run("fashion").history())
         4
     """
-    if words := list(history.columns.difference(history.select_dtypes("number").columns)):
-        raise ValueError(f"history has columns that are not numbers: {', '.join(map(str, words))}")
     if "area" not in history or history.empty:
         raise ValueError(f"history has no epoch with an area; its columns are {list(history.columns)}")
     return int(history["epoch"].iloc[int(history["area"].to_numpy().argmax())])
@@ -76,7 +74,7 @@ def learning_figure(history: pd.DataFrame, template: str | None = None) -> go.Fi
     """`history_figure` with the second phase shaded and the kept epoch marked.
 
     Raises:
-        ValueError: as `history_figure` and `kept_epoch`.
+        ValueError: as `kept_epoch`.
 
     Example:
         >>> import dmpo_explore as dx
@@ -103,9 +101,6 @@ def history_figure(history: pd.DataFrame, template: str | None = None) -> go.Fig
     Args:
         history: `Run.history`: ``epoch``, and ``lambda_k``, ``loss_k``, ``accuracy_k`` for k from 1 to K.
 
-    Raises:
-        ValueError: the table has no such columns.
-
     Example:
         >>> import dmpo_explore as dx
         >>> figure = dx.figures.history_figure(dx.load_run("demo").history())
@@ -114,9 +109,8 @@ def history_figure(history: pd.DataFrame, template: str | None = None) -> go.Fig
     """
     n_exits = sum(str(column).startswith("lambda_") for column in history.columns)
     panels = {"lambda": "loss weight λ", "loss": "loss", "accuracy": "accuracy on val"}
-    missing = [c for p in panels for k in range(1, n_exits + 1) if (c := f"{p}_{k}") not in history]
-    if not n_exits or missing or "epoch" not in history:
-        raise ValueError(f"history lacks {', '.join(missing) or 'epoch or lambda_1 …'}; it has {list(history.columns)}")
+    if not n_exits:
+        raise ValueError(f"history has no exit: it lacks lambda_1 …; its columns are {list(history.columns)}")
     figure = new_figure(template, "", "")
     figure.set_subplots(rows=1, cols=3, horizontal_spacing=0.1)
     for column, (panel, title) in enumerate(panels.items(), start=1):
@@ -149,7 +143,7 @@ def histories_figure(
             chosen. colours: number of each run's colour and symbol in the palette.
 
     Raises:
-        ValueError: no histories; as `kept_epoch`; a table without ``epoch`` and ``accuracy_1`` …
+        ValueError: as `kept_epoch`.
 
     Example:
         >>> import dmpo_explore as dx
@@ -157,9 +151,10 @@ def histories_figure(
         >>> [axis.title.text for axis in dx.figures.histories_figure(tables, [0, 1]).select_yaxes()]
         ['area on val', 'exit 1, accuracy on val', 'last exit, accuracy on val']
     """
-    if not histories:
-        raise ValueError("no histories")
-    exits = {name: _n_exits(name, history) for name, history in histories.items()}
+    exits = {
+        name: sum(str(column).startswith("accuracy_") for column in history.columns)
+        for name, history in histories.items()
+    }
     panels = {"area": "area on val", "first": "exit 1, accuracy on val", "last": "last exit, accuracy on val"}
     if max(exits.values()) == 1:
         del panels["first"]
@@ -199,15 +194,6 @@ def histories_figure(
     return _over_epochs(figure, max(map(len, histories.values())))
 
 
-def _n_exits(run: str, history: pd.DataFrame) -> int:
-    """Number of exits whose accuracy a run's table has; raises ValueError where it lacks one of them, or ``epoch``."""
-    n_exits = sum(str(name).startswith("accuracy_") for name in history.columns)
-    wanted = ["epoch", *(f"accuracy_{k}" for k in range(1, max(1, n_exits) + 1))]
-    if missing := [name for name in wanted if name not in history]:
-        raise ValueError(f"the history of {run} lacks {', '.join(missing)}; it has {list(history.columns)}")
-    return n_exits
-
-
 def _over_epochs(figure: go.Figure, epochs: int) -> go.Figure:
     """``figure`` in the shared layout, its x axes with whole epochs, at most 8 ticks or so."""
     return styled(figure.update_xaxes(title="epoch", tick0=1, dtick=-(-epochs // 8)))
@@ -236,9 +222,6 @@ def exit_predictions_figure(
             where the label is unknown: then bars are grey.
         exit: 0-based, where the image exits. threshold: drawn as a line, if given, and the exit is marked.
 
-    Raises:
-        ValueError: lengths that differ or an exit that does not exist.
-
     Example:
         >>> import dmpo_explore as dx, numpy as np
         >>> image = np.zeros((28, 28, 3), np.uint8)
@@ -248,9 +231,6 @@ def exit_predictions_figure(
     """
     n_exits, confidence = len(answers), np.asarray(confidence)
     known, correct = correct is not None, np.ones(n_exits, bool) if correct is None else np.asarray(correct, bool)
-    if confidence.shape != (n_exits,) or correct.shape != (n_exits,) or not 0 <= exit < n_exits:
-        shapes = f"confidence {confidence.shape}, correct {correct.shape}, exit={exit}"
-        raise ValueError(f"{shapes} do not fit {n_exits} answers")
     reached = np.arange(n_exits) <= exit
     above = (np.inf if threshold is None else threshold) - confidence
     figure, image = new_figure(template, "", "confidence"), np.asarray(pixels, np.uint8)
@@ -288,9 +268,6 @@ def schedule_figure(weights: npt.ArrayLike, epoch: int | None = None, template: 
     Args:
         weights: (E, K), a row per epoch. epoch: 0-based, marked by a line and a symbol on every curve, if given.
 
-    Raises:
-        ValueError: weights of another shape, or an epoch outside.
-
     Example:
         >>> import dmpo_explore as dx
         >>> figure = dx.figures.schedule_figure([[0.0, 2.0], [1.0, 1.0]])
@@ -298,8 +275,6 @@ def schedule_figure(weights: npt.ArrayLike, epoch: int | None = None, template: 
         [[0.0, 1.0], [2.0, 1.0]]
     """
     weights = np.asarray(weights, float)
-    if weights.ndim != 2 or not weights.size or not 0 <= (epoch or 0) < len(weights):
-        raise ValueError(f"weights of shape {weights.shape} must be (epochs, exits), with epoch={epoch} among them")
     figure = new_figure(template, "epoch", "loss weight λ")
     numbers = np.arange(1, len(weights) + 1)
     for k, colour in enumerate(exit_colours(weights.shape[1])):
@@ -332,9 +307,6 @@ def seeds_figure(
         y: title of the vertical axis. x: K labels; ``exit 1`` … by default.
         colours: name → number of its colour, dash and symbol; by default its place among the lines.
 
-    Raises:
-        ValueError: an array of other dimensions, or more positions than labels.
-
     Example:
         >>> import dmpo_explore as dx
         >>> figure = dx.figures.seeds_figure({"uniform": [[0.5, 0.75], [0.25, 0.75]]}, "accuracy")
@@ -344,8 +316,6 @@ def seeds_figure(
     values = {name: np.asarray(line, np.float64) for name, line in lines.items()}
     longest = max((line.shape[1] for line in values.values() if line.ndim == 2), default=0)
     labels = [f"exit {k}" for k in range(1, longest + 1)] if x is None else list(x)
-    if any(line.ndim not in (1, 2) or not len(line) for line in values.values()) or longest > len(labels):
-        raise ValueError(f"{ ({name: line.shape for name, line in values.items()}) } do not fit {len(labels)} labels")
     figure = new_figure(template, "", y)
     for place, (name, line) in enumerate(values.items()):
         number, level = (colours or {}).get(name, place), line.ndim == 1

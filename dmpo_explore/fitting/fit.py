@@ -247,7 +247,7 @@ def _fit(record: ExitRecord, name: str, target: Target, temperatures: Sequence[f
     prepare, judge = _halves(record) if target.kind == "risk" and learns else (record, record)
     policy = learned_policy(prepare, name, _temperatures(prepare, temperatures))
     if target.kind == "threshold":
-        policy = policy.with_thresholds(record, _floats(target.value))
+        policy = policy.with_thresholds(record, [float(value) for value in np.atleast_1d(target.value)])
     elif target.kind == "shares" and record.n_exits > 1:
         policy = policy.with_shares(record, list(target.value))
     elif target.kind == "risk":
@@ -297,10 +297,6 @@ def cross_validated_gain(
         rows.append(numbers)
     names = ("single", "single_flops", "vector", "vector_flops", "gain")
     return dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
-
-
-def _floats(values: Any) -> list[float]:
-    return [float(value) for value in np.atleast_1d(values)]
 
 
 def _halves(record: ExitRecord) -> tuple[ExitRecord, ExitRecord]:

@@ -136,7 +136,8 @@ def priced(ranking: Ranking, start: Array, price: float) -> Found:
 def one_pass(ranking: Ranking, cuts: Array, price: float) -> Array:
     """From the last exit to the first, the best cut at each while the others stay."""
     cuts = cuts.copy()
-    come = _come(ranking, cuts)
+    gone = np.logical_or.accumulate(ranking.place < cuts, axis=1)
+    come = np.column_stack([np.ones(len(gone), bool), ~gone[:, :-1]])  # (B, K−1): whether an image reaches each exit
     gain = ranking.right - price * ranking.flops  # (B, K)
     later = gain[:, -1].copy()
     for k in range(len(cuts) - 1, -1, -1):
@@ -167,9 +168,3 @@ def one_cut_each(ranking: Ranking, cuts: Array, key: Key) -> Found:
             cuts[k] = ends[best]
             here = ranking.outcome(cuts)
     return here
-
-
-def _come(ranking: Ranking, cuts: Array) -> Array:
-    """(B, K−1): whether an image reaches each exit."""
-    gone = np.logical_or.accumulate(ranking.place < cuts, axis=1)
-    return np.column_stack([np.ones(len(gone), bool), ~gone[:, :-1]])

@@ -77,12 +77,6 @@ def scored_record(record: ExitRecord, policy: Policy) -> ExitRecord:
 
     Raises:
         ValueError: as `tempered_record`.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> record = dx.load_run("demo").record("val")
-        >>> scored_record(record, dx.fit_policy(record, flops=0.3)) is record
-        True
     """
     if policy.temperatures in ((), record.temperatures) or (
         record.logits is None and {*policy.reads} <= {"prediction"}

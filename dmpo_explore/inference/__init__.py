@@ -56,11 +56,9 @@ if TYPE_CHECKING:
     from .torch_export import export_int8 as export_int8
     from .torch_export import export_model as export_model
     from .torch_export import export_run as export_run
-    from .torch_recording import record_corrupted as record_corrupted
     from .torch_recording import record_run as record_run
     from .torch_recording import record_split as record_split
+    from .torch_recording import run_flops as run_flops
     from .torch_recording import time_stages as time_stages
-    from .torch_recount import recount_run as recount_run
-    from .torch_recount import run_flops as run_flops
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)

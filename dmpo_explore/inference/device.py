@@ -1,8 +1,8 @@
 """Energy that a device has used: a counter of joules, where the machine has one that can be read.
 
-A GPU's is NVML's, through the package ``nvidia-ml-py``; a CPU's is RAPL's, in Linux' powercap folder, which only root
-may read on many machines. Both count everything that the device does, idle power and other programs included.
-NVML's moves about ten times a second, so energy is measured in blocks of `BLOCK` seconds (`call_energy`).
+A GPU's is NVML's, through the package ``nvidia-ml-py``. It counts everything that the device does, idle power and
+other programs included, and moves about ten times a second, so energy is measured in blocks of `BLOCK` seconds
+(`call_energy`).
 Importing this file imports no torch.
 """
 
@@ -13,38 +13,36 @@ import time
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import Any, NamedTuple
 
-POWERCAP = Path("/sys/class/powercap")
 BLOCK = 1.0  # seconds at least
 Counter = Callable[[], float]
 
 
 def energy_counter(device: str) -> Counter | None:
-    """A function that returns the joules that ``device`` has used since some moment; None where they cannot be read.
+    """A function that returns the joules that a GPU has used since some moment; None where they cannot be read, as
+    without ``nvidia-ml-py``, of a part of a GPU (MIG), or of another device.
 
     Args:
         device: as torch calls it, e.g. ``cpu``, ``cuda`` (the current one) or ``cuda:1``.
 
     Example:
-        >>> counter = energy_counter("cpu")
-        >>> counter is None or counter() <= counter()
+        >>> energy_counter("cpu") is None
         True
     """
     kind, _, index = device.partition(":")
-    if kind == "cuda":
-        return gpu_counter(int(index) if index else None)
-    return cpu_counter() if kind == "cpu" else None  # a processor's joules are not those of another device
+    if kind != "cuda":
+        return None
+    try:
+        pynvml, handle = _nvml_handle(int(index) if index else None)
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except Exception:  # no package, no driver, or a GPU without the counter: each raises one of its own
+        return None
+    return lambda: float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
 
 
 class CallEnergy(NamedTuple):
-    """Of one call: joules and seconds, means over a block.
-
-    Example:
-        >>> CallEnergy(joules=1.5, seconds=0.005).watts
-        300.0
-    """
+    """Of one call: joules and seconds, means over a block."""
 
     joules: float
     seconds: float
@@ -58,15 +56,7 @@ class CallEnergy(NamedTuple):
 def call_energy(
     function: Callable[[], object], counter: Counter, clock: Callable[[], float] = time.perf_counter
 ) -> CallEnergy:
-    """Energy of one call of ``function``, which is called for `BLOCK` seconds at least.
-
-    Example:
-        >>> used, seconds = [0.0], [0.0]
-        >>> def function():  # two joules and a quarter of a second
-        ...     used[0], seconds[0] = used[0] + 2, seconds[0] + 0.25
-        >>> call_energy(function, lambda: used[0], lambda: seconds[0])
-        CallEnergy(joules=2.0, seconds=0.25)
-    """
+    """Energy of one call of ``function``, which is called for `BLOCK` seconds at least."""
     before, start, calls = counter(), clock(), 0
     while not calls or clock() - start < BLOCK:
         function()
@@ -79,67 +69,8 @@ def idle_watts(counter: Counter) -> float:
     return call_energy(partial(time.sleep, BLOCK), counter).watts
 
 
-def cpu_counter(folder: Path = POWERCAP) -> Counter | None:
-    """RAPL's joules of all processor packages together; None where no counter can be read.
-
-    A package's counter begins again at 0 after its largest value; that is accounted for.
-
-    Example:
-        >>> cpu_counter(Path("no such folder")) is None
-        True
-    """
-    found = []
-    for package in sorted(folder.glob("intel-rapl:*")):
-        try:
-            if (package / "name").read_text(encoding="ascii").startswith("package"):
-                found.append(_Package(package))
-        except (OSError, ValueError):
-            continue
-    return (lambda: sum(package.joules() for package in found)) if found else None
-
-
-class _Package:
-    """The counter of one package."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / "energy_uj"
-        self._most = int((folder / "max_energy_range_uj").read_text(encoding="ascii"))
-        self._before, self._turns = self._read(), 0
-
-    def _read(self) -> int:
-        return int(self._file.read_text(encoding="ascii"))
-
-    def joules(self) -> float:
-        now = self._read()
-        self._turns += now < self._before
-        self._before = now
-        return (self._turns * self._most + now) / 1e6
-
-
-def gpu_counter(index: int | None = None) -> Counter | None:
-    """NVML's joules of a GPU; None without ``nvidia-ml-py`` or a counter, which a part of a GPU (MIG) lacks.
-
-    Args:
-        index: torch's; None: the current GPU.
-
-    Example:
-        >>> gpu_counter()  # doctest: +SKIP
-    """
-    try:
-        pynvml, handle = _nvml_handle(index)
-        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except Exception:  # no package, no driver, or a GPU without the counter: each raises one of its own
-        return None
-    return lambda: float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
-
-
 def gpu_watts(index: int | None = None) -> float | None:
-    """A GPU's power now, by NVML; None where `gpu_counter` is None or the GPU has no sensor.
-
-    Example:
-        >>> gpu_watts()  # doctest: +SKIP
-        312.0
-    """
+    """A GPU's power now, by NVML; None where `energy_counter` is None or the GPU has no sensor."""
     try:
         pynvml, handle = _nvml_handle(index)
         return float(pynvml.nvmlDeviceGetPowerUsage(handle)) / 1000

@@ -360,12 +360,10 @@ class LiveStats:
             exits=tuple(stretch.exits.tolist()),
             accuracy=stretch.correct / stretch.images,
             full_accuracy=stretch.full_correct / stretch.images,
-            latency=tuple(Latency(*_columns(one)) for one in stretch.latency) if any(stretch.latency) else (),
+            latency=tuple(Latency(tuple(s for s, _ in one), tuple(n for _, n in one)) for one in stretch.latency)
+            if any(stretch.latency)
+            else (),
         )
-
-
-def _columns(pairs: deque[tuple[float, int]]) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    return tuple(seconds for seconds, _ in pairs), tuple(images for _, images in pairs)
 
 
 def _distance(policy: Policy, part: ExitRecord, i: int, exit: int) -> float:
@@ -631,15 +629,7 @@ class LiveRun:
 
 
 def without_frames(error: Exception) -> Exception:
-    """``error``, and those before it, without tracebacks, whose frames hold model, images and activations.
-
-    Example:
-        >>> try:
-        ...     1 / 0
-        ... except ZeroDivisionError as caught:
-        ...     without_frames(caught).__traceback__ is None
-        True
-    """
+    """``error``, and those before it, without tracebacks, whose frames hold model, images and activations."""
     one: BaseException | None = error
     while one is not None and one.__traceback__ is not None:
         one.__traceback__ = None
@@ -687,8 +677,6 @@ def open_arms(
         raise ValueError(f"precision={precision!r}: the engine 'onnx' runs in float32 ('no') or 'int8'")
     if engine != "onnx":
         lookup(PRECISIONS, precision_of(model, precision), "precision")
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size} must be at least 1")
     image_set, transform = run.image_set(split), make_transform(model.preprocess)
 
     def inputs(rows: Ints) -> Tensor:
@@ -741,20 +729,7 @@ def _torch_arms(model: DMPO, inputs: Callable[[Ints], Tensor], batch_size: int, 
 
 
 def in_memory(arm: Callable[[Tensor], Any], images: Tensor, batch_size: int, device: torch.device) -> Any:
-    """``arm(images)``; where the device's memory is too small for it, MemoryError with a batch size that fits.
-
-    Example:
-        >>> import torch
-        >>> def arm(images):
-        ...     if len(images) > 20:
-        ...         raise torch.OutOfMemoryError("CUDA out of memory")
-        ...     return len(images)
-        >>> in_memory(arm, torch.zeros(16, 1), 16, torch.device("cpu"))
-        16
-        >>> in_memory(arm, torch.zeros(64, 1), 64, torch.device("cpu"))
-        Traceback (most recent call last):
-        MemoryError: batches of 64 images do not fit into the memory of cpu; batches of 16 do
-    """
+    """``arm(images)``; where the device's memory is too small for it, MemoryError with a batch size that fits."""
     import torch
 
     def tried(n: int) -> Any:
@@ -786,18 +761,13 @@ def _onnx_arms(run: Run, inputs: Callable[[Ints], Tensor], batch_size: int, prec
     def full(images: Tensor) -> Ints:
         return np.asarray(engine.all_logits(images.numpy())[:, -1].argmax(-1))
 
-    return Arms(inputs, early, full, batch_size, joules=energy_counter("cpu"))
+    return Arms(inputs, early, full, batch_size)
 
 
 def exported(run: Run, precision: str = "no") -> Path:
     """The folder in the cache with the run's export, made now unless a whole one of this version is there.
 
     Raises as `export_run`, with ``int8`` as `export_int8`.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> exported(dx.load_run("demo")).name  # doctest: +SKIP
-        'demo-4f2c…'
     """
     from .torch_export import export_int8, export_run, is_exported
 
@@ -819,12 +789,6 @@ def timed_steps(steps: Sequence[Step], ends: list[float], wait: Callable[[], obj
 
     Args:
         wait: called before the clock is read, for a device that works on its own.
-
-    Example:
-        >>> ends = []
-        >>> step, = timed_steps([lambda x, side: (x, 2 * x, side)], ends)
-        >>> step(3, None), len(ends)
-        ((3, 6, None), 1)
     """
 
     def timed(step: Step) -> Step:

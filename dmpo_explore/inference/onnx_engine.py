@@ -130,12 +130,7 @@ class SessionDevice:
 
 
 def with_options(provider: str | tuple[str, Mapping[str, str]]) -> tuple[str, dict[str, str]]:
-    """A provider with `OPTIONS`, which its own come before.
-
-    Example:
-        >>> with_options(("CUDAExecutionProvider", {"use_tf32": "1"}))
-        ('CUDAExecutionProvider', {'use_tf32': '1', 'cudnn_conv_algo_search': 'HEURISTIC'})
-    """
+    """A provider with `OPTIONS`, which its own come before."""
     name, own = (provider, {}) if isinstance(provider, str) else provider
     return name, OPTIONS.get(name, {}) | dict(own)
 
@@ -157,7 +152,6 @@ FORMAT_VERSION = 1
 MODEL, POLICY = "model.json", "policy.json"
 RECORD_DIGEST = "record_digest"  # in model.json: of the record that policy.json was fitted on
 OTHER_RECORD = "was fitted on another record than this export's; its thresholds may not fit: export the run with it"
-SQUASHED = "whole picture, antialiased"  # the text in exports of earlier versions
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")  # as Pillow names them
 Images = npt.NDArray[np.float32]
 Provider = str | tuple[str, Mapping[str, str]]  # onnxruntime's name, perhaps with options
@@ -333,16 +327,12 @@ def read_facts(path: Path) -> dict[str, Any]:
         if not isinstance(facts.get(key), kind) or not facts[key]:
             raise ValueError(f"{path}: {key!r} is missing or not what it should be")
     for wrong in _wrong_facts(**{key: facts[key] for key in ("class_names", "preprocess", "stages")}):
-        raise ValueError(f"{path}: {wrong}")
+        raise ValueError(f"{path}: {wrong}; export the run again")
     return facts
 
 
 def check_unchanged(files: Sequence[Path], facts: dict[str, Any]) -> None:
-    """Raise ValueError for the first of an export's files whose SHA-256 is not the one that its model.json may state.
-
-    Example:
-        >>> check_unchanged([Path("stage-1.onnx")], {"an": "export of an earlier version"})
-    """
+    """Raise ValueError for the first of an export's files whose SHA-256 is not the one in its model.json, if any."""
     found = facts.get("sha256")
     sums: dict[str, Any] = found if isinstance(found, dict) else {}
     for file in files:
@@ -359,7 +349,7 @@ def _wrong_facts(class_names: list[Any], preprocess: dict[str, Any], stages: lis
     size = preprocess.get("image_size")
     if type(size) is not int or size < 1:
         yield f"image_size={short(size)} must be a whole number of pixels"
-    if preprocess.get("resize", "squash") not in (*RESIZING, SQUASHED):
+    if preprocess.get("resize") not in RESIZING:
         yield f"resize={short(preprocess.get('resize'))} must be one of {', '.join(RESIZING)}"
     crop_pct = preprocess.get("crop_pct", 1.0)
     if type(crop_pct) not in (int, float) or not 0 < crop_pct <= 1:

@@ -31,13 +31,6 @@ def metadata(facts: dict[str, Any], policy: Policy, exit: int | None = None) -> 
 
     Returns:
         Texts; lists and objects as JSON. What is not known is left out.
-
-    Example:
-        >>> from dmpo_explore.policies import ConfidencePolicy
-        >>> facts = {"class_names": ["cat"], "exits": [2, 6], "preprocess": {"image_size": 32}, "flops": [1e9, 3e9]}
-        >>> found = metadata(facts, ConfidencePolicy((0.9,)), 0)
-        >>> found["gflops"], found["exit"], found["image_size"]
-        ('1.0', '1 of 2', '32')
     """
     n_exits, seen = len(facts["exits"]), range(len(facts["exits"])) if exit is None else [exit]
     found: dict[str, Any] = {

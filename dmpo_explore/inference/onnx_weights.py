@@ -30,11 +30,6 @@ def shrink_graph(source: Path, target: Path, kind: str) -> None:
 
     Raises:
         ValueError: another kind.
-
-    Example:
-        >>> shrink_graph(Path("stage-1.onnx"), Path("small.onnx"), "int4")
-        Traceback (most recent call last):
-        ValueError: unknown kind of weights 'int4'...
     """
     if kind not in KINDS:
         raise ValueError(unknown("kind of weights", kind, KINDS))
@@ -125,20 +120,15 @@ def quantise_export(folder: Path, images: Images, progress: Progress | None = No
     """
     if not len(images):
         raise ValueError("no images: int8 needs some to measure the ranges of activations on")
-    inputs = _inputs(OnnxEngine(folder), images)
+    engine = OnnxEngine(folder)
+    inputs: list[list[dict[str, Any]]] = [[] for _ in engine.facts["stages"]]  # what every stage reads, in batches
+    for first in range(0, len(images), BATCH):
+        for k, values in enumerate(engine.stage_inputs(images[first : first + BATCH])):
+            inputs[k].append(values)
     for k, feeds in enumerate(inputs):
         _quantise(folder / stage_file(k), feeds)
         if progress:
             progress(k + 1, len(inputs))
-
-
-def _inputs(engine: OnnxEngine, images: Images) -> list[list[dict[str, Any]]]:
-    """What every stage reads, in batches, computed in float32."""
-    found: list[list[dict[str, Any]]] = [[] for _ in engine.facts["stages"]]
-    for first in range(0, len(images), BATCH):
-        for k, values in enumerate(engine.stage_inputs(images[first : first + BATCH])):
-            found[k].append(values)
-    return found
 
 
 def _quantise(path: Path, feeds: list[dict[str, Any]]) -> None:

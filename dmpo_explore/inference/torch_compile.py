@@ -103,14 +103,7 @@ def graph_buffer_bytes(model: DMPO, size: int) -> int:
 
 
 def run_again(run: Callable[[], None]) -> Callable[[], None]:
-    """The stand-in for `record_cuda_graph` on any device: a replay runs the step again.
-
-    Example:
-        >>> runs = []
-        >>> run_again(lambda: runs.append(1))()
-        >>> len(runs)
-        2
-    """
+    """The stand-in for `record_cuda_graph` on any device: a replay runs the step again."""
     run()
     return run
 

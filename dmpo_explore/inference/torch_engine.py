@@ -162,10 +162,6 @@ def fast_precision(kind: str) -> str:
 
     A CPU is timed once in a process, for a moment: one without instructions for bfloat16 takes three times as
     long in it.
-
-    Example:
-        >>> fast_precision("cpu") in ("bf16", "no")
-        True
     """
     if kind == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "no"
@@ -290,15 +286,7 @@ def to_csv(predictions: Iterable[Prediction]) -> str:
 
 
 def write_csv(predictions: Iterable[Prediction], file: TextIO) -> Iterator[Prediction]:
-    """Write the rows of `to_csv` as they come; each prediction is passed on once its row is in ``file``, flushed.
-
-    Example:
-        >>> file = io.StringIO()
-        >>> for prediction in write_csv([Prediction(Path("a.jpg"), "Bag", exit=1, confidence=0.97)], file):
-        ...     print(file.getvalue(), end="")
-        file,label,exit,confidence
-        a.jpg,Bag,2,0.970000
-    """
+    """Write the rows of `to_csv` as they come; each prediction is passed on once its row is in ``file``, flushed."""
     table = csv.writer(file, lineterminator="\n")
     head, begun = ["file", "label", "exit", "confidence"], False  # not before the first prediction: the model may fail
     for p in predictions:

@@ -106,11 +106,6 @@ def is_exported(
 
     Args:
         single, serve: it must have a single graph, a service too.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> is_exported(dx.load_run("demo"), "nowhere", dx.load_run("demo").policies()["confidence-30%"])
-        False
     """
     out = Path(out)
     if not is_whole(out, MODEL, made_from(run, policy)):
@@ -165,7 +160,13 @@ def export_model(
     _check_extra()
     with atomic_folder(out) as folder:
         graphs, x, side = [], _noise(model, 2), None
-        found = _facts(model, class_names) | (facts or {})
+        found = {
+            "format_version": FORMAT_VERSION,
+            "class_names": list(class_names),
+            "exits": list(model.exits),
+            "preprocess": _preprocess_facts(model.preprocess),
+            "versions": {"dmpo_explore": __version__, "torch": torch.__version__, "onnx": version("onnx")},
+        } | (facts or {})
         for k in range(model.n_exits):
             graph, x, side = _export_stage(model, k, x, side, folder / stage_file(k), metadata(found, policy, k))
             graphs.append(graph)
@@ -270,25 +271,10 @@ def _forget_source(model: Any) -> None:
 
 
 def _part(scopes: str) -> str:
-    """The part of a stage that an operator belongs to, from the names of the modules around it; empty if unknown.
-
-    Example:
-        >>> _part("['', 'stage.trunk', 'stage.trunk.0', 'stage.trunk.0.norm1', 'layer_norm']"), _part("['', 'embed']")
-        ('trunk', 'embed')
-    """
+    """The part of a stage that an operator belongs to, from the names of the modules around it; empty if unknown."""
     names = ast.literal_eval(scopes)[1:2]
     part = str(names[0]).removeprefix("stage.").partition(".")[0] if names else ""
     return part if part in PARTS else ""
-
-
-def _facts(model: DMPO, class_names: Sequence[str]) -> dict[str, Any]:
-    return {
-        "format_version": FORMAT_VERSION,
-        "class_names": list(class_names),
-        "exits": list(model.exits),
-        "preprocess": _preprocess_facts(model.preprocess),
-        "versions": {"dmpo_explore": __version__, "torch": torch.__version__, "onnx": version("onnx")},
-    }
 
 
 def _preprocess_facts(preprocess: Preprocess) -> dict[str, Any]:
@@ -380,7 +366,8 @@ def export_int8(
         raise ValueError(f"images={images} must be at least 0")
     record = None if images == 0 else run.record(run.fitting_split)
     report = progress or (lambda what, done, total: None)
-    ranges = _range_images(run)
+    n = len(run.image_set("train"))  # no label is read, and calibration fits thresholds alone
+    ranges = np.asarray(run.inputs("train", np.unique(np.linspace(0, n - 1, RANGES).astype(int))))
     with atomic_folder(out) as folder:
         plain = folder / "float32"
         export_run(run, plain, policy, progress=lambda done, total: report("stages", done, total))
@@ -439,9 +426,3 @@ def _recorded(engine: OnnxEngine, run: Run, record: ExitRecord, rows: Ints, repo
         batches(), flops=meta.flops, reference_flops=meta.reference_flops, class_names=run.class_names,
         data=meta.data, split=meta.split, exit_blocks=meta.exit_blocks,
     )  # fmt: skip
-
-
-def _range_images(run: Run) -> Any:
-    """Training images, evenly spread over the split; no label is read, and calibration fits thresholds alone."""
-    n = len(run.image_set("train"))
-    return np.asarray(run.inputs("train", np.unique(np.linspace(0, n - 1, RANGES).astype(int))))

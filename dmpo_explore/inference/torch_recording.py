@@ -10,7 +10,7 @@ import datetime
 import hashlib
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -25,7 +25,6 @@ from torch.utils.data import DataLoader
 
 from ..config import Config, DataConfig
 from ..data.image_set import ImageFiles, ImageSet, VerifiedFiles, VerifiedImages
-from ..data.torch_corruptions import CORRUPTIONS, STRENGTHS, corrupted
 from ..data.torch_loaders import PREFETCHED, batches_of, has_shared_memory, make_loader, reading_workers
 from ..fitting.fit import fit_again, fit_policy, made_for
 from ..models.dmpo import DMPO, feature_width, forward_features
@@ -40,7 +39,7 @@ from ..runs.run_files import WEIGHTS, read_weights_meta, record_name
 from ..runs.store import BUNDLED_RUNS, clear_runs
 from ..runs.timings import StageTimes
 from ..runs.torch_model import find_device
-from ..utils.files import read_json, sha256, write_json
+from ..utils.files import sha256
 from ..utils.processes import n_processes
 from ..utils.typing import Array, Progress
 from .device import describe_device
@@ -56,10 +55,6 @@ class Processes:
 
     Args:
         device: of this process's model. index: which process this is, from 0. count: how many there are.
-
-    Example:
-        >>> Processes("cpu", 1, 2).share([10, 11, 12, 13, 14])
-        [11, 13]
     """
 
     device: str
@@ -86,10 +81,6 @@ def join_processes(device: str = "auto") -> Processes:
 
     Args:
         device: as `Run.model` takes it; of several processes each has a GPU of its own unless it is ``cpu``.
-
-    Example:
-        >>> join_processes("cpu")
-        Processes(device='cpu', index=0, count=1)
     """
     if not (torch.distributed.is_initialized() or n_processes() > 1):
         return Processes(device)
@@ -343,9 +334,16 @@ def fit_policies(run: Run, record: ExitRecord) -> None:
     write_policies(run.path / "policies.json", kept | fitted)
 
 
-def trained_flops(flops: ModelFlops) -> tuple[int, ...]:
-    """FLOPs as trained for a record; empty where they are those as deployed."""
-    return flops.as_trained if flops.as_trained != flops.cumulative else ()
+def run_flops(run: Run) -> ModelFlops:
+    """FLOPs of a run's model, from its config alone.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> run = dx.load_run("demo-cnn")
+        >>> run_flops(run).cumulative == run.record("test").meta.flops
+        True
+    """
+    return config_flops(run.config.model, len(run.class_names))
 
 
 def record_meta(config: Config, images: ImageSet, model: DMPO, flops: ModelFlops) -> RecordMeta:
@@ -355,7 +353,7 @@ def record_meta(config: Config, images: ImageSet, model: DMPO, flops: ModelFlops
         class_names=images.class_names,
         exit_blocks=model.exits,
         flops=flops.cumulative,
-        flops_trained=trained_flops(flops),
+        flops_trained=flops.as_trained if flops.as_trained != flops.cumulative else (),  # empty: equal
         reference_flops=flops.reference,
         indices=images.indices,
         flops_convention=CONVENTION,
@@ -409,77 +407,6 @@ def images_sha256(images: ImageSet) -> str:
             status = paths[index].stat()
             found.update(f"{paths[index]} {status.st_size} {status.st_mtime_ns}\n".encode())
     return found.hexdigest()
-
-
-# Records of corrupted images: every corruption at every strength, each made once.
-
-
-def record_corrupted(
-    run: Run,
-    folder: str | Path,
-    rows: Any = slice(0, 1000),
-    *,
-    split: str = "test",
-    device: str = "auto",
-    batch_size: int = 100,
-) -> Iterator[tuple[str, int, ExitRecord]]:
-    """Record the model on every corruption and strength; records that exist in ``folder`` are not made again.
-
-    Args:
-        folder: gets a record ``NAME-STRENGTH`` each, with logits, and a JSON file with its origin
-            (`made_from`). rows: which images of the split's record.
-
-    Yields:
-        corruption, strength and record, as they come.
-
-    Raises:
-        ValueError: ``folder`` holds records of other weights, another backbone, other images or another strength, or
-            records without that file.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> run = dx.load_run("demo")
-        >>> for name, strength, record in record_corrupted(run, "corrupted"):  # doctest: +SKIP
-        ...     print(name, strength, dx.summarise(record, policy.exits(record))["accuracy"])
-    """
-    clean = run.record(split).subset(rows)
-    images = run.image_set(split).subset(rows)
-    model: DMPO | None = None
-    for name in CORRUPTIONS:
-        for strength in STRENGTHS:
-            path, facts = Path(folder) / f"{name}-{strength}", made_from(run, images, name, strength)
-            if path.exists():
-                _check_kept(path, facts)
-            else:
-                write_json(path.with_name(f"{path.name}.json"), facts)
-                model = model or run.model(device)
-                loader = recording_loader(corrupted(images, name, strength), model, batch_size)
-                meta = replace(clean.meta, split=f"{split}, {name} {strength}", indices=images.indices)
-                record_split(model, loader, meta).save(path)
-            record = ExitRecord.load(path)
-            if not np.array_equal(record.labels, clean.labels):
-                raise ValueError(f"{path} holds other images; choose another folder, or remove it")
-            yield name, strength, record
-
-
-def made_from(run: Run, images: ImageSet, name: str, strength: int) -> dict[str, Any]:
-    """Everything that a record of corrupted images depends on, as JSON values."""
-    return {
-        "weights_sha256": sha256(run.path / WEIGHTS),
-        "backbone_sha256": read_weights_meta(run.path).get("backbone_sha256", ""),
-        "corruption": name,
-        "value": CORRUPTIONS[name][1][strength - 1],
-        "indices_sha256": hashlib.sha256(np.asarray(images.indices, np.int64).tobytes()).hexdigest(),
-    }
-
-
-def _check_kept(path: Path, facts: dict[str, Any]) -> None:
-    file = path.with_name(f"{path.name}.json")
-    kept = read_json(file) if file.is_file() else None
-    if not isinstance(kept, dict):
-        raise ValueError(f"{path} has no record of what it was made from ({file.name} is missing); remove it")
-    if other := [key for key, value in facts.items() if kept.get(key) != value]:
-        raise ValueError(f"{path} was made from another {', '.join(other)}; choose another folder, or remove it")
 
 
 # Milliseconds of every stage of a model on this machine, for one image at a time.

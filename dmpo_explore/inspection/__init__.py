@@ -21,13 +21,11 @@ if TYPE_CHECKING:
     from .conflict import gradient_conflict as gradient_conflict
     from .tokens import PatchComponents as PatchComponents
     from .tokens import StageTokens as StageTokens
-    from .tokens import block_view as block_view
     from .tokens import half_of as half_of
     from .tokens import patch_components as patch_components
     from .tokens import patch_means as patch_means
     from .tokens import principal_components as principal_components
     from .tokens import probe_stages as probe_stages
-    from .tokens import read_out as read_out
     from .tokens import ridge_accuracy as ridge_accuracy
     from .tokens import ridge_r2 as ridge_r2
     from .tokens import stage_tokens as stage_tokens

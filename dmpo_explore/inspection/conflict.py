@@ -42,8 +42,7 @@ def gradient_conflict(
         (Euclidean lengths), ``opposed`` (share of the batches whose own two gradients have a negative cosine).
 
     Raises:
-        ValueError: a single exit, no tuned weight that is shared, labels and images that do not fit, or a batch size
-            below 1.
+        ValueError: a single exit, no tuned weight that is shared, or labels and images that do not fit.
 
     Example:
         >>> import dmpo_explore as dx, torch
@@ -53,8 +52,6 @@ def gradient_conflict(
         >>> list(table.columns), len(table)
         (['exit', 'cosine', 'early_norm', 'last_norm', 'opposed'], 1)
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size} must be at least 1")
     n_exits, n_images = model.n_exits, len(images)
     shared = [shared_parameters(model, k) for k in range(n_exits - 1)]
     if n_exits < 2 or not shared[0]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +17,11 @@ import torch
 from sklearn.linear_model import RidgeClassifierCV, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..models.bypass import NoBypass
 from ..models.dmpo import DMPO, evaluating
-from ..models.stage import Stage
 from ..utils.typing import Array, Bools, Floats
 
 
@@ -66,7 +64,7 @@ def stage_tokens(model: DMPO, images: Tensor, *, batch_size: int = 64) -> StageT
         images: (B,3,S,S) floats, preprocessed (`Run.inputs`). batch_size: images at a time.
 
     Raises:
-        ValueError: no images, another number of axes, or a batch size below 1.
+        ValueError: no images, or another number of axes.
 
     Example:
         >>> import dmpo_explore as dx, torch
@@ -77,8 +75,6 @@ def stage_tokens(model: DMPO, images: Tensor, *, batch_size: int = 64) -> StageT
     """
     if images.ndim != 4 or not len(images):
         raise ValueError(f"images of shape {tuple(images.shape)} must be (B, 3, S, S) with B of at least 1")
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size} must be at least 1")
     trunks: list[list[Tensor]] = [[] for _ in model.stages]
     reads: list[list[Tensor]] = [[] for _ in model.stages]
     with evaluating(model), torch.no_grad():
@@ -94,68 +90,6 @@ def stage_tokens(model: DMPO, images: Tensor, *, batch_size: int = 64) -> StageT
         grids=tuple(stage.grid for stage in model.stages),
         prefix=tuple(stage.prefix for stage in model.stages),
     )
-
-
-def block_view(model: DMPO, every: int = 1) -> DMPO:
-    """The same embedding and blocks cut into stages of ``every`` blocks, without bypass; weights are shared.
-
-    It serves `stage_tokens` between the exits. Its predictors are identities, so ``forward`` gives no logits.
-
-    Raises:
-        ValueError: a trunk that is no sequence of blocks on tokens; blocks that ``every`` does not divide.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, bypass_width=4, channels=8)
-        >>> dx.inspection.block_view(dx.build_model(config, n_classes=3), every=2).exits
-        (2, 4, 6)
-    """
-    if any(stage.layout != "tokens" or not isinstance(stage.trunk, nn.Sequential) for stage in model.stages):
-        raise ValueError("block_view needs trunks that are sequences of blocks on tokens, as a ViT's")
-    pairs = [(block, stage) for stage in model.stages for block in cast(nn.Sequential, stage.trunk)]
-    if every < 1 or len(pairs) % every:
-        raise ValueError(f"every={every} does not divide the {len(pairs)} blocks of this model")
-    stages = []
-    for end in range(every, len(pairs) + 1, every):
-        stage, blocks = pairs[end - 1][1], [block for block, _ in pairs[end - every : end]]
-        stages.append(
-            Stage(
-                nn.Sequential(*blocks),
-                NoBypass(stage.width, 1, stage.grid, stage.prefix),
-                nn.Identity(),
-                nn.Identity(),
-                width=stage.width,
-                grid=stage.grid,
-                prefix=stage.prefix,
-                class_token=stage.class_token,
-            )
-        )
-    return DMPO(model.embed, stages, range(every, len(pairs) + 1, every), model.preprocess)
-
-
-def read_out(model: DMPO, tokens: StageTokens, *, share: float = 1.0) -> Tensor:
-    """Logits (B,K,C) of stored tokens with a scaled bypass: predictors read trunk + share · (read − trunk).
-
-    At share 1 these are the model's own logits. At 0 every bypass is ablated at inference. The predictors were trained
-    with it, so this is not a model that was trained without bypass.
-
-    Example:
-        >>> import dmpo_explore as dx, torch
-        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, bypass_width=4, channels=8)
-        >>> model, images = dx.build_model(config, n_classes=3).eval(), torch.rand(2, 3, 32, 32)
-        >>> logits = dx.inspection.read_out(model, dx.stage_tokens(model, images))
-        >>> torch.allclose(logits, model(images), atol=1e-4)
-        True
-    """
-    logits: list[Tensor] = []
-    said: Tensor | None = None  # by earlier exits, where later ones read them
-    with evaluating(model), torch.no_grad():
-        for trunk, read, stage in zip(tokens.trunk, tokens.read, model.stages, strict=True):
-            mixed = torch.lerp(trunk, read, share).to(model.device)
-            own = stage.classify(mixed, trunk.to(model.device))
-            said = None if stage.earlier is None else stage.earlier.collect(own, said)
-            logits.append((own if stage.earlier is None or said is None else stage.earlier(said)).cpu())
-    return torch.stack(logits, dim=1)
 
 
 # Principal components of patch tokens: what differs most between the patches of an image, at every stage.
@@ -237,17 +171,12 @@ def patch_components(tokens: StageTokens, image: int = 0, source: str = "read") 
         scores, shares = principal_components(tokens.patches(k, source)[image].numpy())
         scores = scores.reshape(height, width, COLOURS)
         if found:
-            order, signs = _matched(_resized(found[-1].scores, height, width), scores)
+            before = found[-1].scores  # at the nearest cells of this grid
+            rows, columns = (np.arange(n) * size // n for n, size in zip((height, width), before.shape, strict=False))
+            order, signs = _matched(before[rows][:, columns], scores)
             scores, shares = scores[..., order] * signs, shares[order]
         found.append(PatchComponents(scores, shares))
     return found
-
-
-def _resized(scores: Floats, height: int, width: int) -> Floats:
-    """The nearest cells of another grid."""
-    rows, columns = (np.arange(n) * size // n for n, size in ((height, scores.shape[0]), (width, scores.shape[1])))
-    resized: Floats = scores[rows][:, columns]
-    return resized
 
 
 def _matched(before: Floats, now: Floats) -> tuple[list[int], Floats]:

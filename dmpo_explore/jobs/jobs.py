@@ -284,7 +284,9 @@ def job_status(job: Job) -> Status:
     """
     process = process_of(job)  # first: files are read once it is known whether the process has ended
     run = Run(runs_root() / job.name)
-    epochs = _planned(job)
+    epochs = 0
+    with suppress(OSError, ValueError):
+        epochs = job.config.training.epochs
     epoch, recorded = finished_epochs(run.path), _recorded(run)
     progress = read_progress(job.folder / job.progress)
     memory = 0
@@ -297,13 +299,6 @@ def job_status(job: Job) -> Status:
         complete = 0 < epochs <= epoch and recorded == default_splits(run.path) and ended
         state, reason = _ended(job, complete=complete, progress=progress, run=run)
     return Status(state, reason, epoch, epochs, recorded, progress, memory)
-
-
-def _planned(job: Job) -> int:
-    try:
-        return job.config.training.epochs
-    except (OSError, ValueError):
-        return 0
 
 
 def _recorded(run: Run) -> tuple[str, ...]:
@@ -343,12 +338,7 @@ def _ended(job: Job, *, complete: bool, progress: Progress | None, run: Run) -> 
 
 
 def error_line(text: str) -> str:
-    """The last line of a log that names an error; empty if there is none.
-
-    Example:
-        >>> error_line("epoch 1\\nerror: no GPU")
-        'no GPU'
-    """
+    """The last line of a log that names an error; empty if there is none."""
     lines = [line.strip() for line in text.splitlines() if ERROR_LINE.match(line.strip())]
     return lines[-1].removeprefix("error: ") if lines else ""
 

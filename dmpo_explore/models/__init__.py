@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .flops import exit_flops as exit_flops
     from .flops import measure_flops as measure_flops
     from .own import cut_chain as cut_chain
+    from .own import cut_transformers as cut_transformers
     from .predictors import NORMALISATIONS as NORMALISATIONS
     from .predictors import PREDICTORS as PREDICTORS
     from .predictors import CovariancePredictor as CovariancePredictor
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
     from .predictors import newton_schulz as newton_schulz
     from .predictors import signed_sqrt as signed_sqrt
     from .predictors import upper_triangle as upper_triangle
-    from .ready_cuts import cut_torchvision as cut_torchvision
-    from .ready_cuts import cut_transformers as cut_transformers
     from .stage import Stage as Stage
     from .stage import StageOutput as StageOutput
     from .tuning import TUNINGS as TUNINGS

@@ -169,8 +169,6 @@ def exit_blocks(exits: Sequence[int] | int, depth: int, costs: Sequence[int] = (
         if not 1 <= exits <= depth:
             raise ValueError(f"exits={exits}: the backbone has {depth} blocks, so 1 to {depth} exits")
         return _by_cost(exits, costs) if costs else tuple(round((k + 1) * depth / exits) for k in range(exits))
-    if not exits or list(exits) != sorted(set(exits)):
-        raise ValueError(f"exits={list(exits)} must be rising block numbers without repeats, e.g. 3,6,9,12")
     if exits[0] < 1 or exits[-1] > depth:
         raise ValueError(f"exits={list(exits)}: the backbone has {depth} blocks, counted from 1")
     return tuple(exits)

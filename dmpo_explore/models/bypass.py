@@ -31,14 +31,9 @@ def convolve_patches(tokens: Tensor, weight: Tensor, bias: Tensor | None, grid: 
         tokens: (B, N, d) with N = prefix + h*w.
         weight: (d, 1, 3, 3).
         bias: (d,) or None.
-
-    Raises:
-        ValueError: N is not prefix + h*w.
     """
-    B, N, d = tokens.shape
+    B, _, d = tokens.shape
     h, w = grid
-    if prefix + h * w != N:
-        raise ValueError(f"{N} tokens do not fit {prefix} prefix tokens and a grid of {h}x{w} patches")
     patches = tokens[:, prefix:].reshape(B, h, w, d).permute(0, 3, 1, 2)  # (B, d, h, w), a channels-last view
     mixed = F.conv2d(patches, weight, bias, padding=1, groups=d)
     mixed = mixed.permute(0, 2, 3, 1).flatten(1, 2)  # (B, h*w, d)
@@ -71,10 +66,6 @@ class Bypass(nn.Module):
 
     def __init__(self, width: int, hidden: int, grid: tuple[int, int], prefix: int) -> None:
         super().__init__()
-        if min(width, hidden, *grid) < 1 or prefix < 0:
-            raise ValueError(
-                f"width={width}, hidden={hidden} and grid={grid} must be at least 1, prefix={prefix} at least 0"
-            )
         self.width, self.hidden, self.grid, self.prefix = width, hidden, grid, prefix
 
     @classmethod
@@ -191,21 +182,12 @@ class LadderBypass(ConvBypass):
             )
 
     def forward(self, x: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """(B, N, D), side (B, N, hidden) or None at the first exit → (B, N, D), side (B, N, hidden).
-
-        Raises:
-            ValueError: the side has another shape, as where trunk stages differ in grid.
-        """
+        """(B, N, D), side (B, N, hidden) or None at the first exit → (B, N, D), side (B, N, hidden)."""
         hidden = self.hidden_map(x)
         if side is None:
             side = torch.zeros_like(
                 hidden
             )  # the gate stays in the graph: distributed training needs gradients of all weights
-        if side.shape != hidden.shape:
-            raise ValueError(
-                f"ladder: the previous hidden map is {tuple(side.shape)}, this one {tuple(hidden.shape)}; "
-                "all exits must share grid and bypass width (use the 'conv' bypass otherwise)"
-            )
         hidden = hidden + self.gate * side
         return x + self.up(hidden), hidden
 
@@ -224,11 +206,6 @@ def try_bypass(bypass: nn.Module, shape: ExitShape, side: Tensor | None = None) 
     Raises:
         ValueError: it cannot read tokens of ``shape``, or gives tokens of another; its layers and widths are named.
 
-    Example:
-        >>> try_bypass(ConvBypass(8, 4, grid=(3, 3), prefix=1), ExitShape(16, (3, 3), 1, True))
-        Traceback (most recent call last):
-        ...
-        ValueError: bypass ConvBypass must turn tokens (1, 10, 16) into tokens of the same width 16; it stops with: \
 Given normalized_shape=[8], expected input with shape [*, 8], but got input of size[1, 10, 16]. Its layers: norm 8, \
 down 8→4, conv 4→4, up 4→8; build them from `width`
     """

@@ -508,7 +508,10 @@ def _cuts(trace: Trace, after: Sequence[Sequence[State]], layout: str, prefix: i
 def _ends_in_norm(trace: Trace, whole: fx.Node) -> tuple[fx.Node | None, fx.Node]:
     """The node of a final norm over the channels, and the features before it; None and all features without one."""
     node = whole
-    while node.target in ("permute", "contiguous", torch.permute) or _permutes(trace, node):
+    moves = ("Permute", "Identity")  # names of modules that move axes at most
+    while node.target in ("permute", "contiguous", torch.permute) or (
+        node.op == "call_module" and type(trace.part(node)).__name__ in moves
+    ):
         node = node.all_input_nodes[0]
     if node.op != "call_module":
         return None, whole
@@ -516,13 +519,6 @@ def _ends_in_norm(trace: Trace, whole: fx.Node) -> tuple[fx.Node | None, fx.Node
     channel = 1 if isinstance(found, tuple(OF_MAPS)) else -1
     fits = over_tokens(found, before.meta["value"].shape[channel]) is not None
     return (node, before) if fits else (None, whole)
-
-
-def _permutes(trace: Trace, node: fx.Node) -> bool:
-    return node.op == "call_module" and type(trace.part(node)).__name__ in (
-        "Permute",
-        "Identity",
-    )
 
 
 class Converted(nn.Module):
@@ -566,7 +562,8 @@ def sequences(module: nn.Module) -> list[str]:
         if beside_blocks and isinstance(child, nn.ModuleList) and _is_flat(child) and len(child) <= LONG:
             continue
         listed = isinstance(child, nn.ModuleList) or _is_built(child) or len([*child.children()]) > LONG
-        opened = (_is_sequence(child) and listed) or _holds_sequences(child)
+        inside = [part for part in child.children() if _is_sequence(part) and _is_built(part)]
+        opened = (_is_sequence(child) and listed) or sum(map(_size, inside)) > 0.8 * _size(child) > 0
         inner = sequences(child) if opened else []
         found += [f"{name}.{own}" for own in inner] or [name]
     return found
@@ -574,11 +571,6 @@ def sequences(module: nn.Module) -> list[str]:
 
 def _is_sequence(module: nn.Module) -> bool:
     return isinstance(module, (nn.Sequential, nn.ModuleList)) and len(module) > 0
-
-
-def _holds_sequences(module: nn.Module) -> bool:
-    inside = [child for child in module.children() if _is_sequence(child) and _is_built(child)]
-    return sum(map(_size, inside)) > 0.8 * _size(module) > 0
 
 
 def _is_built(sequence: nn.Module) -> bool:

@@ -44,15 +44,6 @@ def fitted(config: ModelConfig, chosen: Collection[str] = (), *, blocks: int | N
 
     Raises:
         ValueError: as `build_reference`.
-
-    Example:
-        >>> found = fitted(ModelConfig("vit_tiny_patch16_224"))
-        >>> found.image_size, found.channels, found.bypass_width
-        (64, 32, 40)
-        >>> fitted(ModelConfig()) == ModelConfig()
-        True
-        >>> fitted(ModelConfig("test_vit", exits=(3, 6, 12)), blocks=12).exits
-        (2, 3, 6)
     """
     suits: dict[str, Any] = {}
     if python_function(config.backbone):

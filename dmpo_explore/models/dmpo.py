@@ -193,12 +193,6 @@ def hash_frozen(model: DMPO) -> str:
     """SHA-256 over names, types, shapes and bytes of all weights and buffers that a run does not store.
 
     Layers that peft has put around a weight do not count.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, tuning="full")
-        >>> hash_frozen(dx.build_model(config, 3)) == hash_frozen(dx.build_model(config, 3))  # nothing is frozen
-        True
     """
     found, stored = hashlib.sha256(), model.trainable_state()
     for name, value in sorted(model.state_dict().items()):
@@ -209,13 +203,7 @@ def hash_frozen(model: DMPO) -> str:
 
 
 def feature_width(model: DMPO) -> int:
-    """D of `forward_features`: the width of the widest stage.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> feature_width(dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3))
-        64
-    """
+    """D of `forward_features`: the width of the widest stage."""
     return max(stage.width for stage in model.stages)
 
 
@@ -227,24 +215,11 @@ def forward_features(model: DMPO, images: Tensor) -> tuple[Tensor, Tensor]:
 
     Raises:
         ValueError: as `DMPO.walk`.
-
-    Example:
-        >>> import torch
-        >>> import dmpo_explore as dx
-        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3).eval()
-        >>> logits, features = forward_features(model, torch.zeros(4, 3, 32, 32))
-        >>> tuple(logits.shape), tuple(features.shape)
-        ((4, 2, 3), (4, 2, 64))
     """
     width, logits, features = feature_width(model), [], []
     for output in model.walk(images):
         logits.append(output.logits)
-        pooled = _pooled(output)
+        stage = output.stage  # of the tokens that its predictor reads
+        pooled = read_mean(stage.norm(stage.once(output.read, output.tokens)), stage.prefix)
         features.append(pad(pooled, (0, width - pooled.shape[1])))
     return torch.stack(logits, dim=1), torch.stack(features, dim=1)
-
-
-def _pooled(output: StageOutput) -> Tensor:
-    """(B, D) of one exit, of the tokens that its predictor reads."""
-    stage = output.stage
-    return read_mean(stage.norm(stage.once(output.read, output.tokens)), stage.prefix)

@@ -23,13 +23,6 @@ def check_images(images: HasShapeAndType, side: int, dtypes: Sequence[str] = ())
         images: a batch, preprocessed.
         side: image size in pixels.
         dtypes: names of the types that are accepted, the wanted one first, e.g. ``torch.float32``; default: any float.
-
-    Example:
-        >>> import numpy as np
-        >>> check_images(np.zeros((2, 3, 8, 8), np.float32), 8)
-        >>> check_images(np.zeros((2, 3, 8, 8), np.uint8), 8)
-        Traceback (most recent call last):
-        ValueError: images of type uint8; this model expects preprocessed floats: use run.inputs(…) or make_transform(…)
     """
     shape, dtype = tuple(images.shape), str(images.dtype)
     if len(shape) != 4 or shape[1:] != (3, side, side) or shape[0] == 0:

@@ -26,7 +26,6 @@ from .backbone import Backbone, check_backbone
 from .cut import FEWEST, CutError, Parts, Root, cut_by_rule, layout_of, over_tokens, parts_of, proved, sequences
 
 HALF = (0.5, 0.5, 0.5)
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation
 
 
 def cut_chain(
@@ -98,13 +97,48 @@ def cut_chain(
         end = (norm or names[-1]) if embed and not _has_patches(given) else ""
         parts = proved(module, call, more, cut, names, end)
     except (CutError, RuntimeError, TypeError) as error:  # the last two of parts that do not follow on each other
+        given_names = {"blocks (blocks=)": blocks, "embedding (embed=)": embed, "norm (norm=)": norm}
+        left = " and ".join(what for what, value in given_names.items() if not value)
         raise ValueError(
-            f"{kind} cannot be cut: {one_line(error, 300)}; {_remedies(blocks, embed, norm)}cut it by hand as "
+            f"{kind} cannot be cut: {one_line(error, 300)}; {f'name its {left}, or ' * bool(left)}cut it by hand as "
             "dx.Backbone(embed, trunks, widths, grids)"
         ) from error
     parts.class_token = parts.prefix > 0 if class_token is None else class_token
     parts.preprocess = Preprocess(image_size, tuple(mean), tuple(std))
     return parts
+
+
+def cut_transformers(
+    model: Any, image_size: int | None = None, *, mean: Sequence[float] = HALF, std: Sequence[float] = HALF
+) -> Parts:
+    """Cut an image model of transformers: ViT, Dinov2, DINOv3ViT, Siglip, Swin, ConvNextV2, ResNet …
+
+    Args:
+        model: it is consumed. image_size: pixels of a side; default: that of the model's configuration.
+        mean, std: of the images, as the weights want them: ``image_mean`` and ``image_std`` of its image processor.
+
+    Raises:
+        ValueError: as `cut_chain`.
+
+    Example:
+        >>> from transformers import Dinov2Config, Dinov2Model
+        >>> sizes = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "image_size": 56}
+        >>> parts = cut_transformers(Dinov2Model(Dinov2Config(**sizes)))
+        >>> len(parts.blocks), parts.layout, parts.class_token
+        (4, 'tokens', True)
+    """
+    model = getattr(model, "vision_model", model)
+    model = model.base_model if "For" in type(model).__name__ else model  # of …ForImageClassification
+    made_for = getattr(model.config, "image_size", 224)
+    made_for = made_for if isinstance(made_for, int) else made_for[0]
+    resampled = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
+    more = {"interpolate_pos_encoding": True} if resampled and image_size not in (None, made_for) else {}
+
+    def states(net: Any, images: Tensor) -> Any:
+        return net(pixel_values=images, **more).last_hidden_state
+
+    prefix = 1 + getattr(model.config, "num_register_tokens", 0)  # where there is a class token
+    return cut_chain(model, image_size=image_size or made_for, call=states, prefix=prefix, mean=mean, std=std)
 
 
 def _has_patches(given: Any) -> bool:
@@ -114,28 +148,18 @@ def _has_patches(given: Any) -> bool:
     return any(map(_has_patches, parts_of(given)))
 
 
-def _remedies(blocks: str | Sequence[str], embed: str, norm: str) -> str:
-    """What may be named, and was not."""
-    given = {"blocks (blocks=)": blocks, "embedding (embed=)": embed, "norm (norm=)": norm}
-    left = [what for what, value in given.items() if not value]
-    return f"name its {' and '.join(left)}, or " if left else ""
-
-
 def _names(module: nn.Module, given: Sequence[str]) -> list[str]:
     """Names of the blocks: the items of the given sequences, or those that are found."""
     known = dict(module.named_modules())
     for name in given:
         if name not in known:
-            raise ValueError(unknown(f"module of {type(module).__name__}", name, _containers(module)))
+            lists = [key for key, part in known.items() if isinstance(part, (nn.Sequential, nn.ModuleList)) and key]
+            raise ValueError(unknown(f"module of {type(module).__name__}", name, lists))
     if given:
         return [f"{name}.{item}" for name in given for item, _ in known[name].named_children()]
     found = sequences(module)
     inside = [name for name in found if "." in name]  # beside them: embedding, norm, classifier
     return inside if len(inside) >= FEWEST else found
-
-
-def _containers(module: nn.Module) -> list[str]:
-    return [name for name, part in module.named_modules() if isinstance(part, (nn.Sequential, nn.ModuleList)) and name]
 
 
 class _First(nn.Module):

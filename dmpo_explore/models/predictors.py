@@ -50,15 +50,10 @@ def newton_schulz(sigma: Tensor, iterations: int = 5, eps: float = EPS) -> Tenso
     A = Σ/tr Σ; Y ← ½Y(3I−ZY), Z ← ½(3I−ZY)Z from Y = A, Z = I; the answer is √(tr Σ)·Y.
     ``eps`` is added to the trace: Σ = 0 gives 0 with finite gradients.
 
-    Raises:
-        ValueError: fewer than one iteration.
-
     Example:
         >>> newton_schulz(4 * torch.eye(2)[None], iterations=8).round(decimals=2).tolist()
         [[[2.0, 0.0], [0.0, 2.0]]]
     """
-    if iterations < 1:
-        raise ValueError(f"iterations={iterations} must be at least 1")
     trace = sigma.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] + eps  # (B, 1, 1)
     three = 3 * torch.eye(sigma.shape[-1], dtype=sigma.dtype, device=sigma.device)
     y = sigma / trace
@@ -77,12 +72,7 @@ def root_of_covariance(x: Tensor, iterations: int = 5, eps: float = EPS) -> Tens
     Every step of the iteration is a polynomial of Σ, so with XᵀX = NΣ and G = XXᵀ/N (N×N) the root is
     √(tr)·XᵀZX/(N·tr), Z from the same iteration on G: N instead of d wherever there are fewer tokens than channels.
     Elsewhere it has one product more than `newton_schulz`, and fewer operations all the same.
-
-    Raises:
-        ValueError: fewer than one iteration.
     """
-    if iterations < 1:
-        raise ValueError(f"iterations={iterations} must be at least 1")
     N, d = x.shape[1:]
     centred = x - x.mean(dim=1, keepdim=True)
     rows, columns = (centred, centred.transpose(1, 2)) if d > N else (centred.transpose(1, 2), centred)
@@ -206,10 +196,6 @@ class LinearPredictor(Predictor):
     def __init__(self, width: int, n_classes: int, prefix: int, read: str = "cls") -> None:
         super().__init__()
         self.reader = lookup(READS, read, "read")
-        if read != "mean" and prefix < 1:
-            raise ValueError(f"read={read!r} needs a class token, this backbone has none; use read='mean'")
-        if width < 1 or n_classes < 1:
-            raise ValueError(f"width={width} and n_classes={n_classes} must be at least 1")
         self.prefix = prefix
         self.fc = nn.Linear(2 * width if read == "both" else width, n_classes)
 
@@ -250,8 +236,6 @@ class CovariancePredictor(Predictor):
     ) -> None:
         super().__init__()
         _check_patches("covariance", grid)
-        if not 1 <= channels <= width:
-            raise ValueError(f"channels={channels} must lie between 1 and the trunk's width {width}")
         self.normalise = lookup(NORMALISATIONS, normalisation, "normalisation")
         self.prefix = prefix
         self.first = LinearPredictor(width, n_classes, prefix, read)
@@ -325,9 +309,7 @@ class MomentPredictor(Predictor):
             raise ValueError(f"heads={heads} must be at least 2: moments are taken between neighbouring heads")
         if channels is None:
             channels = heads * (2 * width // (3 * heads))
-        head_width, rest = divmod(channels, heads)
-        if rest:
-            raise ValueError(f"channels={channels} must be a multiple of heads={heads}")
+        head_width = channels // heads
         if head_width < 16:
             raise ValueError(
                 f"moment predictor: heads are {head_width} wide (trunk width {width}, {heads} heads) and need 16; "
@@ -337,7 +319,7 @@ class MomentPredictor(Predictor):
         side = _halved(_halved(head_width))
         self.prefix, self.heads = prefix, heads
         self.first = LinearPredictor(width, n_classes, prefix, read)
-        self.reduce = nn.Linear(width, channels, bias=False)  # `project` in runs of versions with another `moment`
+        self.reduce = nn.Linear(width, channels, bias=False)
         self.norm = nn.LayerNorm(head_width)
         self.convs = nn.Sequential(
             nn.Conv2d(pairs, pairs, 3, stride=2, bias=False),

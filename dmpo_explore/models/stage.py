@@ -34,14 +34,7 @@ class EarlierExits(nn.Module):
         self.weights = nn.Parameter(own, requires_grad=False)
 
     def collect(self, logits: Tensor, earlier: Tensor | None = None) -> Tensor:
-        """Own logits (B, C) and log-probabilities (B, k−1, C) of earlier exits (None: none) → all of them, (B, k, C).
-
-        Raises:
-            ValueError: another number of earlier exits.
-        """
-        given = 0 if earlier is None else earlier.shape[1]
-        if given != len(self.weights) - 1:
-            raise ValueError(f"this exit reads {len(self.weights) - 1} earlier exits, not {given}")
+        """Own logits (B, C) and log-probabilities (B, k−1, C) of earlier exits, or None → all of them, (B, k, C)."""
         own = at_least_float32(logits).log_softmax(dim=-1)[:, None]
         return own if earlier is None else torch.cat((earlier, own), dim=1)
 
@@ -100,8 +93,6 @@ class Stage(nn.Module):
         self.reads_raw: bool = getattr(predictor, "reads_raw", False)
         self._to_tokens = lookup(LAYOUTS, layout, "layout")
         self.earlier = earlier
-        if earlier is not None and self.reads_side:
-            raise ValueError("earlier answers need a bypass that does not read the previous one: 'conv', not 'ladder'")
 
     @property
     def shape(self) -> ExitShape:

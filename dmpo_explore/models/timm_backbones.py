@@ -146,7 +146,9 @@ def create_backbone(
     options = _options(name, image_size)
     with _hub_errors(name) if pretrained else nullcontext(), local_only():
         if pretrained:
-            _require_cached(name)
+            address = _address(name)  # outside the hub, from which timm would download
+            if address and not (Path(torch.hub.get_dir()) / "checkpoints" / address.rpartition("/")[2]).is_file():
+                raise FileNotFoundError(f"{address} was not downloaded")
         model = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
     if state is not None:
         _load(model, state, name)
@@ -177,13 +179,6 @@ def _hub_errors(name: str) -> Iterator[None]:
             f"the weights of {name} from timm's hub are not here ({cause}); get them with `dmpo-explore fetch "
             f"--backbone {name}`, or use a local file (--weights FILE), --weights random, or another backbone"
         ) from error
-
-
-def _require_cached(name: str) -> None:
-    """Raise FileNotFoundError for weights that timm would download from an address outside the hub."""
-    address = _address(name)
-    if address and not (Path(torch.hub.get_dir()) / "checkpoints" / address.rpartition("/")[2]).is_file():
-        raise FileNotFoundError(f"{address} was not downloaded")
 
 
 def _address(name: str) -> str:
@@ -225,7 +220,10 @@ def _take_apart(model: Any, image_size: int) -> Parts:
     try:
         return _cut(model, images)
     except CutError as error:
-        raise ValueError(_not_served(name, error)) from error
+        raise ValueError(
+            f"backbone {name!r} is not served: {error} (docs/backbones.md); bring it cut by hand as "
+            "dx.Backbone(embed, trunks, widths, grids)"
+        ) from error
     except Exception as error:  # whatever the model's code raises at a size that it does not take
         raise ValueError(f"image_size={image_size} does not fit {name}: {one_line(error, 100)}") from error
 
@@ -302,10 +300,6 @@ def nearest_size(name: str, wanted: int) -> int:
 
     Raises:
         ValueError: an unknown backbone, or one that cannot be cut.
-
-    Example:
-        >>> nearest_size("vit_tiny_patch16_224", 70)
-        64
     """
     needs = _seen.get(name) or _look(name)
     steps = {needs.step, needs.least} if needs.by_rule else {needs.step}
@@ -345,10 +339,6 @@ def _refused(name: str, image_size: int, options: tuple[tuple[str, Any], ...]) -
     return ""
 
 
-def _tags(name: str) -> list[str]:
-    return timm.list_pretrained(f"{name.partition('.')[0]}.*")
-
-
 def _look(name: str) -> _Needs:
     """Requirements of timm's model, built without memory; ValueError for an unknown one.
 
@@ -364,7 +354,8 @@ def _look(name: str) -> _Needs:
         try:
             model: Any = timm.create_model(name, num_classes=0, device="meta")
         except RuntimeError as error:
-            raise ValueError(f"{one_line(error, 100)} timm has: {', '.join(_tags(name)) or 'none'}") from None
+            tags = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}.*"))
+            raise ValueError(f"{one_line(error, 100)} timm has: {tags or 'none'}") from None
     family = _family(model)
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", 1)
     patch = patch if isinstance(patch, int) else max(patch)
@@ -391,13 +382,6 @@ def _near(name: str) -> list[str]:
     found = sorted((other for other in known if name in other), key=len)
     found = found or difflib.get_close_matches(name, known, n=50, cutoff=0.4)
     return sorted(found, key=lambda other: not other.startswith(name[:4]))[:8]
-
-
-def _not_served(name: str, reason: object) -> str:
-    return (
-        f"backbone {name!r} is not served: {reason} (docs/backbones.md); bring it cut by hand as "
-        "dx.Backbone(embed, trunks, widths, grids)"
-    )
 
 
 def _check_size(name: str, image_size: int, *, step: int, least: int) -> None:

@@ -196,14 +196,7 @@ def tune(backbone: nn.Module, kind: str, rank: int, dropout: float) -> None:
 
 
 def tuned_layers(trunks: Iterable[nn.Module]) -> tuple[int, int]:
-    """How many linear layers and undivided convolutions of trunks LoRA tunes, and how many there are.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32, exits=2), n_classes=3)
-        >>> tuned_layers(stage.trunk for stage in model.stages)
-        (24, 24)
-    """
+    """How many linear layers and undivided convolutions of trunks LoRA tunes, and how many there are."""
     whole = nn.ModuleList(trunks)
     modules, tuned = list(whole.modules()), [layer for _, layer in peft_layers(whole)]
     inside = {id(part) for layer in tuned for part in layer.modules()}

@@ -194,13 +194,7 @@ class RandomPolicy(ScorePolicy):
 
 @dataclass(frozen=True)
 class RandomOfRows(RandomPolicy):
-    """`RandomPolicy` on a part of a record: an image draws by its row in the whole.
-
-    Example:
-        >>> draws, _ = RandomOfRows((0.5,), rows=(2, 1)).value(0, {}, RandomOfRows((0.5,), rows=(2, 1)).start(2, None))
-        >>> (draws <= 0.5).tolist()
-        [True, False]
-    """
+    """`RandomPolicy` on a part of a record: an image draws by its row in the whole."""
 
     rows: tuple[int, ...] = ()
 
@@ -211,13 +205,7 @@ class RandomOfRows(RandomPolicy):
 
 
 def of_rows(policy: Policy, rows: Ints) -> Policy:
-    """The policy for a part of a record, whose ``rows`` (n,) exit as they do in the whole.
-
-    Example:
-        >>> policy = RandomPolicy((0.5,))
-        >>> of_rows(policy, np.arange(3)).start(3, None)[0].tolist()
-        [0, 1, 2]
-    """
+    """The policy for a part of a record, whose ``rows`` (n,) exit as they do in the whole."""
     return RandomOfRows(policy.thresholds, rows=tuple(rows.tolist())) if isinstance(policy, RandomPolicy) else policy
 
 

@@ -19,15 +19,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
         ValueError: truncated, not a weights file, or a pickle that holds more than tensors.
     """
     if path.suffix == ".safetensors":
-        return _only_tensors(_read_safetensors(path), path)
+        try:
+            return _only_tensors(load_file(path), path)
+        except (SafetensorError, OSError) as error:
+            text = f"{path} is not a whole safetensors file (truncated, or of another kind): {error}"
+            raise ValueError(text) from None
     return _only_tensors(load_tensors(path, f"{path} cannot be read as tensors only"), path)
-
-
-def _read_safetensors(path: Path) -> object:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is not a whole safetensors file (truncated, or of another kind): {error}") from None
 
 
 def _only_tensors(values: object, path: Path) -> dict[str, Tensor]:

@@ -150,10 +150,6 @@ def known_licence(backbone: str, weights: str) -> KnownLicence | None:
 
     Weights that `dmpo-explore fetch` brings have a known one; random ones are the run's own. A function of one's own
     may load what it wants, whatever ``weights`` says.
-
-    Example:
-        >>> known_licence("vit_small_patch14_dinov2", "auto").name, known_licence("resnet18", "timm")
-        ('MIT', None)
     """
     if weights == "random" and not python_function(backbone):
         return KnownLicence("its publisher's own", "random weights, trained by the publisher", "random weights")

@@ -38,11 +38,6 @@ LEFT_OUT = (
 BLOCK = 65_536  # images whose logits at one exit are scored together
 MAKE_LOGITS = "`dmpo-explore record RUN --force` makes them from a run's weights"
 OF_IMAGES = ("logits", "features", "embedding")  # attributes that a record may lack
-DEPLOYED, TRAINED = "as deployed", "as trained"
-CONVENTION_OF_OLD = (  # of `flops_convention` in records of versions that counted unmerged tuning
-    "1 MAC = 2 FLOPs; matrix products, convolutions and attention counted, element-wise work not; "
-    "cumulative: embedding, blocks, tuning, every bypass and predictor evaluated so far"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,20 +79,6 @@ class RecordMeta:
     flops_trained: tuple[float, ...] = ()
     weights_sha256: str = ""
     precision: str = ""
-
-    @property
-    def counted(self) -> str:
-        """Which model ``flops`` are of: ``as deployed``, its tuning merged, or ``as trained``, which earlier versions
-        counted; empty if the convention does not state it.
-
-        Example:
-            >>> import dmpo_explore as dx
-            >>> dx.load_run("demo").record("test").meta.counted
-            'as deployed'
-        """
-        if self.flops_convention == CONVENTION_OF_OLD:
-            return TRAINED
-        return next((kind for kind in (DEPLOYED, TRAINED) if self.flops_convention.startswith(kind)), "")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values without ``indices`` (they have a file of their own)."""

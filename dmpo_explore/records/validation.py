@@ -115,6 +115,10 @@ def release(array: Array) -> None:
 # Validation of record folders: required files, types, shapes, value ranges, and the agreement of scores with logits.
 
 FORMAT_VERSION = 1
+CONVENTION_OF_01 = (  # of `flops_convention` in records of version 0.1, whose FLOPs are of unmerged tuning
+    "1 MAC = 2 FLOPs; matrix products, convolutions and attention counted, element-wise work not; "
+    "cumulative: embedding, blocks, tuning, every bypass and predictor evaluated so far"
+)
 SCORE_TYPES: dict[str, Any] = {name: np.dtype(SCORES[name].kind) for name in STORED}  # that a record must have
 FILES: dict[str, Any] = {"labels.npy": np.int64} | {f"scores/{name}.npy": kind for name, kind in SCORE_TYPES.items()}
 OPTIONAL: dict[str, Any] = {
@@ -298,6 +302,8 @@ def meta_problems(values: Any, where: str) -> Iterator[ValueError]:
             yield ValueError(f"{where}: {name!r} is missing; it must be {kind.text}")
         if name in values and not kind.fits(values[name]):
             yield ValueError(f"{where}: {name}={short(values[name])} must be {kind.text}")
+    if values.get("flops_convention") == CONVENTION_OF_01:
+        yield ValueError(f"{where}: version 0.1 recorded it, whose FLOPs are not read; record it again")
     exits = values.get("exits")
     for name in ("flops", "flops_trained"):
         flops = values.get(name)

@@ -40,9 +40,6 @@ def feature_embedding(features: Array) -> npt.NDArray[np.float16]:
 
     Each map is scaled as a whole: distances within it can be compared, those of two exits cannot.
 
-    Raises:
-        ValueError: not (B, K, D), or no images.
-
     Example:
         >>> import numpy as np
         >>> line = np.array([0.0, 1.0, 2.0])[:, None, None] * np.ones((1, 2, 4))
@@ -51,8 +48,6 @@ def feature_embedding(features: Array) -> npt.NDArray[np.float16]:
     """
     from scipy.linalg import orthogonal_procrustes
 
-    if features.ndim != 3 or not len(features):
-        raise ValueError(f"features of shape {features.shape} must be (B, K, D) with at least one image")
     found = np.zeros((*features.shape[:2], 2))
     for k in range(features.shape[1]):
         now = _components(features[:, k])
@@ -86,25 +81,12 @@ STATE, BATCHES, LOCK = "state.json", "batches.bin", ".lock"
 
 
 def partial_folder(place: Path) -> Path:
-    """The folder in which the record for ``place`` is written.
-
-    Example:
-        >>> partial_folder(Path("records/test")).name
-        '.test.partial'
-    """
+    """The folder in which the record for ``place`` is written."""
     return place.with_name(f".{place.name}.partial")
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove a partial folder, its state last, by which leftovers of a kill are recognised and removed later.
-
-    Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> remove_partial(folder)
-        >>> folder.exists()
-        False
-    """
+    """Remove a partial folder, its state last, by which leftovers of a kill are recognised and removed later."""
     for path in folder.iterdir():
         if path.name not in (STATE, LOCK):
             remove(path)
@@ -147,7 +129,7 @@ class RecordWriter:
         more: names of further scores that the record stores.
 
     Raises:
-        ValueError: invalid facts, a number below 1, or an unknown score.
+        ValueError: invalid facts, or an unknown score.
     """
 
     def __init__(
@@ -162,8 +144,6 @@ class RecordWriter:
         n_features: int = 0,
         more: Sequence[str] = (),
     ) -> None:
-        if n_images < 1 or batch_size < 1:
-            raise ValueError(f"n_images={n_images} and batch_size={batch_size} must be at least 1")
         RecordMeta.from_dict(meta.to_dict(), str(path / "meta.json"))
         self.path, self.meta, self.n_images, self.batch_size = path, meta, n_images, batch_size
         self.n_batches = math.ceil(n_images / batch_size)

@@ -25,10 +25,10 @@ from .run_files import (
     RUN_FILES,
     WEIGHTS,
     of_other_weights,
+    of_this_version,
     read_class_names,
     read_history,
     record_name,
-    with_defaults,
 )
 from .timings import TIMINGS, read_timings
 
@@ -99,7 +99,7 @@ def check_folder(path: str | Path) -> FolderCheck:
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is {'a file, not a' if path.is_file() else 'no'} folder; name a run or record")
     if lexists(path / "config.json"):
-        return FolderCheck(path, RUN, _facts_of_run(path), tuple(_run_problems(path)))
+        return FolderCheck(path, RUN, f"records: {', '.join(Run(path).splits()) or 'none'}", tuple(_run_problems(path)))
     if any(lexists(path / file) for file in RECORD_FILES):
         return FolderCheck(path, RECORD, _facts_of_record(path), tuple(_record_problems(path)))
     if any(lexists(path / name) for name in (*RUN_FILES, "records")):
@@ -129,10 +129,6 @@ def _facts_of_record(path: Path) -> str:
 # -- a run --
 
 
-def _facts_of_run(path: Path) -> str:
-    return f"records: {', '.join(Run(path).splits()) or 'none'}"
-
-
 def _run_problems(path: Path) -> Iterator[Problem]:
     """Problems of a run's files, then of its records; a file that it may lack is no problem."""
     if lexists(path / "config.json"):
@@ -147,7 +143,10 @@ def _run_problems(path: Path) -> Iterator[Problem]:
     }
     for file, read in readers.items():
         if file and lexists(path / file):
-            yield from _caught(file, read)
+            try:
+                read()
+            except (OSError, ValueError) as error:
+                yield Problem(file, str(error))
     folders = sorted(path.glob("records/[!.]*"))
     metas = {folder.name: _meta(folder / "meta.json") for folder in folders}
     if lexists(path / "policies.json"):
@@ -160,16 +159,9 @@ def _run_problems(path: Path) -> Iterator[Problem]:
             yield Problem(f"{below}meta.json", f"{folder / 'meta.json'}: {text}")
 
 
-def _caught(file: str, read: Callable[[], object]) -> Iterator[Problem]:
-    try:
-        read()
-    except (OSError, ValueError) as error:
-        yield Problem(file, str(error))
-
-
 def _config_problems(path: Path) -> Iterator[Problem]:
     try:
-        values = with_defaults(read_json(path))
+        values = of_this_version(read_json(path))
     except (OSError, ValueError) as error:
         yield Problem(path.name, str(error))
         return

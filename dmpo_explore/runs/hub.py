@@ -64,12 +64,7 @@ print(dx.apply(policy, record).summary())
 
 
 def hugging_face() -> Any:
-    """The package huggingface_hub; ImportError that names its extra without it.
-
-    Example:
-        >>> hugging_face().__name__
-        'huggingface_hub'
-    """
+    """The package huggingface_hub; ImportError that names its extra without it."""
     with extra_imports("the Hugging Face Hub", "hub"):
         import huggingface_hub
         import huggingface_hub.errors
@@ -165,28 +160,14 @@ MOST_FILES, MOST_BYTES, MOST_LISTING = 1000, 2**33, 2**20  # of a repository: 8 
 
 @dataclass(frozen=True)
 class HubFile:
-    """Size and hash of a file.
-
-    Example:
-        >>> HubFile(3, "0" * 64).bytes
-        3
-    """
+    """Size and hash of a file."""
 
     bytes: int
     sha256: str
 
 
 def local_name(name: str) -> str:
-    """The name in a run folder of a repository's file; ValueError if it is no file of a run.
-
-    Example:
-        >>> local_name("model.safetensors"), local_name("records/test/labels.npy")
-        ('weights.safetensors', 'records/test/labels.npy')
-        >>> local_name("modeling.py")
-        Traceback (most recent call last):
-        ...
-        ValueError: 'modeling.py' is no file of a run; only those of docs/file-formats.md are downloaded
-    """
+    """The name in a run folder of a repository's file; ValueError if it is no file of a run."""
     if name == MODEL:
         return WEIGHTS
     folder, _, rest = name.partition("/")
@@ -296,14 +277,7 @@ def _listed(name: str, entry: Any) -> HubFile:
 
 @dataclass(frozen=True)
 class HubAddress:
-    """A repository and a revision of it: a branch, a tag, a commit, or empty for the main branch.
-
-    Example:
-        >>> HubAddress.parse("hf://me/demo@v1")
-        HubAddress(repo='me/demo', revision='v1')
-        >>> str(HubAddress("me/demo", "v1"))
-        'hf://me/demo@v1'
-    """
+    """A repository and a revision of it: a branch, a tag, a commit, or empty for the main branch."""
 
     repo: str
     revision: str = ""
@@ -378,10 +352,6 @@ def download_run(text: str) -> Path:
     Raises:
         ValueError: no such address, or a repository that holds no run, or files that are not those it lists.
         FileNotFoundError: no such repository or revision. OSError: the Hub cannot be reached.
-
-    Example:
-        >>> download_run("hf://me/demo").name  # doctest: +SKIP
-        'demo'
     """
     address = HubAddress.parse(text)
     root = cache_dir() / "hub" / address.repo.replace("/", "--")
@@ -409,18 +379,18 @@ def download_run(text: str) -> Path:
         (root / commit).mkdir(parents=True, exist_ok=True)
         with atomic_folder(root / commit / name) as folder:
             for file, listed in files.items():
-                _move_checked(_download(api, exact, file, place), folder / local_name(file), listed, exact)
+                source, target = _download(api, exact, file, place), folder / local_name(file)
+                if source.stat().st_size != listed.bytes or sha256(source) != listed.sha256:
+                    text = f"{source.name} is not the file that {LISTING} lists; download it again"
+                    raise ValueError(f"{exact}: {text}")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(source, target)
             write_json(folder / SOURCE, {"repo": exact.repo, "commit": commit})
     return root / commit / name
 
 
 def source_of(folder: Path) -> str:
-    """The address with its commit of a run that `download_run` has written; empty for another folder.
-
-    Example:
-        >>> source_of(Path("runs/mine"))
-        ''
-    """
+    """The address with its commit of a run that `download_run` has written; empty for another folder."""
     if not (folder / SOURCE).is_file():
         return ""
     values = read_json(folder / SOURCE)
@@ -436,13 +406,6 @@ def _download(api: Any, address: HubAddress, file: str, place: Path) -> Path:
     # not `snapshot_download`: its threads hear Ctrl-C only when the files they load are whole
     with named_errors(address):
         return Path(api.hf_hub_download(address.repo, file, revision=address.revision, local_dir=place))
-
-
-def _move_checked(source: Path, target: Path, listed: HubFile, address: HubAddress) -> None:
-    if source.stat().st_size != listed.bytes or sha256(source) != listed.sha256:
-        raise ValueError(f"{address}: {PurePath(source).name} is not the file that {LISTING} lists; download it again")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(source, target)
 
 
 def api_of_hub() -> Any:
@@ -542,12 +505,7 @@ def check_space_name(repo: str) -> HubAddress:
 
 
 def space_card(name: str, license: str = "") -> str:
-    """README.md of a static Space: the header that the Hub reads, and what the page is.
-
-    Example:
-        >>> print(space_card("demo", "mit").splitlines()[2])
-        sdk: static
-    """
+    """README.md of a static Space: the header that the Hub reads, and what the page is."""
     header = hugging_face().SpaceCardData(
         title=f"Early exit, explained: {name}"[:TITLE], sdk="static", app_file=INDEX, emoji="🚪", colorFrom="blue",
         colorTo="yellow", **_licence(license),

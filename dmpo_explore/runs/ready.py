@@ -43,11 +43,6 @@ def fetch_backbone(name: str, progress: Report | None = None) -> Path:
 
     Raises:
         ValueError: no such backbone. FileNotFoundError: they cannot be downloaded.
-
-    Example:
-        >>> fetch_backbone("no-such-net")
-        Traceback (most recent call last):
-        ValueError: unknown backbone 'no-such-net'...
     """
     if name in SOURCES:
         return fetch_weights(name, progress)
@@ -57,12 +52,7 @@ def fetch_backbone(name: str, progress: Report | None = None) -> Path:
 
 
 def place_finding() -> Finding | None:
-    """The finding if no file can be written under the runs root; else None.
-
-    Example:
-        >>> place_finding() is None
-        True
-    """
+    """The finding if no file can be written under the runs root; else None."""
     root = runs_root()
     if (error := write_error(root)) is None:
         return None

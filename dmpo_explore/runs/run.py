@@ -250,7 +250,8 @@ class Run:
 
     @cached_property
     def manifest(self) -> Manifest | None:
-        """The list of its training, validation and test images; None in runs of earlier versions.
+        """The list of its training, validation and test images; None in a run without one, such as the
+        bundled ones, whose data sets have fixed splits.
 
         Raises:
             ValueError: the file is damaged.
@@ -399,7 +400,7 @@ class Run:
 def outdated_splits(run: Run) -> list[str]:
     """Splits whose record is of earlier weights than the run has now; `Run.record` refuses to open it.
 
-    Records of earlier versions do not name their weights, and are never among these.
+    Records that name no weights are never among these.
 
     Example:
         >>> import dmpo_explore as dx

@@ -49,7 +49,7 @@ def check_images(
     if run.manifest is None:
         if opened.own:
             warnings.warn(
-                f"run {run.name!r} has no manifest (an earlier version trained it): whether {opened.config.name} still "
+                f"run {run.name!r} has no manifest (it was published without one): whether {opened.config.name} still "
                 "has the same splits cannot be checked",
                 stacklevel=2,
             )
@@ -112,13 +112,7 @@ def check_classes(run: Run, images: ImageSet) -> None:
 
 
 def checked_images(run: Run, split: str, progress: Progress | None = None) -> ImageSet:
-    """The images of a split after `check_images` and `check_classes`; raises as these and `Run.split_images`.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> len(checked_images(dx.load_run("fashion"), "test"))
-        10000
-    """
+    """The images of a split after `check_images` and `check_classes`; raises as these and `Run.split_images`."""
     check_images(run, [split], progress)
     images = run.split_images(split)
     check_classes(run, images)
@@ -155,11 +149,6 @@ def present_record(run: Run, split: str, other: DataConfig | None = None) -> Exi
 
     Raises:
         ValueError: it is of other images, or as `Run.record`.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> present_record(dx.load_run("fashion"), "test").n_images
-        10000
     """
     name = split if other is None else record_name(other.name, split)
     record = run.record(name)
@@ -188,11 +177,6 @@ def kept_records(
 
     Raises:
         FileExistsError: a record without what is asked. ValueError: one of other weights or images, or a damaged one.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> list(kept_records(dx.load_run("demo"), ["val", "train"]))
-        ['val']
     """
     kept: dict[str, ExitRecord] = {}
     other = other_config(run, other_data) if other_data else None
@@ -252,13 +236,7 @@ def move_data(run: Run, place: str | None, progress: Progress | None = None, *, 
 
 
 def located(config: Config) -> Config:
-    """The same config with absolute paths of images and weights, so that both are found from any folder.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> located(dx.Config(dx.DataConfig("digits"))).data.name
-        'digits'
-    """
+    """The same config with absolute paths of images and weights, so that both are found from any folder."""
     from ..models.factory import with_own_weights
 
     return replace(config, data=open_data(config.data).located(), model=with_own_weights(config.model))
@@ -276,12 +254,6 @@ def default_splits(folder: Path) -> tuple[str, ...]:
 
 
 def fits_policies(run: Run, split: str) -> bool:
-    """Whether the policies of a run are fitted when ``split`` is recorded: calibration, or val of a run without it.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> [fits_policies(dx.load_run("demo"), split) for split in ("val", "calibration", "test")]
-        [False, True, False]
-    """
+    """Whether the policies of a run are fitted when ``split`` is recorded: calibration, or val of a run without it."""
     has_calibration = "calibration" in (*default_splits(run.path), *run.splits())
     return split == "calibration" or (split == "val" and not has_calibration)

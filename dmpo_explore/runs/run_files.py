@@ -78,26 +78,12 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 
 def of_other_weights(path: Path, weights_sha256: str) -> bool:
-    """Whether the run folder ``path`` has weights, and others than those of this SHA-256; False for an empty one.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> of_other_weights(dx.load_run("demo").path, ""), of_other_weights(dx.load_run("demo").path, "0" * 64)
-        (False, True)
-    """
+    """Whether the run folder ``path`` has weights, and others than those of this SHA-256; False for an empty one."""
     return bool(weights_sha256) and lexists(path / WEIGHTS) and sha256(path / WEIGHTS) != weights_sha256
 
 
 def with_sorted_header(data: bytes) -> bytes:
-    """A safetensors file's bytes with the keys of its header in order; the library shuffles those of the metadata.
-
-    Example:
-        >>> import numpy as np
-        >>> from safetensors.numpy import load, save
-        >>> data = [save({"scale": np.ones(2)}, {"a": "1", "b": "2"}) for _ in range(20)]
-        >>> len({with_sorted_header(file) for file in data}), load(with_sorted_header(data[0]))
-        (1, {'scale': array([1., 1.])})
-    """
+    """A safetensors file's bytes with the keys of its header in order; the library shuffles those of the metadata."""
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)  # the tensors begin at a multiple of 8
@@ -123,7 +109,7 @@ RUN_FILES = ("config.json", WEIGHTS, "history.csv", "policies.json", "card.md", 
 RECORD_FILES = ("meta.json", *FILES, *OPTIONAL)
 
 
-# Reading of configs: of a run's config.json, also of those that earlier versions wrote, and of files by hand.
+# Reading of configs: of a run's config.json, and of files by hand.
 
 
 def read_config(path: Path) -> Config:
@@ -138,16 +124,7 @@ def read_config(path: Path) -> Config:
 
 
 def read_config_file(path: Path) -> Config:
-    """The `Config` in a JSON file that is no run's: what it leaves out has the default of this version.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "mine.json"
-        >>> path.write_text('{"data": {"name": "digits"}}', encoding="utf-8")
-        28
-        >>> read_config_file(path).data.calibration is None
-        True
-    """
+    """The `Config` in a JSON file that is no run's: what it leaves out has the default of this version."""
     return _read(path, lambda path: Config.from_dict(read_json(path)))
 
 
@@ -156,12 +133,12 @@ def _of_run(path: Path) -> Config:
     with suppress(ValueError, RecursionError):  # named below
         if '"plugins"' not in (text := read_text(path)):  # which of them are loaded decides what can be read
             return _known(text, Joint.changes)
-    return Config.from_dict(with_defaults(read_json(path)))
+    return Config.from_dict(of_this_version(read_json(path)))
 
 
 @lru_cache(maxsize=1024)
 def _known(text: str, changes: int) -> Config:
-    return Config.from_dict(with_defaults(json.loads(text)))
+    return Config.from_dict(of_this_version(json.loads(text)))
 
 
 def _read(path: Path, made: Callable[[Path], Config]) -> Config:
@@ -171,10 +148,10 @@ def _read(path: Path, made: Callable[[Path], Config]) -> Config:
         raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
 
-def with_defaults(values: Any) -> Any:
-    """A config's JSON values; one of a version without calibration splits has none."""
-    if isinstance(values, dict) and isinstance(data := values.get("data"), dict):
-        data.setdefault("calibration", False)
+def of_this_version(values: Any) -> Any:
+    """The JSON values of a run's config; ValueError for those of version 0.1, which divided images otherwise."""
+    if isinstance(values, dict) and isinstance(data := values.get("data"), dict) and "calibration" not in data:
+        raise ValueError("data.calibration is missing: version 0.1 trained this run, which is not read; train it again")
     return values
 
 
@@ -266,12 +243,7 @@ def record_name(data: str, split: str) -> str:
 
 
 def short_name(data: str) -> str:
-    """The name of a data set, or of a folder without what lies above it, as a part of names of files.
-
-    Example:
-        >>> short_name("/photos/My holiday (2024).csv")
-        'My-holiday-2024'
-    """
+    """The name of a data set, or of a folder without what lies above it, as a part of names of files."""
     return re.sub(r"[^A-Za-z0-9_]+", "-", PurePath(data).stem)[:LONGEST].strip("-") or "images"
 
 

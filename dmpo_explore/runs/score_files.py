@@ -33,10 +33,6 @@ def read_table(data: bytes, name: str) -> dict[str, Array]:
 
     Raises:
         ValueError: no CSV file, or a column that is missing, there twice, or not of numbers; ``name`` is named.
-
-    Example:
-        >>> read_table(b"label,logit_1_0,logit_1_1\\n1,0.5,2\\n", "mine.csv")["logits"].tolist()
-        [[[0.5, 2.0]]]
     """
     import pandas as pd
 
@@ -117,12 +113,7 @@ def _names_or_numbers(table: Any) -> Array:
 
 
 def some(names: Any) -> str:
-    """The first `LISTED` names, for a message.
-
-    Example:
-        >>> some(["cat", "dog"])
-        'cat, dog'
-    """
+    """The first `LISTED` names, for a message."""
     listed = [short(str(name))[1:-1] for name in names]
     more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
     return ", ".join(listed[:LISTED]) + more or "nothing"
@@ -269,12 +260,7 @@ def logits_of(probabilities: Array, what: str) -> Array:
 
 
 def values_of(logits: Array, name: str) -> dict[str, Array]:
-    """The four scores (B, K) of logits (B, K, C), and the logits as a record keeps them; ValueError if it cannot.
-
-    Example:
-        >>> values_of(np.zeros((2, 3, 4)), "mine")["confidence"].shape
-        (2, 3)
-    """
+    """The four scores (B, K) of logits (B, K, C), and the logits as a record keeps them; ValueError if it cannot."""
     with np.errstate(over="ignore"):
         kept = np.asarray(logits, np.float32).astype(np.float16)
     for problem in logits_problems(kept, name):
@@ -287,11 +273,6 @@ def record_of(
 ) -> ExitRecord:
     """The checked record of scores ``values`` with the labels, class names and facts in ``found``; ``name``: of
     their source, for messages.
-
-    Example:
-        >>> found = {"labels": np.array([1, 0]), "class_names": ("cat", "dog")}
-        >>> record_of(found, values_of(np.zeros((2, 3, 2)), "mine"), "mine", (1.0, 2.0, 3.0), "test").n_exits
-        3
     """
     names = _class_names(found, name)
     labels = _classes(found["labels"], names, f"{name}: label", np.int64)
@@ -347,7 +328,10 @@ def _class_names(found: Mapping[str, Array], name: str) -> tuple[str, ...]:
     used = [np.asarray(found[key]).ravel() for key in ("labels", "prediction") if key in found]
     if any(one.dtype.kind in "US" for one in used):
         for key in ("labels", "prediction"):
-            _check_texts(np.asarray(found.get(key, ())), f"{name}: {key.removesuffix('s')}", min(map(len, used)))
+            given = np.asarray(found.get(key, ())).ravel()
+            if (wrong := wrong_label(given.tolist())) is not None:
+                row = wrong // (given.size // min(map(len, used))) + 1
+                raise ValueError(f"{name}: {key.removesuffix('s')} in row {row}: {refused(given[wrong])}")
         if n_classes is not None:
             raise ValueError(
                 f"{name}: labels are texts such as {short(str(used[0][0]))}, and the order of the classes is unknown; "
@@ -363,13 +347,6 @@ def _class_names(found: Mapping[str, Array], name: str) -> tuple[str, ...]:
     valid = [part[(part >= 0) & (part < MOST_CLASSES)] for part in used]  # others are refused later, with their row
     most = n_classes or int(max(part.max(initial=0) for part in valid)) + 1
     return tuple(str(number) for number in range(most))
-
-
-def _check_texts(given: Array, what: str, n_rows: int) -> None:
-    """Raise ValueError for the first text that reads as a number and is no whole one."""
-    wrong = wrong_label(given.ravel().tolist())
-    if wrong is not None:
-        raise ValueError(f"{what} in row {wrong // (given.size // n_rows) + 1}: {refused(given.ravel()[wrong])}")
 
 
 def _classes(given: Array, names: tuple[str, ...], what: str, kind: type) -> Array:

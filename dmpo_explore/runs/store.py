@@ -53,12 +53,7 @@ def load_run(name_or_path: str | Path) -> Run:
 
 
 def address(run: Run) -> str:
-    """What opens the run again: its address on the Hub, else its name, else its folder.
-
-    Example:
-        >>> address(load_run("demo"))
-        'demo'
-    """
+    """What opens the run again: its address on the Hub, else its name, else its folder."""
     try:
         by_name = load_run(run.name).path == run.path
     except (OSError, ValueError):
@@ -98,14 +93,7 @@ def runs_root() -> Path:
 
 
 def clear_runs(*more: Path) -> None:
-    """Remove leftovers of killed writers under the runs root and in ``more`` runs; restore what they moved aside.
-
-    Example:
-        >>> import tempfile
-        >>> from unittest.mock import patch
-        >>> with tempfile.TemporaryDirectory() as root, patch.dict(os.environ, {"DMPO_EXPLORE_RUNS": root}):
-        ...     clear_runs()
-    """
+    """Remove leftovers of killed writers under the runs root and in ``more`` runs; restore what they moved aside."""
     root = runs_root()
     folders = [root, *root.glob("*"), *root.glob(".jobs/*"), *root.glob("*/records")]
     for folder in (*folders, *more, *(run / "records" for run in more)):

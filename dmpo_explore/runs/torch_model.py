@@ -77,7 +77,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def require_same_frozen(path: Path, model: DMPO) -> None:
     """Raise ValueError where the run in ``path`` was trained on other frozen weights than those of ``model``.
 
-    Runs whose weights name none, as those of earlier versions, are taken as they are.
+    Runs whose weights name none are taken as they are.
     """
     meta = read_weights_meta(path) if lexists(path / WEIGHTS) else {}
     wanted, found = meta.get("frozen_sha256", ""), model.frozen_sha256
@@ -118,7 +118,7 @@ def load_model(
         model.load_trainable(state)
     except ValueError as error:
         with naming_changed(config.plugins, run):
-            raise ValueError(f"{path / WEIGHTS}: {error}{_changed_moment(state)}") from None
+            raise ValueError(f"{path / WEIGHTS}: {error}") from None
     if merge:
         merge_tuning(model)
         prepare(model)
@@ -126,14 +126,6 @@ def load_model(
         cast_products(model, kind)
         model.precision = precision
     return model.to(place).eval()
-
-
-def _changed_moment(state: Mapping[str, Tensor]) -> str:
-    """Why the weights of an early `moment` predictor do not fit; empty for others."""
-    old = any(".predictor.project." in name for name in state)
-    return (
-        "; its predictor is an earlier version's 'moment', which computed other values: train it again" if old else ""
-    )
 
 
 def preprocess_of(config: ModelConfig) -> Preprocess:
@@ -155,10 +147,6 @@ def find_device(name: str) -> torch.device:
 
     Raises:
         ValueError: no device of this name, or none that can be used.
-
-    Example:
-        >>> find_device("cpu")
-        device(type='cpu')
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

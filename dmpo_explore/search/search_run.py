@@ -307,7 +307,7 @@ def _space(study: optuna.Study) -> SearchSpace:
 
 
 def _sampler(study: optuna.Study, named: SamplerConfig | None) -> SamplerConfig:
-    """The named sampler, or else the study's; a study without one, new or of an earlier version, keeps it."""
+    """The named sampler, or else the study's; a new study keeps it."""
     if "sampler" not in study.user_attrs:
         study.set_user_attr("sampler", (named or SamplerConfig()).values())
     return named or read_options(SamplerConfig, study.user_attrs["sampler"], "sampler")
@@ -411,7 +411,7 @@ class _Worker:
         for place in (folder, *[folder.with_name(teacher_name(folder.name))] * has_own_teacher(config)):
             if place.exists() and not is_own(place, self.study):
                 raise OSError(
-                    f"{place} has no mark of search {self.study.study_name!r} (earlier versions wrote none): rename or "
+                    f"{place} has no mark of search {self.study.study_name!r}: rename or "
                     f"remove it, and trial {number} begins again"
                 )
         trial.set_user_attr("planned", config.training.epochs)

@@ -108,7 +108,10 @@ def read_domain(key: str, value: Any, base: Config) -> Choice | Range:
     if key in SHARED or key.startswith("data."):
         raise ValueError(f"{key} cannot be tried: all trials must share it, or they cannot be compared; fix it instead")
     if isinstance(value, list):
-        return _choice(key, value, base)
+        read = tuple(updated(base, {key: one}, "space").get(key) for one in value)
+        if not read or len({repr(one) for one in read}) < len(read):
+            raise ValueError(f"space.{key}={value!r} must be values that differ, at least one")
+        return Choice(read)
     if isinstance(value, dict):
         return _range(key, value, base)
     raise ValueError(f"space.{key}={value!r} must be a list of values, or a range like {{low = 4, high = 32}}")
@@ -125,13 +128,6 @@ def updated(config: Config, settings: Mapping[str, Any], where: str) -> Config:
         if found.names and not found.other and value not in found.names:
             raise ValueError(f"{where}: {unknown(key, value, found.names)}")
     return changed
-
-
-def _choice(key: str, values: list[Any], base: Config) -> Choice:
-    read = tuple(updated(base, {key: value}, "space").get(key) for value in values)
-    if not read or len({repr(value) for value in read}) < len(read):
-        raise ValueError(f"space.{key}={values!r} must be values that differ, at least one")
-    return Choice(read)
 
 
 def _range(key: str, value: dict[str, Any], base: Config) -> Range:

@@ -269,7 +269,7 @@ with extra_imports("search", "search"):
     from optuna.study import StudyDirection
 
 MARK = "search.json"  # in a run folder that a search makes: study and its id, trial, epoch
-IDENTITY = "id"  # user attribute that tells studies of one name in two storages apart; earlier versions had none
+IDENTITY = "id"  # user attribute that tells studies of one name in two storages apart
 POINT = ["accuracy", "flops_fraction", "threshold"]
 STATES = {
     State.COMPLETE: "finished",

@@ -17,14 +17,6 @@ def make_views(config: Config, n_images: int) -> Views | None:
     """The views of a training's images; None for one that draws flips and crops from torch's global generator.
 
     With a teacher their seed is that of the data: trainings that differ in their own seed share its answers.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> make_views(dx.Config(), 100) is None
-        True
-        >>> views = make_views(dx.Config(training=dx.TrainingConfig(augment="strong", seed=3)), 100)
-        >>> views.seed, views.count, views.mixes
-        (3, None, True)
     """
     settings = config.training
     kind = settings.part(AugmentationOptions).augment

@@ -49,15 +49,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = Path(folder) / "checkpoint.pt"
-        ...     torch.save({"state": {"epoch": 3}, "weights": {}, "best": {}, "history": []}, path)
+        ...     torch.save({"state": {"epoch": 3}, "weights": {}, "best": {}, "history": [], "plans": []}, path)
         ...     read_checkpoint(path)["state"]
         {'epoch': 3}
     """
     if not path.is_file():
         raise FileNotFoundError(f"nothing to resume: no file {path}; start again with --force")
     saved = load_tensors(path, f"{path} is not a readable checkpoint")
-    if not isinstance(saved, dict) or not {"state", "weights", "best", "history"} <= saved.keys():
-        raise ValueError(f"{path} is not a checkpoint of a run")
+    if not isinstance(saved, dict) or not {"state", "weights", "best", "history", "plans"} <= saved.keys():
+        raise ValueError(f"{path} is not a checkpoint of a run that this version can resume; start again with --force")
     return saved
 
 
@@ -70,11 +70,6 @@ def require_room(root: Path, model: DMPO, *, copies: int = 0) -> None:
 
     Raises:
         OSError: not enough space, with both sizes; ENOSPC.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> model = dx.build_model(dx.ModelConfig("test_vit", "random", 32), 10)
-        >>> require_room(Path(), model)
     """
     weights = sum(value.numel() * value.element_size() for value in model.trainable_state().values())
     require_free(root, 2 * (5 + 3 * copies) * weights, "a run")
@@ -87,13 +82,7 @@ def unfinished(folder: Path) -> bool:
 
 
 def is_finished(run: Run, epochs: int | None = None) -> bool:
-    """Whether a run's checkpoint holds all its epochs, those of its config or so many, and its other files them too.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> is_finished(dx.load_run("demo"))  # bundled, without a checkpoint
-        False
-    """
+    """Whether a run's checkpoint holds all its epochs, those of its config or so many, and its other files them too."""
     done = checkpoint_epoch(run.path / CHECKPOINT) or 0
     return done >= (epochs or run.config.training.epochs) and not unfinished(run.path)
 
@@ -109,14 +98,6 @@ def held_run(name: str, wait: float = 0.0) -> Iterator[None]:
 
     Raises:
         BlockingIOError: another command trains it.
-
-    Example:
-        >>> import os, tempfile, unittest.mock
-        >>> with tempfile.TemporaryDirectory() as runs, unittest.mock.patch.dict(os.environ, DMPO_EXPLORE_RUNS=runs):
-        ...     with held_run("mine"), held_run("mine"):
-        ...         pass
-        Traceback (most recent call last):
-        BlockingIOError: another command trains run 'mine'; wait for it, or stop it first
     """
     if not is_main_process():
         yield
@@ -170,7 +151,7 @@ class RunWriter:
         self.saved = saved
         self.written = ""  # history.csv of the last epoch that this writer has saved or found
         # of each epoch: how many epochs were planned when it was trained
-        self.plans: list[int] = list(saved.get("plans", [])) if saved else []
+        self.plans: list[int] = list(saved["plans"]) if saved else []
 
     def begin(self, *, write: bool = True) -> None:
         """Write files of the checkpoint's epochs that a kill left out, and a new number of epochs into config.json.
@@ -181,13 +162,9 @@ class RunWriter:
         if self.saved is None or not write:
             return
         before = read_config(self.path / "config.json")
-        if not self.plans:  # a checkpoint of earlier versions
-            self.plans = [before.training.epochs] * len(self.history)
         if unfinished(self.path):
             self._write_from_checkpoint(self.path)
         if before.training.epochs != self.config.training.epochs:
-            if "plans" not in self.saved:
-                self._write_checkpoint(self.path, self.saved | {"plans": self.plans})
             write_text(self.path / "config.json", self.config.to_json() + "\n")
         self.saved, self.written = None, (self.path / HISTORY).read_text(encoding="utf-8")
 
@@ -290,7 +267,7 @@ def run_card(
             "",
             *_exit_table(exits, cost),
             "",
-            _counted(cost),
+            f"{CONVENTION}. The plain backbone: {cost.reference:,} FLOPs an image.",
             "",
             "| part | parameters |",
             "|---|---|",
@@ -328,42 +305,11 @@ def _extended(plans: Sequence[int]) -> list[str]:
 
 
 def own_sections(path: Path) -> str:
-    """The sections that a reader has added to a card, from the first heading ``##`` on, without `card_results`.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "card.md"
-        >>> own_sections(path)
-        ''
-        >>> path.write_text("# mine\\n\\n## Results\\n\\n| 1 |\\n\\n## Licence\\n\\nMIT\\n", encoding="utf-8")
-        43
-        >>> own_sections(path)
-        '\\n## Licence\\n\\nMIT\\n'
-    """
+    """The sections that a reader has added to a card, from the first heading ``##`` on, without `card_results`."""
     if not path.is_file():
         return ""
     _, *sections = path.read_text(encoding="utf-8").split("\n## ")
     return "".join(f"\n## {text}" for text in sections if text.partition("\n")[0] != HEADING.removeprefix("## "))
-
-
-def recount_card(card: str, cost: ModelFlops) -> str:
-    """A card with other FLOPs; the rest is unchanged, and so is a card without a table of exits.
-
-    Example:
-        >>> from dmpo_explore.models.flops import ModelFlops
-        >>> cost = ModelFlops(10, (40,), (0,), (0,), (4,), 60, {}, (57,))
-        >>> card = "# mine\\n| exit | validation accuracy | compute |\\n|---|---|---|\\n| 1 | 0.9000 | 0.9500 |\\n"
-        >>> recount_card(card, cost).splitlines()[-1]
-        '| 1 | 0.9000 | 0.9000 | 0.9500 |'
-    """
-    lines = card.splitlines()
-    start = next((i for i, line in enumerate(lines) if line.startswith("| exit |")), None)
-    if start is None:
-        return card
-    old = lines[start + 2 : start + 2 + len(cost.cumulative)]
-    lines[start : start + 2 + len(old)] = _exit_table([row.split("|")[2].strip() for row in old], cost)
-    lines = [_counted(cost) if "The plain backbone:" in line else line for line in lines]
-    return "\n".join(lines) + "\n"
 
 
 def _exit_table(accuracies: Sequence[str], cost: ModelFlops) -> list[str]:
@@ -376,7 +322,3 @@ def _exit_table(accuracies: Sequence[str], cost: ModelFlops) -> list[str]:
             for k, (accuracy, flops, trained) in enumerate(shares, start=1)
         ),
     ]
-
-
-def _counted(cost: ModelFlops) -> str:
-    return f"{CONVENTION}. The plain backbone: {cost.reference:,} FLOPs an image."

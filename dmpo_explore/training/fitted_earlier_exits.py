@@ -58,14 +58,6 @@ def fit_earlier_exits(model: DMPO, loader: Iterable[Any], *, precision: str = "n
 
     Args:
         loader: batches of (images, labels) that the model is not trained on. precision: of autocast.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> config = dx.ModelConfig("test_vit", "random", 32, exits=2, earlier_exits=True)
-        >>> model = dx.build_model(config, n_classes=3)
-        >>> fit_earlier_exits(model, [(torch.randn(8, 3, 32, 32), torch.arange(8) % 3)])
-        >>> [len(stage.earlier.weights) for stage in model.stages]
-        [1, 2]
     """
     found, labels = [], []
     with eval_mode(model), autocast(model.device, precision):

@@ -198,14 +198,5 @@ TRAINING_PARTS: Joint[PartKind] = joints.TRAINING_PARTS.fill(
 
 
 def make_parts(setup: PartSetup) -> list[TrainingPart]:
-    """The parts of a training, in the order of ``TRAINING_PARTS``.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> config = dx.Config(model=dx.ModelConfig("test_vit", "random", 32, exits=2),
-        ...                    training=dx.TrainingConfig(class_balance="weights"))
-        >>> model, digits = dx.build_model(config.model, 10), dx.load_images("digits", "train")
-        >>> [type(part).__name__ for part in make_parts(PartSetup(config, model, digits, None))]
-        ['ClassBalance']
-    """
+    """The parts of a training, in the order of ``TRAINING_PARTS``."""
     return [part for kind in TRAINING_PARTS.values() if (part := kind.make(setup)) is not None]

@@ -50,12 +50,7 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opti
 
 
 def rate_factor(step: int, steps: int, warmup: float) -> float:
-    """Learning rate over its peak at ``step`` of ``steps``: linear warm-up, then half a cosine to zero.
-
-    Example:
-        >>> [rate_factor(step, 12, 3) for step in (0, 1, 2, 3)]
-        [0.25, 0.5, 0.75, 1.0]
-    """
+    """Learning rate over its peak at ``step`` of ``steps``: linear warm-up, then half a cosine to zero."""
     if step < warmup:
         return (step + 1) / (warmup + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1.0, steps - warmup)))
@@ -131,16 +126,6 @@ class SecondPhase(TrainingPart):
 
     Raises:
         ValueError: when a training begins that has no such epoch.
-
-    Example:
-        Four exits of schedule `linear` in 100 epochs: the second phase begins with the 63rd.
-
-        >>> import dmpo_explore as dx
-        >>> from unittest.mock import Mock
-        >>> part, settings = SecondPhase(), dx.TrainingConfig(epochs=100)
-        >>> part.begin(TrainingContext(Mock(), (0.25, 0.5, 0.75, 1.0), settings, Mock(), 8, Mock(), resumed=False))
-        >>> part.rates(61.9), part.rates(62)
-        ({}, {'exits': 1.0})
     """
 
     def begin(self, context: TrainingContext) -> None:

@@ -38,10 +38,6 @@ class TeacherOptions:
 
     Raises:
         ValueError: a value out of range.
-
-    Example:
-        >>> TeacherOptions("big-run", teacher_share="0.5,1").shares(2), TeacherOptions("big-run").shares(3)
-        ((0.5, 1.0), (0.9, 0.9, 0.9))
     """
 
     teacher: str = option(
@@ -114,13 +110,6 @@ def own_teacher(config: Config) -> Config:
 
     It has the run's backbone and tuning, one exit, and the default options of a training but for ``OF_TEACHER``: no
     crops or mixed views, and the default learning rates.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> config = dx.Config(training=dx.TrainingConfig(epochs=24, teacher="own", teacher_size=98))
-        >>> found = own_teacher(config)
-        >>> found.model.image_size, found.model.exits, found.training.epochs, found.training.teacher
-        (98, 1, 6, '')
     """
     options, settings = config.training.part(TeacherOptions), config.training
     kept = {name: getattr(settings, name) for name in OF_TEACHER}
@@ -167,13 +156,7 @@ class Recipe:
     blocks: int
 
     def arguments(self) -> str:
-        """Its options as they are typed.
-
-        Example:
-            >>> RECIPES["photographs"].arguments()
-            '--image-size 84 --exits 3,4,5,6,8,12 --epochs 24 --tuning-lr 0.0005 --label-smoothing 0.1 \
---crop-scale 0.7 --augment light --teacher own --teacher-size 98'
-        """
+        """Its options as they are typed."""
         return " ".join(text for key, value in self.options.items() for text in OPTIONS[key].arguments(value))
 
 

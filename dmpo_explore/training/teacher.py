@@ -202,11 +202,6 @@ def open_teacher(options: TeacherOptions) -> Teacher:
 
     Raises:
         ValueError, FileNotFoundError: no such run, one that has not finished its epochs, or no such exit.
-
-    Example:
-        >>> teacher = open_teacher(TeacherOptions("demo"))
-        >>> teacher.run.name, teacher.exit
-        ('demo', 5)
     """
     try:
         run = load_run(options.teacher)
@@ -315,7 +310,7 @@ def require_unseen(teacher: Teacher, data: DataConfig, manifest: Manifest | None
     same, of_files = its.name == data.name, manifest is not None and bool(manifest.files)
     if own is None and (run.data.own or (same and of_files)):
         raise ValueError(
-            f"teacher {run.name!r} has no manifest (an earlier version trained it), so its training images cannot be "
+            f"teacher {run.name!r} has no manifest (it was published without one), so its training images cannot be "
             "compared with this run's; train it again"
         )
     of_teacher = open_data(replace(its, root=data.root) if same else its)

@@ -224,14 +224,7 @@ def train_epochs(
 
 
 def other_options(config: Config, run: Run, device: str = "auto") -> str:
-    """Names of the options in which ``config`` differs from what a run was begun with; empty if it goes on with it.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> run = dx.load_run("fashion")
-        >>> other_options(run.config, run), other_options(run.config.updated({"training.epochs": 99}), run)
-        ('', 'training.epochs')
-    """
+    """Names of the options in which ``config`` differs from what a run was begun with; empty if it goes on with it."""
     config, before = prepared(config, str(run.path), device, resume=True), located(run.config)
     return ", ".join(key for key in OPTIONS if before.get(key) != config.get(key))
 
@@ -246,7 +239,9 @@ def _train_teacher(
     _require_teachable(config, planned)
     with held_run(path.name, wait=WORKERS_END):
         begun = (path / CHECKPOINT).is_file() and not other_options(planned, Run(path), device)
-        if begun and not _has_images(Run(path), planned, on_check):
+        now = make_manifest(planned.data, on_check).fingerprints if begun else {}  # train, and val that chose its epoch
+        was = Run(path).manifest if begun else None
+        if begun and (was is None or any(was.fingerprints.get(split) != now[split] for split in ("train", "val"))):
             if not force:
                 raise FileExistsError(
                     f"run {path.name!r}, the teacher, was trained on other images than {config.data.name} has now, or "
@@ -286,12 +281,6 @@ def _require_teachable(config: Config, teacher: Config) -> None:
         data.fetch_missing()
         images = data.images("train")
         hold_out(images, config, n_exits, groups_of(images, data))
-
-
-def _has_images(run: Run, config: Config, progress: Progress | None) -> bool:
-    """Whether a run is trained on the images that ``config`` has now, and its epoch chosen on them."""
-    now = make_manifest(config.data, progress).fingerprints
-    return run.manifest is not None and all(run.manifest.fingerprints.get(s) == now[s] for s in ("train", "val"))
 
 
 def prepared(config: Config, name: str | None, device: str, *, resume: bool) -> Config:
@@ -397,7 +386,8 @@ def open_run(name: str, config: Config, *, resume: bool) -> tuple[Path, dict[str
     saved = read_checkpoint(run.path / CHECKPOINT)
     planned, done = run.config.training.epochs, int(saved["state"]["epoch"])
     before = located(run.config)
-    if changed := _differs(before, config):
+    options = (key for key in OPTIONS if key != "training.epochs")
+    if changed := ", ".join(key for key in options if before.get(key) != config.get(key)):
         raise ValueError(f"run {name!r} was started with another config; resume it without changing {changed}")
     if config.training.epochs != planned and config.training.epochs <= done:
         raise ValueError(
@@ -410,20 +400,8 @@ def open_run(name: str, config: Config, *, resume: bool) -> tuple[Path, dict[str
     return run.path, saved
 
 
-def _differs(before: Config, config: Config) -> str:
-    """Names of the options that differ, the number of epochs aside."""
-    keys = (key for key in OPTIONS if key != "training.epochs")
-    return ", ".join(key for key in keys if before.get(key) != config.get(key))
-
-
 def refusal(config: Config) -> str:
-    """Why a model of this config cannot be built or trained; empty if it can. Weights are random, and nothing is read.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> refusal(dx.Config(model=dx.ModelConfig("resnet10t", "random", 32, exits=2, tuning="vpt")))
-        "tuning='vpt' ..."
-    """
+    """Why a model of this config cannot be built or trained; empty if it can. Weights are random; nothing is read."""
     images = load_images("digits", "train")  # parts look at their classes at most
     try:
         with seeded(0):

@@ -31,7 +31,7 @@ SHARE = 10  # one training image in so many is held out
 class TrainingImages(NamedTuple):
     """Training and validation images.
 
-    ``manifest`` is None where an earlier version started the run. ``groups``: (n,), of every training image; None
+    ``manifest`` is None where the run to resume has none. ``groups``: (n,), of every training image; None
     where images have none, or none are held out.
     """
 

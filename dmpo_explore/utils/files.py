@@ -34,12 +34,7 @@ PROBE = 2**20  # bytes; a library that fails although so many still fit has anot
 
 
 class DiskFullError(OSError):
-    """Not enough disk space for a file; the message names it and its disk.
-
-    Example:
-        >>> str(DiskFullError(Path("/runs/first/checkpoint.pt")))
-        'the disk ... is full: /runs/first/checkpoint.pt was not written; make room and repeat the command'
-    """
+    """Not enough disk space for a file; the message names it and its disk."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"the disk {_disk(path)} is full: {path} was not written; make room and repeat the command")
@@ -52,12 +47,6 @@ def full_disk_named(path: Path) -> Iterator[None]:
 
     Some libraries do not report why a write failed (torch: RuntimeError, numpy: OSError without a number). Then writing
     one more MiB beside ``path`` is tried, while the disk is still full.
-
-    Example:
-        >>> with full_disk_named(Path("a.csv")):
-        ...     raise OSError(errno.ENOSPC, "No space left on device")
-        Traceback (most recent call last):
-        dmpo_explore.utils.files.DiskFullError: the disk ... is full: a.csv was not written; ...
     """
     try:
         yield
@@ -71,28 +60,12 @@ def full_disk_named(path: Path) -> Iterator[None]:
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Whether an error, or one that caused it, reports a full disk.
-
-    Example:
-        >>> is_full_disk(OSError(errno.ENOSPC, "No space left on device")), is_full_disk(ValueError("no"))
-        (True, False)
-    """
+    """Whether an error, or one that caused it, reports a full disk."""
     return full_disk_cause(error) is not None
 
 
 def full_disk_cause(error: BaseException) -> BaseException | None:
-    """The error itself, or the first that caused it, that reports a full disk; None if none does.
-
-    Example:
-        >>> try:
-        ...     try:
-        ...         raise OSError(errno.ENOSPC, "No space left on device")
-        ...     except OSError:
-        ...         raise RuntimeError("not written")
-        ... except RuntimeError as error:
-        ...     print(full_disk_cause(error))
-        [Errno 28] No space left on device
-    """
+    """The error itself, or the first that caused it, that reports a full disk; None if none does."""
     full = (e for e in _causes(error) if getattr(e, "errno", None) in FULL or FULL_TEXT.search(str(e)))
     return next(full, None)
 
@@ -128,23 +101,12 @@ def _fsync(path: Path, mode: int) -> None:
 
 
 def write_error(folder: Path) -> OSError | None:
-    """Why no file of 1 MiB can be written into a folder, or into its nearest existing parent; None if one can.
-
-    Example:
-        >>> write_error(Path(tempfile.mkdtemp()) / "new") is None
-        True
-    """
+    """Why no file of 1 MiB can be written into a folder, or into its nearest existing parent; None if one can."""
     return _probed(_existing(folder))
 
 
 def require_free(folder: Path, needed: int, what: str) -> None:
-    """Raise OSError (ENOSPC) unless ``needed`` bytes are free where ``folder`` is or will be; ``what`` needs them.
-
-    Example:
-        >>> require_free(Path(), 10**18, "a picture of everything")
-        Traceback (most recent call last):
-        OSError: ... a picture of everything needs about 1e+09 GB and ... GB are free; make room: ...
-    """
+    """Raise OSError (ENOSPC) unless ``needed`` bytes are free where ``folder`` is or will be; ``what`` needs them."""
     free = shutil.disk_usage(_existing(folder)).free
     if needed > free:
         sizes = f"{what} needs about {needed / 1e9:.2g} GB and {free / 1e9:.2g} GB are free; make room"
@@ -308,12 +270,7 @@ def _sums(folder: Path, facts: str) -> dict[str, str]:
 
 
 def expanded(text: str | Path) -> Path:
-    """A path in which ``~`` is the home folder; ValueError where there is no such folder.
-
-    Example:
-        >>> expanded("photos/cats").as_posix()
-        'photos/cats'
-    """
+    """A path in which ``~`` is the home folder; ValueError where there is no such folder."""
     try:
         return Path(text).expanduser()
     except RuntimeError:
@@ -337,7 +294,6 @@ def cache_dir() -> Path:
 
 T = TypeVar("T")
 WAIT = 2.0  # seconds for a writer between its two renames
-UNKNOWN = 3600.0  # seconds after which a temporary file without a lock, as earlier versions wrote it, is left over
 LEFTOVER = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\.(?:part|old|lock)")
 
 
@@ -476,13 +432,6 @@ def _clear(part: Path, path: Path) -> None:
     from filelock import FileLock, Timeout
 
     old, lock = part.with_suffix(".old"), part.with_suffix(".lock")
-    if not lock.exists():  # from an earlier version
-        written = max((place.lstat().st_ctime for place in (part, old) if os.path.lexists(place)), default=None)
-        if written is None:
-            return  # its writer has ended meanwhile
-        longest = WAIT if old.exists() and not path.exists() else UNKNOWN
-        if 0 <= time.time() - written < longest:  # negative: the clock was set back since
-            return
     try:
         with FileLock(lock, timeout=0):
             if old.exists() and not path.exists():

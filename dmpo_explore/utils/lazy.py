@@ -1,7 +1,7 @@
 """Lazy public names: a package lists them once, under ``if TYPE_CHECKING:``, for type checkers and for itself.
 
 In: the package and the file of its ``__init__``. Out: its ``__getattr__``, ``__dir__`` and ``__all__`` (PEP 562, by
-`lazy_loader`), so that a name's module is imported on first use. Where a name has `moved`, the old one warns.
+`lazy_loader`), so that a name's module is imported on first use.
 """
 
 from __future__ import annotations
@@ -10,15 +10,12 @@ import ast
 import importlib
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lazy_loader
-
-_MOVED: dict[str, str] = {}  # package.name as it was → the module that has it now, or MODULE:NAME
 
 
 def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
@@ -27,12 +24,6 @@ def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
     Args:
         package: its ``__name__``. file: its ``__file__``, with lines such as ``from .metrics import area as area``, or
             ``from ..records.scores import scores as scores`` for a name of another package.
-
-    Example:
-        >>> import dmpo_explore.records as records
-        >>> _, names, _ = public_names(records.__name__, records.__file__)
-        >>> "ExitRecord" in names()
-        True
     """
     with open(file, encoding="utf-8") as stream:
         tree = ast.parse(stream.read())
@@ -55,20 +46,9 @@ def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
     def attribute(name: str) -> Any:
         if name in elsewhere:
             return getattr(importlib.import_module(elsewhere[name], package), name)
-        if new := _MOVED.get(f"{package}.{name}"):
-            module, _, now = new.partition(":")
-            now = now or name
-            warnings.warn(f"{package}.{name} is {module}.{now} now", DeprecationWarning, stacklevel=2)
-            return getattr(importlib.import_module(module), now)
         return find(name)
 
     return attribute, every.copy, every
-
-
-def moved(package: str, *names: str, to: str) -> None:
-    """Let former public names of ``dmpo_explore.PACKAGE`` lead to the module ``to``, for one version, with a
-    DeprecationWarning. ``to`` as ``MODULE:NAME``: the name is another one now."""
-    _MOVED.update({f"dmpo_explore.{package}.{name}": to for name in names})
 
 
 # Optional packages: an error that names the extra to install.
@@ -82,12 +62,7 @@ EXTRAS = {
 
 
 def install_hint(package: str) -> str:
-    """How to install an optional package, after a colon; empty for one that no extra brings.
-
-    Example:
-        >>> install_hint("datasets"), install_hint("numpy")
-        (': pip install "dmpo-explore[hf]"', '')
-    """
+    """How to install an optional package, after a colon; empty for one that no extra brings."""
     return f': pip install "dmpo-explore[{EXTRAS[package]}]"' if package in EXTRAS else ""
 
 
@@ -97,10 +72,6 @@ def missing_extra(what: str, package: str, extra: str) -> ImportError:
     Args:
         what: what needs the package; it begins the message.
         package: name of the missing package. extra: the extra of dmpo-explore that brings it.
-
-    Example:
-        >>> str(missing_extra("search", "optuna", "search"))
-        'search needs optuna, which is not installed: pip install "dmpo-explore[search]"'
     """
     return ImportError(f'{what} needs {package}, which is not installed: pip install "dmpo-explore[{extra}]"')
 
@@ -114,12 +85,6 @@ def extra_imports(what: str, extra: str) -> Iterator[None]:
 
     Raises:
         ImportError: a package, or one that it imports itself, is not installed.
-
-    Example:
-        >>> with extra_imports("this example", "search"):
-        ...     import no_such_package
-        Traceback (most recent call last):
-        ImportError: this example needs no_such_package, which is not installed: pip install "dmpo-explore[search]"
     """
     try:
         yield
@@ -139,12 +104,6 @@ def local_only() -> Iterator[None]:
 
     What they have cached opens; for anything else they raise an OSError. The variable itself is read once, when they
     are imported, which is before this; so their copies of it are set. One thread at a time.
-
-    Example:
-        >>> import huggingface_hub
-        >>> with local_only():
-        ...     huggingface_hub.is_offline_mode()
-        True
     """
     with _LOCK:
         copies: list[Any] = [sys.modules[name] for name in SETTINGS if name in sys.modules]
@@ -159,12 +118,6 @@ def local_only() -> Iterator[None]:
 
 
 def hub_cache() -> Path:
-    """The folder where ``huggingface_hub``, which has been imported, keeps what it downloads.
-
-    Example:
-        >>> import huggingface_hub.constants
-        >>> hub_cache() == Path(huggingface_hub.constants.HF_HUB_CACHE)
-        True
-    """
+    """The folder where ``huggingface_hub``, which has been imported, keeps what it downloads."""
     settings: Any = sys.modules[SETTINGS[0]]
     return Path(settings.HF_HUB_CACHE)

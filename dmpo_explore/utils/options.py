@@ -30,24 +30,6 @@ class OpenPart:
 
     A dataclass of options with a class attribute ``stored_as`` is a record of what was done to a run, not a choice:
     it is one JSON object of that name, and neither command line nor form offers it.
-
-    Example:
-        >>> from dmpo_explore.utils.options import option
-        >>> @dataclasses.dataclass(frozen=True)
-        ... class Icing:
-        ...     sugar: int = option(0, "Grams of sugar.", ge=0)
-        >>> class Topping:
-        ...     options = Icing
-        >>> TOPPINGS = Joint("topping").fill({"icing": Topping()})
-        >>> @open_part
-        ... @dataclasses.dataclass(frozen=True)
-        ... class Cake(OpenPart):
-        ...     joints = (TOPPINGS,)
-        ...     eggs: int = option(2, "Eggs.")
-        ...     more: tuple = ()
-        >>> cake = Cake(sugar=100)
-        >>> cake.sugar, cake.part(Icing), Cake(), cake == Cake(more=(Icing(100),))
-        (100, Icing(sugar=100), Cake(eggs=2, more=()), True)
     """
 
     joints: ClassVar[tuple[Joint[Any], ...]] = ()
@@ -366,15 +348,7 @@ def read_options(cls: type[T], values: Any, path: str) -> T:
 
 
 def option_problems(cls: type, values: Any, path: str) -> list[str]:
-    """Every reason why `read_options` refuses these JSON values; empty if it does not.
-
-    Example:
-        >>> @dataclasses.dataclass(frozen=True)
-        ... class Bake:
-        ...     degrees: float = option(180.0, "Temperature.", gt=0, le=300, unit="°C")
-        >>> option_problems(Bake, {"degrees": 900, "minutes": 5}, "recipe")
-        ['degrees=900.0 must lie in (0, 300]', "unknown key in recipe 'minutes'. Valid: degrees"]
-    """
+    """Every reason why `read_options` refuses these JSON values; empty if it does not."""
     found = [str(problem) for problem in _problems(cls, values, path)]
     try:
         if not found:  # options that exclude each other are looked for once each is valid

@@ -109,12 +109,6 @@ def lookup(registry: Mapping[str, T], name: str, kind: str) -> T:
 
     Raises:
         ValueError: unknown name; the message lists every valid one.
-
-    Example:
-        >>> lookup({"cls": 1, "mean": 2}, "man", "read-out")
-        Traceback (most recent call last):
-        ...
-        ValueError: unknown read-out 'man'. Did you mean 'mean'? Valid: cls, mean
     """
     if name in registry:
         return registry[name]
@@ -145,11 +139,6 @@ class PythonFunction(NamedTuple):
 
 
 def python_function(text: str) -> PythonFunction | None:
-    """The parts of ``FILE.py:NAME``; None for any other text.
-
-    Example:
-        >>> python_function("nets/my_net.py:make"), python_function("resnet18")
-        (PythonFunction(file='nets/my_net.py', name='make'), None)
-    """
+    """The parts of ``FILE.py:NAME``; None for any other text."""
     found = _NAME.fullmatch(text)
     return PythonFunction(found[1], found[2]) if found else None

@@ -37,22 +37,12 @@ def abbreviated(name: str, longest: int = 40) -> str:
 
 
 def few(names: Sequence[str]) -> str:
-    """The first three names and how many more there are.
-
-    Example:
-        >>> few(["cat", "dog", "owl", "elk"])
-        'cat, dog, owl and 1 more'
-    """
+    """The first three names and how many more there are."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
 
 
 def is_text(value: str, most: int) -> bool:
-    """Whether ``value`` has at most ``most`` characters and can be encoded (JSON may hold half a surrogate pair).
-
-    Example:
-        >>> is_text("ankle boot", 20), is_text("\\ud800", 20), is_text("x" * 21, 20)
-        (True, False, False)
-    """
+    """Whether ``value`` has at most ``most`` characters and can be encoded (JSON may hold half a surrogate pair)."""
     return len(value) <= most and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
@@ -73,14 +63,7 @@ def _cut(text: str, longest: int) -> str:
 
 
 def data_name(data: str) -> str:
-    """The name of the data; of a folder or file of the user's the last part of its path, also behind a reader's name.
-
-    Example:
-        >>> data_name("fashion-mnist"), data_name("/home/me/pets"), data_name("C:\\\\pets\\\\list.csv")
-        ('fashion-mnist', 'pets', 'list.csv')
-        >>> data_name("wds//home/me/shards"), data_name("hfds/timm/mini-imagenet")
-        ('shards', 'hfds/timm/mini-imagenet')
-    """
+    """The name of the data; of a user's folder or file the last part of its path, also behind a reader's name."""
     own = re.match(r"(\w+/)?(/|[A-Za-z]:[/\\])", data)
     return re.split(r"[/\\]", data.rstrip("/\\"))[-1] if own else data
 
@@ -116,14 +99,7 @@ def read_text(path: Path, most: int = MOST_TEXT) -> str:
 
 
 def check_regular(path: Path) -> None:
-    """Raise an error that names ``path`` unless it is a regular file: FileNotFoundError, another OSError, ValueError.
-
-    Example:
-        >>> check_regular(Path(os.devnull))
-        Traceback (most recent call last):
-        ...
-        ValueError: /dev/null is not a regular file
-    """
+    """Raise FileNotFoundError, another OSError or ValueError that names ``path`` unless it is a regular file."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

@@ -57,13 +57,7 @@ def seeded(seed: int, *, gpus: bool = True) -> Iterator[None]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch on one thread inside, on as many as before afterwards: in small layers several wait for each other.
-
-    Example:
-        >>> with one_thread():
-        ...     torch.get_num_threads()
-        1
-    """
+    """Torch on one thread inside, on as many as before afterwards: in small layers several wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -28,12 +28,9 @@ def at_exits(values: npt.ArrayLike, exits: npt.ArrayLike) -> Array:
         (B, …) or (G, B, …).
 
     Raises:
-        ValueError: exits of another number of images.
         IndexError: an exit that does not exist.
     """
     found, places = np.asarray(values), np.asarray(exits)
-    if places.shape[-1:] != found.shape[:1]:
-        raise ValueError(f"exits of shape {places.shape} must be (..., {len(found)}), one per image")
     return np.asarray(found[np.arange(len(found)), places])
 
 

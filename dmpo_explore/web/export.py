@@ -227,13 +227,7 @@ def is_exported(
     run: Run, folder: str | Path, policy: Policy | None = None, *, split: str = "test", weights: str = "auto",
     pictures: bool | None = None, licence: str | None = None, against: Run | None = None,
 ) -> bool:  # fmt: skip
-    """Whether ``folder`` is just a whole page of the run's present weights, with these arguments of `export_web`.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> is_exported(dx.load_run("demo"), "nowhere")
-        False
-    """
+    """Whether ``folder`` is just a whole page of the run's present weights, with these arguments of `export_web`."""
     how: dict[str, Any] = {"split": split, "weights": weights, "pictures": pictures, "licence": licence}
     how["against"] = against
     if pictures is None and _without_pictures(Path(folder)) and _are_here(run, split, needed=False):

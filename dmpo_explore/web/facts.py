@@ -44,13 +44,6 @@ def story_numbers(
 
     Raises:
         ValueError: ``against`` has other images, or no record of this split.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> run = dx.load_run("fashion")
-        >>> found = story_numbers(run, dx.apply(dx.fit_run_policy(run), run.record("test")))
-        >>> found["accuracies"][-1], sorted(found)
-        (0.9147, ['accuracies', 'calibration', 'classes', 'made', 'rescued', 'targets', 'too_early', 'training'])
     """
     record = outcome.record
     found: dict[str, Any] = {

@@ -70,12 +70,7 @@ def publish(
 
 
 def page_file(out: Path) -> Path:
-    """The one file of a page without the model: ``out`` itself, where it is named as such a file, or its index.html.
-
-    Example:
-        >>> page_file(Path("demo.html")).name, page_file(Path("demo")).name
-        ('demo.html', 'index.html')
-    """
+    """The one file of a page without the model: ``out`` itself, where it is named as such a file, or its index.html."""
     return out if out.suffix.lower() in (".html", ".htm") else out / INDEX
 
 

@@ -63,12 +63,7 @@ BACKENDS = {
 
 
 def cached_runtime() -> Path:
-    """Path in the user's cache where `fetch_runtime` stores the package; the file need not exist.
-
-    Example:
-        >>> cached_runtime().name
-        'onnxruntime-web-1.30.0.tgz'
-    """
+    """Path in the user's cache where `fetch_runtime` stores the package; the file need not exist."""
     return cache_dir() / "npm" / f"{PACKAGE}-{VERSION}.tgz"
 
 

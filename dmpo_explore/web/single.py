@@ -28,13 +28,7 @@ class PageFiles(Protocol):
 
 @dataclass(frozen=True)
 class InFolder:
-    """The folder of a page.
-
-    Example:
-        >>> import tempfile
-        >>> InFolder(Path(tempfile.mkdtemp())).add("record/labels.bin", b"123")["bytes"]
-        3
-    """
+    """The folder of a page."""
 
     folder: Path
 
@@ -47,12 +41,7 @@ class InFolder:
 
 
 class InPage:
-    """The page itself: files are texts in its HTML.
-
-    Example:
-        >>> InPage().add("labels.bin", b"123")["packed"]
-        True
-    """
+    """The page itself: files are texts in its HTML."""
 
     def add(self, name: str, content: bytes) -> dict[str, Any]:
         """``data`` (base64), ``bytes`` of the file, and whether gzip ``packed`` it."""

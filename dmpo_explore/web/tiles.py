@@ -139,12 +139,7 @@ def _encoded(picture: Image.Image, kind: str) -> bytes:
 
 
 def varied(exits: Ints, labels: Ints, amount: int = SAMPLES) -> list[int]:
-    """Positions of images to classify: every exit in turn, classes that were not taken yet first.
-
-    Example:
-        >>> varied(np.array([0, 0, 0, 1]), np.array([4, 4, 5, 4]), 3)
-        [0, 3, 2]
-    """
+    """Positions of images to classify: every exit in turn, classes that were not taken yet first."""
     taken: list[int] = []
     while len(taken) < min(amount, len(exits)):
         for exit in np.unique(exits):
@@ -202,14 +197,6 @@ def runner_rows(outcome: Outcome, score: Array, *, falling: bool = False) -> lis
 
     Args:
         score: (B, K) that is drawn; ``falling``: an exit is sure at small values.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> record = dx.load_run("fashion").record("test")
-        >>> outcome = dx.apply(dx.fit_policy(record, threshold=0.8), record)
-        >>> rows = runner_rows(outcome, record.confidence)
-        >>> [int(outcome.exits[row]) + 1 for row in rows], outcome.correct[rows].tolist()
-        ([1, 6, 2], [True, True, False])
     """
     record, exits, correct = outcome.record, outcome.exits, outcome.correct
     at_exit = np.take_along_axis(np.asarray(score), exits[:, None], axis=1)[:, 0] * (-1 if falling else 1)

@@ -1,10 +1,10 @@
-"""Calibration against torchmetrics, plain loops and scipy."""
+"""Calibration and failure prediction against torchmetrics, plain loops and scipy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,12 +21,16 @@ from dmpo_explore.analysis.calibration import (
     calibration_error,
     calibration_table,
     expected_error,
+    failure_prediction,
+    failure_prediction_table,
     negative_log_likelihood,
     probabilities,
     reliability_table,
 )
 from dmpo_explore.fitting.temperature import RANGE, fit_temperatures, tempered_record
 from dmpo_explore.records.record import ExitRecord
+
+RECORD = make_record(20, 3, 4)
 
 
 def test_calibration_error_by_hand() -> None:
@@ -36,8 +40,6 @@ def test_calibration_error_by_hand() -> None:
     made = ExitRecord(**{**vars(record), "confidence": confidence, "prediction": says, "labels": np.zeros(4, np.int64)})
     # bins of a tenth: two at 0.9 of which one is right, one at 0.6, one at 1.0 (in the last bin with those at 0.9)
     assert calibration_error(made, bins=10) == pytest.approx([(abs(2 * 0.9 + 1.0 - 2) + abs(0.6 - 1)) / 4])
-    with pytest.raises(ValueError, match="bins=0"):
-        calibration_error(made, bins=0)
 
 
 @pytest.mark.parametrize("bins", [5, 15])
@@ -140,33 +142,6 @@ def test_a_tempered_record_softens_scores_only() -> None:
     again, once = (tempered_record(one, (1.0, 1.0, 1.0)) for one in (found, record))
     np.testing.assert_array_equal(again.confidence, once.confidence)
     np.testing.assert_array_equal(brier_score(found), brier_score(record, (2.0, 1.0, 0.5)))
-    for ask in (fit_temperatures, brier_score, lambda r: tempered_record(r, (1.0,) * 3)):
-        with pytest.raises(ValueError, match=r"no logits, which temperatures need; `dmpo-explore record RUN --force`"):
-            ask(replace(record, logits=None))
-    with pytest.raises(ValueError, match="2 temperatures for 3 exits"):
-        tempered_record(record, (1.0, 2.0))
-
-
-@pytest.mark.parametrize("ask", [probabilities, brier_score, negative_log_likelihood])
-@pytest.mark.parametrize("bad", [[2.0], 2.0, (1.0, 2.0), (1.0, -1.0, 1.0), (1.0, 0.0, 1.0), (1.0, np.nan, 1.0)])
-def test_temperatures_are_checked_wherever_they_are_given(ask: Callable[..., object], bad: object) -> None:
-    with pytest.raises(ValueError, match="temperatures for 3 exits|must be a positive number"):
-        ask(make_record(20, 3, 4), bad)
-
-
-@pytest.mark.parametrize(
-    ("confidence", "correct", "words"),
-    [
-        ([90.0, 60.0], [True, False], "confidences from 60 to 90 must be from 0 to 1"),
-        ([0.9, np.nan], [True, False], "must be from 0 to 1"),
-        ([0.9, 0.6], [1, 0], "bool"),
-        ([0.9, 0.6], [True], "must be"),
-        ([], [], "at least one"),
-    ],
-)
-def test_an_expected_error_needs_confidences_and_what_is_correct(confidence: Any, correct: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        expected_error(confidence, correct)
 
 
 @pytest.mark.parametrize("least", [1, 20, 400, 10**6])
@@ -191,6 +166,83 @@ def test_a_reliability_table_counts_every_image() -> None:
     assert (table["low"] <= table["confidence"]).all() and (table["confidence"] <= table["high"] + 1e-6).all()
     gaps = (table["images"] * (table["confidence"] - table["accuracy"]).abs()).groupby(table["exit"]).sum() / 300
     assert gaps.tolist() == pytest.approx(calibration_error(record, 8).tolist(), abs=1e-6)
-    for ask in (adaptive_calibration_error, reliability_table):
-        with pytest.raises(ValueError, match="bins=0"):
-            ask(record, 0)
+
+
+def naive(record: ExitRecord, score: str, sign: int) -> list[float]:
+    """Every pair of an image that may exit and one that may not; ties count half."""
+    found = []
+    for k in range(record.n_exits - 1):
+        may = [bool(c[k]) or not any(c[k + 1 :]) for c in record.correct]
+        values = sign * np.asarray(record.score(score))[:, k]
+        wins = pairs = 0.0
+        for i in range(record.n_images):
+            for j in range(record.n_images):
+                if may[i] and not may[j]:
+                    pairs += 1
+                    wins += float(values[i] > values[j]) + 0.5 * float(values[i] == values[j])
+        found.append(wins / pairs if pairs else float("nan"))
+    return found
+
+
+@pytest.mark.parametrize("score", ["confidence", "entropy", "margin"])
+def test_it_is_the_share_of_ordered_pairs(score: str) -> None:
+    record = make_record(60, n_exits=4, seed=3)
+    sign = -1 if score == "entropy" else 1
+    np.testing.assert_allclose(failure_prediction(record, score), naive(record, score, sign), rtol=1e-12)
+
+
+def test_ties_count_half_and_one_sided_exits_have_no_number() -> None:
+    record = make_record(40, n_exits=3, seed=1)
+    record.confidence[:] = np.round(record.confidence, 1)
+    np.testing.assert_allclose(failure_prediction(record), naive(record, "confidence", 1), rtol=1e-12)
+    record.prediction[:] = record.labels[:, None]  # every exit is correct: all may exit
+    assert np.isnan(failure_prediction(record)).all()
+
+
+def test_calibration_and_order_are_different_questions() -> None:
+    """A monotone change of the scores ruins the calibration and leaves EEFP as it is."""
+    record = make_record(300, n_exits=3, seed=2)
+    table = failure_prediction_table(record)
+    record.confidence[:] = record.confidence**8
+    changed = failure_prediction_table(record)
+    np.testing.assert_allclose(changed["eefp"], table["eefp"])
+    assert (changed["ece"] > table["ece"] + 0.05).all()
+    assert table.columns.tolist() == ["exit", "accuracy", "may_exit", "eefp", "eefp_entropy", "eefp_margin", "ece"]
+
+
+def test_a_single_exit_has_nothing_to_predict() -> None:
+    record = make_record(20, n_exits=1)
+    assert failure_prediction(record).shape == (0,) and failure_prediction_table(record).empty
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        *(
+            (partial(ask, RECORD, 0), "bins=0")
+            for ask in (calibration_error, adaptive_calibration_error, reliability_table)
+        ),
+        *(
+            (
+                partial(ask, replace(RECORD, logits=None)),
+                "no logits, which temperatures need; `dmpo-explore record RUN --fo",
+            )
+            for ask in (fit_temperatures, brier_score, partial(tempered_record, temperatures=(1.0,) * 3))
+        ),
+        (lambda: tempered_record(RECORD, (1.0, 2.0)), "2 temperatures for 3 exits"),
+        *(
+            (partial(ask, RECORD, bad), "temperatures for 3 exits|must be a positive number")
+            for ask in (probabilities, brier_score, negative_log_likelihood)
+            for bad in ([2.0], 2.0, (1.0, 2.0), (1.0, -1.0, 1.0), (1.0, 0.0, 1.0), (1.0, np.nan, 1.0))
+        ),
+        (lambda: expected_error([90.0, 60.0], [True, False]), "confidences from 60 to 90 must be from 0 to 1"),
+        (lambda: expected_error([0.9, np.nan], [True, False]), "must be from 0 to 1"),
+        (lambda: expected_error([0.9, 0.6], [1, 0]), "bool"),
+        (lambda: expected_error([0.9, 0.6], [True]), "must be"),
+        (lambda: expected_error([], []), "at least one"),
+        (lambda: failure_prediction(RECORD, "prediction"), "'prediction'.*confidence, entropy, margin"),
+    ],
+)
+def test_what_is_refused(ask: Callable[[], object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ask()

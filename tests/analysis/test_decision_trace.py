@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,54 +10,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic import DEPLOYABLE, make_record, ready_policy
+from synthetic import make_record
 
 from dmpo_explore.analysis.decision_trace import most_probable, telling_image, trace_decision
 from dmpo_explore.analysis.metrics import Outcome, apply
-from dmpo_explore.fitting.fit import fit_policy
-from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.rules import ConfidencePolicy, EntropyPolicy, OraclePolicy, PatiencePolicy
 
 RECORD = make_record(120, 4, 5, seed=3)
 SINGLE = make_record(10, 1, 5)
-MIDDLE = {"entropy": 0.9, "patience": 1, "fixed": 2, "margin": 0.4, "budgeted": 0.4, "random": 0.4, "gate": 0.8}
-
-
-@pytest.mark.parametrize("name", DEPLOYABLE)
-def test_a_trace_ends_where_the_policy_exits(name: str) -> None:
-    kind = POLICIES[name]
-    for threshold in (kind.threshold_all, MIDDLE.get(name, 0.7), kind.threshold_none):
-        policy = ready_policy(name, threshold)
-        exits = policy.exits(RECORD)
-        traces = [trace_decision(RECORD, policy, row) for row in range(RECORD.n_images)]
-        assert [trace.exit for trace in traces] == exits.tolist()
-        for trace in traces:
-            assert trace.values.shape == trace.thresholds.shape == trace.reached.shape == (3,)
-            reached = (
-                trace.values <= np.float32(trace.thresholds)
-                if policy.falling
-                else trace.values >= np.float32(trace.thresholds)
-            )
-            assert np.array_equal(reached, trace.reached)
-            assert f"exit {trace.exit + 1}" in trace.sentence() or (
-                trace.exit == 3 and "Goes to the last exit" in trace.sentence()
-            )
-
-
-def test_values_are_those_of_the_record() -> None:
-    policy = ready_policy("patience+confidence", 0.8)
-    expected = policy.values(RECORD)
-    for row in (0, 7, 119):
-        assert trace_decision(RECORD, policy, row).values.tolist() == expected[row].tolist()
-
-
-def test_temperatures_are_read_too() -> None:
-    policy = fit_policy(RECORD, "confidence", threshold=0.7, temperatures="fit")
-    assert policy.temperatures
-    for row in range(20):
-        found = trace_decision(RECORD, policy, row)
-        assert found.values.tolist() == policy.columns(RECORD)["confidence"][row, :3].tolist()
-        assert found.exit == policy.exits(RECORD)[row]
 
 
 def test_the_sentence_tells_what_decided() -> None:
@@ -86,15 +47,6 @@ def test_thresholds_that_nothing_reaches_and_near_ties_are_legible() -> None:
     assert found.formatted(0) == ("73.091%", "73.090%")
 
 
-def test_what_cannot_decide_is_refused() -> None:
-    with pytest.raises(ValueError, match="reads the labels"):
-        trace_decision(RECORD, OraclePolicy((2,)), 0)
-    with pytest.raises(ValueError, match="2 thresholds; 4 exits"):
-        trace_decision(RECORD, ConfidencePolicy((0.5, 0.5)), 0)
-    with pytest.raises(IndexError):
-        trace_decision(RECORD, ConfidencePolicy((0.5,)), 120)
-
-
 @given(seed=st.integers(0, 1000), classes=st.integers(1, 9), exits=st.integers(1, 4), n=st.integers(1, 12))
 def test_the_most_probable_are_torchs_top(seed: int, classes: int, exits: int, n: int) -> None:
     logits = np.random.default_rng(seed).normal(size=(exits, classes)).astype(np.float32) * 4
@@ -106,13 +58,6 @@ def test_the_most_probable_are_torchs_top(seed: int, classes: int, exits: int, n
     assert (cool[:, 0] <= shares[:, 0] + 1e-3).all()
 
 
-def test_most_probable_wants_one_image() -> None:
-    with pytest.raises(ValueError, match=r"\(2, 3, 4\).*must be \(K, C\)"):
-        most_probable(np.zeros((2, 3, 4)))
-    with pytest.raises(ValueError, match="2 temperatures"):
-        most_probable(np.zeros((3, 4)), 5, (1.0, 2.0))
-
-
 def test_the_image_that_is_shown_first_was_mended_on_its_way() -> None:
     record = make_record(300, 4, 10, seed=2)
     outcome = apply(ConfidencePolicy((0.6,)), record)
@@ -121,3 +66,18 @@ def test_the_image_that_is_shown_first_was_mended_on_its_way() -> None:
     mended = outcome.correct & ~record.correct[:, 0] & (outcome.exits < 3)
     assert outcome.exits[row] == outcome.exits[mended].max()
     assert telling_image(Outcome(record, np.zeros(300, int))) in range(300)
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda: trace_decision(RECORD, OraclePolicy((2,)), 0), "reads the labels"),
+        (lambda: trace_decision(RECORD, ConfidencePolicy((0.5, 0.5)), 0), "2 thresholds; 4 exits"),
+        (lambda: trace_decision(RECORD, ConfidencePolicy((0.5,)), 120), "120"),
+        (lambda: most_probable(np.zeros((2, 3, 4))), r"\(2, 3, 4\).*must be \(K, C\)"),
+        (lambda: most_probable(np.zeros((3, 4)), 5, (1.0, 2.0)), "2 temperatures"),
+    ],
+)
+def test_what_is_refused(ask: Callable[[], object], words: str) -> None:
+    with pytest.raises((ValueError, IndexError), match=words):
+        ask()

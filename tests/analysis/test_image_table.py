@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -58,12 +59,7 @@ def test_indices_maps_and_features_are_kept_where_there_are_any(tmp_path: Path) 
     np.testing.assert_array_equal(np.stack(again["embedding"].tolist()), features[:, -1].astype(np.float32))
 
 
-def test_bad_paths_and_names_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="3 paths for 12 images"):
-        image_table(OUTCOME, PATHS[:3])
-    with pytest.raises(ValueError, match=r"must end with \.parquet or \.csv"):
-        write_image_table(tmp_path / "all.txt", image_table(OUTCOME))
-
+def test_without_an_engine_no_table_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def without(*_: object, **__: object) -> None:
         raise ImportError("Unable to find a usable engine")
 
@@ -118,3 +114,15 @@ def test_a_fiftyone_sample_has_the_answers_of_its_image(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "fiftyone", None)
     with pytest.raises(ImportError, match="pip install fiftyone"):
         to_fiftyone(OUTCOME, PATHS)
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda: image_table(OUTCOME, PATHS[:3]), "3 paths for 12 images"),
+        (lambda: write_image_table("all.txt", image_table(OUTCOME)), r"must end with \.parquet or \.csv"),
+    ],
+)
+def test_what_is_refused(ask: Callable[[], object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ask()

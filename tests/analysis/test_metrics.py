@@ -1,8 +1,11 @@
-"""Metrics against values worked out by hand."""
+"""Metrics, of images, classes and trainings, against values worked out by hand, plain loops and other libraries."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import warnings
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,14 +13,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, sem
 from scipy.stats import t as student
-from synthetic import make_record, record_from_logits
+from sklearn.metrics import balanced_accuracy_score
+from synthetic import make_record, ready_policy, record_from_logits
 
+import dmpo_explore as dx
 from dmpo_explore.analysis.metrics import (
+    Outcome,
     accuracy_interval,
+    apply,
     area,
     balanced_accuracy,
+    best_and_worst,
     bootstrap_difference,
+    class_metrics,
     gain,
+    overthinking,
+    parts,
     seeds_interval,
     summarise,
     trade_off,
@@ -27,6 +38,7 @@ from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.records.record import ExitRecord
 
 SAYS = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 1], [1, 0, 1]])  # four images of class 0, three exits
+BARE = make_record(60, 4, with_logits=False, split="test")
 
 
 def by_hand() -> ExitRecord:
@@ -39,12 +51,6 @@ def test_an_interval_is_scipys_wilson_interval(right: int, images: int) -> None:
     found = accuracy_interval(np.arange(images) < right)
     assert found == pytest.approx((expected.low, expected.high), abs=1e-12)
     assert 0 <= found[0] <= right / images <= found[1] <= 1
-
-
-@pytest.mark.parametrize("bad", [[], [0.5, 1.0], [[True]], True])
-def test_an_interval_needs_images_that_are_correct_or_not(bad: object) -> None:
-    with pytest.raises(ValueError, match=r"must be \(B,\) bool, of at least one image"):
-        accuracy_interval(bad)  # type: ignore[arg-type]
 
 
 def test_summary_by_hand() -> None:
@@ -79,20 +85,6 @@ def test_summary_and_fit_agree(seed: int, name: str, budget: float) -> None:
     assert all(type(value) in (int, float, list) for value in found.values())  # plain JSON values
 
 
-@pytest.mark.parametrize(
-    ("exits", "message"),
-    [
-        ([0, 0], "must be 4 integers"),
-        ([0.0] * 4, "must be 4 integers"),
-        ([0, 1, 2, 3], "0 to 2"),
-        ([0, 0, 0, -1], "0 to 2"),
-    ],
-)
-def test_bad_exits_are_named(exits: list[float], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        summarise(by_hand(), exits)
-
-
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_the_curve_is_what_its_thresholds_do(name: str) -> None:
     record, few = make_record(300, 4, 5), POLICIES[name].settings(4)
@@ -107,16 +99,6 @@ def test_the_curve_is_what_its_thresholds_do(name: str) -> None:
             assert found[key] == pytest.approx(getattr(row, key))
 
 
-def test_a_fitted_policy_has_a_curve_elsewhere() -> None:
-    val, test = make_record(300, 4, 5), make_record(200, 4, 5, seed=1, split="test")
-    for name in ("gate", "budgeted", "confidence"):
-        policy = fit_policy(val, name, flops=0.5, temperatures="fit")
-        table = trade_off(test, policy, points=20)
-        for row in table.itertuples():
-            found = summarise(test, replace(policy, thresholds=(row.threshold,)).exits(test))
-            assert (found["accuracy"], found["flops_fraction"]) == pytest.approx((row.accuracy, row.flops_fraction))
-
-
 def test_the_curve_is_evenly_spread_or_whole() -> None:
     record = make_record(2000, 4, 5)
     whole, thin = trade_off(record, points=None), trade_off(record, points=50)
@@ -125,8 +107,6 @@ def test_the_curve_is_evenly_spread_or_whole() -> None:
     assert np.diff(thin["flops_fraction"]).max() < 0.6 / 49 * 1.5
     assert set(thin["threshold"]) <= set(whole["threshold"])
     assert len(trade_off(record, points=2)) == 2
-    with pytest.raises(ValueError, match="points=1"):
-        trade_off(record, points=1)
 
 
 def test_one_exit_is_one_point() -> None:
@@ -185,15 +165,6 @@ def test_where_few_answers_differ_the_interval_still_covers() -> None:
     assert hits >= 470  # a percentile bootstrap's: 450
 
 
-def test_bootstrap_wants_the_same_images() -> None:
-    with pytest.raises(ValueError, match="same images"):
-        bootstrap_difference(np.ones(3, bool), np.ones(4, bool))
-    with pytest.raises(ValueError, match="same images"):
-        bootstrap_difference(np.ones(0, bool), np.ones(0, bool))
-    with pytest.raises(ValueError, match="must be bool"):
-        bootstrap_difference(np.ones(3), np.ones(3, bool))
-
-
 @pytest.mark.parametrize("shape", [(1, 50), (4, 1)])
 def test_of_one_training_or_one_image_the_interval_is_students(shape: tuple[int, int]) -> None:
     values = np.random.default_rng(0).normal(size=shape)
@@ -233,31 +204,6 @@ def test_the_interval_over_trainings_and_images_covers(S: int, spread: float, sh
     assert np.mean(found) >= 0.93
 
 
-@pytest.mark.parametrize("bad", [[], [1.0, 2.0], [[1.0]], [[[1.0], [2.0]]]])
-def test_the_interval_over_trainings_wants_a_row_for_each(bad: object) -> None:
-    with pytest.raises(ValueError, match=r"must be \(S, B\): a row per training"):
-        seeds_interval(bad)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("more", "less"),
-    [
-        ([[True, False]], [True, False]),  # would be broadcast
-        ([True, False], [True, False]),
-        ([[1, 0]], [[True, False]]),
-        ([[90.0, 80.0]], [[70.0, 60.0]]),  # per cent
-    ],
-)
-def test_a_gain_needs_the_same_images_correct_or_not(more: object, less: object) -> None:
-    with pytest.raises(ValueError, match=r"must be \(S, B\) bool"):
-        gain("more over less", more, less)  # type: ignore[arg-type]
-
-
-def test_balanced_accuracy_takes_no_labels_for_what_is_correct() -> None:
-    with pytest.raises(ValueError, match=r"correct \(3,\) of type int64 must be"):
-        balanced_accuracy([0, 1, 2], [0, 1, 2])
-
-
 def test_a_gain_is_the_interval_of_the_paired_difference() -> None:
     dice = np.random.default_rng(0)
     more, less = dice.random((3, 50)) < 0.8, dice.random((3, 50)) < 0.6
@@ -267,3 +213,139 @@ def test_a_gain_is_the_interval_of_the_paired_difference() -> None:
     assert gain("one", more[:1], less[:1])["over"] == "images"
     shares = np.stack((more, less), axis=2).mean(axis=2)  # of the answers of two exits
     assert gain("of two", shares, less)["points"] == pytest.approx(float(row["points"]) / 2)
+
+
+@given(st.integers(0, 999), st.integers(1, 60), st.integers(2, 8))
+def test_balanced_accuracy_is_sklearns(seed: int, images: int, classes: int) -> None:
+    record = make_record(images, 3, classes, seed, with_logits=False)
+    found = balanced_accuracy(record.correct, record.labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a predicted class that no image has
+        expected = [balanced_accuracy_score(record.labels, record.prediction[:, k]) for k in range(3)]
+    assert found.tolist() == pytest.approx(expected)
+    summary = summarise(record, np.full(images, 1))
+    assert summary["balanced_accuracy"] == pytest.approx(expected[1]) == summary["exit_balanced_accuracy"][1]
+
+
+def test_a_row_per_class() -> None:
+    record = make_record(90, 3, 7, seed=3)
+    record = record.subset(np.flatnonzero(record.labels != 4))  # a class that no image has
+    outcome = dx.Outcome(record, np.random.default_rng(0).integers(3, size=record.n_images))
+    table = class_metrics(outcome)
+    assert table["class"].tolist() == list(record.meta.class_names)
+    assert list(table)[5:] == ["accuracy_1", "accuracy_2", "accuracy_3"]
+    assert table["images"].sum() == record.n_images and table["images"][4] == 0 and table.loc[4].isna().sum() == 6
+    for c, row in table.drop(index=4).iterrows():
+        own = record.labels == c
+        assert row["accuracy"] == pytest.approx(outcome.correct[own].mean())
+        assert row["mean_exit"] == pytest.approx(outcome.exits[own].mean() + 1)
+        assert row["flops_fraction"] == pytest.approx(record.flops_fraction[outcome.exits[own]].mean())
+        assert row["accuracy_2"] == pytest.approx(record.correct[own, 1].mean())
+    assert table["accuracy"].mean() == pytest.approx(outcome.summary()["balanced_accuracy"])
+
+
+def test_best_and_worst() -> None:
+    values = [0.5, np.nan, 0.9, 0.1, 0.9, 0.2]
+    assert best_and_worst(values, 2) == ([2, 4], [3, 5])
+    assert best_and_worst(values, 3) == ([2, 4, 0, 5, 3], [])
+
+
+@given(st.integers(0, 999), st.integers(1, 40), st.integers(1, 5))
+def test_every_image_is_looked_up_at_its_exit(seed: int, images: int, n_exits: int) -> None:
+    record = make_record(images, n_exits, 3, seed)
+    exits = np.random.default_rng(seed).integers(n_exits, size=images)
+    outcome = Outcome(record, exits)
+    for i, k in enumerate(exits):
+        assert outcome.prediction[i] == record.prediction[i, k]
+        assert outcome.confidence[i] == record.confidence[i, k]
+        assert outcome.correct[i] == (record.prediction[i, k] == record.labels[i])
+        assert outcome.flops_fraction[i] == record.flops_fraction[k]
+        assert outcome.early_exit_error[i] == (not outcome.correct[i] and record.correct[i, -1])
+        assert outcome.overthinking[i] == (not outcome.correct[i] and record.correct[i, :k].any())
+    summary = outcome.summary()
+    assert summary == dx.summarise(record, exits.astype(np.int32)) and outcome.exits.dtype == np.int64
+    assert summary["accuracy"] == outcome.correct.mean() and summary["too_early"] == outcome.early_exit_error.mean()
+    assert summary["overthought"] == outcome.overthinking.mean() == overthinking(record, exits).mean()
+    assert summary["flops_fraction"] == pytest.approx(outcome.flops_fraction.mean())
+
+
+def test_confidences_are_those_that_the_policy_reads() -> None:
+    record = make_record(60, 4, split="test")
+    policy = replace(ready_policy("confidence", 0.6), temperatures=(2.0, 1.5, 3.0, 1.0))
+    outcome = apply(policy, record)
+    read = np.stack([policy.columns(record)["confidence"][i, k] for i, k in enumerate(outcome.exits)])
+    assert np.array_equal(outcome.confidence, read) and (outcome.confidence != record.confidence.max(axis=1)).any()
+    early = outcome.exits < 3
+    assert (outcome.confidence[early] >= np.float32(0.6)).all() and early.any()
+
+
+def test_predictions_alone_need_no_logits() -> None:
+    policy = replace(ready_policy("patience", 1), temperatures=(2.0, 1.5, 3.0, 1.0))
+    assert apply(policy, BARE).record is BARE
+
+
+def test_it_is_frozen_and_computes_once() -> None:
+    outcome = apply(ready_policy("confidence", 0.6), make_record(30, 4))
+    assert outcome.correct is outcome.correct
+    with pytest.raises(FrozenInstanceError):
+        outcome.exits = outcome.exits  # type: ignore[misc]
+
+
+def test_parts_exclude_each_other_and_are_all_differences() -> None:
+    rng, record = np.random.default_rng(0), make_record(300, 4, 5)
+    a, b = (dx.Outcome(record, rng.integers(0, 4, 300)) for _ in range(2))
+    masks = parts(a, b)
+    assert (sum(mask.astype(int) for mask in masks.values()) <= 1).all()
+    assert np.array_equal(np.logical_or.reduce(list(masks.values())), a.prediction != b.prediction)
+    assert not any(mask.any() for mask in parts(a, a).values())
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        *(
+            (partial(accuracy_interval, bad), r"must be \(B,\) bool, of at least one image")
+            for bad in ([], [0.5, 1.0], [[True]], True)
+        ),
+        *(
+            (partial(door, by_hand(), exits), words)
+            for door in (summarise, Outcome)
+            for exits, words in (
+                ([0, 0], "must be 4 integers"),
+                ([0.0] * 4, "must be 4 integers"),
+                ([True] * 4, "must be 4 integers"),
+                ([0, 1, 2, 3], "must lie in 0 to 2"),
+                ([0, 0, 0, -1], "must lie in 0 to 2"),
+            )
+        ),
+        (lambda: trade_off(make_record(20), points=1), "points=1"),
+        (lambda: trade_off(make_record(20).subset([])), "without images has no trade-off"),
+        (lambda: apply(ready_policy("confidence", 0.6), make_record(20).subset([])).summary(), "has no accuracy"),
+        (
+            lambda: apply(replace(ready_policy("confidence", 0.6), temperatures=(2.0,) * 4), BARE),
+            "has no logits",
+        ),
+        (lambda: bootstrap_difference(np.ones(3, bool), np.ones(4, bool)), "same images"),
+        (lambda: bootstrap_difference(np.ones(0, bool), np.ones(0, bool)), "same images"),
+        (lambda: bootstrap_difference(np.ones(3), np.ones(3, bool)), "must be bool"),
+        *(
+            (partial(seeds_interval, bad), r"must be \(S, B\): a row per training")
+            for bad in ([], [1.0, 2.0], [[1.0]], [[[1.0], [2.0]]])
+        ),
+        *(
+            (partial(gain, "more over less", more, less), r"must be \(S, B\) bool")
+            for more, less in (
+                ([[True, False]], [True, False]),  # would be broadcast
+                ([True, False], [True, False]),
+                ([[1, 0]], [[True, False]]),
+                ([[90.0, 80.0]], [[70.0, 60.0]]),  # per cent
+            )
+        ),
+        (lambda: balanced_accuracy([0, 1, 2], [0, 1, 2]), r"correct \(3,\) of type int64 must be"),
+        (lambda: balanced_accuracy([True, False, True], [0, 1]), r"labels \(2,\) must be \(3,\)"),
+        (lambda: balanced_accuracy(np.zeros(0, bool), []), "at least one"),
+    ],
+)
+def test_what_is_refused(ask: Callable[[], object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ask()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 from synthetic import make_record, record_from_logits
 
 from dmpo_explore.analysis import novelty
-from dmpo_explore.analysis.novelty import NEIGHBOURS, SAMPLE, NoveltyDetector, novelty_detector
+from dmpo_explore.analysis.novelty import NEIGHBOURS, SAMPLE, novelty_detector
 from dmpo_explore.records.record import ExitRecord
 
 RECORD = make_record(300, 3, 4, seed=5)
 BARE = replace(RECORD, logits=None)
+DETECTOR = novelty_detector(RECORD)
 
 
 def naive(record: ExitRecord, image: ExitRecord, by: str) -> list[float]:
@@ -67,8 +69,7 @@ def test_a_novel_image_scores_high() -> None:
 
 
 def test_reference_distances_are_without_oneself_and_of_a_sample() -> None:
-    found = novelty_detector(RECORD)
-    assert found.reference_distances.shape == (300,) and found.reference_distances.min() > 0.01
+    assert DETECTOR.reference_distances.shape == (300,) and DETECTOR.reference_distances.min() > 0.01
     large = novelty_detector(make_record(SAMPLE + 50, 2, 3, with_logits=False))
     assert large.reference_distances.shape == (SAMPLE,)
     tiny = novelty_detector(RECORD.subset(range(NEIGHBOURS)))
@@ -86,12 +87,14 @@ def test_logits_that_never_differ_are_no_division_by_zero() -> None:
     assert novelty_detector(flat).distances(flat.subset([0])).tolist() == [0.0] * 20
 
 
-def test_what_cannot_be_compared_is_said() -> None:
-    found = novelty_detector(RECORD)
-    assert isinstance(found, NoveltyDetector)
-    with pytest.raises(ValueError, match="a record of 2 images"):
-        found.distances(RECORD.subset([0, 1]))
-    with pytest.raises(ValueError, match="of 4 exits, the reference of 3"):
-        found.distances(make_record(1, 4, 4))
-    with pytest.raises(ValueError, match="by logits, and the image's record has none"):
-        found.distances(BARE.subset([0]))
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda: DETECTOR.distances(RECORD.subset([0, 1])), "a record of 2 images"),
+        (lambda: DETECTOR.distances(make_record(1, 4, 4)), "of 4 exits, the reference of 3"),
+        (lambda: DETECTOR.distances(BARE.subset([0])), "by logits, and the image's record has none"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(ask: Callable[[], object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ask()

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from listening import listen
-from made_up import HOSTILE, save_run
-from many_classes import save_many
+from made_up import HOSTILE, save_many, save_run
 from serving import serving
 from streamlit import config
-from visiting import Server, Visit, new_visit
+from visiting import Server, Visit, listen, new_visit
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

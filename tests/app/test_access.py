@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from dmpo_explore_app import access, messages
-from listening import listen
+from visiting import listen
 
 import dmpo_explore as dx
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from axe import BACKGROUND, violations
 from playwright.sync_api import expect
-from visiting import Server, Visit, new_visit
+from visiting import BACKGROUND, Server, Visit, new_visit, violations
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

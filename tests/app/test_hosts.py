@@ -15,7 +15,7 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
-from coroutines import result_of
+from calls import result_of
 from made_up import MAIN, save_run
 from serving import wait_for
 from streamlit.proto.BackMsg_pb2 import BackMsg

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from coroutines import result_of
+from calls import result_of
 from dmpo_explore_app import access, server
-from listening import listen
+from visiting import listen
 
 MESSAGE = f"\x12{Path.home()}/x \xff {server.HERE / 'main.py'}".encode("latin-1")
 CASES = [

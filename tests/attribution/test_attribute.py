@@ -11,8 +11,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
-from reading_model import GRID, READS, reading_model
-from small_model import SMOOTH, C, K, image, made, pictures
+from small_model import GRID, READS, SMOOTH, C, K, image, made, pictures, reading_model
 from torch import Tensor, nn
 
 from dmpo_explore.attribution.attribute import (
@@ -178,7 +177,6 @@ def test_misleading_methods_are_refused_with_the_reason(method: str, reason: str
         ({"target": C}, f"target={C}.*classes 0 to {C - 1}"),
         ({"method": "gradcam"}, "unknown method 'gradcam'.*integrated_gradients"),
         ({"steps": 16}, "steps=16 must be at least 50"),
-        ({"batch": 0}, "batch=0"),
         ({"baseline": "white"}, "unknown baseline 'white'.*black, blur, mean"),
         ({"baseline": torch.zeros(2, 3, 32, 32)}, "stack of 2 baselines"),
         ({"layer": 2}, "layer=2 is for layer_integrated_gradients"),

@@ -62,7 +62,6 @@ def test_maps_of_a_convolutional_backbone_add_up_too() -> None:
     ("arguments", "message"),
     [
         ({"steps": 10}, "steps=10 must be at least 50"),
-        ({"batch": -1}, "batch=-1 must be at least 1"),
         ({"exits": []}, "must rise without repeats and hold at least one"),
         ({"exits": [1, 0]}, r"exits=\[1, 0\] must rise"),
         ({"exits": [1, 1]}, r"exits=\[1, 1\] must rise"),

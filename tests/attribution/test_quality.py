@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reading_model import GRID, READS, reading_model
-from small_model import pictures
+from small_model import GRID, READS, pictures, reading_model
 from torch import Tensor, nn
 
 from dmpo_explore.attribution.attribute import attribute

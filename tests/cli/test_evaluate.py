@@ -268,6 +268,8 @@ def test_a_saved_policy_is_applied_where_it_was_fitted_and_else_fitted_again(run
     typed = json.loads(call("evaluate", "mine", "--policy", "entropy", "--accuracy-drop", 0.02, "--json").stdout)
     done = call("evaluate", "mine", "--policy", file, "--json")
     assert json.loads(done.stdout) == typed and "another record" not in done.stderr
+    call("evaluate", "mine", "--policy", file, "--per-image", tmp_path / "images.csv")
+    assert pd.read_csv(tmp_path / "images.csv")["exit"].mean() == pytest.approx(typed["mean_exit"])
     record = make_record(300, mine.record("val").n_exits, seed=9)
     fit_policy(record, "entropy", accuracy_drop=0.02).save(file)
     for command in (["evaluate", "mine"], ["publish", "mine", "--out", tmp_path / "page.html"]):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from calls import call, fails
-from own_images_folder import fill, paint
+from image_files import fill, paint
 from tiny import tiny_options
 
 from dmpo_explore.runs.store import load_run

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from calls import call, fails, listing, run_python
-from own_images_folder import fill, paint
+from image_files import fill, paint
 from tiny import tiny_config, tiny_options
 
 from dmpo_explore.cli import output

@@ -117,8 +117,3 @@ def test_a_locked_word_stands_above_the_figure() -> None:
     asked.lock()
     (note,) = asked.on(go.Figure()).layout.annotations
     assert note.text == "your guess: predictor"
-
-
-def test_a_guess_between_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="1 options: a guess needs two"):
-        Guess("Which?", "predictor")

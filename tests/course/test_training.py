@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -47,18 +48,16 @@ def test_weights_are_those_of_the_epoch(part: Part) -> None:
 
 def test_it_runs_on_one_thread_and_gives_the_others_back(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
     seen, before = [], torch.get_num_threads()
-    monkeypatch.setattr(parts.SideStage, "forward", counting(seen, parts.SideStage.forward))
+    forward = parts.SideStage.forward
+
+    def counted(*given: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return forward(*given)
+
+    monkeypatch.setattr(parts.SideStage, "forward", counted)
     torch.set_num_threads(2)
     try:
         training.train(net, part, epochs=1)
         assert set(seen) == {1} and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-
-
-def counting(seen: list[int], forward: object) -> object:
-    def counted(*args: object) -> object:
-        seen.append(torch.get_num_threads())
-        return forward(*args)  # type: ignore[operator]
-
-    return counted

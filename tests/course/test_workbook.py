@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from dmpo_explore.course import checks, parts
-from dmpo_explore.course import checks as workbook
 from dmpo_explore.course.checks import mine
 
 CELL = "class Stage(nn.Module):\n    pass\n\n\nchecks.stage(Stage)"
@@ -21,8 +20,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_running_cell_is_kept_without_its_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workbook, "cell", lambda: CELL)
-    workbook.keep("Stage")
+    monkeypatch.setattr(checks, "cell", lambda: CELL)
+    checks.keep("Stage")
     text = Path("my_parts/Stage.py").read_text()
     assert text.startswith("# Written by the course") and text.endswith("class Stage(nn.Module):\n    pass\n")
     assert "from torch import nn" in text
@@ -31,14 +30,14 @@ def test_the_running_cell_is_kept_without_its_check(monkeypatch: pytest.MonkeyPa
 def test_a_cell_that_reads_a_part_again_leaves_its_file_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("my_parts").mkdir()
     Path("my_parts/Stage.py").write_text(OWN)
-    monkeypatch.setattr(workbook, "cell", lambda: 'import torch\n\nmy = mine("Stage")\nmy')
+    monkeypatch.setattr(checks, "cell", lambda: 'import torch\n\nmy = mine("Stage")\nmy')
     assert issubclass(mine("Stage").Stage, parts.SideStage) and Path("my_parts/Stage.py").read_text() == OWN
 
 
 def test_a_part_may_use_what_the_lesson_has_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     own = "class Stage(dx.course.parts.SideStage):\n    factor = np.float32(1)\n"
-    monkeypatch.setattr(workbook, "cell", lambda: own)
-    workbook.keep("Stage")
+    monkeypatch.setattr(checks, "cell", lambda: own)
+    checks.keep("Stage")
     assert issubclass(mine("Stage").Stage, parts.SideStage)
 
 

@@ -86,9 +86,10 @@ def test_folders_are_divided_by_the_rule(tmp_path: Path) -> None:
     assert manifest_splits(tmp_path) == ()
 
 
-def test_a_config_of_an_earlier_version_has_none(tmp_path: Path) -> None:
+def test_a_run_of_version_0_1_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text('{"data": {"name": "fashion-mnist", "train_size": 100}}', encoding="utf-8")
-    assert read_config(path).data.calibration is False
+    with pytest.raises(ValueError, match="config.json: data.calibration is missing: version 0.1 .*; train it again"):
+        read_config(path)
     path.write_text('{"data": {"name": "fashion-mnist", "calibration": null}}', encoding="utf-8")
     assert read_config(path).data.calibration is None

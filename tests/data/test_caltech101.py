@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from own_images_folder import fill
+from image_files import fill
 
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data import known

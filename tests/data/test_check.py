@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dirty_folder import BROKEN, CLASSES, TOO_LARGE, clean_folder, dirty_folder, draw
-from own_images_folder import fill, paint
+from image_files import BROKEN, CLASSES, TOO_LARGE, clean_folder, dirty_folder, draw, fill, paint
 from PIL import Image
 
 from dmpo_explore.config import Config, DataConfig
@@ -59,6 +58,8 @@ def test_everything_that_is_wrong_is_found_at_once(dirty: Path) -> None:
     sizes = found.sizes()
     assert sizes is not None and sizes.smallest == (12, 9) and sizes.largest == (21, 9)
     assert sizes.aspect == pytest.approx((12 / 9, 16 / 9, 21 / 9), rel=0.1)
+    narrow = replace(found, widths=np.array([30, 20]), heights=np.array([10, 40])).sizes()
+    assert narrow is not None and (narrow.smallest, narrow.largest) == ((30, 10), (20, 40)) and not found.thumbnails
 
 
 def test_broken_images_can_be_left_out_and_the_manifest_says_so(dirty: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from dirty_folder import dirty_folder
+from image_files import dirty_folder
 from typer.testing import CliRunner
 
 from dmpo_explore.cli import app

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from image_files import PIXELS, REFUSED, TAKEN
 from PIL import Image, features
-from sent_pictures import PIXELS, REFUSED, TAKEN
 
 from dmpo_explore.data.image_facts import look_at
 from dmpo_explore.data.image_files import SENT_FORMATS, find_images, image_suffixes, open_image, read_image

@@ -17,8 +17,7 @@ import pytest
 from calls import call
 from hypothesis import given
 from hypothesis import strategies as st
-from own_images_folder import fill, paint
-from reader_data import add, encoded
+from image_files import add, coloured_file, fill, paint
 
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.data.check import check_data
@@ -27,7 +26,7 @@ from dmpo_explore.data.images import images_of, load_images
 from dmpo_explore.data.labels import check_labels, is_name, read_class_names, whole_number, wrong_label
 from dmpo_explore.data.manifest import make_manifest
 from dmpo_explore.data.names import ReaderName
-from dmpo_explore.data.readers.opening import OpenedPart
+from dmpo_explore.data.readers.hugging_face import OpenedPart
 from dmpo_explore.data.readers.reader_data import ReaderData
 from dmpo_explore.data.readers.tar_shards import read_samples
 from dmpo_explore.runs.score_files import image_list, read_scores
@@ -76,7 +75,7 @@ def of_parquet(folder: Path, label: Any) -> None:
 def of_cls(folder: Path, label: Any) -> None:
     with tarfile.open(folder / "a.tar", "w") as archive:
         for i in range(4):
-            add(archive, f"{i}.png", encoded(i))
+            add(archive, f"{i}.png", coloured_file(i))
             add(archive, f"{i}.cls", str(label if i == 2 else i % 2).encode())
     read_samples(folder, ["a.tar"])
 
@@ -84,7 +83,7 @@ def of_cls(folder: Path, label: Any) -> None:
 def of_json(folder: Path, label: Any) -> None:
     with tarfile.open(folder / "a.tar", "w") as archive:
         for i in range(4):
-            add(archive, f"{i}.png", encoded(i))
+            add(archive, f"{i}.png", coloured_file(i))
             add(archive, f"{i}.json", json.dumps({"kind": label if i == 2 else i % 2}).encode())
     read_samples(folder, ["a.tar"], label_key="kind")
 
@@ -107,7 +106,7 @@ def of_timm(folder: Path, label: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dmpo_explore.data.readers.reader_data.part_names", lambda *_: ("train",))
         patch.setattr("dmpo_explore.data.readers.reader_data.open_part", lambda *_: OpenedPart(images, targets))
-        ReaderData(DataConfig("torch/made-up", root=str(folder)), ReaderName("torch", "made-up")).read("train")
+        ReaderData(DataConfig("hfds/made-up", root=str(folder)), ReaderName("hfds", "made-up")).read("train")
 
 
 READERS: dict[str, Callable[[Path, Any], None]] = {
@@ -211,8 +210,7 @@ def test_a_table_with_other_columns_a_suffix_and_a_folder(tmp_path: Path) -> Non
         images_of(DataConfig(str(tmp_path / "train"), suffix=".jpg"), "train")
 
 
-def test_earlier_versions_read_a_config_without_them(tmp_path: Path) -> None:
-    assert not {"path_column", "label_column", "suffix", "image_dir"} & Config().to_dict()["data"].keys()
+def test_a_config_keeps_them(tmp_path: Path) -> None:
     config = Config(kaggle(tmp_path))
     assert Config.from_json(config.to_json()) == config and config.to_arguments()[-2:] == ["--image-dir", "train"]
 
@@ -227,7 +225,7 @@ from dmpo_explore.config import DataConfig
 from dmpo_explore.data.check import check_data
 from dmpo_explore.data.image_data import hash_files
 from dmpo_explore.data.images import images_of
-from dmpo_explore.data.readers.opening import FileContent
+from dmpo_explore.data.readers.hugging_face import TableContent
 from dmpo_explore.data.readers.tar_shards import read_samples, shards_of
 from dmpo_explore.runs.score_files import image_list
 from dmpo_explore.runs.score_files import read_scores
@@ -263,7 +261,7 @@ refused(image_list, make("paths.csv"), 1)
 refused(read_scores, make("scores.csv"))
 refused(read_samples, root, [make("a.tar").name])
 refused(shards_of, make("shards/_info.json").parent)
-refused(FileContent([z]), 0)
+refused(TableContent([{"image": {"path": str(z)}}], "image", (Path("/"),)), 0)
 assert hash_files([z]) == [""]
 """
 

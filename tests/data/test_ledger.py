@@ -13,8 +13,7 @@ import pytest
 from calls import call
 from hypothesis import given
 from hypothesis import strategies as st
-from own_images_folder import fill, paint
-from reader_data import add, encoded, shard, split_shards
+from image_files import add, coloured_file, fill, paint, shard, split_shards
 from tiny import tiny_options
 
 from dmpo_explore.config import DataConfig
@@ -178,7 +177,7 @@ def test_a_ledger_of_other_counts_is_none() -> None:
 def test_two_samples_of_one_key_are_refused(order: tuple[int, ...], tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "train-0.tar", "w") as archive:
         for i in order:
-            add(archive, f"{i:04d}.png", encoded(i))
+            add(archive, f"{i:04d}.png", coloured_file(i))
             add(archive, f"{i:04d}.cls", b"0")
     with pytest.raises(ValueError, match=r"train-0\.tar holds two samples of the key '0000'; rename one"):
         load_images(f"wds/{tmp_path}", "train")

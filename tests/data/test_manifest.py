@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from own_images_folder import fill
+from image_files import fill
 
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data import manifest as manifest_module

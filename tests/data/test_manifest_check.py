@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from own_images_folder import fill, paint
+from image_files import fill, paint
 
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data.image_data import hash_files, relative_path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from own_images_folder import fill
+from image_files import fill
 
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data.images import images_of, open_data

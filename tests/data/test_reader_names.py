@@ -15,7 +15,7 @@ def located(name: str, **more: str) -> DataConfig:
     return open_data(DataConfig(name, **more)).located()  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["photos", "torch", "hfds/", "a/hfds/b", "digits", "list.csv"])
+@pytest.mark.parametrize("name", ["photos", "torch/mnist", "hfds/", "a/hfds/b", "digits", "list.csv"])
 def test_other_names_are_none(name: str) -> None:
     assert reader_name(name) is None
 
@@ -41,7 +41,7 @@ def test_a_place_is_absolute_and_can_be_moved(tmp_path: Path, monkeypatch: pytes
             assert data.moved(place).name == f"{reader}/{tmp_path / 'b'}"
         with pytest.raises(FileNotFoundError, match="no folder .*/c"):
             data.moved("c")
-    published = located("torch/mnist", root="a")
+    published = located("hfds/beans", root="a")
     assert published.root == str(tmp_path / "a") and open_data(published).moved("b").root == str(tmp_path / "b")
     assert located("hfds/beans").name == "hfds/beans"
     assert ReaderName("hfds", "beans").folder is None

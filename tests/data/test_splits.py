@@ -71,6 +71,7 @@ def test_a_small_class_among_many_is_in_every_split(calibration: bool) -> None:
         assert all((labels[rows] == 20).any() for rows in parts.values()), seed
         val = held_out_rows(labels, len(labels) // 10)
         assert (labels[val] == 20).sum() == 2, seed
+        assert not np.array_equal(val, held_out_rows(labels, len(labels) // 10, seed=1))
 
 
 def test_a_class_that_is_too_small_is_named() -> None:

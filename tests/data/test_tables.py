@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from own_images_folder import fill, paint
+from image_files import fill, paint
 
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data.images import images_of, load_images, open_data

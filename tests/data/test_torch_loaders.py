@@ -84,16 +84,11 @@ def test_crops_keep_at_least_the_share_that_was_asked_for() -> None:
     assert 0.46 < min(sizes) < 0.6 and 0.9 < max(sizes) <= 1.05
     whole = make_transform(pre)(picture)
     assert torch.equal(make_transform(pre, crop_scale=1.0)(picture), whole)
-    for bad in (0.0, 1.5):
-        with pytest.raises(ValueError, match=f"crop_scale={bad} must lie in"):
-            make_transform(pre, crop_scale=bad)
 
 
 def test_transform_bad_input() -> None:
     with pytest.raises(ValueError, match=r"unknown resizing 'cut'. Valid: crop, squash"):
         make_transform(Preprocess(8, MEAN, STD, resize="cut"))
-    with pytest.raises(ValueError, match="crop_pct=0 must lie in"):
-        make_transform(Preprocess(8, MEAN, STD, resize="crop", crop_pct=0))
     with pytest.raises(ValueError, match=r"unknown interpolation 'cubic'.*bicubic"):
         make_transform(Preprocess(8, MEAN, STD, "cubic"))
     with pytest.raises(ValueError, match="three entries"):
@@ -130,16 +125,6 @@ def test_the_global_seed_alone_decides_an_epoch() -> None:
     assert torch.equal(epochs[0][1], epochs[1][1])
     assert not torch.equal(epochs[0][1], epochs[2][1])
     assert sorted(epochs[0][1].tolist()) == sorted(pictures.labels.tolist())
-
-
-def test_loader_bad_input() -> None:
-    pictures = load_images("digits", "test")
-    pre = Preprocess(8, MEAN, STD)
-    with pytest.raises(ValueError, match="digits test holds no images"):
-        make_loader(pictures.subset([]), pre, batch_size=4)
-    for options in ({"batch_size": 0}, {"batch_size": 4, "workers": -1}):
-        with pytest.raises(ValueError, match="must be at least 1 and workers"):
-            make_loader(pictures, pre, **options)
 
 
 @pytest.mark.parametrize("augment", ["light", "strong"])

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from own_images_folder import fill, paint
+from image_files import fill, paint
 from PIL import Image
-from reader_data import planted_mnist
 
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.data.check import DataCheck, check_data, training_plan
@@ -115,8 +114,8 @@ def test_a_folder_that_shares_images_with_the_data_is_the_one_finding(
     )
 
 
-def test_packed_arrays_of_a_reader_are_compared_by_their_pixels(data: DataConfig, tmp_path: Path) -> None:
-    data = replace(data, name="torch/mnist", root=str(planted_mnist(tmp_path)))
+def test_arrays_are_compared_by_their_pixels(data: DataConfig, tmp_path: Path) -> None:
+    data = replace(data, name="digits")
     assert of(check_data(data)) == []
     images = open_data(data).images("test")
     Image.fromarray(images[0]).save(tmp_path / "more" / "digit.png")
@@ -177,7 +176,6 @@ def test_a_damaged_row_is_named(data: DataConfig, tmp_path: Path, row: str) -> N
 
 
 def test_config_and_stamp_know_the_folder(data: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "unlabelled" not in Config(DataConfig("digits")).to_dict()["data"]
     assert Config.from_json(Config(data).to_json()) == Config(data)
     monkeypatch.chdir(tmp_path)
     assert open_data(DataConfig("own", unlabelled="more")).located() == replace(data, seed=0)

@@ -34,7 +34,6 @@ def test_its_options_columns_and_numbers_are_the_programs() -> None:
         "name",
         "record",
         "out",
-        "contact-sheet",
         "json",
         "teacher",
     }

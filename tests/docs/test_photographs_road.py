@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from calls import call
-from own_images_folder import fill
+from image_files import fill
 from page_files import titled_blocks
 from scipy.stats import binom
 

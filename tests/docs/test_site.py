@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
@@ -36,17 +37,10 @@ def test_every_public_name_has_signature_and_example(site: Path) -> None:
             assert path in ids, path
         pieces = re.split(r'<h2 id="(dmpo_explore\.[\w.]+)" class="doc doc-heading"', text)
         for path, body in zip(pieces[1::2], pieces[2::2], strict=True):
-            value = _value(path)
+            value = resolve_name(":".join(path.rsplit(".", 1)))
             if callable(value) and str(getattr(value, "__module__", "")).startswith("dmpo_explore"):
                 assert "doc-signature" in body, path
                 assert "&gt;&gt;&gt;" in body, path
-
-
-def _value(path: str) -> object:
-    import importlib
-
-    module, _, name = path.rpartition(".")
-    return getattr(importlib.import_module(module), name)
 
 
 @pytest.mark.slow
@@ -70,24 +64,6 @@ def test_search_finds_guides_first_and_stays_small(site: Path) -> None:
     assert [item["location"] for item in items if "Source code in" in item["text"]] == []
     hits = [item["location"] for item in items if "threshold" in item["text"].lower()]
     assert not any(location.startswith("reference/api/") for location in hits[:20])
-
-
-@pytest.mark.slow
-def test_a_broken_link_fails_the_build(tmp_path: Path) -> None:
-    pytest.importorskip("zensical")
-    import subprocess
-    import sys
-
-    config = tmp_path / "zensical.toml"
-    for link, code in (("other.md", 0), ("missing.md", 1), ("other.md#missing", 1)):
-        (tmp_path / "pages").mkdir(exist_ok=True)
-        (tmp_path / "pages/index.md").write_text(f"# Home\n\n[there]({link})\n", encoding="utf-8")
-        (tmp_path / "pages/other.md").write_text("# Other\n", encoding="utf-8")
-        config.write_text(
-            '[project]\nsite_name = "x"\ndocs_dir = "pages"\nnav = ["index.md", "other.md"]\n', encoding="utf-8"
-        )
-        command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean", "-f", str(config)]
-        assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == code, link
 
 
 def test_what_is_not_there_or_comes_from_elsewhere_is_named(tmp_path: Path) -> None:

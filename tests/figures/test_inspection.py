@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import pytest
 
 from dmpo_explore.figures.inspection import (
@@ -20,26 +17,6 @@ from dmpo_explore.figures.inspection import (
 MATRIX = np.array([[1.0, -3.0], [0.5, 2.0]])
 PROBES = pd.DataFrame({"exit": [1, 2], "low_level": [0.99, 0.9], "label": [0.5, 0.75]})
 GRADIENTS = pd.DataFrame({"exit": [1, 2], "cosine": [-0.5, 0.25]})
-
-
-def figures(template: str | None = None) -> dict[str, go.Figure]:
-    return {
-        "cka": cka_figure(MATRIX, ["r1", "r2"], ["c1", "c2"], template),
-        "depth": depth_figure({"a": [1, 2]}, "y", template),
-        "probes": probe_figure({"trunk": PROBES, "read": PROBES}, template),
-        "gradients": gradient_conflict_figure({"naive": GRADIENTS}, template),
-    }
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(figures()))
-def test_backgrounds_are_transparent_and_the_template_is_the_callers(name: str) -> None:
-    plain, themed = figures()[name], figures("plotly_white")[name]
-    for figure in (plain, themed):
-        assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
-    assert plain.layout.font.color == "#767676"
-    assert themed.layout.font.color is None
-    assert json.loads(plain.to_json())["data"]
 
 
 def test_cka_shows_its_numbers_from_the_top() -> None:
@@ -78,17 +55,8 @@ def test_gradients_have_a_line_at_zero() -> None:
     assert figure.layout.yaxis.range == (-1, 1)
 
 
-def test_wrong_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="1 row and 2 column labels"):
-        cka_figure(MATRIX, ["r"], ["c", "d"])
-    with pytest.raises(ValueError, match="3 values but 1 labels"):
-        depth_figure({"a": [1, 2, 3]}, "y", x=["one"])
-
-
 def test_tokens_as_colours_stand_beside_the_image() -> None:
     image, patches = np.zeros((8, 8, 3), np.uint8), np.full((2, 2, 3), 7, np.uint8)
     figure = token_colours_figure([patches] * 7, [f"exit {k}" for k in range(7)], image)
     assert np.array_equal(figure.data[0].z, image) and np.array_equal(figure.data[7].z, patches)
     assert [a.text for a in figure.layout.annotations] == ["input", *(f"exit {k}" for k in range(7))]
-    with pytest.raises(ValueError, match="1 labels"):
-        token_colours_figure([patches, patches], ["exit 1"], image)

@@ -1,13 +1,17 @@
-"""Figures of an ablation study: every number of a table is drawn."""
+"""Figures of studies, searches and seeds: every number of a table is drawn."""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from dmpo_explore.figures import GREY
-from dmpo_explore.figures.study import _PANELS, budgets_figure, gains_figure, gradient_epochs_figure, stages_figure
-from dmpo_explore.figures.style import model_colour
+import dmpo_explore as dx
+from dmpo_explore.figures.study import (
+    front_figure,
+    gains_figure,
+)
+from dmpo_explore.figures.style import MODEL_COLOURS
 
 
 def test_gains_show_mean_interval_and_every_seed() -> None:
@@ -32,31 +36,49 @@ def test_gains_show_mean_interval_and_every_seed() -> None:
     assert over.data[0].name == "mean of the seeds, 95 % interval over images and trainings"
 
 
-def test_arms_lie_at_the_compute_that_they_spend_and_one_exit_is_a_point() -> None:
-    numbers = {"exits": [1, 4], "last_exit": [0.9, 0.8], "full_flops": [1.01, 1.1]}
-    budgets = {"accuracy_30%": [None, 0.7], "flops_30%": [None, 0.25], "accuracy_100%": [None, 0.8]}
-    arms = pd.DataFrame(numbers | budgets | {"flops_100%": [None, 0.6]}, index=["single", "dmpo"])
-    single, dmpo = budgets_figure(arms, (0.3, 1.0)).data
-    assert (single.x, single.y, single.mode) == ((1.01,), (0.9,), "markers")
-    assert (dmpo.x, dmpo.y) == ((0.25, 0.6), (0.7, 0.8))
-    many = pd.concat([arms.loc[["dmpo"]]] * 10).set_axis([f"arm {i}" for i in range(10)])
-    looks = {(line.line.color, line.line.dash, line.marker.symbol) for line in budgets_figure(many, (0.3, 1.0)).data}
-    assert len(looks) == 10
-    given = budgets_figure(arms, (0.3, 1.0), looks={"dmpo": (0, 0), "single": (2, 1)}).data
-    assert [(line.line.color, line.marker.symbol) for line in given] == [
-        (model_colour(2), "square"), (model_colour(0), "circle"),
-    ]  # fmt: skip
+FRONT = pd.DataFrame(
+    {"run": ["s-001-e2", "s-000-e1"], "accuracy": [0.6, 0.8], "flops_fraction": [0.2, 0.5], "threshold": [0.7, 0.9]}
+)
+EPOCHS = pd.DataFrame(
+    {"trial": [0, 1], "epoch": [1, 2], "accuracy": [[0.7, 0.8], [0.6]], "flops_fraction": [[0.4, 0.5], [0.2]]}
+)
 
 
-def test_gradients_and_stages_are_means_over_seeds() -> None:
-    gradients = pd.DataFrame({"exit": [1, 1, 2, 2], "epoch": [1, 1, 1, 1], "cosine": [0.1, 0.3, 0.5, 0.7]})
-    figure = gradient_epochs_figure({"dmpo": gradients, "naive": gradients})
-    assert figure.layout.font.color == GREY  # legible on a dark page
-    assert [(line.name, list(line.y)) for line in figure.data[:2]] == [
-        ("exit 1", [pytest.approx(0.2)]), ("exit 2", [pytest.approx(0.6)]),
-    ]  # fmt: skip
-    assert sum(line.showlegend for line in figure.data) == 2 and len(figure.data) == 4
-    stages = pd.DataFrame({"block": [2, 2, 4], **{number: [0.2, 0.4, 0.8] for number in _PANELS}})
-    lines = stages_figure({"dmpo": stages}).data
-    assert len(lines) == len(_PANELS) and all(list(line.y) == pytest.approx([0.3, 0.8]) for line in lines)
-    assert [line.xaxis for line in lines] == ["x", "x2", "x3", "x4", "x5", "x6"]
+def test_the_front_is_a_staircase_over_all_points() -> None:
+    every, front = front_figure(FRONT, EPOCHS).data
+    assert list(every.x) == [0.4, 0.5, 0.2] and list(every.y) == [0.7, 0.8, 0.6]
+    assert every.customdata.tolist() == [[0, 1], [0, 1], [1, 2]]
+    assert list(front.x) == [0.2, 0.5] and list(front.y) == [0.6, 0.8]
+    assert front.line.shape == "hv" and front.customdata[0].tolist() == ["s-001-e2", 0.7]
+
+
+def test_an_empty_study_has_an_empty_figure() -> None:
+    every, front = front_figure(FRONT[:0], EPOCHS[:0]).data
+    assert len(every.x) == len(front.x) == 0
+
+
+def test_a_front_of_three_goals_is_not_joined() -> None:
+    falling = pd.concat([FRONT, FRONT[:1].assign(flops_fraction=0.9)])
+    assert front_figure(FRONT, EPOCHS).data[1].mode == "lines+markers"
+    assert front_figure(falling, EPOCHS).data[1].mode == "markers"
+
+
+def test_the_line_is_the_mean_and_the_band_reaches_from_the_lowest_to_the_highest_seed() -> None:
+    seeds = np.array([[0.2, 0.9], [0.4, 0.7], [0.9, 0.8]])
+    band, line = dx.figures.seeds_figure({"a": seeds}, "accuracy").data
+    assert list(line.x) == ["exit 1", "exit 2"] and line.y == pytest.approx([0.5, 0.8])
+    assert list(band.x) == ["exit 1", "exit 2", "exit 2", "exit 1"]
+    assert band.y == pytest.approx([0.9, 0.9, 0.7, 0.2])
+    assert band.legendgroup == line.legendgroup == "a" and not band.showlegend
+
+
+def test_a_level_is_drawn_across() -> None:
+    figure = dx.figures.seeds_figure({"a": [[0.1, 0.2, 0.3]], "level": [0.4, 0.6]}, "accuracy")
+    level = figure.data[-1]
+    assert level.mode == "lines" and level.y == pytest.approx([0.5] * 3) and len(level.x) == 3
+
+
+def test_a_name_keeps_its_colour_in_any_order() -> None:
+    for names in ("ab", "ba"):
+        lines = dx.figures.seeds_figure({name: [[1.0]] for name in names}, "y", colours={"a": 4, "b": 1}).data[1::2]
+        assert {line.name: line.line.color for line in lines} == {"a": MODEL_COLOURS[4], "b": MODEL_COLOURS[1]}

@@ -1,9 +1,10 @@
-"""A wall of images: every tile lies where its row puts it, in the frame of its correctness."""
+"""Walls of images, their thumbnails, and counts by class."""
 
 from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageColor
 
+import dmpo_explore as dx
 from dmpo_explore.figures.style import CORRECT, INCORRECT
-from dmpo_explore.figures.wall import FRAME, GAP, LINE, TILE, image_wall_figure
+from dmpo_explore.figures.wall import FRAME, GAP, LINE, THUMBNAIL, TILE, image_wall_figure
 
 PIXELS = np.repeat(np.array([10, 120, 230], np.uint8), 4 * 4 * 3).reshape(3, 4, 4, 3)  # an evenly grey image each
 ROWS = {"exit 1": [2, 0], "exit 2": [], "a<b": [1]}
@@ -64,17 +66,62 @@ def test_room_for_captions_lies_on_both_sides_of_a_tile() -> None:
     assert list(figure.data[0].x) == [TILE / 2 + 10, TILE + GAP + 20 + TILE / 2 + 10, TILE / 2 + 10]
 
 
+CORNERS = np.array([[[200, 40, 40], [40, 160, 40]], [[40, 40, 200], [230, 230, 230]]], np.uint8)
+SIZES = [(300, 200), (200, 300), (600, 150), (80, 390), (160, 160), (2000, 1500), (9, 7), (2, 2)]  # width, height
+
+
+def drawn(width: int, height: int) -> Image.Image:
+    """Four colours, one in each quarter."""
+    return Image.fromarray(CORNERS).resize((width, height), Image.Resampling.NEAREST)
+
+
+def shown(path: Path, most: int = THUMBNAIL) -> Image.Image:
+    """The thumbnail of an image file, as a browser decodes it."""
+    return decoded(dx.figures.thumbnail_address(dx.data.open_image(path), most))
+
+
+def decoded(uri: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
+
+
+def corners(image: Image.Image) -> np.ndarray:
+    pixels = np.asarray(image.convert("RGB")).astype(int)
+    h, w = pixels.shape[:2]
+    rows, columns = (h // 4, h - 1 - h // 4), (w // 4, w - 1 - w // 4)
+    return np.array([[pixels[r, c] for c in columns] for r in rows])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_shape_keeps_its_aspect(size: tuple[int, int], tmp_path: Path) -> None:
+    drawn(*size).save(tmp_path / "image.png")
+    image = shown(tmp_path / "image.png")
+    assert max(image.size) == min(max(size), THUMBNAIL)
+    assert image.width / image.height == pytest.approx(size[0] / size[1], rel=0.02)
+    assert np.abs(corners(image) - CORNERS).max() <= 12  # JPEG
+
+
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"rows": {}}, "0 rows"),
-        ({"correct": [True]}, "1 correct"),
-        ({"texts": ["one"]}, "1 texts"),
-        ({"captions": ["one"]}, "do not fit"),
-        ({"columns": 1}, "a row has 2 images; there are 1 columns"),
-    ],
+    ("size", "expected"), [((1, 400), (1, 5)), ((400, 1), (5, 1)), ((1, 1), (1, 1)), ((900, 100), (160, 32))]
 )
-def test_it_refuses_what_does_not_fit(change: dict[str, Any], message: str) -> None:
-    given = dict(zip(("pixels", "rows", "correct", "texts"), ARGUMENTS, strict=True)) | change
-    with pytest.raises(ValueError, match=message):
-        image_wall_figure(**given)
+def test_of_a_line_the_middle_is_shown(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    image = np.zeros((size[1], size[0], 3), np.uint8)
+    h, w = (min(a, 5 * b) for a, b in (size[::-1], size))
+    image[(size[1] - h) // 2 :, (size[0] - w) // 2 :][:h, :w] = 200  # what is left of it
+    found = decoded(dx.figures.thumbnail_address(image))
+    assert found.size == expected and (np.asarray(found) >= 198).all()
+
+
+def test_small_images_are_exact_and_large_ones_as_sharp_as_asked(tmp_path: Path) -> None:
+    drawn(2000, 1500).save(tmp_path / "large.png")
+    assert shown(tmp_path / "large.png", 384).size == (384, 288)
+    small = np.random.default_rng(0).integers(0, 256, (60, 72, 3), dtype=np.uint8)
+    assert np.array_equal(np.asarray(decoded(dx.figures.thumbnail_address(small))), small)
+
+
+def test_bars_are_the_counts_and_names_stay_literal() -> None:
+    counts = {"train": [3, 0, 5], "val": [1, 1, 1]}
+    long = "a name of more than thirty-two characters (class 4)"
+    figure = dx.figures.class_counts_figure(counts, ["<b>cat", "dog", long])
+    assert [(bars.name, bars.x.tolist()) for bars in figure.data] == [("train", [3, 0, 5]), ("val", [1, 1, 1])]
+    assert list(figure.data[0].y) == ["&lt;b&gt;cat", "dog", long]  # with its number among all classes
+    assert len({bars.marker.pattern.shape for bars in figure.data}) == 2 and figure.layout.barmode == "stack"

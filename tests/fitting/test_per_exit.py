@@ -1,4 +1,4 @@
-"""A threshold per exit against brute force, optuna and its own bounds."""
+"""A threshold per exit against brute force, optuna and its own bounds; which policies have one, and what it gains."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import make_record
+from synthetic import make_record, outcome_of
 
-from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore.fitting.fit import cross_validated_gain, fit_policy
 from dmpo_explore.fitting.per_exit import (
     Ranking,
     best_cuts,
@@ -38,7 +38,7 @@ def every_outcome(record: ExitRecord) -> list[tuple[int, float]]:
     for thresholds in itertools.product(*levels):
         may_exit = np.column_stack([values >= thresholds, np.ones(len(values), bool)])
         exits = may_exit.argmax(axis=1)
-        found.append((int(record.correct[np.arange(len(exits)), exits].sum()), record.flops_fraction[exits].mean()))
+        found.append(outcome_of(record, exits))
     return found
 
 
@@ -50,10 +50,9 @@ def test_the_search_is_near_the_optimum_of_small_problems() -> None:
         outcomes = every_outcome(record)
         for budget in (0.4, 0.5):
             best = max(correct for correct, flops in outcomes if flops <= budget + 1e-12)
-            policy = fit_policy(record, flops=budget, per_exit=True)
-            exits = policy.exits(record)
-            assert record.flops_fraction[exits].mean() <= budget + 1e-12
-            missed.append(best - int(record.correct[np.arange(14), exits].sum()))
+            correct, cost = outcome_of(record, fit_policy(record, flops=budget, per_exit=True).exits(record))
+            assert cost <= budget + 1e-12
+            missed.append(best - correct)
     assert min(missed) == 0 and max(missed) <= 1 and np.mean(missed) < 0.15
 
 
@@ -82,8 +81,7 @@ def test_an_outcome_is_what_the_policy_does(seed: int) -> None:
     ranked = Ranking.of(values, record.correct, record.flops_fraction)
     cuts = (values >= -np.float32(thresholds)).sum(axis=0)
     found = ranked.outcome(cuts)
-    assert found.correct == record.correct[np.arange(50), exits].sum()
-    assert found.flops == pytest.approx(record.flops_fraction[exits].mean())
+    assert (found.correct, found.flops) == pytest.approx(outcome_of(record, exits))
     gaps = np.abs(-values[:, :, None] - np.float32(thresholds))[:, range(3), range(3)]
     assert gaps.min() > TIE / 2 * 0.9  # midway between neighbours
 
@@ -94,19 +92,16 @@ def test_optuna_finds_nothing_better() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     record, budget = make_record(400, 4, 5, seed=3), 0.5
 
-    def outcome(policy: ConfidencePolicy) -> tuple[int, float]:
-        exits = policy.exits(record)
-        return int(record.correct[np.arange(400), exits].sum()), float(record.flops_fraction[exits].mean())
-
     def objective(trial: Any) -> float:
-        correct, flops = outcome(ConfidencePolicy(tuple(trial.suggest_float(f"t{k}", 0.0, 1.0) for k in range(3))))
+        policy = ConfidencePolicy(tuple(trial.suggest_float(f"t{k}", 0.0, 1.0) for k in range(3)))
+        correct, flops = outcome_of(record, policy.exits(record))
         return correct if flops <= budget else correct - 1e4 * (flops - budget)
 
     single = fit_policy(record, flops=budget).thresholds[0]
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
     study.enqueue_trial({f"t{k}": single for k in range(3)})
     study.optimize(objective, n_trials=120)
-    mine, price = outcome(fit_policy(record, flops=budget, per_exit=True))  # type: ignore[arg-type]
+    mine, price = outcome_of(record, fit_policy(record, flops=budget, per_exit=True).exits(record))
     assert price <= budget and mine >= study.best_value
 
 
@@ -133,3 +128,28 @@ def test_a_start_that_stays_keeps_its_threshold() -> None:
     start = float(np.sort(record.confidence[:, 0])[20])  # of an image: not in the middle between two
     cannot_be_met = floor_key(int(record.correct[:, -1].sum()) + 41)
     assert best_thresholds(record, policy, start, cannot_be_met) == [start, start]
+
+
+@pytest.mark.parametrize("target", [{"flops": 0.5}, {"flops": 0.4}, {"accuracy_drop": 0.02}, {"accuracy_drop": 0.0}])
+@pytest.mark.parametrize("name", ["confidence", "entropy", "gate"])
+def test_a_threshold_per_exit_is_at_least_as_good_here(name: str, target: dict[str, float]) -> None:
+    record = make_record(300, 4, 5, seed=2)
+    single, vector = fit_policy(record, name, **target), fit_policy(record, name, per_exit=True, **target)  # type: ignore[arg-type]
+    assert len(vector.thresholds) == 3 and vector.fitted["target"] == {**target, "per_exit": True}
+    (correct, cost), (mine, price) = (outcome_of(record, policy.exits(record)) for policy in (single, vector))
+    if "flops" in target:
+        assert mine > correct and price <= target["flops"] * (1 + 1e-12)
+    else:
+        assert price < cost and mine >= record.correct[:, -1].sum() - target["accuracy_drop"] * 300 - 1e-9
+    assert fit_policy(make_record(20, 1, 3), flops=0.5, per_exit=True).thresholds == (1.01,)
+
+
+def test_the_gain_of_a_vector_is_told_on_other_images() -> None:
+    record = make_record(400, 4, 5, seed=2)
+    found = cross_validated_gain(record, flops=0.5, folds=4)
+    single, vector = (fit_policy(record, flops=0.5, per_exit=one) for one in (False, True))
+    seen = [record.correct[np.arange(400), p.exits(record)].mean() for p in (single, vector)]
+    assert found["single"] != found["vector"] < seen[1]  # fitting flatters
+    assert found["vector"] - found["single"] < seen[1] - seen[0]
+    assert abs(found["gain"] - (found["vector"] - found["single"])) < 0.05
+    assert 0.3 < found["vector_flops"] < 0.6

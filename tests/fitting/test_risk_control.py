@@ -1,9 +1,11 @@
-"""p-values against MAPIE, fixed-sequence testing by a loop, and that the bound is kept."""
+"""p-values against MAPIE, fixed-sequence testing by a loop, that the bound is kept, and certificates in a policy."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value
 from synthetic import DEPLOYABLE, make_record, ready_policy, record_from_logits
 
 from dmpo_explore.analysis.metrics import summarise
+from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.fitting.risk_control import (
     RISKS,
     certifiable,
@@ -28,6 +31,8 @@ from dmpo_explore.policies.base import count_answers
 from dmpo_explore.policies.catalogue import POLICIES, learned_policy
 from dmpo_explore.policies.rules import ConfidencePolicy, OraclePolicy, PatiencePolicy
 from dmpo_explore.records.record import ExitRecord
+
+RECORD, SURE = make_record(20), ConfidencePolicy((0.5,))
 
 
 @pytest.mark.parametrize("n", [1, 50, 5000])
@@ -55,8 +60,6 @@ def test_the_images_needed_are_the_fewest_that_pass_without_an_error(epsilon: fl
     n = images_needed(epsilon, delta)
     assert hoeffding_bentkus(0.0, n, epsilon) <= delta
     assert n == 1 or hoeffding_bentkus(0.0, n - 1, epsilon) > delta
-    with pytest.raises(ValueError, match="epsilon=0 must lie between 0 and 1"):
-        images_needed(0, delta)
 
 
 def test_with_errors_the_images_needed_are_certified_in_nine_of_ten_draws() -> None:
@@ -67,29 +70,12 @@ def test_with_errors_the_images_needed_are_certified_in_nine_of_ten_draws() -> N
         return float((hoeffding_bentkus(rng.binomial(n, 0.01, size=20_000) / n, n, 0.05) <= 0.05).mean())
 
     assert certified(n) >= 0.9 and max(certified(fewer) for fewer in range(59, n, 5)) < 0.9
-    with pytest.raises(ValueError, match="rate=0.05 must be at least 0 and below epsilon"):
-        images_needed(0.05, rate=0.05)
 
 
 @pytest.mark.parametrize("n", [1, 53, 59, 651])
 def test_the_smallest_risk_is_where_that_many_images_are_just_enough(n: int) -> None:
     smallest = smallest_risk(n)
     assert images_needed(smallest * 1.001) <= n < images_needed(smallest * 0.98 if n > 1 else 0.7)
-
-
-@pytest.mark.parametrize("delta", [0, 1, 5])
-def test_a_level_in_per_cent_is_refused(delta: float) -> None:
-    with pytest.raises(ValueError, match=f"delta={delta} must lie between 0 and 1"):
-        smallest_risk(53, delta=delta)
-
-
-def test_a_record_without_images_certifies_nothing() -> None:
-    record, policy = make_record(20, 3).subset(slice(0, 0)), ConfidencePolicy((0.5,))
-    for ask in (certify, fixed_sequence):
-        with pytest.raises(ValueError, match="nothing can be certified on a record without images"):
-            ask(record, policy)
-    with pytest.raises(ValueError, match="temperatures cannot be fitted on a record without images"):
-        fit_temperatures(record)
 
 
 @pytest.mark.parametrize("name", ["confidence", "entropy", "gate", "budgeted", "patience"])
@@ -170,10 +156,6 @@ def test_nothing_may_be_certified() -> None:
     assert (few.certified, few.threshold, few.risk, few.tested) == (False, ConfidencePolicy.threshold_none, 0.0, 1)
     hard = certify(make_record(2000, 4, 5), PatiencePolicy((1,)), "disagreement", 0.01)
     assert (hard.certified, hard.threshold) == (False, 3.0)  # patience 3 of 4 exits: no image exits early
-    with pytest.raises(ValueError, match="unknown risk 'harm'"):
-        certify(make_record(20, 4, 5), ConfidencePolicy((0.5,)), "harm")
-    with pytest.raises(ValueError, match="'oracle' is a bound"):
-        certify(make_record(20, 4, 5), OraclePolicy((1,)))
 
 
 def test_what_no_calibration_image_has_tested_is_not_taken() -> None:
@@ -202,13 +184,6 @@ def test_the_bound_is_kept(risk: str) -> None:
     assert np.mean(early) > 0.1  # it is not kept by letting no image exit early
 
 
-def test_nothing_is_certified_on_test() -> None:
-    with pytest.raises(
-        ValueError, match=r"certified on calibration and only applied to test; use certify\(run.record\('calibration'\)"
-    ):
-        certify(make_record(20, 4, 5, split="test"), ConfidencePolicy((0.5,)))
-
-
 @pytest.mark.parametrize("epsilon", [0.06, 0.2])
 def test_the_table_of_all_tests_ends_where_the_certificate_does(epsilon: float) -> None:
     record, policy = make_record(1500, 4, 5, seed=2), ConfidencePolicy((0.5,))
@@ -218,5 +193,66 @@ def test_the_table_of_all_tests_ends_where_the_certificate_does(epsilon: float) 
     assert (taken["threshold"], taken["p_value"]) == (found.threshold, found.p_value)
     assert taken["errors"] / 1500 == found.risk
     assert not table["passed"].iloc[table["passed"].argmin() :].any()
-    with pytest.raises(ValueError, match="delta=2 must lie between 0 and 1"):
-        fixed_sequence(record, policy, delta=2)
+
+
+@pytest.mark.parametrize("risk", sorted(RISKS))
+def test_a_guarantee_is_a_certificate_in_a_policy(risk: str) -> None:
+    record = make_record(2000, 4, 5, seed=2)
+    policy = fit_policy(record, risk=risk, epsilon=0.05, delta=0.1)
+    expected = certify(record, ConfidencePolicy((0.5,)), risk, 0.05, 0.1)
+    assert expected.certified and policy.thresholds == (ConfidencePolicy((expected.threshold,)).thresholds)
+    assert policy.fitted["target"] == {"risk": risk, "epsilon": 0.05, "delta": 0.1}
+    assert policy.fitted["certificate"]["p_value"] <= 0.1 and "note" not in policy.fitted
+    loss = RISKS[risk](record, policy.exits(record)).mean()
+    assert policy.fitted["certificate"]["risk"] == pytest.approx(loss) and loss < 0.05
+
+
+@pytest.mark.parametrize("name", DEPLOYABLE)
+def test_where_nothing_can_be_certified_no_image_exits_early(name: str) -> None:
+    record = make_record(100, 4, 5)
+    policy = fit_policy(record, name, risk="too_early")  # 100 images cannot show 1 %
+    assert (policy.exits(record) == 3).all()
+    half = "50 images (the other half is learned on)" if policy.learns else "100 images"
+    none, few = policy.fitted["note"].split("; ")
+    assert "no threshold can be certified" in none
+    assert few.startswith(f"{half} cannot") and "1 %" in few and "299" in few
+    assert policy.fitted["certificate"]["certified"] is False
+
+
+def test_with_enough_images_the_note_names_no_number() -> None:
+    logits = np.broadcast_to(20.0 * np.eye(2)[[1, 0]], (299, 2, 2))  # exit 1 is certain and incorrect
+    policy = fit_policy(record_from_logits(logits, np.zeros(299, int)), risk="too_early")
+    assert "no threshold can be certified" in policy.fitted["note"] and "needed" not in policy.fitted["note"]
+
+
+def test_what_is_learned_is_certified_on_other_images() -> None:
+    record, target = make_record(600, 4, 5, seed=2), {"risk": "too_early", "epsilon": 0.1}
+    half = fit_policy(record, temperatures="fit", **target)  # type: ignore[arg-type]
+    for policy in (fit_policy(record, "gate", **target), half):  # type: ignore[arg-type]
+        assert policy.fitted["certificate"]["images"] == 300 and policy.fitted["images"] == 600
+        assert policy.fitted["certificate"]["certified"]
+    assert fit_policy(record, **target).fitted["certificate"]["images"] == 600  # type: ignore[arg-type]
+    assert half.temperatures != fit_temperatures(record)
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda: images_needed(0, 0.05), "epsilon=0 must lie between 0 and 1"),
+        (lambda: images_needed(0.05, rate=0.05), "rate=0.05 must be at least 0 and below epsilon"),
+        *((partial(smallest_risk, 53, delta=bad), f"delta={bad} must lie between 0 and 1") for bad in (0, 1, 5)),
+        (lambda: fixed_sequence(RECORD, SURE, delta=2), "delta=2 must lie between 0 and 1"),
+        (lambda: certify(RECORD.subset([]), SURE), "nothing can be certified on a record without images"),
+        (lambda: fixed_sequence(RECORD.subset([]), SURE), "nothing can be certified on a record without images"),
+        (lambda: fit_temperatures(RECORD.subset([])), "temperatures cannot be fitted on a record without images"),
+        (lambda: certify(RECORD, SURE, "harm"), "unknown risk 'harm'"),
+        (lambda: certify(RECORD, OraclePolicy((1,))), "'oracle' is a bound"),
+        (
+            lambda: certify(make_record(20, split="test"), SURE),
+            r"certified on calibration and only applied to test; use certify\(run.record\('calibration'\)",
+        ),
+    ],
+)
+def test_what_is_refused(ask: Callable[[], object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ask()

@@ -17,6 +17,7 @@ import dmpo_explore as dx
 from dmpo_explore.fitting.risk_control import RISKS
 from dmpo_explore.fitting.target import CHECKS, KINDS, Target
 
+RECORD, DEAR = make_record(50, 4), make_record(50, 2, flops=(700.0, 1247.2))  # costs 0.3, 0.5, 0.7, 0.9
 hundredths = st.integers(1, 9999).map(lambda n: n / 10000)
 switch = st.booleans()
 targets = st.one_of(
@@ -102,6 +103,13 @@ def test_options_are_those_of_the_command_line() -> None:
         ),
         (lambda: Target("full_depth", True, calibrate=True), "does not fit full_depth"),
         (lambda: Target("full_depth", False), "full_depth=False must be True"),
+        # -- per cent is not taken for a fraction; costs of the record: 0.3, 0.5, 0.7, 0.9 --
+        (lambda: Target.flops(7).check(RECORD), re.escape("full depth, which costs 0.9; did you mean 0.07?")),
+        (lambda: Target.flops(1.2).check(RECORD), r"use Target\.full_depth\(\)"),
+        (lambda: dx.fit_policy(RECORD, flops=30), "did you mean 0.3"),
+        (lambda: Target.flops(1.25).check(DEAR), "costs 1.247"),
+        (lambda: Target.shares((0.5, 0.5)).check(RECORD), "must be 4 fractions, one per exit"),
+        # -- arguments and files --
         (lambda: Target.from_arguments(), "exactly one of flops, .*; got none"),
         (lambda: Target.from_arguments(flops=0.3, risk="too_early"), "got flops, risk"),
         (lambda: Target.from_dict({}), "target needs exactly one of"),
@@ -136,25 +144,12 @@ def test_descriptions() -> None:
     assert Target.flops(0.3, per_exit=True, calibrate=True).without_options() == Target.flops(0.3)
 
 
-def test_per_cent_is_not_taken_for_a_fraction() -> None:
-    """Costs of this record: 0.3, 0.5, 0.7, 0.9."""
-    record = make_record(50, 4)
+def test_a_budget_is_checked_and_capped_by_the_records_costs() -> None:
     for target in (Target.flops(1.0), Target.flops(0.95), Target.accuracy_drop(0.99), Target.full_depth()):
-        target.check(record)
-    with pytest.raises(ValueError, match=re.escape("full depth, which costs 0.9; did you mean 0.07?")):
-        Target.flops(7).check(record)
-    with pytest.raises(ValueError, match=r"use Target\.full_depth\(\)"):
-        Target.flops(1.2).check(record)
-    with pytest.raises(ValueError, match="did you mean 0.3"):
-        dx.fit_policy(record, flops=30)
-    dear = make_record(50, 2, flops=(700.0, 1247.2))
-    Target.flops(1.248).check(dear)  # full depth, rounded up to a tenth of a per cent
-    with pytest.raises(ValueError, match="costs 1.247"):
-        Target.flops(1.25).check(dear)
-    assert Target.flops(1.25).capped(record) == Target.flops(1.0)
-    assert dx.fit_policy(dear, target=Target.flops(9).capped(dear)) == dx.fit_policy(dear, flops=1.2472)
-    with pytest.raises(ValueError, match="must be 4 fractions, one per exit"):
-        Target.shares((0.5, 0.5)).check(record)
+        target.check(RECORD)
+    Target.flops(1.248).check(DEAR)  # full depth, rounded up to a tenth of a per cent
+    assert Target.flops(1.25).capped(RECORD) == Target.flops(1.0)
+    assert dx.fit_policy(DEAR, target=Target.flops(9).capped(DEAR)) == dx.fit_policy(DEAR, flops=1.2472)
 
 
 def test_policies_of_earlier_versions_say_what_they_were_fitted_to() -> None:
@@ -177,11 +172,6 @@ def test_a_target_and_its_short_form_fit_alike(target: Target) -> None:
     if target.kind != "full_depth":
         short = eval(f"dx.fit_policy(record, {target.to_code()})", {"dx": dx, "record": record})
         assert short == policy and short.fitted == policy.fitted
-
-
-def test_not_both_forms() -> None:
-    with pytest.raises(ValueError, match="not both"):
-        dx.fit_policy(make_record(20, 3, 3), target=Target.flops(0.5), flops=0.5)
 
 
 def test_a_policy_file_keeps_its_target(tmp_path: Path) -> None:

@@ -1,17 +1,21 @@
-"""Jobs for tests: what they run, and how to wait for them."""
+"""Jobs and live runs in the background: what they run, and how to wait for them."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from tiny import tiny_config
 
 from dmpo_explore import jobs
-from dmpo_explore.jobs import jobs as job_module
-from dmpo_explore.jobs import jobs as jobs_module
+from dmpo_explore.jobs import jobs as processes
+
+if TYPE_CHECKING:
+    from dmpo_explore.inference.live import LiveRun, Look
 
 CONFIG = tiny_config(epochs=12)
 # Commands in place of the real one where only the process matters.
@@ -25,8 +29,7 @@ def become(code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Let jobs be ``code`` instead of the command line."""
     script = tmp_path / "script.py"
     script.write_text(code)
-    for module in (job_module, jobs_module):
-        monkeypatch.setattr(module, "MODULE", ["-u", str(script)])
+    monkeypatch.setattr(processes, "MODULE", ["-u", str(script)])
 
 
 def wait(condition: Callable[[], bool], seconds: float = 120) -> None:
@@ -38,3 +41,21 @@ def wait(condition: Callable[[], bool], seconds: float = 120) -> None:
 
 def state(name: str) -> str:
     return jobs.job_status(jobs.load_job(name)).state
+
+
+def until(live: LiveRun, wanted: Callable[[Look], bool]) -> Look:
+    """Its first look that is ``wanted``; fails after a while."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        if wanted(look := live.look()):
+            return look
+        time.sleep(0.002)
+    raise AssertionError(f"it never came: {live.look()}")
+
+
+def ended(live: LiveRun) -> Look:
+    """Its last look, once its thread is gone."""
+    look = until(live, lambda look: not look.alive)
+    live.stop(wait=20)
+    assert not [thread for thread in threading.enumerate() if thread is live._thread]
+    return look

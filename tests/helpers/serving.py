@@ -1,16 +1,20 @@
-"""The app on a runs root, as long as a block lasts."""
+"""Servers as long as a block lasts: the app on a runs root, and a folder of static files."""
 
 from __future__ import annotations
 
+import functools
+import http.server
 import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from made_up import MAIN
 from visiting import Server
@@ -45,3 +49,20 @@ def wait_for(address: str, process: subprocess.Popen[bytes], log: Path, seconds:
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
     raise RuntimeError(f"the server did not start:\n{log.read_text(errors='replace')}")
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[tuple[str, http.server.ThreadingHTTPServer]]:
+    """The address of a folder on a web server, as long as a block lasts, and the server."""
+    handler = functools.partial(_Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/", server
+        finally:
+            server.shutdown()

@@ -1,9 +1,10 @@
-"""Made-up records for tests: better and dearer with every exit, no model needed."""
+"""Made-up records for tests: better and dearer with every exit, no model needed; one written batch by batch."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.catalogue import POLICIES, learned_policy
 from dmpo_explore.records.record import ExitRecord, RecordMeta
 from dmpo_explore.records.scores import scores
+from dmpo_explore.records.validation import SCORE_TYPES
+from dmpo_explore.records.writer import RecordWriter
 
 DEPLOYABLE = sorted(name for name, kind in POLICIES.items() if kind.deployable)
 
@@ -72,6 +75,12 @@ def policy_of(name: str, n_exits: int) -> Policy:
     return fit_policy(val, name, threshold=POLICIES[name].threshold_all)
 
 
+def outcome_of(record: ExitRecord, exits: npt.NDArray[np.integer]) -> tuple[int, float]:
+    """Correct answers and mean cost, one image after another."""
+    correct = [bool(record.correct[row, exit]) for row, exit in enumerate(exits)]
+    return sum(correct), float(np.mean([record.flops_fraction[exit] for exit in exits]))
+
+
 def between(values: Any, share: float) -> float:
     """A number strictly between two neighbouring scores, ``share`` of them below; float noise cannot cross it."""
     ranked = np.sort(np.asarray(values, np.float64).ravel())
@@ -80,3 +89,35 @@ def between(values: Any, share: float) -> float:
     widest = near[np.argmax(gaps[near])]
     assert gaps[widest] > 1e-4
     return float(ranked[widest] + ranked[widest + 1]) / 2
+
+
+B, K, C, SIZE = 20, 3, 5, 6  # four batches, the last one of 2 images
+RECORD = make_record(B, K, C)
+BATCHES_OF_IT = [0, 1, 2, 3]
+
+
+def made(folder: Path, record: ExitRecord = RECORD, **changes: Any) -> RecordWriter:
+    how: dict[str, Any] = {"batch_size": SIZE, "made_from": {"weights": "w", "shape": (1, 2)}} | changes
+    return RecordWriter(folder / "val", record.meta, record.n_images, **how)
+
+
+def arrays(writer: RecordWriter, batch: int, record: ExitRecord = RECORD) -> dict[str, Any]:
+    rows = record.subset(writer.rows(batch))
+    return {name: getattr(rows, name) for name in ("labels", "logits", *SCORE_TYPES)}
+
+
+def fill(writer: RecordWriter, batches: list[int], record: ExitRecord = RECORD) -> None:
+    for batch in batches:
+        writer.write(batch, arrays(writer, batch, record))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def naive_draw(row: int, exit: int) -> float:
+    """In Python's integers."""
+    x = (row * 64 + exit + 1) % 2**32
+    for _ in range(3):
+        x = ((x >> 16) ^ x) * 0x45D9F3B % 2**32
+    return ((x >> 9) + 0.5) / 2**23

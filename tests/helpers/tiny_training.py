@@ -1,4 +1,4 @@
-"""A tiny training that stops where a test wants, and what its run folder holds."""
+"""Tiny trainings: one that stops where a test wants, a teacher on digits at larger images, one that is slimmed."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 import torch
 from tiny import tiny_config
 from torch import Tensor
 
 from dmpo_explore.config import Config
+from dmpo_explore.inference.torch_recording import record_run
+from dmpo_explore.neighbours.slimming.slim import slim
 from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.torch_model import read_weights
 from dmpo_explore.training.checkpoint import read_checkpoint
-from dmpo_explore.training.train import train_epochs
+from dmpo_explore.training.teacher import Teacher
+from dmpo_explore.training.train import train, train_epochs
 
 CONFIG = tiny_config(epochs=3, batch_size=25)
 FILES = ["card.md", "checkpoint.pt", "config.json", "history.csv", "manifest.csv", "weights.safetensors"]
@@ -54,3 +58,45 @@ def same_training(a: Run, b: Run) -> None:
     assert ours.keys() == theirs.keys()
     for path, leaf in ours.items():
         assert torch.equal(leaf, theirs[path]) if isinstance(leaf, Tensor) else leaf == theirs[path], path
+
+
+SIZE = 48
+
+
+def train_teacher(folder: Path, config: Config | None = None) -> Run:
+    """One that has finished its epochs, in ``folder``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DMPO_EXPLORE_RUNS", str(folder))
+        return train(config or tiny_config(model={"image_size": SIZE}), "big", device="cpu")
+
+
+def taught(by: Run, **training: Any) -> Config:
+    """A student's config: strong augmentation, three views, three epochs."""
+    return tiny_config(**{"teacher": str(by.path), "augment": "strong", "teacher_views": 3, "epochs": 3} | training)
+
+
+def count_images(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the batches that teachers answer from now on."""
+    seen: list[int] = []
+    own = Teacher._logits
+
+    def counted(self: Teacher, model: Any, images: Any) -> Any:
+        seen.append(len(images))
+        return own(self, model, images)
+
+    monkeypatch.setattr(Teacher, "_logits", counted)
+    return seen
+
+
+SLIM: dict[str, Any] = {"heads": 0.5, "ffn": 0.5, "epochs": 2, "images": 40, "device": "cpu"}
+
+
+def wide_and_slim(model: dict[str, Any] | None = None, splits: tuple[str, ...] = ("val", "test")) -> tuple[Run, Run]:
+    """The runs ``wide`` and ``thin`` below the runs root, recorded."""
+    pytest.importorskip("torch_pruning", reason="the extra slim is not installed")
+    wide = train(tiny_config(model=model), "wide", device="cpu")
+    thin = slim(wide, "thin", **SLIM)
+    for run in (wide, thin):
+        for split in splits:
+            record_run(run, split, device="cpu")
+    return wide, thin

@@ -1,4 +1,4 @@
-"""A page of the app in a browser."""
+"""A page of the app: in a browser, without one, where it listens, and what axe-core finds wrong on it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import axe_playwright_python
+import pytest
+import streamlit as st
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ClientState_pb2 import ClientState
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
@@ -238,3 +241,53 @@ def around(page: Page, canvas: str, left: float, top: float, right: float, botto
     for x, y in places[1:]:
         page.mouse.move(x, y, steps=4)
     page.mouse.up()
+
+
+def listen(monkeypatch: pytest.MonkeyPatch, address: str | None = "localhost", *allowed_hosts: str) -> None:
+    """Let Streamlit say that it listens there and answers to these host names."""
+    real = st.get_option
+    told: dict[str, Any] = {"server.address": address, "server.allowedHosts": list(allowed_hosts)}
+    monkeypatch.setattr(st, "get_option", lambda name: told[name] if name in told else real(name))
+
+
+AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
+
+
+# While the script runs, Streamlit fades what it may draw anew: colours count when nothing is faded.
+UNFADED = """async () => {
+    const faded = element => getComputedStyle(element).opacity !== '1';
+    while ([...document.querySelectorAll('[data-testid=stElementContainer]')].some(faded))
+        await new Promise(done => setTimeout(done, 50));
+    return axe.run(document, {resultTypes: ['violations']});
+}"""
+
+BACKGROUND = {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 22, 28)"}  # of the app, by scheme
+
+# What Streamlit's own widgets bring: rule → CSS selectors of the elements that may have it. Everything else must not.
+PERMITTED: dict[str, tuple[str, ...]] = {}
+
+
+def violations(visit: Visit) -> list[str]:
+    """Rule, impact and element of every serious or critical violation that is not permitted."""
+    return violations_of(visit.page)
+
+
+def violations_of(page: Page) -> list[str]:
+    """`violations` of any page."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))  # the page admits no inline script
+    found: dict[str, Any] = page.evaluate(UNFADED)
+    lines = []
+    for violation in found["violations"]:
+        if violation["impact"] not in ("serious", "critical"):
+            continue
+        for node in violation["nodes"]:
+            place = node["target"][-1] if isinstance(node["target"][-1], str) else node["target"][-1][-1]
+            if not _permitted(page, violation["id"], place):
+                why = (node["any"] + node["all"] + node["none"])[0]["message"]
+                lines.append(f"{violation['id']} ({violation['impact']}): {place}: {node['html'][:160]} – {why}")
+    return lines
+
+
+def _permitted(page: Page, rule: str, place: str) -> bool:
+    test = "([place, selector]) => !!document.querySelector(place)?.closest(selector)"
+    return any(page.evaluate(test, [place, selector]) for selector in PERMITTED.get(rule, ()))

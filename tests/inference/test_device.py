@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import sys
 import time
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from live_looks import ended
+from background import ended
 from synthetic import make_record
 
 import dmpo_explore as dx
@@ -20,7 +19,6 @@ from dmpo_explore.inference import Arms, LiveRun, device, live
 from dmpo_explore.inference.device import (
     GpuUse,
     call_energy,
-    cpu_counter,
     describe_device,
     device_facts,
     energy_counter,
@@ -94,38 +92,6 @@ def test_parts_of_a_gpu_lost_ones_and_a_missing_nvml_have_no_numbers(monkeypatch
     assert gpu_use() is None
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert gpu_watts(0) is None
-
-
-def package(root: Path, number: int, name: str, used: int) -> Path:
-    folder = root / f"intel-rapl:{number}"
-    folder.mkdir(parents=True)
-    for file, text in (("name", name), ("energy_uj", used), ("max_energy_range_uj", 5_000_000)):
-        (folder / file).write_text(f"{text}\n")
-    return folder / "energy_uj"
-
-
-def test_packages_are_added_and_a_counter_that_begins_again_is_continued(tmp_path: Path) -> None:
-    first = package(tmp_path, 0, "package-0", 4_000_000)
-    package(tmp_path, 1, "package-1", 1_000_000)
-    package(tmp_path, 2, "dram", 3_000_000)  # a part of a package
-    counter = cpu_counter(tmp_path)
-    assert counter is not None and counter() == pytest.approx(5.0)
-    first.write_text("500000\n")
-    assert counter() == pytest.approx(6.5)  # 5 J is the largest value, 0.5 J after it
-    first.write_text("600000\n")
-    assert counter() == pytest.approx(6.6)
-
-
-def test_without_a_readable_counter_there_is_none(tmp_path: Path) -> None:
-    assert cpu_counter(tmp_path) is None
-    package(tmp_path, 0, "package-0", 1).unlink()
-    assert cpu_counter(tmp_path) is None
-
-
-def test_the_processors_joules_are_not_another_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "cpu_counter", lambda: lambda: 1.0)
-    assert energy_counter("cpu") is not None
-    assert energy_counter("xpu:0") is energy_counter("mps") is None
 
 
 def test_energy_is_measured_in_blocks_that_a_slow_counter_can_follow() -> None:

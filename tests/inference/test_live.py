@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from live_looks import ended, until
-from operations import Operations
+from background import ended, until
+from devices import Operations
 from small_model import C, K, made, pictures
 from synthetic import between, make_meta, make_record, ready_policy
 from tiny import recorded_run, tiny_config
@@ -549,7 +549,6 @@ def test_the_full_model_asks_no_other_exit() -> None:
             {"engine": "onnx", "precision": "bf16"},
             "precision='bf16': the engine 'onnx' runs in float32 .* or 'int8'",
         ),
-        ({"batch_size": 0}, "batch_size=0"),
     ],
 )
 def test_arms_refuse_what_is_not_there(real: Any, how: dict[str, Any], message: str) -> None:

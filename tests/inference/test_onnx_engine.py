@@ -379,7 +379,13 @@ def test_the_demo_leaves_as_recorded(tmp_path: Path) -> None:
 FACTS: dict[str, Any] = {
     "format_version": 1,
     "class_names": ["a", "b"],
-    "preprocess": {"image_size": 32, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"},
+    "preprocess": {
+        "image_size": 32,
+        "resize": "squash",
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "interpolation": "bicubic",
+    },
     "stages": [{"file": "stage-1.onnx"}, {"file": "stage-2.onnx"}],
 }
 

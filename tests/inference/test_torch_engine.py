@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from answers import as_recorded, same_answers
-from device_reads import DeviceReads
+from devices import DeviceReads
 from PIL import Image
 from spread_model import B, C, K, labels, loader, made, pictures, policies, recorded, rows_seen
 from synthetic import DEPLOYABLE, make_meta

@@ -1,4 +1,4 @@
-"""Stage tokens equal the model's own and give its logits again; their components and probes are those of numpy."""
+"""Stage tokens equal the model's own; their components and probes are those of numpy."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ import numpy as np
 import pytest
 import torch
 from small_model import K, made, pictures
-from torch import nn
 
 from dmpo_explore.inspection.tokens import (
     PatchComponents,
     StageTokens,
-    block_view,
     half_of,
     patch_components,
     patch_means,
     principal_components,
     probe_stages,
-    read_out,
     ridge_accuracy,
     ridge_r2,
     stage_tokens,
@@ -45,27 +42,6 @@ def test_tokens_are_those_of_the_models_own_stages(bypass: str) -> None:
     assert not any(t.requires_grad for t in (*seen.trunk, *seen.read))
 
 
-@pytest.mark.parametrize("bypass", ["conv", "ladder"])
-def test_kept_tokens_give_the_models_logits_again(bypass: str) -> None:
-    model = made(bypass=bypass)
-    seen = stage_tokens(model, pictures())
-    with torch.no_grad():
-        torch.testing.assert_close(read_out(model, seen), model(pictures()), rtol=1e-5, atol=1e-5)
-
-
-def test_at_share_0_the_predictors_read_the_trunk() -> None:
-    model = made()
-    seen = stage_tokens(model, pictures())
-    off, half = read_out(model, seen, share=0.0), read_out(model, seen, share=0.5)
-    with torch.no_grad():
-        for k, stage in enumerate(model.stages):
-            for logits, read in ((off, seen.trunk[k]), (half, (seen.trunk[k] + seen.read[k]) / 2)):
-                expected = stage.predictor(stage.norm(read)) * stage.scale
-                torch.testing.assert_close(logits[:, k], expected, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(off[:, 0], half[:, 0])
-    assert torch.equal(off[:, -1], half[:, -1])  # the last exit has no bypass
-
-
 def test_the_model_is_left_as_it_was() -> None:
     model: Any = made(dropout=0.5).train()
     model.stages[0].norm.eval()  # one part in another mode than the rest
@@ -80,20 +56,6 @@ def test_the_model_is_left_as_it_was() -> None:
     assert [module.training for module in model.modules()] == before
 
 
-def test_a_block_view_is_the_same_trunk_cut_elsewhere() -> None:
-    model = made(exits=[2, 6])
-    fine, coarse = (stage_tokens(block_view(model, every), pictures()) for every in (1, 2))
-    seen = stage_tokens(model, pictures())
-    assert (len(fine.trunk), len(coarse.trunk)) == (6, 3)
-    assert block_view(model, 2).exits == (2, 4, 6)
-    for parts, places in ((fine, (1, 5)), (coarse, (0, 2))):
-        for k, place in enumerate(places):
-            torch.testing.assert_close(parts.trunk[place], seen.trunk[k], rtol=1e-5, atol=1e-5)
-    own: Any = model.stages[0].trunk
-    view: Any = block_view(model).stages[0].trunk
-    assert view[0] is own[0]  # the weights are shared, not copied
-
-
 def test_maps_are_seen_as_tokens() -> None:
     """A CNN's stages differ in width and grid, and have no class token."""
     model = made(backbone="test_efficientnet", image_size=64, tuning="none", read="mean")
@@ -102,7 +64,6 @@ def test_maps_are_seen_as_tokens() -> None:
         assert seen.patches(k).shape == (3, stage.grid[0] * stage.grid[1], stage.width)
     assert len({stage.grid for stage in model.stages}) > 1
     with torch.no_grad():
-        torch.testing.assert_close(read_out(model, seen), model(pictures(3, 64)), rtol=1e-5, atol=1e-5)
         state = model.stages[0].trunk(model.embed(pictures(3, 64)))  # (B, D, h, w)
     torch.testing.assert_close(seen.patches(0)[1, seen.grids[0][1] + 2], state[1, :, 1, 2])  # row 1, column 2
 
@@ -197,12 +158,6 @@ def test_a_models_tokens_can_be_probed() -> None:
     assert table[["low_level", "label"]].notna().all(axis=None)
 
 
-def one_trunk_is_no_sequence() -> Any:
-    model: Any = made()
-    model.stages[1].trunk = nn.Identity()
-    return model
-
-
 X, CLASSES = np.zeros((4, 2)), np.array([0, 1, 0, 1])
 
 
@@ -211,14 +166,7 @@ X, CLASSES = np.zeros((4, 2)), np.array([0, 1, 0, 1])
     [
         (lambda: stage_tokens(made(), pictures()[:0]), r"images of shape \(0, 3, 32, 32\)"),
         (lambda: stage_tokens(made(), pictures()[0]), r"images of shape \(3, 32, 32\)"),
-        (lambda: stage_tokens(made(), pictures(), batch_size=-1), "batch_size=-1 must be at least 1"),
         (lambda: stage_tokens(made(), pictures(1)).patches(0, "side"), "source='side'"),
-        (lambda: block_view(made(), 4), "every=4 does not divide the 6 blocks"),
-        (lambda: block_view(one_trunk_is_no_sequence()), "sequences of blocks on tokens"),
-        (
-            lambda: block_view(made(backbone="test_efficientnet", image_size=64, tuning="none", read="mean")),
-            "sequences of blocks on tokens",
-        ),
         (lambda: principal_components([1.0, 2.0, 3.0]), r"shape \(3,\) must be \(N, D\)"),
         (lambda: ridge_accuracy(X, CLASSES, np.ones(4, bool)), "only one kind"),
         (lambda: ridge_accuracy(X, CLASSES, half_of(3)), r"features \(4, 2\), targets \(4,\) and a mask \(3,\)"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from own_images_folder import fill
+from image_files import fill
 from tiny import tiny_config, tiny_options
 from typer.testing import CliRunner
 

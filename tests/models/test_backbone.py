@@ -96,9 +96,6 @@ def test_equal_parts_rise_and_end_at_the_last_block(depth: int, data: st.DataObj
         (13, "exits=13: the backbone has 12 blocks"),
         ((3, 13), r"exits=\[3, 13\]: the backbone has 12 blocks, counted from 1"),
         ((0, 3), "counted from 1"),
-        ((3, 3), "rising block numbers without repeats"),
-        ((6, 3), "rising block numbers without repeats"),
-        ((), "rising block numbers"),
     ],
 )
 def test_bad_exits_are_refused(exits: Any, message: str) -> None:

@@ -1,11 +1,9 @@
-"""A module of one's own: cut as a chain, ready cuts of other libraries, and what is refused in one line."""
+"""A module of one's own: cut as a chain, those of other libraries too, and what is refused in one line."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +20,7 @@ from dmpo_explore.models.counting import count_flops
 from dmpo_explore.models.cut import Parts, block_costs, split
 from dmpo_explore.models.defaults import fitted
 from dmpo_explore.models.factory import build_model, build_reference
-from dmpo_explore.models.own import cut_chain, own_backbone, own_defaults
-from dmpo_explore.models.ready_cuts import PROCESSOR, _normalisation, cut_torchvision, cut_transformers
+from dmpo_explore.models.own import cut_chain, cut_transformers, own_backbone, own_defaults
 from dmpo_explore.neighbours.slimming.options import SlimSettings
 from dmpo_explore.neighbours.slimming.settings import kept_width
 from dmpo_explore.plugin_needs import LOADED, Plugin
@@ -83,14 +80,16 @@ def features(parts: Parts, images: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)
-def test_ready_cuts_of_transformers(name: str) -> None:
+def test_a_chain_of_transformers(name: str) -> None:
     make, depth, layout, prefix = TRANSFORMERS[name]
     torch.manual_seed(0)
     model: Any = make().eval()
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         wanted = model(pixel_values=images).last_hidden_state
-    parts = cut_transformers(model, 64)
+    parts = cut_transformers(model, 64, mean=(0.1, 0.2, 0.3))
+    assert parts.preprocess is not None
+    assert (parts.preprocess.mean, parts.preprocess.std) == ((0.1, 0.2, 0.3), (0.5, 0.5, 0.5))
     assert (len(parts.blocks), parts.layout, parts.prefix) == (depth, layout, prefix)
     assert parts.class_token == (prefix > 0)
     wanted = wanted if wanted.ndim == 3 else LAYOUTS[layout](wanted)
@@ -99,56 +98,11 @@ def test_ready_cuts_of_transformers(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TORCHVISION)
-def test_ready_cuts_of_torchvision(name: str) -> None:
+def test_a_chain_of_torchvision(name: str) -> None:
     make, depth, layout = TORCHVISION[name]
     torch.manual_seed(0)
-    parts = cut_torchvision(make(), 64)
+    parts = cut_chain(make(), image_size=64)
     assert (len(parts.blocks), parts.layout) == (depth, layout)
-    assert parts.preprocess is not None and parts.preprocess.mean == (0.485, 0.456, 0.406)
-
-
-@pytest.mark.parametrize(
-    ("said", "due"),
-    [
-        ({"do_normalize": None, "image_mean": [0.1] * 3}, nullcontext(((0, 0, 0), (1, 1, 1)))),
-        ({"do_rescale": True}, nullcontext(((0, 0, 0), (1, 1, 1)))),
-        ({"image_mean": [0.1] * 3, "image_std": [0.2] * 3}, nullcontext(((0.1,) * 3, (0.2,) * 3))),
-        ({"do_flip_channel_order": True, "image_mean": [0.1] * 3}, pytest.raises(ValueError, match="blue first")),
-    ],
-)
-def test_images_are_normalised_as_their_processor_says(tmp_path: Path, said: dict[str, Any], due: Any) -> None:
-    (tmp_path / PROCESSOR).write_text(json.dumps(said))
-    with due as wanted:
-        assert _normalisation(str(tmp_path)) == wanted
-
-
-def test_a_folder_that_is_not_there_is_no_name_on_the_hub() -> None:
-    for place in ("my-dinov2", "/nowhere/my-dinov2", Path("nets/old/my-dinov2")):
-        with pytest.raises(FileNotFoundError, match="no folder .*my-dinov2 in .*; one beside your file is Path"):
-            cut_transformers(place)
-
-
-@pytest.mark.parametrize("on_hub", [False, True])
-def test_a_folder_of_transformers_brings_its_normalisation(
-    on_hub: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A local one, and one that lies in the cache of the hub."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    folder, commit = tmp_path / "models--somebody--tiny", "0" * 40
-    (folder / "refs").mkdir(parents=True)
-    (folder / "refs" / "main").write_text(commit)
-    snapshot = folder / "snapshots" / commit
-    place: Any = "somebody/tiny" if on_hub else snapshot
-    torch.manual_seed(0)
-    TRANSFORMERS["Dinov2"][0]().save_pretrained(snapshot)
-    capsys.readouterr()
-    with pytest.warns(UserWarning, match=r"has no preprocessor_config.json .* deviation 0.5. Save its image processor"):
-        assert cut_transformers(place).preprocess.mean == (0.5, 0.5, 0.5)
-    (snapshot / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}')
-    found: Any = cut_transformers(place).preprocess
-    assert not capsys.readouterr().err  # no bar each time that it is opened
-    assert (found.mean, found.std, found.image_size) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 64)
-    assert features(cut_transformers(place, 32), torch.zeros(1, 3, 32, 32)).shape == (1, 5, 32)
 
 
 class Block(nn.Module):

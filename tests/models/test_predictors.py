@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from devices import Operations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from operations import Operations
 from predictor_input import GRID, PREFIX, B, C, D, N, made, tokens
 from small_model import made as made_model
 from small_model import pictures
@@ -22,7 +22,6 @@ from torch.nn import functional as F
 
 import dmpo_explore as dx
 from dmpo_explore.config import ModelConfig
-from dmpo_explore.inspection.tokens import read_out, stage_tokens
 from dmpo_explore.models import BYPASSES, count_flops
 from dmpo_explore.models.predictors import (
     NORMALISATIONS,
@@ -238,28 +237,15 @@ def test_moment_sizes_follow_the_width(width: int, how: dict[str, Any], channels
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda: LinearPredictor(D, C, 0, "cls"), "read='cls' needs a class token.*use read='mean'"),
-        (lambda: LinearPredictor(D, C, 0, "both"), "read='both' needs a class token.*use read='mean'"),
-        *(
-            (lambda kind=kind, read=read: kind(D, C, GRID, 0, read=read), "needs a class token")
-            for kind in (MomentPredictor, CovariancePredictor)
-            for read in ("cls", "both")
-        ),
         (lambda: MomentPredictor(D, C, (1, 1), PREFIX), "fewer than 2 patches"),
         (lambda: CovariancePredictor(D, C, (1, 1), PREFIX), "fewer than 2 patches"),
         (lambda: MomentPredictor(95, C, GRID, PREFIX), r"heads are 15 wide \(trunk width 95, 4 heads\) and need 16"),
-        (lambda: MomentPredictor(D, C, GRID, PREFIX, channels=70), "channels=70 must be a multiple of heads=4"),
         (lambda: MomentPredictor(D, C, GRID, PREFIX, heads=1), "heads=1 must be at least 2"),
-        (lambda: CovariancePredictor(D, C, GRID, PREFIX, channels=0), "channels=0 must lie between 1 and the trunk's"),
-        (lambda: CovariancePredictor(D, C, GRID, PREFIX, channels=D + 1), "channels=97 .* the trunk's width 96"),
         (lambda: LinearPredictor(D, C, PREFIX, "class"), r"unknown read 'class'.*both, cls, mean"),
         (
             lambda: CovariancePredictor(D, C, GRID, PREFIX, normalisation="log"),
             r"unknown normalisation 'log'.*isqrt, sqrt",
         ),
-        (lambda: LinearPredictor(D, 0, PREFIX), "n_classes=0 must be at least 1"),
-        (lambda: newton_schulz(torch.eye(3)[None], 0), "iterations=0 must be at least 1"),
-        (lambda: root_of_covariance(torch.ones(2, 4, 6), 0), "iterations=0 must be at least 1"),
     ],
 )
 def test_what_does_not_fit_is_refused(ask: Callable[[], object], message: str) -> None:
@@ -344,7 +330,7 @@ def test_second_order_part_stays_float32_under_autocast() -> None:
 
 @torch.no_grad()
 def test_moment_reads_the_trunk_before_bypass_and_norm() -> None:
-    """In the model, in the stage alone, and from stored tokens with the bypass switched off."""
+    """In the model and in the stage alone."""
     model: Any = made_model(backbone="vit_tiny_patch16_224", exits=2, predictor="moment")
     first, images = model.stages[0], pictures()
     raw = first.trunk(model.embed(images))
@@ -354,8 +340,6 @@ def test_moment_reads_the_trunk_before_bypass_and_norm() -> None:
     torch.testing.assert_close(model(images)[:, 0], expected)
     torch.testing.assert_close(first.predict(raw)[0], expected)
     assert (model(images)[:, 0] - head(normed) * first.scale).abs().max() > 1e-3
-    off = (head.first(first.norm(raw)) + head.second(head.statistics(raw))) / 2 * first.scale
-    torch.testing.assert_close(read_out(model, stage_tokens(model, images), share=0.0)[:, 0], off, atol=1e-4, rtol=1e-4)
 
 
 VIEWS = ("view", "transpose", "t", "slice", "unsqueeze", "expand", "diagonal", "permute", "_unsafe_view", "detach")

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from draws import naive_draw
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic import DEPLOYABLE, make_record, ready_policy, record_from_logits
+from policy_laws import check_laws
+from synthetic import DEPLOYABLE, make_record, naive_draw, ready_policy, record_from_logits
 
+from dmpo_explore.analysis.sliders import slider_counts
+from dmpo_explore.fitting.fit import fit_policy, sweep
 from dmpo_explore.policies import base
 from dmpo_explore.policies.base import Policy
 from dmpo_explore.policies.catalogue import POLICIES, load_policy, policy_from_dict, read_policies, write_policies
-from dmpo_explore.policies.rules import ConfidencePolicy, EntropyPolicy, MarginPolicy, PatiencePolicy, RandomPolicy
+from dmpo_explore.policies.rules import (
+    ConfidencePolicy,
+    EntropyPolicy,
+    MarginPolicy,
+    OraclePolicy,
+    PatiencePolicy,
+    RandomPolicy,
+)
+from dmpo_explore.policies.running import hold_budget
 from dmpo_explore.records.record import ExitRecord
 
 COUNTED = ("patience", "fixed", "oracle")
@@ -145,13 +157,6 @@ def test_json_round_trip(tmp_path: Path) -> None:
     assert read_policies(tmp_path / "policies.json") == named
 
 
-def test_policies_compare_by_rule() -> None:
-    assert ConfidencePolicy((0.5,), {"a": 1}) == ConfidencePolicy((0.5,))
-    assert ConfidencePolicy((0.5,)) != MarginPolicy((0.5,))
-    with pytest.raises(AttributeError):
-        ConfidencePolicy((0.5,)).thresholds = (0.6,)  # type: ignore[misc]
-
-
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -182,6 +187,12 @@ def test_a_bad_file_is_named(tmp_path: Path, values: Any, message: str) -> None:
         read_policies(tmp_path / "all.json")
 
 
+def test_policies_compare_by_rule() -> None:
+    assert ConfidencePolicy((0.5,), {"a": 1}) == ConfidencePolicy((0.5,)) != MarginPolicy((0.5,))
+    with pytest.raises(AttributeError):
+        ConfidencePolicy((0.5,)).thresholds = (0.6,)  # type: ignore[misc]
+
+
 def test_files_that_are_no_policies(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"p\.json"):
         load_policy(tmp_path / "p.json")
@@ -209,23 +220,15 @@ def test_temperatures_soften_what_is_read(name: str, seed: int) -> None:
     assert again == policy != replace(policy, temperatures=())
 
 
+def test_without_logits_temperatures_change_no_answers() -> None:
+    bare = make_record(10, 3, 4, with_logits=False)
+    assert PatiencePolicy((1,), temperatures=(1.0, 2.0, 3.0)).exits(bare).shape == (10,)
+
+
 def test_a_change_of_the_values_leaves_the_policy_as_it_is() -> None:
     policy = ConfidencePolicy((0.5,), {"target": {"flops": 0.3}})
     policy.to_dict()["fitted"]["target"]["flops"] = 0.9
     assert policy.fitted == {"target": {"flops": 0.3}}
-
-
-def test_temperatures_need_logits_and_one_number_per_exit() -> None:
-    bare = make_record(10, 3, 4, with_logits=False)
-    policy = ConfidencePolicy((0.5,), temperatures=(1.0, 2.0, 3.0))
-    with pytest.raises(ValueError, match=r"temperatures, which need logits; .*`dmpo-explore record RUN --force`"):
-        policy.exits(bare)
-    assert PatiencePolicy((1,), temperatures=(1.0, 2.0, 3.0)).exits(bare).shape == (10,)  # answers do not change
-    with pytest.raises(ValueError, match="has 2 temperatures for 3 exits"):
-        ConfidencePolicy((0.5,), temperatures=(1.0, 2.0)).exits(make_record(10, 3, 4))
-    for bad in (0, -1.0, float("nan"), float("inf"), "hot", True):
-        with pytest.raises(ValueError, match="must be a positive number"):
-            ConfidencePolicy((0.5,), temperatures=(bad,))  # type: ignore[arg-type]
 
 
 def test_what_was_saved_before_there_were_temperatures_still_loads() -> None:
@@ -237,10 +240,99 @@ def test_what_was_saved_before_there_were_temperatures_still_loads() -> None:
 # -- one list --
 
 
+@pytest.mark.parametrize("name", DEPLOYABLE)
+def test_every_policy_keeps_the_laws(name: str) -> None:
+    check_laws(name)
+
+
 @pytest.mark.parametrize("name", list(POLICIES))
 def test_every_policy_explains_itself(name: str) -> None:
     kind = POLICIES[name]
     assert kind.name == name and kind.rule.startswith("Exit ") and kind.rule.endswith(".")
+    assert kind.deployable is (name != "oracle") and kind.learns is (name in ("gate", "budgeted"))
     assert kind.rule.count("{}") == 1 and kind.rule.format("0.5") != kind.rule
     assert kind.summary and not kind.summary.endswith(".") and set(kind.reads)
     assert kind.compares and not kind.compares.endswith(".") and kind.unit in ("%", "nats", "")
+
+
+# -- what is refused --
+
+BAD_THRESHOLDS: list[tuple[str, Any]] = [
+    ("confidence", 90),
+    ("confidence", -0.1),
+    ("confidence", float("nan")),
+    ("confidence", "high"),
+    ("confidence", True),
+    ("margin", 1.5),
+    ("entropy", -1),
+    ("entropy", float("inf")),
+    ("patience", -1),
+    ("fixed", 0),
+    ("oracle", 0),
+    ("oracle", 1.5),
+    ("random", 1.5),
+    ("budgeted", -0.1),
+    ("budgeted", "half"),
+    ("gate", 2),
+    ("patience+confidence", 2),
+    ("patience", 1.5),
+    ("patience", True),
+    ("patience", float("inf")),
+    ("patience", float("nan")),
+]
+BAD_TEMPERATURES: list[Any] = [0, -1.0, float("nan"), float("inf"), "hot", True]
+
+
+def of_file(running: object) -> Policy:
+    """A policy that keeps its shares, from a file."""
+    return policy_from_dict({"policy": "confidence", "thresholds": [0.5], "running": running})
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        *((partial(POLICIES[name], (bad,)), f"threshold={bad!r}") for name, bad in BAD_THRESHOLDS),
+        *(
+            (partial(ConfidencePolicy, (0.5,), temperatures=(bad,)), "must be a positive number")
+            for bad in BAD_TEMPERATURES
+        ),
+        (
+            lambda: ConfidencePolicy((0.5,), temperatures=(1.0,) * 3).exits(make_record(9, 3, with_logits=False)),
+            "temperatures, which need logits; .*`dmpo-explore record RUN --force`",
+        ),
+        (
+            lambda: ConfidencePolicy((0.5,), temperatures=(1.0, 2.0)).exits(make_record(9, 3)),
+            "has 2 temperatures for 3 exits",
+        ),
+        (lambda: ConfidencePolicy((0.1, 0.2, 0.3)).exits(make_record(9, 3)), "has 3 thresholds; 3 exits need 1 or 2"),
+        (
+            lambda: OraclePolicy((2,)).decide(0, {"prediction": np.zeros(2, np.int32)}, ()),
+            "'oracle' reads the labels: it is a bound .* use another one, e.g. confidence",
+        ),
+        *(
+            (partial(policy.exits, make_record(9, 4, 3)), f"{name!r} has not been fitted for 4 exits; make it with fit")
+            for name in ("gate", "budgeted")
+            for policy in (POLICIES[name]((0.5,)), ready_policy(name, 0.5, 3, 3))
+        ),
+        (
+            lambda: sweep(make_record(99, 3), fit_policy(make_record(99, 3), "budgeted", shares=(0.5, 0.3, 0.2))),
+            "no single share to move",
+        ),
+        (lambda: of_file([]), "running must be an object"),
+        (lambda: of_file({"shares": [0.5]}), "shares and window"),
+        (lambda: of_file({"shares": [2.0], "window": 5}), "must be numbers in"),
+        (lambda: of_file({"shares": ["a"], "window": 5}), "a list of numbers"),
+        (lambda: of_file({"shares": [0.5], "window": 0}), "at least 1 image"),
+        (lambda: of_file({"shares": [0.5], "window": 1.5}), "a whole number"),
+        (lambda: hold_budget(PatiencePolicy((1,)), make_record(99)), "'patience' compares no score"),
+        (lambda: hold_budget(OraclePolicy((1,)), make_record(99)), "reads the labels"),
+        (lambda: hold_budget(ConfidencePolicy((0.5,)), make_record(99)).check(3), "has 3 shares; 3 exits need 2"),
+        (
+            lambda: slider_counts(make_record(99), hold_budget(ConfidencePolicy((0.5,)), make_record(99))),
+            "move the threshold of that",
+        ),
+    ],
+)
+def test_what_is_refused(ask: Callable[[], object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ask()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -110,25 +109,9 @@ def test_it_is_kept_as_json_and_fitted_again(tmp_path: Path) -> None:
     assert "certificate" in policy.fitted and "certificate" not in held.fitted  # the risk is not bounded
     held.save(tmp_path / "policy.json")
     again = dx.load_policy(tmp_path / "policy.json")
-    assert again == held and isinstance(again, RunningPolicy) and again.window == 50
+    assert again == held and isinstance(again, RunningPolicy) and again.window == 50 and not held.sweeps
     other = make_record(2000, 4, 5, seed=5)
     assert fit_again(held, other) == hold_budget(fit_again(policy, other), other, window=50)
-
-
-@pytest.mark.parametrize(
-    ("running", "match"),
-    [
-        ([], "running must be an object"),
-        ({"shares": [0.5]}, "shares and window"),
-        ({"shares": [2.0], "window": 5}, "must be numbers in"),
-        ({"shares": ["a"], "window": 5}, "a list of numbers"),
-        ({"shares": [0.5], "window": 0}, "at least 1 image"),
-        ({"shares": [0.5], "window": 1.5}, "a whole number"),
-    ],
-)
-def test_a_broken_file_is_one_clear_error(running: object, match: str) -> None:
-    with pytest.raises(ValueError, match=match):
-        dx.policy_from_dict({"policy": "confidence", "thresholds": [0.5], "running": running})
 
 
 def test_what_is_held_is_evaluated_as_any_policy() -> None:
@@ -141,16 +124,3 @@ def test_what_is_held_is_evaluated_as_any_policy() -> None:
     assert row["against"]["accuracy"] == base["against"]["accuracy"]
     assert held.unavailable_reason(run.record("test")) is None
     assert dx.fit_run_policy(run, held, dx.Target.full_depth()).name == "confidence"
-
-
-def test_what_cannot_be_held() -> None:
-    with pytest.raises(ValueError, match="'patience' compares no score"):
-        hold_budget(dx.fit_policy(CALIBRATION, "patience", threshold=1), CALIBRATION)
-    with pytest.raises(ValueError, match="reads the labels"):
-        hold_budget(dx.fit_policy(CALIBRATION, "oracle", threshold=1), CALIBRATION)
-    held = hold_budget(dx.fit_policy(CALIBRATION, flops=0.6), CALIBRATION)
-    with pytest.raises(ValueError, match="has 3 shares; 3 exits need 2"):
-        held.check(3)
-    with pytest.raises(ValueError, match="move the threshold of that"):
-        dx.analysis.slider_counts(CALIBRATION, held)
-    assert not held.sweeps and replace(held, window=9).window == 9

@@ -1,7 +1,7 @@
 """Edited and broken run folders: each reader gives the right numbers or one short error that names the file.
 
 So does the check of a folder. A broken run never hides the others. The table of ways to break a folder is
-`broken_folders.BROKEN`.
+`run_folders.BROKEN`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from broken_folders import BROKEN, Broken, whole_run
 from peak_memory import PeakMemory
+from run_folders import BROKEN, Broken, whole_run
 from typer.main import get_command
 
 import dmpo_explore as dx

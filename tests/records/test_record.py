@@ -15,7 +15,7 @@ from synthetic import make_meta, make_record
 
 import dmpo_explore
 from dmpo_explore.records.record import ExitRecord, RecordMeta
-from dmpo_explore.records.validation import FORMAT_VERSION, SCORE_TYPES
+from dmpo_explore.records.validation import CONVENTION_OF_01, FORMAT_VERSION, SCORE_TYPES
 
 
 @pytest.mark.parametrize("mapped", [False, True])
@@ -48,10 +48,12 @@ def test_sizes_and_derived_values() -> None:
 @pytest.mark.parametrize("rows", [np.array([5, 1]), slice(2, 6), np.arange(8) % 2 == 0])
 def test_subset_takes_every_array_along(rows: Any) -> None:
     record = make_record(8, 3, 5)
+    record = replace(record, more={"own": record.margin / 2})
     part = record.subset(rows)
     np.testing.assert_array_equal(part.meta.indices, np.arange(8)[rows])  # type: ignore[arg-type]
     np.testing.assert_array_equal(part.labels, record.labels[rows])
     np.testing.assert_array_equal(part.margin, record.margin[rows])
+    np.testing.assert_array_equal(part.score("own"), record.margin[rows] / 2)
     assert part.logits is not None and record.logits is not None
     np.testing.assert_array_equal(part.logits, record.logits[rows])
 
@@ -212,8 +214,9 @@ def test_a_wrong_array_is_named(folder: Path, file: str, array: Any, message: st
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 2}, "format_version=2; this program reads version 1"),
+        ({"format_version": 2}, "format_version=2; this program reads version 1; install a newer dmpo-explore"),
         ({"format_version": None}, "format_version=None"),
+        ({"flops_convention": CONVENTION_OF_01}, "version 0.1 recorded it, .*; record it again"),
         ({"exits": [3, 3, 9]}, r"exits=\[3, 3, 9\] must be a rising list of block numbers"),
         ({"exits": [0, 3, 9]}, "exits="),
         ({"exits": []}, "exits="),

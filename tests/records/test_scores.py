@@ -21,7 +21,7 @@ def test_values_by_hand() -> None:
     logits = np.log(np.array([[0.7, 0.2, 0.1], [0.25, 0.25, 0.5]]))
     found = scores(logits)
     assert list(found) == list(STORED)
-    assert found["prediction"].tolist() == [0, 2]
+    assert found["prediction"].tolist() == [0, 2] and scores(logits[1])["prediction"] == 2
     np.testing.assert_allclose(found["confidence"], [0.7, 0.5], rtol=1e-6)
     np.testing.assert_allclose(found["margin"], [0.5, 0.25], rtol=1e-6)
     entropy = [-sum(p * math.log(p) for p in row) for row in ([0.7, 0.2, 0.1], [0.25, 0.25, 0.5])]

@@ -101,6 +101,12 @@ def test_the_file_of_another_length_is_blamed_alone(folder: Path) -> None:
     assert "margin.npy: shape (7, 3) must be (8, 3)" in problem
 
 
+def test_arrays_that_agree_with_each_other_have_the_exits_of_meta(folder: Path) -> None:
+    change_meta(folder, exits=[3, 6], flops=[1, 2])
+    found = problems(folder)
+    assert len(found) == 5 and all("(8, 3" in text and "must be (8, 2" in text for text in found)
+
+
 def test_sizes_come_from_the_arrays_when_meta_is_broken(folder: Path) -> None:
     (folder / "meta.json").write_text("{")
     assert len(problems(folder)) == 1  # nothing else is wrong, as far as can be seen

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from filelock import FileLock, Timeout
-from synthetic import make_meta, make_record
-from written_records import BATCHES_OF_IT, RECORD, SIZE, B, C, K, arrays, contents, fill, made
+from synthetic import BATCHES_OF_IT, RECORD, SIZE, B, C, K, arrays, contents, fill, made, make_meta, make_record
 
 from dmpo_explore.records import writer as writer_module
 from dmpo_explore.records.record import ExitRecord
@@ -305,7 +304,5 @@ def test_what_is_no_batch_or_no_record_is_refused(tmp_path: Path) -> None:
         fill(writer, [1, 2, 3])
         with pytest.raises(ValueError, match=r"confidence\.npy: .* must be a confidence from 0 to 1"):
             writer.finish()
-    with pytest.raises(ValueError, match="batch_size=0"):
-        made(tmp_path, batch_size=0)
     with pytest.raises(ValueError, match="flops"):
         RecordWriter(tmp_path / "x", make_meta(B, K, C, flops=(3.0, 2.0, 1.0)), B, batch_size=2, made_from={})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from written_records import BATCHES_OF_IT, RECORD, B, K, arrays, contents, fill, made
+from synthetic import BATCHES_OF_IT, RECORD, B, K, arrays, contents, fill, made
 
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.records.writer import RecordWriter, feature_embedding

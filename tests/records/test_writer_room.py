@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic import make_meta
-from written_records import fill, made
+from synthetic import fill, made, make_meta
 
 from dmpo_explore.records import writer as writer_module
 from dmpo_explore.records.validation import SCORE_TYPES

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from broken_folders import whole_run
-from run_folders import CONFIG
+from run_folders import CONFIG, whole_run
 from synthetic import make_record
 
 from dmpo_explore.config import Config
@@ -124,6 +123,14 @@ def test_what_is_left_of_a_folder_still_has_a_kind(tmp_path: Path) -> None:
     assert found.kind == "run" and texts(found)[0][1].startswith("config.json is missing")
     shutil.rmtree(tmp_path / "run/records")
     assert check_folder(tmp_path / "run").kind == "run"
+    (tmp_path / "bare/records").mkdir(parents=True)
+    assert check_folder(tmp_path / "bare").kind == "run"
+
+
+def test_facts_that_are_no_object_are_one_problem(tmp_path: Path) -> None:
+    (whole(tmp_path / "run") / "records/val/meta.json").write_text("[]")
+    (problem,) = check_folder(tmp_path / "run").problems
+    assert problem.file == "records/val/meta.json" and problem.text.endswith("must hold a JSON object, not list")
 
 
 def test_the_documented_format_is_the_one_that_is_checked() -> None:

@@ -1,4 +1,4 @@
-"""config.json of runs, also of earlier versions."""
+"""config.json of runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from run_folders import CONFIG
 
 from dmpo_explore.models.bypass import BYPASSES
-from dmpo_explore.runs.run_files import read_config, with_defaults
+from dmpo_explore.runs.run_files import read_config
 from dmpo_explore.utils.options import option
 
 
@@ -45,9 +45,3 @@ def test_what_is_kept_of_a_config_ends_with_the_part_that_has_its_option(mine: P
         assert read_config(path) is read_config(path) and read_config(path).model.part(Icing).sugar == 3
     with pytest.raises(ValueError, match="unknown key in config.model 'sugar'"):
         read_config(path)
-
-
-def test_configs_without_a_calibration_option_have_no_such_split() -> None:
-    assert with_defaults({"data": {"name": "digits"}}) == {"data": {"name": "digits", "calibration": False}}
-    assert with_defaults({"data": {"calibration": True}}) == {"data": {"calibration": True}}
-    assert with_defaults([1]) == [1] and with_defaults({"data": 3}) == {"data": 3}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from calls import call, fails
-from own_images_folder import fill, paint
+from image_files import fill, paint
 from tiny import recorded_run, tiny_config
 
 import dmpo_explore as dx

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from own_images_folder import fill, paint
+from image_files import fill, paint
 from run_folders import CONFIG, make_run
 
 from dmpo_explore.config import DataConfig

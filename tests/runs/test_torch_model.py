@@ -63,13 +63,6 @@ def test_weights_of_another_model_are_refused(trained: Run) -> None:
         trained.model("cpu")
 
 
-def test_the_moment_predictor_of_earlier_versions_is_named(trained: Run) -> None:
-    """It had the same shapes and computed something else: it must not be taken for the present one."""
-    save_weights(trained.path, {"stages.0.predictor.project.weight": torch.zeros(2)}, CONFIG.model)
-    with pytest.raises(ValueError, match="its predictor is an earlier version's 'moment', .* train it again"):
-        trained.model("cpu")
-
-
 def test_other_devices_are_used_where_they_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="device='mps': there is no usable Apple GPU; use auto or cpu"):
         find_device("mps")

@@ -18,7 +18,7 @@ from dmpo_explore.config import Config, ModelConfig
 from dmpo_explore.records.record import ExitRecord
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.runs.torch_model import read_weights
-from dmpo_explore.search import search_run as checkpoints
+from dmpo_explore.search import search_run
 from dmpo_explore.search.goal import Goal, operating_points
 from dmpo_explore.search.search_run import Keeper, remove_trial, tidy, trial_mark
 from dmpo_explore.search.space import SearchSpace
@@ -109,13 +109,13 @@ def test_what_is_off_the_front_goes_but_for_what_is_not_ours(runs: Path, monkeyp
     shutil.copytree(runs / "s-000-e1", runs / "s-000-e7")
     shutil.copytree(runs / "s-000-e1", runs / "s-000-e8")  # of a study of that name in another storage
     (runs / "s-000-e8" / MARK).write_text(json.dumps({**mark, "study": "s", "id": "another"}))
-    front = checkpoints.read_front
+    front = search_run.read_front
 
     def meanwhile(of: Any) -> Any:
         shutil.rmtree(runs / "s-000-e7")  # by another worker
         return front(of)
 
-    monkeypatch.setattr(checkpoints, "read_front", meanwhile)
+    monkeypatch.setattr(search_run, "read_front", meanwhile)
     tidy(study)
     assert sorted(path.name for path in runs.glob("s-*")) == [f"s-000-e{k}" for k in (2, 3, 4, 5, 6, 8)]
 
@@ -133,7 +133,7 @@ def test_a_run_of_another_search_is_not_replaced(runs: Path) -> None:
 def test_of_equal_points_the_first_is_kept_whatever_the_clocks_say(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study, now = open_study("s", SPACE, None, resume=False, patience=60), time.time()
     for number, clock in enumerate((now, now - 60)):  # the second worker's is behind
-        monkeypatch.setattr(checkpoints.time, "time", lambda clock=clock: clock)
+        monkeypatch.setattr(search_run.time, "time", lambda clock=clock: clock)
         trial = study.ask()
         suggest(trial, SPACE)
         trial.set_user_attr("planned", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume
+from search_settings import trial
 from synthetic import make_record
 
 from dmpo_explore.analysis.metrics import summarise
 from dmpo_explore.fitting.fit import fit_policy
-from dmpo_explore.search.goal import Goal, hypervolume, non_dominated, operating_points
+from dmpo_explore.search.goal import Goal, LearningCurve, all_points, hypervolume, non_dominated, operating_points
 
 GOAL = Goal()
 coarse = st.integers(0, 6).map(lambda i: i / 4)  # ties and equal points are the rule
@@ -110,11 +112,28 @@ def test_limits_are_read_and_checked() -> None:
     assert Goal.from_dict({"max_seconds": 60}) == Goal(1.0, 60)
     assert Goal.from_dict(Goal(0.8).to_dict()) == Goal(0.8)
     assert GOAL.reference.tolist() == [0, 1] and Goal(max_seconds=60).reference.tolist() == [0, 1, 60]
-    with pytest.raises(ValueError, match="max_flops=0.0 must be a finite number above 0"):
-        Goal(max_flops=0)
-    with pytest.raises(ValueError, match="goal.max_seconds='x' has the wrong type; expected float or null"):
-        Goal.from_dict({"max_seconds": "x"})
-    with pytest.raises(ValueError, match="unknown key in goal 'max_flop'. Did you mean 'max_flops'"):
-        Goal.from_dict({"max_flop": 1})
-    with pytest.raises(ValueError, match="goal must be a JSON object, not list"):
-        Goal.from_dict([])
+
+
+def test_points_of_some_epochs() -> None:
+    one = trial(0, [0.5, 0.6, 0.7])
+    assert one.last == 3 and one.points()[:, 0].tolist() == [0.5, 0.6, 0.7]
+    assert one.points(2).tolist() == one.points(2, 3).tolist() and one.points(1, 1)[:, 0].tolist() == [0.5]
+    assert LearningCurve(0, {}, 4).last == 0 and LearningCurve(0, {}, 4).points().shape == (0, 3)
+    assert len(all_points([one, trial(1, [0.1])])) == 4 and all_points([]).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda: Goal(max_flops=0), "max_flops=0.0 must be a finite number above 0"),
+        (
+            lambda: Goal.from_dict({"max_seconds": "x"}),
+            "goal.max_seconds='x' has the wrong type; expected float or null",
+        ),
+        (lambda: Goal.from_dict({"max_flop": 1}), "unknown key in goal 'max_flop'. Did you mean 'max_flops'"),
+        (lambda: Goal.from_dict([]), "goal must be a JSON object, not list"),
+    ],
+)
+def test_bad_limits_are_named(ask: Callable[[], object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ask()

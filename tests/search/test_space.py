@@ -1,4 +1,4 @@
-"""A search space from a file: what is read, what is refused and with which words, what is drawn."""
+"""A search space: domains, what is read from a file, what is refused and with which words, what is drawn."""
 
 from __future__ import annotations
 
@@ -8,10 +8,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 
-from dmpo_explore.config import Config
+from dmpo_explore.config import OPTIONS, Config
+from dmpo_explore.models.bypass import BYPASSES
 from dmpo_explore.search.goal import Goal
-from dmpo_explore.search.space import Choice, Range, SearchSpace, default_space, read_space
+from dmpo_explore.search.space import (
+    Choice,
+    Range,
+    SearchSpace,
+    default_space,
+    read_domain,
+    read_space,
+    updated,
+    written,
+)
 
 TEXT = """
 [fixed]
@@ -138,16 +149,20 @@ def test_errors_name_key_value_and_what_may_stand(values: Any, words: str) -> No
         SearchSpace.from_dict(values)
 
 
-def test_errors_name_the_file(tmp_path: Path) -> None:
-    (tmp_path / "deep.toml").write_text(f"a = {'[' * 100_000}")
-    with pytest.raises(ValueError, match=r"deep.toml is not read: its TOML is nested too deeply"):
-        read_space(tmp_path / "deep.toml")
-    with pytest.raises(ValueError, match=r"space.toml is not valid TOML: .*line 1"):
-        read_space(write(tmp_path, "rank = = 3"))
-    with pytest.raises(ValueError, match=r"space.toml: unknown setting in space 'x'"):
-        read_space(write(tmp_path, "[space]\nx = [1]"))
-    with pytest.raises(FileNotFoundError, match="no file .*missing.toml"):
-        read_space(tmp_path / "missing.toml")
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        (f"a = {'[' * 100_000}", ValueError, r"space.toml is not read: its TOML is nested too deeply"),
+        ("rank = = 3", ValueError, r"space.toml is not valid TOML: .*line 1"),
+        ("[space]\nx = [1]", ValueError, r"space.toml: unknown setting in space 'x'"),
+        (None, FileNotFoundError, "no file .*space.toml"),
+    ],
+)
+def test_errors_name_the_file(tmp_path: Path, text: str | None, error: type[Exception], words: str) -> None:
+    if text is not None:
+        write(tmp_path, text)
+    with pytest.raises(error, match=words):
+        read_space(tmp_path / "space.toml")
 
 
 def test_choices_that_cannot_be_trained_are_left_out_one_by_one() -> None:
@@ -158,3 +173,44 @@ def test_choices_that_cannot_be_trained_are_left_out_one_by_one() -> None:
     rest, reasons = space.without(refused)
     assert {*rest.domains} == {"model.rank"} and rest.base.model.bypass == "none"  # the only one left
     assert reasons == ["no mlp", "no conv"]
+
+
+def test_a_choice_keeps_lists_as_json() -> None:
+    choice = read_domain("model.exits", [4, [2, 4, 6]], Config())
+    assert choice == Choice((4, (2, 4, 6))) and isinstance(choice, Choice)
+    assert choice.labels() == [4, "[2, 4, 6]"] and [choice.value(label) for label in choice.labels()] == [4, (2, 4, 6)]
+    codes = np.array([choice.encode(label) for label in choice.labels()])
+    assert_allclose(np.linalg.norm(codes[0] - codes[1]), 1)
+
+
+@pytest.mark.parametrize(
+    ("domain", "values"),
+    [
+        (Range(1, 4, whole=True), {1, 2, 3, 4}),
+        (Range(1, 4, log=True, whole=True), {1, 2, 3, 4}),
+        (Range(2, 7, step=2, whole=True), {2, 4, 6}),
+        (Range(0.1, 0.4, step=0.1), {0.1, 0.2, 0.3, 0.4}),
+    ],
+)
+def test_draws_reach_every_value_and_both_ends(domain: Range, values: set[float]) -> None:
+    rng = np.random.default_rng(0)
+    assert {domain.draw(rng) for _ in range(200)} == values
+
+
+def test_a_range_is_encoded_from_0_to_1() -> None:
+    assert [Range(1, 100, log=True).encode(value) for value in (1, 10, 100)] == [[0.0], [0.5], [1.0]]
+
+
+def test_what_is_written_is_read_again() -> None:
+    for key, found in OPTIONS.items():
+        if found.search:
+            domain = read_domain(key, found.search, Config())
+            assert read_domain(key, written(domain), Config()) == domain
+
+
+def test_a_name_that_was_added_to_a_registry_can_be_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"space: unknown model.bypass 'mine'. Valid: conv"):
+        read_domain("model.bypass", ["none", "mine"], Config())
+    monkeypatch.setitem(BYPASSES, "mine", BYPASSES["none"])
+    assert read_domain("model.bypass", ["none", "mine"], Config()) == Choice(("none", "mine"))
+    assert updated(Config(), {"model.bypass": "mine"}, "fixed").model.bypass == "mine"

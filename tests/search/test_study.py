@@ -7,7 +7,6 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import optuna
 import psutil
 import pytest
@@ -87,20 +86,6 @@ def test_the_front_is_over_every_epoch_of_every_trial(runs: Path) -> None:
     assert front.hypervolume == pytest.approx(0.4 * 0.1 + 0.5 * 0.2 + 0.6 * 0.1 + 0.7 * 0.3 + 0.9 * 0.1)
     assert front.trials == {"finished": 1, "stopped": 1, "running": 1, "waiting": 0, "failed": 1}
     assert front.table["settings"][0] == study.get_trials()[1].params
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
-def test_the_front_is_what_brute_force_finds(seed: int) -> None:
-    rng, study = np.random.default_rng(seed), begin()
-    for _ in range(4):
-        add(study, *[[tuple(p) for p in rng.integers(1, 9, size=(3, 2)) / 10] for _ in range(3)])
-    every = [
-        p for row in read_front(study).epochs.itertuples() for p in zip(row.accuracy, row.flops_fraction, strict=True)
-    ]
-    best = {(a, f) for a, f in every if not any(b >= a and g <= f and (b, g) != (a, f) for b, g in every)}
-    table = read_front(study).table
-    assert sorted(zip(table["accuracy"], table["flops_fraction"], strict=True)) == sorted(best)
 
 
 def test_of_equal_points_the_first_counts(runs: Path) -> None:

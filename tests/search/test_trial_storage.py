@@ -14,7 +14,7 @@ import pytest
 from optuna.storages import RDBStorage
 from search_settings import SPACE
 
-from dmpo_explore.search import study as trial_storage
+from dmpo_explore.search import study as study_module
 from dmpo_explore.search.study import (
     EPOCH,
     LOCKED,
@@ -62,11 +62,6 @@ def ask(study: optuna.Study, *epochs: dict[str, Any]) -> optuna.Trial:
     for number, values in enumerate(epochs, start=1):
         trial.set_user_attr(f"{EPOCH}{number}", values)
     return trial
-
-
-def test_report_raises_so_epochs_are_user_attributes(make_study: Make) -> None:
-    with pytest.raises(NotImplementedError, match="multi-objective"):
-        make_study().ask().report(0.5, 1)
 
 
 def test_trials_are_read_back_as_read_curves(make_study: Make) -> None:
@@ -118,7 +113,7 @@ def test_what_has_ended_or_is_with_another_is_not_given_back(make_study: Make) -
 def test_a_file_that_others_write_into_is_waited_for_and_opened_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = trial_storage._connect, list[str]()
+    real, calls = study_module._connect, list[str]()
 
     def racing(url: str, patience: int) -> RDBStorage:
         calls.append(url)
@@ -126,7 +121,7 @@ def test_a_file_that_others_write_into_is_waited_for_and_opened_again(
             raise RuntimeError("table studies already exists")
         return real(url, patience)
 
-    monkeypatch.setattr(trial_storage, "_connect", racing)
+    monkeypatch.setattr(study_module, "_connect", racing)
     storage = open_storage(f"sqlite:///{tmp_path / 'a.db'}", patience=3600)
     assert len(calls) == 2 and storage.get_heartbeat_interval() == 30
     with storage.engine.connect() as connection:

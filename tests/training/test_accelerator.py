@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 from accelerate.state import AcceleratorState, PartialState
-from fake_gpu import bytes_on_fake_gpu, fake_gpu
-from forked import run_in_two
+from calls import run_in_two
+from devices import bytes_on_fake_gpu, fake_gpu
 from small_model import made, pictures
 from torch import nn
 from two_exits import CONFIG, make_model

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from own_images_folder import fill
+from image_files import fill
 
 from dmpo_explore import DataConfig, ModelConfig, build_model
 from dmpo_explore.data import ImageData, ImageSet, make_loader, make_manifest

@@ -164,7 +164,7 @@ def test_a_pickle_with_code_is_not_run(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[Any, ...]:
             return os.mkdir, (str(tmp_path / "boom"),)
 
-    torch.save({"state": Bomb(), "weights": {}, "best": {}, "history": []}, tmp_path / "checkpoint.pt")
+    torch.save({"state": Bomb(), "weights": {}, "best": {}, "history": [], "plans": []}, tmp_path / "checkpoint.pt")
     with pytest.raises(ValueError, match="is not a readable checkpoint"):
         read_checkpoint(tmp_path / "checkpoint.pt")
     assert not (tmp_path / "boom").exists()
@@ -259,17 +259,6 @@ def test_an_interrupted_extension_goes_on_bit_by_bit(
         results.append(train(longer, "run", resume=True, device="cpu"))
     same_training(*results)
     assert [read_checkpoint(run.path / "checkpoint.pt")["plans"] for run in results] == [[3, 3, 3, 5, 5]] * 2
-
-
-def test_a_checkpoint_of_earlier_versions_gets_its_plan(straight: tuple[Run, list[EpochResult]]) -> None:
-    path = copied(straight[0]).path / "checkpoint.pt"
-    saved = read_checkpoint(path)
-    del saved["plans"]
-    torch.save(saved, path)
-
-    with pytest.raises(KeyboardInterrupt):
-        next(train_epochs(planned_for(4), "run", resume=True, device="cpu", on_step=interrupt))
-    assert read_checkpoint(path)["plans"] == [3, 3, 3] and load_run("run").config.training.epochs == 4
 
 
 def digest(folder: Path) -> dict[str, str]:

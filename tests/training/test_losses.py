@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -19,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from two_exits import CONFIG
 
+from dmpo_explore.config import TrainingConfig
 from dmpo_explore.data.image_set import ImageSet
 from dmpo_explore.training import Batch, fit
 from dmpo_explore.training.losses import (
@@ -28,6 +28,7 @@ from dmpo_explore.training.losses import (
     class_weights,
     exit_losses,
     image_losses,
+    label_losses,
     loss_class_weights,
     weighted_loss,
 )
@@ -120,32 +121,9 @@ def test_distillation_blends_in_what_the_last_exit_says() -> None:
 LOGITS, OF_CLASS = batch()
 
 
-def with_label(label: int) -> Tensor:
-    labels = OF_CLASS.clone()
-    labels[2] = label
-    return labels
-
-
-@pytest.mark.parametrize(
-    ("ask", "message"),
-    [
-        (lambda: exit_losses(LOGITS, with_label(-1)), r"label -1 lies outside the 4 classes 0\.\.3"),
-        (lambda: exit_losses(LOGITS, with_label(C)), r"label 4 lies outside the 4 classes 0\.\.3"),
-        (lambda: exit_losses(LOGITS[:, 0], OF_CLASS), r"not \(5, 4\) and \(5,\)"),
-        (lambda: exit_losses(LOGITS, OF_CLASS[1:]), r"not \(5, 3, 4\) and \(4,\)"),
-        (lambda: exit_losses(LOGITS[:0], OF_CLASS[:0]), "hold no image"),
-        (lambda: weighted_loss(LOGITS, OF_CLASS, (1.0, 1.0)), "2 weights for 3 exits"),
-        (lambda: exit_losses(LOGITS, OF_CLASS, "sigmoidal"), r"unknown coupling 'sigmoidal'.*none, sigmoid"),
-        (lambda: exit_losses(LOGITS, OF_CLASS, label_smoothing=1.5), r"label_smoothing=1.5 must lie in \[0, 1\]"),
-        (lambda: exit_losses(LOGITS, OF_CLASS, distill=1.5), r"distill=1\.5 must lie in \[0, 1\]"),
-        (lambda: class_weights([0, 0], 1), "at least one image"),
-        (lambda: class_weights([3, -1], 1), "from 0"),
-        (lambda: class_weights([3, 1], 1.1), r"beta=1\.1"),
-    ],
-)
-def test_bad_input_is_refused(ask: Callable[[], object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        ask()
+def test_an_unknown_coupling_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"unknown coupling 'sigmoidal'.*none, sigmoid"):
+        exit_losses(LOGITS, OF_CLASS, "sigmoidal")
 
 
 def test_images_without_a_label_lose_nothing() -> None:
@@ -161,6 +139,12 @@ def test_targets_take_the_place_of_labels() -> None:
     mixed = 0.7 * torch.eye(C)[labels] + 0.3 * torch.eye(C)[labels.flip(0)]
     expected = 0.7 * image_losses(logits, labels) + 0.3 * image_losses(logits, labels.flip(0))
     torch.testing.assert_close(image_losses(logits, labels, targets=mixed), expected)
+
+
+def test_a_configs_losses_are_those_of_its_options() -> None:
+    config = TrainingConfig(coupling="sigmoid", distill=0.3, label_smoothing=0.1)
+    found = label_losses(LOGITS, Batch(LOGITS, OF_CLASS), config)
+    assert torch.equal(found, image_losses(LOGITS, OF_CLASS, "sigmoid", 0.3, 0.1))
 
 
 LABELS = np.repeat([0, 1, 2], [700, 250, 50])

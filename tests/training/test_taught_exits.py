@@ -13,12 +13,10 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
-from calls import call, fails
-from forked import COMMAND_LINE, run_in_two
-from own_images_folder import fill, paint
-from teaching import count_images, taught, train_teacher
+from calls import COMMAND_LINE, call, fails, run_in_two
+from image_files import fill, paint
 from tiny import tiny_config, tiny_options
-from tiny_training import same_training, stop_after
+from tiny_training import count_images, same_training, stop_after, taught, train_teacher
 
 from dmpo_explore import Config, DataConfig, Run, load_run, train, train_epochs
 from dmpo_explore.data.image_set import ImageSet

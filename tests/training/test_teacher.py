@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from own_images_folder import fill, paint
-from teaching import SIZE, count_images, taught, train_teacher
+from image_files import fill, paint
 from tiny import tiny_config
-from tiny_training import same_history, stop_after
+from tiny_training import SIZE, count_images, same_history, stop_after, taught, train_teacher
 
 from dmpo_explore import DMPO, Config, DataConfig, Run, list_runs, load_run, train, train_epochs
 from dmpo_explore.data import Manifest, make_manifest, open_data

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from own_images_folder import fill, paint
+from image_files import fill, paint
 from synthetic import make_record
 from tiny import tiny_config
 from tiny_training import CONFIG, FILES, files, same_history, stop_after

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from own_images_folder import fill, paint
+from image_files import fill, paint
 from tiny_training import CONFIG
 
 from dmpo_explore import Config, DataConfig, Run

@@ -18,12 +18,6 @@ def test_values_at_exits() -> None:
     assert at_exits(values > 0, exits).dtype == bool
 
 
-@pytest.mark.parametrize("exits", [[0, 1], [[0, 1]], 0, [0, 1, 2, 3]])
-def test_other_images_are_refused(exits: object) -> None:
-    with pytest.raises(ValueError, match="one per image"):
-        at_exits(np.zeros((3, 4)), exits)  # type: ignore[arg-type]
-
-
 def test_exits_that_are_not_there_are_refused() -> None:
     with pytest.raises(IndexError):
         at_exits(np.zeros((3, 4)), [0, 1, 4])

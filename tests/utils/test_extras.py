@@ -79,12 +79,11 @@ def test_every_optional_import_of_the_package_names_its_extra() -> None:
     found = [(path.name, *one) for path, text in texts.items() for one in _imports(ast.parse(text))]
     assert {name for _, name, _ in found if name in optional} == {
         "onnxruntime", "optuna", "sqlalchemy", "datasets", "huggingface_hub", "ipywidgets",
-        "torch_pruning", "transformers",
+        "torch_pruning",
         "fastapi", "uvicorn",
     }  # fmt: skip
     outside = [(file, name) for file, name, inside in found if name in optional and not inside]
     assert {*outside} == {
-        ("ready_cuts.py", "transformers"),  # no extra brings it: only cutting its own models needs it
         *(("serve.py", name) for name in ("fastapi", "uvicorn")),  # a file of an export; nothing here imports it
     }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dmpo_explore.utils.lazy import moved, public_names
+from dmpo_explore.utils.lazy import public_names
 
 INIT = """
 from typing import TYPE_CHECKING
@@ -41,16 +41,3 @@ def test_names_load_their_module_on_first_use(tmp_path: Path, monkeypatch: pytes
 def test_only_imports_for_type_checkers_count(tmp_path: Path) -> None:
     (tmp_path / "init.py").write_text("from .a import b\nif TYPE_CHECKING:\n    from .c import d as d\n    import e\n")
     assert public_names("p", str(tmp_path / "init.py"))[2] == ["d"]
-
-
-def test_a_name_that_has_moved_warns_and_is_no_name_of_the_old_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dmpo_explore.utils.lazy._MOVED", {})
-    moved("records", "fmean", to="statistics")
-    moved("records", "mean", to="statistics:median")
-    import dmpo_explore.records as records
-
-    with pytest.warns(DeprecationWarning, match=r"records\.fmean is statistics\.fmean now"):
-        assert records.fmean([1, 2]) == 1.5  # type: ignore[attr-defined]
-    with pytest.warns(DeprecationWarning, match=r"records\.mean is statistics\.median now"):
-        assert records.mean([1, 2, 9]) == 2  # type: ignore[attr-defined]
-    assert "fmean" not in records.__all__

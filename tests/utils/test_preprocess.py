@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from own_images_folder import paint
+from image_files import paint
 from PIL import Image
 
 from dmpo_explore.config import Config, DataConfig, ModelConfig
 from dmpo_explore.data.torch_loaders import make_transform
-from dmpo_explore.inference.onnx_engine import SQUASHED, _prepared
+from dmpo_explore.inference.onnx_engine import _prepared
 from dmpo_explore.inference.torch_export import _preprocess_facts
 from dmpo_explore.models.factory import build_model
 from dmpo_explore.runs.run import Run
@@ -47,13 +47,6 @@ def test_an_export_prepares_as_the_model_does(preprocess: Preprocess, shape: tup
     assert ("crop_pct" in facts) == (preprocess.resize == "crop")
     difference = _prepared(smooth, facts) - make_transform(preprocess)(smooth).numpy()
     assert np.abs(difference).max() * 255 * 0.2 <= 2.01  # grey levels: Pillow resizes there
-
-
-def test_an_export_of_an_earlier_version_squashes() -> None:
-    image = np.random.default_rng(0).integers(0, 255, (20, 50, 3), np.uint8)
-    squash = replace(CROP, resize="squash")
-    of_old = {key: value for key, value in asdict(squash).items() if key != "crop_pct"} | {"resize": SQUASHED}
-    assert np.array_equal(_prepared(image, of_old), _prepared(image, _preprocess_facts(squash)))
 
 
 def test_a_run_reads_its_images_so(tmp_path: Path) -> None:

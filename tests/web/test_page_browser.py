@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
-from axe import violations_of
 from PIL import Image
-from static_server import served
+from serving import served
+from visiting import violations_of
 
 import dmpo_explore as dx
 from dmpo_explore.inference.onnx_engine import OnnxEngine

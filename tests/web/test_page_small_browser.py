@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from static_server import served
+from serving import served
 
 from dmpo_explore.inference.onnx_engine import OnnxEngine
 from dmpo_explore.policies.rules import EntropyPolicy

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from made_up import HOSTILE, save_run
-from single_page import arrays_of, data_of
+from page_files import arrays_of, data_of
 
 import dmpo_explore as dx
 from dmpo_explore.web.export import NOT_HERE

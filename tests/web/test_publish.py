@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
-from single_page import data_of
+from page_files import data_of
 
 import dmpo_explore as dx
 from dmpo_explore.runs.run import Run

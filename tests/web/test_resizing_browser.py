@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from PIL import Image
-from static_server import served
+from serving import served
 
 from dmpo_explore.figures.style import exit_colours
 from dmpo_explore.inference import onnx_engine

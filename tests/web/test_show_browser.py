@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from axe import violations_of
-from static_server import served
+from serving import served
+from visiting import violations_of
 
 import dmpo_explore as dx
 from dmpo_explore.policies.rules import ConfidencePolicy

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from axe import violations_of
 from safetensors.numpy import load_file
+from visiting import violations_of
 
 import dmpo_explore as dx
 from dmpo_explore.runs.run_files import WEIGHTS

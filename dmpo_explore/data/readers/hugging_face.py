@@ -1,4 +1,4 @@
-"""Data sets of Hugging Face: of a hub and of folders that ``datasets`` reads, by timm; saved ones, by ``datasets``.
+"""Data sets of Hugging Face: of a hub, and of folders that ``datasets`` reads or has saved.
 
 They open from this machine alone: a data set of the hub from the cache of ``datasets``, once `fetch_hugging_face` has
 put it there, which is the one function here that connects. A folder is data: what it names outside itself is refused.
@@ -9,20 +9,64 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from ...utils.lazy import extra_imports, local_only
-from ...utils.texts import read_text, short
+from ...utils.texts import check_regular, read_text, short
 from ..image_set import StoredImages
 from ..names import ReaderName
-from .opening import Keys, OpenedPart, TableContent, create, numbered, path_text
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 CARDS = ("README.md", ".huggingface.yaml")  # where a folder describes itself to `datasets`
 SAVED = ("dataset_dict.json", "state.json")  # in what `save_to_disk` of datasets writes: of several splits, of one
+
+
+@dataclass(frozen=True)
+class OpenedPart:
+    """One part of a data set: its images, the target of each, and class names where the reader gives them."""
+
+    images: StoredImages
+    targets: Sequence[Any]
+    class_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Names of the fields of image and class; None: the only field of their kind."""
+
+    image: str | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class TableContent:
+    """Position → bytes of an encoded image in a table of datasets, or of the file that it names below ``places``."""
+
+    table: Any
+    field: str
+    places: tuple[Path, ...]
+
+    def __call__(self, position: int) -> bytes:
+        image = self.table[position][self.field] or {}
+        if not image.get("bytes") and not image.get("path"):
+            raise ValueError(f"row {position} (counted from 0) has no {self.field}; remove it")
+        if image.get("bytes"):
+            return bytes(image["bytes"])
+        path = Path(image["path"]).resolve()
+        if not any(path.is_relative_to(place) for place in self.places):
+            raise ValueError(
+                f"row {position} (counted from 0) names a file outside its data set: {path}; save it again"
+            )
+        check_regular(path)
+        return path.read_bytes()
+
+
+def _cache(root: Path | None) -> str | None:
+    return None if root is None else str(root)
 
 
 def _package(name: ReaderName) -> Any:
@@ -33,14 +77,14 @@ def _package(name: ReaderName) -> Any:
 
 
 def hugging_face_parts(name: ReaderName, root: Path | None = None) -> tuple[str, ...]:
-    """Names of the splits; raises as `parts.part_names`."""
+    """Names of the splits; raises as `part_names`."""
     datasets = _package(name)
     with _opening(name), local_only():
         if saved := _saved(name):
             found = datasets.load_from_disk(str(saved))
             return tuple(found) if isinstance(found, datasets.DatasetDict) else ("train",)
-        listed = datasets.load_dataset_builder(_path(name), cache_dir=path_text(root)).config.data_files
-        parts = tuple(map(str, datasets.get_dataset_split_names(_path(name), cache_dir=path_text(root))))
+        listed = datasets.load_dataset_builder(_path(name), cache_dir=_cache(root)).config.data_files
+        parts = tuple(map(str, datasets.get_dataset_split_names(_path(name), cache_dir=_cache(root))))
     if name.folder is not None and listed:
         files = [str(file) for part in listed.values() for file in part]
         _check_files(name, name.folder.resolve(), files)
@@ -85,7 +129,7 @@ def fetch_hugging_face(name: ReaderName, root: Path | None) -> None:
         hugging_face_parts(name, root)
         return
     with _opening(name):
-        datasets.load_dataset(_path(name), cache_dir=path_text(root))
+        datasets.load_dataset(_path(name), cache_dir=_cache(root))
 
 
 @contextmanager
@@ -102,25 +146,21 @@ def _opening(name: ReaderName) -> Iterator[None]:
 
 
 def open_hugging_face(name: ReaderName, part: str, root: Path | None, keys: Keys) -> OpenedPart:
-    """One of `hugging_face_parts`; raises as `parts.open_part`."""
+    """One of `hugging_face_parts`; raises as `open_part`."""
     datasets = _package(name)
-    if saved := _saved(name):
-        with _opening(name), local_only():
+    with _opening(name), local_only():
+        if saved := _saved(name):
             found = datasets.load_from_disk(str(saved))
-        table = found[part] if isinstance(found, datasets.DatasetDict) else found
-        image, label = _fields(name, table.features, keys)
-        table = table.cast_column(image, datasets.Image(decode=False))
-    else:
-        with _opening(name), local_only():
-            features = datasets.load_dataset(_path(name), split=part, cache_dir=path_text(root)).features
-        image, label = _fields(name, features, keys)
-        local = ReaderName(name.reader, _path(name))
-        with local_only():
-            table = create(local, part, root, input_key=image, target_key=label).reader.dataset
+            table = found[part] if isinstance(found, datasets.DatasetDict) else found
+        else:
+            table = datasets.load_dataset(_path(name), split=part, cache_dir=_cache(root))
+    image, label = _fields(name, table.features, keys)
+    table = table.cast_column(image, datasets.Image(decode=False))
     names = tuple(getattr(table.features[label], "names", None) or ())
-    cache = Path(path_text(root) or datasets.config.HF_DATASETS_CACHE)
+    cache = Path(root or datasets.config.HF_DATASETS_CACHE)
     places = tuple(place.resolve() for place in (name.folder, cache, Path(datasets.config.HF_CACHE_HOME)) if place)
-    images = StoredImages(numbered(part, len(table)), TableContent(table.select_columns(image), image, places))
+    numbered = [f"{part}/{position}" for position in range(len(table))]
+    images = StoredImages(numbered, TableContent(table.select_columns(image), image, places))
     return OpenedPart(images, list(table[label]), names)
 
 

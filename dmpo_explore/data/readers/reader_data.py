@@ -1,19 +1,16 @@
-"""Parts of data sets by timm's names: ``torch/``, ``hfds/`` and ``tfds/`` by `timm.data.create_dataset`, and ``wds/``.
+"""Data sets by timm's names: ``hfds/`` and ``wds/``.
 
 In: a `ReaderName`, a part as the reader calls it, and the folder of data sets. Out: an `OpenedPart`: names, targets,
-class names and the bytes of every image, by position. timm finds part, images and targets. Ours: images are decoded as
-image files are (`decode_image`); shards of webdataset are read by position (`tar_shards`), where timm streams them; a
-folder that ``datasets`` saved (`save_to_disk`) is opened by its `load_from_disk`, which timm does not call.
+class names and the bytes of every image, by position. Images are decoded as image files are (`decode_image`). Shards of
+webdataset are read by position (`tar_shards`), where timm streams them; the rest is read by ``datasets``
+(`hugging_face`).
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,34 +18,14 @@ import numpy as np
 
 from ...config import DataConfig
 from ...utils.files import expanded
-from ...utils.registry import lookup
 from ...utils.typing import Ints, Progress
-from ..folders import split_folders
 from ..image_data import FileRow, ImageData, absolute
-from ..image_set import ChosenImages, ImageSet, Pool, StoredImages, VerifiedImages, pack, unpack
+from ..image_set import ChosenImages, ImageSet, Pool, StoredImages, VerifiedImages
 from ..labels import refused, wrong_label
 from ..names import ReaderName, data_dir
 from ..splits import SPLITS, cuts_calibration, divide, split_of
-from .hugging_face import fetch_hugging_face, hugging_face_parts, open_hugging_face
-from .opening import (
-    ArrayContent,
-    FileContent,
-    Keys,
-    OpenedPart,
-    ShardContent,
-    create,
-    in_folder,
-    numbered,
-    path_text,
-)  # fmt: skip
-from .tar_shards import part_info, read_samples, shards_of
-
-MOST_BYTES = 4 * 2**30  # of images that can only be read in order, and are kept in memory
-TORCH = {  # timm's names of torchvision's data sets → their parts
-    **dict.fromkeys(("cifar10", "cifar100", "mnist", "kmnist", "qmnist", "fashion_mnist"), ("train", "test")),
-    **dict.fromkeys(("imagenet", "places365", "inaturalist"), ("train", "val")),
-    **dict.fromkeys(("image_folder", "folder"), ()),
-}
+from .hugging_face import Keys, OpenedPart, fetch_hugging_face, hugging_face_parts, open_hugging_face
+from .tar_shards import ShardContent, part_info, read_samples, shards_of
 
 
 def part_names(name: ReaderName, root: Path | None) -> tuple[str, ...]:
@@ -57,24 +34,7 @@ def part_names(name: ReaderName, root: Path | None) -> tuple[str, ...]:
     Raises:
         FileNotFoundError, ValueError: there is no such data set. ImportError: a package is missing.
     """
-    if name.reader == "wds":
-        return tuple(shards_of(expanded(name.rest)))
-    if name.reader == "hfds":
-        return hugging_face_parts(name, root)
-    if name.reader == "tfds":
-        with _tensorflow_datasets(name):
-            import tensorflow_datasets
-
-            place = expanded(root or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-            if not (found := sorted(path.parent for path in place.glob(f"{name.rest}/**/dataset_info.json"))):
-                fix = f"it is downloaded by `dmpo-explore fetch --data {name}` alone"
-                raise FileNotFoundError(f"{name} is not in {place}; {fix}")
-            return tuple(tensorflow_datasets.builder_from_directory(str(found[-1])).info.splits)
-    if own := lookup(TORCH, name.rest.lower(), f"data set of {name.reader}/"):
-        return own
-    if root is None or not root.is_dir():
-        raise FileNotFoundError(f"no folder {root}; name the one of {name} with --data-root")
-    return tuple(folder.name for folder in split_folders(root).values()) or ("train",)
+    return tuple(shards_of(expanded(name.rest))) if name.reader == "wds" else hugging_face_parts(name, root)
 
 
 def open_part(name: ReaderName, part: str, root: Path | None, keys: Keys) -> OpenedPart:
@@ -86,62 +46,26 @@ def open_part(name: ReaderName, part: str, root: Path | None, keys: Keys) -> Ope
     Raises:
         As `part_names`, and ValueError where images or classes are not found in it.
     """
-    openers: dict[str, Callable[[ReaderName, str, Path | None, Keys], OpenedPart]] = {
-        "torch": _open_torch, "hfds": open_hugging_face, "wds": _open_shards, "tfds": _open_in_order,
-    }  # fmt: skip
-    return openers[name.reader](name, part, root, keys)
+    return (_open_shards if name.reader == "wds" else open_hugging_face)(name, part, root, keys)
 
 
 def download(name: ReaderName, root: Path | None) -> None:
-    """Download a published data set; what is there already is kept. Raises FileNotFoundError where it cannot be."""
+    """Download a data set of Hugging Face's hub, or check that the parts of a folder open.
+
+    Raises:
+        FileNotFoundError: it cannot be downloaded.
+    """
     try:
         if root is not None:
             root.mkdir(parents=True, exist_ok=True)
-        if name.reader == "torch":
-            create(name, part_names(name, root)[0], root, download=True)
-        if name.reader == "tfds":
-            with _tensorflow_datasets(name):
-                import tensorflow_datasets
-
-                tensorflow_datasets.builder(name.rest, data_dir=path_text(root)).download_and_prepare()
         if name.reader == "hfds":
             fetch_hugging_face(name, root)  # whose fields need not be known for that
             return
         for part in part_names(name, root):
             open_part(name, part, root, Keys())
     except (OSError, RuntimeError) as error:
-        raise FileNotFoundError(f"{name} could not be downloaded{in_folder(root)}: {error}") from None
-
-
-# -- torchvision --
-
-
-def _open_torch(name: ReaderName, part: str, root: Path | None, keys: Keys) -> OpenedPart:
-    del keys
-    found = create(name, part, root)
-    classes = tuple(
-        ", ".join(entry) if isinstance(entry, tuple | list) else str(entry) for entry in getattr(found, "classes", ())
-    )
-    if (samples := getattr(found, "samples", None)) is not None:
-        paths = [Path(path) for path, _ in samples]
-        names = [f"{part}/{_below(path, Path(found.root))}" for path in paths]
-        return OpenedPart(StoredImages(names, FileContent(paths)), [target for _, target in samples], classes)
-    targets = getattr(found, "targets", None)
-    targets = [found[i][1] for i in range(len(found))] if targets is None else np.asarray(targets).tolist()
-    if name.rest.lower() == "qmnist":  # the class, then seven facts about the writer
-        targets = [target[0] if isinstance(target, list) else target for target in targets]
-    return OpenedPart(_arrays(part, len(found), ArrayContent(found)), targets, classes)
-
-
-def _below(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
-
-
-def _arrays(part: str, count: int, content: Callable[[int], bytes]) -> StoredImages:
-    return StoredImages(numbered(part, count), content, unpack)
-
-
-# -- shards --
+        place = "" if root is None else f" in {root}"
+        raise FileNotFoundError(f"{name} could not be downloaded{place}: {error}") from None
 
 
 def _open_shards(name: ReaderName, part: str, root: Path | None, keys: Keys) -> OpenedPart:
@@ -158,40 +82,7 @@ def _open_shards(name: ReaderName, part: str, root: Path | None, keys: Keys) -> 
     return OpenedPart(StoredImages(names, ShardContent(samples)), [sample.label for sample in samples])
 
 
-# -- TensorFlow Datasets --
-
-
-def _open_in_order(name: ReaderName, part: str, root: Path | None, keys: Keys) -> OpenedPart:
-    """A part that timm reads in order only: read once, its pixels kept in memory."""
-    with _tensorflow_datasets(name):
-        fields = {"input_key": keys.image, "target_key": keys.label}
-        found = create(name, part, root, **{key: field for key, field in fields.items() if field})
-    images, targets, size = list[bytes](), list[Any](), 0
-    for image, target in found:
-        images.append(pack(np.asarray(image.convert("RGB"), np.uint8)))
-        targets.append(target)
-        size += len(images[-1])
-        if size > MOST_BYTES:
-            raise ValueError(
-                f"{name} ({part}) has more than {MOST_BYTES / 2**30:.0f} GiB of pixels, which are kept in memory; save "
-                "it as tar shards and use wds/FOLDER"
-            )
-    classes = sorted(found.reader.class_to_idx.items(), key=lambda entry: int(entry[1]))
-    return OpenedPart(_arrays(part, len(images), images.__getitem__), targets, tuple(str(text) for text, _ in classes))
-
-
-@contextmanager
-def _tensorflow_datasets(name: ReaderName) -> Iterator[None]:
-    """Raise ImportError if a package is missing; timm would only print a message."""
-    if lacking := [package for package in ("tensorflow", "tensorflow_datasets") if find_spec(package) is None]:
-        raise ImportError(
-            f"{name} needs {lacking[0].replace('_', '-')}, which is not installed: pip install tensorflow "
-            "tensorflow-datasets"
-        )
-    yield
-
-
-# Data sets that timm opens as the data of a run; nothing is loaded before use.
+# Data sets by timm's names as the data of a run; nothing is loaded before use.
 
 EVERY = 100  # images between two reports of progress
 
@@ -205,7 +96,7 @@ class Place(NamedTuple):
 
 
 class ReaderData(ImageData):
-    """A data set that timm opens.
+    """A data set by timm's name.
 
     Opening raises FileNotFoundError, ValueError: there is no such data set, or two parts are the same split;
     ImportError: a package is missing, with the command that installs it.
@@ -225,14 +116,9 @@ class ReaderData(ImageData):
     def folder(self) -> Path:
         return self.name.folder or Path(self.config.name)
 
-    @property
-    def _place(self) -> Path | None:
-        """The folder of data sets; the other readers have a cache of their own."""
-        return data_dir(self.root) if self.name.reader == "torch" else self.root
-
     @cached_property
     def _parts(self) -> tuple[str, ...]:
-        return part_names(self.name, self._place)
+        return part_names(self.name, self.root)
 
     @cached_property
     def part_of(self) -> dict[str, str]:
@@ -288,13 +174,13 @@ class ReaderData(ImageData):
 
     def _open(self, part: str) -> OpenedPart:
         if part not in self._opened:
-            found = open_part(self.name, part, self._place, self.keys)
+            found = open_part(self.name, part, self.root, self.keys)
             _check_targets(self.name, part, found)
             self._opened[part] = found
         return self._opened[part]
 
     def fetch(self) -> Path:
-        download(self.name, self._place)
+        download(self.name, self.root)
         return self.name.folder or data_dir(self.root)
 
     def fetch_missing(self) -> None:
@@ -310,11 +196,7 @@ class ReaderData(ImageData):
         return replace(found, name=str(self.name._replace(rest=str(folder.resolve())))) if folder else found
 
     def moved(self, place: str | Path) -> DataConfig:
-        new = absolute(str(place).removeprefix(f"{self.name.reader}/"))
-        if not new.exists():
-            raise FileNotFoundError(f"no folder {new}")
-        if not new.is_dir():
-            raise ValueError(f"{new} is no folder; the run was trained on {self.config.name}")
+        new = self.moved_to(absolute(str(place).removeprefix(f"{self.name.reader}/")), self.config.name)
         if self.name.folder is None:
             return replace(self.config, root=str(new))
         return replace(self.config, name=str(self.name._replace(rest=str(new))))

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from os.path import lexists
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -48,6 +49,16 @@ class Sample(NamedTuple):
 
     image: Member
     label: int
+
+
+@dataclass(frozen=True)
+class ShardContent:
+    """Position → bytes of an image in a shard."""
+
+    samples: Sequence[Sample]
+
+    def __call__(self, position: int) -> bytes:
+        return self.samples[position].image.read()
 
 
 def shards_of(folder: Path) -> dict[str, list[str]]:

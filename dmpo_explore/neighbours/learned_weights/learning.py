@@ -35,10 +35,6 @@ def soft_exit_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
     Ours: an image that reaches an exit exits there with a probability equal to its confidence, as under a threshold
     drawn uniformly from [0, 1] at every exit; at the last exit all exit.
-
-    Example:
-        >>> soft_exit_loss(torch.zeros(1, 2, 2), torch.tensor([0])).item()  # log 2 at either exit
-        0.6931471824645996
     """
     confidence = logits.float().softmax(dim=-1).amax(dim=-1)  # (B, K)
     reached = torch.cat([torch.ones_like(confidence[:, :1]), (1 - confidence[:, :-1]).cumprod(dim=1)], dim=1)
@@ -47,35 +43,18 @@ def soft_exit_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def exit_weights(x: Tensor) -> Tensor:
-    """λ = K · softmax(x), (K,) → (K,): positive, with mean 1.
-
-    Example:
-        >>> exit_weights(torch.zeros(3)).tolist()
-        [1.0, 1.0, 1.0]
-    """
+    """λ = K · softmax(x), (K,) → (K,): positive, with mean 1."""
     return len(x) * x.softmax(dim=0)
 
 
 def weights_gradient(x: Tensor, gap: Tensor) -> Tensor:
-    """∇ₓg(x, z) − ∇ₓg(x, y), where ``gap`` = ℓ(z) − ℓ(y) is the difference of the exits' losses, all (K,).
-
-    Example:
-        >>> weights_gradient(torch.zeros(2), torch.tensor([0.5, -0.5])).tolist()  # exit 2 is to gain weight
-        [0.5, -0.5]
-    """
+    """∇ₓg(x, z) − ∇ₓg(x, y), where ``gap`` = ℓ(z) − ℓ(y) is the difference of the exits' losses, all (K,)."""
     weights = exit_weights(x)
     return weights * (gap - (weights * gap).mean())
 
 
 def second_copy(model: nn.Module) -> nn.Module:
-    """A copy of a model that shares all its frozen weights and buffers.
-
-    Example:
-        >>> model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False))
-        >>> copied = second_copy(model)
-        >>> copied[0].weight is model[0].weight, copied[1].weight is model[1].weight
-        (False, True)
-    """
+    """A copy of a model that shares all its frozen weights and buffers."""
     shared = [p for p in model.parameters() if not p.requires_grad] + list(model.buffers())
     return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
 
@@ -95,15 +74,7 @@ class EndlessOrder(Sampler[int]):
 def held_out_loader(
     images: ImageSet, preprocess: Preprocess, settings: TrainingConfig, steps: int, processes: int = 1
 ) -> DataLoader[tuple[Tensor, int]]:
-    """Endless batches of held-out images: an epoch of ``steps`` reads each about once, as every image of the training.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> digits = dx.load_images("digits", "test")
-        >>> loader = held_out_loader(digits, dx.Preprocess(32, (0.5,) * 3, (0.5,) * 3), dx.TrainingConfig(), steps=40)
-        >>> len(digits), next(iter(loader))[0].shape
-        (359, torch.Size([9, 3, 32, 32]))
-    """
+    """Endless batches of held-out images: an epoch of ``steps`` reads each about once, as every training image."""
     size = -(-len(images) // (steps * processes)) * processes
     order = EndlessOrder(len(images), settings.seed)
     return make_loader(images, preprocess, batch_size=size, sampler=order, workers=settings.workers)

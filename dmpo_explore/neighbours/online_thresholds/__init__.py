@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from .bandit import ThresholdBandit as ThresholdBandit
     from .bandit import fit_bandit as fit_bandit
     from .stream import OnlineThresholds as OnlineThresholds
-    from .stream import online_figure as online_figure
-    from .stream import online_shift_table as online_shift_table
     from .stream import online_thresholds as online_thresholds
 else:
     __getattr__, __dir__, __all__ = public_names(__name__, __file__)

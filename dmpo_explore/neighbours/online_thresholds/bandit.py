@@ -82,8 +82,6 @@ class ThresholdBandit:
     memory: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.policies:
-            raise ValueError("a bandit needs at least one policy")
         for name in ("penalty", "exploration"):
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise ValueError(f"{name}={value!r} must be a finite number from 0")
@@ -171,9 +169,10 @@ def fit_bandit(
         raise ValueError(f"n_arms={n_arms} must be at least 2")
     policy.check(record.n_exits)
     arms = _arms(record, policy, n_arms)
-    bandit = ThresholdBandit(
-        arms, _reliability(record, policy), tuple(record.flops_fraction.tolist()), 0.0, exploration, lower, memory
-    )
+    odds, correct = log_odds(np.asarray(confidence_at(record, policy), np.float64)), record.correct
+    gates = (learn_gate(odds[:, [k]], correct[:, k]) for k in range(record.n_exits))
+    reliability = tuple((slope, intercept) for slope, intercept in gates)  # of a correct answer, over the log-odds
+    bandit = ThresholdBandit(arms, reliability, tuple(record.flops_fraction.tolist()), 0.0, exploration, lower, memory)
     exits = bandit.arm_exits(record)
     value = bandit.rewards(exits, at_exits(confidence_at(record, policy), exits.T).T).mean(axis=0)
     compute = record.flops_fraction[exits].mean(axis=0)
@@ -199,13 +198,6 @@ def confidence_at(record: ExitRecord, policy: Policy) -> Array:
         return record.confidence
     seen = (policy.read(k, record.logits[:, k], ("confidence",)) for k in range(record.n_exits))
     return np.stack([one["confidence"] for one in seen], axis=1)
-
-
-def _reliability(record: ExitRecord, policy: Policy) -> tuple[tuple[float, float], ...]:
-    """Slope and intercept at every exit of the probability that its prediction is correct, over the log-odds."""
-    odds, correct = log_odds(np.asarray(confidence_at(record, policy), np.float64)), record.correct
-    rows = (learn_gate(odds[:, [k]], correct[:, k]) for k in range(record.n_exits))
-    return tuple((slope, intercept) for slope, intercept in rows)
 
 
 def _penalty(value: Floats, compute: Floats, arm: int) -> float:

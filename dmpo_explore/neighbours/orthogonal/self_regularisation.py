@@ -149,13 +149,7 @@ SHARE = 4  # one patch in so many is hidden
 
 
 def hide(images: Tensor, scores: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Images (B,3,S,S) with the quarter of their patches at 0 that has the largest scores (B, rows · columns).
-
-    Example:
-        >>> cut = hide(torch.ones(1, 3, 4, 4), torch.tensor([[0.1, 0.4, 0.2, 0.3]]), (2, 2))
-        >>> cut[0, 0].tolist()
-        [[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]
-    """
+    """Images (B,3,S,S) with the quarter of their patches at 0 that has the largest scores (B, rows · columns)."""
     chosen = scores.topk(scores.shape[1] // SHARE, dim=1).indices
     kept = torch.ones_like(scores).scatter(1, chosen, 0.0).view(-1, 1, *grid)
     return images * interpolate(kept, size=images.shape[-2:], mode="nearest").to(images.dtype)

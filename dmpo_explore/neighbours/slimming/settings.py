@@ -22,12 +22,7 @@ OF_CONFIG = {"training.epochs": "epochs", "training.tuning_lr": "lr"}  # options
 
 
 def read_settings(values: dict[str, Any]) -> SlimSettings:
-    """Settings by name; ValueError for an unknown name.
-
-    Example:
-        >>> read_settings({"heads": 0.25}).heads
-        0.25
-    """
+    """Settings by name; ValueError for an unknown name."""
     for key in values:
         lookup(options_of(SlimSettings), key, "setting of slimming")
     return SlimSettings(**values)

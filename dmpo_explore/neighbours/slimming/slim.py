@@ -106,13 +106,7 @@ def answer_losses(out: Taught, labels: Tensor) -> Tensor:
 
 
 class Lessons(TrainingPart):
-    """What a slimming minimises: the mean error of the tokens; after ``hidden_epochs`` the losses of the answers too.
-
-    Example:
-        >>> lessons = Lessons(hidden_epochs=1, n_exits=4)
-        >>> [lessons.before_epoch(epoch) or lessons.mean_weights() for epoch in (0, 1)]
-        [(0.0, 0.0, 0.0, 0.0), (0.25, 0.25, 0.25, 0.25)]
-    """
+    """What a slimming minimises: the mean error of the tokens; after ``hidden_epochs`` the answers' losses too."""
 
     weighs = True
 
@@ -232,7 +226,8 @@ def slim_epochs(
         config = resumed_config(run, name, settings.get("epochs"))
     else:
         check_installed()
-        _check_name(run, name, force=force)
+        if new_run_path(name, force=force).resolve() == run.path.resolve():
+            raise ValueError(f"name={name!r} is the run that is slimmed; choose another name for the new run")
         config = slimmed_config(run, how)
     path, saved = open_run(name, config, resume=resume)
     manifest, images, val, groups = training_images(config, Run(path) if saved else run, on_check=on_check)
@@ -285,11 +280,6 @@ def other_settings(slimmed: Run, run: Run, settings: dict[str, Any]) -> str:
 def default_name(run: Run) -> str:
     """The name of a slimmed run where none is given."""
     return f"{run.name}-slim"
-
-
-def _check_name(run: Run, name: str, *, force: bool) -> None:
-    if new_run_path(name, force=force).resolve() == run.path.resolve():
-        raise ValueError(f"name={name!r} is the run that is slimmed; choose another name for the new run")
 
 
 def _student(pair: nn.Module) -> DMPO:

@@ -28,10 +28,6 @@ def token_counts(n: int, blocks: int, merge: int, start: int, least: int = LEAST
 
     Args:
         n: patches of the image. least: number at which merging ends.
-
-    Example:
-        >>> token_counts(49, blocks=6, merge=4, start=3)
-        (49, 49, 45, 41, 37, 33)
     """
     floor = min(n, least)
     return tuple(max(floor, n - merge * max(0, block - start + 1)) for block in range(1, blocks + 1))
@@ -42,12 +38,6 @@ def merge_tokens(backbone: Backbone, merge: int, start: int) -> Backbone:
 
     Raises:
         ValueError: trunks that are no sequences of blocks on tokens, as a ViT's.
-
-    Example:
-        >>> import dmpo_explore as dx
-        >>> config = dx.ModelConfig("test_vit", "random", 64, exits=2, merge=2, merge_from=2)
-        >>> [stage.trunk.counts for stage in dx.build_model(config, 3).stages]
-        [(16, 14, 12), (10, 8, 8)]
     """
     if not merge:
         return backbone
@@ -78,12 +68,6 @@ def match(patches: Tensor, drop: int) -> tuple[Tensor, Tensor]:
     Returns:
         order (B, n) of all tokens, the kept even ones first, then the odd ones, then the dropped; and for each of the
         dropped the odd token it goes to, (B, drop), counted among the odd ones.
-
-    Example:
-        >>> tokens = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]])
-        >>> order, target = match(tokens, 1)
-        >>> order.tolist(), target.tolist()  # token 2 equals token 1
-        ([[0, 1, 2]], [[0]])
     """
     B, n, _ = patches.shape
     best, target = _cosines(patches)[:, ::2, 1::2].max(dim=-1)  # (B, evens)
@@ -116,12 +100,7 @@ def _adds_in_any_order(device: torch.device) -> bool:
 
 
 def summed_at(n: int, place: Tensor, rows: Tensor) -> Tensor:
-    """(B, n, D): the sum of the rows (B, m, D) of every place (B, m), as a product with a matrix of 0 and 1.
-
-    Example:
-        >>> summed_at(3, torch.tensor([[2, 0, 2]]), torch.tensor([[[1.0], [2.0], [4.0]]])).flatten().tolist()
-        [2.0, 0.0, 5.0]
-    """
+    """(B, n, D): the sum of the rows (B, m, D) of every place (B, m), as a product with a matrix of 0 and 1."""
     chosen = place[:, None] == torch.arange(n, device=place.device)[:, None]  # (B, n, m)
     with full_precision(rows):
         return chosen.to(rows.dtype) @ rows
@@ -133,12 +112,6 @@ class Groups:
     Args:
         means: (B, n, D) the tokens. sizes: (B, n, 1) number of patches of each. source: (B, N) the token of
             each patch.
-
-    Example:
-        >>> tokens = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.0, 3.0]]])
-        >>> groups = Groups.single(tokens).merged(2)
-        >>> groups.means.tolist(), groups.patches().tolist()
-        ([[[1.0, 0.0], [0.0, 2.0]]], [[[1.0, 0.0], [0.0, 2.0], [0.0, 2.0]]])
     """
 
     def __init__(self, means: Tensor, sizes: Tensor, source: Tensor) -> None:
@@ -213,20 +186,13 @@ class MergedTrunk(nn.Module):
         counts: patch tokens of each block, never rising.
         given: different patch tokens in the input, at least the first count.
         prefix: tokens before the patches.
-
-    Raises:
-        ValueError: not one count per block, or rising ones.
     """
 
     def __init__(self, blocks: Iterable[nn.Module], counts: Sequence[int], given: int, prefix: int) -> None:
         super().__init__()
-        own = list(blocks)
-        for i, block in enumerate(own):
+        for i, block in enumerate(blocks):
             self.add_module(str(i), block)
         self.counts, self.given, self.prefix = tuple(counts), given, prefix
-        steps = (given, *self.counts)
-        if len(own) != len(self.counts) or list(steps) != sorted(steps, reverse=True) or steps[-1] < 1:
-            raise ValueError(f"{len(own)} blocks cannot see {self.counts} of {given} patch tokens")
 
     def once(self, x: Tensor, raw: Tensor) -> Tensor:
         """Every merged token of this trunk's output ``raw`` once, as the mean of ``x`` over its patches.

@@ -9,7 +9,7 @@ Example:
 from typing import TYPE_CHECKING, Any
 
 from ...joints import SAMPLERS, SamplerKind
-from ...utils.lazy import moved, public_names
+from ...utils.lazy import public_names
 
 if TYPE_CHECKING:
     from .proposals import can_extend as can_extend
@@ -30,5 +30,3 @@ def _can_extend(*curves_and_goal: Any) -> bool:
 
 
 SAMPLERS["trajectory"] = SamplerKind(_sampler, _can_extend, preferred=True)
-
-moved("search", "can_extend", to=__name__)

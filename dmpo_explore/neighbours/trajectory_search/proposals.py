@@ -10,7 +10,7 @@ scikit-learn's sees all columns alike, so that settings and epoch could not have
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -197,12 +197,7 @@ def _gain(mean: Array, spread: Array, runs: Array, curves: Sequence[LearningCurv
 
 
 def expected_improvement(mean: Array, spread: Array, best: Array) -> Array:
-    """Expected improvement E[max(x − best, 0)] of a normally distributed x.
-
-    Example:
-        >>> expected_improvement(np.array([0.8]), np.array([0.0]), np.array([0.7])).round(3).tolist()
-        [0.1]
-    """
+    """Expected improvement E[max(x − best, 0)] of a normally distributed x."""
     above = mean - best
     z = above / np.maximum(spread, 1e-12)
     return np.asarray(
@@ -265,7 +260,9 @@ class LearningCurveSampler(BaseSampler):
 def propose(space: SearchSpace, known: Sequence[LearningCurve], rng: np.random.Generator) -> Params:
     """The candidate with the largest expected gain, given the trials so far."""
     candidates = [space.draw(rng) for _ in range(DRAWN)]
-    candidates += [_near(space, parent.params, rng) for parent in _parents(known, space.goal, rng)]
+    for parent in _parents(known, space.goal, rng):  # one or two of its settings are drawn again
+        changed = rng.choice(list(space.domains), size=min(int(rng.integers(1, 3)), len(space.domains)), replace=False)
+        candidates.append(dict(parent.params) | {key: space.domains[key].draw(rng) for key in changed.tolist()})
     planned = [space.epochs(params) for params in candidates]
     before, ahead = (np.stack([space.encode(p) for p in group]) for group in ([t.params for t in known], candidates))
     return candidates[best_candidate(known, before, ahead, planned, space.goal, int(rng.integers(2**31)))]
@@ -277,9 +274,3 @@ def _parents(known: Sequence[LearningCurve], goal: Goal, rng: np.random.Generato
     mask = goal.front(np.concatenate([t.points() for t in known]))
     best = [t for t, part in zip(known, np.split(mask, np.cumsum(sizes)[:-1]), strict=True) if part.any()]
     return [best[i] for i in rng.integers(len(best), size=NEAR)] if best else []
-
-
-def _near(space: SearchSpace, params: Mapping[str, Any], rng: np.random.Generator) -> Params:
-    """``params`` with one or two settings drawn again."""
-    changed = rng.choice(list(space.domains), size=min(int(rng.integers(1, 3)), len(space.domains)), replace=False)
-    return dict(params) | {key: space.domains[key].draw(rng) for key in changed.tolist()}

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from dmpo_explore_app.components import fetch_offer
 from dmpo_explore_app.services import downloads, models
-from listening import listen
 from made_up import MAIN
 from streamlit.testing.v1 import AppTest
-from visiting import checked
+from visiting import checked, listen
 from visiting import opened as opened_page
 
 import dmpo_explore as dx

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from dmpo_explore_app.services import mosaic_data
 from dmpo_explore_app.services.policies import OperatingPoint
-from made_up import save_run
-from many_classes import class_names
+from made_up import class_names, save_run
 from playwright.sync_api import Page, expect
 from visiting import Visit, around, wait_for_address
 

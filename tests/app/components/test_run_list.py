@@ -71,5 +71,5 @@ def test_a_long_list_of_runs_is_searched_by_name(runs: Path, monkeypatch: pytest
 
 
 def test_own_images_have_the_name_of_their_folder_not_its_place() -> None:
-    assert run_facts.data("/home/me/photos") == "photos" and run_facts.data("torch/mnist") == "torch/mnist"
+    assert run_facts.data("/home/me/photos") == "photos" and run_facts.data("hfds/beans") == "hfds/beans"
     assert run_facts.data("fashion-mnist") == "Fashion-MNIST"

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from calls import NUMBERS, answered, printed
 from dmpo_explore_app.components import share
 from dmpo_explore_app.services import code_export, own_runs, policies
 from dmpo_explore_app.state import choices
 from made_up import save_run
-from programs import NUMBERS, answered, printed
 from synthetic import make_record
 
 import dmpo_explore as dx

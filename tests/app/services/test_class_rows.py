@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from dmpo_explore_app.services.class_rows import ENDS, ORDERS, PAGE, ClassView, found, rows
-from many_classes import LONG, make_many
+from made_up import LONG, make_many
 from synthetic import make_record
 
 import dmpo_explore as dx

@@ -7,8 +7,8 @@ import inspect
 import numpy as np
 import pytest
 from dmpo_explore_app.services import images
+from image_files import REFUSED, TAKEN, encoded
 from PIL import Image
-from sent_pictures import REFUSED, TAKEN, encoded
 from synthetic import make_record
 
 import dmpo_explore as dx

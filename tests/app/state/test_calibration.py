@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from calls import NUMBERS, answered
 from dmpo_explore_app.state import calibration, choices
 from explore_page import address_of, cards, checked, expected, move, saved, shown_threshold, slider, start, targeted
 from made_up import save_run
-from programs import NUMBERS, answered
 from streamlit.testing.v1 import AppTest
 
 import dmpo_explore as dx

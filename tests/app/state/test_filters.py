@@ -63,12 +63,6 @@ def test_a_selection_has_an_address_and_comes_back(state: dict[str, Any]) -> Non
         assert chosen.narrowed == bool(link)
 
 
-@pytest.mark.parametrize(("key", "old"), [("answers", "wrong"), ("answers", "too early"), ("sort", "least sure")])
-def test_links_of_earlier_versions_still_open(state: dict[str, Any], key: str, old: str) -> None:
-    state.update(dict.fromkeys(filters.KEYS) | {key: old})
-    assert filters.address(filters.validate(RECORD), RECORD) == {key: filters.OLD_LINKS[old]}
-
-
 def test_a_region_is_of_its_record_and_foreign_rows_are_not_taken(state: dict[str, Any]) -> None:
     for bad in ("3", [1, "2"], [-1], [True], None, list(range(10_001))):
         filters.choose_region(bad)

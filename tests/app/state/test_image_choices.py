@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from dmpo_explore_app.state import attribution, image_choices, notes
-from sent_pictures import REFUSED, TAKEN
+from image_files import REFUSED, TAKEN
 from synthetic import make_record
 
 import dmpo_explore as dx

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from background import SLEEPS, become, wait
-from broken_folders import BROKEN, Broken, whole_run
 from made_up import MAIN, save_run
+from run_folders import BROKEN, Broken, whole_run
 from tiny import tiny_config
 from visiting import checked, opened
 

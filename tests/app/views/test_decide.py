@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from calls import answered, printed
 from decide_page import PAGE, answer, code, expected, numbers, shown, start, texts, tiles
 from dmpo_explore_app import access
 from dmpo_explore_app.components import comparison_panels, decision_panels
 from dmpo_explore_app.services import comparison, downloads, live_session, models
 from dmpo_explore_app.state import panels
 from explore_page import checked
-from programs import answered, printed
 from synthetic import make_record
 from visiting import opened
 

@@ -9,14 +9,13 @@ from pathlib import Path
 import explore_page
 import numpy as np
 import pytest
+from calls import answered, printed
 from decide_page import answer, code, expected, numbers, shown, start, texts
 from explore_page import checked
 from made_up import save_run
-from programs import answered, printed
 
 import dmpo_explore as dx
 from dmpo_explore.analysis.evaluation import evaluate_runs
-from dmpo_explore.records.record import CONVENTION_OF_OLD
 
 
 def test_a_single_exit_is_taken_as_it_is(runs: Path) -> None:
@@ -118,18 +117,6 @@ def test_different_backbones_are_compared_in_gflops(tmp_path: Path, monkeypatch:
     lines = code(app, "sh").splitlines()
     assert {f"{answered(line)['accuracy']:.2%}" for line in lines} == {cells[0] for cells in numbers(app).values()}
     assert "must be a number of GFLOPs" in texts(start(runs="a,b", gflops="lots"))
-
-
-def test_flops_that_were_counted_otherwise_are_a_caution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
-    for name in ("old", "new"):
-        save_run(tmp_path, name, images=60)
-        convention = CONVENTION_OF_OLD if name == "old" else "as deployed: 1 MAC = 2 FLOPs"
-        for meta in (tmp_path / name).glob("records/*/meta.json"):
-            meta.write_text(json.dumps(json.loads(meta.read_text()) | {"flops_convention": convention}))
-    app = start(runs="old,new")
-    assert "Caution, old: its FLOPs were counted by an earlier version, with the tuning unmerged" in texts(app)
-    assert "`dmpo-explore record old --recount`" in texts(app) and "Caution, new" not in texts(app)
 
 
 def test_a_link_to_another_run_is_not_compared_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ def test_a_link_of_another_record_is_fitted_again_and_says_so(runs: Path) -> Non
     link = {"run": "four", "threshold": "0.123", "drop": "2", "record": record.digest}
     own = start(**link)
     assert shown_threshold(own) == 0.123 and address_of(own)["record"] == record.digest and not own.warning
-    old = start(**{key: value for key, value in link.items() if key != "record"})  # of an earlier version
+    old = start(**{key: value for key, value in link.items() if key != "record"})
     assert shown_threshold(old) == 0.123 and not old.warning
     foreign = link | {"record": 16 * "0"}
     without = {key: value for key, value in foreign.items() if key != "drop"}

@@ -23,7 +23,6 @@ def test_shows_pictures_of_every_exit(runs: Path) -> None:
 
 
 ANSWERS = ("correct", "incorrect", "overthinking avoided", "early-exit error")
-OLD = {"correct": "right", "incorrect": "wrong", "overthinking avoided": "overthought", "early-exit error": "too early"}
 
 
 @pytest.mark.slow
@@ -34,10 +33,10 @@ def test_answers_are_filtered_as_they_are_defined(runs: Path, answer: str) -> No
     record = dx.load_run("four").record("test")
     exits = dx.fit_policy(record, threshold=0.8).exits(record)
     here, last = record.correct[np.arange(record.n_images), exits], record.correct[:, -1]
-    mask = {"right": here, "wrong": ~here, "overthought": here & ~last, "too early": ~here & last}[OLD[answer]]
+    mask = dict(zip(ANSWERS, (here, ~here, here & ~last, ~here & last), strict=True))[answer]
     counts = np.bincount(exits[mask], minlength=4)
     assert mask.any()
-    assert bodies(start(run="four", threshold="0.8", answers=OLD[answer])) == bodies(app)  # an old link
+    assert bodies(start(run="four", threshold="0.8", answers=answer)) == bodies(app)
     for count, total, body in zip(counts, np.bincount(exits, minlength=4), bodies(app), strict=True):
         assert f"{count:,} chosen of {total:,} that exit here" in body or f"{total:,} exit here" in body
         assert body.count("<img ") == min(count, 20)

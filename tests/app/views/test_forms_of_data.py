@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 from calls import call
 from explore_page import bodies, cards, expected, start
-from own_images_folder import fill, paint
-from reader_data import planted_mnist, saved_tables, split_shards
+from image_files import fill, paint, saved_tables, split_shards
 from tiny import tiny_options
 
 import dmpo_explore as dx
@@ -65,7 +64,6 @@ FORMS: dict[
     "caltech101": ("--data caltech101", caltech, 8, 2),
     "hfds": ("--data hfds/FOLDER", lambda root: ["--data", f"hfds/{saved_tables(root / 'tables')}"], 4, 2),
     "wds": ("wds/FOLDER", lambda root: ["--data", f"wds/{split_shards(root / 'shards')}"], 4, 2),
-    "torch": ("torch/mnist", lambda root: ["--data", "torch/mnist", "--data-root", str(planted_mnist(root))], 10, 10),
 }
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in FORMS if name != "wds"]
 

@@ -208,7 +208,7 @@ def test_the_shared_code_says_what_the_page_says(trained_runs: Path) -> None:
     run, record = tiny()
     app = opened(run="tiny", image="3", threshold="0.4", method="saliency")
     app.session_state["share"] = True
-    from programs import printed
+    from calls import printed
 
     code = next(block.value for block in checked(app.run()).code if "dx.compare_exits" in block.value)
     lines = printed(code.replace("run.model()", "run.model('cpu')")).splitlines()

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from axe import violations
+from image_files import REFUSED, TAKEN
 from playwright.sync_api import expect
-from sent_pictures import REFUSED, TAKEN
-from visiting import Visit, new_visit, wait_for_address
+from visiting import Visit, new_visit, violations, wait_for_address
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from dmpo_explore_app.services import models
+from image_files import REFUSED, TAKEN, encoded
 from one_image import address_of, bodies, opened, reason, said, tiny, uploaded
 from PIL import Image
-from sent_pictures import REFUSED, TAKEN, encoded
 from visiting import checked
 
 import dmpo_explore as dx

@@ -7,9 +7,8 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from axe import violations
 from playwright.sync_api import Page, expect
-from visiting import Visit, new_visit, wait_for_address
+from visiting import Visit, new_visit, violations, wait_for_address
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator

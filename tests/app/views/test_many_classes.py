@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from explore_page import address_of, checked, html, start
-from made_up import MAIN
-from many_classes import LONG, class_names, save_many
+from made_up import LONG, MAIN, class_names, save_many
 from visiting import opened
 
 import dmpo_explore as dx

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from dmpo_explore_app.services import record_folder
 from explore_page import cards, checked, expected_of
-from listening import listen
 from made_up import HOSTILE, MAIN
 from own_scores_page import PAGE, can_open, errors, explore, packed, page, texts
 from streamlit.testing.v1 import AppTest
 from synthetic import make_record
+from visiting import listen
 
 import dmpo_explore as dx
 from dmpo_explore.records.validation import FILES, problems

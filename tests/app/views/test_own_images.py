@@ -7,16 +7,14 @@ from pathlib import Path
 
 import pytest
 import visiting
-from dirty_folder import BROKEN, clean_folder, dirty_folder, draw
 from dmpo_explore_app.components import data_panels
 from dmpo_explore_app.services import class_rows, data_check, downloads
 from dmpo_explore_app.state import class_view
 from dmpo_explore_app.state import data_choices as state
-from listening import listen
+from image_files import BROKEN, clean_folder, dirty_folder, draw, shard, split_shards
 from made_up import HOSTILE, MAIN
-from reader_data import shard, split_shards
 from streamlit.testing.v1 import AppTest
-from visiting import checked
+from visiting import checked, listen
 
 import dmpo_explore as dx
 from dmpo_explore.utils.files import write_text

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from axe import violations
-from dirty_folder import BROKEN, clean_folder
+from image_files import BROKEN, clean_folder
 from playwright.sync_api import expect
-from visiting import Visit
+from visiting import Visit, violations
 
 
 def test_a_reader_checks_a_folder_and_mends_it(visit: Visit, tmp_path: Path) -> None:

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from calls import printed
 from dmpo_explore_app.services import own_runs, record_folder
 from explore_page import bodies, cards, checked, expected_of, html, move
-from listening import listen
 from made_up import MAIN, save_run
 from own_scores_page import PAGE, can_open, errors, explore, is_explore, on_explore, packed, page, texts
 from PIL import Image
-from programs import printed
 from streamlit.testing.v1 import AppTest
 from synthetic import make_record
+from visiting import listen
 
 import dmpo_explore as dx
 from dmpo_explore.records.validation import problems

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from made_up import MAIN
-from slimmed_run import wide_and_slim
+from tiny_training import wide_and_slim
 from visiting import opened
 
 import dmpo_explore as dx

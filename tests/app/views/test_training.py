@@ -12,12 +12,11 @@ from background import SLEEPS, become, wait
 from dmpo_explore_app import access
 from dmpo_explore_app.components import training_form
 from dmpo_explore_app.state import training_choices as form_state
-from listening import listen
 from made_up import HOSTILE, save_run
 from streamlit.testing.v1 import AppTest
 from tiny import tiny_config
 from training_page import command, opened
-from visiting import checked
+from visiting import checked, listen
 
 import dmpo_explore as dx
 from dmpo_explore import jobs

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from axe import BACKGROUND, violations
 from background import wait
 from playwright.sync_api import expect
 from serving import serving
 from tiny import tiny_config
-from visiting import Server, Visit, new_visit, wait_for_address
+from visiting import BACKGROUND, Server, Visit, new_visit, violations, wait_for_address
 
 from dmpo_explore import jobs
 from dmpo_explore.runs.store import load_run

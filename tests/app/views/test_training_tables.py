@@ -7,8 +7,8 @@ from pathlib import Path
 
 import visiting
 from dmpo_explore_app.components import training_form
+from image_files import paint
 from made_up import MAIN
-from own_images_folder import paint
 from visiting import checked
 
 

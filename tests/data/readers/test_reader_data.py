@@ -9,25 +9,32 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from own_images_folder import fill
-from reader_data import add, coloured, encoded, planted_mnist, saved_tables, shard, split_shards, table, two_shards
-from timm.data import create_dataset
+from image_files import (
+    add,
+    coloured,
+    coloured_file,
+    fill,
+    saved_tables,
+    shard,
+    split_shards,
+    table,
+    two_shards,
+)
 
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data.check import check_data
 from dmpo_explore.data.image_data import FileRow
-from dmpo_explore.data.image_set import StoredImages, VerifiedImages, pack, unpack
+from dmpo_explore.data.image_set import StoredImages, VerifiedImages
 from dmpo_explore.data.images import fetch_data, images_of, load_images, open_data
 from dmpo_explore.data.manifest import Manifest, make_manifest, manifest_check, read_manifest, write_manifest
 from dmpo_explore.data.names import ReaderName
-from dmpo_explore.data.readers import hugging_face, opening
+from dmpo_explore.data.readers import hugging_face
 from dmpo_explore.data.readers import reader_data as parts
-from dmpo_explore.data.readers.opening import Keys, OpenedPart
+from dmpo_explore.data.readers.hugging_face import Keys, OpenedPart
 from dmpo_explore.data.readers.reader_data import ReaderData
 
 slow = pytest.mark.slow  # the import of datasets takes seconds
@@ -119,13 +126,11 @@ def test_changed_bytes_and_labels_are_refused(monkeypatch: pytest.MonkeyPatch) -
     numbers, labels = list(range(40)), [n % 2 for n in range(40)]
 
     def open_part(*_: Any) -> OpenedPart:
-        content = [pack(np.asarray(coloured(n))) for n in numbers]
-        return OpenedPart(
-            StoredImages([f"train/{i}" for i in range(len(content))], content.__getitem__, unpack), labels
-        )
+        content = [coloured_file(n) for n in numbers]
+        return OpenedPart(StoredImages([f"train/{i}" for i in range(len(content))], content.__getitem__), labels)
 
     def data() -> ReaderData:
-        return ReaderData(DataConfig("torch/mine"), ReaderName("torch", "mine"))
+        return ReaderData(DataConfig("hfds/mine"), ReaderName("hfds", "mine"))
 
     monkeypatch.setattr(parts, "part_names", lambda *_: ("train",))
     monkeypatch.setattr(parts, "open_part", open_part)
@@ -140,43 +145,13 @@ def test_changed_bytes_and_labels_are_refused(monkeypatch: pytest.MonkeyPatch) -
         data().verified(rows, "train")[3]
     numbers[3], labels[5] = 3, 0
     assert data().compare(rows) == ((), ("train/5",))
-    with pytest.raises(ValueError, match="1 of 40 images of torch/mine have another class now, first train/5"):
+    with pytest.raises(ValueError, match="1 of 40 images of hfds/mine have another class now, first train/5"):
         data().verified(rows, "train")
     labels[5] = 1
     del numbers[39], labels[39]
     assert data().compare(rows) == (("train/39",), ())
-    with pytest.raises(FileNotFoundError, match="1 of 40 images are not in torch/mine any more, first train/39"):
+    with pytest.raises(FileNotFoundError, match="1 of 40 images are not in hfds/mine any more, first train/39"):
         data().verified(rows, "train")
-
-
-def test_torchvisions_arrays(tmp_path: Path) -> None:
-    data = DataConfig("torch/mnist", root=str(planted_mnist(tmp_path)))
-    manifest = make_manifest(data)
-    assert manifest.counts == {"train": 40, "val": 20, "test": 10} and "val is 10 % of train" in manifest.rule
-    images = manifest.images(data, "test")
-    assert images.class_names[2] == "2 - two" and images[5].shape == (28, 28, 3) and set(images[5].ravel()) == {5}
-    with pytest.raises(FileNotFoundError, match="torch/kmnist .train. cannot be opened.*fetch --data torch/kmnist"):
-        make_manifest(DataConfig("torch/kmnist", root=str(tmp_path)))
-    with pytest.raises(ValueError, match="unknown data set of torch/ 'mnits'. Did you mean 'mnist'"):
-        make_manifest(DataConfig("torch/mnits", root=str(tmp_path)))
-
-
-def test_torchvisions_folders_keep_the_classes_of_train(tmp_path: Path) -> None:
-    fill(tmp_path / "Train", ("ant", "bee", "cat"), count=4)
-    fill(tmp_path / "test", ("bee", "cat"), count=2, first=50)  # which ImageFolder numbers 0 and 1
-    data = DataConfig("torch/image_folder", root=str(tmp_path))
-    test = images_of(data, "test")
-    assert test.class_names == ("ant", "bee", "cat") and test.labels.tolist() == [1, 1, 2, 2]
-    assert make_manifest(data).files["test"][0].path == "test/bee/00.png"
-    fill(tmp_path / "test", ("dog",), count=1)
-    with pytest.raises(ValueError, match="1 images of test have a class that train does not have, first 'dog' of test"):
-        images_of(data, "test")
-
-
-def test_an_undivided_folder_of_torchvision_is_divided(tmp_path: Path) -> None:
-    """timm gives all of its images for any split."""
-    data = DataConfig("torch/image_folder", root=str(fill(tmp_path, count=20)))
-    assert make_manifest(data).counts == {"train": 32, "val": 4, "test": 4}
 
 
 @slow
@@ -252,32 +227,13 @@ def test_shards_need_no_package_and_any_name_will_do(tmp_path: Path, monkeypatch
 def test_the_class_is_the_field_that_the_list_of_shards_names(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for number in range(20):
-            add(archive, f"{number:04d}.png", encoded(number))
+            add(archive, f"{number:04d}.png", coloured_file(number))
             add(archive, f"{number:04d}.json", json.dumps({"kind": number % 2, "other": 1}).encode())
     about = {"filenames": ["a.tar"], "shard_lengths": [20], "num_samples": 20, "alt_label": "kind"}
     (tmp_path / "_info.json").write_text(json.dumps({"splits": {"train": about, "test": about}}))
     assert load_images(f"wds/{tmp_path}", "test").labels.tolist() == [0, 1] * 10
     with pytest.raises(ValueError, match=r"gives no class as a whole number \(KeyError\('sort'\)\)"):
         images_of(DataConfig(f"wds/{tmp_path}", label_key="sort"), "test")
-
-
-def test_tfds_says_what_it_needs_and_reads_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "find_spec", lambda package: None)
-    with pytest.raises(ImportError, match="tfds/mnist needs tensorflow, which is not installed: pip install"):
-        make_manifest(DataConfig("tfds/mnist"))
-
-    class Streamed(list[Any]):
-        reader = SimpleNamespace(class_to_idx={"odd": 1, "even": 0})
-
-    images = Streamed((coloured(n), n % 2) for n in range(6))
-    monkeypatch.setattr(parts, "find_spec", lambda package: True)
-    monkeypatch.setattr(parts, "create", lambda name, part, root, **options: images)
-    opened = parts.open_part(ReaderName("tfds", "mine"), "train", None, Keys())
-    assert isinstance(opened, OpenedPart) and opened.class_names == ("even", "odd")
-    assert [*opened.targets] == [0, 1] * 3 and np.array_equal(opened.images[4], np.asarray(coloured(4)))
-    monkeypatch.setattr(parts, "MOST_BYTES", 10)
-    with pytest.raises(ValueError, match="save it as tar shards and use wds/FOLDER"):
-        parts.open_part(ReaderName("tfds", "mine"), "train", None, Keys())
 
 
 def test_parts_that_cannot_be_splits(tmp_path: Path) -> None:
@@ -292,23 +248,15 @@ def test_parts_that_cannot_be_splits(tmp_path: Path) -> None:
         open_data(DataConfig(f"wds/{split_shards(tmp_path / 's')}")).read("calibration")
 
 
-def test_fetching_downloads_published_ones_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetching_leaves_a_folder_as_it_is(tmp_path: Path) -> None:
     folder = two_shards(tmp_path / "shards")
     assert fetch_data(f"wds/{folder}") == folder
-    asked: list[dict[str, Any]] = []
 
-    def create(name: str, **options: Any) -> Any:
-        asked.append(options)
-        if options.get("download"):
-            planted_mnist(tmp_path / "data")
-            return None
-        return create_dataset(name, **options)
 
-    monkeypatch.setattr("timm.data.create_dataset", create)
-    assert fetch_data("torch/mnist", tmp_path / "data") == tmp_path / "data"
-    assert asked[0]["download"] is True and {options["split"] for options in asked} == {"train", "test"}
-    with pytest.raises(FileNotFoundError, match="cannot be opened in"):
-        opening.create(ReaderName("torch", "kmnist"), "train", tmp_path)
+@pytest.mark.parametrize("name", ["torch/mnist", "tfds/mnist", "TFDS/mnist"])
+def test_readers_that_left_say_what_to_do(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is not read any more; save its images as folders by class, or as"):
+        _ = open_data(DataConfig(name)).splits
 
 
 def test_the_check_before_a_training_looks_at_them(tmp_path: Path) -> None:
@@ -318,9 +266,9 @@ def test_the_check_before_a_training_looks_at_them(tmp_path: Path) -> None:
     assert found.formats == {"encoded": 28} and set(found.thumbnails) == {"0", "1"}
     assert {split: int(counts.sum()) for split, counts in found.counts.items()} == {"train": 20, "val": 4, "test": 4}
     with tarfile.open(folder / "test-0000.tar", "a") as archive:
-        add(archive, "twin.png", encoded(3))
+        add(archive, "twin.png", coloured_file(3))
         add(archive, "twin.cls", b"1")
-        add(archive, "broken.png", encoded(9)[:45])
+        add(archive, "broken.png", coloured_file(9)[:45])
         add(archive, "broken.cls", b"1")
     found = check_data(DataConfig(f"wds/{folder}"), quick=True)
     assert [finding.check for finding in found.findings] == ["broken", "leakage"]
@@ -342,17 +290,8 @@ def test_classes_are_the_numbers_that_there_are(tmp_path: Path) -> None:
     for part, count in (("train", 24), ("test", 6)):
         with tarfile.open(tmp_path / f"{part}-0.tar", "w") as archive:
             for number in range(count):
-                add(archive, f"{number:04d}.png", encoded(number))
+                add(archive, f"{number:04d}.png", coloured_file(number))
                 add(archive, f"{number:04d}.cls", str(1 + number % 3).encode())
     check = check_data(DataConfig(f"wds/{tmp_path}"))
     assert check.ready and check.class_names == ("1", "2", "3")
     assert load_images(f"wds/{tmp_path}", "test").labels.tolist() == [0, 1, 2, 0, 1, 2]
-
-
-def test_the_class_is_the_first_of_qmnists_facts(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Found(list[Any]):
-        classes = ()
-        targets = np.array([[3, 0, 1, 2, 3, 4, 5, 6], [7, 0, 1, 2, 3, 4, 5, 6]])
-
-    monkeypatch.setattr(parts, "create", lambda *_: Found([None, None]))
-    assert parts.open_part(ReaderName("torch", "qmnist"), "train", None, Keys()).targets == [3, 7]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reader_data import add, encoded, shard, split_shards, two_shards
+from image_files import add, coloured_file, shard, split_shards, two_shards
 from timm.data import create_dataset
 
 from dmpo_explore.data.image_set import decode_image
@@ -60,7 +60,7 @@ def test_parts_by_name_by_folder_and_by_info(tmp_path: Path) -> None:
 
 def test_classes_in_json_and_named_images(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
-        add(archive, "x/1.left.png", encoded(1))
+        add(archive, "x/1.left.png", coloured_file(1))
         add(archive, "x/1.json", b'{"kind": 3}')
         add(archive, "x/.hidden", b"")
     (sample,) = read_samples(tmp_path, ["a.tar"], image_key="left.png", label_key="kind")

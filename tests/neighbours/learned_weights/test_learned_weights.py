@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from device_reads import DeviceReads
-from forked import run_in_two
+from calls import run_in_two
+from devices import DeviceReads
 from tiny import MODEL
 from tiny_training import CONFIG as TRAINING
 from torch import nn
@@ -33,7 +33,6 @@ from dmpo_explore.neighbours.learned_weights.learning import (
     weights_gradient,
 )
 from dmpo_explore.training import loop, loss_weights
-from dmpo_explore.training import losses as loss_functions
 from dmpo_explore.training.accelerator import make_accelerator
 from dmpo_explore.training.checkpoint import require_room
 from dmpo_explore.training.optimizer import rate_factor
@@ -219,7 +218,6 @@ def test_mixed_precision_learns_too() -> None:
 def test_a_step_reads_nothing_from_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "LOOK_EVERY", 4)
     monkeypatch.setattr(loop, "_looks_at_every_step", lambda device: False)
-    monkeypatch.setattr(loss_functions, "_is_checked", lambda labels: False)
     reads = {}
     for images in (64, 128):  # 8 and 16 steps
         with DeviceReads() as found:

@@ -91,7 +91,6 @@ FITTED = fit_policy(CALIBRATION, flops=0.5)
         (lambda: bandit(penalty=-0.1), "penalty=-0.1 must be a finite number from 0"),
         (lambda: bandit(exploration=np.inf), "exploration=inf"),
         (lambda: bandit(memory=0), "memory=0 must be at least 1 image"),
-        (lambda: ThresholdBandit((), (), (), 0.1), "at least one policy"),
         (lambda: fit_bandit(make_record(50, split="test"), FITTED), "on test it is only played"),
         (
             lambda: fit_bandit(CALIBRATION, ConfidencePolicy((0.5, 0.6, 0.7))),

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 from synthetic import make_record
 
-from dmpo_explore import fit_policy, summarise
+from dmpo_explore import fit_policy
 from dmpo_explore.fitting.temperature import tempered_record
 from dmpo_explore.neighbours.online_thresholds.bandit import fit_bandit
-from dmpo_explore.neighbours.online_thresholds.stream import online_figure, online_shift_table, online_thresholds
+from dmpo_explore.neighbours.online_thresholds.stream import online_thresholds
 
 CALIBRATION = make_record(2000, 4, 5, seed=1)
 POLICY = fit_policy(CALIBRATION, flops=0.5)
@@ -70,23 +69,6 @@ def test_it_settles_near_the_fitted_threshold_where_nothing_changes() -> None:
     assert best in BANDIT.thresholds[near] and found.regret[-1] < 0.05 * 8000
 
 
-def test_the_table_of_streams() -> None:
-    bound = fit_policy(CALIBRATION, risk="too_early", epsilon=0.1)
-    bandits = {"online": (BANDIT, POLICY), "from the bound": (fit_bandit(CALIBRATION, bound), bound)}
-    records = [("none", 0, make_record(200, 4, 5, seed=6)), ("noise", 2, make_record(200, 4, 5, seed=7))]
-    table, way = online_shift_table(RECORD, records, bandits, streams=6)
-    assert table["policy"].tolist() == ["online", "from the bound"] * 2 and set(table["images"]) == {200}
-    for name in ("accuracy", "flops_fraction", "too_early"):
-        for column in (name, f"{name}_gain"):
-            assert (table[f"{column}_low"] <= table[column]).all() and (table[column] <= table[f"{column}_high"]).all()
-    frozen = summarise(records[1][2], POLICY.exits(records[1][2]))
-    assert table["accuracy"][2] - table["accuracy_gain"][2] == pytest.approx(frozen["accuracy"], abs=0.05)
-    assert table["risk"].tolist() == ["", "too_early"] * 2 and not table["violated"][0]
-    assert len(way) == 4 * 8 and sorted(set(way["image"])) == list(range(-200, 200, 50))
-    again, _ = online_shift_table(RECORD, records, bandits, streams=6)
-    assert table.equals(again)
-
-
 def test_a_policy_with_temperatures_reads_what_the_exit_loop_gives() -> None:
     """As the same policy without, on a record that has the scores at these temperatures."""
     temperatures = (2.0, 1.5, 0.5, 3.0)
@@ -101,27 +83,7 @@ def test_a_policy_with_temperatures_reads_what_the_exit_loop_gives() -> None:
     assert (played.exits == simulated.exits).all() and (played.regret == simulated.regret).all()
 
 
-WAY = pd.DataFrame(
-    [
-        {"corruption": c, "strength": 5, "policy": p, "image": i, "threshold": 0.8 + i / 1000, "frozen": f}
-        for c in ("noise", "blur")
-        for p, f in (("UCB1", 0.75), ("from the bound", 0.78))
-        for i in (0, -50)
-    ]
-)
-
-
-def test_a_panel_per_corruption_and_a_line_per_policy() -> None:
-    figure = online_figure(WAY)
-    assert [trace.name for trace in figure.data] == ["UCB1", "from the bound", "frozen", "frozen"] * 2
-    assert [trace.showlegend for trace in figure.data] == [True, True, True, False] + [False] * 4
-    assert list(figure.data[0].x) == [-50, 0] and list(figure.data[0].y) == pytest.approx([0.75, 0.8])
-    assert [list(trace.y) for trace in figure.data[2:4]] == [[0.75, 0.75], [0.78, 0.78]]
-    assert [title.text for title in figure.layout.annotations] == ["noise", "blur"]
-
-
 ONCE = "each row of the record once, 0 to 599"
-UNEVEN = [("none", 0, make_record(200, 4, 5)), ("fog", 1, make_record(100, 4, 5))]
 
 
 @pytest.mark.parametrize(
@@ -131,14 +93,8 @@ UNEVEN = [("none", 0, make_record(200, 4, 5)), ("fog", 1, make_record(100, 4, 5)
         (lambda: online_thresholds(RECORD, BANDIT, np.zeros(600, int)), ONCE),
         (lambda: online_thresholds(RECORD, BANDIT, np.arange(1, 601)), ONCE),
         (lambda: online_thresholds(make_record(20, 3), BANDIT), "a model with 4 exits, the record has 3"),
-        (
-            lambda: online_shift_table(RECORD, UNEVEN, {"online": (BANDIT, POLICY)}, streams=1),
-            "fog 1 has 100 images, another record 200",
-        ),
-        (lambda: online_figure(WAY.iloc[:0]), "one strength, not \\[\\]"),
-        (lambda: online_figure(pd.concat([WAY, WAY.assign(strength=4)])), "one strength, not \\[4, 5\\]"),
     ],
 )
-def test_what_cannot_be_played_or_drawn_is_refused(ask: Callable[[], object], message: str) -> None:
+def test_what_cannot_be_played_is_refused(ask: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ask()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from forked import run_in_two
+from calls import run_in_two
 from sklearn.linear_model import LogisticRegression
 from small_model import made, pictures
 from tiny import tiny_config

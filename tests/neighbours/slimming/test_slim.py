@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from slimmed_run import SLIM, wide_and_slim
 from tiny import tiny_config
-from tiny_training import same_history
+from tiny_training import SLIM, same_history, wide_and_slim
 from torch.nn import functional as F
 
 import dmpo_explore as dx

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from operations import Operations
+from devices import Operations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -153,7 +153,6 @@ def test_heat_maps_keep_the_grid() -> None:
             lambda: assemble(ModelConfig("resnet10t", "random", 64, exits=2, merge=2), 3),
             "merge=2: only a ViT's trunks",
         ),
-        (lambda: MergedTrunk([nn.Identity()], (9,), 4, 1), r"1 blocks cannot see \(9,\) of 4 patch tokens"),
         (
             lambda: dx.attribute(
                 assemble(config(merge=3, merge_from=2), 3).eval(), torch.randn(3, 64, 64), 1, 0, "attention_rollout"
