@@ -169,7 +169,6 @@ CNN = ModelConfig("tf_efficientnet_lite0", "random", 64, exits=2, slimming=Slimm
         (lambda: build_model(CNN, 3), "this backbone has 0 in use"),
     ],
 )
-@PRUNED
 def test_what_does_not_fit_the_backbone_is_refused(ask: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ask()
