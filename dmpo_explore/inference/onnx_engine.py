@@ -31,7 +31,7 @@ GPUS = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}  #
 OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}}
 FLOAT = "tensor(float)"
 # Graphs of one node (opset 13), Gather(x, rows) and Concat(x, z) along dimension 0: onnx, which wrote them, need not be
-# installed. tests/inference/test_onnx_device.py writes them again.
+# installed. tests/inference/test_onnx_engine.py writes them again.
 GATHER = base64.b64decode(
     "CAgSADpPCiEKAXgKBHJvd3MSAXkiBkdhdGhlcioLCgRheGlzGACgAQISBkdhdGhlcloJCgF4EgQKAggBWgwKBHJvd3MSBAoCCAdiCQoBeRIECgII"
     "AUIECgAQDQ=="

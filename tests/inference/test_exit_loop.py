@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from answers import as_recorded
 from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import DEPLOYABLE, make_record, ready_policy
 
+from dmpo_explore import POLICIES, ExitRecord, Policy
 from dmpo_explore.inference.exit_loop import (
     ActiveBatch,
     EarlyExitLoop,
@@ -20,10 +23,7 @@ from dmpo_explore.inference.exit_loop import (
     run_early_exit,
     stream_early_exit,
 )
-from dmpo_explore.policies.base import Policy
-from dmpo_explore.policies.catalogue import POLICIES
 from dmpo_explore.policies.rules import ConfidencePolicy, OraclePolicy, PatiencePolicy
-from dmpo_explore.records.record import ExitRecord
 
 B, K = 90, 4
 RECORD = make_record(B, K)
@@ -67,11 +67,7 @@ def ready(name: str) -> Policy:
 
 
 def assert_as_recorded(out: Any, policy: Policy, record: ExitRecord = RECORD) -> None:
-    expected = policy.exits(record)
-    there = np.arange(record.n_images), expected
-    np.testing.assert_array_equal(out.exit, expected)
-    np.testing.assert_array_equal(out.label, record.prediction[there])
-    np.testing.assert_allclose(out.confidence, record.confidence[there], atol=1e-3)  # logits were kept in float16
+    as_recorded(out, policy, record, atol=1e-3)  # logits were kept in float16
     assert (out.exit.dtype, out.label.dtype, out.confidence.dtype) == (np.int64, np.int64, np.float32)
 
 
@@ -158,10 +154,17 @@ def test_what_waits_is_bounded(sizes: list[int], batch_size: int, threshold: flo
     assert done == came == n
 
 
+@pytest.mark.parametrize("refill", [False, True])
+def test_an_empty_batch_is_passed_over(refill: bool) -> None:
+    steps, policy = Steps(), ConfidencePolicy((0.6,))
+    x = steps.images()
+    batches = [x[:0], x[:40], x[40:40], x[40:]]
+    assert_as_recorded(stream_early_exit(list(steps), batches, policy, refill=refill), policy)
+
+
 def test_progress_tells_done_and_total() -> None:
     calls: list[tuple[int, int]] = []
-    steps = Steps()
-    policy = ConfidencePolicy((0.0,))
+    steps, policy = Steps(), ConfidencePolicy((0.0,))
     batches = [steps.images()[i : i + 40] for i in range(0, B, 40)]
     stream_early_exit(list(steps), batches, policy, progress=lambda done, total: calls.append((done, total)), total=B)
     assert calls == [(40, B), (80, B), (90, B)]
@@ -195,29 +198,24 @@ def test_what_is_no_number_is_refused(bad: float, library: Any) -> None:
     )  # nobody gets there
 
 
-def test_wrong_policies_are_refused() -> None:
-    steps = list(Steps())
-    with pytest.raises(ValueError, match="has 2 thresholds; 4 exits need 1 or 3"):
-        EarlyExitLoop(steps, ConfidencePolicy((0.5, 0.5)))
-    with pytest.raises(ValueError, match="'oracle' reads the labels"):
-        EarlyExitLoop(steps, OraclePolicy((2,)))
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda steps: EarlyExitLoop(steps, ConfidencePolicy((0.5, 0.5))), "has 2 thresholds; 4 exits need 1 or 3"),
+        (lambda steps: EarlyExitLoop(steps, OraclePolicy((2,))), "'oracle' reads the labels"),
+        (lambda steps: stream_early_exit(steps, [], ConfidencePolicy((0.5,))), "images is empty"),
+        (
+            lambda steps: stream_early_exit(
+                steps, [Steps().images()], ConfidencePolicy((0.5,)), refill=True, batch_size=0
+            ),
+            "batch_size=0 must be at least 1",
+        ),
+    ],
+)
+def test_what_cannot_run_is_refused(ask: Callable[[list[Any]], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ask(list(Steps()))
     assert not POLICIES["oracle"].deployable
-
-
-@pytest.mark.parametrize("refill", [False, True])
-def test_an_empty_batch_is_passed_over(refill: bool) -> None:
-    steps = Steps()
-    x, policy = steps.images(), ConfidencePolicy((0.6,))
-    found = stream_early_exit(list(steps), [x[:0], x[:40], x[40:40], x[40:]], policy, refill=refill)
-    assert found.exit.tolist() == policy.exits(RECORD).tolist()
-
-
-def test_a_stream_needs_images_and_a_batch_size() -> None:
-    steps = Steps()
-    with pytest.raises(ValueError, match="images is empty"):
-        stream_early_exit(list(steps), [], ConfidencePolicy((0.5,)))
-    with pytest.raises(ValueError, match="batch_size=0 must be at least 1"):
-        stream_early_exit(list(steps), [steps.images()], ConfidencePolicy((0.5,)), refill=True, batch_size=0)
 
 
 @pytest.mark.parametrize("refill", [False, True])
@@ -239,14 +237,9 @@ def test_a_stream_makes_the_policys_state_in_linear_time(refill: bool, monkeypat
     assert B <= made <= 4 * B  # B (B + 1) / 2 = 4095 rows before
 
 
-def test_a_data_set_that_cannot_say_how_large_it_is() -> None:
-    class Endless:
-        def __iter__(self) -> Any:
-            return iter(())
-
-    assert n_images_in(type("Loader", (), {"dataset": Endless()})()) == 0
-    assert n_images_in([]) == 0
-    assert n_images_in(type("Loader", (), {"dataset": [1, 2, 3]})()) == 3
+@pytest.mark.parametrize(("images", "n"), [([], 0), (iter(()), 0), ([1, 2, 3], 3)])
+def test_a_loader_says_how_large_its_data_set_is_if_it_can(images: Any, n: int) -> None:
+    assert n_images_in(SimpleNamespace(dataset=images)) == n and n_images_in([]) == 0
 
 
 def test_a_queue_is_first_in_first_out() -> None:

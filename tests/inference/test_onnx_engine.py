@@ -1,11 +1,14 @@
-"""The engine without torch: the same exits and labels, later stages not run, broken folders named."""
+"""The engine without torch: the same exits and labels, states that stay on a device, broken folders named."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,21 +18,107 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+import torch
+from answers import as_recorded, same_answers
 from PIL import Image
 from small_model import C, K, merged, pictures
 from synthetic import between, make_record
 from tiny import tiny_config
 
+from dmpo_explore import Policy, fit_policy, infer, load_run
 from dmpo_explore.data.splits import stratified_rows
 from dmpo_explore.data.torch_loaders import make_transform
-from dmpo_explore.fitting.fit import fit_policy
-from dmpo_explore.inference.onnx_engine import GATHER, OnnxEngine, open_session, read_facts
-from dmpo_explore.inference.torch_engine import infer
-from dmpo_explore.inference.torch_export import export_model, record_digest
-from dmpo_explore.policies.base import Policy
+from dmpo_explore.inference import onnx_engine
+from dmpo_explore.inference.exit_loop import ActiveBatch, Queue
+from dmpo_explore.inference.onnx_engine import (
+    CONCAT,
+    GATHER,
+    DeviceArray,
+    OnnxEngine,
+    SessionDevice,
+    device_of,
+    open_session,
+    read_facts,
+)
+from dmpo_explore.inference.torch_export import export_model, export_run, record_digest
 from dmpo_explore.policies.rules import ConfidencePolicy, PatiencePolicy
-from dmpo_explore.runs.store import load_run
-from dmpo_explore.utils.files import unseal, write_text
+from dmpo_explore.utils.files import read_json, unseal, write_json, write_text
+
+ON_CPU = ["CPUExecutionProvider"]
+
+
+@pytest.fixture
+def device() -> SessionDevice:
+    return SessionDevice("cpu", 0, ON_CPU)
+
+
+def test_rows_are_picked_and_joined_on_the_device(device: SessionDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = np.arange(24, dtype=np.float32).reshape(6, 2, 2)
+    x = device.put(states)
+    with monkeypatch.context() as patch:  # nothing comes to the host meanwhile
+        patch.setattr(DeviceArray, "__array__", None)
+        batch, queue = ActiveBatch(np.arange(6), x, x[::-1], (np.arange(6),)), Queue()
+        queue.put(batch.take(np.array([4, 1, 2])))
+        queue.put(batch.take(slice(5, None)))
+        found, rest = queue.get(2), queue.get(9)
+    for got, rows in ((found, [4, 1]), (rest, [2, 5])):
+        assert got.rows.tolist() == rows and got.memory[0].tolist() == rows and got.x.shape == (2, 2, 2)
+        np.testing.assert_array_equal(np.asarray(got.x), states[rows])
+        np.testing.assert_array_equal(np.asarray(got.side), states[::-1][rows])
+
+
+@pytest.mark.parametrize(("graph", "operator"), [(GATHER, "Gather"), (CONCAT, "Concat")])
+def test_the_small_graphs_are_what_onnx_writes(graph: bytes, operator: str) -> None:
+    helper: Any = importlib.import_module("onnx.helper")
+    types = {"x": 1, "rows": 7} if operator == "Gather" else {"x": 1, "z": 1}  # 1: float32, 7: int64
+    inputs = [helper.make_tensor_value_info(name, kind, None) for name, kind in types.items()]
+    node = helper.make_node(operator, list(types), ["y"], axis=0)
+    made = helper.make_graph([node], operator, inputs, [helper.make_tensor_value_info("y", 1, None)])
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], ir_version=8, producer_name="")
+    assert graph == model.SerializeToString()
+
+
+def test_a_gpu_is_recognised_by_its_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_engine, "SessionDevice", lambda *all: all)
+
+    def session(provider: str, kind: str = "tensor(float)", **options: str) -> Any:
+        value = SimpleNamespace(type=kind)
+        return SimpleNamespace(
+            get_providers=lambda: [provider, *ON_CPU], get_provider_options=lambda: {provider: options},
+            get_inputs=lambda: [value], get_outputs=lambda: [value],
+        )  # fmt: skip
+
+    gpu = session("CUDAExecutionProvider", device_id="1")
+    assert device_of([gpu, gpu]) == ("cuda", 1, [("CUDAExecutionProvider", {"device_id": "1"})])
+    assert device_of([gpu, session(ON_CPU[0])]) is None and device_of([session(ON_CPU[0])]) is None
+    assert device_of([session("CUDAExecutionProvider", "tensor(float16)")]) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bypass", ["conv", "ladder"])
+def test_only_logits_come_to_the_host(bypass: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = merged(bypass=bypass), pictures(40).numpy()
+    path = export_model(model, tmp_path / "exported", ConfidencePolicy((1.0,)), tuple("abcde"))
+    plain = OnnxEngine(path)
+    confidences = np.exp(z := plain.all_logits(images)[:, :-1].astype(float)).max(-1) / np.exp(z).sum(-1)
+    policy = ConfidencePolicy((between(confidences, 0.5),))
+    expected = plain.infer(images, policy)
+    assert len(set(expected.exit.tolist())) > 1
+
+    monkeypatch.setattr(
+        "dmpo_explore.inference.onnx_engine.device_of", lambda sessions: SessionDevice("cpu", 0, ON_CPU)
+    )
+    engine, read = OnnxEngine(path), Counter[str]()
+    monkeypatch.setattr(DeviceArray, "__array__", lambda *all, **more: read.update(["state"]))
+    batches = [images[i : i + 7] for i in range(0, len(images), 7)]
+    for found in (engine.infer(images, policy), engine.stream(batches, policy, refill=True)):
+        same_answers(found, expected, atol=1e-6)
+    monkeypatch.undo()
+    assert not read
+    for own, other in zip(engine.stage_inputs(images), plain.stage_inputs(images), strict=True):
+        assert own.keys() == other.keys()
+        assert all(type(own[k]) is np.ndarray and np.allclose(own[k], other[k], atol=1e-5) for k in own)
+
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,8 +146,6 @@ def export_of(kind: str, folder: Path) -> Export:
 
 
 def infer_all(model: Any) -> Any:
-    import torch
-
     with torch.no_grad():
         return model(pictures(60)).softmax(-1).amax(-1).numpy()
 
@@ -73,9 +160,7 @@ def test_same_exits_same_labels(of_any_kind: Export) -> None:
         outs += [engine.stream(images.numpy().reshape(6, 10, 3, 32, 32), asked, refill=refill) for refill in (0, 1)]
         outs.append(engine.stream([(batch, None) for batch in images.split(7)], asked))  # as loaders give them
         for out in outs:
-            np.testing.assert_array_equal(out.exit, expected.exit)
-            np.testing.assert_array_equal(out.label, expected.label)
-            np.testing.assert_allclose(out.confidence, expected.confidence, atol=1e-5)
+            same_answers(out, expected)
     own = engine.infer(images.numpy())
     assert len(set(own.exit.tolist())) > 1
     np.testing.assert_array_equal(own.exit, infer(model, images, policy).exit)  # the export's own policy
@@ -183,35 +268,50 @@ def test_a_policy_of_another_record_is_told(exported: Export, tmp_path: Path) ->
         OnnxEngine(path)
 
 
-@pytest.mark.slow
-def test_broken_folders_are_named(exported: Export, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="is not an export.*dmpo-explore export"):
-        OnnxEngine(tmp_path)
-    path = shutil.copytree(exported[1], tmp_path / "copy")
+def flipped(path: Path) -> None:
+    """Among the weights: still a graph, with other answers."""
     content = bytearray((path / "stage-2.onnx").read_bytes())
-    content[len(content) // 2] ^= 1  # among the weights: still a graph, with other answers
+    content[len(content) // 2] ^= 1
     (path / "stage-2.onnx").write_bytes(content)
-    with pytest.raises(ValueError, match=r"stage-2.onnx is damaged or was changed after its export"):
+
+
+def no_graph(path: Path) -> None:
+    unseal(path, "model.json")
+    (path / "stage-2.onnx").write_bytes(b"no graph")
+
+
+def with_facts(**changes: Any) -> Callable[[Path], object]:
+    return lambda path: write_json(path / "model.json", read_json(path / "model.json") | changes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("spoil", "kind", "message"),
+    [
+        (lambda path: (path / "model.json").unlink(), FileNotFoundError, "is not an export.*dmpo-explore export"),
+        (flipped, ValueError, r"stage-2.onnx is damaged or was changed after its export"),
+        (no_graph, ValueError, r"stage-2.onnx is not a graph"),
+        (with_facts(class_names=["one"]), ValueError, r"model.json names 1 classes, and stage-1.onnx has \d"),
+        (lambda path: (path / "stage-2.onnx").unlink(), FileNotFoundError, r"stage-2.onnx is missing"),
+        (with_facts(format_version=9), ValueError, "format_version=1"),
+        (with_facts(stages=[]), ValueError, "'stages'"),
+    ],
+)
+def test_broken_folders_are_named(
+    exported: Export, tmp_path: Path, spoil: Callable[[Path], object], kind: type[Exception], message: str
+) -> None:
+    path = Path(shutil.copytree(exported[1], tmp_path / "copy"))
+    spoil(path)
+    with pytest.raises(kind, match=message):
         OnnxEngine(path)
+
+
+@pytest.mark.slow
+def test_what_was_changed_is_opened_once_its_seal_is_gone(exported: Export, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(exported[1], tmp_path / "copy"))
+    flipped(path)
     unseal(path, "model.json")
     assert OnnxEngine(path)
-    (path / "stage-2.onnx").write_bytes(b"no graph")
-    with pytest.raises(ValueError, match=r"stage-2.onnx is not a graph"):
-        OnnxEngine(path)
-    shutil.copyfile(exported[1] / "stage-2.onnx", path / "stage-2.onnx")
-    whole = json.loads((path / "model.json").read_text())
-    (path / "model.json").write_text(json.dumps(whole | {"class_names": ["one"]}))
-    with pytest.raises(ValueError, match=r"model.json names 1 classes, and stage-1.onnx has \d"):
-        OnnxEngine(path)
-    (path / "model.json").write_text(json.dumps(whole))
-    (path / "stage-2.onnx").unlink()
-    with pytest.raises(FileNotFoundError, match=r"stage-2.onnx is missing"):
-        OnnxEngine(path)
-    facts = json.loads((path / "model.json").read_text())
-    for changes, message in (({"format_version": 9}, "format_version=1"), ({"stages": []}, "'stages'")):
-        (path / "model.json").write_text(json.dumps(facts | changes))
-        with pytest.raises(ValueError, match=message):
-            OnnxEngine(path)
 
 
 GPU, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -223,18 +323,14 @@ def graph(tmp_path: Path) -> Path:
     return tmp_path / "gather.onnx"
 
 
-def test_a_provider_that_is_not_there_is_no_silent_cpu(graph: Path) -> None:
-    if GPU in onnxruntime.get_available_providers():
-        pytest.skip("this onnxruntime has CUDA")
-    with pytest.raises(ValueError, match=f"cannot use {GPU} here, only .*{CPU}: install onnxruntime-gpu"):
-        open_session(graph, providers=[GPU, CPU])
-
-
-def test_a_provider_that_does_not_start_is_no_silent_cpu(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As without its libraries: onnxruntime has it, takes the CPU, and writes a line into its log."""
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [GPU, CPU])
+@pytest.mark.parametrize("starts", [False, True])
+def test_a_provider_that_is_not_there_or_does_not_start_is_no_silent_cpu(
+    graph: Path, starts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its libraries onnxruntime has it, takes the CPU, and writes a line into its log."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [GPU, CPU] if starts else [CPU])
     monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: SimpleNamespace(get_providers=lambda: [CPU]))
-    with pytest.raises(ValueError, match=f"cannot use {GPU} here, only {CPU}: install onnxruntime-gpu"):
+    with pytest.raises(ValueError, match=f"cannot use {GPU} here, only .*{CPU}: install onnxruntime-gpu"):
         open_session(graph, providers=[GPU, CPU])
 
 
@@ -265,23 +361,19 @@ def test_onnxruntime_may_be_missing(exported: Export, monkeypatch: pytest.Monkey
 @pytest.mark.usefixtures("fetched_backbone")
 def test_the_demo_leaves_as_recorded(tmp_path: Path) -> None:
     """About 60 test images, some of every exit: both engines and the record agree on every exit and label."""
-    from dmpo_explore.inference.torch_export import export_run
-
     run = load_run("demo")
     policy = fit_policy(run.record("val"), "confidence", flops=0.30)
     rows = stratified_rows(policy.exits(run.record("test")), 60, least=4)
     engine = OnnxEngine(export_run(run, tmp_path / "demo", policy))
     assert engine.class_names == run.class_names and engine.facts["flops"] == list(run.record("test").meta.flops)
     record, images = run.record("test").subset(rows), run.inputs("test", rows)
-    expected = policy.exits(record)
+    assert len(set(policy.exits(record).tolist())) > 3
     for out in (
         engine.infer(images.numpy()),
         engine.stream(np.array_split(images.numpy(), 4), refill=True),
         infer(run.model("cpu", merge=True), images, policy),
     ):
-        np.testing.assert_array_equal(out.exit, expected)
-        np.testing.assert_array_equal(out.label, record.prediction[np.arange(len(rows)), expected])
-    assert len(set(expected.tolist())) > 3
+        as_recorded(out, policy, record, atol=0.01)
 
 
 FACTS: dict[str, Any] = {
@@ -324,8 +416,6 @@ def test_facts_are_checked_and_lead_nowhere_else(tmp_path: Path, changes: dict[s
 
 
 def test_a_run_that_merges_tokens_is_refused(tmp_path: Path) -> None:
-    from dmpo_explore.inference.torch_export import export_run
-
     write_text(tmp_path / "run" / "config.json", tiny_config(model={"merge": 2}).to_json())
     with pytest.raises(ValueError, match="run 'run' merges tokens"):
         export_run(load_run(tmp_path / "run"), tmp_path / "out", ConfidencePolicy((0.9,)))

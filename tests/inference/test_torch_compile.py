@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from answers import same_answers
 from small_model import made, merged, pictures
 from synthetic import between
 from torch import Tensor
@@ -47,9 +48,9 @@ def replayed(model: Any, sizes: tuple[int, ...], runs: list[int]) -> list[Any]:
     return [as_step(step) for step in replayed_stages(model, sizes, record)]
 
 
-@pytest.mark.parametrize("bypass", ["conv", "ladder"])
-def test_replays_say_what_the_stages_say(bypass: str) -> None:
-    model, images, runs = made(bypass=bypass), pictures(40), list[int]()
+@pytest.mark.parametrize("changes", [{"bypass": "conv"}, {"bypass": "ladder"}, {"earlier_exits": True}])
+def test_replays_say_what_the_stages_say(changes: dict[str, Any]) -> None:
+    model, images, runs = made(**changes), pictures(40), list[int]()
     policy = threshold(model, images)
     expected = infer(model, images, policy)
     assert len(set(expected.exit.tolist())) > 1
@@ -61,20 +62,21 @@ def test_replays_say_what_the_stages_say(bypass: str) -> None:
     assert len(runs) > 3 * model.n_exits  # more than those that record
     for refill in (False, True):  # what waits must not be overwritten by the next replay
         out = stream(model, images.split(5), policy, steps=steps, refill=refill)
-        np.testing.assert_array_equal(out.exit, expected.exit)
-        np.testing.assert_array_equal(out.label, expected.label)
-        np.testing.assert_allclose(out.confidence, expected.confidence, atol=1e-5)
+        same_answers(out, expected)
 
 
-def test_every_size_is_recorded_once() -> None:
-    recorded: list[int] = []
-
+def counting(recorded: list[int]) -> Callable[[Callable[[], None]], Callable[[], None]]:
     def record(run: Callable[[], None]) -> Callable[[], None]:
         recorded.append(1)
         run()
         return run
 
-    step = Replayed(lambda x, side: (x + 1, x.sum(1), side), (2, 8), record)
+    return record
+
+
+def test_every_size_is_recorded_once() -> None:
+    recorded: list[int] = []
+    step = Replayed(lambda x, side: (x + 1, x.sum(1), side), (2, 8), counting(recorded))
     for n in (1, 2, 3, 8, 1, 9):
         x = torch.randn(n, 3)
         y, logits, side = step(x, None)
@@ -84,16 +86,20 @@ def test_every_size_is_recorded_once() -> None:
     assert len(recorded) == 2
 
 
-@pytest.mark.parametrize("sizes", [(), (0, 1), (4, 2), (2, 2)])
-def test_wrong_sizes_are_refused(sizes: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="must be rising batch sizes"):
-        Replayed(lambda x, side: (x, x, side), sizes, lambda run: run)
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        *(
+            (lambda sizes=sizes: Replayed(lambda x, side: (x, x, side), sizes, run_again), "must be rising batch sizes")
+            for sizes in ((), (0, 1), (4, 2), (2, 2))
+        ),
+        (lambda: graphed(made()), "need the model on an NVIDIA GPU; it is on cpu"),
+    ],
+)
+def test_wrong_sizes_and_other_devices_are_refused(ask: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ask()
     assert list(SIZES) == sorted(set(SIZES))
-
-
-def test_graphs_need_a_gpu() -> None:
-    with pytest.raises(ValueError, match="need the model on an NVIDIA GPU; it is on cpu"):
-        graphed(made())
 
 
 def test_graphs_share_a_pool_and_bear_a_pinning_loader(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,9 +229,7 @@ def test_compiled_stages_say_the_same() -> None:
     steps = compiled(model)
     for size in (1, 5, 24):
         out = stream(model, images.split(size), policy, steps=steps, refill=size == 5)
-        np.testing.assert_array_equal(out.exit, expected.exit)
-        np.testing.assert_array_equal(out.label, expected.label)
-        np.testing.assert_allclose(out.confidence, expected.confidence, atol=1e-5)
+        same_answers(out, expected)
 
 
 @pytest.mark.cuda
@@ -237,8 +241,7 @@ def test_cuda_graphs_say_the_same(bypass: str) -> None:
     steps = graphed(model, (1, 8, 32))
     for size in (1, 7, 40):
         out = stream(model, images.split(size), policy, steps=steps, refill=size == 7)
-        np.testing.assert_array_equal(out.exit, expected.exit)
-        np.testing.assert_array_equal(out.label, expected.label)
+        same_answers(out, expected, atol=1e-3)
 
 
 @pytest.mark.cuda
@@ -255,15 +258,8 @@ def test_a_gpu_waits_once_per_exit() -> None:
 
 
 def test_another_type_or_autocast_is_recorded_anew() -> None:
-    recorded: list[int] = []
-
-    def record(run: Callable[[], None]) -> Callable[[], None]:
-        recorded.append(1)
-        run()
-        return run
-
-    weight = torch.eye(3)
-    step = Replayed(lambda x, side: (x, x @ weight.to(x.dtype), side), (2,), record)
+    recorded, weight = list[int](), torch.eye(3)
+    step = Replayed(lambda x, side: (x, x @ weight.to(x.dtype), side), (2,), counting(recorded))
     x = torch.full((2, 3), 1 + 2**-10)  # bf16 cannot hold it
     assert step(x, None)[1].dtype == torch.float32
     with torch.autocast("cpu", torch.bfloat16):

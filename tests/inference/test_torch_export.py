@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,13 +12,9 @@ import pytest
 import torch
 from small_model import C, K, made, merged, pictures
 
-from dmpo_explore.inference import torch_export
-from dmpo_explore.inference.onnx_engine import OnnxEngine
-from dmpo_explore.inference.torch_export import export_model, export_run
-from dmpo_explore.policies.catalogue import load_policy
-from dmpo_explore.policies.rules import ConfidencePolicy
-from dmpo_explore.runs.run import Run
-from dmpo_explore.runs.store import load_run
+from dmpo_explore import DMPO, OnnxEngine, Policy, Run, load_policy, load_run
+from dmpo_explore.inference import export_model, export_run, torch_export
+from dmpo_explore.policies.rules import ConfidencePolicy, OraclePolicy
 from dmpo_explore.utils.files import read_json
 
 CLASSES = tuple("abcde")
@@ -58,32 +55,43 @@ def test_a_folder_says_what_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
-    model = made()
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "diary.txt").write_text("dear diary")
-    for force in (False, True):
-        with pytest.raises(FileExistsError, match="exists"):
-            export_model(model, tmp_path / "mine", POLICY, CLASSES, force=force)
-    assert (tmp_path / "mine" / "diary.txt").read_text() == "dear diary"
-    path = export_model(model, tmp_path / "out", POLICY, CLASSES)
-    with pytest.raises(FileExistsError, match="--force"):
-        export_model(model, path, POLICY, CLASSES)
+def test_only_an_export_is_replaced_and_not_unasked(tmp_path: Path) -> None:
+    def refused(message: str, **how: bool) -> None:
+        with pytest.raises(FileExistsError, match=message):
+            export_model(model, path, POLICY, CLASSES, **how)
+
+    model, path = made(), tmp_path / "out"
+    path.mkdir()
+    (path / "diary.txt").write_text("dear diary")
+    refused("exists")
+    refused("exists", force=True)
+    assert (path / "diary.txt").read_text() == "dear diary"
+    shutil.rmtree(path)
+    export_model(model, path, POLICY, CLASSES)
+    refused("--force")
     export_model(model, path, ConfidencePolicy((0.25,)), CLASSES, force=True)
     assert load_policy(path / "policy.json").thresholds == (0.25,)
+    (path / "diary.txt").write_text("dear diary")
+    refused(r"holds more than an export \(diary.txt\)", force=True)
+    assert (path / "diary.txt").read_text() == "dear diary"
+    (path / "diary.txt").unlink()
+    (path / "model.json").write_text(json.dumps({"somebody": "else's"}))
+    refused("is not an export; it is not replaced", force=True)
+    assert (path / "policy.json").is_file()
 
 
 @pytest.mark.usefixtures("quick")
-def test_wrong_policies_and_models_are_refused(tmp_path: Path) -> None:
-    model = made()
-    with pytest.raises(ValueError, match="has 3 thresholds; 3 exits need 1 or 2"):
-        export_model(model, tmp_path / "out", ConfidencePolicy((0.5, 0.5, 0.5)), CLASSES)
-    with pytest.raises(ValueError, match="train mode"):
-        export_model(made().train(), tmp_path / "out", POLICY, CLASSES)
-    from dmpo_explore.policies.rules import OraclePolicy
-
-    with pytest.raises(ValueError, match="reads the labels"):
-        export_model(model, tmp_path / "out", OraclePolicy((2,)), CLASSES)
+@pytest.mark.parametrize(
+    ("model", "policy", "message"),
+    [
+        (made(), ConfidencePolicy((0.5, 0.5, 0.5)), "has 3 thresholds; 3 exits need 1 or 2"),
+        (made().train(), POLICY, "train mode"),
+        (made(), OraclePolicy((2,)), "reads the labels"),
+    ],
+)
+def test_wrong_policies_and_models_are_refused(model: DMPO, policy: Policy, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        export_model(model, tmp_path / "out", policy, CLASSES)
     assert not list(tmp_path.iterdir())
 
 
@@ -101,24 +109,8 @@ def test_exporting_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     with torch.no_grad():
         before = model(pictures())
         export_model(model, tmp_path / "out", ConfidencePolicy((0.5,)), CLASSES)
-        assert torch.equal(model(pictures()), before)
-    assert not model.training
+        assert torch.equal(model(pictures()), before) and not model.training
     assert json.loads((tmp_path / "out" / "model.json").read_text())["format_version"] == 1
-
-
-@pytest.mark.usefixtures("quick")
-def test_only_an_export_and_nothing_else_is_replaced(tmp_path: Path) -> None:
-    model = made()
-    path = export_model(model, tmp_path / "out", POLICY, CLASSES)
-    (path / "diary.txt").write_text("dear diary")
-    with pytest.raises(FileExistsError, match=r"holds more than an export \(diary.txt\)"):
-        export_model(model, path, POLICY, CLASSES, force=True)
-    assert (path / "diary.txt").read_text() == "dear diary"
-    (path / "diary.txt").unlink()
-    (path / "model.json").write_text(json.dumps({"somebody": "else's"}))
-    with pytest.raises(FileExistsError, match="is not an export; it is not replaced"):
-        export_model(model, path, POLICY, CLASSES, force=True)
-    assert (path / "policy.json").is_file()
 
 
 @pytest.mark.parametrize("package", ["onnxscript", "onnxruntime"])

@@ -88,12 +88,19 @@ def test_a_matrix_takes_tokens_as_rows() -> None:
     assert matrix[1, 0] == linear_cka(xs[1].reshape(35, 4), ys[0].reshape(35, 2))
 
 
-def test_wrong_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"x \(5, 3\) and y \(6, 3\)"):
-        linear_cka(random(5, 3), random(6, 3))
-    with pytest.raises(ValueError, match=r"flatten\(0, 1\), a row per token, .* or with flatten\(1\), a row per image"):
-        linear_cka(random(5, 7, 3), random(5, 7, 3))
-    with pytest.raises(ValueError, match="debiased at least 4"):
-        linear_cka(random(3, 3), random(3, 3), debiased=True)
-    with pytest.raises(ValueError, match="does not vary"):
-        linear_cka(torch.ones(5, 3), random(5, 3))
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (random(5, 3), random(6, 3), r"x \(5, 3\) and y \(6, 3\)"),
+        (
+            random(5, 7, 3),
+            random(5, 7, 3),
+            r"flatten\(0, 1\), a row per token, .* or with flatten\(1\), a row per image",
+        ),
+        (random(3, 3), random(3, 3), "debiased at least 4"),
+        (torch.ones(5, 3), random(5, 3), "does not vary"),
+    ],
+)
+def test_wrong_arguments_are_refused(x: Tensor, y: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        linear_cka(x, y, debiased=len(x) == 3)

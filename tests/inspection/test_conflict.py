@@ -87,13 +87,17 @@ def test_the_model_is_left_as_it_was() -> None:
         assert grad is None or torch.equal(p.grad, grad)
 
 
-def test_nothing_shared_is_refused() -> None:
-    with pytest.raises(ValueError, match="single exit"):
-        gradient_conflict(made(exits=1), pictures(6), LABELS)
-    with pytest.raises(ValueError, match="tuning='none'"):
-        gradient_conflict(made(tuning="none"), pictures(6), LABELS)
-    with pytest.raises(ValueError, match="6 images and 5 labels"):
-        gradient_conflict(made(), pictures(6), LABELS[:5])
+@pytest.mark.parametrize(
+    ("changes", "labels", "message"),
+    [
+        ({"exits": 1}, LABELS, "single exit"),
+        ({"tuning": "none"}, LABELS, "tuning='none'"),
+        ({}, LABELS[:5], "6 images and 5 labels"),
+    ],
+)
+def test_nothing_shared_is_refused(changes: dict[str, Any], labels: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        gradient_conflict(made(**changes), pictures(6), labels)
 
 
 def test_earlier_answers_do_not_count_as_in_training() -> None:

@@ -39,13 +39,6 @@ def test_defaults() -> None:
     assert plain.preprocess is None
 
 
-def test_it_must_be_whole() -> None:
-    with pytest.raises(ValueError, match="K of each, K at least 1; this one has .*'widths': 1"):
-        Backbone(nn.Identity(), [nn.Identity(), nn.Identity()], [3], [(2, 2), (1, 1)])
-    with pytest.raises(ValueError, match="K at least 1"):
-        Backbone(nn.Identity(), [], [], [])
-
-
 def test_checked_it_is_frozen_in_eval_mode_and_has_a_preprocess() -> None:
     checked = check_backbone(mine(), 16)
     assert checked.preprocess == Preprocess(16, (0.5,) * 3, (0.5,) * 3)
@@ -79,12 +72,12 @@ def test_what_it_says_of_itself_must_be_true(changes: dict[str, Any], size: int,
         check_backbone(mine(**changes), size)
 
 
-def test_exit_blocks_of_a_number() -> None:
-    assert exit_blocks(4, 12) == (3, 6, 9, 12)
-    assert exit_blocks(1, 12) == (12,)
-    assert exit_blocks(4, 6) == (2, 3, 4, 6)
-    assert exit_blocks(12, 12) == tuple(range(1, 13))
-    assert exit_blocks((2, 5), 6) == (2, 5)
+@pytest.mark.parametrize(
+    ("exits", "depth", "blocks"),
+    [(4, 12, (3, 6, 9, 12)), (1, 12, (12,)), (4, 6, (2, 3, 4, 6)), (12, 12, tuple(range(1, 13))), ((2, 5), 6, (2, 5))],
+)
+def test_exit_blocks_of_a_number(exits: Any, depth: int, blocks: tuple[int, ...]) -> None:
+    assert exit_blocks(exits, depth) == blocks
 
 
 @given(st.integers(1, 60), st.data())
@@ -117,8 +110,10 @@ def test_bad_exits_are_refused(exits: Any, message: str) -> None:
         ({"class_token": True}, "only a state of layout 'tokens' has a prefix or a class token"),
         ({"layout": "tokens", "class_token": True}, "class_token=True, but prefix=0"),
         ({"layout": "tokens", "prefix": -1}, "prefix=-1"),
+        ({"widths": [8]}, "K of each, K at least 1; this one has .*'widths': 1"),
+        ({"trunks": [], "widths": [], "grids": [], "norms": None}, "K at least 1"),
     ],
 )
-def test_prefix_and_class_token_must_fit(changes: dict[str, Any], message: str) -> None:
+def test_its_parts_must_fit(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         mine(**changes)

@@ -12,24 +12,19 @@ import numpy as np
 import pytest
 import timm
 import torch
-from synthetic import make_meta
+from answers import as_recorded
+from calls import call
+from plugged import plugged
+from synthetic import between, make_meta
 from tiny import tiny_options
 from torch import Tensor, nn
 from torch.nn import functional as F
-from typer.testing import CliRunner
 
-from dmpo_explore.cli import app
-from dmpo_explore.config import ModelConfig
-from dmpo_explore.inference.torch_engine import infer
-from dmpo_explore.inference.torch_recording import record_split
-from dmpo_explore.models.dmpo import DMPO
+from dmpo_explore import DMPO, ExitRecord, ModelConfig, infer, load_run, record_split
 from dmpo_explore.models.factory import assemble, build_model
-from dmpo_explore.models.timm_backbones import FAMILIES, create_backbone, split_backbone
+from dmpo_explore.models.timm_backbones import FAMILIES
 from dmpo_explore.models.tuning import merge
-from dmpo_explore.plugins import load_plugin, unload
 from dmpo_explore.policies.rules import ConfidencePolicy
-from dmpo_explore.records.record import ExitRecord
-from dmpo_explore.runs.store import load_run
 from dmpo_explore.runs.torch_model import read_weights, save_weights
 
 pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
@@ -95,19 +90,6 @@ def train_a_step(model: DMPO, images: Tensor) -> None:
     assert all(torch.equal(value, frozen[name]) for name, value in model.state_dict().items() if name in frozen)
 
 
-def recorded(model: DMPO, images: Tensor) -> ExitRecord:
-    K = len(model.stages)
-    meta = make_meta(BATCH, K, C, exits=model.exits, flops=tuple(range(1, K + 1)), reference_flops=K)
-    return record_split(model, [(images, LABELS)], meta)
-
-
-def threshold_between(values: np.ndarray) -> float:
-    """The middle of the widest gap: float noise cannot decide there."""
-    ordered = np.unique(values.astype(np.float64))
-    at = int(np.argmax(np.diff(ordered)))
-    return float(ordered[at] + ordered[at + 1]) / 2
-
-
 @pytest.mark.parametrize("exits", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4))])
 @pytest.mark.parametrize("name", QUICK)
 def test_a_backbone_of_the_table_goes_the_whole_way(name: str, exits: int, tmp_path: Path) -> None:
@@ -117,11 +99,10 @@ def test_a_backbone_of_the_table_goes_the_whole_way(name: str, exits: int, tmp_p
     assert {stage.layout for stage in model.stages} == {CHECKED[name][0][1]}
     train_a_step(model, images)
 
-    record = recorded(model, images)
-    policy = ConfidencePolicy((threshold_between(record.confidence),))
-    live = infer(model, images, policy)
-    np.testing.assert_array_equal(live.exit, policy.exits(record))
-    np.testing.assert_array_equal(live.label, record.prediction[np.arange(BATCH), live.exit])
+    meta = make_meta(BATCH, exits, C, exits=model.exits, flops=tuple(range(1, exits + 1)), reference_flops=exits)
+    record = record_split(model, [(images, LABELS)], meta)
+    policy = ConfidencePolicy((between(record.confidence, 0.5),))
+    as_recorded(infer(model, images, policy), policy, record)
 
     save_weights(tmp_path, model.trainable_state(), settings)
     again = made(settings)
@@ -153,47 +134,15 @@ def test_the_table_holds_every_family_and_a_dozen_backbones() -> None:
     assert len(CHECKED) >= 12
 
 
-@pytest.mark.parametrize("name", [case for case in QUICK if CHECKED[case.values[0]][0][1] != "tokens"])
-def test_the_state_is_timms_own(name: str) -> None:
-    """Behind the last block (and EfficientNet's conv_head) a cut backbone holds what timm hands to the pooling."""
-    torch.manual_seed(0)
-    size = size_of(name)
-    whole = create_backbone(name, size).double()
-    for module in whole.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.1, 0.1)  # type: ignore[arg-type]
-            nn.init.uniform_(module.running_var, 0.5, 1.5)  # type: ignore[arg-type]
-    with torch.no_grad():
-        images = pictures(name).double()
-        wanted = whole.forward_features(images)  # type: ignore[operator]
-        cut = split_backbone(whole, 4, size)
-        state = cut.embed(images)
-        for trunk, width, grid in zip(cut.trunks, cut.widths, cut.grids, strict=True):
-            state = trunk(state)
-            shape = (BATCH, width, *grid) if cut.layout == "channels_first" else (BATCH, *grid, width)
-            assert state.shape == shape
-        if cut.layout == "channels_last":  # Swin: its final norm is the exit norm
-            state = cut.norms[-1](state)
-        torch.testing.assert_close(state, wanted, rtol=1e-9, atol=1e-9)
-
-
 @pytest.mark.slow
+@pytest.mark.usefixtures("runs", "fetched_cnn")
 @pytest.mark.parametrize(("backbone", "weights"), [("tf_efficientnet_lite0", "auto"), ("convnext_atto", "random")])
-def test_the_command_line_goes_end_to_end_on_digits(
-    backbone: str, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fetched_cnn: Path
-) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+def test_the_command_line_goes_end_to_end_on_digits(backbone: str, weights: str) -> None:
     options = tiny_options(train_size=40, epochs=1, backbone=backbone, weights=weights, image_size=64, exits="3,8,12")
-
-    def run(*arguments: str) -> str:
-        result = CliRunner().invoke(app, [*arguments])
-        assert result.exit_code == 0, result.output
-        return result.stdout
-
-    run("train", *options, "--name", "mine")
+    call("train", *options, "--name", "mine")
     for split in ("val", "test"):
-        run("record", "mine", "--split", split)
-    row = json.loads(run("evaluate", "mine", "--flops", "0.9", "--json"))
+        call("record", "mine", "--split", split)
+    row = json.loads(call("evaluate", "mine", "--flops", "0.9", "--json").stdout)
     assert row["run"] == "mine" and 0 < row["accuracy"] <= 1
     record = load_run("mine").record("test")
     assert record.meta.model == backbone and record.n_exits == 3
@@ -218,14 +167,12 @@ def test_the_example_runs_as_printed(
 
 def test_the_functions_of_the_page_make_backbones(tmp_path: Path) -> None:
     """`my_net.py` whole; of `my_vision.py` the torchvision one, without its weights to download."""
-    for name, code in re.findall(r'```python title="(\w+).py"\n(.*?)```', DOCUMENT, re.S):
+    codes = dict(re.findall(r'```python title="(\w+).py"\n(.*?)```', DOCUMENT, re.S))
+    for name, function, blocks in (("my_net", "make", 6), ("my_vision", "mobilenet", 13)):
         path = tmp_path / f"{name}.py"
-        path.write_text(code.replace('weights="DEFAULT"', ""), encoding="utf-8")
-        load_plugin(path)
-    try:
-        for function, blocks in (("my_net.py:make", 6), ("my_vision.py:mobilenet", 13)):
-            settings = ModelConfig(function, image_size=64, exits=3, tuning="none", channels=4, bypass_width=4)
+        path.write_text(codes[name].replace('weights="DEFAULT"', ""), encoding="utf-8")
+        with plugged(path):
+            settings = ModelConfig(
+                f"{name}.py:{function}", image_size=64, exits=3, tuning="none", channels=4, bypass_width=4
+            )
             assert build_model(settings, C).exits[-1] == blocks
-    finally:
-        unload("my_net")
-        unload("my_vision")

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dmpo_explore.config import ModelConfig
+from dmpo_explore import ModelConfig, build_model
 from dmpo_explore.models.bypass import BYPASSES, Bypass, LadderBypass, NoBypass, convolve_patches
-from dmpo_explore.models.factory import build_model
 
 B, D, HIDDEN, GRID, PREFIX = 3, 12, 5, (3, 4), 2
 N = PREFIX + GRID[0] * GRID[1]
@@ -58,15 +57,24 @@ def influence(bypass: Bypass, source: int) -> set[int]:
 
 
 @pytest.mark.parametrize("name", BYPASSES)
-def test_starts_as_the_identity(name: str) -> None:
-    x = tokens()
+def test_every_bypass_keeps_its_laws(name: str) -> None:
+    """At first it is the identity; rows and prefix tokens stay alone; every weight has a gradient."""
+    x, handed = tokens(), torch.randn(B, N, HIDDEN)
     out, side = BYPASSES[name](D, HIDDEN, GRID, PREFIX)(x)
-    assert torch.equal(out, x)
-    assert (side is None) == (name != "ladder")
-
-
-def test_none_has_no_parameters() -> None:
-    assert list(NoBypass(D, HIDDEN, GRID, PREFIX).parameters()) == []
+    assert torch.equal(out, x) and (side is None) == (name != "ladder")
+    bypass = opened(name)
+    assert (name == "none") == (not [*bypass.parameters()])
+    out, _ = bypass(x)
+    assert torch.equal(out, bypass(x, handed)[0]) == (name != "ladder")
+    torch.testing.assert_close(bypass(x[1:2])[0], out[1:2])
+    for source in range(PREFIX):
+        assert influence(bypass, source) == {source}
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = bypass(x)[0]
+    torch.testing.assert_close(rounded.float(), out, rtol=0.05, atol=0.2)
+    if name != "none":
+        out.square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in bypass.parameters())
 
 
 @pytest.mark.parametrize("name", ["conv", "mlp", "ladder"])
@@ -85,15 +93,9 @@ def test_gradient_reaches_down_after_one_step(name: str) -> None:
     assert norms[0] == 0 and norms[1] > 1e-3
 
 
-@pytest.mark.parametrize("name", ["conv", "mlp", "ladder"])
-def test_every_parameter_is_in_the_graph(name: str) -> None:
-    bypass = opened(name)
-    bypass(tokens())[0].square().sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in bypass.parameters())
-
-
-def test_conv_equals_loops() -> None:
-    bypass, x = opened("conv"), tokens()
+@pytest.mark.parametrize("prefix", [PREFIX, 0])
+def test_conv_equals_loops(prefix: int) -> None:
+    bypass, x = opened("conv", prefix=prefix), tokens()[:, PREFIX - prefix :]
     expected = x + reference_hidden(bypass, x) @ bypass.up.weight.T + bypass.up.bias
     torch.testing.assert_close(bypass(x)[0], expected)
 
@@ -104,13 +106,6 @@ def test_conv_mixes_exactly_the_neighbourhood() -> None:
         for c in range(w):
             near = {PREFIX + i * w + j for i in range(h) for j in range(w) if abs(i - r) <= 1 and abs(j - c) <= 1}
             assert influence(bypass, PREFIX + r * w + c) == near
-
-
-@pytest.mark.parametrize("name", ["conv", "ladder", "mlp"])
-def test_prefix_tokens_stay_alone(name: str) -> None:
-    bypass = opened(name)
-    for source in range(PREFIX):
-        assert influence(bypass, source) == {source}
 
 
 def test_prefix_tokens_skip_the_convolution() -> None:
@@ -136,12 +131,6 @@ def test_mlp_touches_prefix_tokens_only_where_there_are_any() -> None:
     torch.testing.assert_close(bare(patches)[0], patches + bare.up(F.gelu(bare.down(bare.norm(patches)))))
 
 
-def test_conv_without_prefix_tokens() -> None:
-    bypass, x = opened("conv", prefix=0), tokens()[:, PREFIX:]
-    expected = x + reference_hidden(bypass, x) @ bypass.up.weight.T + bypass.up.bias
-    torch.testing.assert_close(bypass(x)[0], expected)
-
-
 def test_ladder_reads_the_side() -> None:
     bypass, x = opened("ladder"), tokens()
     assert isinstance(bypass, LadderBypass)
@@ -162,27 +151,6 @@ def test_ladder_hands_gradient_to_the_exit_before() -> None:
     _, side = first(x)
     second(tokens(1), side)[0].square().sum().backward()
     assert first.down.weight.grad.norm() > 0 and first.up.weight.grad is None
-
-
-@pytest.mark.parametrize("name", ["conv", "mlp", "none"])
-def test_the_others_ignore_the_side(name: str) -> None:
-    bypass, x = opened(name), tokens()
-    out, side = bypass(x, torch.randn(B, N, HIDDEN))
-    assert torch.equal(out, bypass(x)[0]) and side is None
-
-
-@pytest.mark.parametrize("name", BYPASSES)
-def test_rows_do_not_touch_each_other(name: str) -> None:
-    bypass, x = opened(name), tokens()
-    torch.testing.assert_close(bypass(x[1:2])[0], bypass(x)[0][1:2])
-
-
-@pytest.mark.parametrize("name", BYPASSES)
-def test_bf16_autocast(name: str) -> None:
-    bypass, x = opened(name), tokens()
-    with torch.autocast("cpu", torch.bfloat16):
-        out = bypass(x)[0]
-    torch.testing.assert_close(out.float(), bypass(x)[0], rtol=0.05, atol=0.2)
 
 
 def test_kernel_centre_is_the_identity() -> None:
@@ -219,23 +187,31 @@ class ReturnsOne(Bypass):
         return x
 
 
+class Wide(OwnBypass):
+    widths = (48, 64)
+
+
+class Long(OwnBypass):
+    widths = (64, 65)
+
+
+FITS_NOT = "exit 1, after block 3: .*{}.*tokens .*64.*{}.*{}"
+
+
 @pytest.mark.parametrize(
-    ("widths", "reason", "layer"),
-    [((48, 64), "mat1 and mat2", "down 48→20"), ((64, 65), r"it gives \(1, 5, 65\)", "up 20→65")],
+    ("kind", "message"),
+    [
+        (Wide, FITS_NOT.format("Wide", "mat1 and mat2", "down 48→20")),
+        (Long, FITS_NOT.format("Long", r"it gives \(1, 5, 65\)", "up 20→65")),
+        (ReturnsOne, r"ReturnsOne.*\(tokens, side\)"),
+    ],
 )
 def test_one_that_does_not_fit_is_named_with_its_layers_and_the_width(
-    widths: tuple[int, int], reason: str, layer: str, monkeypatch: pytest.MonkeyPatch
+    kind: type[Bypass], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(OwnBypass, "widths", widths)
-    monkeypatch.setitem(BYPASSES, "own", OwnBypass)
-    with pytest.raises(ValueError, match=f"exit 1, after block 3: .*OwnBypass.*tokens .*64.*{reason}.*{layer}"):
+    monkeypatch.setitem(BYPASSES, "own", kind)
+    with pytest.raises(ValueError, match=message):
         build_model(ModelConfig("test_vit", "random", 32, exits=2, bypass="own", bypass_width=20), 3)
-
-
-def test_one_that_forgets_the_side_output_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BYPASSES, "own", ReturnsOne)
-    with pytest.raises(ValueError, match=r"ReturnsOne.*\(tokens, side\)"):
-        build_model(ModelConfig("test_vit", "random", 32, exits=2, bypass="own"), 3)
 
 
 def test_the_trial_of_a_bypass_draws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,22 @@
-"""The one model path: the trunk never looks aside, forward is the loop over stages, weights go out and come back."""
+"""The one model path: forward is the loop over stages, images are checked at its door, weights go out and come back."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small_model import C, K, made, pictures
 from torch import Tensor, nn
 
-from dmpo_explore.config import ModelConfig, Preprocess
+from dmpo_explore import ModelConfig, infer
 from dmpo_explore.models.dmpo import DMPO, hash_frozen
 from dmpo_explore.models.factory import assemble
+from dmpo_explore.models.image_check import check_images
 from dmpo_explore.models.stage import Stage
+from dmpo_explore.policies.rules import ConfidencePolicy
 
 
 def run(model: DMPO) -> tuple[list[Tensor], list[Tensor]]:
@@ -26,26 +30,25 @@ def run(model: DMPO) -> tuple[list[Tensor], list[Tensor]]:
     return seen, logits
 
 
-def test_forward_is_the_loop_over_stages() -> None:
-    model = made(bypass="ladder")
-    with torch.no_grad():
-        _, logits = run(model)
-        assert model(pictures()).shape == (4, K, C)
-        assert torch.equal(model(pictures()), torch.stack(logits, dim=1))
-
-
-@pytest.mark.parametrize("bypass", ["conv", "ladder"])
-def test_the_walk_gives_what_each_stage_computes(bypass: str) -> None:
-    model = made(bypass=bypass)
+@pytest.mark.parametrize("changes", [{"bypass": "conv"}, {"bypass": "ladder"}, {"earlier_exits": True}])
+def test_the_walk_the_steps_and_the_forward_give_what_each_stage_computes(changes: dict[str, Any]) -> None:
+    model = made(**changes)
     with torch.no_grad():
         states, logits = run(model)
         outputs = list(model.walk(pictures()))
+        *_, last = model.walk(pictures())  # no exit was read before
+        assert torch.equal(last.logits, logits[-1])
+        assert torch.equal(model(pictures()), torch.stack(logits, dim=1))
         assert [output.k for output in outputs] == list(range(model.n_exits)) == list(range(K))
+        x, side = pictures(), None
         for k, output in enumerate(outputs):
+            alone = model.step(k, x, side)
+            x, side = alone.state, alone.side
             assert output.stage is model.stages[k]
             assert torch.equal(output.state, states[k]) and torch.equal(output.tokens, states[k])
-            assert torch.equal(output.logits, logits[k])
-            assert (output.side is not None) == (bypass == "ladder" and k < K - 1)
+            assert torch.equal(output.logits, logits[k]) and torch.equal(alone.logits, logits[k])
+            handed_on = changes.get("bypass") == "ladder" and k < K - 1
+            assert (output.side is not None) == (handed_on or "earlier_exits" in changes)
 
 
 @pytest.mark.parametrize(
@@ -65,17 +68,6 @@ def test_an_exit_runs_when_it_is_read_and_a_stage_when_it_is_reached(
                 break
     assert trunks == list(range(exit + 1))
     assert exits == run_before  # of the earlier bypasses, only those whose side is handed on
-
-
-@pytest.mark.parametrize("bypass", ["conv", "ladder"])
-def test_steps_on_their_own_equal_the_walk(bypass: str) -> None:
-    model = made(bypass=bypass)
-    with torch.no_grad():
-        x, side = pictures(), None
-        for k, output in enumerate(model.walk(pictures())):
-            alone = model.step(k, x, side)
-            x, side = alone.state, alone.side
-            assert torch.equal(alone.logits, output.logits)
 
 
 def test_an_exit_is_bypass_then_norm_then_predictor_then_scale() -> None:
@@ -114,39 +106,6 @@ def test_no_gradient_flows_from_later_exits_into_the_bypass(bypass: str) -> None
     assert any(w.grad is not None and w.grad.any() for w in stages[0].trunk.parameters())
 
 
-def test_it_wires_parts_of_any_kind() -> None:
-    class Shift(nn.Module):
-        def __init__(self, by: float) -> None:
-            super().__init__()
-            self.by = by
-
-        def forward(self, x: Tensor) -> Tensor:
-            return x + self.by
-
-    class Aside(nn.Module):
-        def forward(self, x: Tensor, side: Tensor | None = None) -> tuple[Tensor, Tensor]:
-            return x * 10, x if side is None else side + x
-
-    class First(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x[:, 0]
-
-    class OneToken(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x.flatten(1)[:, None]
-
-    sizes: Any = {"width": 3, "grid": (1, 1), "prefix": 0}
-    stages = [Stage(Shift(k + 1.0), Aside(), nn.Identity(), First(), **sizes) for k in range(2)]
-    model = DMPO(OneToken(), stages, (1, 2), Preprocess(1, (0.5,), (0.5,)))
-    images = torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1)  # one token of width 3
-    assert torch.equal(model(images), torch.tensor([[[20.0, 30.0, 40.0], [40.0, 50.0, 60.0]]]))
-    tokens = stages[0].trunk(model.embed(images))
-    _, side = stages[0].predict(tokens)
-    _, side = stages[1].predict(stages[1].trunk(tokens), side)
-    assert side is not None and side.tolist() == [[[2.0 + 4.0, 3.0 + 5.0, 4.0 + 6.0]]]
-    assert model.device == torch.device("cpu")
-
-
 @pytest.mark.parametrize("tuning", ["adapter", "full"])
 def test_the_backbones_batch_norms_stay_in_eval_mode(tuning: str) -> None:
     torch.manual_seed(0)
@@ -162,23 +121,31 @@ def test_the_backbones_batch_norms_stay_in_eval_mode(tuning: str) -> None:
     assert all(norm.weight.requires_grad == (tuning == "full") for norm in norms)
 
 
+class Aside(nn.Module):
+    def forward(self, x: Tensor, side: Tensor | None = None) -> tuple[Tensor, None]:
+        return x, None
+
+
+class SecondPatch(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, 1]  # of the first row
+
+
+def reading_maps(layout: str) -> Stage:
+    return Stage(nn.Identity(), Aside(), nn.Identity(), SecondPatch(), width=5, grid=(2, 3), prefix=0, layout=layout)
+
+
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
 def test_a_map_is_read_as_tokens_and_handed_on_as_it_is(layout: str) -> None:
-    class Aside(nn.Module):
-        def forward(self, x: Tensor, side: Tensor | None = None) -> tuple[Tensor, None]:
-            return x, None
-
-    class Corner(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x[:, 1]  # the second patch of the first row
-
-    stage = Stage(nn.Identity(), Aside(), nn.Identity(), Corner(), width=5, grid=(2, 3), prefix=0, layout=layout)
-    maps = torch.randn(4, 2, 3, 5)
+    stage, maps = reading_maps(layout), torch.randn(4, 2, 3, 5)
     state = maps.permute(0, 3, 1, 2) if layout == "channels_first" else maps
     assert torch.equal(stage.predict(stage.trunk(state))[0], maps[:, 0, 1])
     assert torch.equal(stage.tokens(state), maps.reshape(4, 6, 5))
+
+
+def test_an_unknown_layout_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown layout 'NCHW'"):
-        Stage(nn.Identity(), Aside(), nn.Identity(), Corner(), width=5, grid=(2, 3), prefix=0, layout="NCHW")
+        reading_maps("NCHW")
 
 
 def test_no_weight_appears_twice() -> None:
@@ -188,20 +155,22 @@ def test_no_weight_appears_twice() -> None:
     assert sum(v.numel() for v in state.values()) == sum(p.numel() for p in model.parameters())
 
 
-def test_trainable_state_round_trip() -> None:
-    model, other = made(0), made(1)
-    other.embed.load_state_dict(model.embed.state_dict())  # the same frozen backbone
-    frozen = {name: p.detach().clone() for name, p in model.named_parameters() if not p.requires_grad}
+@pytest.mark.parametrize("changes", [{}, {"earlier_exits": True}])
+@torch.no_grad()
+def test_trainable_state_round_trip(changes: dict[str, Any]) -> None:
+    """Weights of earlier exits' answers are fitted, not trained, and belong to it."""
+    model, other = made(0, **changes), made(1, **changes)
+    own = {name for name, p in model.named_parameters() if p.requires_grad or name.endswith("earlier.weights")}
     for name, weight in other.named_parameters():
-        if name in frozen:
-            weight.data.copy_(frozen[name])
+        if name in own:
+            model.get_parameter(name).add_(0.1)
+        else:
+            weight.copy_(model.get_parameter(name))  # the same frozen backbone
     state = model.trainable_state()
-    assert state.keys() == {name for name, p in model.named_parameters() if p.requires_grad}
-    assert not any(value.requires_grad for value in state.values())
-    with torch.no_grad():
-        assert not torch.equal(other(pictures()), model(pictures()))
-        other.load_trainable(state)
-        assert torch.equal(other(pictures()), model(pictures()))
+    assert state.keys() == own and not any(value.requires_grad for value in state.values())
+    assert not torch.equal(other(pictures()), model(pictures()))
+    other.load_trainable(state)
+    assert torch.equal(other(pictures()), model(pictures()))
 
 
 def test_statistics_of_an_exits_own_parts_are_stored_and_change_no_hash() -> None:
@@ -223,21 +192,25 @@ def test_loaded_weights_are_copies() -> None:
     assert model.stages[0].scale.item() != 99.0
 
 
-def test_foreign_weights_are_refused_and_nothing_is_loaded() -> None:
+KEY = "stages.1.predictor.reduce.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: {k: v for k, v in state.items() if k != KEY}, f"1 missing.*{KEY}.*0 foreign"),
+        (lambda state: state | {"stages.9.scale": torch.ones(())}, "0 missing.*1 foreign.*stages.9.scale"),
+        (lambda state: state | {KEY: torch.zeros(3, 64)}, f"1 of another shape.*{KEY}"),
+        (lambda state: made(bypass="none").trainable_state(), "missing"),
+        (lambda state: {}, "missing"),
+    ],
+)
+def test_foreign_weights_are_refused_and_nothing_is_loaded(change: Callable[[Any], Any], message: str) -> None:
     model = made(0)
-    state = {name: value + 1 for name, value in model.trainable_state().items()}
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    key = "stages.1.predictor.reduce.weight"
-    cases: list[tuple[dict[str, Tensor], str]] = [
-        ({k: v for k, v in state.items() if k != key}, f"1 missing.*{key}.*0 foreign"),
-        (state | {"stages.9.scale": torch.ones(())}, "0 missing.*1 foreign.*stages.9.scale"),
-        (state | {key: torch.zeros(3, 64)}, f"1 of another shape.*{key}"),
-        (made(bypass="none").trainable_state(), "missing"),
-        ({}, "missing"),
-    ]
-    for foreign, message in cases:
-        with pytest.raises(ValueError, match=f"these weights are not this model's: .*{message}"):
-            model.load_trainable(foreign)
+    foreign = change({name: value + 1 for name, value in model.trainable_state().items()})
+    with pytest.raises(ValueError, match=f"these weights are not this model's: .*{message}"):
+        model.load_trainable(foreign)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -254,3 +227,66 @@ def test_equilibrium_rescales_gradients_and_nothing_else() -> None:
             heard.append(next(p.grad for p in model.stages[0].trunk.parameters() if p.grad is not None))
         assert heard[0].abs().max() > 1e-3
         torch.testing.assert_close(heard[1], factor * heard[0])
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((2, 3, 8, 9), np.float32), r"shape \(2, 3, 8, 9\); this model expects \(B, 3, 8, 8\)"),
+        (np.zeros((0, 3, 8, 8), np.float32), "B ≥ 1"),
+        (np.zeros((3, 8, 8), np.float32), r"shape \(3, 8, 8\)"),
+        (np.zeros((2, 1, 8, 8), np.float32), "this model expects"),
+        (np.zeros((2, 8, 8, 3), np.float32), "this model expects"),
+        (np.zeros((2, 3, 8, 8), np.uint8), "type uint8"),
+        (torch.zeros(2, 3, 8, 8, dtype=torch.int64), r"type torch.int64"),
+    ],
+)
+def test_wrong_images_are_refused(images: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_images(images, 8)
+
+
+def test_right_images_pass() -> None:
+    for images in (np.zeros((1, 3, 8, 8)), torch.zeros(1, 3, 8, 8, dtype=torch.bfloat16)):
+        check_images(images, 8)
+
+
+def in_bf16(images: Tensor) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        return made()(images)
+
+
+TYPED = r"images of type torch.{}; this model computes in torch.float32: pass images.to\(torch.float32\)"
+BY_A_MODEL: dict[str, Callable[[Tensor], object]] = {
+    "forward": lambda images: made()(images),
+    "walk": lambda images: next(made().walk(images)),
+    "infer": lambda images: infer(made(), images, ConfidencePolicy((0.5,))),
+    "double": lambda images: made().double()(images),
+    "autocast": in_bf16,
+}
+
+
+@pytest.mark.parametrize(
+    ("how", "images", "message"),
+    [
+        *((how, pictures(2).half(), TYPED.format("float16")) for how in ("forward", "walk", "infer")),
+        *((how, pictures(2).double(), TYPED.format("float64")) for how in ("forward", "infer")),
+        *((how, pictures(2).bfloat16(), TYPED.format("bfloat16")) for how in ("forward", "infer")),
+        ("double", pictures(2), "this model computes in torch.float64"),
+        ("autocast", pictures(2).double(), "type torch.float64"),
+        ("forward", torch.zeros(2, 3, 32, 32, dtype=torch.uint8), r"images of type torch.uint8; .* use run.inputs"),
+        ("infer", torch.zeros(2, 3, 32, 32, dtype=torch.uint8), "images of type torch.uint8; .* preprocessed floats"),
+        ("walk", torch.zeros(2, 3, 31, 32), r"shape \(2, 3, 31, 32\); this model expects \(B, 3, 32, 32\)"),
+        ("infer", torch.zeros(2, 3, 48, 48), r"shape \(2, 3, 48, 48\); this model expects \(B, 3, 32, 32\)"),
+    ],
+)
+def test_a_model_refuses_images_of_another_type_or_size(how: str, images: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        BY_A_MODEL[how](images)
+
+
+@torch.no_grad()
+def test_images_of_its_own_width_and_half_precision_under_autocast_pass() -> None:
+    assert infer(made(), pictures(2), ConfidencePolicy((0.5,))).exit.shape == (2,)
+    assert made().double()(pictures(2).double()).dtype == torch.float64
+    assert in_bf16(pictures(2).bfloat16()).shape == in_bf16(pictures(2)).shape

@@ -8,15 +8,12 @@ import numpy as np
 import pytest
 import torch
 from small_model import FLOP_CLASSES, matmul, measured
-from spread_model import B, C, K, loader, made, pictures, policies, recorded
+from spread_model import B, C, K, made, pictures, policies, recorded
 
 import dmpo_explore as dx
 from dmpo_explore.config import Config, ModelConfig
 from dmpo_explore.inference.live import to_the_end
-from dmpo_explore.inference.torch_compile import Replayed
-from dmpo_explore.inference.torch_engine import infer, stage_function, stream
 from dmpo_explore.models.factory import assemble, build_reference
-from dmpo_explore.runs.store import list_runs, load_run
 
 
 def reading(**changes: Any) -> Any:
@@ -60,48 +57,12 @@ def test_exits_are_trained_on_their_own_answers() -> None:
     assert all(stage.scale.grad is not None for stage in model.stages)
 
 
-def test_steps_and_exits_read_alone_equal_the_walk() -> None:
+def test_what_is_handed_on_are_the_answers_so_far() -> None:
     model = reading()
     with torch.no_grad():
-        logits, (x, side) = model(pictures()), (pictures(), None)
-        for k in range(K):
-            output = model.step(k, x, side)
-            x, side = output.state, output.side
-            assert torch.equal(output.logits, logits[:, k]) and side is not None and side.shape == (B, k + 1, C)
-        state, side = model.embed(pictures()), None
-        for k, stage in enumerate(model.stages):
-            state = stage.trunk(state)
-            found, side = stage.predict(state, side)
-            assert torch.equal(found, logits[:, k])
-        *_, last = model.walk(pictures())  # no exit was read before
-        assert torch.equal(last.logits, logits[:, -1])
-    assert to_the_end(model, pictures()).tolist() == logits[:, -1].argmax(-1).tolist()
-
-
-@pytest.mark.slow
-def test_executed_exits_equal_simulated_ones() -> None:
-    model = reading()
-    record, used = recorded(model), set()
-    for policy in policies(record):
-        expected = policy.exits(record)
-        used |= set(expected.tolist())
-        for out in (infer(model, pictures(), policy), stream(model, loader(7), policy, refill=True)):
-            np.testing.assert_array_equal(out.exit, expected)
-            np.testing.assert_array_equal(out.label, record.prediction[np.arange(B), expected])
-    assert used == set(range(K))
-
-
-def test_replayed_steps_hand_the_answers_on() -> None:
-    model, x, side = reading(), pictures(3), None
-    with torch.inference_mode():
-        for k in range(K):
-            replayed = Replayed(stage_function(model, k), (1, 4), lambda run: (run(), run)[1])
-            expected = stage_function(model, k)(x, side)
-            found = replayed(x, side)
-            for a, b in zip(found, expected, strict=True):
-                assert a is not None and b is not None
-                torch.testing.assert_close(a, b)
-            x, _, side = expected
+        outputs = list(model.walk(pictures()))
+    assert [output.side.shape for output in outputs if output.side is not None] == [(B, k + 1, C) for k in range(K)]
+    assert to_the_end(model, pictures()).tolist() == outputs[-1].logits.argmax(-1).tolist()
 
 
 @pytest.mark.slow
@@ -125,16 +86,6 @@ def test_the_answers_are_float32_under_autocast() -> None:
         assert last.logits.dtype == torch.float32 and last.own_logits.dtype == torch.bfloat16
         weights, said = model.stages[-1].earlier.weights, last.side
     torch.testing.assert_close(last.logits, torch.einsum("k,bkc->bc", weights, said))
-
-
-def test_a_run_stores_the_weights() -> None:
-    model, other = reading(), made(earlier_exits=True)
-    state = model.trainable_state()
-    assert sum(name.endswith("earlier.weights") for name in state) == K
-    other.load_trainable(state)
-    assert torch.equal(other(pictures()), model(pictures()))
-    with pytest.raises(ValueError, match=f"{K} missing"):
-        other.load_trainable({name: v for name, v in state.items() if "earlier" not in name})
 
 
 @pytest.mark.slow
@@ -163,16 +114,6 @@ def test_off_by_default_and_nothing_to_read_with_one_exit() -> None:
     assert all(stage.earlier is None for stage in reference.stages)
 
 
-def test_runs_made_before_the_option_open_without_it() -> None:
-    bundled = [load_run(name) for name in list_runs() if name.startswith("demo")]
-    assert bundled and not any(run.config.model.earlier_exits for run in bundled)
-    values = Config().to_dict()
-    del values["model"]["earlier_exits"]
-    assert Config.from_dict(values) == Config()
-
-
-def test_a_bypass_that_reads_the_previous_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="not 'ladder'"):
-        assemble(ModelConfig("test_vit", "random", 32, exits=3, bypass="ladder", earlier_exits=True), 3)
+def test_the_option_is_yes_or_no() -> None:
     with pytest.raises(ValueError, match="earlier_exits"):
         Config.from_dict({"model": {"earlier_exits": "yes"}})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dmpo_explore.models.backbone import Backbone
-from dmpo_explore.models.timm_backbones import create_backbone, split_backbone
+from dmpo_explore.models.timm_backbones import create_backbone, fetch_hub_weights, split_backbone
 
 # name, image size, exits, prefix tokens, class token: every kind of token layout in the family
 KINDS = [
@@ -52,8 +55,10 @@ def timm_tokens(vit: Any, images: Tensor, exits: tuple[int, ...]) -> list[Tensor
     return [torch.cat((item[1], item[0]), dim=1) if isinstance(item, tuple) else item for item in found]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "size", "exits", "prefix", "class_token"), KINDS)
+@pytest.mark.parametrize(
+    ("name", "size", "exits", "prefix", "class_token"),
+    [("test_vit", 48, (2, 6), 1, True), *(pytest.param(*kind, marks=pytest.mark.slow) for kind in KINDS)],
+)
 def test_tokens_equal_timms(name: str, size: int, exits: Any, prefix: int, class_token: bool) -> None:
     whole = native(name)
     cut = cut_at(name, size, exits, whole.state_dict())
@@ -64,6 +69,8 @@ def test_tokens_equal_timms(name: str, size: int, exits: Any, prefix: int, class
     assert cut.widths == [whole.embed_dim] * len(cut.exits)
     with torch.no_grad():
         tokens, expected = cut.embed(pictures(size)), timm_tokens(whole, pictures(size), cut.exits)
+        if name == "test_vit":  # its own features are those behind the last norm
+            torch.testing.assert_close(whole.norm(expected[-1]), whole.forward_features(pictures(size)))
         assert tokens.shape == (2, prefix + (size // patch) ** 2, whole.embed_dim)
         for trunk, norm, reference in zip(cut.trunks, cut.norms, expected, strict=True):
             tokens = trunk(tokens)
@@ -72,19 +79,17 @@ def test_tokens_equal_timms(name: str, size: int, exits: Any, prefix: int, class
             torch.testing.assert_close(norm(tokens), final(reference), rtol=1e-5, atol=1e-5)
 
 
-def test_last_exit_equals_forward_features() -> None:
-    whole = native("test_vit", img_size=48)
-    cut = cut_at("test_vit", 48, (2, 6), whole.state_dict())
-    with torch.no_grad():
-        tokens = cut.trunks[1](cut.trunks[0](cut.embed(pictures(48))))
-        torch.testing.assert_close(cut.norms[1](tokens), whole.forward_features(pictures(48)), rtol=0, atol=1e-6)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["vit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2", "deit_tiny_distilled_patch16_224"]
+    ("name", "patches"),
+    [
+        *(
+            pytest.param(name, patches, marks=pytest.mark.slow)
+            for name in ("vit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2", "deit_tiny_distilled_patch16_224")
+            for patches in (3, 7)
+        ),
+        ("test_vit", 10),  # of the right size: it is kept
+    ],
 )
-@pytest.mark.parametrize("patches", [3, 7])
 def test_position_table_is_resampled_as_timm_does(name: str, patches: int) -> None:
     whole = native(name)
     size = patches * whole.patch_embed.patch_size[0]
@@ -93,12 +98,6 @@ def test_position_table_is_resampled_as_timm_does(name: str, patches: int) -> No
     assert state.keys() == loaded.state_dict().keys() - {"pos_embed"}
     assert all(torch.equal(loaded.state_dict()[k], v) for k, v in state.items())
     whole.set_input_size((size, size))
-    assert torch.equal(loaded.pos_embed, whole.pos_embed)
-
-
-def test_position_table_of_the_right_size_is_kept() -> None:
-    whole = native("test_vit", img_size=64)
-    loaded: Any = create_backbone("test_vit", 64, whole.state_dict())
     assert torch.equal(loaded.pos_embed, whole.pos_embed)
 
 
@@ -162,18 +161,14 @@ def test_convnexts_exit_norm_is_its_own_over_tokens() -> None:
             torch.testing.assert_close(norm(maps.flatten(2).mT), wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_weights_of_hierarchical_backbones_load_strictly_without_their_classifier() -> None:
-    for name, size, head in (
-        ("test_convnext", 64, "head.fc."),
-        ("test_efficientnet", 64, "classifier."),
-        ("test_resnet", 64, "fc."),
-    ):
-        whole = native(name)
-        loaded = create_backbone(name, size, whole.state_dict()).state_dict()
-        assert loaded.keys() == {key for key in whole.state_dict() if not key.startswith(head)}
-        assert all(torch.equal(value, whole.state_dict()[key]) for key, value in loaded.items())
-    with pytest.raises(ValueError, match="these weights do not fit test_convnext: .*missing"):
-        create_backbone("test_convnext", 64, native("test_resnet").state_dict())
+@pytest.mark.parametrize(
+    ("name", "head"), [("test_convnext", "head.fc."), ("test_efficientnet", "classifier."), ("test_resnet", "fc.")]
+)
+def test_weights_of_hierarchical_backbones_load_strictly_without_their_classifier(name: str, head: str) -> None:
+    whole = native(name)
+    loaded = create_backbone(name, 64, whole.state_dict()).state_dict()
+    assert loaded.keys() == {key for key in whole.state_dict() if not key.startswith(head)}
+    assert all(torch.equal(value, whole.state_dict()[key]) for key, value in loaded.items())
 
 
 @pytest.mark.slow
@@ -217,36 +212,125 @@ def test_no_weight_has_two_owners() -> None:
     assert not any("blocks" in key or "norm" in key for key in cut.embed.state_dict())
 
 
-def test_blocks_behind_the_last_exit_are_dropped() -> None:
-    cut = cut_at("test_vit", 32, (1, 4))
-    assert [len(list(trunk.children())) for trunk in cut.trunks] == [1, 3]
-    assert cut.exits == (1, 4)
+@pytest.mark.parametrize(
+    ("name", "size", "mean", "std"),
+    [
+        ("tf_efficientnet_lite0", 64, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        ("vit_tiny_patch16_224", 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        ("vit_small_patch14_dinov2", 70, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ],
+)
+def test_preprocess_is_the_weights_own(name: str, size: int, mean: Any, std: Any) -> None:
+    found: Any = cut_at(name, size, 1).preprocess
+    assert (found.image_size, found.mean, found.std, found.interpolation) == (size, mean, std, "bicubic")
 
 
-def test_preprocess_is_the_weights_own() -> None:
-    plain: Any = cut_at("vit_tiny_patch16_224", 32, 1).preprocess
-    dino: Any = cut_at("vit_small_patch14_dinov2", 70, 1).preprocess
-    lite: Any = cut_at("tf_efficientnet_lite0", 64, 1).preprocess
-    assert (lite.image_size, lite.mean, lite.std, lite.interpolation) == (64, (0.5,) * 3, (0.5,) * 3, "bicubic")
-    assert (plain.image_size, plain.mean, plain.std) == (32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    assert (dino.image_size, dino.mean, dino.std) == (70, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    assert plain.interpolation == dino.interpolation == "bicubic"
+def native_without(name: str, *gone: str) -> dict[str, Tensor]:
+    return {key: value for key, value in native(name).state_dict().items() if key not in gone}
 
 
-@pytest.mark.slow
-def test_foreign_weights_are_refused() -> None:
-    own = native("vit_tiny_patch16_224").state_dict()
-    cases: list[tuple[dict[str, Tensor], str]] = [
-        ({k: v for k, v in own.items() if k != "blocks.3.attn.qkv.weight"}, "1 missing.*blocks.3.attn.qkv.weight"),
-        (own | {"decoder.weight": torch.zeros(2)}, "0 missing.*1 foreign.*decoder.weight"),
-        (own | {"norm.weight": torch.zeros(7)}, "1 of another shape.*norm.weight"),
-        (own | {"pos_embed": torch.zeros(1, 9, 192)}, "1 of another shape.*pos_embed"),  # 8 patches: no square
-        (own | {"pos_embed": torch.zeros(197, 192)}, "1 of another shape.*pos_embed"),
-        (own | {"pos_embed": torch.zeros(1, 1, 192)}, "1 of another shape.*pos_embed"),
-        (native("deit_tiny_distilled_patch16_224").state_dict(), "1 foreign.*dist_token"),
-        (native("test_vit").state_dict(), "of another shape"),
-        ({}, "missing"),
-    ]
-    for state, message in cases:
-        with pytest.raises(ValueError, match=f"these weights do not fit vit_tiny_patch16_224: .*{message}"):
-            create_backbone("vit_tiny_patch16_224", 32, state)
+TINY = "vit_tiny_patch16_224"
+
+
+FOREIGN: list[tuple[str, Callable[[Any], Any], str]] = [
+    (TINY, lambda own: native_without(TINY, "blocks.3.attn.qkv.weight"), "1 missing.*blocks.3.attn.qkv.weight"),
+    (TINY, lambda own: own | {"decoder.weight": torch.zeros(2)}, "0 missing.*1 foreign.*decoder.weight"),
+    (TINY, lambda own: own | {"norm.weight": torch.zeros(7)}, "1 of another shape.*norm.weight"),
+    *(  # 8 patches: no square
+        (TINY, lambda own, shape=shape: own | {"pos_embed": torch.zeros(shape)}, "1 of another shape.*pos_embed")
+        for shape in ((1, 9, 192), (197, 192), (1, 1, 192))
+    ),
+    (TINY, lambda own: native_without("deit_tiny_distilled_patch16_224"), "1 foreign.*dist_token"),
+    (TINY, lambda own: native_without("test_vit"), "of another shape"),
+    (TINY, lambda own: {}, "missing"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("test_convnext", lambda own: native_without("test_resnet"), "missing"),
+        *(pytest.param(*row, marks=pytest.mark.slow) for row in FOREIGN),
+    ],
+)
+def test_foreign_weights_are_refused(name: str, change: Callable[[Any], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"these weights do not fit {name}: .*{message}"):
+        create_backbone(name, 64 if name == "test_convnext" else 32, change(native_without(name)))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("vit_smal_patch14_dinov2", 32, "unknown backbone.*vit_small_patch14_dinov2"),
+        ("deit_tinny", 32, "unknown backbone.*deit_tiny_patch16_224"),
+        ("ViT_Tiny_Patch16_224", 32, "unknown backbone.*vit_tiny_patch16_224"),
+        ("???", 32, "unknown backbone.*vit_small_patch14_dinov2"),
+        ("tf_efficientnet_light0", 32, "unknown backbone.*tf_efficientnet_lite0"),
+        ("mobilenetv4", 32, "unknown backbone.*mobilenetv4_conv_small"),
+        ("dinov3", 32, "unknown backbone.*vit_small_patch16_dinov3"),
+        ("swin_tiny_patch4_window7", 32, "unknown backbone.*swin_tiny_patch4_window7_224"),
+        ("vit_tiny_patch16_224.foo", 224, r"tag \(foo\).* timm has: .*vit_tiny_patch16_224.augreg_in21k"),
+        *(
+            pytest.param(name, size, f"backbone '{name}' is not served: {reason}.*docs/backbones.md.*dx.Backbone",
+                         marks=pytest.mark.slow)
+            for name, size, reason in (
+                ("crossvit_tiny_240", 240, "its features are 2 tensors, not one"),
+                ("tnt_s_legacy_patch16_224", 224, "a single tensor passes on at 1 of its blocks, and 3 are the least"),
+                ("pit_ti_224", 224, "its features have 0 tokens before the patches, its blocks 1"),
+            )
+        ),
+        ("vit_small_patch14_dinov2", 72, r"image_size=72 is not a multiple of the patch .*\(14\); try 70 or 84"),
+        ("test_vit", 8, r"image_size=8 .*\(16\); try 16"),
+        ("test_vit", 0, r"image_size=0 .*try 16"),
+        ("swin_tiny_patch4_window7_224", 70, r"not a multiple of the patch .*\(4\); try 68 or 72"),
+        ("tf_efficientnet_lite0", 24, r"image_size=24 leaves no patch at the end of .* \(one is 32 px\); try 32"),
+        ("convnext_atto", 31, "try 32"),
+    ],
+)  # fmt: skip
+def test_an_unknown_backbone_or_a_size_that_does_not_fit_is_refused(name: str, size: int, message: str) -> None:
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        create_backbone(name, size)
+
+
+def test_patches_that_overlap_need_no_multiple_of_their_side() -> None:
+    assert create_backbone("pvt_v2_b0", 64).num_features == 256
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (
+            lambda: create_backbone("test_vit", 32, pretrained=True),
+            r"\(no connection\); get them with `dmpo-.*a local file .*random",
+        ),
+        (
+            lambda: fetch_hub_weights("test_vit"),
+            r"the weights of test_vit from timm's hub are not here \(no connection",
+        ),
+    ],
+)
+def test_a_hub_that_fails_says_what_else_there_is(
+    ask: Callable[[], object], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = timm.create_model
+
+    def offline(name: str, **arguments: Any) -> Any:
+        if arguments.get("pretrained"):
+            raise OSError("no connection\nand many more lines")
+        return create(name, **arguments)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(FileNotFoundError, match=message):
+        ask()
+
+
+def test_weights_outside_the_hub_are_read_from_torchs_cache_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = timm.get_pretrained_cfg("test_vit")
+    assert config is not None
+    elsewhere = dataclasses.replace(config, hf_hub_id=None, url="https://weights.example/test_vit.pth")
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda name: elsewhere)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"https://weights.example/test_vit.pth was not downloaded"):
+        create_backbone("test_vit", 32, pretrained=True)

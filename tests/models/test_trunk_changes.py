@@ -11,15 +11,11 @@ import pytest
 from tiny import tiny_config
 from torch import Tensor, nn, zeros
 
-from dmpo_explore.config import Config, ModelConfig
+from dmpo_explore import Backbone, Config, ModelConfig, Run, build_model, train
 from dmpo_explore.inference.torch_export import export_run
 from dmpo_explore.joints import TRUNK_CHANGES, TrunkChange
-from dmpo_explore.models.backbone import Backbone
-from dmpo_explore.models.factory import build_model
 from dmpo_explore.policies.rules import ConfidencePolicy
-from dmpo_explore.runs.run import Run
 from dmpo_explore.runs.run_files import backbone_sha256
-from dmpo_explore.training.train import train
 from dmpo_explore.utils.files import write_text
 from dmpo_explore.utils.options import option
 
@@ -94,18 +90,18 @@ def test_a_run_asks_whether_it_needs_weights_and_where_they_came_from() -> None:
     assert backbone_sha256(dataclasses.replace(ours, weights="auto", backbone="vit_small_patch14_dinov2")) == ""
 
 
-def test_training_and_export_are_refused_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+@pytest.mark.usefixtures("runs")
+def test_training_and_export_are_refused_with_its_reason(tmp_path: Path) -> None:
     changed = tiny_config(model={"wrapped": True, "source": "mine"})
+    write_text(tmp_path / "run" / "config.json", changed.to_json())
+    run, policy = Run(tmp_path / "run"), ConfidencePolicy((0.5,))
     with pytest.raises(ValueError, match="this config is wrapped from mine"):
         train(changed, "again", device="cpu")
-    (tmp_path / "run").mkdir()
-    write_text(tmp_path / "run" / "config.json", changed.to_json())
     with pytest.raises(ValueError, match="run 'run' is wrapped"):
-        export_run(Run(tmp_path / "run"), tmp_path / "out", ConfidencePolicy((0.5,)))
+        export_run(run, tmp_path / "out", policy)
 
 
-def test_a_run_with_one_is_trained_and_its_card_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
+@pytest.mark.usefixtures("runs")
+def test_a_run_with_one_is_trained_and_its_card_says_so() -> None:
     run = train(tiny_config(60, epochs=1, model={"wrapped": True}), "wrapped", device="cpu")
     assert "\nWrapped once." in run.card() and Config.from_json(run.config.to_json()).model.whole

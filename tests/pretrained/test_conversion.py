@@ -1,3 +1,5 @@
+"""Weights of DINOv2's ONNX file and of EfficientNet-Lite0's checkpoint, converted to timm's names."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -82,36 +84,30 @@ def test_efficientnets_layers_keep_their_order_and_values(tmp_path: Path) -> Non
     assert all(np.array_equal(value, model.state_dict()[key].numpy()) for key, value in arrays.items())
 
 
+class Code:
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return exec, ("raise SystemExit('code ran')",)
+
+
+NO_TABLE, OTHER = "is not a checkpoint of tensors: it holds no table", "does not hold EfficientNet-Lite0: .*"
+
+
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({"_conv_stem.weight": torch.zeros(1)}, "1 entries of 296"),
-        ({"_blocks.16._bn2.weight": torch.zeros(1)}, "no place for _blocks.16._bn2.weight"),
-        ({"_blocks.0._expand_conv.weight": torch.zeros(1)}, "no place for _blocks.0._expand_conv.weight"),
-        ({"layer1.0.conv1.weight": torch.zeros(1)}, "no place for layer1"),
+        ({"_conv_stem.weight": torch.zeros(1)}, f"{OTHER}1 entries of 296"),
+        ({"_blocks.16._bn2.weight": torch.zeros(1)}, f"{OTHER}no place for _blocks.16._bn2.weight"),
+        ({"_blocks.0._expand_conv.weight": torch.zeros(1)}, f"{OTHER}no place for _blocks.0._expand_conv.weight"),
+        ({"layer1.0.conv1.weight": torch.zeros(1)}, f"{OTHER}no place for layer1"),
+        ([torch.zeros(1)], NO_TABLE),
+        (torch.zeros(2), NO_TABLE),
+        ({"_fc.weight": 3}, NO_TABLE),
+        ({"_fc.weight": [torch.zeros(1)]}, NO_TABLE),
+        ({1: torch.zeros(1)}, NO_TABLE),
+        ({"x": Code()}, "is not a checkpoint of tensors"),  # it is not run
     ],
 )
-def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path, state: dict[str, torch.Tensor], message: str) -> None:
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path, state: Any, message: str) -> None:
     torch.save(state, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match=rf"other\.pth does not hold EfficientNet-Lite0: .*{message}"):
+    with pytest.raises(ValueError, match=rf"other\.pth {message}"):
         efficientnet_lite_pth_to_timm(tmp_path / "other.pth")
-
-
-def test_a_checkpoint_with_code_in_it_is_not_run(tmp_path: Path) -> None:
-    class Code:
-        def __reduce__(self) -> tuple[Any, tuple[str]]:
-            return exec, ("raise SystemExit('code ran')",)
-
-    torch.save({"x": Code()}, tmp_path / "bad.pth")
-    with pytest.raises(ValueError, match=r"bad\.pth is not a checkpoint of tensors"):
-        efficientnet_lite_pth_to_timm(tmp_path / "bad.pth")
-
-
-@pytest.mark.parametrize(
-    "state",
-    [[torch.zeros(1)], torch.zeros(2), {"_fc.weight": 3}, {"_fc.weight": [torch.zeros(1)]}, {1: torch.zeros(1)}],
-)
-def test_a_checkpoint_that_is_no_table_is_refused(tmp_path: Path, state: Any) -> None:
-    torch.save(state, tmp_path / "list.pth")
-    with pytest.raises(ValueError, match=r"list\.pth is not a checkpoint of tensors: it holds no table"):
-        efficientnet_lite_pth_to_timm(tmp_path / "list.pth")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 from tiny_training import CONFIG
 
-from dmpo_explore.runs.run import Run
-from dmpo_explore.training.loop import EpochResult
-from dmpo_explore.training.train import train_epochs
+from dmpo_explore import EpochResult, Run, train_epochs
 
 
 @pytest.fixture(scope="module")

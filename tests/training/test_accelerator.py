@@ -99,21 +99,6 @@ def test_auto_is_the_precision_that_is_fast_here(fast: str, monkeypatch: pytest.
     assert make_accelerator(replace(CONFIG, precision="auto"), "cpu").mixed_precision == fast
 
 
-def test_unknown_devices_and_trackers_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown device 'gpu'.*auto, cpu, cuda"):
-        make_accelerator(CONFIG, "gpu")
-    with pytest.raises(
-        ValueError, match=r"unknown tracker 'tensorbord'. Did you mean 'tensorboard'.*installed: .*tensorb"
-    ):
-        make_accelerator(CONFIG, "cpu", ["tensorbord"], tmp_path)
-    monkeypatch.setattr("dmpo_explore.training.accelerator.get_available_trackers", list)
-    with pytest.raises(ImportError, match=r"'tensorboard' is not installed; try .* \(installed: none\)"):
-        make_accelerator(CONFIG, "cpu", ["tensorboard"], tmp_path)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="no usable NVIDIA GPU"):
-        make_accelerator(CONFIG, "cuda")
-
-
 # -- several processes: no weight may be without a gradient --
 
 EVERY_PART: list[dict[str, Any]] = [
@@ -173,7 +158,30 @@ def test_two_processes_train_exits_of_weight_zero_and_name_an_unused_weight(tmp_
     assert "no gradient reaches spare.weight, spare.bias; freeze" in run_in_two(TWO, tmp_path)
 
 
-def test_another_device_than_the_first_is_refused() -> None:
-    with pytest.raises(ValueError, match="device='cpu:1': a training takes the first visible device"):
-        make_accelerator(TrainingConfig(precision="no"), "cpu:1")
-    assert make_accelerator(TrainingConfig(precision="no"), "cpu:0").device.type == "cpu"
+PRECISE = TrainingConfig(precision="no")
+
+
+@pytest.mark.parametrize(
+    ("device", "trackers", "kind", "message"),
+    [
+        ("gpu", [], ValueError, "unknown device 'gpu'.*auto, cpu, cuda"),
+        ("cuda", [], ValueError, "no usable NVIDIA GPU"),
+        ("cpu:1", [], ValueError, "device='cpu:1': a training takes the first visible device"),
+        ("cpu", ["tensorbord"], ValueError, r"unknown tracker 'tensorbord'. Did you mean 'tensorboard'.*: .*tensorb"),
+        ("cpu", ["tensorboard"], ImportError, r"'tensorboard' is not installed; try .* \(installed: none\)"),
+    ],
+)
+def test_unknown_devices_and_trackers_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    device: str,
+    trackers: list[str],
+    kind: type[Exception],
+    message: str,
+) -> None:
+    if kind is ImportError:
+        monkeypatch.setattr("dmpo_explore.training.accelerator.get_available_trackers", list)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(kind, match=message):
+        make_accelerator(PRECISE, device, trackers, tmp_path)
+    assert make_accelerator(PRECISE, "cpu:0").device.type == "cpu"

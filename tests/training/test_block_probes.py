@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,8 @@ import numpy as np
 import pytest
 from image_files import fill
 
-from dmpo_explore.config import DataConfig, ModelConfig
-from dmpo_explore.data.image_data import ImageData
-from dmpo_explore.data.image_set import ImageSet
-from dmpo_explore.data.manifest import make_manifest
-from dmpo_explore.data.torch_loaders import make_loader
-from dmpo_explore.models.factory import build_model
+from dmpo_explore import DataConfig, ModelConfig, build_model
+from dmpo_explore.data import ImageData, ImageSet, make_loader, make_manifest
 from dmpo_explore.models.flops import config_flops
 from dmpo_explore.training import block_probes
 from dmpo_explore.training.block_probes import _components, _fit, probe
@@ -48,8 +45,33 @@ def test_broken_images_are_left_out_where_that_is_asked_for(tmp_path: Path) -> N
     data = DataConfig(str(folder), skip_broken=True)
     found = probe(data, TINY)
     assert found.n_train + found.record.n_images == make_manifest(data).counts["train"]
-    with pytest.raises(ValueError, match="cannot be read as an image"):
-        probe(DataConfig(str(folder)), TINY)
+
+
+def broken_folder(folder: Path) -> DataConfig:
+    for path in fill(folder, count=50).glob("cat/0*.png"):
+        path.write_bytes(b"broken")
+    return DataConfig(str(folder))
+
+
+def one_class(folder: Path) -> DataConfig:
+    (fill(folder, ("cat",), 90) / "dog").mkdir()
+    return DataConfig(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("data_in", "images", "message"),
+    [
+        (broken_folder, None, "cannot be read as an image"),
+        (one_class, None, r"there is one class only \(cat\); a classifier needs at least 2"),
+        (lambda folder: DataConfig("digits"), 50, "50 training images are too few to probe; at least 60"),
+    ],
+)
+def test_what_cannot_be_probed_is_refused(
+    tmp_path: Path, data_in: Callable[[Path], DataConfig], images: int | None, message: str
+) -> None:
+    how: dict[str, Any] = {} if images is None else {"images": images}
+    with pytest.raises(ValueError, match=message):
+        probe(data_in(tmp_path / "own"), TINY, **how)
 
 
 def test_compute_is_that_of_the_model_to_be_trained() -> None:
@@ -110,14 +132,3 @@ def test_components_are_those_of_fitted_images_of_every_class(monkeypatch: pytes
     assert len(first) == 50 and np.bincount(first.labels, minlength=10).min() >= 4 and len(every) == 300
     unseen = {held[0][row].tobytes() for row in range(len(held[0]))}
     assert not unseen & {first[row].tobytes() for row in range(50)}
-
-
-def test_a_single_class_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
-    (fill(tmp_path / "own", ("cat",), 90) / "dog").mkdir()
-    with pytest.raises(ValueError, match=r"there is one class only \(cat\); a classifier needs at least 2"):
-        probe(DataConfig(str(tmp_path / "own")), TINY, progress=pytest.fail)
-
-
-def test_too_few_images_are_refused() -> None:
-    with pytest.raises(ValueError, match="50 training images are too few to probe; at least 60"):
-        probe(DataConfig("digits"), TINY, images=50)

@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_training import CONFIG, same_history, stop_after
+from tiny_training import CONFIG
 from torch.nn import functional as F
 
 import dmpo_explore as dx
 from dmpo_explore.data.image_set import ImageSet
-from dmpo_explore.runs.store import load_run
 from dmpo_explore.runs.torch_model import read_weights
 from dmpo_explore.training import train as training
 from dmpo_explore.training.fitted_earlier_exits import earlier_weights, objective
-from dmpo_explore.training.train import train, train_epochs
+from dmpo_explore.training.train import train
 from dmpo_explore.training.train_data import hold_out
 
 READING = replace(CONFIG, model=replace(CONFIG.model, earlier_exits=True))
@@ -99,17 +98,3 @@ def test_a_run_fits_them_on_images_it_is_not_trained_on(monkeypatch: pytest.Monk
     for w, expected in zip(weights.values(), earlier_weights(own, torch.from_numpy(held.labels)), strict=True):
         torch.testing.assert_close(w, expected, atol=1e-3, rtol=1e-3)
     assert f"{len(trained[0]):,} training images" in (run.path / "card.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.usefixtures("runs")
-@pytest.mark.slow
-def test_resuming_is_bit_equal() -> None:
-    straight = list(train_epochs(READING, "straight", device="cpu"))[-1].run
-    stop_after(2, READING)
-    torch.manual_seed(999)
-    run = list(train_epochs(READING, "run", resume=True, device="cpu"))[-1].run
-    assert straight is not None and run is not None
-    same_history(run, straight)
-    ours, theirs = read_weights(run.path), read_weights(straight.path)
-    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert load_run("run").config.model.earlier_exits

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,30 +17,20 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader, TensorDataset
 from two_exits import CONFIG, TwoExits, make_data, make_model, run, weights_of
 
-from dmpo_explore.config import TrainingConfig
-from dmpo_explore.training import loop
+from dmpo_explore import ModelConfig, TrainingConfig, build_model
+from dmpo_explore.training import loop, loss_weights, weighted_loss
 from dmpo_explore.training.accelerator import make_accelerator
-from dmpo_explore.training.loop import EpochResult, Validation, fit
-from dmpo_explore.training.losses import weighted_loss
+from dmpo_explore.training.loop import JoinedParts, PlannedWeights, Validation, fit
 from dmpo_explore.training.optimizer import rate_factor
-from dmpo_explore.training.schedules import loss_weights
 
 # -- learning rates --
-
-
-def test_the_rate_of_each_epoch_is_reported() -> None:
-    config = replace(CONFIG, epochs=3, warmup_epochs=1, tuning_lr=1e-3, predictor_lr=1e-2)
-    _, epochs = run(config)
-    assert [result.learning_rate for result, _ in epochs] == pytest.approx(
-        [1e-2 * rate_factor(step, 24, 8) for step in (0, 8, 16)]
-    )
 
 
 # -- the loop --
 
 
 def test_an_epoch_reports_weights_losses_and_validation() -> None:
-    data, config = make_data(), replace(CONFIG, epochs=3, predictor_lr=1e-12, tuning_lr=1e-12)
+    data, config = make_data(), replace(CONFIG, epochs=3, predictor_lr=1e-12, tuning_lr=1e-12, warmup_epochs=1)
     areas = iter([0.4, 0.6, 0.5])
     seen: list[bool] = []
 
@@ -54,6 +43,7 @@ def test_an_epoch_reports_weights_losses_and_validation() -> None:
     assert seen == [True] * 3
     assert [r.epoch for r in results] == [1, 2, 3] and {r.epochs for r in results} == {3}
     assert [r.best for r in results] == [True, True, False]
+    assert [r.learning_rate * 1e12 for r in results] == pytest.approx([rate_factor(at, 24, 8) for at in (0, 8, 16)])
     for epoch, result in enumerate(results):
         weights = loss_weights("linear", epoch, 3, 2)
         loss, parts = weighted_loss(make_model()(data.tensors[0]), data.tensors[1], weights)
@@ -74,39 +64,6 @@ def test_training_lowers_the_loss_and_every_step_is_announced() -> None:
     assert all(isinstance(loss, float) and math.isfinite(loss) for *_, loss in steps)
 
 
-def test_going_on_from_a_state_equals_never_having_stopped() -> None:
-    config = replace(CONFIG, epochs=4, predictor_lr=0.02)
-    straight, epochs = run(config)
-    model = make_model()
-    loader = DataLoader(make_data(), batch_size=8, shuffle=True)
-
-    def go(state: dict[str, Any] | None) -> Iterator[tuple[EpochResult, dict[str, Any]]]:
-        validate = lambda model: Validation((0.5, 0.6), 0.55)  # noqa: E731
-        return fit(
-            model, loader, config, 2, validate=validate, accelerator=make_accelerator(config, "cpu"), state=state
-        )
-
-    running = go(None)
-    next(running)
-    _, state = next(running)
-    running.close()
-    torch.manual_seed(12345)  # whatever happened in between
-    rest = [result for result, _ in go(state)]
-    assert [result.epoch for result in rest] == [3, 4]
-    assert [r.losses for r in rest] == [r.losses for r, _ in epochs[2:]]
-    assert torch.equal(weights_of(model), weights_of(straight))
-
-
-def test_accumulated_gradients_equal_the_big_batch() -> None:
-    big = replace(CONFIG, batch_size=32, clip_norm=0.5)
-    small = replace(big, batch_size=8, accumulation=4)
-    one, results = run(big, shuffle=False)
-    other, same = run(small, shuffle=False)
-    assert not torch.equal(weights_of(one), weights_of(make_model()))
-    torch.testing.assert_close(weights_of(other), weights_of(one), rtol=1e-5, atol=1e-7)
-    assert [r.learning_rate for r, _ in same] == pytest.approx([r.learning_rate for r, _ in results])
-
-
 def test_an_incomplete_last_accumulation_still_steps() -> None:
     config = replace(CONFIG, batch_size=8, accumulation=3, epochs=1)
     model, epochs = run(config, data=make_data(32))  # 4 batches: a step of 3 and one of 1
@@ -114,9 +71,9 @@ def test_an_incomplete_last_accumulation_still_steps() -> None:
     assert epochs[0][1]["schedule"] == {"last_epoch": 2}  # nothing that a continued training would count otherwise
 
 
-@pytest.mark.parametrize("images", [24, 20, 29, 8, 3])  # of 4 micro-batches of 8: 3 full ones; ragged ones; one
+@pytest.mark.parametrize("images", [32, 24, 20, 29, 8, 3])  # of 4 micro-batches of 8: full ones; ragged ones; one
 @pytest.mark.parametrize("clip_norm", [None, 0.05])
-def test_a_short_window_is_the_mean_over_its_images(images: int, clip_norm: float | None) -> None:
+def test_accumulated_gradients_are_the_mean_over_the_images_of_a_window(images: int, clip_norm: float | None) -> None:
     config = replace(CONFIG, epochs=1, clip_norm=clip_norm, predictor_lr=0.05, schedule="uniform")
     data = make_data(images)
     small, big = replace(config, batch_size=8, accumulation=4), replace(config, batch_size=images)
@@ -239,17 +196,28 @@ def test_a_step_that_fp16_skips_moves_no_rate_and_the_scale_is_saved() -> None:
 # -- what stops it --
 
 
-def test_a_loss_that_is_not_finite_names_epoch_step_exit_and_cause() -> None:
+def spoilt(column: int, row: int, value: float) -> TensorDataset:
+    """Four batches of 8, with a wrong image (column 0) or a wrong label (1)."""
     data = make_data(32)
-    data.tensors[0][20, 0] = math.nan  # in the third batch of 8
-    with pytest.raises(FloatingPointError, match=r"nan in epoch 1, step 3 \(exit 1, 2\).*learning rates.*images"):
-        run(data=data, shuffle=False)
+    data.tensors[column][row] = value
+    return data
 
 
-@pytest.mark.parametrize(("change", "text"), [({"schedule": "lineer"}, "linear"), ({"coupling": "sigmod"}, "sigmoid")])
-def test_unknown_names_list_the_valid_ones(change: dict[str, Any], text: str) -> None:
-    with pytest.raises(ValueError, match=f"unknown (schedule|coupling).*{text}"):
-        run(replace(CONFIG, **change))
+@pytest.mark.parametrize(
+    ("how", "kind", "message"),
+    [
+        (
+            {"data": spoilt(0, 20, math.nan)},
+            FloatingPointError,
+            r"nan in epoch 1, step 3 \(exit 1, 2\).*learning rates.*images",
+        ),
+        ({"config": replace(CONFIG, schedule="lineer")}, ValueError, "unknown schedule.*linear"),
+        ({"config": replace(CONFIG, coupling="sigmod")}, ValueError, "unknown coupling.*sigmoid"),
+    ],
+)
+def test_what_stops_it_is_named(how: dict[str, Any], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        run(**how, shuffle=False)
 
 
 # -- two processes --
@@ -278,3 +246,24 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
         assert losses == pytest.approx(result.losses, rel=1e-5)
         assert [*accuracy, area] == pytest.approx([*result.accuracy, result.area])
     torch.testing.assert_close(torch.tensor(weights), weights_of(model), rtol=1e-4, atol=1e-6)
+
+
+def test_an_epoch_has_the_weights_of_its_schedule() -> None:
+    config = replace(CONFIG, epochs=3, schedule="switch", phase_ratio=0.4)
+    joined = JoinedParts([], make_model(), config, 2, make_accelerator(config, "cpu"), 8, None)
+    assert isinstance(joined.weighing, PlannedWeights)
+    for epoch in range(3):
+        joined.before_epoch(epoch)
+        planned = loss_weights("switch", epoch, 3, 2, phase_ratio=0.4)
+        assert joined.mean_weights() == planned
+        assert joined.weighing.weights().tolist() == pytest.approx(planned)
+    assert joined.state_dict() == {}
+
+
+def test_a_model_knows_the_depths_of_its_exits() -> None:
+    model = build_model(ModelConfig("test_vit", "random", 32, exits=(1, 2, 5)), 3)
+    config = replace(CONFIG, epochs=3, schedule="linear-by-depth")
+    joined = JoinedParts([], model, config, 3, make_accelerator(config, "cpu"), 8, None)
+    joined.before_epoch(0)
+    assert joined.mean_weights() == loss_weights("linear-by-depth", 0, 3, 3, depths=(0.2, 0.4, 1.0))
+    assert joined.mean_weights() != loss_weights("linear-by-depth", 0, 3, 3)

@@ -1,28 +1,37 @@
-"""AdamW's parameter groups and the learning rate by step."""
+"""AdamW's parameter groups, the learning rate by step, and that of a second phase."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import timm
+import torch
 from tiny import tiny_config
-from two_exits import CONFIG
+from two_exits import CONFIG, make_model
 
-from dmpo_explore.models.factory import build_model
-from dmpo_explore.training.optimizer import make_optimizer, rate_factor
+from dmpo_explore import TrainingConfig, build_model, train
+from dmpo_explore.training.accelerator import make_accelerator
+from dmpo_explore.training.loop import JoinedParts
+from dmpo_explore.training.optimizer import SecondPhase, make_optimizer, make_schedule, rate_factor
 
 
-def test_rate_factor_warms_up_and_falls_along_half_a_cosine() -> None:
-    assert [rate_factor(step, 12, 3) for step in range(3)] == [0.25, 0.5, 0.75]
-    assert rate_factor(3, 12, 3) == 1.0
-    assert rate_factor(6, 12, 3) == pytest.approx(0.75)  # a third of the way: (1 + cos 60°) / 2
-    assert rate_factor(12, 12, 3) == pytest.approx(0.0)
-    assert rate_factor(0, 10, 0) == 1.0
-    assert rate_factor(5, 10, 0) == pytest.approx(0.5)
+@pytest.mark.parametrize(
+    ("step", "steps", "warmup", "factor"),
+    [
+        (0, 12, 3, 0.25), (1, 12, 3, 0.5), (2, 12, 3, 0.75), (3, 12, 3, 1),
+        (6, 12, 3, 0.75),  # a third of the way: (1 + cos 60°) / 2
+        (12, 12, 3, 0), (0, 10, 0, 1), (5, 10, 0, 0.5),
+        (0, 1, 5.0, 1 / 6),  # a warm-up longer than the training
+    ],
+)  # fmt: skip
+def test_rate_factor_warms_up_and_falls_along_half_a_cosine(
+    step: int, steps: int, warmup: float, factor: float
+) -> None:
+    assert rate_factor(step, steps, warmup) == pytest.approx(factor)
     rates = [rate_factor(step, 40, 7.5) for step in range(41)]
     assert max(rates) == rates[8] and all(0 <= rate <= 1 for rate in rates)
-    assert rate_factor(0, 1, 5.0) == pytest.approx(1 / 6)  # a warm-up longer than the training
 
 
 def test_every_trainable_weight_is_in_the_group_of_its_part() -> None:
@@ -70,3 +79,47 @@ def test_timm_names_the_same_parameters(name: str) -> None:
     bare = {full for full, weight in model.named_parameters() if weight.ndim > 1 and not full.endswith("weight")}
     names = {full for full in bare if full in excluded or full.rpartition(".")[2] in excluded}
     assert bare - {"reg_token"} <= names <= bare  # timm 1.0.22 left out reg_token
+
+
+def rates(config: TrainingConfig, steps: int = 4) -> dict[str, list[float]]:
+    """Learning rate of trunk and exits over its peak, step by step."""
+    model = torch.nn.ModuleDict({"embed": torch.nn.Linear(6, 6), "exits": make_model()})
+    config = replace(config, tuning_lr=1.0, predictor_lr=1.0)
+    optimizer = make_optimizer(model, config)
+    joined = JoinedParts([SecondPhase()], model, config, 2, make_accelerator(config, "cpu"), steps, None)
+    schedule = make_schedule(optimizer, config, steps, rate=joined.rate)
+    seen: dict[str, list[float]] = {"trunk": [], "exits": []}
+    for _ in range(config.epochs * steps):
+        for group in optimizer.param_groups[::2]:  # the others are those without weight decay
+            seen[group["of"]].append(group["lr"])
+        optimizer.step()
+        schedule.step()
+    return seen
+
+
+@pytest.mark.parametrize(("schedule", "first"), [("linear", 6), ("switch", 5), ("early-only", 0)])
+def test_the_exits_keep_their_peak_and_the_trunk_decays(schedule: str, first: int) -> None:
+    config = replace(CONFIG, epochs=10, schedule=schedule, warmup_epochs=1)
+    planned = [rate_factor(step, 40, 4) for step in range(40)]
+    seen = rates(config)
+    full = max(4 * first, 4)  # not before the warm-up has ended
+    assert seen["trunk"] == pytest.approx(planned)
+    assert seen["exits"] == pytest.approx(planned[:full] + [1.0] * (40 - full))
+
+
+@pytest.mark.parametrize("schedule", ["uniform", "deep-only"])
+def test_a_schedule_without_a_second_phase_is_refused(schedule: Any) -> None:
+    with pytest.raises(ValueError, match=f"for a second phase.*schedule='{schedule}' has none in 2 epochs"):
+        rates(replace(CONFIG, schedule=schedule))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("runs")
+def test_a_run_with_it_differs_from_one_without_in_its_second_phase() -> None:
+    config = tiny_config(epochs=3, schedule_rate="full", schedule="switch", phase_ratio=0.3)
+    assert "schedule_rate" not in tiny_config().to_json()
+    whole, plain = (
+        train(config.updated({"training.schedule_rate": rate}), rate, device="cpu").history()["loss_1"]
+        for rate in ("full", "cosine")
+    )
+    assert whole[0] == plain[0] and whole[2] != plain[2]

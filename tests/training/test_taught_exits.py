@@ -1,32 +1,35 @@
-"""Exits that learn a teacher's answers: to the very views that they see, once for all trainings, and resumed."""
+"""Exits that learn a teacher's answers: to the very views that they see, to unlabelled images too, and resumed."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
-from calls import COMMAND_LINE, run_in_two
-from tiny import tiny_config
-from tiny_training import count_images, same_history, stop_after, taught, train_teacher
+from calls import COMMAND_LINE, call, fails, run_in_two
+from image_files import fill, paint
+from tiny import tiny_config, tiny_options
+from tiny_training import count_images, same_training, stop_after, taught, train_teacher
 
-from dmpo_explore.config import Config
+from dmpo_explore import Config, DataConfig, Run, load_run, train, train_epochs
 from dmpo_explore.data.image_set import ImageSet
-from dmpo_explore.runs.run import Run
-from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_model import read_weights
-from dmpo_explore.training import teacher as taught_exits
+from dmpo_explore.jobs.estimate import measure_rates
+from dmpo_explore.runs.run_data import move_data
+from dmpo_explore.runs.torch_model import stack_inputs
+from dmpo_explore.training import TRAINING_PARTS, Batch, PartKind, TrainingPart
+from dmpo_explore.training import teacher as teacher_module
 from dmpo_explore.training.augmented_views import make_views
-from dmpo_explore.training.kinds import TRAINING_PARTS, PartKind
+from dmpo_explore.training.fitted_earlier_exits import FittedEarlierExits
 from dmpo_explore.training.losses import cross_entropies, divergence
 from dmpo_explore.training.part_options import TeacherOptions
-from dmpo_explore.training.parts import Batch, TrainingPart
 from dmpo_explore.training.teacher import TaughtExits, answers_to, open_teacher
-from dmpo_explore.training.train import train, train_epochs
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +96,7 @@ def test_the_loss_has_a_share_of_labels_and_one_of_answers() -> None:
     outputs, answers = torch.randn(5, 2, 4, generator=generator), torch.randn(5, 4, generator=generator)
     labels, T = torch.tensor([0, 1, 2, 3, -1]), 2.0
     part = TaughtExits(None, int, None, TeacherOptions("big", teacher_share="0.25,1", teacher_temperature=T), "")  # type: ignore[arg-type]
-    part.context, part.shares = _context(), torch.tensor([0.25, 1.0])
+    part.context, part.shares = Mock(config=tiny_config().training), torch.tensor([0.25, 1.0])
     batch = Batch(torch.zeros(5, 3, 4, 4), labels, labelled=labels >= 0, notes={"teacher": answers})
     found = part.label_losses(batch, outputs) + part.losses(batch, outputs)
     wanted = (answers / T).softmax(-1)[:, None]
@@ -101,12 +104,6 @@ def test_the_loss_has_a_share_of_labels_and_one_of_answers() -> None:
     hard = torch.cat([cross_entropies(outputs[:4], labels[:4]), torch.zeros(1, 2)])
     torch.testing.assert_close(found, torch.tensor([0.75, 0.0]) * hard + torch.tensor([0.25, 1.0]) * divergences)
     torch.testing.assert_close(divergence(outputs, outputs, T), torch.zeros(5, 2), atol=1e-5, rtol=0)
-
-
-def _context() -> Any:
-    from unittest.mock import Mock
-
-    return Mock(config=tiny_config().training)
 
 
 @pytest.mark.slow
@@ -147,10 +144,7 @@ def test_a_resumed_run_is_bit_equal_with_kept_answers_and_without(
         if forget:
             shutil.rmtree(cache)
         torch.manual_seed(999)
-        run = train(config, name, resume=True, device="cpu")
-        same_history(run, whole)
-        ours, theirs = read_weights(run.path), read_weights(whole.path)
-        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+        same_training(train(config, name, resume=True, device="cpu"), whole)
 
 
 @pytest.mark.slow
@@ -185,7 +179,7 @@ def test_kept_answers_depend_on_the_rules_that_draw_a_view(teacher: Run, monkeyp
     how = (found, teacher.preprocess(), config.training, make_views(config, len(images)))
     folders = {answers_to([images], *how, kept=True)[0].folder}
     for rule in ("AREA", "STRENGTHS", "MIXED"):
-        monkeypatch.setattr(taught_exits, rule, 0.1)
+        monkeypatch.setattr(teacher_module, rule, 0.1)
         folders.add(answers_to([images], *how, kept=True)[0].folder)
     assert len(folders) == 4
 
@@ -223,3 +217,169 @@ def test_two_processes_do_what_one_does(teacher: Run, runs: Path, cache: Path, t
     one = train(config.updated({"training.teacher": "two-teacher"}), "one", device="cpu").history()
     assert len(load_run("two-teacher").history()) == 1
     assert load_run("two").history()["loss"].tolist() == pytest.approx(one["loss"].tolist(), rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 images of two classes, 25 more without one, and a teacher of the former."""
+    folder = tmp_path_factory.mktemp("images")
+    fill(folder / "own")
+    for i in range(25):
+        paint(folder / "more" / f"{i}.png", 200 + i)
+    train_teacher(folder, replace(tiny_config(batch_size=16, epochs=1), data=DataConfig(str(folder / "own"))))
+    return folder
+
+
+def config(folder: Path, **changes: Any) -> Config:
+    data = DataConfig(str(folder / "own"), unlabelled=str(folder / "more"))
+    return replace(taught(Run(folder / "big"), batch_size=16, **changes), data=data)
+
+
+def test_they_are_answered_and_have_no_label(folder: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = noted(monkeypatch)
+    run = train(config(folder, augment="light", epochs=1), "run", device="cpu")
+    rows, labels, answers = (
+        torch.cat(parts) for parts in zip(*((b.indices, b.labels, b.notes["teacher"]) for b in seen), strict=True)
+    )
+    assert sorted(rows.tolist()) == [*range(57)] and torch.equal(labels == -1, rows >= 32)
+    assert answers.shape == (57, 2) and np.isfinite(run.history()["loss"]).all()
+    assert run.manifest is not None and len(run.manifest.unlabelled) == 25
+    assert f"32 training images of {folder / 'own'} and 25 unlabelled ones, 1 epoch, " in run.card()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [{}, {"model": {"earlier_exits": True}}], ids=["plain", "earlier exits"])
+def test_a_resumed_run_is_bit_equal(folder: Path, runs: Path, more: dict[str, Any]) -> None:
+    whole = train(config(folder, **more), "whole", device="cpu")
+    stop_after(1, config(folder, **more))
+    same_training(train(config(folder, **more), "run", resume=True, device="cpu"), whole)
+
+
+@pytest.mark.slow
+def test_those_held_out_for_earlier_exits_are_unlabelled_and_have_the_teachers_classes(
+    folder: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[ImageSet] = []
+    init = FittedEarlierExits.__init__
+
+    def note(self: FittedEarlierExits, model: Any, images: ImageSet, precision: str) -> None:
+        held.append(images)
+        init(self, model, images, precision)
+
+    monkeypatch.setattr(FittedEarlierExits, "__init__", note)
+    seen = noted(monkeypatch)
+    run = train(config(folder, epochs=1, model={"earlier_exits": True}), "run", device="cpu")
+    assert "32 training images" in run.card() and "and 22 unlabelled ones" in run.card()
+    (images,) = held
+    rows = torch.cat([batch.indices for batch in seen if batch.indices is not None])
+    assert len(images) == 3 and images.split == "unlabelled" and len(rows) == 32 + 25 - 3  # a tenth of the labelled
+    teacher = Run(folder / "big")
+    with torch.no_grad():
+        found = teacher.model("cpu")(stack_inputs(images, teacher.preprocess()))[:, -1].argmax(-1)
+    assert images.labels.tolist() == found.tolist()
+
+
+def test_where_they_are_few_labelled_ones_are_held_out(folder: Path, runs: Path, tmp_path: Path) -> None:
+    for i in range(2):
+        paint(tmp_path / "few" / f"{i}.png", 200 + i)
+    one = config(folder, epochs=1, model={"earlier_exits": True})
+    run = train(one.updated({"data.unlabelled": str(tmp_path / "few")}), "run", device="cpu")
+    assert "29 training images" in run.card() and "and 2 unlabelled ones" in run.card()
+
+
+def test_without_a_teacher_or_with_held_out_images_no_step_is_made(folder: Path, runs: Path, tmp_path: Path) -> None:
+    plain = replace(tiny_config(), data=config(folder).data)
+    with pytest.raises(ValueError, match="unlabelled images are answered by a teacher: give its run, --teacher RUN"):
+        next(train_epochs(plain, "run", device="cpu"))
+    images = train(config(folder, epochs=1), "first", device="cpu").split_images("test")
+    shutil.copytree(folder / "more", tmp_path / "more")
+    shutil.copy(images.pixels.paths[0], tmp_path / "more" / "secret.png")  # type: ignore[attr-defined]
+    leaking = config(folder).updated({"data.unlabelled": str(tmp_path / "more")})
+    for config_ in (leaking, leaking.updated({"training.teacher": "own"})):
+        with pytest.raises(
+            ValueError, match=r"1 unlabelled image is in val, calibration or test too.*secret\.png = .*test"
+        ):
+            next(train_epochs(config_, "run", device="cpu"))
+    assert not [*runs.glob("run*")]  # no teacher either
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [{}, {"model": {"earlier_exits": True}}], ids=["plain", "earlier exits"])
+def test_an_estimate_counts_them_and_the_teachers_answers_and_leaves_no_file(
+    folder: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
+    rates = measure_rates(config(folder, **more), "cpu")
+    assert rates.unlabelled == 25 and rates.train == 32 and rates.answering > 0 and rates.start > 0
+    assert not (tmp_path / "cache").exists() and not runs.exists()
+
+
+@pytest.mark.slow
+def test_of_few_labelled_images_one_is_held_out(folder: Path, runs: Path, tmp_path: Path) -> None:
+    for part, first, count in (("train", 0, 4), ("val", 300, 2), ("test", 320, 2)):
+        fill(tmp_path / "few" / part, first=first, count=count)
+    data = DataConfig(str(tmp_path / "few"))
+    teacher = train_teacher(tmp_path, replace(tiny_config(batch_size=4, epochs=1), data=data))
+    few = taught(teacher, batch_size=4, epochs=1, model={"earlier_exits": True})
+    run = train(replace(few, data=replace(data, unlabelled=str(folder / "more"))), "run", device="cpu")
+    assert "8 training images" in run.card() and "and 24 unlabelled ones" in run.card()
+
+
+@pytest.mark.slow
+def test_a_teacher_that_must_not_teach_answers_no_held_out_image(
+    folder: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a new training, and of a resumed one whose teacher has other weights."""
+    copy = shutil.copytree(folder / "big", tmp_path / "big")
+    reading = config(folder, teacher=str(copy), model={"earlier_exits": True})
+    stop_after(1, reading)
+    other = train_teacher(tmp_path / "other", replace(load_run(str(copy)).config).updated({"training.seed": 1}))
+    shutil.copy(other.path / "weights.safetensors", copy)
+    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path / "cache"))
+    answered = count_images(monkeypatch)
+    with pytest.raises(ValueError, match="has other weights than when this training began"):
+        next(train_epochs(reading, "run", resume=True, device="cpu"))
+    seeded = replace(reading, data=replace(reading.data, seed=1))
+    with pytest.raises(ValueError, match="was trained on images that this run holds out"):
+        next(train_epochs(seeded, "new", device="cpu"))
+    assert not answered
+
+
+@pytest.mark.slow
+def test_moved_ones_are_found_again_and_changed_ones_before_the_first_step(
+    folder: Path, runs: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder / "more", tmp_path / "old")
+    one = config(folder, epochs=2).updated({"data.unlabelled": str(tmp_path / "old")})
+    stop_after(1, one)
+    (tmp_path / "old").rename(tmp_path / "new")
+    cure = "if they were moved: dmpo-explore train --resume run --unlabelled FOLDER"
+    with pytest.raises(FileNotFoundError, match=f"no folder .*old, where the images of run 'run' lay; {cure}"):
+        next(train_epochs(one, "run", resume=True, device="cpu"))
+    resume = ("train", "--resume", "run", "--device", "cpu", "--unlabelled", str(tmp_path / "new"))
+    path = tmp_path / "new" / "3.png"
+    before = path.read_bytes()
+    for changed in (before + b" ", before[:-1] + bytes([before[-1] ^ 1])):  # the latter of the same size
+        path.write_bytes(changed)
+        assert "1 changed (3.png)" in fails(*resume)
+    path.write_bytes(before)
+    call(*resume)
+    run = load_run("run")
+    assert run.config.data.unlabelled == str(tmp_path / "new") and len(run.history()) == 2
+    shutil.rmtree(tmp_path / "new")  # a record needs them no more
+    shutil.copytree(folder / "own", tmp_path / "own")
+    assert move_data(run, str(tmp_path / "own")).config.data.name == str(tmp_path / "own")
+    stop_after(1, tiny_config(), "plain")
+    with pytest.raises(ValueError, match="run 'plain' was trained without unlabelled images; leave out --unlabelled"):
+        move_data(load_run("plain"), None, unlabelled=str(tmp_path / "new"))
+
+
+@pytest.mark.slow
+def test_beside_a_known_data_set_a_reader_hears_of_them(runs: Path, tmp_path: Path) -> None:
+    teacher = train_teacher(tmp_path, tiny_config(40, epochs=1))
+    paint(tmp_path / "more" / "good.png", 1)
+    (tmp_path / "more" / "bad.png").write_bytes(b"no image")
+    options = tiny_options(train_size=40, epochs=1, teacher=teacher.path, unlabelled=tmp_path / "more")
+    told = call("train", *options, "--skip-broken", "--device", "cpu").stderr
+    assert "data: 40 train, 143 val, 1 unlabelled, " in told
+    assert f"unlabelled: 1 image is left out as broken or too large: {tmp_path}/more/bad.png" in told

@@ -1,7 +1,9 @@
-"""Whole trainings, tiny: what they report, what a run folder holds, and which epoch and images count."""
+"""Whole trainings, tiny: what they report, what a run folder holds, which epoch and images count, what stops them."""
 
 from __future__ import annotations
 
+import shutil
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,57 +12,48 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from image_files import fill, paint
+from synthetic import make_record
 from tiny import tiny_config
 from tiny_training import CONFIG, FILES, files, same_history, stop_after
 
-from dmpo_explore.data.image_set import ImageSet
-from dmpo_explore.data.images import images_of
-from dmpo_explore.data.torch_loaders import make_loader
+from dmpo_explore import (
+    OPTIONS,
+    Config,
+    DataConfig,
+    EpochResult,
+    ExitRecord,
+    Run,
+    build_model,
+    fit_policy,
+    load_run,
+    record_run,
+)
+from dmpo_explore.data import ImageSet, Manifest, images_of, make_loader
 from dmpo_explore.models.dmpo import DMPO, evaluating
-from dmpo_explore.models.factory import build_model
-from dmpo_explore.records.record import ExitRecord
-from dmpo_explore.runs.run import Run
-from dmpo_explore.runs.store import load_run
-from dmpo_explore.runs.torch_model import read_weights
-from dmpo_explore.training import loop as validator
-from dmpo_explore.training.checkpoint import read_checkpoint
-from dmpo_explore.training.loop import EpochResult
-from dmpo_explore.training.schedules import loss_weights
-from dmpo_explore.training.train import default_name, train, train_epochs
+from dmpo_explore.policies.catalogue import read_policies, write_policies
+from dmpo_explore.runs import BUNDLED_RUNS, read_weights
+from dmpo_explore.training import loop, loss_weights, read_checkpoint
+from dmpo_explore.training.part_options import RECIPES, described_recipes, with_recipe
+from dmpo_explore.training.train import refusal, train, train_epochs
 from dmpo_explore.utils.torch_tools import seeded
 
 pytestmark = pytest.mark.usefixtures("runs")
 
 
-def test_every_epoch_can_be_looked_at(runs: Path) -> None:
-    seen: list[tuple[int, float]] = []
-    results = list(
-        train_epochs(
-            tiny_config(),
-            "run",
-            device="cpu",
-            on_epoch=lambda model, result: seen.append((result.epoch, float(model.stages[0].scale.detach()))),
-        )
-    )
-    assert [epoch for epoch, _ in seen] == [result.epoch for result in results] == [1, 2]
-    best = max(result.epoch for result in results if result.best)
-    assert dict(seen)[best] == pytest.approx(float(read_weights(runs / "run")["stages.0.scale"]))
-
-
 def test_train_returns_the_run_and_reports_epochs_and_steps(straight: tuple[Run, list[EpochResult]]) -> None:
-    epochs: list[EpochResult] = []
-    steps: list[tuple[int, int]] = []
-    looked: list[int] = []
+    """Each epoch can be looked at before it is saved and reported."""
+    epochs, steps, looked = list[EpochResult](), list[tuple[int, int]](), dict[int, float]()
     run = train(
-        CONFIG,
-        "run",
+        CONFIG, "run", device="cpu",
         progress=lambda result: epochs.append(result),
         on_step=lambda done, total, loss: steps.append((done, total)),
-        on_epoch=lambda model, result: looked.append(len(epochs)),
-        device="cpu",
-    )
+        on_epoch=lambda model, result: looked.update({len(epochs): float(model.stages[0].scale.detach())}),
+    )  # fmt: skip
     assert isinstance(run, Run) and run.path == epochs[-1].run.path and files(run.path) == FILES
-    assert looked == [0, 1, 2]  # before each epoch is saved and reported
+    assert [*looked] == [0, 1, 2]
+    best = max(result.epoch for result in epochs if result.best)
+    assert looked[best - 1] == pytest.approx(float(read_weights(run.path)["stages.0.scale"]))
     assert [result.losses for result in epochs] == [result.losses for result in straight[1]]
     assert steps == [(done, 4) for done in (1, 2, 3, 4)] * 3
     same_history(run, straight[0])
@@ -97,7 +90,7 @@ def test_the_best_epoch_by_area_is_kept(straight: tuple[Run, list[EpochResult]])
 
 def test_an_epoch_that_is_not_better_does_not_replace_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     areas = iter([0.5, 0.9, 0.6])
-    monkeypatch.setattr(validator, "area", lambda record, name: next(areas))
+    monkeypatch.setattr(loop, "area", lambda record, name: next(areas))
     seen = []
     for result in train_epochs(CONFIG, "falling", device="cpu"):
         seen.append((result.best, read_weights(load_run("falling").path)))
@@ -111,7 +104,7 @@ def test_the_run_opens_without_its_data_and_gives_the_trained_model(
     straight: tuple[Run, list[EpochResult]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, results = straight
-    val = validator.spread(images_of(CONFIG.data, "val"), CONFIG.training.validation_size)
+    val = loop.spread(images_of(CONFIG.data, "val"), CONFIG.training.validation_size)
     monkeypatch.setattr("dmpo_explore.data.image_data.ImageData.images", None)
     model = load_run(run.path).model("cpu")
     assert load_run(run.path).class_names == tuple("0123456789")
@@ -138,7 +131,7 @@ def test_frozen_weights_in_bf16_change_no_number(
     carried = replace(config, training=replace(config.training, frozen_precision="bf16"))
     inside: set[torch.dtype] = set()
     between: set[torch.dtype] = set()
-    record = validator.record_split
+    record = loop.record_split
 
     def frozen(model: DMPO) -> set[torch.dtype]:
         layers = (m for m in model.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d))
@@ -158,7 +151,7 @@ def test_frozen_weights_in_bf16_change_no_number(
             assert torch.equal(model(images), other(images))
 
     *_, plain = train_epochs(config, "plain", device="cpu")
-    monkeypatch.setattr(validator, "record_split", spy)
+    monkeypatch.setattr(loop, "record_split", spy)
     next(iter(train_epochs(carried, "carried", device="cpu", on_epoch=look)))  # stopped behind its first epoch
     *_, other = train_epochs(carried, "carried", resume=True, device="cpu", on_epoch=look)
     nothing = model["tuning"] == "full"
@@ -172,11 +165,11 @@ def test_frozen_weights_in_bf16_change_no_number(
 
 def test_validation_images_are_spread_over_the_classes() -> None:
     val = images_of(CONFIG.data, "val")
-    few = validator.spread(val, 60)
+    few = loop.spread(val, 60)
     counts = np.bincount(few.labels, minlength=10)
     assert len(few) == 60 and counts.min() >= 5 and counts.max() <= 7
-    assert np.array_equal(few.indices, validator.spread(val, 60).indices)
-    assert validator.spread(val, 10_000) is val
+    assert np.array_equal(few.indices, loop.spread(val, 60).indices)
+    assert loop.spread(val, 10_000) is val
 
 
 def test_the_test_split_is_not_read_by_training(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,6 +185,149 @@ def test_the_test_split_is_not_read_by_training(monkeypatch: pytest.MonkeyPatch)
     assert sorted(set(seen)) == ["train", "val"]
 
 
-def test_without_a_name_data_predictor_and_time_name_it() -> None:
-    name = default_name(CONFIG)
-    assert name.startswith("digits-covariance-") and len(name) == len("digits-covariance-20250101-120000")
+BAD = [
+    ({"model": {"backbone": "test_vitt"}}, "unknown .*backbone 'test_vitt'.*test_vit"),
+    ({"model": {"image_size": 33}}, "image_size=33 is not a multiple of the patch"),
+    ({"model": {"exits": (2, 99)}}, r"exits=\[2, 99\].*6 blocks"),
+    ({"model": {"exits": 99}}, "exits=99.*6"),
+    ({"model": {"tuning": "lorra"}}, "unknown tuning 'lorra'.*lora-all"),
+    ({"model": {"bypass": "convv"}}, "unknown bypass 'convv'.*ladder"),
+    ({"model": {"predictor": "quadratic"}}, "unknown predictor 'quadratic'.*moment"),
+    ({"model": {"normalisation": "cube"}}, "normalisation"),
+    ({"model": {"read": "all"}}, "read"),
+    ({"schedule": "lineer"}, "unknown schedule 'lineer'"),
+    ({"coupling": "x"}, "unknown coupling 'x'"),
+    ({"train_size": 0}, "train_size=0"),
+    ({"train_size": 5000}, "5000.*1295"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD, ids=[str(change) for change, _ in BAD])
+def test_a_bad_config_is_one_clear_error_and_leaves_nothing(change: dict[str, Any], message: str, runs: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        next(train_epochs(tiny_config(**change), "run", device="cpu"))
+    assert not runs.exists()
+
+
+def test_a_huge_learning_rate_stops_with_the_cause(runs: Path) -> None:
+    config = tiny_config(epochs=2, tuning_lr=1e30, predictor_lr=1e30, warmup_epochs=0.0)
+    with pytest.raises(FloatingPointError, match=r"(in epoch 1, step \d+|on val).*[Ll]ower the learning rates"):
+        list(train_epochs(config, "run", device="cpu"))
+    assert not runs.exists()
+
+
+@pytest.mark.parametrize("split", ["val", "train"])
+def test_an_image_that_is_changed_meanwhile_is_named_and_no_learning_rate_blamed(tmp_path: Path, split: str) -> None:
+    manifests: list[Manifest] = []
+
+    def spoil(step: int, steps: int, loss: float) -> None:
+        if step == steps:
+            for row in manifests[0].files[split]:
+                paint(folder / row.path, 222)
+
+    folder = fill(tmp_path / "own")
+    config = tiny_config(epochs=1, model={"earlier_exits": split == "train"})  # which reads held-out training images
+    config = replace(config, data=DataConfig(str(folder)))
+    with pytest.raises(ValueError, match="changed since the training"):
+        next(train_epochs(config, "run", device="cpu", on_data=manifests.append, on_step=spoil))
+
+
+def test_a_broken_picture_stops_and_is_named(tmp_path: Path, runs: Path) -> None:
+    for path in (fill(tmp_path / "pictures") / "cat").iterdir():
+        path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(ValueError, match=r"cat/\d+\.png cannot be read as an image"):
+        next(train_epochs(replace(CONFIG, data=DataConfig(str(tmp_path / "pictures"))), "run", device="cpu"))
+    assert not runs.exists()
+
+
+def test_a_disk_without_room_for_a_run_is_seen_before_the_first_step(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Namespace(free=1000))
+    with pytest.raises(OSError, match=r"a run needs about .* GB and 1e-06 GB are free; make room"):
+        next(train_epochs(CONFIG, "run", device="cpu", on_step=lambda *_: pytest.fail("a step was made")))
+    assert not runs.exists()
+
+
+@pytest.fixture
+def run(straight: tuple[Run, list[EpochResult]], tmp_path: Path) -> Run:
+    """A trained run of the test's own, without records."""
+    return Run(shutil.copytree(straight[0].path, tmp_path / "straight"))
+
+
+@pytest.mark.slow
+def test_tensorboard_writes_into_the_run_folder(runs: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    stop_after(1, trackers=("tensorboard",))
+    list(train_epochs(CONFIG, "run", resume=True, device="cpu", trackers=("tensorboard",)))
+    events = sorted(runs.rglob("events.out.tfevents*"))
+    assert events and all((runs / "run") in path.parents for path in events)
+    values: dict[int, float] = {}
+    for path in events:
+        log = EventAccumulator(str(path)).Reload()
+        values |= {e.step: e.value for e in log.Scalars("area")} if "area" in log.Tags()["scalars"] else {}
+    assert values == pytest.approx(dict(enumerate(load_run("run").history()["area"], start=1)))
+
+
+def test_recording_both_splits(run: Run) -> None:
+    steps: list[tuple[int, int]] = []
+    val = record_run(run, "val", device="cpu", progress=lambda done, total: steps.append((done, total)), batch_size=50)
+    test = record_run(run, "test", device="cpu", keep_logits=False)
+    assert run.splits() == ["test", "val"] and steps[-1] == (val.n_images, val.n_images)
+    assert (val.n_exits, val.meta.exit_blocks, val.meta.split) == (2, run.record("val").meta.exit_blocks, "val")
+    assert val.logits is not None and test.logits is None
+    assert np.array_equal(run.image_set("test").labels, test.labels)
+    assert val.flops_fraction[0] < 1 < val.flops_fraction[1]  # bypass and predictors count
+    for name, policy in read_policies(run.path / "policies.json").items():
+        budget = int(name.removeprefix("confidence-").removesuffix("%")) / 100
+        assert policy.fitted["target"] == {"flops": budget} and policy.fitted["split"] == "val"
+    with pytest.raises(FileExistsError, match="has a val record"):
+        record_run(run, "val", device="cpu")
+    assert np.array_equal(record_run(run, "val", device="cpu", force=True).prediction, val.prediction)
+    with pytest.raises(ValueError, match="unknown split 'tset'"):
+        record_run(run, "tset", device="cpu")
+
+
+def test_recording_keeps_saved_policies_and_leaves_bundled_runs_alone(run: Run) -> None:
+    mine = fit_policy(record_run(run, "val", device="cpu"), "entropy", threshold=0.5)
+    write_policies(run.path / "policies.json", {"mine": mine})
+    record_run(run, "val", device="cpu", force=True)
+    assert run.policies()["mine"] == mine and len(run.policies()) > 1
+    other = fit_policy(make_record(300, 2, 10), "entropy", accuracy_drop=0.1)
+    write_policies(run.path / "policies.json", {"other": other})
+    again = record_run(run, "val", device="cpu", force=True)
+    assert run.policies()["other"] == fit_policy(again, "entropy", accuracy_drop=0.1)  # of the record there is now
+    with pytest.raises(ValueError, match="'demo' is bundled and stays as it is"):
+        record_run(load_run(BUNDLED_RUNS / "demo"), "test", force=True)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_changes_its_options_alone(name: str) -> None:
+    base = Config(DataConfig("digits", train_size=40))
+    found, options = with_recipe(name, base), RECIPES[name].options
+    assert all(
+        found.get(key) == OPTIONS[key].default if key not in options else True for key in OPTIONS if key[:4] != "data"
+    )
+    assert Config.from_json(found.to_json()) == found and found.data == base.data
+    assert " ".join(found.to_arguments()[4:]) == RECIPES[name].arguments() in described_recipes()
+
+
+def test_an_unknown_recipe_lists_the_valid_ones() -> None:
+    with pytest.raises(ValueError, match=r"unknown recipe 'photograph'. Did you mean 'photographs'\?"):
+        with_recipe("photograph", CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, ""),
+        ({"model.weights": "no-such-file.safetensors"}, ""),  # no weights are read
+        ({"model.exits": 99}, "exits=99"),
+        ({"model.backbone": "resnet10t", "model.tuning": "vpt"}, "tuning='vpt'"),
+        ({"model.backbone": "resnet10t", "training.cutout": "attentive"}, "cutout='attentive' needs a ViT"),
+    ],
+)
+def test_a_refusal_names_the_option(changes: dict[str, object], words: str) -> None:
+    found = refusal(tiny_config(40).updated(changes))
+    assert words in found and bool(found) == bool(words)

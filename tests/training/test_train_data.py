@@ -10,16 +10,22 @@ import pytest
 from image_files import fill, paint
 from tiny_training import CONFIG
 
-from dmpo_explore.config import DataConfig
+from dmpo_explore import Config, DataConfig, Run
+from dmpo_explore.data import ImageFiles, ImageSet, Pool, Source
 from dmpo_explore.data.folders import class_files
-from dmpo_explore.data.image_set import ImageFiles, ImageSet, Pool
 from dmpo_explore.data.images import DATASETS, open_data
 from dmpo_explore.data.known import photographs
-from dmpo_explore.data.manifest import write_manifest
-from dmpo_explore.data.names import Source
-from dmpo_explore.runs.run import Run
-from dmpo_explore.training.train import default_name
+from dmpo_explore.data.manifest import Manifest, write_manifest
 from dmpo_explore.training.train_data import hold_out, training_images
+from dmpo_explore.utils.files import write_text
+
+
+def begun(folder: Path, config: Config, manifest: Manifest | None) -> Run:
+    """A run of which nothing but its config and its images is known."""
+    assert manifest is not None
+    write_text(folder / "config.json", config.to_json())
+    write_manifest(folder, manifest)
+    return Run(folder)
 
 
 def test_a_resumed_run_keeps_its_images(tmp_path: Path) -> None:
@@ -27,30 +33,28 @@ def test_a_resumed_run_keeps_its_images(tmp_path: Path) -> None:
     hashed: list[tuple[int, int]] = []
     new = training_images(config, on_check=lambda *at: hashed.append(at))
     assert hashed == [(40, 40)] and (len(new.train), len(new.val)) == (32, 4)
-    assert new.manifest is not None
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").write_text(config.to_json())
-    write_manifest(tmp_path / "run", new.manifest)
+    run = begun(tmp_path / "run", config, new.manifest)
     paint(tmp_path / "own" / "cat" / "more.png", 200)
     with pytest.warns(UserWarning, match=r"1 added \(cat/more\.png\)"):
-        again = training_images(config, Run(tmp_path / "run"))
+        again = training_images(config, run)
     assert again.train.fingerprint == new.train.fingerprint and again.val.fingerprint == new.val.fingerprint
-    (tmp_path / "own" / new.manifest.files["train"][0].path).unlink()
+    (tmp_path / "own" / run.manifest.files["train"][0].path).unlink()  # type: ignore[union-attr]
     with pytest.raises(ValueError, match="not what run 'run' was trained on: 1 missing"):
-        training_images(config, Run(tmp_path / "run"))
+        training_images(config, run)
 
 
-def test_a_name_is_made_from_any_folder() -> None:
-    name = default_name(replace(CONFIG, data=DataConfig("/photos/My holiday (2024).csv")))
-    assert name.startswith("My-holiday-2024-covariance-")
+def grouped(table: Path, rows: list[str], *, held: bool = True) -> Config:
+    """A config on a table of images with their groups."""
+    table.write_text("\n".join(["path,label,group", *rows]))
+    return replace(CONFIG, data=DataConfig(str(table)), model=replace(CONFIG.model, earlier_exits=held))
 
 
-def test_whole_groups_are_held_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("turned", [False, True])
+def test_whole_groups_are_held_out(tmp_path: Path, turned: bool) -> None:
     fill(tmp_path / "images")
     rows = [f"images/{name}/{i:02d}.png,{name},video {i // 2}" for name in ("cat", "dog") for i in range(20)]
-    table = tmp_path / "list.csv"
-    table.write_text("\n".join(["path,label,group", *rows]))
-    config = replace(CONFIG, data=DataConfig(str(table)), model=replace(CONFIG.model, earlier_exits=True))
+    rows = [row.replace("video", "v") for row in rows[::-1]] if turned else rows
+    config = grouped(tmp_path / "list.csv", rows)
     found = training_images(config)
     kept, held = hold_out(found.train, config, 2, found.groups)
     assert held is not None
@@ -60,10 +64,6 @@ def test_whole_groups_are_held_out(tmp_path: Path) -> None:
         return {int(images.pixels.paths[i].stem) // 2 for i in images.indices}
 
     assert videos(held) and videos(kept) and not videos(kept) & videos(held)
-    table.write_text("\n".join(["path,label,group", *(row.replace("video", "v") for row in rows[::-1])]))
-    found = training_images(config)
-    kept, held = hold_out(found.train, config, 2, found.groups)
-    assert held is not None and videos(held) and not videos(kept) & videos(held)
 
 
 def test_whole_groups_of_a_plug_ins_files_are_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,16 +86,13 @@ def test_whole_groups_of_a_plug_ins_files_are_held_out(tmp_path: Path, monkeypat
 def test_a_run_on_a_grouped_table_resumes_after_images_were_added(tmp_path: Path, held: bool) -> None:
     fill(tmp_path / "images", count=40)
     rows = [f"images/{name}/{i:02d}.png,{name},{name} {i // 2}" for name in ("cat", "dog") for i in range(40)]
-    (table := tmp_path / "list.csv").write_text("\n".join(["path,label,group", *rows[:30], *rows[40:70]]))
-    config = replace(CONFIG, data=DataConfig(str(table)), model=replace(CONFIG.model, earlier_exits=held))
+    config = grouped(tmp_path / "list.csv", rows[:30] + rows[40:70], held=held)
     new = training_images(config)
-    assert new.manifest is not None and (new.groups is not None) == held
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").write_text(config.to_json())
-    write_manifest(tmp_path / "run", new.manifest)
-    table.write_text("\n".join(["path,label,group", *rows]))
+    assert (new.groups is not None) == held
+    run = begun(tmp_path / "run", config, new.manifest)
+    grouped(tmp_path / "list.csv", rows)
     with pytest.warns(UserWarning, match="20 added"):
-        again = training_images(config, Run(tmp_path / "run"))
+        again = training_images(config, run)
     assert again.train.fingerprint == new.train.fingerprint and repr(again.groups) == repr(new.groups)
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,14 +16,13 @@ from calls import run_in_two
 from devices import DeviceReads
 from tiny import MODEL
 from tiny_training import CONFIG as TRAINING
-from tiny_training import same_history, stop_after
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from two_exits import CONFIG, make_data, make_model, run, weights_of
 
 import dmpo_explore as dx
-from dmpo_explore.config import TrainingConfig
+from dmpo_explore import TrainingConfig, train
 from dmpo_explore.neighbours.learned_weights.learning import (
     EndlessOrder,
     LearnedWeights,
@@ -34,13 +32,10 @@ from dmpo_explore.neighbours.learned_weights.learning import (
     soft_exit_loss,
     weights_gradient,
 )
-from dmpo_explore.training import loop
+from dmpo_explore.training import loop, loss_weights
 from dmpo_explore.training.accelerator import make_accelerator
-from dmpo_explore.training.checkpoint import read_checkpoint, require_room
-from dmpo_explore.training.loop import EpochResult, Validation, fit
+from dmpo_explore.training.checkpoint import require_room
 from dmpo_explore.training.optimizer import rate_factor
-from dmpo_explore.training.schedules import loss_weights
-from dmpo_explore.training.train import train, train_epochs
 from dmpo_explore.training.train_data import hold_out
 
 pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
@@ -179,25 +174,6 @@ def test_the_copies_share_frozen_weights_and_no_trained_one(change: dict[str, An
 # -- resuming, accumulating, several processes --
 
 
-def test_going_on_from_a_state_equals_never_having_stopped() -> None:
-    config = replace(LEARNED, epochs=4)
-    straight, epochs = learn(config)
-    model, loader = make_model(), DataLoader(make_data(), batch_size=8, shuffle=True)
-
-    def go(state: dict[str, Any] | None) -> Iterator[tuple[EpochResult, dict[str, Any]]]:
-        return fit(model, loader, config, 2, validate=lambda model: Validation((0.5, 0.6), 0.55),
-                   parts=[part_of(config)], accelerator=make_accelerator(config, "cpu"), state=state)  # fmt: skip
-
-    running = go(None)
-    next(running)
-    state = copy.deepcopy(next(running)[1])
-    running.close()
-    torch.manual_seed(12345)  # whatever happened in between
-    rest = [result for result, _ in go(state)]
-    assert [r.weights for r in rest] == [r.weights for r, _ in epochs[2:]]
-    assert torch.equal(weights_of(model), weights_of(straight))
-
-
 def test_accumulated_steps_equal_the_big_batch() -> None:
     big, _ = learn(replace(LEARNED, batch_size=32, clip_norm=0.5), size=8, shuffle=False)
     small, epochs = learn(replace(LEARNED, batch_size=8, accumulation=4, clip_norm=0.5), size=2, shuffle=False)
@@ -206,17 +182,14 @@ def test_accumulated_steps_equal_the_big_batch() -> None:
 
 
 @pytest.mark.usefixtures("runs")
-def test_a_run_is_resumed_and_its_history_has_the_weights() -> None:
-    straight = train(WHOLE, "straight", device="cpu")
-    stop_after(2, WHOLE)
-    run = list(train_epochs(WHOLE, "run", resume=True, device="cpu"))[-1].run
-    assert run is not None
-    same_history(run, straight)
-    history = straight.history()
-    assert (history["lambda_1"] + history["lambda_2"]).tolist() == pytest.approx([2.0] * 3)
-    assert history["lambda_1"].nunique() == 3 and abs(history["lambda_1"][0] - 1) < 0.3
-    a, b = (read_checkpoint(one.path / "checkpoint.pt")["state"]["learned"] for one in (run, straight))
-    assert torch.equal(a["x"], b["x"]) and all(torch.equal(a["z"][name], b["z"][name]) for name in b["z"])
+@pytest.mark.parametrize(("exits", "total"), [(2, 2.0), (1, 1.0)])
+def test_a_history_has_the_weights(exits: int, total: float) -> None:
+    config = replace(WHOLE, model=replace(WHOLE.model, exits=exits))
+    history = train(config, "run", device="cpu").history()
+    weights = history[[name for name in history if name.startswith("lambda_")]]
+    assert weights.sum(axis=1).tolist() == pytest.approx([total] * 3)
+    assert weights["lambda_1"].nunique() == (3 if exits > 1 else 1)  # a single exit has nothing to learn
+    assert abs(weights["lambda_1"][0] - 1) < 0.3
 
 
 def test_what_is_held_out_is_a_tenth_of_the_training_images() -> None:
@@ -229,13 +202,6 @@ def test_what_is_held_out_is_a_tenth_of_the_training_images() -> None:
     assert next(iter(loader))[0].shape == (4, 3, 32, 32)  # 20 images in 8 steps: 3, and as many in each process
     order = list(itertools.islice(iter(EndlessOrder(5, 0)), 10))
     assert sorted(order[:5]) == sorted(order[5:]) == [0, 1, 2, 3, 4]
-
-
-@pytest.mark.usefixtures("runs")
-def test_a_single_exit_has_nothing_to_learn() -> None:
-    config = replace(WHOLE, model=replace(WHOLE.model, exits=1), training=replace(WHOLE.training, epochs=1))
-    run = train(config, "single", device="cpu")
-    assert run.history()["lambda_1"].tolist() == [1.0]
 
 
 def test_mixed_precision_learns_too() -> None:
@@ -296,13 +262,19 @@ def test_a_checkpoint_has_room_for_the_second_copy(monkeypatch: pytest.MonkeyPat
 # -- what is refused --
 
 
-def test_bad_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="its history has them"):
-        run(LEARNED)
-    with pytest.raises(ValueError, match="its history has them"):
-        loss_weights("learned", 0, 4, 4)
-    with pytest.raises(ValueError, match="learned and learned both give loss weights"):
-        run(LEARNED, parts=[part_of(LEARNED), part_of(LEARNED)])
-    for change in ({"schedule_lr": 0.0}, {"schedule_penalty": -1.0}):
-        with pytest.raises(ValueError, match=f"{next(iter(change))}=.* must be a finite number above 0"):
-            TrainingConfig(**change)
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda: run(LEARNED), "its history has them"),
+        (lambda: loss_weights("learned", 0, 4, 4), "its history has them"),
+        (
+            lambda: run(LEARNED, parts=[part_of(LEARNED), part_of(LEARNED)]),
+            "learned and learned both give loss weights",
+        ),
+        (lambda: TrainingConfig(schedule_lr=0.0), "schedule_lr=.* must be a finite number above 0"),
+        (lambda: TrainingConfig(schedule_penalty=-1.0), "schedule_penalty=.* must be a finite number above 0"),
+    ],
+)
+def test_bad_settings_are_refused(ask: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ask()

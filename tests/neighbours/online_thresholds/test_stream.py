@@ -1,14 +1,15 @@
-"""Streams of images: what an exit depends on, regret against every fixed threshold, and streams that turn."""
+"""Streams of images: what an exit depends on, regret against every fixed threshold, streams that turn, their figure."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from synthetic import make_record
 
-from dmpo_explore.fitting.fit import fit_policy
+from dmpo_explore import fit_policy
 from dmpo_explore.fitting.temperature import tempered_record
 from dmpo_explore.neighbours.online_thresholds.bandit import fit_bandit
 from dmpo_explore.neighbours.online_thresholds.stream import online_thresholds
@@ -68,14 +69,6 @@ def test_it_settles_near_the_fitted_threshold_where_nothing_changes() -> None:
     assert best in BANDIT.thresholds[near] and found.regret[-1] < 0.05 * 8000
 
 
-def test_bad_orders_and_other_models_are_refused() -> None:
-    for order in ([0, 1], np.zeros(600, int), np.arange(1, 601)):
-        with pytest.raises(ValueError, match="each row of the record once, 0 to 599"):
-            online_thresholds(RECORD, BANDIT, order)
-    with pytest.raises(ValueError, match="a model with 4 exits, the record has 3"):
-        online_thresholds(make_record(20, 3), BANDIT)
-
-
 def test_a_policy_with_temperatures_reads_what_the_exit_loop_gives() -> None:
     """As the same policy without, on a record that has the scores at these temperatures."""
     temperatures = (2.0, 1.5, 0.5, 3.0)
@@ -88,3 +81,20 @@ def test_a_policy_with_temperatures_reads_what_the_exit_loop_gives() -> None:
         online_thresholds(tempered_record(RECORD, temperatures), expected),
     )
     assert (played.exits == simulated.exits).all() and (played.regret == simulated.regret).all()
+
+
+ONCE = "each row of the record once, 0 to 599"
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda: online_thresholds(RECORD, BANDIT, [0, 1]), ONCE),
+        (lambda: online_thresholds(RECORD, BANDIT, np.zeros(600, int)), ONCE),
+        (lambda: online_thresholds(RECORD, BANDIT, np.arange(1, 601)), ONCE),
+        (lambda: online_thresholds(make_record(20, 3), BANDIT), "a model with 4 exits, the record has 3"),
+    ],
+)
+def test_what_cannot_be_played_is_refused(ask: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ask()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -40,21 +41,27 @@ def test_oft_multiplies_the_mlps_weights_by_an_orthogonal_matrix() -> None:
         torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_block_of_oft_has_four_times_the_rank_or_what_divides_near_it() -> None:
-    for rank, wanted in ((8, 32), (5, 16), (4, 16), (100, 64)):  # of 64 inputs
-        torch.manual_seed(0)
-        vit: Any = create_backbone(PLAIN, 32)
-        tune(vit, "oft", rank, 0.0)
-        assert vit.blocks[0].mlp.fc1.oft_block_size["default"] == wanted
-        assert vit.blocks[0].mlp.fc1.oft_R.default.weight.shape == (64 // wanted, wanted * (wanted - 1) // 2)
+@pytest.mark.parametrize(("rank", "wanted"), [(8, 32), (5, 16), (4, 16), (100, 64)])  # of 64 inputs
+def test_a_block_of_oft_has_four_times_the_rank_or_what_divides_near_it(rank: int, wanted: int) -> None:
+    vit: Any = create_backbone(PLAIN, 32)
+    tune(vit, "oft", rank, 0.0)
+    assert vit.blocks[0].mlp.fc1.oft_block_size["default"] == wanted
+    assert vit.blocks[0].mlp.fc1.oft_R.default.weight.shape == (64 // wanted, wanted * (wanted - 1) // 2)
 
 
-def test_oft_refuses_dropout_and_what_peft_does_not_rotate() -> None:
-    with pytest.raises(ValueError, match=r"tuning='oft' has no dropout, not dropout=0\.1; use dropout=0"):
-        made(kind="oft", dropout=0.1)
-    for name in ("test_convnext", "resnet10t"):  # linear layers over maps; 3x3 convolutions
-        with pytest.raises(ValueError, match="tuning='oft' finds no MLP of a plain ViT's block and no 1x1 conv"):
-            cut_and_tuned(name, "oft")
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda: made(kind="oft", dropout=0.1), r"tuning='oft' has no dropout, not dropout=0\.1; use dropout=0"),
+        *(  # linear layers over maps; 3x3 convolutions
+            (lambda name=name: cut_and_tuned(name, "oft"), "finds no MLP of a plain ViT's block and no 1x1 conv")
+            for name in ("test_convnext", "resnet10t")
+        ),
+    ],
+)
+def test_oft_refuses_dropout_and_what_peft_does_not_rotate(ask: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ask()
 
 
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet"])

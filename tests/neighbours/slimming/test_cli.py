@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from calls import call, fails
 from tiny import tiny_config
 
+from dmpo_explore import load_run, train
 from dmpo_explore.neighbours.slimming import cli
-from dmpo_explore.runs.store import load_run
-from dmpo_explore.training.train import train
 
 pytestmark = pytest.mark.slow  # seconds each: scripts/check runs them
 
@@ -56,11 +56,17 @@ def test_it_slims_records_and_goes_on(runs: Path, tmp_path: Path) -> None:
     assert "another config" not in fails("train", "--resume", "thin")
 
 
-def test_wrong_usage_is_named(runs: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "name the run to slim, or continue one with --resume OUT"),
+        (("demo", "--resume", "thin"), "leave out RUN"),
+        (("--resume", "thin", "--heads", 0.5), "leave out --heads"),
+        (("demo", "--heads", 2), "heads=2.0 must lie in (0, 1]"),
+        (("nine",), "unknown run 'nine'"),
+        (("--resume", "demo"), "'demo' was not slimmed"),
+    ],
+)
+def test_wrong_usage_is_named(runs: Path, words: tuple[Any, ...], said: str) -> None:
     assert cli.HELP.startswith("Slim a trained ViT")
-    assert "name the run to slim, or continue one with --resume OUT" in fails("slim")
-    assert "leave out RUN" in fails("slim", "demo", "--resume", "thin")
-    assert "leave out --heads" in fails("slim", "--resume", "thin", "--heads", 0.5)
-    assert "heads=2.0 must lie in (0, 1]" in fails("slim", "demo", "--heads", 2)
-    assert "unknown run 'nine'" in fails("slim", "nine")
-    assert "'demo' was not slimmed" in fails("slim", "--resume", "demo")
+    assert said in fails("slim", *words)

@@ -1,7 +1,8 @@
-"""Token merging: means of groups, the same groups found again, trunks that keep the grid, and what it saves."""
+"""Token merging: means of groups, the same groups found again, trunks that keep the grid, its savings and options."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from dmpo_explore.models.factory import assemble, build_reference
 from dmpo_explore.models.flops import measure_flops
 from dmpo_explore.neighbours.token_merging import merged_trunk
 from dmpo_explore.neighbours.token_merging.merged_trunk import Groups, MergedTrunk, match, token_counts
+from dmpo_explore.neighbours.token_merging.options import TokenMerging
 
 N, D = 13, 6
 _LATE = {"merge": 1, "merge_from": 9}
@@ -137,15 +139,44 @@ def test_merged_tokens_cost_less_and_train() -> None:
     assert model.stages[1].grid == (4, 4)
 
 
-def test_heat_maps_keep_the_grid_and_rollout_is_refused() -> None:
+def test_heat_maps_keep_the_grid() -> None:
     model = assemble(config(merge=3, merge_from=2), 3).eval()
     image = torch.randn(1, 3, 64, 64)
     found = dx.attribute(model, image, exit=1, target=0, method="token_grad_cam")
     assert found.tokens.shape == (4, 4)
-    with pytest.raises(ValueError, match="their number changes on the way"):
-        dx.attribute(model, image, exit=1, target=0, method="attention_rollout")
 
 
-def test_maps_are_refused() -> None:
-    with pytest.raises(ValueError, match="merge=2: only a ViT's trunks"):
-        assemble(ModelConfig("resnet10t", "random", 64, exits=2, merge=2), 3)
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (
+            lambda: assemble(ModelConfig("resnet10t", "random", 64, exits=2, merge=2), 3),
+            "merge=2: only a ViT's trunks",
+        ),
+        (
+            lambda: dx.attribute(
+                assemble(config(merge=3, merge_from=2), 3).eval(), torch.randn(3, 64, 64), 1, 0, "attention_rollout"
+            ),
+            "their number changes on the way",
+        ),
+        (lambda: dx.Config.from_dict({"model": {"merge": -1}}), "merge=.* must be at least"),
+        (lambda: dx.Config.from_dict({"model": {"merge_from": 0}}), "merge_from=.* must be at least"),
+    ],
+)
+def test_what_cannot_be_merged_is_refused(ask: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ask()
+
+
+def test_they_stand_beside_the_models_own_and_only_where_they_are_chosen() -> None:
+    config = dx.Config.from_dict({"model": {"merge": 2}})
+    assert config.model.part(TokenMerging) == TokenMerging(2, 3) and config.get("model.merge_from") == 3
+    assert dx.Config.from_json(config.to_json()) == config
+    assert config.to_arguments() == ["--merge", "2"]
+    assert "merge" not in dx.Config().to_dict()["model"]
+    assert dx.Config.from_dict({"model": {"merge": 0, "merge_from": 3}}) == dx.Config()  # as earlier versions wrote it
+
+
+def test_in_words() -> None:
+    assert TokenMerging(1, 4).described() == "1 patch token merged away before each block from block 4 on"
+    assert TokenMerging(merge_from=5).described() == ""
