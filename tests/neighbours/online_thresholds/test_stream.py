@@ -1,4 +1,4 @@
-"""Streams of images: what an exit depends on, regret against every fixed threshold, streams that turn, their figure."""
+"""Streams of images: what an exit depends on, regret against every fixed threshold and streams that turn."""
 
 from __future__ import annotations
 
