@@ -141,11 +141,6 @@ def _inputs(facts: Facts) -> Iterator[Finding]:
 # -- notes --
 
 
-def _left_out(facts: Facts) -> Iterator[Finding]:
-    """Broken files that `skip_broken` left out."""
-    yield from left_out("left out", tuple(facts.left_out))
-
-
 def left_out(check: str, names: tuple[str, ...]) -> Iterator[Finding]:
     """The finding about images that were left out, if there are any."""
     if names:
@@ -238,7 +233,7 @@ CHECKS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
     "broken": _broken,
     "too large": _too_large,
     "inputs": _inputs,
-    "left out": _left_out,
+    "left out": lambda facts: left_out("left out", tuple(facts.left_out)),  # by `skip_broken`
     "leakage": _leakage,
     "conflicting labels": _conflicts,
     "duplicates": _duplicates,

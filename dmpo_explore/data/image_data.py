@@ -348,7 +348,6 @@ class ImageData:
 
     def inputs(self, listing: Listing) -> Mapping[str, int]:
         """Place of the ledger (`ledger`) → number of inputs found there."""
-        del listing
         return {split: len(self.read(split).labels) for split in self.given}
 
     def recounted(self) -> Mapping[str, int]:

@@ -306,14 +306,12 @@ def _fetch_flowers(root: Path | None) -> Path:
 # -- scikit-learn's digits --
 
 
-def _read_digits(split: str, root: Path | None) -> Pool:
-    """1,797 grey images of 8x8 with 16 levels; a fixed fifth is ``test``. Positions count in each part."""
-    return _digits("test" if split == "test" else "train")
-
-
 @lru_cache(maxsize=2)
 def _digits(part: str) -> Pool:
-    """A part of the digits, unpacked once a process, since a training uses it 25 times; read-only."""
+    """A part of 1,797 grey images of 8x8 with 16 levels: a fixed fifth is ``test``. Positions count in each part.
+
+    Unpacked once a process, since a training uses it 25 times; read-only.
+    """
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -407,7 +405,7 @@ DATASETS: Joint[Source] = joints.DATASETS.fill(
         "digits": Source(
             "scikit-learn's digits: 1,797 grey images of 8x8, 10 classes",
             "CC BY 4.0",
-            _read_digits,
+            lambda split, root: _digits("test" if split == "test" else "train"),
             _fetch_digits,
             rule="a fixed fifth of every class is test",
         ),

@@ -141,8 +141,7 @@ def _add_lines(figure: go.Figure, lines: Mapping[str, Floats], x: Sequence[str] 
     longest = max((len(values) for values in lines.values()), default=0)
     labels = [f"exit {k}" for k in range(1, longest + 1)] if x is None else list(x)
     for i, (name, values) in enumerate(lines.items()):
-        figure.add_scatter(x=labels[: len(values)], y=values, name=name, legendgroup=name, **_line(i), **place)
-
-
-def _line(i: int) -> dict[str, Any]:
-    return {"mode": "lines+markers", "line": model_line(i, 2), "marker": {"symbol": symbol(i), "size": 8}}
+        figure.add_scatter(
+            x=labels[: len(values)], y=values, name=name, legendgroup=name, mode="lines+markers",
+            line=model_line(i, 2), marker={"symbol": symbol(i), "size": 8}, **place,
+        )  # fmt: skip

@@ -150,6 +150,7 @@ def device_of(sessions: Sequence[Any]) -> SessionDevice | None:
 
 FORMAT_VERSION = 1
 MODEL, POLICY = "model.json", "policy.json"
+SINGLE = "single.onnx"  # all stages in one graph, see `onnx_single`
 RECORD_DIGEST = "record_digest"  # in model.json: of the record that policy.json was fitted on
 OTHER_RECORD = "was fitted on another record than this export's; its thresholds may not fit: export the run with it"
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")  # as Pillow names them

@@ -69,7 +69,6 @@ def download(name: ReaderName, root: Path | None) -> None:
 
 
 def _open_shards(name: ReaderName, part: str, root: Path | None, keys: Keys) -> OpenedPart:
-    del root
     folder = expanded(name.rest).resolve()
     counted, label_key = part_info(folder, part)
     samples = read_samples(folder, shards_of(folder)[part], image_key=keys.image, label_key=keys.label or label_key)
@@ -213,7 +212,6 @@ class ReaderData(ImageData):
     def rows(
         self, sets: Mapping[str, ImageSet], hashes: Mapping[str, str], progress: Progress | None = None
     ) -> dict[str, tuple[FileRow, ...]]:
-        del hashes
         found: dict[str, list[FileRow]] = {split: [] for split in SPLITS if split in sets}
         done, total = 0, sum(map(len, sets.values()))
         for split in found:
