@@ -1,4 +1,4 @@
-"""Pixels and cells of the token grid.
+"""What an attribution method works on: pixels and cells of the token grid, baselines, one exit as a function.
 
 In: a heat map (S,S) or a token map (rows, columns). Out: the other of the two. Sides need not divide: pixel i of S lies
 in row ⌊i · rows / S⌋.

@@ -41,8 +41,7 @@ def token_colours_figure(
     figure = new_figure(template, "", "")
     figure.set_subplots(-(-len(panels) // width), width, subplot_titles=titles, horizontal_spacing=0.01)
     for i, panel in enumerate(panels):
-        place = {"row": i // width + 1, "col": i % width + 1}
-        figure.add_image(z=panel, hoverinfo="skip", **place)
+        figure.add_image(z=panel, hoverinfo="skip", row=i // width + 1, col=i % width + 1)
     figure.update_annotations(font={"size": 13})
     figure.update_yaxes(constrain="domain", visible=False).update_xaxes(constrain="domain", visible=False)
     return figure.update_layout(margin={"l": 10, "r": 10, "t": 40, "b": 10})

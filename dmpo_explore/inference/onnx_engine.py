@@ -1,7 +1,8 @@
-"""States that stay on a GPU between the stages of an exported model: onnxruntime's IO binding, without torch.
+"""Early-exit inference of an exported model with numpy and onnxruntime, without torch.
 
-In: sessions with a GPU's execution provider. Out: `DeviceArray` and what batch compaction does with it (rows picked,
-rows joined), both on that GPU. Per exit only the logits come to the host, and the picked rows' numbers go back.
+On a GPU the states stay there between the stages, by onnxruntime's IO binding. In: sessions with its execution
+provider. Out: `DeviceArray` and what batch compaction does with it (rows picked, rows joined), both on that GPU. Per
+exit only the logits come to the host, and the picked rows' numbers go back.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the graphs of an export say of themselves, in a form that small runtimes read too.
+"""ONNX graphs of an export: what they say of themselves, made plain for small runtimes, and joined into one graph.
 
 In: an export's graphs and the facts of its model.json. Out: the same graphs with metadata: classes, preprocessing,
 exit, compute, policy, licence, versions. Identity matrices that a graph would make at every call become constants, and

@@ -1,6 +1,7 @@
-"""Candidate thresholds of a policy, and the exit counts of each, correct and incorrect.
+"""Policy: the rule that decides at which exit an image exits; its candidate thresholds, and the exits that each makes.
 
-In: an `ExitRecord`, exits or values to compare. Out: `Candidates`, counts (K, 2) or (G, K, 2). Vectorised over images.
+Candidates. In: an `ExitRecord`, exits or values to compare. Out: `Candidates`, counts (K, 2) or (G, K, 2). Vectorised
+over images.
 """
 
 from __future__ import annotations

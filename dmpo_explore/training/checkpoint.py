@@ -1,4 +1,4 @@
-"""Checkpoints: a run folder written after every epoch, and ``checkpoint.pt`` read with weights_only=True.
+"""Checkpoints: a run folder with its card, written after every epoch; ``checkpoint.pt``, read with weights_only=True.
 
 One rename commits an epoch: that of ``checkpoint.pt``, which holds everything. weights.safetensors, card.md and, last,
 history.csv are made from it. After a kill between them `RunWriter.begin` makes them again, before training continues.
@@ -209,8 +209,10 @@ class RunWriter:
         """Write the files made from the checkpoint; the history last, so that its epochs are all on disk."""
         save_weights(folder, self.best, self.config.model, self.images.class_names, self.frozen_sha256)
         counts = np.bincount(self.images.labels, minlength=len(self.images.class_names)).tolist()
-        more: dict[str, Any] = {"class_counts": counts, "plans": self.plans, "unlabelled": self.unlabelled}
-        card = run_card(self.path.name, self.config, self.flops, self.history, len(self.images), **more)
+        card = run_card(
+            self.path.name, self.config, self.flops, self.history, len(self.images), class_counts=counts,
+            plans=self.plans, unlabelled=self.unlabelled,
+        )  # fmt: skip
         write_text(folder / "card.md", card + own_sections(folder / "card.md"))
         self.written = pd.DataFrame(self.history).to_csv(index=False, lineterminator="\n")
         write_text(folder / HISTORY, self.written)

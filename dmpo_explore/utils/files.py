@@ -1,4 +1,4 @@
-"""Disks: flushing of files, and the error of a full disk.
+"""Files and folders written whole or not at all; flushing, the error of a full disk, JSON, SHA-256, the cache folder.
 
 `flush` returns once a file or folder would survive a power cut, as far as the system's fsync goes (macOS's leaves the
 drive's own cache out; Windows has none for folders). `full_disk_named` turns the different errors of libraries on a

@@ -1,7 +1,7 @@
-"""The smallest weights that answer alike, chosen by measuring on images.
+"""A run as a page that classifies in the visitor's browser, with the smallest weights that answer alike.
 
-In: an export (`torch_export`) and images. Out: the same export with float16 or int8 weights, where nearly all images
-(`ALIKE`) keep their exit and their label, and what was measured.
+The weights are chosen by measuring on images. In: an export (`torch_export`) and images. Out: the same export with
+float16 or int8 weights, where nearly all images (`ALIKE`) keep their exit and their label, and what was measured.
 """
 
 from __future__ import annotations

@@ -160,8 +160,7 @@ class ReaderData(ImageData):
     @cached_property
     def _divided(self) -> dict[str, Ints]:
         pool = self.part(self.part_of["train"])
-        how: dict[str, Any] = {"seed": self.config.seed, "calibration": self._calibrated}
-        return divide(pool.labels, class_names=pool.class_names, **how)
+        return divide(pool.labels, seed=self.config.seed, calibration=self._calibrated, class_names=pool.class_names)
 
     def part(self, part: str) -> Pool:
         """All images of a part, with the classes of train."""
