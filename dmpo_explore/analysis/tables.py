@@ -211,10 +211,7 @@ def _threshold(row: Mapping[str, Any]) -> str:
         return "–"
     if not row.get("certificate", {"certified": True})["certified"]:
         return "none certified"
-    return _short(row["threshold"])
-
-
-def _short(threshold: float | Sequence[float]) -> str:
+    threshold: float | Sequence[float] = row["threshold"]
     return f"{threshold:.4g}" if isinstance(threshold, int | float) else " ".join(f"{t:.3g}" for t in threshold)
 
 

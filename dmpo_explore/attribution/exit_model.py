@@ -1,4 +1,4 @@
-"""Pixels and cells of the token grid.
+"""What an attribution method works on: pixels and cells of the token grid, baselines, one exit as a function.
 
 In: a heat map (S,S) or a token map (rows, columns). Out: the other of the two. Sides need not divide: pixel i of S lies
 in row ⌊i · rows / S⌋.
@@ -65,17 +65,17 @@ def _black(model: DMPO, image: Tensor) -> Tensor:
     return (-mean / std).expand_as(image).clone()
 
 
-def _mean(model: DMPO, image: Tensor) -> Tensor:
-    return torch.zeros_like(image)
-
-
 def _blur(model: DMPO, image: Tensor) -> Tensor:
     size = 2 * (image.shape[-1] // 8) + 1
     padded = F.pad(image, [size // 2] * 4, mode="reflect")
     return F.avg_pool2d(padded, size, stride=1)
 
 
-BASELINES: dict[str, Callable[[DMPO, Tensor], Tensor]] = {"black": _black, "mean": _mean, "blur": _blur}
+BASELINES: dict[str, Callable[[DMPO, Tensor], Tensor]] = {
+    "black": _black,
+    "mean": lambda model, image: torch.zeros_like(image),  # images are normalised: their mean is 0
+    "blur": _blur,
+}
 
 
 def make_baseline(model: DMPO, image: Tensor, baseline: str | Tensor) -> Tensor:

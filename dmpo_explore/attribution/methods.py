@@ -328,32 +328,20 @@ def _one(query: Query) -> int:
     return 1
 
 
-def _two(query: Query) -> int:
-    return 2
-
-
 def _path(query: Query) -> int:
     return query.steps + 6
-
-
-def _samples(query: Query) -> int:
-    return 3 * query.steps + 2
-
-
-def _cells(query: Query) -> int:
-    return query.grid[0] * query.grid[1] + 1
 
 
 _LOGIT, _DROP, _FIRST_ORDER = "logit", "drop of the logit", "logit, to first order"
 METHODS: dict[str, Method] = {
     "integrated_gradients": Method(integrated_gradients, _LOGIT, _path, additive=True),
-    "gradient_shap": Method(gradient_shap, _LOGIT, _samples, additive=True),
+    "gradient_shap": Method(gradient_shap, _LOGIT, lambda query: 3 * query.steps + 2, additive=True),
     "saliency": Method(saliency, "logit per unit of input", _one),
     "input_x_gradient": Method(input_x_gradient, _FIRST_ORDER, _one),
     "occlusion": Method(occlusion, _DROP, occlusion_rows),
-    "feature_ablation": Method(feature_ablation, _DROP, _cells),
+    "feature_ablation": Method(feature_ablation, _DROP, lambda query: query.grid[0] * query.grid[1] + 1),
     "layer_integrated_gradients": Method(layer_integrated_gradients, _LOGIT, _path, additive=True),
-    "token_grad_cam": Method(token_grad_cam, _FIRST_ORDER, _two),
+    "token_grad_cam": Method(token_grad_cam, _FIRST_ORDER, lambda query: 2),
     "attention_rollout": Method(attention_rollout, "share of attention", _one, is_attribution=False),
 }
 

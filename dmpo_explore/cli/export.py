@@ -66,7 +66,9 @@ def export(
     if hold:
         fitted = _held(opened, fitted)
     how: dict[str, Any] = {"precision": precision, "single": single, "serve": serve}
-    kept = not force and out.exists() and _is_there(opened, out, fitted, how)
+    from ..inference.torch_export import compared, is_exported
+
+    kept = not force and out.exists() and is_exported(opened, out, fitted, **how)
     path = out
     if not kept:
         with Bar() as bar, stopped_writing(out, bar, "export"):
@@ -74,28 +76,21 @@ def export(
     changes = None
     if precision == "int8":
         from ..inference.onnx_engine import POLICY
-        from ..inference.torch_export import compared
         from ..policies.catalogue import load_policy
 
         fitted, changes = load_policy(path / POLICY), compared(path)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    answer = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict()}
-    answer["kept"] = kept
+    answer = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict(), "kept": kept}
     kind = fitted.base.name + " with held shares" * (fitted.base is not fitted)
-    lines = [f"{path}: {size / 1e6:.1f} MB, policy {kind}, {_thresholds(fitted.thresholds)}"]
+    thresholds = ", ".join(f"{value:.4g}" for value in fitted.thresholds)
+    several = "s" * (len(fitted.thresholds) > 1)
+    lines = [f"{path}: {size / 1e6:.1f} MB, policy {kind}, threshold{several} {thresholds}"]
     lines[0] += "; it was there and is kept" * kept
     if changes:
         answer["int8"] = asdict(changes)
         lines.append(changes.described())
     print_result(answer, as_json, lines)
     caution_all([run])
-
-
-def _is_there(run: Run, place: Path, policy: Policy, how: dict[str, Any]) -> bool:
-    """Whether that very export is there, whole."""
-    from ..inference.torch_export import is_exported
-
-    return is_exported(run, place, policy, **how)
 
 
 def _held(run: Run, policy: Policy) -> Policy:
@@ -140,11 +135,6 @@ def _graphs(
 
         add_service(path)
     return path
-
-
-def _thresholds(values: tuple[float, ...]) -> str:
-    shown = ", ".join(f"{value:.4g}" for value in values)
-    return f"threshold {shown}" if len(values) == 1 else f"thresholds {shown}"
 
 
 # `dmpo-explore predict`: a run with a fitted policy on images.

@@ -118,19 +118,8 @@ class EpochReports:
         self.results.append(result)
         self.bar.write(epoch_line(self.results))
 
-    def on_check(self, done: int, total: int) -> None:
-        """While the images are checked, before the first step."""
-        self._before("checking images", done, total)
-
-    def on_teacher(self, done: int, total: int) -> None:
-        """While the run's own teacher is trained, before the first step."""
-        self._before("training its teacher", done, total)
-
-    def on_answers(self, done: int, total: int) -> None:
-        """While a teacher answers the images, before the first step."""
-        self._before("teacher answers", done, total)
-
-    def _before(self, what: str, done: int, total: int) -> None:
+    def before(self, what: str, done: int, total: int) -> None:
+        """While something else is done, before the first step."""
         self.bar.to(done, total, what)
         if done == total:
             self.bar.clear()

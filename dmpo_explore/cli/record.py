@@ -69,7 +69,7 @@ def record(
     A run on a known data set of arrays, such as CIFAR, that was trained without a calibration split can get one
     afterwards, from the images that --train-size left out: `--split calibration`.
     """
-    from ..runs.run_data import default_splits, kept_records
+    from ..runs.run_data import default_splits, kept_records, move_data
     from ..runs.store import load_run
 
     enable_ctrl_c(progress)
@@ -81,7 +81,8 @@ def record(
     with warnings_said():
         splits = list(dict.fromkeys(split or (OTHER_SPLITS if other_data else default_splits(opened.path))))
         if data is not None:
-            opened = _moved(opened, data)
+            with Bar() as bar:
+                opened = move_data(opened, data, lambda done, total: bar.to(done, total, "checking images"))
             say(f"the images of run {opened.name!r} are read from {opened.config.data.root or opened.config.data.name}")
             splits = [name for name in splits if force or name not in opened.splits()]
         kept = {} if force else kept_records(opened, splits, **how)
@@ -89,13 +90,6 @@ def record(
     file.end()
     if is_main_process():
         print_result(answer, as_json, list(map(record_line, answer)))
-
-
-def _moved(run: Run, place: str) -> Run:
-    from ..runs.run_data import move_data
-
-    with Bar() as bar:
-        return move_data(run, place, lambda done, total: bar.to(done, total, "checking images"))
 
 
 def enable_ctrl_c(progress: Path | None) -> None:

@@ -273,9 +273,11 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
         bar.write(certifiable(manifest.counts.get("calibration", 0)))
 
     hooks: dict[str, Any] = {
-        "on_step": reports.on_step, "on_check": reports.on_check, "on_teacher": reports.on_teacher,
-        "on_answers": reports.on_answers,
-    }  # fmt: skip
+        "on_step": reports.on_step,
+        "on_check": partial(reports.before, "checking images"),
+        "on_teacher": partial(reports.before, "training its teacher"),
+        "on_answers": partial(reports.before, "teacher answers"),
+    }
     if has_own_teacher(config) and not first and is_main_process():
         bar.write(f"run {name!r}: its teacher, the run {teacher_name(name)!r}, is trained first")
     try:

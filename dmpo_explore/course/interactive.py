@@ -116,11 +116,16 @@ class Guess(widgets.VBox):  # type: ignore[misc]
             return figure
         if self.number:
             draw = figure.add_hline if axis == "y" else figure.add_vline
-            note = {"annotation_text": "your guess", "annotation_font_color": GUESSED}
-            return draw(self.value, line={"color": GUESSED, "dash": "dot"}, **note)
+            return draw(
+                self.value,
+                line={"color": GUESSED, "dash": "dot"},
+                annotation_text="your guess",
+                annotation_font_color=GUESSED,
+            )
         place = {"x": 1, "y": 1.01, "xref": "paper", "yref": "paper", "xanchor": "right", "yanchor": "bottom"}
-        text = {"text": f"your guess: {self.value}", "font": {"color": GUESSED}, "showarrow": False}
-        return figure.add_annotation(**place, **text)
+        return figure.add_annotation(
+            text=f"your guess: {self.value}", font={"color": GUESSED}, showarrow=False, **place
+        )
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**options)

@@ -19,18 +19,6 @@ def _crop(image: Image.Image, amount: float) -> Image.Image:
     return image.crop((x, y, max(width - x, x + 1), max(height - y, y + 1)))
 
 
-def _blur(image: Image.Image, amount: float) -> Image.Image:
-    return image.filter(ImageFilter.GaussianBlur(0.1 * amount * min(image.size)))
-
-
-def _grey(image: Image.Image, amount: float) -> Image.Image:
-    return Image.blend(image, image.convert("L").convert("RGB"), amount)
-
-
-def _rotate(image: Image.Image, amount: float) -> Image.Image:
-    return image.rotate(180 * amount, Image.Resampling.BILINEAR)
-
-
 def _cover(image: Image.Image, amount: float) -> Image.Image:
     width, height = (max(1, round(amount * side)) for side in image.size)
     place = (image.width - width) // 2, (image.height - height) // 2
@@ -40,9 +28,9 @@ def _cover(image: Image.Image, amount: float) -> Image.Image:
 
 EDITS: dict[str, Callable[[Image.Image, float], Image.Image]] = {
     "crop": _crop,
-    "blur": _blur,
-    "grey": _grey,
-    "rotate": _rotate,
+    "blur": lambda image, amount: image.filter(ImageFilter.GaussianBlur(0.1 * amount * min(image.size))),
+    "grey": lambda image, amount: Image.blend(image, image.convert("L").convert("RGB"), amount),
+    "rotate": lambda image, amount: image.rotate(180 * amount, Image.Resampling.BILINEAR),
     "cover": _cover,
 }
 

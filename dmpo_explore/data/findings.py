@@ -141,11 +141,6 @@ def _inputs(facts: Facts) -> Iterator[Finding]:
 # -- notes --
 
 
-def _left_out(facts: Facts) -> Iterator[Finding]:
-    """Broken files that `skip_broken` left out."""
-    yield from left_out("left out", tuple(facts.left_out))
-
-
 def left_out(check: str, names: tuple[str, ...]) -> Iterator[Finding]:
     """The finding about images that were left out, if there are any."""
     if names:
@@ -199,22 +194,11 @@ def _imbalance(facts: Facts) -> Iterator[Finding]:
         yield Finding("imbalance", text)
 
 
-def _unused(facts: Facts) -> Iterator[Finding]:
-    """Files that no training reads: no images by their suffix, or beside the class folders."""
-    if facts.unused:
-        names = tuple(facts.unused)
-        count = "1 file is" if len(names) == 1 else f"{len(names):,} files are"
-        text = f"{count} not used: of an unknown format, or outside the class folders ({few(names)})"
-        yield Finding("unused", text, places=names)
-
-
-def _linked(facts: Facts) -> Iterator[Finding]:
-    """Folders in class folders that are not read: links, which are not followed, and those without permission."""
-    if facts.linked:
-        names = tuple(facts.linked)
-        count = "1 folder is" if len(names) == 1 else f"{len(names):,} folders are"
-        text = f"{count} not read: a link, or one that cannot be listed ({few(names)}); move the images there"
-        yield Finding("linked", text, places=names)
+def _passed_over(check: str, kind: str, names: tuple[str, ...], why: str, cure: str = "") -> Iterator[Finding]:
+    """The finding about files or folders that no training reads, if there are any."""
+    if names:
+        count = f"1 {kind} is" if len(names) == 1 else f"{len(names):,} {kind}s are"
+        yield Finding(check, f"{count} {why} ({few(names)}){cure}", places=names)
 
 
 def _names(facts: Facts) -> Iterator[Finding]:
@@ -238,13 +222,21 @@ CHECKS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
     "broken": _broken,
     "too large": _too_large,
     "inputs": _inputs,
-    "left out": _left_out,
+    "left out": lambda facts: left_out("left out", tuple(facts.left_out)),  # by `skip_broken`
     "leakage": _leakage,
     "conflicting labels": _conflicts,
     "duplicates": _duplicates,
     "imbalance": _imbalance,
-    "unused": _unused,
-    "linked": _linked,
+    "unused": lambda facts: _passed_over(  # no images by their suffix, or beside the class folders
+        "unused", "file", tuple(facts.unused), "not used: of an unknown format, or outside the class folders"
+    ),
+    "linked": lambda facts: _passed_over(  # links are not followed
+        "linked",
+        "folder",
+        tuple(facts.linked),
+        "not read: a link, or one that cannot be listed",
+        "; move the images there",
+    ),
     "names": _names,
 }
 

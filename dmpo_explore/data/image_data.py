@@ -1,4 +1,4 @@
-"""All that lies in folders: every image with its class and split, and the files that are not used, with the reason.
+"""Data of a run: what lies in its folders, how it is divided, and a ledger of every input that is used or left out.
 
 Data that cannot be trained on are refused where they are opened; here everything is listed, so that a check can report
 all problems at once. Hidden files are no inputs.
@@ -348,7 +348,6 @@ class ImageData:
 
     def inputs(self, listing: Listing) -> Mapping[str, int]:
         """Place of the ledger (`ledger`) → number of inputs found there."""
-        del listing
         return {split: len(self.read(split).labels) for split in self.given}
 
     def recounted(self) -> Mapping[str, int]:

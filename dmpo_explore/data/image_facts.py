@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from ..utils.files import sha256
 from ..utils.texts import named
@@ -125,8 +126,6 @@ def _kept(path: Path, thumbnail: bool) -> FileLook:
 
 def _decode(path: Path, found: dict[str, object], thumbnail: bool) -> None:
     """Fill in what is found, as far as the file can be read."""
-    from PIL import Image
-
     try:
         with path.open("rb") as file, Image.open(file, formats=known_formats()) as image:
             found |= {"width": image.width, "height": image.height, "format": image.format or ""}
@@ -148,8 +147,6 @@ def _decode(path: Path, found: dict[str, object], thumbnail: bool) -> None:
 
 def shrunk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """An image (H, W, 3), or a grey one (H, W), in at most `THUMBNAIL` pixels a side: uint8 (h, w, 3)."""
-    from PIL import Image
-
     image = Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     return np.asarray(image, np.uint8)

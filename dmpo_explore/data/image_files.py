@@ -21,16 +21,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 
 from ..utils.files import atomic_folder, cache_dir
 from ..utils.texts import check_regular
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 SENT_FORMATS = {"PNG": ("png",), "JPEG": ("jpg", "jpeg"), "WebP": ("webp",), "BMP": ("bmp",)}  # name → suffixes
 MOST_BYTES = 10 * 2**20  # of an image given as bytes
@@ -56,8 +54,6 @@ _TEXT = bytes({9, 10, 12, 13, *range(32, 256)})  # bytes that text of any encodi
 @cache
 def image_suffixes() -> frozenset[str]:
     """Suffixes of image files, lower case: those of `FORMATS` that this Pillow reads."""
-    from PIL import Image
-
     return frozenset(
         suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN and kind in FORMATS
     )
@@ -130,16 +126,12 @@ def open_image(path: str | Path, sha256: str | None = None) -> NDArray[np.uint8]
 @cache
 def known_formats() -> list[str]:
     """Those of `FORMATS` that the installed Pillow reads: not every one reads AVIF."""
-    from PIL import Image
-
     return sorted(FORMATS & set(Image.registered_extensions().values()))
 
 
 @contextmanager
 def read_errors(path: str | Path) -> Iterator[None]:
     """Turn Pillow's errors for an image file into those of `open_image`, which name the file."""
-    from PIL import UnidentifiedImageError
-
     check_regular(Path(path))
     try:
         yield
@@ -160,8 +152,6 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
     Raises:
         ValueError: they cannot be read as an image; ``name`` is named.
     """
-    from PIL import UnidentifiedImageError
-
     try:
         return _decoded(io.BytesIO(data), known_formats())[0]
     except Refused as error:
@@ -189,8 +179,6 @@ def read_image(data: bytes, name: str) -> NDArray[np.uint8]:
         >>> read_image(file.getvalue(), "red.png").shape
         (2, 4, 3)
     """
-    from PIL import UnidentifiedImageError
-
     if not data:
         raise ValueError(f"{name} is empty")
     if len(data) > MOST_BYTES:
@@ -226,10 +214,8 @@ def _decoded(file: IO[bytes], formats: list[str]) -> tuple[NDArray[np.uint8], li
 
 
 @contextmanager
-def opened(file: IO[bytes], formats: list[str]) -> Iterator[Image]:
+def opened(file: IO[bytes], formats: list[str]) -> Iterator[Image.Image]:
     """An image whose header alone has been read; `Refused` if it is too large, before anything is unpacked."""
-    from PIL import Image
-
     with Image.open(file, formats=formats) as image:
         _check_size(image)
         if image.info.get("progressive") and (scans := _scans(file)) > MOST_SCANS:
@@ -240,8 +226,6 @@ def opened(file: IO[bytes], formats: list[str]) -> Iterator[Image]:
 @contextmanager
 def _bombs_refused() -> Iterator[list[warnings.WarningMessage]]:
     """Context in which Pillow's own limit is a `Refused`; its warnings, which name no file, are collected."""
-    from PIL import Image
-
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)
@@ -253,7 +237,7 @@ def _bombs_refused() -> Iterator[list[warnings.WarningMessage]]:
             raise Refused(_too_large(f"{int(found[1]):,} pixels" if found else "far more pixels")) from None
 
 
-def _check_size(image: Image) -> None:
+def _check_size(image: Image.Image) -> None:
     """Raise `Refused` if the image, or a tile of a TIFF, is larger than the limits."""
     (width, height), most = image.size, MOST_PIXELS_OF.get(image.format or "", MOST_PIXELS)
     if width * height > most or max(width, height) > MOST_SIDE:
@@ -309,7 +293,7 @@ _AS_STORED: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
 }
 
 
-def to_rgb(image: Image) -> NDArray[np.uint8]:
+def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     """Decode an image: uint8 (H, W, 3), RGB, upright, C-contiguous. The caller has checked its size.
 
     Raises what Pillow raises for a damaged file.
@@ -328,7 +312,7 @@ def to_rgb(image: Image) -> NDArray[np.uint8]:
     return upright
 
 
-def _converter(image: Image) -> Callable[[Image], NDArray[np.uint8]]:
+def _converter(image: Image.Image) -> Callable[[Image.Image], NDArray[np.uint8]]:
     """How bands of ``image`` become RGB."""
     if image.mode.startswith("I"):
         return _deep_grey
@@ -340,7 +324,7 @@ def _converter(image: Image) -> Callable[[Image], NDArray[np.uint8]]:
     return _on_white if image.has_transparency_data else _plain
 
 
-def _deep_grey(band: Image) -> NDArray[np.uint8]:
+def _deep_grey(band: Image.Image) -> NDArray[np.uint8]:
     values = np.clip(np.asarray(band), 0, 65535).astype(np.uint32)
     return _three((values + 128) // 257)  # 65535 = 255 * 257
 
@@ -349,14 +333,12 @@ def _three(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
     return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
 
 
-def _on_white(band: Image) -> NDArray[np.uint8]:
-    from PIL import Image
-
+def _on_white(band: Image.Image) -> NDArray[np.uint8]:
     band = band.convert("RGBA")
     return _plain(Image.alpha_composite(Image.new("RGBA", band.size, "white"), band))
 
 
-def _plain(band: Image) -> NDArray[np.uint8]:
+def _plain(band: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(band.convert("RGB"), np.uint8)
 
 

@@ -1,10 +1,10 @@
-"""Photographs of groceries, bundled: with a split of ours, with that of their authors, and of the first shops alone.
+"""Known data sets, by name: bundled photographs of groceries, and public sets of others.
 
-In: nothing; the files lie in the package. Out: a `Source` each. The Grocery Store Dataset by Marcus Klasson, Cheng
-Zhang and Hedvig Kjellström (WACV 2019), MIT: 5,421 photographs of fruit, vegetables and cartons in shops, 81 classes.
-Here the shorter side of each has 128 pixels. One file holds them one behind the other, as WebP; a table has the class,
-the authors' file, the number of bytes, the group and the splits of each. `scripts/bench grocery` at commit 6a6e907c
-made both.
+In: a name and a folder of data sets. Out: a `Source` each. The groceries lie in the package, with a split of ours, with
+that of their authors, and of the first shops alone: the Grocery Store Dataset by Marcus Klasson, Cheng Zhang and Hedvig
+Kjellström (WACV 2019), MIT: 5,421 photographs of fruit, vegetables and cartons in shops, 81 classes. Here the shorter
+side of each has 128 pixels. One file holds them one behind the other, as WebP; a table has the class, the authors'
+file, the number of bytes, the group and the splits of each. `scripts/bench grocery` at commit 6a6e907c made both.
 
 The authors' train and val lists are of other shops and days than their test list, and in each several photographs of
 one heap or carton follow one another. Ours: the groups. A group is a run of six consecutive files of one class and
@@ -306,14 +306,12 @@ def _fetch_flowers(root: Path | None) -> Path:
 # -- scikit-learn's digits --
 
 
-def _read_digits(split: str, root: Path | None) -> Pool:
-    """1,797 grey images of 8x8 with 16 levels; a fixed fifth is ``test``. Positions count in each part."""
-    return _digits("test" if split == "test" else "train")
-
-
 @lru_cache(maxsize=2)
 def _digits(part: str) -> Pool:
-    """A part of the digits, unpacked once a process, since a training uses it 25 times; read-only."""
+    """A part of 1,797 grey images of 8x8 with 16 levels: a fixed fifth is ``test``. Positions count in each part.
+
+    Unpacked once a process, since a training uses it 25 times; read-only.
+    """
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -407,7 +405,7 @@ DATASETS: Joint[Source] = joints.DATASETS.fill(
         "digits": Source(
             "scikit-learn's digits: 1,797 grey images of 8x8, 10 classes",
             "CC BY 4.0",
-            _read_digits,
+            lambda split, root: _digits("test" if split == "test" else "train"),
             _fetch_digits,
             rule="a fixed fifth of every class is test",
         ),

@@ -137,8 +137,10 @@ def _show_image(figure: go.Figure, image: npt.NDArray[Any], grid: tuple[int, ...
     pixels = checked_image(image)
     source = image_address(pixels, -(-_LARGEST // pixels.shape[1]))
     rows, columns = grid
-    where = {"xref": at["xaxis"], "yref": at["yaxis"], "x": -0.5, "y": -0.5, "sizex": columns, "sizey": rows}
-    figure.add_layout_image(source=source, sizing="stretch", layer="below", **where)
+    figure.add_layout_image(
+        source=source, sizing="stretch", layer="below", xref=at["xaxis"], yref=at["yaxis"], x=-0.5, y=-0.5,
+        sizex=columns, sizey=rows,
+    )  # fmt: skip
     lines = [(i, i, -0.5, rows - 0.5) for i in np.arange(0.5, columns - 1)]
     lines += [(-0.5, columns - 0.5, i, i) for i in np.arange(0.5, rows - 1)]
     x = [value for x0, x1, *_ in lines for value in (x0, x1, None)]
@@ -302,5 +304,7 @@ def _panel(figure: go.Figure, backdrop: str, heat: np.ndarray, row: int, column:
     )
     hidden = {"showgrid": False, "constrain": "domain"}
     figure.update_xaxes(**hidden, range=[-0.5, columns - 0.5], row=row, col=column)
-    shape = {"scaleanchor": f"x{axis}", "scaleratio": columns / rows, "constraintoward": "top"}
-    figure.update_yaxes(**hidden, **shape, range=[rows - 0.5, -0.5], row=row, col=column)
+    figure.update_yaxes(
+        **hidden, scaleanchor=f"x{axis}", scaleratio=columns / rows, constraintoward="top", range=[rows - 0.5, -0.5],
+        row=row, col=column,
+    )  # fmt: skip

@@ -41,8 +41,7 @@ def token_colours_figure(
     figure = new_figure(template, "", "")
     figure.set_subplots(-(-len(panels) // width), width, subplot_titles=titles, horizontal_spacing=0.01)
     for i, panel in enumerate(panels):
-        place = {"row": i // width + 1, "col": i % width + 1}
-        figure.add_image(z=panel, hoverinfo="skip", **place)
+        figure.add_image(z=panel, hoverinfo="skip", row=i // width + 1, col=i % width + 1)
     figure.update_annotations(font={"size": 13})
     figure.update_yaxes(constrain="domain", visible=False).update_xaxes(constrain="domain", visible=False)
     return figure.update_layout(margin={"l": 10, "r": 10, "t": 40, "b": 10})
@@ -141,8 +140,7 @@ def _add_lines(figure: go.Figure, lines: Mapping[str, Floats], x: Sequence[str] 
     longest = max((len(values) for values in lines.values()), default=0)
     labels = [f"exit {k}" for k in range(1, longest + 1)] if x is None else list(x)
     for i, (name, values) in enumerate(lines.items()):
-        figure.add_scatter(x=labels[: len(values)], y=values, name=name, legendgroup=name, **_line(i), **place)
-
-
-def _line(i: int) -> dict[str, Any]:
-    return {"mode": "lines+markers", "line": model_line(i, 2), "marker": {"symbol": symbol(i), "size": 8}}
+        figure.add_scatter(
+            x=labels[: len(values)], y=values, name=name, legendgroup=name, mode="lines+markers",
+            line=model_line(i, 2), marker={"symbol": symbol(i), "size": 8}, **place,
+        )  # fmt: skip

@@ -62,8 +62,10 @@ def fixed_sequence_figure(table: pd.DataFrame, delta: float = 0.05, template: st
             hovertemplate="threshold %{x:.4f}<br>%{customdata[0]} errors<br>p = %{y:.2g}" + f"<extra>{name}</extra>",
         )
     figure.add_hline(y=delta, line={"color": GREY, "width": 1.5, "dash": "dash"})
-    level = {"xref": "x domain", "x": 1, "xanchor": "right", "yanchor": "top", "showarrow": False}
-    figure.add_annotation(text=f"δ = {delta:g}", y=np.log10(delta), **level)  # on a logarithmic axis: by the exponent
+    figure.add_annotation(
+        text=f"δ = {delta:g}", y=np.log10(delta),  # on a logarithmic axis: by the exponent
+        xref="x domain", x=1, xanchor="right", yanchor="top", showarrow=False,
+    )  # fmt: skip
     _note(figure, "taken", passed.tail(1), arrowcolor=CORRECT, ax=60, ay=90, xanchor="left")
     _note(figure, "fails", failed.head(1), arrowcolor=INCORRECT, ax=-45, ay=-24, xanchor="right")
     falling = bool(table["threshold"].iloc[0] > table["threshold"].iloc[-1])  # else a low score is the surer one
@@ -75,5 +77,6 @@ def _note(figure: go.Figure, what: str, test: pd.DataFrame, **look: Any) -> None
     """The numbers of one test beside an arrow that points to it; of no test, nothing."""
     for threshold, errors, p in test[["threshold", "errors", "p_value"]].to_numpy(np.float64):
         text = f"{what}: {threshold:.3f}<br>{errors:.0f} errors, p = {p:.3g}"
-        place = {"x": threshold, "y": np.log10(max(p, _LEAST))}
-        figure.add_annotation(text=text, align="left", arrowwidth=1.5, standoff=6, **place, **look)
+        figure.add_annotation(
+            text=text, x=threshold, y=np.log10(max(p, _LEAST)), align="left", arrowwidth=1.5, standoff=6, **look
+        )

@@ -235,8 +235,9 @@ def exit_predictions_figure(
     above = (np.inf if threshold is None else threshold) - confidence
     figure, image = new_figure(template, "", "confidence"), np.asarray(pixels, np.uint8)
     source = image_address(image, max(1, _LEAST // max(image.shape[:2])))
-    where = {"x": 0, "y": 1, "sizex": 0.26, "sizey": 1, "xanchor": "left", "yanchor": "top"}
-    figure.add_layout_image(source=source, xref="paper", yref="paper", **where)
+    figure.add_layout_image(
+        source=source, xref="paper", yref="paper", x=0, y=1, sizex=0.26, sizey=1, xanchor="left", yanchor="top"
+    )
     figure.add_bar(
         x=[f"exit {k + 1}" for k in range(n_exits)],
         y=confidence,
@@ -258,8 +259,8 @@ def exit_predictions_figure(
         figure.add_hline(y=threshold, line={"color": GREY, "width": 2, "dash": "dash"})
         mark = confidence[exit] + 0.05 + (above[exit] if 0 < above[exit] < _LINES else _LINES)  # above text and line
         figure.add_annotation(x=f"exit {exit + 1}", y=mark, text="▼ exits here", showarrow=False)
-    ticks: dict[str, Any] = {"tickvals": [0, 0.25, 0.5, 0.75, 1], "tickformat": ".0%", "range": [0, 1.3]}
-    return figure.update_xaxes(domain=[0.36, 1], showgrid=False).update_yaxes(**ticks)
+    figure.update_xaxes(domain=[0.36, 1], showgrid=False)
+    return figure.update_yaxes(tickvals=[0, 0.25, 0.5, 0.75, 1], tickformat=".0%", range=[0, 1.3])
 
 
 def schedule_figure(weights: npt.ArrayLike, epoch: int | None = None, template: str | None = None) -> go.Figure:

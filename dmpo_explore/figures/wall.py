@@ -1,4 +1,4 @@
-"""Images small enough for a page: any shape in, PNG or JPEG in a ``data:`` address out, never distorted."""
+"""Walls of small images, by what a prediction says of them or by class and split; each in a ``data:`` address."""
 
 from __future__ import annotations
 
@@ -102,8 +102,9 @@ def image_wall_figure(
     size = across * wide, len(rows) * tall
     figure = new_figure(template, "", "")
     sheet = _sheet(images, hits, places, size, (wide, tall))
-    where = {"xref": "x", "yref": "y", "x": 0, "y": 0, "sizex": size[0], "sizey": size[1], "sizing": "stretch"}
-    figure.add_layout_image(source=sheet, layer="below", **where)
+    figure.add_layout_image(
+        source=sheet, layer="below", xref="x", yref="y", x=0, y=0, sizex=size[0], sizey=size[1], sizing="stretch"
+    )
     figure.add_scatter(
         x=[x * wide + (TILE + room) / 2 for x, _, _ in places],
         y=[y * tall + TILE / 2 for _, y, _ in places],
@@ -120,16 +121,16 @@ def image_wall_figure(
     titles = {"tickvals": [y * tall + TILE / 2 for y in range(len(rows))], "ticktext": [*map(as_text, rows)]}
     figure.update_xaxes(range=[0, size[0]], visible=False, fixedrange=True)
     figure.update_yaxes(range=[size[1], 0], showgrid=False, ticks="", fixedrange=True, automargin=False, **titles)
-    return _with_legend(figure).update_layout(width=size[0] + _LEFT + 10, height=size[1] + _TOP + _BOTTOM)
-
-
-def _with_legend(figure: go.Figure) -> go.Figure:
-    """``figure`` with what the two frames mean, and its margins."""
+    # the legend: what the two frames mean
     for name, colour, mark in (("correct", CORRECT, "square-open"), ("incorrect", INCORRECT, "square-x-open")):
         look = {"color": colour, "symbol": mark, "size": 11, "line": {"width": 2.5}}
         figure.add_scatter(x=[None], y=[None], name=name, mode="markers", marker=look)
-    margin = {"l": _LEFT, "r": 10, "t": _TOP, "b": _BOTTOM}
-    return figure.update_layout(legend={"traceorder": "normal"}, margin=margin)
+    return figure.update_layout(
+        legend={"traceorder": "normal"},
+        margin={"l": _LEFT, "r": 10, "t": _TOP, "b": _BOTTOM},
+        width=size[0] + _LEFT + 10,
+        height=size[1] + _TOP + _BOTTOM,
+    )
 
 
 def _sheet(

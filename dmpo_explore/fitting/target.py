@@ -250,8 +250,13 @@ class Target:
         if values.get("temperatures") not in (None, "fit"):
             raise ValueError(f"{where}: temperatures={values['temperatures']!r} must be 'fit'")
         risks = (values.get("epsilon", EPSILON), values.get("delta", DELTA))
-        how = {"per_exit": bool(values.get("per_exit")), "calibrate": values.get("temperatures") == "fit"}
-        return cls(kinds[0], values[kinds[0]], *risks, **how)
+        return cls(
+            kinds[0],
+            values[kinds[0]],
+            *risks,
+            per_exit=bool(values.get("per_exit")),
+            calibrate=values.get("temperatures") == "fit",
+        )
 
     def to_code(self) -> str:
         """The target as arguments of `fit_policy`, in Python.

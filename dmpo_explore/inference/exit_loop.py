@@ -145,7 +145,10 @@ class EarlyExitLoop:
         """
         x, logits, side = self.steps[k](batch.x, batch.side)
         memory = batch.memory if k else self._start_memory(batch.rows, logits)
-        exiting, scores, memory = self._decide(k, logits, memory)
+        if isinstance(logits, np.ndarray) and not np.isfinite(logits).all():  # before numpy warns of it
+            raise ValueError(_not_finite(k))
+        scores = self.policy.read(k, logits)
+        exiting, memory = self.policy.decide(k, scores, memory)  # all where the logits are
         flags = self._on_host(k, exiting, logits)
         n_exiting = len(flags) if k == len(self.steps) - 1 else int(np.count_nonzero(flags))
         if n_exiting == len(flags):
@@ -181,14 +184,6 @@ class EarlyExitLoop:
             self._prepared = max(end, 2 * self._prepared)
             self._memory = self.policy.start(self._prepared, like)
         return tuple(array[first:end] for array in self._memory)
-
-    def _decide(self, k: int, logits: Any, memory: tuple[Any, ...]) -> tuple[Any, dict[str, Any], tuple[Any, ...]]:
-        """Which images exit (b,), the scores read, the new memory, all where the logits are."""
-        if isinstance(logits, np.ndarray) and not np.isfinite(logits).all():  # before numpy warns of it
-            raise ValueError(_not_finite(k))
-        scores = self.policy.read(k, logits)
-        exiting, memory = self.policy.decide(k, scores, memory)
-        return exiting, scores, memory
 
     def _on_host(self, k: int, exiting: Any, logits: Any) -> Bools:
         """Which images exit, as numpy; where the logits are on another device, the one transfer of an exit."""

@@ -1,7 +1,8 @@
-"""States that stay on a GPU between the stages of an exported model: onnxruntime's IO binding, without torch.
+"""Early-exit inference of an exported model with numpy and onnxruntime, without torch.
 
-In: sessions with a GPU's execution provider. Out: `DeviceArray` and what batch compaction does with it (rows picked,
-rows joined), both on that GPU. Per exit only the logits come to the host, and the picked rows' numbers go back.
+On a GPU the states stay there between the stages, by onnxruntime's IO binding. In: sessions with its execution
+provider. Out: `DeviceArray` and what batch compaction does with it (rows picked, rows joined), both on that GPU. Per
+exit only the logits come to the host, and the picked rows' numbers go back.
 """
 
 from __future__ import annotations
@@ -150,6 +151,7 @@ def device_of(sessions: Sequence[Any]) -> SessionDevice | None:
 
 FORMAT_VERSION = 1
 MODEL, POLICY = "model.json", "policy.json"
+SINGLE = "single.onnx"  # all stages in one graph, see `onnx_single`
 RECORD_DIGEST = "record_digest"  # in model.json: of the record that policy.json was fitted on
 OTHER_RECORD = "was fitted on another record than this export's; its thresholds may not fit: export the run with it"
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")  # as Pillow names them

@@ -1,4 +1,4 @@
-"""What the graphs of an export say of themselves, in a form that small runtimes read too.
+"""ONNX graphs of an export: what they say of themselves, made plain for small runtimes, and joined into one graph.
 
 In: an export's graphs and the facts of its model.json. Out: the same graphs with metadata: classes, preprocessing,
 exit, compute, policy, licence, versions. Identity matrices that a graph would make at every call become constants, and
@@ -18,7 +18,11 @@ from ..policies.base import Policy
 from ..utils.files import atomic_file, sealed_again, staged, write_json
 from ..utils.lazy import extra_imports
 from ..utils.typing import Array, Ints, at_exits
-from .onnx_engine import MODEL, OnnxEngine, open_session, stage_file
+from .onnx_engine import MODEL, SINGLE, OnnxEngine, open_session, stage_file
+
+with extra_imports("an ONNX graph", "onnx"):
+    import onnx
+    from onnx import TensorProto, compose, helper, numpy_helper
 
 MADE = ("EyeLike", "ConstantOfShape")  # operators that make an identity matrix
 
@@ -50,8 +54,6 @@ def metadata(facts: dict[str, Any], policy: Policy, exit: int | None = None) -> 
 
 def describe(path: Path, entries: dict[str, str]) -> None:
     """Write metadata into the graph at ``path``, in place of all that it has."""
-    import onnx
-
     model = onnx.load(path, load_external_data=False)
     set_metadata(model, entries)
     _replace(model, path)
@@ -70,15 +72,12 @@ def simplify(path: Path, inputs: dict[str, Array]) -> None:
     Args:
         inputs: any valid ones, by name.
     """
-    import onnx
-    from onnx import numpy_helper
-
     model = onnx.load(path, load_external_data=False)
     graph = model.graph
     del graph.value_info[:]
     if makers := [node for node in graph.node if node.op_type == MADE[0]]:
         names, given = [node.output[0] for node in makers], list(graph.output)
-        graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+        graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
         _replace(model, path)
         values = open_session(path).run(names, inputs)
         del graph.output[len(given) :]
@@ -92,15 +91,12 @@ def simplify(path: Path, inputs: dict[str, Array]) -> None:
 
 
 def _replace(model: Any, path: Path) -> None:
-    import onnx
-
     with atomic_file(path) as temporary:
         onnx.save(model, temporary)
 
 
 # An export as one ONNX graph: after every stage the images that exit are dropped, later stages run only if needed.
 
-SINGLE = "single.onnx"
 LARGEST = 2**31 - 1  # bytes of one ONNX file without external data (protobuf's limit)
 INPUT, OUTPUTS = "images", ("logits", "exit")
 CHECKED = 4  # images of noise
@@ -137,12 +133,10 @@ def join_stages(folder: str | Path, *, compact: bool = True) -> Path:
     size = sum(file.stat().st_size for file in files)
     if size > LARGEST:
         raise ValueError(f"{size / 2**30:.1f} GiB of graphs do not fit into a single file of 2 GiB; use the stages")
-    with extra_imports("a single graph", "onnx"):
-        import onnx
     model = _joined(engine, [onnx.load(file) for file in files], compact=compact)
     set_metadata(model, metadata(engine.facts, engine.policy))
     with atomic_file(folder / SINGLE) as path:
-        _save(model, path)
+        onnx.save(model, path)
         _check(engine, model, path)
     write_json(folder / MODEL, sealed_again(folder, engine.facts, SINGLE))
     return folder / SINGLE
@@ -167,8 +161,6 @@ class _Graph(NamedTuple):
 
 
 def _joined(engine: OnnxEngine, stages: list[Any], *, compact: bool) -> Any:
-    from onnx import TensorProto, compose, helper, numpy_helper
-
     stages = [compose.add_prefix(stage, f"stage{k + 1}/") for k, stage in enumerate(stages)]
     last = len(stages) - 1
 
@@ -224,8 +216,6 @@ def _joined(engine: OnnxEngine, stages: list[Any], *, compact: bool) -> Any:
 
 def _compacted(at: str, names: Sequence[str]) -> tuple[list[Any], Callable[[str, str, str], Any]]:
     """The nodes that give a next stage the rows of images that stay, as ``at``/name; what merges their answers in."""
-    from onnx import helper
-
     rows, picked = f"{at}/rows", f"{at}/picked"
     nodes = [
         helper.make_node("NonZero", [f"{at}/stay"], [f"{at}/nonzero"]),  # (1, n)
@@ -239,8 +229,6 @@ def _compacted(at: str, names: Sequence[str]) -> tuple[list[Any], Callable[[str,
 
 def _kept_whole(at: str, names: Sequence[str]) -> tuple[list[Any], Callable[[str, str, str], Any]]:
     """`_compacted` for all rows."""
-    from onnx import helper
-
     axis, column = _constant(f"{at}/axis", np.array([1], np.int64)), f"{at}/column"
     nodes = [
         axis,
@@ -257,8 +245,6 @@ def _kept_whole(at: str, names: Sequence[str]) -> tuple[list[Any], Callable[[str
 
 def _branch(name: str, part: _Graph) -> Any:
     """A branch of an If: a graph without inputs, which reads the values around it."""
-    from onnx import TensorProto, helper
-
     kinds = (TensorProto.FLOAT, TensorProto.INT64)
     outputs = [helper.make_tensor_value_info(a, kind, None) for a, kind in zip(part.outputs, kinds, strict=True)]
     return helper.make_graph(part.nodes, name, [], outputs, part.constants)
@@ -266,8 +252,6 @@ def _branch(name: str, part: _Graph) -> Any:
 
 def _leave(policy: Policy, k: int, logits: str) -> list[Any]:
     """The nodes that decide which images exit at exit ``k``: the last one gives (B,) bools."""
-    from onnx import TensorProto, helper
-
     at, nodes = f"exit{k + 1}", []
     if policy.temperatures:  # as `records.scores.tempered`
         heat = _constant(f"{at}/temperature", np.array(policy.temperatures[k], np.float32))
@@ -287,8 +271,6 @@ def _leave(policy: Policy, k: int, logits: str) -> list[Any]:
 
 def _remaining(at: str) -> list[Any]:
     """The nodes that tell which images stay, (B,), and whether any does."""
-    from onnx import TensorProto, helper
-
     return [
         helper.make_node("Not", [f"{at}/leave"], [f"{at}/stay"]),
         helper.make_node("Cast", [f"{at}/stay"], [f"{at}/ones"], to=TensorProto.INT64),
@@ -299,15 +281,11 @@ def _remaining(at: str) -> list[Any]:
 
 def _reduced(kind: str, at: str, value: str, result: str) -> list[Any]:
     """The nodes that reduce a value (B, n) to (B,)."""
-    from onnx import helper
-
     axes = _constant(f"{at}/classes", np.array([-1], np.int64))
     return [axes, helper.make_node(kind, [f"{at}/{value}", axes.output[0]], [f"{at}/{result}"], keepdims=0)]
 
 
 def _confidence(at: str, logits: str) -> list[Any]:
-    from onnx import helper
-
     return [
         helper.make_node("Softmax", [logits], [f"{at}/probability"], axis=-1),
         *_reduced("ReduceMax", at, "probability", "score"),
@@ -315,8 +293,6 @@ def _confidence(at: str, logits: str) -> list[Any]:
 
 
 def _entropy(at: str, logits: str) -> list[Any]:
-    from onnx import helper
-
     return [
         helper.make_node("LogSoftmax", [logits], [f"{at}/log"], axis=-1),
         helper.make_node("Exp", [f"{at}/log"], [f"{at}/probability"]),
@@ -327,8 +303,6 @@ def _entropy(at: str, logits: str) -> list[Any]:
 
 
 def _margin(at: str, logits: str) -> list[Any]:
-    from onnx import helper
-
     two = _constant(f"{at}/two", np.array([2], np.int64))
     signs = _constant(f"{at}/signs", np.array([1, -1], np.float32))
     return [
@@ -349,8 +323,6 @@ NODES: dict[str, Callable[[str, str], list[Any]]] = {  # score → the nodes tha
 
 
 def _constant(name: str, value: Any) -> Any:
-    from onnx import helper, numpy_helper
-
     return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value))
 
 
@@ -367,7 +339,7 @@ def _check(engine: OnnxEngine, model: Any, path: Path) -> None:
     with staged(path) as sent:
         for k in sorted({*range(labels.shape[1])} - {*taken.tolist()}):
             _send_to(model, k, labels.shape[1], falling=engine.policy.falling)
-            _save(model, sent)
+            onnx.save(model, sent)
             _compare(open_session(sent), noise[:1], np.array([k]), labels[:1])
 
 
@@ -380,8 +352,6 @@ def _compare(session: Any, images: Any, exits: Ints, labels: Ints) -> None:
 
 def _send_to(model: Any, k: int, n_exits: int, *, falling: bool) -> None:
     """Change the thresholds so that every image exits at exit ``k``."""
-    from onnx import numpy_helper
-
     always = np.float32(np.inf if falling else -np.inf)
     limits = {f"exit{j + 1}/threshold": -always if j < k else always for j in range(n_exits)}
     for node in _nodes(model.graph):
@@ -396,9 +366,3 @@ def _nodes(graph: Any) -> Iterator[Any]:
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 yield from _nodes(attribute.g)
-
-
-def _save(model: Any, path: Path) -> None:
-    import onnx
-
-    onnx.save(model, path)

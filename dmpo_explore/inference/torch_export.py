@@ -48,8 +48,7 @@ from ..utils.lazy import extra_imports
 from ..utils.preprocess import Preprocess
 from ..utils.typing import Ints, Progress, Report, at_exits
 from .export_texts import README, RUN, SERVE, TIME, TIMING, write_texts
-from .onnx_engine import FORMAT_VERSION, MODEL, POLICY, RECORD_DIGEST, OnnxEngine, read_facts, stage_file
-from .onnx_single import SINGLE, describe, metadata, simplify
+from .onnx_engine import FORMAT_VERSION, MODEL, POLICY, RECORD_DIGEST, SINGLE, OnnxEngine, read_facts, stage_file
 from .onnx_weights import PART, quantise_export
 from .torch_engine import stage_function
 
@@ -158,6 +157,8 @@ def export_model(
     if model.training:
         raise ValueError("a model in train mode is not exported: call model.eval() first")
     _check_extra()
+    from .onnx_single import metadata
+
     with atomic_folder(out) as folder:
         graphs, x, side = [], _noise(model, 2), None
         found = {
@@ -224,6 +225,8 @@ def _export_stage(
     model: DMPO, k: int, x: Tensor, side: Tensor | None, path: Path, entries: dict[str, str]
 ) -> tuple[dict[str, Any], Tensor, Tensor | None]:
     """Write one graph with the ``entries`` of its metadata; returns its facts for model.json, and the next inputs."""
+    from .onnx_single import describe
+
     stage = _Stage(model, k).eval()
     inputs = (x,) if side is None else (x, side)
     outputs = stage(*inputs)
@@ -239,6 +242,8 @@ def _export_stage(
 
 def convert(stage: nn.Module, inputs: tuple[Tensor, ...], graph: dict[str, Any], path: Path) -> None:
     """Write a module as a graph whose inputs and outputs have the names in ``graph``, for any batch size."""
+    from .onnx_single import simplify
+
     batch = torch.export.Dim("batch", min=1, max=2**31 - 1)  # torch 2.7 refuses a ladder's batch without upper bound
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
@@ -360,6 +365,8 @@ def export_int8(
         >>> export_int8(run, "demo-int8", run.policies()["confidence-30%"])  # doctest: +SKIP
         PosixPath('demo-int8')
     """
+    from .onnx_single import describe, metadata
+
     out = Path(out)
     check_place(out, force=force)
     if images is not None and images < 0:

@@ -1,6 +1,7 @@
-"""Processes that share one recording: as many as torchrun has started, else this one alone.
+"""Recording: all exits of a model on all images of a split, in one process or several, and the time of every stage.
 
-In: the environment that ``python -m torch.distributed.run`` sets. Out: `Processes`. accelerate joins them;
+Processes that share a recording are as many as torchrun has started. In: the environment that
+``python -m torch.distributed.run`` sets. Out: `Processes`. accelerate joins them;
 ``accelerate launch --cpu --num_processes 2`` starts a single process, so it shares nothing.
 """
 
@@ -266,8 +267,10 @@ def record_run(
     meta = record_meta(run.config, images, model, flops)
     meta = replace(meta, weights_sha256=made_from["weights_sha256"], precision="" if precision == "no" else precision)
     width = feature_width(model) if keep_features else 0
-    how: dict[str, Any] = {"made_from": made_from, "keep_logits": keep_logits, "n_features": width, "more": scores}
-    writer = RecordWriter(target, meta, len(images), batch_size=batch_size, **how)
+    writer = RecordWriter(
+        target, meta, len(images), batch_size=batch_size, made_from=made_from, keep_logits=keep_logits,
+        n_features=width, more=scores,
+    )  # fmt: skip
     with writer.begin() if processes.is_main else nullcontext() as changed:
         if processes.is_main:
             refuse_overwriting(target, force)  # it may be there by now, of newer weights: so may its policies

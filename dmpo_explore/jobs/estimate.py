@@ -172,11 +172,14 @@ def measure_rates(config: Config, device: str = "auto", progress: Progress | Non
     Raises:
         As `dmpo_explore.train`.
     """
+    from ..data.images import open_data
+    from ..training.accelerator import device_use
     from ..training.train import train_epochs
 
     if has_own_teacher(config):
         return _with_own_teacher(config, device, progress)
-    sets, short = _sets(config), probe(config)
+    data, short = open_data(config.data).undrawn(), probe(config)
+    sets = {split: data.images(split) for split in data.splits}
     sizes = {split: len(images) for split, images in sets.items()}
     short = replace(short, data=replace(short.data, train_size=_train_size(config, short, sets["train"])))
     ends: list[float] = []
@@ -193,7 +196,7 @@ def measure_rates(config: Config, device: str = "auto", progress: Progress | Non
         found["start"] = _age() - result.seconds
         found["validation"] = (now - ends[-1]) / min(SAMPLE, sizes["val"])
         found["recording"] = _recording(manifests[0].images(short.data, "val"), model)
-        found.update(_place(model))
+        found["device"], found["device_memory"] = device_use(model.device)
         raise _Enough
 
     def on_step(done: int, steps: int, loss: float) -> None:
@@ -223,15 +226,9 @@ def _with_own_teacher(config: Config, device: str, progress: Progress | None) ->
     teacher, begin = measure_rates(own_teacher(config), device, progress), _age()
     rates = measure_rates(without_teacher(config), device, progress)
     memory, n = max(teacher.memory, rates.memory), len(unlabelled_files(config.data))
-    how: dict[str, Any] = {"answering": teacher.recording, "memory": memory, "unlabelled": n}
-    return replace(rates, start=rates.start - begin, teacher=teacher, **how)
-
-
-def _sets(config: Config) -> dict[str, ImageSet]:
-    from ..data.images import open_data
-
-    data = open_data(config.data).undrawn()
-    return {split: data.images(split) for split in data.splits}
+    return replace(
+        rates, start=rates.start - begin, teacher=teacher, answering=teacher.recording, memory=memory, unlabelled=n
+    )
 
 
 def _taught(config: Config) -> bool:
@@ -264,13 +261,6 @@ def _recording(images: ImageSet, model: DMPO) -> float:
     start = time.perf_counter()
     run_exits(model, loader, lambda logits, labels: None)
     return (time.perf_counter() - start) / min(SAMPLE, len(images))
-
-
-def _place(model: DMPO) -> dict[str, Any]:
-    from ..training.accelerator import device_use
-
-    name, memory = device_use(model.device)
-    return {"device": name, "device_memory": memory}
 
 
 def _age() -> float:

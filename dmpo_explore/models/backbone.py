@@ -23,23 +23,11 @@ from ..utils.texts import one_line
 torch.backends.mha.set_fastpath_enabled(False)
 
 
-def _from_tokens(state: Tensor) -> Tensor:
-    return state
-
-
-def _from_channels_first(state: Tensor) -> Tensor:
-    return state.flatten(2).transpose(1, 2)  # (B,C,H,W) → (B,H*W,C)
-
-
-def _from_channels_last(state: Tensor) -> Tensor:
-    return state.flatten(1, 2)  # (B,H,W,C) → (B,H*W,C)
-
-
 # what a trunk hands on → (B,N,D): tokens as they are, maps row by row
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "tokens": _from_tokens,
-    "channels_first": _from_channels_first,
-    "channels_last": _from_channels_last,
+    "tokens": lambda state: state,
+    "channels_first": lambda state: state.flatten(2).transpose(1, 2),  # (B,C,H,W) → (B,H*W,C)
+    "channels_last": lambda state: state.flatten(1, 2),  # (B,H,W,C) → (B,H*W,C)
 }
 
 

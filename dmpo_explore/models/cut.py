@@ -1,4 +1,4 @@
-"""What a module does with images, as a graph of its blocks and what lies between them.
+"""A backbone cut by rule: a module's graph of blocks, taken apart into embedding, trunks and what follows, and proved.
 
 In: a module, the names of its blocks, a batch of images. Out: `Trace`, made by one run under torch.fx. Blocks stay
 whole; every value is known beside its node. A state is a tensor that depends on the images and is alone alive. Shapes
@@ -212,7 +212,10 @@ class Trace:
                 raise CutError(f"its forward computes numbers from the images' values ({name}), on which it may branch")
         names = {f"module.{name}" for name in blocks}
         self.blocks = [node for node in self.nodes if node.op == "call_module" and node.target in names]
-        self.output = self._output()
+        features: list[fx.Node] = [node for node in self.nodes[-1].all_input_nodes if node in self.reads_images]
+        if len(features) != 1:
+            raise CutError(f"its features are {len(features) or 'no'} tensors, not one")
+        self.output = features[0]
 
     def part(self, node: fx.Node) -> Any:
         """The module or weight that a node names."""
@@ -238,12 +241,6 @@ class Trace:
         """What a module gives for other values."""
         given: Any = fx.node.map_arg((node.args, node.kwargs), lambda before: other(before.meta["value"]))
         return self.part(node)(*given[0], **given[1])
-
-    def _output(self) -> fx.Node:
-        found: list[fx.Node] = [node for node in self.nodes[-1].all_input_nodes if node in self.reads_images]
-        if len(found) != 1:
-            raise CutError(f"its features are {len(found) or 'no'} tensors, not one")
-        return found[0]
 
     def state(self, at: int) -> State | None:
         """The state after node ``at``, if a single tensor is alive there."""

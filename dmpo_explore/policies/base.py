@@ -1,6 +1,7 @@
-"""Candidate thresholds of a policy, and the exit counts of each, correct and incorrect.
+"""Policy: the rule that decides at which exit an image exits; its candidate thresholds, and the exits that each makes.
 
-In: an `ExitRecord`, exits or values to compare. Out: `Candidates`, counts (K, 2) or (G, K, 2). Vectorised over images.
+Candidates. In: an `ExitRecord`, exits or values to compare. Out: `Candidates`, counts (K, 2) or (G, K, 2). Vectorised
+over images.
 """
 
 from __future__ import annotations
@@ -161,12 +162,10 @@ class Policy:
 
     def start(self, n: int, like: Any) -> State:
         """State before the first exit: arrays (n,), a row per image, of ``like``'s library and device."""
-        del n, like
         return ()
 
     def value(self, exit: int, scores: Mapping[str, Any], state: State) -> tuple[Any, State]:
         """The value (b,) that is compared at ``exit``, and the new state; arguments as of `decide`."""
-        del exit
         return scores[self.reads[0]], state
 
     def level(self, exit: int) -> float:
@@ -316,13 +315,11 @@ class Policy:
     @classmethod
     def settings(cls, n_exits: int) -> Sequence[float] | None:
         """All useful thresholds, the cheapest first, if there are only a few; None for real numbers."""
-        del n_exits
         return None
 
     @classmethod
     def grid(cls, n_exits: int, n_classes: int) -> list[float]:
         """Thresholds for risk control, the one at which no image exits early first; it depends on no image."""
-        del n_classes
         return [float(t) for t in reversed(cls.settings(n_exits) or (cls.threshold_all, cls.threshold_none))]
 
     def candidates(self, record: ExitRecord) -> Candidates:
@@ -338,7 +335,6 @@ class Policy:
 
     def with_thresholds(self, record: ExitRecord, thresholds: Sequence[float]) -> Policy:
         """The policy with these thresholds, one or K−1; ``record`` is for policies that learn levels from it."""
-        del record
         return replace(self, thresholds=tuple(thresholds))
 
     def with_shares(self, record: ExitRecord, shares: Sequence[float]) -> Policy:

@@ -232,7 +232,6 @@ class ScorePolicy(Policy):
     @classmethod
     def grid(cls, n_exits: int, n_classes: int) -> list[float]:
         """See `Policy.grid`. Ours: evenly in the logarithm of the odds, so that thresholds near certainty are kept."""
-        del n_exits, n_classes
         inner = 1 / (1 + np.exp(-LOG_ODDS))
         return [cls.threshold_none, *(float(f"{t:.7g}") for t in inner), cls.threshold_all]
 
@@ -266,5 +265,4 @@ class CountPolicy(Policy):
     @classmethod
     def format_value(cls, number: float, digits: int = 1) -> str:
         """See `Policy.format_value`: a whole number."""
-        del digits
         return f"{number:g}" if number < NEVER else "more than there are exits"

@@ -1,4 +1,4 @@
-"""Exit policies on scores: confidence, margin, entropy, patience.
+"""Exit policies on scores: confidence, margin, entropy, patience; and the controls random, fixed and oracle.
 
 In: one exit's scores, numpy or torch. Out: the value that is compared with the threshold. Confidence is the rule of
 the authors' release, entropy that of BranchyNet (Teerapittayanon et al. 2016), patience that of PABEE (Zhou et al.
@@ -200,7 +200,6 @@ class RandomOfRows(RandomPolicy):
 
     def start(self, n: int, like: Any) -> State:
         """The row of every image (n,) in the whole record."""
-        del n, like
         return (np.asarray(self.rows, np.int64),)
 
 

@@ -66,14 +66,6 @@ class Score:
             raise ValueError(f"score {self.name!r}: its name must be of letters and digits, as it is that of a file")
 
 
-def _prediction(logits: Any) -> Any:
-    return array_namespace(logits).argmax(logits, axis=-1)
-
-
-def _confidence(probabilities: Any) -> Any:
-    return array_namespace(probabilities).max(probabilities, axis=-1)
-
-
 def _entropy(probabilities: Any, log_probabilities: Any) -> Any:
     """−Σ p ln p; a class with p = 0 contributes 0."""
     xp = array_namespace(probabilities)
@@ -96,8 +88,14 @@ SCORES: Joint[Score] = joints.SCORES.fill(
     {
         score.name: score
         for score in (
-            Score("prediction", _prediction, "", bounds=lambda classes: (0, classes - 1), kind="int32"),
-            Score("confidence", _confidence, "high", ("probabilities",), _share),
+            Score(
+                "prediction",
+                lambda logits: array_namespace(logits).argmax(logits, axis=-1),
+                "",
+                bounds=lambda classes: (0, classes - 1),
+                kind="int32",
+            ),
+            Score("confidence", lambda p: array_namespace(p).max(p, axis=-1), "high", ("probabilities",), _share),
             Score("entropy", _entropy, "low", SHARED, lambda classes: (0.0, math.log(classes))),
             Score("margin", _margin, "high", ("probabilities", "prediction"), _share),
         )

@@ -1,4 +1,4 @@
-"""README.md of a run's repository: the metadata that the Hugging Face Hub reads, and the run's card for people."""
+"""Runs and pages on the Hugging Face Hub: their README.md, pushed as one commit, loaded at one commit."""
 
 from __future__ import annotations
 
@@ -332,8 +332,10 @@ def push_run(
         raise ValueError(f"{short(repo)} names a revision; a push makes a new one, on branch={branch!r}")
     api = api_of_hub()
     with tempfile.TemporaryDirectory() as place, without_bars():
-        card = {"repo": address.repo, "license": license, "base_model": base_model}
-        folder = write_hub_folder(run, Path(place) / "repo", splits=splits, with_manifest=with_manifest, **card)
+        folder = write_hub_folder(
+            run, Path(place) / "repo", splits=splits, with_manifest=with_manifest, repo=address.repo, license=license,
+            base_model=base_model,
+        )  # fmt: skip
         names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
         added = [hugging_face().CommitOperationAdd(name, folder / name) for name in sorted(names)]
         text = message or f"Push run {run.name} with dmpo-explore"

@@ -107,11 +107,8 @@ class Run:
         with suppress(OSError):  # a slider asks at every move, and a glob takes longer
             names = (name for name in os.listdir(records) if not name.startswith("."))
             found = {name for name in names if os.path.exists(f"{records}/{name}/meta.json")}
-        return sorted(found | self._replaced())
-
-    def _replaced(self) -> set[str]:
-        """Splits whose record is being replaced in two steps, see `utils.files`."""
-        return {name for name in moved_aside(self.path / "records") if not (self.path / "records" / name).exists()}
+        replaced = {name for name in moved_aside(Path(records)) if not os.path.exists(f"{records}/{name}")}
+        return sorted(found | replaced)  # what is being replaced in two steps is there, too, see `utils.files`
 
     def record(self, split: str) -> ExitRecord:
         """The `ExitRecord` of ``split``; imports no torch.

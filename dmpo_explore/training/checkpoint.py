@@ -1,4 +1,4 @@
-"""Checkpoints: a run folder written after every epoch, and ``checkpoint.pt`` read with weights_only=True.
+"""Checkpoints: a run folder with its card, written after every epoch; ``checkpoint.pt``, read with weights_only=True.
 
 One rename commits an epoch: that of ``checkpoint.pt``, which holds everything. weights.safetensors, card.md and, last,
 history.csv are made from it. After a kill between them `RunWriter.begin` makes them again, before training continues.
@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ..analysis.tables import HEADING
-from ..config import Config, ModelConfig, TrainingConfig
+from ..config import Config, TrainingConfig
 from ..data.image_set import ImageSet
 from ..data.manifest import Manifest, write_manifest
 from ..models.dmpo import DMPO
@@ -201,19 +201,18 @@ class RunWriter:
             raise FileExistsError(f"{self.path} was replaced by another training meanwhile; it is left as it is")
 
     def _save(self, folder: Path, values: dict[str, Any]) -> None:
-        self._write_checkpoint(folder, values)
-        self._write_from_checkpoint(folder)
-
-    def _write_checkpoint(self, folder: Path, values: dict[str, Any]) -> None:
         with atomic_file(folder / CHECKPOINT) as temporary:
             torch.save(values, temporary)
+        self._write_from_checkpoint(folder)
 
     def _write_from_checkpoint(self, folder: Path) -> None:
         """Write the files made from the checkpoint; the history last, so that its epochs are all on disk."""
         save_weights(folder, self.best, self.config.model, self.images.class_names, self.frozen_sha256)
         counts = np.bincount(self.images.labels, minlength=len(self.images.class_names)).tolist()
-        more: dict[str, Any] = {"class_counts": counts, "plans": self.plans, "unlabelled": self.unlabelled}
-        card = run_card(self.path.name, self.config, self.flops, self.history, len(self.images), **more)
+        card = run_card(
+            self.path.name, self.config, self.flops, self.history, len(self.images), class_counts=counts,
+            plans=self.plans, unlabelled=self.unlabelled,
+        )  # fmt: skip
         write_text(folder / "card.md", card + own_sections(folder / "card.md"))
         self.written = pd.DataFrame(self.history).to_csv(index=False, lineterminator="\n")
         write_text(folder / HISTORY, self.written)
@@ -244,9 +243,13 @@ def run_card(
     """
     model, training = config.model, config.training
     bypass, predictor = model.exit_parts
+    changes = [change.described(options) for change, options in model.changes]
     best = max(history, key=lambda row: row["area"])
     seconds = sum(row["seconds"] for row in history)
-    exits = [f"{best[f'accuracy_{k}']:.4f}" for k in range(1, len(cost.cumulative) + 1)]
+    exits = [
+        f"| {k} | {best[f'accuracy_{k}']:.4f} | {flops / cost.reference:.4f} | {trained / cost.reference:.4f} |"
+        for k, (flops, trained) in enumerate(zip(cost.cumulative, cost.as_trained, strict=True), start=1)
+    ]
     further = f" and {unlabelled:,} unlabelled ones" if unlabelled else ""
     epochs = f"{len(history)} epoch{'s' * (len(history) > 1)}"
     parts = [f"| {part} | {count:,} |" for part, count in cost.parameters.items()]
@@ -257,7 +260,7 @@ def run_card(
             f"{model.backbone} at {model.image_size} px, images {model.resizing}; "
             f"tuning `{model.tuning}`{_layers(cost)}, bypass `{bypass}`, predictor `{predictor}`, "
             f"schedule of the loss weights `{training.schedule}`, coupling `{training.coupling}`.",
-            *_changes(model),
+            *(f"{text[0].upper()}{text[1:]}." for text in changes if text),
             *_balance(config.training, class_counts),
             *filter(None, (kind.described(config) for kind in TRAINING_PARTS.values())),
             f"{images:,} training images of {config.data.name}{further}, {epochs}, {seconds:.0f} s. "
@@ -265,7 +268,9 @@ def run_card(
             f"on at most {training.validation_size:,} validation images ({best['area']:.4f}).",
             *_extended(plans),
             "",
-            *_exit_table(exits, cost),
+            "| exit | validation accuracy | compute, share of the plain backbone | as trained |",
+            "|---|---|---|---|",
+            *exits,
             "",
             f"{CONVENTION}. The plain backbone: {cost.reference:,} FLOPs an image.",
             "",
@@ -280,11 +285,6 @@ def run_card(
 def _layers(cost: ModelFlops) -> str:
     tuned, there = cost.layers
     return f" of {tuned} of the trunk's {there} linear layers and undivided convolutions" if tuned else ""
-
-
-def _changes(model: ModelConfig) -> list[str]:
-    texts = [change.described(options) for change, options in model.changes]
-    return [f"{text[0].upper()}{text[1:]}." for text in texts if text]
 
 
 def _balance(training: TrainingConfig, counts: Sequence[int]) -> list[str]:
@@ -310,15 +310,3 @@ def own_sections(path: Path) -> str:
         return ""
     _, *sections = path.read_text(encoding="utf-8").split("\n## ")
     return "".join(f"\n## {text}" for text in sections if text.partition("\n")[0] != HEADING.removeprefix("## "))
-
-
-def _exit_table(accuracies: Sequence[str], cost: ModelFlops) -> list[str]:
-    shares = zip(accuracies, cost.cumulative, cost.as_trained, strict=True)
-    return [
-        "| exit | validation accuracy | compute, share of the plain backbone | as trained |",
-        "|---|---|---|---|",
-        *(
-            f"| {k} | {accuracy} | {flops / cost.reference:.4f} | {trained / cost.reference:.4f} |"
-            for k, (accuracy, flops, trained) in enumerate(shares, start=1)
-        ),
-    ]

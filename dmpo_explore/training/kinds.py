@@ -56,18 +56,6 @@ class PartSetup:
     progress: Progress | None = None
 
 
-def _no(config: Config) -> bool:
-    return False
-
-
-def _nothing(config: Config) -> tuple[str, ...]:
-    return ()
-
-
-def _unsaid(config: Config) -> str:
-    return ""
-
-
 @dataclass(frozen=True)
 class PartKind:
     """A kind of training part: an entry of ``TRAINING_PARTS``.
@@ -90,11 +78,11 @@ class PartKind:
 
     make: Callable[[PartSetup], TrainingPart | None]
     options: type[Any] | None = None
-    wants_held_out: Callable[[Config], bool] = _no
-    learns_copy: Callable[[Config], bool] = _no
-    timed: Callable[[Config], tuple[str, ...]] = _nothing
-    check: Callable[[Config], object] = _nothing
-    described: Callable[[Config], str] = _unsaid
+    wants_held_out: Callable[[Config], bool] = lambda config: False
+    learns_copy: Callable[[Config], bool] = lambda config: False
+    timed: Callable[[Config], tuple[str, ...]] = lambda config: ()
+    check: Callable[[Config], object] = lambda config: None
+    described: Callable[[Config], str] = lambda config: ""
 
 
 def _class_balance(setup: PartSetup) -> TrainingPart | None:

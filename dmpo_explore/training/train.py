@@ -130,10 +130,10 @@ def train(
         tiny 1
     """
     run: Run | None = None
-    hooks: dict[str, Any] = {"on_step": on_step, "on_epoch": on_epoch, "on_check": on_check, "on_data": on_data}
-    how: dict[str, Any] = {"resume": resume, "force": force, "device": device, "trackers": trackers}
-    hooks |= {"on_teacher": on_teacher, "on_answers": on_answers}
-    for result in train_epochs(config, name, **hooks, **how):
+    for result in train_epochs(
+        config, name, resume=resume, force=force, device=device, trackers=trackers, on_step=on_step, on_epoch=on_epoch,
+        on_check=on_check, on_data=on_data, on_teacher=on_teacher, on_answers=on_answers,
+    ):  # fmt: skip
         run = result.run
         if progress:
             progress(result)
@@ -199,8 +199,10 @@ def train_epochs(
     parts = make_parts(setup)
     if manifest and on_data:
         on_data(manifest)
-    more: dict[str, Any] = {"manifest": manifest, "force": force, "frozen_sha256": model.frozen_sha256, "files": files}
-    writer = RunWriter(path, config, cost, images, saved, unlabelled=len(unlabelled or ()), **more)
+    writer = RunWriter(
+        path, config, cost, images, saved, unlabelled=len(unlabelled or ()), manifest=manifest, force=force,
+        frozen_sha256=model.frozen_sha256, files=files,
+    )  # fmt: skip
     writer.begin(write=accelerator.is_main_process)
     epochs = fit(
         model, training_loader(images, model, config.training, parts, views), config.training, model.n_exits,

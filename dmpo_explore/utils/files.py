@@ -1,4 +1,4 @@
-"""Disks: flushing of files, and the error of a full disk.
+"""Files and folders written whole or not at all; flushing, the error of a full disk, JSON, SHA-256, the cache folder.
 
 `flush` returns once a file or folder would survive a power cut, as far as the system's fsync goes (macOS's leaves the
 drive's own cache out; Windows has none for folders). `full_disk_named` turns the different errors of libraries on a
@@ -368,17 +368,13 @@ def read_whole(path: Path, read: Callable[[Path], T]) -> T:
         try:
             value = read(path)
         except (OSError, ValueError):
-            if _is_still(path, before):
+            # this version, checked three times, and not being replaced: then the error is its own
+            if all(_version(path) == before and path.name not in moved_aside(path.parent) for _ in range(3)):
                 raise
         else:
             if _version(path) == before:
                 return value
     raise OSError(f"{path} was repeatedly replaced while it was read; try again later")
-
-
-def _is_still(path: Path, version: tuple[int, ...] | None) -> bool:
-    """Whether a folder has this version and is not being replaced; checked three times."""
-    return all(_version(path) == version and path.name not in moved_aside(path.parent) for _ in range(3))
 
 
 def settle(path: Path) -> None:

@@ -1,7 +1,7 @@
-"""The smallest weights that answer alike, chosen by measuring on images.
+"""A run as a page that classifies in the visitor's browser, with the smallest weights that answer alike.
 
-In: an export (`torch_export`) and images. Out: the same export with float16 or int8 weights, where nearly all images
-(`ALIKE`) keep their exit and their label, and what was measured.
+The weights are chosen by measuring on images. In: an export (`torch_export`) and images. Out: the same export with
+float16 or int8 weights, where nearly all images (`ALIKE`) keep their exit and their label, and what was measured.
 """
 
 from __future__ import annotations
@@ -206,7 +206,14 @@ def export_web(
         facts |= model
         report("files", 1, 2)
         facts["runtime"] = {"version": RUNTIME} | vendor_runtime(page)
-        facts["notes"] += [facts.pop("weights_note"), *_notes(permitted, shown, asked)]
+        lacking = NOT_HERE if asked else NOT_PUBLISHED
+        facts["notes"] += [
+            facts.pop("weights_note"),
+            "Sample pictures are chosen so that every exit occurs: they do not show how often images exit where."
+            if shown
+            else lacking,
+            f"The weights contain {permitted.part}: {permitted.name}; {permitted.notice}.",
+        ]
         _write_texts(page, facts | {"made_from": made}, permitted, run, shown=shown)
         report("files", 2, 2)
     return folder
@@ -228,8 +235,9 @@ def is_exported(
     pictures: bool | None = None, licence: str | None = None, against: Run | None = None,
 ) -> bool:  # fmt: skip
     """Whether ``folder`` is just a whole page of the run's present weights, with these arguments of `export_web`."""
-    how: dict[str, Any] = {"split": split, "weights": weights, "pictures": pictures, "licence": licence}
-    how["against"] = against
+    how: dict[str, Any] = {
+        "split": split, "weights": weights, "pictures": pictures, "licence": licence, "against": against,
+    }  # fmt: skip
     if pictures is None and _without_pictures(Path(folder)) and _are_here(run, split, needed=False):
         return False
     return is_whole(Path(folder), FACTS, made_from(run, policy, **how)) and not _foreign(Path(folder))
@@ -298,9 +306,12 @@ def _write_model(
             images = _images(run, record.meta.split, spread)
     agreement = shrink_export(stages, images, weights, report)
     note = f"The model computes with {agreement.described()}. The numbers of the slider are those of the record."
+    files = [
+        {"inputs": stage["inputs"], "outputs": stage["outputs"]} | file_facts(page, stages / stage["file"])
+        for stage in graphs["stages"]
+    ]
     return {
-        "stages": _stage_facts(page), "weights": agreement.kind, "weights_note": note,
-        "preprocess": graphs["preprocess"],
+        "stages": files, "weights": agreement.kind, "weights_note": note, "preprocess": graphs["preprocess"],
     }  # fmt: skip
 
 
@@ -345,14 +356,6 @@ def _images(run: Run, split: str, rows: Ints) -> list[Pixels]:
     return [images[int(row)] for row in rows]
 
 
-def _stage_facts(page: Path) -> list[dict[str, Any]]:
-    found = read_json(page / STAGES / "model.json")["stages"]
-    return [
-        {"inputs": stage["inputs"], "outputs": stage["outputs"]} | file_facts(page, page / STAGES / stage["file"])
-        for stage in found
-    ]
-
-
 def _are_here(run: Run, split: str, *, needed: bool) -> bool:
     """Whether images of the split can be read; where they are needed, the error that says why not is passed on."""
     with lacking_images(passed_on=needed):
@@ -364,16 +367,6 @@ def _are_here(run: Run, split: str, *, needed: bool) -> bool:
 def lacking_images(*, passed_on: bool) -> AbstractContextManager[None]:
     """A block that ends where images cannot be read, with the error that says why if it is to be passed on."""
     return nullcontext() if passed_on else suppress(OSError, ValueError, ImportError)
-
-
-def _notes(permitted: Licence, shown: bool, asked: bool) -> list[str]:
-    lacking = NOT_HERE if asked else NOT_PUBLISHED
-    return [
-        "Sample pictures are chosen so that every exit occurs: they do not show how often images exit where."
-        if shown
-        else lacking,
-        f"The weights contain {permitted.part}: {permitted.name}; {permitted.notice}.",
-    ]
 
 
 def _write_texts(page: Path, facts: dict[str, Any], permitted: Licence, run: Run, *, shown: bool) -> None:

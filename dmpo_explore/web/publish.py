@@ -55,8 +55,10 @@ def publish(
     """
     out = Path(out)
     if model:
-        how: dict[str, Any] = {"weights": weights, "pictures": pictures, "licence": licence, "against": against}
-        return export_web(run, out, policy, split=split, force=force, progress=progress, **how)
+        return export_web(
+            run, out, policy, split=split, weights=weights, pictures=pictures, licence=licence, against=against,
+            force=force, progress=progress,
+        )  # fmt: skip
     if weights != "auto" or licence:
         raise ValueError("weights and licence are of the model; leave them out, or publish with model=True")
     text = page_html(run, policy, split=split, pictures=pictures, against=against)

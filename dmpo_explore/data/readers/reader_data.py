@@ -69,7 +69,6 @@ def download(name: ReaderName, root: Path | None) -> None:
 
 
 def _open_shards(name: ReaderName, part: str, root: Path | None, keys: Keys) -> OpenedPart:
-    del root
     folder = expanded(name.rest).resolve()
     counted, label_key = part_info(folder, part)
     samples = read_samples(folder, shards_of(folder)[part], image_key=keys.image, label_key=keys.label or label_key)
@@ -161,8 +160,7 @@ class ReaderData(ImageData):
     @cached_property
     def _divided(self) -> dict[str, Ints]:
         pool = self.part(self.part_of["train"])
-        how: dict[str, Any] = {"seed": self.config.seed, "calibration": self._calibrated}
-        return divide(pool.labels, class_names=pool.class_names, **how)
+        return divide(pool.labels, seed=self.config.seed, calibration=self._calibrated, class_names=pool.class_names)
 
     def part(self, part: str) -> Pool:
         """All images of a part, with the classes of train."""
@@ -213,7 +211,6 @@ class ReaderData(ImageData):
     def rows(
         self, sets: Mapping[str, ImageSet], hashes: Mapping[str, str], progress: Progress | None = None
     ) -> dict[str, tuple[FileRow, ...]]:
-        del hashes
         found: dict[str, list[FileRow]] = {split: [] for split in SPLITS if split in sets}
         done, total = 0, sum(map(len, sets.values()))
         for split in found:

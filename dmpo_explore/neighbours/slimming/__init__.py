@@ -36,13 +36,6 @@ def _narrowed(backbone: Any, slimming: Slimming) -> Any:
     return backbone
 
 
-def _untrainable(slimming: Slimming) -> str:
-    return (
-        f"is {slimming.described()}, and its weights start from that run: slim that run again (`dmpo-explore slim`), "
-        "or continue with `dmpo-explore slim --resume RUN`"
-    )
-
-
 def _add_command(app: Any) -> None:
     from .cli import HELP, slim
 
@@ -55,6 +48,9 @@ TRUNK_CHANGES["slimming"] = TrunkChange(
     whole=True,
     parent=lambda slimming: slimming.run,
     described=lambda slimming: f"{slimming.described()}. Distilled from that run, hidden states first",
-    untrainable=_untrainable,
+    untrainable=lambda slimming: (
+        f"is {slimming.described()}, and its weights start from that run: slim that run again (`dmpo-explore slim`), "
+        "or continue with `dmpo-explore slim --resume RUN`"
+    ),
 )
 COMMANDS["slim"] = _add_command

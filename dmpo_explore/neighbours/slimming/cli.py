@@ -68,7 +68,11 @@ def slim(
             slimmed = begun
         else:
             slimmed = _slim(wide, name, bar, file, resume=begun is not None, force=force, device=device, **typed)
-    answer, lines = _summary(slimmed)
+    slimming = slimmed.config.model.part(Slimming)
+    answer = best_epoch(slimmed) | {
+        "slimmed_from": slimming.run, "heads": list(slimming.heads), "ffn": list(slimming.ffn),
+    }  # fmt: skip
+    lines = [str(slimmed.path), slimming.described(), f"next: dmpo-explore record {slimmed.name}"]
     if and_record:
         answer["records"] = record_trained(slimmed, file, device)
         lines = [*lines[:-1], *map(record_line, answer["records"])]
@@ -86,22 +90,13 @@ def _slim(run: Run, name: str, bar: Bar, file: ProgressFile, *, resume: bool, **
     first = (checkpoint_epoch(saved.path / CHECKPOINT) or 0) if saved else 0
     epochs = how.get("epochs") or (saved.config.training.epochs if saved else SlimSettings().epochs)
     reports = EpochReports(bar, file, "distilling", first, epochs)
-
-    def on_prune(done: int, steps: int) -> None:
-        bar.to(done, steps, "removing heads and neurons")
-        file.to("removing heads and neurons", done, steps)
-
-    hooks: dict[str, Any] = {"on_step": reports.on_step, "on_check": reports.on_check}
+    hooks: dict[str, Any] = {
+        "on_step": reports.on_step,
+        "on_check": partial(reports.before, "checking images"),
+        "on_prune": partial(reports.before, "removing heads and neurons"),
+    }
     try:
         with held_for(name, reports, resume=resume) as on_epoch:
-            return slim_run(run, name, resume=resume, on_prune=on_prune, progress=on_epoch, **hooks, **how)
+            return slim_run(run, name, resume=resume, progress=on_epoch, **hooks, **how)
     except KeyboardInterrupt:
         reports.stopped(f"dmpo-explore slim --resume {name}")
-
-
-def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:
-    """What the new run keeps and its best epoch, as JSON values and as lines."""
-    slimming = run.config.model.part(Slimming)
-    kept = {"slimmed_from": slimming.run, "heads": list(slimming.heads), "ffn": list(slimming.ffn)}
-    lines = [str(run.path), slimming.described(), f"next: dmpo-explore record {run.name}"]
-    return best_epoch(run) | kept, lines

@@ -1,4 +1,4 @@
-"""Distillation of a slimmed model from the unslimmed one at every exit (COST-EFF, arXiv 2210.15523).
+"""Slimming of a run (COST-EFF, arXiv 2210.15523): heads and neurons removed, then distillation at every exit.
 
 In: images and labels. Out: logits of both models, and how far the student's tokens are from the teacher's at every
 exit. The loss of the answers at exit k is 0.9 · CE(softmax(teacher_k)) + 0.1 · CE(y), temperature 1; that of the hidden
@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -192,8 +192,10 @@ def slim(
         3
     """
     done, run = None, load_run(run) if isinstance(run, str) else run
-    how: dict[str, Any] = {"on_prune": on_prune, "on_step": on_step, "on_check": on_check}
-    for result in slim_epochs(run, name, resume=resume, force=force, device=device, **how, **settings):
+    for result in slim_epochs(
+        run, name, resume=resume, force=force, device=device, on_prune=on_prune, on_step=on_step, on_check=on_check,
+        **settings,
+    ):  # fmt: skip
         done = result.run
         if progress:
             progress(result)
@@ -251,8 +253,8 @@ def slim_epochs(
     loader = training_loader(images, model, config.training, parts)
     epochs = fit(
         Distillation(model, teacher), loader, config.training, model.n_exits, parts=parts,
-        validate=lambda pair: validate(_student(pair)), accelerator=accelerator, state=saved and saved["state"],
-        on_step=on_step,
+        validate=lambda pair: validate(cast(Distillation, pair).student), accelerator=accelerator,
+        state=saved and saved["state"], on_step=on_step,
     )  # fmt: skip
     for result, state in epochs:
         if accelerator.is_main_process:
@@ -280,11 +282,6 @@ def other_settings(slimmed: Run, run: Run, settings: dict[str, Any]) -> str:
 def default_name(run: Run) -> str:
     """The name of a slimmed run where none is given."""
     return f"{run.name}-slim"
-
-
-def _student(pair: nn.Module) -> DMPO:
-    assert isinstance(pair, Distillation)
-    return pair.student
 
 
 def _slimmed_weights(

@@ -1,4 +1,4 @@
-"""Surrogate: a Gaussian process over (settings, epoch) that predicts the learning curves of untried settings.
+"""The next trial's settings, proposed from the learning curves of all trials by a Gaussian process.
 
 In: encoded settings (N, F), epochs (N,), answers (N, A). Out: means and standard deviations (M, A) at other points.
 That settings and epochs share one process is the idea of arXiv 2405.15303; kernel and fitting are ours: one kernel for
@@ -157,7 +157,8 @@ def best_candidate(
         known: (trials, F) encoded settings of ``curves``. candidates: (C, F). planned: (C,) epochs.
     """
     rows = [(i, epoch, p) for i, t in enumerate(curves) for epoch, p in _followed(t)][-MOST:]
-    answers = np.array([_answer(points, goal) for _, _, points in rows])
+    # (rows, G+1): the best accuracy at each budget, then the logarithm of the seconds
+    answers = np.array([np.append(_best(p, goal), np.log1p(p[:, 2].max(initial=0.0))) for _, _, p in rows])
     process = fit_surrogate(known[[i for i, _, _ in rows]], [epoch for _, epoch, _ in rows], answers)
     lengths = np.asarray(planned, np.int64)
     longest = int(lengths.max())
@@ -177,11 +178,6 @@ def _followed(curve: LearningCurve) -> list[tuple[int, Array]]:
     """
     epochs = sorted(curve.epochs.items())
     return epochs if curve.last >= curve.planned else [*epochs, (curve.planned, curve.points())]
-
-
-def _answer(points: Array, goal: Goal) -> Array:
-    """(G+1,): the best accuracy at each budget, then the logarithm of the seconds."""
-    return np.append(_best(points, goal), np.log1p(points[:, 2].max(initial=0.0)))
 
 
 def _gain(mean: Array, spread: Array, runs: Array, curves: Sequence[LearningCurve], goal: Goal) -> Array:
