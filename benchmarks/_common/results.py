@@ -1,11 +1,10 @@
-"""Output files of benchmarks: ``benchmarks/results/NAME.csv`` and a figure beside it."""
+"""Output files of benchmarks: ``benchmarks/results/NAME.csv``, and parts of pages."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from dmpo_explore.utils.files import atomic_file
 
@@ -32,12 +31,3 @@ def between(page: str, begin: str, end: str, text: str) -> str:
     if not found or not closed:
         raise ValueError(f"the page has no part between {begin} and {end}")
     return f"{before}{begin}\n{text}\n{end}{after}"
-
-
-def write_figure(name: str, figure: go.Figure, width: int, height: int, folder: Path = RESULTS) -> Path:
-    """The figure as PNG on white; needs a Chromium for kaleido."""
-    path = folder / f"{name}.png"
-    shown = go.Figure(figure).update_layout(paper_bgcolor="white", plot_bgcolor="white", font={"color": "#444444"})
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(shown.to_image("png", width=width, height=height, scale=2))
-    return path
