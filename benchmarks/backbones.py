@@ -16,18 +16,14 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import pandas as pd
 
 from _common.command import parser
-from _common.results import RESULTS, between
+from _common.results import PAGE, RESULTS, renew
 from _common.whole_way import in_a_process, smallest_of_each_class
-from dmpo_explore.utils.files import write_text
 
 CLASSES, RESULT = RESULTS / "timm-classes.csv", RESULTS / "backbones.csv"
-PAGE = Path(__file__).parent / "EVIDENCE.md"
-BEGIN, END = "<!-- begin: scripts/bench backbones -->", "<!-- end: scripts/bench backbones -->"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,8 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
             table.to_csv(RESULT, index=False)  # at once: a stop loses no row
     print(summary(table))
     if options.write:
-        page = between(PAGE.read_text(encoding="utf-8"), BEGIN, END, f"\n{rendered(table)}\n")
-        write_text(PAGE, page)
+        renew(PAGE, "backbones", f"\n{rendered(table)}\n")
     return 0
 
 

@@ -20,13 +20,11 @@ from tqdm import tqdm
 
 import dmpo_explore as dx
 from _common.command import parser
-from _common.results import RESULTS, with_part, write_table
+from _common.results import PAGE, RESULTS, renew, write_table
 from _common.rows import Rows
 from _third import protocol
 from _third.protocol import DROP, PARTS_OF_STUDY
-from dmpo_explore.utils.files import write_text
 
-PAGE = Path(__file__).parent / "EVIDENCE.md"
 NAME, PARTS = "forecast", ("a", "a-cnn")
 LEAST = 4  # sets of which a rank correlation says something
 
@@ -63,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     if (both := table.dropna(subset=["reached"])).shape[0] >= LEAST:
         print(f"rank correlation of forecast and reached shares, {len(both)} models: {correlation(both):.2f}")
         if options.write:
-            write_text(PAGE, with_part(PAGE.read_text(encoding="utf-8"), NAME, "\n".join(lines_of(pd.read_csv(path)))))
+            renew(PAGE, NAME, "\n".join(lines_of(pd.read_csv(path))))
     return 0
 
 

@@ -31,11 +31,10 @@ from PIL import Image
 
 import dmpo_explore as dx
 from _common.command import parser
-from _common.results import RESULTS, with_part
+from _common.results import PAGE, RESULTS, renew
 from _common.timing import machine
-from dmpo_explore.utils.files import write_json, write_text
+from dmpo_explore.utils.files import write_json
 
-PAGE = Path(__file__).parent / "EVIDENCE.md"
 COLUMNS = {  # title in the table → number of a row
     "images": "images", "processes": "processes", "seconds": "seconds", "CPU s": "cpu_s", "images/s": "images_per_s",
     "largest process, MiB": "largest_process_mib", "all, MiB": "together_mib", "record, MiB": "record_mib",
@@ -169,7 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(as_markdown(rows[-1:])), flush=True)
     if options.write:
         write_json(RESULTS / "recording.json", {"command": "scripts/bench recording --write", **facts, "rows": rows})
-        write_text(PAGE, with_part(PAGE.read_text(encoding="utf-8"), "recording", "\n".join(as_markdown(rows))))
+        renew(PAGE, "recording", "\n".join(as_markdown(rows)))
     return 0
 
 

@@ -36,12 +36,11 @@ from PIL import Image
 import dmpo_explore as dx
 from _common.command import parser
 from _common.ports import free_port
-from _common.results import with_part, write_table
+from _common.results import PAGE, renew, write_table
 from _common.timing import machine
 from _speed.arms import export_plain
-from dmpo_explore.utils.files import read_json, write_json, write_text
+from dmpo_explore.utils.files import read_json, write_json
 
-PAGE = Path(__file__).parent / "EVIDENCE.md"
 WARM_UP = 1.5  # seconds
 SENT = 200  # different images
 ARMS = {  # name → folder, --batch or its default
@@ -77,8 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(as_markdown(table))
     if options.write:
         write_table("serve", table)
-        text = f"{about(table, options)}\n\n{as_markdown(table)}"
-        write_text(PAGE, with_part(PAGE.read_text(encoding="utf-8"), "serve", text))
+        renew(PAGE, "serve", f"{about(table, options)}\n\n{as_markdown(table)}")
     return 0
 
 

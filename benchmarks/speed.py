@@ -27,15 +27,14 @@ import torch
 
 import dmpo_explore as dx
 from _common.command import parser
-from _common.results import with_part
+from _common.results import PAGE, renew
 from _common.timing import machine
 from _speed.arms import Bench
 from _speed.early_exit import measure_early_exit, measure_exits
 from _speed.report import page_table, render_tables
-from dmpo_explore.utils.files import read_json, write_json, write_text
+from dmpo_explore.utils.files import read_json, write_json
 
 RESULT, PUBLISHED = Path(__file__).parent / "results" / "speed.json", "fashion"
-PAGE = Path(__file__).parent / "EVIDENCE.md"
 IMAGES = {1: 48, 8: 80, 64: 192, 256: 256}  # of the test split, by batch size
 PARTS = {
     "early-exit": measure_early_exit,
@@ -70,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.write:
         own = result["run"] == PUBLISHED and not options.image_size
         write_json(RESULT if own else RESULT.with_name(f"speed-{result['run']}-{result['image_size']}.json"), result)
-        write_text(PAGE, with_part(PAGE.read_text(encoding="utf-8"), "speed", "\n".join(page_table(kept()))))
+        renew(PAGE, "speed", "\n".join(page_table(kept())))
     return 0
 
 

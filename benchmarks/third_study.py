@@ -18,17 +18,15 @@ import dmpo_explore as dx
 from _common import comparisons
 from _common.command import parser
 from _common.comparisons import Comparison
-from _common.results import RESULTS, with_part, write_table
+from _common.results import PAGE, RESULTS, renew, write_table
 from _common.rows import Rows
 from _common.study import make_row
 from _third import protocol
 from _third.protocol import BUDGETS, DEEP, DROP, OTHER, PARTED, PARTS_OF_STUDY
-from dmpo_explore.utils.files import write_text
 
 DONE = "every run is there"
 ROWS = Rows(RESULTS / "third.parquet")
 
-PAGE = Path(__file__).parent / "EVIDENCE.md"
 SUMMARY = Path(__file__).parent.parent / "docs" / "results.md"
 NAIVE, SINGLE, STATIC = "DMPO and naive exits", "DMPO and a single model", "DMPO and a static net of six blocks"
 WHOLE = "naive exits and a single model"
@@ -70,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.write:
         table = pd.read_csv(RESULTS / "third-comparisons.csv")
         for page, name, lines in tables(table):
-            write_text(page, with_part(page.read_text(encoding="utf-8"), name, "\n".join(lines)))
+            renew(page, name, "\n".join(lines))
         return 0
     if foreign := {*options.parts} - {*PARTS_OF_STUDY}:
         given.error(f"no part {min(foreign)}; there are {', '.join(PARTS_OF_STUDY)}")

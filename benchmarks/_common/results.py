@@ -1,4 +1,4 @@
-"""Output files of benchmarks: ``benchmarks/results/NAME.csv``, and parts of pages."""
+"""Output files of benchmarks: ``benchmarks/results/NAME.csv``, and parts of ``EVIDENCE.md``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from dmpo_explore.utils.files import atomic_file
+from dmpo_explore.utils.files import atomic_file, write_text
 
 RESULTS = Path(__file__).parents[1] / "results"
+PAGE = RESULTS.parent / "EVIDENCE.md"
 
 
 def write_table(name: str, table: pd.DataFrame, folder: Path = RESULTS) -> Path:
@@ -19,15 +20,11 @@ def write_table(name: str, table: pd.DataFrame, folder: Path = RESULTS) -> Path:
     return path
 
 
-def with_part(page: str, name: str, text: str) -> str:
-    """`between` for the lines ``<!-- name -->`` and ``<!-- end of name -->``."""
-    return between(page, f"<!-- {name} -->", f"<!-- end of {name} -->", text)
-
-
-def between(page: str, begin: str, end: str, text: str) -> str:
-    """A page with its part between two lines made anew; ValueError without them."""
-    before, found, rest = page.partition(begin)
+def renew(page: Path, name: str, text: str) -> None:
+    """Make the part of a page between ``<!-- name -->`` and ``<!-- end of name -->`` anew; ValueError without it."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    before, found, rest = page.read_text(encoding="utf-8").partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
-        raise ValueError(f"the page has no part between {begin} and {end}")
-    return f"{before}{begin}\n{text}\n{end}{after}"
+        raise ValueError(f"{page} has no part between {begin.strip()} and {end}")
+    write_text(page, f"{before}{begin}{text}\n{end}{after}")
