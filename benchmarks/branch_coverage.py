@@ -9,7 +9,6 @@ way out of a line that has several. Code that only runs in a process of its own 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -21,6 +20,8 @@ from typing import Any
 import coverage
 import pandas as pd
 import pytest
+
+from _common.command import parser
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"  # nothing of the library may be imported before it is watched
@@ -55,10 +56,9 @@ def by_package(report: dict[str, Any]) -> pd.DataFrame:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the tests, write the table; the exit status is that of pytest."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tests", nargs="*", default=["tests"], help="files or folders of tests [tests]")
-    parser.add_argument("--list", action="store_true", help="only print what would run")
-    options = parser.parse_args(arguments)
+    given = parser(__doc__)
+    given.add_argument("tests", nargs="*", default=["tests"], help="files or folders of tests [tests]")
+    options = given.parse_args(arguments)
     if options.list:
         print(f"tests ({QUICK}) of {', '.join(options.tests)}, then results/coverage.csv")
         return 0

@@ -26,7 +26,6 @@ from _third import protocol
 from _third.protocol import DROP, PARTS_OF_STUDY
 
 NAME, PARTS = "forecast", ("a", "a-cnn")
-LEAST = 4  # sets of which a rank correlation says something
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,11 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
         write_table(NAME, pd.DataFrame([*rows.values()]), options.results)
     table = reached(pd.DataFrame([*rows.values()]), Rows(options.results / "third.parquet"))
     write_table(NAME, table, options.results)
-    print(table.to_string(index=False, float_format="%.3f"))
-    if (both := table.dropna(subset=["reached"])).shape[0] >= LEAST:
-        print(f"rank correlation of forecast and reached shares, {len(both)} models: {correlation(both):.2f}")
-        if options.write:
-            renew(PAGE, NAME, "\n".join(lines_of(pd.read_csv(path))))
+    text = "\n".join(lines_of(pd.read_csv(path)))
+    print(text)
+    if options.write:
+        renew(PAGE, NAME, text)
     return 0
 
 

@@ -16,7 +16,6 @@ their rows out of the file.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import os
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from _common.command import parser
 from _mutants.changes import Mutant, mutants
 from _mutants.runner import NearestTests, Runner
 
@@ -106,10 +106,9 @@ def run(sample: dict[Mutant, str], path: Path, tests: list[str]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """List, try or compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--list", action="store_true", help="only print the areas and their files")
-    parser.add_argument("--compare", action="store_true", help="with the scores in mutants.csv, which stays as it is")
-    options = parser.parse_args(arguments)
+    given = parser(__doc__)
+    given.add_argument("--compare", action="store_true", help="with the scores in mutants.csv, which stays as it is")
+    options = given.parse_args(arguments)
     os.chdir(ROOT)
     areas = {file: area for area in AREAS for file in files_of(area)}
     if options.list:

@@ -20,10 +20,18 @@ import dmpo_explore as dx
 from _common.command import parser
 from _common.results import RESULTS, write_table
 from dmpo_explore.fitting.risk_control import RISKS, hoeffding_bentkus
-from dmpo_explore.fitting.target import RISK_NAMES
 
 SIZES = (500, 1000, 2500, 5000)
 EPSILON, DELTA, RESAMPLES = 0.01, 0.05, 1000
+SHOWN = [
+    "risk",
+    "images",
+    "violations",
+    "flops_fraction",
+    "plug_in_violations",
+    "plug_in_flops_fraction",
+    "none_certified",
+]
 CHUNK, RISK_SHOWN = 100, ("too_early", "disagreement")
 
 
@@ -85,22 +93,6 @@ def simulate(
     }
 
 
-def as_markdown(table: pd.DataFrame) -> list[str]:
-    """The table as Markdown."""
-    lines = [
-        "| risk | calibration images | violations | compute | plug-in violations | plug-in compute | none certified |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for r in table.itertuples():
-        violations, compute = f"{100 * r.violations:.1f} %", f"{100 * r.flops_fraction:.1f} %"
-        other = f"{100 * r.plug_in_violations:.1f} % | {100 * r.plug_in_flops_fraction:.1f} %"
-        none = f"{100 * r.none_certified:.1f} %"
-        lines.append(
-            f"| {RISK_NAMES.get(r.risk, r.risk)} | {r.images:,} | {violations} | {compute} | {other} | {none} |"
-        )
-    return lines
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Simulate, write, print; exit status 1 if violations are more frequent than δ and chance allow."""
     given = parser(__doc__)
@@ -125,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     ]
     table = pd.DataFrame(rows)
     write_table("risk_control", table, RESULTS)
-    print("\n".join(as_markdown(table)))
+    print(table[SHOWN].to_markdown(index=False, floatfmt=".3f"))
     holds = table["violations"] <= table["delta"] + 2 * table["standard_error"]
     print(f"\nbound holds in every row (at most {DELTA:.0%} and two standard errors): {'yes' if holds.all() else 'no'}")
     return 0 if holds.all() else 1

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import subprocess
 import sys
 import tempfile
 import threading
@@ -35,7 +34,7 @@ from PIL import Image
 
 import dmpo_explore as dx
 from _common.command import parser
-from _common.ports import free_port
+from _common.ports import free_port, serving
 from _common.results import PAGE, renew, write_table
 from _common.timing import machine
 from _speed.arms import export_plain
@@ -136,28 +135,10 @@ def _png(pixels: Any) -> bytes:
 def started(folder: Path, batch: int | None, threads: int) -> Iterator[int]:
     """The service of a folder, as long as the block lasts; its port."""
     port = free_port()
-    command = [sys.executable, folder / "serve.py", "--port", port, "--threads", threads]
+    command: list[object] = [sys.executable, folder / "serve.py", "--port", port, "--threads", threads]
     command += [] if batch is None else ["--batch", batch]
-    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL)
-    try:
-        wait_for(port, process)
+    with serving(command, port, "/health"):
         yield port
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Until the service answers; RuntimeError once it has ended, or after a minute."""
-    for _ in range(600):
-        try:
-            read(port, "/health")
-            return
-        except OSError:
-            if process.poll() is not None:
-                break
-            time.sleep(0.1)
-    raise RuntimeError(f"no service at port {port}: {process.args!r}")
 
 
 def read(port: int, path: str) -> str:

@@ -98,7 +98,6 @@ class Bench:
         self.run, self.device, self.folder, self.threads = run, device, folder, threads
         self.n_images, self.sizes = n_images, sizes
         self.images = images.to(device)
-        self.threshold_none = NEVER
 
     @cached_property
     def model(self) -> dx.DMPO:
@@ -128,13 +127,13 @@ class Bench:
     @cached_property
     def onnx(self) -> dx.OnnxEngine:
         """The exported run on onnxruntime."""
-        path = dx.inference.export_run(self.run, self.folder / "float32", self.threshold_none, force=True)
+        path = dx.inference.export_run(self.run, self.folder / "float32", NEVER, force=True)
         return dx.OnnxEngine(path, threads=self.threads)
 
     @cached_property
     def onnx_int8(self) -> dx.OnnxEngine:
         """The run exported in int8."""
-        path = dx.inference.export_int8(self.run, self.folder / "int8", self.threshold_none, images=0, force=True)
+        path = dx.inference.export_int8(self.run, self.folder / "int8", NEVER, images=0, force=True)
         return dx.OnnxEngine(path, threads=self.threads)
 
     def single(self, engine: dx.OnnxEngine, name: str, policy: dx.Policy) -> Arm:
@@ -164,7 +163,7 @@ class Bench:
 
     @cached_property
     def _plain_export(self) -> Path:
-        return export_plain(self.run, self.folder / "plain", self.threshold_none)
+        return export_plain(self.run, self.folder / "plain", NEVER)
 
     @cached_property
     def plain_compiled(self) -> Any:

@@ -118,7 +118,7 @@ def test_a_simulation_says_whether_the_bound_holds(
     assert risk_control.pooled(run).n_images == 700
     assert risk_control.main(["made", "--resamples", "100"]) == 0
     out = capsys.readouterr().out
-    assert "two standard errors): yes" in out and "| early-exit error | 300 |" in out
+    assert "two standard errors): yes" in out and out.count("| too_early    |      300 |") == 1
     assert tables[0]["images"].tolist() == [100, 300] * 2 and (tables[0]["resamples"] == 100).all()
     monkeypatch.setattr(risk_control, "hoeffding_bentkus", lambda observed, *_: np.zeros_like(observed))  # proves all
     assert risk_control.main(["made", "--resamples", "100"]) == 1
