@@ -4,8 +4,8 @@ In: the data sets of the third study (`_third.data`), its backbones and exits' p
 ``benchmarks/results/forecast.csv``, a row per set and backbone: the block from which frozen features know the classes
 best, the share of the compute forecast at one point lost, the share and the loss of the trained DMPOs (thresholds that
 lose at most a point on calibration, read on test; mean of the trainings), and the seconds of the forecast;
-with ``--write`` the table of ``benchmarks/EVIDENCE.md``. Forecasts are made once and kept;
-``--again`` makes them anew. Only training images are probed.
+with ``--write`` the table of ``benchmarks/EVIDENCE.md``. Forecasts are made once and kept. Only training images are
+probed.
 """
 
 from __future__ import annotations
@@ -31,10 +31,6 @@ NAME, PARTS = "forecast", ("a", "a-cnn")
 def main(arguments: list[str] | None = None) -> int:
     """Make what is missing, then the table of all."""
     given = parser(__doc__)
-    given.add_argument(
-        "--sets", nargs="+", choices=protocol.SETS, default=[*protocol.SETS], metavar="SET", help="only these"
-    )
-    given.add_argument("--again", action="store_true", help="make the forecasts anew")
     given.add_argument("--write", action="store_true", help="renew the table of EVIDENCE.md")
     given.add_argument("--results", type=Path, default=RESULTS, help="folder of the table and of the study's runs")
     options = given.parse_args(arguments)
@@ -46,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         (name, PARTS_OF_STUDY[letter].base.model)
         for letter in PARTS
         for name in PARTS_OF_STUDY[letter].sets
-        if name in options.sets and (options.again or (name, PARTS_OF_STUDY[letter].base.model.backbone) not in rows)
+        if (name, PARTS_OF_STUDY[letter].base.model.backbone) not in rows
     ]
     if options.list:
         print("\n".join(f"{name} {model.backbone}" for name, model in wanted) or "every forecast is there")

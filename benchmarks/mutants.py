@@ -16,7 +16,6 @@ their rows out of the file.
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
 from pathlib import Path
@@ -87,15 +86,12 @@ def run(sample: dict[Mutant, str], path: Path, tests: list[str]) -> None:
     """Try those mutants, with their areas, that have no row yet; the rows get the order of the sample."""
 
     def done(mutant: Mutant, status: str, test: str) -> None:
-        parts = [mutant.function, mutant.original, mutant.mutated]
-        with path.open("a", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow([mutant.id, sample[mutant], *parts, status, test])
+        row = [mutant.id, sample[mutant], mutant.function, mutant.original, mutant.mutated, status, test]
+        pd.DataFrame([row], columns=COLUMNS).to_csv(path, mode="a", header=not path.exists(), index=False)
         print(f"{status:9} {mutant.function}: {mutant.original} → {mutant.mutated}  {test}", flush=True)
 
     known = set(read(path)["id"])
     todo = [mutant for mutant in sample if mutant.id not in known]
-    if not path.exists():
-        path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
     lines = NearestTests(Path(".coverage"), {mutant.file for mutant in todo})
     arguments = ["-m", "not slow and not browser", "-qs", "--timeout", "60", "-p", "no:cacheprovider", *tests]
     if todo and (status := pytest.main(arguments, plugins=[Runner(todo, lines, done)])):

@@ -42,7 +42,7 @@ from dmpo_explore.utils.files import read_json, write_json
 
 WARM_UP = 1.5  # seconds
 SENT = 200  # different images
-ARMS = {  # name → folder, --batch or its default
+ARMS = {  # name → folder, --batch or its default; the first sets the rate of the others
     "plain model": ("plain", None),
     "plain model, image by image": ("plain", 1),
     "one graph": ("single", None),
@@ -62,13 +62,10 @@ def main(arguments: list[str] | None = None) -> int:
     given.add_argument("--seconds", type=float, default=20, help="of each load, arm and round")
     given.add_argument("--rounds", type=int, default=3)
     given.add_argument("--threads", type=int, default=2, help="of a stage")
-    given.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     given.add_argument("--write", action="store_true", help="keep the result and renew benchmarks/EVIDENCE.md")
     options = given.parse_args(arguments)
-    if options.arms[0] != next(iter(ARMS)):
-        given.error(f"--arms must begin with {next(iter(ARMS))!r}, which sets the rate of the others")
     if options.list:
-        print("\n".join(options.arms))
+        print("\n".join(ARMS))
         return 0
     with tempfile.TemporaryDirectory() as place:
         table = measured(options, Path(place))
@@ -84,7 +81,7 @@ def measured(options: argparse.Namespace, place: Path) -> pd.DataFrame:
     facts, files, found = machine(options.threads), exports(options, place), []
     rate = 0.0
     for r in range(options.rounds):
-        for name in options.arms[:: 1 if r % 2 == 0 else -1]:
+        for name in [*ARMS][:: 1 if r % 2 == 0 else -1]:
             print(f"{time.strftime('%H:%M:%S')} round {r + 1}/{options.rounds}: {name}", file=sys.stderr, flush=True)
             folder, batch = ARMS[name]
             with started(place / folder, batch, options.threads) as port:
@@ -101,7 +98,7 @@ def measured(options: argparse.Namespace, place: Path) -> pd.DataFrame:
                 }
                 found.append(row | {"last_batch": mean_batch(port)})
     arms = pd.DataFrame(found).groupby("arm", sort=False)
-    table = arms.median().assign(failed=arms["failed"].sum()).loc[options.arms].reset_index()
+    table = arms.median().assign(failed=arms["failed"].sum()).loc[[*ARMS]].reset_index()
     return table.assign(clients=options.clients, rounds=options.rounds, seconds=options.seconds, **facts)
 
 
@@ -232,14 +229,9 @@ def about(table: pd.DataFrame, options: argparse.Namespace) -> str:
 
 def as_markdown(table: pd.DataFrame) -> str:
     """The table of benchmarks/EVIDENCE.md."""
-    lines = [
-        "| form | requests/s | p50 ms | p95 ms | images of a batch at the last stage | failed |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in table.to_dict("records"):
-        values = f"{row['requests_per_s']:.0f} | {row['p50_ms']:.1f} | {row['p95_ms']:.1f} | {row['last_batch']:.1f}"
-        lines.append(f"| {row['arm']} | {values} | {row['failed']:.0f} |")
-    return "\n".join(lines)
+    digits = {"requests_per_s": ".0f", "p50_ms": ".1f", "p95_ms": ".1f", "last_batch": ".1f", "failed": ".0f"}
+    titles = ["form", "requests/s", "p50 ms", "p95 ms", "images of a batch at the last stage", "failed"]
+    return str(table[["arm", *digits]].to_markdown(index=False, headers=titles, floatfmt=["", *digits.values()]))
 
 
 if __name__ == "__main__":

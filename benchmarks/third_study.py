@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
         root.mkdir(parents=True, exist_ok=True)
         statics = [static for static in part.arms if static.startswith("static-")] if arm == "dmpo" else []
         rivals = {static: part.config(name, static, seed) for static in statics}
-        how = {"image_size": part.reference, "read": "test", "rivals": rivals, "budgets": BUDGETS, "drop": DROP}
+        how = {"image_size": part.reference, "rivals": rivals, "budgets": BUDGETS, "drop": DROP}
         make_row(
             root / run, ROWS, folder, part.config(name, arm, seed), lambda text, at=folder: print(f"{at} {text}"), **how
         )

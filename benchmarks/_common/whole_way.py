@@ -77,8 +77,13 @@ def whole_way(name: str, side: int, export: bool, keep: Callable[[dict[str, Any]
         images = torch.randn(IMAGES, 3, config.image_size, config.image_size)
         _train_a_step(model, images)
         keep({"trained": "yes"})
-        record = _recorded(model, images, flops)
-        policy = _policy(record)
+        names = tuple(f"class {i}" for i in range(CLASSES))
+        meta = dx.records.RecordMeta("noise", "val", names, model.exits, flops.cumulative, flops.reference)
+        batches = [(images, torch.arange(IMAGES) % CLASSES)]
+        record = dx.record_split(model, batches, meta, keep_logits=False)  # random weights may make them huge
+        ordered = np.unique(record.confidence.astype(float))
+        gap = int(np.argmax(np.diff(ordered)))  # the widest: float noise cannot decide there
+        policy = dx.policies.ConfidencePolicy((float(ordered[gap] + ordered[gap + 1]) / 2,))
         live = dx.infer(model, images, policy)
         same = np.array_equal(live.exit, policy.exits(record))
         same &= np.array_equal(live.label, at_exits(record.prediction, live.exit))
@@ -115,20 +120,6 @@ def _train_a_step(model: dx.DMPO, images: torch.Tensor) -> None:
         raise ValueError("a trainable weight has no finite gradient")
     optimizer.step()
     model.eval()
-
-
-def _recorded(model: dx.DMPO, images: torch.Tensor, flops: dx.models.ModelFlops) -> dx.ExitRecord:
-    names = tuple(f"class {i}" for i in range(CLASSES))
-    meta = dx.records.RecordMeta("noise", "val", names, model.exits, flops.cumulative, flops.reference)
-    batches = [(images, torch.arange(IMAGES) % CLASSES)]
-    return dx.record_split(model, batches, meta, keep_logits=False)  # random weights may make them huge
-
-
-def _policy(record: dx.ExitRecord) -> Any:
-    """A threshold in the widest gap between two confidences, where float noise cannot decide."""
-    ordered = np.unique(record.confidence.astype(float))
-    at = int(np.argmax(np.diff(ordered)))
-    return dx.policies.ConfidencePolicy((float(ordered[at] + ordered[at + 1]) / 2,))
 
 
 def _export(model: dx.DMPO, policy: Any) -> None:

@@ -63,13 +63,6 @@ def in_one(function: Callable[[], Any]) -> Arm:
     return per_call(lambda _: function(), [None])
 
 
-def one_graph(export: Path, folder: Path, policy: dx.Policy, threads: int) -> Any:
-    """A session of an export as one graph with another policy in it, written to ``folder``."""
-    shutil.copytree(export, folder, dirs_exist_ok=True)
-    policy.save(folder / POLICY)
-    return open_session(dx.inference.join_stages(folder), threads)
-
-
 def graphed_model(model: Callable[[Tensor], Tensor], record: Any) -> Callable[[Tensor], Tensor]:
     """A model as graphs of fixed batch sizes, as `Replayed` records a stage."""
     step = Replayed(lambda x, side: (x, model(x), side), SIZES, record, last=True)
@@ -138,7 +131,9 @@ class Bench:
 
     def single(self, engine: dx.OnnxEngine, name: str, policy: dx.Policy) -> Arm:
         """The export ``name`` as one graph with the policy in it, image by image; answers are the engine's."""
-        session = one_graph(self.folder / name, self.folder / f"{name}-single", policy, self.threads)
+        folder = shutil.copytree(self.folder / name, self.folder / f"{name}-single", dirs_exist_ok=True)
+        policy.save(folder / POLICY)
+        session = open_session(dx.inference.join_stages(folder), self.threads)
         arrays = [image.cpu().numpy() for image in self.batches(1)]
         for array in arrays[:CHECKED]:
             logits, exit = session.run(None, {"images": array})

@@ -102,7 +102,7 @@ def test_a_row_is_kept_with_its_config_and_answers_and_is_not_made_again(
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
     config, rows = tiny_config(epochs=1).updated({"data.calibration": True}), Rows(tmp_path / "made.parquet")
     rival = config.updated({"model.exits": 1})
-    how = {"image_size": config.model.image_size, "read": "test", "rivals": {"single": rival}, "drop": 0.01}
+    how = {"image_size": config.model.image_size, "rivals": {"single": rival}, "drop": 0.01}
     for _ in range(2):
         make_row(tmp_path / "runs" / "a-s0", rows, "digits", config, lambda _: None, budgets={"90 %": 0.9}, **how)
     (row,), answers = rows.numbers("digits").to_dict("records"), rows.outcomes("digits")["a-s0"]
