@@ -25,7 +25,6 @@ from _common.results import RESULTS
 from _controls import predictors, protocol, run
 from _third import protocol as third
 
-HERE = Path(__file__).parent
 CODE = ("dmpo_explore", "benchmarks/_controls", "benchmarks/_third", "benchmarks/_common", "benchmarks/controls.py")
 ONE_CORE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
@@ -54,7 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     words = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the worker is ended too
-    return supervise([sys.executable, __file__, *words, "--worker", commit_of(HERE.parent)], options.pause_file)
+    return supervise(
+        [sys.executable, __file__, *words, "--worker", commit_of(Path(__file__).parents[1])], options.pause_file
+    )
 
 
 def commit_of(folder: Path) -> str:

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -131,12 +132,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def tried(kinds: dict[str, Kind], place: Path, minutes: float, seed: int) -> Iterator[dict[str, object]]:
     """A row for each kind, which has its share of the time and one trial at least."""
-    made: list[Writers] = []
 
+    @cache
     def writers() -> Writers:
-        if not made:
-            made.append(Writers(place / "writers"))
-        return made[0]
+        return Writers(place / "writers")
 
     try:
         for name, kind in kinds.items():
@@ -153,8 +152,8 @@ def tried(kinds: dict[str, Kind], place: Path, minutes: float, seed: int) -> Ite
             took = {"seed": seed, "seconds": round(time.monotonic() - began), "cores": os.cpu_count()}
             yield about | {"refused": kind.refused} | took
     finally:
-        for one in made:
-            one.close()
+        if writers.cache_info().currsize:
+            writers().close()
 
 
 def bad(table: pd.DataFrame) -> pd.Series:

@@ -32,6 +32,7 @@ from _common.command import parser
 from _common.memory import PeakMemory
 from _common.results import PAGE, RESULTS, renew
 from _common.timing import machine
+from _faults.hostile_images import encoded
 from dmpo_explore.utils.files import write_json
 
 COLUMNS = {  # title in the table → number of a row
@@ -48,9 +49,7 @@ def jpegs(count: int = DIFFERENT) -> list[bytes]:
     rng, found = np.random.default_rng(0), []
     for _ in range(count):
         image = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((SIDE, SIDE))
-        out = io.BytesIO()
-        image.save(out, "jpeg", quality=80)
-        found.append(out.getvalue())
+        found.append(encoded(image, "jpeg", quality=80))
     return found
 
 

@@ -14,7 +14,6 @@ clients share the machine's cores with the service. Close other programs first.
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 import tempfile
 import threading
@@ -26,7 +25,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,6 +35,7 @@ from _common.command import parser
 from _common.ports import free_port, serving
 from _common.results import PAGE, renew, write_table
 from _common.timing import machine
+from _faults.hostile_images import encoded
 from _speed.arms import export_plain
 from dmpo_explore.utils.files import read_json, write_json
 
@@ -89,14 +88,12 @@ def measured(options: argparse.Namespace, place: Path) -> pd.DataFrame:
                 busy = load(port, files, options.clients, options.seconds)
                 rate = rate or options.share * len(busy.seconds) / options.seconds
                 calm = load(port, files, options.clients, options.seconds, rate=rate)
-                row = {"arm": name, "requests_per_s": len(busy.seconds) / options.seconds, "busy_p95_ms": busy.ms(0.95)}
-                row |= {
-                    "rate": rate,
-                    "p50_ms": calm.ms(0.5),
-                    "p95_ms": calm.ms(0.95),
-                    "failed": busy.failed + calm.failed,
-                }
-                found.append(row | {"last_batch": mean_batch(port)})
+                found.append({
+                    "arm": name,
+                    "requests_per_s": len(busy.seconds) / options.seconds, "busy_p95_ms": busy.ms(0.95),
+                    "rate": rate, "p50_ms": calm.ms(0.5), "p95_ms": calm.ms(0.95),
+                    "failed": busy.failed + calm.failed, "last_batch": mean_batch(port),
+                })  # fmt: skip
     arms = pd.DataFrame(found).groupby("arm", sort=False)
     table = arms.median().assign(failed=arms["failed"].sum()).loc[[*ARMS]].reset_index()
     return table.assign(clients=options.clients, rounds=options.rounds, seconds=options.seconds, **facts)
@@ -119,13 +116,8 @@ def exports(options: argparse.Namespace, place: Path) -> list[bytes]:
         (single / name).hardlink_to(place / "stages" / name)
     write_json(single / "model.json", facts | {"stages": [{"file": "single.onnx"}]})  # one stage, at which all exit
     pixels = run.image_set("test")
-    return [_png(pixels[i]) for i in range(min(SENT, len(pixels)))]
-
-
-def _png(pixels: Any) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(np.asarray(pixels)).convert("RGB").save(stream, "PNG")
-    return stream.getvalue()
+    pictures = (Image.fromarray(np.asarray(pixels[i])).convert("RGB") for i in range(min(SENT, len(pixels))))
+    return [encoded(picture, "PNG") for picture in pictures]
 
 
 @contextmanager

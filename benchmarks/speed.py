@@ -54,7 +54,6 @@ def main(arguments: list[str] | None = None) -> int:
     given.add_argument("--batch", nargs="+", type=int, choices=IMAGES, default=list(IMAGES))
     given.add_argument("--rounds", type=int, default=3)
     given.add_argument("--images", type=int, help="at most so many per batch size (to try it out)")
-    given.add_argument("--threads", type=int, help="of torch and onnxruntime; default: torch's choice")
     given.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     given.add_argument("--out", type=Path, metavar="FILE", help="keep the result there, as JSON")
     given.add_argument("--write", action="store_true", help="keep the result and renew benchmarks/EVIDENCE.md")
@@ -96,9 +95,7 @@ def changed(run: dx.Run, changes: dict[str, Any], folder: Path) -> dx.Run:
 
 def measure(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]:
     """The result: command, machine, settings and the chosen parts."""
-    threads = options.threads or torch.get_num_threads()
-    torch.set_num_threads(threads)
-    run = dx.load_run(options.run)
+    threads, run = torch.get_num_threads(), dx.load_run(options.run)
     changes: dict[str, Any] = {"model.image_size": options.image_size} if options.image_size else {}
     if options.random:
         changes |= {"model.backbone": options.random, "model.weights": "random", "model.exits": 6}

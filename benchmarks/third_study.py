@@ -59,9 +59,6 @@ def main(arguments: list[str] | None = None) -> int:
     """Make the runs and write the tables after each."""
     given = parser(__doc__)
     given.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS_OF_STUDY)}; default: all")
-    given.add_argument(
-        "--sets", nargs="+", choices=protocol.SETS, default=[*protocol.SETS], metavar="SET", help="only these"
-    )
     given.add_argument("--root", type=Path, default=Path("runs/third"), help="folder of the runs")
     given.add_argument("--write", action="store_true", help="renew the tables of the pages, and make no run")
     options = given.parse_args(arguments)
@@ -76,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     left = []
     for letter, name, arm, seed in protocol.plan(tuple(options.parts or PARTS_OF_STUDY)):
         part, config = PARTS_OF_STUDY[letter], PARTS_OF_STUDY[letter].config(name, arm, seed)
-        if name in options.sets and not ROWS.has(name + part.suffix, f"{arm}-s{seed}", config):
+        if not ROWS.has(name + part.suffix, f"{arm}-s{seed}", config):
             left.append((letter, part, name, arm, seed))
     if options.list:
         print(

@@ -103,9 +103,8 @@ def make_row(
     n_classes = len(seen.meta.class_names)
     plain = replace(config.model, image_size=image_size, exits=1)  # with a linear predictor
     reference = float(config_flops(plain, n_classes).reference)
-    costs = {name: config_flops(rival.model, n_classes).cumulative[-1] for name, rival in rivals.items()}
-    shares = {**budgets, **{name: cost / reference for name, cost in costs.items()}}
-    row, correct = measure(run.record("calibration"), seen, reference, shares)
+    costs = {name: config_flops(rival.model, n_classes).cumulative[-1] / reference for name, rival in rivals.items()}
+    row, correct = measure(run.record("calibration"), seen, reference, {**budgets, **costs})
     if seen.n_exits > 1:
         found = dx.apply(dx.fit_policy(run.record("calibration"), accuracy_drop=drop), seen).summary()
         share = found["flops_fraction"] * (seen.meta.reference_flops / reference)
@@ -143,10 +142,8 @@ def at_budget(calibration: dx.ExitRecord, read: dx.ExitRecord, flops: float) -> 
 
 
 def commit() -> str:
-    """The commit of the code, with a plus sign where files differ from it; empty where git or its folder is missing."""
+    """The commit of the code, with a plus sign where files differ from it; empty outside a checkout."""
     command = ["git", "describe", "--always", "--dirty=+"]
-    try:
-        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    except OSError:
-        return ""
-    return found.stdout.strip()
+    return subprocess.run(
+        command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    ).stdout.strip()
