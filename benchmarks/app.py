@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parent / "results" / "app.json"
 SIZES = {"10,000 × 6": (10_000, 6, "test"), "50,000 × 12": (50_000, 12, "train")}  # images, exits, split
 PARTS = ("drag", "release", "key", "start", "sessions")
+WHOLE, QUICK = (60, 20, 60.0), (6, 3, 5.0)  # moves of release and key, sessions, their seconds
 TILES = {2000: 55, 10_000: 30}  # tiles of the mosaic → frames a second at least, without a GPU
 LEAST = {f"drag {tiles:,} tiles, frames a second": frames for tiles, frames in TILES.items()}  # figure → at least
 PLACES, STEPS = (0.2, 0.5, 0.3, 0.7, 0.4, 0.65), 12  # of the width, to which the thumb is dragged; moves on the way
@@ -217,8 +218,8 @@ def table(figures: dict[str, Any]) -> list[str]:
     return dx.analysis.markdown(rows)
 
 
-def measure(parts: Sequence[str], sizes: Sequence[str], moves: int, number: int, seconds: float) -> dict[str, Any]:
-    """All figures of ``parts``."""
+def measure(parts: Sequence[str], moves: int, number: int, seconds: float) -> dict[str, Any]:
+    """All figures of ``parts``: so many moves of release and key, so many sessions for so many seconds."""
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         runs = Path(folder)
@@ -231,8 +232,8 @@ def measure(parts: Sequence[str], sizes: Sequence[str], moves: int, number: int,
             with serve(runs) as server:
                 steps: dict[str, Callable[[], dict[str, Any]]] = {
                     **{f"drag {n}": lambda n=n: drag(browser, server, n, 4.0) for n in TILES},  # type: ignore[misc]
-                    **{f"release {s}": lambda s=s: release(browser, server, s, moves) for s in sizes},  # type: ignore[misc]
-                    **{f"key {s}": lambda s=s: key(browser, server, s, moves) for s in sizes},  # type: ignore[misc]
+                    **{f"release {s}": lambda s=s: release(browser, server, s, moves) for s in SIZES},  # type: ignore[misc]
+                    **{f"key {s}": lambda s=s: key(browser, server, s, moves) for s in SIZES},  # type: ignore[misc]
                     "sessions": lambda: sessions(browser, server, paths, seconds),
                 }
                 for name, step in steps.items():
@@ -246,18 +247,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure the parts, print the table and write it."""
     given = parser(__doc__)
     given.add_argument("--part", action="append", choices=PARTS, help="only this part; may be repeated")
-    given.add_argument("--size", action="append", choices=SIZES, help="only this size of the parts release and key")
-    given.add_argument("--moves", type=int, default=60, help="of the parts release and key")
-    given.add_argument("--sessions", type=int, default=20)
-    given.add_argument("--seconds", type=float, default=60, help="that the sessions move")
     given.add_argument("--quick", action="store_true", help="little of everything; nothing is written")
     options = given.parse_args(arguments)
     parts = options.part or PARTS
     if options.list:
         print("\n".join(parts))
         return 0
-    moves, number, seconds = (6, 3, 5.0) if options.quick else (options.moves, options.sessions, options.seconds)
-    figures = measure(parts, options.size or [*SIZES], moves, number, seconds)
+    figures = measure(parts, *(QUICK if options.quick else WHOLE))
     about = {
         "cpus": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),

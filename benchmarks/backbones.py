@@ -5,8 +5,8 @@ In: the smallest architecture of every model class of timm (``benchmarks/results
 compute; whether it trains a step, its executed exits are the recorded ones, and its export to ONNX answers the same; if
 not, the reason. With ``--write`` ``benchmarks/results/backbones.csv``, and from it a part of ``EVIDENCE.md``.
 
-Weights are random, the image side is the nearest to ``--side`` that a backbone takes, exits and their sizes are the
-defaults for three exits. Each backbone has a process and ``--seconds`` of its own.
+Weights are random, the image side is the nearest to `SIDE` that a backbone takes, exits and their sizes are the
+defaults for three exits. Each backbone has a process and `SECONDS` of its own.
 """
 
 from __future__ import annotations
@@ -16,28 +16,21 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import pandas as pd
 
 from _common.command import parser
-from _common.results import RESULTS, between
+from _common.results import PAGE, RESULTS, renew
 from _common.whole_way import in_a_process, smallest_of_each_class
-from dmpo_explore.utils.files import write_text
 
+SIDE, SECONDS, PROCESSES = 96, 600, 2  # pixels; for each backbone at most
 CLASSES, RESULT = RESULTS / "timm-classes.csv", RESULTS / "backbones.csv"
-PAGE = Path(__file__).parent / "EVIDENCE.md"
-BEGIN, END = "<!-- begin: scripts/bench backbones -->", "<!-- end: scripts/bench backbones -->"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Check the classes, print a line for each, and write the table if requested."""
     given = parser(__doc__)
     given.add_argument("--only", nargs="+", metavar="CLASS", help="these classes of timm; their rows are renewed")
-    given.add_argument("--side", type=int, default=96, help="pixels")
-    given.add_argument("--seconds", type=int, default=600, help="for each backbone at most")
-    given.add_argument("--processes", type=int, default=2)
-    given.add_argument("--no-export", dest="export", action="store_false", help="leave the export to ONNX out")
     given.add_argument("--classes", action="store_true", help="only renew the list of classes (minutes)")
     given.add_argument("--write", action="store_true", help="keep the result and renew benchmarks/EVIDENCE.md")
     options = given.parse_args(arguments)
@@ -55,17 +48,16 @@ def main(arguments: list[str] | None = None) -> int:
             table.to_csv(RESULT, index=False)  # at once: a stop loses no row
     print(summary(table))
     if options.write:
-        page = between(PAGE.read_text(encoding="utf-8"), BEGIN, END, f"\n{rendered(table)}\n")
-        write_text(PAGE, page)
+        renew(PAGE, "backbones", f"\n{rendered(table)}\n")
     return 0
 
 
 def checked(asked: pd.DataFrame, options: argparse.Namespace) -> Iterator[pd.DataFrame]:
     """The table after each class that was asked for; the others have their kept rows."""
-    check = partial(in_a_process, side=options.side, seconds=options.seconds, export=options.export)
+    check = partial(in_a_process, side=SIDE, seconds=SECONDS, export=True)
     kept = pd.read_csv(RESULT, keep_default_na=False).to_dict("records") if options.only and RESULT.is_file() else []
     rows = {str(row["class"]): row for row in kept}
-    with ThreadPoolExecutor(options.processes) as pool:
+    with ThreadPoolExecutor(PROCESSES) as pool:
         for row, found in zip(asked.to_dict("records"), pool.map(check, asked["backbone"]), strict=True):
             rows[row["class"]] = row | found
             print(f"{row['class']} {row['backbone']}: {found['reason'] or found['problem'] or 'whole'}", flush=True)

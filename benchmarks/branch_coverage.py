@@ -9,7 +9,6 @@ way out of a line that has several. Code that only runs in a process of its own 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -22,9 +21,15 @@ import coverage
 import pandas as pd
 import pytest
 
+from _common.command import parser
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"  # nothing of the library may be imported before it is watched
 QUICK = "not slow and not browser"
+COUNTED = {  # by coverage.py → by us
+    "num_statements": "statements", "covered_lines": "statements_run",
+    "num_branches": "branches", "covered_branches": "branches_run",
+}  # fmt: skip
 
 
 class TestByTest:
@@ -41,13 +46,10 @@ class TestByTest:
 
 def by_package(report: dict[str, Any]) -> pd.DataFrame:
     """A row per package, from coverage.py's report in JSON: how many statements and branches it has, how many ran."""
-    rows = []
-    for file, found in report["files"].items():
-        package, counts = Path(file).parts[1:-1], found["summary"]
-        row = {"package": package[0] if package else "top", "statements": counts["num_statements"]}
-        row |= {"statements_run": counts["covered_lines"], "branches": counts["num_branches"]}
-        rows.append(row | {"branches_run": counts["covered_branches"]})
-    table = pd.DataFrame(rows).groupby("package").sum()
+    files = report["files"]
+    packages = [(*Path(file).parts[1:-1], "top")[0] for file in files]
+    table = pd.DataFrame([found["summary"] for found in files.values()])[[*COUNTED]].rename(columns=COUNTED)
+    table = table.groupby(packages).sum().rename_axis("package")
     table.loc["all"] = table.sum()
     ran = table["statements_run"] + table["branches_run"]
     return table.assign(covered=(ran / (table["statements"] + table["branches"])).round(4)).reset_index()
@@ -55,10 +57,9 @@ def by_package(report: dict[str, Any]) -> pd.DataFrame:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the tests, write the table; the exit status is that of pytest."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tests", nargs="*", default=["tests"], help="files or folders of tests [tests]")
-    parser.add_argument("--list", action="store_true", help="only print what would run")
-    options = parser.parse_args(arguments)
+    given = parser(__doc__)
+    given.add_argument("tests", nargs="*", default=["tests"], help="files or folders of tests [tests]")
+    options = given.parse_args(arguments)
     if options.list:
         print(f"tests ({QUICK}) of {', '.join(options.tests)}, then results/coverage.csv")
         return 0

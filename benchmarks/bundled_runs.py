@@ -5,10 +5,7 @@ In: `PLAN`. Out: ``dmpo_explore/runs/bundled/NAME`` for each run of it. Those on
 shown on them. Those on Fashion-MNIST and Caltech-101, and ``demo-single-24``, were made by earlier versions. Trained
 weights are rounded to float16, half the bytes, before recording, so that records are of the weights that are shipped.
 An interrupted training resumes after its last epoch; a run that is bundled already, by its config, is kept. Names of
-runs make, measure or time these alone.
-
-`scripts/bench bundled_runs --measure` trains nothing: it records the calibration images of every bundled run, where it
-has none, and writes the card anew. It resumes as well.
+runs make or time these alone.
 """
 
 from __future__ import annotations
@@ -101,11 +98,6 @@ PLAN: dict[str, Planned] = {  # in this order: full models teach the others
 }
 
 
-def planned(config: dx.Config) -> Planned:
-    """What is kept of a run with this config; of one that is not planned, neither logits nor embedding."""
-    return next((one for one in PLAN.values() if one.config == config), Planned(config, logits=False))
-
-
 def bundle(name: str, plan: Planned, root: Path, target: Path, progress: Progress) -> Path:
     """Train (or resume), round, record and copy one run; its folder in ``target``."""
     run = train(root / name, plan.config, progress)
@@ -123,22 +115,6 @@ def bundle(name: str, plan: Planned, root: Path, target: Path, progress: Progres
         for file in plan.left_out:
             (folder / file).unlink(missing_ok=True)
     return target / name
-
-
-def measure(name: str, root: Path, target: Path, progress: Progress) -> None:
-    """Record the calibration images of a bundled run and write its card anew; the copy in ``root`` replaces it."""
-    if not (root / name).exists():
-        shutil.copytree(target / name, root / name)
-    run = dx.load_run(root / name)
-    plan = planned(run.config)
-    if "calibration" not in run.splits():
-        progress(f"{name}: recording calibration")
-        dx.record_run(run, "calibration", device="cpu", keep_logits=plan.logits)
-    write_card_results(run)
-    with atomic_folder(target / name) as folder:
-        shutil.copytree(run.path, folder, dirs_exist_ok=True)
-        for file in plan.left_out:
-            (folder / file).unlink(missing_ok=True)
 
 
 def has(config: dx.Config, folder: Path) -> bool:
@@ -199,22 +175,18 @@ def halve(run: dx.Run) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Make every bundled run that is missing."""
     target = dx.runs.BUNDLED_RUNS
-    known = {path.name for path in target.iterdir() if (path / "config.json").is_file()}
     given = parser(__doc__)
     given.add_argument("runs", nargs="*", metavar="RUN", help="only these")
     given.add_argument("--root", type=Path, default=Path("runs/bundle"), help="folder of the trainings")
-    given.add_argument("--measure", action="store_true", help="measure the bundled runs anew, train none")
     given.add_argument("--timings", action="store_true", help="time the bundled runs, train none")
     options = given.parse_args(arguments)
     os.environ["DMPO_EXPLORE_RUNS"] = str(options.root)  # where the library puts runs
-    if not (options.measure or options.timings):
-        known = {*PLAN}
-    if foreign := sorted({*options.runs} - known):
-        given.error(f"{foreign[0]} is no run here; there are {', '.join(sorted(known))}")
-    names = [name for name in (*PLAN, *sorted(known - {*PLAN})) if name in (options.runs or known) and name in known]
+    if foreign := sorted({*options.runs} - {*PLAN}):
+        given.error(f"{foreign[0]} is no run here; there are {', '.join(PLAN)}")
+    names = [name for name in PLAN if name in (options.runs or PLAN)]
     if options.timings:
         names = [name for name in names if dx.load_run(target / name).record("test").n_exits > 1]
-    elif not options.measure:
+    else:
         names = [name for name in names if not has(with_own_teacher(PLAN[name].config, name), target / name)]
     if options.list:
         print("\n".join(names) or "every run is there")
@@ -223,8 +195,6 @@ def main(arguments: list[str] | None = None) -> int:
         for name in bar:
             if options.timings:
                 time_run(dx.load_run(target / name), bar.set_postfix_str)
-            elif options.measure:
-                measure(name, options.root, target, bar.set_postfix_str)
             else:
                 bundle(name, PLAN[name], options.root, target, bar.set_postfix_str)
     return 0

@@ -4,8 +4,7 @@ In: experiments, by default all in order. Out: a run folder per training under `
 ``benchmarks/results/controls.csv`` and its outcomes image by image in ``controls.parquet``, to be committed as they
 end. Start it as often as you like: a training goes on at its last epoch, a finished row is never made again. Every row
 has the commit of the code: it refuses to start where files of the code differ from it. It runs on one core behind
-everything else, and stands still while the file ``--pause-file`` is there. ``--list`` shows what is left; ``--pilot``
-times a few steps of every arm.
+everything else, and stands still while the file ``--pause-file`` is there. ``--list`` shows what is left.
 """
 
 from __future__ import annotations
@@ -21,28 +20,26 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
+from _common.command import parser
 from _common.results import RESULTS
 from _controls import predictors, protocol, run
 from _third import protocol as third
 
-HERE = Path(__file__).parent
 CODE = ("dmpo_explore", "benchmarks/_controls", "benchmarks/_third", "benchmarks/_common", "benchmarks/controls.py")
 ONE_CORE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Make the rows, or show what is left."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    given = parser(__doc__)
     names = ", ".join(protocol.EXPERIMENTS)
-    parser.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help=f"of {names}; default: all")
-    parser.add_argument("--root", type=Path, default=Path("runs/controls"), help="folder of the runs")
-    parser.add_argument("--pause-file", type=Path, default=Path("runs/pause"), help="stand still while it is there")
-    parser.add_argument("--list", action="store_true", help="what is left, without making it")
-    parser.add_argument("--pilot", action="store_true", help="time a few steps of every arm, and make no row")
-    parser.add_argument("--worker", default="", help=argparse.SUPPRESS)  # the commit; given by the process that pauses
-    options = parser.parse_args(arguments)
+    given.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help=f"of {names}; default: all")
+    given.add_argument("--root", type=Path, default=Path("runs/controls"), help="folder of the runs")
+    given.add_argument("--pause-file", type=Path, default=Path("runs/pause"), help="stand still while it is there")
+    given.add_argument("--worker", default="", help=argparse.SUPPRESS)  # the commit; given by the process that pauses
+    options = given.parse_args(arguments)
     if foreign := {*options.experiments} - {*protocol.EXPERIMENTS}:
-        parser.error(f"no experiment {min(foreign)}; there are {names}")
+        given.error(f"no experiment {min(foreign)}; there are {names}")
     for part in (third, protocol, predictors):
         part.register()
     jobs = protocol.plan(tuple(options.experiments or protocol.EXPERIMENTS))
@@ -50,16 +47,15 @@ def main(arguments: list[str] | None = None) -> int:
         for job in left(jobs, RESULTS):
             print(job.name)
         return 0
-    if options.pilot:
-        show_pilots(jobs, options.root / "pilot")
-        return 0
     if options.worker:
         os.nice(19)
         work(jobs, options.root, RESULTS, options.worker)
         return 0
-    given = sys.argv[1:] if arguments is None else arguments
+    words = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the worker is ended too
-    return supervise([sys.executable, __file__, *given, "--worker", commit_of(HERE.parent)], options.pause_file)
+    return supervise(
+        [sys.executable, __file__, *words, "--worker", commit_of(Path(__file__).parents[1])], options.pause_file
+    )
 
 
 def commit_of(folder: Path) -> str:
@@ -117,19 +113,6 @@ def left(jobs: list[protocol.Job], results: Path) -> list[protocol.Job]:
     rows = run.read_rows(results)
     found = [(job, run.config_of(job, protocol.EXPERIMENTS[job.experiment], rows)) for job in jobs]
     return [job for job, config in found if config is None or not run.is_done(job, config, rows)]
-
-
-def show_pilots(jobs: list[protocol.Job], root: Path) -> None:
-    """Print CPU milliseconds per image and core-hours a training, of every arm of every experiment."""
-    torch.set_num_threads(1)
-    for job in {(job.experiment, job.arm): job for job in reversed(jobs)}.values():
-        experiment = protocol.EXPERIMENTS[job.experiment]
-        config = experiment.config(job.data, job.arm, job.seed, (experiment.rates or (None,))[0])
-        train, answer = run.pilot(protocol.without_teacher(config), root)
-        epochs = config.training.epochs
-        hours = (epochs * (1000 * train + 500 * answer) + 3500 * answer) / 3600  # 3,500 images are recorded
-        found = f"{1000 * train:.1f} ms training, {1000 * answer:.1f} ms answering, {hours:.2f} core-hours"
-        print(f"{job.experiment} {job.arm}: {found}", flush=True)
 
 
 if __name__ == "__main__":

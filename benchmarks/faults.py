@@ -17,22 +17,20 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
 import dmpo_explore as dx
 from _common.command import parser
-from _common.results import between, write_table
+from _common.results import PAGE, renew, write_table
 from _faults import hostile_images
 from _faults.edited_folders import Edited
 from _faults.endings import ENDINGS, Wrong, ending_of
 from _faults.writers import NAME, Writers
-from dmpo_explore.utils.files import write_text
 from dmpo_explore.web.publish import INDEX, publish
 
-PAGE = Path(__file__).parent / "EVIDENCE.md"
-BEGIN, END = "<!-- table: scripts/bench faults --write -->", "<!-- end of table -->"
 LONGEST = 120.0  # seconds of one trial
 ODD_NAMES = (
     "</script><script>window.hacked=1</script>", "\u202egnp", "\u0000", "<!--", "{{7*7}}", "'\"`", "\u2028", "a" * 300,
@@ -128,19 +126,16 @@ def main(arguments: list[str] | None = None) -> int:
     print("\n".join(lines_of(table)))
     if options.write:
         write_table("faults", table)
-        page = between(PAGE.read_text(encoding="utf-8"), BEGIN, END, "\n".join(lines_of(table)))
-        write_text(PAGE, page)
+        renew(PAGE, "faults", "\n".join(lines_of(table)))
     return 0 if not bad(table).any() else 1
 
 
 def tried(kinds: dict[str, Kind], place: Path, minutes: float, seed: int) -> Iterator[dict[str, object]]:
     """A row for each kind, which has its share of the time and one trial at least."""
-    made: list[Writers] = []
 
+    @cache
     def writers() -> Writers:
-        if not made:
-            made.append(Writers(place / "writers"))
-        return made[0]
+        return Writers(place / "writers")
 
     try:
         for name, kind in kinds.items():
@@ -157,8 +152,8 @@ def tried(kinds: dict[str, Kind], place: Path, minutes: float, seed: int) -> Ite
             took = {"seed": seed, "seconds": round(time.monotonic() - began), "cores": os.cpu_count()}
             yield about | {"refused": kind.refused} | took
     finally:
-        for one in made:
-            one.close()
+        if writers.cache_info().currsize:
+            writers().close()
 
 
 def bad(table: pd.DataFrame) -> pd.Series:

@@ -4,8 +4,8 @@ In: the data sets of the third study (`_third.data`), its backbones and exits' p
 ``benchmarks/results/forecast.csv``, a row per set and backbone: the block from which frozen features know the classes
 best, the share of the compute forecast at one point lost, the share and the loss of the trained DMPOs (thresholds that
 lose at most a point on calibration, read on test; mean of the trainings), and the seconds of the forecast;
-``forecast.png``; with ``--write`` the table of ``benchmarks/EVIDENCE.md``. Forecasts are made once and kept;
-``--again`` makes them anew. Only training images are probed.
+with ``--write`` the table of ``benchmarks/EVIDENCE.md``. Forecasts are made once and kept. Only training images are
+probed.
 """
 
 from __future__ import annotations
@@ -16,29 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 from tqdm import tqdm
 
 import dmpo_explore as dx
 from _common.command import parser
-from _common.results import RESULTS, with_part, write_figure, write_table
+from _common.results import PAGE, RESULTS, renew, write_table
 from _common.rows import Rows
 from _third import protocol
 from _third.protocol import DROP, PARTS_OF_STUDY
-from dmpo_explore.utils.files import write_text
 
-PAGE = Path(__file__).parent / "EVIDENCE.md"
 NAME, PARTS = "forecast", ("a", "a-cnn")
-LEAST = 4  # sets of which a rank correlation says something
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Make what is missing, then the table and the figure of all."""
+    """Make what is missing, then the table of all."""
     given = parser(__doc__)
-    given.add_argument(
-        "--sets", nargs="+", choices=protocol.SETS, default=[*protocol.SETS], metavar="SET", help="only these"
-    )
-    given.add_argument("--again", action="store_true", help="make the forecasts anew")
     given.add_argument("--write", action="store_true", help="renew the table of EVIDENCE.md")
     given.add_argument("--results", type=Path, default=RESULTS, help="folder of the table and of the study's runs")
     options = given.parse_args(arguments)
@@ -50,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         (name, PARTS_OF_STUDY[letter].base.model)
         for letter in PARTS
         for name in PARTS_OF_STUDY[letter].sets
-        if name in options.sets and (options.again or (name, PARTS_OF_STUDY[letter].base.model.backbone) not in rows)
+        if (name, PARTS_OF_STUDY[letter].base.model.backbone) not in rows
     ]
     if options.list:
         print("\n".join(f"{name} {model.backbone}" for name, model in wanted) or "every forecast is there")
@@ -60,12 +52,10 @@ def main(arguments: list[str] | None = None) -> int:
         write_table(NAME, pd.DataFrame([*rows.values()]), options.results)
     table = reached(pd.DataFrame([*rows.values()]), Rows(options.results / "third.parquet"))
     write_table(NAME, table, options.results)
-    print(table.to_string(index=False, float_format="%.3f"))
-    if (both := table.dropna(subset=["reached"])).shape[0] >= LEAST:
-        print(f"rank correlation of forecast and reached shares, {len(both)} models: {correlation(both):.2f}")
-        write_figure(NAME, figure(both), 560, 420, options.results)
-        if options.write:
-            write_text(PAGE, with_part(PAGE.read_text(encoding="utf-8"), NAME, "\n".join(lines_of(pd.read_csv(path)))))
+    text = "\n".join(lines_of(pd.read_csv(path)))
+    print(text)
+    if options.write:
+        renew(PAGE, NAME, text)
     return 0
 
 
@@ -110,23 +100,6 @@ def reached(forecasts: pd.DataFrame, kept: Rows) -> pd.DataFrame:
 def correlation(table: pd.DataFrame) -> float:
     """Spearman's, of forecast and reached shares of the compute."""
     return float(table["share"].corr(table["reached"], method="spearman"))
-
-
-def figure(table: pd.DataFrame) -> go.Figure:
-    """Reached over forecast shares, a point per set and backbone; on the dotted line both are equal."""
-    found = go.Figure()
-    found.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dot", "color": "#999999"})
-    found.add_scatter(
-        x=table["share"], y=table["reached"], mode="markers+text", textposition="top center",
-        text=[f"{row.set}{' (CNN)' if 'vit' not in row.backbone else ''}" for row in table.itertuples()],
-        error_x={"array": table["high"] - table["share"], "arrayminus": table["share"] - table["low"]},
-    )  # fmt: skip
-    percent = {"range": [0, 1.05], "tickformat": ".0%"}
-    return found.update_layout(
-        xaxis=percent | {"title": "forecast by probes: compute at one point lost"},
-        yaxis=percent | {"title": "reached by the trained DMPO"},
-        showlegend=False, margin={"l": 60, "r": 20, "t": 20, "b": 60},
-    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -30,14 +30,13 @@ import torch
 
 import dmpo_explore as dx
 from _common.command import parser
-from _common.results import RESULTS, between
+from _common.results import PAGE, RESULTS, renew
 from _common.timing import machine
 from _gpu.checks import CHECKS, LeftOut
 from _speed.report import render_tables
-from dmpo_explore.utils.files import read_json, write_json, write_text
+from dmpo_explore.utils.files import read_json, write_json
 
-RESULT, PAGE = RESULTS / "gpu.json", Path(__file__).parent / "EVIDENCE.md"
-BEGIN, END = "<!-- table: scripts/bench gpu --write -->", "<!-- end of table -->"
+RESULT = RESULTS / "gpu.json"
 SECONDS, QUICK_SECONDS = 600, 1200  # for all; for each part or check on a busy CPU
 SMALL, BASE = "vit_small_patch14_dinov2", "vit_base_patch14_dinov2"
 PARTS = {  # name → backbone, batch sizes, seconds at most
@@ -78,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     print("\n".join(render(result)))
     if options.write:
         write_json(RESULT, result)
-        write_text(PAGE, between(PAGE.read_text(encoding="utf-8"), BEGIN, END, "\n".join(render(result))))
+        renew(PAGE, "gpu", "\n".join(render(result)))
     return 0 if all(part["state"] in ("done", "left out") for part in result["parts"].values()) else 1
 
 

@@ -16,8 +16,6 @@ their rows out of the file.
 
 from __future__ import annotations
 
-import argparse
-import csv
 import os
 import sys
 from pathlib import Path
@@ -25,6 +23,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from _common.command import parser
 from _mutants.changes import Mutant, mutants
 from _mutants.runner import NearestTests, Runner
 
@@ -87,15 +86,12 @@ def run(sample: dict[Mutant, str], path: Path, tests: list[str]) -> None:
     """Try those mutants, with their areas, that have no row yet; the rows get the order of the sample."""
 
     def done(mutant: Mutant, status: str, test: str) -> None:
-        parts = [mutant.function, mutant.original, mutant.mutated]
-        with path.open("a", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow([mutant.id, sample[mutant], *parts, status, test])
+        row = [mutant.id, sample[mutant], mutant.function, mutant.original, mutant.mutated, status, test]
+        pd.DataFrame([row], columns=COLUMNS).to_csv(path, mode="a", header=not path.exists(), index=False)
         print(f"{status:9} {mutant.function}: {mutant.original} → {mutant.mutated}  {test}", flush=True)
 
     known = set(read(path)["id"])
     todo = [mutant for mutant in sample if mutant.id not in known]
-    if not path.exists():
-        path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
     lines = NearestTests(Path(".coverage"), {mutant.file for mutant in todo})
     arguments = ["-m", "not slow and not browser", "-qs", "--timeout", "60", "-p", "no:cacheprovider", *tests]
     if todo and (status := pytest.main(arguments, plugins=[Runner(todo, lines, done)])):
@@ -106,10 +102,9 @@ def run(sample: dict[Mutant, str], path: Path, tests: list[str]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """List, try or compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--list", action="store_true", help="only print the areas and their files")
-    parser.add_argument("--compare", action="store_true", help="with the scores in mutants.csv, which stays as it is")
-    options = parser.parse_args(arguments)
+    given = parser(__doc__)
+    given.add_argument("--compare", action="store_true", help="with the scores in mutants.csv, which stays as it is")
+    options = given.parse_args(arguments)
     os.chdir(ROOT)
     areas = {file: area for area in AREAS for file in files_of(area)}
     if options.list:

@@ -1,7 +1,7 @@
 """Gain of every exit policy over one confidence threshold at equal compute. `scripts/bench policies [RUN …]`
 
-In: runs with calibration (or val) and test records. Out: ``benchmarks/results/policies.csv``, ``policies.png`` and,
-also on stdout, the verdict as ``policies.md``. Every policy is fitted on a resample of calibration (drawn with
+In: runs with calibration (or val) and test records. Out: ``benchmarks/results/policies.csv`` and, also on
+stdout, the verdict as ``policies.md``. Every policy is fitted on a resample of calibration (drawn with
 replacement) for every budget and judged on a resample of test, against the confidence threshold at the compute that
 the policy used there, read off the curve of the same resample. 20 such pairs give a mean and, as the resamples carry
 the sampling error of calibration and of test, a 95 % interval from their spread (Student's t). ``val`` rows, for
@@ -16,13 +16,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 from scipy.stats import t as student
 
 import dmpo_explore as dx
 from _common.command import parser
-from _common.results import RESULTS, write_figure, write_table
-from dmpo_explore.figures.style import GREY, MODEL_COLOURS, panels
+from _common.results import RESULTS, write_table
 from dmpo_explore.utils.files import write_text
 
 BUDGETS = (0.2, 0.25, 0.3, 0.5)
@@ -90,48 +88,6 @@ def verdict(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def gain_figure(
-    table: pd.DataFrame, against: str = "one global confidence threshold", template: str | None = None
-) -> go.Figure:
-    """Gain of each policy in accuracy over a reference policy, with its interval: a panel per compute budget.
-
-    Args:
-        table: ``policy``, ``budget``, ``gain``, ``low``, ``high`` (fractions). against: name of the reference.
-    """
-    budgets, policies = sorted(table["budget"].unique()), list(dict.fromkeys(table["policy"]))[::-1]
-    figure = panels(template, 1, len(budgets), [f"{100 * b:g} % compute" for b in budgets], shared_yaxes=True)
-    named: set[str] = set()  # in the legend: each mark once, from the first panel that has one
-    for column, budget in enumerate(budgets, start=1):
-        rows = table[table["budget"] == budget].set_index("policy").reindex(policies)
-        sure = (rows["low"] > 0) | (rows["high"] < 0)
-        for name, shown, colour, mark in (
-            ("interval away from 0", sure, MODEL_COLOURS[0], "circle"),
-            ("interval over 0", ~sure & rows["gain"].notna(), GREY, "circle-open"),
-        ):
-            some = rows[shown]
-            figure.add_scatter(
-                x=100 * some["gain"],
-                y=some.index,
-                error_x={
-                    "array": 100 * (some["high"] - some["gain"]),
-                    "arrayminus": 100 * (some["gain"] - some["low"]),
-                },
-                name=name,
-                legendgroup=name,
-                mode="markers",
-                marker={"color": colour, "symbol": mark, "size": 9},
-                showlegend=len(some) > 0 and name not in named,
-                hovertemplate="%{y}: %{x:+.2f} points<extra></extra>",
-                row=1,
-                col=column,
-            )
-            named |= {name} if len(some) else set()
-        figure.add_vline(x=0, line={"color": GREY, "width": 1, "dash": "dot"}, row=1, col=column)
-    figure.update_yaxes(type="category", categoryorder="array", categoryarray=policies).update_xaxes(matches="x")
-    middle = (len(budgets) + 1) // 2
-    return figure.update_xaxes(title=f"points of accuracy above {against}", row=1, col=middle)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Measure, write, print the verdict."""
     given = parser(__doc__)
@@ -147,8 +103,6 @@ def main(arguments: list[str] | None = None) -> int:
     text = "\n".join(verdict(table))
     write_text(RESULTS / "policies.md", f"Made by `scripts/bench policies`.\n\n{text}\n")
     print(text)
-    first = table[(table["run"] == options.runs[0]) & (table["judged"] == "test")]
-    write_figure("policies", gain_figure(first), 1200, 420, RESULTS)  # last: it needs a browser
     return 0
 
 

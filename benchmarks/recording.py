@@ -20,22 +20,21 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from PIL import Image
 
 import dmpo_explore as dx
 from _common.command import parser
-from _common.results import RESULTS, with_part
+from _common.memory import PeakMemory
+from _common.results import PAGE, RESULTS, renew
 from _common.timing import machine
-from dmpo_explore.utils.files import write_json, write_text
+from _faults.hostile_images import encoded
+from dmpo_explore.utils.files import write_json
 
-PAGE = Path(__file__).parent / "EVIDENCE.md"
 COLUMNS = {  # title in the table → number of a row
     "images": "images", "processes": "processes", "seconds": "seconds", "CPU s": "cpu_s", "images/s": "images_per_s",
     "largest process, MiB": "largest_process_mib", "all, MiB": "together_mib", "record, MiB": "record_mib",
@@ -50,9 +49,7 @@ def jpegs(count: int = DIFFERENT) -> list[bytes]:
     rng, found = np.random.default_rng(0), []
     for _ in range(count):
         image = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((SIDE, SIDE))
-        out = io.BytesIO()
-        image.save(out, "jpeg", quality=80)
-        found.append(out.getvalue())
+        found.append(encoded(image, "jpeg", quality=80))
     return found
 
 
@@ -88,26 +85,6 @@ def make_run(folder: Path, images: int) -> str:
     return "large"
 
 
-class ChildrenMemory(threading.Thread):
-    """The most resident memory of a process's children: of the largest one, and of all together, in MiB."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        super().__init__(daemon=True)
-        self.process, self.largest, self.together = psutil.Process(process.pid), 0.0, 0.0
-
-    def run(self) -> None:
-        """Look four times a second until the process has ended."""
-        while self.process.is_running() and self.process.status() != psutil.STATUS_ZOMBIE:
-            sizes = []
-            for child in self.process.children(recursive=True):
-                try:
-                    sizes.append(child.memory_info().rss / 2**20)
-                except psutil.Error:  # it has ended
-                    continue
-            self.largest, self.together = max(self.largest, *sizes, 0), max(self.together, sum(sizes))
-            time.sleep(0.25)
-
-
 def cpu_of_children() -> float:
     """CPU seconds of all processes that this one started and that have ended, with theirs."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -125,12 +102,14 @@ def measure(images: int, processes: int) -> dict[str, Any]:
         command = [sys.executable, *launcher, "record", name, "--split", "test", "--device", "cpu"]
         start, cpu = time.perf_counter(), cpu_of_children()
         said = Path(place) / "said.txt"
-        with said.open("w") as log, subprocess.Popen(command, text=True, stdout=log, stderr=log) as process:
-            memory = ChildrenMemory(process)
-            memory.start()
-            if process.wait():
-                raise RuntimeError(f"recording ended with status {process.returncode}: {said.read_text()[-3000:]}")
-            memory.join()
+        with (
+            said.open("w") as log,
+            subprocess.Popen(command, text=True, stdout=log, stderr=log) as process,
+            PeakMemory(process.pid) as memory,
+        ):
+            process.wait()
+        if process.returncode:
+            raise RuntimeError(f"recording ended with status {process.returncode}: {said.read_text()[-3000:]}")
         seconds, cpu = time.perf_counter() - start, cpu_of_children() - cpu
         record = dx.load_run(name).record("test")
         assert record.n_images == images
@@ -142,7 +121,7 @@ def measure(images: int, processes: int) -> dict[str, Any]:
         "cpu_s": round(cpu, 1),
         "images_per_s": round(images / seconds),
         "largest_process_mib": round(memory.largest),
-        "together_mib": round(memory.together),
+        "together_mib": round(memory.children),
         "record_mib": round(size / 2**20, 1),
         "prepared_s": round(prepared, 1),
     }
@@ -169,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(as_markdown(rows[-1:])), flush=True)
     if options.write:
         write_json(RESULTS / "recording.json", {"command": "scripts/bench recording --write", **facts, "rows": rows})
-        write_text(PAGE, with_part(PAGE.read_text(encoding="utf-8"), "recording", "\n".join(as_markdown(rows))))
+        renew(PAGE, "recording", "\n".join(as_markdown(rows)))
     return 0
 
 

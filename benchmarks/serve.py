@@ -14,8 +14,6 @@ clients share the machine's cores with the service. Close other programs first.
 from __future__ import annotations
 
 import argparse
-import io
-import subprocess
 import sys
 import tempfile
 import threading
@@ -27,7 +25,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,16 +32,16 @@ from PIL import Image
 
 import dmpo_explore as dx
 from _common.command import parser
-from _common.ports import free_port
-from _common.results import with_part, write_table
+from _common.ports import free_port, serving
+from _common.results import PAGE, renew, write_table
 from _common.timing import machine
+from _faults.hostile_images import encoded
 from _speed.arms import export_plain
-from dmpo_explore.utils.files import read_json, write_json, write_text
+from dmpo_explore.utils.files import read_json, write_json
 
-PAGE = Path(__file__).parent / "EVIDENCE.md"
 WARM_UP = 1.5  # seconds
 SENT = 200  # different images
-ARMS = {  # name → folder, --batch or its default
+ARMS = {  # name → folder, --batch or its default; the first sets the rate of the others
     "plain model": ("plain", None),
     "plain model, image by image": ("plain", 1),
     "one graph": ("single", None),
@@ -64,21 +61,17 @@ def main(arguments: list[str] | None = None) -> int:
     given.add_argument("--seconds", type=float, default=20, help="of each load, arm and round")
     given.add_argument("--rounds", type=int, default=3)
     given.add_argument("--threads", type=int, default=2, help="of a stage")
-    given.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     given.add_argument("--write", action="store_true", help="keep the result and renew benchmarks/EVIDENCE.md")
     options = given.parse_args(arguments)
-    if options.arms[0] != next(iter(ARMS)):
-        given.error(f"--arms must begin with {next(iter(ARMS))!r}, which sets the rate of the others")
     if options.list:
-        print("\n".join(options.arms))
+        print("\n".join(ARMS))
         return 0
     with tempfile.TemporaryDirectory() as place:
         table = measured(options, Path(place))
     print(as_markdown(table))
     if options.write:
         write_table("serve", table)
-        text = f"{about(table, options)}\n\n{as_markdown(table)}"
-        write_text(PAGE, with_part(PAGE.read_text(encoding="utf-8"), "serve", text))
+        renew(PAGE, "serve", f"{about(table, options)}\n\n{as_markdown(table)}")
     return 0
 
 
@@ -87,7 +80,7 @@ def measured(options: argparse.Namespace, place: Path) -> pd.DataFrame:
     facts, files, found = machine(options.threads), exports(options, place), []
     rate = 0.0
     for r in range(options.rounds):
-        for name in options.arms[:: 1 if r % 2 == 0 else -1]:
+        for name in [*ARMS][:: 1 if r % 2 == 0 else -1]:
             print(f"{time.strftime('%H:%M:%S')} round {r + 1}/{options.rounds}: {name}", file=sys.stderr, flush=True)
             folder, batch = ARMS[name]
             with started(place / folder, batch, options.threads) as port:
@@ -95,16 +88,14 @@ def measured(options: argparse.Namespace, place: Path) -> pd.DataFrame:
                 busy = load(port, files, options.clients, options.seconds)
                 rate = rate or options.share * len(busy.seconds) / options.seconds
                 calm = load(port, files, options.clients, options.seconds, rate=rate)
-                row = {"arm": name, "requests_per_s": len(busy.seconds) / options.seconds, "busy_p95_ms": busy.ms(0.95)}
-                row |= {
-                    "rate": rate,
-                    "p50_ms": calm.ms(0.5),
-                    "p95_ms": calm.ms(0.95),
-                    "failed": busy.failed + calm.failed,
-                }
-                found.append(row | {"last_batch": mean_batch(port)})
+                found.append({
+                    "arm": name,
+                    "requests_per_s": len(busy.seconds) / options.seconds, "busy_p95_ms": busy.ms(0.95),
+                    "rate": rate, "p50_ms": calm.ms(0.5), "p95_ms": calm.ms(0.95),
+                    "failed": busy.failed + calm.failed, "last_batch": mean_batch(port),
+                })  # fmt: skip
     arms = pd.DataFrame(found).groupby("arm", sort=False)
-    table = arms.median().assign(failed=arms["failed"].sum()).loc[options.arms].reset_index()
+    table = arms.median().assign(failed=arms["failed"].sum()).loc[[*ARMS]].reset_index()
     return table.assign(clients=options.clients, rounds=options.rounds, seconds=options.seconds, **facts)
 
 
@@ -125,41 +116,18 @@ def exports(options: argparse.Namespace, place: Path) -> list[bytes]:
         (single / name).hardlink_to(place / "stages" / name)
     write_json(single / "model.json", facts | {"stages": [{"file": "single.onnx"}]})  # one stage, at which all exit
     pixels = run.image_set("test")
-    return [_png(pixels[i]) for i in range(min(SENT, len(pixels)))]
-
-
-def _png(pixels: Any) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(np.asarray(pixels)).convert("RGB").save(stream, "PNG")
-    return stream.getvalue()
+    pictures = (Image.fromarray(np.asarray(pixels[i])).convert("RGB") for i in range(min(SENT, len(pixels))))
+    return [encoded(picture, "PNG") for picture in pictures]
 
 
 @contextmanager
 def started(folder: Path, batch: int | None, threads: int) -> Iterator[int]:
     """The service of a folder, as long as the block lasts; its port."""
     port = free_port()
-    command = [sys.executable, folder / "serve.py", "--port", port, "--threads", threads]
+    command: list[object] = [sys.executable, folder / "serve.py", "--port", port, "--threads", threads]
     command += [] if batch is None else ["--batch", batch]
-    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL)
-    try:
-        wait_for(port, process)
+    with serving(command, port, "/health"):
         yield port
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Until the service answers; RuntimeError once it has ended, or after a minute."""
-    for _ in range(600):
-        try:
-            read(port, "/health")
-            return
-        except OSError:
-            if process.poll() is not None:
-                break
-            time.sleep(0.1)
-    raise RuntimeError(f"no service at port {port}: {process.args!r}")
 
 
 def read(port: int, path: str) -> str:
@@ -253,14 +221,9 @@ def about(table: pd.DataFrame, options: argparse.Namespace) -> str:
 
 def as_markdown(table: pd.DataFrame) -> str:
     """The table of benchmarks/EVIDENCE.md."""
-    lines = [
-        "| form | requests/s | p50 ms | p95 ms | images of a batch at the last stage | failed |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in table.to_dict("records"):
-        values = f"{row['requests_per_s']:.0f} | {row['p50_ms']:.1f} | {row['p95_ms']:.1f} | {row['last_batch']:.1f}"
-        lines.append(f"| {row['arm']} | {values} | {row['failed']:.0f} |")
-    return "\n".join(lines)
+    digits = {"requests_per_s": ".0f", "p50_ms": ".1f", "p95_ms": ".1f", "last_batch": ".1f", "failed": ".0f"}
+    titles = ["form", "requests/s", "p50 ms", "p95 ms", "images of a batch at the last stage", "failed"]
+    return str(table[["arm", *digits]].to_markdown(index=False, headers=titles, floatfmt=["", *digits.values()]))
 
 
 if __name__ == "__main__":

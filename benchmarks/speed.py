@@ -27,15 +27,14 @@ import torch
 
 import dmpo_explore as dx
 from _common.command import parser
-from _common.results import with_part
+from _common.results import PAGE, renew
 from _common.timing import machine
 from _speed.arms import Bench
 from _speed.early_exit import measure_early_exit, measure_exits
 from _speed.report import page_table, render_tables
-from dmpo_explore.utils.files import read_json, write_json, write_text
+from dmpo_explore.utils.files import read_json, write_json
 
 RESULT, PUBLISHED = Path(__file__).parent / "results" / "speed.json", "fashion"
-PAGE = Path(__file__).parent / "EVIDENCE.md"
 IMAGES = {1: 48, 8: 80, 64: 192, 256: 256}  # of the test split, by batch size
 PARTS = {
     "early-exit": measure_early_exit,
@@ -55,7 +54,6 @@ def main(arguments: list[str] | None = None) -> int:
     given.add_argument("--batch", nargs="+", type=int, choices=IMAGES, default=list(IMAGES))
     given.add_argument("--rounds", type=int, default=3)
     given.add_argument("--images", type=int, help="at most so many per batch size (to try it out)")
-    given.add_argument("--threads", type=int, help="of torch and onnxruntime; default: torch's choice")
     given.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     given.add_argument("--out", type=Path, metavar="FILE", help="keep the result there, as JSON")
     given.add_argument("--write", action="store_true", help="keep the result and renew benchmarks/EVIDENCE.md")
@@ -70,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.write:
         own = result["run"] == PUBLISHED and not options.image_size
         write_json(RESULT if own else RESULT.with_name(f"speed-{result['run']}-{result['image_size']}.json"), result)
-        write_text(PAGE, with_part(PAGE.read_text(encoding="utf-8"), "speed", "\n".join(page_table(kept()))))
+        renew(PAGE, "speed", "\n".join(page_table(kept())))
     return 0
 
 
@@ -97,9 +95,7 @@ def changed(run: dx.Run, changes: dict[str, Any], folder: Path) -> dx.Run:
 
 def measure(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]:
     """The result: command, machine, settings and the chosen parts."""
-    threads = options.threads or torch.get_num_threads()
-    torch.set_num_threads(threads)
-    run = dx.load_run(options.run)
+    threads, run = torch.get_num_threads(), dx.load_run(options.run)
     changes: dict[str, Any] = {"model.image_size": options.image_size} if options.image_size else {}
     if options.random:
         changes |= {"model.backbone": options.random, "model.weights": "random", "model.exits": 6}

@@ -18,17 +18,15 @@ import dmpo_explore as dx
 from _common import comparisons
 from _common.command import parser
 from _common.comparisons import Comparison
-from _common.results import RESULTS, with_part, write_table
+from _common.results import PAGE, RESULTS, renew, write_table
 from _common.rows import Rows
 from _common.study import make_row
 from _third import protocol
 from _third.protocol import BUDGETS, DEEP, DROP, OTHER, PARTED, PARTS_OF_STUDY
-from dmpo_explore.utils.files import write_text
 
 DONE = "every run is there"
 ROWS = Rows(RESULTS / "third.parquet")
 
-PAGE = Path(__file__).parent / "EVIDENCE.md"
 SUMMARY = Path(__file__).parent.parent / "docs" / "results.md"
 NAIVE, SINGLE, STATIC = "DMPO and naive exits", "DMPO and a single model", "DMPO and a static net of six blocks"
 WHOLE = "naive exits and a single model"
@@ -61,16 +59,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Make the runs and write the tables after each."""
     given = parser(__doc__)
     given.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS_OF_STUDY)}; default: all")
-    given.add_argument(
-        "--sets", nargs="+", choices=protocol.SETS, default=[*protocol.SETS], metavar="SET", help="only these"
-    )
     given.add_argument("--root", type=Path, default=Path("runs/third"), help="folder of the runs")
     given.add_argument("--write", action="store_true", help="renew the tables of the pages, and make no run")
     options = given.parse_args(arguments)
     if options.write:
         table = pd.read_csv(RESULTS / "third-comparisons.csv")
         for page, name, lines in tables(table):
-            write_text(page, with_part(page.read_text(encoding="utf-8"), name, "\n".join(lines)))
+            renew(page, name, "\n".join(lines))
         return 0
     if foreign := {*options.parts} - {*PARTS_OF_STUDY}:
         given.error(f"no part {min(foreign)}; there are {', '.join(PARTS_OF_STUDY)}")
@@ -78,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     left = []
     for letter, name, arm, seed in protocol.plan(tuple(options.parts or PARTS_OF_STUDY)):
         part, config = PARTS_OF_STUDY[letter], PARTS_OF_STUDY[letter].config(name, arm, seed)
-        if name in options.sets and not ROWS.has(name + part.suffix, f"{arm}-s{seed}", config):
+        if not ROWS.has(name + part.suffix, f"{arm}-s{seed}", config):
             left.append((letter, part, name, arm, seed))
     if options.list:
         print(
@@ -91,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
         root.mkdir(parents=True, exist_ok=True)
         statics = [static for static in part.arms if static.startswith("static-")] if arm == "dmpo" else []
         rivals = {static: part.config(name, static, seed) for static in statics}
-        how = {"image_size": part.reference, "read": "test", "rivals": rivals, "budgets": BUDGETS, "drop": DROP}
+        how = {"image_size": part.reference, "rivals": rivals, "budgets": BUDGETS, "drop": DROP}
         make_row(
             root / run, ROWS, folder, part.config(name, arm, seed), lambda text, at=folder: print(f"{at} {text}"), **how
         )

@@ -11,21 +11,18 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from _common.ports import free_port
+from _common.ports import PATIENCE, free_port, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "app" / "server.py"
-PATIENCE = 120.0  # seconds for anything: a busy machine is slow, not broken
 SWEPT = "try { localStorage.setItem('dmpo-explore-hint', 'seen') } catch {}"  # no sweep of a first visit
 # Streamlit says when its script has run; a page that has not changed for a while after that is drawn.
 WATCH = """window.lastChange = performance.now();
@@ -35,23 +32,16 @@ QUIET = """quiet => document.querySelector('[data-test-script-state=notRunning]'
     && !document.querySelector('[data-testid=stSkeleton]') && performance.now() - window.lastChange > quiet"""
 
 
-class Server:
-    """A running app."""
+class Server(NamedTuple):
+    """A running app; ``started`` is a time of `time.perf_counter`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], address: str, started: float) -> None:
-        self.process, self.address, self.started = process, address, started  # started: time.perf_counter()
-
-    def memory(self) -> int:
-        """Resident bytes now (Linux; elsewhere 0)."""
-        try:
-            text = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii")
-        except OSError:
-            return 0
-        return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    process: subprocess.Popen[bytes]
+    address: str
+    started: float
 
 
 @contextmanager
-def serve(runs: Path | None = None, wait: bool = True, script: Path = APP) -> Iterator[Server]:
+def serve(runs: Path | None = None, script: Path = APP) -> Iterator[Server]:
     """The app, or another ``script`` of Streamlit's, on a free port of this machine; ends with the block.
 
     The app shows the runs under ``runs`` and the bundled ones.
@@ -62,27 +52,8 @@ def serve(runs: Path | None = None, wait: bool = True, script: Path = APP) -> It
         options = ["--server.headless=true", f"--server.port={port}", "--server.fileWatcherType=none"]
         command = [sys.executable, "-m", "streamlit", "run", str(script), *options]
         started = time.perf_counter()
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        server = Server(process, f"http://localhost:{port}/", started)
-        try:
-            if wait:
-                wait_for(server)
-            yield server
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
-
-
-def wait_for(server: Server) -> None:
-    """Until it answers; RuntimeError if it does not start."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end and server.process.poll() is None:
-        try:
-            with urllib.request.urlopen(server.address + "_stcore/health", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.02)
-    raise RuntimeError(f"the app did not start within {PATIENCE:g} s")
+        with serving(command, port, "/_stcore/health", environment) as process:
+            yield Server(process, f"http://localhost:{port}/", started)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ texts.
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from _app.page import PATIENCE, SESSION, instrument, visit
 from _app.server import Server
+from _common.memory import PeakMemory
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -36,10 +36,9 @@ def sessions(browser: Browser, server: Server, paths: Sequence[str], seconds: fl
         pages.append(page)
     for page in pages:
         instrument(page)
-    memory = Peak(server)
     for page in pages:
         page.evaluate(f"given => {{ window.session = ({SESSION})(given) }}", [seconds, PATIENCE])
-    with memory:
+    with PeakMemory(server.process.pid) as memory:
         results = [page.evaluate("() => window.session") for page in pages]
     for page in pages:
         texts += [f"shown: {text}" for text in page.locator(ALERTS).all_inner_texts()]
@@ -56,28 +55,9 @@ def sessions(browser: Browser, server: Server, paths: Sequence[str], seconds: fl
         "sessions, moves unanswered": late,
         "sessions, page errors": sum(text.startswith("page error") for text in texts),
         "sessions, errors shown": sum(text.startswith("shown") for text in texts),
-        "sessions, server GiB": memory.bytes / 2**30,
+        "sessions, server GiB": memory.largest / 2**10,
         "sessions, KiB a move": sum(result["bytes"] for result in results) / 1024 / moves,
     }
-
-
-class Peak:
-    """Peak resident memory of a server within the block."""
-
-    def __init__(self, server: Server) -> None:
-        self.server, self.bytes, self.stop = server, 0, threading.Event()
-        self.thread = threading.Thread(target=self._watch)
-
-    def __enter__(self) -> None:
-        self.thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        self.thread.join()
-
-    def _watch(self) -> None:
-        while not self.stop.wait(0.5):
-            self.bytes = max(self.bytes, self.server.memory())
 
 
 def quantiles(name: str, laps: Sequence[float], count: bool = True) -> dict[str, Any]:

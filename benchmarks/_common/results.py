@@ -1,15 +1,15 @@
-"""Output files of benchmarks: ``benchmarks/results/NAME.csv`` and a figure beside it."""
+"""Output files of benchmarks: ``benchmarks/results/NAME.csv``, and parts of ``EVIDENCE.md``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pandas as pd
-import plotly.graph_objects as go
 
-from dmpo_explore.utils.files import atomic_file
+from dmpo_explore.utils.files import atomic_file, write_text
 
 RESULTS = Path(__file__).parents[1] / "results"
+PAGE = RESULTS.parent / "EVIDENCE.md"
 
 
 def write_table(name: str, table: pd.DataFrame, folder: Path = RESULTS) -> Path:
@@ -20,24 +20,11 @@ def write_table(name: str, table: pd.DataFrame, folder: Path = RESULTS) -> Path:
     return path
 
 
-def with_part(page: str, name: str, text: str) -> str:
-    """`between` for the lines ``<!-- name -->`` and ``<!-- end of name -->``."""
-    return between(page, f"<!-- {name} -->", f"<!-- end of {name} -->", text)
-
-
-def between(page: str, begin: str, end: str, text: str) -> str:
-    """A page with its part between two lines made anew; ValueError without them."""
-    before, found, rest = page.partition(begin)
+def renew(page: Path, name: str, text: str) -> None:
+    """Make the part of a page between ``<!-- name -->`` and ``<!-- end of name -->`` anew; ValueError without it."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    before, found, rest = page.read_text(encoding="utf-8").partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
-        raise ValueError(f"the page has no part between {begin} and {end}")
-    return f"{before}{begin}\n{text}\n{end}{after}"
-
-
-def write_figure(name: str, figure: go.Figure, width: int, height: int, folder: Path = RESULTS) -> Path:
-    """The figure as PNG on white; needs a Chromium for kaleido."""
-    path = folder / f"{name}.png"
-    shown = go.Figure(figure).update_layout(paper_bgcolor="white", plot_bgcolor="white", font={"color": "#444444"})
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(shown.to_image("png", width=width, height=height, scale=2))
-    return path
+        raise ValueError(f"{page} has no part between {begin.strip()} and {end}")
+    write_text(page, f"{before}{begin}{text}\n{end}{after}")

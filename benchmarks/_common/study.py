@@ -77,17 +77,15 @@ def make_row(
     *,
     image_size: int,
     budgets: Mapping[str, float],
-    read: str = "val",
-    rivals: Mapping[str, dx.Config] | None = None,
-    drop: float | None = None,
+    rivals: Mapping[str, dx.Config],
+    drop: float,
 ) -> None:
     """Train (or go on), record and measure the run in folder ``path``, and keep its row, which is not made again.
 
     Args:
         data: the row's set. image_size: of the reference. budgets: name → share of the reference's compute.
-        read: the split whose accuracy is given.
         rivals: name → config of models of one exit; the row also has a budget of each one's compute, by its name.
-        drop: accuracy that may be lost on calibration, 0.01 is a point; then the row has what that threshold uses and
+        drop: accuracy that may be lost on calibration, 0.01 is a point; the row has what that threshold uses and
             reaches.
 
     Raises:
@@ -97,32 +95,26 @@ def make_row(
         return
     start = time.perf_counter()
     run = train(path, config, progress)
-    for split in dict.fromkeys(("calibration", "val", read)):
+    for split in ("calibration", "val", "test"):
         if split not in run.splits():
             progress(f"{run.name}: recording {split}")
             dx.record_run(run, split, precision=config.training.precision, keep_logits=False, device="cpu")
-    seen = run.record(read)
+    seen = run.record("test")
     n_classes = len(seen.meta.class_names)
-    reference = reference_flops(config, image_size, n_classes)
-    costs = {name: config_flops(rival.model, n_classes).cumulative[-1] for name, rival in (rivals or {}).items()}
-    shares = {**budgets, **{name: cost / reference for name, cost in costs.items()}}
-    row, correct = measure(run.record("calibration"), seen, reference, shares)
-    if drop is not None and seen.n_exits > 1:
+    plain = replace(config.model, image_size=image_size, exits=1)  # with a linear predictor
+    reference = float(config_flops(plain, n_classes).reference)
+    costs = {name: config_flops(rival.model, n_classes).cumulative[-1] / reference for name, rival in rivals.items()}
+    row, correct = measure(run.record("calibration"), seen, reference, {**budgets, **costs})
+    if seen.n_exits > 1:
         found = dx.apply(dx.fit_policy(run.record("calibration"), accuracy_drop=drop), seen).summary()
         share = found["flops_fraction"] * (seen.meta.reference_flops / reference)
         row |= {"accuracy_drop": found["accuracy"], "share_drop": share}
-    if read != "val":
-        chosen, _ = measure(run.record("calibration"), run.record("val"), reference, budgets)
-        row |= {f"val_{name}": chosen[name] for name in chosen if name.startswith(("exit_", "accuracy_"))}
+    chosen, _ = measure(run.record("calibration"), run.record("val"), reference, budgets)
+    row |= {f"val_{name}": chosen[name] for name in chosen if name.startswith(("exit_", "accuracy_"))}
     history = run.history()
     row |= {"last_loss": float(history["loss"].iloc[-1]), "kept_epoch": int(history["area"].idxmax()) + 1}
     row |= {"train_seconds": float(history["seconds"].sum()), "seconds": time.perf_counter() - start}
-    rows.add(data, path.name, config, {"read": read, **row, "commit": commit()}, correct)
-
-
-def reference_flops(config: dx.Config, image_size: int, n_classes: int) -> float:
-    """FLOPs of the plain backbone with a linear predictor at ``image_size`` pixels."""
-    return float(config_flops(replace(config.model, image_size=image_size, exits=1), n_classes).reference)
+    rows.add(data, path.name, config, {"read": "test", **row, "commit": commit()}, correct)
 
 
 def measure(calibration: dx.ExitRecord, read: dx.ExitRecord, reference: float, budgets: Mapping[str, float]) -> Numbers:
@@ -150,10 +142,8 @@ def at_budget(calibration: dx.ExitRecord, read: dx.ExitRecord, flops: float) -> 
 
 
 def commit() -> str:
-    """The commit of the code, with a plus sign where files differ from it; empty where git or its folder is missing."""
+    """The commit of the code, with a plus sign where files differ from it; empty outside a checkout."""
     command = ["git", "describe", "--always", "--dirty=+"]
-    try:
-        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    except OSError:
-        return ""
-    return found.stdout.strip()
+    return subprocess.run(
+        command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    ).stdout.strip()

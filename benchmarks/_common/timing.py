@@ -9,13 +9,16 @@ from __future__ import annotations
 import gc
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 Arm = Callable[[], list[float]]  # processes all images; returns the seconds of each call
 
@@ -63,27 +66,14 @@ def ratio(upper: Timing, lower: Timing) -> dict[str, float]:
 
 def machine(threads: int) -> dict[str, Any]:
     """What it ran on; ``load`` is the load average of the minute before it began (processes that ran or waited)."""
-    import onnxruntime
-    import timm
-    import torch
-
-    model = platform.processor() or platform.machine()
-    for line in _lines("/proc/cpuinfo"):
-        if line.startswith("model name"):
-            model = line.split(":", 1)[1].strip()
-            break
+    about = Path("/proc/cpuinfo")  # of Linux
+    named = re.search("^model name\\s*: (.*)$", about.read_text(encoding="utf-8"), re.M) if about.is_file() else None
     return {
-        "cpu": model,
+        "cpu": named[1] if named else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": threads,
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "timm": timm.__version__,
-        "onnxruntime": onnxruntime.__version__,
+        **{package: version(package) for package in ("torch", "timm", "onnxruntime")},
     }
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).is_file() else []

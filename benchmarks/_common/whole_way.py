@@ -73,36 +73,42 @@ def whole_way(name: str, side: int, export: bool, keep: Callable[[dict[str, Any]
         return
     try:
         flops = measure_flops(model, build_reference(config, CLASSES))
-        keep(_described(model, config, flops))
+        stages: list[Stage] = list(model.stages)
+        keep(
+            {
+                "image_size": config.image_size,
+                "layout": stages[0].layout,
+                "state": " ".join(f"{stage.grid[0]}x{stage.grid[1]}x{stage.width}" for stage in stages),
+                "prefix": stages[0].prefix,
+                "blocks": model.exits[-1],
+                "exits": " ".join(map(str, model.exits)),
+                "shares": " ".join(f"{part / flops.reference:.3f}" for part in flops.cumulative),
+                "tuned": "{} of {}".format(*flops.layers),
+            }
+        )
         images = torch.randn(IMAGES, 3, config.image_size, config.image_size)
         _train_a_step(model, images)
         keep({"trained": "yes"})
-        record = _recorded(model, images, flops)
-        policy = _policy(record)
+        names = tuple(f"class {i}" for i in range(CLASSES))
+        meta = dx.records.RecordMeta("noise", "val", names, model.exits, flops.cumulative, flops.reference)
+        batches = [(images, torch.arange(IMAGES) % CLASSES)]
+        record = dx.record_split(model, batches, meta, keep_logits=False)  # random weights may make them huge
+        ordered = np.unique(record.confidence.astype(float))
+        gap = int(np.argmax(np.diff(ordered)))  # the widest: float noise cannot decide there
+        policy = dx.policies.ConfidencePolicy((float(ordered[gap] + ordered[gap + 1]) / 2,))
         live = dx.infer(model, images, policy)
         same = np.array_equal(live.exit, policy.exits(record))
         same &= np.array_equal(live.label, at_exits(record.prediction, live.exit))
         keep({"recorded": "yes" if same else "no"})
         if export:
-            _export(model, policy)
+            from dmpo_explore.inference.torch_export import export_model
+
+            dx.models.merge(model)
+            with tempfile.TemporaryDirectory() as folder:  # every graph is compared with its stage in onnxruntime
+                export_model(model.eval(), Path(folder) / "export", policy, names)
             keep({"exported": "yes"})
     except Exception as error:  # whatever goes wrong is the finding
         keep({"problem": f"{type(error).__name__}: {one_line(error, 150)}"})
-
-
-def _described(model: dx.DMPO, config: dx.ModelConfig, flops: dx.models.ModelFlops) -> dict[str, Any]:
-    stages: list[Stage] = list(model.stages)
-    tuned, there = flops.layers
-    return {
-        "image_size": config.image_size,
-        "layout": stages[0].layout,
-        "state": " ".join(f"{stage.grid[0]}x{stage.grid[1]}x{stage.width}" for stage in stages),
-        "prefix": stages[0].prefix,
-        "blocks": model.exits[-1],
-        "exits": " ".join(map(str, model.exits)),
-        "shares": " ".join(f"{part / flops.reference:.3f}" for part in flops.cumulative),
-        "tuned": f"{tuned} of {there}",
-    }
 
 
 def _train_a_step(model: dx.DMPO, images: torch.Tensor) -> None:
@@ -115,30 +121,6 @@ def _train_a_step(model: dx.DMPO, images: torch.Tensor) -> None:
         raise ValueError("a trainable weight has no finite gradient")
     optimizer.step()
     model.eval()
-
-
-def _recorded(model: dx.DMPO, images: torch.Tensor, flops: dx.models.ModelFlops) -> dx.ExitRecord:
-    names = tuple(f"class {i}" for i in range(CLASSES))
-    meta = dx.records.RecordMeta("noise", "val", names, model.exits, flops.cumulative, flops.reference)
-    batches = [(images, torch.arange(IMAGES) % CLASSES)]
-    return dx.record_split(model, batches, meta, keep_logits=False)  # random weights may make them huge
-
-
-def _policy(record: dx.ExitRecord) -> Any:
-    """A threshold in the widest gap between two confidences, where float noise cannot decide."""
-    ordered = np.unique(record.confidence.astype(float))
-    at = int(np.argmax(np.diff(ordered)))
-    return dx.policies.ConfidencePolicy((float(ordered[at] + ordered[at + 1]) / 2,))
-
-
-def _export(model: dx.DMPO, policy: Any) -> None:
-    """The export compares every graph with its stage in onnxruntime, and raises where they differ."""
-    from dmpo_explore.inference.torch_export import export_model
-    from dmpo_explore.models.tuning import merge
-
-    merge(model)
-    with tempfile.TemporaryDirectory() as folder:
-        export_model(model.eval(), Path(folder) / "export", policy, [f"class {i}" for i in range(CLASSES)])
 
 
 def smallest_of_each_class() -> pd.DataFrame:

@@ -42,13 +42,13 @@ Fixed beforehand
   larger or smaller if its interval lies on one side of 0. With two trainings or fewer it is preliminary. Beside them:
   how many of the main ones stay after Holm, of all after Benjamini-Hochberg; p as if half an interval were 1.96
   standard errors.
-- Compute that it takes: at most 20 core-hours. `scripts/bench controls --pilot`, three steps of every arm on one core
-  of two that others used too: 56 to 76 ms an image of training at 84 pixels, 0.14 to 0.18 core-hours a training of 6
-  epochs, 0.61 of 24, 0.22 a teacher. E1: 54 trainings, 8.3 core-hours; E2: 12 trainings, 3 teachers and their answers,
-  8.3; E3: 9 trainings, 1.6. In all 18.2. What was cut so that it fits: E2 has 1,000 training images, not all
-  groceries; a rate is chosen by one training of each, not three; E2 has neither attention pooling nor a full model
-  with the recipe's crops and epochs; E3 has one set. Should it take longer after all, what comes last is missing: E3's
-  draws.
+- Compute that it takes: at most 20 core-hours. `scripts/bench controls --pilot` at 5ad9b37d, three steps of every arm
+  on one core of two that others used too: 56 to 76 ms an image of training at 84 pixels, 0.14 to 0.18 core-hours a
+  training of 6 epochs, 0.61 of 24, 0.22 a teacher. E1: 54 trainings, 8.3 core-hours; E2: 12 trainings, 3 teachers and
+  their answers, 8.3; E3: 9 trainings, 1.6. In all 18.2. What was cut so that it fits: E2 has 1,000 training images,
+  not all groceries; a rate is chosen by one training of each, not three; E2 has neither attention pooling nor a full
+  model with the recipe's crops and epochs; E3 has one set. Should it take longer after all, what comes last is
+  missing: E3's draws.
 - A null result is a result: no arm is added because of another one's result. A row whose training diverged stays out
   and is named.
 """

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 
 import dmpo_explore as dx
 from _controls.protocol import BUDGETS, TEACHER, Experiment, Job
@@ -141,20 +140,3 @@ def correct_of(outcomes: pd.DataFrame, name: str, at: str) -> Bools:
 def digest(config: dx.Config) -> str:
     """Sixteen digits of a config's SHA-256."""
     return hashlib.sha256(config.to_json().encode()).hexdigest()[:16]
-
-
-def pilot(config: dx.Config, root: Path) -> tuple[float, float]:
-    """CPU seconds per image of training and of answering, of a few steps; a teacher's answers are left out."""
-    os.environ["DMPO_EXPLORE_RUNS"] = str(root.absolute())
-    root.mkdir(parents=True, exist_ok=True)
-    config, marks = config.updated({"training.epochs": 1, "training.validation_size": 64}), list[float]()
-    how: dict[str, Any] = {"most_images": 4 * config.training.batch_size, "force": True, "device": "cpu"}
-    steps = dx.train_epochs(config, "pilot", on_step=lambda *_: marks.append(time.process_time()), **how)
-    run = [result.run for result in steps][-1]
-    assert run is not None
-    model, size = run.model("cpu"), config.model.image_size
-    with torch.inference_mode():
-        start = time.process_time()
-        for _ in model.walk(torch.zeros(64, 3, size, size)):
-            pass
-    return (marks[-1] - marks[0]) / (len(marks) - 1) / config.training.batch_size, (time.process_time() - start) / 64

@@ -1,7 +1,7 @@
 """Image files that try to take the memory or the time of their reader, and what becomes of each.
 
 In: nothing; every file is made here. Out: `run`, counts of files that became an image, that were refused in one line,
-and that did anything else; and the largest memory that one of them took. `scripts/bench faults` prints them.
+and that did anything else. `scripts/bench faults` tries them.
 """
 
 from __future__ import annotations
@@ -155,20 +155,19 @@ def run(images: dict[str, Callable[[], bytes]] | None = None) -> dict[str, float
 
     Returns:
         trials; decoded: became an image; refused: a ValueError of one line that names the file; failed: anything else;
-        peak_mb: most memory that a file added (Linux; elsewhere 0); seconds: the longest.
+        seconds: the longest.
     """
-    counts = dict.fromkeys(("trials", "decoded", "refused", "failed", "peak_mb", "seconds"), 0.0)
+    counts = dict.fromkeys(("trials", "decoded", "refused", "failed", "seconds"), 0.0)
     read_image(png(1, 1), "first.png")  # loads Pillow
     with tempfile.TemporaryDirectory() as folder:
         for name, make in (QUICK | SLOW if images is None else images).items():
             path = Path(folder) / name
             path.write_bytes(make())
             for reader in (open_image, _as_bytes):
-                before, began = _reset_peak(), time.perf_counter()
+                began = time.perf_counter()
                 counts[_outcome(reader, path)] += 1
                 counts["trials"] += 1
                 counts["seconds"] = max(counts["seconds"], time.perf_counter() - began)
-                counts["peak_mb"] = max(counts["peak_mb"], (_status("VmHWM") - before) / 1024)
             path.unlink()
     return counts
 
@@ -187,20 +186,3 @@ def _outcome(reader: Callable[[Path], NDArray[np.uint8]], path: Path) -> str:
         return "failed"
     good = pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3
     return "decoded" if good else "failed"
-
-
-def _reset_peak() -> int:
-    """Make the peak of this process's memory the memory that it has now (Linux); kB."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return _status("VmHWM")
-    return _status("VmRSS")
-
-
-def _status(field: str) -> int:
-    try:
-        text = Path("/proc/self/status").read_text(encoding="ascii")
-    except OSError:
-        return 0
-    return int(text.split(f"{field}:")[1].split()[0])

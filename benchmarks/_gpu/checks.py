@@ -61,11 +61,6 @@ def run_on(device: str, name: str = "first", **changes: Any) -> dx.Run:
     return dx.load_run(name)
 
 
-def images_of(run: dx.Run, n: int) -> Tensor:
-    """The first images of its test split."""
-    return run.inputs("test", range(n))
-
-
 # -- the checks --
 
 
@@ -161,7 +156,7 @@ def check_memory(device: str, folder: Path) -> Figures:
     record = run.record(run.fitting_split)
     rows = np.arange(TOO_MANY) % record.n_images
     model = run.model(device, merge=True)
-    before, found = _allocated(device), dict[str, Any]()
+    before, found = torch.cuda.memory_allocated(), dict[str, Any]()
     with _short_memory(device, model):
         arms = open_arms(run, run.fitting_split, model, TOO_MANY)
         live = LiveRun(arms, record, NEVER)
@@ -171,15 +166,11 @@ def check_memory(device: str, folder: Path) -> Figures:
     if not isinstance(look.error, MemoryError) or not found["error"].endswith(" do"):
         raise RuntimeError(f"Live {look.state}: {type(look.error).__name__} {look.error}")
     del arms
-    after = _allocated(device)
+    after = torch.cuda.memory_allocated()
     found["MiB allocated before and after"] = f"{before >> 20}, {after >> 20}"
     if after > before + WORKSPACES:
         raise RuntimeError(f"memory is kept: {found}")
     return found
-
-
-def _allocated(device: str) -> int:
-    return torch.cuda.memory_allocated() if device == "cuda" else 0
 
 
 @contextmanager
@@ -212,7 +203,7 @@ def check_onnx(device: str, folder: Path) -> Figures:
     if provider not in onnxruntime.get_available_providers():
         raise LeftOut(f"this onnxruntime has no {provider}: install onnxruntime-gpu")
     run = run_on(device)
-    images, model = images_of(run, 64), run.model(device, merge=True)
+    images, model = run.inputs("test", range(64)), run.model(device, merge=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = dx.inference.export_run(run, folder / "export", NEVER, force=True)
@@ -220,16 +211,12 @@ def check_onnx(device: str, folder: Path) -> Figures:
     with torch.inference_mode(), autocast(model.device, "no"):
         wanted = model(images.to(device)).cpu().numpy()
     difference = float(np.abs(engine.all_logits(images.numpy()) - wanted).max())
-    policy = dx.fit_policy(run.record(run.fitting_split), "confidence", shares=_halves(model.n_exits))
+    policy = dx.fit_policy(run.record(run.fitting_split), "confidence", shares=(0.5, *[0.0] * (model.n_exits - 2), 0.5))
     same = int((engine.infer(images.numpy(), policy).exit == infer(model, images, policy).exit).sum())
     found = {"provider": provider, "largest difference of a logit": f"{difference:.1e}", "same exits": f"{same} of 64"}
     if difference > 1e-3 or same < 63:
         raise RuntimeError(f"onnxruntime answers otherwise: {found}")
     return found
-
-
-def _halves(n_exits: int) -> tuple[float, ...]:
-    return (0.5, *[0.0] * (n_exits - 2), 0.5)
 
 
 Check = Callable[[str, Path], Figures]

@@ -63,13 +63,6 @@ def in_one(function: Callable[[], Any]) -> Arm:
     return per_call(lambda _: function(), [None])
 
 
-def one_graph(export: Path, folder: Path, policy: dx.Policy, threads: int) -> Any:
-    """A session of an export as one graph with another policy in it, written to ``folder``."""
-    shutil.copytree(export, folder, dirs_exist_ok=True)
-    policy.save(folder / POLICY)
-    return open_session(dx.inference.join_stages(folder), threads)
-
-
 def graphed_model(model: Callable[[Tensor], Tensor], record: Any) -> Callable[[Tensor], Tensor]:
     """A model as graphs of fixed batch sizes, as `Replayed` records a stage."""
     step = Replayed(lambda x, side: (x, model(x), side), SIZES, record, last=True)
@@ -98,7 +91,6 @@ class Bench:
         self.run, self.device, self.folder, self.threads = run, device, folder, threads
         self.n_images, self.sizes = n_images, sizes
         self.images = images.to(device)
-        self.threshold_none = NEVER
 
     @cached_property
     def model(self) -> dx.DMPO:
@@ -128,18 +120,20 @@ class Bench:
     @cached_property
     def onnx(self) -> dx.OnnxEngine:
         """The exported run on onnxruntime."""
-        path = dx.inference.export_run(self.run, self.folder / "float32", self.threshold_none, force=True)
+        path = dx.inference.export_run(self.run, self.folder / "float32", NEVER, force=True)
         return dx.OnnxEngine(path, threads=self.threads)
 
     @cached_property
     def onnx_int8(self) -> dx.OnnxEngine:
         """The run exported in int8."""
-        path = dx.inference.export_int8(self.run, self.folder / "int8", self.threshold_none, images=0, force=True)
+        path = dx.inference.export_int8(self.run, self.folder / "int8", NEVER, images=0, force=True)
         return dx.OnnxEngine(path, threads=self.threads)
 
     def single(self, engine: dx.OnnxEngine, name: str, policy: dx.Policy) -> Arm:
         """The export ``name`` as one graph with the policy in it, image by image; answers are the engine's."""
-        session = one_graph(self.folder / name, self.folder / f"{name}-single", policy, self.threads)
+        folder = shutil.copytree(self.folder / name, self.folder / f"{name}-single", dirs_exist_ok=True)
+        policy.save(folder / POLICY)
+        session = open_session(dx.inference.join_stages(folder), self.threads)
         arrays = [image.cpu().numpy() for image in self.batches(1)]
         for array in arrays[:CHECKED]:
             logits, exit = session.run(None, {"images": array})
@@ -164,7 +158,7 @@ class Bench:
 
     @cached_property
     def _plain_export(self) -> Path:
-        return export_plain(self.run, self.folder / "plain", self.threshold_none)
+        return export_plain(self.run, self.folder / "plain", NEVER)
 
     @cached_property
     def plain_compiled(self) -> Any:

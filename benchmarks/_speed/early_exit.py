@@ -12,7 +12,7 @@ import torch
 
 import dmpo_explore as dx
 from _common.timing import Arm, Timing, in_turn, ratio
-from _speed.arms import Bench, export_plain, plain_config, use_budget
+from _speed.arms import NEVER, Bench, export_plain, plain_config, use_budget
 from dmpo_explore.inference.device import call_energy, energy_counter, idle_watts
 from dmpo_explore.models.flops import config_flops
 
@@ -47,9 +47,9 @@ def arms_of(bench: Bench, size: int, policies: dict[str, dx.Policy], exits: Exit
     if not cpu:
         arms[f"{PLAIN}, CUDA graphs"] = bench.forward(bench.plain_graphed, size)
     else:
-        arms[f"{PLAIN}, onnx"] = bench.by_onnx(bench.plain_onnx, bench.threshold_none, size)
+        arms[f"{PLAIN}, onnx"] = bench.by_onnx(bench.plain_onnx, NEVER, size)
         if size in INT8_AT:
-            arms[f"{PLAIN}, onnx int8"] = bench.by_onnx(bench.plain_onnx_int8, bench.threshold_none, size)
+            arms[f"{PLAIN}, onnx int8"] = bench.by_onnx(bench.plain_onnx_int8, NEVER, size)
     for budget, policy in policies.items():
         if size not in ALL_BUDGETS_AT and budget not in (next(iter(policies)), NO_EARLY_EXIT):
             continue
@@ -87,7 +87,7 @@ def measure_early_exit(bench: Bench, rounds: int, progress: Progress) -> dict[st
     record, rows = bench.run.record("test"), []
     val = bench.run.record(bench.run.fitting_split)
     policies = {f"{100 * b:.0f} %": use_budget(val, b) for b in BUDGETS if val.flops_fraction[0] <= b}
-    policies[NO_EARLY_EXIT] = bench.threshold_none
+    policies[NO_EARLY_EXIT] = NEVER
     images, bench.images = bench.images, bench.images[:CHECKED]
     checked = record.subset(slice(len(bench.images)))
     expected = {key: policy.exits(checked) for key, policy in policies.items()}
@@ -194,10 +194,10 @@ def measure_exits(bench: Bench, rounds: int, progress: Progress) -> dict[str, An
     bench.images, images = bench.images[: bench.n_images[1]], bench.images
     config, classes = bench.run.config.model, len(bench.run.class_names)
     blocks = cast(tuple[int, ...], config.exits)
-    arms = {PLAIN: bench.by_onnx(bench.plain_onnx, bench.threshold_none, 1)}
+    arms = {PLAIN: bench.by_onnx(bench.plain_onnx, NEVER, 1)}
     for k, block in enumerate(blocks):
-        folder = export_plain(bench.run, bench.folder / f"cut-{block}", bench.threshold_none, (block,))
-        arms[f"cut {k}"] = bench.by_onnx(dx.OnnxEngine(folder, threads=bench.threads), bench.threshold_none, 1)
+        folder = export_plain(bench.run, bench.folder / f"cut-{block}", NEVER, (block,))
+        arms[f"cut {k}"] = bench.by_onnx(dx.OnnxEngine(folder, threads=bench.threads), NEVER, 1)
         before = [dx.policies.ConfidencePolicy.threshold_none] * k
         at_exit = dx.policies.ConfidencePolicy((*before, *[0.0] * (len(blocks) - 1 - k)))
         arms[f"graph {k}"] = bench.single(bench.onnx, "float32", at_exit)

@@ -62,12 +62,10 @@ def render_tables(result: Mapping[str, Any]) -> list[str]:
     if "exits" in result:
         keys = ("exit", "block", "cut_flops", "cut", "graph_flops", "graph")
         heads = ["exit", "block", "plain net cut there: FLOPs", "time", "one graph to this exit: FLOPs", "time"]
-        lines += [*dx.analysis.markdown([heads, *_cells(result["exits"]["rows"], keys)]), ""]
+        rows = result["exits"]["rows"]
+        cells = [[f"{row[key]:.3f}" if isinstance(row[key], float) else str(row[key]) for key in keys] for row in rows]
+        lines += [*dx.analysis.markdown([heads, *cells]), ""]
     return lines
-
-
-def _cells(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[list[str]]:
-    return [[f"{row[key]:.3f}" if isinstance(row[key], float) else str(row[key]) for key in keys] for row in rows]
 
 
 def early_exit_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:

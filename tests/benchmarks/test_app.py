@@ -48,9 +48,9 @@ def test_the_parts_run(browser: Browser, tmp_path: Path, monkeypatch: pytest.Mon
         figures |= bench.key(browser, server, "10,000 × 6", 2)
         readers = [bench.path_of(size) for size in bench.SIZES]
         figures |= bench.sessions(browser, server, readers, 2.0)
-        assert server.memory() > 2**26
     assert figures["drag 2,000 tiles, messages"] == figures["sessions, errors"] == 0
     assert figures["release 10,000 × 6, moves"] == figures["key 10,000 × 6, moves"] == 2
+    assert 2**-4 < figures["sessions, server GiB"] < 8
     assert figures["sessions, moves"] >= 2 and figures["sessions, answer there, p50 ms"] > 1
     assert all(np.isfinite(value) for value in figures.values())
     assert all(value >= 0 for value in figures.values())

@@ -79,7 +79,7 @@ def test_kept_rows_stay_where_others_are_renewed(tmp_path: Path, monkeypatch: py
     rows = table()
     rows.to_csv(tmp_path / "kept.csv", index=False)
     rows[["class", "backbone", "parameters"]].to_csv(tmp_path / "classes.csv", index=False)
-    (tmp_path / "page.md").write_text(f"{backbones.BEGIN}\n{backbones.END}", encoding="utf-8")
+    (tmp_path / "page.md").write_text("<!-- backbones -->\n<!-- end of backbones -->", encoding="utf-8")
     for name, file in (("RESULT", "kept.csv"), ("CLASSES", "classes.csv"), ("PAGE", "page.md")):
         monkeypatch.setattr(backbones, name, tmp_path / file)
     monkeypatch.setattr(backbones, "in_a_process", lambda name, **how: NOTHING | {"reason": f"{name} is new"})

@@ -45,19 +45,10 @@ def test_results_are_whole_files(tmp_path: Path) -> None:
     assert list((tmp_path / "new").iterdir()) == [path]
 
 
-def test_a_part_of_a_page_is_made_anew_between_its_markers() -> None:
-    page = "a\n<!-- x -->\nold\n<!-- end of x -->\nb\n"
-    assert results.with_part(page, "x", "new") == page.replace("old", "new")
+def test_a_part_of_a_page_is_made_anew_between_its_markers(tmp_path: Path) -> None:
+    page, text = tmp_path / "page.md", "a\n<!-- x -->\nold\n<!-- end of x -->\nb\n"
+    page.write_text(text)
+    results.renew(page, "x", "new")
+    assert page.read_text() == text.replace("old", "new")
     with pytest.raises(ValueError, match="has no part between <!-- y -->"):
-        results.with_part(page, "y", "new")
-
-
-@pytest.mark.slow
-@pytest.mark.browser
-def test_a_figure_is_a_picture(browser: object, tmp_path: Path) -> None:
-    import plotly.graph_objects as go
-    from PIL import Image
-
-    path = results.write_figure("one", go.Figure(go.Scatter(x=[0, 1], y=[1, 0])), 200, 100, tmp_path)
-    with Image.open(path) as image:
-        assert image.size == (400, 200)
+        results.renew(page, "y", "new")

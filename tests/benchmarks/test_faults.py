@@ -78,7 +78,7 @@ def test_the_table_counts_and_what_may_not_be_fails(
     monkeypatch.setattr(faults, "KINDS", {"one": error, "two": here})
     monkeypatch.setattr(faults, "PAGE", tmp_path / "page.md")
     monkeypatch.setattr(faults, "write_table", lambda name, table: table.to_csv(tmp_path / f"{name}.csv"))
-    (tmp_path / "page.md").write_text(f"a\n{faults.BEGIN}\nold\n{faults.END}\nb\n")
+    (tmp_path / "page.md").write_text("a\n<!-- faults -->\nold\n<!-- end of faults -->\nb\n")
     assert faults.main(["--minutes", "0", "--write"]) == 0
     text = (tmp_path / "page.md").read_text()
     assert "| refused  | 1      | 0     | 1           |" in text and "| not here | 0      |" in text
@@ -92,7 +92,7 @@ def test_the_table_counts_and_what_may_not_be_fails(
 def test_the_page_shows_the_kept_table() -> None:
     table = pd.read_csv(RESULTS / "faults.csv")
     assert list(table["kind"]) == list(faults.KINDS) and not faults.bad(table).any()
-    text = "\n".join([faults.BEGIN, *faults.lines_of(table), faults.END])
+    text = "\n".join(["<!-- faults -->", *faults.lines_of(table), "<!-- end of faults -->"])
     assert text in faults.PAGE.read_text(encoding="utf-8")
 
 

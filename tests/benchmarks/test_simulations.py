@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import product
 from pathlib import Path
 
@@ -75,14 +74,11 @@ def test_the_verdict_can_say_none() -> None:
     assert policies.verdict(table[table["policy"] == "c"])[2].endswith("| none |")
 
 
-def test_the_command_writes_what_it_prints(
-    run: dx.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(policies, "write_figure", lambda *_: sys.stdout.write("figure\n"))
+def test_the_command_writes_what_it_prints(run: dx.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert policies.main(["made", "--resamples", "2"]) == 0
     table = pd.read_csv(tmp_path / "results" / "policies.csv")
     assert len(table) == 2 * 2 * len(policies.ARMS)
-    printed, _ = capsys.readouterr().out.split("figure\n")  # last: a missing browser loses nothing
+    printed = capsys.readouterr().out
     assert len(printed.splitlines()) == 2 + 4
     assert (tmp_path / "results" / "policies.md").read_text() == f"Made by `scripts/bench policies`.\n\n{printed}"
 
@@ -118,12 +114,11 @@ def test_a_simulation_says_whether_the_bound_holds(
     tables: list[pd.DataFrame] = []
     monkeypatch.setattr(risk_control, "SIZES", (100, 300))
     monkeypatch.setattr(risk_control, "EPSILON", 0.06)
-    monkeypatch.setattr(risk_control, "write_figure", lambda *_: None)
     monkeypatch.setattr(risk_control, "write_table", lambda name, table, folder: tables.append(table))
     assert risk_control.pooled(run).n_images == 700
     assert risk_control.main(["made", "--resamples", "100"]) == 0
     out = capsys.readouterr().out
-    assert "two standard errors): yes" in out and "| early-exit error | 300 |" in out
+    assert "two standard errors): yes" in out and out.count("| too_early    |      300 |") == 1
     assert tables[0]["images"].tolist() == [100, 300] * 2 and (tables[0]["resamples"] == 100).all()
     monkeypatch.setattr(risk_control, "hoeffding_bentkus", lambda observed, *_: np.zeros_like(observed))  # proves all
     assert risk_control.main(["made", "--resamples", "100"]) == 1
