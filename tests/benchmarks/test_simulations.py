@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import product
 from pathlib import Path
 
@@ -65,26 +64,6 @@ def test_intervals_are_students() -> None:
     found = policies.intervals(table.assign(accuracy=0.9, flops_fraction=0.25)).iloc[0]
     low, high = stats.t.interval(0.95, 3, values.mean(), stats.sem(values) * 2)  # sd, not its error of the mean
     assert (found["gain"], found["low"], found["high"]) == pytest.approx((values.mean(), low, high))
-
-
-def test_the_verdict_can_say_none() -> None:
-    rows = [("a", 0.01, 0.002), ("b", 0.005, 0.001), ("c", 0.01, -0.001)]
-    table = pd.DataFrame([("r", "test", p, 0.3, g, low, 2 * g - low) for p, g, low in rows])
-    table.columns = pd.Index(["run", "judged", "policy", "budget", "gain", "low", "high"])
-    assert policies.verdict(table)[2] == "| r | test | 30 % | a +1.00 [+0.20, +1.80]; b +0.50 [+0.10, +0.90] |"
-    assert policies.verdict(table[table["policy"] == "c"])[2].endswith("| none |")
-
-
-def test_the_command_writes_what_it_prints(
-    run: dx.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(policies, "write_figure", lambda *_: sys.stdout.write("figure\n"))
-    assert policies.main(["made", "--resamples", "2"]) == 0
-    table = pd.read_csv(tmp_path / "results" / "policies.csv")
-    assert len(table) == 2 * 2 * len(policies.ARMS)
-    printed, _ = capsys.readouterr().out.split("figure\n")  # last: a missing browser loses nothing
-    assert len(printed.splitlines()) == 2 + 4
-    assert (tmp_path / "results" / "policies.md").read_text() == f"Made by `scripts/bench policies`.\n\n{printed}"
 
 
 POLICY = ConfidencePolicy((0.0,))
