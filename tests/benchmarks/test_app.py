@@ -1,4 +1,4 @@
-"""benchmarks/app.py: its runs are runs, its table shows the limits that are met, and each part runs in Chromium."""
+"""benchmarks/app.py: its quantiles, and each part in Chromium."""
 
 from __future__ import annotations
 
@@ -9,22 +9,10 @@ import numpy as np
 import pytest
 
 import app as bench
-import dmpo_explore as dx
 from _app.server import serve
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-
-def test_made_up_runs_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
-    run = dx.load_run(bench.make_run(tmp_path, 300, 4, "test"))
-    record = run.record("test")
-    assert (record.n_images, record.n_exits, run.splits()) == (300, 4, ["test", "val"])
-    assert len(run.image_set("test")) == 300  # labels agree with the bundled images
-    table = dx.trade_off(record)
-    assert table["accuracy"].iloc[-1] > table["accuracy"].iloc[0] + 0.05 and len(table) > 100
-    assert bench.path_of("50,000 × 12") == "?run=made-up-50000x12&split=train"
 
 
 def test_quantiles_of_moves() -> None:

@@ -1,4 +1,4 @@
-"""Every command says what it would do, and does nothing; what all of them share: results as whole files, CPU time."""
+"""Every command says what it would do, and does nothing; what all of them share: results as whole files."""
 
 from __future__ import annotations
 
@@ -50,14 +50,3 @@ def test_a_part_of_a_page_is_made_anew_between_its_markers() -> None:
     assert results.with_part(page, "x", "new") == page.replace("old", "new")
     with pytest.raises(ValueError, match="has no part between <!-- y -->"):
         results.with_part(page, "y", "new")
-
-
-@pytest.mark.slow
-@pytest.mark.browser
-def test_a_figure_is_a_picture(browser: object, tmp_path: Path) -> None:
-    import plotly.graph_objects as go
-    from PIL import Image
-
-    path = results.write_figure("one", go.Figure(go.Scatter(x=[0, 1], y=[1, 0])), 200, 100, tmp_path)
-    with Image.open(path) as image:
-        assert image.size == (400, 200)

@@ -1,4 +1,4 @@
-"""The controls: equal weights, the plan, rows that are made once, and a queue that can be paused and gone on with."""
+"""The controls: equal weights, the plan, rows that are made once, and a queue of one process and one commit."""
 
 from __future__ import annotations
 
