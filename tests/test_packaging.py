@@ -1,4 +1,4 @@
-"""What is around the code: dependencies, packaging, scripts, documents, container, forms, and that CI skips nothing."""
+"""What is around the code: dependencies, packaging, scripts, documents, container, and that CI skips nothing."""
 
 from __future__ import annotations
 
@@ -244,27 +244,3 @@ def test_the_files_of_a_space_are_written(tmp_path: Path) -> None:
     assert sorted(path.name for path in target.iterdir()) == ["README.md", "index.html"]
     again = subprocess.run([ROOT / "scripts/space", target], check=False, capture_output=True, text=True)
     assert again.returncode == 1 and "exists; name a new folder" in again.stderr
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")), ids=lambda path: path.stem)
-def test_a_form_of_an_issue_is_valid(path: Path) -> None:
-    form = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if path.stem == "config":
-        assert form == {"blank_issues_enabled": False}
-        return
-    assert set(form) == {"name", "description", "labels", "body"}
-    for field in form["body"]:
-        assert field["type"] == "textarea" and field["attributes"]["label"] and re.fullmatch("[a-z]+", field["id"])
-    assert any(field.get("validations", {}).get("required") for field in form["body"])
-
-
-def test_pull_requests_and_contributors_are_told_the_rules() -> None:
-    template = (ROOT / ".github/pull_request_template.md").read_text(encoding="utf-8")
-    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    for name in re.findall(r"scripts/\w+", template):
-        assert (ROOT / name).exists()
-    assert (
-        "CHANGELOG.md" in template and "(CODE_OF_CONDUCT.md)" in contributing and "## Release checklist" in contributing
-    )
-    conduct = (ROOT / "CODE_OF_CONDUCT.md").read_text(encoding="utf-8")
-    assert "Report a vulnerability" in conduct

@@ -16,10 +16,8 @@ import torch
 from calls import call, fails
 from explore_page import cards, checked, expected, start, without_browser
 from made_up import save_run
-from PIL import Image
 from policy_laws import check_laws
 from scipy.special import softmax
-from spread_model import B, made, pictures, recorded
 from synthetic import make_record
 from tiny import recorded_run, tiny_config
 
@@ -210,28 +208,7 @@ def test_a_record_without_logits_stores_it_if_asked(run: dx.Run) -> None:
     assert not (place / "scores/renyi.npy").exists()
 
 
-@pytest.mark.slow
-def test_predict(run: dx.Run, tmp_path: Path) -> None:
-    for i in range(3):
-        pixels = np.random.default_rng(i).integers(0, 255, (32, 32, 3), np.uint8)
-        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
-    lines = call("predict", run.name, tmp_path, "--policy", "renyi", "--threshold", 0.9, "--device", "cpu")
-    assert len(lines.stdout.splitlines()) == 4
-
-
 # -- engines --
-
-
-@pytest.mark.parametrize("temperatures", [None, "fit"])
-def test_executed_exits_equal_simulated_ones(temperatures: str | None) -> None:
-    model = made()
-    record = recorded(model)
-    policy = dx.fit_policy(record, "renyi", flops=0.6 * record.flops_fraction[-1], temperatures=temperatures)
-    exits = policy.exits(record)
-    assert len({*exits.tolist()}) > 1
-    out = dx.infer(model, pictures(), policy)
-    np.testing.assert_array_equal(out.exit, exits)
-    np.testing.assert_array_equal(out.label, record.prediction[np.arange(B), exits])
 
 
 @pytest.mark.slow

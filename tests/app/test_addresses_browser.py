@@ -108,18 +108,6 @@ def test_a_page_is_one_entry_and_a_choice_another(visit: Visit) -> None:
 
 
 @pytest.mark.slow
-def test_own_scores_are_missed_after_a_reload(visit: Visit) -> None:
-    page = visit.show("own-scores", "[data-testid=stCode]")
-    page.get_by_role("button", name="Try it with a bundled record").click()
-    page.get_by_role("button", name="Open in Explore").click()
-    wait_for_address(page, lambda url: "yours" in url)
-    visit.settle()
-    page.reload()
-    visit.settle()
-    expect(page.get_by_role("alert").first).to_contain_text("own scores have no model and stay in their session")
-
-
-@pytest.mark.slow
 def test_an_upload_is_missed_after_a_reload(visit: Visit) -> None:
     page = visit.show("image?run=four&source=file", ".stFileUploader")
     said = page.get_by_text("stayed in its session")

@@ -23,7 +23,6 @@ from dmpo_explore.attribution.exit_model import (
     refine,
     to_cells,
     to_pixels,
-    undisturbed,
     within_bound,
 )
 
@@ -40,24 +39,6 @@ def test_a_view_is_one_exit_of_the_model(bypass: str) -> None:
             ran.clear()
             torch.testing.assert_close(ExitView(model, k)(pictures()), logits[:, k])
             assert ran == list(range(k + 1))
-
-
-def test_one_image_is_a_copy() -> None:
-    x = pictures(1)[0].requires_grad_()
-    taken = one_image(made(), x)
-    assert taken.shape == (1, 3, 32, 32)
-    assert not taken.requires_grad
-    assert taken.data_ptr() != x.data_ptr()
-
-
-def test_undisturbed_switches_gradients_off_and_back() -> None:
-    model = made().train()
-    wanted = [p.requires_grad for p in model.parameters()]
-    with undisturbed(model):
-        assert not model.training
-        assert not any(p.requires_grad for p in model.parameters())
-    assert model.training
-    assert [p.requires_grad for p in model.parameters()] == wanted
 
 
 def test_baselines() -> None:

@@ -1,4 +1,4 @@
-"""Every method equals Captum, or its definition, by hand; refused methods do mislead."""
+"""Every method equals Captum, or its definition, by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from small_model import made, pictures, smooth
 from torch import Tensor, nn
 
 from dmpo_explore.attribution.attribute import attribute, compare_exits
-from dmpo_explore.attribution.exit_model import ExitView, Query, readable_layer, within_bound
+from dmpo_explore.attribution.exit_model import ExitView, Query, readable_layer
 from dmpo_explore.attribution.methods import (
     METHODS,
     attention_maps,
@@ -59,32 +59,6 @@ def test_pixels_equal_captum_by_hand(name: str) -> None:
     cells = found.heat.reshape(2, 16, 2, 16)
     mean = name in ("saliency", "feature_ablation", "occlusion")
     np.testing.assert_allclose(found.tokens, cells.mean((1, 3)) if mean else cells.sum((1, 3)), rtol=1e-4, atol=1e-5)
-
-
-def test_captums_layer_grad_cam_collapses_tokens() -> None:
-    model, x = smooth(), pictures(1)
-    tokens = attr.LayerActivation(model, model.stages[EXIT].trunk).attribute(x).shape[1]
-    found = attr.LayerGradCam(model, model.stages[EXIT].trunk).attribute(
-        x.clone().requires_grad_(), target=(EXIT, TARGET)
-    )
-    assert tokens == 5
-    assert found.shape == (1, 1, model.stages[EXIT].width)  # one number a channel, none a token
-
-
-def test_lrp_stops_and_deep_lift_does_not_add_up() -> None:
-    model, x = smooth(), pictures(1)
-    view = ExitView(model, EXIT)
-    with pytest.raises(TypeError, match="no rule"):
-        attr.LRP(view).attribute(x.clone().requires_grad_(), target=TARGET)
-    query = Query(view, x, torch.zeros_like(x), TARGET)
-    with pytest.warns(UserWarning, match="Setting forward, backward hooks"):
-        pixels = x.clone().requires_grad_()
-        _, delta = attr.DeepLift(view).attribute(
-            pixels, torch.zeros_like(x), target=TARGET, return_convergence_delta=True
-        )
-    _, own = integrate(query)
-    assert abs(float(delta)) > 5 * abs(own)
-    assert not within_bound(float(delta), query.difference())
 
 
 def test_all_exits_at_once_equal_captum_one_by_one() -> None:
@@ -148,18 +122,6 @@ def test_patches_under_a_class_token_predictor_have_no_gradient_so_an_earlier_bl
         assert np.abs(found.tokens).min() > 0
         with pytest.raises(ValueError, match="reads no patch token after block 4: the gradient there is exactly 0"):
             attribute(model, x[0], EXIT, TARGET, name, layer=4)
-
-
-def test_a_layer_behind_the_exit_would_give_zeros_silently() -> None:
-    model, x = smooth(), pictures(1)
-    silent = attr.LayerActivation(model, model.stages[2].trunk).attribute(x)
-    assert silent.abs().max() > 0
-    found = attr.LayerGradientXActivation(model, model.stages[2].trunk).attribute(
-        x.clone().requires_grad_(), target=(0, TARGET)
-    )
-    assert not found.abs().any()
-    with pytest.raises(ValueError, match="layer=5 is after exit 1"):
-        attribute(model, x[0], 0, TARGET, "layer_integrated_gradients", layer=5)
 
 
 def test_an_earlier_layer_has_its_own_map() -> None:

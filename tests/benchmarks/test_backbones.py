@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -55,38 +54,9 @@ def test_one_that_takes_too_long_is_ended() -> None:
     assert in_a_process("test_nfnet", side=64, seconds=0, export=False)["problem"] == "not finished after 0 s"
 
 
-def table() -> pd.DataFrame:
-    fits = {"layout": "tokens", "state": "4x4x8 4x4x8", "prefix": 1, "blocks": 4, "exits": "2 4", "shares": "0.4 1.02"}
-    whole = NOTHING | fits | {"tuned": "8 of 8", "recorded": "yes", "exported": "yes", "image_size": 64}
-    rows = [
-        {"class": "Good", "backbone": "good_net", "parameters": 9} | whole,
-        {"class": "Odd", "backbone": "odd_net", "parameters": 9} | whole | {"exported": "", "problem": "Error: no"},
-        {"class": "Bad", "backbone": "bad_net", "parameters": 9} | NOTHING | {"reason": "it has no blocks"},
-    ]
-    return pd.DataFrame(rows)
-
-
-def test_the_part_of_the_page_is_made_of_the_rows() -> None:
-    text = backbones.rendered(table())
-    assert "Of 3 model classes of timm 2 are accepted (67%), 1 refused. 2 have three exits" in text
-    assert "Accepted: `Good`." in text and "| `Bad` | `bad_net` | it has no blocks |" in text
-    assert "| `Odd` | `odd_net` | Error: no |" in text
+def test_the_page_shows_the_kept_rows() -> None:
     kept = backbones.rendered(pd.read_csv(backbones.RESULT, keep_default_na=False))
     assert kept in backbones.PAGE.read_text(encoding="utf-8")
-
-
-def test_kept_rows_stay_where_others_are_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = table()
-    rows.to_csv(tmp_path / "kept.csv", index=False)
-    rows[["class", "backbone", "parameters"]].to_csv(tmp_path / "classes.csv", index=False)
-    (tmp_path / "page.md").write_text("<!-- backbones -->\n<!-- end of backbones -->", encoding="utf-8")
-    for name, file in (("RESULT", "kept.csv"), ("CLASSES", "classes.csv"), ("PAGE", "page.md")):
-        monkeypatch.setattr(backbones, name, tmp_path / file)
-    monkeypatch.setattr(backbones, "in_a_process", lambda name, **how: NOTHING | {"reason": f"{name} is new"})
-    assert backbones.main(["--only", "Odd", "--write"]) == 0
-    kept = pd.read_csv(tmp_path / "kept.csv", keep_default_na=False).set_index("class")
-    assert kept.loc["Good", "exported"] == "yes" and kept.loc["Odd", "reason"] == "odd_net is new"
-    assert "odd_net is new" in (tmp_path / "page.md").read_text(encoding="utf-8")
 
 
 def test_the_committed_list_has_every_class_once() -> None:

@@ -68,15 +68,3 @@ def test_a_weight_that_float16_cannot_hold_is_named(tmp_path: Path, monkeypatch:
     torch.save(saved, run.path / "checkpoint.pt")
     with pytest.raises(ValueError, match="run 'tiny': stages.0.scale does not fit into float16"):
         bundled_runs.halve(run)
-
-
-@pytest.mark.slow
-def test_timings_cover_both_ends_and_are_read_by_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
-    run = dx.train(tiny_config(epochs=1), "tiny")
-    record = dx.record_run(run, "test", device="cpu", keep_logits=False)
-    bundled_runs.time_run(run, lambda text: None, images=70, rounds=1)
-    timings = dx.runs.read_timings(run.path)
-    assert timings is not None and timings.images == 70 and timings.full_rate > 0
-    assert timings.flops_fraction[0] == pytest.approx(record.flops_fraction[0], rel=1e-4)
-    assert timings.flops_fraction[-1] == pytest.approx(record.flops_fraction[-1], rel=1e-4)

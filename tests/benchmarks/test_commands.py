@@ -1,4 +1,4 @@
-"""Every command says what it would do, and does nothing; what all of them share: results as whole files, CPU time."""
+"""Every command says what it would do, and does nothing; what all of them share: results as whole files."""
 
 from __future__ import annotations
 

@@ -1,14 +1,10 @@
-"""The controls: equal weights, the plan, rows that are made once, and a queue that can be paused and gone on with."""
+"""The controls: equal weights, the plan, rows that are made once, and a queue of one process and one commit."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-import sys
-import threading
-import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,19 +147,6 @@ def test_an_experiment_is_made_once_and_reads_test_for_the_rate_that_val_chose(
         run.is_done(jobs[1], changed.updated({"training.epochs": 3}), rows)
 
 
-@pytest.mark.slow
-def test_a_training_goes_on_at_its_last_epoch(
-    tiny: protocol.Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path))
-    config = protocol.without_teacher(tiny.base)
-    next(dx.train_epochs(config, "half", device="cpu"))
-    assert len(run.trained(tmp_path / "half", config).history()) == 2
-    assert "epoch 2/2" in (out := capsys.readouterr().out) and "epoch 1/2" not in out
-    with pytest.raises(ValueError, match="another config"):
-        run.trained(tmp_path / "half", replace(config, data=replace(config.data, seed=1)))
-
-
 def test_a_job_waits_for_the_trials_of_its_rate(tmp_path: Path) -> None:
     job = next(job for job in protocol.plan() if job.experiment == "E2" and job.arm == "dmpo" and job.rate is None)
     assert run.config_of(job, protocol.EXPERIMENTS["E2"], run.read_rows(tmp_path)) is None
@@ -181,25 +164,6 @@ def test_a_row_takes_the_place_of_one_of_its_name(tmp_path: Path) -> None:
 
 
 # -- the queue --
-
-
-@pytest.mark.slow
-def test_it_stands_still_while_the_pause_file_is_there(tmp_path: Path) -> None:
-    pause, beats = tmp_path / "pause", tmp_path / "beats"
-    code = f"import time\nfor i in range(40):\n open({str(beats)!r}, 'a').write('.')\n time.sleep(0.1)"
-    status: list[int] = []
-    pause.touch()
-    queue = threading.Thread(
-        target=lambda: status.append(controls.supervise([sys.executable, "-c", code], pause, every=0.02))
-    )
-    queue.start()
-    time.sleep(1)
-    before = beats.stat().st_size if beats.exists() else 0
-    time.sleep(0.5)
-    assert (beats.stat().st_size if beats.exists() else 0) == before < 40
-    pause.unlink()
-    queue.join(60)
-    assert status == [0] and beats.stat().st_size == 40
 
 
 def test_two_queues_do_not_share_runs(tmp_path: Path) -> None:

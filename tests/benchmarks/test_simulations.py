@@ -66,23 +66,6 @@ def test_intervals_are_students() -> None:
     assert (found["gain"], found["low"], found["high"]) == pytest.approx((values.mean(), low, high))
 
 
-def test_the_verdict_can_say_none() -> None:
-    rows = [("a", 0.01, 0.002), ("b", 0.005, 0.001), ("c", 0.01, -0.001)]
-    table = pd.DataFrame([("r", "test", p, 0.3, g, low, 2 * g - low) for p, g, low in rows])
-    table.columns = pd.Index(["run", "judged", "policy", "budget", "gain", "low", "high"])
-    assert policies.verdict(table)[2] == "| r | test | 30 % | a +1.00 [+0.20, +1.80]; b +0.50 [+0.10, +0.90] |"
-    assert policies.verdict(table[table["policy"] == "c"])[2].endswith("| none |")
-
-
-def test_the_command_writes_what_it_prints(run: dx.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert policies.main(["made", "--resamples", "2"]) == 0
-    table = pd.read_csv(tmp_path / "results" / "policies.csv")
-    assert len(table) == 2 * 2 * len(policies.ARMS)
-    printed = capsys.readouterr().out
-    assert len(printed.splitlines()) == 2 + 4
-    assert (tmp_path / "results" / "policies.md").read_text() == f"Made by `scripts/bench policies`.\n\n{printed}"
-
-
 POLICY = ConfidencePolicy((0.0,))
 
 
@@ -106,22 +89,6 @@ def test_the_simulation_certifies_as_the_library_does(risk: str, monkeypatch: py
     assert found["violations"] == (true[places] > 0.06).mean()
     assert found["true_risk"] == pytest.approx(true[places].mean())
     assert found["plug_in_flops_fraction"] <= found["flops_fraction"]
-
-
-def test_a_simulation_says_whether_the_bound_holds(
-    run: dx.Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tables: list[pd.DataFrame] = []
-    monkeypatch.setattr(risk_control, "SIZES", (100, 300))
-    monkeypatch.setattr(risk_control, "EPSILON", 0.06)
-    monkeypatch.setattr(risk_control, "write_table", lambda name, table, folder: tables.append(table))
-    assert risk_control.pooled(run).n_images == 700
-    assert risk_control.main(["made", "--resamples", "100"]) == 0
-    out = capsys.readouterr().out
-    assert "two standard errors): yes" in out and out.count("| too_early    |      300 |") == 1
-    assert tables[0]["images"].tolist() == [100, 300] * 2 and (tables[0]["resamples"] == 100).all()
-    monkeypatch.setattr(risk_control, "hoeffding_bentkus", lambda observed, *_: np.zeros_like(observed))  # proves all
-    assert risk_control.main(["made", "--resamples", "100"]) == 1
 
 
 def test_the_bound_holds_in_the_committed_results() -> None:

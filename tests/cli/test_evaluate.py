@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,21 +33,6 @@ def test_the_default_table_and_several_budgets(runs: Path) -> None:
     assert len(json.loads(call("evaluate", "mine", "--flops", 0.8, "--flops", 0.9, "--json").stdout)) == 2
 
 
-def test_every_kind_of_target_on_either_split(runs: Path) -> None:
-    def ask(*options: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(call("evaluate", "mine", *options, "--json").stdout)
-        return answer
-
-    record = load_run("mine").record("test")
-    assert ask("--threshold", 0.5)["threshold"] == 0.5
-    assert ask("--threshold", 0.5)["exit_shares"][0] == pytest.approx((record.confidence[:, 0] >= 0.5).mean())
-    assert ask("--accuracy-drop", 0.9)["mean_exit"] == ask("--near-best", 0.9)["mean_exit"] == 1
-    assert ask("--shares", "0.25,0.75", "--split", "val")["exit_shares"][0] == pytest.approx(0.25, abs=0.01)
-    assert ask("--threshold", 1, "--policy", "patience")["mean_exit"] == 2
-    for policy in POLICIES:
-        assert ask("--accuracy-drop", 0.05, "--policy", policy)["policy"] == policy
-
-
 def test_against_another_run(runs: Path) -> None:
     row = json.loads(call("evaluate", "mine", "--flops", 0.9, "--against", "other", "--json").stdout)
     against = row["against"]
@@ -56,10 +40,6 @@ def test_against_another_run(runs: Path) -> None:
     assert against["difference"] == pytest.approx(row["accuracy"] - against["accuracy"])
     text = call("evaluate", "mine", "--against", "other").stdout
     assert "points above other [95 %]" in text
-    make_record(359).save(runs / "foreign" / "records" / "test")
-    make_record(100).save(runs / "foreign" / "records" / "val")
-    (runs / "foreign" / "config.json").write_text(Config().to_json())
-    assert "not recorded on the same test images" in fails("evaluate", "mine", "--against", "foreign")
 
 
 def test_policies_are_those_there_are() -> None:

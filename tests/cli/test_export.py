@@ -10,14 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from calls import call, fails, listing
 from failing import raising
 
-from dmpo_explore.fitting.fit import fit_policy
 from dmpo_explore.inference.torch_engine import Prediction
-from dmpo_explore.runs.store import load_run
 
 
 def test_predict_writes_csv(runs: Path, image_folder: Path, tmp_path: Path) -> None:
@@ -96,23 +93,6 @@ def test_predict_loads_no_model_for_files_that_are_not_there(runs: Path, monkeyp
     assert done.stdout == "" and done.stderr == "error: no file none.jpg\n"
 
 
-@pytest.mark.slow
-def test_export_writes_what_onnxruntime_runs(runs: Path, tmp_path: Path) -> None:
-    from dmpo_explore.inference.onnx_engine import OnnxEngine
-
-    done = call("export", "mine", "--out", tmp_path / "onnx", "--threshold", 0.3, "--json")
-    assert "caution: run 'mine': it has no calibration record" in done.stderr
-    answer = json.loads(done.stdout)
-    assert answer["path"] == str(tmp_path / "onnx") and answer["policy"]["thresholds"] == [0.3]
-    run, rows = load_run("mine"), np.arange(40)
-    out = OnnxEngine(tmp_path / "onnx").infer(run.inputs("test", rows).numpy())
-    record = run.record("test").subset(rows)
-    expected = fit_policy(record, "confidence", threshold=0.3).exits(record)
-    clear = np.abs(record.confidence[:, 0] - 0.3) > 1e-4
-    np.testing.assert_array_equal(out.exit[clear], expected[clear])
-    assert "--force" in fails("export", "mine", "--out", tmp_path / "onnx")
-
-
 def test_broken_weights_of_a_run(runs: Path, image_folder: Path) -> None:
     for spoiled in (b"no weights", (runs / "mine/weights.safetensors").read_bytes()[:500], None):
         path = runs / "mine" / "weights.safetensors"
@@ -128,10 +108,19 @@ def test_broken_weights_of_a_run(runs: Path, image_folder: Path) -> None:
 # -- exports that are there --
 
 
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "a"
+
+
+@pytest.fixture
+def words(place: Path) -> list[Any]:
+    """A command that exports to this place."""
+    return ["export", "mine", "--threshold", 0.4, "--out", place]
+
+
 @pytest.mark.usefixtures("quick")
-def test_an_export_that_is_whole_is_kept_and_any_other_is_an_error(runs: Path, tmp_path: Path) -> None:
-    place = tmp_path / "a"
-    words = ["export", "mine", "--threshold", 0.4, "--out", place]
+def test_an_export_that_is_whole_is_kept_and_any_other_is_an_error(runs: Path, place: Path, words: list[Any]) -> None:
     assert json.loads(call(*words, "--json").stdout)["kept"] is False
     made = listing(place)
     again = call(*words).stdout
@@ -153,10 +142,8 @@ def test_an_export_that_is_whole_is_kept_and_any_other_is_an_error(runs: Path, t
 
 @pytest.mark.usefixtures("quick")
 def test_only_the_single_graph_is_made_where_the_stages_are_there(
-    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runs: Path, place: Path, words: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = tmp_path / "a"
-    words = ["export", "mine", "--threshold", 0.4, "--out", place]
     call(*words)
     made, joined = listing(place), []
     monkeypatch.setattr("dmpo_explore.inference.onnx_single.join_stages", joined.append)
@@ -165,9 +152,7 @@ def test_only_the_single_graph_is_made_where_the_stages_are_there(
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_service_is_added_to_the_export_that_is_there(runs: Path, tmp_path: Path) -> None:
-    place = tmp_path / "a"
-    words = ["export", "mine", "--threshold", 0.4, "--out", place]
+def test_a_service_is_added_to_the_export_that_is_there(runs: Path, place: Path, words: list[Any]) -> None:
     call(*words)
     made = (place / "stage-1.onnx").stat().st_mtime_ns
     assert "kept" not in call(*words, "--serve").stdout
@@ -179,9 +164,8 @@ def test_a_service_is_added_to_the_export_that_is_there(runs: Path, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_budget_is_held(runs: Path, tmp_path: Path) -> None:
-    place = tmp_path / "a"
-    words = ["export", "mine", "--threshold", 0.4, "--out", place, "--hold"]
+def test_a_budget_is_held(runs: Path, place: Path, words: list[Any], tmp_path: Path) -> None:
+    words = [*words, "--hold"]
     answer = json.loads(call(*words, "--json").stdout)
     assert answer["policy"] == json.loads((place / "policy.json").read_text("utf-8"))
     assert answer["policy"]["policy"] == "confidence" and answer["policy"]["running"]["window"] == 500

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 from calls import call, fails
-from failing import raising
 from image_files import fill, paint
 from tiny import tiny_config, tiny_options
 
@@ -55,15 +54,6 @@ def test_train_record_evaluate(no_runs: Path) -> None:
     assert {"accuracy", "flops_fraction", "threshold", "exit_shares", "mean_exit", "full_accuracy"} <= row.keys()
 
 
-@pytest.mark.slow
-def test_record_and_evaluate_print_accuracies_alike(runs: Path) -> None:
-    row = json.loads(call("evaluate", "mine", "--protocol", "anytime", "--json").stdout)[-1]
-    line = call("record", "mine", "--split", "test", "--force", "--device", "cpu").stdout
-    table = call("evaluate", "mine", "--protocol", "anytime").stdout.splitlines()
-    assert line.split()[-2] == f"{100 * row['accuracy']:.2f}"
-    assert f"| {line.split()[-2]} % " in table[-1]
-
-
 def test_ctrl_c_says_how_to_go_on(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = RecordWriter.write
 
@@ -96,18 +86,6 @@ def test_the_command_leaves_out_what_is_usual() -> None:
     usual = inspect.signature(record_run).parameters
     for name in ("device", "precision", "batch_size", "force"):
         assert options[name].default == usual[name].default
-
-
-@pytest.mark.filterwarnings("always")
-def test_another_recording_is_said_to_begin_anew(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["record", "mine", "--split", "test", "--force", "--device", "cpu"]
-    with monkeypatch.context() as patch:
-        patch.setattr(RecordWriter, "record", raising(KeyboardInterrupt))
-        call(*words, status=130)
-    (line,) = call(*words, "--batch-size", "50").stderr.splitlines()
-    assert line.startswith("warning: ") and line.endswith(
-        "records/test: what was recorded has another batch_size; recording starts again"
-    )
 
 
 def test_a_split_that_is_named_twice_is_recorded_once(runs: Path) -> None:
@@ -203,14 +181,3 @@ def test_a_moved_folder_is_checked_and_added_images_change_nothing(root: Path, m
     shutil.copytree(made / "runs" / "mine", root / "runs" / "first")  # recorded where the folder lay before
     row = json.loads(call("evaluate", "mine", "--flops", 0.9, "--against", "first", "--json").stdout)
     assert row["against"]["difference"] == 0
-
-
-def test_a_renamed_class_or_a_lost_image_stops_a_record(root: Path) -> None:
-    call("record", "mine", "--data", "copy")
-    (root / "copy" / "cat").rename(root / "copy" / "zebra")
-    assert "2 renamed (cat/" in fails("record", "mine", "--split", "test", "--force")
-    (root / "copy" / "zebra").rename(root / "copy" / "cat")
-    manifest = load_run("mine").manifest
-    assert manifest is not None
-    (root / "copy" / manifest.files["test"][0].path).unlink()
-    assert "1 missing (" in fails("record", "mine", "--split", "test", "--force")

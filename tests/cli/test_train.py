@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from calls import call, fails, listing, run_python
 from failing import raising
 from image_files import fill, paint
@@ -113,22 +110,6 @@ def test_a_static_net_may_have_the_head_of_the_early_exits(no_runs: Path) -> Non
 
 
 @pytest.mark.slow
-def test_resume_goes_on_and_replacing_needs_force(no_runs: Path) -> None:
-    stop_after(1, tiny_config(), "half")
-    error = fails("train", *tiny_options(rank=5), "--name", "half", "--device", "cpu")
-    assert "'half' exists" in error and "another config (model.rank)" in error and "train --resume half" in error
-    assert "another config" in fails("train", "--resume", "half", "--rank", 5)
-    done = call("train", "--resume", "half", "--device", "cpu")
-    assert "epoch 2/2" in done.stderr and "epoch 1/2" not in done.stderr
-    assert load_run("half").history()["epoch"].tolist() == [1, 2]
-    assert "is finished" in fails("train", "--resume", "half")
-    assert "epoch 3/3" in call("train", "--resume", "half", "--epochs", 3, "--device", "cpu").stderr
-    assert load_run("half").history()["epoch"].tolist() == [1, 2, 3] and load_run("half").config.training.epochs == 3
-    call("train", *tiny_options(epochs=1), "--name", "half", "--force", "--device", "cpu")
-    assert len(load_run("half").history()) == 1
-
-
-@pytest.mark.slow
 def test_the_same_command_goes_on_and_makes_only_what_is_missing(no_runs: Path) -> None:
     words = ["train", *tiny_options(), "--name", "half", "--record", "--device", "cpu", "--json"]
     stop_after(1, tiny_config(), "half")
@@ -203,49 +184,10 @@ def test_a_torch_error_is_one_line(no_runs: Path, monkeypatch: pytest.MonkeyPatc
     assert done.stderr.splitlines()[-1] == "error: CUDA out of memory"
 
 
-@pytest.mark.slow
-def test_ctrl_c_says_how_to_go_on(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = output.epoch_line
-
-    def stop(results: Any) -> str:
-        if len(results) == at:
-            raise KeyboardInterrupt
-        return line(results)
-
-    monkeypatch.setattr(output, "epoch_line", stop)
-    for at, hint in ((1, "continue with: dmpo-explore train --resume new"), (0, "")):
-        result = call("train", *tiny_options(), "--name", "new", "--force", "--device", "cpu", status=130 if at else 0)
-        assert hint in result.stderr
+def test_ctrl_c_before_the_first_epoch_leaves_nothing(no_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dmpo_explore.training.train.fit", raising(KeyboardInterrupt))
     result = call("train", *tiny_options(), "--name", "none", "--device", "cpu", status=130)
     assert "stopped; no epoch was finished" in result.stderr and not (no_runs / "none").exists()
-
-
-class Bomb:
-    """Unpickling it would make a folder ``boom`` in the current one."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, ("boom",)
-
-
-@pytest.mark.parametrize(
-    ("name", "make"),
-    [
-        ("w.safetensors", lambda path: path.write_bytes(b"no weights")),
-        ("foreign.pth", lambda path: torch.save({"blocks.0.weight": torch.zeros(2)}, path)),
-        ("cut.pth", lambda path: path.write_bytes(b"PK\x03\x04" + bytes(300))),
-        ("bomb.pth", lambda path: torch.save({"x": Bomb()}, path)),
-        ("pickle.pth", lambda path: path.write_bytes(pickle.dumps(Bomb()))),
-    ],
-)
-def test_broken_weights_files_are_named(
-    name: str, make: Callable[[Path], object], no_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    make(tmp_path / name)
-    line = fails("train", *tiny_options(weights=tmp_path / name), "--name", "new")
-    assert name in line or "do not fit" in line
-    assert not no_runs.exists() and not (tmp_path / "boom").exists()
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 from pathlib import Path
-from typing import Any
 from urllib.error import URLError
 
 import numpy as np
@@ -19,7 +18,6 @@ from plugged import plugged
 from dmpo_explore.config import OPTIONS, Config, DataConfig
 from dmpo_explore.data import check_data, fetch_data, known, load_images, make_manifest, open_data
 from dmpo_explore.data.known import CALTECH_BACKGROUND
-from dmpo_explore.data.names import download
 
 PARTS = ("train", "val", "calibration", "test")
 
@@ -144,13 +142,6 @@ def test_the_digits_are_unpacked_once_and_cannot_be_changed() -> None:
         pool.labels[0] = 1
     with pytest.raises(ValueError, match="read-only"):
         pool.pixels[0] = 1  # type: ignore[index]
-
-
-def test_a_download_goes_to_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Any] = []
-    monkeypatch.setattr(torchvision.datasets, "CIFAR10", lambda root, **options: seen.append((root, options)))
-    download("cifar10", "CIFAR10", tmp_path, train=True)
-    assert seen == [(tmp_path, {"download": True, "train": True})]
 
 
 # -- Caltech-101 --

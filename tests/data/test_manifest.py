@@ -175,12 +175,6 @@ def test_a_class_without_training_images_is_named(
         make_manifest(DataConfig(str(tmp_path / "own"), train_size=train_size))
 
 
-def test_without_training_images_there_is_none(tmp_path: Path) -> None:
-    fill(tmp_path / "test", count=2)
-    with pytest.raises(FileNotFoundError, match="has no training images"):
-        make_manifest(DataConfig(str(tmp_path)))
-
-
 def test_its_json_line_is_for_people_too(tmp_path: Path) -> None:
     write_manifest(tmp_path, make_manifest(DataConfig(str(fill(tmp_path / "own")))))
     head, columns, row, *_ = (tmp_path / "manifest.csv").read_text().splitlines()

@@ -50,19 +50,6 @@ def test_its_splits_are_named_in_the_rule(table: Path) -> None:
     assert open_data(DataConfig(str(table))).given_rule == "given in the table (train, val, test)"
 
 
-def test_no_group_is_in_two_splits(table: Path) -> None:
-    columns(table, "path", "label", "group").to_csv(table, index=False)
-    data = open_data(DataConfig(str(table), calibration=True))
-    group = dict(zip((str(table.parent / name) for name in data.names()), pd.read_csv(table)["group"], strict=True))
-    seen: dict[str, str] = {}
-    for split in data.splits:
-        images = data.images(split)
-        paths = [images.pixels.paths[i] for i in images.indices]  # type: ignore[attr-defined]
-        for path in map(str, paths):
-            assert seen.setdefault(group[path], split) == split
-    assert set(seen.values()) == {"train", "val", "calibration", "test"}
-
-
 def test_val_is_cut_from_train_by_groups(table: Path) -> None:
     rows = pd.read_csv(table)
     rows["split"] = np.where(rows["group"].isin(["g0", "g1"]), "test", "train")

@@ -118,15 +118,6 @@ def test_a_folder_that_is_none_or_shares_images_with_the_data_is_the_one_finding
     assert all(word in stop.text for word in words)
 
 
-def test_arrays_are_compared_by_their_pixels(data: DataConfig, tmp_path: Path) -> None:
-    data = replace(data, name="digits")
-    assert of(check_data(data)) == []
-    images = open_data(data).images("test")
-    Image.fromarray(images[0]).save(tmp_path / "more" / "digit.png")
-    (stop,) = of(check_data(data))
-    assert stop.stops and stop.places == (f"{tmp_path}/more/digit.png = image {images.indices[0]} [test]",)
-
-
 def test_the_manifest_lists_them_and_finds_them_again(data: DataConfig, tmp_path: Path) -> None:
     made = replace(listed(data), seen=("0" * 64, "digits train 7"))
     assert made.described().startswith("32 train, 4 val, 4 test, 10 unlabelled, 2 classes; ")

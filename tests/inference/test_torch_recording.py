@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import multiprocessing
 import os
@@ -37,7 +36,6 @@ from dmpo_explore.inference.torch_recording import (
     time_stages,
 )
 from dmpo_explore.policies.rules import ConfidencePolicy
-from dmpo_explore.records.writer import RecordWriter
 from dmpo_explore.runs.torch_model import load_model, save_weights
 
 
@@ -182,21 +180,6 @@ def test_a_stopped_recording_goes_on(run: Run, trained: Path, seen: list[int], b
     assert [p.name for p in (run.path / "records").iterdir()] == ["test"]
 
 
-def test_the_date_is_that_of_the_beginning(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        record_run(run, "test", **HOW, progress=interrupt_at(1))
-    today = datetime.datetime.now(datetime.UTC)
-
-    class Later(datetime.datetime):
-        @classmethod
-        def now(cls, zone: Any = None) -> Any:
-            return today + datetime.timedelta(days=2)
-
-    monkeypatch.setattr(torch_recording.datetime, "datetime", Later)
-    created = record_run(run, "test", **HOW).meta.created
-    assert datetime.datetime.fromisoformat(created) < today + datetime.timedelta(days=1)
-
-
 def change_weights(run: Run) -> None:
     from safetensors.torch import load_file, safe_open, save_file
 
@@ -206,7 +189,7 @@ def change_weights(run: Run) -> None:
     save_file({name: value + 0.01 for name, value in load_file(path).items()}, path, meta)
 
 
-def test_rows_of_another_recording_are_not_used(run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_another_recording_are_not_used(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other settings, other weights, other images: a warning says what, and every batch is recorded."""
     load = torch_recording.checked_images
 
@@ -236,41 +219,6 @@ def test_rows_of_another_recording_are_not_used(run: Run, trained: Path, monkeyp
         with pytest.raises(KeyboardInterrupt), pytest.warns(UserWarning, match=rf"records.test: .* has {text}"):
             record_run(run, "test", **how, progress=once)
         assert steps == [how["batch_size"]]
-    monkeypatch.setattr(torch_recording, "checked_images", load)
-    shutil.copy(trained / "weights.safetensors", run.path)
-    with pytest.warns(UserWarning, match="recording starts again"):
-        record_run(run, "test", **HOW)
-    assert files(run.path / "records" / "test") == files(trained / "records" / "test")
-
-
-def die_in_a_batch(seen: list[int], write: Any, *rest: Any) -> None:
-    """A part of the third batch is written."""
-    self, file, position, data = rest
-    broken = file == "logits.npy" and len(seen) == 3
-    write(self, file, position, data[: len(data) // 3] if broken else data)
-    if broken:
-        raise SystemExit
-
-
-def full_disk(seen: list[int], write: Any, *rest: Any) -> None:
-    if len(seen) == 2 and rest[1] == "logits.npy":
-        raise OSError(28, "No space left on device", "logits.npy")
-    write(*rest)
-
-
-@pytest.mark.parametrize("disturbed", [die_in_a_batch, full_disk])
-def test_a_recording_that_ended_within_a_batch_leaves_no_record_and_the_next_call_goes_on(
-    run: Run, trained: Path, seen: list[int], monkeypatch: pytest.MonkeyPatch, disturbed: Any
-) -> None:
-    write = RecordWriter._write_at
-    with monkeypatch.context() as patch:
-        patch.setattr(RecordWriter, "_write_at", lambda *rest: disturbed(seen, write, *rest))
-        with pytest.raises((SystemExit, OSError)):
-            record_run(run, "test", **HOW)
-    assert run.splits() == []
-    record_run(run, "test", **HOW)
-    assert seen == [100, 100, 100, 100, 59]
-    assert files(run.path / "records" / "test") == files(trained / "records" / "test")
 
 
 def test_a_kill_before_the_policies_of_val_loses_nothing(

@@ -52,17 +52,6 @@ def finished(done: tuple[Path, SearchFront, list[SearchStep]], runs: Path) -> Se
 # -- the front --
 
 
-def test_the_front_is_over_all_epochs_of_all_trials(finished: SearchFront) -> None:
-    every = points(finished)
-    assert {(trial, epoch) for trial, epoch, _, _ in every} == {(t, e) for t in range(3) for e in (1, 2)}
-    table = finished.table
-    assert {*zip(table["accuracy"], table["flops_fraction"], strict=True)} <= {place[2:] for place in every}
-    assert table["flops_fraction"].is_monotonic_increasing and table["accuracy"].is_monotonic_increasing
-    volume = finished.epochs["hypervolume"]
-    assert volume.diff().min() > -1e-9 and volume.iloc[-1] == pytest.approx(finished.hypervolume)
-    assert finished.trials == {"finished": 3, "stopped": 0, "running": 0, "waiting": 0, "failed": 0}
-
-
 def test_the_front_is_a_set_of_runs_and_nothing_else_is_kept(finished: SearchFront, runs: Path) -> None:
     names = set(finished.table["run"])
     assert {path.name for path in runs.iterdir()} == names | {"searches.db"}

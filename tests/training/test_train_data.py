@@ -14,7 +14,6 @@ from dmpo_explore import Config, DataConfig, Run
 from dmpo_explore.data import ImageFiles, ImageSet, Pool, Source
 from dmpo_explore.data.folders import class_files
 from dmpo_explore.data.images import DATASETS, open_data
-from dmpo_explore.data.known import photographs
 from dmpo_explore.data.manifest import Manifest, write_manifest
 from dmpo_explore.training.train_data import hold_out, training_images
 from dmpo_explore.utils.files import write_text
@@ -94,16 +93,6 @@ def test_a_run_on_a_grouped_table_resumes_after_images_were_added(tmp_path: Path
     with pytest.warns(UserWarning, match="20 added"):
         again = training_images(config, run)
     assert again.train.fingerprint == new.train.fingerprint and repr(again.groups) == repr(new.groups)
-
-
-def test_whole_groups_of_groceries_are_held_out() -> None:
-    config = replace(CONFIG, data=DataConfig("grocery"), model=replace(CONFIG.model, earlier_exits=True))
-    found = training_images(config)
-    kept, held = hold_out(found.train, config, 2, found.groups)
-    every = photographs()
-    groups = every.groups[every.splits["grocery"] == "train"]
-    assert held is not None and len(held) > 200
-    assert not {*groups[kept.indices].tolist()} & {*groups[held.indices].tolist()}
 
 
 def test_the_only_group_of_a_class_is_trained_on() -> None:

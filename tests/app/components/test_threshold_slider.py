@@ -225,24 +225,6 @@ def test_a_slider_for_every_exit(visit: Visit, runs: Path) -> None:
 
 
 @pytest.mark.slow
-def test_numbers_are_of_the_sliders_that_there_are(visit: Visit, runs: Path) -> None:
-    page = visit.open("?run=four&threshold=0.9,0.9,0.9")
-    page.get_by_role("slider", name="Exit 3").press("PageDown")
-    wait_for_address(page, lambda url: "threshold=0.9%2C0.9%2C0.9" not in url)
-    visit.settle()
-    page.get_by_role("button", name="Policy: confidence").click()
-    page.get_by_role("radio", name="one", exact=True).click()
-    expect(page.get_by_role("slider")).to_have_count(1)
-    page.keyboard.press("Escape")
-    visit.settle()
-    now = visit.numbers()
-    assert shown(visit) == expected("four", "test", policy_of(page))
-    page.reload()
-    visit.settle()
-    assert visit.numbers() == now
-
-
-@pytest.mark.slow
 def test_a_drag_that_is_taken_away_leaves_nothing(visit: Visit) -> None:
     for query, selector in (("0.5", ".thumb"), ("0.9,0.8,0.9", ".thumb"), ("0.9,0.8,0.9", ".curve svg.live")):
         page = visit.open(f"?run=four&threshold={query}")
@@ -259,22 +241,6 @@ def test_a_drag_that_is_taken_away_leaves_nothing(visit: Visit) -> None:
         page.mouse.up()
         visit.settle()
         assert visit.numbers() == before and page.url == url
-
-
-@pytest.mark.slow
-def test_going_back_to_the_bare_address_shows_the_first_view(visit: Visit) -> None:
-    page = visit.open("?")
-    first = visit.numbers()
-    slider = page.get_by_role("slider", name="Threshold")
-    slider.focus()
-    slider.press("End")
-    wait_for_address(page, re.compile("threshold="))
-    visit.settle()
-    assert visit.numbers() != first
-    page.go_back()
-    expect(page.locator("[data-number=compute]")).to_have_text(first[1])
-    visit.settle()
-    assert visit.numbers() == first
 
 
 def thresholds(page: Page, seconds: float) -> set[str]:

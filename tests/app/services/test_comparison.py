@@ -103,13 +103,6 @@ def test_a_run_with_one_exit_differs_from_the_budget_on_that_it_needs(runs: Path
         assert table["budget"].tolist() == left
 
 
-def test_texts_in_tiles_are_text(runs: Path) -> None:
-    (side,) = sides("hostile")
-    named = (side.name, side.outcome)
-    html = comparison_panels.tiles(named, named, range(60), None)
-    assert "<img" not in html and "&lt;img src=x" in html
-
-
 def test_a_side_is_fitted_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = dx.load_run("four")
     first = comparison.side(run, "test", "confidence", comparison.Wanted(HALF))

@@ -21,7 +21,7 @@ from dmpo_explore_app.services import (
     thumbnails,
 )
 from dmpo_explore_app.services.policies import OperatingPoint
-from image_files import REFUSED, TAKEN, encoded
+from image_files import TAKEN, encoded
 from made_up import save_run
 from PIL import Image
 from synthetic import make_record
@@ -48,13 +48,6 @@ def test_an_upload_keeps_its_size_and_gets_a_small_preview(name: str) -> None:
 def test_a_preview_has_the_aspect_and_of_a_line_the_middle(size: tuple[int, int], shown: tuple[int, int]) -> None:
     upload = images.read_upload("any.png", encoded(Image.new("RGB", size, "red"), "PNG"))
     assert upload.size == size and upload.preview.shape == (*shown[::-1], 3) and (upload.preview == [255, 0, 0]).all()
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_image_is_refused(name: str) -> None:
-    data, reason = REFUSED[name]
-    with pytest.raises(ValueError, match=reason):
-        images.read_upload(name, data)
 
 
 def test_a_chosen_image_shows_its_upload_and_its_name() -> None:

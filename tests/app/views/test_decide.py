@@ -31,13 +31,6 @@ def test_the_table_is_what_evaluate_says(runs: Path, policy: str) -> None:
     assert printed(code(app, "python")).splitlines()[0].split()[1] == str(rows[1]["accuracy"])
 
 
-def test_the_program_gives_the_table(runs: Path) -> None:
-    app = start(runs="four,six,one", against="six", compute="50")
-    lines = [line.split() for line in printed(code(app, "python")).splitlines()]
-    said = {name: [f"{float(accuracy):.2%}", f"{float(share):.0%}"] for name, accuracy, share, *_ in lines}
-    assert said == numbers(app) and len(said) == 3
-
-
 def test_opens_with_runs_on_the_same_images(root: Path) -> None:
     app = start()
     names = ["demo", "demo-naive", "demo-cnn", "demo-cnn-single", "demo-single", "demo-single-24"]

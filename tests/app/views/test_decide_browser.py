@@ -78,16 +78,3 @@ def test_files_arrive(visit: Visit) -> None:
     assert table["low"].tolist() == [row["against"]["low"] for row in rows]
     assert json.loads(contents["Thresholds of four · JSON"])["thresholds"] == [rows[0]["threshold"]]
     assert b"Plotly.newPlot" in contents["Trade-off · HTML"]
-
-
-@pytest.mark.slow
-def test_coming_back_by_the_menu_finds_the_page_as_it_was(visit: Visit) -> None:
-    page = visit.show("compare?runs=four,six&against=six&compute=77", ".dx-pairs li", "table")
-    table = page.get_by_test_id("stTable").first.inner_text()
-    page.get_by_role("link", name="Explore").click()
-    page.wait_for_selector(".tabs button")
-    visit.settle_on(".tabs button")
-    page.get_by_role("link", name="Decide").click()
-    page.wait_for_selector(".dx-pairs li")
-    visit.settle_on("table")
-    assert page.get_by_test_id("stTable").first.inner_text() == table and "gflops=7.7e-07" in page.url

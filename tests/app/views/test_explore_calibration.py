@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from calls import NUMBERS, answered
 from dmpo_explore_app.state import calibration, choices
 from explore_page import (
     address_of,
@@ -115,21 +114,6 @@ def test_pictures_and_table_show_the_confidence_that_was_read(root: Path) -> Non
     assert np.allclose(table["confidence"], read.confidence[rows, exits[rows]])
     early = table[table["exit"] < record.n_exits]
     assert len(early) and (early["confidence"] >= np.float32(0.8)).all()
-
-
-@pytest.mark.slow
-def test_what_is_shared_gives_the_numbers_on_screen(root: Path) -> None:
-    for more in ({"budget": "50"}, {"threshold": "0.8"}, {"risk": "20"}):
-        app = start(run="full", calibrated="1", **more)
-        app.session_state["share"] = True
-        checked(app.run())
-        python, command = (code.value for code in app.code)
-        names: dict[str, Any] = {}
-        exec(compile(python, "shared.py", "exec"), names)
-        assert expected("full", "test", names["policy"]) == cards(app)
-        record = dx.load_run("full").record("test")
-        summary = dx.summarise(record, names["policy"].exits(record))
-        assert {key: answered(command)[key] for key in NUMBERS} == {key: summary[key] for key in NUMBERS}
 
 
 def test_the_explanation_shows_the_error_of_every_exit_before_and_after(root: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from dmpo_explore_app.services.selection import packed_region
 from dmpo_explore_app.state import filters, panels, url
-from explore_page import address_of, bodies, cards, checked, move, saved, shown_threshold, start, tab
+from explore_page import address_of, cards, checked, saved, start
 
 import dmpo_explore as dx
 
@@ -20,20 +20,6 @@ def test_what_the_browser_sends_is_checked(runs: Path) -> None:
         checked(app.run())
         assert "cannot be used" in app.warning[0].value
         assert saved(app) == pytest.approx(before, abs=0.1)
-
-
-def test_a_link_shows_what_its_sender_saw(runs: Path) -> None:
-    sender = start()
-    assert not sender.query_params  # bare until something is changed
-    checked(sender.selectbox(key="run").set_value("six").run())
-    move(sender, 40)
-    checked(sender.selectbox(key="class").set_value(3).run())
-    link = address_of(sender)
-    assert set(link) == {"run", "split", "policy", "threshold", "record", "class"}
-    receiver = start(**link)
-    assert cards(receiver) == cards(sender)
-    assert bodies(start(**link, view="images")) == bodies(tab(sender, "images"))
-    assert shown_threshold(receiver) == shown_threshold(sender) == float(link["threshold"])
 
 
 def test_a_link_sets_the_target_that_it_came_from(runs: Path) -> None:
@@ -70,20 +56,6 @@ def test_a_wrong_link_is_said_and_the_usual_is_shown(runs: Path, address: dict[s
     assert len(cards(app)) == 2
     assert address_of(app)["run"] == app.session_state["run"]  # and the address is put right
     assert not checked(app.run()).warning
-
-
-def test_going_to_another_page_and_back_keeps_the_view(runs: Path) -> None:
-    app = start(run="four", threshold="0.8", split="val", policy="entropy")
-    before, link = cards(app), address_of(app)
-    app.query_params.clear()  # as the menu does
-    app.switch_page("views/decide.py")
-    checked(app.run())
-    assert app.session_state["split"] == "val" and app.session_state["policy"] == "entropy"
-    app.query_params.clear()
-    app.switch_page("views/explore.py")
-    checked(app.run())
-    assert cards(app) == before and app.session_state["run"] == "four"
-    assert address_of(app) == link
 
 
 @pytest.mark.parametrize("page", ["views/image.py", "views/training.py"])

@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dmpo_explore_app.services import downloads, exploration, slider_data
-from dmpo_explore_app.services.policies import OperatingPoint
 from explore_page import (
     address_of,
     bodies,
@@ -28,7 +26,6 @@ from explore_page import (
 from made_up import MAIN, change_meta, save_run
 
 import dmpo_explore as dx
-from dmpo_explore.figures import trade_off
 
 
 def test_a_single_exit_has_nothing_to_choose(runs: Path) -> None:
@@ -51,19 +48,6 @@ def test_no_runs_says_how_to_make_one(root: Path, monkeypatch: pytest.MonkeyPatc
     assert "No runs yet" in app.subheader[0].value
     assert "dmpo-explore train" in app.code[0].value
     assert not cards(app)
-
-
-def test_broken_and_unfinished_runs_are_said_and_others_stay_in_reach(root: Path) -> None:
-    for name in ("whole", "cut", "foreign", "unrecorded"):
-        save_run(root, name, images=40)
-    with (root / "cut/records/test/scores/confidence.npy").open("r+b") as stream:
-        stream.truncate(100)
-    (root / "foreign/config.json").write_text("{")
-    shutil.rmtree(root / "unrecorded/records")
-    for name, said in (("cut", "confidence.npy"), ("foreign", "config.json"), ("unrecorded", "dmpo-explore record")):
-        app = start(run=name)
-        assert said in words(app) and not cards(app)
-        assert cards(checked(app.selectbox(key="run").set_value("whole").run()))
 
 
 def test_a_run_that_is_deleted_or_recorded_anew_meanwhile(root: Path) -> None:
@@ -124,19 +108,6 @@ def test_without_its_photographs_a_run_has_all_numbers_and_offers_them(
     assert "dmpo-explore fetch --data caltech101" in text and not app.error
 
 
-@pytest.mark.slow
-def test_the_photographs_are_those_of_the_records(root: Path) -> None:
-    """Without the mark `data`: Caltech-101 is in no registry, so that it may skip in CI."""
-    if downloads.missing_images("caltech101", "test"):
-        pytest.skip("needs Caltech-101: name its folder in DMPO_EXPLORE_DATA")
-    run = dx.load_run("caltech")
-    found = {split: len(run.image_set(split)) for split in run.splits()}
-    assert found == {"calibration": 867, "val": 867, "test": 1734}
-    app = start(run="caltech", view="images")
-    assert "data:image/" in "".join(bodies(app))
-    assert "not fetched yet" not in "".join(text.value for text in app.markdown)
-
-
 # -- beside and elsewhere --
 
 
@@ -173,30 +144,6 @@ def test_curves_of_another_rule_are_said_to_be(root: Path) -> None:
     assert "other: its curve is that of confidence, as gate is unavailable." in said
     assert "Only the curve of mine is calibrated." in said
     assert "its curve is" not in words(start(run="mine", beside="other"))
-
-
-def test_many_runs_are_read_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_run(root, "mine", images=30)
-    for number in range(70):  # more than the records that are kept
-        shutil.copytree(root / "mine", root / f"copy{number}")
-    app = start(run="mine")
-    monkeypatch.setattr("dmpo_explore.runs.run.ExitRecord.load", lambda *_, **__: pytest.fail("read again"))
-    assert cards(checked(app.run())) and not app.error
-    assert len(app.button_group(key="beside mine").options) == 70
-
-
-def test_the_exported_figures_have_the_pages_colours_and_names(runs: Path) -> None:
-    names = ["four", "one", "six"]  # a single exit in the middle
-    tables = {name: dx.trade_off(dx.load_run(name).record("test"), "confidence") for name in names}
-    page = {c["name"]: c["colour"] for c in slider_data.curves(tables)}
-    lines = {name: tables[name] for name in ("four", "six")}
-    figure = exploration.coloured(trade_off.trade_off_figure(lines, None, {"one": (1.0, 0.9)}), names)
-    drawn = {t.name: t.marker.color if t.mode == "markers" else t.line.color for t in figure.data}
-    assert drawn == page
-    run = dx.load_run("four")
-    point = OperatingPoint(run, "test", dx.fit_policy(run.record("test"), threshold=0.8))
-    exported = exploration.figures(point, tables, True)["trade-off"]()
-    assert {*names, "operating point"} <= {trace.name for trace in exported.data}
 
 
 def test_a_run_that_was_recorded_elsewhere_shows_what_thresholds_do_there(root: Path) -> None:

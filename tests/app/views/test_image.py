@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from pathlib import Path
 from unittest.mock import Mock
-from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
-import visiting
 from dmpo_explore_app.services import images, model_queries, models
 from made_up import HOSTILE
-from one_image import VIEW, address_of, bodies, opened, reason, said, tiny
+from one_image import address_of, bodies, opened, reason, said, tiny
 from visiting import checked
 
 import dmpo_explore as dx
@@ -128,14 +125,6 @@ def test_a_threshold_set_by_hand_moves_where_it_leaves(trained_runs: Path) -> No
     assert "cannot be used" in said(app)
 
 
-@pytest.mark.parametrize("value", [HOSTILE, "²"])  # others: tests/app/test_hostile_links.py
-def test_a_link_may_hold_anything(trained_runs: Path, value: str) -> None:
-    keys = ("image", "source", "method", "target", "baseline", "threshold", "split", "policy")
-    app = opened(run="bare", **dict.fromkeys(keys, value))
-    assert HOSTILE not in bodies(app) and said(app).count("There is no") >= 5
-    assert (app.session_state["source"], app.session_state["target"]) == ("record", "score")
-
-
 def test_a_refused_method_says_why(trained_runs: Path) -> None:
     app = opened(run="bare", method="deep_lift")
     assert "DeepLift's rules cover layers that act on one number at a time" in said(app)
@@ -159,20 +148,6 @@ def test_one_confidence_is_too_little_for_novelty(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(NoveltyDetector, "score", lambda *args, **options: 0.996)
     assert "unlike" not in said(opened(run="fashion-single", image="3"))  # a record without logits
-
-
-def test_links_of_decide_lead_here(runs: Path) -> None:
-    decide = visiting.opened(VIEW.with_name("decide.py"), runs="four,six", against="six", compute="50")
-    links = [html.unescape(link) for link in re.findall(r'<a href="([^"]*)"', bodies(decide))]
-    tiles = re.findall(r'title="test image (\d+)', bodies(decide))
-    assert len(links) == 2 * len(tiles) > 0 and all(link.startswith("image?run=") for link in links)
-    asked = parse_qs(links[0].partition("?")[2])
-    fitted = dx.fit_policy(dx.load_run("four").record("val"), "confidence", flops=0.5)
-    assert asked["run"] == ["four"] and asked["threshold"] == [str(fitted.thresholds[0])] and asked["budget"] == ["50"]
-    record = dx.load_run("four").record("test")
-    shown = opened(**{key: value for key, (value,) in asked.items()})
-    assert reason(shown) == trace_decision(record, fitted, int(asked["image"][0])).sentence()
-    assert shown.session_state["budget"] == 50
 
 
 # -- to take away --

@@ -1,4 +1,4 @@
-"""One image in Chromium: from Explore and back, explanations as links, uploads, accessibility."""
+"""One image in Chromium: from Explore and back, explanations as links, accessibility."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from image_files import REFUSED, TAKEN
 from playwright.sync_api import expect
 from visiting import Visit, new_visit, violations, wait_for_address
 
@@ -98,24 +97,3 @@ def test_maps_on_a_phone_are_scrolled_instead_of_tiny(trained: Visit) -> None:
     assert page.evaluate(inner, ".st-key-scrolled_maps .main-svg") >= 700
     assert page.evaluate("() => document.querySelector('.stMain').scrollWidth") <= 400
     assert not (found := violations(trained)), "\n".join(found)
-
-
-def test_files_that_are_taken_and_refused(trained: Visit) -> None:
-    page = trained.show("image?run=tiny&threshold=0.4", ".dx-why")
-    page.get_by_role("radio", name="a file of yours").click()
-    page.wait_for_selector("input[type=file]", state="attached")
-    kinds = {name: (TAKEN[name], "") for name in ("print.jpg", "web.webp")}
-    kinds |= {name: REFUSED[name] for name in ("cut.png", "moving.png")}
-    for name, (data, why) in kinds.items():
-        mime = "image/jpeg" if "jp" in name else "image/webp" if "webp" in name else "image/png"
-        page.locator("input[type=file]").set_input_files({"name": name, "mimeType": mime, "buffer": data})
-        assert not page.get_by_text("There is no class").count()
-        if why:
-            page.get_by_role("alert").filter(has_text=why).wait_for()
-            expect(page.locator(".dx-why")).to_have_count(0)
-        else:
-            page.get_by_text(name).nth(1).wait_for()  # the uploader's own line, and ours
-            trained.settle_on(".dx-why", ".dx-near li")
-    drawing = {"name": "drawing.svg", "mimeType": "", "buffer": REFUSED["drawing.png"][0]}
-    page.locator("input[type=file]").set_input_files(drawing)
-    page.get_by_text(re.compile("not allowed")).first.wait_for()

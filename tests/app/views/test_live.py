@@ -17,7 +17,7 @@ from dmpo_explore_app.components import live_panel
 from dmpo_explore_app.services import live_export, live_session
 from dmpo_explore_app.state import live_choices as live_state
 from explore_page import cards, expected, handed, move
-from made_up import HOSTILE, MAIN
+from made_up import MAIN
 from one_image import bodies
 from streamlit.testing.v1 import AppTest
 from visiting import checked, texts
@@ -232,19 +232,6 @@ def test_others_on_the_machine_are_said(root: Path, monkeypatch: pytest.MonkeyPa
     third = until(started(run="tiny", batch="8", count="200"), ended)
     assert "at work in this app" not in texts(third)
     assert live_of(third).look().count.images == 200
-
-
-def test_a_link_says_all_and_nonsense_is_said(root: Path) -> None:
-    app = opened(run="tiny", batch="8", count="endless", engine="stream")
-    assert app.session_state["batch"] == "8" and app.session_state["engine"] == "stream"
-    app.selectbox(key="batch").set_value("1")
-    app.selectbox(key="count").set_value("all")
-    checked(app.run())
-    there = {key: app.query_params[key] for key in app.query_params}
-    assert (there["batch"], there["count"], there["engine"], there["run"]) == ("1", "all", "stream", "tiny")
-    app = opened(run="tiny", batch="9" * 5000, count=HOSTILE, engine="../x")
-    assert all(f"There is no {what}" in texts(app) for what in ("batch size", "number of images", "engine"))
-    assert app.session_state["batch"] == "64" and app.session_state["count"] == "all"
 
 
 def test_who_leaves_the_page_ends_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Live in Chromium: started, moved, paused and stopped; two sessions; accessibility."""
+"""Live in Chromium: started, moved, paused and stopped; its race and its results; accessibility."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import Page, expect
-from visiting import Visit, new_visit, violations, wait_for_address
+from visiting import Visit, violations, wait_for_address
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator
+    from playwright.sync_api import Locator
 
 pytestmark = pytest.mark.slow  # a model is trained and served
 
@@ -72,24 +72,6 @@ def test_started_threshold_moved_paused_and_stopped(trained: Visit) -> None:
     assert agreed == of and int(of.replace(",", "")) == images(page) > seen
     page.get_by_role("button", name="How it is measured").click()
     expect(page.get_by_text("only the last predictor")).to_be_visible()
-
-
-def test_two_sessions_at_once_take_turns(trained: Visit, browser: Browser) -> None:
-    path = "live?run=tiny&batch=8&count=endless"
-    page = trained.show(path, ".st-key-begin button")
-    with new_visit(browser, trained.server) as other:
-        other.show(path, ".st-key-begin button")
-        for one in (page, other.page):
-            press(one, "Start", "running")
-        for one in (page, other.page):
-            grows(one, images(one))
-            expect(one.get_by_text("other live run")).to_be_visible()
-        press(other.page, "Stop", "stopped")
-        grows(page, images(page))
-        press(page, "Stop", "stopped")
-        for one in (page, other.page):
-            agreed, of = re.findall(r"[\d,]+", one.locator("[data-live=agreed]").inner_text())
-            assert agreed == of
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

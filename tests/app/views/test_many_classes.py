@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from explore_page import address_of, bodies, checked, html, start
-from made_up import LONG, MAIN, class_names, save_many
+from made_up import LONG, MAIN, save_many
 from visiting import opened
 
 import dmpo_explore as dx
@@ -46,14 +46,6 @@ def test_the_heat_map_has_both_ends_and_a_search(run: str, classes: int) -> None
     assert address_of(app)["find"] == "hawk" and any("1 of " in caption.value for caption in app.caption)
     found = start(**address_of(app))
     assert found.text_input(key="find").value == "hawk"
-
-
-def test_pages_of_all_classes_and_a_chosen_one_on_top() -> None:
-    app = start(run="a101", view="classes", rows="all", order="name", **{"class": "white albatross"})
-    (heat,) = (body for body in html(app) if 'class="dx-heat"' in body)
-    names = re.findall(r'data-pick="class \d+" data-titled aria-label="class (.*?): ', heat)
-    assert names == ["white albatross", *sorted(class_names(101), key=str.casefold)[:40]]
-    assert any("no order" in warning.value for warning in start(run="a101", view="classes", order="size").warning)
 
 
 def test_names_are_short_and_their_wholes_are_titles() -> None:

@@ -52,15 +52,6 @@ def test_an_upload_opens_in_explore_with_the_library_s_numbers(tmp_path: Path, m
     assert cards(app)["Accuracy"] == f"{summary['accuracy']:.2%}"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("policy", ["entropy", "margin", "patience"])
-def test_every_policy_of_explore_reads_them(policy: str) -> None:
-    app = explore(page(own_file=packed(TEST)))
-    checked(app.selectbox(key="policy").set_value(policy).run())
-    shown = dx.fit_policy(TEST, policy, threshold=float(app.session_state["threshold"]))
-    assert cards(app) == expected_of(TEST, shown)
-
-
 def test_flops_that_a_table_lacks_are_typed() -> None:
     rows = ["label,prediction_1,confidence_1,entropy_1,margin_1,prediction_2,confidence_2,entropy_2,margin_2"]
     rows += ["cat,dog,0.6,0.6,0.2,cat,0.9,0.3,0.8", "dog,dog,0.9,0.3,0.8,dog,0.9,0.3,0.8"]
@@ -130,27 +121,6 @@ def test_images_of_a_folder_or_a_list_are_the_tiles(tmp_path: Path) -> None:
     assert shown[0] != shown[1]  # another order
     bare = tab(explore(page(own_file=packed(TEST))), "images")
     assert "<img" not in "".join(bodies(bare)) and "No images were given" in texts(bare)
-
-
-@pytest.mark.parametrize(
-    ("n", "damage", "words"),
-    [
-        (119, "", "has 119 images for 120 rows of scores; give one image per row"),
-        (120, "broken", "1 of 120 files are no images, first "),
-        (120, "missing", "1 of 120 images are missing, first "),
-    ],
-)
-def test_images_that_do_not_fit_are_one_line(tmp_path: Path, n: int, damage: str, words: str) -> None:
-    paths, place = save_images(tmp_path / "images", n), tmp_path / "images"
-    if damage == "broken":
-        paths[7].write_bytes(b"GIF8 no more")
-    elif damage == "missing":
-        place = tmp_path / "paths.csv"
-        place.write_text("\n".join(map(str, paths)))
-        paths[7].unlink()
-    app = explore(page(own_file=packed(TEST)), own_images=place)
-    assert words in errors(app) and len(app.error) == 1 and not is_explore(app)
-    assert damage == "" or "007.png" in errors(app)
 
 
 # -- sessions and other machines --
@@ -320,18 +290,3 @@ def test_from_other_machines_there_are_uploads_and_no_paths(tmp_path: Path, monk
     (root / "broken").mkdir()
     app = page(own_folder="broken")
     assert "no file meta.json" in errors(app) and str(tmp_path) not in texts(app)
-
-
-def test_decide_begins_with_the_scores_and_runs_of_the_same_images() -> None:
-    app = page(own_folder=dx.load_run("demo").path / "records" / "test")
-    checked(app.button(key="own_open views/decide.py").click().run())
-    app = checked(app.switch_page("views/decide.py").run())
-    assert app.session_state["runs"] == [
-        "grocery (yours)",
-        "demo",
-        "demo-naive",
-        "demo-cnn",
-        "demo-cnn-single",
-        "demo-single",
-    ]
-    assert "so every image exits at its last: the page Bring your own takes them" in texts(app)

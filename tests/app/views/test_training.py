@@ -1,4 +1,4 @@
-"""Training: curves of any run; a form that starts trainings and survives a reload; cards that stop and resume them."""
+"""Training: curves of any run; a form that starts trainings and survives a reload; their cards."""
 
 from __future__ import annotations
 
@@ -263,27 +263,6 @@ def test_what_was_measured_is_shown_and_grows_with_the_epochs(root: Path, monkey
 
 
 # -- jobs --
-@pytest.mark.slow
-def test_a_job_is_started_stopped_resumed_and_put_away(root: Path) -> None:
-    app = begin_with(opened(), "toy, in seconds")
-    button(app, "Start training")
-    (job,) = jobs.list_jobs()
-    assert job.name == "mine" and job.config == training_form.presets()["toy, in seconds"]
-    assert "mine · training, 0 of 6 epochs done" in texts(app).replace("*", "")
-    assert app.text_input(key="train name").value == "mine-2"
-    second = next(b for b in app.button if b.label == "Start training")
-    assert second.disabled and "mine" in app.checkbox(key="train beside").label
-    assert "Background trainings" in [h.value for h in opened().header]  # after a reload, in another session
-    button(app, "Stop")
-    assert jobs.job_status(jobs.load_job("mine")).state == jobs.STOPPED and "stopped before the first epoch" in texts(
-        app
-    )
-    button(app, "Start again")
-    assert jobs.load_job("mine").pid != job.pid and jobs.job_status(jobs.load_job("mine")).active
-    jobs.stop("mine")
-    checked(app.run())
-    button(app, "Remove card")
-    assert not jobs.list_jobs() and "Background trainings" not in [h.value for h in app.header]
 
 
 @pytest.mark.slow
