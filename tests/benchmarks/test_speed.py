@@ -192,9 +192,11 @@ def test_a_part_is_a_process_whose_end_is_kept(
 
 def test_the_report_names_the_card_what_went_wrong_and_what_was_measured() -> None:
     facts = {"device": "NVIDIA Something", "cpu": "a CPU", "threads": 2, "torch": "2", "timm": "1", "load": 0.1}
-    row = {"arm": "infer", "share": "30 %", "batch": 8, "images_per_s": 900.0, "lowest": 800.0, "highest": 950.0}
-    row |= {"p50_ms": 9.0, "p95_ms": 9.5, "speed_up": 2.5, "expected": 3.0, "like": 2.5, "efficiency": 0.83}
-    row |= {"peak_mib": 640, "watts": 310, "joules": 0.4}
+    row = {
+        "arm": "infer", "share": "30 %", "batch": 8, "images_per_s": 900.0, "lowest": 800.0, "highest": 950.0,
+        "p50_ms": 9.0, "p95_ms": 9.5, "speed_up": 2.5, "expected": 3.0, "like": 2.5, "efficiency": 0.83,
+        "peak_mib": 640, "watts": 310, "joules": 0.4,
+    }  # fmt: skip
     early = {"rows": [row], "idle_watts": 70, "bf16": {"images": 64, "exits_differ": {"30 %": 1}}}
     done = {"state": "done", "reason": "", "seconds": 7, "found": {"image_size": 224, "early-exit": early}}
     failed = {"state": "failed", "reason": "3 of 64 | as recorded", "seconds": 7, "found": {}}

@@ -14,7 +14,7 @@ from synthetic import make_record
 
 import dmpo_explore as dx
 from dmpo_explore.records.scores import STORED
-from dmpo_explore.runs import load_scored, read_scores
+from dmpo_explore.runs.score_folder import load_scored
 
 
 def save(path: Path, record: dx.ExitRecord, **changes: object) -> None:
@@ -106,7 +106,7 @@ def test_a_table_has_the_classes_that_another_file_names(tmp_path: Path) -> None
     tables(tmp_path, test=["9", "10"])  # numbers beside names
     with pytest.raises(ValueError, match=r"give both the same class_names \(in a record or an NPZ file, or read_sc"):
         [*map(load_scored(tmp_path).record, ("val", "test"))]
-    assert read_scores(tmp_path / "val.csv", class_names=["cow", "bee", "cat"]).labels.tolist() == [2, 0]
+    assert dx.runs.read_scores(tmp_path / "val.csv", class_names=["cow", "bee", "cat"]).labels.tolist() == [2, 0]
 
 
 def test_a_folder_named_as_a_run_is_told_apart(folder: Path) -> None:

@@ -9,7 +9,8 @@ from run_folders import CONFIG, make_run
 
 from dmpo_explore.config import OPTIONS, Config
 from dmpo_explore.neighbours.slimming.options import Slimming
-from dmpo_explore.runs import Run, config_differences
+from dmpo_explore.runs import Run
+from dmpo_explore.runs.setting_differences import config_differences
 
 
 def run_of(root: Path, name: str, **changes: object) -> Run:
