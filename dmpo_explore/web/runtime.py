@@ -63,7 +63,12 @@ BACKENDS = {
 
 
 def cached_runtime() -> Path:
-    """Path in the user's cache where `fetch_runtime` stores the package; the file need not exist."""
+    """Path in the user's cache where `fetch_runtime` stores the package; the file need not exist.
+
+    Example:
+        >>> cached_runtime().name
+        'onnxruntime-web-1.30.0.tgz'
+    """
     return cache_dir() / "npm" / f"{PACKAGE}-{VERSION}.tgz"
 
 
