@@ -145,3 +145,16 @@ def test_other_machines_learn_no_folder(shared: int, root: Path, page: str) -> N
             assert not [secret for secret in secrets if secret.encode() in sent]
             assert not [secret for secret in secrets if secret.replace("/", "\\/").encode() in sent]
             assert b"Start training" not in sent and b"Traceback" not in sent
+
+
+@pytest.mark.parametrize("which", ["local", "shared"])
+def test_every_answer_has_security_headers_and_there_are_no_metrics(which: str, request: pytest.FixtureRequest) -> None:
+    port = request.getfixturevalue(which)
+    for path, expected in (("/", 200), ("/_stcore/health", 200), ("/_stcore/metrics", 404), ("/media/none.png", 404)):
+        status, headers, _ = get(port, path)
+        assert status == expected
+        assert headers["X-Content-Type-Options"] == "nosniff" and headers["X-Frame-Options"] == "SAMEORIGIN"
+        policy = headers["Content-Security-Policy"]
+        assert "frame-ancestors 'self'" in policy and "object-src 'none'" in policy
+        script = next(rule for rule in policy.split("; ") if rule.startswith("script-src "))
+        assert "unsafe" not in script and "*" not in script and "'sha256-" in script

@@ -138,3 +138,17 @@ def test_the_evidence_has_the_ends_of_every_interval(S: int) -> None:
     cells = (f"{ends.loc[name, 'min']:.1f} – {ends.loc[name, 'max']:.1f}" for name in interval_coverage.INTERVALS)
     page = (RESULTS.parent / "EVIDENCE.md").read_text(encoding="utf-8")
     assert f"| {S} | {' | '.join(cells)} |" in page
+
+
+def test_a_simulation_says_whether_the_bound_holds(
+    run: dx.Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables: list[pd.DataFrame] = []
+    monkeypatch.setattr(risk_control, "SIZES", (100, 300))
+    monkeypatch.setattr(risk_control, "EPSILON", 0.06)
+    monkeypatch.setattr(risk_control, "write_table", lambda name, table, folder: tables.append(table))
+    assert risk_control.main(["made", "--resamples", "100"]) == 0
+    assert "two standard errors): yes" in capsys.readouterr().out
+    assert tables[0]["images"].tolist() == [100, 300] * 2 and (tables[0]["resamples"] == 100).all()
+    monkeypatch.setattr(risk_control, "hoeffding_bentkus", lambda observed, *_: np.zeros_like(observed))  # proves all
+    assert risk_control.main(["made", "--resamples", "100"]) == 1
