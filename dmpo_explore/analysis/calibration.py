@@ -1,5 +1,6 @@
-"""Early-exit failure prediction (EEFP): how well a score separates the images that may exit at an exit from the others.
+"""Calibration of an exit: error of its confidence, reliability by bin, and failure prediction (EEFP).
 
+Early-exit failure prediction (EEFP): how well a score separates the images that may exit at an exit from the others.
 In: an `ExitRecord`. Out: a number per exit, and curves. EEFP is of "Failure Prediction Is a Better Performance
 Proxy for Early-Exit Networks Than Calibration" (Kubaty et al. 2025, arXiv 2508.21495): calibration ignores the order of
 the images, so that a calibrated exit may still stop unsuitable ones. An image may exit at an exit that is correct, or

@@ -1,5 +1,6 @@
-"""Distribution shift: fitted policies on corrupted images.
+"""Fitted policies elsewhere: under distribution shift, and at a place whose images are others than those at home.
 
+Distribution shift: fitted policies on corrupted images.
 In: policies fitted on calibration or val, and records of corrupted images. Out: a table: accuracy, realised FLOPs,
 calibration and whether a certified risk is exceeded, by corruption and strength. No torch.
 """

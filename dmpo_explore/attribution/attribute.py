@@ -1,5 +1,6 @@
-"""Cache of heat maps: a folder per query with ``heat.npy``, ``tokens.npy``, ``prefix.npy`` and ``answer.json``.
+"""Attribution of an exit: heat maps for one exit or for several on one scale, and their cache.
 
+Cache of heat maps: a folder per query with ``heat.npy``, ``tokens.npy``, ``prefix.npy`` and ``answer.json``.
 The key is a SHA-256 over the model's weights, its structure, its logits for the image, the image, the baseline and
 every argument. So a changed weight gives another key. An entry that cannot be read counts as absent and is written
 again. Entries are never removed; a map of 70 pixels takes about 25 KB.

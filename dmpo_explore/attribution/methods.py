@@ -1,5 +1,6 @@
-"""Gradient methods in pixel space: integrated gradients, gradient SHAP, saliency, input × gradient.
+"""Attribution methods: by gradients of pixels and tokens, by perturbation, by attention rollout; their catalogue.
 
+Gradient methods in pixel space: integrated gradients, gradient SHAP, saliency, input × gradient.
 In: a `Query`. Out: a `HeatMap`. Captum's methods are called as they are; `integrate_exits` is ours.
 """
 

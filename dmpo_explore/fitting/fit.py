@@ -1,5 +1,6 @@
-"""Sweep of one threshold over a record: every distinct outcome.
+"""Fitting of a policy: a sweep of its thresholds over a record, and the choice of one for a target.
 
+Sweep of one threshold over a record: every distinct outcome.
 In: an `ExitRecord` and a policy (a name, or one fitted on val). Out: a `Sweep`: thresholds, exit counts, correct
 predictions and FLOPs, from the cheapest setting to the most expensive.
 """

@@ -1,5 +1,6 @@
-"""Energy that a device has used: a counter of joules, where the machine has one that can be read.
+"""The device of an inference: which one, its settings, and the joules that it has used, where it counts them.
 
+Energy that a device has used: a counter of joules, where the machine has one that can be read.
 A GPU's is NVML's, through the package ``nvidia-ml-py``. It counts everything that the device does, idle power and
 other programs included, and moves about ten times a second, so energy is measured in blocks of `BLOCK` seconds
 (`call_energy`).

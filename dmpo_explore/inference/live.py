@@ -1,5 +1,6 @@
-"""Live statistics: speed, exits, accuracy, and agreement with the record, of the calls of a live run.
+"""Live runs: early-exit inference on a recorded split beside the full model, with its statistics.
 
+Live statistics: speed, exits, accuracy, and agreement with the record, of the calls of a live run.
 In: a record, and one `Call` after another. Out: `Count`, plain numbers. A new policy starts a new stretch: speed,
 exits and accuracy are counted within it. Agreement is counted over all calls, each against the policy that decided it.
 Memory is bounded: the last calls for quantiles and charts, the last answers, the first disagreements.

@@ -1,4 +1,4 @@
-"""Background processes: start, signal, find again, and the lock under which that is done."""
+"""Trainings in the background: processes that continue when their starter ends, their folder, log and status."""
 
 from __future__ import annotations
 

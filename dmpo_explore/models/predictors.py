@@ -1,5 +1,6 @@
-"""Second-order statistics of tokens: covariance, its normalisations, cross moments; float32 also under autocast.
+"""Predictors of an exit, and the second-order statistics of tokens on which most of them stand.
 
+Second-order statistics of tokens: covariance, its normalisations, cross moments; float32 also under autocast.
 The signed square root is of Lin et al. 2015, the Newton-Schulz square root of iSQRT-COV (Li et al. 2018), the cross
 moments of the Moment Probing head (Gao et al. 2023).
 """

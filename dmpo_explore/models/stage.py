@@ -1,5 +1,6 @@
-"""Answers of earlier exits in an exit's own: a weighted sum of log-probabilities, one number per pair of exits.
+"""A stage of a model: trunk, bypass and predictor; and the answers of earlier exits in its own.
 
+Answers of earlier exits in an exit's own: a weighted sum of log-probabilities, one number per pair of exits.
 In: logits of an exit and log-probabilities of the exits before it. Out: the exit's answer. As the ensembles of Zero
 Time Waste (Wolczyk et al. 2021, arXiv 2106.05409): a product of powers of the exits' probabilities. Ours: no bias per
 class, and where the weights are fitted (`dmpo_explore.training.fitted_earlier_exits`).

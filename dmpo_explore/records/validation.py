@@ -1,5 +1,6 @@
-"""Array files of a record: opened by their header; small ones are read whole, large ones memory-mapped.
+"""Validation of record folders: array files opened by their header, types, shapes, values, and their agreement.
 
+Array files of a record: opened by their header; small ones are read whole, large ones memory-mapped.
 In: a .npy file. Out: a read-only array. A mapped array keeps a file descriptor until it is deleted; a small one does
 not, and is safe if the file is shortened meanwhile. If many are mapped, larger ones are read whole too, so that
 any number of records can be open. Nothing is ever unpickled.

@@ -1,5 +1,6 @@
-"""Embedding: the features of every exit in two dimensions, for a map of the images.
+"""A record written batch by batch, so that a stopped recording goes on; and the embedding of its features.
 
+Embedding: the features of every exit in two dimensions, for a map of the images.
 In: features (B, K, D). Out: (B, K, 2) float16, the first two principal components of each exit. Ours: from the second
 exit on, a map is rotated or mirrored onto the one before (orthogonal Procrustes, Schönemann 1966), so that an image
 stays near its place.

@@ -1,4 +1,4 @@
-"""Header of a run's weights file (safetensors of the trainable parts), and the hash of its backbone; no torch."""
+"""Files of a run folder, read without torch: config, weights header, history, records; their names and hashes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A CSV file of a model's scores → arrays: one row per image, columns as `score_files` describes them."""
+"""Files of a model's scores → arrays: CSV or NPZ, and the images that belong to their rows."""
 
 from __future__ import annotations
 

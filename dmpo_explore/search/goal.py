@@ -1,5 +1,6 @@
-"""The goal of a search: accuracy against compute or time, by Pareto fronts and hypervolumes of operating points.
+"""The goal of a search, and the learning curves of trials that it is measured by: operating points of every epoch.
 
+The goal of a search: accuracy against compute or time, by Pareto fronts and hypervolumes of operating points.
 In: points (P, 3): accuracy, FLOPs fraction, training seconds. Out: the points that no other dominates, and the volume
 they dominate up to a stated reference: optuna ranks trials, not epochs, and its hypervolume is private. Ours too: which
 points of a record represent an epoch (`operating_points`), and the reference, accuracy 0 and ``max_flops``. With

@@ -1,5 +1,6 @@
-"""Epochs of a trial: their points are stored in the study, and weights that extend the front in a run of their own.
+"""A search over training settings: a space and a goal → a front of runs, accuracy against compute.
 
+Epochs of a trial: their points are stored in the study, and weights that extend the front in a run of their own.
 Optuna's artifacts are files of a trial without a name; these are runs, which every command and the app open.
 In: model and result after an epoch (``on_epoch`` of `dmpo_explore.train_epochs`). Out: a user attribute of the trial,
 and run folders ``STUDY-TRIAL-eEPOCH`` with config, history, weights, card and val record, of the epochs on the front.

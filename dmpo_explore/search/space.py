@@ -1,5 +1,6 @@
-"""Domains of a search: the values that one option may take, as a list of choices or as a range of numbers.
+"""Search space: the values that each option may take, the config of all trials, and what they are compared on.
 
+Domains of a search: the values that one option may take, as a list of choices or as a range of numbers.
 In: an option's key (``part.name``) and plain values, as a TOML file has them: a list, or ``{low, high, log, step}``.
 Out: a `Choice` or a `Range`, which draws values and encodes them as numbers for a model of them. `updated` changes a
 config and checks names of parts. Optuna's distributions are made from them (`trial_storage`): they draw nothing by

@@ -1,5 +1,6 @@
-"""Trials in optuna's storage, which processes and machines share.
+"""A study: the trials of one search in optuna's storage, which processes share, and the front over their epochs.
 
+Trials in optuna's storage, which processes and machines share.
 In: a storage's URL. Out: an `optuna.Study` in which the trials of workers without a heartbeat return to the queue; a
 trial's settings, and its `LearningCurve`. Needs optuna (the extra ``search``). Its ``trial.report`` raises for several
 objectives, so the points of every epoch are stored in user attributes. Its journals have no heartbeat.

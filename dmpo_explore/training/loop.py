@@ -1,4 +1,4 @@
-"""All parts of a training as one: what the loop prepares, trains with and saves."""
+"""The training loop: its parts joined as one, a result per epoch, and the validation after each."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Losses: logits (B, K, C) and labels (B,) in, one loss per exit (K,) and their weighted sum out.
+"""Losses: logits (B, K, C) and labels (B,) in, their weighted sum out; and weights for classes of unequal size.
 
+Losses: logits (B, K, C) and labels (B,) in, one loss per exit (K,) and their weighted sum out.
 L = Σ_k λ_k ℓ_k. ℓ_k is cross-entropy, of smoothed labels where wanted (Szegedy et al. 2016), or the release's coupled
 form (DMPO, arXiv 2511.03245), in which images that the previous exit classifies correctly count less at the next one.
 Either may be blended with distillation from the last exit (Zhang et al. 2019, "Be Your Own Teacher"). Other terms are

@@ -1,4 +1,4 @@
-"""The optimizer of a training: AdamW's parameter groups, the rate by step, and what a resumed one takes over."""
+"""AdamW's parameter groups, the rate by step, the exits' own rate in the second phase, what resumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options of the core's own training parts, which their entries of ``TRAINING_PARTS`` bring along; imports no torch."""
+"""Options of the core's own training parts, own teachers, and recipes under one name; imports no torch."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Answers of a teacher to numbered views of a training's images, computed once and kept in the user's cache.
+"""Teacher: a finished run whose answers the exits of another training learn; the answers are kept in a cache.
 
+Answers of a teacher to numbered views of a training's images, computed once and kept in the user's cache.
 In: everything that they depend on, as JSON values. Out: an array (n, C) float16 for each view. A view is a file that is
 written whole or not at all, so that a stopped computation continues; its name ends with a hash of its answers, which is
 verified once, when it is first read. The folder's name is a hash of what they depend on: other weights, images, views

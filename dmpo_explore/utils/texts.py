@@ -1,4 +1,4 @@
-"""Short texts for messages: values abbreviated, and a message on one line."""
+"""Texts: short ones for messages, values abbreviated, a message on one line; and text files, read with bounds."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Files of PyTorch, read as tensors only: no code in them is run.
+"""Tools for torch: files read as tensors only, seeds that leave its generator as it was, one thread.
 
+Files of PyTorch, read as tensors only: no code in them is run.
 In: a path. Out: what the file holds. torch's own errors recommend ``weights_only=False``, which would run
 code from the file; they are replaced.
 """
