@@ -1,5 +1,6 @@
-"""A run as a page that classifies in the visitor's browser, with the smallest weights that answer alike.
+"""A run as a page that classifies in the visitor's browser: static files, with the smallest weights that answer alike.
 
+A run as a page that classifies in the visitor's browser, with the smallest weights that answer alike.
 The weights are chosen by measuring on images. In: an export (`torch_export`) and images. Out: the same export with
 float16 or int8 weights, where nearly all images (`ALIKE`) keep their exit and their label, and what was measured.
 """

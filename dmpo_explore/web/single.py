@@ -1,5 +1,6 @@
-"""Where the files of a page go: into its folder, or into the one HTML file.
+"""The page as files in its folder, or as one HTML file that opens from a disk.
 
+Where the files of a page go: into its folder, or into the one HTML file.
 In: a name and bytes. Out: an entry of page.json, by which the page finds the bytes again and checks them.
 """
 

@@ -1,4 +1,4 @@
-"""What pages with and without the model share: the slider of a policy's threshold, and a run's facts in words."""
+"""The images that a page plays, the slider of its policy's threshold, and a run's facts in words."""
 
 from __future__ import annotations
 

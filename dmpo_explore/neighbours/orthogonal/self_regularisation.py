@@ -1,5 +1,6 @@
-"""Orthogonal tuning: peft's OFT (Qiu et al. 2023, arXiv 2306.07280) on the layers that OrthSR tunes.
+"""OrthSR: orthogonal tuning by peft's OFT (arXiv 2306.07280), its anchors, CutOut and self-regularisation.
 
+Orthogonal tuning: peft's OFT (Qiu et al. 2023, arXiv 2306.07280) on the layers that OrthSR tunes.
 In place, on the backbone before it is cut. OrthSR: Li et al. 2024, arXiv 2407.08374.
 """
 
