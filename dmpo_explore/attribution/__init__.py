@@ -1,7 +1,6 @@
 """Attribution: heat maps of the image for each exit's logit, by Captum's methods.
 
-A method is a function in `gradients.py`, `token_gradients.py`, `perturbation.py` or `rollout.py` and one line in
-`methods.py`.
+A method is a function and one line of the catalogue in `methods.py`.
 
 Example:
     >>> import dmpo_explore as dx, torch

@@ -311,7 +311,7 @@ class Query:
         steps: of a path integral, or samples. batch: largest number of rows of a forward pass. layer: block number or
             None.
         seed: of `gradient_shap`.
-        precomputed: function that returns the result of `gradients.integrate`, if computed together with other exits.
+        precomputed: function that returns the result of `methods.integrate`, if computed together with other exits.
     """
 
     view: ExitView

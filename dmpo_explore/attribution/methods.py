@@ -166,7 +166,7 @@ def _seeded(seed: int) -> Iterator[None]:
 def layer_integrated_gradients(query: Query) -> HeatMap:
     """Integrated gradients from the baseline's tokens to the image's tokens after a block, by Captum.
 
-    Steps are doubled as in `gradients.integrated_gradients`.
+    Steps are doubled as in `integrated_gradients`.
 
     Raises:
         ValueError: an exit that reads more than this layer's tokens, so that their values do not add up to its logit.

@@ -3,7 +3,7 @@
 Augmentation of training images: random crops, mirroring, and one of TrivialAugment's changes of shape or colour.
 In: a kind, ``none``, ``light`` or ``strong``. Out: torchvision's v2 transforms for uint8 images (3, H, W). What they
 draw does not depend on the size of their result, so that one seed gives the same view at any size. The mixing of two
-images that belongs to ``strong`` is in `torch_views`.
+images that belongs to ``strong`` is in `training.augmented_views`.
 """
 
 from __future__ import annotations

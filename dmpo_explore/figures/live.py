@@ -1,6 +1,6 @@
 """Statistics of a running live inference: exit shares and throughput over the images classified so far.
 
-In: `live_stats.Point`s and the places where the policy changed. Out: `plotly.graph_objects.Figure`, never shown here.
+In: `inference.live.Point`s and the places where the policy changed. Out: Plotly figures, never shown here.
 """
 
 from __future__ import annotations

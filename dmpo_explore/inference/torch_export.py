@@ -260,7 +260,7 @@ def convert(stage: nn.Module, inputs: tuple[Tensor, ...], graph: dict[str, Any],
 def _forget_source(model: Any) -> None:
     """Drop what the exporter notes of every operator: the lines of code it came from, with this machine's folders.
 
-    The part of the model it belongs to is kept: `onnx_int8` reads it.
+    The part of the model it belongs to is kept: `onnx_weights` reads it.
     """
     for part in (model.graph, *model.functions.values()):
         part.metadata_props.clear()

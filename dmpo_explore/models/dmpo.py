@@ -81,7 +81,7 @@ class DMPO(nn.Module):
         self.embed = embed
         self.stages = nn.ModuleList(stages)  # type: ignore[assignment]
         self.exits, self.preprocess = tuple(exits), preprocess
-        self.precision = "no"  # of the autocast that its weights were cast for (`prepared.cast_products`)
+        self.precision = "no"  # of the autocast that its weights were cast for (`predictors.cast_products`)
         self.frozen_sha256 = ""  # `hash_frozen` when it was built, where a function of one's own made its backbone
 
     def forward(self, images: Tensor) -> Tensor:

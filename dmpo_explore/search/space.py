@@ -3,7 +3,7 @@
 Domains of a search: the values that one option may take, as a list of choices or as a range of numbers.
 In: an option's key (``part.name``) and plain values, as a TOML file has them: a list, or ``{low, high, log, step}``.
 Out: a `Choice` or a `Range`, which draws values and encodes them as numbers for a model of them. `updated` changes a
-config and checks names of parts. Optuna's distributions are made from them (`trial_storage`): they draw nothing by
+config and checks names of parts. Optuna's distributions are made from them (`search.study`): they draw nothing by
 themselves, and a space is read without optuna.
 """
 
