@@ -138,5 +138,9 @@ def correct_of(outcomes: pd.DataFrame, name: str, at: str) -> Bools:
 
 
 def digest(config: dx.Config) -> str:
-    """Sixteen digits of a config's SHA-256."""
-    return hashlib.sha256(config.to_json().encode()).hexdigest()[:16]
+    """Sixteen digits of the SHA-256 of what a config sets; which unset options are written as null differs by version."""
+    return hashlib.sha256(
+        "".join(
+            line.strip(" ,") for line in config.to_json().splitlines() if not line.rstrip(",").endswith(": null")
+        ).encode()
+    ).hexdigest()[:16]
