@@ -138,7 +138,7 @@ def correct_of(outcomes: pd.DataFrame, name: str, at: str) -> Bools:
 
 
 def digest(config: dx.Config) -> str:
-    """Sixteen digits of the SHA-256 of what a config sets; which unset options are written as null differs by version."""
+    """Sixteen digits of the SHA-256 of what a config sets; versions differ in the unset options that they write."""
     return hashlib.sha256(
         "".join(
             line.strip(" ,") for line in config.to_json().splitlines() if not line.rstrip(",").endswith(": null")
