@@ -65,6 +65,11 @@ def ranking_scores(record: ExitRecord | None = None) -> list[str]:
 
 
 # Calibration per exit: expected calibration error, Brier score, likelihood, tables before and after temperatures.
+#
+# In: an `ExitRecord`, with logits where temperatures or whole probabilities are needed. Out: numbers (K,), tables. The
+# expected calibration error and one temperature per exit are those of Guo et al. (2017). The adaptive error is Nguyen
+# and O'Connor's (2015). The Brier score is the multi-class sum of squares. Early-exit failure prediction is a column
+# beside them (`failure_prediction`): calibration does not measure whether the images stop at a suitable exit.
 
 
 def calibration_error(record: ExitRecord, bins: int = 15) -> npt.NDArray[np.float64]:

@@ -357,6 +357,9 @@ def gain(question: str, more: npt.ArrayLike, less: npt.ArrayLike) -> dict[str, f
 
 
 # Outcome: a policy applied to a record, image by image.
+#
+# In: a fitted policy and an `ExitRecord`. Out: `Outcome`, the exit of every image and the model's prediction there.
+# `parts` compares two of them.
 
 
 @dataclass(frozen=True, eq=False)

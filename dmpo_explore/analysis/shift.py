@@ -106,6 +106,11 @@ def excess_p_value(losses: int, images: int, epsilon: float) -> float:
 
 
 # Transfer: what a model and its thresholds do on images of another place, and what fitting them again repairs.
+#
+# In: calibration and test records of one model at home, of images like those it was trained on, and away: of another
+# shop, camera or hospital. Out: what every exit loses away, and for each target what thresholds reached on the images
+# that they were fitted on and what they do on test, at home, away, and away after they were fitted again there. No
+# torch.
 
 TARGETS = (DEFAULT_TARGET, Target.flops(0.3), Target.risk("too_early", epsilon=0.05))
 HOME, AWAY = "home", "away"

@@ -228,6 +228,8 @@ def markdown(cells: Sequence[Sequence[str]]) -> list[str]:
 
 
 # The section "Results" of a run's model card: what its records show.
+#
+# In: a run's records and policies.json. Out: card.md with that section written again; everything before it stays.
 
 HEADING = "## Results"
 SPLITS = ("val", "calibration", "test")

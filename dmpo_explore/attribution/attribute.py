@@ -275,6 +275,10 @@ class ExitComparison:
 
 
 # Attribution of an exit's logit: a heat map over the image, for one exit or for several on one scale.
+#
+# In: a `DMPO`, one preprocessed image, an exit (0-based), a class. Out: `Attribution`, or an `ExitComparison` of exits.
+# Methods are listed in `methods.METHODS`, misleading ones in ``REFUSED`` with the reason. The state of the model (mode,
+# gradients, attention settings) is restored.
 
 
 def attribute(

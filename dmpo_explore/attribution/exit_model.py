@@ -58,6 +58,8 @@ def to_pixels(tokens: Array, side: int, *, spread: bool = False) -> Array:
 
 
 # Baselines: the input that stands for the absence of evidence, against which attributions are measured.
+#
+# In: a `DMPO` and a preprocessed image (1,3,S,S). Out: preprocessed pixels of the same shape.
 
 
 def _black(model: DMPO, image: Tensor) -> Tensor:
@@ -107,6 +109,9 @@ def make_baseline(model: DMPO, image: Tensor, baseline: str | Tensor) -> Tensor:
 
 
 # One exit as a function of the image; the state of the model is restored.
+#
+# In: a `DMPO`, an exit (0-based), an image. Out: `ExitView`, a module images (B,3,S,S) → logits (B,C) of that exit.
+# Stages after the exit do not run. Mode, gradients and hooks of the model are restored (`undisturbed`).
 
 
 class ExitView(nn.Module):
@@ -193,6 +198,9 @@ def one_image(model: DMPO, image: Tensor) -> Tensor:
 
 
 # Layers of a model under an exit: which can be read, their activations and gradients.
+#
+# In: a `DMPO` and an exit, or an `ExitView` and an image. Out: `Layer`s, and activation and gradient of a logit at
+# each.
 
 
 @dataclass(frozen=True)
@@ -281,6 +289,8 @@ def activations(view: ExitView, image: Tensor, target: int, places: list[Layer])
 
 
 # Input and output of an attribution method.
+#
+# In: a `Query`: exit, image, baseline, class and settings. Out: a `HeatMap`: values in pixels and on the token grid.
 
 DELTA_BOUND = 0.05  # ours: |delta| above this share of |logit difference|, or of 1 logit if that is more, is too much
 FEWEST_STEPS = 50  # 16 steps gave the wrong sign on a ViT

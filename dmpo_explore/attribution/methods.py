@@ -161,6 +161,8 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 # Gradient methods in token space: layer integrated gradients and Grad-CAM on tokens.
+#
+# In: a `Query`, whose ``layer`` is a block number. Out: a `HeatMap` on the token grid of that layer.
 
 
 def layer_integrated_gradients(query: Query) -> HeatMap:
@@ -207,6 +209,8 @@ def token_grad_cam(query: Query) -> HeatMap:
 
 
 # Perturbation methods: occlusion and feature ablation, by Captum.
+#
+# In: a `Query`. Out: a `HeatMap` of how much the logit drops where the image shows the baseline.
 
 
 def occlusion(query: Query) -> HeatMap:
@@ -250,6 +254,11 @@ def _window(query: Query) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 # Attention rollout (Abnar and Zuidema 2020, arXiv 2005.00928): attention multiplied over the blocks.
+#
+# In: an `ExitView` over a ViT and an image. Out: (rows, columns) shares of the patches in what the exit reads.
+# R = Π_l (mean over heads of A_l + I) / 2, where I stands for the residual. It does not depend on values, MLPs, bypass,
+# predictor and class, so it is not an attribution. What a block takes from tokens of its own comes from no patch and
+# counts as nothing: rows of A_l then sum to less than 1.
 
 
 def rollout(attentions: list[Tensor]) -> Tensor:
@@ -300,6 +309,9 @@ def attention_maps(view: ExitView, image: Tensor) -> list[Tensor]:
 
 
 # Catalogue of attribution methods: a line for each, and the methods that are refused.
+#
+# A new method is a function `Query` → `HeatMap` and one line in `METHODS`. `REFUSED` lists methods that give misleading
+# maps of these models, each with the reason.
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,10 @@ def keep(name: str) -> None:
 
 
 # Checks of what a reader builds: each compares it with the library's, on the same inputs and with the same weights.
+#
+# In: a class or function as the student's edition asks for it. Out: a line that says it is correct, after which the
+# cell is kept (`keep`), or `NotYet`, which a notebook shows as one line: what is not right yet, and a hint.
+# `mine` reads what was kept, if it still passes.
 
 Lines = Iterator[tuple[bool, str]]  # whether it holds, and the hint if not
 KINDS = {"b": ("b", "true or false"), "i": ("iu", "whole numbers"), "f": ("fiu", "numbers")}  # of numpy's dtypes

@@ -155,6 +155,10 @@ else:
 
 
 # What lessons show of files in the package: the drawing of one stage of the network, and tables of the study.
+#
+# In: a name. Out: an image that ends a cell, as SVG and as PNG (JupyterLab shows no SVG of a notebook that it does not
+# trust), or a table. The drawings are made by ``python -m builder.diagrams`` in docs/, the tables are copies of those
+# in ``benchmarks/results``, by ``notebooks/tables.py``.
 
 DRAWINGS = {path.stem: path for path in (Path(__file__).parent / "network").glob("*.svg")}
 TABLES = {path.stem: path for path in (Path(__file__).parent / "study").glob("*.csv")}

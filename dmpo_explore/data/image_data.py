@@ -106,6 +106,15 @@ def count_below(folder: str) -> int:
 
 
 # Data of a run, opened once: what they are, where they lie, how they are divided, how their images are found again.
+#
+# In: a `DataConfig`; `images.open_data` chooses the kind. Out: `ImageData`, which is handed on to the check, the
+# manifest, the training and all that reads the images later. Nothing is read before it is asked for.
+#
+# Ours: ``val`` is taken from the training split by a fixed rule and never depends on ``train_size``: 5,000 images for
+# Fashion-MNIST and CIFAR, 10 % elsewhere, equally from every class. So is ``calibration``, of the same size, from what
+# is left (`splits.cuts_calibration`). A run without one can get one afterwards: of the images that its ``train_size``
+# left unused. Data that come with these splits keep them. An image's position is that in the source split it was taken
+# from.
 
 
 @dataclass(frozen=True)
@@ -518,6 +527,10 @@ def require_files(rows: Sequence[FileRow], folder: Path, split: str, moved_cure:
 
 
 # Ledger of inputs: for every place of the data how many inputs were found, how many are used, and why others are not.
+#
+# In: the data's files as they are walked, and the image sets of a training. Out: place → `LedgerLine`. A place is a
+# split that the data bring themselves, or ``all`` where they are undivided. What is found is counted apart from what is
+# used, so that an image which no rule mentions makes the sums differ.
 
 ALL, BESIDE = "all", "beside the splits"
 BROKEN, NOT_DRAWN = "broken or too large", "not drawn (train_size)"

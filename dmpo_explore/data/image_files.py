@@ -343,6 +343,8 @@ def _plain(band: Image.Image) -> NDArray[np.uint8]:
 
 
 # A ZIP file of images → a folder of them.
+#
+# In: the file's bytes. Out: a folder in the cache, named by its content, whole or absent.
 
 MOST_UNPACKED = 8 * 2**30  # bytes of all files
 MOST_FILES = 2_000_000

@@ -64,6 +64,10 @@ def changes(kind: str, **how: Any) -> list[v2.Transform]:
 
 
 # Views: numbered augmentations of images. A view follows from a seed, the image's row and the view's number alone.
+#
+# In: the row of an image and the view's number. Out: the random numbers of its augmentation, and with which other image
+# it is mixed. No process, worker or epoch before it changes a view, and it is the same one at any image size: what a
+# teacher answered is what a student sees.
 
 MIXED = 0.5  # share of the views that are mixed
 
@@ -146,6 +150,12 @@ class Views:
 
 
 # Image sets → batches of tensors: transforms and loaders.
+#
+# In: `ImageSet` and a `Preprocess` (timm's data config at a chosen size). Out: batches of ``(B, 3, S, S)`` float32 and
+# ``(B,)`` int64.
+#
+# Images are resized with antialiasing. Ours: the whole image to S x S, without a crop, unless ``resize`` is ``crop``;
+# the random crops of a training are taken from the whole image (above).
 
 MOST_READERS = 8  # processes
 SHARED_MEMORY = Path("/dev/shm")  # Linux

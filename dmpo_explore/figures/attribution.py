@@ -180,6 +180,10 @@ def _legible(value: float) -> str:
 
 
 # Attribution of exits: heat maps over the image, trunk and bypass.
+#
+# In: arrays of `dx.attribute`, `dx.compare_exits` and `dx.attribute_pathways`, and the image. Out:
+# `plotly.graph_objects.Figure`, never shown here. Signed maps use one diverging scale on all panels: orange supports
+# the class, blue opposes it, and zero is transparent over the grey image.
 
 _LEAST_WIDTH = 140  # pixels of the backdrop's width
 

@@ -178,6 +178,8 @@ def mark_points(figure: go.Figure, points: Mapping[str, tuple[float, float]], co
 
 
 # A model and its thresholds in another place: what every exit loses there, what thresholds should use and did use.
+#
+# In: a `dx.analysis.Transfer`. Out: `plotly.graph_objects.Figure`, never shown here.
 
 _EXPECTED = "expected"
 

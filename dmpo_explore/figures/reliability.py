@@ -15,6 +15,8 @@ import plotly.graph_objects as go
 from .style import CORRECT, GREY, INCORRECT, new_figure
 
 # Learn then Test as a picture: the p-value of every threshold, in the order of the tests.
+#
+# In: the table of `dx.fitting.fixed_sequence` and δ. Out: `plotly.graph_objects.Figure`, never shown here.
 
 _LEAST = 1e-6  # smallest p-value that is drawn: stricter thresholds lie below it
 _BEHIND = 25  # thresholds behind the first failure that are drawn

@@ -200,6 +200,9 @@ def _over_epochs(figure: go.Figure, epochs: int) -> go.Figure:
 
 
 # Parts of the method: predictions of every exit, loss schedules.
+#
+# In: one image with its predictions, loss weights over the epochs. Out: `plotly.graph_objects.Figure`, never shown
+# here.
 
 _FAINT = 0.3  # opacity of exits that are never reached
 _LINES = 0.2  # of the axis: what two lines of text above a bar need
@@ -291,6 +294,8 @@ def schedule_figure(weights: npt.ArrayLike, epoch: int | None = None, template: 
 
 
 # Trainings repeated with several seeds: their mean as a line, their spread as a band.
+#
+# In: an array of seeds × positions for every name. Out: `plotly.graph_objects.Figure`, never shown here.
 
 
 def seeds_figure(

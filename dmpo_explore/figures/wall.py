@@ -62,6 +62,9 @@ def middle_part(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 # A wall of images: rows of small images, each framed by whether a prediction is correct.
+#
+# In: pixels (B, H, W, 3), rows of their numbers, correctness and texts. Out: `plotly.graph_objects.Figure`, never shown
+# here. All tiles are one PNG, so that a slider can sort hundreds of them again while it moves.
 
 TILE, FRAME, GAP, LINE = 52, 3, 6, 15  # pixels: an image with its frame, the frame, between tiles, a caption
 _LEFT, _TOP, _BOTTOM = 130, 70, 10  # margins
@@ -154,6 +157,8 @@ def _sheet(
 
 
 # Images of a data set by class and split.
+#
+# In: counts of `dmpo_explore.data.check_data`. Out: `plotly.graph_objects.Figure`, never shown here.
 
 PATTERNS = ("", "/", ".", "x", "-")  # of the splits, beside their colours
 

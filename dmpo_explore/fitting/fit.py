@@ -89,6 +89,11 @@ def realised_flops(counts: Any, record: ExitRecord) -> Array:
 
 
 # Fitting of a policy: a held-out record and a target in, a frozen policy out.
+#
+# In: an `ExitRecord` (of ``calibration``, or ``val``) and a `Target`: compute budget, accuracy drop, exit shares, risk
+# or thresholds. Out: a `Policy` to apply elsewhere (to ``test``). The shares protocol is that of MSDNet (Huang et al.
+# 2018); the release uses it on training data. Ours: budgets are realised FLOPs; thresholds lie between scores (see
+# `ranking`). If very many scores are tied, a budget is met but not used up.
 
 ALL_AT_EXIT_1 = (
     "every image exits at exit 1: the next setting takes {dearer:.2%} of the compute, the budget is {budget:g}%"

@@ -276,6 +276,9 @@ print([engine.class_names[label] for label in out.label])
 
 
 # An export as a web service: the file `serve.py` in its folder, which answers images over HTTP.
+#
+# In: a folder that `torch_export` wrote, with a policy that its `run.py` knows. Out: a copy of `serve` beside it, which
+# uses that script and needs fastapi, uvicorn, numpy, Pillow and onnxruntime, and a section in the folder's README.
 
 SERVE = "serve.py"
 SECTION = f"""

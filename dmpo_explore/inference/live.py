@@ -373,6 +373,14 @@ def _distance(policy: Policy, part: ExitRecord, i: int, exit: int) -> float:
 
 
 # Live run: early-exit inference on a recorded split, batch by batch, compared with the full model on the same batches.
+#
+# In: two arms (`open_arms` makes them from a run's model), the record, a policy that may be exchanged at any time.
+# Out: `LiveRun.look`, the live statistics so far. The work runs in a thread of its own. The thread ends when it is
+# stopped, at the end of the images, at an error (kept), or when `LiveRun.look` has not been called for a while.
+#
+# Ours: the full model is the same model without its other exits. A call is timed from images in the device's memory to
+# labels on the host. The arms alternate in running first. The first calls, and those after a pause, are not counted.
+# Energy is measured every `ENERGY_EVERY` seconds, each arm in a block of its own in which it repeats a call.
 
 WARM_UP = 2  # calls of either arm that are not counted, at the start and after every pause
 IDLE = 60.0  # seconds without a look after which a live run ends

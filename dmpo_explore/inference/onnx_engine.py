@@ -148,6 +148,8 @@ def device_of(sessions: Sequence[Any]) -> SessionDevice | None:
 
 
 # Early-exit inference of an exported model with numpy and onnxruntime, without torch.
+#
+# In: the folder that `torch_export` wrote. Out: the results of the torch engine, by the same loop (`exit_loop`).
 
 FORMAT_VERSION = 1
 MODEL, POLICY = "model.json", "policy.json"

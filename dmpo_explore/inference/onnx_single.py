@@ -96,6 +96,14 @@ def _replace(model: Any, path: Path) -> None:
 
 
 # An export as one ONNX graph: after every stage the images that exit are dropped, later stages run only if needed.
+#
+# In: a folder that `torch_export` wrote, in float32 or int8, with a policy that compares one score with a threshold.
+# Out: ``single.onnx`` beside its stages, for runtimes and languages that take one file. Its input ``images`` is
+# (B,3,S,S), of any B; its outputs are ``logits`` (B,C) of the exits that the images took, and ``exit`` (B,), from 0.
+#
+# A stage and all later ones lie inside an ``If`` (does any image remain?), which gathers the rows of those that remain
+# and scatters their answers into those of the exit before. tract does not load such a graph, as it cannot tell how many
+# rows remain: without that compaction a whole batch goes on until its last image exits.
 
 LARGEST = 2**31 - 1  # bytes of one ONNX file without external data (protobuf's limit)
 INPUT, OUTPUTS = "images", ("logits", "exit")

@@ -99,6 +99,12 @@ def _output_axis(graph: Any, name: str, ndim: int) -> int | None:
 
 
 # Exported stages whose trunk multiplies in int8: onnxruntime's static quantisation, ranges measured on images.
+#
+# In: a folder of graphs as `torch_export` writes them, and images. Out: the same folder, where matrix products and
+# convolutions of the trunk read whole numbers. The embedding stays in float32, and so do bypass and predictor: they are
+# small, and with an embedding in int8 more predictions changed. Ranges are fixed, so that the answer for an image does
+# not depend on the batch it is in. Weights have one scale per output channel and 7 bits, as 8 overflow on processors
+# without VNNI (onnxruntime's documentation, "Quantize ONNX models").
 
 PRODUCTS = ("MatMul", "Gemm", "Conv")
 PART = "part"  # what `torch_export` notes of a node: its part of the model

@@ -214,6 +214,9 @@ def eval_mode(model: DMPO) -> AbstractContextManager[None]:
 
 
 # Early-exit prediction of image files.
+#
+# In: a trained `Run`, files or folders, a `Policy`. Out: one `Prediction` per file, as they come; a file that cannot be
+# read has an error, and the others are classified.
 
 
 @dataclass(frozen=True)

@@ -307,6 +307,10 @@ def _check(model: DMPO, folder: Path) -> None:
 
 
 # A run exported in int8: faster and a quarter of the size, thresholds fitted again, and what it changes measured.
+#
+# In: a `Run` with its images of training and of calibration (or val), and a fitted policy. Out: an export
+# (`torch_export`) whose trunk multiplies in int8 (`onnx_weights`), its policy fitted to the same target on the int8
+# model's answers, and in model.json how many images are classified otherwise than by the float32 model.
 
 RANGES = 128  # training images whose activations set the ranges
 BATCH = 50

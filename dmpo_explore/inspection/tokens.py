@@ -93,6 +93,9 @@ def stage_tokens(model: DMPO, images: Tensor, *, batch_size: int = 64) -> StageT
 
 
 # Principal components of patch tokens: what differs most between the patches of an image, at every stage.
+#
+# In: tokens (N,D), or `StageTokens`. Out: scores of every patch on the first components, and their shares of the
+# variance. Colours of two stages can be compared: components are matched in order and sign to the stage before.
 
 COLOURS = 3  # components that are shown as red, green and blue
 
@@ -189,6 +192,10 @@ def _matched(before: Floats, now: Floats) -> tuple[list[int], Floats]:
 
 
 # Linear probes: ridge regressions from frozen tokens to the image under a patch and to the label.
+#
+# In: `StageTokens`, the images and labels they come from. Out: R² and accuracy on held-out images.
+# A linear probe measures which information is linearly decodable, not what the model uses (Alain & Bengio 2016, arXiv
+# 1610.01644). Ours: a patch's grey mean and its pixels as low-level targets.
 
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(-1, 5, 7))  # ridge penalties on standardised features
 SOURCES = ("trunk", "read")

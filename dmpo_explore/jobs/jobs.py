@@ -344,6 +344,14 @@ def error_line(text: str) -> str:
 
 
 # Background trainings: each is a process of the command line that continues when its starter ends.
+#
+# In: a config and a name. Out: ``.jobs/NAME/`` under the runs root (config.json, job.json, log.txt, a progress file)
+# and the run that `dmpo-explore train --record` makes. A job's status is read from these files and its process, so any
+# process can read it, also after a restart.
+#
+# A process is identified by its number and its whole command line, which contains a random word: another process with
+# the same number later is never taken for it. User input never becomes an option: the config is passed as a file, the
+# name after ``--name=``.
 
 MOST_AT_ONCE = 4  # jobs of one runs root
 

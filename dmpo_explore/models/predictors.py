@@ -137,6 +137,12 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 # Exit predictors: tokens (B, N, D), normalised and as the trunk gives them, → logits (B, C).
+#
+# `linear` reads tokens (first order); `moment` and `covariance` add second-order statistics of the patch tokens, the
+# "high-order predictor" of DMPO (arXiv 2511.03245, abstract). `moment` follows the Moment Probing head of the authors'
+# release (Gao et al. 2023); `covariance` is ours, with the signed square root (Lin et al. 2015) or the Newton-Schulz
+# square root of iSQRT-COV (Li et al. 2018). Second-order parts run in float32 also under autocast.
+# Tokens are ordered as in timm: ``prefix`` tokens, the class token first, then the patches of ``grid`` = (h, w).
 
 
 def read_cls(x: Tensor, prefix: int) -> Tensor:
@@ -362,6 +368,11 @@ def _check_patches(name: str, grid: tuple[int, int]) -> None:
 
 
 # Predictors in the form that inference runs fastest: the same logits up to rounding, with fewer operations.
+#
+# In: a model whose tuning is merged. Out: the same object, changed in place; it can no longer be trained. An exit for
+# one image costs the fixed overhead of its operations, not its FLOPs, so fewer and smaller ones count. FLOPs are
+# counted without this (`flops`), as the method's own products. That is more than what runs where there are fewer tokens
+# than channels, and elsewhere one d × d product less for each such exit.
 
 PRECISIONS: dict[str, torch.dtype | None] = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # of autocast
 

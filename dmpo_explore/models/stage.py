@@ -46,6 +46,9 @@ class EarlierExits(nn.Module):
 
 
 # One stage of a model: a part of the trunk and the exit behind it, and what a walk gets from it.
+#
+# In: the state of the stage before and its side output. Out: `StageOutput`: the next state, logits, the next side
+# output.
 
 
 class Stage(nn.Module):

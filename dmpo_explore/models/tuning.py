@@ -327,6 +327,12 @@ def _conv_adapter(name: str, block: nn.Module, rank: int, dropout: float) -> Con
 
 
 # Tuning merged into the weights, for inference: the same outputs with fewer products.
+#
+# In: a trained model. Out: the same object, changed in place; it can no longer be trained. LoRA is added to the weight
+# it tunes (Hu et al. 2021), an orthogonal matrix is multiplied into it (Qiu et al. 2023). Ours: a parallel adapter
+# becomes rank more hidden units of the MLP beside it, since both pass the same GELU; a LayerScale is multiplied into
+# the linear layer before it, where that is proved to be all that it does. Other tuning, such as adapters around
+# convolutions, stays as it is.
 
 
 @torch.no_grad()

@@ -75,6 +75,9 @@ def _exited(best: Array, exit: int, mine: Array, levels: Array) -> Array:
 
 
 # Policy: the rule that decides at which exit an image exits.
+#
+# In: one exit's scores (live engine) or an `ExitRecord` (simulation). Out: which images exit now, or the exit of every
+# image. A new policy is one class with this interface and one entry of `catalogue.POLICIES`; see docs/extending.md.
 
 State = tuple[Any, ...]
 BLOCK = 65_536  # images whose scores of all exits stay in a processor's cache

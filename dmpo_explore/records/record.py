@@ -422,6 +422,9 @@ def _raise_first(problems: Iterator[ValueError]) -> None:
 
 
 # Cascades: models that run one after another are exits of one record.
+#
+# In: records of the same images by different models, the cheapest first. Out: one `ExitRecord`, whose exits are theirs
+# in turn. A model starts where the one before it was not believed, so that all that ran is counted.
 
 
 def cascade(*records: ExitRecord) -> ExitRecord:

@@ -114,6 +114,14 @@ def release(array: Array) -> None:
 
 
 # Validation of record folders: required files, types, shapes, value ranges, and the agreement of scores with logits.
+#
+# A record may hold further scores, by name: those of `SCORES` within their bounds, others of any finite or infinite
+# number.
+#
+# In: the values of meta.json and the arrays of a record, or a folder. Out: problems, each a built-in exception whose
+# message names the file, the bad value and the valid ones. `ExitRecord.load` raises the first, `problems` lists all.
+# The values of logits, by far the largest part, are checked only when a record is written, when all problems are
+# listed, and where they are used. Nothing is ever unpickled.
 
 FORMAT_VERSION = 1
 CONVENTION_OF_01 = (  # of `flops_convention` in records of version 0.1, whose FLOPs are of unmerged tuning

@@ -77,6 +77,11 @@ def _components(features: Array) -> npt.NDArray[np.float64]:
 
 
 # A record that is written batch by batch: memory does not grow with the images, and a stopped recording is continued.
+#
+# In: the scores of one batch after another, in any order, from one process or several. Out: the record's folder, put in
+# its place once every batch is there. Until then a hidden folder beside that place holds the arrays at their full size,
+# state.json (what they are made from) and batches.bin (which batches are written, each with a checksum of its bytes).
+# Arrays are written with plain writes, not through a memory map: on a full disk a map would end the process.
 
 STATE, BATCHES, LOCK = "state.json", "batches.bin", ".lock"
 

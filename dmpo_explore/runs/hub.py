@@ -144,6 +144,14 @@ def _results(run: Pushed, test: ExitRecord | None) -> list[Any]:
 
 
 # Runs on the Hugging Face Hub: pushed as one commit, loaded at one commit.
+#
+# In: a run and a repository's name, or an address ``hf://owner/name[@revision]``. Out: the address with its commit, or
+# a run folder in the cache. Names in a repository are those of `PyTorchModelHubMixin` (config.json, model.safetensors,
+# README.md); the rest has the names of a run folder. ``dmpo-explore.json`` lists every file with its bytes and SHA-256.
+# Anything else is never downloaded: no code, no pickle, no checkpoint. What is listed is downloaded only after its
+# sizes are known, and compared with its SHA-256. Nothing is executed or unpickled. huggingface_hub commits, downloads
+# and makes the card's metadata. Ours are that list and the folder in the cache: a snapshot of a repository is no run
+# folder.
 
 PREFIX = "hf://"
 SCORE_FILE = re.compile(rf"scores/{NAME.pattern}\.npy")  # also those of plug-ins
@@ -454,6 +462,9 @@ def named_errors(address: HubAddress) -> Iterator[None]:
 
 
 # A page as a static Space of the Hugging Face Hub: a repository whose files visitors see as a web page.
+#
+# In: a page's folder or its one HTML file, and a repository's name. Out: the address of the Space. Static Spaces
+# compute nothing on the server; those with a container of their own need a paid plan.
 
 INDEX, README = "index.html", "README.md"
 TITLE = 60  # characters of a Space's title

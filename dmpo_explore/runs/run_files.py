@@ -156,6 +156,9 @@ def of_this_version(values: Any) -> Any:
 
 
 # Epochs of a run: the rows of its history.csv, and how many are finished; no torch.
+#
+# A training continues from ``checkpoint.pt``; it is written first, then the files made from it, history.csv last.
+# An epoch counts once it is in both: then all of its files are on disk.
 
 CHECKPOINT = "checkpoint.pt"
 MOST_COLUMNS = 10_000
@@ -228,6 +231,9 @@ def checkpoint_epoch(path: Path) -> int | None:
 
 
 # Records of other images than a run's own, of the same classes: the same goods in other shops.
+#
+# In: the data set, or a folder. Out: the name of their record in the run's folder, ``DATA-SPLIT``, and the images
+# again.
 
 LONGEST = 60  # letters of a data set's name in other names
 

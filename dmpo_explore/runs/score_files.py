@@ -120,6 +120,10 @@ def some(names: Any) -> str:
 
 
 # Scores of any model in one file → an exit record.
+#
+# In: an NPZ file with arrays, or a CSV file with one row per image. Both hold labels, and for every exit either logits
+# or the four scores. Out: `ExitRecord`. Nothing is unpickled, and no array is unpacked before its size is known. Every
+# error names the file, the bad value and what to change.
 
 MOST_UNPACKED = 2**29  # bytes of all arrays of an NPZ file, 512 MiB
 MOST_ARRAYS = 1000  # in an NPZ file
@@ -413,6 +417,9 @@ def _meta(
 
 
 # Images that belong to the rows of scores: a folder of images, or a CSV file of paths, one per row.
+#
+# In: the folder or the file, and the number of rows. Out: `ImageFiles`. Headers alone are read here; pixels are read
+# when an image is shown. Every error names the first bad file and what to change.
 
 
 def image_list(place: str | Path, n_rows: int) -> ImageFiles:
@@ -480,6 +487,9 @@ def _check_headers(place: Path, paths: list[Path]) -> None:
 
 
 # Answers of any early-exit model, batch by batch → an exit record.
+#
+# In: batches of logits and labels, of torch, numpy or lists; FLOPs of every exit. Out: `ExitRecord`. Scores are
+# computed as each batch comes, so that only they and the logits in float16 are kept.
 
 
 def record_logits(

@@ -199,6 +199,13 @@ def _card(about: Mapping[str, Any], params: Mapping[str, Any], entry: Mapping[st
 
 
 # A search over training settings: a space and a goal → a front of runs, accuracy against compute.
+#
+# In: a `SearchSpace`. Out: run folders ``STUDY-TRIAL-eEPOCH``, one for every epoch on the front, and the front itself.
+# Every epoch of every trial is a candidate. Settings are proposed by a sampler of optuna's or another of the joint
+# (`samplers`). Trials are stored by optuna, and workers may share them: a worker trains a trial in the run folder
+# ``STUDY-TRIAL``, and another one continues from its last epoch if the heartbeat ends. All numbers are of at most
+# ``validation_size`` images of val and, as the best of many, a little too high. Test is not read here:
+# ``dmpo-explore record RUN --force`` reads it, and records all of val again, in float32.
 
 with extra_imports("search", "search"):
     import optuna

@@ -163,6 +163,22 @@ def written(domain: Choice | Range) -> Any:
 
 
 # Search space: the domains of the options that a search tries, the config of all trials, and the goal.
+#
+# In: a TOML file or the same as a dictionary. Out: a `SearchSpace`, for `dmpo_explore.run_search`. A key is the name of
+# an option of `Config`, or ``part.name`` (``training.seed``) where two parts have it. ``[fixed]`` holds the options
+# that all trials share; ``[space]`` those that are tried, as a list of values or a range ``{low, high, log, step}``;
+# ``[goal]`` the limits (`Goal`). The default space is part of the fields of `Config`.
+#
+#     [fixed]
+#     train_size = 1000
+#     epochs = 3
+#     [space]
+#     exits = [4, [2, 4, 6, 8, 10, 12]]
+#     bypass = ["none", "conv"]
+#     rank = { low = 4, high = 32, log = true }
+#     tuning_lr = { low = 5e-4, high = 8e-3, log = true }
+#     [goal]
+#     max_flops = 1.0
 
 Params = dict[str, Any]
 TABLES = ("fixed", "space", "goal")

@@ -264,6 +264,9 @@ def read_curves(trials: Sequence[FrozenTrial]) -> list[LearningCurve]:
 
 
 # A study: the trials of one search in optuna's storage, and the front over all their epochs.
+#
+# In: a study's name, and the URL of its storage (default: one SQLite file in the runs root). Out: an `optuna.Study`
+# that carries its space, or a `SearchFront`. No model is trained here and no torch is imported.
 
 with extra_imports("search", "search"):
     import optuna

@@ -195,6 +195,13 @@ def _given(parts: Sequence[TrainingPart], ask: Callable[[TrainingPart], Tensor |
 
 
 # The training loop: model, loader, loss weights by epoch → one `EpochResult` per epoch.
+#
+# Data sets, files and run folders are handled elsewhere; all but the loss of the labels is done by training parts
+# (`parts`). Devices, precision and several processes are accelerate's.
+# ``batch_size`` is one micro-batch over all processes; an optimizer step takes ``accumulation`` of them. Every epoch is
+# seeded from (seed, epoch), so an epoch repeated after a kill is the same epoch: resuming is bit-equal on CPU.
+# Learning rates and loss weights depend only on the epoch and ``config.epochs``: a training that continues with more
+# epochs takes those of a training of that length.
 
 LOOK_EVERY = 16  # steps on a GPU between looks at their losses
 StepHook = Callable[[int, int, float], None]  # (steps done, steps in this epoch, loss)

@@ -172,6 +172,10 @@ def weighted_loss(
 
 
 # Class balance: weights of the loss, or a sampler, for classes of unequal size.
+#
+# In: training images of each class, or labels. Out: `class_weights` (C,), and `BalancedSampler`, which draws an image
+# with a probability in proportion to its class's weight. Both follow the effective number of images of Cui et al. 2019
+# ("Class-Balanced Loss Based on Effective Number of Samples", arXiv 1901.05555).
 
 MIXED = "class balance"  # note of a batch: the weights of its mixed images
 

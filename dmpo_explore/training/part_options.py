@@ -98,6 +98,9 @@ class SecondPhaseOptions:
 
 
 # Own teacher: the full model of a training, which is trained before it, as the run NAME-teacher; imports no torch.
+#
+# In: a config with ``--teacher own``. Out: the config of its teacher, and the same config with the teacher by name.
+# Ours.
 
 OF_TEACHER = (  # options of a training that its own teacher has too
     "batch_size", "accumulation", "label_smoothing", "flip", "precision", "frozen_precision", "seed", "workers",
@@ -140,6 +143,8 @@ def with_own_teacher(config: Config, name: str) -> Config:
 
 
 # Recipes: options of a training that were chosen together, under one name; imports no torch.
+#
+# In: a name of ``RECIPES``. Out: a config with its options. The command line's ``--help`` prints them all.
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,11 @@ def _digest(answers: Answers) -> str:
 
 
 # Teacher: a finished run whose answers the exits of another training learn (Beyer et al. 2022, arXiv 2106.05237).
+#
+# In: the options of a training, its classes, and the manifest of its images. Out: `Teacher`, which answers batches of
+# images with one of its exits. It is refused if it is missing, not finished, has other classes, if it or a teacher of
+# its own was trained on images that are in val, calibration or test of the new run, or if its epoch was chosen on
+# images that are in calibration or test. Ours: an early-exit run may teach, by its last exit or another one.
 
 HELD_OUT = ("val", "calibration", "test")
 
@@ -361,6 +366,11 @@ def _contents(data: ImageData, manifest: Manifest | None, split: str) -> dict[st
 
 
 # Exits that learn a teacher's answers to the views that they are trained on, beside the labels.
+#
+# The loss of exit k is (1 − s) · labels' loss + s · T² · KL(teacher ‖ exit k), with a share s for each exit. The
+# teacher answers a fixed set of views of every image once (above), so an epoch costs what it costs without
+# one. Mixed images have its answer to the mixed image and no label; unlabelled images have its answer alone. Coupling,
+# smoothing and self-distillation belong to the labels' loss.
 
 DRAWN_BY = ("torch", "torchvision", "numpy", "pillow")  # whose versions may change a view
 

@@ -154,6 +154,9 @@ def _disk(path: Path) -> Path:
 
 
 # Atomic files and folders, JSON, SHA-256, and the cache folder.
+#
+# A file or folder is written under a temporary name in the same folder, flushed to the disk and renamed, so that it is
+# whole or absent, also after a kill or a power cut.
 
 
 @contextmanager
@@ -291,6 +294,17 @@ def cache_dir() -> Path:
 
 
 # Folders replaced as a whole: never absent or mixed for a reader, without leftovers of a killed writer.
+#
+# In: a finished folder under a temporary name beside its place. `replace_folder` puts it there.
+#
+# - Linux (most file systems) and macOS (APFS) exchange two folders in one step: the place always holds the old or the
+#   new one, also after a kill.
+# - Elsewhere (Windows, NFS, FAT) the old folder is first renamed to ``.NAME.TOKEN.old``. Readers wait out the moment
+#   between (`settle`); after a kill in it, the next reader or writer puts the old folder back. Windows refuses to
+#   rename a folder of which a file is open, such as a record in use: then the old one is kept.
+#
+# A writer holds the lock ``.NAME.TOKEN.lock`` as long as its ``.NAME.TOKEN.part`` exists; the system releases it when
+# the writer is killed. So `clear_leftovers` can distinguish leftovers from folders that are being written.
 
 T = TypeVar("T")
 WAIT = 2.0  # seconds for a writer between its two renames

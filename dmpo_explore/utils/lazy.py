@@ -52,6 +52,9 @@ def public_names(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
 
 
 # Optional packages: an error that names the extra to install.
+#
+# In: imports of packages that an extra of pyproject.toml brings. Out: the packages, or an error with the command that
+# installs them.
 
 EXTRAS = {
     "streamlit": "app",

@@ -121,6 +121,9 @@ def _groups(cls: type[OpenPart], changes: int) -> tuple[type, ...]:
 
 
 # Options: dataclass fields that carry their help text, choices and bounds, and a reader of JSON values for them.
+#
+# In: a dataclass whose fields are made by `option`. Out: `options_of`, one `Option` per field, from which the command
+# line, forms, search spaces and tables are made; `check_options` for types and bounds; `read_options` for JSON values.
 
 MOST_TEXT, MOST_ITEMS, MOST_NUMBER = 4096, 1000, 2**63 - 1  # of a value that is read
 

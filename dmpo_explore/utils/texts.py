@@ -69,6 +69,8 @@ def data_name(data: str) -> str:
 
 
 # Reading of small text files that may be damaged: bounded in size, with errors that name the file.
+#
+# In: the path of a regular file. Out: its text. A folder, a pipe or a device is refused before it is opened.
 
 MOST_TEXT = 2**23  # bytes: 8 MiB
 

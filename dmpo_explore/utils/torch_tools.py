@@ -36,6 +36,8 @@ def load_tensors(path: Path, failure: str) -> Any:
 
 
 # Temporary seeding of torch's global random generators, of the CPU and of the GPUs in use.
+#
+# In: a seed. Out: a block in which random numbers follow from it; afterwards the generators are as they were.
 
 
 @contextmanager
@@ -54,6 +56,8 @@ def seeded(seed: int, *, gpus: bool = True) -> Iterator[None]:
 
 
 # Torch on one thread for a while.
+#
+# In: nothing. Out: a block, or a decorated function, inside of which torch computes on one thread.
 
 
 @contextmanager

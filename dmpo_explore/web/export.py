@@ -132,6 +132,10 @@ def _answers(
 
 
 # A run as a page that classifies in the visitor's browser: a folder of static files that any web server hosts.
+#
+# In: a run with weights and a record, and a fitted policy. Out: the folder, whole or absent: the page, the stages as
+# ONNX graphs that it loads one by one, what it plays of the record, pictures, and onnxruntime-web. The part above
+# chooses the weights, `licences` what may be published.
 
 FACTS, LICENCES, README, STAGES = "page.json", "LICENCES.txt", "README.md", "stages"
 WEIGHTS = ("auto", *KINDS)

@@ -155,6 +155,9 @@ def _targets(run: Run, split: str) -> list[dict[str, Any]]:
 
 
 # What a page holds of its run, as JSON values: page.json.
+#
+# In: a run, the outcome of a policy on its record, the slider. The slider's positions and counts are those of
+# `dx.analysis.slider_counts`; the page counts nothing itself.
 
 FORMAT = "dmpo-explore page"
 VERSION = 2

@@ -60,6 +60,9 @@ def file_facts(folder: Path, path: Path) -> dict[str, Any]:
 
 
 # The page as one HTML file: its modules, style, pictures and numbers in its text, so that it opens from a disk.
+#
+# In: the facts of a page whose files are `InPage`. Out: HTML with a Content Security Policy that admits its own script
+# and style by their hashes, and no connection.
 
 PAGE = Path(__file__).with_name("page")
 _IMPORT = re.compile(r'^import \{ ([^}]+) \} from "\./([\w-]+)\.js";$', re.MULTILINE)

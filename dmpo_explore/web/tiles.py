@@ -151,6 +151,9 @@ def varied(exits: Ints, labels: Ints, amount: int = SAMPLES) -> list[int]:
 
 
 # The images that a page plays: a thousand of the record as tiles, and three that run through the network one by one.
+#
+# In: an outcome of the page's policy, and the slider's positions. Out: rows of the record, and for the page each tile's
+# label, its answers and scores at all exits, and its exit at every position of the slider, as the library decides it.
 
 TILES = 1000
 COMPUTED = ("confidence", "margin", "entropy")  # scores that a page computes and draws

@@ -66,6 +66,11 @@ def _rotates(layer: nn.Module, in_vit: set[int]) -> bool:
 
 
 # Anchors of self-regularisation: a linear head per exit on the untuned backbone, fitted before the training.
+#
+# In: a model's config and training images. Out: a frozen `DMPO` whose exits answer from the backbone as it was
+# pre-trained. Self-regularisation draws a tuned model's answers towards those of the untuned one (OrthSR, Li et al.
+# 2024, arXiv 2407.08374). There they are CLIP's zero-shot answers. A backbone without texts has none: the fitted heads
+# are ours, and so is one anchor per exit.
 
 MOST = 5000  # training images that the heads are fitted on
 PENALTY = 100.0  # of the squared weights of standardised features, as a sum over the images
@@ -145,6 +150,11 @@ def _read(stage: Stage, tokens: Tensor) -> Tensor:
 
 
 # CutOut (DeVries and Taylor 2017, arXiv 1708.04552) by patches: images with some of their patches hidden.
+#
+# In: images (B,3,S,S), normalised, and a score for each patch. Out: the images with a quarter of their patches at 0,
+# the mean colour. ``attentive`` hides the patches that an untuned ViT attends to most in its last block, as OrthSR's
+# attentive CutOut (Li et al. 2024, arXiv 2407.08374); ``random`` is its control. Ours: patches and not one square, the
+# share of a quarter, and attention from the class token, from all patches where there is none.
 
 SHARE = 4  # one patch in so many is hidden
 
@@ -193,6 +203,11 @@ def scores(kind: str, images: Tensor, model: DMPO) -> tuple[Tensor, Tensor | Non
 
 
 # Self-regularisation: the images, perhaps once more with patches hidden, and an anchor's answers to each.
+#
+# In: the batch of a step. Out: one or two views of every image, and a loss that draws the answers towards the anchor's.
+# As in OrthSR (Li et al. 2024, arXiv 2407.08374): CE(x) + CE(cut x) + λ·KL + λ·KL. Ours: one λ for both, each view is
+# compared with the anchor's answer to that view, and the mean over the views takes the place of their sum, so that the
+# loss keeps its size.
 
 
 class SelfRegularisation(TrainingPart):

@@ -151,6 +151,11 @@ def calibration_losses(
 
 
 # Slimming of a run: heads and neurons removed step by step, then distillation → an ordinary run folder.
+#
+# The method is COST-EFF's (arXiv 2210.15523): importance by accumulated |gradient × weight| of the loss of all exits,
+# one head per block and step, then distillation from the unslimmed run, hidden states first. Its factorised embedding
+# is left out. Ours: LoRA and adapters are merged first; images, val and the choice of the best epoch are the run's own.
+# The new run stores the whole trunk and needs no backbone file. As in a training, a kill loses at most one epoch.
 
 TEACHER = "teacher_sha256"  # in a checkpoint: of the unslimmed run's weights
 REMOVAL = "removal"  # in a checkpoint: the settings that its config does not keep

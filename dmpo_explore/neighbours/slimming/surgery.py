@@ -69,6 +69,10 @@ def _resized(layer: nn.Linear, inputs: int = 0, outputs: int = 0) -> nn.Linear:
 
 
 # Importance of attention heads and MLP neurons: accumulated |gradient × weight| (COST-EFF, arXiv 2210.15523).
+#
+# In: blocks and the losses of some batches. Out: one number per head and per neuron. |∂L/∂w · w| estimates to first
+# order how much the loss changes where a weight becomes zero. A head's weights are its columns of the attention's
+# projection; a neuron's are its row of fc1 and its column of fc2.
 
 
 class Importance(NamedTuple):
@@ -114,6 +118,10 @@ def measure_importance(blocks: Sequence[Any], losses: Iterable[Tensor]) -> Impor
 
 
 # Removal of attention heads and MLP neurons from a ViT's blocks, in place, with Torch-Pruning's dependency graph.
+#
+# In: blocks, and importances or the numbers of what to remove. Out: the same blocks with narrower layers. Removing
+# columns of the attention's projection takes the matching rows of query, key and value with it; removing rows of fc1
+# takes columns of fc2. The graph is traced with plain attention: the fused operator hides what depends on what.
 
 EXTRA = "slim"
 TRACED = 5  # tokens of the traced example; any number will do

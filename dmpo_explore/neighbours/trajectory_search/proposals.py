@@ -79,6 +79,15 @@ def _kernel(a: Array, a_times: Array, b: Array, b_times: Array, length: float, m
 
 
 # Expected gain of a trial on the front: early stopping of a trial, and the choice of the next trial's settings.
+#
+# In: `LearningCurve`s, the operating points of every epoch of every trial. Out: whether a running trial can still
+# extend the front (`can_extend`), and which of some candidates is expected to extend it most (`best_candidate`).
+#
+# From arXiv 2405.15303 (Wang, Fan and Ng, UAI 2025): the epoch is a decision of its own, so every epoch of a trial is a
+# candidate; a setting is rated by the hypervolume that its whole predicted trajectory would add; a trial is stopped
+# when its predicted trajectory adds none. Ours: that an epoch is a curve of operating points, so that the expected
+# improvement is taken budget by budget; and the stopping rule, from error ratios of past trials in place of the process
+# (above). We have read the paper's abstract and summaries of it, not its code.
 
 ENOUGH = 8  # learning curves that must be longer before a trial is stopped by them
 MOST = 1500  # epochs that the process is fitted to, the latest
