@@ -1,9 +1,12 @@
-"""The controls: equal weights, the plan, rows that are made once, and a queue of one process and one commit."""
+"""The controls: equal weights, the plan, rows that are made once, and a queue that can be paused."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -184,3 +187,22 @@ def test_code_that_differs_from_its_commit_is_refused(tmp_path: Path) -> None:
     code.write_text("2\n")
     with pytest.raises(ValueError, match=r"_controls/run\.py"):
         controls.commit_of(tmp_path)
+
+
+@pytest.mark.slow
+def test_it_stands_still_while_the_pause_file_is_there(tmp_path: Path) -> None:
+    pause, beats = tmp_path / "pause", tmp_path / "beats"
+    code = f"import time\nfor i in range(40):\n open({str(beats)!r}, 'a').write('.')\n time.sleep(0.1)"
+    status: list[int] = []
+    pause.touch()
+    queue = threading.Thread(
+        target=lambda: status.append(controls.supervise([sys.executable, "-c", code], pause, every=0.02))
+    )
+    queue.start()
+    time.sleep(1)
+    before = beats.stat().st_size if beats.exists() else 0
+    time.sleep(0.5)
+    assert (beats.stat().st_size if beats.exists() else 0) == before < 40
+    pause.unlink()
+    queue.join(60)
+    assert status == [0] and beats.stat().st_size == 40
