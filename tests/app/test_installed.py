@@ -64,7 +64,7 @@ def test_the_app_starts_from_a_wheel(installed: Path, tmp_path: Path, browser: B
     try:
         wait_for(f"http://127.0.0.1:{port}/_stcore/health", process, log)
         with new_visit(browser, Server(f"http://127.0.0.1:{port}/", log)) as visit:
-            page = visit.show("", ".dx-gallery li")
+            page = visit.show("?view=images", ".dx-gallery li")
             assert page.get_by_role("slider", name="Threshold").count() == 1
             background = page.evaluate("() => getComputedStyle(document.querySelector('.stApp')).backgroundColor")
             assert background == "rgb(255, 255, 255)"

@@ -125,7 +125,7 @@ def test_a_part_runs_small(
 ) -> None:
     monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(root))
     monkeypatch.setattr(early_exit, "INT8_AT", (8,))
-    small = ["--run", "tiny", "--batch", "8", "--rounds", "1", "--images", "16", "--threads", "1", "--device", "cpu"]
+    small = ["--run", "tiny", "--batch", "8", "--rounds", "1", "--images", "16", "--device", "cpu"]
     assert speed.main([*small, "--parts", part, "--out", str(tmp_path / "a.json")]) == 0
     text = capsys.readouterr().out
     assert all(words in text for words in SHOWN[part]), text

@@ -57,7 +57,7 @@ def test_its_own_teacher_reports_and_is_kept_on_ctrl_c(no_runs: Path, monkeypatc
         stopped = call(*words, status=130).stderr
     assert stopped.endswith("stopped; its teacher is kept; go on with the same command and --name small\n")
     told: list[str] = []
-    monkeypatch.setattr(output.EpochReports, "_before", lambda self, what, *rest: told.append(what))
+    monkeypatch.setattr(output.EpochReports, "before", lambda self, what, *rest: told.append(what))
     monkeypatch.setattr(train_module, "FAR_BEHIND", -1.0)
     done = call(*words).stderr
     assert "run 'small': its teacher, the run 'small-teacher', is trained first" in done
