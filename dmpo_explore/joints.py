@@ -67,12 +67,13 @@ SCHEDULES: Joint[Any] = Joint("schedule")  # (epoch, epochs, depths, phase_ratio
 TRAINING_PARTS: Joint[Any] = Joint("training part")  # `training.parts.PartKind`
 SAMPLERS: Joint[SamplerKind] = Joint("sampler")  # of a search
 DATASETS: Joint[Any] = Joint("data set")  # `data.names.Source`
+DATA_KINDS: Joint[Any] = Joint("kind of data")  # subclasses of `data.kinds.Kind`
 COMMANDS: Joint[Any] = Joint("command")  # of the command line: name → function that adds it
 
 JOINTS: dict[str, Joint[Any]] = {
     joint.kind: joint
     for joint in (
         SCORES, POLICIES, BYPASSES, PREDICTORS, TUNINGS, TRUNK_CHANGES, CUTS, SCHEDULES, TRAINING_PARTS, SAMPLERS,
-        DATASETS, COMMANDS,
+        DATASETS, DATA_KINDS, COMMANDS,
     )
 }  # fmt: skip

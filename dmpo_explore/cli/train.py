@@ -268,7 +268,7 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
         bar.clear()
         if first:
             bar.write(f"run {name!r} goes on after epoch {first}")
-        if manifest.data == OWN or manifest.unlabelled:
+        if manifest.data == OWN or not manifest.frame.empty:
             bar.write(f"data: {manifest.described()}")
         bar.write(certifiable(manifest.counts.get("calibration", 0)))
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from ..utils.lazy import public_names
 
 if TYPE_CHECKING:
+    from .check import CHECKS as CHECKS
     from .check import DataCheck as DataCheck
+    from .check import Finding as Finding
     from .check import check_data as check_data
     from .check import training_plan as training_plan
     from .edits import EDITS as EDITS
     from .edits import edited as edited
-    from .findings import CHECKS as CHECKS
-    from .findings import Finding as Finding
-    from .image_data import ImageData as ImageData
+    from .frame import Data as Data
     from .image_files import MOST_BYTES as MOST_BYTES
     from .image_files import SENT_FORMATS as SENT_FORMATS
     from .image_files import open_image as open_image
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from .images import images_of as images_of
     from .images import load_images as load_images
     from .images import open_data as open_data
+    from .kinds import Inputs as Inputs
+    from .kinds import Kind as Kind
     from .known import DATASETS as DATASETS
     from .manifest import Differences as Differences
     from .manifest import Manifest as Manifest

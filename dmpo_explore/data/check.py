@@ -1,27 +1,71 @@
 """The data check: counts, sizes, formats and findings of the images of a data set, and the plan of a training on them.
 
-In: a `DataConfig`. Out: `DataCheck`: counts by split and class, sizes, formats, findings. Every file is read once.
-The same check runs before every training (`require`).
+In: a `DataConfig`. Out: `DataCheck`: counts by split and class, sizes, formats, findings, all from one frame with a row
+an image. Every file is read once. The same check runs before every training (`require`).
+
+Ours: a class counts as much larger than another from ten times as many training images on.
 """
 
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from ..config import Config, DataConfig
+from ..utils.texts import few
 from ..utils.typing import Ints, Progress
-from .findings import Finding, find_all
-from .image_data import ImageData, Ledger, ledger_values, used_by_split
-from .image_facts import gather_facts
+from .frame import COPY, ERRORS, NO_SPLIT, Data
 from .images import open_data
-from .unlabelled import UNLABELLED, check_unlabelled
+from .kinds import CLOSED, FORMAT, LINKED, OUTSIDE
+from .splits import SPLITS, UNLABELLED
+
+IMBALANCE = 10.0  # largest class / smallest class of train, from which on it is a finding
+SKIP = "or leave out what is broken with --skip-broken (skip_broken=True)"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding of a data check.
+
+    Args:
+        check: a key of `CHECKS`, or another check's name. text: the problem and its remedy, in one line.
+        stops: whether a training cannot start. places: the images or classes it is about, all of them.
+        error: kind of exception to raise for it.
+
+    Example:
+        >>> Finding("imbalance", "class 'cat' has 30 times as many images as 'dog'").stops
+        False
+    """
+
+    check: str
+    text: str
+    stops: bool = False
+    places: tuple[str, ...] = ()
+    error: type[Exception] = field(default=ValueError, repr=False)
+
+
+class LedgerLine(NamedTuple):
+    """Inputs of one place: number found, split → number used, reason → number left out."""
+
+    found: int
+    used: dict[str, int]
+    left_out: dict[str, int]
+
+    def described(self) -> str:
+        """The line in words."""
+        used = ", ".join(f"{count:,} {split}" for split, count in self.used.items()) or "none used"
+        gone = ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items())
+        return f"{self.found:,} found: {used}" + (f"; left out: {gone}" if gone else "")
 
 
 class Sizes(NamedTuple):
@@ -41,13 +85,9 @@ class DataCheck:
     """The result of a check of images.
 
     Args:
-        data: the checked data. rule: how they are divided, in words; empty if they cannot be opened.
-        class_names: label → name. counts: split → (C,) images of every class.
-        findings: those that stop a training first.
-        formats: format → files. bytes: of all files. widths, heights: (n,) of all images that could be read.
-        hashes: file → SHA-256. left_out: broken files that ``skip_broken`` leaves out → why.
-        ledger: place → inputs found, used and left out (`LedgerLine`).
+        data: the checked data. findings: those that stop a training first.
         thumbnails: class name → small images uint8 (h, w, 3).
+        opened: the data with a look at every image; None where the config itself names none.
 
     Example:
         >>> found = check_data(DataConfig("digits"))
@@ -56,28 +96,80 @@ class DataCheck:
     """
 
     data: DataConfig
-    rule: str
-    class_names: tuple[str, ...]
-    counts: dict[str, Ints]
     findings: tuple[Finding, ...]
-    formats: dict[str, int] = field(default_factory=dict)
-    bytes: int = 0
-    widths: Ints = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
-    heights: Ints = field(default_factory=lambda: np.zeros(0, np.int64), repr=False)
-    hashes: dict[str, str] = field(default_factory=dict, repr=False)
-    left_out: dict[str, str] = field(default_factory=dict, repr=False)
-    ledger: Ledger = field(default_factory=dict, repr=False)
     thumbnails: dict[str, list[NDArray[np.uint8]]] = field(default_factory=dict, repr=False)
+    opened: Data | None = field(default=None, repr=False)
 
     @property
     def ready(self) -> bool:
         """Whether a training could start on these images."""
         return not any(finding.stops for finding in self.findings)
 
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """Every input, a row each (`Data.frame`)."""
+        return pd.DataFrame() if self.opened is None else self.opened.frame
+
+    @property
+    def images(self) -> pd.DataFrame:
+        """The rows of ``frame`` that are used, or would be if the data could be divided."""
+        return self.frame[self.frame["split"] != ""] if len(self.frame) else self.frame
+
+    @property
+    def rule(self) -> str:
+        """How the images are divided, in words; empty if they cannot be opened."""
+        return "" if self.opened is None else self.opened.rule
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Label → name: those of train, then others that were found."""
+        return () if self.opened is None else (*self.opened.division.classes, *self.opened.division.extra)
+
+    @property
+    def counts(self) -> dict[str, Ints]:
+        """Split → (C,) images of every class."""
+        if self.images.empty:
+            return {}
+        C, labels = len(self.class_names), self.images.groupby("split")["label"]
+        found = {str(split): np.bincount(inside.to_numpy(np.int64), minlength=C) for split, inside in labels}
+        return {split: found[split] for split in (*SPLITS, NO_SPLIT) if split in found}
+
+    @property
+    def formats(self) -> dict[str, int]:
+        """Format → images."""
+        return dict(Counter(name or "not readable" for name in self._seen.get("format", ())).most_common())
+
+    @property
+    def bytes(self) -> int:
+        """Of all images that were looked at."""
+        return int(self._seen["bytes"].sum()) if "bytes" in self._seen else 0
+
+    @property
+    def _seen(self) -> pd.DataFrame:
+        """The rows of ``images`` that were looked at."""
+        return self.images[self.images["sha256"].notna()] if "sha256" in self.images else self.images
+
+    @property
+    def ledger(self) -> dict[str, LedgerLine]:
+        """Place of the data → its inputs: found, used and left out; empty if the data cannot be divided."""
+        if self.opened is None or self.opened.division.errors:
+            return {}
+        more = self.opened.unlabelled
+        frames = [self.frame, *([more.frame.assign(place=UNLABELLED)] if more is not None else [])]
+        lines = dict[str, LedgerLine]()
+        for frame in frames:
+            for place in sorted({*frame["place"]}, key=[*SPLITS, *{*frame["place"]}].index):
+                inside = frame[frame["place"] == place]
+                used = inside["split"][inside["split"] != ""].value_counts()
+                gone = inside["why"][inside["split"] == ""].value_counts(sort=False)
+                order = {split: int(used[split]) for split in (*SPLITS, UNLABELLED) if split in used}
+                lines[place] = LedgerLine(len(inside), order, {str(why): int(count) for why, count in gone.items()})
+        return lines
+
     @property
     def n_images(self) -> int:
         """All images, of all splits."""
-        return sum(int(counts.sum()) for counts in self.counts.values())
+        return len(self.images)
 
     @property
     def n_calibration(self) -> int:
@@ -87,7 +179,8 @@ class DataCheck:
     @property
     def n_unlabelled(self) -> int:
         """Images without labels, which are in no split."""
-        return used_by_split(self.ledger).get(UNLABELLED, 0)
+        more = None if self.opened is None else self.opened.unlabelled
+        return 0 if more is None else int((more.frame["split"] == UNLABELLED).sum())
 
     @property
     def imbalance(self) -> float | None:
@@ -99,11 +192,14 @@ class DataCheck:
 
     def sizes(self) -> Sizes | None:
         """Sizes of all images that could be read; None if there are none, or they were only counted."""
-        if not len(self.widths):
+        seen = self._seen
+        seen = seen[(seen["width"] > 0) & (seen["problem"] == "")] if "width" in seen else seen[:0]
+        if seen.empty:
             return None
-        area, aspect = self.widths * self.heights, self.widths / self.heights
-        ends = [(int(self.widths[row]), int(self.heights[row])) for row in (area.argmin(), area.argmax())]
-        middle = int(np.median(self.widths)), int(np.median(self.heights))
+        widths, heights = (seen[side].to_numpy(np.int64) for side in ("width", "height"))
+        area, aspect = widths * heights, widths / heights
+        ends = [(int(widths[row]), int(heights[row])) for row in (area.argmin(), area.argmax())]
+        middle = int(np.median(widths)), int(np.median(heights))
         return Sizes(ends[0], middle, ends[1], (float(aspect.min()), float(np.median(aspect)), float(aspect.max())))
 
     def require(self, more: Sequence[Finding] = ()) -> None:
@@ -135,7 +231,7 @@ class DataCheck:
             "rule": self.rule,
             "class_names": list(self.class_names),
             "counts": {split: counts.tolist() for split, counts in self.counts.items()},
-            "ledger": ledger_values(self.ledger),
+            "ledger": {place: line._asdict() for place, line in self.ledger.items()},
             "formats": self.formats,
             "bytes": self.bytes,
             "sizes": sizes._asdict() if sizes else None,
@@ -147,7 +243,7 @@ class DataCheck:
 
 
 def check_data(
-    data: DataConfig | ImageData, progress: Progress | None = None, *, thumbnails: int = 0, quick: bool = False
+    data: DataConfig | Data, progress: Progress | None = None, *, thumbnails: int = 0, quick: bool = False
 ) -> DataCheck:
     """Check the images of a run before it is trained: every file is hashed and decoded once.
 
@@ -165,33 +261,217 @@ def check_data(
         >>> check_data(DataConfig("no-such-folder")).findings[0].check
         'splits'
     """
+    config = data.config if isinstance(data, Data) else data
     try:
-        facts = gather_facts(open_data(data), progress, thumbnails=thumbnails, quick=quick)
-    except ValueError as error:  # the config itself names no data, or an option that they cannot have
-        config = data.config if isinstance(data, ImageData) else data
-        return DataCheck(config, "", (), {}, (Finding("splits", str(error), stops=True),))
-    more = check_unlabelled(facts, progress)
-    findings = (*more.findings, *find_all(facts))
-    seen = [look for look in facts.looks if look.width and not look.problem]
-    small: dict[str, list[NDArray[np.uint8]]] = {}
-    for row, image in facts.thumbnails.items():
-        small.setdefault(facts.class_names[facts.labels[row]], []).append(image)
-    return DataCheck(
-        data=facts.data.config,
-        rule=facts.rule,
-        class_names=facts.class_names,
-        counts=facts.counts(),
-        findings=tuple(sorted(findings, key=lambda finding: not finding.stops)),  # those that stop a training first
-        formats=dict(Counter(look.format or "not readable" for look in facts.looks).most_common()),
-        bytes=sum(look.bytes for look in facts.looks),
-        widths=np.asarray([look.width for look in seen], np.int64),
-        heights=np.asarray([look.height for look in seen], np.int64),
-        hashes={path: look.sha256 for path, look in zip(facts.paths, facts.looks, strict=bool(facts.looks))}
-        | dict(more.hashes),
-        left_out={path: look.problem for path, look in facts.left_out.items()} | dict(more.left_out),
-        ledger=facts.ledger | more.ledger,
-        thumbnails=small,
-    )
+        opened, small = open_data(data).looked(progress, thumbnails=thumbnails, quick=quick)
+    except ERRORS as error:  # they cannot be opened at all
+        return DataCheck(config, (_refused(error),))
+    names = (*opened.division.classes, *opened.division.extra)
+    shown: dict[str, list[NDArray[np.uint8]]] = {}
+    for row, image in small.items():
+        shown.setdefault(names[opened.frame["label"][row]], []).append(image)
+    findings = [finding for check in CHECKS.values() for finding in check(opened)]
+    stopping_first = sorted(findings, key=lambda finding: not finding.stops)
+    return DataCheck(opened.config, tuple(stopping_first), shown, opened)
+
+
+# -- what can stop a training --
+
+
+def _refused(error: Exception) -> Finding:
+    kinds = (FileNotFoundError, OSError, ImportError, ValueError)
+    kind = next(kind for kind in kinds if isinstance(error, kind))
+    return Finding("splits", " ".join(str(error).split()), stops=True, error=kind)
+
+
+def _splits(data: Data) -> Iterator[Finding]:
+    """What cannot be divided, and splits that are missing."""
+    errors, name = data.division.errors, data.config.name
+    for error in {str(error): error for error in errors.values()}.values():
+        yield _refused(error)
+    if "train" not in data.splits:
+        has = ", ".join(data.splits)
+        yield Finding("splits", f"{name} has no training images (it has {has})", True, error=FileNotFoundError)
+    elif "test" not in data.splits:
+        has = ", ".join(split for split in data.splits if split not in errors)
+        cure = "add some (a folder test, --test-dir), or give only the folder of train, which is then divided 80/10/10"
+        yield Finding("splits", f"{name} has no test images (it has {has}); {cure}", True, error=FileNotFoundError)
+
+
+def _classes(data: Data) -> Iterator[Finding]:
+    """Classes without a training image, which cannot be learned; and those that another split lacks."""
+    frame, names = data.frame, data.classes
+    if "train" not in data.splits or "train" in data.division.errors:
+        return
+    if len(names) < 2:
+        yield Finding("classes", one_class(names[0]), stops=True)
+    for split in data.splits:
+        if split in data.division.errors:
+            continue
+        counts = np.bincount(frame["label"][frame["split"] == split].to_numpy(np.int64), minlength=len(names))
+        absent = tuple(name for name, count in zip(names, counts, strict=False) if not count)
+        if split == "train" and absent and data.own:
+            yield Finding("classes", _untrained(absent, data.config.train_size), stops=True)
+        if split != "train" and absent:
+            several = f"{len(absent):,} classes have" if len(absent) > 1 else "a class has"
+            yield Finding("classes", f"{several} no {split} image ({few(absent)})", places=absent)
+
+
+def one_class(name: str) -> str:
+    """Text where there is no other class."""
+    return f"there is one class only ({name}); a classifier needs at least 2"
+
+
+def _untrained(empty: Sequence[str], size: int | None) -> str:
+    """Text about classes without a training image, whose outputs would not be trained."""
+    named = f"class {empty[0]!r} has" if len(empty) == 1 else f"the classes {few(empty)} have"
+    drawn = "" if size is None else f" among the {size:,} drawn ones (train_size)"
+    cure = "add some, or remove it" if size is None else "add some, draw more, or remove it"
+    return f"{named} no training image{drawn}; {cure}"
+
+
+def _broken(data: Data) -> Iterator[Finding]:
+    """Images that cannot be decoded, or have more pixels than the limit."""
+    for part in _parts(data):
+        frame = part.frame
+        bad = frame[frame["problem"].fillna("").ne("") & (frame["split"] != "")].sort_values("path")
+        large = bad["too_large"].eq(True)
+        for check, rows, state, cure in (
+            ("broken", bad[~large], "cannot be read", "Replace"), ("too large", bad[large], "are too large", "Shrink"),
+        ):  # fmt: skip
+            if rows.empty:
+                continue
+            text, places = rows["problem"].iloc[0], tuple(rows["path"])
+            if len(rows) > 1:
+                text = f"{len(rows):,} images {state}: {text}; also {few(places[1:])}"
+            skip = f", {SKIP}" if data.kind.files or part is not data else ""
+            text = f"{text}. {cure} or remove {'them' if len(rows) > 1 else 'it'}{skip}"
+            yield Finding(check if part is data else UNLABELLED, text, stops=True, places=places)
+
+
+def _unlabelled(data: Data) -> Iterator[Finding]:
+    """Images without labels: none, or some that lie in the folder of the data too."""
+    more = data.unlabelled
+    if more is None:
+        return
+    own = {str(data.folder / path) for path in data.frame["path"]} if data.kind.files else set[str]()
+    if both := tuple(path for path in more.frame["path"] if str(more.folder / path) in own):
+        text = (
+            f"{more.folder} (--unlabelled) lies in the data's folder {data.folder}, or holds it: {len(both):,} of its "
+            f"images are the data's too ({few(both)}); move it out"
+        )
+        yield Finding(UNLABELLED, text, stops=True, places=both)
+    elif not (more.frame["split"] == UNLABELLED).any():
+        yield Finding(UNLABELLED, f"{more.folder} (--unlabelled) holds no images", stops=True)
+
+
+# -- notes --
+
+
+def _left_out(data: Data) -> Iterator[Finding]:
+    for part in _parts(data):
+        if names := tuple(sorted(part.broken)):
+            count = "1 image is" if len(names) == 1 else f"{len(names):,} images are"
+            text = f"{count} left out as broken or too large: {few(names)}"
+            yield Finding("left out" if part is data else UNLABELLED, text, places=names)
+
+
+def _equal(data: Data) -> Iterator[Finding]:
+    """Images of equal bytes: in several splits, in several classes, or more than once in a class."""
+    frames = [part.frame.assign(place=part.frame["split"].mask(part.frame["why"] == COPY, part.frame["origin"]))
+              for part in _parts(data)]  # fmt: skip
+    every = pd.concat(frames, ignore_index=True)
+    every = every[every["sha256"].fillna("").ne("") & (every["place"] != "")]
+    groups = [rows for _, rows in every[every.duplicated("sha256", keep=False)].groupby("sha256", sort=False)]
+    kinds = {"leakage": list[pd.DataFrame](), "conflicting labels": [], "duplicates": []}
+    for rows in groups:
+        kinds["leakage"] += [rows] * (rows["place"].nunique() > 1)
+        kinds["conflicting labels"] += [rows] * (rows["label"][rows["label"] >= 0].nunique() > 1)
+        kinds["duplicates"] += [rows] * (rows["place"].nunique() == 1 and rows["label"].nunique() == 1)
+    for check, found in kinds.items():
+        if not found:
+            continue
+        named = tuple(" = ".join(_place(row) for row in rows.itertuples()) for rows in found)
+        first = f"first {' = '.join(named[0].split(' = ')[:3])}"
+        several = "1 image is" if len(found) == 1 else f"{len(found):,} images are"
+        gone = sum(int((rows["why"] == COPY).sum()) for rows in found)
+        copies = "its copy is" if gone == 1 else f"their {gone:,} copies are"
+        text = {
+            "leakage": f"{several} in more than one split, with equal bytes ({first}); "
+            + (f"one of each is kept, {copies} left out" if gone else "keep one of each"),
+            "conflicting labels": f"{several} in more than one class, with equal bytes ({first}); correct the label",
+            "duplicates": f"{several} more than once in a class, with equal bytes ({first})",
+        }[check]
+        yield Finding(check, text, places=named)
+
+
+def _imbalance(data: Data) -> Iterator[Finding]:
+    """Classes of very different size."""
+    labels = data.frame["label"][data.frame["split"] == "train"].to_numpy(np.int64)
+    counts = np.bincount(labels, minlength=1)
+    there = np.flatnonzero(counts)
+    if len(there) < 2 or "train" in data.division.errors:
+        return
+    most, least = there[counts[there].argmax()], there[counts[there].argmin()]
+    if counts[most] >= IMBALANCE * counts[least]:
+        ratio = f"{counts[most] / counts[least]:.0f} times as many training images as"
+        names = data.classes[most], data.classes[least]
+        text = f"class {names[0]!r} ({counts[most]:,}) has {ratio} {names[1]!r} ({counts[least]:,})"
+        yield Finding("imbalance", text)
+
+
+def _passed_over(data: Data) -> Iterator[Finding]:
+    """Files and folders that no training reads."""
+    for check, kind, reasons, why, cure in (
+        ("unused", "file", (FORMAT, OUTSIDE), "not used: of an unknown format, or outside the class folders", ""),
+        ("linked", "folder", (LINKED, CLOSED), "not read: a link, or one that cannot be listed", "; move the images"),
+    ):  # fmt: skip
+        if names := tuple(data.frame["path"][data.frame["why"].isin(reasons)]):
+            count = f"1 {kind} is" if len(names) == 1 else f"{len(names):,} {kind}s are"
+            yield Finding(check, f"{count} {why} ({few(names)}){cure}", places=names)
+
+
+def _names(data: Data) -> Iterator[Finding]:
+    """Names that look alike: they differ in case, Unicode form, blanks or invisible characters alone."""
+    if not data.own:
+        return
+    paths = data.frame["path"]
+    groups: dict[str, list[str]] = {}
+    for path in sorted({*paths, *(str(PurePath(path).parent) for path in paths), *data.classes} - {"", "."}):
+        groups.setdefault(_alike(path), []).append(path)
+    if equal := tuple(" = ".join(group) for group in groups.values() if len(group) > 1):
+        text = f"{len(equal):,} names differ in case or Unicode form alone, first {equal[0]}; some systems keep one"
+        yield Finding("names", text, places=equal)
+
+
+def _alike(path: str) -> str:
+    if path.isascii() and path.islower() and " " not in path:
+        return path
+    visible = (char for char in unicodedata.normalize("NFKC", path) if unicodedata.category(char) != "Cf")
+    return "/".join(" ".join(part.split()) for part in "".join(visible).casefold().split("/"))
+
+
+CHECKS: dict[str, Callable[[Data], Iterator[Finding]]] = {
+    "splits": _splits,
+    "classes": _classes,
+    "broken": _broken,
+    UNLABELLED: _unlabelled,
+    "left out": _left_out,  # by `skip_broken`
+    "equal": _equal,
+    "imbalance": _imbalance,
+    "passed over": _passed_over,
+    "names": _names,
+}
+
+
+def _parts(data: Data) -> list[Data]:
+    return [data, *([data.unlabelled] if data.unlabelled is not None else [])]
+
+
+def _place(row: Any) -> str:
+    """An image's name, with its split unless that is in the path."""
+    name = row.path or f"{row.place} image {row.position}"
+    return name if name.lower().startswith(row.place) else f"{name} [{row.place}]"
 
 
 def _mean(number: float) -> str:

@@ -1,14 +1,12 @@
 """Folders of the user's images: one folder per class, with or without splits.
 
 A folder of class folders; one with split folders (train, val, calibration, test, in any case) that hold class folders;
-or one folder for each split. An undivided folder is divided with the config's seed, 80/10/10 into train, val and test,
-or 60/10/10/20 with a calibration split (where none is asked for: if there are enough images, see `cuts_calibration`).
+or one folder for each split.
 """
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,29 +17,31 @@ from ..config import DataConfig
 from ..utils.files import expanded
 from ..utils.texts import is_text
 from ..utils.typing import Ints
-from .image_data import ALL, BESIDE, ImageData, Listing, absolute, count_entries, list_classes, relative_path
-from .image_files import image_suffixes, images_in
-from .image_set import ImageFiles, Pool
+from .image_files import images_in
+from .kinds import OUTSIDE, Inputs, Kind, absolute, frame_of, moved_to, relative_path, visible, walk
 from .names import unknown_data
-from .splits import SPLITS, cuts_calibration, divide, split_of
+from .splits import SPLITS, UNLABELLED, split_of
 
 DIRS = {"train": "train_dir", "val": "val_dir", "calibration": "calibration_dir", "test": "test_dir"}
 
 
-class FolderData(ImageData):
+class FolderKind(Kind):
     """Images in a folder, or in one folder for each split.
 
     Raises:
         ValueError: the folders of the splits lie on different drives, or beside another ``--data``.
 
-    Opening raises ValueError for two folders for one split, for split folders beside class folders, and for no folder;
-    reading FileNotFoundError for a split without a folder, ValueError for no classes, no images, or a class that train
-    does not have.
+    Opening raises ValueError for two folders for one split, for split folders beside class folders, and for no class
+    folders; FileNotFoundError for a folder that is not there.
     """
 
     def __init__(self, config: DataConfig) -> None:
         self.dirs = {split: absolute(text) for split, key in DIRS.items() if (text := getattr(config, key)) is not None}
         super().__init__(_with_common_folder(config, self.dirs) if self.dirs else config)
+
+    @classmethod
+    def takes(cls, config: DataConfig) -> bool:
+        return any(getattr(config, key) is not None for key in DIRS.values())
 
     @property
     def folder(self) -> Path:
@@ -56,53 +56,24 @@ class FolderData(ImageData):
             raise unknown_data(self.config.name)
         return split_folders(self.folder)
 
-    @cached_property
-    def _undivided(self) -> tuple[tuple[str, ...], list[Path], Ints]:
-        names = class_folders(self.folder)
-        return names, *class_files(self.folder, names)
-
-    @cached_property
-    def _calibrated(self) -> bool:
-        """Whether an undivided folder gets a calibration split."""
-        if self.config.calibration is None:
-            with suppress(OSError, ValueError):  # which `read` raises
-                labels = self._undivided[2]
-                return cuts_calibration(None, len(labels) // 10, labels)
-        return bool(self.config.calibration)
-
-    @cached_property
-    def _divided(self) -> dict[str, Ints]:
-        names, _, labels = self._undivided
-        return divide(labels, seed=self.config.seed, calibration=self._calibrated, class_names=names)
-
-    @property
-    def given(self) -> tuple[str, ...]:
-        return tuple(self.parts) or ("train", "val", *["calibration"] * self._calibrated, "test")
-
-    @property
-    def given_rule(self) -> str:
-        if self.parts:
-            return ", ".join(f"{split} is {path.name}/" for split, path in self.parts.items())
-        shares = "60/10/10/20" if self._calibrated else "80/10/10"
-        return f"{shares} % of every class into {', '.join(self.given)}, with seed {self.config.seed}"
-
-    def read(self, split: str) -> Pool:
-        if not self.parts:
-            (names, files, labels), rows = self._undivided, self._divided[split]
-            return Pool(ImageFiles([files[row] for row in rows]), labels[rows], names)
-        if split not in self.parts:
-            raise FileNotFoundError(f"{self.folder} has no folder {split!r} (it has {', '.join(self.parts)})")
-        place = self.parts[split]
-        inside = class_folders(place)
-        names = class_folders(self.parts.get("train", place))
-        if extra := {*inside} - {*names}:
-            more = f", and so are {len(extra) - 1} more" if len(extra) > 1 else ""
-            raise ValueError(
-                f"{place / min(extra)} is a class that train does not have ({', '.join(names[:20])}){more}; add it to "
-                "train, or remove it"
-            )
-        files, labels = class_files(place, names)
-        return Pool(ImageFiles(files), labels, names)
+    def inputs(self) -> Inputs:
+        parts = self.parts or {"": self.folder}
+        classes = class_folders(parts.get("train") or next(iter(parts.values())))
+        rows = list[tuple[str, str, str, str]]()
+        for split, place in parts.items():
+            class_folders(place)  # each must have some
+            for entry in visible(place):
+                if entry.is_dir():
+                    rows += [(path, split, entry.name, why) for path, why in walk(entry, self.folder)]
+                else:
+                    rows.append((relative_path(entry, self.folder), split, "", OUTSIDE))
+        if self.parts and not self.dirs:
+            for entry in visible(self.folder):
+                beside = entry not in parts.values()
+                files = walk(entry, self.folder) if beside and entry.is_dir() else [(entry.name, "")] * beside
+                rows += [(path, "", "", why or OUTSIDE) for path, why in files]
+        rule = ", ".join(f"{split} is {path.name}/" for split, path in self.parts.items())
+        return Inputs(frame_of(rows), classes, rule, tuple(split for split in SPLITS if split in self.parts))
 
     def fetch(self) -> Path:
         """The folder; there is nothing to download."""
@@ -115,41 +86,26 @@ class FolderData(ImageData):
         return replace(found, name=str(absolute(self.folder))) if there else found
 
     def moved(self, place: str | Path) -> DataConfig:
-        new = self.moved_to(absolute(place), "images in a folder")
+        new = moved_to(absolute(place), "images in a folder")
         dirs = {DIRS[split]: str(new / path.relative_to(self.folder)) for split, path in self.dirs.items()}
         return replace(self.config, name=str(new), **dirs)  # type: ignore[arg-type]
 
-    def listing(self) -> Listing:
-        found = Listing([], [], [], [])
-        for split, folder in self.dirs.items():
-            list_classes(folder, split, found)
-        if not self.dirs:
-            list_classes(self.folder, "", found)
-        return found
 
-    def names(self) -> list[str]:
-        folders = self.dirs.values() or [self.folder]
-        return [relative_path(file, self.folder) for folder in folders for file in images_in(folder)]
+class UnlabelledKind(Kind):
+    """The folder of a config's unlabelled images, where there is one."""
 
-    def inputs(self, listing: Listing) -> dict[str, int]:
-        """Place → number of entries: files, links to folders, folders that cannot be listed. Hidden ones are none."""
-        if self.dirs:
-            return {split: count_entries(folder) for split, folder in self.dirs.items()}
-        inside = [entry for entry in os.scandir(self.folder) if not entry.name.startswith(".")]
-        splits = {split: entry for entry in inside if entry.is_dir() and (split := split_of(entry.name))}
-        if not splits:
-            return {ALL: count_entries(self.folder)}
-        rest = sum(
-            count_entries(Path(entry)) if entry.is_dir() else 1 for entry in inside if entry not in splits.values()
-        )
-        found = {split: count_entries(Path(splits[split])) for split in SPLITS if split in splits}
-        return found | ({BESIDE: rest} if rest else {})
+    moved_cure = "resume the run with --unlabelled FOLDER"
 
-    def recounted(self) -> dict[str, int]:
-        try:
-            return self.inputs(Listing([], [], [], []))
-        except OSError:  # a folder of a split that is not read is not there
-            return {}
+    @property
+    def folder(self) -> Path:
+        assert self.config.unlabelled is not None
+        return expanded(self.config.unlabelled).absolute()
+
+    def inputs(self) -> Inputs:
+        if not self.folder.is_dir():
+            raise FileNotFoundError(f"unlabelled={self.config.unlabelled!r} (--unlabelled) is no folder")
+        rows = [(path, UNLABELLED, "", why) for path, why in walk(self.folder, self.folder)]
+        return Inputs(frame_of(rows), given=(UNLABELLED,))
 
 
 def _with_common_folder(config: DataConfig, dirs: dict[str, Path]) -> DataConfig:
@@ -210,17 +166,11 @@ def class_folders(folder: Path) -> tuple[str, ...]:
 
 
 def class_files(folder: Path, class_names: tuple[str, ...]) -> tuple[list[Path], Ints]:
-    """Image files of every class folder and their labels (n,), class by class; ValueError where there are none."""
-    files: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(class_names):
-        inside = images_in(folder / name)
-        files += inside
-        labels += [label] * len(inside)
-    if not files:
-        raise ValueError(f"{folder} holds no images ({', '.join(sorted(image_suffixes()))})")
-    return files, np.asarray(labels, dtype=np.int64)
+    """Image files of every class folder and their labels (n,), class by class."""
+    files = [images_in(folder / name) for name in class_names]
+    labels = np.repeat(np.arange(len(files)), [len(inside) for inside in files])
+    return [path for inside in files for path in inside], labels
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [path for path in visible(folder) if path.is_dir()]

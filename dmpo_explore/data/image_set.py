@@ -1,7 +1,6 @@
 """Images by position, in whatever they lie: files, shards, tables or arrays; and `ImageSet`, some images of one split.
 
-Images that are not files of their own (`StoredImages`) have a name and bytes. `Verified…` compare the bytes with a
-known SHA-256 whenever one is read.
+Files and stored images whose SHA-256 is known are compared with it whenever one is read.
 """
 
 from __future__ import annotations
@@ -40,18 +39,16 @@ class Pool(NamedTuple):
     groups: Array | None = None
 
 
-# -- files --
-
-
 class ImageFiles:
     """Image files by position, read one at a time: uint8 (H, W, 3).
 
     Args:
-        paths: of the files, in order.
+        paths: of the files, in order. hashes: SHA-256 of each, with which a file's bytes are compared whenever it is
+            read; None: nothing is compared.
 
     Raises:
         FileNotFoundError: the file that is read is missing.
-        ValueError: it is no image, or too large.
+        ValueError: it is no image, too large, or holds other bytes.
 
     Example:
         >>> import tempfile
@@ -63,98 +60,34 @@ class ImageFiles:
         (4, 6, 3)
     """
 
-    def __init__(self, paths: list[Path]) -> None:
-        self.paths = paths
+    def __init__(self, paths: Sequence[Path], hashes: Sequence[str] | None = None) -> None:
+        self.paths, self.hashes = paths, hashes
 
     def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
-        return open_image(self.paths[index])
-
-
-class VerifiedFiles(ImageFiles):
-    """Image files whose bytes are compared with a known SHA-256 whenever one is read."""
-
-    def __init__(self, paths: list[Path], hashes: list[str]) -> None:
-        super().__init__(paths)
-        self.hashes = hashes
-
-    def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
-        """Image ``index``; FileNotFoundError without its file, ValueError where that holds other bytes."""
         path = self.paths[index]
+        if self.hashes is None:
+            return open_image(path)
         try:
             return open_image(path, self.hashes[index])
         except FileNotFoundError:
             raise FileNotFoundError(f"no file {path}; restore it, or give the folder that holds it now") from None
 
 
-# -- images that are no files of their own --
-
-Content = Callable[[int], bytes]  # position → the image's bytes
-
-
-@dataclass(frozen=True)
 class StoredImages:
-    """Images of one part of a data set by position: uint8 (H, W, 3).
+    """Images that are no files of their own, by position: uint8 (H, W, 3).
 
     Args:
-        names: of every image, each begins with the part's name and a slash.
-        content: position → the bytes of the image's file, which are hashed.
+        names: of every image. content: name → the bytes of the image's file. hashes: as for `ImageFiles`.
     """
 
-    names: Sequence[str]
-    content: Content
+    def __init__(
+        self, names: Sequence[str], content: Callable[[str], bytes], hashes: Sequence[str] | None = None
+    ) -> None:
+        self.names, self.content, self.hashes = names, content, hashes
 
     def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
-        return decode_image(self.content(index), self.names[index])
-
-    def look(self, index: int) -> StoredEntry:
-        """Name, size and SHA-256 of an image's bytes."""
-        content = self.content(index)
-        return StoredEntry(self.names[index], len(content), hashlib.sha256(content).hexdigest())
-
-
-class StoredEntry(NamedTuple):
-    """The manifest's entry of an image: name, size, SHA-256."""
-
-    name: str
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class ChosenImages:
-    """Some of the images of a part, by position among these; ``rows`` are their positions in the part."""
-
-    part: StoredImages
-    rows: NDArray[np.int64]
-
-    def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
-        return self.part[int(self.rows[index])]
-
-    def name(self, index: int) -> str:
-        """The image's name."""
-        return self.part.names[int(self.rows[index])]
-
-    def look(self, index: int) -> StoredEntry:
-        """As `StoredImages.look`."""
-        return self.part.look(int(self.rows[index]))
-
-
-@dataclass(frozen=True)
-class VerifiedImages:
-    """Images of any parts, whose bytes are compared with a known SHA-256 whenever one is read.
-
-    Args:
-        places: of each image its part and its position there. hashes: SHA-256 of each.
-    """
-
-    places: Sequence[tuple[StoredImages, int]]
-    hashes: Sequence[str]
-
-    def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
-        """Image ``index``; ValueError where other bytes are there now."""
-        part, position = self.places[index]
-        content, name = part.content(position), part.names[position]
-        if hashlib.sha256(content).hexdigest() != self.hashes[index]:
+        content = self.content(name := self.names[index])
+        if self.hashes is not None and hashlib.sha256(content).hexdigest() != self.hashes[index]:
             raise ValueError(f"{name} has been changed since the training (its SHA-256 differs); restore it")
         return decode_image(content, name)
 
@@ -216,9 +149,8 @@ class ImageSet:
     @property
     def hashes(self) -> list[str] | None:
         """SHA-256 of each image; None for arrays, and for files that have not been hashed."""
-        if not isinstance(self.pixels, VerifiedFiles | VerifiedImages):
-            return None
-        return [self.pixels.hashes[i] for i in self.indices]
+        known = getattr(self.pixels, "hashes", None)
+        return None if known is None else [known[i] for i in self.indices]
 
     @property
     def fingerprint(self) -> str:
@@ -229,7 +161,7 @@ class ImageSet:
         labels = np.ascontiguousarray(self.labels, np.int64).tobytes()
         if (hashes := self.hashes) is not None:
             which = "".join(hashes).encode()
-        elif isinstance(self.pixels, ImageFiles | ChosenImages):
+        elif isinstance(self.pixels, ImageFiles | StoredImages):
             return ""
         else:
             source = "test" if self.split == "test" else "train"

@@ -1,4 +1,4 @@
-"""The door to images: `DataConfig` → `ImageData`, opened once and handed on; and images by name and split.
+"""The door to images: `DataConfig` → `Data`, opened once and handed on; and images by name and split.
 
 No torch at import.
 """
@@ -8,20 +8,32 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..config import DataConfig
+from ..joints import DATA_KINDS
 from ..utils.files import expanded
-from .folders import DIRS, FolderData
-from .image_data import ImageData
+from .folders import FolderKind
+from .frame import Data
+from .hugging_face import HuggingFaceKind
 from .image_set import ImageSet
-from .known import DATASETS, KnownData
-from .names import is_table, reader_name
-from .readers.reader_data import ReaderData
+from .known import DATASETS, KnownKind
 from .splits import SPLITS
-from .tables import TableData, refuse_table_options
+from .tables import TableKind, refuse_table_options
+from .tar_shards import ShardKind
 
 __all__ = ["DATASETS", "SPLITS", "ImageSet", "data_stamp", "fetch_data", "images_of", "load_images", "open_data"]
 
 
-def open_data(data: DataConfig | ImageData) -> ImageData:
+DATA_KINDS.fill(
+    {
+        "folder": FolderKind,
+        "table": TableKind,
+        "known": KnownKind,
+        "tar shards": ShardKind,
+        "hugging face": HuggingFaceKind,
+    }
+)
+
+
+def open_data(data: DataConfig | Data) -> Data:
     """The data that a config names, of whatever kind; opened data are returned as they are.
 
     Nothing is read yet, so that the data of a run can be named where its images are not.
@@ -35,17 +47,12 @@ def open_data(data: DataConfig | ImageData) -> ImageData:
         >>> data.splits, len(data.images("test"))
         (('train', 'val', 'test'), 359)
     """
-    if isinstance(data, ImageData):
+    if isinstance(data, Data):
         return data
-    parted = any(getattr(data, key) is not None for key in DIRS.values())
-    if not parted and is_table(data.name):
-        return TableData(data)
-    refuse_table_options(data)
-    if not parted and data.name in DATASETS:
-        return KnownData(data)
-    if not parted and (name := reader_name(data.name)):
-        return ReaderData(data, name)
-    return FolderData(data)
+    kind = next((kind for kind in DATA_KINDS.values() if kind.takes(data)), FolderKind)
+    if kind is not TableKind:
+        refuse_table_options(data)
+    return Data(kind(data))
 
 
 def load_images(
@@ -95,7 +102,7 @@ def images_of(data: DataConfig, split: str) -> ImageSet:
 
 
 def data_stamp(data: DataConfig) -> str:
-    """`ImageData.stamp` of a run's data.
+    """`Data.stamp` of a run's data.
 
     Example:
         >>> data_stamp(DataConfig("digits"))
@@ -115,4 +122,4 @@ def fetch_data(name: str, root: str | Path | None = None) -> Path:
         >>> fetch_data("digits").is_dir()  # a part of scikit-learn: nothing is downloaded
         True
     """
-    return open_data(DataConfig(name, None if root is None else str(root))).fetch()
+    return open_data(DataConfig(name, None if root is None else str(root))).kind.fetch()

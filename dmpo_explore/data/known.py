@@ -25,8 +25,8 @@ import hashlib
 import io
 import os
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -34,6 +34,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pandas import DataFrame, concat
 
 from .. import joints
 from ..config import DataConfig
@@ -41,11 +42,11 @@ from ..utils.files import cache_dir, expanded, staged
 from ..utils.registry import Joint
 from ..utils.typing import Array, Ints
 from .folders import class_files
-from .image_data import ImageData, Listed, Listing, absolute
-from .image_set import ImageFiles, Pool, StoredImages, VerifiedImages
+from .image_set import ImageFiles, ImageSet, Pixels, Pool, StoredImages
+from .kinds import Inputs, Kind, absolute, frame_of, relative_path
 from .names import Source, data_dir, download, missing
-from .readers.tar_shards import Member, Sample, ShardContent
 from .splits import SPLITS, divide, stratified_rows
+from .tar_shards import Member
 
 FOLDER = Path(__file__).parent / "bundled" / "grocery"
 IMAGES, INDEX = "images.bin", "index.csv"
@@ -76,11 +77,11 @@ def photographs() -> Photographs:
     names = list(dict.fromkeys(row["class"] for row in rows))
     labels = np.asarray([names.index(row["class"]) for row in rows], np.int64)
     ends = np.cumsum([int(row["bytes"]) for row in rows]).tolist()
-    samples, hashes, archive = list[Sample](), list[str](), FOLDER / IMAGES
-    for row, label, start, end in zip(rows, labels.tolist(), [0, *ends], ends, strict=False):
-        samples.append(Sample(Member(archive, row["file"], start, end - start), label))
+    members, hashes = dict[str, Member](), list[str]()
+    for row, start, end in zip(rows, [0, *ends], ends, strict=False):
+        members[row["file"]] = Member(FOLDER / IMAGES, row["file"], start, end - start)
         hashes.append(hashlib.sha256(content[start:end]).hexdigest())
-    images = StoredImages([row["file"] for row in rows], ShardContent(samples))
+    images = StoredImages([*members], lambda name: members[name].read())
     groups = np.asarray([int(row["group"]) for row in rows], np.int64)
     splits = {name: np.asarray([row[name] for row in rows]) for name in NAMES}
     return Photographs(images, hashes, tuple(names), labels, groups, splits)
@@ -98,8 +99,8 @@ def _source(name: str, title: str, rule: str) -> Source:
     def read(split: str, root: Path | None) -> Pool:
         every = photographs()
         rows = np.flatnonzero(every.splits[name] == split)
-        places = [(every.images, row) for row in rows.tolist()]
-        pixels = VerifiedImages(places, [every.hashes[row] for row in rows.tolist()])
+        names, hashes = ([values[row] for row in rows] for values in (every.images.names, every.hashes))
+        pixels = StoredImages(names, every.images.content, hashes)
         return Pool(pixels, every.labels[rows], every.class_names, every.groups[rows])
 
     return Source(title, "MIT", read, lambda root: FOLDER, splits=SPLITS, rule=rule, grouped=True)
@@ -137,10 +138,10 @@ GROCERIES = {
 # calibration and test, seeded and stratified; the authors publish none.
 
 
-class KnownData(ImageData):
+class KnownKind(Kind):
     """A known data set as the data of a run."""
 
-    own = False
+    own, files = False, False
 
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
@@ -148,37 +149,45 @@ class KnownData(ImageData):
         self.root = expanded(config.root) if config.root is not None else None
         self.val_size = self.source.val_size
 
+    @classmethod
+    def takes(cls, config: DataConfig) -> bool:
+        return config.name in DATASETS
+
     @property
     def folder(self) -> Path:
         return data_dir(self.root)
 
-    @property
-    def given(self) -> tuple[str, ...]:
-        return self.source.splits
+    def inputs(self) -> Inputs:
+        frames, errors, classes = list[DataFrame](), dict[str, Exception](), tuple[str, ...]()
+        for split in self.source.splits:
+            try:
+                pool = self.source.read(split, self.root)
+            except (OSError, ValueError, ImportError) as error:
+                errors[split] = error
+                continue
+            classes = classes or pool.class_names
+            rows = {"path": self._names(pool), "split": split, "label": pool.labels, "why": ""}
+            frames.append(DataFrame(rows | ({} if pool.groups is None else {"group": pool.groups})))
+        every = concat(frames, ignore_index=True) if frames else frame_of([])
+        return Inputs(every, classes, self.source.rule, self.source.splits, errors)
 
-    @property
-    def given_rule(self) -> str:
-        return self.source.rule
+    def _names(self, pool: Pool) -> list[str]:
+        """Names of the images of a pool; empty for arrays."""
+        if isinstance(pool.pixels, ImageFiles):
+            return [relative_path(path, self.folder) for path in pool.pixels.paths]
+        return list(getattr(pool.pixels, "names", [""] * len(pool.labels)))
 
-    @property
-    def grouped(self) -> bool:
-        return self.source.grouped
+    def pixels(self, split: str, names: Sequence[str], hashes: Sequence[str] | None = None) -> Pixels:
+        if hashes is not None:  # of a manifest, which lists files alone
+            return ImageFiles([self.folder / name for name in names], hashes)
+        return self.source.read(split, self.root).pixels
 
-    def read(self, split: str) -> Pool:
-        return self.source.read(split, self.root)
-
-    def listing(self) -> Listing:
-        """The image files of all splits; empty where there are none, or not yet."""
-        found = Listing([], [], [], [])
-        with suppress(OSError, ValueError, ImportError):  # reading them gives the reason
-            for split in self.given:
-                pool = self.read(split)
-                if not isinstance(pool.pixels, ImageFiles):
-                    break
-                files = zip(pool.pixels.paths, pool.labels, strict=True)
-                found.images.extend(Listed(path, pool.class_names[label], split) for path, label in files)
-                found.classes.extend((split, name) for name in pool.class_names)
-        return found
+    def image_set(self, split: str) -> ImageSet | None:
+        if split == "train" or split not in self.source.splits:
+            return None
+        pool = self.source.read(split, self.root)
+        rows = np.arange(len(pool.labels), dtype=np.int64)
+        return ImageSet(self.config.name, split, pool.labels, pool.class_names, rows, pool.pixels)
 
     def fetch(self) -> Path:
         return self.source.fetch(self.root)

@@ -2,11 +2,11 @@
 
 In: a `DataConfig`. Out: `Manifest`, kept in the run folder as ``manifest.csv`` (``manifest.csv.gz`` where it is large):
 a first line of JSON (format version, data, class names, rule of the split, number and fingerprint of each split), then
-a table with path, bytes, sha256, split and label. Known data sets of arrays verify their own files; of them there are
+the frame of the data as a table, a row an image. Known data sets of arrays verify their own files; of them there are
 fingerprints of positions and labels instead of rows.
 
-After a training its splits come from the manifest, and every image is compared with its hash when it is read
-(`VerifiedFiles`). `manifest_check` compares whole splits with the present files of a folder.
+After a training its splits come from the manifest, and every image is compared with its hash when it is read.
+`manifest_check` compares whole splits with the present files of a folder.
 """
 
 from __future__ import annotations
@@ -14,36 +14,38 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import itertools
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ..config import DataConfig
 from ..utils.files import atomic_file
 from ..utils.texts import few, short
 from ..utils.typing import Progress
 from .check import DataCheck, check_data
-from .findings import untrained_classes
-from .image_data import FileRow, ImageData, Ledger, hash_files, ledger_values, read_ledger, used_by_split
+from .folders import UnlabelledKind
+from .frame import BROKEN, ERRORS, Data
 from .image_set import ImageSet
 from .images import open_data
 from .labels import MISSING
-from .splits import SPLITS
-from .unlabelled import UNLABELLED, UnlabelledData, unlabelled_files
+from .looks import hashes_of, require_files
+from .splits import SPLITS, UNLABELLED
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READ = (1, FORMAT_VERSION)  # 1: of 0.2.0, without the columns why and group
 MANIFESTS = PLAIN, PACKED = "manifest.csv", "manifest.csv.gz"
 MOST_HEAD = 2**25  # characters of the first line
 MOST_PLAIN = 20_000  # rows; a longer table is compressed
 COLUMNS = ["path", "bytes", "sha256", "split", "label"]
+HEAD = ("data", "class_names", "rule", "counts", "fingerprints")
 OWN = "own"  # the data of a manifest of files that are the user's
-UNUSED = "unused"  # split of images that were there and not drawn
+UNUSED = "unused"  # split of images that were there and are not used
 SEEN = "seen"  # split of what teachers were trained on
 
 
@@ -55,12 +57,11 @@ class Manifest:
         data: name of a known data set, or ``own``. class_names: label → name.
         rule: how the images came into the splits.
         counts, fingerprints: of each split (`ImageSet.fingerprint`).
-        files: split → rows, in the order of the split; empty where the images are no files.
-        unused: paths of files in no split, because ``train_size`` or ``skip_broken`` left them out.
-        unlabelled: rows of the images without labels, relative to their own folder.
-        left_out: those that ``skip_broken`` left out → why. ledger: of the check before the training, else empty.
+        frame: a row an image: `COLUMNS`, why it is left out, and its group where it has one; split ``unused`` where it
+            is in none, ``unlabelled`` for those without labels. Empty where the images are no files.
         seen: what the run's teachers were trained on, as far as it is not in train or unlabelled: SHA-256, or an
             array's data set, split and position.
+        inputs: place of the data → inputs that were found there.
 
     Example:
         >>> manifest = make_manifest(DataConfig("digits", train_size=40))
@@ -75,22 +76,27 @@ class Manifest:
     rule: str
     counts: dict[str, int]
     fingerprints: dict[str, str]
-    files: dict[str, tuple[FileRow, ...]]
-    unused: tuple[str, ...] = ()
-    left_out: dict[str, str] = field(default_factory=dict)
-    ledger: Ledger = field(default_factory=dict)
-    unlabelled: tuple[FileRow, ...] = ()
+    frame: pd.DataFrame = field(repr=False)
     seen: tuple[str, ...] = ()
+    inputs: dict[str, int] = field(default_factory=dict)
+
+    def rows(self, *splits: str) -> pd.DataFrame:
+        """The rows of these splits."""
+        return self.frame[self.frame["split"].isin(splits)]
+
+    @property
+    def listed(self) -> bool:
+        """Whether the images are listed one by one."""
+        return not self.rows(*SPLITS).empty
 
     def unlabelled_images(self, data: DataConfig) -> ImageSet | None:
         """The images without labels as they were at the training; None without any; raises as `images`."""
-        if not self.unlabelled or data.unlabelled is None:
+        rows = self.rows(UNLABELLED)
+        if rows.empty or data.unlabelled is None:
             return None
-        opened, n = UnlabelledData(data), len(self.unlabelled)
-        pixels = opened.verified(self.unlabelled, UNLABELLED)
-        return ImageSet(str(opened.folder), UNLABELLED, np.full(n, MISSING), self.class_names, np.arange(n), pixels)
+        return self._image_set(Data(UnlabelledKind(data)), UNLABELLED)
 
-    def images(self, data: DataConfig | ImageData, split: str) -> ImageSet:
+    def images(self, data: DataConfig | Data, split: str) -> ImageSet:
         """The images of ``split`` as they were at the training, read from the location in ``data``.
 
         Raises:
@@ -99,88 +105,96 @@ class Manifest:
         """
         data = open_data(data)
         name = data.config.name
-        if not self.files:
-            images = data.images(split)
-            if split in self.fingerprints and images.fingerprint != self.fingerprints[split]:
-                raise ValueError(f"{name} {split} is not what the run was trained with: its images or labels differ")
-            if images.class_names != self.class_names:
-                raise ValueError(f"{name} has other classes than the run was trained with")
-            return images
-        if split not in self.files:
-            raise ValueError(
-                f"the run's data had no split {split!r} when it was trained (it had {', '.join(self.files)})"
-            )
-        rows = self.files[split]
-        labels = np.asarray([row.label for row in rows], np.int64)
-        return ImageSet(name, split, labels, self.class_names, np.arange(len(rows)), data.verified(rows, split))
+        if self.listed:
+            if split not in self.counts:
+                raise ValueError(
+                    f"the run's data had no split {split!r} when it was trained (it had {', '.join(self.counts)})"
+                )
+            return self._image_set(data, split)
+        images = data.images(split)
+        if split in self.fingerprints and images.fingerprint != self.fingerprints[split]:
+            raise ValueError(f"{name} {split} is not what the run was trained with: its images or labels differ")
+        if images.class_names != self.class_names:
+            raise ValueError(f"{name} has other classes than the run was trained with")
+        return images
+
+    def _image_set(self, data: Data, split: str) -> ImageSet:
+        """Images that are compared with their hash whenever one is read."""
+        rows = self.rows(split)
+        require_inside(rows, data)
+        if data.kind.files:
+            require_files(rows, data.kind, split)
+        else:
+            _require_stored(rows, data)
+        labels, name = rows["label"].to_numpy(np.int64), str(data.folder if split == UNLABELLED else data.config.name)
+        pixels = data.kind.pixels(split, rows["path"].tolist(), rows["sha256"].tolist())
+        return ImageSet(name, split, labels, self.class_names, np.arange(len(rows)), pixels)
 
     def described(self) -> str:
         """Counts and rule in one line."""
-        more = {UNLABELLED: len(self.unlabelled)} if self.unlabelled else {}
+        n_unlabelled, broken = len(self.rows(UNLABELLED)), self.frame["path"][self.frame["why"] == BROKEN].tolist()
+        more = {UNLABELLED: n_unlabelled} if n_unlabelled else {}
         counts = ", ".join(f"{count:,} {split}" for split, count in (self.counts | more).items())
-        out = f"; {len(self.left_out):,} left out as broken ({few([*self.left_out])})" if self.left_out else ""
+        out = f"; {len(broken):,} left out as broken ({few(broken)})" if broken else ""
         return f"{counts}, {len(self.class_names)} classes; {self.rule}{out}"
 
 
 def make_manifest(
-    data: DataConfig | ImageData, progress: Progress | None = None, check: DataCheck | None = None
+    data: DataConfig | Data, progress: Progress | None = None, check: DataCheck | None = None
 ) -> Manifest:
-    """Divide a run's images into its splits and hash their files.
+    """The list of a run's images by split, with their hashes.
 
     Args:
-        progress: called with (files hashed, files in all).
-        check: of these data, whose hashes are taken; without one, ``skip_broken`` makes one.
+        progress: called with (files read, files in all).
+        check: of these data; without one, it is made, and what would stop a training is raised.
 
     Raises:
-        ValueError, FileNotFoundError: as `images_of`; a class without a training image; other images than ``check``'s.
+        ValueError, FileNotFoundError: as `DataCheck.require`.
 
     Example:
         >>> make_manifest(DataConfig("digits")).counts
         {'train': 1295, 'val': 143}
     """
-    data = open_data(data)
-    if check is None and data.config.skip_broken:
+    if check is None:
         check = check_data(data, progress, quick=True)
-    left_out, known = ({}, {}) if check is None else (check.left_out, check.hashes)
-    data = data.without(data.folder / path for path in left_out)
-    name, splits = data.config.name, data.splits
-    if "train" not in splits:
-        raise FileNotFoundError(f"{name} has no training images (it has {', '.join(splits)})")
-    sets = {split: data.images(split) for split in splits if split != "test"}
-    train = sets["train"]
-    if data.own and (text := untrained_classes(train, data.config.train_size)):
-        raise ValueError(text)
-    fingerprints = {split: images.fingerprint for split, images in sets.items()}
-    files: dict[str, tuple[FileRow, ...]] = {}
-    if not all(fingerprints.values()):  # they have no hashes yet
-        if "test" in splits:
-            sets["test"] = data.images("test")
-        files = data.rows(sets, known, progress)
-    used = {row.path for rows in files.values() for row in rows}
-    unused = tuple(path for path in data.names() if path not in used) if files else ()
-    for path in (*used, *unused):
+        check.require()
+    opened, parts = check.opened, list[pd.DataFrame]()
+    assert opened is not None
+    if "train" not in opened.splits:
+        raise FileNotFoundError(f"{opened.config.name} has no training images (it has {', '.join(opened.splits)})")
+    sets = {split: opened.images(split) for split in opened.splits if opened.listed or split != "test"}
+    if opened.listed:
+        parts.append(_image_rows(opened.frame))
+    if opened.unlabelled is not None:
+        parts.append(_image_rows(opened.unlabelled.frame))
+    frame = pd.concat(parts, ignore_index=True) if parts else _no_rows()
+    for path in frame["path"]:
         check_path(path)
-    counts = {split: len(sets[split]) for split in SPLITS if split in sets}
-    checked = used_by_split(check.ledger) if check is not None and check.ledger else counts
-    if any(checked.get(split) != count for split, count in counts.items()):
-        raise ValueError(f"{name}: files were added or removed while the images were checked; repeat")
-    ledger = {} if check is None else read_ledger(ledger_values(check.ledger), counts)
-    unlabelled = _unlabelled_rows(data.config, left_out, known, progress)
-    listed = OWN if data.own else name, train.class_names, data.rule
-    made = Manifest(*listed, counts, fingerprints, files, unused, dict(left_out), ledger, unlabelled)
-    if not files:
-        return made
-    return replace(made, fingerprints={split: made.images(data, split).fingerprint for split in files})
+    return Manifest(
+        OWN if opened.own else opened.config.name, opened.classes, opened.rule,
+        {split: len(images) for split, images in sets.items()},
+        {split: images.fingerprint for split, images in sets.items()},
+        frame, inputs={place: line.found for place, line in check.ledger.items()},
+    )  # fmt: skip
 
 
-def _unlabelled_rows(
-    data: DataConfig, left_out: Mapping[str, str], known: Mapping[str, str], progress: Progress | None
-) -> tuple[FileRow, ...]:
-    files = unlabelled_files(data, left_out)
-    new = [path for path in files if str(path) not in known]
-    hashes = {str(path): digest for path, digest in zip(new, hash_files(new, progress), strict=True)} | dict(known)
-    rows = [(path.relative_to(UnlabelledData(data).folder).as_posix(), path) for path in files]
-    return tuple(FileRow(name, path.stat().st_size, hashes[str(path)], MISSING) for name, path in rows)
+def _image_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a manifest: of all images of a class, by split, unused ones last."""
+    order = {split: number for number, split in enumerate((*SPLITS, UNLABELLED, UNUSED))}
+    image = frame[(frame["split"] != "") | (frame["origin"] != "") | (frame["why"] == BROKEN)]
+    unused = image["split"] == ""
+    image = image.assign(
+        split=image["split"].mask(unused, UNUSED),
+        bytes=image["bytes"].astype(object).mask(unused, ""),
+        sha256=image["sha256"].astype(object).mask(unused, ""),
+        label=image["label"].astype(object).mask(unused, ""),
+    )
+    image = image.sort_values("split", key=lambda split: split.map(order), kind="stable")
+    return image[[*COLUMNS, "why", *(["group"] if "group" in image else [])]]
+
+
+def _no_rows() -> pd.DataFrame:
+    return pd.DataFrame(columns=[*COLUMNS, "why"], dtype=object)
 
 
 # -- the file --
@@ -188,22 +202,15 @@ def _unlabelled_rows(
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest into a run folder, whole or not at all."""
-    head = {key: getattr(manifest, key) for key in ("data", "class_names", "rule", "counts", "fingerprints")}
-    head |= {"left_out": manifest.left_out} if manifest.left_out else {}
-    head |= {"ledger": ledger_values(manifest.ledger)} if manifest.ledger else {}
-    text = io.StringIO()
-    text.write(json.dumps({"format_version": FORMAT_VERSION} | head, ensure_ascii=False) + "\n")
-    listed = [*manifest.files.items(), (UNLABELLED, manifest.unlabelled)]
-    paths = itertools.chain(manifest.unused, (row.path for _, rows in listed for row in rows))
-    returns = any("\r" in path for path in paths)  # Python 3.11 does not quote it
-    table = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
-    text.write(",".join(COLUMNS) + "\n")
-    for split, rows in listed:
-        table.writerows((row.path, row.bytes, row.sha256, split, row.label) for row in rows)
-    for split, texts in ((UNUSED, manifest.unused), (SEEN, manifest.seen)):
-        table.writerows((text, "", "", split, "") for text in texts)
+    head = {"format_version": FORMAT_VERSION} | {key: getattr(manifest, key) for key in (*HEAD, "inputs")}
+    text, seen = io.StringIO(), pd.DataFrame({"path": manifest.seen, "split": SEEN}, dtype=object)
+    text.write(json.dumps(head, ensure_ascii=False) + "\n")
+    table = pd.concat([manifest.frame, seen], ignore_index=True)
+    returns = table["path"].str.contains("\r", regex=False).any()  # Python 3.11 does not quote it
+    quoting = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
+    table.to_csv(text, index=False, lineterminator="\n", quoting=quoting)
     content = text.getvalue().encode(errors="surrogateescape")  # names of files that are no text
-    packed = sum(len(rows) for _, rows in listed) + len(manifest.seen) > MOST_PLAIN
+    packed = len(table) > MOST_PLAIN
     with atomic_file(folder / (PACKED if packed else PLAIN)) as temporary:
         temporary.write_bytes(gzip.compress(content, mtime=0) if packed else content)
 
@@ -223,19 +230,20 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
     try:
         with gzip.open(path) if path.name == PACKED else path.open("rb") as content:
-            lines = io.TextIOWrapper(content, "utf-8", errors="surrogateescape", newline="")
-            values = _checked_head(json.loads(lines.readline(MOST_HEAD)), path)
-            return Manifest(**values, **_read_rows(lines, values))
-    except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, RecursionError, csv.Error) as error:
+            head = _checked_head(json.loads(content.readline(MOST_HEAD)), path)
+            how: dict[str, Any] = {"dtype": object, "na_filter": False, "lineterminator": "\n"}
+            table = pd.read_csv(content, encoding_errors="surrogateescape", **how)
+        return Manifest(**head, **_checked_rows(table, head))
+    except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, RecursionError) as error:
         text = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ValueError(text if str(path) in text else f"{path} is not a readable manifest: {text}") from None
 
 
 def _checked_head(values: Any, path: Path) -> dict[str, Any]:
-    if not isinstance(values, dict) or values.get("format_version") != FORMAT_VERSION:
-        version = values.get("format_version") if isinstance(values, dict) else None
+    version = values.get("format_version") if isinstance(values, dict) else None
+    if version not in READ:
         raise ValueError(f"{path}: format_version={version!r}; this program reads version {FORMAT_VERSION}")
-    read = {key: values[key] for key in ("data", "class_names", "rule", "counts", "fingerprints")}
+    read = {key: values[key] for key in HEAD}
     names = read["class_names"]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in (*names, read["data"], read["rule"])):
         raise ValueError("class_names must be a list of texts, data and rule a text")
@@ -243,41 +251,42 @@ def _checked_head(values: Any, path: Path) -> dict[str, Any]:
         raise ValueError("counts and fingerprints must be objects")
     if read["counts"].keys() != read["fingerprints"].keys() or not read["counts"].keys() <= set(SPLITS):
         raise ValueError(f"counts and fingerprints must name the same of the splits {', '.join(SPLITS)}")
+    ledger = values.get("ledger", {})  # of version 1
+    inputs = values.get("inputs", {place: line["found"] for place, line in ledger.items()})
+    if not all(isinstance(count, int) for count in inputs.values()):
+        raise ValueError("inputs must be numbers")
     left_out = values.get("left_out", {})
-    if not isinstance(left_out, dict) or not all(isinstance(why, str) for why in left_out.values()):
-        raise ValueError("left_out must be an object of texts, path: reason")
-    ledger = read_ledger(values.get("ledger", {}), read["counts"])
-    return read | {"class_names": tuple(names), "left_out": left_out, "ledger": ledger}
+    return read | {"class_names": tuple(names), "inputs": inputs, "seen": tuple(left_out)}
 
 
-def _read_rows(table: Iterable[str], head: dict[str, Any]) -> dict[str, Any]:
-    """``files``, ``unused``, ``seen`` and ``unlabelled`` of a `Manifest`."""
-    reader = csv.reader(table)
-    if next(reader, None) != COLUMNS:
-        raise ValueError(f"its second line must be {','.join(COLUMNS)}")
-    rows: dict[str, list[FileRow]] = {}
-    bare: dict[str, list[str]] = {UNUSED: [], SEEN: []}
-    for path, size, digest, split, label in reader:
+def _checked_rows(table: pd.DataFrame, head: dict[str, Any]) -> dict[str, Any]:
+    """``frame`` and ``seen`` of a `Manifest`."""
+    if [*table.columns[:5]] != COLUMNS:
+        raise ValueError(f"its second line must begin with {','.join(COLUMNS)}")
+    for path in table["path"]:
         check_path(path)
-        if split in bare:
-            bare[split].append(path)
-            continue
-        row = FileRow(path, int(size), digest, int(label))
-        labels = (MISSING,) if split == UNLABELLED else range(len(head["class_names"]))
-        if row.label not in labels or len(digest) != 64:
-            raise ValueError(f"the row of {path} is damaged")
-        rows.setdefault(split, []).append(row)
-    unlabelled = tuple(rows.pop(UNLABELLED, ()))
-    if (rows or head["data"] == OWN) and {split: len(found) for split, found in rows.items()} != head["counts"]:
+    broken = {*head.pop("seen")}  # of version 1, which has them in its first line
+    if "why" not in table:
+        table["why"] = np.where((table["split"] == UNUSED) & table["path"].isin(broken), BROKEN, "")
+    seen, frame = table["path"][table["split"] == SEEN], table[table["split"] != SEEN].reset_index(drop=True)
+    used = frame["split"] != UNUSED
+    labels = pd.to_numeric(frame.loc[used, "label"])
+    frame.loc[used, "label"], frame.loc[used, "bytes"] = labels, pd.to_numeric(frame.loc[used, "bytes"])
+    bare = frame.loc[used, "split"] == UNLABELLED
+    possible = labels.between(0, len(head["class_names"]) - 1).where(~bare, labels == MISSING)
+    bad = ~possible | (frame.loc[used, "sha256"].str.len() != 64)
+    if bad.any():
+        raise ValueError(f"the row of {frame.loc[used, 'path'][bad].iloc[0]} is damaged")
+    counts = frame["split"][used & (frame["split"] != UNLABELLED)].value_counts().to_dict()
+    if (counts or head["data"] == OWN) and counts != head["counts"]:
         raise ValueError("its rows are not those that its first line counts")
-    files = {split: tuple(found) for split, found in rows.items()}
-    return {"files": files, "unlabelled": unlabelled} | {split: tuple(texts) for split, texts in bare.items()}
+    return {"frame": frame, "seen": tuple(seen)}
 
 
 def check_path(path: str) -> None:
     """Raise ValueError for a path of a manifest that leads out of the data's folder, or is none.
 
-    An absolute path is the user's own where a table lists it, see `image_data.require_inside`; no manifest is written
+    An absolute path is the user's own where a table lists it, see `require_inside`; no manifest is written
     with ``..``.
     """
     if not path or "\0" in path or (".." in path and ".." in PurePath(path.replace("\\", "/")).parts):
@@ -311,7 +320,7 @@ def manifest_splits(folder: Path) -> tuple[str, ...]:
 class Differences:
     """How the files in a folder differ from a manifest's: relative paths; ``renamed``: old → new path, same bytes.
 
-    ``inputs``: without added images, places of the manifest's ledger that hold another number of inputs, in words.
+    ``inputs``: without added images, places that hold another number of inputs, in words.
 
     Example:
         >>> found = Differences(missing=("cat/1.png",), changed=("dog/2.png",), added=("dog/9.png",))
@@ -343,7 +352,7 @@ class Differences:
 
 def manifest_check(
     manifest: Manifest,
-    data: DataConfig | ImageData,
+    data: DataConfig | Data,
     splits: Iterable[str] = SPLITS,
     progress: Progress | None = None,
 ) -> Differences:
@@ -361,15 +370,15 @@ def manifest_check(
         >>> manifest_check(make_manifest(digits), digits).fits
         True
     """
-    if not manifest.files:
+    if not manifest.listed:
         return Differences()
     data = open_data(data)
-    rows = [row for split in splits for row in manifest.files.get(split, ())]
-    missing, changed = data.compare(rows, progress)
-    known = {row.path for listed in manifest.files.values() for row in listed} | {*manifest.unused}
-    added = tuple(path for path in data.names() if path not in known)
-    gone = {*missing}
-    renamed = _renamed([row for row in rows if row.path in gone], added, data.folder) if gone else {}
+    rows = manifest.rows(*splits)
+    missing, changed = compare(rows, data, progress)
+    known = {*manifest.frame["path"]}
+    added = tuple(path for path in _present(data) if path not in known)
+    gone = rows[rows["path"].isin(missing)]
+    renamed = _renamed(gone, added, data)
     new = {*renamed.values()}
     return Differences(
         tuple(path for path in missing if path not in renamed), changed, tuple(renamed.items()),
@@ -377,25 +386,85 @@ def manifest_check(
     )  # fmt: skip
 
 
-def _recounted(manifest: Manifest, data: ImageData) -> tuple[str, ...]:
-    """Places of the ledger whose folders hold another number of inputs now."""
-    now = data.recounted() if manifest.ledger else {}
+def compare(rows: pd.DataFrame, data: Data, progress: Progress | None = None) -> tuple[tuple[str, ...], ...]:
+    """Names of the rows whose images are missing, and of those that have been changed.
+
+    Raises:
+        FileNotFoundError: the folder is missing. ValueError: an image lies outside the data.
+    """
+    if data.kind.files and not data.folder.is_dir():
+        raise FileNotFoundError(f"no folder {data.folder}")
+    require_inside(rows, data)
+    names = rows["path"].tolist()
+    now = pd.Series(hashes_of(data.kind, names, progress), index=rows.index, dtype=object)
+    changed = (now != "") & (now != rows["sha256"])
+    if not data.kind.files:
+        changed |= (now != "") & (_labels_now(names, data) != rows["label"].to_numpy())
+    return tuple(rows["path"][now == ""]), tuple(rows["path"][changed])
+
+
+def _labels_now(names: list[str], data: Data) -> Any:
+    """(n,) the label that the data give each image now."""
+    return data.division.frame.set_index("path")["label"].reindex(names).to_numpy()
+
+
+def _present(data: Data) -> list[str]:
+    """Names of all images that are there now; none where they cannot be listed."""
+    try:
+        frame = data.inputs.frame
+    except ERRORS:
+        return []
+    return frame["path"][frame["why"] == ""].tolist()
+
+
+def require_inside(rows: pd.DataFrame, data: Data) -> None:
+    """Raise ValueError for rows with an absolute path, unless the table or the folders of the data list this file."""
+    outside = [path for path in rows["path"] if PurePath(path).is_absolute()]
+    if outside:
+        listed = {*_present(data)}
+        outside = [path for path in outside if path not in listed]
+    if outside:
+        raise ValueError(
+            f"the manifest lists {len(outside):,} files outside {data.folder} ({few(outside)}), which "
+            "neither a table nor folders of the run's data list; they are not opened. Images outside a table's folder "
+            "are found only where they lay at the training"
+        )
+
+
+def _require_stored(rows: pd.DataFrame, data: Data) -> None:
+    """Raise for images that are no files and are missing, or have another class now."""
+    names, what = rows["path"].tolist(), data.config.name
+    now = _labels_now(names, data)
+    if lost := [name for name, label in zip(names, now, strict=True) if label != label]:
+        raise FileNotFoundError(f"{len(lost):,} of {len(rows):,} images are not in {what} any more, first {lost[0]}")
+    if bent := [name for name, label, was in zip(names, now, rows["label"], strict=True) if label != was]:
+        raise ValueError(f"{len(bent):,} of {len(rows):,} images of {what} have another class now, first {bent[0]}")
+
+
+def _recounted(manifest: Manifest, data: Data) -> tuple[str, ...]:
+    """Places of the data that hold another number of inputs now."""
+    try:
+        now = data.division.frame["place"].value_counts()
+    except ERRORS:
+        return ()
     return tuple(
-        f"inputs of {place}: {line.found:,} when it was trained, {now[place]:,} now"
-        for place, line in manifest.ledger.items()
-        if now.get(place, line.found) != line.found
+        f"inputs of {place}: {found:,} when it was trained, {now.get(place, 0):,} now"
+        for place, found in manifest.inputs.items()
+        if place != UNLABELLED and now.get(place, 0) != found
     )
 
 
-def _renamed(missing: list[FileRow], added: Sequence[str], folder: Path) -> dict[str, str]:
+def _renamed(missing: pd.DataFrame, added: Iterable[str], data: Data) -> dict[str, str]:
     """Old → new path of missing files whose bytes are found among the added ones."""
-    sizes = {row.bytes for row in missing}
-    there = [path for path in added if (folder / path).is_file() and (folder / path).stat().st_size in sizes]
+    if missing.empty or not data.kind.files:
+        return {}
+    sizes = {*missing["bytes"]}
+    there = [path for path in added if (data.folder / path).stat().st_size in sizes]
     by_hash: dict[str, list[str]] = {}
-    for path, digest in zip(there, hash_files([folder / path for path in there]), strict=True):
+    for path, digest in zip(there, hashes_of(data.kind, there), strict=True):
         by_hash.setdefault(digest, []).append(path)
     found = {}
-    for row in missing:
-        if candidates := by_hash.get(row.sha256):
-            found[row.path] = candidates.pop(0)
+    for path, digest in zip(missing["path"], missing["sha256"], strict=True):
+        if candidates := by_hash.get(digest):
+            found[path] = candidates.pop(0)
     return found

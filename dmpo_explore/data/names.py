@@ -7,7 +7,7 @@ path of a table; else the path of a folder.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -18,6 +18,7 @@ from ..joints import DATASETS
 from ..utils.files import cache_dir, expanded
 from ..utils.registry import unknown
 from .image_set import Pool
+from .splits import SPLITS, split_of
 
 READERS = {
     "hfds": "Hugging Face's datasets",
@@ -64,6 +65,27 @@ def is_table(name: str) -> bool:
     """Whether data of this name are a table of images; it need not exist."""
     path = expanded(name)
     return path.suffix.lower() in TABLES and not path.is_dir() and reader_name(name) is None
+
+
+def splits_of_parts(name: object, parts: Iterable[str]) -> dict[str, str]:
+    """Split → the part that it is; parts of other names are left out, and without a test part val is test."""
+    found: dict[str, str] = {}
+    for part in parts:
+        split = split_of(part)
+        if split in found:
+            raise ValueError(f"{name} has two parts for the split {split}: {found[split]} and {part}")
+        if split is not None:
+            found[split] = part
+    if "train" not in found:
+        raise ValueError(f"{name} has no part 'train' (it has {', '.join(parts) or 'none'})")
+    if "test" not in found and "val" in found:
+        found["test"] = found.pop("val")
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def parts_rule(splits: Mapping[str, str]) -> str:
+    """The rule of data whose parts are their splits."""
+    return ", ".join(f"{split} is its {part}" for split, part in splits.items())
 
 
 def unknown_data(name: str) -> ValueError:

@@ -13,6 +13,7 @@ import numpy as np
 from ..utils.typing import Array, Ints
 
 SPLITS = ("train", "val", "calibration", "test")
+UNLABELLED = "unlabelled"  # of images without labels, which are in no split
 ALIASES = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
     "calibration": "calibration", "test": "test", "testing": "test",

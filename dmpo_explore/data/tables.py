@@ -8,24 +8,18 @@ undivided folder is.
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from ..config import TABLE_OPTIONS, DataConfig
 from ..utils.files import expanded
 from ..utils.texts import check_regular
-from ..utils.typing import Array, Ints
-from .image_data import ALL, ImageData, Listed, Listing, absolute, relative_path
-from .image_set import ImageFiles, Pool
+from .kinds import Inputs, Kind, absolute, frame_of, relative_path
 from .labels import check_labels, columns_by_name, csv_rows, folded
-from .names import unknown_data
-from .splits import SPLITS, cuts_calibration, divide, split_of
+from .names import is_table, unknown_data
+from .splits import SPLITS, split_of
 
 COLUMNS = ("path", "label", "split", "group")
 
@@ -46,12 +40,11 @@ class TableFormat(NamedTuple):
 PLAIN = TableFormat()
 
 
-class TableData(ImageData):
+class TableKind(Kind):
     """Images that a table lists.
 
     Opening raises ValueError for another table: a column or an entry is missing, or there twice, a label is refused
-    (`labels`), a split is unknown, a path is listed twice, a class is not in train, or a group is in two splits;
-    ImportError for a Parquet file without pyarrow installed; reading FileNotFoundError for missing images.
+    (`labels`), a split is unknown, or a path is listed twice; ImportError for a Parquet file without pyarrow installed.
     """
 
     def __init__(self, config: DataConfig) -> None:
@@ -60,69 +53,30 @@ class TableData(ImageData):
         given = {name: value for name in TABLE_OPTIONS if (value := getattr(config, name)) is not None}
         self.how = TableFormat(**given)
 
+    @classmethod
+    def takes(cls, config: DataConfig) -> bool:
+        return is_table(config.name)
+
     @property
     def folder(self) -> Path:
         return self.path.parent
 
-    @cached_property
-    def _columns(self) -> dict[str, list[str]]:
+    def inputs(self) -> Inputs:
         if not self.path.exists():
             raise unknown_data(self.config.name)
-        return read_columns(self.path, self.how)
+        columns = read_columns(self.path, self.how)
+        files = (self.how.file(self.path, name) for name in columns.pop("path"))
+        columns["path"] = [relative_path(file, self.folder) for file in files]
+        wanted = columns.get("split", [""] * len(columns["path"]))
+        columns["split"] = [split_of(text) or "" for text in wanted]
+        if wrong := sorted(text for text, split in zip(wanted, columns["split"], strict=True) if text and not split):
+            raise ValueError(f"{self.path}: {wrong[0]!r} is not a split; use {', '.join(SPLITS)}")
+        frame = frame_of([*zip(*columns.values(), strict=True)], [*columns]).assign(why="")
+        there = {*columns["split"]}
+        return Inputs(frame, rule=f"given in the table ({', '.join(split for split in SPLITS if split in there)})")
 
-    @cached_property
-    def _classes(self) -> tuple[tuple[str, ...], Ints]:
-        return _classes(self._columns["label"])
-
-    @cached_property
-    def _groups(self) -> Array | None:
-        return np.asarray(self._columns["group"]) if "group" in self._columns else None
-
-    @cached_property
-    def _divided(self) -> tuple[dict[str, Ints], str]:
-        """The rows of each split, and the rule."""
-        (names, labels), groups, seed = self._classes, self._groups, self.config.seed
-        if "split" in self._columns:
-            named = [(entry, split_of(entry)) for entry in self._columns["split"]]
-            if wrong := sorted(entry for entry, split in named if split is None):
-                raise ValueError(f"{self.path}: {wrong[0]!r} is not a split; use {', '.join(SPLITS)}")
-            splits = np.asarray([split for _, split in named])
-            rows = {split: np.flatnonzero(splits == split) for split in SPLITS if (splits == split).any()}
-            _check_splits(self.path, rows, names, labels, groups)
-            return rows, f"given in the table ({', '.join(rows)})"
-        calibrated = cuts_calibration(self.config.calibration, len(labels) // 10, labels, groups)
-        rows = divide(labels, seed=seed, calibration=calibrated, class_names=names, groups=groups)
-        shares, whole = "60/10/10/20" if calibrated else "80/10/10", ", whole groups" * (groups is not None)
-        return rows, f"{shares} % of every class into {', '.join(rows)}{whole}, with seed {seed}"
-
-    @property
-    def grouped(self) -> bool:
-        return self._groups is not None
-
-    @property
-    def given(self) -> tuple[str, ...]:
-        return tuple(self._divided[0])
-
-    @property
-    def given_rule(self) -> str:
-        return self._divided[1]
-
-    def read(self, split: str) -> Pool:
-        rows = self._divided[0].get(split)
-        if rows is None:
-            raise FileNotFoundError(
-                f"{self.path} has no images of the split {split!r} (it has {', '.join(self.given)})"
-            )
-        (names, labels), groups = self._classes, self._groups
-        inside = [self.how.file(self.path, self._columns["path"][row]) for row in rows]
-        if absent := [file for file in inside if not file.exists()]:
-            raise FileNotFoundError(f"{self.path}: {len(absent)} of its images are missing, first {absent[0]}")
-        return Pool(ImageFiles(inside), labels[rows], names, None if groups is None else groups[rows])
-
-    def fetch(self) -> Path:
-        """The table's folder; there is nothing to download."""
-        _ = self._columns
-        return self.folder
+    def sources(self) -> Sequence[Path]:
+        return [self.path]
 
     def located(self) -> DataConfig:
         found = super().located()
@@ -133,24 +87,6 @@ class TableData(ImageData):
         if not new.exists():
             raise FileNotFoundError(f"no folder {new}")
         return replace(self.config, name=str(new / self.path.name if new.is_dir() else new))
-
-    def listing(self) -> Listing:
-        found = Listing([], [], [], [])
-        try:
-            columns = self._columns
-        except (OSError, ValueError, ImportError):
-            return found  # opening it gives the reason
-        splits = [split_of(text) or "" for text in columns.get("split", [""] * len(columns["path"]))]
-        for name, label, split in zip(columns["path"], columns["label"], splits, strict=True):
-            found.images.append(Listed(self.how.file(self.path, name), label, split))
-        found.classes.extend(dict.fromkeys((image.split, image.label) for image in found.images))
-        return found
-
-    def names(self) -> list[str]:
-        return [relative_path(image.path, self.folder) for image in self.listing().images]
-
-    def inputs(self, listing: Listing) -> Mapping[str, int]:
-        return Counter(image.split or ALL for image in listing.images)
 
 
 def _in_place(path: Path) -> Path:
@@ -220,27 +156,3 @@ def _parquet_columns(path: Path) -> Columns:
         raise ValueError(f"{path} is not a readable Parquet file: {error}") from None
     columns = [table.iloc[:, place] for place in range(table.shape[1])]
     return [*map(str, table.columns)], [column.astype(object).where(column.notna(), None) for column in columns]
-
-
-def _classes(labels: list[str]) -> tuple[tuple[str, ...], Ints]:
-    """Class names, sorted (numbers as numbers), and (n,) labels."""
-    found = set(labels)
-    names = sorted(found, key=int) if all(name.isdecimal() for name in found) else sorted(found)
-    number = {name: i for i, name in enumerate(names)}
-    return tuple(names), np.asarray([number[label] for label in labels], dtype=np.int64)
-
-
-def _check_splits(
-    path: Path, rows: dict[str, Ints], names: tuple[str, ...], labels: Ints, groups: Array | None
-) -> None:
-    train = rows.get("train")
-    if train is not None and (absent := sorted(set(range(len(names))) - set(labels[train].tolist()))):
-        raise ValueError(f"{path}: no image of class {names[absent[0]]!r} is in train")
-    if groups is None:
-        return
-    where: dict[Any, str] = {}
-    for split, inside in rows.items():
-        for group in np.unique(groups[inside]):
-            if group in where:
-                raise ValueError(f"{path}: group {group!s} is in {where[group]} and in {split}; a group must be in one")
-            where[group] = split

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..config import Config, DataConfig
-from ..data.image_set import ImageFiles, ImageSet, VerifiedFiles, VerifiedImages
+from ..data.image_set import ImageFiles, ImageSet
 from ..data.torch_loaders import PREFETCHED, batches_of, has_shared_memory, make_loader, reading_workers
 from ..fitting.fit import fit_again, fit_policy, made_for
 from ..models.dmpo import DMPO, feature_width, forward_features
@@ -367,9 +367,6 @@ def record_meta(config: Config, images: ImageSet, model: DMPO, flops: ModelFlops
     )
 
 
-VERIFIED = (VerifiedFiles, VerifiedImages)
-
-
 def loaded(run: Run, device: str, n_classes: int) -> tuple[DMPO, ModelFlops, str]:
     """A run's model, its FLOPs, and the SHA-256 that its weights file had before it was read; empty without one."""
     weights = sha256(run.path / WEIGHTS) if (run.path / WEIGHTS).is_file() else ""
@@ -391,7 +388,7 @@ def facts(run: Run, images: ImageSet, model: DMPO, precision: str, weights: str)
         "config": {"model": run.config.to_dict()["model"], "seed": run.config.training.seed},
         "weights_sha256": now,
         "backbone_sha256": read_weights_meta(run.path).get("backbone_sha256", ""),
-        "images_sha256": images.fingerprint if isinstance(images.pixels, VERIFIED) else images_sha256(images),
+        "images_sha256": images.fingerprint if images.hashes is not None else images_sha256(images),
         "precision": precision,
         "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type,
         "torch": torch.__version__,

@@ -20,7 +20,8 @@ import numpy as np
 import psutil
 
 from ..config import Config, TrainingConfig
-from ..data.unlabelled import unlabelled_files
+from ..data.images import open_data
+from ..data.splits import UNLABELLED
 from ..training.kinds import TRAINING_PARTS
 from ..training.part_options import TeacherOptions, has_own_teacher, n_views, own_teacher, without_teacher
 from ..utils.typing import Progress
@@ -172,13 +173,12 @@ def measure_rates(config: Config, device: str = "auto", progress: Progress | Non
     Raises:
         As `dmpo_explore.train`.
     """
-    from ..data.images import open_data
     from ..training.accelerator import device_use
     from ..training.train import train_epochs
 
     if has_own_teacher(config):
         return _with_own_teacher(config, device, progress)
-    data, short = open_data(config.data).undrawn(), probe(config)
+    data, short = open_data(replace(config.data, train_size=None)), probe(config)
     sets = {split: data.images(split) for split in data.splits}
     sizes = {split: len(images) for split, images in sets.items()}
     short = replace(short, data=replace(short.data, train_size=_train_size(config, short, sets["train"])))
@@ -212,7 +212,7 @@ def measure_rates(config: Config, device: str = "auto", progress: Progress | Non
                               on_data=manifests.append, most_images=_wanted(config)):  # fmt: skip
             pass
     counts = manifests[0].counts if config.data.skip_broken else sizes  # without the broken ones
-    found |= {split: counts.get(split, 0) for split in sizes} | {"unlabelled": len(manifests[0].unlabelled)}
+    found |= {split: counts.get(split, 0) for split in sizes} | {"unlabelled": len(manifests[0].rows(UNLABELLED))}
     for name, calls in (("answering", answered), ("checking", checked)):
         if spans := [(end - start, n - before) for (start, before), (end, n) in pairwise(calls) if n > before]:
             seconds, done = map(sum, zip(*spans, strict=True))
@@ -225,7 +225,8 @@ def _with_own_teacher(config: Config, device: str, progress: Progress | None) ->
     """Rates of a training whose teacher is trained first; the teacher answers as fast as it would be recorded."""
     teacher, begin = measure_rates(own_teacher(config), device, progress), _age()
     rates = measure_rates(without_teacher(config), device, progress)
-    memory, n = max(teacher.memory, rates.memory), len(unlabelled_files(config.data))
+    memory, more = max(teacher.memory, rates.memory), open_data(config.data).unlabelled
+    n = 0 if more is None else len(more.rows(UNLABELLED))
     return replace(
         rates, start=rates.start - begin, teacher=teacher, answering=teacher.recording, memory=memory, unlabelled=n
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..config import Config
-from ..data.findings import Finding
+from ..data.check import Finding
 from ..pretrained.weights import fetch_weights, find_weights
 from ..pretrained.wheels import SOURCES
 from ..utils.files import is_full_disk, write_error

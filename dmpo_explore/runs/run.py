@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..config import Config, Preprocess
-from ..data.image_data import ImageData
+from ..data.frame import Data
 from ..data.image_set import ImageFiles
 from ..data.images import open_data
 from ..data.manifest import Manifest, read_manifest
@@ -261,7 +261,7 @@ class Run:
         return read_manifest(self.path)
 
     @property
-    def data(self) -> ImageData:
+    def data(self) -> Data:
         """The data that its config names, opened anew.
 
         Example:

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from ..config import Config, DataConfig
-from ..data.image_data import ImageData, absolute
+from ..data.folders import UnlabelledKind
+from ..data.frame import Data
 from ..data.image_set import ImageSet
 from ..data.images import open_data
-from ..data.manifest import Differences, manifest_check, manifest_splits
-from ..data.splits import SPLITS
-from ..data.unlabelled import UnlabelledData
+from ..data.kinds import absolute
+from ..data.looks import hashes_of
+from ..data.manifest import Differences, compare, manifest_check, manifest_splits
+from ..data.splits import SPLITS, UNLABELLED
 from ..records.record import ExitRecord
 from ..records.scores import STORED
 from ..utils.files import write_text
@@ -70,11 +72,11 @@ def check_unlabelled(run: Run, progress: Progress | None = None, data: DataConfi
     data, manifest = data or run.config.data, run.manifest
     if manifest is None or data.unlabelled is None:
         return
-    opened, advice = UnlabelledData(data), f"train --resume {run.name} --unlabelled FOLDER"
-    _fitting(run, opened, advice, lambda: Differences(*opened.compare(manifest.unlabelled, progress)))
+    opened, advice = Data(UnlabelledKind(data)), f"train --resume {run.name} --unlabelled FOLDER"
+    _fitting(run, opened, advice, lambda: Differences(*compare(manifest.rows(UNLABELLED), opened, progress)))
 
 
-def _fitting(run: Run, data: ImageData, advice: str, compare: Callable[[], Differences]) -> Differences:
+def _fitting(run: Run, data: Data, advice: str, compare: Callable[[], Differences]) -> Differences:
     """What is compared, if every image is there and unchanged; else an error with the command for moved images."""
     advice = f"if they were moved: dmpo-explore {advice}"
     try:
@@ -135,10 +137,13 @@ def other_images(run: Run, split: str, data: DataConfig) -> ImageSet:
     opened = open_data(data)
     if split not in opened.splits:
         raise ValueError(f"{data.name} has no {split} images (it has {', '.join(opened.splits)}); choose --split")
-    images = opened.images(split).in_order(run.class_names)
+    images = opened.images(split)
+    if opened.listed:
+        names = opened.rows(split)["path"].tolist()
+        pixels = opened.kind.pixels(split, names, hashes_of(opened.kind, names))
+        images = replace(images, pixels=pixels, indices=np.arange(len(names)))
+    images = images.in_order(run.class_names)
     check_classes(run, images)
-    if rows := opened.rows({split: images}, {}).get(split):
-        return replace(images, pixels=opened.verified(rows, split), indices=np.arange(len(rows)))
     return images
 
 
@@ -221,9 +226,9 @@ def move_data(run: Run, place: str | None, progress: Progress | None = None, *, 
     if run.path.parent == BUNDLED_RUNS.resolve():
         raise ValueError(f"run {run.name!r} is bundled and stays as it is; copy {run.path} to runs/ and change that")
     data = before = run.config.data
-    if place not in (None, before.name) and (data := run.data.moved(place)) != before:
+    if place not in (None, before.name) and (data := run.data.kind.moved(place)) != before:
         check_images(run, progress=progress, data=data)
-        if run.manifest is not None and not run.manifest.files:
+        if run.manifest is not None and not run.manifest.listed:
             run.manifest.images(data, "train")  # raises where other arrays are there, or none
     if unlabelled is not None:
         if before.unlabelled is None:
@@ -239,7 +244,7 @@ def located(config: Config) -> Config:
     """The same config with absolute paths of images and weights, so that both are found from any folder."""
     from ..models.factory import with_own_weights
 
-    return replace(config, data=open_data(config.data).located(), model=with_own_weights(config.model))
+    return replace(config, data=open_data(config.data).kind.located(), model=with_own_weights(config.model))
 
 
 def default_splits(folder: Path) -> tuple[str, ...]:

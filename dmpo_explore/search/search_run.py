@@ -310,7 +310,7 @@ def run_search(
 def _space(study: optuna.Study) -> SearchSpace:
     """The study's space; raises where its images are not there: no trial is to blame for that."""
     space = SearchSpace.from_dict(study.user_attrs["space"])
-    _ = open_data(space.base.data).given
+    _ = open_data(space.base.data).inputs
     return space
 
 

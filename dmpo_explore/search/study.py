@@ -408,7 +408,7 @@ def open_study(
 
 def _located(space: SearchSpace) -> SearchSpace:
     """The space with the place of its images, so that a search continues from any folder."""
-    return replace(space, base=replace(space.base, data=open_data(space.base.data).located()))
+    return replace(space, base=replace(space.base, data=open_data(space.base.data).kind.located()))
 
 
 def _other_settings(before: Mapping[str, Any], space: SearchSpace) -> str:

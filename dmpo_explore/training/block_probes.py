@@ -21,8 +21,7 @@ from torch import Tensor
 
 from ..analysis.saving_forecast import Forecast, check_drop, forecast
 from ..config import DataConfig, ModelConfig
-from ..data.findings import one_class
-from ..data.image_facts import gather_facts
+from ..data.check import one_class
 from ..data.images import open_data
 from ..data.splits import stratified_rows
 from ..data.torch_loaders import make_loader
@@ -84,7 +83,7 @@ def probe(
     check_drop(drop)
     opened, model = open_data(data), model or ModelConfig()
     if data.skip_broken:
-        opened = gather_facts(opened, progress, quick=True).data
+        opened = opened.looked(progress, quick=True)[0]
     chosen = opened.images("train")
     if images < len(chosen):
         chosen = chosen.subset(stratified_rows(chosen.labels, images, seed=seed))

@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..config import Config, DataConfig, Preprocess, TrainingConfig
-from ..data.image_data import ImageData
+from ..data.frame import Data
 from ..data.image_set import ImageSet
 from ..data.images import open_data
 from ..data.manifest import Manifest
+from ..data.splits import UNLABELLED
 from ..data.torch_loaders import AREA, MIXED, STRENGTHS, Views, make_loader
 from ..inference.torch_engine import autocast
 from ..inference.torch_recording import RECORD_BATCH, Processes
@@ -313,7 +314,7 @@ def require_unseen(teacher: Teacher, data: DataConfig, manifest: Manifest | None
         What they were trained on, as `Manifest.seen` has it.
     """
     run, own, its = teacher.run, teacher.run.manifest, teacher.run.config.data
-    same, of_files = its.name == data.name, manifest is not None and bool(manifest.files)
+    same, of_files = its.name == data.name, manifest is not None and manifest.listed
     if own is None and (run.data.own or (same and of_files)):
         raise ValueError(
             f"teacher {run.name!r} has no manifest (it was published without one), so its training images cannot be "
@@ -344,18 +345,19 @@ def _counts(held_out: Mapping[str, Mapping[str, str]], known: Collection[str]) -
     return ", ".join(f"{len(names):,} of {split} ({few(names)})" for split, names in found.items() if names)
 
 
-def _trained_on(data: ImageData, manifest: Manifest | None) -> set[str]:
-    more = set[str]() if manifest is None else {*manifest.seen, *(row.sha256 for row in manifest.unlabelled)}
+def _trained_on(data: Data, manifest: Manifest | None) -> set[str]:
+    more = set[str]() if manifest is None else {*manifest.seen, *manifest.rows(UNLABELLED)["sha256"]}
     return more.union(_contents(data, manifest, "train"))
 
 
-def _contents(data: ImageData, manifest: Manifest | None, split: str) -> dict[str, str]:
+def _contents(data: Data, manifest: Manifest | None, split: str) -> dict[str, str]:
     """Content of every image of a split → its name; empty where there is no such split, or the data are not here.
 
     A calibration split can be made after the training; its images count here too.
     """
-    if manifest is not None and manifest.files:
-        return {row.sha256: row.path for row in manifest.files.get(split, ())}
+    if manifest is not None and manifest.listed:
+        rows = manifest.rows(split)
+        return dict(zip(rows["sha256"], rows["path"], strict=True))
     try:
         images = data.images(split)
     except (ValueError, FileNotFoundError):

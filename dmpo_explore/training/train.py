@@ -24,8 +24,8 @@ from ..data.check import check_data
 from ..data.image_set import ImageSet
 from ..data.images import load_images, open_data
 from ..data.manifest import make_manifest
+from ..data.splits import UNLABELLED
 from ..data.torch_loaders import Views, make_loader
-from ..data.unlabelled import UNLABELLED
 from ..inference.torch_engine import fast_precision
 from ..models.dmpo import DMPO
 from ..models.factory import build_model, build_reference
@@ -254,7 +254,7 @@ def _train_teacher(
             return
         if config.data.unlabelled is not None:  # the run itself checks them too, after all these epochs
             data = open_data(config.data)
-            data.fetch_missing()
+            data.kind.fetch_missing()
             check_data(data, on_check, quick=True).require()
         done = checkpoint_epoch(path / CHECKPOINT) or 0 if begun else 0
 
@@ -280,7 +280,7 @@ def _require_teachable(config: Config, teacher: Config) -> None:
         raise ValueError(reason)
     if wants_held_out(config, n_exits) and config.data.unlabelled is None and not config.data.skip_broken:
         data = open_data(config.data)
-        data.fetch_missing()
+        data.kind.fetch_missing()
         images = data.images("train")
         hold_out(images, config, n_exits, groups_of(images, data))
 

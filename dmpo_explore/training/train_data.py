@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,12 +10,12 @@ import numpy as np
 
 from ..config import Config
 from ..data.check import check_data
-from ..data.image_data import ImageData
+from ..data.frame import Data
 from ..data.image_set import ImageFiles, ImageSet
 from ..data.images import open_data
+from ..data.kinds import relative_path
 from ..data.manifest import Manifest, make_manifest
-from ..data.splits import held_out_rows, stratified_rows
-from ..data.unlabelled import UNLABELLED
+from ..data.splits import UNLABELLED, held_out_rows, stratified_rows
 from ..pretrained.weights import is_hub
 from ..runs.ready import fetch_backbone, place_finding, start_findings
 from ..runs.run import Run
@@ -60,7 +59,7 @@ def training_images(
     """
     if run is None:
         data = open_data(config.data)
-        data.fetch_missing()
+        data.kind.fetch_missing()
         found = check_data(data, on_check, quick=True)
         found.require([] if name is None else start_findings(config, name, force=force))
         for finding in found.findings:
@@ -68,9 +67,10 @@ def training_images(
                 warnings.warn(f"{finding.check}: {finding.text}", stacklevel=1)
         if is_hub(config.model.backbone, config.model.weights):
             fetch_backbone(config.model.backbone)
-        manifest = make_manifest(data, check=found)
-        train = manifest.images(data, "train")
-        return TrainingImages(manifest, train, manifest.images(data, "val"), _groups(train, data, config))
+        manifest, opened = make_manifest(data, check=found), found.opened
+        assert opened is not None  # else it were a finding
+        train = opened.images("train")
+        return TrainingImages(manifest, train, opened.images("val"), _groups(train, opened, config))
     if place := place_finding():
         raise place.error(place.text)
     check_images(run, ("train", "val"), on_check)
@@ -128,21 +128,19 @@ def rows_to_hold(images: ImageSet, size: int, seed: int, groups: Array | None = 
     return held
 
 
-def _groups(images: ImageSet, data: ImageData, config: Config) -> Array | None:
+def _groups(images: ImageSet, data: Data, config: Config) -> Array | None:
     return groups_of(images, data) if wants_held_out(config, n_exits=2) else None
 
 
-def groups_of(images: ImageSet, data: ImageData) -> Array | None:
+def groups_of(images: ImageSet, data: Data) -> Array | None:
     """(n,) group of every image of the training split, by the data; None where images have none."""
     if not data.grouped:
         return None
-    pool = data.pool("train")
-    assert pool.groups is not None
-    if not isinstance(pool.pixels, ImageFiles):
-        return pool.groups[images.indices]
-    assert isinstance(images.pixels, ImageFiles)
-    listed = data.file_groups()  # images that were added may have divided a table anew
-    paths = [os.path.abspath(images.pixels.paths[i]) for i in images.indices]
-    if absent := [path for path in paths if path not in listed]:
+    frame = data.division.frame
+    if not isinstance(images.pixels, ImageFiles):
+        return np.asarray(frame["group"][frame["origin"] == "train"])[images.indices]
+    listed = frame.set_index("path")["group"]  # images that were added may have divided a table anew
+    paths = [relative_path(images.pixels.paths[i], data.folder) for i in images.indices]
+    if absent := [path for path in paths if path not in listed.index]:
         raise ValueError(f"{data.config.name} no longer lists {absent[0]}, whose group is needed; restore the table")
-    return np.array([listed[path] for path in paths])
+    return listed.loc[paths].to_numpy()

@@ -70,7 +70,7 @@ def slimmed_config(run: Run, how: SlimSettings) -> Config:
     model = replace(run.config.model, tuning="full", dropout=0.0, train_norm=True,
                     more=(*run.config.model.more, slimming))  # fmt: skip
     data = replace(run.config.data, unlabelled=None)
-    return Config(open_data(data).located(), model, training)
+    return Config(open_data(data).kind.located(), model, training)
 
 
 def resumed_config(run: Run, name: str, epochs: int | None) -> Config:
@@ -82,4 +82,4 @@ def resumed_config(run: Run, name: str, epochs: int | None) -> Config:
     if teacher != address(run):
         raise ValueError(f"run {name!r} was slimmed from {teacher!r}, not from {run.name!r}")
     training = replace(config.training, epochs=epochs or config.training.epochs)
-    return replace(config, data=open_data(config.data).located(), training=training)
+    return replace(config, data=open_data(config.data).kind.located(), training=training)

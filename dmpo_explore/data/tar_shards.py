@@ -11,15 +11,19 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import cached_property
 from os.path import lexists
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from ...utils.files import read_json
-from ...utils.texts import check_regular, short
-from ..labels import whole_number
-from ..splits import split_of
+from ..config import DataConfig
+from ..utils.files import expanded, read_json
+from ..utils.texts import check_regular, short
+from .kinds import Inputs, Kind, absolute, frame_of, moved_to
+from .labels import whole_number
+from .names import parts_rule, reader_name, splits_of_parts
+from .splits import split_of
 
 IMAGES = ("jpg", "png", "webp")  # timm's, first come first taken
 INFO = ("_info.json", "info.json")  # timm's files with splits, shards and numbers of samples
@@ -51,14 +55,59 @@ class Sample(NamedTuple):
     label: int
 
 
-@dataclass(frozen=True)
-class ShardContent:
-    """Position → bytes of an image in a shard."""
+class ShardKind(Kind):
+    """Tar shards in a folder, ``wds/FOLDER``."""
 
-    samples: Sequence[Sample]
+    files = False
 
-    def __call__(self, position: int) -> bytes:
-        return self.samples[position].image.read()
+    @classmethod
+    def takes(cls, config: DataConfig) -> bool:
+        name = reader_name(config.name)
+        return name is not None and name.reader == "wds"
+
+    @property
+    def folder(self) -> Path:
+        return expanded(self.config.name.partition("/")[2]).resolve()
+
+    def inputs(self) -> Inputs:
+        shards, rows = shards_of(self.folder), list[tuple[str, str, str, str]]()
+        splits = splits_of_parts(self.config.name, shards)
+        for split, part in splits.items():
+            rows += [(name, split, str(sample.label), "") for name, sample in self._samples(part, shards[part]).items()]
+        if len(splits) == 1:
+            return Inputs(frame_of([(name, "", *rest) for name, _, *rest in rows]))
+        return Inputs(frame_of(rows), rule=parts_rule(splits))
+
+    @cached_property
+    def _members(self) -> dict[str, Member]:
+        shards = shards_of(self.folder)
+        every = (self._samples(part, shards[part]) for part in splits_of_parts(self.config.name, shards).values())
+        return {name: sample.image for samples in every for name, sample in samples.items()}
+
+    def _samples(self, part: str, shards: list[str]) -> dict[str, Sample]:
+        counted, label_key = part_info(self.folder, part)
+        label_key = self.config.label_key or label_key
+        samples = read_samples(self.folder, shards, image_key=self.config.image_key, label_key=label_key)
+        if counted not in (None, len(samples)):
+            raise ValueError(
+                f"{self.folder} lists {counted:,} samples of {part} (num_samples), and its shards hold "
+                f"{len(samples):,}; correct the list, or fetch the shards again"
+            )
+        folder = self.folder
+        return {f"{part}/{one.image.shard.relative_to(folder).as_posix()}/{one.image.name}": one for one in samples}
+
+    def content(self, name: str) -> bytes:
+        return self._members[name].read()
+
+    def sources(self) -> Sequence[Path]:
+        return sorted(path for path in self.folder.rglob("*") if path.is_file())
+
+    def located(self) -> DataConfig:
+        return replace(super().located(), name=f"wds/{absolute(self.folder)}")
+
+    def moved(self, place: str | Path) -> DataConfig:
+        new = moved_to(absolute(str(place).removeprefix("wds/")), self.config.name)
+        return replace(self.config, name=f"wds/{new}")
 
 
 def shards_of(folder: Path) -> dict[str, list[str]]:

@@ -11,49 +11,130 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
-from ...utils.lazy import extra_imports, local_only
-from ...utils.texts import check_regular, read_text, short
-from ..image_set import StoredImages
-from ..names import ReaderName
+from ..config import DataConfig
+from ..utils.files import expanded
+from ..utils.lazy import extra_imports, local_only
+from ..utils.texts import check_regular, read_text, short
+from .kinds import Inputs, Kind, absolute, frame_of, moved_to
+from .labels import refused, wrong_label
+from .names import ReaderName, data_dir, parts_rule, reader_name, splits_of_parts
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 CARDS = ("README.md", ".huggingface.yaml")  # where a folder describes itself to `datasets`
 SAVED = ("dataset_dict.json", "state.json")  # in what `save_to_disk` of datasets writes: of several splits, of one
 
 
-@dataclass(frozen=True)
-class OpenedPart:
-    """One part of a data set: its images, the target of each, and class names where the reader gives them."""
+class HuggingFaceKind(Kind):
+    """A data set of Hugging Face, ``hfds/NAME`` or ``hfds/FOLDER``; ImportError where ``datasets`` is missing."""
 
-    images: StoredImages
-    targets: Sequence[Any]
-    class_names: tuple[str, ...] = ()
+    files = False
+
+    def __init__(self, config: DataConfig) -> None:
+        super().__init__(config)
+        name = reader_name(config.name)
+        assert name is not None
+        self.name, self.root = name, expanded(config.root) if config.root is not None else None
+
+    @classmethod
+    def takes(cls, config: DataConfig) -> bool:
+        name = reader_name(config.name)
+        return name is not None and name.reader == "hfds"
+
+    @property
+    def folder(self) -> Path:
+        return self.name.folder or Path(self.config.name)
+
+    @cached_property
+    def _splits(self) -> dict[str, str]:
+        """Split → the part that it is."""
+        return splits_of_parts(self.name, hugging_face_parts(self.name, self.root))
+
+    @cached_property
+    def _parts(self) -> dict[str, _Part]:
+        keys = self.config.image_key, self.config.label_key
+        return {part: _open_part(self.name, part, self.root, *keys) for part in self._splits.values()}
+
+    def inputs(self) -> Inputs:
+        rows, whole = list[tuple[str, str, Any, str]](), len(self._splits) == 1
+        for split, part in self._splits.items():
+            opened = self._parts[part]
+            labels = opened.class_labels(f"{self.name}", part)
+            rows += [(f"{part}/{i}", "" if whole else split, label, "") for i, label in enumerate(labels)]
+        classes = self._parts[self._splits["train"]].class_names
+        return Inputs(frame_of(rows), classes, "" if whole else parts_rule(self._splits))
+
+    def content(self, name: str) -> bytes:
+        part, _, position = name.rpartition("/")
+        return self._parts[part].read(int(position))
+
+    def sources(self) -> Sequence[Path]:
+        folder = self.name.folder or self.root
+        return sorted(path for path in folder.rglob("*") if path.is_file()) if folder is not None else ()
+
+    def fetch(self) -> Path:
+        """Download it, where it is of the hub; a folder is opened."""
+        if self.root is not None:
+            self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            fetch_hugging_face(self.name, self.root)  # whose fields need not be known for that
+        except (OSError, RuntimeError) as error:
+            place = "" if self.root is None else f" in {self.root}"
+            raise FileNotFoundError(f"{self.name} could not be downloaded{place}: {error}") from None
+        return self.name.folder or data_dir(self.root)
+
+    def fetch_missing(self) -> None:
+        if self.name.folder is not None:
+            return
+        try:
+            _ = self._splits
+        except FileNotFoundError:
+            self.fetch()
+
+    def located(self) -> DataConfig:
+        found, folder = super().located(), self.name.folder
+        return found if folder is None else replace(found, name=str(self.name._replace(rest=str(absolute(folder)))))
+
+    def moved(self, place: str | Path) -> DataConfig:
+        new = moved_to(absolute(str(place).removeprefix(f"{self.name.reader}/")), self.config.name)
+        if self.name.folder is None:
+            return replace(self.config, root=str(new))
+        return replace(self.config, name=str(self.name._replace(rest=str(new))))
 
 
-@dataclass(frozen=True)
-class Keys:
-    """Names of the fields of image and class; None: the only field of their kind."""
+class _Part(NamedTuple):
+    """One part of a data set: its images in field ``image`` of a table, and the class of each.
 
-    image: str | None = None
-    label: str | None = None
-
-
-@dataclass(frozen=True)
-class TableContent:
-    """Position → bytes of an encoded image in a table of datasets, or of the file that it names below ``places``."""
+    ``places``: folders of the files that the table may name.
+    """
 
     table: Any
-    field: str
+    image: str
+    targets: list[Any]
+    class_names: tuple[str, ...]
     places: tuple[Path, ...]
 
-    def __call__(self, position: int) -> bytes:
-        image = self.table[position][self.field] or {}
+    def class_labels(self, name: str, part: str) -> list[str]:
+        """Name or number of every image's class; ValueError for none, several, or a label that is refused."""
+        if several := next((target for target in self.targets if isinstance(target, list | tuple)), None):
+            raise ValueError(f"{name}: images of {part} have several classes each, e.g. {several!r}; one is needed")
+        if (bare := next((row for row, target in enumerate(self.targets) if target is None), None)) is not None:
+            raise ValueError(f"{name}: {part}/{bare} of {part} has no class; add it, or remove the image")
+        names, odd = self.class_names, wrong_label(self.targets)
+        if odd is not None and not (names and isinstance(self.targets[odd], int)):  # such as -1: not published
+            raise ValueError(f"{name}: {part}/{odd} of {part}: {refused(self.targets[odd])}")
+        numbered = names and all(isinstance(target, int) for target in self.targets)
+        return [names[target] if numbered and 0 <= target < len(names) else str(target) for target in self.targets]
+
+    def read(self, position: int) -> bytes:
+        """The bytes of an encoded image, or of the file that it names below ``places``."""
+        image = self.table[position][self.image] or {}
         if not image.get("bytes") and not image.get("path"):
-            raise ValueError(f"row {position} (counted from 0) has no {self.field}; remove it")
+            raise ValueError(f"row {position} (counted from 0) has no {self.image}; remove it")
         if image.get("bytes"):
             return bytes(image["bytes"])
         path = Path(image["path"]).resolve()
@@ -77,7 +158,7 @@ def _package(name: ReaderName) -> Any:
 
 
 def hugging_face_parts(name: ReaderName, root: Path | None = None) -> tuple[str, ...]:
-    """Names of the splits; raises as `part_names`."""
+    """Names of the splits; FileNotFoundError, ValueError or ImportError where it cannot be opened."""
     datasets = _package(name)
     with _opening(name), local_only():
         if saved := _saved(name):
@@ -145,8 +226,8 @@ def _opening(name: ReaderName) -> Iterator[None]:
         raise FileNotFoundError(f"{name} cannot be opened: {cause}. {cure}") from None
 
 
-def open_hugging_face(name: ReaderName, part: str, root: Path | None, keys: Keys) -> OpenedPart:
-    """One of `hugging_face_parts`; raises as `open_part`."""
+def _open_part(name: ReaderName, part: str, root: Path | None, image_key: str | None, label_key: str | None) -> _Part:
+    """One of `hugging_face_parts`; raises as that, and ValueError where images or classes are not found in it."""
     datasets = _package(name)
     with _opening(name), local_only():
         if saved := _saved(name):
@@ -154,14 +235,12 @@ def open_hugging_face(name: ReaderName, part: str, root: Path | None, keys: Keys
             table = found[part] if isinstance(found, datasets.DatasetDict) else found
         else:
             table = datasets.load_dataset(_path(name), split=part, cache_dir=_cache(root))
-    image, label = _fields(name, table.features, keys)
+    image, label = _fields(name, table.features, image_key, label_key)
     table = table.cast_column(image, datasets.Image(decode=False))
-    names = tuple(getattr(table.features[label], "names", None) or ())
     cache = Path(root or datasets.config.HF_DATASETS_CACHE)
     places = tuple(place.resolve() for place in (name.folder, cache, Path(datasets.config.HF_CACHE_HOME)) if place)
-    numbered = [f"{part}/{position}" for position in range(len(table))]
-    images = StoredImages(numbered, TableContent(table.select_columns(image), image, places))
-    return OpenedPart(images, list(table[label]), names)
+    names = tuple(getattr(table.features[label], "names", None) or ())
+    return _Part(table.select_columns(image), image, list(table[label]), names, places)
 
 
 def _path(name: ReaderName) -> str:
@@ -206,14 +285,14 @@ def _saved(name: ReaderName) -> Path | None:
     return folder if folder is not None and any((folder / file).is_file() for file in SAVED) else None
 
 
-def _fields(name: ReaderName, features: Any, keys: Keys) -> tuple[str, str]:
+def _fields(name: ReaderName, features: Any, image_key: str | None, label_key: str | None) -> tuple[str, str]:
     """Names of the fields of image and class: those that were given, else the only ones of their kind."""
     datasets = _package(name)
     images = [field for field, kind in features.items() if isinstance(kind, datasets.Image)]
     labels = [field for field, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
     labels = labels or [field for field in ("label", "labels") if field in features]
     found = []
-    for what, key, fields in (("image", keys.image, images), ("label", keys.label, labels)):
+    for what, key, fields in (("image", image_key, images), ("label", label_key, labels)):
         if key is not None and key not in features:
             raise ValueError(f"{name} has no field {key!r} (it has {', '.join(features)})")
         if key is None and len(fields) != 1:

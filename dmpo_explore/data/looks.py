@@ -1,0 +1,198 @@
+"""Looks at images: every one hashed and decoded once, and the check that files are still there.
+
+A JPEG is decoded at an eighth of its size, which reads all of its bytes and takes half the time. Files are looked at
+several at a time: Pillow decodes without Python's lock. Their looks are cached in this process, by path, size and time
+of change: a search trains on the same images many times.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import threading
+import warnings
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from ..utils.files import sha256
+from ..utils.texts import check_regular, few, named
+from ..utils.typing import Progress
+from .image_files import ORIENTATION, Refused, known_formats, opened, to_rgb
+from .kinds import Kind
+
+THUMBNAIL = 96  # pixels of the longer side
+MOST_KEPT = 200_000  # looks of this process
+THREADS = min(8, (os.cpu_count() or 1) + 2)
+EVERY = 100  # images between two reports of progress
+
+
+class Look(NamedTuple):
+    """The result of inspecting one image.
+
+    Args:
+        sha256: of its bytes; empty without any. bytes: their number.
+        width, height: in pixels, upright; 0 where the header cannot be read.
+        format: Pillow's name of it, by the content; empty where none fits.
+        problem: why it cannot be read; empty if it can. too_large: whether its size is the reason.
+        thumbnail: uint8 (h, w, 3), at most `THUMBNAIL` pixels a side, if requested.
+    """
+
+    sha256: str = ""
+    bytes: int = 0
+    width: int = 0
+    height: int = 0
+    format: str = ""
+    problem: str = ""
+    too_large: bool = False
+    thumbnail: NDArray[np.uint8] | None = None
+
+
+def look_at_all(
+    kind: Kind, names: Sequence[str], progress: Progress | None = None, thumbnails: Collection[str] = ()
+) -> list[Look]:
+    """A look at every image of these names, in their order.
+
+    Args:
+        progress: called with (images read, images in all), for at most every hundredth one and the last.
+        thumbnails: names of those to make thumbnails of.
+    """
+    looks, pool = list[Look](), ThreadPoolExecutor(THREADS if kind.files else 1)
+    with warnings.catch_warnings():  # once around all threads: it is not safe within them
+        warnings.simplefilter("ignore")
+        try:
+            for look in pool.map(lambda name: _kept(kind, name, name in thumbnails), names):
+                looks.append(look)
+                if progress and (len(looks) % EVERY == 0 or len(looks) == len(names)):
+                    progress(len(looks), len(names))
+        finally:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
+    return looks
+
+
+_LOCK = threading.Lock()
+_SEEN: dict[tuple[str, int, int], Look] = {}
+
+
+def _kept(kind: Kind, name: str, thumbnail: bool) -> Look:
+    if not kind.files:
+        return look_at(kind, name, thumbnail)
+    try:
+        status = (kind.folder / name).stat()
+    except OSError:
+        return look_at(kind, name, thumbnail)
+    key = (str(kind.folder / name), status.st_size, status.st_mtime_ns)
+    seen = _SEEN.get(key)
+    if seen is not None and (seen.thumbnail is not None or seen.problem or not thumbnail):
+        return seen
+    look = look_at(kind, name, thumbnail)
+    with _LOCK:
+        if len(_SEEN) >= MOST_KEPT:
+            _SEEN.clear()
+        _SEEN[key] = look
+    return look
+
+
+def look_at(kind: Kind, name: str, thumbnail: bool = False) -> Look:
+    """Hash and decode one image; a problem is a field of the `Look`, not an error."""
+    path = kind.folder / name if kind.files else None
+    try:
+        if path is not None:
+            check_regular(path)
+        content = kind.content(name) if path is None else path.read_bytes()
+    except (OSError, ValueError) as error:
+        if path is None or isinstance(error, ValueError):
+            return Look(problem=f"{error}")
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        return Look(problem=f"no file {path}" if missing else f"{named(error, path)}")
+    found, where = Look(hashlib.sha256(content).hexdigest(), len(content)), f"{path or name}"
+    try:
+        with Image.open(io.BytesIO(content), formats=known_formats()) as image:
+            found = found._replace(width=image.width, height=image.height, format=image.format or "")
+        return _decoded(content, found, thumbnail)
+    except (Refused, Image.DecompressionBombError) as error:
+        text = f"{error}" if isinstance(error, Refused) else f"is far too large: {error}"
+        return found._replace(problem=" ".join(f"{where} {text}".split()), too_large=True)
+    except UnidentifiedImageError:
+        return found._replace(problem=f"{where} cannot be read as an image: not an image")
+    except Exception as error:  # foreign bytes can trip a decoder anywhere
+        return found._replace(problem=" ".join(f"{where} cannot be read as an image: {error}".split()))
+
+
+def _decoded(content: bytes, found: Look, thumbnail: bool) -> Look:
+    with opened(io.BytesIO(content), known_formats()) as image:
+        if image.format != "JPEG":
+            pixels = to_rgb(image)
+            found = found._replace(width=pixels.shape[1], height=pixels.shape[0])
+            return found._replace(thumbnail=shrunk(pixels)) if thumbnail else found
+        if image.getexif().get(ORIENTATION) in (5, 6, 7, 8):
+            found = found._replace(width=image.height, height=image.width)
+        image.draft(None, (THUMBNAIL, THUMBNAIL) if thumbnail else (1, 1))
+        image.load()
+        return found._replace(thumbnail=shrunk(to_rgb(image))) if thumbnail else found
+
+
+def look_at_array(pixels: NDArray[np.uint8]) -> Look:
+    """A look at an image of a known data set of arrays, with a thumbnail."""
+    pixels = np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
+    height, width = pixels.shape[:2]
+    digest = hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()
+    return Look(digest, pixels.nbytes, width, height, "arrays", thumbnail=shrunk(pixels))
+
+
+def shrunk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image (H, W, 3), or a grey one (H, W), in at most `THUMBNAIL` pixels a side: uint8 (h, w, 3)."""
+    image = Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    return np.asarray(image, np.uint8)
+
+
+def hashes_of(kind: Kind, names: Sequence[str], progress: Progress | None = None) -> list[str]:
+    """SHA-256 of every image's bytes; empty where they are missing."""
+
+    def one(name: str) -> str:
+        try:
+            return sha256(kind.folder / name) if kind.files else hashlib.sha256(kind.content(name)).hexdigest()
+        except (FileNotFoundError, NotADirectoryError, KeyError, ValueError):  # ValueError: it is no regular file
+            return ""
+
+    found = []
+    with ThreadPoolExecutor(THREADS if kind.files else 1) as pool:
+        for done, value in enumerate(pool.map(one, names), start=1):
+            found.append(value)
+            if progress and (done % EVERY == 0 or done == len(names)):
+                progress(done, len(names))
+    return found
+
+
+def require_files(rows: pd.DataFrame, kind: Kind, split: str) -> None:
+    """Raise for files that are missing or have another size; their bytes are compared when they are read.
+
+    Args:
+        rows: with the columns path and, where they are known, bytes.
+    """
+    absent, changed = [], []
+    sizes = rows["bytes"] if "bytes" in rows else [None] * len(rows)
+    for name, size in zip(rows["path"], sizes, strict=True):
+        try:
+            now = os.stat(kind.folder / name).st_size
+        except OSError:
+            absent.append(name)
+        else:
+            changed += [name] * (size not in (None, now))
+    if absent:
+        raise FileNotFoundError(
+            f"{len(absent):,} of {len(rows):,} {split} images are not in {kind.folder} ({few(absent)}); restore them, "
+            f"or, if they were moved, {kind.moved_cure}"
+        )
+    if changed:
+        raise ValueError(
+            f"{len(changed):,} of {len(rows):,} {split} images in {kind.folder} have been changed since the training "
+            f"({few(changed)}); restore them"
+        )
