@@ -275,7 +275,7 @@ def _divided(kind: Kind, inputs: Inputs, broken: Mapping[str, str]) -> Division:
     classes, extra, labels = _numbered(inputs, frame, image, given)
     groups = frame["group"].to_numpy() if "group" in frame else None
     names = _readable(config, classes)
-    rule, split = inputs.rule, place.where(image, "").to_numpy(object)
+    rule, split = inputs.rule, place.where(image, "").to_numpy(object, copy=True)
 
     def refused(error: ValueError, *splits: str) -> None:
         errors.update({split: error for split in splits if split not in errors})
@@ -296,6 +296,7 @@ def _divided(kind: Kind, inputs: Inputs, broken: Mapping[str, str]) -> Division:
             for name, inside in divide(labels[rows], **how).items():
                 split[rows[inside]] = name
         except ValueError as error:
+            rule = ""
             refused(error, *given)
     elif groups is not None and kind.own:
         where = pd.Series(split[image]).groupby(groups[image]).agg(["nunique", "first", "last"])

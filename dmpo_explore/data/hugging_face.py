@@ -1,4 +1,4 @@
-"""Data sets of Hugging Face: of a hub, and of folders that ``datasets`` reads or has saved.
+"""What ``datasets`` of Hugging Face reads: ``hfds/NAME`` of a hub, ``hfds/FOLDER``, and tar shards, ``wds/FOLDER``.
 
 They open from this machine alone: a data set of the hub from the cache of ``datasets``, once `fetch_hugging_face` has
 put it there, which is the one function here that connects. A folder is data: what it names outside itself is refused.
@@ -20,7 +20,7 @@ from ..config import DataConfig
 from ..utils.files import expanded
 from ..utils.lazy import extra_imports, local_only
 from ..utils.texts import check_regular, read_text, short
-from .kinds import Inputs, Kind, absolute, frame_of, moved_to
+from .kinds import Inputs, Kind, absolute, frame_of, moved_to, relative_path
 from .labels import refused, wrong_label
 from .names import ReaderName, data_dir, parts_rule, reader_name, splits_of_parts
 
@@ -30,7 +30,7 @@ SAVED = ("dataset_dict.json", "state.json")  # in what `save_to_disk` of dataset
 
 
 class HuggingFaceKind(Kind):
-    """A data set of Hugging Face, ``hfds/NAME`` or ``hfds/FOLDER``; ImportError where ``datasets`` is missing."""
+    """A data set that ``datasets`` opens; ImportError where that is missing."""
 
     files = False
 
@@ -42,8 +42,7 @@ class HuggingFaceKind(Kind):
 
     @classmethod
     def takes(cls, config: DataConfig) -> bool:
-        name = reader_name(config.name)
-        return name is not None and name.reader == "hfds"
+        return reader_name(config.name) is not None
 
     @property
     def folder(self) -> Path:
@@ -64,13 +63,18 @@ class HuggingFaceKind(Kind):
         for split, part in self._splits.items():
             opened = self._parts[part]
             labels = opened.class_labels(f"{self.name}", part)
-            rows += [(f"{part}/{i}", "" if whole else split, label, "") for i, label in enumerate(labels)]
+            place = "" if whole else split
+            rows += [(name, place, label, "") for name, label in zip(opened.names, labels, strict=True)]
         classes = self._parts[self._splits["train"]].class_names
         return Inputs(frame_of(rows), classes, "" if whole else parts_rule(self._splits))
 
     def content(self, name: str) -> bytes:
-        part, _, position = name.rpartition("/")
-        return self._parts[part].read(int(position))
+        part, position = self._places[name]
+        return part.read(position)
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[_Part, int]]:
+        return {name: (part, position) for part in self._parts.values() for position, name in enumerate(part.names)}
 
     def sources(self) -> Sequence[Path]:
         folder = self.name.folder or self.root
@@ -112,6 +116,7 @@ class _Part(NamedTuple):
     ``places``: folders of the files that the table may name.
     """
 
+    names: list[str]
     table: Any
     image: str
     targets: list[Any]
@@ -123,10 +128,10 @@ class _Part(NamedTuple):
         if several := next((target for target in self.targets if isinstance(target, list | tuple)), None):
             raise ValueError(f"{name}: images of {part} have several classes each, e.g. {several!r}; one is needed")
         if (bare := next((row for row, target in enumerate(self.targets) if target is None), None)) is not None:
-            raise ValueError(f"{name}: {part}/{bare} of {part} has no class; add it, or remove the image")
+            raise ValueError(f"{name}: {self.names[bare]} of {part} has no class; add it, or remove the image")
         names, odd = self.class_names, wrong_label(self.targets)
         if odd is not None and not (names and isinstance(self.targets[odd], int)):  # such as -1: not published
-            raise ValueError(f"{name}: {part}/{odd} of {part}: {refused(self.targets[odd])}")
+            raise ValueError(f"{name}: {self.names[odd]} of {part}: {refused(self.targets[odd])}")
         numbered = names and all(isinstance(target, int) for target in self.targets)
         return [names[target] if numbered and 0 <= target < len(names) else str(target) for target in self.targets]
 
@@ -146,14 +151,17 @@ class _Part(NamedTuple):
         return path.read_bytes()
 
 
-def _cache(root: Path | None) -> str | None:
-    return None if root is None else str(root)
+def _address(name: ReaderName, root: Path | None) -> dict[str, Any]:
+    """Arguments by which ``datasets`` finds the data."""
+    cache = {"cache_dir": None if root is None else str(root)}
+    return cache | ({"path": "webdataset", "data_dir": _path(name)} if name.reader == "wds" else {"path": _path(name)})
 
 
 def _package(name: ReaderName) -> Any:
     """The package ``datasets``; ImportError that names its extra where it is not installed."""
     with extra_imports(f"{name}", "hf"):
         import datasets
+    datasets.disable_progress_bars()
     return datasets
 
 
@@ -164,8 +172,8 @@ def hugging_face_parts(name: ReaderName, root: Path | None = None) -> tuple[str,
         if saved := _saved(name):
             found = datasets.load_from_disk(str(saved))
             return tuple(found) if isinstance(found, datasets.DatasetDict) else ("train",)
-        listed = datasets.load_dataset_builder(_path(name), cache_dir=_cache(root)).config.data_files
-        parts = tuple(map(str, datasets.get_dataset_split_names(_path(name), cache_dir=_cache(root))))
+        listed = datasets.load_dataset_builder(**_address(name, root)).config.data_files
+        parts = tuple(map(str, datasets.get_dataset_split_names(**_address(name, root))))
     if name.folder is not None and listed:
         files = [str(file) for part in listed.values() for file in part]
         _check_files(name, name.folder.resolve(), files)
@@ -210,7 +218,7 @@ def fetch_hugging_face(name: ReaderName, root: Path | None) -> None:
         hugging_face_parts(name, root)
         return
     with _opening(name):
-        datasets.load_dataset(_path(name), cache_dir=_cache(root))
+        datasets.load_dataset(**_address(name, root))
 
 
 @contextmanager
@@ -234,13 +242,19 @@ def _open_part(name: ReaderName, part: str, root: Path | None, image_key: str | 
             found = datasets.load_from_disk(str(saved))
             table = found[part] if isinstance(found, datasets.DatasetDict) else found
         else:
-            table = datasets.load_dataset(_path(name), split=part, cache_dir=_cache(root))
+            table = datasets.load_dataset(**_address(name, root), split=part)
+    if label_key and label_key not in table.features and label_key in table.features.get("json", ()):
+        table = table.add_column(label_key, [row[label_key] for row in table["json"]])  # of tar shards
     image, label = _fields(name, table.features, image_key, label_key)
     table = table.cast_column(image, datasets.Image(decode=False))
     cache = Path(root or datasets.config.HF_DATASETS_CACHE)
     places = tuple(place.resolve() for place in (name.folder, cache, Path(datasets.config.HF_CACHE_HOME)) if place)
-    names = tuple(getattr(table.features[label], "names", None) or ())
-    return _Part(table.select_columns(image), image, list(table[label]), names, places)
+    classes, rows = tuple(getattr(table.features[label], "names", None) or ()), [f"{i}" for i in range(len(table))]
+    if name.reader == "wds":
+        shards = (relative_path(Path(url), Path(f"{name.folder}")) for url in table["__url__"])
+        rows = [f"{shard}/{key}.{image}" for shard, key in zip(shards, table["__key__"], strict=True)]
+    names = [f"{part}/{row}" for row in rows]
+    return _Part(names, table.select_columns(image), image, list(table[label]), classes, places)
 
 
 def _path(name: ReaderName) -> str:
@@ -290,7 +304,7 @@ def _fields(name: ReaderName, features: Any, image_key: str | None, label_key: s
     datasets = _package(name)
     images = [field for field, kind in features.items() if isinstance(kind, datasets.Image)]
     labels = [field for field, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
-    labels = labels or [field for field in ("label", "labels") if field in features]
+    labels = labels or [field for field in ("label", "labels", "cls") if field in features]
     found = []
     for what, key, fields in (("image", image_key, images), ("label", label_key, labels)):
         if key is not None and key not in features:

@@ -17,7 +17,6 @@ from .image_set import ImageSet
 from .known import DATASETS, KnownKind
 from .splits import SPLITS
 from .tables import TableKind, refuse_table_options
-from .tar_shards import ShardKind
 
 __all__ = ["DATASETS", "SPLITS", "ImageSet", "data_stamp", "fetch_data", "images_of", "load_images", "open_data"]
 
@@ -27,7 +26,6 @@ DATA_KINDS.fill(
         "folder": FolderKind,
         "table": TableKind,
         "known": KnownKind,
-        "tar shards": ShardKind,
         "hugging face": HuggingFaceKind,
     }
 )

@@ -46,7 +46,6 @@ from .image_set import ImageFiles, ImageSet, Pixels, Pool, StoredImages
 from .kinds import Inputs, Kind, absolute, frame_of, relative_path
 from .names import Source, data_dir, download, missing
 from .splits import SPLITS, divide, stratified_rows
-from .tar_shards import Member
 
 FOLDER = Path(__file__).parent / "bundled" / "grocery"
 IMAGES, INDEX = "images.bin", "index.csv"
@@ -77,11 +76,16 @@ def photographs() -> Photographs:
     names = list(dict.fromkeys(row["class"] for row in rows))
     labels = np.asarray([names.index(row["class"]) for row in rows], np.int64)
     ends = np.cumsum([int(row["bytes"]) for row in rows]).tolist()
-    members, hashes = dict[str, Member](), list[str]()
-    for row, start, end in zip(rows, [0, *ends], ends, strict=False):
-        members[row["file"]] = Member(FOLDER / IMAGES, row["file"], start, end - start)
-        hashes.append(hashlib.sha256(content[start:end]).hexdigest())
-    images = StoredImages([*members], lambda name: members[name].read())
+    places = dict(zip((row["file"] for row in rows), zip([0, *ends], ends, strict=False), strict=True))
+    hashes = [hashlib.sha256(content[start:end]).hexdigest() for start, end in places.values()]
+
+    def read(name: str) -> bytes:
+        start, end = places[name]
+        with (FOLDER / IMAGES).open("rb") as stream:
+            stream.seek(start)
+            return stream.read(end - start)
+
+    images = StoredImages([*places], read)
     groups = np.asarray([int(row["group"]) for row in rows], np.int64)
     splits = {name: np.asarray([row[name] for row in rows]) for name in NAMES}
     return Photographs(images, hashes, tuple(names), labels, groups, splits)

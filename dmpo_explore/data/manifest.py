@@ -233,7 +233,7 @@ def read_manifest(folder: Path) -> Manifest | None:
             head = _checked_head(json.loads(content.readline(MOST_HEAD)), path)
             how: dict[str, Any] = {"dtype": object, "na_filter": False, "lineterminator": "\n"}
             table = pd.read_csv(content, encoding_errors="surrogateescape", **how)
-        return Manifest(**head, **_checked_rows(table, head))
+        return Manifest(**(_checked_rows(table, head) | head))
     except (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, RecursionError) as error:
         text = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ValueError(text if str(path) in text else f"{path} is not a readable manifest: {text}") from None

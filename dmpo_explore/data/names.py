@@ -24,7 +24,7 @@ READERS = {
     "hfds": "Hugging Face's datasets",
     "wds": "tar shards of webdataset",
 }
-TABLES = (".csv", ".parquet")
+TABLES = (".csv", ".parquet", ".jsonl")
 
 
 class ReaderName(NamedTuple):

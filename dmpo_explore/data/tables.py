@@ -1,4 +1,4 @@
-"""Tables of the user's images: a CSV or Parquet file with columns path, label[, split][, group].
+"""Tables of the user's images: a CSV or Parquet file, or one of JSON lines, with columns path, label[, split][, group].
 
 Paths are relative to the table's folder, or absolute. A `TableFormat` gives other names of columns, an ending of the
 paths and another folder. Images of one group stay in one split. Without a column ``split`` a table is divided as an
@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pandas as pd
 
 from ..config import TABLE_OPTIONS, DataConfig
 from ..utils.files import expanded
@@ -105,7 +107,7 @@ def refuse_table_options(config: DataConfig) -> None:
 
 def read_columns(path: Path, how: TableFormat = PLAIN) -> dict[str, list[str]]:
     """The columns of `COLUMNS` that a table has, as texts; raises ValueError as `TableData`."""
-    heads, columns = (_parquet_columns if path.suffix.lower() == ".parquet" else _csv_columns)(path)
+    heads, columns = (_csv_columns if path.suffix.lower() == ".csv" else _frame_columns)(path)
     places = columns_by_name(heads, str(path))
     named = dict(zip(COLUMNS, (how.path_column, how.label_column, "split", "group"), strict=True))
     if absent := [name for name in (how.path_column, how.label_column) if folded(name) not in places]:
@@ -144,15 +146,14 @@ def _csv_columns(path: Path) -> Columns:
     return heads, [[row[i] for row in filled] for i in range(len(heads))]
 
 
-def _parquet_columns(path: Path) -> Columns:
-    import pandas as pd
-
+def _frame_columns(path: Path) -> Columns:
+    lines = path.suffix.lower() == ".jsonl"
     check_regular(path)
     try:
-        table = pd.read_parquet(path)
+        table = pd.read_json(path, lines=True, dtype=False, convert_dates=False) if lines else pd.read_parquet(path)
     except ImportError:
         raise ImportError(f"{path} needs pyarrow: pip install pyarrow, or save the table as CSV") from None
     except Exception as error:  # pyarrow's errors are of many kinds
-        raise ValueError(f"{path} is not a readable Parquet file: {error}") from None
+        raise ValueError(f"{path} is not a readable file of {'JSON lines' if lines else 'Parquet'}: {error}") from None
     columns = [table.iloc[:, place] for place in range(table.shape[1])]
     return [*map(str, table.columns)], [column.astype(object).where(column.notna(), None) for column in columns]
