@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from ..config import Config, DataConfig
 from ..utils.texts import few
 from ..utils.typing import Ints, Progress
+from .copies import image_name
 from .frame import COPY, ERRORS, NO_SPLIT, Data
 from .images import open_data
 from .kinds import CLOSED, FORMAT, LINKED, OUTSIDE
@@ -376,33 +377,41 @@ def _left_out(data: Data) -> Iterator[Finding]:
             yield Finding("left out" if part is data else UNLABELLED, text, places=names)
 
 
+def _copies(data: Data) -> Iterator[Finding]:
+    """Images that are equal, or nearly, to images of another split."""
+    for part in _parts(data):
+        if not part.copies:
+            continue
+        frame = part.division.frame.loc[[*part.copies]]
+        splits = " and ".join(split for split in (*SPLITS, UNLABELLED) if (frame["split"] == split).any())
+        pairs = tuple(f"{image_name(row)} = {part.copies[row.Index]}" for row in frame.itertuples())
+        several = f"{len(pairs):,} images of {splits} are" if len(pairs) > 1 else f"1 image of {splits} is"
+        cure = "left out" if part.own else "kept, as the data set is published so"
+        yield Finding(
+            "leakage", f"{several} equal or nearly equal to held-out ones and {cure} (first {pairs[0]})", places=pairs
+        )
+
+
 def _equal(data: Data) -> Iterator[Finding]:
-    """Images of equal bytes: in several splits, in several classes, or more than once in a class."""
-    frames = [part.frame.assign(place=part.frame["split"].mask(part.frame["why"] == COPY, part.frame["origin"]))
-              for part in _parts(data)]  # fmt: skip
-    every = pd.concat(frames, ignore_index=True)
-    every = every[every["sha256"].fillna("").ne("") & (every["place"] != "")]
+    """Images of equal bytes: in several classes, or more than once in a class of a split."""
+    frame = data.frame
+    every = frame[
+        (frame["sha256"].fillna("") != "") & frame["split"].where(frame["why"] != COPY, frame["origin"]).ne("")
+    ]
     groups = [rows for _, rows in every[every.duplicated("sha256", keep=False)].groupby("sha256", sort=False)]
-    kinds = {"leakage": list[pd.DataFrame](), "conflicting labels": [], "duplicates": []}
-    for rows in groups:
-        kinds["leakage"] += [rows] * (rows["place"].nunique() > 1)
-        kinds["conflicting labels"] += [rows] * (rows["label"][rows["label"] >= 0].nunique() > 1)
-        kinds["duplicates"] += [rows] * (rows["place"].nunique() == 1 and rows["label"].nunique() == 1)
-    for check, found in kinds.items():
+    mixed = [rows for rows in groups if rows["label"].nunique() > 1]
+    twice = [rows for rows in groups if rows["label"].nunique() == 1 and rows["split"].nunique() == 1]
+    for check, found, where in (
+        ("conflicting labels", mixed, "in more than one class"),
+        ("duplicates", twice, "more than once in a class"),
+    ):
         if not found:
             continue
-        named = tuple(" = ".join(_place(row) for row in rows.itertuples()) for rows in found)
-        first = f"first {' = '.join(named[0].split(' = ')[:3])}"
+        named = tuple(" = ".join(image_name(row) for row in rows.itertuples()) for rows in found)
         several = "1 image is" if len(found) == 1 else f"{len(found):,} images are"
-        gone = sum(int((rows["why"] == COPY).sum()) for rows in found)
-        copies = "its copy is" if gone == 1 else f"their {gone:,} copies are"
-        text = {
-            "leakage": f"{several} in more than one split, with equal bytes ({first}); "
-            + (f"one of each is kept, {copies} left out" if gone else "keep one of each"),
-            "conflicting labels": f"{several} in more than one class, with equal bytes ({first}); correct the label",
-            "duplicates": f"{several} more than once in a class, with equal bytes ({first})",
-        }[check]
-        yield Finding(check, text, places=named)
+        first = f"first {' = '.join(named[0].split(' = ')[:3])}"
+        cure = "; correct the label" if found is mixed else ""
+        yield Finding(check, f"{several} {where}, with equal bytes ({first}){cure}", places=named)
 
 
 def _imbalance(data: Data) -> Iterator[Finding]:
@@ -457,6 +466,7 @@ CHECKS: dict[str, Callable[[Data], Iterator[Finding]]] = {
     "broken": _broken,
     UNLABELLED: _unlabelled,
     "left out": _left_out,  # by `skip_broken`
+    "copies": _copies,
     "equal": _equal,
     "imbalance": _imbalance,
     "passed over": _passed_over,
@@ -466,12 +476,6 @@ CHECKS: dict[str, Callable[[Data], Iterator[Finding]]] = {
 
 def _parts(data: Data) -> list[Data]:
     return [data, *([data.unlabelled] if data.unlabelled is not None else [])]
-
-
-def _place(row: Any) -> str:
-    """An image's name, with its split unless that is in the path."""
-    name = row.path or f"{row.place} image {row.position}"
-    return name if name.lower().startswith(row.place) else f"{name} [{row.place}]"
 
 
 def _mean(number: float) -> str:

@@ -28,6 +28,7 @@ from ..utils.files import expanded
 from ..utils.registry import unknown
 from ..utils.texts import few
 from ..utils.typing import Array, Ints, Progress
+from .copies import find_copies
 from .folders import UnlabelledKind
 from .image_files import image_suffixes
 from .image_set import ImageSet
@@ -38,7 +39,7 @@ from .splits import SPLITS, UNLABELLED, cuts_calibration, divide, held_out_rows,
 
 ALL, BESIDE, NO_SPLIT = "all", "beside the splits", "undivided"
 BROKEN, NOT_DRAWN = "broken or too large", "not drawn (train_size)"
-COPY = "equal to an image that is held out"
+COPY = "copies of held-out images"
 ERRORS = (OSError, ValueError, ImportError)
 
 
@@ -73,7 +74,7 @@ class Data:
 
     Attributes:
         unlabelled: the images without labels beside them; None without any.
-        copies: rows of ``frame`` that are left out, because an equal image is held out.
+        copies: row of ``frame`` → the held-out image that it equals, or nearly; the user's are left out (`copies`).
 
     Example:
         >>> from dmpo_explore.data import open_data
@@ -89,7 +90,7 @@ class Data:
         looks: pd.DataFrame | None = None,
     ) -> None:  # fmt: skip
         self.kind, self.config, self.own = kind, kind.config, kind.own
-        self.broken, self.looks, self.copies = broken or {}, looks, list[int]()
+        self.broken, self.looks, self.copies = broken or {}, looks, dict[int, str]()
         more = self.config.unlabelled is not None and not isinstance(kind, UnlabelledKind)
         self.unlabelled = Data(UnlabelledKind(self.config)) if more else None
         if inputs is not None:
@@ -116,7 +117,7 @@ class Data:
         frame = self.division.frame
         if self.looks is None:
             return frame
-        copy = frame.index.isin(self.copies)
+        copy = frame.index.isin([*self.copies]) & self.own
         return frame.assign(why=frame["why"].mask(copy, COPY), split=frame["split"].mask(copy, "")).join(self.looks)
 
     @property
@@ -209,7 +210,7 @@ class Data:
         """The same data with a look at every image: hashed and decoded once; and thumbnails, by row of ``frame``.
 
         Broken images are left out first where the config says so (``skip_broken``). Then of equal images in several
-        splits one is kept, if they are the user's: that in test, else in calibration, val, train, or unlabelled.
+        splits the user's are left out (`copies`), but for that in test, or else in calibration, val or train.
 
         Args:
             progress: called with (images read, images in all).
@@ -227,7 +228,10 @@ class Data:
         data = Data(self.kind, self.inputs, {name: why for name, why in broken.items() if why}, table)
         if self.unlabelled is not None:
             data.unlabelled = self.unlabelled.looked(progress)[0]
-        _leave_out_copies(data)
+        parts = [data] if data.unlabelled is None else [data, data.unlabelled]
+        if self.listed or (data.unlabelled is not None and looks):
+            for part, copies in zip(parts, find_copies([part.frame for part in parts]), strict=True):
+                part.copies = copies
         shown = dict(zip(rows.index, looks, strict=True))
         return data, {row: image for row in small if row in shown and (image := shown[row].thumbnail) is not None}
 
@@ -407,14 +411,3 @@ def _spread(rows: pd.DataFrame, count: int) -> list[int]:
     return [
         int(row) for part in parts for row in part[np.linspace(0, len(part) - 1, min(count, len(part))).astype(int)]
     ]
-
-
-def _leave_out_copies(data: Data) -> None:
-    """Keep one of equal images in several splits: the one that is held out longest."""
-    parts = [data, *([data.unlabelled] if data.unlabelled is not None else [])]
-    every = pd.concat([part.frame[["split", "sha256"]] for part in parts], keys=range(len(parts)))
-    used = every[(every["split"] != "") & (every["sha256"].fillna("") != "")]
-    rank = used["split"].map({split: number for number, split in enumerate((NO_SPLIT, UNLABELLED, *SPLITS))})
-    gone = used.index[rank < rank.groupby(used["sha256"]).transform("max")]
-    for number, part in enumerate(parts):
-        part.copies = [row for which, row in gone if which == number and part.own]

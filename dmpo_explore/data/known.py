@@ -28,7 +28,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -145,7 +145,7 @@ GROCERIES = {
 class KnownKind(Kind):
     """A known data set as the data of a run."""
 
-    own, files = False, False
+    own = False
 
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
@@ -161,17 +161,29 @@ class KnownKind(Kind):
     def folder(self) -> Path:
         return data_dir(self.root)
 
-    def inputs(self) -> Inputs:
-        frames, errors, classes = list[DataFrame](), dict[str, Exception](), tuple[str, ...]()
+    @cached_property
+    def _pools(self) -> dict[str, Pool | Exception]:
+        """Split → its images, or why they cannot be read."""
+        found = dict[str, Pool | Exception]()
         for split in self.source.splits:
             try:
-                pool = self.source.read(split, self.root)
+                found[split] = self.source.read(split, self.root)
             except (OSError, ValueError, ImportError) as error:
-                errors[split] = error
-                continue
-            classes = classes or pool.class_names
-            rows = {"path": self._names(pool), "split": split, "label": pool.labels, "why": ""}
-            frames.append(DataFrame(rows | ({} if pool.groups is None else {"group": pool.groups})))
+                found[split] = error
+        return found
+
+    @property
+    def files(self) -> bool:  # type: ignore[override]
+        return any(isinstance(pool, Pool) and isinstance(pool.pixels, ImageFiles) for pool in self._pools.values())
+
+    def inputs(self) -> Inputs:
+        frames, classes = list[DataFrame](), tuple[str, ...]()
+        errors = {split: pool for split, pool in self._pools.items() if isinstance(pool, Exception)}
+        for split, pool in self._pools.items():
+            if isinstance(pool, Pool):
+                classes = classes or pool.class_names
+                rows = {"path": self._names(pool), "split": split, "label": pool.labels, "why": ""}
+                frames.append(DataFrame(rows | ({} if pool.groups is None else {"group": pool.groups})))
         every = concat(frames, ignore_index=True) if frames else frame_of([])
         return Inputs(every, classes, self.source.rule, self.source.splits, errors)
 

@@ -1,6 +1,6 @@
 """Looks at images: every one hashed and decoded once, and the check that files are still there.
 
-A JPEG is decoded at an eighth of its size, which reads all of its bytes and takes half the time. Files are looked at
+A JPEG is decoded at a part of its size, which reads all of its bytes and takes half the time. Files are looked at
 several at a time: Pillow decodes without Python's lock. Their looks are cached in this process, by path, size and time
 of change: a search trains on the same images many times.
 """
@@ -28,6 +28,7 @@ from .image_files import ORIENTATION, Refused, known_formats, opened, to_rgb
 from .kinds import Kind
 
 THUMBNAIL = 96  # pixels of the longer side
+LEAST = 64  # pixels of a JPEG's shorter side that are decoded at least, where it has them
 MOST_KEPT = 200_000  # looks of this process
 THREADS = min(8, (os.cpu_count() or 1) + 2)
 EVERY = 100  # images between two reports of progress
@@ -41,6 +42,7 @@ class Look(NamedTuple):
         width, height: in pixels, upright; 0 where the header cannot be read.
         format: Pillow's name of it, by the content; empty where none fits.
         problem: why it cannot be read; empty if it can. too_large: whether its size is the reason.
+        tiny: its 8 x 8 pixels, RGB (`copies`); None where it cannot be read.
         thumbnail: uint8 (h, w, 3), at most `THUMBNAIL` pixels a side, if requested.
     """
 
@@ -51,6 +53,7 @@ class Look(NamedTuple):
     format: str = ""
     problem: str = ""
     too_large: bool = False
+    tiny: bytes | None = None
     thumbnail: NDArray[np.uint8] | None = None
 
 
@@ -127,15 +130,16 @@ def look_at(kind: Kind, name: str, thumbnail: bool = False) -> Look:
 
 def _decoded(content: bytes, found: Look, thumbnail: bool) -> Look:
     with opened(io.BytesIO(content), known_formats()) as image:
-        if image.format != "JPEG":
-            pixels = to_rgb(image)
-            found = found._replace(width=pixels.shape[1], height=pixels.shape[0])
-            return found._replace(thumbnail=shrunk(pixels)) if thumbnail else found
-        if image.getexif().get(ORIENTATION) in (5, 6, 7, 8):
-            found = found._replace(width=image.height, height=image.width)
-        image.draft(None, (THUMBNAIL, THUMBNAIL) if thumbnail else (1, 1))
-        image.load()
-        return found._replace(thumbnail=shrunk(to_rgb(image))) if thumbnail else found
+        width, height = image.size
+        if image.format == "JPEG":
+            image.draft(None, (THUMBNAIL, THUMBNAIL) if thumbnail else (LEAST, LEAST))
+        turned = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
+        pixels = to_rgb(image)
+    if turned:
+        width, height = height, width
+    return found._replace(
+        width=width, height=height, tiny=tiny(pixels), thumbnail=shrunk(pixels) if thumbnail else None
+    )
 
 
 def look_at_array(pixels: NDArray[np.uint8]) -> Look:
@@ -143,7 +147,12 @@ def look_at_array(pixels: NDArray[np.uint8]) -> Look:
     pixels = np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
     height, width = pixels.shape[:2]
     digest = hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()
-    return Look(digest, pixels.nbytes, width, height, "arrays", thumbnail=shrunk(pixels))
+    return Look(digest, pixels.nbytes, width, height, "arrays", tiny=tiny(pixels), thumbnail=shrunk(pixels))
+
+
+def tiny(pixels: NDArray[np.uint8]) -> bytes:
+    """8 x 8 pixels of an image (H, W, 3)."""
+    return Image.fromarray(pixels).resize((8, 8), Image.Resampling.BOX).tobytes()
 
 
 def shrunk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
