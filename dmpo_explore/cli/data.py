@@ -39,15 +39,16 @@ def data(
     Every file is read once, no file is changed. `train` makes the same check before its first step. The exit status is
     0 if a training can start, else 1.
     """
-    from ..data.check import check_data, training_plan
+    from ..data.check import training_plan
     from ..data.images import open_data
     from ..fitting.risk_control import certifiable
+    from ..training.train_data import preflight
 
     chosen = planned_config(path, config, settings)
     data = open_data(chosen.data)
     chosen = replace(chosen, data=data.config)
     with Bar(lines=True) as bar:
-        found = check_data(data, lambda done, total: bar.to(done, total, "checking images"))
+        found = preflight(chosen, on_check=lambda done, total: bar.to(done, total, "checking images"))
     plan = training_plan(found, chosen) | {"risk control": certifiable(found.n_calibration)}
     answer, lines = found.to_dict() | {"plan": plan}, report(found, plan, all_classes)
     if estimate and found.ready:

@@ -322,11 +322,13 @@ def estimate_lines(config: Config, device: str) -> tuple[dict[str, Any], list[st
     from ..jobs.estimate import estimate_training, measure_rates
     from ..models.factory import build_reference
     from ..models.flops import config_flops
+    from ..training.train_data import preflight
 
     exits = build_reference(config.model, 2).exits  # wrong settings stop here, before any step
     flops = config_flops(config.model, len(open_data(config.data).images("train").class_names))
     shares = [round(part / flops.reference, 3) for part in flops.cumulative]
     with Bar(lines=True) as bar:
+        preflight(config, on_check=lambda done, total: bar.to(done, total, "checking images")).require()
         rates = measure_rates(config, device, lambda done, steps: bar.to(done, steps, "timing steps"))
     found = estimate_training(config, rates)
     answer = {"seconds": found.seconds, "training_seconds": found.training, "recording_seconds": found.recording,

@@ -20,9 +20,8 @@ from accelerate.utils import set_seed
 from torch.utils.data import DataLoader
 
 from ..config import OPTIONS, Config, TrainingConfig
-from ..data.check import check_data
 from ..data.image_set import ImageSet
-from ..data.images import load_images, open_data
+from ..data.images import load_images
 from ..data.manifest import make_manifest
 from ..data.splits import UNLABELLED
 from ..data.torch_loaders import Views, make_loader
@@ -60,9 +59,9 @@ from .teacher import TaughtExits, checked_teacher, labelled_by_teacher, require_
 from .train_data import (
     SHARE,
     DataHook,
-    groups_of,
     hold_out,
     hold_out_unlabelled,
+    preflight,
     training_images,
     wants_held_out,
 )
@@ -239,6 +238,7 @@ def _train_teacher(
     new_run_path(name, force)
     planned, path = own_teacher(config), runs_root() / teacher_name(name)
     _require_teachable(config, planned)
+    preflight(config, name, force=force, on_check=on_check).require()  # now, not after the teacher's epochs
     with held_run(path.name, wait=WORKERS_END):
         begun = (path / CHECKPOINT).is_file() and not other_options(planned, Run(path), device)
         now = make_manifest(planned.data, on_check).fingerprints if begun else {}  # train, and val that chose its epoch
@@ -252,10 +252,6 @@ def _train_teacher(
             begun = False
         if begun and is_finished(Run(path)):
             return
-        if config.data.unlabelled is not None:  # the run itself checks them too, after all these epochs
-            data = open_data(config.data)
-            data.kind.fetch_missing()
-            check_data(data, on_check, quick=True).require()
         done = checkpoint_epoch(path / CHECKPOINT) or 0 if begun else 0
 
         def on_step(step: int, steps: int, loss: float) -> None:
@@ -278,11 +274,6 @@ def _require_teachable(config: Config, teacher: Config) -> None:
         raise ValueError(f"teacher_size={options.teacher_size}: {error}") from None
     if reason := refusal(without_teacher(config)):
         raise ValueError(reason)
-    if wants_held_out(config, n_exits) and config.data.unlabelled is None and not config.data.skip_broken:
-        data = open_data(config.data)
-        data.kind.fetch_missing()
-        images = data.images("train")
-        hold_out(images, config, n_exits, groups_of(images, data))
 
 
 def prepared(config: Config, name: str | None, device: str, *, resume: bool) -> Config:

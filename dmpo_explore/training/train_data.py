@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from ..config import Config
-from ..data.check import check_data
+from ..data.check import DataCheck, Finding, check_data
 from ..data.frame import Data
 from ..data.image_set import ImageFiles, ImageSet
 from ..data.images import open_data
@@ -22,6 +23,7 @@ from ..runs.run import Run
 from ..runs.run_data import check_classes, check_images, check_unlabelled
 from ..utils.typing import Array, Ints, Progress
 from .kinds import TRAINING_PARTS
+from .part_options import TeacherOptions, has_own_teacher
 
 DataHook = Callable[[Manifest], None]
 SHARE = 10  # one training image in so many is held out
@@ -58,17 +60,16 @@ def training_images(
         UserWarning: other findings in the user's images, such as leakage, and in unlabelled ones.
     """
     if run is None:
-        data = open_data(config.data)
-        data.kind.fetch_missing()
-        found = check_data(data, on_check, quick=True)
-        found.require([] if name is None else start_findings(config, name, force=force))
+        found = preflight(config, name, force=force, on_check=on_check)
+        found.require()
+        opened = found.opened
+        assert opened is not None  # else it were a finding
         for finding in found.findings:
-            if data.own or finding.check == UNLABELLED:
+            if opened.own or finding.check == UNLABELLED:
                 warnings.warn(f"{finding.check}: {finding.text}", stacklevel=1)
         if is_hub(config.model.backbone, config.model.weights):
             fetch_backbone(config.model.backbone)
-        manifest, opened = make_manifest(data, check=found), found.opened
-        assert opened is not None  # else it were a finding
+        manifest = make_manifest(opened, check=found)
         train = opened.images("train")
         return TrainingImages(manifest, train, opened.images("val"), _groups(train, opened, config))
     if place := place_finding():
@@ -78,6 +79,42 @@ def training_images(
     train = run.split_images("train")
     check_classes(run, train)
     return TrainingImages(run.manifest, train, run.split_images("val"), _groups(train, run.data, config))
+
+
+def preflight(
+    config: Config, name: str | None = None, *, force: bool = False, on_check: Progress | None = None
+) -> DataCheck:
+    """Everything that can stop a training, in one list before its first step: images, teacher, name, place, weights.
+
+    The check of the images (`check_data`) with what this training asks of them and of its teacher besides.
+
+    Args:
+        name, force: of a new run, whose place and weights are checked too; None: of no run.
+        on_check: called with (files checked, files in all).
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> preflight(dx.Config(dx.DataConfig("digits"))).ready
+        True
+    """
+    data, n_exits = open_data(config.data), config.model.exits
+    data.kind.fetch_missing()
+    found = check_data(data, on_check, quick=True)
+    more = [] if name is None else start_findings(config, name, force=force)
+    if found.ready and found.opened is not None:
+        teacher = "" if has_own_teacher(config) else config.training.part(TeacherOptions).teacher
+        try:
+            if config.data.unlabelled is None:
+                images = found.opened.images("train")
+                n_exits = n_exits if isinstance(n_exits, int) else len(n_exits)
+                hold_out(images, config, n_exits, _groups(images, found.opened, config))
+            if teacher:
+                from .teacher import checked_teacher
+
+                checked_teacher(config, found.class_names, make_manifest(found.opened, check=found), None)
+        except (OSError, ValueError) as error:
+            more.append(Finding("teacher" if teacher else "held out", str(error), stops=True, error=type(error)))
+    return replace(found, findings=(*more, *found.findings))
 
 
 def wants_held_out(config: Config, n_exits: int) -> bool:
