@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 from ..config import DataConfig
 from ..utils.files import expanded
 from ..utils.lazy import extra_imports, local_only
-from ..utils.texts import check_regular, read_text, short
+from ..utils.texts import check_regular, short
 from .kinds import Inputs, Kind, absolute, frame_of, moved_to, relative_path
 from .labels import refused, wrong_label
-from .names import ReaderName, data_dir, parts_rule, reader_name, splits_of_parts
+from .names import ReaderName, data_dir, reader_name, splits_of_parts
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?", re.ASCII)
-CARDS = ("README.md", ".huggingface.yaml")  # where a folder describes itself to `datasets`
 SAVED = ("dataset_dict.json", "state.json")  # in what `save_to_disk` of datasets writes: of several splits, of one
+BUILDERS = {".tar": "webdataset", ".parquet": "parquet"}  # how a folder with such files is read; else as class folders
 
 
 class HuggingFaceKind(Kind):
@@ -48,33 +48,73 @@ class HuggingFaceKind(Kind):
     def folder(self) -> Path:
         return self.name.folder or Path(self.config.name)
 
-    @cached_property
-    def _splits(self) -> dict[str, str]:
-        """Split → the part that it is."""
-        return splits_of_parts(self.name, hugging_face_parts(self.name, self.root))
+    @property
+    def _address(self) -> dict[str, Any]:
+        """Arguments by which ``datasets`` finds the data. What a folder says of itself is not asked: it is data."""
+        found, folder = {"cache_dir": None if self.root is None else str(self.root)}, self.name.folder
+        if folder is None:
+            if not HUB_NAME.fullmatch(self.name.rest):
+                raise ValueError(f"{short(self.name.rest)} is neither a folder nor a name of the hub (OWNER/NAME)")
+            return found | {"path": self.name.rest}
+        inside = {path.suffix for path in folder.rglob("*")}
+        builder = next((builder for suffix, builder in BUILDERS.items() if suffix in inside), "imagefolder")
+        return found | {"path": builder, "data_dir": str(folder.resolve())}
 
     @cached_property
     def _parts(self) -> dict[str, _Part]:
-        keys = self.config.image_key, self.config.label_key
-        return {part: _open_part(self.name, part, self.root, *keys) for part in self._splits.values()}
+        """Split → the part that it is."""
+        datasets, folder = _package(self.name), self.name.folder
+        with _opening(self.name), local_only():
+            if folder is not None and any((folder / file).is_file() for file in SAVED):
+                found = datasets.load_from_disk(str(folder))
+            else:
+                if folder is not None:
+                    _check_files(self.name, folder.resolve(), datasets.load_dataset_builder(**self._address))
+                found = datasets.load_dataset(**self._address)
+        tables = found if isinstance(found, datasets.DatasetDict) else {"train": found}
+        return {split: self._part(part, tables[part]) for split, part in splits_of_parts(self.name, tables).items()}
+
+    def _part(self, part: str, table: Any) -> _Part:
+        datasets, label_key = _package(self.name), self.config.label_key
+        if label_key and label_key not in table.features and label_key in table.features.get("json", ()):
+            table = table.add_column(label_key, [row[label_key] for row in table["json"]])  # of tar shards
+        image, label = _fields(self.name, table.features, self.config.image_key, label_key)
+        table = table.cast_column(image, datasets.Image(decode=False))
+        classes, rows = tuple(getattr(table.features[label], "names", None) or ()), [f"{i}" for i in range(len(table))]
+        if "__url__" in table.features:  # of tar shards
+            shards = (relative_path(Path(url), self.folder) for url in table["__url__"])
+            rows = [f"{shard}/{key}.{image}" for shard, key in zip(shards, table["__key__"], strict=True)]
+        names = [f"{part}/{row}" for row in rows]
+        return _Part(part, names, table.select_columns(image), image, list(table[label]), classes)
 
     def inputs(self) -> Inputs:
-        rows, whole = list[tuple[str, str, Any, str]](), len(self._splits) == 1
-        for split, part in self._splits.items():
-            opened = self._parts[part]
-            labels = opened.class_labels(f"{self.name}", part)
-            place = "" if whole else split
-            rows += [(name, place, label, "") for name, label in zip(opened.names, labels, strict=True)]
-        classes = self._parts[self._splits["train"]].class_names
-        return Inputs(frame_of(rows), classes, "" if whole else parts_rule(self._splits))
-
-    def content(self, name: str) -> bytes:
-        part, position = self._places[name]
-        return part.read(position)
+        rows, whole = list[tuple[str, str, str, str]](), len(self._parts) == 1
+        for split, part in self._parts.items():
+            place, labels = "" if whole else split, part.class_labels(self.name)
+            rows += [(name, place, label, "") for name, label in zip(part.names, labels, strict=True)]
+        rule = "" if whole else ", ".join(f"{split} is its {part.part}" for split, part in self._parts.items())
+        return Inputs(frame_of(rows), self._parts["train"].class_names, rule)
 
     @cached_property
     def _places(self) -> dict[str, tuple[_Part, int]]:
         return {name: (part, position) for part in self._parts.values() for position, name in enumerate(part.names)}
+
+    def content(self, name: str) -> bytes:
+        """The bytes of an encoded image, or of the file that it names below the data's folder or cache."""
+        part, position = self._places[name]
+        image = part.table[position][part.image] or {}
+        if image.get("bytes"):
+            return bytes(image["bytes"])
+        if not image.get("path"):
+            raise ValueError(f"row {position} (counted from 0) has no {part.image}; remove it")
+        config, path = _package(self.name).config, Path(image["path"]).resolve()
+        places = (self.name.folder, self.root or config.HF_DATASETS_CACHE, config.HF_CACHE_HOME)
+        if not any(path.is_relative_to(Path(place).resolve()) for place in places if place):
+            raise ValueError(
+                f"row {position} (counted from 0) names a file outside its data set: {path}; save it again"
+            )
+        check_regular(path)
+        return path.read_bytes()
 
     def sources(self) -> Sequence[Path]:
         folder = self.name.folder or self.root
@@ -84,18 +124,17 @@ class HuggingFaceKind(Kind):
         """Download it, where it is of the hub; a folder is opened."""
         if self.root is not None:
             self.root.mkdir(parents=True, exist_ok=True)
-        try:
-            fetch_hugging_face(self.name, self.root)  # whose fields need not be known for that
-        except (OSError, RuntimeError) as error:
-            place = "" if self.root is None else f" in {self.root}"
-            raise FileNotFoundError(f"{self.name} could not be downloaded{place}: {error}") from None
+        if self.name.folder is not None:
+            _ = self._parts
+        else:
+            datasets = _package(self.name)
+            with _opening(self.name):
+                datasets.load_dataset(**self._address)
         return self.name.folder or data_dir(self.root)
 
     def fetch_missing(self) -> None:
-        if self.name.folder is not None:
-            return
         try:
-            _ = self._splits
+            _ = self.name.folder or self._parts
         except FileNotFoundError:
             self.fetch()
 
@@ -111,20 +150,18 @@ class HuggingFaceKind(Kind):
 
 
 class _Part(NamedTuple):
-    """One part of a data set: its images in field ``image`` of a table, and the class of each.
+    """One part of a data set: the names of its images, in field ``image`` of a table, and the class of each."""
 
-    ``places``: folders of the files that the table may name.
-    """
-
+    part: str
     names: list[str]
     table: Any
     image: str
     targets: list[Any]
     class_names: tuple[str, ...]
-    places: tuple[Path, ...]
 
-    def class_labels(self, name: str, part: str) -> list[str]:
+    def class_labels(self, name: ReaderName) -> list[str]:
         """Name or number of every image's class; ValueError for none, several, or a label that is refused."""
+        part = self.part
         if several := next((target for target in self.targets if isinstance(target, list | tuple)), None):
             raise ValueError(f"{name}: images of {part} have several classes each, e.g. {several!r}; one is needed")
         if (bare := next((row for row, target in enumerate(self.targets) if target is None), None)) is not None:
@@ -135,27 +172,6 @@ class _Part(NamedTuple):
         numbered = names and all(isinstance(target, int) for target in self.targets)
         return [names[target] if numbered and 0 <= target < len(names) else str(target) for target in self.targets]
 
-    def read(self, position: int) -> bytes:
-        """The bytes of an encoded image, or of the file that it names below ``places``."""
-        image = self.table[position][self.image] or {}
-        if not image.get("bytes") and not image.get("path"):
-            raise ValueError(f"row {position} (counted from 0) has no {self.image}; remove it")
-        if image.get("bytes"):
-            return bytes(image["bytes"])
-        path = Path(image["path"]).resolve()
-        if not any(path.is_relative_to(place) for place in self.places):
-            raise ValueError(
-                f"row {position} (counted from 0) names a file outside its data set: {path}; save it again"
-            )
-        check_regular(path)
-        return path.read_bytes()
-
-
-def _address(name: ReaderName, root: Path | None) -> dict[str, Any]:
-    """Arguments by which ``datasets`` finds the data."""
-    cache = {"cache_dir": None if root is None else str(root)}
-    return cache | ({"path": "webdataset", "data_dir": _path(name)} if name.reader == "wds" else {"path": _path(name)})
-
 
 def _package(name: ReaderName) -> Any:
     """The package ``datasets``; ImportError that names its extra where it is not installed."""
@@ -165,34 +181,18 @@ def _package(name: ReaderName) -> Any:
     return datasets
 
 
-def hugging_face_parts(name: ReaderName, root: Path | None = None) -> tuple[str, ...]:
-    """Names of the splits; FileNotFoundError, ValueError or ImportError where it cannot be opened."""
-    datasets = _package(name)
-    with _opening(name), local_only():
-        if saved := _saved(name):
-            found = datasets.load_from_disk(str(saved))
-            return tuple(found) if isinstance(found, datasets.DatasetDict) else ("train",)
-        listed = datasets.load_dataset_builder(**_address(name, root)).config.data_files
-        parts = tuple(map(str, datasets.get_dataset_split_names(**_address(name, root))))
-    if name.folder is not None and listed:
-        files = [str(file) for part in listed.values() for file in part]
-        _check_files(name, name.folder.resolve(), files)
-        _check_classes(name, files)
-    return parts
-
-
-def _check_files(name: ReaderName, folder: Path, files: list[str]) -> None:
+def _check_files(name: ReaderName, folder: Path, builder: Any) -> None:
     """Raise ValueError where ``datasets``, which finds parts by words in paths, takes a file twice or not at all."""
+    files = [str(file) for part in (builder.config.data_files or {}).values() for file in part]
     cure = f"`datasets` looks for train, test and the like in all of a path; give the folder itself: --data {folder}"
     if twice := next((file for file, count in Counter(files).items() if count > 1), None):
         raise ValueError(f"{name}: {twice} is taken for two parts, or twice. {cure}")
     suffixes, listed = {PurePath(file).suffix for file in files}, {*files}
-    if any((folder / card).exists() for card in CARDS):
-        return  # it may choose some of its files
     for path in folder.rglob("*"):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if path.suffix in suffixes and not hidden and path.is_file() and str(path) not in listed:
             raise ValueError(f"{name}: {path} is in no part. {cure}")
+    _check_classes(name, files)
 
 
 def _check_classes(name: ReaderName, files: list[str]) -> None:
@@ -211,16 +211,6 @@ def _check_classes(name: ReaderName, files: list[str]) -> None:
                     raise ValueError(f"{name}: {file} and {other} number the classes of {field!r} differently; {cure}")
 
 
-def fetch_hugging_face(name: ReaderName, root: Path | None) -> None:
-    """Download a data set of the hub, or check that a folder can be read; raises as `hugging_face_parts`."""
-    datasets = _package(name)
-    if name.folder is not None:
-        hugging_face_parts(name, root)
-        return
-    with _opening(name):
-        datasets.load_dataset(**_address(name, root))
-
-
 @contextmanager
 def _opening(name: ReaderName) -> Iterator[None]:
     """Context that turns the many kinds of errors of ``datasets`` and its hub into FileNotFoundError."""
@@ -232,71 +222,6 @@ def _opening(name: ReaderName) -> Iterator[None]:
         if name.folder is None:
             cure += f"; a data set of the hub is downloaded by `dmpo-explore fetch --data {name}` alone"
         raise FileNotFoundError(f"{name} cannot be opened: {cause}. {cure}") from None
-
-
-def _open_part(name: ReaderName, part: str, root: Path | None, image_key: str | None, label_key: str | None) -> _Part:
-    """One of `hugging_face_parts`; raises as that, and ValueError where images or classes are not found in it."""
-    datasets = _package(name)
-    with _opening(name), local_only():
-        if saved := _saved(name):
-            found = datasets.load_from_disk(str(saved))
-            table = found[part] if isinstance(found, datasets.DatasetDict) else found
-        else:
-            table = datasets.load_dataset(**_address(name, root), split=part)
-    if label_key and label_key not in table.features and label_key in table.features.get("json", ()):
-        table = table.add_column(label_key, [row[label_key] for row in table["json"]])  # of tar shards
-    image, label = _fields(name, table.features, image_key, label_key)
-    table = table.cast_column(image, datasets.Image(decode=False))
-    cache = Path(root or datasets.config.HF_DATASETS_CACHE)
-    places = tuple(place.resolve() for place in (name.folder, cache, Path(datasets.config.HF_CACHE_HOME)) if place)
-    classes, rows = tuple(getattr(table.features[label], "names", None) or ()), [f"{i}" for i in range(len(table))]
-    if name.reader == "wds":
-        shards = (relative_path(Path(url), Path(f"{name.folder}")) for url in table["__url__"])
-        rows = [f"{shard}/{key}.{image}" for shard, key in zip(shards, table["__key__"], strict=True)]
-    names = [f"{part}/{row}" for row in rows]
-    return _Part(names, table.select_columns(image), image, list(table[label]), classes, places)
-
-
-def _path(name: ReaderName) -> str:
-    """What ``datasets`` loads: a name of the hub, or the path of a folder that names nothing outside itself."""
-    folder = name.folder
-    if folder is None:
-        if not HUB_NAME.fullmatch(name.rest):
-            raise ValueError(f"{short(name.rest)} is neither a folder nor a name of the hub (OWNER/NAME)")
-        return name.rest
-    for card in CARDS:
-        if (folder / card).exists():
-            for place in _places(_described(folder / card)):
-                if "://" in place or PurePath(place).is_absolute() or ".." in PurePath(place).parts:
-                    raise ValueError(f"{folder / card} names data outside its folder: {short(place)}")
-    return str(folder.resolve())
-
-
-def _described(card: Path) -> Any:
-    """The YAML in a folder's description."""
-    import yaml  # type: ignore[import-untyped, unused-ignore]  # its stubs need not be installed
-
-    text = read_text(card)
-    if card.suffix == ".md":
-        text = text.split("---", 2)[1] if text.startswith("---") and text.count("---") > 1 else ""
-    return yaml.safe_load(text)
-
-
-def _places(value: Any, named: bool = False) -> Iterator[str]:
-    """All texts below the keys ``data_files``, ``data_dir`` and ``path`` of nested JSON values."""
-    if isinstance(value, dict):
-        for key, inside in value.items():
-            yield from _places(inside, named or key in ("data_files", "data_dir", "path"))
-    elif isinstance(value, list):
-        for inside in value:
-            yield from _places(inside, named)
-    elif named and isinstance(value, str):
-        yield value
-
-
-def _saved(name: ReaderName) -> Path | None:
-    folder = name.folder
-    return folder if folder is not None and any((folder / file).is_file() for file in SAVED) else None
 
 
 def _fields(name: ReaderName, features: Any, image_key: str | None, label_key: str | None) -> tuple[str, str]:

@@ -7,7 +7,7 @@ path of a table; else the path of a folder.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -81,11 +81,6 @@ def splits_of_parts(name: object, parts: Iterable[str]) -> dict[str, str]:
     if "test" not in found and "val" in found:
         found["test"] = found.pop("val")
     return {split: found[split] for split in SPLITS if split in found}
-
-
-def parts_rule(splits: Mapping[str, str]) -> str:
-    """The rule of data whose parts are their splits."""
-    return ", ".join(f"{split} is its {part}" for split, part in splits.items())
 
 
 def unknown_data(name: str) -> ValueError:
