@@ -226,6 +226,8 @@ class Data:
         table = pd.DataFrame([look[:-1] for look in looks], rows.index, Look._fields[:-1])
         broken = dict(zip(rows["path"], table["problem"], strict=True)) if skip else {}
         data = Data(self.kind, self.inputs, {name: why for name, why in broken.items() if why}, table)
+        if not data.broken:
+            data.division = self.division
         if self.unlabelled is not None:
             data.unlabelled = self.unlabelled.looked(progress)[0]
         parts = [data] if data.unlabelled is None else [data, data.unlabelled]
