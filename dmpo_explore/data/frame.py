@@ -39,7 +39,7 @@ from .splits import SPLITS, UNLABELLED, cuts_calibration, divide, held_out_rows,
 
 ALL, BESIDE, NO_SPLIT = "all", "beside the splits", "undivided"
 BROKEN, NOT_DRAWN = "broken or too large", "not drawn (train_size)"
-COPY = "copies of held-out images"
+COPY = "copies of images in another split"
 ERRORS = (OSError, ValueError, ImportError)
 
 
