@@ -214,8 +214,8 @@ class Data:
 
         Args:
             progress: called with (images read, images in all).
-            thumbnails: number per class. quick: arrays of known data sets are not looked at, unless there are unlabelled
-                images to compare them with.
+            thumbnails: number per class.
+            quick: arrays of known data sets are looked at only to compare them with unlabelled images.
         """
         skip, frame = self.config.skip_broken, self.division.frame
         rows = frame[frame["why"].isin(["", NOT_DRAWN] if skip else [""])]
