@@ -376,7 +376,7 @@ def named_already(path: Path, *_: Any) -> None:
             raising(NO_SPACE),
             r"No space left on device: '.*val'",
         ),
-        (writer_module, "write_json", named_already, r"the disk .* is full: .*state\.json was not written"),
+        (writer_module, "write_json", named_already, r"the disk is full: .*state\.json was not written"),
     ],
 )
 def test_a_disk_that_is_full_is_named_and_left_as_it_was(
