@@ -209,10 +209,8 @@ def check(
     from ..runs.hub import PREFIX
     from ..runs.store import list_runs, load_run
 
-    place = Path(folder)
-    if folder.startswith(PREFIX) or (not place.exists() and folder in list_runs()):
-        place = load_run(folder).path
-    found = check_folder(place)
+    by_name = folder.startswith(PREFIX) or (not Path(folder).exists() and folder in list_runs())
+    found = check_folder(load_run(folder).path if by_name else folder)
     count = len(found.problems)
     ending = "valid" if found.valid else f"{count} problem{'s' * (count > 1)}"
     facts = f" ({found.facts})" * bool(found.facts)

@@ -83,7 +83,11 @@ def evaluate(
     found = [target_from(settings | {"flops": budget}) for budget in flops or (None,)]
     targets = [target for target in found if target is not None]
     beside = {"--flops": flops, "--against": against, "targets": targets, **unused(settings)}
-    _refuse(all_policies, protocol, beside | {"--per-class": per_class, "--per-image": per_image})
+    if protocol and against:
+        raise typer.BadParameter(NO_AGAINST, param_hint="--protocol")
+    if all_policies or protocol:
+        beside |= {"--protocol": all_policies and protocol, "--per-class": per_class, "--per-image": per_image}
+        refuse_beside("--all-policies" if all_policies else "--protocol", beside)
     if transfer:
         others = {"--against": against, "--per-class": per_class, "--per-image": per_image, "--split": split != "test"}
         refuse_beside("--transfer", {"--all-policies": all_policies, "--protocol": protocol, **others})
@@ -106,7 +110,9 @@ def evaluate(
     lines = policy_table(rows) if all_policies else table(rows) + more
     print_result(rows[0] if len(rows) == 1 else rows, as_json, lines)
     say_splits(rows, as_json)
-    say_notes(rows)
+    for row in rows:  # what limits a policy under its target, and an accuracy drop
+        if row.get("note"):
+            say(f"{row['run']}, {row['policy']}: {row['note']}")
     caution_all(runs, rows, fitted=not protocol)
 
 
@@ -124,15 +130,6 @@ def _transfer(runs: list[str], data: str, policy: str | Policy, targets: list[Ta
     print_result({"run": run.name, "data": data} | tables, as_json, transfer_lines(found, run.config.data.name, data))
 
 
-def _refuse(all_policies: bool, protocol: str | None, others: dict[str, Any]) -> None:
-    """Wrong usage if ``others``, options of a target, were given beside ``--all-policies`` or ``--protocol``."""
-    if protocol and others["--against"]:
-        raise typer.BadParameter(NO_AGAINST, param_hint="--protocol")
-    if all_policies or protocol:
-        option = "--all-policies" if all_policies else "--protocol"
-        refuse_beside(option, {"--protocol": all_policies and protocol, **others})
-
-
 def say_splits(rows: list[dict[str, Any]], as_json: bool) -> None:
     """Print below a table on which split its thresholds were fitted, by run where they differ; rows in JSON say it."""
     fitted: dict[str, dict[str, None]] = {}
@@ -142,13 +139,6 @@ def say_splits(rows: list[dict[str, Any]], as_json: bool) -> None:
     if fitted and not as_json:
         on = " and ".join(split + f" ({', '.join(runs)})" * (len(fitted) > 1) for split, runs in fitted.items())
         say(f"thresholds fitted on {on}, numbers of {rows[0]['split']}")
-
-
-def say_notes(rows: list[dict[str, Any]]) -> None:
-    """Print what limits a policy under its target (no certificate, exit 1 for all, one exit), and an accuracy drop."""
-    for row in rows:
-        if row.get("note"):
-            say(f"{row['run']}, {row['policy']}: {row['note']}")
 
 
 def write_classes(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -83,14 +83,6 @@ def continued(study: str, sampler: SamplerConfig | None, **typed: Any) -> str:
     return shlex.join(words)
 
 
-def _stop_as_ctrl_c() -> None:
-    """Let the end of a terminal or of a job give the trial back as Ctrl-C does, or it would count as killed by it."""
-    for name in ("SIGTERM", "SIGHUP"):
-        kind = getattr(signal, name, None)
-        if kind is not None and signal.getsignal(kind) is signal.SIG_DFL:
-            signal.signal(kind, signal.default_int_handler)
-
-
 class SearchProgress:
     """Progress of a search: a line per epoch and trial, and a bar."""
 
@@ -207,7 +199,11 @@ def search(
         study = resume or name or f"search-{datetime.now():%Y%m%d-%H%M%S}"
         begun = resume is not None or (name is not None and is_begun(name, storage))
         proposing = sampler_from(sampler, settings)
-        _stop_as_ctrl_c()
+        for kind in (getattr(signal, end) for end in ("SIGTERM", "SIGHUP") if hasattr(signal, end)):
+            if (
+                signal.getsignal(kind) is signal.SIG_DFL
+            ):  # the end of a terminal or a job gives the trial back as Ctrl-C
+                signal.signal(kind, signal.default_int_handler)
         with Bar() as bar:
             shown = SearchProgress(bar, trials, minutes)
             try:

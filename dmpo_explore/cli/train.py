@@ -131,6 +131,7 @@ def train(
         answer, lines = estimate_lines(chosen, device)
         print_result(answer, as_json, lines)
         return
+    from ..runs.run import outdated_splits
     from ..runs.run_data import check_images
     from ..runs.store import load_run
     from ..training.checkpoint import is_finished
@@ -150,7 +151,9 @@ def train(
                     check_images(run, ())  # warns of images that were added since
         else:
             run = _train(chosen, name, bar, file, resume=begun is not None, **how)
-    answer, lines = _summary(run)
+    # of the best epoch, those before a resumption included
+    answer, again = best_epoch(run), " --force" * bool(outdated_splits(run))
+    lines = [str(run.path), f"next: dmpo-explore record {run.name}{again}"]
     if and_record:
         answer["records"] = record_trained(run, file, device)
         lines = [lines[0], *map(record_line, answer["records"])]
@@ -283,14 +286,6 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
         taught = has_own_teacher(config) and (runs_root() / teacher_name(name)).exists()
         again = f"its teacher is kept; go on with the same command and --name {name}" if taught else ""
         reports.stopped(f"dmpo-explore train --resume {name}", again)
-
-
-def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:
-    """The best epoch of a run, those before a resumption included, as JSON values and as lines."""
-    from ..runs.run import outdated_splits
-
-    again = " --force" * bool(outdated_splits(run))
-    return best_epoch(run), [str(run.path), f"next: dmpo-explore record {run.name}{again}"]
 
 
 def behind_teacher(run: Run, last: float) -> str:

@@ -276,7 +276,9 @@ def require_ours(path: Path, what: str, foreign: Foreign, *, force: bool = True)
     if others is None:
         raise FileExistsError(f"{path} exists and is not {what}; it is not replaced: name another place")
     if others:
-        raise FileExistsError(f"{path} holds more than {what} ({few(others, LISTED)}); it is not replaced: move these away")
+        raise FileExistsError(
+            f"{path} holds more than {what} ({few(others, LISTED)}); it is not replaced: move these away"
+        )
     if not force:
         raise FileExistsError(f"{path} exists; name another place, or replace it with --force (force=True)")
 
