@@ -24,10 +24,10 @@ import hashlib
 import io
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,16 +76,17 @@ def photographs() -> Photographs:
     ends = np.cumsum(rows["bytes"]).tolist()
     places = dict(zip(rows["file"], zip([0, *ends], ends, strict=False), strict=True))
     hashes = [hashlib.sha256(content[start:end]).hexdigest() for start, end in places.values()]
-
-    def read(name: str) -> bytes:
-        start, end = places[name]
-        with (FOLDER / IMAGES).open("rb") as stream:
-            stream.seek(start)
-            return stream.read(end - start)
-
-    images = StoredImages([*places], read)
+    images = StoredImages([*places], partial(_photograph, places))
     splits = {name: rows[name].to_numpy(str) for name in NAMES}
     return Photographs(images, hashes, tuple(names), labels, rows["group"].to_numpy(np.int64), splits)
+
+
+def _photograph(places: Mapping[str, tuple[int, int]], name: str) -> bytes:
+    """The bytes of a photograph, from one place to another."""
+    start, end = places[name]
+    with (FOLDER / IMAGES).open("rb") as stream:
+        stream.seek(start)
+        return stream.read(end - start)
 
 
 def _verified(name: str) -> bytes:
