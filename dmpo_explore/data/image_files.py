@@ -135,7 +135,7 @@ def known_formats() -> list[str]:
 @contextmanager
 def read_errors(
     place: str | Path,
-    unknown: str = "cannot be read as an image: not an image",
+    unknown: str = "cannot be read as an image: not an image, or of a kind that is not read",
     how: str = "cannot be read as an image",
 ) -> Iterator[None]:
     """Turn every error of reading an image into those of `open_image`: a line that begins with its name.

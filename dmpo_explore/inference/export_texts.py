@@ -58,9 +58,8 @@ def run_script(preprocess: Preprocess, policy: Policy) -> str:
         resizing = f"width, height = (int({preprocess.shorter_side} * n / min(image.size)) for n in image.size)"
         cropped = f"pixels[top : top + {size}, left : left + {size}]"
         crop = f"    top, left = round((height - {size}) / 2), round((width - {size}) / 2)\n"
-    heat = ""
-    if policy.temperatures:
-        heat = '    logits = logits.astype(np.float16).astype(np.float32) / np.float32(POLICY["temperatures"][k])\n'
+    heated = '    logits = logits.astype(np.float16).astype(np.float32) / np.float32(POLICY["temperatures"][k])\n'
+    heat = heated if policy.temperatures else ""
     name, sign = str(policy.base.compared_score()), "-" if policy.falling else ""
     if held := policy.base is not policy:
         off = f"{'<=' if policy.falling else '>='} {policy.threshold_none}"
@@ -235,9 +234,8 @@ def readme(graphs: Sequence[dict[str, Any]], class_names: Sequence[str], preproc
         limits = ", ".join(f"{limit:g}" for limit in policy.thresholds)
         each = "the threshold" if len(policy.thresholds) == 1 else "its exit's threshold"
         heat = ", which are first divided by that exit's entry of `temperatures`," if policy.temperatures else ""
-        rule = f"it is {side} {each} ({limits})"
-        if policy.base is not policy:
-            rule = f"`exiting` of `{RUN}` says so (thresholds at the start: {limits})"
+        held = f"`exiting` of `{RUN}` says so (thresholds at the start: {limits})"
+        rule = f"it is {side} {each} ({limits})" if policy.base is policy else held
         own = f"""`{RUN}` is the whole of it in a page of Python, without torch and without this project's package:
 
 ```sh
@@ -342,7 +340,8 @@ def add_service(folder: str | Path) -> Path:
 def check_service(policy: Policy) -> None:
     """Raise ValueError unless an export with this policy has a script that runs it."""
     if not has_script(policy):
+        *most, last = SCORES
         raise ValueError(
-            f"the policy {policy.base.name!r} cannot be served: {SERVE} knows {', '.join(SCORES)}; "
+            f"the policy {policy.base.name!r} cannot be served: {SERVE} knows {', '.join(most)} and {last}; "
             "make a service of your own with OnnxEngine"
         )
