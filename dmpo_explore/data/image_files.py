@@ -302,9 +302,9 @@ def white_of(image: Image.Image) -> int:
     """Load an image; the value that is white in it, or 0 if Pillow gives it with 8 bits a value.
 
     White is what the format says: 65535 of 16 bits, 4095 of a TIFF's 12, and 1 of floats. Refused are images of which
-    it says nothing, those with values outside, and those without any above a quarter of white: they would be nearly
-    black, and most often hold 10 to 14 bits of a camera in 16. A scale of each image's own, from its darkest to its
-    brightest value, would change the brightness from image to image.
+    it says nothing, those with values outside, and those without any above half of white: most often they hold 10 to 15
+    bits of a sensor in 16, and would be dark in silence. A scale of each image's own, from its darkest to its brightest
+    value, would change the brightness from image to image.
 
     Raises:
         ValueError: the values do not say how bright the image is; the message continues after the file's name.
@@ -312,7 +312,7 @@ def white_of(image: Image.Image) -> int:
     tags = getattr(image, "tag_v2", {})  # of a TIFF: 258 bits, 262 whether 0 is black, 339 kind of numbers
     stored = [str(tile[3]) for tile in getattr(image, "tile", [])]
     image.load()
-    white = {"F": 1, "I": 2 ** tags.get(258, (16,))[0] - 1}.get(image.mode[0], 0)
+    white: int = {"F": 1, "I": 2 ** tags.get(258, (16,))[0] - 1}.get(image.mode[0], 0)
     if tags and (image.mode == "I" or 2 in tags.get(339, ()) or (white and tags.get(262, 0) == 0)):
         raise Unreadable(
             f"has signed or 32-bit whole numbers, or 0 for white, and no scale is agreed for these; {REMEDY}"
@@ -323,7 +323,7 @@ def white_of(image: Image.Image) -> int:
     values = np.array(whole.getextrema()[:3])  # without alpha
     if not (values.min() >= 0 and values.max() <= (white or 255)):
         raise Unreadable(f"has values from {values.min():g} to {values.max():g}, not from 0 to {white}; {REMEDY}")
-    if 0 < (share := values.max() / (white or 255)) <= 0.25:
+    if 0 < (share := values.max() / (white or 255)) <= 0.5:
         raise Unreadable(f"has more than 8 bits a value, but none above {100 * share:.1f} % of white; {REMEDY}")
     return white
 

@@ -90,12 +90,13 @@ PICTURES: list[tuple[str, bytes | Image.Image, Any, float]] = [
     ("I;16, a grey.png", row(16, 0, [257, 51_400], (b"tRNS", b"\1\1")), greys(255, 200), 0),
     # more than 8 bits: white is what the format says
     *((f"I;16.{kind}", encoded(DEEP, kind), greys(0, 1, 128, 255), 0) for kind in ("png", "tiff", "ppm")),
-    ("I;16B.tif", encoded(Image.new("I;16B", (2, 1), 25_700), "TIFF"), greys(100, 100), 0),
-    ("I;16, packed.tif", tiff([0, 25_700], "u2", compression="tiff_lzw"), greys(0, 100), 0),
+    ("I;16B.tif", encoded(Image.new("I;16B", (2, 1), 51_400), "TIFF"), greys(200, 200), 0),
+    ("I;16, packed.tif", tiff([0, 51_400], "u2", compression="tiff_lzw"), greys(0, 200), 0),
+    ("I;16, half as bright as white.png", row(16, 0, [0, 32_896]), greys(0, 128), 0),
     ("I;16, black.png", row(16, 0, [0, 0]), greys(0, 0), 0),
     ("16 bits of colour.png", row(16, 2, [[25_700, 65535, 0]]), [[[100, 255, 0]]], 0),
     ("16 bits of colour and alpha.png", row(16, 6, [[25_700, 65535, 0, 65535], [0] * 4]), [[[100, 255, 0], WHITE]], 0),
-    ("16 bits of grey and alpha.png", row(16, 4, [[25_700, 65535], [0, 0]]), greys(100, 255), 0),
+    ("16 bits of grey and alpha.png", row(16, 4, [[51_400, 65535], [0, 0]]), greys(200, 255), 0),
     ("12 bits.tif", tiff([255, 0xF8, 0], "u1", (258, 3, 8, 12), (256, 4, 3, 2)), greys(255, 128), 0),
     ("I up to 1000, says its header.pgm", b"P5 3 1 1000\n\0\0\1\xf4\3\xe8", greys(0, 128, 255), 0),
     ("F.tif", tiff([0, 0.5, 1], "f4"), greys(0, 128, 255), 0),
@@ -109,7 +110,7 @@ NO_SCALE, DARK = "has signed or 32-bit whole numbers, or 0 for white", "has more
 # Name, file, what is said of it.
 STRANGE: list[tuple[str, bytes, str]] = [
     ("12 bits in 16.png", row(16, 0, [0, 4095]), f"{DARK}6.2 % of white; divide all images by"),
-    ("14 bits in 16.tif", tiff([0, 16_383], "u2"), f"{DARK}25.0 %"),
+    ("15 bits in 16.tif", tiff([0, 32_767], "u2"), f"{DARK}50.0 %"),
     ("12 bits of colour in 16.png", row(16, 2, [[0, 4095, 9]]), f"{DARK}5.9 %"),
     ("12 bits of colour in 16.ppm", b"P6 1 1 65535\n\0\0\x0f\xff\0\0", f"{DARK}6.3 %"),
     ("12 bits and alpha.png", row(16, 6, [[0, 4095, 9, 65535]]), f"{DARK}5.9 %"),
