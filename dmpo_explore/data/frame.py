@@ -243,7 +243,7 @@ class Data:
         found = dict[int, Look]()
         for split, inside in rows.groupby("origin"):
             pixels = self.kind.pixels(str(split), inside["path"].tolist())
-            found |= {row: look_at_array(pixels[at]) for row, at in inside["position"].items()}
+            found |= {row: look_at_array(pixels[at]) for row, at in zip(inside.index, inside["position"], strict=True)}
         return [found[row] for row in rows.index]
 
     # -- where they are, and whether they are what they were --
@@ -307,16 +307,16 @@ def _divided(kind: Kind, inputs: Inputs, broken: Mapping[str, str]) -> Division:
             rule = ""
             refused(error, *given)
     elif groups is not None and kind.own:
-        where = pd.Series(split[image]).groupby(groups[image]).agg(["nunique", "first", "last"])
-        for group, (number, first, last) in where.iterrows():
+        spread = pd.Series(split[image]).groupby(groups[image]).agg(["nunique", "first", "last"])
+        for group, (number, first, last) in spread.iterrows():
             if number > 1:
                 raise ValueError(
                     f"{config.name}: group {group!s} is in {first} and in {last}; a group must be in one split"
                 )
     for name in (name for name in given if name not in errors and not (split == name).any()):
         refused(ValueError(_no_images(kind) if name == "train" else f"{config.name} {name} holds no images"), name)
-    for name, inside in frame[image & (labels >= len(classes))].groupby("split"):
-        refused(_other_classes(kind, str(name), inside, classes), str(name))
+    for where, others in frame[image & (labels >= len(classes))].groupby("split"):
+        refused(_other_classes(kind, str(where), others, classes), str(where))
     frame["origin"], frame["label"] = split, labels
     frame["position"] = frame.groupby("origin").cumcount()
     cut = _cut(kind, given, labels, groups, split == "train") if "train" in given else ()
@@ -346,7 +346,7 @@ def _numbered(
     classes = inputs.classes or _in_order(names[of_train])
     extra = _in_order({*names[image]} - {*classes})
     number = {name: label for label, name in enumerate((*classes, *extra))}
-    return classes, extra, names.map(number).fillna(MISSING).to_numpy(np.int64)
+    return classes, extra, np.asarray(names.map(number).fillna(MISSING), np.int64)
 
 
 def _in_order(names: Iterable[str]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ of change: a search trains on the same images many times.
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import io
 import os
@@ -53,7 +54,7 @@ class Look(NamedTuple):
     format: str = ""
     problem: str = ""
     too_large: bool = False
-    tiny: bytes | None = None
+    tiny: builtins.bytes | None = None
     thumbnail: NDArray[np.uint8] | None = None
 
 

@@ -243,7 +243,7 @@ def test_they_are_answered_and_have_no_label(folder: Path, runs: Path, monkeypat
     )
     assert sorted(rows.tolist()) == [*range(57)] and torch.equal(labels == -1, rows >= 32)
     assert answers.shape == (57, 2) and np.isfinite(run.history()["loss"]).all()
-    assert run.manifest is not None and len(run.manifest.unlabelled) == 25
+    assert run.manifest is not None and len(run.manifest.rows("unlabelled")) == 25
     assert f"32 training images of {folder / 'own'} and 25 unlabelled ones, 1 epoch, " in run.card()
 
 

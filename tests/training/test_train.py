@@ -105,7 +105,7 @@ def test_the_run_opens_without_its_data_and_gives_the_trained_model(
 ) -> None:
     run, results = straight
     val = loop.spread(images_of(CONFIG.data, "val"), CONFIG.training.validation_size)
-    monkeypatch.setattr("dmpo_explore.data.image_data.ImageData.images", None)
+    monkeypatch.setattr("dmpo_explore.data.frame.Data.images", None)
     model = load_run(run.path).model("cpu")
     assert load_run(run.path).class_names == tuple("0123456789")
     loader = make_loader(val, model.preprocess, batch_size=60)
