@@ -34,7 +34,7 @@ from .image_files import image_suffixes
 from .image_set import ImageSet
 from .kinds import Inputs, Kind
 from .labels import MISSING, read_class_names, renamed
-from .looks import Look, look_at_all, look_at_array, require_files
+from .looks import THREADS, Look, look_at_all, look_at_array, of_each, require_files
 from .splits import SPLITS, UNLABELLED, cuts_calibration, divide, held_out_rows, stratified_rows
 
 ALL, BESIDE, NO_SPLIT = "all", "beside the splits", "undivided"
@@ -224,7 +224,8 @@ class Data:
             looks = look_at_all(self.kind, rows["path"].tolist(), progress, {rows["path"][row] for row in small})
         else:
             rows = rows[:0] if quick and self.unlabelled is None else rows
-            looks = self._look_at_arrays(rows)
+            places = [*zip(rows["origin"], rows["position"], rows.index.isin(small), strict=True)]
+            looks = of_each(self._look_at_array, places, progress, THREADS)
         table = pd.DataFrame([look[:-1] for look in looks], rows.index, Look._fields[:-1])
         broken = dict(zip(rows["path"], table["problem"], strict=True)) if skip else {}
         data = Data(self.kind, self.inputs, {name: why for name, why in broken.items() if why}, table)
@@ -239,12 +240,9 @@ class Data:
         shown = dict(zip(rows.index, looks, strict=True))
         return data, {row: image for row in small if row in shown and (image := shown[row].thumbnail) is not None}
 
-    def _look_at_arrays(self, rows: pd.DataFrame) -> list[Look]:
-        found = dict[int, Look]()
-        for split, inside in rows.groupby("origin"):
-            pixels = self.kind.pixels(str(split), inside["path"].tolist())
-            found |= {row: look_at_array(pixels[at]) for row, at in zip(inside.index, inside["position"], strict=True)}
-        return [found[row] for row in rows.index]
+    def _look_at_array(self, place: tuple[str, int, bool]) -> Look:
+        split, position, thumbnail = place
+        return look_at_array(self.kind.pixels(split, ())[position], thumbnail)
 
     # -- where they are, and whether they are what they were --
 

@@ -194,7 +194,9 @@ class KnownKind(Kind):
     def pixels(self, split: str, names: Sequence[str], hashes: Sequence[str] | None = None) -> Pixels:
         if hashes is not None:  # of a manifest, which lists files alone
             return ImageFiles([self.folder / name for name in names], hashes)
-        return self.source.read(split, self.root).pixels
+        pool = self._pools[split]
+        assert isinstance(pool, Pool)  # else there were no row of it
+        return pool.pixels
 
     def image_set(self, split: str) -> ImageSet | None:
         if split == "train" or split not in self.source.splits:
