@@ -34,7 +34,7 @@ from .image_files import image_suffixes
 from .image_set import ImageSet
 from .kinds import Inputs, Kind
 from .labels import MISSING, read_class_names, renamed
-from .looks import THREADS, Look, look_at_all, look_at_array, of_each, require_files
+from .looks import THREADS, ImageLook, look_at_all, look_at_array, of_each, require_files
 from .splits import SPLITS, UNLABELLED, cuts_calibration, divide, held_out_rows, stratified_rows
 
 ALL, BESIDE, NO_SPLIT = "all", "beside the splits", "undivided"
@@ -180,7 +180,7 @@ class Data:
         if self.looks is None and (found := self.kind.image_set(split)) is not None:
             return replace(found, class_names=_readable(self.config, found.class_names))
         rows, name = self.rows(split), self.config.name
-        labels = rows["label"].to_numpy(np.int64)
+        labels = rows["label"].to_numpy(np.int64, copy=True)  # pandas' own cannot be written to, which torch wants
         if self.looks is not None and self.listed:
             pixels = self.kind.pixels(split, rows["path"].tolist(), rows["sha256"].tolist())
             return ImageSet(name, split, labels, self.classes, np.arange(len(rows)), pixels)
@@ -226,7 +226,7 @@ class Data:
             rows = rows[:0] if quick and self.unlabelled is None else rows
             places = [*zip(rows["origin"], rows["position"], rows.index.isin(small), strict=True)]
             looks = of_each(self._look_at_array, places, progress, THREADS)
-        table = pd.DataFrame([look[:-1] for look in looks], rows.index, Look._fields[:-1])
+        table = pd.DataFrame([look[:-1] for look in looks], rows.index, ImageLook._fields[:-1])
         broken = dict(zip(rows["path"], table["problem"], strict=True)) if skip else {}
         data = Data(self.kind, self.inputs, {name: why for name, why in broken.items() if why}, table)
         if not data.broken:
@@ -240,7 +240,7 @@ class Data:
         shown = dict(zip(rows.index, looks, strict=True))
         return data, {row: image for row in small if row in shown and (image := shown[row].thumbnail) is not None}
 
-    def _look_at_array(self, place: tuple[str, int, bool]) -> Look:
+    def _look_at_array(self, place: tuple[str, int, bool]) -> ImageLook:
         split, position, thumbnail = place
         return look_at_array(self.kind.pixels(split, ())[position], thumbnail)
 
