@@ -320,7 +320,7 @@ def meta_problems(values: Any, where: str) -> Iterator[ValueError]:
             yield ValueError(f"{where}: {len(flops)} {name} for {len(exits)} exits; give one per exit")
 
 
-class Kind(NamedTuple):
+class Form(NamedTuple):
     """The expected form of a JSON value: its description and its test."""
 
     text: str
@@ -348,23 +348,23 @@ def _rising(value: Any, each: Callable[[Any], bool]) -> bool:
     return _list(value, each, MOST_EXITS) and all(float(b) > float(a) for a, b in itertools.pairwise(value))
 
 
-_TEXT = Kind("text", _text)
-META_FIELDS: dict[str, tuple[Kind, bool]] = {  # name → form, and whether it must be there
+_TEXT = Form("text", _text)
+META_FIELDS: dict[str, tuple[Form, bool]] = {  # name → form, and whether it must be there
     "data": (_TEXT, True),
     "split": (_TEXT, True),
-    "class_names": (Kind("a list of one text per class", lambda v: _list(v, _text, MOST_CLASSES)), True),
+    "class_names": (Form("a list of one text per class", lambda v: _list(v, _text, MOST_CLASSES)), True),
     "exits": (
-        Kind("a rising list of block numbers, counted from 1", lambda v: _rising(v, lambda b: _whole(b, MOST_BLOCK))),
+        Form("a rising list of block numbers, counted from 1", lambda v: _rising(v, lambda b: _whole(b, MOST_BLOCK))),
         True,
     ),
-    "flops": (Kind("a rising list of positive FLOPs, one per exit", lambda v: _rising(v, _number)), True),
-    "reference_flops": (Kind("a positive number", _number), True),
+    "flops": (Form("a rising list of positive FLOPs, one per exit", lambda v: _rising(v, _number)), True),
+    "reference_flops": (Form("a positive number", _number), True),
     "flops_convention": (_TEXT, False),
     "model": (_TEXT, False),
-    "image_size": (Kind("a whole number of pixels or null", lambda v: v is None or _whole(v, MOST_BLOCK)), False),
+    "image_size": (Form("a whole number of pixels or null", lambda v: v is None or _whole(v, MOST_BLOCK)), False),
     "created": (_TEXT, False),
     "images_sha256": (_TEXT, False),
-    "flops_trained": (Kind("a rising list of positive FLOPs, one per exit", lambda v: _rising(v, _number)), False),
+    "flops_trained": (Form("a rising list of positive FLOPs, one per exit", lambda v: _rising(v, _number)), False),
     "weights_sha256": (_TEXT, False),
     "precision": (_TEXT, False),
 }

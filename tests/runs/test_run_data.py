@@ -26,7 +26,7 @@ from dmpo_explore.runs.run_data import check_classes, check_images, move_data, o
 
 def run_on(data: DataConfig, path: Path) -> Run:
     """A run folder as a training of these data leaves it, without weights."""
-    config = replace(CONFIG, data=open_data(data).located())
+    config = replace(CONFIG, data=open_data(data).kind.located())
     make_run(path, config)
     write_manifest(path, make_manifest(config.data))
     return Run(path)
