@@ -222,8 +222,8 @@ def test_an_image_that_is_changed_meanwhile_is_named_and_no_learning_rate_blamed
 
     def spoil(step: int, steps: int, loss: float) -> None:
         if step == steps:
-            for row in manifests[0].files[split]:
-                paint(folder / row.path, 222)
+            for path in manifests[0].rows(split)["path"]:
+                paint(folder / path, 222)
 
     folder = fill(tmp_path / "own")
     config = tiny_config(epochs=1, model={"earlier_exits": split == "train"})  # which reads held-out training images
