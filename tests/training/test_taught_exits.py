@@ -382,4 +382,4 @@ def test_beside_a_known_data_set_a_reader_hears_of_them(runs: Path, tmp_path: Pa
     options = tiny_options(train_size=40, epochs=1, teacher=teacher.path, unlabelled=tmp_path / "more")
     told = call("train", *options, "--skip-broken", "--device", "cpu").stderr
     assert "data: 40 train, 143 val, 1 unlabelled, " in told
-    assert f"unlabelled: 1 image is left out as broken or too large: {tmp_path}/more/bad.png" in told
+    assert "unlabelled: 1 image is left out as broken or too large: bad.png" in told
