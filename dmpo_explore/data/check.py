@@ -384,7 +384,8 @@ def _copies(data: Data) -> Iterator[Finding]:
             continue
         frame = part.division.frame.loc[[*part.copies]]
         splits = " and ".join(split for split in (*SPLITS, UNLABELLED) if (frame["split"] == split).any())
-        pairs = tuple(f"{image_name(row)} = {part.copies[row.Index]}" for row in frame.itertuples())
+        both = zip(frame.itertuples(), part.copies.values(), strict=True)
+        pairs = tuple(f"{image_name(row)} = {other}" for row, other in both)
         several = (
             f"{len(pairs):,} images of {splits} are copies" if len(pairs) > 1 else f"1 image of {splits} is a copy"
         )

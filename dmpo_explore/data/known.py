@@ -101,7 +101,7 @@ def _source(name: str, title: str, rule: str) -> Source:
     def read(split: str, root: Path | None) -> Pool:
         every = photographs()
         rows = np.flatnonzero(every.splits[name] == split)
-        names, hashes = ([values[row] for row in rows] for values in (every.images.names, every.hashes))
+        names, hashes = ([values[row] for row in rows.tolist()] for values in (every.images.names, every.hashes))
         pixels = StoredImages(names, every.images.content, hashes)
         return Pool(pixels, every.labels[rows], every.class_names, every.groups[rows])
 

@@ -7,6 +7,7 @@ of change: a search trains on the same images many times.
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import io
 import os
@@ -36,7 +37,7 @@ THREADS = min(8, (os.cpu_count() or 1) + 2)
 EVERY = 100  # images between two reports of progress
 
 
-class Look(NamedTuple):
+class ImageLook(NamedTuple):
     """The result of inspecting one image.
 
     Args:
@@ -55,7 +56,7 @@ class Look(NamedTuple):
     format: str = ""
     problem: str = ""
     too_large: bool = False
-    tiny: bytes | None = None
+    tiny: builtins.bytes | None = None
     thumbnail: NDArray[np.uint8] | None = None
 
 
@@ -74,7 +75,7 @@ def of_each(work: Callable[[Any], T], items: Sequence[Any], progress: Progress |
 
 def look_at_all(
     kind: Kind, names: Sequence[str], progress: Progress | None = None, thumbnails: Collection[str] = ()
-) -> list[Look]:
+) -> list[ImageLook]:
     """A look at every image of these names, in their order.
 
     Args:
@@ -88,10 +89,10 @@ def look_at_all(
 
 
 _LOCK = threading.Lock()
-_SEEN: dict[tuple[str, int, int], Look] = {}
+_SEEN: dict[tuple[str, int, int], ImageLook] = {}
 
 
-def _kept(kind: Kind, name: str, thumbnails: Collection[str]) -> Look:
+def _kept(kind: Kind, name: str, thumbnails: Collection[str]) -> ImageLook:
     thumbnail = name in thumbnails
     if not kind.files:
         return look_at(kind, name, thumbnail)
@@ -111,8 +112,8 @@ def _kept(kind: Kind, name: str, thumbnails: Collection[str]) -> Look:
     return look
 
 
-def look_at(kind: Kind, name: str, thumbnail: bool = False) -> Look:
-    """Hash and decode one image; a problem is a field of the `Look`, not an error."""
+def look_at(kind: Kind, name: str, thumbnail: bool = False) -> ImageLook:
+    """Hash and decode one image; a problem is a field of the `ImageLook`, not an error."""
     path = kind.folder / name if kind.files else None
     try:
         if path is not None:
@@ -120,10 +121,10 @@ def look_at(kind: Kind, name: str, thumbnail: bool = False) -> Look:
         content = kind.content(name) if path is None else path.read_bytes()
     except (OSError, ValueError) as error:
         if path is None or isinstance(error, ValueError):
-            return Look(problem=f"{error}")
+            return ImageLook(problem=f"{error}")
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-        return Look(problem=f"no file {path}" if missing else f"{named(error, path)}")
-    found, where = Look(hashlib.sha256(content).hexdigest(), len(content)), f"{path or name}"
+        return ImageLook(problem=f"no file {path}" if missing else f"{named(error, path)}")
+    found, where = ImageLook(hashlib.sha256(content).hexdigest(), len(content)), f"{path or name}"
     try:
         with Image.open(io.BytesIO(content), formats=known_formats()) as image:
             found = found._replace(width=image.width, height=image.height, format=image.format or "")
@@ -137,7 +138,7 @@ def look_at(kind: Kind, name: str, thumbnail: bool = False) -> Look:
         return found._replace(problem=" ".join(f"{where} cannot be read as an image: {error}".split()))
 
 
-def _decoded(content: bytes, found: Look, thumbnail: bool) -> Look:
+def _decoded(content: bytes, found: ImageLook, thumbnail: bool) -> ImageLook:
     with opened(io.BytesIO(content), known_formats()) as image:
         width, height = image.size
         if image.format == "JPEG":
@@ -151,13 +152,13 @@ def _decoded(content: bytes, found: Look, thumbnail: bool) -> Look:
     )
 
 
-def look_at_array(pixels: NDArray[np.uint8], thumbnail: bool) -> Look:
+def look_at_array(pixels: NDArray[np.uint8], thumbnail: bool) -> ImageLook:
     """A look at an image of a known data set of arrays."""
     pixels = np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
     height, width = pixels.shape[:2]
     digest = hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()
     small = shrunk(pixels) if thumbnail else None
-    return Look(digest, pixels.nbytes, width, height, "arrays", tiny=tiny(pixels), thumbnail=small)
+    return ImageLook(digest, pixels.nbytes, width, height, "arrays", tiny=tiny(pixels), thumbnail=small)
 
 
 def tiny(pixels: NDArray[np.uint8]) -> bytes:

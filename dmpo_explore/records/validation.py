@@ -310,7 +310,7 @@ def meta_problems(values: Any, where: str) -> Iterator[ValueError]:
             yield ValueError(f"{where}: {len(flops)} {name} for {len(exits)} exits; give one per exit")
 
 
-class Kind(NamedTuple):
+class Form(NamedTuple):
     """The expected form of a JSON value: its description, its test, and whether it must be there."""
 
     text: str
@@ -338,22 +338,22 @@ def _rising(value: Any, each: Callable[[Any], bool]) -> bool:
     return _list(value, each, MOST_EXITS) and all(float(b) > float(a) for a, b in itertools.pairwise(value))
 
 
-_RISING_FLOPS = Kind("a rising list of positive FLOPs, one per exit", lambda value: _rising(value, _number))
-META_FIELDS: dict[str, Kind] = {
-    "data": Kind("text", _text, True),
-    "split": Kind("text", _text, True),
-    "class_names": Kind("a list of one text per class", lambda value: _list(value, _text, MOST_CLASSES), True),
-    "exits": Kind("a rising list of block numbers, counted from 1", lambda value: _rising(value, _block), True),
+_RISING_FLOPS = Form("a rising list of positive FLOPs, one per exit", lambda value: _rising(value, _number))
+META_FIELDS: dict[str, Form] = {
+    "data": Form("text", _text, True),
+    "split": Form("text", _text, True),
+    "class_names": Form("a list of one text per class", lambda value: _list(value, _text, MOST_CLASSES), True),
+    "exits": Form("a rising list of block numbers, counted from 1", lambda value: _rising(value, _block), True),
     "flops": _RISING_FLOPS._replace(needed=True),
-    "reference_flops": Kind("a positive number", _number, True),
-    "flops_convention": Kind("text", _text),
-    "model": Kind("text", _text),
-    "image_size": Kind("a whole number of pixels or null", lambda value: value is None or _block(value)),
-    "created": Kind("text", _text),
-    "images_sha256": Kind("text", _text),
+    "reference_flops": Form("a positive number", _number, True),
+    "flops_convention": Form("text", _text),
+    "model": Form("text", _text),
+    "image_size": Form("a whole number of pixels or null", lambda value: value is None or _block(value)),
+    "created": Form("text", _text),
+    "images_sha256": Form("text", _text),
     "flops_trained": _RISING_FLOPS,
-    "weights_sha256": Kind("text", _text),
-    "precision": Kind("text", _text),
+    "weights_sha256": Form("text", _text),
+    "precision": Form("text", _text),
 }
 
 

@@ -37,7 +37,7 @@ def test_a_resumed_run_keeps_its_images(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"1 added \(cat/more\.png\)"):
         again = training_images(config, run)
     assert again.train.fingerprint == new.train.fingerprint and again.val.fingerprint == new.val.fingerprint
-    (tmp_path / "own" / run.manifest.files["train"][0].path).unlink()  # type: ignore[union-attr]
+    (tmp_path / "own" / run.manifest.rows("train")["path"].iloc[0]).unlink()  # type: ignore[union-attr]
     with pytest.raises(ValueError, match="not what run 'run' was trained on: 1 missing"):
         training_images(config, run)
 
