@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dmpo_explore.data.image_facts import look_at
 from failing import raising
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +22,6 @@ from picture_kinds import PICTURES, RGB, STRANGE, UNKNOWN
 from PIL import Image, features
 
 from _faults import hostile_images
-from dmpo_explore.data.image_facts import look_at
 from dmpo_explore.data.image_files import (
     BAND,
     decode_image,

@@ -271,9 +271,9 @@ def test_nothing_written_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "name", "full", "words"),
     [
-        (shutil, "disk_usage", lambda _: Namespace(free=1), r"the disk .* is full: .*val was not written"),
-        (writer_module.FileLock, "acquire", raising(NO_SPACE), r"the disk .* is full: .*val was not written"),
-        (writer_module, "write_json", raising(NO_SPACE), r"the disk .* is full: .*val was not written"),
+        (shutil, "disk_usage", lambda _: Namespace(free=1), r"the disk .*is full: .*val was not written"),
+        (writer_module.FileLock, "acquire", raising(NO_SPACE), r"the disk .*is full: .*val was not written"),
+        (writer_module, "write_json", raising(NO_SPACE), r"the disk .*is full: .*val was not written"),
     ],
 )
 def test_a_disk_that_is_full_is_named_and_left_as_it_was(
