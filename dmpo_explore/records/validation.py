@@ -310,7 +310,7 @@ def meta_problems(values: Any, where: str) -> Iterator[ValueError]:
             yield ValueError(f"{where}: {len(flops)} {name} for {len(exits)} exits; give one per exit")
 
 
-class Form(NamedTuple):
+class JsonForm(NamedTuple):
     """The expected form of a JSON value: its description, its test, and whether it must be there."""
 
     text: str
@@ -338,22 +338,22 @@ def _rising(value: Any, each: Callable[[Any], bool]) -> bool:
     return _list(value, each, MOST_EXITS) and all(float(b) > float(a) for a, b in itertools.pairwise(value))
 
 
-_RISING_FLOPS = Form("a rising list of positive FLOPs, one per exit", lambda value: _rising(value, _number))
-META_FIELDS: dict[str, Form] = {
-    "data": Form("text", _text, True),
-    "split": Form("text", _text, True),
-    "class_names": Form("a list of one text per class", lambda value: _list(value, _text, MOST_CLASSES), True),
-    "exits": Form("a rising list of block numbers, counted from 1", lambda value: _rising(value, _block), True),
+_RISING_FLOPS = JsonForm("a rising list of positive FLOPs, one per exit", lambda value: _rising(value, _number))
+META_FIELDS: dict[str, JsonForm] = {
+    "data": JsonForm("text", _text, True),
+    "split": JsonForm("text", _text, True),
+    "class_names": JsonForm("a list of one text per class", lambda value: _list(value, _text, MOST_CLASSES), True),
+    "exits": JsonForm("a rising list of block numbers, counted from 1", lambda value: _rising(value, _block), True),
     "flops": _RISING_FLOPS._replace(needed=True),
-    "reference_flops": Form("a positive number", _number, True),
-    "flops_convention": Form("text", _text),
-    "model": Form("text", _text),
-    "image_size": Form("a whole number of pixels or null", lambda value: value is None or _block(value)),
-    "created": Form("text", _text),
-    "images_sha256": Form("text", _text),
+    "reference_flops": JsonForm("a positive number", _number, True),
+    "flops_convention": JsonForm("text", _text),
+    "model": JsonForm("text", _text),
+    "image_size": JsonForm("a whole number of pixels or null", lambda value: value is None or _block(value)),
+    "created": JsonForm("text", _text),
+    "images_sha256": JsonForm("text", _text),
     "flops_trained": _RISING_FLOPS,
-    "weights_sha256": Form("text", _text),
-    "precision": Form("text", _text),
+    "weights_sha256": JsonForm("text", _text),
+    "precision": JsonForm("text", _text),
 }
 
 
