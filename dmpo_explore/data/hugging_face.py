@@ -56,6 +56,8 @@ class HuggingFaceKind(Kind):
             if not HUB_NAME.fullmatch(self.name.rest):
                 raise ValueError(f"{short(self.name.rest)} is neither a folder nor a name of the hub (OWNER/NAME)")
             return found | {"path": self.name.rest}
+        if not folder.is_dir():
+            raise FileNotFoundError(f"no folder {folder}")
         inside = {path.suffix for path in folder.rglob("*")}
         builder = next((builder for suffix, builder in BUILDERS.items() if suffix in inside), "imagefolder")
         return found | {"path": builder, "data_dir": str(folder.resolve())}
