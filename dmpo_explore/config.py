@@ -22,7 +22,18 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
-from .joints import BYPASSES, CUTS, DATASETS, PREDICTORS, SCHEDULES, TRAINING_PARTS, TRUNK_CHANGES, TUNINGS, TrunkChange
+from .joints import (
+    BYPASSES,
+    CUTS,
+    DATA_KINDS,
+    DATASETS,
+    PREDICTORS,
+    SCHEDULES,
+    TRAINING_PARTS,
+    TRUNK_CHANGES,
+    TUNINGS,
+    TrunkChange,
+)
 from .plugin_needs import PluginNeed, changed, missing, needs_of, read_needs, require
 from .utils.options import (
     OpenPart,
@@ -219,12 +230,11 @@ class ModelConfig(OpenPart):
         check_options(self)
         if isinstance(self.exits, int):
             return
-        if not self.exits or any(b <= a for a, b in zip(self.exits, self.exits[1:], strict=False)):
+        if not self.exits or any(b <= a for a, b in zip((0, *self.exits), self.exits, strict=False)):
             raise ValueError(
-                f"exits={short(list(self.exits))} must be rising block numbers without repeats, e.g. 3,6,9,12"
+                f"exits={short(list(self.exits))} must be rising block numbers without repeats, e.g. 3,6,9,12; blocks "
+                "are counted from 1"
             )
-        if self.exits[0] < 1:
-            raise ValueError(f"exits={short(list(self.exits))}: blocks are counted from 1")
 
 
 def parse_exits(text: str) -> int | tuple[int, ...]:
@@ -385,8 +395,9 @@ class Config:
 
     def with_plugins(self) -> Config:
         """The config with the plug-ins whose entries or options it uses stated anew."""
-        used = {type(own) for own in (*self.model.more, *self.training.more)}
-        return dataclasses.replace(self, plugins=needs_of((self.get(key) for key in OPTIONS), used))
+        kinds = (name for name in DATA_KINDS.origins if DATA_KINDS[name].takes(self.data))
+        values, options = (self.get(key) for key in OPTIONS), (*self.model.more, *self.training.more)
+        return dataclasses.replace(self, plugins=needs_of((*kinds, *values), map(type, options)))
 
     def to_json(self) -> str:
         """The config as indented JSON."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,7 +49,7 @@ def data(
     data = open_data(chosen.data)
     chosen = replace(chosen, data=data.config)
     with Bar(lines=True) as bar:
-        found = preflight(chosen, on_check=lambda done, total: bar.to(done, total, "checking images"))
+        found = preflight(chosen, on_check=partial(bar.to, text="checking images"), quick=False)
     plan = training_plan(found, chosen) | {"risk control": certifiable(found.n_calibration)}
     answer, lines = found.to_dict() | {"plan": plan}, report(found, plan, all_classes)
     if estimate and found.ready:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .image_set import ImageFiles as ImageFiles
     from .image_set import ImageSet as ImageSet
     from .image_set import Pool as Pool
+    from .images import DATA_KINDS as DATA_KINDS
     from .images import data_stamp as data_stamp
     from .images import fetch_data as fetch_data
     from .images import images_of as images_of

@@ -385,11 +385,12 @@ def _copies(data: Data) -> Iterator[Finding]:
         frame = part.division.frame.loc[[*part.copies]]
         splits = " and ".join(split for split in (*SPLITS, UNLABELLED) if (frame["split"] == split).any())
         pairs = tuple(f"{image_name(row)} = {part.copies[row.Index]}" for row in frame.itertuples())
-        several = f"{len(pairs):,} images of {splits} are" if len(pairs) > 1 else f"1 image of {splits} is"
-        cure = "left out" if part.own else "kept, as the data set is published so"
-        yield Finding(
-            "leakage", f"{several} equal or nearly equal to held-out ones and {cure} (first {pairs[0]})", places=pairs
+        several = (
+            f"{len(pairs):,} images of {splits} are copies" if len(pairs) > 1 else f"1 image of {splits} is a copy"
         )
+        cure = "left out" if part.own else "kept, as the data set is published so"
+        text = f"{several} of images in another split, equal or nearly equal, and {cure} (first {pairs[0]})"
+        yield Finding("leakage", text, places=pairs)
 
 
 def _equal(data: Data) -> Iterator[Finding]:

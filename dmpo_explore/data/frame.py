@@ -39,7 +39,7 @@ from .splits import SPLITS, UNLABELLED, cuts_calibration, divide, held_out_rows,
 
 ALL, BESIDE, NO_SPLIT = "all", "beside the splits", "undivided"
 BROKEN, NOT_DRAWN = "broken or too large", "not drawn (train_size)"
-COPY = "copies of held-out images"
+COPY = "copies of images in another split"
 ERRORS = (OSError, ValueError, ImportError)
 
 
@@ -214,7 +214,8 @@ class Data:
 
         Args:
             progress: called with (images read, images in all).
-            thumbnails: number per class. quick: arrays of known data sets are not looked at.
+            thumbnails: number per class.
+            quick: arrays of known data sets are looked at only to compare them with unlabelled images.
         """
         skip, frame = self.config.skip_broken, self.division.frame
         rows = frame[frame["why"].isin(["", NOT_DRAWN] if skip else [""])]
@@ -222,10 +223,13 @@ class Data:
         if self.listed:
             looks = look_at_all(self.kind, rows["path"].tolist(), progress, {rows["path"][row] for row in small})
         else:
-            rows, looks = (rows[:0], []) if quick else (rows, self._look_at_arrays(rows))
+            rows = rows[:0] if quick and self.unlabelled is None else rows
+            looks = self._look_at_arrays(rows)
         table = pd.DataFrame([look[:-1] for look in looks], rows.index, Look._fields[:-1])
         broken = dict(zip(rows["path"], table["problem"], strict=True)) if skip else {}
         data = Data(self.kind, self.inputs, {name: why for name, why in broken.items() if why}, table)
+        if not data.broken:
+            data.division = self.division
         if self.unlabelled is not None:
             data.unlabelled = self.unlabelled.looked(progress)[0]
         parts = [data] if data.unlabelled is None else [data, data.unlabelled]

@@ -74,7 +74,9 @@ class HuggingFaceKind(Kind):
                     _check_files(self.name, folder.resolve(), datasets.load_dataset_builder(**self._address))
                 found = datasets.load_dataset(**self._address)
         tables = found if isinstance(found, datasets.DatasetDict) else {"train": found}
-        return {split: self._part(part, tables[part]) for split, part in splits_of_parts(self.name, tables).items()}
+        parts = splits_of_parts(self.name, tables)
+        named = {split: split if self.name.reader == "wds" else part for split, part in parts.items()}
+        return {split: self._part(named[split], tables[part]) for split, part in parts.items()}
 
     def _part(self, part: str, table: Any) -> _Part:
         datasets, label_key = _package(self.name), self.config.label_key

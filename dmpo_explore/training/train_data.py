@@ -82,15 +82,16 @@ def training_images(
 
 
 def preflight(
-    config: Config, name: str | None = None, *, force: bool = False, on_check: Progress | None = None
-) -> DataCheck:
+    config: Config, name: str | None = None, *, force: bool = False, on_check: Progress | None = None,
+    quick: bool = True,
+) -> DataCheck:  # fmt: skip
     """Everything that can stop a training, in one list before its first step: images, teacher, name, place, weights.
 
     The check of the images (`check_data`) with what this training asks of them and of its teacher besides.
 
     Args:
         name, force: of a new run, whose place and weights are checked too; None: of no run.
-        on_check: called with (files checked, files in all).
+        on_check: called with (files checked, files in all). quick: as for `check_data`.
 
     Example:
         >>> import dmpo_explore as dx
@@ -99,7 +100,7 @@ def preflight(
     """
     data, n_exits = open_data(config.data), config.model.exits
     data.kind.fetch_missing()
-    found = check_data(data, on_check, quick=True)
+    found = check_data(data, on_check, quick=quick)
     more = [] if name is None else start_findings(config, name, force=force)
     if found.ready and found.opened is not None:
         teacher = "" if has_own_teacher(config) else config.training.part(TeacherOptions).teacher
