@@ -66,8 +66,8 @@ class HuggingFaceKind(Kind):
         return found | {"path": builder, "data_dir": str(folder.resolve())}
 
     @cached_property
-    def _parts(self) -> dict[str, _Part]:
-        """Split → the part that it is."""
+    def _tables(self) -> Any:
+        """Part → its table."""
         datasets, folder = _package(self.name), self.name.folder
         saved = folder is not None and any((folder / file).is_file() for file in SAVED)
         builder = None
@@ -81,7 +81,12 @@ class HuggingFaceKind(Kind):
                 found = builder.as_dataset()
             else:
                 found = datasets.load_from_disk(str(folder)) if saved else datasets.load_dataset(**self._address)
-        tables = found if isinstance(found, datasets.DatasetDict) else {"train": found}
+        return found if isinstance(found, datasets.DatasetDict) else {"train": found}
+
+    @cached_property
+    def _parts(self) -> dict[str, _Part]:
+        """Split → the part that it is."""
+        tables = self._tables
         parts = splits_of_parts(self.name, tables)
         named = {split: split if self.name.reader == "wds" else part for split, part in parts.items()}
         return {split: self._part(named[split], tables[part]) for split, part in parts.items()}
@@ -138,7 +143,7 @@ class HuggingFaceKind(Kind):
         if self.root is not None:
             self.root.mkdir(parents=True, exist_ok=True)
         if self.name.folder is not None:
-            _ = self._parts
+            _ = self._tables  # the fields of image and class need not be known
         else:
             datasets = _package(self.name)
             with _opening(self.name):
