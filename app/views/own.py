@@ -71,8 +71,8 @@ def choose() -> str:
                 width=420,
                 persist_state="session",
                 help="One subfolder per class, or train/ and test/ with one per class; or a table (.csv, "
-                ".jsonl, .parquet) with columns path, label and perhaps split, group; or timm's hfds/NAME, wds/FOLDER. "
-                "Press Enter.",
+                ".jsonl, .parquet) with columns path, label and perhaps split and group; or timm's hfds/NAME, "
+                "wds/FOLDER. Press Enter.",
             )
         st.checkbox("Calibration split even if small", key=data_choices.CALIBRATION, persist_state="session")
     if chosen == data_choices.FOLDER:

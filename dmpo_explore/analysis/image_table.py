@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..runs.run import Run
-from ..utils.files import atomic_file
+from ..utils.files import atomic_file, begins_with, require_ours
 from .metrics import Outcome
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def write_image_table(path: str | Path, table: pd.DataFrame) -> None:
     """Write an `image_table` as a Parquet or CSV file, by its suffix, whole or not at all.
 
     Raises:
-        ValueError: another suffix. ImportError: Parquet without pyarrow.
+        ValueError: another suffix. FileExistsError: another file is there. ImportError: Parquet without pyarrow.
 
     Example:
         >>> import tempfile
@@ -80,15 +80,16 @@ def write_image_table(path: str | Path, table: pd.DataFrame) -> None:
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path} must end with {' or '.join(SUFFIXES)}")
+    rows = table.drop(columns="embedding", errors="ignore") if path.suffix == ".csv" else table
+    require_ours(path, "a table with these columns", begins_with(",".join(rows.columns)))
     with atomic_file(path) as temporary:
         if path.suffix == ".csv":
-            rows = table.drop(columns="embedding", errors="ignore")
             rows.to_csv(temporary, index=False, lineterminator="\n", errors="surrogateescape")  # names of files
-            return
-        try:
-            table.to_parquet(temporary, index=False)
-        except ImportError:
-            raise ImportError("a Parquet file needs pyarrow, which is not installed: pip install pyarrow") from None
+        else:
+            try:
+                rows.to_parquet(temporary, index=False)
+            except ImportError:
+                raise ImportError("a Parquet file needs pyarrow, which is not installed: pip install pyarrow") from None
 
 
 def image_paths(run: Run, split: str) -> list[Path]:

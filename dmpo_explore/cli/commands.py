@@ -15,5 +15,7 @@ for _name, _add in COMMANDS.items():
     except Exception as error:
         if _name not in COMMANDS.origins:
             raise
-        _text = f"its command {_name!r} failed: {type(error).__name__}: {one_line(error)}"
-        raise ImportError(f"plug-in {COMMANDS.origins[_name]}: {_text}") from error
+        raise ImportError(
+            f"plug-in {COMMANDS.origins[_name]}: its command {_name!r} failed: "
+            f"{type(error).__name__}: {one_line(error)}"
+        ) from error

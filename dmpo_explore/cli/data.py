@@ -46,8 +46,7 @@ def data(
     from ..training.train_data import preflight
 
     chosen = planned_config(path, config, settings)
-    data = open_data(chosen.data)
-    chosen = replace(chosen, data=data.config)
+    chosen = replace(chosen, data=open_data(chosen.data).config)
     with Bar(lines=True) as bar:
         found = preflight(chosen, on_check=partial(bar.to, text="checking images"), quick=False)
     plan = training_plan(found, chosen) | {"risk control": certifiable(found.n_calibration)}
@@ -103,7 +102,7 @@ def _counts(found: DataCheck, all_classes: bool) -> list[str]:
         order = sorted(range(C), key=lambda c: -int(total[c]))
         left = [f"… {C - 2 * ENDS:,} more (--all-classes)", *[""] * (len(splits) + 1)]
         rows = [*(rows[c] for c in order[:ENDS]), left, *(rows[c] for c in order[-ENDS:])]
-    sums = [f"{int(found.counts[split].sum()):,}" for split in splits]
+    sums = (f"{int(found.counts[split].sum()):,}" for split in splits)
     return markdown([*cells, *rows, ["all", *sums, f"{found.n_images:,}"]])
 
 

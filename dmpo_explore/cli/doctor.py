@@ -46,11 +46,11 @@ def run_facts(name: str) -> dict[str, Any]:
         return {"run": name, "error": one_line(error), "facts": f"broken: {one_line(error)}"}
     model, planned = config.model, config.training.epochs
     bundled = run.path.parent == BUNDLED_RUNS.resolve()
-    parts = [config.data.name, model.backbone, f"{model.image_size} px, {model.resizing}"]
     bypass, predictor = model.exit_parts
-    parts += [f"bypass {bypass}", f"predictor {predictor}", f"epoch {epochs}/{planned}"]
     shown = [f"{split} (of earlier weights)" if split in outdated else split for split in records]
-    parts += [f"records: {' '.join(shown) or 'none'}"] + (["bundled"] if bundled else [])
+    parts = [config.data.name, model.backbone, f"{model.image_size} px, {model.resizing}", f"bypass {bypass}"]
+    parts += [f"predictor {predictor}", f"epoch {epochs}/{planned}", f"records: {' '.join(shown) or 'none'}"]
+    parts += ["bundled"] * bundled
     return {
         "run": name,
         "path": str(run.path),
@@ -73,12 +73,14 @@ def diagnose() -> dict[str, Any]:
     """Versions, device, threads, cache, weights, data and runs, as plain JSON values."""
     from ..inference.device import device_facts
 
+    weights = {name: path for name in SOURCES if (path := cached_weights(name)).is_file()}
+    unfetched = "not fetched: run `dmpo-explore fetch --backbone {}`"
     versions = {"dmpo-explore": __version__, "python": sys.version.split()[0]}
     return {
         "versions": versions | {package: _installed(package) for package in PACKAGES},
         **device_facts()._asdict(),
         "cache": str(cache_dir()),
-        "weights": {name: _cached(name) for name in SOURCES},
+        "weights": {name: str(weights.get(name, unfetched.format(name))) for name in SOURCES},
         "data": {name: _present(name) for name in DATASETS},
         "runs_root": str(runs_root().resolve()),
         "runs": list_runs(),
@@ -102,11 +104,6 @@ def app_file() -> Path:
     raise FileNotFoundError(f"no main.py in {' or '.join(map(str, folders))}; install dmpo-explore again")
 
 
-def server_file() -> Path:
-    """The app's server.py, which Streamlit starts; raises as `app_file`."""
-    return app_file().with_name("server.py")
-
-
 def _is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -121,18 +118,12 @@ def _installed(package: str) -> str:
         return f"not installed{install_hint(package)}"
 
 
-def _cached(backbone: str) -> str:
-    path = cached_weights(backbone)
-    return str(path) if path.is_file() else f"not fetched: run `dmpo-explore fetch --backbone {backbone}`"
-
-
 def _present(data: str) -> str:
     try:
         return f"{len(load_images(data, 'train')):,} training images"
-    except (OSError, ValueError, ImportError) as error:
-        return one_line(error)
-    except Exception as error:  # of a plug-in
-        return f"{type(error).__name__}: {one_line(error)}"
+    except Exception as error:  # of a plug-in of any kind
+        plain = isinstance(error, OSError | ValueError | ImportError)
+        return f"{'' if plain else f'{type(error).__name__}: '}{one_line(error)}"
 
 
 @app.command()
@@ -171,7 +162,8 @@ def app_command(
         options += [f"--server.allowedHosts={name}" for name in ("localhost", "127.0.0.1", "::1", *allow_host)]
     elif host and not _is_loopback(host):
         options += ["--server.allowedHosts=*"]
-    raise typer.Exit(_run_app([sys.executable, "-m", "streamlit", "run", str(server_file()), *options]))
+    command = [sys.executable, "-m", "streamlit", "run", str(app_file().with_name("server.py"))]
+    raise typer.Exit(_run_app([*command, *options]))
 
 
 def _run_app(command: list[str]) -> int:
@@ -200,7 +192,7 @@ def doctor(as_json: Json = False) -> None:
 
 # `dmpo-explore check`: everything that is wrong with a run folder or a record folder.
 
-FOLDER = "A run or record folder; or a run by name or as hf://OWNER/NAME[@REVISION]."
+FOLDER = "A run or record folder, own scores (a file, or a folder); or a run by name or as hf://OWNER/NAME[@REVISION]."
 
 
 @app.command()
@@ -208,24 +200,22 @@ def check(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help=FOLDER)],
     as_json: Json = False,
 ) -> None:
-    """Check the files of a run or record; list every problem with its file and value, and what it must be.
+    """Check the files of a run, a record or own scores; list every problem with its file and value.
 
-    No image is read and no file is changed. The exit status is 0 if the folder is valid, else 1. The page *Files* of
-    the documentation has the format.
+    Of own scores it says what was understood, and what looks wrong. No image is read and no file is changed. The
+    exit status is 0 if all is valid, else 1. The page *Files* of the documentation has the format.
     """
     from ..runs.check import check_folder
     from ..runs.hub import PREFIX
     from ..runs.store import list_runs, load_run
 
-    place = Path(folder)
-    if folder.startswith(PREFIX) or (not place.exists() and folder in list_runs()):
-        place = load_run(folder).path
-    found = check_folder(place)
+    by_name = folder.startswith(PREFIX) or (not Path(folder).exists() and folder in list_runs())
+    found = check_folder(load_run(folder).path if by_name else folder)
     count = len(found.problems)
     ending = "valid" if found.valid else f"{count} problem{'s' * (count > 1)}"
     facts = f" ({found.facts})" * bool(found.facts)
     lines = [f"{found.kind} {found.path}{facts}: {ending}", *(f"- {problem.text}" for problem in found.problems)]
     print_result(found.to_dict(), as_json, lines)
     if not found.valid:
-        say(f"error: {found.path} is not a valid {found.kind}; correct {'this' if count == 1 else 'these'} and repeat")
+        say(f"error: {found.path} is not valid; correct {'this' if count == 1 else 'these'} and repeat")
         raise typer.Exit(1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import policy_from, refuse_beside, target_from, target_options, unused
-from .output import print_result, say, warnings_said
+from .output import print_result, say
 from .root import Flops, Json, app
 
 if TYPE_CHECKING:
@@ -78,40 +78,41 @@ def evaluate(
     from ..analysis.tables import class_table, policy_table, table
     from ..fitting.target import BOUNDS
 
+    how = {name: settings[name] for name in ("per_exit", "calibrate")}
     policy = policy_from(settings | {"flops": flops})
     found = [target_from(settings | {"flops": budget}) for budget in flops or (None,)]
     targets = [target for target in found if target is not None]
     beside = {"--flops": flops, "--against": against, "targets": targets, **unused(settings)}
-    _refuse(all_policies, protocol, beside | {"--per-class": per_class, "--per-image": per_image})
+    if protocol and against:
+        raise typer.BadParameter(NO_AGAINST, param_hint="--protocol")
+    if all_policies or protocol:
+        beside |= {"--protocol": all_policies and protocol, "--per-class": per_class, "--per-image": per_image}
+        refuse_beside("--all-policies" if all_policies else "--protocol", beside)
     if transfer:
         others = {"--against": against, "--per-class": per_class, "--per-image": per_image, "--split": split != "test"}
         refuse_beside("--transfer", {"--all-policies": all_policies, "--protocol": protocol, **others})
-        how = {name: settings[name] for name in ("per_exit", "calibrate")}
         usual = [replace(target, **how) if target.kind in BOUNDS else target for target in TARGETS]
         _transfer(runs, transfer, policy, targets or usual, as_json)
         return
     if all_policies:
-        with warnings_said():
-            rows = evaluate_policies(runs, split=split)
-        print_result(rows, as_json, policy_table(rows))
-        say_splits(rows, as_json)
-        say_notes(rows)
-        caution_all(runs, rows)
-        return
-    if protocol:
+        rows = evaluate_policies(runs, split=split)
+    elif protocol:
         rows = evaluate_protocol(runs, protocol, split=split)
     else:
-        how = {name: settings[name] for name in ("per_exit", "calibrate")} | {"per_class": per_class is not None}
-        with warnings_said():
-            rows = evaluate_runs(runs, policy, targets, split=split, against=against, **how)
+        rows = evaluate_runs(
+            runs, policy, targets, split=split, against=against, per_class=per_class is not None, **how
+        )
     if per_image:
         write_images(per_image, runs, split, policy, targets)
     more = [line for row in rows for line in ("", *class_table(row))] if per_class else []
     if per_class:
         write_classes(per_class, rows)
-    print_result(rows[0] if len(rows) == 1 else rows, as_json, table(rows) + more)
+    lines = policy_table(rows) if all_policies else table(rows) + more
+    print_result(rows[0] if len(rows) == 1 else rows, as_json, lines)
     say_splits(rows, as_json)
-    say_notes(rows)
+    for row in rows:  # what limits a policy under its target, and an accuracy drop
+        if row.get("note"):
+            say(f"{row['run']}, {row['policy']}: {row['note']}")
     caution_all(runs, rows, fitted=not protocol)
 
 
@@ -124,19 +125,9 @@ def _transfer(runs: list[str], data: str, policy: str | Policy, targets: list[Ta
     if len(runs) != 1 or not isinstance(policy, str):
         raise typer.BadParameter("needs one run, and a policy by name", param_hint="--transfer")
     run = load_run(runs[0])
-    with warnings_said():
-        found = transfer_run(run, data, targets, policy)
+    found = transfer_run(run, data, targets, policy)
     tables = {name: json.loads(table.to_json(orient="records")) for name, table in found._asdict().items()}
     print_result({"run": run.name, "data": data} | tables, as_json, transfer_lines(found, run.config.data.name, data))
-
-
-def _refuse(all_policies: bool, protocol: str | None, others: dict[str, Any]) -> None:
-    """Wrong usage if ``others``, options of a target, were given beside ``--all-policies`` or ``--protocol``."""
-    if protocol and others["--against"]:
-        raise typer.BadParameter(NO_AGAINST, param_hint="--protocol")
-    if all_policies or protocol:
-        option = "--all-policies" if all_policies else "--protocol"
-        refuse_beside(option, {"--protocol": all_policies and protocol, **others})
 
 
 def say_splits(rows: list[dict[str, Any]], as_json: bool) -> None:
@@ -146,16 +137,8 @@ def say_splits(rows: list[dict[str, Any]], as_json: bool) -> None:
         if row.get("fitted_on"):
             fitted.setdefault(row["fitted_on"], {})[row["run"]] = None
     if fitted and not as_json:
-        several = len(fitted) > 1
-        on = " and ".join(split + f" ({', '.join(runs)})" * several for split, runs in fitted.items())
+        on = " and ".join(split + f" ({', '.join(runs)})" * (len(fitted) > 1) for split, runs in fitted.items())
         say(f"thresholds fitted on {on}, numbers of {rows[0]['split']}")
-
-
-def say_notes(rows: list[dict[str, Any]]) -> None:
-    """Print what limits a policy under its target (no certificate, exit 1 for all, one exit), and an accuracy drop."""
-    for row in rows:
-        if row.get("note"):
-            say(f"{row['run']}, {row['policy']}: {row['note']}")
 
 
 def write_classes(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -163,11 +146,14 @@ def write_classes(path: Path, rows: list[dict[str, Any]]) -> None:
     import pandas as pd
 
     from ..analysis.tables import describe
-    from ..utils.files import atomic_file
+    from ..utils.files import atomic_file, begins_with, require_ours
 
-    named = [{"run": row["run"], "target": describe(row["target"])} | line for row in rows for line in row["classes"]]
+    table = pd.DataFrame(
+        {"run": row["run"], "target": describe(row["target"])} | line for row in rows for line in row["classes"]
+    )
+    require_ours(path, "a table of these classes' numbers", begins_with(",".join(table.columns)))
     with atomic_file(path) as temporary:
-        pd.DataFrame(named).to_csv(temporary, index=False, lineterminator="\n")
+        table.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def write_images(path: Path, names: list[str], split: str, policy: str | Policy, targets: list[Target]) -> None:
@@ -184,45 +170,40 @@ def write_images(path: Path, names: list[str], split: str, policy: str | Policy,
     run = load_scored(names[0])
     record = run.record(split)
     target = targets[0] if record.n_exits > 1 else Target.full_depth()
-    with warnings_said():
-        outcome = apply(fit_run_policy(run, policy, target), record)
+    outcome = apply(fit_run_policy(run, policy, target), record)
     write_image_table(path, image_table(outcome, image_paths(run, split)))
 
 
 def caution_all(runs: list[str], rows: Sequence[dict[str, Any]] = (), *, fitted: bool = True) -> None:
-    """Print what limits these numbers: few images, thresholds fitted on val."""
-    from ..runs.score_folder import load_scored
+    """Print what limits these numbers: few images, thresholds fitted on val; of own scores also what was understood."""
+    from ..runs.score_files import doubts, understood
+    from ..runs.score_folder import ScoreFolder, load_scored
 
     for run in map(load_scored, runs):
-        own = (row for row in rows if row["run"] == run.name and "unavailable" not in row)
+        own = [row for row in rows if row["run"] == run.name and "unavailable" not in row]
         texts = _cautions(run) if fitted else []
         if few := next((row for row in own if row["images"] < FEW_EVALUATED), None):
             low, high = (f"{100 * end:.{0 if few['images'] < 100 else 1}f}" for end in few["interval"])
             interval = f"the 95 % interval of {100 * few['accuracy']:.1f} % is {low} to {high} %"
             texts = [f"{few['split']} has {few['images']} images: {interval}", *texts]
+        asked = {run.fitting_split, *(row["split"] for row in own)} if isinstance(run, ScoreFolder) else set()
+        for split in sorted(asked & {*run.splits()}):
+            say(f"{run.name} {split}: {understood(record := run.record(split))}")
+            texts = [*(f"{split}: {text}" for text in doubts(record)), *texts]
         for text in texts:
             say(f"caution: run {run.name!r}: {text}")
 
 
-def _few(run: Run) -> list[str]:
-    """A caution about too few images to fit on, where there is a record and something to fit."""
-    from ..fitting.fit import few_images
-
-    if run.fitting_split not in run.splits() or (record := run.record(run.fitting_split)).n_exits == 1:
-        return []
-    return [text] if (text := few_images(record.n_images, run.fitting_split)) else []
-
-
 def _cautions(run: Run) -> list[str]:
-    """Too few images to fit on, images that chose the epoch too."""
+    """Too few images to fit on, images that chose the epoch too; nothing where there is nothing to fit."""
+    from ..fitting.fit import few_images
     from ..runs.score_folder import ScoreFolder
 
-    if isinstance(run, ScoreFolder) or (split := run.fitting_split) not in run.splits():
-        return _few(run)
-    record, found = run.record(split), _few(run)
-    if record.n_exits > 1 and split == "val":
-        found.append(ON_VAL)
-    return found
+    split = run.fitting_split
+    if split not in run.splits() or (record := run.record(split)).n_exits == 1:
+        return []
+    on_val = split == "val" and not isinstance(run, ScoreFolder)
+    return [text for text in (few_images(record.n_images, split), ON_VAL * on_val) if text]
 
 
 def fit_typed(run: Run, settings: dict[str, Any]) -> Policy:
@@ -239,9 +220,8 @@ def fit_typed(run: Run, settings: dict[str, Any]) -> Policy:
         if target not in (None, Target.full_depth()):
             say(f"run {run.name!r} has a single exit: all images exit there, whatever the target")
         target = Target.full_depth()
-    with warnings_said():
-        usual = replace(DEFAULT_TARGET, **how) if isinstance(policy, str) else None
-        fitted = fit_run_policy(run, policy, target or usual)
+    usual = replace(DEFAULT_TARGET, **how) if isinstance(policy, str) else None
+    fitted = fit_run_policy(run, policy, target or usual)
     if "note" in fitted.fitted:
         say(fitted.fitted["note"])
     return fitted

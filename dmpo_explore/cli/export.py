@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from ..utils.files import atomic_file
+from ..utils.files import atomic_file, begins_with, require_ours
 from .evaluate import caution_all, fit_typed
 from .options import target_options
 from .output import Bar, print_result, say, stopped_writing
@@ -32,6 +32,7 @@ Single = Annotated[
     bool, typer.Option("--single", help="Also single.onnx: all stages in one graph, for batches of any size.")
 ]
 Serve = Annotated[bool, typer.Option("--serve", help="Also serve.py: a web service (FastAPI) in the folder.")]
+PREDICTIONS = "file,label,exit,confidence"  # the first line of what `predict` writes
 HOLD = "Keep the exit shares of calibration on whatever images come: a budget, without a bound on the risk."
 Hold = Annotated[bool, typer.Option("--hold", help=HOLD)]
 
@@ -83,9 +84,8 @@ def export(
     answer = {"run": opened.name, "path": str(path), "bytes": size, "policy": fitted.to_dict(), "kept": kept}
     kind = fitted.base.name + " with held shares" * (fitted.base is not fitted)
     thresholds = ", ".join(f"{value:.4g}" for value in fitted.thresholds)
-    several = "s" * (len(fitted.thresholds) > 1)
-    lines = [f"{path}: {size / 1e6:.1f} MB, policy {kind}, threshold{several} {thresholds}"]
-    lines[0] += "; it was there and is kept" * kept
+    thresholds = f"threshold{'s' * (len(fitted.thresholds) > 1)} {thresholds}"
+    lines = [f"{path}: {size / 1e6:.1f} MB, policy {kind}, {thresholds}{'; it was there and is kept' * kept}"]
     if changes:
         answer["int8"] = asdict(changes)
         lines.append(changes.described())
@@ -159,6 +159,8 @@ def predict(
     from ..data.image_files import find_images
     from ..runs.store import load_run
 
+    if output is not None:
+        require_ours(output, "a table of predictions", begins_with(PREDICTIONS))
     opened, files = load_run(run), find_images(paths)
     if not any(file.exists() for file in files):  # before the model is loaded, which takes seconds
         raise FileNotFoundError(f"no file {', '.join(map(str, files[:3]))}{' …' * (len(files) > 3)}")
@@ -179,8 +181,10 @@ def predict(
         say(f"error: {error}")
     by_hand = isinstance(stopped, KeyboardInterrupt)
     if by_hand or (stopped and output):
-        place = f" to {output}" if output else ""
-        say(f"stopped; {len(rows):,} of {len(files):,} rows are written{place}. The same command starts again")
+        say(
+            f"stopped; {len(rows):,} of {len(files):,} rows are written{f' to {output}' if output else ''}. "
+            "The same command starts again"
+        )
     if stopped:
         raise typer.Exit(130) if by_hand else stopped
     caution_all([run])

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..runs.run import Run
     from ..training.loop import EpochResult
 
+LONGEST = 4000  # characters of a warning
 MINUTE = 60.0  # seconds between two lines of a `Bar` without a terminal
 
 
@@ -194,18 +195,18 @@ def say(text: str) -> None:
 
 @contextmanager
 def warnings_said() -> Iterator[None]:
-    """Context in which every `UserWarning` is one line on stderr, at once, each printed once."""
+    """Context of a command, in which every warning is one line on stderr, at once, and each text is printed once."""
     seen = set[str]()
 
     def once(message: Warning | str, *_: Any, **__: Any) -> None:
         from tqdm import tqdm
 
-        text = one_line(message)
+        text = one_line(message, LONGEST)
         if text not in seen and parent_process() is None:  # not those of processes that read images beside a bar
             seen.add(text)
             tqdm.write(f"warning: {text}", file=sys.stderr)  # above a bar
 
     with warnings.catch_warnings():
-        warnings.simplefilter("always", UserWarning)
+        warnings.filterwarnings("always", category=UserWarning, module=r"dmpo_explore\b")
         warnings.showwarning = once
         yield

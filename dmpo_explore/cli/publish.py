@@ -10,7 +10,7 @@ import typer
 
 from .evaluate import caution_all, fit_typed
 from .options import refuse_beside, target_options
-from .output import Bar, print_result, stopped_writing, warnings_said
+from .output import Bar, print_result, stopped_writing
 from .root import Json, RunName, app
 
 if TYPE_CHECKING:
@@ -81,11 +81,10 @@ def publish(
     refuse_beside("no --hub", {"--private": private and hub is None})
     if not model:
         refuse_beside("no --model", {"--weights": weights != "auto", "--licence": licence})
+    from ..runs.hub import check_space_name, push_page
     from ..runs.store import load_run
 
     if hub is not None:
-        from ..runs.hub import check_space_name
-
         check_space_name(hub)  # before the work
     opened = load_run(run)
     fitted = fit_typed(opened, settings)
@@ -97,8 +96,6 @@ def publish(
             opened, out or Path(temporary) / "page", fitted, model=model, force=force, **how
         )
         if hub is not None:
-            from ..runs.hub import push_page
-
             address = push_page(path, hub, opened.name, private=private, license=licence or "")
             answer, lines = answer | {"address": address}, [*(lines if out else []), address]
     if out is None:
@@ -129,12 +126,16 @@ def write_page(
             )  # fmt: skip
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in files)
-    answer: dict[str, Any] = {"run": run.name, "path": str(path), "bytes": size, "policy": policy.to_dict()}
-    answer["kept"] = kept
-    lines = [f"{path}: {size / 1e6:.1f} MB, policy {policy.name}{'; it was there and is kept' * kept}"]
+    answer = {"run": run.name, "path": str(path), "bytes": size, "policy": policy.to_dict(), "kept": kept}
     server = f"python -m http.server 8000 --directory {path}, then http://localhost:8000"
-    lines.append(f"look at it: {server}" if model else "look at it: open it in a browser")
-    return path, answer, lines
+    return (
+        path,
+        answer,
+        [
+            f"{path}: {size / 1e6:.1f} MB, policy {policy.name}{'; it was there and is kept' * kept}",
+            f"look at it: {server if model else 'open it in a browser'}",
+        ],
+    )
 
 
 # `dmpo-explore push`: a run as a repository of the Hugging Face Hub.
@@ -169,20 +170,19 @@ def push(
     from ..runs.store import load_run
 
     opened = load_run(run)
-    with warnings_said():
-        if dry_run is not None:
-            address = HubAddress.parse(repo)
-            folder = write_hub_folder(
-                opened, dry_run, splits=split, with_manifest=manifest, repo=address.repo, license=license,
-                base_model=base_model,
-            )  # fmt: skip
-            files = {str(file.relative_to(folder)): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
-            answer = {"run": opened.name, "path": str(folder), "files": dict(sorted(files.items()))}
-            total = sum(files.values()) / 1e6
-            print_result(answer, as_json, [f"{folder}: {len(files)} files, {total:.1f} MB; nothing was pushed"])
-            return
-        pushed = push_run(
-            opened, repo, private=private, branch=branch, message=message, splits=split, license=license,
-            base_model=base_model, with_manifest=manifest,
+    if dry_run is not None:
+        address = HubAddress.parse(repo)
+        folder = write_hub_folder(
+            opened, dry_run, splits=split, with_manifest=manifest, repo=address.repo, license=license,
+            base_model=base_model,
         )  # fmt: skip
+        files = {str(file.relative_to(folder)): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
+        answer = {"run": opened.name, "path": str(folder), "files": dict(sorted(files.items()))}
+        size = f"{len(files)} files, {sum(files.values()) / 1e6:.1f} MB"
+        print_result(answer, as_json, [f"{folder}: {size}; nothing was pushed"])
+        return
+    pushed = push_run(
+        opened, repo, private=private, branch=branch, message=message, splits=split, license=license,
+        base_model=base_model, with_manifest=manifest,
+    )  # fmt: skip
     print_result({"run": opened.name, "address": pushed}, as_json, [pushed])

@@ -7,6 +7,7 @@ import shlex
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ import typer
 from ..jobs.progress_file import ProgressFile
 from ..utils.processes import is_main_process
 from .options import refuse_beside
-from .output import Bar, percents, print_result, say, warnings_said
+from .output import Bar, percents, print_result, say
 from .root import Device, Json, ProgressPath, RunName, app
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 FEATURES = "Also keep the features of every exit; Explore draws a map of the images from them."
 SCORE = "A further score, of a plug-in, to store; with the logits all can be computed later. May be repeated."
 OTHER_DATA = "Record other images with the run's classes, as NAME-SPLIT; default splits: calibration and test."
+KEPT = "; this record was there and is kept"
 OTHER_SPLITS = ("calibration", "test")
 
 
@@ -74,19 +76,19 @@ def record(
 
     enable_ctrl_c(progress)
     opened, file = load_run(run), ProgressFile(progress if is_main_process() else None)
-    how: dict[str, Any] = {"device": device, "precision": precision, "batch_size": batch_size, "keep_logits": logits}
-    how |= {"keep_features": features, "scores": score or [], "other_data": other_data, "force": force}
-    if other_data:
-        refuse_beside("--other-data", {"--data": data})
-    with warnings_said():
-        splits = list(dict.fromkeys(split or (OTHER_SPLITS if other_data else default_splits(opened.path))))
-        if data is not None:
-            with Bar() as bar:
-                opened = move_data(opened, data, lambda done, total: bar.to(done, total, "checking images"))
-            say(f"the images of run {opened.name!r} are read from {opened.config.data.root or opened.config.data.name}")
-            splits = [name for name in splits if force or name not in opened.splits()]
-        kept = {} if force else kept_records(opened, splits, **how)
-        answer = record_splits(opened, splits, file, kept, **how)
+    refuse_beside("--other-data", {"--data": data and other_data})
+    how: dict[str, Any] = {
+        "device": device, "precision": precision, "batch_size": batch_size, "keep_logits": logits,
+        "keep_features": features, "scores": score or [], "other_data": other_data, "force": force,
+    }  # fmt: skip
+    splits = list(dict.fromkeys(split or (OTHER_SPLITS if other_data else default_splits(opened.path))))
+    if data is not None:
+        with Bar() as bar:
+            opened = move_data(opened, data, lambda done, total: bar.to(done, total, "checking images"))
+        say(f"the images of run {opened.name!r} are read from {opened.config.data.root or opened.config.data.name}")
+        splits = [name for name in splits if force or name not in opened.splits()]
+    kept = {} if force else kept_records(opened, splits, **how)
+    answer = record_splits(opened, splits, file, kept, **how)
     file.end()
     if is_main_process():
         print_result(answer, as_json, list(map(record_line, answer)))
@@ -107,8 +109,7 @@ def record_trained(run: Run, file: ProgressFile, device: str) -> list[dict[str, 
     for split in splits:
         with suppress(ValueError, OSError):
             kept |= kept_records(run, [split])
-    with warnings_said():
-        return record_splits(run, splits, file, kept, device=device, force=True)
+    return record_splits(run, splits, file, kept, device=device, force=True)
 
 
 def record_splits(
@@ -131,17 +132,15 @@ def record_splits(
     if is_main_process():
         clear_runs(run.path)  # what a kill left beside records that are kept
     with Bar(hide=not is_main_process(), lines=True) as bar:
+
+        def report(what: str, done: int, total: int) -> None:
+            bar.to(done, total, what)
+            file.to(what, done, total)
+
         for split in splits:
             name = record_name(how["other_data"], split) if how.get("other_data") else split
 
-            def shown(done: int, total: int, name: str = name) -> None:
-                bar.to(done, total, name)
-                file.to(f"recording {name}", done, total)
-
-            def checked(done: int, total: int, name: str = name) -> None:
-                bar.to(done, total, f"checking {name}")
-                file.to(f"checking {name}", done, total)
-
+            shown, checked = partial(report, f"recording {name}"), partial(report, f"checking {name}")
             try:
                 made = kept.get(split) or record_run(run, split, progress=shown, on_check=checked, **how)
             except KeyboardInterrupt:
@@ -149,14 +148,12 @@ def record_splits(
                 if is_main_process():
                     say(f"stopped; continue with: {command_of(run.quoted, splits[len(rows) :], **how)}")
                 raise typer.Exit(130) from None
-            accuracy = made.correct.mean(axis=0).tolist()
-            path = str(run.path / "records" / name)
             if fits_policies(run, name) and (text := few_images(made.n_images, name)):
                 bar.write(f"caution: {text}")
             for text in one_answer(made):
                 bar.write(f"caution: {text}")
-            row = {"split": name, "images": made.n_images, "exit_accuracy": accuracy, "path": path}
-            rows.append(row | {"kept": split in kept})
+            row = {"split": name, "images": made.n_images, "exit_accuracy": made.correct.mean(axis=0).tolist()}
+            rows.append(row | {"path": str(run.path / "records" / name), "kept": split in kept})
             if is_main_process():
                 write_card_results(run)
     return rows
@@ -186,5 +183,4 @@ def command_of(
 
 def record_line(row: dict[str, Any]) -> str:
     """A row of `record_splits` as text."""
-    kept = "; this record was there and is kept" * row["kept"]
-    return f"{row['split']}: {row['images']:,} images, exits {percents(row['exit_accuracy'])}{kept}"
+    return f"{row['split']}: {row['images']:,} images, exits {percents(row['exit_accuracy'])}{KEPT * row['kept']}"

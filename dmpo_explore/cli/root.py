@@ -8,7 +8,6 @@ that help, ``runs``, ``policies`` and ``evaluate`` are quick and load no torch.
 from __future__ import annotations
 
 import errno
-import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +19,7 @@ from .. import __version__
 from ..utils.files import cache_dir, full_disk_cause
 from ..utils.texts import one_line
 from .options import TARGET_PANEL
-from .output import say
+from .output import say, warnings_said
 
 EXPECTED = (ValueError, OSError, FloatingPointError, ImportError, RuntimeError, MemoryError)
 NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "can't start new thread")  # of torch and the system
@@ -41,8 +40,7 @@ class _Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            with warnings.catch_warnings():
-                warnings.showwarning = lambda message, *_, **__: say(f"warning: {' '.join(str(message).split())}")
+            with warnings_said():
                 return super().invoke(ctx)
         except (BrokenPipeError, typer.Exit, typer.Abort):
             raise

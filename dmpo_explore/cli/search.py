@@ -15,9 +15,9 @@ import typer
 
 from ..config import OPTIONS, Config
 from ..search.samplers import SAMPLERS, SamplerConfig
-from ..utils.files import write_text
+from ..utils.files import begins_with, require_ours, write_text
 from ..utils.options import options_of, read_options
-from .options import config_options, fitted, settings_options, typed_values
+from .options import config_options, fitted, refuse_beside, settings_options, typed_values
 from .output import Bar, clock, print_result, say
 from .root import Device, Json, app
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..search.space import SearchSpace
     from ..search.study import SearchFront
 
+FIGURE = "<!-- dmpo-explore: the front of a search -->"  # first line of a figure
 SHOWN = 6  # points of the front in a line
 PATIENCE = 300  # seconds
 PREFERRED = SamplerConfig().sampler
@@ -82,14 +83,6 @@ def continued(study: str, sampler: SamplerConfig | None, **typed: Any) -> str:
     return shlex.join(words)
 
 
-def _stop_as_ctrl_c() -> None:
-    """Let the end of a terminal or of a job give the trial back as Ctrl-C does, or it would count as killed by it."""
-    for name in ("SIGTERM", "SIGHUP"):
-        kind = getattr(signal, name, None)
-        if kind is not None and signal.getsignal(kind) is signal.SIG_DFL:
-            signal.signal(kind, signal.default_int_handler)
-
-
 class SearchProgress:
     """Progress of a search: a line per epoch and trial, and a bar."""
 
@@ -129,7 +122,7 @@ def draw_front(front: SearchFront, path: Path) -> None:
     from ..figures.study import front_figure
 
     text = front_figure(front.table, front.epochs, "plotly_white").to_html(include_plotlyjs=True)
-    write_text(path, text)
+    write_text(path, f"{FIGURE}\n{text}")
 
 
 def front_lines(front: SearchFront) -> list[str]:
@@ -194,21 +187,23 @@ def search(
     from ..search.search_run import run_search
     from ..search.study import is_begun, load_front
 
-    if front and (name or resume or space or trials or minutes or typed_values(settings)):
-        raise typer.BadParameter(
-            "only shows a study; leave out --name, --resume, --space, --trials, --minutes and settings",
-            param_hint="--front",
-        )
-    if resume and name:
-        raise typer.BadParameter("a resumed study keeps its name; leave out --name", param_hint="--resume")
+    if figure:
+        require_ours(figure, "a figure of a search", begins_with(FIGURE))
+    refuse_beside("--resume", {"--name": resume and name})  # it keeps its name
     if front:
+        beside = {"--name": name, "--resume": resume, "--space": space, "--trials": trials, "--minutes": minutes}
+        refuse_beside("--front", beside | {"settings": typed_values(settings)})
         found = load_front(front, storage)
     else:
         chosen = space_from(space, settings, resume is not None)
         study = resume or name or f"search-{datetime.now():%Y%m%d-%H%M%S}"
         begun = resume is not None or (name is not None and is_begun(name, storage))
         proposing = sampler_from(sampler, settings)
-        _stop_as_ctrl_c()
+        for kind in (getattr(signal, end) for end in ("SIGTERM", "SIGHUP") if hasattr(signal, end)):
+            if (
+                signal.getsignal(kind) is signal.SIG_DFL
+            ):  # the end of a terminal or a job gives the trial back as Ctrl-C
+                signal.signal(kind, signal.default_int_handler)
         with Bar() as bar:
             shown = SearchProgress(bar, trials, minutes)
             try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -22,8 +21,8 @@ from ..training.part_options import (
     with_recipe,
 )
 from ..utils.processes import is_main_process
-from .options import changed, config_options, fitted, typed_values
-from .output import Bar, EpochReports, best_epoch, clock, print_result, say, warnings_said
+from .options import changed, config_options, fitted, refuse_beside, typed_values
+from .output import Bar, EpochReports, best_epoch, clock, print_result, say
 from .record import enable_ctrl_c, record_line, record_trained
 from .root import Device, Json, ProgressPath, app
 
@@ -116,11 +115,9 @@ def train(
 ) -> None:
     """Train a run, see `HELP`."""
     enable_ctrl_c(progress)
-    if resume and (name or force or config or recipe):
-        text = "a resumed run keeps its name and config; leave out --name, --force, --config and --recipe"
-        raise typer.BadParameter(text, param_hint="--resume")
-    if resume and estimate:
-        raise typer.BadParameter("times a training from its beginning; leave out --resume", param_hint="--estimate")
+    if resume:  # it keeps its name and config
+        beside = {"--name": name, "--force": force, "--config": config, "--recipe": recipe, "--estimate": estimate}
+        refuse_beside("--resume", beside)
     from ..data.images import open_data
 
     base = _resumed(resume, settings) if resume else base_config(config)
@@ -134,6 +131,7 @@ def train(
         answer, lines = estimate_lines(chosen, device)
         print_result(answer, as_json, lines)
         return
+    from ..runs.run import outdated_splits
     from ..runs.run_data import check_images
     from ..runs.store import load_run
     from ..training.checkpoint import is_finished
@@ -149,11 +147,13 @@ def train(
             bar.write(f"run {name!r} is trained with this config; it is kept")
             run = begun
             if is_main:
-                with warnings_said(), suppress(FileNotFoundError):
+                with suppress(FileNotFoundError):
                     check_images(run, ())  # warns of images that were added since
         else:
             run = _train(chosen, name, bar, file, resume=begun is not None, **how)
-    answer, lines = _summary(run)
+    # of the best epoch, those before a resumption included
+    answer, again = best_epoch(run), " --force" * bool(outdated_splits(run))
+    lines = [str(run.path), f"next: dmpo-explore record {run.name}{again}"]
     if and_record:
         answer["records"] = record_trained(run, file, device)
         lines = [lines[0], *map(record_line, answer["records"])]
@@ -205,8 +205,7 @@ def _resumed(name: str, settings: dict[str, Any]) -> Config:
     if place is None and more is None:
         return run.config
     with Bar() as bar:
-        report = partial(bar.to, text="checking images")
-        return move_data(run, place, report, unlabelled=more).config
+        return move_data(run, place, partial(bar.to, text="checking images"), unlabelled=more).config
 
 
 def begun_run(name: str, others: Callable[[Run], str], command: str = "train") -> Run | None:
@@ -282,22 +281,12 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
     if has_own_teacher(config) and not first and is_main_process():
         bar.write(f"run {name!r}: its teacher, the run {teacher_name(name)!r}, is trained first")
     try:
-        with held_for(name, reports, resume=resume) as on_epoch, warnings.catch_warnings():
-            # of what is found in the images, each as it comes
-            warnings.filterwarnings("always", category=UserWarning, module=r"dmpo_explore\.training\.train_data")
+        with held_for(name, reports, resume=resume) as on_epoch:
             return train_run(config, name, resume=resume, on_data=on_data, progress=on_epoch, **hooks, **how)
     except KeyboardInterrupt:
         taught = has_own_teacher(config) and (runs_root() / teacher_name(name)).exists()
         again = f"its teacher is kept; go on with the same command and --name {name}" if taught else ""
         reports.stopped(f"dmpo-explore train --resume {name}", again)
-
-
-def _summary(run: Run) -> tuple[dict[str, Any], list[str]]:
-    """The best epoch of a run, those before a resumption included, as JSON values and as lines."""
-    from ..runs.run import outdated_splits
-
-    again = " --force" * bool(outdated_splits(run))
-    return best_epoch(run), [str(run.path), f"next: dmpo-explore record {run.name}{again}"]
 
 
 def behind_teacher(run: Run, last: float) -> str:

@@ -35,9 +35,10 @@ from ..runs.run_files import WEIGHTS
 from ..runs.score_files import record_logits
 from ..utils.files import (
     atomic_folder,
-    clear_leftovers,
+    foreign_files,
     is_whole,
     read_json,
+    require_ours,
     sealed,
     sha256,
     unseal,
@@ -190,20 +191,14 @@ def _check_extra() -> None:
 
 def check_place(out: Path, *, force: bool) -> None:
     """Raise FileExistsError unless ``out`` is free, or with ``force`` an export that holds nothing else."""
-    if not out.exists():
-        return
-    clear_leftovers(out)
-    if not force:
-        raise FileExistsError(
-            f"{out} exists; choose another folder or replace the export in it with --force (force=True)"
-        )
-    try:
-        stages = len(read_facts(out / MODEL)["stages"])
-    except (OSError, ValueError) as error:
-        raise FileExistsError(f"{out} exists and is not an export; it is not replaced ({error})") from None
-    known = {MODEL, POLICY, README, RUN, SERVE, TIME, TIMING, REQUIREMENTS, SINGLE, *map(stage_file, range(stages))}
-    if foreign := sorted(path.name for path in out.iterdir() if path.name not in known):
-        raise FileExistsError(f"{out} holds more than an export ({', '.join(foreign[:3])}); it is not replaced")
+    require_ours(out, "an export", _foreign, force=force)
+
+
+def _foreign(out: Path) -> list[str] | None:
+    """What an export's folder holds that is not the export's; raises ValueError and others for no export."""
+    stages = map(stage_file, range(len(read_facts(out / MODEL)["stages"])))
+    known = {MODEL, POLICY, README, RUN, SERVE, TIME, TIMING, REQUIREMENTS, SINGLE, *stages}
+    return foreign_files(out, known.__contains__)
 
 
 class _Stage(nn.Module):

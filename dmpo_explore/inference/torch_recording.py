@@ -36,11 +36,11 @@ from ..records.scores import STORED, scores_of_record
 from ..records.writer import RecordWriter
 from ..runs.run import Run
 from ..runs.run_data import checked_images, fits_policies, other_config, other_images
-from ..runs.run_files import WEIGHTS, read_weights_meta, record_name
+from ..runs.run_files import OF_RUN, WEIGHTS, read_weights_meta, record_name
 from ..runs.store import BUNDLED_RUNS, clear_runs
 from ..runs.timings import StageTimes
 from ..runs.torch_model import find_device
-from ..utils.files import sha256
+from ..utils.files import foreign_files, require_ours, sha256
 from ..utils.processes import n_processes
 from ..utils.typing import Array, Progress
 from .device import describe_device
@@ -195,8 +195,7 @@ def record_split(
         raise ValueError("no images to record")
     arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     record = ExitRecord.of_arrays(arrays, meta)
-    RecordMeta.from_dict(meta.to_dict(), "meta")
-    check_record(record, Path(), read_logits=False)
+    check_record(record, Path(), read_large=False)
     return record
 
 
@@ -294,6 +293,11 @@ def _place(run: Run, split: str, force: bool) -> Path:
     target = run.path / "records" / split
     if target.exists() and not force:
         raise FileExistsError(f"run {run.name!r} has a {split} record; replace it with --force (force=True)")
+
+    def is_own(file: str) -> object:
+        return OF_RUN.fullmatch(f"records/{split}/{file}")
+
+    require_ours(target, "a record", lambda record: foreign_files(record, is_own, "meta.json"))
     return target
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -148,7 +148,7 @@ def start_download(kind: Kind, name: str) -> Download:
         with (folder / "log.txt").open("ab") as stream:
             process = start_process(arguments, stream)
         download = Download(kind, name, process.pid, arguments, progress)
-        _write(download)
+        write_json(download.folder / "download.json", vars(download))
     return download
 
 
@@ -200,9 +200,5 @@ def stop_download(kind: Kind, name: str, grace: float = 10.0) -> None:
         download = find_download(kind, name)
         if download is None or process_of(download) is None:
             return
-        _write(replace(download, stop_asked=True))
+        write_json(download.folder / "download.json", vars(download) | {"stop_asked": True})
     end_process(download, grace)
-
-
-def _write(download: Download) -> None:
-    write_json(download.folder / "download.json", vars(download))

@@ -595,5 +595,4 @@ def _refuse_second(name: str, beside: bool) -> None:
 
 
 def _write(job: Job) -> None:
-    values = {name: value for name, value in vars(job).items() if name != "name"}
-    write_json(job.folder / "job.json", values)
+    write_json(job.folder / "job.json", {name: value for name, value in vars(job).items() if name != "name"})

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from ..utils.files import read_json, write_json
+from ..utils.files import read_json, require_ours, write_json
 
 EVERY = 0.5  # seconds between two writes
 DONE = "done"  # `Progress.what` of a finished command
@@ -64,12 +64,17 @@ class Progress:
 
 
 class ProgressFile:
-    """Progress file at ``path``, written at most every `EVERY` seconds; without a path no file is written."""
+    """Progress file at ``path``, written at most every `EVERY` seconds; without a path no file is written.
+
+    Raises FileExistsError where there is another file.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self.last: Progress | None = None
         self.written = 0.0
+        if path is not None:
+            require_ours(path, "a progress file", lambda file: [] if read_progress(file) else None)
 
     def to(
         self, what: str, done: int, total: int, *, epoch: int = 0, epochs: int = 0, loss: float | None = None

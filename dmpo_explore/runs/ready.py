@@ -11,7 +11,7 @@ from ..config import Config
 from ..data.check import Finding
 from ..pretrained.weights import fetch_weights, find_weights
 from ..pretrained.wheels import SOURCES
-from ..utils.files import is_full_disk, write_error
+from ..utils.files import full_disk_cause, write_error
 from ..utils.typing import Report
 from .store import new_run_path, runs_root
 
@@ -56,7 +56,7 @@ def place_finding() -> Finding | None:
     root = runs_root()
     if (error := write_error(root)) is None:
         return None
-    why = "its disk is full; make room" if is_full_disk(error) else f"{error.strerror or error}; choose another one"
+    why = "its disk is full; make room" if full_disk_cause(error) else f"{error.strerror or error}; choose another one"
     text = f"runs are written to {root.absolute()} (DMPO_EXPLORE_RUNS), where nothing can be written: {why}"
     return Finding("runs root", text, stops=True, error=OSError)
 

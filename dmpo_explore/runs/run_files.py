@@ -20,6 +20,7 @@ from ..config import Config, DataConfig, ModelConfig
 from ..data.image_set import ImageSet
 from ..data.images import open_data
 from ..data.known import DATASETS
+from ..data.manifest import MANIFESTS
 from ..pretrained.weights import find_weights
 from ..pretrained.wheels import SOURCES
 from ..records.record import RecordMeta
@@ -228,6 +229,16 @@ def checkpoint_epoch(path: Path) -> int | None:
     except (OSError, ValueError, LookupError, NotImplementedError, zipfile.BadZipFile):
         return None
     return None
+
+
+# What belongs into a run's folder; other files are their reader's. Also the mark of a search, records that are not
+# finished, what a killed writer left of one, and what a tracker logs.
+
+OF_RUN = re.compile(
+    "|".join(map(re.escape, (*RUN_FILES, *MANIFESTS, CHECKPOINT, "search.json")))
+    + rf"|records/[^/.][^/]*/(?:scores/[^/.][^/]*\.npy|{'|'.join(map(re.escape, RECORD_FILES))})"
+    r"|records/\.[^/]+\.(?:partial|part|old|lock)(?:/.*)?|[^/]+/(?:events\.out\.tfevents\..*|hparams\.yml)"
+)
 
 
 # Records of other images than a run's own, of the same classes: the same goods in other shops.

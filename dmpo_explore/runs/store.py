@@ -9,11 +9,11 @@ from os.path import lexists
 from pathlib import Path
 
 from ..records.writer import clear_recorded
-from ..utils.files import clear_leftovers, settle
+from ..utils.files import clear_leftovers, foreign_files, require_ours, settle
 from ..utils.registry import unknown
 from .hub import PREFIX, download_run
 from .run import Run
-from .run_files import RUN_NAME
+from .run_files import OF_RUN, RUN_NAME
 
 BUNDLED_RUNS = Path(__file__).parent / "bundled"
 OF_RECORD = "open it with dx.ExitRecord.load, or in the app on the page Bring your own"
@@ -107,7 +107,7 @@ def new_run_path(name: str, force: bool = False) -> Path:
 
     Raises:
         ValueError: a name with anything but letters, digits, ``.``, ``_``, ``-``, or with a leading dot.
-        FileExistsError: it exists (with ``force``: and is not a run, so it is not replaced).
+        FileExistsError: it exists (with ``force``: and is not a run, or holds files that no run has: `require_ours`).
 
     Example:
         >>> new_run_path("my-first-run").name
@@ -118,11 +118,7 @@ def new_run_path(name: str, force: bool = False) -> Path:
     path = runs_root() / name
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise FileExistsError(f"{path} is not a folder; choose another name")
-    if path.is_dir() and any(path.iterdir()):
-        if not force:
-            raise FileExistsError(
-                f"run {name!r} exists in {runs_root()}; choose another name or replace it with --force"
-            )
-        if not (path / "config.json").is_file():
-            raise FileExistsError(f"{path} exists and is not a run; it is not replaced")
+    if path.is_dir() and any(path.iterdir()) and not force:
+        raise FileExistsError(f"run {name!r} exists in {runs_root()}; choose another name or replace it with --force")
+    require_ours(path, "a run", lambda run: foreign_files(run, OF_RUN.fullmatch, "config.json"))
     return path

@@ -15,29 +15,29 @@ import re
 import secrets
 import shutil
 import stat
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import platformdirs
 
-from .texts import check_regular, read_text
+from .texts import check_regular, few, read_text
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 FULL_TEXT = re.compile(r"no space left|disk is full|storagefull|quota ?exceeded", re.IGNORECASE)
 NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EISDIR}
+LISTED = 20  # names in an error
 PROBE = 2**20  # bytes; a library that fails although so many still fit has another reason
 
 
 class DiskFullError(OSError):
-    """Not enough disk space for a file; the message names it and its disk."""
+    """Not enough disk space for a file; the message names it."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"the disk {_disk(path)} is full: {path} was not written; make room and repeat the command")
+        super().__init__(f"the disk is full: {path} was not written; make room and repeat the command")
         self.errno, self.path = errno.ENOSPC, path
 
 
@@ -54,14 +54,9 @@ def full_disk_named(path: Path) -> Iterator[None]:
         if isinstance(error, DiskFullError) and error.path == path:
             raise
         unsaid = isinstance(error, RuntimeError) or (isinstance(error, OSError) and error.errno is None)
-        if is_full_disk(error) or (unsaid and not _has_room(path.parent)):
+        if full_disk_cause(error) or (unsaid and getattr(write_error(path.parent), "errno", None) in FULL):
             raise DiskFullError(path) from error
         raise
-
-
-def is_full_disk(error: BaseException) -> bool:
-    """Whether an error, or one that caused it, reports a full disk."""
-    return full_disk_cause(error) is not None
 
 
 def full_disk_cause(error: BaseException) -> BaseException | None:
@@ -102,7 +97,14 @@ def _fsync(path: Path, mode: int) -> None:
 
 def write_error(folder: Path) -> OSError | None:
     """Why no file of 1 MiB can be written into a folder, or into its nearest existing parent; None if one can."""
-    return _probed(_existing(folder))
+    try:
+        with tempfile.TemporaryFile(dir=_existing(folder)) as stream:
+            stream.write(bytes(PROBE))
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        return error
+    return None
 
 
 def require_free(folder: Path, needed: int, what: str) -> None:
@@ -121,36 +123,12 @@ def _existing(folder: Path) -> Path:
     return place
 
 
-def _has_room(folder: Path) -> bool:
-    error = _probed(folder)
-    return error is None or error.errno not in FULL
-
-
-def _probed(folder: Path) -> OSError | None:
-    try:
-        with tempfile.TemporaryFile(dir=folder) as stream:
-            stream.write(bytes(PROBE))
-            stream.flush()
-            os.fsync(stream.fileno())
-    except OSError as error:
-        return error
-    return None
-
-
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _disk(path: Path) -> Path:
-    """The mount point of a path."""
-    place = path.absolute()
-    while not os.path.ismount(place) and place != place.parent:
-        place = place.parent
-    return place
 
 
 # Atomic files and folders, JSON, SHA-256, and the cache folder.
@@ -272,6 +250,63 @@ def _sums(folder: Path, facts: str) -> dict[str, str]:
     return {name: sha256(path) for name, path in names.items() if name != facts}
 
 
+# Paths that users name. What is there is replaced only if this tool demonstrably wrote all of it.
+
+
+Foreign: TypeAlias = "Callable[[Path], Sequence[str] | None]"  # names of what is not ours; None: nothing there is
+
+
+def require_ours(path: Path, what: str, foreign: Foreign, *, force: bool = True) -> None:
+    """Raise FileExistsError unless ``path`` is new, empty, or written by this tool alone; the error lists what is not.
+
+    The one rule for every path that a user names for what is written, asked before the work.
+
+    Args:
+        what: is written, such as ``a page``.
+        foreign: names of what is there and was not written by this tool; None or an error where nothing of it was.
+        force: what this tool wrote may be replaced.
+    """
+    if path.is_dir():
+        clear_leftovers(path)
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())) or (path.is_file() and not path.stat().st_size):
+        return
+    others = None
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        others = foreign(path)
+    if others is None:
+        raise FileExistsError(f"{path} exists and is not {what}; it is not replaced: name another place")
+    if others:
+        raise FileExistsError(
+            f"{path} holds more than {what} ({few(others, LISTED)}); it is not replaced: move these away"
+        )
+    if not force:
+        raise FileExistsError(f"{path} exists; name another place, or replace it with --force (force=True)")
+
+
+def foreign_files(folder: Path, is_own: Callable[[str], object], *needed: str) -> list[str] | None:
+    """For `require_ours`: paths of files and links in a folder, at any depth, that ``is_own`` denies.
+
+    None where one of ``needed`` is missing.
+    """
+    files = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    found = {path.relative_to(folder).as_posix() for path in files}
+    return sorted(name for name in found if not is_own(name)) if found.issuperset(needed) else None
+
+
+def begins_with(line: str) -> Foreign:
+    """For `require_ours`: ours is a file whose first line is this one; of a Parquet file the names of its columns."""
+
+    def first_line(path: Path) -> str:
+        if path.suffix.lower() == ".parquet":
+            from pyarrow.parquet import read_schema
+
+            return ",".join(read_schema(path).names)
+        with path.open(encoding="utf-8", errors="replace") as stream:
+            return stream.readline(len(line) + 2).rstrip("\n")
+
+    return lambda path: [] if path.is_file() and first_line(path) == line else None
+
+
 def expanded(text: str | Path) -> Path:
     """A path in which ``~`` is the home folder; ValueError where there is no such folder."""
     try:
@@ -297,11 +332,9 @@ def cache_dir() -> Path:
 #
 # In: a finished folder under a temporary name beside its place. `replace_folder` puts it there.
 #
-# - Linux (most file systems) and macOS (APFS) exchange two folders in one step: the place always holds the old or the
-#   new one, also after a kill.
-# - Elsewhere (Windows, NFS, FAT) the old folder is first renamed to ``.NAME.TOKEN.old``. Readers wait out the moment
-#   between (`settle`); after a kill in it, the next reader or writer puts the old folder back. Windows refuses to
-#   rename a folder of which a file is open, such as a record in use: then the old one is kept.
+# The old folder is first renamed to ``.NAME.TOKEN.old``. Readers wait out the moment between (`settle`); after a kill
+# in it, the next reader or writer puts the old folder back. Windows refuses to rename a folder of which a file is open,
+# such as a record in use: then the old one is kept.
 #
 # A writer holds the lock ``.NAME.TOKEN.lock`` as long as its ``.NAME.TOKEN.part`` exists; the system releases it when
 # the writer is killed. So `clear_leftovers` can distinguish leftovers from folders that are being written.
@@ -340,34 +373,15 @@ def replace_folder(temporary: Path, path: Path) -> None:
     Raises:
         OSError: ``path`` stays as it was.
     """
-    if not path.exists():
-        os.replace(temporary, path)
-        return
-    if exchange(temporary, path):
-        return  # the old folder is now the temporary one
     old = temporary.with_suffix(".old")
     try:
-        os.replace(path, old)
+        if path.exists():
+            os.replace(path, old)
         os.replace(temporary, path)
-    except BaseException:
-        if old.exists() and not path.exists():
+    finally:
+        if old.exists() and not path.exists():  # it was interrupted
             os.replace(old, path)
-        raise
     remove(old)
-
-
-def exchange(a: Path, b: Path) -> bool:
-    """Let two folders change places in one step; False, without a change, if the system cannot."""
-    import ctypes
-
-    try:
-        system = ctypes.CDLL(None, use_errno=True)
-        if sys.platform == "darwin":
-            return bool(system.renamex_np(os.fsencode(a), os.fsencode(b), 2) == 0)  # RENAME_SWAP
-        here = -100  # AT_FDCWD
-        return bool(system.renameat2(here, os.fsencode(a), here, os.fsencode(b), 2) == 0)  # RENAME_EXCHANGE
-    except (AttributeError, OSError, TypeError):  # no such call, or no such library
-        return False
 
 
 def read_whole(path: Path, read: Callable[[Path], T]) -> T:
@@ -392,7 +406,7 @@ def read_whole(path: Path, read: Callable[[Path], T]) -> T:
 
 
 def settle(path: Path) -> None:
-    """Return once ``path`` exists, if it is being replaced in two steps; restores the old folder after a kill."""
+    """Return once ``path`` exists, if it is being replaced; restores the old folder after a kill."""
     end = time.monotonic() + WAIT
     while not path.exists() and path.name in moved_aside(path.parent) and time.monotonic() < end:
         clear_leftovers(path.parent)
@@ -400,7 +414,7 @@ def settle(path: Path) -> None:
 
 
 def moved_aside(folder: Path) -> set[str]:
-    """Names of what is being replaced in two steps, or was when its writer was killed."""
+    """Names of what is being replaced, or was when its writer was killed."""
     try:
         names = os.listdir(folder)
     except OSError:

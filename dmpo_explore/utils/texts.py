@@ -36,9 +36,9 @@ def abbreviated(name: str, longest: int = 40) -> str:
     return name if len(name) <= longest else f"{name[: longest - 1].rstrip()}…"
 
 
-def few(names: Sequence[str]) -> str:
-    """The first three names and how many more there are."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+def few(names: Sequence[str], most: int = 3) -> str:
+    """The first names, three by default, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def is_text(value: str, most: int) -> bool:

@@ -27,7 +27,16 @@ from ..policies.base import Policy
 from ..records.record import ExitRecord
 from ..records.scores import SCORES
 from ..runs.run import Run
-from ..utils.files import atomic_folder, is_whole, read_json, sealed, write_json, write_text
+from ..utils.files import (
+    atomic_folder,
+    foreign_files,
+    is_whole,
+    read_json,
+    require_ours,
+    sealed,
+    write_json,
+    write_text,
+)
 from ..utils.registry import unknown
 from ..utils.texts import data_name
 from ..utils.typing import Ints, Report
@@ -257,25 +266,15 @@ def _without_pictures(page: Path) -> bool:
 
 def check_place(folder: Path, *, force: bool) -> None:
     """Raise FileExistsError unless ``folder`` is free or empty, or with ``force`` a page that holds nothing else."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    try:
-        foreign = _foreign(folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FileExistsError(f"{folder} exists and is not a page of ours; it is not replaced ({error})") from None
-    if foreign:
-        raise FileExistsError(f"{folder} holds more than a page ({', '.join(foreign[:3])}); it is not replaced")
-    if not force:
-        raise FileExistsError(f"{folder} exists; choose another folder or replace the page in it with --force")
+    require_ours(folder, "a page", _foreign, force=force)
 
 
-def _foreign(folder: Path) -> list[str]:
+def _foreign(folder: Path) -> list[str] | None:
     """What a page's folder holds that is not the page's, links among it; raises ValueError and others for no page."""
     facts = read_json(folder / FACTS)
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise ValueError(f"no {FORMAT!r} in {FACTS}")
-    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    return sorted({path.relative_to(folder).as_posix() for path in found} - {FACTS, *map(str, facts["files"])})
+    return foreign_files(folder, {FACTS, *map(str, facts["files"])}.__contains__)
 
 
 def _copy_page(page: Path, name: str) -> None:

@@ -12,7 +12,7 @@ from ..analysis.evaluation import fit_run_policy
 from ..analysis.metrics import apply
 from ..policies.base import Policy
 from ..runs.run import Run
-from ..utils.files import clear_leftovers, write_text
+from ..utils.files import foreign_files, require_ours, write_text
 from ..utils.typing import Report
 from .export import NOT_HERE, NOT_PUBLISHED, export_web, lacking_images, played
 from .licences import PUBLIC_IMAGES
@@ -20,6 +20,7 @@ from .single import InPage, single_page
 from .tiles import TILES
 
 INDEX = "index.html"
+TITLE, HEAD = b"<title>Early exit, explained", 2000  # by which a page is known, and bytes in which it stands
 
 
 def publish(
@@ -64,9 +65,7 @@ def publish(
     text = page_html(run, policy, split=split, pictures=pictures, against=against)
     if (file := page_file(out)) == out:
         return write_page(file, text, force=force)
-    clear_leftovers(out, INDEX)
-    if out.is_dir() and (others := sorted({path.name for path in out.iterdir()} - {INDEX})):
-        raise FileExistsError(f"{out} holds more than a page ({', '.join(others[:3])}); name another folder")
+    require_ours(out, "a page", lambda folder: foreign_files(folder, {INDEX}.__contains__))
     write_page(file, text, force=force)
     return out
 
@@ -106,9 +105,8 @@ def page_html(
 
 def write_page(path: Path, text: str, *, force: bool) -> Path:
     """Write a page to a file, whole or not at all; without ``force`` only this very page may be there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if force or not path.exists():
-        write_text(path, text)
-    elif not path.is_file() or path.read_bytes().decode(errors="replace").splitlines() != text.splitlines():
-        raise FileExistsError(f"{path} exists; use --force to replace it, or another --out")
+    if path.is_file() and not force and path.read_bytes().decode(errors="replace").splitlines() == text.splitlines():
+        return path
+    require_ours(path, "a page", lambda page: [] if TITLE in page.read_bytes()[:HEAD] else None, force=force)
+    write_text(path, text)
     return path

@@ -111,7 +111,7 @@ def test_a_script_in_its_folder_finds_its_own_app_and_library(clone: Path, elsew
 
 
 def test_the_command_starts_the_app_beside_its_library(clone: Path, elsewhere: dict[str, str]) -> None:
-    where = "from dmpo_explore.cli.doctor import server_file; print(server_file())"
+    where = "from dmpo_explore.cli.doctor import app_file; print(app_file().with_name('server.py'))"
     done = subprocess.run([sys.executable, "-c", where], cwd=clone, env=elsewhere, capture_output=True, text=True)
     assert done.stdout.strip() == str(clone / "app" / "server.py"), done.stderr
 

@@ -41,7 +41,7 @@ def test_contents_leave_out_dates_and_durations_alone(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_must_be_named_in_one_line() -> None:
-    line = "error: the disk /runs is full: a.csv was not written\n"
+    line = "error: the disk is full: /runs/a.csv was not written\n"
     assert Done(1, "epoch 1/3\n" + line).names_full_disk and Done(1, "error: ?\n").refused
     for status, errors in ((0, line), (-9, line), (1, line * 2), (1, "error: ?\n"), (1, "Traceback\n" + line)):
         assert not Done(status, errors).names_full_disk

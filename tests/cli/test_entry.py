@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,29 @@ def test_a_plug_in_whose_command_fails_is_one_line_and_may_stand_behind_the_comm
     assert done.returncode == 1 and done.stdout == b""
     assert done.stderr.startswith(b"error: plug-in ") and b"odd: its command 'odd' failed: TypeErr" in done.stderr
     assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no such pipes")
+@pytest.mark.parametrize(
+    "words", ["runs", "--help", "train --help", pytest.param("app --no-browser --port 8599", marks=pytest.mark.slow)]
+)
+def test_output_that_nobody_reads_any_more_ends_it_quietly(words: str) -> None:
+    """As in ``dmpo-explore runs | head -1``."""
+    command = [sys.executable, "-m", "dmpo_explore.cli", *words.split()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == entry.CLOSED == 128 + signal.SIGPIPE
+
+
+def test_a_working_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    place = tmp_path / "gone"
+    place.mkdir()
+    code = "import os; os.rmdir(os.getcwd()); from dmpo_explore.cli.entry import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "runs"], capture_output=True, text=True, cwd=place, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: the working folder has been deleted; change to one that exists (cd)\n"
 
 
 @pytest.mark.parametrize(

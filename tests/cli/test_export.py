@@ -170,7 +170,7 @@ def test_a_budget_is_held(runs: Path, place: Path, words: list[Any], tmp_path: P
     assert answer["policy"] == json.loads((place / "policy.json").read_text("utf-8"))
     assert answer["policy"]["policy"] == "confidence" and answer["policy"]["running"]["window"] == 500
     assert "policy confidence with held shares, threshold 0.4; it was there and is kept" in call(*words).stdout
-    assert "choose another" in fails(*words[:-1])
+    assert "name another place" in fails(*words[:-1])
     from_file = ["export", "mine", "--policy", place / "policy.json", "--hold", "--out", tmp_path / "b"]
     assert json.loads(call(*from_file, "--json").stdout)["policy"] == answer["policy"]
     assert "'patience' compares no score" in fails(

@@ -3,41 +3,93 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from calls import call, fails
 from failing import raising
 
+from dmpo_explore.data import images
 
-def test_fetch_says_where_things_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    fetched: list[tuple[str, Any]] = []
+WEIGHTS, USUAL = "vit_small_patch14_dinov2", "fashion-mnist"
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """What is asked for, in order. Nothing is downloaded: data are in the folder ``data``, which is old."""
+    asked: list[str] = []
 
     def weights(name: str, progress: Callable[[str, int, int], None]) -> Path:
         progress("download", 1, 2)
-        fetched.append(("weights", name))
+        asked.append(name)
+        (tmp_path / name).write_text("weights")
         return tmp_path / name
 
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "images").touch()
+    os.utime(tmp_path / "data" / "images", (0, 0))
     monkeypatch.setattr("dmpo_explore.runs.ready.fetch_backbone", weights)
     monkeypatch.setattr(
-        "dmpo_explore.data.images.fetch_data", lambda name, root: fetched.append(("data", name)) or tmp_path
+        "dmpo_explore.data.images.fetch_data", lambda name, root: asked.append(name) or tmp_path / "data"
     )
-    answer = json.loads(call("fetch", "--json").stdout)
-    assert fetched == [("weights", "vit_small_patch14_dinov2"), ("data", "fashion-mnist")]
-    assert answer == {
-        "weights": {"vit_small_patch14_dinov2": str(tmp_path / "vit_small_patch14_dinov2")},
-        "data": {"fashion-mnist": str(tmp_path)},
+    monkeypatch.setattr("dmpo_explore.web.runtime.fetch_runtime", lambda: tmp_path / "data")
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("", [WEIGHTS, "grocery", USUAL]),  # what demo needs first
+        ("demo-cnn", ["tf_efficientnet_lite0", "grocery"]),
+        ("fashion", [WEIGHTS, USUAL]),
+        ("--data digits", ["digits"]),
+        ("--backbone one --backbone two", ["one", "two"]),
+        ("demo-cnn --data digits", ["tf_efficientnet_lite0", "grocery", "digits"]),
+        ("--web", []),
+    ],
+)
+def test_what_a_run_needs_comes_first(words: str, expected: list[str], fetched: list[str]) -> None:
+    call("fetch", *words.split())
+    assert fetched == expected
+
+
+def test_it_says_what_was_here_and_where(fetched: list[str], tmp_path: Path) -> None:
+    assert call("fetch").stdout.splitlines() == [
+        f"run demo needs {WEIGHTS} and grocery",
+        f"{WEIGHTS}: {tmp_path / WEIGHTS}",
+        f"grocery: {tmp_path / 'data'}; it was here",
+        f"fashion-mnist: {tmp_path / 'data'}; it was here",
+    ]
+    found = json.loads(call("fetch", "demo", "--web", "--json").stdout)
+    assert found["weights"] == {WEIGHTS: str(tmp_path / WEIGHTS)}
+    assert found["data"] == {"grocery": str(tmp_path / "data")} and found["web"] == {
+        "onnxruntime-web": str(tmp_path / "data")
     }
-    fetched.clear()
-    assert "digits: " in call("fetch", "--data", "digits").stdout
-    call("fetch", "--backbone", "one", "--backbone", "two")
-    assert fetched == [("data", "digits"), ("weights", "one"), ("weights", "two")]
-    fetched.clear()
-    monkeypatch.setattr("dmpo_explore.web.runtime.fetch_runtime", lambda: tmp_path / "package.tgz")
-    assert call("fetch", "--web").stdout == f"onnxruntime-web: {tmp_path / 'package.tgz'}\n" and not fetched
+
+
+def test_without_the_usual_data_demo_is_complete(fetched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch = images.fetch_data
+
+    def data(name: str, root: Path | None) -> Path:
+        if name == USUAL:
+            raise FileNotFoundError("fashion-mnist could not be downloaded")
+        return fetch(name, root)
+
+    monkeypatch.setattr("dmpo_explore.data.images.fetch_data", data)
+    done = call("fetch")  # exit status 0
+    assert "grocery: " in done.stdout and USUAL not in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line == (
+        "fashion-mnist is missing; fashion, fashion-naive, fashion-single and a training without --data need it: "
+        "fashion-mnist could not be downloaded"
+    )
+    done = call("fetch", "fashion", status=1)  # the run that needs it
+    first, here, error = done.stderr.splitlines()
+    assert first == f"run fashion needs {WEIGHTS} and fashion-mnist" and here.startswith(f"{WEIGHTS}: ")
+    assert error == "error: fashion-mnist could not be downloaded"
 
 
 def test_ctrl_c_says_what_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -53,9 +53,9 @@ def test_results_go_to_stdout_and_the_rest_to_stderr(capsys: pytest.CaptureFixtu
 def test_a_warning_is_said_at_once_and_once(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(KeyboardInterrupt), warnings_said():
         for _ in range(2):
-            warnings.warn("too few\nimages", UserWarning, stacklevel=1)
+            warnings.warn_explicit("too few\nimages", UserWarning, "check.py", 1, "dmpo_explore.data.check")
         assert capsys.readouterr().err == "warning: too few images\n"
-        warnings.warn("dark", UserWarning, stacklevel=1)
+        warnings.warn_explicit("dark", UserWarning, "check.py", 1, "dmpo_explore.data.check")
         raise KeyboardInterrupt
     assert capsys.readouterr().err == "warning: dark\n"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 from calls import call, fails, listing
 from tiny import tiny_options
@@ -95,9 +96,9 @@ REFUSED = [  # the words of a command, and of the line
     # -- train: one of every class; tests/test_config.py and tests/models/test_factory.py have the others --
     ("train --config dem0 --name new", "no file dem0, and unknown run 'dem0'. Did you mean 'demo'? Valid: "),
     ("train --recipe photos", "unknown recipe 'photos'. Did you mean 'photographs'?"),
-    ("train --resume a --recipe photographs", "leave out --name, --force, --config and --recipe"),
-    ("train --resume mine --name x", "a resumed run keeps its name"),
-    ("train --resume mine --estimate", "leave out --resume"),
+    ("train --resume a --recipe photographs", "leave out --recipe"),
+    ("train --resume mine --name x", "leave out --name"),
+    ("train --resume mine --estimate", "leave out --estimate"),
     ("train --resume mine --data nowhere", "nowhere"),
     (f"{NEW} --backbone test_vitt", "test_vit"),
     (f"{NEW} --backbone tnt_s_legacy_patch16_224", "tnt_s_legacy_patch16_224"),
@@ -127,9 +128,9 @@ REFUSED = [  # the words of a command, and of the line
     ("train --name new --config typed.json", "config.model.rank='8' has the wrong type"),
     ("train --name new --config binary.json", "binary.json"),
     # -- search --
-    ("search --front s --trials 3", "only shows a study"),
-    ("search --front s --rank 8", "--trials, --minutes and settings"),
-    ("search --resume s --name t", "a resumed study keeps its name"),
+    ("search --front s --trials 3", "leave out --trials"),
+    ("search --front s --rank 8", "leave out settings"),
+    ("search --resume s --name t", "leave out --name"),
     ("search --resume s --trials 3 --rank 8", "a resumed study keeps its space"),
     ("search --name s", "error: a search needs an end"),
     ("search --front s", "error: there is no search yet"),
@@ -157,5 +158,22 @@ def test_a_refusal_names_what_is_wrong_and_changes_nothing(
     assert (files(trained), listing(tmp_path)) == before
 
 
-def test_what_cannot_be_read_is_a_finding_of_the_data() -> None:
-    assert "unknown data 'nowhere'" in call("data", "nowhere", status=1).stdout
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("nowhere", "unknown data 'nowhere'"),
+        ("twice.parquet", "twice.parquet is not a readable file of Parquet: Multiple matches"),
+    ],
+)
+def test_what_cannot_be_read_is_a_finding_of_the_data(
+    place: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = pyarrow.table([["a.png"], ["cat"], ["cat"]], names=["path", "label", "label"])
+    pyarrow.parquet.write_table(table, "twice.parquet")
+    done = call("data", place, status=1)
+    assert (
+        words in done.stdout
+        and done.stderr.startswith("error: a training cannot start")
+        and done.stderr.count("\n") == 1
+    )

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from calls import call, fails, listing, run_python
 from failing import raising
-from image_files import fill, paint
+from image_files import clean_folder, fill, paint
 from tiny import tiny_config, tiny_options
 from tiny_training import stop_after
 
@@ -69,6 +69,16 @@ def test_its_own_teacher_reports_and_is_kept_on_ctrl_c(no_runs: Path, monkeypatc
     monkeypatch.setattr("dmpo_explore.jobs.estimate.STEPS", 1)
     lines = call("train", *tiny_options(teacher="own", epochs=1), "--device", "cpu", "--estimate").stdout
     assert "of it for its teacher" in lines
+
+
+def test_what_is_found_in_the_images_is_said_once_for_a_run_and_its_teacher(no_runs: Path, tmp_path: Path) -> None:
+    own = clean_folder(tmp_path / "own")
+    shutil.copyfile(next((own / "train" / "cat").iterdir()), next((own / "test" / "cat").iterdir()))
+    options = tiny_options(
+        data=own, train_size=16, epochs=1, batch_size=4, validation_size=4, teacher="own", teacher_epochs=1
+    )
+    said = [line for line in call("train", *options, "--device", "cpu").stderr.splitlines() if "warning: " in line]
+    assert len(said) == len({*said}) and [line for line in said if line.startswith("warning: leakage: ")]
 
 
 def _stop_at(name: str) -> Any:

@@ -131,7 +131,7 @@ def test_it_is_an_export_close_to_float32(run: dx.Run, tmp_path: Path) -> None:
     assert found is not None and facts["precision"] == "int8" and compared(plain) is None
     assert found.images == run.record(run.fitting_split).n_images and len(found.same) == 2
     assert found.accuracy - found.float32 == pytest.approx((found.rescued - found.hurt) / found.images)
-    with pytest.raises(FileExistsError, match="choose another folder"):
+    with pytest.raises(FileExistsError, match="name another place"):
         export_int8(run, path, policy)
     export_int8(run, path, policy, images=10, force=True)
     again = compared(path)

@@ -34,10 +34,9 @@ from dmpo_explore.utils.files import (
     atomic_folder,
     cache_dir,
     clear_leftovers,
-    exchange,
     flush_names,
+    full_disk_cause,
     full_disk_named,
-    is_full_disk,
     read_json,
     read_whole,
     settle,
@@ -230,8 +229,8 @@ def test_the_error_of_an_inner_file_names_the_outer_folder(tmp_path: Path) -> No
 def test_causes_are_looked_through_and_other_errors_stay(tmp_path: Path) -> None:
     wrapped = RuntimeError("writer failed")
     wrapped.__cause__ = OSError(errno.EDQUOT, "Disk quota exceeded")
-    assert is_full_disk(wrapped) and is_full_disk(Exception('Os { code: 28, kind: StorageFull, message: "" }'))
-    assert is_full_disk(Exception("(sqlite3.OperationalError) database or disk is full"))
+    assert full_disk_cause(wrapped) and full_disk_cause(Exception('Os { code: 28, kind: StorageFull, message: "" }'))
+    assert full_disk_cause(Exception("(sqlite3.OperationalError) database or disk is full"))
     for error in (RuntimeError("shapes differ"), OSError("1 requested and 0 written"), PermissionError(13, "no")):
         with pytest.raises(type(error)) as seen, full_disk_named(tmp_path / "a"):
             raise error
@@ -278,7 +277,7 @@ def test_every_library_says_it_in_the_same_words(small_disk: Path, writer: str) 
         with pytest.raises(DiskFullError) as seen, atomic_file(small_disk / name) as temporary:
             WRITERS[writer](temporary)
         assert str(seen.value) == (
-            f"the disk {small_disk} is full: {small_disk / name} was not written; make room and repeat the command"
+            f"the disk is full: {small_disk / name} was not written; make room and repeat the command"
         )
     assert names(small_disk) == ["filler", "kept"]
     assert (small_disk / "kept").read_text() == "old"
@@ -308,27 +307,6 @@ def texts(path: Path) -> set[str]:
     return {(path / name).read_text() for name in ("a", "b")}
 
 
-def two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A system that cannot exchange folders."""
-    monkeypatch.setattr(files, "exchange", lambda a, b: False)
-
-
-@pytest.fixture(params=["one step", "two steps"])
-def _systems(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "two steps":
-        two_steps(monkeypatch)
-
-
-def can_exchange(folder: Path) -> bool:
-    for name in ("one", "two"):
-        (folder / name).mkdir()
-    try:
-        return exchange(folder / "one", folder / "two")
-    finally:
-        for name in ("one", "two"):
-            (folder / name).rmdir()
-
-
 def read_while_replaced(path: Path, seconds: float) -> tuple[int, int]:
     """Number of reads, and how many versions were written meanwhile."""
     make(path, "0")
@@ -350,7 +328,6 @@ def read_while_replaced(path: Path, seconds: float) -> tuple[int, int]:
     return reads, written
 
 
-@pytest.mark.usefixtures("_systems")
 def test_no_read_fails_or_mixes_versions_while_a_folder_is_replaced(tmp_path: Path) -> None:
     reads, written = read_while_replaced(tmp_path / "record", 0.5)
     assert reads > 20 and written > 5
@@ -389,17 +366,6 @@ def test_a_lock_file_goes_while_it_is_held(tmp_path: Path, monkeypatch: pytest.M
     assert there and not any(there) and not list(tmp_path.iterdir())
 
 
-def test_a_folder_is_never_absent_where_the_system_can_exchange(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not can_exchange(tmp_path):
-        pytest.skip("this file system cannot exchange folders")
-    make(tmp_path / "record", "old")
-    monkeypatch.setattr(os, "replace", lambda *names: pytest.fail("the folder was moved away"))
-    make(tmp_path / "record", "new")
-    assert texts(tmp_path / "record") == {"new"}
-
-
 def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
     make(tmp_path / "elsewhere", "old")
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
@@ -408,7 +374,6 @@ def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
     assert names(tmp_path) == ["elsewhere", "link"]
 
 
-@pytest.mark.usefixtures("_systems")
 def test_a_kill_at_any_rename_leaves_the_old_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The state of the disk before and after every rename is copied: what a kill there leaves."""
     place, states = tmp_path / "place", []
@@ -429,7 +394,6 @@ def test_a_kill_at_any_rename_leaves_the_old_or_the_new_one(tmp_path: Path, monk
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", watched(os.replace))
-        patch.setattr(files, "exchange", watched(files.exchange))
         make(place / "record", "new")
     assert len(states) >= 2 and texts(place / "record") == {"new"}
     for state in states:
@@ -442,7 +406,6 @@ def test_a_kill_at_any_rename_leaves_the_old_or_the_new_one(tmp_path: Path, monk
 def test_an_interruption_between_two_steps_puts_the_old_one_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    two_steps(monkeypatch)
     make(tmp_path / "record", "old")
     rename, seen = os.replace, []
 

@@ -100,7 +100,7 @@ def test_only_a_page_and_nothing_else_is_replaced(mine: Run, tmp_path: Path) -> 
     place = tmp_path / "page"
     place.mkdir()  # an empty folder is taken
     export_web(mine, place, POLICY, weights="float32")
-    with pytest.raises(FileExistsError, match="replace the page in it with --force"):
+    with pytest.raises(FileExistsError, match="replace it with --force"):
         export_web(mine, place, POLICY, weights="float32")
     export_web(mine, place, ConfidencePolicy((0.25,)), weights="float32", force=True)
     assert 0.25 in read_json(place / "page.json")["slider"]["thresholds"]
@@ -109,7 +109,7 @@ def test_only_a_page_and_nothing_else_is_replaced(mine: Run, tmp_path: Path) -> 
         export_web(mine, place, POLICY, weights="float32", force=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "page.json").write_text("{}")
-    with pytest.raises(FileExistsError, match="is not a page of ours"):
+    with pytest.raises(FileExistsError, match="mine exists and is not a page"):
         export_web(mine, tmp_path / "mine", POLICY, weights="float32", force=True)
     assert (place / "stages" / "diary.txt").read_text() == "dear diary"
 

@@ -79,7 +79,7 @@ def test_only_a_page_is_replaced(tmp_path: Path) -> None:
     publish(run, place)  # the very same is kept
     assert (place / "index.html").stat().st_mtime_ns == before
     other = dx.fit_policy(run.record("calibration"), threshold=0.9)
-    with pytest.raises(FileExistsError, match="use --force"):
+    with pytest.raises(FileExistsError, match="replace it with --force"):
         publish(run, place, other)
     publish(run, place, other, force=True)
     (place / "diary.txt").write_text("dear diary")

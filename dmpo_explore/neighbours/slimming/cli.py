@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...cli.options import refuse_beside, settings_options
-from ...cli.output import Bar, EpochReports, best_epoch, print_result, warnings_said
+from ...cli.output import Bar, EpochReports, best_epoch, print_result
 from ...cli.record import enable_ctrl_c, record_line, record_trained
 from ...cli.root import RUN, Device, Json, ProgressPath
 from ...cli.train import begun_run, held_for
@@ -62,7 +62,7 @@ def slim(
     others = partial(other_settings, run=wide, settings=typed)
     begun = load_run(resume) if resume else None if force else begun_run(name, others, "slim")
     file = ProgressFile(progress)
-    with Bar(lines=True) as bar, warnings_said():
+    with Bar(lines=True) as bar:
         if begun and (and_record or not resume) and is_finished(begun, typed.get("epochs")):
             bar.write(f"run {name!r} is distilled; it is kept")
             slimmed = begun

@@ -11,6 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dmpo_explore.data.image_data import FileRow
+from dmpo_explore.data.readers import hugging_face
+from dmpo_explore.data.readers import reader_data as parts
+from dmpo_explore.data.readers.hugging_face import Keys, OpenedPart
+from dmpo_explore.data.readers.reader_data import ReaderData
 from image_files import (
     add,
     coloured,
@@ -25,13 +30,8 @@ from image_files import (
 
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data import check_data, fetch_data, images_of, load_images, make_manifest, manifest_check, open_data
-from dmpo_explore.data.image_data import FileRow
 from dmpo_explore.data.image_set import StoredImages, VerifiedImages
 from dmpo_explore.data.names import ReaderName
-from dmpo_explore.data.readers import hugging_face
-from dmpo_explore.data.readers import reader_data as parts
-from dmpo_explore.data.readers.hugging_face import Keys, OpenedPart
-from dmpo_explore.data.readers.reader_data import ReaderData
 
 slow = pytest.mark.slow  # the import of datasets takes seconds
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dmpo_explore.data.readers.tar_shards import read_samples, shards_of
 from image_files import add, coloured_file, shard, split_shards, two_shards
 from timm.data import create_dataset
 
 from dmpo_explore.data.image_set import decode_image
-from dmpo_explore.data.readers.tar_shards import read_samples, shards_of
 
 
 def test_samples_are_those_that_timm_streams(tmp_path: Path) -> None:
