@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def _any_unread(handles: Iterable[int]) -> bool:
-    """Whether one of them is a pipe that nobody reads any more."""
+    """Whether one of them is a pipe whose reader has gone."""
     poll = select.poll()
     for handle in handles:
         poll.register(handle, 0)

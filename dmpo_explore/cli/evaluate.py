@@ -82,7 +82,7 @@ def evaluate(
     policy = policy_from(settings | {"flops": flops})
     found = [target_from(settings | {"flops": budget}) for budget in flops or (None,)]
     targets = [target for target in found if target is not None]
-    beside = {"--flops": flops, "--against": against, "targets": targets, **unused(settings)}
+    beside: dict[str, Any] = {"--flops": flops, "--against": against, "targets": targets, **unused(settings)}
     if protocol and against:
         raise typer.BadParameter(NO_AGAINST, param_hint="--protocol")
     if all_policies or protocol:

@@ -345,8 +345,7 @@ def _broken(data: Data) -> Iterator[Finding]:
             text, places = rows["problem"].iloc[0], tuple(rows["path"])
             if len(rows) > 1:
                 text = f"{len(rows):,} images {state}: {text}; also {few(places[1:])}"
-            skip = f", {SKIP}" if data.kind.files or part is not data else ""
-            text = f"{text}. {cure} or remove {'them' if len(rows) > 1 else 'it'}{skip}"
+            text = f"{text}. {cure} or remove {'them' if len(rows) > 1 else 'it'}, {SKIP}"
             yield Finding(check if part is data else UNLABELLED, text, stops=True, places=places)
 
 

@@ -232,12 +232,12 @@ def checkpoint_epoch(path: Path) -> int | None:
 
 
 # What belongs into a run's folder; other files are their reader's. Also the mark of a search, records that are not
-# finished, what a killed writer left of one, and what a tracker logs.
+# finished, what a killed writer left of one, what a tracker logs, and what macOS puts into folders that it shows.
 
 OF_RUN = re.compile(
     "|".join(map(re.escape, (*RUN_FILES, *MANIFESTS, CHECKPOINT, "search.json")))
     + rf"|records/[^/.][^/]*/(?:scores/[^/.][^/]*\.npy|{'|'.join(map(re.escape, RECORD_FILES))})"
-    r"|records/\.[^/]+\.(?:partial|part|old|lock)(?:/.*)?|[^/]+/(?:events\.out\.tfevents\..*|hparams\.yml)"
+    r"|records/\.[^/]+\.(?:partial|part|old|lock)(?:/.*)?|[^/]+/(?:events\.out\.tfevents\..*|hparams\.yml)|(?:.*/)?\.DS_Store"
 )
 
 

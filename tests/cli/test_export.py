@@ -125,17 +125,17 @@ def test_an_export_that_is_whole_is_kept_and_any_other_is_an_error(runs: Path, p
     made = listing(place)
     again = call(*words).stdout
     assert again.startswith(f"{place}: ") and again.endswith("; it was there and is kept\n") and listing(place) == made
-    assert "replace the export in it with --force" in fails(*words[:2], "--threshold", 0.5, "--out", place)
-    assert "replace the export in it with --force" in fails(*words, "--precision", "int8")
+    assert "replace it with --force" in fails(*words[:2], "--threshold", 0.5, "--out", place)
+    assert "replace it with --force" in fails(*words, "--precision", "int8")
     shutil.copytree(runs / "mine", runs / "twin")
-    assert "replace the export in it with --force" in fails("export", "twin", *words[2:])
+    assert "replace it with --force" in fails("export", "twin", *words[2:])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dmpo_explore.inference.torch_export.__version__", "0.0.1")
-        assert "replace the export in it with --force" in fails(*words)
+        assert "replace it with --force" in fails(*words)
     (place / "stage-1.onnx").write_bytes(b"changed")
     for suffix in ("part", "lock"):  # of a single graph that was killed
         (place / f".single.onnx.0123abcd.{suffix}").touch()
-    assert "replace the export in it with --force" in fails(*words)
+    assert "replace it with --force" in fails(*words)
     call(*words, "--force")
     assert json.loads(call(*words, "--json").stdout)["kept"] is True and not list(place.glob(".*"))
 

@@ -25,7 +25,7 @@ def test_the_command_writes_both_kinds(runs: Path, tmp_path: Path) -> None:
     assert (tmp_path / "b" / "stages" / "stage-1.onnx").is_file()
     assert (tmp_path / "b" / "pictures").is_dir()
     assert "it was there and is kept" in call(*model).stdout
-    assert "replace the page in it with --force" in fails(*words, tmp_path / "b", "--model")
+    assert "replace it with --force" in fails(*words, tmp_path / "b", "--model")
 
 
 def test_a_target_of_a_single_exit_is_full_depth_and_noted(tmp_path: Path) -> None:
