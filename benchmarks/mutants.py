@@ -40,7 +40,7 @@ AREAS = {  # files and folders of the library; where they are merged, name the n
     "splits": ["data/splits.py"],
     "schedules": ["training/schedules.py"],
     "losses": ["training/losses.py"],
-    "data check": ["data/check.py", "data/findings.py"],
+    "data check": ["data/check.py", "data/copies.py"],
     "run check": ["runs/check.py"],
     "score files": ["runs/score_files.py", "runs/score_folder.py"],
     "command line": ["cli/entry.py", "cli/evaluate.py"],

@@ -72,7 +72,7 @@ class DataConfig:
         "grocery-same-shops",
     ] | str = option(
         "fashion-mnist", "Data set.", label="Data", flag="data", joint=DATASETS,
-        other="a folder or a table (.csv, .parquet) of images, or timm's hfds/…, wds/…",
+        other="a folder or a table (.csv, .jsonl, .parquet) of images, or timm's hfds/…, wds/…",
     )  # fmt: skip
     root: str | None = option(None, "Folder of known data sets; default: DMPO_EXPLORE_DATA.", flag="data-root")
     train_size: int | None = option(

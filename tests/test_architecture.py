@@ -69,7 +69,7 @@ HEAVY = ("torch", "torchvision", "timm", "peft", "accelerate", "transformers")
 ONLY_IN = {  # third-party package: the only files that may know it
     "accelerate": ("training/*", "inference/torch_recording.py"),
     "captum": ("attribution/*",),
-    "datasets": ("data/readers/hugging_face.py",),
+    "datasets": ("data/hugging_face.py",),
     "fastapi": ("inference/serve.py",),
     "fiftyone": ("analysis/image_table.py",),
     "huggingface_hub": ("runs/hub.py",),

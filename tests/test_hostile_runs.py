@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import visiting
 from calls import call
@@ -25,8 +26,7 @@ from run_folders import whole_run
 
 import dmpo_explore as dx
 from dmpo_explore.config import Config, DataConfig
-from dmpo_explore.data.image_data import FileRow
-from dmpo_explore.data.manifest import Manifest, make_manifest, read_manifest, write_manifest
+from dmpo_explore.data.manifest import COLUMNS, Manifest, make_manifest, read_manifest, write_manifest
 from dmpo_explore.runs.run_data import checked_images
 from dmpo_explore.training.train_data import training_images
 from dmpo_explore.utils.files import sha256
@@ -79,12 +79,14 @@ def evil(root: Path, data: dict[str, Any], model: dict[str, Any] | None = None) 
 def listing(path: Path, *files: str | Path) -> None:
     """A manifest of these files, with their true hashes."""
     there = [Path(path, file) if not Path(file).is_absolute() else Path(file) for file in files]
-    rows = tuple(
-        FileRow(str(file), place.stat().st_size, sha256(place), 0) for file, place in zip(files, there, strict=True)
-    )
-    splits = dict.fromkeys(("train", "val", "test"), rows)
-    counts, prints = dict.fromkeys(splits, len(rows)), dict.fromkeys(splits, "0" * 64)
-    write_manifest(path, Manifest("own", tuple("abcde"), "", counts, prints, splits))
+    splits = ("train", "val", "test")
+    rows = [
+        (str(file), place.stat().st_size, sha256(place), split, 0, "")
+        for split in splits for file, place in zip(files, there, strict=True)
+    ]  # fmt: skip
+    counts, prints = dict.fromkeys(splits, len(files)), dict.fromkeys(splits, "0" * 64)
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, "why"])
+    write_manifest(path, Manifest("own", tuple("abcde"), "", counts, prints, frame))
 
 
 def hub_with_manifest(root: Path) -> None:
@@ -262,7 +264,7 @@ def test_the_users_own_table_may_name_any_file(tried: list[str], tmp_path: Path)
     assert np.array_equal(manifest.images(data, "test")[0].shape, (8, 8, 3))
     (tmp_path / "tables" / "list.csv").write_text("\n".join(["path,label", *rows[:30]]))
     with pytest.raises(ValueError, match="which neither a table nor folders of the run's data list; they are not"):
-        [manifest.images(data, split) for split in manifest.files]
+        [manifest.images(data, split) for split in manifest.counts]
 
 
 def test_a_manifest_that_leads_upwards_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import pandas as pd
 import streamlit as st
 from dmpo_explore_app import messages
 from dmpo_explore_app.services import record_folder
-from dmpo_explore_app.services.run_facts import exits
 from dmpo_explore_app.state import opened_scores, panels
 
 import dmpo_explore as dx
@@ -62,10 +61,11 @@ def val_record(text: str, folder: Path) -> Path | None:
 def summary(record: dx.ExitRecord, held_out: dx.ExitRecord | None) -> None:
     meta = record.meta
     data, split, model = map(messages.escape_markdown, (meta.data, meta.split, meta.model))
-    sizes = f"{record.n_images:,} images, {exits(record.n_exits)}, {len(meta.class_names)} classes"
-    text = f"{sizes}: {data} {split}, model {model}."
+    text = f"{dx.runs.understood(record)}: {data} {split}, model {model}."
     more = f" Thresholds are fitted on {held_out.n_images:,} held-out images." if held_out is not None else ""
     st.success(text + more, icon=":material/check_circle:")
+    for doubt in [text for one in (record, held_out) if one is not None for text in dx.runs.doubts(one)]:
+        messages.notice(f"These scores look wrong: {messages.escape_markdown(doubt)}")
     if meta.flops[-1] < LEAST_FLOPS:
         numbers = ", ".join(f"{flops:g}" for flops in meta.flops)
         messages.notice(

@@ -59,7 +59,7 @@ def from_file() -> tuple[str, Scores]:
     for split, file in {"test": shown, held: held_out}.items():
         if file is None or not title:
             continue
-        make = partial(dx.runs.read_scores, file.getvalue(), file.name, flops=flops, split=split)
+        make = partial(dx.runs.read_scores, file.getvalue(), file.name, flops=flops, split=split, quiet=True)
         record = state.read_once((split, file.file_id, flops), make)
         typed = "" if flops is None else f", flops={flops}"
         found[split] = own_runs.OwnScores(record, f"dx.runs.read_scores({file.name!r}, split={split!r}{typed})")

@@ -67,8 +67,8 @@ def draw(beside: Mapping[str, dx.Config]) -> None:
             "Folder or table of images",
             key=state.FOLDER_PATH,
             placeholder="/home/me/images",
-            help="One subfolder per class, or train/, val/ and test/ with one per class; or a table (.csv, .parquet) "
-            "with columns path, label and perhaps split and group; or timm's hfds/NAME, wds/FOLDER.",
+            help="One subfolder per class, or train/, val/ and test/ with one per class; or a table (.csv, "
+            ".jsonl, .parquet) with columns path, label and perhaps split and group; or timm's hfds/NAME, wds/FOLDER.",
             persist_state="session",
         )
     if state.is_table():

@@ -168,7 +168,7 @@ def value(option: str) -> object:
 def is_table() -> bool:
     """Whether the folder that was typed is a table of images."""
     text = str(st.session_state.get(FOLDER_PATH) or "").strip().lower()
-    return value("data.name") == FOLDER and text.endswith((".csv", ".parquet"))
+    return value("data.name") == FOLDER and text.endswith((".csv", ".jsonl", ".parquet"))
 
 
 def fill(config: dx.Config) -> None:

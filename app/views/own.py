@@ -70,9 +70,9 @@ def choose() -> str:
                 placeholder="/home/me/photos",
                 width=420,
                 persist_state="session",
-                help="One subfolder per class, or train/ and test/ with one per class; or a table (.csv, .parquet) "
-                "with columns path, label and perhaps split and group; or timm's hfds/NAME, wds/FOLDER. "
-                "Press Enter.",
+                help="One subfolder per class, or train/ and test/ with one per class; or a table (.csv, "
+                ".jsonl, .parquet) with columns path, label and perhaps split and group; or timm's hfds/NAME, "
+                "wds/FOLDER. Press Enter.",
             )
         st.checkbox("Calibration split even if small", key=data_choices.CALIBRATION, persist_state="session")
     if chosen == data_choices.FOLDER:

@@ -192,7 +192,7 @@ def doctor(as_json: Json = False) -> None:
 
 # `dmpo-explore check`: everything that is wrong with a run folder or a record folder.
 
-FOLDER = "A run or record folder; or a run by name or as hf://OWNER/NAME[@REVISION]."
+FOLDER = "A run or record folder, own scores (a file, or a folder); or a run by name or as hf://OWNER/NAME[@REVISION]."
 
 
 @app.command()
@@ -200,10 +200,10 @@ def check(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help=FOLDER)],
     as_json: Json = False,
 ) -> None:
-    """Check the files of a run or record; list every problem with its file and value, and what it must be.
+    """Check the files of a run, a record or own scores; list every problem with its file and value.
 
-    No image is read and no file is changed. The exit status is 0 if the folder is valid, else 1. The page *Files* of
-    the documentation has the format.
+    Of own scores it says what was understood, and what looks wrong. No image is read and no file is changed. The
+    exit status is 0 if all is valid, else 1. The page *Files* of the documentation has the format.
     """
     from ..runs.check import check_folder
     from ..runs.hub import PREFIX
@@ -217,5 +217,5 @@ def check(
     lines = [f"{found.kind} {found.path}{facts}: {ending}", *(f"- {problem.text}" for problem in found.problems)]
     print_result(found.to_dict(), as_json, lines)
     if not found.valid:
-        say(f"error: {found.path} is not a valid {found.kind}; correct {'this' if count == 1 else 'these'} and repeat")
+        say(f"error: {found.path} is not valid; correct {'this' if count == 1 else 'these'} and repeat")
         raise typer.Exit(1)

@@ -175,16 +175,21 @@ def write_images(path: Path, names: list[str], split: str, policy: str | Policy,
 
 
 def caution_all(runs: list[str], rows: Sequence[dict[str, Any]] = (), *, fitted: bool = True) -> None:
-    """Print what limits these numbers: few images, thresholds fitted on val."""
-    from ..runs.score_folder import load_scored
+    """Print what limits these numbers: few images, thresholds fitted on val; of own scores also what was understood."""
+    from ..runs.score_files import doubts, understood
+    from ..runs.score_folder import ScoreFolder, load_scored
 
     for run in map(load_scored, runs):
-        own = (row for row in rows if row["run"] == run.name and "unavailable" not in row)
+        own = [row for row in rows if row["run"] == run.name and "unavailable" not in row]
         texts = _cautions(run) if fitted else []
         if few := next((row for row in own if row["images"] < FEW_EVALUATED), None):
             low, high = (f"{100 * end:.{0 if few['images'] < 100 else 1}f}" for end in few["interval"])
             interval = f"the 95 % interval of {100 * few['accuracy']:.1f} % is {low} to {high} %"
             texts = [f"{few['split']} has {few['images']} images: {interval}", *texts]
+        asked = {run.fitting_split, *(row["split"] for row in own)} if isinstance(run, ScoreFolder) else set()
+        for split in sorted(asked & {*run.splits()}):
+            say(f"{run.name} {split}: {understood(record := run.record(split))}")
+            texts = [*(f"{split}: {text}" for text in doubts(record)), *texts]
         for text in texts:
             say(f"caution: run {run.name!r}: {text}")
 

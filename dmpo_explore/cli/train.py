@@ -255,6 +255,7 @@ def held_for(name: str, reports: EpochReports, *, resume: bool) -> Iterator[Call
 def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: bool, **how: Any) -> Run:
     """Train with a bar, a line per epoch and the progress file; Ctrl-C prints how to continue."""
     from ..data.manifest import OWN
+    from ..data.splits import UNLABELLED
     from ..fitting.risk_control import certifiable
     from ..runs.run_files import CHECKPOINT, checkpoint_epoch
     from ..runs.store import load_run, runs_root
@@ -267,7 +268,7 @@ def _train(config: Config, name: str, bar: Bar, file: ProgressFile, *, resume: b
         bar.clear()
         if first:
             bar.write(f"run {name!r} goes on after epoch {first}")
-        if manifest.data == OWN or not manifest.frame.empty:
+        if manifest.data == OWN or not manifest.rows(UNLABELLED).empty:
             bar.write(f"data: {manifest.described()}")
         bar.write(certifiable(manifest.counts.get("calibration", 0)))
 

@@ -345,8 +345,7 @@ def _broken(data: Data) -> Iterator[Finding]:
             text, places = rows["problem"].iloc[0], tuple(rows["path"])
             if len(rows) > 1:
                 text = f"{len(rows):,} images {state}: {text}; also {few(places[1:])}"
-            skip = f", {SKIP}" if data.kind.files or part is not data else ""
-            text = f"{text}. {cure} or remove {'them' if len(rows) > 1 else 'it'}{skip}"
+            text = f"{text}. {cure} or remove {'them' if len(rows) > 1 else 'it'}, {SKIP}"
             yield Finding(check if part is data else UNLABELLED, text, stops=True, places=places)
 
 
@@ -384,7 +383,8 @@ def _copies(data: Data) -> Iterator[Finding]:
             continue
         frame = part.division.frame.loc[[*part.copies]]
         splits = " and ".join(split for split in (*SPLITS, UNLABELLED) if (frame["split"] == split).any())
-        pairs = tuple(f"{image_name(row)} = {part.copies[row.Index]}" for row in frame.itertuples())
+        both = zip(frame.itertuples(), part.copies.values(), strict=True)
+        pairs = tuple(f"{image_name(row)} = {other}" for row, other in both)
         several = (
             f"{len(pairs):,} images of {splits} are copies" if len(pairs) > 1 else f"1 image of {splits} is a copy"
         )

@@ -4,9 +4,9 @@ In: frames with looks. Out: row → the image it is a copy of. A model that is t
 on what it was trained on; so of the user's images the copy is left out.
 
 Ours: two images are nearly equal if their 8 x 8 pixel versions differ by at most 4 of 255 grey levels (root mean
-square) and by at most a tenth of their contrast (the standard deviation over their pixels). Of 22,994 photographs of
-Caltech-101, groceries, birds and waste, 55 pairs are; the 25 that were looked at show one picture twice. A photograph
-stays nearly equal after JPEG at quality 60, and mostly after it was made half as large.
+square) and by at most a tenth of their contrast (the standard deviation over their pixels). The limits were chosen by
+looking at pairs of Caltech-101, groceries, birds and waste: those below them show one picture twice. A photograph stays
+nearly equal after JPEG at quality 60, and mostly after it was made half as large; a crop or a mirrored copy does not.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from .image_files import image_suffixes
 from .image_set import ImageSet
 from .kinds import Inputs, Kind
 from .labels import MISSING, read_class_names, renamed
-from .looks import Look, look_at_all, look_at_array, require_files
+from .looks import THREADS, ImageLook, look_at_all, look_at_array, of_each, require_files
 from .splits import SPLITS, UNLABELLED, cuts_calibration, divide, held_out_rows, stratified_rows
 
 ALL, BESIDE, NO_SPLIT = "all", "beside the splits", "undivided"
@@ -180,7 +180,7 @@ class Data:
         if self.looks is None and (found := self.kind.image_set(split)) is not None:
             return replace(found, class_names=_readable(self.config, found.class_names))
         rows, name = self.rows(split), self.config.name
-        labels = rows["label"].to_numpy(np.int64)
+        labels = rows["label"].to_numpy(np.int64, copy=True)  # pandas' own cannot be written to, which torch wants
         if self.looks is not None and self.listed:
             pixels = self.kind.pixels(split, rows["path"].tolist(), rows["sha256"].tolist())
             return ImageSet(name, split, labels, self.classes, np.arange(len(rows)), pixels)
@@ -224,8 +224,9 @@ class Data:
             looks = look_at_all(self.kind, rows["path"].tolist(), progress, {rows["path"][row] for row in small})
         else:
             rows = rows[:0] if quick and self.unlabelled is None else rows
-            looks = self._look_at_arrays(rows)
-        table = pd.DataFrame([look[:-1] for look in looks], rows.index, Look._fields[:-1])
+            places = [*zip(rows["origin"], rows["position"], rows.index.isin(small), strict=True)]
+            looks = of_each(self._look_at_array, places, progress, THREADS)
+        table = pd.DataFrame([look[:-1] for look in looks], rows.index, ImageLook._fields[:-1])
         broken = dict(zip(rows["path"], table["problem"], strict=True)) if skip else {}
         data = Data(self.kind, self.inputs, {name: why for name, why in broken.items() if why}, table)
         if not data.broken:
@@ -239,12 +240,9 @@ class Data:
         shown = dict(zip(rows.index, looks, strict=True))
         return data, {row: image for row in small if row in shown and (image := shown[row].thumbnail) is not None}
 
-    def _look_at_arrays(self, rows: pd.DataFrame) -> list[Look]:
-        found = dict[int, Look]()
-        for split, inside in rows.groupby("origin"):
-            pixels = self.kind.pixels(str(split), inside["path"].tolist())
-            found |= {row: look_at_array(pixels[at]) for row, at in inside["position"].items()}
-        return [found[row] for row in rows.index]
+    def _look_at_array(self, place: tuple[str, int, bool]) -> ImageLook:
+        split, position, thumbnail = place
+        return look_at_array(self.kind.pixels(split, ())[position], thumbnail)
 
     # -- where they are, and whether they are what they were --
 
@@ -307,16 +305,16 @@ def _divided(kind: Kind, inputs: Inputs, broken: Mapping[str, str]) -> Division:
             rule = ""
             refused(error, *given)
     elif groups is not None and kind.own:
-        where = pd.Series(split[image]).groupby(groups[image]).agg(["nunique", "first", "last"])
-        for group, (number, first, last) in where.iterrows():
+        spread = pd.Series(split[image]).groupby(groups[image]).agg(["nunique", "first", "last"])
+        for group, (number, first, last) in spread.iterrows():
             if number > 1:
                 raise ValueError(
                     f"{config.name}: group {group!s} is in {first} and in {last}; a group must be in one split"
                 )
     for name in (name for name in given if name not in errors and not (split == name).any()):
         refused(ValueError(_no_images(kind) if name == "train" else f"{config.name} {name} holds no images"), name)
-    for name, inside in frame[image & (labels >= len(classes))].groupby("split"):
-        refused(_other_classes(kind, str(name), inside, classes), str(name))
+    for where, others in frame[image & (labels >= len(classes))].groupby("split"):
+        refused(_other_classes(kind, str(where), others, classes), str(where))
     frame["origin"], frame["label"] = split, labels
     frame["position"] = frame.groupby("origin").cumcount()
     cut = _cut(kind, given, labels, groups, split == "train") if "train" in given else ()
@@ -346,7 +344,7 @@ def _numbered(
     classes = inputs.classes or _in_order(names[of_train])
     extra = _in_order({*names[image]} - {*classes})
     number = {name: label for label, name in enumerate((*classes, *extra))}
-    return classes, extra, names.map(number).fillna(MISSING).to_numpy(np.int64)
+    return classes, extra, np.asarray(names.map(number).fillna(MISSING), np.int64)
 
 
 def _in_order(names: Iterable[str]) -> tuple[str, ...]:
@@ -370,9 +368,12 @@ def _other_classes(kind: Kind, split: str, inside: pd.DataFrame, classes: tuple[
     """The error of images of a split whose classes train does not have."""
     first, label = inside["path"].iloc[0], inside["label"].iloc[0]
     hidden = "; its labels are not published" if {*inside["label"]} == {"-1"} else ""
+    several, them = f"{len(inside):,} images of {split} have", "them"
+    if len(inside) == 1:
+        several, them = f"1 image of {split} has", "it"
     return ValueError(
-        f"{kind.config.name}: {len(inside):,} images of {split} have a class that train does not have "
-        f"({few(classes)}), first {label!r} of {first}{hidden}; add it to train, or remove them"
+        f"{kind.config.name}: {several} a class that train does not have "
+        f"({few(classes)}), first {label!r} of {first}{hidden}; add it to train, or remove {them}"
     )
 
 

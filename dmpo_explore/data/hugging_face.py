@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from ..utils.files import expanded
 from ..utils.lazy import extra_imports, local_only
 from ..utils.texts import check_regular, short
 from .kinds import Inputs, Kind, absolute, frame_of, moved_to, relative_path
-from .labels import refused, wrong_label
+from .labels import refused, whole_number, wrong_label
 from .names import ReaderName, data_dir, reader_name, splits_of_parts
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?", re.ASCII)
@@ -56,22 +57,36 @@ class HuggingFaceKind(Kind):
             if not HUB_NAME.fullmatch(self.name.rest):
                 raise ValueError(f"{short(self.name.rest)} is neither a folder nor a name of the hub (OWNER/NAME)")
             return found | {"path": self.name.rest}
+        if not folder.is_dir():
+            raise FileNotFoundError(f"no folder {folder}")
         inside = {path.suffix for path in folder.rglob("*")}
+        if self.name.reader == "wds" and ".tar" not in inside:
+            raise FileNotFoundError(f"{folder} holds no tar shards (*.tar, uncompressed)")
         builder = next((builder for suffix, builder in BUILDERS.items() if suffix in inside), "imagefolder")
         return found | {"path": builder, "data_dir": str(folder.resolve())}
 
     @cached_property
+    def _tables(self) -> Any:
+        """Part → its table."""
+        datasets, folder = _package(self.name), self.name.folder
+        saved = folder is not None and any((folder / file).is_file() for file in SAVED)
+        builder = None
+        if folder is not None and not saved:
+            with _opening(self.name), local_only():
+                builder = datasets.load_dataset_builder(**self._address)
+            _check_files(self.name, folder.resolve(), builder.config.data_files)
+        with _opening(self.name), local_only():
+            if builder is not None:
+                builder.download_and_prepare()
+                found = builder.as_dataset()
+            else:
+                found = datasets.load_from_disk(str(folder)) if saved else datasets.load_dataset(**self._address)
+        return found if isinstance(found, datasets.DatasetDict) else {"train": found}
+
+    @cached_property
     def _parts(self) -> dict[str, _Part]:
         """Split → the part that it is."""
-        datasets, folder = _package(self.name), self.name.folder
-        with _opening(self.name), local_only():
-            if folder is not None and any((folder / file).is_file() for file in SAVED):
-                found = datasets.load_from_disk(str(folder))
-            else:
-                if folder is not None:
-                    _check_files(self.name, folder.resolve(), datasets.load_dataset_builder(**self._address))
-                found = datasets.load_dataset(**self._address)
-        tables = found if isinstance(found, datasets.DatasetDict) else {"train": found}
+        tables = self._tables
         parts = splits_of_parts(self.name, tables)
         named = {split: split if self.name.reader == "wds" else part for split, part in parts.items()}
         return {split: self._part(named[split], tables[part]) for split, part in parts.items()}
@@ -84,9 +99,12 @@ class HuggingFaceKind(Kind):
         table = table.cast_column(image, datasets.Image(decode=False))
         classes, rows = tuple(getattr(table.features[label], "names", None) or ()), [f"{i}" for i in range(len(table))]
         if "__url__" in table.features:  # of tar shards
-            shards = (relative_path(Path(url), self.folder) for url in table["__url__"])
+            shards = (relative_path(Path(url), self.folder.resolve()) for url in table["__url__"])
             rows = [f"{shard}/{key}.{image}" for shard, key in zip(shards, table["__key__"], strict=True)]
         names = [f"{part}/{row}" for row in rows]
+        if len({*names}) < len(names):
+            twice = Counter(names).most_common(1)[0][0]
+            raise ValueError(f"{self.name}: {twice} is there twice; rename one")
         return _Part(part, names, table.select_columns(image), image, list(table[label]), classes)
 
     def inputs(self) -> Inputs:
@@ -108,13 +126,11 @@ class HuggingFaceKind(Kind):
         if image.get("bytes"):
             return bytes(image["bytes"])
         if not image.get("path"):
-            raise ValueError(f"row {position} (counted from 0) has no {part.image}; remove it")
+            raise ValueError(f"{name} has no {part.image}; add it, or remove the row")
         config, path = _package(self.name).config, Path(image["path"]).resolve()
         places = (self.name.folder, self.root or config.HF_DATASETS_CACHE, config.HF_CACHE_HOME)
         if not any(path.is_relative_to(Path(place).resolve()) for place in places if place):
-            raise ValueError(
-                f"row {position} (counted from 0) names a file outside its data set: {path}; save it again"
-            )
+            raise ValueError(f"{name} names a file outside its data set: {path}; save it again")
         check_regular(path)
         return path.read_bytes()
 
@@ -127,7 +143,7 @@ class HuggingFaceKind(Kind):
         if self.root is not None:
             self.root.mkdir(parents=True, exist_ok=True)
         if self.name.folder is not None:
-            _ = self._parts
+            _ = self._tables  # the fields of image and class need not be known
         else:
             datasets = _package(self.name)
             with _opening(self.name):
@@ -183,18 +199,51 @@ def _package(name: ReaderName) -> Any:
     return datasets
 
 
-def _check_files(name: ReaderName, folder: Path, builder: Any) -> None:
-    """Raise ValueError where ``datasets``, which finds parts by words in paths, takes a file twice or not at all."""
-    files = [str(file) for part in (builder.config.data_files or {}).values() for file in part]
-    cure = f"`datasets` looks for train, test and the like in all of a path; give the folder itself: --data {folder}"
+def _check_files(name: ReaderName, folder: Path, listed: Any) -> None:
+    """Raise ValueError where ``datasets``, which finds parts by words in paths, takes a file twice or not at all.
+
+    Files beside tables and shards, such as a description, are taken out of ``listed``.
+    """
+    there = {PurePath(file).suffix for inside in listed.values() for file in inside}
+    suffix = next((suffix for suffix in BUILDERS if suffix in there), "")
+    for part, inside in [*listed.items()]:
+        inside[:] = [file for file in inside if suffix in ("", PurePath(file).suffix)]
+        if not inside:
+            del listed[part]
+    files = [str(file) for inside in listed.values() for file in inside]
+    words = "`datasets` looks for train, test and the like in all of a path"
+    cure = f"{words}; rename it, or, of class folders, give the folder itself: --data {folder}"
     if twice := next((file for file, count in Counter(files).items() if count > 1), None):
         raise ValueError(f"{name}: {twice} is taken for two parts, or twice. {cure}")
-    suffixes, listed = {PurePath(file).suffix for file in files}, {*files}
+    suffixes, taken = {PurePath(file).suffix for file in files}, {*files}
     for path in folder.rglob("*"):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix in suffixes and not hidden and path.is_file() and str(path) not in listed:
+        if path.suffix in suffixes and not hidden and path.is_file() and str(path) not in taken:
             raise ValueError(f"{name}: {path} is in no part. {cure}")
     _check_classes(name, files)
+    for file in files:
+        if PurePath(file).suffix == ".tar":
+            _check_shard(Path(file))
+
+
+def _check_shard(path: Path) -> None:
+    """Raise ValueError for what ``datasets`` takes in silence: a tar file cut short, a class that is no number."""
+    check_regular(path)
+    last: tarfile.TarInfo | None = None
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for last in archive:
+                if last.name.endswith(".cls") and (content := archive.extractfile(last)) is not None:
+                    text = content.read().decode(errors="replace").strip()
+                    if whole_number(text) is None:
+                        raise ValueError(f"{path}: {last.name}: the class {short(text)} is no whole number (0, 1, 2 …)")
+            with path.open("rb") as stream:  # tarfile takes a damaged header for the end
+                stream.seek(archive.offset)
+                whole = stream.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
+    except tarfile.TarError as error:
+        raise ValueError(f"{path} is not an uncompressed tar file, or damaged: {error}") from None
+    if not whole:
+        raise ValueError(f"{path} is damaged or cut short behind {last.name if last else 'its start'}; copy it again")
 
 
 def _check_classes(name: ReaderName, files: list[str]) -> None:

@@ -1,25 +1,23 @@
 """Image files: found by suffix, read from disk or from bytes → uint8 (H, W, 3).
 
-No torch. Ours: of an animation the first image is taken; colours become RGB (`to_rgb`). A format is recognised by the
-content. The size is read from the header and compared with `MOST_PIXELS` and `MOST_SIDE` before anything is
-decoded, so that no file needs more than about 300 MB. Bytes of unknown origin are checked more strictly: few formats,
-and a limit on the bytes.
+No torch. Ours: of an animation the first image is taken; colours become RGB (`to_rgb`), and so do images of more than
+8 bits a value (`white_of`). A format is recognised by the content. The size is read from the header and compared with
+`MOST_PIXELS` and `MOST_SIDE` before anything is decoded, so that no file needs more than about 300 MB. Bytes of unknown
+origin are checked more strictly: few formats, and a limit on the bytes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import math
 import os
 import re
-import struct
 import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import IO
 
@@ -51,6 +49,14 @@ _OTHERS = (
 _TEXT = bytes({9, 10, 12, 13, *range(32, 256)})  # bytes that text of any encoding consists of
 
 
+class Unreadable(ValueError):
+    """An image that is not taken; the message continues after the file's name."""
+
+
+class Refused(Unreadable):
+    """The image is larger than what is accepted, or has changed."""
+
+
 @cache
 def image_suffixes() -> frozenset[str]:
     """Suffixes of image files, lower case: those of `FORMATS` that this Pillow reads."""
@@ -72,10 +78,7 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in map(Path, paths):
-        if not path.is_dir():
-            found.append(path)
-            continue
-        inside = images_in(path)
+        inside = images_in(path) if path.is_dir() else [path]
         if not inside:
             raise ValueError(f"{path} holds no images ({', '.join(sorted(image_suffixes()))})")
         found += inside
@@ -116,7 +119,7 @@ def open_image(path: str | Path, sha256: str | None = None) -> NDArray[np.uint8]
         ...     open_image(f"{folder}/grey.tiff").shape
         (2, 4, 3)
     """
-    with read_errors(path), Path(path).open("rb") as file:
+    with read_errors(Path(path)), Path(path).open("rb") as file:
         image, remarks = _decoded(file if sha256 is None else _verified(file, sha256), known_formats())
     for remark in remarks:
         warnings.warn(f"{path}: {remark}", UserWarning, stacklevel=2)
@@ -130,20 +133,29 @@ def known_formats() -> list[str]:
 
 
 @contextmanager
-def read_errors(path: str | Path) -> Iterator[None]:
-    """Turn Pillow's errors for an image file into those of `open_image`, which name the file."""
-    check_regular(Path(path))
+def read_errors(
+    place: str | Path,
+    unknown: str = "cannot be read as an image: not an image, or of a kind that is not read",
+    how: str = "cannot be read as an image",
+) -> Iterator[None]:
+    """Turn every error of reading an image into those of `open_image`: a line that begins with its name.
+
+    Args:
+        place: a file, which is looked for first, or a name.
+        unknown, how: what the line says of another format, and before another error.
+    """
+    if isinstance(place, Path):
+        check_regular(place)
     try:
         yield
-    except Refused as error:
-        raise ValueError(f"{path} {error}") from error
+    except MemoryError:  # says nothing about the image
+        raise
+    except Unreadable as error:
+        raise ValueError(f"{place} {error}") from error
     except UnidentifiedImageError:
-        raise ValueError(f"{path} cannot be read as an image: not an image") from None
-    except (
-        OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, ArithmeticError, RuntimeError,
-        struct.error,
-    ) as error:  # fmt: skip
-        raise ValueError(f"{path} cannot be read as an image: {error}") from None
+        raise ValueError(f"{place} {unknown}") from None
+    except Exception as error:  # foreign bytes can trip a decoder anywhere
+        raise ValueError(f"{place} {how}: {error}") from None
 
 
 def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
@@ -152,14 +164,8 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
     Raises:
         ValueError: they cannot be read as an image; ``name`` is named.
     """
-    try:
+    with read_errors(name):
         return _decoded(io.BytesIO(data), known_formats())[0]
-    except Refused as error:
-        raise ValueError(f"{name} {error}") from error
-    except UnidentifiedImageError:
-        raise ValueError(f"{name} cannot be read as an image: not an image") from None
-    except Exception as error:  # foreign bytes can trip a decoder anywhere
-        raise ValueError(f"{name} cannot be read as an image: {error}") from None
 
 
 def read_image(data: bytes, name: str) -> NDArray[np.uint8]:
@@ -182,20 +188,10 @@ def read_image(data: bytes, name: str) -> NDArray[np.uint8]:
     if not data:
         raise ValueError(f"{name} is empty")
     if len(data) > MOST_BYTES:
-        size = math.ceil(10 * len(data) / 2**20) / 10  # never the limit itself
-        raise ValueError(f"{name} has {size:.1f} MB; at most {MOST_BYTES / 2**20:.0f} MB are taken")
-    try:
+        rounded_up = f"{np.ceil(10 * len(data) / 2**20) / 10:.1f} MB"  # never the limit itself
+        raise ValueError(f"{name} has {rounded_up}; at most {MOST_BYTES / 2**20:.0f} MB are taken")
+    with read_errors(name, f"is {_kind(data)}", "is damaged and cannot be read as an image"):
         return _decoded(io.BytesIO(data), [kind.upper() for kind in SENT_FORMATS])[0]
-    except Refused as error:
-        raise ValueError(f"{name} {error}") from None
-    except UnidentifiedImageError:
-        raise ValueError(f"{name} is {_kind(data)}") from None
-    except Exception as error:  # foreign bytes can trip a decoder anywhere
-        raise ValueError(f"{name} is damaged and cannot be read as an image: {error}") from None
-
-
-class Refused(Exception):
-    """The image is larger than what is accepted, or another; the message continues after the file's name."""
 
 
 def _verified(file: IO[bytes], sha256: str) -> IO[bytes]:
@@ -208,33 +204,27 @@ def _verified(file: IO[bytes], sha256: str) -> IO[bytes]:
 
 def _decoded(file: IO[bytes], formats: list[str]) -> tuple[NDArray[np.uint8], list[str]]:
     """The image in ``file`` and what Pillow warns of."""
-    with _bombs_refused() as seen, opened(file, formats) as image:
-        decoded = to_rgb(image)
-    return decoded, list(dict.fromkeys(" ".join(str(warning.message).split()) for warning in seen))
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        with opened(file, formats) as image:
+            decoded = to_rgb(image)
+    remarks = (" ".join(str(one.message).split()) for one in seen if issubclass(one.category, UserWarning))
+    return decoded, list(dict.fromkeys(remarks))
 
 
 @contextmanager
 def opened(file: IO[bytes], formats: list[str]) -> Iterator[Image.Image]:
     """An image whose header alone has been read; `Refused` if it is too large, before anything is unpacked."""
-    with Image.open(file, formats=formats) as image:
+    try:
+        image = Image.open(file, formats=formats)
+    except Image.DecompressionBombError as error:
+        pixels = re.findall(r"\d+", str(error))[0]
+        raise Refused(_too_large(f"{int(pixels):,} pixels")) from None
+    with image:
         _check_size(image)
         if image.info.get("progressive") and (scans := _scans(file)) > MOST_SCANS:
             raise Refused(f"is a progressive JPEG of {scans:,} scans; at most {MOST_SCANS} are taken")
         yield image
-
-
-@contextmanager
-def _bombs_refused() -> Iterator[list[warnings.WarningMessage]]:
-    """Context in which Pillow's own limit is a `Refused`; its warnings, which name no file, are collected."""
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", UserWarning)
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            yield seen
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            found = re.search(r"\((\d+) pixels\)", str(error))
-            raise Refused(_too_large(f"{int(found[1]):,} pixels" if found else "far more pixels")) from None
 
 
 def _check_size(image: Image.Image) -> None:
@@ -242,11 +232,10 @@ def _check_size(image: Image.Image) -> None:
     (width, height), most = image.size, MOST_PIXELS_OF.get(image.format or "", MOST_PIXELS)
     if width * height > most or max(width, height) > MOST_SIDE:
         raise Refused(_too_large(f"{width:,} x {height:,} pixels", most))
-    if image.format == "TIFF":
-        tags = getattr(image, "tag_v2", {})
-        wide, high = (tags.get(tag, 0) for tag in (322, 323))  # TileWidth, TileLength
-        if isinstance(wide, int) and isinstance(high, int) and wide * high > MOST_PIXELS:
-            raise Refused(_too_large(f"tiles of {wide:,} x {high:,} pixels"))
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    wide, high = (tags.get(tag, 0) for tag in (322, 323))  # TileWidth, TileLength
+    if isinstance(wide, int) and isinstance(high, int) and wide * high > MOST_PIXELS:
+        raise Refused(_too_large(f"tiles of {wide:,} x {high:,} pixels"))
 
 
 def _too_large(found: str, most: int = MOST_PIXELS) -> str:
@@ -255,25 +244,21 @@ def _too_large(found: str, most: int = MOST_PIXELS) -> str:
 
 
 def _scans(file: IO[bytes]) -> int:
-    """Number of scans of a JPEG: its markers FF DA, which image data cannot contain."""
-    place, last, count = file.tell(), b"", 0
+    """Number of scans of a JPEG: its markers FF DA, which image data cannot contain.
+
+    One that lies across two megabytes of the file is missed, too few to cost time.
+    """
     file.seek(0)
-    while part := file.read(2**20):
-        count += (last + part).count(b"\xff\xda")
-        last = part[-1:]
-    file.seek(place)
-    return count
+    return sum(part.count(b"\xff\xda") for part in iter(partial(file.read, 2**20), b""))
 
 
 def _kind(data: bytes) -> str:
     """Text about bytes of another format than `SENT_FORMATS`: what they seem to be, and which formats are accepted."""
     *most, last = SENT_FORMATS
-    start, advice = data[:2000], f"save it as {', '.join(most)} or {last}"
-    for place, magic, words in _OTHERS:
-        if data[place : place + len(magic)] == magic:
-            return f"{words}; {advice}"
-    if b"<svg" in start.lower():
-        return f"an SVG drawing; {advice}"
+    start = data[:2000]
+    svg = "an SVG drawing" if b"<svg" in start.lower() else ""
+    if found := next((words for place, magic, words in _OTHERS if data.startswith(magic, place)), svg):
+        return f"{found}; save it as {', '.join(most)} or {last}"
     return "no image that can be read" if start.translate(None, _TEXT) else "text, not an image"
 
 
@@ -281,15 +266,15 @@ def _kind(data: bytes) -> str:
 
 BAND = 2**20  # pixels that are converted at once
 ORIENTATION = 0x0112  # EXIF tag
-# EXIF orientation → view of the upright array (H, W, 3) as the file stores it
-_AS_STORED: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
-    2: lambda upright: upright[:, ::-1],
-    3: lambda upright: upright[::-1, ::-1],
-    4: lambda upright: upright[::-1],
-    5: lambda upright: upright.transpose(1, 0, 2),
-    6: lambda upright: upright.transpose(1, 0, 2)[::-1],
-    7: lambda upright: upright.transpose(1, 0, 2)[::-1, ::-1],
-    8: lambda upright: upright.transpose(1, 0, 2)[:, ::-1],
+# EXIF orientation → the upright view of an array (H, W, 3) that is as the file stores it
+_UPRIGHT: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.transpose(1, 0, 2),
+    6: lambda stored: stored.transpose(1, 0, 2)[:, ::-1],
+    7: lambda stored: stored.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda stored: stored.transpose(1, 0, 2)[::-1],
 }
 
 
@@ -298,48 +283,63 @@ def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
 
     Raises what Pillow raises for a damaged file.
     """
-    image.load()  # first: Pillow applies a TIFF's orientation here
+    white = white_of(image)  # first: Pillow applies a TIFF's orientation where it loads it
     orientation = image.getexif().get(ORIENTATION)
     width, height = image.size
-    swapped = orientation in (5, 6, 7, 8)
-    upright = np.empty((width, height, 3) if swapped else (height, width, 3), np.uint8)
-    stored = _AS_STORED[orientation](upright) if orientation in _AS_STORED else upright
-    convert = _converter(image)
-    rows = max(1, BAND // width)
+    stored, rows = np.empty((height, width, 3), np.uint8), max(1, BAND // width)
     for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        stored[top:bottom] = convert(image.crop((0, top, width, bottom)))
-    return upright
+        band = image.crop((0, top, width, min(top + rows, height)))
+        stored[top : top + rows] = np.asarray(on_white(band, white))
+    return np.ascontiguousarray(_UPRIGHT[orientation](stored) if orientation in _UPRIGHT else stored)
 
 
-def _converter(image: Image.Image) -> Callable[[Image.Image], NDArray[np.uint8]]:
-    """How bands of ``image`` become RGB."""
-    if image.mode.startswith("I"):
-        return _deep_grey
-    if image.mode == "F":
-        highest = image.getextrema()[1]
-        unit = isinstance(highest, float) and highest <= 1
-        top = 1 if unit else 255
-        return lambda band: _three(np.rint(np.asarray(band, np.float32).clip(0, top) * np.float32(255 / top)))
-    return _on_white if image.has_transparency_data else _plain
+# What follows is also part of an export's `run.py`, word by word, so that both read an image alike.
+
+REMEDY = "divide all images by the value that is white, and save them with 8 bits"
 
 
-def _deep_grey(band: Image.Image) -> NDArray[np.uint8]:
-    values = np.clip(np.asarray(band), 0, 65535).astype(np.uint32)
-    return _three((values + 128) // 257)  # 65535 = 255 * 257
+def white_of(image: Image.Image) -> int:
+    """Load an image; the value that is white in it, or 0 if Pillow gives it with 8 bits a value.
+
+    White is what the format says: 65535 of 16 bits, 4095 of a TIFF's 12, and 1 of floats. Refused are images of which
+    it says nothing, those with values outside, and those without any above half of white: most often they hold 10 to 15
+    bits of a sensor in 16, and would be dark in silence. A scale of each image's own, from its darkest to its brightest
+    value, would change the brightness from image to image.
+
+    Raises:
+        ValueError: the values do not say how bright the image is; the message continues after the file's name.
+    """
+    tags = getattr(image, "tag_v2", {})  # of a TIFF: 258 bits, 262 whether 0 is black, 339 kind of numbers
+    stored = [str(tile[3]) for tile in getattr(image, "tile", [])]
+    image.load()
+    white: int = {"F": 1, "I": 2 ** tags.get(258, (16,))[0] - 1}.get(image.mode[0], 0)
+    if tags and (image.mode == "I" or 2 in tags.get(339, ()) or (white and tags.get(262, 0) == 0)):
+        raise Unreadable(
+            f"has signed or 32-bit whole numbers, or 0 for white, and no scale is agreed for these; {REMEDY}"
+        )
+    if not white and not any(";16" in how or "65535" in how for how in stored):
+        return 0
+    whole = image.convert("I") if image.mode.startswith("I;") else image
+    values = np.array(whole.getextrema()[:3])  # without alpha
+    if not (values.min() >= 0 and values.max() <= (white or 255)):
+        raise Unreadable(f"has values from {values.min():g} to {values.max():g}, not from 0 to {white}; {REMEDY}")
+    if 0 < (share := values.max() / (white or 255)) <= 0.5:
+        raise Unreadable(f"has more than 8 bits a value, but none above {100 * share:.1f} % of white; {REMEDY}")
+    return white
 
 
-def _three(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
-    return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
-
-
-def _on_white(band: Image.Image) -> NDArray[np.uint8]:
-    band = band.convert("RGBA")
-    return _plain(Image.alpha_composite(Image.new("RGBA", band.size, "white"), band))
-
-
-def _plain(band: Image.Image) -> NDArray[np.uint8]:
-    return np.asarray(band.convert("RGB"), np.uint8)
+def on_white(image: Image.Image, white: int) -> Image.Image:
+    """An image with 8 bits a colour, RGB, whose transparent parts lie on white; ``white`` as `white_of` gives it."""
+    if white:
+        values = np.asarray(image)
+        if np.isnan(values).any():
+            raise Unreadable(f"has values that are no numbers (NaN); {REMEDY}")
+        values = np.where(values == image.info.get("transparency", -1), white, values)
+        image = Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
+    elif image.has_transparency_data:
+        image = image.convert("LA" if image.mode == "La" else image.mode).convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
 # A ZIP file of images → a folder of them.
@@ -372,18 +372,15 @@ def unpack_images(data: bytes) -> Path:
                 archive.extractall(folder, _members(archive))
         except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
             raise ValueError(f"this is not a ZIP file that can be read ({error}); pack the folder again") from None
-    inside = [path for path in place.iterdir() if not path.name.startswith(".")]
-    folders = [path for path in inside if path.is_dir()]
-    alone = len(folders) == 1 and not any(is_image_file(path) for path in inside if path not in folders)
-    return folders[0] if alone else place
+    inside = [path for path in place.iterdir() if is_image_file(path) or (path.is_dir() and path.name[0] != ".")]
+    return inside[0] if len(inside) == 1 and inside[0].is_dir() else place
 
 
 def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     """Its files, without what macOS adds."""
     found = [one for one in archive.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX/")]
-    size = sum(one.file_size for one in found)
     if not found:
         raise ValueError("this ZIP file is empty; pack a folder with a subfolder per class")
-    if size > MOST_UNPACKED or len(found) > MOST_FILES:
+    if (size := sum(one.file_size for one in found)) > MOST_UNPACKED or len(found) > MOST_FILES:
         raise ValueError(f"this ZIP file unpacks to {size / 2**30:.1f} GiB; unpack it yourself and type its folder")
     return found

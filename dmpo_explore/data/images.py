@@ -18,7 +18,9 @@ from .known import DATASETS, KnownKind
 from .splits import SPLITS
 from .tables import TableKind, refuse_table_options
 
-__all__ = ["DATASETS", "SPLITS", "ImageSet", "data_stamp", "fetch_data", "images_of", "load_images", "open_data"]
+__all__ = [
+    "DATASETS", "DATA_KINDS", "SPLITS", "ImageSet", "data_stamp", "fetch_data", "images_of", "load_images", "open_data",
+]  # fmt: skip
 
 
 DATA_KINDS.fill(

@@ -36,6 +36,12 @@ class Inputs(NamedTuple):
         rule: how the images came into their splits, in words.
         given: the splits; none: those in ``frame``, without which the images are divided by the project's rule.
         errors: split → why it cannot be read.
+
+    Example:
+        >>> from dmpo_explore.data import open_data
+        >>> found = open_data(DataConfig("digits")).inputs
+        >>> len(found.frame), found.classes[:3], found.rule
+        (1797, ('0', '1', '2'), 'a fixed fifth of every class is test')
     """
 
     frame: pd.DataFrame
@@ -50,6 +56,12 @@ class Kind:
 
     Args:
         config: of the run.
+
+    Example:
+        >>> from dmpo_explore.data import open_data
+        >>> kind = open_data(DataConfig("digits")).kind
+        >>> kind.own, kind.files, kind.inputs().given
+        (False, False, ('train', 'test'))
     """
 
     own: ClassVar[bool] = True  # whether the images are the user's, not those of a known data set

@@ -19,22 +19,21 @@ images of the same shops, and on calibration and test of `grocery-shops`, which 
 
 from __future__ import annotations
 
-import csv
 import gzip
 import hashlib
 import io
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pandas import DataFrame, concat
+from pandas import DataFrame, concat, factorize, read_csv
 
 from .. import joints
 from ..config import DataConfig
@@ -71,24 +70,23 @@ class Photographs(NamedTuple):
 @cache
 def photographs() -> Photographs:
     """The bundled photographs, verified once a process; ValueError where a file is damaged or missing."""
-    content, table = _verified(IMAGES), _verified(INDEX).decode()
-    rows = list(csv.DictReader(io.StringIO(table)))
-    names = list(dict.fromkeys(row["class"] for row in rows))
-    labels = np.asarray([names.index(row["class"]) for row in rows], np.int64)
-    ends = np.cumsum([int(row["bytes"]) for row in rows]).tolist()
-    places = dict(zip((row["file"] for row in rows), zip([0, *ends], ends, strict=False), strict=True))
+    content = _verified(IMAGES)
+    rows = read_csv(io.BytesIO(_verified(INDEX)), keep_default_na=False)
+    labels, names = factorize(rows["class"])
+    ends = np.cumsum(rows["bytes"]).tolist()
+    places = dict(zip(rows["file"], zip([0, *ends], ends, strict=False), strict=True))
     hashes = [hashlib.sha256(content[start:end]).hexdigest() for start, end in places.values()]
+    images = StoredImages([*places], partial(_photograph, places))
+    splits = {name: rows[name].to_numpy(str) for name in NAMES}
+    return Photographs(images, hashes, tuple(names), labels, rows["group"].to_numpy(np.int64), splits)
 
-    def read(name: str) -> bytes:
-        start, end = places[name]
-        with (FOLDER / IMAGES).open("rb") as stream:
-            stream.seek(start)
-            return stream.read(end - start)
 
-    images = StoredImages([*places], read)
-    groups = np.asarray([int(row["group"]) for row in rows], np.int64)
-    splits = {name: np.asarray([row[name] for row in rows]) for name in NAMES}
-    return Photographs(images, hashes, tuple(names), labels, groups, splits)
+def _photograph(places: Mapping[str, tuple[int, int]], name: str) -> bytes:
+    """The bytes of a photograph, from one place to another."""
+    start, end = places[name]
+    with (FOLDER / IMAGES).open("rb") as stream:
+        stream.seek(start)
+        return stream.read(end - start)
 
 
 def _verified(name: str) -> bytes:
@@ -103,7 +101,7 @@ def _source(name: str, title: str, rule: str) -> Source:
     def read(split: str, root: Path | None) -> Pool:
         every = photographs()
         rows = np.flatnonzero(every.splits[name] == split)
-        names, hashes = ([values[row] for row in rows] for values in (every.images.names, every.hashes))
+        names, hashes = ([values[row] for row in rows.tolist()] for values in (every.images.names, every.hashes))
         pixels = StoredImages(names, every.images.content, hashes)
         return Pool(pixels, every.labels[rows], every.class_names, every.groups[rows])
 
@@ -196,7 +194,9 @@ class KnownKind(Kind):
     def pixels(self, split: str, names: Sequence[str], hashes: Sequence[str] | None = None) -> Pixels:
         if hashes is not None:  # of a manifest, which lists files alone
             return ImageFiles([self.folder / name for name in names], hashes)
-        return self.source.read(split, self.root).pixels
+        pool = self._pools[split]
+        assert isinstance(pool, Pool)  # else there were no row of it
+        return pool.pixels
 
     def image_set(self, split: str) -> ImageSet | None:
         if split == "train" or split not in self.source.splits:

@@ -7,14 +7,16 @@ of change: a search trains on the same images many times.
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import io
 import os
 import threading
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -27,6 +29,7 @@ from ..utils.typing import Progress
 from .image_files import ORIENTATION, Refused, known_formats, opened, to_rgb
 from .kinds import Kind
 
+T = TypeVar("T")
 THUMBNAIL = 96  # pixels of the longer side
 LEAST = 64  # pixels of a JPEG's shorter side that are decoded at least, where it has them
 MOST_KEPT = 200_000  # looks of this process
@@ -34,7 +37,7 @@ THREADS = min(8, (os.cpu_count() or 1) + 2)
 EVERY = 100  # images between two reports of progress
 
 
-class Look(NamedTuple):
+class ImageLook(NamedTuple):
     """The result of inspecting one image.
 
     Args:
@@ -53,37 +56,44 @@ class Look(NamedTuple):
     format: str = ""
     problem: str = ""
     too_large: bool = False
-    tiny: bytes | None = None
+    tiny: builtins.bytes | None = None
     thumbnail: NDArray[np.uint8] | None = None
+
+
+def of_each(work: Callable[[Any], T], items: Sequence[Any], progress: Progress | None, threads: int = 1) -> list[T]:
+    """``work`` of every item, several at a time, in their order; ``progress``: called with (done, in all)."""
+    found, pool = list[T](), ThreadPoolExecutor(threads)
+    try:
+        for value in pool.map(work, items):
+            found.append(value)
+            if progress and (len(found) % EVERY == 0 or len(found) == len(items)):
+                progress(len(found), len(items))
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
+    return found
 
 
 def look_at_all(
     kind: Kind, names: Sequence[str], progress: Progress | None = None, thumbnails: Collection[str] = ()
-) -> list[Look]:
+) -> list[ImageLook]:
     """A look at every image of these names, in their order.
 
     Args:
         progress: called with (images read, images in all), for at most every hundredth one and the last.
         thumbnails: names of those to make thumbnails of.
     """
-    looks, pool = list[Look](), ThreadPoolExecutor(THREADS if kind.files else 1)
     with warnings.catch_warnings():  # once around all threads: it is not safe within them
         warnings.simplefilter("ignore")
-        try:
-            for look in pool.map(lambda name: _kept(kind, name, name in thumbnails), names):
-                looks.append(look)
-                if progress and (len(looks) % EVERY == 0 or len(looks) == len(names)):
-                    progress(len(looks), len(names))
-        finally:
-            pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest
-    return looks
+        how = partial(_kept, kind, thumbnails=thumbnails)
+        return of_each(how, names, progress, THREADS if kind.files else 1)
 
 
 _LOCK = threading.Lock()
-_SEEN: dict[tuple[str, int, int], Look] = {}
+_SEEN: dict[tuple[str, int, int], ImageLook] = {}
 
 
-def _kept(kind: Kind, name: str, thumbnail: bool) -> Look:
+def _kept(kind: Kind, name: str, thumbnails: Collection[str]) -> ImageLook:
+    thumbnail = name in thumbnails
     if not kind.files:
         return look_at(kind, name, thumbnail)
     try:
@@ -102,8 +112,8 @@ def _kept(kind: Kind, name: str, thumbnail: bool) -> Look:
     return look
 
 
-def look_at(kind: Kind, name: str, thumbnail: bool = False) -> Look:
-    """Hash and decode one image; a problem is a field of the `Look`, not an error."""
+def look_at(kind: Kind, name: str, thumbnail: bool = False) -> ImageLook:
+    """Hash and decode one image; a problem is a field of the `ImageLook`, not an error."""
     path = kind.folder / name if kind.files else None
     try:
         if path is not None:
@@ -111,10 +121,10 @@ def look_at(kind: Kind, name: str, thumbnail: bool = False) -> Look:
         content = kind.content(name) if path is None else path.read_bytes()
     except (OSError, ValueError) as error:
         if path is None or isinstance(error, ValueError):
-            return Look(problem=f"{error}")
+            return ImageLook(problem=f"{error}")
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-        return Look(problem=f"no file {path}" if missing else f"{named(error, path)}")
-    found, where = Look(hashlib.sha256(content).hexdigest(), len(content)), f"{path or name}"
+        return ImageLook(problem=f"no file {path}" if missing else f"{named(error, path)}")
+    found, where = ImageLook(hashlib.sha256(content).hexdigest(), len(content)), f"{path or name}"
     try:
         with Image.open(io.BytesIO(content), formats=known_formats()) as image:
             found = found._replace(width=image.width, height=image.height, format=image.format or "")
@@ -128,7 +138,7 @@ def look_at(kind: Kind, name: str, thumbnail: bool = False) -> Look:
         return found._replace(problem=" ".join(f"{where} cannot be read as an image: {error}".split()))
 
 
-def _decoded(content: bytes, found: Look, thumbnail: bool) -> Look:
+def _decoded(content: bytes, found: ImageLook, thumbnail: bool) -> ImageLook:
     with opened(io.BytesIO(content), known_formats()) as image:
         width, height = image.size
         if image.format == "JPEG":
@@ -142,12 +152,13 @@ def _decoded(content: bytes, found: Look, thumbnail: bool) -> Look:
     )
 
 
-def look_at_array(pixels: NDArray[np.uint8]) -> Look:
-    """A look at an image of a known data set of arrays, with a thumbnail."""
+def look_at_array(pixels: NDArray[np.uint8], thumbnail: bool) -> ImageLook:
+    """A look at an image of a known data set of arrays."""
     pixels = np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
     height, width = pixels.shape[:2]
     digest = hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()
-    return Look(digest, pixels.nbytes, width, height, "arrays", tiny=tiny(pixels), thumbnail=shrunk(pixels))
+    small = shrunk(pixels) if thumbnail else None
+    return ImageLook(digest, pixels.nbytes, width, height, "arrays", tiny=tiny(pixels), thumbnail=small)
 
 
 def tiny(pixels: NDArray[np.uint8]) -> bytes:
@@ -171,13 +182,7 @@ def hashes_of(kind: Kind, names: Sequence[str], progress: Progress | None = None
         except (FileNotFoundError, NotADirectoryError, KeyError, ValueError):  # ValueError: it is no regular file
             return ""
 
-    found = []
-    with ThreadPoolExecutor(THREADS if kind.files else 1) as pool:
-        for done, value in enumerate(pool.map(one, names), start=1):
-            found.append(value)
-            if progress and (done % EVERY == 0 or done == len(names)):
-                progress(done, len(names))
-    return found
+    return of_each(one, names, progress, THREADS if kind.files else 1)
 
 
 def require_files(rows: pd.DataFrame, kind: Kind, split: str) -> None:

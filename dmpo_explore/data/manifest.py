@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -207,7 +207,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     text.write(json.dumps(head, ensure_ascii=False) + "\n")
     table = pd.concat([manifest.frame, seen], ignore_index=True)
     returns = table["path"].str.contains("\r", regex=False).any()  # Python 3.11 does not quote it
-    quoting = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
     table.to_csv(text, index=False, lineterminator="\n", quoting=quoting)
     content = text.getvalue().encode(errors="surrogateescape")  # names of files that are no text
     packed = len(table) > MOST_PLAIN
@@ -386,7 +386,9 @@ def manifest_check(
     )  # fmt: skip
 
 
-def compare(rows: pd.DataFrame, data: Data, progress: Progress | None = None) -> tuple[tuple[str, ...], ...]:
+def compare(
+    rows: pd.DataFrame, data: Data, progress: Progress | None = None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the rows whose images are missing, and of those that have been changed.
 
     Raises:

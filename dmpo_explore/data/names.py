@@ -40,7 +40,7 @@ class ReaderName(NamedTuple):
     def folder(self) -> Path | None:
         """The folder on this machine that it names; None where it names a published data set."""
         path = expanded(self.rest)
-        return path if self.reader == "wds" or (self.reader == "hfds" and path.is_dir()) else None
+        return path if self.reader == "wds" or path.is_absolute() or path.is_dir() else None
 
 
 def reader_name(name: str) -> ReaderName | None:

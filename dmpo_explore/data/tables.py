@@ -7,6 +7,7 @@ undivided folder is.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ import pandas as pd
 
 from ..config import TABLE_OPTIONS, DataConfig
 from ..utils.files import expanded
-from ..utils.texts import check_regular
+from ..utils.texts import check_regular, read_text
 from .kinds import Inputs, Kind, absolute, frame_of, relative_path
 from .labels import check_labels, columns_by_name, csv_rows, folded
 from .names import is_table, unknown_data
@@ -150,10 +151,15 @@ def _frame_columns(path: Path) -> Columns:
     lines = path.suffix.lower() == ".jsonl"
     check_regular(path)
     try:
-        table = pd.read_json(path, lines=True, dtype=False, convert_dates=False) if lines else pd.read_parquet(path)
+        table = _json_lines(path) if lines else pd.read_parquet(path)
     except ImportError:
         raise ImportError(f"{path} needs pyarrow: pip install pyarrow, or save the table as CSV") from None
     except Exception as error:  # pyarrow's errors are of many kinds
         raise ValueError(f"{path} is not a readable file of {'JSON lines' if lines else 'Parquet'}: {error}") from None
     columns = [table.iloc[:, place] for place in range(table.shape[1])]
     return [*map(str, table.columns)], [column.astype(object).where(column.notna(), None) for column in columns]
+
+
+def _json_lines(path: Path) -> pd.DataFrame:
+    """A row a line; values stay as they are written."""
+    return pd.DataFrame([json.loads(line) for line in read_text(path).split("\n") if line.strip()], dtype=object)

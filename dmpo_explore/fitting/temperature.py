@@ -8,7 +8,7 @@ import numpy as np
 
 from ..policies.base import Policy
 from ..records.record import MAKE_LOGITS, ExitRecord
-from ..records.validation import logits_problems
+from ..records.validation import check_logits
 from ..utils.typing import Array
 
 RANGE = (0.02, 50.0)  # of temperatures
@@ -88,6 +88,5 @@ def scored_record(record: ExitRecord, policy: Policy) -> ExitRecord:
 def checked_logits(record: ExitRecord) -> Array:
     if record.logits is None:
         raise ValueError(f"{record.described} has no logits, which temperatures need; {MAKE_LOGITS}")
-    for problem in logits_problems(record.logits, record.described):
-        raise problem
+    check_logits(record.logits, record.described)
     return record.logits

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from inspect import getsource
 from pathlib import Path
 from typing import Any
 
+from ..data.image_files import FORMATS, REMEDY, Unreadable, on_white, white_of
 from ..policies.base import Policy
 from ..policies.catalogue import load_policy, policy_plugin
 from ..utils.files import sealed_again, write_json, write_text
@@ -29,8 +31,8 @@ def texts(
     graphs: Sequence[dict[str, Any]], class_names: Sequence[str], preprocess: Preprocess, policy: Policy
 ) -> dict[str, str]:
     """Name of a file → its text; no script that runs the model where the policy compares none of `SCORES`."""
-    found = {README: readme(graphs, class_names, preprocess, policy), TIME: TIME_STAGES}
-    return found | ({RUN: run_script(preprocess, policy)} if has_script(policy) else {})
+    script = {RUN: run_script(preprocess, policy)} if has_script(policy) else {}
+    return {README: readme(graphs, class_names, preprocess, policy), TIME: TIME_STAGES, **script}
 
 
 def write_texts(folder: Path, facts: dict[str, Any], policy: Policy) -> None:
@@ -56,9 +58,8 @@ def run_script(preprocess: Preprocess, policy: Policy) -> str:
         resizing = f"width, height = (int({preprocess.shorter_side} * n / min(image.size)) for n in image.size)"
         cropped = f"pixels[top : top + {size}, left : left + {size}]"
         crop = f"    top, left = round((height - {size}) / 2), round((width - {size}) / 2)\n"
-    heat = ""
-    if policy.temperatures:
-        heat = '    logits = logits.astype(np.float16).astype(np.float32) / np.float32(POLICY["temperatures"][k])\n'
+    heated = '    logits = logits.astype(np.float16).astype(np.float32) / np.float32(POLICY["temperatures"][k])\n'
+    heat = heated if policy.temperatures else ""
     name, sign = str(policy.base.compared_score()), "-" if policy.falling else ""
     if held := policy.base is not policy:
         off = f"{'<=' if policy.falling else '>='} {policy.threshold_none}"
@@ -88,6 +89,8 @@ MEAN, STD = (np.array(MODEL["preprocess"][name], np.float32) for name in ("mean"
 if (POLICY["policy"], bool(POLICY.get("temperatures")), bool(POLICY.get("running"))) != {made_for}:
     sys.exit(f"{{HERE / 'policy.json'}} has another rule than this run.py: export the model again with that policy")
 THRESHOLDS = POLICY["thresholds"] * (LAST if len(POLICY["thresholds"]) == 1 else 1)
+FORMATS = {sorted(FORMATS)}
+REMEDY = {REMEDY!r}
 
 
 def open_stages(threads=0):
@@ -97,16 +100,24 @@ def open_stages(threads=0):
     return [onnxruntime.InferenceSession(str(HERE / stage["file"]), options) for stage in MODEL["stages"]]
 
 
+{getsource(Unreadable)}
+
+{getsource(white_of)}
+
+{getsource(on_white)}
+
+def opened(path):  # an image of one of the formats; this Pillow may not read all of them
+    Image.init()
+    return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+
+
+def rgb(image):  # upright, with 8 bits a colour
+    white = white_of(image)
+    return on_white(ImageOps.exif_transpose(image), white)
+
+
 def prepare(image):
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits
-        image = Image.fromarray(((np.asarray(image).clip(0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8))
-    elif image.mode == "F":
-        top = 1 if image.getextrema()[1] <= 1 else 255
-        image = Image.fromarray(np.rint(np.asarray(image).clip(0, top) * np.float32(255 / top)).astype(np.uint8))
-    elif image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    image = image.convert("RGB")
+    image = rgb(image)
     {resizing}
     image = image.resize((width, image.height), Image.Resampling.{preprocess.interpolation.upper()})
     image = image.resize((width, height), Image.Resampling.{preprocess.interpolation.upper()})
@@ -135,7 +146,12 @@ def answer(stages, values):
 if __name__ == "__main__":
     stages = open_stages()
     for path in sys.argv[1:]:
-        print(path, *answer(stages, [prepare(Image.open(path))[None]]), sep="\\t")
+        try:
+            with opened(path) as image:
+                values = prepare(image)
+        except (OSError, ValueError, SyntaxError) as error:
+            sys.exit(f"{{path}} cannot be read as an image ({{', '.join(FORMATS)}}): {{error}}")
+        print(path, *answer(stages, [values[None]]), sep="\\t")
 '''
 
 
@@ -218,9 +234,8 @@ def readme(graphs: Sequence[dict[str, Any]], class_names: Sequence[str], preproc
         limits = ", ".join(f"{limit:g}" for limit in policy.thresholds)
         each = "the threshold" if len(policy.thresholds) == 1 else "its exit's threshold"
         heat = ", which are first divided by that exit's entry of `temperatures`," if policy.temperatures else ""
-        rule = f"it is {side} {each} ({limits})"
-        if policy.base is not policy:
-            rule = f"`exiting` of `{RUN}` says so (thresholds at the start: {limits})"
+        held = f"`exiting` of `{RUN}` says so (thresholds at the start: {limits})"
+        rule = f"it is {side} {each} ({limits})" if policy.base is policy else held
         own = f"""`{RUN}` is the whole of it in a page of Python, without torch and without this project's package:
 
 ```sh
@@ -246,6 +261,10 @@ and other languages have to follow its source.
 One ONNX graph per stage, for batches of any size. `policy.json` holds the exit policy, `model.json` names the
 {len(class_names)} classes and the preprocessing: {preprocess.described()}, antialiased; colours scaled to 0 to 1, minus
 `mean`, divided by `std`. Every graph has this in its metadata too.
+
+An image is a file of these formats: {", ".join(sorted(FORMATS))}. Of an animation the first image is taken. It is
+turned upright by its EXIF data, and transparent parts lie on white. Of 16 bits a value 65535 is white, of floats 1; an
+image is refused where that is in doubt.
 
 | graph | reads | gives |
 |---|---|---|

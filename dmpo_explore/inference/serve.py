@@ -276,7 +276,7 @@ class Service:
         except Image.DecompressionBombError:
             raise HTTPException(413, f"more than {MOST_PIXELS:,} pixels") from None
         except Exception as error:  # foreign bytes can trip a decoder anywhere
-            raise HTTPException(400, f"a damaged image: {' '.join(str(error).split())[:200]}") from None
+            raise HTTPException(400, f"cannot be read as an image: {' '.join(str(error).split())[:200]}") from None
 
     @staticmethod
     def _check(image: Any, data: bytes) -> None:

@@ -195,8 +195,7 @@ def record_split(
         raise ValueError("no images to record")
     arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     record = ExitRecord.of_arrays(arrays, meta)
-    RecordMeta.from_dict(meta.to_dict(), "meta")
-    check_record(record, Path(), read_logits=False)
+    check_record(record, Path(), read_large=False)
     return record
 
 

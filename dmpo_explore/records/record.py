@@ -8,25 +8,25 @@ record, so that scores of any other model can be recorded too. meta.json has a `
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from os.path import lexists
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..utils.files import atomic_folder, read_json, read_whole, write_json
+from ..utils.files import atomic_folder, read_whole, write_json
 from ..utils.registry import unknown
 from ..utils.texts import MOST_TEXT
 from ..utils.typing import Array
 from . import validation
 from .scores import LOGITS, SCORES, SHARED, STORED, leaves, scores_of_record
-from .validation import FILES, FORMAT_VERSION, META_FIELDS, OPTIONAL, array_problems, meta_problems, open_array
+from .validation import FORMAT_VERSION, META_FIELDS, array_problems, check_logits, file_of, meta_problems, raise_first
 
 ATTRIBUTES = {"exits": "exit_blocks"}  # key of meta.json → attribute, where they differ
 LEFT_OUT = (
@@ -90,11 +90,10 @@ class RecordMeta:
     @classmethod
     def from_dict(cls, values: Any, where: str = "meta.json", indices: Array | None = None) -> RecordMeta:
         """Read and check `to_dict`'s values, of this ``format_version``; ValueError names ``where`` and the bad key."""
-        _raise_first(meta_problems(values, where))
-        known: dict[str, Any] = {
-            ATTRIBUTES.get(k, k): tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in META_FIELDS
-        }
-        return cls(**known, indices=indices)
+        raise_first(meta_problems(values, where))
+        known = {name: values[name] for name in META_FIELDS if name in values}
+        plain = {ATTRIBUTES.get(k, k): tuple(v) if isinstance(v, list) else v for k, v in known.items()}
+        return cls(**plain, indices=indices)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,9 +135,8 @@ class ExitRecord:
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, Array], meta: RecordMeta) -> ExitRecord:
         """The record of arrays by their names; those of no attribute are further scores."""
-        more = {name: array for name, array in arrays.items() if name not in ("labels", *STORED, *OF_IMAGES)}
-        own: dict[str, Any] = {name: array for name, array in arrays.items() if name not in more}
-        return cls(**own, meta=meta, more=more)
+        own = {name: array for name, array in arrays.items() if name in ("labels", *STORED, *OF_IMAGES)}
+        return cls(**own, meta=meta, more={name: array for name, array in arrays.items() if name not in own})
 
     @property
     def n_images(self) -> int:
@@ -171,7 +169,7 @@ class ExitRecord:
         """(K,) FLOPs of an image that exits at each exit, relative to ``reference_flops``; may exceed 1."""
         return np.asarray(self.meta.flops, np.float64) / self.meta.reference_flops
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """16 hexadecimal digits of a SHA-256 of what thresholds depend on: labels, answers, confidences and FLOPs.
 
@@ -185,18 +183,26 @@ class ExitRecord:
         """
         if self in _WHOLE:
             return _WHOLE[self].digest
-        if self in _DIGESTS:
-            return _DIGESTS[self]
         found = hashlib.sha256(repr((self.meta.flops, self.meta.reference_flops)).encode())
         for array, kind in ((self.labels, "<i8"), (self.prediction, "<i4"), (self.confidence, "<f4")):
             for first in range(0, self.n_images, BLOCK):
                 found.update(np.ascontiguousarray(array[first : first + BLOCK], kind).tobytes())
-        return _DIGESTS.setdefault(self, found.hexdigest()[:16])
+        return found.hexdigest()[:16]
 
     @property
     def stored(self) -> dict[str, Array]:
         """Name → (B, K): the scores that the record holds; others `score` computes."""
         return {name: getattr(self, name) for name in STORED} | dict(self.more)
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """Name → array of all that it holds: labels, scores, and logits, features and embedding where there are."""
+        there = {name: array for name in OF_IMAGES if (array := getattr(self, name)) is not None}
+        return {"labels": self.labels, **self.stored, **there}
+
+    @cached_property
+    def _computed(self) -> dict[str, Array]:
+        return {}
 
     def score(self, name: str) -> Array:
         """(B, K) values of a score of `SCORES`: as stored, else computed from what it needs on first use and kept.
@@ -204,22 +210,19 @@ class ExitRecord:
         Raises:
             ValueError: as `unavailable_reason`; NaN or infinite logits, or NaN values.
         """
-        if name in STORED:
-            return np.asarray(getattr(self, name))
-        if name in self.more:
-            return np.asarray(self.more[name])
-        computed = _COMPUTED.setdefault(self, {})
-        if name not in computed:
+        if name in (stored := self.stored):
+            return np.asarray(stored[name])
+        if name not in self._computed:
             if reason := self.unavailable_reason(name):
                 raise ValueError(reason)
-            if LOGITS in leaves([name], () if self.temperatures else self.stored) and self.logits is not None:
-                _raise_first(validation.logits_problems(self.logits, self.described))
-            values = self.scores_at([name], self.temperatures)
-            if bad := int(np.isnan(values[name]).any(axis=1).sum()):
+            if LOGITS in leaves([name], () if self.temperatures else stored) and self.logits is not None:
+                check_logits(self.logits, self.described)
+            values = self.scores_at([name], self.temperatures)[name]
+            if bad := int(np.isnan(values).any(axis=1).sum()):
                 raise ValueError(f"score {name!r} is NaN for {bad:,} of {self.n_images:,} images of {self.described}")
-            computed |= values
-        computed[name].flags.writeable = False  # it is kept
-        return computed[name]
+            values.flags.writeable = False  # it is kept
+            self._computed[name] = values
+        return self._computed[name]
 
     def unavailable_reason(self, name: str) -> str | None:
         """Why the record has no score ``name`` and cannot compute it; None if `score` gives it.
@@ -280,8 +283,7 @@ RUN --force` makes them from a run's weights
         found = checked_temperatures(given, self.n_exits)
         if self.logits is None:
             raise ValueError(f"{self.described} has no logits, which temperatures need; {MAKE_LOGITS}")
-        values: dict[str, Any] = self.scores_at([name for name in STORED if name != "prediction"], found)
-        return dataclasses.replace(self, **values, more={}, temperatures=found)
+        return replace(self, **self.scores_at(STORED[1:], found), more={}, temperatures=found)
 
     def subset(self, rows: Any) -> ExitRecord:
         """The record of some images; ``rows`` indexes the first axis (integers, mask or slice).
@@ -291,14 +293,12 @@ RUN --force` makes them from a run's weights
             >>> dx.load_run("demo").record("test").subset(slice(0, 10)).n_images
             10
         """
-        arrays = {name: getattr(self, name)[rows] for name in ("labels", *STORED)}
-        arrays |= {name: array[rows] for name in OF_IMAGES if (array := getattr(self, name)) is not None}
         indices = None if self.meta.indices is None else self.meta.indices[rows]
-        more, meta = {name: array[rows] for name, array in self.more.items()}, self.meta
-        meta = dataclasses.replace(meta, indices=indices)
-        found = ExitRecord(**arrays, meta=meta, more=more, temperatures=self.temperatures)
+        arrays = {name: array[rows] for name, array in self.arrays.items()}
+        found = ExitRecord.of_arrays(arrays, replace(self.meta, indices=indices))
+        found = replace(found, temperatures=self.temperatures)
         _WHOLE[found] = self
-        _COMPUTED[found] = {name: array[rows] for name, array in _COMPUTED.get(self, {}).items()}
+        found._computed.update({name: array[rows] for name, array in self._computed.items()})
         return found
 
     def save(self, path: str | Path, force: bool = False) -> None:
@@ -310,18 +310,12 @@ RUN --force` makes them from a run's weights
         """
         path = Path(path)
         refuse_overwriting(path, force)
-        check_record(self, path, read_logits=True)
-        RecordMeta.from_dict(self.meta.to_dict(), str(path / "meta.json"))
+        check_record(self, path, read_large=True)
         with atomic_folder(path) as folder:
             (folder / "scores").mkdir()
-            np.save(folder / "labels.npy", self.labels, allow_pickle=False)
-            for name, array in self.stored.items():
-                np.save(folder / "scores" / f"{name}.npy", array, allow_pickle=False)
-            for name in OF_IMAGES:
-                if name == LOGITS and self.temperatures:  # the scores are not those of these logits
-                    continue
-                if (array := getattr(self, name)) is not None:
-                    np.save(folder / f"{name}.npy", array, allow_pickle=False)
+            for name, array in self.arrays.items():
+                if name != LOGITS or not self.temperatures:  # the scores are not those of these logits
+                    np.save(folder / file_of(name), array, allow_pickle=False)
             write_facts(folder, self.meta)
 
     @classmethod
@@ -358,9 +352,6 @@ RUN --force` makes them from a run's weights
         return validation.problems(path)
 
 
-_COMPUTED: weakref.WeakKeyDictionary[ExitRecord, dict[str, Array]] = weakref.WeakKeyDictionary()  # not stored scores
-
-_DIGESTS: weakref.WeakKeyDictionary[ExitRecord, str] = weakref.WeakKeyDictionary()
 _WHOLE: weakref.WeakKeyDictionary[ExitRecord, ExitRecord] = weakref.WeakKeyDictionary()  # subset → its record
 
 
@@ -394,31 +385,24 @@ def write_facts(folder: Path, meta: RecordMeta) -> None:
 
 
 def _load(path: Path) -> ExitRecord:
-    if not path.is_dir():
-        raise FileNotFoundError(validation.no_folder(path))
-    values = read_json(path / "meta.json")
-    optional = {file: open_array(path / file) if lexists(path / file) else None for file in OPTIONAL}
-    meta = RecordMeta.from_dict(values, str(path / "meta.json"), optional["indices.npy"])
-    files = (*FILES, *validation.further_scores(path))
-    arrays = {Path(file).stem: open_array(path / file) for file in files}
-    arrays |= {name: array for name in OF_IMAGES if (array := optional[f"{name}.npy"]) is not None}
-    record = ExitRecord.of_arrays(arrays, meta)
-    check_record(record, path, read_logits=False)
-    return record
+    values, arrays, found = validation.read_folder(path, read_large=False)
+    raise_first(found)
+    named = {Path(file).stem: array for file, array in arrays.items()}
+    meta = RecordMeta.from_dict(values, indices=named.pop("indices", None))
+    return ExitRecord.of_arrays(named, meta)
 
 
-def check_record(record: ExitRecord, path: Path, read_logits: bool) -> None:
-    """Raise an error for the first problem of a record's arrays; ``path`` is its folder, for messages."""
-    arrays = {"labels.npy": record.labels} | {f"scores/{name}.npy": array for name, array in record.stored.items()}
-    more = {f"{name}.npy": getattr(record, name) for name in OF_IMAGES} | {"indices.npy": record.meta.indices}
-    arrays |= {file: array for file, array in more.items() if array is not None}
+def check_record(record: ExitRecord, path: Path, *, read_large: bool) -> None:
+    """Raise an error for the first problem of a record's facts or arrays.
+
+    Args:
+        path: its folder, for messages. read_large: check the values of logits and features, too.
+    """
+    arrays = {file_of(name): array for name, array in record.arrays.items()}
+    arrays |= {} if record.meta.indices is None else {"indices.npy": record.meta.indices}
     sizes = len(record.meta.class_names), len(record.meta.exit_blocks)
-    _raise_first(array_problems(arrays, *sizes, path, read_logits=read_logits))
-
-
-def _raise_first(problems: Iterator[ValueError]) -> None:
-    for problem in problems:
-        raise problem
+    facts = meta_problems(record.meta.to_dict(), str(path / "meta.json"))
+    raise_first(chain(facts, array_problems(arrays, *sizes, path, read_large=read_large)))
 
 
 # Cascades: models that run one after another are exits of one record.

@@ -8,15 +8,14 @@ stays near its place.
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import io
+import json
 import math
 import os
 import shutil
-import zlib
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,12 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
 
-from ..utils.files import atomic_folder, read_json, remove, write_json
+from ..utils.files import atomic_folder, full_disk_named, read_json, remove, require_free, write_json
 from ..utils.registry import lookup
 from ..utils.typing import Array, Ints
 from .record import ExitRecord, RecordMeta, check_record, refuse_overwriting, write_facts
 from .scores import SCORES, STORED
-from .validation import AXES, FILES, kind_of, open_array
+from .validation import FILES, UNREADABLE, file_of, form_of, meta_problems, open_array, raise_first
 
 PIECE = 4096  # images that are read together, as features may be large
 EDGE = 100.0  # the largest coordinate of a map
@@ -79,52 +78,26 @@ def _components(features: Array) -> npt.NDArray[np.float64]:
 # A record that is written batch by batch: memory does not grow with the images, and a stopped recording is continued.
 #
 # In: the scores of one batch after another, in any order, from one process or several. Out: the record's folder, put in
-# its place once every batch is there. Until then a hidden folder beside that place holds the arrays at their full size,
-# state.json (what they are made from) and batches.bin (which batches are written, each with a checksum of its bytes).
-# Arrays are written with plain writes, not through a memory map: on a full disk a map would end the process.
+# its place once every batch is there. Until then a hidden folder beside that place holds state.json (what the scores
+# are made from) and an archive per batch, whole or absent, with checksums. At the end they are joined, with plain
+# writes, not through a memory map: on a full disk a map would end the process.
 
-STATE, BATCHES, LOCK = "state.json", "batches.bin", ".lock"
-
-
-def partial_folder(place: Path) -> Path:
-    """The folder in which the record for ``place`` is written."""
-    return place.with_name(f".{place.name}.partial")
-
-
-def remove_partial(folder: Path) -> None:
-    """Remove a partial folder, its state last, by which leftovers of a kill are recognised and removed later."""
-    for path in folder.iterdir():
-        if path.name not in (STATE, LOCK):
-            remove(path)
-    shutil.rmtree(folder)
+STATE, LOCK = "state.json", ".lock"
+VERSION = 2  # of the hidden folder
 
 
 def clear_recorded(records: Path) -> None:
-    """Remove the partial folders in ``records`` whose record is complete, or that have no state: leftovers of kills."""
+    """Remove the hidden folders in ``records`` whose record is complete, or that have no state: leftovers of kills."""
     for folder in records.glob(".*.partial"):
         place = records / folder.name.removeprefix(".").removesuffix(".partial")
         with suppress(OSError, ValueError, KeyError, TypeError, Timeout), FileLock(folder / LOCK, timeout=0):
             state = folder / STATE
             if not state.exists() or read_json(state)["created"] == read_json(place / "meta.json")["created"]:
-                remove_partial(folder)
-
-
-@contextmanager
-def named_errors(path: Path) -> Iterator[None]:
-    """Context in which an error of the file system without a file's name, as of a full disk, names ``path``."""
-    try:
-        yield
-    except OSError as error:
-        if error.strerror is None or error.filename is not None:  # it has a message of its own, or none
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from None
-
-
-WRITTEN = 1 << 32  # flag of a written batch in batches.bin, above its 32 bits of checksum
+                shutil.rmtree(folder)
 
 
 class RecordWriter:
-    """Arrays of a record on disk, filled batch by batch: batch b holds the rows from ``b * batch_size``.
+    """A record that is written batch by batch: batch b holds the rows from ``b * batch_size``.
 
     Args:
         path: folder of the record to be.
@@ -150,29 +123,30 @@ class RecordWriter:
         n_features: int = 0,
         more: Sequence[str] = (),
     ) -> None:
-        RecordMeta.from_dict(meta.to_dict(), str(path / "meta.json"))
+        raise_first(meta_problems(meta.to_dict(), str(path / "meta.json")))
         self.path, self.meta, self.n_images, self.batch_size = path, meta, n_images, batch_size
         self.n_batches = math.ceil(n_images / batch_size)
-        self.folder = partial_folder(path)
-        sizes = n_images, len(meta.exit_blocks), len(meta.class_names)
+        self.folder = path.with_name(f".{path.name}.partial")
         self.more = tuple(name for name in dict.fromkeys(more) if name not in STORED and lookup(SCORES, name, "score"))
-        files = (*FILES, *["logits.npy"] * keep_logits, *(f"scores/{name}.npy" for name in self.more))
-        self.shapes: dict[str, tuple[int, ...]] = {file: sizes[: AXES.get(file, 2)] for file in files}
-        if n_features:
-            self.shapes["features.npy"] = (*sizes[:2], n_features)
-        self.kinds: dict[str, np.dtype[Any]] = {file: kind_of(file) for file in self.shapes}
+        sizes = {"images": n_images, "exits": len(meta.exit_blocks), "classes": len(meta.class_names)}
+        optional = ["logits.npy"] * keep_logits + ["features.npy"] * (n_features > 0)
+        self.shapes: dict[str, tuple[int, ...]] = {
+            file: tuple((sizes | {"features": n_features})[str(axis)] for axis in form_of(file).axes)
+            for file in (*FILES, *optional, *map(file_of, self.more))
+        }
         indices = np.arange(n_images) if meta.indices is None else np.asarray(meta.indices, np.int64)
         facts = {key: value for key, value in meta.to_dict().items() if key != "created"}
         sums = {"indices_sha256": hashlib.sha256(indices.tobytes()).hexdigest()}
         counts = {"n_images": n_images, "batch_size": batch_size, "keep_logits": keep_logits}
         counts |= {"n_features": n_features} if n_features else {}
         sums |= {"more": ", ".join(self.more)} if self.more else {}
-        self.state = {"format_version": 1, **facts, **sums, **counts, **made_from}
+        state = {**facts, **sums, **counts, **made_from, "format_version": VERSION}
+        self.state: dict[str, Any] = json.loads(json.dumps(state))  # tuples are lists
         self.keep_logits, self.keep_features, self.finished = keep_logits, n_features > 0, False
 
     @contextmanager
     def begin(self) -> Iterator[list[str]]:
-        """Hold the partial folder, for one process at a time; batches of the same record are kept.
+        """Hold the hidden folder, for one process at a time; batches of the same record are kept.
 
         Yields:
             Names in ``made_from`` and meta.json that differ from those of the rows found there, which are then removed.
@@ -184,19 +158,20 @@ class RecordWriter:
         """
         lock = FileLock(self.folder / LOCK)
         try:
-            with named_errors(self.path):
+            with full_disk_named(self.path):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._acquire(lock)
                 changed = self._changed()
                 if changed is None or changed:
                     self._create()
-                else:
-                    self._drop_damaged()
+            for batch in range(self.n_batches):
+                if not self._is_whole(batch):
+                    self._batch(batch).unlink(missing_ok=True)
             yield changed or []
         finally:
             with suppress(OSError):
                 if lock.is_locked and (self.finished or not self.n_written):
-                    remove_partial(self.folder)  # while it is held: later it may be another's
+                    shutil.rmtree(self.folder)  # while it is held: later it may be another's
             lock.release()
             with suppress(OSError):
                 self.folder.rmdir()  # where it is empty: Windows removes the lock on its release
@@ -206,23 +181,15 @@ class RecordWriter:
             lock.acquire(timeout=0)
         except Timeout:
             raise FileExistsError(f"another process is recording {self.path}; wait for it, or stop it first") from None
-        except OSError:
-            with suppress(OSError):
-                self.folder.rmdir()  # where it is empty
-            raise
 
     def missing(self) -> list[int]:
         """The numbers of the batches that are not written, rising."""
-        return [int(batch) for batch in np.flatnonzero(self._sums() == 0)]
+        return [batch for batch in range(self.n_batches) if not self._batch(batch).is_file()]
 
     @property
     def n_written(self) -> int:
         """The number of images that are written, by all processes together."""
-        with suppress(OSError):
-            done = self._sums() != 0
-            short = self.n_batches * self.batch_size - self.n_images  # of the last batch
-            return int(done.sum()) * self.batch_size - short * int(done[-1:].sum())
-        return 0
+        return self.n_images - len(self.rows_of(self.missing()))
 
     def rows(self, batch: int) -> slice:
         """The rows of ``batch``."""
@@ -230,38 +197,42 @@ class RecordWriter:
 
     def rows_of(self, batches: Iterable[int]) -> Ints:
         """The numbers of the images in some batches, in their order."""
-        return np.concatenate([np.arange(rows.start, rows.stop) for rows in map(self.rows, batches)])
+        return np.concatenate([np.arange(0), *(np.arange(rows.start, rows.stop) for rows in map(self.rows, batches))])
 
     def write(self, batch: int, arrays: Mapping[str, Array]) -> None:
         """Write a batch: ``labels`` (b,), all scores (b, K), and where they are kept ``logits`` (b, K, C) and
         ``features`` (b, K, D).
 
         Raises:
-            ValueError: an array of another shape or type.
             OSError: it cannot be written, ENOSPC on a full disk. Batches written before are kept.
         """
-        rows, total = self.rows(batch), 0
-        for file, shape in self.shapes.items():
-            array = np.ascontiguousarray(arrays[Path(file).stem])
-            wanted, kind = (rows.stop - rows.start, *shape[1:]), self.kinds[file]
-            if array.shape != wanted or array.dtype != kind:
-                raise ValueError(f"{file}: batch {batch} of {array.shape} {array.dtype} must be {wanted} {kind}")
-            data = array.tobytes()
-            self._write_at(file, len(self._header(file)) + rows.start * len(data) // len(array), data)
-            total = zlib.crc32(data, total)
-        self._write_at(BATCHES, 8 * batch, np.uint64(WRITTEN | total).tobytes())
+        place = self._batch(batch)
+        with full_disk_named(self.path):
+            with place.with_suffix(".part").open("wb") as stream:
+                np.savez(stream, **{file: arrays[Path(file).stem] for file in self.shapes})
+            os.replace(place.with_suffix(".part"), place)
 
     def record(self) -> ExitRecord:
-        """The record in the partial folder, memory-mapped and checked; every batch must be written.
+        """The record in the hidden folder, memory-mapped and checked; every batch must be written.
 
         Raises:
             ValueError: batches are missing, or as `ExitRecord.load`.
         """
         if missing := self.missing():
             raise ValueError(f"{self.path}: {len(missing)} of {self.n_batches} batches are not recorded yet")
-        arrays = {Path(file).stem: open_array(self.folder / file) for file in self.shapes}
-        record = ExitRecord.of_arrays(arrays, self.meta)
-        check_record(record, self.folder, read_logits=False)
+        (self.folder / "scores").mkdir(exist_ok=True)
+        with full_disk_named(self.path), ExitStack() as opened:
+            streams = {file: opened.enter_context((self.folder / file).open("wb")) for file in self.shapes}
+            for file, stream in streams.items():
+                kind = np.lib.format.dtype_to_descr(np.dtype(form_of(file).kind))
+                facts = {"descr": kind, "fortran_order": False, "shape": self.shapes[file]}
+                np.lib.format.write_array_header_1_0(stream, facts)
+            for batch in range(self.n_batches):
+                with np.load(self._batch(batch), allow_pickle=False) as arrays:
+                    for file, stream in streams.items():
+                        stream.write(arrays[file].tobytes())
+        record = ExitRecord.of_arrays({Path(file).stem: open_array(self.folder / file) for file in streams}, self.meta)
+        check_record(record, self.folder, read_large=False)
         return record
 
     def finish(self, *, force: bool = False) -> None:
@@ -277,12 +248,24 @@ class RecordWriter:
         features = self.record().features
         with atomic_folder(self.path) as folder:
             (folder / "scores").mkdir()
-            for file in self.shapes:
-                _link(self.folder / file, folder / file)  # not moved: a kill in here leaves the rows where they are
             if features is not None:
                 np.save(folder / "embedding.npy", feature_embedding(features), allow_pickle=False)
+            del features  # Windows moves no file that is mapped
+            for file in self.shapes:
+                os.replace(self.folder / file, folder / file)  # the batches stay until it is in its place
             write_facts(folder, self.meta)
         self.finished = True
+
+    def _batch(self, batch: int) -> Path:
+        return self.folder / f"{batch}.npz"
+
+    def _is_whole(self, batch: int) -> bool:
+        """Whether every checksum of a batch fits: after a power cut some bytes may be lost."""
+        try:
+            with zipfile.ZipFile(self._batch(batch)) as archive:
+                return archive.testzip() is None
+        except (OSError, zipfile.BadZipFile, NotImplementedError, *UNREADABLE):
+            return False
 
     def _changed(self) -> list[str] | None:
         """Names of the values that differ from the state on disk, empty if none; None: there is no state."""
@@ -290,87 +273,18 @@ class RecordWriter:
             return None
         try:
             kept = read_json(self.folder / STATE)
-            before, created, now = kept["made_from"], kept["created"], _plain(self.state)
-            changed = [key for key in now | before if before.get(key) != now.get(key)]
+            before, created = kept["made_from"], kept["created"]
+            changed = [key for key in self.state | before if before.get(key) != self.state.get(key)]
         except (ValueError, TypeError, KeyError, AttributeError):
             return [STATE]
-        if not changed and not all(map(self._is_whole, (*self.shapes, BATCHES))):
-            return ["files"]
         self.meta = self.meta if changed or not isinstance(created, str) else replace(self.meta, created=created)
         return changed
 
-    def _is_whole(self, file: str) -> bool:
-        path, header = self.folder / file, self._header(file)
-        if not path.is_file() or path.stat().st_size != self._size(file):
-            return False
-        with path.open("rb") as stream:
-            return stream.read(len(header)) == header
-
     def _create(self) -> None:
-        """Empty arrays of their full size; state.json comes last."""
-        (self.folder / STATE).unlink(missing_ok=True)
-        for file in (*self.shapes, BATCHES):
-            (self.folder / file).unlink(missing_ok=True)
-        (self.folder / "scores").mkdir(exist_ok=True)
-        needed, free = sum(map(self._size, self.shapes)), shutil.disk_usage(self.folder).free
-        if needed > free:
-            sizes = f"the record needs {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB are free"
-            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {sizes}", str(self.path))
-        for file in (*self.shapes, BATCHES):
-            with (self.folder / file).open("wb") as stream:
-                stream.write(self._header(file))
-                stream.truncate(self._size(file))
-        write_json(self.folder / STATE, {"created": self.meta.created, "made_from": _plain(self.state)})
-
-    def _drop_damaged(self) -> None:
-        """Mark batches with a wrong checksum as missing: after a power cut, or if a file was changed."""
-        sums = self._sums()
-        for batch in map(int, np.flatnonzero(sums)):
-            if int(sums[batch]) != WRITTEN | self._sum(batch):
-                self._write_at(BATCHES, 8 * batch, bytes(8))
-
-    def _sum(self, batch: int) -> int:
-        rows, total = self.rows(batch), 0
-        for file, shape in self.shapes.items():
-            row = math.prod(shape[1:]) * self.kinds[file].itemsize
-            with (self.folder / file).open("rb") as stream:
-                stream.seek(len(self._header(file)) + rows.start * row)
-                total = zlib.crc32(stream.read((rows.stop - rows.start) * row), total)
-        return total
-
-    def _sums(self) -> Array:
-        return np.fromfile(self.folder / BATCHES, np.uint64)
-
-    def _header(self, file: str) -> bytes:
-        """As `np.save` writes it."""
-        if file == BATCHES:
-            return b""
-        stream, kind = io.BytesIO(), np.lib.format.dtype_to_descr(self.kinds[file])
-        facts = {"descr": kind, "fortran_order": False, "shape": self.shapes[file]}
-        np.lib.format.write_array_header_1_0(stream, facts)
-        return stream.getvalue()
-
-    def _size(self, file: str) -> int:
-        if file == BATCHES:
-            return 8 * self.n_batches
-        return len(self._header(file)) + math.prod(self.shapes[file]) * int(self.kinds[file].itemsize)
-
-    def _write_at(self, file: str, position: int, data: bytes) -> None:
-        path = self.folder / file
-        with named_errors(path), path.open("r+b") as stream:
-            stream.seek(position)
-            stream.write(data)
-
-
-def _plain(value: Any) -> Any:
-    """The value after a round trip through JSON: tuples are lists."""
-    if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, target)
+        """An empty folder with the state, which comes last."""
+        for path in sorted(self.folder.iterdir(), key=lambda path: path.name != STATE):
+            if path.name != LOCK:
+                remove(path)
+        sizes = (math.prod(shape) * np.dtype(form_of(file).kind).itemsize for file, shape in self.shapes.items())
+        require_free(self.folder, 2 * sum(sizes), "the record")
+        write_json(self.folder / STATE, {"created": self.meta.created, "made_from": self.state})

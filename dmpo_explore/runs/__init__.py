@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from .run_files import read_weights_meta as read_weights_meta
     from .run_files import record_name as record_name
     from .run_files import recorded_elsewhere as recorded_elsewhere
+    from .score_files import doubts as doubts
     from .score_files import image_list as image_list
     from .score_files import read_scores as read_scores
     from .score_files import record_logits as record_logits
+    from .score_files import understood as understood
     from .score_folder import ScoreFolder as ScoreFolder
     from .score_folder import check_same_model as check_same_model
     from .score_folder import load_scored as load_scored

@@ -1,13 +1,14 @@
-"""Check of a run or record folder: everything that is wrong with it, not only the first.
+"""Check of a run or record folder, or of own scores: everything that is wrong with it, not only the first.
 
-In: a folder. Out: `FolderCheck`, one sentence per problem with the file, the bad value and what it must be. Nothing is
-written, no image is read, nothing is unpickled, and torch is not imported.
+In: a folder, or a file of scores. Out: `FolderCheck`, one sentence per problem with the file, the bad value and what it
+must be. Nothing is written, no image is read, nothing is unpickled, and torch is not imported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from os.path import lexists
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,11 @@ from .run_files import (
     read_history,
     record_name,
 )
+from .score_files import SUFFIXES, doubts, read_scores, understood
+from .score_folder import ScoreFolder
 from .timings import TIMINGS, read_timings
 
-RUN, RECORD = "run", "record"
+RUN, RECORD, SCORES = "run", "record", "scores"
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ class FolderCheck:
     """What `check_folder` found.
 
     Args:
-        path: the folder. kind: ``run`` or ``record``. facts: what it holds, in words; empty where that is unreadable.
+        path: the folder or file. kind: ``run``, ``record`` or ``scores``. facts: what it holds, in words; empty where
+            that is unreadable.
         problems: in the order of the files; empty: the folder is valid.
 
     Example:
@@ -81,13 +85,14 @@ class FolderCheck:
 
 
 def check_folder(path: str | Path) -> FolderCheck:
-    """Every problem of a run folder or a record folder; a folder with config.json is taken as a run.
+    """Every problem of a run folder, a record folder, or own scores; a folder with config.json is taken as a run.
 
-    Of a record that is all that `ExitRecord.problems` finds. Of a run: every option of its config, every policy, every
-    record, the first problem of each other file, and whether these belong together.
+    Of own scores, a file or a folder of one per split, that is the first reason why each cannot be read, else what
+    looks wrong (`doubts`). Of a record that is all that `ExitRecord.problems` finds. Of a run: every option of its
+    config, every policy, every record, the first problem of each other file, and whether these belong together.
 
     Raises:
-        FileNotFoundError: no such folder, or it holds no file of a run or a record.
+        FileNotFoundError: no such folder, or it holds no file of a run, a record or scores.
 
     Example:
         >>> import dmpo_explore as dx
@@ -96,6 +101,8 @@ def check_folder(path: str | Path) -> FolderCheck:
         ('run', True, 'records: calibration, test, val')
     """
     path = Path(path)
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        return _check_scores(path, {path.name: lambda: read_scores(path, quiet=True)})
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is {'a file, not a' if path.is_file() else 'no'} folder; name a run or record")
     if lexists(path / "config.json"):
@@ -105,7 +112,27 @@ def check_folder(path: str | Path) -> FolderCheck:
     if any(lexists(path / name) for name in (*RUN_FILES, "records")):
         lacking = Problem("config.json", f"config.json is missing: no file {path / 'config.json'}; copy the whole run")
         return FolderCheck(path, RUN, "", (lacking, *_run_problems(path)))
-    raise FileNotFoundError(f"{path} holds neither a run (config.json) nor a record (meta.json, labels.npy, scores/)")
+    scores = ScoreFolder(path)
+    if splits := scores.splits():
+        return _check_scores(
+            path, {str(scores.files[split].relative_to(path)): partial(scores.record, split) for split in splits}
+        )
+    kinds = "neither a run (config.json) nor a record (meta.json, labels.npy, scores/) nor own scores (test.npz)"
+    raise FileNotFoundError(f"{path} holds {kinds}")
+
+
+def _check_scores(path: Path, readers: dict[str, Callable[[], ExitRecord]]) -> FolderCheck:
+    """Of files of scores, by name."""
+    facts, problems = list[str](), list[Problem]()
+    for file, read in readers.items():
+        try:
+            record = read()
+        except (OSError, ValueError, ImportError) as error:
+            problems.append(Problem(file, str(error)))
+        else:
+            facts.append(f"{file}: {understood(record)}")
+            problems += [Problem(file, f"{file}: {text}") for text in doubts(record)]
+    return FolderCheck(path, SCORES, "; ".join(facts), tuple(problems))
 
 
 # -- a record --

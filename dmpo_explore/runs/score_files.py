@@ -1,11 +1,17 @@
-"""Files of a model's scores → arrays: CSV or NPZ, and the images that belong to their rows."""
+"""Files of a model's scores → an exit record, what was understood and what looks wrong; and the images of their rows.
+
+In: an NPZ file with arrays, or a table (CSV, Parquet) with one row per image. Both hold labels, and for every exit
+either logits or the four scores. Out: `ExitRecord`. Nothing is unpickled, and no array is unpacked before its size is
+known. Every error names the file, the bad value and what to change.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-import itertools
+import math
 import re
+import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -20,22 +26,127 @@ from ..data.image_set import ImageFiles
 from ..data.labels import columns_by_name, csv_rows, folded, refused, whole_number, wrong_label
 from ..records.record import ExitRecord, RecordMeta, check_record
 from ..records.scores import SCORES, STORED, scores
-from ..records.validation import MOST_CLASSES, UNREADABLE, logits_problems, read_header
+from ..records.validation import MOST_CLASSES, UNREADABLE, check_logits
 from ..utils.texts import check_regular, one_line, short
 from ..utils.typing import Array
 
 NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|[+-]?(?:nan|inf(?:inity)?)", re.IGNORECASE)
-LISTED = 12  # names that a message lists
+LISTED = 12  # names, or exits, that a message lists
+SUFFIXES = (".npz", ".csv", ".parquet")
+MOST_UNPACKED = 2**29  # bytes of all arrays of an NPZ file, 512 MiB
+MOST_ARRAYS = 1000  # in an NPZ file
+ENTRY = b"PK\1\2"  # what the entry of each begins with in a ZIP file's directory
+NUMBERS, CLASSES, WHOLE = ("fiu", "numbers"), ("fiuSU", "numbers or names of classes"), ("iu", "whole numbers")
+KINDS = {  # array → NumPy's kinds of types that it may have, in words; scores but the prediction: numbers
+    "labels": CLASSES, "prediction": CLASSES, "logits": NUMBERS, "flops": NUMBERS, "reference_flops": NUMBERS,
+    "costs": NUMBERS, "exit_blocks": WHOLE,
+}  # fmt: skip
+AXES = {"labels": ("images",), "logits": ("images", "exits", "classes")}  # of scores: images and exits
+NPZ = "np.savez(file, labels=labels, logits=logits, flops=flops)"
 
 
-def read_table(data: bytes, name: str) -> dict[str, Array]:
-    """The columns of a CSV file: ``labels`` (B,), ``logits`` (B, K, C) or the four scores (B, K), and ``flops`` (K,).
+def read_scores(
+    file: str | Path | bytes, name: str = "", *, flops: Sequence[float] | None = None,
+    costs: Sequence[float] | None = None, class_names: Sequence[str] = (), split: str = "test", quiet: bool = False,
+) -> ExitRecord:  # fmt: skip
+    """The scores of any early-exit model in one NPZ, CSV or Parquet file, as a record of B images, K exits, C classes.
+
+    Args:
+        file: a path, or the bytes of a file.
+        name: the file's name where bytes are given; its suffix decides how they are read.
+        flops: (K,) FLOPs of an image that exits at each exit; needed where the file has none.
+        costs: (K,) in place of ``flops``, what each step costs alone, in any unit: models or requests that follow one
+            another add up.
+        class_names: (C,) in the order of their numbers, in place of the file's; a table has none of classes that are in
+            no row.
+        split: of the record: ``test``, ``val`` …
+        quiet: no warnings; `doubts` gives their texts.
+
+    An NPZ file has the arrays ``labels`` (B,), ``logits`` or ``probabilities`` (B, K, C), or ``prediction``,
+    ``confidence``, ``entropy`` and ``margin`` (B, K), and ``flops`` or ``costs`` (K,). It may have ``reference_flops``
+    (by default the FLOPs of the last exit), ``class_names`` (C,), ``exit_blocks`` (K,), ``data`` and ``model``. A table
+    has a column ``label``, and for exits k from 1 ``prediction_k``, ``confidence_k``, ``entropy_k`` and ``margin_k``,
+    or ``logit_k_c`` for classes c from 0; ``flops_k`` may stand in every row. Labels and predictions are numbers from 0
+    or names of classes. Beside the four scores a file may have others of `SCORES`, under their names; with logits all
+    scores are computed from these.
 
     Raises:
-        ValueError: no CSV file, or a column that is missing, there twice, or not of numbers; ``name`` is named.
+        FileNotFoundError: no such file.
+        ValueError: the file is foreign, a part is missing or has another length, a label is no class, a score is
+            impossible, FLOPs are missing, or logits are probabilities.
+
+    Warns:
+        UserWarning: the numbers look wrong, as `doubts`.
+
+    Example:
+        >>> import io, numpy as np
+        >>> file = io.BytesIO()
+        >>> labels, logits = np.array([0, 1]), np.array([[[2.0, 0.0], [3.0, 0.0]], [[1.0, 0.0], [0.0, 2.0]]])
+        >>> np.savez(file, labels=labels, logits=logits, flops=[1e9, 2e9], class_names=["cat", "dog"])
+        >>> understood(read_scores(file.getvalue(), "mine.npz"))
+        '2 images, 2 exits, 2 classes, logits; accuracy by exit 50.0, 100.0 %'
     """
+    if isinstance(file, bytes):
+        data, name = file, name or "scores.npz"
+    else:
+        check_regular(Path(file))
+        data, name = Path(file).read_bytes(), name or Path(file).name
+    kind = Path(name).suffix.lower()
+    if kind not in SUFFIXES:
+        raise ValueError(f"{name} must be an NPZ, a CSV or a Parquet file; for NPZ save it with {NPZ}")
+    found = _npz(data, name) if kind == ".npz" else read_table(data, name)
+    if (steps := found.get("costs") if costs is None else np.asarray(costs)) is not None:
+        if flops is not None or "flops" in found:
+            raise ValueError(f"{name}: costs and flops are given; give one of them")
+        if (dtype := np.asarray(steps).dtype).kind not in "iuf":
+            raise ValueError(f"{name}: costs must be numbers, not {dtype}")
+        flops = np.cumsum(np.ravel(steps), dtype=np.float64).tolist()
+    if len(class_names):
+        found = {**found, "class_names": np.array([*class_names])}
+    record = _record(found, name, flops, split)
+    for text in () if quiet else doubts(record):
+        warnings.warn(f"{name}: {text}", stacklevel=2)
+    return record
+
+
+# -- files --
+
+
+def _npz(data: bytes, name: str) -> dict[str, Array]:
+    found, unpacked = dict[str, Array](), 0
+    try:
+        count = data.count(ENTRY)  # zipfile would read them all, a million in a minute
+        if count > MOST_ARRAYS:
+            raise ValueError(f"it holds {count:,} arrays; at most {MOST_ARRAYS} are read")
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked <= MOST_UNPACKED:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                found = {key: arrays[key] for key in arrays.files}
+        if foreign := [key for key, array in found.items() if not isinstance(array, np.ndarray)]:
+            raise ValueError(f"{foreign[0]} is no array")
+    except (*UNREADABLE, zipfile.BadZipFile, zlib.error, OSError, RuntimeError) as error:
+        reason = one_line(error, 200)
+        raise ValueError(f"{name} is not a readable NPZ file ({reason}); save it with {NPZ}") from None
+    if unpacked > MOST_UNPACKED:
+        raise ValueError(
+            f"{name}: its arrays have {unpacked:,} bytes; at most {MOST_UNPACKED:,} are read. Save logits as float16, "
+            "or the four scores without logits, or a record folder with dx.record_logits(…).save(folder)"
+        )
+    return {key: array.astype(str) if array.dtype.kind == "S" else array for key, array in found.items()}
+
+
+def _texts(data: bytes, name: str) -> Any:
+    """The cells of a CSV or Parquet file as texts."""
     import pandas as pd
 
+    if name.lower().endswith(".parquet"):
+        try:
+            return pd.read_parquet(io.BytesIO(data)).astype(str)
+        except ImportError:
+            raise ImportError(f"{name} needs pyarrow: pip install pyarrow, or save the table as CSV") from None
+        except Exception as error:  # pyarrow's errors are of many kinds
+            raise ValueError(f"{name} is not a readable Parquet file: {one_line(error, 200)}") from None
     try:
         table = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except ValueError as error:  # pandas' own errors too
@@ -44,6 +155,16 @@ def read_table(data: bytes, name: str) -> dict[str, Array]:
         raise ValueError(f"{name} has rows with more entries than its {len(table.columns)} columns; name every column")
     heads = next(csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline="")), [])  # pandas renames doubles
     table.columns = [str(head).strip() for head in (heads if len(heads) == len(table.columns) else table.columns)]
+    return table
+
+
+def read_table(data: bytes, name: str) -> dict[str, Array]:
+    """The columns of a table: ``labels`` (B,), ``logits`` (B, K, C) or the four scores (B, K), and ``flops`` (K,).
+
+    Raises:
+        ValueError: no table, or a column that is missing, there twice, or not of numbers; ``name`` is named.
+    """
+    table = _texts(data, name)
     if "label" not in table.columns:
         raise ValueError(f"{name} has no column 'label' (it has {some(table.columns)}); add the true class of each row")
     columns_by_name([*table.columns], name)
@@ -58,14 +179,11 @@ def read_table(data: bytes, name: str) -> dict[str, Array]:
     if not numbers:
         raise ValueError(f"{name} has no column 'prediction_1' (it has {some(table.columns)}); exits count from 1")
     exits = _exits(numbers, "prediction_0", name)
-    further = [score for score in SCORES if score not in STORED and f"{score}_1" in table.columns]
-    scored = [*STORED, *further]
+    scored = [*STORED, *(score for score in SCORES if score not in STORED and f"{score}_1" in table.columns)]
     _check_columns(table, (f"{score}_{k}" for score in scored for k in exits), name)
     answers = _names_or_numbers(table[["label", *(f"prediction_{k}" for k in exits)]])
-    found = {"labels": answers[:, 0], "prediction": answers[:, 1:], **_flops(table, exits, name)}
-    return found | {
-        score: _numbers(table, [f"{score}_{k}" for k in exits], name) for score in scored if score != "prediction"
-    }
+    found = {score: _numbers(table, [f"{score}_{k}" for k in exits], name) for score in scored[1:]}
+    return {"labels": answers[:, 0], "prediction": answers[:, 1:], **found, **_flops(table, exits, name)}
 
 
 def _flops(table: Any, exits: range, name: str) -> dict[str, Array]:
@@ -119,121 +237,15 @@ def some(names: Any) -> str:
     return ", ".join(listed[:LISTED]) + more or "nothing"
 
 
-# Scores of any model in one file → an exit record.
-#
-# In: an NPZ file with arrays, or a CSV file with one row per image. Both hold labels, and for every exit either logits
-# or the four scores. Out: `ExitRecord`. Nothing is unpickled, and no array is unpacked before its size is known. Every
-# error names the file, the bad value and what to change.
-
-MOST_UNPACKED = 2**29  # bytes of all arrays of an NPZ file, 512 MiB
-MOST_ARRAYS = 1000  # in an NPZ file
-ENTRY = b"PK\1\2"  # what the entry of each begins with in a ZIP file's directory
-ROUNDED, LEAST = 1e-3, 1e-7  # of sums of probabilities; of a probability whose logarithm is taken
-NUMBERS, CLASSES, WHOLE = ("fiu", "numbers"), ("fiuSU", "numbers or names of classes"), ("iu", "whole numbers")
-KINDS = {  # array → NumPy's kinds of types that it may have, in words; scores but the prediction: numbers
-    "labels": CLASSES, "prediction": CLASSES, "logits": NUMBERS, "flops": NUMBERS, "reference_flops": NUMBERS,
-    "costs": NUMBERS, "exit_blocks": WHOLE,
-}  # fmt: skip
-NPZ = "np.savez(file, labels=labels, logits=logits, flops=flops)"
-
-
-def read_scores(
-    file: str | Path | bytes, name: str = "", *, flops: Sequence[float] | None = None,
-    costs: Sequence[float] | None = None, class_names: Sequence[str] = (), split: str = "test",
-) -> ExitRecord:  # fmt: skip
-    """The scores of any early-exit model in one NPZ or CSV file, as a record of B images, K exits and C classes.
-
-    Args:
-        file: a path, or the bytes of a file.
-        name: the file's name where bytes are given; its suffix decides how they are read.
-        flops: (K,) FLOPs of an image that exits at each exit; needed where the file has none.
-        costs: (K,) in place of ``flops``, what each step costs alone, in any unit: models or requests that follow one
-            another add up.
-        class_names: (C,) in the order of their numbers, in place of the file's; a CSV file has none of classes that are
-            in no row.
-        split: of the record: ``test``, ``val`` …
-
-    An NPZ file has the arrays ``labels`` (B,), ``logits`` or ``probabilities`` (B, K, C), or ``prediction``,
-    ``confidence``, ``entropy`` and ``margin`` (B, K), and ``flops`` or ``costs`` (K,). It may have ``reference_flops``
-    (by default the FLOPs of the last exit), ``class_names`` (C,), ``exit_blocks`` (K,), ``data`` and ``model``. A CSV
-    file has a column ``label``, and for exits k from 1 ``prediction_k``, ``confidence_k``, ``entropy_k`` and
-    ``margin_k``, or ``logit_k_c`` for classes c from 0; ``flops_k`` may stand in every row. Labels and predictions are
-    numbers from 0 or names of classes. Beside the four scores a file may have others of `SCORES`, under their names;
-    with logits all scores are computed from these.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is foreign, a part is missing or has another length, a label is no class, a score is
-            impossible, FLOPs are missing, or logits are probabilities.
-
-    Example:
-        >>> import io, numpy as np
-        >>> file = io.BytesIO()
-        >>> labels, logits = np.array([0, 1]), np.array([[[2.0, 0.0], [3.0, 0.0]], [[1.0, 0.0], [0.0, 2.0]]])
-        >>> np.savez(file, labels=labels, logits=logits, flops=[1e9, 2e9], class_names=["cat", "dog"])
-        >>> record = read_scores(file.getvalue(), "mine.npz")
-        >>> record.n_images, record.n_exits, record.correct.mean(axis=0).tolist()
-        (2, 2, [0.5, 1.0])
-    """
-    if isinstance(file, bytes):
-        data, name = file, name or "scores.npz"
-    else:
-        check_regular(Path(file))
-        data, name = Path(file).read_bytes(), name or Path(file).name
-    kind = Path(name).suffix.lower()
-    if kind not in (".npz", ".csv"):
-        raise ValueError(f"{name} must be an NPZ or a CSV file; for NPZ save it with {NPZ}")
-    found = _npz(data, name) if kind == ".npz" else read_table(data, name)
-    if (steps := found.get("costs") if costs is None else np.asarray(costs)) is not None:
-        if flops is not None or "flops" in found:
-            raise ValueError(f"{name}: costs and flops are given; give one of them")
-        if (dtype := np.asarray(steps).dtype).kind not in "iuf":
-            raise ValueError(f"{name}: costs must be numbers, not {dtype}")
-        flops = np.cumsum(np.ravel(steps), dtype=np.float64).tolist()
-    if len(class_names):
-        found = {**found, "class_names": np.array([*class_names])}
-    return _record(found, name, flops, split)
-
-
-def _npz(data: bytes, name: str) -> dict[str, Array]:
-    try:
-        count = data.count(ENTRY)  # zipfile would read them all, a million in a minute
-        if count > MOST_ARRAYS:
-            raise ValueError(f"it holds {count:,} arrays; at most {MOST_ARRAYS} are read")
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = archive.infolist()
-            unpacked = sum(member.file_size for member in members)
-            members = members if unpacked <= MOST_UNPACKED else []
-            found = {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
-    except (*UNREADABLE, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        reason = one_line(error, 200)
-        raise ValueError(f"{name} is not a readable NPZ file ({reason}); save it with {NPZ}") from None
-    if unpacked > MOST_UNPACKED:
-        raise ValueError(
-            f"{name}: its arrays have {unpacked:,} bytes; at most {MOST_UNPACKED:,} are read. Save logits as float16, "
-            "or the four scores without logits, or a record folder with dx.record_logits(…).save(folder)"
-        )
-    return {key: array.astype(str) if array.dtype.kind == "S" else array for key, array in found.items()}
-
-
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
-    with archive.open(member) as stream:
-        try:
-            return read_header(stream, member.file_size).read(stream)
-        except UNREADABLE as error:
-            raise ValueError(f"{member.filename} is no array: {one_line(error, 100)}") from None
-
-
 # -- the record --
 
 
 def _record(found: Mapping[str, Array], name: str, flops: Sequence[float] | None, split: str) -> ExitRecord:
     if "probabilities" in found and "logits" not in found:
         found = {**found, "logits": logits_of(found["probabilities"], f"{name}: probabilities")}
-    elif "logits" in found:
-        refuse_probabilities([found["logits"]], name)
     _check_parts(found, name)
     if "logits" in found:
+        refuse_probabilities(found["logits"], name)
         values = values_of(found["logits"], name)
     else:
         given = [score for score in SCORES if score in found and score != "prediction"]
@@ -242,23 +254,34 @@ def _record(found: Mapping[str, Array], name: str, flops: Sequence[float] | None
     return record_of(found, values, name, flops, split)
 
 
-def are_probabilities(values: Array) -> bool:
-    """Whether every row of (…, C) sums to 1 and none of its values is negative."""
-    return bool(values.size and values.min() >= 0 and np.abs(values.sum(axis=-1, dtype=np.float64) - 1).max() < ROUNDED)
+INSIDE = 0.99  # of the values of probabilities that lie in [0, 1]
+ROUNDED, LEAST = 1e-3, 1e-7  # of such a value; the least probability whose logarithm is taken
 
 
-def refuse_probabilities(parts: Sequence[Array], name: str) -> None:
-    """Raise ValueError where all logits are probabilities: a softmax of these would be far too flat."""
-    if all(part.dtype.kind in "fiu" and part.ndim == 3 and are_probabilities(part) for part in parts):
-        raise ValueError(
-            f"{name}: all rows of the logits sum to 1, so they are probabilities; give logits, "
-            f"{'name the array probabilities, ' if name.endswith('.npz') else ''}or give their logarithms"
-        )
+def _shares(values: Array) -> tuple[float, Array]:
+    """How many of an exit's values (B, C) lie in [0, 1], as a share; and whether each row sums to 1.
+
+    Ours: a sum may be off by what rounding every value to two decimals does at most, but by no more than 0.5.
+    """
+    z = np.asarray(values, np.float32)
+    off = np.abs(z.sum(axis=1) - 1) <= min(0.5, ROUNDED + 0.005 * z.shape[1])
+    return float(((z >= -ROUNDED) & (z <= 1 + ROUNDED)).mean()), off
+
+
+def refuse_probabilities(logits: Array, name: str) -> None:
+    """Raise ValueError where the logits (B, K, C) of any exit are probabilities: a softmax of these is far too flat."""
+    parts = [_shares(logits[:, k]) for k in range(logits.shape[1]) if logits.shape[2] > 1]
+    if found := [str(k) for k, (inside, rows) in enumerate(parts, start=1) if inside > INSIDE and rows.mean() > 0.5]:
+        what = f"the logits of exit {some(found)} lie in [0, 1] and their rows sum to 1, so they are probabilities"
+        or_name = "name the array probabilities, " * name.endswith(".npz")
+        raise ValueError(f"{name}: {what}; give logits, {or_name}or give their logarithms")
 
 
 def logits_of(probabilities: Array, what: str) -> Array:
     """The logarithms of probabilities (B, K, C), whose softmax they are; ValueError where a row does not sum to 1."""
-    if probabilities.dtype.kind not in "fiu" or not are_probabilities(probabilities):
+    numbers = probabilities.dtype.kind in "fiu" and probabilities.ndim == 3
+    parts = [_shares(probabilities[:, k]) for k in range(probabilities.shape[1])] if numbers else []
+    if not parts or not all(inside == 1 and rows.all() for inside, rows in parts):
         raise ValueError(f"{what} must be numbers from 0 that sum to 1 in every row; logits go under logits")
     return np.log(np.maximum(np.asarray(probabilities, np.float64), LEAST))
 
@@ -267,8 +290,10 @@ def values_of(logits: Array, name: str) -> dict[str, Array]:
     """The four scores (B, K) of logits (B, K, C), and the logits as a record keeps them; ValueError if it cannot."""
     with np.errstate(over="ignore"):
         kept = np.asarray(logits, np.float32).astype(np.float16)
-    for problem in logits_problems(kept, name):
-        raise ValueError(f"{problem}; those of a record are at most 65,504")
+    try:
+        check_logits(kept, name)
+    except ValueError as error:
+        raise ValueError(f"{error}; those of a record are at most 65,504") from None
     return scores(np.asarray(logits, np.float32)) | {"logits": kept}
 
 
@@ -284,10 +309,10 @@ def record_of(
     record = ExitRecord.of_arrays({"labels": labels, **values}, meta)
     where = Path(name)
     try:
-        check_record(record, where, read_logits=True)
-        RecordMeta.from_dict(meta.to_dict(), name)
+        check_record(record, where, read_large=True)
     except ValueError as error:
-        text = re.sub(rf"^{re.escape(str(where))}[/\\](?:scores[/\\])?(\w+)\.npy", rf"{name}, \1", str(error))
+        text = str(error).replace(str(where / "meta.json"), name)
+        text = re.sub(rf"^{re.escape(str(where))}[/\\](?:scores[/\\])?(\w+)\.npy", rf"{name}, \1", text)
         raise ValueError(f"{text}; correct it there") from None
     return record
 
@@ -298,27 +323,19 @@ def _check_parts(found: Mapping[str, Array], name: str) -> None:
     if absent := [key for key in needed if key not in found]:
         either = "" if absent[0] == "labels" else ", or logits (images, exits, classes) instead of all four scores"
         raise ValueError(f"{name} has no array {absent[0]!r} (it has {some(found)}); add it{either}")
-    if found["labels"].ndim != 1 or not len(found["labels"]):
-        raise ValueError(f"{name}: labels have shape {found['labels'].shape}; they must be (images,), at least one")
-    further = [] if "logits" in found else [score for score in SCORES if score in found and score not in STORED]
-    needed += further
     for key, (kinds, wanted) in (dict.fromkeys(SCORES, NUMBERS) | KINDS).items():
         if key in found and found[key].dtype.kind not in kinds:
             raise ValueError(f"{name}: {key} has the type {found[key].dtype}; it must be {wanted}")
-    first = found[needed[1]]
-    for key in needed[1:]:
-        shape, axes = found[key].shape, 3 if key == "logits" else 2
-        if len(shape) != axes or not found[key].size:
-            wanted = "(images, exits, classes)" if key == "logits" else "(images, exits)"
-            raise ValueError(f"{name}: {key} has shape {shape}; it must be {wanted}")
+    further = [] if "logits" in found else [score for score in SCORES if score in found and score not in STORED]
+    for key in [*needed, *further]:
+        shape, axes = found[key].shape, AXES.get(key, ("images", "exits"))
+        if len(shape) != len(axes) or not found[key].size:
+            raise ValueError(f"{name}: {key} has shape {shape}; it must be ({', '.join(axes)}), at least one of each")
         if shape[0] != len(found["labels"]):
-            raise ValueError(
-                f"{name}: {key} has {shape[0]:,} rows for {len(found['labels']):,} labels; give both one row per image"
-            )
-        if shape[1] != first.shape[1]:
-            raise ValueError(
-                f"{name}: {key} has {shape[1]} exits and {needed[1]} has {first.shape[1]}; give both as many"
-            )
+            rows = f"{shape[0]:,} rows for {len(found['labels']):,} labels"
+            raise ValueError(f"{name}: {key} has {rows}; give both one row per image")
+        if len(axes) > 1 and shape[1] != (first := found[needed[1]].shape[1]):
+            raise ValueError(f"{name}: {key} has {shape[1]} exits and {needed[1]} has {first}; give both as many")
 
 
 def _class_names(found: Mapping[str, Array], name: str) -> tuple[str, ...]:
@@ -393,11 +410,6 @@ def _meta(
             f"{name} has no FLOPs; give those of its {n_exits} exits, such as 1.2, 2.4, 3.6 GFLOPs: as flops=[…], as "
             f"the array flops of an NPZ file, or as the columns flops_1 to flops_{n_exits} of a CSV file"
         )
-    if len(costs) != n_exits:
-        raise ValueError(f"{name}: {len(costs)} FLOPs for {n_exits} exits; give one number per exit")
-    if any(later <= before for before, later in itertools.pairwise(costs)) or not costs[0] > 0:
-        text = ", ".join(f"{cost:g}" for cost in costs)
-        raise ValueError(f"{name}: FLOPs {text} must be positive and rise from exit to exit; count all that has run")
     blocks = tuple(int(one) for one in np.ravel(found.get("exit_blocks", np.arange(1, n_exits + 1))))
     if len(blocks) != n_exits:
         raise ValueError(f"{name}: {len(blocks)} exit_blocks for {n_exits} exits; give one per exit, or leave it out")
@@ -414,6 +426,103 @@ def _meta(
         reference_flops=float(given[0]),
         model=texts.get("model", "unknown"),
     )
+
+
+# What was understood of scores, and what looks wrong with them.
+#
+# In: a record that was just read. Out: sentences. Axes in another order, labels of other rows and flipped signs have
+# valid shapes and values; what gives them away is an accuracy that no model has.
+
+FALL = 0.03  # of the accuracy from an exit to the last one, beyond three standard errors
+SURE = 3.0  # standard errors
+AGREES = 0.3  # Cohen's kappa of a model that is better than chance, however few the images; gain of another reading
+MOST_SORTED = 2000  # classes whose order is looked into
+MANY_EXITS = 60
+
+
+def understood(record: ExitRecord) -> str:
+    """What was read, in words: images, exits, classes, whether there are logits, and the accuracy of every exit.
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> understood(dx.load_run("demo").record("test"))
+        '1,300 images, 6 exits, 17 classes, logits; accuracy by exit 85.1, 87.2, 87.8, 89.0, 90.3, 90.8 %'
+    """
+    sizes = {"image": record.n_images, "exit": record.n_exits, "class": len(record.meta.class_names)}
+    counted = (f"{n:,} {word}{'' if n == 1 else 'es' if word == 'class' else 's'}" for word, n in sizes.items())
+    kind = "scores without logits" if record.logits is None else "logits"
+    return f"{', '.join(counted)}, {kind}; accuracy by exit {some([f'{100 * one:.1f}' for one in record.accuracy])} %"
+
+
+def doubts(record: ExitRecord) -> list[str]:
+    """What looks wrong with scores that were made elsewhere, and what may be the reason; empty where nothing does.
+
+    One image, one class, more than 60 exits; an accuracy that falls with depth; an exit that is right no more often
+    than chance (the agreement of answers that know nothing of the labels, as in Cohen's kappa); logits in [0, 1].
+
+    Example:
+        >>> import dmpo_explore as dx
+        >>> doubts(dx.load_run("demo").record("test"))
+        []
+        >>> doubts(dx.load_run("demo").record("test").subset([0]))
+        ['it has one image; give one row per image']
+    """
+    if record.n_images == 1:
+        return ["it has one image; give one row per image"]
+    found, accuracy = list[str](), 100 * record.accuracy
+    if record.n_exits > MANY_EXITS:
+        found.append(f"it has {record.n_exits} exits; are the axes (images, exits, classes)?")
+    best = int(accuracy.argmax())
+    lost = record.correct[:, best].astype(np.float64) - record.correct[:, -1]
+    if len(names := np.unique(record.labels)) == 1:
+        only = short(record.meta.class_names[names[0]])
+        found.append(f"all its images are of one class, {only}; are the labels right?")
+    elif text := _blind(record):
+        found.append(text)
+    elif lost.mean() > max(FALL, SURE * lost.std() / math.sqrt(record.n_images)):
+        fall = f"from {accuracy[best]:.1f} % at exit {best + 1} to {accuracy[-1]:.1f} % at the last"
+        found.append(f"accuracy falls with depth, {fall}; are the exits in reversed or another order?")
+    inside = [] if record.logits is None else [_shares(record.logits[:, k])[0] for k in range(record.n_exits)]
+    if flat := [str(k) for k, share in enumerate(inside, start=1) if share > INSIDE]:
+        what = f"the logits of exit {some(flat)} lie in [0, 1], and their rows do not sum to 1"
+        found.append(
+            f"{what}: sigmoids or similarities? Their softmax is flat; give the values before the last function"
+        )
+    return found
+
+
+def _blind(record: ExitRecord) -> str:
+    """What is wrong with the last exit, right no more often than chance or far more often with another reading, or with
+    an earlier one that is right less often than chance; empty: nothing.
+    """
+    classes, n, last = len(record.meta.class_names), record.n_images, record.n_exits - 1
+    labels = np.bincount(record.labels, minlength=classes) / n
+    for k in reversed(range(record.n_exits)):
+        chance = float(labels @ np.bincount(record.prediction[:, k], minlength=classes)) / n
+        gain, error = record.accuracy[k] - chance, SURE * math.sqrt(chance * (1 - chance) / n)
+        reading = _reading(record, k) if k == last or gain < -error else ""
+        if reading or gain < -error or (k == last and gain <= min(error, AGREES * (1 - chance))):
+            share = f"{100 * record.accuracy[k]:.1f} % of the images, and chance for {100 * chance:.1f} %"
+            ask = "are labels of other rows, classes in another order, or the axes not (images, exits, classes)?"
+            return f"exit {k + 1} is right for {share}; {reading or ask}"
+    return ""
+
+
+def _reading(record: ExitRecord, k: int) -> str:
+    """The reading of the file by which exit k would be right far more often; empty if there is none."""
+    labels, answers, logits = record.labels, record.prediction[:, k], record.logits
+    right = {f"labels moved by {step:+d} row": (answers == np.roll(labels, step)).mean() for step in (-1, 1)}
+    right |= {f"{step:+d} to every label": (answers == labels + step).mean() for step in (-1, 1)}
+    if logits is not None:
+        right["the sign of the logits flipped"] = (logits[:, k].argmin(axis=1) == labels).mean()
+        if logits.shape[1] == logits.shape[2]:
+            right["the axes as (images, classes, exits)"] = (logits[:, :, k].argmax(axis=1) == labels).mean()
+    if 10 * (classes := len(record.meta.class_names)) <= record.n_images and classes <= MOST_SORTED:
+        pairs = np.bincount(answers.astype(np.int64) * classes + labels, minlength=classes**2)
+        right["the classes in another order"] = pairs.reshape(classes, classes).max(axis=1).sum() / len(labels)
+    best = max(right, key=right.__getitem__)  # the first of equals
+    better = right[best] > record.accuracy[k] + AGREES
+    return f"with {best} it would be right for {100 * right[best]:.1f} %" if better else ""
 
 
 # Images that belong to the rows of scores: a folder of images, or a CSV file of paths, one per row.
@@ -538,8 +647,8 @@ def record_logits(
         labels.append(found)
     if not parts:
         raise ValueError("no batches to record; an iterator that was read before is empty")
-    refuse_probabilities([part["logits"] for part in parts], "the batches")
     values = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    refuse_probabilities(values["logits"], "the batches")
     facts: dict[str, Any] = {
         "class_names": tuple(class_names),
         "exit_blocks": exit_blocks,

@@ -1,7 +1,7 @@
 """A folder of own scores: those of several splits, evaluated as a run is, without a config and without a model.
 
-In: ``FOLDER/SPLIT.npz``, ``FOLDER/SPLIT.csv`` (`read_scores`) or a record folder ``FOLDER/SPLIT`` for each split. Out:
-`ScoreFolder`, which `analysis.evaluation` takes in place of a run.
+In: ``FOLDER/SPLIT.npz``, ``.csv`` or ``.parquet`` (`read_scores`), or a record folder ``FOLDER/SPLIT`` for each split.
+Out: `ScoreFolder`, which `analysis.evaluation` takes in place of a run. It warns of nothing: ask `doubts`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ..data.splits import SPLITS
 from ..records.record import ExitRecord
 from .hub import PREFIX
 from .run import Run
-from .score_files import read_scores
+from .score_files import SUFFIXES, read_scores
 from .store import list_runs, load_run
 
-CSV = ".csv"
-FORMS = ("{}.npz", "{}.csv", "{}/meta.json")  # of a split's scores
+TABLES = (".csv", ".parquet")
+FORMS = (*(f"{{}}{suffix}" for suffix in SUFFIXES), "{}/meta.json")  # of a split's scores
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ScoreFolder(Run):
 
     def splits(self) -> list[str]:
         """The splits that have scores here, sorted."""
-        return sorted(self._sources)
+        return sorted(self.files)
 
     def record(self, split: str) -> ExitRecord:
         """The scores of ``split`` as a record.
@@ -47,15 +47,15 @@ class ScoreFolder(Run):
             ValueError: there are none, or several of one split; as `read_scores` and `ExitRecord.load`; splits of two
                 models.
         """
-        if split not in self._sources:
+        if split not in self.files:
             raise ValueError(
                 f"{self.path} has no scores of split {split!r} (it has {', '.join(self.splits())}); save them as "
                 f"{self.path / split}.npz"
             )
         if split not in self._read:
-            file = self._sources[split]
+            file = self.files[split]
             found = _scores(file)
-            if file.suffix == CSV and (names := self._class_names) not in ((), known := found.meta.class_names):
+            if file.suffix in TABLES and (names := self._class_names) not in ((), known := found.meta.class_names):
                 found = _scores(file, names) if found.logits is None or len(names) == len(known) else found
             found = replace(found, meta=replace(found.meta, split=split))
             try:
@@ -71,12 +71,12 @@ class ScoreFolder(Run):
 
     @cached_property
     def _class_names(self) -> tuple[str, ...]:
-        """For CSV files, which hold the classes in their rows alone: those of another file, else of all of them."""
-        for file in (file for file in self._sources.values() if file.suffix != CSV):
+        """For tables, which hold the classes in their rows alone: those of another file, else of all of them."""
+        for file in (file for file in self.files.values() if file.suffix not in TABLES):
             with suppress(ValueError):
                 return _scores(file).meta.class_names
         found = []
-        for file in self._sources.values():
+        for file in self.files.values():
             with suppress(ValueError):  # its own split gives the reason
                 found.append(_scores(file).meta.class_names)
         numbered = [names == tuple(map(str, range(len(names)))) for names in found]
@@ -85,8 +85,8 @@ class ScoreFolder(Run):
         return () if any(numbered) else tuple(sorted({name for names in found for name in names}))
 
     @cached_property
-    def _sources(self) -> dict[str, Path]:
-        """Split → its file."""
+    def files(self) -> dict[str, Path]:
+        """Split → its file; of a record folder its meta.json."""
         found: dict[str, Path] = {}
         for split in SPLITS:
             files = [file for form in FORMS if lexists(file := self.path / form.format(split))]
@@ -106,15 +106,15 @@ def _scores(file: Path, class_names: tuple[str, ...] = ()) -> ExitRecord:
 @lru_cache(maxsize=8)  # a command opens a folder several times
 def _read_scores(file: Path, changed: int, class_names: tuple[str, ...]) -> ExitRecord:
     del changed
-    return read_scores(file, str(file), class_names=class_names)
+    return read_scores(file, str(file), class_names=class_names, quiet=True)
 
 
 def load_scored(name_or_path: str | Path | Run) -> Run:
     """Open a run, or a folder of own scores: `load_run`, or a `ScoreFolder`. A run is returned as it is.
 
     Raises:
-        ValueError: a folder with neither, or the record of one split alone; a name both of a run and of a folder of
-            scores; otherwise as `load_run`.
+        ValueError: a folder with neither, or the record or the file of one split alone; a name both of a run and of a
+            folder of scores; otherwise as `load_run`.
 
     Example:
         >>> import dmpo_explore as dx
@@ -128,6 +128,13 @@ def load_scored(name_or_path: str | Path | Run) -> Run:
     is_run = isinstance(name_or_path, str) and text in list_runs()
     if own and is_run and ScoreFolder(folder.resolve()).splits():
         raise ValueError(f"{text} is a run and a folder of scores here; write ./{text} for the folder")
+    if folder.suffix.lower() in SUFFIXES and not is_run and not folder.is_dir():
+        if not folder.exists():
+            raise FileNotFoundError(f"no file {folder}, and no folder of scores; correct the path")
+        raise ValueError(
+            f"{folder} is one file of scores; thresholds are fitted on one split and evaluated on another: save both "
+            f"in one folder, as val{folder.suffix} and test{folder.suffix}, and give that folder"
+        )
     if not own or is_run:
         return load_run(name_or_path)
     if lexists(folder / "meta.json"):

@@ -238,7 +238,7 @@ def _train_teacher(
     new_run_path(name, force)
     planned, path = own_teacher(config), runs_root() / teacher_name(name)
     _require_teachable(config, planned)
-    preflight(config, name, force=force, on_check=on_check).require()  # now, not after the teacher's epochs
+    preflight(config, name, force=force, on_check=on_check, fetch=True).require()  # now, not after the teacher's epochs
     with held_run(path.name, wait=WORKERS_END):
         begun = (path / CHECKPOINT).is_file() and not other_options(planned, Run(path), device)
         now = make_manifest(planned.data, on_check).fingerprints if begun else {}  # train, and val that chose its epoch

@@ -60,7 +60,7 @@ def training_images(
         UserWarning: other findings in the user's images, such as leakage, and in unlabelled ones.
     """
     if run is None:
-        found = preflight(config, name, force=force, on_check=on_check)
+        found = preflight(config, name, force=force, on_check=on_check, fetch=True)
         found.require()
         opened = found.opened
         assert opened is not None  # else it were a finding
@@ -83,7 +83,7 @@ def training_images(
 
 def preflight(
     config: Config, name: str | None = None, *, force: bool = False, on_check: Progress | None = None,
-    quick: bool = True,
+    quick: bool = True, fetch: bool = False,
 ) -> DataCheck:  # fmt: skip
     """Everything that can stop a training, in one list before its first step: images, teacher, name, place, weights.
 
@@ -92,6 +92,7 @@ def preflight(
     Args:
         name, force: of a new run, whose place and weights are checked too; None: of no run.
         on_check: called with (files checked, files in all). quick: as for `check_data`.
+        fetch: whether a data set of a hub may be downloaded, as a new training does.
 
     Example:
         >>> import dmpo_explore as dx
@@ -99,7 +100,8 @@ def preflight(
         True
     """
     data, n_exits = open_data(config.data), config.model.exits
-    data.kind.fetch_missing()
+    if fetch:
+        data.kind.fetch_missing()
     found = check_data(data, on_check, quick=quick)
     more = [] if name is None else start_findings(config, name, force=force)
     if found.ready and found.opened is not None:

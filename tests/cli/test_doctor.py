@@ -177,7 +177,7 @@ def test_every_problem_is_a_line_and_the_status_is_1(runs: Path) -> None:
     first, *lines = done.stdout.splitlines()
     assert first == f"run {runs / 'mine'} (records: test, val): 2 problems"
     assert "labels.npy is missing" in lines[0] and "70.0 at image 0" in lines[1] and len(lines) == 2
-    assert done.stderr == f"error: {runs / 'mine'} is not a valid run; correct these and repeat\n"
+    assert done.stderr == f"error: {runs / 'mine'} is not valid; correct these and repeat\n"
     answer = json.loads(call("check", folder, "--json", status=1).stdout)
     assert [row["file"] for row in answer["problems"]] == ["labels.npy", "scores/confidence.npy"]
     assert (answer["kind"], answer["valid"], answer["format_version"]) == ("record", False, 1)

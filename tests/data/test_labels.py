@@ -15,6 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from calls import call
+from dmpo_explore.data.readers.hugging_face import OpenedPart
+from dmpo_explore.data.readers.reader_data import ReaderData
+from dmpo_explore.data.readers.tar_shards import read_samples
 from hypothesis import given
 from hypothesis import strategies as st
 from image_files import add, coloured_file, fill, paint
@@ -24,9 +27,6 @@ from dmpo_explore.data import check_data, images_of, load_images, make_manifest
 from dmpo_explore.data.image_set import StoredImages
 from dmpo_explore.data.labels import check_labels, is_name, whole_number, wrong_label
 from dmpo_explore.data.names import ReaderName
-from dmpo_explore.data.readers.hugging_face import OpenedPart
-from dmpo_explore.data.readers.reader_data import ReaderData
-from dmpo_explore.data.readers.tar_shards import read_samples
 from dmpo_explore.runs.score_files import read_scores
 
 TEXTS = ("0.5", "1_0", "-1", "−1", "Infinity", "NaN", "١", "1e1", "+1", "9" * 30)  # as text

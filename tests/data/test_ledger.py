@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from calls import call
+from dmpo_explore.data.image_data import LINKED, LedgerLine, ledger_values, read_ledger
 from hypothesis import given
 from hypothesis import strategies as st
 from image_files import fill, paint, shard
@@ -18,7 +19,6 @@ from tiny import tiny_options
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data import check_data, data_stamp, load_images, open_data
 from dmpo_explore.data.folders import FolderData
-from dmpo_explore.data.image_data import LINKED, LedgerLine, ledger_values, read_ledger
 
 
 def lines(data: DataConfig) -> dict[str, str]:

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dmpo_explore.data.image_data import hash_files, relative_path
 from image_files import fill, paint
 
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data import check_data, open_data, open_image
 from dmpo_explore.data import manifest as manifest_module
-from dmpo_explore.data.image_data import hash_files, relative_path
 from dmpo_explore.data.manifest import (
     Differences,
     make_manifest,

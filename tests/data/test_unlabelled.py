@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dmpo_explore.data.unlabelled import UNLABELLED, unlabelled_files
 from image_files import fill, paint
 from PIL import Image
 
@@ -15,7 +16,6 @@ from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.data import DataCheck, Finding, check_data, data_stamp, load_images, open_data, training_plan
 from dmpo_explore.data.labels import MISSING
 from dmpo_explore.data.manifest import Manifest, make_manifest, read_manifest, write_manifest
-from dmpo_explore.data.unlabelled import UNLABELLED, unlabelled_files
 
 
 @pytest.fixture

@@ -138,22 +138,25 @@ def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
     return stream.getvalue()
 
 
-def turned() -> bytes:
-    """A JPEG that a camera held sideways took: its pixels lie on their side, EXIF says so."""
+def turned(picture: Image.Image, kind: str, orientation: int, **options: Any) -> bytes:
+    """A file whose pixels lie as ``picture`` does, and that EXIF says to turn; 6: a camera was held sideways."""
     exif = Image.Exif()
-    exif[0x0112] = 6
-    return encoded(Image.fromarray(np.rot90(PIXELS).copy()), "JPEG", exif=exif, quality=95)
+    exif[0x0112] = orientation
+    return encoded(picture, kind, exif=exif, **options)
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG as Pillow writes none. ``colour``: 0 grey, 2 RGB, 4 grey with alpha, 6 RGBA; each row begins with a 0."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    )
 
 
 def bomb(side: int) -> bytes:
     """A PNG of a few bytes whose header promises ``side`` × ``side`` pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(b"\0" * 1000)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return png(side, side, 8, 2, b"\0" * 1000)
 
 
 _whole = Image.fromarray(PIXELS)
@@ -166,7 +169,7 @@ TAKEN: dict[str, bytes] = {
     "alpha.png": encoded(_alpha, "PNG"),
     "deep.png": encoded(_deep, "PNG"),
     "print.jpg": encoded(_whole.convert("CMYK"), "JPEG", quality=95),
-    "turned.jpeg": turned(),
+    "turned.jpeg": turned(Image.fromarray(np.rot90(PIXELS).copy()), "JPEG", 6, quality=95),
     "web.webp": encoded(_whole, "WEBP", lossless=True),
     "old.bmp": encoded(_whole, "BMP"),
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import runpy
 import shutil
 import subprocess
@@ -10,14 +12,17 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
+from picture_kinds import PICTURES, STRANGE, UNKNOWN
 from PIL import Image
 from small_model import merged
 
 import dmpo_explore as dx
 from dmpo_explore.config import Preprocess
+from dmpo_explore.data.image_files import decode_image, to_rgb
 from dmpo_explore.inference.export_texts import README, RUN, TIME, TIMING, texts
 from dmpo_explore.inference.onnx_single import join_stages, metadata
 from dmpo_explore.inference.torch_export import check_place
@@ -49,21 +54,11 @@ def run(folder: Path, *words: object) -> str:
 
 
 def paint(folder: Path) -> list[Path]:
-    """Images of several shapes: one lies on its side by its EXIF orientation, one has transparency, three are deep."""
+    """Images of several shapes; `test_its_script_reads_images_as_the_engine_does` has those of other kinds."""
     paths = []
     for i, shape in enumerate([(40, 60), (61, 37), (32, 32), (50, 90), (33, 34), (45, 44)]):
-        channels = 4 if i == 4 else 3  # with transparent parts
-        pixels = np.random.default_rng(i).integers(0, 256, (*shape, channels), np.uint8)
-        exif = Image.Exif()
-        exif[0x0112] = 6 if i == 3 else 1
         paths.append(folder / f"image {i}.png")
-        Image.fromarray(pixels).save(paths[-1], exif=exif)
-    grey = np.random.default_rng(9).random((40, 48), np.float32)
-    for name, deep in (("16 bits.png", (65535 * grey).astype(np.uint16)), ("float.tiff", grey)):
-        paths.append(folder / name)
-        Image.fromarray(deep).save(paths[-1])
-    paths.append(folder / "16 bits, one value transparent.png")
-    Image.fromarray((65535 * grey).astype(np.uint16)).save(paths[-1], transparency=30_000)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (*shape, 3), np.uint8)).save(paths[-1])
     return paths
 
 
@@ -110,6 +105,34 @@ def script_of(policy: Policy, folder: Path) -> dict[str, Any]:
     write_json(folder / "model.json", {"stages": GRAPHS, "preprocess": asdict(SQUASH), "class_names": CLASSES})
     write_text(folder / RUN, texts(GRAPHS, CLASSES, SQUASH, policy)[RUN])
     return runpy.run_path(str(folder / RUN))
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    (policy := ConfidencePolicy((0.5,))).save((folder := tmp_path_factory.mktemp("script")) / "policy.json")
+    return script_of(policy, folder)
+
+
+@pytest.mark.parametrize(("name", "picture"), [row[:2] for row in PICTURES], ids=[row[0] for row in PICTURES])
+def test_its_script_reads_images_as_the_engine_does(name: str, picture: Any, script: dict[str, Any]) -> None:
+    in_file = isinstance(picture, bytes)  # or as Pillow holds it
+    engine = decode_image(picture, name) if in_file else to_rgb(picture)
+    image = script["opened"](io.BytesIO(picture)) if in_file else picture.copy()
+    assert np.array_equal(np.asarray(script["rgb"](image)), engine)
+
+
+@pytest.mark.parametrize(("name", "data", "words"), STRANGE, ids=[row[0] for row in STRANGE])
+def test_its_script_refuses_what_the_engine_refuses(
+    name: str, data: bytes, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path := tmp_path / name).write_bytes(data)
+    (policy := ConfidencePolicy((0.5,))).save(tmp_path / "policy.json")
+    script_of(policy, tmp_path)
+    monkeypatch.setattr("onnxruntime.InferenceSession", MagicMock())
+    monkeypatch.setattr(sys, "argv", [RUN, str(path)])
+    with pytest.raises(SystemExit, match=re.escape(str(path))) as ended:
+        runpy.run_path(str(tmp_path / RUN), run_name="__main__")
+    assert ("cannot identify image file" if words == UNKNOWN else words) in str(ended.value)
 
 
 @pytest.mark.parametrize("base", [ConfidencePolicy((0.5,)), EntropyPolicy((0.5,))])

@@ -182,7 +182,7 @@ BAD = {
     "empty": (400, b"", "not an image of a known format"),
     "gif": (400, grey(1, kind="GIF"), "not an image of a known format"),
     "eps": (400, b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image of a known format"),
-    "cut": (400, PNG[: len(PNG) // 2], "a damaged image: "),
+    "cut": (400, PNG[: len(PNG) // 2], "cannot be read as an image: "),
     "long": (400, grey(0, (3, 90)), "3 x 90 pixels; one side may be at most 20 times as long"),
     "large": (413, claimed(5001, 5000), "5,001 x 5,000 pixels; at most 25,000,000"),
     "large webp": (413, claimed_webp(5000, 4000), "5,000 x 4,000 pixels; at most 18,000,000"),
@@ -201,7 +201,7 @@ def test_a_bad_image_is_one_line(name: str) -> None:
         assert found.status_code == status and text in found.json()["detail"] and "\n" not in found.json()["detail"]
         assert web.get("/health").json()["images"] == 0  # its place is free again
         if name == "cut":
-            assert "image 2: a damaged image" in web.post("/images", content=many([PNG, data])).json()["detail"]
+            assert "image 2: cannot be read" in web.post("/images", content=many([PNG, data])).json()["detail"]
 
 
 def test_of_large_images_one_is_unpacked_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

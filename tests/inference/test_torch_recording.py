@@ -24,7 +24,7 @@ from tiny import tiny_config
 
 from dmpo_explore import DMPO, ExitRecord, Preprocess, Run, infer, load_images, load_run, train
 from dmpo_explore.data import torch_loaders
-from dmpo_explore.data.image_set import ImageFiles, ImageSet, VerifiedFiles
+from dmpo_explore.data.image_set import ImageFiles, ImageSet
 from dmpo_explore.data.torch_loaders import MOST_READERS, batches_of, make_loader, reading_workers
 from dmpo_explore.inference import torch_recording
 from dmpo_explore.inference.torch_recording import (
@@ -265,7 +265,7 @@ def test_processes_read_ahead_of_a_gpu_and_change_nothing(
 
 def test_an_error_of_a_process_that_reads_is_one_line(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    files = VerifiedFiles([tmp_path / "a.png"], ["0" * 64])
+    files = ImageFiles([tmp_path / "a.png"], ["0" * 64])
     images = ImageSet("mine", "test", np.zeros(1, np.int64), ("a",), np.arange(1, dtype=np.int64), files)
     loader = make_loader(images, Preprocess(8, (0.5,) * 3, (0.5,) * 3), batch_size=1, workers=1)
     with pytest.raises(ValueError, match=r"^.*a\.png has been changed since the training .*; restore it$"):

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 from failing import raising
-from filelock import FileLock, Timeout
 from sklearn.decomposition import PCA
 from synthetic import (
     BATCHES_OF_IT,
@@ -37,8 +36,7 @@ from synthetic import (
 
 from dmpo_explore.records import SCORE_TYPES, ExitRecord
 from dmpo_explore.records import writer as writer_module
-from dmpo_explore.records.writer import BATCHES, LOCK, STATE, RecordWriter, clear_recorded, feature_embedding
-from dmpo_explore.utils.files import DiskFullError
+from dmpo_explore.records.writer import LOCK, STATE, RecordWriter, clear_recorded, feature_embedding
 
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
 LATER = replace(RECORD, meta=replace(RECORD.meta, created="2031-01-01T00:00:00+00:00"))
@@ -64,13 +62,15 @@ def test_a_written_record_is_a_saved_one(tmp_path: Path, saved: dict[str, bytes]
     writer = made(tmp_path)
     with writer.begin() as changed:
         assert changed == [] and writer.missing() == BATCHES_OF_IT and writer.n_written == 0
-        fill(writer, order)
-        assert writer.missing() == [] and writer.n_written == B
-        assert not (tmp_path / "val").exists()
+        fill(writer, order[:2])
+        assert writer.n_written == sum(2 if batch == 3 else SIZE for batch in order[:2])
+        with pytest.raises(ValueError, match="2 of 4 batches are not recorded yet"):
+            writer.finish()
+        fill(writer, order[2:])
+        assert writer.missing() == [] and writer.n_written == B and not (tmp_path / "val").exists()
         writer.finish()
-    assert contents(tmp_path / "val") == saved
+    assert contents(tmp_path / "val") == saved and names(tmp_path) == ["val"]
     assert ExitRecord.problems(tmp_path / "val") == []
-    assert names(tmp_path) == ["val"]
 
 
 def test_without_logits_and_indices(tmp_path: Path) -> None:
@@ -80,29 +80,44 @@ def test_without_logits_and_indices(tmp_path: Path) -> None:
     assert contents(tmp_path / "val") == contents(tmp_path / "saved")
 
 
+def test_features_are_written_batch_by_batch_and_get_their_embedding(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).normal(size=(B, K, 7)).astype(np.float16)
+    record = replace(RECORD, features=features, embedding=feature_embedding(features))
+    record.save(tmp_path / "saved")
+    writer = made(tmp_path, n_features=7)
+    with writer.begin():
+        for batch in BATCHES_OF_IT:
+            writer.write(batch, arrays(writer, batch, record) | {"features": features[writer.rows(batch)]})
+        writer.finish()
+    assert contents(tmp_path / "val") == contents(tmp_path / "saved")
+
+
 # -- whatever stops it --
 
 
-@pytest.mark.parametrize("calls", range(4 * 7))
+@pytest.mark.parametrize("name", ["savez", "replace"])
+@pytest.mark.parametrize("calls", range(4))
 def test_a_kill_at_every_write_loses_at_most_its_batch(
-    tmp_path: Path, saved: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, calls: int
+    tmp_path: Path, saved: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, calls: int, name: str
 ) -> None:
-    """Six arrays and the mark of each batch: seven writes. The one that is killed has written half of its bytes."""
-    write, seen = RecordWriter._write_at, list[str]()
+    """Killed while a batch is half written, and before it gets its name; the date is that of the beginning."""
+    module, written = writer_module.np if name == "savez" else writer_module.os, list[Any]()
+    whole = getattr(module, name)
 
-    def killed(self: RecordWriter, file: str, position: int, data: bytes) -> None:
-        half = len(seen) == calls
-        write(self, file, position, data[: len(data) // 2] if half else data)
-        seen.append(file)
-        if half:
+    def killed(stream: Any, *given: Any, **more: Any) -> None:
+        if len(written) == calls:
+            if name == "savez":
+                stream.write(b"PK")
             raise Killed
+        written.append(stream)
+        whole(stream, *given, **more)
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(RecordWriter, "_write_at", killed)
-        begun(tmp_path, BATCHES_OF_IT)
-    assert finished(tmp_path) == ([], BATCHES_OF_IT[calls // 7 :])
-    assert contents(tmp_path / "val") == saved
-    assert names(tmp_path) == ["val"]
+    writer = made(tmp_path)
+    with pytest.raises(Killed), monkeypatch.context() as patch, writer.begin():
+        patch.setattr(module, name, killed)
+        fill(writer, BATCHES_OF_IT)
+    assert finished(tmp_path, LATER if calls else RECORD) == ([], BATCHES_OF_IT[calls:])
+    assert contents(tmp_path / "val") == saved and names(tmp_path) == ["val"]
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -111,12 +126,14 @@ def test_a_kill_while_the_record_is_put_in_place(
 ) -> None:
     if force:
         make_record(8, K, C, seed=1).save(tmp_path / "val")
-
-    for name in ("_link", "write_facts"):
+    for name in ("check_record", "write_facts"):
         with monkeypatch.context() as patch, pytest.raises(Killed):
             patch.setattr(writer_module, name, raising(Killed))
             finished(tmp_path, force=force)
         assert (tmp_path / "val").exists() == force
+    if force:
+        with pytest.raises(FileExistsError, match="--force"):
+            finished(tmp_path)
     assert finished(tmp_path, force=force) == ([], [])
     assert contents(tmp_path / "val") == saved
 
@@ -125,30 +142,14 @@ def test_a_finished_recording_is_cleared_and_an_unfinished_one_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = made(tmp_path)
-    whole = shutil.rmtree
-
-    def put_in_place(force: bool) -> None:
-        """As a kill right behind the rename leaves it."""
+    for force in (False, True):
         with writer.begin():
             fill(writer, BATCHES_OF_IT)
             writer.finish(force=force)
-            writer.finished = False
-
-    def killed(path: Path, **options: Any) -> None:
-        if path == writer.folder:
-            raise Killed
-        whole(path, **options)
-
-    put_in_place(force=False)
-    clear_recorded(tmp_path)
-    assert names(tmp_path) == ["val"]
-    put_in_place(force=True)
-    with monkeypatch.context() as patch, pytest.raises(Killed):  # while it is being removed
-        patch.setattr(shutil, "rmtree", killed)
+            writer.finished = False  # as a kill right behind the rename leaves it
+        assert writer.folder.is_dir()
         clear_recorded(tmp_path)
-    assert {*names(writer.folder)} == {STATE, LOCK}
-    clear_recorded(tmp_path)
-    assert names(tmp_path) == ["val"]
+        assert names(tmp_path) == ["val"]
     writer.folder.mkdir()
     (writer.folder / LOCK).touch()  # killed a moment later
     clear_recorded(tmp_path)
@@ -158,40 +159,14 @@ def test_a_finished_recording_is_cleared_and_an_unfinished_one_kept(
     assert again.folder.is_dir() and again.n_written == SIZE
 
 
-def test_the_folder_is_removed_while_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    removed, remove = list[Path](), writer_module.remove_partial
-
-    def held(folder: Path) -> None:
-        with pytest.raises(Timeout):
-            FileLock(folder / LOCK).acquire(timeout=0)
-        removed.append(folder)
-        remove(folder)
-
-    monkeypatch.setattr(writer_module, "remove_partial", held)
-    finished(tmp_path)
-    assert removed == [made(tmp_path).folder] and names(tmp_path) == ["val"]
-
-
-def test_a_file_system_without_links(tmp_path: Path, saved: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module.os, "link", raising(OSError(errno.EPERM, "no links here")))
-    finished(tmp_path)
-    assert contents(tmp_path / "val") == saved
-
-
-def test_the_date_is_that_of_the_beginning(tmp_path: Path, saved: dict[str, bytes]) -> None:
-    begun(tmp_path, [0])
-    finished(tmp_path, LATER)
-    assert contents(tmp_path / "val") == saved
-
-
-@pytest.mark.parametrize("file", ["labels.npy", "scores/margin.npy", "logits.npy", BATCHES])
-def test_a_batch_with_other_bytes_is_missing(tmp_path: Path, saved: dict[str, bytes], file: str) -> None:
+def test_a_batch_with_other_bytes_is_missing(tmp_path: Path, saved: dict[str, bytes]) -> None:
     """After a power cut pages may be lost, whatever the order in which they were written."""
-    path = begun(tmp_path, [0, 1, 3]).folder / file
-    raw = bytearray(path.read_bytes())
-    raw[-1 if file != BATCHES else 8 * 3] ^= 1  # of the last batch
-    path.write_bytes(raw)
-    assert finished(tmp_path) == ([], [2, 3])
+    folder = begun(tmp_path, [0, 1, 2, 3]).folder
+    for batch in (1, 2):
+        raw = bytearray((folder / f"{batch}.npz").read_bytes())
+        raw[raw.index(arrays(made(tmp_path), batch)["logits"].tobytes())] ^= 1
+        (folder / f"{batch}.npz").write_bytes(raw if batch == 1 else raw[: len(raw) // 2])
+    assert finished(tmp_path) == ([], [1, 2])
     assert contents(tmp_path / "val") == saved
 
 
@@ -219,54 +194,18 @@ def test_rows_of_another_recording_are_not_used(tmp_path: Path, changes: dict[st
     same = made(tmp_path, **changes)
     with same.begin() as changed:
         assert changed == [] and same.missing() == list(range(1, other.n_batches))
-    with made(tmp_path).begin() as changed:
-        assert changed == names
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"made_from": 3}', '{"made_from": [], "created": "now"}'])
 def test_a_broken_state_is_not_used(tmp_path: Path, text: str) -> None:
-    (begun(tmp_path, [0, 1]).folder / "state.json").write_text(text)
-    changed, missing = finished(tmp_path)
-    assert changed and missing == BATCHES_OF_IT
+    (begun(tmp_path, [0, 1]).folder / STATE).write_text(text)
+    assert finished(tmp_path) == ([STATE], BATCHES_OF_IT)
 
 
-@pytest.mark.parametrize("file", ["labels.npy", "scores/entropy.npy", BATCHES])
-@pytest.mark.parametrize("how", ["gone", "short", "header"])
-def test_files_of_another_form_are_not_used(tmp_path: Path, file: str, how: str) -> None:
-    path = begun(tmp_path, [0, 1]).folder / file
-    if how == "gone":
-        path.unlink()
-    elif how == "short" or file == BATCHES:
-        path.write_bytes(path.read_bytes()[:-1])
-    else:
-        path.write_bytes(path.read_bytes().replace(b"False", b"True ", 1))
-    assert finished(tmp_path) == (["files"], BATCHES_OF_IT)
-
-
-def test_an_unfinished_or_existing_record_is_not_put_in_place(tmp_path: Path) -> None:
+def test_what_is_no_record_is_refused(tmp_path: Path) -> None:
     writer = made(tmp_path)
     with writer.begin():
-        fill(writer, [0, 2])
-        with pytest.raises(ValueError, match="2 of 4 batches are not recorded yet"):
-            writer.finish()
-        assert not (tmp_path / "val").exists()
-        make_record(8, K, C).save(tmp_path / "val")
-        fill(writer, [1, 3])
-        with pytest.raises(FileExistsError, match="--force"):
-            writer.finish()
-        assert ExitRecord.load(tmp_path / "val").n_images == 8
-        writer.finish(force=True)
-    assert ExitRecord.load(tmp_path / "val").n_images == B
-
-
-def test_what_is_no_batch_or_no_record_is_refused(tmp_path: Path) -> None:
-    writer = made(tmp_path)
-    with writer.begin():
-        for name, value in (("labels", np.zeros(5, np.int64)), ("margin", np.zeros((6, K), np.float64))):
-            with pytest.raises(ValueError, match=rf"{name}\.npy: batch 0 .* must be"):
-                writer.write(0, arrays(writer, 0) | {name: value})
-        wrong = arrays(writer, 0)["confidence"] + 2
-        writer.write(0, arrays(writer, 0) | {"confidence": wrong})
+        writer.write(0, arrays(writer, 0) | {"confidence": arrays(writer, 0)["confidence"] + 2})
         fill(writer, [1, 2, 3])
         with pytest.raises(ValueError, match=r"confidence\.npy: .* must be a confidence from 0 to 1"):
             writer.finish()
@@ -274,31 +213,7 @@ def test_what_is_no_batch_or_no_record_is_refused(tmp_path: Path) -> None:
         RecordWriter(tmp_path / "x", make_meta(B, K, C, flops=(3.0, 2.0, 1.0)), B, batch_size=2, made_from={})
 
 
-# -- features and their embedding --
-
-
-def test_features_are_written_batch_by_batch_and_get_their_embedding(tmp_path: Path) -> None:
-    features = np.random.default_rng(0).normal(size=(B, K, 7)).astype(np.float16)
-    record = replace(RECORD, features=features, embedding=feature_embedding(features))
-    record.save(tmp_path / "saved")
-
-    def written(writer: RecordWriter, batches: list[int]) -> None:
-        for batch in batches:
-            writer.write(batch, arrays(writer, batch, record) | {"features": features[writer.rows(batch)]})
-
-    with pytest.raises(Killed), made(tmp_path, n_features=7).begin():
-        written(made(tmp_path, n_features=7), [2, 0])
-        raise Killed
-    again = made(tmp_path, n_features=7)
-    with again.begin() as changed:
-        assert changed == [] and again.missing() == [1, 3]
-        written(again, [3, 1])
-        again.finish()
-    assert contents(tmp_path / "val") == contents(tmp_path / "saved")
-    assert ExitRecord.problems(tmp_path / "val") == []
-    read = ExitRecord.load(tmp_path / "val").subset(slice(3, 5))
-    assert read.features is not None and read.embedding is not None
-    assert read.features.tolist() == features[3:5].tolist() and read.embedding.shape == (2, K, 2)
+# -- the embedding of features --
 
 
 def spread_features(seed: int = 0) -> np.ndarray:
@@ -320,17 +235,14 @@ def test_each_exit_is_its_pca_up_to_rotation_and_scale(monkeypatch: pytest.Monke
         assert np.abs(own / own.max() - wanted / wanted.max()).max() < 2e-3
 
 
-def test_the_first_map_points_the_same_way_on_every_machine() -> None:
+def test_maps_point_the_same_way_on_every_machine_and_at_every_exit() -> None:
     for seed in range(5):
         first = feature_embedding(spread_features(seed=seed))[:, 0].astype(float)
         assert (first**3).sum(axis=0).min() >= 0  # a sign is free in every component
-
-
-def test_an_exit_that_is_the_one_before_turned_keeps_every_image_in_its_place() -> None:
-    first = spread_features()[:, 0].astype(float)
-    turned = first @ np.linalg.qr(np.random.default_rng(1).normal(size=(12, 12)))[0]
-    found = feature_embedding(np.stack([first, turned], axis=1)).astype(float)
-    assert np.abs(found[:, 0] - found[:, 1]).max() < 0.2  # of 100
+    plain = spread_features()[:, 0].astype(float)
+    turned = plain @ np.linalg.qr(np.random.default_rng(1).normal(size=(12, 12)))[0]
+    found = feature_embedding(np.stack([plain, turned], axis=1)).astype(float)
+    assert np.abs(found[:, 0] - found[:, 1]).max() < 0.2  # of 100: every image keeps its place
 
 
 def test_few_images_and_one_feature_have_an_embedding_too() -> None:
@@ -343,7 +255,7 @@ def test_few_images_and_one_feature_have_an_embedding_too() -> None:
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     with made(tmp_path).begin():
-        fill(made(tmp_path), [0])
+        fill(made(tmp_path), [0])  # another process of the same recording
         with pytest.raises(FileExistsError, match=r"another process is recording .*val"), made(tmp_path).begin():
             pass
         assert made(tmp_path).missing() == [1, 2, 3]
@@ -356,27 +268,12 @@ def test_nothing_written_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def named_already(path: Path, *_: Any) -> None:
-    raise DiskFullError(path)
-
-
 @pytest.mark.parametrize(
     ("place", "name", "full", "words"),
     [
-        (writer_module.shutil, "disk_usage", lambda _: Namespace(free=1), r"needs .* GB and 1e-09 GB are free.*val"),
-        (
-            FileLock,
-            "acquire",
-            raising(NO_SPACE),
-            r"No space left on device: '.*val'",
-        ),
-        (
-            RecordWriter,
-            "_create",
-            raising(NO_SPACE),
-            r"No space left on device: '.*val'",
-        ),
-        (writer_module, "write_json", named_already, r"the disk is full: .*state\.json was not written"),
+        (shutil, "disk_usage", lambda _: Namespace(free=1), r"the disk .*is full: .*val was not written"),
+        (writer_module.FileLock, "acquire", raising(NO_SPACE), r"the disk .*is full: .*val was not written"),
+        (writer_module, "write_json", raising(NO_SPACE), r"the disk .*is full: .*val was not written"),
     ],
 )
 def test_a_disk_that_is_full_is_named_and_left_as_it_was(
@@ -392,18 +289,17 @@ def test_a_disk_that_is_full_is_named_and_left_as_it_was(
 def test_a_disk_that_fills_keeps_what_was_written(
     tmp_path: Path, saved: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = Path.open
+    whole = np.savez
 
-    def full(self: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:
-        if self.name == "logits.npy" and mode == "r+b" and made(tmp_path).n_written >= 12:
+    def full(stream: Any, **values: Any) -> None:
+        if made(tmp_path).n_written >= 12:
             raise NO_SPACE
-        return write(self, mode, *rest, **more)
+        whole(stream, **values)
 
-    with monkeypatch.context() as patch, pytest.raises(OSError) as caught:
-        patch.setattr(Path, "open", full)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match=r"is full: .*val was not written") as caught:
+        patch.setattr(writer_module.np, "savez", full)
         begun(tmp_path, BATCHES_OF_IT)
-    assert caught.value.errno == errno.ENOSPC and "val" in str(caught.value)
-    assert not (tmp_path / "val").exists()
+    assert caught.value.errno == errno.ENOSPC and not (tmp_path / "val").exists()
     assert finished(tmp_path) == ([], [2, 3])
     assert contents(tmp_path / "val") == saved
 
@@ -419,7 +315,6 @@ def peak(folder: Path, n_images: int) -> int:
     with writer.begin():
         for batch in writer.missing():
             writer.write(batch, values)
-            assert writer.n_written
         writer.finish()
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -431,13 +326,3 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     few, many = peak(tmp_path / "few", 1_000), peak(tmp_path / "many", 10_000)
     assert many < few + 400_000
     assert (tmp_path / "many" / "val" / "logits.npy").stat().st_size > 20_000_000
-
-
-def test_the_rows_of_a_million_images_take_little_memory(tmp_path: Path) -> None:
-    writer = RecordWriter(tmp_path / "x", make_meta(8, 3, 5), 1_000_000, batch_size=250, made_from={})
-    tracemalloc.start()
-    rows = writer.rows_of(range(0, writer.n_batches, 2))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert rows[[0, 249, 250, -1]].tolist() == [0, 249, 500, 999_749] and len(rows) == 500_000
-    assert peak < 4 * rows.nbytes

@@ -18,7 +18,7 @@ from run_folders import CONFIG, whole_run
 from synthetic import make_record
 
 from dmpo_explore.config import Config
-from dmpo_explore.records.validation import AXES, FILES, META_FIELDS, OPTIONAL
+from dmpo_explore.records.validation import ARRAYS, META_FIELDS
 from dmpo_explore.runs import WEIGHTS, FolderCheck, check_folder
 from dmpo_explore.runs.run import __file__ as RUN_FILE
 from dmpo_explore.utils.files import sha256
@@ -136,14 +136,12 @@ def test_the_documented_format_is_the_one_that_is_checked() -> None:
     page = (DOCS / "file-formats.md").read_text(encoding="utf-8").split("## Record folder")[1].split("\n### ")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:3] == "| `"]
     found = {row[0].strip("`"): row[1:] for row in rows}
-    axes = {1: "(B,)", 2: "(B, K)", 3: "(B, K, C)"}
-    last = {"features.npy": "(B, K, D)", "embedding.npy": "(B, K, 2)"}
-    for file, kind in (FILES | OPTIONAL).items():
-        needed, documented, shape, _ = found.pop(file)
-        assert (needed, documented) == ("yes" if file in FILES else "no", np.dtype(kind).name), file
-        assert shape == last.get(file, axes[AXES.get(file, 2)]), file
+    letters = {"images": "B", "exits": "K", "classes": "C", "features": "D", 2: "2"}
+    for file, form in ARRAYS.items():
+        shape = f"({', '.join(letters[axis] for axis in form.axes)}{',' * (len(form.axes) == 1)})"
+        assert found.pop(file)[:3] == ["yes" if form.needed else "no", form.kind, shape], file
     assert found.pop("meta.json")[0] == found.pop("format_version")[0] == "yes"
     assert {key: row[0] for key, row in found.items()} == {
-        key: "yes" if needed else "no" for key, (_, needed) in META_FIELDS.items()
+        key: "yes" if kind.needed else "no" for key, kind in META_FIELDS.items()
     }
     assert re.search(r"\*\*Format version 1\.\*\*", page)

@@ -26,7 +26,7 @@ from dmpo_explore.runs.run_data import check_classes, check_images, move_data, o
 
 def run_on(data: DataConfig, path: Path) -> Run:
     """A run folder as a training of these data leaves it, without weights."""
-    config = replace(CONFIG, data=open_data(data).located())
+    config = replace(CONFIG, data=open_data(data).kind.located())
     make_run(path, config)
     write_manifest(path, make_manifest(config.data))
     return Run(path)
@@ -114,7 +114,7 @@ def test_added_images_are_in_no_split_and_said_once(own: Path, run: Run) -> None
 
 def test_an_image_that_is_gone_is_named(own: Path, run: Run) -> None:
     assert run.manifest is not None
-    path = run.manifest.files["test"][1].path
+    path = run.manifest.rows("test")["path"].iloc[1]
     (own / path).unlink()
     with pytest.raises(ValueError, match=f"not what run 'mine' was trained on: 1 missing \\({path}\\)"):
         check_images(run, ["test"])

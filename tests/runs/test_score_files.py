@@ -6,6 +6,7 @@ What is read equals what was written, and every refusal names the bad value and 
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +22,15 @@ from synthetic import make_record
 import dmpo_explore as dx
 from dmpo_explore.policies.rules import ConfidencePolicy
 from dmpo_explore.runs import score_files
-from dmpo_explore.runs.score_files import MOST_ARRAYS, image_list, read_scores, read_table, record_logits
+from dmpo_explore.runs.score_files import (
+    MOST_ARRAYS,
+    doubts,
+    image_list,
+    read_scores,
+    read_table,
+    record_logits,
+    understood,
+)
 
 NAMES = ("cat", "dog", "bird")
 FLOPS = (1e9, 2e9, 3e9)
@@ -29,8 +38,8 @@ FLOPS = (1e9, 2e9, 3e9)
 # -- batches --
 
 RNG = np.random.default_rng(0)
-LOGITS = RNG.normal(scale=2, size=(30, 3, 4)).astype(np.float32)
 TRUE = RNG.integers(0, 4, 30)
+LOGITS = RNG.normal(scale=2, size=(30, 3, 4)).astype(np.float32)
 
 
 def softmax(logits: Any) -> Any:
@@ -98,13 +107,17 @@ BAD_BATCHES: dict[str, tuple[Any, dict[str, Any], str]] = {
     "unequal exits": ([([LOGITS[:, 0], LOGITS[:, 1, :3]], TRUE)], {}, "batch 1: exits with logits of shapes"),
     "fewer labels": ([(LOGITS, TRUE[:9])], {}, r"batch 1: labels of shape \(9,\) for logits of 30 images"),
     "other exits": ([(LOGITS, TRUE), (LOGITS[:, :2], TRUE)], {}, "batch 2: logits .* the batches before"),
-    "NaN": ([(LOGITS, TRUE), (LOGITS * np.nan, TRUE)], {}, "batch 2: NaN or infinite logits at image 0"),
+    "NaN": ([(LOGITS, TRUE), (LOGITS * np.nan, TRUE)], {}, "batch 2: nan at image 0 .* must be a finite logit"),
     "too large": ([(LOGITS * 1e6, TRUE)], {}, "those of a record are at most 65,504"),
     "label 9": ([(LOGITS, TRUE * 0 + 9)], {}, "the batches: label 9 in row 1 is not a class"),
-    "two FLOPs": (batches(), {"flops": (1.0, 2.0)}, "2 FLOPs for 3 exits"),
-    "falling FLOPs": (batches(), {"flops": (3.0, 2.0, 1.0)}, "must be positive and rise"),
+    "two FLOPs": (batches(), {"flops": (1.0, 2.0)}, "2 flops for 3 exits; give one per exit"),
+    "falling FLOPs": (batches(), {"flops": (3.0, 2.0, 1.0)}, "must be a rising list of positive FLOPs"),
     "two names": (batches(), {"class_names": ("a", "b")}, "2 class_names for logits of 4 classes"),
-    "probabilities": ([(softmax(LOGITS), TRUE)], {}, "the batches: all rows of the logits sum to 1"),
+    "probabilities": (
+        [(softmax(LOGITS), TRUE)],
+        {},
+        "the batches: the logits of exit 1, 2, 3 lie in .* so they are probabilities",
+    ),
     "falling blocks": (batches(), {"exit_blocks": (3, 2, 1)}, r"exits=\[3, 2, 1\] must be a rising list"),
 }
 
@@ -119,14 +132,16 @@ def test_bad_batches_are_one_error(case: str) -> None:
 # -- a file --
 
 
+def model(images: int = 20, exits: int = 3, classes: int = 3, seed: int = 0, best: float = 5.0) -> dict[str, Any]:
+    """Labels, and logits of a model whose later exits are surer."""
+    rng = np.random.default_rng(seed)
+    labels, sure = rng.permutation(np.arange(images) % classes), np.linspace(best / 2, best, exits)[:, None]
+    logits = sure * np.eye(classes)[labels][:, None] + rng.normal(size=(images, exits, classes))
+    return {"labels": labels, "logits": logits.astype(np.float32)}
+
+
 def arrays(**changes: Any) -> dict[str, Any]:
-    rng = np.random.default_rng(0)
-    found = {
-        "labels": rng.integers(3, size=20),
-        "logits": rng.normal(size=(20, 3, 3)).astype(np.float32),
-        "flops": FLOPS,
-        "class_names": NAMES,
-    }
+    found = model() | {"flops": FLOPS, "class_names": NAMES}
     return {key: value for key, value in (found | changes).items() if value is not None}
 
 
@@ -179,17 +194,20 @@ def test_a_table_has_the_scores_that_were_written(names: bool) -> None:
 def test_names_that_look_like_numbers_stay_names() -> None:
     rows = ["007,007,.9,.1,.8,007,.9,.1,.8", "008,007,.9,.1,.8,008,.9,.1,.8", "cat,007,.9,.1,.8,cat,.9,.1,.8"]
     scores = ",".join(f"{name}_{k}" for k in (1, 2) for name in ("prediction", "confidence", "entropy", "margin"))
-    read = read_scores("\n".join([f"label,{scores}", *rows]).encode(), "t.csv", flops=np.array([1.0, 2.0]))
+    read = read_scores("\n".join([f"label,{scores}", *rows]).encode(), "t.csv", flops=np.array([1.0, 2.0]), quiet=True)
     assert read.meta.class_names == ("007", "008", "cat")
     assert read.correct.mean(axis=0).tolist() == pytest.approx([1 / 3, 1])
 
 
-def test_a_table_may_have_logits() -> None:
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_may_have_logits(kind: str) -> None:
     values = arrays()
     columns = {f"logit_{k + 1}_{c}": values["logits"][:, k, c] for k in range(3) for c in range(3)}
-    data = pd.DataFrame({"label": values["labels"]} | columns).to_csv(index=False).encode()
-    read = read_scores(data, "t.csv", flops=FLOPS)
-    assert np.array_equal(read.prediction, read_scores(packed(), "a.npz").prediction)
+    frame, stream = pd.DataFrame({"label": values["labels"]} | columns), io.BytesIO()
+    frame.to_csv(stream, index=False) if kind == "csv" else frame.to_parquet(stream)
+    read = read_scores(stream.getvalue(), f"t.{kind}", flops=FLOPS)
+    np.testing.assert_allclose(read.logits, values["logits"].astype(np.float16))  # type: ignore[arg-type]
+    assert read.labels.tolist() == values["labels"].tolist()
 
 
 def test_columns_are_found_by_their_names_in_any_order() -> None:
@@ -239,7 +257,7 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "no scores": ({"logits": None}, r"no array 'prediction'.* add it, or logits"),
     "no entropy": ({"logits": None, **FOUR, "entropy": None}, r"no array 'entropy'"),
     "shape": ({"logits": np.zeros((20, 3))}, r"logits has shape \(20, 3\); it must be \(images, exits, classes\)"),
-    "nan": ({"logits": np.full((20, 3, 3), np.nan)}, r"NaN or infinite logits at image 0"),
+    "nan": ({"logits": np.full((20, 3, 3), np.nan)}, r"nan at image 0 .* must be a finite logit"),
     "texts": ({"logits": np.full((20, 3, 3), "x")}, r"logits has the type <U1; it must be numbers"),
     "complex": ({"labels": LABELS.astype(complex)}, r"labels has the type complex128; it must be numbers or names"),
     "dates": ({"labels": LABELS.astype("datetime64[s]")}, r"labels has the type datetime64\[s\]; it must be"),
@@ -253,8 +271,8 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "half a block": ({"exit_blocks": [1.5, 2, 3]}, r"exit_blocks has the type float64; it must be whole numbers"),
     "few blocks": ({"exit_blocks": [1, 2]}, r"2 exit_blocks for 3 exits; give one per exit"),
     "no flops": ({"flops": None}, r"has no FLOPs; give those of its 3 exits, such as 1\.2, 2\.4, 3\.6 GFLOPs"),
-    "few flops": ({"flops": (1, 2)}, r"2 FLOPs for 3 exits; give one number per exit"),
-    "falling": ({"flops": (1, 3, 2)}, r"FLOPs 1, 3, 2 must be positive and rise"),
+    "few flops": ({"flops": (1, 2)}, r"2 flops for 3 exits; give one per exit"),
+    "falling": ({"flops": (1, 3, 2)}, r"flops=\[1.0, 3.0, 2.0\] must be a rising list of positive FLOPs"),
     "classes": ({"class_names": NAMES[:2]}, r"2 class_names for logits of 3 classes"),
     "unknown order": (
         {"class_names": None, "labels": np.array(NAMES)[LABELS]},
@@ -287,15 +305,15 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "softmaxed": (
         {"logits": softmax(arrays()["logits"])},
-        r"all rows of the logits sum to 1, so they are probabilities; give logits, ",
+        r"their rows sum to 1, so they are probabilities; give logits, name the array",
     ),
     "no probabilities": (
         {"logits": None, "probabilities": arrays()["logits"]},
         "probabilities must be numbers from 0 that sum to 1 in every row",
     ),
     "costs and flops": ({"costs": [1, 5, 20.5]}, "bad.npz: costs and flops are given"),
-    "a cost of nothing": ({"flops": None, "costs": [2, 0, 2]}, "must be positive and rise"),
-    "objects": ({"labels": np.array([{}], object)}, r"labels\.npy is no array: it holds Python objects"),
+    "a cost of nothing": ({"flops": None, "costs": [2, 0, 2]}, "must be a rising list of positive FLOPs"),
+    "objects": ({"labels": np.array([{}], object)}, r"not a readable NPZ file \(Object arrays cannot be loaded"),
 }
 
 FOUR_COLUMNS = "label,prediction_1,confidence_1,entropy_1,margin_1"
@@ -338,15 +356,17 @@ def header(shape: str) -> bytes:
 
 
 NO_NPZ = r" is not a readable NPZ file"
-FEW_BYTES = r"labels\.npy is no array: shape \(4294967296,\) of float64 does not fit a file of 128 bytes"
 BAD_ARCHIVES: dict[str, tuple[bytes, str]] = {
     "empty": (b"", NO_NPZ),
     "no content": (b"PK\x03\x04", NO_NPZ),
     "cut": (packed()[:200], NO_NPZ),
     "cut at its end": (packed()[:-40], NO_NPZ),
-    "text": (archive(labels=b"hello"), rf"{NO_NPZ} \(labels\.npy is no array: EOF"),
-    "32 GiB": (archive(labels=header("(4294967296,)")), rf"{NO_NPZ} \({FEW_BYTES}"),
-    "a header of 4 GiB": (archive(labels=b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}"), rf"{NO_NPZ} \(labels\.npy is no arr"),
+    "text": (archive(labels=b"hello"), rf"{NO_NPZ} \(labels is no array"),
+    "32 GiB": (archive(labels=header("(4294967296,)")), rf"{NO_NPZ} \((EOF: reading array data|Unable to allocate)"),
+    "a header of 4 GiB": (
+        archive(labels=b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}"),
+        rf"{NO_NPZ} \(EOF: reading array header",
+    ),
     "many": (
         archive(**{f"a{i}": b"" for i in range(MOST_ARRAYS + 1)}),
         rf"{NO_NPZ} \(it holds 1,001 arrays; at most 1000 are read",
@@ -355,7 +375,8 @@ BAD_ARCHIVES: dict[str, tuple[bytes, str]] = {
 BAD = {f"arrays: {case}": ("bad.npz", packed(**changes), words) for case, (changes, words) in BAD_ARRAYS.items()}
 BAD |= {f"table {i}": ("bad.csv", text.encode("latin-1"), words) for i, (text, words) in enumerate(BAD_TABLES)}
 BAD |= {f"archive: {case}": ("bad.npz", *row) for case, row in BAD_ARCHIVES.items()}
-BAD["another kind of file"] = "bad.pkl", packed(), "must be an NPZ or a CSV file"
+BAD["another kind of file"] = "bad.pkl", packed(), "must be an NPZ, a CSV or a Parquet file"
+BAD["no Parquet"] = "bad.parquet", packed(), "not a readable Parquet file"
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -375,12 +396,12 @@ def test_a_damaged_archive_is_refused_whatever_is_damaged() -> None:
         for place in rng.integers(len(whole), size=3):
             data[place] = rng.integers(256)
         with suppress(ValueError):
-            read_scores(bytes(data), "x.npz")
+            read_scores(bytes(data), "x.npz", quiet=True)
 
 
 def test_an_archive_that_unpacks_to_too_much_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score_files, "MOST_UNPACKED", 999)
-    monkeypatch.setattr(score_files, "_array", lambda *_: pytest.fail("it is unpacked"))
+    monkeypatch.setattr(score_files.np, "load", lambda *_, **__: pytest.fail("it is unpacked"))
     with pytest.raises(ValueError, match=r"x\.npz: its arrays have .* bytes; at most 999 are read\. Save logits as"):
         read_scores(packed(), "x.npz")
 
@@ -389,6 +410,116 @@ def test_a_file_of_many_members_is_refused_before_they_are_read(monkeypatch: pyt
     monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("it reads every member"))
     with pytest.raises(ValueError, match=r"it holds 300,000 arrays; at most 1000 are read"):
         read_scores(b"PK\1\2" * 300_000, "x.npz")
+
+
+# -- what was understood, and what looks wrong --
+
+BIG, MANY = model(600, 3, 10, seed=1), model(600, 10, 10, seed=2)
+PER_CENT = softmax(BIG["logits"])
+ONES = np.ones((600, 10))
+
+
+def probabilities(decimals: int, **changes: Any) -> dict[str, Any]:
+    return {"logits": np.round(PER_CENT, decimals)} | changes
+
+
+def part(exit: int, values: Any) -> dict[str, Any]:
+    """The probabilities, but for one exit."""
+    return {"logits": np.concatenate([PER_CENT[:, :exit], values[:, None], PER_CENT[:, exit + 1 :]], axis=1)}
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {  # changes of BIG → a word of the refusal, or of the warning
+    "probabilities": (probabilities(9), "exit 1, 2, 3 lie in .* so they are probabilities"),
+    "of two decimals": (probabilities(2), "so they are probabilities"),
+    "of three decimals": (probabilities(3), "so they are probabilities"),
+    "float16": ({"logits": PER_CENT.astype(np.float16)}, "so they are probabilities"),
+    "a row of zeros": ({"logits": np.where(np.arange(600)[:, None, None] == 7, 0, PER_CENT)}, "are probabilities"),
+    "an exit of logits": (part(1, BIG["logits"][:, 1]), "exit 1, 3 lie in .* so they are probabilities"),
+    "an exit of probabilities": ({"logits": np.where([[[0], [0], [1]]], PER_CENT, BIG["logits"])}, "exit 3 lie in"),
+    "of 1,000 classes": (
+        {"labels": (big := model(500, 2, 1000, best=20))["labels"], "logits": np.round(softmax(big["logits"]), 2),
+         "flops": (1, 2)}, "so they are probabilities",
+    ),
+    "sigmoids": ({"logits": 1 / (1 + np.exp(-BIG["logits"]))}, "exit 1, 2, 3 lie in .* do not sum to 1: sigmoids"),
+    "reversed": ({"logits": BIG["logits"][:, ::-1]}, r"falls with depth, from .* at exit 1 .* reversed"),
+    "the last exit first": ({"logits": np.roll(BIG["logits"], 1, axis=1)}, "falls with depth"),
+    "-log p": ({"logits": -np.log(PER_CENT)}, "exit 3 is right for .*; with the sign of the logits flipped it would"),
+    "flipped": ({"logits": -BIG["logits"]}, "with the sign of the logits flipped it would be right for 9"),
+    "an early exit flipped": ({"logits": BIG["logits"] * [[[-1], [1], [1]]]}, "exit 1 is right for .* sign"),
+    "axes, as many exits": (
+        MANY | {"logits": MANY["logits"].swapaxes(1, 2), "flops": range(1, 11)}, r"with the axes as \(images, classes",
+    ),
+    "axes": ({"logits": BIG["logits"].swapaxes(1, 2), "flops": range(1, 11)}, r"label \d in row \d+ is not a class"),
+    "a row too late": ({"labels": np.roll(BIG["labels"], 1)}, r"with labels moved by -1 row it would be right for 9"),
+    "a row too early": ({"labels": np.roll(BIG["labels"], -1)}, r"with labels moved by \+1 row"),
+    "a first class of the model alone": (
+        {"logits": np.concatenate([BIG["logits"][..., :1] - 9, BIG["logits"]], axis=2)}, r"with \+1 to every label",
+    ),
+    "numbers of sorted texts": ({"labels": BIG["labels"] * 7 % 10}, "with the classes in another order it would be"),
+    "texts": ({"labels": BIG["labels"].astype(str)}, "the order of the classes is unknown"),
+    "other images": ({"labels": np.random.default_rng(5).permutation(BIG["labels"])}, "and chance for 10"),
+    "one class": ({"labels": BIG["labels"] * 0}, "all its images are of one class, '0'"),
+    "one image": ({"labels": BIG["labels"][:1], "logits": BIG["logits"][:1]}, "it has one image"),
+    "61 exits": (model(600, 61, 5) | {"flops": range(1, 62)}, "it has 61 exits"),
+    "a constant": ({"logits": ONES[:, None] * np.ones((1, 3, 1)) * 7}, "and chance for 10"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_file_is_refused_or_warned_of(case: str) -> None:
+    changes, words = WRONG[case]
+    with pytest.raises((ValueError, UserWarning), match=words) as found:  # warnings are errors here
+        read_scores(packed(**{**BIG, "class_names": None, **changes}), "mine.npz")
+    assert str(found.value).startswith("mine.npz")
+
+
+NOISE = np.random.default_rng(4).normal(scale=0.9, size=(600, 1, 10))
+HALF = BIG["logits"].astype(np.float16)
+RIGHT: dict[str, dict[str, Any]] = {
+    "float16": {"logits": HALF},
+    "float32": {},
+    "float64": {"logits": BIG["logits"].astype(np.float64)},
+    "log p": {"logits": np.log(PER_CENT)},
+    "given as probabilities": {"logits": None, "probabilities": PER_CENT},
+    "of three decimals": {"logits": None, "probabilities": np.round(PER_CENT, 3)},
+    "two classes": model(600, 3, 2),
+    "1,000 classes": model(1500, 3, 1000, best=12),
+    "one exit": model(600, 1, 10) | {"flops": [1]},
+    "sixty exits": model(600, 60, 10) | {"flops": range(1, 61)},
+    "few images": model(12, 3, 3, best=6),
+    "a class in ten": {"labels": (rare := (np.arange(600) % 10 == 0).astype(int)), "logits": (
+        3 * np.eye(2)[rare][:, None] + np.random.default_rng(3).normal(size=(600, 3, 2)) + [1, 0])},
+    "a weak model": model(2000, 3, 10, best=1.0),
+    "not quite rising": {"logits": np.concatenate([BIG["logits"], BIG["logits"][:, 2:] + NOISE], axis=1),
+                         "flops": range(1, 5)},
+    "equal exits": {"logits": np.repeat(BIG["logits"][:, 2:], 3, axis=1)},
+    "scores alone": {"logits": None, **dx.policies.scores(BIG["logits"])},
+    "small logits": {"logits": BIG["logits"] / 20},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", RIGHT)
+def test_a_right_file_is_not_warned_of(case: str) -> None:
+    record = read_scores(packed(**{**BIG, "class_names": None, **RIGHT[case]}), "mine.npz")
+    assert doubts(record) == [] and record.accuracy[-1] > 0.2
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+@pytest.mark.parametrize("decimals", [2, 3, 6])
+def test_rounded_probabilities_of_any_number_of_classes_are_refused(classes: int, decimals: int) -> None:
+    made = model(300, 2, classes, best=8 * math.log10(classes + 1))
+    with pytest.raises(ValueError, match="exit 1, 2 lie in .* so they are probabilities"):
+        read_scores(packed(**made | {"logits": np.round(softmax(made["logits"]), decimals), "class_names": None}))
+
+
+def test_what_was_understood_is_said() -> None:
+    record = read_scores(packed(), "a.npz")
+    shares = ", ".join(f"{100 * share:.1f}" for share in record.accuracy)
+    assert understood(record) == f"20 images, 3 exits, 3 classes, logits; accuracy by exit {shares} %"
+    first = {name: found[:1, :1] for name, found in FOUR.items()}
+    one = read_scores(packed(logits=None, **first, labels=[1], flops=[1]), quiet=True)
+    assert understood(one).startswith("1 image, 1 exit, 3 classes, scores without logits; accuracy by exit ")
+    assert understood(read_scores(packed(**model(90, 30), flops=range(1, 31)))).endswith(" and 18 more %")
 
 
 # -- images --

@@ -132,3 +132,32 @@ def test_what_is_wrong_with_a_folder_is_named(folder: Path) -> None:
     assert "no scores of split 'val' (it has test); save them as" in fails("evaluate", folder)
     Path("empty").mkdir()
     assert "save them as empty/val.npz and empty/test.npz" in fails("evaluate", "empty")
+
+
+def test_what_was_understood_and_what_looks_wrong_is_said(folder: Path) -> None:
+    record = make_record(300, 3, seed=1)
+    save(folder / "val.npz", record, labels=np.roll(record.labels, 1))
+    said = call("evaluate", folder, "--flops", 0.8).stderr
+    assert "mine val: 300 images, 3 exits, 5 classes, logits; accuracy by exit " in said
+    assert "mine test: 400 images, 3 exits, 5 classes, logits; accuracy by exit " in said
+    assert "caution: run 'mine': val: exit 3 is right for" in said and "with labels moved by -1 row" in said
+    found = dx.runs.check_folder(folder)
+    assert found.kind == "scores" and [problem.file for problem in found.problems] == ["val.npz"]
+    assert "test/meta.json: 400 images" in found.facts and "val.npz: 300 images" in found.facts
+    one = call("check", folder / "val.npz", status=1)
+    assert "val.npz: exit 3 is right for" in one.stdout and "val.npz is not valid; correct this" in one.stderr
+    save(folder / "val.npz", record)
+    assert call("check", folder).stdout.rstrip().endswith("): valid")
+    (folder / "val.npz").write_bytes(b"")
+    (problem,) = dx.runs.check_folder(folder).problems
+    assert "is not a readable NPZ file" in problem.text
+
+
+def test_a_single_file_gets_the_remedy(folder: Path) -> None:
+    words = (
+        "mine/val.npz is one file of scores; thresholds are fitted on one split and evaluated on another: save both "
+    )
+    assert f"{words}in one folder, as val.npz and test.npz, and give that folder" in fails(
+        "evaluate", folder / "val.npz"
+    )
+    assert "no file gone.csv, and no folder of scores" in fails("evaluate", "gone.csv")

@@ -12,7 +12,7 @@ import pytest
 from image_files import fill
 
 from dmpo_explore import DataConfig, ModelConfig, build_model
-from dmpo_explore.data import ImageData, ImageSet, make_loader, make_manifest
+from dmpo_explore.data import Data, ImageSet, make_loader, make_manifest
 from dmpo_explore.models.flops import config_flops
 from dmpo_explore.training import block_probes
 from dmpo_explore.training.block_probes import _components, _fit, probe
@@ -22,13 +22,13 @@ TINY = ModelConfig("test_vit", "random", 32, channels=8, bypass_width=8)
 
 
 def test_only_the_training_split_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    read, images = list[str](), ImageData.images
+    read, images = list[str](), Data.images
 
-    def noted(self: ImageData, split: str) -> Any:
+    def noted(self: Data, split: str) -> Any:
         read.append(split)
         return images(self, split)
 
-    monkeypatch.setattr(ImageData, "images", noted)
+    monkeypatch.setattr(Data, "images", noted)
     seen = list[tuple[int, int]]()
     found = probe(DataConfig("digits"), TINY, images=240, progress=lambda done, total: seen.append((done, total)))
     assert read == ["train"] and seen[-1] == (240, 240)

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from image_files import fill, paint
@@ -20,7 +21,6 @@ from tiny_training import SIZE, count_images, same_history, stop_after, taught, 
 
 from dmpo_explore import DMPO, Config, DataConfig, Run, list_runs, load_run, train, train_epochs
 from dmpo_explore.data import Manifest, make_manifest, open_data
-from dmpo_explore.data.image_data import FileRow, hash_files
 from dmpo_explore.inference.torch_recording import Processes
 from dmpo_explore.jobs.estimate import Rates, estimate_training, measure_rates
 from dmpo_explore.training.checkpoint import held_run
@@ -179,8 +179,8 @@ def test_one_that_was_trained_on_held_out_files(tmp_path: Path, runs: Path) -> N
     fill(new / "train", first=100)
     fill(new / "val", first=150, count=4)
     fill(new / "test", first=160, count=4)
-    row = next(row for row in manifest.files["train"] if row.path.startswith("cat"))
-    shutil.copy(tmp_path / "old" / row.path, new / "val" / "cat" / "again.png")
+    cat = next(path for path in manifest.rows("train")["path"] if path.startswith("cat"))
+    shutil.copy(tmp_path / "old" / cat, new / "val" / "cat" / "again.png")
     student = replace(taught(old, batch_size=16), data=DataConfig(str(new)))
     refused(student, r"trained on images that this run holds out: 1 of val \(val/cat/again\.png\); take a teacher")
     (new / "val" / "cat" / "again.png").rename(new / "train" / "cat" / "again.png")
@@ -211,24 +211,24 @@ def test_images_that_chose_its_epoch_are_not_held_out(tmp_path: Path) -> None:
         for part, more, count in (("train", 0, 10), ("val", 50, 4), ("calibration", 60, 4), ("test", 80, 4)):
             fill(tmp_path / name / part, first=start + more, count=count)
     old, new = (DataConfig(str(tmp_path / name)) for name in ("old", "new"))
-    secret = tmp_path / "old" / make_manifest(old).files["val"][0].path
+    secret = tmp_path / "old" / make_manifest(old).rows("val")["path"].iloc[0]
     require_unseen(trained_on(old), new, make_manifest(new))
     copy = tmp_path / "new" / "calibration" / "cat" / "again.png"
     shutil.copy(secret, copy)
     with pytest.raises(ValueError, match=r"epoch of teacher 'big' was chosen on .* 1 of calibration \(.*again\.png\)"):
         require_unseen(trained_on(old), new, make_manifest(new))
-    shutil.copy(secret, tmp_path / "new" / "val" / "cat" / "also.png")  # the run's own epoch is chosen on it as well
-    require_unseen(trained_on(old), new, make_manifest(new))
+    manifest = make_manifest(new)
+    also = manifest.rows("calibration").assign(split="val")  # the run's own epoch is chosen on it as well
+    require_unseen(trained_on(old), new, replace(manifest, frame=pd.concat([manifest.frame, also])))
 
 
 def test_unlabelled_files_of_a_teacher_on_arrays(tmp_path: Path) -> None:
     data, digits = DataConfig(str(fill(tmp_path / "own"))), DataConfig("digits")
     own = make_manifest(data)
-    secret = tmp_path / "own" / own.files["test"][0].path
-    row = FileRow("a.png", 1, hash_files([secret])[0], -1)
+    unlabelled = own.rows("test").head(1).assign(split="unlabelled", label=-1)
     require_unseen(trained_on(digits), data, own)
     with pytest.raises(ValueError, match=r"this run holds out: 1 of test \("):
-        require_unseen(trained_on(digits, replace(make_manifest(digits), unlabelled=(row,))), data, own)
+        require_unseen(trained_on(digits, replace(make_manifest(digits), frame=unlabelled)), data, own)
 
 
 @pytest.mark.slow
@@ -246,7 +246,7 @@ def test_what_a_teachers_teacher_was_trained_on(tmp_path: Path, runs: Path) -> N
     student = replace(taught(mid, **how), data=DataConfig(str(tmp_path / "third")))
     assert next(train_epochs(student, "last", device="cpu")).run
     shutil.rmtree(runs / "last")
-    shutil.copy(first / big.manifest.files["train"][0].path, tmp_path / "third" / "val" / "cat" / "again.png")
+    shutil.copy(first / big.manifest.rows("train")["path"].iloc[0], tmp_path / "third" / "val" / "cat" / "again.png")
     refused(student, r"teacher 'mid' was trained on images that this run holds out: 1 of val \(val/cat/again\.png\)")
 
 

@@ -105,7 +105,7 @@ def test_the_run_opens_without_its_data_and_gives_the_trained_model(
 ) -> None:
     run, results = straight
     val = loop.spread(images_of(CONFIG.data, "val"), CONFIG.training.validation_size)
-    monkeypatch.setattr("dmpo_explore.data.image_data.ImageData.images", None)
+    monkeypatch.setattr("dmpo_explore.data.frame.Data.images", None)
     model = load_run(run.path).model("cpu")
     assert load_run(run.path).class_names == tuple("0123456789")
     loader = make_loader(val, model.preprocess, batch_size=60)
@@ -222,8 +222,8 @@ def test_an_image_that_is_changed_meanwhile_is_named_and_no_learning_rate_blamed
 
     def spoil(step: int, steps: int, loss: float) -> None:
         if step == steps:
-            for row in manifests[0].files[split]:
-                paint(folder / row.path, 222)
+            for path in manifests[0].rows(split)["path"]:
+                paint(folder / path, 222)
 
     folder = fill(tmp_path / "own")
     config = tiny_config(epochs=1, model={"earlier_exits": split == "train"})  # which reads held-out training images

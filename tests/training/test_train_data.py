@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
+import threading
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pytest
 from image_files import fill, paint
 from tiny_training import CONFIG
 
+import dmpo_explore as dx
 from dmpo_explore import Config, DataConfig, Run
 from dmpo_explore.data import ImageFiles, ImageSet, Pool, Source
 from dmpo_explore.data.folders import class_files
@@ -37,9 +43,33 @@ def test_a_resumed_run_keeps_its_images(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"1 added \(cat/more\.png\)"):
         again = training_images(config, run)
     assert again.train.fingerprint == new.train.fingerprint and again.val.fingerprint == new.val.fingerprint
-    (tmp_path / "own" / run.manifest.files["train"][0].path).unlink()  # type: ignore[union-attr]
+    (tmp_path / "own" / run.manifest.rows("train")["path"].iloc[0]).unlink()  # type: ignore[union-attr]
     with pytest.raises(ValueError, match="not what run 'run' was trained on: 1 missing"):
         training_images(config, run)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_training_opens_its_data_once_and_enters_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_RUNS", str(tmp_path / "runs"))
+    library, entered = str(Path(dx.__file__).parent), Counter[tuple[str, str]]()
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_flags & inspect.CO_OPTIMIZED and code.co_filename.startswith(library):
+            entered[code.co_filename.removeprefix(library), code.co_name] += 1
+
+    config = replace(CONFIG, data=DataConfig(str(fill(tmp_path / "own"))))
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        dx.train(config, "once")
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)  # type: ignore[arg-type]
+    once = [("/data/folders.py", "inputs"), ("/data/frame.py", "_divided"), ("/data/frame.py", "looked")]
+    assert [entered[place] for place in once] == [1, 1, 1]
+    assert 40 < len({file for file, _ in entered}) <= 80
 
 
 def grouped(table: Path, rows: list[str], *, held: bool = True) -> Config:

@@ -60,7 +60,7 @@ FORMS: dict[
     "divided folder": ("--data photos", divided_folder, 16, 2),
     "three folders": ("--train-dir a --val-dir b --calibration-dir c --test-dir d", three_folders, 16, 2),
     "CSV": ("--data list.csv", lambda root: table(root, ".csv"), 8, 2),
-    "Parquet": ("CSV or Parquet", lambda root: table(root, ".parquet"), 8, 2),
+    "Parquet": ("CSV, Parquet or JSON lines", lambda root: table(root, ".parquet"), 8, 2),
     "caltech101": ("--data caltech101", caltech, 8, 2),
     "hfds": ("--data hfds/FOLDER", lambda root: ["--data", f"hfds/{saved_tables(root / 'tables')}"], 4, 2),
     "wds": ("wds/FOLDER", lambda root: ["--data", f"wds/{split_shards(root / 'shards')}"], 4, 2),
