@@ -39,7 +39,7 @@ class Finding:
     """One finding of a data check.
 
     Args:
-        check: a key of `CHECKS`, or another check's name. text: the problem and its remedy, in one line.
+        check: one of `CHECKS`, or another check's name. text: the problem and its remedy, in one line.
         stops: whether a training cannot start. places: the images or classes it is about, all of them.
         error: kind of exception to raise for it.
 
@@ -271,9 +271,9 @@ def check_data(
     shown: dict[str, list[NDArray[np.uint8]]] = {}
     for row, image in small.items():
         shown.setdefault(names[opened.frame["label"][row]], []).append(image)
-    findings = [finding for check in CHECKS.values() for finding in check(opened)]
-    stopping_first = sorted(findings, key=lambda finding: not finding.stops)
-    return DataCheck(opened.config, tuple(stopping_first), shown, opened)
+    findings = [finding for check in _CHECKS for finding in check(opened)]
+    findings.sort(key=lambda finding: (not finding.stops, CHECKS.index(finding.check)))  # what stops a training first
+    return DataCheck(opened.config, tuple(findings), shown, opened)
 
 
 # -- what can stop a training --
@@ -454,7 +454,7 @@ def _names(data: Data) -> Iterator[Finding]:
         groups.setdefault(_alike(path), []).append(path)
     if equal := tuple(" = ".join(group) for group in groups.values() if len(group) > 1):
         how = "in case, Unicode form, blanks or invisible characters alone"
-        text = f"{len(equal):,} names differ {how}, first {ascii(equal[0])}; some systems keep one"
+        text = f"{len(equal):,} names differ {how}, first {equal[0]!a}; some systems keep one"
         yield Finding("names", text, places=equal)
 
 
@@ -465,18 +465,13 @@ def _alike(path: str) -> str:
     return "/".join(" ".join(part.split()) for part in "".join(visible).casefold().split("/"))
 
 
-CHECKS: dict[str, Callable[[Data], Iterator[Finding]]] = {
-    "splits": _splits,
-    "classes": _classes,
-    "broken": _broken,
-    UNLABELLED: _unlabelled,
-    "left out": _left_out,  # by `skip_broken`
-    "copies": _copies,
-    "equal": _equal,
-    "imbalance": _imbalance,
-    "passed over": _passed_over,
-    "names": _names,
-}
+CHECKS = (  # what a finding can be about, in the order in which they are listed
+    "splits", "classes", "broken", "too large", UNLABELLED, "left out", "leakage", "conflicting labels", "duplicates",
+    "imbalance", "unused", "linked", "names",
+)  # fmt: skip
+_CHECKS: tuple[Callable[[Data], Iterator[Finding]], ...] = (
+    _splits, _classes, _broken, _unlabelled, _left_out, _copies, _equal, _imbalance, _passed_over, _names,
+)  # fmt: skip
 
 
 def _parts(data: Data) -> list[Data]:

@@ -21,12 +21,12 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..utils.files import sha256
 from ..utils.texts import check_regular, few, named
 from ..utils.typing import Progress
-from .image_files import ORIENTATION, Refused, known_formats, opened, to_rgb
+from .image_files import ORIENTATION, Refused, known_formats, opened, read_errors, to_rgb
 from .kinds import Kind
 
 T = TypeVar("T")
@@ -126,16 +126,12 @@ def look_at(kind: Kind, name: str, thumbnail: bool = False) -> ImageLook:
         return ImageLook(problem=f"no file {path}" if missing else f"{named(error, path)}")
     found, where = ImageLook(hashlib.sha256(content).hexdigest(), len(content)), f"{path or name}"
     try:
-        with Image.open(io.BytesIO(content), formats=known_formats()) as image:
-            found = found._replace(width=image.width, height=image.height, format=image.format or "")
-        return _decoded(content, found, thumbnail)
-    except (Refused, Image.DecompressionBombError) as error:
-        text = f"{error}" if isinstance(error, Refused) else f"is far too large: {error}"
-        return found._replace(problem=" ".join(f"{where} {text}".split()), too_large=True)
-    except UnidentifiedImageError:
-        return found._replace(problem=f"{where} cannot be read as an image: not an image")
-    except Exception as error:  # foreign bytes can trip a decoder anywhere
-        return found._replace(problem=" ".join(f"{where} cannot be read as an image: {error}".split()))
+        with read_errors(where):
+            with Image.open(io.BytesIO(content), formats=known_formats()) as image:
+                found = found._replace(width=image.width, height=image.height, format=image.format or "")
+            return _decoded(content, found, thumbnail)
+    except ValueError as error:
+        return found._replace(problem=" ".join(f"{error}".split()), too_large=isinstance(error.__cause__, Refused))
 
 
 def _decoded(content: bytes, found: ImageLook, thumbnail: bool) -> ImageLook:

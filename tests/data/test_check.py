@@ -160,16 +160,16 @@ MESSY: list[tuple[Callable[[Path], object], type[Exception] | None, str, str]] =
      r"10 images of test have a class that train does not have \(cat, dog\), first 'cat ' of test/cat /00.png; add it"),
     (lambda own: fill(own, ("cat",)), ValueError, "classes", r"one class only \(cat\); a classifier needs at least 2"),
     (lambda own: fill(fill(own, ("cat",), 5), ("dog",), 60, first=10), None, "imbalance",
-     r"'dog' \(48\) has \d+ times as many training images as 'cat'"),
+     r"'dog' \(4\d\) has \d+ times as many training images as 'cat'"),
     (lambda own: spoiled(divided(own), "train/cat/x.heic", "y.txt"), None, "unused", r"2 files are not used: .*x.heic"),
-    (lambda own: (own / "train" / "far").symlink_to(divided(own) / "test" / "cat"), None, "", ""),
+    (lambda own: (own / "train" / "far").symlink_to(divided(own) / "test" / "cat"), ValueError, "classes", "'far' has no"),
     (lambda own: (divided(own) / "train" / "cat" / "far").symlink_to(own / "test"), None, "linked",
      "1 folder is not read: a link, or one that cannot be listed .train/cat/far.; move the images"),
     (lambda own: shutil.rmtree(divided(own) / "test"), FileNotFoundError, "splits", "has no test images .*--test-dir"),
     (lambda own: shutil.rmtree(divided(own) / "train"), FileNotFoundError, "splits", "has no training images .it h"),
     (lambda own: (divided(own) / "train" / "new").mkdir(), ValueError, "classes", "class 'new' has no training image"),
     (lambda own: (divided(own) / "TEST").mkdir(), ValueError, "splits", "two folders for the split test: TEST/ and t"),
-    (lambda own: draw(divided(own) / "sheep/1.png"), ValueError, "splits", "of splits .* beside folders of images .she"),
+    (lambda own: draw(divided(own) / "sheep/1.png"), ValueError, "splits", "of splits .* beside folders of images .s"),
     (lambda own: paint(own / "1.png", 1), ValueError, "splits", "holds no class folders; expected .*CLASS/image.png"),
     (lambda own: (own / "a").mkdir(), ValueError, "splits", r"holds no images \(.*\.png"),
     (lambda own: own.rmdir(), ValueError, "splits", "unknown data '.*own'"),
@@ -228,7 +228,7 @@ def test_the_ledger_in_words(tmp_path: Path) -> None:
     (tmp_path / "train" / "dog" / "00.png").write_bytes(b"no image")
     found = check_data(DataConfig(str(tmp_path), train_size=10, skip_broken=True))
     assert {place: line.described() for place, line in found.ledger.items()} == {
-        "train": "27 found: 10 train, 4 val; left out: 1 of another format, 10 not drawn (train_size), 1 broken or too "
+        "train": "27 found: 10 train, 4 val; left out: 10 not drawn (train_size), 1 of another format, 1 broken or too "
         f"large, 1 {LINKED}",
         "test": "21 found: 20 test; left out: 1 outside the class folders",
         "beside the splits": "1 found: none used; left out: 1 outside the class folders",

@@ -121,12 +121,15 @@ def test_subset_by_mask_and_slice() -> None:
             )
             for name in ("~no-such-user/photos", "~no-such-user/list.csv", "wds/~no-such-user/shards")
         ),
-        (lambda: open_data(DataConfig("digits", class_names="~no-such-user/a.csv")).located(), "names no home folder"),
+        (
+            lambda: open_data(DataConfig("digits", class_names="~no-such-user/a.csv")).kind.located(),
+            "names no home folder",
+        ),
         *(
-            (ask, r"unknown data '(fashion|no\.csv)'.*or of a table \(\.csv, \.parquet\)")
+            (ask, r"unknown data '(fashion|no\.csv)'.*or of a table \(\.csv, \.parquet, \.jsonl\)")
             for ask in (
                 lambda: open_data(DataConfig("fashion")).splits,
-                lambda: open_data(DataConfig("fashion")).fetch(),
+                lambda: open_data(DataConfig("fashion")).kind.fetch(),
                 lambda: open_data(DataConfig("no.csv")).splits,
             )
         ),
@@ -161,9 +164,9 @@ def test_one_folder_for_each_split(tmp_path: Path) -> None:
     opened = open_data(data)
     assert opened.own and opened.folder == tmp_path and opened.splits == ("train", "val", "test")
     assert [len(opened.images(split)) for split in ("train", "val", "test")] == [20, 4, 24]
-    assert opened.given_rule == "train is training pictures/, test is held/"
-    again = opened.located()
-    assert again.name == str(tmp_path) and open_data(again).located() == again == opened.config
+    assert opened.division.rule == "train is training pictures/, test is held/"
+    again = opened.kind.located()
+    assert again.name == str(tmp_path) and open_data(again).kind.located() == again == opened.config
     with pytest.raises(FileNotFoundError, match="no folder .*nowhere"):
         images_of(DataConfig(train_dir=str(tmp_path / "nowhere")), "train")
 
@@ -172,10 +175,10 @@ def test_paths_become_absolute_and_names_stay(tmp_path: Path, monkeypatch: pytes
     fill(tmp_path / "own")
     (tmp_path / "link").symlink_to(tmp_path / "own")
     monkeypatch.chdir(tmp_path)
-    data = open_data(DataConfig("link", root="x", class_names="names.csv")).located()
+    data = open_data(DataConfig("link", root="x", class_names="names.csv")).kind.located()
     assert (data.name, data.root, data.class_names) == tuple(str(tmp_path / p) for p in ("own", "x", "names.csv"))
-    assert open_data(DataConfig("digits")).located() == DataConfig("digits")
-    assert open_data(DataConfig("fashion")).located().name == "fashion"  # the error names it as it was typed
+    assert open_data(DataConfig("digits")).kind.located() == DataConfig("digits")
+    assert open_data(DataConfig("fashion")).kind.located().name == "fashion"  # the error names it as it was typed
 
 
 def test_a_misspelt_folder_or_table_is_named(tmp_path: Path) -> None:
@@ -190,12 +193,12 @@ def test_moved_to_another_kind_of_place(tmp_path: Path) -> None:
     own = DataConfig(str(fill(tmp_path / "own")))
     (tmp_path / "list.csv").write_text("path,label\n")
     with pytest.raises(ValueError, match="is no folder; the run was trained on images in a folder"):
-        open_data(own).moved(tmp_path / "list.csv")
+        open_data(own).kind.moved(tmp_path / "list.csv")
     with pytest.raises(ValueError, match="the run was trained on digits; give the folder that holds"):
-        open_data(DataConfig("digits")).moved(tmp_path / "list.csv")
-    assert open_data(DataConfig("digits")).moved(tmp_path).root == str(tmp_path)
+        open_data(DataConfig("digits")).kind.moved(tmp_path / "list.csv")
+    assert open_data(DataConfig("digits")).kind.moved(tmp_path).root == str(tmp_path)
     gone = open_data(DataConfig(str(tmp_path / "old" / "list.csv")))
-    assert gone.moved(tmp_path).name == str(tmp_path / "list.csv")
+    assert gone.kind.moved(tmp_path).name == str(tmp_path / "list.csv")
 
 
 def test_known_data_sets_are_looked_for_where_the_environment_says(
@@ -211,7 +214,7 @@ def test_known_data_sets_are_looked_for_where_the_environment_says(
 
 
 def placed(name: str, **more: str) -> DataConfig:
-    return open_data(DataConfig(name, **more)).located()  # type: ignore[arg-type]
+    return open_data(DataConfig(name, **more)).kind.located()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["photos", "torch/mnist", "hfds/", "a/hfds/b", "digits", "list.csv"])
@@ -235,12 +238,12 @@ def test_a_place_is_absolute_and_can_be_moved(tmp_path: Path, monkeypatch: pytes
     for reader in ("hfds", "wds"):
         data = open_data(placed(f"{reader}/a"))
         assert data.config.name == f"{reader}/{tmp_path / 'a'}" and data.own and data.folder == tmp_path / "a"
-        assert data.located() == data.config
+        assert data.kind.located() == data.config
         for place in (str(tmp_path / "b"), f"{reader}/b"):
-            assert data.moved(place).name == f"{reader}/{tmp_path / 'b'}"
+            assert data.kind.moved(place).name == f"{reader}/{tmp_path / 'b'}"
         with pytest.raises(FileNotFoundError, match="no folder .*/c"):
-            data.moved("c")
+            data.kind.moved("c")
     published = placed("hfds/beans", root="a")
-    assert published.root == str(tmp_path / "a") and open_data(published).moved("b").root == str(tmp_path / "b")
+    assert published.root == str(tmp_path / "a") and open_data(published).kind.moved("b").root == str(tmp_path / "b")
     assert placed("hfds/beans").name == "hfds/beans"
     assert ReaderName("hfds", "beans").folder is None

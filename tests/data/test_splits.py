@@ -160,8 +160,8 @@ def test_small_data_have_none_unless_asked() -> None:
 
 
 def test_large_data_have_one_by_default() -> None:
-    assert open_data(DataConfig("cifar10")).cut == ("val", "calibration")  # 5,000 each, known without reading
-    assert open_data(DataConfig("cifar10", calibration=False)).cut == ("val",)
+    assert open_data(DataConfig("cifar10")).division.cut == ("val", "calibration")  # 5,000 each, known without reading
+    assert open_data(DataConfig("cifar10", calibration=False)).division.cut == ("val",)
 
 
 def test_a_run_without_one_gets_one_in_hindsight() -> None:
