@@ -298,7 +298,7 @@ def begins_with(line: str) -> Foreign:
 
     def first_line(path: Path) -> str:
         if path.suffix.lower() == ".parquet":
-            from pyarrow.parquet import read_schema
+            from pyarrow.parquet import read_schema  # type: ignore[import-untyped, unused-ignore]
 
             return ",".join(read_schema(path).names)
         with path.open(encoding="utf-8", errors="replace") as stream:
