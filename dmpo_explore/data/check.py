@@ -313,7 +313,10 @@ def _classes(data: Data) -> Iterator[Finding]:
         absent = tuple(name for name, count in zip(names, counts, strict=False) if not count)
         if split == "train" and absent and data.own:
             yield Finding("classes", _untrained(absent, data.config.train_size), stops=True)
-        if split != "train" and absent:
+        if len(absent) == len(names) and split != "train":
+            text = f"all images of {split} are copies of images in another split, and left out; add others"
+            yield Finding("splits", text, stops=True)
+        elif split != "train" and absent:
             several = f"{len(absent):,} classes have" if len(absent) > 1 else "a class has"
             yield Finding("classes", f"{several} no {split} image ({few(absent)})", places=absent)
 
@@ -450,7 +453,8 @@ def _names(data: Data) -> Iterator[Finding]:
     for path in sorted({*paths, *(str(PurePath(path).parent) for path in paths), *data.classes} - {"", "."}):
         groups.setdefault(_alike(path), []).append(path)
     if equal := tuple(" = ".join(group) for group in groups.values() if len(group) > 1):
-        text = f"{len(equal):,} names differ in case or Unicode form alone, first {equal[0]}; some systems keep one"
+        how = "in case, Unicode form, blanks or invisible characters alone"
+        text = f"{len(equal):,} names differ {how}, first {ascii(equal[0])}; some systems keep one"
         yield Finding("names", text, places=equal)
 
 

@@ -89,13 +89,13 @@ def of_json(folder: Path, label: Any) -> None:
 def of_score_table(folder: Path, label: Any) -> None:
     rows = [f"{label if i == 2 else i % 2},{i % 2},.9,.3,.8" for i in range(4)]
     (folder / "scores.csv").write_text("\n".join([SCORES, *rows]), encoding="utf-8")
-    read_scores(folder / "scores.csv", flops=[1.0])
+    read_scores(folder / "scores.csv", flops=[1.0], quiet=True)
 
 
 def of_score_array(folder: Path, label: Any) -> None:
     labels = np.array([label if i == 2 else type(label)(i % 2) for i in range(4)])
     np.savez(folder / "scores.npz", labels=labels, logits=np.ones((4, 1, 2)) * (0, 2), flops=[1.0])
-    read_scores(folder / "scores.npz")
+    read_scores(folder / "scores.npz", quiet=True)
 
 
 def of_timm(folder: Path, label: Any) -> None:
