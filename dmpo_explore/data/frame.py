@@ -368,19 +368,12 @@ def _other_classes(kind: Kind, split: str, inside: pd.DataFrame, classes: tuple[
     """The error of images of a split whose classes train does not have."""
     first, label = inside["path"].iloc[0], inside["label"].iloc[0]
     hidden = "; its labels are not published" if {*inside["label"]} == {"-1"} else ""
-<<<<<<< ours
     several, them = f"{len(inside):,} images of {split} have", "them"
     if len(inside) == 1:
         several, them = f"1 image of {split} has", "it"
     return ValueError(
         f"{kind.config.name}: {several} a class that train does not have "
         f"({few(classes)}), first {label!r} of {first}{hidden}; add it to train, or remove {them}"
-=======
-    several = f"{len(inside):,} images of {split} have" if len(inside) > 1 else f"1 image of {split} has"
-    return ValueError(
-        f"{kind.config.name}: {several} a class that train does not have "
-        f"({few(classes)}), first {label!r} of {first}{hidden}; add it to train, or remove it there"
->>>>>>> theirs
     )
 
 
