@@ -288,8 +288,9 @@ def foreign_files(folder: Path, is_own: Callable[[str], object], *needed: str) -
 
     None where one of ``needed`` is missing.
     """
-    files = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    found = {path.relative_to(folder).as_posix() for path in files}
+    found = {
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()
+    }
     return sorted(name for name in found if not is_own(name)) if found.issuperset(needed) else None
 
 

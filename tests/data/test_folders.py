@@ -9,12 +9,13 @@ from image_files import paint
 from PIL import Image
 
 from dmpo_explore.config import DataConfig
-from dmpo_explore.data.folders import FolderData, class_files, split_folders
+from dmpo_explore.data import Data, open_data
+from dmpo_explore.data.folders import class_files, split_folders
 from dmpo_explore.data.images import load_images
 
 
-def opened(folder: Path) -> FolderData:
-    return FolderData(DataConfig(str(folder), calibration=False))
+def opened(folder: Path) -> Data:
+    return open_data(DataConfig(str(folder), calibration=False))
 
 
 def lay_out(root: Path, *places: str, count: int = 3) -> None:
@@ -30,9 +31,9 @@ def test_folders_of_splits_are_recognised_in_any_case(tmp_path: Path, names: tup
     lay_out(tmp_path, *(f"{name}/{label}" for name in names for label in ("a", "b")), count=5)
     source = opened(tmp_path)
     expected = ("train", "val", "test") if len(names) == 3 else ("train", "test")
-    assert source.given == expected and source.read("train").class_names == ("a", "b")
-    assert source.fetch() == tmp_path
-    assert source.given_rule == ", ".join(f"{split} is {name}/" for split, name in zip(expected, names, strict=True))
+    assert source.division.given == expected and source.classes == ("a", "b")
+    assert source.kind.fetch() == tmp_path
+    assert source.division.rule == ", ".join(f"{split} is {name}/" for split, name in zip(expected, names, strict=True))
     assert split_folders(tmp_path) == {split: tmp_path / name for split, name in zip(expected, names, strict=True)}
 
 
@@ -46,7 +47,7 @@ def test_val_is_cut_from_train_and_a_class_may_lack_in_test(tmp_path: Path) -> N
 
 def test_a_folder_of_a_split_without_images_does_not_matter(tmp_path: Path) -> None:
     lay_out(tmp_path, "train", ".car", "notes/")
-    assert opened(tmp_path).given == ("train",)
+    assert opened(tmp_path).inputs.given == ("train",)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +58,13 @@ def test_a_folder_of_a_split_without_images_does_not_matter(tmp_path: Path) -> N
         (["train/a/"], "train", ValueError, "holds no images"),
         (["train/a"], "val", ValueError, "class 'a' has 2 images; it needs at least 3"),
         (["a", "b"], "test", ValueError, "class 'a' has 2 images; it needs at least 5 to be divided"),
-        (["train/a"], "test", FileNotFoundError, r"no folder 'test' \(it has train\)"),
-        (["train/a", "test/new"], "test", ValueError, "new is a class that train does not have"),
+        (["train/a"], "test", FileNotFoundError, r"has no 'test' \(it has train, val\)"),
+        (
+            ["train/a", "test/new"],
+            "test",
+            ValueError,
+            "2 images of test have a class that train does not have .*first 'new'",
+        ),
         (["train/a", "val/a", "Validation/a"], "train", ValueError, "split val: Validation/ and val/; keep one"),
         (
             ["car", "plane", "train"],

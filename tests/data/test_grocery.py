@@ -152,7 +152,7 @@ def test_they_come_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert images[0].dtype == np.uint8 and images[0].shape[2] == 3
     assert fetch_data("grocery-shops") == FOLDER and not list(tmp_path.iterdir())
     manifest = make_manifest(DataConfig("grocery", train_size=200))
-    assert manifest.counts == {"train": 200, "val": 649, "calibration": 655} and not manifest.files
+    assert manifest.counts == {"train": 200, "val": 649, "calibration": 655} and not manifest.listed
     assert manifest.images(DataConfig("grocery"), "val").fingerprint == load_images("grocery", "val").fingerprint
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dmpo_explore.data.image_facts import look_at
 from failing import raising
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +21,8 @@ from picture_kinds import PICTURES, RGB, STRANGE, UNKNOWN
 from PIL import Image, features
 
 from _faults import hostile_images
+from dmpo_explore.config import DataConfig
+from dmpo_explore.data.folders import FolderKind
 from dmpo_explore.data.image_files import (
     BAND,
     decode_image,
@@ -32,6 +33,7 @@ from dmpo_explore.data.image_files import (
     to_rgb,
     unpack_images,
 )
+from dmpo_explore.data.looks import look_at
 
 
 @pytest.mark.parametrize(("name", "picture", "expected", "near"), PICTURES, ids=[row[0] for row in PICTURES])
@@ -81,7 +83,7 @@ def test_what_is_not_read_is_one_line(name: str, data: bytes, words: str, tmp_pa
     (path := tmp_path / name).write_bytes(data)
     with pytest.raises(ValueError, match=f"^{re.escape(f'{path} {words}')}.*$"):
         open_image(path)
-    look = look_at(path)
+    look = look_at(FolderKind(DataConfig(str(tmp_path))), name)
     assert look.too_large == (LIMITS in words or "scans" in words) and (words in look.problem or look.too_large)
     sent = f"{name} {words}" if words.startswith("has") and path.suffix in (".png", ".jpg") else f"{name} "
     with pytest.raises(ValueError, match=f"^{re.escape(sent)}.*$"):

@@ -164,7 +164,7 @@ def test_a_folder_in_its_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert fetch_data("caltech101") == folder
     made = make_manifest(DataConfig("caltech101"))
     assert made.data == "caltech101" and "60/10/10/20" in made.rule
-    assert made.files["test"][0].path.startswith("caltech101/101_ObjectCategories/ant/")
+    assert made.rows("test")["path"].iloc[0].startswith("caltech101/101_ObjectCategories/ant/")
     monkeypatch.setenv("DMPO_EXPLORE_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match="caltech101 is not in .*DMPO_EXPLORE_DATA or --data-root"):
         load_images("caltech101", "test")

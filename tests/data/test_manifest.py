@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dmpo_explore.data.image_data import hash_files, relative_path
 from image_files import fill, paint
 
 from dmpo_explore.config import DataConfig
 from dmpo_explore.data import check_data, open_data, open_image
 from dmpo_explore.data import manifest as manifest_module
+from dmpo_explore.data.kinds import relative_path
+from dmpo_explore.data.looks import hashes_of
 from dmpo_explore.data.manifest import (
     Differences,
     make_manifest,
@@ -31,10 +32,9 @@ from dmpo_explore.utils.files import sha256
 def test_it_lists_every_file_and_says_how_far_it_is(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     made = make_manifest(DataConfig(str(fill(tmp_path / "own"))), lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (40, 40) and made.data == "own" and not made.unused
+    assert seen[-1] == (40, 40) and made.data == "own" and made.rows("unused").empty
     assert "80/10/10 % of every class into train, val, test, with seed 0" in made.described()
-    paths = [row.path for rows in made.files.values() for row in rows]
-    assert sorted(paths) == sorted(f"{name}/{i:02d}.png" for name in ("cat", "dog") for i in range(20))
+    assert sorted(made.frame["path"]) == sorted(f"{name}/{i:02d}.png" for name in ("cat", "dog") for i in range(20))
 
 
 @pytest.mark.parametrize("most", [20_000, 10])
@@ -47,30 +47,19 @@ def test_it_comes_back_from_its_file(tmp_path: Path, most: int, monkeypatch: pyt
     file = manifest_file(tmp_path)
     assert file is not None and file.name == ("manifest.csv" if most > 100 else "manifest.csv.gz")
     again = read_manifest(tmp_path)
-    assert again is not None and len(again.unused) == (8 if most > 100 else 4)
-    assert all(getattr(made, key) == getattr(again, key) for key in made.__dataclass_fields__)
+    assert again is not None and len(again.rows("unused")) == (8 if most > 100 else 4)
+    assert again.frame.astype(str).equals(made.frame.astype(str))
+    assert all(getattr(made, key) == getattr(again, key) for key in made.__dataclass_fields__ if key != "frame")
 
 
 def test_known_data_have_fingerprints_instead_of_rows(tmp_path: Path) -> None:
     data = DataConfig("digits", train_size=40)
     write_manifest(tmp_path, make_manifest(data))
     made = read_manifest(tmp_path)
-    assert made is not None and not made.files and (tmp_path / "manifest.csv").stat().st_size < 1000
+    assert made is not None and made.frame.empty and (tmp_path / "manifest.csv").stat().st_size < 1000
     assert len(made.images(data, "test")) == 359
     with pytest.raises(ValueError, match="digits train is not what the run was trained with"):
         made.images(replace(data, seed=1), "train")
-
-
-def ledger(**values: Any) -> Callable[[str], str]:
-    """A manifest whose ledger of the images has other values; None takes the ledger away."""
-
-    def change(text: str) -> str:
-        head, rest = text.split("\n", 1)
-        whole = json.loads(head)
-        whole["ledger"]["all"] |= values
-        return json.dumps(whole) + "\n" + rest
-
-    return change
 
 
 @pytest.mark.parametrize(
@@ -79,14 +68,14 @@ def ledger(**values: Any) -> Callable[[str], str]:
         (lambda text: "", "is not a readable manifest"),
         (lambda text: text[:400], "is not a readable manifest"),
         (lambda text: "[" * 100_000, "is not a readable manifest: nested too deeply"),
-        (lambda text: text.replace('"format_version": 1', '"format_version": 9'), "format_version=9; this program"),
-        (lambda text: text.replace("path,bytes", "path,size"), "its second line must be path,bytes"),
+        (lambda text: text.replace('"format_version": 2', '"format_version": 9'), "format_version=9; this program"),
+        (lambda text: text.replace("path,bytes", "path,size"), "its second line must begin with path,bytes"),
         (lambda text: text.rstrip().rpartition("\n")[0] + "\n", "rows are not those that its first line counts"),
-        (lambda text: text[:-2] + "7\n", "is damaged"),
+        (lambda text: text[:-3] + "7,\n", "is damaged"),
+        (lambda text: text[:-80] + text[-79:], "is damaged"),
+        (lambda text: text.replace("cat/", "../cat/"), "leads out of the data's folder"),
         (lambda text: text.replace('["cat", "dog"]', '"cat"'), "class_names must be a list"),
-        (ledger(found=99), "is not a readable manifest: its ledger does not add up: all: 99 found"),
-        (ledger(found=11, used={"train": 7, "val": 2, "test": 2}), "its ledger counts"),
-        (ledger(found=True), "ledger must be an object of places"),
+        (lambda text: text.replace('{"all": 12}', '{"all": "many"}'), "inputs must be numbers"),
     ],
 )
 def test_a_damaged_file_is_one_clear_error(tmp_path: Path, change: Callable[[str], str], message: str) -> None:
@@ -132,7 +121,7 @@ def test_images_that_are_not_those_of_the_training_are_named_when_they_are_opene
 ) -> None:
     data = DataConfig(str(fill(tmp_path / "own")))
     made = make_manifest(data)
-    images, first = made.images(data, "test"), tmp_path / "own" / made.files["test"][0].path
+    images, first = made.images(data, "test"), tmp_path / "own" / made.rows("test")["path"].iloc[0]
     spoil(first)
     assert spoil is not other_byte or made.images(data, "test")  # sizes alone do not tell
     with pytest.raises(error, match=words.replace("{name}", first.name)):
@@ -179,33 +168,26 @@ def test_its_json_line_is_for_people_too(tmp_path: Path) -> None:
     write_manifest(tmp_path, make_manifest(DataConfig(str(fill(tmp_path / "own")))))
     head, columns, row, *_ = (tmp_path / "manifest.csv").read_text().splitlines()
     assert json.loads(head)["class_names"] == ["cat", "dog"] and json.loads(head)["counts"]["test"] == 4
-    assert columns == "path,bytes,sha256,split,label"
-    path, size, digest, split, label = row.split(",")
+    assert columns == "path,bytes,sha256,split,label,why"
+    path, size, digest, split, label, _ = row.split(",")
     assert open_image(tmp_path / "own" / path).shape == (8, 8, 3) and split == "train" and label == "0"
     assert int(size) == (tmp_path / "own" / path).stat().st_size and len(digest) == 64
 
 
-def test_the_manifest_keeps_the_ledger_and_one_without_is_read(tmp_path: Path) -> None:
-    data = DataConfig(str(fill(tmp_path / "own")))
-    (tmp_path / "own" / "cat" / "notes.txt").touch()
-    made = make_manifest(data, check=check_data(data))
+def test_a_manifest_of_the_last_release_is_read(tmp_path: Path) -> None:
+    """Format 1 has neither why nor group, and says in its first line what was left out and found."""
+    data = DataConfig(str(fill(tmp_path / "own")), train_size=4)
+    made = make_manifest(data)
     write_manifest(tmp_path, made)
-    again = read_manifest(tmp_path)
-    assert again is not None and again.ledger == made.ledger and again.ledger["all"].left_out
-    head, rest = (tmp_path / "manifest.csv").read_text().split("\n", 1)
-    values = json.loads(head)
-    del values["ledger"]
-    (tmp_path / "manifest.csv").write_text(json.dumps(values) + "\n" + rest)
+    head, columns, *rows = (tmp_path / "manifest.csv").read_text().splitlines()
+    values = json.loads(head) | {"format_version": 1, "left_out": {"cat/broken.png": "cut"}}
+    values["ledger"] = {"all": {"found": values.pop("inputs")["all"], "used": {}, "left_out": {}}}
+    lines = [json.dumps(values), *(row.rpartition(",")[0] for row in (columns, *rows)), "cat/broken.png,,,unused,"]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
     older = read_manifest(tmp_path)
-    assert older is not None and older.ledger == {} and older.counts == made.counts
-
-
-def test_a_file_that_is_added_after_the_check_is_said_to_be(tmp_path: Path) -> None:
-    data = DataConfig(str(fill(tmp_path / "own")))
-    found = check_data(data)
-    paint(tmp_path / "own" / "cat" / "more.png", 240)
-    with pytest.raises(ValueError, match=r"own: files were added or removed while the images were checked; repeat"):
-        make_manifest(data, check=found)
+    assert older is not None and older.inputs == {"all": 40} and older.fingerprints == made.fingerprints
+    assert older.images(data, "test").fingerprint == made.fingerprints["test"]
+    assert older.described().endswith("; 1 left out as broken (cat/broken.png)")
 
 
 def test_who_checks_the_images_counts_the_inputs_again(tmp_path: Path) -> None:
@@ -241,7 +223,7 @@ def test_every_kind_of_difference_is_found(tmp_path: Path) -> None:
 def test_only_the_splits_that_are_asked_for_are_hashed(tmp_path: Path) -> None:
     data = DataConfig(str(fill(tmp_path / "own")))
     made = make_manifest(data)
-    (tmp_path / "own" / made.files["train"][0].path).unlink()
+    (tmp_path / "own" / made.rows("train")["path"].iloc[0]).unlink()
     seen: list[tuple[int, int]] = []
     assert manifest_check(made, data, ["test"], lambda *at: seen.append(at)).fits and seen == [(4, 4)]
     assert not manifest_check(made, data, ["train"]).fits
@@ -258,6 +240,7 @@ def test_images_that_were_not_drawn_are_not_new(tmp_path: Path) -> None:
 
 def test_hashes_and_lists_of_files(tmp_path: Path) -> None:
     file = paint(tmp_path / "a" / "x.png", 1)
-    assert hash_files([file, tmp_path / "nothing.png", tmp_path]) == [sha256(file), "", ""]
-    assert open_data(DataConfig(str(tmp_path))).names() == ["a/x.png"] and open_data(DataConfig("digits")).names() == []
+    data = open_data(DataConfig(str(tmp_path)))
+    assert hashes_of(data.kind, ["a/x.png", "nothing.png", "a"]) == [sha256(file), "", ""]
+    assert data.inputs.frame["path"].tolist() == ["a/x.png"]
     assert relative_path(file, tmp_path / "a") == "x.png" and relative_path(file, tmp_path / "b") == file.as_posix()

@@ -39,15 +39,15 @@ def test_images_lie_beside_a_table_that_is_a_link(table: Path) -> None:
     (table.parent / "annex").mkdir()
     stored = table.rename(table.parent / "annex" / "KEY.csv")
     table.symlink_to(stored)
-    config = open_data(DataConfig(str(table))).located()
+    config = open_data(DataConfig(str(table))).kind.located()
     assert Path(config.name).name == "list.csv" and len(load_images(config.name, "train")) == 16
-    moved = open_data(DataConfig(str(table))).moved(table.parent)
+    moved = open_data(DataConfig(str(table))).kind.moved(table.parent)
     assert moved.name == config.name
 
 
 def test_its_splits_are_named_in_the_rule(table: Path) -> None:
     columns(table, "path", "label", "split").to_csv(table, index=False)
-    assert open_data(DataConfig(str(table))).given_rule == "given in the table (train, val, test)"
+    assert open_data(DataConfig(str(table))).division.rule == "given in the table (train, val, test)"
 
 
 def test_val_is_cut_from_train_by_groups(table: Path) -> None:
@@ -148,5 +148,5 @@ def test_broken_images_are_skipped_whatever_the_way_to_them(table: Path) -> None
     broken = table.parent / "images" / "cat" / "07.png"
     broken.write_bytes(broken.read_bytes()[:40])
     manifest = make_manifest(DataConfig(str(table.parent / "tables" / "list.csv"), skip_broken=True))
-    assert sum(manifest.counts.values()) == 39 and len(manifest.left_out) == 1
-    assert not any(row.path.endswith("cat/07.png") for rows in manifest.files.values() for row in rows)
+    assert sum(manifest.counts.values()) == 39 and (manifest.frame["why"] != "").sum() == 1
+    assert not manifest.rows("train", "val", "test")["path"].str.endswith("cat/07.png").any()

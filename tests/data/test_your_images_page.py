@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from dmpo_explore.data.findings import CHECKS
 from image_files import dirty_folder
 from typer.testing import CliRunner
 
 from dmpo_explore.cli import app
 from dmpo_explore.config import OPTIONS
+from dmpo_explore.data.check import CHECKS
 from dmpo_explore.data.image_files import image_suffixes
 from dmpo_explore.data.manifest import COLUMNS, MOST_PLAIN
 

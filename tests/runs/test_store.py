@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -68,6 +69,41 @@ def test_an_existing_run_needs_force(mine: Path) -> None:
     assert new_run_path("mine", force=True) == mine
     (mine.parent / "empty").mkdir()
     assert new_run_path("empty") == mine.parent / "empty"
+
+
+OWN = [
+    "config.json",
+    "checkpoint.pt",
+    "manifest.csv.gz",
+    "timings.json",
+    "search.json",
+    ".DS_Store",
+    "mine/events.out.tfevents.1.host.2.0",
+    "records/test/meta.json",
+    "records/test/scores/entropy.npy",
+    "records/.val.partial/state.json",
+    "records/.test.0123abcd.part",
+]
+FOREIGN = [
+    "notes.md",
+    "config.json.bak",
+    "records/notes.txt",
+    "records/test/x.csv",
+    "records/test/scores/more/x.npy",
+    "mine/x.csv",
+]
+
+
+@pytest.mark.parametrize("foreign", ["", *FOREIGN])
+def test_force_replaces_a_run_whose_every_file_is_the_tool_s(mine: Path, foreign: str) -> None:
+    for name in [*OWN, *[foreign] * bool(foreign)]:
+        (mine / name).parent.mkdir(parents=True, exist_ok=True)
+        (mine / name).touch()
+    if not foreign:
+        assert new_run_path("mine", force=True) == mine
+    else:
+        with pytest.raises(FileExistsError, match=re.escape(f"holds more than a run ({foreign}); it is not replaced")):
+            new_run_path("mine", force=True)
 
 
 def test_force_replaces_runs_only(mine: Path) -> None:

@@ -30,8 +30,9 @@ def test_the_file_of_the_recipe_opens(tmp_path: Path, monkeypatch: pytest.Monkey
     npz, folder, *_ = [block.value for block in page().code]
     assert npz.strip() == record_folder.NPZ_EXAMPLE.strip() and folder.strip() == record_folder.EXAMPLE.strip()
     monkeypatch.chdir(tmp_path)
-    logits = "import numpy as np\nrng = np.random.default_rng(0)\nlogits = rng.normal(size=(20, 3, 3))\n"
-    printed(f"{logits}labels = rng.integers(3, size=20)\n{npz}\n{folder}")
+    logits = "import numpy as np\nrng = np.random.default_rng(0)\nlabels = rng.integers(3, size=20)\n"
+    logits += "logits = 4 * np.eye(3)[labels][:, None] + rng.normal(size=(20, 3, 3))\n"
+    printed(f"{logits}{npz}\n{folder}")
     assert problems("my-records/test") == []
     app = page(own_file=Path("my-scores.npz").read_bytes())
     assert "20 images, 3 exits, 3 classes" in texts(app)
@@ -79,7 +80,7 @@ def test_flops_that_a_table_lacks_are_typed() -> None:
             "label 9 in row 3 is not a class; use a number from 0",
         ),
         ({"own_file": packed(TEST, confidence=100 * TEST.confidence)}, "mine.npz, confidence: "),
-        ({"own_file": packed(TEST, flops=[1, 2])}, "2 FLOPs for 4 exits; give one number per exit"),
+        ({"own_file": packed(TEST, flops=[1, 2])}, "2 flops for 4 exits; give one per exit"),
         ({"own_held_out": packed(make_record(50, 3, with_logits=False))}, "have 3 exits, those of test 4"),
         (
             {"own_held_out": packed(make_record(50, 4, 6, with_logits=False))},
