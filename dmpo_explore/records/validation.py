@@ -206,8 +206,8 @@ def read_folder(path: Path, *, read_large: bool) -> tuple[Any, dict[str, Array],
             arrays |= {file: open_array(path / file)} if there else {}
         except (OSError, ValueError) as error:
             found.append(error)
-    sizes = (_length(values, key) for key in ("class_names", "exits"))
-    return values, arrays, [*found, *array_problems(arrays, *sizes, path, read_large=read_large)]
+    n_classes, n_exits = (_length(values, key) for key in ("class_names", "exits"))
+    return values, arrays, [*found, *array_problems(arrays, n_classes, n_exits, path, read_large=read_large)]
 
 
 def array_problems(

@@ -207,9 +207,10 @@ class RecordWriter:
             OSError: it cannot be written, ENOSPC on a full disk. Batches written before are kept.
         """
         place = self._batch(batch)
+        named: dict[str, Any] = {file: arrays[Path(file).stem] for file in self.shapes}
         with full_disk_named(self.path):
             with place.with_suffix(".part").open("wb") as stream:
-                np.savez(stream, **{file: arrays[Path(file).stem] for file in self.shapes})
+                np.savez(stream, **named)
             os.replace(place.with_suffix(".part"), place)
 
     def record(self) -> ExitRecord:
