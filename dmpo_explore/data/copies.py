@@ -66,4 +66,4 @@ def _nearest(low: NDArray[np.float32], high: NDArray[np.float32]) -> Ints:
     contrast = low.reshape(len(low), -1, 3).std(axis=1).mean(axis=1)
     best = apart.argmin(axis=1)
     rows = np.arange(len(low))
-    return np.where(apart[rows, best] <= np.minimum(NEAR, SHARE * contrast), places[rows, best], -1)
+    return np.where(apart[rows, best] < np.minimum(NEAR, SHARE * contrast), places[rows, best], -1)

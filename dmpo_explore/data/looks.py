@@ -127,22 +127,26 @@ def look_at(kind: Kind, name: str, thumbnail: bool = False) -> ImageLook:
     found, where = ImageLook(hashlib.sha256(content).hexdigest(), len(content)), f"{path or name}"
     try:
         with read_errors(where):
-            with Image.open(io.BytesIO(content), formats=known_formats()) as image:
-                found = found._replace(width=image.width, height=image.height, format=image.format or "")
-            return _decoded(content, found, thumbnail)
+            try:
+                with Image.open(io.BytesIO(content), formats=known_formats()) as image:
+                    found = found._replace(width=image.width, height=image.height, format=image.format or "")
+                return _decoded(content, found, thumbnail)
+            except Image.DecompressionBombError as error:
+                raise Refused(f"is far too large: {error}") from None
     except ValueError as error:
         return found._replace(problem=" ".join(f"{error}".split()), too_large=isinstance(error.__cause__, Refused))
 
 
 def _decoded(content: bytes, found: ImageLook, thumbnail: bool) -> ImageLook:
     with opened(io.BytesIO(content), known_formats()) as image:
-        width, height = image.size
-        if image.format == "JPEG":
+        jpeg, (width, height) = image.format == "JPEG", image.size
+        if jpeg and image.getexif().get(ORIENTATION) in (5, 6, 7, 8):
+            width, height = height, width
+        if jpeg:
             image.draft(None, (THUMBNAIL, THUMBNAIL) if thumbnail else (LEAST, LEAST))
-        turned = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
         pixels = to_rgb(image)
-    if turned:
-        width, height = height, width
+    if not jpeg:
+        height, width = pixels.shape[:2]
     return found._replace(
         width=width, height=height, tiny=tiny(pixels), thumbnail=shrunk(pixels) if thumbnail else None
     )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,16 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from calls import call
-from dmpo_explore.data.readers.hugging_face import OpenedPart
-from dmpo_explore.data.readers.reader_data import ReaderData
-from dmpo_explore.data.readers.tar_shards import read_samples
 from hypothesis import given
 from hypothesis import strategies as st
-from image_files import add, coloured_file, fill, paint
+from image_files import fill, paint
 
 from dmpo_explore.config import Config, DataConfig
 from dmpo_explore.data import check_data, images_of, load_images, make_manifest
-from dmpo_explore.data.image_set import StoredImages
+from dmpo_explore.data.hugging_face import _Part
 from dmpo_explore.data.labels import check_labels, is_name, whole_number, wrong_label
 from dmpo_explore.data.names import ReaderName
 from dmpo_explore.runs.score_files import read_scores
@@ -70,22 +65,6 @@ def of_parquet(folder: Path, label: Any) -> None:
     load_images(str(folder / "list.parquet"), "train")
 
 
-def of_cls(folder: Path, label: Any) -> None:
-    with tarfile.open(folder / "a.tar", "w") as archive:
-        for i in range(4):
-            add(archive, f"{i}.png", coloured_file(i))
-            add(archive, f"{i}.cls", str(label if i == 2 else i % 2).encode())
-    read_samples(folder, ["a.tar"])
-
-
-def of_json(folder: Path, label: Any) -> None:
-    with tarfile.open(folder / "a.tar", "w") as archive:
-        for i in range(4):
-            add(archive, f"{i}.png", coloured_file(i))
-            add(archive, f"{i}.json", json.dumps({"kind": label if i == 2 else i % 2}).encode())
-    read_samples(folder, ["a.tar"], label_key="kind")
-
-
 def of_score_table(folder: Path, label: Any) -> None:
     rows = [f"{label if i == 2 else i % 2},{i % 2},.9,.3,.8" for i in range(4)]
     (folder / "scores.csv").write_text("\n".join([SCORES, *rows]), encoding="utf-8")
@@ -98,21 +77,16 @@ def of_score_array(folder: Path, label: Any) -> None:
     read_scores(folder / "scores.npz", quiet=True)
 
 
-def of_timm(folder: Path, label: Any) -> None:
-    targets = [label if i == 2 else i % 2 for i in range(40)]
-    images = StoredImages([f"train/{i}" for i in range(40)], lambda i: b"")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dmpo_explore.data.readers.reader_data.part_names", lambda *_: ("train",))
-        patch.setattr("dmpo_explore.data.readers.reader_data.open_part", lambda *_: OpenedPart(images, targets))
-        ReaderData(DataConfig("hfds/made-up", root=str(folder)), ReaderName("hfds", "made-up")).read("train")
+def of_datasets(folder: Path, label: Any) -> None:
+    targets, names = [label if i == 2 else i % 2 for i in range(40)], [f"train/{i}" for i in range(40)]
+    _Part("train", names, None, "image", targets, ()).class_labels(ReaderName("hfds", "made-up"))
 
 
 READERS: dict[str, Callable[[Path, Any], None]] = {
-    "CSV": of_csv, "Parquet": of_parquet, "cls": of_cls, "json": of_json, "scores": of_score_table,
-    "array": of_score_array, "timm": of_timm,
+    "CSV": of_csv, "Parquet": of_parquet, "scores": of_score_table, "array": of_score_array, "datasets": of_datasets,
 }  # fmt: skip
-PLACE = r"(row 3|image 3|sample '2'|train/2 of train)"
-TYPED = ("Parquet", "json", "array", "timm")
+PLACE = r"(row 3|image 3|train/2 of train)"
+TYPED = ("Parquet", "array", "datasets")
 
 
 @pytest.mark.parametrize("reader", READERS)
