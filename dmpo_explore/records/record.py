@@ -92,7 +92,7 @@ class RecordMeta:
         """Read and check `to_dict`'s values, of this ``format_version``; ValueError names ``where`` and the bad key."""
         raise_first(meta_problems(values, where))
         known = {name: values[name] for name in META_FIELDS if name in values}
-        plain = {ATTRIBUTES.get(k, k): tuple(v) if isinstance(v, list) else v for k, v in known.items()}
+        plain: dict[str, Any] = {ATTRIBUTES.get(k, k): tuple(v) if isinstance(v, list) else v for k, v in known.items()}
         return cls(**plain, indices=indices)
 
 
@@ -135,7 +135,7 @@ class ExitRecord:
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, Array], meta: RecordMeta) -> ExitRecord:
         """The record of arrays by their names; those of no attribute are further scores."""
-        own = {name: array for name, array in arrays.items() if name in ("labels", *STORED, *OF_IMAGES)}
+        own: dict[str, Any] = {name: array for name, array in arrays.items() if name in ("labels", *STORED, *OF_IMAGES)}
         return cls(**own, meta=meta, more={name: array for name, array in arrays.items() if name not in own})
 
     @property
@@ -283,7 +283,8 @@ RUN --force` makes them from a run's weights
         found = checked_temperatures(given, self.n_exits)
         if self.logits is None:
             raise ValueError(f"{self.described} has no logits, which temperatures need; {MAKE_LOGITS}")
-        return replace(self, **self.scores_at(STORED[1:], found), more={}, temperatures=found)
+        values: dict[str, Any] = self.scores_at(STORED[1:], found)
+        return replace(self, **values, more={}, temperatures=found)
 
     def subset(self, rows: Any) -> ExitRecord:
         """The record of some images; ``rows`` indexes the first axis (integers, mask or slice).

@@ -206,7 +206,7 @@ def read_folder(path: Path, *, read_large: bool) -> tuple[Any, dict[str, Array],
             arrays |= {file: open_array(path / file)} if there else {}
         except (OSError, ValueError) as error:
             found.append(error)
-    sizes = (_length(values, key) for key in ("class_names", "exits"))
+    sizes = _length(values, "class_names"), _length(values, "exits")
     return values, arrays, [*found, *array_problems(arrays, *sizes, path, read_large=read_large)]
 
 

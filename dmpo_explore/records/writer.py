@@ -209,7 +209,8 @@ class RecordWriter:
         place = self._batch(batch)
         with full_disk_named(self.path):
             with place.with_suffix(".part").open("wb") as stream:
-                np.savez(stream, **{file: arrays[Path(file).stem] for file in self.shapes})
+                given: dict[str, Any] = {file: arrays[Path(file).stem] for file in self.shapes}
+                np.savez(stream, **given)
             os.replace(place.with_suffix(".part"), place)
 
     def record(self) -> ExitRecord:
