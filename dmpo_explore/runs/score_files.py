@@ -439,7 +439,7 @@ def understood(record: ExitRecord) -> str:
     Example:
         >>> import dmpo_explore as dx
         >>> understood(dx.load_run("demo").record("test"))
-        '1,300 images, 6 exits, 17 classes, logits; accuracy by exit 85.1, 87.2, 87.8, 89.0, 90.3, 90.8 %'
+        '1,300 images, 6 exits, 81 classes, logits; accuracy by exit 85.1, 87.2, 87.8, 89.0, 90.3, 90.8 %'
     """
     sizes = {"image": record.n_images, "exit": record.n_exits, "class": len(record.meta.class_names)}
     counted = (f"{n:,} {word}{'' if n == 1 else 'es' if word == 'class' else 's'}" for word, n in sizes.items())
