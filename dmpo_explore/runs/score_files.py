@@ -31,6 +31,7 @@ from ..utils.texts import check_regular, one_line, short
 from ..utils.typing import Array
 
 NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|[+-]?(?:nan|inf(?:inity)?)", re.IGNORECASE)
+LOGIT, PREDICTION = re.compile(r"logit_(\d{1,9})_(\d{1,9})"), re.compile(r"prediction_(\d{1,9})")  # columns
 LISTED = 12  # names, or exits, that a message lists
 SUFFIXES = (".npz", ".csv", ".parquet")
 MOST_UNPACKED = 2**29  # bytes of all arrays of an NPZ file, 512 MiB
@@ -168,59 +169,51 @@ def read_table(data: bytes, name: str) -> dict[str, Array]:
     if "label" not in table.columns:
         raise ValueError(f"{name} has no column 'label' (it has {some(table.columns)}); add the true class of each row")
     columns_by_name([*table.columns], name)
-    logits = [re.fullmatch(r"logit_(\d{1,9})_(\d{1,9})", column) for column in table.columns]
-    if places := {(int(hit[1]), int(hit[2])) for hit in logits if hit}:
-        exits, classes = _exits({k for k, _ in places}, "logit_0_0", name), range(max(c for _, c in places) + 1)
-        _check_columns(table, (f"logit_{k}_{c}" for k in exits for c in classes), name)
-        parts = [_numbers(table, [f"logit_{k}_{c}" for c in classes], name) for k in exits]
-        found = {"labels": _names_or_numbers(table[["label"]])[:, 0], "logits": np.stack(parts, axis=1)}
-        return found | _flops(table, exits, name)
-    numbers = {int(hit[1]) for column in table.columns if (hit := re.fullmatch(r"prediction_(\d{1,9})", column))}
-    if not numbers:
-        raise ValueError(f"{name} has no column 'prediction_1' (it has {some(table.columns)}); exits count from 1")
-    exits = _exits(numbers, "prediction_0", name)
-    scored = [*STORED, *(score for score in SCORES if score not in STORED and f"{score}_1" in table.columns)]
-    _check_columns(table, (f"{score}_{k}" for score in scored for k in exits), name)
-    answers = _names_or_numbers(table[["label", *(f"prediction_{k}" for k in exits)]])
-    found = {score: _numbers(table, [f"{score}_{k}" for k in exits], name) for score in scored[1:]}
-    return {"labels": answers[:, 0], "prediction": answers[:, 1:], **found, **_flops(table, exits, name)}
+    places = {(int(hit[1]), int(hit[2])) for column in table.columns if (hit := LOGIT.fullmatch(column))}
+    numbers = {int(hit[1]) for column in table.columns if (hit := PREDICTION.fullmatch(column))}
+    exits = _exits({k for k, _ in places} or numbers, "logit_{}_0" if places else "prediction_{}", table, name)
+    found, answered = dict[str, Array](), ["label"]
+    if places:
+        classes = range(max(c for _, c in places) + 1)
+        parts = [_numbers(table, (f"logit_{k}_{c}" for c in classes), name) for k in exits]
+        found["logits"] = np.stack(parts, axis=1)
+    else:
+        answered += [f"prediction_{k}" for k in exits]
+        scored = [*STORED[1:], *(score for score in SCORES if score not in STORED and f"{score}_1" in table.columns)]
+        found = {score: _numbers(table, (f"{score}_{k}" for k in exits), name) for score in scored}
+    answers = _names_or_numbers(table[answered])
+    found |= {"labels": answers[:, 0]} | ({} if places else {"prediction": answers[:, 1:]})
+    if "flops_1" in table.columns:
+        values = _numbers(table, (f"flops_{k}" for k in exits), name)
+        if (values != values[:1]).any():
+            raise ValueError(f"{name}: flops_1 to flops_{len(exits)} differ from row to row; give each exit one number")
+        found["flops"] = values[0]
+    return found
 
 
-def _flops(table: Any, exits: range, name: str) -> dict[str, Array]:
-    """The columns ``flops_1`` to ``flops_K``, which say the same in every row; none without the first."""
-    columns = [f"flops_{k}" for k in exits]
-    if columns[0] not in table.columns:
-        return {}
-    _check_columns(table, columns, name)
-    values = _numbers(table, columns, name)
-    if (values != values[:1]).any():
-        raise ValueError(f"{name}: flops_1 to {columns[-1]} differ from row to row; give each exit one number")
-    return {"flops": values[:1].ravel()}
-
-
-def _exits(numbers: set[int], zero: str, name: str) -> range:
-    """The exits from 1 to the largest number; ValueError for an exit 0, whose column would be ``zero``."""
+def _exits(numbers: set[int], column: str, table: Any, name: str) -> range:
+    """The exits from 1, each of which must have its column."""
     if 0 in numbers:
-        raise ValueError(f"{name} has a column of exit 0, such as {zero!r}; exits count from 1: rename its columns")
-    return range(1, max(numbers) + 1)
+        zero = repr(column.format(0))
+        raise ValueError(f"{name} has a column of exit 0, such as {zero}; exits count from 1: rename its columns")
+    if gap := next((k for k in range(1, len(numbers) + 2) if k not in numbers and k <= max(numbers, default=1)), None):
+        lacking = f"no column {column.format(gap)!r} (it has {some(table.columns)})"
+        raise ValueError(f"{name} has {lacking}; exits count from 1: add it")
+    return range(1, len(numbers) + 1)
 
 
-def _check_columns(table: Any, columns: Iterable[str], name: str) -> None:
-    there = set(table.columns)
-    absent = next((column for column in columns if column not in there), None)
-    if absent:
-        raise ValueError(f"{name} has no column {absent!r} (it has {some(table.columns)}); add it")
-
-
-def _numbers(table: Any, columns: Sequence[str], name: str) -> Array:
+def _numbers(table: Any, columns: Iterable[str], name: str) -> Array:
     """(B, n) float64 of these columns."""
+    parts = []
     for column in columns:
+        if column not in table.columns:
+            raise ValueError(f"{name} has no column {column!r} (it has {some(table.columns)}); add it")
         for row, text in enumerate(table[column]):
             if not NUMBER.fullmatch(text.strip()):
-                raise ValueError(
-                    f"{name}, row {row + 1}, column {column}: {short(text)} is not a number; write a number"
-                )
-    return np.asarray(table[list(columns)].to_numpy(), dtype=np.float64)
+                where = f"{name}, row {row + 1}, column {column}"
+                raise ValueError(f"{where}: {short(text)} is not a number; write a number")
+        parts.append(np.asarray(table[column].to_numpy(), dtype=np.float64))
+    return np.stack(parts, axis=1)
 
 
 def _names_or_numbers(table: Any) -> Array:
@@ -564,11 +557,18 @@ def image_list(place: str | Path, n_rows: int) -> ImageFiles:
         raise FileNotFoundError(f"no folder or file {place}; correct the path")
     if len(paths) != n_rows:
         raise ValueError(f"{place} has {len(paths):,} images for {n_rows:,} rows of scores; give one image per row")
-    if absent := [path for path in paths if not path.exists()]:
-        raise FileNotFoundError(
-            f"{place}: {len(absent):,} of {n_rows:,} images are missing, first {absent[0]}; correct the paths"
+    bad = list[Exception]()
+    for path in paths:
+        try:
+            with read_errors(path), path.open("rb") as stream, opened(stream, known_formats()):
+                pass
+        except (OSError, ValueError) as error:
+            bad.append(error)
+    if bad:
+        kind = FileNotFoundError if isinstance(bad[0], FileNotFoundError) else ValueError
+        raise kind(
+            f"{place}: {len(bad):,} of {n_rows:,} images cannot be read, first {bad[0]}; correct or replace them"
         )
-    _check_headers(place, paths)
     return ImageFiles(paths)
 
 
@@ -580,19 +580,6 @@ def _paths(file: Path) -> list[Path]:
     if short := next((i for i, row in enumerate(listed, 1) if len(row) <= column or not row[column].strip()), None):
         raise ValueError(f"{file}: row {short} has no path; write one path per row")
     return [file.parent / row[column].strip() for row in listed]
-
-
-def _check_headers(place: Path, paths: list[Path]) -> None:
-    bad: list[str] = []
-    for path in paths:
-        try:
-            with read_errors(path), path.open("rb") as stream, opened(stream, known_formats()):
-                pass
-        except (OSError, ValueError) as error:
-            bad.append(str(error))
-    if bad:
-        count = f"{len(bad):,} of {len(paths):,} files are no images, first "
-        raise ValueError(f"{place}: {count}{bad[0]}; replace them")
 
 
 # Answers of any early-exit model, batch by batch → an exit record.
