@@ -143,7 +143,7 @@ def test_a_column_that_is_there_twice_is_refused(heads: str, kind: str, tmp_path
 def kaggle(root: Path) -> DataConfig:
     """A table as in Kaggle's dog breeds: ids without a suffix, images in a folder beside it."""
     breeds = ("boxer", "pug")
-    rows = [f"{paint(root / 'train' / f'{i:03x}.jpg', i).stem},{breeds[i % 2]}" for i in range(40)]
+    rows = [f"{paint(root / 'train' / f'{i:03x}.jpg', 500 * i).stem},{breeds[i % 2]}" for i in range(40)]
     (root / "labels.csv").write_text("\n".join(["id,breed", *rows]))
     return DataConfig(
         str(root / "labels.csv"), path_column="id", label_column="breed", suffix=".jpg", image_dir="train"
