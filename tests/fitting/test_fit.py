@@ -132,14 +132,14 @@ def test_float_noise_decides_nothing(name: str, seed: int, noise_seed: int, budg
     record = make_record(60, 4, 3, seed)
     policy = fit_policy(record, name, flops=budget)
     noise = np.random.default_rng(noise_seed).uniform(-4e-7, 4e-7, (60, 4)).astype(np.float32)
-    moved = ExitRecord(**{**vars(record), name: record.score(name) + noise})
+    moved = replace(record, **{name: record.score(name) + noise})
     assert policy.exits(moved).tolist() == policy.exits(record).tolist()
 
 
 def test_scores_closer_than_the_tie_exit_together() -> None:
     record = make_record(4, 2, 3)
     confidence = np.array([[0.9], [0.9 - 5e-7], [0.9 - 1e-6], [0.5]], np.float32).repeat(2, axis=1)
-    tied = ExitRecord(**{**vars(record), "confidence": confidence})
+    tied = replace(record, confidence=confidence)
     swept = sweep(tied)
     assert swept.exit_counts[:, 0].tolist() == [4, 3, 0]
     assert swept.thresholds.tolist() == pytest.approx([0, 0.7, 1.01], abs=1e-6)

@@ -305,7 +305,7 @@ LINEAR: Any = torch.nn.Linear(3, 3)
         (
             lambda: record_split(made(), [(EVERYBODY, labels() + 1)], make_meta(B, K, C)),
             ValueError,
-            r"labels.npy: 3 at image 2 .* must be one of the 3 classes",
+            r"labels.npy: 3 at image 2 .* must be a class from 0 to 2",
         ),
         (
             lambda: record_split(made(), [(EVERYBODY, labels())], make_meta(B, K, C, flops=(1.0, 2.0))),

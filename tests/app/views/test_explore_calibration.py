@@ -177,7 +177,8 @@ def test_logits_that_are_no_numbers_are_said_and_the_page_goes_on(
     logits.flush()
     app = start(run="spoilt", threshold="0.8", calibrated="1")
     (notice,) = (warning.value.replace("\\", "") for warning in app.warning)
-    assert "scores are as they were recorded" in notice and f"{split}: NaN or infinite logits at image 7" in notice
+    assert "scores are as they were recorded" in notice
+    assert f"{split}: nan at image 7 (counted from 0) must be a finite logit" in notice
     assert app.toggle(key="calibrated").value is False and not app.error
     record = dx.load_run("spoilt").record("test")
     assert cards(app) == expected("spoilt", "test", dx.fit_policy(record, threshold=0.8))
