@@ -272,8 +272,8 @@ def test_an_existing_run_is_kept_unless_forced_and_then_until_the_first_epoch_is
     before = digest(path)
     with pytest.raises(FileExistsError, match="'run' exists.*--force"):
         next(train_epochs(CONFIG, "run", device="cpu"))
-    (path / "records").mkdir()
-    (path / "records" / "old").write_text("of the old run")
+    (path / "records" / "old").mkdir(parents=True)
+    write_text(path / "records" / "old" / "meta.json", "of the old run")
 
     with pytest.raises(KeyboardInterrupt):
         next(train_epochs(CONFIG, "run", device="cpu", force=True, on_step=interrupt))
