@@ -44,9 +44,9 @@ DIFFERENT, SHARD = 2_000, 10_000  # pictures; images in a shard
 SMALL = {"backbone": "test_vit", "weights": "random", "image_size": SIDE, "exits": 2, "predictor": "linear", "rank": 4}
 
 
-def jpegs(count: int = DIFFERENT) -> list[bytes]:
+def jpegs(seed: int, count: int = DIFFERENT) -> list[bytes]:
     """``count`` different images as JPEG files, of noise that is smooth over 8 x 8 pixels."""
-    rng, found = np.random.default_rng(0), []
+    rng, found = np.random.default_rng(seed), []
     for _ in range(count):
         image = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((SIDE, SIDE))
         found.append(encoded(image, "jpeg", quality=80))
@@ -76,9 +76,9 @@ def write_shards(folder: Path, split: str, images: int, pool: list[bytes]) -> No
 
 def make_run(folder: Path, images: int) -> str:
     """A trained run on shards of ``images`` test images; its name, in ``folder / "runs"``."""
-    pool, shards = jpegs(), folder / "shards"
-    for split, size in {"train": 200, "val": 100, "test": images}.items():
-        write_shards(shards, split, size, pool)
+    shards = folder / "shards"
+    for seed, (split, size) in enumerate({"train": 200, "val": 100, "test": images}.items()):
+        write_shards(shards, split, size, jpegs(seed))  # no image of one split is in another
     training = dx.TrainingConfig(epochs=1, batch_size=50, precision="no", validation_size=100)
     data = dx.DataConfig(f"wds/{shards}")
     dx.train(dx.Config(data, dx.ModelConfig(**SMALL), training), "large", device="cpu")
