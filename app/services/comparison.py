@@ -13,9 +13,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from dmpo_explore_app.services import own_runs, policies, records, run_styles
 from dmpo_explore_app.services.policies import OperatingPoint
+from numpy.typing import NDArray
 
 import dmpo_explore as dx
-from dmpo_explore.utils.typing import Floats
+
 
 CURVE = 12  # budgets of the curve of differences
 AT_DEPTH = "confidence"  # the policy of a run at full depth; any policy that learns nothing
@@ -51,7 +52,7 @@ class Wanted(NamedTuple):
         found = self.costed(name, record).meta.reference_flops
         return found / 1e9 if self.times is None else found
 
-    def costs(self, name: str, record: dx.ExitRecord) -> Floats:
+    def costs(self, name: str, record: dx.ExitRecord) -> NDArray[np.float64]:
         """(K,) what an image costs that exits at each exit, in the unit."""
         return self.costed(name, record).flops_fraction * self.scale(name, record)
 
@@ -112,7 +113,7 @@ def side(run: dx.Run, split: str, policy: str, wanted: Wanted) -> Side:
     return found._replace(refused=_too_dear(found, costs, wanted))
 
 
-def _too_dear(side: Side, costs: Floats, wanted: Wanted) -> str:
+def _too_dear(side: Side, costs: NDArray[np.float64], wanted: Wanted) -> str:
     """Why a run is no answer, by its cost alone: above the budget, or not below what the reference costs."""
     least, reference = costs[0] if side.fitted else costs[-1], wanted.reference
     if wanted.budget is not None and least > wanted.budget:
@@ -125,7 +126,7 @@ def _too_dear(side: Side, costs: Floats, wanted: Wanted) -> str:
     return ""
 
 
-def _fitted(run: dx.Run, policy: str, costs: Floats, wanted: Wanted) -> dx.Policy:
+def _fitted(run: dx.Run, policy: str, costs: NDArray[np.float64], wanted: Wanted) -> dx.Policy:
     """The most accurate thresholds within the budget, or the cheapest that keep the loss or the bound; where none
     keeps the loss, the most accurate ones."""
     held_out = run.fitting_split
