@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 import dmpo_explore as dx
 
-
 CURVE = 12  # budgets of the curve of differences
 AT_DEPTH = "confidence"  # the policy of a run at full depth; any policy that learns nothing
 ROUNDING = 1e-9  # of a mean of equal numbers, relative
