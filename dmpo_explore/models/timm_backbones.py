@@ -282,11 +282,12 @@ def _family(model: Any) -> Family | None:
 
 
 class _Needs(NamedTuple):
-    """A backbone's requirements: step and least number of pixels of an image's side, its arguments, whether one is the
-    side, and whether it is cut by rule."""
+    """A backbone's requirements: step and least number of pixels of an image's side, that of its own images, its
+    arguments, whether one is the side, and whether it is cut by rule."""
 
     step: int
     least: int
+    native: int
     options: dict[str, Any]
     sized: bool
     by_rule: bool
@@ -304,9 +305,8 @@ def nearest_size(name: str, wanted: int) -> int:
     needs = _seen.get(name) or _look(name)
     steps = {needs.step, needs.least} if needs.by_rule else {needs.step}
     near = {max(k * step, needs.least) for step in steps for k in (wanted // step, wanted // step + 1)}
-    native = timm.get_pretrained_cfg(name).input_size[-1]  # type: ignore[union-attr]
     problem = None
-    for side in (*sorted({*near, wanted}, key=lambda side: (abs(side - wanted), side)), native):
+    for side in (*sorted({*near, wanted}, key=lambda side: (abs(side - wanted), side)), needs.native):
         try:
             _options(name, side)
             return side
@@ -367,6 +367,7 @@ def _look(name: str) -> _Needs:
     needs = _Needs(
         patch,
         last.get("reduction", patch),
+        model.pretrained_cfg["input_size"][-1],
         {key: value for key, value in wanted.items() if key in takes},
         sized=patch > 1 if family else "img_size" in takes,
         by_rule=family is None,
@@ -400,29 +401,28 @@ def _check_size(name: str, image_size: int, *, step: int, least: int) -> None:
 
 
 def _load(model: Any, state: Mapping[str, Tensor], name: str) -> None:
-    wanted = model.state_dict()
-    heads = model.pretrained_cfg["classifier"] or ()
-    heads = tuple(f"{head}." for head in {"head_dist", *((heads,) if isinstance(heads, str) else heads)})
-    given = dict(state)
-    if _family(model) is None and (read := getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about how timm interpolates
+    wanted, given, family = model.state_dict(), dict(state), _family(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about how timm interpolates
+        if family is None and (read := getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)):
             given = read(given, model)
-    if isinstance(model, swin_transformer.SwinTransformer):
-        if "layers.0.downsample.reduction.weight" not in given:  # of timm, not of Swin's authors
-            given.setdefault("head.fc.weight", torch.empty(0))  # earlier versions of timm know their own weights by it
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # torch about how timm interpolates
+        if isinstance(model, swin_transformer.SwinTransformer):
+            if "layers.0.downsample.reduction.weight" not in given:  # of timm, not of Swin's authors
+                given.setdefault("head.fc.weight", torch.empty(0))  # by which earlier versions of timm know their own
             given = swin_transformer.checkpoint_filter_fn(given, model)
-    given = {key: value for key, value in given.items() if not key.startswith(heads)}
-    if "pos_embed" in given and "pos_embed" in wanted and _family(model):
+    if given.keys() - wanted.keys():  # a classifier, whatever timm calls it
+        with torch.random.fork_rng(devices=[]):
+            whole = timm.create_model(name, num_classes=2, device="meta").state_dict().keys()
+        given = {key: value for key, value in given.items() if key in wanted or key not in whole}
+    if "pos_embed" in given and "pos_embed" in wanted and family:
         given["pos_embed"] = _resample(model, given["pos_embed"])
     missing, foreign = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     bent = [k for k in wanted.keys() & given.keys() if wanted[k].shape != given[k].shape]
     if missing or foreign or bent:
         raise ValueError(
             f"these weights do not fit {name}: {len(missing)} missing (e.g. {missing[:2]}), "
-            f"{len(foreign)} foreign (e.g. {foreign[:2]}), {len(bent)} of another shape (e.g. {sorted(bent)[:2]})"
+            f"{len(foreign)} foreign (e.g. {foreign[:2]}), {len(bent)} of another shape (e.g. {sorted(bent)[:2]}); "
+            f"give the state_dict of timm.create_model({name!r}), or the backbone that they are of"
         )
     model.load_state_dict(given)
 
@@ -433,6 +433,6 @@ def _resample(vit: Any, table: Tensor) -> Tensor:
     patches = table.shape[1] - prefix if table.ndim == 3 else 0
     if patches < 1 or math.isqrt(patches) ** 2 != patches:
         return table
-    new_size = list(vit.patch_embed.grid_size)
-    resampled: Tensor = resample_abs_pos_embed(table, new_size=new_size, num_prefix_tokens=prefix)
+    size = list(vit.patch_embed.grid_size)
+    resampled: Tensor = resample_abs_pos_embed(table, new_size=size, num_prefix_tokens=prefix)
     return resampled
