@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy import stats
 from tiny import tiny_config
 
 import dmpo_explore as dx
@@ -93,6 +94,21 @@ def test_comparisons_take_the_endpoints_that_both_arms_have(tmp_path: Path) -> N
     }  # fmt: skip
     expected = dx.analysis.seeds_interval(100.0 * np.stack([better * 1.0 - right] * 2))
     assert tuple(naive.loc["30 %", ["points", "low", "high"]]) == pytest.approx(expected)
+
+
+def test_the_level_of_a_comparison_is_students_for_one_training_and_1_for_equal_arms() -> None:
+    values = np.random.default_rng(0).normal(0.1, 1, (1, 300))
+    assert comparisons.p_value(values) == pytest.approx(stats.ttest_1samp(values[0], 0).pvalue)
+    assert comparisons.p_value(np.zeros((3, 20))) == 1
+    assert comparisons.p_value(1 + values / 100) == comparisons.LEAST_P
+
+
+def test_at_the_level_of_a_kept_comparison_its_interval_just_reaches_0() -> None:
+    kept = pd.read_csv(third_study.RESULTS / "third-comparisons.csv")
+    assert ((kept["p"] <= 0.05) == (kept["verdict"] != "open")).all()
+    ordered = kept["p"].sort_values().to_numpy()
+    largest = np.flatnonzero(ordered <= 0.05 * np.arange(1, len(kept) + 1) / len(kept))[-1]  # Benjamini-Hochberg
+    assert (kept["p_adjusted"] <= 0.05).sum() == largest + 1
 
 
 @pytest.mark.slow
