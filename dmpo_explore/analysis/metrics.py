@@ -279,7 +279,8 @@ def seeds_interval(differences: npt.ArrayLike, *, level: float = 0.95) -> tuple[
     the trainings' means (three trainings show little of their spread: the quantile is 4.3), and that of an interval
     over what an image has in common in all trainings, by the mean squares of a two-way layout. It is never narrower
     than Student's interval over the images, as it would be where few trainings agree by chance. Ours: the sum of the
-    squares and that bound. In simulations it covers 95 to 99 % (`scripts/bench interval_coverage`).
+    squares and that bound. In simulations it covers 95 to 99 %, and 90 to 99 % where trainings' effects
+    are skewed (`scripts/bench interval_coverage`).
 
     Args:
         differences: (S, B), of S trainings (seeds) on the same B images, at least two values. With one training the

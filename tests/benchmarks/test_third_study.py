@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from scipy import stats
+from synthetic import make_record
 from tiny import tiny_config
 
 import dmpo_explore as dx
@@ -21,6 +22,7 @@ from _common.study import make_row
 from _third import protocol
 from _third.data import MOST, SETS, TRAIN
 from _third.protocol import BUDGETS, COMPARISONS, PARTS_OF_STUDY
+from dmpo_explore.analysis.saving_forecast import Forecast
 from dmpo_explore.data import DATASETS
 from dmpo_explore.data.image_set import ImageFiles
 from dmpo_explore.data.splits import SPLITS
@@ -179,6 +181,14 @@ def test_the_kept_forecasts_stand_beside_the_mean_of_the_kept_trainings() -> Non
     kept = pd.read_csv(forecast.RESULTS / "forecast.csv")
     found = forecast.reached(kept, Rows(forecast.RESULTS / "third.parquet"))
     pd.testing.assert_frame_equal(found, kept, check_exact=False, rtol=1e-4)
+
+
+def test_a_forecast_says_how_well_the_kept_ones_agree_with_trainings() -> None:
+    kept = pd.read_csv(forecast.RESULTS / "forecast.csv")
+    answers = make_record(40, 3, 3)
+    table = pd.DataFrame({"block": [1, 2, 3], "mean": 0.5, "second_order": 0.5})
+    said = Forecast(answers, table, (1, 3), 0.01, np.ones(2), np.zeros(2), 100).lines()[-1]
+    assert len(kept) == 9 and "over nine models" in said and f"reached was {forecast.correlation(kept):.2f}," in said
 
 
 def test_the_page_shows_the_kept_table() -> None:
