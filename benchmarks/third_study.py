@@ -109,7 +109,7 @@ def tables(table: pd.DataFrame) -> list[tuple[Path, str, list[str]]]:
         (PAGE, "third-full", by_set(found, "less the full model", OVER_FULL)),
         (PAGE, "third-deep", by_comparison(found, "first less second", (*PARTED, *ORDERED, *OTHER), deep)),
         (SUMMARY, "third-summary", by_set(found, "DMPO less …", SUMMARY_OF, "<br>")),
-        (SUMMARY, "third-parts", by_comparison(found, "", (WHOLE[0], *PARTED), ("30 %", "50 %"), "<br>")),
+        (SUMMARY, "third-parts", by_comparison(found, "points", (WHOLE[0], *PARTED), ("30 %", "50 %"), "<br>")),
     ]
 
 
@@ -129,7 +129,7 @@ def by_comparison(
     places = [(name, at) for name in DEEP for at in ends]
     cells = [[corner, *(f"{NAMES[name]},{between}{at}" for name, at in places)]]
     for text in (comparison.text for comparison in shown):
-        cells.append([text, *(cell(found, text, *place, between) for place in places)])
+        cells.append([text.replace(", ", f",{between}"), *(cell(found, text, *place, between) for place in places)])
     return dx.analysis.markdown(cells)
 
 

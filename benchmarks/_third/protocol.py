@@ -100,8 +100,8 @@ OTHERS: dict[str, dict[str, Any]] = {
 SMALL_ARMS: dict[str, dict[str, Any]] = {"dmpo": {}, "single": {"exits": 1}, "naive": NAIVE | {"read": "mean"}}
 DEEP = ("birds100", "caltech101")
 PARTS = {  # of DMPO: a part → the arm without it, the arm with it alone
-    "bypass": ("dmpo-no-bypass", "naive-bypass"),
     "second-order predictors": ("dmpo-no-second-order", "naive-second-order"),
+    "bypass": ("dmpo-no-bypass", "naive-bypass"),
     "two-phase loss weights": ("dmpo-uniform", "naive-schedule"),
 }
 
@@ -153,9 +153,9 @@ WHOLE = (
     Comparison("a static net of six blocks and a single model", "static-6", "single"),
 )
 PARTED = (
-    *(Comparison(f"{part}, left out", "dmpo", without) for part, (without, _) in PARTS.items()),
     *(Comparison(f"{part}, added", alone, "naive") for part, (_, alone) in PARTS.items()),
     Comparison("bypass and two-phase weights, added to second order", "dmpo", "naive-second-order"),
+    *(Comparison(f"{part}, left out", "dmpo", without) for part, (without, _) in PARTS.items()),
 )
 ORDERED = (
     Comparison("order: constant", "dmpo", "dmpo-constant"),
