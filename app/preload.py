@@ -1,4 +1,5 @@
-"""What the first page needs, imported and read in a thread, while the browser still loads Streamlit's own page."""
+"""What the first page needs, imported and read in a thread, while the browser still loads Streamlit's own page; and
+after it the model, for which *One image* would wait."""
 
 from __future__ import annotations
 
@@ -53,6 +54,7 @@ def _run() -> None:
         _imported.set()
     with suppress(OSError, ValueError, LookupError):  # a page says what is wrong with its run
         _usual()
+        _model()
 
 
 @st.cache_resource(show_spinner=False)  # what it calls shows no spinner then: there is no page
@@ -83,3 +85,16 @@ def _usual() -> None:
     mosaic_data.pictures(point, mosaic_data.USUAL)
     with suppress(OSError, ValueError):  # without images their numbers are shown
         thumbnails.thumbnails(run, split)
+
+
+def _model() -> None:
+    """Load the model of the usual run, if its weights are here: that takes seconds, in which Explore is looked at."""
+    from dmpo_explore_app.services import downloads, models
+    from dmpo_explore_app.state import choices
+
+    import dmpo_explore as dx
+
+    run = dx.load_run(choices.usual_run(dx.list_runs()))
+    if downloads.missing_weights_of(run) is None:
+        models.model(run)
+        _ = dx.compare_exits  # imports Captum

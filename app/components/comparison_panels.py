@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -84,7 +85,7 @@ def remarks(sides: Sequence[Side], split: str, policy: str, wanted: Wanted) -> l
         elif side.fitted:
             text = dx.fitting.few_images(records.record(run, run.fitting_split).n_images, run.fitting_split)
             notes += [f"Caution, {name}: {messages.escape_markdown(text, 400)}."] if text else []
-        limit, cost = f"{wanted.budget:.3g}", f"{side.cost(wanted):.3g}"
+        limit, cost = f"{wanted.budget or math.inf:.3g}", f"{side.cost(wanted):.3g}"
         if side.fitted and not side.refused and float(cost) > float(limit):
             text = f"{limit} {wanted.unit} on {run.fitting_split} are {cost} on {split}"
             notes.append(f"{name}: {messages.escape_markdown(text)}.")
@@ -94,7 +95,7 @@ def remarks(sides: Sequence[Side], split: str, policy: str, wanted: Wanted) -> l
 
 
 def curves(sides: Sequence[Side], split: str, policy: str, wanted: Wanted, choice: dx.analysis.RunChoice) -> go.Figure:
-    reference = next(side for side in sides if side.name == choice.reference)
+    reference = comparison.side_of(sides, choice.reference)
     least = None if wanted.lose is None else float(reference.record.correct[:, -1].mean()) - wanted.lose
     figure = comparison.curves_figure(sides, split, policy, wanted, least)
     now = "; ".join(

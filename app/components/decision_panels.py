@@ -1,14 +1,16 @@
-"""The decision of the page Decide: the budget and what may be lost, the run to take, and the files to take it with."""
+"""The decision of the page Decide: what may be lost or spent, the run to take, and the files to take it with."""
 
 from __future__ import annotations
 
 import html
+import math
 import shlex
 import shutil
 import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -38,41 +40,70 @@ BUDGET_HELP = (
     "on **calibration** (**val** where it has none) within this budget."
 )
 LIMIT_HELP = (
-    "**Points**: accuracy below the best full model of these runs. **Early-exit errors**: images that are incorrect "
-    "where they exit although the last exit is correct; the bound holds with 95% confidence (Learn then Test)."
+    "**Points**: accuracy below that of the other run at full depth. **Early-exit errors**: images that are incorrect "
+    "where they exit although the last exit is correct; the bound holds with 95% confidence (Learn then Test). Each "
+    "run gets its cheapest threshold that keeps this on **calibration** (**val** where it has none)."
 )
-NO_TIMES = "No milliseconds are known yet, so the budget is in GFLOPs. Measure them, or open another device's."
+REFERENCE_HELP = "Accuracy lost and cost saved are measured from this run at its full depth."
+NO_TIMES = "No milliseconds are known yet, so costs are in GFLOPs. Measure them, or open another device's."
 
 
 # -- the question --
 
 
 def question(runs: Sequence[dx.Run], split: str) -> Wanted:
-    """I have so much compute or time, and may lose so much: two numbers with their units, and a slider."""
+    """I may lose at most so much of a run, or spend at most so much: a number, its unit, and a slider."""
     wished, (times, refused) = state.validate_unit(), _usable_times(runs, split)
     unit = wished if times else "GFLOPs"
-    first = Wanted(0.0, times=times if unit == "ms" else None)
-    low, high = comparison.budget_range(runs, split, first)
-    reference = records.record(runs[0], split).meta.reference_flops / 1e9
-    usual = comparison.upwards(reference / 2) if unit == "GFLOPs" else high
-    budget = state.validate_budget(unit, low, usual, reference)
-    lose, risk = state.validate_limit()
-    high = max(high, budget)
-    with st.container(horizontal=True, gap="small", vertical_alignment="center", key="question"):
-        st.markdown("I have", width="content")
-        _number("Budget", state.BUDGETS[unit], 10.0 ** (len(f"{high:.0f}") - 3), BUDGET_HELP)
-        _unit("Unit", state.UNIT, {name: name for name in state.BUDGETS}, 110)
-        st.markdown("an image and may lose", width="content")
-        _number("Limit", state.LOSE if risk is None else state.RISK, 0.1, LIMIT_HELP)
-        _unit("What may be lost", state.LIMIT, state.LIMITS, 200)
+    names = [run.name for run in runs]
+    compared = state.validate_reference(names, comparison.usual_reference(runs, split))
+    wanted = Wanted(reference=runs[names.index(compared)], times=times if unit == "ms" else None)
+    losing, row = state.validate_may() == "lose", st.container(horizontal=True, gap="small", key="question")
+    with row.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.markdown("I may", width="content")
+        st.segmented_control(
+            "What is limited", list(state.ASKED), key=state.MAY, required=True, label_visibility="collapsed",
+            persist_state="session",
+        )  # fmt: skip
+        st.markdown("at most", width="content")
+        wanted = _loss(wanted) if losing else _budget(wanted, runs, split, unit)
+        st.markdown("of" if wanted.lose is not None else "compared with", width="content")
+        _unit("Compared with", state.REFERENCE, {name: name for name in names}, 190, REFERENCE_HELP)
+        if losing and state.times():
+            _unit("Costs in", state.UNIT, {name: name for name in state.BUDGETS}, 110)
         _times(runs)
-    st.slider(
-        "Budget", low, max(high, 1.01 * low), key=state.SLIDER, step=(high - low) / 200 or low, format="%.3g",
-        on_change=state.slid, args=(unit, comparison.upwards(low)), label_visibility="collapsed",
-    )  # fmt: skip
+    if wanted.lose is not None:
+        st.slider(
+            "Points", 0.0, state.MOST_LOSS, key=state.LOSS_SLIDER, step=0.1, format="%.1f", on_change=state.slid_loss,
+            label_visibility="collapsed",
+        )  # fmt: skip
+    elif wanted.budget is not None:
+        low, high = comparison.budget_range(runs, split, wanted)
+        high = max(high, wanted.budget)
+        st.slider(
+            "Budget", low, max(high, 1.01 * low), key=state.SLIDER, step=(high - low) / 200 or low, format="%.3g",
+            on_change=state.slid, args=(unit, comparison.upwards(low)), label_visibility="collapsed",
+        )  # fmt: skip
     for reason in (refused or ([] if times else [NO_TIMES])) if wished == "ms" else []:
         messages.notice(reason)
-    return Wanted(budget, lose, risk, first.times)
+    return wanted
+
+
+def _loss(wanted: Wanted) -> Wanted:
+    lose, risk = state.validate_limit()
+    _number("Limit", state.LOSE if risk is None else state.RISK, 0.1, LIMIT_HELP)
+    _unit("What may be lost", state.LIMIT, state.LIMITS, 200)
+    return wanted._replace(lose=lose, risk=risk)
+
+
+def _budget(wanted: Wanted, runs: Sequence[dx.Run], split: str, unit: str) -> Wanted:
+    low, high = comparison.budget_range(runs, split, wanted)
+    plain = records.record(runs[0], split).meta.reference_flops / 1e9
+    usual = comparison.upwards(plain / 2) if unit == "GFLOPs" else high
+    budget = state.validate_budget(unit, low, usual, plain)
+    _number("Budget", state.BUDGETS[unit], 10.0 ** (len(f"{max(high, budget):.0f}") - 3), BUDGET_HELP)
+    _unit("Unit", state.UNIT, {name: name for name in state.BUDGETS}, 110)
+    return wanted._replace(budget=budget)
 
 
 def _usable_times(runs: Sequence[dx.Run], split: str) -> tuple[dict[str, dx.runs.StageTimes], list[str]]:
@@ -96,10 +127,10 @@ def _number(label: str, key: str, step: float, text: str) -> None:
     )  # fmt: skip
 
 
-def _unit(label: str, key: str, options: dict[str, str], width: int) -> None:
+def _unit(label: str, key: str, options: dict[str, str], width: int, text: str | None = None) -> None:
     st.selectbox(
         label, list(options), format_func=options.__getitem__, key=key, width=width, label_visibility="collapsed",
-        persist_state="session",
+        help=text, persist_state="session",
     )  # fmt: skip
 
 
@@ -137,57 +168,93 @@ def _measure(runs: Sequence[dx.Run]) -> None:
 
 
 def answer(sides: Sequence[Side], found: dx.analysis.RunChoice, wanted: Wanted) -> None:
-    """The best run in a sentence, with its interval against the next and what a bound would cost."""
+    """The run to take in a sentence: what it saves, what it loses, and what a bound would cost."""
     if found.best is None:
-        _answered("No run keeps the budget and the limit", [_nearest(found)])
-        if enough := comparison.least_budget(sides, wanted):
-            name = messages.escape_markdown(enough.name)
-            text = f"Raise the budget to {enough.budget:.3g} {wanted.unit}: then {name} qualifies"
-            st.button(text, on_click=state.take_budget, args=(wanted.unit, enough.budget), key=state.ENOUGH)
+        _no_answer(sides, found, wanted)
         return
-    best, row = next(side for side in sides if side.name == found.best), found.table.iloc[0]
-    name, cost = html.escape(best.name), f"{best.cost(wanted):.3g} {wanted.unit}"
-    lost = f"{_points(row['lost'])} {found.reference} at full depth, the best of them. {_lead(found)}"
-    verdict = "is the one to take" if _too_close(found) else "is best"
-    title = f"{name} <small>{verdict}:</small> {row['accuracy']:.2%} <small>at</small> {cost}"
-    _answered(title, [lost, _bound(best, wanted)])
+    best, row = comparison.side_of(sides, found.best), found.table.iloc[0]
+    name, saved = html.escape(f"{best.name} {_where(best)}"), _share(best.saved(wanted))
+    title = f"{name} <small>saves</small> {saved} <small>of the {_what(wanted)}</small>"
+    if wanted.budget is not None:
+        title = f"{name} <small>is correct on</small> {row['accuracy']:.2%}"
+    _answered(
+        title, [_costs(best, wanted), _lost(row, found, wanted, best.point.split), _lead(found), _bound(best, wanted)]
+    )
+
+
+def _what(wanted: Wanted) -> str:
+    return "compute" if wanted.times is None else "time"
+
+
+def _share(saved: float) -> str:
+    return "–" if math.isnan(saved) else f"{saved:z.0%}".replace("-", "−")
+
+
+def _where(best: Side) -> str:
+    thresholds = best.point.policy.thresholds
+    return f"at {thresholds[0]:.3g}" if best.fitted and len(thresholds) == 1 else ""
+
+
+def _costs(best: Side, wanted: Wanted) -> str:
+    """What an image costs there and with the reference, in every unit that is known."""
+    texts = []
+    for times in (None, state.times())[: 1 + bool(state.times())]:
+        unit = wanted._replace(times=times)
+        whole, cost = unit.spent_by_reference(best.point.split), best.cost(unit)
+        if not math.isnan(whole - cost):
+            texts.append(f"{cost:.3g} {unit.unit} an image instead of {whole:.3g}")
+    return f"{' and '.join(texts)}."
+
+
+def _lost(row: pd.Series[Any], found: dx.analysis.RunChoice, wanted: Wanted, split: str) -> str:
+    """What is lost on the images shown, and whether the limit is kept there."""
+    text = f"On {split} it {_points(row['lost'], row['low'], row['high'])}"
+    text += f" of {found.reference}'s {row['accuracy'] + row['lost']:.1%}"
+    if wanted.lose is None or row["lost"] <= wanted.lose:
+        return f"{text}."
+    return f"{text}: more than {100 * wanted.lose:g}, but within chance."
+
+
+def _lead(found: dx.analysis.RunChoice) -> str:
+    """The next run, and what it loses against the best."""
+    if found.next is None or found.lead is None:
+        return "No other run keeps the limit and saves anything."
+    text = f"The next, {found.next}, {_points(*found.lead)} against it"
+    close = found.lead[1] <= 0 <= found.lead[2]
+    return f"{text}: too close to tell, and {found.best} costs no more." if close else f"{text}."
+
+
+def _points(lost: float, low: float, high: float) -> str:
+    """``loses 2.23 points (95%: 0.85 to 3.54)``; what is gained has its own ends."""
+    verb, sign = ("gains", -1) if lost < 0 else ("loses", 1)
+    ends = " to ".join(f"{100 * end:z.2f}" for end in sorted((sign * low, sign * high))).replace("-", "−")
+    return f"{verb} {100 * abs(lost):.2f} points (95%: {ends})"
+
+
+def _no_answer(sides: Sequence[Side], found: dx.analysis.RunChoice, wanted: Wanted) -> None:
+    """That nothing keeps what was asked for, and which run comes nearest, with a button that lets it in."""
+    if wanted.lose is None:
+        bounds = dict.fromkeys(_bound(side, wanted) for side in sides if side.fitted and wanted.risk is not None)
+        _answered("No run keeps this limit and saves anything", [*bounds, "The table says what each would need."])
+        return
+    title = f"Nothing is saved within {_some(100 * wanted.lose)} <small>of</small> {html.escape(found.reference)}"
+    near, needed = comparison.nearest(sides, wanted, found)
+    if near is None:
+        _answered(title, ["The table says why."])
+        return
+    saved = f"saves {_share(near.saved(wanted))} of the {_what(wanted)}"
+    _answered(title, [f"The nearest, {near.name} {_where(near)} with {_some(needed)}, {saved}."])
+    label = f"Allow {_some(needed)}: then {messages.escape_markdown(near.name)} qualifies"
+    st.button(label, on_click=state.allow, args=(needed,), key=state.ENOUGH)
+
+
+def _some(points: float) -> str:
+    return f"{points:g} point{'s' * (points != 1)}"
 
 
 def _answered(title: str, lines: Sequence[str]) -> None:
     texts = "".join(f"<p>{html.escape(line)}</p>" for line in lines if line)
     st.html(f'<div class="dx-answer"><h2>{title}</h2>{texts}</div>')
-
-
-def _nearest(found: dx.analysis.RunChoice) -> str:
-    """Of the runs that keep the budget, the one that loses least."""
-    rows = found.table[found.table["reason"].str.startswith("loses")]
-    if rows.empty:
-        return "No run fits this budget; the table says why."
-    return f"Within the budget {rows['run'].iloc[0]} comes nearest: it loses {100 * rows['lost'].iloc[0]:.2f} points."
-
-
-def _lead(found: dx.analysis.RunChoice) -> str:
-    if found.next is None or found.lead is None:
-        return "The only one within the budget and the limit."
-    difference, *ends = found.lead
-    low, high = (_apart(end) or "0" for end in ends)
-    text = f"{_points(-difference)} {found.next}, the next (95%: {low} to {high})"
-    return text + (f": too close to tell, and {found.best} costs no more." if _too_close(found) else ".")
-
-
-def _too_close(found: dx.analysis.RunChoice) -> bool:
-    """Whether the best run and the next cannot be told apart: their interval holds 0."""
-    return found.lead is not None and found.lead[1] <= 0 <= found.lead[2]
-
-
-def _points(lost: float) -> str:
-    return _apart(-lost, " points") or "Level with"
-
-
-def _apart(difference: float, unit: str = "") -> str:
-    """``0.31 below``; empty where it is none after rounding."""
-    points = f"{100 * abs(difference):.2f}"
-    return "" if points == "0.00" else f"{points}{unit} {'below' if difference < 0 else 'above'}"
 
 
 def _bound(best: Side, wanted: Wanted) -> str:
@@ -212,16 +279,16 @@ def _bound(best: Side, wanted: Wanted) -> str:
 def table(sides: Sequence[Side], found: dx.analysis.RunChoice, wanted: Wanted) -> None:
     """All runs, the best first; what cannot be taken is struck out, with the reason."""
     named = {side.name: side for side in sides}
-    by_time = Wanted(0.0, times=state.times())
-    alike = len({side.record.meta.reference_flops for side in sides}) == 1  # else shares are not of the same
+    by_time = Wanted(times=state.times())
     rows = []
     for row in found.table.to_dict("records"):
         side, struck = named[row["run"]], "~~" if row["reason"] else ""
         cells = {
             "run": f"{struck}{messages.escape_markdown(row['run'])}{struck}",
             "accuracy": f"{struck}{row['accuracy']:.2%}{struck}",
-            "GFLOPs": f"{row['flops'] / 1e9:.3g}" + f" ({row['flops_fraction']:.0%})" * alike,
+            "GFLOPs": f"{row['flops'] / 1e9:.3g}",
             "ms": f"{side.cost(by_time):.3g}".replace("nan", "–"),
+            "saved": _share(side.saved(wanted)),
             "points lost [95%]": comparison.interval(row["lost"], row["low"], row["high"]).replace("+", ""),
             "why not": messages.escape_markdown(row["reason"], 300),
         }

@@ -30,6 +30,7 @@ STATES = {
     "left": "Ended: no page has shown it for a minute",
 }
 GIB = 2**30
+FIRST_CALLS = 6  # before which a speed-up is not shown: the first ones are slow, as every size of a batch is new
 RANGE_CALLS, P95_CALLS = 10, 20  # from which on one call in ten, or in twenty, lies beyond a quantile
 BUSY = 0.5  # load average above which other programs are at work
 
@@ -43,9 +44,9 @@ def panel(session: LiveSession, record: dx.ExitRecord, image: Link | None, link:
     measured = look.count.measured
     if measured is not None:
         headline(
-            f"{measured.speed_up:.2f}×" if measured.calls >= RANGE_CALLS else f"about {measured.speed_up:.1f}×",
+            speed_up(measured, look.alive),
             "Measured speed-up" + f", {measured.calls} calls so far" * (measured.calls < RANGE_CALLS),
-            f"expected from FLOPs {measured.expected_speed_up:.2f}×",
+            expected(measured, session.settings.batch_size),
             f"from call to call {after(RANGE_CALLS, measured, f'{measured.low:.2f} to {measured.high:.2f}×')}",
             live_race.measured(record, look, measured, image),
         )
@@ -58,6 +59,21 @@ def panel(session: LiveSession, record: dx.ExitRecord, image: Link | None, link:
         st.html(f"<h3>The last images, newest first</h3>{gallery}")
     notes(session, look)
     return look
+
+
+def speed_up(measured: dx.inference.Measured, alive: bool) -> str:
+    """The number in the largest type: none before it means something, and rounded while it still moves."""
+    if alive and measured.calls < FIRST_CALLS:
+        return "measuring"
+    return f"{measured.speed_up:.2f}×" if measured.calls >= RANGE_CALLS else f"about {measured.speed_up:.1f}×"
+
+
+def expected(measured: dx.inference.Measured, batch_size: int) -> str:
+    """The speed-up by FLOPs, and what the rest of it is lost in."""
+    text = f"expected from FLOPs {measured.expected_speed_up:.2f}×"
+    if measured.speed_up >= measured.expected_speed_up:
+        return text
+    return f"{text}: the exits' small operations {'and batches that shrink ' * (batch_size > 1)}cost the rest"
 
 
 def preview(point: OperatingPoint, image: Link | None) -> None:

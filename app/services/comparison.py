@@ -1,5 +1,6 @@
-"""Several runs on the same images under one budget of compute or time: their numbers and their figures. Thresholds are
-fitted on calibration (val where a run has none); a run with a single exit, or without either, has full depth."""
+"""Several runs on the same images, each at the thresholds that keep a loss, a bound or a budget: numbers and figures.
+Thresholds are fitted on calibration (val where a run has none); a run with a single exit, or without either,
+has full depth."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from dmpo_explore_app.services import own_runs, policies, records, run_styles
 from dmpo_explore_app.services.policies import OperatingPoint
+from numpy.typing import NDArray
 
 import dmpo_explore as dx
 
@@ -23,12 +25,13 @@ FIRST = 6  # runs compared unless others are chosen
 
 
 class Wanted(NamedTuple):
-    """The mean budget of an image, in GFLOPs or, with ``times`` of stages, in milliseconds; and what may be lost: a
-    fraction of accuracy below the best full model, or a ``risk`` of early-exit errors, with 95 % confidence."""
+    """What may be spent or lost, one of the first three; the run at whose full depth losses and savings are measured;
+    times of stages, with which costs are milliseconds and not GFLOPs."""
 
-    budget: float
-    lose: float | None = None
-    risk: float | None = None
+    budget: float | None = None  # mean cost of an image
+    lose: float | None = None  # a fraction of accuracy below the reference
+    risk: float | None = None  # a bound on early-exit errors, with 95 % confidence
+    reference: dx.Run | None = None
     times: Mapping[str, dx.runs.StageTimes] | None = None
 
     @property
@@ -43,25 +46,31 @@ class Wanted(NamedTuple):
             raise ValueError("it is not timed on this device")
         return self.times[name].timed(record)
 
-    def reference(self, name: str, record: dx.ExitRecord) -> float:
+    def scale(self, name: str, record: dx.ExitRecord) -> float:
         """The cost, in the unit, to which the record's fractions are relative."""
         found = self.costed(name, record).meta.reference_flops
         return found / 1e9 if self.times is None else found
 
+    def costs(self, name: str, record: dx.ExitRecord) -> NDArray[np.float64]:
+        """(K,) what an image costs that exits at each exit, in the unit."""
+        return self.costed(name, record).flops_fraction * self.scale(name, record)
 
-class Enough(NamedTuple):
-    """A budget that would do, and the run that keeps it."""
-
-    budget: float
-    name: str
+    def spent_by_reference(self, split: str) -> float:
+        """Cost of the reference's full depth, in the unit; NaN without one, and where it is not timed."""
+        if self.reference is None:
+            return math.nan
+        try:
+            return float(self.costs(self.reference.name, records.record(self.reference, split))[-1])
+        except ValueError:
+            return math.nan
 
 
 class Side(NamedTuple):
-    """One run under one budget."""
+    """One run at the thresholds that keep what was asked for."""
 
     point: OperatingPoint
-    fitted: bool  # to the budget or to the risk; else every image exits at the last exit
-    refused: str = ""  # why it cannot keep the budget or the bound
+    fitted: bool  # else every image exits at the last exit
+    refused: str = ""  # why it cannot be taken
 
     @property
     def name(self) -> str:
@@ -76,56 +85,75 @@ class Side(NamedTuple):
         return self.point.outcome
 
     def cost(self, wanted: Wanted) -> float:
-        """Mean cost of an image in the unit of the budget; NaN where the run is not timed."""
+        """Mean cost of an image in the unit; NaN where the run is not timed."""
         try:
-            record = wanted.costed(self.name, self.record)
+            return float(wanted.costs(self.name, self.record)[self.outcome.exits].mean())
         except ValueError:
             return math.nan
-        share = float(record.flops_fraction[self.outcome.exits].mean())
-        return share * wanted.reference(self.name, self.record)
+
+    def saved(self, wanted: Wanted) -> float:
+        """The share of the reference's cost that is saved; NaN where one of them is not timed."""
+        return 1 - self.cost(wanted) / wanted.spent_by_reference(self.point.split)
 
 
 def side(run: dx.Run, split: str, policy: str, wanted: Wanted) -> Side:
-    """The run under the budget; at full depth with a single exit, without a record to fit on, or without the policy.
-    Where exit 1 costs more than the budget, every image exits there."""
+    """The run at what was asked for; at full depth with a single exit, without a record to fit on, or without the
+    policy. Where exit 1 costs more than a budget, every image exits there."""
     record = records.record(run, split)
-    whole = Side(OperatingPoint(run, split, policies.full_depth(AT_DEPTH)), fitted=False)
+    found = Side(OperatingPoint(run, split, policies.full_depth(AT_DEPTH)), fitted=False)
     try:
-        unit, scale = wanted.unit, wanted.reference(run.name, record)
-        costs = wanted.costed(run.name, record).flops_fraction * scale
-        if record.n_exits == 1 or not policies.can_fit(run):
-            why = "it has a single exit" if record.n_exits == 1 else "nothing to fit thresholds on"
-            over = f"{why}: every image needs {costs[-1]:.3g} {unit}" if costs[-1] > wanted.budget else ""
-            return whole._replace(refused=over)
-        if reason := policies.unavailable_reason(run, split, policy):
-            return whole._replace(refused=f"{policy} is unavailable: {reason}")
-        if wanted.risk is not None:
-            return _under_risk(run, split, policy, wanted)
-        share = max(np.floor(wanted.budget / scale * 1e5) / 1e5, float(f"{costs[0] * (1 + ROUNDING) / scale:.12g}"))
-        fitted = _fitted(run, policy, share, wanted)
+        costs = wanted.costs(run.name, record)
+        if record.n_exits > 1 and policies.can_fit(run):
+            if reason := policies.unavailable_reason(run, split, policy):
+                return found._replace(refused=f"{policy} is unavailable: {reason}")
+            found = Side(OperatingPoint(run, split, _fitted(run, policy, costs, wanted)), fitted=True)
     except Exception as error:  # of a plug-in's policy, or a run without times: the other runs stay on the page
-        return whole._replace(refused=str(error) or type(error).__name__)
-    over = f"its exit 1, where all images exit, needs {costs[0]:.3g} {unit}" if costs[0] > wanted.budget else ""
-    return Side(OperatingPoint(run, split, fitted), fitted=True, refused=over)
+        return found._replace(refused=str(error) or type(error).__name__)
+    return found._replace(refused=_too_dear(found, costs, wanted))
 
 
-def _fitted(run: dx.Run, policy: str, share: float, wanted: Wanted) -> dx.Policy:
-    """The most accurate thresholds within a share of the reference cost."""
-    held_out = records.record(run, run.fitting_split)
-    timed = wanted.costed(run.name, held_out)
+def _too_dear(side: Side, costs: NDArray[np.float64], wanted: Wanted) -> str:
+    """Why a run is no answer, by its cost alone: above the budget, or not below what the reference costs."""
+    least, reference = costs[0] if side.fitted else costs[-1], wanted.reference
+    if wanted.budget is not None and least > wanted.budget:
+        why = "it has a single exit" if side.record.n_exits == 1 else "nothing to fit thresholds on"
+        why = "its exit 1, where all images exit," if side.fitted else f"{why}: every image"
+        return f"{why} needs {least:.3g} {wanted.unit}"
+    if wanted.budget is None and side.saved(wanted) <= ROUNDING:
+        same = reference is not None and reference.name == side.name
+        return "the others are compared with it" if same else "it saves nothing"
+    return ""
+
+
+def _fitted(run: dx.Run, policy: str, costs: NDArray[np.float64], wanted: Wanted) -> dx.Policy:
+    """The most accurate thresholds within the budget, or the cheapest that keep the loss or the bound; where none
+    keeps the loss, the most accurate ones."""
+    held_out = run.fitting_split
+    if wanted.risk is not None:
+        return policies.fitted(run, policy, bound(wanted.risk))
+    if wanted.lose is not None:
+        table = _table(run, held_out, policy, wanted)
+        enough = table["accuracy"] >= min(_full_depth(wanted, held_out) - wanted.lose, table["accuracy"].max()) - 1e-12
+        cheapest = table[enough].sort_values("flops_fraction", kind="stable").iloc[0]
+        return policies.fitted(run, policy, dx.Target.threshold(float(cheapest["threshold"])))
+    assert wanted.budget is not None
+    scale = wanted.scale(run.name, records.record(run, held_out))
+    share = max(np.floor(wanted.budget / scale * 1e5) / 1e5, float(f"{costs[0] * (1 + ROUNDING) / scale:.12g}"))
+    timed = wanted.costed(run.name, records.record(run, held_out))
     target = dx.Target.flops(share).capped(timed)
     if wanted.times is None:
         return policies.fitted(run, policy, target)
     thresholds = dx.fit_policy(timed, policy, target=target).thresholds  # on milliseconds: only these can be repeated
-    return dx.fit_policy(held_out, policy, target=dx.Target.threshold(thresholds))
+    return policies.fitted(run, policy, dx.Target.threshold(thresholds))
 
 
-def _under_risk(run: dx.Run, split: str, policy: str, wanted: Wanted) -> Side:
-    """The run with the cheapest thresholds that keep the bound, whatever they cost."""
-    found = Side(OperatingPoint(run, split, policies.fitted(run, policy, bound(wanted.risk))), fitted=True)
-    cost = found.cost(wanted)
-    text = f"that bound needs {cost:.3g} {wanted.unit}" if cost > wanted.budget else ""
-    return found._replace(refused=text)
+def _full_depth(wanted: Wanted, split: str) -> float:
+    """Accuracy of the reference's last exit; 1 without a reference."""
+    if wanted.reference is None:
+        return 1.0
+    if split not in wanted.reference.splits():
+        raise ValueError(f"{wanted.reference.name}, which it is compared with, has no record of {split}")
+    return float(records.record(wanted.reference, split).correct[:, -1].mean())
 
 
 def bound(risk: float | None) -> dx.Target:
@@ -133,24 +161,42 @@ def bound(risk: float | None) -> dx.Target:
     return dx.Target.risk("too_early") if risk is None else dx.Target.risk("too_early", epsilon=risk)
 
 
+def held_out(sides: Sequence[Side]) -> dict[str, dx.Outcome] | None:
+    """Name → outcome on the images that thresholds were fitted on; None unless all runs have the same ones."""
+    points, first = [side.point for side in sides], sides[0].point.run
+    if not all(policies.can_fit(point.run) and point.run.fitting_split == first.fitting_split for point in points):
+        return None
+    if not all(same_images(first, point.run, first.fitting_split) for point in points):
+        return None
+    return {p.run.name: OperatingPoint(p.run, p.run.fitting_split, p.policy).outcome for p in points}
+
+
 def choose(sides: Sequence[Side], wanted: Wanted) -> dx.analysis.RunChoice:
-    """The runs in order, and the best that keeps the budget and what may be lost."""
+    """The runs in order, and the best that keeps what was asked for."""
     refused = {side.name: side.refused for side in sides if side.refused}
     costs = {side.name: side.cost(wanted) for side in sides}
-    return dx.analysis.choose_run({side.name: side.outcome for side in sides}, wanted.lose, refused, costs)
+    outcomes = {side.name: side.outcome for side in sides}
+    reference = None if wanted.reference is None else wanted.reference.name
+    judged = held_out(sides)
+    return dx.analysis.choose_run(outcomes, wanted.lose, refused, costs, reference=reference, held_out=judged)
 
 
-def least_budget(sides: Sequence[Side], wanted: Wanted) -> Enough | None:
-    """The smallest of `CURVE` budgets above the wanted one at which a run keeps the limit, and that run."""
-    runs = [side.point.run for side in sides]
-    split, policy = sides[0].point.split, next((s.point.policy.name for s in sides if s.fitted), AT_DEPTH)
-    low, high = budget_range(runs, split, wanted)
-    for budget in np.geomspace(max(low, wanted.budget), max(high, 1.01 * wanted.budget), CURVE)[1:]:
-        more = wanted._replace(budget=upwards(float(budget)))
-        found = choose([side(run, split, policy, more) for run in runs], more)
-        if found.best is not None:
-            return Enough(more.budget, found.best)
-    return None
+def nearest(sides: Sequence[Side], wanted: Wanted, found: dx.analysis.RunChoice) -> tuple[Side | None, float]:
+    """Of the runs that save something the first that more points would let in, and how many; None without any."""
+    saving = [side for side in sides if not side.refused]
+    judged, rows, lost = held_out(sides) or {}, found.table.set_index("run"), list[float]()
+    for side in saving:
+        seen = judged.get(side.name, side.outcome)
+        whole = judged.get(found.reference, side_of(sides, found.reference).outcome)
+        points = float(whole.record.correct[:, -1].mean() - seen.correct.mean())
+        lost.append(max(points, float(rows["low"][side.name]) if judged else points))  # what is shown may contradict
+    if not saving:
+        return None, math.nan
+    return saving[int(np.argmin(lost))], math.ceil(1000 * min(lost) - 1e-9) / 10
+
+
+def side_of(sides: Sequence[Side], name: str) -> Side:
+    return next(side for side in sides if side.name == name)
 
 
 def in_order(sides: Sequence[Side]) -> list[Side]:
@@ -159,6 +205,12 @@ def in_order(sides: Sequence[Side]) -> list[Side]:
 
 
 # -- which runs can be compared --
+
+
+def usual_reference(runs: Sequence[dx.Run], split: str) -> str:
+    """The run with the most accurate last exit: on val, or calibration, where all have it, else on ``split``."""
+    on = next((held for held in ("val", "calibration") if all(held in run.splits() for run in runs)), split)
+    return max(runs, key=lambda run: float(records.record(run, on).correct[:, -1].mean())).name
 
 
 def usual_runs(names: Sequence[str], start: str, load: Callable[[str], dx.Run] = dx.load_run) -> list[str]:
@@ -198,8 +250,7 @@ def taken_for_the_same(first: dx.Run, other: dx.Run, split: str) -> bool:
 def budget_range(runs: Sequence[dx.Run], split: str, wanted: Wanted) -> tuple[float, float]:
     """From what the cheapest exit costs to the dearest full depth, in the unit of the budget."""
     timed = [run for run in runs if wanted.times is None or run.name in wanted.times]
-    read = {run.name: records.record(run, split) for run in timed}
-    costs = [wanted.costed(*one).flops_fraction * wanted.reference(*one) for one in read.items()]
+    costs = [wanted.costs(run.name, records.record(run, split)) for run in timed]
     return float(min(cost[0] for cost in costs)), upwards(float(max(cost[-1] for cost in costs)))
 
 
@@ -244,22 +295,27 @@ def policy_of_curve(side: Side, policy: str) -> str:
 def curves_figure(sides: Sequence[Side], split: str, policy: str, wanted: Wanted, least: float | None) -> go.Figure:
     """Accuracy over cost of every run (from `in_order`), its operating point, the budget, and the least accuracy."""
     sides = [side for side in sides if not math.isnan(side.cost(wanted))]
-    scales = {side.name: wanted.reference(side.name, side.record) for side in sides}
+    scales = {side.name: wanted.scale(side.name, side.record) for side in sides}
     points = {s.name: (s.cost(wanted) / scales[s.name], s.outcome.summary()["accuracy"]) for s in sides}
     lines = {s.name: _curve(s, split, policy, wanted) for s in sides if s.record.n_exits > 1}
     singles = {name: point for name, point in points.items() if name not in lines}
     numbers = run_numbers(sides)
     figure = run_styles.coloured(dx.figures.trade_off_figure(lines, None, singles), numbers)
     figure = dx.figures.mark_points(figure, {n: points[n] for n in lines}, [numbers[n] for n in lines])
-    words = "" if wanted.lose is None else f"points lost: {100 * wanted.lose:g}"
+    reference = "" if wanted.reference is None else f" of {wanted.reference.name}"
+    words = "" if wanted.lose is None else f"{100 * wanted.lose:g} points lost{reference}"
     return dx.figures.mark_limits(dx.figures.in_gflops(figure, scales, wanted.unit), wanted.budget, least, words)
 
 
 def _curve(side: Side, split: str, policy: str, wanted: Wanted) -> pd.DataFrame:
-    run, policy = side.point.run, policy_of_curve(side, policy)
+    return _table(side.point.run, split, policy_of_curve(side, policy), wanted)
+
+
+def _table(run: dx.Run, split: str, policy: str, wanted: Wanted) -> pd.DataFrame:
+    """`dx.trade_off` over FLOPs or milliseconds."""
     if wanted.times is None:
         return policies.trade_off(run, split, policy)
-    return dx.trade_off(wanted.costed(side.name, side.record), policies.base(run, split, policy))
+    return dx.trade_off(wanted.costed(run.name, records.record(run, split)), policies.base(run, split, policy))
 
 
 def run_numbers(sides: Sequence[Side]) -> dict[str, int]:
@@ -284,7 +340,7 @@ def differences_figure(sides: Sequence[Side], base: Side, split: str, policy: st
 def difference_table(one: Side, base: Side, split: str, policy: str, budgets: Sequence[Wanted]) -> pd.DataFrame:
     """One row per budget that ``one`` can meet: the difference in accuracy with its interval."""
     least, rows = 0.0 if one.fitted else float(one.record.meta.flops[-1]) / 1e9, []
-    for budget in [budget for budget in budgets if budget.budget >= least] or [Wanted(least)]:
+    for budget in [budget for budget in budgets if (budget.budget or 0.0) >= least] or [Wanted(least)]:
         a, b = (side(s.point.run, split, policy, budget) if s.fitted else s for s in (one, base))
         rows.append((budget.budget, *dx.bootstrap_difference(a.outcome.correct, b.outcome.correct)))
     return pd.DataFrame(rows, columns=["budget", "difference", "low", "high"])

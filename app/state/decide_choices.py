@@ -1,4 +1,4 @@
-"""Choices of the page Decide: runs, the budget, what may be lost, the run to compare with, which images are shown."""
+"""Choices of the page Decide: runs, what may be lost or spent against which run, and which images are shown."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from dmpo_explore_app.state import choices, notes, url
 import dmpo_explore as dx
 
 RUNS, AGAINST, OTHER, SHOW = "runs", "against", "other", "show"
+MAY, ASKED = "may", ("lose", "spend")  # what is limited
+REFERENCE = "reference"  # the run at whose full depth losses and savings are measured
 UNIT, BUDGETS = "unit", {"GFLOPs": "gflops", "ms": "ms"}  # unit of the budget → key of its number
 COMPUTE = "compute"  # of older links: the budget in per cent of the plain backbone
 LIMIT, LOSE, RISK = "limit", "lose", "early_errors"  # which of the two that follow is set
 LIMITS = {LOSE: "points of accuracy", RISK: "% early-exit errors"}
 KEYS = (
-    *(RUNS, AGAINST, choices.SPLIT, choices.POLICY, UNIT, *BUDGETS.values(), COMPUTE, LIMIT, LOSE, RISK),
-    *(OTHER, SHOW),
+    *(RUNS, MAY, REFERENCE, AGAINST, choices.SPLIT, choices.POLICY, UNIT, *BUDGETS.values(), COMPUTE),
+    *(LIMIT, LOSE, RISK, OTHER, SHOW),
 )  # of the address and the state
-FIRST_LOSS, FIRST_RISK = 3.0, 1.0  # points, per cent
-SLIDER, TIMES, MEASURE, TIMING = "budget slider", "times", "measure", "timing"  # keys of widgets
-COMMAND, EXPORT, ENOUGH = "take command", "take export", "take budget"
+FIRST_LOSS, FIRST_RISK = 2.0, 1.0  # points, per cent
+SLIDER, LOSS_SLIDER, TIMES, MEASURE, TIMING = "budget slider", "loss slider", "times", "measure", "timing"  # widgets
+COMMAND, EXPORT, ENOUGH = "take command", "take export", "allow more"
+MOST_LOSS = 10.0  # points, at the right end of the slider
 MOST = 6  # runs
 SHOWN = {"only a": "Only A correct", "only b": "Only B correct", "both wrong": "Both incorrect, different answers"}
 OTHERS = "decide others"  # key of the button that shows other images
@@ -84,19 +87,35 @@ def slid(unit: str, least: float) -> None:
     st.session_state[BUDGETS[unit]] = max(float(f"{st.session_state[SLIDER]:.3g}"), least)
 
 
-def take_budget(unit: str, budget: float) -> None:
-    st.session_state[BUDGETS[unit]] = budget
+def allow(points: float) -> None:
+    """In a callback: let so much be lost."""
+    st.session_state[LOSE] = points
+
+
+def validate_may() -> str:
+    """What is limited, at first what may be lost; links of earlier versions have a budget alone."""
+    budgets = any(st.session_state.get(key) is not None for key in (COMPUTE, *BUDGETS.values()))
+    return choices.validate(MAY, ASKED, "spend" if budgets else "lose", "question")
+
+
+def validate_reference(names: Sequence[str], usual: str) -> str:
+    return _one_of(REFERENCE, names, usual)
 
 
 def validate_limit() -> tuple[float | None, float | None]:
     """What may be lost, or instead the bound on early-exit errors; fractions."""
     if choices.validate(LIMIT, list(LIMITS), LOSE, "limit") == LOSE:
         value = min(_number(LOSE, FIRST_LOSS, "points"), 99.0)
-        st.session_state[LOSE] = value
+        st.session_state[LOSE], st.session_state[LOSS_SLIDER] = value, min(value, MOST_LOSS)
         return value / 100, None
     value = min(_number(RISK, FIRST_RISK, "per cent"), 99.0) or FIRST_RISK
     st.session_state[RISK] = value
     return None, value / 100
+
+
+def slid_loss() -> None:
+    """In a callback: take over the place of the slider of points."""
+    st.session_state[LOSE] = round(st.session_state[LOSS_SLIDER], 1)
 
 
 def _number(key: str, usual: float, unit: str) -> float:
@@ -145,7 +164,7 @@ def validate_images(others: Sequence[str]) -> tuple[str, str]:
 
 def forget() -> None:
     """Begin as on a first visit, from the session's run."""
-    for key in (RUNS, AGAINST, OTHER):
+    for key in (RUNS, REFERENCE, AGAINST, OTHER):
         st.session_state.pop(key, None)
 
 
@@ -154,7 +173,7 @@ def drop(name: str) -> None:
     state = st.session_state
     if isinstance(runs := state.get(RUNS), list):
         state[RUNS] = [run for run in runs if run != name] or None
-    for key in (AGAINST, OTHER):
+    for key in (REFERENCE, AGAINST, OTHER):
         if state.get(key) == name:
             state[key] = None
 

@@ -1,5 +1,5 @@
-"""Decide: which of several runs to take, on the same images, for a budget and what may be lost for it; below, what
-differs between them: settings, learning, classes, budgets, images."""
+"""Decide: which of several runs to take, on the same images, for what may be lost or spent; below, what differs between
+them: settings, learning, classes, budgets, images."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def show(runs: Sequence[dx.Run], split: str, policy: str, row: DeltaGenerator) -
     with left:
         decision_panels.answer(sides, choice, wanted)
         if choice.best is not None:
-            decision_panels.take(next(side for side in sides if side.name == choice.best), split)
+            decision_panels.take(comparison.side_of(sides, choice.best), split)
         decision_panels.table(sides, choice, wanted)
         st.caption("  \n".join(comparison_panels.remarks(sides, split, policy, wanted)))
     with right:

@@ -126,11 +126,11 @@ def in_gflops(figure: go.Figure, gflops: Mapping[str, float], unit: str = "GFLOP
     return figure.update_xaxes(**GFLOPS_AXIS, title=f"{unit} (mean of an image, logarithmic)")
 
 
-def mark_limits(figure: go.Figure, most: float, least: float | None = None, words: str = "") -> go.Figure:
+def mark_limits(figure: go.Figure, most: float | None = None, least: float | None = None, words: str = "") -> go.Figure:
     """Grey out what is beyond a budget on an `in_gflops` figure, and draw the least accuracy that is allowed.
 
     Args:
-        most: the budget, in the axis's unit. least: an accuracy, as a fraction; None draws none. words: for its line.
+        most: the budget, in the axis's unit. least: an accuracy, as a fraction. words: for its line.
 
     Example:
         >>> import dmpo_explore as dx
@@ -139,12 +139,14 @@ def mark_limits(figure: go.Figure, most: float, least: float | None = None, word
         ['rect', 'line', 'line']
     """
     seen = [float(x) for trace in figure.data for x in trace.x]
-    low, high = min([most, *seen]) / 1.1, max([most, *seen]) * 1.1
+    seen += [] if most is None else [most]
+    low, high = min(seen) / 1.1, max(seen) * 1.1
     line = {"color": GREY, "width": 2}
-    figure.add_shape(
-        type="rect", x0=most, x1=high, y0=0, y1=1, yref="paper", fillcolor=GREY, opacity=0.15, line={"width": 0}
-    )
-    figure.add_shape(type="line", x0=most, x1=most, y0=0, y1=1, yref="paper", line=line)
+    if most is not None:
+        figure.add_shape(
+            type="rect", x0=most, x1=high, y0=0, y1=1, yref="paper", fillcolor=GREY, opacity=0.15, line={"width": 0}
+        )
+        figure.add_shape(type="line", x0=most, x1=most, y0=0, y1=1, yref="paper", line=line)
     if least is not None:
         figure.add_shape(type="line", x0=0, x1=1, xref="paper", y0=least, y1=least, line=line | {"dash": "dash"})
         figure.add_annotation(text=words, x=0, xref="paper", y=least, xanchor="left", yanchor="bottom", showarrow=False)

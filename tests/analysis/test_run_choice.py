@@ -68,6 +68,37 @@ def test_what_loses_more_than_is_allowed_is_refused_with_the_number() -> None:
     assert none.best is none.next is none.lead is None
 
 
+def answers(*right: int, split: str = "test") -> dx.Outcome:
+    """An outcome with so many correct images in each quarter of 100."""
+    correct = np.concatenate([np.arange(100) < n for n in right])
+    said = np.where(correct, RECORD.labels, (RECORD.labels + 1) % 10)
+    record = replace(RECORD, logits=None, prediction=said[:, None].repeat(4, 1).astype(np.int32))
+    return dx.Outcome(replace(record, meta=replace(record.meta, split=split)), np.full(400, 3))
+
+
+def test_runs_are_judged_on_held_out_images_unless_the_shown_ones_contradict() -> None:
+    full, cheap, mid = answers(100, 100, 100, 60), answers(100, 100, 60, 60), answers(100, 100, 96, 60)
+    costs = {"full": 3.0, "mid": 2.0, "cheap": 1.0}
+    held_out = {"full": full, "mid": mid, "cheap": mid}
+    for lose, best in ((0.02, "mid"), (0.12, "cheap")):  # 10 points on the shown images are surely more than 2
+        found = choose_run({"full": full, "mid": mid, "cheap": cheap}, lose, {"full": "it"}, costs, held_out=held_out)
+        assert (found.reference, found.best) == ("full", best)
+    judged = {
+        name: answers(*right, split="val")
+        for name, right in {"full": (100, 90, 90, 90), "cheap": (90, 90, 90, 90)}.items()
+    }
+    found = choose_run({"full": full, "cheap": cheap}, 0.01, held_out=judged)
+    assert found.table["reason"].tolist() == ["", "on val it loses 2.50 points, more than 1"]
+    found = choose_run({"full": full, "cheap": cheap}, 0.03, {"full": "it"}, held_out=judged)
+    assert found.best is None and found.table["reason"].iloc[-1].startswith(
+        "at most 3 on val, but on test it loses 10.00 points"
+    )
+    close = {"full": full, "mid": full, "cheap": full}
+    for shown, best in ((cheap, "mid"), (full, "cheap")):
+        outcomes = {"full": full, "mid": full, "cheap": shown}
+        assert choose_run(outcomes, None, None, costs, held_out=close).best == best
+
+
 def test_differences_are_those_of_the_bootstrap() -> None:
     table = run_differences({"early": at(0), "late": at(3)}, "early")
     expected = dx.bootstrap_difference(at(3).correct, at(0).correct)
@@ -93,6 +124,7 @@ def test_a_run_beside_itself_differs_by_nothing() -> None:
     [
         (lambda: choose_run({"early": at(0)}, lose=5), "lose=5 must be a fraction .* one point is 0.01"),
         (lambda: choose_run({}), "at least one run"),
+        (lambda: choose_run({"early": at(0)}, reference="late"), "late"),
         (lambda: choose_run(OTHERS), "are of different images"),
         (lambda: run_differences(OTHERS, "mine"), "are of different images"),
         (lambda: parts(*OTHERS.values()), "are of different images"),

@@ -14,6 +14,7 @@ import pytest
 from calls import result_of
 from dmpo_explore_app import access, preload, server
 from dmpo_explore_app.components import app_header
+from dmpo_explore_app.services import downloads, models
 from explore_page import cards, start
 from visiting import Server, listen
 
@@ -177,10 +178,20 @@ print(sorted(name for name in ("torch", "dmpo_explore_app.components.gallery") i
 
 
 @pytest.mark.slow
-def test_it_imports_no_torch_and_says_nothing() -> None:
+def test_without_weights_it_imports_no_torch_and_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DMPO_EXPLORE_CACHE", str(tmp_path))
     found = subprocess.run([sys.executable, "-W", "error", "-c", ALONE], capture_output=True, text=True, timeout=300)
     assert (found.returncode, found.stdout.strip()) == (0, "[]"), found.stderr
     assert "ScriptRunContext" not in found.stderr
+
+
+def test_the_model_is_loaded_where_its_weights_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = list[str]()
+    monkeypatch.setattr(models, "model", lambda run: loaded.append(run.name))
+    for missing in ("weights", None):
+        monkeypatch.setattr(downloads, "missing_weights_of", lambda run, missing=missing: missing)
+        preload._model()
+    assert loaded == ["demo"]
 
 
 def test_the_first_page_fits_and_sweeps_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from typing import Any
 
@@ -10,6 +11,8 @@ from made_up import MAIN
 from streamlit.testing.v1 import AppTest
 from visiting import opened
 from visiting import texts as texts
+
+import dmpo_explore as dx
 
 PAGE = MAIN.parent / "views" / "decide.py"
 
@@ -20,16 +23,16 @@ def start(section: str = panels.SHARE, **address: str) -> AppTest:
 
 
 def shown(app: AppTest) -> dict[str, list[str]]:
-    """Run → its accuracy and share of compute as the table of runs says them, and the reason why it is struck out."""
+    """Run → its accuracy and GFLOPs as the table of runs says them, and the reason why it is struck out."""
     rows = app.table[0].value.to_numpy().tolist()
     texts = [[str(cell).replace("\\", "").replace("~~", "") for cell in row] for row in rows]
-    return {name: [accuracy, cost.partition("(")[2].rstrip(")"), reason] for name, accuracy, cost, *_, reason in texts}
+    return {name: [accuracy, cost, reason] for name, accuracy, cost, *_, reason in texts}
 
 
 def answer(app: AppTest) -> str:
     """The sentence with the best run."""
     (body,) = (str(e.proto.body) for e in app.get("html") if "dx-answer" in str(e.proto.body))
-    return re.sub("<[^>]+>", "", body)
+    return html.unescape(re.sub("<[^>]+>", "", body))
 
 
 def tiles(app: AppTest) -> str:
@@ -42,7 +45,8 @@ def code(app: AppTest, language: str) -> str:
 
 def expected(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
     """`evaluate_runs`'s rows as the table of runs says them."""
-    return {row["run"]: [f"{row['accuracy']:.2%}", f"{row['flops_fraction']:.0%}"] for row in rows}
+    whole = {row["run"]: dx.load_run(row["run"]).record("test").meta.reference_flops / 1e9 for row in rows}
+    return {r["run"]: [f"{r['accuracy']:.2%}", f"{r['flops_fraction'] * whole[r['run']]:.3g}"] for r in rows}
 
 
 def numbers(app: AppTest) -> dict[str, list[str]]:

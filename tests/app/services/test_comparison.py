@@ -111,10 +111,11 @@ def test_a_side_is_fitted_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert again.point.policy is first.point.policy and again.outcome is first.outcome
 
 
-def test_runs_too_close_to_tell_are_said_in_words(runs: Path) -> None:
-    lead = (-0.0031, -0.012, 0.005)
-    found = dx.analysis.RunChoice(pd.DataFrame(), "four", "four", "six", lead)
-    text = "0.31 points below six, the next (95%: 1.20 below to 0.50 above): too close to tell, and four costs no more."
+def test_runs_too_close_to_tell_are_said_in_words() -> None:
+    found = dx.analysis.RunChoice(pd.DataFrame(), "four", "four", "six", (-0.0031, -0.012, 0.005))
+    text = (
+        "The next, six, gains 0.31 points (95%: −0.50 to 1.20) against it: too close to tell, and four costs no more."
+    )
     assert decision_panels._lead(found) == text
     clear = decision_panels._lead(found._replace(lead=(0.03, 0.02, 0.04)))
-    assert clear == "3.00 points above six, the next (95%: 2.00 above to 4.00 above)."
+    assert clear == "The next, six, loses 3.00 points (95%: 2.00 to 4.00) against it."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -23,7 +24,7 @@ from streamlit.testing.v1 import AppTest
 from visiting import checked, texts
 
 import dmpo_explore as dx
-from dmpo_explore.inference.live import ALIVE, SHOWN, LiveRun, Look
+from dmpo_explore.inference.live import ALIVE, SHOWN, LiveRun, Look, Measured, Speed
 from dmpo_explore.policies.rules import ConfidencePolicy
 
 PAGE = MAIN.parent / "views" / "live.py"
@@ -94,8 +95,8 @@ def test_all_images_leave_where_the_record_says_and_a_reload_finds_that_again(ro
     assert shown["accuracy"] == f"{summary['accuracy']:.1%} | full depth {summary['full_accuracy']:.1%}"
     few = counted.calls < live_panel.RANGE_CALLS  # then not as if it were exact
     value = f"about {counted.speed_up:.1f}×" if few else f"{counted.speed_up:.2f}×"
-    assert shown["speed-up"] == f"{value} | expected from FLOPs {1 / summary['flops_fraction']:.2f}×"
-    assert counted.speed_up > 0
+    assert html.unescape(shown["speed-up"]) == f"{value} | {live_panel.expected(counted, 32)}"
+    assert f"expected from FLOPs {1 / summary['flops_fraction']:.2f}×" in shown["speed-up"] and counted.speed_up > 0
     assert 'data-state="done"' in bodies(app) and f"{IMAGES} of {IMAGES} images" in bodies(app)
     assert "images · confidence 0.5<" in bodies(app)
     assert bodies(app).count('class="dx-dot"') == bodies(app).count('href="image?run=tiny&amp;split=test&amp;') == SHOWN
@@ -111,6 +112,17 @@ def test_all_images_leave_where_the_record_says_and_a_reload_finds_that_again(ro
     assert [row["images"] for row in found["measured"]["by_exit"]] == list(counted.exits)
     assert found["matching_recorded_exits"] == IMAGES and found["run"] == "tiny"
     assert "live" not in opened(run="tiny", live="0123456789abcdef").query_params  # one that is gone
+
+
+def test_no_speed_up_is_said_before_it_means_something() -> None:
+    arms = Speed(100, 0.5, 0.5, 0.5), Speed(100, 0.6, 0.6, 0.6)
+    few = Measured(2, *arms, 1.2, 1.1, 1.3, 2.03, exits=(80, 20), accuracy=0.9, full_accuracy=0.91)
+    assert [live_panel.speed_up(few, alive) for alive in (True, False)] == ["measuring", "about 1.2×"]
+    said = [live_panel.speed_up(replace(few, calls=calls), True) for calls in (5, 6, 10)]
+    assert said == ["measuring", "about 1.2×", "1.20×"]
+    rest = "expected from FLOPs 2.03×: the exits' small operations {}cost the rest"
+    assert [live_panel.expected(few, n) for n in (1, 64)] == [rest.format(w) for w in ("", "and batches that shrink ")]
+    assert live_panel.expected(replace(few, speed_up=2.1), 64) == "expected from FLOPs 2.03×"
 
 
 def test_the_threshold_moves_while_it_runs_and_it_pauses_and_goes_on(root: Path) -> None:
