@@ -1,11 +1,12 @@
 """How often intervals over trainings and images hold the true difference: `scripts/bench interval_coverage`.
 
 In: nothing. Out: ``benchmarks/results/interval_coverage.csv``. Differences of S trainings on 1,000 images are
-simulated: ``normal`` ones, and ``answers`` of two models, correct or not, that share how hard an image is. ``spread``
-is that of trainings, in standard errors of one training's mean over images; ``common`` is the part of the images'
-variance that all trainings share. Beside `dx.analysis.seeds_interval` (``crossed``) stand two others: ``resampled``, a
-bootstrap of trainings and images together, which the study used before, and ``images``, which takes the trainings' mean
-for one model. ``width`` is the median width over that of an interval which knows the variances.
+simulated: ``normal`` ones; ``skewed`` ones, whose trainings' effects are exponential and no longer normal; and
+``answers`` of two models, correct or not, that share how hard an image is. ``spread`` is that of trainings, in standard
+errors of one training's mean over images; ``common`` is the part of the images' variance that all trainings share.
+Beside `dx.analysis.seeds_interval` (``crossed``) stand two others: ``resampled``, a bootstrap of trainings and images
+together, which the study used before, and ``images``, which takes the trainings' mean for one model.
+``width`` is the median width over that of an interval which knows the variances.
 """
 
 from __future__ import annotations
@@ -35,6 +36,12 @@ def normal(generator: np.random.Generator, S: int, spread: float, common: float,
     return np.asarray(trainings + images + generator.normal(0, np.sqrt(1 - common), (S, B)))
 
 
+def skewed(generator: np.random.Generator, S: int, spread: float, common: float, B: int) -> Values:
+    """(S, B) differences as `normal` draws them, but with effects of trainings that are exponential around 0."""
+    trainings = spread / np.sqrt(B) * (generator.exponential(1, (S, 1)) - 1)
+    return np.asarray(trainings + normal(generator, S, 0.0, common, B))
+
+
 def answers(generator: np.random.Generator, S: int, spread: float, common: float, B: int) -> Values:
     """(S, B) differences -1, 0 or 1 of two models of equal accuracy, about 80 %."""
     hard = generator.normal(0, 1, B)
@@ -59,7 +66,7 @@ def images_alone(values: Values) -> tuple[float, float, float]:
     return dx.analysis.seeds_interval(values.mean(axis=0)[None])
 
 
-KINDS: dict[str, Callable[..., Values]] = {"normal": normal, "answers": answers}
+KINDS: dict[str, Callable[..., Values]] = {"normal": normal, "answers": answers, "skewed": skewed}
 INTERVALS: dict[str, tuple[Interval, int]] = {  # name → interval, repeats
     "crossed": (dx.analysis.seeds_interval, 4000),
     "resampled": (resampled, 400),

@@ -2,9 +2,9 @@
 
 In: parts of the protocol. Out: a run folder per set, arm and seed under ``--root``; a row per finished run in
 ``benchmarks/results/third.parquet``, and the comparisons so far in ``third-comparisons.csv``, to be committed as they
-end; with ``--write`` those that are complete in the tables of ``benchmarks/EVIDENCE.md`` and ``docs/results.md``. Start
-it as often as you like: a training goes on at its last epoch, a finished run is never made again. ``--list`` shows what
-is left. Test is read once per run, when that run is finished."""
+end; with ``--write`` all comparisons anew, and those that are complete in the tables of ``benchmarks/EVIDENCE.md`` and
+``docs/results.md``. Start it as often as you like: a training goes on at its last epoch, a finished run is never made
+again. ``--list`` shows what is left. Test is read once per run, when that run is finished."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from scipy.stats import false_discovery_control
 
 import dmpo_explore as dx
 from _common import comparisons
@@ -22,14 +23,13 @@ from _common.results import PAGE, RESULTS, renew, write_table
 from _common.rows import Rows
 from _common.study import make_row
 from _third import protocol
-from _third.protocol import BUDGETS, DEEP, DROP, OTHER, PARTED, PARTS_OF_STUDY
+from _third.protocol import BUDGETS, DEEP, DROP, ORDERED, OTHER, PARTED, PARTS_OF_STUDY, WHOLE
 
-DONE = "every run is there"
 ROWS = Rows(RESULTS / "third.parquet")
 
 SUMMARY = Path(__file__).parent.parent / "docs" / "results.md"
 NAIVE, SINGLE, STATIC = "DMPO and naive exits", "DMPO and a single model", "DMPO and a static net of six blocks"
-WHOLE = "naive exits and a single model"
+NAIVE_SINGLE = "naive exits and a single model"
 NAMES = {
     "fashion-mnist": "Fashion-MNIST", "trashnet": "TrashNet", "grocery": "groceries", "grocery-shops": "other shops",
     "scenes15": "scenes", "caltech101": "Caltech-101", "birds100": "birds",
@@ -43,7 +43,7 @@ OVER_NAIVE: Columns = {
 }
 OVER_FULL: Columns = {
     **{f"DMPO, {at}": (SINGLE, at) for at in ("30 %", "50 %", "70 %", LAST)},
-    **{f"naive exits, {at}": (WHOLE, at) for at in ("30 %", LAST)},
+    **{f"naive exits, {at}": (NAIVE_SINGLE, at) for at in ("30 %", LAST)},
 }
 SUMMARY_OF: Columns = {
     "naive exits,<br>both on 30 %": (NAIVE, "30 %"),
@@ -51,7 +51,6 @@ SUMMARY_OF: Columns = {
     "the full model,<br>on 30 %": (SINGLE, "30 %"),
     "the full model,<br>on 50 %": (SINGLE, "50 %"),
     "six blocks,<br>on a budget of their 51 %": (STATIC, "static-6"),
-    "the full model,<br>at the last exit": (SINGLE, LAST),
 }
 
 
@@ -60,24 +59,25 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser(__doc__)
     given.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS_OF_STUDY)}; default: all")
     given.add_argument("--root", type=Path, default=Path("runs/third"), help="folder of the runs")
-    given.add_argument("--write", action="store_true", help="renew the tables of the pages, and make no run")
+    given.add_argument("--write", action="store_true", help="renew comparisons and the pages' tables, and make no run")
     options = given.parse_args(arguments)
     if options.write:
-        table = pd.read_csv(RESULTS / "third-comparisons.csv")
-        for page, name, lines in tables(table):
+        write_table("third-comparisons", compared(ROWS), RESULTS)
+        for page, name, lines in tables(pd.read_csv(RESULTS / "third-comparisons.csv")):
             renew(page, name, "\n".join(lines))
         return 0
     if foreign := {*options.parts} - {*PARTS_OF_STUDY}:
         given.error(f"no part {min(foreign)}; there are {', '.join(PARTS_OF_STUDY)}")
     protocol.register()
-    left = []
-    for letter, name, arm, seed in protocol.plan(tuple(options.parts or PARTS_OF_STUDY)):
-        part, config = PARTS_OF_STUDY[letter], PARTS_OF_STUDY[letter].config(name, arm, seed)
-        if not ROWS.has(name + part.suffix, f"{arm}-s{seed}", config):
-            left.append((letter, part, name, arm, seed))
+    left = [
+        (letter, part, name, arm, seed)
+        for letter, name, arm, seed in protocol.plan(tuple(options.parts or PARTS_OF_STUDY))
+        if not ROWS.has(name + (part := PARTS_OF_STUDY[letter]).suffix, f"{arm}-s{seed}", part.config(name, arm, seed))
+    ]
     if options.list:
         print(
-            "\n".join(f"{letter} {name}{part.suffix} {arm}-s{seed}" for letter, part, name, arm, seed in left) or DONE
+            "\n".join(f"{letter} {name}{part.suffix} {arm}-s{seed}" for letter, part, name, arm, seed in left)
+            or "every run is there"
         )
         return 0
     for _, part, name, arm, seed in left:
@@ -95,8 +95,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def compared(rows: Rows) -> pd.DataFrame:
-    """All comparisons of the protocol whose runs are finished."""
-    return comparisons.table(rows, protocol.COMPARISONS, BUDGETS, protocol.planned)
+    """All comparisons of the protocol whose runs are finished; ``p_adjusted``: by Benjamini-Hochberg, over all."""
+    found = comparisons.table(rows, protocol.COMPARISONS, BUDGETS, protocol.planned)
+    return found.assign(p_adjusted=false_discovery_control(found["p"]))
 
 
 def tables(table: pd.DataFrame) -> list[tuple[Path, str, list[str]]]:
@@ -106,10 +107,9 @@ def tables(table: pd.DataFrame) -> list[tuple[Path, str, list[str]]]:
     return [
         (PAGE, "third-naive", by_set(found, "DMPO less …", OVER_NAIVE)),
         (PAGE, "third-full", by_set(found, "less the full model", OVER_FULL)),
-        (PAGE, "third-deep", by_comparison(found, "first less second", (*PARTED, *OTHER), deep)),
+        (PAGE, "third-deep", by_comparison(found, "first less second", (*PARTED, *ORDERED, *OTHER), deep)),
         (SUMMARY, "third-summary", by_set(found, "DMPO less …", SUMMARY_OF, "<br>")),
-        (SUMMARY, "third-parts", by_comparison(found, "", PARTED, ("exit 1", "30 %", LAST), "<br>")),
-        (SUMMARY, "third-other", by_comparison(found, "", OTHER, ("exit 1", "30 %", LAST), "<br>")),
+        (SUMMARY, "third-parts", by_comparison(found, "points", (WHOLE[0], *PARTED), ("30 %", "50 %"), "<br>")),
     ]
 
 
@@ -129,7 +129,7 @@ def by_comparison(
     places = [(name, at) for name in DEEP for at in ends]
     cells = [[corner, *(f"{NAMES[name]},{between}{at}" for name, at in places)]]
     for text in (comparison.text for comparison in shown):
-        cells.append([text, *(cell(found, text, *place, between) for place in places)])
+        cells.append([text.replace(", ", f",{between}"), *(cell(found, text, *place, between) for place in places)])
     return dx.analysis.markdown(cells)
 
 

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import brentq
 
 from _common.rows import Correct, Rows
 from dmpo_explore.analysis import seeds_interval
 from dmpo_explore.utils.typing import Floats
 
 EARLY, LAST = "early exits", "last exit"
+LEAST_P = 1e-9  # smaller ones are not told apart
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ def table(
     Args:
         budgets: their names. planned: trainings of each arm that a data set's comparison was to have.
 
-    ``points``, ``low``, ``high``: ``a`` minus ``b``. ``verdict``: larger, smaller or open, as the interval has it.
+    ``points``, ``low``, ``high``: ``a`` minus ``b``. ``p``: see `p_value`. ``verdict``: larger, smaller or open, as the
+    interval has it.
     ``preliminary``: fewer trainings than planned.
     """
     found: list[dict[str, Any]] = []
@@ -59,10 +62,23 @@ def table(
                 found.append(
                     {"set": data, "comparison": comparison.text, "a": comparison.arm, "b": comparison.other}
                     | {"at": end[0], "a_accuracy": 100 * ours.mean(), "b_accuracy": 100 * theirs.mean()}
-                    | {"points": points, "low": low, "high": high, "seeds": len(seeds), "verdict": verdict}
+                    | {"points": points, "low": low, "high": high, "p": p_value(ours - theirs)}
+                    | {"seeds": len(seeds), "verdict": verdict}
                     | {"preliminary": len(seeds) < planned(data, comparison)}
                 )
     return pd.DataFrame(found)
+
+
+def p_value(differences: Floats) -> float:
+    """One less the level at which the interval over trainings and images just reaches 0; at least `LEAST_P`."""
+
+    def beyond(p: float) -> float:
+        _, low, high = seeds_interval(differences, level=1 - p)
+        return max(low, -high)
+
+    if beyond(LEAST_P) > 0 or beyond(1 - LEAST_P) <= 0:
+        return LEAST_P if beyond(LEAST_P) > 0 else 1.0
+    return float(brentq(beyond, LEAST_P, 1 - LEAST_P))
 
 
 def interval(row: Any, between: str = " ") -> str:

@@ -183,6 +183,44 @@ def trade_off() -> Drawing:
     return d
 
 
+def parts() -> Drawing:
+    """What DMPO gains over naive exits on 30 % of the compute: by its predictor alone, and by the rest on top."""
+    table = pd.read_csv(ROOT / "benchmarks" / "results" / "third-comparisons.csv")
+    gains = table[table["at"] == "30 %"].set_index(["comparison", "set"])
+    about = "DMPO's gain over linear exits: the covariance predictor gives most, bypass and two-phase weights the rest"
+    d = Drawing("parts", 326, about)
+    d.text(12, 20, "Points of accuracy over linear exits, both on 30 % of the compute; 95 % intervals", anchor="start")
+    left, scale, bottom = 264, 11.0, 296
+    ticks = [(left + scale * points, f"+{points}" if points else "0") for points in (0, 10, 20, 30)]
+    for x, _ in ticks:
+        d.line((x, 38), (x, bottom), width=1, dash="" if x == left else "2 4")
+    d.ticks(ticks, [], left, bottom)
+    for top, name, title in ((42, "birds100", "Birds"), (172, "caltech101", "Caltech-101")):
+        d.text(12, top + 14, title, anchor="start")
+        alone = gains.loc[(ALONE, name), "points"]
+        for i, (comparison, (text, colour)) in enumerate(SHARES.items()):
+            row, y = gains.loc[(comparison, name)], top + 22 + 32 * i
+            start = left + scale * (alone if comparison == ON_TOP else 0)
+            d.text(left - 10, y + 16, text, anchor="end", small=True)
+            d.bar(start, y, scale * row["points"], 22, colour)
+            low, high = start + scale * row["low"], start + scale * row["high"]
+            for paint, width in (("panel", 5), ("ink", 1.6)):
+                d.line((low, y + 11), (high, y + 11), colour=paint, width=width)
+                for end in (low, high):
+                    d.line((end, y + 6), (end, y + 16), colour=paint, width=width)
+            d.text(650, y + 16, f"{row['points']:+.1f}", anchor="end")
+            d.text(662, y + 16, f"{row['low']:.1f} to {row['high']:.1f}", small=True, anchor="start")
+    return d
+
+
+ALONE, ON_TOP = "second-order predictors, added", "bypass and two-phase weights, added to second order"
+SHARES = {  # comparison → text and colour
+    "DMPO and naive exits": ("all of DMPO", "blue"),
+    ALONE: ("its covariance predictor alone", "orange"),
+    ON_TOP: ("bypass and two-phase weights, on top", "amber"),
+}
+
+
 def results() -> Drawing:
     """DMPO, naive exits, the full model and a network cut short on six data sets of the third study."""
     titles = ", ".join(title for title, *_ in PANELS.values())
@@ -279,7 +317,7 @@ LINES = (  # epochs, end of the run's name, text and colour
 
 
 DIAGRAMS: tuple[Callable[[], Drawing], ...] = (
-    early_exit, stage, second_order, phases, record, flops, exit_shares, trade_off, results, more_images,
+    early_exit, stage, second_order, phases, record, flops, exit_shares, trade_off, parts, results, more_images,
 )  # fmt: skip
 PARTS = ("trunk", "bypass", "predictor", "exit")
 NETWORK = ROOT / "dmpo_explore" / "course" / "network"  # opens the notebooks, a part marked

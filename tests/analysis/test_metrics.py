@@ -168,14 +168,17 @@ def test_where_few_answers_differ_the_interval_still_covers() -> None:
 @pytest.mark.parametrize("shape", [(1, 50), (4, 1)])
 def test_of_one_training_or_one_image_the_interval_is_students(shape: tuple[int, int]) -> None:
     values = np.random.default_rng(0).normal(size=shape)
-    low, high = student.interval(0.95, values.size - 1, values.mean(), sem(values.ravel()))
-    assert seeds_interval(values) == pytest.approx((values.mean(), low, high))
+    for level, found in ((0.95, seeds_interval(values)), (0.6, seeds_interval(values, level=0.6))):
+        low, high = student.interval(level, values.size - 1, values.mean(), sem(values.ravel()))
+        assert found == pytest.approx((values.mean(), low, high))
 
 
-def test_the_interval_adds_the_squares_of_trainings_and_images() -> None:
+@pytest.mark.parametrize("level", [0.95, 0.5])
+def test_the_interval_adds_the_squares_of_trainings_and_images(level: float) -> None:
     trainings, images = np.array([-1.0, 0.0, 2.5]), np.random.default_rng(0).normal(size=40)
-    mean, low, high = seeds_interval(trainings[:, None] + images)
-    halves = student.ppf(0.975, 2) * sem(trainings), student.ppf(0.975, 39) * sem(images)
+    mean, low, high = seeds_interval(trainings[:, None] + images, level=level)
+    end = (1 + level) / 2
+    halves = student.ppf(end, 2) * sem(trainings), student.ppf(end, 39) * sem(images)
     assert mean == pytest.approx(0.5 + images.mean())
     assert high - mean == pytest.approx(np.hypot(*halves)) == mean - low
 
@@ -332,6 +335,7 @@ def test_parts_exclude_each_other_and_are_all_differences() -> None:
             (partial(seeds_interval, bad), r"must be \(S, B\): a row per training")
             for bad in ([], [1.0, 2.0], [[1.0]], [[[1.0], [2.0]]])
         ),
+        *((partial(seeds_interval, [[0.0, 1.0]], level=bad), f"level={bad}") for bad in (0, 1, 95, float("nan"))),
         *(
             (partial(gain, "more over less", more, less), r"must be \(S, B\) bool")
             for more, less in (

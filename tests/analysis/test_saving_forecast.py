@@ -48,7 +48,7 @@ def test_an_exit_stands_where_the_images_are_known() -> None:
     assert share == pytest.approx(0.7 * 3.01 / 7 + 0.3 * 7.02 / 7, abs=0.03)
     assert np.abs(found.drops.mean()) < 0.02
     assert (
-        "--exits 2,6" in "\n".join(found.lines()) and "1,200 training images, read on 600 others" in found.lines()[-1]
+        "--exits 2,6" in "\n".join(found.lines()) and "1,200 training images, read on 600 others" in found.lines()[-2]
     )
     assert "a forecast; begin with a recipe's exits" in found.lines()[2]
 

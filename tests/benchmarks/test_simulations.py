@@ -100,6 +100,12 @@ def test_the_bound_holds_in_the_committed_results() -> None:
 
 
 TABLE = pd.read_csv(RESULTS / "interval_coverage.csv")
+EVIDENCE, DOCS = RESULTS.parent / "EVIDENCE.md", RESULTS.parents[1] / "docs"
+
+
+def held(rows: pd.DataFrame) -> tuple[float, float]:
+    """The least and the most often that intervals held the difference, in per cent."""
+    return 100 * rows["coverage"].min(), 100 * rows["coverage"].max()
 
 
 @pytest.mark.parametrize("kind", interval_coverage.KINDS)
@@ -127,17 +133,37 @@ def test_the_interval_in_use_covers_and_the_former_ones_do_not() -> None:
     for _, rows in TABLE.groupby("interval"):
         assert {*rows[["kind", "seeds", "spread", "common"]].itertuples(index=False, name=None)} == cases
     used = TABLE[TABLE["interval"] == "crossed"]
-    assert (used["repeats"] == 4000).all() and used["coverage"].between(0.93, 0.995).all()
+    assert (used["repeats"] == 4000).all()
+    least = np.where(used["kind"] == "skewed", 0.89, 0.93)  # it is made for normal effects
+    assert used["coverage"].between(least, 0.995).all()
     few = TABLE[(TABLE["seeds"] == 3) & (TABLE["spread"] == 4)].groupby("interval")["coverage"].max()
     assert few["resampled"] < 0.85 and few["images"] < 0.7
 
 
 @pytest.mark.parametrize("S", interval_coverage.SEEDS)
 def test_the_evidence_has_the_ends_of_every_interval(S: int) -> None:
-    ends = TABLE[TABLE["seeds"] == S].groupby("interval")["coverage"].agg(["min", "max"]) * 100
-    cells = (f"{ends.loc[name, 'min']:.1f} – {ends.loc[name, 'max']:.1f}" for name in interval_coverage.INTERVALS)
-    page = (RESULTS.parent / "EVIDENCE.md").read_text(encoding="utf-8")
-    assert f"| {S} | {' | '.join(cells)} |" in page
+    rows = TABLE[TABLE["seeds"] == S]
+    crossed, skewed = rows["interval"] == "crossed", rows["kind"] == "skewed"
+    columns = (crossed & ~skewed, crossed & skewed, rows["interval"] == "resampled", rows["interval"] == "images")
+    cells = ("{:.1f} – {:.1f}".format(*held(rows[one])) for one in columns)
+    assert f"| {S} | {' | '.join(cells)} |" in EVIDENCE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("page", "sentence"),
+    [
+        (EVIDENCE, "in {} of simulated studies, in {} where trainings' effects are skewed"),
+        (
+            DOCS / "results.md",
+            "In simulated studies {} held the true difference, {} where trainings' effects are skewed",
+        ),
+    ],
+    ids=["evidence", "results"],
+)
+def test_the_pages_have_the_ends_over_all_studies(page: Path, sentence: str) -> None:
+    ours, skewed = TABLE["interval"] == "crossed", TABLE["kind"] == "skewed"
+    ends = ("{:.1f} to {:.1f} %".format(*held(TABLE[ours & kind])) for kind in (~skewed, skewed))
+    assert sentence.format(*ends) in page.read_text(encoding="utf-8")
 
 
 def test_a_simulation_says_whether_the_bound_holds(

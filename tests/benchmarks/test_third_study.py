@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy import stats
+from synthetic import make_record
 from tiny import tiny_config
 
 import dmpo_explore as dx
@@ -20,6 +22,7 @@ from _common.study import make_row
 from _third import protocol
 from _third.data import MOST, SETS, TRAIN
 from _third.protocol import BUDGETS, COMPARISONS, PARTS_OF_STUDY
+from dmpo_explore.analysis.saving_forecast import Forecast
 from dmpo_explore.data import DATASETS
 from dmpo_explore.data.image_set import ImageFiles
 from dmpo_explore.data.splits import SPLITS
@@ -95,6 +98,21 @@ def test_comparisons_take_the_endpoints_that_both_arms_have(tmp_path: Path) -> N
     assert tuple(naive.loc["30 %", ["points", "low", "high"]]) == pytest.approx(expected)
 
 
+def test_the_level_of_a_comparison_is_students_for_one_training_and_1_for_equal_arms() -> None:
+    values = np.random.default_rng(0).normal(0.1, 1, (1, 300))
+    assert comparisons.p_value(values) == pytest.approx(stats.ttest_1samp(values[0], 0).pvalue)
+    assert comparisons.p_value(np.zeros((3, 20))) == 1
+    assert comparisons.p_value(1 + values / 100) == comparisons.LEAST_P
+
+
+def test_at_the_level_of_a_kept_comparison_its_interval_just_reaches_0() -> None:
+    kept = pd.read_csv(third_study.RESULTS / "third-comparisons.csv")
+    assert ((kept["p"] <= 0.05) == (kept["verdict"] != "open")).all()
+    ordered = kept["p"].sort_values().to_numpy()
+    largest = np.flatnonzero(ordered <= 0.05 * np.arange(1, len(kept) + 1) / len(kept))[-1]  # Benjamini-Hochberg
+    assert (kept["p_adjusted"] <= 0.05).sum() == largest + 1
+
+
 @pytest.mark.slow
 def test_a_row_is_kept_with_its_config_and_answers_and_is_not_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -163,6 +181,14 @@ def test_the_kept_forecasts_stand_beside_the_mean_of_the_kept_trainings() -> Non
     kept = pd.read_csv(forecast.RESULTS / "forecast.csv")
     found = forecast.reached(kept, Rows(forecast.RESULTS / "third.parquet"))
     pd.testing.assert_frame_equal(found, kept, check_exact=False, rtol=1e-4)
+
+
+def test_a_forecast_says_how_well_the_kept_ones_agree_with_trainings() -> None:
+    kept = pd.read_csv(forecast.RESULTS / "forecast.csv")
+    answers = make_record(40, 3, 3)
+    table = pd.DataFrame({"block": [1, 2, 3], "mean": 0.5, "second_order": 0.5})
+    said = Forecast(answers, table, (1, 3), 0.01, np.ones(2), np.zeros(2), 100).lines()[-1]
+    assert len(kept) == 9 and "over nine models" in said and f"reached was {forecast.correlation(kept):.2f}," in said
 
 
 def test_the_page_shows_the_kept_table() -> None:

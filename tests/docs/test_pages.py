@@ -9,6 +9,7 @@ import json
 import re
 import shlex
 import tomllib
+from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
 
@@ -136,7 +137,9 @@ def test_the_groceries_of_results_are_those_of_the_evidence() -> None:
     printed = [row for row in rows if row[0] == "demo"]
     (compared,) = [cells for cells in zip(*printed, strict=True) if "[" in cells[0]]
     column = [
-        line.split("|")[2].strip() for line in TEXTS["results.md"].splitlines() if line.startswith(("| the f", "| on "))
+        line.split("|")[2].strip().replace("<br>", " ")
+        for line in TEXTS["results.md"].splitlines()
+        if line.startswith(("| the f", "| on "))
     ]
     assert [*compared] == column and len(column) == 3
     _, _, accuracy, _, _, gflops, *_ = zip(*printed, strict=True)
@@ -145,12 +148,20 @@ def test_the_groceries_of_results_are_those_of_the_evidence() -> None:
 
 
 def test_every_interval_of_a_page_is_one_of_the_measurements() -> None:
-    """What results and experiments say in a line stands in the evidence, whose tables other tests compare."""
+    """What results and experiments say in a line stands in the evidence; other tests compare tables with rows."""
     measured = RESULTS.replace("−", "-")
     for page in ("results.md", "experiments.md"):
-        text = re.sub(r"<!-- table.*?end of table -->", "", TEXTS[page], flags=re.DOTALL).replace("−", "-")
+        text = re.sub(r"<!-- (third-\w+) -->.*?end of \1 -->", "", TEXTS[page], flags=re.DOTALL).replace("−", "-")
         said = re.findall(r"\[[+-]\d+\.\d+, [+-]\d+\.\d+\]", text)
         assert len(said) > 5 and [one for one in said if one not in measured] == [], page
+
+
+def test_every_table_of_results_says_how_its_models_were_trained() -> None:
+    lines = [line for line in TEXTS["results.md"].splitlines() if line and not line.startswith("<!--")]
+    above = [before for before, line in pairwise(lines) if line[0] == "|" != before[0]]
+    assert len(above) == 3
+    for line in above:
+        assert [word for word in ("training images", "epochs", "steps", "teacher") if word not in line] == [], line
 
 
 @pytest.mark.slow
