@@ -8,7 +8,9 @@ stage: images of all requests share a batch, and those that remain wait for a fu
     GET  /health   GET  /metrics (Prometheus, by exit)
 
 A request that cannot be answered gets {"detail": "why, in one line"}: 400 no image, 408 too slow, 413 too large,
-422 not of the form above, 503 too many images wait. At SIGTERM requests under way are answered first.
+422 not of the form above, 503 too many images wait. A request has its place once its body is here; a connection whose
+headers do not come is closed, and so are connections above the most. At SIGTERM requests under way are answered first.
+The log has a kind of warning or error once a minute.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import PlainTextResponse
 from PIL import Image, UnidentifiedImageError
 from starlette.requests import ClientDisconnect
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 MOST_PIXELS, MOST_SIDE, LONGEST, MOST_SCANS = 25_000_000, 20_000, 20, 200  # LONGEST: times as long as wide
@@ -47,6 +50,9 @@ MOST_PIXELS_OF = {"WEBP": 18_000_000}  # that decoder holds three more copies of
 THREADS, LARGE = 8, 4_000_000  # that unpack images, at most; pixels above which one is unpacked at a time
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)  # upper ends of the histograms' buckets
 FULL = "too many images wait; send it again later"
+HELD = 2**28  # bytes of all bodies that are being read, at most
+SPARE = 32  # open files that are not for connections
+ONCE = 60.0  # seconds in which the log has a kind of message once
 log = logging.getLogger("uvicorn.error")
 
 
@@ -190,18 +196,17 @@ class Service:
     ) -> None:  # fmt: skip
         self.refill, self.prepare, self.class_names = refill, prepare, class_names
         self.waiting, self.body, self.images, self.seconds = waiting, body, images, seconds
-        self.inside = 0  # images, and requests that are being read
+        self.inside = self.held = 0  # images; bytes of bodies that are being read
         self.pool, self.large = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)), threading.Lock()
         self.statuses: Counter[int] = Counter()
 
     async def answers(self, request: Request, files_in: Callable[[bytes], list[bytes]]) -> list[ServedAnswer]:
         """Answers to all images of a request; HTTPException if one cannot be answered."""
-        taken = int(self.inside < self.waiting)
+        data, taken = await self._read(request), int(self.inside < self.waiting)
         self.inside += taken
         try:
-            data = await self._read(request, keep=bool(taken))
-            files = await self._aside(files_in, data)
-            if self.inside + len(files) - taken > self.waiting:
+            files = await self._aside(files_in, data) if taken else []
+            if not taken or self.inside + len(files) - taken > self.waiting:
                 raise HTTPException(503, FULL, {"Retry-After": "1"})
             self.inside += len(files) - taken
             taken = len(files)
@@ -226,28 +231,31 @@ class Service:
     async def _aside(self, function: Callable[[bytes], Any], data: bytes) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.pool, function, data)
 
-    async def _read(self, request: Request, *, keep: bool) -> bytes:
-        """The body. What is not kept is read too, as most clients read an answer only then."""
+    async def _read(self, request: Request) -> bytes:
+        """The body. What is too large is read too, as most clients read an answer only then."""
+        size, parts = 0, list[bytes]()
 
-        async def read() -> tuple[int, list[bytes]]:
-            size, parts = 0, []
+        async def read() -> None:
+            nonlocal size
             async for part in request.stream():
                 size += len(part)
-                if keep and size <= self.body:
+                if size <= self.body and self.held + len(part) <= HELD:
+                    self.held += len(part)
                     parts.append(part)
-            return size, parts
 
         try:
-            size, parts = await asyncio.wait_for(read(), self.seconds)
+            await asyncio.wait_for(read(), self.seconds)
         except TimeoutError:
             raise HTTPException(408, f"the body did not come within {self.seconds:g} seconds") from None
         except ClientDisconnect:
             raise HTTPException(400, "the body is not whole") from None
-        if not keep:
-            raise HTTPException(503, FULL, {"Retry-After": "1"})
+        finally:
+            self.held -= sum(map(len, parts))
         if size > self.body:
             raise HTTPException(413, f"the body has {size:,} bytes; at most {self.body:,} are taken")
-        return b"".join(parts)
+        if len(data := b"".join(parts)) < size:
+            raise HTTPException(503, FULL, {"Retry-After": "1"})
+        return data
 
     def many(self, data: bytes) -> list[bytes]:
         """The files in the JSON of `/images`."""
@@ -300,6 +308,7 @@ class Service:
         lines = [
             *_metric("requests_total", "counter", [(f'status="{s}"', n) for s, n in sorted(self.statuses.items())]),
             *_metric("images_inside", "gauge", [("", self.inside)]),
+            *_metric("bytes_being_read", "gauge", [("", self.held)]),
             *_metric("images_waiting", "gauge", waiting),
             *_metric("stage_images_total", "counter", [(which, one.images) for which, one in exits]),
             *_metric("stage_batches_total", "counter", [(which, one.batches) for which, one in exits]),
@@ -339,6 +348,47 @@ class StatusCounter:
             await send(message)
 
         await self.app(scope, receive, counted)
+
+
+class Once(logging.Filter):
+    """Lets a kind of warning or error through once in `ONCE` seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """A kind: what is written before the values are put in, up to the first line's end."""
+        kind, now = str(record.msg).partition("\n")[0], time.monotonic()
+        if record.levelno < logging.WARNING or now - self.last.get(kind, -ONCE) >= ONCE:
+            self.last[kind] = now
+            return True
+        return False
+
+
+def protocol(connections: int, seconds: float) -> type[AutoHTTPProtocol]:
+    """HTTP that closes a connection above the most, and one on which no request is whole after so many seconds."""
+
+    class Limited(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self.begun: Any = None
+            if len(self.connections) > connections:
+                transport.close()
+            else:
+                self.begun = self.loop.call_later(seconds, self.end_idle)
+
+        def data_received(self, data: bytes) -> None:
+            if self.begun is None:  # after an answer
+                self.begun = self.loop.call_later(seconds, self.end_idle)
+            super().data_received(data)
+
+        def end_idle(self) -> None:
+            self.begun = None
+            if self.cycle is None or self.cycle.response_complete:
+                self.transport.close()
+
+    return Limited
 
 
 def make_app(service: Service) -> FastAPI:
@@ -391,7 +441,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--waiting", type=int, default=256, help="images in the service, at most; else 503")
     parser.add_argument("--images", type=int, default=64, help="of one request, at most")
     parser.add_argument("--megabytes", type=float, default=10, help="of one request, at most")
-    parser.add_argument("--seconds", type=float, default=10, help="for the body of a request to come")
+    parser.add_argument("--seconds", type=float, default=10, help="for the headers of a request to come, and its body")
+    parser.add_argument("--connections", type=int, default=1024, help="open at once, at most")
     chosen = parser.parse_args(arguments)
     for name, value in vars(chosen).items():
         if name != "host" and (value < 0 or (value == 0 and name not in ("port", "threads", "wait"))):
@@ -405,7 +456,17 @@ def main(arguments: list[str] | None = None) -> int:
         body=int(chosen.megabytes * 2**20), images=min(chosen.images, chosen.waiting), seconds=chosen.seconds,
     )  # fmt: skip
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again once all is answered
-    uvicorn.run(make_app(service), host=chosen.host, port=chosen.port, access_log=False)
+    for name in ("uvicorn.error", "asyncio"):
+        logging.getLogger(name).addFilter(Once())
+    most = chosen.connections
+    if sys.platform != "win32":
+        import resource
+
+        most = min(most, max(1, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE) * 2 // 3))
+    uvicorn.run(
+        make_app(service), host=chosen.host, port=chosen.port, access_log=False, http=protocol(most, chosen.seconds),
+        backlog=max(8, most // 2),  # as many are accepted before one above the most is closed
+    )  # fmt: skip
     return 0
 
 

@@ -6,6 +6,7 @@ import ast
 import base64
 import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -293,11 +294,17 @@ class Started:
         finally:
             connection.close()
 
+    def value(self, name: str) -> float:
+        """One of the numbers of `/metrics`."""
+        return next(float(line.split()[1]) for line in self.send("/metrics")[1].splitlines() if name in line.split()[0])
+
 
 @contextmanager
-def started(folder: Path, *options: object) -> Iterator[Started]:
+def started(folder: Path, *options: object, files: int = 1024) -> Iterator[Started]:
+    """``files``: that the service may have open."""
     port = free_port()
     command = [sys.executable, "-E", "-s", folder / "serve.py", "--port", port, "--threads", 1, *options]
+    command = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *command]
     log = folder.parent / "log"
     with log.open("wb") as stream:
         process = subprocess.Popen(list(map(str, command)), cwd=folder.parent, stdout=stream, stderr=stream)
@@ -371,6 +378,48 @@ def test_overload_is_answered_at_once_and_nothing_is_lost(exported: Path) -> Non
 
 
 @pytest.mark.slow
+def test_slow_clients_hold_no_place_and_are_closed(exported: Path) -> None:
+    body = file_of(0)
+    half = b"POST /image HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:50]
+    with started(exported, "--waiting", 4, "--seconds", 2) as service, ExitStack() as stack:
+        address = ("127.0.0.1", service.port)
+        slow = [stack.enter_context(socket.create_connection(address, timeout=30)) for _ in range(60)]
+        for i, one in enumerate(slow):
+            one.sendall(half if i % 2 else b"POST /image HTTP/1.1\r\nHost:")
+        while service.value("bytes_being_read") < 30 * 50:
+            time.sleep(0.02)
+        assert service.send("/image", body)[0] == 200
+        ends = [b"".join(iter(lambda one=one: one.recv(4096), b"")) for one in slow]  # type: ignore[misc]
+        assert {end.split()[1] for end in ends[1::2]} == {b"408"} and {*ends[::2]} == {b""}
+        assert service.send("/image", body)[0] == 200 and service.value("bytes_being_read") == 0
+
+
+@pytest.mark.slow
+def test_more_connections_than_open_files_write_no_tracebacks(exported: Path) -> None:
+    with started(exported, "--seconds", 2, files=64) as service, ExitStack() as stack:
+        address = ("127.0.0.1", service.port)
+        crowd = [stack.enter_context(socket.create_connection(address, timeout=30)) for _ in range(100)]
+        closed = [one.recv(1) for one in crowd[50:]]
+        assert closed == [b""] * 50
+        for one in crowd:
+            one.close()
+        assert service.send("/image", file_of(0))[0] == 200
+    assert len((exported.parent / "log").read_bytes()) < 2000
+
+
+def test_a_kind_of_message_is_logged_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, once, log = [100.0], serve.Once(), logging.getLogger("kinds")
+    monkeypatch.setattr(serve.time, "monotonic", lambda: now[0])
+
+    def said(text: str, level: int = logging.ERROR) -> bool:
+        return bool(once.filter(log.makeRecord("kinds", level, "", 0, text, (), None)))
+
+    assert [said("a"), said("a"), said("b"), said("a", logging.INFO)] == [True, False, True, True]
+    now[0] += serve.ONCE
+    assert said("a")
+
+
+@pytest.mark.slow
 def test_at_the_end_requests_under_way_are_answered(exported: Path) -> None:
     body = file_of(0)
     with started(exported, "--seconds", 3) as service, ExitStack() as stack:
@@ -378,7 +427,7 @@ def test_at_the_end_requests_under_way_are_answered(exported: Path) -> None:
         sockets = [stack.enter_context(socket.create_connection(address, timeout=30)) for _ in range(5)]
         for one in sockets:
             one.sendall(b"POST /image HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:50])
-        while service.send("/health")[1]["images"] < 5:
+        while service.value("bytes_being_read") < 5 * 50:
             time.sleep(0.02)
         assert service.send("/image", body)[0] == 200  # beside slow ones
         os.kill(service.process.pid, signal.SIGTERM)
