@@ -348,27 +348,42 @@ def check_unchanged(files: Sequence[Path], facts: dict[str, Any]) -> None:
 
 
 def _wrong_facts(class_names: list[Any], preprocess: dict[str, Any], stages: list[Any]) -> Iterator[str]:
-    if not all(isinstance(name, str) for name in class_names):
-        yield "'class_names' must be texts"
-    size = preprocess.get("image_size")
-    if type(size) is not int or size < 1:
-        yield f"image_size={short(size)} must be a whole number of pixels"
-    if preprocess.get("resize") not in RESIZING:
-        yield f"resize={short(preprocess.get('resize'))} must be one of {', '.join(RESIZING)}"
-    crop_pct = preprocess.get("crop_pct", 1.0)
-    if type(crop_pct) not in (int, float) or not 0 < crop_pct <= 1:
-        yield f"crop_pct={short(crop_pct)} must be a number from 0 to 1, above 0"
-    if preprocess.get("interpolation") not in INTERPOLATIONS:
-        yield f"interpolation={short(preprocess.get('interpolation'))} must be one of {', '.join(INTERPOLATIONS)}"
-    for key in ("mean", "std"):
-        values = preprocess.get(key)
-        numbers = isinstance(values, list) and len(values) == 3 and all(type(v) in (int, float) for v in values)
-        if not numbers or (key == "std" and min(values) <= 0):  # type: ignore[arg-type]
-            yield f"{key}={short(values)} must be three numbers{', above 0' if key == 'std' else ''}"
-    for k, stage in enumerate(stages):
-        file = stage.get("file") if isinstance(stage, dict) else None
-        if file != stage_file(k):
-            yield f"file={short(file)} of stage {k + 1} must be {stage_file(k)!r}"
+    size, resize, crop_pct, interpolation = (
+        preprocess.get(key, usual)
+        for key, usual in (("image_size", None), ("resize", None), ("crop_pct", 1.0), ("interpolation", None))
+    )
+    files = [stage.get("file") if isinstance(stage, dict) else None for stage in stages]
+    wrong = next((k for k, file in enumerate(files) if file != stage_file(k)), 0)
+    for good, text in (
+        (all(isinstance(name, str) for name in class_names), "'class_names' must be texts"),
+        (type(size) is int and size >= 1, f"image_size={short(size)} must be a whole number of pixels"),
+        (resize in RESIZING, f"resize={short(resize)} must be one of {', '.join(RESIZING)}"),
+        (
+            _is_number(crop_pct) and 0 < crop_pct <= 1,
+            f"crop_pct={short(crop_pct)} must be a number from 0 to 1, above 0",
+        ),
+        (
+            interpolation in INTERPOLATIONS,
+            f"interpolation={short(interpolation)} must be one of {', '.join(INTERPOLATIONS)}",
+        ),
+        (_are_three(preprocess.get("mean")), f"mean={short(preprocess.get('mean'))} must be three numbers"),
+        (_are_three(preprocess.get("std"), 0), f"std={short(preprocess.get('std'))} must be three numbers, above 0"),
+        (
+            files[wrong] == stage_file(wrong),
+            f"file={short(files[wrong])} of stage {wrong + 1} must be {stage_file(wrong)!r}",
+        ),
+    ):
+        if not good:
+            yield text
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _are_three(values: Any, above: float = -np.inf) -> bool:
+    numbers = isinstance(values, list) and len(values) == 3 and all(map(_is_number, values))
+    return numbers and min(values) > above
 
 
 def _array(images: Any) -> Images:
