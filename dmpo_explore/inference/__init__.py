@@ -4,7 +4,7 @@ Example:
     >>> import dmpo_explore as dx, torch
     >>> config = dx.ModelConfig("test_vit", "random", image_size=32, exits=2, bypass_width=4, channels=8)
     >>> model = dx.build_model(config, n_classes=3).eval()
-    >>> out = dx.infer(model, torch.rand(5, 3, 32, 32), dx.POLICIES["confidence"]((0.0,)))
+    >>> out = dx.infer(model, torch.randn(5, 3, 32, 32), dx.POLICIES["confidence"]((0.0,)))
     >>> out.exit.tolist()  # from 0; a threshold of 0 stops every image at the first exit, and no later stage runs
     [0, 0, 0, 0, 0]
 """

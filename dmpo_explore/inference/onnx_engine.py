@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.image_files import open_image
-from ..models.image_check import check_images
+from ..models.image_check import check_images, check_values
 from ..policies.base import Policy
 from ..policies.catalogue import load_policy
 from ..utils.files import read_json, sha256
@@ -228,8 +228,12 @@ class OnnxEngine:
         Raises:
             ValueError: as `torch_engine.infer`.
         """
+        return run_early_exit(self._steps, self._checked(images), policy or self._stream)
+
+    def _checked(self, images: Any) -> Images:
         check_images(images, self.image_size)
-        return run_early_exit(self._steps, _array(images), policy or self._stream)
+        check_values(images, *(self.facts["preprocess"][name] for name in ("mean", "std")))
+        return np.asarray(images, np.float32)
 
     def stream(
         self, loader: Iterable[Any], policy: Policy | None = None, *, refill: bool = False,
@@ -239,9 +243,7 @@ class OnnxEngine:
 
         def batches() -> Iterable[Images]:
             for batch in loader:
-                images = batch[0] if isinstance(batch, tuple | list) else batch
-                check_images(images, self.image_size)
-                yield _array(images)
+                yield self._checked(batch[0] if isinstance(batch, tuple | list) else batch)
 
         return stream_early_exit(
             self._steps, batches(), policy or self.policy, refill=refill, batch_size=batch_size, progress=progress,
@@ -258,7 +260,7 @@ class OnnxEngine:
 
     def _walk(self, images: Any) -> Iterator[tuple[dict[str, Any], Images]]:
         """Inputs and logits of stage after stage, no image exits."""
-        x, side = _array(images), None
+        x, side = np.asarray(images, np.float32), None
         for step, names in zip(self._steps, self._names, strict=True):
             inputs = {name: np.asarray(value) for name, value in zip(names, (x, side), strict=False)}
             x, logits, side = step(x, side)
@@ -384,10 +386,6 @@ def _is_number(value: Any) -> bool:
 def _are_three(values: Any, above: float = -np.inf) -> bool:
     numbers = isinstance(values, list) and len(values) == 3 and all(map(_is_number, values))
     return numbers and min(values) > above
-
-
-def _array(images: Any) -> Images:
-    return np.asarray(images, np.float32)
 
 
 def _prepared(image: npt.NDArray[np.uint8], preprocess: dict[str, Any]) -> Images:

@@ -22,6 +22,7 @@ from torch import Tensor
 from ..data.image_files import find_images, open_image
 from ..data.torch_loaders import make_transform
 from ..models.dmpo import DMPO, evaluating
+from ..models.image_check import check_values
 from ..models.predictors import PRECISIONS as PRECISIONS
 from ..policies.base import Policy
 from ..runs.run import Run
@@ -61,8 +62,7 @@ def infer(
     """
     _check_model(model)
     with eval_mode(model), autocast(model.device, precision_of(model, precision)):
-        model.check_images(images)
-        return run_early_exit(steps or plain_steps(model), images.to(model.device), policy)
+        return run_early_exit(steps or plain_steps(model), _checked(model, images), policy)
 
 
 @torch.inference_mode()
@@ -93,9 +93,7 @@ def stream(
 
     def batches() -> Iterator[Tensor]:
         for batch in loader:
-            images = batch if isinstance(batch, Tensor) else batch[0]
-            model.check_images(images)
-            yield images.to(model.device, non_blocking=True)
+            yield _checked(model, batch if isinstance(batch, Tensor) else batch[0])
 
     _check_model(model)
     with eval_mode(model), autocast(model.device, precision_of(model, precision)):
@@ -103,6 +101,14 @@ def stream(
             steps or plain_steps(model), batches(), policy, refill=refill, batch_size=batch_size, progress=progress,
             total=n_images_in(loader),
         )  # fmt: skip
+
+
+def _checked(model: DMPO, images: Tensor) -> Tensor:
+    """The images on the model's device; values of what is on a GPU already are not read."""
+    model.check_images(images)
+    if images.device.type == "cpu":
+        check_values(images, model.preprocess.mean, model.preprocess.std)
+    return images.to(model.device, non_blocking=True)
 
 
 def _check_model(model: object) -> None:

@@ -133,9 +133,9 @@ class DMPO(nn.Module):
     def check_images(self, images: Tensor) -> None:
         """Raise ValueError unless images are (B,3,S,S) of the weights' type, B ≥ 1; autocast takes every float of at
         most 32 bits."""
-        kind = images.device.type
         own = next(self.parameters()).dtype
-        cast = (torch.float32, torch.float16, torch.bfloat16) if torch.is_autocast_enabled(kind) else ()
+        there = hasattr(images, "device") and torch.is_autocast_enabled(images.device.type)
+        cast = (torch.float32, torch.float16, torch.bfloat16) if there else ()
         check_images(images, self.preprocess.image_size, [str(dtype) for dtype in (own, *cast)])
 
     @property

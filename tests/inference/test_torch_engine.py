@@ -91,7 +91,7 @@ def in_torch(step: Any) -> Any:
 
 
 def test_an_exit_reads_the_device_once() -> None:
-    """And labels and confidences at the end; counted on a CPU."""
+    """And labels and confidences at the end; counted on a CPU, where the images' values are read first."""
     model = made("ladder")
     record = recorded(model)
     steps = [in_torch(step) for step in plain_steps(model)]
@@ -99,7 +99,8 @@ def test_an_exit_reads_the_device_once() -> None:
         reached = int(policy.exits(record).max()) + 1
         with DeviceReads() as reads:
             infer(model, pictures(), policy, steps=steps)
-        assert len(reads.places) == reached + 2, reads.places
+        places = [place for place in reads.places if "image_check.py" not in place]
+        assert len(places) == reached + 2, places
 
 
 @pytest.fixture
