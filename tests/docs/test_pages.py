@@ -101,8 +101,8 @@ def test_every_command_and_option_that_a_page_names_exists() -> None:
         assert options <= known[words[1]] | added, (page, words)
     spelled = set.union(*known.values()) | {"--help", "--version", "--debug", "--plugin"}
     others = {  # of scripts and other programs
-        "--all", "--write", "--build-arg", "--nnodes", "--rdzv-endpoint", "--seed", "--serve", "--run", "--wait", "--seconds",
-        "--connections",
+        "--all", "--write", "--build-arg", "--nnodes", "--rdzv-endpoint", "--seed", "--serve", "--run", "--wait",
+        "--seconds", "--connections",
         "--server", "--no-browser",
     }  # fmt: skip
     for page, text in TEXTS.items():
