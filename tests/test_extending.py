@@ -49,7 +49,7 @@ def test_the_page_adds_one_part_of_each_kind(page: dict[str, Any]) -> None:
     assert page["run"].name == "max-digits" and page["run"].config.model.bypass == "scale"
     record = page["run"].record("test")
     assert record.correct.shape == (record.n_images, 2)
-    assert page["model"](torch.rand(2, 3, 32, 32))[0].shape == (2, 10)
+    assert page["model"](torch.randn(2, 3, 32, 32))[0].shape == (2, 10)
 
 
 @pytest.mark.slow
@@ -125,7 +125,7 @@ def test_the_new_policy_keeps_the_laws_of_every_policy_and_compares_the_mean() -
 
 def test_the_new_policy_stops_a_live_model_where_its_record_says(page: dict[str, Any]) -> None:
     model = page["model"].eval()
-    images = torch.rand(20, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(20, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     record = dx.record_split(model, [(images, np.zeros(20, np.int64))], make_record(20, 2, 10).meta)
     middle = float(np.median(record.confidence[:, 0]) + 1e-5)
     policy = dx.POLICIES[NAME]((middle,))

@@ -11,7 +11,7 @@ import base64
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -379,7 +379,7 @@ def _wrong_facts(class_names: list[Any], preprocess: dict[str, Any], stages: lis
             yield text
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return type(value) in (int, float)
 
 

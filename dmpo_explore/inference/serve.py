@@ -366,7 +366,7 @@ class Once(logging.Filter):
         return False
 
 
-def protocol(connections: int, seconds: float) -> type[AutoHTTPProtocol]:
+def protocol(connections: int, seconds: float) -> type[Any]:
     """HTTP that closes a connection above the most, and one on which no request is whole after so many seconds."""
 
     class Limited(AutoHTTPProtocol):  # type: ignore[misc, valid-type]

@@ -9,6 +9,7 @@ those of the epoch with the largest area under the accuracy–FLOPs curve on val
 from __future__ import annotations
 
 import datetime
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -362,12 +363,14 @@ def _with_precision(config: Config, device: str, resumed: str | None) -> Config:
 
 
 def default_name(config: Config) -> str:
-    """The default name of a run: data, predictor and the time; ValueError for one of several processes, whose clocks
-    may differ.
+    """The default name of a run: data, predictor and the time, and a number where there is such a run; ValueError for
+    one of several processes, whose clocks may differ.
     """
     if n_processes() > 1:
         raise ValueError("several processes train one run: give it a name (--name)")
-    return f"{short_name(config.data.name)}-{config.model.exit_parts[1]}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    name = f"{short_name(config.data.name)}-{config.model.exit_parts[1]}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    names = itertools.chain([name], (f"{name}-{k}" for k in itertools.count(2)))
+    return next(found for found in names if not (runs_root() / found).exists())
 
 
 def open_run(name: str, config: Config, *, resume: bool) -> tuple[Path, dict[str, Any] | None]:

@@ -7,8 +7,10 @@ import os
 import pickle
 import shutil
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -335,6 +337,17 @@ def test_without_a_name_data_predictor_and_time_name_a_run(config: Config, begin
     name = default_name(config)
     assert name.startswith(begins) and RUN_NAME.fullmatch(name)
     assert len(begins) == 1 or len(name) == len(begins) + len("20250101-120000")
+
+
+def test_runs_begun_in_one_second_have_their_own_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    noon = Mock(**{"datetime.now.return_value": datetime(2025, 1, 1, 12)})
+    monkeypatch.setattr("dmpo_explore.training.train.datetime", noon)
+    names = []
+    for _ in range(3):
+        names.append(default_name(CONFIG))
+        (runs_root() / names[-1]).mkdir(parents=True)
+    first = "digits-covariance-20250101-120000"
+    assert names == [first, f"{first}-2", f"{first}-3"]
 
 
 def test_card_names_the_kept_epoch_and_costs() -> None:
