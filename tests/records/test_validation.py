@@ -320,7 +320,6 @@ def test_large_arrays_must_be_finite_where_they_are_read(
 # -- scores against the logits --
 
 
-
 @pytest.fixture(params=[1.0, 30.0])
 def scored(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A record of 40 images, 3 exits and 7 classes, with small or with large logits."""
