@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.image_files import open_image
-from ..models.image_check import check_images, check_values
+from ..models.image_check import check_images
 from ..policies.base import Policy
 from ..policies.catalogue import load_policy
 from ..utils.files import read_json, sha256
@@ -25,6 +25,7 @@ from ..utils.lazy import extra_imports
 from ..utils.preprocess import RESIZING, Preprocess
 from ..utils.texts import short
 from ..utils.typing import Progress
+from .door import check_values
 from .exit_loop import InferenceResult, Step, n_images_in, run_early_exit, stream_early_exit
 
 GPUS = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}  # provider → onnxruntime's device
@@ -153,7 +154,7 @@ def device_of(sessions: Sequence[Any]) -> SessionDevice | None:
 
 FORMAT_VERSION = 1
 MODEL, POLICY = "model.json", "policy.json"
-SINGLE = "single.onnx"  # all stages in one graph, see `onnx_single`
+SINGLE, SHARED = "single.onnx", "weights.bin"  # all stages in one graph, and what they share: see `onnx_single`
 RECORD_DIGEST = "record_digest"  # in model.json: of the record that policy.json was fitted on
 OTHER_RECORD = "was fitted on another record than this export's; its thresholds may not fit: export the run with it"
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")  # as Pillow names them
@@ -208,11 +209,13 @@ class OnnxEngine:
             warnings.warn(f"{path / POLICY} {OTHER_RECORD}", UserWarning, stacklevel=2)
         self.image_size = int(self.facts["preprocess"]["image_size"])
         files = [path / stage_file(k) for k in range(len(self.facts["stages"]))]
-        check_unchanged(files, self.facts)
+        check_unchanged([*files, path / SHARED], self.facts)
         sessions = [open_session(file, threads, providers) for file in files]
         for file, session in zip(files, sessions, strict=True):
             if (count := session.get_outputs()[0].shape[-1]) != len(self.class_names) and isinstance(count, int):
                 raise ValueError(f"{path / MODEL} names {len(self.class_names)} classes, and {file.name} has {count}")
+        if len(sessions[-1].get_outputs()) > 1:
+            raise ValueError(f"{path / MODEL} names {len(files)} stages, and {files[-1].name} is not the last one")
         self._names = [[one.name for one in session.get_inputs()] for session in sessions]
         device = device_of(sessions)
         self._steps: list[Step] = [_step(*pair, device) for pair in zip(sessions, self._names, strict=True)]
@@ -359,7 +362,7 @@ def _wrong_facts(class_names: list[Any], preprocess: dict[str, Any], stages: lis
     for good, text in (
         (all(isinstance(name, str) for name in class_names), "'class_names' must be texts"),
         (type(size) is int and size >= 1, f"image_size={short(size)} must be a whole number of pixels"),
-        (resize in RESIZING, f"resize={short(resize)} must be one of {', '.join(RESIZING)}"),
+        (resize in [*RESIZING], f"resize={short(resize)} must be one of {', '.join(RESIZING)}"),
         (
             _is_number(crop_pct) and 0 < crop_pct <= 1,
             f"crop_pct={short(crop_pct)} must be a number from 0 to 1, above 0",

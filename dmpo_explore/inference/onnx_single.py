@@ -15,14 +15,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..policies.base import Policy
-from ..utils.files import atomic_file, sealed_again, staged, write_json
+from ..utils.files import atomic_file, sealed_again, staged, unseal, write_json
 from ..utils.lazy import extra_imports
 from ..utils.typing import Array, Ints, at_exits
-from .onnx_engine import MODEL, SINGLE, OnnxEngine, open_session, stage_file
+from .onnx_engine import MODEL, SHARED, SINGLE, OnnxEngine, open_session, stage_file
 
 with extra_imports("an ONNX graph", "onnx"):
     import onnx
     from onnx import TensorProto, compose, helper, numpy_helper
+    from onnx.external_data_helper import set_external_data
 
 MADE = ("EyeLike", "ConstantOfShape")  # operators that make an identity matrix
 
@@ -98,14 +99,16 @@ def _replace(model: Any, path: Path) -> None:
 # An export as one ONNX graph: after every stage the images that exit are dropped, later stages run only if needed.
 #
 # In: a folder that `torch_export` wrote, in float32 or int8, with a policy that compares one score with a threshold.
-# Out: ``single.onnx`` beside its stages, for runtimes and languages that take one file. Its input ``images`` is
+# Out: ``single.onnx`` beside its stages, for runtimes and languages that take one graph. Its input ``images`` is
 # (B,3,S,S), of any B; its outputs are ``logits`` (B,C) of the exits that the images took, and ``exit`` (B,), from 0.
+# The weights go from the stages' files to ``weights.bin``, which stages and single graph read.
 #
 # A stage and all later ones lie inside an ``If`` (does any image remain?), which gathers the rows of those that remain
 # and scatters their answers into those of the exit before. tract does not load such a graph, as it cannot tell how many
 # rows remain: without that compaction a whole batch goes on until its last image exits.
 
-LARGEST = 2**31 - 1  # bytes of one ONNX file without external data (protobuf's limit)
+LEAST = 1024  # bytes of a weight that is moved to the common file
+PAGE = 4096  # where a weight may begin, so that runtimes can map it (ONNX's advice)
 INPUT, OUTPUTS = "images", ("logits", "exit")
 CHECKED = 4  # images of noise
 
@@ -118,7 +121,7 @@ def join_stages(folder: str | Path, *, compact: bool = True) -> Path:
 
     Raises:
         FileNotFoundError, ValueError: no export, or as `OnnxEngine`.
-        ValueError: a policy that compares anything but confidence, entropy or margin, or more than 2 GiB of weights.
+        ValueError: a policy that compares anything but confidence, entropy or margin.
         ImportError: the extra ``onnx`` is not installed.
         RuntimeError: the graph's exits or labels are not the engine's; nothing is kept.
 
@@ -136,18 +139,35 @@ def join_stages(folder: str | Path, *, compact: bool = True) -> Path:
     """
     folder = Path(folder)
     engine = OnnxEngine(folder)
-    files = [folder / stage_file(k) for k in range(len(engine.facts["stages"]))]
+    files = [stage_file(k) for k in range(len(engine.facts["stages"]))]
     check_policy(engine.policy)
-    size = sum(file.stat().st_size for file in files)
-    if size > LARGEST:
-        raise ValueError(f"{size / 2**30:.1f} GiB of graphs do not fit into a single file of 2 GiB; use the stages")
-    model = _joined(engine, [onnx.load(file) for file in files], compact=compact)
+    if SHARED not in engine.facts.get("sha256", {}):
+        unseal(folder, MODEL)
+        _share_weights(folder, files)
+        engine.facts = sealed_again(folder, engine.facts, SHARED, *files)
+    model = _joined(engine, [onnx.load(folder / file, load_external_data=False) for file in files], compact=compact)
     set_metadata(model, metadata(engine.facts, engine.policy))
     with atomic_file(folder / SINGLE) as path:
         onnx.save(model, path)
         _check(engine, model, path)
     write_json(folder / MODEL, sealed_again(folder, engine.facts, SINGLE))
     return folder / SINGLE
+
+
+def _share_weights(folder: Path, files: Sequence[str]) -> None:
+    """Move the stages' large weights to one file.
+
+    It is whole before a stage refers to it, and made again it is the same: whatever interrupts this, stages are valid.
+    """
+    stages = [onnx.load(folder / file) for file in files]
+    weights = [one for stage in stages for one in stage.graph.initializer if len(one.raw_data) >= LEAST]
+    with atomic_file(folder / SHARED) as path, path.open("wb") as stream:
+        for weight in weights:
+            stream.write(bytes(-stream.tell() % PAGE))
+            set_external_data(weight, SHARED, stream.tell(), stream.write(weight.raw_data))
+            weight.ClearField("raw_data")
+    for file, stage in zip(files, stages, strict=True):
+        _replace(stage, folder / file)
 
 
 def check_policy(policy: Policy) -> None:

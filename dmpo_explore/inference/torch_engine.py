@@ -22,12 +22,12 @@ from torch import Tensor
 from ..data.image_files import find_images, open_image
 from ..data.torch_loaders import make_transform
 from ..models.dmpo import DMPO, evaluating
-from ..models.image_check import check_values
 from ..models.predictors import PRECISIONS as PRECISIONS
 from ..policies.base import Policy
 from ..runs.run import Run
 from ..utils.registry import lookup
 from ..utils.typing import Progress
+from .door import check_values
 from .exit_loop import InferenceResult, Step, n_images_in, run_early_exit, stream_early_exit
 
 

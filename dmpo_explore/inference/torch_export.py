@@ -49,7 +49,17 @@ from ..utils.lazy import extra_imports
 from ..utils.preprocess import Preprocess
 from ..utils.typing import Ints, Progress, Report, at_exits
 from .export_texts import README, RUN, SERVE, TIME, TIMING, write_texts
-from .onnx_engine import FORMAT_VERSION, MODEL, POLICY, RECORD_DIGEST, SINGLE, OnnxEngine, read_facts, stage_file
+from .onnx_engine import (
+    FORMAT_VERSION,
+    MODEL,
+    POLICY,
+    RECORD_DIGEST,
+    SHARED,
+    SINGLE,
+    OnnxEngine,
+    read_facts,
+    stage_file,
+)
 from .onnx_weights import PART, quantise_export
 from .torch_engine import stage_function
 
@@ -197,7 +207,7 @@ def check_place(out: Path, *, force: bool) -> None:
 def _foreign(out: Path) -> list[str] | None:
     """What an export's folder holds that is not the export's; raises ValueError and others for no export."""
     stages = map(stage_file, range(len(read_facts(out / MODEL)["stages"])))
-    known = {MODEL, POLICY, README, RUN, SERVE, TIME, TIMING, REQUIREMENTS, SINGLE, *stages}
+    known = {MODEL, POLICY, README, RUN, SERVE, TIME, TIMING, REQUIREMENTS, SINGLE, SHARED, *stages}
     return foreign_files(out, known.__contains__)
 
 

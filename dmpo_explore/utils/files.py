@@ -198,18 +198,26 @@ def read_json(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not JSON, too large or too deeply nested; the message names the file, line and column.
+        ValueError: not JSON, a key twice in one object, too large or too deeply nested; the message names the file.
         OSError: it cannot be read.
     """
     text = read_text(path)
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid JSON (line {error.lineno}, column {error.colno}): {error.msg}") from None
     except RecursionError:
         raise ValueError(f"{path} is not read: its JSON is nested too deeply") from None
-    except ValueError as error:  # a whole number of thousands of digits
+    except ValueError as error:  # a whole number of thousands of digits, or a key twice
         raise ValueError(f"{path} is not read: {error}") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)[:80]!r} is there twice")
+    return found
 
 
 def sha256(path: Path) -> str:

@@ -12,6 +12,7 @@ import torch
 from small_model import merged
 
 import dmpo_explore as dx
+from dmpo_explore.inference.door import check_values
 from dmpo_explore.policies import ConfidencePolicy
 
 Infer = Callable[[Any], Any]
@@ -74,6 +75,21 @@ def test_what_is_no_preprocessed_batch_is_refused(name: str, infer: Infer) -> No
 def test_images_that_seem_not_to_be_normalised_are_answered_with_a_warning(infer: Infer) -> None:
     with pytest.warns(UserWarning, match="all values of these images lie in 0 to 1"):
         assert len(infer(LEVELS / 255).exit) == 4
+
+
+WHITE = np.clip(NOISE, -1.8, 2.2)  # as ImageNet's mean and standard deviation make of images with black and white
+WHITE[:, 0, 0, 0], WHITE[:, 1, 0, 0], WHITE[:, 2, 0, 0] = 2.248, 2.428, 2.64
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_channels_that_are_turned_round_are_told(kind: Callable[[Any], Any], recwarn: pytest.WarningsRecorder) -> None:
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    for images in (WHITE, 0.8 * WHITE[:, ::-1], NOISE, np.zeros_like(NOISE)):
+        check_values(kind(images.copy()), mean, std)
+    check_values(kind(WHITE[:, ::-1].copy()), (0.5,) * 3, (0.19,) * 3)  # one for all channels: nothing can be told
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=r"order blue, green, red; the model expects RGB: use engine\.prepare"):
+        check_values(kind(WHITE[:, ::-1].copy()), mean, std)
 
 
 def test_right_images_pass_without_a_word(infer: Infer) -> None:

@@ -295,6 +295,7 @@ def with_facts(**changes: Any) -> Callable[[Path], object]:
         (lambda path: (path / "stage-2.onnx").unlink(), FileNotFoundError, r"stage-2.onnx is missing"),
         (with_facts(format_version=9), ValueError, "format_version=1"),
         (with_facts(stages=[]), ValueError, "'stages'"),
+        (with_facts(stages=[{"file": "stage-1.onnx"}]), ValueError, "names 1 stages, and stage-1.onnx is not the last"),
     ],
 )
 def test_broken_folders_are_named(
@@ -402,6 +403,7 @@ FACTS: dict[str, Any] = {
         ({"preprocess": FACTS["preprocess"] | {"interpolation": "psychic"}}, "interpolation='psychic'"),
         ({"preprocess": FACTS["preprocess"] | {"interpolation": "x" * 10**5}}, "interpolation='x.{,80} must be one of"),
         ({"preprocess": FACTS["preprocess"] | {"resize": "cut"}}, "resize='cut' must be one of squash, crop"),
+        ({"preprocess": FACTS["preprocess"] | {"resize": ["crop"]}}, "resize=.'crop'. must be one of squash, crop"),
         ({"preprocess": FACTS["preprocess"] | {"crop_pct": 0}}, "crop_pct=0 must be a number from 0 to 1"),
         ({"preprocess": FACTS["preprocess"] | {"mean": [1, 2]}}, "mean=.* must be three numbers"),
         ({"preprocess": FACTS["preprocess"] | {"std": [1, 0, 1]}}, "std=.* must be three numbers, above 0"),

@@ -17,7 +17,7 @@ from tiny import recorded_run, tiny_config
 import dmpo_explore as dx
 from dmpo_explore.inference import onnx_single
 from dmpo_explore.inference.onnx_engine import OnnxEngine, open_session
-from dmpo_explore.inference.onnx_single import INPUT, NODES, SINGLE, join_stages
+from dmpo_explore.inference.onnx_single import INPUT, NODES, SHARED, SINGLE, join_stages
 
 TEMPERATURES = (1.5, 0.7, 1.0)
 
@@ -86,9 +86,40 @@ def test_a_graph_with_other_answers_is_not_kept(export: Path, monkeypatch: pytes
     with pytest.raises(RuntimeError, match="other exits or labels"):
         join_stages(export)
     assert (export / SINGLE).read_bytes() == kept  # the earlier one, whole
-    monkeypatch.setattr(onnx_single, "LARGEST", 1000)
-    with pytest.raises(ValueError, match="2 GiB; use the stages"):
-        join_stages(export)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("written", range(3))
+def test_weights_are_kept_once_whatever_stops_the_move(tmp_path: Path, monkeypatch: Any, written: int) -> None:
+    """Stopped before a stage refers to them, or after some do: the stages answer the same, and it is done again."""
+    policy = dx.policies.ConfidencePolicy((1.01,))
+    export = dx.inference.export_model(made(), tmp_path / "a", policy, tuple("abcde"))
+    images = np.random.default_rng(0).standard_normal((4, 3, 32, 32)).astype(np.float32)
+    logits, size = OnnxEngine(export).all_logits(images), sum(file.stat().st_size for file in export.glob("stage*"))
+    replaced, left = onnx_single._replace, list(range(written))
+
+    def replace(*arguments: Any) -> None:
+        left.pop()  # IndexError once enough are written
+        replaced(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(onnx_single, "_replace", replace)
+        with pytest.raises(IndexError):
+            join_stages(export)
+    np.testing.assert_array_equal(OnnxEngine(export).all_logits(images), logits)
+    session = open_session(join_stages(export))
+    np.testing.assert_array_equal(OnnxEngine(export).all_logits(images), logits)
+    np.testing.assert_allclose(session.run(None, {INPUT: images})[0], logits[:, -1], atol=1e-4)
+    kept = [(export / name).read_bytes() for name in (SHARED, "stage-1.onnx", SINGLE)]
+    assert size < sum(file.stat().st_size for file in export.glob("*.onnx")) + len(kept[0]) < 1.2 * size + 2**18
+    join_stages(export)
+    assert [(export / name).read_bytes() for name in (SHARED, "stage-1.onnx", SINGLE)] == kept
+    (export / SHARED).write_bytes(kept[0][:-4] + bytes(4))
+    with pytest.raises(ValueError, match=r"weights\.bin is damaged"):
+        OnnxEngine(export)
+    (export / SHARED).unlink()
+    with pytest.raises(ValueError, match=r"weights\.bin"):
+        OnnxEngine(export)
 
 
 @pytest.mark.slow
@@ -123,7 +154,8 @@ def test_the_command_writes_it_and_replaces_it(run: dx.Run, tmp_path: Path) -> N
     words = ["export", run.path, "--out", tmp_path / "a", "--threshold", 0.6, "--single"]
     answer = json.loads(call(*words, "--json").stdout)
     single = tmp_path / "a" / SINGLE
-    assert single.stat().st_size < answer["bytes"] < 2.2 * single.stat().st_size
+    weights = (tmp_path / "a" / SHARED).stat().st_size
+    assert single.stat().st_size < weights and weights < answer["bytes"] < 2 * weights  # no weight is there twice
     call(*words[:-1], "--force")  # an export with a single graph is an export
     assert not single.exists()
     said = fails("export", run.path, "--out", tmp_path / "b", "--policy", "patience", "--threshold", 2, "--single")

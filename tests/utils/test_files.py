@@ -141,7 +141,11 @@ def test_what_is_not_json_is_refused_and_nothing_is_written(tmp_path: Path, valu
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b'{"a": 1,\n  oops}', r"a\.json is not valid JSON \(line 2, column 3\)"), (b"\xff\xfe", r"a\.json is not UTF-8")],
+    [
+        (b'{"a": 1,\n  oops}', r"a\.json is not valid JSON \(line 2, column 3\)"),
+        (b"\xff\xfe", r"a\.json is not UTF-8"),
+        (b'{"a": {"b": 1, "c": 2, "b": 1}}', r"a\.json is not read: 'b' is there twice"),
+    ],
 )
 def test_a_damaged_json_file_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "a.json"
