@@ -112,9 +112,10 @@ def exports(options: argparse.Namespace, place: Path) -> list[bytes]:
     dx.inference.add_service(export_plain(run, place / "plain", dx.policies.ConfidencePolicy((1.01,))))
     single, facts = place / "single", read_json(place / "stages" / "model.json")
     single.mkdir()
-    for name in ("single.onnx", "weights.bin", "serve.py", "run.py", "policy.json"):
+    for name in ("weights.bin", "serve.py", "run.py", "policy.json"):
         (single / name).hardlink_to(place / "stages" / name)
-    write_json(single / "model.json", facts | {"stages": [{"file": "single.onnx"}]})  # one stage, at which all exit
+    (single / "stage1.onnx").hardlink_to(place / "stages" / "single.onnx")
+    write_json(single / "model.json", facts | {"stages": [{"file": "stage1.onnx"}]})  # one stage, at which all exit
     pixels = run.image_set("test")
     pictures = (Image.fromarray(np.asarray(pixels[i])).convert("RGB") for i in range(min(SENT, len(pixels))))
     return [encoded(picture, "PNG") for picture in pictures]
