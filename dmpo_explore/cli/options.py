@@ -29,6 +29,16 @@ if TYPE_CHECKING:
 # ``part.name`` of a config → name of its parameter.
 CONFIG = {key: found.spelling.replace("-", "_") for key, found in OPTIONS.items()}
 
+# Options of `Config` that `--help` leaves to `--help-all`.
+SELDOM = {
+    "data-root", "data-seed", "image-key", "label-key", "calibration", "suffix", "image-dir", "resize", "rank",
+    "dropout", "tune-layers", "bypass-width", "last-bypass", "last-predictor", "channels", "normalisation", "read",
+    "earlier-exits", "train-norm", "equilibrium", "merge", "merge-from", "accumulation", "phase-ratio",
+    "weight-decay", "warmup-epochs", "clip-norm", "coupling", "distill", "balance-beta", "flip", "frozen-precision",
+    "validation-size", "teacher-exit", "teacher-views", "teacher-share", "teacher-temperature", "teacher-epochs",
+    "teacher-size", "schedule-rate", "schedule-lr", "schedule-penalty", "self-regularise", "cutout",
+}  # fmt: skip
+
 LIKE_POINTS = 1  # a typed loss of accuracy from here on was meant in points
 
 # The policy and the target that it is fitted to: option → type, default, help.
@@ -65,8 +75,8 @@ TARGET: dict[str, tuple[Any, Any, str]] = {
 
 
 def config_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give ``command`` an option per field of `Config` in place of its ``**settings``."""
-    return _with_options(command, [_option(key, found) for key, found in OPTIONS.items()])
+    """Give ``command`` an option per field of `Config` in place of its ``**settings``, and ``--help-all``."""
+    return _with_options(command, [*(_option(key, found, SELDOM) for key, found in OPTIONS.items()), HELP_ALL])
 
 
 DATA_OPTIONS = (
@@ -227,12 +237,34 @@ def refuse_beside(option: str, others: Mapping[str, Any]) -> None:
             raise typer.BadParameter(f"cannot be combined; leave out {name}", param_hint=option)
 
 
-def _option(key: str, found: Option) -> inspect.Parameter:
+def _show_all(context: typer.Context, asked: bool) -> None:
+    if asked:
+        for option in context.command.params:
+            option.hidden = False  # type: ignore[attr-defined]
+        typer.echo(context.command.get_help(context))
+        raise typer.Exit
+
+
+HELP_ALL = inspect.Parameter(
+    "help_all",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool,
+        typer.Option(
+            "--help-all", help="Show every option and exit.", is_eager=True, callback=_show_all, expose_value=False
+        ),
+    ],
+)
+
+
+def _option(key: str, found: Option, hidden: Collection[str] = ()) -> inspect.Parameter:
     flag, default = f"--{found.spelling}", found.shown_default
     option = typer.Option(
         *([f"{flag}/--no-{found.spelling}"] if bool in found.kinds else [flag]),
         help=found.described() + (f" Default: {default}." if default else ""),
         rich_help_panel=f"{part.capitalize()} options" if (part := key.rpartition(".")[0]) else None,
+        hidden=found.spelling in hidden,
     )
     kind: Any = str if tuple in found.kinds else found.kinds[0]
     annotation = Annotated[kind | None, option]

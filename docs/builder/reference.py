@@ -78,9 +78,8 @@ def _usage(name: str, command: Any) -> str:
 def _panels(params: list[Any]) -> dict[str, list[Any]]:
     panels: dict[str, list[Any]] = {}
     for param in params:
-        if not getattr(param, "hidden", False):
-            usual = "Arguments" if param.param_type_name == "argument" else "Options"
-            panels.setdefault(getattr(param, "rich_help_panel", None) or usual, []).append(param)
+        usual = "Arguments" if param.param_type_name == "argument" else "Options"
+        panels.setdefault(getattr(param, "rich_help_panel", None) or usual, []).append(param)
     return panels
 
 

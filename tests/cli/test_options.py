@@ -77,7 +77,7 @@ def test_defaults_are_those_of_the_config() -> None:
     assert typed_into(Config(), NOTHING) == Config()
     base = Config(model=ModelConfig(exits=(2, 4)))
     assert typed_into(base, NOTHING) == base
-    output = CliRunner().invoke(make_app({}), ["--help"]).output
+    output = CliRunner().invoke(make_app({}), ["--help-all"]).output
     help_text = " ".join(output.replace("│", " ").split())
     assert f"Peak learning rate of the tuning. Default: {TrainingConfig().tuning_lr}." in help_text
     assert "Train the exit norms (the release: frozen). Default: on." in help_text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from tiny_training import stop_after
 
 from dmpo_explore.cli import output
 from dmpo_explore.cli import train as train_module
+from dmpo_explore.config import OPTIONS
 from dmpo_explore.runs.store import load_run
 from dmpo_explore.training.checkpoint import held_run
 from dmpo_explore.training.train import open_run, train_epochs
@@ -47,6 +49,14 @@ def test_a_recipe_is_a_base_and_options_change_it(no_runs: Path) -> None:
     assert load_run("new").config == tiny_config(epochs=1, teacher_epochs=1, teacher_size=32, **chosen)
     shown = " ".join(call("train", "--help").stdout.split())
     assert "photographs: --image-size 84 --exits 3,4,5,6,8,12 --epochs 24 --tuning-lr 0.0005" in shown
+
+
+def test_help_shows_what_people_use_and_help_all_the_rest() -> None:
+    usual, everything = (call("train", word).stdout for word in ("--help", "--help-all"))
+    assert "--tuning-lr" in usual and "--help-all" in usual and "--phase-ratio" not in usual
+    assert all(f"--{option.spelling} " in everything for option in OPTIONS.values() if bool not in option.kinds)
+    shown, every = (len(re.findall(r"^│ --", text, re.MULTILINE)) for text in (usual, everything))
+    assert 0 < shown < every / 1.8
 
 
 @pytest.mark.slow
