@@ -106,16 +106,19 @@ def exports(options: argparse.Namespace, place: Path) -> list[bytes]:
     """Write the folders of `ARMS`; returns the images that are sent, as PNG files."""
     run = dx.load_run(options.run)
     policy = dx.fit_policy(run.record(run.fitting_split), flops=options.flops)
-    dx.inference.export_run(run, place / "stages", policy)
-    dx.inference.add_service(place / "stages")
-    dx.inference.join_stages(place / "stages")
+    stages, single = place / "stages", place / "single"
+    dx.inference.export_run(run, stages, policy)
+    dx.inference.add_service(stages)
+    dx.inference.join_stages(stages)
     dx.inference.add_service(export_plain(run, place / "plain", dx.policies.ConfidencePolicy((1.01,))))
-    single, facts = place / "single", read_json(place / "stages" / "model.json")
     single.mkdir()
-    for name in ("weights.bin", "serve.py", "run.py", "policy.json"):
-        (single / name).hardlink_to(place / "stages" / name)
-    (single / "stage1.onnx").hardlink_to(place / "stages" / "single.onnx")
-    write_json(single / "model.json", facts | {"stages": [{"file": "stage1.onnx"}]})  # one stage, at which all exit
+    for name in ("weights.bin", "serve.py", "run.py", "policy.json", "single.onnx"):
+        # a copy: the runtime refuses links
+        (single / name.replace("single", "stage1")).write_bytes((stages / name).read_bytes())
+    write_json(  # one stage, at which all exit, and not the one whose SHA-256 is known
+        single / "model.json",
+        read_json(stages / "model.json") | {"stages": [{"file": "stage1.onnx"}], "sha256": {}},
+    )
     pixels = run.image_set("test")
     pictures = (Image.fromarray(np.asarray(pixels[i])).convert("RGB") for i in range(min(SENT, len(pixels))))
     return [encoded(picture, "PNG") for picture in pictures]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,18 +29,20 @@ def serving(
     Raises:
         RuntimeError: it has ended before, or does not answer within `PATIENCE`.
     """
-    words, quiet = [str(word) for word in command], subprocess.DEVNULL
-    process = subprocess.Popen(words, env=environment, stdout=quiet, stderr=quiet)
-    end = time.monotonic() + PATIENCE
-    try:
-        while not answers(f"http://localhost:{port}{health}"):
-            if process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"no service at port {port}: {words}")
-            time.sleep(0.02)
-        yield process
-    finally:
-        process.terminate()
-        process.wait(60)
+    words, end = [str(word) for word in command], time.monotonic() + PATIENCE
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=said) as process,
+    ):
+        try:
+            while not answers(f"http://localhost:{port}{health}"):
+                if process.poll() is not None or time.monotonic() > end:
+                    said.seek(0)
+                    raise RuntimeError(f"no service at port {port}: {words}: {said.read()[-400:]!r}")
+                time.sleep(0.02)
+            yield process
+        finally:
+            process.terminate()
 
 
 def answers(address: str) -> bool:
