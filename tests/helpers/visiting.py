@@ -182,7 +182,7 @@ def new_visit(browser: Browser, server: Server, *, new: bool = False, **options:
             context.clear_permissions()
     errors = [error for error in visit.errors if not any(word in error for word in LOUD)]
     assert not errors + shown
-    assert "Traceback" not in server.log.read_text(errors="replace")
+    assert "Traceback" not in (log := server.log.read_text(errors="replace")), log[-4000:]
 
 
 def wait_for_address(page: Page, wanted: str | re.Pattern[str] | Callable[[str], bool]) -> None:

@@ -63,11 +63,17 @@ def test_checked_it_is_frozen_in_eval_mode_and_has_a_preprocess() -> None:
             r"its embedding cannot be run on \(2, 3, 16, 16\), .*\(RuntimeError: ",
         ),
         ({"embed": nn.AdaptiveMaxPool2d(8, return_indices=True)}, 16, "its embedding hands on a tuple"),
+        ({"prefix": 1}, 16, "layout='channels_first' with prefix=1"),
+        ({"class_token": True}, 16, "only a state of layout 'tokens' has a prefix or a class token"),
+        ({"layout": "tokens", "class_token": True}, 16, "class_token=True, but prefix=0"),
+        ({"layout": "tokens", "prefix": -1}, 16, "prefix=-1"),
+        ({"widths": [8]}, 16, "K of each, K at least 1; this one has .*'widths': 1"),
+        ({"trunks": [], "widths": [], "grids": [], "norms": None}, 16, "K at least 1"),
         ({}, 32, "trunk 1 hands on .* for 2 images of 32 pixels"),
         ({"preprocess": Preprocess(16, (0.5,) * 3, (0.5,) * 3)}, 32, "image_size=32, but .* makes 16 pixels"),
     ],
 )
-def test_what_it_says_of_itself_must_be_true(changes: dict[str, Any], size: int, message: str) -> None:
+def test_its_parts_must_fit_what_it_says_of_itself(changes: dict[str, Any], size: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_backbone(mine(**changes), size)
 
@@ -101,19 +107,3 @@ def test_equal_parts_rise_and_end_at_the_last_block(depth: int, data: st.DataObj
 def test_bad_exits_are_refused(exits: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         exit_blocks(exits, 12)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"prefix": 1}, "layout='channels_first' with prefix=1"),
-        ({"class_token": True}, "only a state of layout 'tokens' has a prefix or a class token"),
-        ({"layout": "tokens", "class_token": True}, "class_token=True, but prefix=0"),
-        ({"layout": "tokens", "prefix": -1}, "prefix=-1"),
-        ({"widths": [8]}, "K of each, K at least 1; this one has .*'widths': 1"),
-        ({"trunks": [], "widths": [], "grids": [], "norms": None}, "K at least 1"),
-    ],
-)
-def test_its_parts_must_fit(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        mine(**changes)

@@ -143,11 +143,6 @@ def test_a_map_is_read_as_tokens_and_handed_on_as_it_is(layout: str) -> None:
     assert torch.equal(stage.tokens(state), maps.reshape(4, 6, 5))
 
 
-def test_an_unknown_layout_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown layout 'NCHW'"):
-        reading_maps("NCHW")
-
-
 def test_no_weight_appears_twice() -> None:
     model = made()
     state = model.state_dict()
@@ -229,23 +224,6 @@ def test_equilibrium_rescales_gradients_and_nothing_else() -> None:
         torch.testing.assert_close(heard[1], factor * heard[0])
 
 
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
-        (np.zeros((2, 3, 8, 9), np.float32), r"shape \(2, 3, 8, 9\); this model expects \(B, 3, 8, 8\)"),
-        (np.zeros((0, 3, 8, 8), np.float32), "B ≥ 1"),
-        (np.zeros((3, 8, 8), np.float32), r"shape \(3, 8, 8\)"),
-        (np.zeros((2, 1, 8, 8), np.float32), "this model expects"),
-        (np.zeros((2, 8, 8, 3), np.float32), "this model expects"),
-        (np.zeros((2, 3, 8, 8), np.uint8), "type uint8"),
-        (torch.zeros(2, 3, 8, 8, dtype=torch.int64), r"type torch.int64"),
-    ],
-)
-def test_wrong_images_are_refused(images: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        check_images(images, 8)
-
-
 def test_right_images_pass() -> None:
     for images in (np.zeros((1, 3, 8, 8)), torch.zeros(1, 3, 8, 8, dtype=torch.bfloat16)):
         check_images(images, 8)
@@ -257,12 +235,14 @@ def in_bf16(images: Tensor) -> Tensor:
 
 
 TYPED = r"images of type torch.{}; this model computes in torch.float32: pass images.to\(torch.float32\)"
-BY_A_MODEL: dict[str, Callable[[Tensor], object]] = {
+BY_A_MODEL: dict[str, Callable[[Any], object]] = {
     "forward": lambda images: made()(images),
     "walk": lambda images: next(made().walk(images)),
     "infer": lambda images: infer(made(), images, ConfidencePolicy((0.5,))),
     "double": lambda images: made().double()(images),
     "autocast": in_bf16,
+    "check": lambda images: check_images(images, 8),
+    "NCHW": lambda _: reading_maps("NCHW"),
 }
 
 
@@ -276,11 +256,19 @@ BY_A_MODEL: dict[str, Callable[[Tensor], object]] = {
         ("autocast", pictures(2).double(), "type torch.float64"),
         ("forward", torch.zeros(2, 3, 32, 32, dtype=torch.uint8), r"images of type torch.uint8; .* use run.inputs"),
         ("infer", torch.zeros(2, 3, 32, 32, dtype=torch.uint8), "images of type torch.uint8; .* preprocessed floats"),
+        ("NCHW", pictures(2), "unknown layout 'NCHW'"),
         ("walk", torch.zeros(2, 3, 31, 32), r"shape \(2, 3, 31, 32\); this model expects \(B, 3, 32, 32\)"),
+        ("check", np.zeros((2, 3, 8, 9), np.float32), r"shape \(2, 3, 8, 9\); this model expects \(B, 3, 8, 8\)"),
+        ("check", np.zeros((0, 3, 8, 8), np.float32), "B ≥ 1"),
+        ("check", np.zeros((3, 8, 8), np.float32), r"shape \(3, 8, 8\)"),
+        ("check", np.zeros((2, 1, 8, 8), np.float32), "this model expects"),
+        ("check", np.zeros((2, 8, 8, 3), np.float32), "this model expects"),
+        ("check", np.zeros((2, 3, 8, 8), np.uint8), "type uint8"),
+        ("check", torch.zeros(2, 3, 8, 8, dtype=torch.int64), r"type torch.int64"),
         ("infer", torch.zeros(2, 3, 48, 48), r"shape \(2, 3, 48, 48\); this model expects \(B, 3, 32, 32\)"),
     ],
 )
-def test_a_model_refuses_images_of_another_type_or_size(how: str, images: Tensor, message: str) -> None:
+def test_a_model_refuses_other_images_and_an_unknown_layout(how: str, images: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BY_A_MODEL[how](images)
 

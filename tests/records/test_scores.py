@@ -73,9 +73,19 @@ def test_only_what_is_read_is_computed() -> None:
             (lambda bad=bad: tempered(np.zeros((2, 3)), bad), f"temperature={bad!r} must be a positive number")
             for bad in (0, -1.0, math.inf, math.nan)
         ),
+        *(
+            (lambda how=how: Score(**({"name": "mine", "compute": lambda p: p, "better": "high"} | how)), words)
+            for how, words in (
+                ({"better": "upwards"}, "better='upwards' must be 'high', 'low'"),
+                ({"needs": ()}, "at least one"),
+                ({"needs": ("mine",)}, "another name than its own"),
+                ({"name": "logits"}, "another name than its own"),
+                ({"name": "../mine"}, "of letters and digits"),
+            )
+        ),
     ],
 )
-def test_what_has_no_scores_is_refused(refused: Callable[[], object], words: str) -> None:
+def test_what_has_no_scores_and_a_score_that_cannot_be_are_refused(refused: Callable[[], object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         refused()
 
@@ -188,18 +198,3 @@ def test_a_score_of_another_shape_is_refused(joint: Joint[Score]) -> None:
     joint["whole"] = Score("whole", lambda p: p * p, "high", ("probabilities",))
     with pytest.raises(ValueError, match=r"'whole' has shape \(50, 6\).*one number per row, \(50,\)"):
         scores(LOGITS, ("whole",))
-
-
-@pytest.mark.parametrize(
-    ("how", "text"),
-    [
-        ({"better": "upwards"}, "better='upwards' must be 'high', 'low'"),
-        ({"needs": ()}, "at least one"),
-        ({"needs": ("mine",)}, "another name than its own"),
-        ({"name": "logits"}, "another name than its own"),
-        ({"name": "../mine"}, "of letters and digits"),
-    ],
-)
-def test_a_score_that_cannot_be_is_refused(how: dict[str, Any], text: str) -> None:
-    with pytest.raises(ValueError, match=text):
-        Score(**({"name": "mine", "compute": lambda p: p, "better": "high"} | how))

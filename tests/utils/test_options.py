@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -55,24 +56,34 @@ def test_types_choices_and_words_are_read_from_the_field() -> None:
     assert FOUND["limit"].zero_is_none and not FOUND["degrees"].zero_is_none and FOUND["minutes"].zero_is_none
 
 
+FROM_JSON = partial(read_options, Kitchen, path="kitchen")
+
+
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("made", "values", "words"),
     [
-        ({"degrees": 0.0}, r"degrees=0.0 must lie in \(0, 300\]"),
-        ({"degrees": float("nan")}, "degrees=nan must lie in"),
-        ({"heat": "botom"}, "unknown heat 'botom'. .*Valid: both, top"),
-        ({"minutes": 0}, "minutes=0 must be at least 1, or None"),
-        ({"limit": float("inf")}, "limit=inf must be a finite number above 0, or None"),
-        ({"trays": 0}, "trays=0 must be at least 1"),
-        ({"trays": [1, "2"]}, r"trays\[1\]='2' has the wrong type; expected int"),
-        ({"light": "no"}, "light='no' has the wrong type; expected bool"),
-        ({"minutes": True}, "minutes=True has the wrong type; expected int or null"),
-        ({"mode": None}, "mode=None has the wrong type; expected str"),
+        (Oven, {"degrees": 0.0}, r"degrees=0.0 must lie in \(0, 300\]"),
+        (Oven, {"degrees": float("nan")}, "degrees=nan must lie in"),
+        (Oven, {"heat": "botom"}, "unknown heat 'botom'. .*Valid: both, top"),
+        (Oven, {"minutes": 0}, "minutes=0 must be at least 1, or None"),
+        (Oven, {"limit": float("inf")}, "limit=inf must be a finite number above 0, or None"),
+        (Oven, {"trays": 0}, "trays=0 must be at least 1"),
+        (Oven, {"trays": [1, "2"]}, r"trays\[1\]='2' has the wrong type; expected int"),
+        (Oven, {"light": "no"}, "light='no' has the wrong type; expected bool"),
+        (Oven, {"minutes": True}, "minutes=True has the wrong type; expected int or null"),
+        (Oven, {"mode": None}, "mode=None has the wrong type; expected str"),
+        (FROM_JSON, [], "kitchen must be a JSON object, not list"),
+        (FROM_JSON, {"ovn": {}}, "unknown key in kitchen 'ovn'. Did you mean 'oven'"),
+        (FROM_JSON, {"oven": {"degres": 1}}, "unknown key in kitchen.oven 'degres'. Did you mean 'degrees'"),
+        (FROM_JSON, {"oven": {"light": 1}}, "kitchen.oven.light=1 has the wrong type; expected bool"),
+        (FROM_JSON, {"oven": {"minutes": 1.5}}, "kitchen.oven.minutes=1.5 has the wrong type; expected int or null"),
+        (FROM_JSON, {"oven": {"trays": [1, True]}}, r"kitchen.oven.trays\[1\]=True has the wrong type; expected int"),
+        (FROM_JSON, {"oven": {"heat": None}}, "kitchen.oven.heat=None has the wrong type; expected str"),
     ],
 )
-def test_a_value_out_of_range_is_named_with_what_is_valid(values: dict[str, Any], words: str) -> None:
+def test_a_bad_value_is_named_with_its_place_and_what_is_valid(made: Any, values: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        Oven(**values)
+        made(**values) if made is Oven else made(values)
 
 
 def test_values_of_numpy_lists_and_paths_become_what_json_has() -> None:
@@ -88,23 +99,6 @@ def test_json_values_are_read() -> None:
         Kitchen, {"oven": {"degrees": 200, "trays": [1, 3], "mode": "mine", "limit": None}}, "kitchen"
     ).oven
     assert oven == Oven(200.0, mode="mine", trays=(1, 3), limit=None) and isinstance(oven.degrees, float)
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        ([], "kitchen must be a JSON object, not list"),
-        ({"ovn": {}}, "unknown key in kitchen 'ovn'. Did you mean 'oven'"),
-        ({"oven": {"degres": 1}}, "unknown key in kitchen.oven 'degres'. Did you mean 'degrees'"),
-        ({"oven": {"light": 1}}, "kitchen.oven.light=1 has the wrong type; expected bool"),
-        ({"oven": {"minutes": 1.5}}, "kitchen.oven.minutes=1.5 has the wrong type; expected int or null"),
-        ({"oven": {"trays": [1, True]}}, r"kitchen.oven.trays\[1\]=True has the wrong type; expected int"),
-        ({"oven": {"heat": None}}, "kitchen.oven.heat=None has the wrong type; expected str"),
-    ],
-)
-def test_bad_json_values_are_named_with_their_place(values: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        read_options(Kitchen, values, "kitchen")
 
 
 def test_a_value_as_it_is_typed() -> None:
