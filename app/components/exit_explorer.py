@@ -1,4 +1,5 @@
-"""What the page draws of Explore's tabs: classes by exits, images by exit or as a table; filters; the chosen image."""
+"""What the page draws of Explore's tabs: classes by exits, images by exit or as a table, another place; filters; the chosen
+image."""
 
 from __future__ import annotations
 
@@ -9,14 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import streamlit as st
-from dmpo_explore_app.components import class_heat_map, gallery, transfer_panel, widgets
-from dmpo_explore_app.components.clickable import clickable_images
+from dmpo_explore_app.components import gallery, widgets
+from dmpo_explore_app.components.clickable import clickable, clickable_images
 from dmpo_explore_app.components.threshold_slider import supplies
-from dmpo_explore_app.services import chosen_image, exploration, own_runs, run_facts, selection
+from dmpo_explore_app.messages import escape_markdown
+from dmpo_explore_app.services import chosen_image, class_rows, exploration, own_runs, records, run_facts, selection
 from dmpo_explore_app.services.chosen_image import ChosenFacts
+from dmpo_explore_app.services.class_rows import ClassView
 from dmpo_explore_app.services.policies import OperatingPoint
+from dmpo_explore_app.services.records import Stamp
 from dmpo_explore_app.services.selection import Rows, Selection
-from dmpo_explore_app.state import filters, links, operating_point, panels
+from dmpo_explore_app.state import class_view, filters, links, operating_point, panels, targets
 from dmpo_explore_app.state.redraw import Fragments
 
 import dmpo_explore as dx
@@ -26,12 +30,19 @@ FEW, PAGE = 15, 60  # the same for more exits, and where one exit is chosen
 ROWS = 100  # of the table at a time
 LAST = "last exit's prediction"  # a column
 Thumbnail = Callable[[int], str] | None
+HEIGHT = 340
+WAYS = {  # as `dx.analysis.transfer` has them: fitted on, tested on, held
+    ("home", "home", False): ("here", "here"),
+    ("home", "away", False): ("here", "there"),
+    ("home", "away", True): ("here, exit shares held", "there"),
+    ("away", "away", False): ("there", "there"),
+}
 
 
 def draw(point: OperatingPoint, chosen: Selection, fragments: Fragments) -> None:
     """What the chosen tab has below the slider: classes, or images or their table."""
     if chosen.view == "elsewhere":
-        transfer_panel.draw(point)
+        transfers(point)
         return
     outcome = point.outcome
     drawn = chosen.view in ("classes", "images", "table")
@@ -43,7 +54,7 @@ def draw(point: OperatingPoint, chosen: Selection, fragments: Fragments) -> None
     rows = selection.ordered(outcome, selection.mask(outcome, chosen), chosen.sort)
     with st.container(key="linked", gap="small"):
         if chosen.view == "classes":
-            class_heat_map.draw(point, chosen, fragments.filters)
+            classes(point, chosen, fragments.filters)
         elif chosen.view == "table":
             as_table(outcome, rows, thumbnail, fragments.images)
         else:
@@ -174,3 +185,94 @@ def downloads(point: OperatingPoint) -> dict[str, Callable[[], pd.DataFrame]]:
 def _pager() -> None:
     if filters.n_pages() > 1:
         st.pagination(filters.n_pages(), key=filters.pager_key())
+
+
+# -- classes by exits, whose parts filter the images; of many a search, an order, and pages --
+
+
+def classes(point: OperatingPoint, chosen: Selection, fragments: tuple[str, ...]) -> None:
+    """The heat map; a cell, a row's name or a column's number sets a filter and draws ``fragments`` again."""
+    outcome, view = point.outcome, class_view.validate()
+    names = outcome.record.meta.class_names
+    if len(names) > class_rows.FEW:
+        widgets.class_choices("class_rows", class_view.KEYS, class_rows.ORDERS, searching=bool(view.find))
+    else:
+        view = ClassView()
+    pinned = {chosen.label - 1} if chosen.label else set()
+    pinned |= set() if chosen.image is None else {int(outcome.record.labels[chosen.image])}
+    _, pages = class_rows.rows(outcome, view, pinned)
+    shown, _ = class_rows.rows(outcome, view, pinned, class_view.page(view, pages))
+    st.caption(_summary(names, view, *class_rows.moved(outcome)))
+    of = selection.within(outcome.record, chosen)
+    body = gallery.heat_map(outcome, (chosen.label, chosen.exit), chosen.image, shown, of)
+    text = operating_point.text(point.policy)
+    body = f'<div class="dx-heat" data-threshold="{text}">{body}</div>'
+    clickable(body, "heat", filters.toggle, fragments)
+    if pages > 1:
+        st.pagination(pages, key=class_view.pager_key(view, pages))
+
+
+def _summary(names: tuple[str, ...], view: ClassView, lose: int, gain: int) -> str:
+    order = class_rows.ORDERS[view.order]
+    if not view.find:
+        return f"{len(names):,} classes, {order}. Against the last exit {lose:,} lose and {gain:,} gain."
+    count = len(class_rows.found(names, view.find))
+    return f"{count:,} of {len(names):,} classes contain “{escape_markdown(view.find)}”, {order}."
+
+
+# -- what a run and the chosen target do on images of another place, and what fitting again there repairs --
+
+
+def transfers(point: OperatingPoint) -> None:
+    run, target = point.run, targets.chosen() or dx.fitting.DEFAULT_TARGET
+    home = run_facts.data(run.config.data.name)
+    for number, place in enumerate(dx.analysis.transfer_places(run)):
+        away = run_facts.data(place)
+        away = f"{away} (there)" if away == home else away
+        with st.container(key=f"transfer {number}"):
+            stamps = tuple(records.stamp(run, split) for split in run.splits())
+            found = _found(str(run.path), stamps, place, point.policy.name, target)
+            st.markdown(_story(found, home, away))
+            figure = dx.figures.transfer_figure(found, home, away)
+            widgets.chart(figure, f"transfer figure {number}", HEIGHT, _alt(found, away))
+            st.table(_table(found))
+
+
+@st.cache_resource(max_entries=64, show_spinner="Fitting there too …")
+def _found(path: str, stamps: tuple[Stamp, ...], place: str, policy: str, target: dx.Target) -> dx.analysis.Transfer:
+    del stamps  # records that changed
+    return dx.analysis.transfer_run(dx.load_run(path), place, [target], policy)
+
+
+def _story(found: dx.analysis.Transfer, home: str, away: str) -> str:
+    frozen, again = found.thresholds.iloc[1], found.thresholds.iloc[-1]
+    first, last = (100 * found.exits["lost"].iloc[k] for k in (0, -1))
+    return (
+        f"The model learned {escape_markdown(home)}; these are its answers on {escape_markdown(away)}. Exit 1 loses "
+        f"**{first:.0f} points** there, the last exit {last:.0f}. Thresholds fitted here for "
+        f"*{escape_markdown(frozen['target'])}* used {frozen['fitted_flops']:.0%} of the compute, and there use "
+        f"**{frozen['flops_fraction']:.0%}**; fitted again there, {again['flops_fraction']:.0%}, with "
+        f"{again['accuracy']:.0%} correct in place of {frozen['accuracy']:.0%}."
+    )
+
+
+def _alt(found: dx.analysis.Transfer, place: str) -> str:
+    rows = found.exits
+    both = f"from {rows['home'].iloc[0]:.0%} to {rows['home'].iloc[-1]:.0%} here"
+    return f"Accuracy of every exit: {both}, {rows['away'].iloc[0]:.0%} to {rows['away'].iloc[-1]:.0%} on {place}."
+
+
+def _table(found: dx.analysis.Transfer) -> pd.DataFrame:
+    rows = []
+    for row in found.thresholds.to_dict("records"):
+        fitted, tested = WAYS[row["fitted_on"], row["tested_on"], bool(row["held"])]
+        rows.append(
+            {
+                "thresholds fitted": fitted,
+                "tested": tested,
+                "accuracy": f"{row['accuracy']:.1%}",
+                "compute": f"{row['flops_fraction']:.1%}",
+                "early-exit error": f"{row['too_early']:.1%}",
+            }
+        )
+    return pd.DataFrame(rows).set_index("thresholds fitted")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import html
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pandas as pd
 import streamlit as st
 from dmpo_explore_app import messages
-from dmpo_explore_app.components import live_answers, share, widgets
-from dmpo_explore_app.components.live_answers import Link
+from dmpo_explore_app.components import gallery, share, widgets
 from dmpo_explore_app.components.race import race
-from dmpo_explore_app.services import live_export, run_styles
+from dmpo_explore_app.services import images, live_export, run_styles
 from dmpo_explore_app.services import race_data as live_race
 from dmpo_explore_app.services.live_session import LiveSession
 from dmpo_explore_app.services.policies import OperatingPoint
@@ -33,6 +34,9 @@ GIB = 2**30
 FIRST_CALLS = 6  # before which a speed-up is not shown: the first ones are slow, as every size of a batch is new
 RANGE_CALLS, P95_CALLS = 10, 20  # from which on one call in ten, or in twenty, lies beyond a quantile
 BUSY = 0.5  # load average above which other programs are at work
+ROUNDING = 1e-4  # distance to a threshold within which rounding may decide
+
+Link = Callable[[int], str]
 
 
 def panel(session: LiveSession, record: dx.ExitRecord, image: Link | None, link: Link) -> dx.inference.Look:
@@ -51,12 +55,12 @@ def panel(session: LiveSession, record: dx.ExitRecord, image: Link | None, link:
             live_race.measured(record, look, measured, image),
         )
         st.html(cards(session, look, measured))
-        live_answers.disagreements(look, record, session.settings.precision)
+        disagreements(look, record, session.settings.precision)
         charts(Path(session.record_key[0]).name, look, measured)
         if look.state not in ("warming up", "running"):  # else they would change every second
             files(session, measured)
-        gallery = live_answers.answers(record, look.count.last, image, None if look.alive else link)
-        st.html(f"<h3>The last images, newest first</h3>{gallery}")
+        last = answers(record, look.count.last, image, None if look.alive else link)
+        st.html(f"<h3>The last images, newest first</h3>{last}")
     notes(session, look)
     return look
 
@@ -246,3 +250,69 @@ def _time(seconds: float) -> str:
     if seconds >= 1:
         return f"{seconds:.2f} s"
     return f"{1000 * seconds:.0f} ms" if seconds >= 0.1 else f"{1000 * seconds:.1f} ms"
+
+
+# -- single images: the last answers, and the disagreements with the record --
+
+
+def answers(
+    record: dx.ExitRecord, last: Sequence[dx.inference.Answer], image: Link | None, link: Link | None = None
+) -> str:
+    """The last images with the exit taken and the prediction there, as HTML."""
+    colours = dx.figures.exit_colours(record.n_exits)
+    items = "".join(_answer(record, one, image, link, colours[one.exit]) for one in last)
+    return f'<ul class="dx-gallery dx-answers">{items}</ul>'
+
+
+def _answer(record: dx.ExitRecord, one: dx.inference.Answer, image: Link | None, link: Link | None, colour: str) -> str:
+    names, label = record.meta.class_names, int(record.labels[one.row])
+    correct, is_ = one.label == label, gallery.short(names[label])
+    shown = gallery.image(record, one.row, image)
+    if link is not None:
+        shown = f'<a href="{html.escape(link(one.row))}" target="_self" title="Open in One image">{shown}</a>'
+    title = f"{gallery.name(record, one.row)}: {names[label]}; exits at exit {one.exit + 1} as {names[one.label]}"
+    return (
+        f'<li class="{"correct" if correct else "incorrect"}" title="{html.escape(title)}"><figure>{shown}<figcaption>'
+        f'<i class="dx-dot" style="--exit: {colour}"></i>exit\N{NO-BREAK SPACE}{one.exit + 1}'
+        f"<small><b>{'✓' if correct else '✗'}</b> {gallery.short(names[one.label])} {one.confidence:.0%}</small>"
+        f"{'' if correct else f'<small>is {is_}</small>'}</figcaption></figure></li>"
+    )
+
+
+def disagreements(look: dx.inference.Look, record: dx.ExitRecord, precision: str = "no") -> None:
+    """Warning with every image whose exit or prediction is not the recorded one, and its distance to the threshold."""
+    count = look.count
+    if not count.disagreements:
+        return
+    differing, shown = count.images - count.agreed, count.disagreements
+    text = f"**{differing:,} of {count.images:,} images took another exit, or got another answer, than recorded.** "
+    if all(one.distance is not None and one.distance <= ROUNDING for one in shown):
+        text += (
+            "Their scores are so close to the threshold that rounding decides: other batch sizes, merged tuning or "
+            "another processor change a score by some millionths."
+        )
+    elif precision != "no":
+        text += f"The live run computes in {precision}, the record is in float32: such differences are expected."
+    else:
+        text += (
+            "Not all of them are so close to the threshold that rounding could decide: was the record made with these "
+            "weights, in float32?"
+        )
+    if differing > len(shown):
+        text += f" The first {len(shown)}:"
+    st.warning(text, icon=":material/compare_arrows:")
+    st.table(table(record, shown), hide_index=True, width="content", alt="Images that did not exit as recorded.")
+
+
+def table(record: dx.ExitRecord, shown: Sequence[dx.inference.Disagreement]) -> pd.DataFrame:
+    names = [messages.escape_markdown(name) for name in record.meta.class_names]
+    return pd.DataFrame(
+        {
+            "image": [str(images.number_of(record, one.row)) for one in shown],
+            "exit taken": [str(one.exit + 1) for one in shown],
+            "recorded exit": [str(one.recorded_exit + 1) for one in shown],
+            "prediction": [names[one.label] for one in shown],
+            "recorded prediction": [names[one.recorded_label] for one in shown],
+            "score to threshold": ["" if one.distance is None else f"{one.distance:.1e}" for one in shown],
+        }
+    )
