@@ -1,5 +1,4 @@
-"""What the page draws of Explore's tabs: classes by exits, images by exit or as a table, another place; filters; the chosen
-image."""
+"""What the page draws of Explore's tabs: classes by exits, images or their table, another place; filters; the image."""
 
 from __future__ import annotations
 
