@@ -134,15 +134,11 @@ def started(folder: Path, batch: int | None, threads: int) -> Iterator[int]:
         yield port
 
 
-def read(port: int, path: str) -> str:
-    """The text at an address of the service."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
-        return str(answer.read().decode())
-
-
 def mean_batch(port: int) -> float:
     """Images of a batch at the last stage, on average; NaN where it ran none."""
-    lines = dict(line.rsplit(" ", 1) for line in read(port, "/metrics").splitlines() if not line.startswith("#"))
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+        said = answer.read().decode().splitlines()
+    lines = dict(line.rsplit(" ", 1) for line in said if not line.startswith("#"))
     kinds = [f"early_exit_stage_{kind}_total" for kind in ("images", "batches")]
     last = max(name.partition("{")[2] for name in lines if name.startswith(kinds[0]))
     images, batches = (float(lines[f"{kind}{{{last}"]) for kind in kinds)

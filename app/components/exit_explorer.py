@@ -29,7 +29,7 @@ FEW, PAGE = 15, 60  # the same for more exits, and where one exit is chosen
 ROWS = 100  # of the table at a time
 LAST = "last exit's prediction"  # a column
 Thumbnail = Callable[[int], str] | None
-HEIGHT = 340
+HEIGHT = 340  # of the charts of another place
 WAYS = {  # as `dx.analysis.transfer` has them: fitted on, tested on, held
     ("home", "home", False): ("here", "here"),
     ("home", "away", False): ("here", "there"),
@@ -201,7 +201,7 @@ def classes(point: OperatingPoint, chosen: Selection, fragments: tuple[str, ...]
     pinned |= set() if chosen.image is None else {int(outcome.record.labels[chosen.image])}
     _, pages = class_rows.rows(outcome, view, pinned)
     shown, _ = class_rows.rows(outcome, view, pinned, class_view.page(view, pages))
-    st.caption(_summary(names, view, *class_rows.moved(outcome)))
+    st.caption(_class_summary(names, view, *class_rows.moved(outcome)))
     of = selection.within(outcome.record, chosen)
     body = gallery.heat_map(outcome, (chosen.label, chosen.exit), chosen.image, shown, of)
     text = operating_point.text(point.policy)
@@ -211,7 +211,7 @@ def classes(point: OperatingPoint, chosen: Selection, fragments: tuple[str, ...]
         st.pagination(pages, key=class_view.pager_key(view, pages))
 
 
-def _summary(names: tuple[str, ...], view: ClassView, lose: int, gain: int) -> str:
+def _class_summary(names: tuple[str, ...], view: ClassView, lose: int, gain: int) -> str:
     order = class_rows.ORDERS[view.order]
     if not view.find:
         return f"{len(names):,} classes, {order}. Against the last exit {lose:,} lose and {gain:,} gain."
@@ -223,6 +223,7 @@ def _summary(names: tuple[str, ...], view: ClassView, lose: int, gain: int) -> s
 
 
 def transfers(point: OperatingPoint) -> None:
+    """A story, a chart and a table for every place on which the run is recorded too."""
     run, target = point.run, targets.chosen() or dx.fitting.DEFAULT_TARGET
     home = run_facts.data(run.config.data.name)
     for number, place in enumerate(dx.analysis.transfer_places(run)):
@@ -230,20 +231,20 @@ def transfers(point: OperatingPoint) -> None:
         away = f"{away} (there)" if away == home else away
         with st.container(key=f"transfer {number}"):
             stamps = tuple(records.stamp(run, split) for split in run.splits())
-            found = _found(str(run.path), stamps, place, point.policy.name, target)
-            st.markdown(_story(found, home, away))
+            found = _transfer(str(run.path), stamps, place, point.policy.name, target)
+            st.markdown(_transfer_story(found, home, away))
             figure = dx.figures.transfer_figure(found, home, away)
-            widgets.chart(figure, f"transfer figure {number}", HEIGHT, _alt(found, away))
-            st.table(_table(found))
+            widgets.chart(figure, f"transfer figure {number}", HEIGHT, _transfer_alt(found, away))
+            st.table(_transfer_table(found))
 
 
 @st.cache_resource(max_entries=64, show_spinner="Fitting there too …")
-def _found(path: str, stamps: tuple[Stamp, ...], place: str, policy: str, target: dx.Target) -> dx.analysis.Transfer:
+def _transfer(path: str, stamps: tuple[Stamp, ...], place: str, policy: str, target: dx.Target) -> dx.analysis.Transfer:
     del stamps  # records that changed
     return dx.analysis.transfer_run(dx.load_run(path), place, [target], policy)
 
 
-def _story(found: dx.analysis.Transfer, home: str, away: str) -> str:
+def _transfer_story(found: dx.analysis.Transfer, home: str, away: str) -> str:
     frozen, again = found.thresholds.iloc[1], found.thresholds.iloc[-1]
     first, last = (100 * found.exits["lost"].iloc[k] for k in (0, -1))
     return (
@@ -255,13 +256,13 @@ def _story(found: dx.analysis.Transfer, home: str, away: str) -> str:
     )
 
 
-def _alt(found: dx.analysis.Transfer, place: str) -> str:
+def _transfer_alt(found: dx.analysis.Transfer, place: str) -> str:
     rows = found.exits
     both = f"from {rows['home'].iloc[0]:.0%} to {rows['home'].iloc[-1]:.0%} here"
     return f"Accuracy of every exit: {both}, {rows['away'].iloc[0]:.0%} to {rows['away'].iloc[-1]:.0%} on {place}."
 
 
-def _table(found: dx.analysis.Transfer) -> pd.DataFrame:
+def _transfer_table(found: dx.analysis.Transfer) -> pd.DataFrame:
     rows = []
     for row in found.thresholds.to_dict("records"):
         fitted, tested = WAYS[row["fitted_on"], row["tested_on"], bool(row["held"])]

@@ -301,10 +301,10 @@ def disagreements(look: dx.inference.Look, record: dx.ExitRecord, precision: str
     if differing > len(shown):
         text += f" The first {len(shown)}:"
     st.warning(text, icon=":material/compare_arrows:")
-    st.table(table(record, shown), hide_index=True, width="content", alt="Images that did not exit as recorded.")
+    st.table(differences(record, shown), hide_index=True, width="content", alt="Images that did not exit as recorded.")
 
 
-def table(record: dx.ExitRecord, shown: Sequence[dx.inference.Disagreement]) -> pd.DataFrame:
+def differences(record: dx.ExitRecord, shown: Sequence[dx.inference.Disagreement]) -> pd.DataFrame:
     names = [messages.escape_markdown(name) for name in record.meta.class_names]
     return pd.DataFrame(
         {

@@ -8,7 +8,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 PATIENCE = 120.0  # seconds until a server must answer: a busy machine is slow, not broken
 
@@ -30,10 +30,8 @@ def serving(
         RuntimeError: it has ended before, or does not answer within `PATIENCE`.
     """
     words, end = [str(word) for word in command], time.monotonic() + PATIENCE
-    with (
-        tempfile.TemporaryFile() as said,
-        subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=said) as process,
-    ):
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=said)
         try:
             while not answers(f"http://localhost:{port}{health}"):
                 if process.poll() is not None or time.monotonic() > end:
@@ -43,12 +41,11 @@ def serving(
             yield process
         finally:
             process.terminate()
+            process.wait(60)
 
 
 def answers(address: str) -> bool:
     """Whether a server answers there."""
-    try:
-        with urllib.request.urlopen(address, timeout=2):
-            return True
-    except OSError:
-        return False
+    with suppress(OSError), urllib.request.urlopen(address, timeout=2):
+        return True
+    return False

@@ -97,13 +97,8 @@ def _fetched(kind: str, name: str, data_root: Path | None, file: ProgressFile) -
             return fetch_data(name, data_root)
     from ..runs.ready import fetch_backbone
 
-    with Bar() as bar:
-
-        def on_weights(what: str, done: int, total: int) -> None:
-            bar.to(done, total, what)
-            file.to(what, done, total)
-
-        return fetch_backbone(name, on_weights)
+    with Bar(file=file) as bar:
+        return fetch_backbone(name, lambda what, done, total: bar.to(done, total, what))
 
 
 @contextmanager

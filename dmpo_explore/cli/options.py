@@ -79,18 +79,15 @@ def config_options(command: Callable[..., None]) -> Callable[..., None]:
     return _with_options(command, [*(_option(key, found, SELDOM) for key, found in OPTIONS.items()), HELP_ALL])
 
 
-DATA_OPTIONS = (
-    "model.image_size",
-    "model.resize",
-    "training.batch_size",
-)  # options of model and training that the data check reads
-
-
 def data_options(*more: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of `Config` that choose images and their preprocessing, except ``--data``; and
     ``more`` of them (``part.name``)."""
-    keys = [key for key in OPTIONS if key.startswith("data.") and key != "data.name"]
-    return partial(_with_options, options=[_option(key, OPTIONS[key]) for key in (*keys, *DATA_OPTIONS, *more)])
+    keys = [
+        *(key for key in OPTIONS if key.startswith("data.") and key != "data.name"),
+        *("model.image_size", "model.resize", "training.batch_size"),  # which the data check reads
+        *more,
+    ]
+    return partial(_with_options, options=[_option(key, OPTIONS[key]) for key in keys])
 
 
 def target_options(command: Callable[..., None]) -> Callable[..., None]:

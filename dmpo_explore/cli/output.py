@@ -7,7 +7,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -27,21 +27,19 @@ LONGEST = 4000  # characters of a warning
 MINUTE = 60.0  # seconds between two lines of a `Bar` without a terminal
 
 
-class Bar:
+class Bar(AbstractContextManager["Bar"]):
     """A progress bar with the time left, on stderr; hidden if that is not a terminal.
 
     Args:
-        hide: no output. lines: where stderr is no terminal, write a line every minute instead of the bar.
+        hide: no output. lines: where stderr is no terminal, write a line every minute instead of the bar. file: it
+            gets the same.
     """
 
-    def __init__(self, *, hide: bool = False, lines: bool = False) -> None:
-        self.hide, self.lines = hide, lines and not hide
+    def __init__(self, *, hide: bool = False, lines: bool = False, file: ProgressFile | None = None) -> None:
+        self.hide, self.lines, self.file = hide, lines and not hide, file
         self.bar: tqdm[Any] | None = None
         self.done = self.total = self.first = 0
         self.began = self.said = 0.0
-
-    def __enter__(self) -> Bar:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.clear()
@@ -56,6 +54,8 @@ class Bar:
         self.done = done
         if self.lines and self.bar.disable:
             self._say_sometimes(text)
+        if self.file:
+            self.file.to(text, done, total)
 
     def write(self, text: str) -> None:
         """A line above the bar, terminal or not."""

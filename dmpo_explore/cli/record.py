@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 FEATURES = "Also keep the features of every exit; Explore draws a map of the images from them."
 SCORE = "A further score, of a plug-in, to store; with the logits all can be computed later. May be repeated."
 OTHER_DATA = "Record other images with the run's classes, as NAME-SPLIT; default splits: calibration and test."
-KEPT = "; this record was there and is kept"
 OTHER_SPLITS = ("calibration", "test")
 
 
@@ -131,16 +130,10 @@ def record_splits(
     rows: list[dict[str, Any]] = []
     if is_main_process():
         clear_runs(run.path)  # what a kill left beside records that are kept
-    with Bar(hide=not is_main_process(), lines=True) as bar:
-
-        def report(what: str, done: int, total: int) -> None:
-            bar.to(done, total, what)
-            file.to(what, done, total)
-
+    with Bar(hide=not is_main_process(), lines=True, file=file) as bar:
         for split in splits:
             name = record_name(how["other_data"], split) if how.get("other_data") else split
-
-            shown, checked = partial(report, f"recording {name}"), partial(report, f"checking {name}")
+            shown, checked = (partial(bar.to, text=f"{what} {name}") for what in ("recording", "checking"))
             try:
                 made = kept.get(split) or record_run(run, split, progress=shown, on_check=checked, **how)
             except KeyboardInterrupt:
@@ -183,4 +176,7 @@ def command_of(
 
 def record_line(row: dict[str, Any]) -> str:
     """A row of `record_splits` as text."""
-    return f"{row['split']}: {row['images']:,} images, exits {percents(row['exit_accuracy'])}{KEPT * row['kept']}"
+    return (
+        f"{row['split']}: {row['images']:,} images, exits {percents(row['exit_accuracy'])}"
+        f"{'; this record was there and is kept' * row['kept']}"
+    )

@@ -19,7 +19,7 @@ from image_files import clean_folder, fill, paint
 from tiny import tiny_config, tiny_options
 from tiny_training import stop_after
 
-from dmpo_explore.cli import output
+from dmpo_explore.cli import options, output
 from dmpo_explore.cli import train as train_module
 from dmpo_explore.config import OPTIONS
 from dmpo_explore.runs.store import load_run
@@ -56,7 +56,7 @@ def test_help_shows_what_people_use_and_help_all_the_rest() -> None:
     assert "--tuning-lr" in usual and "--help-all" in usual and "--phase-ratio" not in usual
     assert all(f"--{option.spelling} " in everything for option in OPTIONS.values() if bool not in option.kinds)
     shown, every = (len(re.findall(r"^│ --", text, re.MULTILINE)) for text in (usual, everything))
-    assert 0 < shown < every / 1.8
+    assert 0 < shown < every / 1.8 and {option.spelling for option in OPTIONS.values()} >= options.SELDOM
 
 
 @pytest.mark.slow

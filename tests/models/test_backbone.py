@@ -63,19 +63,20 @@ def test_checked_it_is_frozen_in_eval_mode_and_has_a_preprocess() -> None:
             r"its embedding cannot be run on \(2, 3, 16, 16\), .*\(RuntimeError: ",
         ),
         ({"embed": nn.AdaptiveMaxPool2d(8, return_indices=True)}, 16, "its embedding hands on a tuple"),
-        ({"prefix": 1}, 16, "layout='channels_first' with prefix=1"),
-        ({"class_token": True}, 16, "only a state of layout 'tokens' has a prefix or a class token"),
-        ({"layout": "tokens", "class_token": True}, 16, "class_token=True, but prefix=0"),
-        ({"layout": "tokens", "prefix": -1}, 16, "prefix=-1"),
-        ({"widths": [8]}, 16, "K of each, K at least 1; this one has .*'widths': 1"),
-        ({"trunks": [], "widths": [], "grids": [], "norms": None}, 16, "K at least 1"),
+        ({"prefix": 1}, None, "layout='channels_first' with prefix=1"),
+        ({"class_token": True}, None, "only a state of layout 'tokens' has a prefix or a class token"),
+        ({"layout": "tokens", "class_token": True}, None, "class_token=True, but prefix=0"),
+        ({"layout": "tokens", "prefix": -1}, None, "prefix=-1"),
+        ({"widths": [8]}, None, "K of each, K at least 1; this one has .*'widths': 1"),
+        ({"trunks": [], "widths": [], "grids": [], "norms": None}, None, "K at least 1"),
         ({}, 32, "trunk 1 hands on .* for 2 images of 32 pixels"),
         ({"preprocess": Preprocess(16, (0.5,) * 3, (0.5,) * 3)}, 32, "image_size=32, but .* makes 16 pixels"),
     ],
 )
-def test_its_parts_must_fit_what_it_says_of_itself(changes: dict[str, Any], size: int, message: str) -> None:
+def test_its_parts_must_fit_what_it_says_of_itself(changes: dict[str, Any], size: int | None, message: str) -> None:
+    """Without a size it is refused where it is made."""
     with pytest.raises(ValueError, match=message):
-        check_backbone(mine(**changes), size)
+        check_backbone(mine(**changes), size) if size else mine(**changes)
 
 
 @pytest.mark.parametrize(

@@ -161,14 +161,14 @@ def test_names_are_text() -> None:
     last = [dx.inference.Answer(0, 0, 0, 0.5), dx.inference.Answer(1, 3, 1, 0.9)]
     body = live_panel.answers(record, last, None)
     assert "<img" not in body and "&lt;img" in body
-    table = live_panel.table(record, [dx.inference.Disagreement(0, 0, 1, 0, 1, None)])
+    table = live_panel.differences(record, [dx.inference.Disagreement(0, 0, 1, 0, 1, None)])
     assert table["prediction"][0].startswith(r"\<img ")
 
 
 def test_a_disagreement_is_told_with_its_distance_to_the_threshold() -> None:
     record = make_record(4)
     shown = [dx.inference.Disagreement(3, 0, 1, 2, 2, distance) for distance in (3e-6, None, 0.2)]
-    table = live_panel.table(record, shown)
+    table = live_panel.differences(record, shown)
     assert table["score to threshold"].tolist() == ["3.0e-06", "", "2.0e-01"]
     assert table["exit taken"].tolist() == ["1"] * 3 and table["recorded exit"].tolist() == ["2"] * 3
 
